@@ -1,0 +1,41 @@
+"""gradscope: what PyTorch's autograd does in a program, line by line.
+
+Nothing heavy is imported here: each public name is loaded when it is first used, so that ``import gradscope`` costs
+nothing and needs no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradscope.errors import ExitCode, GradscopeError
+    from gradscope.recorder import record
+    from gradscope.recorder.comparison import compare
+    from gradscope.recording import Recording
+    from gradscope.recording.store import load, save
+
+__version__ = "0.1.0"
+
+__all__ = ["ExitCode", "GradscopeError", "Recording", "__version__", "compare", "load", "record", "save"]
+
+_HOME = {
+    "ExitCode": "gradscope.errors",
+    "GradscopeError": "gradscope.errors",
+    "Recording": "gradscope.recording",
+    "compare": "gradscope.recorder.comparison",
+    "load": "gradscope.recording.store",
+    "record": "gradscope.recorder",
+    "save": "gradscope.recording.store",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

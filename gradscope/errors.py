@@ -1,0 +1,60 @@
+"""Expected errors and exit codes: everything gradscope says when it cannot do what was asked.
+
+An expected error carries what happened (and where), what to do about it, and the exit code. Only
+:mod:`gradscope.__main__` turns one into text and an exit status.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the command line. ``run`` passes the target's own exit code instead."""
+
+    OK = 0
+    """Done; ``compare``: nothing differs or nobody asked; ``check``: everything holds."""
+    DIFFERENT = 1
+    """``compare --exit-code``: something differs; ``check``: something does not hold."""
+    USAGE = 2
+    """Wrong use, or input that cannot be read."""
+    INTERNAL = 3
+    """A fault of gradscope's own."""
+
+
+class GradscopeError(Exception):
+    """An expected error: one clear message, a hint, an exit code.
+
+    Args:
+        message: What happened, and where.
+        hint: What the user can do about it; empty when the message says it all.
+    """
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class TargetError(GradscopeError):
+    """A target that cannot be found, read, or compiled."""
+
+
+class RecordingError(GradscopeError):
+    """A recording that is damaged, truncated, foreign, or written by a newer gradscope."""
+
+
+class UsageError(GradscopeError):
+    """Options or expressions that make no sense together or cannot be understood."""
+
+
+class MissingTorchError(GradscopeError):
+    """torch is needed to run a program and cannot be imported."""
+
+
+class EvaluationError(GradscopeError):
+    """An expression that raised when it was evaluated in a program."""
+
+    exit_code = ExitCode.DIFFERENT

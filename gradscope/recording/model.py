@@ -1,0 +1,139 @@
+"""A recording: what was observed of one run. Inert data, no tensors; nothing here imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from gradscope.recording import rows
+from gradscope.recording.tables import NONE, Table
+
+FORMAT = "gradscope-recording"
+
+SCHEMA_VERSION = 1
+"""Raised with every change that an older reader would misread; the log:
+
+1. The first.
+"""
+
+
+@dataclass
+class Outcome:
+    """How the run ended."""
+
+    kind: str = "running"
+    """``ok``, ``exception``, ``exit`` (SystemExit, ``os._exit``), ``interrupted`` (KeyboardInterrupt), ``signal``
+    (SIGTERM, SIGHUP), or ``running``: the recording was cut off while the program ran (killed)."""
+    exit_code: int | None = None
+    """The status that the program's process ends with; None while it runs and where code was recorded in-process."""
+    error_type: str = ""
+    message: str = ""
+    file: int = NONE
+    """Where it was raised: the innermost user frame (index into files), and its line."""
+    line: int = NONE
+    traceback: str = ""
+    """The program's own traceback as Python prints it, without gradscope's frames."""
+
+
+@dataclass
+class SourceFile:
+    """A file of the user's code that made an op; its text as it was run."""
+
+    path: str
+    """As Python names it: the path, ``<stdin>``, ``<string>``."""
+    name: str
+    """For people: relative to the current folder where that is shorter."""
+    text: str
+    is_user: bool = True
+    """False for a third-party file that is kept only because an ``inner`` span points to it."""
+
+
+@dataclass
+class Fault:
+    """An error inside the recorder, which never reaches the program."""
+
+    where: str
+    """The op or step at which it happened."""
+    traceback: str
+    count: int = 1
+
+
+@dataclass
+class RunInfo:
+    """What was run, with what, and how it ended."""
+
+    target: str = ""
+    """As the user named it."""
+    kind: str = "code"
+    """``script``, ``cell``, ``module``, ``code``, ``stdin``, ``transcript``, ``code`` recorded in-process: ``api``."""
+    title: str = ""
+    argv: list[str] = field(default_factory=list)
+    started_at: str = ""
+    """ISO 8601, UTC."""
+    duration_ns: int = 0
+    """Wall time of the program under the recorder, in nanoseconds: no measure of its speed without."""
+    gradscope: str = ""
+    torch: str = ""
+    python: str = ""
+    platform: str = ""
+    mechanism: str = "function-mode"
+    outcome: Outcome = field(default_factory=Outcome)
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Notes of the recorder (JSON types only): threads' names, devices, what was left out and why."""
+
+
+class Recording:
+    """All that was observed of one run.
+
+    The tables' rows are described in :mod:`gradscope.recording.rows`. Row ids are positions; ``strings`` holds
+    every text once.
+    """
+
+    def __init__(self) -> None:
+        self.info = RunInfo()
+        self.strings: list[str] = [""]
+        self.files: list[SourceFile] = []
+        self.faults: list[Fault] = []
+        self.threads: list[str] = []
+
+        self.ops: Table[rows.Op] = Table(rows.Op, "iBiiHHi")
+        self.spans: Table[rows.Span] = Table(rows.Span, "iiiiiiii")
+        self.uses: Table[rows.Use] = Table(rows.Use, "ii")
+        self.results: Table[rows.Result] = Table(rows.Result, "ii")
+        self.tensors: Table[rows.Tensor] = Table(rows.Tensor, "iiiiHi")
+        self.layouts: Table[rows.Layout] = Table(rows.Layout, "iiiiiiq")
+        self.aliases: Table[rows.Alias] = Table(rows.Alias, "iiqb")
+        self.storages: Table[rows.Storage] = Table(rows.Storage, "iqQib")
+        self.nodes: Table[rows.Node] = Table(rows.Node, "iii")
+        self.edges: Table[rows.Edge] = Table(rows.Edge, "ii")
+        self.saved: Table[rows.Saved] = Table(rows.Saved, "iiiiq")
+        self.changes: Table[rows.Change] = Table(rows.Change, "iiBqq")
+        self.backwards: Table[rows.Backward] = Table(rows.Backward, "iiibb")
+        self.gradients: Table[rows.Gradient] = Table(rows.Gradient, "iiBiq")
+        self.bindings: Table[rows.Binding] = Table(rows.Binding, "iiiiB")
+        self.errors: Table[rows.Error] = Table(rows.Error, "iii")
+        self.values: Table[rows.Value] = Table(rows.Value, "iii")
+        self.watches: Table[rows.Watch] = Table(rows.Watch, "iiiiiib")
+        self.memory: Table[rows.Memory] = Table(rows.Memory, "iiqq")
+        self.left_out: Table[rows.SpanCount] = Table(rows.SpanCount, "iii")
+
+    @property
+    def tables(self) -> dict[str, Table[Any]]:
+        """Every table by its name, in the order in which they are written."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Table)}
+
+    def text(self, string_id: int) -> str:
+        """The text behind a column of text; empty for NONE."""
+        return self.strings[string_id] if string_id >= 0 else ""
+
+    def source(self, file: int, line: int, end_line: int | None = None) -> str:
+        """The source text of a line (or of the lines up to ``end_line``), without the newline at its end."""
+        if not 0 <= file < len(self.files) or line < 1:
+            return ""
+        return "\n".join(self.files[file].text.split("\n")[line - 1 : end_line or line])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the recording takes in memory (columns and texts)."""
+        columns = sum(table.nbytes for table in self.tables.values())
+        return columns + sum(len(text) + 57 for text in self.strings)

@@ -1,0 +1,35 @@
+"""Writing a file that appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replaced_file(target: Path) -> Iterator[Path]:
+    """A new empty file beside another: it takes the other's place in the end, or is gone if that fails.
+
+    Raises:
+        OSError: No file can be made there, or it cannot take the place.
+    """
+    new = target.with_name(f".{target.name[:64]}.{secrets.token_hex(4)}.new")
+    os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    try:
+        yield new
+        _to_disk(new)
+        new.replace(target)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Else a machine that fails may keep the new name and lose the content."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

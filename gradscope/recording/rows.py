@@ -1,0 +1,364 @@
+"""What each row of a recording means. Every value is an integer; text is interned in ``Recording.strings``.
+
+A column named for another table (``op``, ``tensor``, ``storage``, ``node``, ``span``, ``layout``) holds a row id of
+that table, or ``NONE`` (-1). A column of text (``func``, ``name``, ``attr``, ``text`` …) holds an index into the
+strings.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+from typing import NamedTuple
+
+
+class OpKind(IntEnum):
+    """What sort of call an op is."""
+
+    CALL = 0
+    """An ordinary call: ``Tensor.mul``, ``torch.ones``, ``F.linear``, a read of ``Tensor.data``."""
+    BACKWARD = 1
+    """``Tensor.backward`` or ``torch.autograd.backward``: gradients go into ``.grad``."""
+    GRAD = 2
+    """``torch.autograd.grad``: gradients are returned."""
+    MODE = 3
+    """Grad mode is set: ``torch.no_grad.__enter__``, ``torch.set_grad_enabled`` …"""
+    SET = 4
+    """An attribute is set: ``requires_grad_``, ``Tensor.requires_grad.__set__``, ``Tensor.data.__set__``."""
+    READ_GRAD = 5
+    """``.grad`` is read."""
+    EXPORT = 6
+    """Values leave torch: ``item``, ``tolist``, ``numpy``, ``bool(t)``, ``float(t)``."""
+    STEP = 7
+    """One step of an optimizer of torch's own, whole."""
+    GROUP = 8
+    """One call into torch's own Python that ran many ops: a module's initialisation, gradient clipping …"""
+
+
+class OpFlag(IntFlag):
+    """The modes in force when the op was called, and how it ended."""
+
+    GRAD = 1
+    """Grad mode was on."""
+    INFERENCE = 2
+    """Inference mode was on."""
+    AUTOCAST = 4
+    """Autocast was on for the op's device."""
+    RAISED = 8
+    """The op raised (see ``errors``)."""
+    HOOKED = 16
+    """Saved-tensor hooks were in force: what the op saved was not read, so as not to run them."""
+    MADE = 32
+    """The op was seen only by its result (a custom ``autograd.Function``, ``torch.from_numpy`` …)."""
+
+
+class Op(NamedTuple):
+    """One call seen at torch's Python API, put down to the innermost user frame."""
+
+    func: int
+    """Text: ``Tensor.mul``, ``F.linear``, ``Tensor.requires_grad.__set__``."""
+    kind: int
+    """:class:`OpKind`"""
+    span: int
+    """Where the user's code made the call; NONE when no user frame was on the stack."""
+    inner: int
+    """Span of the innermost frame outside torch where that is not the user's (a third-party package), else NONE."""
+    thread: int
+    """0 is the thread that started the recording, then in order of appearance."""
+    flags: int
+    """:class:`OpFlag`"""
+    calls: int
+    """How many calls the row stands for: 1, or the number of inner ops of a GROUP or updates of a STEP."""
+
+
+class Span(NamedTuple):
+    """An exact range of source text."""
+
+    file: int
+    """Index into ``Recording.files``."""
+    line: int
+    end_line: int
+    col: int
+    """0-based, in UTF-8 bytes like the AST; -1 when unknown (Python 3.10 knows lines only)."""
+    end_col: int
+    stmt_line: int
+    """First line of the statement around it (a compound statement counts with its header only)."""
+    stmt_end_line: int
+    function: int
+    """Text: qualified name of the function, ``<module>`` at top level."""
+
+
+class Use(NamedTuple):
+    """A tensor that went into an op, in the order of the arguments (nested lists and dicts flattened)."""
+
+    op: int
+    tensor: int
+
+
+class Result(NamedTuple):
+    """A tensor that came out of an op though it existed before: in-place ops, ``.grad`` reads."""
+
+    op: int
+    tensor: int
+
+
+class TensorFlag(IntFlag):
+    """What was true of a tensor when it was first seen."""
+
+    REQUIRES_GRAD = 1
+    LEAF = 2
+    VIEW = 4
+    """Autograd knows it as a view of its base (``_is_view()``)."""
+    INFERENCE = 8
+    """An inference tensor: no version counter, unusable in autograd."""
+    PARAMETER = 16
+    """An ``nn.Parameter``."""
+    EXTERNAL = 32
+    """Not made by an op that was seen: it first appeared as an input, a result or a module's parameter."""
+    NO_STORAGE = 64
+    """Without storage of its own that can be asked for (sparse, functorch wrapper, nested …)."""
+    SUBCLASS = 128
+    """A tensor subclass other than ``nn.Parameter``; its name is in the layout."""
+    NO_VERSION = 256
+    """It has no version counter that can be read."""
+    GRADIENT = 512
+    """First seen as the ``.grad`` of another tensor."""
+
+
+class Tensor(NamedTuple):
+    """One tensor object, as it was when first seen; what changed later is in ``changes``."""
+
+    op: int
+    """The op that made it or, with EXTERNAL, the op before which it was first seen (the number of ops at the end of
+    the run for one found only then)."""
+    storage: int
+    layout: int
+    node: int
+    """Its ``grad_fn``; NONE for a leaf."""
+    flags: int
+    """:class:`TensorFlag`"""
+    died: int
+    """The first op at whose start it was gone, or NONE: alive at the end."""
+
+
+class Layout(NamedTuple):
+    """Shape, dtype and the like, shared by many tensors."""
+
+    shape: int
+    """Text: ``(2, 3)``; ``()`` for a scalar."""
+    stride: int
+    """Text: ``(3, 1)``, in elements; empty where the tensor has none."""
+    dtype: int
+    """Text without ``torch.``: ``float32``."""
+    device: int
+    """Text: ``cpu``, ``cuda:0``, ``meta``."""
+    type_name: int
+    """Text: ``Tensor``, ``Parameter``, or the subclass."""
+    form: int
+    """Text: ``strided``, ``sparse_coo``, ``jagged`` … (``Tensor.layout``)."""
+    nbytes: int
+    """Bytes of the elements it shows: numel times itemsize."""
+
+
+class Alias(NamedTuple):
+    """A tensor that is on the storage of one that was seen before it."""
+
+    tensor: int
+    base: int
+    """The tensor it was made from (an input of the op), or else the first one seen on the storage."""
+    offset: int
+    """``storage_offset()``, in elements."""
+    shares_version: int
+    """1 when both were measured to share one version counter, 0 when measured not to, -1 not measured."""
+
+
+class Storage(NamedTuple):
+    """The memory block under one or more tensors."""
+
+    op: int
+    """The op at which it was first seen."""
+    nbytes: int
+    data_ptr: int
+    """Its address; 0 for meta and empty storages. Reused after a free: only an id tells two storages apart."""
+    died: int
+    """The first op at whose start it was freed, or NONE."""
+    external: int
+    """1 when it existed before it was seen, so it was not allocated by that op."""
+
+
+class Node(NamedTuple):
+    """One autograd graph node."""
+
+    op: int
+    """The op that made it (or at which it was first seen)."""
+    name: int
+    """Text: ``MulBackward0``, ``AccumulateGrad``."""
+    variable: int
+    """The leaf (a tensor) that an ``AccumulateGrad`` accumulates into, else NONE."""
+
+
+class Edge(NamedTuple):
+    """``node.next_functions`` in order; ``next`` is NONE for an input that did not require grad."""
+
+    node: int
+    next: int
+
+
+class Saved(NamedTuple):
+    """One tensor that a node keeps for backward."""
+
+    node: int
+    attr: int
+    """Text: ``self``, ``other``, ``result`` (a ``_saved_…`` attribute), or ``saved_tensors``, ``ctx.name``."""
+    storage: int
+    tensor: int
+    """The tensor object that is kept, where it is one that was seen, else NONE (same storage, another object)."""
+    nbytes: int
+    """Bytes of the elements; the storage that is kept alive may be larger."""
+
+
+class Field(IntEnum):
+    """What a change is about."""
+
+    VERSION = 0
+    """Version counter, before and after. A row at a tensor's own birth: it was first seen at that version."""
+    REQUIRES_GRAD = 1
+    GRAD_FN = 2
+    """Node ids (NONE: none)."""
+    LEAF = 3
+    STORAGE = 4
+    """``t.data = …`` or ``set_``: storage ids."""
+    LAYOUT = 5
+    """``resize_``, ``t_``, ``t.data = …``: layout ids."""
+    GRAD = 6
+    """``.grad`` was set by the program: tensor ids (NONE: None)."""
+
+
+class Change(NamedTuple):
+    """Something about a tensor that differed after an op from before it."""
+
+    op: int
+    tensor: int
+    field: int
+    """:class:`Field`"""
+    before: int
+    after: int
+
+
+class GradOutcome(IntEnum):
+    """What a backward pass did to the ``.grad`` of a tensor."""
+
+    CREATED = 0
+    """It was None and is a tensor now."""
+    ACCUMULATED = 1
+    """It was added to, in place or not."""
+    UNTOUCHED = 2
+    """It required grad and was there before, and stayed as it was."""
+    MISSING = 3
+    """It required grad, and its ``.grad`` is None after the pass."""
+
+
+class Gradient(NamedTuple):
+    """What one backward pass did for one leaf (or one tensor that retains its grad).
+
+    A leaf that was frozen since (``requires_grad_(False)``) has a row as well: ``changes`` say so.
+    """
+
+    op: int
+    tensor: int
+    outcome: int
+    """:class:`GradOutcome`"""
+    grad: int
+    """The gradient (a tensor), or NONE."""
+    nbytes: int
+    """Bytes newly allocated for the gradient: 0 when it was accumulated in place."""
+
+
+class Backward(NamedTuple):
+    """A root of a backward pass (one row a root; autograd.grad as well)."""
+
+    op: int
+    root: int
+    """The tensor that the pass started from."""
+    node: int
+    """Its ``grad_fn`` then."""
+    retain_graph: int
+    create_graph: int
+
+
+class BindingKind(IntEnum):
+    """How a name was seen to hold a tensor."""
+
+    LOAD = 0
+    """The statement of the op reads it."""
+    STORE = 1
+    """The statement of the op stores it: seen at the frame's next op, or at the end."""
+    MEMBER = 2
+    """Part of an object that a name holds: ``model.fc.weight``, ``params[0]``, ``batch['x']``."""
+
+
+class Binding(NamedTuple):
+    """A name in the user's code that was seen, by identity, to hold a tensor."""
+
+    name: int
+    """Text: ``b``, ``model.fc.weight``, ``self.weight``."""
+    tensor: int
+    op: int
+    """The op whose statement names it (for STORE: the last op of the storing statement); the number of ops for names
+    found at the end of the run."""
+    span: int
+    """A span of that statement, or NONE for names found at the end of the run."""
+    kind: int
+    """:class:`BindingKind`"""
+
+
+class Error(NamedTuple):
+    """An op that raised."""
+
+    op: int
+    type_name: int
+    message: int
+
+
+class Value(NamedTuple):
+    """A small CPU tensor's printed value after an op (only with ``--values``)."""
+
+    op: int
+    tensor: int
+    text: int
+
+
+class Watch(NamedTuple):
+    """What a watched expression gave after a statement."""
+
+    expression: int
+    """Text, as the user wrote it."""
+    op: int
+    """The number of ops seen when it was evaluated."""
+    line: int
+    """The line of the statement after which it was evaluated."""
+    file: int
+    text: int
+    """``repr`` of the value (or of the error, see ``failed``), cut to one line."""
+    tensor: int
+    """The tensor that it gave, else NONE."""
+    failed: int
+    """1 when it raised."""
+
+
+class Memory(NamedTuple):
+    """The device allocator's own figures, after an op (CUDA only; CPU has no such figures)."""
+
+    op: int
+    device: int
+    """Text: ``cuda:0``"""
+    allocated: int
+    peak: int
+
+
+class SpanCount(NamedTuple):
+    """How often a span ran, and what it cost, where ``--max-ops`` left single ops out."""
+
+    span: int
+    func: int
+    left_out: int
+    """Ops of this span and function that were left out."""

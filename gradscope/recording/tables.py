@@ -1,0 +1,68 @@
+"""Columns on top of which a recording is built: compact in memory, rows only while they are looked at."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Generic, TypeVar, cast
+
+RowT = TypeVar("RowT", bound="tuple[int, ...]")
+
+NONE = -1
+"""The id that stands for "no row" in every column that refers to another table."""
+
+
+class Table(Generic[RowT]):
+    """Equally long columns of integers. A row's id is its position.
+
+    Args:
+        row_type: The NamedTuple that a row reads as; its fields name the columns.
+        typecodes: One :mod:`array` type code a column.
+    """
+
+    __slots__ = ("columns", "row_type", "typecodes")
+
+    def __init__(self, row_type: type[RowT], typecodes: str) -> None:
+        fields = cast("tuple[str, ...]", row_type._fields)  # type: ignore[attr-defined]
+        if len(fields) != len(typecodes):
+            raise TypeError(f"{row_type.__name__} has {len(fields)} fields, not {len(typecodes)}")
+        self.row_type = row_type
+        self.typecodes = typecodes
+        self.columns: dict[str, array[int]] = {name: array(code) for name, code in zip(fields, typecodes, strict=True)}
+
+    def append(self, row: tuple[int, ...]) -> int:
+        """Append one row and return its id."""
+        for column, value in zip(self.columns.values(), row, strict=True):
+            column.append(value)
+        return len(self) - 1
+
+    def extend(self, rows: Iterable[tuple[int, ...]]) -> None:
+        """Append many rows; much cheaper a row than :meth:`append`."""
+        self.extend_flat(list(chain.from_iterable(rows)))
+
+    def extend_flat(self, values: list[int]) -> None:
+        """Append many rows given as one list, the values of a row after those of the other."""
+        width = len(self.columns)
+        for position, column in enumerate(self.columns.values()):
+            column.fromlist(values[position::width])  # a quarter of the cost of extend
+
+    def column(self, name: str) -> array[int]:
+        """The column itself, not a copy."""
+        return self.columns[name]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def __getitem__(self, row_id: int) -> RowT:
+        if row_id < 0:
+            raise IndexError(f"no row {row_id} in {self.row_type.__name__}")
+        return self.row_type._make(column[row_id] for column in self.columns.values())  # type: ignore[attr-defined, no-any-return]
+
+    def __iter__(self) -> Iterator[RowT]:
+        return map(self.row_type._make, zip(*self.columns.values(), strict=True))  # type: ignore[attr-defined]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the columns take in memory."""
+        return sum(column.itemsize * len(column) for column in self.columns.values())

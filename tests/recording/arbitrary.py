@@ -1,0 +1,92 @@
+"""Recordings that no program made: any rows whose ids stand for something."""
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from gradscope.recording import Fault, Outcome, Recording, RunInfo, SourceFile
+from gradscope.recording.relations import CHANGED_ROWS, MEANINGS, AnyOf, OneOf, RowOf, Text
+from gradscope.recording.rows import Field, TensorFlag
+from gradscope.recording.tables import NONE
+
+texts = st.text(st.characters(), max_size=12)
+"""Any characters, lone surrogates and NUL included."""
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=5,
+)
+_BITS = {"b": 7, "B": 8, "H": 16, "i": 31, "q": 63, "Q": 64}
+
+
+@st.composite
+def recordings(draw: st.DrawFn, most_rows: int = 6) -> Recording:
+    """Any recording that may be loaded."""
+    recording = Recording()
+    recording.strings += draw(st.lists(texts, max_size=5, unique=True))
+    recording.files += draw(st.lists(st.builds(SourceFile, texts, texts, texts, st.booleans()), min_size=1, max_size=3))
+    recording.faults += draw(st.lists(st.builds(Fault, texts, texts, st.integers(1, 2**40)), max_size=2))
+    recording.threads += draw(st.lists(texts, max_size=3))
+    recording.info = draw(run_infos())
+    sizes = {name: draw(st.integers(0, most_rows)) for name in recording.tables} | {"files": len(recording.files)}
+    needed = {"ops", "tensors", "nodes", "layouts", "spans", "storages"}
+    sizes |= {name: max(1, sizes[name]) for name in needed}
+    for name, table in recording.tables.items():
+        for _ in range(sizes[name]):
+            row = [
+                draw(_column(column, MEANINGS[name].get(column), code, sizes, len(recording.strings)))
+                for column, code in zip(table.columns, table.typecodes, strict=True)
+            ]
+            if name == "edges":  # no node comes before itself
+                row = [max(row), min(row)] if row[0] != row[1] else [row[0], NONE]
+            if name == "changes":
+                row = _with_valid_change(draw, row, sizes)
+            if name == "tensors" and row[0] == sizes["ops"]:
+                row[4] |= TensorFlag.EXTERNAL
+            table.append(tuple(row))
+    return recording
+
+
+def run_infos() -> st.SearchStrategy[RunInfo]:
+    """Any facts about a run."""
+    outcomes = st.builds(
+        Outcome, texts, st.none() | st.integers(0, 255), texts, texts, st.just(NONE), st.integers(-1, 9), texts
+    )
+    return st.builds(
+        RunInfo,
+        target=texts,
+        title=texts,
+        argv=st.lists(texts, max_size=3),
+        duration_ns=st.integers(0, 2**60),
+        outcome=outcomes,
+        extra=st.dictionaries(texts, json_values, max_size=3),
+    )
+
+
+def _column(column: str, meaning: Any, code: str, sizes: dict[str, int], strings: int) -> st.SearchStrategy[int]:
+    if isinstance(meaning, Text):
+        return st.integers(NONE, strings - 1)
+    if isinstance(meaning, RowOf):
+        return st.integers(NONE if meaning.optional else 0, sizes[meaning.table] - (0 if meaning.or_end else 1))
+    if isinstance(meaning, OneOf):
+        return st.sampled_from([int(kind) for kind in meaning.kinds])
+    if column == "nbytes":
+        return st.integers(0, 2**50)
+    if isinstance(meaning, AnyOf):
+        return st.integers(0, sum(meaning.flags))
+    return st.integers(0 if code.isupper() else -(2 ** _BITS[code]), 2 ** _BITS[code] - 1)
+
+
+def _with_valid_change(draw: st.DrawFn, row: list[int], sizes: dict[str, int]) -> list[int]:
+    meaning = CHANGED_ROWS.get(Field(row[2]))
+    if meaning is None:
+        return row
+    valid = _column("after", meaning, "q", sizes, 0)
+    return [*row[:3], draw(valid), draw(valid)]
+
+
+def contents(recording: Recording) -> dict[str, Any]:
+    """All that a recording holds, to compare."""
+    tables = {name: table.columns for name, table in recording.tables.items()}
+    others = {name: value for name, value in vars(recording).items() if name not in tables}
+    return tables | others
