@@ -1,0 +1,52 @@
+"""``gradscope.record()``: a recording without a command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gradscope.recorder.session import Recorder
+from gradscope.recording import Recording
+
+
+@contextmanager
+def record(*, values: bool = False, max_ops: int | None = None) -> Iterator[Recording]:
+    """Record what autograd does in the block, in this thread and in the threads started in it.
+
+    The user's code is the caller's file and what lies beside it. The recording is complete when the block ends, also
+    when it ends by an exception. Blocks may be nested, and used in several threads at once: each sees the ops of its
+    own thread and of the threads that were started while it was open.
+
+    Args:
+        values: Record the printed values of small CPU tensors.
+        max_ops: Keep at most so many single ops.
+
+    Example:
+        >>> with gradscope.record() as recording:  # doctest: +SKIP
+        ...     loss = model(x).sum()
+        ...     loss.backward()
+        >>> len(recording.ops)  # doctest: +SKIP
+        2
+    """
+    frame = sys._getframe(2)
+    filename = frame.f_code.co_filename
+    folder = str(Path(filename).parent) + "/"
+
+    def is_user(name: str) -> bool:
+        return name == filename or (name.startswith(folder) and "site-packages" not in name)
+
+    recorder = Recorder(is_user=is_user, values=values, max_ops=max_ops, begun_at=frame)
+    recorder.recording.info.kind = "api"
+    recorder.recording.info.target = filename
+    recorder.start()
+    outcome = recorder.recording.info.outcome
+    try:
+        yield recorder.recording
+        outcome.kind = "ok"
+    except BaseException as error:
+        outcome.kind, outcome.error_type, outcome.message = "exception", type(error).__qualname__, str(error)
+        raise
+    finally:
+        recorder.stop(frame.f_locals)

@@ -1,0 +1,84 @@
+"""One backward pass: what it did to the ``.grad`` of each leaf that was there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradscope.recorder.identity import Identity
+from gradscope.recorder.tape import Tape
+from gradscope.recorder.tensors import version_of
+from gradscope.recording.rows import GradOutcome, OpKind, TensorFlag
+from gradscope.recording.tables import NONE
+
+_DisableSubclass = torch._C.DisableTorchFunctionSubclass
+
+
+class BackwardPass:
+    """Compares every known leaf's ``.grad`` before and after a pass.
+
+    Only numbers are held while the pass runs: a gradient held by Python could change how autograd accumulates.
+    """
+
+    def __init__(self, identity: Identity, kind: int, args: Any, kwargs: Any) -> None:
+        if identity.dead:
+            identity.bury()
+        self._identity = identity
+        options = kwargs or {}
+        named = (options[name] for name in ("self", "tensors", "outputs") if name in options)
+        roots = args[0] if args else next(named, ())
+        listed = (roots,) if isinstance(roots, Tensor) else tuple(roots)
+        self._roots = [identity.tensors.get(id(root)) for root in listed if isinstance(root, Tensor)]
+        # Positions of retain_graph: backward(tensors, gradient, here, …), grad(outputs, inputs, grad_outputs, here, …).
+        at = 3 if kind == OpKind.GRAD else 2
+        create = options.get("create_graph", args[at + 1] if len(args) > at + 1 else False)
+        retain = options.get("retain_graph", args[at] if len(args) > at else None)
+        self._create_graph = bool(create)
+        self._retain_graph = bool(create if retain is None else retain)
+        self._before: dict[int, tuple[int, int]] = {}
+        if kind == OpKind.BACKWARD:
+            for row, reference in identity.leaves.items():
+                gradient = _grad_of(reference())
+                self._before[row] = (0, 0) if gradient is None else (id(gradient), version_of(gradient))
+
+    def note_roots(self, op: int, tape: Tape) -> None:
+        """Write the pass's roots, also of a pass that raises."""
+        for root in self._roots:
+            if root is not None:
+                tape.pending["backwards"] += (op, root[0], root[3], self._retain_graph, self._create_graph)
+
+    def finish(self, op: int, tape: Tape) -> None:
+        """Write the pass's roots, and the outcome for each leaf that was there before it."""
+        self.note_roots(op, tape)
+        for row, (identity_before, version_before) in self._before.items():
+            reference = self._identity.leaves.get(row)
+            gradient = _grad_of(reference()) if reference is not None else None
+            outcome, grad, nbytes = GradOutcome.MISSING, NONE, 0
+            if gradient is not None:
+                seen = self._identity.tensors.get(id(gradient))
+                is_new = seen is None
+                if seen is None:
+                    flags = TensorFlag.GRADIENT | (0 if gradient.requires_grad else TensorFlag.LEAF)
+                    seen = self._identity.add(gradient, op, NONE, flags, ())
+                grad = seen[0]
+                if not identity_before:
+                    outcome, nbytes = GradOutcome.CREATED, seen[2]
+                elif id(gradient) != identity_before:
+                    outcome, nbytes = GradOutcome.ACCUMULATED, seen[2] if is_new else 0
+                elif version_of(gradient) != version_before:
+                    outcome = GradOutcome.ACCUMULATED
+                else:
+                    outcome = GradOutcome.UNTOUCHED
+            tape.pending["gradients"] += (op, row, outcome, grad, nbytes)
+
+
+def _grad_of(tensor: Any) -> Any:
+    if tensor is None:
+        return None
+    with _DisableSubclass():
+        try:
+            return tensor.grad if tensor.is_leaf or tensor.retains_grad else None
+        except RuntimeError:  # a view that autograd forbids to be used since its base was changed in place
+            return None

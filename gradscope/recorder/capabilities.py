@@ -1,0 +1,100 @@
+"""torch's private entry points that the recorder uses, in one place, chosen by what this torch has."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+sequence_number: Callable[[], int] = torch._C._autograd._get_sequence_nr
+"""The sequence number that this thread's next autograd node gets."""
+
+is_any_autocast_enabled: Callable[[], bool] = torch._C._is_any_autocast_enabled
+
+dispatch_modes: Callable[[], int] = torch._C._len_torch_dispatch_stack
+"""How many of the program's dispatch modes are in force in this thread."""
+
+tracing_state: Callable[[], object] = torch._C._get_tracing_state
+"""Not None while ``torch.jit.trace`` runs."""
+
+has_node_creation_hook = hasattr(torch.autograd.graph, "node_creation_hook")
+"""torch 2.15 on; not used (see the README's section on limits), reported by ``gradscope doctor``."""
+
+_top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+_set_version: Any = torch._C._autograd._unsafe_set_version_counter
+
+
+def _takes_sequences() -> bool:
+    probe = torch.empty(0)
+    try:
+        _set_version((probe,), (0,))
+    except TypeError:
+        return False  # torch 2.6 takes one tensor
+    return True
+
+
+_VERSION_OF_MANY = _takes_sequences()
+
+
+def set_version(tensor: Any, version: int) -> None:
+    """Set a tensor's version counter."""
+    if _VERSION_OF_MANY:
+        _set_version((tensor,), (version,))
+    else:
+        _set_version(tensor, version)
+
+
+class HookDepth(threading.local):
+    """How many saved-tensor hooks are in force in this thread, counted where torch cannot be asked (torch 2.6)."""
+
+    depth = 0
+
+
+_depth = HookDepth()
+
+
+def _hooks_in_force() -> bool:
+    return _top_hooks(True) is not None  # type: ignore[misc]
+
+
+def _hooks_were_counted() -> bool:
+    return _depth.depth > 0
+
+
+saved_hooks_in_force: Callable[[], bool] = _hooks_were_counted if _top_hooks is None else _hooks_in_force
+"""Whether saved-tensor hooks would run if a saved tensor were read."""
+
+
+class HookCounter:
+    """Counts pushes and pops of saved-tensor hooks while it is installed, on torch that cannot be asked for them."""
+
+    def __init__(self) -> None:
+        self._originals: tuple[Any, Any] | None = None
+
+    def install(self) -> None:
+        """Begin to count; nothing to do on torch that can be asked."""
+        if _top_hooks is not None:
+            return
+        autograd = torch._C._autograd
+        push, pop = autograd._push_saved_tensors_default_hooks, autograd._pop_saved_tensors_default_hooks
+        self._originals = (push, pop)
+
+        def counted_push(*hooks: Any) -> None:
+            push(*hooks)
+            _depth.depth += 1
+
+        def counted_pop() -> None:
+            pop()
+            _depth.depth -= 1
+
+        autograd._push_saved_tensors_default_hooks = counted_push  # type: ignore[assignment]
+        autograd._pop_saved_tensors_default_hooks = counted_pop
+
+    def remove(self) -> None:
+        """Put torch's own functions back."""
+        if self._originals is not None:
+            autograd = torch._C._autograd
+            autograd._push_saved_tensors_default_hooks, autograd._pop_saved_tensors_default_hooks = self._originals
+            self._originals = None

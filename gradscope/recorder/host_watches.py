@@ -1,0 +1,181 @@
+"""Watched expressions: ``# watch:`` comments and ``--watch``, evaluated in the program's frames and noted as rows."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
+from types import CodeType, FrameType
+from typing import Any, NamedTuple
+
+from gradscope.errors import UsageError
+from gradscope.recorder.frame_locals import reading_locals
+from gradscope.recorder.host_probes import Action, Probe
+from gradscope.targets import Program
+from gradscope.targets.directives import blocks_of
+
+LONGEST = 200
+"""Characters of a value's text that are kept."""
+
+Note = Callable[[str, str, int, str, Any, bool], None]
+"""Takes expression, file, line, the value's text, the value, and whether it raised."""
+
+
+def compile_expression(expression: str, option: str = "--watch") -> CodeType:
+    """Compile an expression of the user's.
+
+    Raises:
+        UsageError: It is no Python expression.
+    """
+    try:
+        return compile(expression.strip(), "<watch>", "eval", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        reason = error.msg if isinstance(error, SyntaxError) else str(error)
+        raise UsageError(f"{option} {expression!r} is no Python expression: {reason}") from error
+
+
+def evaluate(code: CodeType, frame: FrameType) -> Any:
+    """Evaluate a compiled expression with the names of a frame; the program's namespaces stay as they are."""
+    with reading_locals(frame) as local_names:
+        names = {**frame.f_globals, **local_names}
+    names["__warningregistry__"] = {}  # else the program's own warning of that text might not be shown
+    return eval(code, names)
+
+
+def one_line(value: Any) -> str:
+    """``repr`` of a value on one line, cut where it is long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+class Watches:
+    """The watched expressions of one run.
+
+    Args:
+        program: What is run.
+        expressions: From ``--watch``.
+        quietly: Opened around each evaluation: nothing that happens in it is recorded or shown.
+        op_count: How many ops were seen so far.
+        note: Takes each row.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        expressions: Sequence[str],
+        *,
+        quietly: Callable[[], AbstractContextManager[None]],
+        op_count: Callable[[], int],
+        note: Note,
+    ) -> None:
+        self._program = program
+        self._op_count = op_count
+        self._seen_at: dict[str, int] = {}
+        self._quietly = quietly
+        self._note = note
+        self._last: dict[str, str] = {}
+        self.probes: list[Probe] = []
+        for directive in program.directives:
+            if directive.kind == "watch":
+                action = self._always(directive.expression, directive.statement_line)
+                self.probes.append(
+                    Probe(directive.statement_line, directive.statement_column, directive.before, action)
+                )
+        for expression in expressions:
+            self.probes += self._everywhere(expression)
+
+    def _always(self, expression: str, line: int) -> Action:
+        code = compile_expression(expression, "# watch:")
+
+        def action(frame: FrameType) -> None:
+            text, value, failed = self._value(code, frame)
+            self._note(expression, self._program.filename, line, text, value, failed)
+
+        return action
+
+    def _everywhere(self, expression: str) -> list[Probe]:
+        """Probes at every statement; a row where the value is another than before."""
+        code = compile_expression(expression)
+        wanted = {
+            node.id for node in ast.walk(ast.parse(expression.strip(), mode="eval")) if isinstance(node, ast.Name)
+        }
+        places = [place for tree in _trees(self._program) for place in _places(tree, wanted)]
+        return [
+            Probe(place.line, place.column, place.before, self._on_change(expression, code, place)) for place in places
+        ]
+
+    def _on_change(self, expression: str, code: CodeType, place: Place) -> Action:
+        """Evaluate where torch did something since the last time, or where the statement names what is watched."""
+
+        def action(frame: FrameType) -> None:
+            ops = self._op_count()
+            if not place.mentions and self._seen_at.get(expression) == ops:
+                return
+            self._seen_at[expression] = ops
+            text, value, failed = self._value(code, frame)
+            if failed and text.startswith("NameError"):
+                return  # not defined yet, or not in this function
+            if self._last.get(expression) != text:
+                self._last[expression] = text
+                self._note(expression, self._program.filename, place.shown, text, value, failed)
+
+        return action
+
+    def _value(self, code: CodeType, frame: FrameType) -> tuple[str, Any, bool]:
+        with self._quietly():
+            try:
+                value = evaluate(code, frame)
+                return one_line(value), value, False
+            except Exception as error:
+                return " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST], None, True
+
+
+def _trees(program: Program) -> list[ast.Module]:
+    """The parsed source; a transcript's statements one by one, as one of them may be no Python."""
+    if program.kind != "transcript":
+        return [ast.parse(program.source)]
+    trees = []
+    for statement in program.statements:
+        with suppress(SyntaxError, ValueError):
+            trees.append(ast.parse(statement.source))
+    return trees
+
+
+class Place(NamedTuple):
+    """Where a watched expression is evaluated."""
+
+    line: int
+    column: int
+    before: bool
+    shown: int
+    """The line that a new value is put down to."""
+    mentions: bool
+    """The statement names something that the expression names."""
+
+
+def _places(tree: ast.Module, wanted: set[str]) -> list[Place]:
+    places: dict[tuple[int, int, bool], Place] = {}
+    for statement in ast.walk(tree):
+        if isinstance(statement, ast.stmt):
+            leaves = isinstance(statement, (ast.Return, ast.Raise, ast.Break, ast.Continue))
+            mentions = _mentions(statement, wanted)
+            found = [Place(statement.lineno, statement.col_offset, leaves, statement.lineno, mentions)]
+            found += [
+                Place(block[0].lineno, block[0].col_offset, True, statement.lineno, mentions)
+                for block in blocks_of(statement)
+            ]
+            for place in found:
+                places.setdefault(place[:3], place)
+    return list(places.values())
+
+
+def _mentions(statement: ast.stmt, wanted: set[str]) -> bool:
+    names: set[str] = set()
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Name):
+            names.add(node.id)
+        elif isinstance(node, ast.alias):
+            names.add((node.asname or node.name).partition(".")[0])
+        elif isinstance(node, ast.arg):
+            names.add(node.arg)
+    return bool(names & wanted)

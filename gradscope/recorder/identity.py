@@ -1,0 +1,242 @@
+"""Which tensors and storages have been seen, told apart by weak reference: nothing here keeps one alive.
+
+``id()`` is reused at once after a free. Every tensor and storage that is seen gets a weak reference whose callback
+puts it on the list of the dead; the list is worked off before ids are looked up, so a key that is found belongs to a
+live object. (A storage's Python object lives as long as the storage itself, so its death is the storage's.)
+
+What is known of each is a plain tuple of a fixed order (:data:`Seen`, :data:`SeenStorage`): one is made for every
+tensor of the program, and a plain tuple costs a fifth of a named one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from weakref import ref
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from gradscope.recorder.capabilities import set_version
+from gradscope.recorder.tape import Tape
+from gradscope.recording.rows import Field, TensorFlag
+from gradscope.recording.tables import NONE
+
+Seen = tuple[int, int, int, int, bool, int, "ref[Any]"]
+"""A live tensor, as of the last op that touched it: row, storage, bytes, node, requires_grad, layout, reference."""
+
+SeenStorage = tuple[int, int, "ref[Any] | None", "ref[Any]"]
+"""A live storage: row, row of the first tensor seen on it (or NONE), reference to that, its own reference."""
+
+PLAIN = frozenset((Tensor, Parameter))
+"""Types whose attributes can be read without running anybody's code."""
+
+_REQUIRES_GRAD = int(TensorFlag.REQUIRES_GRAD)
+_EXTERNAL = int(TensorFlag.EXTERNAL)
+_NO_STORAGE = int(TensorFlag.NO_STORAGE)
+_VIEW = int(TensorFlag.VIEW)
+_TYPED = int(TensorFlag.SUBCLASS | TensorFlag.PARAMETER)
+_META = torch.device("meta")
+_VERSION = int(Field.VERSION)
+
+
+class Identity:
+    """The live tensors and storages by ``id()``."""
+
+    def __init__(self, tape: Tape) -> None:
+        self.tape = tape
+        self.tensors: dict[int, Seen] = {}
+        self.storages: dict[int, SeenStorage] = {}
+        self.dead: list[ref[Any]] = []
+        self.leaves: dict[int, ref[Any]] = {}
+        """Live tensors whose ``.grad`` a backward pass may set, by tensor row."""
+        self._graves: dict[int, int] = {}
+        """By the id of a weak reference: twice the key of what it points to, plus one for a storage."""
+        self._layouts: dict[Any, tuple[int, int]] = {}
+        self._plain_layouts: dict[Any, tuple[int, int]] = {}
+        self._tensor_rows = tape.pending["tensors"]
+        self._storage_rows = tape.pending["storages"]
+        self._entomb = self.dead.append
+
+    def bury(self) -> None:
+        """Forget what has died since the last call; it was gone at the start of the op that comes now."""
+        tape, dead, graves = self.tape, self.dead, self._graves
+        while dead:
+            grave = graves.pop(id(dead.pop()))
+            if grave & 1:
+                storage = self.storages.pop(grave >> 1)
+                tape.storage_deaths += (storage[0], tape.op_count)
+            else:
+                row = self.tensors.pop(grave >> 1)[0]
+                self.leaves.pop(row, None)
+                tape.tensor_deaths += (row, tape.op_count)
+
+    def add(self, tensor: Any, op: int, node: int, flags: int, inputs: Sequence[Any]) -> Seen:
+        """Enter a tensor that was not seen before.
+
+        Args:
+            tensor: The tensor; ``requires_grad`` is in ``flags``.
+            op: The op that made it, or before which it was first seen.
+            node: Its ``grad_fn`` (a row), or NONE.
+            flags: :class:`TensorFlag` so far.
+            inputs: The op's tensors, among which its base is looked for.
+        """
+        tape = self.tape
+        row = tape.tensor_count
+        is_plain = type(tensor) is Tensor
+        if not is_plain:
+            flags |= _type_flag(tensor)
+        known = None
+        try:
+            storage = tensor.untyped_storage()
+        except (RuntimeError, NotImplementedError):
+            place = NONE
+            flags |= _NO_STORAGE
+        else:
+            known = self.storages.get(id(storage))
+            place = NONE if known is None else known[0]
+        if is_plain and place == NONE and not flags & _NO_STORAGE:
+            try:
+                key = (tensor.shape, tensor.stride(), tensor.dtype, tensor.device)
+            except RuntimeError:  # a nested tensor has no sizes
+                layout, nbytes = self.layout(tensor)
+            else:
+                layout, nbytes = self._plain_layouts.get(key) or self._plain_layouts.setdefault(
+                    key, self.layout(tensor)
+                )
+        else:
+            layout, nbytes = self.layout(tensor)
+        try:
+            version = tensor._version
+        except RuntimeError:
+            flags |= int(TensorFlag.INFERENCE if tensor.is_inference() else TensorFlag.NO_VERSION)
+        else:
+            if version:
+                tape.pending["changes"] += (op, row, _VERSION, 0, version)
+        tape.tensor_count = row + 1
+        reference = ref(tensor, self._entomb)
+        if known is not None:
+            if tensor._is_view():
+                flags |= _VIEW
+            self._note_alias(tensor, row, id(storage), known, inputs, reference)
+        elif not flags & _NO_STORAGE:
+            place = self.add_storage(storage, op, flags, row, reference)
+        self._tensor_rows += (op, place, layout, node, flags, NONE)
+        requires_grad = bool(flags & _REQUIRES_GRAD)
+        identity = id(tensor)
+        self._graves[id(reference)] = identity * 2
+        self.tensors[identity] = seen = (row, place, nbytes, node, requires_grad, layout, reference)
+        if requires_grad and node == NONE:
+            self.leaves[row] = reference
+        return seen
+
+    def add_storage(self, storage: Any, op: int, flags: int, first: int, first_reference: ref[Any] | None) -> int:
+        """Enter a storage that was not seen before and return its row; the flags are those of the tensor on it."""
+        row = self.tape.storage_count
+        self.tape.storage_count = row + 1
+        if flags & _TYPED and storage.device == _META:
+            pointer = 0  # a fake tensor's, which warns when it is asked for its address
+        else:
+            try:
+                pointer = storage.data_ptr()
+            except RuntimeError:
+                pointer = 0
+        self._storage_rows += (op, storage.nbytes(), pointer, NONE, 1 if flags & _EXTERNAL else 0)
+        reference = ref(storage, self._entomb)
+        key = id(storage)
+        self._graves[id(reference)] = key * 2 + 1
+        self.storages[key] = (row, first, first_reference, reference)
+        return row
+
+    def watch_grad(self, tensor: Any) -> None:
+        """Look at the ``.grad`` of a tensor around backward passes: a leaf since now, or one that retains its grad."""
+        seen = self.tensors[id(tensor)]
+        self.leaves[seen[0]] = seen[6]
+
+    def row_of(self, tensor: Any) -> int:
+        """Row of a tensor that was seen, or NONE."""
+        seen = self.tensors.get(id(tensor))
+        return NONE if seen is None else seen[0]
+
+    def storage_of(self, tensor: Any, op: int) -> int:
+        """Row of the storage that a tensor is on now; the tensor itself is not entered."""
+        try:
+            storage = tensor.untyped_storage()
+        except (RuntimeError, NotImplementedError):
+            return NONE
+        known = self.storages.get(id(storage))
+        # A number that torch wrapped in a tensor is no memory of the program's.
+        flags = 0 if tensor.dim() else _EXTERNAL
+        if type(tensor) is not Tensor:
+            flags |= _type_flag(tensor)
+        return self.add_storage(storage, op, flags, NONE, None) if known is None else known[0]
+
+    def layout(self, tensor: Any) -> tuple[int, int]:
+        """Row of a tensor's layout, and the bytes of its elements."""
+        try:
+            key = (tensor.shape, tensor.stride(), tensor.dtype, tensor.device, type(tensor).__name__)
+            known = self._layouts.get(key)
+        except (RuntimeError, NotImplementedError, TypeError):
+            key = None  # a layout without strides, or with symbolic ones
+            known = None
+        return known or self._new_layout(tensor, key)
+
+    def _new_layout(self, tensor: Any, key: Any) -> tuple[int, int]:
+        text = self.tape.text
+        try:
+            shape = str(tuple(int(size) for size in tensor.shape))
+        except (RuntimeError, TypeError, ValueError, AttributeError):
+            shape = "(?)"  # sizes that are not numbers: nested, or symbolic while compiling
+        try:
+            nbytes = int(tensor.numel()) * tensor.element_size()
+        except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError):
+            nbytes = 0
+        row = (
+            text(shape),
+            text(str(tuple(key[1])) if key is not None and shape != "(?)" else ""),
+            text(str(tensor.dtype).removeprefix("torch.")),
+            text(str(tensor.device)),
+            text(type(tensor).__name__),
+            text(str(tensor.layout).removeprefix("torch.")),
+            nbytes,
+        )
+        key = row if key is None else key
+        if key not in self._layouts:
+            self.tape.pending["layouts"] += row
+            self._layouts[key] = (len(self._layouts), nbytes)
+        return self._layouts[key]
+
+    def _note_alias(
+        self, tensor: Any, row: int, key: int, known: SeenStorage, inputs: Sequence[Any], reference: ref[Any]
+    ) -> None:
+        """Keep what a tensor is an alias of: an input on the same storage, or else the first tensor seen on it."""
+        for candidate in inputs:
+            seen = self.tensors.get(id(candidate))
+            if seen is not None and seen[1] == known[0]:
+                base, other = seen[0], candidate
+                break
+        else:
+            base, other = known[1], known[2]() if known[2] is not None else None
+        if base == NONE:
+            self.storages[key] = (known[0], row, reference, known[3])
+        else:
+            shares = NONE if other is None else shares_version(tensor, other)
+            self.tape.pending["aliases"] += (row, base, tensor.storage_offset(), shares)
+
+
+def _type_flag(tensor: Any) -> int:
+    return int(TensorFlag.PARAMETER if isinstance(tensor, Parameter) else TensorFlag.SUBCLASS)
+
+
+def shares_version(tensor: Any, other: Any) -> int:
+    """Measure whether two tensors share a version counter: set one, look at the other, set it back."""
+    if type(tensor) not in PLAIN or type(other) not in PLAIN or tensor.is_inference() or other.is_inference():
+        return NONE
+    version = tensor._version
+    unlike = max(version, other._version) + 1
+    set_version(tensor, unlike)
+    try:
+        return int(other._version == unlike)
+    finally:
+        set_version(tensor, version)

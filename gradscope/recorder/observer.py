@@ -1,0 +1,306 @@
+"""What one call of a torch function changed: asked of torch right before and after the call.
+
+An error in here never reaches the program: it is kept as a fault and reported at the end.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from gradscope.recorder.backward import BackwardPass
+from gradscope.recorder.callers import CallSites, Located, Place
+from gradscope.recorder.capabilities import is_any_autocast_enabled, saved_hooks_in_force
+from gradscope.recorder.extras import DeviceMemory, Values
+from gradscope.recorder.functions import Function, describe
+from gradscope.recorder.graph import Graph
+from gradscope.recorder.identity import Identity
+from gradscope.recorder.names import FULL_MATCHES, Names
+from gradscope.recorder.states import States
+from gradscope.recorder.tape import Tape
+from gradscope.recorder.tensors import BORING, arguments_of, tensors_in, version_of
+from gradscope.recorder.unseen import Unseen
+from gradscope.recording.rows import Field, OpFlag, OpKind, TensorFlag
+from gradscope.recording.tables import NONE
+
+_MODES = ("no_grad.", "enable_grad.", "set_grad_enabled.", "inference_mode.")
+_CALL, _SET, _MODE, _GROUP, _STEP = (
+    int(kind) for kind in (OpKind.CALL, OpKind.SET, OpKind.MODE, OpKind.GROUP, OpKind.STEP)
+)
+_PASSES = (int(OpKind.BACKWARD), int(OpKind.GRAD))
+_GRAD, _INFERENCE, _AUTOCAST, _RAISED, _HOOKED, _MADE = (
+    int(flag) for flag in (OpFlag.GRAD, OpFlag.INFERENCE, OpFlag.AUTOCAST, OpFlag.RAISED, OpFlag.HOOKED, OpFlag.MADE)
+)
+_REQUIRES_GRAD, _LEAF, _EXTERNAL = (
+    int(flag) for flag in (TensorFlag.REQUIRES_GRAD, TensorFlag.LEAF, TensorFlag.EXTERNAL)
+)
+_FIELDS = tuple(int(field) for field in (Field.REQUIRES_GRAD, Field.GRAD_FN, Field.LEAF, Field.STORAGE, Field.LAYOUT))
+_VERSION, _GRAD_FIELD = int(Field.VERSION), int(Field.GRAD)
+_getframe = sys._getframe
+_is_grad_enabled = torch.is_grad_enabled
+_is_inference_mode = torch.is_inference_mode_enabled
+_DisableSubclass = torch._C.DisableTorchFunctionSubclass
+
+
+def _modes() -> int:
+    """The modes in force, as :class:`OpFlag`."""
+    flags = _GRAD if _is_grad_enabled() else 0
+    if _is_inference_mode():
+        flags |= _INFERENCE
+    if is_any_autocast_enabled():
+        flags |= _AUTOCAST
+    return flags | _HOOKED if saved_hooks_in_force() else flags
+
+
+class Observer:
+    """Turns calls into rows. One for all threads of a recording."""
+
+    def __init__(
+        self,
+        tape: Tape,
+        identity: Identity,
+        graph: Graph,
+        sites: CallSites,
+        names: Names,
+        max_ops: int | None = None,
+    ) -> None:
+        self.tape = tape
+        self.identity = identity
+        self.states = States(tape, identity, graph)
+        self.sites = sites
+        self.names = names
+        self._uses = tape.pending["uses"]
+        self._unseen = Unseen(tape, self.states, sites, names)
+        self.functions: dict[Any, Function] = {}
+        self.muted = False
+        self.full = False
+        """Single ops are left out from now on, and counted."""
+        self.values: Values | None = None
+        self._device_memory = DeviceMemory(tape)
+        self._has_cuda = torch.cuda.is_available()
+        self._max_ops = max_ops
+        self.lock = threading.RLock()
+        self._thread = 0
+        self._group: tuple[Any, int, int] | None = None
+        self.left_out: dict[tuple[int, int], int] = {}
+        self._grad_before = NONE
+        self._last_hooked = False
+
+    def learn(self, func: Any) -> Function:
+        """Describe a function that was not called before."""
+        described = describe(func)
+        info = Function(described, self.tape.text(described.name))
+        module = getattr(func, "__module__", None) or "torch"
+        if module.startswith("torch") or module == "builtins":
+            self.functions[func] = info  # torch's functions live as long as torch; others must not be kept alive
+        return info
+
+    def fault(self, info: Function) -> None:
+        """Keep the error of our own that is being handled."""
+        self.tape.fault(info.name, traceback.format_exc())
+
+    def new_place(self, frame: FrameType) -> Place:
+        """Enter the instruction that a frame is at."""
+        with self.lock:
+            return self.sites.new_place(frame)
+
+    def locate(self, frame: FrameType) -> Located:
+        """Find the user's frame above a frame of somebody else's."""
+        with self.lock:
+            return self.sites.locate(frame)
+
+    def before(self, info: Function, args: Any, kwargs: Any) -> Any:
+        """What must be known of the arguments before a call that may change them."""
+        if info.kind in _PASSES:
+            with self.lock:
+                return BackwardPass(self.identity, info.kind, args, kwargs)
+        if not info.mutates and "out" not in kwargs:
+            return None
+        tensors = arguments_of(args, kwargs)
+        if info.name == "Tensor.grad.__set__":
+            self._grad_before = self.identity.row_of(tensors[0].grad)
+        return [(tensor, version_of(tensor)) for tensor in tensors]
+
+    def observe(
+        self,
+        info: Function,
+        located: Located,
+        args: Any,
+        kwargs: Any,
+        result: Any,
+        before: Any,
+        since: int,
+        thread: int,
+    ) -> None:
+        """Record a call that has returned."""
+        tape, identity = self.tape, self.identity
+        if identity.dead:
+            identity.bury()
+        if thread != self._thread:
+            self._thread = thread
+            self.states.graph.turn_to(thread)
+        flags = _modes()
+        read_saved = not flags & _HOOKED
+        site, user = located.site, located.user
+        seen_before = site.seen
+        site.seen = seen_before + 1
+        matching = seen_before < FULL_MATCHES or not seen_before & (seen_before - 1)
+        if matching and user is not None:
+            self._unseen.announce(site, user, arguments_of(args, kwargs), thread, flags, not self._last_hooked)
+        if located.label:
+            op, is_new = self._op(info, located, thread, flags)
+        else:
+            op, is_new = tape.op_count, True
+            tape.op_count = op + 1
+            tape.ops += (info.text, info.kind, site.span, site.inner, thread, flags, 1)
+        known = identity.tensors
+        inputs = (*args, *kwargs.values()) if kwargs else args
+        for value in inputs:
+            seen = known.get(id(value))
+            if seen is not None:
+                if is_new:
+                    self._uses += (op, seen[0])
+            elif type(value) not in BORING:
+                self._inputs(value, op, is_new)
+        kind = type(result)
+        touched = False
+        if kind not in BORING:
+            for tensor in (result,) if kind is Tensor or kind is Parameter else tensors_in(result):
+                seen = known.get(id(tensor))
+                if seen is None:
+                    self.states.enter(tensor, op, since, read_saved, 0, inputs)
+                else:
+                    tape.pending["results"] += (op, seen[0])
+                touched = True
+        if before is not None:
+            if info.kind in _PASSES:
+                before.finish(op, tape)
+                touched = True
+            else:
+                touched |= self._changes(info, op, before, since, read_saved)
+        self._last_hooked = not read_saved
+        if info.kind == _CALL and not touched:
+            if is_new:
+                self._withdraw(op)
+            return
+        if matching and user is not None:
+            self.names.match_loaded(site, user, op)
+        if self.values is not None or self._has_cuda:
+            self._note_extras(result, before, site.span, op)
+        if len(tape.ops) >= tape.flush_at:
+            tape.flush()
+            self.full = self._max_ops is not None and tape.op_count >= self._max_ops
+
+    def _note_extras(self, result: Any, before: Any, span: int, op: int) -> None:
+        results = tensors_in(result)
+        for tensor in results if self._has_cuda else ():
+            self._device_memory.note(tensor, span, op)
+        if self.values is not None:
+            changed = [tensor for tensor, _ in before] if isinstance(before, list) else []
+            for tensor in {id(tensor): tensor for tensor in (*results, *changed)}.values():
+                self.values.note(tensor, self.identity.row_of(tensor), op)
+
+    def leave_out(self, info: Function, place: Place, frame: FrameType) -> None:
+        """Count a call that is not recorded."""
+        site = place.site or self.locate(frame).site
+        key = (site.span, info.text)
+        self.left_out[key] = self.left_out.get(key, 0) + 1
+
+    def _op(self, info: Function, located: Located, thread: int, flags: int) -> tuple[int, bool]:
+        """The row that the call belongs to: a new one, or that of the call into torch's Python that is under way."""
+        tape, site = self.tape, located.site
+        if not located.label or info.kind in _PASSES:
+            return tape.add_op(info.text, info.kind, site.span, site.inner, thread, flags), True
+        label = tape.text(located.label)
+        if info.kind == _MODE and located.label.startswith(_MODES):
+            return tape.add_op(label, _MODE, site.span, site.inner, thread, flags), True
+        group = self._group
+        if group is not None and group[0] == located.group and group[1] == tape.op_count - 1:
+            self._group = (group[0], group[1], group[2] + 1)
+            tape.update_op(group[1], calls=group[2] + 1)
+            return group[1], False
+        self._group = (located.group, tape.op_count, 1)
+        return tape.add_op(label, _GROUP, site.span, site.inner, thread, flags), True
+
+    def _withdraw(self, op: int) -> None:
+        """Take back the row of a call that did nothing to any tensor."""
+        self.tape.withdraw_op(op)
+        if self._group is not None and self._group[1] == op:
+            self._group = None
+
+    def _inputs(self, value: Any, op: int, is_new: bool) -> None:
+        """Note the tensors in an argument; one that was not seen before is entered as external."""
+        known = self.identity.tensors
+        for tensor in tensors_in(value):
+            seen = known.get(id(tensor)) or self.states.enter(tensor, op, 0, False, _EXTERNAL, ())
+            if is_new:
+                self._uses += (op, seen[0])
+
+    def _changes(self, info: Function, op: int, before: Any, since: int, read_saved: bool) -> bool:
+        """Note what is different now about the tensors that went in."""
+        changed = info.kind == _SET
+        for tensor, version in before:
+            seen = self.identity.tensors[id(tensor)]
+            now = version_of(tensor)
+            if now != version:
+                self.states.change(op, seen, _VERSION, version, now)
+                changed = True
+            elif info.kind != _SET:
+                continue
+            self.states.compare(tensor, seen, op, since, read_saved)
+        if info.name == "Tensor.grad.__set__":
+            tensor = before[0][0]
+            after = self.identity.row_of(tensor.grad)
+            self.states.change(op, self.identity.tensors[id(tensor)], _GRAD_FIELD, self._grad_before, after)
+        elif info.name == "Tensor.retain_grad":
+            self.identity.watch_grad(before[0][0])
+        return changed
+
+    def observe_step(self, optimizer: str, versions: list[tuple[Any, int]], state: list[Any], thread: int) -> None:
+        """Record one step of an optimizer: the parameters that it updated, the state tensors that are new."""
+        with self.lock:
+            tape, identity = self.tape, self.identity
+            identity.bury()
+            located = self.sites.locate(_getframe(2))
+            site = located.site
+            op = tape.add_op(tape.text(f"{optimizer}.step"), _STEP, site.span, site.inner, thread, _modes())
+            updated = 0
+            for parameter, version in versions:
+                now = version_of(parameter)
+                if now != version:
+                    self._inputs([parameter], op, True)
+                    self.states.change(op, identity.tensors[id(parameter)], _VERSION, version, now)
+                    updated += 1
+            for tensor in state:
+                if id(tensor) not in identity.tensors:
+                    self.states.enter(tensor, op, 0, False, 0, ())
+            tape.update_op(op, calls=updated)
+            if located.user is not None:
+                self.names.match_loaded(site, located.user, op)
+
+    def observe_error(
+        self, info: Function, located: Located, inputs: Any, before: Any, thread: int, error: BaseException
+    ) -> None:
+        """Record a call that has raised; the inputs are its arguments as they were given."""
+        try:
+            with self.lock:
+                tape, site = self.tape, located.site
+                self.identity.bury()
+                flags = _modes() | _RAISED
+                op, is_new = self._op(info, located, thread, flags)
+                tape.update_op(op, flags=flags)
+                self._inputs(inputs, op, is_new)
+                if isinstance(before, BackwardPass):
+                    before.note_roots(op, tape)
+                tape.pending["errors"] += (op, tape.text(type(error).__qualname__), tape.text(str(error)))
+                if located.user is not None:
+                    self.names.match_loaded(site, located.user, op)
+        except Exception:
+            self.fault(info)

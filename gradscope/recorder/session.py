@@ -1,0 +1,187 @@
+"""A recorder: what is installed while a program is observed, and taken away without a trace afterwards."""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from time import perf_counter_ns
+from types import FrameType, TracebackType
+from typing import Any
+
+import torch
+
+import gradscope
+from gradscope.recorder.callers import CallSites
+from gradscope.recorder.capabilities import HookCounter
+from gradscope.recorder.extras import Values
+from gradscope.recorder.frames import CodeOwners
+from gradscope.recorder.graph import Graph
+from gradscope.recorder.identity import Identity
+from gradscope.recorder.mode import RecorderMode
+from gradscope.recorder.names import Names
+from gradscope.recorder.observer import Observer
+from gradscope.recorder.optimizers import OptimizerSteps
+from gradscope.recorder.sites import Sources, SpanTable
+from gradscope.recorder.stack import raise_stack_limit
+from gradscope.recorder.tape import Tape
+from gradscope.recorder.threads import follow, following, unfollow
+from gradscope.recording import Recording
+
+
+class Recorder:
+    """Observes torch in the thread that starts it and in the threads started from then on.
+
+    Args:
+        is_user: Tells by file name whether code is the user's own.
+        sources: Text of files that cannot be read from disk (standard input, ``-c``), by file name.
+        values: Record the values of small CPU tensors.
+        max_ops: Keep about so many single ops (a batch more at most); what is left out is counted by call site.
+        on_flush: Called with the recording after each batch of rows.
+        begun_at: The frame in the middle of which the recording begins, where it is not the program's start.
+    """
+
+    def __init__(
+        self,
+        *,
+        is_user: Callable[[str], bool],
+        sources: Mapping[str, str] | None = None,
+        values: bool = False,
+        max_ops: int | None = None,
+        on_flush: Callable[[Recording], None] | None = None,
+        begun_at: FrameType | None = None,
+    ) -> None:
+        self.recording = Recording()
+        self._tape = tape = Tape(self.recording, on_flush)
+        owners = CodeOwners(is_user)
+        self._sources = Sources(tape, sources or {})
+        self._identity = identity = Identity(tape)
+        self._names = Names(tape, identity)
+        sites = CallSites(SpanTable(tape, self._sources, owners), owners, begun_at)
+        self._observer = Observer(tape, identity, Graph(tape, identity), sites, self._names, max_ops)
+        self._observer.values = Values(tape) if values else None
+        self._modes: dict[int, RecorderMode] = {}
+        self._optimizers = OptimizerSteps(self._observer, self._modes)
+        self._hook_counter = HookCounter()
+        self._started = 0
+        self._pid = os.getpid()
+
+    @property
+    def op_count(self) -> int:
+        """Ops seen so far."""
+        return self._tape.op_count
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether rows are being written at this moment; a signal handler must then not complete the recording."""
+        if not self._observer.lock.acquire(blocking=False):
+            return True
+        # A thread that holds the lock can take it again: only then is the first release not the last.
+        self._observer.lock.release()
+        return self._observer.lock._is_owned()  # type: ignore[attr-defined, no-any-return]
+
+    def start(self) -> None:
+        """Begin to observe this thread, and the threads that are started from now on."""
+        info = self.recording.info
+        info.started_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        info.gradscope, info.torch = gradscope.__version__, str(torch.__version__)
+        info.python, info.platform = platform.python_version(), platform.platform()
+        raise_stack_limit()
+        self._started = perf_counter_ns()
+        follow(self)
+        self._optimizers.install()
+        self._hook_counter.install()
+        self.enter_thread(threading.current_thread().name)
+
+    def stop(self, namespace: Mapping[str, Any] | None = None) -> None:
+        """Stop observing; names that hold tensors at the end are matched in the given namespace."""
+        self._hook_counter.remove()
+        self._optimizers.remove()
+        self.leave_thread()
+        unfollow(self)
+        self._observer.muted = True
+        if os.getpid() != self._pid:
+            return
+        self.recording.info.duration_ns = perf_counter_ns() - self._started
+        try:
+            self._identity.bury()
+            self._names.finish(namespace or {})
+        except Exception:
+            self._tape.fault("stop", traceback.format_exc())
+        for (span, func), count in self._observer.left_out.items():
+            self._tape.pending["left_out"] += (span, func, count)
+        self._observer.left_out.clear()
+        self.flush()
+
+    def flush(self) -> None:
+        """Make ``recording`` current."""
+        self._tape.flush()
+
+    @contextmanager
+    def mute(self) -> Iterator[None]:
+        """Nothing done inside is recorded."""
+        before = self._observer.muted
+        self._observer.muted = True
+        try:
+            yield
+        finally:
+            self._observer.muted = before
+
+    def observe_watch(self, expression: str, file: str, line: int, text: str, value: Any, failed: bool) -> None:
+        """Record what a watched expression gave after a statement."""
+        tape = self._tape
+        tape.pending["watches"] += (
+            tape.text(expression),
+            tape.op_count,
+            line,
+            self._sources.file(file, True),
+            tape.text(text),
+            self._identity.row_of(value),
+            failed,
+        )
+
+    def __enter__(self) -> Recorder:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def records_this_thread(self) -> bool:
+        """Whether the calling thread is recorded, now."""
+        return not self._observer.muted and threading.get_ident() in self._modes
+
+    def enter_thread(self, name: str) -> None:
+        """Begin to record the calling thread."""
+        ident = threading.get_ident()
+        with self._observer.lock:
+            mode = RecorderMode(self._observer, len(self.recording.threads))
+            self.recording.threads.append(name)
+        self._modes[ident] = mode
+        mode.__enter__()  # type: ignore[no-untyped-call]
+
+    def leave_thread(self) -> None:
+        """Stop recording the calling thread."""
+        mode = self._modes.pop(threading.get_ident(), None)
+        # In the midst of a call (a hook that ends the process) torch has taken the mode off, and puts it back itself.
+        if mode is not None and torch.overrides._get_current_function_mode() is mode:  # type: ignore[no-untyped-call]
+            mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+
+    def silence(self) -> None:
+        """Record nothing more: this process is a fork of the one that is recorded."""
+        self._observer.muted = True
+
+
+def _silence_child() -> None:
+    for recorder in following():
+        if isinstance(recorder, Recorder):
+            recorder.silence()
+
+
+os.register_at_fork(after_in_child=_silence_child)

@@ -1,0 +1,174 @@
+"""The statement around a position in a source file, and the names that it reads and stores."""
+
+from __future__ import annotations
+
+import ast
+from bisect import bisect_right
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement; a compound one stands for its header only (``for x in loader:``)."""
+
+    line: int
+    end_line: int
+    col: int = 0
+    end_col: int = 0
+    loads: tuple[str, ...] = ()
+    """Names and dotted names that it reads: ``x``, ``self.weight``."""
+    stores: tuple[str, ...] = ()
+    """Names and dotted names that it stores."""
+
+
+NO_STATEMENT = Statement(0, 0)
+_ANY_COLUMN = 1_000_000
+_LONGEST = 2_000
+"""Lines of the longest statement that is found from its last line."""
+
+
+@dataclass
+class Assignment:
+    """A call whose value is stored under a name: ``y = Square.apply(x)``."""
+
+    function: str
+    """The called function, as written: ``Square.apply``."""
+    line: int
+    end_line: int
+    col: int
+    end_col: int
+
+
+@dataclass
+class Source:
+    """The statements of one file, found by line."""
+
+    statements: list[Statement] = field(default_factory=list)
+    assigned_calls: dict[tuple[int, str], list[Assignment | None]] = field(default_factory=dict)
+    """By scope and stored name, every assignment to it there; None for one whose value is no call."""
+    functions: list[tuple[int, int]] = field(default_factory=list)
+    """First and last line of every function; its first line stands for its scope, 0 for the module's."""
+    _starts: list[tuple[int, int]] = field(default_factory=list)
+
+    def at(self, line: int, col: int) -> Statement:
+        """The innermost statement that covers a position (column -1: any on the line)."""
+        wanted = (line, col if col >= 0 else _ANY_COLUMN)
+        position = bisect_right(self._starts, wanted) - 1
+        while position >= 0 and line - self.statements[position].line <= _LONGEST:
+            statement = self.statements[position]
+            if (statement.end_line, statement.end_col) >= (line, max(col, 0)):
+                return statement
+            position -= 1
+        return Statement(line, line)
+
+    def call_assigned_to(self, name: str, after: int, before: int) -> Assignment | None:
+        """The call that a name was assigned from last.
+
+        It is known where the function (or the module) has one assignment to the name, or one between the line of the
+        frame's last op and the line of the present one.
+        """
+        scope = max((first for first, last in self.functions if first <= before <= last), default=0)
+        found = self.assigned_calls.get((scope, name)) or self.assigned_calls.get((0, name), [])
+        if len(found) == 1:
+            return found[0]
+        between = [call for call in found if call is not None and after <= call.line <= before]
+        return between[0] if len(between) == 1 else None
+
+    def index(self) -> None:
+        """Make :meth:`at` find the statements, which are sorted."""
+        self._starts = [(statement.line, statement.col) for statement in self.statements]
+
+
+def parse_source(text: str) -> Source:
+    """Find every statement of a file; a file that cannot be parsed has none."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return Source()
+    source = Source()
+    todo: list[tuple[ast.AST, int]] = [(tree, 0)]
+    while todo:
+        node, scope = todo.pop()
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            scope = node.lineno
+            source.functions.append((node.lineno, node.end_lineno or node.lineno))
+        elif isinstance(node, ast.stmt) and not isinstance(node, ast.ClassDef):
+            source.statements.append(_statement(node))
+        _note_assignments(node, scope, source.assigned_calls)
+        todo.extend((child, scope) for child in ast.iter_child_nodes(node))
+    source.statements.sort(key=lambda statement: (statement.line, statement.col, -statement.end_line))
+    source.index()
+    return source
+
+
+def _statement(node: ast.stmt) -> Statement:
+    if isinstance(node, (ast.For, ast.AsyncFor)):
+        parts: list[ast.AST] = [node.target, node.iter]
+    elif isinstance(node, (ast.While, ast.If)):
+        parts = [node.test]
+    elif isinstance(node, (ast.With, ast.AsyncWith)):
+        parts = [part for item in node.items for part in (item.context_expr, item.optional_vars) if part]
+    elif hasattr(node, "body"):
+        return Statement(node.lineno, node.lineno, node.col_offset, _ANY_COLUMN)
+    else:
+        parts = [node]
+    ends = [(getattr(part, "end_lineno", None), getattr(part, "end_col_offset", None)) for part in parts]
+    end_line, end_col = max(((line, col) for line, col in ends if line and col is not None), default=(node.lineno, 0))
+    loads: dict[str, None] = {}
+    stores: dict[str, None] = {}
+    for part in parts:
+        _names(part, loads, stores)
+    if isinstance(node, ast.AugAssign):
+        loads.update(stores)
+    return Statement(node.lineno, end_line, node.col_offset, end_col, tuple(loads), tuple(stores))
+
+
+def _names(part: ast.AST, loads: dict[str, None], stores: dict[str, None]) -> None:
+    for node in ast.walk(part):
+        if isinstance(node, (ast.Name, ast.Attribute)):
+            name = dotted(node)
+            if name is not None:
+                (stores if isinstance(node.ctx, ast.Store) else loads)[name] = None
+
+
+def dotted(node: ast.AST) -> str | None:
+    """``a.b.c`` for a chain of attributes on a name, else None."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    if not isinstance(node, ast.Name):
+        return None
+    return ".".join([node.id, *reversed(parts)])
+
+
+def _note_assignments(node: ast.AST, scope: int, assigned: dict[tuple[int, str], list[Assignment | None]]) -> None:
+    targets: list[ast.AST] = []
+    call = None
+    if isinstance(node, ast.Assign):
+        targets, call = list(node.targets), _call(node.value)
+    elif isinstance(node, (ast.AnnAssign, ast.NamedExpr)) and node.value is not None:
+        targets, call = [node.target], _call(node.value)
+    elif isinstance(node, (ast.For, ast.AsyncFor, ast.AugAssign, ast.comprehension)):
+        targets = [node.target]
+    elif isinstance(node, (ast.With, ast.AsyncWith)):
+        targets = [item.optional_vars for item in node.items if item.optional_vars is not None]
+    elif isinstance(node, ast.arg):
+        assigned.setdefault((scope, node.arg), []).append(None)
+    for target in targets:
+        for name in _stored_names(target):
+            assigned.setdefault((scope, name), []).append(call)
+
+
+def _stored_names(target: ast.AST) -> list[str]:
+    loads: dict[str, None] = {}
+    stores: dict[str, None] = {}
+    _names(target, loads, stores)
+    return list(stores)
+
+
+def _call(value: ast.expr) -> Assignment | None:
+    if not isinstance(value, ast.Call) or value.end_lineno is None or value.end_col_offset is None:
+        return None
+    name = ast.unparse(value.func)
+    return Assignment(name, value.lineno, value.end_lineno, value.col_offset, value.end_col_offset)

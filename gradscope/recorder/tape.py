@@ -1,0 +1,100 @@
+"""Where observations go: pending values in plain lists, moved to the recording's columns in batches.
+
+A pending list is flat: one row's values after the other's. Extending it by one tuple costs a fraction of appending to
+each column, and leaves no object behind for the garbage collector to visit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableSequence
+
+from gradscope.recording import Fault, Recording
+
+FLUSH_OPS = 4096
+"""Pending ops at which a batch is moved: small enough to bound memory, large enough to be cheap a row."""
+
+_OP_WIDTH = 7
+
+
+class Tape:
+    """Pending rows of every table that grows while the program runs, and the ids of the next rows.
+
+    Args:
+        recording: Where batches go.
+        on_flush: Called after each batch, to write it to a file while the program still runs.
+    """
+
+    def __init__(self, recording: Recording, on_flush: Callable[[Recording], None] | None = None) -> None:
+        self.recording = recording
+        self.on_flush = on_flush
+        self.pending: dict[str, list[int]] = {name: [] for name in recording.tables}
+        self.ops = self.pending["ops"]
+        self.op_count = 0
+        self.tensor_count = 0
+        self.storage_count = 0
+        self.node_count = 0
+        self.tensor_deaths: list[int] = []
+        self.storage_deaths: list[int] = []
+        self.flush_at = FLUSH_OPS * _OP_WIDTH
+        """Length of the pending ops at which :meth:`flush` is due."""
+        self._op_updates: dict[int, dict[str, int]] = {}
+        self._texts: dict[str, int] = {"": 0}
+
+    def text(self, text: str) -> int:
+        """Intern a text and return its id."""
+        known = self._texts.get(text)
+        if known is None:
+            known = self._texts[text] = len(self.recording.strings)
+            self.recording.strings.append(text)
+        return known
+
+    def add_op(self, func: int, kind: int, span: int, inner: int, thread: int, flags: int) -> int:
+        """Append an op that stands for one call, and return its id."""
+        op = self.op_count
+        self.op_count = op + 1
+        self.ops += (func, kind, span, inner, thread, flags, 1)
+        return op
+
+    def update_op(self, op: int, **columns: int) -> None:
+        """Change columns of an op that was appended before: the calls of a group, the flags of one that raised."""
+        self._op_updates.setdefault(op, {}).update(columns)
+
+    def withdraw_op(self, op: int) -> None:
+        """Take back the last op, which did nothing to any tensor, and its uses."""
+        del self.ops[-_OP_WIDTH:]
+        self.op_count = op
+        self._op_updates.pop(op, None)
+        uses = self.pending["uses"]
+        while uses and uses[-2] == op:
+            del uses[-2:]
+
+    def fault(self, where: str, traceback: str) -> None:
+        """Keep an error of the recorder's own; the same one again is only counted."""
+        for known in self.recording.faults:
+            if known.traceback == traceback:
+                known.count += 1
+                return
+        self.recording.faults.append(Fault(where, traceback))
+
+    def flush(self) -> None:
+        """Move what is pending to the recording's columns."""
+        recording = self.recording
+        for name, values in self.pending.items():
+            if values:
+                recording.tables[name].extend_flat(values)
+                values.clear()
+        _set_pairs(recording.tensors.column("died"), self.tensor_deaths)
+        _set_pairs(recording.storages.column("died"), self.storage_deaths)
+        for op, columns in self._op_updates.items():
+            for column, value in columns.items():
+                recording.ops.column(column)[op] = value
+        self._op_updates.clear()
+        if self.on_flush is not None:
+            self.on_flush(recording)
+
+
+def _set_pairs(column: MutableSequence[int], pairs: list[int]) -> None:
+    """Set ``column[row] = value`` for rows and values that alternate in a list, and empty it."""
+    for row, value in zip(pairs[::2], pairs[1::2], strict=True):
+        column[row] = value
+    pairs.clear()

@@ -1,0 +1,61 @@
+"""Finding the tensors among the arguments and results of a call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+_DisableSubclass = torch._C.DisableTorchFunctionSubclass
+_NUMBERS = (int, float, bool, complex)
+_SETTINGS = (torch.Size, torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Generator)
+
+BORING = frozenset((*_NUMBERS, *_SETTINGS, str, bytes, type(None), type(...), slice, type))
+"""Types that hold no tensors; asked first, because ``isinstance`` of a tensor class is slow."""
+
+
+def tensors_in(value: Any) -> list[Any]:
+    """Every tensor in nested tuples, lists and dicts, in order."""
+    found: list[Any] = []
+    todo = [value]
+    while todo:
+        current = todo.pop()
+        kind = type(current)
+        if kind is Tensor or kind is Parameter:
+            found.append(current)
+        elif kind in BORING:
+            continue
+        elif isinstance(current, (tuple, list)):
+            todo.extend(reversed(current))
+        elif isinstance(current, dict):
+            todo.extend(reversed(list(current.values())))
+        elif isinstance(current, Tensor):
+            found.append(current)
+    return found
+
+
+def arguments_of(args: Any, kwargs: Any) -> list[Any]:
+    """The tensors among the arguments of a call."""
+    found = []
+    for value in args:
+        kind = type(value)
+        if kind is Tensor or kind is Parameter:
+            found.append(value)
+        elif kind not in BORING:
+            found += tensors_in(value)
+    if kwargs:
+        found += tensors_in(kwargs)
+    return found
+
+
+def version_of(tensor: Any) -> int:
+    """The version counter, or -1 for a tensor that has none (an inference tensor)."""
+    try:
+        if type(tensor) is Tensor or type(tensor) is Parameter:
+            return int(tensor._version)
+        with _DisableSubclass():
+            return int(tensor._version)
+    except RuntimeError:
+        return -1

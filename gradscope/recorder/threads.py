@@ -1,0 +1,74 @@
+"""Recording the threads that a recorded thread starts.
+
+A function mode belongs to one thread. While a recorder is at work, ``threading.Thread.start`` notes who is recording
+the starting thread, and the new thread enters the same recorders before it runs. Both methods are put back when the
+last recorder stops. Threads made with ``_thread`` alone are not seen.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+Thread: Any = threading.Thread
+"""``_bootstrap_inner`` is private, and the same in Python 3.10 to 3.13."""
+
+
+class Follower(Protocol):
+    """A recorder, as far as threads concern it."""
+
+    def records_this_thread(self) -> bool:
+        """Whether the calling thread is recorded, now."""
+
+    def enter_thread(self, name: str) -> None:
+        """Begin to record the calling thread."""
+
+    def leave_thread(self) -> None:
+        """Stop recording the calling thread."""
+
+
+_following: list[Follower] = []
+"""The recorders at work, in the order in which they started."""
+
+_inherited: WeakKeyDictionary[threading.Thread, list[Follower]] = WeakKeyDictionary()
+_start = Thread.start
+_bootstrap_inner = Thread._bootstrap_inner
+
+
+def follow(recorder: Follower) -> None:
+    """Let new threads of recorded threads enter a recorder."""
+    if not _following:
+        Thread.start, Thread._bootstrap_inner = _noting_start, _entering_bootstrap
+    _following.append(recorder)
+
+
+def unfollow(recorder: Follower) -> None:
+    """Let new threads alone again."""
+    if recorder in _following:
+        _following.remove(recorder)
+    if not _following:
+        Thread.start, Thread._bootstrap_inner = _start, _bootstrap_inner
+
+
+def following() -> list[Follower]:
+    """The recorders at work."""
+    return list(_following)
+
+
+def _noting_start(thread: threading.Thread) -> None:
+    recorders = [recorder for recorder in _following if recorder.records_this_thread()]
+    if recorders:
+        _inherited[thread] = recorders
+    _start(thread)
+
+
+def _entering_bootstrap(thread: threading.Thread) -> None:
+    recorders = [recorder for recorder in _inherited.pop(thread, ()) if recorder in _following]
+    for recorder in recorders:
+        recorder.enter_thread(thread.name)
+    try:
+        _bootstrap_inner(thread)
+    finally:
+        for recorder in reversed(recorders):
+            recorder.leave_thread()

@@ -1,0 +1,75 @@
+"""One variant: what its process does."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gradscope.recorder.host import ProgramRun
+from gradscope.recorder.host_watches import compile_expression, one_line
+from gradscope.recorder.variant_gradients import note_gradients
+from gradscope.recording.store import save
+from gradscope.targets import Program
+
+SEED = 0
+"""What every variant's random number generators start from."""
+
+RECORDING = "variant.gradscope"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to run."""
+
+    program: Program
+    watches: tuple[str, ...] = ()
+    """Expressions to evaluate when the program is over, in its module."""
+    threads: int | None = None
+    """Threads of torch's own; None: as torch decides."""
+
+    def perform(self, folder: Path) -> int:
+        """Run the variant and leave its recording."""
+        seed(self.threads)
+        run = ProgramRun(
+            self.program, values=True, ends_process=True, on_finish=lambda run: _keep(run, self.watches, folder)
+        )
+        run.run()
+        return run.exit_code if isinstance(run.exit_code, int) else 1
+
+
+def seed(threads: int | None) -> None:
+    """Start every random number generator from the same number."""
+    import torch
+
+    random.seed(SEED)
+    torch.manual_seed(SEED)
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed(SEED)
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def _keep(run: ProgramRun, watches: Sequence[str], folder: Path) -> None:
+    """Evaluate what is watched at the end, and write the recording."""
+    names = vars(run.module) if run.module is not None else {}
+    if run.recorder is not None:
+        with run.quietly():
+            note_gradients(run.recording, names)
+            for expression in watches:
+                text, value, failed = _value(expression, names)
+                run.recorder.observe_watch(expression, run.program.filename, 0, text, value, failed)
+        run.recorder.flush()
+    save(run.recording, folder / RECORDING)
+
+
+def _value(expression: str, names: dict[str, Any]) -> tuple[str, Any, bool]:
+    try:
+        value = eval(compile_expression(expression, "# watch:"), dict(names))
+        return one_line(value), value, False
+    except Exception as error:
+        return " ".join(f"{type(error).__name__}: {error}".split()), None, True

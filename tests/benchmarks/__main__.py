@@ -1,0 +1,130 @@
+"""``python -m tests.benchmarks``: what recording costs, measured now, on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from tests.benchmarks.competitors import competitors, quiet
+from tests.benchmarks.ladder import climb
+from tests.benchmarks.measure import Timings, interleave
+from tests.benchmarks.scale import measure_scale
+from tests.benchmarks.startup import BUDGETS, COMMANDS, measure_startup
+from tests.benchmarks.workloads import WORKLOADS
+
+PARTS = (*WORKLOADS, "scale", "startup", "ladder")
+NOTE = (
+    "CPU time of the process, ratio to bare, best of {rounds} interleaved rounds (in brackets: median); "
+    "machine shared with others, so ratios move by some hundredths"
+)
+
+
+def main() -> None:
+    """Measure what was asked for, and print it."""
+    options = _options()
+    rounds = options.rounds or (3 if options.quick else 9)
+    console = Console(stderr=options.json)
+    results: dict[str, Any] = {"torch": str(torch.__version__), "python": sys.version.split()[0], "rounds": rounds}
+    console.print(NOTE.format(rounds=rounds), style="dim")
+    chosen = options.only or PARTS
+    for threads in {1: None} if options.quick else {1: None, torch.get_num_threads(): None}:
+        torch.set_num_threads(threads)
+        for name in WORKLOADS:
+            if name in chosen:
+                timings = _time(name, rounds)
+                results.setdefault(f"threads={threads}", {})[name] = _ratios(timings)
+                console.print(_workload_table(name, threads, timings))
+    torch.set_num_threads(1)
+    if "scale" in chosen:
+        results["scale"] = asdict(measure_scale(100_000 if options.quick else 1_000_000))
+        console.print(_scale_table(results["scale"]))
+    if "startup" in chosen:
+        startup = measure_startup(rounds)
+        results["startup"] = {name: asdict(startup[name].ratios(startup[plain])) for name, plain in COMMANDS.items()}
+        console.print(_startup_table(startup))
+    if "ladder" in chosen:
+        results["ladder"] = climb(rounds)
+        console.print(_ladder_table(results["ladder"]))
+    if options.json:
+        json.dump(results, sys.stdout, indent=2)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--only", action="append", choices=PARTS, help="a part to measure; repeatable")
+    parser.add_argument("--rounds", type=int, help="rounds to take the best of (default 9; quick: 3)")
+    parser.add_argument("--quick", action="store_true", help="few rounds, one thread, 100,000 ops")
+    parser.add_argument("--json", action="store_true", help="JSON on standard output, tables on standard error")
+    return parser.parse_args()
+
+
+def _time(name: str, rounds: int) -> dict[str, Timings]:
+    workload = WORKLOADS[name]
+    torch.manual_seed(0)
+    with quiet():
+        return interleave(workload.prepare(), competitors(), rounds, workload.calls)
+
+
+def _ratios(timings: dict[str, Timings]) -> dict[str, Any]:
+    bare = timings["bare"]
+    return {"bare_ms": min(bare.cpu) * 1e3} | {name: asdict(each.ratios(bare)) for name, each in timings.items()}
+
+
+def _workload_table(name: str, threads: int, timings: dict[str, Timings]) -> Table:
+    workload, bare = WORKLOADS[name], timings["bare"]
+    table = Table(title=f"{workload.title}, {threads} thread{'s' if threads > 1 else ''}", title_justify="left")
+    for column in ("", "CPU", "wall", "budget"):
+        table.add_column(column, justify="left" if not column else "right")
+    for tool, each in timings.items():
+        ratios = each.ratios(bare)
+        if tool == "bare":
+            table.add_row(tool, f"{min(each.cpu) * 1e3:.2f} ms", f"{min(each.wall) * 1e3:.2f} ms", "")
+            continue
+        budget = f"{workload.budget:.2f}x" if workload.budget and tool == "gradscope" else ""
+        cpu = f"{ratios.best_cpu:.2f}x ({ratios.median_cpu:.2f})"
+        wall = f"{ratios.best_wall:.2f}x ({ratios.median_wall:.2f})"
+        table.add_row(tool, cpu, wall, budget, style="bold" if tool == "gradscope" else "")
+    return table
+
+
+def _scale_table(scale: dict[str, Any]) -> Table:
+    table = Table(title=f"{scale['ops']:,} ops", title_justify="left", show_header=False)
+    for name, label in (("recording_bytes", "recording"), ("resident_growth", "process grew"), ("file_bytes", "file")):
+        table.add_row(label, f"{scale[name] / 1e6:.0f} MB", f"{scale[name] / scale['ops']:.0f} bytes an op")
+    for stage, seconds in scale["seconds"].items():
+        table.add_row(stage, f"{seconds:.2f} s", f"{seconds / scale['ops'] * 1e6:.2f} µs an op")
+    return table
+
+
+def _startup_table(timings: dict[str, Timings]) -> Table:
+    table = Table("gradscope", "CPU", "against", "ratio", "budget", title="Start-up", title_justify="left")
+    for name, plain in COMMANDS.items():
+        ratios = timings[name].ratios(timings[plain])
+        against = f"{min(timings[plain].cpu) * 1e3:.0f} ms: {'python snippet.py' if plain == 'snippet' else plain}"
+        budget = f"{BUDGETS[name]:.2f}x" if name in BUDGETS else ""
+        ratio = f"{ratios.best_cpu:.2f}x ({ratios.median_cpu:.2f})"
+        table.add_row(name, f"{min(timings[name].cpu) * 1e3:.0f} ms", against, ratio, budget)
+    return table
+
+
+def _ladder_table(steps: list[tuple[str, float, float]]) -> Table:
+    table = Table(title="Function modes that record one fact more each, on multiplications", title_justify="left")
+    table.add_column("what is recorded")
+    for column in ("ratio to bare", "ns an op over bare", "ns more"):
+        table.add_column(column, justify="right")
+    before = 0.0
+    for title, ratio, cost in steps:
+        table.add_row(title, f"{ratio:.2f}x", f"{cost:.0f}", f"{cost - before:+.0f}")
+        before = cost
+    return table
+
+
+if __name__ == "__main__":
+    main()

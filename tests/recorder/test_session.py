@@ -1,0 +1,92 @@
+"""Recordings inside recordings and in several threads, and what is left when one ends."""
+
+from __future__ import annotations
+
+import threading
+
+import torch
+import torch.optim.optimizer as optimizers
+
+import gradscope
+from tests.recorder.reading import functions, op_named
+
+
+def installed() -> tuple[object, ...]:
+    """All that a recorder puts into the process while it is at work."""
+    return (
+        torch._C._len_torch_function_stack(),
+        threading.Thread.start,
+        threading.Thread._bootstrap_inner,
+        dict(optimizers._global_optimizer_pre_hooks),
+        dict(optimizers._global_optimizer_post_hooks),
+        torch._C._autograd._push_saved_tensors_default_hooks,
+    )
+
+
+def test_nothing_is_left_installed():
+    before = installed()
+    with gradscope.record():
+        assert installed() != before
+        with gradscope.record():
+            torch.ones(1)
+    assert installed() == before
+
+
+def test_a_recording_inside_another_sees_the_same_ops_and_does_not_show_in_it():
+    with gradscope.record() as outer:
+        x = torch.ones(2, requires_grad=True)
+        with gradscope.record() as inner:
+            (x * 2).sum().backward()
+        y = x + 1
+    assert functions(inner) == ["Tensor.mul", "Tensor.sum", "Tensor.backward"]
+    assert functions(outer) == ["torch.ones", *functions(inner), "Tensor.add"]
+    spans = [[recording.spans[op_named(recording, name)[1].span].line for name in functions(inner)]
+             for recording in (inner, outer)]  # fmt: skip
+    assert spans[0] == spans[1]
+    del y
+
+
+def test_a_thread_started_in_a_recording_is_part_of_it():
+    def work() -> None:
+        torch.ones(1) + 1
+
+    with gradscope.record() as recording:
+        thread = threading.Thread(target=work, name="worker")
+        thread.start()
+        thread.join()
+        torch.zeros(1)
+    assert functions(recording) == ["torch.ones", "Tensor.add", "torch.zeros"]
+    assert [op.thread for op in recording.ops] == [1, 1, 0]
+    assert recording.threads[1] == "worker"
+
+
+def test_recordings_in_two_threads_at_once_see_their_own_ops_only():
+    seen: dict[str, list[str]] = {}
+    together = threading.Barrier(2)
+
+    def work(name: str, value: float) -> None:
+        with gradscope.record() as recording:
+            together.wait()
+            for _ in range(50):
+                torch.full((1,), value).neg() if name == "neg" else torch.full((1,), value).abs()
+            together.wait()
+        assert not recording.faults
+        seen[name] = functions(recording)
+
+    threads = [threading.Thread(target=work, args=(name, 1.0)) for name in ("neg", "abs")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == {name: ["torch.full", f"Tensor.{name}"] * 50 for name in ("neg", "abs")}
+
+
+def test_an_exception_ends_the_recording_and_is_its_outcome():
+    try:
+        with gradscope.record() as recording:
+            torch.ones(1)
+            raise KeyError("lost")
+    except KeyError:
+        pass
+    assert (recording.info.outcome.kind, recording.info.outcome.error_type) == ("exception", "KeyError")
+    assert functions(recording) == ["torch.ones"]

@@ -1,0 +1,69 @@
+"""Statements are found by position, with the names that they read and store."""
+
+from __future__ import annotations
+
+import ast
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradscope.recorder.statements import dotted, parse_source
+
+SOURCE = """\
+import torch
+w = torch.ones(3); b = w * 2
+for x, y in zip(w, b):
+    total = (x
+             + self.layer.weight)
+    model.bias += y
+def f(w):
+    with lock, open(p) as handle:
+        made = Square.apply(w)
+    return made
+made = other
+"""
+
+
+def names_at(line: int, col: int) -> tuple[set[str], set[str]]:
+    statement = parse_source(SOURCE).at(line, col)
+    return set(statement.loads), set(statement.stores)
+
+
+def test_two_statements_on_a_line_are_told_apart_by_column():
+    assert names_at(2, 4) == ({"torch.ones", "torch"}, {"w"})
+    assert names_at(2, 24) == ({"w"}, {"b"})
+
+
+def test_a_compound_statement_stands_for_its_header():
+    assert names_at(3, 12) == ({"zip", "w", "b"}, {"x", "y"})
+    loads, stores = names_at(8, 10)
+    assert stores == {"handle"} and "lock" in loads
+
+
+def test_a_statement_of_several_lines_is_found_from_each():
+    assert names_at(5, 20)[1] == {"total"}
+    assert "self.layer.weight" in names_at(5, 20)[0]
+
+
+def test_an_augmented_assignment_reads_what_it_stores():
+    loads, stores = names_at(6, 4)
+    assert stores == {"model.bias"} and {"model.bias", "y"} <= loads
+
+
+def test_the_assigning_call_is_known_only_where_it_is_certain():
+    source = parse_source(SOURCE)
+    call = source.call_assigned_to("made", 0, 10)
+    assert call is not None and (call.function, call.line) == ("Square.apply", 9)
+    assert source.call_assigned_to("made", 0, 11) is None, "the module's made comes from no call"
+    assert source.call_assigned_to("nothing", 0, 11) is None
+
+
+def test_source_that_does_not_parse_has_no_statements():
+    assert parse_source("def (:").statements == []
+    assert parse_source("x = '\0'").statements == []
+
+
+@given(st.lists(st.sampled_from(["a", "bb", "ccc"]), min_size=1, max_size=5))
+def test_dotted_names_are_read_as_they_are_written(parts: list[str]) -> None:
+    name = ".".join(parts)
+    assert dotted(ast.parse(name, mode="eval").body) == name

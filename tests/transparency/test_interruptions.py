@@ -1,0 +1,260 @@
+"""Code that runs at unexpected moments: collectors, callbacks, interrupts; and copies of watched tensors."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import io
+import pickle
+import signal
+import warnings
+import weakref
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from .sameness import assert_unnoticed, recorder_for_tests
+
+
+def weakref_callbacks_that_run_torch():
+    results = []
+
+    def make():
+        x = torch.randn(3, requires_grad=True)
+        reference = weakref.ref(x, lambda _: results.append(float(torch.ones(2).sum())))
+        return (x * 2).detach(), reference
+
+    kept = [make() for _ in range(3)]
+    return results, [tensor for tensor, _ in kept]
+
+
+class Dying:
+    """Runs torch, backward included, when it is collected."""
+
+    results: ClassVar[list[float]] = []
+
+    def __init__(self):
+        self.tensor = torch.ones(2, requires_grad=True)
+        self.itself = self
+
+    def __del__(self):
+        (self.tensor * 3).sum().backward()
+        Dying.results.append(float(self.tensor.grad.sum()))
+
+
+def deletions_that_run_torch():
+    Dying.results = []
+    for _ in range(3):
+        Dying()
+    gc.collect()
+    return list(Dying.results)
+
+
+class Collecting(TorchFunctionMode):
+    """The garbage collector in the middle of every call."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        gc.collect()
+        result = func(*args, **(kwargs or {}))
+        gc.collect()
+        return result
+
+
+def collection_in_the_middle():
+    x = torch.randn(3, requires_grad=True)
+    gc.freeze()  # what is there already need not be visited each time
+    with Collecting():
+        for _ in range(3):
+            cycle = [x * 2]
+            cycle.append(cycle)
+            y = cycle[0].exp()
+            del cycle
+        y.sum().backward()
+    gc.unfreeze()
+    return x, y
+
+
+def collection_at_every_allocation():
+    before = gc.get_threshold()
+    gc.set_threshold(1, 1, 1)
+    try:
+        x = torch.randn(3, requires_grad=True)
+        for _ in range(20):
+            (x * 2).exp().sum().backward()
+    finally:
+        gc.set_threshold(*before)
+    return x
+
+
+def deep_copies():
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU())
+    model(torch.randn(2, 3)).sum().backward()
+    other = copy.deepcopy(model)
+    leaf = torch.randn(2, requires_grad=True)
+    leaf.note = "kept"
+    copied = copy.deepcopy(leaf)
+    shallow = copy.copy(leaf)
+    errors = []
+    try:
+        copy.deepcopy(leaf * 2)
+    except RuntimeError as error:
+        errors.append(str(error))
+    return model, other, copied, copied.note, shallow, errors
+
+
+def pickles():
+    model = nn.Linear(3, 2)
+    (model(torch.randn(1, 3)) ** 2).sum().backward()
+    again = pickle.loads(pickle.dumps(model))
+    file = io.BytesIO()
+    torch.save({"model": model.state_dict(), "leaf": torch.randn(2, requires_grad=True)}, file)
+    size = file.tell()
+    file.seek(0)
+    loaded = torch.load(file, weights_only=True)
+    return again, loaded, size
+
+
+def dictionary_of_a_tensor():
+    """What hangs on tensors: nothing of ours may be among it."""
+    x = torch.randn(2, requires_grad=True)
+    y = x * 2
+    y.sum().backward()
+    return sorted(vars(x)), sorted(vars(y)), x._backward_hooks, y.grad_fn.metadata, len(weakref.getweakrefs(x)) >= 0
+
+
+def printing():
+    x = torch.randn(2, requires_grad=True)
+    return repr(x), str(x * 2), f"{x.sum():.3f}", repr(nn.Linear(2, 2)), x.tolist(), bool(x.sum() > 100)
+
+
+class Interrupted(torch.autograd.Function):
+    """Ctrl-C in the middle of a backward pass."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        signal.raise_signal(signal.SIGINT)
+        return grad
+
+
+class InterruptedTensor(torch.Tensor):
+    """Ctrl-C in the middle of a forward op."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        if getattr(func, "__name__", "") == "mul":
+            raise KeyboardInterrupt
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+def interrupted():
+    caught = []
+    x = torch.ones(2, requires_grad=True)
+    for attempt in (lambda: Interrupted.apply(x).sum().backward(), lambda: x.as_subclass(InterruptedTensor) * 2):
+        try:
+            attempt()
+        except KeyboardInterrupt:
+            caught.append("interrupt")
+    (x * 2).sum().backward()
+    return x, caught
+
+
+class Failing(torch.optim.SGD):
+    """A step that raises after it has updated."""
+
+    def step(self, closure=None):
+        super().step(closure)
+        raise ArithmeticError("step")
+
+
+def optimizers_that_raise():
+    weight = nn.Parameter(torch.ones(2))
+    broken = nn.Parameter(torch.ones(2))
+    errors = []
+    optimizers = [Failing([weight], lr=0.1), torch.optim.Adam([weight, broken], lr=0.1)]
+    for optimizer in optimizers:
+        weight.grad = torch.ones(2)
+        broken.grad = torch.ones(2).to_sparse()
+        try:
+            optimizer.step()
+        except (ArithmeticError, RuntimeError) as error:
+            errors.append(str(error))
+        (weight * 2).sum().backward()
+    return weight, errors
+
+
+def optimizers():
+    results = []
+    for kind in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.Adagrad):
+        torch.manual_seed(1)
+        model = nn.Linear(3, 2)
+        optimizer = kind(model.parameters(), lr=0.1)
+        schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(torch.randn(2, 3)).sum().backward()
+            optimizer.step()
+            schedule.step()
+        results += [model, optimizer.state_dict()]
+    closing = torch.optim.LBFGS(model.parameters(), lr=0.1)
+
+    def closure():
+        closing.zero_grad()
+        loss = (model(torch.ones(1, 3)) ** 2).sum()
+        loss.backward()
+        return loss
+
+    return results, closing.step(closure), model
+
+
+def warnings_at_the_programs_lines():
+    x = torch.ones(2, requires_grad=True)
+    y = x * 2
+    y.grad  # noqa: B018 - the read warns
+    torch.tensor(y.detach())
+    nn.functional.mse_loss(torch.ones(2), torch.ones(2, 1))
+    for _ in range(3):
+        warnings.warn("the program's own", stacklevel=1)
+    nn.functional.softmax(x)
+    return x
+
+
+PROGRAMS = [
+    weakref_callbacks_that_run_torch,
+    deletions_that_run_torch,
+    collection_in_the_middle,
+    collection_at_every_allocation,
+    deep_copies,
+    pickles,
+    dictionary_of_a_tensor,
+    printing,
+    interrupted,
+    optimizers_that_raise,
+    optimizers,
+    warnings_at_the_programs_lines,
+]
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
+def test_program_runs_the_same(program):
+    recording = assert_unnoticed(program)
+    assert len(recording.ops) > 0
+
+
+@pytest.mark.parametrize("end", [optimizers_that_raise, interrupted])
+def test_what_comes_after_is_recorded(end):
+    recorder = recorder_for_tests()
+    depth = torch._C._len_torch_function_stack()
+    with recorder:
+        end()
+        assert torch._C._len_torch_function_stack() == depth + 1
+        count = recorder.op_count
+        torch.ones(2) * 2
+        assert recorder.op_count == count + 2
+    assert torch._C._len_torch_function_stack() == depth

@@ -1,0 +1,145 @@
+"""Threads under a recorder: backward in several, replicas in several, and threads that outlive the recorder."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from torch import nn
+
+from .sameness import assert_unnoticed, recorder_for_tests
+
+
+def backward_in_threads():
+    weight = torch.ones(3, requires_grad=True)
+    losses = [(weight * factor).sum() for factor in range(1, 5)]
+    threads = [threading.Thread(target=loss.backward) for loss in losses]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return weight
+
+
+def replicas():
+    """What DataParallel does: a copy of the module in each thread, gradients summed into the original."""
+    model = nn.Linear(4, 2)
+    batch = torch.randint(9, (8, 4)).float()  # whole numbers: their sum is the same in any order of the threads
+    results: dict[int, torch.Tensor] = {}
+
+    def forward(number, part):
+        with torch.set_grad_enabled(True):
+            results[number] = nn.functional.linear(part, model.weight * 1, model.bias * 1)
+
+    threads = [threading.Thread(target=forward, args=(number, part)) for number, part in enumerate(batch.chunk(4))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    torch.cat([results[number] for number in range(4)]).sum().backward()
+    return model, [results[number] for number in range(4)]
+
+
+def pool():
+    with ThreadPoolExecutor(3) as executor:
+        return list(executor.map(lambda factor: torch.ones(2) * factor, range(8)))
+
+
+def grad_mode_belongs_to_the_thread():
+    seen = []
+
+    def look():
+        seen.append((torch.is_grad_enabled(), torch.ones(1, requires_grad=True).exp().requires_grad))
+
+    with torch.no_grad():
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+        look()
+    return seen
+
+
+class OwnThread(threading.Thread):
+    """A thread with a run method of its own, which raises."""
+
+    def run(self):
+        self.made = torch.ones(3) + 1
+        raise ValueError("in a thread")
+
+
+def thread_that_raises():
+    caught = []
+    before, threading.excepthook = threading.excepthook, lambda args: caught.append(str(args.exc_value))
+    try:
+        thread = OwnThread()
+        thread.start()
+        thread.join()
+    finally:
+        threading.excepthook = before
+    return caught, thread.made
+
+
+PROGRAMS = [backward_in_threads, replicas, pool, grad_mode_belongs_to_the_thread, thread_that_raises]
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
+def test_program_runs_the_same(program):
+    recording = assert_unnoticed(program)
+    assert len(recording.ops) > 0
+
+
+def test_threads_are_told_apart():
+    recording = assert_unnoticed(pool)
+    assert len(recording.threads) > 1
+    assert {op.thread for op in recording.ops} - {0}
+
+
+def test_thread_that_outlives_the_recorder_is_left_alone():
+    go, done = threading.Event(), threading.Event()
+    depths = []
+
+    def work():
+        torch.ones(1)
+        done.set()
+        go.wait(20)
+        (torch.ones(1, requires_grad=True) * 2).backward()
+        depths.append(len(recorder.recording.ops))
+
+    recorder = recorder_for_tests()
+    with recorder:
+        thread = threading.Thread(target=work)
+        thread.start()
+        assert done.wait(20)
+    count = len(recorder.recording.ops)
+    go.set()
+    thread.join()
+    assert depths == [count]
+    assert [fault.traceback for fault in recorder.recording.faults] == []
+
+
+def test_many_threads_write_one_recording():
+    recorder = recorder_for_tests()
+
+    def work(number):
+        x = torch.ones(2, requires_grad=True)
+        for _ in range(50):
+            x = x * 1.01
+        x.sum().backward()
+
+    with recorder:
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    recording = recorder.recording
+    assert [fault.traceback for fault in recording.faults] == []
+    names = [recording.text(op.func) for op in recording.ops]
+    assert names.count("Tensor.mul") == 8 * 50
+    assert len(recording.backwards) == 8
+    # Nodes are numbered from the same number in each thread: they must be told apart all the same.
+    assert len(recording.nodes) == 8 * (50 + 2)
+    assert sorted(Counter(recording.nodes.column("variable")).values()) == [1] * 8 + [8 * 51]

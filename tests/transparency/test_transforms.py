@@ -1,0 +1,226 @@
+"""Functional transforms, forward-mode AD, mixed precision, TorchScript and torch.compile under a recorder."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+import torch._dynamo.testing
+from torch import nn
+from torch.autograd import forward_ad
+from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from .sameness import assert_unnoticed, recorder_for_tests
+
+
+def cube(x):
+    return (x**3).sum()
+
+
+def transforms():
+    x, batch = torch.randn(3), torch.randn(5, 3)
+    return (
+        grad(cube)(x),
+        vmap(grad(cube))(batch),
+        jacrev(torch.sin)(x),
+        jacfwd(torch.sin)(x),
+        hessian(cube)(x),
+        jvp(torch.tanh, (x,), (torch.ones(3),)),
+        vjp(torch.tanh, x)[1](torch.ones(3)),
+        vmap(lambda row: row.clone().mul_(2).relu())(batch),
+    )
+
+
+def vmap_with_randomness():
+    return vmap(lambda row: row + torch.randn(3), randomness="different")(torch.zeros(4, 3))
+
+
+def transform_of_a_module():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+    parameters = dict(model.named_parameters())
+
+    def loss(weights, sample):
+        return functional_call(model, weights, (sample,)).sum()
+
+    return vmap(grad(loss), in_dims=(None, 0))(parameters, torch.randn(6, 3)), model
+
+
+def backward_through_a_transform():
+    x = torch.randn(3, requires_grad=True)
+    out = grad(cube)(x).sum()
+    out.backward()
+    return x, out
+
+
+def forward_mode():
+    with forward_ad.dual_level():
+        primal = torch.randn(3, requires_grad=True)
+        dual = forward_ad.make_dual(primal, torch.ones(3))
+        out = (dual.sin() * dual).relu()
+        value, tangent = forward_ad.unpack_dual(out)
+        dual_view = dual.view(3, 1)
+        viewed = forward_ad.unpack_dual(dual_view).tangent.clone()
+    value.sum().backward()
+    return primal, tangent, viewed
+
+
+def with_autocast():
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    x = torch.randn(3, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = model(x)
+        with torch.autocast("cpu", enabled=False):
+            outside = model(x)
+    (inside.float().sum() + outside.sum()).backward()
+    return model, inside, outside
+
+
+def with_grad_scaler():
+    model = nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2)
+    scales = []
+    for step in range(4):
+        optimizer.zero_grad()
+        loss = model(torch.randn(3, 4)).sum() * (float("inf") if step == 2 else 1.0)
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        scaler.step(optimizer)
+        scaler.update()
+        scales.append(scaler.get_scale())
+    return model, optimizer.state_dict(), scales
+
+
+def scripted():
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    model = torch.jit.script(nn.Sequential(nn.Linear(3, 3), nn.ReLU()))
+    traced = torch.jit.trace(nn.Linear(3, 2), torch.randn(2, 3))
+    x = torch.randn(4, 3, requires_grad=True)
+    traced(model(x)).sum().backward()
+    return x, dict(model.named_parameters()), dict(traced.named_parameters())
+
+
+class CountingMode(TorchDispatchMode):
+    """Notes every operator that it sees, as a program's own inspector does."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def own_dispatch_mode():
+    x = torch.randn(3, requires_grad=True)
+    with CountingMode() as mode:
+        out = x.exp().sigmoid()
+        out.sum().backward()
+        view = out.detach()[1:]
+        view.add_(1)
+    with FlopCounterMode(display=False) as flops:
+        (torch.randn(4, 4, requires_grad=True) @ torch.randn(4, 4)).sum().backward()
+    return mode.seen, flops.get_total_flops(), x, view
+
+
+class OwnFunctionMode(torch.overrides.TorchFunctionMode):
+    """Doubles what ``torch.ones`` makes, and counts calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.seen.append(getattr(func, "__name__", str(func)))
+        result = func(*args, **(kwargs or {}))
+        return result * 2 if func is torch.ones else result
+
+
+def own_function_mode():
+    with OwnFunctionMode() as mode:
+        ones = torch.ones(3, requires_grad=True)
+        (ones * 3).sum().backward()
+    with torch.device("meta"):
+        elsewhere = torch.zeros(2)
+    return mode.seen, ones.detach(), elsewhere.device.type
+
+
+PROGRAMS = [
+    transforms,
+    vmap_with_randomness,
+    transform_of_a_module,
+    backward_through_a_transform,
+    forward_mode,
+    with_autocast,
+    with_grad_scaler,
+    scripted,
+    own_dispatch_mode,
+    own_function_mode,
+]
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
+def test_program_runs_the_same(program):
+    recording = assert_unnoticed(program)
+    assert len(recording.ops) > 0
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_compiled_function_is_the_same_and_has_no_more_graphs(backend):
+    torch._dynamo.reset()
+    graphs = {}
+
+    def run(kind):
+        torch._dynamo.reset()
+        counter = torch._dynamo.testing.CompileCounterWithBackend(backend)
+
+        @torch.compile(backend=counter)
+        def compiled(x, weight):
+            y = torch.relu(x @ weight) * 2
+            return y.sin().sum() + (y.detach() * weight.sum()).mean()
+
+        torch.manual_seed(3)
+        x, weight = torch.randn(4, 4), torch.randn(4, 4, requires_grad=True)
+        for _ in range(3):
+            loss = compiled(x, weight)
+            loss.backward()
+        graphs[kind] = (counter.frame_count, counter.op_count)
+        return loss.detach().clone(), weight.grad.clone()
+
+    bare = run("bare")
+    with recorder_for_tests() as recorder:
+        recorded = run("recorded")
+    assert all(torch.equal(one, other) for one, other in zip(bare, recorded, strict=True))
+    assert graphs["recorded"] == graphs["bare"]
+    assert [fault.traceback for fault in recorder.recording.faults] == []
+
+
+def test_compiled_before_the_recorder_is_compiled_once_more_at_most():
+    torch._dynamo.reset()
+    counter = torch._dynamo.testing.CompileCounter()
+    compiled = torch.compile(lambda x: (x * 2).sin().sum(), backend=counter)
+    x = torch.randn(4, requires_grad=True)
+    compiled(x).backward()
+    with recorder_for_tests() as recorder:
+        for _ in range(3):
+            compiled(x).backward()
+    for _ in range(3):
+        compiled(x).backward()
+    # torch guards compiled code by the modes that are on: with the recorder's it is compiled anew, without it is not.
+    assert counter.frame_count == 2
+    assert [fault.traceback for fault in recorder.recording.faults] == []
+
+
+def test_full_graph_compiles_under_a_recorder():
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda x: torch.nn.functional.gelu(x).sum(), backend="eager", fullgraph=True)
+    x = torch.randn(4, requires_grad=True)
+    with recorder_for_tests() as recorder:
+        compiled(x).backward()
+    assert x.grad is not None
+    assert [fault.traceback for fault in recorder.recording.faults] == []
