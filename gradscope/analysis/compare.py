@@ -1,0 +1,224 @@
+"""Recordings side by side: which facts differ between variants, in groups of rows."""
+
+from __future__ import annotations
+
+import ast
+import io
+import tokenize
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from gradscope.analysis.compare_facts import OF_NAMES, OF_RUNS, Facts, is_local
+from gradscope.analysis.compare_lines import aligned_lines
+from gradscope.analysis.compare_together import Placed, together
+from gradscope.analysis.comparison_model import Cell, CellKind, Comparison, Group, Row, Unit, Value, Variant
+from gradscope.errors import UsageError
+from gradscope.recording import Recording
+
+MISSING = Cell(None, "missing", False)
+
+_ORDER = ("autograd", "storage", "memory", "form", "run", "lines")
+"""Groups in the order in which they are shown; those that a program's own watches name come after the first three."""
+
+_WATCHES = "watched"
+
+
+Times = tuple[tuple[str, int, int], ...]
+"""What was timed (``forward``), the median and the spread (between the quartiles), in nanoseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """One variant: its recording, and how it ended where that is more than the recording knows."""
+
+    variant: Variant
+    recording: Recording
+    times: Times = ()
+    """Measured in runs without the recorder."""
+
+
+def compare_recordings(
+    runs: Sequence[Labelled],
+    *,
+    target: str,
+    title: str = "",
+    baseline: str | None = None,
+    all_rows: bool = False,
+    lines: bool = False,
+) -> Comparison:
+    """Compare variants.
+
+    Args:
+        runs: The variants, in the order of the columns.
+        target: What the user named.
+        title: The title of the file that the variants are cells of.
+        baseline: Name of a variant; cells that differ from its cell are marked.
+        all_rows: Keep rows whose cells agree.
+        lines: Compare line by line as well, aligned by content: for variants that are files of their own.
+
+    Raises:
+        UsageError: No variant is called ``baseline``.
+    """
+    position = _position(runs, baseline)
+    facts = [Facts(run.recording) for run in runs]
+    rows = _name_rows(facts, all_rows) + _watch_rows(runs) + _run_rows(facts, runs)
+    if lines:
+        rows += [("lines", row) for row in aligned_lines([run.recording for run in runs])]
+    rows += _time_rows(runs)
+    measured = [(group, _marked(row, position)) for group, row in rows]
+    kept = [(group, row) for group, row in measured if all_rows or row.differs or row.fact in ("watch", "time")]
+    left_out = len(measured) - len(kept)
+    if not all_rows:
+        kept = together(kept)
+    info = runs[0].recording.info
+    return Comparison(
+        target=target,
+        title=title,
+        variants=tuple(run.variant for run in runs),
+        baseline=position,
+        groups=_grouped(kept),
+        rows_measured=len(measured),
+        rows_left_out=left_out,
+        differs=any(row.differs for _, row in measured),
+        torch=info.torch,
+        python=info.python,
+    )
+
+
+def _position(runs: Sequence[Labelled], baseline: str | None) -> int | None:
+    if baseline is None:
+        return None
+    names = [run.variant.name for run in runs]
+    if baseline not in names:
+        raise UsageError(f"no variant is called {baseline!r}", "the variants: " + ", ".join(names))
+    return names.index(baseline)
+
+
+def row_of(fact: str, name: str, label: str, cells: Sequence[Cell], unit: Unit = "", of_name: bool = False) -> Row:
+    """A row; it differs where two of its cells do.
+
+    Args:
+        of_name: It is about a name: a variant without that name has nothing to say (a row of its own says so).
+    """
+    told = [cell for cell in cells if not (of_name and cell.kind == "missing")]
+    differs = len({(cell.kind, type(cell.value).__name__, cell.value) for cell in told}) > 1
+    return Row(fact, name, (), label, unit, tuple(cells), differs)
+
+
+def _marked(row: Row, baseline: int | None) -> Row:
+    if baseline is None or row.fact == "time":
+        return row
+    than = (row.cells[baseline].kind, row.cells[baseline].value)
+    return replace(row, cells=tuple(replace(cell, differs=(cell.kind, cell.value) != than) for cell in row.cells))
+
+
+def _cell(value: Value, kind: CellKind = "value") -> Cell:
+    return Cell(value, kind, False)
+
+
+def _name_rows(facts: Sequence[Facts], local: bool) -> list[Placed]:
+    """Every fact of every name that two variants or more have, and which have it."""
+    order: dict[str, int] = {}
+    for one in facts:
+        for name in one.tensor_of:
+            order.setdefault(name, len(order))
+    names = [name for name in order if local or not is_local(name)]
+    shared = [name for name in names if sum(name in one.tensor_of for one in facts) > 1]
+    places = {name: order[name] for name in shared}
+    values = {
+        (at, name): one.of_name(name, places)
+        for at, one in enumerate(facts)
+        for name in shared
+        if name in one.tensor_of
+    }
+    rows = []
+    for fact in OF_NAMES:
+        for name in shared:
+            cells = [
+                _cell(values[at, name][fact.code]) if (at, name) in values else MISSING for at in range(len(facts))
+            ]
+            rows.append((fact.group, row_of(fact.code, name, f"{name} {fact.label}", cells, fact.unit, of_name=True)))
+    for name in names:
+        cells = [_cell(name in one.tensor_of) for one in facts]
+        rows.append(("run", row_of("present", name, f"{name} exists", cells)))
+    return rows
+
+
+def _watch_rows(runs: Sequence[Labelled]) -> list[Placed]:
+    """The last value of each watched expression."""
+    values: dict[str, dict[int, Cell]] = {}
+    for at, run in enumerate(runs):
+        recording = run.recording
+        for watch in recording.watches:
+            text = recording.text(watch.text)
+            unknown = watch.failed and run.variant.outcome != "ok" and text.startswith("NameError")
+            cell = MISSING if unknown else _cell(text if watch.failed else _plain(text), _kind(watch.failed))
+            values.setdefault(recording.text(watch.expression), {})[at] = cell
+    rows = []
+    for expression, cells in values.items():
+        group, label = label_of(expression)
+        row = row_of("watch", expression, label, [cells.get(at, MISSING) for at in range(len(runs))])
+        rows.append((group, row))
+    return rows
+
+
+def _kind(failed: int) -> CellKind:
+    return "error" if failed else "value"
+
+
+def _plain(text: str) -> Value:
+    """A watched value from its ``repr``: text, booleans and numbers as what they are; one that was cut as it is."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text[1:] if text[:1] in ("'", '"') else text
+    return value if isinstance(value, (str, bool, int, float)) else text
+
+
+def label_of(expression: str) -> tuple[str, str]:
+    """The group and the label of a watched expression.
+
+    A comment behind the expression is its label, and what stands in it before a colon is the group:
+    ``# watch: version(b)  # storage: version of b``.
+    """
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(expression).readline))
+    except (tokenize.TokenError, SyntaxError):
+        tokens = []
+    comment = next((token.string for token in tokens if token.type == tokenize.COMMENT), "").lstrip("# ").strip()
+    if not comment:
+        return _WATCHES, expression.strip()
+    group, colon, label = comment.partition(":")
+    return (group.strip(), label.strip()) if colon and label.strip() else (_WATCHES, comment)
+
+
+def _run_rows(facts: Sequence[Facts], runs: Sequence[Labelled]) -> list[Placed]:
+    values = [one.of_run() for one in facts]
+    rows = [
+        (fact.group, row_of(fact.code, "", fact.label, [_cell(value[fact.code]) for value in values], fact.unit))
+        for fact in OF_RUNS
+    ]
+    endings = [
+        _cell(run.variant.message or "ok", "error" if run.variant.outcome not in ("ok", "exit") else "value")
+        for run in runs
+    ]
+    return [*rows, ("run", row_of("outcome", "", "ended", endings))]
+
+
+def _time_rows(runs: Sequence[Labelled]) -> list[Placed]:
+    rows = []
+    for what in dict.fromkeys(what for run in runs for what, _, _ in run.times):
+        for label, at in ((what, 1), (f"{what} spread", 2)):
+            found = [next((time[at] for time in run.times if time[0] == what), None) for run in runs]
+            cells = [MISSING if value is None else _cell(value) for value in found]
+            rows.append(("time", replace(row_of("time", what, label, cells, "ns"), differs=False)))
+    return rows
+
+
+def _grouped(rows: Sequence[Placed]) -> tuple[Group, ...]:
+    groups: dict[str, list[Row]] = {}
+    for title, row in rows:
+        groups.setdefault(title, []).append(row)
+    own = [title for title in groups if title not in (*_ORDER, "time")]
+    titles = [*_ORDER[:3], *own, *_ORDER[3:], "time"]
+    return tuple(Group(title, tuple(groups[title])) for title in titles if title in groups)

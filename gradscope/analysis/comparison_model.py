@@ -1,0 +1,92 @@
+"""A comparison: what differs between variants of a program, and all that a renderer needs.
+
+Plain frozen dataclasses of JSON types, like the report's. Columns are variants, rows are measured facts, in groups.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Value = bool | int | float | str | None
+
+CellKind = Literal["value", "missing", "error"]
+"""``missing``: the variant has no such name, line or watched value; ``error``: it could not be had, and the text says
+why in the words of what was raised."""
+
+Unit = Literal["", "bytes", "ns"]
+
+Baseline = int
+"""Position of a column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One column: a cell of a file, a file, or a recording."""
+
+    name: str
+    target: str
+    """What ``gradscope run`` takes to show this variant alone."""
+    outcome: str
+    """``ok``, ``exception``, ``exit``, ``interrupted``, ``signal``, ``crash`` (the interpreter died) or ``timeout``."""
+    exit_code: int | None
+    message: str
+    """How it ended, in words: ``RuntimeError: …``; empty when it ran to its end."""
+    line: int
+    """Where it raised; 0 where it did not."""
+    output: str
+    """What it wrote to standard output and error, where it was captured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One measured value."""
+
+    value: Value
+    kind: CellKind
+    differs: bool
+    """From the baseline; False everywhere without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One fact about all variants."""
+
+    fact: str
+    """Permanent: ``requires_grad``, ``memory``, ``saved``, ``watch``, ``line`` …"""
+    name: str
+    """The name, line or expression that the fact is about; empty for a fact about the whole run."""
+    names: tuple[str, ...]
+    """Where the row stands for many names whose cells are the same: all of them; ``name`` is a pattern then."""
+    label: str
+    """For people."""
+    unit: Unit
+    cells: tuple[Cell, ...]
+    differs: bool
+    """Its cells are not all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rows under one heading."""
+
+    title: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Variants side by side."""
+
+    target: str
+    title: str
+    variants: tuple[Variant, ...]
+    baseline: Baseline | None
+    groups: tuple[Group, ...]
+    rows_measured: int
+    """Rows before those that agree were left out."""
+    rows_left_out: int
+    differs: bool
+    """Something that was measured differs; times do not count."""
+    torch: str
+    python: str

@@ -1,0 +1,229 @@
+"""Look-ups that several analyses need over one recording, each computed once, when first asked for.
+
+A recording may hold millions of rows: everything here is columns and positions, never an object a row.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from functools import cached_property
+from typing import NamedTuple
+
+from gradscope.analysis.flags import EXTERNAL, REQUIRES_GRAD
+from gradscope.analysis.report_model import Place
+from gradscope.analysis.sorted_rows import SortedRows
+from gradscope.recording import NONE, Recording
+from gradscope.recording.rows import Field
+
+NOWHERE = 0
+"""The statement of ops that no user frame made."""
+
+
+class Statement(NamedTuple):
+    """A statement of the user's code, whatever spans of it made ops."""
+
+    file: int
+    line: int
+    end_line: int
+    function: int
+
+
+class Index:
+    """One recording, and the positions by which analyses find their way in it."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording = recording
+        self.op_count = len(recording.ops)
+
+    # Statements and places
+
+    @cached_property
+    def statements(self) -> list[Statement]:
+        """Every statement with a span; the first stands for "no user code"."""
+        return self._statements_by_span[0]
+
+    @cached_property
+    def statement_of_span(self) -> list[int]:
+        """The statement of each span; its last element is for NONE."""
+        return self._statements_by_span[1]
+
+    @cached_property
+    def _statements_by_span(self) -> tuple[list[Statement], list[int]]:
+        statements = [Statement(NONE, 0, 0, 0)]
+        ids: dict[tuple[int, int], int] = {}
+        of_span = []
+        for span in self.recording.spans:
+            key = (span.file, span.stmt_line)
+            known = ids.get(key)
+            if known is None:
+                known = ids[key] = len(statements)
+                statements.append(Statement(span.file, span.stmt_line, span.stmt_end_line, span.function))
+            of_span.append(known)
+        return statements, [*of_span, NOWHERE]
+
+    @cached_property
+    def op_statement(self) -> array[int]:
+        """The statement of each op."""
+        return array("i", map(self.statement_of_span.__getitem__, self.recording.ops.column("span")))
+
+    def place(self, statement: int) -> Place:
+        """A statement as a report shows it."""
+        where = self.statements[statement]
+        if where.file == NONE:
+            return Place("", 0, 0, "", "")
+        name = self.recording.files[where.file].name
+        source = self.recording.source(where.file, where.line, where.end_line)
+        return Place(name, where.line, where.end_line, self.recording.text(where.function), source)
+
+    def op_place(self, op: int) -> Place:
+        """The statement of an op; nowhere for the op after the last."""
+        return self.place(self.op_statement[op] if 0 <= op < self.op_count else NOWHERE)
+
+    def op_line(self, op: int) -> int:
+        """The line of an op's own span; 0 where there is none."""
+        span = self.recording.ops.column("span")[op] if 0 <= op < self.op_count else NONE
+        return self.recording.spans.column("line")[span] if span >= 0 else 0
+
+    def call_name(self, op: int) -> str:
+        """The name of an op's function as people write it: ``Tensor.data`` for the read of a property."""
+        return self.func(op).removesuffix(".__get__").removesuffix(".__set__")
+
+    def span_source(self, op: int, exact: bool = False) -> str:
+        """The source text that made an op's call, on one line.
+
+        Where columns are unknown (Python 3.10): the whole lines or, with ``exact``, nothing.
+        """
+        span_id = self.recording.ops.column("span")[op] if 0 <= op < self.op_count else NONE
+        if span_id < 0:
+            return ""
+        span = self.recording.spans[span_id]
+        if exact and (span.col < 0 or span.end_col < 0):
+            return ""
+        lines = self.recording.source(span.file, span.line, span.end_line).encode().split(b"\n")
+        if span.col >= 0 and span.end_col >= 0:
+            lines[-1] = lines[-1][: span.end_col]
+            lines[0] = lines[0][span.col :]
+        return " ".join(b" ".join(lines).decode(errors="replace").split())
+
+    def func(self, op: int) -> str:
+        """The name of an op's function; empty for the op after the last."""
+        return self.recording.text(self.recording.ops.column("func")[op]) if 0 <= op < self.op_count else ""
+
+    @cached_property
+    def call_counts(self) -> Counter[tuple[int, int]]:
+        """How often each function was called from each span."""
+        ops = self.recording.ops
+        return Counter(zip(ops.column("span"), ops.column("func"), strict=True))
+
+    @cached_property
+    def executions(self) -> list[int]:
+        """How often each statement ran: the most calls of one function from one of its spans."""
+        most = [0] * len(self.statements)
+        for (span, _), count in self.call_counts.items():
+            statement = self.statement_of_span[span]
+            most[statement] = max(most[statement], count)
+        return most
+
+    def calls_like(self, op: int) -> int:
+        """How often the function of an op was called from its span."""
+        ops = self.recording.ops
+        return self.call_counts[ops.column("span")[op], ops.column("func")[op]]
+
+    @cached_property
+    def last_op(self) -> dict[int, int]:
+        """The last op of each statement that made one."""
+        return dict(zip(self.op_statement, range(self.op_count), strict=True))
+
+    # Rows by op, by node, by storage
+
+    @cached_property
+    def uses(self) -> SortedRows:
+        """Tensors that went into an op."""
+        return SortedRows(self.recording.uses, "op", "tensor")
+
+    @cached_property
+    def users(self) -> SortedRows:
+        """Ops that took in a tensor."""
+        return SortedRows(self.recording.uses, "tensor", "op")
+
+    @cached_property
+    def results(self) -> SortedRows:
+        """Tensors that came out of an op and existed before."""
+        return SortedRows(self.recording.results, "op", "tensor")
+
+    @cached_property
+    def made(self) -> SortedRows:
+        """Tensors by the op that made them or before which they were first seen."""
+        return SortedRows(self.recording.tensors, "op", "")
+
+    @cached_property
+    def edges(self) -> SortedRows:
+        """Next nodes of a node."""
+        return SortedRows(self.recording.edges, "node", "next")
+
+    @cached_property
+    def saved(self) -> SortedRows:
+        """Rows of ``saved`` by node."""
+        return SortedRows(self.recording.saved, "node", "")
+
+    @cached_property
+    def gradients(self) -> SortedRows:
+        """Rows of ``gradients`` by op."""
+        return SortedRows(self.recording.gradients, "op", "")
+
+    @cached_property
+    def changes(self) -> SortedRows:
+        """Rows of ``changes`` by op."""
+        return SortedRows(self.recording.changes, "op", "")
+
+    @cached_property
+    def changed_ops(self) -> dict[int, list[int]]:
+        """For each tensor whose requires_grad changed: rows of those changes, in order."""
+        changes = self.recording.changes
+        rows: dict[int, list[int]] = {}
+        for row, (tensor, field) in enumerate(zip(changes.column("tensor"), changes.column("field"), strict=True)):
+            if field == Field.REQUIRES_GRAD:
+                rows.setdefault(tensor, []).append(row)
+        return rows
+
+    def tensors_made(self, op: int) -> list[int]:
+        """Tensors that an op made."""
+        flags = self.recording.tensors.column("flags")
+        return [tensor for tensor in self.made.of(op) if not flags[tensor] & EXTERNAL]
+
+    def requires_grad(self, tensor: int, op: int) -> bool:
+        """Whether a tensor required grad when an op was called."""
+        required = bool(self.recording.tensors.column("flags")[tensor] & REQUIRES_GRAD)
+        for row in self.changed_ops.get(tensor, ()):
+            change = self.recording.changes[row]
+            if change.op >= op:
+                return bool(change.before)
+            required = bool(change.after)
+        return required
+
+    def node_after(self, tensor: int) -> int:
+        """A tensor's grad_fn at the end of the run."""
+        node = self.recording.tensors.column("node")[tensor]
+        changes = self.recording.changes
+        columns = (changes.column(name) for name in ("tensor", "field", "after"))
+        for changed, field, after in zip(*columns, strict=True):
+            if changed == tensor and field == Field.GRAD_FN:
+                node = after
+        return node
+
+    @cached_property
+    def node_tensor(self) -> array[int]:
+        """The first tensor seen with a node as its grad_fn; NONE where there is none."""
+        tensors = array("i", [NONE]) * len(self.recording.nodes)
+        for tensor, node in enumerate(self.recording.tensors.column("node")):
+            if node >= 0 and tensors[node] < 0:
+                tensors[node] = tensor
+        changes = self.recording.changes
+        fields = changes.column("field")
+        if Field.GRAD_FN in fields:
+            for row in (row for row, field in enumerate(fields) if field == Field.GRAD_FN):
+                change = changes[row]
+                if change.after >= 0 and tensors[change.after] < 0:
+                    tensors[change.after] = change.tensor
+        return tensors

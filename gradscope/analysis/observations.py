@@ -1,0 +1,121 @@
+"""Rows of a report that are in the recording as they are: single ops, errors, watches, how the run ended."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gradscope.analysis.flags import AUTOCAST, GRAD, INFERENCE
+from gradscope.analysis.index import NOWHERE, Index
+from gradscope.analysis.memory import MemoryUse
+from gradscope.analysis.names import Names
+from gradscope.analysis.report_model import LeftOut, OpRow, Place, RaisedError, RunFacts, WatchRow
+from gradscope.analysis.view import RunView
+from gradscope.recording import Recording
+
+
+def run_facts(recording: Recording) -> RunFacts:
+    """What was run, and how it ended."""
+    info, outcome = recording.info, recording.info.outcome
+    place = None
+    if 0 <= outcome.file < len(recording.files):
+        source = recording.source(outcome.file, outcome.line)
+        place = Place(recording.files[outcome.file].name, outcome.line, outcome.line, "", source)
+    return RunFacts(
+        target=info.target,
+        kind=info.kind,
+        title=info.title,
+        outcome=outcome.kind,
+        exit_code=outcome.exit_code,
+        error_type=outcome.error_type,
+        error_message=outcome.message,
+        error_place=place,
+        duration_ns=info.duration_ns,
+        started_at=info.started_at,
+        torch=info.torch,
+        python=info.python,
+        gradscope=info.gradscope,
+    )
+
+
+def list_errors(index: Index) -> tuple[RaisedError, ...]:
+    """Ops that raised, equal ones of one statement as one."""
+    found: dict[tuple[int, int, int, int], RaisedError] = {}
+    text = index.recording.text
+    for row in index.recording.errors:
+        statement, func = index.op_statement[row.op], index.recording.ops.column("func")[row.op]
+        key = (statement, func, row.type_name, row.message)
+        if key in found:
+            found[key] = replace(found[key], executions=found[key].executions + 1)
+        else:
+            found[key] = RaisedError(index.place(statement), text(func), text(row.type_name), text(row.message), 1)
+    return tuple(found.values())
+
+
+def list_watches(index: Index, names: Names) -> tuple[WatchRow, ...]:
+    """Watched expressions; equal results one after another are one row."""
+    recording = index.recording
+    rows: list[WatchRow] = []
+    last: dict[tuple[int, int, int], int] = {}
+    for watch in recording.watches:
+        key = (watch.expression, watch.file, watch.line)
+        text, position = recording.text(watch.text), last.get(key)
+        if position is not None and rows[position].text == text and rows[position].failed == bool(watch.failed):
+            rows[position] = replace(rows[position], executions=rows[position].executions + 1)
+            continue
+        file = recording.files[watch.file].name if 0 <= watch.file < len(recording.files) else ""
+        place = Place(file, watch.line, watch.line, "", recording.source(watch.file, watch.line))
+        last[key] = len(rows)
+        name = names.of(watch.tensor)
+        rows.append(WatchRow(recording.text(watch.expression), place, text, name, bool(watch.failed), 1))
+    return tuple(rows)
+
+
+def left_out(index: Index) -> tuple[LeftOut, ...]:
+    """Calls that ``--max-ops`` left out."""
+    return tuple(
+        LeftOut(index.place(index.statement_of_span[row.span]), index.recording.text(row.func), row.left_out)
+        for row in index.recording.left_out
+    )
+
+
+def list_ops(index: Index, names: Names, use: MemoryUse, view: RunView) -> tuple[OpRow, ...]:
+    """Every single op (of the lines asked for)."""
+    errors = {row.op: index.recording.text(row.message) for row in index.recording.errors}
+    return tuple(
+        _op_row(index, names, use, op, errors.get(op, ""))
+        for op in range(index.op_count)
+        if view.lines is None or view.lines[0] <= index.op_line(op) <= view.lines[1]
+    )
+
+
+def _op_row(index: Index, names: Names, use: MemoryUse, op: int, error: str) -> OpRow:
+    recording = index.recording
+    row = recording.ops[op]
+    statement = index.statements[index.op_statement[op]]
+    outputs = index.tensors_made(op) or list(index.results.of(op))
+    tensor = recording.tensors[outputs[0]] if outputs else None
+    layout = recording.layouts[tensor.layout] if tensor else None
+    modes = []
+    if row.flags & INFERENCE:
+        modes.append("inference_mode")
+    elif not row.flags & GRAD:
+        modes.append("no_grad")
+    if row.flags & AUTOCAST:
+        modes.append("autocast")
+    return OpRow(
+        op=op,
+        func=recording.text(row.func),
+        file=recording.files[statement.file].name if index.op_statement[op] != NOWHERE else "",
+        line=index.op_line(op),
+        function=recording.text(statement.function),
+        thread=row.thread,
+        inputs=tuple(map(names.of, index.uses.of(op))),
+        outputs=tuple(map(names.of, outputs)),
+        shape=recording.text(layout.shape) if layout else "",
+        dtype=recording.text(layout.dtype) if layout else "",
+        requires_grad=index.requires_grad(outputs[0], op + 1) if outputs else None,
+        grad_fn=recording.text(recording.nodes.column("name")[tensor.node]) if tensor and tensor.node >= 0 else "",
+        allocated_bytes=use.allocated[op],
+        modes=tuple(modes),
+        error=error,
+    )

@@ -1,0 +1,104 @@
+"""Which nodes each backward pass walked, and which it used up."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from functools import cached_property
+
+from gradscope.analysis.flags import RAISED
+from gradscope.analysis.index import Index
+from gradscope.recording import NONE
+from gradscope.recording.rows import OpKind
+
+RETAINED_WALK_LIMIT = 2_000_000
+"""Nodes walked again for passes that keep their graph: a program may ask for the same graph any number of times."""
+
+
+class Passes:
+    """The backward passes of a recording, walked over its graph. No recursion: graphs may be a million nodes deep."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    @cached_property
+    def edge_starts(self) -> array[int]:
+        """Where each node's edges start in ``index.edges``."""
+        return self._index.edges.starts(len(self._index.recording.nodes))
+
+    @cached_property
+    def used_up_at(self) -> array[int]:
+        """For each node, the backward pass (an op) that used it up and freed what it had saved; NONE for none."""
+        return self._walks[0]
+
+    @cached_property
+    def first_walked_at(self) -> array[int]:
+        """For each node, the first backward pass (an op) that came through; NONE for none."""
+        return self._walks[1]
+
+    @cached_property
+    def _walks(self) -> tuple[array[int], array[int]]:
+        count = len(self._index.recording.nodes)
+        used_up, walked = array("i", [NONE]) * count, array("i", [NONE]) * count
+        allowance = RETAINED_WALK_LIMIT
+        for op, node, keeps in sorted(self._starts()):
+            if keeps:
+                allowance -= self._walk_retained(node, op, used_up, walked, allowance)
+            else:
+                self._walk_freeing(node, op, used_up, walked)
+        return used_up, walked
+
+    def _starts(self) -> Iterator[tuple[int, int, bool]]:
+        """Every pass: its op, its root's node, and whether it left the graph as it was (a pass that raised did)."""
+        index, flags = self._index, self._index.recording.ops.column("flags")
+        for row in index.recording.backwards:
+            if row.node >= 0 and not flags[row.op] & RAISED:
+                yield row.op, row.node, row.retain_graph == 1
+        for op, kind in enumerate(index.recording.ops.column("kind")):
+            if kind in (OpKind.BACKWARD, OpKind.GRAD) and flags[op] & RAISED:
+                for root in index.uses.of(op)[:1]:
+                    if (node := index.node_after(root)) >= 0:
+                        yield op, node, True
+
+    def behind(self, root: int) -> list[int]:
+        """A node and all that are behind it, the node first; nothing for NONE."""
+        starts, following = self.edge_starts, self._index.edges.values
+        found, stack, seen = [], [root] * (root >= 0), {root}
+        while stack:
+            node = stack.pop()
+            found.append(node)
+            for position in range(starts[node], starts[node + 1]):
+                after = following[position]
+                if after >= 0 and after not in seen:
+                    seen.add(after)
+                    stack.append(after)
+        return found
+
+    def _walk_freeing(self, root: int, op: int, used_up: array[int], walked: array[int]) -> None:
+        starts, following = self.edge_starts, self._index.edges.values
+        stack = [root]
+        while stack:
+            node = stack.pop()
+            if used_up[node] >= 0:
+                continue
+            used_up[node] = op
+            if walked[node] < 0:
+                walked[node] = op
+            for position in range(starts[node], starts[node + 1]):
+                if following[position] >= 0:
+                    stack.append(following[position])
+
+    def _walk_retained(self, root: int, op: int, used_up: array[int], walked: array[int], allowance: int) -> int:
+        """Returns how many nodes it walked."""
+        starts, following = self.edge_starts, self._index.edges.values
+        stack, seen = [root], {root}
+        while stack and len(seen) < allowance:
+            node = stack.pop()
+            if walked[node] < 0:
+                walked[node] = op
+            for position in range(starts[node], starts[node + 1]):
+                after = following[position]
+                if after >= 0 and after not in seen and used_up[after] < 0:
+                    seen.add(after)
+                    stack.append(after)
+        return len(seen)

@@ -1,0 +1,99 @@
+"""From a recording to the report: runs every analysis once, and hands them what they share."""
+
+from __future__ import annotations
+
+from gradscope.analysis.answers import Sources, find_answers
+from gradscope.analysis.cuts import Cuts, list_cuts
+from gradscope.analysis.flow import Flow
+from gradscope.analysis.gradients import Gradients
+from gradscope.analysis.graph import Graphs
+from gradscope.analysis.index import NOWHERE, Index
+from gradscope.analysis.inplace import InplaceWrites
+from gradscope.analysis.line_groups import LineGroups
+from gradscope.analysis.lines import LineTable
+from gradscope.analysis.memory import MemoryUse, report_memory
+from gradscope.analysis.modes import list_modes
+from gradscope.analysis.names import Names
+from gradscope.analysis.observations import left_out, list_errors, list_ops, list_watches, run_facts
+from gradscope.analysis.passes import Passes
+from gradscope.analysis.report_model import BackwardPass, Cut, LineRow, Report, Summary
+from gradscope.analysis.storage_groups import Letters, StorageGroups
+from gradscope.analysis.view import RunView
+from gradscope.recording import Recording
+
+
+def build(recording: Recording, view: RunView | None = None) -> Report:
+    """Analyse a recording.
+
+    Args:
+        recording: What was observed of a run; complete or cut off.
+        view: What was asked for; only ``lines`` and ``ops`` change what is in the report, the rest how it is shown.
+
+    Returns:
+        The whole report. Costs some seconds a million ops, and imports no torch.
+    """
+    view = view or RunView()
+    index = Index(recording)
+    names, letters, use = Names(index), Letters(), MemoryUse(index)
+    cuts, flow, passes = Cuts(index), Flow(index), Passes(index)
+    sharing = StorageGroups(index, names)
+    gradients = Gradients(index, names, cuts, flow)
+    groups = LineGroups(index, names, use, cuts).collect()
+    lines = LineTable(index, names, cuts, sharing, use, letters).describe(groups)
+    writes = InplaceWrites(index, names, sharing, passes).describe(letters)
+    alias_groups = sharing.describe(letters)
+    backwards = gradients.passes()
+    listed_cuts = list_cuts(index, names, cuts, gradients.cuts_on_path)
+    errors = list_errors(index)
+    return Report(
+        run=run_facts(recording),
+        summary=_summary(index, gradients, backwards, listed_cuts, len(writes), len(alias_groups)),
+        answers=find_answers(Sources(index, names, cuts, flow, gradients, passes, writes)),
+        lines=tuple(row for row in lines if _wanted(row, view)),
+        ops=list_ops(index, names, use, view) if view.ops else (),
+        alias_groups=alias_groups,
+        graphs=Graphs(index, names, passes, gradients).describe(),
+        backwards=backwards,
+        cuts=listed_cuts,
+        inplace_writes=writes,
+        modes=list_modes(index),
+        memory=report_memory(index, use),
+        watches=list_watches(index, names),
+        errors=errors,
+        faults=tuple(fault.traceback for fault in recording.faults),
+        left_out=left_out(index),
+    )
+
+
+def _wanted(row: LineRow, view: RunView) -> bool:
+    return view.lines is None or (row.line <= view.lines[1] and row.end_line >= view.lines[0])
+
+
+def _summary(
+    index: Index,
+    gradients: Gradients,
+    backwards: tuple[BackwardPass, ...],
+    cuts: tuple[Cut, ...],
+    writes: int,
+    alias_groups: int,
+) -> Summary:
+    recording = index.recording
+    outcomes = gradients.leaves_reached
+    exports = sum(cut.kind == "export" for cut in cuts)
+    return Summary(
+        ops=index.op_count,
+        lines=len({statement for statement in index.last_op if statement != NOWHERE}),
+        tensors=len(recording.tensors),
+        nodes=len(recording.nodes),
+        backwards=sum(one.executions for one in backwards),
+        leaves_with_gradient=sum(outcomes.values()),
+        leaves_without_gradient=len(outcomes) - sum(outcomes.values()),
+        cuts=len(cuts) - exports,
+        exports=exports,
+        inplace_writes=writes,
+        alias_groups=alias_groups,
+        errors=len(recording.errors),
+        faults=sum(fault.count for fault in recording.faults),
+        left_out=sum(recording.left_out.column("left_out")),
+        threads=max(1, len(set(recording.ops.column("thread")))),
+    )

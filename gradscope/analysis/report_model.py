@@ -1,0 +1,472 @@
+"""The report: what the analyses found in one recording, and all that a renderer needs.
+
+Plain frozen dataclasses of JSON types (text, numbers, booleans, None, tuples), so that ``dataclasses.asdict`` gives the
+JSON report. Sizes are bytes. Lines are 1-based; 0 where there is none (a call from no user code). A name is what the
+program calls a tensor; one that no name was seen to hold is called by what made it: ``<y.detach()>``, ``<pow>``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+RowKind = Literal["made", "changed", "cut", "export", "mode", "backward", "step", "read", "error", "call"]
+"""What a line did, the most telling first: an ``error`` that was raised, a ``cut`` of the graph, a tensor ``made`` or
+``changed``, a ``backward`` pass, an optimizer's ``step``, a grad ``mode`` set, ``.grad`` ``read``, values taken out
+of torch (``export``), or only a ``call``."""
+
+CutKind = Literal[
+    "detach",
+    "data",
+    "no_grad",
+    "inference_mode",
+    "export",
+    "new_tensor",
+    "not_differentiable",
+    "requires_grad_false",
+    "no_gradient_defined",
+]
+"""``not_differentiable``: an integer or boolean result; ``no_gradient_defined``: any other op whose result autograd
+does not track; ``new_tensor``: a new tensor was made from another's values (``torch.tensor(t)``)."""
+
+GradientOutcome = Literal["created", "accumulated", "untouched", "missing"]
+
+WriteEffect = Literal["none", "raised", "would_raise", "silently_wrong", "would_be_silently_wrong", "unknown"]
+"""What an in-place write did to a later backward pass: it ``raised`` or its gradient is ``silently_wrong`` (the write
+went past autograd's version counter); ``would_``: no backward pass went through the saved tensor (yet)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in the user's code something happened."""
+
+    file: str
+    line: int
+    end_line: int
+    function: str
+    """Qualified name of the function; ``<module>`` at top level."""
+    source: str
+    """Source text of the lines, as it was run."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineRow:
+    """What one statement did to one tensor. Executions in a loop are one row: it describes the last one."""
+
+    file: str
+    line: int
+    end_line: int
+    function: str
+    source: str
+    kind: RowKind
+    op: str
+    """The call that made or changed the tensor: ``Tensor.detach``."""
+    executions: int
+    """How often the row's op ran at this place."""
+    name: str
+    """Best name of the tensor; empty for a row about no tensor."""
+    names: tuple[str, ...]
+    """Every name the tensor was seen under, the best first."""
+    temporaries: int
+    """Tensors that the statement made on the way and that nothing kept (a run of it, on the average)."""
+    shape: str
+    dtype: str
+    device: str
+    type_name: str
+    requires_grad: bool | None
+    requires_grad_before: bool | None
+    """Where the line changed it; else None."""
+    requires_grad_why: str
+    """What set or changed it: ``requires_grad=True``, ``from a``, ``detach``, ``no_grad`` …"""
+    is_leaf: bool | None
+    grad_fn: str
+    """Name of the node; empty for none."""
+    storage: str
+    """Letter of the memory block: A, B, …, Z, AA; empty for a row about no tensor and for tensors without storage."""
+    alias_of: str
+    """Name of the tensor with whose memory it shares; empty for memory of its own."""
+    offset: int
+    """Elements from the start of the memory block."""
+    version: int | None
+    """Version counter after the line; None where there is none."""
+    version_before: int | None
+    """Where the line changed it; else None."""
+    allocated_bytes: int
+    """Newly allocated for tensors by all executions of the row, temporaries included."""
+    saved_bytes: int
+    """Kept for backward by all executions of the row; each memory block counts once in the run, where first saved."""
+    saved: tuple[str, ...]
+    """Names of what the row's node saved: ``self=a``, ``result``."""
+    live_bytes: int
+    """Bytes of all tensors' memory that was in use after the row's last execution."""
+    modes: tuple[str, ...]
+    """``no_grad``, ``inference_mode``, ``autocast`` in force."""
+    notes: tuple[str, ...]
+    """Further facts in words, the most important first."""
+    value: str
+    """Printed value (only with ``--values``)."""
+    first_op: int
+    last_op: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpRow:
+    """One single call (only with ``--ops``)."""
+
+    op: int
+    func: str
+    file: str
+    line: int
+    function: str
+    thread: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    shape: str
+    dtype: str
+    requires_grad: bool | None
+    grad_fn: str
+    allocated_bytes: int
+    modes: tuple[str, ...]
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class AliasMember:
+    """One tensor on a shared memory block."""
+
+    name: str
+    line: int
+    """Where it was made."""
+    op: str
+    shape: str
+    stride: str
+    offset: int
+    """In elements."""
+    first_byte: int
+    end_byte: int
+    """The bytes it spans are first_byte up to, not including, end_byte of the block."""
+    base: str
+    """The tensor it was made from; empty for the first on the block."""
+    version_group: int
+    """Members with the same number share one version counter."""
+    overlaps: tuple[str, ...]
+    """Members whose byte ranges overlap with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AliasGroup:
+    """Tensors on one memory block."""
+
+    storage: str
+    nbytes: int
+    device: str
+    count: int
+    """Memory blocks with the same members: more than 1 in loops (the last is described)."""
+    members: tuple[AliasMember, ...]
+    version_groups: int
+    """Different version counters on the block: with more than 1 autograd cannot see every write."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedTensor:
+    """What a node keeps for backward."""
+
+    attr: str
+    """``self``, ``other``, ``result`` …"""
+    name: str
+    """Best name of a tensor on that memory; may be empty."""
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class GraphRow:
+    """One row of a graph's tree, parents before children."""
+
+    node: int
+    """Id of the node in the recording; -1 for a row that stands for folded nodes."""
+    parent: int
+    """Index of the parent's row in the graph's rows; -1 for the root."""
+    depth: int
+    name: str
+    """``MulBackward0``."""
+    tensor: str
+    """Name of the tensor whose grad_fn it is, or of the leaf; may be empty."""
+    line: int
+    """Where it was made; 0 where unknown."""
+    is_leaf: bool
+    saved: tuple[SavedTensor, ...]
+    repeated: bool
+    """It has more than one consumer and stands, with what is below, at an earlier row."""
+    folded: int
+    """Nodes that this row stands for: a long chain, or what did not fit."""
+    summary: str
+    """For folded nodes: which."""
+    untracked_inputs: int
+    """Inputs of the node that did not require grad."""
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """The graph behind one root: what a backward pass walked or would walk."""
+
+    root: str
+    line: int
+    """Of the backward pass; 0 where there was none."""
+    executions: int
+    """Backward passes at that line (the last is described)."""
+    nodes: int
+    depth: int
+    """Nodes on the longest path."""
+    leaves: tuple[str, ...]
+    saved_bytes: int
+    """Kept for backward by the nodes, each memory block once."""
+    rows: tuple[GraphRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GradientRow:
+    """What backward passes at one line did for one leaf (or a tensor that retains its grad)."""
+
+    name: str
+    shape: str
+    is_leaf: bool
+    is_parameter: bool
+    outcome: GradientOutcome
+    """Of the last pass."""
+    executions: int
+    nbytes: int
+    """Newly allocated for its gradient by all passes."""
+    why: str
+    """For ``missing`` and ``untouched``: why, as far as the recording tells."""
+    cut_line: int
+    """Where the path from it to the root was cut; 0 where it was not, or is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackwardPass:
+    """Backward passes from one place."""
+
+    place: Place
+    op: str
+    """``Tensor.backward``, ``torch.autograd.grad``."""
+    executions: int
+    roots: tuple[str, ...]
+    retain_graph: bool
+    create_graph: bool
+    error: str
+    """Message when the last pass raised, else empty."""
+    received: int
+    """Tensors whose gradient was created or accumulated in the last pass."""
+    unreached: int
+    """Tensors that required grad and received none in the last pass."""
+    allocated_bytes: int
+    """Newly allocated for gradients by all passes."""
+    gradients: tuple[GradientRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """An op with an input that autograd tracked and an output that it does not."""
+
+    place: Place
+    inner: Place | None
+    """The place inside a third-party package, where it was cut in there."""
+    kind: CutKind
+    op: str
+    executions: int
+    input: str
+    output: str
+    """Empty for values that left torch."""
+    on_path: bool
+    """It lies between a leaf that missed its gradient (or a root that did not require grad) and the root."""
+
+
+@dataclass(frozen=True, slots=True)
+class InplaceWrite:
+    """An op that changed memory in place."""
+
+    place: Place
+    op: str
+    executions: int
+    name: str
+    """The tensor through which it was written."""
+    storage: str
+    version_before: int | None
+    version_after: int | None
+    seen_by: tuple[str, ...]
+    """Other tensors on the same memory whose values changed with it."""
+    past_autograd: bool
+    """The counter that it raised is not that of the tensors that autograd tracks: autograd cannot notice."""
+    saved_as: str
+    """What a node had saved of that memory before: ``self of MulBackward0``; empty for nothing."""
+    saved_line: int
+    effect: WriteEffect
+    backward_line: int
+    """Of the backward pass that was affected; 0 for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModeChange:
+    """A place that set grad mode, or a stretch of lines seen to run in another mode."""
+
+    place: Place
+    mode: str
+    """``no_grad``, ``enable_grad``, ``inference_mode``, ``autocast``."""
+    entered: bool
+    executions: int
+
+
+@dataclass(frozen=True, slots=True)
+class LineMemory:
+    """What one statement cost."""
+
+    place: Place
+    executions: int
+    allocated_bytes: int
+    saved_bytes: int
+    peak_live_bytes: int
+    """The most that was in use while it ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """What a device's own allocator reported (CUDA only)."""
+
+    device: str
+    allocated_bytes: int
+    peak_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryReport:
+    """Tensor memory over the run, computed from the first and last op at which each memory block was seen."""
+
+    allocated_bytes: int
+    """Allocated over the whole run."""
+    live_bytes: int
+    """In use at the end."""
+    peak_bytes: int
+    """The most in use at one time; memory that no tensor seen by the recorder holds is not in it."""
+    peak_place: Place | None
+    saved_bytes: int
+    """Kept for backward over the whole run, each memory block once."""
+    saved_leaf_bytes: int
+    """Part of saved_bytes that is the memory of leaves (parameters, inputs), which costs nothing extra."""
+    gradient_bytes: int
+    """Newly allocated for ``.grad`` by backward passes."""
+    step_bytes: int
+    """Newly allocated by optimizer steps (their state)."""
+    lines: tuple[LineMemory, ...]
+    devices: tuple[DeviceMemory, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WatchRow:
+    """What a watched expression gave, consecutive equal results as one row."""
+
+    expression: str
+    place: Place
+    text: str
+    name: str
+    failed: bool
+    executions: int
+
+
+@dataclass(frozen=True, slots=True)
+class RaisedError:
+    """An op that raised."""
+
+    place: Place
+    op: str
+    error_type: str
+    message: str
+    executions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A plain sentence that answers what people ask, derived from recorded rows."""
+
+    code: str
+    """Permanent: ``grad-none-non-leaf``, ``graph-cut`` …"""
+    severity: Literal["problem", "warning", "note"]
+    text: str
+    place: Place | None
+    tensor: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Calls that ``--max-ops`` left out."""
+
+    place: Place
+    op: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What was run and how it ended."""
+
+    target: str
+    kind: str
+    title: str
+    outcome: str
+    exit_code: int | None
+    error_type: str
+    error_message: str
+    error_place: Place | None
+    duration_ns: int
+    started_at: str
+    torch: str
+    python: str
+    gradscope: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Counts over the whole run."""
+
+    ops: int
+    lines: int
+    """Statements that made at least one op."""
+    tensors: int
+    nodes: int
+    backwards: int
+    leaves_with_gradient: int
+    leaves_without_gradient: int
+    """Leaves that required grad, were there in a backward pass and never received a gradient."""
+    cuts: int
+    """Places, not executions; exports not counted."""
+    exports: int
+    inplace_writes: int
+    alias_groups: int
+    errors: int
+    faults: int
+    """Errors inside the recorder itself."""
+    left_out: int
+    """Ops that ``--max-ops`` left out."""
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that the analyses found in one recording."""
+
+    run: RunFacts
+    summary: Summary
+    answers: tuple[Answer, ...]
+    lines: tuple[LineRow, ...]
+    ops: tuple[OpRow, ...]
+    alias_groups: tuple[AliasGroup, ...]
+    graphs: tuple[Graph, ...]
+    backwards: tuple[BackwardPass, ...]
+    cuts: tuple[Cut, ...]
+    inplace_writes: tuple[InplaceWrite, ...]
+    modes: tuple[ModeChange, ...]
+    memory: MemoryReport
+    watches: tuple[WatchRow, ...]
+    errors: tuple[RaisedError, ...]
+    faults: tuple[str, ...]
+    """Tracebacks of errors inside the recorder."""
+    left_out: tuple[LeftOut, ...]

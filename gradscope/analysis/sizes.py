@@ -1,0 +1,12 @@
+"""Sizes for people; exact bytes stay in the data."""
+
+from __future__ import annotations
+
+import humanize
+
+
+def size(nbytes: int) -> str:
+    """``8 B``, ``1.5 KiB``, ``32.0 MiB``."""
+    if abs(nbytes) < 1024:
+        return f"{nbytes} B"
+    return humanize.naturalsize(nbytes, binary=True, format="%.1f")

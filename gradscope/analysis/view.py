@@ -1,0 +1,29 @@
+"""What a user asked to see of a run. Options of ``run`` and ``report``; nothing here touches a recording."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """What to analyse and to show."""
+
+    lines: tuple[int, int] | None = None
+    """First and last line (both included) of the target to restrict the line table to."""
+    all: bool = False
+    """Show every row, however long the run was."""
+    ops: bool = False
+    """List every single op beside the lines."""
+    graph: bool | None = None
+    """Show the autograd graph; None: where it fits."""
+    memory: bool | None = None
+    """Show the memory of each line; None: where it fits."""
+    values: bool = False
+    """Show the values of small tensors (they must have been recorded)."""
+    quiet: bool = False
+    """Only the answers and the summary."""
+    width: int | None = None
+    """Columns of the screen; None: what the terminal has."""
+    color: bool | None = None
+    """None: as the terminal, NO_COLOR and FORCE_COLOR say."""

@@ -1,0 +1,198 @@
+"""The questions that people ask most, each as a program, and the answer that its recording gives."""
+
+import pytest
+
+from gradscope.analysis import build
+from tests.analysis.building import recorded
+
+HEAD = "import torch\nfrom torch import nn\ntorch.manual_seed(0)\n"
+
+QUESTIONS = {
+    "the grad of a non-leaf": (
+        """
+        x = torch.ones(3, requires_grad=True)
+        y = x * 2
+        y.sum().backward()
+        print(y.grad)
+        """,
+        "grad-none-non-leaf",
+        ["y.grad is None at line 7", "made at line 5 by Tensor.mul from x", "read x.grad instead", "y.retain_grad()"],
+    ),
+    "a leaf that was lost on the way": (
+        """
+        w = torch.ones(3, requires_grad=True).double()
+        (w * 2).sum().backward()
+        print(w.grad)
+        """,
+        "grad-none-non-leaf",
+        ["made at line 4 by Tensor.double", "set requires_grad on it last"],
+    ),
+    "a backward from what does not require grad": (
+        """
+        x = torch.ones(3, requires_grad=True)
+        loss = (x * 2).detach().sum()
+        loss.backward()
+        """,
+        "backward-no-grad",
+        ["Line 6: backward failed", "loss does not require grad", "cut at line 5 by Tensor.detach"],
+    ),
+    "a threshold in between": (
+        """
+        x = torch.ones(3, requires_grad=True)
+        loss = (x > 0.5).float().sum()
+        loss.backward()
+        """,
+        "backward-no-grad",
+        ["cut at line 5 by Tensor.gt (an integer or boolean result has no gradient)"],
+    ),
+    "nothing that requires grad": (
+        """
+        loss = torch.ones(3).sum()
+        loss.backward()
+        """,
+        "backward-no-grad",
+        ["Nothing that it was made from requires grad", "made at line 4 by Tensor.sum"],
+    ),
+    "requires_grad set on the loss": (
+        """
+        x = torch.ones(3, requires_grad=True)
+        loss = torch.tensor(x.sum().item(), requires_grad=True)
+        loss.backward()
+        """,
+        "backward-reached-nothing",
+        ["reached nothing but loss itself", "left torch at line 5 by Tensor.item"],
+    ),
+    "a leaf behind detach": (
+        """
+        x = torch.ones(3, requires_grad=True)
+        w = torch.ones(3, requires_grad=True)
+        loss = (x.detach() * w).sum()
+        loss.backward()
+        print(x.grad)
+        """,
+        "grad-none-unreached",
+        ["x.grad is None at line 8: cut at line 6 by Tensor.detach"],
+    ),
+    "a leaf that is not used": (
+        """
+        x = torch.ones(3, requires_grad=True)
+        w = torch.ones(3, requires_grad=True)
+        x.sum().backward()
+        """,
+        "leaf-unreached",
+        ["Line 6: backward gave w no gradient: no call used it"],
+    ),
+    "a write that broke backward": (
+        """
+        x = torch.ones(3, requires_grad=True)
+        y = x.sigmoid()
+        z = y.sum()
+        y.detach().zero_()
+        z.backward()
+        """,
+        "inplace-error",
+        ["Line 7: Tensor.zero_ wrote into", "line 5 had saved", "backward at line 8 failed"],
+    ),
+    "a write through data": (
+        """
+        x = torch.ones(3, requires_grad=True)
+        y = x.sigmoid()
+        z = y.sum()
+        y.data.zero_()
+        z.backward()
+        """,
+        "gradient-silently-wrong",
+        ["Line 7: Tensor.zero_", "line 5 had saved", "line 8 was computed from the changed values"],
+    ),
+    "a sum of losses": (
+        """
+        w = torch.ones(3, requires_grad=True)
+        total = 0
+        for step in range(20):
+            loss = (w * step).sum()
+            loss.backward()
+            total = total + loss
+        """,
+        "graph-carried-along",
+        ["Line 9: total carries its graph", "total.detach()"],
+    ),
+    "saved in vain": (
+        """
+        w = torch.ones(1000, 1000, requires_grad=True)
+        w.sum().backward()
+        validation = (w.exp() * 2).mean()
+        """,
+        "saved-in-vain",
+        ["Line 6: saved", "torch.no_grad()"],
+    ),
+    "a write that others see": (
+        """
+        a = torch.ones(3)
+        b = a[1:]
+        b.add_(1)
+        """,
+        "write-through-alias",
+        ["Line 6: Tensor.add_ through b also changed a: they share memory"],
+    ),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_the_recording_answers(question: str) -> None:
+    program, code, parts = QUESTIONS[question]
+    report = build(recorded(HEAD + "\n".join(line.strip("\n")[8:] for line in program.strip("\n").split("\n"))))
+    found = [answer for answer in report.answers if answer.code == code]
+    assert found, [answer.code for answer in report.answers]
+    for part in parts:
+        assert part in found[0].text
+
+
+FROZEN = """
+import torch
+from torch import nn
+model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+model[0].requires_grad_(False)
+model(torch.ones(2, 4)).sum().backward()
+for parameter in model.parameters():
+    print(parameter.grad)
+"""
+
+
+def test_frozen_parameters_are_no_failure_and_share_one_sentence() -> None:
+    report = build(recorded(FROZEN))
+    assert {answer.code for answer in report.answers} == {"frozen", "grad-none-untracked"}
+    (frozen,) = [answer for answer in report.answers if answer.code == "frozen"]
+    assert "model.0.weight and model.0.bias did not require grad" in frozen.text
+    (read,) = [answer for answer in report.answers if answer.code == "grad-none-untracked"]
+    assert read.text == "model.0.weight and model.0.bias: .grad is None at line 7: it does not require grad."
+    assert report.summary.leaves_without_gradient == 0
+
+
+HARMLESS = """
+import torch
+from torch import nn
+model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(12):
+    loss = model(torch.randn(16, 4)).pow(2).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+with torch.no_grad():
+    print(model(torch.randn(2, 4)))
+"""
+
+
+def test_a_sound_program_is_not_blamed() -> None:
+    report = build(recorded(HARMLESS))
+    assert [answer for answer in report.answers if answer.severity != "note"] == []
+    assert report.summary.leaves_with_gradient == 4
+    assert report.summary.leaves_without_gradient == 0
+
+
+def test_problems_come_first() -> None:
+    source = QUESTIONS["the grad of a non-leaf"][0] + "\n        a = x.detach()\n        a.add_(1)\n"
+    report = build(recorded(HEAD + "\n".join(line[8:] for line in source.strip("\n").split("\n"))))
+    severities = [answer.severity for answer in report.answers]
+    assert severities == sorted(severities, key=("problem", "warning", "note").index)
+    assert len(set(severities)) > 1

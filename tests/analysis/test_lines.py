@@ -1,0 +1,145 @@
+"""The line table: one row for each statement and tensor, loops as one row."""
+
+import dataclasses
+import json
+
+import pytest
+
+from gradscope.analysis import Report, RunView, build
+from gradscope.analysis.report_model import LineRow
+from tests.analysis.building import recorded
+
+BASICS = """
+import torch
+x = torch.tensor([1.0, 2.0], requires_grad=True)
+y = x * 2
+d = y.detach()
+s = y.data
+with torch.no_grad():
+    n = x * 3
+with torch.inference_mode():
+    i = x * 4
+m = x.argmax()
+p = torch.ones(2)
+p.requires_grad_()
+d[0] = 6
+loss = (y ** 2).sum()
+loss.backward()
+v = y.item() if False else loss.item()
+"""
+
+
+@pytest.fixture(scope="module")
+def basics() -> Report:
+    return build(recorded(BASICS))
+
+
+def row(report: Report, name: str, line: int = 0) -> LineRow:
+    return next(row for row in report.lines if row.name == name and line in (0, row.line))
+
+
+def test_a_leaf(basics: Report) -> None:
+    x = row(basics, "x")
+    assert (x.line, x.kind, x.requires_grad, x.is_leaf, x.grad_fn) == (2, "made", True, True, "")
+    assert (x.shape, x.dtype, x.device, x.storage, x.version) == ("(2,)", "float32", "cpu", "A", 0)
+    assert x.requires_grad_why == "requires_grad=True"
+    assert x.allocated_bytes == 8
+
+
+def test_a_result_says_from_what(basics: Report) -> None:
+    y = row(basics, "y")
+    assert (y.grad_fn, y.is_leaf, y.requires_grad_why) == ("MulBackward0", False, "from x")
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("d", "Tensor.detach"),
+        ("s", ".data"),
+        ("n", "no_grad (Tensor.mul)"),
+        ("i", "inference_mode (Tensor.mul)"),
+        ("m", "Tensor.argmax (an integer or boolean result has no gradient)"),
+    ],
+)
+def test_cuts_say_why(basics: Report, name: str, why: str) -> None:
+    found = row(basics, name)
+    assert (found.kind, found.requires_grad, found.requires_grad_why) == ("cut", False, why)
+
+
+def test_an_alias_names_its_base_and_has_the_same_letter(basics: Report) -> None:
+    assert row(basics, "d").alias_of == "y"
+    assert row(basics, "d").storage == row(basics, "y").storage == row(basics, "s").storage
+    assert row(basics, "x").storage != row(basics, "y").storage
+
+
+def test_a_change_says_what_it_was_before(basics: Report) -> None:
+    p = row(basics, "p", 12)
+    assert (p.kind, p.requires_grad_before, p.requires_grad) == ("changed", False, True)
+    assert p.requires_grad_why == "requires_grad_(True)"
+    written = row(basics, "d", 13)
+    assert (written.version_before, written.version, written.op) == (0, 1, "Tensor.__setitem__")
+
+
+def test_an_inference_tensor_has_no_version(basics: Report) -> None:
+    assert row(basics, "i").version is None
+
+
+def test_temporaries_are_counted_with_the_named_result(basics: Report) -> None:
+    loss = row(basics, "loss", 14)
+    assert loss.temporaries == 1
+    assert loss.allocated_bytes >= 12
+
+
+def test_values_that_left_torch(basics: Report) -> None:
+    assert [found.kind for found in basics.lines if found.line == 16] == ["export"]
+
+
+def test_a_loop_is_one_row_a_statement() -> None:
+    source = (
+        "import torch\nx = torch.ones(2, requires_grad=True)\nfor i in range(50):\n    y = x * i\n    z = y.exp()\n"
+    )
+    report = build(recorded(source))
+    assert [(found.name, found.executions) for found in report.lines] == [("x", 1), ("y", 50), ("z", 50)]
+    assert row(report, "z").allocated_bytes == 50 * 8
+    assert report.summary.ops == 101
+
+
+def test_a_row_tells_of_the_run_that_autograd_followed() -> None:
+    source = """
+    import torch
+    w = torch.ones(2, requires_grad=True)
+    def step():
+        return w * 2
+    for i in range(3):
+        a = step()
+    with torch.no_grad():
+        b = step()
+    """
+    report = build(recorded(source))
+    found = next(found for found in report.lines if found.line == 4)
+    assert found.requires_grad is True
+    assert found.executions == 4
+    assert "requires_grad in 3 of 4 runs" in found.notes
+
+
+def test_many_tensors_of_one_statement_are_one_row() -> None:
+    names = ", ".join(f"t{number}" for number in range(40))
+    report = build(recorded(f"import torch\n{names} = torch.ones(40, 2).unbind()\n"))
+    assert [row.name for row in report.lines] == ["40 tensors"]
+    assert report.lines[0].allocated_bytes == 320
+
+
+def test_lines_can_be_restricted() -> None:
+    report = build(recorded(BASICS), RunView(lines=(3, 4)))
+    assert {found.line for found in report.lines} == {3, 4}
+
+
+def test_single_ops_are_listed_when_asked_for() -> None:
+    report = build(recorded(BASICS), RunView(ops=True, lines=(14, 14)))
+    assert [op.func for op in report.ops] == ["Tensor.pow", "Tensor.sum"]
+    assert report.ops[1].outputs == ("loss",)
+    assert build(recorded(BASICS)).ops == ()
+
+
+def test_a_report_is_json(basics: Report) -> None:
+    assert json.loads(json.dumps(dataclasses.asdict(basics)))["summary"]["ops"] == basics.summary.ops

@@ -1,0 +1,71 @@
+"""What is allocated, saved and in use: sums that must hold for any run."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradscope.analysis import build
+from tests.analysis.building import Builder, recorded
+
+operations = st.lists(
+    st.tuples(st.integers(1, 3), st.integers(0, 64), st.integers(0, 10), st.lists(st.integers(0, 30), max_size=3)),
+    max_size=30,
+)
+
+
+def build_run(plan: list[tuple[int, int, int, list[int]]]) -> Builder:
+    """Each op: line, bytes, after how many ops its memory is gone (0: never), memory blocks that its node saves."""
+    builder = Builder()
+    for op, (line, nbytes, _, saves) in enumerate(plan):
+        node = builder.node(op)
+        builder.op(line, nbytes=nbytes, requires_grad=True, node=node)
+        for storage in saves:
+            if storage <= op:
+                builder.save(node, storage, plan[storage][1])
+    for op, (_, _, life, _) in enumerate(plan):
+        if life and op + life < len(plan):
+            builder.die(op, op + life)
+    return builder
+
+
+@given(operations)
+def test_each_block_counts_once_in_what_is_saved(plan: list[tuple[int, int, int, list[int]]]) -> None:
+    memory = build(build_run(plan).recording).memory
+    saved = {storage for op, (_, _, _, saves) in enumerate(plan) for storage in saves if storage <= op}
+    assert memory.saved_bytes == sum(plan[storage][1] for storage in saved)
+    assert sum(line.saved_bytes for line in memory.lines) == memory.saved_bytes
+
+
+@given(operations)
+def test_lines_and_rows_add_up(plan: list[tuple[int, int, int, list[int]]]) -> None:
+    report = build(build_run(plan).recording)
+    allocated = sum(nbytes for _, nbytes, _, _ in plan)
+    assert report.memory.allocated_bytes == allocated
+    assert sum(line.allocated_bytes for line in report.memory.lines) == allocated
+    assert sum(row.allocated_bytes for row in report.lines) == allocated
+    assert sum(row.saved_bytes for row in report.lines) == report.memory.saved_bytes
+
+
+@given(operations)
+def test_the_peak_is_the_most_that_was_alive_at_once(plan: list[tuple[int, int, int, list[int]]]) -> None:
+    def alive(storage: int, at: int) -> bool:
+        life = plan[storage][2]
+        return not life or storage + life >= len(plan) or at < storage + life
+
+    in_use = [sum(plan[past][1] for past in range(op + 1) if alive(past, op)) for op in range(len(plan))]
+    memory = build(build_run(plan).recording).memory
+    assert memory.peak_bytes == max(in_use, default=0)
+    assert memory.live_bytes == (in_use[-1] if in_use else 0)
+
+
+def test_a_real_run_counts_what_backward_and_the_step_add() -> None:
+    source = """
+    import torch
+    w = torch.ones(1000, requires_grad=True)
+    optimizer = torch.optim.Adam([w])
+    (w * w).sum().backward()
+    optimizer.step()
+    """
+    memory = build(recorded(source)).memory
+    assert memory.gradient_bytes == 4000
+    assert 8000 <= memory.step_bytes < 20_000
+    assert memory.saved_bytes == memory.saved_leaf_bytes == 4000
