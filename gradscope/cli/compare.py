@@ -1,0 +1,142 @@
+"""``gradscope compare``: its options."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gradscope.cli.compare_request import CompareRequest
+from gradscope.cli.completion import complete_target
+from gradscope.cli.deferred import after_parsing
+
+
+class CompareFormat(str, Enum):
+    """What to print."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+    MARKDOWN = "markdown"
+    SVG = "svg"
+
+
+class CompareColor(str, Enum):
+    """When to use colour."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+RUNNING = "How to run the variants"
+OUTPUT = "Output"
+
+EPILOG = """[bold]Examples[/bold]
+
+gradscope compare [dim]nine ways to stop a gradient[/dim]
+
+gradscope compare freeze_encoder --time [dim]another built-in comparison, with times[/dim]
+
+gradscope compare train.py [dim]its cells, each opened by a line # %% name, run after what stands above them[/dim]
+
+gradscope compare old.py new.py --exit-code [dim]two versions of a script; 1 where they differ[/dim]
+
+A comment # watch: EXPR in a file adds a row; # watch: EXPR  # group: label says where and what it is called.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("compare", epilog=EPILOG)(compare)
+
+
+def compare(
+    context: typer.Context,
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[TARGET]...",
+            help="A file or scenario with cells, or several files, scenarios or recordings.",
+            autocompletion=complete_target,
+            show_default="stop_gradient",
+        ),
+    ] = None,
+    all_rows: Annotated[bool, typer.Option("--all", help="Also the rows in which all agree.")] = False,
+    only: Annotated[str, typer.Option("--only", metavar="A,B", help="Only these cells.")] = "",
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", metavar="NAME", help="Mark what differs from this variant.")
+    ] = None,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 where something differs.")] = False,
+    timed: Annotated[
+        bool,
+        typer.Option(
+            "--time", help="Time forward and backward, in runs without the recorder.", rich_help_panel=RUNNING
+        ),
+    ] = False,
+    repeat: Annotated[
+        int, typer.Option("--repeat", min=1, help="Timed runs of each variant.", rich_help_panel=RUNNING)
+    ] = 10,
+    timeout: Annotated[
+        float | None,
+        typer.Option("--timeout", metavar="SECONDS", help="End variants that take longer.", rich_help_panel=RUNNING),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs", "-j", min=1, help="Variants at the same time; else the processors.", rich_help_panel=RUNNING
+        ),
+    ] = None,
+    printed: Annotated[
+        bool, typer.Option("--printed", help="Show what the variants printed.", rich_help_panel=OUTPUT)
+    ] = False,
+    format: Annotated[
+        CompareFormat, typer.Option("--format", "-f", help="What to print.", rich_help_panel=OUTPUT)
+    ] = CompareFormat.TABLE,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write to a file; its suffix tells the format: .json .jsonl .csv .md .svg .txt. Repeatable.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.", rich_help_panel=OUTPUT)] = False,
+    color: Annotated[
+        CompareColor, typer.Option("--color", help="Colours.", rich_help_panel=OUTPUT)
+    ] = CompareColor.AUTO,
+    width: Annotated[
+        int | None, typer.Option("--width", min=40, help="Columns; else the terminal's.", rich_help_panel=OUTPUT)
+    ] = None,
+) -> None:
+    """Run variants of a program and show, side by side, what autograd did differently in them.
+
+    Each runs in a process of its own. One that raises, exits, hangs or crashes is a result like any other.
+    """
+    request = CompareRequest(
+        targets=tuple(targets or ()),
+        all_rows=all_rows,
+        only=tuple(name.strip() for name in only.split(",") if name.strip()),
+        baseline=baseline,
+        exit_code=exit_code,
+        repeat=repeat if timed else 0,
+        timeout=timeout,
+        jobs=jobs,
+        printed=printed,
+        format="" if quiet else format.value,
+        outputs=tuple(output or ()),
+        color={CompareColor.AUTO: None, CompareColor.ALWAYS: True, CompareColor.NEVER: False}[color],
+        width=width,
+    )
+
+    def work() -> int:
+        from gradscope.cli.compare_variants import compare_variants
+
+        return compare_variants(request)
+
+    after_parsing(context, work)

@@ -1,0 +1,28 @@
+"""What ``gradscope compare`` was asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class CompareRequest:
+    """One call of ``gradscope compare``."""
+
+    targets: tuple[str, ...]
+    all_rows: bool
+    only: tuple[str, ...]
+    baseline: str | None
+    exit_code: bool
+    repeat: int
+    """Timed runs of each variant; 0: no times."""
+    timeout: float | None
+    jobs: int | None
+    printed: bool
+    format: str
+    """``table`` or a data format; empty: print nothing."""
+    outputs: tuple[Path, ...]
+    color: bool | None
+    """None: as the terminal, NO_COLOR and FORCE_COLOR say."""
+    width: int | None

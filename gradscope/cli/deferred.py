@@ -1,0 +1,35 @@
+"""What a command leaves to be done once the command line has been parsed.
+
+Typer changes what a hosted program raises (its own handling of interrupts, end of input and exit codes), so a command
+that runs one only says what to do; it is done outside Typer's call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+import typer
+
+
+@dataclass
+class Deferred:
+    """The state of one call of the command line."""
+
+    modules_at_start: Collection[str] = ()
+    """Names of the modules that Python had imported before gradscope."""
+    work: list[Callable[[], int]] = field(default_factory=list)
+    """What is left to do; each returns an exit code."""
+
+
+def after_parsing(context: typer.Context, work: Callable[[], int]) -> None:
+    """Do this after Typer has returned; its result is the exit code."""
+    deferred(context).work.append(work)
+
+
+def deferred(context: typer.Context) -> Deferred:
+    """The state of this call of the command line."""
+    state = context.find_root().obj
+    if not isinstance(state, Deferred):
+        raise TypeError("the command line was not started by run_command_line")
+    return state

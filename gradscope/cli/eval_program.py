@@ -1,0 +1,67 @@
+"""Doing what ``gradscope eval`` was asked to: run the program, then print the values."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+from gradscope.cli.eval_request import EvalRequest
+from gradscope.cli.failures import tell
+from gradscope.cli.run_program import named_program, own_modules
+from gradscope.cli.streams import ResultStream
+from gradscope.errors import ExitCode
+from gradscope.recorder.evaluation import Evaluation
+from gradscope.recorder.host import ProgramRun
+from gradscope.recorder.plain_values import as_data, as_text
+from gradscope.report.json_values import to_text
+from gradscope.targets import Program
+
+
+def eval_program(request: EvalRequest) -> NoReturn:
+    """Run a program, print the values, and end the process.
+
+    Raises:
+        GradscopeError: The target or an expression is no good; nothing was run.
+    """
+    program = named_program(request.target, is_code=request.is_code, is_module=request.is_module)
+    values = _Values(request, program)
+    run = ProgramRun(
+        program,
+        probes=values.evaluation.probes,
+        hidden=own_modules(request.modules_at_start),
+        ends_process=True,
+        on_finish=values.print,
+    )
+    outcome = run.run()
+    if run.is_child or outcome.kind == "interrupted":
+        run.leave()
+    sys.exit(values.exit_code)
+
+
+class _Values:
+    """The values, on their way to standard output."""
+
+    def __init__(self, request: EvalRequest, program: Program) -> None:
+        self.evaluation = Evaluation(program, request.expressions)
+        self.exit_code = ExitCode.OK
+        self._as_json = request.as_json
+        self._stream = ResultStream(to_stderr=True)
+
+    def print(self, run: ProgramRun) -> None:
+        """Print every value, or nothing where the program or an expression failed."""
+        if run.recording.info.outcome.exit_code or run.recording.info.outcome.kind == "exception":
+            self.exit_code = ExitCode.DIFFERENT
+            return
+        try:
+            lines = self.evaluation.values(run, _as_json if self._as_json else as_text)
+            if self._stream.stream is not None:
+                self._stream.stream.write("".join(f"{line}\n" for line in lines))
+                self._stream.stream.flush()
+        except BrokenPipeError:  # whoever read our output has had enough
+            self._stream.forget()
+        except Exception as error:
+            self.exit_code = tell(error)
+
+
+def _as_json(value: object) -> str:
+    return to_text(as_data(value))

@@ -1,0 +1,91 @@
+"""``gradscope report``: shows a recording. Runs nothing, and needs no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gradscope.cli.view_options import (
+    OUTPUT,
+    AllOption,
+    Color,
+    ColorOption,
+    FormatOption,
+    GraphOption,
+    LineOption,
+    MemoryOption,
+    OpsOption,
+    RunFormat,
+    SummaryOption,
+    ValuesOption,
+    WidthOption,
+    line_range,
+)
+
+EPILOG = """[bold]Examples[/bold]
+
+gradscope run -o run.gradscope train.py [dim]makes the recording[/dim]
+
+gradscope report run.gradscope --line 10-20 --graph
+
+gradscope report run.gradscope -f json | jq .memory
+
+A recording is a SQLite file: sqlite3 run.gradscope 'SELECT * FROM tensor_view' shows what was observed, table columns
+what it means.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("report", epilog=EPILOG)(report)
+
+
+def report(
+    recording: Annotated[Path, typer.Argument(help="A recording: a *.gradscope file.")],
+    line: LineOption = "",
+    all_rows: AllOption = False,
+    ops: OpsOption = False,
+    graph: GraphOption = None,
+    memory: MemoryOption = None,
+    values: ValuesOption = False,
+    summary: SummaryOption = False,
+    format: FormatOption = RunFormat.TABLE,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write to a file, not to the screen; its suffix tells the format. Repeatable.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    color: ColorOption = Color.AUTO,
+    width: WidthOption = None,
+) -> None:
+    """Show a recording that run wrote: the same tables and formats, and the program is not run again."""
+    from gradscope.analysis.view import RunView
+    from gradscope.recording.store import load
+    from gradscope.report.run_result import RunResult
+    from gradscope.report.write import STANDARD_OUTPUT, check_output, write_file
+
+    view = RunView(
+        lines=line_range(line),
+        all=all_rows,
+        ops=ops,
+        graph=graph,
+        memory=memory,
+        values=values,
+        quiet=summary,
+        width=width,
+        color=color.wanted,
+    )
+    for path in output or ():
+        check_output(path)
+    result = RunResult(load(recording), view)
+    for path in output or ():
+        write_file(result, path)
+    if not output or format is not RunFormat.TABLE:
+        write_file(result, STANDARD_OUTPUT, format.value)

@@ -1,0 +1,136 @@
+"""``gradscope run``: its options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gradscope.analysis.view import RunView
+from gradscope.cli.completion import complete_target
+from gradscope.cli.deferred import after_parsing, deferred
+from gradscope.cli.run_request import RunRequest
+from gradscope.cli.view_options import (
+    OUTPUT,
+    AllOption,
+    Color,
+    ColorOption,
+    FormatOption,
+    GraphOption,
+    LineOption,
+    MemoryOption,
+    OpsOption,
+    QuietOption,
+    RunFormat,
+    SummaryOption,
+    ValuesOption,
+    WidthOption,
+    line_range,
+)
+from gradscope.errors import UsageError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    settings = {"allow_interspersed_args": False}  # what stands after the target is the program's
+    app.command("run", context_settings=settings, epilog=EPILOG)(run)
+
+
+EPILOG = """[bold]Examples[/bold]
+
+gradscope run train.py --epochs 1
+
+gradscope run -c 'import torch; a = torch.ones(2, requires_grad=True); b = a.detach()'
+
+gradscope run -m package.train --epochs 1
+
+gradscope run notes.md [dim]a pasted REPL transcript (>>> and ... lines); - reads standard input[/dim]
+
+What stands behind the target goes to the program, unless the program reads no arguments. The exit code is its own.
+"""
+
+
+MAX_OPS = 2_000_000
+"""Some 320 MB: so that a run of any length fits into memory."""
+
+
+def run(
+    context: typer.Context,
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="A file, file.py::cell, a built-in scenario, a REPL transcript, or - for standard input.",
+            autocompletion=complete_target,
+        ),
+    ],
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="ARGS", help="The program's arguments.")] = None,
+    is_code: Annotated[bool, typer.Option("-c", help="TARGET is Python code.")] = False,
+    is_module: Annotated[bool, typer.Option("-m", help="TARGET is the name of a module.")] = False,
+    watch: Annotated[
+        list[str] | None,
+        typer.Option("--watch", metavar="EXPR", help="Follow the value of a name or expression. Repeatable."),
+    ] = None,
+    line: LineOption = "",
+    all_rows: AllOption = False,
+    ops: OpsOption = False,
+    graph: GraphOption = None,
+    memory: MemoryOption = None,
+    values: ValuesOption = False,
+    summary: SummaryOption = False,
+    max_ops: Annotated[
+        int,
+        typer.Option("--max-ops", min=0, help="Keep so many single ops, about 160 bytes each; the rest is counted."),
+    ] = MAX_OPS,
+    format: FormatOption = RunFormat.TABLE,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="To a file; its suffix tells the format: .gradscope .json .jsonl .csv .md .svg .txt. Repeatable.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    quiet: QuietOption = False,
+    color: ColorOption = Color.AUTO,
+    width: WidthOption = None,
+) -> None:
+    """Run a program and show, line by line, what autograd did in it.
+
+    The program runs as under python: same output, same errors, same exit code.
+    """
+    if is_code and is_module:
+        raise UsageError("-c and -m cannot be used together")
+    view = RunView(
+        lines=line_range(line),
+        all=all_rows,
+        ops=ops,
+        graph=graph,
+        memory=memory,
+        values=values,
+        quiet=summary,
+        width=width,
+        color=color.wanted,
+    )
+    request = RunRequest(
+        target=target,
+        arguments=tuple(arguments or ()),
+        is_code=is_code,
+        is_module=is_module,
+        watch=tuple(watch or ()),
+        max_ops=max_ops,
+        view=view,
+        format="" if quiet else format.value,
+        outputs=tuple(output or ()),
+        modules_at_start=frozenset(deferred(context).modules_at_start),
+    )
+
+    def work() -> int:
+        from gradscope.cli.run_program import run_program
+
+        run_program(request)
+
+    after_parsing(context, work)

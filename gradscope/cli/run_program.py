@@ -1,0 +1,60 @@
+"""Doing what ``gradscope run`` was asked to: resolve, run under the recorder, show, and end as the program did."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+from gradscope.cli.run_request import RunRequest
+from gradscope.cli.run_result import Result
+from gradscope.recorder.host import ProgramRun
+from gradscope.recorder.host_watches import compile_expression
+from gradscope.targets import Program, resolve
+
+
+def run_program(request: RunRequest) -> NoReturn:
+    """Run a program, show what was observed, and end the process as the program did.
+
+    Raises:
+        GradscopeError: The target, an option or an output file is no good; nothing was run.
+    """
+    program = named_program(request.target, is_code=request.is_code, is_module=request.is_module)
+    for expression in request.watch:
+        compile_expression(expression)  # before any file is replaced
+    result = Result(request)
+    run = ProgramRun(
+        program,
+        request.arguments,
+        values=request.view.values,
+        max_ops=request.max_ops,
+        watch=request.watch,
+        hidden=own_modules(request.modules_at_start),
+        ends_process=True,
+        on_flush=result.on_flush,
+        on_finish=result.finish,
+    )
+    if request.format and not program.source.strip():
+        print(f"gradscope: {program.name} is empty: there is nothing to run", file=sys.stderr)
+    run.run()
+    if result.failure and not run.exit_code:
+        sys.exit(result.failure)
+    run.leave()
+
+
+def named_program(target: str, *, is_code: bool, is_module: bool) -> Program:
+    """The program that a target and the options ``-c`` and ``-m`` name.
+
+    Raises:
+        TargetError: It cannot be found, read, or compiled.
+    """
+    if is_code:
+        return resolve("-c", code=target)
+    if is_module:
+        return resolve(f"-m {target}", module=target)
+    return resolve(target)
+
+
+def own_modules(at_start: frozenset[str]) -> frozenset[str]:
+    """Installed packages that gradscope has imported so far: a program with a file of that name must find its own."""
+    kept = {"gradscope", "__main__", *sys.stdlib_module_names}
+    return frozenset(name for name in sys.modules if name not in at_start and name.partition(".")[0] not in kept)

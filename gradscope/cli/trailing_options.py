@@ -1,0 +1,62 @@
+"""``gradscope run FILE --format json``: options behind a program that takes no arguments.
+
+What stands behind the target goes to the program. A built-in scenario takes no arguments, though, and many a script
+reads none either; there, options of gradscope's own that stand behind the target are meant for gradscope. A script
+counts as reading arguments when it names any of the usual ways, or imports a file that lies beside it; ``--`` keeps
+the arguments for the program in any case.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_READS_ARGUMENTS = re.compile(
+    r"\b(argv|argparse|optparse|getopt|click|typer|fire|absl|hydra|docopt|tyro|jsonargparse|simple_parsing"
+    r"|HfArgumentParser|ArgumentParser|configargparse|plac|unittest|runpy)\b"
+)
+_IMPORTED = re.compile(r"^\s*(?:from|import)\s+([\w.]+)", re.MULTILINE)
+
+
+def options_first(arguments: Sequence[str], takes_value: Mapping[str, bool]) -> list[str]:
+    """The arguments of ``run`` with options of gradscope's own moved before a target that reads no arguments.
+
+    Args:
+        arguments: The command line behind ``gradscope``.
+        takes_value: The options of ``run``, and whether each takes a value.
+    """
+    given = list(arguments)
+    if given[:1] != ["run"]:
+        return given
+    at = _skip_options(given, 1, takes_value)
+    behind = given[at + 1 :]
+    if not behind or "-m" in given[1:at] or at >= len(given) or given[at - 1] == "--":
+        return given
+    if _skip_options(given, at + 1, takes_value) != len(given) or _reads_arguments(given[at], "-c" in given[1:at]):
+        return given
+    return [*given[:at], *behind, given[at]]
+
+
+def _skip_options(arguments: Sequence[str], at: int, takes_value: Mapping[str, bool]) -> int:
+    """The position of the first argument from a position on that is neither a known option nor its value."""
+    while at < len(arguments):
+        name, has_value, _ = arguments[at].partition("=")
+        if name not in takes_value:
+            break
+        at += 2 if takes_value[name] and not has_value else 1
+    return at
+
+
+def _reads_arguments(target: str, is_code: bool) -> bool:
+    """Whether a program may look at its arguments."""
+    if is_code:
+        return bool(_READS_ARGUMENTS.search(target))
+    path = Path(target.partition("::")[0])
+    if not path.is_file():
+        return target == "-" or path.suffix == ".py"  # else a built-in scenario
+    text = path.read_text(encoding="utf-8", errors="replace")
+    beside = (path.parent / imported.partition(".")[0] for imported in _IMPORTED.findall(text))
+    return bool(_READS_ARGUMENTS.search(text)) or any(
+        module.is_dir() or module.with_suffix(".py").is_file() for module in beside
+    )

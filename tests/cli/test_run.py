@@ -1,0 +1,191 @@
+"""``gradscope run`` as a command: where output goes, files, exit codes, and what is left when a program is ended."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from gradscope.recording.store import load
+from tests.cli.command import GRADSCOPE, gradscope
+
+TRAIN = """
+import os, subprocess, sys, torch
+print('from the program', sys.argv[1:])
+os.write(1, b'from C\\n')
+subprocess.run(['echo', 'from a child'])
+w = torch.ones(2, requires_grad=True)
+loss = (w * 3).sum()
+loss.backward()
+sys.exit(4)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "train.py").write_text(TRAIN)
+    return tmp_path
+
+
+def test_the_tables_follow_the_programs_output(folder: Path):
+    done = gradscope("run", "train.py", "--all", "-q", cwd=folder)
+    assert done.returncode == 4
+    assert done.stderr == ""
+    before, _, after = done.stdout.partition("gradscope train.py")
+    assert sorted(before.split("\n")) == sorted(["from C", "from a child", "from the program ['--all', '-q']", ""])
+    assert "loss.backward()" in after
+    assert "\x1b" not in done.stdout
+
+
+def test_data_has_standard_output_to_itself_and_files_are_written(folder: Path):
+    done = gradscope(
+        *("run", "-f", "json", "-o", "run.gradscope", "-o", "run.csv", "-o", "run.md", "train.py"), cwd=folder
+    )
+    assert done.returncode == 4
+    report = json.loads(done.stdout)
+    assert (report["outcome"], report["run"]["exit_code"]) == ("exit", 4)
+    for text in ("from the program", "from C", "from a child"):
+        assert text in done.stderr
+    recording = load(folder / "run.gradscope")
+    assert recording.info.outcome.exit_code == 4
+    assert len(recording.ops) == report["summary"]["ops"] == 4
+    assert (folder / "run.csv").read_text().startswith("file,line,")
+    assert "|" in (folder / "run.md").read_text()
+
+
+@pytest.mark.parametrize("ending", ["os._exit(7)", "os.kill(os.getpid(), signal.SIGTERM)", "raise KeyboardInterrupt"])
+def test_a_program_that_is_ended_leaves_a_recording(tmp_path: Path, ending: str):
+    source = f"import os, signal, torch\nx = torch.ones(2) * 2\n{ending}\nimport time\ntime.sleep(20)\n"
+    (tmp_path / "ended.py").write_text(source)
+    done = gradscope("run", "-q", "-o", "run.gradscope", "ended.py", cwd=tmp_path)
+    recording = load(tmp_path / "run.gradscope")
+    outcome = recording.info.outcome
+    wanted = {"o": ("exit", 7), "s": ("signal", 128 + signal.SIGTERM), "r": ("interrupted", 128 + signal.SIGINT)}
+    kind, code = wanted["s" if "kill" in ending else ending[0]]
+    assert (outcome.kind, outcome.exit_code) == (kind, code)
+    assert done.returncode == (code if code < 128 else 128 - code)
+    assert len(recording.ops) == 2
+
+
+def test_a_signal_in_the_midst_of_recording_leaves_a_whole_recording(tmp_path: Path):
+    (tmp_path / "loop.py").write_text(
+        textwrap.dedent("""
+            import os, signal, threading, torch
+            x = torch.ones(2, requires_grad=True)
+            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+            while True:
+                y = x * 2
+        """)
+    )
+    done = gradscope("run", "-q", "-o", "run.gradscope", "loop.py", cwd=tmp_path)
+    assert done.returncode == -signal.SIGTERM
+    recording = load(tmp_path / "run.gradscope")
+    assert recording.info.outcome.kind == "signal"
+    assert not recording.faults
+    assert len(recording.ops) > 100
+
+
+def test_a_killed_program_leaves_what_was_written_until_then(tmp_path: Path):
+    (tmp_path / "killed.py").write_text(
+        "import os, torch\nx = torch.ones(2)\nfor i in range(20_000):\n    y = x * 2\nos.kill(os.getpid(), 9)\n"
+    )
+    assert gradscope("run", "-q", "-o", "run.gradscope", "killed.py", cwd=tmp_path).returncode == -9
+    recording = load(tmp_path / "run.gradscope")
+    assert recording.info.outcome.kind == "running"
+    assert len(recording.ops) > 5_000
+
+
+def test_a_reader_that_leaves_is_no_error(folder: Path):
+    command = f"{GRADSCOPE} run --all -f jsonl train.py 2>/dev/null | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    assert done.stdout.split("\n")[1] == "4"
+
+
+def test_a_closed_standard_output_is_no_error(folder: Path):
+    for options in ("", "-f json"):
+        done = subprocess.run(
+            ["bash", "-c", f"{GRADSCOPE} run {options} -c 'import torch; torch.ones(2); print(1)' >&-"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_program_cannot_take_the_result_with_it(tmp_path: Path):
+    (tmp_path / "closes.py").write_text("import os, sys, torch\ntorch.ones(2)\nsys.stdout.close()\nos.close(1)\n")
+    assert "torch.ones(2)" in gradscope("run", "closes.py", cwd=tmp_path).stdout
+
+
+def test_a_disk_that_is_full_is_said_and_does_not_hide_how_the_program_ended(folder: Path):
+    done = gradscope("run", "-q", "-o", "/dev/full", "-c", "x = 1", cwd=folder)
+    assert done.returncode == 2  # its suffix tells no format
+    (folder / "full.json").symlink_to("/dev/full")
+    done = gradscope("run", "-q", "-o", "full.json", "-c", "x = 1", cwd=folder)
+    assert "No space left" in done.stderr and done.returncode == 2
+    done = gradscope("run", "-q", "-o", "full.json", "-c", "exit(5)", cwd=folder)
+    assert "No space left" in done.stderr and done.returncode == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing.py"], "no such file: nothing.py"),
+        (["detahc"], "did you mean detach?"),
+        (["-o", "x.txxt", "train.py"], "x.txxt"),
+        (["-o", "no/such.json", "train.py"], "no folder"),
+        (["-o", "-", "train.py"], "-f json"),
+        (["--line", "5-2", "train.py"], "--line '5-2'"),
+        (["--watch", "a b", "-o", "kept.json", "train.py"], "--watch 'a b'"),
+        (["-c", "-m", "x"], "cannot be used together"),
+        (["-c", "x = "], "SyntaxError"),
+        (["-m", "no.such"], "no module named no"),
+        ([], "Missing argument"),
+        (["--nothing", "x"], "No such option"),
+    ],
+)
+def test_wrong_use_is_one_message_and_2_and_nothing_is_run_or_written(folder: Path, arguments, message: str):
+    (folder / "kept.json").write_text("kept")
+    done = gradscope("run", *arguments, cwd=folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (folder / "kept.json").read_text() == "kept"
+
+
+def test_an_empty_program_says_so(tmp_path: Path):
+    (tmp_path / "empty.py").write_text("\n")
+    done = gradscope("run", "empty.py", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "gradscope: empty.py is empty: there is nothing to run\n")
+
+
+def test_what_a_user_wrote_is_shown_and_not_obeyed(tmp_path: Path):
+    (tmp_path / "bad.py").write_text("x = '[red]'\nprint(\x1b[31m)\n")
+    done = gradscope("run", "bad.py", cwd=tmp_path)
+    assert "\x1b" not in done.stderr
+    assert "\\x1b[31m" in done.stderr
+
+
+def test_without_torch_a_program_that_wants_it_fails_as_under_python(tmp_path: Path):
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n")
+    done = gradscope("run", "-c", "import torch", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "ModuleNotFoundError: No module named 'torch'" in done.stderr
+
+
+def test_a_fault_of_our_own_is_3_and_hides_nothing(folder: Path):
+    source = (
+        "import gradscope.report.console as c\nc.render = None\n"
+        "import gradscope.report.table_format as t\nt.render = None"
+    )
+    done = gradscope("run", "-c", source, cwd=folder)
+    assert done.returncode == 3
+    assert "a fault of its own: TypeError" in done.stderr
+    done = gradscope("run", "-c", source + "\nexit(6)", cwd=folder)
+    assert done.returncode == 6

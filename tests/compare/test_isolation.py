@@ -1,0 +1,92 @@
+"""A variant may do what it likes: it is a column that says so, and the others stand."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from gradscope.analysis.comparison_model import Comparison
+from gradscope.recorder.comparison import compare
+from gradscope.recorder.variant_process import SEED
+
+SETUP = '''"""Variants that end in every way."""
+import os, signal, sys, time
+import torch
+x = torch.ones(2, requires_grad=True)
+# %% good
+y = x * 2
+'''
+
+
+def run(tmp_path: Path, *cells: str, **options: object) -> Comparison:
+    file = tmp_path / "ends.py"
+    file.write_text(SETUP + "".join(f"# %% cell {at}\n{cell}\n" for at, cell in enumerate(cells)))
+    return compare(str(file), **options)  # type: ignore[arg-type]
+
+
+def ending(comparison: Comparison, at: int) -> tuple[str, str]:
+    variant = comparison.variants[at]
+    return variant.outcome, variant.message
+
+
+def test_raising_exiting_and_crashing_variants_are_columns(tmp_path: Path) -> None:
+    comparison = run(
+        tmp_path,
+        "y = x * 3\nprint('before')\nraise ValueError('no \\x1b[31mgood')",
+        "y = x * 3\nsys.exit(7)",
+        "y = x * 3\nos._exit(9)",
+        "y = x * 3\nimport faulthandler; faulthandler.disable()\nos.kill(os.getpid(), signal.SIGSEGV)",
+        "y = x * 3\nos.kill(os.getpid(), signal.SIGTERM)",
+    )
+    assert [ending(comparison, at) for at in range(6)] == [
+        ("ok", ""),
+        ("exception", "ValueError: no \x1b[31mgood"),
+        ("exit", "exited with status 7"),
+        ("exit", "exited with status 9"),
+        ("crash", "the process died: SIGSEGV"),
+        ("signal", "ended by SIGTERM"),
+    ]
+    assert comparison.variants[1].line == 10
+    assert "before" in comparison.variants[1].output
+    requires_grad = next(
+        row
+        for group in compare_all(tmp_path).groups
+        for row in group.rows
+        if (row.fact, row.name) == ("requires_grad", "y")
+    )
+    assert [cell.value for cell in requires_grad.cells] == [True, True, True, True, None, True]
+
+
+def compare_all(tmp_path: Path) -> Comparison:
+    return compare(str(tmp_path / "ends.py"), all_rows=True)
+
+
+def test_a_variant_that_hangs_is_ended_with_what_it_started(tmp_path: Path) -> None:
+    comparison = run(tmp_path, "child = os.fork()\ntime.sleep(600)", timeout=2.0)
+    assert [variant.outcome for variant in comparison.variants] == ["ok", "timeout"]
+
+
+def test_variants_start_from_the_same_random_numbers(tmp_path: Path) -> None:
+    comparison = run(tmp_path, "y = torch.rand(2)\n# watch: y.tolist()", "y = torch.rand(2)\n# watch: y.tolist()")
+    (row,) = [row for group in comparison.groups for row in group.rows if row.fact == "watch"]
+    with torch.random.fork_rng():
+        torch.manual_seed(SEED)
+        assert row.cells[1].value == row.cells[2].value == str(torch.rand(2).tolist())
+
+
+def test_new_interpreters_give_what_forks_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forked = run(tmp_path, "y = x.detach()")
+    from gradscope.recorder import isolated
+
+    started = []
+
+    class Counted(isolated.Spawned):
+        def __init__(self, job: isolated.Job, folder: Path) -> None:
+            started.append(folder)
+            super().__init__(job, folder)
+
+    monkeypatch.delattr(isolated.os, "fork")
+    monkeypatch.setattr(isolated, "Spawned", Counted)
+    spawned = compare(str(tmp_path / "ends.py"))
+    assert len(started) == 2
+    assert spawned.groups == forked.groups

@@ -1,0 +1,52 @@
+"""The built-in comparison says what torch does: nothing in its table is written down."""
+
+import pytest
+import torch
+
+from gradscope.analysis.comparison_model import Comparison, Row
+from gradscope.recorder.comparison import compare
+
+
+def column(comparison: Comparison, label: str) -> dict[str, object]:
+    (row,) = [row for group in comparison.groups for row in group.rows if row.label == label]
+    return cells(comparison, row)
+
+
+def cells(comparison: Comparison, row: Row) -> dict[str, object]:
+    return {variant.name: cell.value for variant, cell in zip(comparison.variants, row.cells, strict=True)}
+
+
+@pytest.fixture(scope="module")
+def table() -> Comparison:
+    return compare()
+
+
+def test_what_is_stopped(table: Comparison) -> None:
+    stopped = column(table, "what is stopped")
+    assert stopped["detach()"] == stopped[".data"] == "one tensor"
+    assert stopped["no_grad()"] == stopped["inference_mode()"] == "all in the region"
+    assert stopped["requires_grad_(False)"] == "the leaf, for good"
+    assert stopped["nothing"] == stopped["clone()"] == "nothing"
+
+
+def test_memory_and_writes(table: Comparison) -> None:
+    assert column(table, "result memory")["detach()"] == "source's"
+    assert column(table, "result version counter")[".data"] == "own"
+    after = column(table, "backward through source after it")
+    assert (after["detach()"], after[".data"], after["clone()"]) == ("raises", "silently wrong", "right")
+
+
+def test_errors_are_results_in_the_words_of_torch(table: Comparison) -> None:
+    refused = column(table, "source.requires_grad_(False)")
+    with pytest.raises(RuntimeError) as raised:
+        torch.ones(1, requires_grad=True).exp().requires_grad_(False)
+    assert refused["requires_grad_(False)"] == str(raised.value)
+    assert str(column(table, "usable in autograd")["inference_mode()"]).startswith("Inference tensors cannot be saved")
+
+
+def test_another_torch_gives_another_table(table: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "detach", lambda tensor: tensor.clone())
+    broken = compare()
+    for label in ("what is stopped", "result memory", "result requires_grad", "write to result seen in source"):
+        assert column(broken, label)["detach()"] != column(table, label)["detach()"], label
+        assert column(broken, label)["no_grad()"] == column(table, label)["no_grad()"], label
