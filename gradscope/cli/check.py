@@ -11,6 +11,8 @@ import typer
 from gradscope.cli.check_request import CheckRequest
 from gradscope.cli.completion import complete_target
 from gradscope.cli.deferred import after_parsing
+from gradscope.cli.many_options import JobsOption, PrintedOption, TimeoutOption
+from gradscope.cli.output_options import OUTPUT, Color, ColorOption, Output, QuietOption, WidthOption, files_option
 from gradscope.errors import UsageError
 from gradscope.recorder.expectation_names import documented_names
 
@@ -22,18 +24,6 @@ class CheckFormat(str, Enum):
     JSON = "json"
     JUNIT = "junit"
     GITHUB = "github"
-
-
-class CheckColor(str, Enum):
-    """When to use colour."""
-
-    AUTO = "auto"
-    ALWAYS = "always"
-    NEVER = "never"
-
-
-RUNNING = "How to run the targets"
-OUTPUT = "Output"
 
 
 def _epilog() -> str:
@@ -81,37 +71,16 @@ def check(
     ] = None,
     is_code: Annotated[bool, typer.Option("-c", help="Each TARGET is Python code.")] = False,
     is_module: Annotated[bool, typer.Option("-m", help="Each TARGET is the name of a module.")] = False,
-    timeout: Annotated[
-        float | None,
-        typer.Option("--timeout", metavar="SECONDS", help="End targets that take longer.", rich_help_panel=RUNNING),
-    ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "--jobs", "-j", min=1, help="Targets at the same time; else the processors.", rich_help_panel=RUNNING
-        ),
-    ] = None,
-    printed: Annotated[
-        bool, typer.Option("--printed", help="Show what the targets printed.", rich_help_panel=OUTPUT)
-    ] = False,
+    timeout: TimeoutOption = None,
+    jobs: JobsOption = None,
+    printed: PrintedOption = False,
     format: Annotated[
         CheckFormat, typer.Option("--format", "-f", help="What to print.", rich_help_panel=OUTPUT)
     ] = CheckFormat.TABLE,
-    output: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write to a file; its suffix tells the format: .json, .xml (JUnit), .txt. Repeatable.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.", rich_help_panel=OUTPUT)] = False,
-    color: Annotated[CheckColor, typer.Option("--color", help="Colours.", rich_help_panel=OUTPUT)] = CheckColor.AUTO,
-    width: Annotated[
-        int | None, typer.Option("--width", min=40, help="Columns; else the terminal's.", rich_help_panel=OUTPUT)
-    ] = None,
+    output: Annotated[list[Path] | None, files_option(".json, .xml (JUnit), .txt")] = None,
+    quiet: QuietOption = False,
+    color: ColorOption = Color.AUTO,
+    width: WidthOption = None,
 ) -> None:
     """Run programs and see whether what they expect of autograd holds.
 
@@ -126,11 +95,13 @@ def check(
         expressions=tuple(expressions or ()),
         timeout=timeout,
         jobs=jobs,
-        printed=printed,
-        format="" if quiet else format.value,
-        outputs=tuple(output or ()),
-        color={CheckColor.AUTO: None, CheckColor.ALWAYS: True, CheckColor.NEVER: False}[color],
-        width=width,
+        output=Output(
+            format="" if quiet else format.value,
+            files=tuple(output or ()),
+            color=color.wanted,
+            width=width,
+            printed=printed,
+        ),
     )
 
     def work() -> int:

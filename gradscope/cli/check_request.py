@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+
+from gradscope.cli.output_options import Output
 
 
 @dataclass(frozen=True)
@@ -16,10 +17,4 @@ class CheckRequest:
     expressions: tuple[str, ...]
     timeout: float | None
     jobs: int | None
-    printed: bool
-    format: str
-    """``table`` or a data format; empty: print nothing."""
-    outputs: tuple[Path, ...]
-    color: bool | None
-    """None: as the terminal, NO_COLOR and FORCE_COLOR say."""
-    width: int | None
+    output: Output

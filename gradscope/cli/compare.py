@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,29 +10,17 @@ import typer
 from gradscope.cli.compare_request import CompareRequest
 from gradscope.cli.completion import complete_target
 from gradscope.cli.deferred import after_parsing
-
-
-class CompareFormat(str, Enum):
-    """What to print."""
-
-    TABLE = "table"
-    JSON = "json"
-    JSONL = "jsonl"
-    CSV = "csv"
-    MARKDOWN = "markdown"
-    SVG = "svg"
-
-
-class CompareColor(str, Enum):
-    """When to use colour."""
-
-    AUTO = "auto"
-    ALWAYS = "always"
-    NEVER = "never"
-
-
-RUNNING = "How to run the variants"
-OUTPUT = "Output"
+from gradscope.cli.many_options import RUNNING, JobsOption, PrintedOption, TimeoutOption
+from gradscope.cli.output_options import (
+    Color,
+    ColorOption,
+    FormatOption,
+    Output,
+    QuietOption,
+    TableFormat,
+    WidthOption,
+    files_option,
+)
 
 EPILOG = """[bold]Examples[/bold]
 
@@ -80,39 +67,14 @@ def compare(
     repeat: Annotated[
         int, typer.Option("--repeat", min=1, help="Timed runs of each variant.", rich_help_panel=RUNNING)
     ] = 10,
-    timeout: Annotated[
-        float | None,
-        typer.Option("--timeout", metavar="SECONDS", help="End variants that take longer.", rich_help_panel=RUNNING),
-    ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "--jobs", "-j", min=1, help="Variants at the same time; else the processors.", rich_help_panel=RUNNING
-        ),
-    ] = None,
-    printed: Annotated[
-        bool, typer.Option("--printed", help="Show what the variants printed.", rich_help_panel=OUTPUT)
-    ] = False,
-    format: Annotated[
-        CompareFormat, typer.Option("--format", "-f", help="What to print.", rich_help_panel=OUTPUT)
-    ] = CompareFormat.TABLE,
-    output: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write to a file; its suffix tells the format: .json .jsonl .csv .md .svg .txt. Repeatable.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.", rich_help_panel=OUTPUT)] = False,
-    color: Annotated[
-        CompareColor, typer.Option("--color", help="Colours.", rich_help_panel=OUTPUT)
-    ] = CompareColor.AUTO,
-    width: Annotated[
-        int | None, typer.Option("--width", min=40, help="Columns; else the terminal's.", rich_help_panel=OUTPUT)
-    ] = None,
+    timeout: TimeoutOption = None,
+    jobs: JobsOption = None,
+    printed: PrintedOption = False,
+    format: FormatOption = TableFormat.TABLE,
+    output: Annotated[list[Path] | None, files_option(".json .jsonl .csv .md .svg .txt")] = None,
+    quiet: QuietOption = False,
+    color: ColorOption = Color.AUTO,
+    width: WidthOption = None,
 ) -> None:
     """Run variants of a program and show, side by side, what autograd did differently in them.
 
@@ -127,11 +89,13 @@ def compare(
         repeat=repeat if timed else 0,
         timeout=timeout,
         jobs=jobs,
-        printed=printed,
-        format="" if quiet else format.value,
-        outputs=tuple(output or ()),
-        color={CompareColor.AUTO: None, CompareColor.ALWAYS: True, CompareColor.NEVER: False}[color],
-        width=width,
+        output=Output(
+            format="" if quiet else format.value,
+            files=tuple(output or ()),
+            color=color.wanted,
+            width=width,
+            printed=printed,
+        ),
     )
 
     def work() -> int:

@@ -7,20 +7,15 @@ from typing import Annotated
 
 import typer
 
+from gradscope.cli.output_options import Color, ColorOption, FormatOption, TableFormat, WidthOption, files_option
 from gradscope.cli.view_options import (
-    OUTPUT,
     AllOption,
-    Color,
-    ColorOption,
-    FormatOption,
     GraphOption,
     LineOption,
     MemoryOption,
     OpsOption,
-    RunFormat,
     SummaryOption,
     ValuesOption,
-    WidthOption,
     line_range,
 )
 
@@ -51,17 +46,8 @@ def report(
     memory: MemoryOption = None,
     values: ValuesOption = False,
     summary: SummaryOption = False,
-    format: FormatOption = RunFormat.TABLE,
-    output: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write to a file, not to the screen; its suffix tells the format. Repeatable.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
+    format: FormatOption = TableFormat.TABLE,
+    output: Annotated[list[Path] | None, files_option(".gradscope .json .jsonl .csv .md .svg .txt")] = None,
     color: ColorOption = Color.AUTO,
     width: WidthOption = None,
 ) -> None:
@@ -87,5 +73,5 @@ def report(
     result = RunResult(load(recording), view)
     for path in output or ():
         write_file(result, path)
-    if not output or format is not RunFormat.TABLE:
+    if not output or format is not TableFormat.TABLE:
         write_file(result, STANDARD_OUTPUT, format.value)

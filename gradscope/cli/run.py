@@ -10,22 +10,24 @@ import typer
 from gradscope.analysis.view import RunView
 from gradscope.cli.completion import complete_target
 from gradscope.cli.deferred import after_parsing, deferred
-from gradscope.cli.run_request import RunRequest
-from gradscope.cli.view_options import (
-    OUTPUT,
-    AllOption,
+from gradscope.cli.output_options import (
     Color,
     ColorOption,
     FormatOption,
+    QuietOption,
+    TableFormat,
+    WidthOption,
+    files_option,
+)
+from gradscope.cli.run_request import RunRequest
+from gradscope.cli.view_options import (
+    AllOption,
     GraphOption,
     LineOption,
     MemoryOption,
     OpsOption,
-    QuietOption,
-    RunFormat,
     SummaryOption,
     ValuesOption,
-    WidthOption,
     line_range,
 )
 from gradscope.errors import UsageError
@@ -83,17 +85,8 @@ def run(
         int,
         typer.Option("--max-ops", min=0, help="Keep so many single ops, about 160 bytes each; the rest is counted."),
     ] = MAX_OPS,
-    format: FormatOption = RunFormat.TABLE,
-    output: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="To a file; its suffix tells the format: .gradscope .json .jsonl .csv .md .svg .txt. Repeatable.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
+    format: FormatOption = TableFormat.TABLE,
+    output: Annotated[list[Path] | None, files_option(".gradscope .json .jsonl .csv .md .svg .txt")] = None,
     quiet: QuietOption = False,
     color: ColorOption = Color.AUTO,
     width: WidthOption = None,

@@ -1,6 +1,8 @@
-"""A console whose reader may leave."""
+"""A console on a stream: a terminal, a file, or a pipe whose reader may leave."""
 
 from __future__ import annotations
+
+from typing import TextIO
 
 from rich.console import Console
 
@@ -11,3 +13,14 @@ class PipeConsole(Console):
     def on_broken_pipe(self) -> None:
         """Called while the BrokenPipeError is handled."""
         raise
+
+
+def console_on(stream: TextIO, width: int | None = None, color: bool | None = None) -> PipeConsole:
+    """A console on a stream.
+
+    Args:
+        stream: Where to.
+        width: Columns; None: the terminal's.
+        color: None: as the terminal and the environment (NO_COLOR, FORCE_COLOR) say.
+    """
+    return PipeConsole(file=stream, width=width, force_terminal=color, no_color=None if color is None else not color)

@@ -60,8 +60,16 @@ def check_output(path: Path, format_name: str = "") -> None:
         UsageError: Its format is unknown, or it cannot be written.
     """
     format_for(path, format_name)
-    if path == STANDARD_OUTPUT:
-        return
+    if path != STANDARD_OUTPUT:
+        check_place(path)
+
+
+def check_place(path: Path) -> None:
+    """Find out before the work is done whether there can be such a file.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
     if path.is_dir():
         raise UsageError(f"cannot write {path}: it is a folder", "name a file in it")
     folder = Path(os.path.realpath(path)).parent

@@ -1,0 +1,27 @@
+"""Options of commands that run many programs, each in a process of its own: ``compare`` and ``check``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gradscope.cli.output_options import OUTPUT
+
+RUNNING = "How to run them"
+
+TimeoutOption = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout", metavar="SECONDS", help="End those that take longer; no limit otherwise.", rich_help_panel=RUNNING
+    ),
+]
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", "-j", min=1, help="At the same time; else the processors.", rich_help_panel=RUNNING
+    ),
+]
+PrintedOption = Annotated[
+    bool, typer.Option("--printed", help="Show what the programs printed.", rich_help_panel=OUTPUT)
+]
