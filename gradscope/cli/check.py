@@ -11,6 +11,7 @@ import typer
 from gradscope.cli.check_request import CheckRequest
 from gradscope.cli.completion import complete_target
 from gradscope.cli.deferred import after_parsing
+from gradscope.cli.help_text import paragraphs
 from gradscope.cli.many_options import JobsOption, PrintedOption, TimeoutOption
 from gradscope.cli.output_options import OUTPUT, Color, ColorOption, Output, QuietOption, WidthOption, files_option
 from gradscope.errors import UsageError
@@ -37,13 +38,13 @@ Python with the program's own names and these:
 
 [bold]Examples[/bold]
 
-gradscope check train.py [dim]its # expect: comments[/dim]
+gradscope check train.py  [dim]# the # expect: comments in it[/dim]
 
-gradscope check tests/ scenarios/ [dim]every Python file in them that has expectations[/dim]
+gradscope check tests/ scenarios/  [dim]# every Python file in them that has expectations[/dim]
 
-gradscope check train.py -e 'not reaches(loss, encoder.weight)' [dim]evaluated when the program is over[/dim]
+gradscope check train.py -e 'not reaches(loss, encoder.weight)'  [dim]# evaluated when the program is over[/dim]
 
-gradscope check . -f github -o report.xml [dim]annotations for GitHub, JUnit XML for other CI[/dim]
+gradscope check . -f github -o report.xml  [dim]# annotations for GitHub, JUnit XML for other CI[/dim]
 
 The exit code is 0 when everything holds; 1 when something does not hold, never ran, or a program failed; 2 when a
 target or an expression cannot be understood.
@@ -52,7 +53,7 @@ target or an expression cannot be understood.
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("check", epilog=_epilog())(check)
+    app.command("check", epilog=paragraphs(_epilog()))(check)
 
 
 def check(

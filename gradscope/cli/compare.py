@@ -10,6 +10,7 @@ import typer
 from gradscope.cli.compare_request import CompareRequest
 from gradscope.cli.completion import complete_target
 from gradscope.cli.deferred import after_parsing
+from gradscope.cli.help_text import paragraphs
 from gradscope.cli.many_options import RUNNING, JobsOption, PrintedOption, TimeoutOption
 from gradscope.cli.output_options import (
     Color,
@@ -24,13 +25,13 @@ from gradscope.cli.output_options import (
 
 EPILOG = """[bold]Examples[/bold]
 
-gradscope compare [dim]nine ways to stop a gradient[/dim]
+gradscope compare  [dim]# nine ways to stop a gradient[/dim]
 
-gradscope compare freeze_encoder --time [dim]another built-in comparison, with times[/dim]
+gradscope compare freeze_encoder --time  [dim]# another built-in comparison, with times[/dim]
 
-gradscope compare train.py [dim]its cells, each opened by a line # %% name, run after what stands above them[/dim]
+gradscope compare train.py  [dim]# its cells, each opened by a line # %% name, run after what stands above them[/dim]
 
-gradscope compare old.py new.py --exit-code [dim]two versions of a script; 1 where they differ[/dim]
+gradscope compare old.py new.py --exit-code  [dim]# two versions of a script; 1 where they differ[/dim]
 
 A comment # watch: EXPR in a file adds a row; # watch: EXPR  # group: label says where and what it is called.
 """
@@ -38,7 +39,7 @@ A comment # watch: EXPR in a file adds a row; # watch: EXPR  # group: label says
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("compare", epilog=EPILOG)(compare)
+    app.command("compare", epilog=paragraphs(EPILOG))(compare)
 
 
 def compare(

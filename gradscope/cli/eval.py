@@ -10,6 +10,7 @@ import typer
 from gradscope.cli.completion import complete_target
 from gradscope.cli.deferred import after_parsing, deferred
 from gradscope.cli.eval_request import EvalRequest
+from gradscope.cli.help_text import paragraphs
 from gradscope.errors import UsageError
 
 
@@ -38,7 +39,7 @@ exit code is 0 when every value was printed; 1 when the program or an expression
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("eval", epilog=EPILOG)(evaluate)
+    app.command("eval", epilog=paragraphs(EPILOG))(evaluate)
 
 
 def evaluate(

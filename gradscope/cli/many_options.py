@@ -18,9 +18,7 @@ TimeoutOption = Annotated[
 ]
 JobsOption = Annotated[
     int | None,
-    typer.Option(
-        "--jobs", "-j", min=1, help="At the same time; else the processors.", rich_help_panel=RUNNING
-    ),
+    typer.Option("--jobs", "-j", min=1, help="At the same time; else the processors.", rich_help_panel=RUNNING),
 ]
 PrintedOption = Annotated[
     bool, typer.Option("--printed", help="Show what the programs printed.", rich_help_panel=OUTPUT)

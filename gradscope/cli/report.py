@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gradscope.cli.help_text import paragraphs
 from gradscope.cli.output_options import Color, ColorOption, FormatOption, TableFormat, WidthOption, files_option
 from gradscope.cli.view_options import (
     AllOption,
@@ -21,7 +22,7 @@ from gradscope.cli.view_options import (
 
 EPILOG = """[bold]Examples[/bold]
 
-gradscope run -o run.gradscope train.py [dim]makes the recording[/dim]
+gradscope run -o run.gradscope train.py  [dim]# makes the recording[/dim]
 
 gradscope report run.gradscope --line 10-20 --graph
 
@@ -34,7 +35,7 @@ what it means.
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("report", epilog=EPILOG)(report)
+    app.command("report", epilog=paragraphs(EPILOG))(report)
 
 
 def report(

@@ -11,10 +11,10 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 EXAMPLES = (
-    ("gradscope run train.py", "every line, and what autograd did there"),
+    ("gradscope run train.py", "what autograd did on each line"),
     ("gradscope run detach", "a built-in scenario"),
-    ("gradscope compare", "the ways to stop a gradient, side by side"),
-    ("gradscope run -f json snippet.py | jq .summary", "for scripts"),
+    ("gradscope compare", "nine ways to stop a gradient"),
+    ("gradscope run -f json a.py | jq .memory", "for scripts"),
     ("gradscope run -o run.gradscope train.py", "keep the recording …"),
     ("gradscope report run.gradscope", "… and look at it again"),
 )

@@ -10,6 +10,7 @@ import typer
 from gradscope.analysis.view import RunView
 from gradscope.cli.completion import complete_target
 from gradscope.cli.deferred import after_parsing, deferred
+from gradscope.cli.help_text import paragraphs
 from gradscope.cli.output_options import (
     Color,
     ColorOption,
@@ -36,7 +37,7 @@ from gradscope.errors import UsageError
 def register(app: typer.Typer) -> None:
     """Add the command."""
     settings = {"allow_interspersed_args": False}  # what stands after the target is the program's
-    app.command("run", context_settings=settings, epilog=EPILOG)(run)
+    app.command("run", context_settings=settings, epilog=paragraphs(EPILOG))(run)
 
 
 EPILOG = """[bold]Examples[/bold]
@@ -47,7 +48,7 @@ gradscope run -c 'import torch; a = torch.ones(2, requires_grad=True); b = a.det
 
 gradscope run -m package.train --epochs 1
 
-gradscope run notes.md [dim]a pasted REPL transcript (>>> and ... lines); - reads standard input[/dim]
+gradscope run notes.md  [dim]# a pasted REPL transcript (>>> and ... lines); - reads standard input[/dim]
 
 What stands behind the target goes to the program, unless the program reads no arguments. The exit code is its own.
 """

@@ -74,7 +74,9 @@ def check_place(path: Path) -> None:
         raise UsageError(f"cannot write {path}: it is a folder", "name a file in it")
     folder = Path(os.path.realpath(path)).parent
     if not folder.is_dir():
-        raise UsageError(f"cannot write {path}: there is no folder {folder}", "create the folder, or write elsewhere")
+        raise UsageError(
+            f"cannot write {path}: there is no folder {path.parent}", "create the folder, or write elsewhere"
+        )
     if not os.access(path if _is_device(path) else folder, os.W_OK):
         raise UsageError(f"cannot write {path}: no permission", "write to a folder that you may write to")
 
