@@ -17,6 +17,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 BLOCK = re.compile(r"<!-- output: (?P<command>.+?) -->\n\n```(?P<kind>\w+)\n(?P<text>.*?)```\n", re.DOTALL)
+TORCH = re.compile(r"torch \d[\w.+]*")
+"""The version at the end of a comparison, which is not what the README is about."""
 COMMANDS = [match["command"] for match in BLOCK.finditer(README.read_text(encoding="utf-8"))]
 
 
@@ -62,7 +64,7 @@ def test_the_readme_shows_what_the_command_prints(command: str) -> None:
         README.write_text(BLOCK.sub(renewed, text), encoding="utf-8")
         return
     shown = next(match["text"] for match in BLOCK.finditer(text) if match["command"] == command)
-    assert shown == printed
+    assert TORCH.sub("torch …", shown) == TORCH.sub("torch …", printed)
 
 
 def test_the_readme_has_its_blocks() -> None:

@@ -1,4 +1,4 @@
-"""The command line: its commands, help and version. Nothing heavy is imported here."""
+"""The command line: from its arguments to the command that they name. Nothing heavy is imported here."""
 
 from __future__ import annotations
 
@@ -8,18 +8,9 @@ from typing import Annotated, Any
 import typer
 
 import gradscope
-from gradscope.cli import check as check_command
-from gradscope.cli import compare as compare_command
-from gradscope.cli import doctor as doctor_command
-from gradscope.cli import eval as eval_command
-from gradscope.cli import list as list_command
-from gradscope.cli import report as report_command
-from gradscope.cli import run as run_command
-from gradscope.cli import schema as schema_command
-from gradscope.cli import show as show_command
 from gradscope.cli.deferred import Deferred
 from gradscope.cli.quick_values import convert_quickly
-from gradscope.cli.root_help import RootGroup
+from gradscope.cli.root import RootGroup
 from gradscope.cli.trailing_options import options_first
 
 app = typer.Typer(
@@ -29,15 +20,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-run_command.register(app)
-compare_command.register(app)
-check_command.register(app)
-eval_command.register(app)
-report_command.register(app)
-list_command.register(app)
-show_command.register(app)
-schema_command.register(app)
-doctor_command.register(app)
 
 
 def _show_version(value: bool) -> None:
@@ -60,6 +42,8 @@ def gradscope_command(
 
 def _in_order(command: Any, arguments: Sequence[str]) -> list[str]:
     """The arguments with the options of ``run`` before its target."""
+    if list(arguments[:1]) != ["run"]:
+        return list(arguments)
     options = (parameter for parameter in command.commands["run"].params if parameter.param_type_name == "option")
     takes_value = {name: not option.is_flag for option in options for name in (*option.opts, *option.secondary_opts)}
     return options_first(arguments, takes_value)

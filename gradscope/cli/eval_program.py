@@ -14,7 +14,7 @@ from gradscope.recorder.evaluation import Evaluation
 from gradscope.recorder.host import ProgramRun
 from gradscope.recorder.plain_values import as_data, as_text
 from gradscope.report.json_values import to_text
-from gradscope.targets import Program
+from gradscope.targets.program import Program
 
 
 def eval_program(request: EvalRequest) -> NoReturn:

@@ -12,12 +12,22 @@ from typing import Any, get_args
 
 
 def convert_quickly(command: Any) -> None:
-    """Let a command and its subcommands convert simple values by themselves, where this Typer would use pydantic."""
+    """Let a command convert simple values by itself, where this Typer would use pydantic."""
     for parameter in command.params:
-        if hasattr(parameter, "type_descriptor") and getattr(parameter, "_runtime_param", parameter) is None:
-            parameter._runtime_param = _QuickConversion()
-    for subcommand in getattr(command, "commands", {}).values():
-        convert_quickly(subcommand)
+        _convert_parameter(parameter)
+    make_help_option = command.get_help_option  # made when the command is called, and no parameter before
+
+    def get_help_option(context: Any) -> Any:
+        option = make_help_option(context)
+        _convert_parameter(option)
+        return option
+
+    command.get_help_option = get_help_option
+
+
+def _convert_parameter(parameter: Any) -> None:
+    if hasattr(parameter, "type_descriptor") and getattr(parameter, "_runtime_param", parameter) is None:
+        parameter._runtime_param = _QuickConversion()
 
 
 class _QuickConversion:

@@ -9,7 +9,8 @@ from gradscope.cli.run_request import RunRequest
 from gradscope.cli.run_result import Result
 from gradscope.recorder.host import ProgramRun
 from gradscope.recorder.host_watches import compile_expression
-from gradscope.targets import Program, resolve
+from gradscope.targets.program import Program
+from gradscope.targets.resolve import resolve
 
 
 def run_program(request: RunRequest) -> NoReturn:

@@ -26,7 +26,7 @@ def show(
     from rich.syntax import Syntax
 
     from gradscope.report.console_text import safe
-    from gradscope.targets import resolve
+    from gradscope.targets.resolve import resolve
 
     source = resolve(target).source
     console = Console()

@@ -23,12 +23,10 @@ def options_first(arguments: Sequence[str], takes_value: Mapping[str, bool]) -> 
     """The arguments of ``run`` with options of gradscope's own moved before a target that reads no arguments.
 
     Args:
-        arguments: The command line behind ``gradscope``.
+        arguments: The command line behind ``gradscope``, ``run`` first.
         takes_value: The options of ``run``, and whether each takes a value.
     """
     given = list(arguments)
-    if given[:1] != ["run"]:
-        return given
     at = _skip_options(given, 1, takes_value)
     behind = given[at + 1 :]
     if not behind or "-m" in given[1:at] or at >= len(given) or given[at - 1] == "--":

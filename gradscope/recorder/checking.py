@@ -18,7 +18,7 @@ from gradscope.recorder.expectations import Expectations
 from gradscope.recorder.host import ProgramRun
 from gradscope.recorder.isolated import Ending, printed, run_isolated
 from gradscope.recording import Outcome
-from gradscope.targets import Program
+from gradscope.targets.program import Program
 
 _RESULT = "result.json"
 

@@ -14,7 +14,8 @@ from gradscope.analysis.comparison_model import Comparison, Variant
 from gradscope.errors import UsageError
 from gradscope.recording import Recording
 from gradscope.recording.store import load
-from gradscope.targets import Program, resolve
+from gradscope.targets.program import Program
+from gradscope.targets.resolve import resolve
 from gradscope.targets.variants import cell_variants
 
 DEFAULT = "stop_gradient"

@@ -11,7 +11,7 @@ from gradscope.recorder.expectation_names import ExpectationNames
 from gradscope.recorder.expectation_values import NotingExpression
 from gradscope.recorder.host import ProgramRun
 from gradscope.recorder.host_probes import Probe
-from gradscope.targets import Program
+from gradscope.targets.program import Program
 
 ShownT = TypeVar("ShownT")
 

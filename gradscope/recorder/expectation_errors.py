@@ -13,7 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from gradscope.recorder.host_probes import Probe
-from gradscope.targets import Program
+from gradscope.targets.program import Program
 
 if TYPE_CHECKING:
     from gradscope.recorder.host import ProgramRun

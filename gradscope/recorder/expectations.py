@@ -12,7 +12,7 @@ from gradscope.recorder.expectation_names import NAMES, ExpectationNames
 from gradscope.recorder.expectation_values import NotingExpression
 from gradscope.recorder.host_probes import Action, Probe
 from gradscope.recorder.undisturbed import undisturbed
-from gradscope.targets import Directive, Program
+from gradscope.targets.program import Directive, Program
 
 if TYPE_CHECKING:
     from gradscope.recorder.host import ProgramRun

@@ -29,7 +29,7 @@ from gradscope.recorder.host_process import Process, die_by_interrupt, flush_qui
 from gradscope.recorder.host_watches import Watches
 from gradscope.recorder.tracebacks import clean_exception
 from gradscope.recording import Fault, Outcome, Recording, SourceFile
-from gradscope.targets import Program
+from gradscope.targets.program import Program
 
 if TYPE_CHECKING:
     from gradscope.recorder.session import Recorder

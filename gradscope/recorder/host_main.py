@@ -16,7 +16,7 @@ from typing import Any
 
 from gradscope.recorder.host_probes import Probe, with_probes
 from gradscope.recorder.tracebacks import boundaries, clean_exception
-from gradscope.targets import Program, TranscriptStatement
+from gradscope.targets.program import Program, TranscriptStatement
 
 
 def new_main(program: Program) -> ModuleType:
@@ -37,7 +37,7 @@ def new_main(program: Program) -> ModuleType:
 
 def register_source(program: Program) -> None:
     """Let tracebacks show source that is in no file, where Python itself does so."""
-    if program.kind == "transcript" or (sys.version_info >= (3, 13) and program.kind in ("code", "stdin")):
+    if program.kind == "transcript" or (sys.version_info >= (3, 13) and program.kind == "code"):
         lines = program.source.splitlines(keepends=True)
         linecache.cache[program.filename] = (len(program.source), None, lines, program.filename)
 

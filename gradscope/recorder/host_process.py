@@ -15,10 +15,13 @@ from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
 from gradscope.recorder.tracebacks import clean_exception, clean_walkers
-from gradscope.targets import Program
+from gradscope.targets.program import Program
 
 _PATIENCE = 0.002
 """Seconds after which a signal is sent again that came in the middle of our own work."""
+
+_NOWHERE = ("<sys>", 0) if sys.version_info >= (3, 13) else ("sys", 1)
+"""File and line of a warning that no frame is to blame for, as Python words it."""
 
 ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -172,7 +175,7 @@ def _thread_errors(_: Process) -> Iterator[None]:
 
 @contextmanager
 def _warnings(process: Process) -> Iterator[None]:
-    """A warning put down to a frame below the program's is put down to ``sys``, as where there is none."""
+    """A warning put down to a frame below the program's is put down to nowhere, as where there is none."""
     module: Any = warnings
     show = module._showwarnmsg
     below = _files_below() - {"<frozen runpy>"}
@@ -181,7 +184,7 @@ def _warnings(process: Process) -> Iterator[None]:
         if process.warnings_muted:
             return
         if message.filename in below:
-            message.filename, message.lineno = "sys", 1
+            message.filename, message.lineno = _NOWHERE
         show(message)
 
     module._showwarnmsg = _showwarnmsg

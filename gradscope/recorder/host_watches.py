@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from gradscope.errors import UsageError
 from gradscope.recorder.frame_locals import reading_locals
 from gradscope.recorder.host_probes import Action, Probe
-from gradscope.targets import Program
 from gradscope.targets.directives import blocks_of
+from gradscope.targets.program import Program
 
 LONGEST = 200
 """Characters of a value's text that are kept."""

@@ -13,7 +13,7 @@ from gradscope.recorder.host import ProgramRun
 from gradscope.recorder.host_watches import compile_expression, one_line
 from gradscope.recorder.variant_gradients import note_gradients
 from gradscope.recording.store import save
-from gradscope.targets import Program
+from gradscope.targets.program import Program
 
 SEED = 0
 """What every variant's random number generators start from."""

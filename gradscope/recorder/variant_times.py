@@ -21,7 +21,7 @@ from gradscope.recorder.host_main import new_main, register_source
 from gradscope.recorder.host_process import Process
 from gradscope.recorder.isolated import Ending, run_isolated
 from gradscope.recorder.variant_process import seed
-from gradscope.targets import Program
+from gradscope.targets.program import Program
 
 _TIMES = "times.json"
 

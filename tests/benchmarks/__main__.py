@@ -13,13 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks.competitors import competitors, quiet
+from tests.benchmarks.forward import measure_forward
 from tests.benchmarks.ladder import climb
 from tests.benchmarks.measure import Timings, interleave
 from tests.benchmarks.scale import measure_scale
 from tests.benchmarks.startup import BUDGETS, COMMANDS, measure_startup
 from tests.benchmarks.workloads import WORKLOADS
 
-PARTS = (*WORKLOADS, "scale", "startup", "ladder")
+PARTS = (*WORKLOADS, "forward", "scale", "startup", "ladder")
 NOTE = (
     "CPU time of the process, ratio to bare, best of {rounds} interleaved rounds (in brackets: median); "
     "machine shared with others, so ratios move by some hundredths"
@@ -40,8 +41,12 @@ def main() -> None:
             if name in chosen:
                 timings = _time(name, rounds)
                 results.setdefault(f"threads={threads}", {})[name] = _ratios(timings)
-                console.print(_workload_table(name, threads, timings))
+                console.print(_workload_table(WORKLOADS[name].title, threads, timings, WORKLOADS[name].budget))
     torch.set_num_threads(1)
+    if "forward" in chosen:
+        timings = measure_forward(rounds)
+        results["forward"] = _ratios(timings)
+        console.print(_workload_table("small transformer's forward pass", 1, timings))
     if "scale" in chosen:
         results["scale"] = asdict(measure_scale(100_000 if options.quick else 1_000_000))
         console.print(_scale_table(results["scale"]))
@@ -77,9 +82,9 @@ def _ratios(timings: dict[str, Timings]) -> dict[str, Any]:
     return {"bare_ms": min(bare.cpu) * 1e3} | {name: asdict(each.ratios(bare)) for name, each in timings.items()}
 
 
-def _workload_table(name: str, threads: int, timings: dict[str, Timings]) -> Table:
-    workload, bare = WORKLOADS[name], timings["bare"]
-    table = Table(title=f"{workload.title}, {threads} thread{'s' if threads > 1 else ''}", title_justify="left")
+def _workload_table(title: str, threads: int, timings: dict[str, Timings], limit: float | None = None) -> Table:
+    bare = timings["bare"]
+    table = Table(title=f"{title}, {threads} thread{'s' if threads > 1 else ''}", title_justify="left")
     for column in ("", "CPU", "wall", "budget"):
         table.add_column(column, justify="left" if not column else "right")
     for tool, each in timings.items():
@@ -87,7 +92,7 @@ def _workload_table(name: str, threads: int, timings: dict[str, Timings]) -> Tab
         if tool == "bare":
             table.add_row(tool, f"{min(each.cpu) * 1e3:.2f} ms", f"{min(each.wall) * 1e3:.2f} ms", "")
             continue
-        budget = f"{workload.budget:.2f}x" if workload.budget and tool == "gradscope" else ""
+        budget = f"{limit:.2f}x" if limit and tool == "gradscope" else ""
         cpu = f"{ratios.best_cpu:.2f}x ({ratios.median_cpu:.2f})"
         wall = f"{ratios.best_wall:.2f}x ({ratios.median_wall:.2f})"
         table.add_row(tool, cpu, wall, budget, style="bold" if tool == "gradscope" else "")

@@ -26,10 +26,11 @@ COMMANDS = {
     "report": "import typer, rich.table",
     "run": "snippet",
     "run -q": "snippet",
+    "compare": "snippet",
 }
 """By command, the plain Python that it is compared with."""
 
-BUDGETS = {"--help": 1.5, "list": 1.5, "report": 1.5, "run": 1.10}
+BUDGETS = {"--help": 1.5, "list": 1.5, "report": 1.5, "run": 1.10, "compare": 1.5}
 
 
 def measure_startup(rounds: int) -> dict[str, Timings]:
@@ -47,6 +48,7 @@ def measure_startup(rounds: int) -> dict[str, Timings]:
             "snippet": [sys.executable, str(snippet)],
             "run": [*gradscope, "run", str(snippet)],
             "run -q": [*gradscope, "run", "-q", str(snippet)],
+            "compare": [*gradscope, "compare"],
         }
         timings = {name: Timings() for name in lines}
         for _ in range(rounds):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 Step = Callable[[], None]
@@ -27,12 +27,17 @@ class Workload:
     """The ratio to bare that recording may cost at most (DESIGN.md), where there is one."""
 
 
-def transformer() -> Step:
-    """A training step of a small transformer: 2 layers, width 128, 8 sequences of 64 tokens, AdamW."""
+def encoder() -> tuple[nn.Module, Tensor]:
+    """A small transformer's encoder (2 layers, width 128), and 8 sequences of 64 tokens."""
     layer = nn.TransformerEncoderLayer(128, 4, 256, batch_first=True, dropout=0.0)
-    network = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), torch.randn(8, 64, 128)
+
+
+def transformer() -> Step:
+    """A training step of a small transformer, AdamW."""
+    network, inputs = encoder()
     head = nn.Linear(128, 100)
-    inputs, targets = torch.randn(8, 64, 128), torch.randint(0, 100, (8 * 64,))
+    targets = torch.randint(0, 100, (8 * 64,))
     optimizer = torch.optim.AdamW([*network.parameters(), *head.parameters()])
 
     def step() -> None:
@@ -42,6 +47,17 @@ def transformer() -> Step:
         optimizer.step()
 
     return step
+
+
+class Forward:
+    """The forward pass of a small transformer's encoder, called as the tool at work wants it."""
+
+    def __init__(self) -> None:
+        self.network, self.inputs = encoder()
+        self.call: Callable[[nn.Module, Tensor], object] = nn.Module.__call__
+
+    def __call__(self) -> None:
+        self.call(self.network, self.inputs)
 
 
 def convolution() -> Step:

@@ -8,7 +8,7 @@ from textwrap import dedent
 
 from gradscope.analysis.check_results import Expectation, TargetCheck
 from gradscope.recorder.checking import check_programs
-from gradscope.targets import resolve
+from gradscope.targets.resolve import resolve
 
 
 def check(

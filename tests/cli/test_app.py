@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import gradscope as package
+from gradscope.cli.root import COMMANDS, Commands
 from tests.cli.command import GRADSCOPE, gradscope
 
 ROOT = Path(package.__file__ or "").parents[1]
@@ -22,6 +23,15 @@ def test_the_command_alone_shows_help(tmp_path: Path):
     assert done.returncode == 0
     for word in ("run", "list", "show", "Exit codes", "Examples"):
         assert word in done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_says_of_each_command_what_its_own_help_says(name: str):
+    assert Commands()[name].get_short_help_str(200) == COMMANDS[name]
+
+
+def test_a_mistyped_command_is_guessed(tmp_path: Path):
+    assert "Did you mean 'run'?" in gradscope("rnu", cwd=tmp_path).stderr
 
 
 def test_version(tmp_path: Path):
@@ -85,7 +95,7 @@ def test_on_a_terminal_source_is_highlighted_and_escape_sequences_are_text(tmp_p
 def test_no_torch_is_imported(tmp_path: Path, arguments: list[str]):
     source = (
         f"import sys; sys.argv[1:] = {arguments!r}; from gradscope.__main__ import main; main(); "
-        "heavy = [name for name in ('torch', 'numpy', 'sqlite3', 'networkx') if name in sys.modules]; "
+        "heavy = [name for name in ('torch', 'numpy', 'sqlite3', 'networkx', 'pydantic') if name in sys.modules]; "
         "print('heavy:', heavy, file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", source], cwd=tmp_path, capture_output=True, text=True, timeout=60)

@@ -12,7 +12,7 @@ from gradscope.analysis.report_model import Report
 from gradscope.recorder.variant_process import Job
 from gradscope.recorder.variants import Ran, run_variants
 from gradscope.recording.rows import GradOutcome
-from gradscope.targets import resolve
+from gradscope.targets.resolve import resolve
 from tests.plain_python import Plain, run_plain
 
 

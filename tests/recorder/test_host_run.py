@@ -20,7 +20,7 @@ import torch
 from gradscope.errors import UsageError
 from gradscope.recorder.host import ProgramRun
 from gradscope.recorder.host_probes import Probe
-from gradscope.targets import resolve
+from gradscope.targets.resolve import resolve
 
 
 def prepared(source: str, **options) -> ProgramRun:

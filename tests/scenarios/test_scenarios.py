@@ -8,8 +8,8 @@ import pytest
 
 from gradscope.analysis.check_results import TargetCheck
 from gradscope.recorder.checking import check_programs
-from gradscope.targets import resolve
 from gradscope.targets.expecting import has_expectations
+from gradscope.targets.resolve import resolve
 from gradscope.targets.scenarios import all_scenarios, scenario_folder, scenario_names
 from tests.plain_python import Plain, run_plain
 

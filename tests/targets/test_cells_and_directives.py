@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from gradscope.errors import TargetError
-from gradscope.targets import Directive, Program, resolve
+from gradscope.targets.program import Directive, Program
+from gradscope.targets.resolve import resolve
 
 
 def program(source: str) -> Program:

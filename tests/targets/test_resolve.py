@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gradscope.errors import TargetError
-from gradscope.targets import resolve
+from gradscope.targets.resolve import resolve
 from gradscope.targets.scenarios import scenario_names
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gradscope.errors import TargetError
-from gradscope.targets import resolve
+from gradscope.targets.resolve import resolve
 from gradscope.targets.transcripts import as_source, has_prompts, read_transcript
 
 TEXT = """\

@@ -330,7 +330,7 @@ def installed():
         "collector callbacks": list(gc.callbacks),
         "collector": (gc.isenabled(), gc.get_threshold()),
         "backward": torch.Tensor.backward,
-        "function apply": torch.autograd.Function.apply.__func__,
+        "function apply": torch.autograd.Function.apply,
         "compile": torch.compile,
     }
 

@@ -1,0 +1,99 @@
+"""The command ``gradscope`` itself: its commands, each imported when it is used, and its help.
+
+The help is printed with the few parts of Rich that are quick to import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any, cast
+
+import typer
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+from typer.core import TyperGroup
+
+from gradscope.cli.quick_values import convert_quickly
+
+COMMANDS = {
+    "run": "Run a program and show, line by line, what autograd did in it.",
+    "compare": "Run variants of a program and show, side by side, what autograd did differently in them.",
+    "check": "Run programs and see whether what they expect of autograd holds.",
+    "eval": "Run a program and print the values of expressions, one on a line, for shell scripts.",
+    "report": "Show a recording that run wrote: the same tables and formats, and the program is not run again.",
+    "list": "List the built-in scenarios: names, titles, tags.",
+    "show": "Show the source of a scenario or a file: highlighted on a terminal, as it is into a pipe or a file.",
+    "schema": "Print the JSON Schema of the JSON that run and report write.",
+    "doctor": "Say what gradscope finds here, and test it: exit code 0 fine, 1 the self-test failed, 2 no torch.",
+}
+"""What each command does, as its own help says it; the command of a name is in the module of that name."""
+
+EXAMPLES = (
+    ("gradscope run train.py", "what autograd did on each line"),
+    ("gradscope run detach", "a built-in scenario"),
+    ("gradscope compare", "nine ways to stop a gradient"),
+    ("gradscope run -f json a.py | jq .memory", "for scripts"),
+    ("gradscope run -o run.gradscope train.py", "keep the recording …"),
+    ("gradscope report run.gradscope", "… and look at it again"),
+)
+EXIT_CODES = (
+    "run: the program's own. The other commands: 0 done, 1 something differs or does not hold, "
+    "2 wrong use or unreadable input, 3 a fault of gradscope's own."
+)
+
+
+class Commands(Mapping[str, Any]):
+    """The commands by name; each is imported and built when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._built: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in COMMANDS:
+            raise KeyError(name)
+        if name not in self._built:
+            app = typer.Typer(rich_markup_mode="rich", add_completion=False)
+            import_module(f"gradscope.cli.{name}").register(app)
+            self._built[name] = typer.main.get_command(app)
+            convert_quickly(self._built[name])
+        return self._built[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class RootGroup(TyperGroup):
+    """The command ``gradscope``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.commands = cast("dict[str, Any]", Commands())
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - Rich prints, as in Typer's own
+        """Print the help."""
+        console = Console(highlight=False, markup=False, emoji=False)
+        console.print("Usage: gradscope COMMAND …\n")
+        console.print(f"{self.help}\n")
+        _section(console, "Commands", COMMANDS.items())
+        options = (parameter.get_help_record(ctx) for parameter in self.get_params(ctx))
+        _section(console, "Options", (record for record in options if record is not None))
+        _section(console, "Examples", EXAMPLES)
+        console.print("Exit codes", style="bold")
+        console.print(Padding(Text(EXIT_CODES), (0, 0, 1, 2)))
+        console.print("gradscope COMMAND --help says more about a command.")
+
+
+def _section(console: Console, title: str, rows: Any) -> None:
+    console.print(title, style="bold")
+    table = Table.grid(padding=(0, 2), pad_edge=True)
+    table.add_column(style="cyan")
+    table.add_column()
+    for name, text in rows:
+        table.add_row(Text(name), Text(text))
+    console.print(Padding(table, (0, 0, 1, 0)))
