@@ -21,7 +21,7 @@ from gradscope.recording import NONE
 from gradscope.recording.rows import GradOutcome, OpKind
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sources:
     """What the answers are derived from."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from gradscope.analysis.cuts import Cuts
 from gradscope.analysis.flags import LEAF, PARAMETER, RAISED
@@ -48,8 +49,7 @@ class TensorGradients:
     nbytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Unreached:
+class Unreached(NamedTuple):
     """Why a tensor got no gradient from a pass."""
 
     why: str

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gradscope.analysis.gradients import Gradients
 from gradscope.analysis.index import Index
@@ -23,8 +23,7 @@ CHAIN_SHOWN = 6
 GRAPHS_SHOWN = 8
 
 
-@dataclass(frozen=True, slots=True)
-class _Extent:
+class _Extent(NamedTuple):
     """What the walk over a whole graph found."""
 
     nodes: list[int]

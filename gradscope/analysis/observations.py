@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from gradscope.analysis.flags import AUTOCAST, GRAD, INFERENCE
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.memory import MemoryUse
@@ -45,7 +43,7 @@ def list_errors(index: Index) -> tuple[RaisedError, ...]:
         statement, func = index.op_statement[row.op], index.recording.ops.column("func")[row.op]
         key = (statement, func, row.type_name, row.message)
         if key in found:
-            found[key] = replace(found[key], executions=found[key].executions + 1)
+            found[key] = found[key]._replace(executions=found[key].executions + 1)
         else:
             found[key] = RaisedError(index.place(statement), text(func), text(row.type_name), text(row.message), 1)
     return tuple(found.values())
@@ -60,7 +58,7 @@ def list_watches(index: Index, names: Names) -> tuple[WatchRow, ...]:
         key = (watch.expression, watch.file, watch.line)
         text, position = recording.text(watch.text), last.get(key)
         if position is not None and rows[position].text == text and rows[position].failed == bool(watch.failed):
-            rows[position] = replace(rows[position], executions=rows[position].executions + 1)
+            rows[position] = rows[position]._replace(executions=rows[position].executions + 1)
             continue
         file = recording.files[watch.file].name if 0 <= watch.file < len(recording.files) else ""
         place = Place(file, watch.line, watch.line, "", recording.source(watch.file, watch.line))

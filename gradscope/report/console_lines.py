@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 
 from rich.cells import cell_len
 from rich.console import Group, RenderableType
@@ -22,7 +21,7 @@ _NOTE = Column("what happened", minimum=16, wraps=True)
 _WIDE = (*_HEAD, *FACTS, _NOTE)
 _NOTE_CELLS = 42
 """Cells of a note beside the source: it must not make a row many lines high."""
-_STACKED = tuple(replace(column, title=column.title.replace("requires_grad", "req.grad")) for column in FACTS)
+_STACKED = tuple(column._replace(title=column.title.replace("requires_grad", "req.grad")) for column in FACTS)
 _NARROWER = (*_HEAD, *_STACKED, _NOTE)
 
 

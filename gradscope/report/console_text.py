@@ -7,10 +7,9 @@ that a terminal would obey are shown as what they are called (``\\x1b``).
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from io import TextIOWrapper
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -25,8 +24,7 @@ _JOINER = "\u200d"
 _SYNTAX_THEME = "ansi_dark"
 
 
-@dataclass(frozen=True, slots=True)
-class Symbols:
+class Symbols(NamedTuple):
     """Marks on the screens; each stands beside a word or in the legend."""
 
     arrow: str = "→"
@@ -52,7 +50,7 @@ ASCII = Symbols("->", "x", "...", "-", "x", "!", "-", "-/-", "!=", "|- ", "`- ",
 def symbols(console: Console) -> Symbols:
     """The symbols that a console's encoding can show."""
     marks = UNICODE if console.encoding.lower().startswith("utf") else ASCII
-    return replace(marks, colored=console.color_system is not None and not console.no_color)
+    return marks._replace(colored=console.color_system is not None and not console.no_color)
 
 
 def allow_any_text(console: Console) -> None:

@@ -23,7 +23,7 @@ LIST_SEPARATOR = "; "
 
 def write(result: RunResult, stream: TextIO) -> None:
     """Write the line table."""
-    names = tuple(LineRow.__dataclass_fields__)
+    names = tuple(LineRow._fields)
     write_table(names, ([getattr(row, name) for name in names] for row in result.report.lines), stream)
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, TextIO, cast
+from typing import NamedTuple, Protocol, TextIO, cast
 
 from gradscope.errors import UsageError
 from gradscope.report.run_result import RunResult
@@ -20,8 +19,7 @@ class Writer(Protocol):
         """Write to a stream, which it neither opens nor closes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
+class Format(NamedTuple):
     """A format; its module is imported when it is used."""
 
     name: str

@@ -25,4 +25,4 @@ def head(report: Report) -> dict[str, Any]:
 def write(result: RunResult, stream: TextIO) -> None:
     """Write the report."""
     report = result.report
-    write_object(head(report) | {name: getattr(report, name) for name in Report.__dataclass_fields__}, stream)
+    write_object(head(report) | {name: getattr(report, name) for name in Report._fields}, stream)

@@ -1,4 +1,4 @@
-"""JSON Schemas (2020-12) of what gradscope writes, made from the dataclasses that it writes: they cannot go stale.
+"""JSON Schemas (2020-12) of what gradscope writes, made from the named tuples that it writes: they cannot go stale.
 
 They are open: a reader must ignore keys that it does not know, since later versions add some.
 """
@@ -6,13 +6,12 @@ They are open: a reader must ignore keys that it does not know, since later vers
 from __future__ import annotations
 
 import types
-from dataclasses import fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from gradscope.analysis.report_model import Report
 from gradscope.recording.field_docs import field_docs
 from gradscope.report import json_format, jsonl_format
-from gradscope.report.json_values import FLOAT_TAG
+from gradscope.report.json_values import FLOAT_TAG, is_record
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Schema = dict[str, Any]
@@ -77,14 +76,14 @@ def run_lines_schema() -> Schema:
 
 
 def type_schema(hint: Any, definitions: dict[str, Schema]) -> Schema:
-    """Schema of a type; dataclasses are added to the definitions.
+    """Schema of a type; named tuples are added to the definitions.
 
     Raises:
         TypeError: It is none that a report may have.
     """
     if hint in _PLAIN:
         return _PLAIN[hint]
-    if is_dataclass(hint) and isinstance(hint, type):
+    if is_record(hint):
         if hint.__name__ not in definitions:
             definitions[hint.__name__] = {}
             definitions[hint.__name__] = _object(hint, definitions)
@@ -116,9 +115,9 @@ def _record(hint: Any, definitions: dict[str, Schema]) -> Schema:
 def _object(described: type, definitions: dict[str, Schema]) -> Schema:
     docs, hints = field_docs(described), get_type_hints(described)
     properties = {}
-    for field in fields(described):
-        doc = {"description": docs[field.name]} if field.name in docs else {}
-        properties[field.name] = type_schema(hints[field.name], definitions) | doc
+    for name, hint in hints.items():
+        doc = {"description": docs[name]} if name in docs else {}
+        properties[name] = type_schema(hint, definitions) | doc
     return {
         "type": "object",
         "description": " ".join((described.__doc__ or "").split()),

@@ -9,15 +9,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields, is_dataclass
-from functools import cache
 from typing import Any, TextIO
 
 FLOAT_TAG = "$float"
 
 
 def plain(value: Any) -> Any:
-    """A value of a report as JSON types: dataclasses as objects, tuples as arrays.
+    """A value of a report as JSON types: named tuples as objects, other tuples as arrays.
 
     Raises:
         TypeError: It is of no such type.
@@ -26,18 +24,23 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else {FLOAT_TAG: str(value)}
-    if is_dataclass(value):
-        return {name: plain(getattr(value, name)) for name in _names(type(value))}  # type: ignore[arg-type]
-    if isinstance(value, (tuple, list)):
+    if is_record(type(value)):
+        return {name: plain(item) for name, item in zip(value._fields, value, strict=True)}
+    if is_array(value):
         return [plain(item) for item in value]
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     raise TypeError(f"{type(value).__name__} is no JSON type")
 
 
-@cache
-def _names(described: type) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(described))
+def is_array(value: Any) -> bool:
+    """Whether a value is an array in JSON."""
+    return isinstance(value, (tuple, list)) and not is_record(type(value))
+
+
+def is_record(kind: Any) -> bool:
+    """Whether a type is a named tuple, whose values are objects in JSON."""
+    return isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")
 
 
 def to_text(value: Any) -> str:
@@ -51,7 +54,7 @@ def write_object(items: Mapping[str, Any], stream: TextIO) -> None:
     for key, value in items.items():
         stream.write(f"{separator} {to_text(key)}: ")
         separator = ",\n"
-        if isinstance(value, (tuple, list)) and value:
+        if is_array(value) and value:
             _write_array(value, stream)
         else:
             stream.write(to_text(value))

@@ -7,7 +7,7 @@ from typing import Any, TextIO
 
 from gradscope.analysis.report_model import Report
 from gradscope.report.json_format import head
-from gradscope.report.json_values import plain, write_lines
+from gradscope.report.json_values import is_array, plain, write_lines
 from gradscope.report.run_result import RunResult
 
 TYPE = "type"
@@ -25,10 +25,10 @@ def write(result: RunResult, stream: TextIO) -> None:
 
 def _records(report: Report) -> Iterator[Mapping[str, Any]]:
     yield {TYPE: "run", **head(report), **plain(report.run)}
-    for part in Report.__dataclass_fields__:
+    for part in Report._fields:
         value = getattr(report, part)
         if part == "run":
             continue
-        for record in value if isinstance(value, tuple) else (value,):
+        for record in value if is_array(value) else (value,):
             found = {"text": record} if isinstance(record, str) else plain(record)
             yield {TYPE: record_type(part), **found}

@@ -1,12 +1,12 @@
 """The line table: one row for each statement and tensor, loops as one row."""
 
-import dataclasses
 import json
 
 import pytest
 
 from gradscope.analysis import Report, RunView, build
 from gradscope.analysis.report_model import LineRow
+from gradscope.report.json_values import to_text
 from tests.analysis.building import recorded
 
 BASICS = """
@@ -142,4 +142,4 @@ def test_single_ops_are_listed_when_asked_for() -> None:
 
 
 def test_a_report_is_json(basics: Report) -> None:
-    assert json.loads(json.dumps(dataclasses.asdict(basics)))["summary"]["ops"] == basics.summary.ops
+    assert json.loads(to_text(basics))["summary"]["ops"] == basics.summary.ops

@@ -34,7 +34,6 @@ def scripts(tmp_path, monkeypatch):
         ("run missing.py -f json", "run missing.py -f json"),
         ("run -m package -f json", "run -m package -f json"),
         ("run - -f json", "run - -f json"),
-        ("compare plain.py -f json", "compare plain.py -f json"),
         ("run", "run"),
         ("run plain.py", "run plain.py"),
     ],
