@@ -15,6 +15,7 @@ from gradscope.analysis.index import Index
 from gradscope.analysis.names import Names
 from gradscope.analysis.passes import Passes
 from gradscope.analysis.report_model import Answer, InplaceWrite
+from gradscope.analysis.storage_groups import StorageGroups
 from gradscope.analysis.wording import listed
 from gradscope.analysis.write_answers import inplace_errors, silently_wrong, written_through_alias
 from gradscope.recording import NONE
@@ -32,6 +33,7 @@ class Sources:
     gradients: Gradients
     passes: Passes
     writes: tuple[InplaceWrite, ...]
+    sharing: StorageGroups
 
 
 def find_answers(sources: Sources) -> tuple[Answer, ...]:
@@ -47,7 +49,7 @@ def find_answers(sources: Sources) -> tuple[Answer, ...]:
         *carried_graphs(sources.index, sources.names, sources.passes),
         *kept_alive(sources.index, sources.names),
         *never_used(sources.index, sources.passes),
-        *written_through_alias(sources.writes),
+        *written_through_alias(sources.index, sources.names, sources.sharing, sources.writes),
     ]
     order = ("problem", "warning", "note")
     unique = {(answer.code, answer.text): answer for answer in found}

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from gradscope.analysis.report_model import Answer, InplaceWrite
+from gradscope.analysis.index import Index
+from gradscope.analysis.names import Names
+from gradscope.analysis.report_model import Answer, InplaceWrite, Place, WriteEffect
+from gradscope.analysis.shared_writes import SharedWrite, shared_writes
+from gradscope.analysis.storage_groups import StorageGroups
 from gradscope.analysis.wording import listed
 
 
@@ -32,14 +36,37 @@ def silently_wrong(writes: tuple[InplaceWrite, ...]) -> Iterator[Answer]:
             yield Answer("gradient-silently-wrong", "problem", text, write.place, write.name)
 
 
-def written_through_alias(writes: tuple[InplaceWrite, ...]) -> Iterator[Answer]:
-    """A write that shows in other named tensors."""
+def written_through_alias(
+    index: Index, names: Names, sharing: StorageGroups, writes: tuple[InplaceWrite, ...]
+) -> Iterator[Answer]:
+    """A write that shows in other named tensors: one sentence for all that a statement wrote."""
+    effects: dict[tuple[Place, str], set[WriteEffect]] = {}
     for write in writes:
-        if write.seen_by and write.effect in ("none", "unknown", "would_raise", "would_be_silently_wrong"):
-            unseen = ", and autograd cannot notice (another version counter)" if write.past_autograd else ""
-            text = (
-                f"Line {write.place.line}: {write.op} through {write.name} also changed "
-                f"{listed(list(write.seen_by))}: they share memory{unseen}."
-            )
-            severity: Literal["warning", "note"] = "warning" if write.past_autograd else "note"
-            yield Answer("write-through-alias", severity, text, write.place, write.name)
+        effects.setdefault((write.place, write.op), set()).add(write.effect)
+    for shared in shared_writes(index, names, sharing):
+        place, func = index.place(shared.statement), index.func(shared.op)
+        found = effects.get((place, func), set())
+        if shared.is_step:
+            yield from _written_by_step(names, shared, place, func)
+        elif not found & {"raised", "silently_wrong"}:
+            # Where no graph was open that needs the values, a write past autograd is what was meant.
+            matters = shared.past_autograd and bool(found - {"none"})
+            unseen = ", and autograd cannot notice (another version counter)" if matters else ""
+            through, seen = _named(names, shared.written), _named(names, shared.seen_by)
+            text = f"Line {place.line}: {func} through {through} also changed {seen}: they share memory{unseen}."
+            severity: Literal["warning", "note"] = "warning" if matters else "note"
+            yield Answer("write-through-alias", severity, text, place, names.of(shared.written[-1]))
+
+
+def _written_by_step(names: Names, shared: SharedWrite, place: Place, func: str) -> Iterator[Answer]:
+    """An optimizer's step that changed what the program had kept of the parameters."""
+    if shared.kept:
+        text = (
+            f"Line {place.line}: {func} also changed {_named(names, shared.kept)}: they share memory with the "
+            "parameters. A copy (clone(), copy.deepcopy) keeps the values."
+        )
+        yield Answer("write-through-alias", "warning", text, place, names.of(shared.kept[0]))
+
+
+def _named(names: Names, tensors: list[int]) -> str:
+    return listed([names.of(tensor) for tensor in tensors])

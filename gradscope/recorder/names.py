@@ -6,6 +6,7 @@ that frame or when the run ends. In loops the first executions of a call site ar
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from types import FrameType
 from typing import Any
@@ -27,6 +28,8 @@ MEMBERS = 256
 """Items of a list or dict that are named at most."""
 
 _CONTAINERS = (list, tuple, dict)
+_DICTS = (dict, OrderedDict)
+"""Types whose items are read without running the program's code; a ``state_dict()`` is of the second."""
 
 
 class Names:
@@ -110,7 +113,7 @@ class Names:
             self._bind(f"{name}.{inner}", tensor, op, span, BindingKind.MEMBER)
 
     def _bind_items(self, name: str, items: Any, op: int, span: int) -> None:
-        pairs = items.items() if type(items) is dict else enumerate(items) if type(items) in (list, tuple) else ()
+        pairs = items.items() if type(items) in _DICTS else enumerate(items) if type(items) in (list, tuple) else ()
         for position, (key, value) in enumerate(pairs):
             if position >= MEMBERS:
                 return

@@ -125,6 +125,28 @@ QUESTIONS = {
         "saved-in-vain",
         ["Line 6: saved", "torch.no_grad()"],
     ),
+    "a write past autograd that a backward would need": (
+        """
+        w = nn.Linear(3, 3)
+        loss = w(torch.ones(2, 3, requires_grad=True)).sum()
+        for p in w.parameters():
+            p.data.clamp_(-1, 1)
+        """,
+        "write-through-alias",
+        ["Line 7: Tensor.clamp_ through <p.data> also changed w.", "autograd cannot notice"],
+    ),
+    "weights saved without a copy": (
+        """
+        model = nn.Linear(3, 2)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        best = model.state_dict()
+        model(torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+        model.load_state_dict(best)
+        """,
+        "write-through-alias",
+        ["Line 8: SGD.step also changed best['weight'] and best['bias']: they share memory with the parameters"],
+    ),
     "a write that others see": (
         """
         a = torch.ones(3)
@@ -188,6 +210,31 @@ def test_a_sound_program_is_not_blamed() -> None:
     assert [answer for answer in report.answers if answer.severity != "note"] == []
     assert report.summary.leaves_with_gradient == 4
     assert report.summary.leaves_without_gradient == 0
+
+
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        (
+            "model = nn.Linear(3, 2)\nfor p in model.parameters():\n    p.data.clamp_(-1, 1)",
+            ["Line 6: Tensor.clamp_ through <p.data> also changed model.weight and model.bias: they share memory."],
+        ),
+        (
+            "w = torch.ones(3, requires_grad=True)\n(w * w).sum().backward()\nw.data.sub_(w.grad)",
+            ["Line 6: Tensor.sub_ through <w.data> also changed w: they share memory."],
+        ),
+        (
+            "w = nn.Parameter(torch.ones(3))\nfor step in range(2):\n    shown = w.detach()\n    w.sum().backward()\n"
+            "    torch.optim.SGD([w]).step()",
+            [],
+        ),
+    ],
+)
+def test_a_write_that_no_graph_needs_is_no_more_than_a_note(program: str, told: list[str]) -> None:
+    found = build(recorded(HEAD + program)).answers
+    writes = [answer for answer in found if answer.code == "write-through-alias"]
+    assert [answer.text for answer in writes] == told
+    assert {answer.severity for answer in writes} <= {"note"}
 
 
 def test_problems_come_first() -> None:
