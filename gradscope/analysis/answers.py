@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from gradscope.analysis.cuts import Cuts
-from gradscope.analysis.flags import EXTERNAL, LEAF, RAISED, REQUIRES_GRAD
+from gradscope.analysis.flags import EXTERNAL, LEAF, PARAMETER, RAISED, REQUIRES_GRAD
 from gradscope.analysis.flow import Flow
 from gradscope.analysis.gradients import Gradients
 from gradscope.analysis.growth import carried_graphs, kept_alive, never_used
@@ -35,6 +36,12 @@ class Sources:
     writes: tuple[InplaceWrite, ...]
     sharing: StorageGroups
 
+    @cached_property
+    def parameters(self) -> frozenset[str]:
+        """Names of all parameters: a beginning that stands for some of them must not seem to stand for others."""
+        flags = self.index.recording.tensors.column("flags")
+        return frozenset(self.names.of(tensor) for tensor, flag in enumerate(flags) if flag & PARAMETER)
+
 
 def find_answers(sources: Sources) -> tuple[Answer, ...]:
     """Every answer that the recording gives, problems first."""
@@ -49,7 +56,7 @@ def find_answers(sources: Sources) -> tuple[Answer, ...]:
         *carried_graphs(sources.index, sources.names, sources.passes),
         *kept_alive(sources.index, sources.names),
         *never_used(sources.index, sources.passes),
-        *written_through_alias(sources.index, sources.names, sources.sharing, sources.writes),
+        *written_through_alias(sources.index, sources.names, sources.sharing, sources.writes, sources.parameters),
     ]
     order = ("problem", "warning", "note")
     unique = {(answer.code, answer.text): answer for answer in found}
@@ -251,5 +258,5 @@ def _frozen(sources: Sources) -> Iterator[Answer]:
         where = f"Line{'s' * (len(lines) > 1)} {listed([str(line) for line in lines])}"
         names = [sources.names.of(tensor) for tensor in frozen]
         received = "it received no gradient" if len(names) == 1 else "they received no gradient"
-        text = f"{where}: {listed(names)} did not require grad in the backward pass, so {received}."
+        text = f"{where}: {listed(names, sources.parameters)} did not require grad in the backward pass, so {received}."
         yield _answer(sources, "frozen", "note", text, ops[-1], frozen[0])

@@ -2,19 +2,51 @@
 
 from __future__ import annotations
 
-from itertools import takewhile
+import re
+from collections.abc import Collection
+from itertools import accumulate, takewhile
 
 NAMES_LISTED = 4
 
+_PART = re.compile(r"\[[^]]*\]|\.?[^.\[]+")
+"""``net``, ``.fc`` and ``[0]`` of ``net.fc[0]``."""
 
-def listed(texts: list[str]) -> str:
-    """``a, b and 3 more``; ``net.encoder.* (8)`` for many with one beginning."""
+
+def listed(texts: Collection[str], others: Collection[str] = ()) -> str:
+    """``a, b and 3 more``; ``net.encoder.* (8)`` for many with one beginning.
+
+    Args:
+        texts: The names.
+        others: Further names that exist: what one beginning stands for holds none of them.
+    """
     texts = list(dict.fromkeys(texts))
+    shown = [(text, 1) for text in texts]
     if len(texts) >= NAMES_LISTED:
-        paths = [text.split(".") for text in texts]
-        shared = takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))
-        if beginning := ".".join(parts[0] for parts in shared):
-            return f"{beginning}.* ({len(texts)})"
-    if len(texts) > NAMES_LISTED:
-        return f"{', '.join(texts[: NAMES_LISTED - 1])} and {len(texts) - NAMES_LISTED + 1} more"
-    return " and ".join(filter(None, [", ".join(texts[:-1]), texts[-1]]))
+        outside = {beginning for text in set(others).difference(texts) for beginning in accumulate(_parts(text))}
+        shown = _shortened([_parts(text) for text in texts], outside)
+    if len(shown) > NAMES_LISTED:
+        left = sum(count for _, count in shown[NAMES_LISTED - 1 :])
+        return f"{', '.join(text for text, _ in shown[: NAMES_LISTED - 1])} and {left} more"
+    words = [text for text, _ in shown]
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def _parts(text: str) -> list[str]:
+    return [text] if text.startswith("<") or " " in text else _PART.findall(text)
+
+
+def _shortened(paths: list[list[str]], outside: set[str]) -> list[tuple[str, int]]:
+    """Names that share a beginning which is theirs alone as one, and for how many names each stands."""
+    if len(paths) == 1:
+        return [("".join(paths[0]), 1)]
+    shared = [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))]
+    beginning = "".join(shared)
+    if any(len(path) <= len(shared) for path in paths):
+        return [("".join(path), 1) for path in paths]
+    if beginning and beginning not in outside:
+        are_items = all("".join(path[len(shared) :]).startswith("[") for path in paths)
+        return [(f"{beginning}{'[*]' if are_items else '.*'} ({len(paths)})", len(paths))]
+    alike: dict[str, list[list[str]]] = {}
+    for path in paths:
+        alike.setdefault(path[len(shared)], []).append(path)
+    return [part for group in alike.values() for part in _shortened(group, outside)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Literal
 
 from gradscope.analysis.index import Index
@@ -37,7 +37,11 @@ def silently_wrong(writes: tuple[InplaceWrite, ...]) -> Iterator[Answer]:
 
 
 def written_through_alias(
-    index: Index, names: Names, sharing: StorageGroups, writes: tuple[InplaceWrite, ...]
+    index: Index,
+    names: Names,
+    sharing: StorageGroups,
+    writes: tuple[InplaceWrite, ...],
+    parameters: Collection[str],
 ) -> Iterator[Answer]:
     """A write that shows in other named tensors: one sentence for all that a statement wrote."""
     effects: dict[tuple[Place, str], set[WriteEffect]] = {}
@@ -52,7 +56,8 @@ def written_through_alias(
             # Where no graph was open that needs the values, a write past autograd is what was meant.
             matters = shared.past_autograd and bool(found - {"none"})
             unseen = ", and autograd cannot notice (another version counter)" if matters else ""
-            through, seen = _named(names, shared.written), _named(names, shared.seen_by)
+            through = listed([names.of(tensor) for tensor in shared.written], parameters)
+            seen = listed([names.of(tensor) for tensor in shared.seen_by], parameters)
             text = f"Line {place.line}: {func} through {through} also changed {seen}: they share memory{unseen}."
             severity: Literal["warning", "note"] = "warning" if matters else "note"
             yield Answer("write-through-alias", severity, text, place, names.of(shared.written[-1]))
@@ -61,12 +66,9 @@ def written_through_alias(
 def _written_by_step(names: Names, shared: SharedWrite, place: Place, func: str) -> Iterator[Answer]:
     """An optimizer's step that changed what the program had kept of the parameters."""
     if shared.kept:
+        kept = listed([names.of(tensor) for tensor in shared.kept])
         text = (
-            f"Line {place.line}: {func} also changed {_named(names, shared.kept)}: they share memory with the "
+            f"Line {place.line}: {func} also changed {kept}: they share memory with the "
             "parameters. A copy (clone(), copy.deepcopy) keeps the values."
         )
         yield Answer("write-through-alias", "warning", text, place, names.of(shared.kept[0]))
-
-
-def _named(names: Names, tensors: list[int]) -> str:
-    return listed([names.of(tensor) for tensor in tensors])
