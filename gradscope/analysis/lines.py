@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from gradscope.analysis.cuts import Cuts
 from gradscope.analysis.flags import AUTOCAST, GRAD, HOOKED, INFERENCE, LEAF, PARAMETER, RAISED
 from gradscope.analysis.index import Index
@@ -223,9 +225,9 @@ class LineTable:
         if row.flags & RAISED:
             notes += [self._error_of(group.last_op)]
         if row.kind == OpKind.STEP:
-            notes.append(f"changed {_tensors(self._changed_by_op(group.last_op, Field.VERSION))} in place")
+            notes.append(self._step_note(group.last_op))
         if cleared := [change for change in self._changed_by_op(group.last_op, Field.GRAD) if change.after < 0]:
-            notes.append(f"set .grad of {_tensors(cleared)} to None")
+            notes.append(f"set .grad of {_tensors({change.tensor for change in cleared})} to None")
         if row.flags & HOOKED:
             notes.append("saved-tensor hooks in force: what it saved was not read")
         if state is not None and group.kind == "made" and group.members == 1:
@@ -241,6 +243,12 @@ class LineTable:
             notes.append("" if len(results) else f"{self._name(group)}.grad is None")
         return tuple(note for note in notes if note)
 
+    def _step_note(self, op: int) -> str:
+        made = set(self._index.tensors_made(op))
+        changed = {change.tensor for change in self._changed_by_op(op, Field.VERSION)} - made
+        state = f", made {_tensors(made)} of its own" if made else ""
+        return f"changed {_tensors(changed)} in place{state}"
+
     def _error_of(self, op: int) -> str:
         for row in self._recording.errors:
             if row.op == op:
@@ -252,7 +260,6 @@ class LineTable:
         return [change for change in changes if change.field == field and change.before != change.after]
 
 
-def _tensors(changes: list[Change]) -> str:
+def _tensors(tensors: Collection[int]) -> str:
     """``1 tensor``, ``500 tensors``"""
-    count = len({change.tensor for change in changes})
-    return f"{count:,} tensor{'s' * (count != 1)}"
+    return f"{len(tensors):,} tensor{'s' * (len(tensors) != 1)}"

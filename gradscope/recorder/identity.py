@@ -11,12 +11,14 @@ tensor of the program, and a plain tuple costs a fifth of a named one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 from weakref import ref
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch.utils._mode_utils import no_dispatch
 
 from gradscope.recorder.capabilities import set_version
 from gradscope.recorder.tape import Tape
@@ -189,7 +191,7 @@ class Identity:
         except (RuntimeError, TypeError, ValueError, AttributeError):
             shape = "(?)"  # sizes that are not numbers: nested, or symbolic while compiling
         try:
-            nbytes = int(tensor.numel()) * tensor.element_size()
+            nbytes = _bytes_of_elements(tensor)
         except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError):
             nbytes = 0
         row = (
@@ -223,6 +225,16 @@ class Identity:
         else:
             shares = NONE if other is None else shares_version(tensor, other)
             self.tape.pending["aliases"] += (row, base, tensor.storage_offset(), shares)
+
+
+def _bytes_of_elements(tensor: Any) -> int:
+    """What a tensor's elements take up: of a sparse one, those that are there, with their indices."""
+    itemsize: int = tensor.element_size()
+    if tensor.layout is not torch.sparse_coo:
+        return int(tensor.numel()) * itemsize
+    with no_dispatch():
+        count, dims = int(tensor._nnz()), int(tensor.sparse_dim())
+    return count * (dims * torch.int64.itemsize + prod(map(int, tensor.shape[dims:])) * itemsize)
 
 
 def _type_flag(tensor: Any) -> int:

@@ -156,7 +156,7 @@ class Layout(NamedTuple):
     form: int
     """Text: ``strided``, ``sparse_coo``, ``jagged`` … (``Tensor.layout``)."""
     nbytes: int
-    """Bytes of the elements it shows: numel times itemsize."""
+    """Bytes of the elements it shows: numel times itemsize; of a sparse one, of its values and their indices."""
 
 
 class Alias(NamedTuple):

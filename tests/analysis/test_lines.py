@@ -122,6 +122,18 @@ def test_a_row_tells_of_the_run_that_autograd_followed() -> None:
     assert "requires_grad in 3 of 4 runs" in found.notes
 
 
+def test_a_step_tells_the_parameters_that_it_changed_from_the_state_that_it_made() -> None:
+    source = """
+    import torch
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    """
+    (step,) = [found for found in build(recorded(source)).lines if found.kind == "step"]
+    assert step.notes == ("changed 2 tensors in place, made 6 tensors of its own",)
+
+
 def test_many_tensors_of_one_statement_are_one_row() -> None:
     names = ", ".join(f"t{number}" for number in range(40))
     report = build(recorded(f"import torch\n{names} = torch.ones(40, 2).unbind()\n"))

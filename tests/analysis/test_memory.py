@@ -69,3 +69,12 @@ def test_a_real_run_counts_what_backward_and_the_step_add() -> None:
     assert memory.gradient_bytes == 4000
     assert 8000 <= memory.step_bytes < 20_000
     assert memory.saved_bytes == memory.saved_leaf_bytes == 4000
+
+
+def test_a_sparse_gradient_counts_the_rows_that_are_there() -> None:
+    source = """
+    import torch
+    table = torch.nn.Embedding(10_000, 16, sparse=True)
+    table(torch.tensor([1, 5, 5])).sum().backward()
+    """
+    assert build(recorded(source)).memory.gradient_bytes == 3 * (8 + 16 * 4)
