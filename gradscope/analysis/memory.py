@@ -10,7 +10,7 @@ from array import array
 from functools import cached_property
 from itertools import accumulate
 
-from gradscope.analysis.flags import EXTERNAL, LEAF, REQUIRES_GRAD
+from gradscope.analysis.flags import EXTERNAL, HOOKED, LEAF, REQUIRES_GRAD
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import DeviceMemory, LineMemory, MemoryReport
 from gradscope.recording import NONE
@@ -107,12 +107,18 @@ def report_memory(index: Index, use: MemoryUse) -> MemoryReport:
         peak_bytes=live[peak_op] if peak_op >= 0 else 0,
         peak_place=index.op_place(peak_op) if 0 <= peak_op < index.op_count else None,
         saved_bytes=sum(use.saved),
+        hooked_ops=_hooked_ops(index),
         saved_leaf_bytes=use.saved_of_leaves,
         gradient_bytes=gradient_bytes,
         step_bytes=step_bytes,
         lines=_by_statement(index, use),
         devices=_devices(index),
     )
+
+
+def _hooked_ops(index: Index) -> int:
+    flags = index.recording.ops.column("flags")
+    return sum(bool(flags[op] & HOOKED) for op in set(index.recording.nodes.column("op")) if op < index.op_count)
 
 
 def _by_statement(index: Index, use: MemoryUse) -> tuple[LineMemory, ...]:

@@ -132,8 +132,9 @@ class AliasMember(NamedTuple):
 
     name: str
     line: int
-    """Where it was made."""
+    """Where it was made; where no call was seen that made it, where it was first seen."""
     op: str
+    """The call that made it; empty where none was seen."""
     shape: str
     stride: str
     offset: int
@@ -330,10 +331,14 @@ class MemoryReport(NamedTuple):
     live_bytes: int
     """In use at the end."""
     peak_bytes: int
-    """The most in use at one time; memory that no tensor seen by the recorder holds is not in it."""
+    """The most in use at one time, of the tensors that were seen: what operators, backward passes and optimizer steps
+    allocate and drop again is not in it."""
     peak_place: Place | None
     saved_bytes: int
     """Kept for backward over the whole run, each memory block once."""
+    hooked_ops: int
+    """Ops that made graph nodes under saved-tensor hooks (activation checkpointing): what these saved is not in
+    saved_bytes."""
     saved_leaf_bytes: int
     """Part of saved_bytes that is the memory of leaves (parameters, inputs), which costs nothing extra."""
     gradient_bytes: int

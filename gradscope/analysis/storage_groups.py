@@ -11,6 +11,7 @@ from gradscope.analysis.index import Index
 from gradscope.analysis.names import Names
 from gradscope.analysis.report_model import AliasGroup, AliasMember
 from gradscope.recording import NONE
+from gradscope.recording.rows import Tensor
 
 MEMBERS_SHOWN = 24
 """Tensors described of one memory block; a loop may put any number on it."""
@@ -170,11 +171,11 @@ class StorageGroups:
         recording = self._index.recording
         row = recording.tensors[tensor]
         layout = recording.layouts[row.layout]
-        seen_made = not row.flags & EXTERNAL
+        made = self._made_at(row)
         return AliasMember(
             name=self._names.of(tensor),
-            line=self._index.op_line(row.op) if seen_made else 0,
-            op=self._index.call_name(row.op) if seen_made else "",
+            line=self._index.op_line(row.op if made < 0 else made),
+            op=self._index.call_name(made) if made >= 0 else "",
             shape=recording.text(layout.shape),
             stride=recording.text(layout.stride),
             offset=self.offset_of(tensor),
@@ -184,6 +185,13 @@ class StorageGroups:
             version_group=group,
             overlaps=touching,
         )
+
+    def _made_at(self, row: Tensor) -> int:
+        """The op that made a tensor or, for one that was first seen later (a parameter), its memory; NONE if unseen."""
+        if not row.flags & EXTERNAL:
+            return row.op
+        storage = self._index.recording.storages[row.storage]
+        return NONE if storage.external else storage.op
 
     def range_of(self, tensor: int) -> tuple[int, int]:
         """The bytes of its memory block that a tensor spans (all of its elements lie in there)."""

@@ -71,7 +71,8 @@ class Sections:
         return Group(self._table(columns, cells), *self._more(len(groups), "blocks"))
 
     def _member(self, member: AliasMember, group: AliasGroup) -> list[Text]:
-        made = f"line {member.line}: {safe(member.op)}" if member.line else "before the recording"
+        seen = f"first seen at line {member.line}" if member.line else "not seen"
+        made = f"line {member.line}: {safe(member.op)}" if member.op else seen
         own = group.version_groups > 1
         counter = f"counter {member.version_group} of {group.version_groups}" if own else "shared"
         bytes_shown = f"{member.first_byte}{self._marks.dash}{member.end_byte}"

@@ -80,9 +80,12 @@ def summary(report: Report, marks: Symbols) -> RenderableType:
         total = numbers.leaves_with_gradient + numbers.leaves_without_gradient
         first.append(f"gradients for {numbers.leaves_with_gradient} of {counted(total, 'leaf', 'leaves')}")
     first.append(counted(numbers.cuts, "cut"))
+    if numbers.exports:
+        first.append(f"values left torch at {counted(numbers.exports, 'place')}")
+    hooked = f" (not counted: what {counted(memory.hooked_ops, 'op')} saved under saved-tensor hooks)"
     second = [
-        f"peak {size(memory.peak_bytes)}{_at(memory.peak_place)}",
-        f"saved for backward {size(memory.saved_bytes)}",
+        f"peak at least {size(memory.peak_bytes)}{_at(memory.peak_place)}",
+        f"saved for backward {size(memory.saved_bytes)}{hooked if memory.hooked_ops else ''}",
         f"gradients {size(memory.gradient_bytes)}",
         f"still in use {size(memory.live_bytes)}",
     ]

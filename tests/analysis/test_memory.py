@@ -78,3 +78,16 @@ def test_a_sparse_gradient_counts_the_rows_that_are_there() -> None:
     table(torch.tensor([1, 5, 5])).sum().backward()
     """
     assert build(recorded(source)).memory.gradient_bytes == 3 * (8 + 16 * 4)
+
+
+def test_what_was_saved_under_hooks_is_said_not_to_be_counted() -> None:
+    source = """
+    import torch
+    from torch.autograd.graph import saved_tensors_hooks
+    x = torch.ones(1000, requires_grad=True)
+    with saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
+        y = x.exp()
+        z = y.sin()
+    """
+    memory = build(recorded(source)).memory
+    assert (memory.hooked_ops, memory.saved_bytes) == (2, 0)

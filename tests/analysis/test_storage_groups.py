@@ -63,3 +63,17 @@ def test_members_their_bytes_and_counters() -> None:
     assert members["low"].version_group == members["a"].version_group != members["other"].version_group
     assert group.version_groups == 2
     assert group.nbytes == 32
+
+
+def test_a_parameter_was_made_where_its_memory_was() -> None:
+    source = """
+    import torch, numpy
+    model = torch.nn.Linear(2, 1, bias=False)
+    kept = model.weight.detach()
+    outside = torch.from_numpy(numpy.ones(2))
+    part = outside[:1]
+    """
+    first, second = build(recorded(source)).alias_groups
+    assert [(member.name, member.line) for member in first.members] == [("model.weight", 2), ("kept", 3)]
+    assert "Linear" in first.members[0].op
+    assert second.members[0].line == 4
