@@ -153,7 +153,8 @@ class Observer:
         site.seen = seen_before + 1
         matching = seen_before < FULL_MATCHES or not seen_before & (seen_before - 1)
         if matching and user is not None:
-            self._unseen.announce(site, user, arguments_of(args, kwargs), thread, flags, not self._last_hooked)
+            changed = before if isinstance(before, list) else ()
+            self._unseen.announce(site, user, arguments_of(args, kwargs), changed, thread, flags, not self._last_hooked)
         if located.label:
             op, is_new = self._op(info, located, thread, flags)
         else:

@@ -7,7 +7,7 @@ was assigned from, as an op with the flag MADE.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any
 
@@ -20,6 +20,7 @@ from gradscope.recorder.names import Names, look_up
 from gradscope.recorder.sites import Site
 from gradscope.recorder.states import States
 from gradscope.recorder.tape import Tape
+from gradscope.recorder.tensors import version_of
 from gradscope.recording.rows import OpFlag, OpKind
 from gradscope.recording.tables import NONE
 
@@ -38,9 +39,17 @@ class Unseen:
         self._identity: Identity = states.identity
         self._sites = sites
         self._names = names
+        self._changed_by_op: set[int] = set()
 
     def announce(
-        self, site: Site, user: FrameType, inputs: list[Any], thread: int, flags: int, read_saved: bool
+        self,
+        site: Site,
+        user: FrameType,
+        inputs: list[Any],
+        mutable: Sequence[tuple[Any, int]],
+        thread: int,
+        flags: int,
+        read_saved: bool,
     ) -> None:
         """Match what the frame's last statement stored, and enter the unknown among that and among the inputs.
 
@@ -48,11 +57,13 @@ class Unseen:
             site: Where the op is called.
             user: The user's frame.
             inputs: The op's tensors.
+            mutable: Tensors that the op may have changed, and their versions before: what it did is no news.
             thread: Number of the thread.
             flags: The modes in force.
             read_saved: No saved-tensor hooks were in force at the last op.
         """
         read_saved = read_saved and not flags & _HOOKED
+        self._changed_by_op = {id(tensor) for tensor, version in mutable if version_of(tensor) != version}
         stored = self._names.stored_since(user, site)
         if stored is not None:
             self._look_at(stored[0].statement.stores, user, site, stored[0].statement.line, thread, flags, read_saved)
@@ -100,6 +111,8 @@ class Unseen:
         seen = self._identity.tensors.get(id(tensor))
         if seen is None:
             return True
+        if id(tensor) in self._changed_by_op:
+            return False
         if seen[3] != NONE or type(tensor) not in PLAIN or tensor._is_view():
             return False  # (asking a view for its node can raise, or rebuild it)
         return bool(tensor.requires_grad and not tensor.is_leaf)

@@ -306,3 +306,11 @@ def test_max_ops_leaves_ops_out_and_counts_them():
     (left_out,) = recording.left_out
     assert recording.text(left_out.func) == "Tensor.add"
     assert kept + left_out.left_out == 6001
+
+
+def test_an_op_in_place_is_not_taken_for_an_unseen_call():
+    with gradscope.record() as recording:
+        weight = torch.ones(2, requires_grad=True)
+        out = torch.zeros(2)
+        out.add_(weight)
+    assert functions(recording) == ["torch.ones", "torch.zeros", "Tensor.add_"]
