@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
+from gradscope.analysis.changed_runs import tell_of_tracked_runs
 from gradscope.analysis.cuts import Cuts
-from gradscope.analysis.flags import AUTOCAST, GRAD, HOOKED, INFERENCE, LEAF, PARAMETER, RAISED
+from gradscope.analysis.flags import AUTOCAST, GRAD, INFERENCE, LEAF, PARAMETER
 from gradscope.analysis.index import Index
 from gradscope.analysis.line_groups import RowGroup
+from gradscope.analysis.line_notes import LineNotes
 from gradscope.analysis.memory import MemoryUse
-from gradscope.analysis.modes import is_users, mode_set
 from gradscope.analysis.names import Names
 from gradscope.analysis.report_model import LineRow, RowKind
 from gradscope.analysis.states import State, States
 from gradscope.analysis.storage_groups import Letters, StorageGroups
 from gradscope.recording import NONE
-from gradscope.recording.rows import Change, Field, OpKind
 
 TEMPORARIES = 50
 """Ops of one statement that are looked through for the cut of a temporary."""
@@ -43,9 +41,11 @@ class LineTable:
         self._sharing = sharing
         self._use = use
         self._letters = letters
+        self._notes = LineNotes(index)
 
     def describe(self, groups: list[RowGroup]) -> tuple[LineRow, ...]:
         """Rows as a report shows them."""
+        tell_of_tracked_runs(self._index, self._names, groups)
         tensors = {tensor for group in groups for tensor in (group.first_tensor, group.last_tensor) if tensor >= 0}
         states = States(self._index, tensors)
         all_names = self._names.all_of(tensors)
@@ -95,7 +95,7 @@ class LineTable:
             saved=self._saved(state),
             live_bytes=self._use.live_after(op),
             modes=self._modes(group, op),
-            notes=self._notes(group, state),
+            notes=self._notes.of(group, state, self._name(group)),
             value=values.get((op, tensor), ""),
             first_op=group.first_op,
             last_op=group.last_op,
@@ -177,7 +177,7 @@ class LineTable:
     def _modes(self, group: RowGroup, op: int) -> tuple[str, ...]:
         """The modes in force: of rows that stand for the runs of one call, those of every run."""
         flags = self._recording.ops.column("flags")[op]
-        if group.kind == "made":
+        if group.kind == "made" or group.tracked:
             flags = (flags & group.in_every_run) | (group.in_any_run & GRAD)
         modes = []
         if flags & INFERENCE:
@@ -218,48 +218,3 @@ class LineTable:
                     return f"{func.removesuffix('.__set__')} = {bool(change.after)}"
                 return f"{func}({bool(change.after)})" if func == "requires_grad_" else func
         return ""
-
-    def _notes(self, group: RowGroup, state: State | None) -> tuple[str, ...]:
-        notes: list[str] = []
-        row = self._recording.ops[group.last_op]
-        if row.flags & RAISED:
-            notes += [self._error_of(group.last_op)]
-        if row.kind == OpKind.STEP:
-            notes.append(self._step_note(group.last_op))
-        if cleared := [change for change in self._changed_by_op(group.last_op, Field.GRAD) if change.after < 0]:
-            notes.append(f"set .grad of {_tensors({change.tensor for change in cleared})} to None")
-        if row.flags & HOOKED:
-            notes.append("saved-tensor hooks in force: what it saved was not read")
-        if state is not None and group.kind == "made" and group.members == 1:
-            if 0 < group.tracked < group.count:
-                notes.append(f"requires_grad in {group.tracked:,} of {group.count:,} runs")
-            first = self._recording.layouts[self._recording.tensors.column("layout")[group.first_tensor]]
-            if first != self._recording.layouts[state.layout]:
-                notes.append(f"{self._recording.text(first.shape)} in the first run")
-        if row.kind == OpKind.MODE and is_users(self._index, group.last_op):
-            notes.append(f"sets {mode_set(self._index, group.last_op)}")
-        if group.kind == "read":
-            results = self._index.results.of(group.last_op)
-            notes.append("" if len(results) else f"{self._name(group)}.grad is None")
-        return tuple(note for note in notes if note)
-
-    def _step_note(self, op: int) -> str:
-        made = set(self._index.tensors_made(op))
-        changed = {change.tensor for change in self._changed_by_op(op, Field.VERSION)} - made
-        state = f", made {_tensors(made)} of its own" if made else ""
-        return f"changed {_tensors(changed)} in place{state}"
-
-    def _error_of(self, op: int) -> str:
-        for row in self._recording.errors:
-            if row.op == op:
-                return f"{self._recording.text(row.type_name)}: {self._recording.text(row.message)}"
-        return ""
-
-    def _changed_by_op(self, op: int, field: Field) -> list[Change]:
-        changes = map(self._recording.changes.__getitem__, self._index.changes.of(op))
-        return [change for change in changes if change.field == field and change.before != change.after]
-
-
-def _tensors(tensors: Collection[int]) -> str:
-    """``1 tensor``, ``500 tensors``"""
-    return f"{len(tensors):,} tensor{'s' * (len(tensors) != 1)}"

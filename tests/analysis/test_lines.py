@@ -155,3 +155,22 @@ def test_single_ops_are_listed_when_asked_for() -> None:
 
 def test_a_report_is_json(basics: Report) -> None:
     assert json.loads(to_text(basics))["summary"]["ops"] == basics.summary.ops
+
+
+def test_a_write_that_autograd_followed_in_some_runs_tells_of_one_of_those() -> None:
+    source = """
+    import torch
+    w = torch.ones(2, requires_grad=True)
+    def run():
+        out = torch.zeros(2)
+        out.add_(w)
+        return out
+    for i in range(3):
+        a = run()
+    with torch.no_grad():
+        b = run()
+    """
+    found = next(found for found in build(recorded(source)).lines if found.line == 5)
+    assert (found.kind, found.requires_grad_before, found.requires_grad) == ("changed", False, True)
+    assert found.modes == ()
+    assert "requires_grad in 3 of 4 runs" in found.notes
