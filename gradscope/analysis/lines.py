@@ -13,6 +13,7 @@ from gradscope.analysis.names import Names
 from gradscope.analysis.report_model import LineRow, RowKind
 from gradscope.analysis.states import State, States
 from gradscope.analysis.storage_groups import Letters, StorageGroups
+from gradscope.analysis.wrapped import about_parameter
 from gradscope.recording import NONE
 
 TEMPORARIES = 50
@@ -50,7 +51,11 @@ class LineTable:
         states = States(self._index, tensors)
         all_names = self._names.all_of(tensors)
         values = self._values(tensors)
-        return tuple(self._row(group, states, all_names.get(group.last_tensor, ()), values) for group in groups)
+        rows = [self._row(group, states, all_names.get(group.last_tensor, ()), values) for group in groups]
+        return tuple(
+            about_parameter(self._index, self._names, self._sharing, group, row)
+            for group, row in zip(groups, rows, strict=True)
+        )
 
     def _values(self, tensors: set[int]) -> dict[tuple[int, int], str]:
         rows = self._recording.values

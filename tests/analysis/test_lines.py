@@ -174,3 +174,18 @@ def test_a_write_that_autograd_followed_in_some_runs_tells_of_one_of_those() -> 
     assert (found.kind, found.requires_grad_before, found.requires_grad) == ("changed", False, True)
     assert found.modes == ()
     assert "requires_grad in 3 of 4 runs" in found.notes
+
+
+def test_a_row_is_about_the_parameter_that_the_line_made() -> None:
+    source = """
+    import torch
+    class M(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = torch.nn.Parameter(torch.zeros(3))
+    m = M()
+    y = m.w * 2
+    """
+    found = row(build(recorded(source)), "m.w")
+    assert (found.line, found.kind, found.requires_grad, found.is_leaf) == (5, "made", True, True)
+    assert found.requires_grad_why == "Parameter"
