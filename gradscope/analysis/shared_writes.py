@@ -59,26 +59,25 @@ def _collect(
     collected = SharedWrite(statement, last_op, is_step)
     flags = index.recording.tensors.column("flags")
     for storage, (op, tensor) in blocks.items():
-        own, counter = names.of(tensor), sharing.versions.of(tensor)
-        others = [
-            other
-            for other in sharing.named_on(storage)
-            if other != tensor and names.of(other) != own and _alive(index, other, op)
-        ]
+        others = _named_beside(index, names, sharing.tensors_on[storage], tensor, op)
         if not others:
             continue
         collected.written.append(tensor)
         collected.seen_by += others
         collected.kept += [other for other in others if _is_kept(index, names, other, op)]
+        counter = sharing.versions.of(tensor)
         collected.past_autograd |= any(
             flags[other] & REQUIRES_GRAD and sharing.versions.of(other) != counter for other in others
         )
     return collected
 
 
-def _alive(index: Index, tensor: int, op: int) -> bool:
-    row = index.recording.tensors[tensor]
-    return row.op <= op and (row.died == NONE or row.died > op)
+def _named_beside(index: Index, names: Names, on_block: list[int], written: int, op: int) -> list[int]:
+    """Tensors with another name than the one written, alive at the op; one for each name, the last that bore it."""
+    best, tensors = names.best, index.recording.tensors
+    made_at, died = tensors.column("op"), tensors.column("died")
+    last = {best[tensor]: tensor for tensor in on_block if best[tensor] >= 0 and best[tensor] != best[written]}
+    return [tensor for tensor in last.values() if made_at[tensor] <= op and not 0 <= died[tensor] <= op]
 
 
 def _is_kept(index: Index, names: Names, tensor: int, op: int) -> bool:
