@@ -15,6 +15,7 @@ from gradscope.analysis.names import Names
 from gradscope.analysis.passes import Passes
 from gradscope.analysis.report_model import Graph, GraphRow, SavedTensor
 from gradscope.recording import NONE
+from gradscope.recording.rows import Field
 
 ROWS_SHOWN = 300
 DEPTH_SHOWN = 40
@@ -59,11 +60,15 @@ class Graphs:
         return tuple(found)
 
     def _last_with_node(self) -> list[tuple[int, int]]:
-        nodes = self._recording.tensors.column("node")
-        for tensor in range(len(nodes) - 1, -1, -1):
-            if nodes[tensor] >= 0 and self._names.is_named(tensor):
-                return [(tensor, nodes[tensor])]
-        return []
+        """The named tensor that got its grad_fn last, at its birth or by a write in place, and that grad_fn."""
+        tensors, changes = self._recording.tensors, self._recording.changes
+        last = list(zip(tensors.column("op"), tensors.column("node"), strict=True))
+        for op, tensor, field, node in zip(*map(changes.column, ("op", "tensor", "field", "after")), strict=True):
+            if field == Field.GRAD_FN:
+                last[tensor] = (op, node)
+        tracked = ((op, tensor, node) for tensor, (op, node) in enumerate(last) if node >= 0)
+        latest = max((found for found in tracked if self._names.is_named(found[1])), default=None)
+        return [latest[1:]] if latest is not None else []
 
     def _next(self, node: int) -> array[int]:
         starts = self._passes.edge_starts

@@ -27,6 +27,8 @@ class Owner(IntEnum):
 
 _TORCH = str(Path(torch.__file__).parent) + os.sep
 _GRADSCOPE = str(Path(__file__).parent.parent) + os.sep
+_SCENARIOS = _GRADSCOPE + "_scenarios" + os.sep
+"""Where the wheel puts the built-in scenarios: user code like any other."""
 _STANDARD = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
 
 
@@ -50,7 +52,7 @@ class CodeOwners:
         return known
 
     def _classify(self, filename: str) -> Owner:
-        if filename.startswith(_GRADSCOPE):
+        if filename.startswith(_GRADSCOPE) and not filename.startswith(_SCENARIOS):
             return Owner.GRADSCOPE
         if filename.startswith(_TORCH):
             return Owner.TORCH

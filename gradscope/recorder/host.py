@@ -141,6 +141,9 @@ class ProgramRun:
 
     def leave(self) -> NoReturn:
         """End the process as the program would have ended it."""
+        # Held by us, the module would be cleared name by name when the interpreter ends, and a ``__del__`` of the
+        # program's would find its globals gone.
+        self.module = None
         if self._outcome.kind == "interrupted":
             die_by_interrupt()
         sys.exit(self.exit_code)
@@ -220,7 +223,7 @@ class ProgramRun:
         outcome.kind = "exit"
         if code is not None and not isinstance(code, int):
             if sys.stderr is not None:
-                sys.stderr.write(f"{code}\n")
+                sys.stderr.write(f"{_printed(code)}\n")
             code = 1
         self.exit_code = code or 0
         outcome.exit_code = self.exit_code & 0xFF
@@ -311,8 +314,16 @@ def _read(filename: str) -> str:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as failure:
+    except BaseException as failure:
         return f"<{type(failure).__qualname__} in __str__>"
+
+
+def _printed(code: object) -> str:
+    """What ``sys.exit`` was given, as Python prints it: nothing where that raises."""
+    try:
+        return str(code)
+    except BaseException:
+        return ""
 
 
 def _end_threads_and_functions() -> None:

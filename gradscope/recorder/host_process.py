@@ -139,7 +139,7 @@ def _end_by_exit(process: Process) -> Iterator[None]:
     exit_at_once = os._exit
 
     def _exit(status: int) -> NoReturn:
-        if not process.is_child():
+        if not process.is_child() and isinstance(status, int):
             os._exit = exit_at_once
             try:
                 process.exiting(status)

@@ -52,25 +52,27 @@ class RecorderMode(TorchFunctionMode):
                 frame = frame.f_back.f_back  # type: ignore[union-attr,assignment]
             place = self.places.get((id(frame.f_code), frame.f_lasti)) or observer.new_place(frame)
             if place.is_recorder:
-                # Another recorder, inside this one, calls for its program or asks for itself.
+                # Another recorder, inside this one, calls for its program (or asks for itself: then it has no caller).
                 outer = caller_behind_recorder(frame)
-                if outer is None:
-                    return func(*args, **kwargs) if kwargs else func(*args)
-                frame = outer
-                place = self.places.get((id(frame.f_code), frame.f_lasti)) or observer.new_place(frame)
+                if outer is not None:
+                    frame = outer
+                    place = self.places.get((id(frame.f_code), frame.f_lasti)) or observer.new_place(frame)
             site = place.site
-            if observer.full:
+            located = None
+            if place.is_recorder:
+                pass
+            elif observer.full:
                 observer.leave_out(info, place, frame)
-                return func(*args, **kwargs) if kwargs else func(*args)
-            if site is not None:
+            elif site is not None:
                 located = Located(site, frame)
-            elif info.kind in _READS:  # torch's own Python looks at a gradient or a value
-                return func(*args, **kwargs) if kwargs else func(*args)
-            else:
+            elif info.kind not in _READS:  # else torch's own Python looks at a gradient or a value
                 located = observer.locate(frame)
-            before = observer.before(info, args, kwargs) if info.mutates or kwargs else None
+            before = observer.before(info, args, kwargs) if located and (info.mutates or kwargs) else None
         except Exception:
             observer.fault(info)
+            located = None
+        if located is None:  # called out here: what it raises is the program's, and it must not be called again
+            frame = outer = None  # type: ignore[assignment]
             return func(*args, **kwargs) if kwargs else func(*args)
         since = sequence_number()
         try:

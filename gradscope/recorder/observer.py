@@ -92,6 +92,7 @@ class Observer:
         self.left_out: dict[tuple[int, int], int] = {}
         self._grad_before = NONE
         self._last_hooked = False
+        self._limit()
 
     def learn(self, func: Any) -> Function:
         """Describe a function that was not called before."""
@@ -197,7 +198,13 @@ class Observer:
             self._note_extras(result, before, site.span, op)
         if len(tape.ops) >= tape.flush_at:
             tape.flush()
-            self.full = self._max_ops is not None and tape.op_count >= self._max_ops
+            self._limit()
+
+    def _limit(self) -> None:
+        """Leave single ops out once there are as many as were asked for."""
+        if self._max_ops is not None:
+            self.full = self.tape.op_count >= self._max_ops
+            self.tape.limit_batch(self._max_ops - self.tape.op_count)
 
     def _note_extras(self, result: Any, before: Any, span: int, op: int) -> None:
         results = tensors_in(result)

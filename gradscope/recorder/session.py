@@ -40,7 +40,7 @@ class Recorder:
         is_user: Tells by file name whether code is the user's own.
         sources: Text of files that cannot be read from disk (standard input, ``-c``), by file name.
         values: Record the values of small CPU tensors.
-        max_ops: Keep about so many single ops (a batch more at most); what is left out is counted by call site.
+        max_ops: Keep so many single ops; what is left out is counted by call site.
         on_flush: Called with the recording after each batch of rows.
         begun_at: The frame in the middle of which the recording begins, where it is not the program's start.
     """
@@ -96,6 +96,7 @@ class Recorder:
         self._optimizers.install()
         self._hook_counter.install()
         self.enter_thread(threading.current_thread().name)
+        self.flush()  # a program that is killed soon leaves at least what was run
 
     def stop(self, namespace: Mapping[str, Any] | None = None) -> None:
         """Stop observing; names that hold tensors at the end are matched in the given namespace."""

@@ -7,11 +7,18 @@ each column, and leaves no object behind for the garbage collector to visit.
 from __future__ import annotations
 
 from collections.abc import Callable, MutableSequence
+from time import perf_counter
 
 from gradscope.recording import Fault, Recording
 
 FLUSH_OPS = 4096
 """Pending ops at which a batch is moved: small enough to bound memory, large enough to be cheap a row."""
+
+FIRST_OPS = 64
+"""Pending ops at which a batch is written to a file while ops are slow: what a killed program may lose."""
+
+INTERVAL = 0.5
+"""Seconds between two batches that go to a file: where they come quicker, the next one is larger."""
 
 _OP_WIDTH = 7
 
@@ -35,8 +42,9 @@ class Tape:
         self.node_count = 0
         self.tensor_deaths: list[int] = []
         self.storage_deaths: list[int] = []
-        self.flush_at = FLUSH_OPS * _OP_WIDTH
+        self.flush_at = (FLUSH_OPS if on_flush is None else FIRST_OPS) * _OP_WIDTH
         """Length of the pending ops at which :meth:`flush` is due."""
+        self._flushed_at = 0.0
         self._op_updates: dict[int, dict[str, int]] = {}
         self._texts: dict[str, int] = {"": 0}
 
@@ -91,6 +99,18 @@ class Tape:
         self._op_updates.clear()
         if self.on_flush is not None:
             self.on_flush(recording)
+            self._pace()
+
+    def limit_batch(self, ops: int) -> None:
+        """Let the next batch have no more ops than these."""
+        self.flush_at = min(self.flush_at, max(1, ops) * _OP_WIDTH)
+
+    def _pace(self) -> None:
+        """Larger batches where they come quickly, smaller ones where what is pending would be old."""
+        now = perf_counter()
+        is_quick, self._flushed_at = now - self._flushed_at < INTERVAL, now
+        batch = self.flush_at * 2 if is_quick else self.flush_at // 2
+        self.flush_at = max(FIRST_OPS * _OP_WIDTH, min(FLUSH_OPS * _OP_WIDTH, batch))
 
 
 def _set_pairs(column: MutableSequence[int], pairs: list[int]) -> None:

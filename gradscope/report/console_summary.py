@@ -41,7 +41,7 @@ def _outcome(report: Report) -> str:
     if run.outcome == "running":
         return "was cut off while it ran: what follows is what had been recorded"
     if run.outcome == "signal":
-        return f"was ended by a signal{where}"
+        return f"was ended by {safe(run.error_message) or 'a signal'}{where}"
     return f"{run.outcome}{where}"
 
 

@@ -46,9 +46,10 @@ def resolve(target: str, *, code: str | None = None, module: str | None = None) 
 def _find(name: str) -> str:
     """The path that a name stands for; a path stays as it was written, as ``sys.argv[0]`` does."""
     path = Path(name)
-    if name and path.exists():
-        return name
     scenario = find_scenario(name)
+    is_program = path.is_file() or (path / "__main__.py").is_file()
+    if name and path.exists() and (is_program or scenario is None):
+        return name
     if scenario is not None:
         return str(scenario)
     if not name:

@@ -58,3 +58,9 @@ def test_rows_point_to_their_parents() -> None:
     assert [(row.parent, row.depth) for row in graph.rows] == [(-1, 0), (0, 1), (1, 2), (2, 3)]
     assert graph.rows[-1].tensor == "x"
     assert graph.rows[-1].is_leaf
+
+
+def test_the_graph_is_that_of_the_last_write() -> None:
+    source = "import torch\na = torch.ones(2, requires_grad=True)\nb = a * 2\nb.add_(1)\nb.exp_()\n"
+    (graph,) = build(recorded(source)).graphs
+    assert [row.name for row in graph.rows] == ["ExpBackward0", "AddBackward0", "MulBackward0", "AccumulateGrad"]

@@ -211,6 +211,20 @@ PLAIN = {
         loud = Loud()
         print('end')
         """,
+    "finalizer_with_globals": """
+        import json
+        class Loud:
+            def __del__(self): print(json.dumps(VALUE))
+        VALUE = [1]
+        loud = Loud()
+        """,
+    "exit_object_that_raises": """
+        import sys
+        class Bad:
+            def __str__(self): raise ValueError
+        sys.exit(Bad())
+        """,
+    "exit_at_once_wrongly": "import os\ntry: os._exit('a')\nexcept TypeError as error: print(error, error.__context__)\nos._exit(5)",
     "recursion": "def f(n):\n    return f(n + 1)\nf(0)",
     "recursion_depth": """
         def f(n):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import pytest
 import torch
 import torch.optim.optimizer as optimizers
 
@@ -90,3 +91,32 @@ def test_an_exception_ends_the_recording_and_is_its_outcome():
         pass
     assert (recording.info.outcome.kind, recording.info.outcome.error_type) == ("exception", "KeyError")
     assert functions(recording) == ["torch.ones"]
+
+
+@pytest.mark.parametrize("max_ops", [None, 0])
+def test_a_call_that_raises_is_made_once(max_ops):
+    ran = []
+
+    def refuse(gradient):
+        ran.append(gradient)
+        raise ValueError("no")
+
+    w = torch.ones(2, requires_grad=True)
+    with gradscope.record(max_ops=max_ops) as recording:
+        torch.ones(1)
+        h = w * 2
+        h.register_hook(refuse)
+        with pytest.raises(ValueError, match="no") as caught:
+            h.sum().backward()
+    assert len(ran) == 1
+    assert caught.value.__context__ is None
+    assert recording.faults == []
+
+
+def test_no_more_ops_are_kept_than_were_asked_for():
+    with gradscope.record(max_ops=100) as recording:
+        x = torch.ones(1)
+        for _ in range(500):
+            x = x + 1
+    assert len(recording.ops) == 100
+    assert sum(recording.left_out.column("left_out")) == 401

@@ -205,3 +205,14 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
             """
         )
     assert said == f"cannot read {folder}/secret.gradscope: Permission denied"
+
+
+def test_a_program_that_is_killed_early_leaves_what_it_was(tmp_path: Path) -> None:
+    source = "import os, torch\nfor _ in range(100):\n    x = torch.ones(1)\nos.kill(os.getpid(), 9)\n"
+    (tmp_path / "train.py").write_text(source)
+    command = [sys.executable, "-m", "gradscope", "run", "-o", "run.gradscope", "train.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120, check=False)
+    recording = load(tmp_path / "run.gradscope")
+    assert done.returncode == -signal.SIGKILL
+    assert (recording.info.target, recording.info.outcome.kind) == ("train.py", "running")
+    assert len(recording.ops) >= 64
