@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.versions import shows_words_of_torch
+
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 BLOCK = re.compile(r"<!-- output: (?P<command>.+?) -->\n\n```(?P<kind>\w+)\n(?P<text>.*?)```\n", re.DOTALL)
@@ -48,6 +50,7 @@ def output_of(command: str) -> str:
     return "\n".join(line.rstrip() for line in done.stdout.splitlines()) + "\n"
 
 
+@shows_words_of_torch
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_readme_shows_what_the_command_prints(command: str) -> None:
     if "freeze.sh" in command and shutil.which("jq") is None:

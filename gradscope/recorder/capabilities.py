@@ -46,13 +46,21 @@ def set_version(tensor: Any, version: int) -> None:
         _set_version(tensor, version)
 
 
-class HookDepth(threading.local):
-    """How many saved-tensor hooks are in force in this thread, counted where torch cannot be asked (torch 2.6)."""
+saved_tensors_tell_hooks = hasattr(torch._C._autograd.SavedTensor, "unpack_hook")
+"""Whether a saved tensor says if it is behind a hook, so that reading it would run the hook (not in torch 2.6)."""
+
+_IS_COUNTED = _top_hooks is None or not saved_tensors_tell_hooks
+
+
+class _Hooks(threading.local):
+    """Saved-tensor hooks in force in this thread, counted where torch cannot be asked."""
 
     depth = 0
+    ever = False
+    """Of any thread: set on the class."""
 
 
-_depth = HookDepth()
+_hooks = _Hooks()
 
 
 def _hooks_in_force() -> bool:
@@ -60,11 +68,16 @@ def _hooks_in_force() -> bool:
 
 
 def _hooks_were_counted() -> bool:
-    return _depth.depth > 0
+    return _hooks.depth > 0
 
 
 saved_hooks_in_force: Callable[[], bool] = _hooks_were_counted if _top_hooks is None else _hooks_in_force
 """Whether saved-tensor hooks would run if a saved tensor were read."""
+
+
+def saved_hooks_were_used() -> bool:
+    """Whether saved-tensor hooks were ever in force while a recorder was at work; known only where they are counted."""
+    return _Hooks.ever
 
 
 class HookCounter:
@@ -75,7 +88,7 @@ class HookCounter:
 
     def install(self) -> None:
         """Begin to count; nothing to do on torch that can be asked."""
-        if _top_hooks is not None:
+        if not _IS_COUNTED:
             return
         autograd = torch._C._autograd
         push, pop = autograd._push_saved_tensors_default_hooks, autograd._pop_saved_tensors_default_hooks
@@ -83,11 +96,12 @@ class HookCounter:
 
         def counted_push(*hooks: Any) -> None:
             push(*hooks)
-            _depth.depth += 1
+            _hooks.depth += 1
+            _Hooks.ever = True
 
         def counted_pop() -> None:
             pop()
-            _depth.depth -= 1
+            _hooks.depth -= 1
 
         autograd._push_saved_tensors_default_hooks = counted_push  # type: ignore[assignment]
         autograd._pop_saved_tensors_default_hooks = counted_pop

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from gradscope.recorder.capabilities import saved_hooks_in_force
+from gradscope.recorder.capabilities import saved_hooks_were_used
 
 _RAW = "_raw_saved_"
 _SAVED = "_saved_"
@@ -53,9 +54,9 @@ def _unpacked(node: Any, attribute: str) -> Iterator[Tensor]:
 
 
 def _read(node: Any, attribute: str) -> Iterator[Tensor]:
-    """Older torch cannot say whether a hook belongs to a saved tensor: it is read where none is in force."""
-    if saved_hooks_in_force():
-        return
+    """Older torch cannot say whether a hook belongs to a saved tensor: it is read where there was no hook at all."""
+    if saved_hooks_were_used():
+        raise RuntimeError(f"torch {torch.__version__} cannot tell what is saved behind saved-tensor hooks")
     name = "saved_tensors" if attribute == _RAW + "tensors" else attribute.replace(_RAW, _SAVED, 1)
     try:
         value = getattr(node, name)

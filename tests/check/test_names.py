@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from gradscope.recorder.capabilities import saved_tensors_tell_hooks
 from gradscope.recorder.expectation_errors import RaisedErrors
 from gradscope.recorder.expectation_names import NAMES, ExpectationNames, documented_names
 
@@ -114,6 +115,7 @@ class TestSavedBytes:
         y.backward()
         assert names.saved_bytes(y) == 0
 
+    @pytest.mark.skipif(not saved_tensors_tell_hooks, reason="this torch gives no saved tensor that was written to")
     def test_also_after_a_write(self) -> None:
         y = leaf(100).exp()
         y.detach().zero_()
@@ -134,6 +136,7 @@ class TestSavedBytes:
         y = Twice.apply(leaf(100))
         assert names.saved_bytes(y) == 800
 
+    @pytest.mark.skipif(not saved_tensors_tell_hooks, reason="this torch cannot say which saved tensors have hooks")
     def test_no_hook_is_run(self) -> None:
         ran = []
         x = leaf(100)

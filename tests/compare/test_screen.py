@@ -14,6 +14,7 @@ from gradscope.analysis.comparison_model import Cell, Comparison, Group, Variant
 from gradscope.recorder.comparison import compare
 from gradscope.report.compare_console import render_comparison, render_printed
 from gradscope.report.compare_formats import as_csv, as_json, as_jsonl, as_markdown, as_svg
+from tests.versions import shows_words_of_torch
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +28,7 @@ def screen(comparison: Comparison, width: int, **options: object) -> str:
     return stream.getvalue()
 
 
+@shows_words_of_torch
 @pytest.mark.parametrize("width", [80, 120])
 def test_nine_variants(nine: Comparison, width: int, snapshot: SnapshotAssertion) -> None:
     text = screen(nine, width)

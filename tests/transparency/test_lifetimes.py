@@ -16,6 +16,8 @@ from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.optim import optimizer as torch_optimizer
 
+from gradscope.recorder.capabilities import saved_hooks_in_force
+
 from .sameness import assert_unnoticed, recorder_for_tests
 
 OPEN_FILES = Path("/proc/self/fd")
@@ -306,7 +308,7 @@ def installed():
     return {
         "modes": torch._C._len_torch_function_stack(),
         "dispatch modes": torch._C._len_torch_dispatch_stack(),
-        "saved-tensor hooks": torch._C._autograd._top_saved_tensors_default_hooks(True),
+        "saved-tensor hooks": saved_hooks_in_force(),
         "step hooks": (
             len(torch_optimizer._global_optimizer_pre_hooks),
             len(torch_optimizer._global_optimizer_post_hooks),
