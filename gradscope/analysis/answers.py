@@ -45,7 +45,7 @@ def find_answers(sources: Sources) -> tuple[Answer, ...]:
         *_leaves_not_reached(sources),
         *_frozen(sources),
         *carried_graphs(sources.index, sources.names, sources.passes),
-        *kept_alive(sources.index, sources.names),
+        *kept_alive(sources.index, sources.names, sources.passes),
         *never_used(sources.index, sources.passes),
         *written_through_alias(sources.writes),
     ]
