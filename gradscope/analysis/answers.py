@@ -15,6 +15,7 @@ from gradscope.analysis.index import Index
 from gradscope.analysis.names import Names
 from gradscope.analysis.passes import Passes
 from gradscope.analysis.report_model import Answer, InplaceWrite
+from gradscope.analysis.unreached import Unreached
 from gradscope.analysis.wording import listed
 from gradscope.analysis.write_answers import inplace_errors, silently_wrong, written_through_alias
 from gradscope.recording import NONE
@@ -79,8 +80,8 @@ def _backward_without_gradient(sources: Sources) -> Iterator[Answer]:
         cuts = sources.gradients.cuts_behind(op)
         text = f"Line {index.op_line(op)}: backward failed, since {names.of(root)} does not require grad. "
         if cuts:
-            where = [f"line {index.op_line(cut)} by {sources.cuts.cause(cut)}" for cut in cuts]
-            text += f"The graph was cut at {listed(list(dict.fromkeys(where)))}."
+            where = dict.fromkeys(map(sources.cuts.where, cuts))
+            text += f"The graph was cut at {listed(list(where))}."
         else:
             text += f"Nothing that it was made from requires grad; it was {_made(sources, root)}."
         yield _answer(sources, "backward-no-grad", "problem", text, cuts[0] if cuts else op, root)
@@ -138,6 +139,11 @@ def _why_none(sources: Sources, op: int, tensor: int) -> tuple[str, str]:
         made_by_cut = _was_cut(sources, index.recording.tensors.column("op")[tensor])
         made = f"; {name} was {_made(sources, tensor)}" if not is_leaf or made_by_cut else ""
         return "grad-none-untracked", f"it does not require grad{made}"
+    if index.is_cut_view(tensor):
+        return (
+            "grad-none-untracked",
+            f"it was {_made(sources, tensor)} under no_grad, and no gradient goes to such a view",
+        )
     if not is_leaf:
         why = (
             f"{name} is not a leaf, it was {_made(sources, tensor)}. Backward fills .grad of leaves only"
@@ -194,7 +200,7 @@ def _what_is_behind(sources: Sources, root: int, op: int) -> str:
     index, made = sources.index, sources.index.recording.tensors.column("op")[root]
     cuts = sources.gradients.cuts_behind(op)
     if cuts:
-        return f"; the graph was cut at line {index.op_line(cuts[0])} by {sources.cuts.cause(cuts[0])}"
+        return f"; the graph was cut at {sources.cuts.where(cuts[0])}"
     left = _values_left_at(sources, made) if made < index.op_count else NONE
     return f"; the values left torch at line {index.op_line(left)} by {index.func(left)}" if left >= 0 else ""
 
@@ -220,7 +226,8 @@ def _leaves_not_reached(sources: Sources) -> Iterator[Answer]:
         if entry.outcome != GradOutcome.MISSING
     }
     told = set(_read_none(index))
-    alike: dict[tuple[int, str], list[int]] = {}
+    told |= _meant_by_failed_passes(sources)
+    alike: dict[tuple[int, Unreached], list[int]] = {}
     for group in sources.gradients.groups:
         for tensor, entry in group.tensors.items():
             reason = sources.gradients.unreached.get((group.statement, tensor))
@@ -228,14 +235,22 @@ def _leaves_not_reached(sources: Sources) -> Iterator[Answer]:
                 continue
             if reason is not None:
                 told.add(tensor)
-                alike.setdefault((group.last_op, reason.why), []).append(tensor)
-    for (op, why), tensors in alike.items():
+                alike.setdefault((group.last_op, reason), []).append(tensor)
+    for (op, reason), tensors in alike.items():
         if index.recording.ops.column("flags")[op] & RAISED:
             continue
         shown = listed([sources.names.of(tensor) for tensor in tensors])
-        unused = why.startswith("no call used it")
-        text = f"Line {index.op_line(op)}: backward gave {shown} no gradient: {why}."
-        yield _answer(sources, "leaf-unreached", "note" if unused else "warning", text, op, tensors[0])
+        text = f"Line {index.op_line(op)}: backward gave {shown} no gradient: {reason.why}."
+        yield _answer(sources, "leaf-unreached", "note" if reason.unused else "warning", text, op, tensors[0])
+
+
+def _meant_by_failed_passes(sources: Sources) -> set[int]:
+    """What the roots of passes that raised were made from: it would have got its gradient there."""
+    flags = sources.index.recording.ops.column("flags")
+    failed = [group.last_op for group in sources.gradients.groups if flags[group.last_op] & RAISED]
+    return {
+        tensor for op in failed for root in sources.gradients.roots[op] for tensor in sources.flow.origins(root, op)
+    }
 
 
 def _frozen(sources: Sources) -> Iterator[Answer]:

@@ -129,9 +129,7 @@ class LineGroups:
         """A parameter that a module's initialisation made: it is seen from outside only."""
         if not flags & PARAMETER or op >= self._index.op_count or self._kinds[op] != OpKind.GROUP:
             return False
-        storage = self._index.recording.tensors.column("storage")[tensor]
-        storages = self._index.recording.storages
-        return storage >= 0 and storages.column("op")[storage] == op and not storages.column("external")[storage]
+        return self._index.is_made_inside(tensor)
 
     def _collect_changed(self) -> None:
         """A group for each statement and name of a tensor that it changed and did not make."""

@@ -21,7 +21,9 @@ HEAD = "import torch\nx = torch.ones(3, requires_grad=True)\ny = x.sigmoid()\n"
         ("x.requires_grad = False", "requires_grad_false"),
         ("z = torch.tensor(y[0])", "new_tensor"),
         ("with torch.no_grad(): z = y * 2", "no_grad"),
+        ("with torch.no_grad(): z = y.view(-1)", "no_grad"),
         ("with torch.inference_mode(): z = y * 2", "inference_mode"),
+        ("z = torch.distributions.Normal(y, 1.0).sample() + 1", "no_grad"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -40,10 +42,38 @@ def test_the_kind_of_a_cut(line: str, kind: str) -> None:
         "v = y.shape",
         "values, at = y.max(0)",
         "x.grad = None",
+        "torch.nn.init.orthogonal_(torch.nn.Parameter(torch.ones(2, 2)))",
+        "layer = torch.nn.Linear(3, 3)",
+        "layer = torch.nn.Linear(3, 3).double()",
+        "dist = torch.distributions.Normal(y, y)",
+        "import copy; layer = copy.deepcopy(torch.nn.Linear(3, 3))",
+        "torch.optim.LBFGS([x]).step(lambda: x.sigmoid().sum())",
     ],
 )
 def test_what_is_no_cut(line: str) -> None:
     assert build(recorded(HEAD + line)).cuts == ()
+
+
+FUNCTION = """
+import torch
+class Swish(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        s = torch.sigmoid(x)
+        ctx.save_for_backward(x, s)
+        return x * s
+    @staticmethod
+    def backward(ctx, grad):
+        x, s = ctx.saved_tensors
+        return grad * (s + x * s * (1 - s))
+x = torch.ones(3, requires_grad=True)
+y = Swish.apply(x)
+y.sum().backward()
+"""
+
+
+def test_the_forward_of_a_function_cuts_nothing() -> None:
+    assert build(recorded(FUNCTION)).cuts == ()
 
 
 @pytest.mark.parametrize(
