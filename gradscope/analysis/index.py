@@ -187,6 +187,17 @@ class Index:
                 rows.setdefault(tensor, []).append(row)
         return rows
 
+    @cached_property
+    def cleared_at(self) -> dict[int, list[int]]:
+        """For each tensor whose ``.grad`` the program set to None: the ops that took a gradient from it, in order."""
+        changes = self.recording.changes
+        ops: dict[int, list[int]] = {}
+        columns = (changes.column(name) for name in ("op", "tensor", "field", "before", "after"))
+        for op, tensor, field, before, after in zip(*columns, strict=True):
+            if field == Field.GRAD and before >= 0 > after:
+                ops.setdefault(tensor, []).append(op)
+        return ops
+
     def tensors_made(self, op: int) -> list[int]:
         """Tensors that an op made."""
         flags = self.recording.tensors.column("flags")

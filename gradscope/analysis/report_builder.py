@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gradscope.analysis.answers import Sources, find_answers
+from gradscope.analysis.answer_sources import Sources
+from gradscope.analysis.answers import find_answers
 from gradscope.analysis.cuts import Cuts, list_cuts
 from gradscope.analysis.flow import Flow
 from gradscope.analysis.gradients import Gradients

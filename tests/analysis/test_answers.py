@@ -18,6 +18,28 @@ QUESTIONS = {
         "grad-none-non-leaf",
         ["y.grad is None at line 7", "made at line 5 by Tensor.mul from x", "read x.grad instead", "y.retain_grad()"],
     ),
+    "the grad of a view of a leaf that was made one later": (
+        """
+        image = torch.ones(2, 2)
+        image.requires_grad = True
+        flat = image.view(-1)
+        flat.sum().backward()
+        print(flat.grad)
+        """,
+        "grad-none-non-leaf",
+        ["flat is not a leaf", "read image.grad instead"],
+    ),
+    "a grad that was cleared before it was read": (
+        """
+        w = torch.ones(3, requires_grad=True)
+        optimizer = torch.optim.SGD([w], lr=0.1)
+        w.sum().backward()
+        optimizer.zero_grad()
+        print(w.grad)
+        """,
+        "grad-none-cleared",
+        ["w.grad is None at line 8: line 7 (optim.Optimizer.zero_grad) had set it to None"],
+    ),
     "a leaf that was lost on the way": (
         """
         w = torch.ones(3, requires_grad=True).double()
@@ -273,6 +295,18 @@ first.backward()
 second.backward()
 """
     assert "leaf-unreached" not in {answer.code for answer in build(recorded(HEAD + source)).answers}
+
+
+def test_a_name_that_holds_another_tensor_by_now_is_not_told_to_be_read() -> None:
+    source = """
+x = torch.ones(3, requires_grad=True)
+x = x * 2
+x.sum().backward()
+print(x.grad)
+"""
+    (told,) = [one for one in build(recorded(HEAD + source)).answers if one.code == "grad-none-non-leaf"]
+    assert "instead" not in told.text
+    assert "set requires_grad on it last" in told.text
 
 
 def test_a_leaf_that_was_only_written_was_not_used() -> None:
