@@ -6,14 +6,14 @@ from array import array
 from dataclasses import dataclass
 from functools import cached_property
 
-from gradscope.analysis.flags import EXTERNAL, GRAD, INFERENCE, REQUIRES_GRAD
+from gradscope.analysis.flags import CUT_VIEW, EXTERNAL, GRAD, INFERENCE, REQUIRES_GRAD
 from gradscope.analysis.index import Index
 from gradscope.analysis.names import Names
 from gradscope.analysis.report_model import Cut, CutKind
 from gradscope.recording import NONE
 from gradscope.recording.rows import OpKind
 
-_NEVER_A_CUT = frozenset((OpKind.BACKWARD, OpKind.GRAD, OpKind.READ_GRAD, OpKind.STEP, OpKind.MODE, OpKind.GROUP))
+_NEVER_A_CUT = frozenset((OpKind.BACKWARD, OpKind.GRAD, OpKind.READ_GRAD, OpKind.STEP, OpKind.MODE))
 _BY_FUNCTION: dict[str, CutKind] = {
     "detach": "detach",
     "detach_": "detach",
@@ -52,8 +52,10 @@ class Cuts:
         strings = self._index.recording.strings
         taken = set()
         for func in set(self._index.recording.ops.column("func")):
-            last = strings[func].rpartition(".")[2]
-            if last.endswith("_like") or (last.startswith("new_") and last != "new_tensor"):
+            name = strings[func]
+            last = name.rpartition(".")[2]
+            is_new = last.startswith("new_") and last != "new_tensor"
+            if is_new or last.endswith("_like") or name.startswith("nn.init."):
                 taken.add(func)
         return frozenset(taken)
 
@@ -69,9 +71,10 @@ class Cuts:
         tensors = recording.tensors
         for op, flags in zip(tensors.column("op"), tensors.column("flags"), strict=True):
             if not flags & EXTERNAL and tracked[op]:
-                lost[op] |= 2 if flags & REQUIRES_GRAD else 1
+                lost[op] |= 2 if flags & REQUIRES_GRAD and flags & CUT_VIEW != CUT_VIEW else 1
         for op, flag in enumerate(lost):
             lost[op] = flag == 1 and not skipped[kinds[op]] and funcs[op] not in shape_only
+        self._drop_harmless_groups(lost)
         for op in (op for op, kind in enumerate(kinds) if kind == OpKind.EXPORT):
             lost[op] = tracked[op]
         for rows in index.changed_ops.values():
@@ -79,7 +82,42 @@ class Cuts:
                 change = recording.changes[row]
                 if change.before and not change.after:
                     lost[change.op] = 1
+        self._drop_inside_functions(lost)
         return lost
+
+    def _drop_inside_functions(self, lost: bytearray) -> None:
+        """Take out what the forward of a custom Function ran, always under no_grad: its backward stands for that."""
+        index, recording = self._index, self._index.recording
+        classes = {recording.text(name).removesuffix("Backward") for name in index.custom_functions}
+        if not classes:
+            return
+        forwards = {
+            number
+            for number, statement in enumerate(index.statements)
+            if recording.text(statement.function).split(".")[-2:] in [[name, "forward"] for name in classes]
+        }
+        modes = recording.ops.column("flags")
+        for op, statement in enumerate(index.op_statement):
+            if lost[op] and statement in forwards and not modes[op] & GRAD:
+                lost[op] = 0
+
+    def _drop_harmless_groups(self, lost: bytearray) -> None:
+        """Take out calls into torch's own Python that say nothing of their inputs' gradients.
+
+        Left are those that switched grad mode off and of whose results a call elsewhere took one: not the temporaries
+        of a check (``Normal.__init__``) or of an optimizer's step.
+        """
+        index, ops = self._index, self._index.recording.ops
+        modes, spans = ops.column("flags"), ops.column("span")
+        groups = {op for op, kind in enumerate(ops.column("kind")) if kind == OpKind.GROUP and lost[op]}
+        harmless = set(groups)
+        made_at = index.recording.tensors.column("op")
+        for op, tensor in zip(index.uses.keys, index.uses.values, strict=True) if groups else ():
+            made = made_at[tensor]
+            if made in harmless and modes[made] & (GRAD | INFERENCE) != GRAD and spans[made] != spans[op]:
+                harmless.discard(made)
+        for op in harmless:
+            lost[op] = 0
 
     def _ops_with_tracked(self, ops: array[int], tensors: array[int]) -> bytearray:
         """1 for each op of which one of the tensors required grad when it was called."""
@@ -87,10 +125,11 @@ class Cuts:
         required = bytearray(flags & 1 for flags in index.recording.tensors.column("flags"))
         for tensor in index.changed_ops:
             required[tensor] = 2
-        tracked = bytearray(index.op_count)
+        tracked, made_at = bytearray(index.op_count), index.recording.tensors.column("op")
         for op, tensor in zip(ops, tensors, strict=True):
             if required[tensor] and (required[tensor] == 1 or index.requires_grad(tensor, op)):
-                tracked[op] = 1
+                # (what a call into torch's own Python made itself, a module's parameters, did not go into it)
+                tracked[op] |= made_at[tensor] != op or not index.is_made_inside(tensor)
         return tracked
 
     def kind(self, op: int) -> CutKind:
@@ -123,6 +162,10 @@ class Cuts:
         if kind == "data":
             return ".data"
         return func.removesuffix(".__get__").removesuffix(".__set__")
+
+    def where(self, op: int) -> str:
+        """A cut in words, with its line: ``line 3 by Tensor.detach``."""
+        return f"line {self._index.op_line(op)} by {self.cause(op)}"
 
     def _is_differentiable(self, tensor: int) -> bool:
         recording = self._index.recording

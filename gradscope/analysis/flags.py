@@ -11,6 +11,8 @@ PARAMETER = int(TensorFlag.PARAMETER)
 EXTERNAL = int(TensorFlag.EXTERNAL)
 NO_VERSION = int(TensorFlag.NO_VERSION)
 GRADIENT = int(TensorFlag.GRADIENT)
+CUT_VIEW = int(TensorFlag.VIEW | TensorFlag.LEAF | TensorFlag.REQUIRES_GRAD)
+"""Of a result: a view made under no_grad, which says that it requires grad, has no grad_fn, and leads nowhere."""
 
 GRAD = int(OpFlag.GRAD)
 INFERENCE = int(OpFlag.INFERENCE)

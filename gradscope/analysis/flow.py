@@ -11,7 +11,7 @@ from gradscope.recording.rows import Field, OpKind
 WALK_LIMIT = 200_000
 """Tensors looked at in one walk: enough for any one step of training, and a bound on programs without end."""
 
-_VALUES_START_ANEW = frozenset((OpKind.BACKWARD, OpKind.GRAD, OpKind.STEP, OpKind.READ_GRAD, OpKind.GROUP))
+_VALUES_START_ANEW = frozenset((OpKind.BACKWARD, OpKind.GRAD, OpKind.STEP, OpKind.READ_GRAD))
 
 
 class Flow:
@@ -55,16 +55,21 @@ class Flow:
         return steps
 
     def goes_into(self, tensor: int, before_op: int) -> list[int]:
-        """All ops before another one that took in a tensor or what was made from it, in the order of the run."""
-        kinds, made = self._index.recording.ops.column("kind"), self._index.made
+        """All ops before another one that took in a tensor or what was made from it, in the order of the run.
+
+        Ops that wrote the tensor (an initialisation, an average of weights) did not use it.
+        """
+        kinds, made = self._index.recording.ops.column("kind"), self._index.tensors_made
         ops: set[int] = set()
         stack, seen = [tensor], {tensor}
         while stack and len(seen) < WALK_LIMIT:
-            for op in self._index.users.of(stack.pop()):
-                if op >= before_op or op in ops or kinds[op] in _VALUES_START_ANEW:
+            taken = stack.pop()
+            written_at = set(self._written_at.get(taken, ()))
+            for op in self._index.users.of(taken):
+                if op >= before_op or op in ops or op in written_at or kinds[op] in _VALUES_START_ANEW:
                     continue
                 ops.add(op)
-                new = [result for result in made.of(op) if result not in seen]
+                new = [result for result in made(op) if result not in seen]
                 seen.update(new)
                 stack += new
         return sorted(ops)

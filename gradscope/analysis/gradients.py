@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
 
 from gradscope.analysis.cuts import Cuts
 from gradscope.analysis.flags import LEAF, PARAMETER, RAISED
 from gradscope.analysis.flow import Flow
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.names import Names
+from gradscope.analysis.passes import Passes
 from gradscope.analysis.report_model import BackwardPass, GradientOutcome, GradientRow
+from gradscope.analysis.unreached import Reasons, Unreached
 from gradscope.recording import NONE
 from gradscope.recording.rows import GradOutcome, OpKind
 
@@ -49,22 +50,15 @@ class TensorGradients:
     nbytes: int = 0
 
 
-class Unreached(NamedTuple):
-    """Why a tensor got no gradient from a pass."""
-
-    why: str
-    cut_op: int = NONE
-    """The op that cut the way from it to the root; NONE where none did."""
-
-
 class Gradients:
     """Backward passes by place, and what they did for each tensor."""
 
-    def __init__(self, index: Index, names: Names, cuts: Cuts, flow: Flow) -> None:
+    def __init__(self, index: Index, names: Names, cuts: Cuts, flow: Flow, passes: Passes) -> None:
         self._index = index
         self._names = names
         self._cuts = cuts
         self._flow = flow
+        self._reasons = Reasons(index, names, cuts, flow, passes)
 
     @cached_property
     def roots(self) -> dict[int, list[int]]:
@@ -93,7 +87,7 @@ class Gradients:
         columns = (recording.gradients.column(name) for name in ("op", "tensor", "outcome", "nbytes"))
         for op, tensor, outcome, nbytes in zip(*columns, strict=True):
             found = groups.get(self._index.op_statement[op])
-            if found is None:
+            if found is None or self._index.is_cut_view(tensor):
                 continue
             if not self._index.requires_grad(tensor, op):
                 if op == found.last_op and flags[tensor] & PARAMETER:
@@ -160,7 +154,7 @@ class Gradients:
     @cached_property
     def unreached(self) -> dict[tuple[int, int], Unreached]:
         """For each statement with passes and each tensor that they did not reach: why."""
-        reasons = {}
+        reasons: dict[tuple[int, int], Unreached] = {}
         for group in self.groups[:EXPLAINED_PASSES]:
             missed = [
                 tensor
@@ -168,9 +162,10 @@ class Gradients:
                 if entry.outcome in (GradOutcome.MISSING, GradOutcome.UNTOUCHED)
             ]
             if missed:
-                steps = self._origins_of_pass(group.last_op)
-                for tensor in missed:
-                    reasons[group.statement, tensor] = self._explain(tensor, group.last_op, steps)
+                op = group.last_op
+                before = max((other for other in self.roots if other < op), default=NONE)
+                found = self._reasons.of_pass(op, before, self.roots[op], self._origins_of_pass(op), missed)
+                reasons.update({(group.statement, tensor): reason for tensor, reason in found.items()})
         return reasons
 
     def _origins_of_pass(self, op: int) -> dict[int, tuple[int, int]]:
@@ -178,29 +173,6 @@ class Gradients:
         for root in self.roots[op]:
             steps |= self._flow.origins(root, op)
         return steps
-
-    def _explain(self, tensor: int, op: int, steps: dict[int, tuple[int, int]]) -> Unreached:
-        root = ", ".join(self._names.of(root) for root in self.roots[op])
-        if tensor in steps:
-            path = self._flow.path(steps, tensor)
-            cut = next((step for step in path if self._cuts.is_cut[step]), NONE)
-            if cut >= 0:
-                return Unreached(f"cut at line {self._index.op_line(cut)} by {self._cuts.cause(cut)}", cut)
-            if path and not self._index.requires_grad(tensor, path[0]):
-                line = self._index.op_line(path[0])
-                return Unreached(f"it did not require grad yet when line {line} used it")
-            return Unreached(f"{root} was made from it, and no call on the way cut the graph")
-        return self._explain_unused(tensor, op, root)
-
-    def _explain_unused(self, tensor: int, op: int, root: str) -> Unreached:
-        used_by = self._flow.goes_into(tensor, op)
-        if not used_by:
-            return Unreached("no call used it before this backward pass")
-        gone = next((use for use in used_by if self._cuts.is_cut[use]), NONE)
-        if gone >= 0:
-            line = self._index.op_line(gone)
-            return Unreached(f"{root} was not made from it: cut at line {line} by {self._cuts.cause(gone)}", gone)
-        return Unreached(f"used at line {self._index.op_line(used_by[-1])}, but {root} was not made from it")
 
     @cached_property
     def cuts_on_path(self) -> frozenset[int]:

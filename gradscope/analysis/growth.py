@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 
-from gradscope.analysis.flags import REQUIRES_GRAD
+from gradscope.analysis.flags import LEAF, REQUIRES_GRAD
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.names import Names
 from gradscope.analysis.passes import Passes
@@ -62,13 +62,10 @@ def _carried(index: Index, names: Names) -> dict[int, int]:
     return last
 
 
-def kept_alive(index: Index, names: Names) -> Iterator[Answer]:
+def kept_alive(index: Index, names: Names, passes: Passes) -> Iterator[Answer]:
     """Statements of a loop whose memory a graph still keeps when the run ends: the sum of losses, mostly."""
     recording = index.recording
-    saved = bytearray(len(recording.storages))
-    for storage in recording.saved.column("storage"):
-        if storage >= 0:
-            saved[storage] = 1
+    saved = _saved_by_unused_nodes(index, passes)
     made: dict[int, int] = {}
     kept: dict[int, int] = {}
     nbytes: dict[int, int] = {}
@@ -95,6 +92,23 @@ def kept_alive(index: Index, names: Names) -> Iterator[Answer]:
     )
     worst = max(leaking, key=nbytes.__getitem__)
     yield Answer("memory-kept-by-graph", "warning", text, index.place(worst), holder[0] if holder else "")
+
+
+def _saved_by_unused_nodes(index: Index, passes: Passes) -> bytearray:
+    """1 for each storage that nodes had saved which no pass used up, and that no leaf is on.
+
+    A leaf that is there at the end, a parameter or a batch in a list, is there whatever the graph keeps.
+    """
+    recording, used_up_at = index.recording, passes.used_up_at
+    saved = bytearray(len(recording.storages))
+    for node, storage in zip(recording.saved.column("node"), recording.saved.column("storage"), strict=True):
+        if storage >= 0 and used_up_at[node] < 0:
+            saved[storage] = 1
+    columns = (recording.tensors.column(name) for name in ("storage", "flags", "died"))
+    for storage, flags, died in zip(*columns, strict=True):
+        if storage >= 0 and flags & LEAF and died == NONE:
+            saved[storage] = 0
+    return saved
 
 
 def _deepest_accumulator(index: Index, names: Names) -> tuple[str, int] | None:

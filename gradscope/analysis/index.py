@@ -10,7 +10,7 @@ from collections import Counter
 from functools import cached_property
 from typing import NamedTuple
 
-from gradscope.analysis.flags import EXTERNAL, REQUIRES_GRAD
+from gradscope.analysis.flags import CUT_VIEW, EXTERNAL, LEAF, REQUIRES_GRAD
 from gradscope.analysis.report_model import Place
 from gradscope.analysis.sorted_rows import SortedRows
 from gradscope.recording import NONE, Recording
@@ -187,10 +187,27 @@ class Index:
                 rows.setdefault(tensor, []).append(row)
         return rows
 
+    @cached_property
+    def cleared_at(self) -> dict[int, list[int]]:
+        """For each tensor whose ``.grad`` the program set to None: the ops that took a gradient from it, in order."""
+        changes = self.recording.changes
+        ops: dict[int, list[int]] = {}
+        columns = (changes.column(name) for name in ("op", "tensor", "field", "before", "after"))
+        for op, tensor, field, before, after in zip(*columns, strict=True):
+            if field == Field.GRAD and before >= 0 > after:
+                ops.setdefault(tensor, []).append(op)
+        return ops
+
     def tensors_made(self, op: int) -> list[int]:
         """Tensors that an op made."""
         flags = self.recording.tensors.column("flags")
         return [tensor for tensor in self.made.of(op) if not flags[tensor] & EXTERNAL]
+
+    def is_made_inside(self, tensor: int) -> bool:
+        """Whether a tensor lies on memory that was allocated in the op at which the tensor was first seen."""
+        op, storage = (self.recording.tensors.column(name)[tensor] for name in ("op", "storage"))
+        storages = self.recording.storages
+        return storage >= 0 and storages.column("op")[storage] == op and not storages.column("external")[storage]
 
     def requires_grad(self, tensor: int, op: int) -> bool:
         """Whether a tensor required grad when an op was called."""
@@ -201,6 +218,20 @@ class Index:
                 return bool(change.before)
             required = bool(change.after)
         return required
+
+    def is_leaf_with_grad(self, tensor: int, op: int) -> bool:
+        """Whether a tensor was a leaf that required grad when an op was called."""
+        return bool(self.recording.tensors.column("flags")[tensor] & LEAF) and self.requires_grad(tensor, op)
+
+    def is_cut_view(self, tensor: int) -> bool:
+        """Whether a tensor is a view made under no_grad: it says that it requires grad, and never gets a gradient."""
+        return self.recording.tensors.column("flags")[tensor] & (CUT_VIEW | EXTERNAL) == CUT_VIEW
+
+    @cached_property
+    def custom_functions(self) -> frozenset[int]:
+        """Texts of the names of nodes of custom ``autograd.Function``: torch's own end with a digit."""
+        names = self.recording.nodes.column("name")
+        return frozenset(name for name in set(names) if self.recording.text(name).endswith("Backward"))
 
     def node_after(self, tensor: int) -> int:
         """A tensor's grad_fn at the end of the run."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 from gradscope.analysis.flags import EXTERNAL, RAISED, REQUIRES_GRAD
 from gradscope.analysis.index import Index
+from gradscope.analysis.lifetimes import held_until
 from gradscope.analysis.names import Names
 from gradscope.analysis.passes import Passes
 from gradscope.analysis.report_model import InplaceWrite, WriteEffect
@@ -24,18 +28,32 @@ _SEVERITY: tuple[WriteEffect, ...] = (
 )
 
 
+class _Effect(NamedTuple):
+    """What a write does to a backward pass through a node that had saved the memory."""
+
+    effect: WriteEffect = "none"
+    saved_row: int = NONE
+    backward_op: int = NONE
+
+    @property
+    def severity(self) -> int:
+        return _SEVERITY.index(self.effect)
+
+
+_NO_EFFECT = _Effect()
+
+
 @dataclass(slots=True)
 class _Write:
-    """Writes at one statement through one name."""
+    """Writes at one statement through one name; described by the last of those with the worst effect."""
 
     op: int
     tensor: int
     before: int
     after: int
+    effect: _Effect = _NO_EFFECT
     count: int = 0
-    effect: WriteEffect = "none"
-    saved_row: int = NONE
-    backward_op: int = NONE
+    last_op: int = NONE
 
 
 class InplaceWrites:
@@ -48,7 +66,7 @@ class InplaceWrites:
         self._passes = passes
 
     def describe(self, letters: Letters) -> tuple[InplaceWrite, ...]:
-        """Writes as a report shows them: by statement and name, the last run of each."""
+        """Writes as a report shows them: by statement and name, the last of those with the worst effect."""
         return tuple(self._report(write, letters) for write in self._groups())
 
     def _groups(self) -> list[_Write]:
@@ -71,9 +89,11 @@ class InplaceWrites:
             name = NONE if kinds[op] == OpKind.STEP else self._names.best[tensor]
             key = (self._index.op_statement[op], funcs[op], name)
             group = groups.setdefault(key, _Write(op, tensor, before, after))
-            group.count += op != group.op or not group.count
-            group.op, group.tensor, group.before, group.after = op, tensor, before, after
-            self._judge(group, saved_rows.get(storage_of[tensor], ()))
+            group.count += op != group.last_op
+            group.last_op = op
+            effect = self._judge(op, tensor, saved_rows.get(storage_of[tensor], ()))
+            if effect.severity >= group.effect.severity:
+                group.op, group.tensor, group.before, group.after, group.effect = op, tensor, before, after, effect
         return list(groups.values())
 
     def _saved_on(self, storages: set[int]) -> dict[int, list[tuple[int, int]]]:
@@ -87,30 +107,37 @@ class InplaceWrites:
             rows.sort()
         return found
 
-    def _judge(self, group: _Write, saved: list[tuple[int, int]] | tuple[()]) -> None:
+    def _judge(self, op: int, tensor: int, saved: list[tuple[int, int]] | tuple[()]) -> _Effect:
         """Whether a node had saved the memory before the write and was still to be used."""
-        earlier = bisect_left(saved, (group.op, NONE)) if saved else 0
+        earlier = bisect_left(saved, (op, NONE)) if saved else 0
+        worst = _NO_EFFECT
         for _, row in reversed(saved[max(0, earlier - 8) : earlier]):
             node = self._index.recording.saved.column("node")[row]
             used_up = self._passes.used_up_at[node]
-            if 0 <= used_up < group.op:
+            if 0 <= used_up < op:
                 continue
-            effect, backward_op = self._effect(group, row, node)
-            if _SEVERITY.index(effect) > _SEVERITY.index(group.effect):
-                group.effect, group.saved_row, group.backward_op = effect, row, backward_op
+            effect, backward_op = self._effect(op, tensor, row, node)
+            worst = max(worst, _Effect(effect, row, backward_op), key=lambda one: one.severity)
+        return worst
 
-    def _effect(self, group: _Write, row: int, node: int) -> tuple[WriteEffect, int]:
+    def _effect(self, op: int, tensor: int, row: int, node: int) -> tuple[WriteEffect, int]:
         counters = self._counters_of_saved(row, node)
-        own = self._sharing.versions.of(group.tensor)
+        own = self._sharing.versions.of(tensor)
         if len(counters) > 1 and own in counters:
             return "unknown", NONE
         shared = not counters or own in counters
-        walked = self._walked_after(node, group.op)
+        walked = self._walked_after(node, op)
+        if walked < 0 and self._held_until[node] <= op:
+            return "none", NONE
         if walked < 0:
             return ("would_raise" if shared else "would_be_silently_wrong"), NONE
         if shared:
             return ("raised", walked) if self._raised_inplace(walked) else ("none", NONE)
         return ("none", NONE) if self._raised(walked) else ("silently_wrong", walked)
+
+    @cached_property
+    def _held_until(self) -> array[int]:
+        return held_until(self._index, self._passes)
 
     def _counters_of_saved(self, row: int, node: int) -> set[int]:
         """The version counter that a saved tensor has, or all that it may have where another object was kept."""
@@ -118,14 +145,23 @@ class InplaceWrites:
         output = self._index.node_tensor[node]
         if tensor < 0 <= output and self._storage(output) == storage:
             tensor = output  # a node keeps its own result without the object that Python holds
-        on_block = [tensor] if tensor >= 0 else self._sharing.tensors_on.get(storage, [])
+        on_block = [tensor] if tensor >= 0 else self._saved_from(node, storage)
         return {self._sharing.versions.of(other) for other in on_block}
 
+    def _saved_from(self, node: int, storage: int) -> list[int]:
+        """Tensors on a block of which a node may have kept a view: its op's inputs, or else all that were alive."""
+        tensors, op = self._index.recording.tensors, self._index.recording.nodes.column("op")[node]
+        inputs = [taken for taken in self._index.uses.of(op) if self._storage(taken) == storage]
+        if inputs:
+            return inputs
+        born, died = tensors.column("op"), tensors.column("died")
+        on_block = self._sharing.tensors_on.get(storage, [])
+        return [other for other in on_block if born[other] <= op and (died[other] == NONE or died[other] > op)]
+
     def _walked_after(self, node: int, op: int) -> int:
-        for walked in (self._passes.first_walked_at[node], self._passes.used_up_at[node]):
-            if walked > op:
-                return walked
-        return NONE
+        passes = self._passes
+        walks = (passes.first_walked_at[node], passes.used_up_at[node], passes.last_walked_at[node])
+        return next((walked for walked in walks if walked > op), NONE)
 
     def _raised(self, op: int) -> bool:
         return bool(self._index.recording.ops.column("flags")[op] & RAISED)
@@ -143,7 +179,7 @@ class InplaceWrites:
         storage = self._storage(write.tensor)
         others = [tensor for tensor in self._sharing.named_on(storage) if self._sees(tensor, write)]
         own = self._sharing.versions.of(write.tensor)
-        saved = recording.saved[write.saved_row] if write.saved_row >= 0 else None
+        saved = recording.saved[write.effect.saved_row] if write.effect.saved_row >= 0 else None
         name = self._names.of(write.tensor)
         return InplaceWrite(
             place=index.place(index.op_statement[write.op]),
@@ -157,8 +193,8 @@ class InplaceWrites:
             past_autograd=any(self._tracked(tensor) and self._sharing.versions.of(tensor) != own for tensor in others),
             saved_as=self._saved_as(saved.attr, saved.node) if saved else "",
             saved_line=index.op_line(recording.nodes.column("op")[saved.node]) if saved else 0,
-            effect=write.effect,
-            backward_line=index.op_line(write.backward_op),
+            effect=write.effect.effect,
+            backward_line=index.op_line(write.effect.backward_op),
         )
 
     def _sees(self, tensor: int, write: _Write) -> bool:

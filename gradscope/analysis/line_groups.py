@@ -96,7 +96,8 @@ class LineGroups:
         skipped = bytes(kind in _EFFECT_OPS for kind in range(256))
         statements, best, is_cut = self._index.op_statement, self._names.best, self._cuts.is_cut
         groups, of_op, of_tensor = self._groups, self._of_op, self._of_tensor
-        made: dict[tuple[int, int, int], int] = {}
+        made: dict[tuple[int, int, int, int], int] = {}
+        slots = self._names.slots
         last_op, output, followed = NONE, 0, GRAD
         for tensor, (op, flags) in enumerate(zip(tensors.column("op"), tensors.column("flags"), strict=True)):
             if flags & (EXTERNAL | GRADIENT) and not self._is_new_parameter(tensor, op, flags):
@@ -105,7 +106,7 @@ class LineGroups:
                 continue
             output = output + 1 if op == last_op else 0
             last_op = op
-            key = (spans[op], funcs[op], output)
+            key = (spans[op], funcs[op], output, slots[tensor])
             position = made.get(key, NONE)
             if position < 0:
                 position = made[key] = len(groups)
@@ -128,9 +129,7 @@ class LineGroups:
         """A parameter that a module's initialisation made: it is seen from outside only."""
         if not flags & PARAMETER or op >= self._index.op_count or self._kinds[op] != OpKind.GROUP:
             return False
-        storage = self._index.recording.tensors.column("storage")[tensor]
-        storages = self._index.recording.storages
-        return storage >= 0 and storages.column("op")[storage] == op and not storages.column("external")[storage]
+        return self._index.is_made_inside(tensor)
 
     def _collect_changed(self) -> None:
         """A group for each statement and name of a tensor that it changed and did not make."""
@@ -221,7 +220,7 @@ class LineGroups:
                 self._absorb(target, row)
             reads = [row for row in others if row.kind in ("call", "export", "read")]
             if made:
-                others = [row for row in others if row not in reads or row.kind == "read"]
+                others = [row for row in others if row not in reads or row.kind == "read" or row is target]
             kept += _fold(named) + _fold(others)
         return kept
 

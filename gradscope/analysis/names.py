@@ -8,6 +8,7 @@ from functools import cached_property
 
 from gradscope.analysis.flags import EXTERNAL, PARAMETER
 from gradscope.analysis.index import Index
+from gradscope.analysis.slots import find_slots
 from gradscope.recording import NONE
 from gradscope.recording.rows import BindingKind
 
@@ -34,8 +35,8 @@ class Names:
         self._strings = index.recording.strings
 
     @cached_property
-    def best(self) -> array[int]:
-        """The text id of each tensor's best name; NONE for a tensor that no name held."""
+    def _seen(self) -> tuple[array[int], array[int]]:
+        """For each tensor the text id of the best name under which it was seen itself, and the name's rank."""
         index, recording = self._index, self._index.recording
         tensors = recording.tensors
         flags, made_at = tensors.column("flags"), tensors.column("op")
@@ -62,29 +63,33 @@ class Names:
             if rank > ranks[tensor]:
                 ranks[tensor] = rank
                 best[tensor] = name
-        self._name_repeats(best, ranks)
+        return best, ranks
+
+    @cached_property
+    def best(self) -> array[int]:
+        """The text id of each tensor's best name; NONE for a tensor that no name held.
+
+        In loops only the first runs of a call are matched with names, then ever fewer: the results of the others have
+        the best name that the same result had in an earlier run.
+        """
+        best, ranks = self._seen
+        best, at_birth = best[:], _AT_BIRTH * _STEPS
+        stored_as: dict[int, tuple[int, int]] = {}
+        for tensor, slot in enumerate(self.slots):
+            if slot < 0:
+                continue
+            rank, name = stored_as.get(slot, (0, NONE))
+            if ranks[tensor] >= rank:
+                stored_as[slot] = ranks[tensor], best[tensor]
+            elif not ranks[tensor] or rank == at_birth:
+                best[tensor] = name
         return best
 
-    def _name_repeats(self, best: array[int], ranks: array[int]) -> None:
-        """Give tensors of later runs of a call the name that its earlier results had.
-
-        In loops only the first runs of a call are matched with names, then ever fewer.
-        """
-        recording = self._index.recording
-        spans, funcs = recording.ops.column("span"), recording.ops.column("func")
-        made_at, flags = recording.tensors.column("op"), recording.tensors.column("flags")
-        stored_as: dict[tuple[int, int, int], int] = {}
-        last_op, position = NONE, 0
-        for tensor, op in enumerate(made_at):
-            position = position + 1 if op == last_op else 0
-            last_op = op
-            if flags[tensor] & EXTERNAL or op >= self._index.op_count:
-                continue
-            key = (spans[op], funcs[op], position)
-            if ranks[tensor]:
-                stored_as[key] = best[tensor]
-            elif key in stored_as:
-                best[tensor] = stored_as[key]
+    @cached_property
+    def slots(self) -> array[int]:
+        """For each tensor, an id that it shares with the same result of the same call in other runs."""
+        at_birth = _AT_BIRTH * _STEPS
+        return find_slots(self._index, bytearray(rank == at_birth for rank in self._seen[1]))
 
     def _rank_parameter(self, name: int) -> int:
         text = self._strings[name]

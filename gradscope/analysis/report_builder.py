@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gradscope.analysis.answers import Sources, find_answers
+from gradscope.analysis.answer_sources import Sources
+from gradscope.analysis.answers import find_answers
 from gradscope.analysis.cuts import Cuts, list_cuts
 from gradscope.analysis.flow import Flow
 from gradscope.analysis.gradients import Gradients
@@ -37,7 +38,7 @@ def build(recording: Recording, view: RunView | None = None) -> Report:
     names, letters, use = Names(index), Letters(), MemoryUse(index)
     cuts, flow, passes = Cuts(index), Flow(index), Passes(index)
     sharing = StorageGroups(index, names)
-    gradients = Gradients(index, names, cuts, flow)
+    gradients = Gradients(index, names, cuts, flow, passes)
     groups = LineGroups(index, names, use, cuts).collect()
     lines = LineTable(index, names, cuts, sharing, use, letters).describe(groups)
     writes = InplaceWrites(index, names, sharing, passes).describe(letters)

@@ -56,8 +56,14 @@ class Names:
             self._match(stored_by.statement.stores, names, frame.f_globals, op, stored_by.span, BindingKind.STORE)
 
     def match_loaded(self, site: Site, frame: FrameType, op: int) -> None:
-        """Match what the op's statement reads, and remember what it stores."""
+        """Match what the op's statement reads, and remember what it stores.
+
+        A statement that comes again, with no op of another in between, still has under its names what it stored last.
+        """
+        waiting = self._waiting.get(id(frame))
         with reading_locals(frame) as names:
+            if waiting is not None and waiting[0].statement is site.statement:
+                self._match(site.statement.stores, names, frame.f_globals, waiting[1], site.span, BindingKind.STORE)
             self._match(site.statement.loads, names, frame.f_globals, op, site.span, BindingKind.LOAD)
         if site.statement.stores:
             self._waiting[id(frame)] = (site, op)

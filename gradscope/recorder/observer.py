@@ -89,6 +89,9 @@ class Observer:
         self.lock = threading.RLock()
         self._thread = 0
         self._group: tuple[Any, int, int] | None = None
+        self._group_uses: set[int] = set()
+        self._group_begun = 0
+        """The number of tensors when the call into torch's Python that is under way began."""
         self.left_out: dict[tuple[int, int], int] = {}
         self._grad_before = NONE
         self._last_hooked = False
@@ -156,7 +159,8 @@ class Observer:
         if matching and user is not None:
             changed = before if isinstance(before, list) else ()
             self._unseen.announce(site, user, arguments_of(args, kwargs), changed, thread, flags, not self._last_hooked)
-        if located.label:
+        grouped = bool(located.label)
+        if grouped:
             op, is_new = self._op(info, located, thread, flags)
         else:
             op, is_new = tape.op_count, True
@@ -167,10 +171,10 @@ class Observer:
         for value in inputs:
             seen = known.get(id(value))
             if seen is not None:
-                if is_new:
+                if not grouped or self._is_new_to_group(seen[0]):
                     self._uses += (op, seen[0])
             elif type(value) not in BORING:
-                self._inputs(value, op, is_new)
+                self._inputs(value, op, grouped)
         kind = type(result)
         touched = False
         if kind not in BORING:
@@ -223,19 +227,19 @@ class Observer:
 
     def _op(self, info: Function, located: Located, thread: int, flags: int) -> tuple[int, bool]:
         """The row that the call belongs to: a new one, or that of the call into torch's Python that is under way."""
-        tape, site = self.tape, located.site
-        if not located.label or info.kind in _PASSES:
-            return tape.add_op(info.text, info.kind, site.span, site.inner, thread, flags), True
-        label = tape.text(located.label)
-        if info.kind == _MODE and located.label.startswith(_MODES):
-            return tape.add_op(label, _MODE, site.span, site.inner, thread, flags), True
-        group = self._group
-        if group is not None and group[0] == located.group and group[1] == tape.op_count - 1:
-            self._group = (group[0], group[1], group[2] + 1)
-            tape.update_op(group[1], calls=group[2] + 1)
-            return group[1], False
-        self._group = (located.group, tape.op_count, 1)
-        return tape.add_op(label, _GROUP, site.span, site.inner, thread, flags), True
+        tape, site, group = self.tape, located.site, self._group
+        text, kind = info.text, info.kind
+        if located.label and kind not in _PASSES:
+            text = tape.text(located.label)
+            kind = _MODE if kind == _MODE and located.label.startswith(_MODES) else _GROUP
+        if kind == _GROUP:
+            if group is not None and group[0] == located.group and group[1] == tape.op_count - 1:
+                self._group = (group[0], group[1], group[2] + 1)
+                tape.update_op(group[1], calls=group[2] + 1)
+                return group[1], False
+            self._group = (located.group, tape.op_count, 1)
+        self._group_uses, self._group_begun = set(), tape.tensor_count
+        return tape.add_op(text, kind, site.span, site.inner, thread, flags), True
 
     def _withdraw(self, op: int) -> None:
         """Take back the row of a call that did nothing to any tensor."""
@@ -243,13 +247,23 @@ class Observer:
         if self._group is not None and self._group[1] == op:
             self._group = None
 
-    def _inputs(self, value: Any, op: int, is_new: bool) -> None:
+    def _inputs(self, value: Any, op: int, grouped: bool) -> None:
         """Note the tensors in an argument; one that was not seen before is entered as external."""
         known = self.identity.tensors
         for tensor in tensors_in(value):
-            seen = known.get(id(tensor)) or self.states.enter(tensor, op, 0, False, _EXTERNAL, ())
-            if is_new:
-                self._uses += (op, seen[0])
+            seen = known.get(id(tensor))
+            if seen is None:
+                seen = self.states.enter(tensor, op, 0, False, _EXTERNAL, ())
+            elif grouped and not self._is_new_to_group(seen[0]):
+                continue
+            self._uses += (op, seen[0])
+
+    def _is_new_to_group(self, tensor: int) -> bool:
+        """Whether a tensor comes into the call that is under way from outside, and for the first time."""
+        if tensor >= self._group_begun or tensor in self._group_uses:
+            return False
+        self._group_uses.add(tensor)
+        return True
 
     def _changes(self, info: Function, op: int, before: Any, since: int, read_saved: bool) -> bool:
         """Note what is different now about the tensors that went in."""
@@ -283,7 +297,7 @@ class Observer:
             for parameter, version in versions:
                 now = version_of(parameter)
                 if now != version:
-                    self._inputs([parameter], op, True)
+                    self._inputs([parameter], op, False)
                     self.states.change(op, identity.tensors[id(parameter)], _VERSION, version, now)
                     updated += 1
             for tensor in state:
@@ -302,9 +316,9 @@ class Observer:
                 tape, site = self.tape, located.site
                 self.identity.bury()
                 flags = _modes() | _RAISED
-                op, is_new = self._op(info, located, thread, flags)
+                op, _ = self._op(info, located, thread, flags)
                 tape.update_op(op, flags=flags)
-                self._inputs(inputs, op, is_new)
+                self._inputs(inputs, op, bool(located.label))
                 if isinstance(before, BackwardPass):
                     before.note_roots(op, tape)
                 tape.pending["errors"] += (op, tape.text(type(error).__qualname__), tape.text(str(error)))

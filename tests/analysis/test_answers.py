@@ -18,6 +18,28 @@ QUESTIONS = {
         "grad-none-non-leaf",
         ["y.grad is None at line 7", "made at line 5 by Tensor.mul from x", "read x.grad instead", "y.retain_grad()"],
     ),
+    "the grad of a view of a leaf that was made one later": (
+        """
+        image = torch.ones(2, 2)
+        image.requires_grad = True
+        flat = image.view(-1)
+        flat.sum().backward()
+        print(flat.grad)
+        """,
+        "grad-none-non-leaf",
+        ["flat is not a leaf", "read image.grad instead"],
+    ),
+    "a grad that was cleared before it was read": (
+        """
+        w = torch.ones(3, requires_grad=True)
+        optimizer = torch.optim.SGD([w], lr=0.1)
+        w.sum().backward()
+        optimizer.zero_grad()
+        print(w.grad)
+        """,
+        "grad-none-cleared",
+        ["w.grad is None at line 8: line 7 (optim.Optimizer.zero_grad) had set it to None"],
+    ),
     "a leaf that was lost on the way": (
         """
         w = torch.ones(3, requires_grad=True).double()
@@ -72,6 +94,80 @@ QUESTIONS = {
         """,
         "grad-none-unreached",
         ["x.grad is None at line 8: cut at line 6 by Tensor.detach"],
+    ),
+    "a sample, which is taken under no_grad": (
+        """
+        from torch.distributions import Normal
+        mean = torch.zeros(3, requires_grad=True)
+        z = Normal(mean, torch.ones(3)).sample()
+        w = torch.ones(3, requires_grad=True)
+        (z * w).sum().backward()
+        print(mean.grad)
+        """,
+        "grad-none-unreached",
+        ["mean.grad is None at line 9: cut at line 6 by no_grad (distributions.Normal.sample)"],
+    ),
+    "a view made under no_grad": (
+        """
+        w = torch.ones(2, 3, requires_grad=True)
+        with torch.no_grad():
+            turned = w.t()
+        (turned * 2).sum().backward()
+        print(w.grad)
+        """,
+        "grad-none-unreached",
+        ["w.grad is None at line 8: cut at line 6 by no_grad (Tensor.t)"],
+    ),
+    "the grad of a view made under no_grad": (
+        """
+        w = torch.ones(2, 3, requires_grad=True)
+        with torch.no_grad():
+            turned = w.t()
+        (turned * 2).sum().backward()
+        print(turned.grad)
+        """,
+        "grad-none-untracked",
+        ["turned.grad is None at line 8", "made at line 6 by Tensor.t from w under no_grad"],
+    ),
+    "a Function whose backward returns None": (
+        """
+        class Double(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x, w):
+                return x * w
+            @staticmethod
+            def backward(ctx, grad):
+                return grad, None
+        x, w = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+        y = Double.apply(x, w)
+        y.sum().backward()
+        print(w.grad)
+        """,
+        "grad-none-unreached",
+        ["the graph leads to it, but the backward of Double (line 12) gave it no gradient (None)"],
+    ),
+    "values that left torch and came back": (
+        """
+        w = torch.ones(3, requires_grad=True)
+        scale = torch.ones((), requires_grad=True)
+        loss = torch.tensor((w * 2).sum().item()) * scale
+        loss.backward()
+        print(w.grad)
+        """,
+        "grad-none-unreached",
+        ["w.grad is None at line 8: loss was not made from it: cut at line 6 by Tensor.item"],
+    ),
+    "values that left torch for a log": (
+        """
+        w = torch.ones(3, requires_grad=True)
+        x = torch.ones(3, requires_grad=True)
+        print((w * 2).sum().item())
+        loss = x.sum()
+        loss.backward()
+        print(w.grad)
+        """,
+        "grad-none-unreached",
+        ["w.grad is None at line 9: used at line 6, but loss was not made from it"],
     ),
     "a leaf that is not used": (
         """
@@ -235,6 +331,43 @@ def test_a_write_that_no_graph_needs_is_no_more_than_a_note(program: str, told: 
     writes = [answer for answer in found if answer.code == "write-through-alias"]
     assert [answer.text for answer in writes] == told
     assert {answer.severity for answer in writes} <= {"note"}
+
+
+def test_what_a_pass_that_failed_was_to_reach_is_no_leaf_without_use() -> None:
+    source = """
+w, v = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+y = w.exp()
+first, second = y.sum(), (y * v).sum()
+first.backward()
+second.backward()
+"""
+    assert "leaf-unreached" not in {answer.code for answer in build(recorded(HEAD + source)).answers}
+
+
+def test_a_name_that_holds_another_tensor_by_now_is_not_told_to_be_read() -> None:
+    source = """
+x = torch.ones(3, requires_grad=True)
+x = x * 2
+x.sum().backward()
+print(x.grad)
+"""
+    (told,) = [one for one in build(recorded(HEAD + source)).answers if one.code == "grad-none-non-leaf"]
+    assert "instead" not in told.text
+    assert "set requires_grad on it last" in told.text
+
+
+def test_a_leaf_that_was_only_written_was_not_used() -> None:
+    source = """
+w, mean = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+with torch.no_grad():
+    mean.lerp_(w, 0.1)
+w.sum().backward()
+"""
+    (told,) = [one for one in build(recorded(HEAD + source)).answers if one.code == "leaf-unreached"]
+    assert (told.severity, told.text.partition("gave ")[2]) == (
+        "note",
+        "mean no gradient: no call used it before this backward pass.",
+    )
 
 
 def test_problems_come_first() -> None:

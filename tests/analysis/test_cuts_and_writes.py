@@ -21,7 +21,9 @@ HEAD = "import torch\nx = torch.ones(3, requires_grad=True)\ny = x.sigmoid()\n"
         ("x.requires_grad = False", "requires_grad_false"),
         ("z = torch.tensor(y[0])", "new_tensor"),
         ("with torch.no_grad(): z = y * 2", "no_grad"),
+        ("with torch.no_grad(): z = y.view(-1)", "no_grad"),
         ("with torch.inference_mode(): z = y * 2", "inference_mode"),
+        ("z = torch.distributions.Normal(y, 1.0).sample() + 1", "no_grad"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -40,10 +42,38 @@ def test_the_kind_of_a_cut(line: str, kind: str) -> None:
         "v = y.shape",
         "values, at = y.max(0)",
         "x.grad = None",
+        "torch.nn.init.orthogonal_(torch.nn.Parameter(torch.ones(2, 2)))",
+        "layer = torch.nn.Linear(3, 3)",
+        "layer = torch.nn.Linear(3, 3).double()",
+        "dist = torch.distributions.Normal(y, y)",
+        "import copy; layer = copy.deepcopy(torch.nn.Linear(3, 3))",
+        "torch.optim.LBFGS([x]).step(lambda: x.sigmoid().sum())",
     ],
 )
 def test_what_is_no_cut(line: str) -> None:
     assert build(recorded(HEAD + line)).cuts == ()
+
+
+FUNCTION = """
+import torch
+class Swish(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        s = torch.sigmoid(x)
+        ctx.save_for_backward(x, s)
+        return x * s
+    @staticmethod
+    def backward(ctx, grad):
+        x, s = ctx.saved_tensors
+        return grad * (s + x * s * (1 - s))
+x = torch.ones(3, requires_grad=True)
+y = Swish.apply(x)
+y.sum().backward()
+"""
+
+
+def test_the_forward_of_a_function_cuts_nothing() -> None:
+    assert build(recorded(FUNCTION)).cuts == ()
 
 
 @pytest.mark.parametrize(
@@ -76,3 +106,55 @@ def test_the_write_of_an_optimizer_is_no_trouble() -> None:
     """
     writes = build(recorded(source)).inplace_writes
     assert [(write.effect, write.executions) for write in writes] == [("none", 5)]
+
+
+TWO_LAYERS = """
+import torch
+from torch import nn
+first, second = nn.Linear(2, 2), nn.Linear(2, 1)
+optimizer = torch.optim.SGD(second.parameters(), lr=0.1)
+out = second(first(torch.ones(3, 2)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("write", "name", "effect"),
+    [
+        (
+            "out.sum().backward(retain_graph=True)\noptimizer.step()\nout.sum().backward()",
+            "second.weight",
+            "raised",
+        ),
+        ("with torch.no_grad():\n    second.weight.mul_(2)\nout.sum().backward()", "second.weight", "raised"),
+        ("for p in second.parameters():\n    p.data.mul_(2)\nout.sum().backward()", "<p.data>", "silently_wrong"),
+    ],
+)
+def test_a_parameter_is_written_between_forward_and_backward(write: str, name: str, effect: str) -> None:
+    writes = [one for one in build(recorded(TWO_LAYERS + write)).inplace_writes if one.effect != "none"]
+    assert [(one.name, one.effect, one.saved_line) for one in writes] == [(name, effect, 5)]
+
+
+def test_a_group_of_writes_is_told_by_the_tensor_with_the_effect() -> None:
+    source = """
+    import torch
+    a, b = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    y = a.exp() * b
+    with torch.no_grad():
+        for tensor in (b, a):
+            tensor.add_(1)
+    y.sum().backward()
+    """
+    (write,) = [one for one in build(recorded(source)).inplace_writes if one.effect != "none"]
+    assert (write.name, write.effect) == ("b", "raised")
+
+
+def test_a_graph_that_is_gone_cannot_fail_any_more() -> None:
+    source = """
+    import torch
+    w = torch.ones(2, requires_grad=True)
+    print((w * w).sum().item())
+    with torch.no_grad():
+        w.add_(1)
+    """
+    (write,) = build(recorded(source)).inplace_writes
+    assert write.effect == "none"

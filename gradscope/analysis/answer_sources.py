@@ -1,0 +1,54 @@
+"""What answers are derived from, and how they speak of a tensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from gradscope.analysis.cuts import Cuts
+from gradscope.analysis.flags import EXTERNAL, PARAMETER
+from gradscope.analysis.flow import Flow
+from gradscope.analysis.gradients import Gradients
+from gradscope.analysis.index import Index
+from gradscope.analysis.names import Names
+from gradscope.analysis.passes import Passes
+from gradscope.analysis.report_model import Answer, InplaceWrite
+from gradscope.analysis.storage_groups import StorageGroups
+from gradscope.analysis.wording import listed
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the answers are derived from."""
+
+    index: Index
+    names: Names
+    cuts: Cuts
+    flow: Flow
+    gradients: Gradients
+    passes: Passes
+    writes: tuple[InplaceWrite, ...]
+    sharing: StorageGroups
+
+    @cached_property
+    def parameters(self) -> frozenset[str]:
+        """Names of all parameters: a beginning that stands for some of them must not seem to stand for others."""
+        flags = self.index.recording.tensors.column("flags")
+        return frozenset(self.names.of(tensor) for tensor, flag in enumerate(flags) if flag & PARAMETER)
+
+    def answer(
+        self, code: str, severity: Literal["problem", "warning", "note"], text: str, op: int, tensor: int
+    ) -> Answer:
+        """An answer about a tensor, placed at an op."""
+        return Answer(code, severity, text, self.index.op_place(op), self.names.of(tensor))
+
+    def made(self, tensor: int) -> str:
+        """Where a tensor came from: ``made at line 3 by Tensor.cuda from x``."""
+        index = self.index
+        op = index.recording.tensors.column("op")[tensor]
+        if index.recording.tensors.column("flags")[tensor] & EXTERNAL or op >= index.op_count:
+            return "which no call that was seen made"
+        taken = dict.fromkeys(self.names.of(use) for use in index.uses.of(op))
+        source = f" from {listed(list(taken))}" if taken else ""
+        return f"made at line {index.op_line(op)} by {index.call_name(op)}{source}"

@@ -1,0 +1,52 @@
+"""Memory that every run of a loop leaves behind: said of what a graph keeps, not of what the program keeps itself."""
+
+from gradscope.analysis import build
+from tests.analysis.building import recorded
+
+HEAD = "import torch\nfrom torch import nn\n"
+
+
+def told(source: str) -> list[str]:
+    """What a program is said to leave behind."""
+    return [answer.text for answer in build(recorded(HEAD + source)).answers if answer.code == "memory-kept-by-graph"]
+
+
+def test_losses_in_a_list_keep_their_graphs() -> None:
+    source = """
+net = nn.Linear(4, 1)
+losses = []
+for step in range(12):
+    losses.append(net(torch.ones(8, 4)).pow(2).mean())
+"""
+    (text,) = told(source)
+    assert text.startswith("Line 7: every run leaves memory behind")
+
+
+def test_the_parameters_of_a_module_with_many_layers_are_no_leak() -> None:
+    source = """
+net = nn.Sequential(*[nn.Linear(4, 4) for _ in range(10)])
+net(torch.ones(8, 4)).sum().backward()
+"""
+    assert told(source) == []
+
+
+def test_a_list_of_batches_is_no_leak() -> None:
+    source = """
+data = [torch.randn(8, 4) for _ in range(12)]
+net = nn.Linear(4, 1)
+for x in data:
+    net(x).pow(2).mean().backward()
+"""
+    assert told(source) == []
+
+
+def test_what_a_backward_pass_freed_is_kept_by_no_graph() -> None:
+    source = """
+w = torch.ones(4, requires_grad=True)
+kept = []
+for step in range(12):
+    y = (w * step).exp()
+    y.sum().backward()
+    kept.append(y)
+"""
+    assert told(source) == []
