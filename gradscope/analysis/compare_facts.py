@@ -163,10 +163,11 @@ class Facts:
                 grad, op = change.after, change.op
         if op == NONE or grad == NONE:
             return "None"
-        return self._printed(grad) or "received"
+        return self._printed(grad, min(op, self._index.op_count - 1)) or "received"
 
-    def _printed(self, tensor: int) -> str:
-        texts = [value.text for value in self._recording.values if value.tensor == tensor]
+    def _printed(self, tensor: int, since: int) -> str:
+        """Its value as it was noted last, by an op from ``since`` on: an older one may not hold any more."""
+        texts = [value.text for value in self._recording.values if value.tensor == tensor and value.op >= since]
         return self._recording.text(texts[-1]) if texts else ""
 
     def of_run(self) -> dict[str, Value]:

@@ -93,6 +93,11 @@ class Observer:
         self._grad_before = NONE
         self._last_hooked = False
 
+    @property
+    def may_read_saved(self) -> bool:
+        """No saved-tensor hooks were in force at the last op, nor are they now."""
+        return not self._last_hooked and not saved_hooks_in_force()
+
     def learn(self, func: Any) -> Function:
         """Describe a function that was not called before."""
         described = describe(func)

@@ -59,7 +59,7 @@ def _keep(run: ProgramRun, watches: Sequence[str], folder: Path) -> None:
     names = vars(run.module) if run.module is not None else {}
     if run.recorder is not None:
         with run.quietly():
-            note_gradients(run.recording, names)
+            note_gradients(run.recorder, names)
             for expression in watches:
                 text, value, failed = _value(expression, names)
                 run.recorder.observe_watch(expression, run.program.filename, 0, text, value, failed)
