@@ -15,6 +15,8 @@ from gradscope.recording import NONE, Recording
 from gradscope.recording.rows import Field, GradOutcome, TensorFlag
 
 _RECEIVED = (GradOutcome.CREATED, GradOutcome.ACCUMULATED)
+RECEIVED, NO_GRADIENT = "received", "None"
+"""A gradient whose value was not recorded; no gradient."""
 _MODULE = "<module>"
 _IN = " in "
 
@@ -111,7 +113,7 @@ class Facts:
             "grad_fn": self._node_name(state.node),
             "grad": self._grad(tensor),
             "version": state.version if state.version is not None else "none",
-            "offset": self._sharing.offset_of(tensor),
+            "offset": state.offset,
             "saved": self._saved_by(state.node),
             "allocated": self._allocated(tensor, state),
             "shape": self._recording.text(layout.shape),
@@ -124,23 +126,29 @@ class Facts:
 
     def _relations(self, name: str, tensor: int, state: State, order: dict[str, int]) -> dict[str, Value]:
         """Which earlier name is on the same memory, and which has the same version counter."""
-        versions = self._sharing.versions
-        memory, counter = "own", "own" if state.version is not None else "none"
+        memory: str = "own"
+        counter: str | None = "own" if state.version is not None else "none"
         for other in sorted((other for other in self.tensor_of if other in order), key=order.__getitem__):
             if other == name:
                 break
             twin = self.tensor_of[other]
             if twin == tensor:
                 return {"memory": f"is {other}", "version_counter": f"is {other}"}
-            if (
-                memory == "own"
-                and state.storage >= 0
-                and self._states.after(twin, self._index.op_count).storage == (state.storage)
-            ):
+            known = self._states.after(twin, self._index.op_count)
+            if state.storage < 0 or known.storage != state.storage:
+                continue
+            if memory == "own":
                 memory = f"{other}'s"
-                if counter == "own" and versions.of(twin) == versions.of(tensor):
-                    counter = f"{other}'s"
+            if counter == "own" and known.version is not None:
+                counter = self._counter(tensor, twin, f"{other}'s")
         return {"memory": memory, "version_counter": counter}
+
+    def _counter(self, tensor: int, twin: int, shared: str) -> str | None:
+        """A tensor's version counter, told by one on the same memory; None where the two were not compared."""
+        versions = self._sharing.versions
+        if versions.of(tensor) == versions.of(twin):
+            return shared
+        return "own" if versions.is_measured(tensor) and versions.is_measured(twin) else None
 
     def _saved_by(self, node: int) -> int:
         saved = self._recording.saved.column("nbytes")
@@ -162,8 +170,8 @@ class Facts:
             if change.tensor == tensor and change.field == Field.GRAD and change.op > op:
                 grad, op = change.after, change.op
         if op == NONE or grad == NONE:
-            return "None"
-        return self._printed(grad, min(op, self._index.op_count - 1)) or "received"
+            return NO_GRADIENT
+        return self._printed(grad, min(op, self._index.op_count - 1)) or RECEIVED
 
     def _printed(self, tensor: int, since: int) -> str:
         """Its value as it was noted last, by an op from ``since`` on: an older one may not hold any more."""

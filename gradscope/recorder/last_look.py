@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from itertools import compress
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gradscope.recorder.identity import PLAIN, Seen
@@ -23,7 +24,8 @@ from gradscope.recording import Recording
 from gradscope.recording.rows import Field, TensorFlag
 from gradscope.recording.tables import NONE
 
-_VERSION, _GRAD = int(Field.VERSION), int(Field.GRAD)
+_VERSION, _GRAD, _OFFSET = int(Field.VERSION), int(Field.GRAD), int(Field.OFFSET)
+_DisableSubclass = torch._C.DisableTorchFunctionSubclass
 _EXTERNAL = int(TensorFlag.EXTERNAL)
 _GRADIENT = int(TensorFlag.GRADIENT | TensorFlag.EXTERNAL)
 
@@ -55,6 +57,7 @@ class LastLook:
         named = set(recording.bindings.column("tensor"))
         live = [seen for seen in self._identity.tensors.values() if seen[0] in named]
         versions, gradients = _last_versions(recording), _last_gradients(recording)
+        offsets = dict(zip(*(recording.aliases.column(name) for name in ("tensor", "offset")), strict=True))
         for seen in live:
             tensor = seen[6]()
             if tensor is None or not _runs_no_code(tensor):
@@ -62,12 +65,19 @@ class LastLook:
             self._guarded(self._compare_version, tensor, seen, versions.get(seen[0], 0))
             if self._states.graph.has_one_thread:
                 self._guarded(self._states.compare, tensor, seen, self._tape.op_count, 0, False)
+            self._guarded(self._compare_offset, tensor, seen, offsets.get(seen[0], 0))
             self._guarded(self._compare_grad, tensor, seen, gradients.get(seen[0], NONE))
 
     def _compare_version(self, tensor: Any, seen: Seen, known: int) -> None:
         version = version_of(tensor)
         if version not in (NONE, known):
             self._states.change(self._tape.op_count, seen, _VERSION, known, version)
+
+    def _compare_offset(self, tensor: Any, seen: Seen, known: int) -> None:
+        with _DisableSubclass():
+            offset = tensor.storage_offset() if seen[1] != NONE else known
+        if offset != known:
+            self._states.change(self._tape.op_count, seen, _OFFSET, known, offset)
 
     def _compare_grad(self, tensor: Any, seen: Seen, known: int) -> None:
         op, grad = self._tape.op_count, grad_of(tensor)
