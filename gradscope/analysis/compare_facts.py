@@ -9,6 +9,7 @@ from gradscope.analysis.comparison_model import Unit, Value
 from gradscope.analysis.index import Index
 from gradscope.analysis.memory import MemoryUse
 from gradscope.analysis.names import Names
+from gradscope.analysis.passes import Passes
 from gradscope.analysis.states import State, States
 from gradscope.analysis.storage_groups import StorageGroups
 from gradscope.recording import NONE, Recording
@@ -41,6 +42,7 @@ OF_NAMES = (
     Fact("version", "storage", "version"),
     Fact("offset", "storage", "offset"),
     Fact("saved", "memory", "saved", "bytes"),
+    Fact("kept", "memory", "keeps for backward", "bytes"),
     Fact("allocated", "memory", "allocated", "bytes"),
     Fact("shape", "form", "shape"),
     Fact("dtype", "form", "dtype"),
@@ -71,6 +73,7 @@ class Facts:
         self._index = Index(recording)
         self._names = Names(self._index)
         self._sharing = StorageGroups(self._index, self._names)
+        self._passes = Passes(self._index)
         self.tensor_of = self._last_tensor_by_name()
         """The tensor that each name held last."""
         self._states = States(self._index, set(self.tensor_of.values()))
@@ -115,6 +118,7 @@ class Facts:
             "version": state.version if state.version is not None else "none",
             "offset": state.offset,
             "saved": self._saved_by(state.node),
+            "kept": self._kept_behind(tensor),
             "allocated": self._allocated(tensor, state),
             "shape": self._recording.text(layout.shape),
             "dtype": self._recording.text(layout.dtype),
@@ -153,6 +157,20 @@ class Facts:
     def _saved_by(self, node: int) -> int:
         saved = self._recording.saved.column("nbytes")
         return sum(saved[row] for row in self._index.saved.of(node)) if node >= 0 else 0
+
+    def _kept_behind(self, tensor: int) -> int | None:
+        """What the graph behind the root of a backward pass kept for it, each memory block once; None for no root."""
+        recording = self._recording
+        nodes = [row.node for row in recording.backwards if row.root == tensor and row.node >= 0]
+        if not nodes:
+            return None
+        blocks = {}
+        for node in self._passes.behind(nodes[-1]):
+            for row in self._index.saved.of(node):
+                saved = recording.saved[row]
+                storage = recording.storages[saved.storage] if saved.storage >= 0 else None
+                blocks[saved.storage if storage else -2 - row] = storage.nbytes if storage else saved.nbytes
+        return sum(blocks.values())
 
     def _allocated(self, tensor: int, state: State) -> int:
         if state.storage < 0 or self._sharing.base_of(tensor) >= 0:

@@ -48,6 +48,12 @@ def test_the_offset_is_where_the_tensor_is_now(tmp_path: Path) -> None:
     assert told["v", "offset"] == 3
 
 
+def test_what_the_graph_of_a_loss_keeps_for_backward(tmp_path: Path) -> None:
+    told = facts(tmp_path, "d = w.exp().exp()\nv = d.detach() * w\ng = v.sum()\ng.backward()")
+    assert told["g", "kept"] == 8  # the factor that is no variable; not what the exps keep
+    assert (told["d", "kept"], told["v", "kept"]) == (None, None)
+
+
 def test_a_counter_is_compared_with_a_tensor_that_lives(tmp_path: Path) -> None:
     told = facts(tmp_path, "d = nn.Linear(2, 2).weight\nv = nn.Parameter(d[:1].detach())")
     assert told["v", "version_counter"] == "d's"
