@@ -48,35 +48,35 @@ def under_no_grad(y):
 # %% the tensor
 before = gradient(lambda y: y.mul_(3), "before")  # expect: before == "right"
 after = gradient(lambda y: y.mul_(3), "after")  # expect: after.startswith("error: ") and raised(RuntimeError)
-# watch: before
-# watch: after
+# watch: before  # the gradient: written before it was saved
+# watch: after  # the gradient: written after it was saved
 
 # %% a view
 before = gradient(lambda y: y.view(2).mul_(3), "before")  # expect: before == "right"
 after = gradient(lambda y: y.view(2).mul_(3), "after")  # expect: after.startswith("error: ")
-# watch: before
-# watch: after
+# watch: before  # the gradient: written before it was saved
+# watch: after  # the gradient: written after it was saved
 
 # %% detach()
 before = gradient(lambda y: y.detach().mul_(3), "before")  # expect: before == "silently wrong"
 after = gradient(lambda y: y.detach().mul_(3), "after")  # expect: after.startswith("error: ")
-# watch: before
-# watch: after
+# watch: before  # the gradient: written before it was saved
+# watch: after  # the gradient: written after it was saved
 
 # %% .data
 before = gradient(lambda y: y.data.mul_(3), "before")  # expect: before == "silently wrong"
 after = gradient(lambda y: y.data.mul_(3), "after")  # expect: after == "silently wrong"
-# watch: before
-# watch: after
+# watch: before  # the gradient: written before it was saved
+# watch: after  # the gradient: written after it was saved
 
 # %% under no_grad
 before = gradient(under_no_grad, "before")  # expect: before == "silently wrong"
 after = gradient(under_no_grad, "after")  # expect: after.startswith("error: ")
-# watch: before
-# watch: after
+# watch: before  # the gradient: written before it was saved
+# watch: after  # the gradient: written after it was saved
 
 # %% a clone
 before = gradient(lambda y: y.clone().mul_(3), "before")  # expect: before == "right"
 after = gradient(lambda y: y.clone().mul_(3), "after")  # expect: after == "right"
-# watch: before
-# watch: after
+# watch: before  # the gradient: written before it was saved
+# watch: after  # the gradient: written after it was saved

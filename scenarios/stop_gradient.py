@@ -2,51 +2,43 @@
 
 Tags: compare, detach, no_grad, data, clone
 
-Every cell takes `result` from the same `source` and asks whether `weight * 2` is tracked there. `result` goes into a
-loss and its backward pass, and then it is written to. Run the cells against each other with `gradscope compare`.
+Every cell computes `source` from `weight`, by exp, which keeps its result for backward, and takes `result` from it in
+its own way; where nothing is tracked both are one. `result` goes into a loss that keeps nothing. Then the way is taken
+once more, to write to its result. Run the cells against each other with `gradscope compare`.
 """
 
 import torch
 
 
 def start():
-    """A source that requires grad (computed, no leaf); exp keeps the source itself for backward."""
-    weight = torch.tensor([0.0, 1.0, 2.0], requires_grad=True)
-    source = weight.exp()
-    source.retain_grad()
-    return weight, source
+    return torch.tensor([0.0, 1.0, 2.0], requires_grad=True)
 
 
 def use(weight, result, there):
     """A loss that depends on the result and on a head of its own, and its backward pass."""
-    later = (weight * 2).requires_grad
-    # watch: there  # scope: weight * 2 there is tracked
-    # watch: later  # scope: weight * 2 later is tracked
+    later = (weight + 1).requires_grad
+    # watch: there  # scope: weight + 1 there is tracked
+    # watch: later  # scope: weight + 1 later is tracked
     stopped = "all in the region" if later else "the leaf, for good"
     if there:
         stopped = "nothing" if result.requires_grad else "one tensor"
     # watch: stopped  # scope: what is stopped
     head = torch.ones(3, requires_grad=True)
-    usable = "yes"
-    loss = None
-    try:
-        loss = (result * head).sum()
-        loss.backward(retain_graph=True)
-    except RuntimeError as error:
-        usable = str(error).split(". ")[0]
-    # watch: weight.grad is not None  # autograd: gradient reaches weight
-    # watch: usable  # afterwards: usable in autograd
+    loss = (result + head).sum()
+    loss.backward()
     return loss
 
 
-def write(weight, source, result):
-    """Write to the result; then ask for the source's own gradient, which is exp(weight)."""
+def write(way):
+    """Write to the result; then ask for the gradient of the source, which is exp(weight)."""
+    weight = start()
+    source, result, _ = way(weight)
     right = weight.detach().exp()
     later = "the write raises"
     try:
-        result.mul_(10)
+        result.add_(1)
         later = "no gradient"
-        if weight.requires_grad:
+        if source.requires_grad:
             later = "raises"
             (gradient,) = torch.autograd.grad(source.sum(), weight)
             later = "right" if torch.allclose(gradient, right) else "silently wrong"
@@ -59,73 +51,122 @@ def write(weight, source, result):
 
 
 # %% nothing
-weight, source = start()
-result, there = source, (weight * 2).requires_grad
+def way(weight):
+    source = weight.exp()
+    return source, source, (weight + 1).requires_grad
+
+
+weight = start()
+source, result, there = way(weight)
 loss = use(weight, result, there)  # expect: reaches(loss, weight)
-seen, later = write(weight, source, result)
-# expect: (seen, later) == (True, "raises")
+seen, later = write(way)  # expect: (seen, later) == (True, "raises")
+
 
 # %% detach()
-weight, source = start()
-result, there = source.detach(), (weight * 2).requires_grad
-loss = use(weight, result, there)  # expect: not reaches(loss, weight) and source.grad is None
-seen, later = write(weight, source, result)
-# expect: (seen, later) == (True, "raises")
+def way(weight):
+    source = weight.exp()
+    return source, source.detach(), (weight + 1).requires_grad
+
+
+weight = start()
+source, result, there = way(weight)
+loss = use(weight, result, there)  # expect: not reaches(loss, weight) and source.grad_fn is not None
+seen, later = write(way)  # expect: (seen, later) == (True, "raises")
+
 
 # %% requires_grad_(False)
-weight, source = start()
+def way(weight):
+    weight.requires_grad_(False)
+    source = weight.exp()
+    return source, source, (weight + 1).requires_grad
+
+
+weight = start()
 try:
-    source.requires_grad_(False)
+    (weight + 1).requires_grad_(False)  # a leaf can be switched off, what was computed from one cannot
 except RuntimeError as error:
-    refused = str(error)  # watch: refused  # errors: source.requires_grad_(False)
+    refused = str(error)  # watch: refused  # errors: requires_grad_(False) on weight + 1
 # expect: raised(RuntimeError)
-weight.requires_grad_(False)  # a leaf
-result, there = weight.exp(), (weight * 2).requires_grad
-loss = use(weight, result, there)  # expect: not reaches(loss, weight) and source.grad is None
-seen, later = write(weight, source, result)
-# expect: (seen, later) == (False, "no gradient")
+source, result, there = way(weight)
+loss = use(weight, result, there)  # expect: not reaches(loss, weight) and saved_bytes(source) == 0
+seen, later = write(way)  # expect: (seen, later) == (True, "no gradient")
+
 
 # %% no_grad()
-weight, source = start()
-with torch.no_grad():
-    result, there = weight.exp(), (weight * 2).requires_grad
-loss = use(weight, result, there)  # expect: not reaches(loss, weight) and source.grad is None
-seen, later = write(weight, source, result)
-# expect: (seen, later) == (False, "right")
+def way(weight):
+    with torch.no_grad():
+        source = weight.exp()
+        return source, source, (weight + 1).requires_grad
+
+
+weight = start()
+source, result, there = way(weight)
+loss = use(weight, result, there)  # expect: not reaches(loss, weight) and saved_bytes(source) == 0
+seen, later = write(way)  # expect: (seen, later) == (True, "no gradient")
+
 
 # %% set_grad_enabled(False)
-weight, source = start()
-with torch.set_grad_enabled(False):
-    result, there = weight.exp(), (weight * 2).requires_grad
-loss = use(weight, result, there)  # expect: not reaches(loss, weight) and source.grad is None
-seen, later = write(weight, source, result)
-# expect: (seen, later) == (False, "right")
+def way(weight):
+    with torch.set_grad_enabled(False):
+        source = weight.exp()
+        return source, source, (weight + 1).requires_grad
+
+
+weight = start()
+source, result, there = way(weight)
+loss = use(weight, result, there)  # expect: not reaches(loss, weight) and saved_bytes(source) == 0
+seen, later = write(way)  # expect: (seen, later) == (True, "no gradient")
+
 
 # %% inference_mode()
-weight, source = start()
-with torch.inference_mode():
-    result, there = weight.exp(), (weight * 2).requires_grad
-loss = use(weight, result, there)  # expect: loss is None and result.is_inference()
-seen, later = write(weight, source, result)
-# expect: (seen, later) == (False, "the write raises")
+def way(weight):
+    with torch.inference_mode():
+        source = weight.exp()
+        return source, source, (weight + 1).requires_grad
+
+
+weight = start()
+source, result, there = way(weight)
+loss = use(weight, result, there)  # expect: not reaches(loss, weight) and saved_bytes(source) == 0
+try:
+    result * torch.ones(3, requires_grad=True)  # a product keeps its factors
+except RuntimeError as error:
+    refused = str(error).split(". ")[0]  # watch: refused  # errors: result in a product
+# expect: raised(RuntimeError) and result.is_inference()
+seen, later = write(way)  # expect: later == "the write raises"  # and yet it is done
+
 
 # %% .data
-weight, source = start()
-result, there = source.data, (weight * 2).requires_grad
-loss = use(weight, result, there)  # expect: not reaches(loss, weight) and source.grad is None
-seen, later = write(weight, source, result)
-# expect: (seen, later) == (True, "silently wrong")
+def way(weight):
+    source = weight.exp()
+    return source, source.data, (weight + 1).requires_grad
+
+
+weight = start()
+source, result, there = way(weight)
+loss = use(weight, result, there)  # expect: not reaches(loss, weight) and source.grad_fn is not None
+seen, later = write(way)  # expect: (seen, later) == (True, "silently wrong")
+
 
 # %% detach().clone()
-weight, source = start()
-result, there = source.detach().clone(), (weight * 2).requires_grad
-loss = use(weight, result, there)  # expect: not reaches(loss, weight) and source.grad is None
-seen, later = write(weight, source, result)
-# expect: (seen, later) == (False, "right")
+def way(weight):
+    source = weight.exp()
+    return source, source.detach().clone(), (weight + 1).requires_grad
+
+
+weight = start()
+source, result, there = way(weight)
+loss = use(weight, result, there)  # expect: not reaches(loss, weight) and source.grad_fn is not None
+seen, later = write(way)  # expect: (seen, later) == (False, "right")
+
 
 # %% clone()
-weight, source = start()
-result, there = source.clone(), (weight * 2).requires_grad
+def way(weight):
+    source = weight.exp()
+    return source, source.clone(), (weight + 1).requires_grad
+
+
+weight = start()
+source, result, there = way(weight)
 loss = use(weight, result, there)  # expect: reaches(loss, weight)
-seen, later = write(weight, source, result)
-# expect: (seen, later) == (False, "right")
+seen, later = write(way)  # expect: (seen, later) == (False, "right")

@@ -7,8 +7,9 @@ import io
 import tokenize
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
-from gradscope.analysis.compare_facts import OF_NAMES, OF_RUNS, Facts, is_local
+from gradscope.analysis.compare_facts import NO_GRADIENT, OF_NAMES, OF_RUNS, RECEIVED, Facts, is_local
 from gradscope.analysis.compare_lines import aligned_lines
 from gradscope.analysis.compare_together import Placed, together
 from gradscope.analysis.comparison_model import Cell, CellKind, Comparison, Group, Row, Unit, Value, Variant
@@ -23,8 +24,10 @@ _ORDER = ("autograd", "storage", "memory", "form", "run", "lines")
 _WATCHES = "watched"
 
 
+_TIMED = ("forward", "backward")
+
 Times = tuple[tuple[str, int, int], ...]
-"""What was timed (``forward``), the median and the spread (between the quartiles), in nanoseconds."""
+"""What was timed (one of ``_TIMED``), the median and the spread (between the quartiles), in nanoseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class Labelled:
 
     variant: Variant
     recording: Recording
+    complete: bool = True
+    """Whether the recording is of the whole run: of one that was cut short nothing is known at its end."""
     times: Times = ()
     """Measured in runs without the recorder."""
 
@@ -45,6 +50,7 @@ def compare_recordings(
     baseline: str | None = None,
     all_rows: bool = False,
     lines: bool = False,
+    repeat: int = 0,
 ) -> Comparison:
     """Compare variants.
 
@@ -55,22 +61,24 @@ def compare_recordings(
         baseline: Name of a variant; cells that differ from its cell are marked.
         all_rows: Keep rows whose cells agree.
         lines: Compare line by line as well, aligned by content: for variants that are files of their own.
+        repeat: How often each was timed; 0: not at all.
 
     Raises:
         UsageError: No variant is called ``baseline``.
     """
     position = _position(runs, baseline)
-    facts = [Facts(run.recording) for run in runs]
+    facts = [Facts(run.recording) if run.complete else None for run in runs]
     rows = _name_rows(facts, all_rows) + _watch_rows(runs) + _run_rows(facts, runs)
     if lines:
         rows += [("lines", row) for row in aligned_lines([run.recording for run in runs])]
-    rows += _time_rows(runs)
+    rows += _time_rows(runs) if repeat else []
     measured = [(group, _marked(row, position)) for group, row in rows]
-    kept = [(group, row) for group, row in measured if all_rows or row.differs or row.fact in ("watch", "time")]
+    always = {"watch", "time"} | ({"outcome"} if any(run.variant.outcome != "ok" for run in runs) else set())
+    kept = [(group, row) for group, row in measured if all_rows or row.differs or row.fact in always]
     left_out = len(measured) - len(kept)
     if not all_rows:
         kept = together(kept)
-    info = runs[0].recording.info
+    infos = [run.recording.info for run in runs]
     return Comparison(
         target=target,
         title=title,
@@ -80,8 +88,9 @@ def compare_recordings(
         rows_measured=len(measured),
         rows_left_out=left_out,
         differs=any(row.differs for _, row in measured),
-        torch=info.torch,
-        python=info.python,
+        torch=next((info.torch for info in infos if info.torch), ""),
+        python=next((info.python for info in infos if info.python), ""),
+        repeat=repeat,
     )
 
 
@@ -94,53 +103,63 @@ def _position(runs: Sequence[Labelled], baseline: str | None) -> int | None:
     return names.index(baseline)
 
 
-def row_of(fact: str, name: str, label: str, cells: Sequence[Cell], unit: Unit = "", of_name: bool = False) -> Row:
+def row_of(fact: str, name: str, label: str, cells: Sequence[Cell], unit: Unit = "", measured: bool = False) -> Row:
     """A row; it differs where two of its cells do.
 
     Args:
-        of_name: It is about a name: a variant without that name has nothing to say (a row of its own says so).
+        measured: A cell is missing only where it could not be had: it says nothing, so it does not differ.
     """
-    told = [cell for cell in cells if not (of_name and cell.kind == "missing")]
-    differs = len({(cell.kind, type(cell.value).__name__, cell.value) for cell in told}) > 1
+    told = {_key(cell): cell for cell in cells if not (measured and cell.kind == "missing")}
+    differs = any(_unlike(fact, one, other) for one, other in combinations(told.values(), 2))
     return Row(fact, name, (), label, unit, tuple(cells), differs)
+
+
+def _key(cell: Cell) -> tuple[CellKind, str, Value]:
+    return cell.kind, type(cell.value).__name__, cell.value
+
+
+def _unlike(fact: str, one: Cell, other: Cell) -> bool:
+    if fact == "grad" and RECEIVED in (one.value, other.value):
+        return NO_GRADIENT in (one.value, other.value)  # of two gradients, the value of one was not recorded
+    return _key(one) != _key(other)
 
 
 def _marked(row: Row, baseline: int | None) -> Row:
     if baseline is None or row.fact == "time":
         return row
-    than = (row.cells[baseline].kind, row.cells[baseline].value)
-    return replace(row, cells=tuple(replace(cell, differs=(cell.kind, cell.value) != than) for cell in row.cells))
+    than = row.cells[baseline]
+    return replace(row, cells=tuple(replace(cell, differs=_unlike(row.fact, cell, than)) for cell in row.cells))
 
 
 def _cell(value: Value, kind: CellKind = "value") -> Cell:
     return Cell(value, kind, False)
 
 
-def _name_rows(facts: Sequence[Facts], local: bool) -> list[Placed]:
+def _cell_or_missing(value: Value) -> Cell:
+    return MISSING if value is None else _cell(value)
+
+
+def _name_rows(facts: Sequence[Facts | None], local: bool) -> list[Placed]:
     """Every fact of every name that two variants or more have, and which have it."""
     order: dict[str, int] = {}
-    for one in facts:
+    known = {at: one for at, one in enumerate(facts) if one is not None}
+    for one in known.values():
         for name in one.tensor_of:
             order.setdefault(name, len(order))
     names = [name for name in order if local or not is_local(name)]
-    shared = [name for name in names if sum(name in one.tensor_of for one in facts) > 1]
+    shared = [name for name in names if sum(name in one.tensor_of for one in known.values()) > 1]
     places = {name: order[name] for name in shared}
     values = {
-        (at, name): one.of_name(name, places)
-        for at, one in enumerate(facts)
-        for name in shared
-        if name in one.tensor_of
+        (at, name): one.of_name(name, places) for at, one in known.items() for name in shared if name in one.tensor_of
     }
     rows = []
     for fact in OF_NAMES:
         for name in shared:
-            cells = [
-                _cell(values[at, name][fact.code]) if (at, name) in values else MISSING for at in range(len(facts))
-            ]
-            rows.append((fact.group, row_of(fact.code, name, f"{name} {fact.label}", cells, fact.unit, of_name=True)))
+            cells = [_cell_or_missing(values.get((at, name), {}).get(fact.code)) for at in range(len(facts))]
+            rows.append((fact.group, row_of(fact.code, name, f"{name} {fact.label}", cells, fact.unit, measured=True)))
     for name in names:
-        cells = [_cell(name in one.tensor_of) for one in facts]
-        rows.append(("run", row_of("present", name, f"{name} exists", cells)))
+        cells = [MISSING if one is None else _cell(name in one.tensor_of) for one in facts]
+        rows.append(("run", row_of("present", name, f"{name} exists", cells, measured=True)))
     return rows
 
 
@@ -192,12 +211,12 @@ def label_of(expression: str) -> tuple[str, str]:
     return (group.strip(), label.strip()) if colon and label.strip() else (_WATCHES, comment)
 
 
-def _run_rows(facts: Sequence[Facts], runs: Sequence[Labelled]) -> list[Placed]:
-    values = [one.of_run() for one in facts]
-    rows = [
-        (fact.group, row_of(fact.code, "", fact.label, [_cell(value[fact.code]) for value in values], fact.unit))
-        for fact in OF_RUNS
-    ]
+def _run_rows(facts: Sequence[Facts | None], runs: Sequence[Labelled]) -> list[Placed]:
+    values = [{} if one is None else one.of_run() for one in facts]
+    rows = []
+    for fact in OF_RUNS:
+        cells = [_cell_or_missing(value.get(fact.code)) for value in values]
+        rows.append((fact.group, row_of(fact.code, "", fact.label, cells, fact.unit, measured=True)))
     endings = [
         _cell(run.variant.message or "ok", "error" if run.variant.outcome not in ("ok", "exit") else "value")
         for run in runs
@@ -207,12 +226,20 @@ def _run_rows(facts: Sequence[Facts], runs: Sequence[Labelled]) -> list[Placed]:
 
 def _time_rows(runs: Sequence[Labelled]) -> list[Placed]:
     rows = []
-    for what in dict.fromkeys(what for run in runs for what, _, _ in run.times):
-        for label, at in ((what, 1), (f"{what} spread", 2)):
+    for what in _TIMED:
+        for name, at in ((what, 1), (f"{what}_spread", 2)):
             found = [next((time[at] for time in run.times if time[0] == what), None) for run in runs]
-            cells = [MISSING if value is None else _cell(value) for value in found]
-            rows.append(("time", replace(row_of("time", what, label, cells, "ns"), differs=False)))
+            cells = [
+                _cell(_why_not_timed(run.variant), "error") if value is None else _cell(value)
+                for value, run in zip(found, runs, strict=True)
+            ]
+            row = row_of("time", name, name.replace("_", " "), cells, "ns")
+            rows.append(("time", replace(row, differs=False)))
     return rows
+
+
+def _why_not_timed(variant: Variant) -> str:
+    return f"not timed: {variant.outcome if variant.outcome != 'ok' else 'the timed runs failed'}"
 
 
 def _grouped(rows: Sequence[Placed]) -> tuple[Group, ...]:

@@ -9,12 +9,15 @@ from gradscope.analysis.comparison_model import Unit, Value
 from gradscope.analysis.index import Index
 from gradscope.analysis.memory import MemoryUse
 from gradscope.analysis.names import Names
+from gradscope.analysis.passes import Passes
 from gradscope.analysis.states import State, States
 from gradscope.analysis.storage_groups import StorageGroups
 from gradscope.recording import NONE, Recording
 from gradscope.recording.rows import Field, GradOutcome, TensorFlag
 
 _RECEIVED = (GradOutcome.CREATED, GradOutcome.ACCUMULATED)
+RECEIVED, NO_GRADIENT = "received", "None"
+"""A gradient whose value was not recorded; no gradient."""
 _MODULE = "<module>"
 _IN = " in "
 
@@ -39,6 +42,7 @@ OF_NAMES = (
     Fact("version", "storage", "version"),
     Fact("offset", "storage", "offset"),
     Fact("saved", "memory", "saved", "bytes"),
+    Fact("kept", "memory", "keeps for backward", "bytes"),
     Fact("allocated", "memory", "allocated", "bytes"),
     Fact("shape", "form", "shape"),
     Fact("dtype", "form", "dtype"),
@@ -69,6 +73,7 @@ class Facts:
         self._index = Index(recording)
         self._names = Names(self._index)
         self._sharing = StorageGroups(self._index, self._names)
+        self._passes = Passes(self._index)
         self.tensor_of = self._last_tensor_by_name()
         """The tensor that each name held last."""
         self._states = States(self._index, set(self.tensor_of.values()))
@@ -111,8 +116,9 @@ class Facts:
             "grad_fn": self._node_name(state.node),
             "grad": self._grad(tensor),
             "version": state.version if state.version is not None else "none",
-            "offset": self._sharing.offset_of(tensor),
+            "offset": state.offset,
             "saved": self._saved_by(state.node),
+            "kept": self._kept_behind(tensor),
             "allocated": self._allocated(tensor, state),
             "shape": self._recording.text(layout.shape),
             "dtype": self._recording.text(layout.dtype),
@@ -124,27 +130,47 @@ class Facts:
 
     def _relations(self, name: str, tensor: int, state: State, order: dict[str, int]) -> dict[str, Value]:
         """Which earlier name is on the same memory, and which has the same version counter."""
-        versions = self._sharing.versions
-        memory, counter = "own", "own" if state.version is not None else "none"
+        memory: str = "own"
+        counter: str | None = "own" if state.version is not None else "none"
         for other in sorted((other for other in self.tensor_of if other in order), key=order.__getitem__):
             if other == name:
                 break
             twin = self.tensor_of[other]
             if twin == tensor:
                 return {"memory": f"is {other}", "version_counter": f"is {other}"}
-            if (
-                memory == "own"
-                and state.storage >= 0
-                and self._states.after(twin, self._index.op_count).storage == (state.storage)
-            ):
+            known = self._states.after(twin, self._index.op_count)
+            if state.storage < 0 or known.storage != state.storage:
+                continue
+            if memory == "own":
                 memory = f"{other}'s"
-                if counter == "own" and versions.of(twin) == versions.of(tensor):
-                    counter = f"{other}'s"
+            if counter == "own" and known.version is not None:
+                counter = self._counter(tensor, twin, f"{other}'s")
         return {"memory": memory, "version_counter": counter}
+
+    def _counter(self, tensor: int, twin: int, shared: str) -> str | None:
+        """A tensor's version counter, told by one on the same memory; None where the two were not compared."""
+        versions = self._sharing.versions
+        if versions.of(tensor) == versions.of(twin):
+            return shared
+        return "own" if versions.is_measured(tensor) and versions.is_measured(twin) else None
 
     def _saved_by(self, node: int) -> int:
         saved = self._recording.saved.column("nbytes")
         return sum(saved[row] for row in self._index.saved.of(node)) if node >= 0 else 0
+
+    def _kept_behind(self, tensor: int) -> int | None:
+        """What the graph behind the root of a backward pass kept for it, each memory block once; None for no root."""
+        recording = self._recording
+        nodes = [row.node for row in recording.backwards if row.root == tensor and row.node >= 0]
+        if not nodes:
+            return None
+        blocks = {}
+        for node in self._passes.behind(nodes[-1]):
+            for row in self._index.saved.of(node):
+                saved = recording.saved[row]
+                storage = recording.storages[saved.storage] if saved.storage >= 0 else None
+                blocks[saved.storage if storage else -2 - row] = storage.nbytes if storage else saved.nbytes
+        return sum(blocks.values())
 
     def _allocated(self, tensor: int, state: State) -> int:
         if state.storage < 0 or self._sharing.base_of(tensor) >= 0:
@@ -162,11 +188,12 @@ class Facts:
             if change.tensor == tensor and change.field == Field.GRAD and change.op > op:
                 grad, op = change.after, change.op
         if op == NONE or grad == NONE:
-            return "None"
-        return self._printed(grad) or "received"
+            return NO_GRADIENT
+        return self._printed(grad, min(op, self._index.op_count - 1)) or RECEIVED
 
-    def _printed(self, tensor: int) -> str:
-        texts = [value.text for value in self._recording.values if value.tensor == tensor]
+    def _printed(self, tensor: int, since: int) -> str:
+        """Its value as it was noted last, by an op from ``since`` on: an older one may not hold any more."""
+        texts = [value.text for value in self._recording.values if value.tensor == tensor and value.op >= since]
         return self._recording.text(texts[-1]) if texts else ""
 
     def of_run(self) -> dict[str, Value]:

@@ -28,7 +28,8 @@ class Variant:
     target: str
     """What ``gradscope run`` takes to show this variant alone."""
     outcome: str
-    """``ok``, ``exception``, ``exit``, ``interrupted``, ``signal``, ``crash`` (the interpreter died) or ``timeout``."""
+    """``ok``, ``exception``, ``exit``, ``interrupted``, ``signal``, ``crash`` (the interpreter died), ``timeout``, or
+    ``running`` for a recording that was cut off."""
     exit_code: int | None
     message: str
     """How it ended, in words: ``RuntimeError: …``; empty when it ran to its end."""
@@ -90,3 +91,5 @@ class Comparison:
     """Something that was measured differs; times do not count."""
     torch: str
     python: str
+    repeat: int = 0
+    """Of how many runs a time is the median; 0: nothing was timed."""

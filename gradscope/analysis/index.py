@@ -179,11 +179,12 @@ class Index:
 
     @cached_property
     def changed_ops(self) -> dict[int, list[int]]:
-        """For each tensor whose requires_grad changed: rows of those changes, in order."""
+        """For each tensor whose requires_grad an op changed: rows of those changes, in order."""
         changes = self.recording.changes
         rows: dict[int, list[int]] = {}
-        for row, (tensor, field) in enumerate(zip(changes.column("tensor"), changes.column("field"), strict=True)):
-            if field == Field.REQUIRES_GRAD:
+        columns = (changes.column(name) for name in ("tensor", "op", "field"))
+        for row, (tensor, op, field) in enumerate(zip(*columns, strict=True)):
+            if field == Field.REQUIRES_GRAD and op < self.op_count:  # not what was found when all ops were over
                 rows.setdefault(tensor, []).append(row)
         return rows
 

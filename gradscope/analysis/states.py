@@ -21,6 +21,8 @@ class State:
     storage: int
     layout: int
     version: int | None
+    offset: int
+    """In elements."""
     requires_grad_before: bool | None = None
     version_before: int | None = None
 
@@ -40,6 +42,9 @@ class States:
             if tensor in wanted:
                 wanted[tensor].append(row)
         self._changes = wanted
+        aliases = self._recording.aliases
+        pairs = zip(aliases.column("tensor"), aliases.column("offset"), strict=True)
+        self._offsets = {tensor: offset for tensor, offset in pairs if tensor in wanted}
 
     def after(self, tensor: int, op: int, since: int | None = None) -> State:
         """The state of a tensor after an op; ``…_before`` is what it was before the op ``since``, where it differs."""
@@ -53,6 +58,7 @@ class States:
             storage=born.storage,
             layout=born.layout,
             version=0 if has_version else None,
+            offset=self._offsets.get(tensor, 0),
         )
         for row in self._changes[tensor]:
             change = self._recording.changes[row]
@@ -79,6 +85,8 @@ class States:
             state.storage = after
         elif field == Field.LAYOUT:
             state.layout = after
+        elif field == Field.OFFSET:
+            state.offset = after
 
     @staticmethod
     def _remember(state: State, field: int, before: int) -> None:

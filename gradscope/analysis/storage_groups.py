@@ -70,11 +70,18 @@ class VersionGroups:
 
     def __init__(self, index: Index) -> None:
         self._parent: dict[int, int] = {}
+        self._unmeasured: set[int] = set()
         aliases = index.recording.aliases
         for tensor, base, shares in zip(
             aliases.column("tensor"), aliases.column("base"), aliases.column("shares_version"), strict=True
         ):
             self._parent[tensor] = base if shares == 1 else tensor
+            if shares == NONE:
+                self._unmeasured.add(tensor)
+
+    def is_measured(self, tensor: int) -> bool:
+        """Whether a tensor's counter was compared with that of its base (or it has none, or memory of its own)."""
+        return self.of(tensor) not in self._unmeasured
 
     def of(self, tensor: int) -> int:
         """The tensor that stands for the group."""

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from gradscope.recorder.identity import Identity
 from gradscope.recorder.tape import Tape
-from gradscope.recorder.tensors import version_of
+from gradscope.recorder.tensors import grad_of, version_of
 from gradscope.recording.rows import GradOutcome, OpKind, TensorFlag
 from gradscope.recording.tables import NONE
-
-_DisableSubclass = torch._C.DisableTorchFunctionSubclass
 
 
 class BackwardPass:
@@ -40,7 +37,7 @@ class BackwardPass:
         self._before: dict[int, tuple[int, int]] = {}
         if kind == OpKind.BACKWARD:
             for row, reference in identity.leaves.items():
-                gradient = _grad_of(reference())
+                gradient = grad_of(reference())
                 self._before[row] = (0, 0) if gradient is None else (id(gradient), version_of(gradient))
 
     def note_roots(self, op: int, tape: Tape) -> None:
@@ -54,7 +51,7 @@ class BackwardPass:
         self.note_roots(op, tape)
         for row, (identity_before, version_before) in self._before.items():
             reference = self._identity.leaves.get(row)
-            gradient = _grad_of(reference()) if reference is not None else None
+            gradient = grad_of(reference()) if reference is not None else None
             outcome, grad, nbytes = GradOutcome.MISSING, NONE, 0
             if gradient is not None:
                 seen = self._identity.tensors.get(id(gradient))
@@ -72,13 +69,3 @@ class BackwardPass:
                 else:
                     outcome = GradOutcome.UNTOUCHED
             tape.pending["gradients"] += (op, row, outcome, grad, nbytes)
-
-
-def _grad_of(tensor: Any) -> Any:
-    if tensor is None:
-        return None
-    with _DisableSubclass():
-        try:
-            return tensor.grad if tensor.is_leaf or tensor.retains_grad else None
-        except RuntimeError:  # a view that autograd forbids to be used since its base was changed in place
-            return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -16,10 +17,13 @@ from gradscope.recording import Recording
 from gradscope.recording.store import load
 from gradscope.targets.program import Program
 from gradscope.targets.resolve import resolve
+from gradscope.targets.source import RECORDING_SUFFIX
 from gradscope.targets.variants import cell_variants
 
 DEFAULT = "stop_gradient"
 _SQLITE = b"SQLite format 3\0"
+_STATUS = re.compile(r"-?\d+|True|False|None|")
+"""What ``sys.exit`` takes for a status, as it is printed; anything else is a text of the program's."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ def compare(
         baseline=baseline,
         all_rows=all_rows,
         lines=len(targets) > 1,
+        repeat=repeat,
     )
 
 
@@ -103,6 +108,8 @@ def _targets(targets: Sequence[str], running: Running) -> list[Labelled]:
 
 
 def _is_recording(target: str) -> bool:
+    if Path(target).suffix == RECORDING_SUFFIX:
+        return True
     with suppress(OSError), Path(target).open("rb") as file:
         return file.read(len(_SQLITE)) == _SQLITE
     return False
@@ -110,7 +117,9 @@ def _is_recording(target: str) -> bool:
 
 def _loaded(target: str) -> Labelled:
     recording = load(target)
-    return Labelled(_variant(target, target, recording, True, recording.info.outcome.exit_code or 0, ""), recording)
+    outcome = recording.info.outcome
+    complete = outcome.kind != "running"
+    return Labelled(_variant(target, target, recording, True, outcome.exit_code or 0, ""), recording, complete)
 
 
 def _run(
@@ -127,7 +136,10 @@ def _run(
         for name, program, one in zip(names, programs, ran, strict=True)
     ]
     times = _times(programs, variants, threads, running) if running.repeat else [()] * len(jobs)
-    return [Labelled(variant, one.recording, time) for variant, one, time in zip(variants, ran, times, strict=True)]
+    return [
+        Labelled(variant, one.recording, one.complete, time)
+        for variant, one, time in zip(variants, ran, times, strict=True)
+    ]
 
 
 def _times(
@@ -160,8 +172,13 @@ def _variant(name: str, target: str, recording: Recording, complete: bool, endin
         kind, code, message = "crash", int(ending), f"the process ended with status {ending} and left no recording"
     elif kind == "exit":
         message = f"exited with status {code}"
+        if outcome.error_type and not _STATUS.fullmatch(outcome.message):
+            message += f": {outcome.message}"
     elif kind == "signal":
         message = f"ended by {outcome.message}"
+    elif kind == "running":
+        message = "the recording was cut off while it ran"
     elif outcome.error_type:
         message = f"{outcome.error_type}: {outcome.message}" if outcome.message else outcome.error_type
-    return Variant(name, target, kind, code, message, max(outcome.line, 0), output)
+    line = max(outcome.line, 0) if kind != "exit" else 0
+    return Variant(name, target, kind, code, message, line, output)

@@ -52,6 +52,11 @@ class Graph:
         self._thread = thread
         self.first, self._by_sequence, self._older = self._of_threads[thread]
 
+    @property
+    def has_one_thread(self) -> bool:
+        """Whether one thread alone has made nodes; numbers of several repeat."""
+        return len(self._of_threads) == 1
+
     def enter(self, root: Any, op: int, since: int, read_saved: bool) -> int:
         """The row of a node; it and what leads to it are entered where they are unknown.
 

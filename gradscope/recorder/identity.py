@@ -212,7 +212,7 @@ class Identity:
     def _note_alias(
         self, tensor: Any, row: int, key: int, known: SeenStorage, inputs: Sequence[Any], reference: ref[Any]
     ) -> None:
-        """Keep what a tensor is an alias of: an input on the same storage, or else the first tensor seen on it."""
+        """Keep what a tensor is an alias of: an input on the same storage, or else the first seen on it that lives."""
         for candidate in inputs:
             seen = self.tensors.get(id(candidate))
             if seen is not None and seen[1] == known[0]:
@@ -220,9 +220,9 @@ class Identity:
                 break
         else:
             base, other = known[1], known[2]() if known[2] is not None else None
-        if base == NONE:
-            self.storages[key] = (known[0], row, reference, known[3])
-        else:
+        if other is None:
+            self.storages[key] = (known[0], row, reference, known[3])  # the next one is compared with one that lives
+        if base != NONE:
             shares = NONE if other is None else shares_version(tensor, other)
             self.tape.pending["aliases"] += (row, base, tensor.storage_offset(), shares)
 

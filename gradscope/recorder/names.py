@@ -76,7 +76,7 @@ class Names:
         self._waiting.clear()
         self._modules.clear()
         for name, value in list(namespace.items()):
-            if not (name.startswith("__") and name.endswith("__")):
+            if is_users_name(name):
                 self._bind(name, value, op, NONE, BindingKind.STORE)
 
     def _match(
@@ -125,6 +125,11 @@ class Names:
                 return
             if type(key) in (str, int) and isinstance(value, Tensor) and id(value) in self._identity.tensors:
                 self._bind(f"{name}[{key!r}]", value, op, span, BindingKind.MEMBER)
+
+
+def is_users_name(name: str) -> bool:
+    """Whether a name of a module's is the program's own, and not Python's (``__name__``)."""
+    return not (name.startswith("__") and name.endswith("__"))
 
 
 def look_up(name: str, names: Mapping[str, Any], others: Mapping[str, Any]) -> Any:

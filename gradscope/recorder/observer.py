@@ -97,6 +97,11 @@ class Observer:
         self._last_hooked = False
         self._limit()
 
+    @property
+    def may_read_saved(self) -> bool:
+        """No saved-tensor hooks were in force at the last op, nor are they now."""
+        return not self._last_hooked and not saved_hooks_in_force()
+
     def learn(self, func: Any) -> Function:
         """Describe a function that was not called before."""
         described = describe(func)

@@ -22,6 +22,7 @@ from gradscope.recorder.extras import Values
 from gradscope.recorder.frames import CodeOwners
 from gradscope.recorder.graph import Graph
 from gradscope.recorder.identity import Identity
+from gradscope.recorder.last_look import LastLook
 from gradscope.recorder.mode import RecorderMode
 from gradscope.recorder.names import Names
 from gradscope.recorder.observer import Observer
@@ -68,6 +69,7 @@ class Recorder:
         self._optimizers = OptimizerSteps(self._observer, self._modes)
         self._hook_counter = HookCounter()
         self._started = 0
+        self._is_whole = begun_at is None
         self._pid = os.getpid()
 
     @property
@@ -110,13 +112,21 @@ class Recorder:
         self.recording.info.duration_ns = perf_counter_ns() - self._started
         try:
             self._identity.bury()
-            self._names.finish(namespace or {})
+            self._look_back(namespace or {})
         except Exception:
             self._tape.fault("stop", traceback.format_exc())
         for (span, func), count in self._observer.left_out.items():
             self._tape.pending["left_out"] += (span, func, count)
         self._observer.left_out.clear()
         self.flush()
+
+    def _look_back(self, namespace: Mapping[str, Any]) -> None:
+        """Match names, and ask the tensors that bear them once more."""
+        look = LastLook(self._tape, self._observer.states)
+        if self._is_whole:
+            look.enter_unseen(namespace, self._observer.may_read_saved)
+        self._names.finish(namespace)
+        look.settle()
 
     def flush(self) -> None:
         """Make ``recording`` current."""
@@ -141,9 +151,13 @@ class Recorder:
             line,
             self._sources.file(file, True),
             tape.text(text),
-            self._identity.row_of(value),
+            self.row_of(value),
             failed,
         )
+
+    def row_of(self, tensor: Any) -> int:
+        """Row of a tensor that was seen and lives, or NONE."""
+        return self._identity.row_of(tensor)
 
     def __enter__(self) -> Recorder:
         self.start()

@@ -59,3 +59,14 @@ def version_of(tensor: Any) -> int:
             return int(tensor._version)
     except RuntimeError:
         return -1
+
+
+def grad_of(tensor: Any) -> Any:
+    """A tensor's ``.grad``, where asking for it is neither warned of nor forbidden; else None."""
+    if tensor is None:
+        return None
+    with _DisableSubclass():
+        try:
+            return tensor.grad if tensor.is_leaf or tensor.retains_grad else None
+        except RuntimeError:  # a view that autograd forbids to be used since its base was changed in place
+            return None

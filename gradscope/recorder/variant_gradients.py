@@ -9,22 +9,25 @@ import torch
 from torch import Tensor
 
 from gradscope.recorder.extras import SMALL
-from gradscope.recording import NONE, Recording
+from gradscope.recorder.identity import PLAIN
+from gradscope.recorder.session import Recorder
+from gradscope.recorder.tensors import grad_of
+from gradscope.recording import NONE
 
 
-def note_gradients(recording: Recording, names: Mapping[str, Any]) -> None:
+def note_gradients(recorder: Recorder, names: Mapping[str, Any]) -> None:
     """Add to a complete recording the values of small gradients of the tensors that a module's names hold.
 
     A backward pass gives no result that ``--values`` could note; ``.grad`` is read when the program is over, so that
     nobody notices.
     """
-    gradient_of = {row.tensor: row.grad for row in recording.gradients if row.grad != NONE}
-    for binding in recording.bindings:
-        gradient = gradient_of.get(binding.tensor, NONE)
-        tensor: Any = names.get(recording.text(binding.name))
-        if gradient == NONE or binding.span != NONE or type(tensor) not in (Tensor, torch.nn.Parameter):
+    recording = recorder.recording
+    end = len(recording.ops) - 1
+    for tensor in {id(value): value for value in names.values() if type(value) in PLAIN}.values():
+        grad = grad_of(tensor)
+        row = recorder.row_of(grad)
+        if row == NONE or end < 0:
             continue
-        grad = tensor.grad if tensor.is_leaf or tensor.retains_grad else None
         if type(grad) is Tensor and grad.is_cpu and grad.layout is torch.strided and grad.numel() <= SMALL:
             recording.strings.append(str(grad.detach().tolist()))
-            recording.values.append((len(recording.ops) - 1, gradient, len(recording.strings) - 1))
+            recording.values.append((end, row, len(recording.strings) - 1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,11 @@ from gradscope.recorder.host_watches import compile_expression, one_line
 from gradscope.recorder.variant_gradients import note_gradients
 from gradscope.recording.store import save
 from gradscope.targets.program import Program
+
+try:
+    import numpy.random as numpy_random  # before the forks, and before a program that imports it only later
+except ImportError:
+    numpy_random = None  # type: ignore[assignment]
 
 SEED = 0
 """What every variant's random number generators start from."""
@@ -47,7 +51,6 @@ def seed(threads: int | None) -> None:
 
     random.seed(SEED)
     torch.manual_seed(SEED)
-    numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed(SEED)
     if threads is not None:
@@ -59,7 +62,7 @@ def _keep(run: ProgramRun, watches: Sequence[str], folder: Path) -> None:
     names = vars(run.module) if run.module is not None else {}
     if run.recorder is not None:
         with run.quietly():
-            note_gradients(run.recording, names)
+            note_gradients(run.recorder, names)
             for expression in watches:
                 text, value, failed = _value(expression, names)
                 run.recorder.observe_watch(expression, run.program.filename, 0, text, value, failed)

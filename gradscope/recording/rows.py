@@ -164,7 +164,8 @@ class Alias(NamedTuple):
 
     tensor: int
     base: int
-    """The tensor it was made from (an input of the op), or else the first one seen on the storage."""
+    """The tensor it was made from (an input of the op), or else the first one seen on the storage that lived
+    (if any did)."""
     offset: int
     """``storage_offset()``, in elements."""
     shares_version: int
@@ -230,7 +231,9 @@ class Field(IntEnum):
     LAYOUT = 5
     """``resize_``, ``t_``, ``t.data = …``: layout ids."""
     GRAD = 6
-    """``.grad`` was set by the program: tensor ids (NONE: None)."""
+    """``.grad`` was set by the program, or found to be another at the end: tensor ids (NONE: None)."""
+    OFFSET = 7
+    """``storage_offset()``, in elements, was found to be another at the end: ``set_``, ``t.data = …``."""
 
 
 class Change(NamedTuple):

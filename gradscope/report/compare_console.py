@@ -56,9 +56,9 @@ class Screen:
         """What is printed, in order."""
         yield self._header()
         groups = self._comparison.groups
-        if not groups:
+        if not self._comparison.differs:
             yield Text("Nothing differs.")
-        elif self._fits_in_columns():
+        if groups and self._fits_in_columns():
             yield draw(self._columns(), self._width)
         else:
             for group in groups:
@@ -83,7 +83,10 @@ class Screen:
             parts.append(f"{self._marks.differs} differs between variants")
         if any(row.fact == "memory" for group in comparison.groups for row in group.rows):
             parts.append('"x\'s": the memory or version counter of x; "is x": the same tensor')
-        parts.append(f"torch {safe(comparison.torch)}")
+        if comparison.repeat:
+            parts.append(f"times: median of {comparison.repeat}, spread between the quartiles")
+        if comparison.torch:
+            parts.append(f"torch {safe(comparison.torch)}")
         return Text("\n" + "; ".join(parts), style="dim")
 
     def _names(self) -> list[Text]:

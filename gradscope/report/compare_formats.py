@@ -59,6 +59,8 @@ def as_markdown(comparison: Comparison) -> str:
     lines = [f"# {_escaped(comparison.target)}", ""]
     if comparison.title:
         lines += [_escaped(comparison.title), ""]
+    if not comparison.differs:
+        lines += ["Nothing differs.", ""]
     for group in comparison.groups:
         lines += [f"## {_escaped(group.title)}", ""]
         lines.append(_line(["", *(_escaped(row.label) for row in group.rows)]))
@@ -67,8 +69,6 @@ def as_markdown(comparison: Comparison) -> str:
             name = f"{_escaped(variant.name)}{' (baseline)' if at == comparison.baseline else ''}"
             lines.append(_line([name, *(_markdown_cell(row, row.cells[at]) for row in group.rows)]))
         lines.append("")
-    if not comparison.groups:
-        lines += ["Nothing differs.", ""]
     return "\n".join(lines)
 
 

@@ -13,6 +13,8 @@ from gradscope.errors import TargetError
 
 _ENCODING_HINT = "save it as UTF-8, or declare its encoding on the first line (PEP 263)"
 _SQLITE = b"SQLite format 3\0"
+RECORDING_SUFFIX = ".gradscope"
+"""A file of this name is a recording, also where it is damaged: it is never taken for source."""
 
 
 def read_file(path: Path) -> bytes:
@@ -25,7 +27,7 @@ def read_file(path: Path) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise TargetError(f"{path}: {error.strerror or error}") from error
-    if data.startswith(_SQLITE):
+    if data.startswith(_SQLITE) or path.suffix == RECORDING_SUFFIX:
         raise TargetError(f"{path} is no program but a recording", f"show it with: gradscope report {path}")
     return data
 

@@ -32,7 +32,7 @@ def cell_variants(program: Program, only: Collection[str] = ()) -> tuple[CellVar
         TargetError: The file has fewer than two cells.
         UsageError: ``only`` names a cell that is not there.
     """
-    names = list(dict.fromkeys(cell.name for cell in program.cells))
+    names = [cell.name for cell in program.cells]
     if len(names) < 2:
         found = "only one cell" if names else "no cells"
         hint = "open each variant with a comment line: # %% name; or name two files to compare"

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from gradscope.errors import TargetError, UsageError
+from gradscope.errors import RecordingError, TargetError, UsageError
 from gradscope.recorder.comparison import compare
+from gradscope.recorder.host import ProgramRun
 from gradscope.recording.store import save
+from gradscope.targets.resolve import resolve
 
 OLD = """import torch
 w = torch.ones(3, requires_grad=True)
@@ -51,6 +53,28 @@ def test_recordings_are_taken_as_they_are(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(variants, "run_variants", None)
     loaded = compare(*names)
     assert loaded.groups == live.groups
+
+
+def test_a_recording_without_values_is_no_different_from_its_own_script(tmp_path: Path) -> None:
+    script, file = write(tmp_path, "old.py", OLD), tmp_path / "old.gradscope"
+    program = ProgramRun(resolve(script))
+    try:
+        program.run()
+    finally:
+        program.restore()
+    save(program.recording, file)
+    assert not compare(script, str(file)).differs
+    baseline = compare(script, str(file), baseline=script, all_rows=True)
+    assert not any(cell.differs for group in baseline.groups for row in group.rows for cell in row.cells)
+
+
+def test_a_damaged_recording_is_never_run(tmp_path: Path) -> None:
+    damaged = write(tmp_path, "damaged.gradscope", "raise SystemExit('was run')\n")
+    with pytest.raises(RecordingError):
+        compare(damaged, write(tmp_path, "old.py", OLD))
+    with pytest.raises(TargetError, match="no program but a recording") as wrong:
+        compare(damaged)
+    assert "gradscope report" in wrong.value.hint
 
 
 def test_wrong_use(tmp_path: Path) -> None:

@@ -57,6 +57,42 @@ def test_raising_exiting_and_crashing_variants_are_columns(tmp_path: Path) -> No
     assert [cell.value for cell in requires_grad.cells] == [True, True, True, True, None, True]
 
 
+def test_nothing_is_said_of_a_variant_that_left_no_recording(tmp_path: Path) -> None:
+    dies = "os.kill(os.getpid(), signal.SIGKILL)"
+    comparison = run(tmp_path, dies, "y = x.detach()", only=["cell 0", "cell 1", "good"])
+    rows = [row for group in comparison.groups for row in group.rows if row.fact != "outcome"]
+    assert rows and all(row.cells[1].kind == "missing" for row in rows)
+    assert not any(row.fact == "present" for row in rows)
+    first = run(tmp_path, dies, "y = x * 2", only=["cell 0", "cell 1"])
+    assert (first.torch, first.differs) == (torch.__version__, True)
+    assert {row.fact for group in first.groups for row in group.rows} == {"outcome"}
+
+
+def test_how_variants_ended_is_said_also_where_all_ended_alike(tmp_path: Path) -> None:
+    comparison = run(tmp_path, "raise ValueError('why')", "raise ValueError('why')", only=["cell 0", "cell 1"])
+    assert not comparison.differs
+    ((row,),) = [group.rows for group in comparison.groups]
+    assert [cell.value for cell in row.cells] == ["ValueError: why"] * 2
+
+
+def test_a_program_that_exits_says_why_and_has_not_raised(tmp_path: Path) -> None:
+    comparison = run(tmp_path, "sys.exit('why')", "sys.exit(1)", "os._exit(1)")
+    assert [ending(comparison, at) for at in (1, 2, 3)] == [
+        ("exit", "exited with status 1: why"),
+        ("exit", "exited with status 1"),
+        ("exit", "exited with status 1"),
+    ]
+    assert [variant.line for variant in comparison.variants] == [0, 0, 0, 0]
+
+
+def test_times_have_names_of_their_own_and_a_reason_where_there_are_none(tmp_path: Path) -> None:
+    comparison = run(tmp_path, "y = x * 2\nraise ValueError", repeat=2)
+    rows = {row.name: row for group in comparison.groups for row in group.rows if row.fact == "time"}
+    assert list(rows) == ["forward", "forward_spread", "backward", "backward_spread"]
+    assert isinstance(rows["forward"].cells[0].value, int) and comparison.repeat == 2
+    assert (rows["forward"].cells[1].value, rows["forward"].cells[1].kind) == ("not timed: exception", "error")
+
+
 def compare_all(tmp_path: Path) -> Comparison:
     return compare(str(tmp_path / "ends.py"), all_rows=True)
 
@@ -64,6 +100,13 @@ def compare_all(tmp_path: Path) -> Comparison:
 def test_a_variant_that_hangs_is_ended_with_what_it_started(tmp_path: Path) -> None:
     comparison = run(tmp_path, "child = os.fork()\ntime.sleep(600)", timeout=2.0)
     assert [variant.outcome for variant in comparison.variants] == ["ok", "timeout"]
+
+
+def test_numbers_of_numpy_are_the_same_in_all(tmp_path: Path) -> None:
+    cell = "import numpy\ny = float(numpy.random.rand())\n# watch: y"
+    comparison = run(tmp_path, cell, cell)
+    (row,) = [row for group in comparison.groups for row in group.rows if row.fact == "watch"]
+    assert row.cells[1].value == row.cells[2].value
 
 
 def test_variants_start_from_the_same_random_numbers(tmp_path: Path) -> None:

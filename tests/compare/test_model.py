@@ -28,7 +28,7 @@ def test_a_row_differs_where_two_cells_do(cells: list[Cell]) -> None:
 @given(CELLS)
 def test_a_variant_without_the_name_says_nothing_about_it(cells: list[Cell]) -> None:
     told = [cell for cell in cells if cell.kind == "value"]
-    assert row_of("version", "x", "", cells, of_name=True).differs == row_of("version", "x", "", told).differs
+    assert row_of("version", "x", "", cells, measured=True).differs == row_of("version", "x", "", told).differs
 
 
 @given(st.lists(st.tuples(st.sampled_from(["m.a", "m.b", "m.c", "m.d", "x", "y"]), st.integers(0, 1))))

@@ -29,6 +29,24 @@ def test_what_is_stopped(table: Comparison) -> None:
     assert stopped["nothing"] == stopped["clone()"] == "nothing"
 
 
+def test_which_way_saves_what(table: Comparison) -> None:
+    kept = 3 * 4  # exp keeps its result: three numbers of four bytes
+    source = column(table, "source saved")
+    assert source["nothing"] == source["detach()"] == source[".data"] == source["clone()"] == kept
+    assert source["no_grad()"] == source["requires_grad_(False)"] == source["inference_mode()"] == 0
+    in_all = column(table, "saved in all")
+    assert {way: in_all[way] for way in source} == {way: 2 * saved for way, saved in source.items()}  # taken twice
+    loss = column(table, "loss keeps for backward")
+    assert (loss["nothing"], loss["detach()"], loss["clone()"], loss["no_grad()"]) == (kept, 0, kept, 0)
+
+
+def test_what_is_told_of_a_name_is_told_before_the_write(table: Comparison) -> None:
+    functions = column(table, "source grad_fn")
+    assert functions["nothing"] == functions["detach()"] == "ExpBackward0" and functions["no_grad()"] == "None"
+    told = compare(all_rows=True)
+    assert set(column(told, "source version").values()) == {0, "none"}
+
+
 def test_memory_and_writes(table: Comparison) -> None:
     assert column(table, "result memory")["detach()"] == "source's"
     assert column(table, "result version counter")[".data"] == "own"
@@ -37,11 +55,11 @@ def test_memory_and_writes(table: Comparison) -> None:
 
 
 def test_errors_are_results_in_the_words_of_torch(table: Comparison) -> None:
-    refused = column(table, "source.requires_grad_(False)")
+    refused = column(table, "requires_grad_(False) on weight + 1")
     with pytest.raises(RuntimeError) as raised:
         torch.ones(1, requires_grad=True).exp().requires_grad_(False)
     assert refused["requires_grad_(False)"] == str(raised.value)
-    assert str(column(table, "usable in autograd")["inference_mode()"]).startswith("Inference tensors cannot be saved")
+    assert str(column(table, "result in a product")["inference_mode()"]).startswith("Inference tensors cannot be saved")
 
 
 def test_another_torch_gives_another_table(table: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,7 @@ CELLS = """\
 setup = 1
 # %% one
 a = 1
-#%% [markdown] two words
+#%% [code] two words
 b = 2
 
 # %%
@@ -128,11 +128,26 @@ def test_cells_have_names_and_lines(tmp_path: Path):
     ]
 
 
+def test_only_what_jupytext_says_of_a_cell_is_no_part_of_its_name():
+    source = """
+        # %% w[0] grad
+        # %% w[1] grad
+        # %% [markdown]
+        # Text is no variant.
+        # %% title [md]
+        # %% [code]
+        # %% w[0] grad
+        # %% w[0] grad
+        """
+    cells = [(cell.name, cell.line) for cell in program(source).cells]
+    assert cells == [("w[0] grad", 1), ("w[1] grad", 2), ("cell 3", 6), ("w[0] grad (2)", 7), ("w[0] grad (3)", 8)]
+
+
 def test_one_cell_is_the_set_up_and_that_cell_on_their_own_lines(tmp_path: Path):
     path = tmp_path / "cells.py"
     path.write_text(CELLS)
     one = resolve(f"{path}::two words")
-    assert one.source.split("\n") == ["setup = 1", "", "", "#%% [markdown] two words", "b = 2", "", "", "", ""]
+    assert one.source.split("\n") == ["setup = 1", "", "", "#%% [code] two words", "b = 2", "", "", "", ""]
     assert (one.kind, one.cell, len(one.cells)) == ("cell", "two words", 3)
     assert one.filename == str(path)
 

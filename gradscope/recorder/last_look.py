@@ -1,0 +1,122 @@
+"""What is asked of the tensors that still live when a recording ends.
+
+A tensor may be changed by way of another one: a write through a view or through ``detach()``, a gradient that
+``autograd.grad`` leaves in ``.grad``. No call shows that for the tensor itself; so each one that bears a name is asked
+once more, and what is different is a change after the last op.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping
+from itertools import compress
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradscope.recorder.identity import PLAIN, Seen
+from gradscope.recorder.names import is_users_name
+from gradscope.recorder.states import States
+from gradscope.recorder.tape import Tape
+from gradscope.recorder.tensors import grad_of, version_of
+from gradscope.recording import Recording
+from gradscope.recording.rows import Field, TensorFlag
+from gradscope.recording.tables import NONE
+
+_VERSION, _GRAD, _OFFSET = int(Field.VERSION), int(Field.GRAD), int(Field.OFFSET)
+_DisableSubclass = torch._C.DisableTorchFunctionSubclass
+_EXTERNAL = int(TensorFlag.EXTERNAL)
+_GRADIENT = int(TensorFlag.GRADIENT | TensorFlag.EXTERNAL)
+
+
+class LastLook:
+    """Writes what is found after the last op; what cannot be asked of one tensor is left out for that one.
+
+    Args:
+        tape: Complete, as far as the program's calls go.
+        states: The tensors as they were at the last op that touched each.
+    """
+
+    def __init__(self, tape: Tape, states: States) -> None:
+        self._tape = tape
+        self._states = states
+        self._identity = states.identity
+
+    def enter_unseen(self, namespace: Mapping[str, Any], read_saved: bool) -> None:
+        """Tensors of a namespace that no call showed and no later op used: ``y = nn.Parameter(…)`` at the very end."""
+        since = self._states.graph.first
+        for name, value in list(namespace.items()):
+            if type(value) in PLAIN and is_users_name(name) and id(value) not in self._identity.tensors:
+                self._guarded(self._states.enter, value, self._tape.op_count, since, read_saved, _EXTERNAL, ())
+
+    def settle(self) -> None:
+        """Compare what is named with what is known of it."""
+        self._tape.flush()
+        recording = self._tape.recording
+        named = set(recording.bindings.column("tensor"))
+        live = [seen for seen in self._identity.tensors.values() if seen[0] in named]
+        versions, gradients = _last_versions(recording), _last_gradients(recording)
+        offsets = dict(zip(*(recording.aliases.column(name) for name in ("tensor", "offset")), strict=True))
+        for seen in live:
+            tensor = seen[6]()
+            if tensor is None or not _runs_no_code(tensor):
+                continue
+            self._guarded(self._compare_version, tensor, seen, versions.get(seen[0], 0))
+            if self._states.graph.has_one_thread:
+                self._guarded(self._states.compare, tensor, seen, self._tape.op_count, 0, False)
+            self._guarded(self._compare_offset, tensor, seen, offsets.get(seen[0], 0))
+            self._guarded(self._compare_grad, tensor, seen, gradients.get(seen[0], NONE))
+
+    def _compare_version(self, tensor: Any, seen: Seen, known: int) -> None:
+        version = version_of(tensor)
+        if version not in (NONE, known):
+            self._states.change(self._tape.op_count, seen, _VERSION, known, version)
+
+    def _compare_offset(self, tensor: Any, seen: Seen, known: int) -> None:
+        with _DisableSubclass():
+            offset = tensor.storage_offset() if seen[1] != NONE else known
+        if offset != known:
+            self._states.change(self._tape.op_count, seen, _OFFSET, known, offset)
+
+    def _compare_grad(self, tensor: Any, seen: Seen, known: int) -> None:
+        op, grad = self._tape.op_count, grad_of(tensor)
+        row = NONE
+        if grad is not None:
+            row = self._identity.row_of(grad)
+            if row == NONE:
+                row = self._states.enter(grad, op, 0, False, _GRADIENT, ())[0]
+        if row != known:
+            self._states.change(op, seen, _GRAD, known, row)
+
+    def _guarded(self, step: Callable[..., object], *details: Any) -> None:
+        try:
+            step(*details)
+        except (RuntimeError, NotImplementedError):
+            pass  # torch forbids it: a view whose base was changed in place, a wrapper of a transform that is over
+        except Exception:
+            self._tape.fault("last look", traceback.format_exc())
+
+
+def _runs_no_code(tensor: Any) -> bool:
+    """Whether a tensor can be asked without running code of the program's."""
+    return type(tensor) in PLAIN or type(tensor).__torch_dispatch__ is Tensor.__torch_dispatch__
+
+
+def _last_versions(recording: Recording) -> dict[int, int]:
+    """The last version of each tensor that ever had another than 0."""
+    tensors, fields, after = (recording.changes.column(name) for name in ("tensor", "field", "after"))
+    chosen = map(_VERSION.__eq__, fields)
+    return dict(compress(zip(tensors, after, strict=True), chosen))
+
+
+def _last_gradients(recording: Recording) -> dict[int, int]:
+    """The ``.grad`` of each tensor, a tensor too, as backward passes left it or as the program set it."""
+    passes, changes = recording.gradients, recording.changes
+    last = dict(zip(passes.column("tensor"), zip(passes.column("op"), passes.column("grad"), strict=True), strict=True))
+    columns = (changes.column(name) for name in ("tensor", "op", "after"))
+    is_grad = map(_GRAD.__eq__, changes.column("field"))
+    for tensor, op, after in compress(zip(*columns, strict=True), is_grad):
+        if op > last.get(tensor, (NONE, NONE))[0]:
+            last[tensor] = (op, after)
+    return {tensor: grad for tensor, (_, grad) in last.items()}

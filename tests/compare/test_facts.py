@@ -1,0 +1,65 @@
+"""What a comparison says of a name is what torch says of its tensor when the run is over."""
+
+from pathlib import Path
+
+from gradscope.analysis.comparison_model import Value
+from gradscope.recorder.comparison import compare
+
+SETUP = """import torch
+from torch import nn
+w = torch.tensor([1.0, 2.0], requires_grad=True)
+y = w * 2
+"""
+
+
+def facts(folder: Path, cell: str) -> dict[tuple[str, str], Value]:
+    """Of the cell's names, by name and fact; None where nothing is said."""
+    file = folder / "cells.py"
+    file.write_text(f"{SETUP}# %% measured\n{cell}\n# %% beside it\nd = v = g = torch.zeros(1)\n")
+    comparison = compare(str(file), all_rows=True)
+    return {(row.name, row.fact): row.cells[0].value for group in comparison.groups for row in group.rows}
+
+
+def test_a_write_through_another_tensor(tmp_path: Path) -> None:
+    told = facts(tmp_path, "d = y.detach()\nd.add_(1)")
+    assert (told["y", "version"], told["d", "version"]) == (1, 1)
+    assert told["d", "version_counter"] == "y's"
+
+
+def test_a_gradient_that_autograd_grad_leaves(tmp_path: Path) -> None:
+    told = facts(tmp_path, "y.retain_grad()\n(g,) = torch.autograd.grad(y.sum(), w)")
+    assert (told["y", "grad"], told["w", "grad"], told["g", "grad"]) == ("[1.0, 1.0]", "None", "None")
+
+
+def test_a_gradient_that_was_printed_before_it_grew(tmp_path: Path) -> None:
+    told = facts(tmp_path, "y.sum().backward(retain_graph=True)\nprint(w.grad)\ny.sum().backward()")
+    assert told["w", "grad"] == "[4.0, 4.0]"
+
+
+def test_what_the_last_statement_made_unseen(tmp_path: Path) -> None:
+    told = facts(tmp_path, "d = torch.zeros(2)\nv = nn.Parameter(d)")
+    assert (told["v", "present"], told["v", "requires_grad"], told["v", "memory"]) == (True, True, "d's")
+
+
+def test_the_offset_is_where_the_tensor_is_now(tmp_path: Path) -> None:
+    told = facts(tmp_path, "d = torch.zeros(6)\nv = torch.ones(2)\nv.set_(d.untyped_storage(), 1, (2,))")
+    assert (told["v", "offset"], told["v", "memory"], told["v", "version_counter"]) == (1, "d's", "own")
+    told = facts(tmp_path, "d = torch.zeros(6)\nv = d[:2]\nv.data = d[3:5]")
+    assert told["v", "offset"] == 3
+
+
+def test_what_the_graph_of_a_loss_keeps_for_backward(tmp_path: Path) -> None:
+    told = facts(tmp_path, "d = w.exp().exp()\nv = d.detach() * w\ng = v.sum()\ng.backward()")
+    assert told["g", "kept"] == 8  # the factor that is no variable; not what the exps keep
+    assert (told["d", "kept"], told["v", "kept"]) == (None, None)
+
+
+def test_a_counter_is_compared_with_a_tensor_that_lives(tmp_path: Path) -> None:
+    told = facts(tmp_path, "d = nn.Linear(2, 2).weight\nv = nn.Parameter(d[:1].detach())")
+    assert told["v", "version_counter"] == "d's"
+
+
+def test_a_counter_that_could_not_be_compared_is_not_told(tmp_path: Path) -> None:
+    cell = "class Own(torch.Tensor): pass\nd = torch.zeros(2)\nv = d.as_subclass(Own)\nv + 1"
+    told = facts(tmp_path, cell)
+    assert (told["v", "memory"], told["v", "version_counter"]) == ("d's", None)
