@@ -220,6 +220,27 @@ def test_the_program_cannot_tell(tmp_path: Path) -> None:
     assert comments.sub("", watched.output) == plain.output
 
 
+def test_what_torch_compile_compiles_is_as_without(tmp_path: Path) -> None:
+    source = """
+        import marshal, torch
+        def count(graph, inputs):
+            print("compiled", len(graph.graph.nodes))
+            return graph.forward
+        def f(x):
+            try:
+                y = x * 2{}
+            except ValueError:
+                y = x
+            return y + 1
+        print(torch.compile(f, backend=count, fullgraph=True)(torch.ones(2)))
+        marshal.dumps(f.__code__)
+        """
+    plain = check(source.format(""), tmp_path, ["not raised()"])
+    watched = check(source.format("  # expect: not raised(ValueError)"), tmp_path)
+    assert not watched.failure and watched.output == plain.output == "compiled 4\ntensor([3., 3.])\n"
+    assert verdicts(watched) == ["never ran"]
+
+
 def test_targets_do_not_disturb_each_other(tmp_path: Path) -> None:
     first = (
         "import torch, sys\ntorch.set_default_dtype(torch.float64)\nsys.modules['json'] = None\na = 1  # expect: a\n"
