@@ -15,7 +15,7 @@ from typing import Any
 
 from gradscope.analysis.check_results import Part
 from gradscope.errors import UsageError
-from gradscope.recorder.host_watches import one_line
+from gradscope.recorder.watched_expression import one_line
 
 _NOTE = "@note"
 """No name that a program could have."""
@@ -47,6 +47,8 @@ class NotingExpression:
             raise UsageError(f"{option} {expression!r} is no Python expression: {reason}") from error
         self.names = frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
         """Names that it uses."""
+        self.calls = frozenset(_called(node) for node in ast.walk(tree) if isinstance(node, ast.Call))
+        """Names of the functions that it calls; empty for what is called by another expression than a name."""
         wrapping = _Wrapping(self.text)
         wrapped = ast.fix_missing_locations(wrapping.visit(tree))
         self._parts = wrapping.parts
@@ -86,6 +88,10 @@ def describe_value(value: Any) -> str:
         return text + (", requires_grad=True" if value.requires_grad else "")
     except Exception as error:
         return f"<{type(error).__name__} in repr>"
+
+
+def _called(call: ast.Call) -> str:
+    return call.func.id if isinstance(call.func, ast.Name) else ""
 
 
 class _Notes:

@@ -11,7 +11,7 @@ from gradscope.recorder.expectation_errors import START, Moment, RaisedErrors
 from gradscope.recorder.expectation_names import NAMES, ExpectationNames
 from gradscope.recorder.expectation_values import NotingExpression
 from gradscope.recorder.host_probes import Action, Probe
-from gradscope.recorder.undisturbed import undisturbed
+from gradscope.recorder.undisturbed import is_traced, undisturbed
 from gradscope.targets.program import Directive, Program
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ class Expectations:
             from gradscope.recorder.frame_locals import reading_locals
 
             self._errors.since = self._begun.pop((number, id(frame)), START)
+            if is_traced():
+                return
             with reading_locals(frame) as names:
                 self._evaluate(checked, {**frame.f_globals, **names})
 
@@ -89,8 +91,9 @@ class Expectations:
 
     def _evaluate(self, checked: _Checked, names: Mapping[str, Any]) -> None:
         before = checked.verdict
-        with undisturbed():
-            checked.evaluate({**self._names, **names}, [name for name in NAMES if name in names])
+        hidden = [name for name in NAMES if name in names]
+        with undisturbed(may_draw=not checked.expression.calls <= set(NAMES).difference(hidden)):
+            checked.evaluate({**self._names, **names}, hidden)
         if checked.verdict != before:
             self._on_news()
 

@@ -147,6 +147,19 @@ def test_a_followed_expression_gives_a_row_where_its_value_changes():
     ]
 
 
+def test_a_watch_knows_the_functions_of_an_expectation_after_the_programs_own():
+    run = prepared(
+        """
+        import torch
+        def version(x):
+            return "own"
+        a = torch.ones(2, requires_grad=True)
+        b = a.exp()  # watch: (saved_bytes(b), reaches(b, a), version(b))
+        """
+    )
+    assert watched(finished(run)) == [("(saved_bytes(b), reaches(b, a), version(b))", 5, "(8, True, 'own')", False)]
+
+
 def test_a_watched_tensor_is_the_one_that_was_recorded():
     run = finished(prepared("import torch\na = torch.ones(2)\nb = a + 1  # watch: b\n"))
     [watch] = run.recording.watches
