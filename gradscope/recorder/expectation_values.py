@@ -15,6 +15,7 @@ from typing import Any
 
 from gradscope.analysis.check_results import Part
 from gradscope.errors import UsageError
+from gradscope.recorder.private_names import with_private_names
 from gradscope.recorder.watched_expression import one_line
 
 _NOTE = "@note"
@@ -32,12 +33,13 @@ class NotingExpression:
     Args:
         expression: Its text.
         option: Where it comes from, for the error message.
+        class_name: The class that it stands in.
 
     Raises:
         UsageError: It is no Python expression.
     """
 
-    def __init__(self, expression: str, option: str) -> None:
+    def __init__(self, expression: str, option: str, class_name: str = "") -> None:
         self.text = expression.strip()
         try:
             compile(self.text, "<expect>", "eval", dont_inherit=True)
@@ -50,7 +52,7 @@ class NotingExpression:
         self.calls = frozenset(_called(node) for node in ast.walk(tree) if isinstance(node, ast.Call))
         """Names of the functions that it calls; empty for what is called by another expression than a name."""
         wrapping = _Wrapping(self.text)
-        wrapped = ast.fix_missing_locations(wrapping.visit(tree))
+        wrapped = ast.fix_missing_locations(wrapping.visit(with_private_names(tree, class_name)))
         self._parts = wrapping.parts
         self._code: CodeType = compile(wrapped, "<expect>", "eval", dont_inherit=True)
 

@@ -13,7 +13,7 @@ from gradscope.recorder.host_probes import Action, Probe
 from gradscope.recorder.undisturbed import is_traced
 from gradscope.recorder.watched_expression import WatchedExpression
 from gradscope.targets.directives import blocks_of
-from gradscope.targets.program import Program
+from gradscope.targets.program import Directive, Program
 
 Note = Callable[[str, str, int, str, Any, bool], None]
 """Takes expression, file, line, the value's text, the value, and whether it raised."""
@@ -48,15 +48,16 @@ class Watches:
         self.probes: list[Probe] = []
         for directive in program.directives:
             if directive.kind == "watch":
-                action = self._always(directive.expression, directive.statement_line)
+                action = self._always(directive)
                 self.probes.append(
                     Probe(directive.statement_line, directive.statement_column, directive.before, action)
                 )
         for expression in expressions:
             self.probes += self._everywhere(expression)
 
-    def _always(self, expression: str, line: int) -> Action:
-        watched = WatchedExpression(expression)
+    def _always(self, directive: Directive) -> Action:
+        expression, line = directive.expression, directive.statement_line
+        watched = WatchedExpression(expression, class_name=directive.class_name)
 
         def action(frame: FrameType) -> None:
             if is_traced():

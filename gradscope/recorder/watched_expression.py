@@ -9,6 +9,7 @@ from typing import Any
 from gradscope.errors import UsageError
 from gradscope.recorder.expectation_names import tensor_functions
 from gradscope.recorder.plain_values import on_one_line
+from gradscope.recorder.private_names import with_private_names
 from gradscope.recorder.undisturbed import undisturbed
 
 LONGEST = 200
@@ -21,19 +22,21 @@ class WatchedExpression:
     Args:
         text: The expression.
         option: Where it comes from, for the error message.
+        class_name: The class that it stands in.
 
     Raises:
         UsageError: It is no Python expression.
     """
 
-    def __init__(self, text: str, option: str = "# watch:") -> None:
+    def __init__(self, text: str, option: str = "# watch:", class_name: str = "") -> None:
         self.text = text
         try:
-            self._code = compile(text.strip(), "<watch>", "eval", dont_inherit=True)
-            nodes = list(ast.walk(ast.parse(text.strip(), mode="eval")))
+            tree = with_private_names(ast.parse(text.strip(), "<watch>", "eval"), class_name)
+            self._code = compile(tree, "<watch>", "eval", dont_inherit=True)
         except (SyntaxError, ValueError) as error:
             reason = error.msg if isinstance(error, SyntaxError) else str(error)
             raise UsageError(f"{option} {text!r} is no Python expression: {reason}") from error
+        nodes = list(ast.walk(tree))
         self.names = {node.id for node in nodes if isinstance(node, ast.Name)}
         """Names that it uses."""
         self._may_draw = any(isinstance(node, ast.Call) for node in nodes)

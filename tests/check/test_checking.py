@@ -35,6 +35,57 @@ def test_after_the_statement_in_its_frame_each_time(tmp_path: Path) -> None:
     assert result.output == ""
 
 
+def test_private_names_are_those_of_the_class(tmp_path: Path) -> None:
+    result = check(
+        """
+        class _Outer:
+            class Inner:
+                __shared = 1  # expect: __shared == 1
+            def __init__(self):
+                self.__x = 4  # expect: self.__x == 4 and self.__dict__ == {"_Outer__x": 4}
+                # expect: self.__x == 5
+        _Outer()
+        """,
+        tmp_path,
+    )
+    assert verdicts(result) == ["holds", "holds", "fails"]
+    assert parts(result.expectations[2])["self.__x"] == "4"
+
+
+def test_behind_a_decorator_is_after_the_whole_definition(tmp_path: Path) -> None:
+    result = check(
+        """
+        def twice(f):
+            return lambda: f() * 2
+        @twice  # expect: value() == 6
+        @twice
+        def value():  # expect: "value" in globals()
+            return 3 / 2
+        """,
+        tmp_path,
+    )
+    assert [(item.verdict, item.evaluations) for item in result.expectations] == [("holds", 1), ("holds", 1)]
+
+
+def test_a_variable_of_the_function_around_is_known_where_it_is_used(tmp_path: Path) -> None:
+    result = check(
+        """
+        def outer():
+            used = unused = 1
+            def inner():
+                y = used  # expect: used == 1
+                # expect: unused == 1
+            inner()
+        outer()
+        """,
+        tmp_path,
+    )
+    assert verdicts(result) == ["holds", "raises"]
+    assert result.expectations[1].first_failure.error == (
+        "NameError: name 'unused' is not defined (not a variable of inner, whose own statements do not use it)"
+    )
+
+
 def test_what_never_ran_failed(tmp_path: Path) -> None:
     result = check(
         """
