@@ -31,10 +31,14 @@ def _epilog() -> str:
     names = "\n\n".join(f"[cyan]{call}[/cyan] {text}" for call, text in documented_names())
     return f"""[bold]Expectations[/bold]
 
-A comment # expect: EXPR behind a statement, or on a line of its own after it, is evaluated there each time: EXPR is
-Python with the program's own names and these:
+A comment # expect: EXPR behind a statement, or on a line of its own after it, is evaluated there each time; on return,
+raise, break and continue before the statement, on the head of a block before the block's first. EXPR is Python with the
+program's own names and these:
 
 {names}
+
+Only comments in the target's own file count, not those in modules that it imports. While torch.compile, torch.fx or
+torch.jit.trace turns a function into a graph, nothing in it is evaluated: it may never run.
 
 [bold]Examples[/bold]
 

@@ -31,8 +31,9 @@ gradscope eval -f json detach a.grad | jq -c '."$tensor".values'
 
 gradscope eval -c 'import torch; a = torch.ones(2)' a.dtype
 
-The functions that gradscope check --help describes can be used. The program's own output goes to standard error. The
-exit code is 0 when every value was printed; 1 when the program or an expression failed, and then nothing is printed;
+The functions that gradscope check --help describes can be used. A string is printed as it is, but a line break in it as
+\\n and a backslash as \\\\; -f json is exact. The program's own output goes to standard error. The
+exit code is 0 when every value was printed; 1 when the program or an expression failed, and then no value is printed;
 2 when the target or an expression cannot be understood.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NoReturn
 
@@ -13,6 +14,7 @@ from gradscope.errors import ExitCode
 from gradscope.recorder.evaluation import Evaluation
 from gradscope.recorder.host import ProgramRun
 from gradscope.recorder.plain_values import as_data, as_text
+from gradscope.recording import Outcome
 from gradscope.report.json_values import to_text
 from gradscope.targets.program import Program
 
@@ -30,7 +32,7 @@ def eval_program(request: EvalRequest) -> NoReturn:
         probes=values.evaluation.probes,
         hidden=own_modules(request.modules_at_start),
         ends_process=True,
-        on_finish=values.print,
+        on_finish=values.finish,
     )
     outcome = run.run()
     if run.is_child or outcome.kind == "interrupted":
@@ -47,11 +49,20 @@ class _Values:
         self._as_json = request.as_json
         self._stream = ResultStream(to_stderr=True)
 
-    def print(self, run: ProgramRun) -> None:
+    def finish(self, run: ProgramRun) -> None:
         """Print every value, or nothing where the program or an expression failed."""
-        if run.recording.info.outcome.exit_code or run.recording.info.outcome.kind == "exception":
+        outcome = run.recording.info.outcome
+        ended = _bad_end(outcome)
+        if ended:
+            print(f"gradscope: the program {ended}; no value was evaluated", file=sys.stderr, flush=True)
+        if ended or outcome.kind in ("exception", "interrupted"):
             self.exit_code = ExitCode.DIFFERENT
-            return
+        else:
+            self._print(run)
+        if outcome.kind == "exit" and not outcome.error_type:
+            os._exit(self.exit_code)  # the program called it: its status would be ours
+
+    def _print(self, run: ProgramRun) -> None:
         try:
             lines = self.evaluation.values(run, _as_json if self._as_json else as_text)
             if self._stream.stream is not None:
@@ -61,6 +72,13 @@ class _Values:
             self._stream.forget()
         except Exception as error:
             self.exit_code = tell(error)
+
+
+def _bad_end(outcome: Outcome) -> str:
+    """How the program ended, where that was bad and Python does not say it."""
+    if outcome.kind == "exit" and outcome.exit_code:
+        return f"exited with status {outcome.exit_code}"
+    return f"was ended by {outcome.message}" if outcome.kind == "signal" else ""
 
 
 def _as_json(value: object) -> str:

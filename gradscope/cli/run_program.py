@@ -8,7 +8,7 @@ from typing import NoReturn
 from gradscope.cli.run_request import RunRequest
 from gradscope.cli.run_result import Result
 from gradscope.recorder.host import ProgramRun
-from gradscope.recorder.host_watches import compile_expression
+from gradscope.recorder.watched_expression import WatchedExpression
 from gradscope.targets.program import Program
 from gradscope.targets.resolve import resolve
 
@@ -21,7 +21,7 @@ def run_program(request: RunRequest) -> NoReturn:
     """
     program = named_program(request.target, is_code=request.is_code, is_module=request.is_module)
     for expression in request.watch:
-        compile_expression(expression)  # before any file is replaced
+        WatchedExpression(expression, "--watch")  # before any file is replaced
     result = Result(request)
     run = ProgramRun(
         program,

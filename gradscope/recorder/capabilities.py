@@ -19,6 +19,19 @@ dispatch_modes: Callable[[], int] = torch._C._len_torch_dispatch_stack
 tracing_state: Callable[[], object] = torch._C._get_tracing_state
 """Not None while ``torch.jit.trace`` runs."""
 
+_fx: Any = torch.fx._symbolic_trace
+
+
+def _fx_flag() -> bool:
+    return bool(_fx._is_fx_tracing_flag)
+
+
+fx_traces: Callable[[], bool] = getattr(_fx, "_get_is_fx_tracing", _fx_flag)
+"""Whether ``torch.fx`` (``symbolic_trace``, ``make_fx``) follows what is called. Its public function logs a warning."""
+
+ignore_saved_hooks: Callable[[bool], bool] = torch._C._autograd._saved_tensors_hooks_set_tracing
+"""Let the saved-tensor hooks in force in this thread rest, or not; returns whether they did."""
+
 has_node_creation_hook = hasattr(torch.autograd.graph, "node_creation_hook")
 """torch 2.15 on; not used (see the README's section on limits), reported by ``gradscope doctor``."""
 

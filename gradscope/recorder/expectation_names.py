@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from gradscope.recorder.expectation_errors import RaisedErrors
+from gradscope.recorder.expectation_errors import RaisedErrors
 
 NAMES = (
     "shares_storage",
@@ -55,7 +54,8 @@ class ExpectationNames:
             return False
         if w.is_leaf:
             return any(getattr(node, "variable", None) is w for node in _nodes(loss))
-        return any(node is w.grad_fn for node in _nodes(loss))
+        made = (w.grad_fn, w.output_nr)  # a node may have made several tensors
+        return (loss.grad_fn, loss.output_nr) == made or any(made in node.next_functions for node in _nodes(loss))
 
     def saved_bytes(self, y: Any) -> int:
         """Bytes of memory that the graph behind y keeps for backward, each block once; 0 once backward has freed it.
@@ -78,9 +78,17 @@ class ExpectationNames:
 
     def raised(self, error: Any = Exception) -> bool:
         """Whether the statement (or something that it called) raised this error and caught it: an ``except`` block was
-        entered with it, or a torch function raised it. With ``-e``: whether that happened anywhere in the run.
+        entered with it, or a torch function raised it; what ``contextlib.suppress`` caught of the program's own errors is
+        not seen. With ``-e``: whether that happened anywhere in the run.
         """
         return self._errors.raised(error)
+
+
+def tensor_functions() -> dict[str, Any]:
+    """The functions that ask tensors alone, for expressions outside ``check`` and ``eval``: all but ``raised``."""
+    functions = ExpectationNames(RaisedErrors()).namespace()
+    del functions["raised"]
+    return functions
 
 
 def documented_names() -> list[tuple[str, str]]:

@@ -15,7 +15,8 @@ from typing import Any
 
 from gradscope.analysis.check_results import Part
 from gradscope.errors import UsageError
-from gradscope.recorder.host_watches import one_line
+from gradscope.recorder.private_names import with_private_names
+from gradscope.recorder.watched_expression import one_line
 
 _NOTE = "@note"
 """No name that a program could have."""
@@ -32,12 +33,13 @@ class NotingExpression:
     Args:
         expression: Its text.
         option: Where it comes from, for the error message.
+        class_name: The class that it stands in.
 
     Raises:
         UsageError: It is no Python expression.
     """
 
-    def __init__(self, expression: str, option: str) -> None:
+    def __init__(self, expression: str, option: str, class_name: str = "") -> None:
         self.text = expression.strip()
         try:
             compile(self.text, "<expect>", "eval", dont_inherit=True)
@@ -47,8 +49,10 @@ class NotingExpression:
             raise UsageError(f"{option} {expression!r} is no Python expression: {reason}") from error
         self.names = frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
         """Names that it uses."""
+        self.calls = frozenset(_called(node) for node in ast.walk(tree) if isinstance(node, ast.Call))
+        """Names of the functions that it calls; empty for what is called by another expression than a name."""
         wrapping = _Wrapping(self.text)
-        wrapped = ast.fix_missing_locations(wrapping.visit(tree))
+        wrapped = ast.fix_missing_locations(wrapping.visit(with_private_names(tree, class_name)))
         self._parts = wrapping.parts
         self._code: CodeType = compile(wrapped, "<expect>", "eval", dont_inherit=True)
 
@@ -86,6 +90,10 @@ def describe_value(value: Any) -> str:
         return text + (", requires_grad=True" if value.requires_grad else "")
     except Exception as error:
         return f"<{type(error).__name__} in repr>"
+
+
+def _called(call: ast.Call) -> str:
+    return call.func.id if isinstance(call.func, ast.Name) else ""
 
 
 class _Notes:

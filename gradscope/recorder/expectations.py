@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from types import FrameType
+from inspect import CO_NESTED
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
 from gradscope.analysis.check_results import Expectation, Failure, Part, Verdict
@@ -11,7 +12,7 @@ from gradscope.recorder.expectation_errors import START, Moment, RaisedErrors
 from gradscope.recorder.expectation_names import NAMES, ExpectationNames
 from gradscope.recorder.expectation_values import NotingExpression
 from gradscope.recorder.host_probes import Action, Probe
-from gradscope.recorder.undisturbed import undisturbed
+from gradscope.recorder.undisturbed import is_traced, undisturbed
 from gradscope.targets.program import Directive, Program
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ class Expectations:
         self._errors = RaisedErrors()
         self._names = ExpectationNames(self._errors).namespace()
         directives = [directive for directive in program.directives if directive.kind == "expect"]
-        self._checked = [_Checked(directive.expression, directive.line) for directive in directives]
-        self._at_end = [_Checked(expression, 0) for expression in at_end]
+        self._checked = [_Checked(_noting(directive), directive.line) for directive in directives]
+        self._at_end = [_Checked(NotingExpression(expression, "-e"), 0) for expression in at_end]
         self._begun: dict[tuple[int, int], Moment] = {}
         self._on_news: Callable[[], None] = lambda: None
         self.probes: list[Probe] = []
@@ -82,15 +83,18 @@ class Expectations:
             from gradscope.recorder.frame_locals import reading_locals
 
             self._errors.since = self._begun.pop((number, id(frame)), START)
+            if is_traced():
+                return
             with reading_locals(frame) as names:
-                self._evaluate(checked, {**frame.f_globals, **names})
+                self._evaluate(checked, {**frame.f_globals, **names}, frame.f_code)
 
         return action
 
-    def _evaluate(self, checked: _Checked, names: Mapping[str, Any]) -> None:
+    def _evaluate(self, checked: _Checked, names: Mapping[str, Any], code: CodeType | None = None) -> None:
         before = checked.verdict
-        with undisturbed():
-            checked.evaluate({**self._names, **names}, [name for name in NAMES if name in names])
+        hidden = [name for name in NAMES if name in names]
+        with undisturbed(may_draw=not checked.expression.calls <= set(NAMES).difference(hidden)):
+            checked.evaluate({**self._names, **names}, hidden, code)
         if checked.verdict != before:
             self._on_news()
 
@@ -98,19 +102,20 @@ class Expectations:
 class _Checked:
     """One expectation, and what came of it so far."""
 
-    def __init__(self, expression: str, line: int) -> None:
-        self.expression = NotingExpression(expression, "# expect:" if line else "-e")
+    def __init__(self, expression: NotingExpression, line: int) -> None:
+        self.expression = expression
         self._line = line
         self._evaluations = 0
         self._failures = 0
         self._first: Failure | None = None
 
-    def evaluate(self, names: Mapping[str, Any], hidden: Sequence[str]) -> None:
+    def evaluate(self, names: Mapping[str, Any], hidden: Sequence[str], code: CodeType | None) -> None:
         """Evaluate it once; nothing but an interrupt passes through.
 
         Args:
             names: Everything that it can name.
             hidden: Functions of ours whose names the program uses for something else.
+            code: Of the frame that it is evaluated in.
         """
         self._evaluations += 1
         values: dict[int, Any] = {}
@@ -121,7 +126,7 @@ class _Checked:
         except KeyboardInterrupt:
             raise
         except BaseException as raised:
-            error = _message(raised)
+            error = _message(raised) + _why_unknown(raised, code)
         self._failures += 1
         if self._first is None:
             parts = self.expression.describe(values) + tuple(
@@ -139,6 +144,18 @@ class _Checked:
     def result(self) -> Expectation:
         """How it fared."""
         return Expectation(self.expression.text, self._line, self._evaluations, self._failures, self._first)
+
+
+def _noting(directive: Directive) -> NotingExpression:
+    return NotingExpression(directive.expression, "# expect:", directive.class_name)
+
+
+def _why_unknown(error: BaseException, code: CodeType | None) -> str:
+    """A function has a variable of the function around it only where it uses that itself."""
+    if type(error) is not NameError or code is None or not code.co_flags & CO_NESTED:
+        return ""
+    is_own = error.name in code.co_varnames + code.co_cellvars + code.co_freevars
+    return "" if is_own else f" (not a variable of {code.co_name}, whose own statements do not use it)"
 
 
 def _message(error: BaseException) -> str:

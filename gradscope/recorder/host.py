@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import gradscope
 from gradscope.recorder.host_import import TorchImport
 from gradscope.recorder.host_main import execute, new_main, register_source
-from gradscope.recorder.host_probes import Probe
+from gradscope.recorder.host_probes import InsertedProbes, Probe
 from gradscope.recorder.host_process import Process, die_by_interrupt, flush_quietly
 from gradscope.recorder.host_watches import Watches
 from gradscope.recorder.tracebacks import clean_exception
@@ -96,7 +96,8 @@ class ProgramRun:
         )
         self._torch = TorchImport(self._begin)
         watches = Watches(program, watch, quietly=self.quietly, op_count=self._op_count, note=self._note_watch)
-        self._probes = [*watches.probes, *(Probe(p.line, p.column, p.before, self._muted(p)) for p in probes)]
+        own = [Probe(p.line, p.column, p.before, self._muted(p)) for p in probes]
+        self._probes = InsertedProbes([*watches.probes, *own], program.filename)
         info = self._recording.info
         info.target, info.kind, info.title = program.target, program.kind, program.title
         info.argv = [program.argv0, *args]
@@ -119,6 +120,7 @@ class ProgramRun:
         raised: BaseException | None = None
         try:
             self._torch.install()
+            self._probes.install()
             execute(self.program, self.module, self._probes)
         except BaseException as error:
             raised = error
@@ -137,6 +139,7 @@ class ProgramRun:
     def restore(self) -> None:
         """Make the process what it was before the run."""
         self._torch.remove()
+        self._probes.remove()
         self._process.restore()
 
     def leave(self) -> NoReturn:

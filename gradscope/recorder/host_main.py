@@ -8,13 +8,13 @@ import linecache
 import runpy
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.machinery import BuiltinImporter, SourceFileLoader
 from types import CodeType, FrameType, ModuleType
 from typing import Any
 
-from gradscope.recorder.host_probes import Probe, with_probes
+from gradscope.recorder.host_probes import InsertedProbes
 from gradscope.recorder.tracebacks import boundaries, clean_exception
 from gradscope.targets.program import Program, TranscriptStatement
 
@@ -42,7 +42,7 @@ def register_source(program: Program) -> None:
         linecache.cache[program.filename] = (len(program.source), None, lines, program.filename)
 
 
-def execute(program: Program, module: ModuleType, probes: Sequence[Probe]) -> None:
+def execute(program: Program, module: ModuleType, probes: InsertedProbes) -> None:
     """Run a program to its end; what it raises passes through."""
     if program.kind == "module":
         _run_module(program, probes)
@@ -78,13 +78,13 @@ def _room_to_recurse(*, exec_counts: bool) -> Iterator[None]:
             sys.setrecursionlimit(before)
 
 
-def _compile(program: Program, probes: Sequence[Probe]) -> CodeType:
+def _compile(program: Program, probes: InsertedProbes) -> CodeType:
     if not probes:
         return compile(program.source, program.filename, "exec", dont_inherit=True)
-    return with_probes(ast.parse(program.source, program.filename), program.filename, probes)
+    return probes.compile(ast.parse(program.source, program.filename))
 
 
-def _run_module(program: Program, probes: Sequence[Probe]) -> None:
+def _run_module(program: Program, probes: InsertedProbes) -> None:
     """Run a module by Python's own ``runpy``: the code that it found is compiled anew only where there are probes."""
     functions: Any = runpy
     find: Callable[..., tuple[str, Any, CodeType]] = functions._get_module_details
@@ -107,13 +107,12 @@ def _run_as_main(name: str) -> None:
         run(name.removesuffix(".__main__"), name != "__main__")
 
 
-def _run_transcript(program: Program, names: dict[str, Any], probes: Sequence[Probe]) -> None:
+def _run_transcript(program: Program, names: dict[str, Any], probes: InsertedProbes) -> None:
     """Run each statement as the REPL would: values are shown, and an error does not end the run."""
     for prompt in program.statements:
         try:
             for statement in _parsed(prompt, program.filename):
-                tree = ast.Module([statement], [])
-                _execute(with_probes(tree, program.filename, probes, "single"), names)
+                _execute(probes.compile(ast.Module([statement], []), "single"), names)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:

@@ -5,47 +5,18 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any, NamedTuple
 
-from gradscope.errors import UsageError
 from gradscope.recorder.frame_locals import reading_locals
 from gradscope.recorder.host_probes import Action, Probe
+from gradscope.recorder.undisturbed import is_traced
+from gradscope.recorder.watched_expression import WatchedExpression
 from gradscope.targets.directives import blocks_of
-from gradscope.targets.program import Program
-
-LONGEST = 200
-"""Characters of a value's text that are kept."""
+from gradscope.targets.program import Directive, Program
 
 Note = Callable[[str, str, int, str, Any, bool], None]
 """Takes expression, file, line, the value's text, the value, and whether it raised."""
-
-
-def compile_expression(expression: str, option: str = "--watch") -> CodeType:
-    """Compile an expression of the user's.
-
-    Raises:
-        UsageError: It is no Python expression.
-    """
-    try:
-        return compile(expression.strip(), "<watch>", "eval", dont_inherit=True)
-    except (SyntaxError, ValueError) as error:
-        reason = error.msg if isinstance(error, SyntaxError) else str(error)
-        raise UsageError(f"{option} {expression!r} is no Python expression: {reason}") from error
-
-
-def evaluate(code: CodeType, frame: FrameType) -> Any:
-    """Evaluate a compiled expression with the names of a frame; the program's namespaces stay as they are."""
-    with reading_locals(frame) as local_names:
-        names = {**frame.f_globals, **local_names}
-    names["__warningregistry__"] = {}  # else the program's own warning of that text might not be shown
-    return eval(code, names)
-
-
-def one_line(value: Any) -> str:
-    """``repr`` of a value on one line, cut where it is long."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 class Watches:
@@ -77,42 +48,42 @@ class Watches:
         self.probes: list[Probe] = []
         for directive in program.directives:
             if directive.kind == "watch":
-                action = self._always(directive.expression, directive.statement_line)
+                action = self._always(directive)
                 self.probes.append(
                     Probe(directive.statement_line, directive.statement_column, directive.before, action)
                 )
         for expression in expressions:
             self.probes += self._everywhere(expression)
 
-    def _always(self, expression: str, line: int) -> Action:
-        code = compile_expression(expression, "# watch:")
+    def _always(self, directive: Directive) -> Action:
+        expression, line = directive.expression, directive.statement_line
+        watched = WatchedExpression(expression, class_name=directive.class_name)
 
         def action(frame: FrameType) -> None:
-            text, value, failed = self._value(code, frame)
+            if is_traced():
+                return
+            text, value, failed = self._value(watched, frame)
             self._note(expression, self._program.filename, line, text, value, failed)
 
         return action
 
     def _everywhere(self, expression: str) -> list[Probe]:
         """Probes at every statement; a row where the value is another than before."""
-        code = compile_expression(expression)
-        wanted = {
-            node.id for node in ast.walk(ast.parse(expression.strip(), mode="eval")) if isinstance(node, ast.Name)
-        }
-        places = [place for tree in _trees(self._program) for place in _places(tree, wanted)]
-        return [
-            Probe(place.line, place.column, place.before, self._on_change(expression, code, place)) for place in places
-        ]
+        watched = WatchedExpression(expression, "--watch")
+        places = [place for tree in _trees(self._program) for place in _places(tree, watched.names)]
+        return [Probe(place.line, place.column, place.before, self._on_change(watched, place)) for place in places]
 
-    def _on_change(self, expression: str, code: CodeType, place: Place) -> Action:
+    def _on_change(self, watched: WatchedExpression, place: Place) -> Action:
         """Evaluate where torch did something since the last time, or where the statement names what is watched."""
+
+        expression = watched.text
 
         def action(frame: FrameType) -> None:
             ops = self._op_count()
-            if not place.mentions and self._seen_at.get(expression) == ops:
+            if (not place.mentions and self._seen_at.get(expression) == ops) or is_traced():
                 return
             self._seen_at[expression] = ops
-            text, value, failed = self._value(code, frame)
+            text, value, failed = self._value(watched, frame)
             if failed and text.startswith("NameError"):
                 return  # not defined yet, or not in this function
             if self._last.get(expression) != text:
@@ -121,13 +92,9 @@ class Watches:
 
         return action
 
-    def _value(self, code: CodeType, frame: FrameType) -> tuple[str, Any, bool]:
-        with self._quietly():
-            try:
-                value = evaluate(code, frame)
-                return one_line(value), value, False
-            except Exception as error:
-                return " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST], None, True
+    def _value(self, watched: WatchedExpression, frame: FrameType) -> tuple[str, Any, bool]:
+        with self._quietly(), reading_locals(frame) as local_names:
+            return watched.value({**frame.f_globals, **local_names})
 
 
 def _trees(program: Program) -> list[ast.Module]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
@@ -11,11 +12,19 @@ _DEEPEST = 32
 """Nested containers deeper than this (a list that holds itself) are given as text."""
 
 
+_LINE_BREAKS = re.compile(r"\s*[\n\r\v\f\x85\u2028\u2029]\s*")
+
+
+def on_one_line(text: str) -> str:
+    """Text whose line breaks, with the blanks around them, are a blank each; blanks within a line stay."""
+    return _LINE_BREAKS.sub(" ", text).strip()
+
+
 def as_text(value: Any) -> str:
-    """A value on one line: a string as it is, everything else as Python writes it."""
+    """A value on one line: a string as it is but for ``\\\\``, ``\\n`` and ``\\r``, all else as Python writes it."""
     if isinstance(value, str):
-        return value.replace("\n", "\\n").replace("\r", "\\r")
-    return " ".join(repr(value).split())
+        return value.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    return on_one_line(repr(value))
 
 
 def as_data(value: Any, depth: int = 0) -> Any:

@@ -6,11 +6,10 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from gradscope.recorder.host import ProgramRun
-from gradscope.recorder.host_watches import compile_expression, one_line
 from gradscope.recorder.variant_gradients import note_gradients
+from gradscope.recorder.watched_expression import WatchedExpression
 from gradscope.recording.store import save
 from gradscope.targets.program import Program
 
@@ -64,15 +63,7 @@ def _keep(run: ProgramRun, watches: Sequence[str], folder: Path) -> None:
         with run.quietly():
             note_gradients(run.recorder, names)
             for expression in watches:
-                text, value, failed = _value(expression, names)
+                text, value, failed = WatchedExpression(expression).value(names)
                 run.recorder.observe_watch(expression, run.program.filename, 0, text, value, failed)
         run.recorder.flush()
     save(run.recording, folder / RECORDING)
-
-
-def _value(expression: str, names: dict[str, Any]) -> tuple[str, Any, bool]:
-    try:
-        value = eval(compile_expression(expression, "# watch:"), dict(names))
-        return one_line(value), value, False
-    except Exception as error:
-        return " ".join(f"{type(error).__name__}: {error}".split()), None, True

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _OBEYED = frozenset(("Cc", "Cf", "Cs", "Co", "Zl", "Zp"))
 """Unicode categories of characters that a terminal obeys, hides, or uses to reorder others."""
+_NO_CHARACTERS = "\ufffe\uffff"
 _JOINER = "\u200d"
 _SYNTAX_THEME = "ansi_dark"
 
@@ -60,7 +61,7 @@ def allow_any_text(console: Console) -> None:
 
 
 def safe(text: str, tab: str = "    ") -> str:
-    """Text without any character that a terminal would obey: those are spelled out."""
+    """Text without any character that a terminal would obey or that XML cannot hold: those are spelled out."""
     if text.isascii() and text.isprintable():
         return text
     spelled = []
@@ -69,7 +70,7 @@ def safe(text: str, tab: str = "    ") -> str:
             spelled.append(tab)
         elif character == _JOINER and 0 < position < len(text) - 1 and cell_len(text[position - 1]) == 2:
             spelled.append(character)
-        elif unicodedata.category(character) in _OBEYED:
+        elif character in _NO_CHARACTERS or unicodedata.category(character) in _OBEYED:
             spelled.append(_spell(character))
         else:
             spelled.append(character)

@@ -50,6 +50,7 @@ def find_directives(comments: list[Comment], tree: ast.Module, source: str, path
                 statement.end_lineno or statement.lineno,
                 statement.col_offset,
                 before or isinstance(statement, _LEAVING),
+                _class_around(statement, tree),
             )
         )
     return tuple(directives)
@@ -66,13 +67,25 @@ def _check_expression(expression: str, kind: str, comment: Comment, path: str) -
 
 
 def _on_line(tree: ast.Module, line: int) -> tuple[ast.stmt, bool] | None:
-    """The statement that code on a line belongs to; for the head of a block, the block's first statement."""
+    """The statement that code on a line belongs to: of a decorator the whole; of a block's head the block's first."""
     statements = [node for node in ast.walk(tree) if isinstance(node, ast.stmt)]
     simple = [node for node in statements if not any(blocks_of(node)) and node.lineno <= line <= (node.end_lineno or 0)]
     if simple:
         return max(simple, key=_position), False
     following = [node for node in statements if node.lineno > line]
+    for node in following:
+        if any(item.lineno <= line for item in getattr(node, "decorator_list", ())):
+            return node, False
     return (min(following, key=_position), True) if following else None
+
+
+def _class_around(statement: ast.stmt, tree: ast.Module) -> str:
+    classes = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and node.body[0].lineno <= statement.lineno <= (node.end_lineno or 0)
+    ]
+    return max(classes, key=_position).name if classes else ""
 
 
 def _before(body: list[ast.stmt], comment: Comment, lines: list[str]) -> tuple[ast.stmt, bool] | None:

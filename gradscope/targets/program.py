@@ -41,6 +41,8 @@ class Directive:
     before: bool = False
     """The expression belongs before the statement: it stands at the head of a block whose first statement that is, or
     the statement leaves the block (``return``, ``raise``, ``break``, ``continue``)."""
+    class_name: str = ""
+    """The innermost class around the statement, which private names belong to."""
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,57 @@ def test_after_the_statement_in_its_frame_each_time(tmp_path: Path) -> None:
     assert result.output == ""
 
 
+def test_private_names_are_those_of_the_class(tmp_path: Path) -> None:
+    result = check(
+        """
+        class _Outer:
+            class Inner:
+                __shared = 1  # expect: __shared == 1
+            def __init__(self):
+                self.__x = 4  # expect: self.__x == 4 and self.__dict__ == {"_Outer__x": 4}
+                # expect: self.__x == 5
+        _Outer()
+        """,
+        tmp_path,
+    )
+    assert verdicts(result) == ["holds", "holds", "fails"]
+    assert parts(result.expectations[2])["self.__x"] == "4"
+
+
+def test_behind_a_decorator_is_after_the_whole_definition(tmp_path: Path) -> None:
+    result = check(
+        """
+        def twice(f):
+            return lambda: f() * 2
+        @twice  # expect: value() == 6
+        @twice
+        def value():  # expect: "value" in globals()
+            return 3 / 2
+        """,
+        tmp_path,
+    )
+    assert [(item.verdict, item.evaluations) for item in result.expectations] == [("holds", 1), ("holds", 1)]
+
+
+def test_a_variable_of_the_function_around_is_known_where_it_is_used(tmp_path: Path) -> None:
+    result = check(
+        """
+        def outer():
+            used = unused = 1
+            def inner():
+                y = used  # expect: used == 1
+                # expect: unused == 1
+            inner()
+        outer()
+        """,
+        tmp_path,
+    )
+    assert verdicts(result) == ["holds", "raises"]
+    assert result.expectations[1].first_failure.error == (
+        "NameError: name 'unused' is not defined (not a variable of inner, whose own statements do not use it)"
+    )
+
+
 def test_what_never_ran_failed(tmp_path: Path) -> None:
     result = check(
         """
@@ -218,6 +269,27 @@ def test_the_program_cannot_tell(tmp_path: Path) -> None:
     assert verdicts(watched) == ["fails", "fails", "fails", "fails", "raises"]
     comments = re.compile(r"  # expect:.*")  # a warning shows its line
     assert comments.sub("", watched.output) == plain.output
+
+
+def test_what_torch_compile_compiles_is_as_without(tmp_path: Path) -> None:
+    source = """
+        import marshal, torch
+        def count(graph, inputs):
+            print("compiled", len(graph.graph.nodes))
+            return graph.forward
+        def f(x):
+            try:
+                y = x * 2{}
+            except ValueError:
+                y = x
+            return y + 1
+        print(torch.compile(f, backend=count, fullgraph=True)(torch.ones(2)))
+        marshal.dumps(f.__code__)
+        """
+    plain = check(source.format(""), tmp_path, ["not raised()"])
+    watched = check(source.format("  # expect: not raised(ValueError)"), tmp_path)
+    assert not watched.failure and watched.output == plain.output == "compiled 4\ntensor([3., 3.])\n"
+    assert verdicts(watched) == ["never ran"]
 
 
 def test_targets_do_not_disturb_each_other(tmp_path: Path) -> None:

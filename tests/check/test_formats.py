@@ -120,7 +120,7 @@ def test_github() -> None:
     assert lines[-1] == SCREEN.splitlines()[-1]
 
 
-HOSTILE = "\x1b[31m[bold]100%\r\n::error::x</failure>\x00\u202e"
+HOSTILE = "\x1b[31m[bold]100%\r\n::error::x</failure>\x00\u202e\ufffe\uffff\ud800"
 
 
 @pytest.mark.parametrize("format", ["text", "json", "junit", "github"])
@@ -128,7 +128,7 @@ def test_hostile_text_is_shown_and_not_obeyed(format: str) -> None:
     item = replace(FALSE, expression=HOSTILE, first_failure=Failure(1, HOSTILE, (Part(HOSTILE, HOSTILE),)))
     target = TargetCheck(HOSTILE, HOSTILE, (item,), HOSTILE, 1, HOSTILE, HOSTILE)
     text = write(CheckReport((target,)), format)
-    assert not set(text) & set("\x1b\r\x00\u202e")
+    assert not set(text) & set("\x1b\r\x00\u202e\ufffe\uffff\ud800")
     assert "[bold]100%" in text
     if format == "github":
         assert [line.partition(" ")[0] for line in text.splitlines()[:-1]] == ["::error", "::error"]

@@ -75,6 +75,13 @@ class TestReaches:
         loss.backward()
         assert names.reaches(loss, w)
 
+    def test_the_outputs_of_one_node(self) -> None:
+        first, second = torch.split(leaf(4) * 2, 2)
+        loss = first.sum()
+        assert names.reaches(loss, first) and names.reaches(first, first)
+        assert not names.reaches(loss, second)
+        assert not names.reaches(first, second)
+
     def test_a_deep_graph(self) -> None:
         w = leaf(1)
         y = w

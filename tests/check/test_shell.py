@@ -106,6 +106,10 @@ class TestEval:
         assert done.stdout == "[3\ntwo\\nlines\n{'a': (1, None), 'nan': nan}]\n"
         assert done.stderr == "noise\nwarning\n"
 
+    def test_a_value_is_told_from_others(self, folder: Path) -> None:
+        done = shell("""gradscope eval -c 'x = ["a  b"]; y = "a\\n"; z = "a\\\\n"' x y z""", folder)
+        assert done.stdout == "['a  b']\na\\n\na\\\\n\n"
+
     def test_json(self, folder: Path) -> None:
         done = shell("gradscope eval -f json values.py number text pair object 2>/dev/null", folder)
         assert [json.loads(line) for line in done.stdout.splitlines()] == [
@@ -137,7 +141,10 @@ class TestEval:
         [
             ("values.py number nosuch", 1, "nosuch raises NameError"),
             ("raises.py 1", 1, "ZeroDivisionError"),
-            ("-c 'import sys; sys.exit(3)' 1", 1, ""),
+            ("-c 'import sys; sys.exit(3)' 1", 1, "the program exited with status 3; no value was evaluated"),
+            ("-c 'import os; os._exit(4)' 1", 1, "the program exited with status 4; no value was evaluated"),
+            ("-c 'import os; os._exit(0)' nosuch", 1, "nosuch raises NameError"),
+            ("-c 'import os; os.kill(os.getpid(), 15)' 1", -15, "the program was ended by SIGTERM; no value"),
             ("values.py 'number +'", 2, "is no Python expression"),
             ("nosuch.py number", 2, "no such file"),
             ("values.py", 2, "Missing argument"),
