@@ -8,7 +8,7 @@ once more, and what is different is a change after the last op.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import compress
 from typing import Any
 
@@ -103,20 +103,22 @@ def _runs_no_code(tensor: Any) -> bool:
     return type(tensor) in PLAIN or type(tensor).__torch_dispatch__ is Tensor.__torch_dispatch__
 
 
+def _changes_of(field: int, recording: Recording, *columns: str) -> Iterator[Any]:
+    """Columns of the changes of one field; there may be a million, so no step of it is Python's."""
+    chosen = recording.changes.column("field").tobytes().translate(bytes(code == field for code in range(256)))
+    return zip(*(compress(recording.changes.column(name), chosen) for name in columns), strict=True)
+
+
 def _last_versions(recording: Recording) -> dict[int, int]:
     """The last version of each tensor that ever had another than 0."""
-    tensors, fields, after = (recording.changes.column(name) for name in ("tensor", "field", "after"))
-    chosen = map(_VERSION.__eq__, fields)
-    return dict(compress(zip(tensors, after, strict=True), chosen))
+    return dict(_changes_of(_VERSION, recording, "tensor", "after"))
 
 
 def _last_gradients(recording: Recording) -> dict[int, int]:
     """The ``.grad`` of each tensor, a tensor too, as backward passes left it or as the program set it."""
-    passes, changes = recording.gradients, recording.changes
+    passes = recording.gradients
     last = dict(zip(passes.column("tensor"), zip(passes.column("op"), passes.column("grad"), strict=True), strict=True))
-    columns = (changes.column(name) for name in ("tensor", "op", "after"))
-    is_grad = map(_GRAD.__eq__, changes.column("field"))
-    for tensor, op, after in compress(zip(*columns, strict=True), is_grad):
+    for tensor, op, after in _changes_of(_GRAD, recording, "tensor", "op", "after"):
         if op > last.get(tensor, (NONE, NONE))[0]:
             last[tensor] = (op, after)
     return {tensor: grad for tensor, (_, grad) in last.items()}
