@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradscope.analysis.answer_sources import Sources
+from gradscope.analysis.applied_again import applied_again
 from gradscope.analysis.flags import LEAF, RAISED
 from gradscope.analysis.grad_answers import grad_is_none, read_none
 from gradscope.analysis.growth import carried_graphs, kept_alive, never_used
 from gradscope.analysis.report_model import Answer
 from gradscope.analysis.unreached import Unreached
+from gradscope.analysis.unstepped import never_stepped
+from gradscope.analysis.used_up_graphs import second_passes
 from gradscope.analysis.wording import listed
 from gradscope.analysis.write_answers import inplace_errors, silently_wrong, written_through_alias
 from gradscope.recording import NONE
@@ -20,12 +23,15 @@ def find_answers(sources: Sources) -> tuple[Answer, ...]:
     """Every answer that the recording gives, problems first."""
     found = [
         *_backward_without_gradient(sources),
+        *second_passes(sources),
         *inplace_errors(sources.writes),
         *silently_wrong(sources.writes),
         *grad_is_none(sources),
         *_gradient_of_the_loss_only(sources),
         *_leaves_not_reached(sources),
         *_frozen(sources),
+        *never_stepped(sources),
+        *applied_again(sources),
         *carried_graphs(sources.index, sources.names, sources.passes),
         *kept_alive(sources.index, sources.names, sources.passes),
         *never_used(sources.index, sources.passes),
@@ -97,6 +103,7 @@ def _leaves_not_reached(sources: Sources) -> Iterator[Answer]:
         for tensor, entry in group.tensors.items()
         if entry.outcome != GradOutcome.MISSING
     }
+    names_received = set(map(sources.names.of, received))
     told = set(read_none(index))
     told |= _meant_by_failed_passes(sources)
     alike: dict[tuple[int, Unreached], list[int]] = {}
@@ -105,7 +112,7 @@ def _leaves_not_reached(sources: Sources) -> Iterator[Answer]:
             reason = sources.gradients.unreached.get((group.statement, tensor))
             if entry.outcome != GradOutcome.MISSING or tensor in received or tensor in told:
                 continue
-            if reason is not None:
+            if reason is not None and not (reason.unused and sources.names.of(tensor) in names_received):
                 told.add(tensor)
                 alike.setdefault((group.last_op, reason), []).append(tensor)
     for (op, reason), tensors in alike.items():

@@ -1,0 +1,105 @@
+"""Optimizer steps that change too little or apply too much."""
+
+import pytest
+
+from gradscope.analysis import build
+from tests.analysis.building import recorded
+
+HEAD = """
+import torch
+from torch import nn
+first, second = nn.Linear(2, 2), nn.Linear(2, 1)
+parameters = [*first.parameters(), *second.parameters()]
+x = torch.ones(3, 2)
+"""
+
+
+def told(source: str, code: str) -> list[str]:
+    """The answers of one code to a program."""
+    return [answer.text for answer in build(recorded(HEAD + source)).answers if answer.code == code]
+
+
+def test_parameters_that_are_in_no_optimizer() -> None:
+    source = """
+optimizer = torch.optim.SGD(first.parameters(), lr=0.1)
+for step in range(4):
+    optimizer.zero_grad()
+    second(first(x)).sum().backward()
+    optimizer.step()
+"""
+    (text,) = told(source, "never-stepped")
+    assert text == (
+        "Line 10: backward gave second.weight and second.bias gradients (4 passes), and no optimizer step changed "
+        "them: line 11 (SGD.step) updated 2 others."
+    )
+
+
+def test_parameters_that_were_replaced_after_the_optimizer_was_made() -> None:
+    source = """
+optimizer = torch.optim.Adam(first.parameters(), lr=0.1)
+first.weight = nn.Parameter(torch.zeros(2, 2))
+for step in range(4):
+    optimizer.zero_grad()
+    first(x).sum().backward()
+    optimizer.step()
+"""
+    (text,) = told(source, "never-stepped")
+    assert "backward gave first.weight gradients (4 passes)" in text
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        "with torch.no_grad():\n        for p in second.parameters(): p -= 0.1 * p.grad",
+        "for p in second.parameters(): p.data.sub_(0.1 * p.grad)",
+        "other.step()",
+    ],
+)
+def test_parameters_that_are_updated_otherwise(update: str) -> None:
+    source = f"""
+optimizer = torch.optim.SGD(first.parameters(), lr=0.1)
+other = torch.optim.Adam(second.parameters(), lr=0.1)
+for step in range(4):
+    first.zero_grad(), second.zero_grad()
+    second(first(x)).sum().backward()
+    optimizer.step()
+    {update}
+"""
+    assert told(source, "never-stepped") == []
+
+
+def test_a_forgotten_zero_grad() -> None:
+    source = """
+optimizer = torch.optim.SGD(parameters, lr=0.1)
+for step in range(5):
+    second(first(x)).sum().backward()
+    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+    optimizer.step()
+"""
+    (text,) = told(source, "gradients-applied-again")
+    assert "Line 11: SGD.step applied gradients of earlier steps again (4 times)" in text
+    assert "Call zero_grad() once a step" in text
+
+
+@pytest.mark.parametrize(
+    "clear",
+    [
+        "optimizer.zero_grad()",
+        "optimizer.zero_grad(set_to_none=False)",
+        "first.zero_grad(), second.zero_grad()",
+        "for p in parameters: p.grad = None",
+        "for p in parameters: p.grad.zero_()",
+        "for p in parameters: p.grad.data.zero_()",
+        "for p in parameters: p.grad *= 0",
+    ],
+)
+def test_gradients_that_are_cleared(clear: str) -> None:
+    source = f"""
+optimizer = torch.optim.SGD(parameters, lr=0.1)
+for step in range(5):
+    second(first(x)).sum().backward()
+    second(first(x)).sum().backward()
+    optimizer.step()
+    {clear}
+"""
+    assert told(source, "gradients-applied-again") == []
