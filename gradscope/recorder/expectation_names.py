@@ -78,8 +78,8 @@ class ExpectationNames:
 
     def raised(self, error: Any = Exception) -> bool:
         """Whether the statement (or something that it called) raised this error and caught it: an ``except`` block was
-        entered with it, or a torch function raised it; what ``contextlib.suppress`` caught of the program's own errors is
-        not seen. With ``-e``: whether that happened anywhere in the run.
+        entered with it, or a torch function raised it; of the program's own errors, what ``contextlib.suppress`` caught
+        is not seen. With ``-e``: whether that happened anywhere in the run.
         """
         return self._errors.raised(error)
 
