@@ -28,8 +28,8 @@ class Variant:
     target: str
     """What ``gradscope run`` takes to show this variant alone."""
     outcome: str
-    """``ok``, ``exception``, ``exit``, ``interrupted``, ``signal``, ``crash`` (the interpreter died), ``timeout``, or
-    ``running`` for a recording that was cut off."""
+    """``ok``, ``exception``, ``exit``, ``interrupted``, ``signal``, ``crash`` (the interpreter died), ``timeout``,
+    ``output`` (it was ended as it printed too much), or ``running`` for a recording that was cut off."""
     exit_code: int | None
     message: str
     """How it ended, in words: ``RuntimeError: …``; empty when it ran to its end."""

@@ -16,7 +16,8 @@ from typing import Any
 from gradscope.analysis.check_results import CheckReport, TargetCheck, expectation_from
 from gradscope.recorder.expectations import Expectations
 from gradscope.recorder.host import ProgramRun
-from gradscope.recorder.isolated import Ending, printed, run_isolated
+from gradscope.recorder.isolated import Ending, run_isolated
+from gradscope.recorder.isolated_output import TOO_MUCH, printed
 from gradscope.recording import Outcome
 from gradscope.targets.program import Program
 
@@ -162,6 +163,8 @@ def _failure(outcome: Outcome) -> str:
 def _ended(ending: Ending, timeout: float | None) -> str:
     if ending == "timeout":
         return f"it was stopped after {timeout:g} seconds"
+    if ending == "output":
+        return f"it was stopped: {TOO_MUCH}"
     if isinstance(ending, int) and ending < 0:
         return f"the process was killed by {signal.Signals(-ending).name}"
     return f"the process ended with status {ending} before the program did"

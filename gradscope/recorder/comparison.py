@@ -13,6 +13,7 @@ from pathlib import Path
 from gradscope.analysis.compare import Labelled, Times, compare_recordings
 from gradscope.analysis.comparison_model import Comparison, Variant
 from gradscope.errors import UsageError
+from gradscope.recorder.isolated_output import TOO_MUCH
 from gradscope.recording import Recording
 from gradscope.recording.store import load
 from gradscope.targets.program import Program
@@ -166,6 +167,8 @@ def _variant(name: str, target: str, recording: Recording, complete: bool, endin
     kind, code, message = outcome.kind, outcome.exit_code, ""
     if ending == "timeout":
         kind, code, message = "timeout", None, "stopped: it took longer than --timeout"
+    elif ending == "output":
+        kind, code, message = "output", None, f"stopped: {TOO_MUCH}"
     elif isinstance(ending, int) and ending < 0 and kind != "signal":
         kind, code, message = "crash", 128 - ending, f"the process died: {signal.Signals(-ending).name}"
     elif not complete:

@@ -17,7 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from gradscope.recorder.isolated_process import FAULT, JOB, OUTPUT, Job, run_job
+from gradscope.recorder.ending_signals import end_at_signals, raising_at_signals
+from gradscope.recorder.isolated_output import prints_too_much
+from gradscope.recorder.isolated_process import FAULT, JOB, Job, run_job
 
 ResultT = TypeVar("ResultT")
 
@@ -25,7 +27,8 @@ _PAUSE = 0.004
 """Seconds between two looks at the processes."""
 
 Ending = str | int
-"""``timeout``, or what a process ended with: its exit code, or the negative number of a signal."""
+"""``timeout``, ``output`` (it printed too much), or what a process ended with: its exit code, or the negative number of
+a signal."""
 
 
 class Process(Protocol):
@@ -48,6 +51,7 @@ class Forked:
         self._code: int | None = None
         self._pid = os.fork()
         if self._pid == 0:
+            end_at_signals()
             os.setsid()
             run_job(job, folder)
 
@@ -61,9 +65,9 @@ class Forked:
 
     def kill(self) -> None:
         """End it and what it started."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._pid, signal.SIGKILL)
+        _kill_group(self._pid)
         if self._code is None:
+            os.kill(self._pid, signal.SIGKILL)  # it may not have had the time to become a group
             os.waitpid(self._pid, 0)
             self._code = -signal.SIGKILL
 
@@ -81,9 +85,16 @@ class Spawned:
         return self._process.poll()
 
     def kill(self) -> None:
-        """End it."""
+        """End it and what it started."""
+        _kill_group(self._process.pid)
         self._process.kill()
         self._process.wait()
+
+
+def _kill_group(number: int) -> None:
+    if hasattr(os, "killpg"):
+        with suppress(ProcessLookupError):
+            os.killpg(number, signal.SIGKILL)
 
 
 def run_isolated(
@@ -105,6 +116,8 @@ def run_isolated(
         fork: Fork this process rather than start new interpreters; None: where the system can.
         progress: Called with the number of jobs that are done and of all, several times a second.
 
+    SIGTERM and SIGHUP end the processes, too, and raise SystemExit.
+
     Raises:
         RuntimeError: gradscope itself failed in one of the processes.
     """
@@ -113,7 +126,7 @@ def run_isolated(
     if fork:
         import torch  # noqa: F401 - once, for all forks
     start: Callable[[Job, Path], Process] = Forked if fork else Spawned
-    with tempfile.TemporaryDirectory(prefix="gradscope-") as folder:
+    with raising_at_signals(), tempfile.TemporaryDirectory(prefix="gradscope-") as folder:
         folders = [Path(folder) / str(number) for number in range(len(jobs))]
         for path in folders:
             path.mkdir()
@@ -130,12 +143,6 @@ def run_isolated(
         return [collect(path, endings[number]) for number, path in enumerate(folders)]
 
 
-def printed(folder: Path) -> str:
-    """What a job's process has printed."""
-    output = folder / OUTPUT
-    return output.read_text(encoding="utf-8", errors="backslashreplace") if output.exists() else ""
-
-
 def processors() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -148,7 +155,7 @@ class _Running:
         self._start = start
         self._timeout = timeout
         self._at_once = at_once
-        self._processes: dict[int, tuple[Process, float]] = {}
+        self._processes: dict[int, tuple[Process, Path, float]] = {}
 
     def run(
         self, waiting: list[tuple[Job, Path]], progress: Callable[[int, int], None] | None
@@ -158,7 +165,7 @@ class _Running:
         while done < count:
             while len(self._processes) < self._at_once and done + len(self._processes) < count:
                 number = done + len(self._processes)
-                self._processes[number] = (self._start(*waiting[number]), time.monotonic())
+                self._processes[number] = (self._start(*waiting[number]), waiting[number][1], time.monotonic())
             for number, ending in self._ended():
                 done += 1
                 yield number, ending
@@ -169,18 +176,21 @@ class _Running:
 
     def _ended(self) -> list[tuple[int, Ending]]:
         ended: list[tuple[int, Ending]] = []
-        for number, (process, started) in list(self._processes.items()):
-            code = process.poll()
-            if code is not None:
-                ended.append((number, code))
-            elif self._timeout is not None and time.monotonic() - started > self._timeout:
+        for number, (process, folder, started) in list(self._processes.items()):
+            ending: Ending | None = process.poll()
+            if ending is None and self._timeout is not None and time.monotonic() - started > self._timeout:
+                ending = "timeout"
+            elif ending is None and prints_too_much(folder):
+                ending = "output"
+            if isinstance(ending, str):
                 process.kill()
-                ended.append((number, "timeout"))
+            if ending is not None:
+                ended.append((number, ending))
         for number, _ in ended:
             del self._processes[number]
         return ended
 
     def kill(self) -> None:
         """End what still runs: somebody interrupted us."""
-        for process, _ in self._processes.values():
+        for process, _, _ in self._processes.values():
             process.kill()

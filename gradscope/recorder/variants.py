@@ -8,7 +8,8 @@ from pathlib import Path
 
 import gradscope.recorder.session  # noqa: F401 - loaded once, for all forks
 from gradscope.errors import RecordingError
-from gradscope.recorder.isolated import Ending, printed, run_isolated
+from gradscope.recorder.isolated import Ending, run_isolated
+from gradscope.recorder.isolated_output import printed
 from gradscope.recorder.variant_process import RECORDING, Job
 from gradscope.recording import Recording
 from gradscope.recording.store import load

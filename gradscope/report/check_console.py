@@ -7,7 +7,7 @@ from rich.text import Text
 
 from gradscope.analysis.check_results import CheckReport, Expectation, Part, TargetCheck
 from gradscope.report.check_words import counted, place, sentence, summary, target_sentence
-from gradscope.report.console_text import allow_any_text, safe
+from gradscope.report.console_text import allow_any_text, safe, safe_line
 
 _LAST_LINES = 20
 """Lines of a failed target's output that are shown."""
@@ -73,7 +73,7 @@ def _output(target: TargetCheck, console: Console, printed: bool) -> None:
     if len(shown) < len(lines) and shown:
         _write(Text(f"    | … {counted(len(lines) - len(shown), 'line')} before (--printed shows all)", "dim"), console)
     for line in shown:
-        _write(Text(f"    | {safe(line)}", style="dim"), console)
+        _write(Text(f"    | {safe_line(line)}", style="dim"), console)
 
 
 def _write(text: Text, console: Console) -> None:

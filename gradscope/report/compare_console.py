@@ -11,10 +11,10 @@ from gradscope.analysis.comparison_model import Comparison, Group, Row
 from gradscope.report.compare_cells import cell_text, label_text, variant_text
 from gradscope.report.compare_layout import draw, is_long, split, total, wanted
 from gradscope.report.console_summary import counted
-from gradscope.report.console_text import Symbols, allow_any_text, safe, symbols
+from gradscope.report.console_text import Symbols, allow_any_text, safe, safe_line, symbols
 
 LAST_LINES = 6
-DIED = ("interrupted", "signal", "crash", "timeout")
+DIED = ("interrupted", "signal", "crash", "timeout", "output")
 
 FEW = 3
 """Variants that always stand in columns."""
@@ -37,7 +37,7 @@ def render_printed(comparison: Comparison, console: Console, *, everything: bool
             left = f", the last {LAST_LINES} lines (--printed shows all)" if len(shown) < len(lines) else ""
             console.print(Text(f"\n{name} printed{left}:", style="bold"), soft_wrap=True)
             for line in shown:
-                console.print(Text("  " + safe(line)), soft_wrap=True, highlight=False)
+                console.print(Text("  " + safe_line(line)), soft_wrap=True, highlight=False)
         elif variant.line:
             console.print(Text(f"{name} raised at line {variant.line} (--printed shows where from)", style="dim"))
 

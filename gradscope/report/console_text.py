@@ -22,6 +22,8 @@ _OBEYED = frozenset(("Cc", "Cf", "Cs", "Co", "Zl", "Zp"))
 """Unicode categories of characters that a terminal obeys, hides, or uses to reorder others."""
 _NO_CHARACTERS = "\ufffe\uffff"
 _JOINER = "\u200d"
+_LONGEST_LINE = 1000
+"""Characters of a printed line that are shown."""
 _SYNTAX_THEME = "ansi_dark"
 
 
@@ -75,6 +77,12 @@ def safe(text: str, tab: str = "    ") -> str:
         else:
             spelled.append(character)
     return "".join(spelled)
+
+
+def safe_line(text: str) -> str:
+    """A line that a program printed, safe, and cut where it is so long that it would fill the screen."""
+    left_out = len(text) - _LONGEST_LINE
+    return safe(text) if left_out <= 0 else f"{safe(text[:_LONGEST_LINE])} … {left_out} characters left out"
 
 
 def _spell(character: str) -> str:

@@ -1,13 +1,22 @@
 """A variant may do what it likes: it is a column that says so, and the others stand."""
 
+import os
+import re
+import signal
+import subprocess
+import time
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from gradscope.analysis.comparison_model import Comparison
 from gradscope.recorder.comparison import compare
 from gradscope.recorder.variant_process import SEED
+from gradscope.report.compare_console import render_printed
+from tests.cli.command import GRADSCOPE
 
 SETUP = '''"""Variants that end in every way."""
 import os, signal, sys, time
@@ -107,6 +116,39 @@ def test_numbers_of_numpy_are_the_same_in_all(tmp_path: Path) -> None:
     comparison = run(tmp_path, cell, cell)
     (row,) = [row for group in comparison.groups for row in group.rows if row.fact == "watch"]
     assert row.cells[1].value == row.cells[2].value
+
+
+def test_a_variant_that_prints_without_end_is_ended_and_little_of_it_kept(tmp_path: Path) -> None:
+    comparison = run(tmp_path, "os.write(1, b'first')\nwhile os.write(1, b'x' * 2**20):\n    time.sleep(0.001)")
+    variant = comparison.variants[1]
+    assert (variant.outcome, variant.message) == ("output", "stopped: it printed more than 64 MB")
+    assert variant.output.startswith("first") and 1_000_000 < len(variant.output) < 1_100_000
+    assert re.search(r"x\n… \d+ bytes left out …\nx", variant.output)
+    screen = StringIO()
+    render_printed(comparison, Console(file=screen), everything=True)
+    assert "characters left out" in screen.getvalue() and len(screen.getvalue()) < 10_000
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_what_was_started_and_leaves_nothing(tmp_path: Path, number: int) -> None:
+    (tmp_path / "hangs.py").write_text(
+        "import os, time\nopen(f'{os.fork()}.pid', 'w').close()\ntime.sleep(600)  # expect: True\n"
+    )
+    folders = tmp_path / "folders"
+    folders.mkdir()
+    started = subprocess.Popen(
+        [GRADSCOPE, "check", "hangs.py"], cwd=tmp_path, env={**os.environ, "TMPDIR": str(folders)}
+    )
+    while len(list(tmp_path.glob("*.pid"))) < 2:
+        time.sleep(0.05)
+    started.send_signal(number)
+    assert started.wait(60) == 128 + number
+    assert list(folders.iterdir()) == []
+    (child,) = (int(path.stem) for path in tmp_path.glob("*.pid") if path.stem != "0")
+    with pytest.raises(ProcessLookupError):
+        for _ in range(200):
+            os.kill(child, 0)
+            time.sleep(0.05)
 
 
 def test_variants_start_from_the_same_random_numbers(tmp_path: Path) -> None:
