@@ -33,6 +33,15 @@ ENTRY_POINTS = (
         "whether saved-tensor hooks are in force, so that reading would run them",
         "pushes and pops of hooks are counted instead",
     ),
+    EntryPoint(
+        "_C._autograd.SavedTensor.unpack_hook",
+        "whether a saved tensor is behind a hook, so that reading it would run the hook",
+        "saved_bytes refuses once hooks were in force",
+    ),
+    EntryPoint(
+        "_C._autograd._saved_tensors_hooks_set_tracing",
+        "letting the program's saved-tensor hooks rest while an expectation is evaluated",
+    ),
     EntryPoint("_C._autograd._unsafe_set_version_counter", "whether two tensors share a version counter"),
     EntryPoint("_C._set_grad_enabled", "setting grad mode, as a function mode is told of it"),
     EntryPoint("_C._is_any_autocast_enabled", "autocast at each op"),
