@@ -30,7 +30,7 @@ def eval_program(request: EvalRequest) -> NoReturn:
     run = ProgramRun(
         program,
         probes=values.evaluation.probes,
-        hidden=own_modules(request.modules_at_start),
+        hidden=own_modules(request.modules_at_start, program.path0),
         ends_process=True,
         on_finish=values.finish,
     )

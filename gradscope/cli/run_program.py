@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 from gradscope.cli.run_request import RunRequest
@@ -29,7 +30,7 @@ def run_program(request: RunRequest) -> NoReturn:
         values=request.view.values,
         max_ops=request.max_ops,
         watch=request.watch,
-        hidden=own_modules(request.modules_at_start),
+        hidden=own_modules(request.modules_at_start, program.path0),
         ends_process=True,
         on_flush=result.on_flush,
         on_finish=result.finish,
@@ -55,7 +56,17 @@ def named_program(target: str, *, is_code: bool, is_module: bool) -> Program:
     return resolve(target)
 
 
-def own_modules(at_start: frozenset[str]) -> frozenset[str]:
-    """Installed packages that gradscope has imported so far: a program with a file of that name must find its own."""
-    kept = {"gradscope", "__main__", *sys.stdlib_module_names}
-    return frozenset(name for name in sys.modules if name not in at_start and name.partition(".")[0] not in kept)
+def own_modules(at_start: frozenset[str], path0: str) -> frozenset[str]:
+    """Modules that gradscope has imported so far and for which a program finds something of its own.
+
+    That is every installed package, and of the standard library what a file or folder at ``path0`` stands in front of.
+    """
+    imported = {name: name.partition(".")[0] for name in sys.modules if name not in at_start}
+    kept = {"gradscope", "__main__"}
+    kept |= {top for top in set(imported.values()) & sys.stdlib_module_names if not _lies_in(path0, top)}
+    return frozenset(name for name, top in imported.items() if top not in kept)
+
+
+def _lies_in(folder: str, module: str) -> bool:
+    path = Path(folder or ".", module)
+    return path.with_suffix(".py").is_file() or path.is_dir()

@@ -2,13 +2,14 @@
 
 What stands behind the target goes to the program. A built-in scenario takes no arguments, though, and many a script
 reads none either; there, options of gradscope's own that stand behind the target are meant for gradscope. A script
-counts as reading arguments when it names any of the usual ways, or imports a file that lies beside it; ``--`` keeps
-the arguments for the program in any case.
+counts as reading arguments when it names any of the usual ways, or imports anything but torch, numpy and the standard
+library (what it imports may read them); ``--`` keeps the arguments for the program in any case.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ _READS_ARGUMENTS = re.compile(
     r"\b(argv|argparse|optparse|getopt|click|typer|fire|absl|hydra|docopt|tyro|jsonargparse|simple_parsing"
     r"|HfArgumentParser|ArgumentParser|configargparse|plac|unittest|runpy)\b"
 )
+_READ_NONE = frozenset(("torch", "numpy", *sys.stdlib_module_names))
+"""Modules that look at no arguments unless they are told to by a name above."""
 _IMPORTED = re.compile(r"^\s*(?:from|import)\s+([\w.]+)", re.MULTILINE)
 
 
@@ -54,7 +57,5 @@ def _reads_arguments(target: str, is_code: bool) -> bool:
     if not path.is_file():
         return target == "-" or path.suffix == ".py"  # else a built-in scenario
     text = path.read_text(encoding="utf-8", errors="replace")
-    beside = (path.parent / imported.partition(".")[0] for imported in _IMPORTED.findall(text))
-    return bool(_READS_ARGUMENTS.search(text)) or any(
-        module.is_dir() or module.with_suffix(".py").is_file() for module in beside
-    )
+    imported = {name.partition(".")[0] for name in _IMPORTED.findall(text)}
+    return bool(_READS_ARGUMENTS.search(text)) or not imported <= _READ_NONE

@@ -69,7 +69,7 @@ class Screen:
             yield from self._lines()
             yield from self._below()
         yield Text("")
-        yield summary(report, self._marks)
+        yield summary(report, self._marks, with_memory=view.memory is not False)
         if self._is_long and not view.quiet:
             yield self._pointer()
 
@@ -89,14 +89,15 @@ class Screen:
         yield self._title(
             f"Lines that matter ({len(rows)} of {len(self._report.lines)} rows)" if self._is_long else "Lines"
         )
-        table = LineTable(rows, self._width, self._marks, self._view.memory is True)
+        table = LineTable(rows, self._width, self._marks, self._view.memory)
         yield table.render()
         yield Text(self._legend(table.usual, rows), style="dim")
 
     def _legend(self, usual: tuple[str, str], rows: tuple[LineRow, ...]) -> str:
         words = [f"tensors are {usual[0]} on {usual[1]} unless said" if usual[0] else ""]
         summed = " (of all runs)" if any(row.executions > 1 for row in rows) else ""
-        words.append(f"new: bytes allocated, saved: bytes kept for backward{summed}")
+        if self._view.memory is not False:
+            words.append(f"new: bytes allocated, saved: bytes kept for backward{summed}")
         if alias := next((row for row in rows if row.alias_of), None):
             base = safe(alias.alias_of)
             words.append(f"{alias.storage} = {base}: on the memory of {base}")

@@ -29,10 +29,10 @@ class Cells:
     Args:
         marks: Symbols.
         usual: dtype and device that need no mention.
-        memory: Show what was in use after each line, and what each node saved.
+        memory: Show what was in use after each line, and what each node saved; False: no bytes at all.
     """
 
-    def __init__(self, marks: Symbols, usual: tuple[str, str], memory: bool) -> None:
+    def __init__(self, marks: Symbols, usual: tuple[str, str], memory: bool | None) -> None:
         self._marks = marks
         self._usual = usual
         self._memory = memory
@@ -78,6 +78,8 @@ class Cells:
         return text
 
     def _bytes(self, row: LineRow) -> list[Text]:
+        if self._memory is False:
+            return [Text("")] * 3
         return [
             Text(size(row.allocated_bytes) if row.allocated_bytes else ""),
             Text(size(row.saved_bytes) if row.saved_bytes else "", style="magenta"),

@@ -32,10 +32,10 @@ class LineTable:
         rows: What to show, in order.
         width: Cells of the screen.
         marks: Symbols.
-        memory: Show what was in use after each line as well.
+        memory: Show what was in use after each line as well; False: no bytes at all.
     """
 
-    def __init__(self, rows: Sequence[LineRow], width: int, marks: Symbols, memory: bool) -> None:
+    def __init__(self, rows: Sequence[LineRow], width: int, marks: Symbols, memory: bool | None) -> None:
         self._rows = rows
         self._width = width
         self._marks = marks

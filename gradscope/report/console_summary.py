@@ -67,8 +67,8 @@ def _left(left: Sequence[Answer]) -> str:
     return ", ".join(counted(count, f"more {severity}") for severity, count in counts.items() if count) + " (--all)"
 
 
-def summary(report: Report, marks: Symbols) -> RenderableType:
-    """Counts over the whole run."""
+def summary(report: Report, marks: Symbols, with_memory: bool = True) -> RenderableType:
+    """Counts over the whole run, and what it took of memory."""
     numbers, memory = report.summary, report.memory
     first = [
         counted(numbers.ops, "op"),
@@ -89,10 +89,9 @@ def summary(report: Report, marks: Symbols) -> RenderableType:
         f"gradients {size(memory.gradient_bytes)}",
         f"still in use {size(memory.live_bytes)}",
     ]
-    parts: list[RenderableType] = [
-        Text(", ".join(first)),
-        Text("tensor memory: " + ", ".join(second)),
-    ]
+    parts: list[RenderableType] = [Text(", ".join(first))]
+    if with_memory:
+        parts.append(Text("tensor memory: " + ", ".join(second)))
     parts += [
         Text(f"{device.device} allocator: {size(device.allocated_bytes)} in use, peak {size(device.peak_bytes)}")
         for device in memory.devices

@@ -68,6 +68,4 @@ def format_of_file(path: Path) -> Format:
         if path.suffix.lower() in known.suffixes:
             return known
     suffixes = " ".join([RECORDING_SUFFIX, *(suffix for known in FORMATS for suffix in known.suffixes)])
-    raise UsageError(
-        f"the suffix of {path} tells no format", f"name the format with -f, or use one of these suffixes: {suffixes}"
-    )
+    raise UsageError(f"the suffix of {path} tells no format", f"use one of these suffixes: {suffixes}")

@@ -91,10 +91,19 @@ def _from_file(target: str, argv0: str, cell: str | None) -> Program:
             return _transcript(target, filename, argv0, text, argv0, folder, folder)
         raise syntax_error(error, argv0) from error
     if cell is None:
-        return _analysed(target, "script", filename, argv0, text, argv0, folder, folder, tree)
+        return _analysed(target, "script", filename, argv0, text, argv0, folder, _user_root(folder), tree)
     cells = find_cells(find_comments(text), text)
     text = select_cell(text, cells, cell, argv0)
-    return _analysed(target, "cell", filename, f"{argv0}::{cell}", text, argv0, folder, folder, cell=cell, cells=cells)
+    root = _user_root(folder)
+    return _analysed(target, "cell", filename, f"{argv0}::{cell}", text, argv0, folder, root, cell=cell, cells=cells)
+
+
+def _user_root(folder: str) -> str:
+    """The folder whose files are the user's: the current one where a script lies below it (``scripts/`` beside
+    ``src/``), else the script's own."""
+    here = Path.cwd()
+    is_project = here not in (Path.home(), Path(here.anchor)) and Path(folder).is_relative_to(here.resolve())
+    return str(here.resolve()) if is_project else folder
 
 
 def _is_transcript(path: Path, text: str, error: SyntaxError) -> bool:

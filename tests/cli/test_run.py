@@ -189,3 +189,8 @@ def test_a_fault_of_our_own_is_3_and_hides_nothing(folder: Path):
     assert "a fault of its own: TypeError" in done.stderr
     done = gradscope("run", "-c", source + "\nexit(6)", cwd=folder)
     assert done.returncode == 6
+
+
+def test_without_memory_no_bytes_are_shown(folder: Path):
+    shown = gradscope("run", "--no-memory", "detach", cwd=folder).stdout
+    assert "tensor memory" not in shown and "bytes" not in shown.partition("Lines")[2].partition("Shared")[0]

@@ -15,6 +15,7 @@ def scripts(tmp_path, monkeypatch):
     (tmp_path / "plain.py").write_text("import torch\ntorch.ones(1)\n")
     (tmp_path / "reads.py").write_text("import argparse\nargparse.ArgumentParser().parse_args()\n")
     (tmp_path / "imports.py").write_text("import plain\n")
+    (tmp_path / "library.py").write_text("import torch\nfrom lightning.pytorch.cli import LightningCLI\n")
 
 
 @pytest.mark.usefixtures("scripts")
@@ -31,6 +32,7 @@ def scripts(tmp_path, monkeypatch):
         ("run plain.py -- -f json", "run plain.py -- -f json"),
         ("run reads.py -f json", "run reads.py -f json"),
         ("run imports.py -f json", "run imports.py -f json"),
+        ("run library.py -f json", "run library.py -f json"),
         ("run missing.py -f json", "run missing.py -f json"),
         ("run -m package -f json", "run -m package -f json"),
         ("run - -f json", "run - -f json"),

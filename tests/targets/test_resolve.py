@@ -147,3 +147,12 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch):
     assert "standard input is not valid Python" in error_of("-").message
     monkeypatch.setattr(sys, "stdin", None)
     assert "closed" in error_of("-").message
+
+
+def test_a_script_below_the_current_folder_is_part_of_the_project(in_an_empty_folder: Path) -> None:
+    (in_an_empty_folder / "scripts").mkdir()
+    (in_an_empty_folder / "scripts" / "train.py").write_text("import torch\n")
+    program = resolve("scripts/train.py")
+    assert program.is_user(str(in_an_empty_folder / "src" / "package" / "model.py"))
+    assert not program.is_user(str(in_an_empty_folder / ".venv" / "lib" / "site-packages" / "x.py"))
+    assert not program.is_user(str(in_an_empty_folder.parent / "other.py"))
