@@ -71,7 +71,7 @@ def test_data_on_standard_output_is_nothing_but_data(folder: Path) -> None:
 
 
 def test_files(folder: Path) -> None:
-    outputs = ["x.json", "x.jsonl", "x.csv", "x.md", "x.svg", "x.txt"]
+    outputs = ["x.json", "x.jsonl", "x.ndjson", "x.csv", "x.md", "x.markdown", "x.svg", "x.txt"]
     arguments = [part for name in outputs for part in ("-o", name)]
     code, out, _ = gradscope(["compare", "two.py", "-q", *arguments], folder)
     assert (code, out) == (0, "")
