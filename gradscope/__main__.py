@@ -15,7 +15,10 @@ def main() -> int:
     try:
         from gradscope.cli.app import run_command_line
 
-        return run_command_line(sys.argv[1:], _MODULES_AT_START)
+        code = run_command_line(sys.argv[1:], _MODULES_AT_START)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what cannot be written is to be said here, not when the interpreter ends
+        return code
     except KeyboardInterrupt:
         from gradscope.recorder.host_process import die_by_interrupt
 
@@ -23,7 +26,7 @@ def main() -> int:
     except Exception as error:
         from gradscope.cli.failures import forget_standard_output, tell
 
-        if isinstance(error, BrokenPipeError):
+        if isinstance(error, OSError):
             forget_standard_output()
         return tell(error)
 

@@ -12,7 +12,7 @@ from gradscope.cli.check_request import CheckRequest
 from gradscope.cli.completion import complete_target
 from gradscope.cli.deferred import after_parsing
 from gradscope.cli.help_text import paragraphs
-from gradscope.cli.many_options import JobsOption, PrintedOption, TimeoutOption
+from gradscope.cli.many_options import JobsOption, PrintedOption, TimeoutOption, checked_timeout
 from gradscope.cli.output_options import OUTPUT, Color, ColorOption, Output, QuietOption, WidthOption, files_option
 from gradscope.errors import UsageError
 from gradscope.recorder.expectation_names import documented_names
@@ -98,7 +98,7 @@ def check(
         is_code=is_code,
         is_module=is_module,
         expressions=tuple(expressions or ()),
-        timeout=timeout,
+        timeout=checked_timeout(timeout),
         jobs=jobs,
         output=Output(
             format="" if quiet else format.value,

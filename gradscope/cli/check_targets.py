@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gradscope.cli.check_request import CheckRequest
 from gradscope.cli.progress import progress_bar
-from gradscope.cli.results import check_file, print_result, write_text
+from gradscope.cli.results import check_file, deliver
 from gradscope.errors import ExitCode, UsageError
 from gradscope.recorder.checking import check_programs
 from gradscope.report.check_console import render_check
@@ -30,11 +30,10 @@ def check_targets(request: CheckRequest) -> ExitCode:
         report = check_programs(
             programs, request.expressions, timeout=request.timeout, jobs=request.jobs, progress=progress
         )
-    for path in request.output.files:
-        write_text(path, write(report, SUFFIXES[path.suffix.lower()]))
-    print_result(
+    failed = deliver(
         request.output,
-        lambda console: render_check(report, console, printed=request.output.printed),
-        lambda format: write(report, format),
+        table=lambda console: render_check(report, console, printed=request.output.printed),
+        data=lambda format: write(report, format),
+        document=lambda path: write(report, SUFFIXES[path.suffix.lower()]),
     )
-    return ExitCode.OK if report.passed else ExitCode.DIFFERENT
+    return failed or (ExitCode.OK if report.passed else ExitCode.DIFFERENT)

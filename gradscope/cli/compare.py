@@ -11,7 +11,7 @@ from gradscope.cli.compare_request import CompareRequest
 from gradscope.cli.completion import complete_target
 from gradscope.cli.deferred import after_parsing
 from gradscope.cli.help_text import paragraphs
-from gradscope.cli.many_options import RUNNING, JobsOption, PrintedOption, TimeoutOption
+from gradscope.cli.many_options import RUNNING, JobsOption, PrintedOption, TimeoutOption, checked_timeout
 from gradscope.cli.output_options import (
     Color,
     ColorOption,
@@ -37,6 +37,9 @@ A comment # watch: EXPR in a file adds a row; # watch: EXPR  # group: label says
 """
 
 
+TIMED_RUNS = 10
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("compare", epilog=paragraphs(EPILOG))(compare)
@@ -54,7 +57,9 @@ def compare(
         ),
     ] = None,
     all_rows: Annotated[bool, typer.Option("--all", help="Also the rows in which all agree.")] = False,
-    only: Annotated[str, typer.Option("--only", metavar="A,B", help="Only these cells.")] = "",
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="A,B", help="Only these cells. Repeatable.")
+    ] = None,
     baseline: Annotated[
         str | None, typer.Option("--baseline", metavar="NAME", help="Mark what differs from this variant.")
     ] = None,
@@ -66,8 +71,11 @@ def compare(
         ),
     ] = False,
     repeat: Annotated[
-        int, typer.Option("--repeat", min=1, help="Timed runs of each variant.", rich_help_panel=RUNNING)
-    ] = 10,
+        int | None,
+        typer.Option(
+            "--repeat", min=1, help="Timed runs of each variant (else 10); means --time.", rich_help_panel=RUNNING
+        ),
+    ] = None,
     timeout: TimeoutOption = None,
     jobs: JobsOption = None,
     printed: PrintedOption = False,
@@ -84,11 +92,11 @@ def compare(
     request = CompareRequest(
         targets=tuple(targets or ()),
         all_rows=all_rows,
-        only=tuple(name.strip() for name in only.split(",") if name.strip()),
+        only=tuple(only or ()),
         baseline=baseline,
         exit_code=exit_code,
-        repeat=repeat if timed else 0,
-        timeout=timeout,
+        repeat=repeat or (TIMED_RUNS if timed else 0),
+        timeout=checked_timeout(timeout),
         jobs=jobs,
         output=Output(
             format="" if quiet else format.value,

@@ -14,6 +14,7 @@ class CompareRequest:
     targets: tuple[str, ...]
     all_rows: bool
     only: tuple[str, ...]
+    """Names of cells, or several with commas between."""
     baseline: str | None
     exit_code: bool
     repeat: int

@@ -7,7 +7,7 @@ from rich.console import Console
 from gradscope.analysis.comparison_model import Comparison
 from gradscope.cli.compare_request import CompareRequest
 from gradscope.cli.progress import progress_bar
-from gradscope.cli.results import check_file, print_result, write_text
+from gradscope.cli.results import check_file, deliver
 from gradscope.errors import ExitCode
 from gradscope.recorder.comparison import compare
 from gradscope.report.compare_console import render_comparison, render_printed
@@ -34,14 +34,13 @@ def compare_variants(request: CompareRequest) -> ExitCode:
             repeat=request.repeat,
             progress=progress,
         )
-    for path in output.files:
-        write_text(path, write(comparison, SUFFIXES[path.suffix.lower()], output.width))
-    print_result(
+    failed = deliver(
         output,
-        lambda console: _render(comparison, console, output.printed),
-        lambda format: write(comparison, format, output.width),
+        table=lambda console: _render(comparison, console, output.printed),
+        data=lambda format: write(comparison, format, output.width),
+        document=lambda path: write(comparison, SUFFIXES[path.suffix.lower()], output.width),
     )
-    return ExitCode.DIFFERENT if request.exit_code and comparison.differs else ExitCode.OK
+    return failed or (ExitCode.DIFFERENT if request.exit_code and comparison.differs else ExitCode.OK)
 
 
 def _render(comparison: Comparison, console: Console, printed: bool) -> None:

@@ -16,6 +16,7 @@ from gradscope.recorder.host import ProgramRun
 from gradscope.recorder.plain_values import as_data, as_text
 from gradscope.recording import Outcome
 from gradscope.report.json_values import to_text
+from gradscope.report.write import explained_output
 from gradscope.targets.program import Program
 
 
@@ -66,11 +67,13 @@ class _Values:
         try:
             lines = self.evaluation.values(run, _as_json if self._as_json else as_text)
             if self._stream.stream is not None:
-                self._stream.stream.write("".join(f"{line}\n" for line in lines))
-                self._stream.stream.flush()
+                with explained_output():
+                    self._stream.stream.write("".join(f"{line}\n" for line in lines))
+                    self._stream.stream.flush()
         except BrokenPipeError:  # whoever read our output has had enough
             self._stream.forget()
         except Exception as error:
+            self._stream.forget()
             self.exit_code = tell(error)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -17,12 +18,16 @@ def tell(error: Exception) -> ExitCode:
         return error.exit_code
     if isinstance(error, BrokenPipeError):  # whoever read our output has had enough
         return ExitCode.OK
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        _say(f"gradscope: cannot write: {error.strerror}")
+        _say("  make room on the disk, or write elsewhere")
+        return ExitCode.USAGE
     _report_fault(error)
     return ExitCode.INTERNAL
 
 
 def forget_standard_output() -> None:
-    """After a broken pipe: what is still buffered must not raise when the interpreter ends."""
+    """After a broken pipe or on a full disk: what is still buffered must not raise when the interpreter ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from gradscope.cli.output_options import OUTPUT
+from gradscope.errors import UsageError
 
 RUNNING = "How to run them"
 
@@ -23,3 +24,14 @@ JobsOption = Annotated[
 PrintedOption = Annotated[
     bool, typer.Option("--printed", help="Show what the programs printed.", rich_help_panel=OUTPUT)
 ]
+
+
+def checked_timeout(seconds: float | None) -> float | None:
+    """The value of ``--timeout``.
+
+    Raises:
+        UsageError: It is no length of time.
+    """
+    if seconds is not None and not seconds > 0:
+        raise UsageError(f"--timeout {seconds:g} is no length of time", "give a number of seconds above 0")
+    return seconds

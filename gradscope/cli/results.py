@@ -8,10 +8,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from gradscope.cli.failures import forget_standard_output, tell
 from gradscope.cli.output_options import Output
-from gradscope.errors import UsageError
+from gradscope.errors import ExitCode, GradscopeError, UsageError
 from gradscope.report.console_pipe import console_on
-from gradscope.report.write import STANDARD_OUTPUT, check_place, open_output
+from gradscope.report.write import STANDARD_OUTPUT, check_place, explained_output, open_output
 
 
 def check_file(path: Path, suffixes: Collection[str]) -> None:
@@ -25,28 +26,49 @@ def check_file(path: Path, suffixes: Collection[str]) -> None:
     check_place(path)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file, in the place of one of that name; the path ``-`` is standard output.
-
-    Raises:
-        GradscopeError: It cannot be written.
-    """
-    with open_output(path) as stream:
-        stream.write(text)
-
-
-def print_result(output: Output, table: Callable[[Console], None], data: Callable[[str], str]) -> None:
-    """Print a result as it was asked for.
+def deliver(
+    output: Output,
+    *,
+    table: Callable[[Console], None],
+    data: Callable[[str], str],
+    document: Callable[[Path], str],
+) -> ExitCode:
+    """Print a result and write it to files; what cannot be done is said and keeps nothing else from being done.
 
     Args:
         output: What was asked for.
         table: Prints the table.
         data: Gives the text of a data format.
+        document: Gives the text of a file.
     """
+    code = ExitCode.OK
+    try:
+        _print(output, table, data)
+    except BrokenPipeError:  # whoever read our output has had enough
+        forget_standard_output()
+    except GradscopeError as error:
+        forget_standard_output()
+        code = tell(error)
+    for path in output.files:
+        try:
+            _write(path, document(path))
+        except GradscopeError as error:
+            code = tell(error)
+    return code
+
+
+def _print(output: Output, table: Callable[[Console], None], data: Callable[[str], str]) -> None:
     if sys.stdout is None or not output.format:
         return
-    if output.format == "table":
+    if output.format != "table":
+        _write(STANDARD_OUTPUT, data(output.format))
+        return
+    with explained_output():
         table(console_on(sys.stdout, output.width, output.color))
         sys.stdout.flush()
-    else:
-        write_text(STANDARD_OUTPUT, data(output.format))
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file, in the place of one of that name; the path ``-`` is standard output."""
+    with open_output(path) as stream:
+        stream.write(text)

@@ -16,7 +16,7 @@ from gradscope.recorder.host import ProgramRun
 from gradscope.recording import Recording
 from gradscope.report.formats import format_named
 from gradscope.report.run_result import RunResult
-from gradscope.report.write import STANDARD_OUTPUT, check_output, format_for, write_file
+from gradscope.report.write import STANDARD_OUTPUT, check_output, explained_output, format_for, write_file
 
 if TYPE_CHECKING:
     from gradscope.recording.store import RecordingWriter
@@ -74,8 +74,13 @@ class Result:
     def _show(self, result: RunResult, stream: io.TextIOWrapper) -> None:
         if self._request.format != "table":
             stream.reconfigure(encoding="utf-8", newline="")
-        format_named(self._request.format).write(result, stream)
-        stream.flush()
+        try:
+            with explained_output():
+                format_named(self._request.format).write(result, stream)
+                stream.flush()
+        except GradscopeError:
+            self._stream.forget()
+            raise
 
 
 def _checked(path: Path) -> Path:

@@ -32,7 +32,7 @@ class ResultStream:
             os.dup2(2 if sys.stderr is not None else os.open(os.devnull, os.O_WRONLY), 1)
 
     def forget(self) -> None:
-        """After a broken pipe: what is still buffered must not raise when the interpreter ends."""
+        """After a broken pipe or on a full disk: what is still buffered must not raise when the interpreter ends."""
         if self.stream is not None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
 

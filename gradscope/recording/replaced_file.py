@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
 @contextmanager
 def replaced_file(target: Path) -> Iterator[Path]:
     """A new empty file beside another: it takes the other's place in the end, or is gone if that fails.
+
+    It may be read by whoever may read the one that it replaces. Its owner may write to it: a recording is written on.
 
     Raises:
         OSError: No file can be made there, or it cannot take the place.
@@ -21,6 +24,8 @@ def replaced_file(target: Path) -> Iterator[Path]:
     try:
         yield new
         _to_disk(new)
+        with suppress(FileNotFoundError):
+            new.chmod(stat.S_IMODE(target.stat().st_mode) | stat.S_IWUSR)
         new.replace(target)
     finally:
         new.unlink(missing_ok=True)

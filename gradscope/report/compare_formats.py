@@ -113,7 +113,16 @@ _DATA: dict[str, Callable[[Comparison], str]] = {
 }
 _TABLES: dict[str, Callable[[Comparison, int | None], str]] = {"svg": as_svg, "text": as_text}
 
-SUFFIXES = {".json": "json", ".jsonl": "jsonl", ".csv": "csv", ".md": "markdown", ".svg": "svg", ".txt": "text"}
+SUFFIXES = {
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".md": "markdown",
+    ".markdown": "markdown",
+    ".svg": "svg",
+    ".txt": "text",
+}
 """The format of a file by its suffix."""
 
 

@@ -91,8 +91,7 @@ def open_output(path: Path) -> Iterator[TextIO]:
     Raises:
         GradscopeError: The file cannot be written.
     """
-    where = "standard output" if path == STANDARD_OUTPUT else str(path)
-    try:
+    with explained_output(path):
         if path == STANDARD_OUTPUT:
             with _standard_output() as stream:
                 yield stream
@@ -107,6 +106,18 @@ def open_output(path: Path) -> Iterator[TextIO]:
             new.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
         ):
             yield stream
+
+
+@contextmanager
+def explained_output(path: Path = STANDARD_OUTPUT) -> Iterator[None]:
+    """Say what is wrong where a result cannot be written (the disk is full …); a closed pipe is the caller's.
+
+    Raises:
+        GradscopeError: Instead of what the system raises.
+    """
+    where = "standard output" if path == STANDARD_OUTPUT else str(path)
+    try:
+        yield
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -26,7 +26,7 @@ def cell_variants(program: Program, only: Collection[str] = ()) -> tuple[CellVar
 
     Args:
         program: The whole file.
-        only: Names of the cells to take; empty: all.
+        only: Names of the cells to take, also several in one with commas between; empty: all.
 
     Raises:
         TargetError: The file has fewer than two cells.
@@ -37,12 +37,20 @@ def cell_variants(program: Program, only: Collection[str] = ()) -> tuple[CellVar
         found = "only one cell" if names else "no cells"
         hint = "open each variant with a comment line: # %% name; or name two files to compare"
         raise TargetError(f"{program.name} has {found} to compare", hint)
-    for name in only:
+    chosen = [name for text in only for name in _named(text, names)]
+    for name in chosen:
         if name not in names:
             close = get_close_matches(name, names, n=1)
             hint = f"did you mean {close[0]}?" if close else "its cells: " + ", ".join(names)
             raise UsageError(f"{program.name} has no cell {name!r}", hint)
-    return tuple(_variant(program, name) for name in names if not only or name in only)
+    return tuple(_variant(program, name) for name in names if not chosen or name in chosen)
+
+
+def _named(text: str, names: Collection[str]) -> list[str]:
+    """A cell's name may have commas itself."""
+    if text.strip() in names:
+        return [text.strip()]
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _variant(program: Program, name: str) -> CellVariant:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -94,10 +95,35 @@ class TestCheck:
         assert done.stdout.count("\n") == 1
         assert done.stderr == ""
 
+    def test_a_file_that_cannot_be_written_keeps_nothing_else_from_being_shown(self, folder: Path) -> None:
+        (folder / "full.json").symlink_to("/dev/full")
+        done = shell("gradscope check bad.py -o full.json -o r.txt", folder)
+        assert done.returncode == 2
+        assert "cannot write full.json: No space left on device" in done.stderr
+        assert "bad.py:1  does not hold" in done.stdout
+        assert "bad.py:1  does not hold" in (folder / "r.txt").read_text()
+
+    def test_a_pipe_is_written_to_and_a_replaced_file_keeps_its_mode(self, folder: Path) -> None:
+        (folder / "kept.json").touch(0o640)
+        done = shell("mkfifo p.json; cat p.json & gradscope check -q good.py -o p.json -o kept.json; wait", folder)
+        assert json.loads(done.stdout)["outcome"] == "passed"
+        assert (folder / "p.json").is_fifo()
+        assert stat.S_IMODE((folder / "kept.json").stat().st_mode) == 0o640
+
     def test_help_documents_the_functions(self, folder: Path) -> None:
         done = shell("gradscope check --help", folder)
         assert done.returncode == 0
         assert "saved_bytes(y)" in done.stdout and "shares_version(a, b)" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "command", ["check bad.py", "check -f json good.py", "eval none.py a", "run none.py", "run -f json none.py", "list"]
+)
+def test_a_full_disk_is_no_fault_of_ours(command: str, folder: Path) -> None:
+    done = shell(f"gradscope {command} > /dev/full", folder)
+    assert done.returncode == 2
+    assert done.stderr.startswith("gradscope: cannot write") and "No space left on device" in done.stderr
+    assert "report" not in done.stderr and "Exception ignored" not in done.stderr
 
 
 class TestEval:

@@ -59,9 +59,28 @@ def test_exit_codes(folder: Path) -> None:
     assert gradscope(["compare", "two.py", "--exit-code"], folder)[0] == 1
     code, out, _ = gradscope(["compare", "same.py", "--exit-code"], folder)
     assert (code, "Nothing differs." in out) == (0, True)
-    for wrong in (["gone.py"], ["two.py", "--only", "c"], ["two.py", "--baseline", "c"], ["two.py", "-o", "x.exe"]):
+    for wrong in (
+        ["two.py", "--timeout", "0"],
+        ["two.py", "--timeout", "nan"],
+        ["gone.py"],
+        ["two.py", "--only", "c"],
+        ["two.py", "--baseline", "c"],
+        ["two.py", "-o", "x.exe"],
+    ):
         code, out, err = gradscope(["compare", *wrong], folder)
         assert (code, out) == (2, "") and err.startswith("gradscope: ")
+
+
+def test_cells_are_chosen_by_name(folder: Path) -> None:
+    (folder / "many.py").write_text("import torch\n" + "".join(f"# %% {name}\n" for name in ("a", "b", "c, d", "e")))
+    for only, chosen in {
+        ("a,b",): ["a", "b"],
+        ("a", "c, d"): ["a", "c, d"],
+        ("e", "b,a"): ["a", "b", "e"],
+    }.items():
+        options = [part for name in only for part in ("--only", name)]
+        code, out, _ = gradscope(["compare", "many.py", "-f", "json", *options], folder)
+        assert (code, [variant["name"] for variant in json.loads(out)["variants"]]) == (0, chosen)
 
 
 def test_data_on_standard_output_is_nothing_but_data(folder: Path) -> None:
@@ -71,7 +90,7 @@ def test_data_on_standard_output_is_nothing_but_data(folder: Path) -> None:
 
 
 def test_files(folder: Path) -> None:
-    outputs = ["x.json", "x.jsonl", "x.csv", "x.md", "x.svg", "x.txt"]
+    outputs = ["x.json", "x.jsonl", "x.ndjson", "x.csv", "x.md", "x.markdown", "x.svg", "x.txt"]
     arguments = [part for name in outputs for part in ("-o", name)]
     code, out, _ = gradscope(["compare", "two.py", "-q", *arguments], folder)
     assert (code, out) == (0, "")
@@ -96,7 +115,7 @@ def test_colour(folder: Path) -> None:
 def test_times_are_measured_without_the_recorder_and_make_no_difference(folder: Path) -> None:
     modes = "open('modes.txt', 'a').write(str(torch._C._len_torch_function_stack()))\n"
     (folder / "same.py").write_text(SAME.replace("# %% b\n", modes + "# %% b\n") + modes)
-    code, out, _ = gradscope(["compare", "same.py", "--time", "--repeat", "3", "--exit-code", "-f", "json"], folder)
+    code, out, _ = gradscope(["compare", "same.py", "--repeat", "3", "--exit-code", "-f", "json"], folder)
     rows = [row for group in json.loads(out)["groups"] if group["title"] == "time" for row in group["rows"]]
     assert code == 0
     recorded, timed = 2, 2 * 3 * 2  # a timed run is the second in its process
