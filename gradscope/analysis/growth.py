@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 
-from gradscope.analysis.flags import LEAF, REQUIRES_GRAD
+from gradscope.analysis.flags import LEAF, PARAMETER, REQUIRES_GRAD
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.names import Names
 from gradscope.analysis.passes import Passes
@@ -95,18 +95,23 @@ def kept_alive(index: Index, names: Names, passes: Passes) -> Iterator[Answer]:
 
 
 def _saved_by_unused_nodes(index: Index, passes: Passes) -> bytearray:
-    """1 for each storage that nodes had saved which no pass used up, and that no leaf is on.
+    """1 for each storage that nodes had saved which no pass used up, and that the program does not hold itself.
 
-    A leaf that is there at the end, a parameter or a batch in a list, is there whatever the graph keeps.
+    A parameter, or a leaf that a name holds at the end (a batch in a list), is there whatever the graph keeps.
     """
     recording, used_up_at = index.recording, passes.used_up_at
     saved = bytearray(len(recording.storages))
     for node, storage in zip(recording.saved.column("node"), recording.saved.column("storage"), strict=True):
         if storage >= 0 and used_up_at[node] < 0:
             saved[storage] = 1
+    bindings = recording.bindings
+    held = bytearray(len(recording.tensors))
+    for tensor, span in zip(bindings.column("tensor"), bindings.column("span"), strict=True):
+        if span == NONE:  # found at the end of the run
+            held[tensor] = 1
     columns = (recording.tensors.column(name) for name in ("storage", "flags", "died"))
-    for storage, flags, died in zip(*columns, strict=True):
-        if storage >= 0 and flags & LEAF and died == NONE:
+    for tensor, (storage, flags, died) in enumerate(zip(*columns, strict=True)):
+        if storage >= 0 and flags & LEAF and died == NONE and (flags & PARAMETER or held[tensor]):
             saved[storage] = 0
     return saved
 

@@ -13,6 +13,7 @@ from gradscope.analysis.report_model import Cut, Graph, LineRow, Report
 from gradscope.analysis.view import RunView
 from gradscope.report.console_lines import LineTable
 from gradscope.report.console_ops import ops_table
+from gradscope.report.console_picture import picture
 from gradscope.report.console_sections import Sections
 from gradscope.report.console_summary import answers, counted, header, summary
 from gradscope.report.console_text import Symbols, allow_any_text, safe, symbols
@@ -42,7 +43,7 @@ def render_svg(report: Report, view: RunView | None = None, width: int = 100) ->
     """A picture of the screen, for READMEs."""
     console = Console(record=True, width=width, file=StringIO(), force_terminal=True, color_system="truecolor")
     render(report, console, view)
-    return console.export_svg(title=safe(f"gradscope run {report.run.target}"))
+    return picture(console, safe(f"gradscope run {report.run.target}"))
 
 
 class Screen:
