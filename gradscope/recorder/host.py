@@ -134,6 +134,8 @@ class ProgramRun:
             _end_threads_and_functions()
             flush_quietly(sys.stdout)  # before anything is shown: the program's output comes first
         self._finish()
+        if self._ends_process:
+            self._probes.outlive_builtins(self.module.__dict__)
         return self._outcome
 
     def restore(self) -> None:

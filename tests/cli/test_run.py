@@ -123,6 +123,15 @@ def test_the_program_cannot_take_the_result_with_it(tmp_path: Path):
     assert "torch.ones(2)" in gradscope("run", "closes.py", cwd=tmp_path).stdout
 
 
+def test_what_is_watched_in_a_destructor_does_no_harm_when_python_ends(tmp_path: Path):
+    (tmp_path / "late.py").write_text(
+        "import torch\nclass Late:\n    def __del__(self):\n        x = 1  # watch: x\ntorch.late = Late()\nlate = Late()\n"
+        "late.itself = late\n"
+    )
+    done = gradscope("run", "-q", "late.py", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_a_disk_that_is_full_is_said_and_does_not_hide_how_the_program_ended(folder: Path):
     done = gradscope("run", "-q", "-o", "/dev/full", "-c", "x = 1", cwd=folder)
     assert done.returncode == 2  # its suffix tells no format
