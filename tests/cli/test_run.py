@@ -125,8 +125,8 @@ def test_the_program_cannot_take_the_result_with_it(tmp_path: Path):
 
 def test_what_is_watched_in_a_destructor_does_no_harm_when_python_ends(tmp_path: Path):
     (tmp_path / "late.py").write_text(
-        "import torch\nclass Late:\n    def __del__(self):\n        x = 1  # watch: x\ntorch.late = Late()\nlate = Late()\n"
-        "late.itself = late\n"
+        "import torch\nclass Late:\n    def __del__(self):\n        x = 1  # watch: x\n"
+        "torch.late = Late()\nlate = Late()\nlate.itself = late\n"
     )
     done = gradscope("run", "-q", "late.py", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
