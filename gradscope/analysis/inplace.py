@@ -64,6 +64,7 @@ class InplaceWrites:
         self._names = names
         self._sharing = sharing
         self._passes = passes
+        self._saved_by = index.recording.saved.column("node")
 
     def describe(self, letters: Letters) -> tuple[InplaceWrite, ...]:
         """Writes as a report shows them: by statement and name, the last of those with the worst effect."""
@@ -108,16 +109,16 @@ class InplaceWrites:
         return found
 
     def _judge(self, op: int, tensor: int, saved: list[tuple[int, int]] | tuple[()]) -> _Effect:
-        """Whether a node had saved the memory before the write and was still to be used."""
+        """Whether a node had saved the memory before the write and could still be used."""
         earlier = bisect_left(saved, (op, NONE)) if saved else 0
         worst = _NO_EFFECT
         for _, row in reversed(saved[max(0, earlier - 8) : earlier]):
-            node = self._index.recording.saved.column("node")[row]
-            used_up = self._passes.used_up_at[node]
-            if 0 <= used_up < op:
+            node = self._saved_by[row]
+            if 0 <= self._passes.used_up_at[node] < op or self._held_until[node] <= op:
                 continue
             effect, backward_op = self._effect(op, tensor, row, node)
-            worst = max(worst, _Effect(effect, row, backward_op), key=lambda one: one.severity)
+            if effect != "none":
+                worst = max(worst, _Effect(effect, row, backward_op), key=lambda one: one.severity)
         return worst
 
     def _effect(self, op: int, tensor: int, row: int, node: int) -> tuple[WriteEffect, int]:
@@ -127,8 +128,6 @@ class InplaceWrites:
             return "unknown", NONE
         shared = not counters or own in counters
         walked = self._walked_after(node, op)
-        if walked < 0 and self._held_until[node] <= op:
-            return "none", NONE
         if walked < 0:
             return ("would_raise" if shared else "would_be_silently_wrong"), NONE
         if shared:

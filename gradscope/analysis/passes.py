@@ -9,7 +9,6 @@ from functools import cached_property
 from gradscope.analysis.flags import RAISED
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
-from gradscope.recording.rows import OpKind
 
 RETAINED_WALK_LIMIT = 2_000_000
 """Nodes walked again for passes that keep their graph: a program may ask for the same graph any number of times."""
@@ -63,15 +62,10 @@ class Passes:
 
     def _starts(self) -> Iterator[tuple[int, int, bool]]:
         """Every pass: its op, its root's node, and whether it left the graph as it was (a pass that raised did)."""
-        index, flags = self._index, self._index.recording.ops.column("flags")
-        for row in index.recording.backwards:
-            if row.node >= 0 and not flags[row.op] & RAISED:
-                yield row.op, row.node, row.retain_graph == 1
-        for op, kind in enumerate(index.recording.ops.column("kind")):
-            if kind in (OpKind.BACKWARD, OpKind.GRAD) and flags[op] & RAISED:
-                for root in index.uses.of(op)[:1]:
-                    if (node := index.node_after(root)) >= 0:
-                        yield op, node, True
+        flags = self._index.recording.ops.column("flags")
+        for row in self._index.recording.backwards:
+            if row.node >= 0:
+                yield row.op, row.node, row.retain_graph == 1 or bool(flags[row.op] & RAISED)
 
     @cached_property
     def leaves_behind_functions(self) -> dict[int, list[int]]:

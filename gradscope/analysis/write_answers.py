@@ -14,14 +14,18 @@ from gradscope.analysis.wording import listed
 
 
 def inplace_errors(writes: tuple[InplaceWrite, ...]) -> Iterator[Answer]:
-    """``modified by an inplace operation``: by which line."""
+    """``modified by an inplace operation``: by which line; one sentence for the tensors of one line."""
+    alike: dict[tuple[Place, str, int, int], list[InplaceWrite]] = {}
     for write in writes:
         if write.effect == "raised":
-            text = (
-                f"Line {write.place.line}: {write.op} wrote into {write.name}, which line {write.saved_line} had saved "
-                f"for backward ({write.saved_as}); therefore backward at line {write.backward_line} failed."
-            )
-            yield Answer("inplace-error", "problem", text, write.place, write.name)
+            alike.setdefault((write.place, write.op, write.saved_line, write.backward_line), []).append(write)
+    for (place, op, saved_line, backward_line), same in alike.items():
+        kinds = listed([write.saved_as for write in same])
+        text = (
+            f"Line {place.line}: {op} wrote into {listed([write.name for write in same])}, which line {saved_line} had "
+            f"saved for backward ({kinds}); therefore backward at line {backward_line} failed."
+        )
+        yield Answer("inplace-error", "problem", text, place, same[0].name)
 
 
 def silently_wrong(writes: tuple[InplaceWrite, ...]) -> Iterator[Answer]:

@@ -134,20 +134,6 @@ def test_a_parameter_is_written_between_forward_and_backward(write: str, name: s
     assert [(one.name, one.effect, one.saved_line) for one in writes] == [(name, effect, 5)]
 
 
-def test_a_group_of_writes_is_told_by_the_tensor_with_the_effect() -> None:
-    source = """
-    import torch
-    a, b = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
-    y = a.exp() * b
-    with torch.no_grad():
-        for tensor in (b, a):
-            tensor.add_(1)
-    y.sum().backward()
-    """
-    (write,) = [one for one in build(recorded(source)).inplace_writes if one.effect != "none"]
-    assert (write.name, write.effect) == ("b", "raised")
-
-
 def test_a_graph_that_is_gone_cannot_fail_any_more() -> None:
     source = """
     import torch
