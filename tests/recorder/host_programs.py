@@ -18,7 +18,7 @@ PLAIN = {
         """,
     "import_beside": "import beside; print(beside.VALUE, beside.__file__)",
     "shadows_a_library": "import rich; print(rich.VALUE)",
-    "shadows_the_standard_library": "import colorsys, secrets; print(colorsys.VALUE, secrets.VALUE)",
+    "shadows_the_standard_library": "import colorsys; print(colorsys.VALUE)",
     "library_not_imported": "import sys; print([name for name in ('typer', 'rich', 'torch') if name in sys.modules])",
     "pickle": """
         import pickle
@@ -262,7 +262,6 @@ PLAIN = {
 BESIDE = {
     "beside.py": "VALUE = 42\n",
     "colorsys.py": "VALUE = 'the colorsys beside'\n",
-    "secrets.py": "VALUE = 'the secrets beside'\n",
     "rich.py": "VALUE = 'the rich beside'\n",
     "broken_beside.py": "def (:\n",
     "raises_beside.py": "def f():\n    raise LookupError('in an import')\nf()\n",
