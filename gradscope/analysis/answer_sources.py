@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -36,6 +37,10 @@ class Sources:
         """Names of all parameters: a beginning that stands for some of them must not seem to stand for others."""
         flags = self.index.recording.tensors.column("flags")
         return frozenset(self.names.of(tensor) for tensor, flag in enumerate(flags) if flag & PARAMETER)
+
+    def listed(self, names: Collection[str]) -> str:
+        """Names of tensors in a sentence, shortened only where no other parameter is called so."""
+        return listed(names, self.parameters)
 
     def answer(
         self, code: str, severity: Literal["problem", "warning", "note"], text: str, op: int, tensor: int

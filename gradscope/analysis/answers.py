@@ -118,7 +118,7 @@ def _leaves_not_reached(sources: Sources) -> Iterator[Answer]:
     for (op, reason), tensors in alike.items():
         if index.recording.ops.column("flags")[op] & RAISED:
             continue
-        shown = listed([sources.names.of(tensor) for tensor in tensors], sources.parameters)
+        shown = sources.listed([sources.names.of(tensor) for tensor in tensors])
         text = f"Line {index.op_line(op)}: backward gave {shown} no gradient: {reason.why}."
         yield sources.answer("leaf-unreached", "note" if reason.unused else "warning", text, op, tensors[0])
 
@@ -143,5 +143,5 @@ def _frozen(sources: Sources) -> Iterator[Answer]:
         where = f"Line{'s' * (len(lines) > 1)} {listed([str(line) for line in lines])}"
         names = [sources.names.of(tensor) for tensor in frozen]
         received = "it received no gradient" if len(names) == 1 else "they received no gradient"
-        text = f"{where}: {listed(names, sources.parameters)} did not require grad in the backward pass, so {received}."
+        text = f"{where}: {sources.listed(names)} did not require grad in the backward pass, so {received}."
         yield sources.answer("frozen", "note", text, ops[-1], frozen[0])

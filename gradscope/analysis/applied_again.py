@@ -8,7 +8,6 @@ from heapq import merge
 from gradscope.analysis.answer_sources import Sources
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Answer
-from gradscope.analysis.wording import listed
 from gradscope.recording import NONE
 from gradscope.recording.rows import Field, GradOutcome, OpKind
 
@@ -42,7 +41,7 @@ def applied_again(sources: Sources) -> Iterator[Answer]:
             stepped[tensor] = 0
     again = {tensor: count for tensor, count in times.items() if count >= TIMES}
     if again:
-        names = listed([sources.names.of(tensor) for tensor in again])
+        names = sources.listed([sources.names.of(tensor) for tensor in again])
         text = (
             f"Line {index.op_line(last_step)}: {index.func(last_step)} applied gradients of earlier steps again "
             f"({max(again.values()):,} times): nothing cleared .grad of {names} between a step and the next backward. "

@@ -23,7 +23,7 @@ def grad_is_none(sources: Sources) -> Iterator[Answer]:
     for (code, line, why), tensors in alike.items():
         op = read[tensors[0]]
         names = list(dict.fromkeys(map(sources.names.of, tensors)))
-        subject = f"{names[0]}.grad" if len(names) == 1 else f"{listed(names, sources.parameters)}: .grad"
+        subject = f"{names[0]}.grad" if len(names) == 1 else f"{sources.listed(names)}: .grad"
         text = f"{subject} is None at line {line}: {why}."
         yield sources.answer(code, _SEVERITY[code], text, op, tensors[0])
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from gradscope.analysis.cuts import Cuts
 from gradscope.analysis.flags import LEAF, PARAMETER, RAISED
 from gradscope.analysis.flow import Flow
-from gradscope.analysis.index import NOWHERE, Index
+from gradscope.analysis.index import Index
 from gradscope.analysis.names import Names
 from gradscope.analysis.passes import Passes
 from gradscope.analysis.report_model import BackwardPass, GradientOutcome, GradientRow
@@ -201,8 +201,3 @@ class Gradients:
         made_at = self._index.recording.tensors.column("op")
         ops.update(made_at[root] for root in self.roots[op] if made_at[root] < self._index.op_count)
         return sorted(step for step in ops if self._cuts.is_cut[step])
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no backward pass ran."""
-        return all(group.statement == NOWHERE and not group.tensors for group in self.groups)

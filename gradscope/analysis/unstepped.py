@@ -34,7 +34,7 @@ def never_stepped(sources: Sources) -> Iterator[Answer]:
     names = [sources.names.of(tensor) for tensor in missed]
     number = f" ({len(names)} tensors)" if len(set(names)) < len(names) else ""
     text = (
-        f"Line {index.op_line(passes[-1])}: backward gave {listed(names)}{number} gradients "
+        f"Line {index.op_line(passes[-1])}: backward gave {sources.listed(names)}{number} gradients "
         f"({max(map(len, missed.values())):,} passes), and no optimizer step changed them: "
         f"{_what_steps_did(index, steps)}."
     )

@@ -34,6 +34,19 @@ for step in range(4):
     )
 
 
+def test_parameters_that_are_stepped_are_not_named_with_the_others() -> None:
+    source = """
+model = nn.Sequential(*[nn.Linear(2, 2) for _ in range(4)])
+optimizer = torch.optim.SGD(model[0].parameters(), lr=0.1)
+for step in range(4):
+    model.zero_grad()
+    model(x).sum().backward()
+    optimizer.step()
+"""
+    (text,) = told(source, "never-stepped")
+    assert "model.1.* (2), model.2.* (2) and model.3.* (2) gradients" in text
+
+
 def test_parameters_that_were_replaced_after_the_optimizer_was_made() -> None:
     source = """
 optimizer = torch.optim.Adam(first.parameters(), lr=0.1)
