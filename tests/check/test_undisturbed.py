@@ -62,13 +62,19 @@ def test_an_expression_means_the_device_that_the_program_means(tmp_path: Path) -
 def test_another_thread_keeps_its_random_numbers(tmp_path: Path) -> None:
     result = check(
         """
-        import random, threading, torch
-        drawn = []
-        thread = threading.Thread(target=lambda: drawn.extend(random.random() for _ in range(100_000)))
-        thread.start()
+        import random, sys, threading, torch
+        sys.setswitchinterval(1e-5)
+        drawn, over = [], threading.Event()
+        def draw():
+            while not over.is_set():
+                drawn.append(random.random())
         a = torch.ones(2, requires_grad=True)
-        while thread.is_alive():
+        thread = threading.Thread(target=draw)
+        thread.start()
+        for _ in range(200):
             b = a * 2  # expect: b.requires_grad and reaches(b, a)
+        over.set()
+        thread.join()
         print(len(drawn) == len(set(drawn)))
         """,
         tmp_path,
