@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
+from torch._C import DisableTorchFunctionSubclass
 
 from gradscope.recorder.identity import Identity
 from gradscope.recorder.tape import Tape
@@ -57,8 +58,9 @@ class BackwardPass:
                 seen = self._identity.tensors.get(id(gradient))
                 is_new = seen is None
                 if seen is None:
-                    flags = TensorFlag.GRADIENT | (0 if gradient.requires_grad else TensorFlag.LEAF)
-                    seen = self._identity.add(gradient, op, NONE, flags, ())
+                    with DisableTorchFunctionSubclass():
+                        flags = TensorFlag.GRADIENT | (0 if gradient.requires_grad else TensorFlag.LEAF)
+                        seen = self._identity.add(gradient, op, NONE, flags, ())
                 grad = seen[0]
                 if not identity_before:
                     outcome, nbytes = GradOutcome.CREATED, seen[2]

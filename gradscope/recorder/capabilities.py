@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -51,12 +52,17 @@ def _takes_sequences() -> bool:
 _VERSION_OF_MANY = _takes_sequences()
 
 
-def set_version(tensor: Any, version: int) -> None:
-    """Set a tensor's version counter."""
-    if _VERSION_OF_MANY:
-        _set_version((tensor,), (version,))
-    else:
-        _set_version(tensor, version)
+def version_setter(tensor: Any, version: int) -> Callable[[], None]:
+    """What sets a tensor's version counter: a call that no code of Python's runs in."""
+    return partial(_set_version, (tensor,), (version,)) if _VERSION_OF_MANY else partial(_set_version, tensor, version)
+
+
+def _is_not_cow(_tensor: Any) -> bool:
+    return False
+
+
+is_copied_on_write: Callable[[Any], bool] = getattr(torch._C, "_is_cow_tensor", _is_not_cow)
+"""Whether a tensor's memory is copied when its address is asked for (``torch._lazy_clone``)."""
 
 
 saved_tensors_tell_hooks = hasattr(torch._C._autograd.SavedTensor, "unpack_hook")

@@ -43,6 +43,11 @@ ENTRY_POINTS = (
         "letting the program's saved-tensor hooks rest while an expectation is evaluated",
     ),
     EntryPoint("_C._autograd._unsafe_set_version_counter", "whether two tensors share a version counter"),
+    EntryPoint(
+        "_C._is_cow_tensor",
+        "whether a tensor's memory would be copied if its address were asked for",
+        "the address is asked for, and such a tensor becomes a copy early",
+    ),
     EntryPoint("_C._set_grad_enabled", "setting grad mode, as a function mode is told of it"),
     EntryPoint("_C._is_any_autocast_enabled", "autocast at each op"),
     EntryPoint("_C._len_torch_dispatch_stack", "whether the program has a dispatch mode of its own"),
@@ -51,6 +56,8 @@ ENTRY_POINTS = (
     EntryPoint("_C._push_on_torch_function_stack", "one op for an optimizer's step"),
     EntryPoint("_C._pop_torch_function_stack", "one op for an optimizer's step"),
     EntryPoint("_C._get_tracing_state", "torch.jit.trace is left alone"),
+    EntryPoint("_C._create_graph_by_tracing", "torch.jit.trace is left alone"),
+    EntryPoint("_C.ScriptModule._create_method_from_trace", "torch.jit.trace is left alone"),
     EntryPoint("_C._jit_get_schemas_for_operator", "which functions may change their inputs"),
     EntryPoint("_C.DisableTorchFunctionSubclass", "looking at a tensor subclass without running its code"),
 )

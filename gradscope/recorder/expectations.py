@@ -85,7 +85,7 @@ class Expectations:
             self._errors.since = self._begun.pop((number, id(frame)), START)
             if is_traced():
                 return
-            with reading_locals(frame) as names:
+            with reading_locals(frame, watching=True) as names:
                 self._evaluate(checked, {**frame.f_globals, **names}, frame.f_code)
 
         return action

@@ -25,7 +25,7 @@ _METADATA_METHODS = frozenset(
     """
     size stride dim ndimension numel nelement element_size data_ptr storage_offset is_contiguous is_floating_point
     is_complex is_signed is_inference is_conj is_neg is_pinned is_shared is_set_to is_same_size has_names get_device
-    untyped_storage storage storage_type _typed_storage _is_view __repr__ __str__ __format__ __hash__ __len__ __dir__
+    untyped_storage _is_view __repr__ __str__ __format__ __hash__ __len__ __dir__
     __reduce_ex__ __reduce__ __setstate__ register_hook register_post_accumulate_grad_hook dim_order is_distributed
     _nnz sparse_dim dense_dim is_coalesced qscheme has_torch_function __torch_dispatch__ is_storage is_tensor
     is_nonzero_ result_type can_cast promote_types set_printoptions

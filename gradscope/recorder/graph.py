@@ -169,8 +169,8 @@ class Graph:
     def _append(self, node: Any, op: int, variable: int) -> int:
         tape = self.tape
         row = tape.node_count
-        tape.node_count = row + 1
         known = self._types.get(type(node)) or self._describe(node)
+        tape.node_count = row + 1
         self._node_rows += (op, known[0], variable)
         return row
 
@@ -202,7 +202,10 @@ class Graph:
         tensors = self.identity.tensors
         attributes = (self._types.get(type(node)) or self._describe(node))[1]
         for attribute, text in attributes:
-            value = getattr(node, attribute)
+            try:
+                value = getattr(node, attribute)
+            except RuntimeError:  # freed already: the first that is seen of the node is its backward pass
+                return
             seen = tensors.get(id(value))
             if seen is not None:
                 self._saved_rows += (row, text, seen[1], seen[0], seen[2])
@@ -217,14 +220,14 @@ class Graph:
         for tensor in node.saved_tensors or ():
             self._note_saved(row, self.tape.text("saved_tensors"), tensor, op)
         for name, value in vars(node).items():
-            if name not in _CTX_NAMES and isinstance(value, Tensor):
+            if name not in _CTX_NAMES and issubclass(type(value), Tensor):
                 self._note_saved(row, self.tape.text(f"ctx.{name}"), value, op)
 
     def _note_saved(self, row: int, text: int, value: Any, op: int) -> None:
         seen = self.identity.tensors.get(id(value))
         if seen is not None:
             self._saved_rows += (row, text, seen[1], seen[0], seen[2])
-        elif isinstance(value, Tensor):
+        elif issubclass(type(value), Tensor):
             storage = self.identity.storage_of(value, op)
             self._saved_rows += (row, text, storage, NONE, self.identity.layout(value)[1])
         elif isinstance(value, (tuple, list)):

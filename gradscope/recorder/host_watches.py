@@ -93,7 +93,7 @@ class Watches:
         return action
 
     def _value(self, watched: WatchedExpression, frame: FrameType) -> tuple[str, Any, bool]:
-        with self._quietly(), reading_locals(frame) as local_names:
+        with self._quietly(), reading_locals(frame, watching=True) as local_names:
             return watched.value({**frame.f_globals, **local_names})
 
 

@@ -20,8 +20,9 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.utils._mode_utils import no_dispatch
 
-from gradscope.recorder.capabilities import set_version
+from gradscope.recorder.capabilities import is_copied_on_write
 from gradscope.recorder.tape import Tape
+from gradscope.recorder.version_counters import shares_version
 from gradscope.recording.rows import Field, TensorFlag
 from gradscope.recording.tables import NONE
 
@@ -31,14 +32,17 @@ Seen = tuple[int, int, int, int, bool, int, "ref[Any]"]
 SeenStorage = tuple[int, int, "ref[Any] | None", "ref[Any]"]
 """A live storage: row, row of the first tensor seen on it (or NONE), reference to that, its own reference."""
 
-PLAIN = frozenset((Tensor, Parameter))
-"""Types whose attributes can be read without running anybody's code."""
-
 _REQUIRES_GRAD = int(TensorFlag.REQUIRES_GRAD)
 _EXTERNAL = int(TensorFlag.EXTERNAL)
 _NO_STORAGE = int(TensorFlag.NO_STORAGE)
 _VIEW = int(TensorFlag.VIEW)
 _TYPED = int(TensorFlag.SUBCLASS | TensorFlag.PARAMETER)
+_COMPRESSED_PARTS = {
+    torch.sparse_csr: ("crow_indices", "col_indices"),
+    torch.sparse_bsr: ("crow_indices", "col_indices"),
+    torch.sparse_csc: ("ccol_indices", "row_indices"),
+    torch.sparse_bsc: ("ccol_indices", "row_indices"),
+}
 _META = torch.device("meta")
 _VERSION = int(Field.VERSION)
 
@@ -65,14 +69,18 @@ class Identity:
         """Forget what has died since the last call; it was gone at the start of the op that comes now."""
         tape, dead, graves = self.tape, self.dead, self._graves
         while dead:
-            grave = graves.pop(id(dead.pop()))
+            grave = graves.pop(id(dead.pop()), None)
+            if grave is None:
+                continue  # an interrupt came while it was being entered
             if grave & 1:
-                storage = self.storages.pop(grave >> 1)
-                tape.storage_deaths += (storage[0], tape.op_count)
+                storage = self.storages.pop(grave >> 1, None)
+                if storage is not None:
+                    tape.storage_deaths += (storage[0], tape.op_count)
             else:
-                row = self.tensors.pop(grave >> 1)[0]
-                self.leaves.pop(row, None)
-                tape.tensor_deaths += (row, tape.op_count)
+                seen = self.tensors.pop(grave >> 1, None)
+                if seen is not None:
+                    self.leaves.pop(seen[0], None)
+                    tape.tensor_deaths += (seen[0], tape.op_count)
 
     def add(self, tensor: Any, op: int, node: int, flags: int, inputs: Sequence[Any]) -> Seen:
         """Enter a tensor that was not seen before.
@@ -101,30 +109,30 @@ class Identity:
         if is_plain and place == NONE and not flags & _NO_STORAGE:
             try:
                 key = (tensor.shape, tensor.stride(), tensor.dtype, tensor.device)
-            except RuntimeError:  # a nested tensor has no sizes
-                layout, nbytes = self.layout(tensor)
-            else:
-                layout, nbytes = self._plain_layouts.get(key) or self._plain_layouts.setdefault(
-                    key, self.layout(tensor)
-                )
+                found = self._plain_layouts.get(key)
+            except (RuntimeError, TypeError):  # a nested tensor has no sizes, symbolic ones have no hash
+                found = self.layout(tensor)
+            layout, nbytes = found or self._plain_layouts.setdefault(key, self.layout(tensor))
         else:
             layout, nbytes = self.layout(tensor)
+        version = 0
         try:
             version = tensor._version
         except RuntimeError:
             flags |= int(TensorFlag.INFERENCE if tensor.is_inference() else TensorFlag.NO_VERSION)
-        else:
-            if version:
-                tape.pending["changes"] += (op, row, _VERSION, 0, version)
-        tape.tensor_count = row + 1
         reference = ref(tensor, self._entomb)
         if known is not None:
             if tensor._is_view():
                 flags |= _VIEW
-            self._note_alias(tensor, row, id(storage), known, inputs, reference)
         elif not flags & _NO_STORAGE:
-            place = self.add_storage(storage, op, flags, row, reference)
+            place = self.add_storage(storage, op, flags, row, reference, is_copied_on_write(tensor))
+        # No call stands between the count and the row: an interrupt cannot come between them.
+        tape.tensor_count = row + 1
         self._tensor_rows += (op, place, layout, node, flags, NONE)
+        if version:
+            tape.pending["changes"] += (op, row, _VERSION, 0, version)
+        if known is not None:
+            self._note_alias(tensor, row, id(storage), known, inputs, reference)
         requires_grad = bool(flags & _REQUIRES_GRAD)
         identity = id(tensor)
         self._graves[id(reference)] = identity * 2
@@ -133,19 +141,24 @@ class Identity:
             self.leaves[row] = reference
         return seen
 
-    def add_storage(self, storage: Any, op: int, flags: int, first: int, first_reference: ref[Any] | None) -> int:
+    def add_storage(
+        self, storage: Any, op: int, flags: int, first: int, first_reference: ref[Any] | None, is_cow: bool = False
+    ) -> int:
         """Enter a storage that was not seen before and return its row; the flags are those of the tensor on it."""
-        row = self.tape.storage_count
-        self.tape.storage_count = row + 1
+        tape = self.tape
+        row = tape.storage_count
         if flags & _TYPED and storage.device == _META:
             pointer = 0  # a fake tensor's, which warns when it is asked for its address
         else:
             try:
-                pointer = storage.data_ptr()
+                pointer = storage.data_ptr() if not is_cow else 0
             except RuntimeError:
                 pointer = 0
-        self._storage_rows += (op, storage.nbytes(), pointer, NONE, 1 if flags & _EXTERNAL else 0)
+        nbytes = storage.nbytes()  # symbolic while a program is exported: to make a number of it would bind its sizes
         reference = ref(storage, self._entomb)
+        size = nbytes if type(nbytes) is int else 0
+        tape.storage_count = row + 1
+        self._storage_rows += (op, size, pointer, NONE, 1 if flags & _EXTERNAL else 0)
         key = id(storage)
         self._graves[id(reference)] = key * 2 + 1
         self.storages[key] = (row, first, first_reference, reference)
@@ -172,7 +185,9 @@ class Identity:
         flags = 0 if tensor.dim() else _EXTERNAL
         if type(tensor) is not Tensor:
             flags |= _type_flag(tensor)
-        return self.add_storage(storage, op, flags, NONE, None) if known is None else known[0]
+        if known is not None:
+            return known[0]
+        return self.add_storage(storage, op, flags, NONE, None, is_copied_on_write(tensor))
 
     def layout(self, tensor: Any) -> tuple[int, int]:
         """Row of a tensor's layout, and the bytes of its elements."""
@@ -187,9 +202,9 @@ class Identity:
     def _new_layout(self, tensor: Any, key: Any) -> tuple[int, int]:
         text = self.tape.text
         try:
-            shape = str(tuple(int(size) for size in tensor.shape))
+            shape = _written(tensor.shape)
         except (RuntimeError, TypeError, ValueError, AttributeError):
-            shape = "(?)"  # sizes that are not numbers: nested, or symbolic while compiling
+            shape = "(?)"  # of a nested tensor
         try:
             nbytes = _bytes_of_elements(tensor)
         except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError):
@@ -204,10 +219,12 @@ class Identity:
             nbytes,
         )
         key = row if key is None else key
-        if key not in self._layouts:
+        known: tuple[int, int] | None = self._layouts.get(key)
+        if known is None:
+            known = (len(self._layouts), nbytes)
             self.tape.pending["layouts"] += row
-            self._layouts[key] = (len(self._layouts), nbytes)
-        return self._layouts[key]
+            self._layouts[key] = known
+        return known
 
     def _note_alias(
         self, tensor: Any, row: int, key: int, known: SeenStorage, inputs: Sequence[Any], reference: ref[Any]
@@ -224,31 +241,35 @@ class Identity:
             self.storages[key] = (known[0], row, reference, known[3])  # the next one is compared with one that lives
         if base != NONE:
             shares = NONE if other is None else shares_version(tensor, other)
-            self.tape.pending["aliases"] += (row, base, tensor.storage_offset(), shares)
+            offset = tensor.storage_offset()
+            self.tape.pending["aliases"] += (row, base, offset if type(offset) is int else 0, shares)
+
+
+def _written(sizes: Sequence[Any]) -> str:
+    """Sizes as a tuple is written, a symbol by its name."""
+    return f"({', '.join(map(str, sizes))}{',' if len(sizes) == 1 else ''})"
 
 
 def _bytes_of_elements(tensor: Any) -> int:
-    """What a tensor's elements take up: of a sparse one, those that are there, with their indices."""
+    """What a tensor's elements take up: of a sparse one, those that are there, with their indices.
+
+    0 where the sizes are symbols: to make a number of one would bind the program's dimension to its example.
+    """
     itemsize: int = tensor.element_size()
+    if tensor.layout in _COMPRESSED_PARTS:
+        with no_dispatch():
+            plain = tensor.detach()
+            parts = [getattr(plain, part)() for part in ("values", *_COMPRESSED_PARTS[tensor.layout])]
+            return sum(part.numel() * part.element_size() for part in parts)
     if tensor.layout is not torch.sparse_coo:
-        return int(tensor.numel()) * itemsize
+        count = tensor.numel()
+        return count * itemsize if type(count) is int else 0
     with no_dispatch():
         count, dims = int(tensor._nnz()), int(tensor.sparse_dim())
     return count * (dims * torch.int64.itemsize + prod(map(int, tensor.shape[dims:])) * itemsize)
 
 
 def _type_flag(tensor: Any) -> int:
-    return int(TensorFlag.PARAMETER if isinstance(tensor, Parameter) else TensorFlag.SUBCLASS)
-
-
-def shares_version(tensor: Any, other: Any) -> int:
-    """Measure whether two tensors share a version counter: set one, look at the other, set it back."""
-    if type(tensor) not in PLAIN or type(other) not in PLAIN or tensor.is_inference() or other.is_inference():
-        return NONE
-    version = tensor._version
-    unlike = max(version, other._version) + 1
-    set_version(tensor, unlike)
-    try:
-        return int(other._version == unlike)
-    finally:
-        set_version(tensor, version)
+    """Whether it is a parameter: ``isinstance`` would ask the tensor, whose class may answer with code of its own."""
+    is_parameter = issubclass(type(tensor), Parameter) or "_is_param" in object.__getattribute__(tensor, "__dict__")
+    return int(TensorFlag.PARAMETER if is_parameter else TensorFlag.SUBCLASS)

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradscope.recorder.identity import PLAIN, Seen
+from gradscope.recorder.identity import Seen
 from gradscope.recorder.names import is_users_name
 from gradscope.recorder.states import States
 from gradscope.recorder.tape import Tape
-from gradscope.recorder.tensors import grad_of, version_of
+from gradscope.recorder.tensors import PLAIN, grad_of, version_of
 from gradscope.recording import Recording
 from gradscope.recording.rows import Field, TensorFlag
 from gradscope.recording.tables import NONE

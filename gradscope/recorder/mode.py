@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from gradscope.recorder.callers import HANDLE_CODE, Located, caller_behind_recorder
 from gradscope.recorder.capabilities import sequence_number, tracing_state
+from gradscope.recorder.faults import is_programs
 from gradscope.recording.rows import OpKind
 
 if TYPE_CHECKING:
@@ -42,7 +43,12 @@ class RecorderMode(TorchFunctionMode):
         if is_dynamo_compiling():  # constant to torch.compile, which then traces the call as if we were not there
             return func(*args, **kwargs) if kwargs else func(*args)
         observer = self.observer
-        info = self.functions.get(func) or observer.learn(func)
+        try:
+            info = self.functions.get(func) or observer.learn(func)
+        except Exception as fault:  # a callable of the program's that has no hash, or whose attributes raise
+            if is_programs(fault):
+                raise
+            info = observer.learn_type(type(func))
         if info.ignored or observer.muted or tracing_state() is not None:  # what we read would become part of a trace
             return func(*args, **kwargs) if kwargs else func(*args)
         try:
@@ -68,8 +74,10 @@ class RecorderMode(TorchFunctionMode):
             elif info.kind not in _READS:  # else torch's own Python looks at a gradient or a value
                 located = observer.locate(frame)
             before = observer.before(info, args, kwargs) if located and (info.mutates or kwargs) else None
-        except Exception:
-            observer.fault(info)
+        except Exception as fault:
+            if is_programs(fault):
+                raise
+            observer.fault(info.name)
             located = None
         if located is None:  # called out here: what it raises is the program's, and it must not be called again
             frame = outer = None  # type: ignore[assignment]
@@ -80,14 +88,18 @@ class RecorderMode(TorchFunctionMode):
         except BaseException as error:
             # Our caller's frame goes from the traceback, and with it what its arguments would keep alive.
             inner = error.__traceback__.tb_next  # type: ignore[union-attr]
-            error.__traceback__ = inner.tb_next if inner is not None else None
+            # (by the method: a class of the program's may refuse that attributes are set)
+            BaseException.with_traceback(error, inner.tb_next if inner is not None else None)
             observer.observe_error(info, located, (args, kwargs), before, self.thread, error)
             # This frame stays in the traceback: what it refers to would live as long as the error.
             func = args = kwargs = located = before = frame = inner = None  # type: ignore[assignment]
+            __tracebackhide__ = True  # pytest and IPython leave out a frame with this name
             raise error
         try:
             with observer.lock:
                 observer.observe(info, located, args, kwargs, result, before, since, self.thread)
-        except Exception:
-            observer.fault(info)
+        except Exception as fault:
+            if is_programs(fault):
+                raise
+            observer.fault(info.name)
         return result

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any
 from weakref import ref
 
 from torch import Tensor, nn
+from torch._C import DisableTorchFunctionSubclass
 
 from gradscope.recorder.frame_locals import reading_locals
 from gradscope.recorder.identity import Identity
@@ -100,9 +101,9 @@ class Names:
             if self._last.get(key) != seen[0]:
                 self._last[key] = seen[0]
                 self._rows += (self._tape.text(name), seen[0], op, span, kind)
-        elif isinstance(value, nn.Module):
+        elif issubclass(type(value), nn.Module):
             self._bind_module(name, value, op, span)
-        elif isinstance(value, _CONTAINERS):
+        elif issubclass(type(value), _CONTAINERS):
             self._bind_items(name, value, op, span)
 
     def _bind_module(self, name: str, module: nn.Module, op: int, span: int) -> None:
@@ -111,11 +112,13 @@ class Names:
             return
         self._modules[id(module), name] = ref(module)
         for inner, tensor in _module_tensors(module):
-            if id(tensor) not in self._identity.tensors and _plain_leaf(tensor):
-                flags = TensorFlag.LEAF | TensorFlag.EXTERNAL
-                if tensor.requires_grad:
-                    flags |= TensorFlag.REQUIRES_GRAD
-                self._identity.add(tensor, op, NONE, flags, ())
+            if id(tensor) not in self._identity.tensors:
+                with DisableTorchFunctionSubclass():
+                    if _plain_leaf(tensor):
+                        flags = TensorFlag.LEAF | TensorFlag.EXTERNAL
+                        if tensor.requires_grad:
+                            flags |= TensorFlag.REQUIRES_GRAD
+                        self._identity.add(tensor, op, NONE, flags, ())
             self._bind(f"{name}.{inner}", tensor, op, span, BindingKind.MEMBER)
 
     def _bind_items(self, name: str, items: Any, op: int, span: int) -> None:
@@ -123,7 +126,7 @@ class Names:
         for position, (key, value) in enumerate(pairs):
             if position >= MEMBERS:
                 return
-            if type(key) in (str, int) and isinstance(value, Tensor) and id(value) in self._identity.tensors:
+            if type(key) in (str, int) and issubclass(type(value), Tensor) and id(value) in self._identity.tensors:
                 self._bind(f"{name}[{key!r}]", value, op, span, BindingKind.MEMBER)
 
 
@@ -142,10 +145,10 @@ def look_up(name: str, names: Mapping[str, Any], others: Mapping[str, Any]) -> A
 def _member(value: Any, path: str) -> Any:
     """Follow attributes without running the program's code: instance dictionaries and modules' own tables only."""
     for name in path.split("."):
-        attributes = getattr(value, "__dict__", None)
-        if attributes is None or isinstance(value, Tensor):
+        attributes = _attributes_of(value)
+        if attributes is None or issubclass(type(value), Tensor):
             return None
-        if isinstance(value, nn.Module) and name not in attributes:
+        if issubclass(type(value), nn.Module) and name not in attributes:
             tables = (attributes.get("_parameters"), attributes.get("_buffers"), attributes.get("_modules"))
             value = next((table[name] for table in tables if table and name in table), None)
         else:
@@ -153,6 +156,16 @@ def _member(value: Any, path: str) -> Any:
         if value is None:
             return None
     return value
+
+
+def _attributes_of(value: Any) -> Any:
+    """The instance dictionary, as object itself would give it: no property and no ``__getattribute__`` is run."""
+    try:
+        reader = type if issubclass(type(value), type) else object
+        found = reader.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return None
+    return found if type(found) in (dict, MappingProxyType) else None
 
 
 def _module_tensors(module: nn.Module) -> list[tuple[str, Any]]:
@@ -175,4 +188,4 @@ def _module_tensors(module: nn.Module) -> list[tuple[str, Any]]:
 
 
 def _plain_leaf(tensor: Any) -> bool:
-    return isinstance(tensor, Tensor) and not nn.parameter.is_lazy(tensor) and tensor.is_leaf
+    return issubclass(type(tensor), Tensor) and not nn.parameter.is_lazy(tensor) and tensor.is_leaf

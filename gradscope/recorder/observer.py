@@ -19,13 +19,14 @@ from gradscope.recorder.backward import BackwardPass
 from gradscope.recorder.callers import CallSites, Located, Place
 from gradscope.recorder.capabilities import is_any_autocast_enabled, saved_hooks_in_force
 from gradscope.recorder.extras import DeviceMemory, Values
-from gradscope.recorder.functions import Function, describe
+from gradscope.recorder.faults import is_programs
+from gradscope.recorder.functions import Function, FunctionInfo, describe
 from gradscope.recorder.graph import Graph
 from gradscope.recorder.identity import Identity
 from gradscope.recorder.names import FULL_MATCHES, Names
 from gradscope.recorder.states import States
 from gradscope.recorder.tape import Tape
-from gradscope.recorder.tensors import BORING, arguments_of, tensors_in, version_of
+from gradscope.recorder.tensors import BORING, PLAIN, arguments_of, grad_of, tensors_in, version_of
 from gradscope.recorder.unseen import Unseen
 from gradscope.recording.rows import Field, OpFlag, OpKind, TensorFlag
 from gradscope.recording.tables import NONE
@@ -111,9 +112,14 @@ class Observer:
             self.functions[func] = info  # torch's functions live as long as torch; others must not be kept alive
         return info
 
-    def fault(self, info: Function) -> None:
+    def learn_type(self, kind: type) -> Function:
+        """Describe a callable that cannot be asked itself by its class."""
+        info = FunctionInfo(f"{kind.__module__}.{kind.__qualname__}", OpKind.CALL, True, False)
+        return Function(info, self.tape.text(info.name))
+
+    def fault(self, where: str) -> None:
         """Keep the error of our own that is being handled."""
-        self.tape.fault(info.name, traceback.format_exc())
+        self.tape.fault(where, traceback.format_exc())
 
     def new_place(self, frame: FrameType) -> Place:
         """Enter the instruction that a frame is at."""
@@ -134,7 +140,7 @@ class Observer:
             return None
         tensors = arguments_of(args, kwargs)
         if info.name == "Tensor.grad.__set__":
-            self._grad_before = self.identity.row_of(tensors[0].grad)
+            self._grad_before = self.identity.row_of(grad_of(tensors[0]))
         return [(tensor, version_of(tensor)) for tensor in tensors]
 
     def observe(
@@ -178,11 +184,11 @@ class Observer:
             if seen is not None:
                 if not grouped or self._is_new_to_group(seen[0]):
                     self._uses += (op, seen[0])
-            elif type(value) not in BORING:
+            elif type(type(value)) is not type or type(value) not in BORING:
                 self._inputs(value, op, grouped)
         kind = type(result)
         touched = False
-        if kind not in BORING:
+        if type(kind) is not type or kind not in BORING:
             for tensor in (result,) if kind is Tensor or kind is Parameter else tensors_in(result):
                 seen = known.get(id(tensor))
                 if seen is None:
@@ -195,7 +201,7 @@ class Observer:
                 before.finish(op, tape)
                 touched = True
             else:
-                touched |= self._changes(info, op, before, since, read_saved)
+                touched |= self._changes(info, op, before, since, read_saved, result)
         self._last_hooked = not read_saved
         if info.kind == _CALL and not touched:
             if is_new:
@@ -270,7 +276,7 @@ class Observer:
         self._group_uses.add(tensor)
         return True
 
-    def _changes(self, info: Function, op: int, before: Any, since: int, read_saved: bool) -> bool:
+    def _changes(self, info: Function, op: int, before: Any, since: int, read_saved: bool, result: Any) -> bool:
         """Note what is different now about the tensors that went in."""
         changed = info.kind == _SET
         for tensor, version in before:
@@ -281,10 +287,12 @@ class Observer:
                 changed = True
             elif info.kind != _SET:
                 continue
-            self.states.compare(tensor, seen, op, since, read_saved)
+            if tensor is result or tensor is before[0][0] or type(tensor) not in PLAIN or not tensor._is_view():
+                # (a view that only shares the counter: asking for its node would make it anew, before its time)
+                self.states.compare(tensor, seen, op, since, read_saved)
         if info.name == "Tensor.grad.__set__":
             tensor = before[0][0]
-            after = self.identity.row_of(tensor.grad)
+            after = self.identity.row_of(grad_of(tensor))
             self.states.change(op, self.identity.tensors[id(tensor)], _GRAD_FIELD, self._grad_before, after)
         elif info.name == "Tensor.retain_grad":
             self.identity.watch_grad(before[0][0])
@@ -329,5 +337,7 @@ class Observer:
                 tape.pending["errors"] += (op, tape.text(type(error).__qualname__), tape.text(str(error)))
                 if located.user is not None:
                     self.names.match_loaded(site, located.user, op)
-        except Exception:
-            self.fault(info)
+        except Exception as fault:
+            if is_programs(fault):
+                raise
+            self.fault(info.name)

@@ -8,15 +8,16 @@ or of the user's own optimizer runs user code, and is recorded op by op.
 from __future__ import annotations
 
 import threading
-import traceback
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from gradscope.recorder.mode import RecorderMode
 from gradscope.recorder.observer import Observer
+from gradscope.recorder.tensors import version_of
 
 
 class _Arguments(tuple[Any, ...]):
@@ -68,17 +69,25 @@ class OptimizerSteps:
         self._under_way.clear()
 
     def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+        if is_dynamo_compiling():
+            return None
         mode = self._modes.get(threading.get_ident())
         if mode is None or len(args) > 1 or kwargs or not _runs_only_torch(optimizer) or not _on_top(mode):
             return None
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        versions = [(parameter, parameter._version) for parameter in parameters if not parameter.is_inference()]
+        try:
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            versions = [(parameter, version_of(parameter)) for parameter in parameters]
+        except Exception:
+            self._observer.fault("optimizer step")
+            return None
         arguments = _Arguments(args)
         arguments.pause = Pause(mode)
         self._under_way[threading.get_ident()] = (arguments.pause, versions)
         return arguments, kwargs
 
     def _after(self, optimizer: Optimizer, *_: Any) -> None:
+        if is_dynamo_compiling():
+            return
         under_way = self._under_way.pop(threading.get_ident(), None)
         if under_way is None:
             return
@@ -88,7 +97,7 @@ class OptimizerSteps:
             thread = self._modes[threading.get_ident()].thread
             self._observer.observe_step(type(optimizer).__name__, versions, state, thread)
         except Exception:
-            self._observer.tape.fault("optimizer step", traceback.format_exc())
+            self._observer.fault("optimizer step")
         pause.end()
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 import gradscope
+from gradscope.recorder import stepping_aside
 from gradscope.recorder.callers import CallSites
 from gradscope.recorder.capabilities import HookCounter
 from gradscope.recorder.extras import Values
@@ -96,6 +97,7 @@ class Recorder:
         self._started = perf_counter_ns()
         follow(self)
         self._optimizers.install()
+        stepping_aside.install()
         self._hook_counter.install()
         self.enter_thread(threading.current_thread().name)
         self.flush()  # a program that is killed soon leaves at least what was run
@@ -103,6 +105,7 @@ class Recorder:
     def stop(self, namespace: Mapping[str, Any] | None = None) -> None:
         """Stop observing; names that hold tensors at the end are matched in the given namespace."""
         self._hook_counter.remove()
+        stepping_aside.remove()
         self._optimizers.remove()
         self.leave_thread()
         unfollow(self)

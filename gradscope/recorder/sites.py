@@ -52,8 +52,10 @@ class Sources:
             text = self._texts.get(filename)
             if text is None:
                 text = "".join(linecache.getlines(filename))
-            known = self._ids[filename] = len(self._tape.recording.files)
-            self._tape.recording.files.append(SourceFile(filename, _short(filename), text, is_user))
+            file = SourceFile(filename, _short(filename), text, is_user)
+            files = self._tape.recording.files
+            known = self._ids[filename] = len(files)
+            files.append(file)
         return known
 
     def parsed(self, file: int) -> Source:

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from gradscope.recorder.graph import Graph
-from gradscope.recorder.identity import PLAIN, Identity, Seen
+from gradscope.recorder.identity import Identity, Seen
 from gradscope.recorder.tape import Tape
+from gradscope.recorder.tensors import PLAIN
 from gradscope.recording.rows import Field, TensorFlag
 from gradscope.recording.tables import NONE
 

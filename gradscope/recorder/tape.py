@@ -2,6 +2,9 @@
 
 A pending list is flat: one row's values after the other's. Extending it by one tuple costs a fraction of appending to
 each column, and leaves no object behind for the garbage collector to visit.
+
+A signal handler may raise between any two calls. Where an id is counted and its row appended no call stands between the
+two, here and wherever rows are appended; so ids stay the positions of rows.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, MutableSequence
 from time import perf_counter
 
+from gradscope.recorder.uninterrupted import uninterrupted
 from gradscope.recording import Fault, Recording
 
 FLUSH_OPS = 4096
@@ -45,6 +49,7 @@ class Tape:
         self.flush_at = (FLUSH_OPS if on_flush is None else FIRST_OPS) * _OP_WIDTH
         """Length of the pending ops at which :meth:`flush` is due."""
         self._flushed_at = 0.0
+        self._is_flushing = False
         self._op_updates: dict[int, dict[str, int]] = {}
         self._texts: dict[str, int] = {"": 0}
 
@@ -69,12 +74,12 @@ class Tape:
 
     def withdraw_op(self, op: int) -> None:
         """Take back the last op, which did nothing to any tensor, and its uses."""
-        del self.ops[-_OP_WIDTH:]
-        self.op_count = op
         self._op_updates.pop(op, None)
         uses = self.pending["uses"]
         while uses and uses[-2] == op:
             del uses[-2:]
+        del self.ops[-_OP_WIDTH:]
+        self.op_count = op
 
     def fault(self, where: str, traceback: str) -> None:
         """Keep an error of the recorder's own; the same one again is only counted."""
@@ -85,12 +90,27 @@ class Tape:
         self.recording.faults.append(Fault(where, traceback))
 
     def flush(self) -> None:
-        """Move what is pending to the recording's columns."""
+        """Move what is pending to the recording's columns, and on to a file.
+
+        Does nothing in a signal handler that came while it is at work; what the handler adds is moved the next time.
+        """
+        if not self._is_flushing:
+            uninterrupted(self._flush)
+
+    def _flush(self) -> None:
+        self._is_flushing = True
+        try:
+            self._move()
+        finally:
+            self._is_flushing = False
+
+    def _move(self) -> None:
         recording = self.recording
         for name, values in self.pending.items():
-            if values:
-                recording.tables[name].extend_flat(values)
-                values.clear()
+            count = len(values)
+            if count:
+                recording.tables[name].extend_flat(values[:count])
+                del values[:count]
         _set_pairs(recording.tensors.column("died"), self.tensor_deaths)
         _set_pairs(recording.storages.column("died"), self.storage_deaths)
         for op, columns in self._op_updates.items():
@@ -114,7 +134,8 @@ class Tape:
 
 
 def _set_pairs(column: MutableSequence[int], pairs: list[int]) -> None:
-    """Set ``column[row] = value`` for rows and values that alternate in a list, and empty it."""
-    for row, value in zip(pairs[::2], pairs[1::2], strict=True):
+    """Set ``column[row] = value`` for rows and values that alternate in a list, and take them off it."""
+    count = len(pairs)
+    for row, value in zip(pairs[:count:2], pairs[1:count:2], strict=True):
         column[row] = value
-    pairs.clear()
+    del pairs[:count]

@@ -12,28 +12,42 @@ _DisableSubclass = torch._C.DisableTorchFunctionSubclass
 _NUMBERS = (int, float, bool, complex)
 _SETTINGS = (torch.Size, torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Generator)
 
+PLAIN = frozenset((Tensor, Parameter))
+"""Types whose attributes can be read without running anybody's code."""
+
 BORING = frozenset((*_NUMBERS, *_SETTINGS, str, bytes, type(None), type(...), slice, type))
-"""Types that hold no tensors; asked first, because ``isinstance`` of a tensor class is slow."""
+"""Types that hold no tensors; asked first, because ``isinstance`` of a tensor class is slow.
+
+Only a type whose own type is ``type`` is looked up in it: the program may have made others that have no hash.
+"""
 
 
 def tensors_in(value: Any) -> list[Any]:
     """Every tensor in nested tuples, lists and dicts, in order."""
     found: list[Any] = []
     todo = [value]
+    visited: set[int] = set()
     while todo:
         current = todo.pop()
         kind = type(current)
         if kind is Tensor or kind is Parameter:
             found.append(current)
-        elif kind in BORING:
+        elif type(kind) is type and kind in BORING:
             continue
-        elif isinstance(current, (tuple, list)):
-            todo.extend(reversed(current))
-        elif isinstance(current, dict):
-            todo.extend(reversed(list(current.values())))
-        elif isinstance(current, Tensor):
+        elif issubclass(kind, (tuple, list, dict)):
+            if id(current) not in visited:  # a list may hold itself
+                visited.add(id(current))
+                todo += reversed(_items(kind, current))
+        elif issubclass(kind, Tensor):
             found.append(current)
     return found
+
+
+def _items(kind: type, container: Any) -> list[Any]:
+    """By the methods of the built-in types: those of a subclass are the program's code."""
+    if issubclass(kind, dict):
+        return list(dict.values(container))
+    return list((list if issubclass(kind, list) else tuple).__iter__(container))
 
 
 def arguments_of(args: Any, kwargs: Any) -> list[Any]:
@@ -43,7 +57,7 @@ def arguments_of(args: Any, kwargs: Any) -> list[Any]:
         kind = type(value)
         if kind is Tensor or kind is Parameter:
             found.append(value)
-        elif kind not in BORING:
+        elif type(kind) is not type or kind not in BORING:
             found += tensors_in(value)
     if kwargs:
         found += tensors_in(kwargs)

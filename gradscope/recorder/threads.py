@@ -8,6 +8,7 @@ last recorder stops. Threads made with ``_thread`` alone are not seen.
 from __future__ import annotations
 
 import threading
+from functools import wraps
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -32,6 +33,7 @@ _following: list[Follower] = []
 """The recorders at work, in the order in which they started."""
 
 _inherited: WeakKeyDictionary[threading.Thread, list[Follower]] = WeakKeyDictionary()
+_ROOM = 256 << 20
 _start = Thread.start
 _bootstrap_inner = Thread._bootstrap_inner
 
@@ -56,13 +58,21 @@ def following() -> list[Follower]:
     return list(_following)
 
 
+@wraps(_start)
 def _noting_start(thread: threading.Thread) -> None:
     recorders = [recorder for recorder in _following if recorder.records_this_thread()]
     if recorders:
         _inherited[thread] = recorders
-    _start(thread)
+    before = threading.stack_size()
+    if recorders and before == 0:
+        threading.stack_size(_ROOM)  # of address space: a deep graph may be freed in the thread
+    try:
+        _start(thread)
+    finally:
+        threading.stack_size(before)
 
 
+@wraps(_bootstrap_inner)
 def _entering_bootstrap(thread: threading.Thread) -> None:
     recorders = [recorder for recorder in _inherited.pop(thread, ()) if recorder in _following]
     for recorder in recorders:

@@ -76,7 +76,7 @@ def clean_exception(error: BaseException) -> None:
         if current is None or id(current) in seen:
             continue
         seen.add(id(current))
-        current.__traceback__ = own_frames_removed(current.__traceback__)
+        BaseException.with_traceback(current, own_frames_removed(current.__traceback__))
         todo += [current.__cause__, current.__context__, *getattr(current, "exceptions", ())]
 
 
@@ -98,7 +98,8 @@ def clean_walkers() -> Iterator[None]:
 
 def _cleaned(walk: Callable[[TracebackType | None], Any]) -> Callable[[TracebackType | None], Any]:
     def walk_cleaned(tb: TracebackType | None) -> Any:
-        return walk(own_frames_removed(tb))
+        # Who walks by itself and asks for one entry of ours must get it.
+        return walk(tb if tb is not None and is_own(tb.tb_frame.f_code) else own_frames_removed(tb))
 
     return walk_cleaned
 

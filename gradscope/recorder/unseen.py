@@ -15,12 +15,12 @@ from torch import Tensor
 
 from gradscope.recorder.callers import CallSites
 from gradscope.recorder.frame_locals import reading_locals
-from gradscope.recorder.identity import PLAIN, Identity
+from gradscope.recorder.identity import Identity
 from gradscope.recorder.names import Names, look_up
 from gradscope.recorder.sites import Site
 from gradscope.recorder.states import States
 from gradscope.recorder.tape import Tape
-from gradscope.recorder.tensors import version_of
+from gradscope.recorder.tensors import PLAIN, version_of
 from gradscope.recording.rows import OpFlag, OpKind
 from gradscope.recording.tables import NONE
 
@@ -99,7 +99,7 @@ class Unseen:
         with reading_locals(frame) as names:
             for name in wanted:
                 tensor = look_up(name, names, frame.f_globals)
-                if isinstance(tensor, Tensor) and self._is_news(tensor):
+                if issubclass(type(tensor), Tensor) and self._is_news(tensor):
                     call = self._sites.call_assigned_to(name, site, after)
                     if call is not None:
                         written, span = call

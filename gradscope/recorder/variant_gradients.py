@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from gradscope.recorder.extras import SMALL
-from gradscope.recorder.identity import PLAIN
 from gradscope.recorder.session import Recorder
-from gradscope.recorder.tensors import grad_of
+from gradscope.recorder.tensors import PLAIN, grad_of
 from gradscope.recording import NONE
 
 

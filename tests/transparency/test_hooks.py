@@ -289,7 +289,16 @@ VIEW_CHANGED_INSIDE_A_FUNCTION = """
 """
 
 
+def grad_of_a_non_leaf_is_set():
+    x = torch.ones(2, requires_grad=True)
+    y = x * 2
+    y.grad = torch.ones(2)
+    y.grad = None
+    return x
+
+
 PROGRAMS = [
+    grad_of_a_non_leaf_is_set,
     tensor_hooks,
     node_hooks,
     several_tensors_hook,

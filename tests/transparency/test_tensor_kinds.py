@@ -184,7 +184,17 @@ def subclass_without_torch_function():
     return made.grad, type(made * 2).__name__
 
 
+def copied_on_write():
+    x = torch.randn(4)
+    y = torch._lazy_clone(x)
+    view = y.view(2, 2)
+    before = [torch._C._is_cow_tensor(tensor) for tensor in (x, y, view)]
+    y.add_(1)
+    return before, [torch._C._is_cow_tensor(tensor) for tensor in (x, y)], x, y
+
+
 PROGRAMS = [
+    copied_on_write,
     sparse_coo,
     sparse_gradient,
     sparse_compressed,

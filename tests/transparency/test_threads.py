@@ -82,13 +82,65 @@ def thread_that_raises():
     return caught, thread.made
 
 
-PROGRAMS = [backward_in_threads, replicas, pool, grad_mode_belongs_to_the_thread, thread_that_raises]
+def aliases_while_another_thread_runs_backward():
+    """A version counter that is set for a moment makes the other thread's backward pass fail."""
+    weight = torch.randn(1 << 14, requires_grad=True)
+    is_over = threading.Event()
+
+    def make_aliases():
+        while not is_over.is_set():
+            weight.detach()
+            weight.view(-1)
+
+    thread = threading.Thread(target=make_aliases)
+    thread.start()
+    for _ in range(300):
+        (weight * weight).exp().sum().backward()
+    is_over.set()
+    thread.join()
+    return weight._version
+
+
+def graph_freed_in_a_thread():
+    def work():
+        y = torch.ones(1, requires_grad=True)
+        for _ in range(60_000):
+            y = y + 1
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    return torch.ones(1) * 2
+
+
+PROGRAMS = [
+    aliases_while_another_thread_runs_backward,
+    graph_freed_in_a_thread,
+    backward_in_threads,
+    replicas,
+    pool,
+    grad_mode_belongs_to_the_thread,
+    thread_that_raises,
+]
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
 def test_program_runs_the_same(program):
     recording = assert_unnoticed(program)
     assert len(recording.ops) > 0
+
+
+def test_whether_a_counter_is_shared_is_measured_beside_a_waiting_thread():
+    is_over = threading.Event()
+    thread = threading.Thread(target=is_over.wait)
+    with recorder_for_tests() as recorder:
+        thread.start()
+        x = torch.ones(4)
+        view, data = x.view(2, 2), x.data
+    is_over.set()
+    thread.join()
+    assert [alias.shares_version for alias in recorder.recording.aliases] == [1, 0]
+    assert view.shape, data.shape
 
 
 def test_threads_are_told_apart():

@@ -10,6 +10,7 @@ import torch._dynamo.testing
 from torch import nn
 from torch.autograd import forward_ad
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -150,7 +151,47 @@ def own_function_mode():
     return mode.seen, ones.detach(), elsewhere.device.type
 
 
+def evaluated_transformers():
+    """torch leaves their fast path while a function mode is on: then bits differ, and what stands at padded places."""
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    encoder = nn.TransformerEncoder(layer, 2).eval()
+    attention = nn.MultiheadAttention(8, 2, batch_first=True).eval()
+    x, padded = torch.randn(3, 5, 8), torch.arange(5) > torch.tensor([[4], [2], [0]])
+    with torch.no_grad():
+        results = [layer(x), encoder(x, src_key_padding_mask=padded), *attention(x, x, x)]
+    with torch.inference_mode():
+        results.append(encoder(x) * 1)
+    return results, encoder.requires_grad_(False)(x)
+
+
+def exported_with_a_dynamic_size():
+    class Model(nn.Module):
+        def forward(self, x):
+            return (x.relu().view(-1) * x.shape[0]).sum()
+
+    batch = torch.export.Dim("batch", min=2, max=64)
+    exported = torch.export.export(Model(), (torch.randn(5, 4),), dynamic_shapes={"x": {0: batch}}, strict=False)
+    return exported.graph_module.code, str(exported.range_constraints), exported.module()(torch.ones(7, 4))
+
+
+def traced_symbolically():
+    def sums(x):
+        return (x.sin()[1:] * 2).sum() + x.shape[0]
+
+    return make_fx(sums, tracing_mode="symbolic")(torch.randn(5, 3)).code
+
+
+def backward_of_a_transformed_function():
+    x = torch.tensor(2.0, requires_grad=True)
+    grad(lambda value: value**3)(x).backward()
+    return x
+
+
 PROGRAMS = [
+    evaluated_transformers,
+    exported_with_a_dynamic_size,
+    traced_symbolically,
+    backward_of_a_transformed_function,
     transforms,
     vmap_with_randomness,
     transform_of_a_module,
@@ -214,6 +255,16 @@ def test_compiled_before_the_recorder_is_compiled_once_more_at_most():
     # torch guards compiled code by the modes that are on: with the recorder's it is compiled anew, without it is not.
     assert counter.frame_count == 2
     assert [fault.traceback for fault in recorder.recording.faults] == []
+
+
+def test_a_traced_graph_names_the_programs_lines():
+    def traced():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return str(torch.jit.trace(lambda x: (x * 2).sin(), torch.ones(2)).graph)
+
+    assert_unnoticed(traced)
+    assert "test_transforms.py" in traced()
 
 
 def test_full_graph_compiles_under_a_recorder():

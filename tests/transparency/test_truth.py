@@ -125,6 +125,7 @@ def assert_within_schema(operator: Any, trial: Trial, recorder: Recorder) -> Non
     """Assert that an output is recorded on the storage of an input only where the operator's schema says so."""
     name = f"aten::{operator.aten_name}"
     schemas = [schema for schema in torch._C._jit_get_schemas_for_operator(name) if not has_out(schema)]
+    schemas = [schema for schema in schemas if is_an_operator(schema)]
     if not schemas or any(may_alias(schema) for schema in schemas):
         return
     tensors = recorder.recording.tensors
@@ -138,11 +139,18 @@ def may_alias(schema: Any) -> bool:
     """Whether the schema says so; one of an operator that is composed of others says nothing about it."""
     if "unsafe" in schema.name:  # named so because its schema hides what it does
         return True
-    name = f"{schema.name}.{schema.overload_name}" if schema.overload_name else schema.name
-    if not torch._C._dispatch_has_kernel(name):
-        return False  # TorchScript's own, of numbers
-    composed = torch._C._dispatch_has_kernel_for_dispatch_key(name, "CompositeImplicitAutograd")
+    composed = torch._C._dispatch_has_kernel_for_dispatch_key(full_name(schema), "CompositeImplicitAutograd")
     return composed or any(returned.alias_info is not None for returned in schema.returns)
+
+
+def is_an_operator(schema: Any) -> bool:
+    """Whether tensors are dispatched to it; TorchScript has some of its own, of numbers and lists."""
+    return bool(torch._C._dispatch_has_kernel(full_name(schema)))
+
+
+def full_name(schema: Any) -> str:
+    """The name with the overload's."""
+    return f"{schema.name}.{schema.overload_name}" if schema.overload_name else str(schema.name)
 
 
 def has_out(schema: Any) -> bool:

@@ -1,0 +1,104 @@
+"""Where torch asks whether a function mode is on, and does something else if one is: the recorder's steps aside there.
+
+``nn.MultiheadAttention`` and the transformer layers leave their fast path while a mode is on, and its results are not
+those of the slow one. ``torch.jit.trace`` writes the frame that called an operator into the graph.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.compiler import is_dynamo_compiling
+
+from gradscope.recorder.mode import RecorderMode
+
+_FAST_PATHS = frozenset(
+    kind.forward.__code__ for kind in (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
+)
+
+
+@contextmanager
+def _aside() -> Iterator[None]:
+    """Take the recorders' modes from the top of the stack while open."""
+    modes: list[Any] = []
+    depth = torch._C._len_torch_function_stack()
+    while depth and type(torch._C._get_function_stack_at(depth - 1)) is RecorderMode:
+        modes.append(torch._C._pop_torch_function_stack())
+        depth -= 1
+    try:
+        yield
+    finally:
+        for mode in reversed(modes):
+            torch._C._push_on_torch_function_stack(mode)
+
+
+def _on_fast_paths(has_torch_function: Callable[..., bool]) -> Callable[..., bool]:
+    def asks(args: Any) -> bool:
+        if is_dynamo_compiling() or sys._getframe(1).f_code not in _FAST_PATHS:
+            return has_torch_function(args)
+        with _aside():
+            return has_torch_function(args)
+
+    return asks
+
+
+def _always(trace: Callable[..., Any]) -> Callable[..., Any]:
+    def traces(*args: Any, **kwargs: Any) -> Any:
+        with _aside():
+            return trace(*args, **kwargs)
+
+    return traces
+
+
+class _Replaced(NamedTuple):
+    """A function of torch's, and what stands in its place while a recorder is at work."""
+
+    owner: Any
+    name: str
+    original: Any
+    ours: Any
+
+
+def _replacements() -> Iterator[_Replaced]:
+    asks = torch.overrides.has_torch_function
+    yield _Replaced(torch.overrides, "has_torch_function", asks, _on_fast_paths(asks))
+    for owner, name in (
+        (torch._C, "_create_function_from_trace"),
+        (torch._C, "_create_function_from_trace_with_dict"),
+        (torch._C, "_create_graph_by_tracing"),
+        (torch._C.ScriptModule, "_create_method_from_trace"),
+        (torch._C.ScriptModule, "_create_method_from_trace_with_dict"),
+    ):
+        original = getattr(owner, name, None)
+        if original is not None:
+            yield _Replaced(owner, name, original, _always(original))
+
+
+_installed: list[_Replaced] = []
+_users = 0
+
+
+def install() -> None:
+    """Step aside until :func:`remove` was called as often."""
+    global _users
+    _users += 1
+    if _users == 1:
+        _installed.extend(_replacements())
+        for function in _installed:
+            setattr(function.owner, function.name, function.ours)
+
+
+def remove() -> None:
+    """Put torch's own functions back, unless somebody else has replaced them since."""
+    global _users
+    _users -= 1
+    if _users == 0:
+        for function in _installed:
+            if getattr(function.owner, function.name) is function.ours:
+                setattr(function.owner, function.name, function.original)
+        _installed.clear()
