@@ -59,5 +59,6 @@ ENTRY_POINTS = (
     EntryPoint("_C._create_graph_by_tracing", "torch.jit.trace is left alone"),
     EntryPoint("_C.ScriptModule._create_method_from_trace", "torch.jit.trace is left alone"),
     EntryPoint("_C._jit_get_schemas_for_operator", "which functions may change their inputs"),
+    EntryPoint("_C._DisableFuncTorch", "random numbers while an expectation is evaluated within a transform"),
     EntryPoint("_C.DisableTorchFunctionSubclass", "looking at a tensor subclass without running its code"),
 )

@@ -97,7 +97,7 @@ class Recorder:
         self._started = perf_counter_ns()
         follow(self)
         self._optimizers.install()
-        stepping_aside.install()
+        stepping_aside.install(self)
         self._hook_counter.install()
         self.enter_thread(threading.current_thread().name)
         self.flush()  # a program that is killed soon leaves at least what was run
@@ -105,7 +105,7 @@ class Recorder:
     def stop(self, namespace: Mapping[str, Any] | None = None) -> None:
         """Stop observing; names that hold tensors at the end are matched in the given namespace."""
         self._hook_counter.remove()
-        stepping_aside.remove()
+        stepping_aside.remove(self)
         self._optimizers.remove()
         self.leave_thread()
         unfollow(self)

@@ -80,24 +80,22 @@ def _replacements() -> Iterator[_Replaced]:
 
 
 _installed: list[_Replaced] = []
-_users = 0
+_users: set[int] = set()
 
 
-def install() -> None:
-    """Step aside until :func:`remove` was called as often."""
-    global _users
-    _users += 1
-    if _users == 1:
+def install(recorder: object) -> None:
+    """Step aside as long as a recorder is at work."""
+    if not _users:
         _installed.extend(_replacements())
         for function in _installed:
             setattr(function.owner, function.name, function.ours)
+    _users.add(id(recorder))
 
 
-def remove() -> None:
-    """Put torch's own functions back, unless somebody else has replaced them since."""
-    global _users
-    _users -= 1
-    if _users == 0:
+def remove(recorder: object) -> None:
+    """Put torch's own functions back after the last recorder, unless somebody else has replaced them since."""
+    _users.discard(id(recorder))
+    if not _users:
         for function in _installed:
             if getattr(function.owner, function.name) is function.ours:
                 setattr(function.owner, function.name, function.original)

@@ -5,11 +5,13 @@ Imports no torch: the program may not have done so yet.
 
 from __future__ import annotations
 
+import pickle
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 
 def is_traced() -> bool:
@@ -29,11 +31,10 @@ def undisturbed(*, may_draw: bool) -> Iterator[None]:
     object stays written.
 
     Args:
-        may_draw: The code may draw random numbers. Where it cannot, they are left alone: a thread that draws at the
-            same time would get its numbers again.
+        may_draw: The code may draw random numbers. Where it cannot, they are not looked at.
     """
     torch = _torch()
-    with _same_random_numbers(torch) if may_draw else nullcontext(), _unseen(torch) if torch else nullcontext():
+    with _unseen(torch) if torch else nullcontext(), _same_random_numbers(torch) if may_draw else nullcontext():
         yield
 
 
@@ -45,21 +46,49 @@ def _torch() -> Any:
 
 @contextmanager
 def _same_random_numbers(torch: Any) -> Iterator[None]:
-    python = random.getstate()
-    numpy = sys.modules.get("numpy")
-    arrays = numpy.random.get_state() if numpy is not None else None
-    tensors = torch.get_rng_state() if torch is not None else None
-    devices = torch.cuda.get_rng_state_all() if torch is not None and torch.cuda.is_initialized() else []
+    """Put back each generator that was drawn from; another is not touched, as a thread may draw from it meanwhile."""
+    generators = _generators(torch)
+    before = [generator.state() for generator in generators]
     try:
         yield
     finally:
-        random.setstate(python)
-        if numpy is not None:
-            numpy.random.set_state(arrays)
-        if torch is not None:
-            torch.set_rng_state(tensors)
-            if torch.cuda.is_initialized():
-                torch.cuda.set_rng_state_all(devices)
+        for generator, known in zip(generators, before, strict=True):
+            if generator.plain(generator.state()) != generator.plain(known):
+                generator.put_back(known)
+
+
+class _Generator(NamedTuple):
+    state: Callable[[], Any]
+    plain: Callable[[Any], object]
+    """A state as what can be compared."""
+    put_back: Callable[[Any], object]
+
+
+def _generators(torch: Any) -> list[_Generator]:
+    found = [_Generator(random.getstate, tuple, random.setstate)]
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        found.append(_Generator(numpy.random.get_state, pickle.dumps, numpy.random.set_state))
+    if torch is not None:
+        found.append(_Generator(partial(_state, torch), partial(_bytes, torch), torch.set_rng_state))
+        if torch.cuda.is_initialized():
+            states = torch.cuda.get_rng_state_all
+            found.append(_Generator(states, partial(_bytes_of_each, torch), torch.cuda.set_rng_state_all))
+    return found
+
+
+def _state(torch: Any) -> Any:
+    with torch._C._DisableFuncTorch():  # in a transform (vmap, grad) every new tensor is one of the transform's
+        return torch.get_rng_state()
+
+
+def _bytes(torch: Any, state: Any) -> bytes:
+    with torch._C._DisableFuncTorch():
+        return bytes(state.numpy())
+
+
+def _bytes_of_each(torch: Any, states: Any) -> list[bytes]:
+    return [_bytes(torch, state) for state in states]
 
 
 @contextmanager

@@ -80,3 +80,24 @@ def test_another_thread_keeps_its_random_numbers(tmp_path: Path) -> None:
         tmp_path,
     )
     assert (verdicts(result), result.output) == (["holds"], "True\n")
+
+
+def test_generators_that_nobody_drew_from_are_not_set(tmp_path: Path) -> None:
+    result = check(
+        """
+        import random, numpy, torch
+        set_again = []
+        for module, name in (random, "setstate"), (numpy.random, "set_state"), (torch, "set_rng_state"):
+            put = getattr(module, name)
+            setattr(module, name, lambda state, put=put, name=name: (put(state), set_again.append(name)))
+        a = torch.ones(2)
+        b = a * 2  # expect: len(b.tolist()) == 2
+        print(set_again)
+        b = a * 3  # expect: len(torch.rand(2)) == 2
+        b = a * 4  # expect: random.random() < 2 and numpy.random.rand() < 2
+        print(set_again)
+        """,
+        tmp_path,
+    )
+    assert verdicts(result) == ["holds"] * 3
+    assert result.output == "[]\n['set_rng_state', 'setstate', 'set_state']\n"

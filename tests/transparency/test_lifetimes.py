@@ -334,6 +334,8 @@ def installed():
         "backward": torch.Tensor.backward,
         "function apply": torch.autograd.Function.apply,
         "compile": torch.compile,
+        "question for modes": torch.overrides.has_torch_function,
+        "tracing": torch._C._create_graph_by_tracing,
     }
 
 
@@ -349,6 +351,7 @@ def test_nothing_stays_installed(ends_badly):
                 torch.ones(1) * 2
                 raise ZeroDivisionError
         torch.ones(1) * 2
+    recorder.stop()  # once more does no harm
     assert recorder.op_count == 2
     assert installed() == before
 
