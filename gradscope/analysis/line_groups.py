@@ -15,6 +15,7 @@ from gradscope.analysis.memory import MemoryUse
 from gradscope.analysis.modes import is_users
 from gradscope.analysis.names import Names
 from gradscope.analysis.report_model import RowKind
+from gradscope.analysis.slots import places_in_call
 from gradscope.recording import NONE
 from gradscope.recording.rows import Field, OpKind
 
@@ -97,16 +98,14 @@ class LineGroups:
         statements, best, is_cut = self._index.op_statement, self._names.best, self._cuts.is_cut
         groups, of_op, of_tensor = self._groups, self._of_op, self._of_tensor
         made: dict[tuple[int, int, int, int], int] = {}
-        slots = self._names.slots
-        last_op, output, followed = NONE, 0, GRAD
+        slots, places = self._names.slots, places_in_call(self._index)
+        followed = GRAD
         for tensor, (op, flags) in enumerate(zip(tensors.column("op"), tensors.column("flags"), strict=True)):
             if flags & (EXTERNAL | GRADIENT) and not self._is_new_parameter(tensor, op, flags):
                 continue
             if op >= self._index.op_count or skipped[kinds[op]] or not statements[op]:
                 continue
-            output = output + 1 if op == last_op else 0
-            last_op = op
-            key = (spans[op], funcs[op], output, slots[tensor])
+            key = (spans[op], funcs[op], places[tensor], slots[tensor])
             position = made.get(key, NONE)
             if position < 0:
                 position = made[key] = len(groups)
@@ -191,15 +190,37 @@ class LineGroups:
                 self._groups.append(RowGroup(statement, "call", op, op, self._index.calls_like(op)))
 
     def _charge(self) -> None:
-        """Put the bytes of each op down to its row; those of an op without one, to the first row of its statement."""
+        """Put new memory down to the row of the tensor that it was allocated for, what is saved to the op's row.
+
+        What has no such row goes to the first row of its statement.
+        """
         first = {group.statement: position for position, group in reversed(list(enumerate(self._groups)))}
-        columns = (self._of_op, self._index.op_statement, self._use.allocated, self._use.saved)
-        for position, statement, allocated, saved in zip(*columns, strict=False):
-            if allocated or saved:
-                target = position if position >= 0 else first.get(statement, NONE)
-                if target >= 0:
-                    self._groups[target].allocated += allocated
-                    self._groups[target].saved += saved
+        statements, made_for = self._index.op_statement, self._tensors_by_storage()
+        for storage, op, nbytes in self._use.blocks():
+            tensor = made_for[storage]
+            position = self._of_tensor[tensor] if tensor >= 0 else NONE
+            position = position if position >= 0 else self._of_op[op]
+            target = position if position >= 0 else first.get(statements[op], NONE)
+            if target >= 0:
+                self._groups[target].allocated += nbytes
+        for position, statement, saved in zip(self._of_op, statements, self._use.saved, strict=False):
+            target = position if position >= 0 or not saved else first.get(statement, NONE)
+            if saved and target >= 0:
+                self._groups[target].saved += saved
+
+    def _tensors_by_storage(self) -> array[int]:
+        """For each memory block a tensor on it that has a row: the first, or one with a name that the same op made."""
+        tensors, storages = self._index.recording.tensors, self._index.recording.storages
+        places, made_at, allocated_at = tensors.column("storage"), tensors.column("op"), storages.column("op")
+        best = self._names.best
+        found = array("i", [NONE]) * len(storages)
+        for tensor, storage in enumerate(places):
+            if storage < 0 or self._of_tensor[tensor] < 0:
+                continue
+            known = found[storage]
+            if known < 0 or (best[known] < 0 <= best[tensor] and made_at[tensor] == allocated_at[storage]):
+                found[storage] = tensor
+        return found
 
     def _merge_temporaries(self, groups: list[RowGroup]) -> list[RowGroup]:
         """Put what a statement made without a name into its named row, and too many named ones into one row."""

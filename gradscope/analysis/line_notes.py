@@ -36,7 +36,7 @@ class LineNotes:
         if state is not None and group.kind == "made" and group.members == 1:
             first = self._recording.layouts[self._recording.tensors.column("layout")[group.first_tensor]]
             if first != self._recording.layouts[state.layout]:
-                notes.append(f"{self._recording.text(first.shape)} in the first run")
+                notes.append(f"{name}: {self._recording.text(first.shape)} in the first run")
         if row.kind == OpKind.MODE and is_users(self._index, group.last_op):
             notes.append(f"sets {mode_set(self._index, group.last_op)}")
         if group.kind == "read":

@@ -7,6 +7,7 @@ to the second one, and memory that no tensor seen by the recorder holds is not c
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 from functools import cached_property
 from itertools import accumulate
 
@@ -28,13 +29,18 @@ class MemoryUse:
     @cached_property
     def allocated(self) -> array[int]:
         """Newly allocated by each op."""
-        storages = self._index.recording.storages
         allocated = array("q", bytes(8 * self._index.op_count))
-        columns = (storages.column(name) for name in ("op", "nbytes", "external", "data_ptr"))
-        for op, nbytes, external, address in zip(*columns, strict=True):
-            if not external and address and op < self._index.op_count:
-                allocated[op] += nbytes
+        for _, op, nbytes in self.blocks():
+            allocated[op] += nbytes
         return allocated
+
+    def blocks(self) -> Iterator[tuple[int, int, int]]:
+        """Storage, op and bytes of each memory block that an op allocated."""
+        storages, count = self._index.recording.storages, self._index.op_count
+        columns = (storages.column(name) for name in ("op", "nbytes", "external", "data_ptr"))
+        for storage, (op, nbytes, external, address) in enumerate(zip(*columns, strict=True)):
+            if not external and address and op < count:
+                yield storage, op, nbytes
 
     @cached_property
     def saved(self) -> array[int]:

@@ -13,6 +13,7 @@ from itertools import accumulate, pairwise
 from gradscope.analysis.flags import EXTERNAL
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
+from gradscope.recording.rows import OpKind
 
 NAMED_RUNS = 64
 """Named results that are looked at for each call."""
@@ -38,6 +39,27 @@ def find_slots(index: Index, is_named: bytearray) -> array[int]:
     return slots
 
 
+def places_in_call(index: Index) -> array[int]:
+    """For each tensor its place among those that its op made.
+
+    Of a call into torch's Python they are counted from the last, -1: what it returns comes last, after more or fewer
+    others (the samples of a batch).
+    """
+    made_at, kinds = index.recording.tensors.column("op"), index.recording.ops.column("kind")
+    places = array("i", bytes(4 * len(made_at)))
+    for tensor in range(1, len(made_at)):
+        if made_at[tensor] == made_at[tensor - 1]:
+            places[tensor] = places[tensor - 1] + 1
+    later, place = NONE, 0
+    for tensor in range(len(made_at) - 1, -1, -1):
+        op = made_at[tensor]
+        place = place - 1 if op == later else -1
+        later = op
+        if op < index.op_count and kinds[op] == OpKind.GROUP:
+            places[tensor] = place
+    return places
+
+
 def _order_by_call(index: Index, is_named: bytearray) -> tuple[array[int], array[int], list[list[int]]]:
     """For each tensor its call in the source, and the how many-th result of it; for each call, which were named."""
     tensors, ops = index.recording.tensors, index.recording.ops
@@ -46,13 +68,11 @@ def _order_by_call(index: Index, is_named: bytearray) -> tuple[array[int], array
     calls, orders = array("i", [NONE]) * len(tensors), array("i", bytes(4 * len(tensors)))
     counts: list[int] = []
     named: list[list[int]] = []
-    last_op, output = NONE, 0
+    places = places_in_call(index)
     for tensor, (op, flags) in enumerate(zip(made_at, tensors.column("flags"), strict=True)):
-        output = output + 1 if op == last_op else 0
-        last_op = op
         if flags & EXTERNAL or op >= index.op_count:
             continue
-        call = ids.setdefault((spans[op], funcs[op], output), len(counts))
+        call = ids.setdefault((spans[op], funcs[op], places[tensor]), len(counts))
         if call == len(counts):
             counts.append(0)
             named.append([])

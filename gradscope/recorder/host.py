@@ -95,9 +95,9 @@ class ProgramRun:
             is_busy=self._is_busy,
         )
         self._torch = TorchImport(self._begin)
-        watches = Watches(program, watch, quietly=self.quietly, op_count=self._op_count, note=self._note_watch)
+        self._watches = Watches(program, watch, quietly=self.quietly, op_count=self._op_count, note=self._note_watch)
         own = [Probe(p.line, p.column, p.before, self._muted(p)) for p in probes]
-        self._probes = InsertedProbes([*watches.probes, *own], program.filename)
+        self._probes = InsertedProbes([*self._watches.probes, *own], program.filename)
         info = self._recording.info
         info.target, info.kind, info.title = program.target, program.kind, program.title
         info.argv = [program.argv0, *args]
@@ -272,6 +272,7 @@ class ProgramRun:
             self._describe_without_torch()
         else:
             try:
+                self._watches.finish()
                 self.recorder.stop(self.module.__dict__ if self.module else None)
             except Exception:
                 self._faults.append(Fault("stop", traceback.format_exc()))

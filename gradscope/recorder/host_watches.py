@@ -45,6 +45,8 @@ class Watches:
         self._quietly = quietly
         self._note = note
         self._last: dict[str, str] = {}
+        self._unmet: dict[str, tuple[int, str]] = {}
+        """Line and text of the last ``NameError`` of each followed expression."""
         self.probes: list[Probe] = []
         for directive in program.directives:
             if directive.kind == "watch":
@@ -85,12 +87,19 @@ class Watches:
             self._seen_at[expression] = ops
             text, value, failed = self._value(watched, frame)
             if failed and text.startswith("NameError"):
+                self._unmet[expression] = (place.shown, text)
                 return  # not defined yet, or not in this function
             if self._last.get(expression) != text:
                 self._last[expression] = text
                 self._note(expression, self._program.filename, place.shown, text, value, failed)
 
         return action
+
+    def finish(self) -> None:
+        """Note those followed expressions that had no value anywhere: a name may be misspelt."""
+        for expression, (line, text) in self._unmet.items():
+            if expression not in self._last:
+                self._note(expression, self._program.filename, line, text, None, True)
 
     def _value(self, watched: WatchedExpression, frame: FrameType) -> tuple[str, Any, bool]:
         with self._quietly(), reading_locals(frame, watching=True) as local_names:

@@ -189,3 +189,28 @@ def test_a_row_is_about_the_parameter_that_the_line_made() -> None:
     found = row(build(recorded(source)), "m.w")
     assert (found.line, found.kind, found.requires_grad, found.is_leaf) == (5, "made", True, True)
     assert found.requires_grad_why == "Parameter"
+
+
+def test_batches_of_different_sizes_are_runs_of_the_same_rows() -> None:
+    report = build(
+        recorded(
+            """
+            import torch
+            from torch.utils.data import DataLoader, TensorDataset
+            data = TensorDataset(torch.ones(20, 3), torch.ones(20))
+            for x, y in DataLoader(data, batch_size=8):
+                z = x * 2
+            """
+        )
+    )
+    rows = [row for row in report.lines if row.line == 4]
+    assert [(row.name, row.executions, row.shape) for row in rows] == [("x", 3, "(4, 3)"), ("y", 3, "(4,)")]
+    assert [row.notes for row in rows] == [("x: (8, 3) in the first run",), ("y: (8,) in the first run",)]
+
+
+def test_each_result_of_an_op_has_the_bytes_of_its_own_memory() -> None:
+    report = build(
+        recorded("import torch\nx = torch.eye(4)\nq, r = torch.linalg.qr(x)\nmodel = torch.nn.Linear(3, 2)\n")
+    )
+    assert (row(report, "q").allocated_bytes, row(report, "r").allocated_bytes) == (64, 64)
+    assert (row(report, "model.weight").allocated_bytes, row(report, "model.bias").allocated_bytes) == (24, 8)

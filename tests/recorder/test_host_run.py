@@ -147,6 +147,14 @@ def test_a_followed_expression_gives_a_row_where_its_value_changes():
     ]
 
 
+def test_a_followed_expression_without_a_value_is_an_error_once():
+    run = prepared("import torch\na = torch.ones(2)\nb = a * 2\n", watch=["missspelt", "b.tolist()"])
+    assert watched(finished(run)) == [
+        ("b.tolist()", 3, "[2.0, 2.0]", False),
+        ("missspelt", 3, "NameError: name 'missspelt' is not defined", True),
+    ]
+
+
 def test_a_watch_knows_the_functions_of_an_expectation_after_the_programs_own():
     run = prepared(
         """

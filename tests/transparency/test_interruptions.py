@@ -7,6 +7,7 @@ import gc
 import io
 import pickle
 import signal
+import time
 import warnings
 import weakref
 from typing import ClassVar
@@ -240,17 +241,19 @@ def timeouts():
         raise TimeIsUp
 
     arrived = 0
-    before = signal.signal(signal.SIGALRM, handle)
+    handler, timer = signal.signal(signal.SIGALRM, handle), signal.setitimer(signal.ITIMER_REAL, 0)
     x = torch.ones(2, requires_grad=True)
     for number in range(60):
         signal.setitimer(signal.ITIMER_REAL, 0.001 + number * 0.00011)
+        end = time.monotonic() + 5
         try:
-            while True:
+            while time.monotonic() < end:
                 y = x * 2
                 y.view(1, 2).sum()
         except TimeIsUp:
             arrived += 1
-    signal.signal(signal.SIGALRM, before)
+    signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, *timer)
     (x * 3).sum().backward()
     return arrived, x
 
