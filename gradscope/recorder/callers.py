@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from types import CodeType, FrameType
 from typing import Any
 
 import torch
 from torch import nn
 
-from gradscope.recorder.frames import CodeOwners, Owner, qualified_name
+from gradscope.recorder.code_names import qualified_name
+from gradscope.recorder.frames import CodeOwners, Owner
 from gradscope.recorder.sites import Call, Callers, Site, SpanTable
-from gradscope.recorder.statements import NO_STATEMENT
+from gradscope.recorder.statements import NO_STATEMENT, Assignment
 from gradscope.recorder.tracebacks import CALL_NAME
 from gradscope.recording.rows import Span
 from gradscope.recording.tables import NONE
@@ -64,7 +66,8 @@ class CallSites:
         """File, function and line at which the recording began, where names may hold what was made before."""
         if begun_at is not None:
             file = spans.sources.file(begun_at.f_code.co_filename, True)
-            self._begun_at = (file, qualified_name(begun_at.f_code, begun_at), begun_at.f_lineno or 0)
+            function = qualified_name(begun_at.f_code, begun_at, spans.sources.parsed(file))
+            self._begun_at = (file, function, begun_at.f_lineno or 0)
         self._nowhere = Site(NONE, NONE, NONE, NO_STATEMENT, "")
 
     def new_place(self, frame: FrameType) -> Place:
@@ -106,8 +109,17 @@ class CallSites:
         call = self._spans.sources.parsed(site.file).call_assigned_to(name, after, site.statement.line)
         if call is None or self._is_before_recording(site, call.line):
             return None
-        function = self._spans.text(site.function)
-        span = Span(site.file, call.line, call.end_line, call.col, call.end_col, call.line, call.end_line, function)
+        return self._call(call, site.file, site.function)
+
+    def call_at_end(self, name: str, filename: str) -> tuple[str, int] | None:
+        """The call that a name of a module was assigned from, if it was assigned once: the function, and its span."""
+        file = self._spans.sources.file(filename, True)
+        call = self._spans.sources.parsed(file).call_assigned_to(name, 0, sys.maxsize)
+        return None if call is None else self._call(call, file, "<module>")
+
+    def _call(self, call: Assignment, file: int, function: str) -> tuple[str, int]:
+        name = self._spans.text(function)
+        span = Span(file, call.line, call.end_line, call.col, call.end_col, call.line, call.end_line, name)
         return call.function, self._spans.shared(span)
 
     def _is_before_recording(self, site: Site, line: int) -> bool:
@@ -137,7 +149,8 @@ class CallSites:
         site = self._sites.get(key)
         if site is None:
             span, file, statement = self._spans.of(frame)
-            site = self._sites[key] = Site(span, NONE, file, statement, qualified_name(frame.f_code, frame))
+            function = qualified_name(frame.f_code, frame, self._spans.sources.parsed(file))
+            site = self._sites[key] = Site(span, NONE, file, statement, function)
         return site
 
 

@@ -102,6 +102,8 @@ def saved_hooks_were_used() -> bool:
 class HookCounter:
     """Counts pushes and pops of saved-tensor hooks while it is installed, on torch that cannot be asked for them."""
 
+    _at_work = 0
+
     def __init__(self) -> None:
         self._originals: tuple[Any, Any] | None = None
 
@@ -109,6 +111,9 @@ class HookCounter:
         """Begin to count; nothing to do on torch that can be asked."""
         if not _IS_COUNTED:
             return
+        if HookCounter._at_work == 0:
+            _Hooks.ever = _hooks.depth > 0
+        HookCounter._at_work += 1
         autograd = torch._C._autograd
         push, pop = autograd._push_saved_tensors_default_hooks, autograd._pop_saved_tensors_default_hooks
         self._originals = (push, pop)
@@ -128,6 +133,7 @@ class HookCounter:
     def remove(self) -> None:
         """Put torch's own functions back."""
         if self._originals is not None:
+            HookCounter._at_work -= 1
             autograd = torch._C._autograd
             autograd._push_saved_tensors_default_hooks, autograd._pop_saved_tensors_default_hooks = self._originals
             self._originals = None

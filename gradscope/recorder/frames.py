@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 import sysconfig
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
-from types import CodeType, FrameType
+from types import CodeType
 
 import torch
 
@@ -63,12 +62,3 @@ class CodeOwners:
         if filename.startswith("<") or filename.startswith(_STANDARD):
             return Owner.PYTHON
         return Owner.LIBRARY
-
-
-def qualified_name(code: CodeType, frame: FrameType | None = None) -> str:
-    """``Class.method`` of a code object; Python 3.10 has only the bare name, completed from a frame's ``self``."""
-    if sys.version_info >= (3, 11):
-        return code.co_qualname
-    if frame is not None and code.co_varnames[:1] == ("self",) and code.co_argcount:
-        return f"{type(frame.f_locals.get('self')).__name__}.{code.co_name}"
-    return code.co_name

@@ -273,7 +273,7 @@ class ProgramRun:
         else:
             try:
                 self._watches.finish()
-                self.recorder.stop(self.module.__dict__ if self.module else None)
+                self.recorder.stop(self.module.__dict__ if self.module else None, self.program.filename)
             except Exception:
                 self._faults.append(Fault("stop", traceback.format_exc()))
         self._locate_error()

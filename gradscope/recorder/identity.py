@@ -125,7 +125,7 @@ class Identity:
             if tensor._is_view():
                 flags |= _VIEW
         elif not flags & _NO_STORAGE:
-            place = self.add_storage(storage, op, flags, row, reference, is_copied_on_write(tensor))
+            place = self.add_storage(storage, op, flags, row, reference, is_plain and is_copied_on_write(tensor))
         # No call stands between the count and the row: an interrupt cannot come between them.
         tape.tensor_count = row + 1
         self._tensor_rows += (op, place, layout, node, flags, NONE)
@@ -187,7 +187,7 @@ class Identity:
             flags |= _type_flag(tensor)
         if known is not None:
             return known[0]
-        return self.add_storage(storage, op, flags, NONE, None, is_copied_on_write(tensor))
+        return self.add_storage(storage, op, flags, NONE, None, type(tensor) is Tensor and is_copied_on_write(tensor))
 
     def layout(self, tensor: Any) -> tuple[int, int]:
         """Row of a tensor's layout, and the bytes of its elements."""

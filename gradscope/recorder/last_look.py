@@ -8,7 +8,7 @@ once more, and what is different is a change after the last op.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from itertools import compress
 from typing import Any
 
@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from gradscope.recorder.identity import Seen
-from gradscope.recorder.names import is_users_name
 from gradscope.recorder.states import States
 from gradscope.recorder.tape import Tape
 from gradscope.recorder.tensors import PLAIN, grad_of, version_of
@@ -26,7 +25,6 @@ from gradscope.recording.tables import NONE
 
 _VERSION, _GRAD, _OFFSET = int(Field.VERSION), int(Field.GRAD), int(Field.OFFSET)
 _DisableSubclass = torch._C.DisableTorchFunctionSubclass
-_EXTERNAL = int(TensorFlag.EXTERNAL)
 _GRADIENT = int(TensorFlag.GRADIENT | TensorFlag.EXTERNAL)
 
 
@@ -42,13 +40,6 @@ class LastLook:
         self._tape = tape
         self._states = states
         self._identity = states.identity
-
-    def enter_unseen(self, namespace: Mapping[str, Any], read_saved: bool) -> None:
-        """Tensors of a namespace that no call showed and no later op used: ``y = nn.Parameter(…)`` at the very end."""
-        since = self._states.graph.first
-        for name, value in list(namespace.items()):
-            if type(value) in PLAIN and is_users_name(name) and id(value) not in self._identity.tensors:
-                self._guarded(self._states.enter, value, self._tape.op_count, since, read_saved, _EXTERNAL, ())
 
     def settle(self) -> None:
         """Compare what is named with what is known of it."""

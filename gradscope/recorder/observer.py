@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 import traceback
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
@@ -116,6 +117,10 @@ class Observer:
         """Describe a callable that cannot be asked itself by its class."""
         info = FunctionInfo(f"{kind.__module__}.{kind.__qualname__}", OpKind.CALL, True, False)
         return Function(info, self.tape.text(info.name))
+
+    def enter_rest(self, namespace: Mapping[str, Any], filename: str) -> None:
+        """Enter what is unknown of a module's tensors when its program is over."""
+        self._unseen.enter_rest(namespace, filename, _modes(), self.may_read_saved)
 
     def fault(self, where: str) -> None:
         """Keep the error of our own that is being handled."""

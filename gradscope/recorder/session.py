@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 import gradscope
-from gradscope.recorder import stepping_aside
+from gradscope.recorder import replaced_functions
 from gradscope.recorder.callers import CallSites
 from gradscope.recorder.capabilities import HookCounter
 from gradscope.recorder.extras import Values
@@ -70,7 +70,6 @@ class Recorder:
         self._optimizers = OptimizerSteps(self._observer, self._modes)
         self._hook_counter = HookCounter()
         self._started = 0
-        self._is_whole = begun_at is None
         self._pid = os.getpid()
 
     @property
@@ -97,15 +96,20 @@ class Recorder:
         self._started = perf_counter_ns()
         follow(self)
         self._optimizers.install()
-        stepping_aside.install(self)
+        replaced_functions.install(self)
         self._hook_counter.install()
         self.enter_thread(threading.current_thread().name)
         self.flush()  # a program that is killed soon leaves at least what was run
 
-    def stop(self, namespace: Mapping[str, Any] | None = None) -> None:
-        """Stop observing; names that hold tensors at the end are matched in the given namespace."""
+    def stop(self, namespace: Mapping[str, Any] | None = None, filename: str = "") -> None:
+        """Stop observing.
+
+        Args:
+            namespace: Names that hold tensors at the end are matched in it.
+            filename: The file whose module's it is, if it is a whole program's.
+        """
         self._hook_counter.remove()
-        stepping_aside.remove(self)
+        replaced_functions.remove(self)
         self._optimizers.remove()
         self.leave_thread()
         unfollow(self)
@@ -115,7 +119,7 @@ class Recorder:
         self.recording.info.duration_ns = perf_counter_ns() - self._started
         try:
             self._identity.bury()
-            self._look_back(namespace or {})
+            self._look_back(namespace or {}, filename)
         except Exception:
             self._tape.fault("stop", traceback.format_exc())
         for (span, func), count in self._observer.left_out.items():
@@ -123,13 +127,12 @@ class Recorder:
         self._observer.left_out.clear()
         self.flush()
 
-    def _look_back(self, namespace: Mapping[str, Any]) -> None:
+    def _look_back(self, namespace: Mapping[str, Any], filename: str) -> None:
         """Match names, and ask the tensors that bear them once more."""
-        look = LastLook(self._tape, self._observer.states)
-        if self._is_whole:
-            look.enter_unseen(namespace, self._observer.may_read_saved)
+        if filename:
+            self._observer.enter_rest(namespace, filename)
         self._names.finish(namespace)
-        look.settle()
+        LastLook(self._tape, self._observer.states).settle()
 
     def flush(self) -> None:
         """Make ``recording`` current."""

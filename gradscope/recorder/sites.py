@@ -11,7 +11,8 @@ from pathlib import Path
 from types import CodeType, FrameType, FunctionType
 from typing import Any
 
-from gradscope.recorder.frames import CodeOwners, Owner, qualified_name
+from gradscope.recorder.code_names import qualified_name
+from gradscope.recorder.frames import CodeOwners, Owner
 from gradscope.recorder.statements import Source, Statement, parse_source
 from gradscope.recorder.tape import Tape
 from gradscope.recorder.tracebacks import CALL_NAME
@@ -87,8 +88,9 @@ class SpanTable:
             owner = self._owners.of(code)
             file = self.sources.file(code.co_filename, owner is Owner.USER)
             line, end_line, col, end_col = positions(code, frame.f_lasti, frame.f_lineno)
-            statement = self.sources.parsed(file).at(line, col) if owner is Owner.USER else Statement(line, end_line)
-            function = self._tape.text(qualified_name(code, frame))
+            source = self.sources.parsed(file) if owner is Owner.USER else None
+            statement = Statement(line, end_line) if source is None else source.at(line, col)
+            function = self._tape.text(qualified_name(code, frame, source))
             known = self._spans[key] = (
                 self.add(Span(file, line, end_line, col, end_col, statement.line, statement.end_line, function)),
                 file,

@@ -48,6 +48,8 @@ class Source:
     """By scope and stored name, every assignment to it there; None for one whose value is no call."""
     functions: list[tuple[int, int]] = field(default_factory=list)
     """First and last line of every function; its first line stands for its scope, 0 for the module's."""
+    functions_by_line: dict[tuple[int, str], str] = field(default_factory=dict)
+    """Qualified names by first line (a decorator's, if there is one) and bare name, as code objects have them."""
     _starts: list[tuple[int, int]] = field(default_factory=list)
 
     def at(self, line: int, col: int) -> Statement:
@@ -86,16 +88,21 @@ def parse_source(text: str) -> Source:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return Source()
     source = Source()
-    todo: list[tuple[ast.AST, int]] = [(tree, 0)]
+    todo: list[tuple[ast.AST, int, str]] = [(tree, 0, "")]
     while todo:
-        node, scope = todo.pop()
+        node, scope, prefix = todo.pop()
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             scope = node.lineno
             source.functions.append((node.lineno, node.end_lineno or node.lineno))
-        elif isinstance(node, ast.stmt) and not isinstance(node, ast.ClassDef):
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            source.functions_by_line[first, node.name] = prefix + node.name
+            prefix += f"{node.name}.<locals>."
+        elif isinstance(node, ast.ClassDef):
+            prefix += f"{node.name}."
+        elif isinstance(node, ast.stmt):
             source.statements.append(_statement(node))
         _note_assignments(node, scope, source.assigned_calls)
-        todo.extend((child, scope) for child in ast.iter_child_nodes(node))
+        todo.extend((child, scope, prefix) for child in ast.iter_child_nodes(node))
     source.statements.sort(key=lambda statement: (statement.line, statement.col, -statement.end_line))
     source.index()
     return source

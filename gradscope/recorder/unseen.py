@@ -7,7 +7,7 @@ was assigned from, as an op with the flag MADE.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -16,18 +16,19 @@ from torch import Tensor
 from gradscope.recorder.callers import CallSites
 from gradscope.recorder.frame_locals import reading_locals
 from gradscope.recorder.identity import Identity
-from gradscope.recorder.names import Names, look_up
+from gradscope.recorder.names import Names, is_users_name, look_up
 from gradscope.recorder.sites import Site
 from gradscope.recorder.states import States
 from gradscope.recorder.tape import Tape
 from gradscope.recorder.tensors import PLAIN, version_of
-from gradscope.recording.rows import OpFlag, OpKind
+from gradscope.recording.rows import OpFlag, OpKind, TensorFlag
 from gradscope.recording.tables import NONE
 
 CALLERS = 8
 """User frames above the op's in which the name of an unknown tensor is looked for."""
 
 _CALL, _MADE, _HOOKED = int(OpKind.CALL), int(OpFlag.MADE), int(OpFlag.HOOKED)
+_EXTERNAL = int(TensorFlag.EXTERNAL)
 
 
 class Unseen:
@@ -74,6 +75,27 @@ class Unseen:
             self._look_at(at.statement.loads, frame, at, after, thread, flags, read_saved)
         if stored is not None:
             self._names.match_stored(*stored, user)
+
+    def enter_rest(self, namespace: Mapping[str, Any], filename: str, flags: int, read_saved: bool) -> None:
+        """Enter what is unknown of a module's tensors when its program is over: ``y = Square.apply(x)`` at its end.
+
+        Args:
+            namespace: The module's.
+            filename: Its file.
+            flags: The modes in force.
+            read_saved: No saved-tensor hooks were in force at the last op.
+        """
+        self._changed_by_op = set()
+        for name, tensor in list(namespace.items()):
+            if type(tensor) not in PLAIN or not is_users_name(name) or not self._is_news(tensor):
+                continue
+            call = self._sites.call_at_end(name, filename)
+            if call is not None:
+                written, span = call
+                self._enter(tensor, self._add_op(tensor, written, span, 0, flags), read_saved)
+            elif id(tensor) not in self._identity.tensors:
+                since = self._states.graph.first
+                self._states.enter(tensor, self._tape.op_count, since, read_saved, _EXTERNAL, ())
 
     def _callers(self, user: FrameType, site: Site) -> Iterator[tuple[FrameType, Site]]:
         """The user's frames that lead to an op, innermost first, with the sites they are at."""

@@ -29,7 +29,7 @@ def recorded(source: str) -> Recording:
     except Exception as error:
         outcome.kind, outcome.error_type, outcome.message = "exception", type(error).__name__, str(error)
     finally:
-        recorder.stop(module.__dict__)
+        recorder.stop(module.__dict__, FILE)
     recording = recorder.recording
     assert not recording.faults, recording.faults[0].traceback
     for file in recording.files:

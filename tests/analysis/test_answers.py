@@ -4,6 +4,7 @@ import pytest
 
 from gradscope.analysis import build
 from tests.analysis.building import recorded
+from tests.versions import unnamed
 
 HEAD = "import torch\nfrom torch import nn\ntorch.manual_seed(0)\n"
 
@@ -38,7 +39,7 @@ QUESTIONS = {
         print(w.grad)
         """,
         "grad-none-cleared",
-        ["w.grad is None at line 8: line 7 (optim.Optimizer.zero_grad) had set it to None"],
+        ["w.grad is None at line 8: line 7 (optim.", "zero_grad) had set it to None"],
     ),
     "a leaf that was lost on the way": (
         """
@@ -229,7 +230,7 @@ QUESTIONS = {
             p.data.clamp_(-1, 1)
         """,
         "write-through-alias",
-        ["Line 7: Tensor.clamp_ through <p.data> also changed w.", "autograd cannot notice"],
+        [f"Line 7: Tensor.clamp_ through {unnamed('p.data')} also changed w.", "autograd cannot notice"],
     ),
     "weights saved without a copy": (
         """
@@ -313,11 +314,14 @@ def test_a_sound_program_is_not_blamed() -> None:
     [
         (
             "model = nn.Linear(3, 2)\nfor p in model.parameters():\n    p.data.clamp_(-1, 1)",
-            ["Line 6: Tensor.clamp_ through <p.data> also changed model.weight and model.bias: they share memory."],
+            [
+                f"Line 6: Tensor.clamp_ through {unnamed('p.data')} also changed model.weight and model.bias: "
+                "they share memory."
+            ],
         ),
         (
             "w = torch.ones(3, requires_grad=True)\n(w * w).sum().backward()\nw.data.sub_(w.grad)",
-            ["Line 6: Tensor.sub_ through <w.data> also changed w: they share memory."],
+            [f"Line 6: Tensor.sub_ through {unnamed('w.data')} also changed w: they share memory."],
         ),
         (
             "w = nn.Parameter(torch.ones(3))\nfor step in range(2):\n    shown = w.detach()\n    w.sum().backward()\n"

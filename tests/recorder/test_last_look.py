@@ -11,6 +11,7 @@ import gradscope
 from gradscope.recorder.session import Recorder
 from gradscope.recording.content_checks import check_content
 from gradscope.recording.rows import Field
+from tests.analysis.building import recorded
 from tests.recorder.reading import changes_of, names_of, node_name, row_called, tensor_called
 
 
@@ -113,6 +114,26 @@ def test_tensors_of_the_last_statement_that_no_call_showed():
         values = torch.ones(2)
         recorder.leave_thread()
         namespace.update(made=nn.Parameter(values), __own__=torch.ones(3))
-        recorder.stop(namespace)
+        recorder.stop(namespace, __file__)
     assert row_called(recorder.recording, "made").op == len(recorder.recording.ops)
     assert not any("__own__" in names_of(recorder.recording, row) for row in range(len(recorder.recording.tensors)))
+
+
+def test_what_a_call_made_that_no_later_op_used_is_put_down_to_it():
+    recording = recorded(
+        """
+        import torch
+        class Square(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                return x * x
+            @staticmethod
+            def backward(ctx, gradient):
+                return gradient
+        x = torch.ones(2, requires_grad=True)
+        y = Square.apply(x)
+        p = torch.nn.Parameter(torch.ones(3))
+        """
+    )
+    made = {recording.text(op.func): recording.spans[op.span].line for op in recording.ops}
+    assert (made["Square.apply"], made["torch.nn.Parameter"]) == (10, 11)

@@ -1,7 +1,9 @@
-"""Where torch asks whether a function mode is on, and does something else if one is: the recorder's steps aside there.
+"""Functions of torch that others stand for while a recorder is at work.
 
-``nn.MultiheadAttention`` and the transformer layers leave their fast path while a mode is on, and its results are not
-those of the slow one. ``torch.jit.trace`` writes the frame that called an operator into the graph.
+The recorder's mode steps aside where torch asks whether one is on, and does something else if it is:
+``nn.MultiheadAttention`` and the transformer layers leave their fast path, whose results are not those of the slow one,
+and ``torch.jit.trace`` writes the frame that called an operator into the graph. The other way round,
+``torch.autograd.backward`` tells function modes of itself only in newer torch: in older torch it is told of here.
 """
 
 from __future__ import annotations
@@ -9,11 +11,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.compiler import is_dynamo_compiling
+from torch.overrides import handle_torch_function
 
 from gradscope.recorder.mode import RecorderMode
 
@@ -55,6 +59,18 @@ def _always(trace: Callable[..., Any]) -> Callable[..., Any]:
     return traces
 
 
+def _told_of(backward: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(backward)
+    def tells(*args: Any, **kwargs: Any) -> Any:
+        depth = torch._C._len_torch_function_stack()
+        if not depth or type(torch._C._get_function_stack_at(depth - 1)) is not RecorderMode:
+            return backward(*args, **kwargs)
+        tensors = args[0] if args else kwargs.get("tensors", ())
+        return handle_torch_function(tells, (tensors,), *args, **kwargs)
+
+    return tells
+
+
 class _Replaced(NamedTuple):
     """A function of torch's, and what stands in its place while a recorder is at work."""
 
@@ -67,6 +83,9 @@ class _Replaced(NamedTuple):
 def _replacements() -> Iterator[_Replaced]:
     asks = torch.overrides.has_torch_function
     yield _Replaced(torch.overrides, "has_torch_function", asks, _on_fast_paths(asks))
+    backward = torch.autograd.backward
+    if "has_torch_function" not in backward.__code__.co_names:
+        yield _Replaced(torch.autograd, "backward", backward, _told_of(backward))
     for owner, name in (
         (torch._C, "_create_function_from_trace"),
         (torch._C, "_create_function_from_trace_with_dict"),
