@@ -137,7 +137,10 @@ def test_a_signal_ends_what_was_started_and_leaves_nothing(tmp_path: Path, numbe
     folders = tmp_path / "folders"
     folders.mkdir()
     started = subprocess.Popen(
-        [GRADSCOPE, "check", "hangs.py"], cwd=tmp_path, env={**os.environ, "TMPDIR": str(folders)}
+        [GRADSCOPE, "check", "hangs.py"],
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(folders)},
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # nohup lets it be ignored
     )
     while len(list(tmp_path.glob("*.pid"))) < 2:
         time.sleep(0.05)
