@@ -34,6 +34,7 @@ _following: list[Follower] = []
 
 _inherited: WeakKeyDictionary[threading.Thread, list[Follower]] = WeakKeyDictionary()
 _ROOM = 256 << 20
+"""Bytes of address space for the stack of a recorded thread: a deep graph may be freed in it."""
 _start = Thread.start
 _bootstrap_inner = Thread._bootstrap_inner
 
@@ -63,13 +64,14 @@ def _noting_start(thread: threading.Thread) -> None:
     recorders = [recorder for recorder in _following if recorder.records_this_thread()]
     if recorders:
         _inherited[thread] = recorders
-    before = threading.stack_size()
-    if recorders and before == 0:
-        threading.stack_size(_ROOM)  # of address space: a deep graph may be freed in the thread
+    has_default_room = bool(recorders) and threading.stack_size() == 0
+    if has_default_room:
+        threading.stack_size(_ROOM)
     try:
         _start(thread)
     finally:
-        threading.stack_size(before)
+        if has_default_room:
+            threading.stack_size(0)
 
 
 @wraps(_bootstrap_inner)
