@@ -71,6 +71,7 @@ def _versions() -> dict[str, str | None]:
     from importlib.metadata import PackageNotFoundError, version
 
     import gradscope
+    from gradscope.recording.this_machine import platform_name
 
     found: dict[str, str | None] = {"gradscope": gradscope.__version__, "python": platform.python_version()}
     for package in ("torch", "rich", "typer"):
@@ -78,7 +79,7 @@ def _versions() -> dict[str, str | None]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = None
-    return found | {"platform": platform.platform()}
+    return found | {"platform": platform_name()}
 
 
 def _show(findings: dict[str, Any], console: Console) -> None:

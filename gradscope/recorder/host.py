@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import linecache
-import platform
 import signal
 import sys
 import threading
@@ -21,7 +20,6 @@ from datetime import datetime, timezone
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import gradscope
 from gradscope.recorder.host_import import TorchImport
 from gradscope.recorder.host_main import execute, new_main, register_source
 from gradscope.recorder.host_probes import InsertedProbes, Probe
@@ -29,6 +27,7 @@ from gradscope.recorder.host_process import Process, die_by_interrupt, flush_qui
 from gradscope.recorder.host_watches import Watches
 from gradscope.recorder.tracebacks import clean_exception
 from gradscope.recording import Fault, Outcome, Recording, SourceFile
+from gradscope.recording.this_machine import describe_machine
 from gradscope.targets.program import Program
 
 if TYPE_CHECKING:
@@ -287,11 +286,7 @@ class ProgramRun:
         info = self._recording.info
         info.started_at = self._started[0].isoformat(timespec="seconds")
         info.duration_ns = time.perf_counter_ns() - self._started[1]
-        info.gradscope, info.python, info.platform = (
-            gradscope.__version__,
-            platform.python_version(),
-            platform.platform(),
-        )
+        describe_machine(info)
 
     def _locate_error(self) -> None:
         """Put down the error to the innermost frame of the user's."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +14,6 @@ from typing import Any
 
 import torch
 
-import gradscope
 from gradscope.recorder import replaced_functions
 from gradscope.recorder.callers import CallSites
 from gradscope.recorder.capabilities import HookCounter
@@ -33,6 +31,7 @@ from gradscope.recorder.stack import raise_stack_limit
 from gradscope.recorder.tape import Tape
 from gradscope.recorder.threads import follow, following, unfollow
 from gradscope.recording import Recording
+from gradscope.recording.this_machine import describe_machine
 
 
 class Recorder:
@@ -90,8 +89,8 @@ class Recorder:
         """Begin to observe this thread, and the threads that are started from now on."""
         info = self.recording.info
         info.started_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        info.gradscope, info.torch = gradscope.__version__, str(torch.__version__)
-        info.python, info.platform = platform.python_version(), platform.platform()
+        info.torch = str(torch.__version__)
+        describe_machine(info)
         raise_stack_limit()
         self._started = perf_counter_ns()
         follow(self)

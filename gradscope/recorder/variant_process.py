@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +12,6 @@ from pathlib import Path
 from gradscope.recorder.host import ProgramRun
 from gradscope.recorder.variant_gradients import note_gradients
 from gradscope.recorder.watched_expression import WatchedExpression
-from gradscope.recording.store import save
 from gradscope.targets.program import Program
 
 try:
@@ -21,7 +22,8 @@ except ImportError:
 SEED = 0
 """What every variant's random number generators start from."""
 
-RECORDING = "variant.gradscope"
+RECORDING = "recording.pickle"
+"""What a variant leaves, for its parent alone; it is there whole or not at all."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,12 @@ class Job:
 
     def perform(self, folder: Path) -> int:
         """Run the variant and leave its recording."""
-        seed(self.threads)
+        import torch
+
+        if _seeded_in != os.getppid():  # a fork goes on from its parent's generators
+            seed()
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
         run = ProgramRun(
             self.program, values=True, ends_process=True, on_finish=lambda run: _keep(run, self.watches, folder)
         )
@@ -44,16 +51,20 @@ class Job:
         return run.exit_code if isinstance(run.exit_code, int) else 1
 
 
-def seed(threads: int | None) -> None:
+_seeded_in = -1
+"""The process in which the generators were seeded last."""
+
+
+def seed() -> None:
     """Start every random number generator from the same number."""
+    global _seeded_in
     import torch
 
     random.seed(SEED)
     torch.manual_seed(SEED)
     if numpy_random is not None:
         numpy_random.seed(SEED)
-    if threads is not None:
-        torch.set_num_threads(threads)
+    _seeded_in = os.getpid()
 
 
 def _keep(run: ProgramRun, watches: Sequence[str], folder: Path) -> None:
@@ -66,4 +77,6 @@ def _keep(run: ProgramRun, watches: Sequence[str], folder: Path) -> None:
                 text, value, failed = WatchedExpression(expression).value(names)
                 run.recorder.observe_watch(expression, run.program.filename, 0, text, value, failed)
         run.recorder.flush()
-    save(run.recording, folder / RECORDING)
+    part = folder / f"{RECORDING}.part"
+    part.write_bytes(pickle.dumps(run.recording, pickle.HIGHEST_PROTOCOL))
+    part.replace(folder / RECORDING)

@@ -38,9 +38,11 @@ class TimedJob:
         process = Process(self.program, (), hidden=(), exiting=_ignore, signalled=_ignore)
         register_source(self.program)
         process.enter()
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
         try:
             for _ in range(2):
-                seed(self.threads)
+                seed()
                 times = _timed(self.program)
         except BaseException:
             return 1

@@ -1,0 +1,19 @@
+"""On what a recording is made."""
+
+from __future__ import annotations
+
+import platform
+
+import gradscope
+from gradscope.recording.model import RunInfo
+
+
+def platform_name() -> str:
+    """As ``platform.platform()`` gives it on Linux, which starts a process to ask for the processor."""
+    system, libc = platform.uname(), "".join(platform.libc_ver())
+    return "-".join([system.system, system.release, system.machine, *(["with", libc] if libc else [])])
+
+
+def describe_machine(info: RunInfo) -> None:
+    """Note the versions of gradscope and Python, and the platform."""
+    info.gradscope, info.python, info.platform = gradscope.__version__, platform.python_version(), platform_name()
