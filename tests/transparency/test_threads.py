@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch import nn
+
+from gradscope.recording import NONE
 
 from .sameness import assert_unnoticed, recorder_for_tests
 
@@ -130,17 +133,34 @@ def test_program_runs_the_same(program):
     assert len(recording.ops) > 0
 
 
-def test_whether_a_counter_is_shared_is_measured_beside_a_waiting_thread():
-    is_over = threading.Event()
-    thread = threading.Thread(target=is_over.wait)
+def sharing_beside(busy):
+    """What is recorded of two aliases while another thread does something."""
+    is_over, is_begun = threading.Event(), threading.Event()
+
+    def work():
+        is_begun.set()
+        busy(is_over)
+
+    thread = threading.Thread(target=work)
     with recorder_for_tests() as recorder:
         thread.start()
+        is_begun.wait()
+        time.sleep(0.05)
         x = torch.ones(4)
-        view, data = x.view(2, 2), x.data
-    is_over.set()
-    thread.join()
-    assert [alias.shares_version for alias in recorder.recording.aliases] == [1, 0]
-    assert view.shape, data.shape
+        aliases = x.view(2, 2), x.data
+        is_over.set()
+        thread.join()
+    del aliases
+    return [alias.shares_version for alias in recorder.recording.aliases]
+
+
+def test_whether_a_counter_is_shared_is_measured_where_no_thread_could_notice():
+    def works(is_over):
+        while not is_over.is_set():
+            time.sleep(0.2)  # in code of the program's, which may call torch at any moment
+
+    assert sharing_beside(threading.Event.wait) == [1, 0]
+    assert sharing_beside(works) == [NONE, NONE]
 
 
 def test_threads_are_told_apart():
