@@ -145,7 +145,7 @@ class AliasMember(NamedTuple):
     base: str
     """The tensor it was made from; empty for the first on the block."""
     version_group: int
-    """Members with the same number share one version counter."""
+    """Members with the same number share one version counter; 0: it was not compared with another's."""
     overlaps: tuple[str, ...]
     """Members whose byte ranges overlap with it."""
 

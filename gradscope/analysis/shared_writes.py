@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from gradscope.analysis.flags import EXTERNAL, REQUIRES_GRAD
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.names import Names
-from gradscope.analysis.storage_groups import StorageGroups
+from gradscope.analysis.storage_groups import StorageGroups, overlap
 from gradscope.recording import NONE
 from gradscope.recording.rows import Field, OpKind
 
@@ -59,7 +59,7 @@ def _collect(
     collected = SharedWrite(statement, last_op, is_step)
     flags = index.recording.tensors.column("flags")
     for storage, (op, tensor) in blocks.items():
-        others = _named_beside(index, names, sharing.tensors_on[storage], tensor, op)
+        others = _named_beside(index, names, sharing, sharing.tensors_on[storage], tensor, op)
         if not others:
             continue
         collected.written.append(tensor)
@@ -72,12 +72,16 @@ def _collect(
     return collected
 
 
-def _named_beside(index: Index, names: Names, on_block: list[int], written: int, op: int) -> list[int]:
-    """Tensors with another name than the one written, alive at the op; one for each name, the last that bore it."""
+def _named_beside(
+    index: Index, names: Names, sharing: StorageGroups, on_block: list[int], written: int, op: int
+) -> list[int]:
+    """Tensors on the written bytes with another name, alive at the op; one for each name, the last that bore it."""
     best, tensors = names.best, index.recording.tensors
     made_at, died = tensors.column("op"), tensors.column("died")
     last = {best[tensor]: tensor for tensor in on_block if best[tensor] >= 0 and best[tensor] != best[written]}
-    return [tensor for tensor in last.values() if made_at[tensor] <= op and not 0 <= died[tensor] <= op]
+    alive = [tensor for tensor in last.values() if made_at[tensor] <= op and not 0 <= died[tensor] <= op]
+    place = sharing.range_of(written)
+    return [tensor for tensor in alive if overlap(sharing.range_of(tensor), place)]
 
 
 def _is_kept(index: Index, names: Names, tensor: int, op: int) -> bool:

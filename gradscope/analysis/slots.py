@@ -18,6 +18,8 @@ from gradscope.recording.rows import OpKind
 NAMED_RUNS = 64
 """Named results that are looked at for each call."""
 
+_DROPPED = -1_000_000
+
 
 def find_slots(index: Index, is_named: bytearray) -> array[int]:
     """An id for each tensor that tensors share which are the same result of the same call in other runs.
@@ -43,9 +45,10 @@ def places_in_call(index: Index) -> array[int]:
     """For each tensor its place among those that its op made.
 
     Of a call into torch's Python they are counted from the last, -1: what it returns comes last, after more or fewer
-    others (the samples of a batch).
+    others (the samples of a batch). What it dropped by itself (an order of samples) has a place apart from its results.
     """
-    made_at, kinds = index.recording.tensors.column("op"), index.recording.ops.column("kind")
+    tensors, kinds = index.recording.tensors, index.recording.ops.column("kind")
+    made_at, died = tensors.column("op"), tensors.column("died")
     places = array("i", bytes(4 * len(made_at)))
     for tensor in range(1, len(made_at)):
         if made_at[tensor] == made_at[tensor - 1]:
@@ -53,10 +56,14 @@ def places_in_call(index: Index) -> array[int]:
     later, place = NONE, 0
     for tensor in range(len(made_at) - 1, -1, -1):
         op = made_at[tensor]
-        place = place - 1 if op == later else -1
-        later = op
+        if op != later:
+            later, place = op, 0
         if op < index.op_count and kinds[op] == OpKind.GROUP:
-            places[tensor] = place
+            if 0 <= died[tensor] <= op + 1:
+                places[tensor] = _DROPPED
+            else:
+                place -= 1
+                places[tensor] = place
     return places
 
 

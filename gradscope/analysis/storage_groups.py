@@ -160,7 +160,8 @@ class StorageGroups:
         groups: dict[int, int] = {}
         members = []
         for tensor in sharing.tensors:
-            number = groups.setdefault(self.versions.of(tensor), len(groups) + 1)
+            measured = self.versions.is_measured(tensor)
+            number = groups.setdefault(self.versions.of(tensor), len(groups) + 1) if measured else 0
             others = (other for other in sharing.tensors if other != tensor)
             touching = tuple(self._names.of(other) for other in others if overlap(ranges[tensor], ranges[other]))
             members.append(self._member(tensor, ranges[tensor], number, touching))

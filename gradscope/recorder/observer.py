@@ -144,6 +144,9 @@ class Observer:
         if not info.mutates and "out" not in kwargs:
             return None
         tensors = arguments_of(args, kwargs)
+        if info.kind == _SET:
+            with self.lock:
+                self._enter_unknown(tensors)
         if info.name == "Tensor.grad.__set__":
             self._grad_before = self.identity.row_of(grad_of(tensors[0]))
         return [(tensor, version_of(tensor)) for tensor in tensors]
@@ -273,6 +276,14 @@ class Observer:
             elif grouped and not self._is_new_to_group(seen[0]):
                 continue
             self._uses += (op, seen[0])
+
+    def _enter_unknown(self, tensors: list[Any]) -> None:
+        """Enter tensors that were not seen before as they are before a call sets something of them."""
+        if self.identity.dead:
+            self.identity.bury()
+        for tensor in tensors:
+            if id(tensor) not in self.identity.tensors:
+                self.states.enter(tensor, self.tape.op_count, 0, False, _EXTERNAL, ())
 
     def _is_new_to_group(self, tensor: int) -> bool:
         """Whether a tensor comes into the call that is under way from outside, and for the first time."""

@@ -75,6 +75,8 @@ class Sections:
         made = f"line {member.line}: {safe(member.op)}" if member.op else seen
         own = group.version_groups > 1
         counter = f"counter {member.version_group} of {group.version_groups}" if own else "shared"
+        if not member.version_group:
+            counter = "not compared"
         bytes_shown = f"{member.first_byte}{self._marks.dash}{member.end_byte}"
         return [
             Text(safe(member.name), style="bold"),

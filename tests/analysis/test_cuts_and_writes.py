@@ -149,3 +149,24 @@ def test_a_graph_that_is_gone_cannot_fail_any_more() -> None:
     """
     (write,) = build(recorded(source)).inplace_writes
     assert write.effect == "none"
+
+
+def test_a_flag_that_is_set_of_a_tensor_not_seen_before_is_a_change() -> None:
+    found = build(
+        recorded(
+            """
+            import copy, torch
+            copied = copy.deepcopy(torch.nn.Linear(2, 2))
+            for p in copied.parameters():
+                p.requires_grad = False
+            """
+        )
+    )
+    changed = [(row.name, row.requires_grad_before, row.requires_grad) for row in found.lines if row.line == 4]
+    assert changed == [("copied.weight", True, False), ("copied.bias", True, False)]
+
+
+def test_a_write_changes_only_tensors_on_its_bytes() -> None:
+    found = build(recorded("import torch\nbase = torch.zeros(4)\na, b = base.chunk(2)\na.add_(1)\n"))
+    (write,) = [answer.text for answer in found.answers if answer.code == "write-through-alias"]
+    assert "also changed base:" in write

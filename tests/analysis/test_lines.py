@@ -214,3 +214,23 @@ def test_each_result_of_an_op_has_the_bytes_of_its_own_memory() -> None:
     )
     assert (row(report, "q").allocated_bytes, row(report, "r").allocated_bytes) == (64, 64)
     assert (row(report, "model.weight").allocated_bytes, row(report, "model.bias").allocated_bytes) == (24, 8)
+
+
+def test_what_an_epoch_drops_is_no_run_of_its_batches() -> None:
+    report = build(
+        recorded(
+            """
+            import torch
+            from torch.utils.data import DataLoader, TensorDataset
+            loader = DataLoader(TensorDataset(torch.ones(8, 2), torch.ones(8, 1)), batch_size=4, shuffle=True)
+            for epoch in range(2):
+                for x, y in loader:
+                    z = x * y
+            """
+        )
+    )
+    rows = [row for row in report.lines if row.line == 5]
+    assert [(row.name, row.executions, row.shape, row.notes) for row in rows] == [
+        ("x", 4, "(4, 2)", ()),
+        ("y", 4, "(4, 1)", ()),
+    ]
