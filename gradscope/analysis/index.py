@@ -118,12 +118,19 @@ class Index:
 
     @cached_property
     def executions(self) -> list[int]:
-        """How often each statement ran: the most calls of one function from one of its spans."""
+        """How often each statement ran: the most calls of a function (with its in-place twin) from one of its spans."""
         most = [0] * len(self.statements)
-        for (span, _), count in self.call_counts.items():
+        counts: Counter[tuple[int, str]] = Counter()
+        for (span, func), count in self.call_counts.items():
+            counts[span, self.twin(func)] += count
+        for (span, _), count in counts.items():
             statement = self.statement_of_span[span]
             most[statement] = max(most[statement], count)
         return most
+
+    def twin(self, func: int) -> str:
+        """A function's name without the underscore: ``total += loss`` calls ``add`` where ``total`` is a number."""
+        return self.recording.text(func).rstrip("_")
 
     def calls_like(self, op: int) -> int:
         """How often the function of an op was called from its span."""

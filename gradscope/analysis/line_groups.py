@@ -144,7 +144,11 @@ class LineGroups:
             if statement == NOWHERE or field == Field.GRAD or flags[tensor] & GRADIENT:
                 continue
             if made >= 0 and self._groups[made].statement == statement:
-                self._groups[made].last_op = max(op, self._groups[made].last_op)
+                group = self._groups[made]
+                group.last_op = max(op, group.last_op)
+                if self._of_op[op] != made and self._is_run_of_twin(op, made_at[tensor]):
+                    group.count += 1
+                    group.tracked += index.requires_grad(tensor, op)
                 self._of_op[op] = made
                 continue
             name = self._names.best[tensor]
@@ -157,6 +161,12 @@ class LineGroups:
             group.count += group.last_op != op or not group.count
             group.last_op, group.last_tensor = op, tensor
             self._of_op[op] = position
+
+    def _is_run_of_twin(self, op: int, made_at: int) -> bool:
+        """Whether an op is a later run of the call that made its tensor: ``total += loss``, first of a number."""
+        ops = self._index.recording.ops
+        spans, funcs = ops.column("span"), ops.column("func")
+        return spans[op] == spans[made_at] and self._index.twin(funcs[op]) == self._index.twin(funcs[made_at])
 
     def _collect_effects(self) -> None:
         """A group for each statement that ran a backward pass, a step, set a mode, took values out, or raised."""

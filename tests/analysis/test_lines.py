@@ -234,3 +234,20 @@ def test_what_an_epoch_drops_is_no_run_of_its_batches() -> None:
         ("x", 4, "(4, 2)", ()),
         ("y", 4, "(4, 1)", ()),
     ]
+
+
+def test_a_sum_that_starts_as_a_number_is_counted_in_every_run() -> None:
+    report = build(
+        recorded(
+            """
+            import torch
+            w = torch.ones(2, requires_grad=True)
+            for epoch in range(2):
+                total = 0
+                for i in range(4):
+                    total += (w * i).sum()
+            """
+        )
+    )
+    assert row(report, "total").executions == 8
+    assert [line.executions for line in report.memory.lines if line.place.line == 6] == [8]

@@ -6,13 +6,14 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
+import torch
 
 from .operators import MODULES, OPERATORS, SAMPLES_OF_SPREAD, WHOLE_SWEEP, Trial, recorded, run_module, run_operator
 from .sameness import describe
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch's samples use what is deprecated or experimental
 
-BARE_REPEATS = 5
+BARE_REPEATS = 20
 """Enough to tell an operator whose last bits hang on where its memory lies from one that the recorder changes."""
 
 EVERY = 12
@@ -37,7 +38,10 @@ def assert_same(run: Any, subject: Any, count: int) -> None:
         assert [fault.traceback for fault in recorder.recording.faults] == [], trial.name
         assert recorder.op_count or trial.errors or not trial.outputs, trial.name
     if left != bare and "empty" not in getattr(subject, "name", ""):  # those give what was in the memory before
-        again = [left_bare(run, subject, count) for _ in range(BARE_REPEATS)]
+        again, kept = [], []
+        for number in range(BARE_REPEATS):
+            kept += [torch.empty(17 * number + part) for part in range(64)]  # so that memory is laid out in another way
+            again.append(left_bare(run, subject, count))
         for one, other, *repeats in zip(bare, left, *again, strict=True):
             if all(repeat == one for repeat in repeats):  # else the operator gives no fixed result
                 assert other == one
