@@ -245,7 +245,8 @@ class LineGroups:
             others = [row for row in rows if row.kind != "made"]
             target = self._target(named, others)
             if target is None and unnamed:
-                target = unnamed.pop()
+                target = _telling(unnamed)
+                unnamed.remove(target)
                 kept.append(target)
             for row in unnamed:
                 self._absorb(target, row)
@@ -270,6 +271,15 @@ class LineGroups:
         target.allocated += row.allocated
         target.saved += row.saved
         target.first_op = min(target.first_op, row.first_op)
+
+
+def _telling(unnamed: list[RowGroup]) -> RowGroup:
+    """The last result of a statement; of one that autograd followed in earlier runs only (training, then evaluation),
+    the last of those.
+    """
+    last = unnamed[-1]
+    followed = [row for row in unnamed if row.tracked and row.last_op < last.first_op]
+    return max(followed, key=lambda row: row.last_op) if followed and not last.tracked else last
 
 
 def _fold(rows: list[RowGroup]) -> list[RowGroup]:

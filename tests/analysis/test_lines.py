@@ -251,3 +251,22 @@ def test_a_sum_that_starts_as_a_number_is_counted_in_every_run() -> None:
     )
     assert row(report, "total").executions == 8
     assert [line.executions for line in report.memory.lines if line.place.line == 6] == [8]
+
+
+def test_a_line_that_ran_in_training_and_evaluation_tells_of_training() -> None:
+    report = build(
+        recorded(
+            """
+            import torch
+            w = torch.ones(4, requires_grad=True)
+            def run(training):
+                return w.exp() if training else w.sin()
+            for _ in range(3):
+                run(True).sum().backward()
+            with torch.no_grad():
+                run(False)
+            """
+        )
+    )
+    (line,) = [row for row in report.lines if row.line == 4]
+    assert (line.grad_fn, line.executions, line.saved_bytes) == ("ExpBackward0", 3, 48)
