@@ -159,7 +159,7 @@ def _name_rows(facts: Sequence[Facts | None], local: bool) -> list[Placed]:
             rows.append((fact.group, row_of(fact.code, name, f"{name} {fact.label}", cells, fact.unit, measured=True)))
     for name in names:
         cells = [MISSING if one is None else _cell(name in one.tensor_of) for one in facts]
-        rows.append(("run", row_of("present", name, f"{name} exists", cells, measured=True)))
+        rows.append(("run", row_of("present", name, f"{name} is a tensor", cells, measured=True)))
     return rows
 
 
