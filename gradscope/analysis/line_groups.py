@@ -6,7 +6,7 @@ Only ids and sums are collected here, for any number of ops; :mod:`gradscope.ana
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gradscope.analysis.cuts import Cuts
 from gradscope.analysis.flags import EXTERNAL, GRAD, GRADIENT, PARAMETER, RAISED, REQUIRES_GRAD
@@ -60,8 +60,13 @@ class RowGroup:
     in_every_run: int = -1
     in_any_run: int = 0
     """Flags of the ops that made the row's tensors."""
-    members: int = 1
-    """Tensors that the row stands for, where a statement had too many for a row each."""
+    others: list[int] = field(default_factory=list)
+    """Further tensors that the row stands for, where a statement had too many for a row each."""
+
+    @property
+    def members(self) -> int:
+        """Tensors that the row stands for."""
+        return 1 + len(self.others)
 
 
 class LineGroups:
@@ -136,12 +141,12 @@ class LineGroups:
         made_at, flags = index.recording.tensors.column("op"), index.recording.tensors.column("flags")
         changed: dict[tuple[int, int], int] = {}
         columns = (changes.column(name) for name in ("op", "tensor", "field", "before", "after"))
-        for op, tensor, field, before, after in zip(*columns, strict=True):
+        for op, tensor, what, before, after in zip(*columns, strict=True):
             born_here = op == made_at[tensor] and not flags[tensor] & EXTERNAL
             if born_here or before == after or op >= index.op_count or self._kinds[op] in _EFFECT_OPS:
                 continue
             statement, made = index.op_statement[op], self._of_tensor[tensor]
-            if statement == NOWHERE or field == Field.GRAD or flags[tensor] & GRADIENT:
+            if statement == NOWHERE or what == Field.GRAD or flags[tensor] & GRADIENT:
                 continue
             if made >= 0 and self._groups[made].statement == statement:
                 group = self._groups[made]
@@ -291,7 +296,7 @@ def _fold(rows: list[RowGroup]) -> list[RowGroup]:
             folded += alike
             continue
         first = alike[0]
-        first.members = len(alike)
+        first.others = [row.last_tensor for row in alike[1:]]
         for row in alike[1:]:
             first.allocated += row.allocated
             first.saved += row.saved

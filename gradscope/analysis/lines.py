@@ -5,6 +5,7 @@ from __future__ import annotations
 from gradscope.analysis.changed_runs import tell_of_tracked_runs
 from gradscope.analysis.cuts import Cuts
 from gradscope.analysis.flags import AUTOCAST, GRAD, INFERENCE, LEAF, PARAMETER
+from gradscope.analysis.folded_rows import about_all
 from gradscope.analysis.index import Index
 from gradscope.analysis.line_groups import RowGroup
 from gradscope.analysis.line_notes import LineNotes
@@ -47,15 +48,25 @@ class LineTable:
     def describe(self, groups: list[RowGroup]) -> tuple[LineRow, ...]:
         """Rows as a report shows them."""
         tell_of_tracked_runs(self._index, self._names, groups)
-        tensors = {tensor for group in groups for tensor in (group.first_tensor, group.last_tensor) if tensor >= 0}
+        described = ((group.first_tensor, group.last_tensor, *group.others) for group in groups)
+        tensors = {tensor for several in described for tensor in several if tensor >= 0}
         states = States(self._index, tensors)
         all_names = self._names.all_of(tensors)
         values = self._values(tensors)
-        rows = [self._row(group, states, all_names.get(group.last_tensor, ()), values) for group in groups]
+        rows = [
+            self._about_all(group, states, self._row(group, states, all_names.get(group.last_tensor, ()), values))
+            for group in groups
+        ]
         return tuple(
             about_parameter(self._index, self._names, self._sharing, group, row)
             for group, row in zip(groups, rows, strict=True)
         )
+
+    def _about_all(self, group: RowGroup, states: States, row: LineRow) -> LineRow:
+        tensors = [tensor for tensor in (group.last_tensor, *group.others) if tensor >= 0]
+        if group.members == 1 or not tensors:
+            return row
+        return about_all(self._recording, row, [states.after(tensor, group.last_op) for tensor in tensors])
 
     def _values(self, tensors: set[int]) -> dict[tuple[int, int], str]:
         rows = self._recording.values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from array import array
+from collections import Counter
 from dataclasses import dataclass
 
 from gradscope.analysis.flags import EXTERNAL
@@ -157,11 +158,9 @@ class StorageGroups:
         recording = self._index.recording
         storage = recording.storages[sharing.storage]
         ranges = {tensor: self.range_of(tensor) for tensor in sharing.tensors}
-        groups: dict[int, int] = {}
+        numbers = self._numbers_of_counters(sharing.tensors)
         members = []
-        for tensor in sharing.tensors:
-            measured = self.versions.is_measured(tensor)
-            number = groups.setdefault(self.versions.of(tensor), len(groups) + 1) if measured else 0
+        for tensor, number in zip(sharing.tensors, numbers, strict=True):
             others = (other for other in sharing.tensors if other != tensor)
             touching = tuple(self._names.of(other) for other in others if overlap(ranges[tensor], ranges[other]))
             members.append(self._member(tensor, ranges[tensor], number, touching))
@@ -172,8 +171,19 @@ class StorageGroups:
             device=recording.text(recording.layouts[first.layout].device),
             count=count,
             members=tuple(members),
-            version_groups=len(groups),
+            version_groups=len(set(numbers) - {0}),
         )
+
+    def _numbers_of_counters(self, tensors: list[int]) -> list[int]:
+        """A number for each version counter; 0 for tensors of which none was compared with another one."""
+        counters = [self.versions.of(tensor) for tensor in tensors]
+        together = Counter(counters)
+        numbers: dict[int, int] = {}
+        for tensor, counter in zip(tensors, counters, strict=True):
+            if together[counter] > 1 or self.versions.is_measured(tensor):
+                numbers.setdefault(counter, len(numbers) + 1)
+        compared = sum(together[counter] for counter in numbers)
+        return [numbers.get(counter, 0) if compared > 1 else 0 for counter in counters]
 
     def _member(self, tensor: int, span: tuple[int, int], group: int, touching: tuple[str, ...]) -> AliasMember:
         recording = self._index.recording

@@ -270,3 +270,23 @@ def test_a_line_that_ran_in_training_and_evaluation_tells_of_training() -> None:
     )
     (line,) = [row for row in report.lines if row.line == 4]
     assert (line.grad_fn, line.executions, line.saved_bytes) == ("ExpBackward0", 3, 48)
+
+
+def test_one_row_for_many_tensors_tells_what_all_have_in_common() -> None:
+    report = build(
+        recorded(
+            """
+            import torch
+            model = torch.nn.Sequential(*[torch.nn.BatchNorm1d(4) for _ in range(4)])
+            kept = {name: value.clone() for name, value in model.state_dict().items()}
+            """
+        )
+    )
+    (made,) = [row for row in report.lines if row.line == 3]
+    assert (made.name, made.shape, made.requires_grad, made.is_leaf, made.alias_of) == (
+        "20 tensors",
+        "",
+        False,
+        True,
+        "",
+    )

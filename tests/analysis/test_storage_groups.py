@@ -77,3 +77,15 @@ def test_a_parameter_was_made_where_its_memory_was() -> None:
     assert [(member.name, member.line) for member in first.members] == [("model.weight", 2), ("kept", 3)]
     assert "Linear" in first.members[0].op
     assert second.members[0].line == 4
+
+
+def test_tensors_without_a_counter_are_in_no_group_of_one() -> None:
+    source = """
+    import torch
+    with torch.inference_mode():
+        a = torch.ones(4)
+        b = a[:2]
+    """
+    (group,) = build(recorded(source)).alias_groups
+    assert [member.version_group for member in group.members] == [0, 0]
+    assert group.version_groups == 0
