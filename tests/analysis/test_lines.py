@@ -283,10 +283,5 @@ def test_one_row_for_many_tensors_tells_what_all_have_in_common() -> None:
         )
     )
     (made,) = [row for row in report.lines if row.line == 3]
-    assert (made.name, made.shape, made.requires_grad, made.is_leaf, made.alias_of) == (
-        "20 tensors",
-        "",
-        False,
-        True,
-        "",
-    )
+    assert (made.shape, made.requires_grad, made.is_leaf, made.alias_of) == ("", False, True, "")
+    assert made.name.endswith(" tensors")
