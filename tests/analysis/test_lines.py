@@ -273,15 +273,8 @@ def test_a_line_that_ran_in_training_and_evaluation_tells_of_training() -> None:
 
 
 def test_one_row_for_many_tensors_tells_what_all_have_in_common() -> None:
-    report = build(
-        recorded(
-            """
-            import torch
-            model = torch.nn.Sequential(*[torch.nn.BatchNorm1d(4) for _ in range(4)])
-            kept = {name: value.clone() for name, value in model.state_dict().items()}
-            """
-        )
-    )
-    (made,) = [row for row in report.lines if row.line == 3]
-    assert (made.shape, made.requires_grad, made.is_leaf, made.alias_of) == ("", False, True, "")
-    assert made.name.endswith(" tensors")
+    names = ", ".join(f"t{number}" for number in range(20))
+    report = build(recorded(f"import torch\nx = torch.arange(30.0)\n{names} = x.split([1, 2] * 10)\n"))
+    made = row(report, "20 tensors")
+    assert (made.shape, made.dtype, made.requires_grad, made.is_leaf) == ("", "float32", False, True)
+    assert (made.storage, made.alias_of) == ("A", "")
