@@ -17,6 +17,8 @@ from gradscope.recording.tables import NONE
 
 _LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "platlib", "purelib"))
 _TORCH = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
+_COMPILERS = str(Path(torch.__file__).parent / "_inductor")
+"""Its threads wait for compilers in other processes, as long as the program runs."""
 
 
 def shares_version(tensor: Any, other: Any) -> int:
@@ -51,4 +53,4 @@ def _another_thread_may_be_in_torch() -> bool:
 
 
 def _waits(file: str) -> bool:
-    return file.startswith(_LIBRARIES) and not file.startswith(_TORCH)
+    return file.startswith(_COMPILERS) or (file.startswith(_LIBRARIES) and not file.startswith(_TORCH))
