@@ -70,10 +70,10 @@ def _generators(torch: Any) -> list[_Generator]:
     if numpy is not None:
         found.append(_Generator(numpy.random.get_state, pickle.dumps, numpy.random.set_state))
     if torch is not None:
-        found.append(_Generator(partial(_state, torch), partial(_bytes, torch), torch.set_rng_state))
+        found.append(_Generator(partial(_state, torch), partial(_numbers, torch), torch.set_rng_state))
         if torch.cuda.is_initialized():
             states = torch.cuda.get_rng_state_all
-            found.append(_Generator(states, partial(_bytes_of_each, torch), torch.cuda.set_rng_state_all))
+            found.append(_Generator(states, partial(_numbers_of_each, torch), torch.cuda.set_rng_state_all))
     return found
 
 
@@ -82,13 +82,13 @@ def _state(torch: Any) -> Any:
         return torch.get_rng_state()
 
 
-def _bytes(torch: Any, state: Any) -> bytes:
+def _numbers(torch: Any, state: Any) -> list[int]:
     with torch._C._DisableFuncTorch():
-        return bytes(state.numpy())
+        return list(state.tolist())
 
 
-def _bytes_of_each(torch: Any, states: Any) -> list[bytes]:
-    return [_bytes(torch, state) for state in states]
+def _numbers_of_each(torch: Any, states: Any) -> list[list[int]]:
+    return [_numbers(torch, state) for state in states]
 
 
 @contextmanager

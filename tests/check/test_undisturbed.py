@@ -101,3 +101,10 @@ def test_generators_that_nobody_drew_from_are_not_set(tmp_path: Path) -> None:
     )
     assert verdicts(result) == ["holds"] * 3
     assert result.output == "[]\n['set_rng_state', 'setstate', 'set_state']\n"
+
+
+def test_torch_without_numpy_can_be_expected_of(tmp_path: Path) -> None:
+    result = check(
+        "import torch\ntorch.Tensor.numpy = None\nb = torch.ones(2)  # expect: len(b.tolist()) == 2\n", tmp_path
+    )
+    assert verdicts(result) == ["holds"]
