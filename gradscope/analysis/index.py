@@ -14,10 +14,12 @@ from gradscope.analysis.flags import CUT_VIEW, EXTERNAL, LEAF, REQUIRES_GRAD
 from gradscope.analysis.report_model import Place
 from gradscope.analysis.sorted_rows import SortedRows
 from gradscope.recording import NONE, Recording
-from gradscope.recording.rows import Field
+from gradscope.recording.rows import Field, OpKind
 
 NOWHERE = 0
 """The statement of ops that no user frame made."""
+
+_DROPPED = -1_000_000
 
 
 class Statement(NamedTuple):
@@ -131,6 +133,32 @@ class Index:
     def twin(self, func: int) -> str:
         """A function's name without the underscore: ``total += loss`` calls ``add`` where ``total`` is a number."""
         return self.recording.text(func).rstrip("_")
+
+    @cached_property
+    def places_in_call(self) -> array[int]:
+        """For each tensor its place among those that its op made.
+
+        Of a call into torch's Python they are counted from the last, -1: what it returns comes last, after more or
+        fewer others (the samples of a batch). What it dropped by itself (an order of samples) has a place apart.
+        """
+        tensors, kinds = self.recording.tensors, self.recording.ops.column("kind")
+        made_at, died = tensors.column("op"), tensors.column("died")
+        places = array("i", bytes(4 * len(made_at)))
+        for tensor in range(1, len(made_at)):
+            if made_at[tensor] == made_at[tensor - 1]:
+                places[tensor] = places[tensor - 1] + 1
+        later, place = NONE, 0
+        for tensor in range(len(made_at) - 1, -1, -1):
+            op = made_at[tensor]
+            if op != later:
+                later, place = op, 0
+            if op < self.op_count and kinds[op] == OpKind.GROUP:
+                if 0 <= died[tensor] <= op + 1:
+                    places[tensor] = _DROPPED
+                else:
+                    place -= 1
+                    places[tensor] = place
+        return places
 
     def calls_like(self, op: int) -> int:
         """How often the function of an op was called from its span."""

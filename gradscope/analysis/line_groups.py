@@ -15,7 +15,6 @@ from gradscope.analysis.memory import MemoryUse
 from gradscope.analysis.modes import is_users
 from gradscope.analysis.names import Names
 from gradscope.analysis.report_model import RowKind
-from gradscope.analysis.slots import places_in_call
 from gradscope.recording import NONE
 from gradscope.recording.rows import Field, OpKind
 
@@ -103,7 +102,7 @@ class LineGroups:
         statements, best, is_cut = self._index.op_statement, self._names.best, self._cuts.is_cut
         groups, of_op, of_tensor = self._groups, self._of_op, self._of_tensor
         made: dict[tuple[int, int, int, int], int] = {}
-        slots, places = self._names.slots, places_in_call(self._index)
+        slots, places = self._names.slots, self._index.places_in_call
         followed = GRAD
         for tensor, (op, flags) in enumerate(zip(tensors.column("op"), tensors.column("flags"), strict=True)):
             if flags & (EXTERNAL | GRADIENT) and not self._is_new_parameter(tensor, op, flags):

@@ -13,12 +13,9 @@ from itertools import accumulate, pairwise
 from gradscope.analysis.flags import EXTERNAL
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
-from gradscope.recording.rows import OpKind
 
 NAMED_RUNS = 64
 """Named results that are looked at for each call."""
-
-_DROPPED = -1_000_000
 
 
 def find_slots(index: Index, is_named: bytearray) -> array[int]:
@@ -41,32 +38,6 @@ def find_slots(index: Index, is_named: bytearray) -> array[int]:
     return slots
 
 
-def places_in_call(index: Index) -> array[int]:
-    """For each tensor its place among those that its op made.
-
-    Of a call into torch's Python they are counted from the last, -1: what it returns comes last, after more or fewer
-    others (the samples of a batch). What it dropped by itself (an order of samples) has a place apart from its results.
-    """
-    tensors, kinds = index.recording.tensors, index.recording.ops.column("kind")
-    made_at, died = tensors.column("op"), tensors.column("died")
-    places = array("i", bytes(4 * len(made_at)))
-    for tensor in range(1, len(made_at)):
-        if made_at[tensor] == made_at[tensor - 1]:
-            places[tensor] = places[tensor - 1] + 1
-    later, place = NONE, 0
-    for tensor in range(len(made_at) - 1, -1, -1):
-        op = made_at[tensor]
-        if op != later:
-            later, place = op, 0
-        if op < index.op_count and kinds[op] == OpKind.GROUP:
-            if 0 <= died[tensor] <= op + 1:
-                places[tensor] = _DROPPED
-            else:
-                place -= 1
-                places[tensor] = place
-    return places
-
-
 def _order_by_call(index: Index, is_named: bytearray) -> tuple[array[int], array[int], list[list[int]]]:
     """For each tensor its call in the source, and the how many-th result of it; for each call, which were named."""
     tensors, ops = index.recording.tensors, index.recording.ops
@@ -75,7 +46,7 @@ def _order_by_call(index: Index, is_named: bytearray) -> tuple[array[int], array
     calls, orders = array("i", [NONE]) * len(tensors), array("i", bytes(4 * len(tensors)))
     counts: list[int] = []
     named: list[list[int]] = []
-    places = places_in_call(index)
+    places = index.places_in_call
     for tensor, (op, flags) in enumerate(zip(made_at, tensors.column("flags"), strict=True)):
         if flags & EXTERNAL or op >= index.op_count:
             continue

@@ -125,7 +125,7 @@ class Identity:
             if tensor._is_view():
                 flags |= _VIEW
         elif not flags & _NO_STORAGE:
-            place = self.add_storage(storage, op, flags, row, reference, is_plain and is_copied_on_write(tensor))
+            place = self.add_storage(storage, tensor, op, flags, row, reference)
         # No call stands between the count and the row: an interrupt cannot come between them.
         tape.tensor_count = row + 1
         self._tensor_rows += (op, place, layout, node, flags, NONE)
@@ -142,16 +142,17 @@ class Identity:
         return seen
 
     def add_storage(
-        self, storage: Any, op: int, flags: int, first: int, first_reference: ref[Any] | None, is_cow: bool = False
+        self, storage: Any, tensor: Any, op: int, flags: int, first: int, first_reference: ref[Any] | None
     ) -> int:
-        """Enter a storage that was not seen before and return its row; the flags are those of the tensor on it."""
+        """Enter a storage that was not seen before, with the tensor on it and its flags, and return its row."""
         tape = self.tape
         row = tape.storage_count
         if flags & _TYPED and storage.device == _META:
             pointer = 0  # a fake tensor's, which warns when it is asked for its address
         else:
             try:
-                pointer = storage.data_ptr() if not is_cow else 0
+                is_cow = type(tensor) is Tensor and is_copied_on_write(tensor)
+                pointer = 0 if is_cow else storage.data_ptr()
             except RuntimeError:
                 pointer = 0
         nbytes = storage.nbytes()  # symbolic while a program is exported: to make a number of it would bind its sizes
@@ -187,7 +188,7 @@ class Identity:
             flags |= _type_flag(tensor)
         if known is not None:
             return known[0]
-        return self.add_storage(storage, op, flags, NONE, None, type(tensor) is Tensor and is_copied_on_write(tensor))
+        return self.add_storage(storage, tensor, op, flags, NONE, None)
 
     def layout(self, tensor: Any) -> tuple[int, int]:
         """Row of a tensor's layout, and the bytes of its elements."""
@@ -270,6 +271,6 @@ def _bytes_of_elements(tensor: Any) -> int:
 
 
 def _type_flag(tensor: Any) -> int:
-    """Whether it is a parameter: ``isinstance`` would ask the tensor, whose class may answer with code of its own."""
+    """Parameter or subclass; ``isinstance`` would ask the tensor, whose class may answer with code of its own."""
     is_parameter = issubclass(type(tensor), Parameter) or "_is_param" in object.__getattribute__(tensor, "__dict__")
     return int(TensorFlag.PARAMETER if is_parameter else TensorFlag.SUBCLASS)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.overrides import _get_current_function_mode
 
 from gradscope.recorder.mode import RecorderMode
 from gradscope.recorder.observer import Observer
@@ -72,7 +73,9 @@ class OptimizerSteps:
         if is_dynamo_compiling():
             return None
         mode = self._modes.get(threading.get_ident())
-        if mode is None or len(args) > 1 or kwargs or not _runs_only_torch(optimizer) or not _on_top(mode):
+        if mode is None or len(args) > 1 or kwargs or not _runs_only_torch(optimizer):
+            return None
+        if _get_current_function_mode() is not mode:  # type: ignore[no-untyped-call]
             return None
         try:
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -108,8 +111,3 @@ def _tensors(state: Any) -> list[Any]:
 def _runs_only_torch(optimizer: Optimizer) -> bool:
     hooked = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
     return type(optimizer).__module__.startswith("torch.optim") and not hooked
-
-
-def _on_top(mode: RecorderMode) -> bool:
-    depth = torch._C._len_torch_function_stack()
-    return depth > 0 and torch._C._get_function_stack_at(depth - 1) is mode

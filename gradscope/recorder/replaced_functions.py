@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 from torch.compiler import is_dynamo_compiling
-from torch.overrides import handle_torch_function
+from torch.overrides import _get_current_function_mode, handle_torch_function
 
 from gradscope.recorder.mode import RecorderMode
 
@@ -26,14 +26,16 @@ _FAST_PATHS = frozenset(
 )
 
 
+def _is_ours_on_top() -> bool:
+    return type(_get_current_function_mode()) is RecorderMode  # type: ignore[no-untyped-call]
+
+
 @contextmanager
 def _aside() -> Iterator[None]:
     """Take the recorders' modes from the top of the stack while open."""
     modes: list[Any] = []
-    depth = torch._C._len_torch_function_stack()
-    while depth and type(torch._C._get_function_stack_at(depth - 1)) is RecorderMode:
+    while _is_ours_on_top():
         modes.append(torch._C._pop_torch_function_stack())
-        depth -= 1
     try:
         yield
     finally:
@@ -62,8 +64,7 @@ def _always(trace: Callable[..., Any]) -> Callable[..., Any]:
 def _told_of(backward: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(backward)
     def tells(*args: Any, **kwargs: Any) -> Any:
-        depth = torch._C._len_torch_function_stack()
-        if not depth or type(torch._C._get_function_stack_at(depth - 1)) is not RecorderMode:
+        if not _is_ours_on_top():
             return backward(*args, **kwargs)
         tensors = args[0] if args else kwargs.get("tensors", ())
         return handle_torch_function(tells, (tensors,), *args, **kwargs)

@@ -12,6 +12,7 @@ from pathlib import Path
 from gradscope.recorder.host import ProgramRun
 from gradscope.recorder.variant_gradients import note_gradients
 from gradscope.recorder.watched_expression import WatchedExpression
+from gradscope.recording.replaced_file import replaced_file
 from gradscope.targets.program import Program
 
 try:
@@ -77,6 +78,5 @@ def _keep(run: ProgramRun, watches: Sequence[str], folder: Path) -> None:
                 text, value, failed = WatchedExpression(expression).value(names)
                 run.recorder.observe_watch(expression, run.program.filename, 0, text, value, failed)
         run.recorder.flush()
-    part = folder / f"{RECORDING}.part"
-    part.write_bytes(pickle.dumps(run.recording, pickle.HIGHEST_PROTOCOL))
-    part.replace(folder / RECORDING)
+    with replaced_file(folder / RECORDING) as new:
+        new.write_bytes(pickle.dumps(run.recording, pickle.HIGHEST_PROTOCOL))
