@@ -107,4 +107,4 @@ def test_torch_without_numpy_can_be_expected_of(tmp_path: Path) -> None:
     result = check(
         "import torch\ntorch.Tensor.numpy = None\nb = torch.ones(2)  # expect: len(b.tolist()) == 2\n", tmp_path
     )
-    assert verdicts(result) == ["holds"]
+    assert (verdicts(result), result.failure) == (["holds"], "")
