@@ -13,6 +13,9 @@ def main() -> int:
     if not getattr(sys.flags, "safe_path", False):
         del sys.path[0]  # the current folder or the command's: a file there must not stand in for what we import
     try:
+        from gradscope import collector
+
+        collector.rest()
         from gradscope.cli.app import run_command_line
 
         code = run_command_line(sys.argv[1:], _MODULES_AT_START)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 from gradscope.analysis.cuts import Cuts
-from gradscope.analysis.flags import EXTERNAL, PARAMETER
+from gradscope.analysis.flags import EXTERNAL
 from gradscope.analysis.flow import Flow
 from gradscope.analysis.gradients import Gradients
 from gradscope.analysis.index import Index
@@ -19,7 +18,7 @@ from gradscope.analysis.storage_groups import StorageGroups
 from gradscope.analysis.wording import listed
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Sources:
     """What the answers are derived from."""
 
@@ -32,15 +31,9 @@ class Sources:
     writes: tuple[InplaceWrite, ...]
     sharing: StorageGroups
 
-    @cached_property
-    def parameters(self) -> frozenset[str]:
-        """Names of all parameters: a beginning that stands for some of them must not seem to stand for others."""
-        flags = self.index.recording.tensors.column("flags")
-        return frozenset(self.names.of(tensor) for tensor, flag in enumerate(flags) if flag & PARAMETER)
-
     def listed(self, names: Collection[str]) -> str:
         """Names of tensors in a sentence, shortened only where no other parameter is called so."""
-        return listed(names, self.parameters)
+        return listed(names, self.names.of_parameters)
 
     def answer(
         self, code: str, severity: Literal["problem", "warning", "note"], text: str, op: int, tensor: int

@@ -35,7 +35,7 @@ def find_answers(sources: Sources) -> tuple[Answer, ...]:
         *carried_graphs(sources.index, sources.names, sources.passes),
         *kept_alive(sources.index, sources.names, sources.passes),
         *never_used(sources.index, sources.passes),
-        *written_through_alias(sources.index, sources.names, sources.sharing, sources.writes, sources.parameters),
+        *written_through_alias(sources.index, sources.names, sources.sharing, sources.writes),
     ]
     order = ("problem", "warning", "note")
     unique = {(answer.code, answer.text): answer for answer in found}

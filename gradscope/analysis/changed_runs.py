@@ -13,7 +13,7 @@ from gradscope.recording import NONE
 from gradscope.recording.rows import Field
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class _Runs:
     count: int = 0
     tracked: int = 0

@@ -28,7 +28,7 @@ _BY_FUNCTION: dict[str, CutKind] = {
 }
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class CutGroup:
     """Cuts of one kind by one function at one statement."""
 

@@ -27,7 +27,7 @@ EXPLAINED_PASSES = 20
 """Places with backward passes for which the values are followed back from the root: each is a walk over the step."""
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class PassGroup:
     """Backward passes from one statement."""
 
@@ -41,7 +41,7 @@ class PassGroup:
     """Parameters that did not require grad in the last pass, though they had before."""
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class TensorGradients:
     """What the passes of one place did for one tensor."""
 

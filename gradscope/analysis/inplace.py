@@ -43,7 +43,7 @@ class _Effect(NamedTuple):
 _NO_EFFECT = _Effect()
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class _Write:
     """Writes at one statement through one name; described by the last of those with the worst effect."""
 

@@ -36,7 +36,7 @@ _KIND_OF_OP: dict[int, RowKind] = {
 }
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class RowGroup:
     """One row of the line table to be."""
 

@@ -126,6 +126,12 @@ class Names:
         source = self._index.span_source(op, exact=True)
         return f"<{source if 0 < len(source) <= SOURCE_AS_NAME else self._index.call_name(op).removeprefix('Tensor.')}>"
 
+    @cached_property
+    def of_parameters(self) -> frozenset[str]:
+        """Names of all parameters: a beginning that stands for some of them must not seem to stand for others."""
+        flags = self._index.recording.tensors.column("flags")
+        return frozenset(self.of(tensor) for tensor, flag in enumerate(flags) if flag & PARAMETER)
+
     def is_named(self, tensor: int) -> bool:
         """Whether the program was seen to hold the tensor under a name."""
         return self.best[tensor] >= 0

@@ -1,12 +1,11 @@
 """The report: what the analyses found in one recording, and all that a renderer needs.
 
 Named tuples of JSON types (text, numbers, booleans, None, tuples): five times quicker to import than dataclasses, as
-``gradscope report`` is to answer at once. :mod:`gradscope.report.json_values` makes JSON of them. Sizes are bytes.
+``gradscope report`` is to answer at once; types are evaluated here, as each that is left as text costs a compilation.
+:mod:`gradscope.report.json_values` makes JSON of them. Sizes are bytes.
 Lines are 1-based; 0 where there is none (a call from no user code). A name is what the program calls a tensor; one
 that no name was seen to hold is called by what made it: ``<y.detach()>``, ``<pow>``.
 """
-
-from __future__ import annotations
 
 from typing import Literal, NamedTuple
 

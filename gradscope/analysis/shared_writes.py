@@ -12,7 +12,7 @@ from gradscope.recording import NONE
 from gradscope.recording.rows import Field, OpKind
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class SharedWrite:
     """What one function wrote at one statement into memory that other named tensors are on."""
 

@@ -11,7 +11,7 @@ from gradscope.recording import NONE
 from gradscope.recording.rows import Field
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class State:
     """A tensor after an op. Ids of the recording; ``version`` is None where it has no counter."""
 

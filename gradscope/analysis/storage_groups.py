@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from array import array
 from collections import Counter
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gradscope.analysis.flags import EXTERNAL
 from gradscope.analysis.index import Index
@@ -58,8 +58,7 @@ def overlap(one: tuple[int, int], other: tuple[int, int]) -> bool:
     return one[0] < other[1] and other[0] < one[1] and one[0] < one[1] and other[0] < other[1]
 
 
-@dataclass(slots=True)
-class Sharing:
+class Sharing(NamedTuple):
     """One memory block with more than one tensor on it."""
 
     storage: int

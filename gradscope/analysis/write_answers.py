@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 from gradscope.analysis.index import Index
@@ -41,11 +41,7 @@ def silently_wrong(writes: tuple[InplaceWrite, ...]) -> Iterator[Answer]:
 
 
 def written_through_alias(
-    index: Index,
-    names: Names,
-    sharing: StorageGroups,
-    writes: tuple[InplaceWrite, ...],
-    parameters: Collection[str],
+    index: Index, names: Names, sharing: StorageGroups, writes: tuple[InplaceWrite, ...]
 ) -> Iterator[Answer]:
     """A write that shows in other named tensors: one sentence for all that a statement wrote."""
     effects: dict[tuple[Place, str], set[WriteEffect]] = {}
@@ -60,8 +56,8 @@ def written_through_alias(
             # Where no graph was open that needs the values, a write past autograd is what was meant.
             matters = shared.past_autograd and bool(found - {"none"})
             unseen = ", and autograd cannot notice (another version counter)" if matters else ""
-            through = listed([names.of(tensor) for tensor in shared.written], parameters)
-            seen = listed([names.of(tensor) for tensor in shared.seen_by], parameters)
+            through = listed([names.of(tensor) for tensor in shared.written], names.of_parameters)
+            seen = listed([names.of(tensor) for tensor in shared.seen_by], names.of_parameters)
             text = f"Line {place.line}: {func} through {through} also changed {seen}: they share memory{unseen}."
             severity: Literal["warning", "note"] = "warning" if matters else "note"
             yield Answer("write-through-alias", severity, text, place, names.of(shared.written[-1]))

@@ -7,19 +7,21 @@ that runs one only says what to do; it is done outside Typer's call.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 
 import typer
 
 
-@dataclass
 class Deferred:
-    """The state of one call of the command line."""
+    """The state of one call of the command line.
 
-    modules_at_start: Collection[str] = ()
-    """Names of the modules that Python had imported before gradscope."""
-    work: list[Callable[[], int]] = field(default_factory=list)
-    """What is left to do; each returns an exit code."""
+    Args:
+        modules_at_start: Names of the modules that Python had imported before gradscope.
+    """
+
+    def __init__(self, modules_at_start: Collection[str] = ()) -> None:
+        self.modules_at_start = modules_at_start
+        self.work: list[Callable[[], int]] = []
+        """What is left to do; each returns an exit code."""
 
 
 def after_parsing(context: typer.Context, work: Callable[[], int]) -> None:

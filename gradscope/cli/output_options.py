@@ -1,11 +1,8 @@
 """Options about output that several commands take: the format, files, colour and width."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -36,8 +33,7 @@ class TableFormat(str, Enum):
     SVG = "svg"
 
 
-@dataclass(frozen=True)
-class Output:
+class Output(NamedTuple):
     """Where a result goes, and how it looks."""
 
     format: str

@@ -20,6 +20,7 @@ from datetime import datetime, timezone
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from gradscope import collector
 from gradscope.recorder.host_import import TorchImport
 from gradscope.recorder.host_main import execute, new_main, register_source
 from gradscope.recorder.host_probes import InsertedProbes, Probe
@@ -120,6 +121,7 @@ class ProgramRun:
         try:
             self._torch.install()
             self._probes.install()
+            collector.give_to_program()
             execute(self.program, self.module, self._probes)
         except BaseException as error:
             raised = error
@@ -132,6 +134,7 @@ class ProgramRun:
         if self._ends_process:
             _end_threads_and_functions()
             flush_quietly(sys.stdout)  # before anything is shown: the program's output comes first
+        collector.take_back()
         self._finish()
         if self._ends_process:
             self._probes.outlive_builtins(self.module.__dict__)
@@ -148,6 +151,7 @@ class ProgramRun:
         # Held by us, the module would be cleared name by name when the interpreter ends, and a ``__del__`` of the
         # program's would find its globals gone.
         self.module = None
+        collector.give_back()
         if self._outcome.kind == "interrupted":
             die_by_interrupt()
         sys.exit(self.exit_code)
@@ -170,6 +174,10 @@ class ProgramRun:
         """Observe from here on: torch has just been imported. A fault of ours must not stop the program."""
         if self.is_child or self._finished:
             return
+        with collector.resting():
+            self._start_recorder()
+
+    def _start_recorder(self) -> None:
         try:
             from gradscope.recorder.session import Recorder
 

@@ -22,11 +22,12 @@ def check_content(recording: Recording) -> None:
     """
     if not recording.strings:
         raise ValueError("it has no texts")
-    sizes = {name: len(table) for name, table in recording.tables.items()} | {"files": len(recording.files)}
+    tables = recording.tables
+    sizes = {name: len(table) for name, table in tables.items()} | {"files": len(recording.files)}
     for name, meanings in MEANINGS.items():
         for column, meaning in meanings.items():
             lowest, highest = _bounds(meaning, sizes, len(recording.strings))
-            _check(f"{name}.{column}", recording.tables[name].column(column), lowest, highest)
+            _check(f"{name}.{column}", tables[name].column(column), lowest, highest)
     changes = recording.changes
     fields = changes.column("field")
     for field, row_of in CHANGED_ROWS.items():

@@ -4,21 +4,17 @@
 A column that is not named here is a plain number.
 """
 
-from __future__ import annotations
-
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+from typing import NamedTuple
 
 from gradscope.recording.rows import BindingKind, Field, GradOutcome, OpFlag, OpKind, TensorFlag
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(NamedTuple):
     """Index into the strings, or NONE."""
 
 
-@dataclass(frozen=True, slots=True)
-class RowOf:
+class RowOf(NamedTuple):
     """Id of a row of another table (``files`` included)."""
 
     table: str
@@ -28,15 +24,13 @@ class RowOf:
     """The number of rows is allowed too: what was seen after the last op."""
 
 
-@dataclass(frozen=True, slots=True)
-class OneOf:
+class OneOf(NamedTuple):
     """A member of an enumeration."""
 
     kinds: type[IntEnum]
 
 
-@dataclass(frozen=True, slots=True)
-class AnyOf:
+class AnyOf(NamedTuple):
     """Flags, added up."""
 
     flags: type[IntFlag]

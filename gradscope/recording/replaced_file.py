@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,7 +18,7 @@ def replaced_file(target: Path) -> Iterator[Path]:
     Raises:
         OSError: No file can be made there, or it cannot take the place.
     """
-    new = target.with_name(f".{target.name[:64]}.{secrets.token_hex(4)}.new")
+    new = target.with_name(f".{target.name[:64]}.{os.urandom(4).hex()}.new")
     os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield new

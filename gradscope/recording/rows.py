@@ -5,7 +5,7 @@ that table, or ``NONE`` (-1). A column of text (``func``, ``name``, ``attr``, ``
 strings.
 """
 
-from __future__ import annotations
+# Types are evaluated here: a named tuple would compile each that is left as text, and every command would wait for it.
 
 from enum import IntEnum, IntFlag
 from typing import NamedTuple

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 
 from gradscope.analysis.report_model import Report
@@ -10,12 +9,12 @@ from gradscope.analysis.view import RunView
 from gradscope.recording import Recording
 
 
-@dataclass(frozen=True)
 class RunResult:
     """What was observed of a run, and what was asked to be seen of it."""
 
-    recording: Recording
-    view: RunView
+    def __init__(self, recording: Recording, view: RunView) -> None:
+        self.recording = recording
+        self.view = view
 
     @cached_property
     def report(self) -> Report:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -203,3 +204,30 @@ def test_a_fault_of_our_own_is_3_and_hides_nothing(folder: Path):
 def test_without_memory_no_bytes_are_shown(folder: Path):
     shown = gradscope("run", "--no-memory", "detach", cwd=folder).stdout
     assert "tensor memory" not in shown and "bytes" not in shown.partition("Lines")[2].partition("Shared")[0]
+
+
+COLLECTED = """
+import gc
+print(gc.isenabled(), gc.get_threshold(), gc.get_freeze_count())
+
+class Cycle:
+    def __init__(self):
+        self.itself = self
+
+    def __del__(self):
+        print("freed", gc.isenabled())
+
+Cycle()
+"""
+
+
+@pytest.mark.parametrize("last_line", ["", "gc.disable()"])
+def test_a_program_has_the_garbage_collector_that_python_would_give_it_to_its_end(tmp_path, last_line):
+    (tmp_path / "program.py").write_text(COLLECTED + last_line)
+    plain = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert plain.stdout.startswith("True")
+    shown = gradscope("run", "program.py", cwd=tmp_path).stdout  # the tables come before the interpreter's end
+    assert [line for line in shown.splitlines() if line in plain.stdout.splitlines()] == plain.stdout.splitlines()
+    assert gradscope("run", "-q", "program.py", cwd=tmp_path).stdout == plain.stdout
+    (tmp_path / "checked.py").write_text("import gc, torch\nx = torch.ones(1)  # expect: gc.isenabled()\n")
+    assert gradscope("check", "checked.py", cwd=tmp_path).returncode == 0
