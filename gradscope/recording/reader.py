@@ -20,7 +20,7 @@ from gradscope.recording.file_checks import check_header, check_tables, open_for
 from gradscope.recording.model import Fault, Recording, SourceFile
 from gradscope.recording.run_info import info_from_json
 from gradscope.recording.schema_sql import SIDE_NUMBERS, SIDE_TABLES
-from gradscope.recording.sqlite_values import extend_from_sqlite, from_sqlite_text
+from gradscope.recording.sqlite_values import from_sqlite_numbers, from_sqlite_text
 from gradscope.recording.tables import Table
 
 _ROWS_AT_ONCE = 2048
@@ -74,14 +74,16 @@ def _number(stored: object) -> int:
     return stored
 
 
-def _read_table(connection: sqlite3.Connection, name: str, table: Table[Any]) -> None:
+def _read_table(connection: sqlite3.Connection, table_name: str, table: Table[Any]) -> None:
     columns = ", ".join(f'"{column}"' for column in table.columns)
     width = len(table.columns)
-    cursor = connection.execute(f'SELECT {columns} FROM "{name}" ORDER BY id')
+    cursor = connection.execute(f'SELECT {columns} FROM "{table_name}" ORDER BY id')
     while rows := cursor.fetchmany(_ROWS_AT_ONCE):
         values = list(chain.from_iterable(rows))
-        for position, column in enumerate(table.columns.values()):
-            extend_from_sqlite(column, values[position::width])
-    first, last = (connection.execute(f'SELECT {which}(id) FROM "{name}"').fetchone()[0] for which in ("min", "max"))
+        for position, (name, code) in enumerate(zip(table.columns, table.typecodes, strict=True)):
+            table.extend_column(name, from_sqlite_numbers(values[position::width], code))
+    first, last = (
+        connection.execute(f'SELECT {which}(id) FROM "{table_name}"').fetchone()[0] for which in ("min", "max")
+    )
     if (first, last) != ((0, len(table) - 1) if len(table) else (None, None)):
-        raise ValueError(f"rows of {name} are missing")
+        raise ValueError(f"rows of {table_name} are missing")

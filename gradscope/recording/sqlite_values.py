@@ -38,14 +38,15 @@ def to_sqlite_numbers(column: array[int]) -> array[int]:
     return signed
 
 
-def extend_from_sqlite(column: array[int], stored: list[int]) -> None:
-    """Append stored numbers to a column.
+def from_sqlite_numbers(stored: list[int], typecode: str) -> list[int]:
+    """A column's numbers from what is stored.
 
     Raises:
         TypeError: Not all are whole numbers.
-        OverflowError: One does not fit the column.
+        OverflowError: One has more than 64 bits.
     """
-    if column.typecode == "Q":
-        column.frombytes(array("q", stored).tobytes())
-    else:
-        column.fromlist(stored)
+    if typecode != "Q":
+        return stored
+    unsigned = array("Q")
+    unsigned.frombytes(array("q", stored).tobytes())
+    return unsigned.tolist()

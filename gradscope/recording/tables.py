@@ -9,6 +9,8 @@ from typing import Generic, TypeVar, cast
 
 RowT = TypeVar("RowT", bound="tuple[int, ...]")
 
+_NARROW, _WIDE = "i", "q"
+
 NONE = -1
 """The id that stands for "no row" in every column that refers to another table."""
 
@@ -16,12 +18,14 @@ NONE = -1
 class Table(Generic[RowT]):
     """Equally long columns of integers. A row's id is its position.
 
+    A column of 64-bit numbers (sizes, above all) takes 32 bits a number until one comes that needs more.
+
     Args:
         row_type: The NamedTuple that a row reads as; its fields name the columns.
         typecodes: One :mod:`array` type code a column.
     """
 
-    __slots__ = ("columns", "row_type", "typecodes")
+    __slots__ = ("_narrowed", "columns", "row_type", "typecodes")
 
     def __init__(self, row_type: type[RowT], typecodes: str) -> None:
         fields = cast("tuple[str, ...]", row_type._fields)  # type: ignore[attr-defined]
@@ -29,12 +33,14 @@ class Table(Generic[RowT]):
             raise TypeError(f"{row_type.__name__} has {len(fields)} fields, not {len(typecodes)}")
         self.row_type = row_type
         self.typecodes = typecodes
-        self.columns: dict[str, array[int]] = {name: array(code) for name, code in zip(fields, typecodes, strict=True)}
+        self._narrowed = {name for name, code in zip(fields, typecodes, strict=True) if code == _WIDE}
+        codes = typecodes.replace(_WIDE, _NARROW)
+        self.columns: dict[str, array[int]] = {name: array(code) for name, code in zip(fields, codes, strict=True)}
 
     def append(self, row: tuple[int, ...]) -> int:
         """Append one row and return its id."""
-        for column, value in zip(self.columns.values(), row, strict=True):
-            column.append(value)
+        for name, value in zip(self.columns, row, strict=True):
+            self.extend_column(name, [value])
         return len(self) - 1
 
     def extend(self, rows: Iterable[tuple[int, ...]]) -> None:
@@ -44,11 +50,27 @@ class Table(Generic[RowT]):
     def extend_flat(self, values: list[int]) -> None:
         """Append many rows given as one list, the values of a row after those of the other."""
         width = len(self.columns)
-        for position, column in enumerate(self.columns.values()):
-            column.fromlist(values[position::width])  # a quarter of the cost of extend
+        for position, name in enumerate(self.columns):
+            self.extend_column(name, values[position::width])
+
+    def extend_column(self, name: str, values: list[int]) -> None:
+        """Append to one column; the others must follow.
+
+        Raises:
+            OverflowError: A value does not fit the column; nothing was added.
+        """
+        try:
+            self.columns[name].fromlist(values)  # a quarter of the cost of extend
+        except OverflowError:
+            if name not in self._narrowed:
+                raise
+            wide = array(_WIDE, self.columns[name])
+            wide.fromlist(values)
+            self.columns[name] = wide
+            self._narrowed.discard(name)
 
     def column(self, name: str) -> array[int]:
-        """The column itself, not a copy."""
+        """The column itself, not a copy; while rows are added another may take its place."""
         return self.columns[name]
 
     def __len__(self) -> int:
