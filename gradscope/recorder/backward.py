@@ -13,6 +13,9 @@ from gradscope.recorder.tensors import grad_of, version_of
 from gradscope.recording.rows import GradOutcome, OpKind, TensorFlag
 from gradscope.recording.tables import NONE
 
+_GRADIENT, _LEAF = int(TensorFlag.GRADIENT), int(TensorFlag.LEAF)
+_CREATED, _ACCUMULATED, _UNTOUCHED, _MISSING = map(int, GradOutcome)
+
 
 class BackwardPass:
     """Compares every known leaf's ``.grad`` before and after a pass.
@@ -53,21 +56,21 @@ class BackwardPass:
         for row, (identity_before, version_before) in self._before.items():
             reference = self._identity.leaves.get(row)
             gradient = grad_of(reference()) if reference is not None else None
-            outcome, grad, nbytes = GradOutcome.MISSING, NONE, 0
+            outcome, grad, nbytes = _MISSING, NONE, 0
             if gradient is not None:
                 seen = self._identity.tensors.get(id(gradient))
                 is_new = seen is None
                 if seen is None:
                     with DisableTorchFunctionSubclass():
-                        flags = TensorFlag.GRADIENT | (0 if gradient.requires_grad else TensorFlag.LEAF)
+                        flags = _GRADIENT if gradient.requires_grad else _GRADIENT | _LEAF
                         seen = self._identity.add(gradient, op, NONE, flags, ())
                 grad = seen[0]
                 if not identity_before:
-                    outcome, nbytes = GradOutcome.CREATED, seen[2]
+                    outcome, nbytes = _CREATED, seen[2]
                 elif id(gradient) != identity_before:
-                    outcome, nbytes = GradOutcome.ACCUMULATED, seen[2] if is_new else 0
+                    outcome, nbytes = _ACCUMULATED, seen[2] if is_new else 0
                 elif version_of(gradient) != version_before:
-                    outcome = GradOutcome.ACCUMULATED
+                    outcome = _ACCUMULATED
                 else:
-                    outcome = GradOutcome.UNTOUCHED
+                    outcome = _UNTOUCHED
             tape.pending["gradients"] += (op, row, outcome, grad, nbytes)

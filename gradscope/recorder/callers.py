@@ -17,6 +17,8 @@ from gradscope.recorder.tracebacks import CALL_NAME
 from gradscope.recording.rows import Span
 from gradscope.recording.tables import NONE
 
+_USER, _TORCH, _LIBRARY = Owner.USER, Owner.TORCH, Owner.LIBRARY  # looked up in an enumeration they are slow
+
 HANDLE_CODE = torch.overrides.handle_torch_function.__code__
 
 _MODULE_CALLS = frozenset((nn.Module._wrapped_call_impl.__code__, nn.Module._call_impl.__code__))
@@ -81,20 +83,21 @@ class CallSites:
 
     def locate(self, frame: FrameType) -> Located:
         """Find the user's frame above a frame, and what of torch's Python lies between."""
-        owners = self._owners
+        known = self._owners.known
         torch_frames: list[FrameType] = []
         library = None
         current: FrameType | None = frame
         while current is not None:
-            owner = owners.known.get(id(current.f_code))
+            code = current.f_code
+            owner = known.get(id(code))
             if owner is None:
-                owner = owners.of(current.f_code)
-            if owner is Owner.USER:
+                owner = self._owners.of(code)
+            if owner is _USER:
                 break
             if library is None:
-                if owner is Owner.TORCH:
+                if owner is _TORCH:
                     torch_frames.append(current)
-                elif owner is Owner.LIBRARY:
+                elif owner is _LIBRARY:
                     library = current
             current = current.f_back
         site = self._site(current, library)

@@ -6,7 +6,6 @@ counts up in each thread; ``AccumulateGrad`` has none of its own and is known by
 
 from __future__ import annotations
 
-import contextlib
 from array import array
 from typing import Any
 
@@ -14,12 +13,13 @@ from torch import Tensor
 from torch.utils._mode_utils import no_dispatch
 
 from gradscope.recorder.capabilities import dispatch_modes, sequence_number
-from gradscope.recorder.identity import Identity, Seen
+from gradscope.recorder.identity import Identity
 from gradscope.recorder.tape import Tape
 from gradscope.recording.rows import TensorFlag
 from gradscope.recording.tables import NONE
 
 _NO_SEQUENCE = 2**63
+_NEVER = 2**64
 _NODE_WIDTH = 3
 _EXTERNAL_LEAF = int(TensorFlag.REQUIRES_GRAD | TensorFlag.LEAF | TensorFlag.EXTERNAL)
 _CTX_NAMES = frozenset(("saved_tensors", "to_save", "non_differentiable", "dirty_tensors", "needs_input_grad"))
@@ -40,7 +40,7 @@ class Graph:
         self._accumulators: dict[int, int] = {}
         self._discovered: list[tuple[Any, int, int]] = []
         """Nodes entered whose edges are not; empty between ops, so that none is kept alive."""
-        self._types: dict[type, tuple[int, tuple[tuple[str, int], ...]]] = {}
+        self._types: dict[type, tuple[int, tuple[tuple[str, int], ...] | None]] = {}
         self._node_rows = tape.pending["nodes"]
         self._edge_rows = tape.pending["edges"]
         self._saved_rows = tape.pending["saved"]
@@ -76,43 +76,51 @@ class Graph:
             if row != NONE:
                 return row
         row = self._new(root, sequence, op)
+        readable_from = since if read_saved else _NEVER
+        if read_saved and dispatch_modes():
+            with no_dispatch():  # unpacking an output detaches it, which the program's mode would see
+                self._complete(root, sequence, row, op, readable_from)
+        else:
+            self._complete(root, sequence, row, op, readable_from)
+        return row
+
+    def _complete(self, node: Any, sequence: int, row: int, op: int, readable_from: int) -> None:
+        """Enter the edges of a new node and what it saved, and so on for every new node that it leads to."""
         todo = self._discovered
         try:
-            self._follow(root, row, op)
-            if read_saved and sequence >= since:
-                self._read_saved(root, row, op)
-            while todo:
-                node, sequence, at = todo.pop()
-                self._follow(node, at, op)
-                if read_saved and sequence >= since:
-                    self._read_saved(node, at, op)
+            while True:
+                self._follow(node, row, op)
+                if sequence >= readable_from:
+                    self._read_saved(node, row, op)
+                if not todo:
+                    return
+                node, sequence, row = todo.pop()
         finally:
             todo.clear()
-        return row
 
     def _follow(self, node: Any, row: int, op: int) -> None:
         """Enter the edges of a node; the unknown nodes that they lead to are left in ``_discovered``."""
-        by_sequence, first, known = self._by_sequence, self.first, self.identity.tensors
-        size = len(by_sequence)
+        by_sequence, first, edge_rows = self._by_sequence, self.first, self._edge_rows
         several = len(self._of_threads) > 1
         for following, _ in node.next_functions:
             if following is None:
-                target = NONE
+                edge_rows += (row, NONE)
+                continue
+            number = following._sequence_nr()
+            position = number - first
+            if several:
+                target = self._of_any_thread(following, number)
+            elif 0 <= position < len(by_sequence):
+                target = by_sequence[position]
             else:
-                number = following._sequence_nr()
-                position = number - first
-                if several:
-                    target = self._of_any_thread(following, number)
-                elif 0 <= position < size:
-                    target = by_sequence[position]
-                else:
-                    target = self._older.get(number, NONE)
-                if target == NONE and number >= _NO_SEQUENCE:
-                    target = self._accumulator(following, known, op)
+                target = self._older.get(number, NONE)
+            if target == NONE:
+                if number >= _NO_SEQUENCE:
+                    target = self._accumulator(following, op)
                 if target == NONE:
                     target = self._new(following, number, op)
                     self._discovered.append((following, number, target))
-            self._edge_rows += (row, target)
+            edge_rows += (row, target)
 
     def _of_any_thread(self, node: Any, sequence: int) -> int:
         """A node by its number where several threads make nodes: numbers repeat, so the name must be the same."""
@@ -137,20 +145,24 @@ class Graph:
             return self._older.get(sequence, NONE)
         return self._by_sequence[position] if position < len(self._by_sequence) else NONE
 
-    def _accumulator(self, node: Any, known: dict[int, Seen], op: int) -> int:
+    def _accumulator(self, node: Any, op: int) -> int:
         """Row of an ``AccumulateGrad``, by its leaf; NONE for another node without a sequence number."""
         try:
             variable = node.variable
         except AttributeError:
             return NONE
-        seen = known.get(id(variable)) or self.identity.add(variable, op, NONE, _EXTERNAL_LEAF, ())
+        seen = self.identity.tensors.get(id(variable)) or self.identity.add(variable, op, NONE, _EXTERNAL_LEAF, ())
         row = self._accumulators.get(seen[0])
         if row is None:
-            row = self._accumulators[seen[0]] = self._append(node, op, seen[0])
+            row = self._accumulators[seen[0]] = self._new(node, _NO_SEQUENCE, op, seen[0])
         return row
 
-    def _new(self, node: Any, sequence: int, op: int) -> int:
-        row = self._append(node, op, NONE)
+    def _new(self, node: Any, sequence: int, op: int, variable: int = NONE) -> int:
+        known = self._types.get(type(node)) or self._describe(node)
+        tape = self.tape
+        row = tape.node_count
+        tape.node_count = row + 1
+        self._node_rows += (op, known[0], variable)
         by_sequence = self._by_sequence
         position = sequence - self.first
         if position == len(by_sequence):
@@ -166,23 +178,15 @@ class Graph:
             by_sequence[position] = row
         return row
 
-    def _append(self, node: Any, op: int, variable: int) -> int:
-        tape = self.tape
-        row = tape.node_count
-        known = self._types.get(type(node)) or self._describe(node)
-        tape.node_count = row + 1
-        self._node_rows += (op, known[0], variable)
-        return row
-
-    def _describe(self, node: Any) -> tuple[int, tuple[tuple[str, int], ...]]:
-        """Name of a node's type, and the attributes in which it may keep tensors."""
+    def _describe(self, node: Any) -> tuple[int, tuple[tuple[str, int], ...] | None]:
+        """Name of a node's type, and the attributes in which it may keep tensors; None for a Function of the user's."""
         kind = type(node)
         known = self._types.get(kind)
         if known is None:
             name = kind.__name__
-            if hasattr(kind, "_forward_cls") or name == "CppFunction":
-                # A user's own Function: its class is not kept, and each has its own name.
-                return self.tape.text(node.name().rpartition("::")[2]), ()
+            is_users = hasattr(kind, "_forward_cls")
+            if is_users or name == "CppFunction":  # its class is not kept, and each has its own name
+                return self.tape.text(node.name().rpartition("::")[2]), None if is_users else ()
             attributes = tuple(
                 (attribute, self.tape.text(attribute.removeprefix("_saved_")))
                 for attribute in dir(kind)
@@ -192,28 +196,21 @@ class Graph:
         return known
 
     def _read_saved(self, node: Any, row: int, op: int) -> None:
-        if dispatch_modes():
-            with no_dispatch():  # unpacking an output detaches it, which the program's mode would see
-                self._read_attributes(node, row, op)
-        else:
-            self._read_attributes(node, row, op)
-
-    def _read_attributes(self, node: Any, row: int, op: int) -> None:
-        tensors = self.identity.tensors
         attributes = (self._types.get(type(node)) or self._describe(node))[1]
-        for attribute, text in attributes:
-            try:
-                value = getattr(node, attribute)
-            except RuntimeError:  # freed already: the first that is seen of the node is its backward pass
-                return
-            seen = tensors.get(id(value))
-            if seen is not None:
-                self._saved_rows += (row, text, seen[1], seen[0], seen[2])
-            elif value is not None:
-                self._note_saved(row, text, value, op)
-        if not attributes and hasattr(type(node), "_forward_cls"):
-            with contextlib.suppress(RuntimeError):  # what it saved was freed already
+        try:
+            if attributes is None:
                 self._read_saved_by_function(node, row, op)
+                return
+            tensors = self.identity.tensors
+            for attribute, text in attributes:
+                value = getattr(node, attribute)
+                seen = tensors.get(id(value))
+                if seen is not None:
+                    self._saved_rows += (row, text, seen[1], seen[0], seen[2])
+                elif value is not None:
+                    self._note_saved(row, text, value, op)
+        except RuntimeError:  # freed already: the first that is seen of the node is its backward pass
+            return
 
     def _read_saved_by_function(self, node: Any, row: int, op: int) -> None:
         """What a user's ``autograd.Function`` keeps: saved tensors, and tensors among the attributes of its ctx."""
@@ -229,7 +226,7 @@ class Graph:
             self._saved_rows += (row, text, seen[1], seen[0], seen[2])
         elif issubclass(type(value), Tensor):
             storage = self.identity.storage_of(value, op)
-            self._saved_rows += (row, text, storage, NONE, self.identity.layout(value)[1])
+            self._saved_rows += (row, text, storage, NONE, self.identity.bytes_of(value))
         elif isinstance(value, (tuple, list)):
             for item in value:
                 self._note_saved(row, text, item, op)

@@ -190,6 +190,13 @@ class Identity:
             return known[0]
         return self.add_storage(storage, tensor, op, flags, NONE, None)
 
+    def bytes_of(self, tensor: Any) -> int:
+        """Bytes of a tensor's elements."""
+        if type(tensor) is Tensor and tensor.layout is torch.strided and not tensor.is_nested:
+            nbytes: int = tensor.nbytes
+            return nbytes
+        return self.layout(tensor)[1]
+
     def layout(self, tensor: Any) -> tuple[int, int]:
         """Row of a tensor's layout, and the bytes of its elements."""
         try:

@@ -25,6 +25,7 @@ from gradscope.recorder.functions import Function, FunctionInfo, describe
 from gradscope.recorder.graph import Graph
 from gradscope.recorder.identity import Identity
 from gradscope.recorder.names import FULL_MATCHES, Names
+from gradscope.recorder.sites import Site
 from gradscope.recorder.states import States
 from gradscope.recorder.tape import Tape
 from gradscope.recorder.tensors import BORING, PLAIN, arguments_of, grad_of, tensors_in, version_of
@@ -240,8 +241,10 @@ class Observer:
 
     def leave_out(self, info: Function, place: Place, frame: FrameType) -> None:
         """Count a call that is not recorded."""
-        site = place.site or self.locate(frame).site
-        key = (site.span, info.text)
+        self._count_left_out(place.site or self.locate(frame).site, info.text)
+
+    def _count_left_out(self, site: Site, text: int) -> None:
+        key = (site.span, text)
         self.left_out[key] = self.left_out.get(key, 0) + 1
 
     def _op(self, info: Function, located: Located, thread: int, flags: int) -> tuple[int, bool]:
@@ -333,6 +336,24 @@ class Observer:
                 if id(tensor) not in identity.tensors:
                     self.states.enter(tensor, op, 0, False, 0, ())
             tape.update_op(op, calls=updated)
+            if located.user is not None:
+                self.names.match_loaded(site, located.user, op)
+
+    def observe_cleared(self, function: str, gradients: list[tuple[Any, int]], thread: int, frame: FrameType) -> None:
+        """Record a function of torch's that took parameters' gradients (rows, or NONE) away; a frame called it."""
+        with self.lock:
+            tape, identity = self.tape, self.identity
+            identity.bury()
+            located = self.sites.locate(frame)
+            site, text = located.site, tape.text(located.label or function)
+            if self.full:
+                self._count_left_out(site, text)
+                return
+            op = tape.add_op(text, _GROUP, site.span, site.inner, thread, _modes())
+            tape.update_op(op, calls=len(gradients))
+            for parameter, row in gradients:
+                self._inputs([parameter], op, False)
+                self.states.change(op, identity.tensors[id(parameter)], _GRAD_FIELD, row, NONE)
             if located.user is not None:
                 self.names.match_loaded(site, located.user, op)
 

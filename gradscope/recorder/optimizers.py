@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C import DisableTorchFunction
 from torch.compiler import is_dynamo_compiling
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.overrides import _get_current_function_mode
@@ -79,7 +80,8 @@ class OptimizerSteps:
             return None
         try:
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            versions = [(parameter, version_of(parameter)) for parameter in parameters]
+            with DisableTorchFunction():  # else a mode of the program's below ours would see us look
+                versions = [(parameter, version_of(parameter)) for parameter in parameters]
         except Exception:
             self._observer.fault("optimizer step")
             return None
@@ -96,9 +98,10 @@ class OptimizerSteps:
             return
         pause, versions = under_way
         try:
-            state = [value for held in optimizer.state.values() for value in _tensors(held)]
             thread = self._modes[threading.get_ident()].thread
-            self._observer.observe_step(type(optimizer).__name__, versions, state, thread)
+            with DisableTorchFunction():
+                state = [value for held in optimizer.state.values() for value in _tensors(held)]
+                self._observer.observe_step(type(optimizer).__name__, versions, state, thread)
         except Exception:
             self._observer.fault("optimizer step")
         pause.end()

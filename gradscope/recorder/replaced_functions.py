@@ -4,50 +4,34 @@ The recorder's mode steps aside where torch asks whether one is on, and does som
 ``nn.MultiheadAttention`` and the transformer layers leave their fast path, whose results are not those of the slow one,
 and ``torch.jit.trace`` writes the frame that called an operator into the graph. The other way round,
 ``torch.autograd.backward`` tells function modes of itself only in newer torch: in older torch it is told of here.
+``Optimizer.zero_grad`` is told of as one call.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import wraps
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.compiler import is_dynamo_compiling
-from torch.overrides import _get_current_function_mode, handle_torch_function
+from torch.overrides import handle_torch_function
 
-from gradscope.recorder.mode import RecorderMode
+from gradscope.recorder.aside import aside, is_ours_on_top
+from gradscope.recorder.cleared_gradients import told_as_one
 
 _FAST_PATHS = frozenset(
     kind.forward.__code__ for kind in (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
 )
 
 
-def _is_ours_on_top() -> bool:
-    return type(_get_current_function_mode()) is RecorderMode  # type: ignore[no-untyped-call]
-
-
-@contextmanager
-def _aside() -> Iterator[None]:
-    """Take the recorders' modes from the top of the stack while open."""
-    modes: list[Any] = []
-    while _is_ours_on_top():
-        modes.append(torch._C._pop_torch_function_stack())
-    try:
-        yield
-    finally:
-        for mode in reversed(modes):
-            torch._C._push_on_torch_function_stack(mode)
-
-
 def _on_fast_paths(has_torch_function: Callable[..., bool]) -> Callable[..., bool]:
     def asks(args: Any) -> bool:
         if is_dynamo_compiling() or sys._getframe(1).f_code not in _FAST_PATHS:
             return has_torch_function(args)
-        with _aside():
+        with aside():
             return has_torch_function(args)
 
     return asks
@@ -55,7 +39,7 @@ def _on_fast_paths(has_torch_function: Callable[..., bool]) -> Callable[..., boo
 
 def _always(trace: Callable[..., Any]) -> Callable[..., Any]:
     def traces(*args: Any, **kwargs: Any) -> Any:
-        with _aside():
+        with aside():
             return trace(*args, **kwargs)
 
     return traces
@@ -64,7 +48,7 @@ def _always(trace: Callable[..., Any]) -> Callable[..., Any]:
 def _told_of(backward: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(backward)
     def tells(*args: Any, **kwargs: Any) -> Any:
-        if not _is_ours_on_top():
+        if not is_ours_on_top():
             return backward(*args, **kwargs)
         tensors = args[0] if args else kwargs.get("tensors", ())
         return handle_torch_function(tells, (tensors,), *args, **kwargs)
@@ -84,6 +68,8 @@ class _Replaced(NamedTuple):
 def _replacements() -> Iterator[_Replaced]:
     asks = torch.overrides.has_torch_function
     yield _Replaced(torch.overrides, "has_torch_function", asks, _on_fast_paths(asks))
+    zero_grad = torch.optim.Optimizer.zero_grad
+    yield _Replaced(torch.optim.Optimizer, "zero_grad", zero_grad, told_as_one(zero_grad))
     backward = torch.autograd.backward
     if "has_torch_function" not in backward.__code__.co_names:
         yield _Replaced(torch.autograd, "backward", backward, _told_of(backward))

@@ -79,8 +79,10 @@ def grad_of(tensor: Any) -> Any:
     """A tensor's ``.grad``, where asking for it is neither warned of nor forbidden; else None."""
     if tensor is None:
         return None
-    with _DisableSubclass():
-        try:
+    try:
+        if type(tensor) in PLAIN:
             return tensor.grad if tensor.is_leaf or tensor.retains_grad else None
-        except RuntimeError:  # a view that autograd forbids to be used since its base was changed in place
-            return None
+        with _DisableSubclass():
+            return tensor.grad if tensor.is_leaf or tensor.retains_grad else None
+    except RuntimeError:  # a view that autograd forbids to be used since its base was changed in place
+        return None
