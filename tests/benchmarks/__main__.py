@@ -14,11 +14,11 @@ from rich.table import Table
 
 from tests.benchmarks.competitors import competitors, quiet
 from tests.benchmarks.forward import measure_forward
-from tests.benchmarks.ladder import climb
+from tests.benchmarks.ladder import Step, climb
 from tests.benchmarks.measure import Timings, interleave
 from tests.benchmarks.scale import measure_scale
 from tests.benchmarks.startup import BUDGETS, COMMANDS, measure_startup
-from tests.benchmarks.workloads import WORKLOADS
+from tests.benchmarks.workloads import LADDERS, WORKLOADS, Workload
 
 PARTS = (*WORKLOADS, "forward", "scale", "startup", "ladder")
 NOTE = (
@@ -55,8 +55,11 @@ def main() -> None:
         results["startup"] = {name: asdict(startup[name].ratios(startup[plain])) for name, plain in COMMANDS.items()}
         console.print(_startup_table(startup))
     if "ladder" in chosen:
-        results["ladder"] = climb(rounds)
-        console.print(_ladder_table(results["ladder"]))
+        results["ladder"] = {}
+        for workload in LADDERS:
+            steps = climb(workload, rounds)
+            results["ladder"][workload.title] = [asdict(step) for step in steps]
+            console.print(_ladder_table(workload, steps))
     if options.json:
         json.dump(results, sys.stdout, indent=2)
 
@@ -119,15 +122,17 @@ def _startup_table(timings: dict[str, Timings]) -> Table:
     return table
 
 
-def _ladder_table(steps: list[tuple[str, float, float]]) -> Table:
-    table = Table(title="Function modes that record one fact more each, on multiplications", title_justify="left")
+def _ladder_table(workload: Workload, steps: list[Step]) -> Table:
+    title = f"Function modes that record one fact more each: {workload.title}"
+    table = Table(title=title, title_justify="left")
     table.add_column("what is recorded")
-    for column in ("ratio to bare", "ns an op over bare", "ns more"):
+    for column in ("ratio to bare", "ms over bare", "ms more"):
         table.add_column(column, justify="right")
     before = 0.0
-    for title, ratio, cost in steps:
-        table.add_row(title, f"{ratio:.2f}x", f"{cost:.0f}", f"{cost - before:+.0f}")
-        before = cost
+    for step in steps:
+        over_bare = step.over_bare * 1e3
+        table.add_row(step.records, f"{step.ratio:.2f}x", f"{over_bare:.2f}", f"{over_bare - before:+.2f}")
+        before = over_bare
     return table
 
 

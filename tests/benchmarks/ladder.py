@@ -1,4 +1,4 @@
-"""What each fact costs in pure Python: function modes that record one fact more each, on 4-element multiplications.
+"""What each fact costs in pure Python: function modes that record one fact more each, and gradscope beside them.
 
 Run ``python -m tests.benchmarks --only ladder``. Each step's mode is the text below with the lines of later steps left
 out, so that nothing of theirs is paid, not even an ``if``. It calls no Python function but the one through which the
@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from weakref import ref
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 
+from tests.benchmarks.competitors import gradscope
 from tests.benchmarks.measure import interleave
-from tests.benchmarks.workloads import CHAIN, multiplications
+from tests.benchmarks.workloads import Workload
 
 STEPS = (
     "no-op function mode",
-    "function looked up, caller's frame and instruction, call in the caller's name",
+    "function looked up, the user's frame and instruction, call in the caller's name",
     "grad, inference and autocast mode, saved-tensor hooks",
     "op row, inputs by identity",
     "result: weak reference, its death, tensor row",
@@ -43,6 +47,8 @@ def __torch_function__(self, func, types, args=(), kwargs=None):                
     if info is None:                                                                    # 1
         info = functions[func] = (len(functions), 0)                                    # 1
     frame = getframe(1)                                                                 # 1
+    while id(frame.f_code) not in users:                                                # 1
+        frame = frame.f_back                                                            # 1
     key = (id(frame.f_code), frame.f_lasti)                                             # 1
     place = places.get(key)                                                             # 1
     if place is None:                                                                   # 1
@@ -74,16 +80,18 @@ def __torch_function__(self, func, types, args=(), kwargs=None):                
             seen = tensors.get(id(value))                                               # 3
             if seen is not None:                                                        # 3
                 uses.extend((op, seen[0]))                                              # 3
-            elif type(value) is Tensor:                                                 # 3
+            elif type(value) in kinds:                                                  # 3
                 first_seen(value, op)                                                   # 3
-        if type(result) is Tensor and id(result) not in tensors:                        # 4
-            layout_key = (result.shape, result.stride(), result.dtype, result.device)   # 5
+        for made in result if type(result) is tuple else (result,):                     # 4
+            if type(made) is not Tensor or id(made) in tensors:                         # 4
+                continue                                                                # 4
+            layout_key = (made.shape, made.stride(), made.dtype, made.device)           # 5
             layout = layouts.get(layout_key)                                            # 5
             if layout is None:                                                          # 5
-                layout = layouts[layout_key] = (len(layouts), result.nbytes)            # 5
+                layout = layouts[layout_key] = (len(layouts), made.nbytes)              # 5
             layout = (0, 16)                                                            # 4-4
             storage = 0                                                                 # 4-5
-            block = result.untyped_storage()                                            # 6
+            block = made.untyped_storage()                                              # 6
             known = storages.get(id(block))                                             # 6
             if known is None:                                                           # 6
                 storage = count[1]                                                      # 6
@@ -97,9 +105,9 @@ def __torch_function__(self, func, types, args=(), kwargs=None):                
                 storage = known[0]                                                      # 6
             node = -1                                                                   # 4
             requires_grad = False                                                       # 4-6
-            requires_grad = result.requires_grad                                        # 7
+            requires_grad = made.requires_grad                                          # 7
             if requires_grad:                                                           # 7
-                grad_fn = result.grad_fn                                                # 7
+                grad_fn = made.grad_fn                                                  # 7
                 if grad_fn is not None:                                                 # 7
                     sequence = grad_fn._sequence_nr()                                   # 7
                     node = nodes.get(sequence)                                          # 7
@@ -110,25 +118,56 @@ def __torch_function__(self, func, types, args=(), kwargs=None):                
                         if kind is None:                                                # 7
                             kind = describe(type(grad_fn))                              # 7
                         node_rows.extend((op, kind[0], -1))                             # 7
-                        for following, _ in grad_fn.next_functions:                     # 8
-                            if following is None:                                       # 8
-                                edge_rows.extend((node, -1))                            # 8
-                                continue                                                # 8
-                            target = nodes.get(following._sequence_nr())                # 8
-                            if target is None:                                          # 8
-                                target = accumulators[id(following.variable)]           # 8
-                            edge_rows.extend((node, target))                            # 8
-                        if sequence >= since and not flags & 8:                         # 9
-                            for name, text in kind[1]:                                  # 9
-                                value = getattr(grad_fn, name)                          # 9
-                                seen = tensors.get(id(value))                           # 9
-                                if seen is not None:                                    # 9
-                                    saved.extend((node, text, seen[1], seen[0], seen[2])) # 9
+                        todo = [(grad_fn, node, kind)]                                  # 8
+                        while todo:                                                     # 8
+                            current, at, kind = todo.pop()                              # 8
+                            for following, _ in current.next_functions:                 # 8
+                                if following is None:                                   # 8
+                                    edge_rows.extend((at, -1))                          # 8
+                                    continue                                            # 8
+                                number = following._sequence_nr()                       # 8
+                                if number < no_sequence:                                # 8
+                                    target = nodes.get(number)                          # 8
+                                else:                                                   # 8
+                                    target = accumulators.get(id(following.variable))   # 8
+                                if target is None:                                      # 8
+                                    target = count[2]                                   # 8
+                                    count[2] = target + 1                               # 8
+                                    kind_of = node_types.get(type(following))           # 8
+                                    if kind_of is None:                                 # 8
+                                        kind_of = describe(type(following))             # 8
+                                    node_rows.extend((op, kind_of[0], -1))              # 8
+                                    if number < no_sequence:                            # 8
+                                        nodes[number] = target                          # 8
+                                        todo.append((following, target, kind_of))       # 8
+                                    else:                                               # 8
+                                        accumulators[id(following.variable)] = target   # 8
+                                edge_rows.extend((at, target))                          # 8
+                            if current._sequence_nr() >= since and not flags & 8:       # 9
+                                for name, text in kind[1]:                              # 9
+                                    value = getattr(current, name)                      # 9
+                                    seen = tensors.get(id(value))                       # 9
+                                    if seen is not None:                                # 9
+                                        saved.extend((at, text, seen[1], seen[0], seen[2])) # 9
+                                    elif type(value) in kinds:                          # 9
+                                        block = value.untyped_storage()                 # 9
+                                        known = storages.get(id(block))                 # 9
+                                        if known is None:                               # 9
+                                            kept = count[1]                             # 9
+                                            count[1] = kept + 1                         # 9
+                                            reference = ref(block, entomb)              # 9
+                                            block_key = id(block)                       # 9
+                                            graves[id(reference)] = block_key * 2 + 1   # 9
+                                            storages[block_key] = (kept, reference)     # 9
+                                            storage_rows.extend((op, block.nbytes(), block.data_ptr(), -1, 0)) # 9
+                                        else:                                           # 9
+                                            kept = known[0]                             # 9
+                                        saved.extend((at, text, kept, -1, value.nbytes)) # 9
             row = count[3]                                                              # 4
             count[3] = row + 1                                                          # 4
             tensor_rows.extend((op, storage, layout[0], node, requires_grad, -1))       # 4
-            reference = ref(result, entomb)                                             # 4
-            key = id(result)                                                            # 4
+            reference = ref(made, entomb)                                               # 4
+            key = id(made)                                                              # 4
             graves[id(reference)] = key * 2                                             # 4
             tensors[key] = (row, storage, layout[1], node, requires_grad, layout[0], reference) # 4
         if len(ops) > 28000:                                                            # 3
@@ -142,15 +181,15 @@ def __torch_function__(self, func, types, args=(), kwargs=None):                
 """
 
 
-def mode_of(step: int) -> TorchFunctionMode:
-    """A function mode that records the facts of all steps up to the given one."""
+def mode_of(step: int, work: Callable[[], None]) -> TorchFunctionMode:
+    """A function mode that records the facts of all steps up to the given one, for the work's own code."""
     lines = []
     for line in _TEXT.strip().splitlines():
         code, _, steps = line.rpartition("#")
         first, _, last = steps.strip().partition("-")
         if int(first) <= step <= int(last or len(STEPS)):
             lines.append(code.rstrip())
-    space = _state()
+    space = _state() | {"users": {id(work.__code__)}}
     exec("\n".join(lines), space)
     kind = type("Step", (TorchFunctionMode,), {"__torch_function__": space["__torch_function__"]})
     mode: TorchFunctionMode = kind()
@@ -160,7 +199,9 @@ def mode_of(step: int) -> TorchFunctionMode:
 def _state() -> dict[str, Any]:
     """The names that the text uses: torch's functions, and empty tables."""
     space: dict[str, Any] = {"Tensor": Tensor, "ref": ref, "getframe": sys._getframe, "lock": threading.RLock()}
+    space["kinds"] = frozenset((Tensor, Parameter))
     autograd = torch._C._autograd
+    space["no_sequence"] = 2**63
     space["next_sequence"] = autograd._get_sequence_nr
     space["saved_hooks"] = getattr(autograd, "_top_saved_tensors_default_hooks", lambda _: None)
     space["autocast"] = torch._C._is_any_autocast_enabled
@@ -200,12 +241,24 @@ def _state() -> dict[str, Any]:
     return space
 
 
-def climb(rounds: int) -> list[tuple[str, float, float]]:
-    """Time every step: what it adds, its ratio to bare, and nanoseconds of CPU time an op on top of bare."""
+@dataclass(frozen=True)
+class Step:
+    """What a mode costs that records so much."""
+
+    records: str
+    ratio: float
+    """To bare work, by CPU time, best of the rounds."""
+    over_bare: float
+    """Seconds of CPU time that one call of the work takes more."""
+
+
+def climb(workload: Workload, rounds: int) -> list[Step]:
+    """Time every step on a workload, and gradscope itself, which records more."""
+    work = workload.prepare()
     contestants: dict[str, Any] = {"bare": nullcontext}
-    contestants |= {str(step): partial(mode_of, step) for step in range(len(STEPS))}
+    contestants |= {title: partial(mode_of, step, work) for step, title in enumerate(STEPS)}
+    contestants["gradscope, all it records"] = gradscope
     torch.set_num_threads(1)
-    timings = interleave(multiplications(), contestants, rounds, calls=5)
-    bare = min(timings["bare"].cpu)
-    best = [min(timings[str(step)].cpu) for step in range(len(STEPS))]
-    return [(title, cpu / bare, (cpu - bare) / CHAIN * 1e9) for title, cpu in zip(STEPS, best, strict=True)]
+    timings = interleave(work, contestants, rounds, workload.calls)
+    bare = min(timings.pop("bare").cpu)
+    return [Step(title, min(times.cpu) / bare, min(times.cpu) - bare) for title, times in timings.items()]

@@ -49,6 +49,18 @@ def transformer() -> Step:
     return step
 
 
+def forward_and_backward() -> Step:
+    """The same without the optimizer: gradients add up."""
+    network, inputs = encoder()
+    head = nn.Linear(128, 100)
+    targets = torch.randint(0, 100, (8 * 64,))
+
+    def step() -> None:
+        functional.cross_entropy(head(network(inputs)).view(-1, 100), targets).backward()
+
+    return step
+
+
 class Forward:
     """The forward pass of a small transformer's encoder, called as the tool at work wants it."""
 
@@ -138,3 +150,7 @@ WORKLOADS = {
     "multiplications": Workload("1,000 multiplications of 4 elements", multiplications, 5, 1.6),
     "adam": Workload("eager Adam step, 500 parameters", adam, 5, 2.0),
 }
+LADDERS = (
+    WORKLOADS["multiplications"],
+    Workload("small transformer's forward and backward pass", forward_and_backward, 10),
+)
