@@ -22,6 +22,7 @@ from gradscope.recorder.capabilities import tracing_state
 from gradscope.recorder.faults import is_programs
 from gradscope.recorder.mode import RecorderMode
 from gradscope.recorder.observer import Observer
+from gradscope.recorder.shielded import ShieldedObserver
 from gradscope.recorder.tensors import PLAIN, grad_of
 
 Gradient = tuple[Tensor, int]
@@ -61,7 +62,7 @@ def _plain_parameters(optimizer: Optimizer) -> list[Tensor]:
     return parameters if all(type(parameter) in PLAIN for parameter in parameters) else []
 
 
-def _gradients(observer: Observer, parameters: list[Tensor]) -> list[Gradient]:
+def _gradients(observer: Observer | ShieldedObserver, parameters: list[Tensor]) -> list[Gradient]:
     """The gradients that are there. Only numbers are held: one kept alive could change what the program sees."""
     identity = observer.identity
     with observer.lock, DisableTorchFunction():  # else a mode of the program's below ours would see us look

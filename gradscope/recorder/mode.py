@@ -19,6 +19,7 @@ from gradscope.recording.rows import OpKind
 
 if TYPE_CHECKING:
     from gradscope.recorder.observer import Observer
+    from gradscope.recorder.shielded import ShieldedObserver
 
 _READS = (int(OpKind.READ_GRAD), int(OpKind.EXPORT))
 _getframe = sys._getframe
@@ -32,7 +33,7 @@ class RecorderMode(TorchFunctionMode):
         thread: The thread's number in the recording.
     """
 
-    def __init__(self, observer: Observer, thread: int) -> None:
+    def __init__(self, observer: Observer | ShieldedObserver, thread: int) -> None:
         super().__init__()
         self.observer = observer
         self.functions = observer.functions

@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from types import FrameType
 from typing import Any
 
@@ -317,8 +318,8 @@ class Observer:
             self.identity.watch_grad(before[0][0])
         return changed
 
-    def observe_step(self, optimizer: str, versions: list[tuple[Any, int]], state: list[Any], thread: int) -> None:
-        """Record one step of an optimizer: the parameters that it updated, the state tensors that are new."""
+    def observe_step(self, optimizer: str, versions: list[tuple[Any, int]], states: Iterable[Any], thread: int) -> None:
+        """Record one step of an optimizer: the parameters that it updated, what is new in its state of each."""
         with self.lock:
             tape, identity = self.tape, self.identity
             identity.bury()
@@ -332,9 +333,9 @@ class Observer:
                     self._inputs([parameter], op, False)
                     self.states.change(op, identity.tensors[id(parameter)], _VERSION, version, now)
                     updated += 1
-            for tensor in state:
-                if id(tensor) not in identity.tensors:
-                    self.states.enter(tensor, op, 0, False, 0, ())
+            for value in chain.from_iterable(held.values() for held in states if isinstance(held, dict)):
+                if id(value) not in identity.tensors and isinstance(value, Tensor):
+                    self.states.enter(value, op, 0, False, 0, ())
             tape.update_op(op, calls=updated)
             if located.user is not None:
                 self.names.match_loaded(site, located.user, op)

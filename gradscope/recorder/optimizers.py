@@ -11,7 +11,6 @@ import threading
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch._C import DisableTorchFunction
 from torch.compiler import is_dynamo_compiling
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook, register_optimizer_step_pre_hook
@@ -100,15 +99,10 @@ class OptimizerSteps:
         try:
             thread = self._modes[threading.get_ident()].thread
             with DisableTorchFunction():
-                state = [value for held in optimizer.state.values() for value in _tensors(held)]
-                self._observer.observe_step(type(optimizer).__name__, versions, state, thread)
+                self._observer.observe_step(type(optimizer).__name__, versions, optimizer.state.values(), thread)
         except Exception:
             self._observer.fault("optimizer step")
         pause.end()
-
-
-def _tensors(state: Any) -> list[Any]:
-    return [value for value in state.values() if isinstance(value, Tensor)] if isinstance(state, dict) else []
 
 
 def _runs_only_torch(optimizer: Optimizer) -> bool:

@@ -13,6 +13,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 import torch
+from torch._C import DisableTorchFunction
 
 from gradscope.recorder import replaced_functions
 from gradscope.recorder.callers import CallSites
@@ -26,6 +27,7 @@ from gradscope.recorder.mode import RecorderMode
 from gradscope.recorder.names import Names
 from gradscope.recorder.observer import Observer
 from gradscope.recorder.optimizers import OptimizerSteps
+from gradscope.recorder.shielded import ShieldedObserver
 from gradscope.recorder.sites import Sources, SpanTable
 from gradscope.recorder.stack import raise_stack_limit
 from gradscope.recorder.tape import Tape
@@ -118,7 +120,8 @@ class Recorder:
         self.recording.info.duration_ns = perf_counter_ns() - self._started
         try:
             self._identity.bury()
-            self._look_back(namespace or {}, filename)
+            with DisableTorchFunction():
+                self._look_back(namespace or {}, filename)
         except Exception:
             self._tape.fault("stop", traceback.format_exc())
         for (span, func), count in self._observer.left_out.items():
@@ -181,7 +184,9 @@ class Recorder:
         """Begin to record the calling thread."""
         ident = threading.get_ident()
         with self._observer.lock:
-            mode = RecorderMode(self._observer, len(self.recording.threads))
+            is_inside_modes = torch._C._len_torch_function_stack() > 0
+            observer = ShieldedObserver(self._observer) if is_inside_modes else self._observer
+            mode = RecorderMode(observer, len(self.recording.threads))
             self.recording.threads.append(name)
         self._modes[ident] = mode
         mode.__enter__()  # type: ignore[no-untyped-call]

@@ -53,14 +53,12 @@ def _items(kind: type, container: Any) -> list[Any]:
 def arguments_of(args: Any, kwargs: Any) -> list[Any]:
     """The tensors among the arguments of a call."""
     found = []
-    for value in args:
+    for value in (*args, *kwargs.values()) if kwargs else args:
         kind = type(value)
         if kind is Tensor or kind is Parameter:
             found.append(value)
         elif type(kind) is not type or kind not in BORING:
             found += tensors_in(value)
-    if kwargs:
-        found += tensors_in(kwargs)
     return found
 
 

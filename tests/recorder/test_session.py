@@ -7,6 +7,7 @@ import threading
 import pytest
 import torch
 import torch.optim.optimizer as optimizers
+from torch.overrides import TorchFunctionMode
 
 import gradscope
 from tests.recorder.reading import functions, op_named
@@ -45,6 +46,33 @@ def test_a_recording_inside_another_sees_the_same_ops_and_does_not_show_in_it():
              for recording in (inner, outer)]  # fmt: skip
     assert spans[0] == spans[1]
     del y
+
+
+def test_a_mode_of_the_programs_around_a_recording_sees_what_it_would_without():
+    class Noting(TorchFunctionMode):
+        def __init__(self):
+            super().__init__()
+            self.noted = []
+
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            self.noted.append(func)
+            return func(*args, **(kwargs or {}))
+
+    def work():
+        w = torch.ones(2, requires_grad=True)
+        optimizer = torch.optim.SGD([w], lr=0.1)
+        loss = torch.nn.functional.relu(w, inplace=False).view(2, 1).sum()
+        loss.backward()
+        optimizer.step()
+        with pytest.raises(RuntimeError):
+            w + torch.ones(3)
+
+    with Noting() as alone:
+        work()
+    with Noting() as around, gradscope.record() as recording:
+        work()
+    assert around.noted == alone.noted
+    assert "F.relu" in functions(recording)
 
 
 def test_a_thread_started_in_a_recording_is_part_of_it():
