@@ -10,38 +10,44 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_is_ours = False
+"""Whether this process is gradscope's: ``gradscope.record()`` in somebody's program leaves the collector alone."""
 _rests = False
 _program_collects = True
+"""How Python gave the collector to the process, or the program left it."""
 
 
 def rest() -> None:
-    """From now on this process is gradscope's: the collector rests until a program runs."""
-    global _rests, _program_collects
-    _rests, _program_collects = True, gc.isenabled()
-    gc.disable()
+    """Let the collector rest: this process is gradscope's, and whenever no program runs."""
+    global _is_ours
+    _is_ours = True
+    take_back()
 
 
 def give_to_program() -> None:
-    """Let the collector work as Python gave it to the process, for a program that begins now."""
+    """Let the collector work for a program that begins now."""
     if _rests and _program_collects:
         # Moved to the permanent generation and back, all there is is old: the first collection need not look it over.
         gc.freeze()
         gc.unfreeze()
-        gc.enable()
-
-
-def give_back() -> None:
-    """Let the collector work as the program left it, for what is left to do when the process ends."""
-    if _rests and _program_collects:
-        gc.enable()
+    give_back()
 
 
 def take_back() -> None:
     """Let the collector rest again, and remember how the program left it."""
-    global _program_collects
-    if _rests:
-        _program_collects = gc.isenabled()
+    global _rests, _program_collects
+    if _is_ours and not _rests:
+        _rests, _program_collects = True, gc.isenabled()
         gc.disable()
+
+
+def give_back() -> None:
+    """Let the collector work as the program left it, for what is left to do when the process ends."""
+    global _rests
+    if _rests:
+        _rests = False
+        if _program_collects:
+            gc.enable()
 
 
 @contextmanager

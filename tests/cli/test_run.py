@@ -221,9 +221,9 @@ Cycle()
 """
 
 
-@pytest.mark.parametrize("last_line", ["", "gc.disable()"])
-def test_a_program_has_the_garbage_collector_that_python_would_give_it_to_its_end(tmp_path, last_line):
-    (tmp_path / "program.py").write_text(COLLECTED + last_line)
+@pytest.mark.parametrize("end", ["", "gc.disable()", "import os\ngc.disable()\nif os.fork():\n    os.wait()"])
+def test_a_program_has_the_garbage_collector_that_python_would_give_it_to_its_end(tmp_path, end):
+    (tmp_path / "program.py").write_text(COLLECTED + end)
     plain = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert plain.stdout.startswith("True")
     shown = gradscope("run", "program.py", cwd=tmp_path).stdout  # the tables come before the interpreter's end
