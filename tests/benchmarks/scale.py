@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 
 from gradscope.analysis import build
+from gradscope.collector import resting
 from gradscope.recorder import Recorder
 from gradscope.recording.store import load, save
 from gradscope.report.console import render
@@ -36,7 +37,10 @@ class Scale:
 
 
 def measure_scale(ops: int) -> Scale:
-    """Record multiplications forward and backward until there are so many ops, then use the recording."""
+    """Record multiplications forward and backward until there are so many ops, then use the recording.
+
+    It is used with the garbage collector at rest, as commands use it.
+    """
     step = multiplications()
     for _ in range(20):
         step()
@@ -48,11 +52,11 @@ def measure_scale(ops: int) -> Scale:
             step()
     recording = recorder.recording
     scale = Scale(len(recording.ops), recording.nbytes, _resident() - before, seconds=seconds)
-    with _timed(seconds, "analyse"):
-        report = build(recording)
-    with _timed(seconds, "show"):
-        render(report, Console(file=io.StringIO(), width=100))
-    with TemporaryDirectory() as folder:
+    with resting(), TemporaryDirectory() as folder:
+        with _timed(seconds, "analyse"):
+            report = build(recording)
+        with _timed(seconds, "show"):
+            render(report, Console(file=io.StringIO(), width=100))
         file = Path(folder) / "million.gradscope"
         with _timed(seconds, "save"):
             save(recording, file)
