@@ -12,18 +12,16 @@ import ast
 import builtins
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 Action = Callable[[FrameType], None]
 
 _runs = count(1)
 
 
-@dataclass(frozen=True)
-class Probe:
+class Probe(NamedTuple):
     """What to do at a statement."""
 
     line: int
@@ -100,8 +98,7 @@ def _builtin(actions: Sequence[Action], filename: str) -> Callable[[int], None]:
 Numbers = Mapping[tuple[int, int], Sequence[int]]
 
 
-@dataclass(frozen=True)
-class _Insertion:
+class _Insertion(NamedTuple):
     """Puts calls of a builtin before and after statements."""
 
     name: str

@@ -27,8 +27,7 @@ _LONGEST = 2_000
 """Lines of the longest statement that is found from its last line."""
 
 
-@dataclass
-class Assignment:
+class Assignment(NamedTuple):
     """A call whose value is stored under a name: ``y = Square.apply(x)``."""
 
     function: str

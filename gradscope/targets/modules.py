@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from gradscope.errors import TargetError
 
 
-@dataclass(frozen=True)
-class FoundModule:
+class FoundModule(NamedTuple):
     """The module that ``-m`` runs."""
 
     name: str

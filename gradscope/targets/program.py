@@ -1,12 +1,9 @@
 """A program: what a target was resolved to, ready to be compiled and run."""
 
-from __future__ import annotations
-
 import os
 import sysconfig
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Kind = Literal["script", "cell", "module", "code", "stdin", "transcript"]
 
@@ -15,8 +12,7 @@ _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}"
 _GRADSCOPE = str(Path(__file__).resolve().parents[1]) + os.sep
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """A part of a file that ``# %% name`` opens."""
 
     name: str
@@ -26,8 +22,7 @@ class Cell:
     """The last line before the next cell, or of the file."""
 
 
-@dataclass(frozen=True)
-class Directive:
+class Directive(NamedTuple):
     """A ``# expect:`` or ``# watch:`` comment, and the statement that it follows."""
 
     kind: Literal["expect", "watch"]
@@ -45,8 +40,7 @@ class Directive:
     """The innermost class around the statement, which private names belong to."""
 
 
-@dataclass(frozen=True)
-class TranscriptStatement:
+class TranscriptStatement(NamedTuple):
     """What stood behind one ``>>>`` prompt."""
 
     line: int
@@ -54,8 +48,7 @@ class TranscriptStatement:
     """Without the prompts, preceded by as many empty lines as put it on its line in the transcript."""
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(NamedTuple):
     """What a target was resolved to."""
 
     target: str

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import ast
 import warnings
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import NamedTuple
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
-@dataclass(frozen=True)
-class Scenario:
+class Scenario(NamedTuple):
     """One built-in scenario."""
 
     name: str

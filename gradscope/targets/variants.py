@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 
 from gradscope.errors import TargetError, UsageError
@@ -61,8 +61,7 @@ def _variant(program: Program, name: str) -> CellVariant:
         for item in watched
         if item not in shared and (item.line < program.cells[0].line or _is_in_cell(item.line, name, program))
     ]
-    alone = replace(
-        program,
+    alone = program._replace(
         target=f"{program.target}::{name}",
         name=f"{program.name}::{name}",
         kind="cell" if program.kind == "script" else program.kind,
