@@ -7,7 +7,8 @@ before and after. Where it fills them with zeros, or where code of the program's
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from types import FrameType
 from typing import Any
@@ -25,8 +26,8 @@ from gradscope.recorder.observer import Observer
 from gradscope.recorder.shielded import ShieldedObserver
 from gradscope.recorder.tensors import PLAIN, grad_of
 
-Gradient = tuple[Tensor, int]
-"""A parameter, and the row of its gradient (or NONE)."""
+_Held = tuple[Tensor, int]
+"""A parameter that has a gradient, and the gradient's row (or NONE)."""
 
 
 def told_as_one(zero_grad: Callable[..., None]) -> Callable[..., None]:
@@ -53,7 +54,7 @@ def told_as_one(zero_grad: Callable[..., None]) -> Callable[..., None]:
 
 def _plain_parameters(optimizer: Optimizer) -> list[Tensor]:
     """Its parameters, if they are no subclass's and are where torch keeps them."""
-    groups = optimizer.param_groups
+    groups = vars(optimizer).get("param_groups")  # not asked for as an attribute: the program may have its own way
     if type(groups) is not list or not all(
         type(group) is dict and type(group.get("params")) is list for group in groups
     ):
@@ -62,22 +63,29 @@ def _plain_parameters(optimizer: Optimizer) -> list[Tensor]:
     return parameters if all(type(parameter) in PLAIN for parameter in parameters) else []
 
 
-def _gradients(observer: Observer | ShieldedObserver, parameters: list[Tensor]) -> list[Gradient]:
+def _gradients(observer: Observer | ShieldedObserver, parameters: list[Tensor]) -> list[_Held]:
     """The gradients that are there. Only numbers are held: one kept alive could change what the program sees."""
     identity = observer.identity
-    with observer.lock, DisableTorchFunction():  # else a mode of the program's below ours would see us look
+    with _looking(observer), observer.lock:
         identity.bury()
         found = ((parameter, grad_of(parameter)) for parameter in parameters)
         return [(parameter, identity.row_of(gradient)) for parameter, gradient in found if gradient is not None]
+    return []
 
 
-def _observe(mode: RecorderMode, before: list[Gradient], frame: FrameType) -> None:
-    observer = mode.observer
+def _observe(mode: RecorderMode, before: list[_Held], frame: FrameType) -> None:
+    with _looking(mode.observer):
+        cleared = [(parameter, row) for parameter, row in before if grad_of(parameter) is None]
+        if cleared and not mode.observer.muted:
+            mode.observer.observe_cleared("optim.Optimizer.zero_grad", cleared, mode.thread, frame)
+
+
+@contextmanager
+def _looking(observer: Observer | ShieldedObserver) -> Iterator[None]:
+    """Unseen by a mode of the program's below ours; a fault is kept, and does not reach the program."""
     try:
         with DisableTorchFunction():
-            cleared = [(parameter, row) for parameter, row in before if grad_of(parameter) is None]
-            if cleared and not observer.muted:
-                observer.observe_cleared("optim.Optimizer.zero_grad", cleared, mode.thread, frame)
+            yield
     except Exception as fault:
         if is_programs(fault):
             raise

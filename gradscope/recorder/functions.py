@@ -43,7 +43,7 @@ _PURE_PYTHON = frozenset(
     F.softmax F.log_softmax F.cross_entropy F.nll_loss F.mse_loss F.binary_cross_entropy_with_logits
     """.split()  # noqa: SIM905 - a list of eighty quoted names would hide them
 )
-"""Written in Python, with no schema; what they call changes no input. Checked by the sweep over all operators."""
+"""Written in Python, with no schema; what they call changes no input."""
 
 
 class FunctionInfo(NamedTuple):

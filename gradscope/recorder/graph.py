@@ -7,6 +7,7 @@ counts up in each thread; ``AccumulateGrad`` has none of its own and is known by
 from __future__ import annotations
 
 from array import array
+from contextlib import suppress
 from typing import Any
 
 from torch import Tensor
@@ -197,20 +198,21 @@ class Graph:
 
     def _read_saved(self, node: Any, row: int, op: int) -> None:
         attributes = (self._types.get(type(node)) or self._describe(node))[1]
-        try:
-            if attributes is None:
+        if attributes is None:
+            with suppress(RuntimeError):  # what it saved was freed already
                 self._read_saved_by_function(node, row, op)
-                return
-            tensors = self.identity.tensors
-            for attribute, text in attributes:
-                value = getattr(node, attribute)
-                seen = tensors.get(id(value))
-                if seen is not None:
-                    self._saved_rows += (row, text, seen[1], seen[0], seen[2])
-                elif value is not None:
-                    self._note_saved(row, text, value, op)
-        except RuntimeError:  # freed already: the first that is seen of the node is its backward pass
             return
+        tensors = self.identity.tensors
+        for attribute, text in attributes:
+            try:
+                value = getattr(node, attribute)
+            except RuntimeError:  # freed already: the first that is seen of the node is its backward pass
+                return
+            seen = tensors.get(id(value))
+            if seen is not None:
+                self._saved_rows += (row, text, seen[1], seen[0], seen[2])
+            elif value is not None:
+                self._note_saved(row, text, value, op)
 
     def _read_saved_by_function(self, node: Any, row: int, op: int) -> None:
         """What a user's ``autograd.Function`` keeps: saved tensors, and tensors among the attributes of its ctx."""

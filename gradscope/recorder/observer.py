@@ -321,42 +321,41 @@ class Observer:
     def observe_step(self, optimizer: str, versions: list[tuple[Any, int]], states: Iterable[Any], thread: int) -> None:
         """Record one step of an optimizer: the parameters that it updated, what is new in its state of each."""
         with self.lock:
-            tape, identity = self.tape, self.identity
-            identity.bury()
+            self.identity.bury()
             located = self.sites.locate(_getframe(2))
-            site = located.site
-            op = tape.add_op(tape.text(f"{optimizer}.step"), _STEP, site.span, site.inner, thread, _modes())
-            updated = 0
-            for parameter, version in versions:
-                now = version_of(parameter)
-                if now != version:
-                    self._inputs([parameter], op, False)
-                    self.states.change(op, identity.tensors[id(parameter)], _VERSION, version, now)
-                    updated += 1
+            now = ((parameter, version, version_of(parameter)) for parameter, version in versions)
+            updated = [(parameter, before, after) for parameter, before, after in now if before != after]
+            op = self._whole_call(self.tape.text(f"{optimizer}.step"), _STEP, located, thread, _VERSION, updated)
             for value in chain.from_iterable(held.values() for held in states if isinstance(held, dict)):
-                if id(value) not in identity.tensors and isinstance(value, Tensor):
+                if id(value) not in self.identity.tensors and isinstance(value, Tensor):
                     self.states.enter(value, op, 0, False, 0, ())
-            tape.update_op(op, calls=updated)
             if located.user is not None:
-                self.names.match_loaded(site, located.user, op)
+                self.names.match_loaded(located.site, located.user, op)
 
     def observe_cleared(self, function: str, gradients: list[tuple[Any, int]], thread: int, frame: FrameType) -> None:
         """Record a function of torch's that took parameters' gradients (rows, or NONE) away; a frame called it."""
         with self.lock:
-            tape, identity = self.tape, self.identity
-            identity.bury()
+            self.identity.bury()
             located = self.sites.locate(frame)
-            site, text = located.site, tape.text(located.label or function)
+            text = self.tape.text(located.label or function)
             if self.full:
-                self._count_left_out(site, text)
+                self._count_left_out(located.site, text)
                 return
-            op = tape.add_op(text, _GROUP, site.span, site.inner, thread, _modes())
-            tape.update_op(op, calls=len(gradients))
-            for parameter, row in gradients:
-                self._inputs([parameter], op, False)
-                self.states.change(op, identity.tensors[id(parameter)], _GRAD_FIELD, row, NONE)
+            cleared = [(parameter, row, NONE) for parameter, row in gradients]
+            op = self._whole_call(text, _GROUP, located, thread, _GRAD_FIELD, cleared)
             if located.user is not None:
-                self.names.match_loaded(site, located.user, op)
+                self.names.match_loaded(located.site, located.user, op)
+
+    def _whole_call(
+        self, text: int, kind: int, located: Located, thread: int, field: int, changes: list[tuple[Any, int, int]]
+    ) -> int:
+        """One row for a call that was looked at around the whole, with what it changed: tensors, before and after."""
+        op = self.tape.add_op(text, kind, located.site.span, located.site.inner, thread, _modes())
+        self.tape.update_op(op, calls=len(changes))
+        for tensor, before, after in changes:
+            self._inputs([tensor], op, False)
+            self.states.change(op, self.identity.tensors[id(tensor)], field, before, after)
+        return op
 
     def observe_error(
         self, info: Function, located: Located, inputs: Any, before: Any, thread: int, error: BaseException

@@ -94,7 +94,7 @@ def test_a_subclass_of_the_programs_answers_for_itself():
     assert functions(recording) in CALL_BY_CALL
 
 
-def test_what_raises_raises_as_it_does_without(tmp_path):
+def test_what_raises_raises_as_it_does_without():
     optimizer = optimizer_of(nn.Parameter(torch.ones(2)))
     with gradscope.record(), pytest.raises(TypeError, match="positional arguments"):
         optimizer.zero_grad(True, 2)
@@ -103,4 +103,7 @@ def test_what_raises_raises_as_it_does_without(tmp_path):
         optimizer.zero_grad()
     assert functions(recording) in CALL_BY_CALL
     assert not recording.faults
+    unready = torch.optim.SGD.__new__(torch.optim.SGD)
+    with gradscope.record(), pytest.raises(AttributeError, match="'defaults'"):
+        unready.zero_grad()
     assert str(inspect.signature(optimizer.zero_grad)) == "(set_to_none: bool = True) -> None"

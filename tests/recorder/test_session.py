@@ -22,6 +22,7 @@ def installed() -> tuple[object, ...]:
         dict(optimizers._global_optimizer_pre_hooks),
         dict(optimizers._global_optimizer_post_hooks),
         torch._C._autograd._push_saved_tensors_default_hooks,
+        torch.optim.Optimizer.zero_grad,
     )
 
 
