@@ -62,6 +62,7 @@ class CallSites:
         self._owners = owners
         self._callers = Callers()
         self._sites: dict[tuple[int, int], Site] = {}
+        self._library_sites: dict[tuple[int, int], Site] = {}
         self.places: dict[tuple[int, int], Place] = {}
         """By ``id(code)`` and instruction; the code objects are kept by their owners' table."""
         self._begun_at: tuple[int, str, int] | None = None
@@ -135,11 +136,17 @@ class CallSites:
         if user is None:
             return self._nowhere if library is None else Site(NONE, self._spans.of(library)[0], NONE, NO_STATEMENT, "")
         site = self._sites.get((id(user.f_code), user.f_lasti)) or self._user_site(user)
-        if library is None:
-            return site
-        shadow = Site(site.span, self._spans.of(library)[0], site.file, site.statement, site.function)
-        shadow.seen = site.seen
-        return shadow
+        return site if library is None else self._site_in_library(site, library)
+
+    def _site_in_library(self, site: Site, library: FrameType) -> Site:
+        """The site of a call that a library makes for a call of the user's."""
+        inner = self._spans.of(library)[0]
+        key = (id(site), inner)  # sites are kept, so their ids are not used again
+        known = self._library_sites.get(key)
+        if known is None:
+            known = Site(site.span, inner, site.file, site.statement, site.function)
+            self._library_sites[key] = known
+        return known
 
     def user_site(self, frame: FrameType) -> Site | None:
         """The site that a frame is at, if it runs the user's code."""
