@@ -31,7 +31,8 @@ class BackwardPass:
         named = (options[name] for name in ("self", "tensors", "outputs") if name in options)
         roots = args[0] if args else next(named, ())
         listed = (roots,) if isinstance(roots, Tensor) else tuple(roots)
-        self._roots = [identity.tensors.get(id(root)) for root in listed if isinstance(root, Tensor)]
+        known = [identity.tensors.get(id(root)) for root in listed if isinstance(root, Tensor)]
+        self._roots = [(seen.row, seen.node) for seen in known if seen is not None]
         # Positions of retain_graph: backward(tensors, gradient, here, …), grad(outputs, inputs, grad_outputs, here, …).
         at = 3 if kind == OpKind.GRAD else 2
         create = options.get("create_graph", args[at + 1] if len(args) > at + 1 else False)
@@ -46,9 +47,8 @@ class BackwardPass:
 
     def note_roots(self, op: int, tape: Tape) -> None:
         """Write the pass's roots, also of a pass that raises."""
-        for root in self._roots:
-            if root is not None:
-                tape.pending["backwards"] += (op, root[0], root[3], self._retain_graph, self._create_graph)
+        for row, node in self._roots:
+            tape.pending["backwards"] += (op, row, node, self._retain_graph, self._create_graph)
 
     def finish(self, op: int, tape: Tape) -> None:
         """Write the pass's roots, and the outcome for each leaf that was there before it."""
@@ -64,11 +64,11 @@ class BackwardPass:
                     with DisableTorchFunctionSubclass():
                         flags = _GRADIENT if gradient.requires_grad else _GRADIENT | _LEAF
                         seen = self._identity.add(gradient, op, NONE, flags, ())
-                grad = seen[0]
+                grad = seen.row
                 if not identity_before:
-                    outcome, nbytes = _CREATED, seen[2]
+                    outcome, nbytes = _CREATED, seen.nbytes
                 elif id(gradient) != identity_before:
-                    outcome, nbytes = _ACCUMULATED, seen[2] if is_new else 0
+                    outcome, nbytes = _ACCUMULATED, seen.nbytes if is_new else 0
                 elif version_of(gradient) != version_before:
                     outcome = _ACCUMULATED
                 else:

@@ -82,16 +82,12 @@ class _Hooks(threading.local):
 _hooks = _Hooks()
 
 
-def _hooks_in_force() -> bool:
-    return _top_hooks(True) is not None  # type: ignore[misc]
+def _counted_hooks(_also_at_rest: bool) -> object:
+    return True if _hooks.depth else None
 
 
-def _hooks_were_counted() -> bool:
-    return _hooks.depth > 0
-
-
-saved_hooks_in_force: Callable[[], bool] = _hooks_were_counted if _top_hooks is None else _hooks_in_force
-"""Whether saved-tensor hooks would run if a saved tensor were read."""
+innermost_saved_hooks: Callable[[bool], object] = _top_hooks or _counted_hooks
+"""The saved-tensor hooks that would run if a saved tensor were read, or None; called with True."""
 
 
 def saved_hooks_were_used() -> bool:

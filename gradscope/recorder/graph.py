@@ -86,11 +86,32 @@ class Graph:
         return row
 
     def _complete(self, node: Any, sequence: int, row: int, op: int, readable_from: int) -> None:
-        """Enter the edges of a new node and what it saved, and so on for every new node that it leads to."""
-        todo = self._discovered
+        """Enter the edges of a new node and what it saved, and so on for every new node that it leads to.
+
+        Written out in one piece: in a training step it runs for every node of the graph.
+        """
+        todo, edge_rows = self._discovered, self._edge_rows
+        by_sequence, first = self._by_sequence, self.first
+        several_threads = len(self._of_threads) > 1
         try:
             while True:
-                self._follow(node, row, op)
+                for following, _ in node.next_functions:
+                    if following is None:
+                        edge_rows += (row, NONE)
+                        continue
+                    number = following._sequence_nr()
+                    if number >= _NO_SEQUENCE:
+                        target = self._accumulator(following, op)
+                    elif several_threads:
+                        target = self._of_any_thread(following, number)
+                    elif 0 <= number - first < len(by_sequence):
+                        target = by_sequence[number - first]
+                    else:
+                        target = self._older.get(number, NONE)
+                    if target == NONE:
+                        target = self._new(following, number, op)
+                        todo.append((following, number, target))
+                    edge_rows += (row, target)
                 if sequence >= readable_from:
                     self._read_saved(node, row, op)
                 if not todo:
@@ -98,30 +119,6 @@ class Graph:
                 node, sequence, row = todo.pop()
         finally:
             todo.clear()
-
-    def _follow(self, node: Any, row: int, op: int) -> None:
-        """Enter the edges of a node; the unknown nodes that they lead to are left in ``_discovered``."""
-        by_sequence, first, edge_rows = self._by_sequence, self.first, self._edge_rows
-        several = len(self._of_threads) > 1
-        for following, _ in node.next_functions:
-            if following is None:
-                edge_rows += (row, NONE)
-                continue
-            number = following._sequence_nr()
-            position = number - first
-            if several:
-                target = self._of_any_thread(following, number)
-            elif 0 <= position < len(by_sequence):
-                target = by_sequence[position]
-            else:
-                target = self._older.get(number, NONE)
-            if target == NONE:
-                if number >= _NO_SEQUENCE:
-                    target = self._accumulator(following, op)
-                if target == NONE:
-                    target = self._new(following, number, op)
-                    self._discovered.append((following, number, target))
-            edge_rows += (row, target)
 
     def _of_any_thread(self, node: Any, sequence: int) -> int:
         """A node by its number where several threads make nodes: numbers repeat, so the name must be the same."""
@@ -153,9 +150,9 @@ class Graph:
         except AttributeError:
             return NONE
         seen = self.identity.tensors.get(id(variable)) or self.identity.add(variable, op, NONE, _EXTERNAL_LEAF, ())
-        row = self._accumulators.get(seen[0])
+        row = self._accumulators.get(seen.row)
         if row is None:
-            row = self._accumulators[seen[0]] = self._new(node, _NO_SEQUENCE, op, seen[0])
+            row = self._accumulators[seen.row] = self._new(node, _NO_SEQUENCE, op, seen.row)
         return row
 
     def _new(self, node: Any, sequence: int, op: int, variable: int = NONE) -> int:
@@ -210,7 +207,7 @@ class Graph:
                 return
             seen = tensors.get(id(value))
             if seen is not None:
-                self._saved_rows += (row, text, seen[1], seen[0], seen[2])
+                self._saved_rows += (row, text, seen.storage, seen.row, seen.nbytes)
             elif value is not None:
                 self._note_saved(row, text, value, op)
 
@@ -225,7 +222,7 @@ class Graph:
     def _note_saved(self, row: int, text: int, value: Any, op: int) -> None:
         seen = self.identity.tensors.get(id(value))
         if seen is not None:
-            self._saved_rows += (row, text, seen[1], seen[0], seen[2])
+            self._saved_rows += (row, text, seen.storage, seen.row, seen.nbytes)
         elif issubclass(type(value), Tensor):
             storage = self.identity.storage_of(value, op)
             self._saved_rows += (row, text, storage, NONE, self.identity.bytes_of(value))

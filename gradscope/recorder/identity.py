@@ -4,8 +4,8 @@
 puts it on the list of the dead; the list is worked off before ids are looked up, so a key that is found belongs to a
 live object. (A storage's Python object lives as long as the storage itself, so its death is the storage's.)
 
-What is known of each is a plain tuple of a fixed order (:data:`Seen`, :data:`SeenStorage`): one is made for every
-tensor of the program, and a plain tuple costs a fifth of a named one.
+What is known of each is kept on its weak reference (:class:`Seen`, :class:`SeenStorage`), so that there is one object
+for each: the garbage collector visits them, and the program pays for that.
 """
 
 from __future__ import annotations
@@ -26,12 +26,6 @@ from gradscope.recorder.version_counters import shares_version
 from gradscope.recording.rows import Field, TensorFlag
 from gradscope.recording.tables import NONE
 
-Seen = tuple[int, int, int, int, bool, int, "ref[Any]"]
-"""A live tensor, as of the last op that touched it: row, storage, bytes, node, requires_grad, layout, reference."""
-
-SeenStorage = tuple[int, int, "ref[Any] | None", "ref[Any]"]
-"""A live storage: row, row of the first tensor seen on it (or NONE), reference to that, its own reference."""
-
 _REQUIRES_GRAD = int(TensorFlag.REQUIRES_GRAD)
 _EXTERNAL = int(TensorFlag.EXTERNAL)
 _NO_STORAGE = int(TensorFlag.NO_STORAGE)
@@ -47,6 +41,35 @@ _META = torch.device("meta")
 _VERSION = int(Field.VERSION)
 
 
+class Seen(ref[Any]):
+    """A weak reference to a tensor, and what is known of it as of the last op that touched it."""
+
+    __slots__ = ("key", "layout", "nbytes", "node", "requires_grad", "row", "storage")
+
+    key: int
+    """Its ``id()``."""
+    row: int
+    storage: int
+    layout: int
+    node: int
+    """Row of its ``grad_fn``, or NONE."""
+    nbytes: int
+    """Of its elements."""
+    requires_grad: bool
+
+
+class SeenStorage(ref[Any]):
+    """A weak reference to a storage, and what is known of it."""
+
+    __slots__ = ("first", "key", "row")
+
+    key: int
+    """Its ``id()``."""
+    row: int
+    first: Seen | None
+    """The first tensor seen on it that lives (or the last that did), if one was."""
+
+
 class Identity:
     """The live tensors and storages by ``id()``."""
 
@@ -54,33 +77,31 @@ class Identity:
         self.tape = tape
         self.tensors: dict[int, Seen] = {}
         self.storages: dict[int, SeenStorage] = {}
-        self.dead: list[ref[Any]] = []
-        self.leaves: dict[int, ref[Any]] = {}
+        self.dead: list[Any] = []
+        """What has died and is not forgotten yet: ``Seen`` and ``SeenStorage``."""
+        self.leaves: dict[int, Seen] = {}
         """Live tensors whose ``.grad`` a backward pass may set, by tensor row."""
-        self._graves: dict[int, int] = {}
-        """By the id of a weak reference: twice the key of what it points to, plus one for a storage."""
         self._layouts: dict[Any, tuple[int, int]] = {}
-        self._plain_layouts: dict[Any, tuple[int, int]] = {}
         self._tensor_rows = tape.pending["tensors"]
         self._storage_rows = tape.pending["storages"]
         self._entomb = self.dead.append
 
     def bury(self) -> None:
         """Forget what has died since the last call; it was gone at the start of the op that comes now."""
-        tape, dead, graves = self.tape, self.dead, self._graves
+        tape, dead = self.tape, self.dead
         while dead:
-            grave = graves.pop(id(dead.pop()), None)
-            if grave is None:
-                continue  # an interrupt came while it was being entered
-            if grave & 1:
-                storage = self.storages.pop(grave >> 1, None)
-                if storage is not None:
-                    tape.storage_deaths += (storage[0], tape.op_count)
+            gone = dead.pop()
+            try:
+                key = gone.key
+            except AttributeError:  # an interrupt came while it was being entered
+                continue
+            if type(gone) is Seen:
+                self.tensors.pop(key, None)
+                self.leaves.pop(gone.row, None)
+                tape.tensor_deaths += (gone.row, tape.op_count)
             else:
-                seen = self.tensors.pop(grave >> 1, None)
-                if seen is not None:
-                    self.leaves.pop(seen[0], None)
-                    tape.tensor_deaths += (seen[0], tape.op_count)
+                self.storages.pop(key, None)
+                tape.storage_deaths += (gone.row, tape.op_count)
 
     def add(self, tensor: Any, op: int, node: int, flags: int, inputs: Sequence[Any]) -> Seen:
         """Enter a tensor that was not seen before.
@@ -94,8 +115,7 @@ class Identity:
         """
         tape = self.tape
         row = tape.tensor_count
-        is_plain = type(tensor) is Tensor
-        if not is_plain:
+        if type(tensor) is not Tensor:
             flags |= _type_flag(tensor)
         known = None
         try:
@@ -105,45 +125,38 @@ class Identity:
             flags |= _NO_STORAGE
         else:
             known = self.storages.get(id(storage))
-            place = NONE if known is None else known[0]
-        if is_plain and place == NONE and not flags & _NO_STORAGE:
-            try:
-                key = (tensor.shape, tensor.stride(), tensor.dtype, tensor.device)
-                found = self._plain_layouts.get(key)
-            except (RuntimeError, TypeError):  # a nested tensor has no sizes, symbolic ones have no hash
-                found = self.layout(tensor)
-            layout, nbytes = found or self._plain_layouts.setdefault(key, self.layout(tensor))
-        else:
-            layout, nbytes = self.layout(tensor)
+            place = NONE if known is None else known.row
+        layout, nbytes = self.layout(tensor)
         version = 0
         try:
             version = tensor._version
         except RuntimeError:
             flags |= int(TensorFlag.INFERENCE if tensor.is_inference() else TensorFlag.NO_VERSION)
-        reference = ref(tensor, self._entomb)
+        seen = Seen(tensor, self._entomb)
+        seen.row = row
         if known is not None:
             if tensor._is_view():
                 flags |= _VIEW
         elif not flags & _NO_STORAGE:
-            place = self.add_storage(storage, tensor, op, flags, row, reference)
+            place = self.add_storage(storage, tensor, op, flags, seen)
         # No call stands between the count and the row: an interrupt cannot come between them.
         tape.tensor_count = row + 1
         self._tensor_rows += (op, place, layout, node, flags, NONE)
         if version:
             tape.pending["changes"] += (op, row, _VERSION, 0, version)
         if known is not None:
-            self._note_alias(tensor, row, id(storage), known, inputs, reference)
-        requires_grad = bool(flags & _REQUIRES_GRAD)
+            self._note_alias(tensor, seen, known, inputs)
+        seen.storage, seen.layout, seen.node, seen.nbytes = place, layout, node, nbytes
+        seen.requires_grad = requires_grad = flags & _REQUIRES_GRAD != 0
         identity = id(tensor)
-        self._graves[id(reference)] = identity * 2
-        self.tensors[identity] = seen = (row, place, nbytes, node, requires_grad, layout, reference)
+        # Nor does one between the key and its entry: what has a key is found under it.
+        seen.key = identity
+        self.tensors[identity] = seen
         if requires_grad and node == NONE:
-            self.leaves[row] = reference
+            self.leaves[row] = seen
         return seen
 
-    def add_storage(
-        self, storage: Any, tensor: Any, op: int, flags: int, first: int, first_reference: ref[Any] | None
-    ) -> int:
+    def add_storage(self, storage: Any, tensor: Any, op: int, flags: int, first: Seen | None) -> int:
         """Enter a storage that was not seen before, with the tensor on it and its flags, and return its row."""
         tape = self.tape
         row = tape.storage_count
@@ -156,24 +169,25 @@ class Identity:
             except RuntimeError:
                 pointer = 0
         nbytes = storage.nbytes()  # symbolic while a program is exported: to make a number of it would bind its sizes
-        reference = ref(storage, self._entomb)
+        seen = SeenStorage(storage, self._entomb)
+        seen.row, seen.first = row, first
         size = nbytes if type(nbytes) is int else 0
         tape.storage_count = row + 1
         self._storage_rows += (op, size, pointer, NONE, 1 if flags & _EXTERNAL else 0)
         key = id(storage)
-        self._graves[id(reference)] = key * 2 + 1
-        self.storages[key] = (row, first, first_reference, reference)
+        seen.key = key
+        self.storages[key] = seen
         return row
 
     def watch_grad(self, tensor: Any) -> None:
         """Look at the ``.grad`` of a tensor around backward passes: a leaf since now, or one that retains its grad."""
         seen = self.tensors[id(tensor)]
-        self.leaves[seen[0]] = seen[6]
+        self.leaves[seen.row] = seen
 
     def row_of(self, tensor: Any) -> int:
         """Row of a tensor that was seen, or NONE."""
         seen = self.tensors.get(id(tensor))
-        return NONE if seen is None else seen[0]
+        return NONE if seen is None else seen.row
 
     def storage_of(self, tensor: Any, op: int) -> int:
         """Row of the storage that a tensor is on now; the tensor itself is not entered."""
@@ -182,13 +196,13 @@ class Identity:
         except (RuntimeError, NotImplementedError):
             return NONE
         known = self.storages.get(id(storage))
+        if known is not None:
+            return known.row
         # A number that torch wrapped in a tensor is no memory of the program's.
         flags = 0 if tensor.dim() else _EXTERNAL
         if type(tensor) is not Tensor:
             flags |= _type_flag(tensor)
-        if known is not None:
-            return known[0]
-        return self.add_storage(storage, tensor, op, flags, NONE, None)
+        return self.add_storage(storage, tensor, op, flags, None)
 
     def bytes_of(self, tensor: Any) -> int:
         """Bytes of a tensor's elements."""
@@ -200,7 +214,8 @@ class Identity:
     def layout(self, tensor: Any) -> tuple[int, int]:
         """Row of a tensor's layout, and the bytes of its elements."""
         try:
-            key = (tensor.shape, tensor.stride(), tensor.dtype, tensor.device, type(tensor).__name__)
+            kind = None if type(tensor) is Tensor else type(tensor).__name__
+            key = (tensor.shape, tensor.stride(), tensor.dtype, tensor.device, kind)
             known = self._layouts.get(key)
         except (RuntimeError, NotImplementedError, TypeError):
             key = None  # a layout without strides, or with symbolic ones
@@ -234,23 +249,22 @@ class Identity:
             self._layouts[key] = known
         return known
 
-    def _note_alias(
-        self, tensor: Any, row: int, key: int, known: SeenStorage, inputs: Sequence[Any], reference: ref[Any]
-    ) -> None:
+    def _note_alias(self, tensor: Any, alias: Seen, known: SeenStorage, inputs: Sequence[Any]) -> None:
         """Keep what a tensor is an alias of: an input on the same storage, or else the first seen on it that lives."""
+        base: Seen | None
         for candidate in inputs:
             seen = self.tensors.get(id(candidate))
-            if seen is not None and seen[1] == known[0]:
-                base, other = seen[0], candidate
+            if seen is not None and seen.storage == known.row:
+                base, other = seen, candidate
                 break
         else:
-            base, other = known[1], known[2]() if known[2] is not None else None
+            base, other = known.first, None if known.first is None else known.first()
         if other is None:
-            self.storages[key] = (known[0], row, reference, known[3])  # the next one is compared with one that lives
-        if base != NONE:
+            known.first = alias  # the next one is compared with one that lives
+        if base is not None:
             shares = NONE if other is None else shares_version(tensor, other)
             offset = tensor.storage_offset()
-            self.tape.pending["aliases"] += (row, base, offset if type(offset) is int else 0, shares)
+            self.tape.pending["aliases"] += (alias.row, base.row, offset if type(offset) is int else 0, shares)
 
 
 def _written(sizes: Sequence[Any]) -> str:

@@ -46,18 +46,18 @@ class LastLook:
         self._tape.flush()
         recording = self._tape.recording
         named = set(recording.bindings.column("tensor"))
-        live = [seen for seen in self._identity.tensors.values() if seen[0] in named]
+        live = [seen for seen in self._identity.tensors.values() if seen.row in named]
         versions, gradients = _last_versions(recording), _last_gradients(recording)
         offsets = dict(zip(*(recording.aliases.column(name) for name in ("tensor", "offset")), strict=True))
         for seen in live:
-            tensor = seen[6]()
+            tensor = seen()
             if tensor is None or not _runs_no_code(tensor):
                 continue
-            self._guarded(self._compare_version, tensor, seen, versions.get(seen[0], 0))
+            self._guarded(self._compare_version, tensor, seen, versions.get(seen.row, 0))
             if self._states.graph.has_one_thread:
                 self._guarded(self._states.compare, tensor, seen, self._tape.op_count, 0, False)
-            self._guarded(self._compare_offset, tensor, seen, offsets.get(seen[0], 0))
-            self._guarded(self._compare_grad, tensor, seen, gradients.get(seen[0], NONE))
+            self._guarded(self._compare_offset, tensor, seen, offsets.get(seen.row, 0))
+            self._guarded(self._compare_grad, tensor, seen, gradients.get(seen.row, NONE))
 
     def _compare_version(self, tensor: Any, seen: Seen, known: int) -> None:
         version = version_of(tensor)
@@ -66,7 +66,7 @@ class LastLook:
 
     def _compare_offset(self, tensor: Any, seen: Seen, known: int) -> None:
         with _DisableSubclass():
-            offset = tensor.storage_offset() if seen[1] != NONE else known
+            offset = tensor.storage_offset() if seen.storage != NONE else known
         if offset != known:
             self._states.change(self._tape.op_count, seen, _OFFSET, known, offset)
 
@@ -76,7 +76,7 @@ class LastLook:
         if grad is not None:
             row = self._identity.row_of(grad)
             if row == NONE:
-                row = self._states.enter(grad, op, 0, False, _GRADIENT, ())[0]
+                row = self._states.enter(grad, op, 0, False, _GRADIENT, ()).row
         if row != known:
             self._states.change(op, seen, _GRAD, known, row)
 

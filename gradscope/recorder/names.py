@@ -98,9 +98,9 @@ class Names:
         seen = self._identity.tensors.get(id(value))
         if seen is not None:
             key = (span, name)
-            if self._last.get(key) != seen[0]:
-                self._last[key] = seen[0]
-                self._rows += (self._tape.text(name), seen[0], op, span, kind)
+            if self._last.get(key) != seen.row:
+                self._last[key] = seen.row
+                self._rows += (self._tape.text(name), seen.row, op, span, kind)
         elif issubclass(type(value), nn.Module):
             self._bind_module(name, value, op, span)
         elif issubclass(type(value), _CONTAINERS):

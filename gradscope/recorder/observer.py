@@ -19,7 +19,7 @@ from torch.nn import Parameter
 
 from gradscope.recorder.backward import BackwardPass
 from gradscope.recorder.callers import CallSites, Located, Place
-from gradscope.recorder.capabilities import is_any_autocast_enabled, saved_hooks_in_force
+from gradscope.recorder.capabilities import innermost_saved_hooks, is_any_autocast_enabled
 from gradscope.recorder.extras import DeviceMemory, Values
 from gradscope.recorder.faults import is_programs
 from gradscope.recorder.functions import Function, FunctionInfo, describe
@@ -60,7 +60,7 @@ def _modes() -> int:
         flags |= _INFERENCE
     if is_any_autocast_enabled():
         flags |= _AUTOCAST
-    return flags | _HOOKED if saved_hooks_in_force() else flags
+    return flags if innermost_saved_hooks(True) is None else flags | _HOOKED
 
 
 class Observer:
@@ -104,7 +104,7 @@ class Observer:
     @property
     def may_read_saved(self) -> bool:
         """No saved-tensor hooks were in force at the last op, nor are they now."""
-        return not self._last_hooked and not saved_hooks_in_force()
+        return not self._last_hooked and innermost_saved_hooks(True) is None
 
     def learn(self, func: Any) -> Function:
         """Describe a function that was not called before."""
@@ -192,8 +192,8 @@ class Observer:
         for value in inputs:
             seen = known.get(id(value))
             if seen is not None:
-                if not grouped or self._is_new_to_group(seen[0]):
-                    self._uses += (op, seen[0])
+                if not grouped or self._is_new_to_group(seen.row):
+                    self._uses += (op, seen.row)
             elif type(type(value)) is not type or type(value) not in BORING:
                 self._inputs(value, op, grouped)
         kind = type(result)
@@ -204,7 +204,7 @@ class Observer:
                 if seen is None:
                     self.states.enter(tensor, op, since, read_saved, 0, inputs)
                 else:
-                    tape.pending["results"] += (op, seen[0])
+                    tape.pending["results"] += (op, seen.row)
                 touched = True
         if before is not None:
             if info.kind in _PASSES:
@@ -277,9 +277,9 @@ class Observer:
             seen = known.get(id(tensor))
             if seen is None:
                 seen = self.states.enter(tensor, op, 0, False, _EXTERNAL, ())
-            elif grouped and not self._is_new_to_group(seen[0]):
+            elif grouped and not self._is_new_to_group(seen.row):
                 continue
-            self._uses += (op, seen[0])
+            self._uses += (op, seen.row)
 
     def _enter_unknown(self, tensors: list[Any]) -> None:
         """Enter tensors that were not seen before as they are before a call sets something of them."""

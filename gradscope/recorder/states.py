@@ -58,18 +58,18 @@ class States:
             node = NONE if grad_fn is None else self.graph.enter(grad_fn, op, since, read_saved)
             storage = identity.storage_of(tensor, op)
             layout, nbytes = identity.layout(tensor)
-        row, storage_before, _, node_before, required, layout_before, reference = seen
-        old = (required, node_before, node_before == NONE, storage_before, layout_before)
+        old = (seen.requires_grad, seen.node, seen.node == NONE, seen.storage, seen.layout)
         new = (requires_grad, node, node == NONE, storage, layout)
         if old == new:
             return
         for field, value_before, value in zip(_FIELDS, old, new, strict=True):
             if value_before != value:
                 self.change(op, seen, field, int(value_before), int(value))
-        identity.tensors[id(tensor)] = (row, storage, nbytes, node, requires_grad, layout, reference)
+        seen.requires_grad, seen.node, seen.storage = requires_grad, node, storage
+        seen.layout, seen.nbytes = layout, nbytes
         if requires_grad and node == NONE:
             identity.watch_grad(tensor)
 
     def change(self, op: int, seen: Seen, field: int, old: int, new: int) -> None:
         """Note one change of a known tensor."""
-        self.tape.pending["changes"] += (op, seen[0], field, old, new)
+        self.tape.pending["changes"] += (op, seen.row, field, old, new)

@@ -135,7 +135,7 @@ class Unseen:
             return True
         if id(tensor) in self._changed_by_op:
             return False
-        if seen[3] != NONE or type(tensor) not in PLAIN or tensor._is_view():
+        if seen.node != NONE or type(tensor) not in PLAIN or tensor._is_view():
             return False  # (asking a view for its node can raise, or rebuild it)
         return bool(tensor.requires_grad and not tensor.is_leaf)
 
@@ -152,5 +152,5 @@ class Unseen:
         if seen is None:
             self._states.enter(tensor, op, since, read_saved, 0, ())
         else:
-            self._tape.pending["results"] += (op, seen[0])
+            self._tape.pending["results"] += (op, seen.row)
             self._states.compare(tensor, seen, op, since, read_saved)

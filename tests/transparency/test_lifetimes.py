@@ -16,7 +16,7 @@ from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.optim import optimizer as torch_optimizer
 
-from gradscope.recorder.capabilities import saved_hooks_in_force
+from gradscope.recorder.capabilities import innermost_saved_hooks
 
 from .sameness import assert_unnoticed, recorder_for_tests
 
@@ -308,7 +308,7 @@ def installed():
     return {
         "modes": torch._C._len_torch_function_stack(),
         "dispatch modes": torch._C._len_torch_dispatch_stack(),
-        "saved-tensor hooks": saved_hooks_in_force(),
+        "saved-tensor hooks": innermost_saved_hooks(True),
         "step hooks": (
             len(torch_optimizer._global_optimizer_pre_hooks),
             len(torch_optimizer._global_optimizer_post_hooks),
