@@ -15,15 +15,15 @@ from rich.table import Table
 from tests.benchmarks.competitors import competitors, quiet
 from tests.benchmarks.forward import measure_forward
 from tests.benchmarks.ladder import Step, climb
-from tests.benchmarks.measure import Timings, interleave
+from tests.benchmarks.measure import Seconds, Timings, best, interleave
 from tests.benchmarks.scale import measure_scale
 from tests.benchmarks.startup import BUDGETS, COMMANDS, measure_startup
 from tests.benchmarks.workloads import LADDERS, WORKLOADS, Workload
 
 PARTS = (*WORKLOADS, "forward", "scale", "startup", "ladder")
 NOTE = (
-    "CPU time of the process, ratio to bare, best of {rounds} interleaved rounds (in brackets: median); "
-    "machine shared with others, so ratios move by some hundredths"
+    "CPU time of the process. Ratios: best of {rounds} rounds to best bare (in brackets: median of the ratios to bare "
+    "right before and after). Machine shared with others: the ratios move by some hundredths"
 )
 
 
@@ -52,7 +52,7 @@ def main() -> None:
         console.print(_scale_table(results["scale"]))
     if "startup" in chosen:
         startup = measure_startup(rounds)
-        results["startup"] = {name: asdict(startup[name].ratios(startup[plain])) for name, plain in COMMANDS.items()}
+        results["startup"] = {name: asdict(each.ratios()) for name, each in startup.items()}
         console.print(_startup_table(startup))
     if "ladder" in chosen:
         results["ladder"] = {}
@@ -81,20 +81,21 @@ def _time(name: str, rounds: int) -> dict[str, Timings]:
 
 
 def _ratios(timings: dict[str, Timings]) -> dict[str, Any]:
-    bare = timings["bare"]
-    return {"bare_ms": min(bare.cpu) * 1e3} | {name: asdict(each.ratios(bare)) for name, each in timings.items()}
+    return {"bare_ms": _bare(timings).cpu * 1e3} | {name: asdict(each.ratios()) for name, each in timings.items()}
+
+
+def _bare(timings: dict[str, Timings]) -> Seconds:
+    return best([plain for each in timings.values() for plain in each.plain])
 
 
 def _workload_table(title: str, threads: int, timings: dict[str, Timings], limit: float | None = None) -> Table:
-    bare = timings["bare"]
+    bare = _bare(timings)
     table = Table(title=f"{title}, {threads} thread{'s' if threads > 1 else ''}", title_justify="left")
     for column in ("", "CPU", "wall", "budget"):
         table.add_column(column, justify="left" if not column else "right")
+    table.add_row("bare", f"{bare.cpu * 1e3:.2f} ms", f"{bare.wall * 1e3:.2f} ms", "")
     for tool, each in timings.items():
-        ratios = each.ratios(bare)
-        if tool == "bare":
-            table.add_row(tool, f"{min(each.cpu) * 1e3:.2f} ms", f"{min(each.wall) * 1e3:.2f} ms", "")
-            continue
+        ratios = each.ratios()
         budget = f"{limit:.2f}x" if limit and tool == "gradscope" else ""
         cpu = f"{ratios.best_cpu:.2f}x ({ratios.median_cpu:.2f})"
         wall = f"{ratios.best_wall:.2f}x ({ratios.median_wall:.2f})"
@@ -113,12 +114,12 @@ def _scale_table(scale: dict[str, Any]) -> Table:
 
 def _startup_table(timings: dict[str, Timings]) -> Table:
     table = Table("gradscope", "CPU", "against", "ratio", "budget", title="Start-up", title_justify="left")
-    for name, plain in COMMANDS.items():
-        ratios = timings[name].ratios(timings[plain])
-        against = f"{min(timings[plain].cpu) * 1e3:.0f} ms: {'python snippet.py' if plain == 'snippet' else plain}"
+    for name, each in timings.items():
+        ratios, plain = each.ratios(), COMMANDS[name]
+        against = f"{best(each.plain).cpu * 1e3:.0f} ms: {'python snippet.py' if plain == 'snippet' else plain}"
         budget = f"{BUDGETS[name]:.2f}x" if name in BUDGETS else ""
         ratio = f"{ratios.best_cpu:.2f}x ({ratios.median_cpu:.2f})"
-        table.add_row(name, f"{min(timings[name].cpu) * 1e3:.0f} ms", against, ratio, budget)
+        table.add_row(name, f"{best(each.own).cpu * 1e3:.0f} ms", against, ratio, budget)
     return table
 
 

@@ -55,9 +55,8 @@ def profiler() -> AbstractContextManager[object]:
 
 
 def competitors() -> dict[str, Context]:
-    """By name, everything that this torch has, bare work first."""
+    """By name, everything that this torch has."""
     found: dict[str, Context] = {
-        "bare": contextlib.nullcontext,
         "no-op function mode": NoFunctionMode,
         "gradscope": gradscope,
         "no-op dispatch mode": NoDispatchMode,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -27,8 +27,8 @@ def measure_forward(rounds: int) -> dict[str, Timings]:
         finally:
             forward.call = plain
 
-    contestants: dict[str, Context] = {"bare": nullcontext, "gradscope": gradscope}
+    contexts: dict[str, Context] = {"gradscope": gradscope}
     if find_spec("torchlens") is not None:
-        contestants["TorchLens"] = torchlens
+        contexts["TorchLens"] = torchlens
     with quiet():
-        return interleave(forward, contestants, rounds, calls=5)
+        return interleave(forward, contexts, rounds, calls=5)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,7 +21,7 @@ from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 
 from tests.benchmarks.competitors import gradscope
-from tests.benchmarks.measure import interleave
+from tests.benchmarks.measure import best, interleave
 from tests.benchmarks.workloads import Workload
 
 STEPS = (
@@ -37,7 +36,22 @@ STEPS = (
     "edges",
     "saved tensors",
     "a lock around the rows, an except around the whole",
+    "a view's base and offset",
+    "each leaf's gradient before and after a backward pass",
 )
+
+
+class Known(ref[Any]):
+    """A weak reference to a tensor, and what is known of it."""
+
+    __slots__ = ("key", "layout", "nbytes", "node", "requires_grad", "row", "storage")
+
+
+class KnownStorage(ref[Any]):
+    """A weak reference to a storage, and what is known of it."""
+
+    __slots__ = ("key", "row")
+
 
 # Each line ends with the step from which it is there; "4-6": only in steps 4 to 6.
 _TEXT = """
@@ -45,7 +59,9 @@ def __torch_function__(self, func, types, args=(), kwargs=None):                
     return func(*args, **(kwargs or {}))                                                # 0-0
     info = functions.get(func)                                                          # 1
     if info is None:                                                                    # 1
-        info = functions[func] = (len(functions), 0)                                    # 1
+        info = functions[func] = (len(functions), 0, func.__name__ in reads)            # 1
+    if info[2]:                                                                         # 1
+        return func(*args)                                                              # 1
     frame = getframe(1)                                                                 # 1
     while id(frame.f_code) not in users:                                                # 1
         frame = frame.f_back                                                            # 1
@@ -54,6 +70,14 @@ def __torch_function__(self, func, types, args=(), kwargs=None):                
     if place is None:                                                                   # 1
         place = places[key] = (call, len(places))                                       # 1
     since = next_sequence()                                                             # 1
+    before = ()                                                                         # 12
+    if func is backward:                                                                # 12
+        before = []                                                                     # 12
+        for row, leaf in leaves:                                                        # 12
+            grad = leaf().grad                                                          # 12
+            version = -1 if grad is None else grad._version                             # 12
+            before.append((row, leaf, id(grad), version))                               # 12
+        grad = None                                                                     # 12
     try:                                                                                # 10
         result = place[0](func, args, kwargs)                                           # 10
     except BaseException as error:                                                      # 10
@@ -64,12 +88,13 @@ def __torch_function__(self, func, types, args=(), kwargs=None):                
     try:                                                                                # 10
     if True:                                                                            # 2-9
         while dead:                                                                     # 4
-            grave = graves.pop(id(dead.pop()))                                          # 4
-            if grave & 1:                                                               # 4
-                storage_deaths.append(storages.pop(grave >> 1)[0])                      # 6
-                pass                                                                    # 4
-            else:                                                                       # 4
-                tensor_deaths.append(tensors.pop(grave >> 1)[0])                        # 4
+            gone = dead.pop()                                                           # 4
+            if type(gone) is Known:                                                     # 4
+                del tensors[gone.key]                                                   # 4
+                tensor_deaths.append(gone.row)                                          # 4
+            else:                                                                       # 6
+                del storages[gone.key]                                                  # 6
+                storage_deaths.append(gone.row)                                         # 6
         flags = grad_mode() | inference_mode() << 1 | autocast() << 2                   # 2
         if saved_hooks(True) is not None:                                               # 2
             flags |= 8                                                                  # 2
@@ -79,10 +104,18 @@ def __torch_function__(self, func, types, args=(), kwargs=None):                
         for value in args:                                                              # 3
             seen = tensors.get(id(value))                                               # 3
             if seen is not None:                                                        # 3
-                uses.extend((op, seen[0]))                                              # 3
+                uses.extend((op, seen.row))                                             # 3
             elif type(value) in kinds:                                                  # 3
                 first_seen(value, op)                                                   # 3
-        for made in result if type(result) is tuple else (result,):                     # 4
+        outcome = result if type(result) is tuple else (result,)                        # 4
+        if before:                                                                      # 12
+            outcome = []                                                                # 12
+            for row, leaf, identity, version in before:                                 # 12
+                grad = leaf().grad                                                      # 12
+                outcome.append(grad)                                                    # 12
+                is_same = id(grad) == identity                                          # 12
+                gradients.extend((op, row, is_same, version, grad._version))            # 12
+        for made in outcome:                                                            # 4
             if type(made) is not Tensor or id(made) in tensors:                         # 4
                 continue                                                                # 4
             layout_key = (made.shape, made.stride(), made.dtype, made.device)           # 5
@@ -96,13 +129,19 @@ def __torch_function__(self, func, types, args=(), kwargs=None):                
             if known is None:                                                           # 6
                 storage = count[1]                                                      # 6
                 count[1] = storage + 1                                                  # 6
-                reference = ref(block, entomb)                                          # 6
-                block_key = id(block)                                                   # 6
-                graves[id(reference)] = block_key * 2 + 1                               # 6
-                storages[block_key] = (storage, reference)                              # 6
+                known = KnownStorage(block, entomb)                                     # 6
+                known.row = storage                                                     # 6
+                known.key = id(block)                                                   # 6
+                storages[known.key] = known                                             # 6
                 storage_rows.extend((op, block.nbytes(), block.data_ptr(), -1, 0))      # 6
             else:                                                                       # 6
-                storage = known[0]                                                      # 6
+                storage = known.row                                                     # 6
+                for value in args:                                                      # 11
+                    seen = tensors.get(id(value))                                       # 11
+                    if seen is not None and seen.storage == storage:                    # 11
+                        offset = made.storage_offset()                                  # 11
+                        aliases.extend((count[3], seen.row, offset, made._is_view()))   # 11
+                        break                                                           # 11
             node = -1                                                                   # 4
             requires_grad = False                                                       # 4-6
             requires_grad = made.requires_grad                                          # 7
@@ -148,28 +187,31 @@ def __torch_function__(self, func, types, args=(), kwargs=None):                
                                     value = getattr(current, name)                      # 9
                                     seen = tensors.get(id(value))                       # 9
                                     if seen is not None:                                # 9
-                                        saved.extend((at, text, seen[1], seen[0], seen[2])) # 9
+                                        row = seen.row                                  # 9
+                                        saved.extend((at, text, seen.storage, row, seen.nbytes))# 9
                                     elif type(value) in kinds:                          # 9
                                         block = value.untyped_storage()                 # 9
                                         known = storages.get(id(block))                 # 9
                                         if known is None:                               # 9
                                             kept = count[1]                             # 9
                                             count[1] = kept + 1                         # 9
-                                            reference = ref(block, entomb)              # 9
-                                            block_key = id(block)                       # 9
-                                            graves[id(reference)] = block_key * 2 + 1   # 9
-                                            storages[block_key] = (kept, reference)     # 9
-                                            storage_rows.extend((op, block.nbytes(), block.data_ptr(), -1, 0)) # 9
+                                            known = KnownStorage(block, entomb)         # 9
+                                            known.row = kept                            # 9
+                                            known.key = id(block)                       # 9
+                                            storages[known.key] = known                 # 9
+                                            size, address = block.nbytes(), block.data_ptr()# 9
+                                            storage_rows.extend((op, size, address, -1, 0))# 9
                                         else:                                           # 9
-                                            kept = known[0]                             # 9
+                                            kept = known.row                            # 9
                                         saved.extend((at, text, kept, -1, value.nbytes)) # 9
             row = count[3]                                                              # 4
             count[3] = row + 1                                                          # 4
             tensor_rows.extend((op, storage, layout[0], node, requires_grad, -1))       # 4
-            reference = ref(made, entomb)                                               # 4
-            key = id(made)                                                              # 4
-            graves[id(reference)] = key * 2                                             # 4
-            tensors[key] = (row, storage, layout[1], node, requires_grad, layout[0], reference) # 4
+            seen = Known(made, entomb)                                                  # 4
+            seen.key, seen.row, seen.storage = id(made), row, storage                   # 4
+            seen.layout, seen.nbytes = layout                                           # 4
+            seen.node, seen.requires_grad = node, requires_grad                         # 4
+            tensors[seen.key] = seen                                                    # 4
         if len(ops) > 28000:                                                            # 3
             for rows in (ops, uses, tensor_rows, storage_rows, node_rows, edge_rows, saved): # 3
                 rows.clear()                                                            # 3
@@ -198,8 +240,11 @@ def mode_of(step: int, work: Callable[[], None]) -> TorchFunctionMode:
 
 def _state() -> dict[str, Any]:
     """The names that the text uses: torch's functions, and empty tables."""
-    space: dict[str, Any] = {"Tensor": Tensor, "ref": ref, "getframe": sys._getframe, "lock": threading.RLock()}
+    space: dict[str, Any] = {"Tensor": Tensor, "getframe": sys._getframe, "lock": threading.RLock()}
+    space["Known"], space["KnownStorage"] = Known, KnownStorage
     space["kinds"] = frozenset((Tensor, Parameter))
+    space["reads"] = frozenset(("__get__", "dim", "size"))
+    space["backward"] = Tensor.backward
     autograd = torch._C._autograd
     space["no_sequence"] = 2**63
     space["next_sequence"] = autograd._get_sequence_nr
@@ -212,16 +257,16 @@ def _state() -> dict[str, Any]:
         "places",
         "tensors",
         "storages",
-        "graves",
         "layouts",
         "nodes",
         "node_types",
         "accumulators",
     ):
         space[name] = {}
-    for name in ("ops", "uses", "tensor_rows", "storage_rows", "node_rows", "edge_rows", "saved"):
-        space[name] = []
-    for name in ("dead", "tensor_deaths", "storage_deaths"):
+    for name in (
+        *("ops", "uses", "tensor_rows", "storage_rows", "node_rows", "edge_rows", "saved", "aliases", "gradients"),
+        *("dead", "tensor_deaths", "storage_deaths", "leaves"),
+    ):
         space[name] = []
     space["entomb"] = space["dead"].append
     space["count"] = [0, 0, 0, 0]
@@ -232,7 +277,11 @@ def _state() -> dict[str, Any]:
         return space["node_types"][kind]
 
     def first_seen(tensor: Tensor, op: int) -> None:
-        space["tensors"][id(tensor)] = (space["count"][3], 0, tensor.nbytes, -1, tensor.requires_grad, 0, None)
+        seen = space["tensors"][id(tensor)] = Known(tensor)
+        seen.key, seen.row, seen.storage, seen.layout = id(tensor), space["count"][3], 0, 0
+        seen.nbytes, seen.node, seen.requires_grad = tensor.nbytes, -1, tensor.requires_grad
+        if tensor.requires_grad:
+            space["leaves"].append((seen.row, seen))
         space["count"][3] += 1
         space["accumulators"][id(tensor)] = space["count"][2]
         space["count"][2] += 1
@@ -247,18 +296,18 @@ class Step:
 
     records: str
     ratio: float
-    """To bare work, by CPU time, best of the rounds."""
+    """To bare work, by CPU time, median of the rounds."""
     over_bare: float
-    """Seconds of CPU time that one call of the work takes more."""
+    """Seconds of CPU time that one call of the work takes more, where bare work takes its best time."""
 
 
 def climb(workload: Workload, rounds: int) -> list[Step]:
     """Time every step on a workload, and gradscope itself, which records more."""
     work = workload.prepare()
-    contestants: dict[str, Any] = {"bare": nullcontext}
-    contestants |= {title: partial(mode_of, step, work) for step, title in enumerate(STEPS)}
-    contestants["gradscope, all it records"] = gradscope
+    contexts: dict[str, Any] = {title: partial(mode_of, step, work) for step, title in enumerate(STEPS)}
+    contexts["gradscope, all it records"] = gradscope
     torch.set_num_threads(1)
-    timings = interleave(work, contestants, rounds, workload.calls)
-    bare = min(timings.pop("bare").cpu)
-    return [Step(title, min(times.cpu) / bare, min(times.cpu) - bare) for title, times in timings.items()]
+    timings = interleave(work, contexts, rounds, workload.calls)
+    bare = min(best(times.plain).cpu for times in timings.values())
+    ratios = {title: times.ratios().median_cpu for title, times in timings.items()}
+    return [Step(title, ratio, (ratio - 1) * bare) for title, ratio in ratios.items()]

@@ -1,8 +1,9 @@
-"""Measuring on a shared machine: interleaved rounds, the best and the median of several, CPU time beside wall time.
+"""Measuring on a shared machine: every timing stands between two of plain work, and there are several of each.
 
-Other processes make single timings worthless. All contestants take turns within a round, so that what disturbs one
-disturbs its neighbours; the best of the rounds is the least disturbed. CPU time of the process leaves out waiting for
-other processes, but not what they take from shared caches.
+Other processes make single timings worthless, and one second twice as slow as the next. So each timing is divided by
+those of plain work right before and after it, and the median of these ratios is taken. The best time by the best of
+plain work is given too: it is right where both met a quiet moment. CPU time of the process leaves out waiting for other
+processes, but not what they take from shared caches and cores.
 """
 
 from __future__ import annotations
@@ -10,31 +11,40 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import median
+from typing import NamedTuple
+
+
+class Seconds(NamedTuple):
+    """What some work took."""
+
+    wall: float
+    cpu: float
 
 
 @dataclass
 class Timings:
-    """Seconds a call of the work took, one entry a round."""
+    """What some work took, one entry a round, and what plain work took beside it."""
 
-    wall: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
+    own: list[Seconds] = field(default_factory=list)
+    plain: list[Seconds] = field(default_factory=list)
 
-    def ratios(self, bare: Timings) -> Ratios:
-        """How much longer it took than bare work."""
+    def ratios(self) -> Ratios:
+        """How much longer it took than plain work."""
         return Ratios(
-            best_cpu=min(self.cpu) / min(bare.cpu),
-            median_cpu=median(self.cpu) / median(bare.cpu),
-            best_wall=min(self.wall) / min(bare.wall),
-            median_wall=median(self.wall) / median(bare.wall),
+            best_cpu=best(self.own).cpu / best(self.plain).cpu,
+            median_cpu=median(own.cpu / plain.cpu for own, plain in zip(self.own, self.plain, strict=True)),
+            best_wall=best(self.own).wall / best(self.plain).wall,
+            median_wall=median(own.wall / plain.wall for own, plain in zip(self.own, self.plain, strict=True)),
         )
 
 
 @dataclass(frozen=True)
 class Ratios:
-    """Time divided by the time of the bare work: 1.0 is free."""
+    """Time divided by the time of plain work: 1.0 is free."""
 
     best_cpu: float
     median_cpu: float
@@ -42,33 +52,64 @@ class Ratios:
     median_wall: float
 
 
+def best(timings: list[Seconds]) -> Seconds:
+    """The shortest wall time and the shortest CPU time."""
+    return Seconds(min(each.wall for each in timings), min(each.cpu for each in timings))
+
+
+def take_turns(
+    plain: Callable[[], Seconds], contestants: Mapping[str, Callable[[], Seconds]], rounds: int
+) -> dict[str, Timings]:
+    """Time every contestant between two timings of plain work, round by round.
+
+    Args:
+        plain: Does the plain work and times it.
+        contestants: By name, what does the same in another way, and times it.
+        rounds: Timings to take of each.
+    """
+    timings = {name: Timings() for name in contestants}
+    for _ in range(rounds):
+        before = plain()
+        for name, contestant in contestants.items():
+            own, after = contestant(), plain()
+            timings[name].own.append(own)
+            timings[name].plain.append(Seconds((before.wall + after.wall) / 2, (before.cpu + after.cpu) / 2))
+            before = after
+    return timings
+
+
 def interleave(
     work: Callable[[], object],
-    contestants: Mapping[str, Callable[[], AbstractContextManager[object]]],
+    contexts: Mapping[str, Callable[[], AbstractContextManager[object]]],
     rounds: int,
     calls: int,
 ) -> dict[str, Timings]:
-    """Time the same work under each contestant in turn, round by round.
+    """Time the same work in each context, against the same work in none.
 
     Args:
         work: What is timed. It is called once in each context before the time is taken: what is done once a run (a
             recorder reads source files, a profiler starts its threads) is no part of the cost of a step.
-        contestants: By name, what makes the context to run the work in. Its exit is timed, as a profiler puts work off
+        contexts: By name, what makes the context to run the work in. Its exit is timed, as a profiler puts work off
             until then; its entry is not.
         rounds: Timings to take of each.
         calls: Calls of the work in one timing.
+
+    Returns:
+        Timings of one call of the work, by name.
     """
-    timings = {name: Timings() for name in contestants}
-    for _ in range(rounds):
-        for name, make in contestants.items():
-            context = make()
-            gc.collect()
-            with context:
-                work()
-                wall, cpu = time.perf_counter(), time.process_time()
-                for _ in range(calls):
-                    work()
-            cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-            timings[name].wall.append(wall / calls)
-            timings[name].cpu.append(cpu / calls)
-    return timings
+    timers = {name: partial(_time_in, context, work, calls) for name, context in contexts.items()}
+    return take_turns(partial(_time_in, nullcontext, work, calls), timers, rounds)
+
+
+def _time_in(
+    make_context: Callable[[], AbstractContextManager[object]], work: Callable[[], object], calls: int
+) -> Seconds:
+    context = make_context()
+    gc.collect()
+    with context:
+        work()
+        wall, cpu = time.perf_counter(), time.process_time()
+        for _ in range(calls):
+            work()
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    return Seconds(wall / calls, cpu / calls)

@@ -7,10 +7,11 @@ import resource
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.benchmarks.measure import Timings
+from tests.benchmarks.measure import Seconds, Timings, take_turns
 
 SNIPPET = """\
 import torch
@@ -51,24 +52,23 @@ def measure_startup(rounds: int) -> dict[str, Timings]:
             "run -q": [*gradscope, "run", "-q", str(snippet)],
             "compare": [*gradscope, "compare"],
         }
-        timings = {name: Timings() for name in lines}
-        for line in lines.values():
-            _run(line)
-        for _ in range(rounds):
-            for name, line in lines.items():
-                wall, cpu = _run(line)
-                timings[name].wall.append(wall)
-                timings[name].cpu.append(cpu)
+        timers = {name: partial(_run, line) for name, line in lines.items()}
+        for timer in timers.values():
+            timer()
+        timings: dict[str, Timings] = {}
+        for plain in dict.fromkeys(COMMANDS.values()):
+            of_plain = {name: timers[name] for name, other in COMMANDS.items() if other == plain}
+            timings |= take_turns(timers[plain], of_plain, rounds)
         return timings
 
 
-def _run(line: list[str]) -> tuple[float, float]:
+def _run(line: list[str]) -> Seconds:
     """Wall and CPU seconds of a process and of those that it started."""
     # As installed by pip: with compiled modules, which this setting would have compiled anew in every process.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     before, started = _children(), time.perf_counter()
     subprocess.run(line, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return time.perf_counter() - started, _children() - before
+    return Seconds(time.perf_counter() - started, _children() - before)
 
 
 def _children() -> float:
