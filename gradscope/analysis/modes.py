@@ -9,7 +9,7 @@ from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import ModeChange
 from gradscope.recording.rows import OpKind
 
-_IN_SOURCE = re.compile(r"\b(no_grad|enable_grad|set_grad_enabled|inference_mode|autocast)\b")
+_IN_SOURCE = r"\b(no_grad|enable_grad|set_grad_enabled|inference_mode|autocast)\b"
 
 
 def is_users(index: Index, op: int) -> bool:
@@ -18,7 +18,7 @@ def is_users(index: Index, op: int) -> bool:
     inside = op - 1 if index.func(op).endswith("__exit__") else op + 1
     if not 0 <= inside < index.op_count or index.op_statement[inside] != statement:
         return True
-    return _IN_SOURCE.search(index.place(statement).source) is not None
+    return re.search(_IN_SOURCE, index.place(statement).source) is not None
 
 
 def list_modes(index: Index) -> tuple[ModeChange, ...]:
@@ -44,7 +44,7 @@ def list_modes(index: Index) -> tuple[ModeChange, ...]:
 def mode_set(index: Index, op: int) -> str:
     """The mode that a call set: by the function's name, the statement's text, or what was in force afterwards."""
     for text in (index.func(op), index.op_place(op).source):
-        if match := _IN_SOURCE.search(text):
+        if match := re.search(_IN_SOURCE, text):
             return match[1]
     following = index.recording.ops.column("flags")[op + 1] if op + 1 < index.op_count else GRAD
     return "enable_grad" if following & GRAD else "no_grad"

@@ -8,7 +8,7 @@ from itertools import accumulate, takewhile
 
 NAMES_LISTED = 4
 
-_PART = re.compile(r"\[[^]]*\]|\.?[^.\[]+")
+_PART = r"\[[^]]*\]|\.?[^.\[]+"
 """``net``, ``.fc`` and ``[0]`` of ``net.fc[0]``."""
 
 
@@ -32,7 +32,7 @@ def listed(texts: Collection[str], others: Collection[str] = ()) -> str:
 
 
 def _parts(text: str) -> list[str]:
-    return [text] if text.startswith("<") or " " in text else _PART.findall(text)
+    return [text] if text.startswith("<") or " " in text else re.findall(_PART, text)
 
 
 def _shortened(paths: list[list[str]], outside: set[str]) -> list[tuple[str, int]]:

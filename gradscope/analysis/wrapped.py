@@ -15,12 +15,14 @@ from gradscope.analysis.report_model import LineRow
 from gradscope.analysis.storage_groups import StorageGroups
 from gradscope.recording import NONE
 
-_WRAPS = re.compile(r"\bParameter\(")
+_WRAPS = r"\bParameter\("
 
 
 def about_parameter(index: Index, names: Names, sharing: StorageGroups, group: RowGroup, row: LineRow) -> LineRow:
     """The row, about the parameter that its statement made of the row's tensor; unchanged where it made none."""
-    if group.kind != "made" or group.members > 1 or names.is_named(group.last_tensor) or not _WRAPS.search(row.source):
+    if group.kind != "made" or group.members > 1 or names.is_named(group.last_tensor):
+        return row
+    if not re.search(_WRAPS, row.source):
         return row
     parameter = _parameter_on(index, sharing, group.last_tensor)
     if parameter < 0:

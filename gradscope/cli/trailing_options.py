@@ -13,13 +13,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-_READS_ARGUMENTS = re.compile(
+_READS_ARGUMENTS = (
     r"\b(argv|argparse|optparse|getopt|click|typer|fire|absl|hydra|docopt|tyro|jsonargparse|simple_parsing"
     r"|HfArgumentParser|ArgumentParser|configargparse|plac|unittest|runpy)\b"
 )
 _READ_NONE = frozenset(("torch", "numpy", *sys.stdlib_module_names))
 """Modules that look at no arguments unless they are told to by a name above."""
-_IMPORTED = re.compile(r"^\s*(?:from|import)\s+([\w.]+)", re.MULTILINE)
+_IMPORTED = r"(?m)^\s*(?:from|import)\s+([\w.]+)"
 
 
 def options_first(arguments: Sequence[str], takes_value: Mapping[str, bool]) -> list[str]:
@@ -52,10 +52,10 @@ def _skip_options(arguments: Sequence[str], at: int, takes_value: Mapping[str, b
 def _reads_arguments(target: str, is_code: bool) -> bool:
     """Whether a program may look at its arguments."""
     if is_code:
-        return bool(_READS_ARGUMENTS.search(target))
+        return bool(re.search(_READS_ARGUMENTS, target))
     path = Path(target.partition("::")[0])
     if not path.is_file():
         return target == "-" or path.suffix == ".py"  # else a built-in scenario
     text = path.read_text(encoding="utf-8", errors="replace")
-    imported = {name.partition(".")[0] for name in _IMPORTED.findall(text)}
-    return bool(_READS_ARGUMENTS.search(text)) or not imported <= _READ_NONE
+    imported = {name.partition(".")[0] for name in re.findall(_IMPORTED, text)}
+    return bool(re.search(_READS_ARGUMENTS, text)) or not imported <= _READ_NONE

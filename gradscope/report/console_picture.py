@@ -7,12 +7,12 @@ import re
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 
-_FONT_FACE = re.compile(r"@font-face\s*\{\{.*?\}\}\s*", re.DOTALL)
-
-_FORMAT = _FONT_FACE.sub("", CONSOLE_SVG_FORMAT).replace("Fira Code", "Fira Code, Menlo, Consolas, DejaVu Sans Mono")
-"""Rich's own picture without its fonts from a server: whoever opens it is not told on, and it looks alike offline."""
-
 
 def picture(console: Console, title: str) -> str:
-    """What a recording console has shown, as SVG."""
-    return console.export_svg(title=title, code_format=_FORMAT)
+    """What a recording console has shown, as SVG.
+
+    Rich's own picture without its fonts from a server: whoever opens it is not told on, and it looks alike offline.
+    """
+    without_fonts = re.sub(r"@font-face\s*\{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    code_format = without_fonts.replace("Fira Code", "Fira Code, Menlo, Consolas, DejaVu Sans Mono")
+    return console.export_svg(title=title, code_format=code_format)
