@@ -39,8 +39,6 @@ class Graph:
         self._thread = 0
         self._of_threads = {0: (self.first, self._by_sequence, self._older)}
         self._accumulators: dict[int, int] = {}
-        self._discovered: list[tuple[Any, int, int]] = []
-        """Nodes entered whose edges are not; empty between ops, so that none is kept alive."""
         self._types: dict[type, tuple[int, tuple[tuple[str, int], ...] | None]] = {}
         self._node_rows = tape.pending["nodes"]
         self._edge_rows = tape.pending["edges"]
@@ -90,35 +88,32 @@ class Graph:
 
         Written out in one piece: in a training step it runs for every node of the graph.
         """
-        todo, edge_rows = self._discovered, self._edge_rows
-        by_sequence, first = self._by_sequence, self.first
+        todo: list[tuple[Any, int, int]] = []
+        edge_rows, by_sequence, first = self._edge_rows, self._by_sequence, self.first
         several_threads = len(self._of_threads) > 1
-        try:
-            while True:
-                for following, _ in node.next_functions:
-                    if following is None:
-                        edge_rows += (row, NONE)
-                        continue
-                    number = following._sequence_nr()
-                    if number >= _NO_SEQUENCE:
-                        target = self._accumulator(following, op)
-                    elif several_threads:
-                        target = self._of_any_thread(following, number)
-                    elif 0 <= number - first < len(by_sequence):
-                        target = by_sequence[number - first]
-                    else:
-                        target = self._older.get(number, NONE)
-                    if target == NONE:
-                        target = self._new(following, number, op)
-                        todo.append((following, number, target))
-                    edge_rows += (row, target)
-                if sequence >= readable_from:
-                    self._read_saved(node, row, op)
-                if not todo:
-                    return
-                node, sequence, row = todo.pop()
-        finally:
-            todo.clear()
+        while True:
+            for following, _ in node.next_functions:
+                if following is None:
+                    edge_rows += (row, NONE)
+                    continue
+                number = following._sequence_nr()
+                if number >= _NO_SEQUENCE:
+                    target = self._accumulator(following, op)
+                elif several_threads:
+                    target = self._of_any_thread(following, number)
+                elif 0 <= number - first < len(by_sequence):
+                    target = by_sequence[number - first]
+                else:
+                    target = self._older.get(number, NONE)
+                if target == NONE:
+                    target = self._new(following, number, op)
+                    todo.append((following, number, target))
+                edge_rows += (row, target)
+            if sequence >= readable_from:
+                self._read_saved(node, row, op)
+            if not todo:
+                return
+            node, sequence, row = todo.pop()
 
     def _of_any_thread(self, node: Any, sequence: int) -> int:
         """A node by its number where several threads make nodes: numbers repeat, so the name must be the same."""
