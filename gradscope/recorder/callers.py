@@ -134,8 +134,9 @@ class CallSites:
 
     def _site(self, user: FrameType | None, library: FrameType | None) -> Site:
         if user is None:
-            return self._nowhere if library is None else Site(NONE, self._spans.of(library)[0], NONE, NO_STATEMENT, "")
-        site = self._sites.get((id(user.f_code), user.f_lasti)) or self._user_site(user)
+            site = self._nowhere
+        else:
+            site = self._sites.get((id(user.f_code), user.f_lasti)) or self._user_site(user)
         return site if library is None else self._site_in_library(site, library)
 
     def _site_in_library(self, site: Site, library: FrameType) -> Site:

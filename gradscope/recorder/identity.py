@@ -179,9 +179,8 @@ class Identity:
         self.storages[key] = seen
         return row
 
-    def watch_grad(self, tensor: Any) -> None:
+    def watch_grad(self, seen: Seen) -> None:
         """Look at the ``.grad`` of a tensor around backward passes: a leaf since now, or one that retains its grad."""
-        seen = self.tensors[id(tensor)]
         self.leaves[seen.row] = seen
 
     def row_of(self, tensor: Any) -> int:

@@ -315,7 +315,7 @@ class Observer:
             after = self.identity.row_of(grad_of(tensor))
             self.states.change(op, self.identity.tensors[id(tensor)], _GRAD_FIELD, self._grad_before, after)
         elif info.name == "Tensor.retain_grad":
-            self.identity.watch_grad(before[0][0])
+            self.identity.watch_grad(self.identity.tensors[id(before[0][0])])
         return changed
 
     def observe_step(self, optimizer: str, versions: list[tuple[Any, int]], states: Iterable[Any], thread: int) -> None:

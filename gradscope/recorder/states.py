@@ -68,7 +68,7 @@ class States:
         seen.requires_grad, seen.node, seen.storage = requires_grad, node, storage
         seen.layout, seen.nbytes = layout, nbytes
         if requires_grad and node == NONE:
-            identity.watch_grad(tensor)
+            identity.watch_grad(seen)
 
     def change(self, op: int, seen: Seen, field: int, old: int, new: int) -> None:
         """Note one change of a known tensor."""
