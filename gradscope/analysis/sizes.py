@@ -7,6 +7,6 @@ def size(nbytes: int) -> str:
     """``8 B``, ``1.5 KiB``, ``32.0 MiB``."""
     if abs(nbytes) < 1024:
         return f"{nbytes} B"
-    import humanize  # not at all for a snippet: it is a twentieth of the time that `report` takes
+    import humanize  # only here: a snippet has no such sizes, and its start-up does without
 
     return humanize.naturalsize(nbytes, binary=True, format="%.1f")

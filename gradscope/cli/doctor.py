@@ -124,12 +124,12 @@ def _cuda(devices: dict[str, Any]) -> str:
 
 
 def _stack(limits: dict[str, Any]) -> str:
-    import humanize
+    from gradscope.analysis.sizes import size
 
-    def size(number: int | None) -> str:
-        return "unlimited" if number is None else humanize.naturalsize(number, binary=True)
+    def limit(number: int | None) -> str:
+        return "unlimited" if number is None else size(number)
 
     before, during = limits["stack_before"]["soft"], limits["stack_while_recording"]["soft"]
     if before == during:
-        return f"{size(before)}, left as it is (graphs of up to a million nodes need {size(limits['stack_wanted'])})"
-    return f"{size(before)}, raised to {size(during)} while recording, so that deep graphs can be freed"
+        return f"{limit(before)}, left as it is (graphs of up to a million nodes need {limit(limits['stack_wanted'])})"
+    return f"{limit(before)}, raised to {limit(during)} while recording, so that deep graphs can be freed"
