@@ -15,7 +15,7 @@ from rich.table import Table
 from tests.benchmarks.competitors import competitors, quiet
 from tests.benchmarks.forward import measure_forward
 from tests.benchmarks.ladder import Step, climb
-from tests.benchmarks.measure import Seconds, Timings, best, interleave
+from tests.benchmarks.measure import Timings, best, best_plain, interleave
 from tests.benchmarks.scale import measure_scale
 from tests.benchmarks.startup import BUDGETS, COMMANDS, measure_startup
 from tests.benchmarks.workloads import LADDERS, WORKLOADS, Workload
@@ -81,15 +81,11 @@ def _time(name: str, rounds: int) -> dict[str, Timings]:
 
 
 def _ratios(timings: dict[str, Timings]) -> dict[str, Any]:
-    return {"bare_ms": _bare(timings).cpu * 1e3} | {name: asdict(each.ratios()) for name, each in timings.items()}
-
-
-def _bare(timings: dict[str, Timings]) -> Seconds:
-    return best([plain for each in timings.values() for plain in each.plain])
+    return {"bare_ms": best_plain(timings).cpu * 1e3} | {name: asdict(each.ratios()) for name, each in timings.items()}
 
 
 def _workload_table(title: str, threads: int, timings: dict[str, Timings], limit: float | None = None) -> Table:
-    bare = _bare(timings)
+    bare = best_plain(timings)
     table = Table(title=f"{title}, {threads} thread{'s' if threads > 1 else ''}", title_justify="left")
     for column in ("", "CPU", "wall", "budget"):
         table.add_column(column, justify="left" if not column else "right")

@@ -13,15 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from weakref import ref
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 
+from gradscope.recorder.identity import Seen, SeenStorage
 from tests.benchmarks.competitors import gradscope
-from tests.benchmarks.measure import best, interleave
+from tests.benchmarks.measure import best_plain, interleave
 from tests.benchmarks.workloads import Workload
 
 STEPS = (
@@ -39,19 +39,6 @@ STEPS = (
     "a view's base and offset",
     "each leaf's gradient before and after a backward pass",
 )
-
-
-class Known(ref[Any]):
-    """A weak reference to a tensor, and what is known of it."""
-
-    __slots__ = ("key", "layout", "nbytes", "node", "requires_grad", "row", "storage")
-
-
-class KnownStorage(ref[Any]):
-    """A weak reference to a storage, and what is known of it."""
-
-    __slots__ = ("key", "row")
-
 
 # Each line ends with the step from which it is there; "4-6": only in steps 4 to 6.
 _TEXT = """
@@ -89,7 +76,7 @@ def __torch_function__(self, func, types, args=(), kwargs=None):                
     if True:                                                                            # 2-9
         while dead:                                                                     # 4
             gone = dead.pop()                                                           # 4
-            if type(gone) is Known:                                                     # 4
+            if type(gone) is Seen:                                                      # 4
                 del tensors[gone.key]                                                   # 4
                 tensor_deaths.append(gone.row)                                          # 4
             else:                                                                       # 6
@@ -129,7 +116,7 @@ def __torch_function__(self, func, types, args=(), kwargs=None):                
             if known is None:                                                           # 6
                 storage = count[1]                                                      # 6
                 count[1] = storage + 1                                                  # 6
-                known = KnownStorage(block, entomb)                                     # 6
+                known = SeenStorage(block, entomb)                                      # 6
                 known.row = storage                                                     # 6
                 known.key = id(block)                                                   # 6
                 storages[known.key] = known                                             # 6
@@ -195,7 +182,7 @@ def __torch_function__(self, func, types, args=(), kwargs=None):                
                                         if known is None:                               # 9
                                             kept = count[1]                             # 9
                                             count[1] = kept + 1                         # 9
-                                            known = KnownStorage(block, entomb)         # 9
+                                            known = SeenStorage(block, entomb)          # 9
                                             known.row = kept                            # 9
                                             known.key = id(block)                       # 9
                                             storages[known.key] = known                 # 9
@@ -207,7 +194,7 @@ def __torch_function__(self, func, types, args=(), kwargs=None):                
             row = count[3]                                                              # 4
             count[3] = row + 1                                                          # 4
             tensor_rows.extend((op, storage, layout[0], node, requires_grad, -1))       # 4
-            seen = Known(made, entomb)                                                  # 4
+            seen = Seen(made, entomb)                                                   # 4
             seen.key, seen.row, seen.storage = id(made), row, storage                   # 4
             seen.layout, seen.nbytes = layout                                           # 4
             seen.node, seen.requires_grad = node, requires_grad                         # 4
@@ -241,7 +228,7 @@ def mode_of(step: int, work: Callable[[], None]) -> TorchFunctionMode:
 def _state() -> dict[str, Any]:
     """The names that the text uses: torch's functions, and empty tables."""
     space: dict[str, Any] = {"Tensor": Tensor, "getframe": sys._getframe, "lock": threading.RLock()}
-    space["Known"], space["KnownStorage"] = Known, KnownStorage
+    space["Seen"], space["SeenStorage"] = Seen, SeenStorage
     space["kinds"] = frozenset((Tensor, Parameter))
     space["reads"] = frozenset(("__get__", "dim", "size"))
     space["backward"] = Tensor.backward
@@ -277,7 +264,7 @@ def _state() -> dict[str, Any]:
         return space["node_types"][kind]
 
     def first_seen(tensor: Tensor, op: int) -> None:
-        seen = space["tensors"][id(tensor)] = Known(tensor)
+        seen = space["tensors"][id(tensor)] = Seen(tensor)
         seen.key, seen.row, seen.storage, seen.layout = id(tensor), space["count"][3], 0, 0
         seen.nbytes, seen.node, seen.requires_grad = tensor.nbytes, -1, tensor.requires_grad
         if tensor.requires_grad:
@@ -308,6 +295,6 @@ def climb(workload: Workload, rounds: int) -> list[Step]:
     contexts["gradscope, all it records"] = gradscope
     torch.set_num_threads(1)
     timings = interleave(work, contexts, rounds, workload.calls)
-    bare = min(best(times.plain).cpu for times in timings.values())
+    bare = best_plain(timings).cpu
     ratios = {title: times.ratios().median_cpu for title, times in timings.items()}
     return [Step(title, ratio, (ratio - 1) * bare) for title, ratio in ratios.items()]

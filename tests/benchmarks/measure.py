@@ -57,6 +57,11 @@ def best(timings: list[Seconds]) -> Seconds:
     return Seconds(min(each.wall for each in timings), min(each.cpu for each in timings))
 
 
+def best_plain(timings: Mapping[str, Timings]) -> Seconds:
+    """The shortest times of the plain work that stood beside several contestants."""
+    return best([plain for each in timings.values() for plain in each.plain])
+
+
 def take_turns(
     plain: Callable[[], Seconds], contestants: Mapping[str, Callable[[], Seconds]], rounds: int
 ) -> dict[str, Timings]:

@@ -12,7 +12,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 import gradscope
 from gradscope.recorder.statements import parse_source
-from gradscope.recording import NONE
+from gradscope.recording import NONE, Recording
 from gradscope.recording.rows import Field, GradOutcome, OpFlag
 from tests.recorder.reading import (
     changes_of,
@@ -37,14 +37,18 @@ def test_autocast_is_noted_at_each_op():
     del b, c
 
 
+def matched_in_loop(recording: Recording, name: str) -> set[int]:
+    """The tensors that a name was seen to hold, without the look at the end of the run."""
+    return {row.tensor for row in recording.bindings if recording.text(row.name) == name and row.span != NONE}
+
+
 def test_in_a_long_loop_names_are_matched_ever_more_rarely_but_never_given_up():
     with gradscope.record() as recording:
         x = torch.ones(1)
         for step in range(70):
             y = x + step
             y.neg()
-    in_loop = {row.tensor for row in recording.bindings if recording.text(row.name) == "y" and row.span != NONE}
-    assert 16 < len(in_loop) < 25
+    assert 16 < len(matched_in_loop(recording, "y")) < 25
 
 
 def librarys_function(text: str) -> Any:
@@ -61,8 +65,7 @@ def test_names_are_matched_as_rarely_where_a_library_makes_the_ops():
         for step in range(70):
             y = add(x, step)
             add(y, 1)
-    in_loop = {row.tensor for row in recording.bindings if recording.text(row.name) == "y" and row.span != NONE}
-    assert 16 < len(in_loop) < 25
+    assert 16 < len(matched_in_loop(recording, "y")) < 25
 
 
 def test_a_step_counts_only_what_it_updated():
