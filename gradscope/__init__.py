@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gradscope.errors import ExitCode, GradscopeError
-    from gradscope.recorder import record
-    from gradscope.recorder.comparison import compare
+    from gradscope.experiments.compare.comparing import compare
+    from gradscope.recorder.api import record
     from gradscope.recording import Recording
-    from gradscope.recording.store import load, save
+    from gradscope.recording.file.store import load, save
 
 __version__ = "0.1.0"
 
@@ -24,10 +24,10 @@ _HOME = {
     "ExitCode": "gradscope.errors",
     "GradscopeError": "gradscope.errors",
     "Recording": "gradscope.recording",
-    "compare": "gradscope.recorder.comparison",
-    "load": "gradscope.recording.store",
-    "record": "gradscope.recorder",
-    "save": "gradscope.recording.store",
+    "compare": "gradscope.experiments.compare.comparing",
+    "load": "gradscope.recording.file.store",
+    "record": "gradscope.recorder.api",
+    "save": "gradscope.recording.file.store",
 }
 
 

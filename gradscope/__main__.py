@@ -23,11 +23,11 @@ def main() -> int:
             sys.stdout.flush()  # what cannot be written is to be said here, not when the interpreter ends
         return code
     except KeyboardInterrupt:
-        from gradscope.recorder.host_process import die_by_interrupt
+        from gradscope.hosting.process import die_by_interrupt
 
         die_by_interrupt()
     except Exception as error:
-        from gradscope.cli.failures import forget_standard_output, tell
+        from gradscope.cli.output.failures import forget_standard_output, tell
 
         if isinstance(error, OSError):
             forget_standard_output()

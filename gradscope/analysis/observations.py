@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from gradscope.analysis.flags import AUTOCAST, GRAD, INFERENCE
+from gradscope.analysis.facts.best_names import Names
+from gradscope.analysis.facts.memory_use import MemoryUse
 from gradscope.analysis.index import NOWHERE, Index
-from gradscope.analysis.memory import MemoryUse
-from gradscope.analysis.names import Names
 from gradscope.analysis.report_model import LeftOut, OpRow, Place, RaisedError, RunFacts, WatchRow
 from gradscope.analysis.view import RunView
 from gradscope.recording import Recording
+from gradscope.recording.flags import AUTOCAST, GRAD, INFERENCE
 
 
 def run_facts(recording: Recording) -> RunFacts:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from gradscope.analysis.answer_sources import Sources
-from gradscope.analysis.answers import find_answers
-from gradscope.analysis.cuts import Cuts, list_cuts
-from gradscope.analysis.flow import Flow
-from gradscope.analysis.gradients import Gradients
-from gradscope.analysis.graph import Graphs
+from gradscope.analysis.diagnoses.answers import find_answers
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.best_names import Names
+from gradscope.analysis.facts.cuts import Cuts, list_cuts
+from gradscope.analysis.facts.flow import Flow
+from gradscope.analysis.facts.grad_modes import list_modes
+from gradscope.analysis.facts.gradients import Gradients
+from gradscope.analysis.facts.graph_trees import Graphs
+from gradscope.analysis.facts.inplace_writes import InplaceWrites
+from gradscope.analysis.facts.memory_use import MemoryUse, report_memory
+from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.storage_groups import Letters, StorageGroups
 from gradscope.analysis.index import NOWHERE, Index
-from gradscope.analysis.inplace import InplaceWrites
-from gradscope.analysis.line_groups import LineGroups
-from gradscope.analysis.lines import LineTable
-from gradscope.analysis.memory import MemoryUse, report_memory
-from gradscope.analysis.modes import list_modes
-from gradscope.analysis.names import Names
+from gradscope.analysis.lines.line_groups import LineGroups
+from gradscope.analysis.lines.line_table import LineTable
 from gradscope.analysis.observations import left_out, list_errors, list_ops, list_watches, run_facts
-from gradscope.analysis.passes import Passes
 from gradscope.analysis.report_model import BackwardPass, Cut, LineRow, Report, Summary
-from gradscope.analysis.storage_groups import Letters, StorageGroups
 from gradscope.analysis.view import RunView
 from gradscope.recording import Recording
 

@@ -9,9 +9,9 @@ import typer
 
 import gradscope
 from gradscope.cli.deferred import Deferred
-from gradscope.cli.quick_values import convert_quickly
+from gradscope.cli.options.quick_values import convert_quickly
+from gradscope.cli.options.trailing_options import options_first
 from gradscope.cli.root import RootGroup
-from gradscope.cli.trailing_options import options_first
 
 app = typer.Typer(
     name="gradscope",

@@ -9,13 +9,21 @@ from typing import Annotated
 import typer
 
 from gradscope.cli.check_request import CheckRequest
-from gradscope.cli.completion import complete_target
 from gradscope.cli.deferred import after_parsing
-from gradscope.cli.help_text import paragraphs
-from gradscope.cli.many_options import JobsOption, PrintedOption, TimeoutOption, checked_timeout
-from gradscope.cli.output_options import OUTPUT, Color, ColorOption, Output, QuietOption, WidthOption, files_option
+from gradscope.cli.options.completion import complete_target
+from gradscope.cli.options.help_text import paragraphs
+from gradscope.cli.options.many_options import JobsOption, PrintedOption, TimeoutOption, checked_timeout
+from gradscope.cli.options.output_options import (
+    OUTPUT,
+    Color,
+    ColorOption,
+    Output,
+    QuietOption,
+    WidthOption,
+    files_option,
+)
 from gradscope.errors import UsageError
-from gradscope.recorder.expectation_names import documented_names
+from gradscope.expressions.extra_names import documented_names
 
 
 class CheckFormat(str, Enum):

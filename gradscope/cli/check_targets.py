@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from gradscope.cli.check_request import CheckRequest
-from gradscope.cli.progress import progress_bar
-from gradscope.cli.results import check_file, deliver
+from gradscope.cli.output.delivery import check_file, deliver
+from gradscope.cli.output.progress import progress_bar
 from gradscope.errors import ExitCode, UsageError
-from gradscope.recorder.checking import check_programs
-from gradscope.report.check_console import render_check
-from gradscope.report.check_formats import SUFFIXES, write
+from gradscope.experiments.check.checking import check_programs
+from gradscope.report.check.check_formats import SUFFIXES, write
+from gradscope.report.check.check_screen import render_check
 from gradscope.targets.expecting import find_expecting, has_expectations
 
 

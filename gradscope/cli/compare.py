@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from gradscope.cli.compare_request import CompareRequest
-from gradscope.cli.completion import complete_target
 from gradscope.cli.deferred import after_parsing
-from gradscope.cli.help_text import paragraphs
-from gradscope.cli.many_options import RUNNING, JobsOption, PrintedOption, TimeoutOption, checked_timeout
-from gradscope.cli.output_options import (
+from gradscope.cli.options.completion import complete_target
+from gradscope.cli.options.help_text import paragraphs
+from gradscope.cli.options.many_options import RUNNING, JobsOption, PrintedOption, TimeoutOption, checked_timeout
+from gradscope.cli.options.output_options import (
     Color,
     ColorOption,
     FormatOption,

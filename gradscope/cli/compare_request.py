@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gradscope.cli.output_options import Output
+from gradscope.cli.options.output_options import Output
 
 
 @dataclass(frozen=True)

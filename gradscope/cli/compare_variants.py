@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from gradscope.analysis.comparison_model import Comparison
+from gradscope.analysis.comparison.comparison_model import Comparison
 from gradscope.cli.compare_request import CompareRequest
-from gradscope.cli.progress import progress_bar
-from gradscope.cli.results import check_file, deliver
+from gradscope.cli.output.delivery import check_file, deliver
+from gradscope.cli.output.progress import progress_bar
 from gradscope.errors import ExitCode
-from gradscope.recorder.comparison import compare
-from gradscope.report.compare_console import render_comparison, render_printed
-from gradscope.report.compare_formats import SUFFIXES, write
+from gradscope.experiments.compare.comparing import compare
+from gradscope.report.compare.compare_formats import SUFFIXES, write
+from gradscope.report.compare.compare_screen import render_comparison, render_printed
 
 
 def compare_variants(request: CompareRequest) -> ExitCode:

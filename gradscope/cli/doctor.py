@@ -43,7 +43,7 @@ def doctor(
         "scenarios": {"folder": str(scenario_folder()), "count": len(all_scenarios())},
     }
     try:
-        from gradscope.recorder.diagnosis import diagnose
+        from gradscope.recorder.doctor.capability_report import diagnose
     except ImportError as error:
         if error.name is not None and error.name.partition(".")[0] == "gradscope":
             raise

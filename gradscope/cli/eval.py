@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from gradscope.cli.completion import complete_target
 from gradscope.cli.deferred import after_parsing, deferred
 from gradscope.cli.eval_request import EvalRequest
-from gradscope.cli.help_text import paragraphs
+from gradscope.cli.options.completion import complete_target
+from gradscope.cli.options.help_text import paragraphs
 from gradscope.errors import UsageError
 
 

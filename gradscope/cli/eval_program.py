@@ -7,16 +7,16 @@ import sys
 from typing import NoReturn
 
 from gradscope.cli.eval_request import EvalRequest
-from gradscope.cli.failures import tell
+from gradscope.cli.output.failures import tell
+from gradscope.cli.output.streams import ResultStream
 from gradscope.cli.run_program import named_program, own_modules
-from gradscope.cli.streams import ResultStream
 from gradscope.errors import ExitCode
-from gradscope.recorder.evaluation import Evaluation
-from gradscope.recorder.host import ProgramRun
-from gradscope.recorder.plain_values import as_data, as_text
+from gradscope.expressions.evaluation import Evaluation
+from gradscope.expressions.plain_values import as_data, as_text
+from gradscope.hosting.program_run import ProgramRun
 from gradscope.recording import Outcome
 from gradscope.report.json_values import to_text
-from gradscope.report.write import explained_output
+from gradscope.report.output_files import explained_output
 from gradscope.targets.program import Program
 
 

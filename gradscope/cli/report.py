@@ -7,9 +7,16 @@ from typing import Annotated
 
 import typer
 
-from gradscope.cli.help_text import paragraphs
-from gradscope.cli.output_options import Color, ColorOption, FormatOption, TableFormat, WidthOption, files_option
-from gradscope.cli.view_options import (
+from gradscope.cli.options.help_text import paragraphs
+from gradscope.cli.options.output_options import (
+    Color,
+    ColorOption,
+    FormatOption,
+    TableFormat,
+    WidthOption,
+    files_option,
+)
+from gradscope.cli.options.view_options import (
     AllOption,
     GraphOption,
     LineOption,
@@ -54,9 +61,9 @@ def report(
 ) -> None:
     """Show a recording that run wrote: the same tables and formats, and the program is not run again."""
     from gradscope.analysis.view import RunView
-    from gradscope.recording.store import load
-    from gradscope.report.run_result import RunResult
-    from gradscope.report.write import STANDARD_OUTPUT, check_output, write_file
+    from gradscope.recording.file.store import load
+    from gradscope.report.output_files import STANDARD_OUTPUT, check_output, write_file
+    from gradscope.report.run.run_result import RunResult
 
     view = RunView(
         lines=line_range(line),

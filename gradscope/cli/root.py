@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
-from gradscope.cli.quick_values import convert_quickly
+from gradscope.cli.options.quick_values import convert_quickly
 
 COMMANDS = {
     "run": "Run a program and show, line by line, what autograd did in it.",

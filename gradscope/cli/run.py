@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from gradscope.analysis.view import RunView
-from gradscope.cli.completion import complete_target
 from gradscope.cli.deferred import after_parsing, deferred
-from gradscope.cli.help_text import paragraphs
-from gradscope.cli.output_options import (
+from gradscope.cli.options.completion import complete_target
+from gradscope.cli.options.help_text import paragraphs
+from gradscope.cli.options.output_options import (
     Color,
     ColorOption,
     FormatOption,
@@ -20,8 +20,7 @@ from gradscope.cli.output_options import (
     WidthOption,
     files_option,
 )
-from gradscope.cli.run_request import RunRequest
-from gradscope.cli.view_options import (
+from gradscope.cli.options.view_options import (
     AllOption,
     GraphOption,
     LineOption,
@@ -31,6 +30,7 @@ from gradscope.cli.view_options import (
     ValuesOption,
     line_range,
 )
+from gradscope.cli.run_request import RunRequest
 from gradscope.errors import UsageError
 
 

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from gradscope.cli.output.run_output import Result
 from gradscope.cli.run_request import RunRequest
-from gradscope.cli.run_result import Result
-from gradscope.recorder.host import ProgramRun
-from gradscope.recorder.watched_expression import WatchedExpression
+from gradscope.expressions.watched_expression import WatchedExpression
+from gradscope.hosting.program_run import ProgramRun
 from gradscope.targets.program import Program
 from gradscope.targets.resolve import resolve
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gradscope.cli.completion import complete_target
+from gradscope.cli.options.completion import complete_target
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +25,7 @@ def show(
     from rich.console import Console
     from rich.syntax import Syntax
 
-    from gradscope.report.console_text import safe
+    from gradscope.report.screen.text import safe
     from gradscope.targets.resolve import resolve
 
     source = resolve(target).source

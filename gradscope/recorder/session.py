@@ -15,23 +15,23 @@ from typing import Any
 import torch
 from torch._C import DisableTorchFunction
 
-from gradscope.recorder import replaced_functions
-from gradscope.recorder.callers import CallSites
-from gradscope.recorder.capabilities import HookCounter
-from gradscope.recorder.extras import Values
-from gradscope.recorder.frames import CodeOwners
-from gradscope.recorder.graph import Graph
-from gradscope.recorder.identity import Identity
-from gradscope.recorder.last_look import LastLook
-from gradscope.recorder.mode import RecorderMode
-from gradscope.recorder.names import Names
-from gradscope.recorder.observer import Observer
-from gradscope.recorder.optimizers import OptimizerSteps
-from gradscope.recorder.shielded import ShieldedObserver
-from gradscope.recorder.sites import Sources, SpanTable
-from gradscope.recorder.stack import raise_stack_limit
+from gradscope.recorder.calls.function_mode import RecorderMode
+from gradscope.recorder.calls.observer import Observer
+from gradscope.recorder.calls.shielded_observer import ShieldedObserver
+from gradscope.recorder.naming.seen_names import Names
+from gradscope.recorder.patches import replaced_functions
+from gradscope.recorder.patches.optimizer_steps import OptimizerSteps
+from gradscope.recorder.patches.stack_limit import raise_stack_limit
+from gradscope.recorder.patches.threads import follow, following, unfollow
+from gradscope.recorder.places.call_sites import Sources, SpanTable
+from gradscope.recorder.places.callers import CallSites
+from gradscope.recorder.places.code_owners import CodeOwners
+from gradscope.recorder.state.graph_nodes import Graph
+from gradscope.recorder.state.identity import Identity
+from gradscope.recorder.state.last_look import LastLook
+from gradscope.recorder.state.values_and_memory import Values
 from gradscope.recorder.tape import Tape
-from gradscope.recorder.threads import follow, following, unfollow
+from gradscope.recorder.torch_internals.capabilities import HookCounter
 from gradscope.recording import Recording
 from gradscope.recording.this_machine import describe_machine
 

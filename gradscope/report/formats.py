@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, TextIO, cast
 
 from gradscope.errors import UsageError
-from gradscope.report.run_result import RunResult
+from gradscope.report.run.run_result import RunResult
 
 RECORDING_SUFFIX = ".gradscope"
 
@@ -37,12 +37,12 @@ class Format(NamedTuple):
 
 
 FORMATS: tuple[Format, ...] = (
-    Format("table", (".txt",), "gradscope.report.table_format"),
-    Format("json", (".json",), "gradscope.report.json_format"),
-    Format("jsonl", (".jsonl", ".ndjson"), "gradscope.report.jsonl_format"),
-    Format("csv", (".csv",), "gradscope.report.csv_format"),
-    Format("markdown", (".md", ".markdown"), "gradscope.report.markdown_format"),
-    Format("svg", (".svg",), "gradscope.report.svg_format"),
+    Format("table", (".txt",), "gradscope.report.run.table_format"),
+    Format("json", (".json",), "gradscope.report.run.json_format"),
+    Format("jsonl", (".jsonl", ".ndjson"), "gradscope.report.run.jsonl_format"),
+    Format("csv", (".csv",), "gradscope.report.run.csv_format"),
+    Format("markdown", (".md", ".markdown"), "gradscope.report.run.markdown_format"),
+    Format("svg", (".svg",), "gradscope.report.run.svg_format"),
 )
 
 

@@ -10,8 +10,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from gradscope.analysis.report_model import Report
 from gradscope.recording.field_docs import field_docs
-from gradscope.report import json_format, jsonl_format
 from gradscope.report.json_values import FLOAT_TAG, is_record
+from gradscope.report.run import json_format, jsonl_format
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Schema = dict[str, Any]

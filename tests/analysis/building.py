@@ -7,7 +7,7 @@ import io
 import textwrap
 import types
 
-from gradscope.recorder import Recorder
+from gradscope.recorder.session import Recorder
 from gradscope.recording import NONE, Recording, SourceFile
 from gradscope.recording.rows import OpFlag, OpKind, TensorFlag
 

@@ -1,7 +1,7 @@
 """The graph as a tree: shared nodes once, chains folded, any depth."""
 
-from gradscope.analysis import build
-from gradscope.analysis.graph import ROWS_SHOWN
+from gradscope.analysis.facts.graph_trees import ROWS_SHOWN
+from gradscope.analysis.report_builder import build
 from tests.analysis.building import Builder, recorded
 
 DEEP = 200_000

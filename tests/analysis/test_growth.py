@@ -1,6 +1,6 @@
 """Memory that every run of a loop leaves behind: said of what a graph keeps, not of what the program keeps itself."""
 
-from gradscope.analysis import build
+from gradscope.analysis.report_builder import build
 from tests.analysis.building import recorded
 
 HEAD = "import torch\nfrom torch import nn\n"

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from gradscope.analysis import Report, RunView, build
-from gradscope.analysis.report_model import LineRow
+from gradscope.analysis.report_builder import build
+from gradscope.analysis.report_model import LineRow, Report
+from gradscope.analysis.view import RunView
 from gradscope.report.json_values import to_text
 from tests.analysis.building import recorded
 

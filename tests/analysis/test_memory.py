@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradscope.analysis import build
+from gradscope.analysis.report_builder import build
 from tests.analysis.building import Builder, recorded
 
 operations = st.lists(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gradscope.analysis import build
+from gradscope.analysis.report_builder import build
 from tests.analysis.building import recorded
 
 HEAD = """

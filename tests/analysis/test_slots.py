@@ -1,8 +1,8 @@
 """One call in the source that makes several calls of one torch function: counts and names."""
 
-from gradscope.analysis import build
+from gradscope.analysis.facts.best_names import Names
 from gradscope.analysis.index import Index
-from gradscope.analysis.names import Names
+from gradscope.analysis.report_builder import build
 from gradscope.recording import Recording
 from tests.analysis.building import line_of, recorded
 

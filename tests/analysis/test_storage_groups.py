@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradscope.analysis import build
-from gradscope.analysis.storage_groups import byte_range, letter, overlap
+from gradscope.analysis.facts.storage_groups import byte_range, letter, overlap
+from gradscope.analysis.report_builder import build
 from tests.analysis.building import recorded
 
 shapes = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 6)), max_size=3)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gradscope.analysis import build
+from gradscope.analysis.report_builder import build
 from tests.analysis.building import recorded
 
 HEAD = "import torch\nx = torch.ones(3, requires_grad=True)\n"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gradscope.analysis import RunView, build
+from gradscope.analysis.report_builder import build
+from gradscope.analysis.view import RunView
 from gradscope.analysis.wording import listed
 from gradscope.recording import Fault
 from tests.analysis.building import Builder, recorded

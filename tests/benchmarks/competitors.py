@@ -13,7 +13,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gradscope.recorder import Recorder
+from gradscope.recorder.session import Recorder
 
 Context = Callable[[], AbstractContextManager[object]]
 

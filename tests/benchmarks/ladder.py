@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 
-from gradscope.recorder.identity import Seen, SeenStorage
+from gradscope.recorder.state.identity import Seen, SeenStorage
 from tests.benchmarks.competitors import gradscope
 from tests.benchmarks.measure import best_plain, interleave
 from tests.benchmarks.workloads import Workload

@@ -14,11 +14,11 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
-from gradscope.analysis import build
+from gradscope.analysis.report_builder import build
 from gradscope.collector import resting
-from gradscope.recorder import Recorder
-from gradscope.recording.store import load, save
-from gradscope.report.console import render
+from gradscope.recorder.session import Recorder
+from gradscope.recording.file.store import load, save
+from gradscope.report.run.run_screen import render
 from tests.benchmarks.workloads import CHAIN, multiplications
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from textwrap import dedent
 
 from gradscope.analysis.check_results import Expectation, TargetCheck
-from gradscope.recorder.checking import check_programs
+from gradscope.experiments.check.checking import check_programs
 from gradscope.targets.resolve import resolve
 
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from gradscope.analysis.check_results import CheckReport, Expectation, Failure, Part, TargetCheck, expectation_from
-from gradscope.report.check_formats import write
+from gradscope.report.check.check_formats import write
 
 HELD = Expectation("a == 1", 3, 1, 0)
 FALSE = Expectation(

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from gradscope.recorder.capabilities import saved_tensors_tell_hooks
-from gradscope.recorder.expectation_errors import RaisedErrors
-from gradscope.recorder.expectation_names import NAMES, ExpectationNames, documented_names
+from gradscope.expressions.extra_names import NAMES, ExpectationNames, documented_names
+from gradscope.expressions.raised_errors import RaisedErrors
+from gradscope.recorder.torch_internals.capabilities import saved_tensors_tell_hooks
 
 names = ExpectationNames(RaisedErrors())
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gradscope.errors import UsageError
-from gradscope.recorder.expectation_values import NotingExpression, describe_value
+from gradscope.expressions.known_parts import NotingExpression, describe_value
 
 
 class Counted:

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 import gradscope.recorder
 from gradscope.cli.app import app
-from gradscope.recorder.entry_points import ENTRY_POINTS
-from gradscope.recorder.graph import Graph
-from gradscope.recorder.mode import RecorderMode
-from gradscope.recorder.selftest import Check, self_test
+from gradscope.recorder.calls.function_mode import RecorderMode
+from gradscope.recorder.doctor.selftest import Check, self_test
+from gradscope.recorder.state.graph_nodes import Graph
+from gradscope.recorder.torch_internals.entry_points import ENTRY_POINTS
 
 
 def test_everything_is_fine_here():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gradscope.recording.store import load
+from gradscope.recording.file.store import load
 from tests.cli.command import GRADSCOPE, gradscope
 
 TRAIN = """
@@ -191,8 +191,8 @@ def test_without_torch_a_program_that_wants_it_fails_as_under_python(tmp_path: P
 
 def test_a_fault_of_our_own_is_3_and_hides_nothing(folder: Path):
     source = (
-        "import gradscope.report.console as c\nc.render = None\n"
-        "import gradscope.report.table_format as t\nt.render = None"
+        "import gradscope.report.run.run_screen as c\nc.render = None\n"
+        "import gradscope.report.run.table_format as t\nt.render = None"
     )
     done = gradscope("run", "-c", source, cwd=folder)
     assert done.returncode == 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gradscope.cli.trailing_options import options_first
+from gradscope.cli.options.trailing_options import options_first
 
 TAKES_VALUE = {"-f": True, "--format": True, "--all": False, "-c": False, "-m": False, "-q": False}
 

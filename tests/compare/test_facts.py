@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from gradscope.analysis.comparison_model import Value
-from gradscope.recorder.comparison import compare
+from gradscope.analysis.comparison.comparison_model import Value
+from gradscope.experiments.compare.comparing import compare
 
 SETUP = """import torch
 from torch import nn

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from gradscope.errors import RecordingError, TargetError, UsageError
-from gradscope.recorder.comparison import compare
-from gradscope.recorder.host import ProgramRun
-from gradscope.recording.store import save
+from gradscope.experiments.compare.comparing import compare
+from gradscope.hosting.program_run import ProgramRun
+from gradscope.recording.file.store import save
 from gradscope.targets.resolve import resolve
 
 OLD = """import torch
@@ -39,8 +39,8 @@ def test_equal_files_do_not_differ(tmp_path: Path) -> None:
 
 
 def test_recordings_are_taken_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import gradscope.recorder.variants as variants
-    from gradscope.recorder.comparison import compare as run_and_compare
+    import gradscope.experiments.compare.variant_runs as variants
+    from gradscope.experiments.compare.comparing import compare as run_and_compare
 
     kept = []
     run = variants.run_variants

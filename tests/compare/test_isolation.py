@@ -12,10 +12,10 @@ import pytest
 import torch
 from rich.console import Console
 
-from gradscope.analysis.comparison_model import Comparison
-from gradscope.recorder.comparison import compare
-from gradscope.recorder.variant_process import SEED
-from gradscope.report.compare_console import render_printed
+from gradscope.analysis.comparison.comparison_model import Comparison
+from gradscope.experiments.compare.comparing import compare
+from gradscope.experiments.compare.variant_process import SEED
+from gradscope.report.compare.compare_screen import render_printed
 from tests.cli.command import GRADSCOPE
 
 SETUP = '''"""Variants that end in every way."""
@@ -164,7 +164,7 @@ def test_variants_start_from_the_same_random_numbers(tmp_path: Path) -> None:
 
 def test_new_interpreters_give_what_forks_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forked = run(tmp_path, "y = x.detach()")
-    from gradscope.recorder import isolated
+    from gradscope.isolated import jobs as isolated
 
     started = []
 

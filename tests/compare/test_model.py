@@ -5,11 +5,11 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradscope.analysis.compare import label_of, row_of
-from gradscope.analysis.compare_lines import Line, merge_lines
-from gradscope.analysis.compare_together import together
-from gradscope.analysis.comparison_model import Cell
-from gradscope.recorder.comparison import compare
+from gradscope.analysis.comparison.aligned_lines import Line, merge_lines
+from gradscope.analysis.comparison.comparison_model import Cell
+from gradscope.analysis.comparison.joined_rows import together
+from gradscope.analysis.comparison.side_by_side import label_of, row_of
+from gradscope.experiments.compare.comparing import compare
 
 VALUES = st.one_of(st.booleans(), st.integers(0, 3), st.sampled_from(["a", "b"]))
 CELLS = st.lists(

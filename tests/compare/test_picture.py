@@ -5,7 +5,7 @@ import re
 
 from rich.console import Console
 
-from gradscope.report.console_picture import picture
+from gradscope.report.screen.picture import picture
 
 
 def test_a_picture_loads_nothing() -> None:

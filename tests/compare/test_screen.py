@@ -10,10 +10,10 @@ import pytest
 from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
-from gradscope.analysis.comparison_model import Cell, Comparison, Group, Variant
-from gradscope.recorder.comparison import compare
-from gradscope.report.compare_console import render_comparison, render_printed
-from gradscope.report.compare_formats import as_csv, as_json, as_jsonl, as_markdown, as_svg
+from gradscope.analysis.comparison.comparison_model import Cell, Comparison, Group, Variant
+from gradscope.experiments.compare.comparing import compare
+from gradscope.report.compare.compare_formats import as_csv, as_json, as_jsonl, as_markdown, as_svg
+from gradscope.report.compare.compare_screen import render_comparison, render_printed
 from tests.versions import shows_words_of_torch
 
 
@@ -62,7 +62,7 @@ def hostile() -> Comparison:
         Variant(f"{HOSTILE}{at}", HOSTILE, "crash", 1, HOSTILE, 0, f"{HOSTILE}\nlast\n") for at in range(2)
     )
     cells = (Cell(HOSTILE, "error", True), Cell(HOSTILE * 9, "value", False))
-    from gradscope.analysis.compare import row_of
+    from gradscope.analysis.comparison.side_by_side import row_of
 
     rows = (row_of("watch", HOSTILE, HOSTILE, cells),)
     return Comparison(HOSTILE, HOSTILE, variants, 0, (Group(HOSTILE, rows),), 1, 0, True, "2", "3")

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from gradscope.analysis.comparison_model import Comparison, Row
-from gradscope.recorder.comparison import compare
+from gradscope.analysis.comparison.comparison_model import Comparison, Row
+from gradscope.experiments.compare.comparing import compare
 
 
 def column(comparison: Comparison, label: str) -> dict[str, object]:

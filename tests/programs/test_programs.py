@@ -9,8 +9,8 @@ import pytest
 
 from gradscope.analysis.report_builder import build
 from gradscope.analysis.report_model import Report
-from gradscope.recorder.variant_process import Job
-from gradscope.recorder.variants import Ran, run_variants
+from gradscope.experiments.compare.variant_process import Job
+from gradscope.experiments.compare.variant_runs import Ran, run_variants
 from gradscope.recording.rows import GradOutcome
 from gradscope.targets.resolve import resolve
 from tests.plain_python import Plain, run_plain

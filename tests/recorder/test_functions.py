@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import get_testing_overrides
 
-from gradscope.recorder.functions import describe
+from gradscope.recorder.calls.torch_functions import describe
 from gradscope.recording.rows import OpKind
 
 

@@ -18,8 +18,8 @@ import pytest
 import torch
 
 from gradscope.errors import UsageError
-from gradscope.recorder.host import ProgramRun
-from gradscope.recorder.host_probes import Probe
+from gradscope.hosting.probes import Probe
+from gradscope.hosting.program_run import ProgramRun
 from gradscope.targets.resolve import resolve
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 import gradscope
 from gradscope.recorder.session import Recorder
-from gradscope.recording.content_checks import check_content
+from gradscope.recording.file.content_checks import check_content
 from gradscope.recording.rows import Field
 from tests.analysis.building import recorded
 from tests.recorder.reading import changes_of, names_of, node_name, row_called, tensor_called

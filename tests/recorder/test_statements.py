@@ -7,7 +7,7 @@ import ast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradscope.recorder.statements import dotted, parse_source
+from gradscope.frames.statements import dotted, parse_source
 
 SOURCE = """\
 import torch

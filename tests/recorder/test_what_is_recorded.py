@@ -11,7 +11,7 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 import gradscope
-from gradscope.recorder.statements import parse_source
+from gradscope.frames.statements import parse_source
 from gradscope.recording import NONE, Recording
 from gradscope.recording.rows import Field, GradOutcome, OpFlag
 from tests.recorder.reading import (

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from gradscope.recording import Fault, Outcome, Recording, RunInfo, SourceFile
-from gradscope.recording.relations import CHANGED_ROWS, MEANINGS, AnyOf, OneOf, RowOf, Text
+from gradscope.recording.file.relations import CHANGED_ROWS, MEANINGS, AnyOf, OneOf, RowOf, Text
 from gradscope.recording.rows import Field, TensorFlag
 from gradscope.recording.tables import NONE
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from gradscope.analysis import build
+from gradscope.analysis.report_builder import build
 from gradscope.errors import ExitCode, RecordingError
 from gradscope.recording import Recording
+from gradscope.recording.file.store import load, save
 from gradscope.recording.model import SCHEMA_VERSION
-from gradscope.recording.store import load, save
 from tests.recording.samples import sample
 
 
@@ -210,7 +210,7 @@ def test_an_empty_recording_has_a_report(tmp_path: Path) -> None:
 
 
 def test_nothing_here_can_unpickle() -> None:
-    import gradscope.recording.reader as reader
+    import gradscope.recording.file.reader as reader
 
     assert not {"pickle", "marshal", "shelve"} & set(vars(reader))
     assert "sqlite3" in sys.modules

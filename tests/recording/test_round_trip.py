@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gradscope.recording import Recording
-from gradscope.recording.relations import LATE_COLUMNS
-from gradscope.recording.store import RecordingWriter, load, save
+from gradscope.recording.file.relations import LATE_COLUMNS
+from gradscope.recording.file.store import RecordingWriter, load, save
 from tests.recording.arbitrary import contents, recordings
 
 few = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from gradscope.recording import Recording
-from gradscope.recording.relations import LATE_COLUMNS, MEANINGS
-from gradscope.recording.schema_sql import view_name
-from gradscope.recording.store import save
+from gradscope.recording.file.relations import LATE_COLUMNS, MEANINGS
+from gradscope.recording.file.schema_sql import view_name
+from gradscope.recording.file.store import save
 from tests.recording.samples import sample
 
 

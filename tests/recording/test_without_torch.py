@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gradscope.recording.store import save
+from gradscope.recording.file.store import save
 from tests.recording.samples import sample
 
 NO_TORCH = """

@@ -12,7 +12,7 @@ import pytest
 
 from gradscope.errors import RecordingError
 from gradscope.recording import Recording
-from gradscope.recording.store import RecordingWriter, load, save
+from gradscope.recording.file.store import RecordingWriter, load, save
 from tests.recording.arbitrary import contents
 from tests.recording.nobody import as_nobody_sees
 from tests.recording.samples import sample
@@ -20,7 +20,7 @@ from tests.recording.samples import sample
 WRITING = """
     import sys
     from gradscope.recording import Recording
-    from gradscope.recording.store import RecordingWriter
+    from gradscope.recording.file.store import RecordingWriter
     recording, writer = Recording(), RecordingWriter(sys.argv[1])
     recording.layouts.append((0, 0, 0, 0, 0, 0, 0))
     while True:
@@ -101,7 +101,7 @@ def test_a_forked_child_writes_nothing(tmp_path: Path) -> None:
     code = """
         import os, sys
         from gradscope.recording import Recording
-        from gradscope.recording.store import RecordingWriter
+        from gradscope.recording.file.store import RecordingWriter
         recording, writer = Recording(), RecordingWriter(sys.argv[1])
         recording.ops.append((0, 0, -1, -1, 0, 0, 1))
         writer.append(recording)
@@ -125,7 +125,7 @@ def test_a_forked_child_writes_nothing(tmp_path: Path) -> None:
 FULL = """
     import json, resource, sys
     from gradscope.errors import RecordingError
-    from gradscope.recording.store import RecordingWriter, load, save
+    from gradscope.recording.file.store import RecordingWriter, load, save
     from tests.recording.samples import sample
     path, recording, said = sys.argv[1], sample(), []
     writer = RecordingWriter(path) if sys.argv[2] == "appended" else None
@@ -160,7 +160,7 @@ def test_after_a_failed_append_the_next_one_writes_it_all(tmp_path: Path, monkey
     recording.tensors.column("died")[0] = 2
     recording.ops.append((1, 0, -1, -1, 0, 0, 1))
     with monkeypatch.context() as patched:
-        patched.setattr("gradscope.recording.written_rows.json.dumps", lambda value: 1 / 0)
+        patched.setattr("gradscope.recording.file.written_rows.json.dumps", lambda value: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             writer.append(recording)
     writer.path.rename(tmp_path / "away")

@@ -12,9 +12,11 @@ from rich.cells import cell_len
 from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
-from gradscope.analysis import Report, RunView, build
-from gradscope.report.console import render, render_svg
-from gradscope.report.console_text import safe
+from gradscope.analysis.report_builder import build
+from gradscope.analysis.report_model import Report
+from gradscope.analysis.view import RunView
+from gradscope.report.run.run_screen import render, render_svg
+from gradscope.report.screen.text import safe
 from tests.analysis.building import Builder, recorded
 
 SNIPPET = """

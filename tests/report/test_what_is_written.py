@@ -8,10 +8,11 @@ from io import StringIO
 
 import pytest
 
-from gradscope.analysis import RunView, build
+from gradscope.analysis.report_builder import build
+from gradscope.analysis.view import RunView
 from gradscope.recording import Fault
 from gradscope.report.formats import format_named
-from gradscope.report.run_result import RunResult
+from gradscope.report.run.run_result import RunResult
 from tests.analysis.building import Builder, recorded
 from tests.report.test_console import HOSTILE, screen
 
@@ -124,7 +125,7 @@ def test_markdown_obeys_nothing_and_has_each_fact_in_its_column():
 
 
 def test_markdown_words():
-    from gradscope.report.markdown_format import words
+    from gradscope.report.run.markdown_format import words
 
     assert words("<b>|*a*`b`[c](d) https://x a_b _c_") == (
         "&#60;b&#62;&#124;&#42;a&#42;&#96;b&#96;&#91;c&#93;(d) https&#58;//x a_b &#95;c&#95;"
@@ -155,20 +156,20 @@ def test_json_is_as_its_schema_says(recording):
 def test_a_name_that_is_too_long_keeps_its_end():
     from rich.text import Text
 
-    from gradscope.report.console_text import cut_to
+    from gradscope.report.screen.text import cut_to
 
     assert cut_to(Text("model.encoder.weight"), 8, keep_end=True).plain == "…weight"
     assert cut_to(Text("model.encoder.weight"), 8).plain == "model.e…"
 
 
 def test_durations():
-    from gradscope.report.compare_cells import duration
+    from gradscope.report.compare.compare_cells import duration
 
     assert [duration(ns) for ns in (310, 45_600, 1_234_000, 2.5e9)] == ["310 ns", "45.6 µs", "1.23 ms", "2.5 s"]
 
 
 def test_a_file_that_could_not_be_written_stays_as_it_was(tmp_path):
-    from gradscope.report.write import open_output
+    from gradscope.report.output_files import open_output
 
     path = tmp_path / "kept.json"
     path.write_text("kept")

@@ -7,8 +7,8 @@ import ast
 import pytest
 
 from gradscope.analysis.check_results import TargetCheck
-from gradscope.recorder.capabilities import saved_tensors_tell_hooks
-from gradscope.recorder.checking import check_programs
+from gradscope.experiments.check.checking import check_programs
+from gradscope.recorder.torch_internals.capabilities import saved_tensors_tell_hooks
 from gradscope.targets.expecting import has_expectations
 from gradscope.targets.resolve import resolve
 from gradscope.targets.scenarios import all_scenarios, scenario_folder, scenario_names

@@ -15,7 +15,7 @@ import torch
 from torch.testing._internal.common_methods_invocations import op_db
 from torch.testing._internal.common_modules import module_db
 
-from gradscope.recorder import Recorder
+from gradscope.recorder.session import Recorder
 
 from .sameness import recorder_for_tests
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch._subclasses import FakeTensor
 
-from gradscope.recorder import Recorder
+from gradscope.recorder.session import Recorder
 from gradscope.recording import Recording
 
 HERE = str(Path(__file__).parent)

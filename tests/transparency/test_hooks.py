@@ -268,7 +268,7 @@ def anomaly_mode():
 
 VIEW_CHANGED_INSIDE_A_FUNCTION = """
     import torch
-    from gradscope.recorder import Recorder
+    from gradscope.recorder.session import Recorder
 
     class AddInPlace(torch.autograd.Function):
         @staticmethod

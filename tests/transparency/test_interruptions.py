@@ -17,9 +17,10 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from gradscope.recorder import Recorder, tape
-from gradscope.recording.reader import load
-from gradscope.recording.writer import RecordingWriter
+from gradscope.recorder import tape
+from gradscope.recorder.session import Recorder
+from gradscope.recording.file.reader import load
+from gradscope.recording.file.writer import RecordingWriter
 
 from .sameness import assert_unnoticed, recorder_for_tests
 

@@ -16,7 +16,7 @@ from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.optim import optimizer as torch_optimizer
 
-from gradscope.recorder.capabilities import innermost_saved_hooks
+from gradscope.recorder.torch_internals.capabilities import innermost_saved_hooks
 
 from .sameness import assert_unnoticed, recorder_for_tests
 

@@ -18,7 +18,7 @@ STACK = 200 * 2**20
 
 DEEP_CHAIN = """
     import sys, torch
-    from gradscope.recorder import Recorder
+    from gradscope.recorder.session import Recorder
     recorder = Recorder(is_user=lambda filename: filename == "<string>")
     with recorder:
         x = torch.ones(1, requires_grad=True)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from gradscope.analysis.facts.states_after import State, States
 from gradscope.analysis.index import Index
-from gradscope.analysis.states import State, States
-from gradscope.recorder import Recorder
+from gradscope.recorder.session import Recorder
 from gradscope.recording import NONE, Recording
 
 from .operators import MODULES, OPERATORS, SAMPLES_OF_SPREAD, WHOLE_SWEEP, Trial, recorded, run_module, run_operator

@@ -53,7 +53,7 @@ class Plugin:
         if not self._recorded:
             yield
             return
-        from gradscope.recorder import Recorder
+        from gradscope.recorder.session import Recorder
 
         recorder = Recorder(is_user=str(item.path).__eq__)
         recorder.start()

@@ -1,0 +1,82 @@
+"""Gradients that an optimizer step applies a second time, since nothing cleared them: a forgotten ``zero_grad()``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from heapq import merge
+
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.index import Index
+from gradscope.analysis.report_model import Answer
+from gradscope.recording import NONE
+from gradscope.recording.rows import Field, GradOutcome, OpKind
+
+TIMES = 2
+"""Steps with old gradients from which on it is told."""
+
+_FRESH, _ADDED, _STEPPED = range(3)
+_SCALES = "nn.utils.clip_grad"
+"""Functions of torch's that write into a gradient and keep it."""
+
+
+def applied_again(sources: Sources) -> Iterator[Answer]:
+    """Parameters whose gradient a step applied, a later pass added to, and the next step applied whole."""
+    index = sources.index
+    if OpKind.STEP not in index.recording.ops.column("kind"):
+        return
+    times: dict[int, int] = {}
+    stepped: dict[int, int] = {}
+    """For each parameter whose gradient a step has applied: 1 where a pass has added to it since, else 0."""
+    last_step = NONE
+    for op, tensor, event in merge(_gradients(index), _writes(index)):
+        if event == _FRESH:
+            stepped.pop(tensor, None)
+        elif event == _ADDED:
+            if tensor in stepped:
+                stepped[tensor] = 1
+        else:
+            if stepped.get(tensor):
+                times[tensor] = times.get(tensor, 0) + 1
+                last_step = op
+            stepped[tensor] = 0
+    again = {tensor: count for tensor, count in times.items() if count >= TIMES}
+    if again:
+        names = sources.listed([sources.names.of(tensor) for tensor in again])
+        text = (
+            f"Line {index.op_line(last_step)}: {index.func(last_step)} applied gradients of earlier steps again "
+            f"({max(again.values()):,} times): nothing cleared .grad of {names} between a step and the next backward. "
+            "Call zero_grad() once a step."
+        )
+        yield sources.answer("gradients-applied-again", "warning", text, last_step, next(iter(again)))
+
+
+def _gradients(index: Index) -> Iterator[tuple[int, int, int]]:
+    """What passes did to gradients: op, parameter, event."""
+    gradients = index.recording.gradients
+    events = {GradOutcome.CREATED: _FRESH, GradOutcome.ACCUMULATED: _ADDED}
+    for op, tensor, outcome in zip(*(gradients.column(name) for name in ("op", "tensor", "outcome")), strict=True):
+        if outcome in events:
+            yield op, tensor, events[GradOutcome(outcome)]
+
+
+def _writes(index: Index) -> Iterator[tuple[int, int, int]]:
+    """Steps that wrote a parameter, and whatever else was done to a gradient: taken for a clearing."""
+    recording, owners = index.recording, _owner_of_gradient(index)
+    kinds, storages = recording.ops.column("kind"), recording.tensors.column("storage")
+    columns = (recording.changes.column(name) for name in ("op", "tensor", "field"))
+    for op, tensor, field in zip(*columns, strict=True):
+        if op >= index.op_count:
+            continue
+        if field == Field.GRAD:
+            yield op, tensor, _FRESH
+        elif field == Field.VERSION and kinds[op] == OpKind.STEP:
+            yield op, tensor, _STEPPED
+        elif field == Field.VERSION and storages[tensor] in owners and not index.func(op).startswith(_SCALES):
+            yield op, owners[storages[tensor]], _FRESH
+
+
+def _owner_of_gradient(index: Index) -> dict[int, int]:
+    """The parameter to which the gradient on a memory block belongs."""
+    gradients, storages = index.recording.gradients, index.recording.tensors.column("storage")
+    columns = (gradients.column(name) for name in ("tensor", "grad"))
+    return {storages[grad]: tensor for tensor, grad in zip(*columns, strict=True) if grad >= 0 and storages[grad] >= 0}

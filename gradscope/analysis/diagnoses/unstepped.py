@@ -1,0 +1,75 @@
+"""Parameters that get gradients and that no optimizer step updates: in no optimizer, or in one made too early."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.index import Index
+from gradscope.analysis.report_model import Answer
+from gradscope.analysis.wording import listed
+from gradscope.recording import NONE
+from gradscope.recording.flags import PARAMETER
+from gradscope.recording.rows import Field, GradOutcome, OpKind
+
+STEPS = 2
+"""Optimizer steps without an update from which on a parameter is told."""
+
+
+def never_stepped(sources: Sources) -> Iterator[Answer]:
+    """Parameters that were never written after they got gradients, though optimizers ran their steps."""
+    index = sources.index
+    steps = [op for op, kind in enumerate(index.recording.ops.column("kind")) if kind == OpKind.STEP]
+    if len(steps) < STEPS:
+        return
+    written, storages = _last_written(index), index.recording.tensors.column("storage")
+    missed = {
+        tensor: passes
+        for tensor, passes in _passes_that_gave(index, before=steps[-1]).items()
+        if len(passes) >= STEPS and passes[0] < steps[-STEPS] and written.get(storages[tensor], NONE) < passes[0]
+    }
+    if not missed:
+        return
+    first, passes = next(iter(missed.items()))
+    names = [sources.names.of(tensor) for tensor in missed]
+    number = f" ({len(names)} tensors)" if len(set(names)) < len(names) else ""
+    text = (
+        f"Line {index.op_line(passes[-1])}: backward gave {sources.listed(names)}{number} gradients "
+        f"({max(map(len, missed.values())):,} passes), and no optimizer step changed them: "
+        f"{_what_steps_did(index, steps)}."
+    )
+    yield sources.answer("never-stepped", "warning", text, passes[-1], first)
+
+
+def _last_written(index: Index) -> dict[int, int]:
+    """The last op that wrote into each memory block."""
+    changes, storages = index.recording.changes, index.recording.tensors.column("storage")
+    columns = (changes.column(name) for name in ("op", "tensor", "field", "before", "after"))
+    return {
+        storages[tensor]: op
+        for op, tensor, field, before, after in zip(*columns, strict=True)
+        if field == Field.VERSION and before != after
+    }
+
+
+def _passes_that_gave(index: Index, before: int) -> dict[int, list[int]]:
+    """For each parameter that is still there at an op: the earlier passes that gave it a gradient."""
+    tensors, gradients = index.recording.tensors, index.recording.gradients
+    flags, died = tensors.column("flags"), tensors.column("died")
+    passes: dict[int, list[int]] = {}
+    for op, tensor, outcome in zip(*(gradients.column(name) for name in ("op", "tensor", "outcome")), strict=True):
+        if outcome in (GradOutcome.CREATED, GradOutcome.ACCUMULATED) and flags[tensor] & PARAMETER and op < before:
+            passes.setdefault(tensor, []).append(op)
+    return {tensor: ops for tensor, ops in passes.items() if died[tensor] == NONE or died[tensor] > before}
+
+
+def _what_steps_did(index: Index, steps: list[int]) -> str:
+    """``line 18 (SGD.step) updated 4 others`` for each place with steps."""
+    last = {index.op_statement[op]: op for op in steps}
+    calls = index.recording.ops.column("calls")
+    return listed(
+        [
+            f"line {index.op_line(op)} ({index.func(op)}) updated {f'{calls[op]:,} others' if calls[op] else 'nothing'}"
+            for op in last.values()
+        ]
+    )

@@ -1,0 +1,229 @@
+"""Where autograd lost track: ops with an input that required grad and no output that does."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+from functools import cached_property
+
+from gradscope.analysis.facts.best_names import Names
+from gradscope.analysis.index import Index
+from gradscope.analysis.report_model import Cut, CutKind
+from gradscope.recording import NONE
+from gradscope.recording.flags import CUT_VIEW, EXTERNAL, GRAD, INFERENCE, REQUIRES_GRAD
+from gradscope.recording.rows import OpKind
+
+_NEVER_A_CUT = frozenset((OpKind.BACKWARD, OpKind.GRAD, OpKind.READ_GRAD, OpKind.STEP, OpKind.MODE))
+_BY_FUNCTION: dict[str, CutKind] = {
+    "detach": "detach",
+    "detach_": "detach",
+    "detach_copy": "detach",
+    "data": "data",
+    "tensor": "new_tensor",
+    "as_tensor": "new_tensor",
+    "asarray": "new_tensor",
+    "new_tensor": "new_tensor",
+    "requires_grad_": "requires_grad_false",
+    "requires_grad": "requires_grad_false",
+}
+
+
+@dataclass(eq=False, repr=False)
+class CutGroup:
+    """Cuts of one kind by one function at one statement."""
+
+    statement: int
+    kind: CutKind
+    func: int
+    first_op: int
+    last_op: int
+    count: int
+
+
+class Cuts:
+    """Every cut of a recording: by op, and grouped by place."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    @cached_property
+    def _takes_shape_only(self) -> frozenset[int]:
+        """Functions that take a tensor for its shape and dtype, not for its values: nothing is lost in them."""
+        strings = self._index.recording.strings
+        taken = set()
+        for func in set(self._index.recording.ops.column("func")):
+            name = strings[func]
+            last = name.rpartition(".")[2]
+            is_new = last.startswith("new_") and last != "new_tensor"
+            if is_new or last.endswith("_like") or name.startswith("nn.init."):
+                taken.add(func)
+        return frozenset(taken)
+
+    @cached_property
+    def is_cut(self) -> bytearray:
+        """1 for each op that is a cut (values that left torch included)."""
+        index, recording = self._index, self._index.recording
+        tracked = self._ops_with_tracked(index.uses.keys, index.uses.values)
+        lost = bytearray(index.op_count)
+        kinds = recording.ops.column("kind")
+        skipped, shape_only = bytes(kind in _NEVER_A_CUT for kind in range(256)), self._takes_shape_only
+        funcs = recording.ops.column("func")
+        tensors = recording.tensors
+        for op, flags in zip(tensors.column("op"), tensors.column("flags"), strict=True):
+            if not flags & EXTERNAL and tracked[op]:
+                lost[op] |= 2 if flags & REQUIRES_GRAD and flags & CUT_VIEW != CUT_VIEW else 1
+        for op, flag in enumerate(lost):
+            lost[op] = flag == 1 and not skipped[kinds[op]] and funcs[op] not in shape_only
+        self._drop_harmless_groups(lost)
+        for op in (op for op, kind in enumerate(kinds) if kind == OpKind.EXPORT):
+            lost[op] = tracked[op]
+        for rows in index.changed_ops.values():
+            for row in rows:
+                change = recording.changes[row]
+                if change.before and not change.after:
+                    lost[change.op] = 1
+        self._drop_inside_functions(lost)
+        return lost
+
+    def _drop_inside_functions(self, lost: bytearray) -> None:
+        """Take out what the forward of a custom Function ran, always under no_grad: its backward stands for that."""
+        index, recording = self._index, self._index.recording
+        classes = {recording.text(name).removesuffix("Backward") for name in index.custom_functions}
+        if not classes:
+            return
+        forwards = {
+            number
+            for number, statement in enumerate(index.statements)
+            if recording.text(statement.function).split(".")[-2:] in [[name, "forward"] for name in classes]
+        }
+        modes = recording.ops.column("flags")
+        for op, statement in enumerate(index.op_statement):
+            if lost[op] and statement in forwards and not modes[op] & GRAD:
+                lost[op] = 0
+
+    def _drop_harmless_groups(self, lost: bytearray) -> None:
+        """Take out calls into torch's own Python that say nothing of their inputs' gradients.
+
+        Left are those that switched grad mode off and of whose results a call elsewhere took one: not the temporaries
+        of a check (``Normal.__init__``) or of an optimizer's step.
+        """
+        index, ops = self._index, self._index.recording.ops
+        modes, spans = ops.column("flags"), ops.column("span")
+        groups = {op for op, kind in enumerate(ops.column("kind")) if kind == OpKind.GROUP and lost[op]}
+        harmless = set(groups)
+        made_at = index.recording.tensors.column("op")
+        for op, tensor in zip(index.uses.keys, index.uses.values, strict=True) if groups else ():
+            made = made_at[tensor]
+            if made in harmless and modes[made] & (GRAD | INFERENCE) != GRAD and spans[made] != spans[op]:
+                harmless.discard(made)
+        for op in harmless:
+            lost[op] = 0
+
+    def _ops_with_tracked(self, ops: array[int], tensors: array[int]) -> bytearray:
+        """1 for each op of which one of the tensors required grad when it was called."""
+        index = self._index
+        required = bytearray(flags & 1 for flags in index.recording.tensors.column("flags"))
+        for tensor in index.changed_ops:
+            required[tensor] = 2
+        tracked, made_at = bytearray(index.op_count), index.recording.tensors.column("op")
+        for op, tensor in zip(ops, tensors, strict=True):
+            if required[tensor] and (required[tensor] == 1 or index.requires_grad(tensor, op)):
+                # (what a call into torch's own Python made itself, a module's parameters, did not go into it)
+                tracked[op] |= made_at[tensor] != op or not index.is_made_inside(tensor)
+        return tracked
+
+    def kind(self, op: int) -> CutKind:
+        """Why an op that is a cut is one."""
+        index = self._index
+        row = index.recording.ops[op]
+        if row.kind == OpKind.EXPORT:
+            return "export"
+        name = index.recording.text(row.func).removesuffix(".__get__").removesuffix(".__set__").rpartition(".")[2]
+        if name in _BY_FUNCTION:
+            return _BY_FUNCTION[name]
+        if row.flags & INFERENCE:
+            return "inference_mode"
+        if not row.flags & GRAD:
+            return "no_grad"
+        made = index.tensors_made(op)
+        return (
+            "no_gradient_defined" if any(self._is_differentiable(tensor) for tensor in made) else "not_differentiable"
+        )
+
+    def cause(self, op: int) -> str:
+        """A cut in words: ``Tensor.detach``, ``no_grad (Tensor.mul)``."""
+        kind, func = self.kind(op), self._index.func(op)
+        if kind == "export":
+            return f"{func} (the values left torch)"
+        if kind in ("no_grad", "inference_mode"):
+            return f"{kind} ({func})"
+        if kind == "not_differentiable":
+            return f"{func} (an integer or boolean result has no gradient)"
+        if kind == "data":
+            return ".data"
+        return func.removesuffix(".__get__").removesuffix(".__set__")
+
+    def where(self, op: int) -> str:
+        """A cut in words, with its line: ``line 3 by Tensor.detach``."""
+        return f"line {self._index.op_line(op)} by {self.cause(op)}"
+
+    def _is_differentiable(self, tensor: int) -> bool:
+        recording = self._index.recording
+        layout = recording.layouts[recording.tensors.column("layout")[tensor]]
+        return recording.text(layout.dtype).startswith(("float", "bfloat", "complex", "double", "half"))
+
+    @cached_property
+    def groups(self) -> list[CutGroup]:
+        """Cuts by statement, function and kind, in the order in which they first happened."""
+        index = self._index
+        funcs, flags = index.recording.ops.column("func"), index.recording.ops.column("flags")
+        modes = GRAD | INFERENCE
+        groups: dict[tuple[int, int, int], CutGroup] = {}
+        for op in (op for op, cut in enumerate(self.is_cut) if cut):
+            key = (index.op_statement[op], funcs[op], flags[op] & modes)
+            group = groups.get(key)
+            if group is None:
+                groups[key] = CutGroup(key[0], self.kind(op), key[1], op, op, 1)
+            else:
+                group.last_op = op
+                group.count += 1
+        return list(groups.values())
+
+    def input_of(self, op: int) -> int:
+        """The first input of a cut that required grad; NONE where the op's inputs are unknown."""
+        for tensor in self._index.uses.of(op):
+            if self._index.requires_grad(tensor, op):
+                return tensor
+        return NONE
+
+    def output_of(self, op: int) -> int:
+        """The tensor that a cut gave; NONE for values that left torch."""
+        made = self._index.tensors_made(op)
+        if made:
+            return made[0]
+        results = self._index.results.of(op)
+        return results[0] if results else NONE
+
+
+def list_cuts(index: Index, names: Names, cuts: Cuts, on_path: frozenset[int]) -> tuple[Cut, ...]:
+    """Cuts as a report shows them.
+
+    Args:
+        on_path: Ops that were found to lie between a leaf and a root that it did not reach.
+    """
+    spans = index.statement_of_span
+    inner = index.recording.ops.column("inner")
+    at_fault = {(index.op_statement[op], index.recording.ops.column("func")[op]) for op in on_path}
+    return tuple(
+        Cut(
+            place=index.place(group.statement),
+            inner=index.place(spans[inner[group.last_op]]) if inner[group.last_op] >= 0 else None,
+            kind=group.kind,
+            op=index.recording.text(group.func),
+            executions=group.count,
+            input=names.of(cuts.input_of(group.last_op)),
+            output=names.of(cuts.output_of(group.last_op)),
+            on_path=(group.statement, group.func) in at_fault,
+        )
+        for group in cuts.groups
+    )

@@ -1,0 +1,83 @@
+"""Where values came from: the way from a tensor back through the ops that made it, tracked by autograd or not."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from gradscope.analysis.index import Index
+from gradscope.recording.flags import EXTERNAL
+from gradscope.recording.rows import Field, OpKind
+
+WALK_LIMIT = 200_000
+"""Tensors looked at in one walk: enough for any one step of training, and a bound on programs without end."""
+
+_VALUES_START_ANEW = frozenset((OpKind.BACKWARD, OpKind.GRAD, OpKind.STEP, OpKind.READ_GRAD))
+
+
+class Flow:
+    """Walks over the values of a run."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    @cached_property
+    def _written_at(self) -> dict[int, list[int]]:
+        """For each tensor written in place: the ops that wrote it."""
+        changes = self._index.recording.changes
+        written: dict[int, list[int]] = {}
+        columns = (changes.column(name) for name in ("op", "tensor", "field", "before", "after"))
+        for op, tensor, field, before, after in zip(*columns, strict=True):
+            if field == Field.VERSION and before != after:
+                written.setdefault(tensor, []).append(op)
+        return written
+
+    def origins(self, root: int, before_op: int) -> dict[int, tuple[int, int]]:
+        """All tensors whose values went into ``root`` by calls before an op.
+
+        Returns:
+            For each, the op that took it in and the tensor which that op gave, one step nearer to the root.
+        """
+        tensors, kinds = self._index.recording.tensors, self._index.recording.ops.column("kind")
+        made_at, flags = tensors.column("op"), tensors.column("flags")
+        steps: dict[int, tuple[int, int]] = {root: (-1, root)}
+        stack = [(root, before_op)]
+        while stack and len(steps) < WALK_LIMIT:
+            tensor, until = stack.pop()
+            ops = [] if flags[tensor] & EXTERNAL else [made_at[tensor]]
+            ops += [op for op in self._written_at.get(tensor, ()) if op < until]
+            for op in ops:
+                if op >= self._index.op_count or kinds[op] in _VALUES_START_ANEW:
+                    continue
+                for taken in self._index.uses.of(op):
+                    if taken not in steps:
+                        steps[taken] = (op, tensor)
+                        stack.append((taken, op))
+        return steps
+
+    def goes_into(self, tensor: int, before_op: int) -> list[int]:
+        """All ops before another one that took in a tensor or what was made from it, in the order of the run.
+
+        Ops that wrote the tensor (an initialisation, an average of weights) did not use it.
+        """
+        kinds, made = self._index.recording.ops.column("kind"), self._index.tensors_made
+        ops: set[int] = set()
+        stack, seen = [tensor], {tensor}
+        while stack and len(seen) < WALK_LIMIT:
+            taken = stack.pop()
+            written_at = set(self._written_at.get(taken, ()))
+            for op in self._index.users.of(taken):
+                if op >= before_op or op in ops or op in written_at or kinds[op] in _VALUES_START_ANEW:
+                    continue
+                ops.add(op)
+                new = [result for result in made(op) if result not in seen]
+                seen.update(new)
+                stack += new
+        return sorted(ops)
+
+    def path(self, steps: dict[int, tuple[int, int]], tensor: int) -> list[int]:
+        """The ops on the way from a tensor to the root of a walk, the tensor's first."""
+        ops: list[int] = []
+        while tensor in steps and steps[tensor][0] >= 0:
+            op, tensor = steps[tensor]
+            ops.append(op)
+        return ops

@@ -1,0 +1,50 @@
+"""Where grad mode was set, and which statements ran in a mode that nothing was seen to set."""
+
+from __future__ import annotations
+
+import re
+
+from gradscope.analysis.index import NOWHERE, Index
+from gradscope.analysis.report_model import ModeChange
+from gradscope.recording.flags import AUTOCAST, GRAD, INFERENCE
+from gradscope.recording.rows import OpKind
+
+_IN_SOURCE = r"\b(no_grad|enable_grad|set_grad_enabled|inference_mode|autocast)\b"
+
+
+def is_users(index: Index, op: int) -> bool:
+    """Whether a call set grad mode for the user's code: not torch for its own, as inside ``clip_grad_norm_``."""
+    statement = index.op_statement[op]
+    inside = op - 1 if index.func(op).endswith("__exit__") else op + 1
+    if not 0 <= inside < index.op_count or index.op_statement[inside] != statement:
+        return True
+    return re.search(_IN_SOURCE, index.place(statement).source) is not None
+
+
+def list_modes(index: Index) -> tuple[ModeChange, ...]:
+    """Places that set grad mode, and the first statement of each stretch under inference mode or autocast."""
+    found: dict[tuple[int, str], list[int]] = {}
+    ops = index.recording.ops
+    last = 0
+    for op, (kind, flags) in enumerate(zip(ops.column("kind"), ops.column("flags"), strict=True)):
+        if kind == OpKind.MODE and is_users(index, op):
+            found.setdefault((index.op_statement[op], mode_set(index, op)), []).append(op)
+        entered = flags & ~last & (INFERENCE | AUTOCAST)
+        if entered:
+            mode = "inference_mode" if entered & INFERENCE else "autocast"
+            found.setdefault((index.op_statement[op], mode), []).append(op)
+        last = flags
+    return tuple(
+        ModeChange(index.place(statement), mode, True, len(where))
+        for (statement, mode), where in found.items()
+        if statement != NOWHERE
+    )
+
+
+def mode_set(index: Index, op: int) -> str:
+    """The mode that a call set: by the function's name, the statement's text, or what was in force afterwards."""
+    for text in (index.func(op), index.op_place(op).source):
+        if match := re.search(_IN_SOURCE, text):
+            return match[1]
+    following = index.recording.ops.column("flags")[op + 1] if op + 1 < index.op_count else GRAD
+    return "enable_grad" if following & GRAD else "no_grad"

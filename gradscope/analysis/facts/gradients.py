@@ -1,0 +1,203 @@
+"""Which leaves a backward pass reached, which not, and why not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from gradscope.analysis.facts.best_names import Names
+from gradscope.analysis.facts.cuts import Cuts
+from gradscope.analysis.facts.flow import Flow
+from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.unreached import Reasons, Unreached
+from gradscope.analysis.index import Index
+from gradscope.analysis.report_model import BackwardPass, GradientOutcome, GradientRow
+from gradscope.recording import NONE
+from gradscope.recording.flags import LEAF, PARAMETER, RAISED
+from gradscope.recording.rows import GradOutcome, OpKind
+
+_OUTCOMES: dict[int, GradientOutcome] = {
+    GradOutcome.CREATED: "created",
+    GradOutcome.ACCUMULATED: "accumulated",
+    GradOutcome.UNTOUCHED: "untouched",
+    GradOutcome.MISSING: "missing",
+}
+
+EXPLAINED_PASSES = 20
+"""Places with backward passes for which the values are followed back from the root: each is a walk over the step."""
+
+
+@dataclass(eq=False, repr=False)
+class PassGroup:
+    """Backward passes from one statement."""
+
+    statement: int
+    first_op: int
+    last_op: int
+    count: int = 0
+    nbytes: int = 0
+    tensors: dict[int, TensorGradients] = field(default_factory=dict)
+    frozen: list[int] = field(default_factory=list)
+    """Parameters that did not require grad in the last pass, though they had before."""
+
+
+@dataclass(eq=False, repr=False)
+class TensorGradients:
+    """What the passes of one place did for one tensor."""
+
+    outcome: int
+    count: int = 0
+    nbytes: int = 0
+
+
+class Gradients:
+    """Backward passes by place, and what they did for each tensor."""
+
+    def __init__(self, index: Index, names: Names, cuts: Cuts, flow: Flow, passes: Passes) -> None:
+        self._index = index
+        self._names = names
+        self._cuts = cuts
+        self._flow = flow
+        self._reasons = Reasons(index, names, cuts, flow, passes)
+
+    @cached_property
+    def roots(self) -> dict[int, list[int]]:
+        """The tensors from which each backward pass (an op) started."""
+        recording = self._index.recording
+        roots: dict[int, list[int]] = {}
+        for row in recording.backwards:
+            if row.root >= 0:
+                roots.setdefault(row.op, []).append(row.root)
+        for op, kind in enumerate(recording.ops.column("kind")):
+            if kind in (OpKind.BACKWARD, OpKind.GRAD) and op not in roots:
+                roots[op] = list(self._index.uses.of(op)[:1])
+        return roots
+
+    @cached_property
+    def groups(self) -> list[PassGroup]:
+        """Passes by statement, in the order in which they first ran."""
+        groups: dict[int, PassGroup] = {}
+        for op in sorted(self.roots):
+            statement = self._index.op_statement[op]
+            group = groups.setdefault(statement, PassGroup(statement, op, op))
+            group.count += 1
+            group.last_op = op
+        recording = self._index.recording
+        flags = recording.tensors.column("flags")
+        columns = (recording.gradients.column(name) for name in ("op", "tensor", "outcome", "nbytes"))
+        for op, tensor, outcome, nbytes in zip(*columns, strict=True):
+            found = groups.get(self._index.op_statement[op])
+            if found is None or self._index.is_cut_view(tensor):
+                continue
+            if not self._index.requires_grad(tensor, op):
+                if op == found.last_op and flags[tensor] & PARAMETER:
+                    found.frozen.append(tensor)
+                continue
+            entry = found.tensors.setdefault(tensor, TensorGradients(outcome))
+            entry.outcome = outcome
+            entry.count += 1
+            entry.nbytes += nbytes
+            found.nbytes += nbytes
+        return list(groups.values())
+
+    @property
+    def leaves_reached(self) -> dict[int, bool]:
+        """For each leaf that required grad in a backward pass: whether one gave it a gradient."""
+        flags = self._index.recording.tensors.column("flags")
+        reached: dict[int, bool] = {}
+        for group in self.groups:
+            for tensor, entry in group.tensors.items():
+                if flags[tensor] & LEAF:
+                    reached[tensor] = reached.get(tensor, False) or entry.outcome != GradOutcome.MISSING
+        return reached
+
+    def passes(self) -> tuple[BackwardPass, ...]:
+        """Passes as a report shows them."""
+        return tuple(self._describe(group) for group in self.groups)
+
+    def _describe(self, group: PassGroup) -> BackwardPass:
+        recording, op = self._index.recording, group.last_op
+        rows = [row for row in recording.backwards if row.op == op]
+        gradients = tuple(self._gradient(group, tensor, entry) for tensor, entry in group.tensors.items())
+        errors = [recording.text(error.message) for error in recording.errors if error.op == op]
+        received = sum(row.outcome in ("created", "accumulated") for row in gradients)
+        return BackwardPass(
+            place=self._index.place(group.statement),
+            op=self._index.func(op),
+            executions=group.count,
+            roots=tuple(self._names.of(root) for root in self.roots[op]),
+            retain_graph=any(row.retain_graph == 1 for row in rows),
+            create_graph=any(row.create_graph == 1 for row in rows),
+            error=errors[0] if errors else "",
+            received=received,
+            unreached=len(gradients) - received,
+            allocated_bytes=group.nbytes,
+            gradients=gradients,
+        )
+
+    def _gradient(self, group: PassGroup, tensor: int, entry: TensorGradients) -> GradientRow:
+        recording = self._index.recording
+        row = recording.tensors[tensor]
+        reason = self.unreached.get((group.statement, tensor), Unreached(""))
+        return GradientRow(
+            name=self._names.of(tensor),
+            shape=recording.text(recording.layouts[row.layout].shape),
+            is_leaf=bool(row.flags & LEAF),
+            is_parameter=bool(row.flags & PARAMETER),
+            outcome=_OUTCOMES[entry.outcome],
+            executions=entry.count,
+            nbytes=entry.nbytes,
+            why=reason.why,
+            cut_line=self._index.op_line(reason.cut_op) if reason.cut_op >= 0 else 0,
+        )
+
+    @cached_property
+    def unreached(self) -> dict[tuple[int, int], Unreached]:
+        """For each statement with passes and each tensor that they did not reach: why."""
+        reasons: dict[tuple[int, int], Unreached] = {}
+        for group in self.groups[:EXPLAINED_PASSES]:
+            missed = [
+                tensor
+                for tensor, entry in group.tensors.items()
+                if entry.outcome in (GradOutcome.MISSING, GradOutcome.UNTOUCHED)
+            ]
+            if missed:
+                op = group.last_op
+                before = max((other for other in self.roots if other < op), default=NONE)
+                found = self._reasons.of_pass(op, before, self.roots[op], self._origins_of_pass(op), missed)
+                reasons.update({(group.statement, tensor): reason for tensor, reason in found.items()})
+        return reasons
+
+    def _origins_of_pass(self, op: int) -> dict[int, tuple[int, int]]:
+        steps: dict[int, tuple[int, int]] = {}
+        for root in self.roots[op]:
+            steps |= self._flow.origins(root, op)
+        return steps
+
+    @cached_property
+    def cuts_on_path(self) -> frozenset[int]:
+        """Cuts that kept a gradient from a leaf, or all of it from the root of a pass that could not start."""
+        found = {reason.cut_op for reason in self.unreached.values() if reason.cut_op >= 0}
+        for op in self.untracked_roots:
+            found.update(self.cuts_behind(op))
+        return frozenset(found)
+
+    @cached_property
+    def untracked_roots(self) -> list[int]:
+        """The last pass of each place that raised because its root did not require grad."""
+        flags = self._index.recording.ops.column("flags")
+        return [
+            group.last_op
+            for group in self.groups
+            if flags[group.last_op] & RAISED
+            and self.roots[group.last_op]
+            and not any(self._index.requires_grad(root, group.last_op) for root in self.roots[group.last_op])
+        ]
+
+    def cuts_behind(self, op: int) -> list[int]:
+        """Cuts among the calls that led to the root of a pass, in the order of the run."""
+        steps = self._origins_of_pass(op)
+        ops = {step for step, _ in steps.values() if step >= 0}
+        made_at = self._index.recording.tensors.column("op")
+        ops.update(made_at[root] for root in self.roots[op] if made_at[root] < self._index.op_count)
+        return sorted(step for step in ops if self._cuts.is_cut[step])

@@ -1,0 +1,209 @@
+"""Writes in place: who wrote into which memory, who else sees it, and what it does to a later backward pass."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from gradscope.analysis.facts.best_names import Names
+from gradscope.analysis.facts.node_lifetimes import held_until
+from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.storage_groups import Letters, StorageGroups
+from gradscope.analysis.index import Index
+from gradscope.analysis.report_model import InplaceWrite, WriteEffect
+from gradscope.recording import NONE
+from gradscope.recording.flags import EXTERNAL, RAISED, REQUIRES_GRAD
+from gradscope.recording.rows import Field, OpKind
+
+_SEVERITY: tuple[WriteEffect, ...] = (
+    "none",
+    "unknown",
+    "would_raise",
+    "would_be_silently_wrong",
+    "raised",
+    "silently_wrong",
+)
+
+
+class _Effect(NamedTuple):
+    """What a write does to a backward pass through a node that had saved the memory."""
+
+    effect: WriteEffect = "none"
+    saved_row: int = NONE
+    backward_op: int = NONE
+
+    @property
+    def severity(self) -> int:
+        return _SEVERITY.index(self.effect)
+
+
+_NO_EFFECT = _Effect()
+
+
+@dataclass(eq=False, repr=False)
+class _Write:
+    """Writes at one statement through one name; described by the last of those with the worst effect."""
+
+    op: int
+    tensor: int
+    before: int
+    after: int
+    effect: _Effect = _NO_EFFECT
+    count: int = 0
+    last_op: int = NONE
+
+
+class InplaceWrites:
+    """Finds every write in place, and judges it."""
+
+    def __init__(self, index: Index, names: Names, sharing: StorageGroups, passes: Passes) -> None:
+        self._index = index
+        self._names = names
+        self._sharing = sharing
+        self._passes = passes
+        self._saved_by = index.recording.saved.column("node")
+
+    def describe(self, letters: Letters) -> tuple[InplaceWrite, ...]:
+        """Writes as a report shows them: by statement and name, the last of those with the worst effect."""
+        return tuple(self._report(write, letters) for write in self._groups())
+
+    def _groups(self) -> list[_Write]:
+        """Writes by statement, function and name; each run is judged, and the worst effect is kept."""
+        recording = self._index.recording
+        flags, made_at = recording.tensors.column("flags"), recording.tensors.column("op")
+        kinds, funcs = recording.ops.column("kind"), recording.ops.column("func")
+        storage_of = recording.tensors.column("storage")
+        writes = []
+        columns = (recording.changes.column(name) for name in ("op", "tensor", "field", "before", "after"))
+        for op, tensor, field, before, after in zip(*columns, strict=True):
+            if field != Field.VERSION or before == after or op >= self._index.op_count:
+                continue
+            born_here = op == made_at[tensor] and not flags[tensor] & EXTERNAL
+            if not born_here and kinds[op] in (OpKind.CALL, OpKind.STEP):
+                writes.append((op, tensor, before, after))
+        saved_rows = self._saved_on({storage_of[tensor] for _, tensor, _, _ in writes})
+        groups: dict[tuple[int, int, int], _Write] = {}
+        for op, tensor, before, after in writes:
+            name = NONE if kinds[op] == OpKind.STEP else self._names.best[tensor]
+            key = (self._index.op_statement[op], funcs[op], name)
+            group = groups.setdefault(key, _Write(op, tensor, before, after))
+            group.count += op != group.last_op
+            group.last_op = op
+            effect = self._judge(op, tensor, saved_rows.get(storage_of[tensor], ()))
+            if effect.severity >= group.effect.severity:
+                group.op, group.tensor, group.before, group.after, group.effect = op, tensor, before, after, effect
+        return list(groups.values())
+
+    def _saved_on(self, storages: set[int]) -> dict[int, list[tuple[int, int]]]:
+        """For each storage that is written: (op of the node, row of ``saved``), in order."""
+        saved, node_op = self._index.recording.saved, self._index.recording.nodes.column("op")
+        found: dict[int, list[tuple[int, int]]] = {}
+        for row, (node, storage) in enumerate(zip(saved.column("node"), saved.column("storage"), strict=True)):
+            if storage in storages and storage >= 0:
+                found.setdefault(storage, []).append((node_op[node], row))
+        for rows in found.values():
+            rows.sort()
+        return found
+
+    def _judge(self, op: int, tensor: int, saved: list[tuple[int, int]] | tuple[()]) -> _Effect:
+        """Whether a node had saved the memory before the write and could still be used."""
+        earlier = bisect_left(saved, (op, NONE)) if saved else 0
+        worst = _NO_EFFECT
+        for _, row in reversed(saved[max(0, earlier - 8) : earlier]):
+            node = self._saved_by[row]
+            if 0 <= self._passes.used_up_at[node] < op or self._held_until[node] <= op:
+                continue
+            effect, backward_op = self._effect(op, tensor, row, node)
+            if effect != "none":
+                worst = max(worst, _Effect(effect, row, backward_op), key=lambda one: one.severity)
+        return worst
+
+    def _effect(self, op: int, tensor: int, row: int, node: int) -> tuple[WriteEffect, int]:
+        counters = self._counters_of_saved(row, node)
+        own = self._sharing.versions.of(tensor)
+        if len(counters) > 1 and own in counters:
+            return "unknown", NONE
+        shared = not counters or own in counters
+        walked = self._walked_after(node, op)
+        if walked < 0:
+            return ("would_raise" if shared else "would_be_silently_wrong"), NONE
+        if shared:
+            return ("raised", walked) if self._raised_inplace(walked) else ("none", NONE)
+        return ("none", NONE) if self._raised(walked) else ("silently_wrong", walked)
+
+    @cached_property
+    def _held_until(self) -> array[int]:
+        return held_until(self._index, self._passes)
+
+    def _counters_of_saved(self, row: int, node: int) -> set[int]:
+        """The version counter that a saved tensor has, or all that it may have where another object was kept."""
+        tensor, storage = (self._index.recording.saved.column(name)[row] for name in ("tensor", "storage"))
+        output = self._index.node_tensor[node]
+        if tensor < 0 <= output and self._storage(output) == storage:
+            tensor = output  # a node keeps its own result without the object that Python holds
+        on_block = [tensor] if tensor >= 0 else self._saved_from(node, storage)
+        return {self._sharing.versions.of(other) for other in on_block}
+
+    def _saved_from(self, node: int, storage: int) -> list[int]:
+        """Tensors on a block of which a node may have kept a view: its op's inputs, or else all that were alive."""
+        tensors, op = self._index.recording.tensors, self._index.recording.nodes.column("op")[node]
+        inputs = [taken for taken in self._index.uses.of(op) if self._storage(taken) == storage]
+        if inputs:
+            return inputs
+        born, died = tensors.column("op"), tensors.column("died")
+        on_block = self._sharing.tensors_on.get(storage, [])
+        return [other for other in on_block if born[other] <= op and (died[other] == NONE or died[other] > op)]
+
+    def _walked_after(self, node: int, op: int) -> int:
+        passes = self._passes
+        walks = (passes.first_walked_at[node], passes.used_up_at[node], passes.last_walked_at[node])
+        return next((walked for walked in walks if walked > op), NONE)
+
+    def _raised(self, op: int) -> bool:
+        return bool(self._index.recording.ops.column("flags")[op] & RAISED)
+
+    def _raised_inplace(self, op: int) -> bool:
+        recording = self._index.recording
+        return any(row.op == op and "inplace" in recording.text(row.message) for row in recording.errors)
+
+    def _storage(self, tensor: int) -> int:
+        return self._index.recording.tensors.column("storage")[tensor]
+
+    def _report(self, write: _Write, letters: Letters) -> InplaceWrite:
+        index, recording = self._index, self._index.recording
+        is_step = recording.ops.column("kind")[write.op] == OpKind.STEP
+        storage = self._storage(write.tensor)
+        others = [tensor for tensor in self._sharing.named_on(storage) if self._sees(tensor, write)]
+        own = self._sharing.versions.of(write.tensor)
+        saved = recording.saved[write.effect.saved_row] if write.effect.saved_row >= 0 else None
+        name = self._names.of(write.tensor)
+        return InplaceWrite(
+            place=index.place(index.op_statement[write.op]),
+            op=index.func(write.op),
+            executions=write.count,
+            name=name,
+            storage="" if is_step else letters.of(storage),
+            version_before=None if is_step else write.before,
+            version_after=None if is_step else write.after,
+            seen_by=tuple(self._names.of(tensor) for tensor in others if self._names.of(tensor) != name),
+            past_autograd=any(self._tracked(tensor) and self._sharing.versions.of(tensor) != own for tensor in others),
+            saved_as=self._saved_as(saved.attr, saved.node) if saved else "",
+            saved_line=index.op_line(recording.nodes.column("op")[saved.node]) if saved else 0,
+            effect=write.effect.effect,
+            backward_line=index.op_line(write.effect.backward_op),
+        )
+
+    def _sees(self, tensor: int, write: _Write) -> bool:
+        row = self._index.recording.tensors[tensor]
+        alive = row.op <= write.op and (row.died == NONE or row.died > write.op)
+        return alive and tensor != write.tensor
+
+    def _tracked(self, tensor: int) -> bool:
+        return bool(self._index.recording.tensors.column("flags")[tensor] & REQUIRES_GRAD)
+
+    def _saved_as(self, attr: int, node: int) -> str:
+        recording = self._index.recording
+        return f"{recording.text(attr)} of {recording.text(recording.nodes.column('name')[node])}"

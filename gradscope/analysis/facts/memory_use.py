@@ -1,0 +1,154 @@
+"""Tensor memory over the run: what each statement allocated and saved for backward, what was in use, and the peak.
+
+Computed from the first and last op at which each memory block was seen: a block that dies between two ops is in use up
+to the second one, and memory that no tensor seen by the recorder holds is not counted.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import accumulate
+
+from gradscope.analysis.index import NOWHERE, Index
+from gradscope.analysis.report_model import DeviceMemory, LineMemory, MemoryReport
+from gradscope.recording import NONE
+from gradscope.recording.flags import EXTERNAL, HOOKED, LEAF, REQUIRES_GRAD
+from gradscope.recording.rows import OpKind
+
+_BACKWARD = frozenset((OpKind.BACKWARD, OpKind.GRAD))
+
+
+class MemoryUse:
+    """Bytes by op."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    @cached_property
+    def allocated(self) -> array[int]:
+        """Newly allocated by each op."""
+        allocated = array("q", bytes(8 * self._index.op_count))
+        for _, op, nbytes in self.blocks():
+            allocated[op] += nbytes
+        return allocated
+
+    def blocks(self) -> Iterator[tuple[int, int, int]]:
+        """Storage, op and bytes of each memory block that an op allocated."""
+        storages, count = self._index.recording.storages, self._index.op_count
+        columns = (storages.column(name) for name in ("op", "nbytes", "external", "data_ptr"))
+        for storage, (op, nbytes, external, address) in enumerate(zip(*columns, strict=True)):
+            if not external and address and op < count:
+                yield storage, op, nbytes
+
+    @cached_property
+    def saved(self) -> array[int]:
+        """Kept for backward by the nodes of each op, each memory block where it was first saved."""
+        return self._saved[0]
+
+    @cached_property
+    def saved_of_leaves(self) -> int:
+        """Part of all saved bytes that is the memory of leaves."""
+        return self._saved[1]
+
+    @cached_property
+    def _saved(self) -> tuple[array[int], int]:
+        recording, count = self._index.recording, self._index.op_count
+        node_op = recording.nodes.column("op")
+        storage_bytes = recording.storages.column("nbytes")
+        addresses = recording.storages.column("data_ptr")
+        seen = bytearray(len(recording.storages))
+        by_op = array("q", bytes(8 * (count + 1)))
+        rows = recording.saved
+        for node, storage, nbytes in zip(
+            rows.column("node"), rows.column("storage"), rows.column("nbytes"), strict=True
+        ):
+            if storage < 0:
+                by_op[min(node_op[node], count)] += nbytes
+            elif not seen[storage]:
+                seen[storage] = 1
+                if addresses[storage]:
+                    by_op[min(node_op[node], count)] += storage_bytes[storage]
+        of_leaves, counted = 0, bytearray(len(recording.storages))
+        tensors = recording.tensors
+        for storage, flags in zip(tensors.column("storage"), tensors.column("flags"), strict=True):
+            is_leaf = flags & LEAF and flags & (REQUIRES_GRAD | EXTERNAL)
+            if is_leaf and storage >= 0 and seen[storage] and not counted[storage] and addresses[storage]:
+                counted[storage] = 1
+                of_leaves += storage_bytes[storage]
+        return by_op, of_leaves
+
+    @cached_property
+    def live(self) -> array[int]:
+        """In use after each op was called (before what its statement drops is gone); one more for the end."""
+        count = self._index.op_count
+        delta = array("q", bytes(8 * (count + 1)))
+        storages = self._index.recording.storages
+        columns = (storages.column(name) for name in ("op", "nbytes", "died", "data_ptr"))
+        for op, nbytes, died, address in zip(*columns, strict=True):
+            if address:
+                delta[min(op, count)] += nbytes
+                if died >= 0:
+                    delta[min(died, count)] -= nbytes
+        return array("q", accumulate(delta))
+
+    def live_after(self, op: int) -> int:
+        """In use when the next op was called, before that op allocated anything."""
+        following = op + 1
+        own = self.allocated[following] if following < self._index.op_count else 0
+        return max(0, self.live[min(following, self._index.op_count)] - own)
+
+
+def report_memory(index: Index, use: MemoryUse) -> MemoryReport:
+    """Memory as a report shows it."""
+    kinds = index.recording.ops.column("kind")
+    live = use.live
+    peak_op = max(range(len(live)), key=live.__getitem__) if live else NONE
+    gradient_bytes = sum(index.recording.gradients.column("nbytes"))
+    step_bytes = sum(use.allocated[op] for op, kind in enumerate(kinds) if kind == OpKind.STEP)
+    return MemoryReport(
+        allocated_bytes=sum(use.allocated),
+        live_bytes=live[-1] if live else 0,
+        peak_bytes=live[peak_op] if peak_op >= 0 else 0,
+        peak_place=index.op_place(peak_op) if 0 <= peak_op < index.op_count else None,
+        saved_bytes=sum(use.saved),
+        hooked_ops=_hooked_ops(index),
+        saved_leaf_bytes=use.saved_of_leaves,
+        gradient_bytes=gradient_bytes,
+        step_bytes=step_bytes,
+        lines=_by_statement(index, use),
+        devices=_devices(index),
+    )
+
+
+def _hooked_ops(index: Index) -> int:
+    flags = index.recording.ops.column("flags")
+    return sum(bool(flags[op] & HOOKED) for op in set(index.recording.nodes.column("op")) if op < index.op_count)
+
+
+def _by_statement(index: Index, use: MemoryUse) -> tuple[LineMemory, ...]:
+    count = len(index.statements)
+    allocated, saved, peak = [0] * count, [0] * count, [0] * count
+    for statement, new, kept, live in zip(index.op_statement, use.allocated, use.saved, use.live, strict=False):
+        allocated[statement] += new
+        saved[statement] += kept
+        if live > peak[statement]:
+            peak[statement] = live
+    executions = index.executions
+    return tuple(
+        LineMemory(
+            index.place(statement), executions[statement], allocated[statement], saved[statement], peak[statement]
+        )
+        for statement in range(NOWHERE, count)
+        if allocated[statement] or saved[statement]
+    )
+
+
+def _devices(index: Index) -> tuple[DeviceMemory, ...]:
+    recording = index.recording
+    last: dict[int, DeviceMemory] = {}
+    for row in recording.memory:
+        peak = max(row.peak, last[row.device].peak_bytes if row.device in last else 0)
+        last[row.device] = DeviceMemory(recording.text(row.device), row.allocated, peak)
+    return tuple(last.values())

@@ -1,0 +1,92 @@
+"""Writes in place that show in other tensors of the program: which statement wrote, and what changed with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gradscope.analysis.facts.best_names import Names
+from gradscope.analysis.facts.storage_groups import StorageGroups, overlap
+from gradscope.analysis.index import NOWHERE, Index
+from gradscope.recording import NONE
+from gradscope.recording.flags import EXTERNAL, REQUIRES_GRAD
+from gradscope.recording.rows import Field, OpKind
+
+
+@dataclass(eq=False, repr=False)
+class SharedWrite:
+    """What one function wrote at one statement into memory that other named tensors are on."""
+
+    statement: int
+    op: int
+    """The last call."""
+    is_step: bool
+    written: list[int] = field(default_factory=list)
+    """Tensors through which it was written, one of each memory block."""
+    seen_by: list[int] = field(default_factory=list)
+    """Other tensors on that memory, alive and named differently."""
+    kept: list[int] = field(default_factory=list)
+    """Those of them that the program kept in a list or dict, and used later or still had at the end."""
+    past_autograd: bool = False
+    """Autograd tracks one of them under another version counter than the one that was raised."""
+
+
+def shared_writes(index: Index, names: Names, sharing: StorageGroups) -> list[SharedWrite]:
+    """Every statement and function that wrote in place into shared memory, in the order of the first write."""
+    tensors, ops = index.recording.tensors, index.recording.ops
+    flags, made_at, storage_of = (tensors.column(name) for name in ("flags", "op", "storage"))
+    kinds, funcs = ops.column("kind"), ops.column("func")
+    last: dict[tuple[int, int], dict[int, tuple[int, int]]] = {}
+    columns = (index.recording.changes.column(name) for name in ("op", "tensor", "field", "before", "after"))
+    for op, tensor, changed, before, after in zip(*columns, strict=True):
+        if changed != Field.VERSION or before == after or op >= index.op_count:
+            continue
+        storage = storage_of[tensor]
+        born_here = op == made_at[tensor] and not flags[tensor] & EXTERNAL
+        if born_here or storage not in sharing.tensors_on or kinds[op] not in (OpKind.CALL, OpKind.STEP):
+            continue
+        if (statement := index.op_statement[op]) != NOWHERE:
+            last.setdefault((statement, funcs[op]), {})[storage] = (op, tensor)
+    found = [_collect(index, names, sharing, statement, blocks) for (statement, _), blocks in last.items()]
+    return [write for write in found if write.seen_by]
+
+
+def _collect(
+    index: Index, names: Names, sharing: StorageGroups, statement: int, blocks: dict[int, tuple[int, int]]
+) -> SharedWrite:
+    """The last write to each memory block as one."""
+    last_op = max(op for op, _ in blocks.values())
+    is_step = index.recording.ops.column("kind")[last_op] == OpKind.STEP
+    collected = SharedWrite(statement, last_op, is_step)
+    flags = index.recording.tensors.column("flags")
+    for storage, (op, tensor) in blocks.items():
+        others = _named_beside(index, names, sharing, sharing.tensors_on[storage], tensor, op)
+        if not others:
+            continue
+        collected.written.append(tensor)
+        collected.seen_by += others
+        collected.kept += [other for other in others if _is_kept(index, names, other, op)]
+        counter = sharing.versions.of(tensor)
+        collected.past_autograd |= any(
+            flags[other] & REQUIRES_GRAD and sharing.versions.of(other) != counter for other in others
+        )
+    return collected
+
+
+def _named_beside(
+    index: Index, names: Names, sharing: StorageGroups, on_block: list[int], written: int, op: int
+) -> list[int]:
+    """Tensors on the written bytes with another name, alive at the op; one for each name, the last that bore it."""
+    best, tensors = names.best, index.recording.tensors
+    made_at, died = tensors.column("op"), tensors.column("died")
+    last = {best[tensor]: tensor for tensor in on_block if best[tensor] >= 0 and best[tensor] != best[written]}
+    alive = [tensor for tensor in last.values() if made_at[tensor] <= op and not 0 <= died[tensor] <= op]
+    place = sharing.range_of(written)
+    return [tensor for tensor in alive if overlap(sharing.range_of(tensor), place)]
+
+
+def _is_kept(index: Index, names: Names, tensor: int, op: int) -> bool:
+    """Whether it looks like a snapshot: a name that is only left over from a loop is of no interest to anybody."""
+    if "[" not in names.of(tensor):
+        return False
+    at_the_end = index.recording.tensors.column("died")[tensor] == NONE
+    return at_the_end or any(user > op for user in index.users.of(tensor))

@@ -1,0 +1,69 @@
+"""Which results of one call in the source are the same one, run after run.
+
+``out = model(x)`` calls ``F.linear`` once a layer, all from one span. The runs of one layer belong together: they are
+counted as one, and share a name; the layers do not. Nothing in a recording says where a run begins, but the results
+that were seen to be stored under a name do: one comes in every run, always at the same place.
+"""
+
+from __future__ import annotations
+
+from array import array
+from itertools import accumulate, pairwise
+
+from gradscope.analysis.index import Index
+from gradscope.recording import NONE
+from gradscope.recording.flags import EXTERNAL
+
+NAMED_RUNS = 64
+"""Named results that are looked at for each call."""
+
+
+def find_slots(index: Index, is_named: bytearray) -> array[int]:
+    """An id for each tensor that tensors share which are the same result of the same call in other runs.
+
+    Args:
+        index: The recording.
+        is_named: 1 for each tensor that the statement which made it stored under a name.
+
+    Returns:
+        Ids, NONE for tensors that no op made and for calls whose named results come at no regular distance.
+    """
+    calls, orders, named = _order_by_call(index, is_named)
+    lengths = [_calls_a_run(positions) for positions in named]
+    first = list(accumulate(lengths, initial=0))
+    slots = array("i", [NONE]) * len(calls)
+    for tensor, (call, order) in enumerate(zip(calls, orders, strict=True)):
+        if call >= 0 and lengths[call]:
+            slots[tensor] = first[call] + order % lengths[call]
+    return slots
+
+
+def _order_by_call(index: Index, is_named: bytearray) -> tuple[array[int], array[int], list[list[int]]]:
+    """For each tensor its call in the source, and the how many-th result of it; for each call, which were named."""
+    tensors, ops = index.recording.tensors, index.recording.ops
+    spans, funcs, made_at = ops.column("span"), ops.column("func"), tensors.column("op")
+    ids: dict[tuple[int, int, int], int] = {}
+    calls, orders = array("i", [NONE]) * len(tensors), array("i", bytes(4 * len(tensors)))
+    counts: list[int] = []
+    named: list[list[int]] = []
+    places = index.places_in_call
+    for tensor, (op, flags) in enumerate(zip(made_at, tensors.column("flags"), strict=True)):
+        if flags & EXTERNAL or op >= index.op_count:
+            continue
+        call = ids.setdefault((spans[op], funcs[op], places[tensor]), len(counts))
+        if call == len(counts):
+            counts.append(0)
+            named.append([])
+        calls[tensor], orders[tensor] = call, counts[call]
+        if is_named[tensor] and len(named[call]) < NAMED_RUNS:
+            named[call].append(counts[call])
+        counts[call] += 1
+    return calls, orders, named
+
+
+def _calls_a_run(named: list[int]) -> int:
+    """How many calls a run makes, by the positions of those whose result was named; 0 where they are irregular."""
+    if not named:
+        return 1
+    length = min((after - before for before, after in pairwise(named)), default=named[0] + 1)
+    return length if all((position - named[0]) % length == 0 for position in named) else 0

@@ -1,0 +1,96 @@
+"""What was true of a tensor after an op: its state at birth, and the changes up to there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gradscope.analysis.index import Index
+from gradscope.recording import NONE
+from gradscope.recording.flags import EXTERNAL, INFERENCE_TENSOR, LEAF, NO_VERSION, REQUIRES_GRAD
+from gradscope.recording.rows import Field
+
+
+@dataclass(eq=False, repr=False)
+class State:
+    """A tensor after an op. Ids of the recording; ``version`` is None where it has no counter."""
+
+    requires_grad: bool
+    is_leaf: bool
+    node: int
+    storage: int
+    layout: int
+    version: int | None
+    offset: int
+    """In elements."""
+    requires_grad_before: bool | None = None
+    version_before: int | None = None
+
+
+class States:
+    """States of a chosen set of tensors (the changes of all others are never looked at).
+
+    Args:
+        index: The recording.
+        tensors: The tensors that will be asked for.
+    """
+
+    def __init__(self, index: Index, tensors: Iterable[int]) -> None:
+        self._recording = index.recording
+        wanted: dict[int, list[int]] = {tensor: [] for tensor in tensors}
+        for row, tensor in enumerate(self._recording.changes.column("tensor")):
+            if tensor in wanted:
+                wanted[tensor].append(row)
+        self._changes = wanted
+        aliases = self._recording.aliases
+        pairs = zip(aliases.column("tensor"), aliases.column("offset"), strict=True)
+        self._offsets = {tensor: offset for tensor, offset in pairs if tensor in wanted}
+
+    def after(self, tensor: int, op: int, since: int | None = None) -> State:
+        """The state of a tensor after an op; ``…_before`` is what it was before the op ``since``, where it differs."""
+        born = self._recording.tensors[tensor]
+        flags = born.flags
+        has_version = not flags & (INFERENCE_TENSOR | NO_VERSION)
+        state = State(
+            requires_grad=bool(flags & REQUIRES_GRAD),
+            is_leaf=bool(flags & LEAF),
+            node=born.node,
+            storage=born.storage,
+            layout=born.layout,
+            version=0 if has_version else None,
+            offset=self._offsets.get(tensor, 0),
+        )
+        for row in self._changes[tensor]:
+            change = self._recording.changes[row]
+            if change.op > op:
+                break
+            at_birth = change.op == born.op and not flags & EXTERNAL
+            self._apply(state, change.field, change.after)
+            if since is not None and change.op >= since and not at_birth:
+                self._remember(state, change.field, change.before)
+        return state
+
+    @staticmethod
+    def _apply(state: State, field: int, after: int) -> None:
+        if field == Field.VERSION:
+            state.version = after
+        elif field == Field.REQUIRES_GRAD:
+            state.requires_grad = bool(after)
+        elif field == Field.GRAD_FN:
+            state.node = after
+            state.is_leaf = after == NONE
+        elif field == Field.LEAF:
+            state.is_leaf = bool(after)
+        elif field == Field.STORAGE:
+            state.storage = after
+        elif field == Field.LAYOUT:
+            state.layout = after
+        elif field == Field.OFFSET:
+            state.offset = after
+
+    @staticmethod
+    def _remember(state: State, field: int, before: int) -> None:
+        if field == Field.VERSION and state.version_before is None:
+            state.version_before = before
+        elif field == Field.REQUIRES_GRAD and state.requires_grad_before is None:
+            state.requires_grad_before = bool(before)

@@ -1,0 +1,134 @@
+"""Why a backward pass did not reach a tensor."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gradscope.analysis.facts.best_names import Names
+from gradscope.analysis.facts.cuts import Cuts
+from gradscope.analysis.facts.flow import Flow
+from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.index import Index
+from gradscope.recording import NONE
+from gradscope.recording.rows import OpKind
+
+_BUILT_FROM_VALUES = frozenset(("tensor", "as_tensor", "asarray", "new_tensor", "from_numpy", "full"))
+"""Functions that build a tensor from plain values."""
+
+
+class Unreached(NamedTuple):
+    """Why a tensor got no gradient from a pass."""
+
+    why: str
+    cut_op: int = NONE
+    """The op that cut the way from it to the root; NONE where none did."""
+    unused: bool = False
+    """Whether the root was not made from it, as far as is known: maybe it was not meant to be."""
+
+
+class _Pass(NamedTuple):
+    """A backward pass whose misses are explained."""
+
+    op: int
+    root: str
+    steps: dict[int, tuple[int, int]]
+    """What the root was made from (see :meth:`Flow.origins`)."""
+    before: int
+    """The pass before it, or NONE."""
+    rebuilt: int
+    """The last op before it that built a tensor behind the root from plain values, or NONE."""
+
+
+class Reasons:
+    """Explains misses; what several of them need is computed once."""
+
+    def __init__(self, index: Index, names: Names, cuts: Cuts, flow: Flow, passes: Passes) -> None:
+        self._index = index
+        self._names = names
+        self._cuts = cuts
+        self._flow = flow
+        self._passes = passes
+        self._origins_of_exports: dict[int, dict[int, tuple[int, int]]] = {}
+
+    def of_pass(
+        self, op: int, before: int, roots: list[int], steps: dict[int, tuple[int, int]], missed: list[int]
+    ) -> dict[int, Unreached]:
+        """Why a pass missed some tensors.
+
+        Args:
+            op: The pass.
+            before: The pass before it, or NONE.
+            roots: The tensors that it started from.
+            steps: What they were made from.
+            missed: The tensors without a gradient.
+        """
+        made_at = self._index.recording.tensors.column("op")
+        rebuilt = max((made_at[taken] for taken in steps if self._is_built_from_values(taken)), default=NONE)
+        this = _Pass(op, ", ".join(map(self._names.of, roots)), steps, before, rebuilt)
+        return {tensor: self._explain(tensor, this) for tensor in missed}
+
+    def _is_built_from_values(self, tensor: int) -> bool:
+        op = self._index.recording.tensors.column("op")[tensor]
+        name = self._index.func(op).rpartition(".")[2]
+        return name in _BUILT_FROM_VALUES and not len(self._index.uses.of(op))
+
+    def _explain(self, tensor: int, this: _Pass) -> Unreached:
+        if giver := self._gave_none(tensor, this.op):
+            return Unreached(f"the graph leads to it, but the backward of {giver} gave it no gradient (None)")
+        if tensor not in this.steps:
+            return self._explain_unused(tensor, this)
+        path = self._flow.path(this.steps, tensor)
+        cut = next((step for step in path if self._cuts.is_cut[step]), NONE)
+        if cut >= 0:
+            return Unreached(f"cut at {self._cuts.where(cut)}", cut)
+        if path and not self._index.requires_grad(tensor, path[0]):
+            line = self._index.op_line(path[0])
+            return Unreached(f"it did not require grad yet when line {line} used it")
+        return Unreached(f"{this.root} was made from it, and no call on the way cut the graph")
+
+    def _gave_none(self, leaf: int, op: int) -> str:
+        """The custom Functions that a pass came through and that lead straight to a leaf; empty where there are none.
+
+        A pass that was asked for some inputs only gives nothing to other leaves, whatever the Functions return.
+        """
+        taken, leaves = self._index.uses.of(op), self._passes.leaves_behind_functions
+        if leaf not in leaves or any(self._index.is_leaf_with_grad(tensor, op) for tensor in taken):
+            return ""
+        came = (self._passes.first_walked_at, self._passes.used_up_at)
+        nodes = [node for node in leaves[leaf] if any(walked[node] == op for walked in came)]
+        return " and ".join(dict.fromkeys(map(self._function_of, nodes)))
+
+    def _function_of(self, node: int) -> str:
+        row = self._index.recording.nodes[node]
+        name = self._index.recording.text(row.name).removesuffix("Backward")
+        return f"{name} (line {self._index.op_line(row.op)})"
+
+    def _explain_unused(self, tensor: int, this: _Pass) -> Unreached:
+        used_by = self._flow.goes_into(tensor, this.op)
+        if not used_by:
+            return Unreached("no call used it before this backward pass", unused=True)
+        export = self._values_left_at(used_by, this)
+        if export < 0:
+            directly = set(self._index.users.of(tensor))
+            line = self._index.op_line(max(use for use in used_by if use in directly))
+            return Unreached(f"used at line {line}, but {this.root} was not made from it", unused=True)
+        path = self._flow.path(self._behind_export(export), tensor)
+        cut = next((step for step in path if self._cuts.is_cut[step]), export)
+        return Unreached(f"{this.root} was not made from it: cut at {self._cuts.where(cut)}", cut)
+
+    def _values_left_at(self, used_by: list[int], this: _Pass) -> int:
+        """The op that took values out of torch from which a tensor behind the root was built anew, or NONE.
+
+        That they are the same values cannot be seen. What speaks for it: they left after the pass before, and a tensor
+        behind the root was built from plain values later.
+        """
+        kinds = self._index.recording.ops.column("kind")
+        exports = (use for use in used_by if kinds[use] == OpKind.EXPORT and this.before < use < this.rebuilt)
+        return max(exports, default=NONE)
+
+    def _behind_export(self, export: int) -> dict[int, tuple[int, int]]:
+        known = self._origins_of_exports.get(export)
+        if known is None:
+            known = self._flow.origins(self._index.uses.of(export)[0], export)
+            self._origins_of_exports[export] = known
+        return known

@@ -1,0 +1,65 @@
+"""Rows about a tensor that a statement wrote into, where autograd followed some of the runs and not others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gradscope.analysis.facts.best_names import Names
+from gradscope.analysis.index import Index
+from gradscope.analysis.lines.line_groups import RowGroup
+from gradscope.recording import NONE
+from gradscope.recording.flags import REQUIRES_GRAD
+from gradscope.recording.rows import Field
+
+
+@dataclass(eq=False, repr=False)
+class _Runs:
+    count: int = 0
+    tracked: int = 0
+    in_every_run: int = -1
+    in_any_run: int = 0
+    last_tracked: tuple[int, int] = (NONE, NONE)
+    """Op and tensor."""
+
+
+def tell_of_tracked_runs(index: Index, names: Names, groups: list[RowGroup]) -> None:
+    """Let rows of kind ``changed`` count their runs by requires_grad, and describe the last one that autograd followed.
+
+    Rows of kind ``made`` are collected so.
+    """
+    wanted = {(group.statement, names.best[group.last_tensor]): group for group in groups if group.kind == "changed"}
+    runs: dict[tuple[int, int], _Runs] = {key: _Runs() for key in wanted}
+    modes = index.recording.ops.column("flags")
+    for op, tensor, required in _writes(index):
+        found = runs.get((index.op_statement[op], names.best[tensor]))
+        if found is not None:
+            found.count += 1
+            found.tracked += required
+            found.in_every_run &= modes[op]
+            found.in_any_run |= modes[op]
+            if required:
+                found.last_tracked = (op, tensor)
+    for key, group in wanted.items():
+        found = runs[key]
+        if 0 < found.tracked < found.count == group.count and group.members == 1:
+            group.tracked = found.tracked
+            group.in_every_run, group.in_any_run = found.in_every_run, found.in_any_run
+            group.last_op, group.last_tensor = found.last_tracked
+
+
+def _writes(index: Index) -> Iterator[tuple[int, int, bool]]:
+    """Every write in place: op, tensor, and whether the tensor required grad after it."""
+    flags = index.recording.tensors.column("flags")
+    changes = index.recording.changes
+    ops, tensors, fields, after = (changes.column(name) for name in ("op", "tensor", "field", "after"))
+    required: dict[int, bool] = {}
+    ahead = 0
+    for row, op in enumerate(ops):
+        while ahead < len(ops) and ops[ahead] <= op:
+            if fields[ahead] == Field.REQUIRES_GRAD:
+                required[tensors[ahead]] = bool(after[ahead])
+            ahead += 1
+        if fields[row] == Field.VERSION and op < index.op_count:
+            tensor = tensors[row]
+            yield op, tensor, required.get(tensor, bool(flags[tensor] & REQUIRES_GRAD))

@@ -1,0 +1,304 @@
+"""Which rows the line table has: one for each statement and each tensor that it made or changed, loops as one row.
+
+Only ids and sums are collected here, for any number of ops; :mod:`.line_table` describes the rows.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+
+from gradscope.analysis.facts.best_names import Names
+from gradscope.analysis.facts.cuts import Cuts
+from gradscope.analysis.facts.grad_modes import is_users
+from gradscope.analysis.facts.memory_use import MemoryUse
+from gradscope.analysis.index import NOWHERE, Index
+from gradscope.analysis.report_model import RowKind
+from gradscope.recording import NONE
+from gradscope.recording.flags import EXTERNAL, GRAD, GRADIENT, PARAMETER, RAISED, REQUIRES_GRAD
+from gradscope.recording.rows import Field, OpKind
+
+TENSORS_A_STATEMENT = 8
+"""A statement that makes or changes more named tensors than these (a module, a list) is one row with their number."""
+
+_EFFECT_OPS = frozenset((OpKind.BACKWARD, OpKind.STEP, OpKind.READ_GRAD))
+"""What these make and change (gradients, parameters) is told by other tables; the line gets one row."""
+
+_KIND_OF_OP: dict[int, RowKind] = {
+    OpKind.BACKWARD: "backward",
+    OpKind.GRAD: "backward",
+    OpKind.MODE: "mode",
+    OpKind.READ_GRAD: "read",
+    OpKind.EXPORT: "export",
+    OpKind.STEP: "step",
+    OpKind.SET: "call",
+    OpKind.GROUP: "call",
+}
+
+
+@dataclass(eq=False, repr=False)
+class RowGroup:
+    """One row of the line table to be."""
+
+    statement: int
+    kind: RowKind
+    first_op: int
+    last_op: int
+    count: int
+    first_tensor: int = NONE
+    last_tensor: int = NONE
+    """The tensor that the row describes: of the last run, or of the last one that autograd followed."""
+    tracked: int = 0
+    """Runs whose tensor required grad."""
+    told: bool = False
+    """Whether autograd followed that run: it made something that requires grad, or cut the graph."""
+    named: bool = False
+    temporaries: int = 0
+    allocated: int = 0
+    saved: int = 0
+    in_every_run: int = -1
+    in_any_run: int = 0
+    """Flags of the ops that made the row's tensors."""
+    others: list[int] = field(default_factory=list)
+    """Further tensors that the row stands for, where a statement had too many for a row each."""
+
+    @property
+    def members(self) -> int:
+        """Tensors that the row stands for."""
+        return 1 + len(self.others)
+
+
+class LineGroups:
+    """Collects the rows of one recording."""
+
+    def __init__(self, index: Index, names: Names, use: MemoryUse, cuts: Cuts) -> None:
+        self._index = index
+        self._names = names
+        self._use = use
+        self._kinds = index.recording.ops.column("kind")
+        self._cuts = cuts
+        self._of_op = array("i", [NONE]) * index.op_count
+        self._of_tensor = array("i", [NONE]) * len(index.recording.tensors)
+        self._groups: list[RowGroup] = []
+
+    def collect(self) -> list[RowGroup]:
+        """Every row, in the order of the source."""
+        self._collect_made()
+        self._collect_changed()
+        self._collect_effects()
+        self._collect_calls()
+        self._charge()
+        groups = self._merge_temporaries(self._groups)
+        order = self._index.statements
+        return sorted(
+            groups, key=lambda group: (order[group.statement].file, order[group.statement].line, group.last_op)
+        )
+
+    def _collect_made(self) -> None:
+        """A group for each result of each call in the source, whatever its names: the runs of a loop are one."""
+        ops, tensors = self._index.recording.ops, self._index.recording.tensors
+        spans, funcs, modes, kinds = ops.column("span"), ops.column("func"), ops.column("flags"), self._kinds
+        skipped = bytes(kind in _EFFECT_OPS for kind in range(256))
+        statements, best, is_cut = self._index.op_statement, self._names.best, self._cuts.is_cut
+        groups, of_op, of_tensor = self._groups, self._of_op, self._of_tensor
+        made: dict[tuple[int, int, int, int], int] = {}
+        slots, places = self._names.slots, self._index.places_in_call
+        followed = GRAD
+        for tensor, (op, flags) in enumerate(zip(tensors.column("op"), tensors.column("flags"), strict=True)):
+            if flags & (EXTERNAL | GRADIENT) and not self._is_new_parameter(tensor, op, flags):
+                continue
+            if op >= self._index.op_count or skipped[kinds[op]] or not statements[op]:
+                continue
+            key = (spans[op], funcs[op], places[tensor], slots[tensor])
+            position = made.get(key, NONE)
+            if position < 0:
+                position = made[key] = len(groups)
+                groups.append(RowGroup(statements[op], "made", op, op, 0, tensor))
+            group = groups[position]
+            group.last_op = op
+            group.count += 1
+            group.named = group.named or best[tensor] >= 0
+            required = flags & REQUIRES_GRAD
+            group.tracked += bool(required)
+            group.in_every_run &= modes[op]
+            group.in_any_run |= modes[op]
+            telling = bool(required) or bool(is_cut[op] and modes[op] & followed)
+            if telling or not group.told:
+                group.last_tensor = tensor
+                group.told = telling
+            of_op[op] = of_tensor[tensor] = position
+
+    def _is_new_parameter(self, tensor: int, op: int, flags: int) -> bool:
+        """A parameter that a module's initialisation made: it is seen from outside only."""
+        if not flags & PARAMETER or op >= self._index.op_count or self._kinds[op] != OpKind.GROUP:
+            return False
+        return self._index.is_made_inside(tensor)
+
+    def _collect_changed(self) -> None:
+        """A group for each statement and name of a tensor that it changed and did not make."""
+        changes, index = self._index.recording.changes, self._index
+        made_at, flags = index.recording.tensors.column("op"), index.recording.tensors.column("flags")
+        changed: dict[tuple[int, int], int] = {}
+        columns = (changes.column(name) for name in ("op", "tensor", "field", "before", "after"))
+        for op, tensor, what, before, after in zip(*columns, strict=True):
+            born_here = op == made_at[tensor] and not flags[tensor] & EXTERNAL
+            if born_here or before == after or op >= index.op_count or self._kinds[op] in _EFFECT_OPS:
+                continue
+            statement, made = index.op_statement[op], self._of_tensor[tensor]
+            if statement == NOWHERE or what == Field.GRAD or flags[tensor] & GRADIENT:
+                continue
+            if made >= 0 and self._groups[made].statement == statement:
+                group = self._groups[made]
+                group.last_op = max(op, group.last_op)
+                if self._of_op[op] != made and self._is_run_of_twin(op, made_at[tensor]):
+                    group.count += 1
+                    group.tracked += index.requires_grad(tensor, op)
+                self._of_op[op] = made
+                continue
+            name = self._names.best[tensor]
+            key = (statement, name if name >= 0 else -2 - tensor)
+            position = changed.get(key, NONE)
+            if position < 0:
+                position = changed[key] = len(self._groups)
+                self._groups.append(RowGroup(statement, "changed", op, op, 0, tensor, named=True))
+            group = self._groups[position]
+            group.count += group.last_op != op or not group.count
+            group.last_op, group.last_tensor = op, tensor
+            self._of_op[op] = position
+
+    def _is_run_of_twin(self, op: int, made_at: int) -> bool:
+        """Whether an op is a later run of the call that made its tensor: ``total += loss``, first of a number."""
+        ops = self._index.recording.ops
+        spans, funcs = ops.column("span"), ops.column("func")
+        return spans[op] == spans[made_at] and self._index.twin(funcs[op]) == self._index.twin(funcs[made_at])
+
+    def _collect_effects(self) -> None:
+        """A group for each statement that ran a backward pass, a step, set a mode, took values out, or raised."""
+        ops = self._index.recording.ops
+        found: dict[tuple[int, RowKind], int] = {}
+        for op, (kind, flags) in enumerate(zip(self._kinds, ops.column("flags"), strict=True)):
+            raised = flags & RAISED
+            if kind == OpKind.MODE and not is_users(self._index, op):
+                continue
+            if (not kind and not raised) or not self._index.op_statement[op]:
+                continue
+            if self._of_op[op] >= 0 and kind not in (OpKind.GRAD, OpKind.BACKWARD):
+                continue
+            key: tuple[int, RowKind] = (self._index.op_statement[op], "error" if raised else _KIND_OF_OP[kind])
+            position = found.get(key, NONE)
+            if position < 0:
+                position = found[key] = len(self._groups)
+                self._groups.append(RowGroup(key[0], key[1], op, op, 0))
+            group = self._groups[position]
+            group.last_op = op
+            if self._of_op[op] < 0:
+                self._of_op[op] = position
+        for position in found.values():
+            self._groups[position].count = self._index.calls_like(self._groups[position].last_op)
+
+    def _collect_calls(self) -> None:
+        """A group for each statement that would have no row otherwise."""
+        described = {group.statement for group in self._groups}
+        for statement, op in self._index.last_op.items():
+            if statement != NOWHERE and statement not in described:
+                self._groups.append(RowGroup(statement, "call", op, op, self._index.calls_like(op)))
+
+    def _charge(self) -> None:
+        """Put new memory down to the row of the tensor that it was allocated for, what is saved to the op's row.
+
+        What has no such row goes to the first row of its statement.
+        """
+        first = {group.statement: position for position, group in reversed(list(enumerate(self._groups)))}
+        statements, made_for = self._index.op_statement, self._tensors_by_storage()
+        for storage, op, nbytes in self._use.blocks():
+            tensor = made_for[storage]
+            position = self._of_tensor[tensor] if tensor >= 0 else NONE
+            position = position if position >= 0 else self._of_op[op]
+            target = position if position >= 0 else first.get(statements[op], NONE)
+            if target >= 0:
+                self._groups[target].allocated += nbytes
+        for position, statement, saved in zip(self._of_op, statements, self._use.saved, strict=False):
+            target = position if position >= 0 or not saved else first.get(statement, NONE)
+            if saved and target >= 0:
+                self._groups[target].saved += saved
+
+    def _tensors_by_storage(self) -> array[int]:
+        """For each memory block a tensor on it that has a row: the first, or one with a name that the same op made."""
+        tensors, storages = self._index.recording.tensors, self._index.recording.storages
+        places, made_at, allocated_at = tensors.column("storage"), tensors.column("op"), storages.column("op")
+        best = self._names.best
+        found = array("i", [NONE]) * len(storages)
+        for tensor, storage in enumerate(places):
+            if storage < 0 or self._of_tensor[tensor] < 0:
+                continue
+            known = found[storage]
+            if known < 0 or (best[known] < 0 <= best[tensor] and made_at[tensor] == allocated_at[storage]):
+                found[storage] = tensor
+        return found
+
+    def _merge_temporaries(self, groups: list[RowGroup]) -> list[RowGroup]:
+        """Put what a statement made without a name into its named row, and too many named ones into one row."""
+        by_statement: dict[int, list[RowGroup]] = {}
+        for group in groups:
+            by_statement.setdefault(group.statement, []).append(group)
+        kept: list[RowGroup] = []
+        for rows in by_statement.values():
+            made = [row for row in rows if row.kind == "made"]
+            named = [row for row in made if row.named]
+            unnamed = [row for row in made if not row.named]
+            others = [row for row in rows if row.kind != "made"]
+            target = self._target(named, others)
+            if target is None and unnamed:
+                target = _telling(unnamed)
+                unnamed.remove(target)
+                kept.append(target)
+            for row in unnamed:
+                self._absorb(target, row)
+            reads = [row for row in others if row.kind in ("call", "export", "read")]
+            if made:
+                others = [row for row in others if row not in reads or row.kind == "read" or row is target]
+            kept += _fold(named) + _fold(others)
+        return kept
+
+    @staticmethod
+    def _target(named: list[RowGroup], others: list[RowGroup]) -> RowGroup | None:
+        if named:
+            return max(named, key=lambda row: row.last_op)
+        telling = [row for row in others if row.kind in ("changed", "backward", "step", "error", "export")]
+        return telling[-1] if telling else None
+
+    @staticmethod
+    def _absorb(target: RowGroup | None, row: RowGroup) -> None:
+        if target is None:
+            return
+        target.temporaries += row.count
+        target.allocated += row.allocated
+        target.saved += row.saved
+        target.first_op = min(target.first_op, row.first_op)
+
+
+def _telling(unnamed: list[RowGroup]) -> RowGroup:
+    """The last result of a statement; of one that autograd followed in earlier runs only (training, then evaluation),
+    the last of those.
+    """
+    last = unnamed[-1]
+    followed = [row for row in unnamed if row.tracked and row.last_op < last.first_op]
+    return max(followed, key=lambda row: row.last_op) if followed and not last.tracked else last
+
+
+def _fold(rows: list[RowGroup]) -> list[RowGroup]:
+    """One row for many of a kind."""
+    folded: list[RowGroup] = []
+    for kind in dict.fromkeys(row.kind for row in rows):
+        alike = [row for row in rows if row.kind == kind]
+        if len(alike) <= TENSORS_A_STATEMENT:
+            folded += alike
+            continue
+        first = alike[0]
+        first.others = [row.last_tensor for row in alike[1:]]
+        for row in alike[1:]:
+            first.allocated += row.allocated
+            first.saved += row.saved
+        first.last_op = max(row.last_op for row in alike)
+        folded.append(first)
+    return folded

@@ -1,0 +1,66 @@
+"""Further facts about a row of the line table, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from gradscope.analysis.facts.grad_modes import is_users, mode_set
+from gradscope.analysis.facts.states_after import State
+from gradscope.analysis.index import Index
+from gradscope.analysis.lines.line_groups import RowGroup
+from gradscope.recording.flags import HOOKED, RAISED
+from gradscope.recording.rows import Change, Field, OpKind
+
+
+class LineNotes:
+    """Writes the notes of rows."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._recording = index.recording
+
+    def of(self, group: RowGroup, state: State | None, name: str) -> tuple[str, ...]:
+        """What is to be said of a row whose tensor has a name, the most important first."""
+        notes: list[str] = []
+        row = self._recording.ops[group.last_op]
+        if row.flags & RAISED:
+            notes += [self._error_of(group.last_op)]
+        if row.kind == OpKind.STEP:
+            notes.append(self._step_note(group.last_op))
+        if cleared := [change for change in self._changed_by_op(group.last_op, Field.GRAD) if change.after < 0]:
+            notes.append(f"set .grad of {_tensors({change.tensor for change in cleared})} to None")
+        if row.flags & HOOKED:
+            notes.append("saved-tensor hooks in force: what it saved was not read")
+        if 0 < group.tracked < group.count and group.members == 1:
+            notes.append(f"requires_grad in {group.tracked:,} of {group.count:,} runs")
+        if state is not None and group.kind == "made" and group.members == 1:
+            first = self._recording.layouts[self._recording.tensors.column("layout")[group.first_tensor]]
+            if first != self._recording.layouts[state.layout]:
+                notes.append(f"{name}: {self._recording.text(first.shape)} in the first run")
+        if row.kind == OpKind.MODE and is_users(self._index, group.last_op):
+            notes.append(f"sets {mode_set(self._index, group.last_op)}")
+        if group.kind == "read":
+            results = self._index.results.of(group.last_op)
+            notes.append("" if len(results) else f"{name}.grad is None")
+        return tuple(note for note in notes if note)
+
+    def _step_note(self, op: int) -> str:
+        made = set(self._index.tensors_made(op))
+        changed = {change.tensor for change in self._changed_by_op(op, Field.VERSION)} - made
+        state = f", made {_tensors(made)} of its own" if made else ""
+        return f"changed {_tensors(changed)} in place{state}"
+
+    def _error_of(self, op: int) -> str:
+        for row in self._recording.errors:
+            if row.op == op:
+                return f"{self._recording.text(row.type_name)}: {self._recording.text(row.message)}"
+        return ""
+
+    def _changed_by_op(self, op: int, field: Field) -> list[Change]:
+        changes = map(self._recording.changes.__getitem__, self._index.changes.of(op))
+        return [change for change in changes if change.field == field and change.before != change.after]
+
+
+def _tensors(tensors: Collection[int]) -> str:
+    """``1 tensor``, ``500 tensors``"""
+    return f"{len(tensors):,} tensor{'s' * (len(tensors) != 1)}"

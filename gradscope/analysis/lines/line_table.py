@@ -1,0 +1,236 @@
+"""The line table: what each statement did to each tensor, described."""
+
+from __future__ import annotations
+
+from gradscope.analysis.facts.best_names import Names
+from gradscope.analysis.facts.cuts import Cuts
+from gradscope.analysis.facts.memory_use import MemoryUse
+from gradscope.analysis.facts.states_after import State, States
+from gradscope.analysis.facts.storage_groups import Letters, StorageGroups
+from gradscope.analysis.index import Index
+from gradscope.analysis.lines.changed_runs import tell_of_tracked_runs
+from gradscope.analysis.lines.folded_rows import about_all
+from gradscope.analysis.lines.line_groups import RowGroup
+from gradscope.analysis.lines.line_notes import LineNotes
+from gradscope.analysis.lines.wrapped_rows import about_parameter
+from gradscope.analysis.report_model import LineRow, RowKind
+from gradscope.recording import NONE
+from gradscope.recording.flags import AUTOCAST, GRAD, INFERENCE, LEAF, PARAMETER
+
+TEMPORARIES = 50
+"""Ops of one statement that are looked through for the cut of a temporary."""
+
+
+class LineTable:
+    """Describes collected rows.
+
+    Args:
+        index: The recording.
+        names: Best names.
+        cuts: Cuts of the graph.
+        sharing: Which tensors share memory.
+        use: Bytes by op.
+        letters: Letters of memory blocks, shared with the other tables of the report.
+    """
+
+    def __init__(
+        self, index: Index, names: Names, cuts: Cuts, sharing: StorageGroups, use: MemoryUse, letters: Letters
+    ) -> None:
+        self._index = index
+        self._recording = index.recording
+        self._names = names
+        self._cuts = cuts
+        self._sharing = sharing
+        self._use = use
+        self._letters = letters
+        self._notes = LineNotes(index)
+
+    def describe(self, groups: list[RowGroup]) -> tuple[LineRow, ...]:
+        """Rows as a report shows them."""
+        tell_of_tracked_runs(self._index, self._names, groups)
+        described = ((group.first_tensor, group.last_tensor, *group.others) for group in groups)
+        tensors = {tensor for several in described for tensor in several if tensor >= 0}
+        states = States(self._index, tensors)
+        all_names = self._names.all_of(tensors)
+        values = self._values(tensors)
+        rows = [
+            self._about_all(group, states, self._row(group, states, all_names.get(group.last_tensor, ()), values))
+            for group in groups
+        ]
+        return tuple(
+            about_parameter(self._index, self._names, self._sharing, group, row)
+            for group, row in zip(groups, rows, strict=True)
+        )
+
+    def _about_all(self, group: RowGroup, states: States, row: LineRow) -> LineRow:
+        tensors = [tensor for tensor in (group.last_tensor, *group.others) if tensor >= 0]
+        if group.members == 1 or not tensors:
+            return row
+        return about_all(self._recording, row, [states.after(tensor, group.last_op) for tensor in tensors])
+
+    def _values(self, tensors: set[int]) -> dict[tuple[int, int], str]:
+        rows = self._recording.values
+        return {(row.op, row.tensor): self._recording.text(row.text) for row in rows if row.tensor in tensors}
+
+    def _row(
+        self, group: RowGroup, states: States, names: tuple[str, ...], values: dict[tuple[int, int], str]
+    ) -> LineRow:
+        place = self._index.place(group.statement)
+        tensor, op = group.last_tensor, self._last_op(group)
+        state = states.after(tensor, op, since=self._run_start(group)) if tensor >= 0 else None
+        layout = self._recording.layouts[state.layout] if state is not None else None
+        base = self._sharing.base_of(tensor) if tensor >= 0 else NONE
+        return LineRow(
+            file=place.file,
+            line=place.line,
+            end_line=place.end_line,
+            function=place.function,
+            source=place.source,
+            kind=self._kind(group, state),
+            op=self._index.func(self._telling_op(group)),
+            executions=group.count,
+            name=self._name(group),
+            names=names if group.members == 1 else (),
+            temporaries=round(group.temporaries / group.count) if group.count else 0,
+            shape=self._recording.text(layout.shape) if layout else "",
+            dtype=self._recording.text(layout.dtype) if layout else "",
+            device=self._recording.text(layout.device) if layout else "",
+            type_name=self._recording.text(layout.type_name) if layout else "",
+            requires_grad=state.requires_grad if state else None,
+            requires_grad_before=state.requires_grad_before if state else None,
+            requires_grad_why=self._why(group, state),
+            is_leaf=state.is_leaf if state else None,
+            grad_fn=self._grad_fn(state),
+            storage=self._letters.of(state.storage) if state else "",
+            alias_of=self._alias_of(base, tensor),
+            offset=self._sharing.offset_of(tensor) if tensor >= 0 else 0,
+            version=state.version if state else None,
+            version_before=state.version_before if state else None,
+            allocated_bytes=group.allocated,
+            saved_bytes=group.saved,
+            saved=self._saved(state),
+            live_bytes=self._use.live_after(op),
+            modes=self._modes(group, op),
+            notes=self._notes.of(group, state, self._name(group)),
+            value=values.get((op, tensor), ""),
+            first_op=group.first_op,
+            last_op=group.last_op,
+        )
+
+    def _name(self, group: RowGroup) -> str:
+        if group.members > 1:
+            return f"{group.members} tensors"
+        if group.last_tensor >= 0:
+            return self._names.of(group.last_tensor)
+        taken = self._index.uses.of(group.last_op)
+        return self._names.of(taken[0]) if len(taken) and group.kind in ("export", "read", "backward", "error") else ""
+
+    def _alias_of(self, base: int, tensor: int) -> str:
+        if base < 0 or not self._names.is_named(base):
+            return ""
+        name = self._names.of(base)
+        return f"{name} before" if name == self._names.of(tensor) else name
+
+    def _run_start(self, group: RowGroup) -> int:
+        """The first op of the statement's last run, as far as it concerns the row's tensor."""
+        if group.kind == "made":
+            return self._recording.tensors.column("op")[group.last_tensor] + 1
+        statement, op = group.statement, group.last_op
+        while op > group.first_op and self._index.op_statement[op - 1] == statement and group.count == 1:
+            op -= 1
+        return op
+
+    def _last_op(self, group: RowGroup) -> int:
+        """The last op of the run that the row describes."""
+        if group.kind != "made" or group.last_tensor < 0:
+            return group.last_op
+        op = self._telling_op(group)
+        last = min(group.last_op, self._index.op_count - 1)
+        while op < last and self._index.op_statement[op + 1] == group.statement:
+            op += 1
+        return op
+
+    def _telling_op(self, group: RowGroup) -> int:
+        """The op that made the tensor, rather than one of the same statement that changed it."""
+        if group.kind == "made":
+            return self._recording.tensors.column("op")[group.last_tensor]
+        return group.last_op
+
+    def _kind(self, group: RowGroup, state: State | None) -> RowKind:
+        if group.kind in ("made", "changed") and self._cut_of(group, state) >= 0:
+            return "cut"
+        return group.kind
+
+    def _cut_of(self, group: RowGroup, state: State | None) -> int:
+        """The cut because of which the tensor does not require grad: its own op, or one of a temporary before it."""
+        if self._cuts.is_cut[self._telling_op(group)]:
+            return self._telling_op(group)
+        if group.kind != "made" or state is None or state.requires_grad or group.members > 1:
+            return NONE
+        for op in range(self._telling_op(group), max(group.first_op, group.last_op - TEMPORARIES) - 1, -1):
+            if self._index.op_statement[op] != group.statement:
+                break
+            if self._cuts.is_cut[op]:
+                return op
+        return NONE
+
+    def _grad_fn(self, state: State | None) -> str:
+        if state is None or state.node < 0:
+            return ""
+        return self._recording.text(self._recording.nodes.column("name")[state.node])
+
+    def _saved(self, state: State | None) -> tuple[str, ...]:
+        """What the tensor's own node saved."""
+        if state is None or state.node < 0:
+            return ()
+        shown = []
+        for row in self._index.saved.of(state.node):
+            saved = self._recording.saved[row]
+            attr, name = self._recording.text(saved.attr), self._names.of(saved.tensor)
+            shown.append(f"{attr}={name}" if name and not name.startswith("<") else attr)
+        return tuple(shown)
+
+    def _modes(self, group: RowGroup, op: int) -> tuple[str, ...]:
+        """The modes in force: of rows that stand for the runs of one call, those of every run."""
+        flags = self._recording.ops.column("flags")[op]
+        if group.kind == "made" or group.tracked:
+            flags = (flags & group.in_every_run) | (group.in_any_run & GRAD)
+        modes = []
+        if flags & INFERENCE:
+            modes.append("inference_mode")
+        elif not flags & GRAD:
+            modes.append("no_grad")
+        if flags & AUTOCAST:
+            modes.append("autocast")
+        return tuple(modes)
+
+    def _why(self, group: RowGroup, state: State | None) -> str:
+        """What set or changed requires_grad."""
+        if state is None:
+            return ""
+        tensor = group.last_tensor
+        if state.requires_grad_before is not None:
+            return self._changed_by(group)
+        if group.members > 1:
+            return ""
+        if (cut := self._cut_of(group, state)) >= 0:
+            return self._cuts.cause(cut)
+        if group.kind != "made" or not state.requires_grad:
+            return ""
+        op = self._telling_op(group)
+        flags = self._recording.tensors.column("flags")[tensor]
+        if flags & LEAF:
+            return "Parameter" if flags & PARAMETER else "requires_grad=True"
+        sources = [taken for taken in self._index.uses.of(op) if self._index.requires_grad(taken, op)]
+        named = dict.fromkeys(self._names.of(taken) for taken in sources)
+        return "from " + ", ".join(list(named)[:2]) if named else ""
+
+    def _changed_by(self, group: RowGroup) -> str:
+        for row in reversed(self._index.changed_ops.get(group.last_tensor, [])):
+            change = self._recording.changes[row]
+            if change.op <= group.last_op:
+                func = self._index.func(change.op).rpartition("Tensor.")[2]
+                if func.endswith(".__set__"):
+                    return f"{func.removesuffix('.__set__')} = {bool(change.after)}"
+                return f"{func}({bool(change.after)})" if func == "requires_grad_" else func
+        return ""

@@ -1,0 +1,46 @@
+"""Rows of statements that wrap a tensor into a parameter: ``self.w = nn.Parameter(torch.zeros(3))``.
+
+The wrapping call is not seen. Where the parameter turns up only later, the row is about it, not about what it wraps.
+"""
+
+from __future__ import annotations
+
+import re
+
+from gradscope.analysis.facts.best_names import Names
+from gradscope.analysis.facts.storage_groups import StorageGroups
+from gradscope.analysis.index import Index
+from gradscope.analysis.lines.line_groups import RowGroup
+from gradscope.analysis.report_model import LineRow
+from gradscope.recording import NONE
+from gradscope.recording.flags import EXTERNAL, PARAMETER, REQUIRES_GRAD
+
+_WRAPS = r"\bParameter\("
+
+
+def about_parameter(index: Index, names: Names, sharing: StorageGroups, group: RowGroup, row: LineRow) -> LineRow:
+    """The row, about the parameter that its statement made of the row's tensor; unchanged where it made none."""
+    if group.kind != "made" or group.members > 1 or names.is_named(group.last_tensor):
+        return row
+    if not re.search(_WRAPS, row.source):
+        return row
+    parameter = _parameter_on(index, sharing, group.last_tensor)
+    if parameter < 0:
+        return row
+    required = bool(index.recording.tensors.column("flags")[parameter] & REQUIRES_GRAD)
+    return row._replace(
+        name=names.of(parameter),
+        names=(names.of(parameter),) if names.is_named(parameter) else (),
+        type_name="Parameter",
+        requires_grad=required,
+        requires_grad_why="Parameter" if required else "",
+        alias_of="",
+    )
+
+
+def _parameter_on(index: Index, sharing: StorageGroups, tensor: int) -> int:
+    """The first parameter on the memory of a tensor, seen from outside only; NONE where there is none."""
+    tensors, wanted = index.recording.tensors, PARAMETER | EXTERNAL
+    storage_of, flags = tensors.column("storage"), tensors.column("flags")
+    others = sharing.tensors_on.get(storage_of[tensor], ())
+    return next((other for other in others if flags[other] & wanted == wanted), NONE)

@@ -1,0 +1,98 @@
+"""What ``gradscope run`` shows and writes once the program is over."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gradscope.cli.output.failures import tell
+from gradscope.cli.output.streams import ResultStream
+from gradscope.cli.run_request import RunRequest
+from gradscope.errors import ExitCode, GradscopeError, UsageError
+from gradscope.hosting.program_run import ProgramRun
+from gradscope.recording import Recording
+from gradscope.report.formats import format_named
+from gradscope.report.output_files import STANDARD_OUTPUT, check_output, explained_output, format_for, write_file
+from gradscope.report.run.run_result import RunResult
+
+if TYPE_CHECKING:
+    from gradscope.recording.file.store import RecordingWriter
+
+
+class Result:
+    """The result of one run, on its way to standard output and to files.
+
+    Raises:
+        GradscopeError: A file cannot be written; known before the program is run.
+    """
+
+    def __init__(self, request: RunRequest) -> None:
+        self._request = request
+        outputs = [Path(os.path.abspath(path)) for path in map(_checked, request.outputs)]  # noqa: PTH100 - keeps links
+        self._recordings = _writers([path for path in outputs if format_for(path) is None])
+        self._documents = [path for path in outputs if format_for(path) is not None]
+        self._stream = ResultStream(to_stderr=request.format not in ("", "table"))
+        self._unwritable: set[RecordingWriter] = set()
+        self.failure = ExitCode.OK
+        """Set where something could not be shown or written."""
+
+    @property
+    def on_flush(self) -> Callable[[Recording], None] | None:
+        """What takes each batch of rows while the program runs, so that a program that is killed leaves a recording."""
+        return self._append if self._recordings else None
+
+    def finish(self, run: ProgramRun) -> None:
+        """Show and write a complete recording; what goes wrong here does not change how the program ended."""
+        result = RunResult(run.recording, self._request.view)
+        for writer in self._recordings:
+            self._attempt(writer.close, run.recording)
+        for path in self._documents:
+            self._attempt(write_file, result, path)
+        stream = self._stream.stream
+        if self._request.format and stream is not None:
+            self._attempt(self._show, result, stream)
+
+    def _append(self, recording: Recording) -> None:
+        for writer in self._recordings:
+            if writer not in self._unwritable:
+                try:
+                    writer.append(recording)
+                except GradscopeError:
+                    self._unwritable.add(writer)  # said when it is closed, if it cannot be written then either
+
+    def _attempt(self, step: Callable[..., None], *details: object) -> None:
+        try:
+            step(*details)
+        except BrokenPipeError:  # whoever read our output has had enough
+            self._stream.forget()
+        except Exception as error:
+            self.failure = tell(error)
+
+    def _show(self, result: RunResult, stream: io.TextIOWrapper) -> None:
+        if self._request.format != "table":
+            stream.reconfigure(encoding="utf-8", newline="")
+        try:
+            with explained_output():
+                format_named(self._request.format).write(result, stream)
+                stream.flush()
+        except GradscopeError:
+            self._stream.forget()
+            raise
+
+
+def _checked(path: Path) -> Path:
+    if path == STANDARD_OUTPUT:
+        raise UsageError("-o - does not say in which format", "print a format with -f: gradscope run -f json …")
+    check_output(path)
+    return path
+
+
+def _writers(paths: list[Path]) -> list[RecordingWriter]:
+    if not paths:
+        return []
+    from gradscope.recording.file.store import RecordingWriter
+
+    return [RecordingWriter(path) for path in paths]

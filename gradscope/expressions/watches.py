@@ -1,0 +1,157 @@
+"""Watched expressions: ``# watch:`` comments and ``--watch``, evaluated in the program's frames and noted as rows."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
+from types import FrameType
+from typing import Any, NamedTuple
+
+from gradscope.expressions.undisturbed import is_traced
+from gradscope.expressions.watched_expression import WatchedExpression
+from gradscope.frames.frame_locals import reading_locals
+from gradscope.hosting.probes import Action, Probe
+from gradscope.targets.directives import blocks_of
+from gradscope.targets.program import Directive, Program
+
+Note = Callable[[str, str, int, str, Any, bool], None]
+"""Takes expression, file, line, the value's text, the value, and whether it raised."""
+
+
+class Watches:
+    """The watched expressions of one run.
+
+    Args:
+        program: What is run.
+        expressions: From ``--watch``.
+        quietly: Opened around each evaluation: nothing that happens in it is recorded or shown.
+        op_count: How many ops were seen so far.
+        note: Takes each row.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        expressions: Sequence[str],
+        *,
+        quietly: Callable[[], AbstractContextManager[None]],
+        op_count: Callable[[], int],
+        note: Note,
+    ) -> None:
+        self._program = program
+        self._op_count = op_count
+        self._seen_at: dict[str, int] = {}
+        self._quietly = quietly
+        self._note = note
+        self._last: dict[str, str] = {}
+        self._unmet: dict[str, tuple[int, str]] = {}
+        """Line and text of the last ``NameError`` of each followed expression."""
+        self.probes: list[Probe] = []
+        for directive in program.directives:
+            if directive.kind == "watch":
+                action = self._always(directive)
+                self.probes.append(
+                    Probe(directive.statement_line, directive.statement_column, directive.before, action)
+                )
+        for expression in expressions:
+            self.probes += self._everywhere(expression)
+
+    def _always(self, directive: Directive) -> Action:
+        expression, line = directive.expression, directive.statement_line
+        watched = WatchedExpression(expression, class_name=directive.class_name)
+
+        def action(frame: FrameType) -> None:
+            if is_traced():
+                return
+            text, value, failed = self._value(watched, frame)
+            self._note(expression, self._program.filename, line, text, value, failed)
+
+        return action
+
+    def _everywhere(self, expression: str) -> list[Probe]:
+        """Probes at every statement; a row where the value is another than before."""
+        watched = WatchedExpression(expression, "--watch")
+        places = [place for tree in _trees(self._program) for place in _places(tree, watched.names)]
+        return [Probe(place.line, place.column, place.before, self._on_change(watched, place)) for place in places]
+
+    def _on_change(self, watched: WatchedExpression, place: Place) -> Action:
+        """Evaluate where torch did something since the last time, or where the statement names what is watched."""
+
+        expression = watched.text
+
+        def action(frame: FrameType) -> None:
+            ops = self._op_count()
+            if (not place.mentions and self._seen_at.get(expression) == ops) or is_traced():
+                return
+            self._seen_at[expression] = ops
+            text, value, failed = self._value(watched, frame)
+            if failed and text.startswith("NameError"):
+                self._unmet[expression] = (place.shown, text)
+                return  # not defined yet, or not in this function
+            if self._last.get(expression) != text:
+                self._last[expression] = text
+                self._note(expression, self._program.filename, place.shown, text, value, failed)
+
+        return action
+
+    def finish(self) -> None:
+        """Note those followed expressions that had no value anywhere: a name may be misspelt."""
+        for expression, (line, text) in self._unmet.items():
+            if expression not in self._last:
+                self._note(expression, self._program.filename, line, text, None, True)
+
+    def _value(self, watched: WatchedExpression, frame: FrameType) -> tuple[str, Any, bool]:
+        with self._quietly(), reading_locals(frame, watching=True) as local_names:
+            return watched.value({**frame.f_globals, **local_names})
+
+
+def _trees(program: Program) -> list[ast.Module]:
+    """The parsed source; a transcript's statements one by one, as one of them may be no Python."""
+    if program.kind != "transcript":
+        return [ast.parse(program.source)]
+    trees = []
+    for statement in program.statements:
+        with suppress(SyntaxError, ValueError):
+            trees.append(ast.parse(statement.source))
+    return trees
+
+
+class Place(NamedTuple):
+    """Where a watched expression is evaluated."""
+
+    line: int
+    column: int
+    before: bool
+    shown: int
+    """The line that a new value is put down to."""
+    mentions: bool
+    """The statement names something that the expression names."""
+
+
+def _places(tree: ast.Module, wanted: set[str]) -> list[Place]:
+    places: dict[tuple[int, int, bool], Place] = {}
+    for statement in ast.walk(tree):
+        if isinstance(statement, ast.stmt):
+            leaves = isinstance(statement, (ast.Return, ast.Raise, ast.Break, ast.Continue))
+            mentions = _mentions(statement, wanted)
+            found = [Place(statement.lineno, statement.col_offset, leaves, statement.lineno, mentions)]
+            found += [
+                Place(block[0].lineno, block[0].col_offset, True, statement.lineno, mentions)
+                for block in blocks_of(statement)
+            ]
+            for place in found:
+                places.setdefault(place[:3], place)
+    return list(places.values())
+
+
+def _mentions(statement: ast.stmt, wanted: set[str]) -> bool:
+    names: set[str] = set()
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Name):
+            names.add(node.id)
+        elif isinstance(node, ast.alias):
+            names.add((node.asname or node.name).partition(".")[0])
+        elif isinstance(node, ast.arg):
+            names.add(node.arg)
+    return bool(names & wanted)

@@ -1,0 +1,139 @@
+"""Running a program's code in a fresh ``__main__``, as the interpreter would."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import linecache
+import runpy
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.machinery import BuiltinImporter, SourceFileLoader
+from types import CodeType, FrameType, ModuleType
+from typing import Any
+
+from gradscope.frames.tracebacks import boundaries, clean_exception
+from gradscope.hosting.probes import InsertedProbes
+from gradscope.targets.program import Program, TranscriptStatement
+
+
+def new_main(program: Program) -> ModuleType:
+    """A ``__main__`` module with the attributes that Python gives it, in ``sys.modules``."""
+    module = ModuleType("__main__")
+    names = module.__dict__
+    is_file = program.kind in ("script", "cell")
+    names["__loader__"] = SourceFileLoader("__main__", program.filename) if is_file else BuiltinImporter
+    if sys.version_info < (3, 14):
+        names["__annotations__"] = {}
+    names["__builtins__"] = builtins
+    if is_file or program.kind == "stdin":
+        names["__file__"] = program.filename
+        names["__cached__"] = None
+    sys.modules["__main__"] = module
+    return module
+
+
+def register_source(program: Program) -> None:
+    """Let tracebacks show source that is in no file, where Python itself does so."""
+    if program.kind == "transcript" or (sys.version_info >= (3, 13) and program.kind == "code"):
+        lines = program.source.splitlines(keepends=True)
+        linecache.cache[program.filename] = (len(program.source), None, lines, program.filename)
+
+
+def execute(program: Program, module: ModuleType, probes: InsertedProbes) -> None:
+    """Run a program to its end; what it raises passes through."""
+    if program.kind == "module":
+        _run_module(program, probes)
+    elif program.kind == "transcript":
+        _run_transcript(program, module.__dict__, probes)
+    else:
+        _execute(_compile(program, probes), module.__dict__)
+
+
+def _execute(code: CodeType, names: dict[str, Any]) -> None:
+    with _room_to_recurse(exec_counts=sys.version_info < (3, 12)):
+        exec(code, names)
+
+
+@contextmanager
+def _room_to_recurse(*, exec_counts: bool) -> Iterator[None]:
+    """The program can recurse as deep as it could with none of our frames below.
+
+    Args:
+        exec_counts: The call of ``exec`` itself takes one from the limit.
+    """
+    before = sys.getrecursionlimit()
+    raised = before + exec_counts
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        raised += 1
+        frame = frame.f_back
+    sys.setrecursionlimit(raised)
+    try:
+        yield
+    finally:
+        if sys.getrecursionlimit() == raised:
+            sys.setrecursionlimit(before)
+
+
+def _compile(program: Program, probes: InsertedProbes) -> CodeType:
+    if not probes:
+        return compile(program.source, program.filename, "exec", dont_inherit=True)
+    return probes.compile(ast.parse(program.source, program.filename))
+
+
+def _run_module(program: Program, probes: InsertedProbes) -> None:
+    """Run a module by Python's own ``runpy``: the code that it found is compiled anew only where there are probes."""
+    functions: Any = runpy
+    find: Callable[..., tuple[str, Any, CodeType]] = functions._get_module_details
+
+    def find_with_probes(*arguments: Any) -> tuple[str, Any, CodeType]:
+        functions._get_module_details = find
+        name, spec, code = find(*arguments)
+        return name, spec, _compile(program, probes) if probes else code
+
+    functions._get_module_details = find_with_probes
+    try:
+        _run_as_main(program.module)
+    finally:
+        functions._get_module_details = find
+
+
+def _run_as_main(name: str) -> None:
+    run: Any = runpy._run_module_as_main  # type: ignore[attr-defined]
+    with _room_to_recurse(exec_counts=False):
+        run(name.removesuffix(".__main__"), name != "__main__")
+
+
+def _run_transcript(program: Program, names: dict[str, Any], probes: InsertedProbes) -> None:
+    """Run each statement as the REPL would: values are shown, and an error does not end the run."""
+    for prompt in program.statements:
+        try:
+            for statement in _parsed(prompt, program.filename):
+                _execute(probes.compile(ast.Module([statement], []), "single"), names)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            clean_exception(error)
+            sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
+            _show_as_repl(error)
+
+
+def _parsed(prompt: TranscriptStatement, filename: str) -> list[ast.stmt]:
+    try:
+        return ast.parse(prompt.source, filename).body
+    except SyntaxError as error:
+        # Python would read the line from the file, with the prompt.
+        error.text = prompt.source.split("\n")[(error.lineno or 1) - 1]
+        raise error.with_traceback(None) from None
+
+
+def _show_as_repl(error: BaseException) -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    traceback.print_exception(type(error), error, error.__traceback__)
+
+
+boundaries.update((_execute.__code__, _run_as_main.__code__))

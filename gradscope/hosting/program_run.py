@@ -1,0 +1,347 @@
+"""Running a program under a recorder: what it prints, raises and returns is what it would be under ``python``.
+
+The recording is complete when the program is over by Python's own measure: its threads have ended and its ``atexit``
+functions have run. It is also completed when the program leaves by ``os._exit``, SIGTERM or SIGHUP. A child that the
+program forks records nothing and ends as it would without.
+"""
+
+from __future__ import annotations
+
+import atexit
+import linecache
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from gradscope import collector
+from gradscope.expressions.watches import Watches
+from gradscope.frames.tracebacks import clean_exception
+from gradscope.hosting.main_module import execute, new_main, register_source
+from gradscope.hosting.probes import InsertedProbes, Probe
+from gradscope.hosting.process import Process, die_by_interrupt, flush_quietly
+from gradscope.hosting.torch_import import TorchImport
+from gradscope.recording import Fault, Outcome, Recording, SourceFile
+from gradscope.recording.this_machine import describe_machine
+from gradscope.targets.program import Program
+
+if TYPE_CHECKING:
+    from gradscope.recorder.session import Recorder
+
+
+class ProgramRun:
+    """One run of a program.
+
+    Args:
+        program: What to run.
+        args: Its own arguments.
+        values: Record the values of small CPU tensors.
+        max_ops: Keep at most so many single ops.
+        watch: Expressions to evaluate beside the program's ``# watch:`` comments.
+        probes: Called at chosen statements, in their frames, muted: see :class:`Probe`.
+        hidden: Modules that gradscope has imported for itself and the program must not find.
+        ends_process: The process has no other purpose: when the program is over, wait for its threads and run its
+            ``atexit`` functions, as the interpreter does.
+        on_flush: Takes the recording after each batch of rows.
+        on_finish: Called once, with this run, as soon as the recording is complete; also where the process is about
+            to end by ``os._exit`` or a signal. Never in a child that the program has forked.
+
+    Raises:
+        UsageError: A watched expression is no Python.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        args: Sequence[str] = (),
+        *,
+        values: bool = False,
+        max_ops: int | None = None,
+        watch: Sequence[str] = (),
+        probes: Sequence[Probe] = (),
+        hidden: Collection[str] = (),
+        ends_process: bool = False,
+        on_flush: Callable[[Recording], None] | None = None,
+        on_finish: Callable[[ProgramRun], None] | None = None,
+    ) -> None:
+        self.program = program
+        self.recorder: Recorder | None = None
+        """None until the program has imported torch."""
+        self.module: ModuleType | None = None
+        """The program's ``__main__``."""
+        self.exit_code: Any = 0
+        """What the interpreter would be ended with: a status, or a number too large for one."""
+        self._outcome = Outcome()
+        self._raised: TracebackType | None = None
+        self._settings: dict[str, Any] = {"values": values, "max_ops": max_ops, "on_flush": on_flush}
+        self._ends_process = ends_process
+        self._on_finish = on_finish
+        self._finished = False
+        self._faults: list[Fault] = []
+        self._recording = Recording()
+        self._started = (datetime.now(timezone.utc), time.perf_counter_ns())
+        self._process = Process(
+            program,
+            args,
+            hidden=hidden,
+            exiting=self._exited_at_once,
+            signalled=self._ended_by_signal,
+            is_busy=self._is_busy,
+        )
+        self._torch = TorchImport(self._begin)
+        self._watches = Watches(program, watch, quietly=self.quietly, op_count=self._op_count, note=self._note_watch)
+        own = [Probe(p.line, p.column, p.before, self._muted(p)) for p in probes]
+        self._probes = InsertedProbes([*self._watches.probes, *own], program.filename)
+        info = self._recording.info
+        info.target, info.kind, info.title = program.target, program.kind, program.title
+        info.argv = [program.argv0, *args]
+
+    @property
+    def recording(self) -> Recording:
+        """What was observed; complete once :meth:`run` has returned."""
+        return self._recording
+
+    @property
+    def is_child(self) -> bool:
+        """Whether this is a child that the program has forked and that came to the program's end."""
+        return self._process.is_child()
+
+    def run(self) -> Outcome:
+        """Run the program and complete the recording; what it raises is shown as Python shows it."""
+        register_source(self.program)
+        self._process.enter()
+        self.module = new_main(self.program)
+        raised: BaseException | None = None
+        try:
+            self._torch.install()
+            self._probes.install()
+            collector.give_to_program()
+            execute(self.program, self.module, self._probes)
+        except BaseException as error:
+            raised = error
+        self._flush()
+        self._outcome.kind, self._outcome.exit_code = "ok", 0
+        if raised is not None:
+            self._end_by(raised)  # not within ``except``: what the program's hooks raise has no context of ours
+        if self.is_child:
+            return self._outcome
+        if self._ends_process:
+            _end_threads_and_functions()
+            flush_quietly(sys.stdout)  # before anything is shown: the program's output comes first
+        collector.take_back()
+        self._finish()
+        if self._ends_process:
+            self._probes.outlive_builtins(self.module.__dict__)
+        return self._outcome
+
+    def restore(self) -> None:
+        """Make the process what it was before the run."""
+        self._torch.remove()
+        self._probes.remove()
+        self._process.restore()
+
+    def leave(self) -> NoReturn:
+        """End the process as the program would have ended it."""
+        # Held by us, the module would be cleared name by name when the interpreter ends, and a ``__del__`` of the
+        # program's would find its globals gone.
+        self.module = None
+        collector.give_back()
+        if self._outcome.kind == "interrupted":
+            die_by_interrupt()
+        sys.exit(self.exit_code)
+
+    @contextmanager
+    def quietly(self) -> Iterator[None]:
+        """Nothing that is done inside is recorded, and no warning is shown."""
+        process, recorder = self._process, self.recorder
+        before, process.warnings_muted = process.warnings_muted, True
+        try:
+            if recorder is None:
+                yield
+            else:
+                with recorder.mute():
+                    yield
+        finally:
+            process.warnings_muted = before
+
+    def _begin(self) -> None:
+        """Observe from here on: torch has just been imported. A fault of ours must not stop the program."""
+        if self.is_child or self._finished:
+            return
+        with collector.resting():
+            self._start_recorder()
+
+    def _start_recorder(self) -> None:
+        try:
+            from gradscope.recorder.session import Recorder
+
+            program = self.program
+            sources = {program.filename: program.source} if program.text_differs_from_file else {}
+            recorder = Recorder(is_user=program.is_user, sources=sources, **self._settings)
+            known = self._recording.info
+            self._recording = recorder.recording
+            info = self._recording.info
+            info.target, info.kind, info.title, info.argv = known.target, known.kind, known.title, known.argv
+            recorder.start()
+            self.recorder = recorder
+        except Exception:
+            self._faults.append(Fault("start", traceback.format_exc()))
+
+    def _muted(self, probe: Probe) -> Callable[[Any], None]:
+        def action(frame: Any) -> None:
+            with self.quietly():
+                probe.action(frame)
+
+        return action
+
+    def _op_count(self) -> int:
+        return 0 if self.recorder is None else self.recorder.op_count
+
+    def _note_watch(self, expression: str, file: str, line: int, text: str, value: Any, failed: bool) -> None:
+        if self.recorder is not None:
+            self.recorder.observe_watch(expression, file, line, text, value, failed)
+
+    def _flush(self) -> None:
+        """As Python does at the end of a script, before it shows what the script raised."""
+        if self.program.kind in ("script", "cell", "stdin", "transcript"):
+            flush_quietly(sys.stderr)
+            flush_quietly(sys.stdout)
+
+    def _end_by(self, error: BaseException) -> None:
+        clean_exception(error)
+        outcome = self._outcome
+        outcome.error_type, outcome.message = type(error).__qualname__, _text(error)
+        self._raised = error.__traceback__
+        if isinstance(error, SystemExit):
+            self._end_by_exit(error)
+            return
+        self.exit_code = 1
+        outcome.kind, outcome.exit_code = "exception", 1
+        if type(error) is KeyboardInterrupt:
+            outcome.kind, outcome.exit_code = "interrupted", 128 + signal.SIGINT
+        outcome.traceback = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        self._show(error)
+
+    def _end_by_exit(self, error: SystemExit) -> None:
+        """As ``sys.exit`` is documented: a number is the status, nothing is 0, anything else is shown and is 1."""
+        code = error.code
+        outcome = self._outcome
+        outcome.kind = "exit"
+        if code is not None and not isinstance(code, int):
+            if sys.stderr is not None:
+                sys.stderr.write(f"{_printed(code)}\n")
+            code = 1
+        self.exit_code = code or 0
+        outcome.exit_code = self.exit_code & 0xFF
+
+    def _show(self, error: BaseException) -> None:
+        """Show what ended the program by way of ``sys.excepthook``, as the interpreter does."""
+        sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
+        if sys.version_info >= (3, 12):
+            sys.last_exc = error
+        try:
+            sys.excepthook(type(error), error, error.__traceback__)
+        except SystemExit as exiting:
+            self._end_by_exit(exiting)
+        except BaseException as failure:
+            clean_exception(failure)
+            print("Error in sys.excepthook:", file=sys.stderr)
+            sys.__excepthook__(type(failure), failure, failure.__traceback__)
+            print("\nOriginal exception was:", file=sys.stderr)
+            sys.__excepthook__(type(error), error, error.__traceback__)
+
+    def _exited_at_once(self, code: int) -> None:
+        self._outcome.kind, self._outcome.exit_code = "exit", code & 0xFF
+        self._outcome.message = f"os._exit({code})"
+        self._finish()
+
+    def _is_busy(self) -> bool:
+        return self.recorder is not None and self.recorder.is_busy
+
+    def _ended_by_signal(self, number: int) -> None:
+        self._outcome.kind, self._outcome.exit_code = "signal", 128 + number
+        self._outcome.message = signal.Signals(number).name
+        self._finish()
+
+    def _finish(self) -> None:
+        """Complete the recording and hand it on, once."""
+        if self._finished:
+            return
+        self._finished = True
+        self._torch.remove()
+        if self.recorder is None:
+            self._describe_without_torch()
+        else:
+            try:
+                self._watches.finish()
+                self.recorder.stop(self.module.__dict__ if self.module else None, self.program.filename)
+            except Exception:
+                self._faults.append(Fault("stop", traceback.format_exc()))
+        self._locate_error()
+        self._recording.info.outcome = self._outcome
+        self._recording.faults += self._faults
+        self._process.own_imports()
+        if self._on_finish is not None:
+            self._on_finish(self)
+
+    def _describe_without_torch(self) -> None:
+        info = self._recording.info
+        info.started_at = self._started[0].isoformat(timespec="seconds")
+        info.duration_ns = time.perf_counter_ns() - self._started[1]
+        describe_machine(info)
+
+    def _locate_error(self) -> None:
+        """Put down the error to the innermost frame of the user's."""
+        trace, self._raised = self._raised, None
+        while trace is not None:
+            filename = trace.tb_frame.f_code.co_filename
+            if self.program.is_user(filename):
+                self._outcome.file, self._outcome.line = self._file(filename), trace.tb_lineno
+            trace = trace.tb_next
+
+    def _file(self, filename: str) -> int:
+        files = self._recording.files
+        for position, file in enumerate(files):
+            if file.path == filename:
+                return position
+        is_target = filename == self.program.filename
+        text = self.program.source if is_target else _read(filename)
+        files.append(SourceFile(filename, self.program.name if is_target else filename, text))
+        return len(files) - 1
+
+
+def _read(filename: str) -> str:
+    return "".join(linecache.getlines(filename))
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException as failure:
+        return f"<{type(failure).__qualname__} in __str__>"
+
+
+def _printed(code: object) -> str:
+    """What ``sys.exit`` was given, as Python prints it: nothing where that raises."""
+    try:
+        return str(code)
+    except BaseException:
+        return ""
+
+
+def _end_threads_and_functions() -> None:
+    """What the interpreter does between a program's end and its own: wait for threads, run ``atexit`` functions."""
+    shutdown: Any = threading._shutdown  # type: ignore[attr-defined]
+    try:
+        shutdown()
+    except BaseException as error:
+        clean_exception(error)
+        print(f"Exception ignored in: {threading!r}", file=sys.stderr)
+        traceback.print_exception(type(error), error, error.__traceback__)
+    atexit._run_exitfuncs()

@@ -1,0 +1,106 @@
+"""The instrument: one ``TorchFunctionMode`` a thread. This is the hot path: it runs for every call of a torch function.
+
+It sees ``requires_grad_()``, ``.data`` and grad modes, and outputs that already carry their ``grad_fn``; it is off
+while it handles a call, so what torch's own Python does inside stays hidden.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from torch.compiler import is_dynamo_compiling
+from torch.overrides import TorchFunctionMode
+
+from gradscope.recorder.calls.faults import is_programs
+from gradscope.recorder.places.callers import HANDLE_CODE, Located, caller_behind_recorder
+from gradscope.recorder.torch_internals.capabilities import sequence_number, tracing_state
+from gradscope.recording.rows import OpKind
+
+if TYPE_CHECKING:
+    from gradscope.recorder.calls.observer import Observer
+    from gradscope.recorder.calls.shielded_observer import ShieldedObserver
+
+_READS = (int(OpKind.READ_GRAD), int(OpKind.EXPORT))
+_getframe = sys._getframe
+
+
+class RecorderMode(TorchFunctionMode):
+    """Hands every torch function called in one thread to an observer.
+
+    Args:
+        observer: What records the calls.
+        thread: The thread's number in the recording.
+    """
+
+    def __init__(self, observer: Observer | ShieldedObserver, thread: int) -> None:
+        super().__init__()
+        self.observer = observer
+        self.functions = observer.functions
+        self.places = observer.sites.places
+        self.thread = thread
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if is_dynamo_compiling():  # constant to torch.compile, which then traces the call as if we were not there
+            return func(*args, **kwargs) if kwargs else func(*args)
+        observer = self.observer
+        try:
+            info = self.functions.get(func) or observer.learn(func)
+        except Exception as fault:  # a callable of the program's that has no hash, or whose attributes raise
+            if is_programs(fault):
+                raise
+            info = observer.learn_type(type(func))
+        if info.ignored or observer.muted or tracing_state() is not None:  # what we read would become part of a trace
+            return func(*args, **kwargs) if kwargs else func(*args)
+        try:
+            frame = _getframe(1)
+            if frame.f_code is HANDLE_CODE:
+                # torch's Python wrapper handed the call to the mode: the caller is above both.
+                frame = frame.f_back.f_back  # type: ignore[union-attr,assignment]
+            place = self.places.get((id(frame.f_code), frame.f_lasti)) or observer.new_place(frame)
+            if place.is_recorder:
+                # Another recorder, inside this one, calls for its program (or asks for itself: then it has no caller).
+                outer = caller_behind_recorder(frame)
+                if outer is not None:
+                    frame = outer
+                    place = self.places.get((id(frame.f_code), frame.f_lasti)) or observer.new_place(frame)
+            site = place.site
+            located = None
+            if place.is_recorder:
+                pass
+            elif observer.full:
+                observer.leave_out(info, place, frame)
+            elif site is not None:
+                located = Located(site, frame)
+            elif info.kind not in _READS:  # else torch's own Python looks at a gradient or a value
+                located = observer.locate(frame)
+            before = observer.before(info, args, kwargs) if located and (info.mutates or kwargs) else None
+        except Exception as fault:
+            if is_programs(fault):
+                raise
+            observer.fault(info.name)
+            located = None
+        if located is None:  # called out here: what it raises is the program's, and it must not be called again
+            frame = outer = None  # type: ignore[assignment]
+            return func(*args, **kwargs) if kwargs else func(*args)
+        since = sequence_number()
+        try:
+            result = place.call(func, args, kwargs)
+        except BaseException as error:
+            # Our caller's frame goes from the traceback, and with it what its arguments would keep alive.
+            inner = error.__traceback__.tb_next  # type: ignore[union-attr]
+            # (by the method: a class of the program's may refuse that attributes are set)
+            BaseException.with_traceback(error, inner.tb_next if inner is not None else None)
+            observer.observe_error(info, located, (args, kwargs), before, self.thread, error)
+            # This frame stays in the traceback: what it refers to would live as long as the error.
+            func = args = kwargs = located = before = frame = inner = None  # type: ignore[assignment]
+            __tracebackhide__ = True  # pytest and IPython leave out a frame with this name
+            raise error
+        try:
+            with observer.lock:
+                observer.observe(info, located, args, kwargs, result, before, since, self.thread)
+        except Exception as fault:
+            if is_programs(fault):
+                raise
+            observer.fault(info.name)
+        return result

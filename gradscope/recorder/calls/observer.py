@@ -1,0 +1,380 @@
+"""What one call of a torch function changed: asked of torch right before and after the call.
+
+An error in here never reaches the program: it is kept as a fault and reported at the end.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from gradscope.recorder.calls.faults import is_programs
+from gradscope.recorder.calls.torch_functions import Function, FunctionInfo, describe
+from gradscope.recorder.naming.seen_names import FULL_MATCHES, Names
+from gradscope.recorder.naming.unseen_tensors import Unseen
+from gradscope.recorder.places.call_sites import Site
+from gradscope.recorder.places.callers import CallSites, Located, Place
+from gradscope.recorder.state.backward_passes import BackwardPass
+from gradscope.recorder.state.graph_nodes import Graph
+from gradscope.recorder.state.identity import Identity
+from gradscope.recorder.state.tensor_states import States
+from gradscope.recorder.state.tensors_in import BORING, PLAIN, arguments_of, grad_of, tensors_in, version_of
+from gradscope.recorder.state.values_and_memory import DeviceMemory, Values
+from gradscope.recorder.tape import Tape
+from gradscope.recorder.torch_internals.capabilities import innermost_saved_hooks, is_any_autocast_enabled
+from gradscope.recording.rows import Field, OpFlag, OpKind, TensorFlag
+from gradscope.recording.tables import NONE
+
+_MODES = ("no_grad.", "enable_grad.", "set_grad_enabled.", "inference_mode.")
+_CALL, _SET, _MODE, _GROUP, _STEP = (
+    int(kind) for kind in (OpKind.CALL, OpKind.SET, OpKind.MODE, OpKind.GROUP, OpKind.STEP)
+)
+_PASSES = (int(OpKind.BACKWARD), int(OpKind.GRAD))
+_GRAD, _INFERENCE, _AUTOCAST, _RAISED, _HOOKED, _MADE = (
+    int(flag) for flag in (OpFlag.GRAD, OpFlag.INFERENCE, OpFlag.AUTOCAST, OpFlag.RAISED, OpFlag.HOOKED, OpFlag.MADE)
+)
+_REQUIRES_GRAD, _LEAF, _EXTERNAL = (
+    int(flag) for flag in (TensorFlag.REQUIRES_GRAD, TensorFlag.LEAF, TensorFlag.EXTERNAL)
+)
+_FIELDS = tuple(int(field) for field in (Field.REQUIRES_GRAD, Field.GRAD_FN, Field.LEAF, Field.STORAGE, Field.LAYOUT))
+_VERSION, _GRAD_FIELD = int(Field.VERSION), int(Field.GRAD)
+_getframe = sys._getframe
+_is_grad_enabled = torch.is_grad_enabled
+_is_inference_mode = torch.is_inference_mode_enabled
+_DisableSubclass = torch._C.DisableTorchFunctionSubclass
+
+
+def _modes() -> int:
+    """The modes in force, as :class:`OpFlag`."""
+    flags = _GRAD if _is_grad_enabled() else 0
+    if _is_inference_mode():
+        flags |= _INFERENCE
+    if is_any_autocast_enabled():
+        flags |= _AUTOCAST
+    return flags if innermost_saved_hooks(True) is None else flags | _HOOKED
+
+
+class Observer:
+    """Turns calls into rows. One for all threads of a recording."""
+
+    def __init__(
+        self,
+        tape: Tape,
+        identity: Identity,
+        graph: Graph,
+        sites: CallSites,
+        names: Names,
+        max_ops: int | None = None,
+    ) -> None:
+        self.tape = tape
+        self.identity = identity
+        self.states = States(tape, identity, graph)
+        self.sites = sites
+        self.names = names
+        self._uses = tape.pending["uses"]
+        self._unseen = Unseen(tape, self.states, sites, names)
+        self.functions: dict[Any, Function] = {}
+        self.muted = False
+        self.full = False
+        """Single ops are left out from now on, and counted."""
+        self.values: Values | None = None
+        self._device_memory = DeviceMemory(tape)
+        self._has_cuda = torch.cuda.is_available()
+        self._max_ops = max_ops
+        self.lock = threading.RLock()
+        self._thread = 0
+        self._group: tuple[Any, int, int] | None = None
+        self._group_uses: set[int] = set()
+        self._group_begun = 0
+        """The number of tensors when the call into torch's Python that is under way began."""
+        self.left_out: dict[tuple[int, int], int] = {}
+        self._grad_before = NONE
+        self._last_hooked = False
+        self._limit()
+
+    @property
+    def may_read_saved(self) -> bool:
+        """No saved-tensor hooks were in force at the last op, nor are they now."""
+        return not self._last_hooked and innermost_saved_hooks(True) is None
+
+    def learn(self, func: Any) -> Function:
+        """Describe a function that was not called before."""
+        described = describe(func)
+        info = Function(described, self.tape.text(described.name))
+        module = getattr(func, "__module__", None) or "torch"
+        if module.startswith("torch") or module == "builtins":
+            self.functions[func] = info  # torch's functions live as long as torch; others must not be kept alive
+        return info
+
+    def learn_type(self, kind: type) -> Function:
+        """Describe a callable that cannot be asked itself by its class."""
+        info = FunctionInfo(f"{kind.__module__}.{kind.__qualname__}", OpKind.CALL, True, False)
+        return Function(info, self.tape.text(info.name))
+
+    def enter_rest(self, namespace: Mapping[str, Any], filename: str) -> None:
+        """Enter what is unknown of a module's tensors when its program is over."""
+        self._unseen.enter_rest(namespace, filename, _modes(), self.may_read_saved)
+
+    def fault(self, where: str) -> None:
+        """Keep the error of our own that is being handled."""
+        self.tape.fault(where, traceback.format_exc())
+
+    def new_place(self, frame: FrameType) -> Place:
+        """Enter the instruction that a frame is at."""
+        with self.lock:
+            return self.sites.new_place(frame)
+
+    def locate(self, frame: FrameType) -> Located:
+        """Find the user's frame above a frame of somebody else's."""
+        with self.lock:
+            return self.sites.locate(frame)
+
+    def before(self, info: Function, args: Any, kwargs: Any) -> Any:
+        """What must be known of the arguments before a call that may change them."""
+        if info.kind in _PASSES:
+            with self.lock:
+                return BackwardPass(self.identity, info.kind, args, kwargs)
+        if not info.mutates and "out" not in kwargs:
+            return None
+        tensors = arguments_of(args, kwargs)
+        if info.kind == _SET:
+            with self.lock:
+                self._enter_unknown(tensors)
+        if info.name == "Tensor.grad.__set__":
+            self._grad_before = self.identity.row_of(grad_of(tensors[0]))
+        return [(tensor, version_of(tensor)) for tensor in tensors]
+
+    def observe(
+        self,
+        info: Function,
+        located: Located,
+        args: Any,
+        kwargs: Any,
+        result: Any,
+        before: Any,
+        since: int,
+        thread: int,
+    ) -> None:
+        """Record a call that has returned."""
+        tape, identity = self.tape, self.identity
+        if identity.dead:
+            identity.bury()
+        if thread != self._thread:
+            self._thread = thread
+            self.states.graph.turn_to(thread)
+        flags = _modes()
+        read_saved = not flags & _HOOKED
+        site, user = located.site, located.user
+        seen_before = site.seen
+        site.seen = seen_before + 1
+        matching = seen_before < FULL_MATCHES or not seen_before & (seen_before - 1)
+        if matching and user is not None:
+            changed = before if isinstance(before, list) else ()
+            self._unseen.announce(site, user, arguments_of(args, kwargs), changed, thread, flags, not self._last_hooked)
+        grouped = bool(located.label)
+        if grouped:
+            op, is_new = self._op(info, located, thread, flags)
+        else:
+            op, is_new = tape.op_count, True
+            tape.op_count = op + 1
+            tape.ops += (info.text, info.kind, site.span, site.inner, thread, flags, 1)
+        known = identity.tensors
+        inputs = (*args, *kwargs.values()) if kwargs else args
+        for value in inputs:
+            seen = known.get(id(value))
+            if seen is not None:
+                if not grouped or self._is_new_to_group(seen.row):
+                    self._uses += (op, seen.row)
+            elif type(type(value)) is not type or type(value) not in BORING:
+                self._inputs(value, op, grouped)
+        kind = type(result)
+        touched = False
+        if type(kind) is not type or kind not in BORING:
+            for tensor in (result,) if kind is Tensor or kind is Parameter else tensors_in(result):
+                seen = known.get(id(tensor))
+                if seen is None:
+                    self.states.enter(tensor, op, since, read_saved, 0, inputs)
+                else:
+                    tape.pending["results"] += (op, seen.row)
+                touched = True
+        if before is not None:
+            if info.kind in _PASSES:
+                before.finish(op, tape)
+                touched = True
+            else:
+                touched |= self._changes(info, op, before, since, read_saved, result)
+        self._last_hooked = not read_saved
+        if info.kind == _CALL and not touched:
+            if is_new:
+                self._withdraw(op)
+            return
+        if matching and user is not None:
+            self.names.match_loaded(site, user, op)
+        if self.values is not None or self._has_cuda:
+            self._note_extras(result, before, site.span, op)
+        if len(tape.ops) >= tape.flush_at:
+            tape.flush()
+            self._limit()
+
+    def _limit(self) -> None:
+        """Leave single ops out once there are as many as were asked for."""
+        if self._max_ops is not None:
+            self.full = self.tape.op_count >= self._max_ops
+            self.tape.limit_batch(self._max_ops - self.tape.op_count)
+
+    def _note_extras(self, result: Any, before: Any, span: int, op: int) -> None:
+        results = tensors_in(result)
+        for tensor in results if self._has_cuda else ():
+            self._device_memory.note(tensor, span, op)
+        if self.values is not None:
+            changed = [tensor for tensor, _ in before] if isinstance(before, list) else []
+            for tensor in {id(tensor): tensor for tensor in (*results, *changed)}.values():
+                self.values.note(tensor, self.identity.row_of(tensor), op)
+
+    def leave_out(self, info: Function, place: Place, frame: FrameType) -> None:
+        """Count a call that is not recorded."""
+        self._count_left_out(place.site or self.locate(frame).site, info.text)
+
+    def _count_left_out(self, site: Site, text: int) -> None:
+        key = (site.span, text)
+        self.left_out[key] = self.left_out.get(key, 0) + 1
+
+    def _op(self, info: Function, located: Located, thread: int, flags: int) -> tuple[int, bool]:
+        """The row that the call belongs to: a new one, or that of the call into torch's Python that is under way."""
+        tape, site, group = self.tape, located.site, self._group
+        text, kind = info.text, info.kind
+        if located.label and kind not in _PASSES:
+            text = tape.text(located.label)
+            kind = _MODE if kind == _MODE and located.label.startswith(_MODES) else _GROUP
+        if kind == _GROUP:
+            if group is not None and group[0] == located.group and group[1] == tape.op_count - 1:
+                self._group = (group[0], group[1], group[2] + 1)
+                tape.update_op(group[1], calls=group[2] + 1)
+                return group[1], False
+            self._group = (located.group, tape.op_count, 1)
+        self._group_uses, self._group_begun = set(), tape.tensor_count
+        return tape.add_op(text, kind, site.span, site.inner, thread, flags), True
+
+    def _withdraw(self, op: int) -> None:
+        """Take back the row of a call that did nothing to any tensor."""
+        self.tape.withdraw_op(op)
+        if self._group is not None and self._group[1] == op:
+            self._group = None
+
+    def _inputs(self, value: Any, op: int, grouped: bool) -> None:
+        """Note the tensors in an argument; one that was not seen before is entered as external."""
+        known = self.identity.tensors
+        for tensor in tensors_in(value):
+            seen = known.get(id(tensor))
+            if seen is None:
+                seen = self.states.enter(tensor, op, 0, False, _EXTERNAL, ())
+            elif grouped and not self._is_new_to_group(seen.row):
+                continue
+            self._uses += (op, seen.row)
+
+    def _enter_unknown(self, tensors: list[Any]) -> None:
+        """Enter tensors that were not seen before as they are before a call sets something of them."""
+        if self.identity.dead:
+            self.identity.bury()
+        for tensor in tensors:
+            if id(tensor) not in self.identity.tensors:
+                self.states.enter(tensor, self.tape.op_count, 0, False, _EXTERNAL, ())
+
+    def _is_new_to_group(self, tensor: int) -> bool:
+        """Whether a tensor comes into the call that is under way from outside, and for the first time."""
+        if tensor >= self._group_begun or tensor in self._group_uses:
+            return False
+        self._group_uses.add(tensor)
+        return True
+
+    def _changes(self, info: Function, op: int, before: Any, since: int, read_saved: bool, result: Any) -> bool:
+        """Note what is different now about the tensors that went in."""
+        changed = info.kind == _SET
+        for tensor, version in before:
+            seen = self.identity.tensors[id(tensor)]
+            now = version_of(tensor)
+            if now != version:
+                self.states.change(op, seen, _VERSION, version, now)
+                changed = True
+            elif info.kind != _SET:
+                continue
+            if tensor is result or tensor is before[0][0] or type(tensor) not in PLAIN or not tensor._is_view():
+                # (a view that only shares the counter: asking for its node would make it anew, before its time)
+                self.states.compare(tensor, seen, op, since, read_saved)
+        if info.name == "Tensor.grad.__set__":
+            tensor = before[0][0]
+            after = self.identity.row_of(grad_of(tensor))
+            self.states.change(op, self.identity.tensors[id(tensor)], _GRAD_FIELD, self._grad_before, after)
+        elif info.name == "Tensor.retain_grad":
+            self.identity.watch_grad(self.identity.tensors[id(before[0][0])])
+        return changed
+
+    def observe_step(self, optimizer: str, versions: list[tuple[Any, int]], states: Iterable[Any], thread: int) -> None:
+        """Record one step of an optimizer: the parameters that it updated, what is new in its state of each."""
+        with self.lock:
+            self.identity.bury()
+            located = self.sites.locate(_getframe(2))
+            now = ((parameter, version, version_of(parameter)) for parameter, version in versions)
+            updated = [(parameter, before, after) for parameter, before, after in now if before != after]
+            op = self._whole_call(self.tape.text(f"{optimizer}.step"), _STEP, located, thread, _VERSION, updated)
+            for value in chain.from_iterable(held.values() for held in states if isinstance(held, dict)):
+                if id(value) not in self.identity.tensors and isinstance(value, Tensor):
+                    self.states.enter(value, op, 0, False, 0, ())
+            if located.user is not None:
+                self.names.match_loaded(located.site, located.user, op)
+
+    def observe_cleared(self, function: str, gradients: list[tuple[Any, int]], thread: int, frame: FrameType) -> None:
+        """Record a function of torch's that took parameters' gradients (rows, or NONE) away; a frame called it."""
+        with self.lock:
+            self.identity.bury()
+            located = self.sites.locate(frame)
+            text = self.tape.text(located.label or function)
+            if self.full:
+                self._count_left_out(located.site, text)
+                return
+            cleared = [(parameter, row, NONE) for parameter, row in gradients]
+            op = self._whole_call(text, _GROUP, located, thread, _GRAD_FIELD, cleared)
+            if located.user is not None:
+                self.names.match_loaded(located.site, located.user, op)
+
+    def _whole_call(
+        self, text: int, kind: int, located: Located, thread: int, field: int, changes: list[tuple[Any, int, int]]
+    ) -> int:
+        """One row for a call that was looked at around the whole, with what it changed: tensors, before and after."""
+        op = self.tape.add_op(text, kind, located.site.span, located.site.inner, thread, _modes())
+        self.tape.update_op(op, calls=len(changes))
+        for tensor, before, after in changes:
+            self._inputs([tensor], op, False)
+            self.states.change(op, self.identity.tensors[id(tensor)], field, before, after)
+        return op
+
+    def observe_error(
+        self, info: Function, located: Located, inputs: Any, before: Any, thread: int, error: BaseException
+    ) -> None:
+        """Record a call that has raised; the inputs are its arguments as they were given."""
+        try:
+            with self.lock:
+                tape, site = self.tape, located.site
+                self.identity.bury()
+                flags = _modes() | _RAISED
+                op, _ = self._op(info, located, thread, flags)
+                tape.update_op(op, flags=flags)
+                self._inputs(inputs, op, bool(located.label))
+                if isinstance(before, BackwardPass):
+                    before.note_roots(op, tape)
+                tape.pending["errors"] += (op, tape.text(type(error).__qualname__), tape.text(str(error)))
+                if located.user is not None:
+                    self.names.match_loaded(site, located.user, op)
+        except Exception as fault:
+            if is_programs(fault):
+                raise
+            self.fault(info.name)

@@ -1,0 +1,191 @@
+"""Names in the user's code that hold tensors, matched by identity and never guessed.
+
+The names that a statement reads are looked up in its frame right after the op; those that it stores, at the next op of
+that frame or when the run ends. In loops the first executions of a call site are matched, then ever fewer.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from types import FrameType, MappingProxyType
+from typing import Any
+from weakref import ref
+
+from torch import Tensor, nn
+from torch._C import DisableTorchFunctionSubclass
+
+from gradscope.frames.frame_locals import reading_locals
+from gradscope.recorder.places.call_sites import Site
+from gradscope.recorder.state.identity import Identity
+from gradscope.recorder.tape import Tape
+from gradscope.recording.rows import BindingKind, TensorFlag
+from gradscope.recording.tables import NONE
+
+FULL_MATCHES = 16
+"""Executions of a call site whose names are matched each time; after that only every power of two."""
+
+MEMBERS = 256
+"""Items of a list or dict that are named at most."""
+
+_CONTAINERS = (list, tuple, dict)
+_DICTS = (dict, OrderedDict)
+"""Types whose items are read without running the program's code; a ``state_dict()`` is of the second."""
+
+
+class Names:
+    """Matches names with tensors."""
+
+    def __init__(self, tape: Tape, identity: Identity) -> None:
+        self._tape = tape
+        self._identity = identity
+        self._rows = tape.pending["bindings"]
+        self._waiting: dict[int, tuple[Site, int]] = {}
+        self._last: dict[tuple[int, str], int] = {}
+        self._modules: dict[tuple[int, str], ref[nn.Module]] = {}
+
+    def stored_since(self, frame: FrameType, site: Site) -> tuple[Site, int] | None:
+        """The frame's last storing statement and its last op, when the frame has gone on to another statement."""
+        waiting = self._waiting.get(id(frame))
+        if waiting is None or waiting[0].statement is site.statement:
+            return None
+        return self._waiting.pop(id(frame))
+
+    def match_stored(self, stored_by: Site, op: int, frame: FrameType) -> None:
+        """Match what a statement stored."""
+        with reading_locals(frame) as names:
+            self._match(stored_by.statement.stores, names, frame.f_globals, op, stored_by.span, BindingKind.STORE)
+
+    def match_loaded(self, site: Site, frame: FrameType, op: int) -> None:
+        """Match what the op's statement reads, and remember what it stores.
+
+        A statement that comes again, with no op of another in between, still has under its names what it stored last.
+        """
+        waiting = self._waiting.get(id(frame))
+        with reading_locals(frame) as names:
+            if waiting is not None and waiting[0].statement is site.statement:
+                self._match(site.statement.stores, names, frame.f_globals, waiting[1], site.span, BindingKind.STORE)
+            self._match(site.statement.loads, names, frame.f_globals, op, site.span, BindingKind.LOAD)
+        if site.statement.stores:
+            self._waiting[id(frame)] = (site, op)
+
+    def finish(self, namespace: Mapping[str, Any]) -> None:
+        """Match every name of a namespace: the module's globals when the run ends."""
+        op = self._tape.op_count
+        for site, at in self._waiting.values():
+            self._match(site.statement.stores, namespace, namespace, at, site.span, BindingKind.STORE)
+        self._waiting.clear()
+        self._modules.clear()
+        for name, value in list(namespace.items()):
+            if is_users_name(name):
+                self._bind(name, value, op, NONE, BindingKind.STORE)
+
+    def _match(
+        self,
+        wanted: tuple[str, ...],
+        names: Mapping[str, Any],
+        others: Mapping[str, Any],
+        op: int,
+        span: int,
+        kind: BindingKind,
+    ) -> None:
+        for name in wanted:
+            value = look_up(name, names, others)
+            if value is not None:
+                self._bind(name, value, op, span, kind)
+
+    def _bind(self, name: str, value: Any, op: int, span: int, kind: BindingKind) -> None:
+        seen = self._identity.tensors.get(id(value))
+        if seen is not None:
+            key = (span, name)
+            if self._last.get(key) != seen.row:
+                self._last[key] = seen.row
+                self._rows += (self._tape.text(name), seen.row, op, span, kind)
+        elif issubclass(type(value), nn.Module):
+            self._bind_module(name, value, op, span)
+        elif issubclass(type(value), _CONTAINERS):
+            self._bind_items(name, value, op, span)
+
+    def _bind_module(self, name: str, module: nn.Module, op: int, span: int) -> None:
+        known = self._modules.get((id(module), name))
+        if known is not None and known() is module:
+            return
+        self._modules[id(module), name] = ref(module)
+        for inner, tensor in _module_tensors(module):
+            if id(tensor) not in self._identity.tensors:
+                with DisableTorchFunctionSubclass():
+                    if _plain_leaf(tensor):
+                        flags = TensorFlag.LEAF | TensorFlag.EXTERNAL
+                        if tensor.requires_grad:
+                            flags |= TensorFlag.REQUIRES_GRAD
+                        self._identity.add(tensor, op, NONE, flags, ())
+            self._bind(f"{name}.{inner}", tensor, op, span, BindingKind.MEMBER)
+
+    def _bind_items(self, name: str, items: Any, op: int, span: int) -> None:
+        pairs = items.items() if type(items) in _DICTS else enumerate(items) if type(items) in (list, tuple) else ()
+        for position, (key, value) in enumerate(pairs):
+            if position >= MEMBERS:
+                return
+            if type(key) in (str, int) and issubclass(type(value), Tensor) and id(value) in self._identity.tensors:
+                self._bind(f"{name}[{key!r}]", value, op, span, BindingKind.MEMBER)
+
+
+def is_users_name(name: str) -> bool:
+    """Whether a name of a module's is the program's own, and not Python's (``__name__``)."""
+    return not (name.startswith("__") and name.endswith("__"))
+
+
+def look_up(name: str, names: Mapping[str, Any], others: Mapping[str, Any]) -> Any:
+    """What a name or dotted name holds in a frame's locals or globals, or None."""
+    root, _, rest = name.partition(".")
+    value = names.get(root, others.get(root))
+    return _member(value, rest) if rest else value
+
+
+def _member(value: Any, path: str) -> Any:
+    """Follow attributes without running the program's code: instance dictionaries and modules' own tables only."""
+    for name in path.split("."):
+        attributes = _attributes_of(value)
+        if attributes is None or issubclass(type(value), Tensor):
+            return None
+        if issubclass(type(value), nn.Module) and name not in attributes:
+            tables = (attributes.get("_parameters"), attributes.get("_buffers"), attributes.get("_modules"))
+            value = next((table[name] for table in tables if table and name in table), None)
+        else:
+            value = attributes.get(name)
+        if value is None:
+            return None
+    return value
+
+
+def _attributes_of(value: Any) -> Any:
+    """The instance dictionary, as object itself would give it: no property and no ``__getattribute__`` is run."""
+    try:
+        reader = type if issubclass(type(value), type) else object
+        found = reader.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return None
+    return found if type(found) in (dict, MappingProxyType) else None
+
+
+def _module_tensors(module: nn.Module) -> list[tuple[str, Any]]:
+    """Parameters and buffers by dotted name, read from the modules' own tables so that no override runs."""
+    found: list[tuple[str, Any]] = []
+    visited: set[int] = set()
+    todo: list[tuple[str, nn.Module]] = [("", module)]
+    while todo:
+        prefix, current = todo.pop()
+        if id(current) in visited:
+            continue
+        visited.add(id(current))
+        tables = vars(current)
+        for table in ("_parameters", "_buffers"):
+            tensors = tables.get(table, {}).items()
+            found.extend((prefix + name, tensor) for name, tensor in tensors if tensor is not None)
+        children = tables.get("_modules", {}).items()
+        todo.extend(reversed([(f"{prefix}{name}.", child) for name, child in children if child is not None]))
+    return found
+
+
+def _plain_leaf(tensor: Any) -> bool:
+    return issubclass(type(tensor), Tensor) and not nn.parameter.is_lazy(tensor) and tensor.is_leaf

@@ -1,0 +1,156 @@
+"""Tensors that no seen op made, found by the names that hold them.
+
+The function mode does not see ``Function.apply``, ``torch.from_numpy`` or ``nn.Parameter(…)``. What they made turns up
+as an unknown input, or as an unknown value of a name that a statement stored; it is put down to the call that the name
+was assigned from, as an op with the flag MADE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import FrameType
+from typing import Any
+
+from torch import Tensor
+
+from gradscope.frames.frame_locals import reading_locals
+from gradscope.recorder.naming.seen_names import Names, is_users_name, look_up
+from gradscope.recorder.places.call_sites import Site
+from gradscope.recorder.places.callers import CallSites
+from gradscope.recorder.state.identity import Identity
+from gradscope.recorder.state.tensor_states import States
+from gradscope.recorder.state.tensors_in import PLAIN, version_of
+from gradscope.recorder.tape import Tape
+from gradscope.recording.rows import OpFlag, OpKind, TensorFlag
+from gradscope.recording.tables import NONE
+
+CALLERS = 8
+"""User frames above the op's in which the name of an unknown tensor is looked for."""
+
+_CALL, _MADE, _HOOKED = int(OpKind.CALL), int(OpFlag.MADE), int(OpFlag.HOOKED)
+_EXTERNAL = int(TensorFlag.EXTERNAL)
+
+
+class Unseen:
+    """Enters what unseen calls made."""
+
+    def __init__(self, tape: Tape, states: States, sites: CallSites, names: Names) -> None:
+        self._tape = tape
+        self._states = states
+        self._identity: Identity = states.identity
+        self._sites = sites
+        self._names = names
+        self._changed_by_op: set[int] = set()
+
+    def announce(
+        self,
+        site: Site,
+        user: FrameType,
+        inputs: list[Any],
+        mutable: Sequence[tuple[Any, int]],
+        thread: int,
+        flags: int,
+        read_saved: bool,
+    ) -> None:
+        """Match what the frame's last statement stored, and enter the unknown among that and among the inputs.
+
+        Args:
+            site: Where the op is called.
+            user: The user's frame.
+            inputs: The op's tensors.
+            mutable: Tensors that the op may have changed, and their versions before: what it did is no news.
+            thread: Number of the thread.
+            flags: The modes in force.
+            read_saved: No saved-tensor hooks were in force at the last op.
+        """
+        read_saved = read_saved and not flags & _HOOKED
+        self._changed_by_op = {id(tensor) for tensor, version in mutable if version_of(tensor) != version}
+        stored = self._names.stored_since(user, site)
+        if stored is not None:
+            self._look_at(stored[0].statement.stores, user, site, stored[0].statement.line, thread, flags, read_saved)
+        for frame, at in self._callers(user, site):
+            if not any(self._is_news(tensor) for tensor in inputs):
+                break
+            after = stored[0].statement.line if stored is not None and frame is user else 0
+            self._look_at(at.statement.loads, frame, at, after, thread, flags, read_saved)
+        if stored is not None:
+            self._names.match_stored(*stored, user)
+
+    def enter_rest(self, namespace: Mapping[str, Any], filename: str, flags: int, read_saved: bool) -> None:
+        """Enter what is unknown of a module's tensors when its program is over: ``y = Square.apply(x)`` at its end.
+
+        Args:
+            namespace: The module's.
+            filename: Its file.
+            flags: The modes in force.
+            read_saved: No saved-tensor hooks were in force at the last op.
+        """
+        self._changed_by_op = set()
+        for name, tensor in list(namespace.items()):
+            if type(tensor) not in PLAIN or not is_users_name(name) or not self._is_news(tensor):
+                continue
+            call = self._sites.call_at_end(name, filename)
+            if call is not None:
+                written, span = call
+                self._enter(tensor, self._add_op(tensor, written, span, 0, flags), read_saved)
+            elif id(tensor) not in self._identity.tensors:
+                since = self._states.graph.first
+                self._states.enter(tensor, self._tape.op_count, since, read_saved, _EXTERNAL, ())
+
+    def _callers(self, user: FrameType, site: Site) -> Iterator[tuple[FrameType, Site]]:
+        """The user's frames that lead to an op, innermost first, with the sites they are at."""
+        yield user, site
+        frame, left = user.f_back, CALLERS
+        while frame is not None and left:
+            at = self._sites.user_site(frame)
+            if at is not None:
+                yield frame, at
+                left -= 1
+            frame = frame.f_back
+
+    def _look_at(
+        self,
+        wanted: tuple[str, ...],
+        frame: FrameType,
+        site: Site,
+        after: int,
+        thread: int,
+        flags: int,
+        read_saved: bool,
+    ) -> None:
+        with reading_locals(frame) as names:
+            for name in wanted:
+                tensor = look_up(name, names, frame.f_globals)
+                if issubclass(type(tensor), Tensor) and self._is_news(tensor):
+                    call = self._sites.call_assigned_to(name, site, after)
+                    if call is not None:
+                        written, span = call
+                        op = self._add_op(tensor, written, span, thread, flags)
+                        self._enter(tensor, op, read_saved)
+
+    def _is_news(self, tensor: Any) -> bool:
+        """Whether a tensor was not seen yet, or came to have a ``grad_fn`` since."""
+        seen = self._identity.tensors.get(id(tensor))
+        if seen is None:
+            return True
+        if id(tensor) in self._changed_by_op:
+            return False
+        if seen.node != NONE or type(tensor) not in PLAIN or tensor._is_view():
+            return False  # (asking a view for its node can raise, or rebuild it)
+        return bool(tensor.requires_grad and not tensor.is_leaf)
+
+    def _add_op(self, tensor: Any, written: str, span: int, thread: int, flags: int) -> int:
+        tracked = type(tensor) in PLAIN and tensor.requires_grad
+        forward = getattr(tensor.grad_fn, "_forward_cls", None) if tracked else None
+        function = f"{forward.__name__}.apply" if forward is not None else written
+        return self._tape.add_op(self._tape.text(function), _CALL, span, NONE, thread, flags | _MADE)
+
+    def _enter(self, tensor: Any, op: int, read_saved: bool) -> None:
+        # A Function's node is numbered before what its forward runs, so newer than the last op would be too strict.
+        since = self._states.graph.first
+        seen = self._identity.tensors.get(id(tensor))
+        if seen is None:
+            self._states.enter(tensor, op, since, read_saved, 0, ())
+        else:
+            self._tape.pending["results"] += (op, seen.row)
+            self._states.compare(tensor, seen, op, since, read_saved)

@@ -1,0 +1,110 @@
+"""An optimizer's step as one op: what it updated, and the state that it allocated.
+
+torch's own optimizers run thousands of small ops in one step. The mode steps aside while one runs (through torch's
+public step hooks) and the parameters' versions are compared around it. A step with a closure, with hooks of the user's,
+or of the user's own optimizer runs user code, and is recorded op by op.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import torch
+from torch._C import DisableTorchFunction
+from torch.compiler import is_dynamo_compiling
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.overrides import _get_current_function_mode
+
+from gradscope.recorder.calls.function_mode import RecorderMode
+from gradscope.recorder.calls.observer import Observer
+from gradscope.recorder.state.tensors_in import version_of
+
+
+class _Arguments(tuple[Any, ...]):
+    """The arguments of ``step``, which live as long as its frame: a step that raises skips the hook after it."""
+
+    pause: Pause
+
+    def __del__(self) -> None:
+        self.pause.end()
+
+
+class Pause:
+    """The mode, taken off the stack of its thread until the step is over, however it ends."""
+
+    def __init__(self, mode: RecorderMode) -> None:
+        self._mode: RecorderMode | None = mode
+        self._thread = threading.get_ident()
+        torch._C._pop_torch_function_stack()
+
+    def end(self) -> None:
+        """Put the mode back; once."""
+        if self._mode is not None and threading.get_ident() == self._thread:
+            torch._C._push_on_torch_function_stack(self._mode)
+            self._mode = None
+
+
+class OptimizerSteps:
+    """Watches the steps of torch's own optimizers while it is installed."""
+
+    def __init__(self, observer: Observer, modes: dict[int, RecorderMode]) -> None:
+        self._observer = observer
+        self._modes = modes
+        self._under_way: dict[int, tuple[Pause, list[tuple[Any, int]]]] = {}
+        self._handles: list[Any] = []
+
+    def install(self) -> None:
+        """Register the step hooks."""
+        self._handles = [
+            register_optimizer_step_pre_hook(self._before),
+            register_optimizer_step_post_hook(self._after),
+        ]
+
+    def remove(self) -> None:
+        """Take the step hooks away, and end what a raising step left under way."""
+        for handle in self._handles:
+            handle.remove()
+        for pause, _ in self._under_way.values():
+            pause.end()
+        self._under_way.clear()
+
+    def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+        if is_dynamo_compiling():
+            return None
+        mode = self._modes.get(threading.get_ident())
+        if mode is None or len(args) > 1 or kwargs or not _runs_only_torch(optimizer):
+            return None
+        if _get_current_function_mode() is not mode:  # type: ignore[no-untyped-call]
+            return None
+        try:
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            with DisableTorchFunction():  # else a mode of the program's below ours would see us look
+                versions = [(parameter, version_of(parameter)) for parameter in parameters]
+        except Exception:
+            self._observer.fault("optimizer step")
+            return None
+        arguments = _Arguments(args)
+        arguments.pause = Pause(mode)
+        self._under_way[threading.get_ident()] = (arguments.pause, versions)
+        return arguments, kwargs
+
+    def _after(self, optimizer: Optimizer, *_: Any) -> None:
+        if is_dynamo_compiling():
+            return
+        under_way = self._under_way.pop(threading.get_ident(), None)
+        if under_way is None:
+            return
+        pause, versions = under_way
+        try:
+            thread = self._modes[threading.get_ident()].thread
+            with DisableTorchFunction():
+                self._observer.observe_step(type(optimizer).__name__, versions, optimizer.state.values(), thread)
+        except Exception:
+            self._observer.fault("optimizer step")
+        pause.end()
+
+
+def _runs_only_torch(optimizer: Optimizer) -> bool:
+    hooked = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
+    return type(optimizer).__module__.startswith("torch.optim") and not hooked

@@ -1,0 +1,108 @@
+"""Functions of torch that others stand for while a recorder is at work.
+
+The recorder's mode steps aside where torch asks whether one is on, and does something else if it is:
+``nn.MultiheadAttention`` and the transformer layers leave their fast path, whose results are not those of the slow one,
+and ``torch.jit.trace`` writes the frame that called an operator into the graph. The other way round,
+``torch.autograd.backward`` tells function modes of itself only in newer torch: in older torch it is told of here.
+``Optimizer.zero_grad`` is told of as one call.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.compiler import is_dynamo_compiling
+from torch.overrides import handle_torch_function
+
+from gradscope.recorder.calls.modes_aside import aside, is_ours_on_top
+from gradscope.recorder.patches.zero_grad import told_as_one
+
+_FAST_PATHS = frozenset(
+    kind.forward.__code__ for kind in (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
+)
+
+
+def _on_fast_paths(has_torch_function: Callable[..., bool]) -> Callable[..., bool]:
+    def asks(args: Any) -> bool:
+        if is_dynamo_compiling() or sys._getframe(1).f_code not in _FAST_PATHS:
+            return has_torch_function(args)
+        with aside():
+            return has_torch_function(args)
+
+    return asks
+
+
+def _always(trace: Callable[..., Any]) -> Callable[..., Any]:
+    def traces(*args: Any, **kwargs: Any) -> Any:
+        with aside():
+            return trace(*args, **kwargs)
+
+    return traces
+
+
+def _told_of(backward: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(backward)
+    def tells(*args: Any, **kwargs: Any) -> Any:
+        if not is_ours_on_top():
+            return backward(*args, **kwargs)
+        tensors = args[0] if args else kwargs.get("tensors", ())
+        return handle_torch_function(tells, (tensors,), *args, **kwargs)
+
+    return tells
+
+
+class _Replaced(NamedTuple):
+    """A function of torch's, and what stands in its place while a recorder is at work."""
+
+    owner: Any
+    name: str
+    original: Any
+    ours: Any
+
+
+def _replacements() -> Iterator[_Replaced]:
+    asks = torch.overrides.has_torch_function
+    yield _Replaced(torch.overrides, "has_torch_function", asks, _on_fast_paths(asks))
+    zero_grad = torch.optim.Optimizer.zero_grad
+    yield _Replaced(torch.optim.Optimizer, "zero_grad", zero_grad, told_as_one(zero_grad))
+    backward = torch.autograd.backward
+    if "has_torch_function" not in backward.__code__.co_names:
+        yield _Replaced(torch.autograd, "backward", backward, _told_of(backward))
+    for owner, name in (
+        (torch._C, "_create_function_from_trace"),
+        (torch._C, "_create_function_from_trace_with_dict"),
+        (torch._C, "_create_graph_by_tracing"),
+        (torch._C.ScriptModule, "_create_method_from_trace"),
+        (torch._C.ScriptModule, "_create_method_from_trace_with_dict"),
+    ):
+        original = getattr(owner, name, None)
+        if original is not None:
+            yield _Replaced(owner, name, original, _always(original))
+
+
+_installed: list[_Replaced] = []
+_users: set[int] = set()
+
+
+def install(recorder: object) -> None:
+    """Step aside as long as a recorder is at work."""
+    if not _users:
+        _installed.extend(_replacements())
+        for function in _installed:
+            setattr(function.owner, function.name, function.ours)
+    _users.add(id(recorder))
+
+
+def remove(recorder: object) -> None:
+    """Put torch's own functions back after the last recorder, unless somebody else has replaced them since."""
+    _users.discard(id(recorder))
+    if not _users:
+        for function in _installed:
+            if getattr(function.owner, function.name) is function.ours:
+                setattr(function.owner, function.name, function.original)
+        _installed.clear()

@@ -1,0 +1,157 @@
+"""Call sites: where an op's call stands in the user's code, computed once for each instruction."""
+
+from __future__ import annotations
+
+import builtins
+import linecache
+import sys
+from collections.abc import Callable, Mapping
+from itertools import islice
+from pathlib import Path
+from types import CodeType, FrameType, FunctionType
+from typing import Any
+
+from gradscope.frames.code_names import qualified_name
+from gradscope.frames.statements import Source, Statement, parse_source
+from gradscope.frames.tracebacks import CALL_NAME
+from gradscope.recorder.places.code_owners import CodeOwners, Owner
+from gradscope.recorder.tape import Tape
+from gradscope.recording import SourceFile
+from gradscope.recording.rows import Span
+from gradscope.recording.tables import NONE
+
+Call = Callable[[Any, Any, Any], Any]
+
+
+class Site:
+    """One instruction of the user's code (or of torch's) that calls a torch function."""
+
+    __slots__ = ("file", "function", "inner", "seen", "span", "statement")
+
+    def __init__(self, span: int, inner: int, file: int, statement: Statement, function: str) -> None:
+        self.span = span
+        self.inner = inner
+        self.file = file
+        self.statement = statement
+        self.function = function
+        self.seen = 0
+
+
+class Sources:
+    """Files of the user's code: their text as it was run, and their statements."""
+
+    def __init__(self, tape: Tape, texts: Mapping[str, str]) -> None:
+        self._tape = tape
+        self._texts = texts
+        self._ids: dict[str, int] = {}
+        self._parsed: dict[int, Source] = {}
+
+    def file(self, filename: str, is_user: bool) -> int:
+        """The id of a file, its text read when it is first met."""
+        known = self._ids.get(filename)
+        if known is None:
+            text = self._texts.get(filename)
+            if text is None:
+                text = "".join(linecache.getlines(filename))
+            file = SourceFile(filename, _short(filename), text, is_user)
+            files = self._tape.recording.files
+            known = self._ids[filename] = len(files)
+            files.append(file)
+        return known
+
+    def parsed(self, file: int) -> Source:
+        """The statements of a file."""
+        known = self._parsed.get(file)
+        if known is None:
+            known = self._parsed[file] = parse_source(self._tape.recording.files[file].text)
+        return known
+
+
+class SpanTable:
+    """Spans of instructions, each once."""
+
+    def __init__(self, tape: Tape, sources: Sources, owners: CodeOwners) -> None:
+        self._tape = tape
+        self.sources = sources
+        self.text = tape.text
+        self._owners = owners
+        self._spans: dict[tuple[int, int], tuple[int, int, Statement]] = {}
+        self._shared: dict[Span, int] = {}
+        self._count = 0
+
+    def of(self, frame: FrameType) -> tuple[int, int, Statement]:
+        """Span id, file id and statement of the instruction that a frame is at."""
+        code = frame.f_code
+        key = (id(code), frame.f_lasti)
+        known = self._spans.get(key)
+        if known is None:
+            owner = self._owners.of(code)
+            file = self.sources.file(code.co_filename, owner is Owner.USER)
+            line, end_line, col, end_col = positions(code, frame.f_lasti, frame.f_lineno)
+            source = self.sources.parsed(file) if owner is Owner.USER else None
+            statement = Statement(line, end_line) if source is None else source.at(line, col)
+            function = self._tape.text(qualified_name(code, frame, source))
+            known = self._spans[key] = (
+                self.add(Span(file, line, end_line, col, end_col, statement.line, statement.end_line, function)),
+                file,
+                statement,
+            )
+        return known
+
+    def shared(self, span: Span) -> int:
+        """The id of a span that is looked up by its content."""
+        known = self._shared.get(span)
+        if known is None:
+            known = self._shared[span] = self.add(span)
+        return known
+
+    def add(self, span: Span) -> int:
+        """Append a span and return its id."""
+        self._tape.pending["spans"] += span
+        self._count += 1
+        return self._count - 1
+
+
+def positions(code: CodeType, lasti: int, line: int | None) -> tuple[int, int, int, int]:
+    """First line, last line, first and last column of an instruction; columns are -1 where Python keeps none."""
+    if sys.version_info >= (3, 11):
+        found = next(islice(code.co_positions(), lasti // 2, None), (None, None, None, None))
+        start, end, col, end_col = found
+        first = start or line or 0
+        return first, end or first, NONE if col is None else col, NONE if end_col is None else end_col
+    return line or 0, line or 0, NONE, NONE
+
+
+def _short(filename: str) -> str:
+    """The file's name for people: relative to the current folder where it lies under it."""
+    if filename.startswith("<"):
+        return filename
+    try:
+        return str(Path(filename).resolve().relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return filename
+
+
+class Callers:
+    """Functions that call a torch function in place of the code that called it.
+
+    torch's C++ puts a warning down to the Python frame that called it, and its Python code to a frame a fixed number of
+    levels up. The frame that calls the real function therefore carries file name, line and module of the caller, so
+    that warnings name the user's line, as they do without gradscope, and are shown once a line, as Python does.
+    """
+
+    def __init__(self) -> None:
+        self._globals: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def make(self, frame: FrameType) -> Call:
+        """A function ``(func, args, kwargs) -> func(*args, **kwargs)`` that looks like the given frame."""
+        filename = frame.f_code.co_filename
+        module = str(frame.f_globals.get("__name__"))
+        space = self._globals.setdefault((filename, module), {"__name__": module, "__builtins__": builtins})
+        # The body is one line, so moving the first line moves all of it.
+        code = _TEMPLATE.replace(co_filename=filename, co_name=CALL_NAME, co_firstlineno=frame.f_lineno or 1)
+        call: Call = FunctionType(code, space)
+        return call
+
+
+_TEMPLATE = (lambda func, args, kwargs: func(*args, **kwargs) if kwargs else func(*args)).__code__

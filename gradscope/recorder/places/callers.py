@@ -1,0 +1,206 @@
+"""From the frame that called a torch function to the user's line, and to what is one op of torch's own Python."""
+
+from __future__ import annotations
+
+import sys
+from types import CodeType, FrameType
+from typing import Any
+
+import torch
+from torch import nn
+
+from gradscope.frames.code_names import qualified_name
+from gradscope.frames.statements import NO_STATEMENT, Assignment
+from gradscope.frames.tracebacks import CALL_NAME
+from gradscope.recorder.places.call_sites import Call, Callers, Site, SpanTable
+from gradscope.recorder.places.code_owners import CodeOwners, Owner
+from gradscope.recording.rows import Span
+from gradscope.recording.tables import NONE
+
+_USER, _TORCH, _LIBRARY = Owner.USER, Owner.TORCH, Owner.LIBRARY  # looked up in an enumeration they are slow
+
+HANDLE_CODE = torch.overrides.handle_torch_function.__code__
+
+_MODULE_CALLS = frozenset((nn.Module._wrapped_call_impl.__code__, nn.Module._call_impl.__code__))
+_DISPATCHERS = ("_ops.py", "_jit_internal.py", "_VF.py")
+_WRAPPERS = frozenset(("decorate_context", "wrapper", "inner", "wrapped", "decorate_autocast", "_use_grad", "_fn"))
+
+
+class Located:
+    """Where a call of a torch function comes from."""
+
+    __slots__ = ("group", "label", "site", "user")
+
+    def __init__(self, site: Site, user: FrameType | None, label: str = "", group: Any = None) -> None:
+        self.site = site
+        self.user = user
+        self.label = label
+        """What torch's own Python was called for (``nn.Linear.__init__``); empty for a call of the user's."""
+        self.group = group
+        """Equal for the calls that one call into torch's Python makes."""
+
+
+class Place:
+    """An instruction that calls a torch function, in anybody's code."""
+
+    __slots__ = ("call", "is_recorder", "site")
+
+    def __init__(self, call: Call, site: Site | None, is_recorder: bool) -> None:
+        self.call = call
+        """Calls a torch function in place of the instruction's code."""
+        self.site = site
+        """The call site, where it is in the user's code."""
+        self.is_recorder = is_recorder
+        """It is a recorder's own instruction."""
+
+
+class CallSites:
+    """The call sites seen so far."""
+
+    def __init__(self, spans: SpanTable, owners: CodeOwners, begun_at: FrameType | None = None) -> None:
+        self._spans = spans
+        self._owners = owners
+        self._callers = Callers()
+        self._sites: dict[tuple[int, int], Site] = {}
+        self._library_sites: dict[tuple[int, int], Site] = {}
+        self.places: dict[tuple[int, int], Place] = {}
+        """By ``id(code)`` and instruction; the code objects are kept by their owners' table."""
+        self._begun_at: tuple[int, str, int] | None = None
+        """File, function and line at which the recording began, where names may hold what was made before."""
+        if begun_at is not None:
+            file = spans.sources.file(begun_at.f_code.co_filename, True)
+            function = qualified_name(begun_at.f_code, begun_at, spans.sources.parsed(file))
+            self._begun_at = (file, function, begun_at.f_lineno or 0)
+        self._nowhere = Site(NONE, NONE, NONE, NO_STATEMENT, "")
+
+    def new_place(self, frame: FrameType) -> Place:
+        """Enter the instruction that a frame is at."""
+        owner = self._owners.of(frame.f_code)
+        is_recorder = owner is Owner.GRADSCOPE or frame.f_code.co_name == CALL_NAME
+        site = self._user_site(frame) if owner is Owner.USER and not is_recorder else None
+        place = Place(self._callers.make(frame), site, is_recorder)
+        self.places[id(frame.f_code), frame.f_lasti] = place
+        return place
+
+    def locate(self, frame: FrameType) -> Located:
+        """Find the user's frame above a frame, and what of torch's Python lies between."""
+        known = self._owners.known
+        torch_frames: list[FrameType] = []
+        library = None
+        current: FrameType | None = frame
+        while current is not None:
+            code = current.f_code
+            owner = known.get(id(code))
+            if owner is None:
+                owner = self._owners.of(code)
+            if owner is _USER:
+                break
+            if library is None:
+                if owner is _TORCH:
+                    torch_frames.append(current)
+                elif owner is _LIBRARY:
+                    library = current
+            current = current.f_back
+        site = self._site(current, library)
+        if not torch_frames or torch_frames[-1].f_code in _MODULE_CALLS:
+            return Located(site, current)
+        label = _label(torch_frames)
+        group = (id(current), current.f_lasti if current else NONE, label) if label else None
+        return Located(site, current, label, group)
+
+    def call_assigned_to(self, name: str, site: Site, after: int) -> tuple[str, int] | None:
+        """The call that a name was assigned from before a site was reached: the function as written, and its span."""
+        call = self._spans.sources.parsed(site.file).call_assigned_to(name, after, site.statement.line)
+        if call is None or self._is_before_recording(site, call.line):
+            return None
+        return self._call(call, site.file, site.function)
+
+    def call_at_end(self, name: str, filename: str) -> tuple[str, int] | None:
+        """The call that a name of a module was assigned from, if it was assigned once: the function, and its span."""
+        file = self._spans.sources.file(filename, True)
+        call = self._spans.sources.parsed(file).call_assigned_to(name, 0, sys.maxsize)
+        return None if call is None else self._call(call, file, "<module>")
+
+    def _call(self, call: Assignment, file: int, function: str) -> tuple[str, int]:
+        name = self._spans.text(function)
+        span = Span(file, call.line, call.end_line, call.col, call.end_col, call.line, call.end_line, name)
+        return call.function, self._spans.shared(span)
+
+    def _is_before_recording(self, site: Site, line: int) -> bool:
+        if self._begun_at is None:
+            return False
+        file, function, first_line = self._begun_at
+        return site.file == file and site.function in (function, "<module>") and line <= first_line
+
+    def _site(self, user: FrameType | None, library: FrameType | None) -> Site:
+        if user is None:
+            site = self._nowhere
+        else:
+            site = self._sites.get((id(user.f_code), user.f_lasti)) or self._user_site(user)
+        return site if library is None else self._site_in_library(site, library)
+
+    def _site_in_library(self, site: Site, library: FrameType) -> Site:
+        """The site of a call that a library makes for a call of the user's."""
+        inner = self._spans.of(library)[0]
+        key = (id(site), inner)  # sites are kept, so their ids are not used again
+        known = self._library_sites.get(key)
+        if known is None:
+            known = Site(site.span, inner, site.file, site.statement, site.function)
+            self._library_sites[key] = known
+        return known
+
+    def user_site(self, frame: FrameType) -> Site | None:
+        """The site that a frame is at, if it runs the user's code."""
+        if self._owners.of(frame.f_code) is not Owner.USER or frame.f_code.co_name == CALL_NAME:
+            return None
+        return self._user_site(frame)
+
+    def _user_site(self, frame: FrameType) -> Site:
+        key = (id(frame.f_code), frame.f_lasti)
+        site = self._sites.get(key)
+        if site is None:
+            span, file, statement = self._spans.of(frame)
+            function = qualified_name(frame.f_code, frame, self._spans.sources.parsed(file))
+            site = self._sites[key] = Site(span, NONE, file, statement, function)
+        return site
+
+
+def caller_behind_recorder(frame: FrameType) -> FrameType | None:
+    """The frame for which a recorder inside this one calls a torch function; None where it asks for itself."""
+    if frame.f_code.co_name != CALL_NAME:
+        return None
+    current: FrameType | None = frame
+    while current is not None and (current.f_code.co_name == CALL_NAME or current.f_code is HANDLE_CODE):
+        handled = current.f_code is HANDLE_CODE
+        current = current.f_back
+        if handled and current is not None:
+            current = current.f_back
+        if current is not None and current.f_code.co_name == "__torch_function__":
+            current = current.f_back
+    return current
+
+
+def _label(frames: list[FrameType]) -> str:
+    """What torch's Python was called for, or empty where its ops are the user's own (a module's forward).
+
+    Args:
+        frames: Of torch's Python, innermost first.
+    """
+    outer = frames[-1].f_code
+    if outer.co_filename.endswith(_DISPATCHERS):
+        return ""
+    for frame in reversed(frames):
+        name = qualified_name(frame.f_code, frame)
+        if "<locals>" not in name and name not in _WRAPPERS:  # a decorator of torch's own
+            return _home(frame.f_code) + name
+    return qualified_name(outer, frames[-1])
+
+
+def _home(code: CodeType) -> str:
+    """The public name of the part of torch that a code object is in, with a dot: ``nn.``, ``optim.``."""
+    parts = code.co_filename.replace("\\", "/").rpartition("/torch/")[2].removesuffix(".py").split("/")
+    if parts[0] == "nn" and len(parts) > 1:
+        return {"modules": "nn.", "utils": "nn.utils.", "init": "nn.init.", "functional": "F."}.get(parts[1], "nn.")
+    if parts[0] in ("optim", "amp", "distributions"):
+        return f"{parts[0]}."
+    return "" if parts[0] in ("autograd", "utils") else "torch."

@@ -1,0 +1,226 @@
+"""Autograd's graph: nodes, edges and what they save, as numbers and names; no node object is kept.
+
+A node has no weak references, and holding one keeps all that it saved alive. Its identity is ``_sequence_nr()``, which
+counts up in each thread; ``AccumulateGrad`` has none of its own and is known by its leaf.
+"""
+
+from __future__ import annotations
+
+from array import array
+from contextlib import suppress
+from typing import Any
+
+from torch import Tensor
+from torch.utils._mode_utils import no_dispatch
+
+from gradscope.recorder.state.identity import Identity
+from gradscope.recorder.tape import Tape
+from gradscope.recorder.torch_internals.capabilities import dispatch_modes, sequence_number
+from gradscope.recording.rows import TensorFlag
+from gradscope.recording.tables import NONE
+
+_NO_SEQUENCE = 2**63
+_NEVER = 2**64
+_NODE_WIDTH = 3
+_EXTERNAL_LEAF = int(TensorFlag.REQUIRES_GRAD | TensorFlag.LEAF | TensorFlag.EXTERNAL)
+_CTX_NAMES = frozenset(("saved_tensors", "to_save", "non_differentiable", "dirty_tensors", "needs_input_grad"))
+
+
+class Graph:
+    """The nodes seen so far."""
+
+    def __init__(self, tape: Tape, identity: Identity) -> None:
+        self.tape = tape
+        self.identity = identity
+        self.first = sequence_number()
+        """Nodes of this thread with a lower sequence number were made before the recording."""
+        self._by_sequence = array("i", ())
+        self._older: dict[int, int] = {}
+        self._thread = 0
+        self._of_threads = {0: (self.first, self._by_sequence, self._older)}
+        self._accumulators: dict[int, int] = {}
+        self._types: dict[type, tuple[int, tuple[tuple[str, int], ...] | None]] = {}
+        self._node_rows = tape.pending["nodes"]
+        self._edge_rows = tape.pending["edges"]
+        self._saved_rows = tape.pending["saved"]
+
+    def turn_to(self, thread: int) -> None:
+        """Number nodes as the calling thread does from now on."""
+        if thread not in self._of_threads:
+            self._of_threads[thread] = (sequence_number(), array("i", ()), {})
+        self._thread = thread
+        self.first, self._by_sequence, self._older = self._of_threads[thread]
+
+    @property
+    def has_one_thread(self) -> bool:
+        """Whether one thread alone has made nodes; numbers of several repeat."""
+        return len(self._of_threads) == 1
+
+    def enter(self, root: Any, op: int, since: int, read_saved: bool) -> int:
+        """The row of a node; it and what leads to it are entered where they are unknown.
+
+        Args:
+            root: A ``grad_fn``.
+            op: The op that made it.
+            since: Nodes with a lower sequence number were there before the op: what they saved is not read, since
+                hooks may have been in force when they were made.
+            read_saved: No saved-tensor hooks are in force.
+        """
+        by_sequence, first = self._by_sequence, self.first
+        sequence = root._sequence_nr()
+        position = sequence - first
+        # A tensor that was just made has a node that is not known: the usual case, so it is asked for first.
+        if position != len(by_sequence):
+            row = self._known(sequence)
+            if row != NONE:
+                return row
+        row = self._new(root, sequence, op)
+        readable_from = since if read_saved else _NEVER
+        if read_saved and dispatch_modes():
+            with no_dispatch():  # unpacking an output detaches it, which the program's mode would see
+                self._complete(root, sequence, row, op, readable_from)
+        else:
+            self._complete(root, sequence, row, op, readable_from)
+        return row
+
+    def _complete(self, node: Any, sequence: int, row: int, op: int, readable_from: int) -> None:
+        """Enter the edges of a new node and what it saved, and so on for every new node that it leads to.
+
+        Written out in one piece: in a training step it runs for every node of the graph.
+        """
+        todo: list[tuple[Any, int, int]] = []
+        edge_rows, by_sequence, first = self._edge_rows, self._by_sequence, self.first
+        several_threads = len(self._of_threads) > 1
+        while True:
+            for following, _ in node.next_functions:
+                if following is None:
+                    edge_rows += (row, NONE)
+                    continue
+                number = following._sequence_nr()
+                if number >= _NO_SEQUENCE:
+                    target = self._accumulator(following, op)
+                elif several_threads:
+                    target = self._of_any_thread(following, number)
+                elif 0 <= number - first < len(by_sequence):
+                    target = by_sequence[number - first]
+                else:
+                    target = self._older.get(number, NONE)
+                if target == NONE:
+                    target = self._new(following, number, op)
+                    todo.append((following, number, target))
+                edge_rows += (row, target)
+            if sequence >= readable_from:
+                self._read_saved(node, row, op)
+            if not todo:
+                return
+            node, sequence, row = todo.pop()
+
+    def _of_any_thread(self, node: Any, sequence: int) -> int:
+        """A node by its number where several threads make nodes: numbers repeat, so the name must be the same."""
+        name = (self._types.get(type(node)) or self._describe(node))[0]
+        own = self._of_threads[self._thread]
+        for first, rows, older in (own, *(other for other in self._of_threads.values() if other is not own)):
+            position = sequence - first
+            row = rows[position] if 0 <= position < len(rows) else older.get(sequence, NONE)
+            if row != NONE and self._name_of(row) == name:
+                return row
+        return NONE
+
+    def _name_of(self, row: int) -> int:
+        names = self.tape.recording.nodes.column("name")
+        return names[row] if row < len(names) else self._node_rows[(row - len(names)) * _NODE_WIDTH + 1]
+
+    def _known(self, sequence: int) -> int:
+        position = sequence - self.first
+        if sequence >= _NO_SEQUENCE:
+            return NONE
+        if position < 0:
+            return self._older.get(sequence, NONE)
+        return self._by_sequence[position] if position < len(self._by_sequence) else NONE
+
+    def _accumulator(self, node: Any, op: int) -> int:
+        """Row of an ``AccumulateGrad``, by its leaf; NONE for another node without a sequence number."""
+        try:
+            variable = node.variable
+        except AttributeError:
+            return NONE
+        seen = self.identity.tensors.get(id(variable)) or self.identity.add(variable, op, NONE, _EXTERNAL_LEAF, ())
+        row = self._accumulators.get(seen.row)
+        if row is None:
+            row = self._accumulators[seen.row] = self._new(node, _NO_SEQUENCE, op, seen.row)
+        return row
+
+    def _new(self, node: Any, sequence: int, op: int, variable: int = NONE) -> int:
+        known = self._types.get(type(node)) or self._describe(node)
+        tape = self.tape
+        row = tape.node_count
+        tape.node_count = row + 1
+        self._node_rows += (op, known[0], variable)
+        by_sequence = self._by_sequence
+        position = sequence - self.first
+        if position == len(by_sequence):
+            by_sequence.append(row)
+        elif sequence >= _NO_SEQUENCE:
+            return row
+        elif position < 0:
+            self._older[sequence] = row
+        else:
+            missing = position + 1 - len(by_sequence)
+            if missing > 0:
+                by_sequence.extend([NONE] * missing)
+            by_sequence[position] = row
+        return row
+
+    def _describe(self, node: Any) -> tuple[int, tuple[tuple[str, int], ...] | None]:
+        """Name of a node's type, and the attributes in which it may keep tensors; None for a Function of the user's."""
+        kind = type(node)
+        known = self._types.get(kind)
+        if known is None:
+            name = kind.__name__
+            is_users = hasattr(kind, "_forward_cls")
+            if is_users or name == "CppFunction":  # its class is not kept, and each has its own name
+                return self.tape.text(node.name().rpartition("::")[2]), None if is_users else ()
+            attributes = tuple(
+                (attribute, self.tape.text(attribute.removeprefix("_saved_")))
+                for attribute in dir(kind)
+                if attribute.startswith("_saved_") and hasattr(kind, "_raw" + attribute)
+            )
+            known = self._types[kind] = (self.tape.text(name), attributes)
+        return known
+
+    def _read_saved(self, node: Any, row: int, op: int) -> None:
+        attributes = (self._types.get(type(node)) or self._describe(node))[1]
+        if attributes is None:
+            with suppress(RuntimeError):  # what it saved was freed already
+                self._read_saved_by_function(node, row, op)
+            return
+        tensors = self.identity.tensors
+        for attribute, text in attributes:
+            try:
+                value = getattr(node, attribute)
+            except RuntimeError:  # freed already: the first that is seen of the node is its backward pass
+                return
+            seen = tensors.get(id(value))
+            if seen is not None:
+                self._saved_rows += (row, text, seen.storage, seen.row, seen.nbytes)
+            elif value is not None:
+                self._note_saved(row, text, value, op)
+
+    def _read_saved_by_function(self, node: Any, row: int, op: int) -> None:
+        """What a user's ``autograd.Function`` keeps: saved tensors, and tensors among the attributes of its ctx."""
+        for tensor in node.saved_tensors or ():
+            self._note_saved(row, self.tape.text("saved_tensors"), tensor, op)
+        for name, value in vars(node).items():
+            if name not in _CTX_NAMES and issubclass(type(value), Tensor):
+                self._note_saved(row, self.tape.text(f"ctx.{name}"), value, op)
+
+    def _note_saved(self, row: int, text: int, value: Any, op: int) -> None:
+        seen = self.identity.tensors.get(id(value))
+        if seen is not None:
+            self._saved_rows += (row, text, seen.storage, seen.row, seen.nbytes)
+        elif issubclass(type(value), Tensor):
+            storage = self.identity.storage_of(value, op)
+            self._saved_rows += (row, text, storage, NONE, self.identity.bytes_of(value))
+        elif isinstance(value, (tuple, list)):
+            for item in value:
+                self._note_saved(row, text, item, op)

@@ -1,0 +1,296 @@
+"""Which tensors and storages have been seen, told apart by weak reference: nothing here keeps one alive.
+
+``id()`` is reused at once after a free. Every tensor and storage that is seen gets a weak reference whose callback
+puts it on the list of the dead; the list is worked off before ids are looked up, so a key that is found belongs to a
+live object. (A storage's Python object lives as long as the storage itself, so its death is the storage's.)
+
+What is known of each is kept on its weak reference (:class:`Seen`, :class:`SeenStorage`), so that there is one object
+for each: the garbage collector visits them, and the program pays for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+from weakref import ref
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.utils._mode_utils import no_dispatch
+
+from gradscope.recorder.state.version_counters import shares_version
+from gradscope.recorder.tape import Tape
+from gradscope.recorder.torch_internals.capabilities import is_copied_on_write
+from gradscope.recording.rows import Field, TensorFlag
+from gradscope.recording.tables import NONE
+
+_REQUIRES_GRAD = int(TensorFlag.REQUIRES_GRAD)
+_EXTERNAL = int(TensorFlag.EXTERNAL)
+_NO_STORAGE = int(TensorFlag.NO_STORAGE)
+_VIEW = int(TensorFlag.VIEW)
+_TYPED = int(TensorFlag.SUBCLASS | TensorFlag.PARAMETER)
+_COMPRESSED_PARTS = {
+    torch.sparse_csr: ("crow_indices", "col_indices"),
+    torch.sparse_bsr: ("crow_indices", "col_indices"),
+    torch.sparse_csc: ("ccol_indices", "row_indices"),
+    torch.sparse_bsc: ("ccol_indices", "row_indices"),
+}
+_META = torch.device("meta")
+_VERSION = int(Field.VERSION)
+
+
+class Seen(ref[Any]):
+    """A weak reference to a tensor, and what is known of it as of the last op that touched it."""
+
+    __slots__ = ("key", "layout", "nbytes", "node", "requires_grad", "row", "storage")
+
+    key: int
+    """Its ``id()``."""
+    row: int
+    storage: int
+    layout: int
+    node: int
+    """Row of its ``grad_fn``, or NONE."""
+    nbytes: int
+    """Of its elements."""
+    requires_grad: bool
+
+
+class SeenStorage(ref[Any]):
+    """A weak reference to a storage, and what is known of it."""
+
+    __slots__ = ("first", "key", "row")
+
+    key: int
+    """Its ``id()``."""
+    row: int
+    first: Seen | None
+    """The first tensor seen on it that lives (or the last that did), if one was."""
+
+
+class Identity:
+    """The live tensors and storages by ``id()``."""
+
+    def __init__(self, tape: Tape) -> None:
+        self.tape = tape
+        self.tensors: dict[int, Seen] = {}
+        self.storages: dict[int, SeenStorage] = {}
+        self.dead: list[Any] = []
+        """What has died and is not forgotten yet: ``Seen`` and ``SeenStorage``."""
+        self.leaves: dict[int, Seen] = {}
+        """Live tensors whose ``.grad`` a backward pass may set, by tensor row."""
+        self._layouts: dict[Any, tuple[int, int]] = {}
+        self._tensor_rows = tape.pending["tensors"]
+        self._storage_rows = tape.pending["storages"]
+        self._entomb = self.dead.append
+
+    def bury(self) -> None:
+        """Forget what has died since the last call; it was gone at the start of the op that comes now."""
+        tape, dead = self.tape, self.dead
+        while dead:
+            gone = dead.pop()
+            try:
+                key = gone.key
+            except AttributeError:  # an interrupt came while it was being entered
+                continue
+            if type(gone) is Seen:
+                self.tensors.pop(key, None)
+                self.leaves.pop(gone.row, None)
+                tape.tensor_deaths += (gone.row, tape.op_count)
+            else:
+                self.storages.pop(key, None)
+                tape.storage_deaths += (gone.row, tape.op_count)
+
+    def add(self, tensor: Any, op: int, node: int, flags: int, inputs: Sequence[Any]) -> Seen:
+        """Enter a tensor that was not seen before.
+
+        Args:
+            tensor: The tensor; ``requires_grad`` is in ``flags``.
+            op: The op that made it, or before which it was first seen.
+            node: Its ``grad_fn`` (a row), or NONE.
+            flags: :class:`TensorFlag` so far.
+            inputs: The op's tensors, among which its base is looked for.
+        """
+        tape = self.tape
+        row = tape.tensor_count
+        if type(tensor) is not Tensor:
+            flags |= _type_flag(tensor)
+        known = None
+        try:
+            storage = tensor.untyped_storage()
+        except (RuntimeError, NotImplementedError):
+            place = NONE
+            flags |= _NO_STORAGE
+        else:
+            known = self.storages.get(id(storage))
+            place = NONE if known is None else known.row
+        layout, nbytes = self.layout(tensor)
+        version = 0
+        try:
+            version = tensor._version
+        except RuntimeError:
+            flags |= int(TensorFlag.INFERENCE if tensor.is_inference() else TensorFlag.NO_VERSION)
+        seen = Seen(tensor, self._entomb)
+        seen.row = row
+        if known is not None:
+            if tensor._is_view():
+                flags |= _VIEW
+        elif not flags & _NO_STORAGE:
+            place = self.add_storage(storage, tensor, op, flags, seen)
+        # No call stands between the count and the row: an interrupt cannot come between them.
+        tape.tensor_count = row + 1
+        self._tensor_rows += (op, place, layout, node, flags, NONE)
+        if version:
+            tape.pending["changes"] += (op, row, _VERSION, 0, version)
+        if known is not None:
+            self._note_alias(tensor, seen, known, inputs)
+        seen.storage, seen.layout, seen.node, seen.nbytes = place, layout, node, nbytes
+        seen.requires_grad = requires_grad = flags & _REQUIRES_GRAD != 0
+        identity = id(tensor)
+        # Nor does one between the key and its entry: what has a key is found under it.
+        seen.key = identity
+        self.tensors[identity] = seen
+        if requires_grad and node == NONE:
+            self.leaves[row] = seen
+        return seen
+
+    def add_storage(self, storage: Any, tensor: Any, op: int, flags: int, first: Seen | None) -> int:
+        """Enter a storage that was not seen before, with the tensor on it and its flags, and return its row."""
+        tape = self.tape
+        row = tape.storage_count
+        if flags & _TYPED and storage.device == _META:
+            pointer = 0  # a fake tensor's, which warns when it is asked for its address
+        else:
+            try:
+                is_cow = type(tensor) is Tensor and is_copied_on_write(tensor)
+                pointer = 0 if is_cow else storage.data_ptr()
+            except RuntimeError:
+                pointer = 0
+        nbytes = storage.nbytes()  # symbolic while a program is exported: to make a number of it would bind its sizes
+        seen = SeenStorage(storage, self._entomb)
+        seen.row, seen.first = row, first
+        size = nbytes if type(nbytes) is int else 0
+        tape.storage_count = row + 1
+        self._storage_rows += (op, size, pointer, NONE, 1 if flags & _EXTERNAL else 0)
+        key = id(storage)
+        seen.key = key
+        self.storages[key] = seen
+        return row
+
+    def watch_grad(self, seen: Seen) -> None:
+        """Look at the ``.grad`` of a tensor around backward passes: a leaf since now, or one that retains its grad."""
+        self.leaves[seen.row] = seen
+
+    def row_of(self, tensor: Any) -> int:
+        """Row of a tensor that was seen, or NONE."""
+        seen = self.tensors.get(id(tensor))
+        return NONE if seen is None else seen.row
+
+    def storage_of(self, tensor: Any, op: int) -> int:
+        """Row of the storage that a tensor is on now; the tensor itself is not entered."""
+        try:
+            storage = tensor.untyped_storage()
+        except (RuntimeError, NotImplementedError):
+            return NONE
+        known = self.storages.get(id(storage))
+        if known is not None:
+            return known.row
+        # A number that torch wrapped in a tensor is no memory of the program's.
+        flags = 0 if tensor.dim() else _EXTERNAL
+        if type(tensor) is not Tensor:
+            flags |= _type_flag(tensor)
+        return self.add_storage(storage, tensor, op, flags, None)
+
+    def bytes_of(self, tensor: Any) -> int:
+        """Bytes of a tensor's elements."""
+        if type(tensor) is Tensor and tensor.layout is torch.strided and not tensor.is_nested:
+            nbytes: int = tensor.nbytes
+            return nbytes
+        return self.layout(tensor)[1]
+
+    def layout(self, tensor: Any) -> tuple[int, int]:
+        """Row of a tensor's layout, and the bytes of its elements."""
+        try:
+            kind = None if type(tensor) is Tensor else type(tensor).__name__
+            key = (tensor.shape, tensor.stride(), tensor.dtype, tensor.device, kind)
+            known = self._layouts.get(key)
+        except (RuntimeError, NotImplementedError, TypeError):
+            key = None  # a layout without strides, or with symbolic ones
+            known = None
+        return known or self._new_layout(tensor, key)
+
+    def _new_layout(self, tensor: Any, key: Any) -> tuple[int, int]:
+        text = self.tape.text
+        try:
+            shape = _written(tensor.shape)
+        except (RuntimeError, TypeError, ValueError, AttributeError):
+            shape = "(?)"  # of a nested tensor
+        try:
+            nbytes = _bytes_of_elements(tensor)
+        except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError):
+            nbytes = 0
+        row = (
+            text(shape),
+            text(str(tuple(key[1])) if key is not None and shape != "(?)" else ""),
+            text(str(tensor.dtype).removeprefix("torch.")),
+            text(str(tensor.device)),
+            text(type(tensor).__name__),
+            text(str(tensor.layout).removeprefix("torch.")),
+            nbytes,
+        )
+        key = row if key is None else key
+        known: tuple[int, int] | None = self._layouts.get(key)
+        if known is None:
+            known = (len(self._layouts), nbytes)
+            self.tape.pending["layouts"] += row
+            self._layouts[key] = known
+        return known
+
+    def _note_alias(self, tensor: Any, alias: Seen, known: SeenStorage, inputs: Sequence[Any]) -> None:
+        """Keep what a tensor is an alias of: an input on the same storage, or else the first seen on it that lives."""
+        base: Seen | None
+        for candidate in inputs:
+            seen = self.tensors.get(id(candidate))
+            if seen is not None and seen.storage == known.row:
+                base, other = seen, candidate
+                break
+        else:
+            base, other = known.first, None if known.first is None else known.first()
+        if other is None:
+            known.first = alias  # the next one is compared with one that lives
+        if base is not None:
+            shares = NONE if other is None else shares_version(tensor, other)
+            offset = tensor.storage_offset()
+            self.tape.pending["aliases"] += (alias.row, base.row, offset if type(offset) is int else 0, shares)
+
+
+def _written(sizes: Sequence[Any]) -> str:
+    """Sizes as a tuple is written, a symbol by its name."""
+    return f"({', '.join(map(str, sizes))}{',' if len(sizes) == 1 else ''})"
+
+
+def _bytes_of_elements(tensor: Any) -> int:
+    """What a tensor's elements take up: of a sparse one, those that are there, with their indices.
+
+    0 where the sizes are symbols: to make a number of one would bind the program's dimension to its example.
+    """
+    itemsize: int = tensor.element_size()
+    if tensor.layout in _COMPRESSED_PARTS:
+        with no_dispatch():
+            plain = tensor.detach()
+            parts = [getattr(plain, part)() for part in ("values", *_COMPRESSED_PARTS[tensor.layout])]
+            return sum(part.numel() * part.element_size() for part in parts)
+    if tensor.layout is not torch.sparse_coo:
+        count = tensor.numel()
+        return count * itemsize if type(count) is int else 0
+    with no_dispatch():
+        count, dims = int(tensor._nnz()), int(tensor.sparse_dim())
+    return count * (dims * torch.int64.itemsize + prod(map(int, tensor.shape[dims:])) * itemsize)
+
+
+def _type_flag(tensor: Any) -> int:
+    """Parameter or subclass; ``isinstance`` would ask the tensor, whose class may answer with code of its own."""
+    is_parameter = issubclass(type(tensor), Parameter) or "_is_param" in object.__getattribute__(tensor, "__dict__")
+    return int(TensorFlag.PARAMETER if is_parameter else TensorFlag.SUBCLASS)

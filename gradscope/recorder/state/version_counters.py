@@ -1,0 +1,56 @@
+"""Whether two tensors share a version counter: measured, where no other thread could notice it."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+import threading
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gradscope.recorder.state.tensors_in import PLAIN
+from gradscope.recorder.torch_internals.capabilities import version_setter
+from gradscope.recording.tables import NONE
+
+_LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "platlib", "purelib"))
+_TORCH = (str(Path(torch.__file__).parent), str(Path(__file__).parents[2]))
+_COMPILERS = str(Path(torch.__file__).parent / "_inductor")
+"""Its threads wait for compilers in other processes, as long as the program runs."""
+
+
+def shares_version(tensor: Any, other: Any) -> int:
+    """1 or 0, or NONE where it cannot be told: one of them has no counter, or another thread is in the middle of an op.
+
+    Counters that differ are two. Where they agree, one is set, the other looked at, and the first set back.
+    """
+    if type(tensor) not in PLAIN or type(other) not in PLAIN or tensor.is_inference() or other.is_inference():
+        return NONE
+    version = tensor._version
+    if version != other._version:
+        return 0
+    if _another_thread_may_be_in_torch():
+        return NONE  # it may check the counter, or count it up, at this very moment
+    steps: tuple[Any, ...] = (
+        version_setter(tensor, version + 1),
+        partial(getattr, other, "_version"),
+        version_setter(tensor, version),
+    )
+    # ``map`` calls them one after the other without a point at which Python may switch threads or run a signal handler.
+    _, seen, _ = map(partial.__call__, steps)
+    return int(seen != version)
+
+
+def _another_thread_may_be_in_torch() -> bool:
+    """Whether a thread is in torch, in us or in the program itself; others wait in a library for something."""
+    if threading.active_count() == 1:
+        return False
+    frames = sys._current_frames()
+    del frames[threading.get_ident()]
+    return not all(_waits(frame.f_code.co_filename) for frame in frames.values())
+
+
+def _waits(file: str) -> bool:
+    return file.startswith(_COMPILERS) or (file.startswith(_LIBRARIES) and not file.startswith(_TORCH))

@@ -1,0 +1,147 @@
+"""What ``gradscope check`` found, as data: JSON, JUnit XML, and annotations for GitHub's workflows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from io import StringIO
+from xml.etree import ElementTree
+
+from rich.console import Console
+
+from gradscope.analysis.check_results import CheckReport, Expectation, TargetCheck
+from gradscope.report.check.check_screen import render_check
+from gradscope.report.check.check_words import place, sentence, summary
+from gradscope.report.screen.text import safe
+
+VERSION = 1
+"""Of the JSON. 1: the first; keys are only ever added."""
+
+_TEXT_WIDTH = 100
+
+
+def as_json(report: CheckReport) -> str:
+    """Everything, times in seconds."""
+    document = {
+        "format": "gradscope-check",
+        "version": VERSION,
+        "outcome": _outcome(report.passed),
+        "targets": [_target(target) for target in report.targets],
+        "summary": {
+            "targets": len(report.targets),
+            "targets_failed": sum(not target.passed for target in report.targets),
+            "expectations": sum(len(target.expectations) for target in report.targets),
+            "held": report.count("holds"),
+            "failed": report.count("fails", "raises"),
+            "never_ran": report.count("never ran"),
+            "seconds": report.seconds,
+        },
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _outcome(passed: bool) -> str:
+    return "passed" if passed else "failed"
+
+
+def _target(target: TargetCheck) -> dict[str, object]:
+    expectations = [{"verdict": item.verdict} | asdict(item) for item in target.expectations]
+    return {"outcome": _outcome(target.passed)} | asdict(target) | {"expectations": expectations}
+
+
+def as_junit(report: CheckReport) -> str:
+    """A test suite a target, a test case an expectation, and one for the program's own end."""
+    root = ElementTree.Element("testsuites", name="gradscope check", time=f"{report.seconds:.3f}")
+    for target in report.targets:
+        suite = ElementTree.SubElement(
+            root,
+            "testsuite",
+            name=safe(target.target),
+            tests=str(len(target.expectations) + 1),
+            failures=str(len(target.failed)),
+            errors=str(int(bool(target.failure))),
+        )
+        _case(suite, target, "the program runs to its end", target.failure_line)
+        if target.failure:
+            _child(suite[-1], "error", target.failure, target.traceback or target.output)
+        for item in target.expectations:
+            _case(suite, target, f"{f'line {item.line}' if item.line else '-e'}: {item.expression}", item.line)
+            if item.verdict != "holds":
+                _child(suite[-1], "failure", sentence(item), _values(item))
+        if target.output:
+            ElementTree.SubElement(suite, "system-out").text = _xml_text(target.output)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _case(suite: ElementTree.Element, target: TargetCheck, name: str, line: int) -> None:
+    attributes = {"classname": target.target, "name": name, "file": target.file.partition("::")[0]}
+    if line:
+        attributes["line"] = str(line)
+    ElementTree.SubElement(suite, "testcase", {key: safe(value) for key, value in attributes.items()})
+
+
+def _child(case: ElementTree.Element, tag: str, message: str, text: str) -> None:
+    ElementTree.SubElement(case, tag, message=safe(message)).text = _xml_text(text)
+
+
+def _xml_text(text: str) -> str:
+    """Text without the characters that XML cannot hold."""
+    return "\n".join(safe(line) for line in text.split("\n"))
+
+
+def _values(item: Expectation) -> str:
+    parts = item.first_failure.parts if item.first_failure is not None else ()
+    return "\n".join([item.expression, *(f"  {part.expression} = {part.value}" for part in parts)])
+
+
+def as_github(report: CheckReport) -> str:
+    """A workflow command for each failure, which GitHub shows beside the line; and the summary."""
+    lines = []
+    for target in report.targets:
+        file = target.file.partition("::")[0]
+        if target.failure:
+            lines.append(_annotation(file, target.failure_line, f"{target.file} failed", target.failure))
+        for item in target.failed:
+            message = f"{sentence(item)}\n{_values(item)}"
+            lines.append(_annotation(file, item.line, f"{place(target, item)}: expectation", message))
+    return "\n".join([*lines, summary(report)]) + "\n"
+
+
+def _annotation(file: str, line: int, title: str, message: str) -> str:
+    properties = {"file": file, "line": str(line) if line else "", "title": title}
+    given = ",".join(f"{name}={_property(value)}" for name, value in properties.items() if value)
+    return f"::error {given}::{_message(message)}"
+
+
+def _message(text: str) -> str:
+    escaped = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return safe(escaped)
+
+
+def _property(text: str) -> str:
+    return _message(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def as_text(report: CheckReport) -> str:
+    """The screen without colour."""
+    stream = StringIO()
+    render_check(report, Console(file=stream, width=_TEXT_WIDTH, color_system=None))
+    return stream.getvalue()
+
+
+_FORMATS: dict[str, Callable[[CheckReport], str]] = {
+    "json": as_json,
+    "junit": as_junit,
+    "github": as_github,
+    "text": as_text,
+}
+
+SUFFIXES = {".json": "json", ".xml": "junit", ".txt": "text"}
+"""The format of a file by its suffix."""
+
+
+def write(report: CheckReport, format: str) -> str:
+    """A report in a format: ``json``, ``junit``, ``github``, ``text``."""
+    return _FORMATS[format](report)

@@ -1,0 +1,131 @@
+"""A comparison as data and as documents: JSON, JSON Lines, CSV, Markdown, SVG."""
+
+from __future__ import annotations
+
+import csv
+import html
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from io import StringIO
+
+from rich.console import Console
+
+from gradscope.analysis.comparison.comparison_model import Cell, Comparison, Row
+from gradscope.report.compare.compare_cells import plain
+from gradscope.report.compare.compare_screen import render_comparison
+from gradscope.report.screen.picture import picture
+from gradscope.report.screen.text import safe
+
+VERSION = 1
+"""Of the JSON. 1: the first; keys are only ever added."""
+
+DOCUMENT_WIDTH = 100
+"""Columns of a picture or a text file, where nobody says otherwise."""
+
+
+def as_json(comparison: Comparison) -> str:
+    """The whole model, sizes in bytes and times in nanoseconds."""
+    return json.dumps(_head(comparison) | asdict(comparison), indent=2, ensure_ascii=False) + "\n"
+
+
+def _head(comparison: Comparison) -> dict[str, object]:
+    outcome = "different" if comparison.differs else "same"
+    return {"format": "gradscope-comparison", "version": VERSION, "outcome": outcome}
+
+
+def as_jsonl(comparison: Comparison) -> str:
+    """One line a row; the first line says what the columns are."""
+    names = [variant.name for variant in comparison.variants]
+    lines: list[dict[str, object]] = [_head(comparison) | {"target": comparison.target, "variants": names}]
+    lines += [{"group": group.title} | asdict(row) for group in comparison.groups for row in group.rows]
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+
+
+def as_csv(comparison: Comparison) -> str:
+    """One line a row, one column a variant; a cell without a value is empty."""
+    stream = StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["group", "fact", "name", "unit", "differs", *(variant.name for variant in comparison.variants)])
+    for group in comparison.groups:
+        for row in group.rows:
+            values = ["" if cell.value is None else cell.value for cell in row.cells]
+            writer.writerow([group.title, row.fact, row.name, row.unit, row.differs, *values])
+    return stream.getvalue()
+
+
+def as_markdown(comparison: Comparison) -> str:
+    """A table a group: variants are rows, so that many of them can be read."""
+    lines = [f"# {_escaped(comparison.target)}", ""]
+    if comparison.title:
+        lines += [_escaped(comparison.title), ""]
+    if not comparison.differs:
+        lines += ["Nothing differs.", ""]
+    for group in comparison.groups:
+        lines += [f"## {_escaped(group.title)}", ""]
+        lines.append(_line(["", *(_escaped(row.label) for row in group.rows)]))
+        lines.append(_line(["---"] * (len(group.rows) + 1)))
+        for at, variant in enumerate(comparison.variants):
+            name = f"{_escaped(variant.name)}{' (baseline)' if at == comparison.baseline else ''}"
+            lines.append(_line([name, *(_markdown_cell(row, row.cells[at]) for row in group.rows)]))
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _markdown_cell(row: Row, cell: Cell) -> str:
+    text = _escaped(plain(row, cell, "–"))
+    return f"**≠ {text}**" if cell.differs else text
+
+
+def _escaped(text: str) -> str:
+    """Text of a program as Markdown and HTML show it, not as they obey it."""
+    escaped = html.escape(safe(text), quote=False).replace("\\", "\\\\")
+    for character in "|*_`[]#":
+        escaped = escaped.replace(character, f"\\{character}")
+    return escaped
+
+
+def as_text(comparison: Comparison, width: int | None = None) -> str:
+    """The table without colour."""
+    stream = StringIO()
+    render_comparison(comparison, Console(file=stream, width=width or DOCUMENT_WIDTH, color_system=None))
+    return stream.getvalue()
+
+
+def as_svg(comparison: Comparison, width: int | None = None) -> str:
+    """A picture of the table."""
+    console = Console(
+        record=True, width=width or DOCUMENT_WIDTH, file=StringIO(), force_terminal=True, color_system="truecolor"
+    )
+    render_comparison(comparison, console)
+    return picture(console, safe(f"gradscope compare {comparison.target}"))
+
+
+_DATA: dict[str, Callable[[Comparison], str]] = {
+    "json": as_json,
+    "jsonl": as_jsonl,
+    "csv": as_csv,
+    "markdown": as_markdown,
+}
+_TABLES: dict[str, Callable[[Comparison, int | None], str]] = {"svg": as_svg, "text": as_text}
+
+SUFFIXES = {
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".md": "markdown",
+    ".markdown": "markdown",
+    ".svg": "svg",
+    ".txt": "text",
+}
+"""The format of a file by its suffix."""
+
+
+def write(comparison: Comparison, format: str, width: int | None = None) -> str:
+    """A comparison in a format: one of the values of :data:`SUFFIXES`."""
+    return _TABLES[format](comparison, width) if format in _TABLES else _DATA[format](comparison)

@@ -1,0 +1,168 @@
+"""The screen of ``run``: answers first, then the lines, and what they did to memory, graph and gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import StringIO
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from gradscope.analysis.lines.highlights import lines_that_matter
+from gradscope.analysis.report_model import Cut, Graph, LineRow, Report
+from gradscope.analysis.view import RunView
+from gradscope.report.run.line_rows import LineTable
+from gradscope.report.run.op_rows import ops_table
+from gradscope.report.run.sections import Sections
+from gradscope.report.run.summary import answers, counted, header, summary
+from gradscope.report.screen.picture import picture
+from gradscope.report.screen.text import Symbols, allow_any_text, safe, symbols
+
+LONG = 28
+"""Rows of the line table from which on a run is long: the first screen shows what matters."""
+GRAPH_FITS = 16
+SECTION_ROWS = 8
+EVERYTHING = 1_000_000
+
+
+def render(report: Report, console: Console, view: RunView | None = None) -> None:
+    """Print a report.
+
+    Args:
+        report: What the analyses found.
+        console: Where to; its width, colours and encoding are respected.
+        view: What was asked for.
+    """
+    allow_any_text(console)
+    screen = Screen(report, console, view or RunView())
+    for part in screen.parts():
+        console.print(part, soft_wrap=False, highlight=False, markup=False, emoji=False)
+
+
+def render_svg(report: Report, view: RunView | None = None, width: int = 100) -> str:
+    """A picture of the screen, for READMEs."""
+    console = Console(record=True, width=width, file=StringIO(), force_terminal=True, color_system="truecolor")
+    render(report, console, view)
+    return picture(console, safe(f"gradscope run {report.run.target}"))
+
+
+class Screen:
+    """One report on one console."""
+
+    def __init__(self, report: Report, console: Console, view: RunView) -> None:
+        self._report = report
+        self._view = view
+        self._width = console.width
+        self._marks: Symbols = symbols(console)
+        self._is_long = len(report.lines) > LONG and not view.all and view.lines is None
+        limit = EVERYTHING if view.all else 4 if self._is_long else SECTION_ROWS
+        self._sections = Sections(self._width, self._marks, limit)
+        self._limit = limit
+
+    def parts(self) -> Iterator[RenderableType]:
+        """What is printed, in order."""
+        report, view = self._report, self._view
+        yield header(report)
+        found = answers(report, self._marks, EVERYTHING if view.all else 4 if self._is_long else 6)
+        if found is not None:
+            yield found
+        if not view.quiet:
+            yield from self._lines()
+            yield from self._below()
+        yield Text("")
+        yield summary(report, self._marks, with_memory=view.memory is not False)
+        if self._is_long and not view.quiet:
+            yield self._pointer()
+
+    def _title(self, title: str) -> Text:
+        return Text(f"\n{title}", style="bold underline")
+
+    def _rows(self) -> tuple[LineRow, ...]:
+        """Rows of the line table."""
+        rows = lines_that_matter(self._report) if self._is_long else self._report.lines
+        return tuple(row for row in rows if row.kind != "call" or row.notes or self._view.all)
+
+    def _lines(self) -> Iterator[RenderableType]:
+        rows = self._rows()
+        if not rows:
+            yield Text("\nNo call of torch was seen in your code." if not self._report.summary.ops else "")
+            return
+        yield self._title(
+            f"Lines that matter ({len(rows)} of {len(self._report.lines)} rows)" if self._is_long else "Lines"
+        )
+        table = LineTable(rows, self._width, self._marks, self._view.memory)
+        yield table.render()
+        yield Text(self._legend(table.usual, rows), style="dim")
+
+    def _legend(self, usual: tuple[str, str], rows: tuple[LineRow, ...]) -> str:
+        words = [f"tensors are {usual[0]} on {usual[1]} unless said" if usual[0] else ""]
+        summed = " (of all runs)" if any(row.executions > 1 for row in rows) else ""
+        if self._view.memory is not False:
+            words.append(f"new: bytes allocated, saved: bytes kept for backward{summed}")
+        if alias := next((row for row in rows if row.alias_of), None):
+            base = safe(alias.alias_of)
+            words.append(f"{alias.storage} = {base}: on the memory of {base}")
+        return "; ".join(filter(None, words))
+
+    def _below(self) -> Iterator[RenderableType]:
+        report, view, sections = self._report, self._view, self._sections
+        if report.watches:
+            yield self._title("Watched")
+            yield sections.watches(report.watches)
+        if report.ops:
+            yield self._title("Ops")
+            yield ops_table(report.ops, self._width, self._marks)
+        if view.lines is None:
+            yield from self._whole_run()
+        if view.graph or view.lines is None:
+            yield from self._graphs()
+        if view.memory or (view.memory is None and view.all):
+            yield self._title("Memory by line")
+            yield sections.memory(report.memory)
+
+    def _whole_run(self) -> Iterator[RenderableType]:
+        report, view, sections = self._report, self._view, self._sections
+        if report.alias_groups and not self._is_long:
+            yield self._title("Shared memory")
+            yield sections.aliases(report.alias_groups)
+        if report.backwards and not self._is_long:
+            yield self._title("Gradients")
+            yield sections.gradients(report.backwards)
+        cuts = self._cuts_not_shown()
+        if cuts:
+            yield self._title("Other cuts of the graph")
+            yield sections.cuts(cuts)
+        writes = [write for write in report.inplace_writes if view.all or write.effect not in ("none", "unknown")]
+        if writes:
+            yield self._title("Writes in place")
+            yield sections.writes(writes)
+
+    def _cuts_not_shown(self) -> list[Cut]:
+        """Cuts that no row of the line table tells."""
+        told = {(row.file, row.line) for row in self._rows() if row.kind == "cut"}
+        places = ((cut, (cut.place.file, cut.place.line)) for cut in self._report.cuts if cut.kind != "export")
+        return [cut for cut, place in places if place not in told]
+
+    def _graphs(self) -> Iterator[RenderableType]:
+        wanted = self._view.graph
+        untold = []
+        for graph in self._report.graphs:
+            fits = len(graph.rows) <= GRAPH_FITS and not self._is_long and len(self._report.graphs) <= 2
+            if wanted is False or (wanted is None and not fits and not self._view.all):
+                untold.append(graph)
+                continue
+            yield self._title(self._graph_title(graph))
+            yield Sections(self._width, self._marks, EVERYTHING).graph(graph)
+
+        if untold and wanted is None:
+            largest = max(untold, key=lambda graph: graph.nodes)
+            others = f" and {len(untold) - 1} smaller" if len(untold) > 1 else ""
+            yield Text(f"\n{self._graph_title(largest)}{others} (--graph)", style="dim")
+
+    @staticmethod
+    def _graph_title(graph: Graph) -> str:
+        where = f", backward at line {graph.line}" if graph.line else ""
+        return safe(f"Graph of {graph.root}{where}: {counted(graph.nodes, 'node')}, {graph.depth:,} deep")
+
+    def _pointer(self) -> Text:
+        return Text("To see the rest: --all, --line N-M, --graph, --memory, --ops; -o FILE keeps it", style="dim")

@@ -1,0 +1,109 @@
+"""The first and the last lines of the screen: what was run, the answers, and the counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from gradscope.analysis.report_model import Answer, Place, Report
+from gradscope.analysis.sizes import size
+from gradscope.report.screen.text import Symbols, safe
+
+_STYLE = {"problem": "bold red", "warning": "bold yellow", "note": "cyan"}
+
+
+def counted(count: int, what: str, plural: str = "") -> str:
+    """``1 line``, ``2 lines``"""
+    return f"{count:,} {what if count == 1 else plural or what + 's'}"
+
+
+def header(report: Report) -> Text:
+    """What was run and how it ended."""
+    run = report.run
+    text = Text.assemble(("gradscope", "bold"), " ", (safe(run.target or run.kind), "bold"))
+    if run.title:
+        text.append(f"  {safe(run.title)}", style="italic")
+    style = "green" if run.outcome == "ok" else "bold red"
+    text.append(f"  {_outcome(report)}", style=style)
+    return text
+
+
+def _outcome(report: Report) -> str:
+    run = report.run
+    where = f" at line {run.error_place.line}" if run.error_place else ""
+    if run.outcome == "exception":
+        return f"raised {safe(run.error_type)}{where}"
+    if run.outcome == "exit":
+        return f"exited with status {run.exit_code}"
+    if run.outcome == "running":
+        return "was cut off while it ran: what follows is what had been recorded"
+    if run.outcome == "signal":
+        return f"was ended by {safe(run.error_message) or 'a signal'}{where}"
+    return f"{run.outcome}{where}"
+
+
+def answers(report: Report, marks: Symbols, limit: int) -> RenderableType | None:
+    """The answers, problems first."""
+    if not report.answers:
+        return None
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    symbol = {"problem": marks.problem, "warning": marks.warning, "note": marks.note}
+    for answer in report.answers[:limit]:
+        word = Text(f"{symbol[answer.severity]} {answer.severity}", style=_STYLE[answer.severity])
+        grid.add_row(word, Text(safe(answer.text)))
+    left = report.answers[limit:]
+    if left:
+        grid.add_row(Text(marks.dots, style="dim"), Text(_left(left), style="dim"))
+    return grid
+
+
+def _left(left: Sequence[Answer]) -> str:
+    counts = {severity: sum(answer.severity == severity for answer in left) for severity in _STYLE}
+    return ", ".join(counted(count, f"more {severity}") for severity, count in counts.items() if count) + " (--all)"
+
+
+def summary(report: Report, marks: Symbols, with_memory: bool = True) -> RenderableType:
+    """Counts over the whole run, and what it took of memory."""
+    numbers, memory = report.summary, report.memory
+    first = [
+        counted(numbers.ops, "op"),
+        f"on {counted(numbers.lines, 'line')}",
+        counted(numbers.nodes, "graph node"),
+        counted(numbers.backwards, "backward pass", "backward passes"),
+    ]
+    if numbers.backwards:
+        total = numbers.leaves_with_gradient + numbers.leaves_without_gradient
+        first.append(f"gradients for {numbers.leaves_with_gradient} of {counted(total, 'leaf', 'leaves')}")
+    first.append(counted(numbers.cuts, "cut"))
+    if numbers.exports:
+        first.append(f"values left torch at {counted(numbers.exports, 'place')}")
+    hooked = f" (not counted: what {counted(memory.hooked_ops, 'op')} saved under saved-tensor hooks)"
+    second = [
+        f"peak at least {size(memory.peak_bytes)}{_at(memory.peak_place)}",
+        f"saved for backward {size(memory.saved_bytes)}{hooked if memory.hooked_ops else ''}",
+        f"gradients {size(memory.gradient_bytes)}",
+        f"still in use {size(memory.live_bytes)}",
+    ]
+    parts: list[RenderableType] = [Text(", ".join(first))]
+    if with_memory:
+        parts.append(Text("tensor memory: " + ", ".join(second)))
+    parts += [
+        Text(f"{device.device} allocator: {size(device.allocated_bytes)} in use, peak {size(device.peak_bytes)}")
+        for device in memory.devices
+    ]
+    if numbers.left_out:
+        parts.append(Text(f"{marks.warning} {counted(numbers.left_out, 'op')} left out by --max-ops", style="yellow"))
+    if numbers.faults:
+        text = f"{marks.warning} {counted(numbers.faults, 'fault')} of gradscope's own: what is shown may be incomplete"
+        parts.append(Text(text, style="bold yellow"))
+        parts.append(Text(safe(report.faults[0].strip().rpartition("\n")[2]), style="dim"))
+    return Group(*parts)
+
+
+def _at(place: Place | None) -> str:
+    return f" at line {place.line}" if place is not None and place.line else ""
