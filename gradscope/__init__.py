@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gradscope.version import VERSION as __version__
+
 if TYPE_CHECKING:
     from gradscope.errors import ExitCode, GradscopeError
     from gradscope.experiments.compare.comparing import compare
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from gradscope.recording import Recording
     from gradscope.recording.file.store import load, save
 
-__version__ = "0.1.0"
 
 __all__ = ["ExitCode", "GradscopeError", "Recording", "__version__", "compare", "load", "record", "save"]
 

@@ -10,8 +10,8 @@ from collections import Counter
 from functools import cached_property
 from typing import NamedTuple
 
-from gradscope.analysis.facts.sorted_rows import SortedRows
 from gradscope.analysis.report_model import Place
+from gradscope.analysis.sorted_rows import SortedRows
 from gradscope.recording import NONE, Recording
 from gradscope.recording.flags import CUT_VIEW, EXTERNAL, LEAF, REQUIRES_GRAD
 from gradscope.recording.rows import Field, OpKind

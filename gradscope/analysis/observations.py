@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradscope.analysis.facts.best_names import Names
+from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.memory_use import MemoryUse
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import LeftOut, OpRow, Place, RaisedError, RunFacts, WatchRow
@@ -49,7 +49,7 @@ def list_errors(index: Index) -> tuple[RaisedError, ...]:
     return tuple(found.values())
 
 
-def list_watches(index: Index, names: Names) -> tuple[WatchRow, ...]:
+def list_watches(index: Index, names: BestNames) -> tuple[WatchRow, ...]:
     """Watched expressions; equal results one after another are one row."""
     recording = index.recording
     rows: list[WatchRow] = []
@@ -76,7 +76,7 @@ def left_out(index: Index) -> tuple[LeftOut, ...]:
     )
 
 
-def list_ops(index: Index, names: Names, use: MemoryUse, view: RunView) -> tuple[OpRow, ...]:
+def list_ops(index: Index, names: BestNames, use: MemoryUse, view: RunView) -> tuple[OpRow, ...]:
     """Every single op (of the lines asked for)."""
     errors = {row.op: index.recording.text(row.message) for row in index.recording.errors}
     return tuple(
@@ -86,7 +86,7 @@ def list_ops(index: Index, names: Names, use: MemoryUse, view: RunView) -> tuple
     )
 
 
-def _op_row(index: Index, names: Names, use: MemoryUse, op: int, error: str) -> OpRow:
+def _op_row(index: Index, names: BestNames, use: MemoryUse, op: int, error: str) -> OpRow:
     recording = index.recording
     row = recording.ops[op]
     statement = index.statements[index.op_statement[op]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gradscope.analysis.diagnoses.answers import find_answers
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.best_names import Names
+from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.cuts import Cuts, list_cuts
 from gradscope.analysis.facts.flow import Flow
 from gradscope.analysis.facts.grad_modes import list_modes
@@ -35,7 +35,7 @@ def build(recording: Recording, view: RunView | None = None) -> Report:
     """
     view = view or RunView()
     index = Index(recording)
-    names, letters, use = Names(index), Letters(), MemoryUse(index)
+    names, letters, use = BestNames(index), Letters(), MemoryUse(index)
     cuts, flow, passes = Cuts(index), Flow(index), Passes(index)
     sharing = StorageGroups(index, names)
     gradients = Gradients(index, names, cuts, flow, passes)

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-import gradscope
 from gradscope.cli.deferred import Deferred
 from gradscope.cli.options.quick_values import convert_quickly
 from gradscope.cli.options.trailing_options import options_first
 from gradscope.cli.root import RootGroup
+from gradscope.version import VERSION
 
 app = typer.Typer(
     name="gradscope",
@@ -24,7 +24,7 @@ app = typer.Typer(
 
 def _show_version(value: bool) -> None:
     if value:
-        typer.echo(f"gradscope {gradscope.__version__}")
+        typer.echo(f"gradscope {VERSION}")
         raise typer.Exit()
 
 

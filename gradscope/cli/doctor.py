@@ -70,10 +70,10 @@ def _versions() -> dict[str, str | None]:
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
-    import gradscope
     from gradscope.recording.this_machine import platform_name
+    from gradscope.version import VERSION
 
-    found: dict[str, str | None] = {"gradscope": gradscope.__version__, "python": platform.python_version()}
+    found: dict[str, str | None] = {"gradscope": VERSION, "python": platform.python_version()}
     for package in ("torch", "rich", "typer"):
         try:
             found[package] = version(package)

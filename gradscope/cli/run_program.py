@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from gradscope.cli.output.run_output import Result
+from gradscope.cli.output.run_output import RunOutput
 from gradscope.cli.run_request import RunRequest
-from gradscope.expressions.watched_expression import WatchedExpression
+from gradscope.expressions.watches import Watches
 from gradscope.hosting.program_run import ProgramRun
 from gradscope.targets.program import Program
 from gradscope.targets.resolve import resolve
@@ -21,15 +21,14 @@ def run_program(request: RunRequest) -> NoReturn:
         GradscopeError: The target, an option or an output file is no good; nothing was run.
     """
     program = named_program(request.target, is_code=request.is_code, is_module=request.is_module)
-    for expression in request.watch:
-        WatchedExpression(expression, "--watch")  # before any file is replaced
-    result = Result(request)
+    watches = Watches(program, request.watch)  # what is wrong with one is said before any file is replaced
+    result = RunOutput(request)
     run = ProgramRun(
         program,
         request.arguments,
         values=request.view.values,
         max_ops=request.max_ops,
-        watch=request.watch,
+        companion=watches,
         hidden=own_modules(request.modules_at_start, program.path0),
         ends_process=True,
         on_flush=result.on_flush,

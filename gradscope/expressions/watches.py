@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradscope.expressions.undisturbed import is_traced
 from gradscope.expressions.watched_expression import WatchedExpression
@@ -15,35 +15,26 @@ from gradscope.hosting.probes import Action, Probe
 from gradscope.targets.directives import blocks_of
 from gradscope.targets.program import Directive, Program
 
-Note = Callable[[str, str, int, str, Any, bool], None]
-"""Takes expression, file, line, the value's text, the value, and whether it raised."""
+if TYPE_CHECKING:
+    from gradscope.hosting.program_run import ProgramRun
+    from gradscope.recorder.session import Recorder
 
 
 class Watches:
     """The watched expressions of one run.
 
     Args:
-        program: What is run.
+        program: What will be run.
         expressions: From ``--watch``.
-        quietly: Opened around each evaluation: nothing that happens in it is recorded or shown.
-        op_count: How many ops were seen so far.
-        note: Takes each row.
+
+    Raises:
+        UsageError: An expression is no Python.
     """
 
-    def __init__(
-        self,
-        program: Program,
-        expressions: Sequence[str],
-        *,
-        quietly: Callable[[], AbstractContextManager[None]],
-        op_count: Callable[[], int],
-        note: Note,
-    ) -> None:
+    def __init__(self, program: Program, expressions: Sequence[str] = ()) -> None:
         self._program = program
-        self._op_count = op_count
+        self._run: ProgramRun | None = None
         self._seen_at: dict[str, int] = {}
-        self._quietly = quietly
-        self._note = note
         self._last: dict[str, str] = {}
         self._unmet: dict[str, tuple[int, str]] = {}
         """Line and text of the last ``NameError`` of each followed expression."""
@@ -57,6 +48,10 @@ class Watches:
         for expression in expressions:
             self.probes += self._everywhere(expression)
 
+    def attach(self, run: ProgramRun) -> None:
+        """Tell which run this is about."""
+        self._run = run
+
     def _always(self, directive: Directive) -> Action:
         expression, line = directive.expression, directive.statement_line
         watched = WatchedExpression(expression, class_name=directive.class_name)
@@ -65,7 +60,7 @@ class Watches:
             if is_traced():
                 return
             text, value, failed = self._value(watched, frame)
-            self._note(expression, self._program.filename, line, text, value, failed)
+            self._note(expression, line, text, value, failed)
 
         return action
 
@@ -75,7 +70,7 @@ class Watches:
         places = [place for tree in _trees(self._program) for place in _places(tree, watched.names)]
         return [Probe(place.line, place.column, place.before, self._on_change(watched, place)) for place in places]
 
-    def _on_change(self, watched: WatchedExpression, place: Place) -> Action:
+    def _on_change(self, watched: WatchedExpression, place: WatchPlace) -> Action:
         """Evaluate where torch did something since the last time, or where the statement names what is watched."""
 
         expression = watched.text
@@ -91,7 +86,7 @@ class Watches:
                 return  # not defined yet, or not in this function
             if self._last.get(expression) != text:
                 self._last[expression] = text
-                self._note(expression, self._program.filename, place.shown, text, value, failed)
+                self._note(expression, place.shown, text, value, failed)
 
         return action
 
@@ -99,10 +94,22 @@ class Watches:
         """Note those followed expressions that had no value anywhere: a name may be misspelt."""
         for expression, (line, text) in self._unmet.items():
             if expression not in self._last:
-                self._note(expression, self._program.filename, line, text, None, True)
+                self._note(expression, line, text, None, True)
+
+    @property
+    def _recorder(self) -> Recorder | None:
+        return self._run.recorder if self._run is not None else None
+
+    def _op_count(self) -> int:
+        return 0 if self._recorder is None else self._recorder.op_count
+
+    def _note(self, expression: str, line: int, text: str, value: Any, failed: bool) -> None:
+        if self._recorder is not None:
+            self._recorder.observe_watch(expression, self._program.filename, line, text, value, failed)
 
     def _value(self, watched: WatchedExpression, frame: FrameType) -> tuple[str, Any, bool]:
-        with self._quietly(), reading_locals(frame, watching=True) as local_names:
+        quietly = self._run.quietly() if self._run is not None else nullcontext()
+        with quietly, reading_locals(frame, watching=True) as local_names:
             return watched.value({**frame.f_globals, **local_names})
 
 
@@ -117,7 +124,7 @@ def _trees(program: Program) -> list[ast.Module]:
     return trees
 
 
-class Place(NamedTuple):
+class WatchPlace(NamedTuple):
     """Where a watched expression is evaluated."""
 
     line: int
@@ -129,15 +136,15 @@ class Place(NamedTuple):
     """The statement names something that the expression names."""
 
 
-def _places(tree: ast.Module, wanted: set[str]) -> list[Place]:
-    places: dict[tuple[int, int, bool], Place] = {}
+def _places(tree: ast.Module, wanted: set[str]) -> list[WatchPlace]:
+    places: dict[tuple[int, int, bool], WatchPlace] = {}
     for statement in ast.walk(tree):
         if isinstance(statement, ast.stmt):
             leaves = isinstance(statement, (ast.Return, ast.Raise, ast.Break, ast.Continue))
             mentions = _mentions(statement, wanted)
-            found = [Place(statement.lineno, statement.col_offset, leaves, statement.lineno, mentions)]
+            found = [WatchPlace(statement.lineno, statement.col_offset, leaves, statement.lineno, mentions)]
             found += [
-                Place(block[0].lineno, block[0].col_offset, True, statement.lineno, mentions)
+                WatchPlace(block[0].lineno, block[0].col_offset, True, statement.lineno, mentions)
                 for block in blocks_of(statement)
             ]
             for place in found:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
-class Statement(NamedTuple):
+class SourceStatement(NamedTuple):
     """One statement; a compound one stands for its header only (``for x in loader:``)."""
 
     line: int
@@ -21,7 +21,7 @@ class Statement(NamedTuple):
     """Names and dotted names that it stores."""
 
 
-NO_STATEMENT = Statement(0, 0)
+NO_STATEMENT = SourceStatement(0, 0)
 _ANY_COLUMN = 1_000_000
 _LONGEST = 2_000
 """Lines of the longest statement that is found from its last line."""
@@ -42,7 +42,7 @@ class Assignment(NamedTuple):
 class Source:
     """The statements of one file, found by line."""
 
-    statements: list[Statement] = field(default_factory=list)
+    statements: list[SourceStatement] = field(default_factory=list)
     assigned_calls: dict[tuple[int, str], list[Assignment | None]] = field(default_factory=dict)
     """By scope and stored name, every assignment to it there; None for one whose value is no call."""
     functions: list[tuple[int, int]] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Source:
     """Qualified names by first line (a decorator's, if there is one) and bare name, as code objects have them."""
     _starts: list[tuple[int, int]] = field(default_factory=list)
 
-    def at(self, line: int, col: int) -> Statement:
+    def at(self, line: int, col: int) -> SourceStatement:
         """The innermost statement that covers a position (column -1: any on the line)."""
         wanted = (line, col if col >= 0 else _ANY_COLUMN)
         position = bisect_right(self._starts, wanted) - 1
@@ -60,7 +60,7 @@ class Source:
             if (statement.end_line, statement.end_col) >= (line, max(col, 0)):
                 return statement
             position -= 1
-        return Statement(line, line)
+        return SourceStatement(line, line)
 
     def call_assigned_to(self, name: str, after: int, before: int) -> Assignment | None:
         """The call that a name was assigned from last.
@@ -107,7 +107,7 @@ def parse_source(text: str) -> Source:
     return source
 
 
-def _statement(node: ast.stmt) -> Statement:
+def _statement(node: ast.stmt) -> SourceStatement:
     if isinstance(node, (ast.For, ast.AsyncFor)):
         parts: list[ast.AST] = [node.target, node.iter]
     elif isinstance(node, (ast.While, ast.If)):
@@ -115,7 +115,7 @@ def _statement(node: ast.stmt) -> Statement:
     elif isinstance(node, (ast.With, ast.AsyncWith)):
         parts = [part for item in node.items for part in (item.context_expr, item.optional_vars) if part]
     elif hasattr(node, "body"):
-        return Statement(node.lineno, node.lineno, node.col_offset, _ANY_COLUMN)
+        return SourceStatement(node.lineno, node.lineno, node.col_offset, _ANY_COLUMN)
     else:
         parts = [node]
     ends = [(getattr(part, "end_lineno", None), getattr(part, "end_col_offset", None)) for part in parts]
@@ -126,7 +126,7 @@ def _statement(node: ast.stmt) -> Statement:
         _names(part, loads, stores)
     if isinstance(node, ast.AugAssign):
         loads.update(stores)
-    return Statement(node.lineno, end_line, node.col_offset, end_col, tuple(loads), tuple(stores))
+    return SourceStatement(node.lineno, end_line, node.col_offset, end_col, tuple(loads), tuple(stores))
 
 
 def _names(part: ast.AST, loads: dict[str, None], stores: dict[str, None]) -> None:

@@ -26,7 +26,7 @@ _NOWHERE = ("<sys>", 0) if sys.version_info >= (3, 13) else ("sys", 1)
 ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
-class Process:
+class ProgramProcess:
     """The process as the program shall see it.
 
     Args:
@@ -134,7 +134,7 @@ def _restore(argv: list[str], orig_argv: list[str], path: list[str], main: Modul
 
 
 @contextmanager
-def _end_by_exit(process: Process) -> Iterator[None]:
+def _end_by_exit(process: ProgramProcess) -> Iterator[None]:
     """``os._exit`` ends the process at once, but for the recording."""
     exit_at_once = os._exit
 
@@ -155,7 +155,7 @@ def _end_by_exit(process: Process) -> Iterator[None]:
 
 
 @contextmanager
-def _thread_errors(_: Process) -> Iterator[None]:
+def _thread_errors(_: ProgramProcess) -> Iterator[None]:
     """What ends a thread is shown without our frames."""
     show = threading.excepthook
 
@@ -174,7 +174,7 @@ def _thread_errors(_: Process) -> Iterator[None]:
 
 
 @contextmanager
-def _warnings(process: Process) -> Iterator[None]:
+def _warnings(process: ProgramProcess) -> Iterator[None]:
     """A warning put down to a frame below the program's is put down to nowhere, as where there is none."""
     module: Any = warnings
     show = module._showwarnmsg
@@ -205,7 +205,7 @@ def _files_below() -> set[str]:
 
 
 @contextmanager
-def _signals(process: Process) -> Iterator[None]:
+def _signals(process: ProgramProcess) -> Iterator[None]:
     """SIGTERM and SIGHUP end the process as they would, once the recording is written."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -18,14 +18,13 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from gradscope import collector
-from gradscope.expressions.watches import Watches
 from gradscope.frames.tracebacks import clean_exception
 from gradscope.hosting.main_module import execute, new_main, register_source
 from gradscope.hosting.probes import InsertedProbes, Probe
-from gradscope.hosting.process import Process, die_by_interrupt, flush_quietly
+from gradscope.hosting.process import ProgramProcess, die_by_interrupt, flush_quietly
 from gradscope.hosting.torch_import import TorchImport
 from gradscope.recording import Fault, Outcome, Recording, SourceFile
 from gradscope.recording.this_machine import describe_machine
@@ -33,6 +32,19 @@ from gradscope.targets.program import Program
 
 if TYPE_CHECKING:
     from gradscope.recorder.session import Recorder
+
+
+class Companion(Protocol):
+    """What is evaluated beside a program, and noted in its recording."""
+
+    probes: list[Probe]
+    """Where; an action mutes the recorder itself, with :meth:`ProgramRun.quietly`, only when it evaluates."""
+
+    def attach(self, run: ProgramRun) -> None:
+        """Tell which run this is about, before it begins."""
+
+    def finish(self) -> None:
+        """The program is over; rows can still be noted."""
 
 
 class ProgramRun:
@@ -43,7 +55,7 @@ class ProgramRun:
         args: Its own arguments.
         values: Record the values of small CPU tensors.
         max_ops: Keep at most so many single ops.
-        watch: Expressions to evaluate beside the program's ``# watch:`` comments.
+        companion: Evaluated beside the program: its ``# watch:`` comments and what ``--watch`` names.
         probes: Called at chosen statements, in their frames, muted: see :class:`Probe`.
         hidden: Modules that gradscope has imported for itself and the program must not find.
         ends_process: The process has no other purpose: when the program is over, wait for its threads and run its
@@ -51,9 +63,6 @@ class ProgramRun:
         on_flush: Takes the recording after each batch of rows.
         on_finish: Called once, with this run, as soon as the recording is complete; also where the process is about
             to end by ``os._exit`` or a signal. Never in a child that the program has forked.
-
-    Raises:
-        UsageError: A watched expression is no Python.
     """
 
     def __init__(
@@ -63,7 +72,7 @@ class ProgramRun:
         *,
         values: bool = False,
         max_ops: int | None = None,
-        watch: Sequence[str] = (),
+        companion: Companion | None = None,
         probes: Sequence[Probe] = (),
         hidden: Collection[str] = (),
         ends_process: bool = False,
@@ -86,7 +95,7 @@ class ProgramRun:
         self._faults: list[Fault] = []
         self._recording = Recording()
         self._started = (datetime.now(timezone.utc), time.perf_counter_ns())
-        self._process = Process(
+        self._process = ProgramProcess(
             program,
             args,
             hidden=hidden,
@@ -95,9 +104,11 @@ class ProgramRun:
             is_busy=self._is_busy,
         )
         self._torch = TorchImport(self._begin)
-        self._watches = Watches(program, watch, quietly=self.quietly, op_count=self._op_count, note=self._note_watch)
+        self._companion = companion
+        if companion is not None:
+            companion.attach(self)
         own = [Probe(p.line, p.column, p.before, self._muted(p)) for p in probes]
-        self._probes = InsertedProbes([*self._watches.probes, *own], program.filename)
+        self._probes = InsertedProbes([*(companion.probes if companion is not None else ()), *own], program.filename)
         info = self._recording.info
         info.target, info.kind, info.title = program.target, program.kind, program.title
         info.argv = [program.argv0, *args]
@@ -200,13 +211,6 @@ class ProgramRun:
 
         return action
 
-    def _op_count(self) -> int:
-        return 0 if self.recorder is None else self.recorder.op_count
-
-    def _note_watch(self, expression: str, file: str, line: int, text: str, value: Any, failed: bool) -> None:
-        if self.recorder is not None:
-            self.recorder.observe_watch(expression, file, line, text, value, failed)
-
     def _flush(self) -> None:
         """As Python does at the end of a script, before it shows what the script raised."""
         if self.program.kind in ("script", "cell", "stdin", "transcript"):
@@ -279,7 +283,8 @@ class ProgramRun:
             self._describe_without_torch()
         else:
             try:
-                self._watches.finish()
+                if self._companion is not None:
+                    self._companion.finish()
                 self.recorder.stop(self.module.__dict__ if self.module else None, self.program.filename)
             except Exception:
                 self._faults.append(Fault("stop", traceback.format_exc()))

@@ -31,7 +31,7 @@ Ending = str | int
 a signal."""
 
 
-class Process(Protocol):
+class ChildProcess(Protocol):
     """A running job."""
 
     def poll(self) -> int | None:
@@ -125,7 +125,7 @@ def run_isolated(
         fork = hasattr(os, "fork")
     if fork:
         import torch  # noqa: F401 - once, for all forks
-    start: Callable[[Job, Path], Process] = Forked if fork else Spawned
+    start: Callable[[Job, Path], ChildProcess] = Forked if fork else Spawned
     with raising_at_signals(), tempfile.TemporaryDirectory(prefix="gradscope-") as folder:
         folders = [Path(folder) / str(number) for number in range(len(jobs))]
         for path in folders:
@@ -151,11 +151,11 @@ def processors() -> int:
 class _Running:
     """The processes that run."""
 
-    def __init__(self, start: Callable[[Job, Path], Process], timeout: float | None, at_once: int) -> None:
+    def __init__(self, start: Callable[[Job, Path], ChildProcess], timeout: float | None, at_once: int) -> None:
         self._start = start
         self._timeout = timeout
         self._at_once = at_once
-        self._processes: dict[int, tuple[Process, Path, float]] = {}
+        self._processes: dict[int, tuple[ChildProcess, Path, float]] = {}
 
     def run(
         self, waiting: list[tuple[Job, Path]], progress: Callable[[int, int], None] | None

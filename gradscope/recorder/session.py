@@ -18,15 +18,15 @@ from torch._C import DisableTorchFunction
 from gradscope.recorder.calls.function_mode import RecorderMode
 from gradscope.recorder.calls.observer import Observer
 from gradscope.recorder.calls.shielded_observer import ShieldedObserver
-from gradscope.recorder.naming.seen_names import Names
+from gradscope.recorder.naming.seen_names import SeenNames
 from gradscope.recorder.patches import replaced_functions
 from gradscope.recorder.patches.optimizer_steps import OptimizerSteps
 from gradscope.recorder.patches.stack_limit import raise_stack_limit
 from gradscope.recorder.patches.threads import follow, following, unfollow
-from gradscope.recorder.places.call_sites import Sources, SpanTable
+from gradscope.recorder.places.call_sites import SourceFiles, SpanTable
 from gradscope.recorder.places.callers import CallSites
 from gradscope.recorder.places.code_owners import CodeOwners
-from gradscope.recorder.state.graph_nodes import Graph
+from gradscope.recorder.state.graph_nodes import GraphNodes
 from gradscope.recorder.state.identity import Identity
 from gradscope.recorder.state.last_look import LastLook
 from gradscope.recorder.state.values_and_memory import Values
@@ -61,11 +61,11 @@ class Recorder:
         self.recording = Recording()
         self._tape = tape = Tape(self.recording, on_flush)
         owners = CodeOwners(is_user)
-        self._sources = Sources(tape, sources or {})
+        self._sources = SourceFiles(tape, sources or {})
         self._identity = identity = Identity(tape)
-        self._names = Names(tape, identity)
+        self._names = SeenNames(tape, identity)
         sites = CallSites(SpanTable(tape, self._sources, owners), owners, begun_at)
-        self._observer = Observer(tape, identity, Graph(tape, identity), sites, self._names, max_ops)
+        self._observer = Observer(tape, identity, GraphNodes(tape, identity), sites, self._names, max_ops)
         self._observer.values = Values(tape) if values else None
         self._modes: dict[int, RecorderMode] = {}
         self._optimizers = OptimizerSteps(self._observer, self._modes)

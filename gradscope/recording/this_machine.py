@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import platform
 
-import gradscope
 from gradscope.recording.model import RunInfo
+from gradscope.version import VERSION
 
 
 def platform_name() -> str:
@@ -16,4 +16,4 @@ def platform_name() -> str:
 
 def describe_machine(info: RunInfo) -> None:
     """Note the versions of gradscope and Python, and the platform."""
-    info.gradscope, info.python, info.platform = gradscope.__version__, platform.python_version(), platform_name()
+    info.gradscope, info.python, info.platform = VERSION, platform.python_version(), platform_name()

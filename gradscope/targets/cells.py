@@ -9,14 +9,14 @@ from itertools import chain, count
 
 from gradscope.errors import TargetError
 from gradscope.targets.comments import Comment
-from gradscope.targets.program import Cell
+from gradscope.targets.program import CodeCell
 
 _MARK = re.compile(r"#\s?%%\s*(?P<name>.*)")
 _TYPE = re.compile(r"(?:^|(?<=\s))\[(?P<type>code|markdown|md|raw)\](?:\s+|$)")
 """What Jupytext says of a cell; other brackets belong to its name."""
 
 
-def find_cells(comments: list[Comment], source: str) -> tuple[Cell, ...]:
+def find_cells(comments: list[Comment], source: str) -> tuple[CodeCell, ...]:
     """The cells of code of a file, in order: one without a name is called by its number, each has a name of its own."""
     marks = []
     for comment in comments:
@@ -24,12 +24,12 @@ def find_cells(comments: list[Comment], source: str) -> tuple[Cell, ...]:
         if found and comment.own_line and comment.column == 0:
             marks.append((comment.line, found["name"]))
     ends = [line - 1 for line, _ in marks[1:]] + [source.count("\n") + 1]
-    cells: dict[str, Cell] = {}
+    cells: dict[str, CodeCell] = {}
     for (line, text), end in zip(marks, ends, strict=False):
         kind = _TYPE.search(text)
         if kind is None or kind["type"] == "code":
             name = _unlike(cells, _TYPE.sub("", text).strip() or f"cell {len(cells) + 1}")
-            cells[name] = Cell(name, line, end)
+            cells[name] = CodeCell(name, line, end)
     return tuple(cells.values())
 
 
@@ -39,7 +39,7 @@ def _unlike(taken: Container[str], name: str) -> str:
     return next(one for one in chain([name], numbered) if one not in taken)
 
 
-def select_cell(source: str, cells: tuple[Cell, ...], name: str, path: str) -> str:
+def select_cell(source: str, cells: tuple[CodeCell, ...], name: str, path: str) -> str:
     """The source of the set-up and one cell; the other cells are blank lines, so that line numbers stay.
 
     Raises:
@@ -54,7 +54,7 @@ def select_cell(source: str, cells: tuple[Cell, ...], name: str, path: str) -> s
     return "\n".join(line if number in kept else "" for number, line in enumerate(lines, 1))
 
 
-def _other_cells(cells: tuple[Cell, ...], name: str, path: str) -> str:
+def _other_cells(cells: tuple[CodeCell, ...], name: str, path: str) -> str:
     names = [cell.name for cell in cells]
     if not names:
         return "open a cell with a comment line: # %% name"

@@ -12,7 +12,7 @@ _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}"
 _GRADSCOPE = str(Path(__file__).resolve().parents[1]) + os.sep
 
 
-class Cell(NamedTuple):
+class CodeCell(NamedTuple):
     """A part of a file that ``# %% name`` opens."""
 
     name: str
@@ -66,7 +66,7 @@ class Program(NamedTuple):
     title: str = ""
     """The first line of the docstring."""
     tags: tuple[str, ...] = ()
-    cells: tuple[Cell, ...] = ()
+    cells: tuple[CodeCell, ...] = ()
     """Every cell of the file, also when the program is but one of them."""
     directives: tuple[Directive, ...] = ()
     cell: str = ""

@@ -1,6 +1,6 @@
 """One call in the source that makes several calls of one torch function: counts and names."""
 
-from gradscope.analysis.facts.best_names import Names
+from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_builder import build
 from gradscope.recording import Recording
@@ -16,7 +16,7 @@ x = torch.ones(3, 4)
 
 def names_of_calls(recording: Recording, func: str) -> list[str]:
     """The names of what a function made, in the order of the run; empty for results without one."""
-    names = Names(Index(recording))
+    names = BestNames(Index(recording))
     made_at, funcs = recording.tensors.column("op"), recording.ops.column("func")
     wanted = [tensor for tensor, op in enumerate(made_at) if op < len(funcs) and recording.text(funcs[op]) == func]
     return [names.of(tensor) if names.is_named(tensor) else "" for tensor in wanted]

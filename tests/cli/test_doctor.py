@@ -16,7 +16,7 @@ import gradscope.recorder
 from gradscope.cli.app import app
 from gradscope.recorder.calls.function_mode import RecorderMode
 from gradscope.recorder.doctor.selftest import Check, self_test
-from gradscope.recorder.state.graph_nodes import Graph
+from gradscope.recorder.state.graph_nodes import GraphNodes
 from gradscope.recorder.torch_internals.entry_points import ENTRY_POINTS
 
 
@@ -55,7 +55,7 @@ def test_a_recorder_that_changes_a_result_is_found_out(monkeypatch: pytest.Monke
 
 
 def test_a_recorder_that_misses_a_fact_is_found_out(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Graph, "enter", lambda *_: -1)
+    monkeypatch.setattr(GraphNodes, "enter", lambda *_: -1)
     assert "recorded facts are what torch says" in _failed(self_test())
     result = CliRunner().invoke(app, ["doctor", "-f", "json"])
     assert result.exit_code == 1
@@ -63,7 +63,7 @@ def test_a_recorder_that_misses_a_fact_is_found_out(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_fault_in_the_recorder_is_found_out(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Graph, "enter", lambda *_: 1 / 0)
+    monkeypatch.setattr(GraphNodes, "enter", lambda *_: 1 / 0)
     assert "no fault of the recorder's own" in _failed(self_test())
 
 

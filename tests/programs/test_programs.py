@@ -9,7 +9,7 @@ import pytest
 
 from gradscope.analysis.report_builder import build
 from gradscope.analysis.report_model import Report
-from gradscope.experiments.compare.variant_process import Job
+from gradscope.experiments.compare.variant_process import VariantJob
 from gradscope.experiments.compare.variant_runs import Ran, run_variants
 from gradscope.recording.rows import GradOutcome
 from gradscope.targets.resolve import resolve
@@ -47,7 +47,7 @@ def plain() -> dict[str, Plain]:
 
 @pytest.fixture(scope="module")
 def ran() -> dict[str, Ran]:
-    jobs = [Job(resolve(str(path)), threads=1) for path in PATHS]
+    jobs = [VariantJob(resolve(str(path)), threads=1) for path in PATHS]
     new_interpreters = run_variants(jobs, fork=False)  # a fork of pytest has its logging and its warnings
     return dict(zip(KNOWN, new_interpreters, strict=True))
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from gradscope.analysis.facts.states_after import State, States
+from gradscope.analysis.facts.states_after import State, StatesAfter
 from gradscope.analysis.index import Index
 from gradscope.recorder.session import Recorder
 from gradscope.recording import NONE, Recording
@@ -77,7 +77,7 @@ def assert_true(trial: Trial, recorder: Recorder) -> None:
     rows = rows_of(recorder, tensors)
     missing = [tensor.shape for tensor in trial.outputs if rows[find(tensors, tensor)] == NONE]
     assert not missing, f"{trial.name}: an output was not seen"
-    states = States(Index(recording), rows)
+    states = StatesAfter(Index(recording), rows)
     seen = [
         (tensor, row, states.after(row, recorder.op_count))
         for tensor, row in zip(tensors, rows, strict=True)

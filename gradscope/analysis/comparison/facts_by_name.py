@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gradscope.analysis.comparison.comparison_model import Unit, Value
-from gradscope.analysis.facts.best_names import Names
+from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.memory_use import MemoryUse
 from gradscope.analysis.facts.passes import Passes
-from gradscope.analysis.facts.states_after import State, States
+from gradscope.analysis.facts.states_after import State, StatesAfter
 from gradscope.analysis.facts.storage_groups import StorageGroups
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE, Recording
@@ -71,12 +71,12 @@ class Facts:
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
         self._index = Index(recording)
-        self._names = Names(self._index)
+        self._names = BestNames(self._index)
         self._sharing = StorageGroups(self._index, self._names)
         self._passes = Passes(self._index)
         self.tensor_of = self._last_tensor_by_name()
         """The tensor that each name held last."""
-        self._states = States(self._index, set(self.tensor_of.values()))
+        self._states = StatesAfter(self._index, set(self.tensor_of.values()))
 
     def _last_tensor_by_name(self) -> dict[str, int]:
         """Names of the module as they are, local ones with their function: ``hidden in forward``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 
-from gradscope.analysis.facts.best_names import Names
+from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import Answer
@@ -20,7 +20,7 @@ WORTH_SAYING = 1 << 20
 """Bytes below which an unused graph is nobody's trouble."""
 
 
-def carried_graphs(index: Index, names: Names, passes: Passes) -> Iterator[Answer]:
+def carried_graphs(index: Index, names: BestNames, passes: Passes) -> Iterator[Answer]:
     """Names that carry their graph from one backward pass to the next: a sum of losses, a hidden state.
 
     The nodes of leaves do not count: they stay as long as the leaves, whatever is made of them.
@@ -45,7 +45,7 @@ def carried_graphs(index: Index, names: Names, passes: Passes) -> Iterator[Answe
             yield Answer("graph-carried-along", "warning", text, place, name)
 
 
-def _carried(index: Index, names: Names) -> dict[int, int]:
+def _carried(index: Index, names: BestNames) -> dict[int, int]:
     """For each statement that took in what it had made itself in an earlier run: the last named result of it."""
     tensors, statements = index.recording.tensors, index.op_statement
     made_at, flags = tensors.column("op"), tensors.column("flags")
@@ -62,7 +62,7 @@ def _carried(index: Index, names: Names) -> dict[int, int]:
     return last
 
 
-def kept_alive(index: Index, names: Names, passes: Passes) -> Iterator[Answer]:
+def kept_alive(index: Index, names: BestNames, passes: Passes) -> Iterator[Answer]:
     """Statements of a loop whose memory a graph still keeps when the run ends: the sum of losses, mostly."""
     recording = index.recording
     saved = _saved_by_unused_nodes(index, passes)
@@ -116,7 +116,7 @@ def _saved_by_unused_nodes(index: Index, passes: Passes) -> bytearray:
     return saved
 
 
-def _deepest_accumulator(index: Index, names: Names) -> tuple[str, int] | None:
+def _deepest_accumulator(index: Index, names: BestNames) -> tuple[str, int] | None:
     """The name of the last tensor alive that a statement of a loop made from its own earlier value."""
     tensors = index.recording.tensors
     died, node, made_at = tensors.column("died"), tensors.column("node"), tensors.column("op")

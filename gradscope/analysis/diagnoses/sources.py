@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from gradscope.analysis.facts.best_names import Names
+from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.flow import Flow
 from gradscope.analysis.facts.gradients import Gradients
@@ -23,7 +23,7 @@ class Sources:
     """What the answers are derived from."""
 
     index: Index
-    names: Names
+    names: BestNames
     cuts: Cuts
     flow: Flow
     gradients: Gradients

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from gradscope.analysis.facts.best_names import Names
+from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.shared_writes import SharedWrite, shared_writes
 from gradscope.analysis.facts.storage_groups import StorageGroups
 from gradscope.analysis.index import Index
@@ -41,7 +41,7 @@ def silently_wrong(writes: tuple[InplaceWrite, ...]) -> Iterator[Answer]:
 
 
 def written_through_alias(
-    index: Index, names: Names, sharing: StorageGroups, writes: tuple[InplaceWrite, ...]
+    index: Index, names: BestNames, sharing: StorageGroups, writes: tuple[InplaceWrite, ...]
 ) -> Iterator[Answer]:
     """A write that shows in other named tensors: one sentence for all that a statement wrote."""
     effects: dict[tuple[Place, str], set[WriteEffect]] = {}
@@ -63,7 +63,7 @@ def written_through_alias(
             yield Answer("write-through-alias", severity, text, place, names.of(shared.written[-1]))
 
 
-def _written_by_step(names: Names, shared: SharedWrite, place: Place, func: str) -> Iterator[Answer]:
+def _written_by_step(names: BestNames, shared: SharedWrite, place: Place, func: str) -> Iterator[Answer]:
     """An optimizer's step that changed what the program had kept of the parameters."""
     if shared.kept:
         kept = listed([names.of(tensor) for tensor in shared.kept])

@@ -21,7 +21,7 @@ _STEPS = 128
 _OWN = ("self.", "cls.")
 
 
-class Names:
+class BestNames:
     """Best names of tensors.
 
     The name stored by the statement that made the tensor comes first; then, for parameters, the longest path, which

@@ -6,7 +6,7 @@ from array import array
 from dataclasses import dataclass
 from functools import cached_property
 
-from gradscope.analysis.facts.best_names import Names
+from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cut, CutKind
 from gradscope.recording import NONE
@@ -205,7 +205,7 @@ class Cuts:
         return results[0] if results else NONE
 
 
-def list_cuts(index: Index, names: Names, cuts: Cuts, on_path: frozenset[int]) -> tuple[Cut, ...]:
+def list_cuts(index: Index, names: BestNames, cuts: Cuts, on_path: frozenset[int]) -> tuple[Cut, ...]:
     """Cuts as a report shows them.
 
     Args:

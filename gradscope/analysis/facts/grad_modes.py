@@ -12,7 +12,7 @@ from gradscope.recording.rows import OpKind
 _IN_SOURCE = r"\b(no_grad|enable_grad|set_grad_enabled|inference_mode|autocast)\b"
 
 
-def is_users(index: Index, op: int) -> bool:
+def is_user_code(index: Index, op: int) -> bool:
     """Whether a call set grad mode for the user's code: not torch for its own, as inside ``clip_grad_norm_``."""
     statement = index.op_statement[op]
     inside = op - 1 if index.func(op).endswith("__exit__") else op + 1
@@ -27,7 +27,7 @@ def list_modes(index: Index) -> tuple[ModeChange, ...]:
     ops = index.recording.ops
     last = 0
     for op, (kind, flags) in enumerate(zip(ops.column("kind"), ops.column("flags"), strict=True)):
-        if kind == OpKind.MODE and is_users(index, op):
+        if kind == OpKind.MODE and is_user_code(index, op):
             found.setdefault((index.op_statement[op], mode_set(index, op)), []).append(op)
         entered = flags & ~last & (INFERENCE | AUTOCAST)
         if entered:

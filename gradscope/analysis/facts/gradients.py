@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from gradscope.analysis.facts.best_names import Names
+from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.flow import Flow
 from gradscope.analysis.facts.passes import Passes
@@ -53,7 +53,7 @@ class TensorGradients:
 class Gradients:
     """Backward passes by place, and what they did for each tensor."""
 
-    def __init__(self, index: Index, names: Names, cuts: Cuts, flow: Flow, passes: Passes) -> None:
+    def __init__(self, index: Index, names: BestNames, cuts: Cuts, flow: Flow, passes: Passes) -> None:
         self._index = index
         self._names = names
         self._cuts = cuts

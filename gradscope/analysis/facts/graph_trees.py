@@ -9,7 +9,7 @@ from array import array
 from collections import Counter
 from typing import NamedTuple
 
-from gradscope.analysis.facts.best_names import Names
+from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.gradients import Gradients
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.index import Index
@@ -38,7 +38,7 @@ class _Extent(NamedTuple):
 class Graphs:
     """Describes the graphs of a recording."""
 
-    def __init__(self, index: Index, names: Names, passes: Passes, gradients: Gradients) -> None:
+    def __init__(self, index: Index, names: BestNames, passes: Passes, gradients: Gradients) -> None:
         self._index = index
         self._recording = index.recording
         self._names = names

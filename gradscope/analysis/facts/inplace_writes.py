@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from gradscope.analysis.facts.best_names import Names
+from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.node_lifetimes import held_until
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.facts.storage_groups import Letters, StorageGroups
@@ -59,7 +59,7 @@ class _Write:
 class InplaceWrites:
     """Finds every write in place, and judges it."""
 
-    def __init__(self, index: Index, names: Names, sharing: StorageGroups, passes: Passes) -> None:
+    def __init__(self, index: Index, names: BestNames, sharing: StorageGroups, passes: Passes) -> None:
         self._index = index
         self._names = names
         self._sharing = sharing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gradscope.analysis.facts.best_names import Names
+from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.storage_groups import StorageGroups, overlap
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.recording import NONE
@@ -30,7 +30,7 @@ class SharedWrite:
     """Autograd tracks one of them under another version counter than the one that was raised."""
 
 
-def shared_writes(index: Index, names: Names, sharing: StorageGroups) -> list[SharedWrite]:
+def shared_writes(index: Index, names: BestNames, sharing: StorageGroups) -> list[SharedWrite]:
     """Every statement and function that wrote in place into shared memory, in the order of the first write."""
     tensors, ops = index.recording.tensors, index.recording.ops
     flags, made_at, storage_of = (tensors.column(name) for name in ("flags", "op", "storage"))
@@ -51,7 +51,7 @@ def shared_writes(index: Index, names: Names, sharing: StorageGroups) -> list[Sh
 
 
 def _collect(
-    index: Index, names: Names, sharing: StorageGroups, statement: int, blocks: dict[int, tuple[int, int]]
+    index: Index, names: BestNames, sharing: StorageGroups, statement: int, blocks: dict[int, tuple[int, int]]
 ) -> SharedWrite:
     """The last write to each memory block as one."""
     last_op = max(op for op, _ in blocks.values())
@@ -73,7 +73,7 @@ def _collect(
 
 
 def _named_beside(
-    index: Index, names: Names, sharing: StorageGroups, on_block: list[int], written: int, op: int
+    index: Index, names: BestNames, sharing: StorageGroups, on_block: list[int], written: int, op: int
 ) -> list[int]:
     """Tensors on the written bytes with another name, alive at the op; one for each name, the last that bore it."""
     best, tensors = names.best, index.recording.tensors
@@ -84,7 +84,7 @@ def _named_beside(
     return [tensor for tensor in alive if overlap(sharing.range_of(tensor), place)]
 
 
-def _is_kept(index: Index, names: Names, tensor: int, op: int) -> bool:
+def _is_kept(index: Index, names: BestNames, tensor: int, op: int) -> bool:
     """Whether it looks like a snapshot: a name that is only left over from a loop is of no interest to anybody."""
     if "[" not in names.of(tensor):
         return False

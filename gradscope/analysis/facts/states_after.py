@@ -27,7 +27,7 @@ class State:
     version_before: int | None = None
 
 
-class States:
+class StatesAfter:
     """States of a chosen set of tensors (the changes of all others are never looked at).
 
     Args:

@@ -7,7 +7,7 @@ from array import array
 from collections import Counter
 from typing import NamedTuple
 
-from gradscope.analysis.facts.best_names import Names
+from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import AliasGroup, AliasMember
 from gradscope.recording import NONE
@@ -97,7 +97,7 @@ class VersionGroups:
 class StorageGroups:
     """Memory blocks on which there is more than one tensor."""
 
-    def __init__(self, index: Index, names: Names) -> None:
+    def __init__(self, index: Index, names: BestNames) -> None:
         self._index = index
         self._names = names
         self.versions = VersionGroups(index)

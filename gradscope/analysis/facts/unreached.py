@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gradscope.analysis.facts.best_names import Names
+from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.flow import Flow
 from gradscope.analysis.facts.passes import Passes
@@ -42,7 +42,7 @@ class _Pass(NamedTuple):
 class Reasons:
     """Explains misses; what several of them need is computed once."""
 
-    def __init__(self, index: Index, names: Names, cuts: Cuts, flow: Flow, passes: Passes) -> None:
+    def __init__(self, index: Index, names: BestNames, cuts: Cuts, flow: Flow, passes: Passes) -> None:
         self._index = index
         self._names = names
         self._cuts = cuts

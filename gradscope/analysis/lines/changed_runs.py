@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gradscope.analysis.facts.best_names import Names
+from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.index import Index
 from gradscope.analysis.lines.line_groups import RowGroup
 from gradscope.recording import NONE
@@ -23,7 +23,7 @@ class _Runs:
     """Op and tensor."""
 
 
-def tell_of_tracked_runs(index: Index, names: Names, groups: list[RowGroup]) -> None:
+def tell_of_tracked_runs(index: Index, names: BestNames, groups: list[RowGroup]) -> None:
     """Let rows of kind ``changed`` count their runs by requires_grad, and describe the last one that autograd followed.
 
     Rows of kind ``made`` are collected so.

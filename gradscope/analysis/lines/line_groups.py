@@ -8,9 +8,9 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass, field
 
-from gradscope.analysis.facts.best_names import Names
+from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.cuts import Cuts
-from gradscope.analysis.facts.grad_modes import is_users
+from gradscope.analysis.facts.grad_modes import is_user_code
 from gradscope.analysis.facts.memory_use import MemoryUse
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import RowKind
@@ -71,7 +71,7 @@ class RowGroup:
 class LineGroups:
     """Collects the rows of one recording."""
 
-    def __init__(self, index: Index, names: Names, use: MemoryUse, cuts: Cuts) -> None:
+    def __init__(self, index: Index, names: BestNames, use: MemoryUse, cuts: Cuts) -> None:
         self._index = index
         self._names = names
         self._use = use
@@ -178,7 +178,7 @@ class LineGroups:
         found: dict[tuple[int, RowKind], int] = {}
         for op, (kind, flags) in enumerate(zip(self._kinds, ops.column("flags"), strict=True)):
             raised = flags & RAISED
-            if kind == OpKind.MODE and not is_users(self._index, op):
+            if kind == OpKind.MODE and not is_user_code(self._index, op):
                 continue
             if (not kind and not raised) or not self._index.op_statement[op]:
                 continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from gradscope.analysis.facts.grad_modes import is_users, mode_set
+from gradscope.analysis.facts.grad_modes import is_user_code, mode_set
 from gradscope.analysis.facts.states_after import State
 from gradscope.analysis.index import Index
 from gradscope.analysis.lines.line_groups import RowGroup
@@ -37,7 +37,7 @@ class LineNotes:
             first = self._recording.layouts[self._recording.tensors.column("layout")[group.first_tensor]]
             if first != self._recording.layouts[state.layout]:
                 notes.append(f"{name}: {self._recording.text(first.shape)} in the first run")
-        if row.kind == OpKind.MODE and is_users(self._index, group.last_op):
+        if row.kind == OpKind.MODE and is_user_code(self._index, group.last_op):
             notes.append(f"sets {mode_set(self._index, group.last_op)}")
         if group.kind == "read":
             results = self._index.results.of(group.last_op)

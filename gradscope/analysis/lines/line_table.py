@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gradscope.analysis.facts.best_names import Names
+from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.memory_use import MemoryUse
-from gradscope.analysis.facts.states_after import State, States
+from gradscope.analysis.facts.states_after import State, StatesAfter
 from gradscope.analysis.facts.storage_groups import Letters, StorageGroups
 from gradscope.analysis.index import Index
 from gradscope.analysis.lines.changed_runs import tell_of_tracked_runs
@@ -34,7 +34,7 @@ class LineTable:
     """
 
     def __init__(
-        self, index: Index, names: Names, cuts: Cuts, sharing: StorageGroups, use: MemoryUse, letters: Letters
+        self, index: Index, names: BestNames, cuts: Cuts, sharing: StorageGroups, use: MemoryUse, letters: Letters
     ) -> None:
         self._index = index
         self._recording = index.recording
@@ -50,7 +50,7 @@ class LineTable:
         tell_of_tracked_runs(self._index, self._names, groups)
         described = ((group.first_tensor, group.last_tensor, *group.others) for group in groups)
         tensors = {tensor for several in described for tensor in several if tensor >= 0}
-        states = States(self._index, tensors)
+        states = StatesAfter(self._index, tensors)
         all_names = self._names.all_of(tensors)
         values = self._values(tensors)
         rows = [
@@ -62,7 +62,7 @@ class LineTable:
             for group, row in zip(groups, rows, strict=True)
         )
 
-    def _about_all(self, group: RowGroup, states: States, row: LineRow) -> LineRow:
+    def _about_all(self, group: RowGroup, states: StatesAfter, row: LineRow) -> LineRow:
         tensors = [tensor for tensor in (group.last_tensor, *group.others) if tensor >= 0]
         if group.members == 1 or not tensors:
             return row
@@ -73,7 +73,7 @@ class LineTable:
         return {(row.op, row.tensor): self._recording.text(row.text) for row in rows if row.tensor in tensors}
 
     def _row(
-        self, group: RowGroup, states: States, names: tuple[str, ...], values: dict[tuple[int, int], str]
+        self, group: RowGroup, states: StatesAfter, names: tuple[str, ...], values: dict[tuple[int, int], str]
     ) -> LineRow:
         place = self._index.place(group.statement)
         tensor, op = group.last_tensor, self._last_op(group)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from gradscope.analysis.facts.best_names import Names
+from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.storage_groups import StorageGroups
 from gradscope.analysis.index import Index
 from gradscope.analysis.lines.line_groups import RowGroup
@@ -18,7 +18,7 @@ from gradscope.recording.flags import EXTERNAL, PARAMETER, REQUIRES_GRAD
 _WRAPS = r"\bParameter\("
 
 
-def about_parameter(index: Index, names: Names, sharing: StorageGroups, group: RowGroup, row: LineRow) -> LineRow:
+def about_parameter(index: Index, names: BestNames, sharing: StorageGroups, group: RowGroup, row: LineRow) -> LineRow:
     """The row, about the parameter that its statement made of the row's tensor; unchanged where it made none."""
     if group.kind != "made" or group.members > 1 or names.is_named(group.last_tensor):
         return row

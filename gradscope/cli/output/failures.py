@@ -45,9 +45,9 @@ def _report_fault(error: Exception) -> None:
     import platform
     import traceback
 
-    import gradscope
+    from gradscope.version import VERSION
 
     _say(f"gradscope: a fault of its own: {type(error).__name__}: {error}")
     for frame in reversed(traceback.extract_tb(error.__traceback__)[-3:]):
         _say(f"  at {frame.filename}:{frame.lineno} in {frame.name}")
-    _say(f"  gradscope {gradscope.__version__}, Python {platform.python_version()}. Please report it with these lines.")
+    _say(f"  gradscope {VERSION}, Python {platform.python_version()}. Please report it with these lines.")

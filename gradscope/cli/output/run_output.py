@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gradscope.recording.file.store import RecordingWriter
 
 
-class Result:
+class RunOutput:
     """The result of one run, on its way to standard output and to files.
 
     Raises:

@@ -127,10 +127,10 @@ def _run(
     programs: Sequence[Program], names: Sequence[str], watches: Sequence[tuple[str, ...]], running: Running
 ) -> list[Labelled]:
     threads = 1 if "torch" in sys.modules else None  # its threads may have been at work already: no fork has them
-    from gradscope.experiments.compare.variant_process import Job
+    from gradscope.experiments.compare.variant_process import VariantJob
     from gradscope.experiments.compare.variant_runs import run_variants
 
-    jobs = [Job(program, watched, threads) for program, watched in zip(programs, watches, strict=True)]
+    jobs = [VariantJob(program, watched, threads) for program, watched in zip(programs, watches, strict=True)]
     ran = run_variants(jobs, timeout=running.timeout, at_once=running.jobs, progress=running.progress)
     variants = [
         _variant(name, program.target, one.recording, one.complete, one.ending, one.output)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gradscope.experiments.compare.variant_gradients import note_gradients
 from gradscope.expressions.watched_expression import WatchedExpression
+from gradscope.expressions.watches import Watches
 from gradscope.hosting.program_run import ProgramRun
 from gradscope.recording.file.replaced_file import replaced_file
 from gradscope.targets.program import Program
@@ -28,7 +29,7 @@ RECORDING = "recording.pickle"
 
 
 @dataclass(frozen=True)
-class Job:
+class VariantJob:
     """What to run."""
 
     program: Program
@@ -46,7 +47,11 @@ class Job:
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         run = ProgramRun(
-            self.program, values=True, ends_process=True, on_finish=lambda run: _keep(run, self.watches, folder)
+            self.program,
+            values=True,
+            companion=Watches(self.program),
+            ends_process=True,
+            on_finish=lambda run: _keep(run, self.watches, folder),
         )
         run.run()
         return run.exit_code if isinstance(run.exit_code, int) else 1

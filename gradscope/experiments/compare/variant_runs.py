@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import gradscope.recorder.session  # noqa: F401 - loaded once, for all forks
-from gradscope.experiments.compare.variant_process import RECORDING, Job, seed
+from gradscope.experiments.compare.variant_process import RECORDING, VariantJob, seed
 from gradscope.isolated.job_output import printed
 from gradscope.isolated.jobs import Ending, run_isolated
 from gradscope.recording import Recording
@@ -27,7 +27,7 @@ class Ran:
 
 
 def run_variants(
-    jobs: Sequence[Job],
+    jobs: Sequence[VariantJob],
     *,
     timeout: float | None = None,
     at_once: int | None = None,

@@ -19,7 +19,7 @@ import torch
 from gradscope.analysis.comparison.side_by_side import Times
 from gradscope.experiments.compare.variant_process import seed
 from gradscope.hosting.main_module import new_main, register_source
-from gradscope.hosting.process import Process
+from gradscope.hosting.process import ProgramProcess
 from gradscope.isolated.jobs import Ending, run_isolated
 from gradscope.targets.program import Program
 
@@ -35,7 +35,7 @@ class TimedJob:
 
     def perform(self, folder: Path) -> int:
         """Run it twice, and leave the times of the second run; how it fails is the recorded run's to tell."""
-        process = Process(self.program, (), hidden=(), exiting=_ignore, signalled=_ignore)
+        process = ProgramProcess(self.program, (), hidden=(), exiting=_ignore, signalled=_ignore)
         register_source(self.program)
         process.enter()
         if self.threads is not None:

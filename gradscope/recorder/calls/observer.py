@@ -19,16 +19,16 @@ from torch.nn import Parameter
 
 from gradscope.recorder.calls.faults import is_programs
 from gradscope.recorder.calls.torch_functions import Function, FunctionInfo, describe
-from gradscope.recorder.naming.seen_names import FULL_MATCHES, Names
+from gradscope.recorder.naming.seen_names import FULL_MATCHES, SeenNames
 from gradscope.recorder.naming.unseen_tensors import Unseen
 from gradscope.recorder.places.call_sites import Site
-from gradscope.recorder.places.callers import CallSites, Located, Place
-from gradscope.recorder.state.backward_passes import BackwardPass
-from gradscope.recorder.state.graph_nodes import Graph
+from gradscope.recorder.places.callers import CallPlace, CallSites, Located
+from gradscope.recorder.state.backward_passes import ObservedPass
+from gradscope.recorder.state.graph_nodes import GraphNodes
 from gradscope.recorder.state.identity import Identity
-from gradscope.recorder.state.tensor_states import States
+from gradscope.recorder.state.tensor_states import TensorStates
 from gradscope.recorder.state.tensors_in import BORING, PLAIN, arguments_of, grad_of, tensors_in, version_of
-from gradscope.recorder.state.values_and_memory import DeviceMemory, Values
+from gradscope.recorder.state.values_and_memory import AllocatorFigures, Values
 from gradscope.recorder.tape import Tape
 from gradscope.recorder.torch_internals.capabilities import innermost_saved_hooks, is_any_autocast_enabled
 from gradscope.recording.rows import Field, OpFlag, OpKind, TensorFlag
@@ -70,14 +70,14 @@ class Observer:
         self,
         tape: Tape,
         identity: Identity,
-        graph: Graph,
+        graph: GraphNodes,
         sites: CallSites,
-        names: Names,
+        names: SeenNames,
         max_ops: int | None = None,
     ) -> None:
         self.tape = tape
         self.identity = identity
-        self.states = States(tape, identity, graph)
+        self.states = TensorStates(tape, identity, graph)
         self.sites = sites
         self.names = names
         self._uses = tape.pending["uses"]
@@ -87,7 +87,7 @@ class Observer:
         self.full = False
         """Single ops are left out from now on, and counted."""
         self.values: Values | None = None
-        self._device_memory = DeviceMemory(tape)
+        self._device_memory = AllocatorFigures(tape)
         self._has_cuda = torch.cuda.is_available()
         self._max_ops = max_ops
         self.lock = threading.RLock()
@@ -128,7 +128,7 @@ class Observer:
         """Keep the error of our own that is being handled."""
         self.tape.fault(where, traceback.format_exc())
 
-    def new_place(self, frame: FrameType) -> Place:
+    def new_place(self, frame: FrameType) -> CallPlace:
         """Enter the instruction that a frame is at."""
         with self.lock:
             return self.sites.new_place(frame)
@@ -142,7 +142,7 @@ class Observer:
         """What must be known of the arguments before a call that may change them."""
         if info.kind in _PASSES:
             with self.lock:
-                return BackwardPass(self.identity, info.kind, args, kwargs)
+                return ObservedPass(self.identity, info.kind, args, kwargs)
         if not info.mutates and "out" not in kwargs:
             return None
         tensors = arguments_of(args, kwargs)
@@ -240,7 +240,7 @@ class Observer:
             for tensor in {id(tensor): tensor for tensor in (*results, *changed)}.values():
                 self.values.note(tensor, self.identity.row_of(tensor), op)
 
-    def leave_out(self, info: Function, place: Place, frame: FrameType) -> None:
+    def leave_out(self, info: Function, place: CallPlace, frame: FrameType) -> None:
         """Count a call that is not recorded."""
         self._count_left_out(place.site or self.locate(frame).site, info.text)
 
@@ -369,7 +369,7 @@ class Observer:
                 op, _ = self._op(info, located, thread, flags)
                 tape.update_op(op, flags=flags)
                 self._inputs(inputs, op, bool(located.label))
-                if isinstance(before, BackwardPass):
+                if isinstance(before, ObservedPass):
                     before.note_roots(op, tape)
                 tape.pending["errors"] += (op, tape.text(type(error).__qualname__), tape.text(str(error)))
                 if located.user is not None:

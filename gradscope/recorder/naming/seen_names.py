@@ -33,7 +33,7 @@ _DICTS = (dict, OrderedDict)
 """Types whose items are read without running the program's code; a ``state_dict()`` is of the second."""
 
 
-class Names:
+class SeenNames:
     """Matches names with tensors."""
 
     def __init__(self, tape: Tape, identity: Identity) -> None:
@@ -77,7 +77,7 @@ class Names:
         self._waiting.clear()
         self._modules.clear()
         for name, value in list(namespace.items()):
-            if is_users_name(name):
+            if is_user_name(name):
                 self._bind(name, value, op, NONE, BindingKind.STORE)
 
     def _match(
@@ -130,7 +130,7 @@ class Names:
                 self._bind(f"{name}[{key!r}]", value, op, span, BindingKind.MEMBER)
 
 
-def is_users_name(name: str) -> bool:
+def is_user_name(name: str) -> bool:
     """Whether a name of a module's is the program's own, and not Python's (``__name__``)."""
     return not (name.startswith("__") and name.endswith("__"))
 

@@ -14,11 +14,11 @@ from typing import Any
 from torch import Tensor
 
 from gradscope.frames.frame_locals import reading_locals
-from gradscope.recorder.naming.seen_names import Names, is_users_name, look_up
+from gradscope.recorder.naming.seen_names import SeenNames, is_user_name, look_up
 from gradscope.recorder.places.call_sites import Site
 from gradscope.recorder.places.callers import CallSites
 from gradscope.recorder.state.identity import Identity
-from gradscope.recorder.state.tensor_states import States
+from gradscope.recorder.state.tensor_states import TensorStates
 from gradscope.recorder.state.tensors_in import PLAIN, version_of
 from gradscope.recorder.tape import Tape
 from gradscope.recording.rows import OpFlag, OpKind, TensorFlag
@@ -34,7 +34,7 @@ _EXTERNAL = int(TensorFlag.EXTERNAL)
 class Unseen:
     """Enters what unseen calls made."""
 
-    def __init__(self, tape: Tape, states: States, sites: CallSites, names: Names) -> None:
+    def __init__(self, tape: Tape, states: TensorStates, sites: CallSites, names: SeenNames) -> None:
         self._tape = tape
         self._states = states
         self._identity: Identity = states.identity
@@ -87,7 +87,7 @@ class Unseen:
         """
         self._changed_by_op = set()
         for name, tensor in list(namespace.items()):
-            if type(tensor) not in PLAIN or not is_users_name(name) or not self._is_news(tensor):
+            if type(tensor) not in PLAIN or not is_user_name(name) or not self._is_news(tensor):
                 continue
             call = self._sites.call_at_end(name, filename)
             if call is not None:

@@ -12,7 +12,7 @@ from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 from gradscope.frames.code_names import qualified_name
-from gradscope.frames.statements import Source, Statement, parse_source
+from gradscope.frames.statements import Source, SourceStatement, parse_source
 from gradscope.frames.tracebacks import CALL_NAME
 from gradscope.recorder.places.code_owners import CodeOwners, Owner
 from gradscope.recorder.tape import Tape
@@ -28,7 +28,7 @@ class Site:
 
     __slots__ = ("file", "function", "inner", "seen", "span", "statement")
 
-    def __init__(self, span: int, inner: int, file: int, statement: Statement, function: str) -> None:
+    def __init__(self, span: int, inner: int, file: int, statement: SourceStatement, function: str) -> None:
         self.span = span
         self.inner = inner
         self.file = file
@@ -37,7 +37,7 @@ class Site:
         self.seen = 0
 
 
-class Sources:
+class SourceFiles:
     """Files of the user's code: their text as it was run, and their statements."""
 
     def __init__(self, tape: Tape, texts: Mapping[str, str]) -> None:
@@ -70,16 +70,16 @@ class Sources:
 class SpanTable:
     """Spans of instructions, each once."""
 
-    def __init__(self, tape: Tape, sources: Sources, owners: CodeOwners) -> None:
+    def __init__(self, tape: Tape, sources: SourceFiles, owners: CodeOwners) -> None:
         self._tape = tape
         self.sources = sources
         self.text = tape.text
         self._owners = owners
-        self._spans: dict[tuple[int, int], tuple[int, int, Statement]] = {}
+        self._spans: dict[tuple[int, int], tuple[int, int, SourceStatement]] = {}
         self._shared: dict[Span, int] = {}
         self._count = 0
 
-    def of(self, frame: FrameType) -> tuple[int, int, Statement]:
+    def of(self, frame: FrameType) -> tuple[int, int, SourceStatement]:
         """Span id, file id and statement of the instruction that a frame is at."""
         code = frame.f_code
         key = (id(code), frame.f_lasti)
@@ -89,7 +89,7 @@ class SpanTable:
             file = self.sources.file(code.co_filename, owner is Owner.USER)
             line, end_line, col, end_col = positions(code, frame.f_lasti, frame.f_lineno)
             source = self.sources.parsed(file) if owner is Owner.USER else None
-            statement = Statement(line, end_line) if source is None else source.at(line, col)
+            statement = SourceStatement(line, end_line) if source is None else source.at(line, col)
             function = self._tape.text(qualified_name(code, frame, source))
             known = self._spans[key] = (
                 self.add(Span(file, line, end_line, col, end_col, statement.line, statement.end_line, function)),

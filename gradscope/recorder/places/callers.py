@@ -40,7 +40,7 @@ class Located:
         """Equal for the calls that one call into torch's Python makes."""
 
 
-class Place:
+class CallPlace:
     """An instruction that calls a torch function, in anybody's code."""
 
     __slots__ = ("call", "is_recorder", "site")
@@ -63,7 +63,7 @@ class CallSites:
         self._callers = Callers()
         self._sites: dict[tuple[int, int], Site] = {}
         self._library_sites: dict[tuple[int, int], Site] = {}
-        self.places: dict[tuple[int, int], Place] = {}
+        self.places: dict[tuple[int, int], CallPlace] = {}
         """By ``id(code)`` and instruction; the code objects are kept by their owners' table."""
         self._begun_at: tuple[int, str, int] | None = None
         """File, function and line at which the recording began, where names may hold what was made before."""
@@ -73,12 +73,12 @@ class CallSites:
             self._begun_at = (file, function, begun_at.f_lineno or 0)
         self._nowhere = Site(NONE, NONE, NONE, NO_STATEMENT, "")
 
-    def new_place(self, frame: FrameType) -> Place:
+    def new_place(self, frame: FrameType) -> CallPlace:
         """Enter the instruction that a frame is at."""
         owner = self._owners.of(frame.f_code)
         is_recorder = owner is Owner.GRADSCOPE or frame.f_code.co_name == CALL_NAME
         site = self._user_site(frame) if owner is Owner.USER and not is_recorder else None
-        place = Place(self._callers.make(frame), site, is_recorder)
+        place = CallPlace(self._callers.make(frame), site, is_recorder)
         self.places[id(frame.f_code), frame.f_lasti] = place
         return place
 

@@ -17,7 +17,7 @@ _GRADIENT, _LEAF = int(TensorFlag.GRADIENT), int(TensorFlag.LEAF)
 _CREATED, _ACCUMULATED, _UNTOUCHED, _MISSING = map(int, GradOutcome)
 
 
-class BackwardPass:
+class ObservedPass:
     """Compares every known leaf's ``.grad`` before and after a pass.
 
     Only numbers are held while the pass runs: a gradient held by Python could change how autograd accumulates.

@@ -26,7 +26,7 @@ _EXTERNAL_LEAF = int(TensorFlag.REQUIRES_GRAD | TensorFlag.LEAF | TensorFlag.EXT
 _CTX_NAMES = frozenset(("saved_tensors", "to_save", "non_differentiable", "dirty_tensors", "needs_input_grad"))
 
 
-class Graph:
+class GraphNodes:
     """The nodes seen so far."""
 
     def __init__(self, tape: Tape, identity: Identity) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gradscope.recorder.state.identity import Seen
-from gradscope.recorder.state.tensor_states import States
+from gradscope.recorder.state.tensor_states import TensorStates
 from gradscope.recorder.state.tensors_in import PLAIN, grad_of, version_of
 from gradscope.recorder.tape import Tape
 from gradscope.recording import Recording
@@ -36,7 +36,7 @@ class LastLook:
         states: The tensors as they were at the last op that touched each.
     """
 
-    def __init__(self, tape: Tape, states: States) -> None:
+    def __init__(self, tape: Tape, states: TensorStates) -> None:
         self._tape = tape
         self._states = states
         self._identity = states.identity

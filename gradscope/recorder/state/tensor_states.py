@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradscope.recorder.state.graph_nodes import Graph
+from gradscope.recorder.state.graph_nodes import GraphNodes
 from gradscope.recorder.state.identity import Identity, Seen
 from gradscope.recorder.state.tensors_in import PLAIN
 from gradscope.recorder.tape import Tape
@@ -19,10 +19,10 @@ _FIELDS = tuple(int(field) for field in (Field.REQUIRES_GRAD, Field.GRAD_FN, Fie
 _DisableSubclass = torch._C.DisableTorchFunctionSubclass
 
 
-class States:
+class TensorStates:
     """Enters tensors with their ``grad_fn``, and notes what changed about those that are known."""
 
-    def __init__(self, tape: Tape, identity: Identity, graph: Graph) -> None:
+    def __init__(self, tape: Tape, identity: Identity, graph: GraphNodes) -> None:
         self.tape = tape
         self.identity = identity
         self.graph = graph

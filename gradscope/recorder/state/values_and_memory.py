@@ -29,7 +29,7 @@ class Values:
         self._tape.pending["values"] += (op, row, self._tape.text(text))
 
 
-class DeviceMemory:
+class AllocatorFigures:
     """Writes down what CUDA's allocator says, once for each call site that allocates (the question costs some µs)."""
 
     def __init__(self, tape: Tape) -> None:

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import gradscope
 from gradscope.errors import RecordingError
 from gradscope.recording.file.schema_sql import APPLICATION_ID, SIDE_TABLES
 from gradscope.recording.file.sqlite_files import connect
 from gradscope.recording.model import SCHEMA_VERSION, Recording
+from gradscope.version import VERSION
 
 _MAGIC = b"SQLite format 3\0"
 _HEADER = 100
@@ -106,7 +106,7 @@ def check_tables(connection: sqlite3.Connection, path: Path, recording: Recordin
     if version > SCHEMA_VERSION:
         raise RecordingError(
             f"{path} was written by a newer gradscope{_writer(connection)}, in format {version};"
-            f" gradscope {gradscope.__version__} reads formats up to {SCHEMA_VERSION}",
+            f" gradscope {VERSION} reads formats up to {SCHEMA_VERSION}",
             "upgrade gradscope: pip install -U gradscope",
         )
     expected = SIDE_TABLES | {name: tuple(table.columns) for name, table in recording.tables.items()}

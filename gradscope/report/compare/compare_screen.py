@@ -23,7 +23,7 @@ FEW = 3
 def render_comparison(comparison: Comparison, console: Console) -> None:
     """Print a comparison; the console's width, colours and encoding are respected."""
     allow_any_text(console)
-    for part in Screen(comparison, console.width, symbols(console)).parts():
+    for part in CompareScreen(comparison, console.width, symbols(console)).parts():
         console.print(part, soft_wrap=False, highlight=False, markup=False, emoji=False)
 
 
@@ -42,7 +42,7 @@ def render_printed(comparison: Comparison, console: Console, *, everything: bool
             console.print(Text(f"{name} raised at line {variant.line} (--printed shows where from)", style="dim"))
 
 
-class Screen:
+class CompareScreen:
     """One comparison at one width."""
 
     def __init__(self, comparison: Comparison, width: int, marks: Symbols) -> None:

@@ -25,7 +25,7 @@ _STACKED = tuple(column._replace(title=column.title.replace("requires_grad", "re
 _NARROWER = (*_HEAD, *_STACKED, _NOTE)
 
 
-class LineTable:
+class ShownLines:
     """Renders line rows.
 
     Args:

@@ -11,7 +11,7 @@ from rich.text import Text
 from gradscope.analysis.lines.highlights import lines_that_matter
 from gradscope.analysis.report_model import Cut, Graph, LineRow, Report
 from gradscope.analysis.view import RunView
-from gradscope.report.run.line_rows import LineTable
+from gradscope.report.run.line_rows import ShownLines
 from gradscope.report.run.op_rows import ops_table
 from gradscope.report.run.sections import Sections
 from gradscope.report.run.summary import answers, counted, header, summary
@@ -34,7 +34,7 @@ def render(report: Report, console: Console, view: RunView | None = None) -> Non
         view: What was asked for.
     """
     allow_any_text(console)
-    screen = Screen(report, console, view or RunView())
+    screen = RunScreen(report, console, view or RunView())
     for part in screen.parts():
         console.print(part, soft_wrap=False, highlight=False, markup=False, emoji=False)
 
@@ -46,7 +46,7 @@ def render_svg(report: Report, view: RunView | None = None, width: int = 100) ->
     return picture(console, safe(f"gradscope run {report.run.target}"))
 
 
-class Screen:
+class RunScreen:
     """One report on one console."""
 
     def __init__(self, report: Report, console: Console, view: RunView) -> None:
@@ -90,7 +90,7 @@ class Screen:
         yield self._title(
             f"Lines that matter ({len(rows)} of {len(self._report.lines)} rows)" if self._is_long else "Lines"
         )
-        table = LineTable(rows, self._width, self._marks, self._view.memory)
+        table = ShownLines(rows, self._width, self._marks, self._view.memory)
         yield table.render()
         yield Text(self._legend(table.usual, rows), style="dim")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.recorder.host_programs import BESIDE, PLAIN, WITH_TORCH
+from tests.hosting.host_programs import BESIDE, PLAIN, WITH_TORCH
 
 ADDRESS = re.compile(r"0x[0-9a-f]+")
 RUN = [str(Path(sys.executable).parent / "gradscope"), "run", "--quiet"]

@@ -18,13 +18,15 @@ import pytest
 import torch
 
 from gradscope.errors import UsageError
+from gradscope.expressions.watches import Watches
 from gradscope.hosting.probes import Probe
 from gradscope.hosting.program_run import ProgramRun
 from gradscope.targets.resolve import resolve
 
 
-def prepared(source: str, **options) -> ProgramRun:
-    return ProgramRun(resolve("", code=textwrap.dedent(source).lstrip("\n")), **options)
+def prepared(source: str, watch: tuple[str, ...] | list[str] = (), **options) -> ProgramRun:
+    program = resolve("", code=textwrap.dedent(source).lstrip("\n"))
+    return ProgramRun(program, companion=Watches(program, watch), **options)
 
 
 def finished(run: ProgramRun) -> ProgramRun:
@@ -258,7 +260,8 @@ tensor([1., 1.], requires_grad=True)
 def test_a_transcript_runs_as_in_the_repl(tmp_path: Path, capsys):
     path = tmp_path / "post.md"
     path.write_text(TRANSCRIPT)
-    run = finished(ProgramRun(resolve(str(path)), watch=["b.requires_grad"]))
+    program = resolve(str(path))
+    run = finished(ProgramRun(program, companion=Watches(program, ["b.requires_grad"])))
     shown = capsys.readouterr()
     assert shown.out == "tensor([1., 1.], requires_grad=True)\nTrue\nTrue\n'shown'\n"
     errors = [line for line in shown.err.split("\n") if line and not line.startswith(" ")]

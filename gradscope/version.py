@@ -1,0 +1,3 @@
+"""The version of gradscope, which recordings carry."""
+
+VERSION = "0.1.0"
