@@ -255,9 +255,13 @@ class Index:
             required = bool(change.after)
         return required
 
+    def is_leaf(self, tensor: int) -> bool:
+        """Whether a tensor was a leaf when it was first seen."""
+        return bool(self.recording.tensors.column("flags")[tensor] & LEAF)
+
     def is_leaf_with_grad(self, tensor: int, op: int) -> bool:
         """Whether a tensor was a leaf that required grad when an op was called."""
-        return bool(self.recording.tensors.column("flags")[tensor] & LEAF) and self.requires_grad(tensor, op)
+        return self.is_leaf(tensor) and self.requires_grad(tensor, op)
 
     def is_cut_view(self, tensor: int) -> bool:
         """Whether a tensor is a view made under no_grad: it says that it requires grad, and never gets a gradient."""

@@ -35,6 +35,14 @@ WriteEffect = Literal["none", "raised", "would_raise", "silently_wrong", "would_
 went past autograd's version counter); ``would_``: no backward pass went through the saved tensor (yet)."""
 
 
+Severity = Literal["problem", "warning", "note"]
+"""``problem``: something failed or is wrong; ``warning``: it may not be what was meant; ``note``: worth knowing."""
+
+CauseRole = Literal["cut", "made", "saved", "write", "set", "cleared", "backward", "step", "used"]
+"""What a line did: it ``cut`` the graph, ``made`` a tensor, ``saved`` memory for backward, made an in-place ``write``,
+``set`` requires_grad, ``cleared`` a gradient, ran a ``backward`` pass or an optimizer's ``step``, ``used`` a tensor."""
+
+
 class Place(NamedTuple):
     """Where in the user's code something happened."""
 
@@ -369,15 +377,46 @@ class RaisedError(NamedTuple):
     executions: int
 
 
+class Cause(NamedTuple):
+    """A line of the user's code to which an answer leads."""
+
+    file: str
+    line: int
+    end_line: int
+    columns: tuple[int, ...]
+    """The first column of the call, 0-based in UTF-8 bytes, and the one after its last; empty where unknown."""
+    function: str
+    """Qualified name of the function; ``<module>`` at top level."""
+    source: str
+    """Source text of the lines, as it was run."""
+    role: CauseRole
+
+
+class Evidence(NamedTuple):
+    """A recorded row that an answer rests on."""
+
+    table: str
+    """Name of a table of the recording: ``ops``, ``tensors``, ``changes``, ``gradients`` …"""
+    row: int
+
+
 class Answer(NamedTuple):
     """A plain sentence that answers what people ask, derived from recorded rows."""
 
     code: str
-    """Permanent: ``grad-none-non-leaf``, ``graph-cut`` …"""
-    severity: Literal["problem", "warning", "note"]
+    """Permanent: ``grad-none-non-leaf``, ``inplace-error`` … ``gradscope explain CODE`` says what it means."""
+    severity: Severity
     text: str
     place: Place | None
     tensor: str
+    """The first of the tensors that it is about."""
+    subject: str
+    """What it is about: a name, or several as the sentence lists them."""
+    causes: tuple[Cause, ...]
+    """The line to change first, then those that contribute."""
+    evidence: tuple[Evidence, ...]
+    advice: str
+    """What to do about it, where a rule knows; it is part of the text."""
 
 
 class LeftOut(NamedTuple):

@@ -16,9 +16,11 @@ def listed(texts: Collection[str], others: Collection[str] = ()) -> str:
     """``a, b and 3 more``; ``net.encoder.* (8)`` for many with one beginning.
 
     Args:
-        texts: The names.
+        texts: The names; nothing is said of none.
         others: Further names that exist: what one beginning stands for holds none of them.
     """
+    if not texts:
+        return ""
     texts = list(dict.fromkeys(texts))
     shown = [(text, 1) for text in texts]
     if len(texts) >= NAMES_LISTED:

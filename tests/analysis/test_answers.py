@@ -74,7 +74,7 @@ QUESTIONS = {
         loss.backward()
         """,
         "backward-no-grad",
-        ["Nothing that it was made from requires grad", "made at line 4 by Tensor.sum"],
+        ["nothing that it was made from requires grad", "made at line 4 by Tensor.sum"],
     ),
     "requires_grad set on the loss": (
         """

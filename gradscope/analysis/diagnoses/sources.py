@@ -1,26 +1,29 @@
-"""What answers are derived from, and how they speak of a tensor."""
+"""What diagnoses are made from: the facts of one recording, how they speak of a tensor, and what a finding rests on."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
 
+from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.flow import Flow
 from gradscope.analysis.facts.gradients import Gradients
+from gradscope.analysis.facts.inplace_writes import InplaceWrites
+from gradscope.analysis.facts.none_reads import NoneReads
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.facts.storage_groups import StorageGroups
 from gradscope.analysis.index import Index
-from gradscope.analysis.report_model import Answer, InplaceWrite
+from gradscope.analysis.report_model import Cause, CauseRole, Evidence, Severity
 from gradscope.analysis.wording import listed
 from gradscope.recording.flags import EXTERNAL
 
 
 @dataclass(eq=False, repr=False)
 class Sources:
-    """What the answers are derived from."""
+    """What diagnoses are made from."""
 
     index: Index
     names: BestNames
@@ -28,18 +31,73 @@ class Sources:
     flow: Flow
     gradients: Gradients
     passes: Passes
-    writes: tuple[InplaceWrite, ...]
+    writes: InplaceWrites
     sharing: StorageGroups
+
+    @cached_property
+    def none_reads(self) -> NoneReads:
+        """Where ``.grad`` was read and was None."""
+        return NoneReads(self.index, self.gradients)
 
     def listed(self, names: Collection[str]) -> str:
         """Names of tensors in a sentence, shortened only where no other parameter is called so."""
         return listed(names, self.names.of_parameters)
 
-    def answer(
-        self, code: str, severity: Literal["problem", "warning", "note"], text: str, op: int, tensor: int
-    ) -> Answer:
-        """An answer about a tensor, placed at an op."""
-        return Answer(code, severity, text, self.index.op_place(op), self.names.of(tensor))
+    def finding(
+        self,
+        symptom: str,
+        *,
+        op: int,
+        tensors: Collection[int],
+        why: str = "",
+        causes: Iterable[Cause] = (),
+        evidence: Iterable[Evidence] = (),
+        advice: str = "",
+        severity: Severity | None = None,
+    ) -> Finding:
+        """A finding about some tensors, placed at an op.
+
+        Args:
+            symptom: What was seen, at which line.
+            op: Where the finding is placed; it is part of the evidence.
+            tensors: What it is about, the first for all.
+            why: What it comes from.
+            causes: Lines to change; each is named once, as what it was first.
+            evidence: Further rows that it rests on.
+            advice: What to do about it.
+            severity: Where it is another than the diagnosis's own.
+        """
+        names = [self.names.of(tensor) for tensor in tensors]
+        lines: dict[tuple[str, int], Cause] = {}
+        for cause in causes:
+            lines.setdefault((cause.file, cause.line), cause)
+        own = (Evidence("ops", op), *(Evidence("tensors", tensor) for tensor in tensors if tensor >= 0))
+        return Finding(
+            subject=self.listed(names),
+            symptom=symptom,
+            why=why,
+            causes=tuple(lines.values()),
+            evidence=tuple(dict.fromkeys([*own, *evidence])),
+            place=self.index.op_place(op),
+            tensor=names[0] if names else "",
+            advice=advice,
+            severity=severity,
+        )
+
+    def cause(self, role: CauseRole, op: int) -> list[Cause]:
+        """The line of an op as a cause; empty where no user code made it."""
+        index = self.index
+        span = index.recording.ops.column("span")[op] if 0 <= op < index.op_count else -1
+        if span < 0:
+            return []
+        row, place = index.recording.spans[span], index.op_place(op)
+        columns = (row.col, row.end_col) if row.col >= 0 and row.end_col >= 0 else ()
+        source = index.recording.source(row.file, row.line, row.end_line)
+        return [Cause(place.file, row.line, row.end_line, columns, place.function, source, role)]
+
+    def cut_causes(self, ops: Iterable[int]) -> list[Cause]:
+        """The lines of cuts."""
+        return [cause for op in ops for cause in self.cause("cut", op)]
 
     def made(self, tensor: int) -> str:
         """Where a tensor came from: ``made at line 3 by Tensor.cuda from x``."""
@@ -50,3 +108,8 @@ class Sources:
         taken = dict.fromkeys(self.names.of(use) for use in index.uses.of(op))
         source = f" from {listed(list(taken))}" if taken else ""
         return f"made at line {index.op_line(op)} by {index.call_name(op)}{source}"
+
+    def made_at(self, tensor: int) -> list[Cause]:
+        """The line that made a tensor; empty where none was seen."""
+        tensors = self.index.recording.tensors
+        return [] if tensors.column("flags")[tensor] & EXTERNAL else self.cause("made", tensors.column("op")[tensor])

@@ -28,7 +28,7 @@ _SEVERITY: tuple[WriteEffect, ...] = (
 )
 
 
-class _Effect(NamedTuple):
+class Effect(NamedTuple):
     """What a write does to a backward pass through a node that had saved the memory."""
 
     effect: WriteEffect = "none"
@@ -40,18 +40,18 @@ class _Effect(NamedTuple):
         return _SEVERITY.index(self.effect)
 
 
-_NO_EFFECT = _Effect()
+_NO_EFFECT = Effect()
 
 
 @dataclass(eq=False, repr=False)
-class _Write:
+class JudgedWrite:
     """Writes at one statement through one name; described by the last of those with the worst effect."""
 
     op: int
     tensor: int
     before: int
     after: int
-    effect: _Effect = _NO_EFFECT
+    effect: Effect = _NO_EFFECT
     count: int = 0
     last_op: int = NONE
 
@@ -68,9 +68,10 @@ class InplaceWrites:
 
     def describe(self, letters: Letters) -> tuple[InplaceWrite, ...]:
         """Writes as a report shows them: by statement and name, the last of those with the worst effect."""
-        return tuple(self._report(write, letters) for write in self._groups())
+        return tuple(self._report(write, letters) for write in self.judged)
 
-    def _groups(self) -> list[_Write]:
+    @cached_property
+    def judged(self) -> list[JudgedWrite]:
         """Writes by statement, function and name; each run is judged, and the worst effect is kept."""
         recording = self._index.recording
         flags, made_at = recording.tensors.column("flags"), recording.tensors.column("op")
@@ -85,11 +86,11 @@ class InplaceWrites:
             if not born_here and kinds[op] in (OpKind.CALL, OpKind.STEP):
                 writes.append((op, tensor, before, after))
         saved_rows = self._saved_on({storage_of[tensor] for _, tensor, _, _ in writes})
-        groups: dict[tuple[int, int, int], _Write] = {}
+        groups: dict[tuple[int, int, int], JudgedWrite] = {}
         for op, tensor, before, after in writes:
             name = NONE if kinds[op] == OpKind.STEP else self._names.best[tensor]
             key = (self._index.op_statement[op], funcs[op], name)
-            group = groups.setdefault(key, _Write(op, tensor, before, after))
+            group = groups.setdefault(key, JudgedWrite(op, tensor, before, after))
             group.count += op != group.last_op
             group.last_op = op
             effect = self._judge(op, tensor, saved_rows.get(storage_of[tensor], ()))
@@ -108,7 +109,7 @@ class InplaceWrites:
             rows.sort()
         return found
 
-    def _judge(self, op: int, tensor: int, saved: list[tuple[int, int]] | tuple[()]) -> _Effect:
+    def _judge(self, op: int, tensor: int, saved: list[tuple[int, int]] | tuple[()]) -> Effect:
         """Whether a node had saved the memory before the write and could still be used."""
         earlier = bisect_left(saved, (op, NONE)) if saved else 0
         worst = _NO_EFFECT
@@ -118,7 +119,7 @@ class InplaceWrites:
                 continue
             effect, backward_op = self._effect(op, tensor, row, node)
             if effect != "none":
-                worst = max(worst, _Effect(effect, row, backward_op), key=lambda one: one.severity)
+                worst = max(worst, Effect(effect, row, backward_op), key=lambda one: one.severity)
         return worst
 
     def _effect(self, op: int, tensor: int, row: int, node: int) -> tuple[WriteEffect, int]:
@@ -172,13 +173,12 @@ class InplaceWrites:
     def _storage(self, tensor: int) -> int:
         return self._index.recording.tensors.column("storage")[tensor]
 
-    def _report(self, write: _Write, letters: Letters) -> InplaceWrite:
+    def _report(self, write: JudgedWrite, letters: Letters) -> InplaceWrite:
         index, recording = self._index, self._index.recording
         is_step = recording.ops.column("kind")[write.op] == OpKind.STEP
         storage = self._storage(write.tensor)
         others = [tensor for tensor in self._sharing.named_on(storage) if self._sees(tensor, write)]
         own = self._sharing.versions.of(write.tensor)
-        saved = recording.saved[write.effect.saved_row] if write.effect.saved_row >= 0 else None
         name = self._names.of(write.tensor)
         return InplaceWrite(
             place=index.place(index.op_statement[write.op]),
@@ -190,13 +190,13 @@ class InplaceWrites:
             version_after=None if is_step else write.after,
             seen_by=tuple(self._names.of(tensor) for tensor in others if self._names.of(tensor) != name),
             past_autograd=any(self._tracked(tensor) and self._sharing.versions.of(tensor) != own for tensor in others),
-            saved_as=self._saved_as(saved.attr, saved.node) if saved else "",
-            saved_line=index.op_line(recording.nodes.column("op")[saved.node]) if saved else 0,
+            saved_as=self.saved_as(write),
+            saved_line=index.op_line(self.saved_at(write)),
             effect=write.effect.effect,
             backward_line=index.op_line(write.effect.backward_op),
         )
 
-    def _sees(self, tensor: int, write: _Write) -> bool:
+    def _sees(self, tensor: int, write: JudgedWrite) -> bool:
         row = self._index.recording.tensors[tensor]
         alive = row.op <= write.op and (row.died == NONE or row.died > write.op)
         return alive and tensor != write.tensor
@@ -204,6 +204,16 @@ class InplaceWrites:
     def _tracked(self, tensor: int) -> bool:
         return bool(self._index.recording.tensors.column("flags")[tensor] & REQUIRES_GRAD)
 
-    def _saved_as(self, attr: int, node: int) -> str:
+    def saved_as(self, write: JudgedWrite) -> str:
+        """What a node had saved of the memory: ``self of MulBackward0``; empty for nothing."""
+        if write.effect.saved_row < 0:
+            return ""
         recording = self._index.recording
-        return f"{recording.text(attr)} of {recording.text(recording.nodes.column('name')[node])}"
+        saved = recording.saved[write.effect.saved_row]
+        return f"{recording.text(saved.attr)} of {recording.text(recording.nodes.column('name')[saved.node])}"
+
+    def saved_at(self, write: JudgedWrite) -> int:
+        """The op whose node had saved the memory, or NONE."""
+        if write.effect.saved_row < 0:
+            return NONE
+        return self._index.recording.nodes.column("op")[self._saved_by[write.effect.saved_row]]

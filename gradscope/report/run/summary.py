@@ -55,7 +55,7 @@ def answers(report: Report, marks: Symbols, limit: int) -> RenderableType | None
     symbol = {"problem": marks.problem, "warning": marks.warning, "note": marks.note}
     for answer in report.answers[:limit]:
         word = Text(f"{symbol[answer.severity]} {answer.severity}", style=_STYLE[answer.severity])
-        grid.add_row(word, Text(safe(answer.text)))
+        grid.add_row(word, Text.assemble(safe(answer.text), " ", (f"[{answer.code}]", "dim")))
     left = report.answers[limit:]
     if left:
         grid.add_row(Text(marks.dots, style="dim"), Text(_left(left), style="dim"))

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from heapq import merge
 
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.index import Index
-from gradscope.analysis.report_model import Answer
 from gradscope.recording import NONE
 from gradscope.recording.rows import Field, GradOutcome, OpKind
 
 TIMES = 2
-"""Steps with old gradients from which on it is told."""
+"""Steps with old gradients from which on it is reported."""
 
 _FRESH, _ADDED, _STEPPED = range(3)
 _SCALES = "nn.utils.clip_grad"
 """Functions of torch's that write into a gradient and keep it."""
 
 
-def applied_again(sources: Sources) -> Iterator[Answer]:
+def _find(sources: Sources) -> Iterator[Finding]:
     """Parameters whose gradient a step applied, a later pass added to, and the next step applied whole."""
     index = sources.index
     if OpKind.STEP not in index.recording.ops.column("kind"):
@@ -42,12 +43,15 @@ def applied_again(sources: Sources) -> Iterator[Answer]:
     again = {tensor: count for tensor, count in times.items() if count >= TIMES}
     if again:
         names = sources.listed([sources.names.of(tensor) for tensor in again])
-        text = (
+        yield sources.finding(
             f"Line {index.op_line(last_step)}: {index.func(last_step)} applied gradients of earlier steps again "
-            f"({max(again.values()):,} times): nothing cleared .grad of {names} between a step and the next backward. "
-            "Call zero_grad() once a step."
+            f"({max(again.values()):,} times)",
+            why=f"nothing cleared .grad of {names} between a step and the next backward",
+            op=last_step,
+            tensors=list(again),
+            causes=sources.cause("step", last_step),
+            advice="Call zero_grad() once a step.",
         )
-        yield sources.answer("gradients-applied-again", "warning", text, last_step, next(iter(again)))
 
 
 def _gradients(index: Index) -> Iterator[tuple[int, int, int]]:
@@ -80,3 +84,33 @@ def _owner_of_gradient(index: Index) -> dict[int, int]:
     gradients, storages = index.recording.gradients, index.recording.tensors.column("storage")
     columns = (gradients.column(name) for name in ("tensor", "grad"))
     return {storages[grad]: tensor for tensor, grad in zip(*columns, strict=True) if grad >= 0 and storages[grad] >= 0}
+
+
+DIAGNOSIS = Diagnosis(
+    code="gradients-applied-again",
+    title="an optimizer step applied gradients of earlier steps again",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""A step applied a gradient, the next backward pass added to it, and the next step applied the
+            sum: old gradients count again in every step.""",
+        reason="""Backward adds to .grad, so that the gradients of several losses can be added up. Nothing but the
+            program clears it.""",
+        remedy="""Call optimizer.zero_grad() once in each iteration, before backward or after the step. To add up
+            over several batches on purpose, step once for the sum and clear after it.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+w = torch.nn.Parameter(torch.ones(3))
+optimizer = torch.optim.SGD([w], lr=0.1)
+for step in range(5):
+    loss = (w * 2).sum()
+    loss.backward()
+    optimizer.step()
+""",
+        instead_of="loss = (w * 2).sum()",
+        silent="optimizer.zero_grad()\nloss = (w * 2).sum()",
+    ),
+    find=_find,
+)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.index import Index
-from gradscope.analysis.report_model import Answer
+from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.wording import listed
 from gradscope.recording import NONE
 from gradscope.recording.flags import PARAMETER
 from gradscope.recording.rows import Field, GradOutcome, OpKind
 
 STEPS = 2
-"""Optimizer steps without an update from which on a parameter is told."""
+"""Optimizer steps without an update from which on a parameter is reported."""
 
 
-def never_stepped(sources: Sources) -> Iterator[Answer]:
+def _find(sources: Sources) -> Iterator[Finding]:
     """Parameters that were never written after they got gradients, though optimizers ran their steps."""
     index = sources.index
     steps = [op for op, kind in enumerate(index.recording.ops.column("kind")) if kind == OpKind.STEP]
@@ -30,15 +32,18 @@ def never_stepped(sources: Sources) -> Iterator[Answer]:
     }
     if not missed:
         return
-    first, passes = next(iter(missed.items()))
+    last_pass = next(iter(missed.values()))[-1]
     names = [sources.names.of(tensor) for tensor in missed]
     number = f" ({len(names)} tensors)" if len(set(names)) < len(names) else ""
-    text = (
-        f"Line {index.op_line(passes[-1])}: backward gave {sources.listed(names)}{number} gradients "
-        f"({max(map(len, missed.values())):,} passes), and no optimizer step changed them: "
-        f"{_what_steps_did(index, steps)}."
+    yield sources.finding(
+        f"Line {index.op_line(last_pass)}: backward gave {sources.listed(names)}{number} gradients "
+        f"({max(map(len, missed.values())):,} passes), and no optimizer step changed them",
+        why=_what_steps_did(index, steps),
+        op=last_pass,
+        tensors=list(missed),
+        causes=[cause for tensor in missed for cause in sources.made_at(tensor)],
+        evidence=[Evidence("ops", op) for op in steps[-STEPS:]],
     )
-    yield sources.answer("never-stepped", "warning", text, passes[-1], first)
 
 
 def _last_written(index: Index) -> dict[int, int]:
@@ -73,3 +78,36 @@ def _what_steps_did(index: Index, steps: list[int]) -> str:
             for op in last.values()
         ]
     )
+
+
+DIAGNOSIS = Diagnosis(
+    code="never-stepped",
+    title="parameters that get gradients and that no optimizer updates",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""Backward passes gave parameters gradients, optimizers made their steps, and the parameters were
+            never written.""",
+        reason="""An optimizer updates the very objects that it was given. A layer that was added, replaced or
+            unfrozen after the optimizer was made, parameters in a plain list, or an iterator that was used up
+            before leave parameters out of it.""",
+        remedy="""Make the optimizer after the model is complete, from the parameters that are trained, or add the
+            new ones with add_param_group. If they are not to be trained, requires_grad_(False) saves their
+            gradients.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+from torch import nn
+
+body, head = nn.Linear(4, 4), nn.Linear(4, 1)
+optimizer = torch.optim.SGD(body.parameters(), lr=0.1)
+for step in range(4):
+    optimizer.zero_grad()
+    head(body(torch.ones(2, 4))).sum().backward()
+    optimizer.step()
+""",
+        instead_of="optimizer = torch.optim.SGD(body.parameters(), lr=0.1)",
+        silent="optimizer = torch.optim.SGD([*body.parameters(), *head.parameters()], lr=0.1)",
+    ),
+    find=_find,
+)

@@ -1,0 +1,43 @@
+"""Every diagnosis, in the order in which answers of one severity are given. Nothing else lists them."""
+
+from __future__ import annotations
+
+from gradscope.analysis.diagnoses import (
+    backward_no_grad,
+    backward_reached_nothing,
+    frozen,
+    grad_none,
+    gradient_silently_wrong,
+    gradients_applied_again,
+    graph_carried_along,
+    graph_used_twice,
+    inplace_error,
+    leaf_unreached,
+    memory_kept_by_graph,
+    never_stepped,
+    saved_in_vain,
+    write_through_alias,
+)
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis
+
+CATALOGUE: tuple[Diagnosis, ...] = (
+    backward_no_grad.DIAGNOSIS,
+    graph_used_twice.DIAGNOSIS,
+    inplace_error.DIAGNOSIS,
+    gradient_silently_wrong.DIAGNOSIS,
+    *grad_none.DIAGNOSES,
+    backward_reached_nothing.DIAGNOSIS,
+    leaf_unreached.DIAGNOSIS,
+    frozen.DIAGNOSIS,
+    never_stepped.DIAGNOSIS,
+    gradients_applied_again.DIAGNOSIS,
+    graph_carried_along.DIAGNOSIS,
+    memory_kept_by_graph.DIAGNOSIS,
+    saved_in_vain.DIAGNOSIS,
+    write_through_alias.DIAGNOSIS,
+)
+
+
+def diagnosis(code: str) -> Diagnosis | None:
+    """The diagnosis of a code, or None."""
+    return next((known for known in CATALOGUE if known.code == code), None)

@@ -1,0 +1,72 @@
+"""Parameters that did not require grad in backward passes, though they had before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.wording import listed
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """One finding for all passes with the same parameters."""
+    index = sources.index
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for group in sources.gradients.groups:
+        if group.frozen:
+            alike.setdefault(tuple(group.frozen), []).append(group.last_op)
+    for frozen, ops in alike.items():
+        lines = sorted({index.op_line(op) for op in ops})
+        where = f"Line{'s' * (len(lines) > 1)} {listed([str(line) for line in lines])}"
+        names = [sources.names.of(tensor) for tensor in frozen]
+        received = "it received no gradient" if len(names) == 1 else "they received no gradient"
+        set_off = _set_off(sources, frozen, ops[-1])
+        yield sources.finding(
+            f"{where}: {sources.listed(names)} did not require grad in the backward pass, so {received}",
+            op=ops[-1],
+            tensors=frozen,
+            causes=[cause for row in set_off for cause in sources.cause("set", index.recording.changes[row].op)],
+            evidence=[Evidence("changes", row) for row in set_off],
+        )
+
+
+def _set_off(sources: Sources, tensors: tuple[int, ...], before: int) -> list[int]:
+    """The changes that switched requires_grad off last before a pass."""
+    changes = sources.index.recording.changes
+    found = []
+    for tensor in tensors:
+        rows = [row for row in sources.index.changed_ops.get(tensor, ()) if changes[row].op < before]
+        if rows and not changes[rows[-1]].after:
+            found.append(rows[-1])
+    return found
+
+
+DIAGNOSIS = Diagnosis(
+    code="frozen",
+    title="parameters that were frozen when backward ran",
+    severity="note",
+    explanation=Explanation(
+        meaning="Parameters that required grad at first did not when a backward pass ran; they got no gradient.",
+        reason="""requires_grad_(False) on a leaf (or a module, for all of its parameters) takes it out of every
+            graph that is built from then on. Gradients still flow through the operations on it to what comes
+            before.""",
+        remedy="""Nothing, where freezing is meant. To train them again: requires_grad_(True) before the forward
+            pass.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+from torch import nn
+
+model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+model[0].requires_grad_(False)
+model(torch.ones(2, 4)).sum().backward()
+""",
+        instead_of="model[0].requires_grad_(False)",
+        silent="model[0].requires_grad_(True)",
+    ),
+    find=_find,
+)

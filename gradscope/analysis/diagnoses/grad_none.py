@@ -1,0 +1,232 @@
+"""``.grad`` was read and is None: five reasons, each a diagnosis of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.none_reads import NoneKind, NoneRead
+from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.analysis.wording import listed
+
+Reason = tuple[str, list[Cause]]
+"""Why it is None, in words, and the lines to change."""
+
+
+def _find(sources: Sources, kind: NoneKind, reason: Callable[[Sources, NoneRead], Reason]) -> Iterable[Finding]:
+    """One finding for tensors that were read at one line and have the same reason."""
+    alike: dict[tuple[int, str], list[tuple[NoneRead, list[Cause]]]] = {}
+    for read in sources.none_reads.last_of.values():
+        if read.kind == kind:
+            why, causes = reason(sources, read)
+            alike.setdefault((sources.index.op_line(read.op), why), []).append((read, causes))
+    return _findings(sources, alike)
+
+
+def _findings(sources: Sources, alike: dict[tuple[int, str], list[tuple[NoneRead, list[Cause]]]]) -> Iterator[Finding]:
+    for (line, why), reads in alike.items():
+        tensors = [read.tensor for read, _ in reads]
+        names = list(dict.fromkeys(map(sources.names.of, tensors)))
+        subject = f"{names[0]}.grad" if len(names) == 1 else f"{sources.listed(names)}: .grad"
+        yield sources.finding(
+            f"{subject} is None at line {line}",
+            why=why,
+            op=reads[0][0].op,
+            tensors=tensors,
+            causes=[cause for _, causes in reads for cause in causes],
+            evidence=[Evidence("ops", read.because) for read, _ in reads if read.because >= 0],
+        )
+
+
+def _untracked(sources: Sources, read: NoneRead) -> Reason:
+    index, tensor = sources.index, read.tensor
+    if index.is_cut_view(tensor) and index.requires_grad(tensor, read.op):
+        return (
+            f"it was {sources.made(tensor)} under no_grad, and no gradient goes to such a view",
+            sources.made_at(tensor),
+        )
+    op = index.recording.tensors.column("op")[tensor]
+    was_cut = op < index.op_count and sources.cuts.is_cut[op]
+    if index.is_leaf(tensor) and not was_cut:
+        return "it does not require grad", []
+    return f"it does not require grad; {sources.names.of(tensor)} was {sources.made(tensor)}", sources.made_at(tensor)
+
+
+def _non_leaf(sources: Sources, read: NoneRead) -> Reason:
+    tensor = read.tensor
+    name, leaf = sources.names.of(tensor), _leaf_behind(sources, tensor)
+    # Where no name holds the leaf (``torch.randn(3, requires_grad=True).double()``), it was meant for one.
+    or_a_leaf = "" if leaf else ", or set requires_grad on it last, so that it is a leaf"
+    why = (
+        f"{name} is not a leaf, it was {sources.made(tensor)}. Backward fills .grad of leaves only{leaf}. "
+        f"For {name} itself: call {name}.retain_grad() before backward{or_a_leaf}"
+    )
+    return why, sources.made_at(tensor)
+
+
+def _leaf_behind(sources: Sources, tensor: int) -> str:
+    """The named leaf that requires grad and from which a tensor was made: its .grad is what was meant."""
+    at = sources.index.recording.tensors.column("op")[tensor]
+    leaves = [
+        sources.names.of(origin)
+        for origin in sources.flow.origins(tensor, at)
+        if sources.index.is_leaf_with_grad(origin, at) and sources.names.is_named(origin)
+    ]
+    if sources.names.of(tensor) in leaves:
+        return ""  # the name holds another tensor than the leaf by now
+    return f": read {listed([f'{leaf}.grad' for leaf in dict.fromkeys(leaves)])} instead" if leaves else ""
+
+
+def _no_backward(_: Sources, __: NoneRead) -> Reason:
+    return "no backward pass ran before", []
+
+
+def _cleared(sources: Sources, read: NoneRead) -> Reason:
+    at = read.because
+    line, call = sources.index.op_line(at), sources.index.call_name(at)
+    return f"line {line} ({call}) had set it to None", sources.cause("cleared", at)
+
+
+def _unreached(sources: Sources, read: NoneRead) -> Reason:
+    last = read.because
+    reason = sources.gradients.unreached.get((sources.index.op_statement[last], read.tensor))
+    if reason is None:
+        return f"the backward pass of line {sources.index.op_line(last)} gave it none", []
+    return reason.why, sources.cut_causes([reason.cut_op])
+
+
+_LEAVES_ONLY = (
+    "Backward accumulates into .grad of leaves: tensors that were not computed from others that require grad. What is "
+    "computed on the way gets its gradient too, but it is dropped as soon as it has been used."
+)
+
+DIAGNOSES = (
+    Diagnosis(
+        code="grad-none-untracked",
+        title=".grad is None: the tensor does not require grad",
+        severity="warning",
+        explanation=Explanation(
+            meaning=".grad was read of a tensor that autograd does not track, so no backward pass can fill it.",
+            reason="""requires_grad is False by default for tensors that a program makes, and for every result of
+                detach(), .data, operations under no_grad, and operations whose inputs do not require grad.""",
+            remedy="""Set requires_grad=True where the tensor is made (or requires_grad_() on it before it is
+                used). If it was cut from another tensor at the named line, read the .grad of that one, or do not
+                cut.""",
+        ),
+        example=Example(
+            shows="""\
+import torch
+
+w = torch.ones(3, requires_grad=True)
+v = w.detach()
+(w * v).sum().backward()
+print(v.grad)
+""",
+            instead_of="print(v.grad)",
+            silent="print(w.grad)",
+        ),
+        find=partial(_find, kind="untracked", reason=_untracked),
+    ),
+    Diagnosis(
+        code="grad-none-non-leaf",
+        title=".grad is None: the tensor is not a leaf",
+        severity="problem",
+        explanation=Explanation(
+            meaning=""".grad was read of a tensor that was computed from others, often by .cuda(), .to(),
+                .double(), .view(), a slice or arithmetic right after requires_grad=True.""",
+            reason=_LEAVES_ONLY,
+            remedy="""Read .grad of the leaf that the sentence names. If the result itself was meant to be the
+                leaf, move or reshape first and set requires_grad_() last. For a tensor on the way: call
+                retain_grad() before backward.""",
+        ),
+        example=Example(
+            shows="""\
+import torch
+
+x = torch.ones(3, requires_grad=True)
+y = x * 2
+y.sum().backward()
+print(y.grad)
+""",
+            instead_of="print(y.grad)",
+            silent="print(x.grad)",
+        ),
+        find=partial(_find, kind="non_leaf", reason=_non_leaf),
+    ),
+    Diagnosis(
+        code="grad-none-no-backward",
+        title=".grad is None: no backward pass ran before",
+        severity="note",
+        explanation=Explanation(
+            meaning=".grad of a leaf was read before any backward pass.",
+            reason="Only backward() fills .grad. autograd.grad() returns gradients and leaves .grad as it is.",
+            remedy="Call backward() first, or use what autograd.grad() returned.",
+        ),
+        example=Example(
+            shows="""\
+import torch
+
+w = torch.ones(3, requires_grad=True)
+loss = (w * 2).sum()
+print(w.grad)
+""",
+            instead_of="print(w.grad)",
+            silent="loss.backward()\nprint(w.grad)",
+        ),
+        find=partial(_find, kind="no_backward", reason=_no_backward),
+    ),
+    Diagnosis(
+        code="grad-none-cleared",
+        title=".grad is None: it was cleared after backward",
+        severity="note",
+        explanation=Explanation(
+            meaning=".grad was read after something had set it to None.",
+            reason="""zero_grad() sets gradients to None (set_to_none=True is its default), which gives their
+                memory back.""",
+            remedy="Read .grad between backward() and zero_grad().",
+        ),
+        example=Example(
+            shows="""\
+import torch
+
+w = torch.nn.Parameter(torch.ones(3))
+optimizer = torch.optim.SGD([w], lr=0.1)
+w.sum().backward()
+optimizer.zero_grad()
+print(w.grad)
+""",
+            instead_of="optimizer.zero_grad()",
+            silent="optimizer.step()",
+        ),
+        find=partial(_find, kind="cleared", reason=_cleared),
+    ),
+    Diagnosis(
+        code="grad-none-unreached",
+        title=".grad is None: backward did not reach the leaf",
+        severity="problem",
+        explanation=Explanation(
+            meaning=".grad of a leaf that requires grad was read after a backward pass that did not reach it.",
+            reason="""Backward goes from the loss along the graph. A leaf that the loss was not computed from, or
+                from which the way was cut (detach, .data, no_grad, .item(), a result without a gradient), is not
+                on any way. A custom Function may also return None for it.""",
+            remedy="Change the line that is named as the cut, or use the leaf in the loss.",
+        ),
+        example=Example(
+            shows="""\
+import torch
+
+x = torch.ones(3, requires_grad=True)
+w = torch.ones(3, requires_grad=True)
+loss = (x.detach() * w).sum()
+loss.backward()
+print(x.grad)
+""",
+            instead_of="loss = (x.detach() * w).sum()",
+            silent="loss = (x * w).sum()",
+        ),
+        find=partial(_find, kind="unreached", reason=_unreached),
+    ),
+)

@@ -1,0 +1,87 @@
+"""Names that carry their graph from one backward pass to the next: a sum of losses, a hidden state."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.best_names import BestNames
+from gradscope.analysis.index import NOWHERE, Index
+from gradscope.analysis.report_model import Evidence
+from gradscope.recording.flags import REQUIRES_GRAD
+from gradscope.recording.rows import OpKind
+
+RUNS = 8
+"""Runs of a statement from which on a pattern is called one."""
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """The nodes of leaves do not count: they stay as long as the leaves, whatever is made of them."""
+    index, names, passes = sources.index, sources.names, sources.passes
+    kinds = index.recording.ops.column("kind")
+    backward_ops = [op for op, kind in enumerate(kinds) if kind == OpKind.BACKWARD]
+    if len(backward_ops) < RUNS:
+        return
+    made_by, variable = index.recording.nodes.column("op"), index.recording.nodes.column("variable")
+    for tensor in _carried(index, names):
+        nodes = [node for node in passes.behind(index.node_after(tensor)) if variable[node] < 0]
+        oldest = min((made_by[node] for node in nodes), default=index.op_count)
+        newest = made_by[nodes[0]] if nodes else 0
+        crossed = bisect_left(backward_ops, newest) - bisect_left(backward_ops, oldest)
+        if crossed >= RUNS:
+            name, op = names.of(tensor), index.recording.tensors.column("op")[tensor]
+            yield sources.finding(
+                f"Line {index.op_place(op).line}: {name} carries its graph from one backward pass to the next "
+                f"({len(nodes):,} nodes, over {crossed:,} passes)",
+                op=op,
+                tensors=[tensor],
+                causes=sources.cause("made", op),
+                evidence=[Evidence("nodes", nodes[0]), Evidence("nodes", nodes[-1])],
+                advice=f"{name}.detach() lets go of it, or .item() where only the number is wanted.",
+            )
+
+
+def _carried(index: Index, names: BestNames) -> list[int]:
+    """For each statement that took in what it had made itself in an earlier run: the last named result of it."""
+    tensors, statements = index.recording.tensors, index.op_statement
+    made_at, flags = tensors.column("op"), tensors.column("flags")
+    wanted = REQUIRES_GRAD
+    found: dict[int, list[int]] = {}
+    for op, taken in zip(index.uses.keys, index.uses.values, strict=True):
+        made = made_at[taken]
+        if flags[taken] & wanted and made < op and statements[made] == statements[op] and names.best[taken] >= 0:
+            found.setdefault(statements[op], []).append(taken)
+    return [carried[-1] for statement, carried in found.items() if statement != NOWHERE and len(carried) >= RUNS - 1]
+
+
+DIAGNOSIS = Diagnosis(
+    code="graph-carried-along",
+    title="a graph that grows from one backward pass to the next",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""A statement of a loop takes in what it made itself in the iteration before, with its graph: the
+            graph behind the name reaches back over many backward passes and grows with each.""",
+        reason="""A result that requires grad keeps its grad_fn, and that keeps the whole graph behind it. total
+            += loss or a hidden state that is handed on make each iteration's graph part of the next.""",
+        remedy="""Keep the number only (total += loss.item(), or loss.detach() on a GPU, which does not wait), and
+            detach() a hidden state where gradients are not to flow into earlier iterations.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+w = torch.ones(3, requires_grad=True)
+total = 0
+for step in range(20):
+    loss = (w * step).sum()
+    loss.backward()
+    total = total + loss
+""",
+        instead_of="total = total + loss",
+        silent="total = total + loss.item()",
+    ),
+    find=_find,
+)

@@ -1,0 +1,90 @@
+"""Leaves that required grad and never received one, one finding for those with the same reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.unreached import Unreached
+from gradscope.recording.flags import RAISED
+from gradscope.recording.rows import GradOutcome
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    index = sources.index
+    for (op, reason), tensors in _alike(sources).items():
+        if index.recording.ops.column("flags")[op] & RAISED:
+            continue
+        shown = sources.listed([sources.names.of(tensor) for tensor in tensors])
+        yield sources.finding(
+            f"Line {index.op_line(op)}: backward gave {shown} no gradient",
+            why=reason.why,
+            op=op,
+            tensors=tensors,
+            causes=sources.cut_causes([reason.cut_op]),
+            severity="note" if reason.unused else "warning",
+        )
+
+
+def _alike(sources: Sources) -> dict[tuple[int, Unreached], list[int]]:
+    """Leaves that no pass gave a gradient, by the last pass of a place and the reason."""
+    received = {
+        tensor
+        for group in sources.gradients.groups
+        for tensor, entry in group.tensors.items()
+        if entry.outcome != GradOutcome.MISSING
+    }
+    names_received = set(map(sources.names.of, received))
+    reported = set(sources.none_reads.last_of) | _meant_by_failed_passes(sources)
+    alike: dict[tuple[int, Unreached], list[int]] = {}
+    for group in sources.gradients.groups:
+        for tensor, entry in group.tensors.items():
+            reason = sources.gradients.unreached.get((group.statement, tensor))
+            if entry.outcome != GradOutcome.MISSING or tensor in received or tensor in reported:
+                continue
+            if reason is not None and not (reason.unused and sources.names.of(tensor) in names_received):
+                reported.add(tensor)
+                alike.setdefault((group.last_op, reason), []).append(tensor)
+    return alike
+
+
+def _meant_by_failed_passes(sources: Sources) -> set[int]:
+    """What the roots of passes that raised were made from: it would have got its gradient there."""
+    flags = sources.index.recording.ops.column("flags")
+    failed = [group.last_op for group in sources.gradients.groups if flags[group.last_op] & RAISED]
+    return {
+        tensor for op in failed for root in sources.gradients.roots[op] for tensor in sources.flow.origins(root, op)
+    }
+
+
+DIAGNOSIS = Diagnosis(
+    code="leaf-unreached",
+    title="a leaf that requires grad got no gradient",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""A leaf that requires grad was there when backward passes ran, and none of them gave it a
+            gradient. It is a warning where the loss was computed from it, a note where the loss was not, as far
+            as was seen.""",
+        reason="""Backward fills .grad of the leaves that the graph behind the loss leads to. A cut on the way
+            (detach, .data, no_grad, .item(), a result without a gradient), a layer that forward does not use, or
+            a custom Function whose backward returns None keep a leaf out of it.""",
+        remedy="""Where a line is named as the cut, compute with the tracked tensor there. Where the leaf is not
+            used, use it or take it out of the model. Where it is meant to stay as it is, requires_grad_(False)
+            says so and saves memory.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+x = torch.ones(3, requires_grad=True)
+w = torch.ones(3, requires_grad=True)
+loss = (x.detach() * w).sum()
+loss.backward()
+""",
+        instead_of="loss = (x.detach() * w).sum()",
+        silent="loss = (x * w).sum()",
+    ),
+    find=_find,
+)

@@ -1,0 +1,118 @@
+"""Memory that every run of a loop leaves behind, since a graph that no backward pass used up keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.graph_carried_along import RUNS
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.best_names import BestNames
+from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.index import NOWHERE, Index
+from gradscope.analysis.sizes import size
+from gradscope.recording import NONE
+from gradscope.recording.flags import LEAF, PARAMETER
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """Statements of a loop whose memory a graph still keeps when the run ends."""
+    index, passes = sources.index, sources.passes
+    recording = index.recording
+    saved = _saved_by_unused_nodes(index, passes)
+    made: dict[int, int] = {}
+    kept: dict[int, int] = {}
+    nbytes: dict[int, int] = {}
+    columns = (recording.storages.column(name) for name in ("op", "died", "nbytes", "external"))
+    for storage, (op, died, held, external) in enumerate(zip(*columns, strict=True)):
+        if external or op >= index.op_count or not saved[storage]:
+            continue
+        statement = index.op_statement[op]
+        made[statement] = made.get(statement, 0) + 1
+        if died == NONE:
+            kept[statement] = kept.get(statement, 0) + 1
+            nbytes[statement] = nbytes.get(statement, 0) + held
+    leaking = [key for key, count in kept.items() if key != NOWHERE and count >= RUNS and count * 2 > made[key]]
+    if not leaking:
+        return
+    total, lines = sum(nbytes[key] for key in leaking), sorted(index.statements[key].line for key in leaking)
+    holder = _deepest_accumulator(index, sources.names)
+    blocks = sum(kept[key] for key in leaking)
+    because = ""
+    if holder >= 0:
+        made_at = recording.tensors.column("op")[holder]
+        because = f": the graph of {sources.names.of(holder)} (line {index.op_line(made_at)}) keeps them"
+    shown = ", ".join(map(str, lines[:4])) + (" …" if len(lines) > 4 else "")
+    worst = max(leaking, key=nbytes.__getitem__)
+    yield sources.finding(
+        f"Line{'s' * (len(lines) > 1)} {shown}: every run leaves memory behind; {blocks} blocks ({size(total)}) "
+        f"saved for backward are still there at the end{because}",
+        op=index.last_op[worst],
+        tensors=[holder] if holder >= 0 else [],
+        causes=sources.made_at(holder) if holder >= 0 else (),
+    )
+
+
+def _saved_by_unused_nodes(index: Index, passes: Passes) -> bytearray:
+    """1 for each storage that nodes had saved which no pass used up, and that the program does not hold itself.
+
+    A parameter, or a leaf that a name holds at the end (a batch in a list), is there whatever the graph keeps.
+    """
+    recording, used_up_at = index.recording, passes.used_up_at
+    saved = bytearray(len(recording.storages))
+    for node, storage in zip(recording.saved.column("node"), recording.saved.column("storage"), strict=True):
+        if storage >= 0 and used_up_at[node] < 0:
+            saved[storage] = 1
+    bindings = recording.bindings
+    held = bytearray(len(recording.tensors))
+    for tensor, span in zip(bindings.column("tensor"), bindings.column("span"), strict=True):
+        if span == NONE:  # found at the end of the run
+            held[tensor] = 1
+    columns = (recording.tensors.column(name) for name in ("storage", "flags", "died"))
+    for tensor, (storage, flags, died) in enumerate(zip(*columns, strict=True)):
+        if storage >= 0 and flags & LEAF and died == NONE and (flags & PARAMETER or held[tensor]):
+            saved[storage] = 0
+    return saved
+
+
+def _deepest_accumulator(index: Index, names: BestNames) -> int:
+    """The last named tensor alive that a statement of a loop made from its own earlier value, or NONE."""
+    tensors = index.recording.tensors
+    died, node, made_at = tensors.column("died"), tensors.column("node"), tensors.column("op")
+    for tensor in range(len(tensors) - 1, -1, -1):
+        if died[tensor] != NONE or node[tensor] < 0 or not names.is_named(tensor) or made_at[tensor] >= index.op_count:
+            continue
+        name = names.best[tensor]
+        taken = index.uses.of(made_at[tensor])
+        if any(names.best[use] == name and use != tensor for use in taken):
+            return tensor
+    return NONE
+
+
+DIAGNOSIS = Diagnosis(
+    code="memory-kept-by-graph",
+    title="memory that the runs of a loop leave behind in a graph",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""Memory that operations of a loop saved for backward was still there when the run ended, most of
+            it from most of the iterations: no backward pass used its graph up, and something keeps that graph.""",
+        reason="""What is saved for backward lives as long as the graph, and the graph lives as long as a tensor
+            that leads to it: a sum of losses, a list of outputs, an attribute.""",
+        remedy="""Keep numbers or detached tensors instead (loss.item(), output.detach()), or run what needs no
+            gradient under torch.no_grad().""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+w = torch.ones(1000, requires_grad=True)
+total = 0
+for step in range(20):
+    total = total + (w * step).exp().sum()
+""",
+        instead_of="total = total + (w * step).exp().sum()",
+        silent="total = total + (w * step).exp().sum().item()",
+    ),
+    find=_find,
+)

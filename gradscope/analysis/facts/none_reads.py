@@ -1,0 +1,65 @@
+"""Where ``.grad`` was read and was None, and of which kind the reason is."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+from gradscope.analysis.facts.gradients import Gradients
+from gradscope.analysis.index import Index
+from gradscope.recording import NONE
+from gradscope.recording.flags import EXTERNAL, LEAF, RAISED
+from gradscope.recording.rows import OpKind
+
+NoneKind = Literal["untracked", "non_leaf", "no_backward", "cleared", "unreached"]
+
+
+class NoneRead(NamedTuple):
+    """The last read of a tensor's ``.grad`` that gave None."""
+
+    tensor: int
+    op: int
+    kind: NoneKind
+    because: int
+    """The op that cleared it, or the last backward pass before the read; NONE for the other kinds."""
+
+
+class NoneReads:
+    """Reads of ``.grad`` that gave None."""
+
+    def __init__(self, index: Index, gradients: Gradients) -> None:
+        self._index = index
+        self._gradients = gradients
+
+    @cached_property
+    def last_of(self) -> dict[int, NoneRead]:
+        """For each tensor whose ``.grad`` was read and None: the last such read."""
+        index = self._index
+        flags = index.recording.ops.column("flags")
+        last: dict[int, int] = {}
+        for op, kind in enumerate(index.recording.ops.column("kind")):
+            if kind != OpKind.READ_GRAD or flags[op] & RAISED:
+                continue
+            taken = index.uses.of(op)
+            gave_one = len(index.results.of(op)) or len(index.made.of(op)) > self._first_seen(op)
+            if len(taken) and not gave_one:
+                last[taken[0]] = op
+        return {tensor: NoneRead(tensor, op, *self._kind(tensor, op)) for tensor, op in last.items()}
+
+    def _first_seen(self, op: int) -> int:
+        """Tensors that were first seen as inputs of an op."""
+        flags = self._index.recording.tensors.column("flags")
+        return sum(bool(flags[tensor] & EXTERNAL) for tensor in self._index.made.of(op))
+
+    def _kind(self, tensor: int, op: int) -> tuple[NoneKind, int]:
+        index = self._index
+        if not index.requires_grad(tensor, op) or index.is_cut_view(tensor):
+            return "untracked", NONE
+        if not index.recording.tensors.column("flags")[tensor] & LEAF:
+            return "non_leaf", NONE
+        kinds = index.recording.ops.column("kind")
+        last = max((at for at in self._gradients.roots if at < op and kinds[at] == OpKind.BACKWARD), default=NONE)
+        if last < 0:
+            return "no_backward", NONE
+        cleared = [at for at in index.cleared_at.get(tensor, ()) if last < at < op]
+        return ("cleared", cleared[-1]) if cleared else ("unreached", last)

@@ -1,0 +1,63 @@
+"""Each diagnosis of the catalogue: shown by its example, silent on the twin, and resting on rows that are there."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pytest
+
+from gradscope.analysis.diagnoses.catalogue import CATALOGUE, diagnosis
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis
+from gradscope.analysis.report_builder import build
+from gradscope.analysis.report_model import Answer
+from gradscope.recording import Recording
+from tests.analysis.building import recorded
+
+
+def answers(recording: Recording, code: str) -> list[Answer]:
+    return [answer for answer in build(recording).answers if answer.code == code]
+
+
+def test_codes_are_permanent_names_each_given_once():
+    codes = Counter(known.code for known in CATALOGUE)
+    assert set(codes.values()) == {1}
+    assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", code) for code in codes)
+    assert diagnosis("frozen") in CATALOGUE
+    assert diagnosis("no-such-code") is None
+
+
+@pytest.mark.parametrize("known", CATALOGUE, ids=lambda known: known.code)
+def test_the_example_shows_it_and_what_it_says_rests_on_recorded_rows(known: Diagnosis):
+    recording = recorded(known.example.shows)
+    found = answers(recording, known.code)
+    assert found
+    for answer in found:
+        assert answer.severity == known.severity
+        assert answer.evidence
+        for evidence in answer.evidence:
+            assert 0 <= evidence.row < len(recording.tables[evidence.table])
+        for cause in answer.causes:
+            assert cause.source == recording.source(0, cause.line, cause.end_line)
+            assert cause.source.strip()
+            if cause.columns:
+                first, end = cause.columns
+                assert 0 <= first < len(cause.source.split("\n")[0].encode())
+                assert end <= len(cause.source.split("\n")[-1].encode())
+        assert answer.advice in answer.text
+        assert answer.tensor.split(".")[0] in answer.subject
+
+
+@pytest.mark.parametrize("known", CATALOGUE, ids=lambda known: known.code)
+def test_it_is_silent_on_the_program_that_differs_in_one_line(known: Diagnosis):
+    healthy = known.example.healthy
+    assert healthy != known.example.shows
+    recording = recorded(healthy)
+    assert recording.info.outcome.kind == "ok"
+    assert answers(recording, known.code) == []
+
+
+@pytest.mark.parametrize("known", CATALOGUE, ids=lambda known: known.code)
+def test_it_is_explained(known: Diagnosis):
+    assert known.title
+    assert all(len(part.split()) > 5 for part in known.explanation)
