@@ -6,6 +6,7 @@ An expected error carries what happened (and where), what to do about it, and th
 
 from __future__ import annotations
 
+import sys
 from enum import IntEnum
 
 
@@ -51,7 +52,17 @@ class UsageError(GradscopeError):
 
 
 class MissingTorchError(GradscopeError):
-    """torch is needed to run a program and cannot be imported."""
+    """torch is needed to run a program and cannot be imported.
+
+    Args:
+        error: What the import raised.
+    """
+
+    def __init__(self, error: ImportError) -> None:
+        super().__init__(
+            "torch cannot be imported: programs cannot be run, recordings can be shown",
+            f"{error}. Install it into this Python: {sys.executable} -m pip install torch",
+        )
 
 
 class EvaluationError(GradscopeError):

@@ -32,10 +32,14 @@ class Example(NamedTuple):
     """What stands in place of that line in a program on which the diagnosis must stay silent."""
 
     @property
+    def line(self) -> int:
+        """The number of that line."""
+        return next(n for n, line in enumerate(self.shows.split("\n"), 1) if line.strip() == self.instead_of)
+
+    @property
     def healthy(self) -> str:
         """The program on which the diagnosis stays silent."""
-        lines = self.shows.split("\n")
-        position = next(number for number, line in enumerate(lines) if line.strip() == self.instead_of)
+        lines, position = self.shows.split("\n"), self.line - 1
         indent = lines[position][: len(lines[position]) - len(lines[position].lstrip())]
         lines[position : position + 1] = [f"{indent}{line}" for line in self.silent.split("\n")]
         return "\n".join(lines)

@@ -8,3 +8,10 @@ def complete_target(incomplete: str) -> list[tuple[str, str]]:
     from gradscope.targets.scenarios import all_scenarios
 
     return [(item.name, item.title) for item in all_scenarios() if item.name.startswith(incomplete)]
+
+
+def complete_code(incomplete: str) -> list[tuple[str, str]]:
+    """Codes of diagnoses with their titles."""
+    from gradscope.analysis.diagnoses.catalogue import CATALOGUE
+
+    return [(known.code, known.title) for known in CATALOGUE if known.code.startswith(incomplete)]

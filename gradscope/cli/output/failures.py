@@ -6,11 +6,13 @@ import errno
 import os
 import sys
 
-from gradscope.errors import ExitCode, GradscopeError
+from gradscope.errors import ExitCode, GradscopeError, MissingTorchError
 
 
 def tell(error: Exception) -> ExitCode:
     """Say what went wrong, on standard error; returns the exit code that stands for it."""
+    if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "torch":
+        error = MissingTorchError(error)
     if isinstance(error, GradscopeError):
         _say(f"gradscope: {error.message}")
         if error.hint:

@@ -103,6 +103,12 @@ def source_text(source: str, marks: Symbols) -> Text:
     return text
 
 
+def source_lines(source: str, marks: Symbols) -> list[Text]:
+    """A whole source, line by line, highlighted where there is colour."""
+    lines = [safe(line) for line in source.split("\n")]
+    return [_highlight(line) if marks.colored else Text(line, no_wrap=True) for line in lines]
+
+
 @cache
 def _syntax() -> Syntax:
     from rich.syntax import Syntax

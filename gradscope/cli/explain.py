@@ -1,0 +1,100 @@
+"""``gradscope explain``: what a diagnosis means, with an example that is run when it is shown."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gradscope.cli.options.completion import complete_code
+
+if TYPE_CHECKING:
+    from gradscope.analysis.diagnoses.diagnosis import Diagnosis
+
+
+class ExplainFormat(str, Enum):
+    """How to show the diagnoses."""
+
+    TABLE = "table"
+    JSON = "json"
+    MARKDOWN = "markdown"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("explain")(explain)
+
+
+def explain(
+    code: Annotated[
+        str, typer.Argument(help="The code of a diagnosis; without one, all are listed.", autocompletion=complete_code)
+    ] = "",
+    format: Annotated[ExplainFormat, typer.Option("--format", "-f", help="What to print.")] = ExplainFormat.TABLE,
+    run: Annotated[bool, typer.Option("--run/--no-run", help="Run the example and show what was measured.")] = True,
+) -> None:
+    """Explain a diagnosis: what it means, why torch behaves so, an example that is run, and how to mend it.
+
+    Into a pipe, the list is one diagnosis a line, the columns separated by tabs.
+    """
+    from gradscope.analysis.diagnoses.catalogue import CATALOGUE
+
+    wanted = (_named(code),) if code else CATALOGUE
+    if format is not ExplainFormat.TABLE:
+        _print_data(wanted, format)
+    elif code:
+        _print_one(wanted[0], run)
+    else:
+        _print_all()
+
+
+def _named(code: str) -> Diagnosis:
+    from difflib import get_close_matches
+
+    from gradscope.analysis.diagnoses.catalogue import CATALOGUE, diagnosis
+    from gradscope.errors import UsageError
+
+    found = diagnosis(code.strip("[]"))  # as it stands on a screen
+    if found is None:
+        close = get_close_matches(code, [known.code for known in CATALOGUE], n=2, cutoff=0.5)
+        hint = f"did you mean {' or '.join(close)}?" if close else "gradscope explain lists the codes"
+        raise UsageError(f"there is no diagnosis {code!r}", hint)
+    return found
+
+
+def _print_all() -> None:
+    import sys
+
+    from gradscope.analysis.diagnoses.catalogue import CATALOGUE
+
+    if sys.stdout.isatty():
+        from rich.console import Console
+
+        from gradscope.report.explain.explain_screen import print_list
+
+        print_list(CATALOGUE, Console())
+        return
+    for known in CATALOGUE:
+        typer.echo(f"{known.code}\t{known.severity}\t{known.title}")
+
+
+def _print_one(known: Diagnosis, run: bool) -> None:
+    import sys
+
+    from gradscope.report.explain.explain_screen import print_example, print_explanation
+    from gradscope.report.screen.pipe import console_on
+
+    console = console_on(sys.stdout)
+    print_explanation(known, console)
+    if run:
+        sys.stdout.flush()  # what needs no torch is there at once
+        from gradscope.experiments.explain.example_runs import run_example
+
+        print_example(known, run_example(known), console)
+
+
+def _print_data(wanted: tuple[Diagnosis, ...], format: ExplainFormat) -> None:
+    from gradscope.report.explain import explain_formats
+
+    write = explain_formats.to_json if format is ExplainFormat.JSON else explain_formats.to_markdown
+    typer.echo(write(wanted), nl=False)
