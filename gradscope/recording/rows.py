@@ -1,14 +1,32 @@
-"""What each row of a recording means. Every value is an integer; text is interned in ``Recording.strings``.
+"""The columns of a recording, each declared once: its name, what it holds and how wide it is, and what it means.
 
-A column named for another table (``op``, ``tensor``, ``storage``, ``node``, ``span``, ``layout``) holds a row id of
-that table, or ``NONE`` (-1). A column of text (``func``, ``name``, ``attr``, ``text`` …) holds an index into the
-strings.
+Every value is an integer; text is interned in ``Recording.strings``. A column named for another table (``op``,
+``tensor``, ``storage``, ``node``, ``span``, ``layout``) holds a row id of that table, or ``NONE`` (-1). A column of
+text (``func``, ``name``, ``attr``, ``text`` …) holds an index into the strings. The marks are those of
+:mod:`gradscope.recording.columns`.
 """
 
 # Types are evaluated here: a named tuple would compile each that is left as text, and every command would wait for it.
 
 from enum import IntEnum, IntFlag
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from gradscope.recording.columns import LATE, AnyOf, ByKind, Number, OneOf, RowOf, Text
+
+_Number = Annotated[int, Number("i")]
+_Large = Annotated[int, Number("q")]
+_Truth = Annotated[int, Number("b")]
+_Text = Annotated[int, Text()]
+_Op = Annotated[int, RowOf("ops")]
+_OpOrEnd = Annotated[int, RowOf("ops", or_end=True)]
+_Died = Annotated[int, RowOf("ops", optional=True, or_end=True), LATE]
+_MaybeSpan = Annotated[int, RowOf("spans", optional=True)]
+_Tensor = Annotated[int, RowOf("tensors")]
+_MaybeTensor = Annotated[int, RowOf("tensors", optional=True)]
+_MaybeStorage = Annotated[int, RowOf("storages", optional=True)]
+_Layout = Annotated[int, RowOf("layouts")]
+_Node = Annotated[int, RowOf("nodes")]
+_MaybeNode = Annotated[int, RowOf("nodes", optional=True)]
 
 
 class OpKind(IntEnum):
@@ -54,51 +72,51 @@ class OpFlag(IntFlag):
 class Op(NamedTuple):
     """One call seen at torch's Python API, put down to the innermost user frame."""
 
-    func: int
+    func: _Text
     """Text: ``Tensor.mul``, ``F.linear``, ``Tensor.requires_grad.__set__``."""
-    kind: int
+    kind: Annotated[int, OneOf(OpKind)]
     """:class:`OpKind`"""
-    span: int
+    span: _MaybeSpan
     """Where the user's code made the call; NONE when no user frame was on the stack."""
-    inner: int
+    inner: _MaybeSpan
     """Span of the innermost frame outside torch where that is not the user's (a third-party package), else NONE."""
-    thread: int
+    thread: Annotated[int, Number("H")]
     """0 is the thread that started the recording, then in order of appearance."""
-    flags: int
+    flags: Annotated[int, AnyOf(OpFlag), LATE]
     """:class:`OpFlag`"""
-    calls: int
+    calls: Annotated[_Number, LATE]
     """How many calls the row stands for: 1, or the number of inner ops of a GROUP or updates of a STEP."""
 
 
 class Span(NamedTuple):
     """An exact range of source text."""
 
-    file: int
+    file: Annotated[int, RowOf("files")]
     """Index into ``Recording.files``."""
-    line: int
-    end_line: int
-    col: int
+    line: _Number
+    end_line: _Number
+    col: _Number
     """0-based, in UTF-8 bytes like the AST; -1 when unknown (Python 3.10 knows lines only)."""
-    end_col: int
-    stmt_line: int
+    end_col: _Number
+    stmt_line: _Number
     """First line of the statement around it (a compound statement counts with its header only)."""
-    stmt_end_line: int
-    function: int
+    stmt_end_line: _Number
+    function: _Text
     """Text: qualified name of the function, ``<module>`` at top level."""
 
 
 class Use(NamedTuple):
     """A tensor that went into an op, in the order of the arguments (nested lists and dicts flattened)."""
 
-    op: int
-    tensor: int
+    op: _Op
+    tensor: _Tensor
 
 
 class Result(NamedTuple):
     """A tensor that came out of an op though it existed before: in-place ops, ``.grad`` reads."""
 
-    op: int
-    tensor: int
+    op: _Op
+    tensor: _Tensor
 
 
 class TensorFlag(IntFlag):
@@ -127,93 +145,93 @@ class TensorFlag(IntFlag):
 class Tensor(NamedTuple):
     """One tensor object, as it was when first seen; what changed later is in ``changes``."""
 
-    op: int
+    op: _OpOrEnd
     """The op that made it or, with EXTERNAL, the op before which it was first seen (the number of ops at the end of
     the run for one found only then)."""
-    storage: int
-    layout: int
-    node: int
+    storage: _MaybeStorage
+    layout: _Layout
+    node: _MaybeNode
     """Its ``grad_fn``; NONE for a leaf."""
-    flags: int
+    flags: Annotated[int, AnyOf(TensorFlag)]
     """:class:`TensorFlag`"""
-    died: int
+    died: _Died
     """The first op at whose start it was gone, or NONE: alive at the end."""
 
 
 class Layout(NamedTuple):
     """Shape, dtype and the like, shared by many tensors."""
 
-    shape: int
+    shape: _Text
     """Text: ``(2, 3)``; ``()`` for a scalar."""
-    stride: int
+    stride: _Text
     """Text: ``(3, 1)``, in elements; empty where the tensor has none."""
-    dtype: int
+    dtype: _Text
     """Text without ``torch.``: ``float32``."""
-    device: int
+    device: _Text
     """Text: ``cpu``, ``cuda:0``, ``meta``."""
-    type_name: int
+    type_name: _Text
     """Text: ``Tensor``, ``Parameter``, or the subclass."""
-    form: int
+    form: _Text
     """Text: ``strided``, ``sparse_coo``, ``jagged`` … (``Tensor.layout``)."""
-    nbytes: int
+    nbytes: _Large
     """Bytes of the elements it shows: numel times itemsize; of a sparse one, of its values and their indices."""
 
 
 class Alias(NamedTuple):
     """A tensor that is on the storage of one that was seen before it."""
 
-    tensor: int
-    base: int
+    tensor: _Tensor
+    base: _Tensor
     """The tensor it was made from (an input of the op), or else the first one seen on the storage that lived
     (if any did)."""
-    offset: int
+    offset: _Large
     """``storage_offset()``, in elements."""
-    shares_version: int
+    shares_version: _Truth
     """1 when both were measured to share one version counter, 0 when measured not to, -1 not measured."""
 
 
 class Storage(NamedTuple):
     """The memory block under one or more tensors."""
 
-    op: int
+    op: _OpOrEnd
     """The op at which it was first seen."""
-    nbytes: int
-    data_ptr: int
+    nbytes: _Large
+    data_ptr: Annotated[int, Number("Q")]
     """Its address; 0 for meta and empty storages. Reused after a free: only an id tells two storages apart."""
-    died: int
+    died: _Died
     """The first op at whose start it was freed, or NONE."""
-    external: int
+    external: _Truth
     """1 when it existed before it was seen, so it was not allocated by that op."""
 
 
 class Node(NamedTuple):
     """One autograd graph node."""
 
-    op: int
+    op: _OpOrEnd
     """The op that made it (or at which it was first seen)."""
-    name: int
+    name: _Text
     """Text: ``MulBackward0``, ``AccumulateGrad``."""
-    variable: int
+    variable: _MaybeTensor
     """The leaf (a tensor) that an ``AccumulateGrad`` accumulates into, else NONE."""
 
 
 class Edge(NamedTuple):
     """``node.next_functions`` in order; ``next`` is NONE for an input that did not require grad."""
 
-    node: int
-    next: int
+    node: _Node
+    next: _MaybeNode
 
 
 class Saved(NamedTuple):
     """One tensor that a node keeps for backward."""
 
-    node: int
-    attr: int
+    node: _Node
+    attr: _Text
     """Text: ``self``, ``other``, ``result`` (a ``_saved_…`` attribute), or ``saved_tensors``, ``ctx.name``."""
-    storage: int
-    tensor: int
+    storage: _MaybeStorage
+    tensor: _MaybeTensor
     """The tensor object that is kept, where it is one that was seen, else NONE (same storage, another object)."""
-    nbytes: int
+    nbytes: _Large
     """Bytes of the elements; the storage that is kept alive may be larger."""
 
 
@@ -236,15 +254,29 @@ class Field(IntEnum):
     """``storage_offset()``, in elements, was found to be another at the end: ``set_``, ``t.data = …``."""
 
 
+_BeforeOrAfter = Annotated[
+    int,
+    ByKind(
+        "field",
+        {
+            Field.GRAD_FN: RowOf("nodes", optional=True),
+            Field.STORAGE: RowOf("storages", optional=True),
+            Field.LAYOUT: RowOf("layouts"),
+            Field.GRAD: RowOf("tensors", optional=True),
+        },
+    ),
+]
+
+
 class Change(NamedTuple):
     """Something about a tensor that differed after an op from before it."""
 
-    op: int
-    tensor: int
-    field: int
+    op: _OpOrEnd
+    tensor: _Tensor
+    field: Annotated[int, OneOf(Field)]
     """:class:`Field`"""
-    before: int
-    after: int
+    before: _BeforeOrAfter
+    after: _BeforeOrAfter
 
 
 class GradOutcome(IntEnum):
@@ -266,26 +298,26 @@ class Gradient(NamedTuple):
     A leaf that was frozen since (``requires_grad_(False)``) has a row as well: ``changes`` say so.
     """
 
-    op: int
-    tensor: int
-    outcome: int
+    op: _Op
+    tensor: _Tensor
+    outcome: Annotated[int, OneOf(GradOutcome)]
     """:class:`GradOutcome`"""
-    grad: int
+    grad: _MaybeTensor
     """The gradient (a tensor), or NONE."""
-    nbytes: int
+    nbytes: _Large
     """Bytes newly allocated for the gradient: 0 when it was accumulated in place."""
 
 
 class Backward(NamedTuple):
     """A root of a backward pass (one row a root; autograd.grad as well)."""
 
-    op: int
-    root: int
+    op: _Op
+    root: _Tensor
     """The tensor that the pass started from."""
-    node: int
+    node: _MaybeNode
     """Its ``grad_fn`` then."""
-    retain_graph: int
-    create_graph: int
+    retain_graph: _Truth
+    create_graph: _Truth
 
 
 class BindingKind(IntEnum):
@@ -302,66 +334,66 @@ class BindingKind(IntEnum):
 class Binding(NamedTuple):
     """A name in the user's code that was seen, by identity, to hold a tensor."""
 
-    name: int
+    name: _Text
     """Text: ``b``, ``model.fc.weight``, ``self.weight``."""
-    tensor: int
-    op: int
+    tensor: _Tensor
+    op: _OpOrEnd
     """The op whose statement names it (for STORE: the last op of the storing statement); the number of ops for names
     found at the end of the run."""
-    span: int
+    span: _MaybeSpan
     """A span of that statement, or NONE for names found at the end of the run."""
-    kind: int
+    kind: Annotated[int, OneOf(BindingKind)]
     """:class:`BindingKind`"""
 
 
 class Error(NamedTuple):
     """An op that raised."""
 
-    op: int
-    type_name: int
-    message: int
+    op: _Op
+    type_name: _Text
+    message: _Text
 
 
 class Value(NamedTuple):
     """A small CPU tensor's printed value after an op (only with ``--values``)."""
 
-    op: int
-    tensor: int
-    text: int
+    op: _Op
+    tensor: _Tensor
+    text: _Text
 
 
 class Watch(NamedTuple):
     """What a watched expression gave after a statement."""
 
-    expression: int
+    expression: _Text
     """Text, as the user wrote it."""
-    op: int
+    op: _OpOrEnd
     """The number of ops seen when it was evaluated."""
-    line: int
+    line: _Number
     """The line of the statement after which it was evaluated."""
-    file: int
-    text: int
+    file: Annotated[int, RowOf("files", optional=True)]
+    text: _Text
     """``repr`` of the value (or of the error, see ``failed``), cut to one line."""
-    tensor: int
+    tensor: _MaybeTensor
     """The tensor that it gave, else NONE."""
-    failed: int
+    failed: _Truth
     """1 when it raised."""
 
 
 class Memory(NamedTuple):
     """The device allocator's own figures, after an op (CUDA only; CPU has no such figures)."""
 
-    op: int
-    device: int
+    op: _OpOrEnd
+    device: _Text
     """Text: ``cuda:0``"""
-    allocated: int
-    peak: int
+    allocated: _Large
+    peak: _Large
 
 
 class SpanCount(NamedTuple):
     """How often a span ran, and what it cost, where ``--max-ops`` left single ops out."""
 
-    span: int
-    func: int
-    left_out: int
+    span: _MaybeSpan
+    func: _Text
+    left_out: _Number
     """Ops of this span and function that were left out."""

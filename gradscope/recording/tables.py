@@ -5,7 +5,9 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Generic, TypeVar, cast
+from typing import Generic, TypeVar
+
+from gradscope.recording.columns import columns_of
 
 RowT = TypeVar("RowT", bound="tuple[int, ...]")
 
@@ -21,21 +23,19 @@ class Table(Generic[RowT]):
     A column of 64-bit numbers (sizes, above all) takes 32 bits a number until one comes that needs more.
 
     Args:
-        row_type: The NamedTuple that a row reads as; its fields name the columns.
-        typecodes: One :mod:`array` type code a column.
+        row_type: The NamedTuple that a row reads as; its fields declare the columns.
     """
 
-    __slots__ = ("_narrowed", "columns", "row_type", "typecodes")
+    __slots__ = ("_narrowed", "columns", "declared", "row_type")
 
-    def __init__(self, row_type: type[RowT], typecodes: str) -> None:
-        fields = cast("tuple[str, ...]", row_type._fields)  # type: ignore[attr-defined]
-        if len(fields) != len(typecodes):
-            raise TypeError(f"{row_type.__name__} has {len(fields)} fields, not {len(typecodes)}")
+    def __init__(self, row_type: type[RowT]) -> None:
         self.row_type = row_type
-        self.typecodes = typecodes
-        self._narrowed = {name for name, code in zip(fields, typecodes, strict=True) if code == _WIDE}
-        codes = typecodes.replace(_WIDE, _NARROW)
-        self.columns: dict[str, array[int]] = {name: array(code) for name, code in zip(fields, codes, strict=True)}
+        self.declared = columns_of(row_type)
+        codes = {name: column.typecode for name, column in self.declared.items()}
+        self._narrowed = {name for name, code in codes.items() if code == _WIDE}
+        self.columns: dict[str, array[int]] = {
+            name: array(_NARROW if code == _WIDE else code) for name, code in codes.items()
+        }
 
     def append(self, row: tuple[int, ...]) -> int:
         """Append one row and return its id."""

@@ -5,9 +5,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from gradscope.recording import Fault, Outcome, Recording, RunInfo, SourceFile
-from gradscope.recording.file.relations import CHANGED_ROWS, MEANINGS, AnyOf, OneOf, RowOf, Text
+from gradscope.recording.columns import AnyOf, ByKind, OneOf, RowOf, Text
 from gradscope.recording.rows import Field, TensorFlag
-from gradscope.recording.tables import NONE
+from gradscope.recording.tables import NONE, Table
 
 texts = st.text(st.characters(), max_size=12)
 """Any characters, lone surrogates and NUL included."""
@@ -34,13 +34,13 @@ def recordings(draw: st.DrawFn, most_rows: int = 6) -> Recording:
     for name, table in recording.tables.items():
         for _ in range(sizes[name]):
             row = [
-                draw(_column(column, MEANINGS[name].get(column), code, sizes, len(recording.strings)))
-                for column, code in zip(table.columns, table.typecodes, strict=True)
+                draw(_column(column, declared.holds, sizes, len(recording.strings)))
+                for column, declared in table.declared.items()
             ]
             if name == "edges":  # no node comes before itself
                 row = [max(row), min(row)] if row[0] != row[1] else [row[0], NONE]
             if name == "changes":
-                row = _with_valid_change(draw, row, sizes)
+                row = _with_valid_change(draw, table, row, sizes)
             if name == "tensors" and row[0] == sizes["ops"]:
                 row[4] |= TensorFlag.EXTERNAL
             table.append(tuple(row))
@@ -63,25 +63,28 @@ def run_infos() -> st.SearchStrategy[RunInfo]:
     )
 
 
-def _column(column: str, meaning: Any, code: str, sizes: dict[str, int], strings: int) -> st.SearchStrategy[int]:
-    if isinstance(meaning, Text):
+def _column(column: str, holds: Any, sizes: dict[str, int], strings: int) -> st.SearchStrategy[int]:
+    if isinstance(holds, Text):
         return st.integers(NONE, strings - 1)
-    if isinstance(meaning, RowOf):
-        return st.integers(NONE if meaning.optional else 0, sizes[meaning.table] - (0 if meaning.or_end else 1))
-    if isinstance(meaning, OneOf):
-        return st.sampled_from([int(kind) for kind in meaning.kinds])
+    if isinstance(holds, RowOf):
+        return st.integers(NONE if holds.optional else 0, sizes[holds.table] - (0 if holds.or_end else 1))
+    if isinstance(holds, OneOf):
+        return st.sampled_from([int(kind) for kind in holds.kinds])
     if column == "nbytes":
         return st.integers(0, 2**50)
-    if isinstance(meaning, AnyOf):
-        return st.integers(0, sum(meaning.flags))
+    if isinstance(holds, AnyOf):
+        return st.integers(0, sum(holds.flags))
+    code = holds.typecode
     return st.integers(0 if code.isupper() else -(2 ** _BITS[code]), 2 ** _BITS[code] - 1)
 
 
-def _with_valid_change(draw: st.DrawFn, row: list[int], sizes: dict[str, int]) -> list[int]:
-    meaning = CHANGED_ROWS.get(Field(row[2]))
-    if meaning is None:
+def _with_valid_change(draw: st.DrawFn, table: Table[Any], row: list[int], sizes: dict[str, int]) -> list[int]:
+    by_kind = table.declared["after"].holds
+    assert isinstance(by_kind, ByKind)
+    row_of = by_kind.rows.get(Field(row[2]))
+    if row_of is None:
         return row
-    valid = _column("after", meaning, "q", sizes, 0)
+    valid = _column("after", row_of, sizes, 0)
     return [*row[:3], draw(valid), draw(valid)]
 
 

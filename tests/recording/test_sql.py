@@ -2,12 +2,13 @@
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from gradscope.recording import Recording
-from gradscope.recording.file.relations import LATE_COLUMNS, MEANINGS
+from gradscope.recording.columns import RowOf
 from gradscope.recording.file.schema_sql import view_name
 from gradscope.recording.file.store import save
 from tests.recording.samples import sample
@@ -22,11 +23,12 @@ def database(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     connection.close()
 
 
-def test_what_a_column_means_is_said_of_columns_that_are_there() -> None:
+def test_a_row_of_another_table_is_one_that_there_is() -> None:
     tables = Recording().tables
-    assert list(MEANINGS) == list(tables)
-    for table, column in [*LATE_COLUMNS, *((name, column) for name in MEANINGS for column in MEANINGS[name])]:
-        assert column in tables[table].columns
+    for table in tables.values():
+        for declared in table.declared.values():
+            if isinstance(declared.holds, RowOf):
+                assert declared.holds.table in {*tables, "files"}
 
 
 @pytest.mark.parametrize("table", Recording().tables)
@@ -34,13 +36,43 @@ def test_every_view_has_every_row(database: sqlite3.Connection, table: str) -> N
     rows = database.execute(f'SELECT * FROM "{table}" ORDER BY id').fetchall()
     shown = database.execute(f"SELECT * FROM {view_name(table, Recording())} ORDER BY id").fetchall()
     assert [row["id"] for row in shown] == [row["id"] for row in rows] != []
-    assert set(rows[0].keys()) <= set(shown[0].keys())
+    stored, columns = rows[0].keys(), shown[0].keys()
+    assert all(column in columns or f"{column}_id" in columns for column in stored)
+    assert len(set(columns)) == len(columns)
+
+
+@pytest.mark.parametrize("table", sorted(set(Recording().tables) - {"layouts"}))
+def test_every_view_says_where_its_rows_belong(database: sqlite3.Connection, table: str) -> None:
+    shown = database.execute(f"SELECT file, line FROM {view_name(table, Recording())}").fetchall()
+    assert {row["file"] for row in shown} == {"x.py"}
+    assert {row["line"] for row in shown} <= {1, 2, 3}
 
 
 def test_a_tensor_with_all_that_is_known_of_it(database: sqlite3.Connection) -> None:
     found = dict(database.execute("SELECT * FROM tensor_view WHERE name = 'y'").fetchone())
-    expected = {"op_func": "Tensor.mul", "op_line": 2, "shape": "(2,)", "dtype": "float32", "node_name": "MulBackward0"}
+    expected = {"op": "Tensor.mul", "line": 2, "shape": "(2,)", "dtype": "float32", "node": "MulBackward0"}
     assert found | expected | {"requires_grad": 1, "leaf": 0} == found
+
+
+def test_names_stand_in_the_place_of_ids(database: sqlite3.Connection) -> None:
+    (saved,) = database.execute("SELECT * FROM saved_view").fetchall()
+    assert dict(saved) == {
+        "id": 0, "file": "x.py", "line": 2, "function": "<module>", "node_id": 0, "node": "MulBackward0",
+        "attr": "other", "storage_id": 0, "tensor_id": 0, "tensor": "x", "nbytes": 8,
+    }  # fmt: skip
+    (change,) = database.execute("SELECT field, tensor, before, after FROM change_view").fetchall()
+    assert tuple(change) == ("version", "y", 0, 1)
+
+
+def test_what_a_change_was_about_has_its_name_too(tmp_path: Path) -> None:
+    recording = sample()
+    recording.changes.extend([(1, 1, 2, -1, 0), (1, 1, 4, 0, 1), (1, 1, 5, 0, 0), (1, 1, 6, -1, 0)])
+    save(recording, tmp_path / "run.gradscope")
+    with closing(sqlite3.connect(tmp_path / "run.gradscope")) as connection:
+        found = connection.execute("SELECT field, before, after FROM change_view WHERE id > 0").fetchall()
+    assert found == [
+        ("grad_fn", None, "MulBackward0"), ("storage", 0, 1), ("layout", "(2,)", "(2,)"), ("grad", None, "x")
+    ]  # fmt: skip
 
 
 def test_an_op_with_its_place_and_modes(database: sqlite3.Connection) -> None:
@@ -49,7 +81,7 @@ def test_an_op_with_its_place_and_modes(database: sqlite3.Connection) -> None:
 
 
 def test_what_is_saved_for_backward_by_line(database: sqlite3.Connection) -> None:
-    query = "SELECT op_line, sum(s.nbytes) FROM saved_view s JOIN node_view n ON n.id = s.node GROUP BY op_line"
+    query = "SELECT line, sum(nbytes) FROM saved_view GROUP BY line"
     assert [tuple(row) for row in database.execute(query)] == [(2, 8)]
 
 
@@ -64,6 +96,7 @@ def test_each_column_is_described(database: sqlite3.Connection) -> None:
         assert described[name, ""]["description"]
         assert all(described[name, column]["holds"] for column in table.columns)
     assert described["edges", "next"]["holds"] == "id of nodes, or -1"
+    assert described["changes", "after"]["holds"].startswith("by field: number; GRAD_FN: id of nodes, or -1; STORAGE:")
     assert described["tensors", "died"]["description"].startswith("The first op at whose start it was gone")
 
 

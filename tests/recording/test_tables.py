@@ -7,7 +7,7 @@ from gradscope.recording.tables import Table
 
 
 def test_a_column_of_sizes_becomes_wider_when_a_number_does_not_fit():
-    table = Table(Storage, "iqQib")
+    table = Table(Storage)
     table.append((0, 7, 0, -1, 0))
     small = table.nbytes
     table.extend([(1, 2**40, 2**63, -1, 0), (2, 9, 0, -1, 1)])

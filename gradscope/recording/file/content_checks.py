@@ -5,11 +5,12 @@ from __future__ import annotations
 from array import array
 from graphlib import CycleError, TopologicalSorter
 from itertools import compress
+from typing import Any
 
-from gradscope.recording.file.relations import CHANGED_ROWS, MEANINGS, AnyOf, Meaning, OneOf, RowOf
+from gradscope.recording.columns import AnyOf, ByKind, Holds, OneOf, RowOf, Text
 from gradscope.recording.model import Recording
 from gradscope.recording.rows import TensorFlag
-from gradscope.recording.tables import NONE
+from gradscope.recording.tables import NONE, Table
 
 _MOST_BYTES = 2**62
 
@@ -23,18 +24,11 @@ def check_content(recording: Recording) -> None:
     if not recording.strings:
         raise ValueError("it has no texts")
     tables = recording.tables
-    sizes = {name: len(table) for name, table in tables.items()} | {"files": len(recording.files)}
-    for name, meanings in MEANINGS.items():
-        for column, meaning in meanings.items():
-            lowest, highest = _bounds(meaning, sizes, len(recording.strings))
-            _check(f"{name}.{column}", tables[name].column(column), lowest, highest)
-    changes = recording.changes
-    fields = changes.column("field")
-    for field, row_of in CHANGED_ROWS.items():
-        lowest, highest = _bounds(row_of, sizes, len(recording.strings))
-        for column in ("before", "after"):
-            chosen = array("q", compress(changes.column(column), (value == field for value in fields)))
-            _check(f"changes.{column}", chosen, lowest, highest)
+    sizes = {name: len(table) for name, table in tables.items()}
+    sizes |= {"files": len(recording.files), "strings": len(recording.strings)}
+    for name, table in tables.items():
+        for column, declared in table.declared.items():
+            _check_column(f"{name}.{column}", table, table.column(column), declared.holds, sizes)
     _check_made_tensors(recording)
     _check_sizes(recording)
     _check_graph(recording)
@@ -73,14 +67,25 @@ def _check_graph(recording: Recording) -> None:
         raise ValueError("its graph of nodes goes round in a circle") from error
 
 
-def _bounds(meaning: Meaning, sizes: dict[str, int], texts: int) -> tuple[int, int]:
-    if isinstance(meaning, OneOf):
-        return min(meaning.kinds), max(meaning.kinds)
-    if isinstance(meaning, AnyOf):
-        return 0, sum(meaning.flags)
-    if isinstance(meaning, RowOf):
-        return NONE if meaning.optional else 0, sizes[meaning.table] - (0 if meaning.or_end else 1)
-    return NONE, texts - 1
+def _check_column(where: str, table: Table[Any], column: array[int], holds: Holds, sizes: dict[str, int]) -> None:
+    if isinstance(holds, ByKind):
+        kinds = table.column(holds.kind)
+        for kind, row_of in holds.rows.items():
+            chosen = array("q", compress(column, (value == kind for value in kinds)))
+            _check_column(where, table, chosen, row_of, sizes)
+    elif bounds := _bounds(holds, sizes):
+        _check(where, column, *bounds)
+
+
+def _bounds(holds: Holds, sizes: dict[str, int]) -> tuple[int, int] | None:
+    """The lowest and the highest value that stand for something; None where all do."""
+    if isinstance(holds, OneOf):
+        return min(holds.kinds), max(holds.kinds)
+    if isinstance(holds, AnyOf):
+        return 0, sum(holds.flags)
+    if isinstance(holds, RowOf):
+        return NONE if holds.optional else 0, sizes[holds.table] - (0 if holds.or_end else 1)
+    return (NONE, sizes["strings"] - 1) if isinstance(holds, Text) else None
 
 
 def _check(where: str, column: array[int], lowest: int, highest: int) -> None:

@@ -80,8 +80,8 @@ def _read_table(connection: sqlite3.Connection, table_name: str, table: Table[An
     cursor = connection.execute(f'SELECT {columns} FROM "{table_name}" ORDER BY id')
     while rows := cursor.fetchmany(_ROWS_AT_ONCE):
         values = list(chain.from_iterable(rows))
-        for position, (name, code) in enumerate(zip(table.columns, table.typecodes, strict=True)):
-            table.extend_column(name, from_sqlite_numbers(values[position::width], code))
+        for position, (name, column) in enumerate(table.declared.items()):
+            table.extend_column(name, from_sqlite_numbers(values[position::width], column.typecode))
     first, last = (
         connection.execute(f'SELECT {which}(id) FROM "{table_name}"').fetchone()[0] for which in ("min", "max")
     )

@@ -1,17 +1,19 @@
 """The tables and views of a recording's file, as SQL.
 
 Every table of :class:`Recording` is a table of the same name and columns with its row id as ``id``, and numbers only.
-Beside each stands a view for people (``op_view``, ``tensor_view``, ``saved_view`` …) in which texts, kinds and flags
-are spelled out and ids of other tables come with what they stand for. The table ``columns`` says what each column
-holds. Text that is no valid Unicode (a lone surrogate) is a BLOB: UTF-8 with the surrogate encoded as if it were one.
+Beside each stands a view for people (``op_view``, ``tensor_view``, ``saved_view`` …): it begins with ``file``,
+``line`` and ``function`` of the row, spells out texts, kinds and flags, and shows a name in the place of an id (of a
+tensor, a node, an op's function), which is beside it as ``tensor_id``, ``node_id`` and so on. The table ``columns``
+says what each column holds. Text that is no valid Unicode (a lone surrogate) is a BLOB: UTF-8 with the surrogate
+encoded as if it were one.
 """
 
 from __future__ import annotations
 
 import sqlite3
 
+from gradscope.recording.columns import AnyOf, ByKind, Column, Holds, OneOf, RowOf, Text
 from gradscope.recording.field_docs import field_docs
-from gradscope.recording.file.relations import MEANINGS, AnyOf, Meaning, OneOf, RowOf, Text
 from gradscope.recording.model import SCHEMA_VERSION, Recording
 
 APPLICATION_ID = 0x67726164
@@ -29,23 +31,30 @@ SIDE_TABLES: dict[str, tuple[str, ...]] = {
 SIDE_NUMBERS = frozenset(("is_user", "count"))
 """Columns of those tables that are no text."""
 
-_EXPLAINED: dict[str, dict[str, tuple[str, ...]]] = {
-    "files": {"name": ("files.name",)},
-    "ops": {"func": ("ops.func", "strings.text"), "line": ("ops.span", "spans.line")},
-    "spans": {
-        "file": ("spans.file", "files.name"),
-        "line": ("spans.line",),
-        "function": ("spans.function", "strings.text"),
-    },
-    "layouts": {name: (f"layouts.{name}", "strings.text") for name in ("shape", "dtype", "device", "type_name")},
-    "nodes": {"name": ("nodes.name", "strings.text")},
-    "tensors": {},
-    "storages": {},
+_NAME_OF_ROW: dict[str, tuple[str, ...]] = {
+    "ops": ("ops.func", "strings.text"),
+    "nodes": ("nodes.name", "strings.text"),
+    "files": ("files.name",),
 }
-"""What a view shows beside the id of another table's row, and by which columns it is found."""
+"""By which columns the name of a table's row is found; that of a tensor by its bindings."""
 
-_UNPREFIXED = frozenset(("span", "layout"))
-"""Columns whose row is the one place or shape of theirs: ``line`` reads better than ``span_line``."""
+_LAYOUT = ("shape", "dtype", "device", "type_name")
+"""What a view shows of a layout, which has no name."""
+
+_PLACE: dict[str, tuple[str, ...]] = {
+    "file": ("spans.file", "files.name"),
+    "line": ("spans.line",),
+    "function": ("spans.function", "strings.text"),
+}
+"""What a view shows of a span, and by which columns it is found."""
+
+_TO_SPAN: dict[str, tuple[str, ...]] = {
+    "span": (),
+    "op": ("ops.span",),
+    "node": ("nodes.op", "ops.span"),
+    "tensor": ("tensors.op", "ops.span"),
+}
+"""By which columns the id in a column leads to a span; the first that a table has says where its rows belong."""
 
 
 def create_schema(connection: sqlite3.Connection, recording: Recording) -> None:
@@ -82,34 +91,65 @@ def _create_table(name: str, columns: tuple[str, ...], integers: bool = False) -
 
 
 def _create_view(name: str, recording: Recording) -> str:
-    table = recording.tables[name]
+    columns = recording.tables[name].declared
     shown = {"id": "t.id"}
     if name == "tensors":
         shown["name"] = _name_of_tensor("t.id")
-    for column, code in zip(table.columns, table.typecodes, strict=True):
-        shown.update(_shown(column, MEANINGS[name].get(column), is_unsigned=code == "Q"))
+    if "line" not in columns:
+        shown |= _place_of(columns)
+    for column, declared in columns.items():
+        shown |= _shown(column, declared.holds)
     selected = ", ".join(f'{expression} AS "{column}"' for column, expression in shown.items())
     return f'CREATE VIEW {view_name(name, recording)} AS SELECT {selected} FROM "{name}" AS t'
 
 
-def _shown(column: str, meaning: Meaning | None, is_unsigned: bool) -> dict[str, str]:
+def _place_of(columns: dict[str, Column]) -> dict[str, str]:
+    """File, line and function of a table's rows, where one of its columns leads to a span."""
+    for column, path in _TO_SPAN.items():
+        if column in columns:
+            return {what: _look_up(f't."{column}"', *path, *rest) for what, rest in _PLACE.items()}
+    return {}
+
+
+def _shown(column: str, holds: Holds) -> dict[str, str]:
     """The view's columns for one of the table, and the expression of each."""
     value = f't."{column}"'
-    if isinstance(meaning, Text):
+    if isinstance(holds, Text):
         return {column: _look_up(value, "strings.text")}
-    if isinstance(meaning, OneOf):
-        cases = " ".join(f"WHEN {kind.value} THEN '{kind.name.lower()}'" for kind in meaning.kinds)
+    if isinstance(holds, OneOf):
+        cases = " ".join(f"WHEN {kind.value} THEN '{kind.name.lower()}'" for kind in holds.kinds)
         return {column: f"CASE {value} {cases} END"}
-    if isinstance(meaning, AnyOf):
-        flags = {str(flag.name).lower(): f"({value} & {flag.value}) <> 0" for flag in meaning.flags}
-        return {column: value, **flags}
-    if isinstance(meaning, RowOf) and column != "died":
-        prefix = "" if column in _UNPREFIXED else f"{column}_"
-        explained = {prefix + what: _look_up(value, *path) for what, path in _EXPLAINED[meaning.table].items()}
-        if meaning.table == "tensors":
-            explained[f"{column}_name"] = _name_of_tensor(value)
-        return {column: value, **explained}
-    return {column: f"printf('0x%x', {value})" if is_unsigned else value}
+    if isinstance(holds, AnyOf):
+        return {column: value} | {str(flag.name).lower(): f"({value} & {flag.value}) <> 0" for flag in holds.flags}
+    if isinstance(holds, ByKind):
+        cases = " ".join(f"WHEN {kind.value} THEN {_named(value, row.table)}" for kind, row in holds.rows.items())
+        return {column: f'CASE t."{holds.kind}" {cases} ELSE {value} END'}
+    if isinstance(holds, RowOf):
+        return _shown_row(column, value, holds.table)
+    return {column: f"printf('0x%x', {value})" if holds.typecode == "Q" else value}
+
+
+def _shown_row(column: str, value: str, table: str) -> dict[str, str]:
+    """A name and the id; of a span its place, unless that is the row's own; of the op that ended a life its line."""
+    if column == "died":
+        return {column: value, "died_line": _look_up(value, *_TO_SPAN["op"], *_PLACE["line"])}
+    if table == "layouts":
+        return {f"{column}_id": value} | {what: _look_up(value, f"layouts.{what}", "strings.text") for what in _LAYOUT}
+    if table == "spans":
+        place = {f"{column}_{what}": _look_up(value, *path) for what, path in _PLACE.items()}
+        return {f"{column}_id": value} | ({} if column == "span" else place)
+    if table == "storages":
+        return {f"{column}_id": value}
+    return {f"{column}_id": value, column: _named(value, table)}
+
+
+def _named(row: str, table: str) -> str:
+    """What stands for a row of a table: its name, the shape of a layout; the id of a storage, which has none."""
+    if table == "tensors":
+        return _name_of_tensor(row)
+    if table == "layouts":
+        return _look_up(row, "layouts.shape", "strings.text")
+    return _look_up(row, *_NAME_OF_ROW.get(table, ()))
 
 
 def _look_up(row: str, *path: str) -> str:
@@ -131,20 +171,24 @@ def _describe_columns(recording: Recording) -> list[tuple[str, str, str, str]]:
         docs = field_docs(table.row_type)  # type: ignore[arg-type]
         described.append((name, "", "", (table.row_type.__doc__ or "").strip()))
         described += [
-            (name, column, _holds(MEANINGS[name].get(column), code), docs.get(column, ""))
-            for column, code in zip(table.columns, table.typecodes, strict=True)
+            (name, column, _in_words(declared.holds), docs.get(column, ""))
+            for column, declared in table.declared.items()
         ]
     return described
 
 
-def _holds(meaning: Meaning | None, code: str) -> str:
-    if isinstance(meaning, Text):
+def _in_words(holds: Holds) -> str:
+    """What a column holds, as the table ``columns`` says it."""
+    if isinstance(holds, Text):
         return "id of strings, or -1"
-    if isinstance(meaning, RowOf):
-        end = ", or their number for the end of the run" if meaning.or_end else ""
-        return f"id of {meaning.table}{end}{', or -1' if meaning.optional else ''}"
-    if isinstance(meaning, OneOf):
-        return ", ".join(f"{kind.value} {kind.name}" for kind in meaning.kinds)
-    if isinstance(meaning, AnyOf):
-        return "sum of " + ", ".join(f"{flag.value} {flag.name}" for flag in meaning.flags)
-    return "number; from 2**63 on less 2**64, as SQLite knows signed ones only" if code == "Q" else "number"
+    if isinstance(holds, RowOf):
+        end = ", or their number for the end of the run" if holds.or_end else ""
+        return f"id of {holds.table}{end}{', or -1' if holds.optional else ''}"
+    if isinstance(holds, OneOf):
+        return ", ".join(f"{kind.value} {kind.name}" for kind in holds.kinds)
+    if isinstance(holds, AnyOf):
+        return "sum of " + ", ".join(f"{flag.value} {flag.name}" for flag in holds.flags)
+    if isinstance(holds, ByKind):
+        rows = "; ".join(f"{kind.name}: {_in_words(row_of)}" for kind, row_of in holds.rows.items())
+        return f"by {holds.kind}: number; {rows}"
+    return "number; from 2**63 on less 2**64, as SQLite knows signed ones only" if holds.typecode == "Q" else "number"

@@ -9,7 +9,6 @@ from itertools import count
 from typing import Any
 
 from gradscope.recording.file.late_columns import LateColumn
-from gradscope.recording.file.relations import LATE_COLUMNS
 from gradscope.recording.file.run_info import info_to_json
 from gradscope.recording.file.schema_sql import SIDE_TABLES, insert_sql
 from gradscope.recording.file.sqlite_values import to_sqlite_numbers, to_sqlite_text
@@ -24,7 +23,12 @@ class WrittenRows:
         """Rows in the file by table; texts too."""
         self._side_rows: dict[str, list[tuple[Any, ...]]] = {}
         """Rows in the file of the tables whose rows may change as a whole."""
-        self._late = [LateColumn(table, name) for table, name in LATE_COLUMNS]
+        self._late = [
+            LateColumn(name, column)
+            for name, table in Recording().tables.items()
+            for column, declared in table.declared.items()
+            if declared.is_late
+        ]
 
     def write(self, connection: sqlite3.Connection, recording: Recording, *, at_end: bool) -> None:
         """Write rows that are new, and those that have changed, in one transaction.
