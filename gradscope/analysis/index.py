@@ -213,6 +213,14 @@ class Index:
         return SortedRows(self.recording.changes, "op", "")
 
     @cached_property
+    def written_rows(self) -> array[int]:
+        """Rows of ``changes`` that are writes in place, in order; see :mod:`gradscope.analysis.facts.writes`."""
+        changes, version = self.recording.changes, int(Field.VERSION)
+        columns = (changes.column(name) for name in ("field", "before", "after"))
+        rows = enumerate(zip(*columns, strict=True))
+        return array("i", (row for row, (field, before, after) in rows if field == version and before != after))
+
+    @cached_property
     def changed_ops(self) -> dict[int, list[int]]:
         """For each tensor whose requires_grad an op changed: rows of those changes, in order."""
         changes = self.recording.changes

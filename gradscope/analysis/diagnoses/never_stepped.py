@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.wording import listed
 from gradscope.recording import NONE
 from gradscope.recording.flags import PARAMETER
-from gradscope.recording.rows import Field, GradOutcome, OpKind
+from gradscope.recording.rows import GradOutcome, OpKind
 
 STEPS = 2
 """Optimizer steps without an update from which on a parameter is reported."""
@@ -48,13 +49,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
 
 def _last_written(index: Index) -> dict[int, int]:
     """The last op that wrote into each memory block."""
-    changes, storages = index.recording.changes, index.recording.tensors.column("storage")
-    columns = (changes.column(name) for name in ("op", "tensor", "field", "before", "after"))
-    return {
-        storages[tensor]: op
-        for op, tensor, field, before, after in zip(*columns, strict=True)
-        if field == Field.VERSION and before != after
-    }
+    storages = index.recording.tensors.column("storage")
+    return {storages[tensor]: op for op, tensor, _, _ in all_writes(index)}
 
 
 def _passes_that_gave(index: Index, before: int) -> dict[int, list[int]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
 from gradscope.recording.flags import EXTERNAL
-from gradscope.recording.rows import Field, OpKind
+from gradscope.recording.rows import OpKind
 
 WALK_LIMIT = 200_000
 """Tensors looked at in one walk: enough for any one step of training, and a bound on programs without end."""
@@ -23,12 +24,9 @@ class Flow:
     @cached_property
     def _written_at(self) -> dict[int, list[int]]:
         """For each tensor written in place: the ops that wrote it."""
-        changes = self._index.recording.changes
         written: dict[int, list[int]] = {}
-        columns = (changes.column(name) for name in ("op", "tensor", "field", "before", "after"))
-        for op, tensor, field, before, after in zip(*columns, strict=True):
-            if field == Field.VERSION and before != after:
-                written.setdefault(tensor, []).append(op)
+        for op, tensor, _, _ in all_writes(self._index):
+            written.setdefault(tensor, []).append(op)
         return written
 
     def origins(self, root: int, before_op: int) -> dict[int, tuple[int, int]]:

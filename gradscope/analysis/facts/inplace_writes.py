@@ -12,11 +12,12 @@ from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.node_lifetimes import held_until
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.facts.storage_groups import Letters, StorageGroups
+from gradscope.analysis.facts.writes import writes_by_program
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import InplaceWrite, WriteEffect
 from gradscope.recording import NONE
-from gradscope.recording.flags import EXTERNAL, RAISED, REQUIRES_GRAD
-from gradscope.recording.rows import Field, OpKind
+from gradscope.recording.flags import RAISED, REQUIRES_GRAD
+from gradscope.recording.rows import OpKind
 
 _SEVERITY: tuple[WriteEffect, ...] = (
     "none",
@@ -74,20 +75,11 @@ class InplaceWrites:
     def judged(self) -> list[JudgedWrite]:
         """Writes by statement, function and name; each run is judged, and the worst effect is kept."""
         recording = self._index.recording
-        flags, made_at = recording.tensors.column("flags"), recording.tensors.column("op")
         kinds, funcs = recording.ops.column("kind"), recording.ops.column("func")
         storage_of = recording.tensors.column("storage")
-        writes = []
-        columns = (recording.changes.column(name) for name in ("op", "tensor", "field", "before", "after"))
-        for op, tensor, field, before, after in zip(*columns, strict=True):
-            if field != Field.VERSION or before == after or op >= self._index.op_count:
-                continue
-            born_here = op == made_at[tensor] and not flags[tensor] & EXTERNAL
-            if not born_here and kinds[op] in (OpKind.CALL, OpKind.STEP):
-                writes.append((op, tensor, before, after))
-        saved_rows = self._saved_on({storage_of[tensor] for _, tensor, _, _ in writes})
+        saved_rows = self._saved_on({storage_of[tensor] for _, tensor, _, _ in writes_by_program(self._index)})
         groups: dict[tuple[int, int, int], JudgedWrite] = {}
-        for op, tensor, before, after in writes:
+        for op, tensor, before, after in writes_by_program(self._index):
             name = NONE if kinds[op] == OpKind.STEP else self._names.best[tensor]
             key = (self._index.op_statement[op], funcs[op], name)
             group = groups.setdefault(key, JudgedWrite(op, tensor, before, after))

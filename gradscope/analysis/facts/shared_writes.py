@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.storage_groups import StorageGroups, overlap
+from gradscope.analysis.facts.writes import writes_by_program
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.recording import NONE
-from gradscope.recording.flags import EXTERNAL, REQUIRES_GRAD
-from gradscope.recording.rows import Field, OpKind
+from gradscope.recording.flags import REQUIRES_GRAD
+from gradscope.recording.rows import OpKind
 
 
 @dataclass(eq=False, repr=False)
@@ -32,19 +33,11 @@ class SharedWrite:
 
 def shared_writes(index: Index, names: BestNames, sharing: StorageGroups) -> list[SharedWrite]:
     """Every statement and function that wrote in place into shared memory, in the order of the first write."""
-    tensors, ops = index.recording.tensors, index.recording.ops
-    flags, made_at, storage_of = (tensors.column(name) for name in ("flags", "op", "storage"))
-    kinds, funcs = ops.column("kind"), ops.column("func")
+    storage_of, funcs = index.recording.tensors.column("storage"), index.recording.ops.column("func")
     last: dict[tuple[int, int], dict[int, tuple[int, int]]] = {}
-    columns = (index.recording.changes.column(name) for name in ("op", "tensor", "field", "before", "after"))
-    for op, tensor, changed, before, after in zip(*columns, strict=True):
-        if changed != Field.VERSION or before == after or op >= index.op_count:
-            continue
-        storage = storage_of[tensor]
-        born_here = op == made_at[tensor] and not flags[tensor] & EXTERNAL
-        if born_here or storage not in sharing.tensors_on or kinds[op] not in (OpKind.CALL, OpKind.STEP):
-            continue
-        if (statement := index.op_statement[op]) != NOWHERE:
+    for op, tensor, _, _ in writes_by_program(index):
+        statement, storage = index.op_statement[op], storage_of[tensor]
+        if storage in sharing.tensors_on and statement != NOWHERE:
             last.setdefault((statement, funcs[op]), {})[storage] = (op, tensor)
     found = [_collect(index, names, sharing, statement, blocks) for (statement, _), blocks in last.items()]
     return [write for write in found if write.seen_by]

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gradscope.analysis.facts.best_names import BestNames
+from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
 from gradscope.analysis.lines.line_groups import RowGroup
 from gradscope.recording import NONE
 from gradscope.recording.flags import REQUIRES_GRAD
-from gradscope.recording.rows import Field
 
 
 @dataclass(eq=False, repr=False)
@@ -50,16 +50,14 @@ def tell_of_tracked_runs(index: Index, names: BestNames, groups: list[RowGroup])
 
 def _writes(index: Index) -> Iterator[tuple[int, int, bool]]:
     """Every write in place: op, tensor, and whether the tensor required grad after it."""
-    flags = index.recording.tensors.column("flags")
-    changes = index.recording.changes
-    ops, tensors, fields, after = (changes.column(name) for name in ("op", "tensor", "field", "after"))
+    flags, changes = index.recording.tensors.column("flags"), index.recording.changes
+    ops, tensors, after = (changes.column(name) for name in ("op", "tensor", "after"))
+    flag_rows = sorted(row for rows in index.changed_ops.values() for row in rows)
     required: dict[int, bool] = {}
     ahead = 0
-    for row, op in enumerate(ops):
-        while ahead < len(ops) and ops[ahead] <= op:
-            if fields[ahead] == Field.REQUIRES_GRAD:
-                required[tensors[ahead]] = bool(after[ahead])
+    for op, tensor, _, _ in all_writes(index):
+        while ahead < len(flag_rows) and ops[flag_rows[ahead]] <= op:
+            required[tensors[flag_rows[ahead]]] = bool(after[flag_rows[ahead]])
             ahead += 1
-        if fields[row] == Field.VERSION and op < index.op_count:
-            tensor = tensors[row]
+        if op < index.op_count:
             yield op, tensor, required.get(tensor, bool(flags[tensor] & REQUIRES_GRAD))
