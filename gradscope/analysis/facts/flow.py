@@ -20,13 +20,17 @@ class Flow:
 
     def __init__(self, index: Index) -> None:
         self._index = index
+        self.walked = 0
+        """Tensors looked at so far, in all walks: what they cost."""
 
     @cached_property
     def _written_at(self) -> dict[int, list[int]]:
-        """For each tensor written in place: the ops that wrote it."""
+        """For each tensor written in place: the ops that wrote it; not steps, which may be as many as the ops."""
+        kinds = self._index.recording.ops.column("kind")
         written: dict[int, list[int]] = {}
         for op, tensor, _, _ in all_writes(self._index):
-            written.setdefault(tensor, []).append(op)
+            if op < self._index.op_count and kinds[op] not in _VALUES_START_ANEW:
+                written.setdefault(tensor, []).append(op)
         return written
 
     def origins(self, root: int, before_op: int) -> dict[int, tuple[int, int]]:
@@ -50,26 +54,39 @@ class Flow:
                     if taken not in steps:
                         steps[taken] = (op, tensor)
                         stack.append((taken, op))
+        self.walked += len(steps)
         return steps
 
-    def goes_into(self, tensor: int, before_op: int) -> list[int]:
-        """All ops before another one that took in a tensor or what was made from it, in the order of the run.
+    def origins_of_all(self, roots: list[int], before_op: int) -> dict[int, tuple[int, int]]:
+        """The same for several tensors."""
+        steps: dict[int, tuple[int, int]] = {}
+        for root in roots:
+            steps |= self.origins(root, before_op)
+        return steps
+
+    def uses_of(self, tensor: int, before_op: int) -> list[int]:
+        """The ops before another one that took in a tensor, in the order of the run.
 
         Ops that wrote the tensor (an initialisation, an average of weights) did not use it.
         """
-        kinds, made = self._index.recording.ops.column("kind"), self._index.tensors_made
+        kinds, written_at = self._index.recording.ops.column("kind"), set(self._written_at.get(tensor, ()))
+        users = (op for op in self._index.users.of(tensor) if op < before_op)
+        return [op for op in users if op not in written_at and kinds[op] not in _VALUES_START_ANEW]
+
+    def goes_into(self, tensor: int, before_op: int) -> list[int]:
+        """All ops before another one that took in a tensor or what was made from it, in the order of the run."""
+        made = self._index.tensors_made
         ops: set[int] = set()
         stack, seen = [tensor], {tensor}
         while stack and len(seen) < WALK_LIMIT:
-            taken = stack.pop()
-            written_at = set(self._written_at.get(taken, ()))
-            for op in self._index.users.of(taken):
-                if op >= before_op or op in ops or op in written_at or kinds[op] in _VALUES_START_ANEW:
+            for op in self.uses_of(stack.pop(), before_op):
+                if op in ops:
                     continue
                 ops.add(op)
                 new = [result for result in made(op) if result not in seen]
                 seen.update(new)
                 stack += new
+        self.walked += len(seen)
         return sorted(ops)
 
     def path(self, steps: dict[int, tuple[int, int]], tensor: int) -> list[int]:

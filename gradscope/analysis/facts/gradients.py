@@ -9,7 +9,7 @@ from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.flow import Flow
 from gradscope.analysis.facts.passes import Passes
-from gradscope.analysis.facts.unreached import Reasons, Unreached
+from gradscope.analysis.facts.unreached import WALKED_IN_ALL, Reasons, Unreached
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import BackwardPass, GradientOutcome, GradientRow
 from gradscope.recording import NONE
@@ -23,8 +23,8 @@ _OUTCOMES: dict[int, GradientOutcome] = {
     GradOutcome.MISSING: "missing",
 }
 
-EXPLAINED_PASSES = 20
-"""Places with backward passes for which the values are followed back from the root: each is a walk over the step."""
+_MISSED = (GradOutcome.MISSING, GradOutcome.UNTOUCHED)
+_NOT_LOOKED_INTO = f"not looked into, after {WALKED_IN_ALL:,} tensors that were followed for other rows"
 
 
 @dataclass(eq=False, repr=False)
@@ -138,7 +138,8 @@ class Gradients:
     def _gradient(self, group: PassGroup, tensor: int, entry: TensorGradients) -> GradientRow:
         recording = self._index.recording
         row = recording.tensors[tensor]
-        reason = self.unreached.get((group.statement, tensor), Unreached(""))
+        unknown = Unreached(_NOT_LOOKED_INTO if entry.outcome in _MISSED else "")
+        reason = self.unreached.get((group.statement, tensor), unknown)
         return GradientRow(
             name=self._names.of(tensor),
             shape=recording.text(recording.layouts[row.layout].shape),
@@ -153,26 +154,15 @@ class Gradients:
 
     @cached_property
     def unreached(self) -> dict[tuple[int, int], Unreached]:
-        """For each statement with passes and each tensor that they did not reach: why."""
+        """For each statement with passes and each tensor that they did not reach: why, as far as it was looked into."""
         reasons: dict[tuple[int, int], Unreached] = {}
-        for group in self.groups[:EXPLAINED_PASSES]:
-            missed = [
-                tensor
-                for tensor, entry in group.tensors.items()
-                if entry.outcome in (GradOutcome.MISSING, GradOutcome.UNTOUCHED)
-            ]
-            if missed:
+        for group in self.groups:
+            if missed := [tensor for tensor, entry in group.tensors.items() if entry.outcome in _MISSED]:
                 op = group.last_op
                 before = max((other for other in self.roots if other < op), default=NONE)
-                found = self._reasons.of_pass(op, before, self.roots[op], self._origins_of_pass(op), missed)
+                found = self._reasons.of_pass(op, before, self.roots[op], missed)
                 reasons.update({(group.statement, tensor): reason for tensor, reason in found.items()})
         return reasons
-
-    def _origins_of_pass(self, op: int) -> dict[int, tuple[int, int]]:
-        steps: dict[int, tuple[int, int]] = {}
-        for root in self.roots[op]:
-            steps |= self._flow.origins(root, op)
-        return steps
 
     @cached_property
     def cuts_on_path(self) -> frozenset[int]:
@@ -196,7 +186,7 @@ class Gradients:
 
     def cuts_behind(self, op: int) -> list[int]:
         """Cuts among the calls that led to the root of a pass, in the order of the run."""
-        steps = self._origins_of_pass(op)
+        steps = self._flow.origins_of_all(self.roots[op], op)
         ops = {step for step, _ in steps.values() if step >= 0}
         made_at = self._index.recording.tensors.column("op")
         ops.update(made_at[root] for root in self.roots[op] if made_at[root] < self._index.op_count)

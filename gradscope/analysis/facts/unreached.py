@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from functools import cached_property
 from typing import NamedTuple
 
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.cuts import Cuts
-from gradscope.analysis.facts.flow import Flow
+from gradscope.analysis.facts.flow import WALK_LIMIT, Flow
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 from gradscope.recording.rows import OpKind
+
+WALKED_IN_ALL = 20 * WALK_LIMIT
+"""Tensors followed for all misses of a run (10 to 20 s at the worst); a miss that is left then is not explained."""
 
 _BUILT_FROM_VALUES = frozenset(("tensor", "as_tensor", "asarray", "new_tensor", "from_numpy", "full"))
 """Functions that build a tensor from plain values."""
@@ -49,23 +54,32 @@ class Reasons:
         self._flow = flow
         self._passes = passes
         self._origins_of_exports: dict[int, dict[int, tuple[int, int]]] = {}
+        self._walked_before = flow.walked
 
-    def of_pass(
-        self, op: int, before: int, roots: list[int], steps: dict[int, tuple[int, int]], missed: list[int]
-    ) -> dict[int, Unreached]:
-        """Why a pass missed some tensors.
+    @property
+    def _is_exhausted(self) -> bool:
+        return self._flow.walked - self._walked_before >= WALKED_IN_ALL
+
+    def of_pass(self, op: int, before: int, roots: list[int], missed: list[int]) -> dict[int, Unreached]:
+        """Why a pass missed some tensors; those that it would cost too much to look into are left out.
 
         Args:
             op: The pass.
             before: The pass before it, or NONE.
             roots: The tensors that it started from.
-            steps: What they were made from.
             missed: The tensors without a gradient.
         """
-        made_at = self._index.recording.tensors.column("op")
+        if self._is_exhausted:
+            return {}
+        made_at, steps = self._index.recording.tensors.column("op"), self._flow.origins_of_all(roots, op)
         rebuilt = max((made_at[taken] for taken in steps if self._is_built_from_values(taken)), default=NONE)
         this = _Pass(op, ", ".join(map(self._names.of, roots)), steps, before, rebuilt)
-        return {tensor: self._explain(tensor, this) for tensor in missed}
+        explained: dict[int, Unreached] = {}
+        for tensor in missed:
+            if self._is_exhausted:
+                break
+            explained[tensor] = self._explain(tensor, this)
+        return explained
 
     def _is_built_from_values(self, tensor: int) -> bool:
         op = self._index.recording.tensors.column("op")[tensor]
@@ -104,27 +118,32 @@ class Reasons:
         return f"{name} (line {self._index.op_line(row.op)})"
 
     def _explain_unused(self, tensor: int, this: _Pass) -> Unreached:
-        used_by = self._flow.goes_into(tensor, this.op)
-        if not used_by:
+        uses = self._flow.uses_of(tensor, this.op)
+        if not uses:
             return Unreached("no call used it before this backward pass", unused=True)
-        export = self._values_left_at(used_by, this)
+        export = self._values_left_at(tensor, this)
         if export < 0:
-            directly = set(self._index.users.of(tensor))
-            line = self._index.op_line(max(use for use in used_by if use in directly))
+            line = self._index.op_line(uses[-1])
             return Unreached(f"used at line {line}, but {this.root} was not made from it", unused=True)
         path = self._flow.path(self._behind_export(export), tensor)
         cut = next((step for step in path if self._cuts.is_cut[step]), export)
         return Unreached(f"{this.root} was not made from it: cut at {self._cuts.where(cut)}", cut)
 
-    def _values_left_at(self, used_by: list[int], this: _Pass) -> int:
+    def _values_left_at(self, tensor: int, this: _Pass) -> int:
         """The op that took values out of torch from which a tensor behind the root was built anew, or NONE.
 
         That they are the same values cannot be seen. What speaks for it: they left after the pass before, and a tensor
         behind the root was built from plain values later.
         """
+        between = self._exports[bisect_right(self._exports, this.before) : bisect_left(self._exports, this.rebuilt)]
+        if not between:  # spares the walk over all that was ever made from it
+            return NONE
+        return max(set(between) & set(self._flow.goes_into(tensor, this.rebuilt)), default=NONE)
+
+    @cached_property
+    def _exports(self) -> list[int]:
         kinds = self._index.recording.ops.column("kind")
-        exports = (use for use in used_by if kinds[use] == OpKind.EXPORT and this.before < use < this.rebuilt)
-        return max(exports, default=NONE)
+        return [op for op, kind in enumerate(kinds) if kind == OpKind.EXPORT]
 
     def _behind_export(self, export: int) -> dict[int, tuple[int, int]]:
         known = self._origins_of_exports.get(export)
