@@ -117,7 +117,7 @@ QUESTIONS = {
         print(w.grad)
         """,
         "grad-none-unreached",
-        ["w.grad is None at line 8: cut at line 6 by no_grad (Tensor.t)"],
+        ["w.grad is None at line 8: cut at line 5 by no_grad"],
     ),
     "the grad of a view made under no_grad": (
         """

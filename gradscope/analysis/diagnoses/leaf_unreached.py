@@ -14,7 +14,8 @@ from gradscope.recording.rows import GradOutcome
 
 def _find(sources: Sources) -> Iterator[Finding]:
     index = sources.index
-    for (op, reason), tensors in _alike(sources).items():
+    for (op, *_), found in _alike(sources).items():
+        tensors, reason = [tensor for tensor, _ in found], found[0][1]
         if index.recording.ops.column("flags")[op] & RAISED:
             continue
         shown = sources.listed([sources.names.of(tensor) for tensor in tensors])
@@ -23,13 +24,16 @@ def _find(sources: Sources) -> Iterator[Finding]:
             why=reason.why,
             op=op,
             tensors=tensors,
-            causes=sources.cut_causes([reason.cut_op]),
+            causes=sources.cut_causes(one.cut_op for _, one in found),
             severity="note" if reason.unused else "warning",
         )
 
 
-def _alike(sources: Sources) -> dict[tuple[int, Unreached], list[int]]:
-    """Leaves that no pass gave a gradient, by the last pass of a place and the reason."""
+def _alike(sources: Sources) -> dict[tuple[int, str, bool], list[tuple[int, Unreached]]]:
+    """Leaves that no pass gave a gradient, by the last pass of a place and the reason in words.
+
+    A cut that a sentence about ``.grad`` names already is not named again.
+    """
     received = {
         tensor
         for group in sources.gradients.groups
@@ -38,7 +42,8 @@ def _alike(sources: Sources) -> dict[tuple[int, Unreached], list[int]]:
     }
     names_received = set(map(sources.names.of, received))
     reported = set(sources.none_reads.last_of) | _meant_by_failed_passes(sources)
-    alike: dict[tuple[int, Unreached], list[int]] = {}
+    alike: dict[tuple[int, str, bool], list[tuple[int, Unreached]]] = {}
+    named = _cuts_named(sources)
     for group in sources.gradients.groups:
         for tensor, entry in group.tensors.items():
             reason = sources.gradients.unreached.get((group.statement, tensor))
@@ -46,8 +51,20 @@ def _alike(sources: Sources) -> dict[tuple[int, Unreached], list[int]]:
                 continue
             if reason is not None and not (reason.unused and sources.names.of(tensor) in names_received):
                 reported.add(tensor)
-                alike.setdefault((group.last_op, reason), []).append(tensor)
+                if reason.cut_op < 0 or sources.cuts.line_to_change(reason.cut_op) not in named:
+                    alike.setdefault((group.last_op, reason.why, reason.unused), []).append((tensor, reason))
     return alike
+
+
+def _cuts_named(sources: Sources) -> set[int]:
+    """The cuts that kept a gradient from a tensor whose ``.grad`` was read and None."""
+    reads = (read for read in sources.none_reads.last_of.values() if read.kind == "unreached")
+    reasons = (
+        sources.gradients.unreached.get((sources.index.op_statement[read.because], read.tensor)) for read in reads
+    )
+    return {
+        sources.cuts.line_to_change(reason.cut_op) for reason in reasons if reason is not None and reason.cut_op >= 0
+    }
 
 
 def _meant_by_failed_passes(sources: Sources) -> set[int]:

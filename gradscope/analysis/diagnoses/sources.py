@@ -97,7 +97,7 @@ class Sources:
 
     def cut_causes(self, ops: Iterable[int]) -> list[Cause]:
         """The lines of cuts."""
-        return [cause for op in ops for cause in self.cause("cut", op)]
+        return [cause for op in ops if op >= 0 for cause in self.cause("cut", self.cuts.line_to_change(op))]
 
     def made(self, tensor: int) -> str:
         """Where a tensor came from: ``made at line 3 by Tensor.cuda from x``."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from gradscope.analysis.facts.best_names import BestNames
+from gradscope.analysis.facts.grad_regions import GradRegions
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cut, CutKind
 from gradscope.recording import NONE
@@ -45,6 +46,7 @@ class Cuts:
 
     def __init__(self, index: Index) -> None:
         self._index = index
+        self.regions = GradRegions(index)
 
     @cached_property
     def _takes_shape_only(self) -> frozenset[int]:
@@ -164,8 +166,18 @@ class Cuts:
         return func.removesuffix(".__get__").removesuffix(".__set__")
 
     def where(self, op: int) -> str:
-        """A cut in words, with its line: ``line 3 by Tensor.detach``."""
-        return f"line {self._index.op_line(op)} by {self.cause(op)}"
+        """A cut in words, with the line to change: ``line 3 by Tensor.detach``; in a region, what opened that."""
+        region = self.regions.describe(op) if self.kind(op) in ("no_grad", "inference_mode") else None
+        if region is None:
+            return f"line {self._index.op_line(op)} by {self.cause(op)}"
+        if region.is_written:
+            return f"line {region.line} by {region.mode}"
+        return f"line {region.line}, whose call ran under {region.mode}"
+
+    def line_to_change(self, op: int) -> int:
+        """The op at whose line a cut would be taken out: what opened the region that it lies in, or the cut itself."""
+        region = self.regions.describe(op) if self.kind(op) in ("no_grad", "inference_mode") else None
+        return op if region is None else region.op
 
     def _is_differentiable(self, tensor: int) -> bool:
         recording = self._index.recording

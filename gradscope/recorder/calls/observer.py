@@ -332,6 +332,16 @@ class Observer:
             if located.user is not None:
                 self.names.match_loaded(located.site, located.user, op)
 
+    def observe_mode(self, function: str, thread: int, frame: FrameType) -> None:
+        """Record that a mode was set which function modes are not told of; a frame set it."""
+        with self.lock:
+            self.identity.bury()
+            located = self.sites.locate(frame)
+            if self.full:
+                self._count_left_out(located.site, self.tape.text(function))
+                return
+            self._whole_call(self.tape.text(function), _MODE, located, thread, _VERSION, [])
+
     def observe_cleared(self, function: str, gradients: list[tuple[Any, int]], thread: int, frame: FrameType) -> None:
         """Record a function of torch's that took parameters' gradients (rows, or NONE) away; a frame called it."""
         with self.lock:

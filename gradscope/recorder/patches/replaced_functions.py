@@ -20,6 +20,7 @@ from torch.compiler import is_dynamo_compiling
 from torch.overrides import handle_torch_function
 
 from gradscope.recorder.calls.modes_aside import aside, is_ours_on_top
+from gradscope.recorder.patches import inference_mode
 from gradscope.recorder.patches.zero_grad import told_as_one
 
 _FAST_PATHS = frozenset(
@@ -70,6 +71,9 @@ def _replacements() -> Iterator[_Replaced]:
     yield _Replaced(torch.overrides, "has_torch_function", asks, _on_fast_paths(asks))
     zero_grad = torch.optim.Optimizer.zero_grad
     yield _Replaced(torch.optim.Optimizer, "zero_grad", zero_grad, told_as_one(zero_grad))
+    for name in ("__enter__", "__exit__"):
+        method = getattr(torch.inference_mode, name)
+        yield _Replaced(torch.inference_mode, name, method, inference_mode.reported(method))
     backward = torch.autograd.backward
     if "has_torch_function" not in backward.__code__.co_names:
         yield _Replaced(torch.autograd, "backward", backward, _told_of(backward))

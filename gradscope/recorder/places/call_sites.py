@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import linecache
+import re
 import sys
 from collections.abc import Callable, Mapping
 from itertools import islice
@@ -21,6 +22,8 @@ from gradscope.recording.rows import Span
 from gradscope.recording.tables import NONE
 
 Call = Callable[[Any, Any, Any], Any]
+_DECORATOR_LINES = 50
+"""Lines above a function's ``def`` in which its decorators are looked for."""
 
 
 class Site:
@@ -97,6 +100,21 @@ class SpanTable:
                 statement,
             )
         return known
+
+    def of_decorator(self, code: CodeType, wanted: re.Pattern[str]) -> tuple[int, int, SourceStatement]:
+        """Span id, file id and statement of the decorator of a user's function whose source matches."""
+        file = self.sources.file(code.co_filename, True)
+        lines = self._tape.recording.files[file].text.split("\n")
+        line = first = code.co_firstlineno  # the first decorator's
+        for number in range(first, min(first + _DECORATOR_LINES, len(lines) + 1)):
+            text = lines[number - 1].lstrip()
+            if text.startswith(("def ", "async def ")):
+                break
+            if text.startswith("@") and wanted.search(text):
+                line = number
+                break
+        statement = SourceStatement(line, line)
+        return self.shared(Span(file, line, line, NONE, NONE, line, line, self.text(code.co_name))), file, statement
 
     def shared(self, span: Span) -> int:
         """The id of a span that is looked up by its content."""

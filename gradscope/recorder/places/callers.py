@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import sys
 from types import CodeType, FrameType
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils import _contextlib
 
 from gradscope.frames.code_names import qualified_name
+from gradscope.frames.frame_locals import reading_locals
 from gradscope.frames.statements import NO_STATEMENT, Assignment
 from gradscope.frames.tracebacks import CALL_NAME
 from gradscope.recorder.places.call_sites import Call, Callers, Site, SpanTable
@@ -23,6 +27,14 @@ HANDLE_CODE = torch.overrides.handle_torch_function.__code__
 
 _MODULE_CALLS = frozenset((nn.Module._wrapped_call_impl.__code__, nn.Module._call_impl.__code__))
 _DISPATCHERS = ("_ops.py", "_jit_internal.py", "_VF.py")
+_DECORATES = frozenset(
+    code
+    for maker in (_contextlib.context_decorator, _contextlib._wrap_generator)
+    for code in maker.__code__.co_consts
+    if isinstance(code, CodeType) and code.co_name in ("decorate_context", "generator_context")
+)
+"""Code of what stands for a decorated function: it sets a mode, calls the function, and sets the mode back."""
+_MODES_IN_SOURCE = re.compile(r"\b(no_grad|enable_grad|set_grad_enabled|inference_mode)\b")
 _WRAPPERS = frozenset(("decorate_context", "wrapper", "inner", "wrapped", "decorate_autocast", "_use_grad", "_fn"))
 
 
@@ -101,12 +113,24 @@ class CallSites:
                 elif owner is _LIBRARY:
                     library = current
             current = current.f_back
-        site = self._site(current, library)
+        decorated = _decorated(torch_frames[-1]) if torch_frames else None
+        site = self._site(current, library) if decorated is None else self._decorated_site(decorated, current, library)
         if not torch_frames or torch_frames[-1].f_code in _MODULE_CALLS:
             return Located(site, current)
         label = _label(torch_frames)
         group = (id(current), current.f_lasti if current else NONE, label) if label else None
         return Located(site, current, label, group)
+
+    def _decorated_site(self, function: CodeType, user: FrameType | None, library: FrameType | None) -> Site:
+        """The site of a decorator of torch's that sets a mode around a function: the decorator, in the user's code."""
+        if self._owners.of(function) is not Owner.USER:
+            return self._site(user, library)
+        key = (id(function), -1)
+        site = self._sites.get(key)
+        if site is None:
+            span, file, statement = self._spans.of_decorator(function, _MODES_IN_SOURCE)
+            site = self._sites[key] = Site(span, NONE, file, statement, function.co_name)
+        return site
 
     def call_assigned_to(self, name: str, site: Site, after: int) -> tuple[str, int] | None:
         """The call that a name was assigned from before a site was reached: the function as written, and its span."""
@@ -163,6 +187,16 @@ class CallSites:
             function = qualified_name(frame.f_code, frame, self._spans.sources.parsed(file))
             site = self._sites[key] = Site(span, NONE, file, statement, function)
         return site
+
+
+def _decorated(frame: FrameType) -> CodeType | None:
+    """The code of the function around which a frame of torch's sets a mode (``@torch.no_grad()``), if it does."""
+    if frame.f_code not in _DECORATES:
+        return None
+    with reading_locals(frame) as names:
+        function = names.get("func")
+    code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
+    return code if isinstance(code, CodeType) else None
 
 
 def caller_behind_recorder(frame: FrameType) -> FrameType | None:

@@ -1,0 +1,76 @@
+"""Which statement had put grad mode off when an op was called: a ``with``, a decorator, or a call."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from functools import cached_property
+from typing import NamedTuple
+
+from gradscope.analysis.index import Index
+from gradscope.recording import NONE
+from gradscope.recording.flags import GRAD, INFERENCE
+from gradscope.recording.rows import OpKind
+
+_MODE_IN_SOURCE = re.compile(r"\b(no_grad|set_grad_enabled|inference_mode)\b")
+
+
+class GradRegions:
+    """The ops that set grad mode, and for every op which of them is in force.
+
+    Grad mode belongs to a thread; a region that is left gives back what was in force around it.
+    """
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    @cached_property
+    def _in_force(self) -> dict[int, tuple[list[int], list[int]]]:
+        """For each thread: ops that set its mode, and the one in force after each (NONE: none that was seen)."""
+        index, ops = self._index, self._index.recording.ops
+        threads, spans = ops.column("thread"), ops.column("span")
+        setters: dict[int, tuple[list[int], list[int]]] = {}
+        stacks: dict[int, list[int]] = {}
+        for op in (op for op, kind in enumerate(ops.column("kind")) if kind == OpKind.MODE):
+            where, in_force = setters.setdefault(threads[op], ([], []))
+            stack = stacks.setdefault(threads[op], [])
+            name = index.func(op)
+            if name.endswith("__exit__"):
+                del stack[-1:]
+            elif not (name == "set_grad_enabled.__enter__" and stack and spans[stack[-1]] == spans[op]):
+                stack.append(op)  # (``with set_grad_enabled(…)`` has set it already when it was made)
+            where.append(op)
+            in_force.append(stack[-1] if stack else NONE)
+        return setters
+
+    def of(self, op: int) -> int:
+        """The op that had put grad mode off when an op was called; NONE where it was on, or nothing was seen to."""
+        flags, threads = (self._index.recording.ops.column(name) for name in ("flags", "thread"))
+        if flags[op] & (GRAD | INFERENCE) == GRAD:
+            return NONE
+        where, in_force = self._in_force.get(threads[op], ([], []))
+        before = bisect_left(where, op) - 1
+        setter = in_force[before] if before >= 0 else NONE
+        return setter if setter >= 0 and flags[setter] & (GRAD | INFERENCE) != GRAD else NONE
+
+    def describe(self, op: int) -> Region | None:
+        """The region in which an op was called, for a sentence; None where nothing was seen to open one."""
+        setter = self.of(op)
+        line = self._index.op_line(setter) if setter >= 0 else 0
+        if not line:
+            return None
+        source = self._index.op_place(setter).source
+        name = self._index.func(setter).partition(".")[0]
+        return Region(setter, line, name, _MODE_IN_SOURCE.search(source) is not None)
+
+
+class Region(NamedTuple):
+    """A region of the user's code, or of a library's that the user's code called, in which grad mode is off."""
+
+    op: int
+    """The op that opened it."""
+    line: int
+    mode: str
+    """``no_grad``, ``inference_mode``, ``set_grad_enabled``."""
+    is_written: bool
+    """The line itself names the mode; else a library opened it in a call at that line."""
