@@ -12,7 +12,7 @@ TAIL = "\nloss = head(h).sum()\nloss.backward()\n"
 
 REGIONS = {
     "a with statement": "with torch.no_grad():  # here\n    h = x * 2\n    h = encoder(h)",
-    "a with statement around a function": "def f(v):\n    return encoder(v)\nwith torch.no_grad():  # here\n    h = f(x)",
+    "a with statement around a call": "def f(v):\n    return encoder(v)\nwith torch.no_grad():  # here\n h = f(x)",
     "a decorator": "@torch.no_grad()  # here\ndef f(v):\n    v = v * 2\n    return encoder(v)\nh = f(x)",
     "one decorator of two": (
         "import functools\n@functools.cache\n@torch.no_grad()  # here\ndef f(v):\n    return encoder(v)\nh = f(x)"
@@ -26,7 +26,7 @@ REGIONS = {
         "with torch.no_grad():  # here\n    with torch.no_grad():\n        h = x * 2\n    h = encoder(h)"
     ),
     "inference mode": "with torch.inference_mode():  # here\n    h = encoder(x)\nh = h.clone()",
-    "inference mode as a decorator": "@torch.inference_mode()  # here\ndef f(v):\n    return encoder(v)\nh = f(x).clone()",
+    "inference mode, decorator": "@torch.inference_mode()  # here\ndef f(v):\n    return encoder(v)\nh = f(x).clone()",
 }
 
 

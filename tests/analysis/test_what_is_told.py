@@ -146,7 +146,7 @@ def test_modes_that_torch_sets_for_itself_are_not_the_users():
     assert report.modes == ()
     assert [(one.place.line, one.mode) for one in build(recorded(MODES)).modes] == [
         (3, "no_grad"),
-        (6, "inference_mode"),
+        (5, "inference_mode"),
         (8, "autocast"),
     ]
 

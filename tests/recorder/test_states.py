@@ -49,7 +49,10 @@ def test_each_tensor_is_recorded_as_torch_reports_it():
     assert row_called(recording, "inferred").flags & TensorFlag.INFERENCE
     assert not row_called(recording, "untracked").flags & TensorFlag.REQUIRES_GRAD
     in_inference = [op for op in recording.ops if op.flags & OpFlag.INFERENCE]
-    assert [line_of(recording, op) for op in in_inference] == ["inferred = leaf + 1"]
+    assert [line_of(recording, op) for op in in_inference] == [
+        "with torch.inference_mode():",
+        "inferred = leaf + 1",
+    ]
 
 
 def test_aliases_know_their_base_offset_and_whether_a_version_counter_is_shared():

@@ -17,6 +17,8 @@ from gradscope.recorder.torch_internals.capabilities import tracing_state
 def reported(method: Callable[..., Any]) -> Callable[..., Any]:
     """What stands for ``inference_mode.__enter__`` or ``__exit__`` while a recorder is at work."""
 
+    name = f"inference_mode.{method.__name__}"
+
     @wraps(method)
     def sets(*args: Any) -> Any:
         result = method(*args)
@@ -25,9 +27,7 @@ def reported(method: Callable[..., Any]) -> Callable[..., Any]:
                 for mode in modes:
                     try:
                         if not mode.observer.muted:
-                            mode.observer.observe_mode(
-                                f"inference_mode.{method.__name__}", mode.thread, sys._getframe(1)
-                            )
+                            mode.observer.observe_mode(name, mode.thread, sys._getframe(1))
                     except Exception as fault:
                         if is_programs(fault):
                             raise
