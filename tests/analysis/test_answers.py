@@ -156,7 +156,7 @@ QUESTIONS = {
         print(w.grad)
         """,
         "grad-none-unreached",
-        ["w.grad is None at line 8: loss was not made from it: cut at line 6 by Tensor.item"],
+        ["w.grad is None at line 8: cut at line 6 by Tensor.item", "loss was built from plain values at line 6"],
     ),
     "values that left torch for a log": (
         """
@@ -168,7 +168,7 @@ QUESTIONS = {
         print(w.grad)
         """,
         "grad-none-unreached",
-        ["w.grad is None at line 9: used at line 6, but loss was not made from it"],
+        ["w.grad is None at line 9: used at line 6, but no way from there to loss was seen"],
     ),
     "a leaf that is not used": (
         """
@@ -177,7 +177,7 @@ QUESTIONS = {
         x.sum().backward()
         """,
         "leaf-unreached",
-        ["Line 6: backward gave w no gradient: no call used it"],
+        ["Line 6: backward gave w no gradient: no call was seen to use it"],
     ),
     "a write that broke backward": (
         """
@@ -370,7 +370,7 @@ w.sum().backward()
     (told,) = [one for one in build(recorded(HEAD + source)).answers if one.code == "leaf-unreached"]
     assert (told.severity, told.text.partition("gave ")[2]) == (
         "note",
-        "mean no gradient: no call used it before this backward pass.",
+        "mean no gradient: no call was seen to use it before this backward pass.",
     )
 
 

@@ -163,7 +163,7 @@ def test_a_write_after_a_backward_is_not_on_the_way_to_it():
     """
     (one,) = build(recorded(source)).backwards
     (missed,) = [row for row in one.gradients if row.name == "x"]
-    assert missed.why == "no call used it before this backward pass"
+    assert missed.why == "no call was seen to use it before this backward pass"
 
 
 HOOKED = """

@@ -38,7 +38,7 @@ def _alike(sources: Sources) -> dict[tuple[int, str, bool], list[tuple[int, Unre
         tensor
         for group in sources.gradients.groups
         for tensor, entry in group.tensors.items()
-        if entry.outcome != GradOutcome.MISSING
+        if entry.received or entry.outcome != GradOutcome.MISSING
     }
     names_received = set(map(sources.names.of, received))
     reported = set(sources.none_reads.last_of) | _meant_by_failed_passes(sources)

@@ -24,6 +24,7 @@ _BY_FUNCTION: dict[str, CutKind] = {
     "as_tensor": "new_tensor",
     "asarray": "new_tensor",
     "new_tensor": "new_tensor",
+    "Parameter": "new_tensor",
     "requires_grad_": "requires_grad_false",
     "requires_grad": "requires_grad_false",
 }
@@ -89,18 +90,8 @@ class Cuts:
 
     def _drop_inside_functions(self, lost: bytearray) -> None:
         """Take out what the forward of a custom Function ran, always under no_grad: its backward stands for that."""
-        index, recording = self._index, self._index.recording
-        classes = {recording.text(name).removesuffix("Backward") for name in index.custom_functions}
-        if not classes:
-            return
-        forwards = {
-            number
-            for number, statement in enumerate(index.statements)
-            if recording.text(statement.function).split(".")[-2:] in [[name, "forward"] for name in classes]
-        }
-        modes = recording.ops.column("flags")
-        for op, statement in enumerate(index.op_statement):
-            if lost[op] and statement in forwards and not modes[op] & GRAD:
+        for op in (op for op, cut in enumerate(lost) if cut):
+            if self.regions.is_inside_function(op):
                 lost[op] = 0
 
     def _drop_harmless_groups(self, lost: bytearray) -> None:
@@ -148,9 +139,8 @@ class Cuts:
         if not row.flags & GRAD:
             return "no_grad"
         made = index.tensors_made(op)
-        return (
-            "no_gradient_defined" if any(self._is_differentiable(tensor) for tensor in made) else "not_differentiable"
-        )
+        is_integer = made and not any(self._is_differentiable(tensor) for tensor in made)
+        return "not_differentiable" if is_integer else "no_gradient_defined"
 
     def cause(self, op: int) -> str:
         """A cut in words: ``Tensor.detach``, ``no_grad (Tensor.mul)``."""
@@ -163,6 +153,8 @@ class Cuts:
             return f"{func} (an integer or boolean result has no gradient)"
         if kind == "data":
             return ".data"
+        if self._index.recording.ops.column("kind")[op] == OpKind.GRAD:
+            return f"{func} (without create_graph)"
         return func.removesuffix(".__get__").removesuffix(".__set__")
 
     def where(self, op: int) -> str:

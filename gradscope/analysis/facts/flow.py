@@ -1,65 +1,164 @@
-"""Where values came from: the way from a tensor back through the ops that made it, tracked by autograd or not."""
+"""Where values came from: the way from a tensor back through the ops that made it, tracked by autograd or not.
+
+A step of the way is only taken where it was seen: an op took a tensor in and gave another, or wrote into its memory, or
+a tensor lies on another's memory. Two things that look like steps are none: tensors that one call into torch's own
+Python made side by side (the parameters of a list of layers), and what is written into a leaf that requires grad (it is
+a starting point of the graph, whatever its values came from).
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from functools import cached_property
+from typing import NamedTuple
 
+from gradscope.analysis.facts.storage_groups import StorageGroups, overlap
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
-from gradscope.recording.flags import EXTERNAL
-from gradscope.recording.rows import OpKind
+from gradscope.recording.flags import EXTERNAL, LEAF, MADE, PARAMETER
+from gradscope.recording.rows import Field, OpKind
 
 WALK_LIMIT = 200_000
 """Tensors looked at in one walk: enough for any one step of training, and a bound on programs without end."""
 
-_VALUES_START_ANEW = frozenset((OpKind.BACKWARD, OpKind.GRAD, OpKind.STEP, OpKind.READ_GRAD))
+_VALUES_START_ANEW = frozenset((OpKind.BACKWARD, OpKind.STEP, OpKind.READ_GRAD, OpKind.MODE))
+
+
+class Step(NamedTuple):
+    """One step of a way from a tensor to the root of a walk."""
+
+    op: int
+    """The op that took the tensor in; -1 at the root."""
+    gives: int
+    """The tensor that the op gave or wrote, one step nearer to the root."""
+    loses: bool = False
+    """Autograd tracked what went in and does not track what came out."""
 
 
 class Flow:
     """Walks over the values of a run."""
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Index, sharing: StorageGroups) -> None:
         self._index = index
+        self._sharing = sharing
         self.walked = 0
         """Tensors looked at so far, in all walks: what they cost."""
 
     @cached_property
-    def _written_at(self) -> dict[int, list[int]]:
-        """For each tensor written in place: the ops that wrote it; not steps, which may be as many as the ops."""
-        kinds = self._index.recording.ops.column("kind")
-        written: dict[int, list[int]] = {}
+    def _written_at(self) -> dict[int, list[tuple[int, int]]]:
+        """For each memory block: the ops that wrote into it, and through which tensor; not steps of optimizers, which
+        may be as many as the ops."""
+        kinds, storages = (
+            self._index.recording.ops.column("kind"),
+            self._index.recording.tensors.column("storage"),
+        )
+        written: dict[int, list[tuple[int, int]]] = {}
         for op, tensor, _, _ in all_writes(self._index):
             if op < self._index.op_count and kinds[op] not in _VALUES_START_ANEW:
-                written.setdefault(tensor, []).append(op)
+                written.setdefault(storages[tensor], []).append((op, tensor))
         return written
 
-    def origins(self, root: int, before_op: int) -> dict[int, tuple[int, int]]:
-        """All tensors whose values went into ``root`` by calls before an op.
+    @cached_property
+    def _got_a_node(self) -> frozenset[int]:
+        """Tensors that had no ``grad_fn`` when they were first seen and got one later."""
+        changes = self._index.recording.changes
+        columns = (changes.column(name) for name in ("tensor", "field", "after"))
+        return frozenset(t for t, field, after in zip(*columns, strict=True) if field == Field.GRAD_FN and after >= 0)
+
+    @cached_property
+    def _takes_no_values(self) -> frozenset[int]:
+        """Functions that take a tensor for its shape and dtype, or that write what does not depend on it."""
+        recording = self._index.recording
+        taken = set()
+        for func in set(recording.ops.column("func")):
+            name = recording.strings[func]
+            last = name.rpartition(".")[2]
+            is_new = last.startswith("new_") and last != "new_tensor"
+            if is_new or last.endswith("_like") or name.startswith("nn.init.") or last == "__init__":
+                taken.add(func)
+        return frozenset(taken)
+
+    def origins(self, root: int, before_op: int) -> dict[int, Step]:
+        """All tensors whose values went into ``root`` by calls before an op, each by the way that autograd lost least.
 
         Returns:
-            For each, the op that took it in and the tensor which that op gave, one step nearer to the root.
+            For each, the step that leads from it towards the root.
         """
-        tensors, kinds = self._index.recording.tensors, self._index.recording.ops.column("kind")
-        made_at, flags = tensors.column("op"), tensors.column("flags")
-        steps: dict[int, tuple[int, int]] = {root: (-1, root)}
-        stack = [(root, before_op)]
-        while stack and len(steps) < WALK_LIMIT:
-            tensor, until = stack.pop()
-            ops = [] if flags[tensor] & EXTERNAL else [made_at[tensor]]
-            ops += [op for op in self._written_at.get(tensor, ()) if op < until]
-            for op in ops:
-                if op >= self._index.op_count or kinds[op] in _VALUES_START_ANEW:
-                    continue
-                for taken in self._index.uses.of(op):
-                    if taken not in steps:
-                        steps[taken] = (op, tensor)
-                        stack.append((taken, op))
+        steps: dict[int, Step] = {root: Step(-1, root)}
+        cost = {root: 0}
+        queue = deque([(root, before_op, 0)])
+        while queue and len(steps) < WALK_LIMIT:
+            tensor, until, paid = queue.popleft()
+            if paid > cost[tensor]:
+                continue
+            for taken, op, loses in self._steps_to(tensor, until):
+                price = paid + loses
+                if price < cost.get(taken, WALK_LIMIT):
+                    cost[taken] = price
+                    steps[taken] = Step(op, tensor, loses)
+                    (queue.append if loses else queue.appendleft)((taken, op, price))
         self.walked += len(steps)
         return steps
 
-    def origins_of_all(self, roots: list[int], before_op: int) -> dict[int, tuple[int, int]]:
+    def _steps_to(self, tensor: int, until: int) -> list[tuple[int, int, bool]]:
+        """What a tensor's values came from directly, before an op: the tensor, the op, whether the graph was lost."""
+        index, recording = self._index, self._index.recording
+        kinds, funcs, op_flags = (recording.ops.column(name) for name in ("kind", "func", "flags"))
+        made_at, flags = recording.tensors.column("op"), recording.tensors.column("flags")[tensor]
+        made = made_at[tensor]
+        found: list[tuple[int, int, bool]] = []
+        if made < index.op_count and not flags & EXTERNAL and kinds[made] not in _VALUES_START_ANEW:
+            is_tracked = not flags & LEAF or tensor in self._got_a_node
+            if funcs[made] not in self._takes_no_values:
+                for taken in index.uses.of(made):
+                    if made_at[taken] != made or not index.is_made_inside(taken):
+                        found.append((taken, made, not is_tracked and index.requires_grad(taken, made)))
+            if op_flags[made] & MADE or flags & PARAMETER:
+                found += self._from_base(tensor, made)
+        elif flags & EXTERNAL and made < index.op_count:
+            found += self._from_base(tensor, made)
+        for op, written in self._writes_before(tensor, until):
+            if index.is_leaf_with_grad(tensor, op) or index.is_leaf_with_grad(written, op):
+                continue
+            is_tracked = index.requires_grad(written, op + 1) and self._shares_history(written, tensor)
+            for taken in index.uses.of(op):
+                if taken not in (tensor, written):
+                    found.append((taken, op, not is_tracked and index.requires_grad(taken, op)))
+        return found
+
+    def _from_base(self, tensor: int, op: int) -> list[tuple[int, int, bool]]:
+        """What a tensor that no seen op made lies on: ``nn.Parameter(w * 2)`` is a new leaf on the product's memory."""
+        base = self._sharing.base_of(tensor)
+        made_at, flags = (self._index.recording.tensors.column(name) for name in ("op", "flags"))
+        if base < 0 or made_at[base] >= op:
+            return []
+        is_tracked = not flags[tensor] & LEAF or tensor in self._got_a_node
+        return [(base, op, not is_tracked and self._index.requires_grad(base, op))]
+
+    def _writes_before(self, tensor: int, until: int) -> list[tuple[int, int]]:
+        """Writes into a tensor's memory after it was made and before an op."""
+        tensors = self._index.recording.tensors
+        storage, born = tensors.column("storage")[tensor], tensors.column("op")[tensor]
+        writes = self._written_at.get(storage) if storage >= 0 else None
+        if not writes:
+            return []
+        place = self._sharing.range_of(tensor)
+        return [
+            (op, written)
+            for op, written in writes
+            if born <= op < until
+            and (written == tensor or overlap(place, self._sharing.range_of(written)))
+            and not (op == born and written == tensor)
+        ]
+
+    def _shares_history(self, written: int, tensor: int) -> bool:
+        """Whether what autograd tracks of a write through one tensor holds for another on its memory."""
+        versions = self._sharing.versions
+        return written == tensor or versions.of(written) == versions.of(tensor)
+
+    def origins_of_all(self, roots: list[int], before_op: int) -> dict[int, Step]:
         """The same for several tensors."""
-        steps: dict[int, tuple[int, int]] = {}
+        steps: dict[int, Step] = {}
         for root in roots:
             steps |= self.origins(root, before_op)
         return steps
@@ -69,9 +168,18 @@ class Flow:
 
         Ops that wrote the tensor (an initialisation, an average of weights) did not use it.
         """
-        kinds, written_at = self._index.recording.ops.column("kind"), set(self._written_at.get(tensor, ()))
-        users = (op for op in self._index.users.of(tensor) if op < before_op)
-        return [op for op in users if op not in written_at and kinds[op] not in _VALUES_START_ANEW]
+        recording = self._index.recording
+        kinds, funcs = recording.ops.column("kind"), recording.ops.column("func")
+        storage = recording.tensors.column("storage")[tensor]
+        written_at = {op for op, written in self._written_at.get(storage, ()) if written == tensor}
+        return [
+            op
+            for op in self._index.users.of(tensor)
+            if op < before_op
+            and op not in written_at
+            and kinds[op] not in _VALUES_START_ANEW
+            and funcs[op] not in self._takes_no_values
+        ]
 
     def goes_into(self, tensor: int, before_op: int) -> list[int]:
         """All ops before another one that took in a tensor or what was made from it, in the order of the run."""
@@ -89,10 +197,10 @@ class Flow:
         self.walked += len(seen)
         return sorted(ops)
 
-    def path(self, steps: dict[int, tuple[int, int]], tensor: int) -> list[int]:
-        """The ops on the way from a tensor to the root of a walk, the tensor's first."""
-        ops: list[int] = []
-        while tensor in steps and steps[tensor][0] >= 0:
-            op, tensor = steps[tensor]
-            ops.append(op)
-        return ops
+    def path(self, steps: dict[int, Step], tensor: int) -> list[Step]:
+        """The way from a tensor to the root of a walk, the tensor's step first."""
+        way: list[Step] = []
+        while tensor in steps and steps[tensor].op >= 0:
+            way.append(steps[tensor])
+            tensor = steps[tensor].gives
+        return way

@@ -53,6 +53,30 @@ class GradRegions:
         setter = in_force[before] if before >= 0 else NONE
         return setter if setter >= 0 and flags[setter] & (GRAD | INFERENCE) != GRAD else NONE
 
+    def is_inside_function(self, op: int) -> bool:
+        """Whether an op ran in the forward of a custom Function (or in reentrant checkpoint, which is one).
+
+        Autograd switches grad mode off there itself, so that no call is seen to: it was on when the thread's last call
+        that set it was over, and is off now.
+        """
+        ops = self._index.recording.ops
+        if ops.column("kind")[op] == OpKind.GROUP:  # torch's own Python, which sets modes for itself
+            return False
+        if ops.column("flags")[op] & (GRAD | INFERENCE) or self.of(op) >= 0:
+            return False
+        first = self._first_tracked.get(ops.column("thread")[op], op)
+        return first < op
+
+    @cached_property
+    def _first_tracked(self) -> dict[int, int]:
+        """The first op of each thread that was called with grad mode on."""
+        ops = self._index.recording.ops
+        first: dict[int, int] = {}
+        for op, (flags, thread) in enumerate(zip(ops.column("flags"), ops.column("thread"), strict=True)):
+            if flags & GRAD and thread not in first:
+                first[thread] = op
+        return first
+
     def describe(self, op: int) -> Region | None:
         """The region in which an op was called, for a sentence; None where nothing was seen to open one."""
         setter = self.of(op)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -24,6 +25,9 @@ _OUTCOMES: dict[int, GradientOutcome] = {
 }
 
 _MISSED = (GradOutcome.MISSING, GradOutcome.UNTOUCHED)
+_GIVEN = (GradOutcome.CREATED, GradOutcome.ACCUMULATED)
+PASSES_TRIED = 8
+"""Last passes of one line that are looked at for a tensor that none of them reached: a line may serve many models."""
 _NOT_LOOKED_INTO = f"not looked into, after {WALKED_IN_ALL:,} tensors that were followed for other rows"
 
 
@@ -34,7 +38,8 @@ class PassGroup:
     statement: int
     first_op: int
     last_op: int
-    count: int = 0
+    ops: list[int] = field(default_factory=list)
+    """Every pass."""
     nbytes: int = 0
     tensors: dict[int, TensorGradients] = field(default_factory=dict)
     frozen: list[int] = field(default_factory=list)
@@ -48,6 +53,8 @@ class TensorGradients:
     outcome: int
     count: int = 0
     nbytes: int = 0
+    received: int = 0
+    """Passes that gave it a gradient."""
 
 
 class Gradients:
@@ -80,7 +87,7 @@ class Gradients:
         for op in sorted(self.roots):
             statement = self._index.op_statement[op]
             group = groups.setdefault(statement, PassGroup(statement, op, op))
-            group.count += 1
+            group.ops.append(op)
             group.last_op = op
         recording = self._index.recording
         flags = recording.tensors.column("flags")
@@ -97,6 +104,7 @@ class Gradients:
             entry.outcome = outcome
             entry.count += 1
             entry.nbytes += nbytes
+            entry.received += outcome in _GIVEN
             found.nbytes += nbytes
         return list(groups.values())
 
@@ -108,7 +116,7 @@ class Gradients:
         for group in self.groups:
             for tensor, entry in group.tensors.items():
                 if flags[tensor] & LEAF:
-                    reached[tensor] = reached.get(tensor, False) or entry.outcome != GradOutcome.MISSING
+                    reached[tensor] = reached.get(tensor, False) or bool(entry.received)
         return reached
 
     def passes(self) -> tuple[BackwardPass, ...]:
@@ -120,11 +128,11 @@ class Gradients:
         rows = [row for row in recording.backwards if row.op == op]
         gradients = tuple(self._gradient(group, tensor, entry) for tensor, entry in group.tensors.items())
         errors = [recording.text(error.message) for error in recording.errors if error.op == op]
-        received = sum(row.outcome in ("created", "accumulated") for row in gradients)
+        received = sum(bool(entry.received) for entry in group.tensors.values())
         return BackwardPass(
             place=self._index.place(group.statement),
             op=self._index.func(op),
-            executions=group.count,
+            executions=len(group.ops),
             roots=tuple(self._names.of(root) for root in self.roots[op]),
             retain_graph=any(row.retain_graph == 1 for row in rows),
             create_graph=any(row.create_graph == 1 for row in rows),
@@ -138,8 +146,7 @@ class Gradients:
     def _gradient(self, group: PassGroup, tensor: int, entry: TensorGradients) -> GradientRow:
         recording = self._index.recording
         row = recording.tensors[tensor]
-        unknown = Unreached(_NOT_LOOKED_INTO if entry.outcome in _MISSED else "")
-        reason = self.unreached.get((group.statement, tensor), unknown)
+        reason = self.unreached.get((group.statement, tensor), self._unexplained(entry))
         return GradientRow(
             name=self._names.of(tensor),
             shape=recording.text(recording.layouts[row.layout].shape),
@@ -152,16 +159,27 @@ class Gradients:
             cut_line=self._index.op_line(reason.cut_op) if reason.cut_op >= 0 else 0,
         )
 
+    def _unexplained(self, entry: TensorGradients) -> Unreached:
+        if entry.outcome not in _MISSED:
+            return Unreached("")
+        if entry.received:
+            return Unreached(f"not in the last of {entry.count:,} passes here; in {entry.received:,} of them")
+        return Unreached(_NOT_LOOKED_INTO)
+
     @cached_property
     def unreached(self) -> dict[tuple[int, int], Unreached]:
         """For each statement with passes and each tensor that they did not reach: why, as far as it was looked into."""
         reasons: dict[tuple[int, int], Unreached] = {}
         for group in self.groups:
-            if missed := [tensor for tensor, entry in group.tensors.items() if entry.outcome in _MISSED]:
-                op = group.last_op
+            missed = [tensor for tensor, entry in group.tensors.items() if not entry.received]
+            for op in reversed(group.ops[-PASSES_TRIED:]) if missed else ():
                 before = max((other for other in self.roots if other < op), default=NONE)
                 found = self._reasons.of_pass(op, before, self.roots[op], missed)
-                reasons.update({(group.statement, tensor): reason for tensor, reason in found.items()})
+                for tensor, reason in found.items():
+                    known = reasons.get((group.statement, tensor))
+                    if known is None or (known.unused and not reason.unused):
+                        reasons[group.statement, tensor] = reason
+                missed = [tensor for tensor, reason in found.items() if reason.unused]
         return reasons
 
     @cached_property
@@ -185,9 +203,18 @@ class Gradients:
         ]
 
     def cuts_behind(self, op: int) -> list[int]:
-        """Cuts among the calls that led to the root of a pass, in the order of the run."""
+        """Cuts among the calls that led to the root of a pass, in the order of the run.
+
+        Those that the most leaves lie behind: other tensors may be meant to be cut off (a target, a mask).
+        """
         steps = self._flow.origins_of_all(self.roots[op], op)
-        ops = {step for step, _ in steps.values() if step >= 0}
+        behind: Counter[int] = Counter()
+        for leaf in (tensor for tensor in steps if self._index.is_leaf_with_grad(tensor, op)):
+            behind.update({step.op for step in self._flow.path(steps, leaf) if step.loses})
+        if behind:
+            most = max(behind.values())
+            return sorted(step for step, leaves in behind.items() if leaves == most)
+        ops = {step.op for step in steps.values() if step.op >= 0}
         made_at = self._index.recording.tensors.column("op")
         ops.update(made_at[root] for root in self.roots[op] if made_at[root] < self._index.op_count)
         return sorted(step for step in ops if self._cuts.is_cut[step])

@@ -49,12 +49,12 @@ class Graphs:
         """The graph of the last pass at each place; where none ran, that of the last tensor with a grad_fn."""
         node_of = {(row.op, row.root): row.node for row in self._recording.backwards}
         found = []
-        groups = sorted(self._gradients.groups, key=lambda group: group.count)[-GRAPHS_SHOWN:]
+        groups = sorted(self._gradients.groups, key=lambda group: len(group.ops))[-GRAPHS_SHOWN:]
         for group in sorted(groups, key=lambda group: group.last_op):
             for root in self._gradients.roots[group.last_op]:
                 node = node_of.get((group.last_op, root), NONE)
                 if node >= 0:
-                    found.append(self._describe(root, node, self._index.op_line(group.last_op), group.count))
+                    found.append(self._describe(root, node, self._index.op_line(group.last_op), len(group.ops)))
         if not found:
             found += [self._describe(tensor, node, 0, 0) for tensor, node in self._last_with_node()]
         return tuple(found)

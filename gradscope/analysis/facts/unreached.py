@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.cuts import Cuts
-from gradscope.analysis.facts.flow import WALK_LIMIT, Flow
+from gradscope.analysis.facts.flow import WALK_LIMIT, Flow, Step
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.index import Index
+from gradscope.analysis.wording import listed
 from gradscope.recording import NONE
 from gradscope.recording.rows import OpKind
 
@@ -36,7 +37,7 @@ class _Pass(NamedTuple):
 
     op: int
     root: str
-    steps: dict[int, tuple[int, int]]
+    steps: dict[int, Step]
     """What the root was made from (see :meth:`Flow.origins`)."""
     before: int
     """The pass before it, or NONE."""
@@ -53,7 +54,8 @@ class Reasons:
         self._cuts = cuts
         self._flow = flow
         self._passes = passes
-        self._origins_of_exports: dict[int, dict[int, tuple[int, int]]] = {}
+        self._origins_of_exports: dict[int, dict[int, Step]] = {}
+        self._leaves_by_pass: dict[int, frozenset[int]] = {}
         self._walked_before = flow.walked
 
     @property
@@ -89,16 +91,47 @@ class Reasons:
     def _explain(self, tensor: int, this: _Pass) -> Unreached:
         if giver := self._gave_none(tensor, this.op):
             return Unreached(f"the graph leads to it, but the backward of {giver} gave it no gradient (None)")
+        if asked := self._asked_for(tensor, this.op):
+            return Unreached(f"the pass was asked for the gradient of {asked} only", unused=True)
         if tensor not in this.steps:
             return self._explain_unused(tensor, this)
-        path = self._flow.path(this.steps, tensor)
-        cut = next((step for step in path if self._cuts.is_cut[step]), NONE)
+        way = self._flow.path(this.steps, tensor)
+        cut = next((step.op for step in way if step.loses), NONE)
         if cut >= 0:
             return Unreached(f"cut at {self._cuts.where(cut)}", cut)
-        if path and not self._index.requires_grad(tensor, path[0]):
-            line = self._index.op_line(path[0])
+        if way and not self._index.requires_grad(tensor, way[0].op):
+            line = self._index.op_line(way[0].op)
             return Unreached(f"it did not require grad yet when line {line} used it")
-        return Unreached(f"{this.root} was made from it, and no call on the way cut the graph")
+        if tensor in self._leaves_behind(this.op):
+            return Unreached("the graph leads to it, and the pass left it without a gradient")
+        left = next((step.op for step in way if not self._is_linked(step, this)), way[0].op if way else NONE)
+        return Unreached(f"the way from it to {this.root} leaves what was seen at line {self._index.op_line(left)}")
+
+    def _leaves_behind(self, op: int) -> frozenset[int]:
+        """The leaves to which the graph leads from the roots of a pass."""
+        known = self._leaves_by_pass.get(op)
+        if known is None:
+            nodes, variable = self._index.recording.backwards, self._index.recording.nodes.column("variable")
+            roots = [row.node for row in nodes if row.op == op]
+            known = frozenset(variable[node] for root in roots for node in self._passes.behind(root)) - {NONE}
+            self._leaves_by_pass[op] = known
+        return known
+
+    def _is_linked(self, step: Step, this: _Pass) -> bool:
+        """Whether the graph leads from what a step gave to what it took in, as far as nodes of tensors tell."""
+        node = self._index.recording.tensors.column("node")
+        taken = next((one for one, other in this.steps.items() if other is step), NONE)
+        behind = self._passes.behind(node[step.gives])
+        return taken >= 0 and (node[taken] in behind if node[taken] >= 0 else bool(behind))
+
+    def _asked_for(self, tensor: int, op: int) -> str:
+        """The tensors whose gradients alone a pass was asked for (``inputs=…``), where this one is none of them."""
+        asked = [taken for taken in self._index.uses.of(op) if self._index.is_leaf_with_grad(taken, op)]
+        is_root = set(asked) & set(self._roots(op))
+        return listed([self._names.of(one) for one in asked]) if asked and not is_root and tensor not in asked else ""
+
+    def _roots(self, op: int) -> list[int]:
+        return [row.root for row in self._index.recording.backwards if row.op == op]
 
     def _gave_none(self, leaf: int, op: int) -> str:
         """The custom Functions that a pass came through and that lead straight to a leaf; empty where there are none.
@@ -120,14 +153,17 @@ class Reasons:
     def _explain_unused(self, tensor: int, this: _Pass) -> Unreached:
         uses = self._flow.uses_of(tensor, this.op)
         if not uses:
-            return Unreached("no call used it before this backward pass", unused=True)
+            return Unreached("no call was seen to use it before this backward pass", unused=True)
         export = self._values_left_at(tensor, this)
         if export < 0:
             line = self._index.op_line(uses[-1])
-            return Unreached(f"used at line {line}, but {this.root} was not made from it", unused=True)
-        path = self._flow.path(self._behind_export(export), tensor)
-        cut = next((step for step in path if self._cuts.is_cut[step]), export)
-        return Unreached(f"{this.root} was not made from it: cut at {self._cuts.where(cut)}", cut)
+            return Unreached(f"used at line {line}, but no way from there to {this.root} was seen", unused=True)
+        way = self._flow.path(self._behind_export(export), tensor)
+        cut = next((step.op for step in way if step.loses), export)
+        rebuilt = self._index.op_line(this.rebuilt)
+        return Unreached(
+            f"cut at {self._cuts.where(cut)}; {this.root} was built from plain values at line {rebuilt}", cut
+        )
 
     def _values_left_at(self, tensor: int, this: _Pass) -> int:
         """The op that took values out of torch from which a tensor behind the root was built anew, or NONE.
@@ -145,7 +181,7 @@ class Reasons:
         kinds = self._index.recording.ops.column("kind")
         return [op for op, kind in enumerate(kinds) if kind == OpKind.EXPORT]
 
-    def _behind_export(self, export: int) -> dict[int, tuple[int, int]]:
+    def _behind_export(self, export: int) -> dict[int, Step]:
         known = self._origins_of_exports.get(export)
         if known is None:
             known = self._flow.origins(self._index.uses.of(export)[0], export)
