@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gradscope.cli.check_request import CheckRequest
 from gradscope.cli.deferred import after_parsing
 from gradscope.cli.options.completion import complete_target
 from gradscope.cli.options.help_text import paragraphs
 from gradscope.cli.options.many_options import JobsOption, PrintedOption, TimeoutOption, checked_timeout
 from gradscope.cli.options.output_options import (
-    OUTPUT,
+    TABLE,
+    CheckFormat,
     Color,
     ColorOption,
     Output,
@@ -22,17 +21,9 @@ from gradscope.cli.options.output_options import (
     WidthOption,
     files_option,
 )
+from gradscope.cli.requests import CheckRequest
 from gradscope.errors import UsageError
 from gradscope.expressions.extra_names import documented_names
-
-
-class CheckFormat(str, Enum):
-    """What to print."""
-
-    TABLE = "table"
-    JSON = "json"
-    JUNIT = "junit"
-    GITHUB = "github"
 
 
 def _epilog() -> str:
@@ -87,10 +78,8 @@ def check(
     timeout: TimeoutOption = None,
     jobs: JobsOption = None,
     printed: PrintedOption = False,
-    format: Annotated[
-        CheckFormat, typer.Option("--format", "-f", help="What to print.", rich_help_panel=OUTPUT)
-    ] = CheckFormat.TABLE,
-    output: Annotated[list[Path] | None, files_option(".json, .xml (JUnit), .txt")] = None,
+    format: CheckFormat = TABLE,
+    output: Annotated[list[Path] | None, files_option("check")] = None,
     quiet: QuietOption = False,
     color: ColorOption = Color.AUTO,
     width: WidthOption = None,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from gradscope.cli.check_request import CheckRequest
-from gradscope.cli.output.delivery import check_file, deliver
+from gradscope.cli.output.delivery import deliver
 from gradscope.cli.output.progress import progress_bar
+from gradscope.cli.requests import CheckRequest
 from gradscope.errors import ExitCode, UsageError
 from gradscope.experiments.check.checking import check_programs
-from gradscope.report.check.check_formats import SUFFIXES, write
 from gradscope.report.check.check_screen import render_check
+from gradscope.report.output_files import check_output
 from gradscope.targets.expecting import find_expecting, has_expectations
 
 
@@ -19,7 +19,7 @@ def check_targets(request: CheckRequest) -> ExitCode:
         GradscopeError: A target, an expression, an option or an output file is no good; nothing was run.
     """
     for path in request.output.files:
-        check_file(path, SUFFIXES)
+        check_output(path, "check")
     programs = find_expecting(request.targets, is_code=request.is_code, is_module=request.is_module)
     for program in programs:
         if not request.expressions and not has_expectations(program):
@@ -32,8 +32,8 @@ def check_targets(request: CheckRequest) -> ExitCode:
         )
     failed = deliver(
         request.output,
+        "check",
         table=lambda console: render_check(report, console, printed=request.output.printed),
-        data=lambda format: write(report, format),
-        document=lambda path: write(report, SUFFIXES[path.suffix.lower()]),
+        text=lambda format: format.writer("check")(report),
     )
     return failed or (ExitCode.OK if report.passed else ExitCode.DIFFERENT)

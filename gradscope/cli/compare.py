@@ -7,21 +7,21 @@ from typing import Annotated
 
 import typer
 
-from gradscope.cli.compare_request import CompareRequest
 from gradscope.cli.deferred import after_parsing
 from gradscope.cli.options.completion import complete_target
 from gradscope.cli.options.help_text import paragraphs
 from gradscope.cli.options.many_options import RUNNING, JobsOption, PrintedOption, TimeoutOption, checked_timeout
 from gradscope.cli.options.output_options import (
+    TABLE,
     Color,
     ColorOption,
-    FormatOption,
+    CompareFormat,
     Output,
     QuietOption,
-    TableFormat,
     WidthOption,
     files_option,
 )
+from gradscope.cli.requests import CompareRequest
 
 EPILOG = """[bold]Examples[/bold]
 
@@ -79,8 +79,8 @@ def compare(
     timeout: TimeoutOption = None,
     jobs: JobsOption = None,
     printed: PrintedOption = False,
-    format: FormatOption = TableFormat.TABLE,
-    output: Annotated[list[Path] | None, files_option(".json .jsonl .csv .md .svg .txt")] = None,
+    format: CompareFormat = TABLE,
+    output: Annotated[list[Path] | None, files_option("compare")] = None,
     quiet: QuietOption = False,
     color: ColorOption = Color.AUTO,
     width: WidthOption = None,

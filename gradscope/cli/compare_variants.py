@@ -5,13 +5,14 @@ from __future__ import annotations
 from rich.console import Console
 
 from gradscope.analysis.comparison.comparison_model import Comparison
-from gradscope.cli.compare_request import CompareRequest
-from gradscope.cli.output.delivery import check_file, deliver
+from gradscope.cli.output.delivery import deliver
 from gradscope.cli.output.progress import progress_bar
+from gradscope.cli.requests import CompareRequest
 from gradscope.errors import ExitCode
 from gradscope.experiments.compare.comparing import compare
-from gradscope.report.compare.compare_formats import SUFFIXES, write
 from gradscope.report.compare.compare_screen import render_comparison, render_printed
+from gradscope.report.formats import Format
+from gradscope.report.output_files import check_output
 
 
 def compare_variants(request: CompareRequest) -> ExitCode:
@@ -22,7 +23,7 @@ def compare_variants(request: CompareRequest) -> ExitCode:
     """
     output = request.output
     for path in output.files:
-        check_file(path, SUFFIXES)
+        check_output(path, "compare")
     with progress_bar("variants") as progress:
         comparison = compare(
             *request.targets,
@@ -36,9 +37,9 @@ def compare_variants(request: CompareRequest) -> ExitCode:
         )
     failed = deliver(
         output,
+        "compare",
         table=lambda console: _render(comparison, console, output.printed),
-        data=lambda format: write(comparison, format, output.width),
-        document=lambda path: write(comparison, SUFFIXES[path.suffix.lower()], output.width),
+        text=lambda format: _text(comparison, format, output.width),
     )
     return failed or (ExitCode.DIFFERENT if request.exit_code and comparison.differs else ExitCode.OK)
 
@@ -46,3 +47,9 @@ def compare_variants(request: CompareRequest) -> ExitCode:
 def _render(comparison: Comparison, console: Console, printed: bool) -> None:
     render_comparison(comparison, console)
     render_printed(comparison, console, everything=printed)
+
+
+def _text(comparison: Comparison, format: Format, width: int | None) -> str:
+    writer = format.writer("compare")
+    text: str = writer(comparison, width) if format.is_picture else writer(comparison)
+    return text

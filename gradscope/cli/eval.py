@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from gradscope.cli.deferred import after_parsing, deferred
-from gradscope.cli.eval_request import EvalRequest
 from gradscope.cli.options.completion import complete_target
 from gradscope.cli.options.help_text import paragraphs
+from gradscope.cli.requests import EvalRequest
 from gradscope.errors import UsageError
 
 

@@ -6,9 +6,9 @@ import os
 import sys
 from typing import NoReturn
 
-from gradscope.cli.eval_request import EvalRequest
 from gradscope.cli.output.failures import tell
 from gradscope.cli.output.streams import ResultStream
+from gradscope.cli.requests import EvalRequest
 from gradscope.cli.run_program import named_program, own_modules
 from gradscope.errors import ExitCode
 from gradscope.expressions.evaluation import Evaluation

@@ -9,10 +9,10 @@ import typer
 
 from gradscope.cli.options.help_text import paragraphs
 from gradscope.cli.options.output_options import (
+    TABLE,
     Color,
     ColorOption,
-    FormatOption,
-    TableFormat,
+    RunFormat,
     WidthOption,
     files_option,
 )
@@ -54,8 +54,8 @@ def report(
     memory: MemoryOption = None,
     values: ValuesOption = False,
     summary: SummaryOption = False,
-    format: FormatOption = TableFormat.TABLE,
-    output: Annotated[list[Path] | None, files_option(".gradscope .json .jsonl .csv .md .svg .txt")] = None,
+    format: RunFormat = TABLE,
+    output: Annotated[list[Path] | None, files_option("run")] = None,
     color: ColorOption = Color.AUTO,
     width: WidthOption = None,
 ) -> None:
@@ -77,9 +77,9 @@ def report(
         color=color.wanted,
     )
     for path in output or ():
-        check_output(path)
+        check_output(path, "run")
     result = RunResult(load(recording), view)
     for path in output or ():
         write_file(result, path)
-    if not output or format is not TableFormat.TABLE:
+    if not output or format.value != TABLE:
         write_file(result, STANDARD_OUTPUT, format.value)

@@ -12,11 +12,11 @@ from gradscope.cli.deferred import after_parsing, deferred
 from gradscope.cli.options.completion import complete_target
 from gradscope.cli.options.help_text import paragraphs
 from gradscope.cli.options.output_options import (
+    TABLE,
     Color,
     ColorOption,
-    FormatOption,
     QuietOption,
-    TableFormat,
+    RunFormat,
     WidthOption,
     files_option,
 )
@@ -30,7 +30,7 @@ from gradscope.cli.options.view_options import (
     ValuesOption,
     line_range,
 )
-from gradscope.cli.run_request import RunRequest
+from gradscope.cli.requests import RunRequest
 from gradscope.errors import UsageError
 
 
@@ -86,8 +86,8 @@ def run(
         int,
         typer.Option("--max-ops", min=0, help="Keep so many single ops, about 160 bytes each; the rest is counted."),
     ] = MAX_OPS,
-    format: FormatOption = TableFormat.TABLE,
-    output: Annotated[list[Path] | None, files_option(".gradscope .json .jsonl .csv .md .svg .txt")] = None,
+    format: RunFormat = TABLE,
+    output: Annotated[list[Path] | None, files_option("run")] = None,
     quiet: QuietOption = False,
     color: ColorOption = Color.AUTO,
     width: WidthOption = None,

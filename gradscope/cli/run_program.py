@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from gradscope.cli.output.run_output import RunOutput
-from gradscope.cli.run_request import RunRequest
+from gradscope.cli.requests import RunRequest
 from gradscope.expressions.watches import Watches
 from gradscope.hosting.program_run import ProgramRun
 from gradscope.targets.program import Program

@@ -1,71 +1,116 @@
-"""The formats of a run: by name, and by the suffix of a file."""
+"""The formats of all results: by name, by the suffix of a file, and by what is written in them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple, Protocol, TextIO, cast
+from typing import Any, Literal, NamedTuple
 
 from gradscope.errors import UsageError
-from gradscope.report.run.run_result import RunResult
 
 RECORDING_SUFFIX = ".gradscope"
 
+ResultKind = Literal["run", "compare", "check"]
+"""The command whose result is written; ``report`` writes that of a run."""
 
-class Writer(Protocol):
-    """Writes one run; computes nothing. Every module of a format has one by the name of ``write``."""
-
-    def __call__(self, result: RunResult, stream: TextIO) -> None:
-        """Write to a stream, which it neither opens nor closes."""
+_RUN = "gradscope.report.run"
+_COMPARE = "gradscope.report.compare.compare_formats"
+_CHECK = "gradscope.report.check.check_formats"
 
 
 class Format(NamedTuple):
-    """A format; its module is imported when it is used."""
+    """A format of one or more results; what writes it is imported when it is used."""
 
     name: str
     suffixes: tuple[str, ...]
-    module: str
+    """The first is the usual one; a format without any is printed only."""
+    writers: Mapping[ResultKind, str]
+    """``module:function``. Of a run: writes a :class:`RunResult` to a stream, which it neither opens nor closes. Of the
+    others: gives the text of a :class:`Comparison` or a :class:`CheckReport`."""
+    is_picture: bool = False
+    """Of a comparison: it shows the screen, and also takes the number of columns (None: as many as usual)."""
+    called: str = ""
+    """What people know it by, where the suffix does not say it."""
 
-    def write(self, result: RunResult, stream: TextIO) -> None:
-        """Write a run to a stream, which stays open.
-
-        Args:
-            result: The run.
-            stream: Where to. A stream to a file should be UTF-8 and translate no newlines.
-        """
-        cast("Writer", import_module(self.module).write)(result, stream)
+    def writer(self, result: ResultKind) -> Callable[..., Any]:
+        """What writes a result in this format; it computes nothing."""
+        module, _, function = self.writers[result].partition(":")
+        found: Callable[..., Any] = getattr(import_module(module), function)
+        return found
 
 
 FORMATS: tuple[Format, ...] = (
-    Format("table", (".txt",), "gradscope.report.run.table_format"),
-    Format("json", (".json",), "gradscope.report.run.json_format"),
-    Format("jsonl", (".jsonl", ".ndjson"), "gradscope.report.run.jsonl_format"),
-    Format("csv", (".csv",), "gradscope.report.run.csv_format"),
-    Format("markdown", (".md", ".markdown"), "gradscope.report.run.markdown_format"),
-    Format("svg", (".svg",), "gradscope.report.run.svg_format"),
+    Format(
+        "table",
+        (".txt",),
+        {"run": f"{_RUN}.table_format:write", "compare": f"{_COMPARE}:as_text", "check": f"{_CHECK}:as_text"},
+        is_picture=True,
+    ),
+    Format(
+        "json",
+        (".json",),
+        {"run": f"{_RUN}.json_format:write", "compare": f"{_COMPARE}:as_json", "check": f"{_CHECK}:as_json"},
+    ),
+    Format(
+        "jsonl",
+        (".jsonl", ".ndjson"),
+        {"run": f"{_RUN}.jsonl_format:write", "compare": f"{_COMPARE}:as_jsonl"},
+    ),
+    Format("csv", (".csv",), {"run": f"{_RUN}.csv_format:write", "compare": f"{_COMPARE}:as_csv"}),
+    Format(
+        "markdown",
+        (".md", ".markdown"),
+        {"run": f"{_RUN}.markdown_format:write", "compare": f"{_COMPARE}:as_markdown"},
+    ),
+    Format("svg", (".svg",), {"run": f"{_RUN}.svg_format:write", "compare": f"{_COMPARE}:as_svg"}, is_picture=True),
+    Format("junit", (".xml",), {"check": f"{_CHECK}:as_junit"}, called="JUnit"),
+    Format("github", (), {"check": f"{_CHECK}:as_github"}),
 )
 
 
-def format_named(name: str) -> Format:
+def formats_of(result: ResultKind) -> list[Format]:
+    """The formats that a result can be written in."""
+    return [known for known in FORMATS if result in known.writers]
+
+
+def format_named(name: str, result: ResultKind) -> Format:
     """The format of a name.
 
     Raises:
         UsageError: There is none.
     """
-    for known in FORMATS:
+    formats = formats_of(result)
+    for known in formats:
         if known.name == name:
             return known
-    raise UsageError(f"there is no format {name!r}", f"formats: {', '.join(known.name for known in FORMATS)}")
+    raise UsageError(f"there is no format {name!r}", f"formats: {', '.join(known.name for known in formats)}")
 
 
-def format_of_file(path: Path) -> Format:
-    """The format that a file's suffix tells.
+def format_of_file(path: Path, result: ResultKind) -> Format | None:
+    """The format that the suffix of a file stands for; None: the file is to be a recording.
 
     Raises:
-        UsageError: It tells none.
+        UsageError: It stands for none.
     """
-    for known in FORMATS:
-        if path.suffix.lower() in known.suffixes:
+    suffix = path.suffix.lower()
+    if suffix in _recording(result):
+        return None
+    for known in formats_of(result):
+        if suffix in known.suffixes:
             return known
-    suffixes = " ".join([RECORDING_SUFFIX, *(suffix for known in FORMATS for suffix in known.suffixes)])
-    raise UsageError(f"the suffix of {path} tells no format", f"use one of these suffixes: {suffixes}")
+    suffixes = [*_recording(result), *(one for known in formats_of(result) for one in known.suffixes)]
+    raise UsageError(f"cannot tell a format from {path}", f"name a file that ends in one of {' '.join(suffixes)}")
+
+
+def suffixes_in_help(result: ResultKind) -> str:
+    """The usual suffix of each format, data first: ``.json .csv .txt``."""
+    formats = [known for known in formats_of(result) if known.suffixes]
+    formats.sort(key=lambda known: known.name == "table")
+    shown = [f"{known.suffixes[0]} ({known.called})" if known.called else known.suffixes[0] for known in formats]
+    return " ".join([*_recording(result), *shown])
+
+
+def _recording(result: ResultKind) -> list[str]:
+    """Only of a run there is a recording to keep."""
+    return [RECORDING_SUFFIX] if result == "run" else []

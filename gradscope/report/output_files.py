@@ -13,7 +13,7 @@ from typing import TextIO
 from gradscope.errors import GradscopeError, UsageError
 from gradscope.recording.file.replaced_file import replaced_file
 from gradscope.recording.file.write_errors import explanation
-from gradscope.report.formats import RECORDING_SUFFIX, Format, format_named, format_of_file
+from gradscope.report.formats import ResultKind, format_named, format_of_file
 from gradscope.report.run.run_result import RunResult
 
 STANDARD_OUTPUT = Path("-")
@@ -25,46 +25,32 @@ def write_file(result: RunResult, path: Path, format_name: str = "") -> None:
     Args:
         result: The run.
         path: The file; ``-`` is standard output. The suffix ``.gradscope`` keeps the recording itself.
-        format_name: Name of the format; empty: as the suffix tells.
+        format_name: Name of the format; empty: as the suffix says.
 
     Raises:
-        GradscopeError: The file cannot be written, or its suffix tells no format.
+        GradscopeError: The file cannot be written, or its suffix stands for no format.
     """
-    wanted = format_for(path, format_name)
+    wanted = format_named(format_name, "run") if format_name else format_of_file(path, "run")
     if wanted is None:
         from gradscope.recording.file.store import save
 
         save(result.recording, path)
         return
     with open_output(path) as stream:
-        wanted.write(result, stream)
+        wanted.writer("run")(result, stream)
 
 
-def format_for(path: Path, format_name: str = "") -> Format | None:
-    """The format to write a file in; None for a recording.
-
-    Raises:
-        UsageError: The name or the suffix tells none.
-    """
-    if format_name:
-        return format_named(format_name)
-    if path.suffix.lower() == RECORDING_SUFFIX:
-        return None
-    return format_of_file(path)
-
-
-def check_output(path: Path, format_name: str = "") -> None:
+def check_output(path: Path, result: ResultKind) -> None:
     """Find out what is wrong with an output file before the work is done.
 
     Raises:
-        UsageError: Its format is unknown, or it cannot be written.
+        UsageError: Its suffix stands for no format, or it cannot be written.
     """
-    format_for(path, format_name)
-    if path != STANDARD_OUTPUT:
-        check_place(path)
+    format_of_file(path, result)
+    _check_place(path)
 
 
-def check_place(path: Path) -> None:
+def _check_place(path: Path) -> None:
     """Find out before the work is done whether there can be such a file.
 
     Raises:

@@ -9,7 +9,13 @@ from xml.etree import ElementTree
 import pytest
 
 from gradscope.analysis.check_results import CheckReport, Expectation, Failure, Part, TargetCheck, expectation_from
-from gradscope.report.check.check_formats import write
+from gradscope.report.formats import format_named
+
+
+def write(report: CheckReport, format: str) -> str:
+    text: str = format_named(format, "check").writer("check")(report)
+    return text
+
 
 HELD = Expectation("a == 1", 3, 1, 0)
 FALSE = Expectation(
@@ -63,7 +69,7 @@ FAILED broken.py  the program failed: ValueError: no (line 8)
 
 
 def test_screen() -> None:
-    assert write(REPORT, "text") == SCREEN
+    assert write(REPORT, "table") == SCREEN
 
 
 def test_json_says_everything() -> None:
@@ -123,7 +129,7 @@ def test_github() -> None:
 HOSTILE = "\x1b[31m[bold]100%\r\n::error::x</failure>\x00\u202e\ufffe\uffff\ud800"
 
 
-@pytest.mark.parametrize("format", ["text", "json", "junit", "github"])
+@pytest.mark.parametrize("format", ["table", "json", "junit", "github"])
 def test_hostile_text_is_shown_and_not_obeyed(format: str) -> None:
     item = replace(FALSE, expression=HOSTILE, first_failure=Failure(1, HOSTILE, (Part(HOSTILE, HOSTILE),)))
     target = TargetCheck(HOSTILE, HOSTILE, (item,), HOSTILE, 1, HOSTILE, HOSTILE)
@@ -138,6 +144,6 @@ def test_hostile_text_is_shown_and_not_obeyed(format: str) -> None:
 
 def test_only_the_end_of_a_failed_programs_output_is_shown() -> None:
     long = replace(BROKEN, output="".join(f"line {number}\n" for number in range(100)))
-    text = write(CheckReport((long,)), "text")
+    text = write(CheckReport((long,)), "table")
     assert "| … 80 lines before (--printed shows all)\n    | line 80\n" in text
     assert "| line 79\n" not in text

@@ -92,7 +92,7 @@ def test_what_is_missing_is_said_at_the_end():
 
 def written(format_name, report_of, view=None):
     stream = StringIO()
-    format_named(format_name).write(RunResult(report_of, view or RunView()), stream)
+    format_named(format_name, "run").writer("run")(RunResult(report_of, view or RunView()), stream)
     return stream.getvalue()
 
 

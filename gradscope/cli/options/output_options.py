@@ -2,9 +2,11 @@
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
+
+from gradscope.report.formats import ResultKind, formats_of, suffixes_in_help
 
 OUTPUT = "Output"
 
@@ -22,17 +24,6 @@ class Color(str, Enum):
         return {Color.AUTO: None, Color.ALWAYS: True, Color.NEVER: False}[self]
 
 
-class TableFormat(str, Enum):
-    """What to print of a run or a comparison."""
-
-    TABLE = "table"
-    JSON = "json"
-    JSONL = "jsonl"
-    CSV = "csv"
-    MARKDOWN = "markdown"
-    SVG = "svg"
-
-
 class Output(NamedTuple):
     """Where a result goes, and how it looks."""
 
@@ -47,13 +38,28 @@ class Output(NamedTuple):
     """Show what the programs printed as well."""
 
 
-def files_option(suffixes: str) -> Any:
-    """``-o``, for a command that can write files with these suffixes."""
-    text = f"Write to a file; its suffix tells the format: {suffixes}. Repeatable."
+def files_option(result: ResultKind) -> Any:
+    """``-o``, for a command that can write files of its result."""
+    text = f"Write to a file; its suffix tells the format: {suffixes_in_help(result)}. Repeatable."
     return typer.Option("--output", "-o", metavar="FILE", help=text, rich_help_panel=OUTPUT)
 
 
-FormatOption = Annotated[TableFormat, typer.Option("--format", "-f", help="What to print.", rich_help_panel=OUTPUT)]
+def _format_option(result: ResultKind) -> Any:
+    """``-f``: Typer knows choices by an enumeration."""
+    names = Enum("Format", {known.name.upper(): known.name for known in formats_of(result)}, type=str)  # type: ignore[misc]
+    return Annotated[names, typer.Option("--format", "-f", help="What to print.", rich_help_panel=OUTPUT)]
+
+
+TABLE: Any = "table"
+"""What is printed unless asked otherwise."""
+
+if TYPE_CHECKING:  # for whom a type is written down, not made
+    RunFormat = Enum
+    CompareFormat = Enum
+    CheckFormat = Enum
+else:
+    RunFormat, CompareFormat, CheckFormat = map(_format_option, ("run", "compare", "check"))
+
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.", rich_help_panel=OUTPUT)]
 ColorOption = Annotated[Color, typer.Option("--color", help="Colours.", rich_help_panel=OUTPUT)]
 WidthOption = Annotated[

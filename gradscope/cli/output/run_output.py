@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from gradscope.cli.output.failures import tell
 from gradscope.cli.output.streams import ResultStream
-from gradscope.cli.run_request import RunRequest
+from gradscope.cli.requests import RunRequest
 from gradscope.errors import ExitCode, GradscopeError, UsageError
 from gradscope.hosting.program_run import ProgramRun
 from gradscope.recording import Recording
-from gradscope.report.formats import format_named
-from gradscope.report.output_files import STANDARD_OUTPUT, check_output, explained_output, format_for, write_file
+from gradscope.report.formats import format_named, format_of_file
+from gradscope.report.output_files import STANDARD_OUTPUT, check_output, explained_output, write_file
 from gradscope.report.run.run_result import RunResult
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ class RunOutput:
     def __init__(self, request: RunRequest) -> None:
         self._request = request
         outputs = [Path(os.path.abspath(path)) for path in map(_checked, request.outputs)]  # noqa: PTH100 - keeps links
-        self._recordings = _writers([path for path in outputs if format_for(path) is None])
-        self._documents = [path for path in outputs if format_for(path) is not None]
+        self._recordings = _writers([path for path in outputs if format_of_file(path, "run") is None])
+        self._documents = [path for path in outputs if format_of_file(path, "run") is not None]
         self._stream = ResultStream(to_stderr=request.format not in ("", "table"))
         self._unwritable: set[RecordingWriter] = set()
         self.failure = ExitCode.OK
@@ -76,7 +76,7 @@ class RunOutput:
             stream.reconfigure(encoding="utf-8", newline="")
         try:
             with explained_output():
-                format_named(self._request.format).write(result, stream)
+                format_named(self._request.format, "run").writer("run")(result, stream)
                 stream.flush()
         except GradscopeError:
             self._stream.forget()
@@ -86,7 +86,7 @@ class RunOutput:
 def _checked(path: Path) -> Path:
     if path == STANDARD_OUTPUT:
         raise UsageError("-o - does not say in which format", "print a format with -f: gradscope run -f json …")
-    check_output(path)
+    check_output(path, "run")
     return path
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from io import StringIO
 from xml.etree import ElementTree
@@ -129,19 +128,3 @@ def as_text(report: CheckReport) -> str:
     stream = StringIO()
     render_check(report, Console(file=stream, width=_TEXT_WIDTH, color_system=None))
     return stream.getvalue()
-
-
-_FORMATS: dict[str, Callable[[CheckReport], str]] = {
-    "json": as_json,
-    "junit": as_junit,
-    "github": as_github,
-    "text": as_text,
-}
-
-SUFFIXES = {".json": "json", ".xml": "junit", ".txt": "text"}
-"""The format of a file by its suffix."""
-
-
-def write(report: CheckReport, format: str) -> str:
-    """A report in a format: ``json``, ``junit``, ``github``, ``text``."""
-    return _FORMATS[format](report)

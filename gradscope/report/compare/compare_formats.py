@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import html
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from io import StringIO
 
@@ -103,29 +102,3 @@ def as_svg(comparison: Comparison, width: int | None = None) -> str:
     )
     render_comparison(comparison, console)
     return picture(console, safe(f"gradscope compare {comparison.target}"))
-
-
-_DATA: dict[str, Callable[[Comparison], str]] = {
-    "json": as_json,
-    "jsonl": as_jsonl,
-    "csv": as_csv,
-    "markdown": as_markdown,
-}
-_TABLES: dict[str, Callable[[Comparison, int | None], str]] = {"svg": as_svg, "text": as_text}
-
-SUFFIXES = {
-    ".json": "json",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".csv": "csv",
-    ".md": "markdown",
-    ".markdown": "markdown",
-    ".svg": "svg",
-    ".txt": "text",
-}
-"""The format of a file by its suffix."""
-
-
-def write(comparison: Comparison, format: str, width: int | None = None) -> str:
-    """A comparison in a format: one of the values of :data:`SUFFIXES`."""
-    return _TABLES[format](comparison, width) if format in _TABLES else _DATA[format](comparison)

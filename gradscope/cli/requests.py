@@ -1,0 +1,66 @@
+"""What the commands that run programs were asked to do: from their options to the modules that do it."""
+
+# Types are evaluated here: a named tuple would compile each that is left as text, and every command would wait for it.
+
+from pathlib import Path
+from typing import NamedTuple
+
+from gradscope.analysis.view import RunView
+from gradscope.cli.options.output_options import Output
+
+
+class RunRequest(NamedTuple):
+    """One call of ``gradscope run``."""
+
+    target: str
+    arguments: tuple[str, ...]
+    is_code: bool
+    is_module: bool
+    watch: tuple[str, ...]
+    max_ops: int | None
+    view: RunView
+    format: str
+    """``table`` or a data format; empty: print nothing."""
+    outputs: tuple[Path, ...]
+    modules_at_start: frozenset[str]
+    """Names of the modules that Python had imported before gradscope."""
+
+
+class CompareRequest(NamedTuple):
+    """One call of ``gradscope compare``."""
+
+    targets: tuple[str, ...]
+    all_rows: bool
+    only: tuple[str, ...]
+    """Names of cells, or several with commas between."""
+    baseline: str | None
+    exit_code: bool
+    repeat: int
+    """Timed runs of each variant; 0: no times."""
+    timeout: float | None
+    jobs: int | None
+    output: Output
+
+
+class CheckRequest(NamedTuple):
+    """One call of ``gradscope check``."""
+
+    targets: tuple[str, ...]
+    is_code: bool
+    is_module: bool
+    expressions: tuple[str, ...]
+    timeout: float | None
+    jobs: int | None
+    output: Output
+
+
+class EvalRequest(NamedTuple):
+    """One call of ``gradscope eval``."""
+
+    target: str
+    expressions: tuple[str, ...]
+    is_code: bool
+    is_module: bool
+    as_json: bool
+    modules_at_start: frozenset[str]
+    """Names of the modules that Python had imported before gradscope."""
