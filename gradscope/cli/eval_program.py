@@ -15,6 +15,7 @@ from gradscope.expressions.evaluation import Evaluation
 from gradscope.expressions.plain_values import as_data, as_text
 from gradscope.hosting.program_run import ProgramRun
 from gradscope.recording import Outcome
+from gradscope.recording.program_end import program_end
 from gradscope.report.json_values import to_text
 from gradscope.report.output_files import explained_output
 from gradscope.targets.program import Program
@@ -79,9 +80,9 @@ class _Values:
 
 def _bad_end(outcome: Outcome) -> str:
     """How the program ended, where that was bad and Python does not say it."""
-    if outcome.kind == "exit" and outcome.exit_code:
-        return f"exited with status {outcome.exit_code}"
-    return f"was ended by {outcome.message}" if outcome.kind == "signal" else ""
+    if outcome.kind == "exit" and not outcome.exit_code:
+        return ""
+    return program_end(outcome.kind, outcome.exit_code, outcome.message)
 
 
 def _as_json(value: object) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from gradscope.analysis.check_results import CheckReport, TargetCheck, expectation_from
+from gradscope.experiments.process_end import target_failure
 from gradscope.expressions.expectations import Expectations
 from gradscope.hosting.program_run import ProgramRun
-from gradscope.isolated.job_output import TOO_MUCH, printed
+from gradscope.isolated.job_output import printed
 from gradscope.isolated.jobs import Ending, run_isolated
 from gradscope.recording import Outcome
 from gradscope.targets.program import Program
@@ -126,16 +126,14 @@ def _target(
     file = _shorter(program.name)
     if result is None:
         expectations = Expectations(program, at_end).results()
-        return TargetCheck(program.target, file, expectations, _ended(ending, timeout), output=output)
+        failure = target_failure(None, ending, timeout)
+        return TargetCheck(program.target, file, expectations, failure, output=output)
     outcome = Outcome(**result["outcome"])
-    failure = _failure(outcome)
-    if not failure and (outcome.kind == "running" or ending not in (0, outcome.exit_code)):
-        failure = _ended(ending, timeout)
     return TargetCheck(
         program.target,
         file,
         tuple(expectation_from(data) for data in result["expectations"]),
-        failure,
+        target_failure(outcome, ending, timeout),
         outcome.line if result["failed_in"] == program.filename else 0,
         outcome.traceback,
         output,
@@ -149,22 +147,3 @@ def _shorter(name: str) -> str:
     with suppress(ValueError):  # another drive
         return min(name, os.path.relpath(name), key=len)
     return name
-
-
-def _failure(outcome: Outcome) -> str:
-    """How the program failed; empty where it ended well."""
-    if outcome.kind in ("exception", "interrupted"):
-        return " ".join(f"{outcome.error_type}: {outcome.message}".rstrip(": ").split())
-    if outcome.kind == "exit":
-        return f"it exited with status {outcome.exit_code}" if outcome.exit_code else ""
-    return f"it was ended by {outcome.message}" if outcome.kind == "signal" else ""
-
-
-def _ended(ending: Ending, timeout: float | None) -> str:
-    if ending == "timeout":
-        return f"it was stopped after {timeout:g} seconds"
-    if ending == "output":
-        return f"it was stopped: {TOO_MUCH}"
-    if isinstance(ending, int) and ending < 0:
-        return f"the process was killed by {signal.Signals(-ending).name}"
-    return f"the process ended with status {ending} before the program did"

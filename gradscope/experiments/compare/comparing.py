@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
-import signal
 import sys
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gradscope.analysis.comparison.comparison_model import Comparison, Variant
 from gradscope.analysis.comparison.side_by_side import Labelled, Times, compare_recordings
 from gradscope.errors import UsageError
-from gradscope.isolated.job_output import TOO_MUCH
+from gradscope.experiments.process_end import variant_end
 from gradscope.recording import Recording
 from gradscope.recording.file.store import load
 from gradscope.targets.program import Program
@@ -21,10 +20,11 @@ from gradscope.targets.resolve import resolve
 from gradscope.targets.source import RECORDING_SUFFIX
 from gradscope.targets.variants import cell_variants
 
+if TYPE_CHECKING:
+    from gradscope.isolated.jobs import Ending
+
 DEFAULT = "stop_gradient"
 _SQLITE = b"SQLite format 3\0"
-_STATUS = re.compile(r"-?\d+|True|False|None|")
-"""What ``sys.exit`` takes for a status, as it is printed; anything else is a text of the program's."""
 
 
 @dataclass(frozen=True)
@@ -161,27 +161,7 @@ def _times(
     return [times.get(at, ()) for at in range(len(programs))]
 
 
-def _variant(name: str, target: str, recording: Recording, complete: bool, ending: str | int, output: str) -> Variant:
-    """How a variant ended: by its recording where it left one, else by what its process ended with."""
-    outcome = recording.info.outcome
-    kind, code, message = outcome.kind, outcome.exit_code, ""
-    if ending == "timeout":
-        kind, code, message = "timeout", None, "stopped: it took longer than --timeout"
-    elif ending == "output":
-        kind, code, message = "output", None, f"stopped: {TOO_MUCH}"
-    elif isinstance(ending, int) and ending < 0 and kind != "signal":
-        kind, code, message = "crash", 128 - ending, f"the process died: {signal.Signals(-ending).name}"
-    elif not complete:
-        kind, code, message = "crash", int(ending), f"the process ended with status {ending} and left no recording"
-    elif kind == "exit":
-        message = f"exited with status {code}"
-        if outcome.error_type and not _STATUS.fullmatch(outcome.message):
-            message += f": {outcome.message}"
-    elif kind == "signal":
-        message = f"ended by {outcome.message}"
-    elif kind == "running":
-        message = "the recording was cut off while it ran"
-    elif outcome.error_type:
-        message = f"{outcome.error_type}: {outcome.message}" if outcome.message else outcome.error_type
-    line = max(outcome.line, 0) if kind != "exit" else 0
-    return Variant(name, target, kind, code, message, line, output)
+def _variant(name: str, target: str, recording: Recording, complete: bool, ending: Ending, output: str) -> Variant:
+    end = variant_end(recording.info.outcome, ending, complete)
+    line = max(recording.info.outcome.line, 0) if end.kind != "exit" else 0
+    return Variant(name, target, end.kind, end.exit_code, end.message, line, output)

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from gradscope.analysis.report_model import Answer, Place, Report
 from gradscope.analysis.sizes import size
+from gradscope.recording.program_end import program_end
 from gradscope.report.screen.text import Symbols, safe
 
 _STYLE = {"problem": "bold red", "warning": "bold yellow", "note": "cyan"}
@@ -37,12 +38,10 @@ def _outcome(report: Report) -> str:
     if run.outcome == "exception":
         return f"raised {safe(run.error_type)}{where}"
     if run.outcome == "exit":
-        return f"exited with status {run.exit_code}"
+        return program_end(run.outcome, run.exit_code, "")
     if run.outcome == "running":
         return "was cut off while it ran: what follows is what had been recorded"
-    if run.outcome == "signal":
-        return f"was ended by {safe(run.error_message) or 'a signal'}{where}"
-    return f"{run.outcome}{where}"
+    return f"{program_end(run.outcome, run.exit_code, safe(run.error_message)) or run.outcome}{where}"
 
 
 def answers(report: Report, marks: Symbols, limit: int) -> RenderableType | None:
