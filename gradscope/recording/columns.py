@@ -51,7 +51,7 @@ class AnyOf(NamedTuple):
 
 
 class ByKind(NamedTuple):
-    """Id of a row of the table that the kind in another column tells, or a plain number."""
+    """Id of a row of the table that the kind in another column names, or a plain number."""
 
     kind: str
     """The other column."""
@@ -66,7 +66,7 @@ LATE = "late"
 """The mark of a column whose values may change after their rows were added: an op raises, a tensor dies."""
 
 
-class Column(NamedTuple):
+class Declaration(NamedTuple):
     """One column, as it was declared."""
 
     holds: Holds
@@ -79,7 +79,7 @@ class Column(NamedTuple):
 
 
 @cache
-def columns_of(row_type: type) -> dict[str, Column]:
+def columns_of(row_type: type) -> dict[str, Declaration]:
     """The columns of a table by name, as the class of its rows declares them."""
     marks = {name: declared.__metadata__ for name, declared in row_type.__annotations__.items()}
-    return {name: Column(mark[0], LATE in mark[1:]) for name, mark in marks.items()}
+    return {name: Declaration(mark[0], LATE in mark[1:]) for name, mark in marks.items()}

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import sqlite3
 
-from gradscope.recording.columns import AnyOf, ByKind, Column, Holds, OneOf, RowOf, Text
+from gradscope.recording.columns import AnyOf, ByKind, Declaration, Holds, OneOf, RowOf, Text
 from gradscope.recording.field_docs import field_docs
 from gradscope.recording.model import SCHEMA_VERSION, Recording
 
 APPLICATION_ID = 0x67726164
-"""``grad`` in ASCII: what SQLite's header (and ``file``) tells a recording by."""
+"""``grad`` in ASCII: by which SQLite's header (and ``file``) knows a recording."""
 
 SIDE_TABLES: dict[str, tuple[str, ...]] = {
     "meta": ("key", "value"),
@@ -103,7 +103,7 @@ def _create_view(name: str, recording: Recording) -> str:
     return f'CREATE VIEW {view_name(name, recording)} AS SELECT {selected} FROM "{name}" AS t'
 
 
-def _place_of(columns: dict[str, Column]) -> dict[str, str]:
+def _place_of(columns: dict[str, Declaration]) -> dict[str, str]:
     """File, line and function of a table's rows, where one of its columns leads to a span."""
     for column, path in _TO_SPAN.items():
         if column in columns:

@@ -21,7 +21,7 @@ def connect(path: Path, query: str) -> sqlite3.Connection:
 
     Args:
         path: The file.
-        query: What SQLite is told in the address: ``mode=ro``, ``mode=rw``.
+        query: What the address says to SQLite: ``mode=ro``, ``mode=rw``.
     """
     address = f"file:{quote(os.fsencode(path.absolute()))}?{query}"
     return sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)

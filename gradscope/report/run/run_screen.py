@@ -138,25 +138,25 @@ class RunScreen:
             yield sections.writes(writes)
 
     def _cuts_not_shown(self) -> list[Cut]:
-        """Cuts that no row of the line table tells."""
-        told = {(row.file, row.line) for row in self._rows() if row.kind == "cut"}
+        """Cuts that no row of the line table reports."""
+        marked = {(row.file, row.line) for row in self._rows() if row.kind == "cut"}
         places = ((cut, (cut.place.file, cut.place.line)) for cut in self._report.cuts if cut.kind != "export")
-        return [cut for cut, place in places if place not in told]
+        return [cut for cut, place in places if place not in marked]
 
     def _graphs(self) -> Iterator[RenderableType]:
         wanted = self._view.graph
-        untold = []
+        left_out = []
         for graph in self._report.graphs:
             fits = len(graph.rows) <= GRAPH_FITS and not self._is_long and len(self._report.graphs) <= 2
             if wanted is False or (wanted is None and not fits and not self._view.all):
-                untold.append(graph)
+                left_out.append(graph)
                 continue
             yield self._title(self._graph_title(graph))
             yield Sections(self._width, self._marks, EVERYTHING).graph(graph)
 
-        if untold and wanted is None:
-            largest = max(untold, key=lambda graph: graph.nodes)
-            others = f" and {len(untold) - 1} smaller" if len(untold) > 1 else ""
+        if left_out and wanted is None:
+            largest = max(left_out, key=lambda graph: graph.nodes)
+            others = f" and {len(left_out) - 1} smaller" if len(left_out) > 1 else ""
             yield Text(f"\n{self._graph_title(largest)}{others} (--graph)", style="dim")
 
     @staticmethod
