@@ -1,5 +1,7 @@
 """The README shows real output: each block behind a ``<!-- output: COMMAND -->`` mark is what the command prints.
 
+The commands of its other ``sh`` blocks are run in a folder of their own, with the files that they name.
+
 ``UPDATE_README=1 pytest tests/test_readme.py`` writes the blocks anew.
 """
 
@@ -21,24 +23,65 @@ README = ROOT / "README.md"
 BLOCK = re.compile(r"<!-- output: (?P<command>.+?) -->\n\n```(?P<kind>\w+)\n(?P<text>.*?)```\n", re.DOTALL)
 TORCH = re.compile(r"torch \d[\w.+]*")
 """The version at the end of a comparison, which is not what the README is about."""
+SHELL = re.compile(r"```sh\n(.*?)```\n", re.DOTALL)
+LEFT_OUT = {"pip": "it would install into the environment that the tests run in; tests/cli/test_wheel.py installs"}
+"""Programs of commands that are not run, and why. What follows them on their line is run by an output block, or is this
+suite."""
 COMMANDS = [match["command"] for match in BLOCK.finditer(README.read_text(encoding="utf-8"))]
 
 
-def output_of(command: str) -> str:
-    """What a command of the README prints, standard error included, with ``gradscope`` from this environment."""
-    scripts = str(Path(sys.executable).parent)
+TRAIN = """
+import argparse
+import torch
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--epochs", type=int, default=1)
+weight = torch.ones(2, requires_grad=True)
+
+# %% train
+for _ in range(parser.parse_args().epochs):
+    (weight * weight).sum().backward()
+
+# %% evaluate
+with torch.no_grad():
+    print(weight.sum())
+"""
+NOTES = """
+Some notes:
+
+>>> import torch
+>>> torch.ones(2, requires_grad=True).detach()
+tensor([1., 1.])
+"""
+
+
+def blocks_of_commands() -> list[list[str]]:
+    """The commands of each ``sh`` block that is not the output of another command."""
+    text = BLOCK.sub("", README.read_text(encoding="utf-8"))
+    blocks = [[line for line in block.splitlines() if line] for block in SHELL.findall(text)]
+    kept = [[command for command in block if command.split()[0] not in LEFT_OUT] for block in blocks]
+    return [block for block in kept if block]
+
+
+def scripts_path() -> str:
+    """Where commands are found: those of this environment first."""
+    return str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]
+
+
+def run_command(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command with ``gradscope`` from this environment; standard error goes with standard output."""
     environment = {
         **os.environ,
-        "PATH": scripts + os.pathsep + os.environ["PATH"],
+        "PATH": scripts_path(),
         "COLUMNS": "100",
         "PYTHONHASHSEED": "0",
         "OMP_NUM_THREADS": "1",
     }
     for name in ("FORCE_COLOR", "NO_COLOR", "TERM", "GITHUB_ACTIONS"):
         environment.pop(name, None)
-    done = subprocess.run(
+    return subprocess.run(
         ["bash", "-c", command],
-        cwd=ROOT,
+        cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -47,6 +90,11 @@ def output_of(command: str) -> str:
         timeout=240,
         check=False,
     )
+
+
+def output_of(command: str) -> str:
+    """What a command of the README prints, standard error included."""
+    done = run_command(command, ROOT)
     return "\n".join(line.rstrip() for line in done.stdout.splitlines()) + "\n"
 
 
@@ -68,6 +116,33 @@ def test_the_readme_shows_what_the_command_prints(command: str) -> None:
         return
     shown = next(match["text"] for match in BLOCK.finditer(text) if match["command"] == command)
     assert TORCH.sub("torch …", shown) == TORCH.sub("torch …", printed)
+
+
+@pytest.mark.parametrize("commands", blocks_of_commands(), ids=lambda commands: commands[0])
+def test_each_command_of_the_readme_does_what_it_says(commands: list[str], tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(TRAIN)
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "train.py").write_text(TRAIN)
+    (tmp_path / "notes.md").write_text(NOTES)
+    missing = [command for command in commands if shutil.which(command.split()[0], path=scripts_path()) is None]
+    for command in commands:
+        if command not in missing:
+            done = run_command(command, tmp_path)
+            assert done.returncode == 0, f"{command}\n{done.stdout}"
+            assert "-q" in command or done.stdout
+    if missing:
+        pytest.skip(f"not installed here: {', '.join(command.split()[0] for command in missing)}")
+
+
+def test_no_command_of_the_readme_is_overlooked() -> None:
+    commands = [command for block in blocks_of_commands() for command in block]
+    assert {command.split()[0] for command in commands} == {"gradscope", "sqlite3"}
+    text = README.read_text(encoding="utf-8")
+    left_out = [line for block in SHELL.findall(BLOCK.sub("", text)) for line in block.splitlines()]
+    assert [line for line in left_out if line not in commands] == [
+        "pip install . && gradscope compare",
+        "pip install -e '.[test]' && pytest -n auto",
+    ]
 
 
 def test_the_readme_has_its_blocks() -> None:
