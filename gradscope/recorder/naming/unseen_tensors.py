@@ -21,14 +21,11 @@ from gradscope.recorder.state.identity import Identity
 from gradscope.recorder.state.tensor_states import TensorStates
 from gradscope.recorder.state.tensors_in import PLAIN, version_of
 from gradscope.recorder.tape import Tape
-from gradscope.recording.rows import OpFlag, OpKind, TensorFlag
+from gradscope.recording.flags import CALL_OP, EXTERNAL, HOOKED, MADE
 from gradscope.recording.tables import NONE
 
 CALLERS = 8
 """User frames above the op's in which the name of an unknown tensor is looked for."""
-
-_CALL, _MADE, _HOOKED = int(OpKind.CALL), int(OpFlag.MADE), int(OpFlag.HOOKED)
-_EXTERNAL = int(TensorFlag.EXTERNAL)
 
 
 class Unseen:
@@ -63,7 +60,7 @@ class Unseen:
             flags: The modes in force.
             read_saved: No saved-tensor hooks were in force at the last op.
         """
-        read_saved = read_saved and not flags & _HOOKED
+        read_saved = read_saved and not flags & HOOKED
         self._changed_by_op = {id(tensor) for tensor, version in mutable if version_of(tensor) != version}
         stored = self._names.stored_since(user, site)
         if stored is not None:
@@ -95,7 +92,7 @@ class Unseen:
                 self._enter(tensor, self._add_op(tensor, written, span, 0, flags), read_saved)
             elif id(tensor) not in self._identity.tensors:
                 since = self._states.graph.first
-                self._states.enter(tensor, self._tape.op_count, since, read_saved, _EXTERNAL, ())
+                self._states.enter(tensor, self._tape.op_count, since, read_saved, EXTERNAL, ())
 
     def _callers(self, user: FrameType, site: Site) -> Iterator[tuple[FrameType, Site]]:
         """The user's frames that lead to an op, innermost first, with the sites they are at."""
@@ -143,7 +140,7 @@ class Unseen:
         tracked = type(tensor) in PLAIN and tensor.requires_grad
         forward = getattr(tensor.grad_fn, "_forward_cls", None) if tracked else None
         function = f"{forward.__name__}.apply" if forward is not None else written
-        return self._tape.add_op(self._tape.text(function), _CALL, span, NONE, thread, flags | _MADE)
+        return self._tape.add_op(self._tape.text(function), CALL_OP, span, NONE, thread, flags | MADE)
 
     def _enter(self, tensor: Any, op: int, read_saved: bool) -> None:
         # A Function's node is numbered before what its forward runs, so newer than the last op would be too strict.

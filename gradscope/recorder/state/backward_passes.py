@@ -10,10 +10,10 @@ from torch._C import DisableTorchFunctionSubclass
 from gradscope.recorder.state.identity import Identity
 from gradscope.recorder.state.tensors_in import grad_of, version_of
 from gradscope.recorder.tape import Tape
-from gradscope.recording.rows import GradOutcome, OpKind, TensorFlag
+from gradscope.recording.flags import GRADIENT, LEAF
+from gradscope.recording.rows import GradOutcome, OpKind
 from gradscope.recording.tables import NONE
 
-_GRADIENT, _LEAF = int(TensorFlag.GRADIENT), int(TensorFlag.LEAF)
 _CREATED, _ACCUMULATED, _UNTOUCHED, _MISSING = map(int, GradOutcome)
 
 
@@ -62,7 +62,7 @@ class ObservedPass:
                 is_new = seen is None
                 if seen is None:
                     with DisableTorchFunctionSubclass():
-                        flags = _GRADIENT if gradient.requires_grad else _GRADIENT | _LEAF
+                        flags = GRADIENT if gradient.requires_grad else GRADIENT | LEAF
                         seen = self._identity.add(gradient, op, NONE, flags, ())
                 grad = seen.row
                 if not identity_before:

@@ -23,14 +23,20 @@ from torch.utils._mode_utils import no_dispatch
 from gradscope.recorder.state.version_counters import shares_version
 from gradscope.recorder.tape import Tape
 from gradscope.recorder.torch_internals.capabilities import is_copied_on_write
-from gradscope.recording.rows import Field, TensorFlag
+from gradscope.recording.flags import (
+    EXTERNAL,
+    INFERENCE_TENSOR,
+    NO_STORAGE,
+    NO_VERSION,
+    PARAMETER,
+    REQUIRES_GRAD,
+    SUBCLASS,
+    VERSION_FIELD,
+    VIEW,
+)
 from gradscope.recording.tables import NONE
 
-_REQUIRES_GRAD = int(TensorFlag.REQUIRES_GRAD)
-_EXTERNAL = int(TensorFlag.EXTERNAL)
-_NO_STORAGE = int(TensorFlag.NO_STORAGE)
-_VIEW = int(TensorFlag.VIEW)
-_TYPED = int(TensorFlag.SUBCLASS | TensorFlag.PARAMETER)
+_TYPED = SUBCLASS | PARAMETER
 _COMPRESSED_PARTS = {
     torch.sparse_csr: ("crow_indices", "col_indices"),
     torch.sparse_bsr: ("crow_indices", "col_indices"),
@@ -38,7 +44,6 @@ _COMPRESSED_PARTS = {
     torch.sparse_bsc: ("ccol_indices", "row_indices"),
 }
 _META = torch.device("meta")
-_VERSION = int(Field.VERSION)
 
 
 class Seen(ref[Any]):
@@ -122,7 +127,7 @@ class Identity:
             storage = tensor.untyped_storage()
         except (RuntimeError, NotImplementedError):
             place = NONE
-            flags |= _NO_STORAGE
+            flags |= NO_STORAGE
         else:
             known = self.storages.get(id(storage))
             place = NONE if known is None else known.row
@@ -131,23 +136,23 @@ class Identity:
         try:
             version = tensor._version
         except RuntimeError:
-            flags |= int(TensorFlag.INFERENCE if tensor.is_inference() else TensorFlag.NO_VERSION)
+            flags |= INFERENCE_TENSOR if tensor.is_inference() else NO_VERSION
         seen = Seen(tensor, self._entomb)
         seen.row = row
         if known is not None:
             if tensor._is_view():
-                flags |= _VIEW
-        elif not flags & _NO_STORAGE:
+                flags |= VIEW
+        elif not flags & NO_STORAGE:
             place = self.add_storage(storage, tensor, op, flags, seen)
         # No call stands between the count and the row: an interrupt cannot come between them.
         tape.tensor_count = row + 1
         self._tensor_rows += (op, place, layout, node, flags, NONE)
         if version:
-            tape.pending["changes"] += (op, row, _VERSION, 0, version)
+            tape.pending["changes"] += (op, row, VERSION_FIELD, 0, version)
         if known is not None:
             self._note_alias(tensor, seen, known, inputs)
         seen.storage, seen.layout, seen.node, seen.nbytes = place, layout, node, nbytes
-        seen.requires_grad = requires_grad = flags & _REQUIRES_GRAD != 0
+        seen.requires_grad = requires_grad = flags & REQUIRES_GRAD != 0
         identity = id(tensor)
         # Nor does one between the key and its entry: what has a key is found under it.
         seen.key = identity
@@ -173,7 +178,7 @@ class Identity:
         seen.row, seen.first = row, first
         size = nbytes if type(nbytes) is int else 0
         tape.storage_count = row + 1
-        self._storage_rows += (op, size, pointer, NONE, 1 if flags & _EXTERNAL else 0)
+        self._storage_rows += (op, size, pointer, NONE, 1 if flags & EXTERNAL else 0)
         key = id(storage)
         seen.key = key
         self.storages[key] = seen
@@ -198,7 +203,7 @@ class Identity:
         if known is not None:
             return known.row
         # A number that torch wrapped in a tensor is no memory of the program's.
-        flags = 0 if tensor.dim() else _EXTERNAL
+        flags = 0 if tensor.dim() else EXTERNAL
         if type(tensor) is not Tensor:
             flags |= _type_flag(tensor)
         return self.add_storage(storage, tensor, op, flags, None)
@@ -293,4 +298,4 @@ def _bytes_of_elements(tensor: Any) -> int:
 def _type_flag(tensor: Any) -> int:
     """Parameter or subclass; ``isinstance`` would ask the tensor, whose class may answer with code of its own."""
     is_parameter = issubclass(type(tensor), Parameter) or "_is_param" in object.__getattribute__(tensor, "__dict__")
-    return int(TensorFlag.PARAMETER if is_parameter else TensorFlag.SUBCLASS)
+    return PARAMETER if is_parameter else SUBCLASS

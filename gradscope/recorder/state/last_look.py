@@ -20,12 +20,11 @@ from gradscope.recorder.state.tensor_states import TensorStates
 from gradscope.recorder.state.tensors_in import PLAIN, grad_of, version_of
 from gradscope.recorder.tape import Tape
 from gradscope.recording import Recording
-from gradscope.recording.rows import Field, TensorFlag
+from gradscope.recording.flags import EXTERNAL, GRAD_FIELD, GRADIENT, OFFSET_FIELD, VERSION_FIELD
 from gradscope.recording.tables import NONE
 
-_VERSION, _GRAD, _OFFSET = int(Field.VERSION), int(Field.GRAD), int(Field.OFFSET)
 _DisableSubclass = torch._C.DisableTorchFunctionSubclass
-_GRADIENT = int(TensorFlag.GRADIENT | TensorFlag.EXTERNAL)
+_FOUND_GRADIENT = GRADIENT | EXTERNAL
 
 
 class LastLook:
@@ -62,13 +61,13 @@ class LastLook:
     def _compare_version(self, tensor: Any, seen: Seen, known: int) -> None:
         version = version_of(tensor)
         if version not in (NONE, known):
-            self._states.change(self._tape.op_count, seen, _VERSION, known, version)
+            self._states.change(self._tape.op_count, seen, VERSION_FIELD, known, version)
 
     def _compare_offset(self, tensor: Any, seen: Seen, known: int) -> None:
         with _DisableSubclass():
             offset = tensor.storage_offset() if seen.storage != NONE else known
         if offset != known:
-            self._states.change(self._tape.op_count, seen, _OFFSET, known, offset)
+            self._states.change(self._tape.op_count, seen, OFFSET_FIELD, known, offset)
 
     def _compare_grad(self, tensor: Any, seen: Seen, known: int) -> None:
         op, grad = self._tape.op_count, grad_of(tensor)
@@ -76,9 +75,9 @@ class LastLook:
         if grad is not None:
             row = self._identity.row_of(grad)
             if row == NONE:
-                row = self._states.enter(grad, op, 0, False, _GRADIENT, ()).row
+                row = self._states.enter(grad, op, 0, False, _FOUND_GRADIENT, ()).row
         if row != known:
-            self._states.change(op, seen, _GRAD, known, row)
+            self._states.change(op, seen, GRAD_FIELD, known, row)
 
     def _guarded(self, step: Callable[..., object], *details: Any) -> None:
         try:
@@ -102,14 +101,14 @@ def _changes_of(field: int, recording: Recording, *columns: str) -> Iterator[Any
 
 def _last_versions(recording: Recording) -> dict[int, int]:
     """The last version of each tensor that ever had another than 0."""
-    return dict(_changes_of(_VERSION, recording, "tensor", "after"))
+    return dict(_changes_of(VERSION_FIELD, recording, "tensor", "after"))
 
 
 def _last_gradients(recording: Recording) -> dict[int, int]:
     """The ``.grad`` of each tensor, a tensor too, as backward passes left it or as the program set it."""
     passes = recording.gradients
     last = dict(zip(passes.column("tensor"), zip(passes.column("op"), passes.column("grad"), strict=True), strict=True))
-    for tensor, op, after in _changes_of(_GRAD, recording, "tensor", "op", "after"):
+    for tensor, op, after in _changes_of(GRAD_FIELD, recording, "tensor", "op", "after"):
         if op > last.get(tensor, (NONE, NONE))[0]:
             last[tensor] = (op, after)
     return {tensor: grad for tensor, (_, grad) in last.items()}
