@@ -374,6 +374,34 @@ w.sum().backward()
     )
 
 
+def test_a_loss_that_was_given_twice_has_one_answer() -> None:
+    source = """
+x = torch.ones(3, requires_grad=True)
+loss = (x * x).sum()
+loss.backward()
+torch.autograd.backward([loss, loss])
+"""
+    told = [answer.code for answer in build(recorded(HEAD + source)).answers]
+    assert told == ["graph-used-twice"]
+
+
+SNAPSHOT = """
+model = nn.Linear(3, 2)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+best = model.state_dict()
+model(torch.ones(1, 3)).sum().backward()
+optimizer.step()
+{}
+del best
+"""
+
+
+@pytest.mark.parametrize(("use", "is_told"), [("model.load_state_dict(best)", True), ("", False)])
+def test_weights_saved_without_a_copy_matter_where_they_are_used_later(use: str, is_told: bool) -> None:
+    told = [answer.code for answer in build(recorded(HEAD + SNAPSHOT.format(use))).answers]
+    assert told == ["write-through-alias"] * is_told
+
+
 def test_problems_come_first() -> None:
     source = QUESTIONS["the grad of a non-leaf"][0] + "\n        a = x.detach()\n        a.add_(1)\n"
     report = build(recorded(HEAD + "\n".join(line[8:] for line in source.strip("\n").split("\n"))))

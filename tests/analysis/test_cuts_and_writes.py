@@ -55,6 +55,12 @@ def test_what_is_no_cut(line: str) -> None:
     assert build(recorded(HEAD + line)).cuts == ()
 
 
+@pytest.mark.parametrize("line", ["x.requires_grad_(False)", "x.requires_grad = False", "z = x.detach()"])
+def test_the_input_of_a_cut_is_what_required_grad_before_it(line: str) -> None:
+    (cut,) = build(recorded(HEAD + line)).cuts
+    assert cut.input == "x"
+
+
 FUNCTION = """
 import torch
 class Swish(torch.autograd.Function):
@@ -149,6 +155,22 @@ def test_a_graph_that_is_gone_cannot_fail_any_more() -> None:
     """
     (write,) = build(recorded(source)).inplace_writes
     assert write.effect == "none"
+
+
+def test_a_write_of_which_torch_may_or_may_not_know_has_an_unknown_effect() -> None:
+    """A call that makes views inside keeps one of them; which of its inputs it is of cannot be seen."""
+    source = """
+    import torch
+    x = torch.ones(2, 2, requires_grad=True)
+    a = x * 2
+    b = a.data
+    z = torch.einsum("ij,kj->ik", a, b)
+    {}.zero_()
+    """
+    effects = {name: build(recorded(source.format(name))).inplace_writes[0].effect for name in ("b", "a.detach()")}
+    assert effects == {"b": "unknown", "a.detach()": "unknown"}
+    (write,) = build(recorded(source.format("b").replace("a.data", "a.detach()"))).inplace_writes
+    assert write.effect == "would_raise"
 
 
 def test_a_flag_that_is_set_of_a_tensor_not_seen_before_is_a_change() -> None:

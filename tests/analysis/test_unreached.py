@@ -5,9 +5,15 @@ from __future__ import annotations
 import pytest
 
 from gradscope.analysis.facts import unreached
+from gradscope.analysis.facts.best_names import BestNames
+from gradscope.analysis.facts.cuts import Cuts
+from gradscope.analysis.facts.flow import Flow
+from gradscope.analysis.facts.gradients import Gradients
+from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.index import Index
 from gradscope.analysis.report_builder import build
 from gradscope.analysis.report_model import Report
-from tests.analysis.building import recorded
+from tests.analysis.building import line_of, recorded
 
 PLACES = 24
 MANY_PLACES = (
@@ -37,3 +43,56 @@ def test_what_would_cost_too_much_is_said_not_to_be_looked_into(monkeypatch: pyt
     assert len(why) == PLACES
     assert why[-1].startswith("not looked into")
     assert not any("not looked into" in answer.text for answer in report.answers)
+
+
+def test_no_pass_is_walked_when_the_allowance_is_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unreached, "WALKED_IN_ALL", 12)
+    index = Index(recorded(MANY_PLACES))
+    names, flow = BestNames(index), Flow(index)
+    gradients = Gradients(index, names, Cuts(index), flow, Passes(index))
+    explained = len(gradients.unreached)
+    assert 0 < explained < PLACES
+    assert flow.walked < 24
+
+
+def test_a_row_that_costs_too_much_is_left_out_in_the_middle_of_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Following one leaf may cost as much as a pass: what values that left torch were made from, above all."""
+    monkeypatch.setattr(unreached, "WALKED_IN_ALL", 12)
+    source = """
+    import torch
+    a, b, c, v = (torch.ones(1, requires_grad=True) for _ in range(4))
+    print((a.exp().exp().exp() + b.exp().exp().exp() + c.exp().exp().exp()).item())
+    (v * torch.tensor([1.0])).sum().backward()
+    """
+    (one,) = build(recorded(source)).backwards
+    why = [row.why for row in one.gradients if row.name in ("a", "b", "c")]
+    assert [text.startswith("not looked into") for text in (why[0], why[-1])] == [False, True]
+
+
+LOGGED = """
+import torch
+w, x = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+{}
+x.sum().backward()
+{}
+loss = (x * torch.tensor([1.0, 2.0, 3.0])).sum()
+{}
+loss.backward()
+"""
+LOG = "print((w * 2).sum().item())"
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        ((LOG, "", ""), "used at line {}, but loss was not made from it"),
+        (("", LOG, ""), "loss was not made from it: cut at line {} by Tensor.item (the values left torch)"),
+        (("", "", LOG), "used at line {}, but loss was not made from it"),
+    ],
+    ids=["before the pass before", "in between", "after the tensor was built"],
+)
+def test_values_came_back_only_if_they_left_after_the_pass_before(lines: tuple[str, str, str], why: str) -> None:
+    source = LOGGED.format(*lines)
+    last = build(recorded(source)).backwards[-1]
+    (missed,) = [row.why for row in last.gradients if row.name == "w"]
+    assert missed == why.format(line_of(source, "item"))

@@ -9,6 +9,7 @@ SETUP = """import torch
 from torch import nn
 w = torch.tensor([1.0, 2.0], requires_grad=True)
 y = w * 2
+layer = nn.Linear(2, 1)
 """
 
 
@@ -34,6 +35,13 @@ def test_a_gradient_that_autograd_grad_leaves(tmp_path: Path) -> None:
 def test_a_gradient_that_was_printed_before_it_grew(tmp_path: Path) -> None:
     told = facts(tmp_path, "y.sum().backward(retain_graph=True)\nprint(w.grad)\ny.sum().backward()")
     assert told["w", "grad"] == "[4.0, 4.0]"
+
+
+def test_a_value_that_was_printed_before_the_gradient_grew_is_not_its_value(tmp_path: Path) -> None:
+    told = facts(tmp_path, "layer(y).backward(retain_graph=True)\nprint(layer.weight.grad)")
+    assert told["layer.weight", "grad"] == "[[2.0, 4.0]]"
+    told = facts(tmp_path, "g = layer(y)\ng.backward(retain_graph=True)\nprint(layer.weight.grad)\ng.backward()")
+    assert told["layer.weight", "grad"] == "received"
 
 
 def test_what_the_last_statement_made_unseen(tmp_path: Path) -> None:
