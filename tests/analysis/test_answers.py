@@ -337,6 +337,30 @@ def test_a_write_that_no_graph_needs_is_no_more_than_a_note(program: str, told: 
     assert {answer.severity for answer in writes} <= {"note"}
 
 
+@pytest.mark.parametrize(
+    "program",
+    [
+        "a = torch.ones(3)\na.add_(1)\nb = a[1:]",
+        "a = torch.ones(3)\nb = a[1:]\ndel b\na.add_(1)",
+        "a = torch.ones(3)\nkept = [a]\na = a[1:]\na.add_(1)",
+    ],
+    ids=["made later", "gone before", "of the same name"],
+)
+def test_a_write_that_no_other_name_sees_is_not_told(program: str) -> None:
+    assert build(recorded(HEAD + program)).answers == ()
+
+
+def test_a_grad_that_was_none_already_was_not_cleared() -> None:
+    source = """
+x, w = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+w.sum().backward()
+x.grad = None
+print(x.grad)
+"""
+    (told,) = build(recorded(HEAD + source)).answers
+    assert told.code == "grad-none-unreached"
+
+
 def test_what_a_pass_that_failed_was_to_reach_is_no_leaf_without_use() -> None:
     source = """
 w, v = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)

@@ -61,6 +61,10 @@ def test_the_input_of_a_cut_is_what_required_grad_before_it(line: str) -> None:
     assert cut.input == "x"
 
 
+def test_a_flag_that_no_call_was_seen_to_change_is_no_cut_of_a_call() -> None:
+    assert build(recorded(HEAD + "with torch._C.DisableTorchFunction():\n    x.requires_grad_(False)")).cuts == ()
+
+
 FUNCTION = """
 import torch
 class Swish(torch.autograd.Function):

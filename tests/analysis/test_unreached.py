@@ -96,3 +96,37 @@ def test_values_came_back_only_if_they_left_after_the_pass_before(lines: tuple[s
     last = build(recorded(source)).backwards[-1]
     (missed,) = [row.why for row in last.gradients if row.name == "w"]
     assert missed == why.format(line_of(source, "item"))
+
+
+FUNCTION = """
+import torch
+class Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, w):
+        return x * w
+    @staticmethod
+    def backward(ctx, grad):
+        return grad, grad
+x, w = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+y = {}
+y.sum().backward(inputs=[x])
+"""
+
+
+@pytest.mark.parametrize("product", ["x * w", "Product.apply(x, w)"])
+def test_a_leaf_that_was_not_asked_for_is_no_more_than_a_note(product: str) -> None:
+    report = build(recorded(FUNCTION.format(product)))
+    assert reasons(report, "w") == ["the pass was asked for the gradient of x only"]
+    assert {answer.severity for answer in report.answers} == {"note"}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_copy_of_a_tensor_was_not_built_from_values_that_had_left_torch() -> None:
+    source = """
+    import torch
+    w, x, data = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True), torch.ones(3)
+    print((w * 2).sum().item())
+    loss = (x * torch.tensor(data)).sum()
+    loss.backward()
+    """
+    assert reasons(build(recorded(source)), "w") == ["used at line 3, but loss was not made from it"]

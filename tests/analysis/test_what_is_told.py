@@ -315,3 +315,13 @@ def test_names_in_a_sentence():
     assert listed(["a", "b", "c"]) == "a, b and c"
     assert listed(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
     assert listed(["m.a", "m.b", "m.c", "m.d"]) == "m.* (4)"
+
+
+def test_a_call_that_changes_what_its_own_statement_made_is_no_further_run():
+    rows = build(recorded("import torch\nx = torch.ones(3)\ny = x.add(1).add_(2)\n")).lines
+    assert [(row.name, row.executions) for row in rows] == [("x", 1), ("y", 1)]
+
+
+def test_a_write_into_a_gradient_is_a_call_of_its_line():
+    source = "import torch\nw = torch.ones(3, requires_grad=True)\nw.sum().backward()\ng = w.grad\ng.mul_(3)\n"
+    assert [row.kind for row in build(recorded(source)).lines if row.line == 5] == ["call"]

@@ -29,7 +29,7 @@ class Unreached(NamedTuple):
     cut_op: int = NONE
     """The op that cut the way from it to the root; NONE where none did."""
     unused: bool = False
-    """Whether the root was not made from it, as far as is known: maybe it was not meant to be."""
+    """Whether that may be meant: the root was not made from it, as far as is known, or others were asked for."""
 
 
 class _Pass(NamedTuple):
@@ -37,7 +37,13 @@ class _Pass(NamedTuple):
 
     op: int
     root: str
+<<<<<<< HEAD
     steps: dict[int, Step]
+=======
+    asked_for: str
+    """Leaves that the pass was called with (``inputs=``): it gives gradients to no other."""
+    steps: dict[int, tuple[int, int]]
+>>>>>>> 2862ca5 (A leaf that backward(inputs=…) did not ask for is not warned about; more programs on which rules stay silent)
     """What the root was made from (see :meth:`Flow.origins`)."""
     before: int
     """The pass before it, or NONE."""
@@ -75,7 +81,7 @@ class Reasons:
             return {}
         made_at, steps = self._index.recording.tensors.column("op"), self._flow.origins_of_all(roots, op)
         rebuilt = max((made_at[taken] for taken in steps if self._is_built_from_values(taken)), default=NONE)
-        this = _Pass(op, ", ".join(map(self._names.of, roots)), steps, before, rebuilt)
+        this = _Pass(op, self._named(roots), self._named(self._asked_for(op, roots)), steps, before, rebuilt)
         explained: dict[int, Unreached] = {}
         for tensor in missed:
             if self._is_exhausted:
@@ -83,13 +89,20 @@ class Reasons:
             explained[tensor] = self._explain(tensor, this)
         return explained
 
+    def _named(self, tensors: list[int]) -> str:
+        return ", ".join(map(self._names.of, tensors))
+
+    def _asked_for(self, op: int, roots: list[int]) -> list[int]:
+        taken = (tensor for tensor in self._index.uses.of(op) if tensor not in roots)
+        return [tensor for tensor in taken if self._index.is_leaf_with_grad(tensor, op)]
+
     def _is_built_from_values(self, tensor: int) -> bool:
         op = self._index.recording.tensors.column("op")[tensor]
         name = self._index.func(op).rpartition(".")[2]
         return name in _BUILT_FROM_VALUES and not len(self._index.uses.of(op))
 
     def _explain(self, tensor: int, this: _Pass) -> Unreached:
-        if giver := self._gave_none(tensor, this.op):
+        if not this.asked_for and (giver := self._gave_none(tensor, this.op)):
             return Unreached(f"the graph leads to it, but the backward of {giver} gave it no gradient (None)")
         if asked := self._asked_for(tensor, this.op):
             return Unreached(f"the pass was asked for the gradient of {asked} only", unused=True)
@@ -102,6 +115,7 @@ class Reasons:
         if way and not self._index.requires_grad(tensor, way[0].op):
             line = self._index.op_line(way[0].op)
             return Unreached(f"it did not require grad yet when line {line} used it")
+<<<<<<< HEAD
         if tensor in self._leaves_behind(this.op):
             return Unreached("the graph leads to it, and the pass left it without a gradient")
         left = next((step.op for step in way if not self._is_linked(step, this)), way[0].op if way else NONE)
@@ -132,14 +146,16 @@ class Reasons:
 
     def _roots(self, op: int) -> list[int]:
         return [row.root for row in self._index.recording.backwards if row.op == op]
+=======
+        if this.asked_for:
+            return Unreached(f"the pass was asked for the gradient of {this.asked_for} only", unused=True)
+        return Unreached(f"{this.root} was made from it, and no call on the way cut the graph")
+>>>>>>> 2862ca5 (A leaf that backward(inputs=…) did not ask for is not warned about; more programs on which rules stay silent)
 
     def _gave_none(self, leaf: int, op: int) -> str:
-        """The custom Functions that a pass came through and that lead straight to a leaf; empty where there are none.
-
-        A pass that was asked for some inputs only gives nothing to other leaves, whatever the Functions return.
-        """
-        taken, leaves = self._index.uses.of(op), self._passes.leaves_behind_functions
-        if leaf not in leaves or any(self._index.is_leaf_with_grad(tensor, op) for tensor in taken):
+        """The custom Functions that a pass came through and that lead straight to a leaf; empty where none does."""
+        leaves = self._passes.leaves_behind_functions
+        if leaf not in leaves:
             return ""
         came = (self._passes.first_walked_at, self._passes.used_up_at)
         nodes = [node for node in leaves[leaf] if any(walked[node] == op for walked in came)]
