@@ -177,6 +177,30 @@ def test_a_write_of_which_torch_may_or_may_not_know_has_an_unknown_effect() -> N
     assert write.effect == "would_raise"
 
 
+def test_a_write_breaks_a_graph_that_is_not_the_last_to_have_saved_the_memory() -> None:
+    source = """
+    import torch
+    c = torch.ones(3)
+    x, v = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+    a, b = (x * c).sum(), (v * c).sum()
+    b.backward()
+    c.mul_(2)
+    a.backward()
+    """
+    (write,) = build(recorded(source)).inplace_writes
+    assert (write.effect, write.backward_line) == ("raised", 7)
+
+
+def test_no_gradient_is_wrong_where_backward_failed_for_another_reason() -> None:
+    source = HEAD + "z = y.sum()\ny.data.zero_()\nz.backward(torch.ones(5))"
+    assert [write.effect for write in build(recorded(source)).inplace_writes] == ["none"]
+
+
+def test_the_last_of_equal_writes_is_described() -> None:
+    (write,) = build(recorded("import torch\na = torch.ones(3)\nfor step in range(3):\n    a.add_(1)")).inplace_writes
+    assert (write.executions, write.version_before, write.version_after) == (3, 2, 3)
+
+
 def test_a_flag_that_is_set_of_a_tensor_not_seen_before_is_a_change() -> None:
     found = build(
         recorded(

@@ -325,3 +325,30 @@ def test_a_call_that_changes_what_its_own_statement_made_is_no_further_run():
 def test_a_write_into_a_gradient_is_a_call_of_its_line():
     source = "import torch\nw = torch.ones(3, requires_grad=True)\nw.sum().backward()\ng = w.grad\ng.mul_(3)\n"
     assert [row.kind for row in build(recorded(source)).lines if row.line == 5] == ["call"]
+
+
+def test_a_parameter_on_a_part_of_other_memory_gets_its_gradient():
+    source = "flat = torch.ones(4)\np = nn.Parameter(flat[:2])\np.sum().backward()\nprint(p.grad)\n"
+    report = build(recorded(HEAD + source))
+    assert [row.outcome for one in report.backwards for row in one.gradients] == ["created"]
+
+
+def test_runs_are_told_apart_only_where_each_of_them_was_a_write():
+    source = """
+    import torch
+    for p in [torch.ones(1), torch.ones(1, requires_grad=True)]:
+        with torch.no_grad():
+            p.mul_(2).requires_grad_()
+    """
+    assert not [note for row in build(recorded(source)).lines for note in row.notes if "runs" in note]
+
+
+def test_a_cut_of_another_statement_of_the_loop_is_not_the_lines():
+    source = """
+    import torch
+    x = torch.ones(3, requires_grad=True)
+    for step in range(2):
+        y = torch.zeros(3)
+        z = x.detach()
+    """
+    assert {row.name: row.kind for row in build(recorded(source)).lines} == {"x": "made", "y": "made", "z": "cut"}

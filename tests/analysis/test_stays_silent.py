@@ -1,0 +1,178 @@
+"""Programs on which a rule must stay silent, each close to one of which it speaks."""
+
+from __future__ import annotations
+
+import pytest
+
+from gradscope.analysis.lines.highlights import lines_that_matter
+from gradscope.analysis.report_builder import build
+from gradscope.analysis.report_model import Report
+from tests.analysis.building import recorded
+
+HEAD = "import torch\nfrom torch import nn\ntorch.manual_seed(0)\n"
+TWO_LEAVES = "x, w = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)\n"
+
+
+def report_of(source: str) -> Report:
+    return build(recorded(HEAD + source))
+
+
+def codes(source: str) -> list[str]:
+    return [answer.code for answer in report_of(source).answers]
+
+
+SILENT = {
+    "a leaf whose name had its gradient before": (
+        "leaf-unreached",
+        """
+x, v = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+first = (x * v).sum()
+first.backward(retain_graph=True)
+kept, x = x, torch.ones(3, requires_grad=True)
+first.backward()
+""",
+    ),
+    "a leaf beside a pass that raised": (
+        "leaf-unreached",
+        f"{TWO_LEAVES}x.sum().backward(torch.ones(5))\n",
+    ),
+    "gradients that were applied again once": (
+        "gradients-applied-again",
+        """
+layer = nn.Linear(2, 1)
+optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+for step in range(2):
+    layer(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+""",
+    ),
+    "a sum that is begun anew": (
+        "graph-carried-along",
+        """
+w = torch.ones(3, requires_grad=True)
+for step in range(24):
+    if step % 4 == 0:
+        total = 0
+    loss = (w * step).sum()
+    loss.backward()
+    total = total + loss
+""",
+    ),
+    "batches that the program keeps itself": (
+        "memory-kept-by-graph",
+        """
+w = torch.ones(1000, requires_grad=True)
+batches = []
+for step in range(20):
+    batch = torch.rand(1000)
+    batches.append(batch)
+losses = [(w * batch).sum() for batch in batches]
+""",
+    ),
+    "a small graph that nothing uses": (
+        "saved-in-vain",
+        "w = torch.ones(3, requires_grad=True)\nw.sum().backward()\nvalidation = (w.exp() * 2).mean()\n",
+    ),
+    "a write that is told as an error already": (
+        "write-through-alias",
+        "x = torch.ones(3, requires_grad=True)\ny = x.sigmoid()\nz = y.sum()\ny.detach().zero_()\nz.backward()\n",
+    ),
+    "a plain tensor that needs no gradient any more": (
+        "frozen",
+        f"{TWO_LEAVES}(x * w).sum().backward()\nx.requires_grad_(False)\n(x * w).sum().backward()\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SILENT)
+def test_it_is_not_told(case: str) -> None:
+    code, source = SILENT[case]
+    assert code not in codes(source)
+
+
+TRAINING = """
+first, second = nn.Linear(2, 2), nn.Linear(2, 1)
+optimizer = torch.optim.SGD(first.parameters(), lr=0.1)
+def train(layer):
+    layer(torch.ones(3, 2)).sum().backward()
+for step in range(3):
+    train(first)
+    {}
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "times"),
+    [
+        ("train(second)", 1),
+        ("if step == 2: train(second), train(second)", 0),
+        ("if step == 0: train(second)", 0),
+        ("if step < 2: train(second)\n    else: del second", 0),
+    ],
+    ids=["trained", "before the last step only", "in one pass only", "gone before the last step"],
+)
+def test_a_parameter_is_said_not_to_be_stepped_after_two_passes_and_two_steps(line: str, times: int) -> None:
+    assert codes(TRAINING.format(line)).count("never-stepped") == times
+
+
+def test_none_that_a_pass_left_was_not_cleared_before_that_pass() -> None:
+    source = f"{TWO_LEAVES}x.sum().backward()\nx.grad = None\nw.sum().backward()\nprint(x.grad)\n"
+    assert codes(source) == ["grad-none-unreached"]
+
+
+def test_autograd_grad_is_no_pass_that_fills_grad() -> None:
+    source = f"{TWO_LEAVES}torch.autograd.grad((x * w).sum(), [x])\nprint(x.grad)\n"
+    assert codes(source) == ["grad-none-no-backward"]
+
+
+def test_memory_saved_in_vain_counts_once() -> None:
+    source = "w = torch.ones(1000, 1000, requires_grad=True)\nw.sum().backward()\ny = w.exp()\nz = y.sin()\n"
+    (told,) = report_of(source).answers
+    assert told.code == "saved-in-vain"
+    assert "saved 3.8 MiB" in told.text
+
+
+def test_a_leaf_is_no_way_into_a_graph_that_was_used_up() -> None:
+    source = f"{TWO_LEAVES}y = x * w\ny.sum().backward()\nloss = (y + w * 3).sum()\nloss.backward()\n"
+    (told,) = report_of(source).answers
+    assert "since loss leads through y (made at line 5) into a graph" in told.text
+
+
+def test_only_leaves_are_counted_among_leaves() -> None:
+    source = f"{TWO_LEAVES}y = x * w\ny.retain_grad()\ny.sum().backward()\n"
+    assert report_of(source).summary.leaves_with_gradient == 2
+
+
+def test_a_pass_that_raised_uses_nothing_up() -> None:
+    source = """
+x = torch.ones(3, requires_grad=True)
+y = x.sigmoid()
+z = y.sum()
+try:
+    z.backward(torch.ones(5))
+except RuntimeError:
+    pass
+y.data.zero_()
+z.backward()
+"""
+    assert [write.effect for write in report_of(source).inplace_writes] == ["silently_wrong"]
+
+
+def test_what_runs_without_grad_mode_does_not_crowd_out_a_cut() -> None:
+    source = """
+x = torch.ones(3, requires_grad=True)
+y = x.detach()
+with torch.no_grad():
+    for step in range(3):
+        a = x * 2
+        b = x * 3
+        c = x * 4
+        d = x * 5
+"""
+    assert "y" in {row.name for row in lines_that_matter(report_of(source))}
+
+
+def test_a_write_is_not_seen_by_what_was_made_later() -> None:
+    (write,) = report_of("a = torch.ones(3)\na.add_(1)\nb = a[1:]\n").inplace_writes
+    assert write.seen_by == ()
