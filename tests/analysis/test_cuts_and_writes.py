@@ -21,6 +21,7 @@ HEAD = "import torch\nx = torch.ones(3, requires_grad=True)\ny = x.sigmoid()\n"
         ("x.requires_grad_(False)", "requires_grad_false"),
         ("x.requires_grad = False", "requires_grad_false"),
         ("z = torch.tensor(y[0])", "new_tensor"),
+        ("z = torch.ones(1).new_tensor(y)", "new_tensor"),
         ("with torch.no_grad(): z = y * 2", "no_grad"),
         ("with torch.no_grad(): z = y.view(-1)", "no_grad"),
         ("with torch.inference_mode(): z = y * 2", "inference_mode"),
@@ -40,6 +41,7 @@ def test_the_kind_of_a_cut(line: str, kind: str) -> None:
         "z = y * 2",
         "z = torch.zeros_like(y)",
         "z = y.new_zeros(3)",
+        "z = y.new_tensor([1.0])",
         "v = y.shape",
         "values, at = y.max(0)",
         "x.grad = None",
@@ -85,6 +87,11 @@ y.sum().backward()
 
 def test_the_forward_of_a_function_cuts_nothing() -> None:
     assert build(recorded(FUNCTION)).cuts == ()
+
+
+def test_what_the_forward_of_a_function_cuts_where_it_turns_grad_mode_on_is_a_cut() -> None:
+    source = FUNCTION.replace("s = torch.sigmoid(x)", "with torch.enable_grad(): s = torch.sigmoid(x.detach())")
+    assert [(cut.place.line, cut.kind) for cut in build(recorded(source)).cuts] == [(5, "detach")]
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,17 @@ def test_values_came_back_only_if_they_left_after_the_pass_before(lines: tuple[s
     assert missed == why.format(line_of(source, "item"))
 
 
+@pytest.mark.parametrize("like", ["torch.zeros_like(w)", "w.new_ones(3)", "w.new_tensor([1.0])"])
+def test_nothing_is_made_from_a_tensor_that_only_gave_its_shape_or_dtype(like: str) -> None:
+    source = f"""
+    import torch
+    w, x = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+    loss = (x * {like}).sum()
+    loss.backward()
+    """
+    assert reasons(build(recorded(source)), "w") == ["used at line 3, but loss was not made from it"]
+
+
 FUNCTION = """
 import torch
 class Product(torch.autograd.Function):

@@ -333,6 +333,12 @@ def test_a_parameter_on_a_part_of_other_memory_gets_its_gradient():
     assert [row.outcome for one in report.backwards for row in one.gradients] == ["created"]
 
 
+def test_a_leaf_that_no_call_was_seen_to_make_gets_its_gradient_though_it_is_a_view():
+    source = "with torch._C.DisableTorchFunction():\n    v = torch.ones(4)[1:].requires_grad_()\nv.sum().backward()\n"
+    report = build(recorded(HEAD + source))
+    assert [row.outcome for one in report.backwards for row in one.gradients] == ["created"]
+
+
 def test_runs_are_told_apart_only_where_each_of_them_was_a_write():
     source = """
     import torch

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.grad_regions import GradRegions
+from gradscope.analysis.facts.values_taken import ValuesTaken
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cut, CutKind
 from gradscope.recording import NONE
@@ -47,20 +48,8 @@ class Cuts:
 
     def __init__(self, index: Index) -> None:
         self._index = index
+        self._values = ValuesTaken(index)
         self.regions = GradRegions(index)
-
-    @cached_property
-    def _takes_shape_only(self) -> frozenset[int]:
-        """Functions that take a tensor for its shape and dtype, not for its values: nothing is lost in them."""
-        strings = self._index.recording.strings
-        taken = set()
-        for func in set(self._index.recording.ops.column("func")):
-            name = strings[func]
-            last = name.rpartition(".")[2]
-            is_new = last.startswith("new_") and last != "new_tensor"
-            if is_new or last.endswith("_like") or name.startswith("nn.init."):
-                taken.add(func)
-        return frozenset(taken)
 
     @cached_property
     def is_cut(self) -> bytearray:
@@ -69,7 +58,7 @@ class Cuts:
         tracked = self._ops_with_tracked(index.uses.keys, index.uses.values)
         lost = bytearray(index.op_count)
         kinds = recording.ops.column("kind")
-        skipped, shape_only = bytes(kind in _NEVER_A_CUT for kind in range(256)), self._takes_shape_only
+        skipped, shape_only = bytes(kind in _NEVER_A_CUT for kind in range(256)), self._values.by_shape_only
         funcs = recording.ops.column("func")
         tensors = recording.tensors
         for op, flags in zip(tensors.column("op"), tensors.column("flags"), strict=True):
@@ -123,6 +112,9 @@ class Cuts:
             if required[tensor] and (required[tensor] == 1 or index.requires_grad(tensor, op)):
                 # (what a call into torch's own Python made itself, a module's parameters, did not go into it)
                 tracked[op] |= made_at[tensor] != op or not index.is_made_inside(tensor)
+        if by_second := self._values.by_second_input:
+            for op in (op for op, func in enumerate(index.recording.ops.column("func")) if func in by_second):
+                tracked[op] = any(index.requires_grad(tensor, op) for tensor in self._values.of(op))
         return tracked
 
     def kind(self, op: int) -> CutKind:
@@ -195,7 +187,7 @@ class Cuts:
 
     def input_of(self, op: int) -> int:
         """The first input of a cut that required grad; NONE where the op's inputs are unknown."""
-        for tensor in self._index.uses.of(op):
+        for tensor in self._values.of(op):
             if self._index.requires_grad(tensor, op):
                 return tensor
         return NONE

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from gradscope.analysis.facts.storage_groups import StorageGroups, overlap
+from gradscope.analysis.facts.values_taken import ValuesTaken
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
 from gradscope.recording.flags import EXTERNAL, LEAF, MADE, PARAMETER
@@ -41,6 +42,7 @@ class Flow:
     def __init__(self, index: Index, sharing: StorageGroups) -> None:
         self._index = index
         self._sharing = sharing
+        self._values = ValuesTaken(index)
         self.walked = 0
         """Tensors looked at so far, in all walks: what they cost."""
 
@@ -64,19 +66,6 @@ class Flow:
         changes = self._index.recording.changes
         columns = (changes.column(name) for name in ("tensor", "field", "after"))
         return frozenset(t for t, field, after in zip(*columns, strict=True) if field == Field.GRAD_FN and after >= 0)
-
-    @cached_property
-    def _takes_no_values(self) -> frozenset[int]:
-        """Functions that take a tensor for its shape and dtype, or that write what does not depend on it."""
-        recording = self._index.recording
-        taken = set()
-        for func in set(recording.ops.column("func")):
-            name = recording.strings[func]
-            last = name.rpartition(".")[2]
-            is_new = last.startswith("new_") and last != "new_tensor"
-            if is_new or last.endswith("_like") or name.startswith("nn.init.") or last == "__init__":
-                taken.add(func)
-        return frozenset(taken)
 
     def origins(self, root: int, before_op: int) -> dict[int, Step]:
         """All tensors whose values went into ``root`` by calls before an op, each by the way that autograd lost least.
@@ -103,16 +92,15 @@ class Flow:
     def _steps_to(self, tensor: int, until: int) -> list[tuple[int, int, bool]]:
         """What a tensor's values came from directly, before an op: the tensor, the op, whether the graph was lost."""
         index, recording = self._index, self._index.recording
-        kinds, funcs, op_flags = (recording.ops.column(name) for name in ("kind", "func", "flags"))
+        kinds, op_flags = recording.ops.column("kind"), recording.ops.column("flags")
         made_at, flags = recording.tensors.column("op"), recording.tensors.column("flags")[tensor]
         made = made_at[tensor]
         found: list[tuple[int, int, bool]] = []
         if made < index.op_count and not flags & EXTERNAL and kinds[made] not in _VALUES_START_ANEW:
             is_tracked = not flags & LEAF or tensor in self._got_a_node
-            if funcs[made] not in self._takes_no_values:
-                for taken in index.uses.of(made):
-                    if made_at[taken] != made or not index.is_made_inside(taken):
-                        found.append((taken, made, not is_tracked and index.requires_grad(taken, made)))
+            for taken in self._values.of(made):
+                if made_at[taken] != made or not index.is_made_inside(taken):
+                    found.append((taken, made, not is_tracked and index.requires_grad(taken, made)))
             if op_flags[made] & MADE or flags & PARAMETER:
                 found += self._from_base(tensor, made)
         elif flags & EXTERNAL and made < index.op_count:
@@ -121,7 +109,7 @@ class Flow:
             if index.is_leaf_with_grad(tensor, op) or index.is_leaf_with_grad(written, op):
                 continue
             is_tracked = index.requires_grad(written, op + 1) and self._shares_history(written, tensor)
-            for taken in index.uses.of(op):
+            for taken in self._values.of(op):
                 if taken not in (tensor, written):
                     found.append((taken, op, not is_tracked and index.requires_grad(taken, op)))
         return found
@@ -178,7 +166,7 @@ class Flow:
             if op < before_op
             and op not in written_at
             and kinds[op] not in _VALUES_START_ANEW
-            and funcs[op] not in self._takes_no_values
+            and funcs[op] not in self._values.by_shape_only
         ]
 
     def goes_into(self, tensor: int, before_op: int) -> list[int]:

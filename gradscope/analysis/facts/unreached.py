@@ -11,7 +11,6 @@ from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.flow import WALK_LIMIT, Flow, Step
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.index import Index
-from gradscope.analysis.wording import listed
 from gradscope.recording import NONE
 from gradscope.recording.rows import OpKind
 
@@ -37,13 +36,9 @@ class _Pass(NamedTuple):
 
     op: int
     root: str
-<<<<<<< HEAD
-    steps: dict[int, Step]
-=======
     asked_for: str
     """Leaves that the pass was called with (``inputs=``): it gives gradients to no other."""
-    steps: dict[int, tuple[int, int]]
->>>>>>> 2862ca5 (A leaf that backward(inputs=…) did not ask for is not warned about; more programs on which rules stay silent)
+    steps: dict[int, Step]
     """What the root was made from (see :meth:`Flow.origins`)."""
     before: int
     """The pass before it, or NONE."""
@@ -104,8 +99,6 @@ class Reasons:
     def _explain(self, tensor: int, this: _Pass) -> Unreached:
         if not this.asked_for and (giver := self._gave_none(tensor, this.op)):
             return Unreached(f"the graph leads to it, but the backward of {giver} gave it no gradient (None)")
-        if asked := self._asked_for(tensor, this.op):
-            return Unreached(f"the pass was asked for the gradient of {asked} only", unused=True)
         if tensor not in this.steps:
             return self._explain_unused(tensor, this)
         way = self._flow.path(this.steps, tensor)
@@ -115,7 +108,8 @@ class Reasons:
         if way and not self._index.requires_grad(tensor, way[0].op):
             line = self._index.op_line(way[0].op)
             return Unreached(f"it did not require grad yet when line {line} used it")
-<<<<<<< HEAD
+        if this.asked_for:
+            return Unreached(f"the pass was asked for the gradient of {this.asked_for} only", unused=True)
         if tensor in self._leaves_behind(this.op):
             return Unreached("the graph leads to it, and the pass left it without a gradient")
         left = next((step.op for step in way if not self._is_linked(step, this)), way[0].op if way else NONE)
@@ -137,20 +131,6 @@ class Reasons:
         taken = next((one for one, other in this.steps.items() if other is step), NONE)
         behind = self._passes.behind(node[step.gives])
         return taken >= 0 and (node[taken] in behind if node[taken] >= 0 else bool(behind))
-
-    def _asked_for(self, tensor: int, op: int) -> str:
-        """The tensors whose gradients alone a pass was asked for (``inputs=…``), where this one is none of them."""
-        asked = [taken for taken in self._index.uses.of(op) if self._index.is_leaf_with_grad(taken, op)]
-        is_root = set(asked) & set(self._roots(op))
-        return listed([self._names.of(one) for one in asked]) if asked and not is_root and tensor not in asked else ""
-
-    def _roots(self, op: int) -> list[int]:
-        return [row.root for row in self._index.recording.backwards if row.op == op]
-=======
-        if this.asked_for:
-            return Unreached(f"the pass was asked for the gradient of {this.asked_for} only", unused=True)
-        return Unreached(f"{this.root} was made from it, and no call on the way cut the graph")
->>>>>>> 2862ca5 (A leaf that backward(inputs=…) did not ask for is not warned about; more programs on which rules stay silent)
 
     def _gave_none(self, leaf: int, op: int) -> str:
         """The custom Functions that a pass came through and that lead straight to a leaf; empty where none does."""
