@@ -26,6 +26,12 @@ _NOWHERE = ("<sys>", 0) if sys.version_info >= (3, 13) else ("sys", 1)
 ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
+class Quiet(threading.local):
+    """Whether warnings of the calling thread are swallowed: it evaluates what is no part of the program."""
+
+    is_on = False
+
+
 class ProgramProcess:
     """The process as the program shall see it.
 
@@ -57,7 +63,7 @@ class ProgramProcess:
         self._restoring = ExitStack()
         self._own_modules: dict[str, ModuleType] = {}
         self._own_path: list[str] = []
-        self.warnings_muted = False
+        self.quiet = Quiet()
         self.pid = os.getpid()
 
     def enter(self) -> None:
@@ -181,7 +187,7 @@ def _warnings(process: ProgramProcess) -> Iterator[None]:
     below = _files_below() - {"<frozen runpy>"}
 
     def _showwarnmsg(message: Any) -> None:
-        if process.warnings_muted:
+        if process.quiet.is_on:
             return
         if message.filename in below:
             message.filename, message.lineno = _NOWHERE

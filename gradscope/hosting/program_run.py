@@ -169,9 +169,9 @@ class ProgramRun:
 
     @contextmanager
     def quietly(self) -> Iterator[None]:
-        """Nothing that is done inside is recorded, and no warning is shown."""
-        process, recorder = self._process, self.recorder
-        before, process.warnings_muted = process.warnings_muted, True
+        """Nothing that the calling thread does inside is recorded, and no warning of its is shown."""
+        quiet, recorder = self._process.quiet, self.recorder
+        before, quiet.is_on = quiet.is_on, True
         try:
             if recorder is None:
                 yield
@@ -179,7 +179,7 @@ class ProgramRun:
                 with recorder.mute():
                     yield
         finally:
-            process.warnings_muted = before
+            quiet.is_on = before
 
     def _begin(self) -> None:
         """Observe from here on: torch has just been imported. A fault of ours must not stop the program."""

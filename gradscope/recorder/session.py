@@ -118,16 +118,17 @@ class Recorder:
         if os.getpid() != self._pid:
             return
         self.recording.info.duration_ns = perf_counter_ns() - self._started
-        try:
-            self._identity.bury()
-            with DisableTorchFunction():
-                self._look_back(namespace or {}, filename)
-        except Exception:
-            self._tape.fault("stop", traceback.format_exc())
-        for (span, func), count in self._observer.left_out.items():
-            self._tape.pending["left_out"] += (span, func, count)
-        self._observer.left_out.clear()
-        self.flush()
+        with self._observer.lock:  # a thread that goes on may be in the middle of a call
+            try:
+                self._identity.bury()
+                with DisableTorchFunction():
+                    self._look_back(namespace or {}, filename)
+            except Exception:
+                self._tape.fault("stop", traceback.format_exc())
+            for (span, func), count in self._observer.left_out.items():
+                self._tape.pending["left_out"] += (span, func, count)
+            self._observer.left_out.clear()
+            self.flush()
 
     def _look_back(self, namespace: Mapping[str, Any], filename: str) -> None:
         """Match names, and ask the tensors that bear them once more."""
@@ -142,26 +143,30 @@ class Recorder:
 
     @contextmanager
     def mute(self) -> Iterator[None]:
-        """Nothing done inside is recorded."""
-        before = self._observer.muted
-        self._observer.muted = True
+        """Nothing that the calling thread does inside is recorded."""
+        mode = self._modes.get(threading.get_ident())
+        if mode is None or mode.muted:
+            yield
+            return
+        mode.muted = True
         try:
             yield
         finally:
-            self._observer.muted = before
+            mode.muted = False
 
     def observe_watch(self, expression: str, file: str, line: int, text: str, value: Any, failed: bool) -> None:
         """Record what a watched expression gave after a statement."""
         tape = self._tape
-        tape.pending["watches"] += (
-            tape.text(expression),
-            tape.op_count,
-            line,
-            self._sources.file(file, True),
-            tape.text(text),
-            self.row_of(value),
-            failed,
-        )
+        with self._observer.lock:
+            tape.pending["watches"] += (
+                tape.text(expression),
+                tape.op_count,
+                line,
+                self._sources.file(file, True),
+                tape.text(text),
+                self.row_of(value),
+                failed,
+            )
 
     def row_of(self, tensor: Any) -> int:
         """Row of a tensor that was seen and lives, or NONE."""
@@ -178,7 +183,8 @@ class Recorder:
 
     def records_this_thread(self) -> bool:
         """Whether the calling thread is recorded, now."""
-        return not self._observer.muted and threading.get_ident() in self._modes
+        mode = self._modes.get(threading.get_ident())
+        return mode is not None and not mode.muted and not self._observer.muted
 
     def enter_thread(self, name: str) -> None:
         """Begin to record the calling thread."""
@@ -200,7 +206,7 @@ class Recorder:
 
     def silence(self) -> None:
         """Record nothing more: this process is a fork of the one that is recorded."""
-        self._observer.muted = True
+        self._observer.silence()
 
 
 def _silence_child() -> None:

@@ -238,6 +238,20 @@ def test_probes_run_in_the_frame_of_their_statement():
     assert names == ["torch.tensor", "Tensor.add"]  # what a probe does is not recorded
 
 
+def test_what_another_thread_warns_of_meanwhile_is_shown(recwarn):
+    def warn(text):
+        warnings.warn(text, UserWarning, stacklevel=1)
+
+    def evaluate(_):
+        warn("while a probe evaluates")
+        other = threading.Thread(target=warn, args=("from another thread",))
+        other.start()
+        other.join()
+
+    finished(prepared("x = 1", probes=[Probe(1, 0, False, evaluate)]))
+    assert [str(warning.message) for warning in recwarn] == ["from another thread"]
+
+
 TRANSCRIPT = """\
 Prose.
 >>> import torch

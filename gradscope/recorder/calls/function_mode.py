@@ -39,6 +39,8 @@ class RecorderMode(TorchFunctionMode):
         self.functions = observer.functions
         self.places = observer.sites.places
         self.thread = thread
+        self.muted = False
+        """Calls of this thread are not recorded for a while."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if is_dynamo_compiling():  # constant to torch.compile, which then traces the call as if we were not there
@@ -50,7 +52,7 @@ class RecorderMode(TorchFunctionMode):
             if is_programs(fault):
                 raise
             info = observer.learn_type(type(func))
-        if info.ignored or observer.muted or tracing_state() is not None:  # what we read would become part of a trace
+        if info.ignored or self.muted or observer.muted or tracing_state() is not None:  # read, we would be traced
             return func(*args, **kwargs) if kwargs else func(*args)
         try:
             frame = _getframe(1)
@@ -74,7 +76,7 @@ class RecorderMode(TorchFunctionMode):
                 located = Located(site, frame)
             elif info.kind not in _READS:  # else torch's own Python looks at a gradient or a value
                 located = observer.locate(frame)
-            before = observer.before(info, args, kwargs) if located and (info.mutates or kwargs) else None
+            before = observer.before(info, args, kwargs, self.thread) if located and (info.mutates or kwargs) else None
         except Exception as fault:
             if is_programs(fault):
                 raise

@@ -63,8 +63,15 @@ def _modes() -> int:
     return flags if innermost_saved_hooks(True) is None else flags | _HOOKED
 
 
+class _GradSet(list[tuple[Any, int]]):
+    """What is known before a call sets a tensor's ``.grad``: also the gradient that it had."""
+
+    gradient: int
+    """Its row, or NONE."""
+
+
 class Observer:
-    """Turns calls into rows. One for all threads of a recording."""
+    """Turns calls into rows. One for all threads of a recording: what is known of one call goes with the call."""
 
     def __init__(
         self,
@@ -91,25 +98,32 @@ class Observer:
         self._has_cuda = torch.cuda.is_available()
         self._max_ops = max_ops
         self.lock = threading.RLock()
+        """Held while rows are written."""
         self._thread = 0
         self._group: tuple[Any, int, int] | None = None
         self._group_uses: set[int] = set()
         self._group_begun = 0
         """The number of tensors when the call into torch's Python that is under way began."""
         self.left_out: dict[tuple[int, int], int] = {}
-        self._grad_before = NONE
-        self._last_hooked = False
+        self._hooked: set[int] = set()
+        """Threads whose last op ran under saved-tensor hooks."""
         self._limit()
 
     @property
     def may_read_saved(self) -> bool:
-        """No saved-tensor hooks were in force at the last op, nor are they now."""
-        return not self._last_hooked and innermost_saved_hooks(True) is None
+        """No saved-tensor hooks were in force at any thread's last op, nor are they now."""
+        return not self._hooked and innermost_saved_hooks(True) is None
+
+    def silence(self) -> None:
+        """Record nothing more: this process is a fork, in which a thread that held the lock does not exist."""
+        self.muted = True
+        self.lock = threading.RLock()
 
     def learn(self, func: Any) -> Function:
         """Describe a function that was not called before."""
         described = describe(func)
-        info = Function(described, self.tape.text(described.name))
+        with self.lock:
+            info = Function(described, self.tape.text(described.name))
         module = getattr(func, "__module__", None) or "torch"
         if module.startswith("torch") or module == "builtins":
             self.functions[func] = info  # torch's functions live as long as torch; others must not be kept alive
@@ -118,10 +132,12 @@ class Observer:
     def learn_type(self, kind: type) -> Function:
         """Describe a callable that cannot be asked itself by its class."""
         info = FunctionInfo(f"{kind.__module__}.{kind.__qualname__}", OpKind.CALL, True, False)
-        return Function(info, self.tape.text(info.name))
+        with self.lock:
+            return Function(info, self.tape.text(info.name))
 
     def enter_rest(self, namespace: Mapping[str, Any], filename: str) -> None:
-        """Enter what is unknown of a module's tensors when its program is over."""
+        """Enter what is unknown of a module's tensors when its program, the recording's first thread, is over."""
+        self._turn_to(0)
         self._unseen.enter_rest(namespace, filename, _modes(), self.may_read_saved)
 
     def fault(self, where: str) -> None:
@@ -138,7 +154,13 @@ class Observer:
         with self.lock:
             return self.sites.locate(frame)
 
-    def before(self, info: Function, args: Any, kwargs: Any) -> Any:
+    def _turn_to(self, thread: int) -> None:
+        """Nodes are numbered as a thread numbers them, from here on."""
+        if thread != self._thread:
+            self._thread = thread
+            self.states.graph.turn_to(thread)
+
+    def before(self, info: Function, args: Any, kwargs: Any, thread: int) -> Any:
         """What must be known of the arguments before a call that may change them."""
         if info.kind in _PASSES:
             with self.lock:
@@ -148,9 +170,12 @@ class Observer:
         tensors = arguments_of(args, kwargs)
         if info.kind == _SET:
             with self.lock:
+                self._turn_to(thread)
                 self._enter_unknown(tensors)
-        if info.name == "Tensor.grad.__set__":
-            self._grad_before = self.identity.row_of(grad_of(tensors[0]))
+                if info.name == "Tensor.grad.__set__":
+                    known = _GradSet((tensor, version_of(tensor)) for tensor in tensors)
+                    known.gradient = self.identity.row_of(grad_of(tensors[0]))
+                    return known
         return [(tensor, version_of(tensor)) for tensor in tensors]
 
     def observe(
@@ -179,7 +204,7 @@ class Observer:
         matching = seen_before < FULL_MATCHES or not seen_before & (seen_before - 1)
         if matching and user is not None:
             changed = before if isinstance(before, list) else ()
-            self._unseen.announce(site, user, arguments_of(args, kwargs), changed, thread, flags, not self._last_hooked)
+            self._unseen.announce(site, user, arguments_of(args, kwargs), changed, thread, flags, not self._hooked)
         grouped = bool(located.label)
         if grouped:
             op, is_new = self._op(info, located, thread, flags)
@@ -212,7 +237,10 @@ class Observer:
                 touched = True
             else:
                 touched |= self._changes(info, op, before, since, read_saved, result)
-        self._last_hooked = not read_saved
+        if read_saved:
+            self._hooked.discard(thread)
+        else:
+            self._hooked.add(thread)
         if info.kind == _CALL and not touched:
             if is_new:
                 self._withdraw(op)
@@ -242,7 +270,8 @@ class Observer:
 
     def leave_out(self, info: Function, place: CallPlace, frame: FrameType) -> None:
         """Count a call that is not recorded."""
-        self._count_left_out(place.site or self.locate(frame).site, info.text)
+        with self.lock:
+            self._count_left_out(place.site or self.sites.locate(frame).site, info.text)
 
     def _count_left_out(self, site: Site, text: int) -> None:
         key = (site.span, text)
@@ -309,11 +338,11 @@ class Observer:
                 continue
             if tensor is result or tensor is before[0][0] or type(tensor) not in PLAIN or not tensor._is_view():
                 # (a view that only shares the counter: asking for its node would make it anew, before its time)
-                self.states.compare(tensor, seen, op, since, read_saved)
-        if info.name == "Tensor.grad.__set__":
+                self.states.compare(tensor, seen, op, since, read_saved, keeps_node=info.kind == _SET)
+        if type(before) is _GradSet:
             tensor = before[0][0]
             after = self.identity.row_of(grad_of(tensor))
-            self.states.change(op, self.identity.tensors[id(tensor)], _GRAD_FIELD, self._grad_before, after)
+            self.states.change(op, self.identity.tensors[id(tensor)], _GRAD_FIELD, before.gradient, after)
         elif info.name == "Tensor.retain_grad":
             self.identity.watch_grad(self.identity.tensors[id(before[0][0])])
         return changed
@@ -322,6 +351,7 @@ class Observer:
         """Record one step of an optimizer: the parameters that it updated, what is new in its state of each."""
         with self.lock:
             self.identity.bury()
+            self._turn_to(thread)
             located = self.sites.locate(_getframe(2))
             now = ((parameter, version, version_of(parameter)) for parameter, version in versions)
             updated = [(parameter, before, after) for parameter, before, after in now if before != after]
@@ -346,6 +376,7 @@ class Observer:
         """Record a function of torch's that took parameters' gradients (rows, or NONE) away; a frame called it."""
         with self.lock:
             self.identity.bury()
+            self._turn_to(thread)
             located = self.sites.locate(frame)
             text = self.tape.text(located.label or function)
             if self.full:
@@ -375,6 +406,7 @@ class Observer:
             with self.lock:
                 tape, site = self.tape, located.site
                 self.identity.bury()
+                self._turn_to(thread)
                 flags = _modes() | _RAISED
                 op, _ = self._op(info, located, thread, flags)
                 tape.update_op(op, flags=flags)

@@ -7,6 +7,7 @@ counts up in each thread; ``AccumulateGrad`` has none of its own and is known by
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -56,7 +57,7 @@ class GraphNodes:
         """Whether one thread alone has made nodes; numbers of several repeat."""
         return len(self._of_threads) == 1
 
-    def enter(self, root: Any, op: int, since: int, read_saved: bool) -> int:
+    def enter(self, root: Any, op: int, since: int, read_saved: bool, known: int = NONE) -> int:
         """The row of a node; it and what leads to it are entered where they are unknown.
 
         Args:
@@ -65,11 +66,14 @@ class GraphNodes:
             since: Nodes with a lower sequence number were there before the op: what they saved is not read, since
                 hooks may have been in force when they were made.
             read_saved: No saved-tensor hooks are in force.
+            known: The row that it has if it is still the node of the tensor that it was, or NONE.
         """
         by_sequence, first = self._by_sequence, self.first
         sequence = root._sequence_nr()
         position = sequence - first
         # A tensor that was just made has a node that is not known: the usual case, so it is asked for first.
+        if known != NONE and len(self._of_threads) > 1 and known in self._rows_at(sequence):
+            return known
         if position != len(by_sequence):
             row = self._known(sequence)
             if row != NONE:
@@ -118,13 +122,14 @@ class GraphNodes:
     def _of_any_thread(self, node: Any, sequence: int) -> int:
         """A node by its number where several threads make nodes: numbers repeat, so the name must be the same."""
         name = (self._types.get(type(node)) or self._describe(node))[0]
+        return next((row for row in self._rows_at(sequence) if row != NONE and self._name_of(row) == name), NONE)
+
+    def _rows_at(self, sequence: int) -> Iterator[int]:
+        """The node with a number in each thread, or NONE; the thread's that numbers now comes first."""
         own = self._of_threads[self._thread]
         for first, rows, older in (own, *(other for other in self._of_threads.values() if other is not own)):
             position = sequence - first
-            row = rows[position] if 0 <= position < len(rows) else older.get(sequence, NONE)
-            if row != NONE and self._name_of(row) == name:
-                return row
-        return NONE
+            yield rows[position] if 0 <= position < len(rows) else older.get(sequence, NONE)
 
     def _name_of(self, row: int) -> int:
         names = self.tape.recording.nodes.column("name")

@@ -46,8 +46,19 @@ class TensorStates:
         node = self.graph.enter(grad_fn, op, since, read_saved)
         return self.identity.add(tensor, op, node, flags | _REQUIRES_GRAD, inputs)
 
-    def compare(self, tensor: Any, seen: Seen, op: int, since: int, read_saved: bool) -> None:
-        """Compare a tensor with what was known of it; its new state becomes what is known."""
+    def compare(
+        self, tensor: Any, seen: Seen, op: int, since: int, read_saved: bool, *, keeps_node: bool = False
+    ) -> None:
+        """Compare a tensor with what was known of it; its new state becomes what is known.
+
+        Args:
+            tensor: A known one.
+            seen: What is known of it.
+            op: The op that may have changed it.
+            since: See :meth:`GraphNodes.enter`.
+            read_saved: See :meth:`GraphNodes.enter`.
+            keeps_node: The op makes no node: a ``grad_fn`` with the number of the known one is the known one.
+        """
         identity = self.identity
         with _DisableSubclass():
             try:
@@ -55,7 +66,8 @@ class TensorStates:
                 grad_fn = tensor.grad_fn if requires_grad else None
             except RuntimeError:  # a view that autograd forbids to be used since its base was changed in place
                 return
-            node = NONE if grad_fn is None else self.graph.enter(grad_fn, op, since, read_saved)
+            known = seen.node if keeps_node else NONE
+            node = NONE if grad_fn is None else self.graph.enter(grad_fn, op, since, read_saved, known)
             storage = identity.storage_of(tensor, op)
             layout, nbytes = identity.layout(tensor)
         old = (seen.requires_grad, seen.node, seen.node == NONE, seen.storage, seen.layout)

@@ -1,0 +1,222 @@
+"""What is known of one thread's call stays that thread's, whatever another one does in the middle of it.
+
+Threads take turns here by events: what comes between two steps comes there each time.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from gradscope.recorder.session import Recorder
+from gradscope.recording import NONE, Recording
+from gradscope.recording.rows import Field
+from tests.recorder.reading import changes_of, functions, node_name, op_named, tensor_called
+
+
+def recorder_here(**options: Any) -> Recorder:
+    return Recorder(is_user=lambda name: name == __file__, **options)
+
+
+def in_thread(work: Callable[[], object]) -> None:
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+def assert_no_faults(recording: Recording) -> None:
+    assert [fault.traceback for fault in recording.faults] == []
+
+
+class Square(torch.autograd.Function):
+    """Not seen by function modes: its result turns up as an unknown tensor."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 2 * ctx.saved_tensors[0] * gradient
+
+
+def test_the_gradient_that_a_tensor_had_before_another_was_set():
+    class SetsAnother(torch.Tensor):
+        """While its gradient is set, another thread sets another tensor's."""
+
+        @classmethod
+        def __torch_function__(cls, func, types, args=(), kwargs=None):
+            if func == torch.Tensor.grad.__set__:
+                in_thread(lambda: setattr(other, "grad", None))
+            return super().__torch_function__(func, types, args, kwargs or {})
+
+    with recorder_here() as recorder:
+        other, gradient, second = torch.ones(2), torch.ones(2), torch.ones(2)
+        other.grad = gradient
+        mine = torch.ones(2).as_subclass(SetsAnother)
+        mine.grad = second
+    recording = recorder.recording
+    rows = {name: tensor_called(recording, name) for name in ("other", "gradient", "mine", "second")}
+    assert changes_of(recording, rows["other"], Field.GRAD) == [(NONE, rows["gradient"]), (rows["gradient"], NONE)]
+    assert changes_of(recording, rows["mine"], Field.GRAD)[0] == (NONE, rows["second"])
+    assert_no_faults(recording)
+
+
+def test_hooks_of_one_thread_are_not_forgotten_over_an_op_of_another():
+    unpacked = []
+
+    def unpack(tensor):
+        unpacked.append(tensor)
+        return tensor
+
+    with recorder_here() as recorder:
+        x = torch.ones(2, requires_grad=True)
+        with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, unpack):
+            x + 1
+            y = Square.apply(x)
+            in_thread(lambda: torch.ones(1) + 1)
+        z = y + 1
+    assert not unpacked
+    assert op_named(recorder.recording, "Square.apply")
+    assert_no_faults(recorder.recording)
+    del z
+
+
+@pytest.mark.parametrize("sets", [torch.Tensor.requires_grad_, torch.Tensor.retain_grad])
+def test_a_node_of_another_thread_is_not_taken_for_one_of_this_thread(sets):
+    """Each thread numbers its nodes from the same number."""
+    made: list[torch.Tensor] = []
+
+    def make():
+        far = torch.ones(2, requires_grad=True)
+        made.append(far.exp().sin())
+
+    with recorder_here() as recorder:
+        w = torch.ones(2, requires_grad=True)
+        near = w.exp().sin()
+        in_thread(make)
+        theirs = made[0]
+        sets(theirs)
+        del near
+    changes = changes_of(recorder.recording, tensor_called(recorder.recording, "theirs"), Field.GRAD_FN)
+    assert changes == []
+    assert_no_faults(recorder.recording)
+
+
+def test_what_a_call_sets_of_an_unknown_tensor_is_looked_up_among_its_threads_nodes():
+    ready = torch.ones(2)
+
+    class Ready(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return ready
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient
+
+    def others():
+        w = torch.ones(2, requires_grad=True)
+        kept.append(w.exp().sin().cos())
+
+    def sets():  # a fresh thread too: both number their nodes from 0
+        x = torch.ones(2, requires_grad=True)
+        in_thread(others)
+        Ready.apply(x).retain_grad()
+
+    kept: list[torch.Tensor] = []
+    with recorder_here() as recorder:
+        in_thread(sets)
+    recording = recorder.recording
+    op, _ = op_named(recording, "Tensor.retain_grad")
+    (row,) = [use.tensor for use in recording.uses if use.op == op]
+    assert node_name(recording, recording.tensors[row].node) == "ReadyBackward"
+    assert_no_faults(recording)
+
+
+def test_an_expression_that_one_thread_evaluates_mutes_no_other():
+    with recorder_here() as recorder:
+        with recorder.mute():
+            torch.zeros(1)
+            in_thread(lambda: torch.zeros(2))  # it was started by what is muted
+
+        muting, go_on = threading.Event(), threading.Event()
+
+        def evaluates():
+            with recorder.mute():
+                muting.set()
+                go_on.wait()
+                torch.zeros(3)
+
+        thread = threading.Thread(target=evaluates)
+        thread.start()
+        muting.wait()
+        with recorder.mute(), recorder.mute():
+            torch.zeros(4)
+            go_on.set()
+            thread.join()
+        torch.ones(5)
+        in_thread(lambda: torch.full((6,), 1))
+    assert functions(recorder.recording) == ["torch.ones", "torch.full"]
+
+
+def test_texts_and_counts_are_written_under_the_lock():
+    recorder = recorder_here(max_ops=2)
+    unlocked: list[str] = []
+    lock, text = recorder._observer.lock, recorder._tape.text
+
+    def watched_text(written: str) -> int:
+        if not lock._is_owned():
+            unlocked.append(written)
+        return text(written)
+
+    class Counts(dict):
+        def __setitem__(self, key, value):
+            if not lock._is_owned():
+                unlocked.append(f"count of {key}")
+            super().__setitem__(key, value)
+
+    recorder._tape.text, recorder._observer.left_out = watched_text, Counts()
+    with recorder:
+        for _ in range(2):
+            x = torch.ones(2, requires_grad=True)
+            (x * 2).sum().backward()
+            torch.nn.Linear(1, 1)
+            recorder.observe_watch("x", __file__, 1, "text", x, False)
+    assert unlocked == []
+    assert sum(recorder.recording.left_out.column("left_out")) > 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_does_not_wait_for_a_thread_that_it_has_not():
+    held, release = threading.Event(), threading.Event()
+
+    def holds():
+        with recorder._observer.lock:
+            held.set()
+            release.wait()
+
+    with recorder_here() as recorder:
+        thread = threading.Thread(target=holds)
+        thread.start()
+        held.wait()
+        child = os.fork()
+        if child == 0:
+            torch.sinc(torch.ones(1))  # a function that was not called before is described first
+            os._exit(7)
+        release.set()
+        thread.join()
+        try:
+            _, status = os.waitpid(child, 0)
+        except BaseException:  # the time limit
+            os.kill(child, signal.SIGKILL)
+            raise
+    assert os.waitstatus_to_exitcode(status) == 7
