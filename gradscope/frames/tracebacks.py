@@ -10,10 +10,12 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import CodeType, FrameType, TracebackType
 from typing import Any
+
+from gradscope.frames.replacements import Replacement
 
 CALL_NAME = "<gradscope call>"
 """Name of the frames through which torch functions are called; they stand for the caller (see ``sites.Callers``)."""
@@ -83,17 +85,12 @@ def clean_exception(error: BaseException) -> None:
 @contextmanager
 def clean_walkers() -> Iterator[None]:
     """While open, the ``traceback`` module walks past our frames: a program that prints its own traceback sees none."""
-    module: Any = traceback
-    names = [name for name in ("walk_tb", "_walk_tb_with_full_positions") if hasattr(module, name)]
-    before = {name: getattr(module, name) for name in [*names, "walk_stack"]}
-    for name in names:
-        setattr(module, name, _cleaned(before[name]))
-    module.walk_stack = _walk_stack
-    try:
+    with ExitStack() as replaced:
+        for name in ("walk_tb", "_walk_tb_with_full_positions"):
+            if hasattr(traceback, name):
+                replaced.enter_context(Replacement(traceback, name, _cleaned))
+        replaced.enter_context(Replacement(traceback, "walk_stack", lambda _: _walk_stack))
         yield
-    finally:
-        for name, original in before.items():
-            setattr(module, name, original)
 
 
 def _cleaned(walk: Callable[[TracebackType | None], Any]) -> Callable[[TracebackType | None], Any]:

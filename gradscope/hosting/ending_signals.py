@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from gradscope.hosting.process import ENDING_SIGNALS
+from gradscope.hosting.process import ENDING_SIGNALS, let_end
 
 
 def _raise(number: int, _: FrameType | None) -> NoReturn:
@@ -30,12 +30,9 @@ def raising_at_signals() -> Iterator[None]:
     try:
         yield
     finally:
-        for number in handled:
-            signal.signal(number, signal.SIG_DFL)
+        let_end(handled, _raise, signal.SIG_IGN)
 
 
 def end_at_signals() -> None:
     """In a fork: what the parent has to clean up is none of its business."""
-    for number in ENDING_SIGNALS:
-        if signal.getsignal(number) is _raise:
-            signal.signal(number, signal.SIG_DFL)
+    let_end(ENDING_SIGNALS, _raise)

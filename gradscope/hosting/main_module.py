@@ -14,6 +14,7 @@ from importlib.machinery import BuiltinImporter, SourceFileLoader
 from types import CodeType, FrameType, ModuleType
 from typing import Any
 
+from gradscope.frames.replacements import Replacement
 from gradscope.frames.tracebacks import boundaries, clean_exception
 from gradscope.hosting.probes import InsertedProbes
 from gradscope.targets.program import Program, TranscriptStatement
@@ -86,19 +87,17 @@ def _compile(program: Program, probes: InsertedProbes) -> CodeType:
 
 def _run_module(program: Program, probes: InsertedProbes) -> None:
     """Run a module by Python's own ``runpy``: the code that it found is compiled anew only where there are probes."""
-    functions: Any = runpy
-    find: Callable[..., tuple[str, Any, CodeType]] = functions._get_module_details
 
-    def find_with_probes(*arguments: Any) -> tuple[str, Any, CodeType]:
-        functions._get_module_details = find
-        name, spec, code = find(*arguments)
-        return name, spec, _compile(program, probes) if probes else code
+    def with_probes(find: Callable[..., tuple[str, Any, CodeType]]) -> Callable[..., tuple[str, Any, CodeType]]:
+        def find_with_probes(*arguments: Any) -> tuple[str, Any, CodeType]:
+            replaced.put_back()
+            name, spec, code = find(*arguments)
+            return name, spec, _compile(program, probes) if probes else code
 
-    functions._get_module_details = find_with_probes
-    try:
+        return find_with_probes
+
+    with Replacement(runpy, "_get_module_details", with_probes) as replaced:
         _run_as_main(program.module)
-    finally:
-        functions._get_module_details = find
 
 
 def _run_as_main(name: str) -> None:

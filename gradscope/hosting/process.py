@@ -9,11 +9,12 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
+from gradscope.frames.replacements import Replacement
 from gradscope.frames.tracebacks import clean_exception, clean_walkers
 from gradscope.targets.program import Program
 
@@ -113,6 +114,13 @@ class ProgramProcess:
         die_by(number)
 
 
+def let_end(numbers: Iterable[int], *ours: Any) -> None:
+    """Let signals end the process again whose handler is still one of ours."""
+    for number in numbers:
+        if signal.getsignal(number) in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def die_by(number: int) -> NoReturn:
     """End the process by a signal, as if nobody had handled it."""
     signal.signal(number, signal.SIG_DFL)
@@ -142,63 +150,58 @@ def _restore(argv: list[str], orig_argv: list[str], path: list[str], main: Modul
 @contextmanager
 def _end_by_exit(process: ProgramProcess) -> Iterator[None]:
     """``os._exit`` ends the process at once, but for the recording."""
-    exit_at_once = os._exit
 
-    def _exit(status: int) -> NoReturn:
-        if not process.is_child() and isinstance(status, int):
-            os._exit = exit_at_once
-            try:
-                process.exiting(status)
-            finally:
-                exit_at_once(status)
-        exit_at_once(status)
+    def completing(exit_at_once: Callable[[int], NoReturn]) -> Callable[[int], NoReturn]:
+        def _exit(status: int) -> NoReturn:
+            if not process.is_child() and isinstance(status, int):
+                replaced.put_back()
+                try:
+                    process.exiting(status)
+                finally:
+                    exit_at_once(status)
+            exit_at_once(status)
 
-    os._exit = _exit
-    try:
+        return _exit
+
+    with Replacement(os, "_exit", completing) as replaced:
         yield
-    finally:
-        os._exit = exit_at_once
 
 
 @contextmanager
 def _thread_errors(_: ProgramProcess) -> Iterator[None]:
     """What ends a thread is shown without our frames."""
-    show = threading.excepthook
 
-    def excepthook(args: Any, /) -> None:
-        if args.exc_value is not None:
-            clean_exception(args.exc_value)
-            args = threading.ExceptHookArgs((args.exc_type, args.exc_value, args.exc_value.__traceback__, args.thread))
-        show(args)
+    def cleaning(show: Callable[[Any], object]) -> Callable[[Any], None]:
+        def excepthook(args: Any, /) -> None:
+            error = args.exc_value
+            if error is not None:
+                clean_exception(error)
+                args = threading.ExceptHookArgs((args.exc_type, error, error.__traceback__, args.thread))
+            show(args)
 
-    threading.excepthook = excepthook
-    try:
+        return excepthook
+
+    with Replacement(threading, "excepthook", cleaning):
         yield
-    finally:
-        if threading.excepthook is excepthook:
-            threading.excepthook = show
 
 
 @contextmanager
 def _warnings(process: ProgramProcess) -> Iterator[None]:
     """A warning put down to a frame below the program's is put down to nowhere, as where there is none."""
-    module: Any = warnings
-    show = module._showwarnmsg
     below = _files_below() - {"<frozen runpy>"}
 
-    def _showwarnmsg(message: Any) -> None:
-        if process.quiet.is_on:
-            return
-        if message.filename in below:
-            message.filename, message.lineno = _NOWHERE
-        show(message)
+    def placing(show: Callable[[Any], None]) -> Callable[[Any], None]:
+        def _showwarnmsg(message: Any) -> None:
+            if process.quiet.is_on:
+                return
+            if message.filename in below:
+                message.filename, message.lineno = _NOWHERE
+            show(message)
 
-    module._showwarnmsg = _showwarnmsg
-    try:
+        return _showwarnmsg
+
+    with Replacement(warnings, "_showwarnmsg", placing):
         yield
-    finally:
-        if module._showwarnmsg is _showwarnmsg:
-            module._showwarnmsg = show
 
 
 def _files_below() -> set[str]:
@@ -228,9 +231,7 @@ def _signals(process: ProgramProcess) -> Iterator[None]:
         yield
     finally:
         _forks.pop()
-        for number in handled:
-            if signal.getsignal(number) is handle:
-                signal.signal(number, signal.SIG_DFL)
+        let_end(handled, handle)
 
 
 def _send_again(number: int) -> None:
@@ -256,9 +257,7 @@ class _Fork:
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def in_child(self) -> None:
-        for number in self._signals:
-            if signal.getsignal(number) is self._handler:
-                signal.signal(number, signal.SIG_DFL)
+        let_end(self._signals, self._handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
 

@@ -12,6 +12,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from gradscope.frames.replacements import Replacement
+
 NAME = "torch"
 
 
@@ -46,15 +48,16 @@ class TorchImport:
         return [finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec")]
 
     def _follow(self, loader: Any) -> None:
-        load = loader.exec_module
+        def calling_back(load: Callable[[ModuleType], object]) -> Callable[[ModuleType], None]:
+            def exec_module(module: ModuleType) -> None:
+                replaced.put_back()
+                load(module)
+                self.remove()
+                self._imported()
 
-        def exec_module(module: ModuleType) -> None:
-            del loader.exec_module
-            load(module)
-            self.remove()
-            self._imported()
+            return exec_module
 
-        loader.exec_module = exec_module
+        replaced = Replacement(loader, "exec_module", calling_back)
 
 
 def _ask(finder: Any, name: str, path: Any, target: Any) -> ModuleSpec | None:

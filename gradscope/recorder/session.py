@@ -95,10 +95,11 @@ class Recorder:
         describe_machine(info)
         raise_stack_limit()
         self._started = perf_counter_ns()
-        follow(self)
-        self._optimizers.install()
-        replaced_functions.install(self)
-        self._hook_counter.install()
+        with _installing:
+            follow(self)
+            self._optimizers.install()
+            replaced_functions.install(self)
+            self._hook_counter.install()
         self.enter_thread(threading.current_thread().name)
         self.flush()  # a program that is killed soon leaves at least what was run
 
@@ -109,11 +110,12 @@ class Recorder:
             namespace: Names that hold tensors at the end are matched in it.
             filename: The file whose module's it is, if it is a whole program's.
         """
-        self._hook_counter.remove()
-        replaced_functions.remove(self)
-        self._optimizers.remove()
-        self.leave_thread()
-        unfollow(self)
+        with _installing:
+            self._hook_counter.remove()
+            replaced_functions.remove(self)
+            self._optimizers.remove()
+            self.leave_thread()
+            unfollow(self)
         self._observer.muted = True
         if os.getpid() != self._pid:
             return
@@ -209,10 +211,17 @@ class Recorder:
         self._observer.silence()
 
 
+_installing = threading.RLock()
+"""Held while something is put into torch or the interpreter, or taken out: recorders in several threads share it."""
+
+
 def _silence_child() -> None:
+    global _installing
+    _installing = threading.RLock()  # a thread that held the other one does not exist in here
     for recorder in following():
         if isinstance(recorder, Recorder):
             recorder.silence()
 
 
-os.register_at_fork(after_in_child=_silence_child)
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork either
+    os.register_at_fork(after_in_child=_silence_child)

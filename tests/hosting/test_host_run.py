@@ -12,6 +12,8 @@ import threading
 import traceback
 import types
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ import torch
 
 from gradscope.errors import UsageError
 from gradscope.expressions.watches import Watches
+from gradscope.hosting.ending_signals import raising_at_signals
 from gradscope.hosting.probes import Probe
 from gradscope.hosting.program_run import ProgramRun
 from gradscope.targets.resolve import resolve
@@ -35,6 +38,14 @@ def finished(run: ProgramRun) -> ProgramRun:
     finally:
         run.restore()
     return run
+
+
+@contextmanager
+def ending(run: ProgramRun) -> Iterator[None]:
+    """The process as it is when the program is over and nothing is put back yet."""
+    run.run()
+    yield
+    run.restore()
 
 
 def watched(run: ProgramRun) -> list[tuple[str, int, str, bool]]:
@@ -95,6 +106,46 @@ def test_everything_is_put_back(capsys):
     finished(prepared(source, hidden=["kept"]))
     assert state() == before
     assert "AttributeError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("os", "_exit"),
+        ("threading", "excepthook"),
+        ("traceback", "walk_tb"),
+        ("traceback", "walk_stack"),
+        ("warnings", "_showwarnmsg"),
+    ],
+)
+def test_what_the_program_put_around_ours_stays(module, name):
+    owner = sys.modules[module]
+    before = getattr(owner, name)
+    try:
+        finished(prepared(f"import {module}\nours = {module}.{name}\n{module}.{name} = lambda *args: ours(*args)\n"))
+        theirs = getattr(owner, name)
+        assert theirs.__code__.co_filename == "<string>"
+        assert theirs.__globals__["ours"] is not before
+    finally:
+        setattr(owner, name, before)
+
+
+def test_a_signal_handler_that_was_set_meanwhile_stays():
+    def other(number, frame):
+        pass
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        for inside in (raising_at_signals, lambda: ending(prepared("x = 1"))):
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            with inside():
+                assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+            with inside():
+                signal.signal(signal.SIGTERM, other)
+            assert signal.getsignal(signal.SIGTERM) is other
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_watch_comments_give_a_row_each_time_their_statement_ran():

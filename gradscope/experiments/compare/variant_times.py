@@ -18,6 +18,7 @@ import torch
 
 from gradscope.analysis.comparison.side_by_side import Times
 from gradscope.experiments.compare.variant_process import seed
+from gradscope.frames.replacements import Replacement
 from gradscope.hosting.main_module import new_main, register_source
 from gradscope.hosting.process import ProgramProcess
 from gradscope.isolated.jobs import Ending, run_isolated
@@ -98,8 +99,6 @@ def _wait() -> None:
 def _backward_time() -> Iterator[list[int]]:
     """Nanoseconds spent in backward passes, in a list of one."""
     spent, depth = [0], [0]
-    module: Any = torch.autograd
-    originals = {name: getattr(module, name) for name in ("backward", "grad")}
 
     def timed(run: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -117,13 +116,8 @@ def _backward_time() -> Iterator[list[int]]:
 
         return wrapper
 
-    for name, run in originals.items():
-        setattr(module, name, timed(run))
-    try:
+    with Replacement(torch.autograd, "backward", timed), Replacement(torch.autograd, "grad", timed):
         yield spent
-    finally:
-        for name, run in originals.items():
-            setattr(module, name, run)
 
 
 def time_variants(

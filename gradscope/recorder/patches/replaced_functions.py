@@ -12,13 +12,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from functools import wraps
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
 from torch.compiler import is_dynamo_compiling
 from torch.overrides import handle_torch_function
 
+from gradscope.frames.replacements import Replacement
 from gradscope.recorder.calls.modes_aside import aside, is_ours_on_top
 from gradscope.recorder.patches import inference_mode
 from gradscope.recorder.patches.zero_grad import told_as_one
@@ -26,6 +27,10 @@ from gradscope.recorder.patches.zero_grad import told_as_one
 _FAST_PATHS = frozenset(
     kind.forward.__code__ for kind in (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
 )
+
+
+_BACKWARD_IS_SEEN = "has_torch_function" in torch.autograd.backward.__code__.co_names
+"""Whether torch itself hands ``torch.autograd.backward`` to function modes."""
 
 
 def _on_fast_paths(has_torch_function: Callable[..., bool]) -> Callable[..., bool]:
@@ -57,26 +62,13 @@ def _told_of(backward: Callable[..., Any]) -> Callable[..., Any]:
     return tells
 
 
-class _Replaced(NamedTuple):
-    """A function of torch's, and what stands in its place while a recorder is at work."""
-
-    owner: Any
-    name: str
-    original: Any
-    ours: Any
-
-
-def _replacements() -> Iterator[_Replaced]:
-    asks = torch.overrides.has_torch_function
-    yield _Replaced(torch.overrides, "has_torch_function", asks, _on_fast_paths(asks))
-    zero_grad = torch.optim.Optimizer.zero_grad
-    yield _Replaced(torch.optim.Optimizer, "zero_grad", zero_grad, told_as_one(zero_grad))
+def _replacements() -> Iterator[Replacement]:
+    yield Replacement(torch.overrides, "has_torch_function", _on_fast_paths)
+    yield Replacement(torch.optim.Optimizer, "zero_grad", told_as_one)
     for name in ("__enter__", "__exit__"):
-        method = getattr(torch.inference_mode, name)
-        yield _Replaced(torch.inference_mode, name, method, inference_mode.reported(method))
-    backward = torch.autograd.backward
-    if "has_torch_function" not in backward.__code__.co_names:
-        yield _Replaced(torch.autograd, "backward", backward, _told_of(backward))
+        yield Replacement(torch.inference_mode, name, inference_mode.reported)
+    if not _BACKWARD_IS_SEEN:
+        yield Replacement(torch.autograd, "backward", _told_of)
     for owner, name in (
         (torch._C, "_create_function_from_trace"),
         (torch._C, "_create_function_from_trace_with_dict"),
@@ -84,12 +76,11 @@ def _replacements() -> Iterator[_Replaced]:
         (torch._C.ScriptModule, "_create_method_from_trace"),
         (torch._C.ScriptModule, "_create_method_from_trace_with_dict"),
     ):
-        original = getattr(owner, name, None)
-        if original is not None:
-            yield _Replaced(owner, name, original, _always(original))
+        if hasattr(owner, name):
+            yield Replacement(owner, name, _always)
 
 
-_installed: list[_Replaced] = []
+_installed: list[Replacement] = []
 _users: set[int] = set()
 
 
@@ -97,8 +88,6 @@ def install(recorder: object) -> None:
     """Step aside as long as a recorder is at work."""
     if not _users:
         _installed.extend(_replacements())
-        for function in _installed:
-            setattr(function.owner, function.name, function.ours)
     _users.add(id(recorder))
 
 
@@ -107,6 +96,5 @@ def remove(recorder: object) -> None:
     _users.discard(id(recorder))
     if not _users:
         for function in _installed:
-            if getattr(function.owner, function.name) is function.ours:
-                setattr(function.owner, function.name, function.original)
+            function.put_back()
         _installed.clear()

@@ -2,15 +2,19 @@
 
 A function mode belongs to one thread. While a recorder is at work, ``threading.Thread.start`` notes who is recording
 the starting thread, and the new thread enters the same recorders before it runs. Both methods are put back when the
-last recorder stops. Threads made with ``_thread`` alone are not seen.
+last recorder stops; whoever keeps ours finds that it only passes the call on. Threads made with ``_thread`` alone are
+not seen.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import wraps
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
+
+from gradscope.frames.replacements import Replacement
 
 Thread: Any = threading.Thread
 """``_bootstrap_inner`` is private, and the same in Python 3.10 to 3.13."""
@@ -35,14 +39,14 @@ _following: list[Follower] = []
 _inherited: WeakKeyDictionary[threading.Thread, list[Follower]] = WeakKeyDictionary()
 _ROOM = 256 << 20
 """Bytes of address space for the stack of a recorded thread: a deep graph may be freed in it."""
-_start = Thread.start
-_bootstrap_inner = Thread._bootstrap_inner
+_replaced: list[Replacement] = []
 
 
 def follow(recorder: Follower) -> None:
     """Let new threads of recorded threads enter a recorder."""
     if not _following:
-        Thread.start, Thread._bootstrap_inner = _noting_start, _entering_bootstrap
+        _replaced.append(Replacement(Thread, "start", _noting))
+        _replaced.append(Replacement(Thread, "_bootstrap_inner", _entering))
     _following.append(recorder)
 
 
@@ -51,7 +55,9 @@ def unfollow(recorder: Follower) -> None:
     if recorder in _following:
         _following.remove(recorder)
     if not _following:
-        Thread.start, Thread._bootstrap_inner = _start, _bootstrap_inner
+        for method in _replaced:
+            method.put_back()
+        _replaced.clear()
 
 
 def following() -> list[Follower]:
@@ -59,28 +65,34 @@ def following() -> list[Follower]:
     return list(_following)
 
 
-@wraps(_start)
-def _noting_start(thread: threading.Thread) -> None:
-    recorders = [recorder for recorder in _following if recorder.records_this_thread()]
-    if recorders:
-        _inherited[thread] = recorders
-    has_default_room = bool(recorders) and threading.stack_size() == 0
-    if has_default_room:
-        threading.stack_size(_ROOM)
-    try:
-        _start(thread)
-    finally:
+def _noting(start: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
+    @wraps(start)
+    def noting_start(thread: threading.Thread) -> None:
+        recorders = [recorder for recorder in _following if recorder.records_this_thread()]
+        if recorders:
+            _inherited[thread] = recorders
+        has_default_room = bool(recorders) and threading.stack_size() == 0
         if has_default_room:
-            threading.stack_size(0)
+            threading.stack_size(_ROOM)
+        try:
+            start(thread)
+        finally:
+            if has_default_room and threading.stack_size() == _ROOM:
+                threading.stack_size(0)
+
+    return noting_start
 
 
-@wraps(_bootstrap_inner)
-def _entering_bootstrap(thread: threading.Thread) -> None:
-    recorders = [recorder for recorder in _inherited.pop(thread, ()) if recorder in _following]
-    for recorder in recorders:
-        recorder.enter_thread(thread.name)
-    try:
-        _bootstrap_inner(thread)
-    finally:
-        for recorder in reversed(recorders):
-            recorder.leave_thread()
+def _entering(bootstrap: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
+    @wraps(bootstrap)
+    def entering_bootstrap(thread: threading.Thread) -> None:
+        recorders = [recorder for recorder in _inherited.pop(thread, ()) if recorder in _following]
+        for recorder in recorders:
+            recorder.enter_thread(thread.name)
+        try:
+            bootstrap(thread)
+        finally:
+            for recorder in reversed(recorders):
+                recorder.leave_thread()
+
+    return entering_bootstrap

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+
+from gradscope.frames.replacements import Replacement
 
 sequence_number: Callable[[], int] = torch._C._autograd._get_sequence_nr
 """The sequence number that this thread's next autograd node gets."""
@@ -96,40 +98,43 @@ def saved_hooks_were_used() -> bool:
 
 
 class HookCounter:
-    """Counts pushes and pops of saved-tensor hooks while it is installed, on torch that cannot be asked for them."""
+    """Counts pushes and pops of saved-tensor hooks while one is installed, on torch that cannot be asked for them."""
 
-    _at_work = 0
-
-    def __init__(self) -> None:
-        self._originals: tuple[Any, Any] | None = None
+    _installed: ClassVar[set[HookCounter]] = set()
+    _functions: ClassVar[list[Replacement]] = []
 
     def install(self) -> None:
         """Begin to count; nothing to do on torch that can be asked."""
         if not _IS_COUNTED:
             return
-        if HookCounter._at_work == 0:
+        if not HookCounter._installed:
             _Hooks.ever = _hooks.depth > 0
-        HookCounter._at_work += 1
-        autograd = torch._C._autograd
-        push, pop = autograd._push_saved_tensors_default_hooks, autograd._pop_saved_tensors_default_hooks
-        self._originals = (push, pop)
-
-        def counted_push(*hooks: Any) -> None:
-            push(*hooks)
-            _hooks.depth += 1
-            _Hooks.ever = True
-
-        def counted_pop() -> None:
-            pop()
-            _hooks.depth -= 1
-
-        autograd._push_saved_tensors_default_hooks = counted_push  # type: ignore[assignment]
-        autograd._pop_saved_tensors_default_hooks = counted_pop
+            autograd = torch._C._autograd
+            self._functions.append(Replacement(autograd, "_push_saved_tensors_default_hooks", _counted_push))
+            self._functions.append(Replacement(autograd, "_pop_saved_tensors_default_hooks", _counted_pop))
+        HookCounter._installed.add(self)
 
     def remove(self) -> None:
-        """Put torch's own functions back."""
-        if self._originals is not None:
-            HookCounter._at_work -= 1
-            autograd = torch._C._autograd
-            autograd._push_saved_tensors_default_hooks, autograd._pop_saved_tensors_default_hooks = self._originals
-            self._originals = None
+        """Put torch's own functions back, after the last one."""
+        HookCounter._installed.discard(self)
+        if not HookCounter._installed:
+            for function in self._functions:
+                function.put_back()
+            self._functions.clear()
+
+
+def _counted_push(push: Callable[..., None]) -> Callable[..., None]:
+    def counted(*hooks: Any) -> None:
+        push(*hooks)
+        _hooks.depth += 1
+        _Hooks.ever = True
+
+    return counted
+
+
+def _counted_pop(pop: Callable[[], None]) -> Callable[[], None]:
+    def counted() -> None:
+        pop()
+        _hooks.depth -= 1
+
+    return counted
