@@ -78,8 +78,6 @@ class RunInfo:
     platform: str = ""
     mechanism: str = "function-mode"
     outcome: Outcome = field(default_factory=Outcome)
-    extra: dict[str, Any] = field(default_factory=dict)
-    """Notes of the recorder (JSON types only): threads' names, devices, what was left out and why."""
 
 
 class Recording:

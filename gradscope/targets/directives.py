@@ -47,7 +47,6 @@ def find_directives(comments: list[Comment], tree: ast.Module, source: str, path
                 expression,
                 comment.line,
                 statement.lineno,
-                statement.end_lineno or statement.lineno,
                 statement.col_offset,
                 before or isinstance(statement, _LEAVING),
                 _class_around(statement, tree),

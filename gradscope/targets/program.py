@@ -30,7 +30,6 @@ class Directive(NamedTuple):
     line: int
     """Line of the comment."""
     statement_line: int
-    statement_end_line: int
     statement_column: int
     """Where the statement begins, in UTF-8 bytes like the AST."""
     before: bool = False

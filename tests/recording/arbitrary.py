@@ -11,11 +11,6 @@ from gradscope.recording.tables import NONE, Table
 
 texts = st.text(st.characters(), max_size=12)
 """Any characters, lone surrogates and NUL included."""
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | texts,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
-    max_leaves=5,
-)
 _BITS = {"b": 7, "B": 8, "H": 16, "i": 31, "q": 63, "Q": 64}
 
 
@@ -59,7 +54,6 @@ def run_infos() -> st.SearchStrategy[RunInfo]:
         argv=st.lists(texts, max_size=3),
         duration_ns=st.integers(0, 2**60),
         outcome=outcomes,
-        extra=st.dictionaries(texts, json_values, max_size=3),
     )
 
 

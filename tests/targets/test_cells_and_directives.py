@@ -30,7 +30,7 @@ def test_a_comment_behind_code_belongs_to_the_statement_on_its_line():
         """
     assert bound(source) == [("a", 1, False), ("c == 3", 2, False), ("d", 3, False)]
     directive = program(source).directives[2]
-    assert directive == Directive("watch", "d", 4, 3, 4, 0)
+    assert directive == Directive("watch", "d", 4, 3, 0)
 
 
 def test_a_comment_line_belongs_to_the_statement_before_it_in_its_block():
