@@ -11,18 +11,15 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
 from gradscope.frames.replacements import Replacement
+from gradscope.frames.whose_file import is_gradscope
 
 CALL_NAME = "<gradscope call>"
 """Name of the frames through which torch functions are called; they stand for the caller (see ``sites.Callers``)."""
 
-_PACKAGE = str(Path(__file__).resolve().parents[1])
-_OWN = (_PACKAGE + "/", _PACKAGE + "\\")
-_SCENARIOS = tuple(f"{own}_scenarios" for own in _OWN)
 _HANDLER = ("torch/overrides.py", "torch\\overrides.py")
 _IMPORTLIB = "<frozen importlib"
 
@@ -32,9 +29,7 @@ boundaries: set[CodeType] = set()
 
 def is_own(code: CodeType) -> bool:
     """Whether a frame of this code is gradscope's doing."""
-    if code.co_name == CALL_NAME:
-        return True
-    return code.co_filename.startswith(_OWN) and not code.co_filename.startswith(_SCENARIOS)
+    return code.co_name == CALL_NAME or is_gradscope(code.co_filename)
 
 
 def own_frames_removed(trace: TracebackType | None) -> TracebackType | None:

@@ -15,7 +15,7 @@ from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
 from gradscope.frames.replacements import Replacement
-from gradscope.frames.tracebacks import clean_exception, clean_walkers
+from gradscope.frames.tracebacks import boundaries, clean_exception, clean_walkers
 from gradscope.targets.program import Program
 
 _PATIENCE = 0.002
@@ -205,7 +205,7 @@ def _warnings(process: ProgramProcess) -> Iterator[None]:
 
 
 def _files_below() -> set[str]:
-    files = {__file__.replace("process.py", "main_module.py")}
+    files = {code.co_filename for code in boundaries}
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         files.add(frame.f_code.co_filename)

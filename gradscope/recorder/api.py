@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from gradscope.frames.whose_file import is_beside
 from gradscope.recorder.session import Recorder
 from gradscope.recording import Recording
 
@@ -32,10 +33,10 @@ def record(*, values: bool = False, max_ops: int | None = None) -> Iterator[Reco
     """
     frame = sys._getframe(2)
     filename = frame.f_code.co_filename
-    folder = str(Path(filename).parent) + "/"
+    folder = str(Path(filename).parent)
 
     def is_user(name: str) -> bool:
-        return name == filename or (name.startswith(folder) and "site-packages" not in name)
+        return name == filename or is_beside(name, folder)
 
     recorder = Recorder(is_user=is_user, values=values, max_ops=max_ops, begun_at=frame)
     recorder.recording.info.kind = "api"

@@ -1,15 +1,10 @@
 """A program: what a target was resolved to, ready to be compiled and run."""
 
-import os
-import sysconfig
-from pathlib import Path
 from typing import Literal, NamedTuple
 
-Kind = Literal["script", "cell", "module", "code", "stdin", "transcript"]
+from gradscope.frames.whose_file import is_beside
 
-_STANDARD_LIBRARY = tuple({str(Path(sysconfig.get_path(name))) + os.sep for name in ("stdlib", "platstdlib")})
-_INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
-_GRADSCOPE = str(Path(__file__).resolve().parents[1]) + os.sep
+Kind = Literal["script", "cell", "module", "code", "stdin", "transcript"]
 
 
 class CodeCell(NamedTuple):
@@ -82,10 +77,4 @@ class Program(NamedTuple):
 
     def is_user(self, filename: str) -> bool:
         """Whether code of this file is the user's: the target and what lies beside it, not what is installed."""
-        if filename == self.filename:
-            return True
-        if self.user_root is None or filename.startswith("<") or any(part in filename for part in _INSTALLED):
-            return False
-        if filename.startswith(_STANDARD_LIBRARY) or filename.startswith(_GRADSCOPE):
-            return False
-        return filename.startswith(self.user_root.rstrip(os.sep) + os.sep)
+        return filename == self.filename or (self.user_root is not None and is_beside(filename, self.user_root))

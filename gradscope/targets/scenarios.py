@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
-_PACKAGE = Path(__file__).resolve().parents[1]
+from gradscope.frames.whose_file import PACKAGE
 
 
 class Scenario(NamedTuple):
@@ -22,8 +22,8 @@ class Scenario(NamedTuple):
 
 def scenario_folder() -> Path:
     """Where the scenarios lie: within the installed package, or beside it in a checkout (an editable install too)."""
-    installed = _PACKAGE / "_scenarios"
-    return installed if installed.is_dir() else _PACKAGE.parent / "scenarios"
+    installed = PACKAGE / "_scenarios"
+    return installed if installed.is_dir() else PACKAGE.parent / "scenarios"
 
 
 def scenario_names() -> list[str]:

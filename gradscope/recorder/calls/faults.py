@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from traceback import walk_tb
 from types import CodeType
 
-_OURS = str(Path(__file__).parents[2])
+from gradscope.frames.whose_file import is_gradscope
+
 _NEVER_FROM_OUTSIDE = {"torch", "numpy", "gradscope", *sys.stdlib_module_names}
 
 
@@ -22,7 +22,7 @@ def is_programs(error: BaseException) -> bool:
     codes = [frame.f_code for frame, _ in walk_tb(error.__traceback__)]
     if not set(_handlers()).isdisjoint(codes):
         return True
-    is_below_ours = not codes or not codes[-1].co_filename.startswith(_OURS)
+    is_below_ours = not codes or not is_gradscope(codes[-1].co_filename)
     return not is_below_ours and type(error).__module__.partition(".")[0] not in _NEVER_FROM_OUTSIDE
 
 

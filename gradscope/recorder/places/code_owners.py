@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import sysconfig
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
 from types import CodeType
 
 import torch
+
+from gradscope.frames.whose_file import is_gradscope, is_installed, is_standard_library, within
 
 
 class Owner(IntEnum):
@@ -24,11 +24,12 @@ class Owner(IntEnum):
     GRADSCOPE = 4
 
 
-_TORCH = str(Path(torch.__file__).parent) + os.sep
-_GRADSCOPE = str(Path(__file__).parents[2]) + os.sep
-_SCENARIOS = _GRADSCOPE + "_scenarios" + os.sep
-"""Where the wheel puts the built-in scenarios: user code like any other."""
-_STANDARD = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
+_TORCH = within(Path(torch.__file__).parent)
+
+
+def is_torch(filename: str) -> bool:
+    """Whether a file is torch's own."""
+    return filename.startswith(_TORCH)
 
 
 class CodeOwners:
@@ -51,14 +52,12 @@ class CodeOwners:
         return known
 
     def _classify(self, filename: str) -> Owner:
-        if filename.startswith(_GRADSCOPE) and not filename.startswith(_SCENARIOS):
+        if is_gradscope(filename):
             return Owner.GRADSCOPE
-        if filename.startswith(_TORCH):
+        if is_torch(filename):
             return Owner.TORCH
         if self._is_user(filename):
             return Owner.USER
-        if "site-packages" in filename or "dist-packages" in filename:
-            return Owner.LIBRARY
-        if filename.startswith("<") or filename.startswith(_STANDARD):
+        if not is_installed(filename) and (filename.startswith("<") or is_standard_library(filename)):
             return Owner.PYTHON
         return Owner.LIBRARY

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import sysconfig
 import threading
 from functools import partial
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import Any
 
 import torch
 
+from gradscope.frames.whose_file import is_gradscope, is_installed, is_standard_library, within
+from gradscope.recorder.places.code_owners import is_torch
 from gradscope.recorder.state.tensors_in import PLAIN
 from gradscope.recorder.torch_internals.capabilities import version_setter
 from gradscope.recording.tables import NONE
 
-_LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "platlib", "purelib"))
-_TORCH = (str(Path(torch.__file__).parent), str(Path(__file__).parents[2]))
-_COMPILERS = str(Path(torch.__file__).parent / "_inductor")
+_COMPILERS = within(Path(torch.__file__).parent / "_inductor")
 """Its threads wait for compilers in other processes, as long as the program runs."""
 
 
@@ -53,4 +52,6 @@ def _another_thread_may_be_in_torch() -> bool:
 
 
 def _waits(file: str) -> bool:
-    return file.startswith(_COMPILERS) or (file.startswith(_LIBRARIES) and not file.startswith(_TORCH))
+    if file.startswith(_COMPILERS):
+        return True
+    return (is_installed(file) or is_standard_library(file)) and not (is_torch(file) or is_gradscope(file))
