@@ -124,7 +124,7 @@ def test_a_newer_version(path: Path) -> None:
         "UPDATE meta SET value = 'true' WHERE key = 'duration_ns'",
         "UPDATE meta SET value = '\"x\"' WHERE key = 'format'",
         "DELETE FROM meta WHERE key = 'format'",
-        f"UPDATE meta SET value = '{'[' * 100_000}' WHERE key = 'extra'",
+        f"UPDATE meta SET value = '{'[' * 100_000}' WHERE key = 'argv'",
     ],
 )
 def test_wrong_content(path: Path, damage: str) -> None:
