@@ -6,11 +6,12 @@ torch is imported once, in a process that then forks for each program.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.processes import run as run_command
 
 _DRIVER = """
 import json, os, runpy, sys, tempfile
@@ -54,12 +55,9 @@ class Plain:
 
 def run_plain(paths: Sequence[Path]) -> list[Plain]:
     """Run each program in a process of its own."""
-    done = subprocess.run(
+    done = run_command(
         [sys.executable, "-u", "-c", _DRIVER],
         input=json.dumps([str(path) for path in paths]),
-        capture_output=True,
-        text=True,
-        timeout=240,
         check=True,
     )
     return [Plain(code, output) for code, output in json.loads(done.stdout)]

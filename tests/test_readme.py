@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import run
 from tests.versions import shows_words_of_torch
 
 ROOT = Path(__file__).parent.parent
@@ -79,7 +80,7 @@ def run_command(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     }
     for name in ("FORCE_COLOR", "NO_COLOR", "TERM", "GITHUB_ACTIONS"):
         environment.pop(name, None)
-    return subprocess.run(
+    return run(
         ["bash", "-c", command],
         cwd=folder,
         env=environment,
@@ -87,8 +88,6 @@ def run_command(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=240,
-        check=False,
     )
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from gradscope.errors import UsageError
+from gradscope.isolated import jobs
 from tests.check.running import check, parts, verdicts
 
 
@@ -219,8 +222,13 @@ class TestAProgramThatFails:
         assert result.failure == "the process was killed by SIGKILL"
         assert verdicts(result) == ["holds", "never ran"]
 
-    def test_too_slow(self, tmp_path: Path) -> None:
-        result = check("import time\na = 1  # expect: a\ntime.sleep(60)\n", tmp_path, timeout=5)
+    def test_too_slow(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The time is up when the program has come to its sleep."""
+        asleep = tmp_path / "asleep"
+        clock = SimpleNamespace(sleep=time.sleep, monotonic=lambda: 1e6 if asleep.exists() else 0.0)
+        monkeypatch.setattr(jobs, "time", clock)
+        source = f"import time\na = 1  # expect: a\nopen({str(asleep)!r}, 'w').close()\ntime.sleep(600)\n"
+        result = check(source, tmp_path, timeout=5)
         assert result.failure == "it was stopped after 5 seconds"
         assert verdicts(result) == ["holds"]
 

@@ -12,6 +12,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.processes import run as run_command
+
 GOOD = "import torch\nprint('noise')\na = torch.ones(2, requires_grad=True)  # expect: a.requires_grad\n"
 BAD = "a = 1  # expect: a == 2\n"
 VALUES = """
@@ -36,13 +38,10 @@ def shell(script: str, folder: Path, **environment: str) -> subprocess.Completed
     """Run a bash script with ``gradscope`` on its path."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     names = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR")}
-    return subprocess.run(
+    return run_command(
         ["bash", "-uo", "pipefail", "-c", script],
         cwd=folder,
         env={**names, "PATH": path, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
     )
 
 

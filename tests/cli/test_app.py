@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pty
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +13,8 @@ import pytest
 import gradscope as package
 from gradscope.cli.root import COMMANDS, Commands
 from tests.cli.command import GRADSCOPE, gradscope
+from tests.processes import run as run_command
+from tests.processes import started
 
 ROOT = Path(package.__file__ or "").parents[1]
 
@@ -64,9 +65,7 @@ def test_show_gives_the_source_as_it_is(tmp_path: Path):
 def on_a_terminal(*arguments: str, cwd: Path) -> str:
     leader, follower = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80"}
-    with subprocess.Popen(
-        [GRADSCOPE, *arguments], cwd=cwd, stdout=follower, stderr=follower, env=environment
-    ) as process:
+    with started([GRADSCOPE, *arguments], cwd=cwd, stdout=follower, stderr=follower, env=environment):
         os.close(follower)
         output = b""
         while True:
@@ -77,7 +76,6 @@ def on_a_terminal(*arguments: str, cwd: Path) -> str:
             if not chunk:
                 break
             output += chunk
-        process.wait(60)
     os.close(leader)
     return output.decode()
 
@@ -98,7 +96,7 @@ def test_no_torch_is_imported(tmp_path: Path, arguments: list[str]):
         "heavy = [name for name in ('torch', 'numpy', 'sqlite3', 'networkx', 'pydantic') if name in sys.modules]; "
         "print('heavy:', heavy, file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", source], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = run_command([sys.executable, "-c", source], cwd=tmp_path)
     assert done.stderr == "heavy: []\n"
 
 

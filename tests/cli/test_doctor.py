@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from gradscope.recorder.calls.function_mode import RecorderMode
 from gradscope.recorder.doctor.selftest import Check, self_test
 from gradscope.recorder.state.graph_nodes import GraphNodes
 from gradscope.recorder.torch_internals.entry_points import ENTRY_POINTS
+from tests.processes import run as run_command
 
 
 def test_everything_is_fine_here():
@@ -69,7 +69,7 @@ def test_a_fault_in_the_recorder_is_found_out(monkeypatch: pytest.MonkeyPatch):
 
 def test_without_torch_it_says_so():
     code = "import sys; sys.modules['torch'] = None; from gradscope.__main__ import main; sys.exit(main())"
-    done = subprocess.run([sys.executable, "-c", code, "doctor"], capture_output=True, text=True)
+    done = run_command([sys.executable, "-c", code, "doctor"])
     assert done.returncode == 2
     assert done.stdout == ""
     assert "torch cannot be imported" in done.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from gradscope.recording.file.store import load
 from tests.cli.command import GRADSCOPE, gradscope
+from tests.processes import run as run_command
 
 TRAIN = """
 import os, subprocess, sys, torch
@@ -60,7 +60,7 @@ def test_data_has_standard_output_to_itself_and_files_are_written(folder: Path):
 
 @pytest.mark.parametrize("ending", ["os._exit(7)", "os.kill(os.getpid(), signal.SIGTERM)", "raise KeyboardInterrupt"])
 def test_a_program_that_is_ended_leaves_a_recording(tmp_path: Path, ending: str):
-    source = f"import os, signal, torch\nx = torch.ones(2) * 2\n{ending}\nimport time\ntime.sleep(20)\n"
+    source = f"import os, signal, torch\nx = torch.ones(2) * 2\n{ending}\nimport time\ntime.sleep(600)\n"
     (tmp_path / "ended.py").write_text(source)
     done = gradscope("run", "-q", "-o", "run.gradscope", "ended.py", cwd=tmp_path)
     recording = load(tmp_path / "run.gradscope")
@@ -102,19 +102,16 @@ def test_a_killed_program_leaves_what_was_written_until_then(tmp_path: Path):
 
 def test_a_reader_that_leaves_is_no_error(folder: Path):
     command = f"{GRADSCOPE} run --all -f jsonl train.py 2>/dev/null | head -1; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, timeout=60)
+    done = run_command(["bash", "-c", command], cwd=folder)
     assert done.stderr == ""
     assert done.stdout.split("\n")[1] == "4"
 
 
 def test_a_closed_standard_output_is_no_error(folder: Path):
     for options in ("", "-f json"):
-        done = subprocess.run(
+        done = run_command(
             ["bash", "-c", f"{GRADSCOPE} run {options} -c 'import torch; torch.ones(2); print(1)' >&-"],
             cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=60,
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -224,7 +221,7 @@ Cycle()
 @pytest.mark.parametrize("end", ["", "gc.disable()", "import os\ngc.disable()\nif os.fork():\n    os.wait()"])
 def test_a_program_has_the_garbage_collector_that_python_would_give_it_to_its_end(tmp_path, end):
     (tmp_path / "program.py").write_text(COLLECTED + end)
-    plain = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    plain = run_command([sys.executable, "program.py"], cwd=tmp_path, check=True)
     assert plain.stdout.startswith("True")
     shown = gradscope("run", "program.py", cwd=tmp_path).stdout  # the tables come before the interpreter's end
     assert [line for line in shown.splitlines() if line in plain.stdout.splitlines()] == plain.stdout.splitlines()

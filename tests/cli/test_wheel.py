@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from tests.processes import run as run_command
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,7 +20,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the wheel holds."""
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)]
-    built = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    built = run_command(command)
     assert built.returncode == 0, built.stdout + built.stderr
     (wheel,) = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -30,9 +31,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def gradscope(installed: Path, *arguments: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "gradscope", *arguments]
-    done = subprocess.run(
-        command, cwd=installed.parent, env=environment, capture_output=True, text=True, timeout=120, check=True
-    )
+    done = run_command(command, cwd=installed.parent, env=environment, check=True)
     return done.stdout
 
 

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import subprocess
 import time
 from io import StringIO
 from pathlib import Path
@@ -17,6 +16,7 @@ from gradscope.experiments.compare.comparing import compare
 from gradscope.experiments.compare.variant_process import SEED
 from gradscope.report.compare.compare_screen import render_printed
 from tests.cli.command import GRADSCOPE
+from tests.processes import started
 
 SETUP = '''"""Variants that end in every way."""
 import os, signal, sys, time
@@ -136,20 +136,20 @@ def test_a_signal_ends_what_was_started_and_leaves_nothing(tmp_path: Path, numbe
     )
     folders = tmp_path / "folders"
     folders.mkdir()
-    started = subprocess.Popen(
+    with started(
         [GRADSCOPE, "check", "hangs.py"],
         cwd=tmp_path,
         env={**os.environ, "TMPDIR": str(folders)},
         preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # nohup lets it be ignored
-    )
-    while len(list(tmp_path.glob("*.pid"))) < 2:
-        time.sleep(0.05)
-    started.send_signal(number)
-    assert started.wait(60) == 128 + number
+    ) as process:
+        while len(list(tmp_path.glob("*.pid"))) < 2:
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait() == 128 + number
     assert list(folders.iterdir()) == []
     (child,) = (int(path.stem) for path in tmp_path.glob("*.pid") if path.stem != "0")
     with pytest.raises(ProcessLookupError):
-        for _ in range(200):
+        while True:
             os.kill(child, 0)
             time.sleep(0.05)
 

@@ -74,17 +74,17 @@ PLAIN = {
     "exit_object": "import sys; sys.exit([1, 2])",
     "exit_in_function": "def f():\n    exit(4)\nf()",
     "interrupt": "print('x'); raise KeyboardInterrupt",
-    "interrupt_signal": "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(5)",
+    "interrupt_signal": "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(600)",
     "interrupt_subclass": "class Mine(KeyboardInterrupt): pass\nraise Mine('x')",
-    "terminated": "import os, signal, time; print('lost'); os.kill(os.getpid(), signal.SIGTERM); time.sleep(5)",
-    "hung_up": "import os, signal, time; os.kill(os.getpid(), signal.SIGHUP); time.sleep(5)",
-    "killed": "import os, signal, time; os.kill(os.getpid(), signal.SIGKILL); time.sleep(5)",
+    "terminated": "import os, signal, time; print('lost'); os.kill(os.getpid(), signal.SIGTERM); time.sleep(600)",
+    "hung_up": "import os, signal, time; os.kill(os.getpid(), signal.SIGHUP); time.sleep(600)",
+    "killed": "import os, signal, time; os.kill(os.getpid(), signal.SIGKILL); time.sleep(600)",
     "aborted": "import os; os.abort()",
     "own_signal_handler": """
         import os, signal, sys, time
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(f'handled {number}'))
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(5)
+        time.sleep(600)
         """,
     "end_of_input": "input()",
     "value_error": "raise ValueError('x')",

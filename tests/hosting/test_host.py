@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.hosting.host_programs import BESIDE, PLAIN, WITH_TORCH
+from tests.processes import run as run_command
 
 ADDRESS = re.compile(r"0x[0-9a-f]+")
 RUN = [str(Path(sys.executable).parent / "gradscope"), "run", "--quiet"]
@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def outcome(command: list[str], folder: Path, stdin: str = "some input") -> dict[str, object]:
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(command, cwd=folder, env=environment, input=stdin, capture_output=True, text=True, timeout=60)
+    done = run_command(command, cwd=folder, env=environment, input=stdin)
     return {
         "code": done.returncode,
         "stdout": ADDRESS.sub("0x…", done.stdout),

@@ -2,13 +2,14 @@
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.processes import run as run_command
 
 _DROP_RIGHTS = """
 import os, gradscope
@@ -36,6 +37,6 @@ def as_nobody_sees(content: bytes, name: str, mode: int = 0o444) -> Iterator[tup
 
 def _run(code: str) -> str:
     source = _DROP_RIGHTS + textwrap.dedent(code)
-    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, env=dict(os.environ))
+    done = run_command([sys.executable, "-c", source], env=dict(os.environ))
     assert done.stderr == ""
     return done.stdout.strip()

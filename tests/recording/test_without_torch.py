@@ -1,12 +1,12 @@
 """A recording is read, analysed and shown where torch cannot be imported."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from gradscope.recording.file.store import save
+from tests.processes import run as run_command
 from tests.recording.samples import sample
 
 NO_TORCH = """
@@ -22,7 +22,7 @@ sys.exit(main())
 def test_each_format(tmp_path: Path, format_name: str) -> None:
     save(sample(), tmp_path / "run.gradscope")
     command = [sys.executable, "-c", NO_TORCH, "report", str(tmp_path / "run.gradscope"), "-f", format_name]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_command(command)
     assert (done.returncode, done.stderr) == (0, "")
     assert "MulBackward0" in done.stdout
 
@@ -36,5 +36,5 @@ recording = gradscope.Recording()
 gradscope.save(recording, r"{tmp_path / "run.gradscope"}")
 print(len(gradscope.load(r"{tmp_path / "run.gradscope"}").ops))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = run_command([sys.executable, "-c", code])
     assert (done.stdout, done.stderr) == ("0\n", "")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ import pytest
 from gradscope.errors import RecordingError
 from gradscope.recording import Recording
 from gradscope.recording.file.store import RecordingWriter, load, save
+from tests.processes import run as run_command
+from tests.processes import started
 from tests.recording.arbitrary import contents
 from tests.recording.nobody import as_nobody_sees
 from tests.recording.samples import sample
@@ -35,22 +38,22 @@ WRITING = """
 """
 
 
-def python(code: str, *arguments: object, **options: object) -> subprocess.Popen[str]:
+def python(code: str, *arguments: object, **options: object) -> AbstractContextManager[subprocess.Popen[str]]:
     """A program of its own."""
     command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)  # type: ignore[call-overload,no-any-return]
+    return started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
 @pytest.mark.parametrize("delay", [0, 0.003, 0.008, 0.015, 0.03])
 def test_killed_it_opens_with_what_was_written(tmp_path: Path, delay: float) -> None:
     path = tmp_path / "run.gradscope"
-    process = python(WRITING, path)
-    assert process.stdout is not None
-    for _ in range(3):
-        said = int(process.stdout.readline())
-    time.sleep(delay)
-    process.send_signal(signal.SIGKILL)
-    rest, _ = process.communicate()
+    with python(WRITING, path) as process:
+        assert process.stdout is not None
+        for _ in range(3):
+            said = int(process.stdout.readline())
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        rest, _ = process.communicate()
     said = max([said, *map(int, rest.split())])
     recording = load(path)
     assert process.returncode == -signal.SIGKILL
@@ -77,13 +80,13 @@ def test_before_the_first_batch_it_opens(tmp_path: Path) -> None:
 
 
 def test_it_can_be_read_while_it_is_written(tmp_path: Path) -> None:
-    process = python(WRITING, tmp_path / "run.gradscope")
-    assert process.stdout is not None
-    for _ in range(8):
-        said = int(process.stdout.readline())
-        assert len(load(tmp_path / "run.gradscope").ops) >= said
-    process.kill()
-    process.communicate()
+    with python(WRITING, tmp_path / "run.gradscope") as process:
+        assert process.stdout is not None
+        for _ in range(8):
+            said = int(process.stdout.readline())
+            assert len(load(tmp_path / "run.gradscope").ops) >= said
+        process.kill()
+        process.communicate()
 
 
 def test_an_older_recording_of_a_killed_program_does_not_leak_in(tmp_path: Path) -> None:
@@ -116,8 +119,8 @@ def test_a_forked_child_writes_nothing(tmp_path: Path) -> None:
         recording.info.outcome.kind = "ok"
         writer.close(recording)
     """
-    process = python(code, "run.gradscope", cwd=tmp_path)
-    assert process.communicate() == ("", "")
+    with python(code, "run.gradscope", cwd=tmp_path) as process:
+        assert process.communicate() == ("", "")
     recording = load(tmp_path / "run.gradscope")
     assert (len(recording.ops), recording.info.outcome.kind) == (1, "ok")
 
@@ -145,7 +148,8 @@ def test_on_a_full_disk_what_was_there_stays(tmp_path: Path, how: str) -> None:
     """A limit on the size of files stands for a full disk; nothing of a failed write is left."""
     path = tmp_path / "run.gradscope"
     save(sample(), path)
-    out, errors = python(FULL, path, how).communicate()
+    with python(FULL, path, how) as process:
+        out, errors = process.communicate()
     assert errors == ""
     said, ops = json.loads(out)
     assert len(said) == 2
@@ -211,7 +215,7 @@ def test_a_program_that_is_killed_early_leaves_what_it_was(tmp_path: Path) -> No
     source = "import os, torch\nfor _ in range(100):\n    x = torch.ones(1)\nos.kill(os.getpid(), 9)\n"
     (tmp_path / "train.py").write_text(source)
     command = [sys.executable, "-m", "gradscope", "run", "-o", "run.gradscope", "train.py"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120, check=False)
+    done = run_command(command, cwd=tmp_path)
     recording = load(tmp_path / "run.gradscope")
     assert done.returncode == -signal.SIGKILL
     assert (recording.info.target, recording.info.outcome.kind) == ("train.py", "running")

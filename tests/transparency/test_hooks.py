@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 import textwrap
 
@@ -11,6 +10,8 @@ import pytest
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
+
+from tests.processes import run as run_command
 
 from .sameness import assert_unnoticed, recorder_for_tests, see
 
@@ -335,7 +336,7 @@ def test_program_fails_the_same(program):
 def test_a_history_that_torch_makes_anew_is_not_looked_at():
     # torch clears the hooks of the view while it holds the lock of its history: looking at that would hang for good.
     command = [sys.executable, "-c", textwrap.dedent(VIEW_CHANGED_INSIDE_A_FUNCTION)]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    finished = run_command(command)
     assert (finished.stdout, finished.returncode) == ("[1.0, 1.0, 1.0, 1.0]\n", 0), finished.stderr
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import resource
-import subprocess
 import sys
 import textwrap
 
 import pytest
 import torch
 from torch import nn
+
+from tests.processes import run as run_command
 
 from .sameness import assert_unnoticed
 
@@ -40,7 +41,7 @@ def test_deep_chain_is_built_run_backward_and_freed():
         pytest.skip(f"needs a hard limit of {STACK} bytes of stack, has {hard}")
     code = textwrap.dedent(DEEP_CHAIN)
     command = [sys.executable, "-c", code]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    finished = run_command(command)
     assert (finished.returncode, finished.stdout) == (0, "freed\n"), finished.stderr
 
 

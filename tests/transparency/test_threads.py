@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import Counter
@@ -133,19 +134,18 @@ def test_program_runs_the_same(program):
     assert len(recording.ops) > 0
 
 
-def sharing_beside(busy):
-    """What is recorded of two aliases while another thread does something."""
-    is_over, is_begun = threading.Event(), threading.Event()
+def sharing_beside(busy, code):
+    """What is recorded of two aliases while another thread does something, in some code."""
+    is_over = threading.Event()
 
     def work():
-        is_begun.set()
         busy(is_over)
 
     thread = threading.Thread(target=work)
     with recorder_for_tests() as recorder:
         thread.start()
-        is_begun.wait()
-        time.sleep(0.05)
+        while sys._current_frames()[thread.ident].f_code is not code:
+            time.sleep(0.001)
         x = torch.ones(4)
         aliases = x.view(2, 2), x.data
         is_over.set()
@@ -159,8 +159,8 @@ def test_whether_a_counter_is_shared_is_measured_where_no_thread_could_notice():
         while not is_over.is_set():
             time.sleep(0.2)  # in code of the program's, which may call torch at any moment
 
-    assert sharing_beside(threading.Event.wait) == [1, 0]
-    assert sharing_beside(works) == [NONE, NONE]
+    assert sharing_beside(threading.Event.wait, threading.Condition.wait.__code__) == [1, 0]
+    assert sharing_beside(works, works.__code__) == [NONE, NONE]
 
 
 def test_threads_are_told_apart():
@@ -176,7 +176,7 @@ def test_thread_that_outlives_the_recorder_is_left_alone():
     def work():
         torch.ones(1)
         done.set()
-        go.wait(20)
+        go.wait()
         (torch.ones(1, requires_grad=True) * 2).backward()
         depths.append(len(recorder.recording.ops))
 
@@ -184,7 +184,7 @@ def test_thread_that_outlives_the_recorder_is_left_alone():
     with recorder:
         thread = threading.Thread(target=work)
         thread.start()
-        assert done.wait(20)
+        done.wait()
     count = len(recorder.recording.ops)
     go.set()
     thread.join()

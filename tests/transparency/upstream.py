@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -21,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.processes import run as run_command
 
 RECORDED = "GRADSCOPE_UPSTREAM_RECORDED"
 LOG = "GRADSCOPE_UPSTREAM_LOG"
@@ -81,7 +82,7 @@ def run_tests(file: Path, arguments: list[str], recorded: bool) -> tuple[dict[st
             skipped = [f"--deselect={test}" for test in outcomes]
             command = [sys.executable, __file__, "--inner", file.name, *arguments, *skipped]
             environment = {**os.environ, LOG: str(log), RECORDED: str(int(recorded))}
-            finished = subprocess.run(command, cwd=file.parent, env=environment, capture_output=True, text=True)
+            finished = run_command(command, cwd=file.parent, env=environment)
             for line in log.read_text(encoding="utf-8").splitlines():
                 event = json.loads(line)
                 if "outcome" in event:
