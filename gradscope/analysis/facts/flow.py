@@ -157,8 +157,8 @@ class Flow:
         Ops that wrote the tensor (an initialisation, an average of weights) did not use it.
         """
         recording = self._index.recording
-        kinds, funcs = recording.ops.column("kind"), recording.ops.column("func")
-        storage = recording.tensors.column("storage")[tensor]
+        kinds, tensors = recording.ops.column("kind"), recording.tensors
+        storage, born = tensors.column("storage")[tensor], tensors.column("op")[tensor]
         written_at = {op for op, written in self._written_at.get(storage, ()) if written == tensor}
         return [
             op
@@ -166,7 +166,7 @@ class Flow:
             if op < before_op
             and op not in written_at
             and kinds[op] not in _VALUES_START_ANEW
-            and funcs[op] not in self._values.by_shape_only
+            and not (op == born and self._index.is_made_inside(tensor))
         ]
 
     def goes_into(self, tensor: int, before_op: int) -> list[int]:
