@@ -334,7 +334,12 @@ def test_a_parameter_on_a_part_of_other_memory_gets_its_gradient():
 
 
 def test_a_leaf_that_no_call_was_seen_to_make_gets_its_gradient_though_it_is_a_view():
-    source = "with torch._C.DisableTorchFunction():\n    v = torch.ones(4)[1:].requires_grad_()\nv.sum().backward()\n"
+    source = """
+b = torch.ones(4)
+with torch._C.DisableTorchFunction():
+    v = b[1:].requires_grad_()
+v.sum().backward()
+"""
     report = build(recorded(HEAD + source))
     assert [row.outcome for one in report.backwards for row in one.gradients] == ["created"]
 

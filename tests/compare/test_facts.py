@@ -44,6 +44,22 @@ def test_a_value_that_was_printed_before_the_gradient_grew_is_not_its_value(tmp_
     assert told["layer.weight", "grad"] == "received"
 
 
+def test_a_gradient_that_was_cleared_before_the_pass_is_there(tmp_path: Path) -> None:
+    told = facts(tmp_path, "y.sum().backward(retain_graph=True)\nw.grad = None\ny.sum().backward()")
+    assert told["w", "grad"] == "[2.0, 2.0]"
+
+
+def test_a_further_way_to_a_tensor_is_no_row_of_its_own(tmp_path: Path) -> None:
+    told = facts(tmp_path, "kept = {'y': y, 'z': y * 2}\nd = kept['y'] + kept['z']")
+    assert ("kept['z']", "present") in told
+    assert ("kept['y']", "present") not in told
+
+
+def test_a_watched_name_that_a_whole_run_never_had_is_an_error(tmp_path: Path) -> None:
+    told = facts(tmp_path, "d = 1\n# watch: nowhere")
+    assert told["nowhere", "watch"] == "NameError: name 'nowhere' is not defined"
+
+
 def test_what_the_last_statement_made_unseen(tmp_path: Path) -> None:
     told = facts(tmp_path, "d = torch.zeros(2)\nv = nn.Parameter(d)")
     assert (told["v", "present"], told["v", "requires_grad"], told["v", "memory"]) == (True, True, "d's")
