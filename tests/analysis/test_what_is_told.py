@@ -7,7 +7,8 @@ import pytest
 from gradscope.analysis.report_builder import build
 from gradscope.analysis.view import RunView
 from gradscope.analysis.wording import listed
-from gradscope.recording import Fault
+from gradscope.recording import NONE, Fault
+from gradscope.recording.rows import GradOutcome, OpKind, TensorFlag
 from tests.analysis.building import Builder, recorded
 
 HEAD = "import torch\nfrom torch import nn\ntorch.manual_seed(0)\n"
@@ -333,15 +334,16 @@ def test_a_parameter_on_a_part_of_other_memory_gets_its_gradient():
     assert [row.outcome for one in report.backwards for row in one.gradients] == ["created"]
 
 
-def test_a_leaf_that_no_call_was_seen_to_make_gets_its_gradient_though_it_is_a_view():
-    source = """
-b = torch.ones(4)
-with torch._C.DisableTorchFunction():
-    v = b[1:].requires_grad_()
-v.sum().backward()
-"""
-    report = build(recorded(HEAD + source))
-    assert [row.outcome for one in report.backwards for row in one.gradients] == ["created"]
+@pytest.mark.parametrize(("external", "outcomes"), [(0, []), (TensorFlag.EXTERNAL, ["created"])])
+def test_only_of_a_view_that_a_call_was_seen_to_make_it_is_known_that_no_gradient_goes_to_it(external, outcomes):
+    builder = Builder()
+    view = builder.op(1, requires_grad=True)
+    builder.recording.tensors.column("flags")[view] |= TensorFlag.VIEW | external
+    builder.op(2, "Tensor.backward", (view,), kind=OpKind.BACKWARD)
+    builder.recording.backwards.append((1, view, NONE, 0, 0))
+    builder.recording.gradients.append((1, view, GradOutcome.CREATED, NONE, 16))
+    (one,) = build(builder.recording).backwards
+    assert [row.outcome for row in one.gradients] == outcomes
 
 
 def test_runs_are_told_apart_only_where_each_of_them_was_a_write():
