@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ def record(*, values: bool = False, max_ops: int | None = None) -> Iterator[Reco
         2
     """
     frame = sys._getframe(2)
+    while frame.f_code.co_filename == contextlib.__file__ and frame.f_back is not None:  # an ExitStack of the user's
+        frame = frame.f_back
     filename = frame.f_code.co_filename
     folder = str(Path(filename).parent)
 

@@ -72,6 +72,14 @@ def test_a_program_that_is_ended_leaves_a_recording(tmp_path: Path, ending: str)
     assert len(recording.ops) == 2
 
 
+def test_a_forked_child_that_ends_at_once_shows_no_table(tmp_path: Path):
+    source = "import os, torch\nx = torch.ones(2)\nif not os.fork(): os._exit(3)\nprint('status', os.wait()[1] >> 8)\n"
+    (tmp_path / "forks.py").write_text(source)
+    done = gradscope("run", "-o", "run.gradscope", "forks.py", cwd=tmp_path)
+    assert done.stdout.startswith("status 3\n") and done.stdout.count("x = torch.ones(2)") == 1
+    assert load(tmp_path / "run.gradscope").info.outcome.kind == "ok"
+
+
 def test_a_signal_in_the_midst_of_recording_leaves_a_whole_recording(tmp_path: Path):
     (tmp_path / "loop.py").write_text(
         textwrap.dedent("""

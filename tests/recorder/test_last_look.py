@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 
 import torch
@@ -69,6 +70,25 @@ def test_nothing_is_said_where_nothing_happened_unseen():
             optimizer.step()
         net.weight.grad = None
     assert after_the_last_op(recording) == set()
+
+
+def test_a_node_of_another_thread_is_not_taken_for_a_new_one():
+    """Each thread numbers its nodes from the same number, so nothing is said of them."""
+    made = []
+
+    def make():
+        made.append(torch.ones(2, requires_grad=True).exp())
+
+    with gradscope.record() as recording:
+        near = torch.ones(2, requires_grad=True).exp()
+        thread = threading.Thread(target=make)
+        thread.start()
+        thread.join()
+        theirs = made[0]
+        theirs + 1
+    assert {"near", "theirs"} <= {recording.text(row.name) for row in recording.bindings}
+    assert after_the_last_op(recording) == set()
+    del near
 
 
 def test_what_cannot_be_asked_of_one_tensor_leaves_the_others():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from contextlib import ExitStack
+from typing import ClassVar
 
 import pytest
 import torch
@@ -109,6 +112,49 @@ def test_recordings_in_two_threads_at_once_see_their_own_ops_only():
     for thread in threads:
         thread.join()
     assert seen == {name: ["torch.full", f"Tensor.{name}"] * 50 for name in ("neg", "abs")}
+
+
+class Ready(torch.autograd.Function):
+    """Not seen by function modes: its result is put down to the call that a name was assigned from."""
+
+    results: ClassVar[list[torch.Tensor]] = []
+
+    @staticmethod
+    def forward(ctx, x):
+        return Ready.results.pop()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 knows no columns")
+def test_in_one_line_what_comes_before_the_recording_is_told_from_what_comes_in_it():
+    w = torch.ones(2, requires_grad=True)
+    Ready.results += torch.ones(2), torch.ones(2)
+    # fmt: off
+    with gradscope.record() as recording: inside = Ready.apply(w); inside + 1  # noqa: E701, E702
+    assert functions(recording) == ["Ready.apply", "Tensor.add"]
+    manager = gradscope.record(); before = Ready.apply(w); recording = manager.__enter__(); before + 1  # noqa: E702
+    # fmt: on
+    manager.__exit__(None, None, None)
+    assert functions(recording) == ["Tensor.add"]
+
+
+def test_a_recording_on_a_stack_of_contexts_is_the_callers():
+    with ExitStack() as stack:
+        recording = stack.enter_context(gradscope.record())
+        torch.ones(1)
+    assert recording.info.target == __file__
+    assert [op.span for op in recording.ops] == [0] and recording.files[recording.spans[0].file].path == __file__
+
+
+def test_what_torch_reads_of_gradients_by_itself_is_no_op():
+    net = torch.nn.Linear(1, 1)
+    with gradscope.record() as recording:
+        net.zero_grad()
+        assert net.weight.grad is None
+    assert functions(recording) == ["Tensor.grad.__get__"]
 
 
 def test_an_exception_ends_the_recording_and_is_its_outcome():

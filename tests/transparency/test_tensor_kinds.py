@@ -193,7 +193,17 @@ def copied_on_write():
     return before, [torch._C._is_cow_tensor(tensor) for tensor in (x, y)], x, y
 
 
+def view_of_a_changed_base():
+    """Asked for its node, a view whose base was changed makes it anew, and takes a number."""
+    base = torch.ones(4, requires_grad=True) * 1
+    view = base.view(4)
+    before = torch._C._autograd._get_sequence_nr()
+    base.add_(view)
+    return torch._C._autograd._get_sequence_nr() - before
+
+
 PROGRAMS = [
+    view_of_a_changed_base,
     copied_on_write,
     sparse_coo,
     sparse_gradient,

@@ -16,7 +16,7 @@ from gradscope.frames.code_names import qualified_name
 from gradscope.frames.frame_locals import reading_locals
 from gradscope.frames.statements import NO_STATEMENT, Assignment
 from gradscope.frames.tracebacks import CALL_NAME
-from gradscope.recorder.places.call_sites import Call, Callers, Site, SpanTable
+from gradscope.recorder.places.call_sites import Call, Callers, Site, SpanTable, positions
 from gradscope.recorder.places.code_owners import CodeOwners, Owner
 from gradscope.recording.rows import Span
 from gradscope.recording.tables import NONE
@@ -77,12 +77,13 @@ class CallSites:
         self._library_sites: dict[tuple[int, int], Site] = {}
         self.places: dict[tuple[int, int], CallPlace] = {}
         """By ``id(code)`` and instruction; the code objects are kept by their owners' table."""
-        self._begun_at: tuple[int, str, int] | None = None
-        """File, function and line at which the recording began, where names may hold what was made before."""
+        self._begun_at: tuple[int, str, tuple[int, int]] | None = None
+        """File, function, line and column at which the recording began: names may hold what was made before."""
         if begun_at is not None:
             file = spans.sources.file(begun_at.f_code.co_filename, True)
             function = qualified_name(begun_at.f_code, begun_at, spans.sources.parsed(file))
-            self._begun_at = (file, function, begun_at.f_lineno or 0)
+            line, _, col, _ = positions(begun_at.f_code, begun_at.f_lasti, begun_at.f_lineno)
+            self._begun_at = (file, function, (line, col))
         self._nowhere = Site(NONE, NONE, NONE, NO_STATEMENT, "")
 
     def new_place(self, frame: FrameType) -> CallPlace:
@@ -135,7 +136,7 @@ class CallSites:
     def call_assigned_to(self, name: str, site: Site, after: int) -> tuple[str, int] | None:
         """The call that a name was assigned from before a site was reached: the function as written, and its span."""
         call = self._spans.sources.parsed(site.file).call_assigned_to(name, after, site.statement.line)
-        if call is None or self._is_before_recording(site, call.line):
+        if call is None or self._is_before_recording(site, call):
             return None
         return self._call(call, site.file, site.function)
 
@@ -150,11 +151,13 @@ class CallSites:
         span = Span(file, call.line, call.end_line, call.col, call.end_col, call.line, call.end_line, name)
         return call.function, self._spans.shared(span)
 
-    def _is_before_recording(self, site: Site, line: int) -> bool:
+    def _is_before_recording(self, site: Site, call: Assignment) -> bool:
+        """Whether a call stands before the place at which the recording began; of one line the column decides."""
         if self._begun_at is None:
             return False
-        file, function, first_line = self._begun_at
-        return site.file == file and site.function in (function, "<module>") and line <= first_line
+        file, function, (line, col) = self._begun_at
+        is_before = (call.line, call.col) < (line, col) if col != NONE else call.line <= line
+        return is_before and site.file == file and site.function in (function, "<module>")
 
     def _site(self, user: FrameType | None, library: FrameType | None) -> Site:
         if user is None:
