@@ -115,7 +115,7 @@ class Watches:
 
 def _trees(program: Program) -> list[ast.Module]:
     """The parsed source; a transcript's statements one by one, as one of them may be no Python."""
-    if program.kind != "transcript":
+    if not program.kind.is_prompts:
         return [ast.parse(program.source)]
     trees = []
     for statement in program.statements:

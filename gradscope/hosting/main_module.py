@@ -24,12 +24,12 @@ def new_main(program: Program) -> ModuleType:
     """A ``__main__`` module with the attributes that Python gives it, in ``sys.modules``."""
     module = ModuleType("__main__")
     names = module.__dict__
-    is_file = program.kind in ("script", "cell")
-    names["__loader__"] = SourceFileLoader("__main__", program.filename) if is_file else BuiltinImporter
+    kind = program.kind
+    names["__loader__"] = SourceFileLoader("__main__", program.filename) if kind.is_in_file else BuiltinImporter
     if sys.version_info < (3, 14):
         names["__annotations__"] = {}
     names["__builtins__"] = builtins
-    if is_file or program.kind == "stdin":
+    if kind.has_file_name:
         names["__file__"] = program.filename
         names["__cached__"] = None
     sys.modules["__main__"] = module
@@ -38,16 +38,16 @@ def new_main(program: Program) -> ModuleType:
 
 def register_source(program: Program) -> None:
     """Let tracebacks show source that is in no file, where Python itself does so."""
-    if program.kind == "transcript" or (sys.version_info >= (3, 13) and program.kind == "code"):
+    if program.kind.is_prompts or (sys.version_info >= (3, 13) and program.kind.is_option):
         lines = program.source.splitlines(keepends=True)
         linecache.cache[program.filename] = (len(program.source), None, lines, program.filename)
 
 
 def execute(program: Program, module: ModuleType, probes: InsertedProbes) -> None:
     """Run a program to its end; what it raises passes through."""
-    if program.kind == "module":
+    if program.kind.is_module:
         _run_module(program, probes)
-    elif program.kind == "transcript":
+    elif program.kind.is_prompts:
         _run_transcript(program, module.__dict__, probes)
     else:
         _execute(_compile(program, probes), module.__dict__)

@@ -76,10 +76,13 @@ class ProgramProcess:
         before = (sys.argv, sys.orig_argv, sys.path, sys.modules.get("__main__"))
         callbacks.callback(_restore, *before)
         program = self._program
-        started_as = {"code": ["-c", program.source], "module": ["-m", program.module]}.get(
-            program.kind, [program.argv0]
-        )
-        sys.argv = ["-m" if program.kind == "module" and program.module != "__main__" else program.argv0, *self._args]
+        started_as = [program.argv0]
+        if program.kind.is_option:
+            started_as = ["-c", program.source]
+        elif program.kind.is_module:
+            started_as = ["-m", program.module]
+        is_searched = program.kind.is_module and program.module != "__main__"  # runpy puts the file's name there
+        sys.argv = ["-m" if is_searched else program.argv0, *self._args]
         sys.orig_argv = [sys.executable, *started_as, *self._args]
         self._own_path = sys.path
         safe_path = getattr(sys.flags, "safe_path", False)

@@ -110,7 +110,7 @@ class ProgramRun:
         own = [Probe(p.line, p.column, p.before, self._muted(p)) for p in probes]
         self._probes = InsertedProbes([*(companion.probes if companion is not None else ()), *own], program.filename)
         info = self._recording.info
-        info.target, info.kind, info.title = program.target, program.kind, program.title
+        info.target, info.kind, info.title = program.target, program.kind.name, program.title
         info.argv = [program.argv0, *args]
 
     @property
@@ -213,7 +213,7 @@ class ProgramRun:
 
     def _flush(self) -> None:
         """As Python does at the end of a script, before it shows what the script raised."""
-        if self.program.kind in ("script", "cell", "stdin", "transcript"):
+        if self.program.kind.flushes_at_end:
             flush_quietly(sys.stderr)
             flush_quietly(sys.stdout)
 

@@ -3,8 +3,7 @@
 from typing import Literal, NamedTuple
 
 from gradscope.frames.whose_file import is_beside
-
-Kind = Literal["script", "cell", "module", "code", "stdin", "transcript"]
+from gradscope.targets.kinds import Kind
 
 
 class CodeCell(NamedTuple):
@@ -73,7 +72,7 @@ class Program(NamedTuple):
     @property
     def text_differs_from_file(self) -> bool:
         """Whether the source that is run cannot be read from ``filename``."""
-        return self.kind in ("cell", "code", "stdin", "transcript")
+        return self.kind.differs_from_file
 
     def is_user(self, filename: str) -> bool:
         """Whether code of this file is the user's: the target and what lies beside it, not what is installed."""

@@ -11,6 +11,7 @@ from gradscope.errors import TargetError
 from gradscope.targets.cells import find_cells, select_cell
 from gradscope.targets.comments import find_comments
 from gradscope.targets.directives import find_directives
+from gradscope.targets.kinds import CELL, CODE, MODULE, SCRIPT, STDIN, TRANSCRIPT, Kind
 from gradscope.targets.modules import locate_module
 from gradscope.targets.program import Program
 from gradscope.targets.scenarios import describe_docstring, find_scenario, scenario_names, similar_scenarios
@@ -65,7 +66,7 @@ def _find(name: str) -> str:
 
 
 def _from_code(target: str, code: str) -> Program:
-    return _analysed(target, "code", "<string>", "-c", code, "-c", "", str(Path.cwd()))
+    return _analysed(target, CODE, "<string>", "-c", code, "-c", "", str(Path.cwd()))
 
 
 def _from_stdin() -> Program:
@@ -77,7 +78,7 @@ def _from_stdin() -> Program:
     except SyntaxError:
         if has_prompts(text):
             return _transcript("-", "<stdin>", "standard input", text, "-", "", str(Path.cwd()))
-    return _analysed("-", "stdin", "<stdin>", "standard input", text, "-", "", str(Path.cwd()))
+    return _analysed("-", STDIN, "<stdin>", "standard input", text, "-", "", str(Path.cwd()))
 
 
 def _from_file(target: str, argv0: str, cell: str | None) -> Program:
@@ -91,11 +92,11 @@ def _from_file(target: str, argv0: str, cell: str | None) -> Program:
             return _transcript(target, filename, argv0, text, argv0, folder, folder)
         raise syntax_error(error, argv0) from error
     if cell is None:
-        return _analysed(target, "script", filename, argv0, text, argv0, folder, _user_root(folder), tree)
+        return _analysed(target, SCRIPT, filename, argv0, text, argv0, folder, _user_root(folder), tree)
     cells = find_cells(find_comments(text), text)
     text = select_cell(text, cells, cell, argv0)
     root = _user_root(folder)
-    return _analysed(target, "cell", filename, f"{argv0}::{cell}", text, argv0, folder, root, cell=cell, cells=cells)
+    return _analysed(target, CELL, filename, f"{argv0}::{cell}", text, argv0, folder, root, cell=cell, cells=cells)
 
 
 def _user_root(folder: str) -> str:
@@ -130,12 +131,12 @@ def _from_module(target: str, module: str) -> Program:
 def _from_module_file(target: str, module: str, filename: str, argv0: str, path0: str, user_root: str) -> Program:
     text = decode(read_file(Path(filename)), filename)
     name = module if module != "__main__" else argv0
-    return _analysed(target, "module", filename, name, text, argv0, path0, user_root, module=module)
+    return _analysed(target, MODULE, filename, name, text, argv0, path0, user_root, module=module)
 
 
 def _analysed(
     target: str,
-    kind: str,
+    kind: Kind,
     filename: str,
     name: str,
     source: str,
@@ -154,7 +155,7 @@ def _analysed(
     comments = find_comments(source)
     return Program(
         target=target,
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         filename=filename,
         name=name,
         source=source,
@@ -172,7 +173,7 @@ def _transcript(target: str, filename: str, name: str, text: str, argv0: str, pa
     statements = read_transcript(text)
     return Program(
         target=target,
-        kind="transcript",
+        kind=TRANSCRIPT,
         filename=filename,
         name=name,
         source=as_source(text, statements),

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 
 from gradscope.errors import TargetError, UsageError
 from gradscope.targets.cells import select_cell
+from gradscope.targets.kinds import CELL, SCRIPT
 from gradscope.targets.program import Program
 
 
@@ -64,7 +65,7 @@ def _variant(program: Program, name: str) -> CellVariant:
     alone = program._replace(
         target=f"{program.target}::{name}",
         name=f"{program.name}::{name}",
-        kind="cell" if program.kind == "script" else program.kind,
+        kind=CELL if program.kind == SCRIPT else program.kind,
         source=select_cell(program.source, program.cells, name, program.name),
         cell=name,
         directives=tuple(kept),

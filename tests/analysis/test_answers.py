@@ -361,6 +361,20 @@ print(x.grad)
     assert told.code == "grad-none-unreached"
 
 
+def test_it_is_not_said_that_autograd_cannot_notice_where_it_did() -> None:
+    source = """
+a = torch.ones(3, 4, requires_grad=True)
+b = a.data
+z = torch.einsum("ij,kj->ik", a, b)
+b.zero_()
+try:
+    z.sum().backward()
+except RuntimeError:
+    pass
+"""
+    assert not any("cannot notice" in answer.text for answer in build(recorded(HEAD + source)).answers)
+
+
 def test_what_a_pass_that_failed_was_to_reach_is_no_leaf_without_use() -> None:
     source = """
 w, v = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)

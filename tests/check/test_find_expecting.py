@@ -54,7 +54,7 @@ def test_code_and_modules(folder: Path) -> None:
     first, second = find_expecting([EXPECTING, "b = 1"], is_code=True)
     assert (first.kind, has_expectations(first), has_expectations(second)) == ("code", True, False)
     (program,) = find_expecting(["a"], is_module=True)
-    assert (program.kind, has_expectations(program)) == ("module", True)
+    assert (program.kind.name, has_expectations(program)) == ("module", True)
 
 
 def test_a_folder_without_expectations_is_refused(folder: Path) -> None:

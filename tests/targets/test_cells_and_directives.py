@@ -148,7 +148,7 @@ def test_one_cell_is_the_set_up_and_that_cell_on_their_own_lines(tmp_path: Path)
     path.write_text(CELLS)
     one = resolve(f"{path}::two words")
     assert one.source.split("\n") == ["setup = 1", "", "", "#%% [code] two words", "b = 2", "", "", "", ""]
-    assert (one.kind, one.cell, len(one.cells)) == ("cell", "two words", 3)
+    assert (one.kind.name, one.cell, len(one.cells)) == ("cell", "two words", 3)
     assert one.filename == str(path)
 
 

@@ -29,7 +29,7 @@ def error_of(target: str, **details: str) -> TargetError:
 def test_a_file_keeps_the_name_that_it_was_given(tmp_path: Path):
     (tmp_path / "train.py").write_text('"""Trains.\n\nTags: a, b\n"""\nx = 1\n')
     program = resolve("./train.py")
-    assert (program.kind, program.argv0, program.path0) == ("script", "./train.py", str(tmp_path))
+    assert (program.kind.name, program.argv0, program.path0) == ("script", "./train.py", str(tmp_path))
     assert program.filename == f"{tmp_path}/./train.py"  # as Python's own __file__
     assert (program.title, program.tags) == ("Trains.", ("a", "b"))
 
@@ -140,9 +140,9 @@ def standard_input(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch):
     standard_input(monkeypatch, b"x = 1\n")
-    assert (resolve("-").kind, resolve("-").source) == ("stdin", "")
+    assert (resolve("-").kind.name, resolve("-").source) == ("stdin", "")
     standard_input(monkeypatch, b"text\n>>> x = 1\n")
-    assert resolve("-").kind == "transcript"
+    assert resolve("-").kind.name == "transcript"
     standard_input(monkeypatch, b"x = \n")
     assert "standard input is not valid Python" in error_of("-").message
     monkeypatch.setattr(sys, "stdin", None)

@@ -78,7 +78,7 @@ def test_texts_without_prompts(text: str):
 )
 def test_a_transcript_is_known_by_its_content(tmp_path: Path, name: str, content: str, kind: str):
     (tmp_path / name).write_text(content)
-    assert resolve(str(tmp_path / name)).kind == kind
+    assert resolve(str(tmp_path / name)).kind.name == kind
 
 
 def test_a_python_file_with_an_error_and_a_doctest_is_no_transcript(tmp_path: Path):

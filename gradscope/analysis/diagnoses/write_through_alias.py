@@ -22,8 +22,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
         if shared.is_step:
             yield from _written_by_step(sources, shared)
         elif not found & {"raised", "silently_wrong"}:
-            # Where no graph was open that needs the values, a write past autograd is what was meant.
-            matters = shared.past_autograd and bool(found - {"none"})
+            # Where no graph was open that needs the values, a write past autograd is what was meant; and where it is
+            # not known whether autograd would notice, nothing is said of it.
+            matters = shared.past_autograd and "would_be_silently_wrong" in found
             unseen = ", and autograd cannot notice (another version counter)" if matters else ""
             through, seen = (_listed(sources, tensors) for tensors in (shared.written, shared.seen_by))
             yield sources.finding(

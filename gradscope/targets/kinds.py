@@ -1,0 +1,32 @@
+"""The kinds of targets, and what follows from each for how Python would run it. A new kind is added here alone."""
+
+from typing import NamedTuple
+
+
+class Kind(NamedTuple):
+    """One kind of target."""
+
+    name: str
+    """As a recording says it."""
+    is_in_file: bool = False
+    """Python would load it from ``filename``."""
+    has_file_name: bool = False
+    """Its module has ``__file__``."""
+    differs_from_file: bool = False
+    """The source that is run cannot be read from ``filename``."""
+    flushes_at_end: bool = False
+    """Python writes out its output before it shows what the program raised."""
+    is_module: bool = False
+    """Run by ``runpy``, as ``python -m`` does."""
+    is_prompts: bool = False
+    """Run statement by statement, as the REPL does."""
+    is_option: bool = False
+    """Given as an option's value: ``python -c CODE``."""
+
+
+SCRIPT = Kind("script", is_in_file=True, has_file_name=True, flushes_at_end=True)
+CELL = Kind("cell", is_in_file=True, has_file_name=True, differs_from_file=True, flushes_at_end=True)
+MODULE = Kind("module", is_module=True)
+CODE = Kind("code", differs_from_file=True, is_option=True)
+STDIN = Kind("stdin", has_file_name=True, differs_from_file=True, flushes_at_end=True)
+TRANSCRIPT = Kind("transcript", differs_from_file=True, flushes_at_end=True, is_prompts=True)
