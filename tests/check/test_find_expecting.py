@@ -52,7 +52,7 @@ def test_a_file_that_is_named_is_taken_in_any_case(folder: Path) -> None:
 
 def test_code_and_modules(folder: Path) -> None:
     first, second = find_expecting([EXPECTING, "b = 1"], is_code=True)
-    assert (first.kind, has_expectations(first), has_expectations(second)) == ("code", True, False)
+    assert (first.kind.name, has_expectations(first), has_expectations(second)) == ("code", True, False)
     (program,) = find_expecting(["a"], is_module=True)
     assert (program.kind.name, has_expectations(program)) == ("module", True)
 

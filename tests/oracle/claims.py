@@ -1,0 +1,546 @@
+"""What a report claims of a program, each claim beside what torch says."""
+
+from __future__ import annotations
+
+import ast
+import re
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+
+from .naming import Path, path_of
+from .reruns import roots_change, with_values_as_saved, without_cuts
+from .witness import Pass, State, Witness, walk
+
+ALIKE = 3
+"""Leaves of one pass for which the same reason is tried: each trial is a run of the program or more."""
+
+
+class Claim(NamedTuple):
+    """One statement of a report."""
+
+    kind: str
+    """What it is about; the keys of :data:`tests.oracle.known_false.KNOWN_FALSE` begin with these."""
+    line: int
+    said: str
+    held: bool | None
+    """None: it could not be decided."""
+    truth: str = ""
+
+    def __str__(self) -> str:
+        return f"line {self.line}: [{self.kind}] said: {self.said}; torch: {self.truth}"
+
+
+def equal(kind: str, line: int, what: str, said: object, truth: object) -> Claim:
+    """A claim that a value is what torch says it is."""
+    return Claim(kind, line, f"{what} is {said!r}", said == truth, repr(truth))
+
+
+class Judge:
+    """Compares a report (as JSON types) with what a witness saw.
+
+    Args:
+        source: The program.
+        report: What gradscope says of it.
+        healthy: Whether the program does only what it means to: no problem and no warning is due.
+    """
+
+    def __init__(self, source: str, report: dict[str, Any], healthy: bool = False) -> None:
+        self._source = source
+        self._report = report
+        self._healthy = healthy
+        self.seen = Witness(source)
+        self._uncut: dict[frozenset[int], Witness] = {}
+        nodes = list(ast.walk(ast.parse(source)))
+        statements = [node for node in nodes if isinstance(node, ast.stmt)]
+        self._simple = {node.lineno for node in statements if not hasattr(node, "body")}
+        """Lines of statements that hold no others."""
+        self._returns = {node.lineno for node in statements if isinstance(node, ast.Return)}
+        """Lines whose result has its name in another frame, later."""
+        inner = [node for node in nodes if isinstance(node, (ast.ListComp, ast.DictComp, ast.GeneratorExp, ast.Lambda))]
+        self._inner_code = {node.lineno for node in inner}
+        self._inner_names = {
+            name.id if isinstance(name, ast.Name) else name.arg
+            for node in inner
+            for name in ast.walk(node)
+            if isinstance(name, ast.arg) or (isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store))
+        }
+        """Names of comprehensions and lambdas, whose frames the witness does not see."""
+
+    def claims(self) -> Iterator[Claim]:
+        """Every claim of the report that this oracle understands."""
+        yield from self._end()
+        yield from self._passes()
+        yield from self._rows()
+        yield from self._cuts()
+        yield from self._writes()
+        yield from self._shared_memory()
+        yield from self._graphs()
+        yield from self._memory()
+        yield from self._answers()
+
+    # ---- the run
+
+    def _end(self) -> Iterator[Claim]:
+        error, run = self.seen.error, self._report["run"]
+        yield equal("outcome", 0, "the error", run["error_type"], type(error).__name__ if error else "")
+        for row in self._report["errors"]:
+            if error is not None and row["place"]["line"] == self.seen.error_line:
+                yield equal("error", row["place"]["line"], "the message", row["message"], str(error))
+
+    # ---- backward passes
+
+    def _passes_at(self, line: int) -> list[tuple[int, Pass]]:
+        return [(position, one) for position, one in enumerate(self.seen.passes) if one.line == line]
+
+    def _passes(self) -> Iterator[Claim]:
+        for row in self._report["backwards"]:
+            line = row["place"]["line"]
+            passes = self._passes_at(line)
+            yield equal("pass-executions", line, "number of passes", row["executions"], len(passes))
+            if not passes:
+                continue
+            position, last = passes[-1]
+            yield equal("pass-error", line, "the error", row["error"], last.error)
+            for name in row["roots"]:
+                if (tensor := last.names.get(path_of(name) or ())) is not None:
+                    yield equal("root", line, f"{name} is a root", True, any(tensor is root for root in last.roots))
+            whys: dict[tuple[str, int], dict[Path, torch.Tensor]] = defaultdict(dict)
+            for gradient in row["gradients"]:
+                yield from self._gradient(gradient, last)
+                path = path_of(gradient["name"])
+                tensor = self._tensor(path, last.names)
+                if tensor is None or path is None or gradient["shape"] != str(tuple(tensor.shape)):
+                    continue
+                if gradient["why"] and last.kind == "backward" and outcome(last, tensor) == gradient["outcome"]:
+                    whys[gradient["why"], gradient["cut_line"]][path] = tensor
+            for (why, cut_line), tensors in whys.items():
+                yield from self._why(why, cut_line, tensors, position, last)
+
+    def _gradient(self, row: dict[str, Any], one: Pass) -> Iterator[Claim]:
+        path = path_of(row["name"])
+        tensor = self._tensor(path, one.names)
+        if tensor is None or path is None:
+            return
+        name = row["name"]
+        shape = str(tuple(tensor.shape))
+        yield equal("gradient-shape", one.line, f"the shape of {name}", row["shape"], shape)
+        if row["shape"] != shape:
+            return  # another tensor than the one that is meant
+        yield equal("gradient-leaf", one.line, f"{name} is a leaf", row["is_leaf"], tensor.is_leaf)
+        if id(tensor) not in one.grad_before or one.kind != "backward":
+            return
+        yield equal("gradient", one.line, f"what the pass did for {name}", row["outcome"], outcome(one, tensor))
+
+    def _why(
+        self, why: str, cut_line: int, tensors: dict[Path, torch.Tensor], position: int, one: Pass
+    ) -> Iterator[Claim]:
+        """Why a pass gave some leaves no gradient."""
+        if ("was not made from it" in why or "no call used it" in why) and not cut_line:
+            yield from self._unused(why, tensors, position, one)
+            return
+        for path, tensor in list(tensors.items())[: ALIKE if cut_line else None]:
+            said = f"{'.'.join(path)} got no gradient: {why}"
+            led = id(tensor) in one.led_to
+            where = f"the graph {'leads' if led else 'does not lead'} to it"
+            if cut_line:
+                held, truth = self._is_cut_by(cut_line, path, tensor, position, one)
+                yield Claim("why-cut", one.line, said, held and not led, truth)
+            elif "no call on the way cut the graph" in why:
+                yield Claim("why-no-cut", one.line, said, led, where)
+            elif "gave it no gradient (None)" in why:
+                yield Claim("why-none", one.line, said, led, where)
+            elif found := re.search(r"did not require grad yet when line (\d+) used it", why):
+                before = self.seen.before.get(int(found[1]))
+                state = before.state(tensor) if before else None
+                truth = "unknown" if state is None else f"requires_grad was {state.requires_grad}"
+                yield Claim("why-not-yet", one.line, said, None if state is None else not state.requires_grad, truth)
+            else:
+                yield Claim("why-unread", one.line, said, None, "a sentence that the oracle does not know")
+
+    def _unused(self, why: str, tensors: dict[Path, torch.Tensor], position: int, one: Pass) -> Iterator[Claim]:
+        """That the root was not made from some leaves: all are changed in one run, each alone only if that shows."""
+        since = {
+            path: self._named_after(tensor, self._settled(tensor, position, one)) for path, tensor in tensors.items()
+        }
+        known = dict(moment for moment in since.values() if moment is not None)
+        together = roots_change(self._source, position, one, known)
+        for path, tensor in tensors.items():
+            said, moment = f"{'.'.join(path)} got no gradient: {why}", since[path]
+            changes = together
+            if together:
+                changes = None if moment is None else roots_change(self._source, position, one, dict([moment]))
+            truth = "its values change the root" if changes else "its values do not change the root"
+            held = None if changes is None else not changes and id(tensor) not in one.led_to
+            yield Claim("why-unused", one.line, said, held, truth)
+
+    def _settled(self, tensor: torch.Tensor, position: int, one: Pass) -> int:
+        """From when on a tensor's values count for a pass.
+
+        What was copied into a parameter before is that parameter's own: it counts from the last time that any
+        parameter changed, or the last backward pass began.
+        """
+        changes = [at for at, _ in self.seen.changed_at[id(tensor)] if at < one.number]
+        passes = [other.number for other in self.seen.passes[:position] if other.kind == "backward"]
+        return max([*changes, *passes, *(at for at in self._parameters_changed_at if at < one.number)], default=0)
+
+    def _named_after(self, tensor: torch.Tensor, at: int) -> tuple[Path, int] | None:
+        """A name that leads to a tensor at the first statement after a moment, and when that was."""
+        for moment in self.seen.begun[bisect_right(self.seen.begun, at, key=lambda moment: moment.number) :]:
+            for path, held in moment.names.items():
+                if held is tensor:
+                    return path, moment.number
+        return None
+
+    @cached_property
+    def _parameters_changed_at(self) -> list[int]:
+        return [
+            at
+            for changes in self.seen.changed_at.values()
+            for at, path in changes
+            if len(path) > 1 and self.seen.ever[path] and any(one.is_leaf for one in self.seen.ever[path].values())
+        ]
+
+    def _depends(self, tensor: torch.Tensor, position: int, one: Pass) -> bool | None:
+        """Whether the root of a pass depends on the values that a tensor had at any time."""
+        changes = [at for at, _ in self.seen.changed_at[id(tensor)] if at < one.number]
+        tried = {*changes[:1], *changes[-1:], self._settled(tensor, position, one)}
+        named = [found for at in tried if (found := self._named_after(tensor, at)) is not None]
+        found = [roots_change(self._source, position, one, dict([moment])) for moment in named]
+        return any(found) if found and None not in found else None
+
+    def _is_cut_by(
+        self, line: int, path: Path, tensor: torch.Tensor, position: int, one: Pass
+    ) -> tuple[bool | None, str]:
+        """Whether the graph would lead from the root to the leaf if a line (and the other cuts) cut nothing."""
+        others = {row["place"]["line"] for row in self._report["cuts"]} - {line}
+        for kept_out in (set(), others):
+            if self._leads_to(path, position, one, kept_out | {line}):
+                if kept_out and self._leads_to(path, position, one, kept_out):
+                    return False, f"with line {line} as it is, the gradient arrives all the same"
+                return True, "without it the gradient arrives"
+        if self._depends(tensor, position, one) is False:
+            return False, "the root does not depend on it"
+        return None, "without it the gradient does not arrive either"
+
+    def _leads_to(self, path: Path, position: int, one: Pass, uncut: Iterable[int]) -> bool:
+        lines = frozenset(uncut)
+        run = self._uncut.get(lines)
+        if run is None:
+            run = self._uncut[lines] = without_cuts(self._source, lines)
+        if len(run.passes) <= position or run.passes[position].line != one.line:
+            return False
+        other = run.passes[position]
+        tensor = other.names.get(path)
+        return tensor is not None and id(tensor) in other.led_to
+
+    # ---- lines
+
+    def _tensor(self, path: Path | None, names: dict[Path, torch.Tensor]) -> torch.Tensor | None:
+        """The tensor of a name: as it was then, or the only one that ever had it."""
+        if path is None:
+            return None
+        if path in names:
+            return names[path]
+        ever = self.seen.ever.get(path, {})
+        return next(iter(ever.values())) if len(ever) == 1 else None
+
+    def _ended(self, line: int) -> bool:
+        return (
+            line in self._simple - self._returns
+            and line in self.seen.after
+            and self.seen.ended[line] == self.seen.runs[line]
+        )
+
+    def _state_after(self, name: str, line: int) -> State | None:
+        path = path_of(name)
+        if path is None or not self._ended(line):
+            return None
+        after = self.seen.after[line]
+        return after.state(after.names.get(path))
+
+    def _rows(self) -> Iterator[Claim]:
+        rows = self._report["lines"]
+        alike = Counter((row["line"], row["name"]) for row in rows)
+        for row in rows:
+            line, name = row["line"], row["name"]
+            if row["end_line"] == line and line in self._simple:
+                yield self._executions("executions", line, f"{row['op']} ran", row["executions"])
+            path = path_of(name)
+            if row["kind"] not in ("made", "changed", "cut") or path is None or row["requires_grad"] is None:
+                continue
+            # A row tells of its last run; one of several rows for a name, of the last among some of the runs.
+            moments = [after for _, after in self.seen.moments[line]]
+            if not self._ended(line) or (alike[line, name] == 1 and path not in moments[-1].names):
+                continue
+            states = [moment.states[id(moment.names[path])] for moment in moments if path in moment.names]
+            if states:
+                yield from self._row(row, states[-1:] if alike[line, name] == 1 else states)
+                yield from self._names(row, line)
+
+    def _row(self, row: dict[str, Any], states: list[State]) -> Iterator[Claim]:
+        keys = ["shape", "dtype", "requires_grad", "is_leaf", "grad_fn"] + ["version"] * (row["version"] is not None)
+        said = [row[key] for key in keys]
+        best = max(states, key=lambda state: sum(getattr(state, key) == row[key] for key in keys))
+        for key, value in zip(keys, said, strict=True):
+            yield equal(f"row-{key}", row["line"], f"{key} of {row['name']}", value, getattr(best, key))
+
+    def _executions(self, kind: str, line: int, what: str, said: int) -> Claim:
+        """How often something ran: as often as its statement, but for what a comprehension or a lambda runs."""
+        runs = self.seen.runs[line]
+        held = said == runs if line not in self._inner_code else None
+        return Claim(kind, line, f"{what} {said} times", held, f"the statement ran {runs} times")
+
+    def _names(self, row: dict[str, Any], line: int) -> Iterator[Claim]:
+        tensor = self.seen.after[line].names.get(path_of(row["name"]) or ())
+        known = {path[0] for path in self.seen.ever} - self._inner_names
+        for name in row["names"] if tensor is not None else ():
+            path = path_of(name)
+            if path is not None and path[0] in known:
+                held = id(tensor) in self.seen.ever.get(path, {})
+                yield Claim("names", line, f"{row['name']} is also {name}", held, "that was the name of others only")
+
+    def _cuts(self) -> Iterator[Claim]:
+        for row in self._report["cuts"]:
+            line = row["place"]["line"]
+            if line in self._simple:
+                yield self._executions("cut-executions", line, f"it was cut ({row['kind']})", row["executions"])
+            state = self._state_after(row["output"], line)
+            if state is not None and row["output"] != row["input"]:
+                yield equal("cut-output", line, f"{row['output']} requires grad", False, state.requires_grad)
+            before = self.seen.before.get(line)
+            taken = before.state(before.names.get(path_of(row["input"]) or ())) if before else None
+            if taken is not None:
+                yield equal("cut-input", line, f"{row['input']} requires grad", True, taken.requires_grad)
+
+    def _writes(self) -> Iterator[Claim]:
+        for row in self._report["inplace_writes"]:
+            line, name = row["place"]["line"], row["name"]
+            path = path_of(name)
+            if path is None or not self._ended(line):
+                continue
+            states = [
+                (before.state(tensor), after.state(tensor), after)
+                for before, after in self.seen.moments[line]
+                if (tensor := after.names.get(path)) is not None
+            ]
+            runs = [(then, now, after) for then, now, after in states if then is not None and now is not None]
+            if not runs:
+                continue
+            wrote = [
+                (then, now, after)
+                for then, now, after in runs
+                if then.values != now.values or then.version != now.version
+            ]
+            yield Claim("write", line, f"{row['op']} wrote into {name}", bool(wrote), "its bytes are what they were")
+            if row["version_after"] is not None and wrote:
+                said = row["version_after"]
+                held = any(then.version <= said <= now.version for then, now, _ in wrote if now.version is not None)
+                versions = [(then.version, now.version) for then, now, _ in wrote]
+                yield Claim("write-version", line, f"version of {name} is {said}", held, str(versions))
+            for other in row["seen_by"]:
+                there = [(now, after.state(after.names.get(path_of(other) or ()))) for _, now, after in wrote]
+                shared = [now.storage == state.storage for now, state in there if state is not None]
+                if shared:
+                    yield Claim("write-seen-by", line, f"{other} shares memory with {name}", any(shared), "it does not")
+        yield from self._unseen_writes()
+
+    def _unseen_writes(self) -> Iterator[Claim]:
+        """Optimizer steps: how many tensors they changed."""
+        for row in self._report["lines"]:
+            found = [re.match(r"changed ([\d,]+) tensors? in place", note) for note in row["notes"]]
+            if row["kind"] != "step" or not any(found) or not self._ended(row["line"]):
+                continue
+            before, after = self.seen.moments[row["line"]][-1]
+            gradients = {id(state.grad) for state in after.states.values() if state.grad is not None}
+            changed = {
+                state.storage
+                for key, state in after.states.items()
+                if key in before.states and before.states[key].values != state.values and key not in gradients
+            }
+            said = next(int(match[1].replace(",", "")) for match in found if match)
+            yield Claim(
+                "step-changed",
+                row["line"],
+                f"{row['op']} changed {said} tensors",
+                said >= len(changed),
+                str(len(changed)),
+            )
+
+    def _shared_memory(self) -> Iterator[Claim]:
+        for group in self._report["alias_groups"]:
+            members = [(member, self.seen.ever.get(path_of(member["name"]) or (), {})) for member in group["members"]]
+            known = [(member, list(ever.values())) for member, ever in members if ever]
+            for (member, tensors), (other, others) in pairwise(known):
+                storages = {tensor.untyped_storage()._cdata for tensor in tensors}
+                held = any(tensor.untyped_storage()._cdata in storages for tensor in others)
+                yield Claim(
+                    "shared-memory",
+                    member["line"],
+                    f"{member['name']} and {other['name']} share memory",
+                    held,
+                    "they never did",
+                )
+
+    def _graphs(self) -> Iterator[Claim]:
+        for graph in self._report["graphs"]:
+            passes = self._passes_at(graph["line"])
+            if passes and len(passes[-1][1].roots) == 1:
+                last = passes[-1][1]
+                yield equal("graph-nodes", graph["line"], f"nodes behind {graph['root']}", graph["nodes"], last.nodes)
+                for name in graph["leaves"]:
+                    tensor = self._tensor(path_of(name), last.names)
+                    if tensor is not None:
+                        yield equal(
+                            "graph-leaf", graph["line"], f"{name} is a leaf of it", True, id(tensor) in last.led_to
+                        )
+
+    def _memory(self) -> Iterator[Claim]:
+        memory = self._report["memory"]
+        if not memory["hooked_ops"]:
+            yield equal("saved-bytes", 0, "saved for backward", memory["saved_bytes"], self.seen.saved_bytes)
+
+    # ---- answers
+
+    def _answers(self) -> Iterator[Claim]:
+        for answer in self._report["answers"]:
+            line = answer["place"]["line"] if answer["place"] else 0
+            said = f"{answer['text']} [{answer['code']}]"
+            if self._healthy and answer["severity"] != "note":
+                yield Claim("alarm", line, said, False, "the program is healthy")
+            path = path_of(answer["tensor"])
+            if path is None:
+                continue
+            if answer["code"].startswith("grad-none"):
+                yield from self._grad_none(answer["code"], said, line, path)
+            elif (check := getattr(self, "_" + answer["code"].replace("-", "_"), None)) is not None:
+                yield from check(said, line, path)
+        yield from self._wrong_gradients()
+
+    def _grad_none(self, code: str, said: str, line: int, path: Path) -> Iterator[Claim]:
+        before = self.seen.before.get(line)
+        tensor = before.names.get(path) if before else None
+        state = before.state(tensor) if before else None
+        if before is None or state is None or line not in self._simple:
+            return
+        passes = [one for one in self.seen.passes if one.number <= before.number and one.kind == "backward"]
+        truths = {
+            "grad-none-untracked": not state.requires_grad,
+            "grad-none-non-leaf": state.requires_grad and not state.is_leaf,
+            "grad-none-no-backward": not passes,
+            "grad-none-cleared": any(id(tensor) in one.received for one in passes),
+            "grad-none-unreached": bool(passes) and id(tensor) not in passes[-1].received,
+        }
+        is_none = f"grad {'is' if state.grad is None else 'is not'} None"
+        truth = f"{is_none}, requires_grad {state.requires_grad}, is_leaf {state.is_leaf}"
+        yield Claim("answer-grad-none", line, said, state.grad is None and truths.get(code, True), truth)
+
+    def _leaf_unreached(self, said: str, line: int, path: Path) -> Iterator[Claim]:
+        passes = self._passes_at(line)
+        if passes and (tensor := self._tensor(path, passes[-1][1].names)) is not None:
+            received = any(id(tensor) in one.received for _, one in passes)
+            yield Claim(
+                "answer-unreached", line, said, not received, f"it {'got' if received else 'did not get'} one there"
+            )
+
+    def _frozen(self, said: str, line: int, path: Path) -> Iterator[Claim]:
+        passes = self._passes_at(line)
+        if passes and (tensor := passes[-1][1].names.get(path)) is not None:
+            wanted = passes[-1][1].wanted[id(tensor)]
+            yield Claim("answer-frozen", line, said, not wanted, f"requires_grad was {wanted}")
+
+    def _backward_no_grad(self, said: str, line: int, path: Path) -> Iterator[Claim]:
+        failed = [(at, one) for at, one in enumerate(self.seen.passes) if "does not require grad" in one.error]
+        if not failed:
+            yield Claim("answer-no-grad", line, said, False, "no pass failed so")
+            return
+        position, one = failed[-1]
+        lines = [int(number) for number in re.findall(r"(?:at|of|and) line (\d+)", said.partition("was cut")[2])]
+        if not lines:
+            return
+        run = without_cuts(self._source, set(lines))
+        if len(run.passes) > position:
+            held = any(root.requires_grad for root in run.passes[position].roots)
+            yield Claim(
+                "answer-no-grad",
+                one.line,
+                said,
+                held or None,
+                f"without the cuts the root {'requires' if held else 'does not require'} grad",
+            )
+
+    def _backward_reached_nothing(self, said: str, line: int, path: Path) -> Iterator[Claim]:
+        passes = self._passes_at(line)
+        if passes:
+            one = passes[-1][1]
+            held = one.led_to <= set(map(id, one.roots))
+            yield Claim("answer-reached-nothing", line, said, held, f"the graph leads to {len(one.led_to)} leaves")
+
+    def _never_stepped(self, said: str, line: int, path: Path) -> Iterator[Claim]:
+        passes = self._passes_at(line)
+        if passes and (tensor := self._tensor(path, passes[-1][1].names)) is not None:
+            first = next((one.number for one in self.seen.passes if id(tensor) in one.received), None)
+            changes = [at for at, _ in self.seen.changed_at[id(tensor)] if first is not None and at > first]
+            yield Claim(
+                "answer-never-stepped",
+                line,
+                said,
+                first is not None and not changes,
+                f"its values changed {len(changes)} times",
+            )
+
+    def _graph_carried_along(self, said: str, line: int, path: Path) -> Iterator[Claim]:
+        after = self.seen.after.get(line)
+        tensor = after.names.get(path) if after else None
+        if tensor is not None and (found := re.search(r"\(([\d,]+) nodes", said)):
+            leaves, nodes = walk([tensor])
+            truth = nodes - len(leaves)
+            yield Claim("answer-carried", line, said, int(found[1].replace(",", "")) == truth, f"{truth} nodes")
+
+    def _inplace_error(self, said: str, line: int, path: Path) -> Iterator[Claim]:
+        held = any("modified by an inplace operation" in one.error for one in self.seen.passes)
+        yield Claim("answer-inplace-error", line, said, held, "no pass failed so")
+
+    def _graph_used_twice(self, said: str, line: int, path: Path) -> Iterator[Claim]:
+        held = any("second time" in one.error for one in self.seen.passes)
+        yield Claim("answer-used-twice", line, said, held, "no pass failed so")
+
+    @cached_property
+    def _wrong_passes(self) -> set[int]:
+        """Lines with passes that gave other gradients than the values at the time of the forward give."""
+        if "create_graph" in self._source or any(one.error for one in self.seen.passes):
+            return set()
+        true = with_values_as_saved(self._source)
+        wrong = set()
+        for one, other in zip(self.seen.passes, true.passes, strict=False):
+            for path, tensor in one.names.items():
+                twin = other.names.get(path)
+                mine, its = one.grad_after.get(id(tensor)), other.grad_after.get(id(twin))
+                if mine is not None and its is not None and not torch.allclose(mine, its, equal_nan=True):
+                    wrong.add(one.line)
+            if wrong:
+                break  # what follows is computed from these gradients
+        return wrong
+
+    def _wrong_gradients(self) -> Iterator[Claim]:
+        told = {row["backward_line"] for row in self._report["inplace_writes"] if row["effect"] == "silently_wrong"}
+        for line in told:
+            yield Claim(
+                "silently-wrong", line, "its gradient is silently wrong", line in self._wrong_passes, "it is right"
+            )
+        for line in self._wrong_passes - told:
+            yield Claim("silently-wrong-missed", line, "nothing", False, "its gradient is silently wrong")
+
+
+def outcome(one: Pass, tensor: torch.Tensor) -> str:
+    """What a pass did for a tensor, in the report's words."""
+    before, after = one.grad_before.get(id(tensor)), one.grad_after.get(id(tensor))
+    received = id(tensor) in one.received if tensor.is_leaf else after is not None
+    if received:
+        return "created" if before is None else "accumulated"
+    return "missing" if before is None else "untouched"

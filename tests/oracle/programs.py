@@ -1,0 +1,776 @@
+"""Programs as people write them, put together at random from small pieces that fit each other.
+
+Every piece has a name, so that a piece on which a report is known to be false can be left out (see
+:mod:`.known_false`). All tensors are ``(2, 3)`` or broadcast with it, so any piece may follow any other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from random import Random
+from typing import NamedTuple
+
+HEAD = """\
+import copy
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+torch.manual_seed(0)
+x = torch.randn(2, 3)"""
+
+DEFINITIONS = {
+    "Net": """\
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(3, 3)
+        self.layers = nn.ModuleList([nn.Linear(3, 3) for _ in range(2)])
+        self.scale = nn.Parameter(torch.ones(3))
+    def forward(self, h):
+        h = torch.tanh(self.first(h))
+        for layer in self.layers:
+            h = layer(h)
+        return h * self.scale""",
+    "Halved": """\
+class Halved(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, h):
+        ctx.save_for_backward(h)
+        return h * 0.5
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * 0.5""",
+    "Reversed": """\
+class Reversed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, h):
+        return h.view_as(h)
+    @staticmethod
+    def backward(ctx, grad):
+        return -grad""",
+    "Same": """\
+class Same(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, h):
+        return h
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * 2""",
+    "OneSided": """\
+class OneSided(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, h, s):
+        return h * s
+    @staticmethod
+    def backward(ctx, grad):
+        return grad, None""",
+    "scripted": """\
+@torch.jit.script
+def scripted(h):
+    return torch.sigmoid(h) * h""",
+    "features": """\
+@torch.no_grad()
+def features(h):
+    return torch.sigmoid(h) * 2""",
+}
+
+
+LONG_LOOP = 17
+"""Runs from which on a loop is a piece of its own."""
+
+
+class Program(NamedTuple):
+    """A program, and the names of the pieces that it is made of."""
+
+    source: str
+    pieces: frozenset[str]
+    healthy: bool = False
+
+
+@dataclass
+class Writer:
+    """Writes one program line by line, and knows what its names hold so far."""
+
+    random: Random
+    without: Collection[str] = ()
+    lines: list[str] = field(default_factory=list)
+    pieces: set[str] = field(default_factory=set)
+    definitions: list[str] = field(default_factory=list)
+    modules: list[str] = field(default_factory=list)
+    """Expressions of modules that take and give ``(2, 3)``."""
+    linears: list[str] = field(default_factory=list)
+    """Those of one ``nn.Linear(3, 3)`` each."""
+    names: list[str] = field(default_factory=list)
+    """Names of modules that have parameters of their own."""
+    leaves: list[str] = field(default_factory=list)
+    indent: int = 0
+    numbers: int = 0
+
+    def add(self, *lines: str) -> None:
+        """Write lines at the present depth."""
+        self.lines += [" " * self.indent + line for line in lines]
+
+    @contextlib.contextmanager
+    def block(self, head: str) -> Iterator[None]:
+        """Write a compound statement around what is written inside."""
+        self.add(head)
+        self.indent += 4
+        yield
+        self.indent -= 4
+
+    def fresh(self, beginning: str) -> str:
+        """A name that is not taken."""
+        self.numbers += 1
+        return f"{beginning}{self.numbers}"
+
+    def define(self, name: str) -> str:
+        """Make sure that a class or function is defined."""
+        if name not in self.definitions:
+            self.definitions.append(name)
+        return name
+
+    def piece(self, pieces: dict[str, Piece]) -> None:
+        """Write one of some pieces."""
+        possible = [name for name in pieces if name not in self.without]
+        name = self.random.choice(possible)
+        self.pieces.add(name)
+        pieces[name](self)
+
+    def maybe(self, pieces: dict[str, Piece], at_most: int) -> None:
+        """Write up to so many of some pieces."""
+        if any(name not in self.without for name in pieces):
+            for _ in range(self.random.randint(0, at_most)):
+                self.piece(pieces)
+
+    def loop(self, stack: contextlib.ExitStack, runs: tuple[int, ...]) -> None:
+        """Open a loop around what is written while a stack is open."""
+        possible = [count for count in runs if count < LONG_LOOP or "long-loop" not in self.without]
+        count = self.random.choice(possible)
+        self.pieces.add("long-loop" if count >= LONG_LOOP else "loop")
+        stack.enter_context(self.block(f"for step in range({count}):"))
+
+    def program(self, healthy: bool = False) -> Program:
+        """What was written."""
+        parts = [HEAD, *(DEFINITIONS[name] for name in self.definitions), *self.lines]
+        return Program("\n".join(parts) + "\n", frozenset(self.pieces), healthy)
+
+
+Piece = Callable[[Writer], None]
+
+
+# ---- modules and leaves
+
+
+def _linear(to: Writer) -> None:
+    name = to.fresh("fc")
+    to.add(f"{name} = nn.Linear(3, 3)")
+    to.linears.append(name)
+    to.modules.append(name)
+    to.names.append(name)
+
+
+def _two_on_a_line(to: Writer) -> None:
+    first, second = to.fresh("actor"), to.fresh("critic")
+    to.add(f"{first}, {second} = nn.Linear(3, 3), nn.Linear(3, 3)")
+    to.linears += [first, second]
+    to.modules += [first, second]
+    to.names += [first, second]
+
+
+def _listed(to: Writer) -> None:
+    name, count = to.fresh("blocks"), to.random.randint(2, 3)
+    to.add(f"{name} = [nn.Linear(3, 3) for _ in range({count})]")
+    members = [f"{name}[{number}]" for number in range(count)]
+    to.linears += members
+    to.modules += members
+    to.names += members
+
+
+def _built_in_a_loop(to: Writer) -> None:
+    name = to.fresh("stack")
+    to.add(f"{name} = []")
+    with to.block("for number in range(3):"):
+        to.add(f"{name}.append(nn.Linear(3, 3))")
+    members = [f"{name}[{number}]" for number in range(3)]
+    to.linears += members
+    to.modules += members
+    to.names += members
+
+
+def _module_list(to: Writer) -> None:
+    name = to.fresh("parts")
+    to.add(f"{name} = nn.ModuleList([nn.Linear(3, 3) for _ in range(3)])")
+    members = [f"{name}[{number}]" for number in range(3)]
+    to.linears += members
+    to.modules += members
+    to.names.append(name)
+
+
+def _sequential(to: Writer) -> None:
+    name = to.fresh("net")
+    between = to.random.choice(["nn.Tanh()", "nn.ReLU()", "nn.LayerNorm(3)", "nn.Dropout(0.5)"])
+    to.add(f"{name} = nn.Sequential(nn.Linear(3, 3), {between}, nn.Linear(3, 3))")
+    to.modules.append(name)
+    to.names.append(name)
+
+
+def _class(to: Writer) -> None:
+    name = to.fresh("model")
+    to.add(f"{name} = {to.define('Net')}()")
+    to.modules.append(name)
+    to.names.append(name)
+
+
+def _batch_norm(to: Writer) -> None:
+    name = to.fresh("norm")
+    to.add(f"{name} = nn.BatchNorm1d(3)")
+    to.modules.append(name)
+    to.names.append(name)
+
+
+MODULES: dict[str, Piece] = {
+    "linear": _linear,
+    "two-on-a-line": _two_on_a_line,
+    "modules-in-a-list": _listed,
+    "modules-in-a-loop": _built_in_a_loop,
+    "module-list": _module_list,
+    "sequential": _sequential,
+    "module-class": _class,
+    "batch-norm": _batch_norm,
+}
+
+
+def _leaf(to: Writer) -> None:
+    name = to.fresh("w")
+    how = to.random.choice(["torch.randn(3, requires_grad=True)", "nn.Parameter(torch.randn(3))"])
+    to.add(f"{name} = {how}")
+    to.leaves.append(name)
+
+
+def _leaf_set_later(to: Writer) -> None:
+    name = to.fresh("w")
+    to.add(f"{name} = torch.randn(3)", f"{name}.requires_grad_()")
+    to.leaves.append(name)
+
+
+def _leaves_in_a_list(to: Writer) -> None:
+    name = to.fresh("ws")
+    to.add(f"{name} = [torch.randn(3, requires_grad=True) for _ in range(2)]")
+    to.leaves += [f"{name}[0]", f"{name}[1]"]
+
+
+def _leaf_from_values(to: Writer) -> None:
+    name = to.fresh("w")
+    to.add(f"{name} = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)")
+    to.leaves.append(name)
+
+
+LEAVES: dict[str, Piece] = {
+    "leaf": _leaf,
+    "leaf-set-later": _leaf_set_later,
+    "leaves-in-a-list": _leaves_in_a_list,
+    "leaf-from-values": _leaf_from_values,
+}
+
+
+# ---- what is done to modules and leaves before they are used
+
+
+def _pair(to: Writer) -> tuple[str, str]:
+    if len(to.linears) < 2:
+        _linear(to)
+        _linear(to)
+    first, second = to.random.sample(to.linears, 2)
+    return first, second
+
+
+def _tied(to: Writer) -> None:
+    first, second = _pair(to)
+    to.add(f"{first}.weight = {second}.weight")
+
+
+def _copied(to: Writer) -> None:
+    source, name = to.random.choice(to.linears or to.modules), to.fresh("twin")
+    to.add(f"{name} = copy.deepcopy({source})")
+    to.modules.append(name)
+    to.names.append(name)
+    if source in to.linears:
+        to.linears.append(name)
+
+
+def _loaded(to: Writer) -> None:
+    first, second = _pair(to)
+    to.add(f"{first}.load_state_dict({second}.state_dict())")
+
+
+def _written(to: Writer) -> None:
+    first, second = _pair(to)
+    with to.block("with torch.no_grad():"):
+        write = to.random.choice(["copy_({})", "lerp_({}, 0.1)", "mul_(0.5).add_({})"])
+        to.add(f"{first}.weight.{write.format(f'{second}.weight')}")
+
+
+def _data_written(to: Writer) -> None:
+    first, second = _pair(to)
+    to.add(f"{first}.weight.data.copy_({second}.weight.data)")
+
+
+def _averaged(to: Writer) -> None:
+    first, second = _pair(to)
+    with to.block("with torch.no_grad():"), to.block(f"for p, q in zip({first}.parameters(), {second}.parameters()):"):
+        to.add("p.mul_(0.9).add_(q, alpha=0.1)")
+
+
+def _initialised(to: Writer) -> None:
+    first, _ = _pair(to)
+    to.add(to.random.choice([f"nn.init.xavier_uniform_({first}.weight)", f"nn.init.zeros_({first}.bias)"]))
+
+
+def _frozen(to: Writer) -> None:
+    module = to.random.choice(to.modules)
+    if to.random.random() < 0.5:
+        to.add(f"{module}.requires_grad_(False)")
+    else:
+        with to.block(f"for p in {module}.parameters():"):
+            to.add("p.requires_grad = False")
+
+
+def _replaced(to: Writer) -> None:
+    first, _ = _pair(to)
+    to.add(f"{first}.weight = nn.Parameter(torch.randn(3, 3))")
+
+
+def _swapped_modules(to: Writer) -> None:
+    plain = [name for name in to.linears if "[" not in name]
+    if len(plain) > 1:
+        first, second = to.random.sample(plain, 2)
+        to.add(f"{first}, {second} = {second}, {first}")
+
+
+def _swapped_leaves(to: Writer) -> None:
+    plain = [name for name in to.leaves if "[" not in name]
+    if len(plain) > 1:
+        first, second = to.random.sample(plain, 2)
+        to.add(f"{first}, {second} = {second}, {first}")
+
+
+def _rebound_leaf(to: Writer) -> None:
+    plain = [name for name in to.leaves if "[" not in name]
+    if plain:
+        name = to.random.choice(plain)
+        old = to.fresh("old")
+        to.add(f"{old} = {name}", f"{name} = torch.randn(3, requires_grad=True)")
+        to.leaves.append(old)
+
+
+def _viewed_leaf(to: Writer) -> None:
+    if to.leaves:
+        leaf, name = to.random.choice(to.leaves), to.fresh("part")
+        to.add(f"{name} = {leaf}.detach()[1:]", f"{name}.zero_()")
+
+
+def _tensor_hook(to: Writer) -> None:
+    if to.leaves:
+        to.add(f"{to.random.choice(to.leaves)}.register_hook(lambda grad: grad * 2)")
+
+
+def _forward_hook(to: Writer) -> None:
+    to.add(f"{to.random.choice(to.modules)}.register_forward_hook(lambda module, taken, given: None)")
+
+
+def _full_backward_hook(to: Writer) -> None:
+    to.add(f"{to.random.choice(to.modules)}.register_full_backward_hook(lambda module, inner, outer: None)")
+
+
+PREPARATIONS: dict[str, Piece] = {
+    "tied": _tied,
+    "deepcopy": _copied,
+    "load-state-dict": _loaded,
+    "written-under-no-grad": _written,
+    "data-written": _data_written,
+    "averaged": _averaged,
+    "initialised": _initialised,
+    "frozen": _frozen,
+    "replaced-parameter": _replaced,
+    "swapped-modules": _swapped_modules,
+    "swapped-leaves": _swapped_leaves,
+    "rebound-leaf": _rebound_leaf,
+    "written-view-of-leaf": _viewed_leaf,
+    "tensor-hook": _tensor_hook,
+    "forward-hook": _forward_hook,
+    "full-backward-hook": _full_backward_hook,
+}
+
+
+# ---- steps of a forward pass: each makes a new h of h
+
+
+def _through_module(to: Writer) -> None:
+    to.add(f"h = {to.random.choice(to.modules)}(h)")
+
+
+def _residual(to: Writer) -> None:
+    to.add(f"h = h + {to.random.choice(to.modules)}(h)")
+
+
+def _times_leaf(to: Writer) -> None:
+    to.add(f"h = h * {to.random.choice(to.leaves)}" if to.leaves else "h = h * 2")
+
+
+def _plain(text: str) -> Piece:
+    return lambda to: to.add(text)
+
+
+def _module_under_no_grad(to: Writer) -> None:
+    with to.block("with torch.no_grad():"):
+        to.add(f"h = {to.random.choice(to.modules)}(h)")
+
+
+def _side_under_no_grad(to: Writer) -> None:
+    name = to.fresh("side")
+    with to.block("with torch.no_grad():"):
+        to.add(f"{name} = {to.random.choice(to.modules)}(h)")
+    to.add(f"h = h + {name}")
+
+
+def _under_inference_mode(to: Writer) -> None:
+    name = to.fresh("score")
+    with to.block("with torch.inference_mode():"):
+        to.add(f"{name} = {to.random.choice(to.modules)}(h)")
+    to.add(f"h = h + {name}.clone()")
+
+
+def _grad_mode_set(to: Writer) -> None:
+    to.add("torch.set_grad_enabled(False)", f"h = {to.random.choice(to.modules)}(h)", "torch.set_grad_enabled(True)")
+
+
+def _leaf_data(to: Writer) -> None:
+    to.add(f"h = h * {to.random.choice(to.leaves)}.data" if to.leaves else "h = h * x.data")
+
+
+def _written_in_place(to: Writer) -> None:
+    to.add("h = h.clone()", to.random.choice(["h.mul_(2)", "h[0] = 0.5", "h[:, 1].add_(1)", "h.clamp_(min=-1)"]))
+
+
+def _written_view(to: Writer) -> None:
+    name = to.fresh("row")
+    to.add("h = h * 1", f"{name} = h[0]", f"{name}.mul_(3)")
+
+
+def _checkpointed(reentrant: bool) -> Piece:
+    return lambda to: to.add(f"h = checkpoint({to.random.choice(to.modules)}, h, use_reentrant={reentrant})")
+
+
+def _function(name: str) -> Piece:
+    return lambda to: to.add(f"h = {to.define(name)}.apply(h)")
+
+
+def _one_sided(to: Writer) -> None:
+    leaf = to.random.choice(to.leaves) if to.leaves else "x"
+    to.add(f"h = {to.define('OneSided')}.apply(h, {leaf})")
+
+
+def _called(name: str) -> Piece:
+    return lambda to: to.add(f"h = {to.define(name)}(h)")
+
+
+def _chosen(to: Writer) -> None:
+    name = to.fresh("best")
+    to.add(f"{name} = h.argmax(dim=1)", f"h = h * {name}.unsqueeze(1)")
+
+
+def _unused_side(to: Writer) -> None:
+    to.add(f"{to.fresh('extra')} = {to.random.choice(to.modules)}(h)")
+
+
+def _retained(to: Writer) -> None:
+    name = to.fresh("kept")
+    with to.block("if h.requires_grad:"):
+        to.add(f"{name} = h", f"{name}.retain_grad()")
+
+
+STEPS: dict[str, Piece] = {
+    "module": _through_module,
+    "residual": _residual,
+    "times-leaf": _times_leaf,
+    "tanh": _plain("h = torch.tanh(h)"),
+    "views": _plain("h = h.view(-1).view(2, 3)"),
+    "transposed": _plain("h = h.t().contiguous().t()"),
+    "detached": _plain("h = h.detach()"),
+    "detached-side": _plain("h = h + h.detach()"),
+    "data-of-hidden": _plain("h = h.data + 0"),
+    "data-of-leaf": _leaf_data,
+    "module-under-no-grad": _module_under_no_grad,
+    "side-under-no-grad": _side_under_no_grad,
+    "inference-mode": _under_inference_mode,
+    "set-grad-enabled": _grad_mode_set,
+    "written-in-place": _written_in_place,
+    "written-view": _written_view,
+    "numpy": _plain("h = torch.from_numpy(h.detach().numpy())"),
+    "list-of-values": _plain("h = torch.tensor(h.tolist())"),
+    "tensor-of-tensor": _plain("h = torch.tensor(h)"),
+    "item": _plain("h = h * h.sum().item()"),
+    "rounded": _plain("h = h * h.long()"),
+    "compared": _plain("h = h * (h > 0)"),
+    "argmax": _chosen,
+    "checkpoint": _checkpointed(False),
+    "reentrant-checkpoint": _checkpointed(True),
+    "function": _function("Halved"),
+    "function-that-gives-a-view": _function("Reversed"),
+    "function-that-gives-its-input": _function("Same"),
+    "function-that-gives-none": _one_sided,
+    "scripted": _called("scripted"),
+    "decorated-no-grad": _called("features"),
+    "unused-side": _unused_side,
+    "retained": _retained,
+}
+
+SAFE_STEPS: dict[str, Piece] = {
+    name: STEPS[name]
+    for name in ("module", "residual", "tanh", "views", "written-in-place", "checkpoint", "function", "scripted",
+                 "detached-side", "side-under-no-grad", "compared", "function-that-gives-a-view")
+}  # fmt: skip
+"""Steps through which every gradient goes."""
+
+
+# ---- backward passes
+
+
+def _loss(to: Writer) -> str:
+    return to.random.choice(["h.sum()", "h.pow(2).mean()", "nn.functional.mse_loss(h, torch.zeros(2, 3))"])
+
+
+def _tracked(to: Writer) -> None:
+    """A way to the loss that requires grad in any case, so that most programs get to their end."""
+    to.add(f"h = h + {to.random.choice(to.modules)}(x)")
+
+
+def _backward(to: Writer) -> None:
+    to.add(f"loss = {_loss(to)}", "loss.backward()")
+
+
+def _backward_on_a_line(to: Writer) -> None:
+    to.add("h.sum().backward()")
+
+
+def _two_losses(to: Writer) -> None:
+    to.add(f"loss1 = {_loss(to)}", f"loss2 = {to.random.choice(to.modules)}(h).sum()")
+    to.add("loss1.backward(retain_graph=True)", "loss2.backward()")
+
+
+def _each_in_turn(to: Writer) -> None:
+    to.add(f"nets = [{', '.join(to.random.sample(to.modules, min(2, len(to.modules))))}]")
+    with to.block("for net in nets:"):
+        to.add("net(x).sum().backward()")
+
+
+def _penalty(to: Writer) -> None:
+    leaf = to.fresh("point")
+    to.add(f"{leaf} = x.clone().requires_grad_()", f"out = {to.random.choice(to.modules)}({leaf}).tanh().sum()")
+    to.add(f"(slope,) = torch.autograd.grad(out, {leaf}, create_graph=True)", "loss = h.sum() + slope.pow(2).sum()")
+    to.add("loss.backward()")
+
+
+def _penalty_without_graph(to: Writer) -> None:
+    leaf = to.fresh("point")
+    to.add(f"{leaf} = x.clone().requires_grad_()", f"out = {to.random.choice(to.modules)}({leaf}).tanh().sum()")
+    to.add(f"(slope,) = torch.autograd.grad(out, {leaf})", "loss = h.sum() + slope.pow(2).sum()", "loss.backward()")
+
+
+PASSES: dict[str, Piece] = {
+    "backward": _backward,
+    "backward-on-a-line": _backward_on_a_line,
+    "two-losses": _two_losses,
+    "each-in-turn": _each_in_turn,
+    "penalty": _penalty,
+    "penalty-without-graph": _penalty_without_graph,
+}
+
+OPTIMIZERS = {
+    "sgd": "torch.optim.SGD({}, lr=0.1)",
+    "momentum": "torch.optim.SGD({}, lr=0.1, momentum=0.9, foreach=True)",
+    "adam": "torch.optim.Adam({}, lr=0.01)",
+    "adamw-foreach": "torch.optim.AdamW({}, lr=0.01, foreach=True)",
+    "adam-single": "torch.optim.Adam({}, lr=0.01, foreach=False)",
+    "rmsprop": "torch.optim.RMSprop({}, lr=0.01)",
+    "adamw-fused": "torch.optim.AdamW({}, lr=0.01, fused=True)",
+    "sgd-fused": "torch.optim.SGD({}, lr=0.01, fused=True)",
+}
+
+
+def _reads(to: Writer) -> None:
+    for _ in range(to.random.randint(0, 3)):
+        leaves = [*to.leaves, *(f"{name}.weight" for name in to.linears)]
+        if leaves:
+            to.add(f"print({to.random.choice(leaves)}.grad)")
+
+
+def _forward(to: Writer, pieces: dict[str, Piece], at_most: int) -> None:
+    to.add("h = x")
+    to.maybe(pieces, at_most)
+
+
+def _optimizer(to: Writer) -> str | None:
+    possible = [name for name in OPTIMIZERS if name not in to.without]
+    kind = to.random.choice(possible)
+    to.pieces.add(kind)
+    chosen = to.names if to.random.random() < 0.7 else to.random.sample(to.names, max(1, len(to.names) - 1))
+    name = to.fresh("opt")
+    to.add(f"{name} = {OPTIMIZERS[kind].format(_all_parameters(chosen))}")
+    return name
+
+
+def _all_parameters(names: list[str]) -> str:
+    return f"list({{p: None for m in [{', '.join(names)}] for p in m.parameters()}})"
+
+
+def any_program(random: Random, without: Collection[str] = (), runs: tuple[int, ...] = (1, 2, 3, 5)) -> Program:
+    """A valid program in which anything may go wrong with gradients.
+
+    Args:
+        random: Where choices come from.
+        without: Names of pieces that are not to be used.
+        runs: How often its loop may run.
+    """
+    to = Writer(random, without)
+    for _ in range(random.randint(1, 2)):
+        to.piece(MODULES)
+    to.maybe(LEAVES, 2)
+    to.maybe(PREPARATIONS, 2)
+    optimizer = _optimizer(to) if random.random() < 0.5 else None
+    with contextlib.ExitStack() as stack:
+        if random.random() < 0.5:
+            to.loop(stack, runs)
+        if optimizer and random.random() < 0.8:
+            to.add(f"{optimizer}.zero_grad()")
+        _forward(to, STEPS, 4)
+        if random.random() < 0.8:
+            _tracked(to)
+        to.piece(PASSES)
+        if optimizer:
+            to.add(f"{optimizer}.step()")
+    _reads(to)
+    if random.random() < 0.2:
+        _forward(to, STEPS, 2)
+        _tracked(to)
+        _backward(to)
+        _reads(to)
+    return to.program()
+
+
+# ---- training in which nothing is wrong
+
+
+def _logged(to: Writer) -> None:
+    to.add(to.random.choice(["total = loss.item()", "seen = loss.detach()", "print(float(loss))"]))
+
+
+def _clipped(to: Writer) -> None:
+    to.add(f"nn.utils.clip_grad_norm_({_all_parameters(to.names)}, 1.0)")
+
+
+AFTER_BACKWARD: dict[str, Piece] = {"logged": _logged, "clipped": _clipped}
+
+
+def healthy_program(random: Random, without: Collection[str] = (), runs: tuple[int, ...] = (2, 3, 5)) -> Program:
+    """A training loop as it should be, with what people keep beside it: a target, an average, a teacher, a best copy.
+
+    Args:
+        random: Where choices come from.
+        without: Names of pieces that are not to be used.
+        runs: How often its loop may run.
+    """
+    to = Writer(random, without)
+    for _ in range(random.randint(1, 2)):
+        to.piece(MODULES)
+    trained, names = list(to.modules), list(to.names)
+    closure = random.random() < 0.2 and "closure" not in without
+    beside = [one for one in BESIDE if one not in without and random.random() < 0.4]
+    if closure and "history" in beside:
+        beside.remove("history")  # the loss is the closure's own
+    to.pieces |= {*beside, "healthy"}
+    source = random.choice(trained)
+    for one in beside:
+        to.add(*(line.format(source=source) for line in BESIDE[one][0]))
+    optimizer = _optimizer_of_all(to, names)
+    with contextlib.ExitStack() as loop:
+        to.loop(loop, runs)
+        with contextlib.ExitStack() as stack:
+            if closure:
+                to.pieces.add("closure")
+                stack.enter_context(to.block("def closure():"))
+            to.add(f"{optimizer}.zero_grad()", "h = x")
+            for number, module in enumerate(trained):
+                to.add(f"h = h + {module}(h)")
+                if number < 2:
+                    to.modules = [module]
+                    to.maybe(SAFE_STEPS, 1)
+            for one in beside:
+                to.add(*(line.format(source=source) for line in BESIDE[one][1]))
+            to.add(f"loss = {_loss(to)}", "loss.backward()")
+            to.maybe(AFTER_BACKWARD, 1)
+            if closure:
+                to.add("return loss")
+        to.add(f"{optimizer}.step({'closure' if closure else ''})")
+        for one in beside:
+            to.add(*(line.format(source=source) for line in BESIDE[one][2]))
+    if random.random() < 0.3:
+        with to.block("with torch.no_grad():"):
+            to.add(f"print({trained[0]}(x).sum().item())")
+    return to.program(healthy=True)
+
+
+def _optimizer_of_all(to: Writer, names: list[str]) -> str:
+    kind = to.random.choice([name for name in OPTIMIZERS if name not in to.without])
+    to.pieces.add(kind)
+    to.add(f"opt = {OPTIMIZERS[kind].format(_all_parameters(names))}")
+    return "opt"
+
+
+BESIDE: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
+    "ema": (
+        ("ema = copy.deepcopy({source})",),
+        (),
+        (
+            "with torch.no_grad():",
+            "    for p, q in zip(ema.parameters(), {source}.parameters()):",
+            "        p.lerp_(q, 0.1)",
+        ),
+    ),
+    "ema-data": (
+        ("shadow = copy.deepcopy({source}).requires_grad_(False)",),
+        (),
+        (
+            "for p, q in zip(shadow.parameters(), {source}.parameters()):",
+            "    p.data.mul_(0.9).add_(q.data, alpha=0.1)",
+        ),
+    ),
+    "target": (
+        ("target = copy.deepcopy({source})",),
+        ("with torch.no_grad():", "    goal = target(x)", "h = h - goal"),
+        ("target.load_state_dict({source}.state_dict())",),
+    ),
+    "teacher": (
+        ("teacher = nn.Sequential(nn.Linear(3, 3), nn.Tanh())", "teacher.requires_grad_(False)"),
+        ("h = h + (h - teacher(x)).pow(2)",),
+        (),
+    ),
+    "best-copy": (
+        ("best = {source}.state_dict()",),
+        (),
+        ("best = copy.deepcopy({source}.state_dict())",),
+    ),
+    "history": (
+        ("history = []",),
+        (),
+        ("history.append(loss.item())",),
+    ),
+    "saved-weights": (
+        ("saved = [p.detach().clone() for p in {source}.parameters()]",),
+        (),
+        (),
+    ),
+}
+"""For each thing beside a training: lines before the loop, in its forward, and after its step."""

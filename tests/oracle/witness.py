@@ -1,0 +1,453 @@
+"""Runs a program under torch itself and notes what a report speaks of: the oracle's own eyes.
+
+Nothing of the recorder is used. The program's syntax tree gets a context around each statement; a function mode
+notes what each call took and gave; passes are seen by hooks on the leaves and by a walk over ``next_functions``. All
+tensors are kept, so that an ``id`` is one tensor for the whole run: values, graphs and memory do not depend on that.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import io
+import linecache
+import sys
+import types
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from tests.analysis.building import FILE
+
+from .naming import Path, tensors_in
+
+# Not by way of ``torch.Tensor``, where runs without cuts replace them.
+_DETACH, _NUMPY = torch._C.TensorBase.detach, torch._C.TensorBase.numpy
+
+
+class State(NamedTuple):
+    """What torch says of one tensor at one moment."""
+
+    shape: str
+    dtype: str
+    requires_grad: bool
+    is_leaf: bool
+    grad_fn: str
+    version: int | None
+    grad: torch.Tensor | None
+    values: bytes
+    storage: int
+    """Address of the storage object."""
+    first_byte: int
+    end_byte: int
+
+
+@dataclass(eq=False)
+class Moment:
+    """The tensors that had a name when a statement began or had ended."""
+
+    number: int
+    names: dict[Path, torch.Tensor] = field(default_factory=dict)
+    states: dict[int, State] = field(default_factory=dict)
+
+    def state(self, tensor: torch.Tensor | None) -> State | None:
+        """Of a tensor then; None where nothing led to it."""
+        return None if tensor is None else self.states.get(id(tensor))
+
+
+@dataclass(eq=False)
+class Pass:
+    """One backward pass, or one ``autograd.grad``."""
+
+    line: int
+    number: int
+    """The moment at which its statement began."""
+    kind: str
+    """``backward`` or ``grad``."""
+    roots: list[torch.Tensor]
+    values: list[torch.Tensor]
+    """Copies of the roots."""
+    inputs: list[torch.Tensor]
+    led_to: set[int]
+    """Leaves (by id) to which the graph of the roots led."""
+    nodes: int
+    names: dict[Path, torch.Tensor]
+    grad_before: dict[int, torch.Tensor | None]
+    received: set[int] = field(default_factory=set)
+    """Leaves into whose ``.grad`` it accumulated."""
+    grad_after: dict[int, torch.Tensor | None] = field(default_factory=dict)
+    wanted: dict[int, bool] = field(default_factory=dict)
+    """``requires_grad`` of all that had a name."""
+    error: str = ""
+
+
+Intervention = Callable[["Witness", int, types.FrameType], contextlib.AbstractContextManager[None] | None]
+"""Called when a statement begins, with its line and frame; a context that it returns lasts as long as the statement."""
+
+
+class Witness:
+    """One run of a program, and what was seen of it.
+
+    Args:
+        source: The program's text.
+        intervene: What to do at the statements of the run (see :mod:`.reruns`).
+        watch: Whether states, calls and saved tensors are noted too, not only passes and names.
+    """
+
+    def __init__(self, source: str, intervene: Intervention | None = None, watch: bool = True) -> None:
+        self.source = source
+        self.lines = source.split("\n")
+        self.watch = watch
+        self.runs: dict[int, int] = defaultdict(int)
+        """How often the statement of each line began."""
+        self.before: dict[int, Moment] = {}
+        self.after: dict[int, Moment] = {}
+        """The last moments of each line."""
+        self.moments: dict[int, list[tuple[Moment, Moment]]] = defaultdict(list)
+        """All moments of each line's statements that came to their end."""
+        self.ever: dict[Path, dict[int, torch.Tensor]] = defaultdict(dict)
+        """Every tensor that a path ever led to, by id."""
+        self.begun: list[Moment] = []
+        """The moments at which statements began, in order."""
+        self.passes: list[Pass] = []
+        self.uses: dict[int, list[tuple[int, int, str]]] = defaultdict(list)
+        """For each tensor: moment, line and function of each call that took it."""
+        self.saved_bytes = 0
+        self.changed_at: dict[int, list[tuple[int, Path]]] = defaultdict(list)
+        """For each tensor: when its bytes were first seen to be others than before, birth included, and a name then."""
+        self.ended: dict[int, int] = defaultdict(int)
+        """How often the statement of each line came to its end."""
+        self.error: BaseException | None = None
+        self.error_line = 0
+        self.number = 0
+        self.kept: list[Any] = []
+        self._intervene = intervene
+        self._bytes: dict[int, bytes] = {}
+        self._nodes: set[Any] = set()
+        self._storages: set[int] = set()
+        self._depth = 0
+        self.run()
+
+    def run(self) -> None:
+        """Run the program from its first line to its end or error."""
+        linecache.cache[FILE] = (len(self.source), None, self.source.splitlines(keepends=True), FILE)
+        module = types.ModuleType("__main__")
+        module.__dict__["__witness__"] = self
+        module.__dict__["__file__"] = FILE
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
+            stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+            stack.enter_context(_module_as_main(module))
+            stack.enter_context(torch.random.fork_rng())
+            stack.enter_context(self._passes_noted())
+            if self.watch:
+                stack.enter_context(_Calls(self))
+            grad_mode = torch.is_grad_enabled()
+            try:
+                exec(_code_of(self.source), module.__dict__)
+            except Exception as error:
+                self.error = error
+                self.error_line = _line_of(error)
+            finally:
+                torch.set_grad_enabled(grad_mode)
+
+    def statement(self, line: int) -> _Statement:
+        """A context around each statement (called by the program)."""
+        return _Statement(self, line)
+
+    def begin(self, line: int, frame: types.FrameType) -> contextlib.AbstractContextManager[None]:
+        """A statement begins; what is returned is to last as long as it."""
+        self.runs[line] += 1
+        self.number += 1
+        if self.watch:
+            self.before[line] = self._look(frame)
+            self.begun.append(self.before[line])
+        context = self._intervene(self, line, frame) if self._intervene is not None else None
+        return context or contextlib.nullcontext()
+
+    def end(self, line: int, frame: types.FrameType) -> None:
+        """A statement has ended without an error."""
+        self.ended[line] += 1
+        self.number += 1
+        if self.watch:
+            self.after[line] = self._look(frame)
+            self.moments[line].append((self.before[line], self.after[line]))
+
+    def _look(self, frame: types.FrameType) -> Moment:
+        moment = Moment(self.number)
+        with torch._C.DisableTorchFunction():
+            moment.names = names_in(frame)
+            for path, tensor in moment.names.items() if self.watch else ():
+                self.ever[path][id(tensor)] = tensor
+                if id(tensor) not in moment.states:
+                    state = moment.states[id(tensor)] = state_of(tensor)
+                    if self._bytes.get(id(tensor)) != state.values:
+                        self._bytes[id(tensor)] = state.values
+                        self.changed_at[id(tensor)].append((self.number, path))
+        return moment
+
+    @contextlib.contextmanager
+    def _passes_noted(self) -> Iterator[None]:
+        backward, grad = torch.autograd.backward, torch.autograd.grad
+
+        def noted_backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
+            inputs = kwargs.get("inputs")
+            with self._pass("backward", tensors, inputs):
+                backward(tensors, *args, **kwargs)
+
+        def noted_grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            with self._pass("grad", outputs, inputs):
+                return grad(outputs, inputs, *args, **kwargs)
+
+        torch.autograd.backward, torch.autograd.grad = noted_backward, noted_grad
+        try:
+            yield
+        finally:
+            torch.autograd.backward, torch.autograd.grad = backward, grad
+
+    @contextlib.contextmanager
+    def _pass(self, kind: str, roots: Any, inputs: Any) -> Iterator[None]:
+        if self._depth:  # a pass inside a pass, as a reentrant checkpoint runs it, is part of that
+            yield
+            return
+        tensors, given, frame = _tensors(roots), _tensors(inputs), _user_frame()
+        assert frame is not None, "a backward pass that the program did not ask for"
+        with torch._C.DisableTorchFunction():
+            moment = self._look(frame)
+            leaves, nodes = walk(tensors)
+            named = {id(tensor): tensor for tensor in moment.names.values()}
+            one = Pass(
+                line=frame.f_lineno,
+                number=self.number,
+                kind=kind,
+                roots=tensors,
+                values=[_DETACH(root).clone() for root in tensors],
+                inputs=given,
+                led_to=set(map(id, leaves)),
+                nodes=nodes,
+                names=moment.names,
+                grad_before={key: grad_of(tensor) for key, tensor in named.items()},
+            )
+            one.wanted = {key: tensor.requires_grad for key, tensor in named.items()}
+            self.kept += [*tensors, *leaves, *one.grad_before.values()]
+            # (Leaves inside a reentrant checkpoint get theirs though the graph does not lead to them.)
+            watched = {id(leaf): leaf for leaf in (*leaves, *named.values()) if leaf.is_leaf and leaf.requires_grad}
+            handles = [_note_receipt(leaf, one.received) for leaf in watched.values()]
+        self.passes.append(one)
+        self._depth += 1
+        try:
+            yield
+        except Exception as error:
+            one.error = str(error)
+            raise
+        finally:
+            self._depth -= 1
+            for handle in handles:
+                handle.remove()
+            with torch._C.DisableTorchFunction():
+                one.grad_after = {key: grad_of(tensor) for key, tensor in named.items()}
+
+    def note_call(self, func: Any, taken: list[torch.Tensor], given: list[torch.Tensor]) -> None:
+        """A call at torch's Python API."""
+        frame = _user_frame()
+        line = frame.f_lineno if frame is not None else 0
+        for tensor in taken:
+            self.kept.append(tensor)
+            self.uses[id(tensor)].append((self.number, line, getattr(func, "__name__", "")))
+        hooked = torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+        for tensor in given:
+            self.kept.append(tensor)
+            self._count_saved(tensor.grad_fn, hooked)
+
+    def _count_saved(self, node: Any, hooked: bool) -> None:
+        """Note the nodes that are new behind one; what was packed by a hook is not unpacked, as that may run code."""
+        todo = [node]
+        while todo:
+            node = todo.pop()
+            if node is None or node in self._nodes:
+                continue
+            self._nodes.add(node)
+            self.kept.append(node)
+            for tensor in () if hooked else saved_by(node):
+                self.kept.append(tensor)
+                storage = tensor.untyped_storage()
+                if storage._cdata not in self._storages:
+                    self._storages.add(storage._cdata)
+                    self.saved_bytes += storage.nbytes()
+            todo.extend(after for after, _ in node.next_functions)
+
+
+class _Calls(TorchFunctionMode):
+    """Notes what calls took and gave."""
+
+    def __init__(self, witness: Witness) -> None:
+        super().__init__()
+        self._witness = witness
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        with torch._C.DisableTorchFunction():
+            self._witness.note_call(func, _tensors([args, kwargs or {}]), _tensors(result))
+        return result
+
+
+@functools.lru_cache(maxsize=4)
+def _code_of(source: str) -> types.CodeType:
+    """A program with a context of the witness around each statement."""
+    return compile(ast.fix_missing_locations(_Noting().visit(ast.parse(source))), FILE, "exec")
+
+
+class _Statement:
+    """Lasts as long as one statement."""
+
+    def __init__(self, witness: Witness, line: int) -> None:
+        self._witness = witness
+        self._line = line
+
+    def __enter__(self) -> None:
+        self._context = self._witness.begin(self._line, sys._getframe(1))
+        self._context.__enter__()
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        self._context.__exit__(kind, error, traceback)
+        if kind is None:
+            self._witness.end(self._line, sys._getframe(1))
+
+
+class _Noting(ast.NodeTransformer):
+    """Puts a context of the witness around each statement."""
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        self.generic_visit(node)
+        for name in ("body", "orelse", "finalbody"):
+            body = getattr(node, name, None)
+            if isinstance(body, list):
+                setattr(node, name, [_noted(statement) for statement in body])
+        return node
+
+
+def _noted(statement: ast.stmt) -> ast.stmt:
+    (noted,) = ast.parse(f"with __witness__.statement({statement.lineno}): pass").body
+    assert isinstance(noted, ast.With)
+    for part in ast.walk(noted):
+        ast.copy_location(part, statement)
+    noted.body = [statement]
+    return noted
+
+
+@contextlib.contextmanager
+def _module_as_main(module: types.ModuleType) -> Iterator[None]:
+    before = sys.modules["__main__"]
+    sys.modules["__main__"] = module
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = before
+
+
+def _line_of(error: BaseException) -> int:
+    line, at = 0, error.__traceback__
+    while at is not None:
+        if at.tb_frame.f_code.co_filename == FILE:
+            line = at.tb_lineno
+        at = at.tb_next
+    return line
+
+
+def _user_frame() -> types.FrameType | None:
+    """The innermost frame of the program; None where it has none (torch's own clean-up, the oracle's)."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename != FILE:
+        frame = frame.f_back
+    return frame
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, (list, tuple)):
+        return [tensor for item in value for tensor in _tensors(item)]
+    if isinstance(value, dict):
+        return _tensors(list(value.values()))
+    return []
+
+
+def _note_receipt(leaf: torch.Tensor, received: set[int]) -> Any:
+    """Hooks after accumulation run for a gradient that is None too; this one does not."""
+
+    def note(grad: torch.Tensor | None) -> None:
+        if grad is not None:
+            received.add(id(leaf))
+
+    return leaf.register_hook(note)
+
+
+def names_in(frame: types.FrameType) -> dict[Path, torch.Tensor]:
+    """The tensors to which names of a frame lead, the module's included."""
+    names = dict(tensors_in(frame.f_globals))
+    if frame.f_locals is not frame.f_globals:
+        names.update(tensors_in(frame.f_locals))
+    return names
+
+
+def grad_of(tensor: torch.Tensor) -> torch.Tensor | None:
+    """The ``.grad`` of a tensor, without the warning that reading it of a non-leaf gives."""
+    return tensor.grad if tensor.is_leaf or tensor.retains_grad else None
+
+
+def state_of(tensor: torch.Tensor) -> State:
+    """What torch says of a tensor now."""
+    node = tensor.grad_fn
+    start = tensor.storage_offset() * tensor.element_size()
+    reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    end = start + (reach + 1) * tensor.element_size() if tensor.numel() else start
+    return State(
+        shape=str(tuple(tensor.shape)),
+        dtype=str(tensor.dtype).removeprefix("torch."),
+        requires_grad=tensor.requires_grad,
+        is_leaf=tensor.is_leaf,
+        grad_fn=node.name().rpartition("::")[2] if node is not None else "",
+        version=None if tensor.is_inference() else tensor._version,
+        grad=grad_of(tensor),
+        values=_NUMPY(_DETACH(tensor)).tobytes(),
+        storage=tensor.untyped_storage()._cdata,
+        first_byte=start,
+        end_byte=end,
+    )
+
+
+def walk(roots: list[torch.Tensor]) -> tuple[list[torch.Tensor], int]:
+    """The leaves to which the graph behind some roots leads, and how many nodes it has."""
+    leaves = {id(root): root for root in roots if root.requires_grad and root.grad_fn is None}
+    todo = [root.grad_fn for root in roots if root.grad_fn is not None]
+    seen: set[Any] = set()
+    while todo:
+        node = todo.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            leaves[id(node.variable)] = node.variable
+        todo.extend(after for after, _ in node.next_functions if after is not None)
+    return list(leaves.values()), len(seen)
+
+
+def saved_by(node: Any) -> list[torch.Tensor]:
+    """The tensors that a node keeps for backward; nothing of a node that is used up."""
+    found: list[torch.Tensor] = _tensors(
+        list(getattr(node, "__dict__", {}).values())
+    )  # what a Function put into its ctx
+    names = [name for name in dir(node) if name.startswith("_saved_")] + ["saved_tensors"] * hasattr(
+        node, "saved_tensors"
+    )
+    for name in names:
+        with contextlib.suppress(RuntimeError):
+            found += _tensors(getattr(node, name))
+    return found
