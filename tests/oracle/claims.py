@@ -148,6 +148,9 @@ class Judge:
             said = f"{'.'.join(path)} got no gradient: {why}"
             led = id(tensor) in one.led_to
             where = f"the graph {'leads' if led else 'does not lead'} to it"
+            if led and one.inputs and "input" not in why:
+                yield Claim("why-inputs", one.line, said, False, "inputs= asked for others only")
+                continue
             if cut_line:
                 held, truth = self._is_cut_by(cut_line, path, tensor, position, one)
                 yield Claim("why-cut", one.line, said, held and not led, truth)

@@ -309,6 +309,126 @@ KNOWN_FALSE: dict[str, KnownFalse] = {
         ),
         pieces=("scripted",),
     ),
+    "tensor-of-a-leaf": KnownFalse(
+        reason="torch.tensor(w, requires_grad=True) is not seen as the cut that it is",
+        claim="why-no-cut",
+        program=_program(
+            """
+            w = torch.randn(3, requires_grad=True)
+            v = torch.tensor(w, requires_grad=True)
+            loss = (v * 2).sum()
+            loss.backward()
+            """
+        ),
+        pieces=("tensor-of-a-leaf",),
+    ),
+    "parameter-of-a-result": KnownFalse(
+        reason="nn.Parameter(h * 2) is not seen as the cut that it is",
+        claim="why-unused",
+        program=_program(
+            """
+            w = torch.randn(3, requires_grad=True)
+            v = nn.Parameter(w * 2)
+            loss = (v * 2).sum()
+            loss.backward()
+            """
+        ),
+        pieces=("parameter-of-a-result",),
+    ),
+    "buffer-written": KnownFalse(
+        reason="buffer.data.copy_(h) is not followed, and not seen as the cut that it is",
+        claim="why-unused",
+        program=_program(
+            """
+            w = torch.randn(3, requires_grad=True)
+            v = torch.randn(3, requires_grad=True)
+            buffer = torch.zeros(3)
+            buffer.data.copy_(w * 2)
+            loss = (v * buffer).sum()
+            loss.backward()
+            """
+        ),
+        pieces=("buffer-written",),
+    ),
+    "some-inputs": KnownFalse(
+        reason="inputs= is not named as the reason why other leaves got no gradient",
+        claim="why-inputs",
+        program=_program(
+            """
+            w, v = torch.randn(3, requires_grad=True), torch.randn(3, requires_grad=True)
+            loss = (w * v).sum()
+            loss.backward(inputs=[w])
+            """
+        ),
+        pieces=("some-inputs",),
+    ),
+    "encoder-under-no-grad": KnownFalse(
+        reason="an encoder that runs under no_grad and is in no optimizer is warned about",
+        claim="alarm",
+        program=_program(
+            """
+            encoder, head = nn.Linear(3, 3), nn.Linear(3, 3)
+            opt = torch.optim.SGD(head.parameters(), lr=0.1)
+            for step in range(3):
+                with torch.no_grad():
+                    h = encoder(x)
+                loss = head(h).pow(2).mean()
+                opt.zero_grad()
+                loss.backward()
+                opt.step()
+            """
+        ),
+        pieces=("encoder-under-no-grad",),
+        healthy=True,
+    ),
+    "several-models-on-a-line": KnownFalse(
+        reason="of models that one backward line serves in turn, the others are called untouched",
+        claim="gradient",
+        program=_program(
+            """
+            nets = [nn.Linear(3, 3) for _ in range(2)]
+            for step in range(2):
+                for net in nets:
+                    net.zero_grad()
+                    loss = net(x).pow(2).mean()
+                    loss.backward()
+            """
+        ),
+    ),
+    "storage-written": KnownFalse(
+        reason="a write through the storage falsifies the gradient without an error, and is not told",
+        claim="silently-wrong-missed",
+        program=_program(
+            """
+            w = torch.randn(3, requires_grad=True)
+            y = w.sigmoid()
+            y.untyped_storage().fill_(0)
+            y.sum().backward()
+            """
+        ),
+    ),
+    "numpy-written": KnownFalse(
+        reason="a write through numpy falsifies the gradient without an error, and is not told",
+        claim="silently-wrong-missed",
+        program=_program(
+            """
+            w = torch.randn(3, requires_grad=True)
+            y = w.sigmoid()
+            y.detach().numpy()[0] = 5
+            y.sum().backward()
+            """
+        ),
+    ),
+    "version-at-first-sight": KnownFalse(
+        reason="a tensor that enters late has the version that it got by the next line's write",
+        claim="row-version",
+        program=_program(
+            """
+            n = torch.from_numpy(torch.ones(4).numpy())
+            n[0] = 7
+            """
+        ),
+    ),
     "target-network": KnownFalse(
         reason="a target network under no_grad is warned about though that is what is meant",
         claim="alarm",

@@ -491,6 +491,21 @@ def _retained(to: Writer) -> None:
         to.add(f"{name} = h", f"{name}.retain_grad()")
 
 
+def _parameter_of_a_result(to: Writer) -> None:
+    name = to.fresh("made")
+    to.add(f"{name} = nn.Parameter(h * 2)", f"h = {name} * 1")
+
+
+def _tensor_of_a_leaf(to: Writer) -> None:
+    name = to.fresh("v")
+    to.add(f"{name} = torch.tensor({to.random.choice(to.leaves or ['x'])}, requires_grad=True)", f"h = h * {name}")
+
+
+def _buffer_written(to: Writer) -> None:
+    name = to.fresh("buffer")
+    to.add(f"{name} = torch.zeros(2, 3)", f"{name}.data.copy_(h * 2)", f"h = {name} * 1")
+
+
 STEPS: dict[str, Piece] = {
     "module": _through_module,
     "residual": _residual,
@@ -525,6 +540,9 @@ STEPS: dict[str, Piece] = {
     "decorated-no-grad": _called("features"),
     "unused-side": _unused_side,
     "retained": _retained,
+    "parameter-of-a-result": _parameter_of_a_result,
+    "tensor-of-a-leaf": _tensor_of_a_leaf,
+    "buffer-written": _buffer_written,
 }
 
 SAFE_STEPS: dict[str, Piece] = {
@@ -579,6 +597,11 @@ def _penalty_without_graph(to: Writer) -> None:
     to.add(f"(slope,) = torch.autograd.grad(out, {leaf})", "loss = h.sum() + slope.pow(2).sum()", "loss.backward()")
 
 
+def _some_inputs(to: Writer) -> None:
+    _tracked(to)
+    to.add(f"loss = {_loss(to)}", f"loss.backward(inputs=list({to.random.choice(to.modules)}.parameters()))")
+
+
 PASSES: dict[str, Piece] = {
     "backward": _backward,
     "backward-on-a-line": _backward_on_a_line,
@@ -586,6 +609,7 @@ PASSES: dict[str, Piece] = {
     "each-in-turn": _each_in_turn,
     "penalty": _penalty,
     "penalty-without-graph": _penalty_without_graph,
+    "some-inputs": _some_inputs,
 }
 
 OPTIMIZERS = {
@@ -755,6 +779,11 @@ BESIDE: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "teacher": (
         ("teacher = nn.Sequential(nn.Linear(3, 3), nn.Tanh())", "teacher.requires_grad_(False)"),
         ("h = h + (h - teacher(x)).pow(2)",),
+        (),
+    ),
+    "encoder-under-no-grad": (
+        ("encoder = nn.Linear(3, 3)",),
+        ("with torch.no_grad():", "    code = encoder(x)", "h = h + code"),
         (),
     ),
     "best-copy": (
