@@ -316,10 +316,13 @@ class Judge:
             state = self._state_after(row["output"], line)
             if state is not None and row["output"] != row["input"]:
                 yield equal("cut-output", line, f"{row['output']} requires grad", False, state.requires_grad)
-            before = self.seen.before.get(line)
-            taken = before.state(before.names.get(path_of(row["input"]) or ())) if before else None
-            if taken is not None:
-                yield equal("cut-input", line, f"{row['input']} requires grad", True, taken.requires_grad)
+            path = path_of(row["input"]) or ()
+            taken = [
+                before.states[id(before.names[path])] for before, _ in self.seen.moments[line] if path in before.names
+            ]
+            if taken:  # the cut is in some of the runs
+                tracked = any(state.requires_grad for state in taken)
+                yield equal("cut-input", line, f"{row['input']} requires grad", True, tracked)
 
     def _writes(self) -> Iterator[Claim]:
         for row in self._report["inplace_writes"]:

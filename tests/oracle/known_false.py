@@ -429,6 +429,32 @@ KNOWN_FALSE: dict[str, KnownFalse] = {
             """
         ),
     ),
+    "reentrant-checkpoint": KnownFalse(
+        reason="what a reentrant checkpoint made is not followed to what it took, or cut inside it",
+        claim="why-unused",
+        program=_program(
+            """
+            from torch.utils.checkpoint import checkpoint
+            a, b = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3)), nn.Linear(3, 3)
+            for step in range(2):
+                h = x
+                h = checkpoint(a, h, use_reentrant=True)
+                h = torch.from_numpy(h.detach().numpy())
+                h = h.clone()
+                h.clamp_(min=-1)
+                extra = a(h)
+                h = h + b(x)
+                loss = h.sum()
+                loss.backward()
+            h = x
+            h = torch.from_numpy(h.detach().numpy())
+            h = h + a(x)
+            loss = h.sum()
+            loss.backward()
+            """
+        ),
+        pieces=("reentrant-checkpoint",),
+    ),
     "target-network": KnownFalse(
         reason="a target network under no_grad is warned about though that is what is meant",
         claim="alarm",
