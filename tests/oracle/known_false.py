@@ -59,47 +59,6 @@ KNOWN_FALSE: dict[str, KnownFalse] = {
         ),
         everywhere=True,
     ),
-    "siblings-of-a-merged-call": KnownFalse(
-        reason="modules built by one comprehension are taken for inputs of each other",
-        claim="why-no-cut",
-        program=_program(
-            """
-            parts = nn.ModuleList([nn.Linear(3, 3) for _ in range(2)])
-            loss = parts[0](x).sum()
-            loss.backward()
-            """
-        ),
-        pieces=("module-list", "modules-in-a-list", "module-class"),
-    ),
-    "replaced-parameter": KnownFalse(
-        reason="the parameters of a module one of which was replaced or tied are taken for inputs of each other",
-        claim="why-no-cut",
-        program=_program(
-            """
-            a = nn.Linear(3, 3)
-            b = nn.Linear(3, 3)
-            a.weight = b.weight
-            loss = a(x).sum()
-            loss.backward()
-            """
-        ),
-        pieces=("replaced-parameter", "tied"),
-    ),
-    "written-under-no-grad": KnownFalse(
-        reason="values written into a leaf in place are followed as if gradient flowed with them",
-        claim="why-no-cut",
-        program=_program(
-            """
-            a = nn.Linear(3, 3)
-            b = nn.Linear(3, 3)
-            with torch.no_grad():
-                b.weight.add_(a.weight)
-            loss = b(x).sum()
-            loss.backward()
-            """
-        ),
-        pieces=("written-under-no-grad", "data-written", "load-state-dict", "averaged"),
-    ),
     "fused-step": KnownFalse(
         reason="fused optimizers write past the version counter: their steps are said to have changed nothing",
         claim="step-changed",
@@ -202,21 +161,6 @@ KNOWN_FALSE: dict[str, KnownFalse] = {
         ),
         pieces=("function-that-gives-none",),
     ),
-    "grad-without-graph": KnownFalse(
-        reason="autograd.grad without create_graph is not seen as the cut that it is",
-        claim="why-unused",
-        program=_program(
-            """
-            net = nn.Linear(3, 3)
-            point = x.clone().requires_grad_()
-            out = net(point).tanh().sum()
-            (slope,) = torch.autograd.grad(out, point)
-            loss = net(x).sum() + slope.pow(2).sum()
-            loss.backward()
-            """
-        ),
-        pieces=("penalty-without-graph",),
-    ),
     "named-before": KnownFalse(
         reason="a tensor that a second name holds is called by the first, which is another tensor's by then",
         claim="gradient",
@@ -259,96 +203,6 @@ KNOWN_FALSE: dict[str, KnownFalse] = {
         ),
         pieces=("function",),
         only_claim=True,
-    ),
-    "copied-buffers": KnownFalse(
-        reason="the buffers of a copied BatchNorm, which it writes, lead to the parameters that were copied with them",
-        claim="why-no-cut",
-        program=_program(
-            """
-            norm = nn.BatchNorm1d(3)
-            twin = copy.deepcopy(norm)
-            loss = twin(x).sum()
-            loss.backward()
-            """
-        ),
-        pieces=("batch-norm",),
-    ),
-    "many-runs": KnownFalse(
-        reason="what torch does not show (from_numpy, checkpoint) is found in the first 17 runs of a line only",
-        claim="why-unused",
-        program=_program(
-            """
-            a, b = nn.Linear(3, 3), nn.Linear(3, 3)
-            for step in range(40):
-                h = a(x)
-                h = torch.from_numpy(h.detach().numpy())
-                h = h + b(x)
-                h.sum().backward()
-            """
-        ),
-        pieces=("long-loop",),
-    ),
-    "scripted": KnownFalse(
-        reason="what a scripted function made is not followed to what it took",
-        claim="why-unused",
-        program=_program(
-            """
-            @torch.jit.script
-            def scripted(h):
-                return torch.sigmoid(h) * h
-            a, b = nn.Linear(3, 3), nn.Linear(3, 3)
-            h = x
-            with torch.no_grad():
-                side = a(h)
-            h = h + side
-            h = scripted(h)
-            h = b(h)
-            loss = h.sum()
-            loss.backward()
-            """
-        ),
-        pieces=("scripted",),
-    ),
-    "tensor-of-a-leaf": KnownFalse(
-        reason="torch.tensor(w, requires_grad=True) is not seen as the cut that it is",
-        claim="why-no-cut",
-        program=_program(
-            """
-            w = torch.randn(3, requires_grad=True)
-            v = torch.tensor(w, requires_grad=True)
-            loss = (v * 2).sum()
-            loss.backward()
-            """
-        ),
-        pieces=("tensor-of-a-leaf",),
-    ),
-    "parameter-of-a-result": KnownFalse(
-        reason="nn.Parameter(h * 2) is not seen as the cut that it is",
-        claim="why-unused",
-        program=_program(
-            """
-            w = torch.randn(3, requires_grad=True)
-            v = nn.Parameter(w * 2)
-            loss = (v * 2).sum()
-            loss.backward()
-            """
-        ),
-        pieces=("parameter-of-a-result",),
-    ),
-    "buffer-written": KnownFalse(
-        reason="buffer.data.copy_(h) is not followed, and not seen as the cut that it is",
-        claim="why-unused",
-        program=_program(
-            """
-            w = torch.randn(3, requires_grad=True)
-            v = torch.randn(3, requires_grad=True)
-            buffer = torch.zeros(3)
-            buffer.data.copy_(w * 2)
-            loss = (v * buffer).sum()
-            loss.backward()
-            """
-        ),
-        pieces=("buffer-written",),
     ),
     "some-inputs": KnownFalse(
         reason="inputs= is not named as the reason why other leaves got no gradient",
@@ -428,32 +282,6 @@ KNOWN_FALSE: dict[str, KnownFalse] = {
             n[0] = 7
             """
         ),
-    ),
-    "reentrant-checkpoint": KnownFalse(
-        reason="what a reentrant checkpoint made is not followed to what it took, or cut inside it",
-        claim="why-unused",
-        program=_program(
-            """
-            from torch.utils.checkpoint import checkpoint
-            a, b = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3)), nn.Linear(3, 3)
-            for step in range(2):
-                h = x
-                h = checkpoint(a, h, use_reentrant=True)
-                h = torch.from_numpy(h.detach().numpy())
-                h = h.clone()
-                h.clamp_(min=-1)
-                extra = a(h)
-                h = h + b(x)
-                loss = h.sum()
-                loss.backward()
-            h = x
-            h = torch.from_numpy(h.detach().numpy())
-            h = h + a(x)
-            loss = h.sum()
-            loss.backward()
-            """
-        ),
-        pieces=("reentrant-checkpoint",),
     ),
     "target-network": KnownFalse(
         reason="a target network under no_grad is warned about though that is what is meant",
