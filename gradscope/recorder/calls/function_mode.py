@@ -13,7 +13,7 @@ from torch.compiler import is_dynamo_compiling
 from torch.overrides import TorchFunctionMode
 
 from gradscope.recorder.calls.faults import is_programs
-from gradscope.recorder.places.callers import HANDLE_CODE, Located, caller_behind_recorder
+from gradscope.recorder.places.callers import HANDLE_CODE, Located, caller_behind_mode, caller_behind_recorder
 from gradscope.recorder.torch_internals.capabilities import sequence_number, tracing_state
 from gradscope.recording.rows import OpKind
 
@@ -67,11 +67,16 @@ class RecorderMode(TorchFunctionMode):
                     frame = outer
                     place = self.places.get((id(frame.f_code), frame.f_lasti)) or observer.new_place(frame)
             site = place.site
+            if place.is_mode:  # its code calls, for a line elsewhere
+                outer = caller_behind_mode(frame, func)
+                if outer is not None:
+                    frame, outer = outer, None
+                    site = (self.places.get((id(frame.f_code), frame.f_lasti)) or observer.new_place(frame)).site
             located = None
             if place.is_recorder:
                 pass
             elif observer.full:
-                observer.leave_out(info, place, frame)
+                observer.leave_out(info, site, frame)
             elif site is not None:
                 located = Located(site, frame)
             elif info.kind not in _READS:  # else torch's own Python looks at a gradient or a value

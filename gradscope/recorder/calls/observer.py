@@ -268,10 +268,10 @@ class Observer:
             for tensor in {id(tensor): tensor for tensor in (*results, *changed)}.values():
                 self.values.note(tensor, self.identity.row_of(tensor), op)
 
-    def leave_out(self, info: Function, place: CallPlace, frame: FrameType) -> None:
-        """Count a call that is not recorded."""
+    def leave_out(self, info: Function, site: Site | None, frame: FrameType) -> None:
+        """Count a call that is not recorded; without a site, its frame is somebody else's."""
         with self.lock:
-            self._count_left_out(place.site or self.sites.locate(frame).site, info.text)
+            self._count_left_out(site or self.sites.locate(frame).site, info.text)
 
     def _count_left_out(self, site: Site, text: int) -> None:
         key = (site.span, text)

@@ -25,6 +25,7 @@ _USER, _TORCH, _LIBRARY = Owner.USER, Owner.TORCH, Owner.LIBRARY  # looked up in
 
 HANDLE_CODE = torch.overrides.handle_torch_function.__code__
 
+_HANDLER = "__torch_function__"
 _MODULE_CALLS = frozenset((nn.Module._wrapped_call_impl.__code__, nn.Module._call_impl.__code__))
 _DISPATCHERS = ("_ops.py", "_jit_internal.py", "_VF.py")
 _DECORATES = frozenset(
@@ -55,15 +56,17 @@ class Located:
 class CallPlace:
     """An instruction that calls a torch function, in anybody's code."""
 
-    __slots__ = ("call", "is_recorder", "site")
+    __slots__ = ("call", "is_mode", "is_recorder", "site")
 
-    def __init__(self, call: Call, site: Site | None, is_recorder: bool) -> None:
+    def __init__(self, call: Call, site: Site | None, is_recorder: bool, is_mode: bool) -> None:
         self.call = call
         """Calls a torch function in place of the instruction's code."""
         self.site = site
         """The call site, where it is in the user's code."""
         self.is_recorder = is_recorder
         """It is a recorder's own instruction."""
+        self.is_mode = is_mode
+        """It is in a ``__torch_function__`` of somebody else's, which may hand on what was called elsewhere."""
 
 
 class CallSites:
@@ -91,7 +94,8 @@ class CallSites:
         owner = self._owners.of(frame.f_code)
         is_recorder = owner is Owner.GRADSCOPE or frame.f_code.co_name == CALL_NAME
         site = self._user_site(frame) if owner is Owner.USER and not is_recorder else None
-        place = CallPlace(self._callers.make(frame), site, is_recorder)
+        is_mode = frame.f_code.co_name == _HANDLER and not is_recorder
+        place = CallPlace(self._callers.make(frame), site, is_recorder, is_mode)
         self.places[id(frame.f_code), frame.f_lasti] = place
         return place
 
@@ -212,9 +216,33 @@ def caller_behind_recorder(frame: FrameType) -> FrameType | None:
         current = current.f_back
         if handled and current is not None:
             current = current.f_back
-        if current is not None and current.f_code.co_name == "__torch_function__":
+        if current is not None and current.f_code.co_name == _HANDLER:
             current = current.f_back
     return current
+
+
+def caller_behind_mode(frame: FrameType, func: Any) -> FrameType | None:
+    """The frame that called a function which function modes (``with torch.device(…)``) hand on; None where none does.
+
+    What a mode calls on its own account is its own.
+
+    Args:
+        frame: The frame that calls the function.
+        func: The function.
+    """
+    current: FrameType | None = frame
+    while current is not None and current.f_code.co_name == _HANDLER and _handed_to(current) is func:
+        current = current.f_back
+        if current is not None and current.f_code is HANDLE_CODE and current.f_back is not None:
+            current = current.f_back.f_back
+    return None if current is frame else current
+
+
+def _handed_to(frame: FrameType) -> Any:
+    """The function that a ``__torch_function__`` was called with: its second parameter, whatever its name."""
+    parameters = frame.f_code.co_varnames[: frame.f_code.co_argcount]
+    with reading_locals(frame) as names:
+        return names.get(parameters[1]) if len(parameters) > 1 else None
 
 
 def _label(frames: list[FrameType]) -> str:
