@@ -118,18 +118,6 @@ class Index:
         ops = self.recording.ops
         return Counter(zip(ops.column("span"), ops.column("func"), strict=True))
 
-    @cached_property
-    def executions(self) -> list[int]:
-        """How often each statement ran: the most calls of a function (with its in-place twin) from one of its spans."""
-        most = [0] * len(self.statements)
-        counts: Counter[tuple[int, str]] = Counter()
-        for (span, func), count in self.call_counts.items():
-            counts[span, self.twin(func)] += count
-        for (span, _), count in counts.items():
-            statement = self.statement_of_span[span]
-            most[statement] = max(most[statement], count)
-        return most
-
     def twin(self, func: int) -> str:
         """A function's name without the underscore: ``total += loss`` calls ``add`` where ``total`` is a number."""
         return self.recording.text(func).rstrip("_")

@@ -13,6 +13,7 @@ from gradscope.analysis.facts.graph_trees import Graphs
 from gradscope.analysis.facts.inplace_writes import InplaceWrites
 from gradscope.analysis.facts.memory_use import MemoryUse, report_memory
 from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.statement_runs import StatementRuns
 from gradscope.analysis.facts.storage_groups import Letters, StorageGroups
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.lines.line_groups import LineGroups
@@ -21,6 +22,8 @@ from gradscope.analysis.observations import left_out, list_errors, list_ops, lis
 from gradscope.analysis.report_model import BackwardPass, Cut, LineRow, Report, Summary
 from gradscope.analysis.view import RunView
 from gradscope.recording import Recording
+
+PASSES = ("Tensor.backward", "torch.autograd.backward", "torch.autograd.grad")
 
 
 def build(recording: Recording, view: RunView | None = None) -> Report:
@@ -36,11 +39,12 @@ def build(recording: Recording, view: RunView | None = None) -> Report:
     view = view or RunView()
     index = Index(recording)
     names, letters, use = BestNames(index), Letters(), MemoryUse(index)
+    runs = StatementRuns(index, names.slots)
     cuts, passes, sharing = Cuts(index), Passes(index), StorageGroups(index, names)
     flow = Flow(index, sharing)
     gradients = Gradients(index, names, cuts, flow, passes)
     groups = LineGroups(index, names, use, cuts).collect()
-    lines = LineTable(index, names, cuts, sharing, use, letters).describe(groups)
+    lines = LineTable(index, names, cuts, sharing, use, runs, letters).describe(groups)
     judged = InplaceWrites(index, names, sharing, passes)
     writes = judged.describe(letters)
     alias_groups = sharing.describe(letters)
@@ -59,7 +63,7 @@ def build(recording: Recording, view: RunView | None = None) -> Report:
         cuts=listed_cuts,
         inplace_writes=writes,
         modes=list_modes(index),
-        memory=report_memory(index, use),
+        memory=report_memory(index, use, runs),
         watches=list_watches(index, names),
         errors=errors,
         faults=tuple(fault.traceback for fault in recording.faults),
@@ -87,7 +91,7 @@ def _summary(
         lines=len({statement for statement in index.last_op if statement != NOWHERE}),
         tensors=len(recording.tensors),
         nodes=len(recording.nodes),
-        backwards=sum(one.executions for one in backwards),
+        backwards=sum(one.executions for one in backwards) + _passes_left_out(recording),
         leaves_with_gradient=sum(outcomes.values()),
         leaves_without_gradient=len(outcomes) - sum(outcomes.values()),
         cuts=len(cuts) - exports,
@@ -99,3 +103,8 @@ def _summary(
         left_out=sum(recording.left_out.column("left_out")),
         threads=max(1, len(set(recording.ops.column("thread")))),
     )
+
+
+def _passes_left_out(recording: Recording) -> int:
+    """Backward passes that ``--max-ops`` left out: a recording knows no kind of these, only the function's name."""
+    return sum(row.left_out for row in recording.left_out if recording.text(row.func) in PASSES)

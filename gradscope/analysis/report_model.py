@@ -67,7 +67,7 @@ class LineRow(NamedTuple):
     op: str
     """The call that made or changed the tensor: ``Tensor.detach``."""
     executions: int
-    """How often the row's op ran at this place."""
+    """How often the statement ran."""
     name: str
     """Best name of the tensor; empty for a row about no tensor."""
     names: tuple[str, ...]

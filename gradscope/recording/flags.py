@@ -23,6 +23,7 @@ AUTOCAST = int(OpFlag.AUTOCAST)
 RAISED = int(OpFlag.RAISED)
 HOOKED = int(OpFlag.HOOKED)
 MADE = int(OpFlag.MADE)
+BELOW = int(OpFlag.BELOW)
 
 CALL_OP = int(OpKind.CALL)
 BACKWARD_OP = int(OpKind.BACKWARD)

@@ -67,6 +67,8 @@ class OpFlag(IntFlag):
     """Saved-tensor hooks were in force: what the op saved was not read, so as not to run them."""
     MADE = 32
     """The op was seen only by its result (a custom ``autograd.Function``, ``torch.from_numpy`` …)."""
+    BELOW = 64
+    """Not the user's code made the call, but torch's or a library's below it: one call of the user's makes several."""
 
 
 class Op(NamedTuple):

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from itertools import accumulate
 
+from gradscope.analysis.facts.statement_runs import StatementRuns
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import DeviceMemory, LineMemory, MemoryReport
 from gradscope.recording import NONE
@@ -100,7 +101,7 @@ class MemoryUse:
         return max(0, self.live[min(following, self._index.op_count)] - own)
 
 
-def report_memory(index: Index, use: MemoryUse) -> MemoryReport:
+def report_memory(index: Index, use: MemoryUse, runs: StatementRuns) -> MemoryReport:
     """Memory as a report shows it."""
     kinds = index.recording.ops.column("kind")
     live = use.live
@@ -117,7 +118,7 @@ def report_memory(index: Index, use: MemoryUse) -> MemoryReport:
         saved_leaf_bytes=use.saved_of_leaves,
         gradient_bytes=gradient_bytes,
         step_bytes=step_bytes,
-        lines=_by_statement(index, use),
+        lines=_by_statement(index, use, runs),
         devices=_devices(index),
     )
 
@@ -127,7 +128,7 @@ def _hooked_ops(index: Index) -> int:
     return sum(bool(flags[op] & HOOKED) for op in set(index.recording.nodes.column("op")) if op < index.op_count)
 
 
-def _by_statement(index: Index, use: MemoryUse) -> tuple[LineMemory, ...]:
+def _by_statement(index: Index, use: MemoryUse, runs: StatementRuns) -> tuple[LineMemory, ...]:
     count = len(index.statements)
     allocated, saved, peak = [0] * count, [0] * count, [0] * count
     for statement, new, kept, live in zip(index.op_statement, use.allocated, use.saved, use.live, strict=False):
@@ -135,11 +136,8 @@ def _by_statement(index: Index, use: MemoryUse) -> tuple[LineMemory, ...]:
         saved[statement] += kept
         if live > peak[statement]:
             peak[statement] = live
-    executions = index.executions
     return tuple(
-        LineMemory(
-            index.place(statement), executions[statement], allocated[statement], saved[statement], peak[statement]
-        )
+        LineMemory(index.place(statement), runs.of[statement], allocated[statement], saved[statement], peak[statement])
         for statement in range(NOWHERE, count)
         if allocated[statement] or saved[statement]
     )

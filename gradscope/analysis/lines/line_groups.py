@@ -150,7 +150,7 @@ class LineGroups:
             if made >= 0 and self._groups[made].statement == statement:
                 group = self._groups[made]
                 group.last_op = max(op, group.last_op)
-                if self._of_op[op] != made and self._is_run_of_twin(op, made_at[tensor]):
+                if op != made_at[tensor] and self._of_op[op] != made and self._is_run_of_twin(op, made_at[tensor]):
                     group.count += 1
                     group.tracked += index.requires_grad(tensor, op)
                 self._of_op[op] = made

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from gradscope.analysis.facts.grad_modes import is_user_code, mode_set
+from gradscope.analysis.facts.statement_runs import StatementRuns
 from gradscope.analysis.facts.states_after import State
 from gradscope.analysis.index import Index
 from gradscope.analysis.lines.line_groups import RowGroup
@@ -15,7 +16,8 @@ from gradscope.recording.rows import Change, Field, OpKind
 class LineNotes:
     """Writes the notes of rows."""
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Index, runs: StatementRuns) -> None:
+        self._runs = runs
         self._index = index
         self._recording = index.recording
 
@@ -23,6 +25,7 @@ class LineNotes:
         """What is to be said of a row whose tensor has a name, the most important first."""
         notes: list[str] = []
         row = self._recording.ops[group.last_op]
+        is_one_a_run = group.count == self._runs.of[group.statement]
         if row.flags & RAISED:
             notes += [self._error_of(group.last_op)]
         if row.kind == OpKind.STEP:
@@ -32,8 +35,9 @@ class LineNotes:
         if row.flags & HOOKED:
             notes.append("saved-tensor hooks in force: what it saved was not read")
         if 0 < group.tracked < group.count and group.members == 1:
-            notes.append(f"requires_grad in {group.tracked:,} of {group.count:,} runs")
-        if state is not None and group.kind == "made" and group.members == 1:
+            what = "runs" if is_one_a_run else "tensors"
+            notes.append(f"requires_grad in {group.tracked:,} of {group.count:,} {what}")
+        if state is not None and group.kind == "made" and group.members == 1 and is_one_a_run:
             first = self._recording.layouts[self._recording.tensors.column("layout")[group.first_tensor]]
             if first != self._recording.layouts[state.layout]:
                 notes.append(f"{name}: {self._recording.text(first.shape)} in the first run")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.memory_use import MemoryUse
+from gradscope.analysis.facts.statement_runs import StatementRuns
 from gradscope.analysis.facts.states_after import State, StatesAfter
 from gradscope.analysis.facts.storage_groups import Letters, StorageGroups
 from gradscope.analysis.index import Index
@@ -30,11 +31,19 @@ class LineTable:
         cuts: Cuts of the graph.
         sharing: Which tensors share memory.
         use: Bytes by op.
+        runs: How often each statement ran.
         letters: Letters of memory blocks, shared with the other tables of the report.
     """
 
     def __init__(
-        self, index: Index, names: BestNames, cuts: Cuts, sharing: StorageGroups, use: MemoryUse, letters: Letters
+        self,
+        index: Index,
+        names: BestNames,
+        cuts: Cuts,
+        sharing: StorageGroups,
+        use: MemoryUse,
+        runs: StatementRuns,
+        letters: Letters,
     ) -> None:
         self._index = index
         self._recording = index.recording
@@ -42,8 +51,9 @@ class LineTable:
         self._cuts = cuts
         self._sharing = sharing
         self._use = use
+        self._runs = runs
         self._letters = letters
-        self._notes = LineNotes(index)
+        self._notes = LineNotes(index, runs)
 
     def describe(self, groups: list[RowGroup]) -> tuple[LineRow, ...]:
         """Rows as a report shows them."""
@@ -88,10 +98,10 @@ class LineTable:
             source=place.source,
             kind=self._kind(group, state),
             op=self._index.func(self._telling_op(group)),
-            executions=group.count,
+            executions=self._runs.of[group.statement],
             name=self._name(group),
             names=names if group.members == 1 else (),
-            temporaries=round(group.temporaries / group.count) if group.count else 0,
+            temporaries=round(group.temporaries / self._runs.of[group.statement]),
             shape=self._recording.text(layout.shape) if layout else "",
             dtype=self._recording.text(layout.dtype) if layout else "",
             device=self._recording.text(layout.device) if layout else "",

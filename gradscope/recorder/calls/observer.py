@@ -196,7 +196,7 @@ class Observer:
         if thread != self._thread:
             self._thread = thread
             self.states.graph.turn_to(thread)
-        flags = _modes()
+        flags = _modes() | located.below
         read_saved = not flags & _HOOKED
         site, user = located.site, located.user
         seen_before = site.seen

@@ -76,7 +76,7 @@ def _gradients(observer: Observer | ShieldedObserver, parameters: list[Tensor]) 
 def _observe(mode: RecorderMode, before: list[_Held], frame: FrameType) -> None:
     with _looking(mode.observer):
         cleared = [(parameter, row) for parameter, row in before if grad_of(parameter) is None]
-        if cleared and not (mode.muted or mode.observer.muted):
+        if not (mode.muted or mode.observer.muted):
             mode.observer.observe_cleared("optim.Optimizer.zero_grad", cleared, mode.thread, frame)
 
 

@@ -18,6 +18,7 @@ from gradscope.frames.statements import NO_STATEMENT, Assignment
 from gradscope.frames.tracebacks import CALL_NAME
 from gradscope.recorder.places.call_sites import Call, Callers, Site, SpanTable, positions
 from gradscope.recorder.places.code_owners import CodeOwners, Owner
+from gradscope.recording.flags import BELOW
 from gradscope.recording.rows import Span
 from gradscope.recording.tables import NONE
 
@@ -42,15 +43,17 @@ _WRAPPERS = frozenset(("decorate_context", "wrapper", "inner", "wrapped", "decor
 class Located:
     """Where a call of a torch function comes from."""
 
-    __slots__ = ("group", "label", "site", "user")
+    __slots__ = ("below", "group", "label", "site", "user")
 
-    def __init__(self, site: Site, user: FrameType | None, label: str = "", group: Any = None) -> None:
+    def __init__(self, site: Site, user: FrameType | None, label: str = "", group: Any = None, below: int = 0) -> None:
         self.site = site
         self.user = user
         self.label = label
         """What torch's own Python was called for (``nn.Linear.__init__``); empty for a call of the user's."""
         self.group = group
         """Equal for the calls that one call into torch's Python makes."""
+        self.below = below
+        """The flag BELOW where not the user's own code makes the call."""
 
 
 class CallPlace:
@@ -121,10 +124,10 @@ class CallSites:
         decorated = _decorated(torch_frames[-1]) if torch_frames else None
         site = self._site(current, library) if decorated is None else self._decorated_site(decorated, current, library)
         if not torch_frames or torch_frames[-1].f_code in _MODULE_CALLS:
-            return Located(site, current)
+            return Located(site, current, below=BELOW)
         label = _label(torch_frames)
         group = (id(current), current.f_lasti if current else NONE, label) if label else None
-        return Located(site, current, label, group)
+        return Located(site, current, label, group, BELOW)
 
     def _decorated_site(self, function: CodeType, user: FrameType | None, library: FrameType | None) -> Site:
         """The site of a decorator of torch's that sets a mode around a function: the decorator, in the user's code."""

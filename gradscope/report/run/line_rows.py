@@ -79,7 +79,7 @@ class ShownLines:
     def _stacked(self) -> RenderableType:
         """Each statement's source with what happened, and under it a row for each tensor."""
         rows = self._facts
-        widths = fit(_STACKED, [row for row in rows if row[0].plain], self._width - _INDENT)
+        widths = fit(_STACKED, rows, self._width - _INDENT)
         heads = [self._head(at) for at in range(len(rows))]
         header = self._fact_line([Text(column.title) for column in _STACKED], widths)
         header.stylize("dim")
@@ -87,7 +87,7 @@ class ShownLines:
         for at, head in enumerate(heads):
             if head[0].plain:
                 parts += self._source_line(head, self._notes_from(at))
-            if rows[at][0].plain:
+            if any(cell.plain for cell in rows[at]):
                 parts.append(self._fact_line(rows[at], widths))
         return Group(*parts)
 

@@ -1,0 +1,108 @@
+"""How often each statement ran.
+
+Nothing in a recording says where a run begins. What does: a call that the statement itself makes comes once a run; a
+statement outside of loops and functions runs once; and one that makes no such call (``net(x)`` makes any number, a
+comprehension too) runs as often as its neighbours in one block.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from functools import cached_property
+from math import gcd
+
+from gradscope.analysis.index import NOWHERE, Index
+from gradscope.frames.statement_blocks import Blocks, parse_blocks
+from gradscope.recording import NONE
+from gradscope.recording.flags import BELOW, MADE
+from gradscope.recording.rows import OpKind
+
+
+class StatementRuns:
+    """Runs of the statements of a recording.
+
+    Args:
+        index: The recording.
+        slots: For each tensor an id that the same results of a call have in all runs (see :mod:`.slots`).
+    """
+
+    def __init__(self, index: Index, slots: array[int]) -> None:
+        self._index = index
+        self._slots = slots
+
+    @cached_property
+    def of(self) -> list[int]:
+        """For each statement how often it ran; of one whose runs nothing shows, how often at most."""
+        index = self._index
+        direct, divisors = self._counts()
+        lines = {(statement.file, statement.line): at for at, statement in enumerate(index.statements)}
+        runs = direct[:]
+        for at, statement in enumerate(index.statements):
+            if at == NOWHERE:
+                continue
+            blocks = self._blocks[statement.file]
+            is_header = statement.line in blocks.headers
+            if direct[at] and not is_header:
+                continue
+            if statement.line in blocks.once:
+                runs[at] = 1
+                continue
+            beside = (blocks.headers if is_header else blocks.together).get(statement.line, [])
+            ran = {line: direct[lines.get((statement.file, line), NOWHERE)] for line in beside}
+            nearest = sorted((abs(line - statement.line), count) for line, count in ran.items() if count)
+            runs[at] = nearest[0][1] if nearest else direct[at] or divisors[at] or 1
+        return runs
+
+    @cached_property
+    def _blocks(self) -> list[Blocks]:
+        return [parse_blocks(file.text if file.is_user else "") for file in self._index.recording.files]
+
+    def _counts(self) -> tuple[list[int], list[int]]:
+        """For each statement the most calls that one of its spans makes itself; the divisor of all the others."""
+        index = self._index
+        statements, spans = index.statement_of_span, index.recording.spans
+        direct, divisors = [0] * len(index.statements), [0] * len(index.statements)
+        totals: dict[tuple[int, str], int] = {}
+        for (span, inner, func, kind, is_below), count in self._calls().items():
+            statement = statements[span]
+            if statement == NOWHERE:
+                continue
+            place = spans[span]
+            if self._blocks[place.file].is_repeated((place.line, place.col), (place.end_line, place.end_col)):
+                continue
+            if inner != NONE:
+                divisors[statement] = gcd(divisors[statement], count)
+            elif not is_below or kind != OpKind.CALL:
+                key = (span, index.twin(func))
+                totals[key] = totals.get(key, 0) + count
+                direct[statement] = max(direct[statement], totals[key])
+        self._divide_by_results(divisors)
+        return direct, divisors
+
+    def _divide_by_results(self, divisors: list[int]) -> None:
+        """Take the results of modules' layers into account: each layer makes one a run."""
+        ops, made_at = self._index.recording.ops, self._index.recording.tensors.column("op")
+        kinds, flags, inner, count = ops.column("kind"), ops.column("flags"), ops.column("inner"), self._index.op_count
+        results = Counter(self._slots)
+        for slot, tensor in dict(zip(self._slots, range(len(self._slots)), strict=True)).items():
+            op = made_at[tensor]
+            if slot >= 0 and op < count and flags[op] & BELOW and kinds[op] == OpKind.CALL and inner[op] == NONE:
+                statement = self._index.op_statement[op]
+                divisors[statement] = gcd(divisors[statement], results[slot])
+
+    def _calls(self) -> dict[tuple[int, int, int, int, int], int]:
+        """How often each function was called from each place; what ``--max-ops`` left out is counted with the rest."""
+        recording = self._index.recording
+        counts: dict[tuple[int, int, int, int, int], int] = {}
+        at: dict[tuple[int, int], tuple[int, int, int, int, int]] = {}
+        columns = (recording.ops.column(name) for name in ("span", "inner", "func", "kind", "flags"))
+        for (span, inner, func, kind, flags), count in Counter(zip(*columns, strict=True)).items():
+            if not flags & MADE:  # found by name, in some of the runs only
+                key = (span, inner, func, kind, flags & BELOW)
+                counts[key] = counts.get(key, 0) + count
+                at[span, func] = key
+        for row in recording.left_out:
+            key = at.get((row.span, row.func), (row.span, NONE, row.func, int(OpKind.CALL), 0))
+            counts[key] = counts.get(key, 0) + row.left_out
+        return counts

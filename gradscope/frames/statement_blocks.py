@@ -1,0 +1,131 @@
+"""How often the statements of a file run, as far as its text tells: once, or as often as their neighbours.
+
+A recording knows how often a call was made. A statement of which it knows no such call (``net(x)`` makes any number of
+calls, a comprehension too) runs as often as the statements that stand before and after it in one block.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+_JUMPS = (ast.Break, ast.Continue, ast.Return, ast.Raise, ast.Try, ast.Yield, ast.YieldFrom, ast.Await)
+_LOOPS = (ast.For, ast.AsyncFor, ast.While)
+_ITERATING = frozenset(
+    ("sum", "max", "min", "sorted", "map", "filter", "list", "tuple", "set", "any", "all", "print", "reduce")
+)
+"""Functions without a frame of Python's that call for each item: ``sum(losses)`` adds as often as there are losses."""
+_Position = tuple[int, int]
+
+
+class Blocks(NamedTuple):
+    """What the text of a file tells about the runs of its statements, by their first lines."""
+
+    once: frozenset[int]
+    """Statements outside of loops and functions: a file runs them once."""
+    together: dict[int, list[int]]
+    """For each statement those that run as often, itself included: nothing between them leads elsewhere."""
+    headers: dict[int, list[int]]
+    """For the header of each ``for`` loop the statements at the beginning of its body: what comes out of the loop's
+    iterator is used there, however often the iterator is asked and whatever it does inside."""
+    repeated: list[tuple[_Position, _Position]]
+    """Parts (line and column where they begin and end) that one run of a statement runs any number of times."""
+    iterating: list[tuple[_Position, _Position]]
+    """Calls that make others, one for each item."""
+
+    def is_repeated(self, start: _Position, end: _Position) -> bool:
+        """Whether a call may be made more than once a run; with columns of -1, whether any on its line may."""
+        if start[1] < 0 or end[1] < 0:
+            return any(first[0] <= start[0] <= last[0] for first, last in (*self.repeated, *self.iterating))
+        return (start, end) in self.iterating or any(first <= start < last for first, last in self.repeated)
+
+
+def parse_blocks(text: str) -> Blocks:
+    """Read the blocks of a file; of one that cannot be parsed nothing is known."""
+    blocks = Blocks(frozenset(), {}, {}, [], [])
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return blocks
+    once: set[int] = set()
+    todo: list[tuple[list[ast.stmt], bool]] = [(tree.body, True)]
+    while todo:
+        body, is_once = todo.pop()
+        for group in _groups(body, todo, is_once):
+            blocks.together.update(dict.fromkeys(group, group))
+            once.update(group if is_once else ())
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.For, ast.AsyncFor)):
+            first = node.body[0].lineno
+            blocks.headers[node.lineno] = blocks.together.get(first, [first])
+        elif isinstance(node, ast.Call) and _name_of(node.func) in _ITERATING:
+            blocks.iterating.extend(_range(node))
+    blocks.repeated.extend(_repeated_parts(tree))
+    return blocks._replace(once=frozenset(once))
+
+
+def _groups(body: list[ast.stmt], todo: list[tuple[list[ast.stmt], bool]], is_once: bool) -> Iterator[list[int]]:
+    """First lines of the statements of a block that run equally often; the blocks inside are put down to be read."""
+    group: list[int] = []
+    waiting = list(reversed(body))
+    while waiting:
+        statement = waiting.pop()
+        if isinstance(statement, (ast.With, ast.AsyncWith)):
+            group.append(statement.lineno)
+            waiting.extend(reversed(statement.body))
+            continue
+        if not isinstance(statement, _LOOPS):  # whose header runs once more than it begins
+            group.append(statement.lineno)
+        is_loop, is_function = isinstance(statement, _LOOPS), isinstance(statement, _FUNCTIONS)
+        inside = is_once and not is_loop and (not is_function or isinstance(statement, ast.ClassDef))
+        todo.extend((inner, inside) for inner in _blocks_of(statement))
+        if _may_jump(statement):
+            yield group
+            group = []
+    yield group
+
+
+def _blocks_of(statement: ast.stmt) -> Iterator[list[ast.stmt]]:
+    for name in ("body", "orelse", "finalbody"):
+        if block := getattr(statement, name, None):
+            yield block
+    for part in (*getattr(statement, "handlers", ()), *getattr(statement, "cases", ())):
+        yield part.body
+
+
+def _may_jump(statement: ast.stmt) -> bool:
+    """Whether what stands behind a statement may run less often than it."""
+    todo: list[ast.AST] = [statement]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, _JUMPS):
+            return True
+        if not isinstance(node, _FUNCTIONS):
+            todo.extend(ast.iter_child_nodes(node))
+    return False
+
+
+def _repeated_parts(tree: ast.AST) -> Iterator[tuple[_Position, _Position]]:
+    for node in ast.walk(tree):
+        parts: list[ast.expr] = []
+        if isinstance(node, (ast.ListComp, ast.SetComp, ast.GeneratorExp, ast.DictComp)):
+            parts += [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+            parts += [condition for generator in node.generators for condition in generator.ifs]
+            parts += [generator.iter for generator in node.generators[1:]]
+        elif isinstance(node, ast.Lambda):
+            parts.append(node.body)
+        for part in parts:
+            yield from _range(part)
+
+
+def _range(part: ast.expr) -> Iterator[tuple[_Position, _Position]]:
+    if part.end_lineno is not None and part.end_col_offset is not None:
+        yield (part.lineno, part.col_offset), (part.end_lineno, part.end_col_offset)
+
+
+def _name_of(function: ast.expr) -> str:
+    if isinstance(function, ast.Attribute):
+        return function.attr if function.attr == "reduce" else ""  # functools.reduce; but tensor.sum() is one call
+    return function.id if isinstance(function, ast.Name) else ""

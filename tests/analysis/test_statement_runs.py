@@ -1,0 +1,66 @@
+"""How often a statement ran, whatever calls it makes: a counter in the program is the oracle."""
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from tests.analysis.building import recorded
+
+HEAD = """
+import torch
+from torch import nn
+net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+w = torch.ones(2, requires_grad=True)
+def half(x):
+    return x / 2  # half
+"""
+
+PROGRAMS = {
+    "a module made of modules": ("layers = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))  # here", 1),
+    "a comprehension": ("parts = [torch.ones(2) * 2 for _ in range(3)]  # here", 1),
+    "a comprehension in a loop": ("for _ in range(2):\n    a = w * 2\n    b = [a + n for n in range(3)]  # here", 2),
+    "a sum of items": ("for _ in range(2):\n    total = sum(w * n for n in range(4)).exp()  # here", 2),
+    "only a sum": ("for _ in range(2):\n    a = w + 1\n    total = sum([a, a, a])  # here", 2),
+    "a module called for its value": ("for _ in range(4):\n    net(w)  # here\n    a = w * 2", 4),
+    "a module whose result is stored": ("for _ in range(4):\n    out = net(w)  # here", 4),
+    "a clearing that finds nothing to clear": (
+        "for _ in range(3):\n    optimizer.zero_grad()  # here\n    net(w).sum().backward()",
+        3,
+    ),
+    "the body of a with statement": (
+        "for _ in range(3):\n    with torch.no_grad():\n        net(w)  # here\n    w * 2",
+        3,
+    ),
+    "a call of a function with a loop": (
+        "def many():\n    for _ in range(7):\n        w.sum()\nmany()  # here\nmany()\nmany()",
+        0,
+    ),
+    "what comes before a condition": (
+        "for n in range(4):\n    if n:\n        continue\n    net(w)  # here\n    w * 2",
+        1,
+    ),
+    "a function": ("for _ in range(5):\n    half(w)", None),
+    "a lambda": ("f = [(lambda x: x * 2)(w) for _ in range(3)]  # here", 1),
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_statement_ran_as_often_as_a_counter_says(program: str) -> None:
+    source, runs = PROGRAMS[program]
+    marker, runs = ("# half", 5) if runs is None else ("# here", runs)
+    rows = [row for row in build(recorded(HEAD + source)).lines if marker in row.source]
+    assert {row.executions for row in rows} == ({runs} if runs else set())
+
+
+def test_what_was_left_out_has_run_too() -> None:
+    source = "import torch\nw = torch.ones(2, requires_grad=True)\nfor _ in range(9):\n    (w * 2).sum().backward()\n"
+    report = build(recorded(source, max_ops=5))
+    assert [row.executions for row in report.lines if row.line == 4] == [9]
+    assert report.summary.backwards == 9
+
+
+def test_the_first_run_is_not_said_of_another_element() -> None:
+    of_elements = "import torch\nparts = [torch.ones(n) for n in (1, 2)]\n"
+    of_runs = "import torch\nfor n in (1, 2):\n    part = torch.ones(n)\n"
+    assert [row.notes for row in build(recorded(of_elements)).lines] == [()]
+    assert [row.notes for row in build(recorded(of_runs)).lines] == [("part: (1,) in the first run",)]
