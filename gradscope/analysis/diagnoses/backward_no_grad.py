@@ -19,7 +19,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         where = listed(list(dict.fromkeys(map(sources.cuts.where, cuts))))
         untracked = f"nothing that it was made from requires grad; it was {sources.made(root)}"
         yield sources.finding(
-            f"Line {index.op_line(op)}: backward failed, since {names.of(root)} does not require grad",
+            f"Line {index.op_line(op)}: backward failed, since {names.at(root, op)} does not require grad",
             why=f"the graph was cut at {where}" if cuts else untracked,
             op=cuts[0] if cuts else op,
             tensors=[root],

@@ -29,7 +29,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             elif left >= 0:
                 behind = f"; the values left torch at line {index.op_line(left)} by {index.func(left)}"
             yield sources.finding(
-                f"Line {index.op_line(op)}: backward reached nothing but {sources.names.of(root)} itself",
+                f"Line {index.op_line(op)}: backward reached nothing but {sources.names.at(root, op)} itself",
                 why=f"requires_grad was set on it, which does not bring back the graph behind it{behind}",
                 op=op,
                 tensors=[root],

@@ -29,7 +29,7 @@ def _find(sources: Sources, kind: NoneKind, reason: Callable[[Sources, NoneRead]
 def _findings(sources: Sources, alike: dict[tuple[int, str], list[tuple[NoneRead, list[Cause]]]]) -> Iterator[Finding]:
     for (line, why), reads in alike.items():
         tensors = [read.tensor for read, _ in reads]
-        names = list(dict.fromkeys(map(sources.names.of, tensors)))
+        names = list(dict.fromkeys(sources.names.at(read.tensor, read.op) for read, _ in reads))
         subject = f"{names[0]}.grad" if len(names) == 1 else f"{sources.listed(names)}: .grad"
         yield sources.finding(
             f"{subject} is None at line {line}",
@@ -52,12 +52,13 @@ def _untracked(sources: Sources, read: NoneRead) -> Reason:
     was_cut = op < index.op_count and sources.cuts.is_cut[op]
     if index.is_leaf(tensor) and not was_cut:
         return "it does not require grad", []
-    return f"it does not require grad; {sources.names.of(tensor)} was {sources.made(tensor)}", sources.made_at(tensor)
+    name = sources.names.at(tensor, read.op)
+    return f"it does not require grad; {name} was {sources.made(tensor)}", sources.made_at(tensor)
 
 
 def _non_leaf(sources: Sources, read: NoneRead) -> Reason:
     tensor = read.tensor
-    name, leaf = sources.names.of(tensor), _leaf_behind(sources, tensor)
+    name, leaf = sources.names.at(tensor, read.op), _leaf_behind(sources, tensor, read.op)
     # Where no name holds the leaf (``torch.randn(3, requires_grad=True).double()``), it was meant for one.
     or_a_leaf = "" if leaf else ", or set requires_grad on it last, so that it is a leaf"
     why = (
@@ -67,16 +68,14 @@ def _non_leaf(sources: Sources, read: NoneRead) -> Reason:
     return why, sources.made_at(tensor)
 
 
-def _leaf_behind(sources: Sources, tensor: int) -> str:
+def _leaf_behind(sources: Sources, tensor: int, read_at: int) -> str:
     """The named leaf that requires grad and from which a tensor was made: its .grad is what was meant."""
     at = sources.index.recording.tensors.column("op")[tensor]
     leaves = [
-        sources.names.of(origin)
+        name
         for origin in sources.flow.origins(tensor, at)
-        if sources.index.is_leaf_with_grad(origin, at) and sources.names.is_named(origin)
+        if sources.index.is_leaf_with_grad(origin, at) and (name := sources.names.held_at(origin, read_at))
     ]
-    if sources.names.of(tensor) in leaves:
-        return ""  # the name holds another tensor than the leaf by now
     return f": read {listed([f'{leaf}.grad' for leaf in dict.fromkeys(leaves)])} instead" if leaves else ""
 
 

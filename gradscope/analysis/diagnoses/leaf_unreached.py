@@ -18,7 +18,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         tensors, reason = [tensor for tensor, _ in found], found[0][1]
         if index.recording.ops.column("flags")[op] & RAISED:
             continue
-        shown = sources.listed([sources.names.of(tensor) for tensor in tensors])
+        shown = sources.listed([sources.names.at(tensor, op) for tensor in tensors])
         yield sources.finding(
             f"Line {index.op_line(op)}: backward gave {shown} no gradient",
             why=reason.why,

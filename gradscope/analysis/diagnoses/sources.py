@@ -67,7 +67,7 @@ class Sources:
             advice: What to do about it.
             severity: Where it is another than the diagnosis's own.
         """
-        names = [self.names.of(tensor) for tensor in tensors]
+        names = [self.names.at(tensor, op) for tensor in tensors]
         lines: dict[tuple[str, int], Cause] = {}
         for cause in causes:
             lines.setdefault((cause.file, cause.line), cause)
@@ -105,7 +105,7 @@ class Sources:
         op = index.recording.tensors.column("op")[tensor]
         if index.recording.tensors.column("flags")[tensor] & EXTERNAL or op >= index.op_count:
             return "which no call that was seen made"
-        taken = dict.fromkeys(self.names.of(use) for use in index.uses.of(op))
+        taken = dict.fromkeys(self.names.at(use, op) for use in index.uses.of(op))
         source = f" from {listed(list(taken))}" if taken else ""
         return f"made at line {index.op_line(op)} by {index.call_name(op)}{source}"
 

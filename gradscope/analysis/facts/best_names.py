@@ -6,64 +6,70 @@ from array import array
 from collections.abc import Iterable
 from functools import cached_property
 
+from gradscope.analysis.facts.held_names import MODULE, Binding, HeldNames
 from gradscope.analysis.facts.slots import find_slots
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, PARAMETER
-from gradscope.recording.rows import BindingKind
 
 SOURCE_AS_NAME = 24
 """Characters up to which the text of a call stands for its result."""
 
-_AT_BIRTH, _PARAMETER_PATH, _IN_ITS_SCOPE, _MEMBER_PATH, _ELSEWHERE, _SELF = 6, 5, 4, 3, 2, 1
-_STEPS = 128
+_AT_BIRTH, _VISIBLE, _ELSEWHERE = 3, 2, 1
+_STEPS = 256
 """Ranks between two kinds of names, for paths of different lengths."""
 _OWN = ("self.", "cls.")
+_STEADY = 128
 
 
 class BestNames:
     """Best names of tensors.
 
-    The name stored by the statement that made the tensor comes first; then, for parameters, the longest path, which
-    starts at the outermost object (``model.fc.weight``, not ``fc.weight`` or ``self.weight`` of a layer); then names of
-    the scope where it was made or of the module; then paths into objects; then names that other functions gave it.
-    Among equals the first one seen.
+    Where no line is in question: the name stored by the statement that made the tensor comes first; then names of the
+    module, or of the scope where it was made; then those that other functions gave it. In one scope a name that no
+    other tensor bears comes first (``blocks[0].weight``, not the loop's ``block.weight``), then the shortest path. Of
+    names of other functions the longest path of a parameter is the outermost object's (``model.fc.weight``, not a
+    layer's ``fc.weight``). Among equals the first one seen. For a line see :meth:`at`.
     """
 
     def __init__(self, index: Index) -> None:
         self._index = index
         self._strings = index.recording.strings
+        self._held = HeldNames(index)
 
     @cached_property
     def _seen(self) -> tuple[array[int], array[int]]:
         """For each tensor the text id of the best name under which it was seen itself, and the name's rank."""
-        index, recording = self._index, self._index.recording
-        tensors = recording.tensors
-        flags, made_at = tensors.column("flags"), tensors.column("op")
+        held = self._held
+        tensors = self._index.recording.tensors
+        flags = tensors.column("flags")
         best = array("i", [NONE]) * len(tensors)
         ranks = array("h", [0]) * len(tensors)
-        statement_of_span, op_statement = index.statement_of_span, index.op_statement
-        bindings = recording.bindings
-        columns = (bindings.column(name) for name in ("name", "tensor", "span", "kind"))
-        for name, tensor, span, kind in zip(*columns, strict=True):
-            if ranks[tensor] == _AT_BIRTH * _STEPS:
-                continue
-            statement = statement_of_span[span]
-            op = made_at[tensor]
-            born_at = op_statement[op] if op < index.op_count and not flags[tensor] & EXTERNAL else NONE
-            is_path = kind == BindingKind.MEMBER or "." in self._strings[name]
-            if is_path and flags[tensor] & PARAMETER:
-                rank = self._rank_parameter(name)
-            elif kind == BindingKind.STORE and statement == born_at:
-                rank = _AT_BIRTH * _STEPS
-            elif is_path:
-                rank = (_SELF if self._strings[name].startswith(_OWN) else _MEMBER_PATH) * _STEPS
-            else:
-                rank = self._rank_plain(statement, born_at) * _STEPS
-            if rank > ranks[tensor]:
-                ranks[tensor] = rank
-                best[tensor] = name
+        for tensor, bindings in held.of_tensor.items():
+            born_at = self._born_at(tensor)
+            for binding in bindings:
+                rank = self._rank(binding, born_at, bool(flags[tensor] & PARAMETER))
+                if rank > ranks[tensor]:
+                    ranks[tensor] = rank
+                    best[tensor] = binding.name
         return best, ranks
+
+    def _rank(self, binding: Binding, born_at: int, is_parameter: bool) -> int:
+        if binding.stored and binding.statement == born_at:
+            return _AT_BIRTH * _STEPS
+        length, is_own = self._length(binding.name)
+        born_in = self._held.scopes[born_at] if born_at > 0 else MODULE
+        if binding.scope in (MODULE, born_in):
+            steady = _STEADY if self._held.is_steady(binding.scope, binding.name) else 0
+            return _VISIBLE * _STEPS + steady + _STEADY - 1 - min(2 * length + is_own, _STEADY - 1)
+        if is_parameter:
+            return _ELSEWHERE * _STEPS + min(2 * length + (not is_own), _STEADY - 1)
+        return _ELSEWHERE * _STEPS + _STEADY - 1 - min(2 * length + is_own, _STEADY - 1)
+
+    def _length(self, name: int) -> tuple[int, bool]:
+        """How many steps lead from a frame to what a name holds, and whether the first is a method's object."""
+        text = self._strings[name]
+        return text.count(".") + text.count("["), text.startswith(_OWN)
 
     @cached_property
     def best(self) -> array[int]:
@@ -72,8 +78,15 @@ class BestNames:
         In loops only the first runs of a call are matched with names, then ever fewer: the results of the others have
         the best name that the same result had in an earlier run.
         """
-        best, ranks = self._seen
-        best, at_birth = best[:], _AT_BIRTH * _STEPS
+        return self._repeated[0]
+
+    @property
+    def _ranks(self) -> array[int]:
+        return self._repeated[1]
+
+    @cached_property
+    def _repeated(self) -> tuple[array[int], array[int]]:
+        best, ranks, at_birth = self._seen[0][:], self._seen[1][:], _AT_BIRTH * _STEPS
         stored_as: dict[int, tuple[int, int]] = {}
         for tensor, slot in enumerate(self.slots):
             if slot < 0:
@@ -82,8 +95,8 @@ class BestNames:
             if ranks[tensor] >= rank:
                 stored_as[slot] = ranks[tensor], best[tensor]
             elif not ranks[tensor] or rank == at_birth:
-                best[tensor] = name
-        return best
+                best[tensor], ranks[tensor] = name, rank
+        return best, ranks
 
     @cached_property
     def slots(self) -> array[int]:
@@ -91,19 +104,56 @@ class BestNames:
         at_birth = _AT_BIRTH * _STEPS
         return find_slots(self._index, bytearray(rank == at_birth for rank in self._seen[1]))
 
-    def _rank_parameter(self, name: int) -> int:
-        text = self._strings[name]
-        if "." not in text:
-            return _MEMBER_PATH * _STEPS
-        return _PARAMETER_PATH * _STEPS + min(2 * text.count(".") + (not text.startswith(_OWN)), _STEPS - 1)
+    @cached_property
+    def visible(self) -> bytearray:
+        """1 for each tensor whose best name is one that the scope holds where it was made, if that was seen."""
+        pairs = zip(self._ranks, self._index.recording.tensors.column("flags"), strict=True)
+        return bytearray(rank >= (_ELSEWHERE if flags & EXTERNAL else _VISIBLE) * _STEPS for rank, flags in pairs)
 
-    def _rank_plain(self, statement: int, born_at: int) -> int:
-        if not statement:
-            return _IN_ITS_SCOPE
-        statements = self._index.statements
-        function = self._strings[statements[statement].function]
-        same = born_at > 0 and statements[statement].function == statements[born_at].function
-        return _IN_ITS_SCOPE if same or function == "<module>" else _ELSEWHERE
+    def at(self, tensor: int, op: int) -> str:
+        """What the frame that ran an op calls a tensor; a name from elsewhere for one that was made elsewhere."""
+        if not 0 <= op < self._index.op_count or tensor < 0:
+            return self.of(tensor)
+        return self.held_at(tensor, op) or self._from_elsewhere(tensor, op)
+
+    def held_at(self, tensor: int, op: int) -> str:
+        """The name under which the frame that ran an op held a tensor; empty where none was seen.
+
+        The names that its function holds come first, then the module's: of each the steady ones, the shortest first.
+        """
+        statement, held, strings = self._index.op_statement[op], self._held, self._strings
+        is_born_here = self._born_at(tensor) == statement
+        found: tuple[tuple[bool, bool, int, bool], int] | None = None
+        for binding in held.of_tensor.get(tensor, ()):
+            if is_born_here and binding.stored and binding.statement == statement:
+                return strings[binding.name]
+            is_global = binding.scope != held.scopes[statement]
+            if is_global and binding.scope != MODULE or not held.is_held(binding, tensor, op, statement):
+                continue
+            varies = not held.is_steady(binding.scope, binding.name)
+            rank = (is_global, varies, *self._length(binding.name))
+            if found is None or rank < found[0]:
+                found = (rank, binding.name)
+        return strings[found[1]] if found is not None else ""
+
+    def _from_elsewhere(self, tensor: int, op: int) -> str:
+        """The name of a tensor that no name of the frame was seen to hold, or that has one by repetition only."""
+        name, born_at = self.of(tensor), self._born_at(tensor)
+        if self.best[tensor] < 0 or tensor not in self._held.of_tensor:
+            return name
+        if born_at == self._index.op_statement[op]:
+            return name if self._ranks[tensor] == _AT_BIRTH * _STEPS else self._described(tensor)
+        died = self._index.recording.tensors.column("died")[tensor]
+        if self.visible[tensor] and born_at > 0 and not 0 <= died <= op:
+            made_at = self._index.recording.tensors.column("op")[tensor]
+            return f"{name} of line {self._index.op_line(made_at)}"  # the name is another's by now
+        return name
+
+    def _born_at(self, tensor: int) -> int:
+        """The statement that made a tensor; NONE where no call was seen that did."""
+        op = self._index.recording.tensors.column("op")[tensor]
+        is_seen = op < self._index.op_count and not self._index.recording.tensors.column("flags")[tensor] & EXTERNAL
+        return self._index.op_statement[op] if is_seen else NONE
 
     def of(self, tensor: int) -> str:
         """The best name of a tensor, or what made it: ``<y.detach()>``, ``<pow>``; empty for NONE."""
@@ -119,6 +169,10 @@ class BestNames:
         name = self.best[tensor]
         if name >= 0:
             return self._strings[name]
+        return self._described(tensor)
+
+    def _described(self, tensor: int) -> str:
+        """What made a tensor without a name."""
         tensors = self._index.recording.tensors
         if tensors.column("flags")[tensor] & EXTERNAL:
             return "<unnamed>"

@@ -217,8 +217,8 @@ def list_cuts(index: Index, names: BestNames, cuts: Cuts, on_path: frozenset[int
             kind=group.kind,
             op=index.recording.text(group.func),
             executions=group.count,
-            input=names.of(cuts.input_of(group.last_op)),
-            output=names.of(cuts.output_of(group.last_op)),
+            input=names.at(cuts.input_of(group.last_op), group.last_op),
+            output=names.at(cuts.output_of(group.last_op), group.last_op),
             on_path=(group.statement, group.func) in at_fault,
         )
         for group in cuts.groups

@@ -133,7 +133,7 @@ class Gradients:
             place=self._index.place(group.statement),
             op=self._index.func(op),
             executions=len(group.ops),
-            roots=tuple(self._names.of(root) for root in self.roots[op]),
+            roots=tuple(self._names.at(root, op) for root in self.roots[op]),
             retain_graph=any(row.retain_graph == 1 for row in rows),
             create_graph=any(row.create_graph == 1 for row in rows),
             error=errors[0] if errors else "",
@@ -148,7 +148,7 @@ class Gradients:
         row = recording.tensors[tensor]
         reason = self.unreached.get((group.statement, tensor), self._unexplained(entry))
         return GradientRow(
-            name=self._names.of(tensor),
+            name=self._names.at(tensor, group.last_op),
             shape=recording.text(recording.layouts[row.layout].shape),
             is_leaf=bool(row.flags & LEAF),
             is_parameter=bool(row.flags & PARAMETER),

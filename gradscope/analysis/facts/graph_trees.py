@@ -54,9 +54,9 @@ class Graphs:
             for root in self._gradients.roots[group.last_op]:
                 node = node_of.get((group.last_op, root), NONE)
                 if node >= 0:
-                    found.append(self._describe(root, node, self._index.op_line(group.last_op), len(group.ops)))
+                    found.append(self._describe(root, node, group.last_op, len(group.ops)))
         if not found:
-            found += [self._describe(tensor, node, 0, 0) for tensor, node in self._last_with_node()]
+            found += [self._describe(tensor, node, NONE, 0) for tensor, node in self._last_with_node()]
         return tuple(found)
 
     def _last_with_node(self) -> list[tuple[int, int]]:
@@ -74,19 +74,20 @@ class Graphs:
         starts = self._passes.edge_starts
         return self._index.edges.values[starts[node] : starts[node + 1]]
 
-    def _describe(self, root: int, node: int, line: int, executions: int) -> Graph:
+    def _describe(self, root: int, node: int, op: int, executions: int) -> Graph:
+        """The graph as an op walked it; NONE where none did."""
         extent = self._measure(node)
         variables = self._recording.nodes.column("variable")
-        leaves = dict.fromkeys(self._names.of(variables[at]) for at in extent.nodes if variables[at] >= 0)
+        leaves = dict.fromkeys(self._names.at(variables[at], op) for at in extent.nodes if variables[at] >= 0)
         return Graph(
-            root=self._names.of(root),
-            line=line,
+            root=self._names.at(root, op),
+            line=self._index.op_line(op),
             executions=executions,
             nodes=len(extent.nodes),
             depth=extent.depth,
             leaves=tuple(leaves),
             saved_bytes=self._saved_bytes(extent.member),
-            rows=tuple(self._tree(node, extent)),
+            rows=tuple(self._tree(node, extent, op)),
         )
 
     def _measure(self, root: int) -> _Extent:
@@ -132,7 +133,7 @@ class Graphs:
                 total += storage_bytes[storage]
         return total
 
-    def _tree(self, root: int, extent: _Extent) -> list[GraphRow]:
+    def _tree(self, root: int, extent: _Extent, op: int) -> list[GraphRow]:
         """Rows in preorder, children in the order of the op's inputs."""
         rows: list[GraphRow] = []
         shown: set[int] = set()
@@ -140,20 +141,20 @@ class Graphs:
         while stack:
             node, parent, depth = stack.pop()
             if node in shown:
-                rows.append(self._node_row(node, parent, depth, repeated=True))
+                rows.append(self._node_row(node, parent, depth, op, repeated=True))
                 continue
             if len(rows) >= ROWS_SHOWN or depth >= DEPTH_SHOWN:
                 rest = [node] if len(rows) < ROWS_SHOWN else [node, *(entry[0] for entry in stack)]
-                if row := self._rest_row(rest, parent, depth, shown):
+                if row := self._rest_row(rest, parent, depth, shown, op):
                     rows.append(row)
                 if len(rest) > 1:
                     break
                 continue
             chain = self._chain(node, extent.consumers, shown)
             if len(chain) > CHAIN_SHOWN:
-                node, parent, depth = self._add_chain(chain, parent, depth, rows)
+                node, parent, depth = self._add_chain(chain, parent, depth, rows, op)
             else:
-                rows.append(self._node_row(node, parent, depth))
+                rows.append(self._node_row(node, parent, depth, op))
                 parent = len(rows) - 1
             shown.update(chain if len(chain) > CHAIN_SHOWN else [node])
             following = [after for after in self._next(node) if after >= 0]
@@ -171,18 +172,20 @@ class Graphs:
                 return chain
             chain.append(following[0])
 
-    def _add_chain(self, chain: list[int], parent: int, depth: int, rows: list[GraphRow]) -> tuple[int, int, int]:
+    def _add_chain(
+        self, chain: list[int], parent: int, depth: int, rows: list[GraphRow], op: int
+    ) -> tuple[int, int, int]:
         """Rows for a long chain; returns its last node, that node's row, and its depth."""
         middle = chain[2:-1]
         for node in chain[:2]:
-            rows.append(self._node_row(node, parent, depth))
+            rows.append(self._node_row(node, parent, depth, op))
             parent, depth = len(rows) - 1, depth + 1
         rows.append(self._folded_row(parent, depth, len(middle), self._count_names(middle)))
         parent, depth = len(rows) - 1, depth + 1
-        rows.append(self._node_row(chain[-1], parent, depth))
+        rows.append(self._node_row(chain[-1], parent, depth, op))
         return chain[-1], len(rows) - 1, depth
 
-    def _rest_row(self, starts: list[int], parent: int, depth: int, shown: set[int]) -> GraphRow | None:
+    def _rest_row(self, starts: list[int], parent: int, depth: int, shown: set[int], op: int) -> GraphRow | None:
         """One row for all nodes below that were not shown yet."""
         rest, stack = [], [node for node in starts if node not in shown]
         shown.update(stack)
@@ -196,7 +199,7 @@ class Graphs:
         if not rest:
             return None
         variables = self._recording.nodes.column("variable")
-        leaves = [self._names.of(variables[node]) for node in rest if variables[node] >= 0]
+        leaves = [self._names.at(variables[node], op) for node in rest if variables[node] >= 0]
         summary = self._count_names([node for node in rest if variables[node] < 0])
         reached = f"; down to {', '.join(leaves[:4])}{' …' * (len(leaves) > 4)}" if leaves else ""
         return self._folded_row(parent, depth, len(rest), summary + reached)
@@ -209,11 +212,12 @@ class Graphs:
     def _folded_row(parent: int, depth: int, count: int, summary: str) -> GraphRow:
         return GraphRow(-1, parent, depth, "", "", 0, False, (), False, count, summary, 0)
 
-    def _node_row(self, node: int, parent: int, depth: int, repeated: bool = False) -> GraphRow:
+    def _node_row(self, node: int, parent: int, depth: int, op: int, repeated: bool = False) -> GraphRow:
         recording = self._recording
         row = recording.nodes[node]
         tensor = row.variable if row.variable >= 0 else self._index.node_tensor[node]
-        name = self._names.of(tensor)
+        # A result is called what the line calls it that made it, a leaf what the line of the backward pass calls it.
+        name = self._names.at(tensor, op if row.variable >= 0 else row.op)
         saved = () if repeated else tuple(map(self._saved, self._index.saved.of(node)))
         return GraphRow(
             node=node,
@@ -236,6 +240,6 @@ class Graphs:
 
     def _saved(self, row: int) -> SavedTensor:
         saved = self._recording.saved[row]
-        name = self._names.of(saved.tensor)
+        name = self._names.at(saved.tensor, self._recording.nodes.column("op")[saved.node])
         text = self._recording.text(saved.attr)
         return SavedTensor(text, "" if name.startswith("<") else name, saved.nbytes)

@@ -171,7 +171,7 @@ class InplaceWrites:
         storage = self._storage(write.tensor)
         others = [tensor for tensor in self._sharing.named_on(storage) if self._sees(tensor, write)]
         own = self._sharing.versions.of(write.tensor)
-        name = self._names.of(write.tensor)
+        name = self._names.at(write.tensor, write.op)
         return InplaceWrite(
             place=index.place(index.op_statement[write.op]),
             op=index.func(write.op),
@@ -180,7 +180,7 @@ class InplaceWrites:
             storage="" if is_step else letters.of(storage),
             version_before=None if is_step else write.before,
             version_after=None if is_step else write.after,
-            seen_by=tuple(self._names.of(tensor) for tensor in others if self._names.of(tensor) != name),
+            seen_by=tuple(other for other in (self._names.at(tensor, write.op) for tensor in others) if other != name),
             past_autograd=any(self._tracked(tensor) and self._sharing.versions.of(tensor) != own for tensor in others),
             saved_as=self.saved_as(write),
             saved_line=index.op_line(self.saved_at(write)),

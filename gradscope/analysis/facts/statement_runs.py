@@ -61,15 +61,14 @@ class StatementRuns:
     def _counts(self) -> tuple[list[int], list[int]]:
         """For each statement the most calls that one of its spans makes itself; the divisor of all the others."""
         index = self._index
-        statements, spans = index.statement_of_span, index.recording.spans
+        statements = index.statement_of_span
         direct, divisors = [0] * len(index.statements), [0] * len(index.statements)
         totals: dict[tuple[int, str], int] = {}
         for (span, inner, func, kind, is_below), count in self._calls().items():
             statement = statements[span]
             if statement == NOWHERE:
                 continue
-            place = spans[span]
-            if self._blocks[place.file].is_repeated((place.line, place.col), (place.end_line, place.end_col)):
+            if self._is_repeated(span):
                 continue
             if inner != NONE:
                 divisors[statement] = gcd(divisors[statement], count)
@@ -80,6 +79,10 @@ class StatementRuns:
         self._divide_by_results(divisors)
         return direct, divisors
 
+    def _is_repeated(self, span: int) -> bool:
+        place = self._index.recording.spans[span]
+        return self._blocks[place.file].is_repeated((place.line, place.col), (place.end_line, place.end_col))
+
     def _divide_by_results(self, divisors: list[int]) -> None:
         """Take the results of modules' layers into account: each layer makes one a run."""
         ops, made_at = self._index.recording.ops, self._index.recording.tensors.column("op")
@@ -87,7 +90,8 @@ class StatementRuns:
         results = Counter(self._slots)
         for slot, tensor in dict(zip(self._slots, range(len(self._slots)), strict=True)).items():
             op = made_at[tensor]
-            if slot >= 0 and op < count and flags[op] & BELOW and kinds[op] == OpKind.CALL and inner[op] == NONE:
+            is_layer = slot >= 0 and op < count and flags[op] & BELOW and kinds[op] == OpKind.CALL and inner[op] == NONE
+            if is_layer and not self._is_repeated(ops.column("span")[op]):
                 statement = self._index.op_statement[op]
                 divisors[statement] = gcd(divisors[statement], results[slot])
 

@@ -76,7 +76,7 @@ class Reasons:
             return {}
         made_at, steps = self._index.recording.tensors.column("op"), self._flow.origins_of_all(roots, op)
         rebuilt = max((made_at[taken] for taken in steps if self._is_built_from_values(taken)), default=NONE)
-        this = _Pass(op, self._named(roots), self._named(self._asked_for(op, roots)), steps, before, rebuilt)
+        this = _Pass(op, self._named(roots, op), self._named(self._asked_for(op, roots), op), steps, before, rebuilt)
         explained: dict[int, Unreached] = {}
         for tensor in missed:
             if self._is_exhausted:
@@ -84,8 +84,8 @@ class Reasons:
             explained[tensor] = self._explain(tensor, this)
         return explained
 
-    def _named(self, tensors: list[int]) -> str:
-        return ", ".join(map(self._names.of, tensors))
+    def _named(self, tensors: list[int], op: int) -> str:
+        return ", ".join(self._names.at(tensor, op) for tensor in tensors)
 
     def _asked_for(self, op: int, roots: list[int]) -> list[int]:
         taken = (tensor for tensor in self._index.uses.of(op) if tensor not in roots)

@@ -99,7 +99,7 @@ class LineGroups:
         ops, tensors = self._index.recording.ops, self._index.recording.tensors
         spans, funcs, modes, kinds = ops.column("span"), ops.column("func"), ops.column("flags"), self._kinds
         skipped = bytes(kind in _EFFECT_OPS for kind in range(256))
-        statements, best, is_cut = self._index.op_statement, self._names.best, self._cuts.is_cut
+        statements, visible, is_cut = self._index.op_statement, self._names.visible, self._cuts.is_cut
         groups, of_op, of_tensor = self._groups, self._of_op, self._of_tensor
         made: dict[tuple[int, int, int, int], int] = {}
         slots, places = self._names.slots, self._index.places_in_call
@@ -117,7 +117,7 @@ class LineGroups:
             group = groups[position]
             group.last_op = op
             group.count += 1
-            group.named = group.named or best[tensor] >= 0
+            group.named = group.named or bool(visible[tensor])
             required = flags & REQUIRES_GRAD
             group.tracked += bool(required)
             group.in_every_run &= modes[op]

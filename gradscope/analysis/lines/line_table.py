@@ -100,7 +100,7 @@ class LineTable:
             op=self._index.func(self._telling_op(group)),
             executions=self._runs.of[group.statement],
             name=self._name(group),
-            names=names if group.members == 1 else (),
+            names=self._names_of(group, names),
             temporaries=round(group.temporaries / self._runs.of[group.statement]),
             shape=self._recording.text(layout.shape) if layout else "",
             dtype=self._recording.text(layout.dtype) if layout else "",
@@ -112,13 +112,13 @@ class LineTable:
             is_leaf=state.is_leaf if state else None,
             grad_fn=self._grad_fn(state),
             storage=self._letters.of(state.storage) if state else "",
-            alias_of=self._alias_of(base, tensor),
+            alias_of=self._alias_of(base, group),
             offset=self._sharing.offset_of(tensor) if tensor >= 0 else 0,
             version=state.version if state else None,
             version_before=state.version_before if state else None,
             allocated_bytes=group.allocated,
             saved_bytes=group.saved,
-            saved=self._saved(state),
+            saved=self._saved(state, self._telling_op(group)),
             live_bytes=self._use.live_after(op),
             modes=self._modes(group, op),
             notes=self._notes.of(group, state, self._name(group)),
@@ -131,15 +131,23 @@ class LineTable:
         if group.members > 1:
             return f"{group.members} tensors"
         if group.last_tensor >= 0:
-            return self._names.of(group.last_tensor)
+            return self._names.at(group.last_tensor, self._telling_op(group))
         taken = self._index.uses.of(group.last_op)
-        return self._names.of(taken[0]) if len(taken) and group.kind in ("export", "read", "backward", "error") else ""
+        is_about_input = len(taken) and group.kind in ("export", "read", "backward", "error")
+        return self._names.at(taken[0], group.last_op) if is_about_input else ""
 
-    def _alias_of(self, base: int, tensor: int) -> str:
+    def _names_of(self, group: RowGroup, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Every name of the row's tensor, first the one that the row shows."""
+        if group.members > 1 or group.last_tensor < 0:
+            return ()
+        shown = self._name(group)
+        return (shown, *(name for name in names if name != shown)) if shown in names else names
+
+    def _alias_of(self, base: int, group: RowGroup) -> str:
         if base < 0 or not self._names.is_named(base):
             return ""
-        name = self._names.of(base)
-        return f"{name} before" if name == self._names.of(tensor) else name
+        name = self._names.at(base, self._telling_op(group))
+        return f"{name} before" if name == self._name(group) else name
 
     def _run_start(self, group: RowGroup) -> int:
         """The first op of the statement's last run, as far as it concerns the row's tensor."""
@@ -189,14 +197,14 @@ class LineTable:
             return ""
         return self._recording.text(self._recording.nodes.column("name")[state.node])
 
-    def _saved(self, state: State | None) -> tuple[str, ...]:
+    def _saved(self, state: State | None, op: int) -> tuple[str, ...]:
         """What the tensor's own node saved."""
         if state is None or state.node < 0:
             return ()
         shown = []
         for row in self._index.saved.of(state.node):
             saved = self._recording.saved[row]
-            attr, name = self._recording.text(saved.attr), self._names.of(saved.tensor)
+            attr, name = self._recording.text(saved.attr), self._names.at(saved.tensor, op)
             shown.append(f"{attr}={name}" if name and not name.startswith("<") else attr)
         return tuple(shown)
 
@@ -232,7 +240,7 @@ class LineTable:
         if flags & LEAF:
             return "Parameter" if flags & PARAMETER else "requires_grad=True"
         sources = [taken for taken in self._index.uses.of(op) if self._index.requires_grad(taken, op)]
-        named = dict.fromkeys(self._names.of(taken) for taken in sources)
+        named = dict.fromkeys(self._names.at(taken, op) for taken in sources)
         return "from " + ", ".join(list(named)[:2]) if named else ""
 
     def _changed_by(self, group: RowGroup) -> str:

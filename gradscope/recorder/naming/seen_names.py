@@ -42,19 +42,21 @@ class SeenNames:
         self._rows = tape.pending["bindings"]
         self._waiting: dict[int, tuple[Site, int]] = {}
         self._last: dict[tuple[int, str], int] = {}
-        self._modules: dict[tuple[int, str], ref[nn.Module]] = {}
+        self._modules: dict[tuple[int, str, str], ref[nn.Module]] = {}
 
     def stored_since(self, frame: FrameType, site: Site) -> tuple[Site, int] | None:
         """The frame's last storing statement and its last op, when the frame has gone on to another statement."""
         waiting = self._waiting.get(id(frame))
         if waiting is None or waiting[0].statement is site.statement:
             return None
-        return self._waiting.pop(id(frame))
+        del self._waiting[id(frame)]
+        # A frame that has ended may have had the same id.
+        return waiting if (waiting[0].file, waiting[0].function) == (site.file, site.function) else None
 
     def match_stored(self, stored_by: Site, op: int, frame: FrameType) -> None:
         """Match what a statement stored."""
         with reading_locals(frame) as names:
-            self._match(stored_by.statement.stores, names, frame.f_globals, op, stored_by.span, BindingKind.STORE)
+            self._match(stored_by, stored_by.statement.stores, names, frame.f_globals, op, BindingKind.STORE)
 
     def match_loaded(self, site: Site, frame: FrameType, op: int) -> None:
         """Match what the op's statement reads, and remember what it stores.
@@ -64,37 +66,45 @@ class SeenNames:
         waiting = self._waiting.get(id(frame))
         with reading_locals(frame) as names:
             if waiting is not None and waiting[0].statement is site.statement:
-                self._match(site.statement.stores, names, frame.f_globals, waiting[1], site.span, BindingKind.STORE)
-            self._match(site.statement.loads, names, frame.f_globals, op, site.span, BindingKind.LOAD)
+                self._match(site, site.statement.stores, names, frame.f_globals, waiting[1], BindingKind.STORE)
+            self._match(site, site.statement.loads, names, frame.f_globals, op, BindingKind.LOAD)
         if site.statement.stores:
             self._waiting[id(frame)] = (site, op)
+
+    def match_caller(self, site: Site, frame: FrameType, op: int) -> None:
+        """Match what a frame reads, and what it had stored before, that is now in a call of another of the user's."""
+        stored = self.stored_since(frame, site)
+        if stored is not None:
+            self.match_stored(*stored, frame)
+        self.match_loaded(site, frame, op)
 
     def finish(self, namespace: Mapping[str, Any]) -> None:
         """Match every name of a namespace: the module's globals when the run ends."""
         op = self._tape.op_count
         for site, at in self._waiting.values():
-            self._match(site.statement.stores, namespace, namespace, at, site.span, BindingKind.STORE)
+            if site.function == "<module>":
+                self._match(site, site.statement.stores, namespace, namespace, at, BindingKind.STORE)
         self._waiting.clear()
         self._modules.clear()
         for name, value in list(namespace.items()):
             if is_user_name(name):
-                self._bind(name, value, op, NONE, BindingKind.STORE)
+                self._bind(name, value, op, NONE, BindingKind.STORE, "")
 
     def _match(
         self,
+        site: Site,
         wanted: tuple[str, ...],
         names: Mapping[str, Any],
         others: Mapping[str, Any],
         op: int,
-        span: int,
         kind: BindingKind,
     ) -> None:
         for name in wanted:
             value = look_up(name, names, others)
             if value is not None:
-                self._bind(name, value, op, span, kind)
+                self._bind(name, value, op, site.span, kind, site.function)
 
-    def _bind(self, name: str, value: Any, op: int, span: int, kind: BindingKind) -> None:
+    def _bind(self, name: str, value: Any, op: int, span: int, kind: BindingKind, function: str) -> None:
         seen = self._identity.tensors.get(id(value))
         if seen is not None:
             key = (span, name)
@@ -102,15 +112,17 @@ class SeenNames:
                 self._last[key] = seen.row
                 self._rows += (self._tape.text(name), seen.row, op, span, kind)
         elif issubclass(type(value), nn.Module):
-            self._bind_module(name, value, op, span)
+            self._bind_module(name, value, op, span, function)
         elif issubclass(type(value), _CONTAINERS):
-            self._bind_items(name, value, op, span)
+            self._bind_items(name, value, op, span, function)
 
-    def _bind_module(self, name: str, module: nn.Module, op: int, span: int) -> None:
-        known = self._modules.get((id(module), name))
+    def _bind_module(self, name: str, module: nn.Module, op: int, span: int, function: str) -> None:
+        """Bind what a module holds, once for each name that it has in a function."""
+        key = (id(module), name, function)
+        known = self._modules.get(key)
         if known is not None and known() is module:
             return
-        self._modules[id(module), name] = ref(module)
+        self._modules[key] = ref(module)
         for inner, tensor in _module_tensors(module):
             if id(tensor) not in self._identity.tensors:
                 with DisableTorchFunctionSubclass():
@@ -119,15 +131,19 @@ class SeenNames:
                         if tensor.requires_grad:
                             flags |= TensorFlag.REQUIRES_GRAD
                         self._identity.add(tensor, op, NONE, flags, ())
-            self._bind(f"{name}.{inner}", tensor, op, span, BindingKind.MEMBER)
+            self._bind(f"{name}.{inner}", tensor, op, span, BindingKind.MEMBER, function)
 
-    def _bind_items(self, name: str, items: Any, op: int, span: int) -> None:
+    def _bind_items(self, name: str, items: Any, op: int, span: int, function: str) -> None:
         pairs = items.items() if type(items) in _DICTS else enumerate(items) if type(items) in (list, tuple) else ()
         for position, (key, value) in enumerate(pairs):
             if position >= MEMBERS:
                 return
-            if type(key) in (str, int) and issubclass(type(value), Tensor) and id(value) in self._identity.tensors:
-                self._bind(f"{name}[{key!r}]", value, op, span, BindingKind.MEMBER)
+            if type(key) not in (str, int):
+                continue
+            if issubclass(type(value), nn.Module):
+                self._bind_module(f"{name}[{key!r}]", value, op, span, function)
+            elif issubclass(type(value), Tensor) and id(value) in self._identity.tensors:
+                self._bind(f"{name}[{key!r}]", value, op, span, BindingKind.MEMBER, function)
 
 
 def is_user_name(name: str) -> bool:

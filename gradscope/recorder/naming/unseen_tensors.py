@@ -72,6 +72,9 @@ class Unseen:
             self._look_at(at.statement.loads, frame, at, after, thread, flags, read_saved)
         if stored is not None:
             self._names.match_stored(*stored, user)
+        for frame, at in self._callers(user, site):
+            if frame is not user:
+                self._names.match_caller(at, frame, self._tape.op_count)
 
     def enter_rest(self, namespace: Mapping[str, Any], filename: str, flags: int, read_saved: bool) -> None:
         """Enter what is unknown of a module's tensors when its program is over: ``y = Square.apply(x)`` at its end.

@@ -1,0 +1,98 @@
+"""Which names the frame of an op held, and what under each: those that its line or its function was seen to use.
+
+A name is matched with tensors by identity when an op runs, and again when it holds another one there. So what a name
+held at some op is what it was last seen to hold before: by that statement itself where it reads the name, else anywhere
+in the function. A name of the module's is held by every function.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from bisect import bisect_right
+from functools import cached_property
+from typing import NamedTuple
+
+from gradscope.analysis.index import NOWHERE, Index
+from gradscope.recording.rows import BindingKind
+
+_INNER = re.compile(r"(\.<locals>)?\.?<(listcomp|setcomp|dictcomp|genexpr)>$")
+"""Of the name of a comprehension's own frame: its code is that of the function around it."""
+MODULE = 0
+"""The scope of the program's module."""
+
+
+class Binding(NamedTuple):
+    """A name that was seen to hold a tensor."""
+
+    name: int
+    op: int
+    statement: int
+    stored: bool
+    scope: int
+
+
+class HeldNames:
+    """Names by the frames that held them."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._strings = index.recording.strings
+
+    @cached_property
+    def scopes(self) -> list[int]:
+        """For each statement a number that it shares with the others of its function; 0 for those of a module."""
+        numbers: dict[tuple[int, str], int] = {}
+        scopes = []
+        for statement in self._index.statements:
+            function = _INNER.sub("", self._strings[statement.function]) if statement.function >= 0 else ""
+            is_module = function in ("<module>", "") or statement.file < 0
+            scopes.append(MODULE if is_module else numbers.setdefault((statement.file, function), len(numbers) + 1))
+        return scopes
+
+    @cached_property
+    def of_tensor(self) -> dict[int, list[Binding]]:
+        """The names of each tensor, in the order in which they were seen."""
+        found: dict[int, list[Binding]] = {}
+        bindings, statements, scopes = self._index.recording.bindings, self._index.statement_of_span, self.scopes
+        columns = (bindings.column(name) for name in ("name", "tensor", "op", "span", "kind"))
+        for name, tensor, op, span, kind in zip(*columns, strict=True):
+            statement = statements[span]
+            binding = Binding(name, op, statement, kind == BindingKind.STORE, scopes[statement])
+            found.setdefault(tensor, []).append(binding)
+        return found
+
+    @cached_property
+    def _seen(self) -> dict[tuple[int, int, int], tuple[array[int], array[int]]]:
+        """By scope, name and 0, or by -1, name and statement: the ops at which it was seen, and what it held then."""
+        seen: dict[tuple[int, int, int], tuple[array[int], array[int]]] = {}
+        rows = [(binding, tensor) for tensor, several in self.of_tensor.items() for binding in several]
+        rows.sort(key=lambda row: (row[0].op, row[0].stored))
+        for binding, tensor in rows:
+            keys = [(binding.scope, binding.name, 0)]
+            if not binding.stored and binding.statement != NOWHERE:
+                keys.append((-1, binding.name, binding.statement))
+            for key in keys:
+                ops, tensors = seen.setdefault(key, (array("i"), array("i")))
+                ops.append(binding.op)
+                tensors.append(tensor)
+        return seen
+
+    def is_steady(self, scope: int, name: int) -> bool:
+        """Whether a name of a scope was seen to hold one tensor only: no loop's name."""
+        return len(set(self._seen[scope, name, 0][1])) == 1
+
+    def is_held(self, binding: Binding, tensor: int, op: int, statement: int) -> bool:
+        """Whether a name still held a tensor, or did already, when an op of a statement ran."""
+        if binding.statement == statement and binding.stored:
+            return binding.op >= op or self._last((binding.scope, binding.name, 0), op) == tensor
+        own = self._last((-1, binding.name, statement), op)
+        if own is not None:
+            return own == tensor
+        last = self._last((binding.scope, binding.name, 0), op)
+        return last == tensor if last is not None else self.is_steady(binding.scope, binding.name)
+
+    def _last(self, key: tuple[int, int, int], op: int) -> int | None:
+        ops, tensors = self._seen.get(key, (array("i"), array("i")))
+        at = bisect_right(ops, op)
+        return tensors[at - 1] if at else None

@@ -1,0 +1,130 @@
+"""A name is what the frame of the line in question holds: matched by identity, at that time, by the shortest path."""
+
+from gradscope.analysis.report_builder import build
+from gradscope.analysis.report_model import Report
+from tests.analysis.building import line_of, recorded
+
+HEAD = """
+import torch
+from torch import nn
+"""
+
+
+def report_of(source: str) -> Report:
+    return build(recorded(HEAD + source))
+
+
+def gradient_names(report: Report) -> list[str]:
+    return [row.name for row in report.backwards[0].gradients]
+
+
+LEAVES = """
+a = torch.ones(2, requires_grad=True)
+b = torch.ones(3, requires_grad=True)
+(a * 2).sum().backward()
+"""
+
+
+def test_after_a_swap_the_names_follow_the_tensors() -> None:
+    swapped = report_of(LEAVES + "a, b = b, a\nprint(a.grad, b.grad)")
+    assert [answer.subject for answer in swapped.answers] == ["a"]
+    assert sorted(gradient_names(swapped)) == ["a", "b"]
+    assert [row.why for row in swapped.backwards[0].gradients if row.name == "a"] == [""]  # the first a, before it
+    kept = report_of(LEAVES + "print(a.grad, b.grad)")
+    assert [answer.subject for answer in kept.answers] == ["b"]
+
+
+def test_a_tensor_whose_name_is_another_ones_by_now_is_called_by_its_other_name() -> None:
+    report = report_of(
+        """
+        w = torch.ones(2, requires_grad=True)
+        old = w
+        w = torch.zeros(3, requires_grad=True)
+        (w * 2).sum().backward()
+        print(old.grad, w.grad)
+        """.replace("\n        ", "\n")
+    )
+    assert sorted(gradient_names(report)) == ["old", "w"]
+    assert [row.name for row in report.lines if row.is_leaf] == ["w", "w"]
+    assert report.lines[0].names == ("w", "old")
+    assert [answer.subject for answer in report.answers] == ["old"]
+
+
+FUNCTIONS = """
+def scale(inner):
+    return inner * 2  # scale
+def outer(values):
+    total = values.sum()  # total
+    return scale(total)
+x = torch.ones(3, requires_grad=True)
+outer(x * 3).backward()  # outer
+"""
+
+
+def test_an_argument_of_an_inner_function_is_no_name_of_the_line_that_calls_it() -> None:
+    report = report_of(FUNCTIONS)
+    named = {row.source.partition("# ")[2]: row.name for row in report.lines if row.kind == "made" and "#" in row.source}
+    assert named == {"scale": "<inner * 2>", "total": "total"}
+    (row,) = [row for row in report.lines if row.line == line_of(HEAD + FUNCTIONS, "# outer")]
+    assert (row.kind, row.name) == ("backward", "<inner * 2>")
+    assert [row.tensor for row in report.graphs[0].rows] == ["", "total", "", "x"]
+
+
+WRAPPED = """
+class Monitor(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+model = nn.Linear(2, 1)
+x = torch.ones(2)
+model(x).sum().backward()
+"""
+
+
+def test_the_shortest_path_from_the_line_wins_and_the_row_has_every_name() -> None:
+    report = report_of(WRAPPED + "monitor = Monitor(model)\nmonitor.model(x)\n")
+    assert gradient_names(report) == ["model.weight", "model.bias"]
+    (row,) = [row for row in report.lines if row.name == "model.weight"]
+    assert "monitor.model.weight" in row.names
+
+
+def test_a_line_in_a_function_has_the_names_of_that_function() -> None:
+    source = """
+def train(net):
+    net(torch.ones(2)).sum().backward()
+def main():
+    model = nn.Linear(2, 1)
+    train(model)
+    print(model.weight.requires_grad, model.bias.grad.sum())
+main()
+"""
+    report = report_of(source)
+    assert gradient_names(report) == ["net.weight", "net.bias"]
+    made = [row for row in report.lines if row.line == line_of(HEAD + source, "model = nn")]
+    assert [row.name for row in made] == ["model.weight", "model.bias"]
+
+
+def test_modules_in_a_list_are_items_of_the_list_and_no_loop_variables() -> None:
+    source = "blocks = [nn.Linear(2, 2) for _ in range(2)]\nh = torch.ones(2)\n"
+    source += "for block in blocks:\n    h = block(h)\nh.sum().backward()\n"
+    assert gradient_names(report_of(source)) == [
+        "blocks[0].weight",
+        "blocks[0].bias",
+        "blocks[1].weight",
+        "blocks[1].bias",
+    ]
+
+
+def test_a_parameter_in_a_graph_stands_at_the_line_that_made_it() -> None:
+    source = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(2))
+    def forward(self, x):
+        return x * self.scale
+net = Net()
+net(torch.ones(2)).sum().backward()
+"""
+    (leaf,) = [row for row in report_of(source).graphs[0].rows if row.is_leaf]
+    assert (leaf.tensor, leaf.line) == ("net.scale", line_of(HEAD + source, "self.scale = "))
