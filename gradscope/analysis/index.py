@@ -5,6 +5,7 @@ A recording may hold millions of rows: everything here is columns and positions,
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections import Counter
 from functools import cached_property
@@ -13,11 +14,14 @@ from typing import NamedTuple
 from gradscope.analysis.report_model import Place
 from gradscope.analysis.sorted_rows import SortedRows
 from gradscope.recording import NONE, Recording
-from gradscope.recording.flags import CUT_VIEW, EXTERNAL, LEAF, REQUIRES_GRAD
+from gradscope.recording.flags import CUT_VIEW, EXTERNAL, LEAF, PARAMETER, REQUIRES_GRAD
 from gradscope.recording.rows import Field, OpKind
 
 NOWHERE = 0
 """The statement of ops that no user frame made."""
+
+WRAPS = re.compile(r"\bParameter\(")
+"""In the source of a statement that wraps a tensor into a parameter."""
 
 _DROPPED = -1_000_000
 
@@ -241,6 +245,24 @@ class Index:
         storages = self.recording.storages
         return storage >= 0 and storages.column("op")[storage] == op and not storages.column("external")[storage]
 
+    def made_by(self, tensor: int) -> int:
+        """The op that made a tensor, or what a parameter wraps where the wrapping was not seen; NONE for others."""
+        tensors, storages = self.recording.tensors, self.recording.storages
+        op, flags, storage = (tensors.column(name)[tensor] for name in ("op", "flags", "storage"))
+        if not flags & EXTERNAL:
+            return op
+        if not flags & PARAMETER or storage < 0 or storages.column("external")[storage]:
+            return NONE
+        allocated_at = storages.column("op")[storage]
+        return allocated_at if self._makes_parameters(allocated_at) else NONE
+
+    def _makes_parameters(self, op: int) -> bool:
+        """Whether an op is a module's initialisation, or in a statement that wraps what it makes."""
+        if op >= self.op_count:
+            return False
+        is_inside = self.recording.ops.column("kind")[op] == OpKind.GROUP
+        return is_inside or WRAPS.search(self.op_place(op).source) is not None
+
     def requires_grad(self, tensor: int, op: int) -> bool:
         """Whether a tensor required grad when an op was called."""
         required = bool(self.recording.tensors.column("flags")[tensor] & REQUIRES_GRAD)
@@ -250,6 +272,26 @@ class Index:
                 return bool(change.before)
             required = bool(change.after)
         return required
+
+    def layout_at(self, tensor: int, op: int) -> int:
+        """The layout that a tensor had when an op was called: ``t.data = …`` and ``set_`` change it."""
+        layout = self.recording.tensors.column("layout")[tensor]
+        for at, before, after in self._layouts_changed.get(tensor, ()):
+            if at >= op:
+                return before
+            layout = after
+        return layout
+
+    @cached_property
+    def _layouts_changed(self) -> dict[int, list[tuple[int, int, int]]]:
+        """For each tensor whose layout changed: the ops, the layouts before and after, in order."""
+        changes = self.recording.changes
+        found: dict[int, list[tuple[int, int, int]]] = {}
+        columns = (changes.column(name) for name in ("op", "tensor", "field", "before", "after"))
+        for op, tensor, field, before, after in zip(*columns, strict=True):
+            if field == Field.LAYOUT:
+                found.setdefault(tensor, []).append((op, before, after))
+        return found
 
     def is_leaf(self, tensor: int) -> bool:
         """Whether a tensor was a leaf when it was first seen."""

@@ -54,7 +54,7 @@ def build(recording: Recording, view: RunView | None = None) -> Report:
     return Report(
         run=run_facts(recording),
         summary=_summary(index, gradients, backwards, listed_cuts, len(writes), len(alias_groups)),
-        answers=find_answers(Sources(index, names, cuts, flow, gradients, passes, judged, sharing)),
+        answers=find_answers(Sources(index, names, cuts, flow, gradients, passes, judged, sharing, runs)),
         lines=tuple(row for row in lines if _wanted(row, view)),
         ops=list_ops(index, names, use, view) if view.ops else (),
         alias_groups=alias_groups,

@@ -13,9 +13,7 @@ from typing import NamedTuple
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 _JUMPS = (ast.Break, ast.Continue, ast.Return, ast.Raise, ast.Try, ast.Yield, ast.YieldFrom, ast.Await)
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
-_ITERATING = frozenset(
-    ("sum", "max", "min", "sorted", "map", "filter", "list", "tuple", "set", "any", "all", "print", "reduce")
-)
+_ITERATING = frozenset(("sum", "max", "min", "sorted", "map", "filter", "list", "tuple", "set", "any", "all", "reduce"))
 """Functions without a frame of Python's that call for each item: ``sum(losses)`` adds as often as there are losses."""
 _Position = tuple[int, int]
 

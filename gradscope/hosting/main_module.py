@@ -43,14 +43,15 @@ def register_source(program: Program) -> None:
         linecache.cache[program.filename] = (len(program.source), None, lines, program.filename)
 
 
-def execute(program: Program, module: ModuleType, probes: InsertedProbes) -> None:
-    """Run a program to its end; what it raises passes through."""
+def execute(program: Program, module: ModuleType, probes: InsertedProbes) -> list[str]:
+    """Run a program to its end; what it raises passes through. Returns the types of the errors that did not end it."""
+    if program.kind.is_prompts:
+        return _run_transcript(program, module.__dict__, probes)
     if program.kind.is_module:
         _run_module(program, probes)
-    elif program.kind.is_prompts:
-        _run_transcript(program, module.__dict__, probes)
     else:
         _execute(_compile(program, probes), module.__dict__)
+    return []
 
 
 def _execute(code: CodeType, names: dict[str, Any]) -> None:
@@ -106,8 +107,9 @@ def _run_as_main(name: str) -> None:
         run(name.removesuffix(".__main__"), name != "__main__")
 
 
-def _run_transcript(program: Program, names: dict[str, Any], probes: InsertedProbes) -> None:
+def _run_transcript(program: Program, names: dict[str, Any], probes: InsertedProbes) -> list[str]:
     """Run each statement as the REPL would: values are shown, and an error does not end the run."""
+    raised: list[str] = []
     for prompt in program.statements:
         try:
             for statement in _parsed(prompt, program.filename):
@@ -118,6 +120,8 @@ def _run_transcript(program: Program, names: dict[str, Any], probes: InsertedPro
             clean_exception(error)
             sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
             _show_as_repl(error)
+            raised.append(type(error).__qualname__)
+    return raised
 
 
 def _parsed(prompt: TranscriptStatement, filename: str) -> list[ast.stmt]:

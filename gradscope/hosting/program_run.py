@@ -133,7 +133,7 @@ class ProgramRun:
             self._torch.install()
             self._probes.install()
             collector.give_to_program()
-            execute(self.program, self.module, self._probes)
+            self._note_shown(execute(self.program, self.module, self._probes))
         except BaseException as error:
             raised = error
         self._flush()
@@ -216,6 +216,13 @@ class ProgramRun:
         if self.program.kind.flushes_at_end:
             flush_quietly(sys.stderr)
             flush_quietly(sys.stdout)
+
+    def _note_shown(self, errors: list[str]) -> None:
+        """Keep what a transcript's prompts raised: it went on, and ended well all the same."""
+        if errors:
+            raised = f"{len(errors)} of {len(self.program.statements)} prompts raised"
+            self._outcome.error_type = errors[-1]
+            self._outcome.message = f"{raised} {', '.join(dict.fromkeys(errors))}"
 
     def _end_by(self, error: BaseException) -> None:
         clean_exception(error)

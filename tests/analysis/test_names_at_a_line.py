@@ -63,7 +63,9 @@ outer(x * 3).backward()  # outer
 
 def test_an_argument_of_an_inner_function_is_no_name_of_the_line_that_calls_it() -> None:
     report = report_of(FUNCTIONS)
-    named = {row.source.partition("# ")[2]: row.name for row in report.lines if row.kind == "made" and "#" in row.source}
+    named = {
+        row.source.partition("# ")[2]: row.name for row in report.lines if row.kind == "made" and "#" in row.source
+    }
     assert named == {"scale": "<inner * 2>", "total": "total"}
     (row,) = [row for row in report.lines if row.line == line_of(HEAD + FUNCTIONS, "# outer")]
     assert (row.kind, row.name) == ("backward", "<inner * 2>")
@@ -120,11 +122,15 @@ def test_a_parameter_in_a_graph_stands_at_the_line_that_made_it() -> None:
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        self.scale = nn.Parameter(torch.ones(2))
+        self.register_parameter("scale", nn.Parameter(torch.ones(2)))
     def forward(self, x):
-        return x * self.scale
+        return use(x, self.scale)
+def use(x, scale):
+    return x * scale
+given = nn.Parameter(torch.ones(2))
 net = Net()
-net(torch.ones(2)).sum().backward()
+(net(torch.ones(2)) * use(given, 1)).sum().backward()
 """
-    (leaf,) = [row for row in report_of(source).graphs[0].rows if row.is_leaf]
-    assert (leaf.tensor, leaf.line) == ("net.scale", line_of(HEAD + source, "self.scale = "))
+    leaves = {row.tensor: row.line for row in report_of(source).graphs[0].rows if row.is_leaf}
+    made = line_of(HEAD + source, "register_parameter")
+    assert leaves == {"net.scale": made, "given": line_of(HEAD + source, "given = ")}

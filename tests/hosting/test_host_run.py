@@ -341,6 +341,9 @@ def test_a_transcript_runs_as_in_the_repl(tmp_path: Path, capsys):
     assert f'File "{path}", line 11\n    x ==\n' in shown.err
     assert watched(run) == [("b.requires_grad", 10, "True", False)]
     recording = run.recording
+    outcome = recording.info.outcome
+    assert (outcome.kind, outcome.exit_code, outcome.error_type) == ("ok", 0, "LookupError")
+    assert outcome.message == f"3 of {len(program.statements)} prompts raised AttributeError, SyntaxError, LookupError"
     assert {recording.spans[op.span].line for op in recording.ops} == {3, 4, 10} - {4}
     assert recording.source(0, 10) == "b = a * 2; b.requires_grad"
     del builtins._

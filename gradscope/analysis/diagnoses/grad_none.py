@@ -29,8 +29,8 @@ def _find(sources: Sources, kind: NoneKind, reason: Callable[[Sources, NoneRead]
 def _findings(sources: Sources, alike: dict[tuple[int, str], list[tuple[NoneRead, list[Cause]]]]) -> Iterator[Finding]:
     for (line, why), reads in alike.items():
         tensors = [read.tensor for read, _ in reads]
-        names = list(dict.fromkeys(sources.names.at(read.tensor, read.op) for read, _ in reads))
-        subject = f"{names[0]}.grad" if len(names) == 1 else f"{sources.listed(names)}: .grad"
+        names = [sources.names.at(read.tensor, read.op) for read, _ in reads]
+        subject = f"{names[0]}.grad" if len(set(names)) == 1 else f"{sources.listed(names)}: .grad"
         yield sources.finding(
             f"{subject} is None at line {line}",
             why=why,

@@ -24,6 +24,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     made: dict[int, int] = {}
     kept: dict[int, int] = {}
     nbytes: dict[int, int] = {}
+    keeping: dict[tuple[int, int], set[int]] = {}
     columns = (recording.storages.column(name) for name in ("op", "died", "nbytes", "external"))
     for storage, (op, died, held, external) in enumerate(zip(*columns, strict=True)):
         if external or op >= index.op_count or not saved[storage]:
@@ -33,7 +34,15 @@ def _find(sources: Sources) -> Iterator[Finding]:
         if died == NONE:
             kept[statement] = kept.get(statement, 0) + 1
             nbytes[statement] = nbytes.get(statement, 0) + held
-    leaking = [key for key, count in kept.items() if key != NOWHERE and count >= RUNS and count * 2 > made[key]]
+            keeping.setdefault((statement, recording.ops.column("span")[op]), set()).add(op)
+    # Calls of one span, of which a run makes one or more: there are at least as many as runs that left something.
+    calls = {statement: max(len(ops) for (of, _), ops in keeping.items() if of == statement) for statement in kept}
+    runs = sources.runs.of
+    leaking = [
+        key
+        for key, count in kept.items()
+        if key != NOWHERE and min(calls[key], runs[key]) >= RUNS and count * 2 > made[key]
+    ]
     if not leaking:
         return
     total, lines = sum(nbytes[key] for key in leaking), sorted(index.statements[key].line for key in leaking)
@@ -45,8 +54,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
         because = f": the graph of {sources.names.of(holder)} (line {index.op_line(made_at)}) keeps them"
     shown = ", ".join(map(str, lines[:4])) + (" …" if len(lines) > 4 else "")
     worst = max(leaking, key=nbytes.__getitem__)
+    which = "every run leaves" if all(kept[key] == made[key] for key in leaking) else "most runs leave"
     yield sources.finding(
-        f"Line{'s' * (len(lines) > 1)} {shown}: every run leaves memory behind; {blocks} blocks ({size(total)}) "
+        f"Line{'s' * (len(lines) > 1)} {shown}: {which} memory behind; {blocks} blocks ({size(total)}) "
         f"saved for backward are still there at the end{because}",
         op=index.last_op[worst],
         tensors=[holder] if holder >= 0 else [],

@@ -14,6 +14,7 @@ from gradscope.analysis.facts.gradients import Gradients
 from gradscope.analysis.facts.inplace_writes import InplaceWrites
 from gradscope.analysis.facts.none_reads import NoneReads
 from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.statement_runs import StatementRuns
 from gradscope.analysis.facts.storage_groups import StorageGroups
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cause, CauseRole, Evidence, Severity
@@ -33,6 +34,7 @@ class Sources:
     passes: Passes
     writes: InplaceWrites
     sharing: StorageGroups
+    runs: StatementRuns
 
     @cached_property
     def none_reads(self) -> NoneReads:

@@ -128,7 +128,7 @@ class BestNames:
             if is_born_here and binding.stored and binding.statement == statement:
                 return strings[binding.name]
             is_global = binding.scope != held.scopes[statement]
-            if is_global and binding.scope != MODULE or not held.is_held(binding, tensor, op, statement):
+            if (is_global and binding.scope != MODULE) or not held.is_held(binding, tensor, op, statement):
                 continue
             varies = not held.is_steady(binding.scope, binding.name)
             rank = (is_global, varies, *self._length(binding.name))

@@ -9,6 +9,7 @@ from functools import cached_property
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.flow import Flow
+from gradscope.analysis.facts.memory_use import bytes_of_gradients
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.facts.unreached import WALKED_IN_ALL, Reasons, Unreached
 from gradscope.analysis.index import Index
@@ -91,8 +92,8 @@ class Gradients:
             group.last_op = op
         recording = self._index.recording
         flags = recording.tensors.column("flags")
-        columns = (recording.gradients.column(name) for name in ("op", "tensor", "outcome", "nbytes"))
-        for op, tensor, outcome, nbytes in zip(*columns, strict=True):
+        columns = (recording.gradients.column(name) for name in ("op", "tensor", "outcome"))
+        for op, tensor, outcome, nbytes in zip(*columns, bytes_of_gradients(self._index), strict=True):
             found = groups.get(self._index.op_statement[op])
             if found is None or self._index.is_cut_view(tensor):
                 continue
@@ -149,7 +150,7 @@ class Gradients:
         reason = self.unreached.get((group.statement, tensor), self._unexplained(entry))
         return GradientRow(
             name=self._names.at(tensor, group.last_op),
-            shape=recording.text(recording.layouts[row.layout].shape),
+            shape=recording.text(recording.layouts[self._index.layout_at(tensor, group.last_op)].shape),
             is_leaf=bool(row.flags & LEAF),
             is_parameter=bool(row.flags & PARAMETER),
             outcome=_OUTCOMES[entry.outcome],

@@ -236,7 +236,7 @@ class Graphs:
 
     def _line(self, op: int, variable: int) -> int:
         """Where a node, or the leaf it stands for, was made."""
-        return self._index.op_line(op if variable < 0 else self._recording.tensors.column("op")[variable])
+        return self._index.op_line(op if variable < 0 else self._index.made_by(variable))
 
     def _saved(self, row: int) -> SavedTensor:
         saved = self._recording.saved[row]

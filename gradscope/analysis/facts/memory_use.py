@@ -101,12 +101,24 @@ class MemoryUse:
         return max(0, self.live[min(following, self._index.op_count)] - own)
 
 
+def bytes_of_gradients(index: Index) -> array[int]:
+    """Newly allocated by each row of ``gradients``: passes of two threads at a time may both have met one gradient."""
+    rows = index.recording.gradients
+    nbytes, counted = rows.column("nbytes")[:], bytearray(len(index.recording.tensors))
+    for row, (gradient, allocated) in enumerate(zip(rows.column("grad"), nbytes, strict=True)):
+        if allocated and gradient >= 0:
+            if counted[gradient]:
+                nbytes[row] = 0
+            counted[gradient] = 1
+    return nbytes
+
+
 def report_memory(index: Index, use: MemoryUse, runs: StatementRuns) -> MemoryReport:
     """Memory as a report shows it."""
     kinds = index.recording.ops.column("kind")
     live = use.live
     peak_op = max(range(len(live)), key=live.__getitem__) if live else NONE
-    gradient_bytes = sum(index.recording.gradients.column("nbytes"))
+    gradient_bytes = sum(bytes_of_gradients(index))
     step_bytes = sum(use.allocated[op] for op, kind in enumerate(kinds) if kind == OpKind.STEP)
     return MemoryReport(
         allocated_bytes=sum(use.allocated),

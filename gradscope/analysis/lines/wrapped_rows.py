@@ -5,24 +5,20 @@ The wrapping call is not seen. Where the parameter turns up only later, the row 
 
 from __future__ import annotations
 
-import re
-
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.storage_groups import StorageGroups
-from gradscope.analysis.index import Index
+from gradscope.analysis.index import WRAPS, Index
 from gradscope.analysis.lines.line_groups import RowGroup
 from gradscope.analysis.report_model import LineRow
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, PARAMETER, REQUIRES_GRAD
-
-_WRAPS = r"\bParameter\("
 
 
 def about_parameter(index: Index, names: BestNames, sharing: StorageGroups, group: RowGroup, row: LineRow) -> LineRow:
     """The row, about the parameter that its statement made of the row's tensor; unchanged where it made none."""
     if group.kind != "made" or group.members > 1 or names.is_named(group.last_tensor):
         return row
-    if not re.search(_WRAPS, row.source):
+    if not WRAPS.search(row.source):
         return row
     parameter = _parameter_on(index, sharing, group.last_tensor)
     if parameter < 0:

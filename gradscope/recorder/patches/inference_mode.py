@@ -26,7 +26,7 @@ def reported(method: Callable[..., Any]) -> Callable[..., Any]:
             with aside() as modes:
                 for mode in modes:
                     try:
-                        if not mode.observer.muted:
+                        if not (mode.muted or mode.observer.muted):
                             mode.observer.observe_mode(name, mode.thread, sys._getframe(1))
                     except Exception as fault:
                         if is_programs(fault):

@@ -22,6 +22,9 @@ LONG = 28
 """Rows of the line table from which on a run is long: the first screen shows what matters."""
 GRAPH_FITS = 16
 SECTION_ROWS = 8
+NOTHING_SEEN = "\nNo call of torch was seen in this process; what others do that it starts is not recorded."
+    "\nNo call of torch was seen in your code in this process; what others do that it starts is not recorded."
+)
 EVERYTHING = 1_000_000
 
 
@@ -85,7 +88,7 @@ class RunScreen:
     def _lines(self) -> Iterator[RenderableType]:
         rows = self._rows()
         if not rows:
-            yield Text("\nNo call of torch was seen in your code." if not self._report.summary.ops else "")
+            yield Text("" if self._report.summary.ops else NOTHING_SEEN)
             return
         yield self._title(
             f"Lines that matter ({len(rows)} of {len(self._report.lines)} rows)" if self._is_long else "Lines"

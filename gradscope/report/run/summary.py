@@ -27,7 +27,7 @@ def header(report: Report) -> Text:
     text = Text.assemble(("gradscope", "bold"), " ", (safe(run.target or run.kind), "bold"))
     if run.title:
         text.append(f"  {safe(run.title)}", style="italic")
-    style = "green" if run.outcome == "ok" else "bold red"
+    style = "green" if run.outcome == "ok" and not run.error_message else "bold red"
     text.append(f"  {_outcome(report)}", style=style)
     return text
 
@@ -41,6 +41,8 @@ def _outcome(report: Report) -> str:
         return program_end(run.outcome, run.exit_code, "")
     if run.outcome == "running":
         return "was cut off while it ran: what follows is what had been recorded"
+    if run.outcome == "ok" and run.error_message:
+        return f"ran to its end, but {safe(run.error_message)}"
     return f"{program_end(run.outcome, run.exit_code, safe(run.error_message)) or run.outcome}{where}"
 
 
