@@ -23,8 +23,6 @@ LONG = 28
 GRAPH_FITS = 16
 SECTION_ROWS = 8
 NOTHING_SEEN = "\nNo call of torch was seen in this process; what others do that it starts is not recorded."
-    "\nNo call of torch was seen in your code in this process; what others do that it starts is not recorded."
-)
 EVERYTHING = 1_000_000
 
 
