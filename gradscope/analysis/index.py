@@ -207,10 +207,12 @@ class Index:
     @cached_property
     def written_rows(self) -> array[int]:
         """Rows of ``changes`` that are writes in place, in order; see :mod:`gradscope.analysis.facts.writes`."""
-        changes, version = self.recording.changes, int(Field.VERSION)
+        changes, version, past = self.recording.changes, int(Field.VERSION), (int(Field.WRITTEN), NONE, 1)
         columns = (changes.column(name) for name in ("field", "before", "after"))
         rows = enumerate(zip(*columns, strict=True))
-        return array("i", (row for row, (field, before, after) in rows if field == version and before != after))
+        return array(
+            "i", (row for row, change in rows if (change[0] == version and change[1] != change[2]) or change == past)
+        )
 
     @cached_property
     def changed_ops(self) -> dict[int, list[int]]:

@@ -288,11 +288,12 @@ class InplaceWrite(NamedTuple):
     """The tensor through which it was written."""
     storage: str
     version_before: int | None
+    """None for a step, and for a write past the version counter."""
     version_after: int | None
     seen_by: tuple[str, ...]
     """Other tensors on the same memory whose values changed with it."""
     past_autograd: bool
-    """The counter that it raised is not that of the tensors that autograd tracks: autograd cannot notice."""
+    """It raised no counter, or not that of the tensors that autograd tracks: autograd cannot notice."""
     saved_as: str
     """What a node had saved of that memory before: ``self of MulBackward0``; empty for nothing."""
     saved_line: int

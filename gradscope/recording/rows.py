@@ -254,6 +254,9 @@ class Field(IntEnum):
     """``.grad`` was set by the program, or found to be another at the end: tensor ids (NONE: None)."""
     OFFSET = 7
     """``storage_offset()``, in elements, was found to be another at the end: ``set_``, ``t.data = …``."""
+    WRITTEN = 8
+    """Its memory was written and the version counter does not show it (a fused optimizer, running statistics). Before:
+    NONE. After: 1, or 0 where it is not known whether the write took place: the device decided, and was not asked."""
 
 
 _BeforeOrAfter = Annotated[

@@ -7,26 +7,48 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.inplace_writes import JudgedWrite
 from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.wording import listed
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
+    """One finding for the tensors that a line wrote and another line had saved."""
     index, writes = sources.index, sources.writes
+    alike: dict[tuple[int, str, int, int], list[JudgedWrite]] = {}
     for write in writes.judged:
-        if write.effect.effect != "silently_wrong":
-            continue
-        saved_at, backward = writes.saved_at(write), write.effect.backward_op
+        if write.effect.effect == "silently_wrong":
+            lines = index.op_line(writes.saved_at(write)), index.op_line(write.effect.backward_op)
+            alike.setdefault((index.op_statement[write.op], index.func(write.op), *lines), []).append(write)
+    for same in alike.values():
+        first, saved_at = same[0], writes.saved_at(same[0])
+        evidence = [Evidence("saved", write.effect.saved_row) for write in same]
         yield sources.finding(
-            f"Line {index.op_place(write.op).line}: {index.func(write.op)} through {sources.names.of(write.tensor)} "
-            f"changed memory that line {index.op_line(saved_at)} had saved for backward ({writes.saved_as(write)}), "
-            "past autograd's version counter",
-            why=f"the gradient of the backward at line {index.op_line(backward)} was computed from the changed values, "
-            "without an error",
-            op=write.op,
-            tensors=[write.tensor],
-            causes=[*sources.cause("write", write.op), *sources.cause("saved", saved_at)],
-            evidence=[Evidence("saved", write.effect.saved_row), Evidence("ops", backward)],
+            f"Line {index.op_place(first.op).line}: {_what_it_did(sources, same)}",
+            why=f"the gradient of the backward at line {index.op_line(first.effect.backward_op)} was computed from the "
+            "changed values, without an error",
+            op=first.op,
+            tensors=[write.tensor for write in same],
+            causes=[*sources.cause("write", first.op), *sources.cause("saved", saved_at)],
+            evidence=[*evidence, Evidence("ops", first.effect.backward_op)],
         )
+
+
+def _what_it_did(sources: Sources, same: list[JudgedWrite]) -> str:
+    """``AdamW.step through w changed memory that line 3 had saved for backward (…), past …``"""
+    index, writes, first = sources.index, sources.writes, same[0]
+    names = sources.listed(list(dict.fromkeys(sources.names.of(write.tensor) for write in same)))
+    kinds = listed(list(dict.fromkeys(writes.saved_as(write) for write in same)))
+    line = index.op_line(writes.saved_at(first))
+    if first.is_replacement:
+        return (
+            f"{index.func(first.op)} put {names} on other memory after line {line} had saved it for backward "
+            f"({kinds}), which autograd's version counter does not show"
+        )
+    return (
+        f"{index.func(first.op)} through {names} changed memory that line {line} had saved for backward ({kinds}), "
+        "past autograd's version counter"
+    )
 
 
 DIAGNOSIS = Diagnosis(
@@ -34,13 +56,19 @@ DIAGNOSIS = Diagnosis(
     title="a gradient computed from values that were changed behind autograd's back",
     severity="problem",
     explanation=Explanation(
-        meaning="""Memory that an operation had saved for backward was written through a tensor with another
-            version counter; a later backward pass used the changed values, and nothing was raised.""",
+        meaning="""Memory that an operation had saved for backward was written, and the version counter of what was
+            saved did not show it; a later backward pass used the changed values, and nothing was raised.""",
         reason="""detach() and views share the version counter of their base, so a write through them is noticed.
-            .data (and numpy() and the like) gives a tensor with a counter of its own on the same memory: autograd
-            compares the old counter, finds it unchanged, and computes with what lies there now.""",
+            .data gives a tensor with a counter of its own on the same memory, as numpy() and from_dlpack() do: autograd
+            compares the old counter, finds it unchanged, and computes with what lies there now. Nor is the counter
+            raised by the step of an optimizer with fused=True (SGD, Adam, AdamW, Adagrad; the others and foreach
+            raise it), by the running statistics of a batch norm in training, by observers for quantization
+            (fused_moving_avg_obs_fake_quant), by GradScaler.unscale_ on the gradients, by storage methods
+            (untyped_storage().copy_, fill_), by torch.distributed.all_reduce and broadcast, nor where a tensor is put
+            on other memory: x.data = y, vector_to_parameters, module.to(dtype). Writes by numpy, and from inside a
+            scripted or compiled function, gradscope cannot see either.""",
         remedy="""Write through detach() under torch.no_grad(), so that autograd can notice; or write into a
-            clone(), or after backward.""",
+            clone(), or after backward. After an optimizer's step compute the loss anew before the next backward.""",
     ),
     example=Example(
         shows="""\

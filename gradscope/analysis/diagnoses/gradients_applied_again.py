@@ -67,12 +67,14 @@ def _writes(index: Index) -> Iterator[tuple[int, int, int]]:
     """Steps that wrote a parameter, and whatever else was done to a gradient: taken for a clearing."""
     recording, owners = index.recording, _owner_of_gradient(index)
     kinds, storages = recording.ops.column("kind"), recording.tensors.column("storage")
-    columns = (recording.changes.column(name) for name in ("op", "tensor", "field"))
-    for op, tensor, field in zip(*columns, strict=True):
+    columns = (recording.changes.column(name) for name in ("op", "tensor", "field", "after"))
+    for op, tensor, field, after in zip(*columns, strict=True):
         if op >= index.op_count:
             continue
         if field == Field.GRAD:
             yield op, tensor, _FRESH
+        elif field == Field.WRITTEN and kinds[op] == OpKind.STEP:
+            yield op, tensor, _STEPPED if after else _FRESH  # one that may have been skipped tells nothing
         elif field == Field.VERSION and kinds[op] == OpKind.STEP:
             yield op, tensor, _STEPPED
         elif field == Field.VERSION and storages[tensor] in owners and not index.func(op).startswith(_SCALES):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.writes import all_writes
+from gradscope.analysis.facts.writes import all_writes, possible_writes, replaced_memory
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.wording import listed
@@ -48,9 +49,15 @@ def _find(sources: Sources) -> Iterator[Finding]:
 
 
 def _last_written(index: Index) -> dict[int, int]:
-    """The last op that wrote into each memory block."""
+    """The last op that wrote into each memory block, or may have, or put the tensor that was on it on another."""
     storages = index.recording.tensors.column("storage")
-    return {storages[tensor]: op for op, tensor, _, _ in all_writes(index)}
+    written = ((tensor, op) for op, tensor, _, _ in all_writes(index))
+    possible = ((tensor, op) for op, tensor in possible_writes(index))
+    replaced = ((tensor, op) for op, tensor, _ in replaced_memory(index))
+    last: dict[int, int] = {}
+    for tensor, op in chain(written, possible, replaced):
+        last[storages[tensor]] = max(op, last.get(storages[tensor], NONE))
+    return last
 
 
 def _passes_that_gave(index: Index, before: int) -> dict[int, list[int]]:

@@ -16,6 +16,7 @@ from gradscope.analysis.facts.storage_groups import StorageGroups, overlap
 from gradscope.analysis.facts.values_taken import ValuesTaken
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
+from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, LEAF, MADE, PARAMETER
 from gradscope.recording.rows import Field, OpKind
 
@@ -55,7 +56,9 @@ class Flow:
             self._index.recording.tensors.column("storage"),
         )
         written: dict[int, list[tuple[int, int]]] = {}
-        for op, tensor, _, _ in all_writes(self._index):
+        for op, tensor, before, _ in all_writes(self._index):
+            if before == NONE:  # running statistics: no step's values are to be traced to all batches before it
+                continue
             if op < self._index.op_count and kinds[op] not in _VALUES_START_ANEW:
                 written.setdefault(storages[tensor], []).append((op, tensor))
         return written

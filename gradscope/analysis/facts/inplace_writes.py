@@ -12,12 +12,11 @@ from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.node_lifetimes import held_until
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.facts.storage_groups import Letters, StorageGroups
-from gradscope.analysis.facts.writes import writes_by_program
+from gradscope.analysis.facts.writes import all_writes, is_step, replaced_memory, writes_by_program
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import InplaceWrite, WriteEffect
 from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED, REQUIRES_GRAD
-from gradscope.recording.rows import OpKind
 
 _SEVERITY: tuple[WriteEffect, ...] = (
     "none",
@@ -51,10 +50,13 @@ class JudgedWrite:
     op: int
     tensor: int
     before: int
+    """Its version; NONE where the write went past the version counter."""
     after: int
     effect: Effect = _NO_EFFECT
     count: int = 0
     last_op: int = NONE
+    is_replacement: bool = False
+    """Nothing was written: the tensor was put on other memory."""
 
 
 class InplaceWrites:
@@ -74,21 +76,39 @@ class InplaceWrites:
     @cached_property
     def judged(self) -> list[JudgedWrite]:
         """Writes by statement, function and name; each run is judged, and the worst effect is kept."""
-        recording = self._index.recording
-        kinds, funcs = recording.ops.column("kind"), recording.ops.column("func")
-        storage_of = recording.tensors.column("storage")
-        saved_rows = self._saved_on({storage_of[tensor] for _, tensor, _, _ in writes_by_program(self._index)})
-        groups: dict[tuple[int, int, int], JudgedWrite] = {}
-        for op, tensor, before, after in writes_by_program(self._index):
-            name = NONE if kinds[op] == OpKind.STEP else self._names.best[tensor]
-            key = (self._index.op_statement[op], funcs[op], name)
-            group = groups.setdefault(key, JudgedWrite(op, tensor, before, after))
+        index, groups = self._index, dict[tuple[int, int, int], JudgedWrite]()
+        storage_of = index.recording.tensors.column("storage")
+        saved_rows = self._saved_on({storage_of[tensor] for _, tensor, _, _ in writes_by_program(index)})
+        for op, tensor, before, after in writes_by_program(index):
+            group = self._group_of(groups, op, tensor, before, after)
             group.count += op != group.last_op
             group.last_op = op
-            effect = self._judge(op, tensor, saved_rows.get(storage_of[tensor], ()))
+            effect = self._judge(op, tensor, before == NONE, saved_rows.get(storage_of[tensor], ()))
             if effect.severity >= group.effect.severity:
                 group.op, group.tensor, group.before, group.after, group.effect = op, tensor, before, after, effect
+        return [*groups.values(), *self._judged_replacements()]
+
+    def _judged_replacements(self) -> list[JudgedWrite]:
+        """Tensors that were put on other memory while a node had saved them: backward takes what lies there then."""
+        replaced, groups = list(replaced_memory(self._index)), dict[tuple[int, int, int], JudgedWrite]()
+        saved_rows = self._saved_on({storage for _, _, storage in replaced})
+        kept = self._index.recording.saved.column("tensor")
+        for op, tensor, storage in replaced:
+            itself = [place for place in saved_rows.get(storage, ()) if kept[place[1]] == tensor]
+            effect = self._judge(op, tensor, True, itself)
+            if effect.effect != "none":
+                group = self._group_of(groups, op, tensor, NONE, NONE)
+                group.count += op != group.last_op
+                group.op = group.last_op = op
+                group.effect, group.is_replacement = effect, True
         return list(groups.values())
+
+    def _group_of(
+        self, groups: dict[tuple[int, int, int], JudgedWrite], op: int, tensor: int, before: int, after: int
+    ) -> JudgedWrite:
+        name = NONE if is_step(self._index, op) else self._names.best[tensor]
+        key = (self._index.op_statement[op], self._index.recording.ops.column("func")[op], name)
+        return groups.setdefault(key, JudgedWrite(op, tensor, before, after))
 
     def _saved_on(self, storages: set[int]) -> dict[int, list[tuple[int, int]]]:
         """For each storage that is written: (op of the node, row of ``saved``), in order."""
@@ -101,25 +121,40 @@ class InplaceWrites:
             rows.sort()
         return found
 
-    def _judge(self, op: int, tensor: int, saved: list[tuple[int, int]] | tuple[()]) -> Effect:
-        """Whether a node had saved the memory before the write and could still be used."""
+    def _judge(self, op: int, tensor: int, is_past: bool, saved: list[tuple[int, int]] | tuple[()]) -> Effect:
+        """Whether a node had saved the memory before the write, past the version counter or not, and could be used."""
         earlier = bisect_left(saved, (op, NONE)) if saved else 0
         worst = _NO_EFFECT
         for _, row in reversed(saved[max(0, earlier - 8) : earlier]):
             node = self._saved_by[row]
             if 0 <= self._passes.used_up_at[node] < op or self._held_until[node] <= op:
                 continue
-            effect, backward_op = self._effect(op, tensor, row, node)
+            if is_past and (node, tensor) in self._kept_as_destination:
+                continue
+            effect, backward_op = self._effect(op, tensor, is_past, row, node)
             if effect != "none":
                 worst = max(worst, Effect(effect, row, backward_op), key=lambda one: one.severity)
         return worst
 
-    def _effect(self, op: int, tensor: int, row: int, node: int) -> tuple[WriteEffect, int]:
+    @cached_property
+    def _kept_as_destination(self) -> frozenset[tuple[int, int]]:
+        """Nodes with a tensor into which their own call wrote past the counter: its values are not for backward.
+
+        A batch norm in training keeps the running statistics that it writes; backward uses those of the batch.
+        """
+        written: dict[int, list[int]] = {}
+        for op, tensor, before, _ in all_writes(self._index):
+            if before == NONE:
+                written.setdefault(op, []).append(tensor)
+        made_at = self._index.recording.nodes.column("op")
+        return frozenset((node, tensor) for node, op in enumerate(made_at) for tensor in written.get(op, ()))
+
+    def _effect(self, op: int, tensor: int, is_past: bool, row: int, node: int) -> tuple[WriteEffect, int]:
         counters = self._counters_of_saved(row, node)
         own = self._sharing.versions.of(tensor)
-        if len(counters) > 1 and own in counters:
+        if len(counters) > 1 and own in counters and not is_past:
             return "unknown", NONE
-        shared = not counters or own in counters
+        shared = (not counters or own in counters) and not is_past
         walked = self._walked_after(node, op)
         if walked < 0:
             return ("would_raise" if shared else "would_be_silently_wrong"), NONE
@@ -166,22 +201,25 @@ class InplaceWrites:
         return self._index.recording.tensors.column("storage")[tensor]
 
     def _report(self, write: JudgedWrite, letters: Letters) -> InplaceWrite:
-        index, recording = self._index, self._index.recording
-        is_step = recording.ops.column("kind")[write.op] == OpKind.STEP
+        index = self._index
+        by_step = is_step(index, write.op)
         storage = self._storage(write.tensor)
         others = [tensor for tensor in self._sharing.named_on(storage) if self._sees(tensor, write)]
+        others = [] if write.is_replacement else others
         own = self._sharing.versions.of(write.tensor)
         name = self._names.at(write.tensor, write.op)
+        is_past = write.before == NONE
         return InplaceWrite(
             place=index.place(index.op_statement[write.op]),
             op=index.func(write.op),
             executions=write.count,
             name=name,
-            storage="" if is_step else letters.of(storage),
-            version_before=None if is_step else write.before,
-            version_after=None if is_step else write.after,
+            storage="" if by_step else letters.of(storage),
+            version_before=None if by_step or is_past else write.before,
+            version_after=None if by_step or is_past else write.after,
             seen_by=tuple(other for other in (self._names.at(tensor, write.op) for tensor in others) if other != name),
-            past_autograd=any(self._tracked(tensor) and self._sharing.versions.of(tensor) != own for tensor in others),
+            past_autograd=(is_past and self._tracked(write.tensor))
+            or any(self._tracked(other) and (is_past or self._sharing.versions.of(other) != own) for other in others),
             saved_as=self.saved_as(write),
             saved_line=index.op_line(self.saved_at(write)),
             effect=write.effect.effect,

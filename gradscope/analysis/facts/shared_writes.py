@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.storage_groups import StorageGroups, overlap
-from gradscope.analysis.facts.writes import writes_by_program
+from gradscope.analysis.facts.writes import is_step, writes_by_program
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.recording import NONE
 from gradscope.recording.flags import REQUIRES_GRAD
-from gradscope.recording.rows import OpKind
 
 
 @dataclass(eq=False, repr=False)
@@ -28,30 +27,29 @@ class SharedWrite:
     kept: list[int] = field(default_factory=list)
     """Those of them that the program kept in a list or dict, and used later or still had at the end."""
     past_autograd: bool = False
-    """Autograd tracks one of them under another version counter than the one that was raised."""
+    """Autograd tracks one of them under another version counter than the one that was raised, if any was."""
 
 
 def shared_writes(index: Index, names: BestNames, sharing: StorageGroups) -> list[SharedWrite]:
     """Every statement and function that wrote in place into shared memory, in the order of the first write."""
     storage_of, funcs = index.recording.tensors.column("storage"), index.recording.ops.column("func")
-    last: dict[tuple[int, int], dict[int, tuple[int, int]]] = {}
-    for op, tensor, _, _ in writes_by_program(index):
+    last: dict[tuple[int, int], dict[int, tuple[int, int, bool]]] = {}
+    for op, tensor, before, _ in writes_by_program(index):
         statement, storage = index.op_statement[op], storage_of[tensor]
         if storage in sharing.tensors_on and statement != NOWHERE:
-            last.setdefault((statement, funcs[op]), {})[storage] = (op, tensor)
+            last.setdefault((statement, funcs[op]), {})[storage] = (op, tensor, before == NONE)
     found = [_collect(index, names, sharing, statement, blocks) for (statement, _), blocks in last.items()]
     return [write for write in found if write.seen_by]
 
 
 def _collect(
-    index: Index, names: BestNames, sharing: StorageGroups, statement: int, blocks: dict[int, tuple[int, int]]
+    index: Index, names: BestNames, sharing: StorageGroups, statement: int, blocks: dict[int, tuple[int, int, bool]]
 ) -> SharedWrite:
     """The last write to each memory block as one."""
-    last_op = max(op for op, _ in blocks.values())
-    is_step = index.recording.ops.column("kind")[last_op] == OpKind.STEP
-    collected = SharedWrite(statement, last_op, is_step)
+    last_op = max(op for op, _, _ in blocks.values())
+    collected = SharedWrite(statement, last_op, is_step(index, last_op))
     flags = index.recording.tensors.column("flags")
-    for storage, (op, tensor) in blocks.items():
+    for storage, (op, tensor, is_past) in blocks.items():
         others = _named_beside(index, names, sharing, sharing.tensors_on[storage], tensor, op)
         if not others:
             continue
@@ -60,7 +58,7 @@ def _collect(
         collected.kept += [other for other in others if _is_kept(index, names, other, op)]
         counter = sharing.versions.of(tensor)
         collected.past_autograd |= any(
-            flags[other] & REQUIRES_GRAD and sharing.versions.of(other) != counter for other in others
+            flags[other] & REQUIRES_GRAD and (is_past or sharing.versions.of(other) != counter) for other in others
         )
     return collected
 

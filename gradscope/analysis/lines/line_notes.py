@@ -50,8 +50,13 @@ class LineNotes:
 
     def _step_note(self, op: int) -> str:
         made = set(self._index.tensors_made(op))
-        changed = {change.tensor for change in self._changed_by_op(op, Field.VERSION)} - made
+        past = self._changed_by_op(op, Field.WRITTEN)
+        certain = [*self._changed_by_op(op, Field.VERSION), *(change for change in past if change.after)]
+        changed = {change.tensor for change in certain} - made
+        possible = {change.tensor for change in past if not change.after}
         state = f", made {_tensors(made)} of its own" if made else ""
+        if possible and not changed:
+            return f"changed {_tensors(possible)} in place unless GradScaler skipped it{state}"
         return f"changed {_tensors(changed)} in place{state}"
 
     def _error_of(self, op: int) -> str:

@@ -46,7 +46,7 @@ _REQUIRES_GRAD, _LEAF, _EXTERNAL = (
     int(flag) for flag in (TensorFlag.REQUIRES_GRAD, TensorFlag.LEAF, TensorFlag.EXTERNAL)
 )
 _FIELDS = tuple(int(field) for field in (Field.REQUIRES_GRAD, Field.GRAD_FN, Field.LEAF, Field.STORAGE, Field.LAYOUT))
-_VERSION, _GRAD_FIELD = int(Field.VERSION), int(Field.GRAD)
+_VERSION, _GRAD_FIELD, _WRITTEN = int(Field.VERSION), int(Field.GRAD), int(Field.WRITTEN)
 _getframe = sys._getframe
 _is_grad_enabled = torch.is_grad_enabled
 _is_inference_mode = torch.is_inference_mode_enabled
@@ -237,6 +237,8 @@ class Observer:
                 touched = True
             else:
                 touched |= self._changes(info, op, before, since, read_saved, result)
+                if info.uncounted is not None:
+                    touched |= self._note_uncounted(op, info.uncounted.by_call(args, kwargs), before) > 0
         if read_saved:
             self._hooked.discard(thread)
         else:
@@ -347,8 +349,29 @@ class Observer:
             self.identity.watch_grad(self.identity.tensors[id(before[0][0])])
         return changed
 
-    def observe_step(self, optimizer: str, versions: list[tuple[Any, int]], states: Iterable[Any], thread: int) -> None:
-        """Record one step of an optimizer: the parameters that it updated, what is new in its state of each."""
+    def _note_uncounted(self, op: int, written: Iterable[tuple[Any, int]], versions: list[tuple[Any, int]]) -> int:
+        """Note what a call wrote (tensors, or lists of them) past the version counters; returns how many tensors."""
+        counters = {id(tensor): version for tensor, version in versions}
+        count = 0
+        for value, certainty in written:
+            for tensor in tensors_in(value):
+                if version_of(tensor) == counters.get(id(tensor)):
+                    self.states.change(op, self.identity.tensors[id(tensor)], _WRITTEN, NONE, certainty)
+                    count += 1
+        return count
+
+    def observe_step(
+        self,
+        optimizer: str,
+        versions: list[tuple[Any, int]],
+        states: Iterable[Any],
+        thread: int,
+        written: list[tuple[Any, int]],
+    ) -> None:
+        """Record one step of an optimizer: the parameters that it updated, what is new in its state of each.
+
+        Those of a fused one are given as written: their version counters stay as they are.
+        """
         with self.lock:
             self.identity.bury()
             self._turn_to(thread)
@@ -356,6 +379,9 @@ class Observer:
             now = ((parameter, version, version_of(parameter)) for parameter, version in versions)
             updated = [(parameter, before, after) for parameter, before, after in now if before != after]
             op = self._whole_call(self.tape.text(f"{optimizer}.step"), _STEP, located, thread, _VERSION, updated)
+            if written:
+                self._inputs([parameter for parameter, _ in written], op, False)
+                self.tape.update_op(op, calls=len(updated) + self._note_uncounted(op, written, versions))
             for value in chain.from_iterable(held.values() for held in states if isinstance(held, dict)):
                 if id(value) not in self.identity.tensors and isinstance(value, Tensor):
                     self.states.enter(value, op, 0, False, 0, ())

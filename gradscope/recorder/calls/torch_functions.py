@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from gradscope.recorder.torch_internals.uncounted_writes import UNCOUNTED, Uncounted
 from gradscope.recording.rows import OpKind
 
 _METADATA_GETTERS = frozenset(
@@ -57,12 +58,14 @@ class FunctionInfo(NamedTuple):
     its Python say that it does not), or it is a backward pass."""
     ignored: bool
     """It reads metadata only: nothing to record."""
+    uncounted: Uncounted | None = None
+    """What it writes that the version counter does not show."""
 
 
 class Function:
     """A described function as the hot path wants it: plain numbers, and the name interned."""
 
-    __slots__ = ("ignored", "kind", "mutates", "name", "text")
+    __slots__ = ("ignored", "kind", "mutates", "name", "text", "uncounted")
 
     def __init__(self, info: FunctionInfo, text: int) -> None:
         self.name = info.name
@@ -70,6 +73,7 @@ class Function:
         self.kind = int(info.kind)
         self.mutates = info.mutates
         self.ignored = info.ignored
+        self.uncounted = info.uncounted
 
 
 def describe(func: Any) -> FunctionInfo:
@@ -88,6 +92,9 @@ def describe(func: Any) -> FunctionInfo:
         return FunctionInfo(name, OpKind.SET, True, False)
     if last in _EXPORTS and owner != "torch.nn":
         return FunctionInfo(name, OpKind.EXPORT, False, False)
+    uncounted = UNCOUNTED.get(name) or UNCOUNTED.get(name.replace("torch.ops.aten.", "torch."))
+    if uncounted is not None:
+        return FunctionInfo(name, OpKind.CALL, True, False, uncounted)
     ignored = (last in _METADATA_METHODS and (owner == "torch" or owner.endswith("Tensor"))) or ".profiler." in name
     return FunctionInfo(name, OpKind.CALL, not ignored and may_mutate(func, name, last), ignored)
 

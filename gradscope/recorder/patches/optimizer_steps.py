@@ -19,6 +19,7 @@ from torch.overrides import _get_current_function_mode
 from gradscope.recorder.calls.function_mode import RecorderMode
 from gradscope.recorder.calls.observer import Observer
 from gradscope.recorder.state.tensors_in import version_of
+from gradscope.recorder.torch_internals.uncounted_writes import updated_by_step
 
 
 class _Arguments(tuple[Any, ...]):
@@ -99,7 +100,9 @@ class OptimizerSteps:
         try:
             thread = self._modes[threading.get_ident()].thread
             with DisableTorchFunction():
-                self._observer.observe_step(type(optimizer).__name__, versions, optimizer.state.values(), thread)
+                written = list(updated_by_step(optimizer))
+                states = optimizer.state.values()
+                self._observer.observe_step(type(optimizer).__name__, versions, states, thread, written)
         except Exception:
             self._observer.fault("optimizer step")
         pause.end()

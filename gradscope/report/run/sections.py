@@ -218,6 +218,8 @@ class Sections:
     def _write(self, write: InplaceWrite) -> list[Text]:
         times = f" {self._marks.times}{write.executions:,}" if write.executions > 1 else ""
         changed = f"{write.version_before}{self._marks.arrow}{write.version_after}" if write.storage else ""
+        if write.storage and write.version_before is None:
+            changed = "not counted"
         return [
             Text(f"{write.place.line}{times}"),
             Text(safe(write.op)),
