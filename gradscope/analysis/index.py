@@ -215,6 +215,32 @@ class Index:
         )
 
     @cached_property
+    def moves(self) -> dict[int, list[tuple[int, int]]]:
+        """For each tensor that was put on other memory: op and storage, in order (``model.cuda()``, ``x.data = y``)."""
+        changes = self.recording.changes
+        moves: dict[int, list[tuple[int, int]]] = {}
+        columns = (changes.column(name) for name in ("tensor", "op", "field", "after"))
+        for tensor, op, field, storage in zip(*columns, strict=True):
+            if field == Field.STORAGE:
+                moves.setdefault(tensor, []).append((op, storage))
+        return moves
+
+    @cached_property
+    def _first_storages(self) -> array[int]:
+        return self.recording.tensors.column("storage")
+
+    def storage_at(self, tensor: int, op: int) -> int:
+        """The storage that a tensor was on after an op."""
+        storage = self._first_storages[tensor]
+        if tensor not in self.moves:  # asked for every write of a run
+            return storage
+        for moved_at, after in self.moves[tensor]:
+            if moved_at > op:
+                break
+            storage = after
+        return storage
+
+    @cached_property
     def changed_ops(self) -> dict[int, list[int]]:
         """For each tensor whose requires_grad an op changed: rows of those changes, in order."""
         changes = self.recording.changes

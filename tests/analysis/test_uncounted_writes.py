@@ -171,3 +171,37 @@ def test_a_healthy_loop_with_grad_scaler(fused: str, unscale: str) -> None:
 def test_gradients_that_a_fused_step_applied_again() -> None:
     source = loop("torch.optim.AdamW(p, fused=True)", "closure(); optimizer.step()")
     assert [code for code, _ in found(source.replace("optimizer.zero_grad()", "pass"))] == ["gradients-applied-again"]
+
+
+MOVED = """
+import torch
+from torch import nn
+m = nn.Linear(3, 3)
+optimizer = torch.optim.SGD(m.parameters(), lr=0.1, fused=True)
+m.to(torch.float64)
+x = torch.ones(2, 3, dtype=torch.float64)
+"""
+
+
+def test_a_second_backward_after_a_fused_step_of_a_model_that_was_moved() -> None:
+    source = "loss = m(m(x)).sum()\nloss.backward(retain_graph=True)\noptimizer.step()\nloss.backward()\n"
+    assert [code for code, _ in found(MOVED + source)] == ["gradient-silently-wrong"]
+
+
+def test_what_was_kept_of_a_model_that_was_moved() -> None:
+    source = "kept = dict(m.state_dict())\nm(x).sum().backward()\noptimizer.step()\nprint(kept['weight'].sum())\n"
+    assert [code for code, _ in found(MOVED + source)] == ["write-through-alias"]
+
+
+def test_what_is_stepped_by_data_after_it_was_moved() -> None:
+    source = """
+head = nn.Linear(3, 1).double()
+for step in range(4):
+    optimizer.zero_grad()
+    head.zero_grad()
+    head(m(x)).sum().backward()
+    optimizer.step()
+    for p in head.parameters():
+        p.data.sub_(p.grad, alpha=0.1)
+"""
+    assert found(MOVED + source) == []

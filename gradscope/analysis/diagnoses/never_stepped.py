@@ -26,11 +26,11 @@ def _find(sources: Sources) -> Iterator[Finding]:
     steps = [op for op, kind in enumerate(index.recording.ops.column("kind")) if kind == OpKind.STEP]
     if len(steps) < STEPS:
         return
-    written, storages = _last_written(index), index.recording.tensors.column("storage")
+    written = _last_written(index)
     missed = {
         tensor: passes
         for tensor, passes in _passes_that_gave(index, before=steps[-1]).items()
-        if len(passes) >= STEPS and passes[0] < steps[-STEPS] and written.get(storages[tensor], NONE) < passes[0]
+        if len(passes) >= STEPS and passes[0] < steps[-STEPS] and _last_write(index, written, tensor) < passes[0]
     }
     if not missed:
         return
@@ -50,14 +50,20 @@ def _find(sources: Sources) -> Iterator[Finding]:
 
 def _last_written(index: Index) -> dict[int, int]:
     """The last op that wrote into each memory block, or may have, or put the tensor that was on it on another."""
-    storages = index.recording.tensors.column("storage")
     written = ((tensor, op) for op, tensor, _, _ in all_writes(index))
     possible = ((tensor, op) for op, tensor in possible_writes(index))
     replaced = ((tensor, op) for op, tensor, _ in replaced_memory(index))
     last: dict[int, int] = {}
     for tensor, op in chain(written, possible, replaced):
-        last[storages[tensor]] = max(op, last.get(storages[tensor], NONE))
+        storage = index.storage_at(tensor, op)
+        last[storage] = max(op, last.get(storage, NONE))
     return last
+
+
+def _last_write(index: Index, written: dict[int, int], tensor: int) -> int:
+    """The last op that wrote into memory that a tensor is or was on, or NONE."""
+    memory = [index.storage_at(tensor, NONE), *(storage for _, storage in index.moves.get(tensor, ()))]
+    return max(written.get(storage, NONE) for storage in memory)
 
 
 def _passes_that_gave(index: Index, before: int) -> dict[int, list[int]]:

@@ -77,13 +77,12 @@ class InplaceWrites:
     def judged(self) -> list[JudgedWrite]:
         """Writes by statement, function and name; each run is judged, and the worst effect is kept."""
         index, groups = self._index, dict[tuple[int, int, int], JudgedWrite]()
-        storage_of = index.recording.tensors.column("storage")
-        saved_rows = self._saved_on({storage_of[tensor] for _, tensor, _, _ in writes_by_program(index)})
+        saved_rows = self._saved_on({index.storage_at(tensor, op) for op, tensor, _, _ in writes_by_program(index)})
         for op, tensor, before, after in writes_by_program(index):
             group = self._group_of(groups, op, tensor, before, after)
             group.count += op != group.last_op
             group.last_op = op
-            effect = self._judge(op, tensor, before == NONE, saved_rows.get(storage_of[tensor], ()))
+            effect = self._judge(op, tensor, before == NONE, saved_rows.get(index.storage_at(tensor, op), ()))
             if effect.severity >= group.effect.severity:
                 group.op, group.tensor, group.before, group.after, group.effect = op, tensor, before, after, effect
         return [*groups.values(), *self._judged_replacements()]
@@ -203,7 +202,7 @@ class InplaceWrites:
     def _report(self, write: JudgedWrite, letters: Letters) -> InplaceWrite:
         index = self._index
         by_step = is_step(index, write.op)
-        storage = self._storage(write.tensor)
+        storage = index.storage_at(write.tensor, write.op)
         others = [tensor for tensor in self._sharing.named_on(storage) if self._sees(tensor, write)]
         others = [] if write.is_replacement else others
         own = self._sharing.versions.of(write.tensor)

@@ -32,10 +32,10 @@ class SharedWrite:
 
 def shared_writes(index: Index, names: BestNames, sharing: StorageGroups) -> list[SharedWrite]:
     """Every statement and function that wrote in place into shared memory, in the order of the first write."""
-    storage_of, funcs = index.recording.tensors.column("storage"), index.recording.ops.column("func")
+    funcs = index.recording.ops.column("func")
     last: dict[tuple[int, int], dict[int, tuple[int, int, bool]]] = {}
     for op, tensor, before, _ in writes_by_program(index):
-        statement, storage = index.op_statement[op], storage_of[tensor]
+        statement, storage = index.op_statement[op], index.storage_at(tensor, op)
         if storage in sharing.tensors_on and statement != NOWHERE:
             last.setdefault((statement, funcs[op]), {})[storage] = (op, tensor, before == NONE)
     found = [_collect(index, names, sharing, statement, blocks) for (statement, _), blocks in last.items()]

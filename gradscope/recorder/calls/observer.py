@@ -70,6 +70,17 @@ class _GradSet(list[tuple[Any, int]]):
     """Its row, or NONE."""
 
 
+def _by_identity(written: list[tuple[Any, int]]) -> dict[int, int]:
+    """For each tensor in what was written (tensors, or lists of them), by its id: whether that is certain."""
+    found: dict[int, int] = {}
+    for value, certainty in written:
+        if type(value) is Tensor or type(value) is Parameter:
+            found[id(value)] = certainty
+        else:
+            found.update((id(tensor), certainty) for tensor in tensors_in(value))
+    return found
+
+
 class Observer:
     """Turns calls into rows. One for all threads of a recording: what is known of one call goes with the call."""
 
@@ -236,9 +247,8 @@ class Observer:
                 before.finish(op, tape)
                 touched = True
             else:
-                touched |= self._changes(info, op, before, since, read_saved, result)
-                if info.uncounted is not None:
-                    touched |= self._note_uncounted(op, info.uncounted.by_call(args, kwargs), before) > 0
+                uncounted = None if info.uncounted is None else info.uncounted.by_call(args, kwargs)
+                touched |= self._changes(info, op, before, since, read_saved, result, uncounted)
         if read_saved:
             self._hooked.discard(thread)
         else:
@@ -327,8 +337,18 @@ class Observer:
         self._group_uses.add(tensor)
         return True
 
-    def _changes(self, info: Function, op: int, before: Any, since: int, read_saved: bool, result: Any) -> bool:
-        """Note what is different now about the tensors that went in."""
+    def _changes(
+        self,
+        info: Function,
+        op: int,
+        before: Any,
+        since: int,
+        read_saved: bool,
+        result: Any,
+        uncounted: list[tuple[Any, int]] | None,
+    ) -> bool:
+        """Note what is different now about the tensors that went in, and what was written past their counters."""
+        past_counter = None if uncounted is None else _by_identity(uncounted)
         changed = info.kind == _SET
         for tensor, version in before:
             seen = self.identity.tensors[id(tensor)]
@@ -336,6 +356,10 @@ class Observer:
             if now != version:
                 self.states.change(op, seen, _VERSION, version, now)
                 changed = True
+            elif past_counter and id(tensor) in past_counter:
+                self.states.change(op, seen, _WRITTEN, NONE, past_counter[id(tensor)])
+                changed = True
+                continue
             elif info.kind != _SET:
                 continue
             if tensor is result or tensor is before[0][0] or type(tensor) not in PLAIN or not tensor._is_view():
@@ -348,17 +372,6 @@ class Observer:
         elif info.name == "Tensor.retain_grad":
             self.identity.watch_grad(self.identity.tensors[id(before[0][0])])
         return changed
-
-    def _note_uncounted(self, op: int, written: Iterable[tuple[Any, int]], versions: list[tuple[Any, int]]) -> int:
-        """Note what a call wrote (tensors, or lists of them) past the version counters; returns how many tensors."""
-        counters = {id(tensor): version for tensor, version in versions}
-        count = 0
-        for value, certainty in written:
-            for tensor in tensors_in(value):
-                if version_of(tensor) == counters.get(id(tensor)):
-                    self.states.change(op, self.identity.tensors[id(tensor)], _WRITTEN, NONE, certainty)
-                    count += 1
-        return count
 
     def observe_step(
         self,
@@ -379,9 +392,13 @@ class Observer:
             now = ((parameter, version, version_of(parameter)) for parameter, version in versions)
             updated = [(parameter, before, after) for parameter, before, after in now if before != after]
             op = self._whole_call(self.tape.text(f"{optimizer}.step"), _STEP, located, thread, _VERSION, updated)
-            if written:
-                self._inputs([parameter for parameter, _ in written], op, False)
-                self.tape.update_op(op, calls=len(updated) + self._note_uncounted(op, written, versions))
+            counted = {id(parameter) for parameter, _, _ in updated} if written else set()
+            past = [(parameter, certainty) for parameter, certainty in written if id(parameter) not in counted]
+            for parameter, certainty in past:
+                self._inputs([parameter], op, False)
+                self.states.change(op, self.identity.tensors[id(parameter)], _WRITTEN, NONE, certainty)
+            if past:
+                self.tape.update_op(op, calls=len(updated) + len(past))
             for value in chain.from_iterable(held.values() for held in states if isinstance(held, dict)):
                 if id(value) not in self.identity.tensors and isinstance(value, Tensor):
                     self.states.enter(value, op, 0, False, 0, ())

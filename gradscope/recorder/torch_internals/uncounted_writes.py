@@ -33,14 +33,14 @@ class Uncounted(NamedTuple):
     is_skippable: bool = False
     """It writes nothing where the tensor ``found_inf`` is not zero."""
 
-    def by_call(self, args: Any, kwargs: Any) -> Iterator[tuple[Any, int]]:
+    def by_call(self, args: Any, kwargs: Any) -> list[tuple[Any, int]]:
         """The arguments that a call with these writes (a tensor, a list, None), each with MAYBE or CERTAINLY."""
         if self.only_if is not None and not _argument(self.only_if, args, kwargs, self.defaults_to):
-            return
+            return []
         certainty = took_place(kwargs.get("found_inf")) if self.is_skippable else CERTAINLY
-        if certainty is not None:
-            for argument in self.written:
-                yield _argument(argument, args, kwargs, None), certainty
+        if certainty is None:
+            return []
+        return [(_argument(argument, args, kwargs, None), certainty) for argument in self.written]
 
 
 def _argument(argument: Argument, args: Any, kwargs: Any, default: Any) -> Any:
