@@ -3,6 +3,7 @@
 import pytest
 
 from gradscope.analysis.report_builder import build
+from gradscope.recorder.torch_internals import uncounted_writes
 from tests.analysis.building import recorded
 
 TWO_LAYERS = """
@@ -205,3 +206,12 @@ for step in range(4):
         p.data.sub_(p.grad, alpha=0.1)
 """
     assert found(MOVED + source) == []
+
+
+def test_a_step_of_which_the_device_alone_knows_whether_it_took_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uncounted_writes, "took_place", lambda found_inf: uncounted_writes.MAYBE)
+    assert found(TWO_LAYERS.format(optimizer="SGD(m.parameters(), fused=True)", closure="")) == []
+    source = loop("torch.optim.AdamW(p, fused=True)", "closure(); optimizer.step()")
+    assert found(source) == []  # neither "never stepped" nor anything that rests on a step
+    notes = [note for row in build(recorded(source)).lines for note in row.notes]
+    assert any(note.startswith("changed 6 tensors in place unless GradScaler skipped it") for note in notes)
