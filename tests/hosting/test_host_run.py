@@ -144,6 +144,9 @@ def test_a_signal_handler_that_was_set_meanwhile_stays():
             with inside():
                 signal.signal(signal.SIGTERM, other)
             assert signal.getsignal(signal.SIGTERM) is other
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            with inside():  # it was ignored before, as nohup does
+                assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -368,6 +371,32 @@ def test_the_recording_is_finished_once_and_after_exit_functions():
     finished(run)
     assert len(calls) == 1
     assert atexit._ncallbacks() >= 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_that_comes_to_the_programs_end_finishes_nothing():
+    reading, writing = os.pipe()
+    run = prepared(
+        "import os, torch\nchild = os.fork()\nif child: os.waitpid(child, 0)",
+        on_finish=lambda run: os.write(writing, f"{os.getpid()} ".encode()),
+    )
+    try:
+        run.run()
+    finally:
+        if run.is_child:
+            os._exit(0)
+        run.restore()
+    assert os.read(reading, 64) == f"{os.getpid()} ".encode()
+
+
+def test_a_recursion_limit_of_the_programs_stays():
+    before = sys.getrecursionlimit()
+    try:
+        finished(prepared("import sys\nsys.setrecursionlimit(4321)"))
+        assert sys.getrecursionlimit() == 4321
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def test_a_run_without_torch_is_described(monkeypatch):

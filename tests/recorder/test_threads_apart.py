@@ -5,6 +5,7 @@ Threads take turns here by events: what comes between two steps comes there each
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -220,3 +221,73 @@ def test_a_child_does_not_wait_for_a_thread_that_it_has_not():
             os.kill(child, signal.SIGKILL)
             raise
     assert os.waitstatus_to_exitcode(status) == 7
+
+
+def test_it_is_busy_while_any_thread_writes():
+    held, release = threading.Event(), threading.Event()
+
+    def holds():
+        with recorder._observer.lock:
+            held.set()
+            release.wait()
+
+    recorder = recorder_here()
+    assert not recorder.is_busy
+    with recorder._observer.lock:  # as a signal handler finds it, that comes in the middle
+        assert recorder.is_busy
+    assert not recorder.is_busy
+    thread = threading.Thread(target=holds)
+    thread.start()
+    held.wait()
+    assert recorder.is_busy
+    release.set()
+    thread.join()
+
+
+def test_a_step_that_raised_and_is_freed_in_another_thread_changes_nothing_there():
+    depths, held = [], []
+    with recorder_here() as recorder:
+        w = torch.ones(2, requires_grad=True)
+        w.grad = torch.ones(2)
+        optimizer = torch.optim.SGD([w], lr=0.1)
+        optimizer.param_groups[0]["lr"] = "no number"
+        try:
+            optimizer.step()
+        except Exception as error:
+            held.append(error)  # and with its traceback the frames of the step
+
+        def frees():
+            depths.append(torch._C._len_torch_function_stack())
+            held.clear()
+            gc.collect()
+            depths.append(torch._C._len_torch_function_stack())
+
+        in_thread(frees)
+    assert depths == [0, 0] or depths == [1, 1]
+    assert torch._C._len_torch_function_stack() == 0
+    assert_no_faults(recorder.recording)
+
+
+def test_a_thread_that_comes_to_run_when_the_recording_is_over_does_not_enter_it(monkeypatch):
+    starting, is_over, depths = threading.Event(), threading.Event(), []
+
+    def outer():
+        in_thread(lambda: depths.append(torch._C._len_torch_function_stack()))
+
+    with recorder_here() as recorder:
+        ours = threading.Thread._bootstrap_inner
+
+        def waiting(thread):
+            if thread is not parent:
+                starting.set()
+                is_over.wait()
+            ours(thread)
+
+        monkeypatch.setattr(threading.Thread, "_bootstrap_inner", waiting)
+        parent = threading.Thread(target=outer)
+        parent.start()
+        starting.wait()
+    is_over.set()
+    parent.join()
+    assert depths == [0]
+    assert len(recorder.recording.threads) == 2

@@ -244,7 +244,7 @@ def test_a_gradient_that_is_another_tensor_now_was_accumulated():
     assert [GradOutcome(row.outcome).name for row in recording.gradients] == ["CREATED", "ACCUMULATED"]
 
 
-@pytest.mark.parametrize("how", ["hook", "closure"])
+@pytest.mark.parametrize("how", ["hook", "closure", "closure by name"])
 def test_what_a_step_runs_of_the_users_is_recorded(how):
     w = torch.ones(2, requires_grad=True)
     optimizer = torch.optim.SGD([w], lr=0.1)
@@ -258,8 +258,10 @@ def test_what_a_step_runs_of_the_users_is_recorded(how):
         if how == "hook":
             optimizer.register_step_post_hook(lambda *_: w * 3)
             optimizer.step()
-        else:
+        elif how == "closure":
             optimizer.step(closure)
+        else:
+            optimizer.step(closure=closure)
     assert "Tensor.mul" in functions(recording)
 
 

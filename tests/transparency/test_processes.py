@@ -11,6 +11,8 @@ import torch
 import torch.multiprocessing
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from gradscope.recorder.session import Recorder
+
 from .sameness import assert_unnoticed, recorder_for_tests
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -91,6 +93,24 @@ def test_child_adds_nothing_to_the_recording():
         os.waitpid(child, 0)
     assert os.read(reading, 16) == b"0"
     assert recorder.op_count >= 1
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_child_that_stops_the_recorder_hands_on_nothing():
+    handed_on = []
+    recorder = Recorder(is_user=lambda name: name == __file__, on_flush=handed_on.append)
+    reading, writing = os.pipe()
+    with recorder:
+        torch.ones(1)
+        before = len(handed_on)
+        child = os.fork()
+        if child == 0:
+            recorder.stop()
+            os.write(writing, str(len(handed_on) - before).encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+    assert os.read(reading, 16) == b"0"
+    assert len(handed_on) > before
 
 
 def test_child_that_ends_by_exit_leaves_the_parents_recording_alone():
