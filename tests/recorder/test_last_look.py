@@ -104,6 +104,7 @@ def test_what_cannot_be_asked_of_one_tensor_leaves_the_others():
         with torch.inference_mode():
             inferred = torch.ones(1)
         nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+    assert changes_of(recording, tensor_called(recording, "inferred"), Field.VERSION) == []  # it has no counter
     del forbidden, sparse, inferred, nested
     assert changes_of(recording, tensor_called(recording, "other"), Field.VERSION) == [(0, 1)]
     assert not recording.faults

@@ -13,6 +13,8 @@ import torch.optim.optimizer as optimizers
 from torch.overrides import TorchFunctionMode
 
 import gradscope
+from gradscope.recorder.calls.function_mode import RecorderMode
+from gradscope.recorder.session import Recorder
 from tests.recorder.reading import functions, op_named
 
 
@@ -168,6 +170,25 @@ def test_an_exception_ends_the_recording_and_is_its_outcome():
         pass
     assert (recording.info.outcome.kind, recording.info.outcome.error_type) == ("exception", "KeyError")
     assert functions(recording) == ["torch.ones"]
+
+
+def test_a_recording_that_ends_in_the_midst_of_a_call_takes_no_other_mode_away():
+    depths = []
+
+    def stops(gradient):
+        recorder.stop()
+        depths.append(torch._C._len_torch_function_stack())
+
+    recorder = Recorder(is_user=lambda name: name == __file__)
+    recorder.start()
+    try:
+        h = torch.ones(2, requires_grad=True) * 2
+        h.register_hook(stops)
+        h.sum().backward()
+    finally:
+        left = [torch._C._pop_torch_function_stack() for _ in range(torch._C._len_torch_function_stack())]
+    assert depths == [0]
+    assert [type(mode) for mode in left] == [RecorderMode]  # torch itself puts it back after the call
 
 
 @pytest.mark.parametrize("max_ops", [None, 0])

@@ -119,10 +119,14 @@ class Unhashable:
         return handle_torch_function(self, (first,), first) if has_torch_function((first,)) else first * 3
 
 
+class Refusal(Exception):
+    """A class of errors that nobody but the program has."""
+
+
 class Nameless:
     @property
     def __name__(self):
-        raise ValueError("it has none")
+        raise Refusal("it has none")
 
     def __call__(self, first):
         return handle_torch_function(self, (first,), first) if has_torch_function((first,)) else first * 3
