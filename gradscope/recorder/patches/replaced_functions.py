@@ -3,8 +3,8 @@
 The recorder's mode steps aside where torch asks whether one is on, and does something else if it is:
 ``nn.MultiheadAttention`` and the transformer layers leave their fast path, whose results are not those of the slow one,
 and ``torch.jit.trace`` writes the frame that called an operator into the graph. The other way round,
-``torch.autograd.backward`` tells function modes of itself only in newer torch: in older torch it is told of here.
-``Optimizer.zero_grad`` is told of as one call.
+``torch.autograd.backward`` reports itself to function modes only in newer torch: in older torch it is reported here.
+``Optimizer.zero_grad`` is reported as one call.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.overrides import handle_torch_function
 from gradscope.frames.replacements import Replacement
 from gradscope.recorder.calls.modes_aside import aside, is_ours_on_top
 from gradscope.recorder.patches import inference_mode
-from gradscope.recorder.patches.zero_grad import told_as_one
+from gradscope.recorder.patches.zero_grad import reported_as_one
 
 _FAST_PATHS = frozenset(
     kind.forward.__code__ for kind in (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
@@ -51,24 +51,24 @@ def _always(trace: Callable[..., Any]) -> Callable[..., Any]:
     return traces
 
 
-def _told_of(backward: Callable[..., Any]) -> Callable[..., Any]:
+def _reporting(backward: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(backward)
-    def tells(*args: Any, **kwargs: Any) -> Any:
+    def reports(*args: Any, **kwargs: Any) -> Any:
         if not is_ours_on_top():
             return backward(*args, **kwargs)
         tensors = args[0] if args else kwargs.get("tensors", ())
-        return handle_torch_function(tells, (tensors,), *args, **kwargs)
+        return handle_torch_function(reports, (tensors,), *args, **kwargs)
 
-    return tells
+    return reports
 
 
 def _replacements() -> Iterator[Replacement]:
     yield Replacement(torch.overrides, "has_torch_function", _on_fast_paths)
-    yield Replacement(torch.optim.Optimizer, "zero_grad", told_as_one)
+    yield Replacement(torch.optim.Optimizer, "zero_grad", reported_as_one)
     for name in ("__enter__", "__exit__"):
         yield Replacement(torch.inference_mode, name, inference_mode.reported)
     if not _BACKWARD_IS_SEEN:
-        yield Replacement(torch.autograd, "backward", _told_of)
+        yield Replacement(torch.autograd, "backward", _reporting)
     for owner, name in (
         (torch._C, "_create_function_from_trace"),
         (torch._C, "_create_function_from_trace_with_dict"),

@@ -30,7 +30,7 @@ _Held = tuple[Tensor, int]
 """A parameter that has a gradient, and the gradient's row (or NONE)."""
 
 
-def told_as_one(zero_grad: Callable[..., None]) -> Callable[..., None]:
+def reported_as_one(zero_grad: Callable[..., None]) -> Callable[..., None]:
     """What stands for ``Optimizer.zero_grad`` while a recorder is at work."""
 
     @wraps(zero_grad)
