@@ -44,6 +44,7 @@ class Tape:
         self.tensor_count = 0
         self.storage_count = 0
         self.node_count = 0
+        self.event_count = 0
         self.tensor_deaths: list[int] = []
         self.storage_deaths: list[int] = []
         self.flush_at = (FLUSH_OPS if on_flush is None else FIRST_OPS) * _OP_WIDTH
@@ -80,6 +81,14 @@ class Tape:
             del uses[-2:]
         del self.ops[-_OP_WIDTH:]
         self.op_count = op
+
+    def add_event(self, kind: int, span: int, thread: int, subject: int, detail: str, tensors: list[int]) -> None:
+        """Append an event with the rows of the tensors that it is about."""
+        event, text = self.event_count, self.text(detail)
+        self.event_count = event + 1
+        self.pending["events"] += (self.op_count, kind, span, thread, subject, text)
+        for tensor in tensors:
+            self.pending["event_tensors"] += (event, tensor)
 
     def fault(self, where: str, traceback: str) -> None:
         """Keep an error of the recorder's own; the same one again is only counted."""

@@ -10,10 +10,11 @@ from gradscope.recording.tables import NONE, Table
 
 FORMAT = "gradscope-recording"
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised with every change that an older reader would misread; the log:
 
 1. The first.
+2. Events; writes past the version counter (``Field.WRITTEN``); inference mode as ops.
 """
 
 
@@ -114,6 +115,8 @@ class Recording:
         self.watches: Table[rows.Watch] = Table(rows.Watch)
         self.memory: Table[rows.Memory] = Table(rows.Memory)
         self.left_out: Table[rows.SpanCount] = Table(rows.SpanCount)
+        self.events: Table[rows.Event] = Table(rows.Event)
+        self.event_tensors: Table[rows.EventTensor] = Table(rows.EventTensor)
 
     @property
     def tables(self) -> dict[str, Table[Any]]:

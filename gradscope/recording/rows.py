@@ -71,6 +71,13 @@ class OpFlag(IntFlag):
     """Not the user's code made the call, but torch's or a library's below it: one call of the user's makes several."""
 
 
+class EventKind(IntEnum):
+    """What sort of thing happened at torch's Python API that is no call of a torch function."""
+
+    OPTIMIZER = 0
+    """Parameters were given to an optimizer, as one of its groups: when it was made, or later."""
+
+
 class Op(NamedTuple):
     """One call seen at torch's Python API, put down to the innermost user frame."""
 
@@ -402,3 +409,26 @@ class SpanCount(NamedTuple):
     func: _Text
     left_out: _Number
     """Ops of this span and function that were left out."""
+
+
+class Event(NamedTuple):
+    """Something at torch's Python API that is no call of a torch function, put down to the user's line."""
+
+    op: _OpOrEnd
+    """The number of ops seen before it."""
+    kind: Annotated[int, OneOf(EventKind)]
+    """:class:`EventKind`"""
+    span: _MaybeSpan
+    """Where the user's code was; NONE when no user frame was on the stack."""
+    thread: Annotated[int, Number("H")]
+    subject: _Number
+    """Which object it is about: a number that events of one kind about the same object share."""
+    detail: _Text
+    """Text: a JSON object whose keys depend on the kind."""
+
+
+class EventTensor(NamedTuple):
+    """A tensor that an event is about, in order."""
+
+    event: Annotated[int, RowOf("events")]
+    tensor: _Tensor

@@ -9,6 +9,7 @@ from functools import cached_property
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.cuts import Cuts
+from gradscope.analysis.facts.events import Events, Happened
 from gradscope.analysis.facts.flow import Flow
 from gradscope.analysis.facts.gradients import Gradients
 from gradscope.analysis.facts.inplace_writes import InplaceWrites
@@ -19,6 +20,7 @@ from gradscope.analysis.facts.storage_groups import StorageGroups
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cause, CauseRole, Evidence, Severity
 from gradscope.analysis.wording import listed
+from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL
 
 
@@ -35,6 +37,11 @@ class Sources:
     writes: InplaceWrites
     sharing: StorageGroups
     runs: StatementRuns
+
+    @cached_property
+    def events(self) -> Events:
+        """What happened beside calls of torch functions: optimizers that were made."""
+        return Events(self.index)
 
     @cached_property
     def none_reads(self) -> NoneReads:
@@ -89,13 +96,20 @@ class Sources:
     def cause(self, role: CauseRole, op: int) -> list[Cause]:
         """The line of an op as a cause; empty where no user code made it."""
         index = self.index
-        span = index.recording.ops.column("span")[op] if 0 <= op < index.op_count else -1
+        return self._cause(role, index.recording.ops.column("span")[op] if 0 <= op < index.op_count else NONE)
+
+    def _cause(self, role: CauseRole, span: int) -> list[Cause]:
+        index = self.index
         if span < 0:
             return []
-        row, place = index.recording.spans[span], index.op_place(op)
+        row, place = index.recording.spans[span], index.place(index.statement_of_span[span])
         columns = (row.col, row.end_col) if row.col >= 0 and row.end_col >= 0 else ()
         source = index.recording.source(row.file, row.line, row.end_line)
         return [Cause(place.file, row.line, row.end_line, columns, place.function, source, role)]
+
+    def cause_of_event(self, role: CauseRole, event: Happened) -> list[Cause]:
+        """The line of an event as a cause; empty where no user code made it."""
+        return self._cause(role, event.span)
 
     def cut_causes(self, ops: Iterable[int]) -> list[Cause]:
         """The lines of cuts."""

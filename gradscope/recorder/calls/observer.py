@@ -5,6 +5,7 @@ An error in here never reaches the program: it is kept as a fault and reported a
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import traceback
@@ -404,6 +405,28 @@ class Observer:
                     self.states.enter(value, op, 0, False, 0, ())
             if located.user is not None:
                 self.names.match_loaded(located.site, located.user, op)
+
+    def observe_event(
+        self, kind: int, frame: FrameType, thread: int, subject: int, detail: Mapping[str, Any], tensors: Iterable[Any]
+    ) -> None:
+        """Record what is no call of a torch function; a frame (the user's, or one that it called) did it.
+
+        Args:
+            kind: :class:`EventKind`.
+            frame: Where it was done.
+            thread: Number of the thread.
+            subject: Which object it is about.
+            detail: What is to be known of it; JSON types only.
+            tensors: What it is about; those that were not seen are entered.
+        """
+        with self.lock:
+            self.identity.bury()
+            held = list(tensors)
+            self._enter_unknown(held)
+            rows = [self.identity.row_of(tensor) for tensor in held]
+            site = self.sites.locate(frame).site
+            text = json.dumps(detail, sort_keys=True)
+            self.tape.add_event(kind, site.span, thread, subject, text, rows)
 
     def observe_mode(self, function: str, thread: int, frame: FrameType) -> None:
         """Record that a mode was set which function modes are not told of; a frame set it."""

@@ -21,7 +21,7 @@ from torch.overrides import handle_torch_function
 
 from gradscope.frames.replacements import Replacement
 from gradscope.recorder.calls.modes_aside import aside, is_ours_on_top
-from gradscope.recorder.patches import inference_mode
+from gradscope.recorder.patches import inference_mode, optimizer_groups
 from gradscope.recorder.patches.zero_grad import reported_as_one
 
 _FAST_PATHS = frozenset(
@@ -65,6 +65,7 @@ def _reporting(backward: Callable[..., Any]) -> Callable[..., Any]:
 def _replacements() -> Iterator[Replacement]:
     yield Replacement(torch.overrides, "has_torch_function", _on_fast_paths)
     yield Replacement(torch.optim.Optimizer, "zero_grad", reported_as_one)
+    yield Replacement(torch.optim.Optimizer, "add_param_group", optimizer_groups.reported)
     for name in ("__enter__", "__exit__"):
         yield Replacement(torch.inference_mode, name, inference_mode.reported)
     if not _BACKWARD_IS_SEEN:

@@ -109,6 +109,8 @@ def check_tables(connection: sqlite3.Connection, path: Path, recording: Recordin
             f" gradscope {VERSION} reads formats up to {SCHEMA_VERSION}",
             "upgrade gradscope: pip install -U gradscope",
         )
+    if version < SCHEMA_VERSION:
+        raise RecordingError(f"{path} was written by an older gradscope, in format {version}", _AGAIN)
     expected = SIDE_TABLES | {name: tuple(table.columns) for name, table in recording.tables.items()}
     found = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))
     for name, columns in expected.items():

@@ -1,0 +1,60 @@
+"""Which parameters an optimizer was given, and with what settings: seen when a group is added to it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from itertools import count
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from torch import Tensor
+from torch._C import DisableTorchFunction
+from torch.compiler import is_dynamo_compiling
+from torch.optim import Optimizer
+
+from gradscope.recorder.calls.faults import is_programs
+from gradscope.recorder.calls.modes_aside import aside, is_ours_on_top
+from gradscope.recording.rows import EventKind
+
+_OPTIMIZER = int(EventKind.OPTIMIZER)
+_numbers: WeakKeyDictionary[Optimizer, int] = WeakKeyDictionary()
+_next = count()
+
+
+def reported(add_param_group: Callable[..., Any]) -> Callable[..., Any]:
+    """What stands for ``Optimizer.add_param_group`` while a recorder is at work."""
+
+    @wraps(add_param_group)
+    def adds(optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        result = add_param_group(optimizer, *args, **kwargs)
+        if not is_dynamo_compiling() and is_ours_on_top():
+            with aside() as modes:
+                for mode in modes:
+                    if mode.muted or mode.observer.muted:
+                        continue
+                    try:
+                        with DisableTorchFunction():
+                            subject = _numbers.setdefault(optimizer, next(_next))
+                            group = optimizer.param_groups[-1]
+                            tensors = [one for one in group["params"] if isinstance(one, Tensor)]
+                            detail = {"optimizer": type(optimizer).__name__, "settings": _settings(group)}
+                            frame = sys._getframe(1)
+                            mode.observer.observe_event(_OPTIMIZER, frame, mode.thread, subject, detail, tensors)
+                    except Exception as fault:
+                        if is_programs(fault):
+                            raise
+                        mode.observer.fault("add_param_group")
+        return result
+
+    return adds
+
+
+def _settings(group: dict[str, Any]) -> dict[str, Any]:
+    """The group's settings that are plain numbers, truth values or text: ``lr``, ``weight_decay``, ``momentum``."""
+    return {
+        name: value
+        for name, value in group.items()
+        if type(name) is str and (value is None or type(value) in (int, float, bool, str))
+    }
