@@ -24,7 +24,7 @@ def recordings(draw: st.DrawFn, most_rows: int = 6) -> Recording:
     recording.threads += draw(st.lists(texts, max_size=3))
     recording.info = draw(run_infos())
     sizes = {name: draw(st.integers(0, most_rows)) for name in recording.tables} | {"files": len(recording.files)}
-    needed = {"ops", "tensors", "nodes", "layouts", "spans", "storages"}
+    needed = {"ops", "tensors", "nodes", "layouts", "spans", "storages", "events"}
     sizes |= {name: max(1, sizes[name]) for name in needed}
     for name, table in recording.tables.items():
         for _ in range(sizes[name]):

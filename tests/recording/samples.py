@@ -37,6 +37,8 @@ def sample() -> Recording:
     recording.changes.append((1, 1, 0, 0, 1))
     recording.backwards.append((2, 1, 0, 0, 0))
     recording.gradients.append((2, 0, 0, -1, 8))
+    recording.events.append((1, 0, 0, 0, 0, text["x"]))
+    recording.event_tensors.append((0, 0))
     recording.errors.append((2, text["x"], text["y"]))
     recording.values.append((1, 1, text["x"]))
     recording.watches.append((text["x"], 1, 2, 0, text["y"], -1, 0))

@@ -50,6 +50,7 @@ _PLACE: dict[str, tuple[str, ...]] = {
 
 _TO_SPAN: dict[str, tuple[str, ...]] = {
     "span": (),
+    "event": ("events.span",),
     "op": ("ops.span",),
     "node": ("nodes.op", "ops.span"),
     "tensor": ("tensors.op", "ops.span"),
