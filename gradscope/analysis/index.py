@@ -273,6 +273,13 @@ class Index:
         storages = self.recording.storages
         return storage >= 0 and storages.column("op")[storage] == op and not storages.column("external")[storage]
 
+    def is_new_parameter(self, tensor: int) -> bool:
+        """Whether a module's initialisation made a parameter: it is seen from outside only."""
+        op, flags = (self.recording.tensors.column(name)[tensor] for name in ("op", "flags"))
+        if not flags & PARAMETER or op >= self.op_count or self.recording.ops.column("kind")[op] != OpKind.GROUP:
+            return False
+        return self.is_made_inside(tensor)
+
     def made_by(self, tensor: int) -> int:
         """The op that made a tensor, or what a parameter wraps where the wrapping was not seen; NONE for others."""
         tensors, storages = self.recording.tensors, self.recording.storages

@@ -134,3 +134,22 @@ net = Net()
     leaves = {row.tensor: row.line for row in report_of(source).graphs[0].rows if row.is_leaf}
     made = line_of(HEAD + source, "register_parameter")
     assert leaves == {"net.scale": made, "given": line_of(HEAD + source, "given = ")}
+
+
+def test_names_that_later_runs_of_a_loop_were_not_matched_with_are_the_same() -> None:
+    source = """
+def train(x):
+    for _ in range(40):
+        loss = (w * x).sum()
+        loss.backward()
+        loss.item()
+w = torch.ones(2, requires_grad=True)
+train(torch.ones(2))
+for _ in range(40):
+    batch = torch.ones(2) * 2, torch.zeros(2) + 1
+    train(batch[0])
+"""
+    report = report_of(source)
+    assert report.backwards[0].roots == ("loss",)
+    rows = [row.name for row in report.lines if "batch =" in row.source]
+    assert rows == ["batch[0]", "batch[1]"]

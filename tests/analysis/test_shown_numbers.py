@@ -77,3 +77,17 @@ def test_one_run_that_keeps_many_blocks_is_no_loop() -> None:
     source = "import torch\nfrom torch import nn\nnet = nn.Sequential(*[nn.Linear(4, 4) for _ in range(12)])\n"
     report = build(recorded(source + "y = net(torch.ones(4))\n"))
     assert [answer.code for answer in report.answers] == []
+
+
+def test_a_gradient_is_allocated_by_the_pass_and_not_by_the_line_that_reads_it() -> None:
+    source = (
+        "import torch\nw = torch.ones(2, requires_grad=True)\n(w * 1).sum().backward()\ng = w.grad.detach().clone()\n"
+    )
+    rows = build(recorded(source)).lines
+    assert {row.line: row.allocated_bytes for row in rows} == {2: 8, 3: 8 + 4 + 8, 4: 8}
+
+
+def test_what_is_entered_at_its_first_write_is_at_version_0_before() -> None:
+    source = "import torch\nn = torch.from_numpy(torch.ones(4).numpy())\nn[0] = 7\n"
+    rows = [row for row in build(recorded(source)).lines if row.name == "n"]
+    assert [(row.line, row.version_before, row.version) for row in rows] == [(2, None, 0), (3, 0, 1)]

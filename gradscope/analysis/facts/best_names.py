@@ -125,10 +125,12 @@ class BestNames:
         is_born_here = self._born_at(tensor) == statement
         found: tuple[tuple[bool, bool, int, bool], int] | None = None
         for binding in held.of_tensor.get(tensor, ()):
-            if is_born_here and binding.stored and binding.statement == statement:
+            is_own = is_born_here and binding.statement == statement
+            if is_own and binding.stored:
                 return strings[binding.name]
             is_global = binding.scope != held.scopes[statement]
-            if (is_global and binding.scope != MODULE) or not held.is_held(binding, tensor, op, statement):
+            is_held = is_own or held.is_held(binding, tensor, op, statement)
+            if not is_held or (is_global and binding.scope != MODULE):
                 continue
             varies = not held.is_steady(binding.scope, binding.name)
             rank = (is_global, varies, *self._length(binding.name))
@@ -143,16 +145,16 @@ class BestNames:
             return name
         if born_at == self._index.op_statement[op]:
             return name if self._ranks[tensor] == _AT_BIRTH * _STEPS else self._described(tensor)
-        died = self._index.recording.tensors.column("died")[tensor]
-        if self.visible[tensor] and born_at > 0 and not 0 <= died <= op:
-            made_at = self._index.recording.tensors.column("op")[tensor]
-            return f"{name} of line {self._index.op_line(made_at)}"  # the name is another's by now
+        made_at, died = (self._index.recording.tensors.column(column)[tensor] for column in ("op", "died"))
+        if born_at > 0 and not 0 <= died <= op and self._held.is_taken(self.best[tensor], made_at, op):
+            return f"{name} of line {self._index.op_line(made_at)}"
         return name
 
     def _born_at(self, tensor: int) -> int:
         """The statement that made a tensor; NONE where no call was seen that did."""
         op = self._index.recording.tensors.column("op")[tensor]
-        is_seen = op < self._index.op_count and not self._index.recording.tensors.column("flags")[tensor] & EXTERNAL
+        is_outside = self._index.recording.tensors.column("flags")[tensor] & EXTERNAL
+        is_seen = op < self._index.op_count and (not is_outside or self._index.is_new_parameter(tensor))
         return self._index.op_statement[op] if is_seen else NONE
 
     def of(self, tensor: int) -> str:

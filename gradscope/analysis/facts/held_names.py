@@ -92,6 +92,14 @@ class HeldNames:
         last = self._last((binding.scope, binding.name, 0), op)
         return last == tensor if last is not None else self.is_steady(binding.scope, binding.name)
 
+    def is_taken(self, name: int, since: int, op: int) -> bool:
+        """Whether a name of the module was seen to hold another tensor after one op and up to another.
+
+        Of a function's names nothing is known for sure: another call of it may have had them.
+        """
+        ops, _ = self._seen.get((MODULE, name, 0), (array("i"), array("i")))
+        return bisect_right(ops, op) > bisect_right(ops, since)
+
     def _last(self, key: tuple[int, int, int], op: int) -> int | None:
         ops, tensors = self._seen.get(key, (array("i"), array("i")))
         at = bisect_right(ops, op)

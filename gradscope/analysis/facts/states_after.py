@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, INFERENCE_TENSOR, LEAF, NO_VERSION, REQUIRES_GRAD
-from gradscope.recording.rows import Field
+from gradscope.recording.rows import Change, Field
 
 
 @dataclass(eq=False, repr=False)
@@ -60,11 +60,13 @@ class StatesAfter:
             version=0 if has_version else None,
             offset=self._offsets.get(tensor, 0),
         )
-        for row in self._changes[tensor]:
-            change = self._recording.changes[row]
+        changes = [self._recording.changes[row] for row in self._changes[tensor]]
+        for change in changes:
             if change.op > op:
                 break
             at_birth = change.op == born.op and not flags & EXTERNAL
+            if at_birth and change.field == Field.VERSION and _is_of_later_write(change, changes):
+                continue
             self._apply(state, change.field, change.after)
             if since is not None and change.op >= since and not at_birth:
                 self._remember(state, change.field, change.before)
@@ -94,3 +96,10 @@ class StatesAfter:
             state.version_before = before
         elif field == Field.REQUIRES_GRAD and state.requires_grad_before is None:
             state.requires_grad_before = bool(before)
+
+
+def _is_of_later_write(born: Change, changes: Sequence[Change]) -> bool:
+    """Whether the version that a tensor was first seen at came of a write: it is entered when that is over."""
+    later = (change for change in changes if change.field == Field.VERSION and change.op > born.op)
+    first = next(later, None)
+    return first is not None and first.before < born.after

@@ -15,7 +15,7 @@ from gradscope.analysis.facts.memory_use import MemoryUse
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import RowKind
 from gradscope.recording import NONE
-from gradscope.recording.flags import EXTERNAL, GRAD, GRADIENT, PARAMETER, RAISED, REQUIRES_GRAD
+from gradscope.recording.flags import EXTERNAL, GRAD, GRADIENT, RAISED, REQUIRES_GRAD
 from gradscope.recording.rows import Field, OpKind
 
 TENSORS_A_STATEMENT = 8
@@ -105,7 +105,7 @@ class LineGroups:
         slots, places = self._names.slots, self._index.places_in_call
         followed = GRAD
         for tensor, (op, flags) in enumerate(zip(tensors.column("op"), tensors.column("flags"), strict=True)):
-            if flags & (EXTERNAL | GRADIENT) and not self._is_new_parameter(tensor, op, flags):
+            if flags & (EXTERNAL | GRADIENT) and not self._index.is_new_parameter(tensor):
                 continue
             if op >= self._index.op_count or skipped[kinds[op]] or not statements[op]:
                 continue
@@ -127,12 +127,6 @@ class LineGroups:
                 group.last_tensor = tensor
                 group.told = telling
             of_op[op] = of_tensor[tensor] = position
-
-    def _is_new_parameter(self, tensor: int, op: int, flags: int) -> bool:
-        """A parameter that a module's initialisation made: it is seen from outside only."""
-        if not flags & PARAMETER or op >= self._index.op_count or self._kinds[op] != OpKind.GROUP:
-            return False
-        return self._index.is_made_inside(tensor)
 
     def _collect_changed(self) -> None:
         """A group for each statement and name of a tensor that it changed and did not make."""
@@ -213,6 +207,8 @@ class LineGroups:
         for storage, op, nbytes in self._use.blocks():
             tensor = made_for[storage]
             position = self._of_tensor[tensor] if tensor >= 0 else NONE
+            if position >= 0 and self._groups[position].statement != statements[op]:
+                position = NONE  # a gradient of a backward pass, which a later line made something of
             position = position if position >= 0 else self._of_op[op]
             target = position if position >= 0 else first.get(statements[op], NONE)
             if target >= 0:
