@@ -138,9 +138,14 @@ net = Net()
 
 def test_names_that_later_runs_of_a_loop_were_not_matched_with_are_the_same() -> None:
     source = """
+def made(x):
+    return x * w
+def used(argument):
+    argument.sum()
+    return argument
 def train(x):
     for _ in range(40):
-        loss = (w * x).sum()
+        loss = used(made(x)).sum()
         loss.backward()
         loss.item()
 w = torch.ones(2, requires_grad=True)
@@ -151,5 +156,18 @@ for _ in range(40):
 """
     report = report_of(source)
     assert report.backwards[0].roots == ("loss",)
+    (row,) = [row for row in report.lines if "def" not in row.source and "return" in row.source]
+    assert row.name == "<x * w>"
     rows = [row.name for row in report.lines if "batch =" in row.source]
     assert rows == ["batch[0]", "batch[1]"]
+
+
+def test_parameters_of_a_function_that_makes_them_have_their_names_from_elsewhere() -> None:
+    source = """
+def network():
+    return nn.Sequential(nn.Linear(2, 1), nn.Linear(1, 1))
+first, second = network(), network()
+second(torch.ones(2)).sum().backward()
+"""
+    rows = [row.name for row in report_of(source).lines if "nn.Sequential" in row.source]
+    assert rows == ["second.0.weight", "second.0.bias", "second.1.weight", "second.1.bias"]

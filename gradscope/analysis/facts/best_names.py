@@ -141,11 +141,16 @@ class BestNames:
     def _from_elsewhere(self, tensor: int, op: int) -> str:
         """The name of a tensor that no name of the frame was seen to hold, or that has one by repetition only."""
         name, born_at = self.of(tensor), self._born_at(tensor)
-        if self.best[tensor] < 0 or tensor not in self._held.of_tensor:
+        if self.best[tensor] < 0:
             return name
-        if born_at == self._index.op_statement[op]:
-            return name if self._ranks[tensor] == _AT_BIRTH * _STEPS else self._described(tensor)
-        made_at, died = (self._index.recording.tensors.column(column)[tensor] for column in ("op", "died"))
+        is_matched = tensor in self._held.of_tensor
+        columns = ("op", "died", "flags")
+        made_at, died, flags = (self._index.recording.tensors.column(column)[tensor] for column in columns)
+        if born_at == self._index.op_statement[op] and not flags & EXTERNAL:
+            least = _AT_BIRTH if is_matched else _VISIBLE
+            return name if self._ranks[tensor] >= least * _STEPS else self._described(tensor)
+        if not is_matched:
+            return name
         if born_at > 0 and not 0 <= died <= op and self._held.is_taken(self.best[tensor], made_at, op):
             return f"{name} of line {self._index.op_line(made_at)}"
         return name
