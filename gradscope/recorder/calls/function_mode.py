@@ -52,13 +52,22 @@ class RecorderMode(TorchFunctionMode):
             if is_programs(fault):
                 raise
             info = observer.learn_type(type(func))
+        frame = _getframe(1)
+        if frame.f_code is HANDLE_CODE:
+            # A function of torch's Python handed the call to the mode: the caller is above both.
+            asking = frame.f_back
+            given = len(args) + len(kwargs) if kwargs else len(args)
+            if info.code is not asking.f_code or info.parameters not in (-1, given):  # type: ignore[union-attr]
+                try:
+                    func, info, kwargs = observer.asked.meant(func, info, asking, args, kwargs)  # type: ignore[arg-type]
+                except Exception as fault:
+                    if is_programs(fault):
+                        raise
+                    observer.fault(info.name)
+            frame, asking = asking.f_back, None  # type: ignore[union-attr,assignment]
         if info.ignored or self.muted or observer.muted or tracing_state() is not None:  # read, we would be traced
             return func(*args, **kwargs) if kwargs else func(*args)
         try:
-            frame = _getframe(1)
-            if frame.f_code is HANDLE_CODE:
-                # torch's Python wrapper handed the call to the mode: the caller is above both.
-                frame = frame.f_back.f_back  # type: ignore[union-attr,assignment]
             place = self.places.get((id(frame.f_code), frame.f_lasti)) or observer.new_place(frame)
             if place.is_recorder:
                 # Another recorder, inside this one, calls for its program (or asks for itself: then it has no caller).

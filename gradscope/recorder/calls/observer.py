@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from gradscope.recorder.calls.asked_functions import AskedFunctions
 from gradscope.recorder.calls.faults import is_programs
 from gradscope.recorder.calls.torch_functions import Function, FunctionInfo, describe
 from gradscope.recorder.naming.seen_names import FULL_MATCHES, SeenNames
@@ -102,6 +103,7 @@ class Observer:
         self._uses = tape.pending["uses"]
         self._unseen = Unseen(tape, self.states, sites, names)
         self.functions: dict[Any, Function] = {}
+        self.asked = AskedFunctions(sites.owners, self.learn)
         self.muted = False
         self.full = False
         """Single ops are left out from now on, and counted."""
@@ -135,7 +137,7 @@ class Observer:
         """Describe a function that was not called before."""
         described = describe(func)
         with self.lock:
-            info = Function(described, self.tape.text(described.name))
+            info = Function(described, self.tape.text(described.name), func)
         module = getattr(func, "__module__", None) or "torch"
         if module.startswith("torch") or module == "builtins":
             self.functions[func] = info  # torch's functions live as long as torch; others must not be kept alive
@@ -145,7 +147,7 @@ class Observer:
         """Describe a callable that cannot be asked itself by its class."""
         info = FunctionInfo(f"{kind.__module__}.{kind.__qualname__}", OpKind.CALL, True, False)
         with self.lock:
-            return Function(info, self.tape.text(info.name))
+            return Function(info, self.tape.text(info.name), None)
 
     def enter_rest(self, namespace: Mapping[str, Any], filename: str) -> None:
         """Enter what is unknown of a module's tensors when its program, the recording's first thread, is over."""

@@ -6,10 +6,11 @@ Python functions) is taken as one that may mutate, so that its inputs' versions 
 
 from __future__ import annotations
 
+from inspect import CO_VARARGS, CO_VARKEYWORDS
+from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from gradscope.recorder.torch_internals.uncounted_writes import UNCOUNTED, Uncounted
 from gradscope.recording.rows import OpKind
@@ -65,9 +66,12 @@ class FunctionInfo(NamedTuple):
 class Function:
     """A described function as the hot path wants it: plain numbers, and the name interned."""
 
-    __slots__ = ("ignored", "kind", "mutates", "name", "text", "uncounted")
+    __slots__ = ("code", "ignored", "kind", "mutates", "name", "parameters", "text", "uncounted")
 
-    def __init__(self, info: FunctionInfo, text: int) -> None:
+    def __init__(self, info: FunctionInfo, text: int, func: Any) -> None:
+        self.code: CodeType | None = func.__code__ if type(func) is FunctionType else None
+        """Of a function that is written in Python."""
+        self.parameters = _parameters_of(self.code)
         self.name = info.name
         self.text = text
         self.kind = int(info.kind)
@@ -76,15 +80,22 @@ class Function:
         self.uncounted = info.uncounted
 
 
+def _parameters_of(code: CodeType | None) -> int:
+    """How many parameters code has; -1 where it takes any number."""
+    if code is None or code.co_flags & (CO_VARARGS | CO_VARKEYWORDS):
+        return -1
+    return code.co_argcount + code.co_kwonlyargcount
+
+
 def describe(func: Any) -> FunctionInfo:
     """Describe a function as torch hands it to a function mode."""
     name = _name(func)
     owner, _, last = name.rpartition(".")
     if last in ("__get__", "__set__", "__delete__"):
         return _describe_property(name, owner.rpartition(".")[2], last)
-    if func is Tensor.backward or func is torch.autograd.backward:
+    if name in ("Tensor.backward", "torch.autograd.backward"):
         return FunctionInfo(name, OpKind.BACKWARD, True, False)
-    if func is torch.autograd.grad:
+    if name == "torch.autograd.grad":
         return FunctionInfo(name, OpKind.GRAD, True, False)
     if last == "_set_grad_enabled":
         return FunctionInfo(name, OpKind.MODE, False, False)

@@ -77,7 +77,7 @@ class CallSites:
 
     def __init__(self, spans: SpanTable, owners: CodeOwners, begun_at: FrameType | None = None) -> None:
         self._spans = spans
-        self._owners = owners
+        self.owners = owners
         self._callers = Callers()
         self._sites: dict[tuple[int, int], Site] = {}
         self._library_sites: dict[tuple[int, int], Site] = {}
@@ -94,7 +94,7 @@ class CallSites:
 
     def new_place(self, frame: FrameType) -> CallPlace:
         """Enter the instruction that a frame is at."""
-        owner = self._owners.of(frame.f_code)
+        owner = self.owners.of(frame.f_code)
         is_recorder = owner is Owner.GRADSCOPE or frame.f_code.co_name == CALL_NAME
         site = self._user_site(frame) if owner is Owner.USER and not is_recorder else None
         is_mode = frame.f_code.co_name == _HANDLER and not is_recorder
@@ -104,7 +104,7 @@ class CallSites:
 
     def locate(self, frame: FrameType) -> Located:
         """Find the user's frame above a frame, and what of torch's Python lies between."""
-        known = self._owners.known
+        known = self.owners.known
         torch_frames: list[FrameType] = []
         library = None
         current: FrameType | None = frame
@@ -112,7 +112,7 @@ class CallSites:
             code = current.f_code
             owner = known.get(id(code))
             if owner is None:
-                owner = self._owners.of(code)
+                owner = self.owners.of(code)
             if owner is _USER:
                 break
             if library is None:
@@ -185,7 +185,7 @@ class CallSites:
 
     def user_site(self, frame: FrameType) -> Site | None:
         """The site that a frame is at, if it runs the user's code."""
-        if self._owners.of(frame.f_code) is not Owner.USER or frame.f_code.co_name == CALL_NAME:
+        if self.owners.of(frame.f_code) is not Owner.USER or frame.f_code.co_name == CALL_NAME:
             return None
         return self._user_site(frame)
 
