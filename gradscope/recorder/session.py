@@ -206,6 +206,22 @@ class Recorder:
         if mode is not None and torch.overrides._get_current_function_mode() is mode:  # type: ignore[no-untyped-call]
             mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
+    def before_swap(self, pair: tuple[Any, Any]) -> bool:
+        """Two tensors are about to change places; returns whether :meth:`after_swap` is due."""
+        try:
+            return not self._observer.muted and self._observer.before_swap(pair)
+        except Exception:
+            self._observer.fault("swap_tensors")
+            return False
+
+    def after_swap(self, pair: tuple[Any, Any], frame: FrameType) -> None:
+        """Two tensors have changed places, in a function that is the frame's."""
+        mode = self._modes.get(threading.get_ident())
+        try:
+            self._observer.observe_swap(pair, None if mode is None else mode.thread, frame)
+        except Exception:
+            self._observer.fault("swap_tensors")
+
     def silence(self) -> None:
         """Record nothing more: this process is a fork of the one that is recorded."""
         self._observer.silence()

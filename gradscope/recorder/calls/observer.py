@@ -455,6 +455,28 @@ class Observer:
             if located.user is not None:
                 self.names.match_loaded(located.site, located.user, op)
 
+    def before_swap(self, pair: tuple[Any, Any]) -> bool:
+        """Enter what is unknown of two tensors that change places, if one of them is known; returns whether it is."""
+        with self.lock:
+            self.identity.bury()
+            if all(id(tensor) not in self.identity.tensors for tensor in pair):
+                return False
+            self._enter_unknown(list(pair))
+            return True
+
+    def observe_swap(self, pair: tuple[Any, Any], thread: int | None, frame: FrameType) -> None:
+        """Two tensors have changed places, in a function of torch's; the thread is None where it is not recorded."""
+        with self.lock:
+            self.identity.exchange(*pair)
+            if thread is None or self.full:
+                return
+            located = self.sites.locate(frame)
+            op, _ = self._op(self.learn(frame.f_globals[frame.f_code.co_name]), located, thread, _modes())
+            for tensor in pair:
+                self._inputs([tensor], op, True)
+            if located.user is not None:
+                self.names.match_loaded(located.site, located.user, op)
+
     def _whole_call(
         self, text: int, kind: int, located: Located, thread: int, field: int, changes: list[tuple[Any, int, int]]
     ) -> int:

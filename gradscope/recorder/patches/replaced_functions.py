@@ -4,7 +4,7 @@ The recorder's mode steps aside where torch asks whether one is on, and does som
 ``nn.MultiheadAttention`` and the transformer layers leave their fast path, whose results are not those of the slow one,
 and ``torch.jit.trace`` writes the frame that called an operator into the graph. The other way round,
 ``torch.autograd.backward`` reports itself to function modes only in newer torch: in older torch it is reported here.
-``Optimizer.zero_grad`` is reported as one call.
+``Optimizer.zero_grad`` is reported as one call, and ``torch.utils.swap_tensors`` does not meet our weak references.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch.overrides import handle_torch_function
 from gradscope.frames.replacements import Replacement
 from gradscope.recorder.calls.modes_aside import aside, is_ours_on_top
 from gradscope.recorder.patches import inference_mode, optimizer_groups
+from gradscope.recorder.patches.swapped_tensors import noted, without_ours
 from gradscope.recorder.patches.zero_grad import reported_as_one
 
 _FAST_PATHS = frozenset(
@@ -68,6 +69,9 @@ def _replacements() -> Iterator[Replacement]:
     yield Replacement(torch.optim.Optimizer, "add_param_group", optimizer_groups.reported)
     for name in ("__enter__", "__exit__"):
         yield Replacement(torch.inference_mode, name, inference_mode.reported)
+    if hasattr(torch._C, "_swap_tensor_impl") and hasattr(torch.utils, "weakref"):
+        yield Replacement(torch._C, "_swap_tensor_impl", noted)
+        yield Replacement(torch.utils, "weakref", lambda _: without_ours())
     if not _BACKWARD_IS_SEEN:
         yield Replacement(torch.autograd, "backward", _reporting)
     for owner, name in (

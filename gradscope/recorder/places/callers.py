@@ -131,7 +131,7 @@ class CallSites:
 
     def _decorated_site(self, function: CodeType, user: FrameType | None, library: FrameType | None) -> Site:
         """The site of a decorator of torch's that sets a mode around a function: the decorator, in the user's code."""
-        if self._owners.of(function) is not Owner.USER:
+        if self.owners.of(function) is not Owner.USER:
             return self._site(user, library)
         key = (id(function), -1)
         site = self._sites.get(key)

@@ -63,6 +63,10 @@ class Seen(ref[Any]):
     requires_grad: bool
 
 
+_OF_CONTENT = ("layout", "nbytes", "node", "requires_grad", "row", "storage")
+"""Of :class:`Seen`, what does not belong to the Python object."""
+
+
 class SeenStorage(ref[Any]):
     """A weak reference to a storage, and what is known of it."""
 
@@ -183,6 +187,23 @@ class Identity:
         seen.key = key
         self.storages[key] = seen
         return row
+
+    def exchange(self, first: Any, second: Any) -> None:
+        """Two tensors that are known have been given each other's content: what is known of it goes with it."""
+        one, other = self.tensors[id(first)], self.tensors[id(second)]
+        for name in _OF_CONTENT:
+            mine, its = getattr(one, name), getattr(other, name)
+            setattr(one, name, its)
+            setattr(other, name, mine)
+        watched = {seen.row: seen for seen in (one, other) if seen.row in self.leaves}
+        self.leaves.update(watched)
+        for tensor, now, before in ((first, one, other), (second, other, one)):
+            try:
+                storage = self.storages.get(id(tensor.untyped_storage()))
+            except (RuntimeError, NotImplementedError):
+                continue
+            if storage is not None and storage.first is before:
+                storage.first = now
 
     def watch_grad(self, seen: Seen) -> None:
         """Look at the ``.grad`` of a tensor around backward passes: a leaf since now, or one that retains its grad."""
