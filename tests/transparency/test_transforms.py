@@ -241,7 +241,7 @@ def test_compiled_function_is_the_same_and_has_no_more_graphs(backend):
     assert [fault.traceback for fault in recorder.recording.faults] == []
 
 
-def test_compiled_before_the_recorder_is_compiled_once_more_at_most():
+def test_compiled_before_the_recorder_is_not_compiled_again():
     torch._dynamo.reset()
     counter = torch._dynamo.testing.CompileCounter()
     compiled = torch.compile(lambda x: (x * 2).sin().sum(), backend=counter)
@@ -252,8 +252,8 @@ def test_compiled_before_the_recorder_is_compiled_once_more_at_most():
             compiled(x).backward()
     for _ in range(3):
         compiled(x).backward()
-    # torch guards compiled code by the modes that are on: with the recorder's it is compiled anew, without it is not.
-    assert counter.frame_count == 2
+    # torch guards compiled code by the modes that are on; the recorder's are off there.
+    assert counter.frame_count == 1
     assert [fault.traceback for fault in recorder.recording.faults] == []
 
 
@@ -275,3 +275,53 @@ def test_full_graph_compiles_under_a_recorder():
         compiled(x).backward()
     assert x.grad is not None
     assert [fault.traceback for fault in recorder.recording.faults] == []
+
+
+def _breaking_graphs() -> list[object]:
+    """Graph breaks, code that is shielded, an error in the middle, a module, a mode of the program's own."""
+
+    @torch.compiler.disable
+    def shielded(x):
+        return (x * 3).sum().item()
+
+    @torch.compile(backend="eager")
+    def compiled(x, fails=False):
+        best = x.max().item()
+        print(x.tolist(), float(x.detach().sum()) + best, shielded(x))
+        if fails:
+            raise ValueError(best)
+        return torch.nn.functional.softmax(x, dim=0) * 2 @ x
+
+    def once(fails):
+        try:
+            return compiled(torch.ones(2), fails)
+        except ValueError as error:
+            return str(error)
+
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    x = torch.ones(2, 2, requires_grad=True)
+    model = torch.compile(torch.nn.Linear(2, 2), backend="eager")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        results = [compiled(torch.ones(n, requires_grad=True)) for n in (1, 2, 3)]
+        results += [once(True), once(False)]
+        for _ in range(2):
+            model(x).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        with torch.compiler.set_stance("force_eager"):
+            results += [compiled(torch.ones(2)), x.grad]
+    return [*results, {kind: sum(counts.values()) for kind, counts in torch._dynamo.utils.counters.items()}]
+
+
+def test_graph_breaks_are_where_they_are_bare(capsys):
+    recording = assert_unnoticed(_breaking_graphs)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[: len(printed) // 3] == printed[-(len(printed) // 3) :]
+    assert torch._dynamo.eval_frame.set_eval_frame is torch._C._dynamo.eval_frame.set_eval_frame
+    assert type(torch._C._dynamo.eval_frame.set_eval_frame) is type(len)
+    lines = {(recording.strings[op.func], recording.spans[op.span].line) for op in recording.ops if op.span >= 0}
+    shielded = _breaking_graphs.__code__.co_firstlineno + 5
+    assert ("Tensor.mul", shielded) in lines or ("Tensor.__mul__", shielded) in lines

@@ -21,7 +21,7 @@ from torch.overrides import handle_torch_function
 
 from gradscope.frames.replacements import Replacement
 from gradscope.recorder.calls.modes_aside import aside, is_ours_on_top
-from gradscope.recorder.patches import inference_mode, optimizer_groups
+from gradscope.recorder.patches import compiled_code, inference_mode, optimizer_groups
 from gradscope.recorder.patches.swapped_tensors import noted, without_ours
 from gradscope.recorder.patches.zero_grad import reported_as_one
 
@@ -93,6 +93,7 @@ def install(recorder: object) -> None:
     """Step aside as long as a recorder is at work."""
     if not _users:
         _installed.extend(_replacements())
+        compiled_code.install()
     _users.add(id(recorder))
 
 
@@ -100,6 +101,7 @@ def remove(recorder: object) -> None:
     """Put torch's own functions back after the last recorder, unless somebody else has replaced them since."""
     _users.discard(id(recorder))
     if not _users:
+        compiled_code.remove()
         for function in _installed:
             function.put_back()
         _installed.clear()

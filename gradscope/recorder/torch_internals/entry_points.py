@@ -58,6 +58,17 @@ ENTRY_POINTS = (
     EntryPoint("_C._get_tracing_state", "torch.jit.trace is left alone"),
     EntryPoint("_C._create_graph_by_tracing", "torch.jit.trace is left alone"),
     EntryPoint("_C.ScriptModule._create_method_from_trace", "torch.jit.trace is left alone"),
+    EntryPoint(
+        "_C._dynamo.eval_frame.set_eval_frame",
+        "the recorder's mode is off while torch.compile looks at what runs",
+        "dynamo follows the recorder's mode into its graphs",
+    ),
+    EntryPoint(
+        "_C._dynamo.eval_frame._FrameExecStrategy",
+        "dynamo neither compiles nor counts the recorder's functions",
+        "older torch's skip_code does it",
+    ),
+    EntryPoint("_C._swap_tensor_impl", "what is known of a tensor follows torch.utils.swap_tensors"),
     EntryPoint("_C._jit_get_schemas_for_operator", "which functions may change their inputs"),
     EntryPoint("_C._DisableFuncTorch", "random numbers while an expectation is evaluated within a transform"),
     EntryPoint("_C.DisableTorchFunctionSubclass", "looking at a tensor subclass without running its code"),
