@@ -77,6 +77,8 @@ class RunInfo:
     torch: str = ""
     python: str = ""
     platform: str = ""
+    process: int = 0
+    """Number of the process that ran it, and writes the file as long as the outcome is ``running``."""
     mechanism: str = "function-mode"
     outcome: Outcome = field(default_factory=Outcome)
 

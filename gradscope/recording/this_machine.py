@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 
 from gradscope.recording.model import RunInfo
@@ -15,5 +16,6 @@ def platform_name() -> str:
 
 
 def describe_machine(info: RunInfo) -> None:
-    """Note the versions of gradscope and Python, and the platform."""
+    """Note the versions of gradscope and Python, the platform, and the process."""
     info.gradscope, info.python, info.platform = VERSION, platform.python_version(), platform_name()
+    info.process = os.getpid()

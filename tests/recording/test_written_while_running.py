@@ -1,7 +1,9 @@
 """A recording is written while the program runs: what survives a kill, a fork, a full disk, a folder taken away."""
 
 import json
+import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -76,7 +78,9 @@ def test_killed_and_moved_where_nothing_can_be_written(tmp_path: Path) -> None:
 
 def test_before_the_first_batch_it_opens(tmp_path: Path) -> None:
     writer = RecordingWriter(tmp_path / "run.gradscope")
-    assert contents(load(writer.path)) == contents(Recording())
+    expected = Recording()
+    expected.info.process = os.getpid()
+    assert contents(load(writer.path)) == contents(expected)
 
 
 def test_it_can_be_read_while_it_is_written(tmp_path: Path) -> None:
@@ -98,6 +102,36 @@ def test_an_older_recording_of_a_killed_program_does_not_leak_in(tmp_path: Path)
         write()
         assert contents(load(path)) == contents(sample())
         assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_second_run_takes_another_name_while_the_first_is_under_way(tmp_path: Path) -> None:
+    path = tmp_path / "run.gradscope"
+    code = WRITING.replace("while True:", "recording.info.process = __import__('os').getpid()\n    while True:")
+    first = python(code, path)
+    assert first.stdout is not None
+    first.stdout.readline()
+    writer = RecordingWriter(path)
+    writer.close(sample())
+    first.kill()
+    first.communicate()
+    assert writer.path == tmp_path / "run.2.gradscope"
+    assert contents(load(writer.path)) == contents(sample())
+    assert len(load(path).ops) >= 3000
+    assert RecordingWriter(path).path == path  # it is under way no more
+
+
+def test_a_run_whose_file_is_replaced_writes_all_to_another(tmp_path: Path) -> None:
+    """Both began at the same moment, so neither saw the other's file."""
+    path, recording = tmp_path / "run.gradscope", sample()
+    writer = RecordingWriter(path)
+    writer.append(recording)
+    save(Recording(), path)
+    recording.ops.append((1, 0, -1, -1, 0, 0, 1))
+    writer.append(recording)
+    writer.close(recording)
+    assert writer.path == tmp_path / "run.2.gradscope"
+    assert contents(load(writer.path)) == contents(recording)
+    assert contents(load(path)) == contents(Recording())
 
 
 def test_a_forked_child_writes_nothing(tmp_path: Path) -> None:
@@ -156,6 +190,34 @@ def test_on_a_full_disk_what_was_there_stays(tmp_path: Path, how: str) -> None:
     assert all(message.startswith(f"cannot write the recording {path}") and "room" in hint for message, hint in said)
     assert ops == (0 if how == "appended" else len(sample().ops))
     assert not [left for left in tmp_path.iterdir() if left.name.endswith((".new", "-journal"))]
+
+
+def _fails(*_: object, **__: object) -> None:
+    raise sqlite3.OperationalError("disk I/O error")
+
+
+def test_where_the_end_cannot_be_written_nothing_is_left_beside_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = RecordingWriter(tmp_path / "run.gradscope")
+    writer.append(sample())
+    monkeypatch.setattr("gradscope.recording.file.written_rows.WrittenRows.write", _fails)
+    with pytest.raises(RecordingError, match="disk I/O error"):
+        writer.close(sample())
+    assert contents(load(writer.path)) == contents(sample())
+    with pytest.raises(RecordingError, match="disk I/O error"):
+        RecordingWriter(tmp_path / "other.gradscope")
+    assert list(tmp_path.iterdir()) == [writer.path]
+
+
+def test_rows_that_cannot_be_merged_are_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk on which SQLite cannot make the file by which it finds its way in the other."""
+    path = RecordingWriter(tmp_path / "run.gradscope").path
+    path.with_name("run.gradscope-wal").write_bytes(b"rows")
+    monkeypatch.setattr("gradscope.recording.file.file_checks._distrust", _fails)
+    with pytest.raises(RecordingError, match="its last rows are in run") as caught:
+        load(path)
+    assert "make room" in caught.value.hint
 
 
 def test_after_a_failed_append_the_next_one_writes_it_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

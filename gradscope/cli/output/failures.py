@@ -28,6 +28,11 @@ def tell(error: Exception) -> ExitCode:
     return ExitCode.INTERNAL
 
 
+def note(text: str) -> None:
+    """Say on standard error what is not as it was asked for, though all goes well."""
+    _say(f"gradscope: {text}")
+
+
 def forget_standard_output() -> None:
     """After a broken pipe or on a full disk: what is still buffered must not raise when the interpreter ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

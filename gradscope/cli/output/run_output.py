@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gradscope.cli.output.failures import tell
+from gradscope.cli.output.failures import note, tell
 from gradscope.cli.output.streams import ResultStream
 from gradscope.cli.requests import RunRequest
 from gradscope.errors import ExitCode, GradscopeError, UsageError
@@ -33,6 +33,10 @@ class RunOutput:
         self._request = request
         outputs = [Path(os.path.abspath(path)) for path in map(_checked, request.outputs)]  # noqa: PTH100 - keeps links
         self._recordings = _writers([path for path in outputs if format_of_file(path, "run") is None])
+        for writer in self._recordings:
+            if writer.path != writer.wanted:
+                note(f"another run is writing {writer.wanted}: this one goes to {writer.path}")
+        self._said = {writer.path for writer in self._recordings}
         self._documents = [path for path in outputs if format_of_file(path, "run") is not None]
         self._stream = ResultStream(to_stderr=request.format not in ("", "table"))
         self._unwritable: set[RecordingWriter] = set()
@@ -49,6 +53,8 @@ class RunOutput:
         result = RunResult(run.recording, self._request.view)
         for writer in self._recordings:
             self._attempt(writer.close, run.recording)
+            if writer.path not in self._said:
+                note(f"another run has taken {writer.wanted}: this one is in {writer.path}")
         for path in self._documents:
             self._attempt(write_file, result, path)
         stream = self._stream.stream

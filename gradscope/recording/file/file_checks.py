@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gradscope.errors import RecordingError
 from gradscope.recording.file.schema_sql import APPLICATION_ID, SIDE_TABLES
-from gradscope.recording.file.sqlite_files import connect
+from gradscope.recording.file.sqlite_files import connect, has_unmerged_rows
 from gradscope.recording.model import SCHEMA_VERSION, Recording
 from gradscope.version import VERSION
 
@@ -44,7 +44,7 @@ def check_header(path: Path) -> None:
         raise RecordingError(f"{path} is cut short", _AGAIN)
     if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
         raise RecordingError(f"{path} is a SQLite database, but not a gradscope recording", "name a *.gradscope file")
-    if _unmerged(path).exists():
+    if has_unmerged_rows(path):
         return  # the header may be ahead of the file
     size, expected = path.stat().st_size, _size_by_header(header)
     if size < expected:
@@ -55,11 +55,6 @@ def _size_by_header(header: bytes) -> int:
     """Bytes of the whole file; SQLite itself does not miss the end of the last page."""
     page = int.from_bytes(header[16:18], "big")
     return (65536 if page == 1 else page) * int.from_bytes(header[28:32], "big")
-
-
-def _unmerged(path: Path) -> Path:
-    """The file of rows that were written last, left by a program that was killed meanwhile."""
-    return path.with_name(path.name + "-wal")
 
 
 def _hint_for(path: Path) -> str:
@@ -76,9 +71,12 @@ def open_for_reading(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         try:
             _distrust(connection)
-        except sqlite3.OperationalError:
-            if _unmerged(path).exists():
-                raise
+        except sqlite3.OperationalError as error:
+            if has_unmerged_rows(path):
+                raise RecordingError(
+                    f"cannot read {path}: {error}, and its last rows are in {path.name}-wal",
+                    "make room on the disk, or copy both files to a folder that you may write to",
+                ) from error
             # It was left by a killed program in a folder that cannot be written: there is nothing to wait for.
             connection.close()
             connection = connect(path, "immutable=1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -55,6 +55,22 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except (OSError, sqlite3.Error) as error:
         raise RecordingError(*explanation(f"cannot write the recording {path}", path, error)) from error
+
+
+def has_unmerged_rows(path: Path) -> bool:
+    """Whether the last rows are in a second file (``-wal``): a program was killed meanwhile, or the disk was full."""
+    try:
+        return path.with_name(path.name + "-wal").stat().st_size > 0
+    except OSError:
+        return False
+
+
+def make_plain(path: Path) -> None:
+    """Leave one file where the last rows could not be written, unless there are rows that cannot be put into it."""
+    with suppress(sqlite3.Error), open_for_writing(path, journal="DELETE"):
+        pass
+    if not has_unmerged_rows(path):
+        remove_companions(path)
 
 
 def remove_companions(path: Path) -> None:

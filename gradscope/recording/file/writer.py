@@ -7,9 +7,10 @@ import threading
 from pathlib import Path
 
 from gradscope.errors import RecordingError
+from gradscope.recording.file.own_file import free_name, identity_of, is_being_written
 from gradscope.recording.file.replaced_file import replaced_file
 from gradscope.recording.file.schema_sql import create_schema
-from gradscope.recording.file.sqlite_files import explained, open_for_writing, remove_companions
+from gradscope.recording.file.sqlite_files import explained, make_plain, open_for_writing, remove_companions
 from gradscope.recording.file.written_rows import WrittenRows
 from gradscope.recording.model import Recording
 
@@ -36,20 +37,29 @@ class RecordingWriter:
     change folders and close every file.
 
     Args:
-        path: The file; what was there is replaced.
+        path: The file; what was there is replaced, unless another run is writing it: then this one takes another name.
 
     Raises:
         RecordingError: The file cannot be written there.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = _target(path)
-        self._rows = WrittenRows()
+        self.wanted = _target(path)
+        """Where the recording was to go."""
+        self.path = free_name(self.wanted) if is_being_written(self.wanted) else self.wanted
+        """Where it is."""
         self._lock = threading.Lock()
         self._process = os.getpid()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._rows = WrittenRows()
+        empty = Recording()
+        empty.info.process = self._process
         with explained(self.path), replaced_file(self.path) as new:
-            _create(new, Recording(), journal="WAL")
+            _create(new, empty, journal="WAL")
             remove_companions(self.path)
+        self._file = identity_of(self.path)
 
     def append(self, recording: Recording) -> None:
         """Write what is new since the last call. Does nothing in a forked child, and while another thread appends.
@@ -76,16 +86,28 @@ class RecordingWriter:
             self._write(recording, at_end=True)
 
     def _write(self, recording: Recording, *, at_end: bool) -> None:
-        with explained(self.path), open_for_writing(self.path, journal="WAL") as connection:
-            self._rows.write(connection, recording, at_end=at_end)
+        if identity_of(self.path) not in (self._file, None):  # another run has put its own there
+            self.path = free_name(self.wanted)
+            self._begin()
+        try:
+            with explained(self.path), open_for_writing(self.path, journal="WAL") as connection:
+                self._rows.write(connection, recording, at_end=at_end)
+                if at_end:
+                    connection.execute("PRAGMA journal_mode = DELETE")
+        except RecordingError:
             if at_end:
-                connection.execute("PRAGMA journal_mode = DELETE")
+                make_plain(self.path)
+            raise
 
 
 def _create(path: Path, recording: Recording, journal: str) -> None:
-    with open_for_writing(path, journal) as connection:
-        create_schema(connection, recording)
-        WrittenRows().write(connection, recording, at_end=True)
+    try:
+        with open_for_writing(path, journal) as connection:
+            create_schema(connection, recording)
+            WrittenRows().write(connection, recording, at_end=True)
+    except BaseException:
+        remove_companions(path)
+        raise
 
 
 def _target(path: str | os.PathLike[str]) -> Path:
