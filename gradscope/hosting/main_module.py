@@ -8,15 +8,15 @@ import linecache
 import runpy
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.machinery import BuiltinImporter, SourceFileLoader
-from types import CodeType, FrameType, ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from gradscope.frames.replacements import Replacement
 from gradscope.frames.tracebacks import boundaries, clean_exception
 from gradscope.hosting.probes import InsertedProbes
+from gradscope.hosting.recursion_room import reported_depth, room_to_recurse
 from gradscope.targets.program import Program, TranscriptStatement
 
 
@@ -55,29 +55,10 @@ def execute(program: Program, module: ModuleType, probes: InsertedProbes) -> lis
 
 
 def _execute(code: CodeType, names: dict[str, Any]) -> None:
-    with _room_to_recurse(exec_counts=sys.version_info < (3, 12)):
+    probe: dict[str, Any] = {"reported_depth": reported_depth}
+    exec("depth = reported_depth()", probe)
+    with room_to_recurse(probe["depth"] - 1):
         exec(code, names)
-
-
-@contextmanager
-def _room_to_recurse(*, exec_counts: bool) -> Iterator[None]:
-    """The program can recurse as deep as it could with none of our frames below.
-
-    Args:
-        exec_counts: The call of ``exec`` itself takes one from the limit.
-    """
-    before = sys.getrecursionlimit()
-    raised = before + exec_counts
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None:
-        raised += 1
-        frame = frame.f_back
-    sys.setrecursionlimit(raised)
-    try:
-        yield
-    finally:
-        if sys.getrecursionlimit() == raised:
-            sys.setrecursionlimit(before)
 
 
 def _compile(program: Program, probes: InsertedProbes) -> CodeType:
@@ -103,7 +84,7 @@ def _run_module(program: Program, probes: InsertedProbes) -> None:
 
 def _run_as_main(name: str) -> None:
     run: Any = runpy._run_module_as_main  # type: ignore[attr-defined]
-    with _room_to_recurse(exec_counts=False):
+    with room_to_recurse(reported_depth()):
         run(name.removesuffix(".__main__"), name != "__main__")
 
 

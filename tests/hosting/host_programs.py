@@ -235,6 +235,23 @@ PLAIN = {
                 return n
         print(f(0))
         """,
+    "recursion_limit": """
+        import sys
+        def f(n):
+            try:
+                return f(n + 1)
+            except RecursionError:
+                return n
+        print(sys.getrecursionlimit())
+        for limit in (500, 2000):
+            sys.setrecursionlimit(limit)
+            print(sys.getrecursionlimit(), f(0))
+        for wrong in (1, 0, "many", 2**31, 2**31 - 5):
+            try:
+                print(sys.setrecursionlimit(wrong))
+            except (RecursionError, ValueError, TypeError, OverflowError) as error:
+                print(type(error), error)
+        """,
     "empty": "",
     "only_comment": "# nothing",
     "latin1": "# -*- coding: latin-1 -*-\nprint('caf\xe9', ascii('caf\xe9'))",
