@@ -43,6 +43,20 @@ class TargetError(GradscopeError):
     """A target that cannot be found, read, or compiled."""
 
 
+class SourceError(TargetError):
+    """A target that is there, and that Python would refuse to run: its source is no Python, or cannot be decoded.
+
+    Args:
+        message: What is wrong.
+        hint: What the user can do about it.
+        shown: The error as Python shows it, where it is the same.
+    """
+
+    def __init__(self, message: str, hint: str = "", shown: str = "") -> None:
+        super().__init__(message, hint)
+        self.shown = shown
+
+
 class RecordingError(GradscopeError):
     """A recording that is damaged, truncated, foreign, or written by a newer gradscope."""
 

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from gradscope.cli.output.failures import tell_as_python
 from gradscope.cli.output.run_output import RunOutput
 from gradscope.cli.requests import RunRequest
+from gradscope.errors import SourceError
 from gradscope.expressions.watches import Watches
 from gradscope.hosting.program_run import ProgramRun
 from gradscope.targets.program import Program
@@ -20,7 +22,10 @@ def run_program(request: RunRequest) -> NoReturn:
     Raises:
         GradscopeError: The target, an option or an output file is no good; nothing was run.
     """
-    program = named_program(request.target, is_code=request.is_code, is_module=request.is_module)
+    try:
+        program = named_program(request.target, is_code=request.is_code, is_module=request.is_module)
+    except SourceError as error:
+        sys.exit(tell_as_python(error))
     watches = Watches(program, request.watch)  # what is wrong with one is said before any file is replaced
     result = RunOutput(request)
     run = ProgramRun(

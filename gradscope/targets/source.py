@@ -9,7 +9,7 @@ import traceback
 import warnings
 from pathlib import Path
 
-from gradscope.errors import TargetError
+from gradscope.errors import SourceError, TargetError
 
 _ENCODING_HINT = "save it as UTF-8, or declare its encoding on the first line (PEP 263)"
 _SQLITE = b"SQLite format 3\0"
@@ -36,20 +36,20 @@ def decode(data: bytes, name: str) -> str:
     r"""Source text with ``\n`` line ends, decoded as Python would (PEP 263).
 
     Raises:
-        TargetError: It is binary, or not in the encoding that it declares.
+        SourceError: It is binary, or not in the encoding that it declares.
     """
     if b"\0" in data:
-        raise TargetError(f"{name} is a binary file, not Python source")
+        raise SourceError(f"{name} is a binary file, not Python source")
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
         text = data.decode(encoding)
     except SyntaxError as error:
         reason = error.msg.replace("invalid or missing encoding declaration", "not UTF-8, and no encoding is declared")
-        raise TargetError(f"{name}: {reason}", _ENCODING_HINT) from error
+        raise SourceError(f"{name}: {reason}", _ENCODING_HINT) from error
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         message = f"{name}, line {line}: not valid {error.encoding}: {error.reason} ({data[error.start]:#04x})"
-        raise TargetError(message, _ENCODING_HINT) from error
+        raise SourceError(message, _ENCODING_HINT) from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -71,7 +71,7 @@ def parse(source: str, filename: str) -> ast.Module:
     return tree
 
 
-def syntax_error(error: SyntaxError, name: str) -> TargetError:
+def syntax_error(error: SyntaxError, name: str) -> SourceError:
     """The error that shows a syntax error as Python does: file, line, caret."""
     shown = "".join(traceback.format_exception_only(type(error), error)).rstrip("\n")
-    return TargetError(f"{name} is not valid Python\n{shown}")
+    return SourceError(f"{name} is not valid Python\n{shown}", shown=shown)

@@ -159,7 +159,6 @@ def test_a_disk_that_is_full_is_said_and_does_not_hide_how_the_program_ended(fol
         (["--line", "5-2", "train.py"], "--line '5-2'"),
         (["--watch", "a b", "-o", "kept.json", "train.py"], "--watch 'a b'"),
         (["-c", "-m", "x"], "cannot be used together"),
-        (["-c", "x = "], "SyntaxError"),
         (["-m", "no.such"], "no module named no"),
         ([], "Missing argument"),
         (["--nothing", "x"], "No such option"),
@@ -172,6 +171,18 @@ def test_wrong_use_is_one_message_and_2_and_nothing_is_run_or_written(folder: Pa
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert (folder / "kept.json").read_text() == "kept"
+
+
+def test_what_python_would_not_run_ends_as_under_python(folder: Path):
+    (folder / "latin.py").write_bytes(b"x = '\xe9'\n")
+    for arguments, message in (
+        (["-c", "x = "], '  File "<string>", line 1\n    x = \n'),
+        (["latin.py"], "gradscope: latin.py"),
+    ):
+        done = gradscope("run", "-o", "run.gradscope", *arguments, cwd=folder)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(message)
+    assert not (folder / "run.gradscope").exists()
 
 
 def test_an_empty_program_says_so(tmp_path: Path):

@@ -252,6 +252,8 @@ PLAIN = {
             except (RecursionError, ValueError, TypeError, OverflowError) as error:
                 print(type(error), error)
         """,
+    "syntax_error": "x = (1,\nprint(x\n",
+    "indentation_error": "def f():\n    return 1\n  x = 2\n",
     "empty": "",
     "only_comment": "# nothing",
     "latin1": "# -*- coding: latin-1 -*-\nprint('caf\xe9', ascii('caf\xe9'))",

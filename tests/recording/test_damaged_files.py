@@ -117,6 +117,8 @@ def test_a_newer_version(path: Path) -> None:
         "UPDATE layouts SET nbytes = x'00'",
         "UPDATE strings SET text = 12",
         "UPDATE strings SET text = x'ff00'",
+        "UPDATE strings SET text = CAST(x'ff0a0a1b' AS TEXT)",
+        "UPDATE files SET text = CAST(x'610a620aff' AS TEXT)",
         "UPDATE files SET text = NULL",
         "UPDATE meta SET value = '{' WHERE key = 'outcome'",
         "UPDATE meta SET value = '3' WHERE key = 'outcome'",

@@ -144,6 +144,8 @@ def hostile_report() -> Report:
     builder.recording.info.target = builder.recording.info.title = HOSTILE
     tensor = builder.op(1, HOSTILE, requires_grad=True)
     builder.bind(HOSTILE, tensor)
+    for column in ("shape", "stride", "dtype", "device", "type_name", "form"):
+        builder.recording.layouts.column(column)[0] = builder.text(HOSTILE)
     error = builder.op(2)
     builder.recording.errors.append((error, builder.text(HOSTILE), builder.text(HOSTILE)))
     builder.recording.ops.column("flags")[error] |= 8

@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 
-from gradscope.errors import ExitCode, GradscopeError, MissingTorchError
+from gradscope.errors import ExitCode, GradscopeError, MissingTorchError, SourceError
 
 
 def tell(error: Exception) -> ExitCode:
@@ -26,6 +26,15 @@ def tell(error: Exception) -> ExitCode:
         return ExitCode.USAGE
     _report_fault(error)
     return ExitCode.INTERNAL
+
+
+def tell_as_python(error: SourceError) -> int:
+    """Say why a program cannot be run as Python says it; returns Python's exit code."""
+    if error.shown:
+        _say(error.shown)
+    else:
+        tell(error)
+    return 1
 
 
 def note(text: str) -> None:

@@ -26,6 +26,8 @@ from gradscope.recording.tables import Table
 _ROWS_AT_ONCE = 2048
 """Few enough to stay in the processor's cache: twice as fast as all at once."""
 
+_LONGEST_REASON = 200
+
 
 def load(path: str | os.PathLike[str]) -> Recording:
     """Read a recording from a file.
@@ -42,8 +44,14 @@ def load(path: str | os.PathLike[str]) -> Recording:
             _read(connection, recording)
         check_content(recording)
     except (sqlite3.Error, ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise RecordingError(f"{file} is damaged: {error}", "record the program again") from error
+        raise RecordingError(f"{file} is damaged: {_reason(error)}", "record the program again") from error
     return recording
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, on one line; SQLite quotes a text that it cannot decode, line by line."""
+    first, *_ = str(error).partition(" with text ")[0].splitlines() or [""]
+    return first[:_LONGEST_REASON] or type(error).__name__
 
 
 def _read(connection: sqlite3.Connection, recording: Recording) -> None:

@@ -96,7 +96,7 @@ class RunScreen:
         yield Text(self._legend(table.usual, rows), style="dim")
 
     def _legend(self, usual: tuple[str, str], rows: tuple[LineRow, ...]) -> str:
-        words = [f"tensors are {usual[0]} on {usual[1]} unless said" if usual[0] else ""]
+        words = [f"tensors are {safe(usual[0])} on {safe(usual[1])} unless said" if usual[0] else ""]
         summed = " (of all runs)" if any(row.executions > 1 for row in rows) else ""
         if self._view.memory is not False:
             words.append(f"new: bytes allocated, saved: bytes kept for backward{summed}")
