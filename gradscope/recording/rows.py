@@ -3,7 +3,7 @@
 Every value is an integer; text is interned in ``Recording.strings``. A column named for another table (``op``,
 ``tensor``, ``storage``, ``node``, ``span``, ``layout``) holds a row id of that table, or ``NONE`` (-1). A column of
 text (``func``, ``name``, ``attr``, ``text`` …) holds an index into the strings. The marks are those of
-:mod:`gradscope.recording.columns`.
+:mod:`gradscope.recording.column_marks`.
 """
 
 # Types are evaluated here: a named tuple would compile each that is left as text, and every command would wait for it.
@@ -11,7 +11,7 @@ text (``func``, ``name``, ``attr``, ``text`` …) holds an index into the string
 from enum import IntEnum, IntFlag
 from typing import Annotated, NamedTuple
 
-from gradscope.recording.columns import LATE, AnyOf, ByKind, Number, OneOf, RowOf, Text
+from gradscope.recording.column_marks import LATE, AnyOf, ByKind, Number, OneOf, RowOf, Text
 
 _Number = Annotated[int, Number("i")]
 _Large = Annotated[int, Number("q")]

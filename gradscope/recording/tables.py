@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Generic, TypeVar
 
-from gradscope.recording.columns import columns_of
+from gradscope.recording.column_marks import columns_of
 
 RowT = TypeVar("RowT", bound="tuple[int, ...]")
 

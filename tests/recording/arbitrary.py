@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from gradscope.recording import Fault, Outcome, Recording, RunInfo, SourceFile
-from gradscope.recording.columns import AnyOf, ByKind, OneOf, RowOf, Text
+from gradscope.recording.column_marks import AnyOf, ByKind, OneOf, RowOf, Text
 from gradscope.recording.rows import Field, TensorFlag
 from gradscope.recording.tables import NONE, Table
 

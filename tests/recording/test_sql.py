@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gradscope.recording import Recording
-from gradscope.recording.columns import RowOf
+from gradscope.recording.column_marks import RowOf
 from gradscope.recording.file.schema_sql import view_name
 from gradscope.recording.file.store import save
 from tests.recording.samples import sample

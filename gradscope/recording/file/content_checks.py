@@ -7,7 +7,7 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import compress
 from typing import Any
 
-from gradscope.recording.columns import AnyOf, ByKind, Holds, OneOf, RowOf, Text
+from gradscope.recording.column_marks import AnyOf, ByKind, Holds, OneOf, RowOf, Text
 from gradscope.recording.model import Recording
 from gradscope.recording.rows import TensorFlag
 from gradscope.recording.tables import NONE, Table

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from gradscope.recording.columns import AnyOf, ByKind, Declaration, Holds, OneOf, RowOf, Text
+from gradscope.recording.column_marks import AnyOf, ByKind, Declaration, Holds, OneOf, RowOf, Text
 from gradscope.recording.field_docs import field_docs
 from gradscope.recording.model import SCHEMA_VERSION, Recording
 
