@@ -14,23 +14,23 @@ from gradscope.recording.rows import GradOutcome
 
 def _find(sources: Sources) -> Iterator[Finding]:
     index = sources.index
-    for (op, *_), found in _alike(sources).items():
+    for (op, _, _, left_out), found in _alike(sources).items():
         tensors, reason = [tensor for tensor, _ in found], found[0][1]
         if index.recording.ops.column("flags")[op] & RAISED:
             continue
         shown = sources.listed([sources.names.at(tensor, op) for tensor in tensors])
         yield sources.finding(
             f"Line {index.op_line(op)}: backward gave {shown} no gradient",
-            why=reason.why,
+            why=f"{reason.why}, {left_out}" if left_out else reason.why,
             op=op,
             tensors=tensors,
             causes=sources.cut_causes(one.cut_op for _, one in found),
-            severity="note" if reason.unused else "warning",
+            severity="note" if reason.unused or left_out else "warning",
         )
 
 
-def _alike(sources: Sources) -> dict[tuple[int, str, bool], list[tuple[int, Unreached]]]:
-    """Leaves that no pass gave a gradient, by the last pass of a place and the reason in words.
+def _alike(sources: Sources) -> dict[tuple[int, str, bool, str], list[tuple[int, Unreached]]]:
+    """Leaves that no pass gave a gradient, by the last pass of a place, the reason, and what says that it is meant.
 
     A cut that a sentence about ``.grad`` names already is not named again.
     """
@@ -42,7 +42,7 @@ def _alike(sources: Sources) -> dict[tuple[int, str, bool], list[tuple[int, Unre
     }
     names_received = set(map(sources.names.of, received))
     reported = set(sources.none_reads.last_of) | _meant_by_failed_passes(sources)
-    alike: dict[tuple[int, str, bool], list[tuple[int, Unreached]]] = {}
+    alike: dict[tuple[int, str, bool, str], list[tuple[int, Unreached]]] = {}
     named = _cuts_named(sources)
     for group in sources.gradients.groups:
         for tensor, entry in group.tensors.items():
@@ -52,7 +52,9 @@ def _alike(sources: Sources) -> dict[tuple[int, str, bool], list[tuple[int, Unre
             if reason is not None and not (reason.unused and sources.names.of(tensor) in names_received):
                 reported.add(tensor)
                 if reason.cut_op < 0 or sources.cuts.line_to_change(reason.cut_op) not in named:
-                    alike.setdefault((group.last_op, reason.why, reason.unused), []).append((tensor, reason))
+                    left_out = sources.left_out.because(tensor, reason.cut_op)
+                    key = (group.last_op, reason.why, reason.unused, left_out)
+                    alike.setdefault(key, []).append((tensor, reason))
     return alike
 
 
@@ -82,8 +84,9 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""A leaf that requires grad was there when backward passes ran, and none of them gave it a
-            gradient. It is a warning where the loss was computed from it, a note where the loss was not, as far
-            as was seen.""",
+            gradient. It is a warning where the loss was computed from it. It is a note where the loss was not, as
+            far as was seen, and where no_grad or detach keeps out a leaf that no optimizer holds, or, in a program
+            without one, a leaf whose values are written from others: a teacher, a target, an average.""",
         reason="""Backward fills .grad of the leaves that the graph behind the loss leads to. A cut on the way
             (detach, .data, no_grad, .item(), a result without a gradient), a layer that forward does not use, or
             a custom Function whose backward returns None keep a leaf out of it.""",

@@ -13,6 +13,7 @@ from gradscope.analysis.facts.events import Events, Happened
 from gradscope.analysis.facts.flow import Flow
 from gradscope.analysis.facts.gradients import Gradients
 from gradscope.analysis.facts.inplace_writes import InplaceWrites
+from gradscope.analysis.facts.left_out import LeftOut
 from gradscope.analysis.facts.none_reads import NoneReads
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.facts.statement_runs import StatementRuns
@@ -42,6 +43,11 @@ class Sources:
     def events(self) -> Events:
         """What happened beside calls of torch functions: optimizers that were made."""
         return Events(self.index)
+
+    @cached_property
+    def left_out(self) -> LeftOut:
+        """Which leaves the program keeps out of training on purpose, as far as it shows."""
+        return LeftOut(self.index, self.cuts, self.flow, self.events)
 
     @cached_property
     def none_reads(self) -> NoneReads:
