@@ -3,6 +3,7 @@
 import pytest
 
 from gradscope.analysis.report_builder import build
+from gradscope.analysis.report_model import Answer
 from tests.analysis.building import recorded
 
 HEAD = """
@@ -14,9 +15,14 @@ x = torch.ones(3, 2)
 """
 
 
-def told(source: str, code: str) -> list[str]:
+def found(source: str, code: str) -> list[Answer]:
     """The answers of one code to a program."""
-    return [answer.text for answer in build(recorded(HEAD + source)).answers if answer.code == code]
+    return [answer for answer in build(recorded(HEAD + source)).answers if answer.code == code]
+
+
+def told(source: str, code: str) -> list[str]:
+    """What they say."""
+    return [answer.text for answer in found(source, code)]
 
 
 def test_parameters_that_are_in_no_optimizer() -> None:
@@ -30,7 +36,7 @@ for step in range(4):
     (text,) = told(source, "never-stepped")
     assert text == (
         "Line 10: backward gave second.weight and second.bias gradients (4 passes), and no optimizer step changed "
-        "them: line 11 (SGD.step) updated 2 others."
+        "them: the SGD of line 7 does not hold them."
     )
 
 
@@ -58,6 +64,84 @@ for step in range(4):
 """
     (text,) = told(source, "never-stepped")
     assert "backward gave first.weight gradients (4 passes)" in text
+
+
+LATE = """
+model = nn.Sequential(first, second)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+other = torch.optim.SGD([nn.Parameter(torch.ones(5))], lr=0.1)
+{}
+for step in range(4):
+    optimizer.zero_grad()
+    model(x).sum().backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "import copy; model = copy.deepcopy(model)",
+        "model[1] = nn.Linear(2, 1)",
+        "model[0].weight = nn.Parameter(torch.zeros(2, 2))",
+        "model.append(nn.Linear(1, 1))",
+    ],
+)
+def test_parameters_made_after_the_optimizer_name_it_and_the_line_that_made_them(change: str) -> None:
+    (answer,) = found(LATE.format(change), "never-stepped")
+    assert [cause.line for cause in answer.causes] == [8, 10]
+    assert "the SGD of line 8 was made before them" in answer.text
+    assert "they were made later, at line 10" in answer.text
+
+
+@pytest.mark.parametrize("change", ["model.double(); model.float()", "optimizer.add_param_group({'params': [x]})"])
+def test_parameters_that_stay_the_same_objects_are_stepped(change: str) -> None:
+    assert told(LATE.format(change), "never-stepped") == []
+
+
+@pytest.mark.parametrize("made", ["torch.optim.SGD", "(lambda *a, **k: torch.optim.SGD(*a, **k))"])
+def test_an_optimizer_that_holds_them_and_makes_no_step(made: str) -> None:
+    source = f"""
+optimizer = torch.optim.Adam(first.parameters(), lr=0.1)
+other = {made}(second.parameters(), lr=0.1)
+for step in range(4):
+    first.zero_grad(), second.zero_grad()
+    second(first(x)).sum().backward()
+    optimizer.step()
+"""
+    (answer,) = found(source, "never-stepped")
+    assert "the SGD of line 8 holds them, and no step of it was seen" in answer.text
+    assert [cause.line for cause in answer.causes] == [8]
+
+
+def test_gradients_that_are_cleared_between_backward_and_the_step() -> None:
+    source = """
+optimizer = torch.optim.SGD(parameters, lr=0.1)
+for step in range(4):
+    loss = second(first(x)).sum()
+    loss.backward()
+    optimizer.zero_grad()
+    optimizer.step()
+"""
+    (answer,) = found(source, "never-stepped")
+    assert "line 11 (Optimizer.zero_grad) cleared their gradients between backward and the step" in answer.text
+    assert [cause.line for cause in answer.causes] == [11]
+
+
+def test_no_optimizer_is_named_where_another_made_the_steps() -> None:
+    source = """
+from torch.overrides import BaseTorchFunctionMode
+other = torch.optim.SGD([nn.Parameter(torch.ones(5))], lr=0.1)
+with BaseTorchFunctionMode():
+    optimizer = torch.optim.Adam(first.parameters(), lr=0.1)
+for step in range(4):
+    optimizer.zero_grad()
+    second(first(x)).sum().backward()
+    optimizer.step()
+"""
+    (answer,) = found(source, "never-stepped")
+    assert answer.causes == ()
+    assert "line 14 (Adam.step) updated 2 others" in answer.text
 
 
 @pytest.mark.parametrize(

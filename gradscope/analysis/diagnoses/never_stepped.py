@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import chain
+from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.optimizer_choice import OptimizerFor
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.optimizers import Optimizer, all_were_seen, seen_optimizers
 from gradscope.analysis.facts.writes import all_writes, possible_writes, replaced_memory
 from gradscope.analysis.index import Index
-from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
 from gradscope.recording import NONE
 from gradscope.recording.flags import PARAMETER
@@ -32,20 +36,103 @@ def _find(sources: Sources) -> Iterator[Finding]:
         for tensor, passes in _passes_that_gave(index, before=steps[-1]).items()
         if len(passes) >= STEPS and passes[0] < steps[-STEPS] and _last_write(index, written, tensor) < passes[0]
     }
-    if not missed:
-        return
-    last_pass = next(iter(missed.values()))[-1]
-    names = [sources.names.of(tensor) for tensor in missed]
-    number = f" ({len(names)} tensors)" if len(set(names)) < len(names) else ""
-    yield sources.finding(
-        f"Line {index.op_line(last_pass)}: backward gave {sources.listed(names)}{number} gradients "
-        f"({max(map(len, missed.values())):,} passes), and no optimizer step changed them",
-        why=_what_steps_did(index, steps),
-        op=last_pass,
-        tensors=list(missed),
-        causes=[cause for tensor in missed for cause in sources.made_at(tensor)],
-        evidence=[Evidence("ops", op) for op in steps[-STEPS:]],
+    for reason, tensors in _by_reason(sources, missed, steps).items():
+        passes = [missed[tensor] for tensor in tensors]
+        last_pass = passes[0][-1]
+        names = [sources.names.of(tensor) for tensor in tensors]
+        number = f" ({len(names)} tensors)" if len(set(names)) < len(names) else ""
+        yield sources.finding(
+            f"Line {index.op_line(last_pass)}: backward gave {sources.listed(names)}{number} gradients "
+            f"({max(map(len, passes)):,} passes), and no optimizer step changed them",
+            why=reason.why,
+            op=last_pass,
+            tensors=tensors,
+            causes=reason.causes,
+            evidence=[Evidence("ops", op) for op in steps[-STEPS:]]
+            + [Evidence("events", row) for row in reason.events],
+            advice=reason.advice,
+        )
+
+
+class _Reason(NamedTuple):
+    """Why no step changed a parameter, as far as is known."""
+
+    why: str
+    causes: tuple[Cause, ...] = ()
+    events: tuple[int, ...] = ()
+    advice: str = ""
+
+
+def _by_reason(sources: Sources, missed: dict[int, list[int]], steps: list[int]) -> dict[_Reason, list[int]]:
+    """The parameters that no step changed, with those that have one reason together."""
+    index = sources.index
+    optimizers = seen_optimizers(index, sources.events)
+    choice = OptimizerFor(sources, optimizers if all_were_seen(index, optimizers) else [])
+    unknown = _Reason(_what_steps_did(index, steps))
+    found: dict[_Reason, list[int]] = {}
+    for tensor, passes in missed.items():
+        holders = [one for one in optimizers if tensor in one.tensors]
+        if holders:
+            reason = _held(sources, holders, tensor, passes, steps)
+        else:
+            reason = _not_held(sources, choice.of(tensor), tensor)
+        found.setdefault(reason or unknown, []).append(tensor)
+    return found
+
+
+def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Reason | None:
+    """A parameter that the optimizer of its model was not given, made before it or after."""
+    if optimizer is None:
+        return None
+    index, events = sources.index, (optimizer.made.row,)
+    causes = tuple(sources.cause_of_event("made", optimizer.made))
+    made_by = index.made_by(tensor)
+    place = index.op_place(made_by)
+    if made_by < optimizer.made.op or place.function.endswith("__init__") or not index.op_line(made_by):
+        return _Reason(f"the {optimizer.name} of line {optimizer.line} does not hold them", causes, events)
+    line = index.op_line(made_by)
+    return _Reason(
+        f"the {optimizer.name} of line {optimizer.line} was made before them and does not hold them, as they were made "
+        f"later, at line {line}",
+        (*causes, *sources.cause("made", made_by)),
+        events,
+        "Make the optimizer after that, or give them to it with add_param_group.",
     )
+
+
+def _held(
+    sources: Sources, holders: list[Optimizer], tensor: int, passes: list[int], steps: list[int]
+) -> _Reason | None:
+    """A parameter that an optimizer holds: its step was never called, or the gradient was gone by then."""
+    index = sources.index
+    names = {f"{one.name}.step" for one in holders}
+    own = [op for op in steps if index.func(op) in names]
+    holder = holders[0]
+    if not own and len(holders) == 1:
+        return _Reason(
+            f"the {holder.name} of line {holder.line} holds them, and no step of it was seen",
+            tuple(sources.cause_of_event("made", holder.made)),
+            (holder.made.row,),
+        )
+    cleared = index.cleared_at.get(tensor, [])
+    between = [_last_before(cleared, op) for op in own if _last_before(passes, op) > NONE]
+    if between and all(gone > _last_before(passes, op) for gone, op in zip(between, own[-len(between) :], strict=True)):
+        lines = {index.op_line(op) for op in between}
+        if len(lines) == 1 and lines != {0}:
+            return _Reason(
+                f"line {lines.pop()} ({index.call_name(between[-1]).removeprefix('optim.')}) cleared their gradients "
+                "between backward and the step",
+                tuple(sources.cause("cleared", between[-1])),
+                (holder.made.row,),
+                "Clear them before backward or after the step.",
+            )
+    return None
+
+
+def _last_before(ops: list[int], op: int) -> int:
+    """The last of some ops in order that is before another, or NONE."""
+    position = bisect_left(ops, op)
+    return ops[position - 1] if position else NONE
 
 
 def _last_written(index: Index) -> dict[int, int]:

@@ -1,0 +1,71 @@
+"""Which optimizer a parameter should have been given to, where only one comes into question."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.optimizers import Optimizer
+from gradscope.recording.rows import GradOutcome
+
+_STEP_OF_PATH = re.compile(r"\[[^]]*\]|\.?[^.\[]+")
+
+
+class OptimizerFor:
+    """Chooses among the optimizers of a run.
+
+    A single one comes into question alone. Of several it is the one that holds a parameter of the same shape that gets
+    no gradient (a model was replaced, and the optimizer holds the old one); or else the one that holds parameters to
+    which the same passes gave gradients; or of several such the one that holds those with the most of the name's
+    beginning in common (``net.head.weight`` belongs to ``net.body.weight``).
+    """
+
+    def __init__(self, sources: Sources, optimizers: list[Optimizer]) -> None:
+        self._sources = sources
+        self._optimizers = optimizers
+        gradients = sources.index.recording.gradients
+        columns = (gradients.column(name) for name in ("op", "tensor", "outcome"))
+        self._passes: dict[int, set[int]] = {}
+        for op, tensor, outcome in zip(*columns, strict=True):
+            if outcome in (GradOutcome.CREATED, GradOutcome.ACCUMULATED):
+                self._passes.setdefault(tensor, set()).add(op)
+        self._layouts = sources.index.recording.tensors.column("layout")
+
+    def of(self, tensor: int) -> Optimizer | None:
+        """The optimizer for a parameter that none holds; None where there is none or more than one."""
+        if len(self._optimizers) < 2:
+            return self._optimizers[0] if self._optimizers else None
+        return self._alone(self._idle, tensor) or self._alone(self._beside, tensor) or self._by_name(tensor)
+
+    def _alone(self, rule: Callable[[Optimizer, int], bool], tensor: int) -> Optimizer | None:
+        chosen = [one for one in self._optimizers if rule(one, tensor)]
+        return chosen[0] if len(chosen) == 1 else None
+
+    def _idle(self, optimizer: Optimizer, tensor: int) -> bool:
+        """Whether it holds a parameter of the shape that gets no gradient."""
+        layout = self._layouts[tensor]
+        return any(self._layouts[other] == layout and other not in self._passes for other in optimizer.tensors)
+
+    def _beside(self, optimizer: Optimizer, tensor: int) -> bool:
+        """Whether a pass gave gradients to the parameter and to one that it holds."""
+        passes = self._passes.get(tensor, set())
+        return any(not passes.isdisjoint(self._passes.get(other, ())) for other in optimizer.tensors)
+
+    def _by_name(self, tensor: int) -> Optimizer | None:
+        names, own = self._sources.names, _parts(self._sources.names.of(tensor))
+        beside = [one for one in self._optimizers if self._beside(one, tensor)]
+        common = [max(_common(own, _parts(names.of(other))) for other in one.tensors) for one in beside]
+        best = max(common, default=0)
+        return beside[common.index(best)] if best and common.count(best) == 1 else None
+
+
+def _parts(name: str) -> list[str]:
+    return _STEP_OF_PATH.findall(name)
+
+
+def _common(first: list[str], second: list[str]) -> int:
+    """How many steps two paths have in common from their beginnings on."""
+    return next(
+        (n for n, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
+    )

@@ -1,0 +1,58 @@
+"""Optimizers that were seen when they were made: where, and the parameters that each was given."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gradscope.analysis.facts.events import Events, Happened
+from gradscope.analysis.index import Index
+from gradscope.recording.rows import EventKind, OpKind
+
+
+class Optimizer(NamedTuple):
+    """One optimizer."""
+
+    name: str
+    """Its class: ``SGD``."""
+    line: int
+    """Where it was made."""
+    made: Happened
+    """Its first group."""
+    groups: tuple[Happened, ...]
+    """All of its groups, in the order in which they were added."""
+    tensors: frozenset[int]
+    """What it was given, in all groups."""
+
+    def setting(self, tensor: int, name: str) -> float:
+        """A number that the tensor's group was made with (``weight_decay``); 0 where there is none."""
+        for group in self.groups:
+            if tensor in group.tensors:
+                value = (group.detail.get("settings") or {}).get(name)
+                return float(value) if isinstance(value, (int, float)) else 0.0
+        return 0.0
+
+
+def seen_optimizers(index: Index, events: Events) -> list[Optimizer]:
+    """Every optimizer that the user's code was seen to make, in their order."""
+    groups: dict[int, list[Happened]] = {}
+    for event in events.of(EventKind.OPTIMIZER):
+        groups.setdefault(event.subject, []).append(event)
+    lines = index.recording.spans.column("line")
+    return [
+        Optimizer(
+            str(first.detail.get("optimizer", "")),
+            lines[first.span],
+            first,
+            (first, *others),
+            frozenset(tensor for group in (first, *others) for tensor in group.tensors),
+        )
+        for first, *others in groups.values()
+        if first.span >= 0
+    ]
+
+
+def all_were_seen(index: Index, optimizers: list[Optimizer]) -> bool:
+    """Whether there is an optimizer that was seen being made for every class of which a step was."""
+    ops, names = index.recording.ops, {f"{one.name}.step" for one in optimizers}
+    steps = {func for func, kind in zip(ops.column("func"), ops.column("kind"), strict=True) if kind == OpKind.STEP}
+    return {index.recording.text(func) for func in steps} <= names
