@@ -76,6 +76,9 @@ class EventKind(IntEnum):
 
     OPTIMIZER = 0
     """Parameters were given to an optimizer, as one of its groups: when it was made, or later."""
+    GRAD_SCALER = 1
+    """A ``GradScaler`` scaled a loss (the tensor is the result), divided the gradients of an optimizer by the scale, or
+    began the step of one."""
 
 
 class Op(NamedTuple):

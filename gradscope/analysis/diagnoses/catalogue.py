@@ -16,6 +16,7 @@ from gradscope.analysis.diagnoses import (
     memory_kept_by_graph,
     never_stepped,
     saved_in_vain,
+    scaled_gradients,
     write_through_alias,
 )
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis
@@ -31,6 +32,7 @@ CATALOGUE: tuple[Diagnosis, ...] = (
     frozen.DIAGNOSIS,
     never_stepped.DIAGNOSIS,
     gradients_applied_again.DIAGNOSIS,
+    scaled_gradients.DIAGNOSIS,
     graph_carried_along.DIAGNOSIS,
     memory_kept_by_graph.DIAGNOSIS,
     saved_in_vain.DIAGNOSIS,

@@ -23,6 +23,11 @@ _numbers: WeakKeyDictionary[Optimizer, int] = WeakKeyDictionary()
 _next = count()
 
 
+def number_of(optimizer: Optimizer) -> int:
+    """The number by which events speak of an optimizer."""
+    return _numbers.setdefault(optimizer, next(_next))
+
+
 def reported(add_param_group: Callable[..., Any]) -> Callable[..., Any]:
     """What stands for ``Optimizer.add_param_group`` while a recorder is at work."""
 
@@ -36,7 +41,7 @@ def reported(add_param_group: Callable[..., Any]) -> Callable[..., Any]:
                         continue
                     try:
                         with DisableTorchFunction():
-                            subject = _numbers.setdefault(optimizer, next(_next))
+                            subject = number_of(optimizer)
                             group = optimizer.param_groups[-1]
                             tensors = [one for one in group["params"] if isinstance(one, Tensor)]
                             detail = {"optimizer": type(optimizer).__name__, "settings": _settings(group)}

@@ -1,0 +1,125 @@
+"""Gradients of a scaled loss that are clipped before they are divided by the scale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.events import Happened
+from gradscope.analysis.facts.optimizers import seen_optimizers
+from gradscope.analysis.facts.writes import all_writes
+from gradscope.analysis.index import Index
+from gradscope.analysis.report_model import Evidence
+from gradscope.recording import NONE
+from gradscope.recording.rows import EventKind, GradOutcome
+
+_CLIPS = ("nn.utils.clip_grad", "Tensor.clamp_", "Tensor.clip_")
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    index, events = sources.index, sources.events.of(EventKind.GRAD_SCALER)
+    scaled = {tensor: event for event in events if event.detail.get("call") == "scale" for tensor in event.tensors}
+    if not scaled:
+        return
+    passes = {row.op: scaled[row.root] for row in index.recording.backwards if row.root in scaled}
+    gradients = _gradients_of(index, set(passes))
+    steps = [event.op for event in events if event.detail.get("call") == "step"]
+    clips = _clips(index, before=max(steps, default=0))
+    found: list[tuple[int, int, list[int]]] = []
+    for clip in {index.op_statement[clip]: clip for clip in clips}.values():
+        written = clips[clip]
+        owners = [gradients[tensor] for tensor in written if tensor in gradients]
+        before = [(op, tensor) for op, tensor in owners if op < clip]
+        if before and len(before) == len(written):
+            last = max(op for op, _ in before)
+            if _is_scaled(sources, last, clip, [tensor for _, tensor in before], set(written), events):
+                found.append((clip, last, [tensor for _, tensor in before]))
+    for clip, backward, tensors in found:
+        yield sources.finding(
+            f"Line {index.op_line(clip)}: {index.func(clip)} clips gradients that are still multiplied by the loss "
+            "scale",
+            why="GradScaler divides them only afterwards, so that the limit is too small by the scale",
+            op=clip,
+            tensors=tensors,
+            causes=sources.cause("write", clip),
+            evidence=[Evidence("ops", backward), Evidence("events", passes[backward].row)],
+            advice="Call scaler.unscale_(optimizer) before it.",
+        )
+
+
+def _gradients_of(index: Index, passes: set[int]) -> dict[int, tuple[int, int]]:
+    """For each gradient that scaled passes alone gave: the last of them, and whose it is."""
+    rows = index.recording.gradients
+    columns = (rows.column(name) for name in ("op", "tensor", "grad", "outcome"))
+    found: dict[int, tuple[int, int]] = {}
+    for op, tensor, gradient, outcome in zip(*columns, strict=True):
+        if outcome not in (GradOutcome.CREATED, GradOutcome.ACCUMULATED) or gradient < 0:
+            continue
+        if op in passes:
+            found[gradient] = op, tensor
+        else:
+            found.pop(gradient, None)
+    return found
+
+
+def _clips(index: Index, before: int) -> dict[int, list[int]]:
+    """Calls before an op that limit tensors in place, and those that they wrote; one without a limit logs a norm."""
+    found: dict[int, list[int]] = {}
+    for op, tensor, _, _ in all_writes(index):
+        if op < before and index.func(op).startswith(_CLIPS) and "inf" not in index.op_place(op).source:
+            found.setdefault(op, []).append(tensor)
+    return found
+
+
+def _is_scaled(
+    sources: Sources, backward: int, clip: int, tensors: list[int], gradients: set[int], events: list[Happened]
+) -> bool:
+    """Whether nothing had divided the gradients when they were clipped, and their scaler did so afterwards."""
+    index = sources.index
+    held = {one.made.subject: one.tensors for one in seen_optimizers(index, sources.events)}
+    for event in events:
+        if event.detail.get("call") == "unscale_" and backward < event.op <= clip:
+            of = held.get(event.detail.get("optimizer", NONE))
+            if of is None or not of.isdisjoint(tensors):
+                return False
+    later = (event for event in events if event.detail.get("call") == "step" and event.op > clip)
+    stepped = {tensor for event in later for tensor in held.get(event.detail.get("optimizer", NONE), ())}
+    storages = {index.storage_at(gradient, clip) for gradient in gradients}
+    written = (index.storage_at(tensor, op) for op, tensor, _, _ in all_writes(index) if backward < op < clip)
+    return not stepped.isdisjoint(tensors) and storages.isdisjoint(written)
+
+
+DIAGNOSIS = Diagnosis(
+    code="scaled-gradients-clipped",
+    title="gradients were clipped while they were multiplied by the loss scale",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""A loss was scaled by a GradScaler, backward ran from it, and the gradients were clipped before the
+            scaler divided them by the scale, which it did in its step.""",
+        reason="""scaler.step() divides the gradients by the scale itself, right before the optimizer's step. What
+            looks at them or limits them earlier sees values thousands of times as large: nearly every gradient is
+            clipped, and is divided by the scale after that.""",
+        remedy="""Call scaler.unscale_(optimizer) after backward and before clipping; scaler.step() then does not
+            divide again.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+layer = torch.nn.Linear(4, 1)
+optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+for step in range(3):
+    optimizer.zero_grad()
+    scaler.scale(layer(torch.ones(2, 4)).sum()).backward()
+    torch.nn.utils.clip_grad_norm_(layer.parameters(), 1.0)
+    scaler.step(optimizer)
+    scaler.update()
+""",
+        instead_of="torch.nn.utils.clip_grad_norm_(layer.parameters(), 1.0)",
+        silent="scaler.unscale_(optimizer)\ntorch.nn.utils.clip_grad_norm_(layer.parameters(), 1.0)",
+    ),
+    find=_find,
+)
