@@ -18,6 +18,7 @@ from gradscope.analysis.diagnoses import (
     saved_in_vain,
     scaled_gradients,
     write_through_alias,
+    zeroed_gradients,
 )
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis
 
@@ -33,6 +34,7 @@ CATALOGUE: tuple[Diagnosis, ...] = (
     never_stepped.DIAGNOSIS,
     gradients_applied_again.DIAGNOSIS,
     scaled_gradients.DIAGNOSIS,
+    zeroed_gradients.DIAGNOSIS,
     graph_carried_along.DIAGNOSIS,
     memory_kept_by_graph.DIAGNOSIS,
     saved_in_vain.DIAGNOSIS,

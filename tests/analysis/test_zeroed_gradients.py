@@ -1,0 +1,76 @@
+"""Weight decay and gradients that were set to zero: said where it moves something, silent where that is undone."""
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from tests.analysis.building import recorded
+
+PROGRAM = """
+import torch
+from torch import nn
+table, other = nn.Parameter(torch.ones(4, 2)), nn.Parameter(torch.ones(3))
+keep, PAD = torch.tensor([True, True, True, False]), 2
+factor = torch.zeros_like(table); factor[3] = 1
+old = table.detach().clone()
+{before}
+optimizer = torch.optim.{optimizer}
+for step in range(3):
+    optimizer.zero_grad(set_to_none={to_none})
+    (table.sum() + other.sum()).backward()
+    {zero}
+    optimizer.step()
+    {after}
+"""
+DECAY, NONE = "SGD([table, other], lr=0.1, weight_decay=0.1)", "SGD([table, other], lr=0.1)"
+ZERO = "table.grad[keep] = 0"
+
+
+def causes(
+    zero: str, optimizer: str = DECAY, before: str = "pass", after: str = "pass", to_none: bool = True
+) -> list[int]:
+    source = PROGRAM.format(zero=zero, optimizer=optimizer, before=before, after=after, to_none=to_none)
+    answers = [one for one in build(recorded(source)).answers if one.code == "decayed-though-zeroed"]
+    return [cause.line for answer in answers for cause in answer.causes]
+
+
+@pytest.mark.parametrize("to_none", [True, False])
+@pytest.mark.parametrize(
+    "zero",
+    [
+        ZERO,
+        "table.grad.data[:2] = 0.0",
+        "table.grad.masked_fill_(keep[:, None], 0)",
+        "table.grad.mul_(~keep[:, None])",
+        "table.grad *= factor",
+        "table.grad.zero_()",
+    ],
+)
+def test_a_gradient_that_is_zeroed_before_a_step_with_decay(zero: str, to_none: bool) -> None:
+    assert causes(zero, to_none=to_none) == [8]
+
+
+@pytest.mark.parametrize("optimizer", [NONE, "AdamW([{'params': [table], 'weight_decay': 0}, {'params': [other]}])"])
+def test_without_decay_nothing_moves(optimizer: str) -> None:
+    assert causes(ZERO, optimizer) == []
+
+
+@pytest.mark.parametrize(
+    "zero", ["table.grad.mul_(0.5)", "table.grad *= torch.ones(())", "table.grad[keep] = 1.0", "table.grad[PAD] = 0"]
+)
+def test_writes_that_are_not_known_to_hold_something_still(zero: str) -> None:
+    assert causes(zero) == []
+
+
+@pytest.mark.parametrize(
+    ("zero", "before", "after"),
+    [
+        (ZERO, "pass", "table.data[keep] = old[keep]"),
+        (ZERO, "table.data[keep] = 0", "pass"),
+        ("table.grad.mul_(table != 0)", "table.data[:2] = 0", "pass"),
+        ("table.grad[1] = 0", "table.data[1] = 0", "pass"),
+        ("pass", "pass", "table.grad.zero_()"),
+        (ZERO, "pass", "break"),
+    ],
+)
+def test_what_is_written_back_or_is_zero_itself_or_comes_after_the_step(zero: str, before: str, after: str) -> None:
+    assert causes(zero, before=before, after=after) == []
