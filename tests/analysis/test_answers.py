@@ -241,8 +241,8 @@ QUESTIONS = {
         optimizer.step()
         model.load_state_dict(best)
         """,
-        "write-through-alias",
-        ["Line 8: SGD.step also changed best['weight'] and best['bias']: they share memory with the parameters"],
+        "snapshot-shares-memory",
+        ["Line 6: nn.Module.state_dict took best['weight'] and best['bias'] without a copy", "SGD.step changed it"],
     ),
     "a write that others see": (
         """
@@ -437,7 +437,7 @@ del best
 @pytest.mark.parametrize(("use", "is_told"), [("model.load_state_dict(best)", True), ("", False)])
 def test_weights_saved_without_a_copy_matter_where_they_are_used_later(use: str, is_told: bool) -> None:
     told = [answer.code for answer in build(recorded(HEAD + SNAPSHOT.format(use))).answers]
-    assert told == ["write-through-alias"] * is_told
+    assert told == ["snapshot-shares-memory"] * is_told
 
 
 def test_problems_come_first() -> None:

@@ -17,6 +17,7 @@ from gradscope.analysis.diagnoses import (
     never_stepped,
     saved_in_vain,
     scaled_gradients,
+    snapshot_shares_memory,
     write_through_alias,
     zeroed_gradients,
 )
@@ -38,6 +39,7 @@ CATALOGUE: tuple[Diagnosis, ...] = (
     graph_carried_along.DIAGNOSIS,
     memory_kept_by_graph.DIAGNOSIS,
     saved_in_vain.DIAGNOSIS,
+    snapshot_shares_memory.DIAGNOSIS,
     write_through_alias.DIAGNOSIS,
 )
 

@@ -19,9 +19,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         effects.setdefault((index.op_statement[write.op], index.func(write.op)), set()).add(write.effect.effect)
     for shared in shared_writes(index, sources.names, sources.sharing):
         found = effects.get((shared.statement, index.func(shared.op)), set())
-        if shared.is_step:
-            yield from _written_by_step(sources, shared)
-        elif not found & {"raised", "silently_wrong"}:
+        if not shared.is_step and not found & {"raised", "silently_wrong"}:
             # Where no graph was open that needs the values, a write past autograd is what was meant; and where it is
             # not known whether autograd would notice, nothing is said of it.
             matters = shared.past_autograd and "would_be_silently_wrong" in found
@@ -37,20 +35,6 @@ def _find(sources: Sources) -> Iterator[Finding]:
             )
 
 
-def _written_by_step(sources: Sources, shared: SharedWrite) -> Iterator[Finding]:
-    """An optimizer's step that changed what the program had kept of the parameters."""
-    if shared.kept:
-        yield sources.finding(
-            f"{_where(sources, shared)} also changed {_listed(sources, shared.kept)}",
-            why="they share memory with the parameters",
-            op=shared.op,
-            tensors=shared.kept,
-            causes=[cause for kept in shared.kept for cause in sources.made_at(kept)],
-            advice="A copy (clone(), copy.deepcopy) keeps the values.",
-            severity="warning",
-        )
-
-
 def _where(sources: Sources, shared: SharedWrite) -> str:
     return f"Line {sources.index.place(shared.statement).line}: {sources.index.func(shared.op)}"
 
@@ -64,9 +48,8 @@ DIAGNOSIS = Diagnosis(
     title="a write in place that changed other tensors too",
     severity="note",
     explanation=Explanation(
-        meaning="""An in-place operation (or an optimizer's step) wrote into memory on which other tensors of the
-            program lie: their values changed as well. It is a warning where autograd needs the values and cannot
-            notice, or where what changed was kept in a list or dict, as snapshots are.""",
+        meaning="""An in-place operation wrote into memory on which other tensors of the program lie: their values
+            changed as well. It is a warning where autograd needs the values and cannot notice.""",
         reason="""Views (slices, view, transpose, expand), detach(), .data, numpy() and the tensors in
             state_dict() share memory with the tensor that they were made from. No copy is made.""",
         remedy="""Where the values were to be kept, take a copy at the line that made the alias: clone(),

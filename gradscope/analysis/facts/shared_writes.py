@@ -24,8 +24,6 @@ class SharedWrite:
     """Tensors through which it was written, one of each memory block."""
     seen_by: list[int] = field(default_factory=list)
     """Other tensors on that memory, alive and named differently."""
-    kept: list[int] = field(default_factory=list)
-    """Those of them that the program kept in a list or dict, and used later or still had at the end."""
     past_autograd: bool = False
     """Autograd tracks one of them under another version counter than the one that was raised, if any was."""
 
@@ -55,7 +53,6 @@ def _collect(
             continue
         collected.written.append(tensor)
         collected.seen_by += others
-        collected.kept += [other for other in others if _is_kept(index, names, other, op)]
         counter = sharing.versions.of(tensor)
         collected.past_autograd |= any(
             flags[other] & REQUIRES_GRAD and (is_past or sharing.versions.of(other) != counter) for other in others
@@ -73,11 +70,3 @@ def _named_beside(
     alive = [tensor for tensor in last.values() if made_at[tensor] <= op and not 0 <= died[tensor] <= op]
     place = sharing.range_of(written)
     return [tensor for tensor in alive if overlap(sharing.range_of(tensor), place)]
-
-
-def _is_kept(index: Index, names: BestNames, tensor: int, op: int) -> bool:
-    """Whether it looks like a snapshot: a name that is only left over from a loop is of no interest to anybody."""
-    if "[" not in names.of(tensor):
-        return False
-    at_the_end = index.recording.tensors.column("died")[tensor] == NONE
-    return at_the_end or any(user > op for user in index.users.of(tensor))

@@ -1,0 +1,213 @@
+"""Snapshots that share memory with what they were taken from: blamed at the line that took them, and only there."""
+
+from __future__ import annotations
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from gradscope.analysis.report_model import Answer
+from tests.analysis.building import line_of, recorded
+
+CODE = "snapshot-shares-memory"
+HEAD = """import copy, io
+import torch
+from torch import nn
+torch.manual_seed(0)
+model = nn.Linear(3, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+def train():
+    optimizer.zero_grad()
+    model(torch.ones(2, 3)).pow(2).sum().backward()
+    optimizer.step()
+"""
+
+
+def found(source: str) -> list[Answer]:
+    return [answer for answer in build(recorded(source)).answers if answer.code == CODE]
+
+
+TAKEN = {
+    "the best state of a loop": """
+for epoch in range(4):
+    train()
+    if epoch == 1:
+        best = model.state_dict()  # taken
+model.load_state_dict(best)
+""",
+    "the best state of a loop, saved": """
+for epoch in range(4):
+    train()
+    if epoch == 1:
+        best = model.state_dict()  # taken
+torch.save(best, io.BytesIO())
+""",
+    "an attribute": """
+class Tracker:
+    def __init__(self, w):
+        self.w, self.prev = w, None
+    def keep(self):
+        self.prev = self.w.detach()  # taken
+    def moved(self):
+        return (self.w - self.prev).norm().item()
+tracker = Tracker(model.weight)
+for epoch in range(3):
+    tracker.keep()
+    train()
+    print(tracker.moved())
+""",
+    "a list of data, compared": """
+before = [p.data for p in model.parameters()]  # taken
+train()
+print([torch.equal(a, b) for a, b in zip(before, model.parameters())])
+""",
+    "a history": """
+history = []
+for epoch in range(3):
+    train()
+    history.append(model.weight.detach())  # taken
+""",
+    "an array": """
+start = model.weight.detach().numpy()  # taken
+optimizer.zero_grad()
+model(torch.ones(2, 3)).pow(2).sum().backward()
+optimizer.step()
+print(start)
+""",
+    "an array in a loop": """
+for epoch in range(3):
+    train()
+    if epoch == 0:
+        kept = model.weight.detach().numpy()  # taken
+print(kept)
+""",
+    "a name that says so": """
+old = model.weight.detach()  # taken
+train()
+print(old.norm(), model.weight.norm())
+""",
+    "a buffer written in place": """
+position = torch.zeros(3)
+last = position.detach()  # taken
+position += 1
+print((position - last).norm())
+""",
+}
+
+
+@pytest.mark.parametrize("case", TAKEN)
+def test_the_line_that_took_it_is_the_cause_and_no_other_line_is_named(case: str) -> None:
+    source = HEAD + TAKEN[case]
+    (answer,) = found(source)
+    line = line_of(source, "# taken")
+    assert answer.severity == "warning"
+    assert [cause.line for cause in answer.causes] == [line]
+    assert answer.text.startswith(f"Line {line}: ")
+    assert answer.text.lower().count("line ") == 1
+
+
+HEALTHY = {
+    "copies": """
+best = copy.deepcopy(model.state_dict())
+before = [p.detach().clone() for p in model.parameters()]
+train()
+print((before[0] - model.weight).norm())
+model.load_state_dict(best)
+""",
+    "a state that is loaded at once": """
+target = nn.Linear(3, 1)
+state = model.state_dict()
+target.load_state_dict(state)
+train()
+train()
+""",
+    "a state that is saved each time": """
+for epoch in range(3):
+    train()
+    state = model.state_dict()
+    torch.save(state, io.BytesIO())
+""",
+    "an average of weights": """
+target = copy.deepcopy(model)
+for epoch in range(3):
+    train()
+    for t, s in zip(target.parameters(), model.parameters()):
+        t.data.mul_(0.9).add_(s.data, alpha=0.1)
+    live = model.state_dict()
+    for name, value in target.state_dict().items():
+        value.copy_(0.9 * value + 0.1 * live[name])
+""",
+    "weights swapped for others and put back": """
+average = [torch.zeros_like(p) for p in model.parameters()]
+backup = [p.data for p in model.parameters()]
+for p, other in zip(model.parameters(), average):
+    p.data = other
+model(torch.ones(2, 3))
+for p, kept in zip(model.parameters(), backup):
+    p.data = kept
+train()
+""",
+    "a view to look through, again and again": """
+views = [p.detach() for p in model.parameters()]
+for epoch in range(3):
+    train()
+    print(sum(v.norm() for v in views))
+""",
+    "a view to write through": """
+first = model.weight.data
+for epoch in range(3):
+    first.mul_(0.9)
+    print((model.weight - first).norm())
+""",
+    "tied weights": """
+other = nn.Linear(3, 1)
+other.weight = model.weight
+for epoch in range(3):
+    train()
+print((other.weight - model.weight).norm())
+""",
+    "a detach that is dropped": """
+for epoch in range(3):
+    shown = model.weight.detach()
+    print(shown.norm())
+    train()
+""",
+    "results of each step, in a list": """
+outputs = []
+for epoch in range(3):
+    train()
+    outputs.append(model(torch.ones(2, 3)).detach())
+print(torch.stack(outputs).mean(), (outputs[0] - outputs[1]).norm())
+""",
+    "parts of a buffer that are filled one by one": """
+buffer = torch.zeros(4, 3)
+kept = []
+for step in range(4):
+    buffer[step] = step
+    kept.append(buffer.detach()[step])
+print(torch.stack(kept).sum())
+""",
+    "an array that is copied": """
+start = model.weight.detach().numpy().copy()
+for parameter in model.parameters():
+    parameter.data.add_(1)
+print(start)
+""",
+    "a plot of each step": """
+for epoch in range(3):
+    weights = model.weight.detach().numpy()
+    print(weights.sum())
+    train()
+""",
+}
+
+
+@pytest.mark.parametrize("case", HEALTHY)
+def test_what_is_meant_is_not_blamed(case: str) -> None:
+    source = HEAD + HEALTHY[case]
+    recording = recorded(source)
+    assert recording.info.outcome.kind == "ok"
+    assert [
+        answer
+        for answer in build(recording).answers
+        if answer.code in (CODE, "write-through-alias") and answer.severity == "warning"
+    ] == []
