@@ -5,6 +5,7 @@ from __future__ import annotations
 from gradscope.analysis.diagnoses import (
     backward_no_grad,
     backward_reached_nothing,
+    block_kept_by_view,
     frozen,
     grad_none,
     gradient_silently_wrong,
@@ -38,6 +39,7 @@ CATALOGUE: tuple[Diagnosis, ...] = (
     zeroed_gradients.DIAGNOSIS,
     graph_carried_along.DIAGNOSIS,
     memory_kept_by_graph.DIAGNOSIS,
+    block_kept_by_view.DIAGNOSIS,
     saved_in_vain.DIAGNOSIS,
     snapshot_shares_memory.DIAGNOSIS,
     write_through_alias.DIAGNOSIS,

@@ -1,0 +1,156 @@
+"""Small views that are kept, each of which keeps a large memory block alive that nothing else needs.
+
+A view's block lives as long as the view, whatever part of it the view shows. What is looked for is a statement whose
+views pile up: each on a block of its own that was made for it, and that no other name holds and no later call reads.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+
+from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.storage_groups import StorageGroups
+from gradscope.analysis.index import NOWHERE, Index
+from gradscope.recording import NONE
+from gradscope.recording.flags import EXTERNAL, REQUIRES_GRAD
+from gradscope.recording.rows import BindingKind
+
+RUNS = 4
+"""Views of one statement that are there at once, from which on they pile up."""
+TIMES_LARGER = 8
+WORTH_SAYING = 32 * 1024
+"""Bytes that all blocks hold beyond what the views show."""
+
+
+@dataclass(frozen=True)
+class KeptViews:
+    """What the views of one statement keep, where there are most of them at once."""
+
+    views: tuple[int, ...]
+    shown: int
+    """Bytes that the views show."""
+    held: int
+    """Bytes of their memory blocks."""
+
+
+def kept_views(index: Index, sharing: StorageGroups, passes: Passes) -> list[KeptViews]:
+    """The statements whose views pile up, in the order of their first view."""
+    return _Finder(index, sharing, passes).find()
+
+
+class _Finder:
+    def __init__(self, index: Index, sharing: StorageGroups, passes: Passes) -> None:
+        self._index = index
+        self._sharing = sharing
+        self._passes = passes
+        tensors = index.recording.tensors
+        self._made_at, self._died, self._on = (tensors.column(name) for name in ("op", "died", "storage"))
+
+    def find(self) -> list[KeptViews]:
+        found: dict[int, KeptViews] = {}
+        for views in self._by_call().values():
+            several = self._most_at_once(views) if len(views) >= RUNS else []
+            births = array("i", (self._made_at[view] for view in views))
+            alone = [view for view in several if self._is_small_part(view) and self._is_alone(view, births)]
+            kept = KeptViews(tuple(alone), sum(map(self._nbytes, alone)), sum(map(self._block, alone)))
+            is_worth_saying = kept.held - kept.shown >= WORTH_SAYING
+            if len(alone) >= RUNS and is_worth_saying and kept.shown * TIMES_LARGER <= kept.held:
+                found[self._index.op_statement[self._made_at[alone[-1]]]] = kept
+        return list(found.values())
+
+    def _by_call(self) -> dict[int, list[int]]:
+        """Views without a graph, much smaller than their block, by the span that made them."""
+        index, flags = self._index, self._index.recording.tensors.column("flags")
+        spans, external = index.recording.ops.column("span"), index.recording.storages.column("external")
+        found: dict[int, list[int]] = {}
+        for tensor in sorted(self._sharing.alias_row):
+            op = self._made_at[tensor]
+            if op >= index.op_count or flags[tensor] & (EXTERNAL | REQUIRES_GRAD) or self._on[tensor] < 0:
+                continue
+            if index.op_statement[op] == NOWHERE or tensor in index.moves or external[self._on[tensor]]:
+                continue
+            if self._nbytes(tensor) * TIMES_LARGER <= self._block(tensor) and not self._is_saved[self._on[tensor]]:
+                found.setdefault(spans[op], []).append(tensor)
+        return found
+
+    @cached_property
+    def _is_saved(self) -> bytearray:
+        """1 for each storage that a graph keeps which no backward pass used up: the view is not what keeps it."""
+        saved = self._index.recording.saved
+        kept = bytearray(len(self._index.recording.storages))
+        for node, storage in zip(saved.column("node"), saved.column("storage"), strict=True):
+            if storage >= 0 and self._passes.used_up_at[node] < 0:
+                kept[storage] = 1
+        return kept
+
+    def _nbytes(self, tensor: int) -> int:
+        recording = self._index.recording
+        return recording.layouts.column("nbytes")[recording.tensors.column("layout")[tensor]]
+
+    def _block(self, tensor: int) -> int:
+        return self._index.recording.storages.column("nbytes")[self._on[tensor]]
+
+    def _most_at_once(self, views: list[int]) -> list[int]:
+        """The views of one call that lived when it had made the most that did, on different blocks."""
+        died = sorted(self._died[view] for view in views if self._died[view] != NONE)
+        counts = [number + 1 - bisect_right(died, self._made_at[view]) for number, view in enumerate(views)]
+        most = self._made_at[views[max(range(len(views)), key=counts.__getitem__)]]
+        there = [view for view in views if self._made_at[view] <= most and not 0 <= self._died[view] <= most]
+        return list({self._on[view]: view for view in there}.values())
+
+    def _is_small_part(self, view: int) -> bool:
+        """Whether a view, and the other small views that live as long as it, are little of their block together."""
+        on_block = self._sharing.tensors_on[self._on[view]]
+        last = self._died[view]
+        there = (one for one in on_block if self._died[one] == NONE or 0 <= last <= self._died[one])
+        sizes = [size for size in map(self._nbytes, there) if size * TIMES_LARGER <= self._block(view)]
+        return sum(sizes) * TIMES_LARGER <= self._block(view)
+
+    def _is_alone(self, view: int, births: array[int]) -> bool:
+        """Whether a view's block was made since the view before it, and nothing but the view needed it for long.
+
+        What a view was made from stays as long as the view: that it is there says nothing. That it is read when the
+        next view was made, or is held in an object or at the end of the run, does.
+        """
+        index = self._index
+        at = bisect_left(births, self._made_at[view])
+        previous = births[at - 1] if at else NONE
+        after = births[at + 1] if at + 1 < len(births) else index.op_count
+        if index.recording.storages.column("op")[self._on[view]] <= previous or not self._was_repeated(view):
+            return False
+        own = index.op_statement[self._made_at[view]]
+        for other in self._sharing.tensors_on[self._on[view]]:
+            if other == view:
+                continue
+            made_at = self._made_at[other]
+            is_of_same_run = made_at < index.op_count and index.op_statement[made_at] == own and made_at > previous
+            if not is_of_same_run and (other in self._held or any(op >= after for op in index.users.of(other))):
+                return False
+        return True
+
+    def _was_repeated(self, view: int) -> bool:
+        """Whether the block comes from a call that was made again and again, as the view does."""
+        op = self._index.recording.storages.column("op")[self._on[view]]
+        return op < self._index.op_count and self._index.calls_like(op) >= RUNS
+
+    @cached_property
+    def _held(self) -> set[int]:
+        """Tensors that are held in an object, a list or a dict, or at the end of the run."""
+        bindings = self._index.recording.bindings
+        strings, kinds = self._index.recording.strings, bindings.column("kind")
+        columns = (bindings.column(name) for name in ("name", "tensor", "span"))
+        return {
+            tensor
+            for (name, tensor, span), kind in zip(zip(*columns, strict=True), kinds, strict=True)
+            if (span == NONE and self._died[tensor] == NONE and not self._is_last_of_loop(tensor))
+            or kind == BindingKind.MEMBER
+            or "." in strings[name]
+        }
+
+    def _is_last_of_loop(self, tensor: int) -> bool:
+        """Whether a name at the end holds a tensor only since its loop ended there: others had the name before."""
+        op = self._made_at[tensor]
+        return op < self._index.op_count and self._index.calls_like(op) >= RUNS

@@ -1,0 +1,98 @@
+"""Small views that keep large blocks: the line that makes them is named, and none where the block is needed anyway."""
+
+from __future__ import annotations
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from gradscope.analysis.report_model import Answer
+from tests.analysis.building import line_of, recorded
+
+HEAD = """import torch
+from torch import nn
+layer = nn.Linear(16, 16)
+"""
+
+
+def found(source: str) -> list[Answer]:
+    return [answer for answer in build(recorded(source)).answers if answer.code == "block-kept-by-view"]
+
+
+KEPT = {
+    "rows of an object": """
+class Bank:
+    def __init__(self):
+        self.rows = []
+    def add(self, tokens):
+        self.rows.append(tokens[:, 0])  # view
+bank = Bank()
+with torch.no_grad():
+    for step in range(6):
+        bank.add(layer(torch.ones(4, 100, 16)))
+""",
+    "a dict of detached parts, gone at the end": """
+def run():
+    kept = {}
+    for step in range(6):
+        out = layer(torch.ones(4, 100, 16))
+        out.sum().backward()
+        kept[step] = out.detach()[0, :2]  # view
+    return sum(part.sum() for part in kept.values())
+print(run())
+""",
+    "a view that a call returns": """
+def summary(x):
+    return (x * 2)[:1]  # view
+cache = [summary(torch.ones(100, 50)) for step in range(6)]
+""",
+}
+
+
+@pytest.mark.parametrize("case", KEPT)
+def test_the_line_that_makes_the_views_is_the_cause(case: str) -> None:
+    source = HEAD + KEPT[case]
+    (answer,) = found(source)
+    assert [cause.line for cause in answer.causes] == [line_of(source, "# view")]
+    assert "6 views" in answer.text
+
+
+HEALTHY = {
+    "copies": "rows = []\nfor step in range(6):\n    rows.append((torch.ones(4, 100, 16) * 2)[:, 0].clone())\n",
+    "the whole is kept too": """
+whole, rows = [], []
+for step in range(6):
+    tokens = torch.ones(4, 100, 16) * step
+    whole.append(tokens)
+    rows.append(tokens[:, 0])
+print(torch.cat(whole).sum(), torch.cat(rows).sum())
+""",
+    "parts of one block": """
+block = torch.ones(64, 16, 16) * 2
+rows = [block[n] for n in range(64)]
+print(torch.stack(rows).sum())
+""",
+    "parts of batches that were there before": """
+data = [torch.ones(4, 100, 16) for step in range(6)]
+rows = []
+for batch in data:
+    rows.append(batch[:, 0])
+print(torch.cat(data).sum())
+""",
+    "views that are dropped": "for step in range(9):\n    print((torch.ones(4, 100, 16) * step)[:, 0].sum())\n",
+    "nearly all of it": """
+rows = []
+for step in range(6):
+    rows.append((torch.ones(4, 100, 16) * step)[:, 1:])
+""",
+    "little memory": "rows = []\nfor step in range(6):\n    rows.append((torch.ones(4, 10) * step)[0, :1])\n",
+    "all parts of each": """
+parts = []
+for step in range(6):
+    parts.extend((torch.ones(16, 100, 4) * step).unbind(0))
+""",
+}
+
+
+@pytest.mark.parametrize("case", HEALTHY)
+def test_where_the_block_is_needed_nothing_is_said(case: str) -> None:
+    assert found(HEAD + HEALTHY[case]) == []
