@@ -14,6 +14,7 @@ from gradscope.analysis.diagnoses import (
     graph_used_twice,
     inplace_error,
     leaf_unreached,
+    loaded_from_itself,
     memory_kept_by_graph,
     never_stepped,
     saved_in_vain,
@@ -42,6 +43,7 @@ CATALOGUE: tuple[Diagnosis, ...] = (
     block_kept_by_view.DIAGNOSIS,
     saved_in_vain.DIAGNOSIS,
     snapshot_shares_memory.DIAGNOSIS,
+    loaded_from_itself.DIAGNOSIS,
     write_through_alias.DIAGNOSIS,
 )
 

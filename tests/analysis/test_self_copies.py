@@ -1,0 +1,90 @@
+"""A module that is loaded from itself under another name: the line that gave the second name is the cause."""
+
+from __future__ import annotations
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from gradscope.analysis.report_model import Answer
+from tests.analysis.building import line_of, recorded
+
+HEAD = """import copy
+import torch
+from torch import nn
+def train(net):
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    net(torch.ones(2, 3)).sum().backward()
+    optimizer.step()
+"""
+
+
+def found(source: str) -> list[Answer]:
+    return [answer for answer in build(recorded(HEAD + source)).answers if answer.code == "loaded-from-itself"]
+
+
+ONE = {
+    "two attributes": """
+class Agent:
+    def __init__(self, net):
+        self.policy = net
+        self.target = net  # second
+        self.target.load_state_dict(self.policy.state_dict())
+agent = Agent(nn.Linear(3, 1))
+train(agent.policy)
+""",
+    "by way of a state": """
+online = nn.Linear(3, 1)
+ema = online  # second
+weights = online.state_dict()
+ema.load_state_dict(weights)
+train(online)
+""",
+    "one argument twice": """
+class Agent:
+    def __init__(self, policy, target):
+        self.online_net, self.slow_net = policy, target
+    def sync(self):
+        self.slow_net.load_state_dict(self.online_net.state_dict())
+net = nn.Linear(3, 1)
+agent = Agent(net, net)  # second
+train(net)
+agent.sync()
+""",
+}
+
+
+@pytest.mark.parametrize("case", ONE)
+def test_the_line_that_gave_the_second_name_is_the_cause(case: str) -> None:
+    (answer,) = found(ONE[case])
+    line = line_of(HEAD + ONE[case], "# second")
+    assert [cause.line for cause in answer.causes] == [line]
+    assert answer.text.startswith(f"Line {line}: ")
+
+
+TWO = {
+    "a copy": "a = nn.Linear(3, 1)\nb = copy.deepcopy(a)\nb.load_state_dict(a.state_dict())\ntrain(a)\n",
+    "another module": "a, b = nn.Linear(3, 1), nn.Linear(3, 1)\nb.load_state_dict(a.state_dict())\ntrain(a)\n",
+    "the same name": "a = nn.Linear(3, 1)\na.load_state_dict(a.state_dict())\ntrain(a)\n",
+    "a part": """
+class Model(nn.Module):
+    def __init__(self, body):
+        super().__init__()
+        self.body = body
+body = nn.Linear(3, 1)
+model = Model(body)
+model.body.load_state_dict(body.state_dict())
+train(body)
+""",
+    "never trained": "a = nn.Linear(3, 1)\nb = a\nb.load_state_dict(a.state_dict())\nprint(b(torch.ones(1, 3)))\n",
+    "one tied weight of two": """
+a, b = nn.Linear(3, 1), nn.Linear(3, 1)
+b.weight = a.weight
+b.load_state_dict(a.state_dict())
+train(a)
+""",
+}
+
+
+@pytest.mark.parametrize("case", TWO)
+def test_two_modules_or_one_name_are_not_blamed(case: str) -> None:
+    assert found(TWO[case]) == []
