@@ -35,3 +35,34 @@ def test_the_way_into_the_used_up_graph(program: str, parts: list[str]) -> None:
 def test_another_error_is_not_explained_so() -> None:
     answers = build(recorded(HEAD + "x.exp().backward()")).answers
     assert "graph-used-twice" not in {answer.code for answer in answers}
+
+
+def test_what_a_helper_returned_is_put_down_to_the_line_that_kept_it() -> None:
+    program = HEAD + (
+        "def scaled():\n    out = x.exp()\n    return out * 2\n"
+        "o = torch.optim.SGD([x], lr=0.1)\n"
+        "kept = scaled()\n"
+        "for _ in range(2):\n    (kept * x).sum().backward()\n    o.step()"
+    )
+    (answer,) = [one for one in build(recorded(program)).answers if one.code == "graph-used-twice"]
+    assert [cause.line for cause in answer.causes] == [7]
+    assert "through kept (made at line 7)" in answer.text
+    assert answer.advice.startswith("Either compute it anew")
+    assert "retain_graph" not in answer.advice  # the step wrote what the graph had saved
+
+
+def test_what_a_function_keeps_in_a_cache_is_put_down_to_the_line_that_fills_it() -> None:
+    program = HEAD + (
+        "cache = {}\n"
+        "def scaled(key):\n    if key not in cache:\n        cache[key] = make()\n    return cache[key]\n"
+        "def make():\n    return x.exp()\n"
+        "for _ in range(2):\n    (scaled(1) * x).sum().backward()"
+    )
+    (answer,) = [one for one in build(recorded(program)).answers if one.code == "graph-used-twice"]
+    assert [cause.line for cause in answer.causes] == [6]
+
+
+def test_a_state_that_is_carried_is_to_be_detached() -> None:
+    program = HEAD + "h = x\nfor step in range(3):\n    h = (h * x).exp()\n    h.sum().backward()"
+    (answer,) = [one for one in build(recorded(program)).answers if one.code == "graph-used-twice"]
+    assert answer.advice.startswith("Either cut it off with detach()")

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.facts.caching_functions import caching_lines
+from gradscope.analysis.facts.writes import writes_by_program
+from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
 
 _MESSAGE = "backward through the graph a second time"
@@ -23,49 +25,88 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 yield _finding(sources, op, row.root, entries)
 
 
-def _entries(sources: Sources, op: int, root: int) -> dict[int, int]:
-    """The used-up nodes that a pass comes to first, and for each the nearest node before it whose tensor has a name."""
+def _entries(sources: Sources, op: int, root: int) -> list[int]:
+    """The used-up nodes that a pass comes to first."""
     index, passes = sources.index, sources.passes
     starts, following, variable = passes.edge_starts, index.edges.values, index.recording.nodes.column("variable")
-    found: dict[int, int] = {}
-    seen, stack = {root}, [(root, root)]
+    found: list[int] = []
+    seen, stack = {root}, [root]
     while stack:
-        node, named = stack.pop()
-        tensor = index.node_tensor[node]
-        if tensor >= 0 and sources.names.is_named(tensor):
-            named = node
+        node = stack.pop()
         if 0 <= passes.used_up_at[node] < op:
             if variable[node] < 0:
-                found[node] = named
+                found.append(node)
             continue
         for after in following[starts[node] : starts[node + 1]]:
             if after >= 0 and after not in seen:
                 seen.add(after)
-                stack.append((after, named))
+                stack.append(after)
     return found
 
 
-def _finding(sources: Sources, op: int, root: int, entries: dict[int, int]) -> Finding:
-    index, made_by = sources.index, sources.index.recording.nodes.column("op")
-    line = index.op_line(op)
-    named = [node for node in entries.values() if index.node_tensor[node] not in (root, -1)]
-    through = dict.fromkeys(
-        f"{sources.names.of(index.node_tensor[node])} (made at line {index.op_line(made_by[node])})" for node in named
-    )
-    way = f" through {listed(list(through))}" if through else ""
+def _finding(sources: Sources, op: int, root: int, entries: list[int]) -> Finding:
+    index, line = sources.index, sources.index.op_line(op)
     used_up = {sources.passes.used_up_at[node] for node in entries}
     earlier = sorted({index.op_line(one) for one in used_up})
     passes = "its own earlier run" if earlier == [line] else f"the backward of line {listed(list(map(str, earlier)))}"
+    is_itself = {index.node_tensor[node] for node in entries} <= {root, -1}
+    kept = [] if is_itself and earlier != [line] else _kept(sources, entries, min(used_up), op)
+    through = dict.fromkeys(f"{name} ({causes[0].role} at line {causes[0].line})" for name, causes in kept if causes)
+    way = f" through {listed(list(through))}" if through and not is_itself else ""
+    from_line = f" (line {kept[0][1][0].line})" if through and is_itself else ""
     return sources.finding(
-        f"Line {line}: backward failed, since {sources.names.of(root)} leads{way} into a graph that {passes} had used "
-        "up and freed",
+        f"Line {line}: backward failed, since {sources.names.of(root)}{from_line} leads{way} into a graph that "
+        f"{passes} had used up and freed",
         op=op,
         tensors=[root],
-        causes=[cause for node in named for cause in sources.cause("made", made_by[node])],
+        causes=[cause for _, causes in kept for cause in causes],
         evidence=[Evidence("nodes", node) for node in entries] + [Evidence("ops", one) for one in sorted(used_up)],
-        advice="Either cut it off with detach(), or add up the losses for one backward, or keep the graph with "
-        "retain_graph=True.",
+        advice=_advice(sources, entries, min(used_up), op),
     )
+
+
+def _kept(sources: Sources, entries: list[int], used_up: int, op: int) -> list[tuple[str, list[Cause]]]:
+    """What leads into the graph that was used up, by name, and the lines that kept it or, failing that, made it."""
+    index, names = sources.index, sources.names
+    made_by = index.recording.nodes.column("op")
+    stored, others = [], []
+    for node in entries:
+        tensor = index.node_tensor[node]
+        name = names.of(tensor) or index.call_name(made_by[node])
+        if (causes := sources.stored(tensor, used_up)) or (causes := _kept_by_function(sources, tensor, op)):
+            stored.append((name, causes))
+        elif tensor >= 0 and names.is_named(tensor):
+            stored.append((name, sources.cause("made", made_by[node])))
+        else:
+            others.append((name, sources.cause("made", made_by[node])))
+    return stored or others
+
+
+def _kept_by_function(sources: Sources, tensor: int, op: int) -> list[Cause]:
+    """The line at which a function that was called where a tensor came back keeps what it computes, in its source."""
+    index = sources.index
+    users = index.users.of(tensor) if tensor >= 0 else ()
+    for user in (user for user in reversed(users) if user < op):
+        span = index.recording.ops.column("span")[user]
+        if span < 0:
+            continue
+        place = index.recording.spans[span]
+        text = index.recording.files[place.file].text
+        lines = caching_lines(text, index.op_place(user).source)
+        return [sources.cause_of_line("saved", place.file, *where) for where in lines]
+    return []
+
+
+def _advice(sources: Sources, entries: list[int], used_up: int, op: int) -> str:
+    index = sources.index
+    anew = "compute it anew for each backward"
+    detach = "cut it off with detach()"
+    carried = any(sources.is_stored_again(index.node_tensor[node]) for node in entries)
+    first, second = (detach, anew) if carried else (anew, f"{detach} where no gradient is to flow further back")
+    choices = [first, second, "add up the losses for one backward"]
+    if not any(used_up < at < op for at, *_ in writes_by_program(index)):
+        choices.append("keep the graph with retain_graph=True in the earlier pass")
+    return f"Either {', or '.join(choices)}."
 
 
 DIAGNOSIS = Diagnosis(

@@ -23,6 +23,7 @@ from gradscope.analysis.report_model import Cause, CauseRole, Evidence, Severity
 from gradscope.analysis.wording import listed
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL
+from gradscope.recording.rows import BindingKind
 
 
 @dataclass(eq=False, repr=False)
@@ -116,6 +117,46 @@ class Sources:
     def cause_of_event(self, role: CauseRole, event: Happened) -> list[Cause]:
         """The line of an event as a cause; empty where no user code made it."""
         return self._cause(role, event.span)
+
+    def cause_of_line(self, role: CauseRole, file: int, line: int, end_line: int, function: str) -> Cause:
+        """Lines of a file as a cause, where the source names them and no call was seen there."""
+        recording = self.index.recording
+        return Cause(
+            recording.files[file].name, line, end_line, (), function, recording.source(file, line, end_line), role
+        )
+
+    def stored(self, tensor: int, before: int) -> list[Cause]:
+        """The statement that last stored a tensor under a name, before an op ran; empty where none was seen.
+
+        What a function returns is stored where it is called: that is the line by which it is kept.
+        """
+        spans = [span for _, op, span in self._stores.get(tensor, ()) if op < before and span >= 0]
+        return [cause._replace(columns=()) for cause in self._cause("made", spans[-1])] if spans else []
+
+    def is_stored_again(self, tensor: int) -> bool:
+        """Whether the statement that stored a tensor stored others under the same name: in the runs of a loop."""
+        stores = self._stores.get(tensor, ())
+        if not stores:
+            return False
+        name, _, span = stores[-1]
+        statement = self.index.statement_of_span[span]
+        return any(
+            other != tensor
+            for other, rows in self._stores.items()
+            for row in rows
+            if row[0] == name and self.index.statement_of_span[row[2]] == statement
+        )
+
+    @cached_property
+    def _stores(self) -> dict[int, list[tuple[int, int, int]]]:
+        """For each tensor the stores that were seen: name, op and span, in order."""
+        found: dict[int, list[tuple[int, int, int]]] = {}
+        bindings = self.index.recording.bindings
+        columns = (bindings.column(name) for name in ("name", "tensor", "op", "span", "kind"))
+        for name, tensor, op, span, kind in zip(*columns, strict=True):
+            if kind == BindingKind.STORE and span >= 0:
+                found.setdefault(tensor, []).append((name, op, span))
+        return found
 
     def cut_causes(self, ops: Iterable[int]) -> list[Cause]:
         """The lines of cuts."""

@@ -1,0 +1,46 @@
+"""Functions that keep what they compute, as the source says: ``if key not in cache: cache[key] = …; return cache[key]``."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+_DECORATORS = frozenset(("cache", "lru_cache", "cached_property"))
+_Where = tuple[int, int, str]
+"""First and last line, and the function's name."""
+
+
+def caching_lines(text: str, statement: str) -> list[_Where]:
+    """Where functions that a statement names keep their result for later calls.
+
+    Args:
+        text: Source of the file.
+        statement: Source of the statement; only functions of the file whose name it calls or reads are looked at.
+    """
+    try:
+        tree, called = ast.parse(text), ast.parse(statement.strip().rstrip(":"))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    names = {node.attr for node in ast.walk(called) if isinstance(node, ast.Attribute)}
+    names |= {node.id for node in ast.walk(called) if isinstance(node, ast.Name)}
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name in names]
+    return [where for function in functions for where in _kept(function)]
+
+
+def _kept(function: ast.FunctionDef) -> Iterator[_Where]:
+    for decorator in function.decorator_list:
+        bare = decorator.func if isinstance(decorator, ast.Call) else decorator
+        name = bare.attr if isinstance(bare, ast.Attribute) else getattr(bare, "id", "")
+        if name in _DECORATORS:
+            yield decorator.lineno, decorator.lineno, function.name
+    returned = {ast.unparse(node.value) for node in ast.walk(function) if isinstance(node, ast.Return) and node.value}
+    for guard in ast.walk(function):
+        if not isinstance(guard, ast.If):
+            continue
+        for node in guard.body:
+            if not isinstance(node, ast.Assign):
+                continue
+            for target in node.targets:
+                is_kept = isinstance(target, (ast.Subscript, ast.Attribute)) and ast.unparse(target) in returned
+                if is_kept:
+                    yield node.lineno, node.end_lineno or node.lineno, function.name
