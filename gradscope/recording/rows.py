@@ -79,6 +79,8 @@ class EventKind(IntEnum):
     GRAD_SCALER = 1
     """A ``GradScaler`` scaled a loss (the tensor is the result), divided the gradients of an optimizer by the scale, or
     began the step of one."""
+    CHECKPOINT = 1
+    """``torch.utils.checkpoint.checkpoint`` (not reentrant) began to run a function (``begins``), or was done."""
 
 
 class Op(NamedTuple):

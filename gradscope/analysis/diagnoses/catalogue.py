@@ -6,6 +6,8 @@ from gradscope.analysis.diagnoses import (
     backward_no_grad,
     backward_reached_nothing,
     block_kept_by_view,
+    checkpoint_draws_anew,
+    checkpoint_updates_twice,
     frozen,
     grad_none,
     gradient_silently_wrong,
@@ -30,6 +32,7 @@ CATALOGUE: tuple[Diagnosis, ...] = (
     graph_used_twice.DIAGNOSIS,
     inplace_error.DIAGNOSIS,
     gradient_silently_wrong.DIAGNOSIS,
+    checkpoint_draws_anew.DIAGNOSIS,
     *grad_none.DIAGNOSES,
     backward_reached_nothing.DIAGNOSIS,
     leaf_unreached.DIAGNOSIS,
@@ -44,6 +47,7 @@ CATALOGUE: tuple[Diagnosis, ...] = (
     saved_in_vain.DIAGNOSIS,
     snapshot_shares_memory.DIAGNOSIS,
     loaded_from_itself.DIAGNOSIS,
+    checkpoint_updates_twice.DIAGNOSIS,
     write_through_alias.DIAGNOSIS,
 )
 

@@ -1,4 +1,7 @@
-"""Functions that keep what they compute, as the source says: ``if key not in cache: cache[key] = …; return cache[key]``."""
+"""Functions that keep what they compute, as the source says.
+
+``if key not in cache: cache[key] = …`` before ``return cache[key]``, or a decorator of functools.
+"""
 
 from __future__ import annotations
 

@@ -18,10 +18,11 @@ import torch
 from torch import nn
 from torch.compiler import is_dynamo_compiling
 from torch.overrides import handle_torch_function
+from torch.utils import checkpoint
 
 from gradscope.frames.replacements import Replacement
 from gradscope.recorder.calls.modes_aside import aside, is_ours_on_top
-from gradscope.recorder.patches import compiled_code, grad_scalers, inference_mode, optimizer_groups
+from gradscope.recorder.patches import checkpoints, compiled_code, grad_scalers, inference_mode, optimizer_groups
 from gradscope.recorder.patches.swapped_tensors import noted, without_ours
 from gradscope.recorder.patches.zero_grad import reported_as_one
 
@@ -69,6 +70,8 @@ def _replacements() -> Iterator[Replacement]:
     yield Replacement(torch.optim.Optimizer, "add_param_group", optimizer_groups.reported)
     for name in grad_scalers.METHODS:
         yield Replacement(torch.amp.GradScaler, name, grad_scalers.reported)
+    if hasattr(checkpoint, checkpoints.GENERATOR):
+        yield Replacement(checkpoint, checkpoints.GENERATOR, checkpoints.reported)
     for name in ("__enter__", "__exit__"):
         yield Replacement(torch.inference_mode, name, inference_mode.reported)
     if hasattr(torch._C, "_swap_tensor_impl") and hasattr(torch.utils, "weakref"):

@@ -1,0 +1,61 @@
+"""Where activation checkpointing begins and ends to run a function: backward runs the function a second time.
+
+``checkpoint`` itself is imported by name into programs; what it calls is looked up in its module, and replaced there.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from functools import wraps
+from itertools import count
+from types import FrameType
+from typing import Any
+
+from torch._C import DisableTorchFunction
+from torch.compiler import is_dynamo_compiling
+
+from gradscope.recorder.calls.faults import is_programs
+from gradscope.recorder.calls.modes_aside import aside, is_ours_on_top
+from gradscope.recording.rows import EventKind
+
+GENERATOR = "_checkpoint_without_reentrant_generator"
+"""The name in ``torch.utils.checkpoint`` of what runs before and after the function."""
+
+_CHECKPOINT = int(EventKind.CHECKPOINT)
+_next = count()
+
+
+def reported(generator: Callable[..., Any]) -> Callable[..., Any]:
+    """What stands for the generator while a recorder is at work."""
+
+    @wraps(generator)
+    def around(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        if is_dynamo_compiling():
+            yield from generator(*args, **kwargs)
+            return
+        preserves = args[1] if len(args) > 1 else kwargs.get("preserve_rng_state", True)
+        subject = next(_next)
+        _report(sys._getframe(1), subject, {"begins": True, "preserve_rng_state": bool(preserves)})
+        try:
+            yield from generator(*args, **kwargs)
+        finally:
+            _report(sys._getframe(1), subject, {"begins": False})
+
+    return around
+
+
+def _report(frame: FrameType, subject: int, detail: dict[str, Any]) -> None:
+    if not is_ours_on_top():
+        return
+    with aside() as modes:
+        for mode in modes:
+            if mode.muted or mode.observer.muted:
+                continue
+            try:
+                with DisableTorchFunction():
+                    mode.observer.observe_event(_CHECKPOINT, frame, mode.thread, subject, detail, ())
+            except Exception as fault:
+                if is_programs(fault):
+                    raise
+                mode.observer.fault("checkpoint")
