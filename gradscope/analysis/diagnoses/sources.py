@@ -25,6 +25,9 @@ from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL
 from gradscope.recording.rows import BindingKind
 
+_COMPARED = 60
+"""Characters of two messages that are compared: they may be kept at different lengths."""
+
 
 @dataclass(eq=False, repr=False)
 class Sources:
@@ -118,6 +121,20 @@ class Sources:
         """The line of an event as a cause; empty where no user code made it."""
         return self._cause(role, event.span)
 
+    def raised(self, *messages: str) -> list[tuple[int, str, Severity | None]]:
+        """Ops that raised with one of some messages: the op, the message, and the severity of what is said of it.
+
+        One that the program caught is a note: it may have been asked for, to see what can be done.
+        """
+        recording, outcome = self.index.recording, self.index.recording.info.outcome
+        found: list[tuple[int, str, Severity | None]] = []
+        for error in recording.errors:
+            text = recording.text(error.message)
+            if any(message in text for message in messages):
+                ended = outcome.kind == "exception" and text[:_COMPARED] == outcome.message[:_COMPARED]
+                found.append((error.op, text, None if ended else "note"))
+        return found
+
     def cause_of_line(self, role: CauseRole, file: int, line: int, end_line: int, function: str) -> Cause:
         """Lines of a file as a cause, where the source names them and no call was seen there."""
         recording = self.index.recording
@@ -125,12 +142,18 @@ class Sources:
             recording.files[file].name, line, end_line, (), function, recording.source(file, line, end_line), role
         )
 
-    def stored(self, tensor: int, before: int) -> list[Cause]:
+    def stored(self, tensor: int, before: int, *, on_object: bool = False) -> list[Cause]:
         """The statement that last stored a tensor under a name, before an op ran; empty where none was seen.
 
         What a function returns is stored where it is called: that is the line by which it is kept.
+
+        Args:
+            tensor: The tensor.
+            before: The op.
+            on_object: Only names that are part of an object: ``self.weights``, ``kept["x"]``.
         """
-        spans = [span for _, op, span in self._stores.get(tensor, ()) if op < before and span >= 0]
+        text, rows = self.index.recording.text, self._stores.get(tensor, ())
+        spans = [span for name, op, span in rows if op < before and not (on_object and text(name).isidentifier())]
         return [cause._replace(columns=()) for cause in self._cause("made", spans[-1])] if spans else []
 
     def is_stored_again(self, tensor: int) -> bool:
@@ -146,6 +169,13 @@ class Sources:
             for row in rows
             if row[0] == name and self.index.statement_of_span[row[2]] == statement
         )
+
+    @cached_property
+    def loaded(self) -> frozenset[tuple[int, int]]:
+        """Tensors that the statement of an op reads under a name, with the op."""
+        bindings = self.index.recording.bindings
+        columns = (bindings.column(name) for name in ("tensor", "op", "kind"))
+        return frozenset((tensor, op) for tensor, op, kind in zip(*columns, strict=True) if kind == BindingKind.LOAD)
 
     @cached_property
     def _stores(self) -> dict[int, list[tuple[int, int, int]]]:

@@ -1,0 +1,74 @@
+"""Complex values written into real memory: the imaginary part is dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.recording.flags import RAISED
+
+_WRITES = frozenset(("Tensor.__setitem__", "Tensor.copy_"))
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """One finding for each line, about the last write that it made."""
+    index, flags = sources.index, sources.index.recording.ops.column("flags")
+    last: dict[int, tuple[int, int, int]] = {}
+    for op, func in enumerate(index.recording.ops.column("func")):
+        if index.recording.text(func) not in _WRITES or flags[op] & RAISED:
+            continue
+        tensors = index.uses.of(op)
+        if len(tensors) > 1 and not _is_complex(sources, tensors[0], op) and _is_complex(sources, tensors[-1], op):
+            last[index.op_statement[op]] = op, tensors[0], tensors[-1]
+    for op, written, source in last.values():
+        whole = written
+        while (base := sources.sharing.base_of(whole)) >= 0:
+            whole = base
+        made = sources.made_at(whole)
+        where = f", which line {made[0].line} made" if made else ""
+        name = sources.names.at(whole, op)
+        yield sources.finding(
+            f"Line {index.op_line(op)}: {index.call_name(op)} wrote complex values into {name}{where} with the dtype "
+            f"{_dtype(sources, written, op)}: their imaginary part is dropped, and gets no gradient",
+            op=op,
+            tensors=[whole, source],
+            causes=[*made, *sources.cause("write", op)],
+            advice=f"Make {name} with the complex dtype, or write .real where the real part is meant.",
+        )
+
+
+def _dtype(sources: Sources, tensor: int, op: int) -> str:
+    recording = sources.index.recording
+    return recording.text(recording.layouts[sources.index.layout_at(tensor, op)].dtype)
+
+
+def _is_complex(sources: Sources, tensor: int, op: int) -> bool:
+    return _dtype(sources, tensor, op).startswith("complex")
+
+
+DIAGNOSIS = Diagnosis(
+    code="imaginary-part-lost",
+    title="complex values were written into a real tensor",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""A complex tensor was written into a real one, by copy_ or an assignment to a part of it.""",
+        reason="""torch casts what is written to the dtype of the memory that it is written into. Of a complex number
+            the real part is left, in the values and in what flows back; torch warns once a process, and goes on.""",
+        remedy="""Make the tensor with a complex dtype (torch.zeros(n, dtype=spectrum.dtype)). Where the real part is
+            what was meant, write x.real: that says so, and torch does not warn.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+gain = torch.ones(3, dtype=torch.complex64, requires_grad=True)
+full = torch.zeros(5)
+full[:3] = gain
+""",
+        instead_of="full = torch.zeros(5)",
+        silent="full = torch.zeros(5, dtype=gain.dtype)",
+    ),
+    find=_find,
+)

@@ -1,0 +1,48 @@
+"""Complex values in real memory, gradients of other views, copies of results: healthy variants stay silent."""
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from tests.analysis.building import recorded
+
+HEAD = "import copy\nimport torch\n"
+CODES = {"imaginary-part-lost", "grad-of-other-view", "deepcopy-of-result"}
+
+
+def causes(program: str) -> dict[str, list[int]]:
+    answers = build(recorded(HEAD + program)).answers
+    return {one.code: [cause.line for cause in one.causes] for one in answers if one.code in CODES}
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "z = torch.ones(3, dtype=torch.complex64)\nx = torch.zeros(3)\nx[:] = z.real\nx.copy_(z.abs())",
+        "z = torch.zeros(3, dtype=torch.complex64)\nz[:] = torch.ones(3)",
+        "p = torch.ones(3, 2, requires_grad=True)\nr = p.unbind()\ntorch.autograd.grad(torch.stack(r).sum(), r)",
+        "p, q = (torch.ones(3, requires_grad=True) for _ in 'ab')\nv = q[0]\n"
+        "torch.autograd.grad(p.sum(), [p, v], allow_unused=True)",
+        "n = torch.nn.Linear(2, 2)\nn.seen = n(torch.ones(2)).detach()\ncopy.deepcopy(n)",
+    ],
+    ids=["real-part", "real-into-complex", "views-first", "not-of-the-loss", "detached"],
+)
+def test_healthy_programs_are_left_alone(program: str) -> None:
+    assert causes(program) == {}
+
+
+def test_what_forward_put_on_the_module_is_named_though_no_call_stands_there() -> None:
+    program = (
+        "class Net(torch.nn.Linear):\n    def forward(self, x):\n        y = super().forward(x)\n"
+        "        self.seen = y\n        return y\n"
+        "net = Net(2, 2)\nnet(torch.ones(2))\ncopy.deepcopy(net)"
+    )
+    assert causes(program) == {"deepcopy-of-result": [6]}
+
+
+def test_a_result_that_is_copied_itself_is_put_down_to_the_copy() -> None:
+    assert causes("y = torch.ones(2, requires_grad=True) * 2\nz = copy.deepcopy(y)") == {"deepcopy-of-result": [4]}
+
+
+def test_grad_that_raises_for_another_view_is_a_problem() -> None:
+    program = "p = torch.ones(3, requires_grad=True)\nv = p[0]\ntorch.autograd.grad(p.sum(), v)"
+    assert causes(program) == {"grad-of-other-view": [4]}
