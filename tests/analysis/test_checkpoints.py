@@ -41,3 +41,11 @@ def test_the_line_that_checkpoints_is_named() -> None:
 )
 def test_healthy_checkpoints_are_left_alone(program: str) -> None:
     assert codes(program) == {}
+
+
+def test_layers_of_torch_that_are_checkpointed_as_they_are_are_seen() -> None:
+    program = (
+        "net = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Dropout(0.5), torch.nn.Linear(3, 3))\n"
+        "checkpoint(net, x, use_reentrant=False, preserve_rng_state=False).sum().backward()"
+    )
+    assert codes(program) == {"checkpoint-draws-anew": [9]}

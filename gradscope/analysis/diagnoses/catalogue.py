@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gradscope.analysis.diagnoses import (
     backward_no_grad,
+    backward_not_scalar,
     backward_reached_nothing,
     block_kept_by_view,
     checkpoint_draws_anew,
@@ -24,6 +25,7 @@ from gradscope.analysis.diagnoses import (
     loaded_from_itself,
     memory_kept_by_graph,
     never_stepped,
+    no_second_derivative,
     saved_in_vain,
     scaled_gradients,
     snapshot_shares_memory,
@@ -39,6 +41,8 @@ CATALOGUE: tuple[Diagnosis, ...] = (
     inplace_refused.DIAGNOSIS,
     inference_tensor.DIAGNOSIS,
     deepcopy_of_result.DIAGNOSIS,
+    backward_not_scalar.DIAGNOSIS,
+    no_second_derivative.DIAGNOSIS,
     gradient_silently_wrong.DIAGNOSIS,
     checkpoint_draws_anew.DIAGNOSIS,
     *grad_none.DIAGNOSES,

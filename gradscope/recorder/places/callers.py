@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from itertools import pairwise
 from types import CodeType, FrameType
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils import _contextlib
+from torch.utils import _contextlib, checkpoint
 
 from gradscope.frames.code_names import qualified_name
 from gradscope.frames.frame_locals import reading_locals
@@ -28,6 +29,7 @@ HANDLE_CODE = torch.overrides.handle_torch_function.__code__
 
 _HANDLER = "__torch_function__"
 _MODULE_CALLS = frozenset((nn.Module._wrapped_call_impl.__code__, nn.Module._call_impl.__code__))
+_CHECKPOINT = inspect.unwrap(checkpoint.checkpoint).__code__
 _DISPATCHERS = ("_ops.py", "_jit_internal.py", "_VF.py")
 _DECORATES = frozenset(
     code
@@ -123,7 +125,7 @@ class CallSites:
             current = current.f_back
         decorated = _decorated(torch_frames[-1]) if torch_frames else None
         site = self._site(current, library) if decorated is None else self._decorated_site(decorated, current, library)
-        if not torch_frames or torch_frames[-1].f_code in _MODULE_CALLS:
+        if not torch_frames or torch_frames[-1].f_code in _MODULE_CALLS or _is_checkpointed(torch_frames):
             return Located(site, current, below=BELOW)
         label = _label(torch_frames)
         group = (id(current), current.f_lasti if current else NONE, label) if label else None
@@ -197,6 +199,13 @@ class CallSites:
             function = qualified_name(frame.f_code, frame, self._spans.sources.parsed(file))
             site = self._sites[key] = Site(span, NONE, file, statement, function)
         return site
+
+
+def _is_checkpointed(torch_frames: list[FrameType]) -> bool:
+    """Whether a module of torch's own was called by ``checkpoint``: its layers' calls are told apart, as without it."""
+    return any(
+        caller.f_code is _CHECKPOINT and called.f_code in _MODULE_CALLS for called, caller in pairwise(torch_frames)
+    )
 
 
 def _decorated(frame: FrameType) -> CodeType | None:
