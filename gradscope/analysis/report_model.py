@@ -38,9 +38,10 @@ went past autograd's version counter); ``would_``: no backward pass went through
 Severity = Literal["problem", "warning", "note"]
 """``problem``: something failed or is wrong; ``warning``: it may not be what was meant; ``note``: worth knowing."""
 
-CauseRole = Literal["cut", "made", "saved", "write", "set", "cleared", "backward", "step", "used"]
+CauseRole = Literal["cut", "made", "saved", "write", "set", "cleared", "backward", "step", "used", "returned"]
 """What a line did: it ``cut`` the graph, ``made`` a tensor, ``saved`` memory for backward, made an in-place ``write``,
-``set`` requires_grad, ``cleared`` a gradient, ran a ``backward`` pass or an optimizer's ``step``, ``used`` a tensor."""
+``set`` requires_grad, ``cleared`` a gradient, ran a ``backward`` pass or an optimizer's ``step``, ``used`` a tensor,
+``returned`` what a Function's backward gave."""
 
 
 class Place(NamedTuple):

@@ -79,8 +79,11 @@ class EventKind(IntEnum):
     GRAD_SCALER = 1
     """A ``GradScaler`` scaled a loss (the tensor is the result), divided the gradients of an optimizer by the scale, or
     began the step of one."""
-    CHECKPOINT = 1
+    CHECKPOINT = 2
     """``torch.utils.checkpoint.checkpoint`` (not reentrant) began to run a function (``begins``), or was done."""
+    FUNCTION = 3
+    """A node of a custom ``autograd.Function`` of the user's was first seen: the span is the first line of its
+    ``backward``, its decorators included; the detail has the ``node`` type's name."""
 
 
 class Op(NamedTuple):

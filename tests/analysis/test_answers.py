@@ -145,7 +145,7 @@ QUESTIONS = {
         print(w.grad)
         """,
         "grad-none-unreached",
-        ["the graph leads to it, but the backward of Double (line 12) gave it no gradient (None)"],
+        ["the graph leads to it, but Double's backward returns None for it at line 10"],
     ),
     "values that left torch and came back": (
         """

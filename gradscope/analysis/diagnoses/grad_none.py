@@ -94,7 +94,7 @@ def _unreached(sources: Sources, read: NoneRead) -> Reason:
     reason = sources.gradients.unreached.get((sources.index.op_statement[last], read.tensor))
     if reason is None:
         return f"the backward pass of line {sources.index.op_line(last)} gave it none", []
-    return reason.why, sources.cut_causes([reason.cut_op])
+    return reason.why, [*sources.cut_causes([reason.cut_op]), *sources.causes_at("returned", reason.none_at)]
 
 
 _LEAVES_ONLY = (

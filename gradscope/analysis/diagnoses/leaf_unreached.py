@@ -24,7 +24,10 @@ def _find(sources: Sources) -> Iterator[Finding]:
             why=f"{reason.why}, {left_out}" if left_out else reason.why,
             op=op,
             tensors=tensors,
-            causes=sources.cut_causes(one.cut_op for _, one in found),
+            causes=[
+                *sources.cut_causes(one.cut_op for _, one in found),
+                *sources.causes_at("returned", (at for _, one in found for at in one.none_at)),
+            ],
             severity="note" if reason.unused or left_out else "warning",
         )
 

@@ -11,6 +11,7 @@ from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.events import Events, Happened
 from gradscope.analysis.facts.flow import Flow
+from gradscope.analysis.facts.function_sources import Lines
 from gradscope.analysis.facts.gradients import Gradients
 from gradscope.analysis.facts.inplace_writes import InplaceWrites
 from gradscope.analysis.facts.left_out import LeftOut
@@ -187,6 +188,10 @@ class Sources:
             if kind == BindingKind.STORE and span >= 0:
                 found.setdefault(tensor, []).append((name, op, span))
         return found
+
+    def causes_at(self, role: CauseRole, places: Iterable[Lines]) -> list[Cause]:
+        """Lines of the user's source that nothing was recorded for, as causes."""
+        return [self.cause_of_line(role, *place) for place in places]
 
     def cut_causes(self, ops: Iterable[int]) -> list[Cause]:
         """The lines of cuts."""

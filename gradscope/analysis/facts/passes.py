@@ -67,19 +67,6 @@ class Passes:
             if row.node >= 0:
                 yield row.op, row.node, row.retain_graph == 1 or bool(flags[row.op] & RAISED)
 
-    @cached_property
-    def leaves_behind_functions(self) -> dict[int, list[int]]:
-        """For each leaf to which nodes of custom Functions lead straight: those nodes."""
-        nodes, functions = self._index.recording.nodes, self._index.custom_functions
-        starts, following, variable = self.edge_starts, self._index.edges.values, nodes.column("variable")
-        found: dict[int, list[int]] = {}
-        for node, name in enumerate(nodes.column("name")) if functions else ():
-            if name in functions:
-                after = {following[position] for position in range(starts[node], starts[node + 1])}
-                for leaf in {variable[one] for one in after if one >= 0} - {NONE}:
-                    found.setdefault(leaf, []).append(node)
-        return found
-
     def behind(self, root: int) -> list[int]:
         """A node and all that are behind it, the node first; nothing for NONE."""
         starts, following = self.edge_starts, self._index.edges.values

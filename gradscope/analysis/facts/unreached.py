@@ -8,10 +8,13 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.cuts import Cuts
+from gradscope.analysis.facts.events import Events
 from gradscope.analysis.facts.flow import WALK_LIMIT, Flow, Step
+from gradscope.analysis.facts.function_sources import FunctionSources, Lines
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
+from gradscope.recording.flags import RAISED
 from gradscope.recording.rows import OpKind
 
 WALKED_IN_ALL = 20 * WALK_LIMIT
@@ -29,6 +32,8 @@ class Unreached(NamedTuple):
     """The op that cut the way from it to the root; NONE where none did."""
     unused: bool = False
     """Whether that may be meant: the root was not made from it, as far as is known, or others were asked for."""
+    none_at: tuple[Lines, ...] = ()
+    """Where the backward of a custom Function gave it None."""
 
 
 class _Pass(NamedTuple):
@@ -51,12 +56,14 @@ class Reasons:
 
     def __init__(self, index: Index, names: BestNames, cuts: Cuts, flow: Flow, passes: Passes) -> None:
         self._index = index
+        self._functions = FunctionSources(index, Events(index))
         self._names = names
         self._cuts = cuts
         self._flow = flow
         self._passes = passes
         self._origins_of_exports: dict[int, dict[int, Step]] = {}
         self._leaves_by_pass: dict[int, frozenset[int]] = {}
+        self._edges_by_pass: dict[int, dict[int, list[tuple[int, int, int]]]] = {}
         self._walked_before = flow.walked
 
     @property
@@ -97,8 +104,8 @@ class Reasons:
         return name in _BUILT_FROM_VALUES and not len(self._index.uses.of(op))
 
     def _explain(self, tensor: int, this: _Pass) -> Unreached:
-        if not this.asked_for and (giver := self._gave_none(tensor, this.op)):
-            return Unreached(f"the graph leads to it, but the backward of {giver} gave it no gradient (None)")
+        if not this.asked_for and (by_function := self._gave_none(tensor, this.op)):
+            return by_function
         if tensor not in this.steps:
             return self._explain_unused(tensor, this)
         way = self._flow.path(this.steps, tensor)
@@ -132,19 +139,71 @@ class Reasons:
         behind = self._passes.behind(node[step.gives])
         return taken >= 0 and (node[taken] in behind if node[taken] >= 0 else bool(behind))
 
-    def _gave_none(self, leaf: int, op: int) -> str:
-        """The custom Functions that a pass came through and that lead straight to a leaf; empty where none does."""
-        leaves = self._passes.leaves_behind_functions
-        if leaf not in leaves:
-            return ""
-        came = (self._passes.first_walked_at, self._passes.used_up_at)
-        nodes = [node for node in leaves[leaf] if any(walked[node] == op for walked in came)]
-        return " and ".join(dict.fromkeys(map(self._function_of, nodes)))
+    def _gave_none(self, leaf: int, op: int) -> Unreached | None:
+        """That custom Functions which a pass came through gave a leaf None, or None where that is not known."""
+        given = self._functions_before(leaf, op)
+        if not given:
+            return None
+        phrases, lines = [], []
+        for node, place in given.items():
+            name = self._name_of_function(node)
+            if place is None:
+                at = self._index.op_line(self._index.recording.nodes.column("op")[node])
+                phrases.append(f"the backward of {name} (line {at}) gave it no gradient (None)")
+            else:
+                lines.append(place[0])
+                said = "returns None for it at" if place[1] else "gave it no gradient (None):"
+                phrases.append(f"{name}'s backward {said} line {place[0].line}")
+        why = " and ".join(dict.fromkeys(phrases))
+        return Unreached(f"the graph leads to it, but {why}", none_at=tuple(dict.fromkeys(lines)))
 
-    def _function_of(self, node: int) -> str:
-        row = self._index.recording.nodes[node]
-        name = self._index.recording.text(row.name).removesuffix("Backward")
-        return f"{name} (line {self._index.op_line(row.op)})"
+    def _functions_before(self, leaf: int, op: int) -> dict[int, tuple[Lines, bool] | None]:
+        """The custom Functions that gave nothing to what leads to a leaf, each with the lines that say so.
+
+        From the leaf up: a node of torch's passes on what it is given, and so does a Function that computes a gradient
+        by its source. Empty where a way up leads to no Function that may have given None.
+        """
+        before, found = self._edges_into(op), {}
+        variable = self._index.recording.nodes.column("variable")
+        names, functions = self._index.recording.nodes.column("name"), self._index.custom_functions
+        stack = [node for node in before if variable[node] == leaf]
+        seen = set(stack)
+        while stack:
+            node = stack.pop()
+            if not before.get(node):
+                return {}
+            for above, position, inputs in before[node]:
+                if names[above] in functions:
+                    source = self._functions.of_node(above)
+                    place = None if source is None else source.gives_none(position, inputs)
+                    if source is None or place is not None:
+                        found[above] = place
+                        continue
+                if above not in seen:
+                    seen.add(above)
+                    stack.append(above)
+        return found
+
+    def _edges_into(self, op: int) -> dict[int, list[tuple[int, int, int]]]:
+        """For each node behind the roots of a pass: the nodes that lead to it, by which of how many edges."""
+        if not self._index.custom_functions or self._index.recording.ops.column("flags")[op] & RAISED:
+            return {}
+        known = self._edges_by_pass.get(op)
+        if known is None:
+            starts, following = self._passes.edge_starts, self._index.edges.values
+            known = {}
+            roots = [row.node for row in self._index.recording.backwards if row.op == op]
+            for node in dict.fromkeys(node for root in roots for node in self._passes.behind(root)):
+                first, end = starts[node], starts[node + 1]
+                for position in range(first, end):
+                    if following[position] >= 0:
+                        known.setdefault(following[position], []).append((node, position - first, end - first))
+            self._edges_by_pass = {op: known}
+        return known
+
+    def _name_of_function(self, node: int) -> str:
+        recording = self._index.recording
+        return recording.text(recording.nodes.column("name")[node]).removesuffix("Backward")
 
     def _explain_unused(self, tensor: int, this: _Pass) -> Unreached:
         uses = self._flow.uses_of(tensor, this.op)

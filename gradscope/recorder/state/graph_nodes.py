@@ -7,7 +7,7 @@ counts up in each thread; ``AccumulateGrad`` has none of its own and is known by
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -28,11 +28,20 @@ _CTX_NAMES = frozenset(("saved_tensors", "to_save", "non_differentiable", "dirty
 
 
 class GraphNodes:
-    """The nodes seen so far."""
+    """The nodes seen so far.
 
-    def __init__(self, tape: Tape, identity: Identity) -> None:
+    Args:
+        tape: Where rows go.
+        identity: Tensors and storages seen so far.
+        on_function: Called for each node of a custom Function with its type, its name and the thread's number.
+    """
+
+    def __init__(
+        self, tape: Tape, identity: Identity, on_function: Callable[[type, str, int], None] | None = None
+    ) -> None:
         self.tape = tape
         self.identity = identity
+        self._on_function = on_function
         self.first = sequence_number()
         """Nodes of this thread with a lower sequence number were made before the recording."""
         self._by_sequence = array("i", ())
@@ -184,7 +193,10 @@ class GraphNodes:
             name = kind.__name__
             is_users = hasattr(kind, "_forward_cls")
             if is_users or name == "CppFunction":  # its class is not kept, and each has its own name
-                return self.tape.text(node.name().rpartition("::")[2]), None if is_users else ()
+                own_name = node.name().rpartition("::")[2]
+                if is_users and self._on_function is not None:
+                    self._on_function(kind, own_name, self._thread)
+                return self.tape.text(own_name), None if is_users else ()
             attributes = tuple(
                 (attribute, self.tape.text(attribute.removeprefix("_saved_")))
                 for attribute in dir(kind)

@@ -1,0 +1,68 @@
+"""A custom Function whose backward gives a leaf None: the line of its source that says so is the cause."""
+
+from __future__ import annotations
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from gradscope.analysis.report_model import Answer
+from tests.analysis.building import line_of, recorded
+
+PRODUCT = """
+import torch
+class Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, k, w):
+        ctx.save_for_backward(x, w)
+        return x * w
+    @staticmethod
+    {decorator}def backward(ctx, grad):
+        x, w = ctx.saved_tensors
+        {gives}
+x, w = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+y = {use}
+y.sum().backward()
+"""
+
+
+def missed(gives: str, use: str = "Product.apply(x, 2, w)", decorator: str = "") -> tuple[str, list[Answer]]:
+    source = PRODUCT.format(gives=gives, use=use, decorator=decorator)
+    return source, [one for one in build(recorded(source)).answers if one.code == "leaf-unreached"]
+
+
+@pytest.mark.parametrize(
+    "use",
+    ["Product.apply(x, 2, w)", "Product.apply(x, 2, w.view(3) * 1)"],
+    ids=["straight", "behind torch's nodes"],
+)
+@pytest.mark.parametrize(
+    "decorator", ["", "@torch.autograd.function.once_differentiable\n    "], ids=["plain", "wrapped"]
+)
+def test_the_return_that_says_none_is_the_cause(use: str, decorator: str) -> None:
+    source, (answer,) = missed("return grad * w, None, None", use, decorator)
+    line = line_of(source, "return grad * w, None")
+    assert answer.text.endswith(f"the graph leads to it, but Product's backward returns None for it at line {line}.")
+    assert [(cause.line, cause.role) for cause in answer.causes] == [(line, "returned")]
+
+
+def test_a_name_that_may_be_none_is_not_said_to_be_written_as_none() -> None:
+    source, (answer,) = missed("of_w = None; return grad * w, 0 * grad, of_w")
+    line = line_of(source, "of_w = None")
+    assert f"Product's backward gave it no gradient (None): line {line}" in answer.text
+    assert [cause.line for cause in answer.causes] == [line]
+
+
+def test_where_several_returns_may_have_run_the_def_is_named() -> None:
+    source, (answer,) = missed("if x is None: return None, None, None\n        return grad * w, None, None")
+    assert [cause.line for cause in answer.causes] == [line_of(source, "def backward")]
+
+
+def test_a_leaf_that_gets_its_gradient_another_way_is_not_missed() -> None:
+    assert missed("return grad * w, None, None", "Product.apply(x, 2, w) + w")[1] == []
+
+
+def test_of_two_functions_with_one_name_none_is_blamed_by_its_source() -> None:
+    other = PRODUCT.format(gives="return grad * w, None, None", use="Product.apply(x, 2, w)", decorator="")
+    twice = other + other.replace("import torch\n", "").replace("x, w = torch.ones", "x, v = torch.ones")
+    for answer in build(recorded(twice)).answers:
+        assert [cause.role for cause in answer.causes] == []
