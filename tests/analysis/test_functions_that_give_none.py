@@ -46,7 +46,7 @@ def test_the_return_that_says_none_is_the_cause(use: str, decorator: str) -> Non
 
 
 def test_a_name_that_may_be_none_is_not_said_to_be_written_as_none() -> None:
-    source, (answer,) = missed("of_w = None; return grad * w, 0 * grad, of_w")
+    source, (answer,) = missed("of_w = None; return grad * w, 0 * grad, of_w", "Product.apply(x, torch.ones(3), w)")
     line = line_of(source, "of_w = None")
     assert f"Product's backward gave it no gradient (None): line {line}" in answer.text
     assert [cause.line for cause in answer.causes] == [line]

@@ -11,7 +11,7 @@ from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.events import Events, Happened
 from gradscope.analysis.facts.flow import Flow
-from gradscope.analysis.facts.function_sources import Lines
+from gradscope.analysis.facts.function_sources import FunctionSources, Lines
 from gradscope.analysis.facts.gradients import Gradients
 from gradscope.analysis.facts.inplace_writes import InplaceWrites
 from gradscope.analysis.facts.left_out import LeftOut
@@ -53,6 +53,11 @@ class Sources:
     def left_out(self) -> LeftOut:
         """Which leaves the program keeps out of training on purpose, as far as it shows."""
         return LeftOut(self.index, self.cuts, self.flow, self.events)
+
+    @cached_property
+    def functions(self) -> FunctionSources:
+        """The backwards of custom Functions, as their source has them."""
+        return FunctionSources(self.index, self.events)
 
     @cached_property
     def none_reads(self) -> NoneReads:

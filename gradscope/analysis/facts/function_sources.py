@@ -23,15 +23,34 @@ class Lines(NamedTuple):
     function: str
 
 
+class Kept(NamedTuple):
+    """A tensor that a Function's ctx keeps, as the source of its backward takes it out."""
+
+    attr: str
+    """``saved_tensors``, or another attribute."""
+    position: int = 0
+    """Its place among the saved tensors."""
+
+
+class ReturnedGrad(NamedTuple):
+    """A ``return`` that gives an input its own ``.grad``."""
+
+    lines: Lines
+    position: int
+    """Which argument of the Function's it is."""
+    arguments: int
+    """How many it takes."""
+
+
 class Backward:
     """The backward of one Function, as its source has it."""
 
-    def __init__(self, name: str, file: int, function: str, definition: Definition, span: int) -> None:
+    def __init__(self, name: str, file: int, function: str, definition: Definition, forward: Definition | None) -> None:
         self.name = name
         self.file = file
         self.function = function
         self.definition = definition
-        self.span = span
+        self.forward = forward
 
     @property
     def header(self) -> Lines:
@@ -68,6 +87,110 @@ class Backward:
         if not literal and all(self._is_computed(element) for _, elements in given for element in elements):
             return None
         return (self.lines_of(self.returns[0]) if len(self.returns) == 1 else self.header), False
+
+    @cached_property
+    def passes_within(self) -> list[ast.Call]:
+        """Calls of ``backward`` in it that fill ``.grad`` of whatever leaves they come to."""
+        return [
+            one
+            for one in _own(self.definition)
+            if isinstance(one, ast.Call)
+            and isinstance(one.func, ast.Attribute)
+            and one.func.attr == "backward"
+            and not any(keyword.arg == "inputs" for keyword in one.keywords)
+            and not (one.args and isinstance(one.args[0], ast.Name) and one.args[0].id == self._context)
+        ]
+
+    @property
+    def _context(self) -> str:
+        arguments = self.definition.args.args
+        return arguments[0].arg if arguments else ""
+
+    @cached_property
+    def returned_grads(self) -> list[ReturnedGrad]:
+        """Where it returns, for an argument, the ``.grad`` of that argument itself, which its ctx kept uncopied.
+
+        Nothing where it sets or clears a ``.grad`` itself.
+        """
+        for part in _own(self.definition):
+            if isinstance(part, ast.Attribute) and (
+                (part.attr == "grad" and not isinstance(part.ctx, ast.Load)) or part.attr.startswith("zero_")
+            ):
+                return []
+        found = []
+        for statement in self.returns:
+            value = statement.value
+            elements = value.elts if isinstance(value, ast.Tuple | ast.List) else [value]
+            for position, element in enumerate(elements):
+                kept = self._kept(self._grad_of(element))
+                if kept is not None and kept == self._kept_by_forward.get(position):
+                    found.append(ReturnedGrad(self.lines_of(statement), position, len(elements)))
+        return found
+
+    @cached_property
+    def _kept_by_forward(self) -> dict[int, Kept]:
+        """For each argument of ``forward`` that it keeps as it is, in one place: how."""
+        if self.forward is None or len(self.forward.args.args) < 2:
+            return {}
+        context, *arguments = (argument.arg for argument in self.forward.args.args)
+        parts = list(_own(self.forward))
+        rebound = {one.id for one in parts if isinstance(one, ast.Name) and not isinstance(one.ctx, ast.Load)}
+        named: dict[str, list[Kept]] = {}
+        for part in parts:
+            if isinstance(part, ast.Call) and _attribute_of(part.func, context) == "save_for_backward":
+                for position, value in enumerate(part.args):
+                    if isinstance(value, ast.Name):
+                        named.setdefault(value.id, []).append(Kept("saved_tensors", position))
+            if isinstance(part, ast.Assign) and len(part.targets) == 1 and isinstance(part.value, ast.Name):
+                attr = _attribute_of(part.targets[0], context)
+                if attr:
+                    named.setdefault(part.value.id, []).append(Kept(attr))
+        return {
+            position: named[argument][0]
+            for position, argument in enumerate(arguments)
+            if argument not in rebound and len(named.get(argument, ())) == 1
+        }
+
+    def _grad_of(self, element: ast.expr | None) -> ast.expr | None:
+        """The expression of which an element is the ``.grad``, directly or by a name for it."""
+        if isinstance(element, ast.Name):
+            bound = self._bound(element.id)
+            element = bound[1] if bound is not None and bound[0] is None else None
+        return element.value if isinstance(element, ast.Attribute) and element.attr == "grad" else None
+
+    def _kept(self, value: ast.expr | None) -> Kept | None:
+        """Which tensor of the ctx an expression is."""
+        position: int | None = None
+        if isinstance(value, ast.Name):
+            bound = self._bound(value.id)
+            if bound is None:
+                return None
+            position, value = bound
+        if isinstance(value, ast.Subscript) and isinstance(value.slice, ast.Constant):
+            if position is not None or not isinstance(value.slice.value, int):
+                return None
+            position, value = value.slice.value, value.value
+        attr = _attribute_of(value, self._context)
+        if attr == "saved_tensors":
+            return None if position is None else Kept(attr, position)
+        return Kept(attr) if attr and position is None else None
+
+    def _bound(self, name: str) -> tuple[int | None, ast.expr] | None:
+        """What a name stands for where it is bound once: which element (None: all of it) of what."""
+        parts = list(_own(self.definition))
+        found = [
+            one for one in parts if isinstance(one, ast.Name) and one.id == name and not isinstance(one.ctx, ast.Load)
+        ]
+        for one in parts if len(found) == 1 else ():
+            if not isinstance(one, ast.Assign) or len(one.targets) != 1:
+                continue
+            target = one.targets[0]
+            if target is found[0]:
+                return None, one.value
+            if isinstance(target, ast.Tuple | ast.List) and found[0] in target.elts:
+                has_star = any(isinstance(element, ast.Starred) for element in target.elts)
+                return None if has_star else (target.elts.index(found[0]), one.value)
+        return None
 
     def _is_computed(self, element: ast.expr) -> bool:
         """Whether an element is a gradient for certain: arithmetic, or a name that only arithmetic is assigned to."""
@@ -111,10 +234,16 @@ class FunctionSources:
                 trees[span.file] = _parsed(recording.files[span.file].text)
             tree = trees[span.file]
             definition = None if tree is None else _definition_at(tree, span.line)
-            if definition is not None:
+            if tree is not None and definition is not None:
                 function = recording.text(span.function)
                 found.setdefault(name, []).append(
-                    Backward(name.removesuffix("Backward"), span.file, function, definition, event.span)
+                    Backward(
+                        name.removesuffix("Backward"),
+                        span.file,
+                        function,
+                        definition,
+                        _forward_beside(tree, definition),
+                    )
                 )
         return {name: backwards[0] for name, backwards in found.items() if len(backwards) == 1}
 
@@ -138,6 +267,23 @@ def _definition_at(tree: ast.Module, line: int) -> Definition | None:
             if first == line:
                 return node
     return None
+
+
+def _forward_beside(tree: ast.Module, backward: Definition) -> Definition | None:
+    """The ``forward`` that takes a ctx in the class of a backward."""
+    for owner in ast.walk(tree):
+        if isinstance(owner, ast.ClassDef) and backward in owner.body:
+            for node in owner.body:
+                if isinstance(node, ast.FunctionDef) and node.name == "forward":
+                    return node
+    return None
+
+
+def _attribute_of(node: ast.AST | None, name: str) -> str:
+    """The attribute that an expression ``name.attribute`` is of; empty for any other."""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == name:
+        return node.attr
+    return ""
 
 
 def _own(definition: Definition) -> Iterator[ast.AST]:
