@@ -1,0 +1,160 @@
+"""Names that a file gives to iterators, and where it goes through them again: what the text alone tells for certain."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_CHAINS = frozenset(("itertools.chain", "itertools.chain.from_iterable"))
+_BUILTINS = frozenset(("filter", "map", "iter", "zip"))
+_METHODS = frozenset(("parameters", "named_parameters"))
+_PASSED_THROUGH = frozenset(("list", "tuple", "set", "enumerate", "zip", "reversed", "sorted"))
+_GO_THROUGH = ("clip_grad_norm_", "clip_grad_value_")
+
+
+class Again(NamedTuple):
+    """A statement that goes through an iterator which another had used up."""
+
+    name: str
+    made: tuple[int, int]
+    """First and last line of the statement that gave the iterator its name."""
+    line: int
+    end_line: int
+    """The statement's own, without the body of a loop."""
+    body: tuple[int, int]
+    """First and last line of what is done with each item."""
+    is_loop: bool
+    """Whether it is a loop; else it is a call that clips what it is given."""
+    beside: tuple[tuple[int, int], ...]
+    """First and last lines of the other statements of its block."""
+
+
+def iterated_again(text: str, line: int) -> list[Again]:
+    """Where a file goes through an iterator that a call at a line was given.
+
+    Only of names that are bound once in the whole file, to what is an iterator by its making: a generator expression, a
+    chain of ``itertools``, ``filter``, ``map``, ``zip``, ``iter``, or the ``parameters()`` of a module.
+    """
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    bound, made = _bound(tree), _iterators(tree)
+    found: list[Again] = []
+    for user in (node for node in ast.walk(tree) if isinstance(node, ast.stmt) and _spans(node, line)):
+        given = {ast.unparse(node) for node in _arguments(user)}
+        for name in (name for name in given if name in made and bound[name] == 1):
+            found.extend(_again(tree, name, made[name], user))
+    return list(dict.fromkeys(found))
+
+
+def _bound(tree: ast.Module) -> Counter[str]:
+    """How often each name or attribute is bound, in any scope."""
+    bound: Counter[str] = Counter()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Name, ast.Attribute)) and not isinstance(node.ctx, ast.Load):
+            bound[ast.unparse(node)] += 1
+        elif isinstance(node, ast.arg):
+            bound[node.arg] += 1
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            bound[node.name] += 1
+        elif isinstance(node, ast.alias):
+            bound[(node.asname or node.name).split(".")[0]] += 1
+    return bound
+
+
+def _iterators(tree: ast.Module) -> dict[str, ast.stmt]:
+    """Names that a statement binds to an iterator."""
+    bound, imported = _bound(tree), _imported(tree)
+    return {
+        ast.unparse(node.targets[0]): node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        and len(node.targets) == 1
+        and isinstance(node.targets[0], (ast.Name, ast.Attribute))
+        and _is_iterator(node.value, bound, imported)
+    }
+
+
+def _imported(tree: ast.Module) -> dict[str, str]:
+    """What each imported name stands for."""
+    names: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update((one.asname or one.name, one.name) for one in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names.update((one.asname or one.name, f"{node.module}.{one.name}") for one in node.names)
+    return names
+
+
+def _is_iterator(value: ast.expr, bound: Counter[str], imported: dict[str, str]) -> bool:
+    if isinstance(value, ast.GeneratorExp):
+        return True
+    if not isinstance(value, ast.Call):
+        return False
+    first, _, rest = ast.unparse(value.func).partition(".")
+    called = imported.get(first, first) + (f".{rest}" if rest else "")
+    if called in _CHAINS:
+        return True
+    if called in _BUILTINS:
+        return not bound[called]
+    is_method = isinstance(value.func, ast.Attribute) and value.func.attr in _METHODS
+    return is_method and not bound[called.rpartition(".")[2]]
+
+
+def _spans(node: ast.stmt, line: int) -> bool:
+    """Whether a simple statement is at a line."""
+    return not hasattr(node, "body") and node.lineno <= line <= (node.end_lineno or node.lineno)
+
+
+def _arguments(statement: ast.stmt) -> Iterator[ast.expr]:
+    """What calls of a statement are given as it is, or as the parameters of a group."""
+    for call in (node for node in ast.walk(statement) if isinstance(node, ast.Call)):
+        for given in (*call.args, *(keyword.value for keyword in call.keywords)):
+            yield given
+            groups = given.elts if isinstance(given, ast.List) else [given]
+            for group in groups:
+                if isinstance(group, ast.Dict):
+                    yield from group.values
+
+
+def _again(tree: ast.Module, name: str, made: ast.stmt, user: ast.stmt) -> Iterator[Again]:
+    for block in _blocks(tree):
+        for node in block:
+            if node in (made, user):
+                continue
+            through = _goes_through(node, name)
+            if through is not None:
+                beside = tuple((one.lineno, one.end_lineno or one.lineno) for one in block if one is not node)
+                made_at = made.lineno, made.end_lineno or made.lineno
+                yield Again(name, made_at, node.lineno, *through, isinstance(node, ast.For), beside)
+
+
+def _blocks(tree: ast.Module) -> Iterator[list[ast.stmt]]:
+    for node in ast.walk(tree):
+        for field in ("body", "orelse", "finalbody"):
+            block = getattr(node, field, None)
+            if isinstance(block, list):
+                yield [one for one in block if isinstance(one, ast.stmt)]
+
+
+def _goes_through(node: ast.stmt, name: str) -> tuple[int, tuple[int, int]] | None:
+    """The last line of the statement's own, and the lines of what is done with each item; None where it does not."""
+    if isinstance(node, ast.For) and name in _sources(node.iter):
+        last = node.body[-1]
+        return node.iter.end_lineno or node.lineno, (node.body[0].lineno, last.end_lineno or last.lineno)
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        call = node.value
+        if ast.unparse(call.func).endswith(_GO_THROUGH) and call.args and name in _sources(call.args[0]):
+            end = node.end_lineno or node.lineno
+            return end, (node.lineno, end)
+    return None
+
+
+def _sources(value: ast.expr) -> list[str]:
+    """What a loop over a value goes through: itself, or what ``enumerate`` or ``list`` was given."""
+    if isinstance(value, ast.Call) and ast.unparse(value.func) in _PASSED_THROUGH:
+        return [ast.unparse(one) for one in value.args]
+    return [ast.unparse(value)]

@@ -1,0 +1,63 @@
+"""Iterators that an optimizer was given and a loop goes through later."""
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from tests.analysis.building import line_of, recorded
+
+PROGRAM = """
+import itertools
+from itertools import chain
+import torch
+from torch import nn
+from torch.nn.utils import clip_grad_norm_
+layer, other = nn.Linear(4, 1), nn.Linear(4, 1)
+params = {made}
+optimizer = torch.optim.SGD({given}, lr=0.1)
+def update():
+    optimizer.zero_grad()
+    (layer(torch.ones(2, 4)) + other(torch.ones(2, 4))).sum().backward()
+    {again}
+    optimizer.step()
+for step in range(2):
+    update()
+"""
+LOOP = "for p in params: p.requires_grad_(True)"
+
+
+def causes(made: str, again: str = LOOP, given: str = "params") -> tuple[list[int], str]:
+    source = PROGRAM.format(made=made, again=again, given=given)
+    answers = [one for one in build(recorded(source)).answers if one.code == "iterator-used-up"]
+    return [cause.line for answer in answers for cause in answer.causes], source
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "layer.parameters()",
+        "itertools.chain(layer.parameters(), other.parameters())",
+        "chain(layer.parameters(), other.parameters())",
+        "(p for p in layer.parameters())",
+        "filter(lambda p: p.requires_grad, layer.parameters())",
+    ],
+)
+@pytest.mark.parametrize("again", [LOOP, "clip_grad_norm_(params, 1.0)", f"for i, p in enumerate(params): p.{'data'}"])
+def test_an_iterator_that_is_gone_through_after_the_optimizer(made: str, again: str) -> None:
+    found, source = causes(made, again)
+    assert found == [line_of(source, "params = ")]
+
+
+@pytest.mark.parametrize(
+    ("made", "again", "given"),
+    [
+        ("list(layer.parameters())", LOOP, "params"),
+        ("layer.parameters()", "pass", "params"),
+        ("layer.parameters()", "params = list(layer.parameters())\n    for p in params: p.data", "params"),
+        ("layer.parameters()", LOOP, "layer.parameters()"),
+        ("layer.parameters()", "for p in layer.parameters(): p.data", "params"),
+        ("layer.parameters()", "def unused():\n        for p in params: p.data", "params"),
+        ("nn.ParameterList(layer.parameters())", LOOP, "params"),
+    ],
+)
+def test_what_is_no_iterator_or_not_gone_through_again(made: str, again: str, given: str) -> None:
+    assert causes(made, again, given)[0] == []
