@@ -66,3 +66,34 @@ def test_a_state_that_is_carried_is_to_be_detached() -> None:
     program = HEAD + "h = x\nfor step in range(3):\n    h = (h * x).exp()\n    h.sum().backward()"
     (answer,) = [one for one in build(recorded(program)).answers if one.code == "graph-used-twice"]
     assert answer.advice.startswith("Either cut it off with detach()")
+
+
+@pytest.mark.parametrize(
+    ("program", "line"),
+    [
+        (
+            "g, d = torch.nn.Linear(3, 3), torch.nn.Linear(3, 1)\n"
+            "step = torch.optim.SGD(d.parameters(), lr=0.1).step\n"
+            "fake = g(x)\n"
+            "first = d(fake).mean()\n"
+            "first.backward()\nstep()\nd(fake).mean().backward()",
+            6,
+        ),
+        (
+            "class Net:\n    h = x\n    def step(self):\n        h = (self.h * x).exp()\n        self.h = h\n"
+            "        return h.sum()\n"
+            "net = Net()\nfor _ in range(2):\n    net.step().backward()",
+            7,
+        ),
+        (
+            "def scaled():\n    return x.exp()\n"
+            "kept = {}\nfor key in 'ab':\n    kept[key] = scaled()\n"
+            "for _ in range(2):\n    (kept['a'] * x).sum().backward()",
+            7,
+        ),
+    ],
+    ids=["not-detached-for-the-first-pass", "put-on-an-object", "put-into-a-dict"],
+)
+def test_the_line_that_one_would_change(program: str, line: int) -> None:
+    (answer,) = [one for one in build(recorded(HEAD + program)).answers if one.code == "graph-used-twice"]
+    assert [cause.line for cause in answer.causes] == [line]

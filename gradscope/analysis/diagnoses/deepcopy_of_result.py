@@ -36,7 +36,7 @@ def _kept(sources: Sources, tensor: int, op: int) -> list[Cause]:
     index = sources.index
     if stored := sources.stored(tensor, op, on_object=True):
         return stored
-    if any(held == tensor and at == op for held, at in sources.loaded):
+    if any(at == op for at, _ in sources.loads.get(tensor, ())):
         return []  # it was copied itself, not as a part of something
     made_at = index.recording.tensors.column("op")[tensor]
     statement = index.statements[index.op_statement[made_at]] if made_at < index.op_count else index.statements[0]

@@ -123,6 +123,10 @@ class Sources:
         source = index.recording.source(row.file, row.line, row.end_line)
         return [Cause(place.file, row.line, row.end_line, columns, place.function, source, role)]
 
+    def cause_of_span(self, role: CauseRole, span: int) -> list[Cause]:
+        """The line of a span as a cause; empty for NONE."""
+        return self._cause(role, span)
+
     def cause_of_event(self, role: CauseRole, event: Happened) -> list[Cause]:
         """The line of an event as a cause; empty where no user code made it."""
         return self._cause(role, event.span)
@@ -148,7 +152,7 @@ class Sources:
             recording.files[file].name, line, end_line, (), function, recording.source(file, line, end_line), role
         )
 
-    def stored(self, tensor: int, before: int, *, on_object: bool = False) -> list[Cause]:
+    def stored(self, tensor: int, before: int, *, on_object: bool = False, under: str = "") -> list[Cause]:
         """The statement that last stored a tensor under a name, before an op ran; empty where none was seen.
 
         What a function returns is stored where it is called: that is the line by which it is kept.
@@ -157,9 +161,14 @@ class Sources:
             tensor: The tensor.
             before: The op.
             on_object: Only names that are part of an object: ``self.weights``, ``kept["x"]``.
+            under: Only this name.
         """
         text, rows = self.index.recording.text, self._stores.get(tensor, ())
-        spans = [span for name, op, span in rows if op < before and not (on_object and text(name).isidentifier())]
+        spans = [
+            span
+            for name, op, span in rows
+            if op < before and not (on_object and text(name).isidentifier()) and under in ("", text(name))
+        ]
         return [cause._replace(columns=()) for cause in self._cause("made", spans[-1])] if spans else []
 
     def is_stored_again(self, tensor: int) -> bool:
@@ -177,11 +186,25 @@ class Sources:
         )
 
     @cached_property
-    def loaded(self) -> frozenset[tuple[int, int]]:
-        """Tensors that the statement of an op reads under a name, with the op."""
+    def loads(self) -> dict[int, list[tuple[int, int]]]:
+        """For each tensor the ops whose statements read it under a name, with a span of the statement."""
+        found: dict[int, list[tuple[int, int]]] = {}
         bindings = self.index.recording.bindings
-        columns = (bindings.column(name) for name in ("tensor", "op", "kind"))
-        return frozenset((tensor, op) for tensor, op, kind in zip(*columns, strict=True) if kind == BindingKind.LOAD)
+        columns = (bindings.column(name) for name in ("tensor", "op", "span", "kind"))
+        for tensor, op, span, kind in zip(*columns, strict=True):
+            if kind == BindingKind.LOAD:
+                found.setdefault(tensor, []).append((op, span))
+        return found
+
+    @cached_property
+    def names_held(self) -> dict[int, list[tuple[int, int, int]]]:
+        """For each tensor the names under which it was seen: name, op and span, in order."""
+        found: dict[int, list[tuple[int, int, int]]] = {}
+        bindings = self.index.recording.bindings
+        columns = (bindings.column(name) for name in ("name", "tensor", "op", "span"))
+        for name, tensor, op, span in zip(*columns, strict=True):
+            found.setdefault(tensor, []).append((name, op, span))
+        return found
 
     @cached_property
     def _stores(self) -> dict[int, list[tuple[int, int, int]]]:

@@ -38,3 +38,51 @@ def attribute_stores(text: str, line: int) -> list[tuple[int, int, str]]:
         and any(isinstance(target, (ast.Attribute, ast.Subscript)) for target in node.targets)
         and (node.lineno == line or (isinstance(node.value, ast.Name) and node.value.id in names))
     ]
+
+
+def stores_under(text: str, name: str, values: frozenset[str]) -> list[tuple[int, int, str]]:
+    """The statement that puts something on an object under a name, where the source has one that can have been it.
+
+    Args:
+        text: Source of the file.
+        name: ``self.hidden``, ``net.hidden``, ``kept['x']``: of the first two the attribute counts.
+        values: Names that the tensor had: of several statements the one that stores such a name.
+
+    Returns:
+        First and last line, and nothing for the function; empty where it is not clear which.
+    """
+    try:
+        tree, wanted = ast.parse(text), ast.parse(name, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    found: list[tuple[ast.stmt, ast.expr]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and any(_is_like(target, wanted) for target in node.targets):
+            found.append((node, node.value))
+        elif isinstance(node, ast.Expr) and (appended := _appended(node.value, wanted)) is not None:
+            found.append((node, appended))
+    if len(found) > 1:
+        found = [(node, value) for node, value in found if isinstance(value, ast.Name) and value.id in values]
+    return [(node.lineno, node.end_lineno or node.lineno, "") for node, _ in found] if len(found) == 1 else []
+
+
+def _is_like(target: ast.expr, wanted: ast.expr) -> bool:
+    if isinstance(target, ast.Attribute) and isinstance(wanted, ast.Attribute):
+        return target.attr == wanted.attr
+    if isinstance(target, ast.Subscript) and isinstance(wanted, ast.Subscript):
+        return _last(target.value) == _last(wanted.value) != ""
+    return False
+
+
+def _appended(call: ast.expr, wanted: ast.expr) -> ast.expr | None:
+    """What a call appends to the list of which a part is wanted."""
+    if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "append" and call.args:
+        is_list = isinstance(wanted, ast.Subscript) and _last(call.func.value) == _last(wanted.value) != ""
+        return call.args[0] if is_list else None
+    return None
+
+
+def _last(expression: ast.expr) -> str:
+    if isinstance(expression, ast.Attribute):
+        return expression.attr
+    return expression.id if isinstance(expression, ast.Name) else ""
