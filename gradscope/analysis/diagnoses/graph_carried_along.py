@@ -16,6 +16,11 @@ from gradscope.recording.rows import OpKind
 
 RUNS = 8
 """Runs of a statement from which on a pattern is called one."""
+AT_LEAST = 3
+"""Backward passes from which on a graph is carried along that reaches back over all of them."""
+
+_SUMS = ("Tensor.add_", "Tensor.__iadd__", "Tensor.sub_")
+"""Calls that ``total += loss`` makes of a tensor that is there before."""
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -23,16 +28,17 @@ def _find(sources: Sources) -> Iterator[Finding]:
     index, names, passes = sources.index, sources.names, sources.passes
     kinds = index.recording.ops.column("kind")
     backward_ops = [op for op, kind in enumerate(kinds) if kind == OpKind.BACKWARD]
-    if len(backward_ops) < RUNS:
+    if len(backward_ops) < AT_LEAST:
         return
     made_by, variable = index.recording.nodes.column("op"), index.recording.nodes.column("variable")
-    for tensor in _carried(index, names):
+    for tensor, first, op in _carried(index, names):
         nodes = [node for node in passes.behind(index.node_after(tensor)) if variable[node] < 0]
         oldest = min((made_by[node] for node in nodes), default=index.op_count)
         newest = made_by[nodes[0]] if nodes else 0
         crossed = bisect_left(backward_ops, newest) - bisect_left(backward_ops, oldest)
-        if crossed >= RUNS:
-            name, op = names.of(tensor), index.recording.tensors.column("op")[tensor]
+        all_passes = bisect_left(backward_ops, op) - bisect_left(backward_ops, first)
+        if crossed >= RUNS or crossed >= max(AT_LEAST, all_passes):
+            name = names.of(tensor)
             yield sources.finding(
                 f"Line {index.op_place(op).line}: {name} carries its graph from one backward pass to the next "
                 f"({len(nodes):,} nodes, over {crossed:,} passes)",
@@ -44,17 +50,28 @@ def _find(sources: Sources) -> Iterator[Finding]:
             )
 
 
-def _carried(index: Index, names: BestNames) -> list[int]:
-    """For each statement that took in what it had made itself in an earlier run: the last named result of it."""
+def _carried(index: Index, names: BestNames) -> list[tuple[int, int, int]]:
+    """For each statement that took in what it had made or written itself in an earlier run: a named result of it.
+
+    Returns:
+        The last such result, the first run's op, and the op that made it or wrote it last.
+    """
     tensors, statements = index.recording.tensors, index.op_statement
     made_at, flags = tensors.column("op"), tensors.column("flags")
-    wanted = REQUIRES_GRAD
-    found: dict[int, list[int]] = {}
+    found: dict[int, list[tuple[int, int]]] = {}
     for op, taken in zip(index.uses.keys, index.uses.values, strict=True):
-        made = made_at[taken]
-        if flags[taken] & wanted and made < op and statements[made] == statements[op] and names.best[taken] >= 0:
-            found.setdefault(statements[op], []).append(taken)
-    return [carried[-1] for statement, carried in found.items() if statement != NOWHERE and len(carried) >= RUNS - 1]
+        if statements[op] == NOWHERE or names.best[taken] < 0 or made_at[taken] >= op:
+            continue
+        is_own = statements[made_at[taken]] == statements[op] and flags[taken] & REQUIRES_GRAD
+        if is_own or (index.func(op) in _SUMS and taken in index.results.of(op)):
+            found.setdefault(statements[op], []).append((taken, op))
+    carried = []
+    for several in found.values():
+        tensor, last = several[-1]
+        is_written = tensor in index.results.of(last)
+        if len(several) >= AT_LEAST - 1 and index.node_after(tensor) >= 0:
+            carried.append((tensor, several[0][1], last if is_written else made_at[tensor]))
+    return carried
 
 
 DIAGNOSIS = Diagnosis(
