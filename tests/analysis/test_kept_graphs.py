@@ -24,6 +24,25 @@ for step in range(4):
     loss.backward()
     total += loss  # keeps
 """,
+    "outputs in a list": """
+class Monitor:
+    def __init__(self):
+        self.outputs = []
+    def keep(self, out):
+        self.outputs.append(out)  # keeps
+monitor = Monitor()
+for step in range(4):
+    out = (w * step).exp() * 2
+    monitor.keep(out)
+    (w * step).exp().sum().backward()
+""",
+    "losses of a validation in a list, without a backward pass": """
+losses = []
+for step in range(9):
+    loss = (w * step).exp().mean()
+    losses.append(loss)  # keeps
+print(len(losses))
+""",
     "an attribute": """
 class Meter:
     def __init__(self):
@@ -57,6 +76,14 @@ HEALTHY = {
     "    for step in range(5):\n        total += (w * step).exp().sum()\n    total.backward()\n",
     "a sum that is begun anew after four": "for step in range(12):\n    if step % 4 == 0:\n        total = 0\n"
     "    loss = (w * step).sum()\n    loss.backward()\n    total = total + loss\n",
+    "losses in a list that one backward pass uses up": "losses = []\nfor step in range(9):\n"
+    "    losses.append((w * step).exp().mean())\ntorch.stack(losses).sum().backward()\n",
+    "detached results in a list": "kept = []\nfor step in range(9):\n    out = (w * step).exp()\n"
+    "    kept.append(out.detach())\n    out.sum().backward()\n",
+    "the last results only": "last = {}\nfor step in range(9):\n    out = (w * step).exp()\n"
+    "    last['out'] = out\n    (w * step).sum().backward()\n",
+    "a few results, at the end of a program": "kept = []\nfor step in range(4):\n"
+    "    kept.append((w * step).exp().mean())\nprint(torch.stack(kept).sum())\n",
     "two passes": "total = 0\nfor step in range(2):\n    loss = (w * step).sum()\n    loss.backward()\n"
     "    total = total + loss\n",
 }

@@ -6,14 +6,17 @@ from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
-from gradscope.analysis.diagnoses.graph_carried_along import RUNS
+from gradscope.analysis.diagnoses.graph_carried_along import AT_LEAST, RUNS
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.best_names import BestNames
+from gradscope.analysis.facts.kept_results import KeptResults, kept_results
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.index import NOWHERE, Index
+from gradscope.analysis.report_model import Cause
 from gradscope.analysis.sizes import size
 from gradscope.recording import NONE
 from gradscope.recording.flags import LEAF, PARAMETER
+from gradscope.recording.rows import OpKind
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -38,30 +41,49 @@ def _find(sources: Sources) -> Iterator[Finding]:
     # Calls of one span, of which a run makes one or more: there are at least as many as runs that left something.
     calls = {statement: max(len(ops) for (of, _), ops in keeping.items() if of == statement) for statement in kept}
     runs = sources.runs.of
+    results = kept_results(index, sources.names, AT_LEAST)
+    holder = _deepest_accumulator(index, sources.names)
+    enough = AT_LEAST if (results is not None or holder >= 0) and _goes_on(index, keeping) else RUNS
     leaking = [
         key
         for key, count in kept.items()
-        if key != NOWHERE and min(calls[key], runs[key]) >= RUNS and count * 2 > made[key]
+        if key != NOWHERE and min(calls[key], runs[key]) >= enough and count * 2 > made[key]
     ]
     if not leaking:
         return
     total, lines = sum(nbytes[key] for key in leaking), sorted(index.statements[key].line for key in leaking)
-    holder = _deepest_accumulator(index, sources.names)
     blocks = sum(kept[key] for key in leaking)
-    because = ""
-    if holder >= 0:
-        made_at = recording.tensors.column("op")[holder]
-        because = f": the graph of {sources.names.of(holder)} (line {index.op_line(made_at)}) keeps them"
-    shown = ", ".join(map(str, lines[:4])) + (" …" if len(lines) > 4 else "")
+    left = f"{blocks} blocks ({size(total)}) saved for backward are still there at the end"
     worst = max(leaking, key=nbytes.__getitem__)
     which = "every run leaves" if all(kept[key] == made[key] for key in leaking) else "most runs leave"
+    if holder >= 0:
+        (cause, *_) = causes = sources.made_at(holder) or sources.cause("made", index.last_op[worst])
+        where, because = f"Line {cause.line}", f": the graph of {sources.names.of(holder)} keeps them"
+        about = [holder]
+    elif results is not None:
+        causes, about = [_puts(index, results)], [results.tensors[-1]]
+        where = f"Line {results.line}"
+        because = f": {results.container} keeps the graphs of {len(results.tensors)} results"
+    else:
+        causes, about, because = [], [], ""
+        where = f"Line{'s' * (len(lines) > 1)} {', '.join(map(str, lines[:4]))}{' …' * (len(lines) > 4)}"
     yield sources.finding(
-        f"Line{'s' * (len(lines) > 1)} {shown}: {which} memory behind; {blocks} blocks ({size(total)}) "
-        f"saved for backward are still there at the end{because}",
-        op=index.last_op[worst],
-        tensors=[holder] if holder >= 0 else [],
-        causes=sources.made_at(holder) if holder >= 0 else (),
+        f"{where}: {which} memory behind; {left}{because}", op=index.last_op[worst], tensors=about, causes=causes
     )
+
+
+def _goes_on(index: Index, keeping: dict[tuple[int, int], set[int]]) -> bool:
+    """Whether a backward pass ran after the third run that left something: the program does not end in building up."""
+    third = min((sorted(ops)[AT_LEAST - 1] for ops in keeping.values() if len(ops) >= AT_LEAST), default=NONE)
+    kinds = index.recording.ops.column("kind")
+    return third >= 0 and any(kinds[op] == OpKind.BACKWARD for op in range(third, index.op_count))
+
+
+def _puts(index: Index, results: KeptResults) -> Cause:
+    """The line that puts results where they are kept, as its text says."""
+    recording, line = index.recording, results.line
+    name = recording.files[results.file].name
+    return Cause(name, line, line, (), "", recording.source(results.file, line, line), "made")
 
 
 def _saved_by_unused_nodes(index: Index, passes: Passes) -> bytearray:
