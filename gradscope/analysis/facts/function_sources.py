@@ -65,7 +65,7 @@ class Backward:
     @cached_property
     def returns(self) -> list[ast.Return]:
         """Its ``return`` statements, without those of functions within it."""
-        return [one for one in _own(self.definition) if isinstance(one, ast.Return)]
+        return [one for one in own_parts(self.definition) if isinstance(one, ast.Return)]
 
     def gives_none(self, position: int, inputs: int) -> tuple[Lines, bool] | None:
         """Where it gives the input at a position no gradient, or None where by its source it gives one.
@@ -93,7 +93,7 @@ class Backward:
         """Calls of ``backward`` in it that fill ``.grad`` of whatever leaves they come to."""
         return [
             one
-            for one in _own(self.definition)
+            for one in own_parts(self.definition)
             if isinstance(one, ast.Call)
             and isinstance(one.func, ast.Attribute)
             and one.func.attr == "backward"
@@ -112,7 +112,7 @@ class Backward:
 
         Nothing where it sets or clears a ``.grad`` itself.
         """
-        for part in _own(self.definition):
+        for part in own_parts(self.definition):
             if isinstance(part, ast.Attribute) and (
                 (part.attr == "grad" and not isinstance(part.ctx, ast.Load)) or part.attr.startswith("zero_")
             ):
@@ -133,16 +133,16 @@ class Backward:
         if self.forward is None or len(self.forward.args.args) < 2:
             return {}
         context, *arguments = (argument.arg for argument in self.forward.args.args)
-        parts = list(_own(self.forward))
+        parts = list(own_parts(self.forward))
         rebound = {one.id for one in parts if isinstance(one, ast.Name) and not isinstance(one.ctx, ast.Load)}
         named: dict[str, list[Kept]] = {}
         for part in parts:
-            if isinstance(part, ast.Call) and _attribute_of(part.func, context) == "save_for_backward":
+            if isinstance(part, ast.Call) and attribute_of(part.func, context) == "save_for_backward":
                 for position, value in enumerate(part.args):
                     if isinstance(value, ast.Name):
                         named.setdefault(value.id, []).append(Kept("saved_tensors", position))
             if isinstance(part, ast.Assign) and len(part.targets) == 1 and isinstance(part.value, ast.Name):
-                attr = _attribute_of(part.targets[0], context)
+                attr = attribute_of(part.targets[0], context)
                 if attr:
                     named.setdefault(part.value.id, []).append(Kept(attr))
         return {
@@ -170,14 +170,14 @@ class Backward:
             if position is not None or not isinstance(value.slice.value, int):
                 return None
             position, value = value.slice.value, value.value
-        attr = _attribute_of(value, self._context)
+        attr = attribute_of(value, self._context)
         if attr == "saved_tensors":
             return None if position is None else Kept(attr, position)
         return Kept(attr) if attr and position is None else None
 
     def _bound(self, name: str) -> tuple[int | None, ast.expr] | None:
         """What a name stands for where it is bound once: which element (None: all of it) of what."""
-        parts = list(_own(self.definition))
+        parts = list(own_parts(self.definition))
         found = [
             one for one in parts if isinstance(one, ast.Name) and one.id == name and not isinstance(one.ctx, ast.Load)
         ]
@@ -201,7 +201,7 @@ class Backward:
         arguments = [argument.arg for argument in self.definition.args.args[1:]]
         values = [
             statement.value
-            for statement in _own(self.definition)
+            for statement in own_parts(self.definition)
             if isinstance(statement, ast.Assign)
             for target in statement.targets
             for name in ast.walk(target)
@@ -231,7 +231,7 @@ class FunctionSources:
                 continue
             span = recording.spans[event.span]
             if span.file not in trees:
-                trees[span.file] = _parsed(recording.files[span.file].text)
+                trees[span.file] = parsed(recording.files[span.file].text)
             tree = trees[span.file]
             definition = None if tree is None else _definition_at(tree, span.line)
             if tree is not None and definition is not None:
@@ -253,7 +253,8 @@ class FunctionSources:
         return self.of_name.get(recording.text(recording.nodes.column("name")[node]))
 
 
-def _parsed(text: str) -> ast.Module | None:
+def parsed(text: str) -> ast.Module | None:
+    """The syntax tree of a file, or None where it is no Python."""
     try:
         return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError):  # what a notebook or a file that changed may hold
@@ -279,14 +280,14 @@ def _forward_beside(tree: ast.Module, backward: Definition) -> Definition | None
     return None
 
 
-def _attribute_of(node: ast.AST | None, name: str) -> str:
+def attribute_of(node: ast.AST | None, name: str) -> str:
     """The attribute that an expression ``name.attribute`` is of; empty for any other."""
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == name:
         return node.attr
     return ""
 
 
-def _own(definition: Definition) -> Iterator[ast.AST]:
+def own_parts(definition: Definition) -> Iterator[ast.AST]:
     """What a function's body is made of, without the bodies of functions and classes within it."""
     stack: list[ast.AST] = list(reversed(definition.body))
     while stack:

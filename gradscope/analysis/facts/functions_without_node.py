@@ -1,0 +1,190 @@
+"""Calls of custom Functions that made no graph node, since nothing that they were given required grad.
+
+Their forward was seen; which of its results it returned, and what its backward would have written, is read off the
+source.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from gradscope.analysis.facts.function_sources import Definition, Lines, attribute_of, own_parts, parsed
+from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.index import Index
+from gradscope.recording.flags import GRAD
+from gradscope.recording.rows import OpKind
+
+_MUTATORS = frozenset(("append", "add_", "copy_", "update", "extend"))
+
+
+class WithoutNode(NamedTuple):
+    """One place where a Function is applied, and its backward never runs."""
+
+    function: str
+    call: Lines
+    writes: Lines
+    """What its backward would have written, beside the gradients that it returns."""
+    result: int
+    """What it returned (a tensor)."""
+    op: int
+    """The op that took the result."""
+
+
+class _Class(NamedTuple):
+    name: str
+    file: int
+    forward: Definition
+    writes: Lines
+    returned: frozenset[int]
+    """The lines that make what forward returns."""
+
+
+def without_node(index: Index, passes: Passes) -> Iterator[WithoutNode]:
+    """The calls of a recording, each place once."""
+    recording = index.recording
+    named = [file.is_user and ("Function" in file.text or ".apply" in file.text) for file in recording.files]
+    trees = [parsed(file.text) if is_named else None for file, is_named in zip(recording.files, named, strict=True)]
+    for file, tree in enumerate(trees):
+        for known in () if tree is None else _classes(tree, file):
+            nodes = [(number, node) for number, other in enumerate(trees) if other for node in ast.walk(other)]
+            calls = [
+                Lines(number, node.lineno, node.end_lineno or node.lineno, "")
+                for number, node in nodes
+                if isinstance(node, ast.Call) and attribute_of(node.func, known.name) == "apply"
+            ]
+            has_alias = sum(attribute_of(node, known.name) == "apply" for _, node in nodes) > len(calls)
+            seen: set[Lines] = set()
+            for result, op in _results(index, passes, known):
+                call = _call_at(index, op, calls, has_alias)
+                if call is not None and call not in seen:
+                    seen.add(call)
+                    yield WithoutNode(known.name, call, known.writes, result, op)
+
+
+def _results(index: Index, passes: Passes, known: _Class) -> Iterator[tuple[int, int]]:
+    """What forward returned without a graph, with the op that took it while grad mode was on, in a pass's graph."""
+    recording = index.recording
+    flags, kinds, spans = (recording.ops.column(name) for name in ("flags", "kind", "span"))
+    inside = {
+        number: span.line
+        for number, span in enumerate(recording.spans)
+        if span.file == known.file and known.forward.lineno <= span.line <= (known.forward.end_lineno or 0)
+    }
+    made = {
+        tensor
+        for tensor, op in enumerate(recording.tensors.column("op"))
+        if 0 <= op < index.op_count and inside.get(spans[op]) in known.returned
+    }
+    given = recording.tensors.column("node")
+    walked = {
+        made_by
+        for tensor, made_by in enumerate(recording.tensors.column("op"))
+        if given[tensor] >= 0 and passes.first_walked_at[given[tensor]] >= 0
+    }
+    nodes = recording.nodes
+    # Where no name holds a result, that it requires grad shows by its node alone, first seen behind its user's.
+    with_node = {
+        op
+        for op, name in zip(nodes.column("op"), nodes.column("name"), strict=True)
+        if recording.text(name) == f"{known.name}Backward"
+    }
+    looked_at: set[int] = set()
+    for op, tensor in zip(recording.uses.column("op"), recording.uses.column("tensor"), strict=True) if made else ():
+        if tensor not in made or spans[op] in inside or tensor in looked_at:
+            continue
+        looked_at.add(tensor)  # its first use after forward: what was between tells the mode in which it was applied
+        between = range(recording.tensors.column("op")[tensor] + 1, op)
+        if (
+            flags[op] & GRAD
+            and op in walked
+            and not any(kinds[one] == OpKind.MODE for one in between)
+            and op not in with_node
+            and not index.requires_grad(tensor, op)
+            and "float" in recording.text(recording.layouts[index.layout_at(tensor, op)].dtype)
+        ):
+            yield tensor, op
+
+
+def _call_at(index: Index, op: int, calls: list[Lines], has_alias: bool) -> Lines | None:
+    """The ``apply`` whose result an op took: in its statement, or the only one that there is, by no other name."""
+    span = index.recording.ops.column("span")[op]
+    if span < 0:
+        return None
+    row = index.recording.spans[span]
+    own = [
+        one for one in calls if one.file == row.file and one.line <= row.stmt_end_line and row.stmt_line <= one.end_line
+    ]
+    found = own or ([] if has_alias else calls)
+    return found[0]._replace(function=index.recording.text(row.function) if own else "") if len(found) == 1 else None
+
+
+def _classes(tree: ast.Module, file: int) -> Iterator[_Class]:
+    """The Functions whose backward writes into what its ctx holds, whichever gradients are needed."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ClassDef) or not any(_is_function(base) for base in node.bases):
+            continue
+        methods = {one.name: one for one in node.body if isinstance(one, ast.FunctionDef)}
+        forward, backward = methods.get("forward"), methods.get("backward")
+        if forward is None or backward is None or not backward.args.args or not forward.args.args:
+            continue
+        skipped = ("needs_input_grad", "mark_non_differentiable")
+        attributes = {one.attr for one in ast.walk(node) if isinstance(one, ast.Attribute)}
+        written = next(_writes(backward), None)
+        if written is not None and not attributes.intersection(skipped):
+            lines = Lines(file, written.lineno, written.end_lineno or written.lineno, f"{node.name}.backward")
+            yield _Class(node.name, file, forward, lines, frozenset(_returned(forward)))
+
+
+def _is_function(base: ast.expr) -> bool:
+    return (isinstance(base, ast.Attribute) and base.attr == "Function") or (
+        isinstance(base, ast.Name) and base.id == "Function"
+    )
+
+
+def _writes(backward: Definition) -> Iterator[ast.stmt]:
+    """Statements that write into an object which the ctx holds: ``ctx.store.grad = …``, ``ctx.seen.append(…)``."""
+    context = backward.args.args[0].arg
+    held = {
+        part.targets[0].id
+        for part in own_parts(backward)
+        if isinstance(part, ast.Assign)
+        and isinstance(part.targets[0], ast.Name)
+        and attribute_of(part.value, context) not in ("", "saved_tensors")
+    }
+    for part in own_parts(backward):
+        targets: list[ast.expr] = []
+        if isinstance(part, ast.Assign):
+            targets = part.targets
+        elif isinstance(part, ast.AugAssign):
+            targets = [part.target]
+        elif isinstance(part, ast.Expr) and isinstance(part.value, ast.Call):
+            function = part.value.func
+            if isinstance(function, ast.Attribute) and function.attr in _MUTATORS:
+                targets = [function]
+        for target in targets:
+            if isinstance(target, ast.Attribute | ast.Subscript) and _is_held(target.value, context, held):
+                assert isinstance(part, ast.stmt)
+                yield part
+
+
+def _is_held(value: ast.expr, context: str, held: set[str]) -> bool:
+    while not attribute_of(value, context) and isinstance(value, ast.Attribute | ast.Subscript):
+        value = value.value
+    return bool(attribute_of(value, context)) or (isinstance(value, ast.Name) and value.id in held)
+
+
+def _returned(forward: Definition) -> Iterator[int]:
+    """The lines of ``return`` statements, and of the assignments of names that they return."""
+    parts = list(own_parts(forward))
+    returns = [one for one in parts if isinstance(one, ast.Return)]
+    values = [one.value.elts if isinstance(one.value, ast.Tuple) else [one.value] for one in returns]
+    names = {value.id for group in values for value in group if isinstance(value, ast.Name)}
+    for part in parts:
+        is_assignment = isinstance(part, ast.Assign) and any(
+            isinstance(target, ast.Name) and target.id in names for target in part.targets
+        )
+        if isinstance(part, ast.Return) or is_assignment:
+            assert isinstance(part, ast.stmt)
+            yield from range(part.lineno, (part.end_lineno or part.lineno) + 1)

@@ -1,0 +1,86 @@
+"""A Function whose backward writes something, and that nothing which requires grad was given: only that is named."""
+
+from __future__ import annotations
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from tests.analysis.building import line_of, recorded
+
+SOURCE = """
+import torch
+class Scale(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, store):
+        ctx.store = store
+        {forward}
+    @staticmethod
+    def backward(ctx, grad):
+        {writes}
+        return grad * 2, None
+class Layer(torch.nn.Module):
+    def __init__(self, start):
+        super().__init__()
+        self.bias = torch.nn.Parameter(torch.zeros(3))
+        self.seen = []
+    def forward(self, x):
+        scaled = Scale.apply(x, self)  # applied
+        return scaled + self.bias
+net = torch.nn.Sequential(Layer(0), Layer(1))
+x = torch.ones(2, 3{grad})
+{run}
+"""
+BUG = {
+    "forward": "return x * 2",
+    "writes": "ctx.store.side = grad.sum()",
+    "grad": "",
+    "run": "net(x).sum().backward()",
+}
+
+
+def told(**changed: str) -> tuple[str, list[str]]:
+    source = SOURCE.format(**{**BUG, **changed})
+    recording = recorded(source)
+    assert recording.info.outcome.kind == "ok", recording.info.outcome.message
+    answers = [one for one in build(recording).answers if one.code == "function-without-node"]
+    return source, [f"{cause.line}" for answer in answers for cause in answer.causes]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"forward": "out = x * 2\n        return out"},
+        {"writes": "store = ctx.store; store.side = grad"},
+        {"writes": "ctx.store.seen.append(grad)"},
+    ],
+    ids=["attribute", "a result that has a name", "by a name", "a list"],
+)
+def test_the_call_is_named(changed: dict[str, str]) -> None:
+    source, lines = told(**changed)
+    assert lines == [str(line_of(source, "# applied"))]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"grad": ", requires_grad=True"},
+        {"writes": "ctx.store = None"},
+        {"writes": "if ctx.needs_input_grad[0]: ctx.store.side = grad"},
+        {"run": "with torch.no_grad(): y = net(x)"},
+        {"run": "net(x)"},
+        {"run": "with torch.no_grad(): y = Scale.apply(x, net[0])\n(y * net[0].bias).sum().backward()"},
+        {"run": "net[0].requires_grad_(False); y = net[1](torch.ones(3, requires_grad=True)); y.sum().backward()"},
+    ],
+    ids=[
+        "input requires grad",
+        "frees",
+        "asks what is needed",
+        "no_grad",
+        "no backward",
+        "applied under no_grad",
+        "other",
+    ],
+)
+def test_it_is_silent_where_nothing_is_lost(changed: dict[str, str]) -> None:
+    assert told(**changed)[1] == []
