@@ -14,7 +14,7 @@ from typing import NamedTuple
 from gradscope.analysis.report_model import Place
 from gradscope.analysis.sorted_rows import SortedRows
 from gradscope.recording import NONE, Recording
-from gradscope.recording.flags import CUT_VIEW, EXTERNAL, LEAF, PARAMETER, REQUIRES_GRAD
+from gradscope.recording.flags import CUT_VIEW, EXTERNAL, LEAF, MADE, PARAMETER, REQUIRES_GRAD
 from gradscope.recording.rows import Field, OpKind
 
 NOWHERE = 0
@@ -329,8 +329,9 @@ class Index:
         return found
 
     def is_leaf(self, tensor: int) -> bool:
-        """Whether a tensor was a leaf when it was first seen."""
-        return bool(self.recording.tensors.column("flags")[tensor] & LEAF)
+        """Whether a tensor was a leaf when it was first seen by the program."""
+        is_one = bool(self.recording.tensors.column("flags")[tensor] & LEAF)
+        return is_one and tensor not in self.given_by_functions
 
     def is_leaf_with_grad(self, tensor: int, op: int) -> bool:
         """Whether a tensor was a leaf that required grad when an op was called."""
@@ -338,7 +339,22 @@ class Index:
 
     def is_cut_view(self, tensor: int) -> bool:
         """Whether a tensor is a view made under no_grad: it says that it requires grad, and never gets a gradient."""
-        return self.recording.tensors.column("flags")[tensor] & (CUT_VIEW | EXTERNAL) == CUT_VIEW
+        is_one = self.recording.tensors.column("flags")[tensor] & (CUT_VIEW | EXTERNAL) == CUT_VIEW
+        return is_one and tensor not in self.given_by_functions
+
+    @cached_property
+    def given_by_functions(self) -> dict[int, int]:
+        """Tensors that were seen inside a call without a ``grad_fn``, which the call gave them in the end: that call.
+
+        A custom Function that returns what its forward made, its input, or a view of that.
+        """
+        changes, flags = self.recording.changes, self.recording.ops.column("flags")
+        columns = (changes.column(name) for name in ("op", "tensor", "field", "after"))
+        return {
+            tensor: op
+            for op, tensor, field, after in zip(*columns, strict=True)
+            if field == Field.GRAD_FN and after >= 0 and op < self.op_count and flags[op] & MADE
+        }
 
     @cached_property
     def custom_functions(self) -> frozenset[int]:

@@ -60,10 +60,11 @@ class Cuts:
         kinds = recording.ops.column("kind")
         skipped, shape_only = bytes(kind in _NEVER_A_CUT for kind in range(256)), self._values.by_shape_only
         funcs = recording.ops.column("func")
-        tensors = recording.tensors
-        for op, flags in zip(tensors.column("op"), tensors.column("flags"), strict=True):
+        tensors, by_function = recording.tensors, index.given_by_functions
+        for tensor, (op, flags) in enumerate(zip(tensors.column("op"), tensors.column("flags"), strict=True)):
             if not flags & EXTERNAL and tracked[op]:
-                lost[op] |= 2 if flags & REQUIRES_GRAD and flags & CUT_VIEW != CUT_VIEW else 1
+                is_tracked = (flags & REQUIRES_GRAD and flags & CUT_VIEW != CUT_VIEW) or tensor in by_function
+                lost[op] |= 2 if is_tracked else 1
         for op, flag in enumerate(lost):
             lost[op] = flag == 1 and not skipped[kinds[op]] and funcs[op] not in shape_only
         self._drop_harmless_groups(lost)

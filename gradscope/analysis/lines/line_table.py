@@ -152,7 +152,7 @@ class LineTable:
     def _run_start(self, group: RowGroup) -> int:
         """The first op of the statement's last run, as far as it concerns the row's tensor."""
         if group.kind == "made":
-            return self._recording.tensors.column("op")[group.last_tensor] + 1
+            return max(self._recording.tensors.column("op")[group.last_tensor], self._given_at(group)) + 1
         statement, op = group.statement, group.last_op
         while op > group.first_op and self._index.op_statement[op - 1] == statement and group.count == 1:
             op -= 1
@@ -162,11 +162,16 @@ class LineTable:
         """The last op of the run that the row describes."""
         if group.kind != "made" or group.last_tensor < 0:
             return group.last_op
-        op = self._telling_op(group)
+        op = max(self._telling_op(group), self._given_at(group))
         last = min(group.last_op, self._index.op_count - 1)
         while op < last and self._index.op_statement[op + 1] == group.statement:
             op += 1
         return op
+
+    def _given_at(self, group: RowGroup) -> int:
+        """The op of the row's statement by which a custom Function gave the tensor its ``grad_fn``; else NONE."""
+        op = self._index.given_by_functions.get(group.last_tensor, NONE)
+        return op if op >= 0 and self._index.op_statement[op] == group.statement else NONE
 
     def _telling_op(self, group: RowGroup) -> int:
         """The op that made the tensor, rather than one of the same statement that changed it."""

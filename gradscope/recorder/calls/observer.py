@@ -216,7 +216,7 @@ class Observer:
         seen_before = site.seen
         site.seen = seen_before + 1
         matching = seen_before < FULL_MATCHES or not seen_before & (seen_before - 1)
-        if matching and user is not None:
+        if (matching or site.meets_unseen) and user is not None:
             changed = before if isinstance(before, list) else ()
             self._unseen.announce(site, user, arguments_of(args, kwargs), changed, thread, flags, not self._hooked)
         grouped = bool(located.label)

@@ -38,6 +38,7 @@ class Unseen:
         self._sites = sites
         self._names = names
         self._changed_by_op: set[int] = set()
+        self._entered = False
 
     def announce(
         self,
@@ -62,6 +63,7 @@ class Unseen:
         """
         read_saved = read_saved and not flags & HOOKED
         self._changed_by_op = {id(tensor) for tensor, version in mutable if version_of(tensor) != version}
+        self._entered = False
         stored = self._names.stored_since(user, site)
         if stored is not None:
             self._look_at(stored[0].statement.stores, user, site, stored[0].statement.line, thread, flags, read_saved)
@@ -75,6 +77,7 @@ class Unseen:
         for frame, at in self._callers(user, site):
             if frame is not user:
                 self._names.match_caller(at, frame, self._tape.op_count)
+        site.meets_unseen |= self._entered
 
     def enter_rest(self, namespace: Mapping[str, Any], filename: str, flags: int, read_saved: bool) -> None:
         """Enter what is unknown of a module's tensors when its program is over: ``y = Square.apply(x)`` at its end.
@@ -127,6 +130,7 @@ class Unseen:
                         written, span = call
                         op = self._add_op(tensor, written, span, thread, flags)
                         self._enter(tensor, op, read_saved)
+                        self._entered = True
 
     def _is_news(self, tensor: Any) -> bool:
         """Whether a tensor was not seen yet, or came to have a ``grad_fn`` since."""
@@ -135,8 +139,8 @@ class Unseen:
             return True
         if id(tensor) in self._changed_by_op:
             return False
-        if seen.node != NONE or type(tensor) not in PLAIN or tensor._is_view():
-            return False  # (asking a view for its node can raise, or rebuild it)
+        if seen.node != NONE or type(tensor) not in PLAIN or (tensor._is_view() and version_of(tensor) != 0):
+            return False  # (asking a view for its node can raise, or rebuild it, once its memory was written)
         return bool(tensor.requires_grad and not tensor.is_leaf)
 
     def _add_op(self, tensor: Any, written: str, span: int, thread: int, flags: int) -> int:
@@ -153,4 +157,5 @@ class Unseen:
             self._states.enter(tensor, op, since, read_saved, 0, ())
         else:
             self._tape.pending["results"] += (op, seen.row)
+            self._identity.leaves.pop(seen.row, None)
             self._states.compare(tensor, seen, op, since, read_saved)

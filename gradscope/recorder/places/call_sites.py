@@ -29,7 +29,7 @@ _DECORATOR_LINES = 50
 class Site:
     """One instruction of the user's code (or of torch's) that calls a torch function."""
 
-    __slots__ = ("file", "function", "inner", "seen", "span", "statement")
+    __slots__ = ("file", "function", "inner", "meets_unseen", "seen", "span", "statement")
 
     def __init__(self, span: int, inner: int, file: int, statement: SourceStatement, function: str) -> None:
         self.span = span
@@ -38,6 +38,8 @@ class Site:
         self.statement = statement
         self.function = function
         self.seen = 0
+        self.meets_unseen = False
+        """Something was entered here that no seen op made: it is looked for in every run, not in the first only."""
 
 
 class SourceFiles:
