@@ -20,6 +20,10 @@ from .witness import Pass, State, Witness, walk
 ALIKE = 3
 """Leaves of one pass for which the same reason is tried: each trial is a run of the program or more."""
 
+_SOME_RUNS = re.compile(r"requires_grad in ([\d,]+) of ([\d,]+) runs")
+_MAY_WRITE_THE_SAME = re.compile(r"(F|torch)\.batch_norm|\w+\.step")
+"""Calls that write past the version counter: statistics of zeros, or a step by a gradient of zeros, change nothing."""
+
 
 class Claim(NamedTuple):
     """One statement of a report."""
@@ -163,6 +167,8 @@ class Judge:
                 state = before.state(tensor) if before else None
                 truth = "unknown" if state is None else f"requires_grad was {state.requires_grad}"
                 yield Claim("why-not-yet", one.line, said, None if state is None else not state.requires_grad, truth)
+            elif "but no way from there" in why:
+                yield Claim("why-no-way", one.line, said, not led, where)
             else:
                 yield Claim("why-unread", one.line, said, None, "a sentence that the oracle does not know")
 
@@ -282,6 +288,13 @@ class Judge:
             if not self._ended(line) or (alike[line, name] == 1 and path not in moments[-1].names):
                 continue
             states = [moment.states[id(moment.names[path])] for moment in moments if path in moment.names]
+            if tracked := [found for note in row["notes"] if (found := _SOME_RUNS.fullmatch(note))]:
+                # it tells of the last of the runs that autograd followed
+                states = [state for state in states if state.requires_grad]
+                said, runs = (int(number.replace(",", "")) for number in tracked[0].groups())
+                truth = f"it did after {len(states)} of {len(moments)}"
+                held = (said, runs) == (len(states), len(moments))
+                yield Claim("row-some-runs", line, f"{name} required grad in {said} of {runs} runs", held, truth)
             if states:
                 yield from self._row(row, states[-1:] if alike[line, name] == 1 else states)
                 yield from self._names(row, line)
@@ -343,7 +356,8 @@ class Judge:
                 for then, now, after in runs
                 if then.values != now.values or then.version != now.version
             ]
-            yield Claim("write", line, f"{row['op']} wrote into {name}", bool(wrote), "its bytes are what they were")
+            held = bool(wrote) or (None if _MAY_WRITE_THE_SAME.fullmatch(row["op"]) else False)
+            yield Claim("write", line, f"{row['op']} wrote into {name}", held, "its bytes are what they were")
             if row["version_after"] is not None and wrote:
                 said = row["version_after"]
                 held = any(then.version <= said <= now.version for then, now, _ in wrote if now.version is not None)

@@ -36,16 +36,6 @@ def _program(text: str) -> str:
 
 
 KNOWN_FALSE: dict[str, KnownFalse] = {
-    "calls-of-one-statement": KnownFalse(
-        reason="×N counts calls of one function, or runs in which something happened, not runs of the line",
-        claim="executions",
-        program=_program(
-            """
-            a, b = nn.Linear(3, 3), nn.Linear(3, 3)
-            """
-        ),
-        everywhere=True,
-    ),
     "cuts-of-one-statement": KnownFalse(
         reason="×N of a cut counts the layers of a model that one statement ran under no_grad",
         claim="cut-executions",
@@ -58,22 +48,6 @@ KNOWN_FALSE: dict[str, KnownFalse] = {
             """
         ),
         everywhere=True,
-    ),
-    "fused-step": KnownFalse(
-        reason="fused optimizers write past the version counter: their steps are said to have changed nothing",
-        claim="step-changed",
-        program=_program(
-            """
-            net = nn.Linear(3, 3)
-            opt = torch.optim.AdamW(net.parameters(), fused=True)
-            for step in range(3):
-                opt.zero_grad()
-                loss = net(x).sum()
-                loss.backward()
-                opt.step()
-            """
-        ),
-        pieces=("adamw-fused", "sgd-fused"),
     ),
     "fused-step-between": KnownFalse(
         reason="a fused step between forward and backward falsifies the gradient without an error, and is not told",
@@ -104,104 +78,102 @@ KNOWN_FALSE: dict[str, KnownFalse] = {
         ),
         pieces=("swapped-modules", "swapped-leaves", "rebound-leaf"),
     ),
-    "loop-variable": KnownFalse(
-        reason="a parameter is called by a loop variable that is another by then, though a list or a module holds it",
-        claim="gradient",
+    "runs-of-a-line-for-several-modules": KnownFalse(
+        reason="×N of a parameter's row counts its own module's run of the line, not those of the other modules",
+        claim="executions",
         program=_program(
             """
-            nets = [nn.Linear(3, 3), nn.Linear(3, 3)]
-            for net in nets:
-                loss = net(x).sum()
-                loss.backward()
+            class Net(nn.Module):
+                def __init__(self):
+                    super().__init__()
+                    self.first = nn.Linear(3, 3)
+            a, b = Net(), Net()
             """
         ),
-        pieces=("each-in-turn", "ema", "ema-data"),
+        pieces=("module-class", "modules-in-a-loop"),
+        only_claim=True,
     ),
-    "state-at-birth": KnownFalse(
-        reason="a Function's result that is its input, and what a full backward hook wraps, are shown as they were",
-        claim="row-is_leaf",
+    "runs-of-a-closure": KnownFalse(
+        reason="×N of an optimizer's step with a closure counts what the closure interrupts",
+        claim="executions",
         program=_program(
             """
-            class Same(torch.autograd.Function):
-                @staticmethod
-                def forward(ctx, h):
-                    return h
-                @staticmethod
-                def backward(ctx, grad):
-                    return grad
-            w = torch.randn(3, requires_grad=True)
-            h = w * x
-            h = Same.apply(h)
+            net = nn.Linear(3, 3)
+            opt = torch.optim.SGD(net.parameters(), lr=0.1)
+            for step in range(2):
+                def closure():
+                    opt.zero_grad()
+                    loss = net(x).sum()
+                    loss.backward()
+                    return loss
+                opt.step(closure)
+            """
+        ),
+        pieces=("closure",),
+        only_claim=True,
+    ),
+    "recomputed-in-backward": KnownFalse(
+        reason="what reentrant checkpoint computes again inside a backward pass is not seen",
+        claim="row-requires_grad",
+        program=_program(
+            """
+            from torch.utils.checkpoint import checkpoint
+            class Net(nn.Module):
+                def __init__(self):
+                    super().__init__()
+                    self.first = nn.Linear(3, 3)
+                def forward(self, h):
+                    h = torch.tanh(self.first(h))
+                    return h * 2
+            net, fc = Net(), nn.Linear(3, 3)
+            h = fc(x)
+            h = checkpoint(net, h, use_reentrant=True)
             h.sum().backward()
             """
         ),
-        pieces=("function-that-gives-its-input", "full-backward-hook"),
+        pieces=("reentrant-checkpoint",),
     ),
-    "cut-inside-a-function": KnownFalse(
-        reason="the forward of a custom Function is taken for a cut of the graph around it",
-        claim="why-cut",
+    "name-of-a-tied-weight": KnownFalse(
+        reason="at the line that made it, a tied weight is called by the name that it got later",
+        claim="names",
         program=_program(
             """
-            class OneSided(torch.autograd.Function):
-                @staticmethod
-                def forward(ctx, h, s):
-                    return h * s
-                @staticmethod
-                def backward(ctx, grad):
-                    return grad, None
-            w = torch.randn(3, requires_grad=True)
-            a, b = nn.Linear(3, 3), nn.Linear(3, 3)
-            h = a(x)
-            h = OneSided.apply(h, w)
-            with torch.no_grad():
-                h = b(h)
-            loss = (h + a(x)).sum()
-            loss.backward()
+            actor, critic = nn.Linear(3, 3), nn.Linear(3, 3)
+            actor.weight = critic.weight
+            h = critic(x)
+            h.sum().backward()
+            print(actor.weight.grad)
             """
         ),
-        pieces=("function-that-gives-none",),
+        pieces=("tied",),
+        only_claim=True,
     ),
-    "named-before": KnownFalse(
-        reason="a tensor that a second name holds is called by the first, which is another tensor's by then",
+    "kept-in-earlier-runs": KnownFalse(
+        reason="a name that a loop gave its tensor is taken for a later tensor of the same line",
         claim="gradient",
         program=_program(
             """
-            w = torch.randn(3, requires_grad=True)
-            net = nn.Linear(3, 3)
-            h = w * x
-            kept = h
-            kept.retain_grad()
-            h = h + net(x)
-            loss = h.sum()
+            norm = nn.BatchNorm1d(3)
+            for step in range(3):
+                h = x
+                h = h + norm(h)
+                if h.requires_grad:
+                    kept = h
+                    kept.retain_grad()
+                point = x.clone().requires_grad_()
+                out = norm(point).tanh().sum()
+                (slope,) = torch.autograd.grad(out, point)
+                loss = h.sum() + slope.pow(2).sum()
+                loss.backward()
+            h = x
+            h = torch.from_numpy(h.detach().numpy())
+            h = h.t().contiguous().t()
+            h = h + norm(x)
+            loss = h.pow(2).mean()
             loss.backward()
             """
         ),
         pieces=("retained",),
-    ),
-    "kept-by-functions": KnownFalse(
-        reason="what custom Functions keep for backward is not counted where the next call hides their node",
-        claim="saved-bytes",
-        program=_program(
-            """
-            class Halved(torch.autograd.Function):
-                @staticmethod
-                def forward(ctx, h):
-                    ctx.save_for_backward(h)
-                    return h * 0.5
-                @staticmethod
-                def backward(ctx, grad):
-                    return grad * 0.5
-            fc = nn.Linear(3, 3)
-            h = x
-            h = h * 2
-            h = fc(h)
-            h = fc(h)
-            h = Halved.apply(h)
-            loss = h.sum()
-            loss.backward()
-            """
-        ),
-        pieces=("function",),
         only_claim=True,
     ),
     "some-inputs": KnownFalse(
@@ -215,39 +187,6 @@ KNOWN_FALSE: dict[str, KnownFalse] = {
             """
         ),
         pieces=("some-inputs",),
-    ),
-    "encoder-under-no-grad": KnownFalse(
-        reason="an encoder that runs under no_grad and is in no optimizer is warned about",
-        claim="alarm",
-        program=_program(
-            """
-            encoder, head = nn.Linear(3, 3), nn.Linear(3, 3)
-            opt = torch.optim.SGD(head.parameters(), lr=0.1)
-            for step in range(3):
-                with torch.no_grad():
-                    h = encoder(x)
-                loss = head(h).pow(2).mean()
-                opt.zero_grad()
-                loss.backward()
-                opt.step()
-            """
-        ),
-        pieces=("encoder-under-no-grad",),
-        healthy=True,
-    ),
-    "several-models-on-a-line": KnownFalse(
-        reason="of models that one backward line serves in turn, the others are called untouched",
-        claim="gradient",
-        program=_program(
-            """
-            nets = [nn.Linear(3, 3) for _ in range(2)]
-            for step in range(2):
-                for net in nets:
-                    net.zero_grad()
-                    loss = net(x).pow(2).mean()
-                    loss.backward()
-            """
-        ),
     ),
     "storage-written": KnownFalse(
         reason="a write through the storage falsifies the gradient without an error, and is not told",
@@ -282,27 +221,6 @@ KNOWN_FALSE: dict[str, KnownFalse] = {
             n[0] = 7
             """
         ),
-    ),
-    "target-network": KnownFalse(
-        reason="a target network under no_grad is warned about though that is what is meant",
-        claim="alarm",
-        program=_program(
-            """
-            net = nn.Linear(3, 3)
-            target = copy.deepcopy(net)
-            opt = torch.optim.SGD(net.parameters(), lr=0.1)
-            for step in range(3):
-                opt.zero_grad()
-                with torch.no_grad():
-                    goal = target(x)
-                loss = (net(x) - goal).pow(2).mean()
-                loss.backward()
-                opt.step()
-                target.load_state_dict(net.state_dict())
-            """
-        ),
-        pieces=("target",),
-        healthy=True,
     ),
 }
 
