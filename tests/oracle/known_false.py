@@ -176,6 +176,27 @@ KNOWN_FALSE: dict[str, KnownFalse] = {
         pieces=("retained",),
         only_claim=True,
     ),
+    "function-on-written-memory": KnownFalse(
+        reason="a Function's result that is its input is shown as it was inside, where its memory was written before",
+        claim="row-is_leaf",
+        program=_program(
+            """
+            class Same(torch.autograd.Function):
+                @staticmethod
+                def forward(ctx, h):
+                    return h
+                @staticmethod
+                def backward(ctx, grad):
+                    return grad
+            w = torch.randn(3, requires_grad=True)
+            h = w * x
+            h.mul_(2)
+            h = Same.apply(h)
+            h.sum().backward()
+            """
+        ),
+        pieces=("function-that-gives-its-input", "function-that-gives-a-view"),
+    ),
     "some-inputs": KnownFalse(
         reason="inputs= is not named as the reason why other leaves got no gradient",
         claim="why-inputs",
