@@ -26,7 +26,7 @@ from gradscope.recorder.patches.threads import follow, following, unfollow
 from gradscope.recorder.places.call_sites import SourceFiles, SpanTable
 from gradscope.recorder.places.callers import CallSites
 from gradscope.recorder.places.code_owners import CodeOwners
-from gradscope.recorder.places.function_sources import FunctionSources
+from gradscope.recorder.places.function_places import FunctionPlaces
 from gradscope.recorder.state.graph_nodes import GraphNodes
 from gradscope.recorder.state.identity import Identity
 from gradscope.recorder.state.last_look import LastLook
@@ -67,7 +67,7 @@ class Recorder:
         self._names = SeenNames(tape, identity)
         spans = SpanTable(tape, self._sources, owners)
         sites = CallSites(spans, owners, begun_at)
-        nodes = GraphNodes(tape, identity, FunctionSources(tape, spans, owners).see)
+        nodes = GraphNodes(tape, identity, FunctionPlaces(tape, spans, owners).see)
         self._observer = Observer(tape, identity, nodes, sites, self._names, max_ops)
         self._observer.values = Values(tape) if values else None
         self._modes: dict[int, RecorderMode] = {}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.function_sources import Backward, Lines, ReturnedGrad
+from gradscope.analysis.facts.function_sources import Lines, ReturnedGrad, WrittenBackward
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording import NONE
 from gradscope.recording.rows import GradOutcome
@@ -55,7 +55,7 @@ def _leaf_at(sources: Sources, node: int, returned: ReturnedGrad) -> int:
     return leaves[0] if len(leaves) == 1 else NONE
 
 
-def _finding(sources: Sources, op: int, source: Backward, found: list[tuple[int, int, Lines]]) -> Finding:
+def _finding(sources: Sources, op: int, source: WrittenBackward, found: list[tuple[int, int, Lines]]) -> Finding:
     leaves = [leaf for leaf, *_ in found]
     within = [source.lines_of(call) for call in source.passes_within]
     lines = " and ".join(str(one.line) for one in within)

@@ -14,7 +14,7 @@ from gradscope.analysis.facts.flow import Flow
 from gradscope.analysis.facts.function_sources import FunctionSources, Lines
 from gradscope.analysis.facts.gradients import Gradients
 from gradscope.analysis.facts.inplace_writes import InplaceWrites
-from gradscope.analysis.facts.left_out import LeftOut
+from gradscope.analysis.facts.kept_from_training import KeptFromTraining
 from gradscope.analysis.facts.none_reads import NoneReads
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.facts.statement_runs import StatementRuns
@@ -50,9 +50,9 @@ class Sources:
         return Events(self.index)
 
     @cached_property
-    def left_out(self) -> LeftOut:
+    def left_out(self) -> KeptFromTraining:
         """Which leaves the program keeps out of training on purpose, as far as it shows."""
-        return LeftOut(self.index, self.cuts, self.flow, self.events)
+        return KeptFromTraining(self.index, self.cuts, self.flow, self.events)
 
     @cached_property
     def functions(self) -> FunctionSources:

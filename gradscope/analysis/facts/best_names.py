@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Iterable
 from functools import cached_property
 
-from gradscope.analysis.facts.held_names import MODULE, Binding, HeldNames
+from gradscope.analysis.facts.held_names import MODULE, HeldName, HeldNames
 from gradscope.analysis.facts.slots import find_slots
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
@@ -54,7 +54,7 @@ class BestNames:
                     best[tensor] = binding.name
         return best, ranks
 
-    def _rank(self, binding: Binding, born_at: int, is_parameter: bool) -> int:
+    def _rank(self, binding: HeldName, born_at: int, is_parameter: bool) -> int:
         if binding.stored and binding.statement == born_at:
             return _AT_BIRTH * _STEPS
         length, is_own = self._length(binding.name)

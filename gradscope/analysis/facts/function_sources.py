@@ -42,7 +42,7 @@ class ReturnedGrad(NamedTuple):
     """How many it takes."""
 
 
-class Backward:
+class WrittenBackward:
     """The backward of one Function, as its source has it."""
 
     def __init__(self, name: str, file: int, function: str, definition: Definition, forward: Definition | None) -> None:
@@ -220,9 +220,9 @@ class FunctionSources:
         self._events = events
 
     @cached_property
-    def of_name(self) -> dict[str, Backward]:
+    def of_name(self) -> dict[str, WrittenBackward]:
         """By the name of the Function's nodes; a name that two classes have is left out."""
-        found: dict[str, list[Backward]] = {}
+        found: dict[str, list[WrittenBackward]] = {}
         recording = self._index.recording
         trees: dict[int, ast.Module | None] = {}
         for event in self._events.of(EventKind.FUNCTION):
@@ -237,7 +237,7 @@ class FunctionSources:
             if tree is not None and definition is not None:
                 function = recording.text(span.function)
                 found.setdefault(name, []).append(
-                    Backward(
+                    WrittenBackward(
                         name.removesuffix("Backward"),
                         span.file,
                         function,
@@ -247,7 +247,7 @@ class FunctionSources:
                 )
         return {name: backwards[0] for name, backwards in found.items() if len(backwards) == 1}
 
-    def of_node(self, node: int) -> Backward | None:
+    def of_node(self, node: int) -> WrittenBackward | None:
         """The backward of a node's Function."""
         recording = self._index.recording
         return self.of_name.get(recording.text(recording.nodes.column("name")[node]))

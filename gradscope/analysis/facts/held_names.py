@@ -22,7 +22,7 @@ MODULE = 0
 """The scope of the program's module."""
 
 
-class Binding(NamedTuple):
+class HeldName(NamedTuple):
     """A name that was seen to hold a tensor."""
 
     name: int
@@ -51,14 +51,14 @@ class HeldNames:
         return scopes
 
     @cached_property
-    def of_tensor(self) -> dict[int, list[Binding]]:
+    def of_tensor(self) -> dict[int, list[HeldName]]:
         """The names of each tensor, in the order in which they were seen."""
-        found: dict[int, list[Binding]] = {}
+        found: dict[int, list[HeldName]] = {}
         bindings, statements, scopes = self._index.recording.bindings, self._index.statement_of_span, self.scopes
         columns = (bindings.column(name) for name in ("name", "tensor", "op", "span", "kind"))
         for name, tensor, op, span, kind in zip(*columns, strict=True):
             statement = statements[span]
-            binding = Binding(name, op, statement, kind == BindingKind.STORE, scopes[statement])
+            binding = HeldName(name, op, statement, kind == BindingKind.STORE, scopes[statement])
             found.setdefault(tensor, []).append(binding)
         return found
 
@@ -82,7 +82,7 @@ class HeldNames:
         """Whether a name of a scope was seen to hold one tensor only: no loop's name."""
         return len(set(self._seen[scope, name, 0][1])) == 1
 
-    def is_held(self, binding: Binding, tensor: int, op: int, statement: int) -> bool:
+    def is_held(self, binding: HeldName, tensor: int, op: int, statement: int) -> bool:
         """Whether a name still held a tensor, or did already, when an op of a statement ran."""
         if binding.statement == statement and binding.stored:
             return binding.op >= op or self._last((binding.scope, binding.name, 0), op) == tensor

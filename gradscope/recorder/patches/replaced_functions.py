@@ -22,7 +22,7 @@ from torch.utils import checkpoint
 
 from gradscope.frames.replacements import Replacement
 from gradscope.recorder.calls.modes_aside import aside, is_ours_on_top
-from gradscope.recorder.patches import checkpoints, compiled_code, grad_scalers, inference_mode, optimizer_groups
+from gradscope.recorder.patches import checkpoint_calls, compiled_code, grad_scalers, inference_mode, optimizer_groups
 from gradscope.recorder.patches.swapped_tensors import noted, without_ours
 from gradscope.recorder.patches.zero_grad import reported_as_one
 
@@ -70,8 +70,8 @@ def _replacements() -> Iterator[Replacement]:
     yield Replacement(torch.optim.Optimizer, "add_param_group", optimizer_groups.reported)
     for name in grad_scalers.METHODS:
         yield Replacement(torch.amp.GradScaler, name, grad_scalers.reported)
-    if hasattr(checkpoint, checkpoints.GENERATOR):
-        yield Replacement(checkpoint, checkpoints.GENERATOR, checkpoints.reported)
+    if hasattr(checkpoint, checkpoint_calls.GENERATOR):
+        yield Replacement(checkpoint, checkpoint_calls.GENERATOR, checkpoint_calls.reported)
     for name in ("__enter__", "__exit__"):
         yield Replacement(torch.inference_mode, name, inference_mode.reported)
     if hasattr(torch._C, "_swap_tensor_impl") and hasattr(torch.utils, "weakref"):

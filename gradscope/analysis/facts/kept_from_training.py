@@ -19,7 +19,7 @@ _WRITES_TRACED = 8
 """First writes of a leaf whose values are traced back: an average of weights takes them from others from the start."""
 
 
-class LeftOut:
+class KeptFromTraining:
     """Tells whether a cut that keeps a leaf from its gradient fits with how the program treats the leaf."""
 
     def __init__(self, index: Index, cuts: Cuts, flow: Flow, events: Events) -> None:

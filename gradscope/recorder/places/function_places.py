@@ -17,7 +17,7 @@ from gradscope.recording.rows import EventKind, Span
 from gradscope.recording.tables import NONE
 
 
-class FunctionSources:
+class FunctionPlaces:
     """The Functions seen so far. A class that a program makes anew each time is not kept alive."""
 
     def __init__(self, tape: Tape, spans: SpanTable, owners: CodeOwners) -> None:
