@@ -36,6 +36,19 @@ def _program(text: str) -> str:
 
 
 KNOWN_FALSE: dict[str, KnownFalse] = {
+    "runs-of-a-line-for-several-modules": KnownFalse(
+        reason="×N of a parameter's row counts its own module's run of the line, not those of the other modules",
+        claim="executions",
+        program=_program(
+            """
+            stack = []
+            for number in range(3):
+                stack.append(nn.Linear(3, 3))
+            """
+        ),
+        pieces=("module-class", "modules-in-a-loop"),
+        only_claim=True,
+    ),
     "cuts-of-one-statement": KnownFalse(
         reason="×N of a cut counts the layers of a model that one statement ran under no_grad",
         claim="cut-executions",
@@ -77,21 +90,6 @@ KNOWN_FALSE: dict[str, KnownFalse] = {
             """
         ),
         pieces=("swapped-modules", "swapped-leaves", "rebound-leaf"),
-    ),
-    "runs-of-a-line-for-several-modules": KnownFalse(
-        reason="×N of a parameter's row counts its own module's run of the line, not those of the other modules",
-        claim="executions",
-        program=_program(
-            """
-            class Net(nn.Module):
-                def __init__(self):
-                    super().__init__()
-                    self.first = nn.Linear(3, 3)
-            a, b = Net(), Net()
-            """
-        ),
-        pieces=("module-class", "modules-in-a-loop"),
-        only_claim=True,
     ),
     "runs-of-a-closure": KnownFalse(
         reason="×N of an optimizer's step with a closure counts what the closure interrupts",
@@ -230,16 +228,6 @@ KNOWN_FALSE: dict[str, KnownFalse] = {
             y = w.sigmoid()
             y.detach().numpy()[0] = 5
             y.sum().backward()
-            """
-        ),
-    ),
-    "version-at-first-sight": KnownFalse(
-        reason="a tensor that enters late has the version that it got by the next line's write",
-        claim="row-version",
-        program=_program(
-            """
-            n = torch.from_numpy(torch.ones(4).numpy())
-            n[0] = 7
             """
         ),
     ),

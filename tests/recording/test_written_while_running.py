@@ -107,13 +107,13 @@ def test_an_older_recording_of_a_killed_program_does_not_leak_in(tmp_path: Path)
 def test_a_second_run_takes_another_name_while_the_first_is_under_way(tmp_path: Path) -> None:
     path = tmp_path / "run.gradscope"
     code = WRITING.replace("while True:", "recording.info.process = __import__('os').getpid()\n    while True:")
-    first = python(code, path)
-    assert first.stdout is not None
-    first.stdout.readline()
-    writer = RecordingWriter(path)
-    writer.close(sample())
-    first.kill()
-    first.communicate()
+    with python(code, path) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        writer = RecordingWriter(path)
+        writer.close(sample())
+        first.kill()
+        first.communicate()
     assert writer.path == tmp_path / "run.2.gradscope"
     assert contents(load(writer.path)) == contents(sample())
     assert len(load(path).ops) >= 3000
