@@ -36,6 +36,21 @@ def _program(text: str) -> str:
 
 
 KNOWN_FALSE: dict[str, KnownFalse] = {
+    "a-loop-variable-whose-tensor-was-replaced": KnownFalse(
+        reason="the row of a line in a loop has the loop variable's name for the tensor of an earlier run",
+        claim="row-shape",
+        program=_program(
+            """
+            fc1, fc2 = nn.Linear(3, 3), nn.Linear(3, 3)
+            with torch.no_grad():
+                for p, q in zip(fc1.parameters(), fc2.parameters()):
+                    p.mul_(0.9).add_(q, alpha=0.1)
+            fc1.weight = fc2.weight
+            """
+        ),
+        pieces=("written-under-no-grad", "data-written", "averaged", "load-state-dict"),
+        only_claim=True,
+    ),
     "runs-of-a-line-for-several-modules": KnownFalse(
         reason="×N of a parameter's row counts its own module's run of the line, not those of the other modules",
         claim="executions",
