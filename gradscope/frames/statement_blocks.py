@@ -10,6 +10,8 @@ import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from gradscope.frames.syntax_trees import parsed
+
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 _JUMPS = (ast.Break, ast.Continue, ast.Return, ast.Raise, ast.Try, ast.Yield, ast.YieldFrom, ast.Await)
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
@@ -43,9 +45,8 @@ class Blocks(NamedTuple):
 def parse_blocks(text: str) -> Blocks:
     """Read the blocks of a file; of one that cannot be parsed nothing is known."""
     blocks = Blocks(frozenset(), {}, {}, [], [])
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    tree = parsed(text)
+    if tree is None:
         return blocks
     once: set[int] = set()
     todo: list[tuple[list[ast.stmt], bool]] = [(tree.body, True)]

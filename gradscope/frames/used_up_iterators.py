@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from gradscope.frames.syntax_trees import parsed
+
 _CHAINS = frozenset(("itertools.chain", "itertools.chain.from_iterable"))
 _BUILTINS = frozenset(("filter", "map", "iter", "zip"))
 _METHODS = frozenset(("parameters", "named_parameters"))
@@ -37,9 +39,8 @@ def iterated_again(text: str, line: int) -> list[Again]:
     Only of names that are bound once in the whole file, to what is an iterator by its making: a generator expression, a
     chain of ``itertools``, ``filter``, ``map``, ``zip``, ``iter``, or the ``parameters()`` of a module.
     """
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    tree = parsed(text)
+    if tree is None:
         return []
     bound, made = _bound(tree), _iterators(tree)
     found: list[Again] = []

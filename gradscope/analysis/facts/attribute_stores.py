@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 
+from gradscope.frames.syntax_trees import parsed
+
 
 def attribute_stores(text: str, line: int) -> list[tuple[int, int, str]]:
     """The statements that put what a line assigns on an attribute or into an item, in the same function.
@@ -15,9 +17,8 @@ def attribute_stores(text: str, line: int) -> list[tuple[int, int, str]]:
     Returns:
         First and last line of each statement, and the function's name.
     """
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    tree = parsed(text)
+    if tree is None:
         return []
     around = [
         node

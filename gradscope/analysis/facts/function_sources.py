@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.events import Events
 from gradscope.analysis.index import Index
+from gradscope.frames.syntax_trees import parsed
 from gradscope.recording.rows import EventKind
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
@@ -251,14 +252,6 @@ class FunctionSources:
         """The backward of a node's Function."""
         recording = self._index.recording
         return self.of_name.get(recording.text(recording.nodes.column("name")[node]))
-
-
-def parsed(text: str) -> ast.Module | None:
-    """The syntax tree of a file, or None where it is no Python."""
-    try:
-        return ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError):  # what a notebook or a file that changed may hold
-        return None
 
 
 def _definition_at(tree: ast.Module, line: int) -> Definition | None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.index import Index
+from gradscope.frames.syntax_trees import parsed
 from gradscope.recording import NONE
 
 _PUTS = ("append", "extend", "appendleft", "add", "insert")
@@ -67,10 +68,7 @@ def _put_at(index: Index, container: str, argument: str = "") -> tuple[int, int,
     last = container.rpartition(".")[2]
     places = []
     for number, file in enumerate(index.recording.files):
-        try:
-            tree = ast.parse(file.text) if file.is_user else None
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            tree = None
+        tree = parsed(file.text) if file.is_user else None
         for node in ast.walk(tree) if tree is not None else ():
             holder = _holder(node)
             is_wanted = argument in _arguments(node) if argument else holder.rpartition(".")[2] == last

@@ -8,6 +8,8 @@ from __future__ import annotations
 import ast
 from typing import NamedTuple
 
+from gradscope.frames.syntax_trees import parsed
+
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 
@@ -25,10 +27,7 @@ class LaterReads:
     """Reads of names in one file; of one that cannot be parsed nothing is known."""
 
     def __init__(self, text: str) -> None:
-        try:
-            self._tree: ast.Module | None = ast.parse(text)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            self._tree = None
+        self._tree = parsed(text)
 
     def is_read_after(self, taken: int, written: int) -> bool:
         """Whether what the statement at a line stores is read only after what another line writes.

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from gradscope.analysis.facts.storage_groups import StorageGroups
 from gradscope.analysis.facts.writes import all_writes, is_step
 from gradscope.analysis.index import NOWHERE, Index
+from gradscope.frames.syntax_trees import parsed
 from gradscope.recording import NONE
 
 _LOADS, _GIVES = "load_state_dict", "state_dict"
@@ -86,10 +87,7 @@ class _Names:
     """Where the text of a file gives names to what other names hold."""
 
     def __init__(self, text: str) -> None:
-        try:
-            tree = ast.parse(text)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            tree = ast.Module(body=[], type_ignores=[])
+        tree = parsed(text) or ast.Module(body=[], type_ignores=[])
         self._given = list(_assignments(tree))
         self._calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
 
