@@ -12,11 +12,10 @@ from itertools import count
 from types import FrameType
 from typing import Any
 
-from torch._C import DisableTorchFunction
 from torch.compiler import is_dynamo_compiling
 
-from gradscope.recorder.calls.faults import is_programs
-from gradscope.recorder.calls.modes_aside import aside, is_ours_on_top
+from gradscope.recorder.calls.modes_aside import is_ours_on_top
+from gradscope.recorder.patches.noting import note
 from gradscope.recording.rows import EventKind
 
 GENERATOR = "_checkpoint_without_reentrant_generator"
@@ -46,16 +45,8 @@ def reported(generator: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _report(frame: FrameType, subject: int, detail: dict[str, Any]) -> None:
-    if not is_ours_on_top():
-        return
-    with aside() as modes:
-        for mode in modes:
-            if mode.muted or mode.observer.muted:
-                continue
-            try:
-                with DisableTorchFunction():
-                    mode.observer.observe_event(_CHECKPOINT, frame, mode.thread, subject, detail, ())
-            except Exception as fault:
-                if is_programs(fault):
-                    raise
-                mode.observer.fault("checkpoint")
+    if is_ours_on_top():
+        note(
+            "checkpoint",
+            lambda mode: mode.observer.observe_event(_CHECKPOINT, frame, mode.thread, subject, detail, ()),
+        )

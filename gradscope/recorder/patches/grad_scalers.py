@@ -11,12 +11,12 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import Tensor
-from torch._C import DisableTorchFunction
 from torch.amp import GradScaler
 from torch.compiler import is_dynamo_compiling
 
-from gradscope.recorder.calls.faults import is_programs
-from gradscope.recorder.calls.modes_aside import aside, is_ours_on_top
+from gradscope.recorder.calls.function_mode import RecorderMode
+from gradscope.recorder.calls.modes_aside import is_ours_on_top
+from gradscope.recorder.patches.noting import note
 from gradscope.recorder.patches.optimizer_groups import number_of
 from gradscope.recording.rows import EventKind
 
@@ -49,16 +49,9 @@ def reported(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _report(name: str, scaler: GradScaler, optimizer: Any, scaled: tuple[Tensor, ...], frame: FrameType) -> None:
-    with aside() as modes:
-        for mode in modes:
-            if mode.muted or mode.observer.muted:
-                continue
-            try:
-                with DisableTorchFunction():
-                    detail = {"call": name} if name == "scale" else {"call": name, "optimizer": number_of(optimizer)}
-                    number = _numbers.setdefault(scaler, next(_next))
-                    mode.observer.observe_event(_GRAD_SCALER, frame, mode.thread, number, detail, scaled)
-            except Exception as fault:
-                if is_programs(fault):
-                    raise
-                mode.observer.fault("GradScaler")
+    def observe(mode: RecorderMode) -> None:
+        detail = {"call": name} if name == "scale" else {"call": name, "optimizer": number_of(optimizer)}
+        number = _numbers.setdefault(scaler, next(_next))
+        mode.observer.observe_event(_GRAD_SCALER, frame, mode.thread, number, detail, scaled)
+
+    note("GradScaler", observe)

@@ -6,16 +6,17 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from itertools import count
+from types import FrameType
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import Tensor
-from torch._C import DisableTorchFunction
 from torch.compiler import is_dynamo_compiling
 from torch.optim import Optimizer
 
-from gradscope.recorder.calls.faults import is_programs
-from gradscope.recorder.calls.modes_aside import aside, is_ours_on_top
+from gradscope.recorder.calls.function_mode import RecorderMode
+from gradscope.recorder.calls.modes_aside import is_ours_on_top
+from gradscope.recorder.patches.noting import note
 from gradscope.recording.rows import EventKind
 
 _OPTIMIZER = int(EventKind.OPTIMIZER)
@@ -35,25 +36,18 @@ def reported(add_param_group: Callable[..., Any]) -> Callable[..., Any]:
     def adds(optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
         result = add_param_group(optimizer, *args, **kwargs)
         if not is_dynamo_compiling() and is_ours_on_top():
-            with aside() as modes:
-                for mode in modes:
-                    if mode.muted or mode.observer.muted:
-                        continue
-                    try:
-                        with DisableTorchFunction():
-                            subject = number_of(optimizer)
-                            group = optimizer.param_groups[-1]
-                            tensors = [one for one in group["params"] if isinstance(one, Tensor)]
-                            detail = {"optimizer": type(optimizer).__name__, "settings": _settings(group)}
-                            frame = sys._getframe(1)
-                            mode.observer.observe_event(_OPTIMIZER, frame, mode.thread, subject, detail, tensors)
-                    except Exception as fault:
-                        if is_programs(fault):
-                            raise
-                        mode.observer.fault("add_param_group")
+            frame = sys._getframe(1)
+            note("add_param_group", lambda mode: _observe(mode, optimizer, frame))
         return result
 
     return adds
+
+
+def _observe(mode: RecorderMode, optimizer: Optimizer, frame: FrameType) -> None:
+    group = optimizer.param_groups[-1]
+    tensors = [one for one in group["params"] if isinstance(one, Tensor)]
+    detail = {"optimizer": type(optimizer).__name__, "settings": _settings(group)}
+    mode.observer.observe_event(_OPTIMIZER, frame, mode.thread, number_of(optimizer), detail, tensors)
 
 
 def _settings(group: dict[str, Any]) -> dict[str, Any]:
