@@ -37,9 +37,9 @@ def explain(
 
     Into a pipe, the list is one diagnosis a line, the columns separated by tabs.
     """
-    from gradscope.analysis.diagnoses.catalogue import CATALOGUE
+    from gradscope.analysis.diagnoses.catalogue import every_diagnosis
 
-    wanted = (_named(code),) if code else CATALOGUE
+    wanted = (_named(code),) if code else every_diagnosis()
     if format is not ExplainFormat.TABLE:
         _print_data(wanted, format)
     elif code:
@@ -51,12 +51,12 @@ def explain(
 def _named(code: str) -> Diagnosis:
     from difflib import get_close_matches
 
-    from gradscope.analysis.diagnoses.catalogue import CATALOGUE, diagnosis
+    from gradscope.analysis.diagnoses.catalogue import diagnosis, every_diagnosis
     from gradscope.errors import UsageError
 
     found = diagnosis(code.strip("[]"))  # as it stands on a screen
     if found is None:
-        close = get_close_matches(code, [known.code for known in CATALOGUE], n=2, cutoff=0.5)
+        close = get_close_matches(code, [known.code for known in every_diagnosis()], n=2, cutoff=0.5)
         hint = f"did you mean {' or '.join(close)}?" if close else "gradscope explain lists the codes"
         raise UsageError(f"there is no diagnosis {code!r}", hint)
     return found
@@ -65,16 +65,16 @@ def _named(code: str) -> Diagnosis:
 def _print_all() -> None:
     import sys
 
-    from gradscope.analysis.diagnoses.catalogue import CATALOGUE
+    from gradscope.analysis.diagnoses.catalogue import every_diagnosis
 
     if sys.stdout.isatty():
         from rich.console import Console
 
         from gradscope.report.explain.explain_screen import print_list
 
-        print_list(CATALOGUE, Console())
+        print_list(every_diagnosis(), Console())
         return
-    for known in CATALOGUE:
+    for known in every_diagnosis():
         typer.echo(f"{known.code}\t{known.severity}\t{known.title}")
 
 

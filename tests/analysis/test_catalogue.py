@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from gradscope.analysis.diagnoses.catalogue import CATALOGUE, diagnosis
+from gradscope.analysis.diagnoses.catalogue import diagnoses_for, diagnosis, every_diagnosis
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis
 from gradscope.analysis.report_builder import build
 from gradscope.analysis.report_model import Answer
@@ -20,14 +20,14 @@ def answers(recording: Recording, code: str) -> list[Answer]:
 
 
 def test_codes_are_permanent_names_each_given_once():
-    codes = Counter(known.code for known in CATALOGUE)
+    codes = Counter(known.code for known in every_diagnosis())
     assert set(codes.values()) == {1}
     assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", code) for code in codes)
-    assert diagnosis("frozen") in CATALOGUE
+    assert diagnosis("frozen") in every_diagnosis()
     assert diagnosis("no-such-code") is None
 
 
-@pytest.mark.parametrize("known", CATALOGUE, ids=lambda known: known.code)
+@pytest.mark.parametrize("known", every_diagnosis(), ids=lambda known: known.code)
 def test_the_example_shows_it_and_what_it_says_rests_on_recorded_rows(known: Diagnosis):
     recording = recorded(known.example.shows)
     found = answers(recording, known.code)
@@ -48,7 +48,7 @@ def test_the_example_shows_it_and_what_it_says_rests_on_recorded_rows(known: Dia
         assert answer.tensor.split(".")[0] in answer.subject
 
 
-@pytest.mark.parametrize("known", CATALOGUE, ids=lambda known: known.code)
+@pytest.mark.parametrize("known", every_diagnosis(), ids=lambda known: known.code)
 def test_it_is_silent_on_the_program_that_differs_in_one_line(known: Diagnosis):
     healthy = known.example.healthy
     assert healthy != known.example.shows
@@ -57,7 +57,16 @@ def test_it_is_silent_on_the_program_that_differs_in_one_line(known: Diagnosis):
     assert answers(recording, known.code) == []
 
 
-@pytest.mark.parametrize("known", CATALOGUE, ids=lambda known: known.code)
+@pytest.mark.parametrize("known", every_diagnosis(), ids=lambda known: known.code)
+def test_what_a_recording_is_not_asked_for_would_find_nothing(known: Diagnosis, monkeypatch: pytest.MonkeyPatch):
+    recording = recorded(known.example.shows)
+    assert len(list(diagnoses_for(recording))) < len(every_diagnosis())
+    found = build(recording).answers
+    monkeypatch.setattr("gradscope.analysis.diagnoses.answers.diagnoses_for", lambda _: every_diagnosis())
+    assert build(recording).answers == found
+
+
+@pytest.mark.parametrize("known", every_diagnosis(), ids=lambda known: known.code)
 def test_it_is_explained(known: Diagnosis):
     assert known.title
     assert all(len(part.split()) > 5 for part in known.explanation)

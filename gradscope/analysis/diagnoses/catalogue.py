@@ -1,77 +1,118 @@
-"""Every diagnosis, in the order in which answers of one severity are given. Nothing else lists them."""
+"""Every diagnosis, in the order in which answers of one severity are given. Nothing else lists them.
+
+A diagnosis is imported where a recording has what it looks at, or where all are asked for: else a report of a few lines
+would spend most of its time on importing rules about what did not happen.
+"""
 
 from __future__ import annotations
 
-from gradscope.analysis.diagnoses import (
-    backward_no_grad,
-    backward_not_scalar,
-    backward_reached_nothing,
-    block_kept_by_view,
-    checkpoint_draws_anew,
-    checkpoint_updates_twice,
-    deepcopy_of_result,
-    frozen,
-    function_without_node,
-    grad_none,
-    grad_of_other_view,
-    gradient_counted_twice,
-    gradient_silently_wrong,
-    gradients_applied_again,
-    graph_carried_along,
-    graph_used_twice,
-    imaginary_part_lost,
-    inference_tensor,
-    inplace_error,
-    inplace_refused,
-    iterator_used_up,
-    leaf_unreached,
-    loaded_from_itself,
-    memory_kept_by_graph,
-    never_stepped,
-    no_second_derivative,
-    saved_in_vain,
-    scaled_gradients,
-    snapshot_shares_memory,
-    write_through_alias,
-    zeroed_gradients,
-)
-from gradscope.analysis.diagnoses.diagnosis import Diagnosis
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple
 
-CATALOGUE: tuple[Diagnosis, ...] = (
-    backward_no_grad.DIAGNOSIS,
-    graph_used_twice.DIAGNOSIS,
-    inplace_error.DIAGNOSIS,
-    inplace_refused.DIAGNOSIS,
-    inference_tensor.DIAGNOSIS,
-    deepcopy_of_result.DIAGNOSIS,
-    backward_not_scalar.DIAGNOSIS,
-    no_second_derivative.DIAGNOSIS,
-    gradient_silently_wrong.DIAGNOSIS,
-    checkpoint_draws_anew.DIAGNOSIS,
-    gradient_counted_twice.DIAGNOSIS,
-    *grad_none.DIAGNOSES,
-    grad_of_other_view.DIAGNOSIS,
-    imaginary_part_lost.DIAGNOSIS,
-    backward_reached_nothing.DIAGNOSIS,
-    leaf_unreached.DIAGNOSIS,
-    function_without_node.DIAGNOSIS,
-    frozen.DIAGNOSIS,
-    never_stepped.DIAGNOSIS,
-    iterator_used_up.DIAGNOSIS,
-    gradients_applied_again.DIAGNOSIS,
-    scaled_gradients.DIAGNOSIS,
-    zeroed_gradients.DIAGNOSIS,
-    graph_carried_along.DIAGNOSIS,
-    memory_kept_by_graph.DIAGNOSIS,
-    block_kept_by_view.DIAGNOSIS,
-    saved_in_vain.DIAGNOSIS,
-    snapshot_shares_memory.DIAGNOSIS,
-    loaded_from_itself.DIAGNOSIS,
-    checkpoint_updates_twice.DIAGNOSIS,
-    write_through_alias.DIAGNOSIS,
+from gradscope.recording.rows import EventKind, OpKind
+
+if TYPE_CHECKING:
+    from gradscope.analysis.diagnoses.diagnosis import Diagnosis
+    from gradscope.recording import Recording
+
+
+class Entry(NamedTuple):
+    """A file of this package that holds one diagnosis or several."""
+
+    module: str
+    may_find: Callable[[Recording], bool]
+    """Whether a recording has what the file's diagnoses look at; where not, they find nothing."""
+
+
+def _anything(_: Recording) -> bool:
+    return True
+
+
+def _an_error(recording: Recording) -> bool:
+    return bool(recording.errors)
+
+
+def _a_pass(recording: Recording) -> bool:
+    return len(recording.backwards) > 0
+
+
+def _a_step(recording: Recording) -> bool:
+    return OpKind.STEP in recording.ops.column("kind")
+
+
+def _a_call_again(recording: Recording) -> bool:
+    spans = recording.ops.column("span")
+    return len(set(spans)) < len(spans)
+
+
+def _a_function_of_the_users(recording: Recording) -> bool:
+    return any(file.is_user and "Function" in file.text for file in recording.files)
+
+
+def _a_change(recording: Recording) -> bool:
+    return len(recording.changes) > 0
+
+
+def _an_event(kind: EventKind) -> Callable[[Recording], bool]:
+    return lambda recording: kind in recording.events.column("kind")
+
+
+_ENTRIES = (
+    Entry("backward_no_grad", _an_error),
+    Entry("graph_used_twice", _an_error),
+    Entry("inplace_error", _an_error),
+    Entry("inplace_refused", _an_error),
+    Entry("inference_tensor", _an_error),
+    Entry("deepcopy_of_result", _an_error),
+    Entry("backward_not_scalar", _an_error),
+    Entry("no_second_derivative", _an_error),
+    Entry("gradient_silently_wrong", _a_pass),
+    Entry("checkpoint_draws_anew", _an_event(EventKind.CHECKPOINT)),
+    Entry("gradient_counted_twice", _an_event(EventKind.FUNCTION)),
+    Entry("grad_none", _anything),
+    Entry("grad_of_other_view", _a_pass),
+    Entry("imaginary_part_lost", _a_change),
+    Entry("backward_reached_nothing", _a_pass),
+    Entry("leaf_unreached", _a_pass),
+    Entry("function_without_node", _a_function_of_the_users),
+    Entry("frozen", _a_pass),
+    Entry("never_stepped", _a_step),
+    Entry("iterator_used_up", _an_event(EventKind.OPTIMIZER)),
+    Entry("gradients_applied_again", _a_step),
+    Entry("scaled_gradients", _an_event(EventKind.GRAD_SCALER)),
+    Entry("zeroed_gradients", _an_event(EventKind.OPTIMIZER)),
+    Entry("graph_carried_along", _a_call_again),
+    Entry("memory_kept_by_graph", _a_call_again),
+    Entry("block_kept_by_view", _a_call_again),
+    Entry("saved_in_vain", _a_pass),
+    Entry("snapshot_shares_memory", _a_change),
+    Entry("loaded_from_itself", _a_step),
+    Entry("checkpoint_updates_twice", _an_event(EventKind.CHECKPOINT)),
+    Entry("write_through_alias", _a_change),
 )
+
+
+@cache
+def every_diagnosis() -> tuple[Diagnosis, ...]:
+    """All of the catalogue."""
+    return tuple(known for entry in _ENTRIES for known in _diagnoses(entry))
+
+
+def diagnoses_for(recording: Recording) -> Iterator[Diagnosis]:
+    """Those that may find something in a recording."""
+    for entry in _ENTRIES:
+        if entry.may_find(recording):
+            yield from _diagnoses(entry)
 
 
 def diagnosis(code: str) -> Diagnosis | None:
     """The diagnosis of a code, or None."""
-    return next((known for known in CATALOGUE if known.code == code), None)
+    return next((known for known in every_diagnosis() if known.code == code), None)
+
+
+def _diagnoses(entry: Entry) -> tuple[Diagnosis, ...]:
+    module = import_module(f"gradscope.analysis.diagnoses.{entry.module}")
+    several: tuple[Diagnosis, ...] = getattr(module, "DIAGNOSES", ())
+    return several or (module.DIAGNOSIS,)

@@ -5,26 +5,29 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from gradscope.analysis.diagnoses.finding import Finding
-from gradscope.analysis.facts.best_names import BestNames
-from gradscope.analysis.facts.cuts import Cuts
-from gradscope.analysis.facts.events import Events, Happened
-from gradscope.analysis.facts.flow import Flow
-from gradscope.analysis.facts.function_sources import FunctionSources, Lines
-from gradscope.analysis.facts.gradients import Gradients
-from gradscope.analysis.facts.inplace_writes import InplaceWrites
-from gradscope.analysis.facts.kept_from_training import KeptFromTraining
-from gradscope.analysis.facts.none_reads import NoneReads
-from gradscope.analysis.facts.passes import Passes
-from gradscope.analysis.facts.statement_runs import StatementRuns
-from gradscope.analysis.facts.storage_groups import StorageGroups
-from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cause, CauseRole, Evidence, Severity
 from gradscope.analysis.wording import listed
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL
 from gradscope.recording.rows import BindingKind
+
+if TYPE_CHECKING:
+    from gradscope.analysis.facts.best_names import BestNames
+    from gradscope.analysis.facts.cuts import Cuts
+    from gradscope.analysis.facts.events import Events, Happened
+    from gradscope.analysis.facts.flow import Flow
+    from gradscope.analysis.facts.function_sources import FunctionSources, Lines
+    from gradscope.analysis.facts.gradients import Gradients
+    from gradscope.analysis.facts.inplace_writes import InplaceWrites
+    from gradscope.analysis.facts.kept_from_training import KeptFromTraining
+    from gradscope.analysis.facts.none_reads import NoneReads
+    from gradscope.analysis.facts.passes import Passes
+    from gradscope.analysis.facts.statement_runs import StatementRuns
+    from gradscope.analysis.facts.storage_groups import StorageGroups
+    from gradscope.analysis.index import Index
 
 _COMPARED = 60
 """Characters of two messages that are compared: they may be kept at different lengths."""
@@ -32,7 +35,7 @@ _COMPARED = 60
 
 @dataclass(eq=False, repr=False)
 class Sources:
-    """What diagnoses are made from."""
+    """What diagnoses are made from; facts that few diagnoses ask for are imported and found when one does."""
 
     index: Index
     names: BestNames
@@ -47,21 +50,29 @@ class Sources:
     @cached_property
     def events(self) -> Events:
         """What happened beside calls of torch functions: optimizers that were made."""
+        from gradscope.analysis.facts.events import Events
+
         return Events(self.index)
 
     @cached_property
     def left_out(self) -> KeptFromTraining:
         """Which leaves the program keeps out of training on purpose, as far as it shows."""
+        from gradscope.analysis.facts.kept_from_training import KeptFromTraining
+
         return KeptFromTraining(self.index, self.cuts, self.flow, self.events)
 
     @cached_property
     def functions(self) -> FunctionSources:
         """The backwards of custom Functions, as their source has them."""
+        from gradscope.analysis.facts.function_sources import FunctionSources
+
         return FunctionSources(self.index, self.events)
 
     @cached_property
     def none_reads(self) -> NoneReads:
         """Where ``.grad`` was read and was None."""
+        from gradscope.analysis.facts.none_reads import NoneReads
+
         return NoneReads(self.index, self.gradients)
 
     def listed(self, names: Collection[str]) -> str:

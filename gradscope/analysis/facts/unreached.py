@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.events import Events
 from gradscope.analysis.facts.flow import WALK_LIMIT, Flow, Step
-from gradscope.analysis.facts.function_sources import FunctionSources, Lines
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
 from gradscope.recording.rows import OpKind
+
+if TYPE_CHECKING:
+    from gradscope.analysis.facts.function_sources import FunctionSources, Lines
 
 WALKED_IN_ALL = 20 * WALK_LIMIT
 """Tensors followed for all misses of a run (10 to 20 s at the worst); a miss that is left then is not explained."""
@@ -56,7 +58,6 @@ class Reasons:
 
     def __init__(self, index: Index, names: BestNames, cuts: Cuts, flow: Flow, passes: Passes) -> None:
         self._index = index
-        self._functions = FunctionSources(index, Events(index))
         self._names = names
         self._cuts = cuts
         self._flow = flow
@@ -65,6 +66,12 @@ class Reasons:
         self._leaves_by_pass: dict[int, frozenset[int]] = {}
         self._edges_by_pass: dict[int, dict[int, list[tuple[int, int, int]]]] = {}
         self._walked_before = flow.walked
+
+    @cached_property
+    def _functions(self) -> FunctionSources:
+        from gradscope.analysis.facts.function_sources import FunctionSources
+
+        return FunctionSources(self._index, Events(self._index))
 
     @property
     def _is_exhausted(self) -> bool:

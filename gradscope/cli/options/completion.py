@@ -12,6 +12,6 @@ def complete_target(incomplete: str) -> list[tuple[str, str]]:
 
 def complete_code(incomplete: str) -> list[tuple[str, str]]:
     """Codes of diagnoses with their titles."""
-    from gradscope.analysis.diagnoses.catalogue import CATALOGUE
+    from gradscope.analysis.diagnoses.catalogue import every_diagnosis
 
-    return [(known.code, known.title) for known in CATALOGUE if known.code.startswith(incomplete)]
+    return [(known.code, known.title) for known in every_diagnosis() if known.code.startswith(incomplete)]
