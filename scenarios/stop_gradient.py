@@ -1,4 +1,4 @@
-"""Ways to stop a gradient, side by side: what each does to autograd and to memory
+"""Ways to stop a gradient, side by side
 
 Tags: compare, detach, no_grad, data, clone
 
@@ -11,21 +11,28 @@ import torch
 
 
 def start():
-    return torch.tensor([0.0, 1.0, 2.0], requires_grad=True)
+    weight = torch.tensor([0.0, 1.0, 2.0], requires_grad=True)  # shown
+    return weight  # noqa: RET504 - the line above is shown as people write it
 
 
-def use(weight, result, there):
+def use(weight, source, result, there):
     """A loss that depends on the result and on a head of its own, and its backward pass."""
     later = (weight + 1).requires_grad
     # watch: there  # scope: weight + 1 there is tracked
     # watch: later  # scope: weight + 1 later is tracked
-    stopped = "all in the region" if later else "the leaf, for good"
+    acts_on = "region" if later else "leaf"
     if there:
-        stopped = "nothing" if result.requires_grad else "one tensor"
-    # watch: stopped  # scope: what is stopped
+        acts_on = "nothing" if result.requires_grad else "tensor"
+    memory = "same" if result is source else "shared" if result.data_ptr() == source.data_ptr() else "own"
     head = torch.ones(3, requires_grad=True)
-    loss = (result + head).sum()
-    loss.backward()
+    loss = (result + head).sum()  # shown
+    # watch: result.requires_grad  # summary: result tracked
+    # watch: saved_bytes(source)  # summary: bytes saved
+    loss.backward()  # shown
+    # watch: weight.grad is not None  # summary: weight gets grad
+    # watch: memory  # summary: memory
+    # watch: acts_on  # summary: acts on
+    # watch: acts_on  # scope: what is stopped
     return loss
 
 
@@ -34,43 +41,33 @@ def write(way):
     weight = start()
     source, result, _ = way(weight)
     right = weight.detach().exp()
-    later = "the write raises"
+    later = "refused"
     try:
-        result.add_(1)
+        result.add_(1)  # shown: with weight, source and result made anew
         later = "no gradient"
         if source.requires_grad:
             later = "raises"
-            (gradient,) = torch.autograd.grad(source.sum(), weight)
+            (gradient,) = torch.autograd.grad(source.sum(), weight)  # shown
             later = "right" if torch.allclose(gradient, right) else "silently wrong"
     except RuntimeError as error:
         why = str(error).split(". ")[0]  # watch: why  # errors: after writing to the result
     seen = not torch.equal(source.detach(), right)
     # watch: seen  # storage: write to result seen in source
     # watch: later  # storage: backward through source after it
+    # watch: later  # summary: write to result, then backward
     return seen, later
-
-
-# %% nothing
-def way(weight):
-    source = weight.exp()
-    return source, source, (weight + 1).requires_grad
-
-
-weight = start()
-source, result, there = way(weight)
-loss = use(weight, result, there)  # expect: reaches(loss, weight)
-seen, later = write(way)  # expect: (seen, later) == (True, "raises")
 
 
 # %% detach()
 def way(weight):
-    source = weight.exp()
-    return source, source.detach(), (weight + 1).requires_grad
+    source = weight.exp()  # shown
+    result = source.detach()  # shown
+    return source, result, (weight + 1).requires_grad
 
 
 weight = start()
 source, result, there = way(weight)
-loss = use(weight, result, there)  # expect: not reaches(loss, weight) and source.grad_fn is not None
+loss = use(weight, source, result, there)  # expect: not reaches(loss, weight) and source.grad_fn is not None
 seen, later = write(way)  # expect: (seen, later) == (True, "raises")
 
 
@@ -88,7 +85,7 @@ except RuntimeError as error:
     refused = str(error)  # watch: refused  # errors: requires_grad_(False) on weight + 1
 # expect: raised(RuntimeError)
 source, result, there = way(weight)
-loss = use(weight, result, there)  # expect: not reaches(loss, weight) and saved_bytes(source) == 0
+loss = use(weight, source, result, there)  # expect: not reaches(loss, weight) and saved_bytes(source) == 0
 seen, later = write(way)  # expect: (seen, later) == (True, "no gradient")
 
 
@@ -101,7 +98,7 @@ def way(weight):
 
 weight = start()
 source, result, there = way(weight)
-loss = use(weight, result, there)  # expect: not reaches(loss, weight) and saved_bytes(source) == 0
+loss = use(weight, source, result, there)  # expect: not reaches(loss, weight) and saved_bytes(source) == 0
 seen, later = write(way)  # expect: (seen, later) == (True, "no gradient")
 
 
@@ -114,7 +111,7 @@ def way(weight):
 
 weight = start()
 source, result, there = way(weight)
-loss = use(weight, result, there)  # expect: not reaches(loss, weight) and saved_bytes(source) == 0
+loss = use(weight, source, result, there)  # expect: not reaches(loss, weight) and saved_bytes(source) == 0
 seen, later = write(way)  # expect: (seen, later) == (True, "no gradient")
 
 
@@ -127,13 +124,13 @@ def way(weight):
 
 weight = start()
 source, result, there = way(weight)
-loss = use(weight, result, there)  # expect: not reaches(loss, weight) and saved_bytes(source) == 0
+loss = use(weight, source, result, there)  # expect: not reaches(loss, weight) and saved_bytes(source) == 0
 try:
     result * torch.ones(3, requires_grad=True)  # a product keeps its factors
 except RuntimeError as error:
     refused = str(error).split(". ")[0]  # watch: refused  # errors: result in a product
 # expect: raised(RuntimeError) and result.is_inference()
-seen, later = write(way)  # expect: later == "the write raises"  # and yet it is done
+seen, later = write(way)  # expect: later == "refused"  # and yet it is done
 
 
 # %% .data
@@ -144,7 +141,7 @@ def way(weight):
 
 weight = start()
 source, result, there = way(weight)
-loss = use(weight, result, there)  # expect: not reaches(loss, weight) and source.grad_fn is not None
+loss = use(weight, source, result, there)  # expect: not reaches(loss, weight) and source.grad_fn is not None
 seen, later = write(way)  # expect: (seen, later) == (True, "silently wrong")
 
 
@@ -156,7 +153,7 @@ def way(weight):
 
 weight = start()
 source, result, there = way(weight)
-loss = use(weight, result, there)  # expect: not reaches(loss, weight) and source.grad_fn is not None
+loss = use(weight, source, result, there)  # expect: not reaches(loss, weight) and source.grad_fn is not None
 seen, later = write(way)  # expect: (seen, later) == (False, "right")
 
 
@@ -168,5 +165,17 @@ def way(weight):
 
 weight = start()
 source, result, there = way(weight)
-loss = use(weight, result, there)  # expect: reaches(loss, weight)
+loss = use(weight, source, result, there)  # expect: reaches(loss, weight)
 seen, later = write(way)  # expect: (seen, later) == (False, "right")
+
+
+# %% nothing
+def way(weight):
+    source = weight.exp()
+    return source, source, (weight + 1).requires_grad
+
+
+weight = start()
+source, result, there = way(weight)
+loss = use(weight, source, result, there)  # expect: reaches(loss, weight)
+seen, later = write(way)  # expect: (seen, later) == (True, "raises")

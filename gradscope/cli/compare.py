@@ -25,7 +25,7 @@ from gradscope.cli.requests import CompareRequest
 
 EPILOG = """[bold]Examples[/bold]
 
-gradscope compare  [dim]# nine ways to stop a gradient[/dim]
+gradscope compare  [dim]# nine ways to stop a gradient, in short; --all or --group storage says more[/dim]
 
 gradscope compare freeze_encoder --time  [dim]# another built-in comparison, with times[/dim]
 
@@ -56,7 +56,13 @@ def compare(
             show_default="stop_gradient",
         ),
     ] = None,
-    all_rows: Annotated[bool, typer.Option("--all", help="Also the rows in which all agree.")] = False,
+    all_rows: Annotated[
+        bool, typer.Option("--all", help="All groups of facts, and the rows in which all agree.")
+    ] = False,
+    groups: Annotated[
+        list[str] | None,
+        typer.Option("--group", metavar="A,B", help="Only these groups of facts: storage, memory ... Repeatable."),
+    ] = None,
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="A,B", help="Only these cells. Repeatable.")
     ] = None,
@@ -92,6 +98,7 @@ def compare(
     request = CompareRequest(
         targets=tuple(targets or ()),
         all_rows=all_rows,
+        groups=tuple(groups or ()),
         only=tuple(only or ()),
         baseline=baseline,
         exit_code=exit_code,

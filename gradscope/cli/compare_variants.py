@@ -30,6 +30,7 @@ def compare_variants(request: CompareRequest) -> ExitCode:
             only=request.only,
             baseline=request.baseline,
             all_rows=request.all_rows,
+            groups=[title.strip() for text in request.groups for title in text.split(",") if title.strip()],
             timeout=request.timeout,
             jobs=request.jobs,
             repeat=request.repeat,

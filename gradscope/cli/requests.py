@@ -31,6 +31,8 @@ class CompareRequest(NamedTuple):
 
     targets: tuple[str, ...]
     all_rows: bool
+    groups: tuple[str, ...]
+    """Titles of groups of facts, or several with commas between."""
     only: tuple[str, ...]
     """Names of cells, or several with commas between."""
     baseline: str | None

@@ -11,6 +11,7 @@ from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
 from gradscope.analysis.comparison.comparison_model import Cell, Comparison, Group, Variant
+from gradscope.errors import UsageError
 from gradscope.experiments.compare.comparing import compare
 from gradscope.report.compare.compare_formats import as_csv, as_json, as_jsonl, as_markdown, as_svg
 from gradscope.report.compare.compare_screen import render_comparison, render_printed
@@ -28,18 +29,42 @@ def screen(comparison: Comparison, width: int, **options: object) -> str:
     return stream.getvalue()
 
 
+def in_full(comparison: Comparison) -> Comparison:
+    return replace(comparison, groups=tuple(group for group in comparison.groups if group.title != "summary"))
+
+
+def test_the_built_in_comparison_is_one_screen_in_short_and_says_where_the_rest_is(nine: Comparison) -> None:
+    lines = screen(nine, 80).rstrip("\n").split("\n")
+    assert len(lines) <= 24 and max(map(len, lines)) <= 80
+    assert [line.split()[0] for line in lines[-11:-2]] == [one.name for one in nine.variants]
+    assert [one.name for one in nine.variants[:3]] == ["detach()", "requires_grad_(False)", "no_grad()"]
+    row = {line.split()[0]: line.split()[1:] for line in lines[-11:-2]}
+    assert row["detach()"] == ["False", "12", "False", "shared", "tensor", "raises"]
+    assert row["no_grad()"] == ["False", "0", "False", "same", "region", "no", "gradient"]
+    assert row[".data"][3:] == ["shared", "tensor", "silently", "wrong"]
+    assert "  result = source.detach()" in lines and lines[-1].startswith("autograd|storage|memory")
+
+
+def test_a_group_alone_and_one_that_is_not_there() -> None:
+    comparison = compare("stop_gradient", only=["nothing", "detach()"], groups=["storage"])
+    assert [group.title for group in comparison.groups] == ["storage"]
+    with pytest.raises(UsageError, match="no group of facts is called 'nix'") as raised:
+        compare("stop_gradient", only=["nothing", "detach()"], groups=["nix"])
+    assert "summary, autograd, storage" in str(raised.value.hint)
+
+
 @shows_words_of_torch
 @pytest.mark.parametrize("width", [80, 120])
 def test_nine_variants(nine: Comparison, width: int, snapshot: SnapshotAssertion) -> None:
-    text = screen(nine, width)
+    text = screen(in_full(nine), width)
     assert max(map(len, text.split("\n"))) <= width
     assert "\n".join(line.rstrip() for line in text.split("\n")) == snapshot
 
 
 def test_every_short_value_is_on_every_screen(nine: Comparison) -> None:
     for width in (60, 80, 120, 200, 400):
-        text = screen(nine, width)
-        for group in nine.groups:
+        text = screen(in_full(nine), width)
+        for group in in_full(nine).groups:
             for row in group.rows:
                 for cell in row.cells:
                     if isinstance(cell.value, str) and len(cell.value) < 8:
@@ -47,9 +72,11 @@ def test_every_short_value_is_on_every_screen(nine: Comparison) -> None:
 
 
 def test_the_difference_from_the_baseline_needs_no_colour() -> None:
-    comparison = compare("stop_gradient", only=["nothing", "detach()"], baseline="nothing")
+    short = compare("stop_gradient", only=["nothing", "detach()"], baseline="nothing")
+    assert "≠ False" in screen(short, 80) and "≠ differs from nothing" in screen(short, 80)
+    comparison = in_full(short)
     (line,) = [line for line in screen(comparison, 80).split("\n") if line.startswith("result requires_grad")]
-    assert line.split() == ["result", "requires_grad", "True", "≠", "False"]
+    assert line.split() == ["result", "requires_grad", "≠", "False", "True"]
     assert "nothing (baseline)" in " ".join(screen(comparison, 120).split())
     assert "\x1b[" in screen(comparison, 80, force_terminal=True, color_system="standard")
 

@@ -23,9 +23,9 @@ def table() -> Comparison:
 
 def test_what_is_stopped(table: Comparison) -> None:
     stopped = column(table, "what is stopped")
-    assert stopped["detach()"] == stopped[".data"] == "one tensor"
-    assert stopped["no_grad()"] == stopped["inference_mode()"] == "all in the region"
-    assert stopped["requires_grad_(False)"] == "the leaf, for good"
+    assert stopped["detach()"] == stopped[".data"] == "tensor"
+    assert stopped["no_grad()"] == stopped["inference_mode()"] == "region"
+    assert stopped["requires_grad_(False)"] == "leaf"
     assert stopped["nothing"] == stopped["clone()"] == "nothing"
 
 

@@ -16,6 +16,9 @@ why in the words of what was raised."""
 
 Unit = Literal["", "bytes", "ns"]
 
+SUMMARY = "summary"
+"""Title of the group of facts that a screen shows alone, unless it is asked for all or for another."""
+
 Baseline = int
 """Position of a column."""
 
@@ -93,3 +96,10 @@ class Comparison:
     python: str
     repeat: int = 0
     """Of how many runs a time is the median; 0: nothing was timed."""
+    code: tuple[str, ...] = ()
+    """Lines of the first variant that its file marks with ``# shown``, in the order in which they ran."""
+
+    @property
+    def summary(self) -> Group | None:
+        """What a file's watches call ``summary``: few facts that say most; a screen shows them alone."""
+        return next((group for group in self.groups if group.title == SUMMARY), None)

@@ -5,21 +5,32 @@ from __future__ import annotations
 import ast
 import io
 import tokenize
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 from gradscope.analysis.comparison.aligned_lines import aligned_lines
-from gradscope.analysis.comparison.comparison_model import Cell, CellKind, Comparison, Group, Row, Unit, Value, Variant
+from gradscope.analysis.comparison.comparison_model import (
+    SUMMARY,
+    Cell,
+    CellKind,
+    Comparison,
+    Group,
+    Row,
+    Unit,
+    Value,
+    Variant,
+)
 from gradscope.analysis.comparison.facts_by_name import NO_GRADIENT, OF_NAMES, OF_RUNS, RECEIVED, Facts, is_local
 from gradscope.analysis.comparison.joined_rows import Placed, together
+from gradscope.analysis.comparison.shown_lines import shown_lines
 from gradscope.errors import UsageError
 from gradscope.recording import Recording
 
 MISSING = Cell(None, "missing", False)
 
-_ORDER = ("autograd", "storage", "memory", "form", "run", "lines")
-"""Groups in the order in which they are shown; those that a program's own watches name come after the first three."""
+_ORDER = (SUMMARY, "autograd", "storage", "memory", "form", "run", "lines")
+"""Groups in the order in which they are shown; those that a program's own watches name come after the first four."""
 
 _WATCHES = "watched"
 
@@ -49,6 +60,7 @@ def compare_recordings(
     title: str = "",
     baseline: str | None = None,
     all_rows: bool = False,
+    groups: Collection[str] = (),
     lines: bool = False,
     repeat: int = 0,
 ) -> Comparison:
@@ -59,12 +71,13 @@ def compare_recordings(
         target: What the user named.
         title: The title of the file that the variants are cells of.
         baseline: Name of a variant; cells that differ from its cell are marked.
-        all_rows: Keep rows whose cells agree.
+        all_rows: Keep rows whose cells agree; a summary, whose facts are among the rest, is left out.
+        groups: Titles of the groups to keep; empty: all.
         lines: Compare line by line as well, aligned by content: for variants that are files of their own.
         repeat: How often each was timed; 0: not at all.
 
     Raises:
-        UsageError: No variant is called ``baseline``.
+        UsageError: No variant is called ``baseline``, or there is no such group.
     """
     position = _position(runs, baseline)
     facts = [Facts(run.recording) if run.complete else None for run in runs]
@@ -78,6 +91,7 @@ def compare_recordings(
     left_out = len(measured) - len(kept)
     if not all_rows:
         kept = together(kept)
+    kept = _chosen(kept, groups, all_rows)
     infos = [run.recording.info for run in runs]
     return Comparison(
         target=target,
@@ -91,7 +105,18 @@ def compare_recordings(
         torch=next((info.torch for info in infos if info.torch), ""),
         python=next((info.python for info in infos if info.python), ""),
         repeat=repeat,
+        code=shown_lines(runs[0].recording) if runs else (),
     )
+
+
+def _chosen(rows: list[Placed], groups: Collection[str], all_rows: bool) -> list[Placed]:
+    if not groups:
+        return [placed for placed in rows if not (all_rows and placed[0] == SUMMARY)]
+    titles = [group.title for group in _grouped(rows)]
+    for group in groups:
+        if group not in titles:
+            raise UsageError(f"no group of facts is called {group!r}", "the groups: " + ", ".join(titles))
+    return [placed for placed in rows if placed[0] in groups]
 
 
 def _position(runs: Sequence[Labelled], baseline: str | None) -> int | None:
@@ -247,5 +272,5 @@ def _grouped(rows: Sequence[Placed]) -> tuple[Group, ...]:
     for title, row in rows:
         groups.setdefault(title, []).append(row)
     own = [title for title in groups if title not in (*_ORDER, "time")]
-    titles = [*_ORDER[:3], *own, *_ORDER[3:], "time"]
+    titles = [*_ORDER[:4], *own, *_ORDER[4:], "time"]
     return tuple(Group(title, tuple(groups[title])) for title in titles if title in groups)

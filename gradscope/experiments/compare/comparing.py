@@ -42,6 +42,7 @@ def compare(
     only: Collection[str] = (),
     baseline: str | None = None,
     all_rows: bool = False,
+    groups: Collection[str] = (),
     timeout: float | None = None,
     jobs: int | None = None,
     repeat: int = 0,
@@ -55,6 +56,7 @@ def compare(
         only: Names of the cells to compare; empty: all.
         baseline: Name of the variant from which differences are marked.
         all_rows: Keep rows in which all variants agree.
+        groups: Titles of the groups of facts to keep (``storage``); empty: all.
         timeout: Seconds after which a variant is ended; None: never.
         jobs: Variants that run at the same time; None: as many as there are processors.
         repeat: Timed runs of each variant, without the recorder; 0: no times.
@@ -87,6 +89,7 @@ def compare(
         title=title,
         baseline=baseline,
         all_rows=all_rows,
+        groups=groups,
         lines=len(targets) > 1,
         repeat=repeat,
     )

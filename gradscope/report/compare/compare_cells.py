@@ -11,6 +11,8 @@ from gradscope.analysis.sizes import size
 from gradscope.report.screen.text import Symbols, safe
 
 _DIGITS = re.compile(r"-?\d+\.\d+(e[+-]?\d+)?")
+_MEANING = {"silently wrong": "bold red", "raises": "yellow", "refused": "yellow", "right": "green"}
+"""Words of a built-in comparison that are good or bad, whatever row they stand in."""
 _NS = (("s", 1e9), ("ms", 1e6), ("µs", 1e3))
 
 
@@ -48,6 +50,8 @@ def _style(cell: Cell) -> str:
         return "red"
     if cell.value is True:
         return "green"
+    if cell.value in _MEANING:
+        return _MEANING[str(cell.value)]
     return "dim" if cell.kind == "missing" or cell.value in ("None", "none", 0) else ""
 
 

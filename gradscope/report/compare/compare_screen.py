@@ -55,6 +55,9 @@ class CompareScreen:
     def parts(self) -> Iterator[RenderableType]:
         """What is printed, in order."""
         yield self._header()
+        if self._comparison.summary is not None:
+            yield from self._in_short(self._comparison.summary)
+            return
         groups = self._comparison.groups
         if not self._comparison.differs:
             yield Text("Nothing differs.")
@@ -66,6 +69,19 @@ class CompareScreen:
                 yield from self._in_rows(group)
         yield self._footer()
 
+    def _in_short(self, summary: Group) -> Iterator[RenderableType]:
+        """The code that was run, the facts that say most, and where the others are."""
+        for line in self._comparison.code:
+            yield Text(f"  {safe_line(line)}", style="italic")
+        if self._comparison.code:
+            yield Text("")
+        yield from self._in_rows(summary)
+        same = any(cell.value == "same" for row in summary.rows for cell in row.cells)
+        others = [safe(group.title) for group in self._comparison.groups if group is not summary]
+        parts = ["same: no second tensor, the result is the source"] if same else []
+        parts.append(f"more: --all, or --group {'|'.join(others)}")
+        yield Text("; ".join([*parts, *self._differs_from(), *self._torch()]), style="dim")
+
     def _header(self) -> Text:
         comparison = self._comparison
         text = Text.assemble(("gradscope compare", "bold"), " ", (safe(comparison.target), "bold"))
@@ -76,18 +92,23 @@ class CompareScreen:
         parts = [counted(len(comparison.variants), "variant")]
         if comparison.rows_left_out:
             parts.append(f"{counted(comparison.rows_left_out, 'row')} the same in all (--all shows them)")
-        if comparison.baseline is not None:
-            name = safe(comparison.variants[comparison.baseline].name)
-            parts.append(f"{self._marks.differs} differs from {name}")
-        elif self._mark_rows:
+        parts += self._differs_from()
+        if comparison.baseline is None and self._mark_rows:
             parts.append(f"{self._marks.differs} differs between variants")
         if any(row.fact == "memory" for group in comparison.groups for row in group.rows):
             parts.append('"x\'s": the memory or version counter of x; "is x": the same tensor')
         if comparison.repeat:
             parts.append(f"times: median of {comparison.repeat}, spread between the quartiles")
-        if comparison.torch:
-            parts.append(f"torch {safe(comparison.torch)}")
-        return Text("\n" + "; ".join(parts), style="dim")
+        return Text("\n" + "; ".join([*parts, *self._torch()]), style="dim")
+
+    def _differs_from(self) -> list[str]:
+        comparison = self._comparison
+        if comparison.baseline is None:
+            return []
+        return [f"{self._marks.differs} differs from {safe(comparison.variants[comparison.baseline].name)}"]
+
+    def _torch(self) -> list[str]:
+        return [f"torch {safe(self._comparison.torch)}"] if self._comparison.torch else []
 
     def _names(self) -> list[Text]:
         baseline = self._comparison.baseline
