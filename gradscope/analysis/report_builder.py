@@ -20,6 +20,7 @@ from gradscope.analysis.lines.line_groups import LineGroups
 from gradscope.analysis.lines.line_table import LineTable
 from gradscope.analysis.observations import left_out, list_errors, list_ops, list_watches, run_facts
 from gradscope.analysis.report_model import BackwardPass, Cut, LineRow, Report, Summary
+from gradscope.analysis.selection.selected_answers import select_answers
 from gradscope.analysis.view import RunView
 from gradscope.recording import Recording
 
@@ -31,7 +32,8 @@ def build(recording: Recording, view: RunView | None = None) -> Report:
 
     Args:
         recording: What was observed of a run; complete or cut off.
-        view: What was asked for; only ``lines`` and ``ops`` change what is in the report, the rest how it is shown.
+        view: What was asked for; ``lines``, ``ops`` and which answers are wanted change what is in the report, the rest
+            how it is shown.
 
     Returns:
         The whole report. Costs some seconds a million ops, and imports no torch.
@@ -51,10 +53,12 @@ def build(recording: Recording, view: RunView | None = None) -> Report:
     backwards = gradients.passes()
     listed_cuts = list_cuts(index, names, cuts, gradients.cuts_on_path)
     errors = list_errors(index)
+    answers = find_answers(Sources(index, names, cuts, flow, gradients, passes, judged, sharing, runs))
+    selected = select_answers(answers, recording, view.selection)
     return Report(
         run=run_facts(recording),
         summary=_summary(index, gradients, backwards, listed_cuts, len(writes), len(alias_groups)),
-        answers=find_answers(Sources(index, names, cuts, flow, gradients, passes, judged, sharing, runs)),
+        answers=selected.given,
         lines=tuple(row for row in lines if _wanted(row, view)),
         ops=list_ops(index, names, use, view) if view.ops else (),
         alias_groups=alias_groups,
@@ -68,6 +72,8 @@ def build(recording: Recording, view: RunView | None = None) -> Report:
         errors=errors,
         faults=tuple(fault.traceback for fault in recording.faults),
         left_out=left_out(index),
+        suppressed=selected.suppressed,
+        remarks=selected.remarks,
     )
 
 

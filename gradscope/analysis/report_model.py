@@ -421,6 +421,17 @@ class Answer(NamedTuple):
     """What to do about it, where a rule knows; it is part of the text."""
 
 
+SuppressedBy = Literal["selection", "comment", "baseline"]
+"""``selection``: ``--select`` or ``--ignore``; ``comment``: ``# gradscope: ignore``."""
+
+
+class SuppressedAnswer(NamedTuple):
+    """An answer that is not given."""
+
+    by: SuppressedBy
+    answer: Answer
+
+
 class LeftOut(NamedTuple):
     """Calls that ``--max-ops`` left out."""
 
@@ -492,3 +503,7 @@ class Report(NamedTuple):
     faults: tuple[str, ...]
     """Tracebacks of errors inside the recorder."""
     left_out: tuple[LeftOut, ...]
+    suppressed: tuple[SuppressedAnswer, ...] = ()
+    """Answers that were held back, as was asked for."""
+    remarks: tuple[str, ...] = ()
+    """What could not be done as it was asked for."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from gradscope.analysis.selection.selected_answers import AnswerSelection
 
 
 class RunView(NamedTuple):
@@ -26,3 +29,7 @@ class RunView(NamedTuple):
     """Columns of the screen; None: what the terminal has."""
     color: bool | None = None
     """None: as the terminal, NO_COLOR and FORCE_COLOR say."""
+    all_answers: bool = False
+    """Every answer in full, also several of one cause."""
+    selection: AnswerSelection | None = None
+    """Which answers are wanted; None: all."""

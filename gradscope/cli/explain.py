@@ -49,16 +49,14 @@ def explain(
 
 
 def _named(code: str) -> Diagnosis:
-    from difflib import get_close_matches
-
-    from gradscope.analysis.diagnoses.catalogue import diagnosis, every_diagnosis
-    from gradscope.errors import UsageError
+    from gradscope.analysis.diagnoses.catalogue import diagnosis
 
     found = diagnosis(code.strip("[]"))  # as it stands on a screen
     if found is None:
-        close = get_close_matches(code, [known.code for known in every_diagnosis()], n=2, cutoff=0.5)
-        hint = f"did you mean {' or '.join(close)}?" if close else "gradscope explain lists the codes"
-        raise UsageError(f"there is no diagnosis {code!r}", hint)
+        from gradscope.analysis.selection.codes import near_miss
+        from gradscope.errors import UsageError
+
+        raise UsageError(f"there is no diagnosis {code!r}", near_miss(code))
     return found
 
 

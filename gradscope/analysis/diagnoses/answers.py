@@ -5,14 +5,36 @@ from __future__ import annotations
 from gradscope.analysis.diagnoses.catalogue import diagnoses_for
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Answer
+from gradscope.recording import Recording
 
 _ORDER = ("problem", "warning", "note")
 
 
 def find_answers(sources: Sources) -> tuple[Answer, ...]:
-    """Every answer that the recording gives, each sentence once."""
+    """Every answer that the recording gives, each sentence once.
+
+    The most harmful come first; among these what ended the program, then what names a line to change.
+    """
     found = [
         known.answer(finding) for known in diagnoses_for(sources.index.recording) for finding in known.find(sources)
     ]
     unique = {(answer.code, answer.text): answer for answer in found}
-    return tuple(sorted(unique.values(), key=lambda answer: _ORDER.index(answer.severity)))
+    recording = sources.index.recording
+    return tuple(
+        sorted(
+            unique.values(),
+            key=lambda answer: (
+                _ORDER.index(answer.severity),
+                not _ended_program(answer, recording),
+                not answer.causes,
+            ),
+        )
+    )
+
+
+def _ended_program(answer: Answer, recording: Recording) -> bool:
+    """Whether an answer is about the line that raised what ended the program."""
+    outcome, place = recording.info.outcome, answer.place
+    if outcome.kind != "exception" or place is None or not 0 <= outcome.file < len(recording.files):
+        return False
+    return place.file == recording.files[outcome.file].name and place.line <= outcome.line <= place.end_line
