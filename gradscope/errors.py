@@ -11,12 +11,12 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """Exit codes of the command line. ``run`` passes the target's own exit code instead."""
+    """Exit codes of the command line. ``run`` passes the target's own exit code instead, where that is not 0."""
 
     OK = 0
     """Done; ``compare``: nothing differs or nobody asked; ``check``: everything holds."""
     DIFFERENT = 1
-    """``compare --exit-code``: something differs; ``check``: something does not hold."""
+    """``compare --exit-code``: something differs; ``check``: something does not hold; ``--fail-on``: such an answer."""
     USAGE = 2
     """Wrong use, or input that cannot be read."""
     INTERNAL = 3

@@ -21,6 +21,7 @@ from gradscope.cli.options.output_options import (
     WidthOption,
     files_option,
 )
+from gradscope.cli.options.project_settings import project_settings
 from gradscope.cli.requests import CheckRequest
 from gradscope.errors import UsageError
 from gradscope.expressions.extra_names import documented_names
@@ -90,18 +91,19 @@ def check(
     """
     if is_code and is_module:
         raise UsageError("-c and -m cannot be used together")
+    settings = project_settings(*([] if is_code or is_module else targets))
     request = CheckRequest(
         targets=tuple(targets),
         is_code=is_code,
         is_module=is_module,
         expressions=tuple(expressions or ()),
-        timeout=checked_timeout(timeout),
-        jobs=jobs,
+        timeout=checked_timeout(settings.value(context, "timeout", timeout)),
+        jobs=settings.value(context, "jobs", jobs),
         output=Output(
             format="" if quiet else format.value,
             files=tuple(output or ()),
-            color=color.wanted,
-            width=width,
+            color=settings.value(context, "color", color).wanted,
+            width=settings.value(context, "width", width),
             printed=printed,
         ),
     )

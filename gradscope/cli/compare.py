@@ -21,6 +21,7 @@ from gradscope.cli.options.output_options import (
     WidthOption,
     files_option,
 )
+from gradscope.cli.options.project_settings import project_settings
 from gradscope.cli.requests import CompareRequest
 
 EPILOG = """[bold]Examples[/bold]
@@ -95,6 +96,7 @@ def compare(
 
     Each runs in a process of its own. One that raises, exits, hangs or crashes is a result like any other.
     """
+    settings = project_settings(*(targets or ()))
     request = CompareRequest(
         targets=tuple(targets or ()),
         all_rows=all_rows,
@@ -103,13 +105,13 @@ def compare(
         baseline=baseline,
         exit_code=exit_code,
         repeat=repeat or (TIMED_RUNS if timed else 0),
-        timeout=checked_timeout(timeout),
-        jobs=jobs,
+        timeout=checked_timeout(settings.value(context, "timeout", timeout)),
+        jobs=settings.value(context, "jobs", jobs),
         output=Output(
             format="" if quiet else format.value,
             files=tuple(output or ()),
-            color=color.wanted,
-            width=width,
+            color=settings.value(context, "color", color).wanted,
+            width=settings.value(context, "width", width),
             printed=printed,
         ),
     )

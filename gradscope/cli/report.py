@@ -7,6 +7,16 @@ from typing import Annotated
 
 import typer
 
+from gradscope.cli.deferred import after_parsing
+from gradscope.cli.options.answer_options import (
+    AllAnswersOption,
+    BaselineOption,
+    FailOnOption,
+    IgnoreOption,
+    SelectOption,
+    WriteBaselineOption,
+    asked_answers,
+)
 from gradscope.cli.options.help_text import paragraphs
 from gradscope.cli.options.output_options import (
     TABLE,
@@ -16,6 +26,7 @@ from gradscope.cli.options.output_options import (
     WidthOption,
     files_option,
 )
+from gradscope.cli.options.project_settings import project_settings
 from gradscope.cli.options.view_options import (
     AllOption,
     GraphOption,
@@ -46,6 +57,7 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
+    context: typer.Context,
     recording: Annotated[Path, typer.Argument(help="A recording: a *.gradscope file.")],
     line: LineOption = "",
     all_rows: AllOption = False,
@@ -54,6 +66,12 @@ def report(
     memory: MemoryOption = None,
     values: ValuesOption = False,
     summary: SummaryOption = False,
+    all_answers: AllAnswersOption = False,
+    select: SelectOption = None,
+    ignore: IgnoreOption = None,
+    baseline: BaselineOption = None,
+    write_baseline: WriteBaselineOption = None,
+    fail_on: FailOnOption = None,
     format: RunFormat = TABLE,
     output: Annotated[list[Path] | None, files_option("run")] = None,
     color: ColorOption = Color.AUTO,
@@ -61,10 +79,13 @@ def report(
 ) -> None:
     """Show a recording that run wrote: the same tables and formats, and the program is not run again."""
     from gradscope.analysis.view import RunView
+    from gradscope.cli.output.judged_answers import judge
     from gradscope.recording.file.store import load
     from gradscope.report.output_files import STANDARD_OUTPUT, check_output, write_file
     from gradscope.report.run.run_result import RunResult
 
+    settings = project_settings(str(recording))
+    answers = asked_answers(settings, select, ignore, baseline, write_baseline, fail_on)
     view = RunView(
         lines=line_range(line),
         all=all_rows,
@@ -73,8 +94,10 @@ def report(
         memory=memory,
         values=values,
         quiet=summary,
-        width=width,
-        color=color.wanted,
+        width=settings.value(context, "width", width),
+        color=settings.value(context, "color", color).wanted,
+        all_answers=settings.value(context, "all_answers", all_answers),
+        selection=answers.selection,
     )
     for path in output or ():
         check_output(path, "run")
@@ -83,3 +106,4 @@ def report(
         write_file(result, path)
     if not output or format.value != TABLE:
         write_file(result, STANDARD_OUTPUT, format.value)
+    after_parsing(context, lambda: judge(result, answers))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gradscope.analysis.view import RunView
+from gradscope.cli.options.answer_options import AnswersAsked
 from gradscope.cli.options.output_options import Output
 
 
@@ -19,6 +20,7 @@ class RunRequest(NamedTuple):
     watch: tuple[str, ...]
     max_ops: int | None
     view: RunView
+    answers: AnswersAsked
     format: str
     """``table`` or a data format; empty: print nothing."""
     outputs: tuple[Path, ...]

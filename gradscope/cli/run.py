@@ -9,6 +9,15 @@ import typer
 
 from gradscope.analysis.view import RunView
 from gradscope.cli.deferred import after_parsing, deferred
+from gradscope.cli.options.answer_options import (
+    AllAnswersOption,
+    BaselineOption,
+    FailOnOption,
+    IgnoreOption,
+    SelectOption,
+    WriteBaselineOption,
+    asked_answers,
+)
 from gradscope.cli.options.completion import complete_target
 from gradscope.cli.options.help_text import paragraphs
 from gradscope.cli.options.output_options import (
@@ -20,6 +29,7 @@ from gradscope.cli.options.output_options import (
     WidthOption,
     files_option,
 )
+from gradscope.cli.options.project_settings import project_settings
 from gradscope.cli.options.view_options import (
     AllOption,
     GraphOption,
@@ -50,7 +60,11 @@ gradscope run -m package.train --epochs 1
 
 gradscope run notes.md  [dim]# a pasted REPL transcript (>>> and ... lines); - reads standard input[/dim]
 
-What stands behind the target goes to the program, unless the program reads no arguments. The exit code is its own.
+gradscope run --fail-on problem train.py  [dim]# for CI; -f github, -f sarif and --baseline FILE are for it, too[/dim]
+
+What stands behind the target goes to the program, unless the program reads no arguments. The exit code is its own;
+where that is 0 and --fail-on finds an answer, 1. \\[tool.gradscope] in pyproject.toml may set select, ignore, fail-on,
+baseline, all-answers, max-ops, width and color.
 """
 
 
@@ -82,6 +96,12 @@ def run(
     memory: MemoryOption = None,
     values: ValuesOption = False,
     summary: SummaryOption = False,
+    all_answers: AllAnswersOption = False,
+    select: SelectOption = None,
+    ignore: IgnoreOption = None,
+    baseline: BaselineOption = None,
+    write_baseline: WriteBaselineOption = None,
+    fail_on: FailOnOption = None,
     max_ops: Annotated[
         int,
         typer.Option("--max-ops", min=0, help="Keep so many single ops, about 160 bytes each; the rest is counted."),
@@ -98,6 +118,8 @@ def run(
     """
     if is_code and is_module:
         raise UsageError("-c and -m cannot be used together")
+    settings = project_settings(*([] if is_code or is_module else [target]))
+    answers = asked_answers(settings, select, ignore, baseline, write_baseline, fail_on)
     view = RunView(
         lines=line_range(line),
         all=all_rows,
@@ -106,8 +128,10 @@ def run(
         memory=memory,
         values=values,
         quiet=summary,
-        width=width,
-        color=color.wanted,
+        width=settings.value(context, "width", width),
+        color=settings.value(context, "color", color).wanted,
+        all_answers=settings.value(context, "all_answers", all_answers),
+        selection=answers.selection,
     )
     request = RunRequest(
         target=target,
@@ -115,8 +139,9 @@ def run(
         is_code=is_code,
         is_module=is_module,
         watch=tuple(watch or ()),
-        max_ops=max_ops,
+        max_ops=settings.value(context, "max_ops", max_ops),
         view=view,
+        answers=answers,
         format="" if quiet else format.value,
         outputs=tuple(output or ()),
         modules_at_start=frozenset(deferred(context).modules_at_start),

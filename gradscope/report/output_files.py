@@ -47,10 +47,10 @@ def check_output(path: Path, result: ResultKind) -> None:
         UsageError: Its suffix stands for no format, or it cannot be written.
     """
     format_of_file(path, result)
-    _check_place(path)
+    check_place(path)
 
 
-def _check_place(path: Path) -> None:
+def check_place(path: Path) -> None:
     """Find out before the work is done whether there can be such a file.
 
     Raises:

@@ -15,3 +15,15 @@ def complete_code(incomplete: str) -> list[tuple[str, str]]:
     from gradscope.analysis.diagnoses.catalogue import every_diagnosis
 
     return [(known.code, known.title) for known in every_diagnosis() if known.code.startswith(incomplete)]
+
+
+def complete_codes(incomplete: str) -> list[tuple[str, str]]:
+    """The last code of several with commas between."""
+    before, comma, last = incomplete.rpartition(",")
+    return [(before + comma + code, title) for code, title in complete_code(last)]
+
+
+def complete_grounds(incomplete: str) -> list[tuple[str, str]]:
+    """Severities, and codes like :func:`complete_codes`."""
+    known = {"problem": "something failed or is wrong", "warning": "that, or it may not be what was meant"}
+    return [item for item in known.items() if item[0].startswith(incomplete)] + complete_codes(incomplete)

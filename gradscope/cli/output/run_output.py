@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradscope.cli.output.failures import note, tell
+from gradscope.cli.output.judged_answers import judge
 from gradscope.cli.output.streams import ResultStream
 from gradscope.cli.requests import RunRequest
 from gradscope.errors import ExitCode, GradscopeError, UsageError
@@ -41,7 +42,7 @@ class RunOutput:
         self._stream = ResultStream(to_stderr=request.format not in ("", "table"))
         self._unwritable: set[RecordingWriter] = set()
         self.failure = ExitCode.OK
-        """Set where something could not be shown or written."""
+        """Set where something could not be shown or written, or an answer is a ground to fail."""
 
     @property
     def on_flush(self) -> Callable[[Recording], None] | None:
@@ -60,6 +61,7 @@ class RunOutput:
         stream = self._stream.stream
         if self._request.format and stream is not None:
             self._attempt(self._show, result, stream)
+        self._attempt(self._judge, result)
 
     def _append(self, recording: Recording) -> None:
         for writer in self._recordings:
@@ -76,6 +78,9 @@ class RunOutput:
             self._stream.forget()
         except Exception as error:
             self.failure = tell(error)
+
+    def _judge(self, result: RunResult) -> None:
+        self.failure = judge(result, self._request.answers) or self.failure
 
     def _show(self, result: RunResult, stream: io.TextIOWrapper) -> None:
         if self._request.format != "table":

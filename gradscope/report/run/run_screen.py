@@ -11,10 +11,11 @@ from rich.text import Text
 from gradscope.analysis.lines.highlights import lines_that_matter
 from gradscope.analysis.report_model import Cut, Graph, LineRow, Report
 from gradscope.analysis.view import RunView
+from gradscope.report.run.answer_rows import AnswerRows
 from gradscope.report.run.line_rows import ShownLines
 from gradscope.report.run.op_rows import ops_table
 from gradscope.report.run.sections import Sections
-from gradscope.report.run.summary import answers, counted, header, summary
+from gradscope.report.run.summary import counted, header, summary
 from gradscope.report.screen.picture import picture
 from gradscope.report.screen.text import Symbols, allow_any_text, safe, symbols
 
@@ -56,6 +57,7 @@ class RunScreen:
         self._width = console.width
         self._marks: Symbols = symbols(console)
         self._is_long = len(report.lines) > LONG and not view.all and view.lines is None
+        self._answers = AnswerRows(report, console, self._marks)
         limit = EVERYTHING if view.all else 4 if self._is_long else SECTION_ROWS
         self._sections = Sections(self._width, self._marks, limit)
         self._limit = limit
@@ -64,7 +66,7 @@ class RunScreen:
         """What is printed, in order."""
         report, view = self._report, self._view
         yield header(report)
-        found = answers(report, self._marks, EVERYTHING if view.all else 4 if self._is_long else 6)
+        found = self._answers.all() if view.all or view.all_answers else self._answers.first()
         if found is not None:
             yield found
         if not view.quiet:

@@ -1,19 +1,14 @@
-"""The first and the last lines of the screen: what was run, the answers, and the counts."""
+"""The first and the last lines of the screen: what was run, and the counts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from gradscope.analysis.report_model import Answer, Place, Report
+from gradscope.analysis.report_model import Place, Report
 from gradscope.analysis.sizes import size
 from gradscope.recording.program_end import program_end
 from gradscope.report.screen.text import Symbols, safe
-
-_STYLE = {"problem": "bold red", "warning": "bold yellow", "note": "cyan"}
 
 
 def counted(count: int, what: str, plural: str = "") -> str:
@@ -44,28 +39,6 @@ def _outcome(report: Report) -> str:
     if run.outcome == "ok" and run.error_message:
         return f"ran to its end, but {safe(run.error_message)}"
     return f"{program_end(run.outcome, run.exit_code, safe(run.error_message)) or run.outcome}{where}"
-
-
-def answers(report: Report, marks: Symbols, limit: int) -> RenderableType | None:
-    """The answers, problems first."""
-    if not report.answers:
-        return None
-    grid = Table.grid(padding=(0, 1, 0, 0))
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
-    symbol = {"problem": marks.problem, "warning": marks.warning, "note": marks.note}
-    for answer in report.answers[:limit]:
-        word = Text(f"{symbol[answer.severity]} {answer.severity}", style=_STYLE[answer.severity])
-        grid.add_row(word, Text.assemble(safe(answer.text), " ", (f"[{answer.code}]", "dim")))
-    left = report.answers[limit:]
-    if left:
-        grid.add_row(Text(marks.dots, style="dim"), Text(_left(left), style="dim"))
-    return grid
-
-
-def _left(left: Sequence[Answer]) -> str:
-    counts = {severity: sum(answer.severity == severity for answer in left) for severity in _STYLE}
-    return ", ".join(counted(count, f"more {severity}") for severity, count in counts.items() if count) + " (--all)"
 
 
 def summary(report: Report, marks: Symbols, with_memory: bool = True) -> RenderableType:

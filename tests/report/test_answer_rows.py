@@ -1,0 +1,83 @@
+"""The answers on the screen: ten lines at most, the most harmful first, one a line to change."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from gradscope.analysis.report_builder import build
+from gradscope.analysis.report_model import Answer, SuppressedAnswer
+from gradscope.analysis.view import RunView
+from gradscope.report.run.answer_rows import ROWS
+from gradscope.report.run.run_screen import render
+from tests.analysis.answering import answer
+from tests.analysis.building import Builder
+
+ADVICE = " ".join(["Change it."] * 9)
+MANY = [
+    answer(line=number, cause=number, text=f"Line {number}: {'what was seen there ' * 8}.", advice=ADVICE)
+    for number in range(1, 9)
+]
+
+
+def shown(answers: list[Answer], width: int = 80, *, every: bool = False, **parts: object) -> list[str]:
+    """The lines of the screen that are about answers."""
+    builder = Builder()
+    report = build(builder.recording)._replace(answers=tuple(answers), **parts)
+    console = Console(width=width, file=StringIO(), force_terminal=False)
+    render(report, console, RunView(quiet=True, all_answers=every))
+    return console.file.getvalue().split("\n\n")[0].split("\n")[1:]  # type: ignore[attr-defined,no-any-return]
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_there_are_ten_lines_at_most_and_the_rest_is_counted(width: int):
+    lines = shown([*MANY, answer("frozen", severity="note")], width)
+    assert len(lines) <= ROWS
+    problems = sum("✗ problem" in line for line in lines)
+    assert 2 <= problems < len(MANY)
+    assert lines[-1].strip() == f"…         {len(MANY) - problems} more problems, 1 more note (--all-answers)"
+
+
+def test_the_first_says_what_to_do_before_others_do():
+    text = " ".join(" ".join(shown([MANY[0], *(one._replace(advice=one.text) for one in MANY[1:3])])).split())
+    assert text.count("Change it.") == 9 and "Line 1: what" in text and "[grad-none-unreached]" in text
+    assert "✗ problem … [grad-none-unreached] ✗ problem … [grad-none-unreached]" in text
+    assert text.endswith("… what to do about these (--all-answers)")
+
+
+def test_what_fits_is_shown_in_full():
+    lines = shown(MANY[:1])
+    assert "--all-answers" not in " ".join(lines)
+    assert " ".join(" ".join(lines).split()).count("Change it.") == 9
+
+
+def test_one_that_is_too_long_is_cut_and_keeps_its_place():
+    lines = shown([answer(text="word " * 400), answer("frozen", severity="note")])
+    assert len(lines) == ROWS
+    assert lines[-2].rstrip().endswith("…")
+    assert "1 more note (--all-answers)" in lines[-1]
+
+
+def test_answers_of_one_cause_are_one():
+    alike = [answer("leaf-unreached", 9, 5), answer("leaf-unreached", 10, 5), answer("frozen", 11, 5, severity="note")]
+    lines = shown([answer(cause=5), *alike])
+    assert lines[0].rstrip() == "✗ problem grad-none-unreached at line 9. [grad-none-unreached] line 5 also:"
+    assert lines[1].strip() == "leaf-unreached ×2, frozen"
+    assert "2 more problems, 1 more note (--all-answers)" in lines[2]
+    everything = shown([answer(cause=5), *alike], every=True)
+    assert sum("[leaf-unreached]" in line for line in everything) == 2 and len(everything) == 4
+
+
+def test_what_is_held_back_is_counted_also_where_nothing_is_left():
+    rows = (SuppressedAnswer("comment", answer()), SuppressedAnswer("baseline", answer()))
+    said = ["… not shown: 1 by # gradscope: ignore, 1 of the baseline", "! a remark"]
+    assert [line.rstrip() for line in shown([], suppressed=rows, remarks=("a remark",))] == said
+
+
+def test_the_line_to_change_stands_out():
+    report = build(Builder().recording)._replace(answers=(answer(cause=5, text="Line 9: cut at line 5, not line 55"),))
+    console = Console(width=80, file=StringIO(), force_terminal=True, color_system="standard", legacy_windows=False)
+    render(report, console, RunView(quiet=True))
+    assert "cut at \x1b[1mline 5\x1b[0m, not line 55" in console.file.getvalue()  # type: ignore[attr-defined]
