@@ -65,7 +65,8 @@ FORMATS: tuple[Format, ...] = (
     ),
     Format("svg", (".svg",), {"run": f"{_RUN}.svg_format:write", "compare": f"{_COMPARE}:as_svg"}, is_picture=True),
     Format("junit", (".xml",), {"check": f"{_CHECK}:as_junit"}, called="JUnit"),
-    Format("github", (), {"check": f"{_CHECK}:as_github"}),
+    Format("github", (), {"run": f"{_RUN}.github_format:write", "check": f"{_CHECK}:as_github"}),
+    Format("sarif", (".sarif",), {"run": f"{_RUN}.sarif_format:write"}),
 )
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from gradscope.analysis.check_results import CheckReport, Expectation, TargetCheck
 from gradscope.report.check.check_screen import render_check
 from gradscope.report.check.check_words import place, sentence, summary
+from gradscope.report.github_commands import annotation
 from gradscope.report.screen.text import safe
 
 VERSION = 1
@@ -101,26 +102,13 @@ def as_github(report: CheckReport) -> str:
     for target in report.targets:
         file = target.file.partition("::")[0]
         if target.failure:
-            lines.append(_annotation(file, target.failure_line, f"{target.file} failed", target.failure))
+            title = f"{target.file} failed"
+            lines.append(annotation("error", title, target.failure, file=file, line=target.failure_line))
         for item in target.failed:
             message = f"{sentence(item)}\n{_values(item)}"
-            lines.append(_annotation(file, item.line, f"{place(target, item)}: expectation", message))
+            title = f"{place(target, item)}: expectation"
+            lines.append(annotation("error", title, message, file=file, line=item.line))
     return "\n".join([*lines, summary(report)]) + "\n"
-
-
-def _annotation(file: str, line: int, title: str, message: str) -> str:
-    properties = {"file": file, "line": str(line) if line else "", "title": title}
-    given = ",".join(f"{name}={_property(value)}" for name, value in properties.items() if value)
-    return f"::error {given}::{_message(message)}"
-
-
-def _message(text: str) -> str:
-    escaped = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    return safe(escaped)
-
-
-def _property(text: str) -> str:
-    return _message(text).replace(":", "%3A").replace(",", "%2C")
 
 
 def as_text(report: CheckReport) -> str:
