@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from gradscope.cli.options.project_settings import KEYS, project_settings
 from tests.processes import run
 from tests.versions import shows_words_of_torch
 
@@ -25,6 +26,8 @@ BLOCK = re.compile(r"<!-- output: (?P<command>.+?) -->\n\n```(?P<kind>\w+)\n(?P<
 TORCH = re.compile(r"torch \d[\w.+]*")
 """The version at the end of a comparison, which is not what the README is about."""
 SHELL = re.compile(r"```sh\n(.*?)```\n", re.DOTALL)
+WORKFLOW, STEP = re.compile(r"```yaml\n(.*?)```\n", re.DOTALL), re.compile(r"^- run: (.*)$", re.MULTILINE)
+SETTINGS = re.compile(r"```toml\n(.*?)```\n", re.DOTALL)
 LEFT_OUT = {"pip": "it would install into the environment that the tests run in; tests/cli/test_wheel.py installs"}
 """Programs of commands that are not run, and why. What follows them on their line is run by an output block, or is this
 suite."""
@@ -57,9 +60,10 @@ tensor([1., 1.])
 
 
 def blocks_of_commands() -> list[list[str]]:
-    """The commands of each ``sh`` block that is not the output of another command."""
+    """The commands of each ``sh`` block that is not the output of another command, and the steps of each workflow."""
     text = BLOCK.sub("", README.read_text(encoding="utf-8"))
     blocks = [[line for line in block.splitlines() if line] for block in SHELL.findall(text)]
+    blocks += [STEP.findall(block) for block in WORKFLOW.findall(text)]
     kept = [[command for command in block if command.split()[0] not in LEFT_OUT] for block in blocks]
     return [block for block in kept if block]
 
@@ -142,6 +146,15 @@ def test_no_command_of_the_readme_is_overlooked() -> None:
         "pip install . && gradscope compare",
         "pip install -e '.[test]' && pytest -n auto",
     ]
+
+
+def test_the_settings_of_the_readme_are_all_there_are(tmp_path: Path) -> None:
+    (settings,) = SETTINGS.findall(README.read_text(encoding="utf-8"))
+    (tmp_path / "pyproject.toml").write_text(settings)
+    (tmp_path / "train.py").write_text("")
+    found = project_settings(str(tmp_path / "train.py"))
+    assert found.codes("fail-on", None).given == ["problem", "leaf-unreached"]
+    assert {line.partition(" ")[0] for line in settings.splitlines()[1:]} == set(KEYS)
 
 
 def test_the_readme_has_its_blocks() -> None:
