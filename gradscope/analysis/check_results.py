@@ -50,6 +50,18 @@ class Expectation:
 
 
 @dataclass(frozen=True)
+class FailingAnswer:
+    """An answer of the report on a target for which the target fails: ``--fail-on``."""
+
+    code: str
+    severity: str
+    text: str
+    file: str
+    line: int
+    """The line to change, where it is known, else where the answer is placed; 0 for none."""
+
+
+@dataclass(frozen=True)
 class TargetCheck:
     """One target that was run."""
 
@@ -65,6 +77,8 @@ class TargetCheck:
     traceback: str = ""
     output: str = ""
     """What it printed."""
+    answers: tuple[FailingAnswer, ...] = ()
+    """The most harmful first; only with ``--fail-on``."""
 
     @property
     def failed(self) -> tuple[Expectation, ...]:
@@ -73,8 +87,8 @@ class TargetCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether it ended well and everything holds."""
-        return not self.failure and not self.failed
+        """Whether it ended well, everything holds, and no answer is a ground to fail."""
+        return not (self.failure or self.failed or self.answers)
 
 
 @dataclass(frozen=True)

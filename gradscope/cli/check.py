@@ -8,6 +8,13 @@ from typing import Annotated
 import typer
 
 from gradscope.cli.deferred import after_parsing
+from gradscope.cli.options.answer_options import (
+    BaselineOption,
+    FailOnOption,
+    IgnoreOption,
+    SelectOption,
+    asked_answers,
+)
 from gradscope.cli.options.completion import complete_target
 from gradscope.cli.options.help_text import paragraphs
 from gradscope.cli.options.many_options import JobsOption, PrintedOption, TimeoutOption, checked_timeout
@@ -50,8 +57,10 @@ gradscope check train.py -e 'not reaches(loss, encoder.weight)'  [dim]# evaluate
 
 gradscope check . -f github -o report.xml  [dim]# annotations for GitHub, JUnit XML for other CI[/dim]
 
-The exit code is 0 when everything holds; 1 when something does not hold, never ran, or a program failed; 2 when a
-target or an expression cannot be understood.
+gradscope check train.py --fail-on problem  [dim]# fails for what run would answer, too[/dim]
+
+The exit code is 0 when everything holds; 1 when something does not hold, never ran, or a program failed, or for
+an answer of --fail-on; 2 when a target or an expression cannot be understood.
 """
 
 
@@ -76,6 +85,10 @@ def check(
     ] = None,
     is_code: Annotated[bool, typer.Option("-c", help="Each TARGET is Python code.")] = False,
     is_module: Annotated[bool, typer.Option("-m", help="Each TARGET is the name of a module.")] = False,
+    fail_on: FailOnOption = None,
+    select: SelectOption = None,
+    ignore: IgnoreOption = None,
+    baseline: BaselineOption = None,
     timeout: TimeoutOption = None,
     jobs: JobsOption = None,
     printed: PrintedOption = False,
@@ -97,6 +110,7 @@ def check(
         is_code=is_code,
         is_module=is_module,
         expressions=tuple(expressions or ()),
+        answers=asked_answers(settings, select, ignore, baseline, None, fail_on),
         timeout=checked_timeout(settings.value(context, "timeout", timeout)),
         jobs=settings.value(context, "jobs", jobs),
         output=Output(

@@ -22,13 +22,20 @@ def check_targets(request: CheckRequest) -> ExitCode:
         check_output(path, "check")
     programs = find_expecting(request.targets, is_code=request.is_code, is_module=request.is_module)
     for program in programs:
-        if not request.expressions and not has_expectations(program):
+        if not (request.expressions or request.answers.fail_on or has_expectations(program)):
             raise UsageError(
-                f"{program.name} has no expectation", "write one behind a statement (# expect: EXPR), or give -e EXPR"
+                f"{program.name} has no expectation",
+                "write one behind a statement (# expect: EXPR), or give -e EXPR or --fail-on",
             )
     with progress_bar("targets") as progress:
         report = check_programs(
-            programs, request.expressions, timeout=request.timeout, jobs=request.jobs, progress=progress
+            programs,
+            request.expressions,
+            fail_on=request.answers.fail_on,
+            selection=request.answers.selection,
+            timeout=request.timeout,
+            jobs=request.jobs,
+            progress=progress,
         )
     failed = deliver(
         request.output,

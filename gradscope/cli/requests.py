@@ -53,6 +53,7 @@ class CheckRequest(NamedTuple):
     is_code: bool
     is_module: bool
     expressions: tuple[str, ...]
+    answers: AnswersAsked
     timeout: float | None
     jobs: int | None
     output: Output

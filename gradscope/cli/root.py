@@ -42,7 +42,7 @@ EXAMPLES = (
 )
 EXIT_CODES = (
     "run: the program's own. The other commands: 0 done, 1 something differs or does not hold, "
-    "2 wrong use or unreadable input, 3 a fault of gradscope's own. run and report --fail-on: 1 for such an answer."
+    "2 wrong use or unreadable input, 3 a fault of gradscope's own. --fail-on: 1 for such an answer."
 )
 
 

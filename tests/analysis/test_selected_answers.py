@@ -9,7 +9,7 @@ import pytest
 from gradscope.analysis.report_builder import build
 from gradscope.analysis.selection.answers_by_cause import answers_by_cause
 from gradscope.analysis.selection.baseline import Baseline, read_baseline
-from gradscope.analysis.selection.codes import checked_codes, checked_grounds, fails
+from gradscope.analysis.selection.codes import checked_codes, checked_grounds, failing
 from gradscope.analysis.selection.selected_answers import AnswerSelection, select_answers
 from gradscope.errors import UsageError
 from tests.analysis.answering import answer, read_as
@@ -146,14 +146,14 @@ def test_what_is_no_baseline_is_said_to_be_none(tmp_path: Path, text: str):
 
 
 def test_what_a_command_fails_for():
-    def failing(*grounds: str) -> list[bool]:
-        return [fails([one], checked_grounds(grounds, "--fail-on")) for one in (PROBLEM, WARNING, NOTE)]
+    def for_which(*grounds: str) -> list[str]:
+        return [one.severity for one in failing((PROBLEM, WARNING, NOTE), checked_grounds(grounds, "--fail-on"))]
 
-    assert failing("problem") == [True, False, False]
-    assert failing("warning") == [True, True, False]
-    assert failing("frozen,leaf-unreached") == [False, True, True]
-    assert failing("problem", "[frozen]") == [True, False, True]
-    assert failing("never") == failing() == [False, False, False]
+    assert for_which("problem") == ["problem"]
+    assert for_which("warning") == ["problem", "warning"]
+    assert for_which("frozen,leaf-unreached") == ["warning", "note"]
+    assert for_which("problem", "[frozen]") == ["problem", "note"]
+    assert for_which("never") == for_which() == []
 
 
 def test_a_code_that_is_none_is_said_with_what_was_meant():

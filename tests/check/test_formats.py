@@ -86,6 +86,7 @@ def test_json_says_everything() -> None:
         "held": 4,
         "failed": 4,
         "never_ran": 2,
+        "answers": 0,
         "seconds": 1.25,
     }
     looped = document["targets"][1]["expectations"][2]

@@ -62,10 +62,10 @@ def near_miss(code: str, others: Collection[str] = ()) -> str:
     return f"did you mean {' or '.join(close)}?" if close else "gradscope explain lists the codes"
 
 
-def fails(answers: Iterable[Answer], grounds: Collection[str]) -> bool:
-    """Whether an answer is a ground to fail: its code is one, or a severity that is not worse than its own."""
-    failing = {one for ground in grounds for one in (_as_bad_as(ground) if ground in _SEVERITIES else [ground])}
-    return any(answer.code in failing or answer.severity in failing for answer in answers)
+def failing(answers: Iterable[Answer], grounds: Collection[str]) -> list[Answer]:
+    """The answers that are a ground to fail: its code is one, or a severity that is not worse than its own."""
+    wanted = {one for ground in grounds for one in (_as_bad_as(ground) if ground in _SEVERITIES else [ground])}
+    return [answer for answer in answers if answer.code in wanted or answer.severity in wanted]
 
 
 def _as_bad_as(severity: str) -> tuple[str, ...]:

@@ -26,8 +26,8 @@ def judge(result: RunResult, asked: AnswersAsked) -> ExitCode:
         note(f"{count} {'answer' if count == 1 else 'answers'} accepted in {baseline.path}")
         return ExitCode.OK
     if asked.fail_on:
-        from gradscope.analysis.selection.codes import fails
+        from gradscope.analysis.selection.codes import failing
 
-        if fails(result.report.answers, asked.fail_on):
+        if failing(result.report.answers, asked.fail_on):
             return ExitCode.DIFFERENT
     return ExitCode.OK

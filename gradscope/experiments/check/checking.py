@@ -6,13 +6,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gradscope.analysis.check_results import CheckReport, TargetCheck, expectation_from
+from gradscope.analysis.check_results import CheckReport, FailingAnswer, TargetCheck, expectation_from
 from gradscope.experiments.process_end import target_failure
 from gradscope.expressions.expectations import Expectations
 from gradscope.hosting.program_run import ProgramRun
@@ -21,6 +21,9 @@ from gradscope.isolated.jobs import Ending, run_isolated
 from gradscope.recording import Outcome
 from gradscope.targets.program import Program
 
+if TYPE_CHECKING:
+    from gradscope.analysis.selection.selected_answers import AnswerSelection
+
 _RESULT = "result.json"
 
 
@@ -28,6 +31,8 @@ def check_programs(
     programs: Sequence[Program],
     at_end: Sequence[str] = (),
     *,
+    fail_on: Collection[str] = (),
+    selection: AnswerSelection | None = None,
     timeout: float | None = None,
     jobs: int | None = None,
     fork: bool | None = None,
@@ -38,6 +43,8 @@ def check_programs(
     Args:
         programs: What to run.
         at_end: Expressions to evaluate when a program is over, for each of them.
+        fail_on: Codes and severities of answers for which a program fails; none: nothing is analysed.
+        selection: Which answers count; None: all.
         timeout: Seconds after which a program is ended; None: never.
         jobs: How many run at the same time; None: as many as there are processors.
         fork: Fork this process rather than start new interpreters; None: where the system can.
@@ -51,7 +58,7 @@ def check_programs(
         Expectations(program, at_end)
     threads = 1 if "torch" in sys.modules else None  # its threads may have been at work already: no fork has them
     found = run_isolated(
-        [_Check(program, tuple(at_end), threads) for program in programs],
+        [_Check(program, tuple(at_end), threads, frozenset(fail_on), selection) for program in programs],
         lambda folder, ending: (_read(folder), printed(folder), ending),
         timeout=timeout,
         at_once=jobs,
@@ -70,6 +77,8 @@ class _Check:
     at_end: tuple[str, ...]
     threads: int | None
     """Threads of torch's own; None: as torch decides."""
+    fail_on: frozenset[str]
+    selection: AnswerSelection | None
 
     def perform(self, folder: Path) -> int:
         """Run it, and leave what came of its expectations."""
@@ -92,15 +101,30 @@ class _Check:
         with run.quietly():
             expectations.evaluate_at_end(vars(run.module) if run.module is not None else {})
         _leave(run, expectations, folder)
+        if self.fail_on:
+            _leave(run, expectations, folder, self._answers(run))
+
+    def _answers(self, run: ProgramRun) -> list[FailingAnswer]:
+        from gradscope.analysis.report_builder import build
+        from gradscope.analysis.selection.codes import failing
+        from gradscope.analysis.view import RunView
+
+        found = failing(build(run.recording, RunView(selection=self.selection)).answers, self.fail_on)
+        places = [answer.causes[0] if answer.causes else answer.place for answer in found]
+        return [
+            FailingAnswer(one.code, one.severity, one.text, where.file if where else "", where.line if where else 0)
+            for one, where in zip(found, places, strict=True)
+        ]
 
 
-def _leave(run: ProgramRun, expectations: Expectations, folder: Path) -> None:
+def _leave(run: ProgramRun, expectations: Expectations, folder: Path, answers: Collection[FailingAnswer] = ()) -> None:
     """Leave what is known so far: the process may be killed before it knows more."""
     files, outcome = run.recording.files, run.recording.info.outcome
     result = {
         "outcome": asdict(outcome),
         "failed_in": files[outcome.file].path if outcome.file >= 0 else "",
         "expectations": [asdict(expectation) for expectation in expectations.results()],
+        "answers": [asdict(answer) for answer in answers],
     }
     new = folder / f"{_RESULT}.new"
     new.write_text(json.dumps(result))
@@ -137,6 +161,7 @@ def _target(
         outcome.line if result["failed_in"] == program.filename else 0,
         outcome.traceback,
         output,
+        tuple(FailingAnswer(**answer) for answer in result["answers"]),
     )
 
 

@@ -35,6 +35,7 @@ def as_json(report: CheckReport) -> str:
             "held": report.count("holds"),
             "failed": report.count("fails", "raises"),
             "never_ran": report.count("never ran"),
+            "answers": sum(len(target.answers) for target in report.targets),
             "seconds": report.seconds,
         },
     }
@@ -58,8 +59,8 @@ def as_junit(report: CheckReport) -> str:
             root,
             "testsuite",
             name=safe(target.target),
-            tests=str(len(target.expectations) + 1),
-            failures=str(len(target.failed)),
+            tests=str(len(target.expectations) + len(target.answers) + 1),
+            failures=str(len(target.failed) + len(target.answers)),
             errors=str(int(bool(target.failure))),
         )
         _case(suite, target, "the program runs to its end", target.failure_line)
@@ -69,14 +70,17 @@ def as_junit(report: CheckReport) -> str:
             _case(suite, target, f"{f'line {item.line}' if item.line else '-e'}: {item.expression}", item.line)
             if item.verdict != "holds":
                 _child(suite[-1], "failure", sentence(item), _values(item))
+        for answer in target.answers:
+            _case(suite, target, f"line {answer.line}: {answer.code}", answer.line, answer.file)
+            _child(suite[-1], "failure", f"{answer.severity}: {answer.code}", answer.text)
         if target.output:
             ElementTree.SubElement(suite, "system-out").text = _xml_text(target.output)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _case(suite: ElementTree.Element, target: TargetCheck, name: str, line: int) -> None:
-    attributes = {"classname": target.target, "name": name, "file": target.file.partition("::")[0]}
+def _case(suite: ElementTree.Element, target: TargetCheck, name: str, line: int, file: str = "") -> None:
+    attributes = {"classname": target.target, "name": name, "file": file or target.file.partition("::")[0]}
     if line:
         attributes["line"] = str(line)
     ElementTree.SubElement(suite, "testcase", {key: safe(value) for key, value in attributes.items()})
@@ -108,6 +112,9 @@ def as_github(report: CheckReport) -> str:
             message = f"{sentence(item)}\n{_values(item)}"
             title = f"{place(target, item)}: expectation"
             lines.append(annotation("error", title, message, file=file, line=item.line))
+        for answer in target.answers:
+            title = f"gradscope: {answer.code}"
+            lines.append(annotation("error", title, answer.text, file=answer.file, line=answer.line))
     return "\n".join([*lines, summary(report)]) + "\n"
 
 

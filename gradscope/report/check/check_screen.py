@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-from gradscope.analysis.check_results import CheckReport, Expectation, Part, TargetCheck
+from gradscope.analysis.check_results import CheckReport, Expectation, FailingAnswer, Part, TargetCheck
 from gradscope.report.check.check_words import counted, place, sentence, summary, target_sentence
 from gradscope.report.screen.text import allow_any_text, safe, safe_line
 
@@ -41,7 +41,10 @@ def _failures(target: TargetCheck, console: Console) -> None:
     for item in shown:
         console.print()
         _failure(target, item, console)
-    if shown:
+    for answer in target.answers:
+        console.print()
+        _answer(answer, console)
+    if shown or target.answers:
         console.print()
     if unreached:
         lines = ", ".join(f"line {item.line}" if item.line else "-e" for item in unreached)
@@ -53,6 +56,12 @@ def _failure(target: TargetCheck, item: Expectation, console: Console) -> None:
     _write(Text(f"    {safe(item.expression)}"), console)
     if item.first_failure is not None:
         _parts(item.first_failure.parts, console)
+
+
+def _answer(answer: FailingAnswer, console: Console) -> None:
+    where = f"{answer.file}:{answer.line}" if answer.line else answer.file
+    _write(Text.assemble((safe(f"  {where}"), "bold"), "  ", (f"{answer.severity} [{answer.code}]", "red")), console)
+    _write(Text(f"    {safe(answer.text)}"), console)
 
 
 def _parts(parts: tuple[Part, ...], console: Console) -> None:

@@ -32,9 +32,12 @@ def target_sentence(target: TargetCheck) -> str:
     if target.failure:
         where = f" (line {target.failure_line})" if target.failure_line else ""
         return f"the program failed: {target.failure}{where}"
+    parts = [f"{counted(held, 'expectation')} held"]
     if target.failed:
-        return f"{len(target.failed)} of {counted(len(target.expectations), 'expectation')} failed or never ran"
-    return f"{counted(held, 'expectation')} held"
+        parts = [f"{len(target.failed)} of {counted(len(target.expectations), 'expectation')} failed or never ran"]
+    if target.answers:
+        parts.append(_answered(len(target.answers)))
+    return ", ".join(parts)
 
 
 def summary(report: CheckReport) -> str:
@@ -44,6 +47,13 @@ def summary(report: CheckReport) -> str:
         parts.append(f"{failed} failed")
     if never := report.count("never ran"):
         parts.append(f"{never} never ran")
+    if answers := sum(len(target.answers) for target in report.targets):
+        parts.append(_answered(answers))
     if broken := sum(bool(target.failure) for target in report.targets):
         parts.append(f"{counted(broken, 'program')} failed")
     return f"{counted(len(report.targets), 'target')}: {', '.join(parts)} ({report.seconds:.1f} s)"
+
+
+def _answered(number: int) -> str:
+    """Of answers that ``--fail-on`` names."""
+    return f"{counted(number, 'answer')} to fail for"
