@@ -49,7 +49,7 @@ def report(recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
 
 def test_codes_on_the_command_line(report):
     assert CODE in report()[1]
-    assert "not shown: 1 by --select or --ignore" in report("--ignore", f"frozen,{CODE}")[1]
+    assert "not shown: 1 by select or ignore" in report("--ignore", f"frozen,{CODE}")[1]
     assert CODE in report("--select", "frozen", "--select", CODE)[1]
     assert CODE not in report("--select", "frozen")[1]
 

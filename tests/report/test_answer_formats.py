@@ -89,7 +89,7 @@ def test_sarif_has_a_rule_a_diagnosis_and_a_result_an_answer():
 
 def test_columns_are_characters_and_files_are_addresses():
     cause = Cause("a b/é.py", 3, 3, (8, 14), "f", "x = 'é', y.sin()", "cut")
-    absolute = cause._replace(file="/project/train.py", columns=())
+    absolute = cause._replace(file="/project/src/../train.py", columns=())
     answers = (answer()._replace(causes=(cause, absolute)),)
     (result,) = valid_sarif(written("sarif", answers=answers))["results"]
     (place,) = (location["physicalLocation"] for location in result["locations"])

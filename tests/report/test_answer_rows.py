@@ -10,7 +10,6 @@ from rich.console import Console
 from gradscope.analysis.report_builder import build
 from gradscope.analysis.report_model import Answer, SuppressedAnswer
 from gradscope.analysis.view import RunView
-from gradscope.report.run.answer_rows import ROWS
 from gradscope.report.run.run_screen import render
 from tests.analysis.answering import answer
 from tests.analysis.building import Builder
@@ -34,17 +33,24 @@ def shown(answers: list[Answer], width: int = 80, *, every: bool = False, **part
 @pytest.mark.parametrize("width", [80, 120, 200])
 def test_there_are_ten_lines_at_most_and_the_rest_is_counted(width: int):
     lines = shown([*MANY, answer("frozen", severity="note")], width)
-    assert len(lines) <= ROWS
+    assert len(lines) <= 10
     problems = sum("✗ problem" in line for line in lines)
     assert 2 <= problems < len(MANY)
     assert lines[-1].strip() == f"…         {len(MANY) - problems} more problems, 1 more note (--all-answers)"
 
 
-def test_the_first_says_what_to_do_before_others_do():
-    text = " ".join(" ".join(shown([MANY[0], *(one._replace(advice=one.text) for one in MANY[1:3])])).split())
-    assert text.count("Change it.") == 9 and "Line 1: what" in text and "[grad-none-unreached]" in text
-    assert "✗ problem … [grad-none-unreached] ✗ problem … [grad-none-unreached]" in text
-    assert text.endswith("… what to do about these (--all-answers)")
+def test_the_first_says_what_to_do_before_others_are_shown():
+    short = [answer("frozen", line=number, text=f"Line {number}.", advice=ADVICE) for number in range(20, 30)]
+    text = " ".join(" ".join(shown([MANY[0], *short])).split())
+    assert text.count("Change it.") == 9 and text.index("Change it.") < text.index("Line 20. … [frozen]")
+    assert "Line 23. … [frozen] … 6 more problems (--all-answers)" in text
+
+
+def test_what_lacks_what_to_do_about_it_says_so():
+    brief = answer("frozen", text="Short.", advice=ADVICE * 4)
+    lines = shown([MANY[0], brief])
+    assert "Short. … [frozen]" in " ".join(lines)
+    assert lines[-1].split() == ["…", "what", "to", "do", "about", "these", "(--all-answers)"]
 
 
 def test_what_fits_is_shown_in_full():
@@ -55,7 +61,7 @@ def test_what_fits_is_shown_in_full():
 
 def test_one_that_is_too_long_is_cut_and_keeps_its_place():
     lines = shown([answer(text="word " * 400), answer("frozen", severity="note")])
-    assert len(lines) == ROWS
+    assert len(lines) == 10
     assert lines[-2].rstrip().endswith("…")
     assert "1 more note (--all-answers)" in lines[-1]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
 from gradscope.analysis.check_results import CheckReport, Expectation, FailingAnswer, Part, TargetCheck
@@ -61,7 +62,7 @@ def _failure(target: TargetCheck, item: Expectation, console: Console) -> None:
 def _answer(answer: FailingAnswer, console: Console) -> None:
     where = f"{answer.file}:{answer.line}" if answer.line else answer.file
     _write(Text.assemble((safe(f"  {where}"), "bold"), "  ", (f"{answer.severity} [{answer.code}]", "red")), console)
-    _write(Text(f"    {safe(answer.text)}"), console)
+    console.print(Padding(Text(safe(answer.text)), (0, 0, 0, 4)), highlight=False)
 
 
 def _parts(parts: tuple[Part, ...], console: Console) -> None:

@@ -20,7 +20,7 @@ ROWS = 10
 """Lines of the screen for answers."""
 _STYLE: dict[Severity, str] = {"problem": "bold red", "warning": "bold yellow", "note": "cyan"}
 _SUPPRESSED_BY: dict[SuppressedBy, str] = {
-    "selection": "by --select or --ignore",
+    "selection": "by select or ignore",
     "comment": "by # gradscope: ignore",
     "baseline": "of the baseline",
 }

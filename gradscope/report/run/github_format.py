@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from typing import TextIO
 
@@ -27,4 +28,5 @@ def _annotation(answer: Answer) -> str:
     where = answer.causes[0] if answer.causes else answer.place
     if where is None or not where.line:
         return annotation(level, title, answer.text)
-    return annotation(level, title, answer.text, file=where.file, line=where.line, end_line=where.end_line)
+    file = os.path.normpath(where.file)
+    return annotation(level, title, answer.text, file=file, line=where.line, end_line=where.end_line)

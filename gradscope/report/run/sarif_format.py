@@ -115,10 +115,10 @@ def _column(line: str, offset: int) -> int:
 
 
 def _artifact(file: str) -> dict[str, str]:
-    path = Path(file)
+    path = Path(os.path.normpath(file))
     if path.is_absolute():
         return {"uri": path.as_uri()}
-    return {"uri": quote(file.replace(os.sep, "/"), errors="replace"), "uriBaseId": _ROOT}
+    return {"uri": quote(path.as_posix(), errors="replace"), "uriBaseId": _ROOT}
 
 
 def _fingerprint(answer: Answer) -> str:
