@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import cache
 
 from gradscope.analysis.report_model import Answer
-from gradscope.analysis.selection.codes import CODES, codes_in, near_miss
+from gradscope.analysis.selection.codes import codes_in, known_codes, near_miss
 from gradscope.frames.statements import Source, parse_source
 from gradscope.recording import Recording
 from gradscope.targets.comments import Comment, find_comments
@@ -44,7 +44,7 @@ class IgnoringComments:
         statements = cache(lambda: parse_source(text))
         for comment, named in _comments(text):
             codes = {_EVERY} if named is None else set(codes_in([named]))
-            for unknown in sorted(codes - CODES - {_EVERY}):
+            for unknown in sorted(codes - known_codes() - {_EVERY} if codes else ()):
                 said = f"# gradscope: ignore[{unknown}] names no diagnosis: {near_miss(unknown)}"
                 self.remarks.append(f"{file}, line {comment.line}: {said}")
             for line in _lines(comment, statements(), text):

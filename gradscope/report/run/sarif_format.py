@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import quote
 
-from gradscope.analysis.diagnoses.catalogue import CATALOGUE
+from gradscope.analysis.diagnoses.catalogue import every_diagnosis
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis
 from gradscope.analysis.report_model import Answer, Cause, Place, Report, Severity, SuppressedAnswer, SuppressedBy
 from gradscope.report.run.run_result import RunResult
@@ -24,7 +24,7 @@ _SUPPRESSIONS: dict[SuppressedBy, dict[str, str]] = {
 }
 """What was not selected is no result at all."""
 _ROOT = "%SRCROOT%"
-_RULES = {known.code: number for number, known in enumerate(CATALOGUE)}
+_RULES = {known.code: number for number, known in enumerate(every_diagnosis())}
 
 
 def write(result: RunResult, stream: TextIO) -> None:
@@ -36,7 +36,7 @@ def _document(report: Report) -> dict[str, Any]:
     driver = {
         "name": "gradscope",
         "semanticVersion": report.run.gradscope,
-        "rules": [_rule(known) for known in CATALOGUE],
+        "rules": [_rule(known) for known in every_diagnosis()],
     }
     run = {
         "tool": {"driver": {name: value for name, value in driver.items() if value}},
