@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from gradscope.analysis.selection.selected_answers import AnswerSelection
+    from gradscope.analysis.selection.answer_selection import AnswerSelection
 
 
 class RunView(NamedTuple):

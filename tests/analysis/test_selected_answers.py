@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from gradscope.analysis.report_builder import build
+from gradscope.analysis.selection.answer_selection import AnswerSelection
 from gradscope.analysis.selection.answers_by_cause import answers_by_cause
 from gradscope.analysis.selection.baseline import Baseline, read_baseline
 from gradscope.analysis.selection.codes import checked_codes, checked_grounds, failing
-from gradscope.analysis.selection.selected_answers import AnswerSelection, select_answers
+from gradscope.analysis.selection.selected_answers import select_answers
 from gradscope.errors import UsageError
 from tests.analysis.answering import answer, read_as
 from tests.analysis.building import recorded
@@ -167,5 +168,5 @@ def test_a_code_that_is_none_is_said_with_what_was_meant():
 
 def test_answers_of_one_line_to_change_are_one():
     answers = [answer(cause=5), answer("frozen", cause=7), answer("leaf-unreached", cause=5), answer("leaf-unreached")]
-    found = [(group.first.code, [one.code for one in group.others]) for group in answers_by_cause(answers)]
-    assert found == [("grad-none-unreached", ["leaf-unreached"]), ("frozen", []), ("leaf-unreached", [])]
+    found = [[one.code for one in alike] for alike in answers_by_cause(answers)]
+    assert found == [["grad-none-unreached", "leaf-unreached"], ["frozen"], ["leaf-unreached"]]

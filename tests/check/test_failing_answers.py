@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 import pytest
 
 from gradscope.analysis.check_results import CheckReport, FailingAnswer, TargetCheck
+from gradscope.analysis.selection.answer_selection import AnswerSelection
 from gradscope.analysis.selection.baseline import Baseline
-from gradscope.analysis.selection.selected_answers import AnswerSelection
 from gradscope.cli.app import run_command_line
 from gradscope.experiments.check.checking import check_programs
 from gradscope.report.formats import format_named

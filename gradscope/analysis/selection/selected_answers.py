@@ -8,23 +8,12 @@ from gradscope.analysis.report_model import Answer, SuppressedAnswer
 from gradscope.recording import Recording
 
 if TYPE_CHECKING:
-    from gradscope.analysis.selection.baseline import Baseline
+    from gradscope.analysis.selection.answer_selection import AnswerSelection
 else:
-    Baseline = Any  # read only where one is asked for
+    AnswerSelection = Any  # imported where an option asks for one
 
 _MARK = "gradscope:"
 """What a file with a comment that ignores has in it."""
-
-
-class AnswerSelection(NamedTuple):
-    """Which answers are wanted."""
-
-    select: frozenset[str] | None = None
-    """Codes of the answers to give; None: all."""
-    ignore: frozenset[str] = frozenset()
-    """Codes of answers not to give."""
-    baseline: Baseline | None = None
-    """Findings that are known, and not answered again."""
 
 
 class SelectedAnswers(NamedTuple):
@@ -40,11 +29,13 @@ def select_answers(
     answers: tuple[Answer, ...], recording: Recording, wanted: AnswerSelection | None = None
 ) -> SelectedAnswers:
     """Hold back what was not asked for, what the source ignores, and what the baseline has."""
-    wanted = wanted or AnswerSelection()
+    select = wanted.select if wanted is not None else None
+    ignore = wanted.ignore if wanted is not None else ()
+    baseline = wanted.baseline if wanted is not None else None
     suppressed: list[SuppressedAnswer] = []
     left: list[Answer] = []
     for answer in answers:
-        if (wanted.select is not None and answer.code not in wanted.select) or answer.code in wanted.ignore:
+        if (select is not None and answer.code not in select) or answer.code in ignore:
             suppressed.append(SuppressedAnswer("selection", answer))
         else:
             left.append(answer)
@@ -56,8 +47,8 @@ def select_answers(
         suppressed += [SuppressedAnswer("comment", answer) for answer in left if comments.ignore(answer)]
         left = [answer for answer in left if not comments.ignore(answer)]
         remarks = tuple(comments.remarks)
-    if wanted.baseline is not None:
-        marked = list(zip(left, wanted.baseline.new_among(left), strict=True))
+    if baseline is not None:
+        marked = list(zip(left, baseline.new_among(left), strict=True))
         suppressed += [SuppressedAnswer("baseline", answer) for answer, is_new in marked if not is_new]
         left = [answer for answer, is_new in marked if is_new]
     return SelectedAnswers(tuple(left), tuple(suppressed), remarks)

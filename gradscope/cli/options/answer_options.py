@@ -11,8 +11,8 @@ from gradscope.cli.options.completion import complete_codes, complete_grounds
 from gradscope.cli.options.project_settings import ProjectSettings
 
 if TYPE_CHECKING:
+    from gradscope.analysis.selection.answer_selection import AnswerSelection
     from gradscope.analysis.selection.baseline import Baseline
-    from gradscope.analysis.selection.selected_answers import AnswerSelection
 else:
     Baseline = AnswerSelection = Any  # imported where an option asks for one
 
@@ -95,11 +95,11 @@ def asked_answers(
     ignore_from = settings.codes("ignore", ignore)
     fail_on_from = settings.codes("fail-on", fail_on)
     known = baseline or settings.path("baseline")
-    if not (select_from.given or ignore_from.given or fail_on_from.given or known or write_baseline):
+    if not (select_from[0] or ignore_from[0] or fail_on_from[0] or known or write_baseline):
         return AnswersAsked(None, frozenset(), None)
+    from gradscope.analysis.selection.answer_selection import AnswerSelection
     from gradscope.analysis.selection.baseline import Baseline, read_baseline
     from gradscope.analysis.selection.codes import checked_codes, checked_grounds
-    from gradscope.analysis.selection.selected_answers import AnswerSelection
     from gradscope.report.output_files import check_place
 
     new = None
@@ -114,7 +114,7 @@ def asked_answers(
         new = new.with_findings_of(accepted)
     return AnswersAsked(
         AnswerSelection(
-            select=checked_codes(*select_from) if select_from.given else None,
+            select=checked_codes(*select_from) if select_from[0] else None,
             ignore=checked_codes(*ignore_from),
             baseline=accepted,
         ),

@@ -3,13 +3,13 @@
 The file is the nearest one with that section, from the target's folder upwards, else from the current folder upwards.
 """
 
-# Types are evaluated here: a named tuple would compile each that is left as text, and every command would wait for it.
+from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from gradscope.errors import UsageError
 
@@ -35,13 +35,6 @@ KEYS: Mapping[str, str] = {
     "timeout": "a number of seconds above 0",
 }
 """What the section may have, and what each must be; named like the options that they stand in for."""
-
-
-class CodesGiven(NamedTuple):
-    """Codes as they were written, and where."""
-
-    given: list[str]
-    where: str
 
 
 class ProjectSettings:
@@ -70,11 +63,11 @@ class ProjectSettings:
         found: T = self._values[key]
         return found
 
-    def codes(self, key: str, given: list[str] | None) -> CodesGiven:
-        """Codes of an option: as they were given on the command line, else as the project wants them."""
+    def codes(self, key: str, given: list[str] | None) -> tuple[list[str], str]:
+        """Codes of an option as on the command line, else as the project wants them; and where they were written."""
         if given:
-            return CodesGiven(given, f"--{key}")
-        return CodesGiven(self._values.get(key, []), f"{self._file}: {key}")
+            return given, f"--{key}"
+        return self._values.get(key, []), f"{self._file}: {key}"
 
     def path(self, key: str) -> Path | None:
         """A path, which a project gives relative to its file."""

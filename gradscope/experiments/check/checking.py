@@ -22,7 +22,7 @@ from gradscope.recording import Outcome
 from gradscope.targets.program import Program
 
 if TYPE_CHECKING:
-    from gradscope.analysis.selection.selected_answers import AnswerSelection
+    from gradscope.analysis.selection.answer_selection import AnswerSelection
 
 _RESULT = "result.json"
 

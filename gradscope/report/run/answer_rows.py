@@ -1,18 +1,17 @@
 """The answers on the screen: the first lines of it, and few of them; one a line to change."""
 
-# Types are evaluated here: a named tuple would compile each that is left as text, and every screen would wait for it.
+from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from gradscope.analysis.report_model import Answer, Report, Severity, SuppressedBy
-from gradscope.analysis.selection.answers_by_cause import AnswersOfCause, answers_by_cause
+from gradscope.analysis.selection.answers_by_cause import answers_by_cause
 from gradscope.report.run.summary import counted
 from gradscope.report.screen.text import Symbols, cut_to, safe
 
@@ -26,13 +25,17 @@ _SUPPRESSED_BY: dict[SuppressedBy, str] = {
 }
 
 
-class _Row(NamedTuple):
-    """One row of the table: what it is, and the text beside that."""
+class _Row:
+    """One row of the table.
 
-    word: Text
-    text: Text
-    height: int
-    """Lines that the text takes."""
+    Args:
+        word: What it is.
+        text: Beside that.
+        height: Lines that the text takes.
+    """
+
+    def __init__(self, word: Text, text: Text, height: int) -> None:
+        self.word, self.text, self.height = word, text, height
 
 
 class AnswerRows:
@@ -66,19 +69,19 @@ class AnswerRows:
         if is_brief or len(rows) < len(self._report.answers):
             rows, is_brief = self._fitting(groups, room - 1)
         left = Counter(answer.severity for answer in self._report.answers)
-        left.subtract(group.first.severity for group in groups[: len(rows)])
+        left.subtract(first.severity for first, *_ in groups[: len(rows)])
         more = ", ".join(counted(left[known], f"more {known}") for known in _STYLE if left[known])
         more = more or ("what to do about these" if is_brief else "")
         pointer = [self._dim(f"{more} (--all-answers)")] if more else []
         return self._table([*rows, *pointer, *remarks])
 
-    def _fitting(self, groups: Sequence[AnswersOfCause], room: int) -> tuple[list[_Row], bool]:
+    def _fitting(self, groups: Sequence[Sequence[Answer]], room: int) -> tuple[list[_Row], bool]:
         """Rows that take at most so many lines, and whether any lacks what to do about it.
 
         The first has it; then as many as fit are shown without; then they get it in turn.
         """
-        briefs = [self._row(group.first, self._brief(group)) for group in groups[:ROWS]]
-        fulls = [self._row(group.first, self._full(group.first, group.others)) for group in groups[:ROWS]]
+        briefs = [self._row(first, self._brief(first, others)) for first, *others in groups[:ROWS]]
+        fulls = [self._row(first, self._full(first, others)) for first, *others in groups[:ROWS]]
         rows: list[_Row] = []
         for full, brief in zip(fulls, briefs, strict=True):
             row = full if not rows and full.height <= room else brief
@@ -95,12 +98,11 @@ class AnswerRows:
     def _full(self, answer: Answer, others: Sequence[Answer] = ()) -> Text:
         return self._sentence(answer, answer.text).append_text(self._code(answer, others))
 
-    def _brief(self, group: AnswersOfCause) -> Text:
-        answer = group.first
+    def _brief(self, answer: Answer, others: Sequence[Answer]) -> Text:
         sentence = self._sentence(answer, answer.text.removesuffix(answer.advice).rstrip())
         if answer.advice:
             sentence.append(f" {self._marks.dots}", style="dim")
-        return sentence.append_text(self._code(answer, group.others))
+        return sentence.append_text(self._code(answer, others))
 
     def _sentence(self, answer: Answer, words: str) -> Text:
         """A sentence, in which the line to change stands out."""
