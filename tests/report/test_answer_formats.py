@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gradscope.analysis.diagnoses.catalogue import CATALOGUE
+from gradscope.analysis.diagnoses.catalogue import every_diagnosis
 from gradscope.analysis.report_model import Cause, SuppressedAnswer
 from gradscope.analysis.view import RunView
 from gradscope.recording import Recording
@@ -70,7 +70,7 @@ def valid_sarif(text: str) -> dict[str, Any]:
 def test_sarif_has_a_rule_a_diagnosis_and_a_result_an_answer():
     run = valid_sarif(written("sarif", recorded(ANSWERS)))
     rules = run["tool"]["driver"]["rules"]
-    assert [rule["id"] for rule in rules] == [known.code for known in CATALOGUE]
+    assert [rule["id"] for rule in rules] == [known.code for known in every_diagnosis()]
     results = {result["ruleId"]: result for result in run["results"]}
     assert all(rules[result["ruleIndex"]]["id"] == code for code, result in results.items())
     lost = results["grad-none-unreached"]
