@@ -70,11 +70,12 @@ _OF_CONTENT = ("layout", "nbytes", "node", "requires_grad", "row", "storage")
 class SeenStorage(ref[Any]):
     """A weak reference to a storage, and what is known of it."""
 
-    __slots__ = ("first", "key", "row")
+    __slots__ = ("first", "key", "nbytes", "row")
 
     key: int
     """Its ``id()``."""
     row: int
+    nbytes: int
     first: Seen | None
     """The first tensor seen on it that lives (or the last that did), if one was."""
 
@@ -180,7 +181,7 @@ class Identity:
         nbytes = storage.nbytes()  # symbolic while a program is exported: to make a number of it would bind its sizes
         seen = SeenStorage(storage, self._entomb)
         seen.row, seen.first = row, first
-        size = nbytes if type(nbytes) is int else 0
+        seen.nbytes = size = nbytes if type(nbytes) is int else 0
         tape.storage_count = row + 1
         self._storage_rows += (op, size, pointer, NONE, 1 if flags & EXTERNAL else 0)
         key = id(storage)
@@ -228,6 +229,26 @@ class Identity:
         if type(tensor) is not Tensor:
             flags |= _type_flag(tensor)
         return self.add_storage(storage, tensor, op, flags, None)
+
+    def grown_storage_of(self, tensor: Any, storage: int, op: int) -> tuple[int, list[Seen]]:
+        """The row of a tensor's storage, and which known tensors are on it: a new one where its memory has grown.
+
+        ``resize_`` then allocates another block for the same storage, and whatever is on it moves along.
+
+        Args:
+            tensor: The tensor.
+            storage: The row of its storage before.
+            op: The op that may have made it grow.
+        """
+        if storage == NONE:
+            return storage, []
+        memory = tensor.untyped_storage()
+        known, nbytes = self.storages.get(id(memory)), memory.nbytes()
+        if known is None or type(nbytes) is not int or nbytes <= known.nbytes:
+            return storage, []
+        self.tape.storage_deaths += (storage, op)
+        moved = [seen for seen in self.tensors.values() if seen.storage == storage]
+        return self.add_storage(memory, tensor, op, 0, known.first), moved
 
     def bytes_of(self, tensor: Any) -> int:
         """Bytes of a tensor's elements."""

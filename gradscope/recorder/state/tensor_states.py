@@ -16,6 +16,7 @@ from gradscope.recording.tables import NONE
 
 _REQUIRES_GRAD, _LEAF = int(TensorFlag.REQUIRES_GRAD), int(TensorFlag.LEAF)
 _FIELDS = tuple(int(field) for field in (Field.REQUIRES_GRAD, Field.GRAD_FN, Field.LEAF, Field.STORAGE, Field.LAYOUT))
+_STORAGE = int(Field.STORAGE)
 _DisableSubclass = torch._C.DisableTorchFunctionSubclass
 
 
@@ -70,6 +71,11 @@ class TensorStates:
             node = NONE if grad_fn is None else self.graph.enter(grad_fn, op, since, read_saved, known)
             storage = identity.storage_of(tensor, op)
             layout, nbytes = identity.layout(tensor)
+            if layout != seen.layout and storage == seen.storage:
+                storage, moved = identity.grown_storage_of(tensor, storage, op)
+                for other in (one for one in moved if one is not seen):
+                    self.change(op, other, _STORAGE, other.storage, storage)
+                    other.storage = storage
         old = (seen.requires_grad, seen.node, seen.node == NONE, seen.storage, seen.layout)
         new = (requires_grad, node, node == NONE, storage, layout)
         if old == new:
