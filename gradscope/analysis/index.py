@@ -195,6 +195,18 @@ class Index:
         return SortedRows(self.recording.saved, "node", "")
 
     @cached_property
+    def roots(self) -> dict[int, list[int]]:
+        """The tensors from which each backward pass (an op) started; none where it did so by an edge of one gone."""
+        kinds = self.recording.ops.column("kind")
+        roots: dict[int, list[int]] = {
+            op: [] for op, kind in enumerate(kinds) if kind in (OpKind.BACKWARD, OpKind.GRAD)
+        }
+        for row in self.recording.backwards:
+            if row.root >= 0:
+                roots.setdefault(row.op, []).append(row.root)
+        return roots
+
+    @cached_property
     def gradients(self) -> SortedRows:
         """Rows of ``gradients`` by op."""
         return SortedRows(self.recording.gradients, "op", "")

@@ -11,6 +11,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.none_reads import NoneKind, NoneRead
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
+from gradscope.recording.flags import RAISED
 
 Reason = tuple[str, list[Cause]]
 """Why it is None, in words, and the lines to change."""
@@ -92,6 +93,8 @@ def _cleared(sources: Sources, read: NoneRead) -> Reason:
 def _unreached(sources: Sources, read: NoneRead) -> Reason:
     last = read.because
     reason = sources.gradients.unreached.get((sources.index.op_statement[last], read.tensor))
+    if reason is None and sources.index.recording.ops.column("flags")[last] & RAISED:
+        return f"the backward pass of line {sources.index.op_line(last)} raised, and gave it none", []
     if reason is None:
         return f"the backward pass of line {sources.index.op_line(last)} gave it none", []
     return reason.why, [*sources.cut_causes([reason.cut_op]), *sources.causes_at("returned", reason.none_at)]

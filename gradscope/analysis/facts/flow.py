@@ -157,7 +157,7 @@ class Flow:
     def uses_of(self, tensor: int, before_op: int) -> list[int]:
         """The ops before another one that took in a tensor, in the order of the run.
 
-        Ops that wrote the tensor (an initialisation, an average of weights) did not use it.
+        Ops that wrote the tensor (an initialisation, an average of weights) or set something of it did not use it.
         """
         recording = self._index.recording
         kinds, tensors = recording.ops.column("kind"), recording.tensors
@@ -170,6 +170,7 @@ class Flow:
             and op not in written_at
             and kinds[op] not in _VALUES_START_ANEW
             and not (op == born and self._index.is_made_inside(tensor))
+            and not (kinds[op] == OpKind.SET and self._index.uses.of(op)[0] == tensor)
         ]
 
     def goes_into(self, tensor: int, before_op: int) -> list[int]:

@@ -16,7 +16,7 @@ from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import BackwardPass, GradientOutcome, GradientRow
 from gradscope.recording import NONE
 from gradscope.recording.flags import LEAF, PARAMETER, RAISED
-from gradscope.recording.rows import GradOutcome, OpKind
+from gradscope.recording.rows import GradOutcome
 
 _OUTCOMES: dict[int, GradientOutcome] = {
     GradOutcome.CREATED: "created",
@@ -68,18 +68,10 @@ class Gradients:
         self._flow = flow
         self._reasons = Reasons(index, names, cuts, flow, passes)
 
-    @cached_property
+    @property
     def roots(self) -> dict[int, list[int]]:
         """The tensors from which each backward pass (an op) started."""
-        recording = self._index.recording
-        roots: dict[int, list[int]] = {}
-        for row in recording.backwards:
-            if row.root >= 0:
-                roots.setdefault(row.op, []).append(row.root)
-        for op, kind in enumerate(recording.ops.column("kind")):
-            if kind in (OpKind.BACKWARD, OpKind.GRAD) and op not in roots:
-                roots[op] = list(self._index.uses.of(op)[:1])
-        return roots
+        return self._index.roots
 
     @cached_property
     def groups(self) -> list[PassGroup]:

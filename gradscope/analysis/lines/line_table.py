@@ -132,7 +132,8 @@ class LineTable:
             return f"{group.members} tensors"
         if group.last_tensor >= 0:
             return self._names.at(group.last_tensor, self._telling_op(group))
-        taken = self._index.uses.of(group.last_op)
+        roots = self._index.roots.get(group.last_op)
+        taken = list(self._index.uses.of(group.last_op)) if roots is None else roots
         is_about_input = len(taken) and group.kind in ("export", "read", "backward", "error")
         return self._names.at(taken[0], group.last_op) if is_about_input else ""
 

@@ -36,6 +36,7 @@ from gradscope.recorder.torch_internals.capabilities import innermost_saved_hook
 from gradscope.recording.rows import Field, OpFlag, OpKind, TensorFlag
 from gradscope.recording.tables import NONE
 
+_SETS_GRAD = ("Tensor.grad.__set__", "Tensor.grad.__delete__")
 _MODES = ("no_grad.", "enable_grad.", "set_grad_enabled.", "inference_mode.")
 _CALL, _SET, _MODE, _GROUP, _STEP = (
     int(kind) for kind in (OpKind.CALL, OpKind.SET, OpKind.MODE, OpKind.GROUP, OpKind.STEP)
@@ -178,7 +179,8 @@ class Observer:
         """What must be known of the arguments before a call that may change them."""
         if info.kind in _PASSES:
             with self.lock:
-                return ObservedPass(self.identity, info.kind, args, kwargs)
+                self._turn_to(thread)
+                return ObservedPass(self.identity, self.states.graph, info.kind, args, kwargs)
         if not info.mutates and "out" not in kwargs:
             return None
         tensors = arguments_of(args, kwargs)
@@ -186,7 +188,7 @@ class Observer:
             with self.lock:
                 self._turn_to(thread)
                 self._enter_unknown(tensors)
-                if info.name == "Tensor.grad.__set__":
+                if info.name in _SETS_GRAD:
                     known = _GradSet((tensor, version_of(tensor)) for tensor in tensors)
                     known.gradient = self.identity.row_of(grad_of(tensors[0]))
                     return known
@@ -502,7 +504,7 @@ class Observer:
                 tape.update_op(op, flags=flags)
                 self._inputs(inputs, op, bool(located.label))
                 if isinstance(before, ObservedPass):
-                    before.note_roots(op, tape)
+                    before.finish(op, tape, raised=True)
                 tape.pending["errors"] += (op, tape.text(type(error).__qualname__), tape.text(str(error)))
                 if located.user is not None:
                     self.names.match_loaded(site, located.user, op)

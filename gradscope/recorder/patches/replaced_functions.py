@@ -22,7 +22,14 @@ from torch.utils import checkpoint
 
 from gradscope.frames.replacements import Replacement
 from gradscope.recorder.calls.modes_aside import aside, is_ours_on_top
-from gradscope.recorder.patches import checkpoint_calls, compiled_code, grad_scalers, inference_mode, optimizer_groups
+from gradscope.recorder.patches import (
+    checkpoint_calls,
+    compiled_code,
+    grad_scalers,
+    inference_mode,
+    optimizer_groups,
+    unseen_calls,
+)
 from gradscope.recorder.patches.swapped_tensors import noted, without_ours
 from gradscope.recorder.patches.zero_grad import reported_as_one
 
@@ -77,6 +84,9 @@ def _replacements() -> Iterator[Replacement]:
     if hasattr(torch._C, "_swap_tensor_impl") and hasattr(torch.utils, "weakref"):
         yield Replacement(torch._C, "_swap_tensor_impl", noted)
         yield Replacement(torch.utils, "weakref", lambda _: without_ours())
+    yield Replacement(torch.Tensor, "set_", unseen_calls.set_seen)
+    if hasattr(torch.autograd, "_engine_run_backward"):
+        yield Replacement(torch.autograd, "_engine_run_backward", unseen_calls.edges_seen)
     if not _BACKWARD_IS_SEEN:
         yield Replacement(torch.autograd, "backward", _reporting)
     for owner, name in (

@@ -144,6 +144,10 @@ class GraphNodes:
         names = self.tape.recording.nodes.column("name")
         return names[row] if row < len(names) else self._node_rows[(row - len(names)) * _NODE_WIDTH + 1]
 
+    def row_of(self, node: Any) -> int:
+        """The row of a node of the calling thread's that was entered, or NONE."""
+        return self._known(node._sequence_nr())
+
     def _known(self, sequence: int) -> int:
         position = sequence - self.first
         if sequence >= _NO_SEQUENCE:

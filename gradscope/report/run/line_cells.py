@@ -112,5 +112,5 @@ class Cells:
         if row.kind == "export":
             return Text(f"values of {safe(row.name)} left torch ({safe(row.op)})", style="dim")
         if row.kind == "backward":
-            return Text(f"backward from {safe(row.name)}", style="bold")
+            return Text(f"backward from {safe(row.name)}" if row.name else "backward", style="bold")
         return Text("")

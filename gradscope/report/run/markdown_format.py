@@ -84,7 +84,7 @@ def _notes(row: LineRow) -> list[str]:
     events = {
         "cut": f"cut: {row.requires_grad_why}",
         "error": "raised",
-        "backward": f"backward from {row.name}",
+        "backward": f"backward from {row.name}" if row.name else "backward",
         "export": f"values left torch: {row.op}",
     }
     event = [events[row.kind]] if row.kind in events else []

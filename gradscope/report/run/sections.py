@@ -146,7 +146,8 @@ class Sections:
         return Group(*parts, *self._more(len(passes), "places"))
 
     def _pass_head(self, one: BackwardPass) -> Text:
-        text = Text(f"line {one.place.line}: {safe(one.op)} from {safe(', '.join(one.roots))}")
+        source = f" from {safe(', '.join(one.roots))}" if one.roots else ""
+        text = Text(f"line {one.place.line}: {safe(one.op)}{source}")
         if one.executions > 1:
             text.append(f" {self._marks.times}{one.executions:,}", style="magenta")
         if one.error:

@@ -1,0 +1,41 @@
+"""Functions of torch's that function modes are not told of: handed to them here as the others are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch.compiler import is_dynamo_compiling
+from torch.overrides import handle_torch_function
+
+from gradscope.recorder.calls.modes_aside import is_ours_on_top
+
+
+def set_seen(set_: Callable[..., Any]) -> Callable[..., Any]:
+    """What stands for ``Tensor.set_`` while a recorder is at work."""
+
+    def sets(*args: Any, **kwargs: Any) -> Any:
+        if is_dynamo_compiling() or not is_ours_on_top():
+            return set_(*args, **kwargs)
+        return handle_torch_function(sets, args, *args, **kwargs)
+
+    return _called("set_", "Tensor.set_", None, sets)
+
+
+def edges_seen(run_backward: Callable[..., Any]) -> Callable[..., Any]:
+    """What stands for the engine's start: a pass that is asked for by gradient edges alone reaches it unannounced."""
+
+    def begins(*args: Any, **kwargs: Any) -> Any:
+        is_for_leaves = kwargs.get("accumulate_grad") is True
+        if not is_for_leaves or is_dynamo_compiling() or not is_ours_on_top():
+            return run_backward(*args, **kwargs)
+        return handle_torch_function(begins, (), *args, **kwargs)
+
+    return _called("backward", "backward", "torch.autograd", begins)
+
+
+def _called(name: str, qualified: str, module: str | None, function: Any) -> Callable[..., Any]:
+    """A function under the name by which it is known."""
+    function.__name__, function.__qualname__, function.__module__ = name, qualified, module
+    described: Callable[..., Any] = function
+    return described
