@@ -84,6 +84,10 @@ class EventKind(IntEnum):
     FUNCTION = 3
     """A node of a custom ``autograd.Function`` of the user's was first seen: the span is the first line of its
     ``backward``, its decorators included; the detail has the ``node`` type's name."""
+    MEMORY_CHANGED = 10
+    """Bytes of a storage (the subject) that others than torch can write were found to be others than when they were
+    looked at before: when ``since`` ops had been seen, at the op ``after``. Of ``bytes`` each is the first one of a
+    stretch, and the one after its last. The tensor is one that is on the storage."""
 
 
 class Op(NamedTuple):

@@ -541,7 +541,7 @@ class Judge:
         for one, other in zip(self.seen.passes, true.passes, strict=False):
             for path, tensor in one.names.items():
                 twin = other.names.get(path)
-                mine, its = one.grad_after.get(id(tensor)), other.grad_after.get(id(twin))
+                mine, its = one.gradients.get(id(tensor)), other.gradients.get(id(twin))
                 if mine is not None and its is not None and not torch.allclose(mine, its, equal_nan=True):
                     wrong.add(one.line)
             if wrong:
@@ -550,6 +550,9 @@ class Judge:
 
     def _wrong_gradients(self) -> Iterator[Claim]:
         told = {row["backward_line"] for row in self._report["inplace_writes"] if row["effect"] == "silently_wrong"}
+        for answer in self._report["answers"]:
+            if answer["code"] == "gradient-silently-wrong":
+                told.update(map(int, re.findall(r"the gradient of the backward at line (\d+)", answer["text"])))
         for line in told:
             yield Claim(
                 "silently-wrong", line, "its gradient is silently wrong", line in self._wrong_passes, "it is right"

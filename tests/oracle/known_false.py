@@ -77,20 +77,6 @@ KNOWN_FALSE: dict[str, KnownFalse] = {
         ),
         everywhere=True,
     ),
-    "fused-step-between": KnownFalse(
-        reason="a fused step between forward and backward falsifies the gradient without an error, and is not told",
-        claim="silently-wrong-missed",
-        program=_program(
-            """
-            net = nn.Linear(3, 3)
-            opt = torch.optim.SGD(net.parameters(), lr=0.1, fused=True)
-            loss = net(net(x)).sum()
-            loss.backward(retain_graph=True)
-            opt.step()
-            loss.backward()
-            """
-        ),
-    ),
     "swapped-names": KnownFalse(
         reason="after a swap the names are those of before",
         claim="gradient",
@@ -209,42 +195,6 @@ KNOWN_FALSE: dict[str, KnownFalse] = {
             """
         ),
         pieces=("function-that-gives-its-input", "function-that-gives-a-view"),
-    ),
-    "some-inputs": KnownFalse(
-        reason="inputs= is not named as the reason why other leaves got no gradient",
-        claim="why-inputs",
-        program=_program(
-            """
-            w, v = torch.randn(3, requires_grad=True), torch.randn(3, requires_grad=True)
-            loss = (w * v).sum()
-            loss.backward(inputs=[w])
-            """
-        ),
-        pieces=("some-inputs",),
-    ),
-    "storage-written": KnownFalse(
-        reason="a write through the storage falsifies the gradient without an error, and is not told",
-        claim="silently-wrong-missed",
-        program=_program(
-            """
-            w = torch.randn(3, requires_grad=True)
-            y = w.sigmoid()
-            y.untyped_storage().fill_(0)
-            y.sum().backward()
-            """
-        ),
-    ),
-    "numpy-written": KnownFalse(
-        reason="a write through numpy falsifies the gradient without an error, and is not told",
-        claim="silently-wrong-missed",
-        program=_program(
-            """
-            w = torch.randn(3, requires_grad=True)
-            y = w.sigmoid()
-            y.detach().numpy()[0] = 5
-            y.sum().backward()
-            """
-        ),
     ),
 }
 

@@ -82,6 +82,8 @@ class Pass:
     received: set[int] = field(default_factory=set)
     """Leaves into whose ``.grad`` it accumulated."""
     grad_after: dict[int, torch.Tensor | None] = field(default_factory=dict)
+    gradients: dict[int, torch.Tensor] = field(default_factory=dict)
+    """Copies of the gradients that were there after it: later passes add to the same tensors."""
     wanted: dict[int, bool] = field(default_factory=dict)
     """``requires_grad`` of all that had a name."""
     error: str = ""
@@ -253,6 +255,8 @@ class Witness:
                 handle.remove()
             with torch._C.DisableTorchFunction():
                 one.grad_after = {key: grad_of(tensor) for key, tensor in named.items()}
+                there = ((key, gradient) for key, gradient in one.grad_after.items() if gradient is not None)
+                one.gradients = {key: _DETACH(gradient).clone() for key, gradient in there}
 
     def note_call(self, func: Any, taken: list[torch.Tensor], given: list[torch.Tensor]) -> None:
         """A call at torch's Python API."""

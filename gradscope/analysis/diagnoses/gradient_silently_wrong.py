@@ -8,6 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.inplace_writes import JudgedWrite
+from gradscope.analysis.facts.outside_writes import OutsideWrite
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.wording import listed
 
@@ -32,6 +33,36 @@ def _find(sources: Sources) -> Iterator[Finding]:
             causes=[*sources.cause("write", first.op), *sources.cause("saved", saved_at)],
             evidence=[*evidence, Evidence("ops", first.effect.backward_op)],
         )
+    yield from _changed_outside(sources)
+
+
+def _changed_outside(sources: Sources) -> Iterator[Finding]:
+    """One finding for a backward pass and the memory that numpy, or others, changed before it."""
+    index, node_op = sources.index, sources.index.recording.nodes.column("op")
+    alike: dict[tuple[int, int, int], list[OutsideWrite]] = {}
+    for write in sources.outside_writes.found:
+        lines = index.op_line(write.after), index.op_line(write.backward_op), index.op_line(_saved_at(sources, write))
+        alike.setdefault(lines, []).append(write)
+    for (after, backward, saved_at), same in alike.items():
+        first = same[0]
+        names = sources.listed(list(dict.fromkeys(sources.names.at(write.tensor, write.after) for write in same)))
+        saved = index.recording.saved[first.saved_row]
+        kind = f"{index.recording.text(saved.attr)} of {index.recording.text(index.recording.nodes[saved.node].name)}"
+        yield sources.finding(
+            f"Between line {after} and line {backward}: the memory of {names} was changed outside torch's functions "
+            f"(numpy or others share it), after line {saved_at} had saved it for backward ({kind})",
+            why=f"the gradient of the backward at line {backward} was computed from the changed values, without an "
+            "error",
+            op=first.backward_op,
+            tensors=[write.tensor for write in same],
+            causes=sources.cause("saved", node_op[saved.node]),
+            evidence=[Evidence("saved", write.saved_row) for write in same],
+        )
+
+
+def _saved_at(sources: Sources, write: OutsideWrite) -> int:
+    node = sources.index.recording.saved.column("node")[write.saved_row]
+    return sources.index.recording.nodes.column("op")[node]
 
 
 def _what_it_did(sources: Sources, same: list[JudgedWrite]) -> str:
@@ -65,8 +96,9 @@ DIAGNOSIS = Diagnosis(
             raise it), by the running statistics of a batch norm in training, by observers for quantization
             (fused_moving_avg_obs_fake_quant), by GradScaler.unscale_ on the gradients, by storage methods
             (untyped_storage().copy_, fill_), by torch.distributed.all_reduce and broadcast, nor where a tensor is put
-            on other memory: x.data = y, vector_to_parameters, module.to(dtype). Writes by numpy, and from inside a
-            scripted or compiled function, gradscope cannot see either.""",
+            on other memory: x.data = y, vector_to_parameters, module.to(dtype). What numpy writes gradscope finds
+            by the bytes, in blocks of up to 16 KiB that numpy() gave away or from_numpy() took in; what is written
+            inside a scripted or compiled function it cannot see.""",
         remedy="""Write through detach() under torch.no_grad(), so that autograd can notice; or write into a
             clone(), or after backward. After an optimizer's step compute the loss anew before the next backward.""",
     ),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gradscope.analysis.facts.inplace_writes import InplaceWrites
     from gradscope.analysis.facts.kept_from_training import KeptFromTraining
     from gradscope.analysis.facts.none_reads import NoneReads
+    from gradscope.analysis.facts.outside_writes import OutsideWrites
     from gradscope.analysis.facts.passes import Passes
     from gradscope.analysis.facts.statement_runs import StatementRuns
     from gradscope.analysis.facts.storage_groups import StorageGroups
@@ -67,6 +68,13 @@ class Sources:
         from gradscope.analysis.facts.function_sources import FunctionSources
 
         return FunctionSources(self.index, self.events)
+
+    @cached_property
+    def outside_writes(self) -> OutsideWrites:
+        """What backward passes computed from memory that was changed outside torch's functions."""
+        from gradscope.analysis.facts.outside_writes import OutsideWrites
+
+        return OutsideWrites(self.index, self.passes, self.sharing, self.events)
 
     @cached_property
     def none_reads(self) -> NoneReads:

@@ -123,7 +123,7 @@ class Reasons:
             line = self._index.op_line(way[0].op)
             return Unreached(f"it did not require grad yet when line {line} used it")
         if this.asked_for:
-            return Unreached(f"the pass was asked for the gradient of {this.asked_for} only", unused=True)
+            return Unreached(f"the pass was asked for the gradient of {this.asked_for} only (inputs=)", unused=True)
         if tensor in self._leaves_behind(this.op):
             return Unreached("the graph leads to it, and the pass left it without a gradient")
         left = next((step.op for step in way if not self._is_linked(step, this)), way[0].op if way else NONE)

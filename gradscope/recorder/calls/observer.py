@@ -26,6 +26,7 @@ from gradscope.recorder.naming.unseen_tensors import Unseen
 from gradscope.recorder.places.call_sites import Site
 from gradscope.recorder.places.callers import CallPlace, CallSites, Located
 from gradscope.recorder.state.backward_passes import ObservedPass
+from gradscope.recorder.state.foreign_memory import ForeignMemory
 from gradscope.recorder.state.graph_nodes import GraphNodes
 from gradscope.recorder.state.identity import Identity
 from gradscope.recorder.state.tensor_states import TensorStates
@@ -102,12 +103,14 @@ class Observer:
         self.sites = sites
         self.names = names
         self._uses = tape.pending["uses"]
-        self._unseen = Unseen(tape, self.states, sites, names)
+        self._unseen = Unseen(tape, self.states, sites, names, lambda tensor: self._watch([tensor], False))
         self.functions: dict[Any, Function] = {}
         self.asked = AskedFunctions(sites.owners, self.learn)
         self.muted = False
         self.full = False
         """Single ops are left out from now on, and counted."""
+        self.foreign = ForeignMemory(tape, identity)
+        self._looks_at_saved = False
         self.values: Values | None = None
         self._device_memory = AllocatorFigures(tape)
         self._has_cuda = torch.cuda.is_available()
@@ -180,10 +183,16 @@ class Observer:
         if info.kind in _PASSES:
             with self.lock:
                 self._turn_to(thread)
+                if self.foreign and not self.full:
+                    self.foreign.look_at_all(thread)
                 return ObservedPass(self.identity, self.states.graph, info.kind, args, kwargs)
         if not info.mutates and "out" not in kwargs:
             return None
         tensors = arguments_of(args, kwargs)
+        if info.shares:
+            with self.lock:
+                self._turn_to(thread)
+                self._watch(tensors[:1], info.kind != _CALL)
         if info.kind == _SET:
             with self.lock:
                 self._turn_to(thread)
@@ -335,6 +344,18 @@ class Observer:
             if id(tensor) not in self.identity.tensors:
                 self.states.enter(tensor, self.tape.op_count, 0, False, _EXTERNAL, ())
 
+    def _watch(self, tensors: list[Any], is_given_away: bool) -> None:
+        """Look at the memory of tensors that others can write from now on; see :meth:`ForeignMemory.watch`."""
+        if self.full:
+            return
+        looked = bool(self.foreign)
+        self._enter_unknown(tensors)
+        for tensor in tensors:
+            self.foreign.watch(tensor, self._thread, is_given_away=is_given_away)
+        if self.foreign and not looked and not self._looks_at_saved:
+            self._looks_at_saved = True
+            self.states.graph.look_at_saved(self.foreign)
+
     def _is_new_to_group(self, tensor: int) -> bool:
         """Whether a tensor comes into the call that is under way from outside, and for the first time."""
         if tensor >= self._group_begun or tensor in self._group_uses:
@@ -354,6 +375,8 @@ class Observer:
     ) -> bool:
         """Note what is different now about the tensors that went in, and what was written past their counters."""
         past_counter = None if uncounted is None else _by_identity(uncounted)
+        if info.shares:
+            self._watch([result] if issubclass(type(result), Tensor) else [], False)
         changed = info.kind == _SET
         for tensor, version in before:
             seen = self.identity.tensors[id(tensor)]
@@ -431,6 +454,20 @@ class Observer:
             site = self.sites.locate(frame).site
             text = json.dumps(detail, sort_keys=True)
             self.tape.add_event(kind, site.span, thread, subject, text, rows)
+
+    def observe_storage_write(self, function: str, storage: Any, thread: int, frame: FrameType) -> None:
+        """Record that a method of a storage wrote it, if a tensor that lives is known on it; a frame called it."""
+        with self.lock:
+            self.identity.bury()
+            self._turn_to(thread)
+            tensor = self.identity.tensor_on(storage)
+            if tensor is None:
+                return
+            located = self.sites.locate(frame)
+            if self.full:
+                self._count_left_out(located.site, self.tape.text(function))
+                return
+            self._whole_call(self.tape.text(function), _CALL, located, thread, _WRITTEN, [(tensor, NONE, 1)])
 
     def observe_mode(self, function: str, thread: int, frame: FrameType) -> None:
         """Record that a mode was set which function modes are not told of; a frame set it."""

@@ -39,6 +39,13 @@ _EXPORTS = frozenset(
     allclose __dlpack__ _local_scalar_dense
     """.split()  # noqa: SIM905 - a list of eighty quoted names would hide them
 )
+_SHARING = frozenset(
+    """
+    Tensor.numpy Tensor.__array__ Tensor.__dlpack__ torch.as_tensor torch.asarray torch.frombuffer torch.from_dlpack
+    torch.utils.dlpack.from_dlpack
+    """.split()  # noqa: SIM905 - quoted names would hide them
+)
+"""Functions whose argument or result may share memory with numpy's arrays, or others."""
 _PURE_PYTHON = frozenset(
     """
     F.linear F.conv1d F.conv2d F.gelu F.scaled_dot_product_attention F.multi_head_attention_forward F.layer_norm
@@ -61,12 +68,14 @@ class FunctionInfo(NamedTuple):
     """It reads metadata only: nothing to record."""
     uncounted: Uncounted | None = None
     """What it writes that the version counter does not show."""
+    shares: bool = False
+    """Its first argument or its result shares memory with what is not torch's."""
 
 
 class Function:
     """A described function as the hot path wants it: plain numbers, and the name interned."""
 
-    __slots__ = ("code", "ignored", "kind", "mutates", "name", "parameters", "text", "uncounted")
+    __slots__ = ("code", "ignored", "kind", "mutates", "name", "parameters", "shares", "text", "uncounted")
 
     def __init__(self, info: FunctionInfo, text: int, func: Any) -> None:
         self.code: CodeType | None = func.__code__ if type(func) is FunctionType else None
@@ -78,6 +87,7 @@ class Function:
         self.mutates = info.mutates
         self.ignored = info.ignored
         self.uncounted = info.uncounted
+        self.shares = info.shares
 
 
 def _parameters_of(code: CodeType | None) -> int:
@@ -101,6 +111,9 @@ def describe(func: Any) -> FunctionInfo:
         return FunctionInfo(name, OpKind.MODE, False, False)
     if last in ("requires_grad_", "retain_grad", "detach_"):
         return FunctionInfo(name, OpKind.SET, True, False)
+    if name in _SHARING:
+        # (looked at before, too, so that what its memory holds is known before somebody else can write it)
+        return FunctionInfo(name, OpKind.EXPORT if last in _EXPORTS else OpKind.CALL, True, False, shares=True)
     if last in _EXPORTS and owner != "torch.nn":
         return FunctionInfo(name, OpKind.EXPORT, False, False)
     uncounted = UNCOUNTED.get(name) or UNCOUNTED.get(name.replace("torch.ops.aten.", "torch."))

@@ -7,7 +7,7 @@ was assigned from, as an op with the flag MADE.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -29,14 +29,25 @@ CALLERS = 8
 
 
 class Unseen:
-    """Enters what unseen calls made."""
+    """Enters what unseen calls made.
 
-    def __init__(self, tape: Tape, states: TensorStates, sites: CallSites, names: SeenNames) -> None:
+    Args:
+        tape: Where rows go.
+        states: What is known of tensors.
+        sites: Whose calls are where.
+        names: What names held.
+        on_made: Called with each tensor that is entered so.
+    """
+
+    def __init__(
+        self, tape: Tape, states: TensorStates, sites: CallSites, names: SeenNames, on_made: Callable[[Any], None]
+    ) -> None:
         self._tape = tape
         self._states = states
         self._identity: Identity = states.identity
         self._sites = sites
         self._names = names
+        self._on_made = on_made
         self._changed_by_op: set[int] = set()
         self._entered = False
 
@@ -155,6 +166,7 @@ class Unseen:
         seen = self._identity.tensors.get(id(tensor))
         if seen is None:
             self._states.enter(tensor, op, since, read_saved, 0, ())
+            self._on_made(tensor)
         else:
             self._tape.pending["results"] += (op, seen.row)
             self._identity.leaves.pop(seen.row, None)

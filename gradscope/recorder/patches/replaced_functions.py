@@ -28,6 +28,7 @@ from gradscope.recorder.patches import (
     grad_scalers,
     inference_mode,
     optimizer_groups,
+    storage_writes,
     unseen_calls,
 )
 from gradscope.recorder.patches.swapped_tensors import noted, without_ours
@@ -84,6 +85,8 @@ def _replacements() -> Iterator[Replacement]:
     if hasattr(torch._C, "_swap_tensor_impl") and hasattr(torch.utils, "weakref"):
         yield Replacement(torch._C, "_swap_tensor_impl", noted)
         yield Replacement(torch.utils, "weakref", lambda _: without_ours())
+    for name in storage_writes.METHODS:
+        yield Replacement(torch.UntypedStorage, name, storage_writes.reported)
     yield Replacement(torch.Tensor, "set_", unseen_calls.set_seen)
     if hasattr(torch.autograd, "_engine_run_backward"):
         yield Replacement(torch.autograd, "_engine_run_backward", unseen_calls.edges_seen)

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils._mode_utils import no_dispatch
 
+from gradscope.recorder.state.foreign_memory import ForeignMemory
 from gradscope.recorder.state.identity import Identity
 from gradscope.recorder.tape import Tape
 from gradscope.recorder.torch_internals.capabilities import dispatch_modes, sequence_number
@@ -23,6 +24,7 @@ from gradscope.recording.tables import NONE
 _NO_SEQUENCE = 2**63
 _NEVER = 2**64
 _NODE_WIDTH = 3
+_SAVED_WIDTH, _SAVED_STORAGE = 5, 2
 _EXTERNAL_LEAF = int(TensorFlag.REQUIRES_GRAD | TensorFlag.LEAF | TensorFlag.EXTERNAL)
 _CTX_NAMES = frozenset(("saved_tensors", "to_save", "non_differentiable", "dirty_tensors", "needs_input_grad"))
 
@@ -226,6 +228,19 @@ class GraphNodes:
                 self._saved_rows += (row, text, seen.storage, seen.row, seen.nbytes)
             elif value is not None:
                 self._note_saved(row, text, value, op)
+
+    def look_at_saved(self, foreign: ForeignMemory) -> None:
+        """From now on, look at memory that others can write when a node saves it."""
+        read = self._read_saved
+
+        def reads(node: Any, row: int, op: int) -> None:
+            saved = self._saved_rows
+            begin = len(saved)
+            read(node, row, op)
+            for storage in saved[begin + _SAVED_STORAGE :: _SAVED_WIDTH]:
+                foreign.look(storage, self._thread, op)
+
+        self._read_saved = reads  # type: ignore[method-assign]
 
     def _read_saved_by_function(self, node: Any, row: int, op: int) -> None:
         """What a user's ``autograd.Function`` keeps: saved tensors, and tensors among the attributes of its ctx."""

@@ -215,6 +215,16 @@ class Identity:
         seen = self.tensors.get(id(tensor))
         return NONE if seen is None else seen.row
 
+    def tensor_on(self, storage: Any) -> Any:
+        """A known tensor that lives on a storage, or None."""
+        known = self.storages.get(id(storage))
+        if known is None:
+            return None
+        first = None if known.first is None else known.first()
+        if first is not None:
+            return first
+        return next((seen() for seen in self.tensors.values() if seen.storage == known.row), None)
+
     def storage_of(self, tensor: Any, op: int) -> int:
         """Row of the storage that a tensor is on now; the tensor itself is not entered."""
         try:

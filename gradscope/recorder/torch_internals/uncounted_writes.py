@@ -4,7 +4,8 @@ Autograd compares version counters to see that a saved tensor was written; what 
 (torch 2.13.0, CPU): every operator in ``op_db`` as a function, a method, in place and with ``out=``; every module in
 ``module_db``, training and not; every optimizer; what torch's schemas call mutable. The rest of what was found to write
 is counted: ``instance_norm``, ``embedding(max_norm=)``, spectral norms, the averages of ``swa_utils``,
-``all_gather``. A test measures each row again, another one looks through all of torch for what is not in the table.
+``all_gather``. A test measures each row again; others look through ``op_db`` (``out=`` as well) and ``module_db`` for
+what is not in the table.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ UNCOUNTED = {
     "torch.fused_moving_avg_obs_fake_quant": Uncounted(
         ((3, "running_min"), (4, "running_max"), (5, "scale"), (6, "zero_point"))
     ),
+    "torch.kron": Uncounted(((2, "out"),)),
     "F.rrelu_with_noise": Uncounted(((1, "noise"),), only_if=(4, "training")),
     "torch._cummax_helper": Uncounted(((1, "values"), (2, "indices"))),
     "torch._cummin_helper": Uncounted(((1, "values"), (2, "indices"))),
