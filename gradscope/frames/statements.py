@@ -19,6 +19,8 @@ class SourceStatement(NamedTuple):
     """Names and dotted names that it reads: ``x``, ``self.weight``."""
     stores: tuple[str, ...] = ()
     """Names and dotted names that it stores."""
+    scope: int = 0
+    """First line of the function that it is in; 0 for the module's."""
 
 
 NO_STATEMENT = SourceStatement(0, 0)
@@ -62,6 +64,14 @@ class Source:
             position -= 1
         return SourceStatement(line, line)
 
+    def stored_between(self, earlier: SourceStatement, later: SourceStatement) -> tuple[str, ...]:
+        """What the statements between two of one function store."""
+        if earlier.scope != later.scope or later.line <= earlier.end_line:
+            return ()
+        first, last = (bisect_right(self._starts, (line, _ANY_COLUMN)) for line in (earlier.end_line, later.line - 1))
+        between = (one for one in self.statements[first:last] if one.scope == earlier.scope)
+        return tuple(dict.fromkeys(name for one in between for name in one.stores))
+
     def call_assigned_to(self, name: str, after: int, before: int) -> Assignment | None:
         """The call that a name was assigned from last.
 
@@ -99,7 +109,7 @@ def parse_source(text: str) -> Source:
         elif isinstance(node, ast.ClassDef):
             prefix += f"{node.name}."
         elif isinstance(node, ast.stmt):
-            source.statements.append(_statement(node))
+            source.statements.append(_statement(node)._replace(scope=scope))
         _note_assignments(node, scope, source.assigned_calls)
         todo.extend((child, scope, prefix) for child in ast.iter_child_nodes(node))
     source.statements.sort(key=lambda statement: (statement.line, statement.col, -statement.end_line))

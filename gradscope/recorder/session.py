@@ -64,7 +64,7 @@ class Recorder:
         owners = CodeOwners(is_user)
         self._sources = SourceFiles(tape, sources or {})
         self._identity = identity = Identity(tape)
-        self._names = SeenNames(tape, identity)
+        self._names = SeenNames(tape, identity, self._sources)
         spans = SpanTable(tape, self._sources, owners)
         sites = CallSites(spans, owners, begun_at)
         nodes = GraphNodes(tape, identity, FunctionPlaces(tape, spans, owners).see)

@@ -88,6 +88,8 @@ class EventKind(IntEnum):
     """Bytes of a storage (the subject) that others than torch can write were found to be others than when they were
     looked at before: when ``since`` ops had been seen, at the op ``after``. Of ``bytes`` each is the first one of a
     stretch, and the one after its last. The tensor is one that is on the storage."""
+    STEP = 11
+    """An optimizer's step began that is recorded op by op: it runs a closure, hooks, or is an optimizer of others."""
 
 
 class Op(NamedTuple):

@@ -1,7 +1,7 @@
 """What reports are known to say that is not so: one entry a cause, each with a program that shows it.
 
-The generated programs of the normal run leave out the pieces of these entries, and the kinds of claims that fail
-everywhere. An entry whose program no longer shows it fails its test: it is to be taken out, and its pieces come back.
+The generated programs of the normal run leave out the pieces of these entries. An entry whose program no longer shows
+it fails its test: it is to be taken out, and its pieces come back.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ class KnownFalse(NamedTuple):
     program: str
     pieces: tuple[str, ...] = ()
     """Pieces of generated programs that bring it about."""
-    everywhere: bool = False
-    """Whether claims of this kind are not looked at in generated programs at all."""
     only_claim: bool = False
     """Whether the pieces stay, and only claims of this kind are not looked at in programs that have them."""
     healthy: bool = False
@@ -36,81 +34,6 @@ def _program(text: str) -> str:
 
 
 KNOWN_FALSE: dict[str, KnownFalse] = {
-    "a-loop-variable-whose-tensor-was-replaced": KnownFalse(
-        reason="the row of a line in a loop has the loop variable's name for the tensor of an earlier run",
-        claim="row-shape",
-        program=_program(
-            """
-            fc1, fc2 = nn.Linear(3, 3), nn.Linear(3, 3)
-            with torch.no_grad():
-                for p, q in zip(fc1.parameters(), fc2.parameters()):
-                    p.mul_(0.9).add_(q, alpha=0.1)
-            fc1.weight = fc2.weight
-            """
-        ),
-        pieces=("written-under-no-grad", "data-written", "averaged", "load-state-dict"),
-        only_claim=True,
-    ),
-    "runs-of-a-line-for-several-modules": KnownFalse(
-        reason="×N of a parameter's row counts its own module's run of the line, not those of the other modules",
-        claim="executions",
-        program=_program(
-            """
-            stack = []
-            for number in range(3):
-                stack.append(nn.Linear(3, 3))
-            """
-        ),
-        pieces=("module-class", "modules-in-a-loop"),
-        only_claim=True,
-    ),
-    "cuts-of-one-statement": KnownFalse(
-        reason="×N of a cut counts the layers of a model that one statement ran under no_grad",
-        claim="cut-executions",
-        program=_program(
-            """
-            net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
-            with torch.no_grad():
-                h = net(x)
-            h = h + net(x)
-            """
-        ),
-        everywhere=True,
-    ),
-    "swapped-names": KnownFalse(
-        reason="after a swap the names are those of before",
-        claim="gradient",
-        program=_program(
-            """
-            a, b = torch.randn(3, requires_grad=True), torch.randn(3, requires_grad=True)
-            y = a * b
-            a, b = b, a
-            loss = a.sum()
-            loss.backward()
-            print(b.grad)
-            """
-        ),
-        pieces=("swapped-modules", "swapped-leaves", "rebound-leaf"),
-    ),
-    "runs-of-a-closure": KnownFalse(
-        reason="×N of an optimizer's step with a closure counts what the closure interrupts",
-        claim="executions",
-        program=_program(
-            """
-            net = nn.Linear(3, 3)
-            opt = torch.optim.SGD(net.parameters(), lr=0.1)
-            for step in range(2):
-                def closure():
-                    opt.zero_grad()
-                    loss = net(x).sum()
-                    loss.backward()
-                    return loss
-                opt.step(closure)
-            """
-        ),
-        pieces=("closure",),
-        only_claim=True,
-    ),
     "recomputed-in-backward": KnownFalse(
         reason="what reentrant checkpoint computes again inside a backward pass is not seen",
         claim="row-requires_grad",
@@ -131,21 +54,6 @@ KNOWN_FALSE: dict[str, KnownFalse] = {
             """
         ),
         pieces=("reentrant-checkpoint",),
-    ),
-    "name-of-a-tied-weight": KnownFalse(
-        reason="at the line that made it, a tied weight is called by the name that it got later",
-        claim="names",
-        program=_program(
-            """
-            actor, critic = nn.Linear(3, 3), nn.Linear(3, 3)
-            actor.weight = critic.weight
-            h = critic(x)
-            h.sum().backward()
-            print(actor.weight.grad)
-            """
-        ),
-        pieces=("tied",),
-        only_claim=True,
     ),
     "kept-in-earlier-runs": KnownFalse(
         reason="a name that a loop gave its tensor is taken for a later tensor of the same line",
@@ -207,7 +115,5 @@ def pieces_left_out() -> frozenset[str]:
 def claims_left_out(pieces: Collection[str]) -> frozenset[str]:
     """The kinds of claims that are not looked at in a generated program of some pieces."""
     return frozenset(
-        entry.claim
-        for entry in KNOWN_FALSE.values()
-        if entry.everywhere or (entry.only_claim and not set(entry.pieces).isdisjoint(pieces))
+        entry.claim for entry in KNOWN_FALSE.values() if entry.only_claim and not set(entry.pieces).isdisjoint(pieces)
     )

@@ -28,7 +28,7 @@ SHOWN = 20
 
 
 def claims_about(program: Program) -> list[Claim]:
-    """Every claim of the report of a program, but for those that are known to be false everywhere."""
+    """Every claim of the report of a program, but for those that are known to be false of its pieces."""
     judge = Judge(program.source, reported(program.source), program.healthy)
     left_out = claims_left_out(program.pieces)
     return [claim for claim in judge.claims() if claim.kind not in left_out]

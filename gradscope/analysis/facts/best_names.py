@@ -119,11 +119,12 @@ class BestNames:
     def held_at(self, tensor: int, op: int) -> str:
         """The name under which the frame that ran an op held a tensor; empty where none was seen.
 
-        The names that its function holds come first, then the module's: of each the steady ones, the shortest first.
+        The names that its function holds come first, then the module's: of each those that do not hold one tensor after
+        the other at this statement (a loop's), then the steady ones, the shortest, and what it was seen under last.
         """
         statement, held, strings = self._index.op_statement[op], self._held, self._strings
         is_born_here = self._born_at(tensor) == statement
-        found: tuple[tuple[bool, bool, int, bool], int] | None = None
+        found: tuple[tuple[bool, bool, bool, int, bool, int], int] | None = None
         for binding in held.of_tensor.get(tensor, ()):
             is_own = is_born_here and binding.statement == statement
             if is_own and binding.stored:
@@ -133,7 +134,9 @@ class BestNames:
             if not is_held or (is_global and binding.scope != MODULE):
                 continue
             varies = not held.is_steady(binding.scope, binding.name)
-            rank = (is_global, varies, *self._length(binding.name))
+            varies_here = varies and held.varies_at(statement, binding.name)
+            seen = -binding.op if binding.op <= op else 0
+            rank = (is_global, varies_here, varies, *self._length(binding.name), seen)
             if found is None or rank < found[0]:
                 found = (rank, binding.name)
         return strings[found[1]] if found is not None else ""

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.grad_regions import GradRegions
+from gradscope.analysis.facts.statement_runs import StatementRuns
 from gradscope.analysis.facts.values_taken import ValuesTaken
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cut, CutKind
@@ -202,10 +203,16 @@ class Cuts:
         return results[0] if results else NONE
 
 
-def list_cuts(index: Index, names: BestNames, cuts: Cuts, on_path: frozenset[int]) -> tuple[Cut, ...]:
+def list_cuts(
+    index: Index, names: BestNames, cuts: Cuts, runs: StatementRuns, on_path: frozenset[int]
+) -> tuple[Cut, ...]:
     """Cuts as a report shows them.
 
     Args:
+        index: The recording.
+        names: Names of tensors.
+        cuts: What to list.
+        runs: How often statements ran: one run may cut at many calls (the layers of a model).
         on_path: Ops that were found to lie between a leaf and a root that it did not reach.
     """
     spans = index.statement_of_span
@@ -217,7 +224,7 @@ def list_cuts(index: Index, names: BestNames, cuts: Cuts, on_path: frozenset[int
             inner=index.place(spans[inner[group.last_op]]) if inner[group.last_op] >= 0 else None,
             kind=group.kind,
             op=index.recording.text(group.func),
-            executions=group.count,
+            executions=min(group.count, max(1, runs.of[group.statement])),
             input=names.at(cuts.input_of(group.last_op), group.last_op),
             output=names.at(cuts.output_of(group.last_op), group.last_op),
             on_path=(group.statement, group.func) in at_fault,

@@ -10,10 +10,12 @@ from __future__ import annotations
 import re
 from array import array
 from bisect import bisect_right
+from collections import Counter
 from functools import cached_property
 from typing import NamedTuple
 
 from gradscope.analysis.index import NOWHERE, Index
+from gradscope.frames.statements import parse_source
 from gradscope.recording.rows import BindingKind
 
 _INNER = re.compile(r"(\.<locals>)?\.?<(listcomp|setcomp|dictcomp|genexpr)>$")
@@ -82,6 +84,11 @@ class HeldNames:
         """Whether a name of a scope was seen to hold one tensor only: no loop's name."""
         return len(set(self._seen[scope, name, 0][1])) == 1
 
+    def varies_at(self, statement: int, name: int) -> bool:
+        """Whether a statement was seen to read more than one tensor under a name."""
+        _, tensors = self._seen.get((-1, name, statement), (array("i"), array("i")))
+        return len(set(tensors)) > 1
+
     def is_held(self, binding: HeldName, tensor: int, op: int, statement: int) -> bool:
         """Whether a name still held a tensor, or did already, when an op of a statement ran."""
         if binding.statement == statement and binding.stored:
@@ -90,7 +97,23 @@ class HeldNames:
         if own is not None:
             return own == tensor
         last = self._last((binding.scope, binding.name, 0), op)
-        return last == tensor if last is not None else self.is_steady(binding.scope, binding.name)
+        if last is not None:
+            return last == tensor
+        # It was seen later only: that it was this tensor's before follows where nothing else was stored under it.
+        return self.is_steady(binding.scope, binding.name) and not self._is_stored_again(binding, statement)
+
+    def _is_stored_again(self, binding: HeldName, statement: int) -> bool:
+        """Whether the source of a name's file stores it, or what it is a part of, at more than one place."""
+        file = self._index.statements[binding.statement or statement].file  # nowhere: held when all was over
+        parts = self._strings[binding.name].split(".")
+        prefixes = (".".join(parts[: end + 1]) for end in range(len(parts)))
+        return file >= 0 and any(self._times_stored[file].get(prefix, 0) > 1 for prefix in prefixes)
+
+    @cached_property
+    def _times_stored(self) -> list[Counter[str]]:
+        """For each file how many statements store each name or dotted name."""
+        sources = (parse_source(file.text if file.is_user else "") for file in self._index.recording.files)
+        return [Counter(name for one in source.statements for name in one.stores) for source in sources]
 
     def is_taken(self, name: int, since: int, op: int) -> bool:
         """Whether a name of the module was seen to hold another tensor after one op and up to another.

@@ -12,11 +12,12 @@ from collections import Counter
 from functools import cached_property
 from math import gcd
 
+from gradscope.analysis.facts.events import Events
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.frames.statement_blocks import Blocks, parse_blocks
 from gradscope.recording import NONE
 from gradscope.recording.flags import BELOW, MADE
-from gradscope.recording.rows import OpKind
+from gradscope.recording.rows import EventKind, OpKind
 
 
 class StatementRuns:
@@ -64,11 +65,15 @@ class StatementRuns:
         statements = index.statement_of_span
         direct, divisors = [0] * len(index.statements), [0] * len(index.statements)
         totals: dict[tuple[int, str], int] = {}
+        steps = self._steps()
         for (span, inner, func, kind, is_below), count in self._calls().items():
             statement = statements[span]
             if statement == NOWHERE:
                 continue
             if self._is_repeated(span):
+                continue
+            if span in steps and is_below:
+                direct[statement] = max(direct[statement], steps[span])
                 continue
             if inner != NONE:
                 divisors[statement] = gcd(divisors[statement], count)
@@ -78,6 +83,10 @@ class StatementRuns:
                 direct[statement] = max(direct[statement], totals[key])
         self._divide_by_results(divisors)
         return direct, divisors
+
+    def _steps(self) -> Counter[int]:
+        """How often steps that are recorded op by op began at each span: a closure parts the calls of such a step."""
+        return Counter(event.span for event in Events(self._index).of(EventKind.STEP))
 
     def _is_repeated(self, span: int) -> bool:
         place = self._index.recording.spans[span]

@@ -113,6 +113,8 @@ class Reasons:
     def _explain(self, tensor: int, this: _Pass) -> Unreached:
         if not this.asked_for and (by_function := self._gave_none(tensor, this.op)):
             return by_function
+        if this.asked_for and tensor in self._leaves_behind(this.op):
+            return Unreached(f"the pass was asked for the gradient of {this.asked_for} only (inputs=)", unused=True)
         if tensor not in this.steps:
             return self._explain_unused(tensor, this)
         way = self._flow.path(this.steps, tensor)
@@ -122,8 +124,6 @@ class Reasons:
         if way and not self._index.requires_grad(tensor, way[0].op):
             line = self._index.op_line(way[0].op)
             return Unreached(f"it did not require grad yet when line {line} used it")
-        if this.asked_for:
-            return Unreached(f"the pass was asked for the gradient of {this.asked_for} only (inputs=)", unused=True)
         if tensor in self._leaves_behind(this.op):
             return Unreached("the graph leads to it, and the pass left it without a gradient")
         left = next((step.op for step in way if not self._is_linked(step, this)), way[0].op if way else NONE)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch._C import DisableTorchFunctionSubclass
 
 from gradscope.frames.frame_locals import reading_locals
-from gradscope.recorder.places.call_sites import Site
+from gradscope.recorder.places.call_sites import Site, SourceFiles
 from gradscope.recorder.state.identity import Identity
 from gradscope.recorder.tape import Tape
 from gradscope.recording.rows import BindingKind, TensorFlag
@@ -36,12 +36,14 @@ _DICTS = (dict, OrderedDict)
 class SeenNames:
     """Matches names with tensors."""
 
-    def __init__(self, tape: Tape, identity: Identity) -> None:
+    def __init__(self, tape: Tape, identity: Identity, sources: SourceFiles) -> None:
         self._tape = tape
         self._identity = identity
+        self._sources = sources
         self._rows = tape.pending["bindings"]
         self._waiting: dict[int, tuple[Site, int]] = {}
         self._last: dict[tuple[int, str], int] = {}
+        self._stored_anew: tuple[str, ...] = ()
         self._modules: dict[tuple[int, str, str], ref[nn.Module]] = {}
 
     def stored_since(self, frame: FrameType, site: Site) -> tuple[Site, int] | None:
@@ -53,10 +55,13 @@ class SeenNames:
         # A frame that has ended may have had the same id.
         return waiting if (waiting[0].file, waiting[0].function) == (site.file, site.function) else None
 
-    def match_stored(self, stored_by: Site, op: int, frame: FrameType) -> None:
-        """Match what a statement stored."""
+    def match_stored(self, stored_by: Site, op: int, frame: FrameType, site: Site) -> None:
+        """Match what a statement stored, but for what was stored anew before the frame's next op, at a site."""
+        parsed = self._sources.parsed(stored_by.file)
+        self._stored_anew = parsed.stored_between(stored_by.statement, site.statement)
         with reading_locals(frame) as names:
             self._match(stored_by, stored_by.statement.stores, names, frame.f_globals, op, BindingKind.STORE)
+        self._stored_anew = ()
 
     def match_loaded(self, site: Site, frame: FrameType, op: int) -> None:
         """Match what the op's statement reads, and remember what it stores.
@@ -75,7 +80,7 @@ class SeenNames:
         """Match what a frame reads, and what it had stored before, that is now in a call of another of the user's."""
         stored = self.stored_since(frame, site)
         if stored is not None:
-            self.match_stored(*stored, frame)
+            self.match_stored(*stored, frame, site)
         self.match_loaded(site, frame, op)
 
     def finish(self, namespace: Mapping[str, Any]) -> None:
@@ -105,6 +110,8 @@ class SeenNames:
                 self._bind(name, value, op, site.span, kind, site.function)
 
     def _bind(self, name: str, value: Any, op: int, span: int, kind: BindingKind, function: str) -> None:
+        if self._stored_anew and any(name == one or name.startswith(f"{one}.") for one in self._stored_anew):
+            return
         seen = self._identity.tensors.get(id(value))
         if seen is not None:
             key = (span, name)

@@ -84,7 +84,7 @@ class Unseen:
             after = stored[0].statement.line if stored is not None and frame is user else 0
             self._look_at(at.statement.loads, frame, at, after, thread, flags, read_saved)
         if stored is not None:
-            self._names.match_stored(*stored, user)
+            self._names.match_stored(*stored, user, site)
         for frame, at in self._callers(user, site):
             if frame is not user:
                 self._names.match_caller(at, frame, self._tape.op_count)

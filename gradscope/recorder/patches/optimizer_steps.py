@@ -7,6 +7,7 @@ or of the user's own optimizer runs user code, and is recorded op by op.
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import Any
 
@@ -18,8 +19,12 @@ from torch.overrides import _get_current_function_mode
 
 from gradscope.recorder.calls.function_mode import RecorderMode
 from gradscope.recorder.calls.observer import Observer
+from gradscope.recorder.patches.optimizer_groups import number_of
 from gradscope.recorder.state.tensors_in import version_of
 from gradscope.recorder.torch_internals.uncounted_writes import updated_by_step
+from gradscope.recording.rows import EventKind
+
+_STEP = int(EventKind.STEP)
 
 
 class _Arguments(tuple[Any, ...]):
@@ -74,9 +79,10 @@ class OptimizerSteps:
         if is_dynamo_compiling():
             return None
         mode = self._modes.get(threading.get_ident())
-        if mode is None or len(args) > 1 or kwargs or not _runs_only_torch(optimizer):
+        if mode is None or _get_current_function_mode() is not mode:  # type: ignore[no-untyped-call]
             return None
-        if _get_current_function_mode() is not mode:  # type: ignore[no-untyped-call]
+        if len(args) > 1 or kwargs or not _runs_only_torch(optimizer):
+            self._note_begun(optimizer, mode)
             return None
         try:
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -89,6 +95,15 @@ class OptimizerSteps:
         arguments.pause = Pause(mode)
         self._under_way[threading.get_ident()] = (arguments.pause, versions)
         return arguments, kwargs
+
+    def _note_begun(self, optimizer: Optimizer, mode: RecorderMode) -> None:
+        if mode.muted or self._observer.muted or self._observer.full:
+            return
+        try:
+            frame = sys._getframe(2)
+            self._observer.observe_event(_STEP, frame, mode.thread, number_of(optimizer), {}, ())
+        except Exception:
+            self._observer.fault("optimizer step")
 
     def _after(self, optimizer: Optimizer, *_: Any) -> None:
         if is_dynamo_compiling():

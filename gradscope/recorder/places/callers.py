@@ -128,7 +128,8 @@ class CallSites:
         if not torch_frames or torch_frames[-1].f_code in _MODULE_CALLS or _is_checkpointed(torch_frames):
             return Located(site, current, below=BELOW)
         label = _label(torch_frames)
-        group = (id(current), current.f_lasti if current else NONE, label) if label else None
+        at = current.f_lasti if current else NONE
+        group = (id(current), at, label, _made_by(torch_frames[-1])) if label else None
         return Located(site, current, label, group, BELOW)
 
     def _decorated_site(self, function: CodeType, user: FrameType | None, library: FrameType | None) -> Site:
@@ -255,6 +256,15 @@ def _handed_to(frame: FrameType) -> Any:
     parameters = frame.f_code.co_varnames[: frame.f_code.co_argcount]
     with reading_locals(frame) as names:
         return names.get(parameters[1]) if len(parameters) > 1 else None
+
+
+def _made_by(outer: FrameType) -> int:
+    """Which object a frame of torch's initialises, so that one made after the other is another call; 0 for none."""
+    code = outer.f_code
+    if code.co_name != "__init__" or not code.co_argcount:
+        return 0
+    with reading_locals(outer) as names:
+        return id(names.get(code.co_varnames[0]))
 
 
 def _label(frames: list[FrameType]) -> str:

@@ -1,0 +1,85 @@
+"""Names after names changed hands between two ops, and how often lines ran whose calls are parted or run together."""
+
+from __future__ import annotations
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from gradscope.analysis.report_model import Report
+from tests.analysis.building import recorded
+
+HEAD = "import torch\nfrom torch import nn\nx = torch.ones(2, 3)\n"
+
+
+def report_of(body: str) -> Report:
+    return build(recorded(HEAD + body))
+
+
+def test_a_name_that_was_given_on_is_the_last_one_seen() -> None:
+    report = report_of(
+        "a, b = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)\n"
+        "y = a * b\na, b = b, a\nloss = a.sum()\nloss.backward()\nprint(b.grad)\n"
+    )
+    (one,) = report.backwards
+    assert [row.name for row in one.gradients if row.outcome == "created"] == ["a"]
+    assert [graph.leaves for graph in report.graphs] == [("a",)]
+
+
+@pytest.mark.parametrize("tie", ["actor.weight = critic.weight", "pass"])
+def test_what_was_stored_anew_before_the_next_op_is_no_name_of_the_line_before(tie: str) -> None:
+    report = report_of(f"actor, critic = nn.Linear(3, 3), nn.Linear(3, 3)\n{tie}\nh = critic(x)\n")
+    made = {row.name for row in report.lines if row.line == 4}
+    assert {"critic.weight", "critic.bias", "actor.bias"} <= made
+    assert ("actor.weight" in made) == (tie == "pass")
+
+
+def test_a_name_that_another_statement_stored_anew_is_not_that_of_the_tensor_before() -> None:
+    report = report_of("a, b = torch.ones(2), torch.ones(3)\na, b = b, a\ny = a * 2\n")
+    rows = [row for row in report.lines if row.line == 4]
+    assert not [row.name for row in rows if (row.name, row.shape) in (("a", "(3,)"), ("b", "(2,)"))]
+
+
+def test_a_row_of_a_loop_has_the_name_that_tells_its_tensor_from_the_others() -> None:
+    report = report_of(
+        "fc1, fc2 = nn.Linear(3, 3), nn.Linear(3, 3)\nwith torch.no_grad():\n"
+        "    for p, q in zip(fc1.parameters(), fc2.parameters()):\n        p.mul_(0.9).add_(q)\n"
+        "fc1.weight = fc2.weight\n"
+    )
+    assert {(row.name, row.shape) for row in report.lines if row.line == 7} == {
+        ("fc1.weight", "(3, 3)"),
+        ("fc1.bias", "(3,)"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "line", "runs"),
+    [
+        ("stack = []\nfor number in range(3):\n    stack.append(nn.Linear(3, 3))\n", 6, 3),
+        ("stack = nn.ModuleList([nn.Linear(3, 3) for _ in range(3)])\n", 4, 1),
+        ("net = nn.TransformerEncoderLayer(4, 2)\n", 4, 1),
+    ],
+)
+def test_a_module_that_is_made_after_another_is_another_run(body: str, line: int, runs: int) -> None:
+    assert {row.executions for row in report_of(body).lines if row.line == line} == {runs}
+
+
+@pytest.mark.parametrize("optimizer", ["SGD(net.parameters(), lr=0.1)", "LBFGS(net.parameters(), max_iter=3)"])
+def test_a_step_with_a_closure_ran_as_often_as_it_was_called(optimizer: str) -> None:
+    report = report_of(
+        f"net = nn.Linear(3, 1)\nopt = torch.optim.{optimizer}\nfor step in range(2):\n    def closure():\n"
+        "        opt.zero_grad()\n        loss = (net(x) - 1).pow(2).sum()\n        loss.backward()\n"
+        "        return loss\n    opt.step(closure)\n"
+    )
+    assert {row.executions for row in report.lines if row.line == 12} == {2}
+    per_call = {row.executions for row in report.lines if 8 <= row.line <= 10}
+    (one,) = report.backwards
+    assert per_call == {one.executions}
+
+
+@pytest.mark.parametrize(("steps", "runs"), [("", 1), ("for step in range(3):\n    ", 3)])
+def test_a_statement_that_cuts_in_many_layers_cuts_once_a_run(steps: str, runs: int) -> None:
+    indent = "    " if steps else ""
+    body = (
+        f"net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))\n{steps}with torch.no_grad():\n{indent}    h = net(x)\n"
+    )
+    assert [cut.executions for cut in report_of(body).cuts] == [runs]
