@@ -51,6 +51,15 @@ def test_a_row_of_a_loop_has_the_name_that_tells_its_tensor_from_the_others() ->
     }
 
 
+def test_a_loops_variable_that_is_left_over_is_no_better_name_and_none_of_lines_before() -> None:
+    report = report_of(
+        "model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1))\nfor layer in model:\n    pass\nh = model(x)\n"
+        "h.sum().backward()\n"
+    )
+    names = {row.name for row in report.lines if row.line == 4} | {row.name for row in report.backwards[0].gradients}
+    assert names == {"model.0.weight", "model.0.bias", "model.1.weight", "model.1.bias"}
+
+
 @pytest.mark.parametrize(
     ("body", "line", "runs"),
     [

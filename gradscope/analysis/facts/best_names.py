@@ -60,7 +60,8 @@ class BestNames:
         length, is_own = self._length(binding.name)
         born_in = self._held.scopes[born_at] if born_at > 0 else MODULE
         if binding.scope in (MODULE, born_in):
-            steady = _STEADY if self._held.is_steady(binding.scope, binding.name) else 0
+            is_steady = self._held.is_steady(binding.scope, binding.name) and not self._held.is_of_loop(binding.name)
+            steady = _STEADY if is_steady else 0
             return _VISIBLE * _STEPS + steady + _STEADY - 1 - min(2 * length + is_own, _STEADY - 1)
         if is_parameter:
             return _ELSEWHERE * _STEPS + min(2 * length + (not is_own), _STEADY - 1)
@@ -133,7 +134,7 @@ class BestNames:
             is_held = is_own or held.is_held(binding, tensor, op, statement)
             if not is_held or (is_global and binding.scope != MODULE):
                 continue
-            varies = not held.is_steady(binding.scope, binding.name)
+            varies = held.is_of_loop(binding.name) or not held.is_steady(binding.scope, binding.name)
             varies_here = varies and held.varies_at(statement, binding.name)
             seen = -binding.op if binding.op <= op else 0
             rank = (is_global, varies_here, varies, *self._length(binding.name), seen)

@@ -7,15 +7,16 @@ in the function. A name of the module's is held by every function.
 
 from __future__ import annotations
 
+import ast
 import re
 from array import array
 from bisect import bisect_right
-from collections import Counter
 from functools import cached_property
 from typing import NamedTuple
 
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.frames.statements import parse_source
+from gradscope.frames.syntax_trees import parsed
 from gradscope.recording.rows import BindingKind
 
 _INNER = re.compile(r"(\.<locals>)?\.?<(listcomp|setcomp|dictcomp|genexpr)>$")
@@ -84,6 +85,17 @@ class HeldNames:
         """Whether a name of a scope was seen to hold one tensor only: no loop's name."""
         return len(set(self._seen[scope, name, 0][1])) == 1
 
+    def is_of_loop(self, name: int) -> bool:
+        """Whether a name is that of a loop's variable, or of a part of one, in any file."""
+        return self._strings[name].partition(".")[0].partition("[")[0] in self._loops
+
+    @cached_property
+    def _loops(self) -> frozenset[str]:
+        trees = (parsed(file.text) for file in self._index.recording.files if file.is_user)
+        nodes = (node for tree in trees if tree is not None for node in ast.walk(tree))
+        targets = (node.target for node in nodes if isinstance(node, (ast.For, ast.AsyncFor)))
+        return frozenset(one.id for target in targets for one in ast.walk(target) if isinstance(one, ast.Name))
+
     def varies_at(self, statement: int, name: int) -> bool:
         """Whether a statement was seen to read more than one tensor under a name."""
         _, tensors = self._seen.get((-1, name, statement), (array("i"), array("i")))
@@ -99,21 +111,28 @@ class HeldNames:
         last = self._last((binding.scope, binding.name, 0), op)
         if last is not None:
             return last == tensor
-        # It was seen later only: that it was this tensor's before follows where nothing else was stored under it.
-        return self.is_steady(binding.scope, binding.name) and not self._is_stored_again(binding, statement)
+        # It was seen later only: that it was this tensor's before follows where it had been stored, and only once.
+        return self.is_steady(binding.scope, binding.name) and self._is_stored_once(binding, statement)
 
-    def _is_stored_again(self, binding: HeldName, statement: int) -> bool:
-        """Whether the source of a name's file stores it, or what it is a part of, at more than one place."""
-        file = self._index.statements[binding.statement or statement].file  # nowhere: held when all was over
+    def _is_stored_once(self, binding: HeldName, statement: int) -> bool:
+        """Whether no two statements store a name (or what it is a part of), and none that comes after another one."""
+        file, line, *_ = self._index.statements[statement]
+        stored = self._stores[file] if file >= 0 else {}
         parts = self._strings[binding.name].split(".")
-        prefixes = (".".join(parts[: end + 1]) for end in range(len(parts)))
-        return file >= 0 and any(self._times_stored[file].get(prefix, 0) > 1 for prefix in prefixes)
+        lines = [stored.get(".".join(parts[: end + 1]), []) for end in range(len(parts))]
+        return all(len(several) <= 1 and all(one <= line for one in several) for several in lines)
 
     @cached_property
-    def _times_stored(self) -> list[Counter[str]]:
-        """For each file how many statements store each name or dotted name."""
-        sources = (parse_source(file.text if file.is_user else "") for file in self._index.recording.files)
-        return [Counter(name for one in source.statements for name in one.stores) for source in sources]
+    def _stores(self) -> list[dict[str, list[int]]]:
+        """For each file the lines of the statements that store each name or dotted name."""
+        found: list[dict[str, list[int]]] = []
+        for file in self._index.recording.files:
+            lines: dict[str, list[int]] = {}
+            for one in parse_source(file.text if file.is_user else "").statements:
+                for name in one.stores:
+                    lines.setdefault(name, []).append(one.line)
+            found.append(lines)
+        return found
 
     def is_taken(self, name: int, since: int, op: int) -> bool:
         """Whether a name of the module was seen to hold another tensor after one op and up to another.
