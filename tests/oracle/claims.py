@@ -325,7 +325,11 @@ class Judge:
         for row in self._report["cuts"]:
             line = row["place"]["line"]
             if line in self._simple:
-                yield self._executions("cut-executions", line, f"it was cut ({row['kind']})", row["executions"])
+                runs = self.seen.runs[line]
+                said = f"it was cut ({row['kind']}) {row['executions']} times"
+                yield Claim(
+                    "cut-executions", line, said, 0 < row["executions"] <= runs, f"the statement ran {runs} times"
+                )
             state = self._state_after(row["output"], line)
             is_cut_in_all = row["executions"] >= self.seen.runs[line]  # else the state is maybe that of another run
             if state is not None and row["output"] != row["input"] and is_cut_in_all:

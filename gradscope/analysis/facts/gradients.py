@@ -56,6 +56,8 @@ class TensorGradients:
     nbytes: int = 0
     received: int = 0
     """Passes that gave it a gradient."""
+    last_op: int = NONE
+    """The last pass with a row of it."""
 
 
 class Gradients:
@@ -94,12 +96,24 @@ class Gradients:
                     found.frozen.append(tensor)
                 continue
             entry = found.tensors.setdefault(tensor, TensorGradients(outcome))
-            entry.outcome = outcome
+            entry.outcome, entry.last_op = outcome, op
             entry.count += 1
             entry.nbytes += nbytes
             entry.received += outcome in _GIVEN
             found.nbytes += nbytes
+        for group in groups.values():
+            self._tell_what_raised(group)
         return list(groups.values())
+
+    def _tell_what_raised(self, group: PassGroup) -> None:
+        """A pass that raised has rows of what it gave: the others are as they were left before it."""
+        if not self._index.recording.ops.column("flags")[group.last_op] & RAISED:
+            return
+        for tensor, entry in group.tensors.items():
+            if entry.last_op < group.last_op and entry.outcome != GradOutcome.MISSING:
+                cleared = self._index.cleared_at.get(tensor, ())
+                is_gone = any(entry.last_op < at < group.last_op for at in cleared)
+                entry.outcome = GradOutcome.MISSING if is_gone else GradOutcome.UNTOUCHED
 
     @property
     def leaves_reached(self) -> dict[int, bool]:

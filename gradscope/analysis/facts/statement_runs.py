@@ -17,7 +17,7 @@ from gradscope.analysis.index import NOWHERE, Index
 from gradscope.frames.statement_blocks import Blocks, parse_blocks
 from gradscope.recording import NONE
 from gradscope.recording.flags import BELOW, MADE
-from gradscope.recording.rows import EventKind, OpKind
+from gradscope.recording.rows import EventKind, OpKind, Span
 
 
 class StatementRuns:
@@ -64,7 +64,8 @@ class StatementRuns:
         index = self._index
         statements = index.statement_of_span
         direct, divisors = [0] * len(index.statements), [0] * len(index.statements)
-        totals: dict[tuple[int, str], int] = {}
+        totals: dict[tuple[Span, str], int] = {}
+        places = list(index.recording.spans)
         steps = self._steps()
         for (span, inner, func, kind, is_below), count in self._calls().items():
             statement = statements[span]
@@ -78,7 +79,7 @@ class StatementRuns:
             if inner != NONE:
                 divisors[statement] = gcd(divisors[statement], count)
             elif not is_below or kind != OpKind.CALL:
-                key = (span, index.twin(func))
+                key = (places[span], index.twin(func))  # (a call that was specialised has two spans of one place)
                 totals[key] = totals.get(key, 0) + count
                 direct[statement] = max(direct[statement], totals[key])
         self._divide_by_results(divisors)
