@@ -23,6 +23,8 @@ class SourceStatement(NamedTuple):
     """First line of the function that it is in; 0 for the module's."""
 
 
+ITEM = "[]"
+"""In a stored name, what stands for any items: ``blocks[].weight`` for ``blocks[0].weight = …``."""
 NO_STATEMENT = SourceStatement(0, 0)
 _ANY_COLUMN = 1_000_000
 _LONGEST = 2_000
@@ -143,8 +145,38 @@ def _names(part: ast.AST, loads: dict[str, None], stores: dict[str, None]) -> No
     for node in ast.walk(part):
         if isinstance(node, (ast.Name, ast.Attribute)):
             name = dotted(node)
+            is_stored = isinstance(node.ctx, ast.Store)
             if name is not None:
-                (stores if isinstance(node.ctx, ast.Store) else loads)[name] = None
+                (stores if is_stored else loads)[name] = None
+            elif is_stored and isinstance(node, ast.Attribute):
+                stores.update(dict.fromkeys(_attribute_of_item(node)))
+
+
+def _attribute_of_item(target: ast.Attribute) -> tuple[str, ...]:
+    """What ``blocks[0].weight = …`` stores: that of a list, or of a module's parts; of which item may not be known."""
+    steps: list[str] = []
+    node: ast.AST = target
+    while isinstance(node, (ast.Attribute, ast.Subscript)):
+        if isinstance(node, ast.Attribute):
+            steps.append(f".{node.attr}")
+        else:
+            key = node.slice.value if isinstance(node.slice, ast.Constant) else None
+            steps.append(f"[{key}]" if type(key) is int else ITEM)
+        node = node.value
+    if not isinstance(node, ast.Name):
+        return ()
+    if ITEM in steps:
+        return (f"{node.id}{ITEM}.{target.attr}",)
+    written = node.id + "".join(reversed(steps))
+    return (written, written.replace("[", ".").replace("]", ""))
+
+
+def is_stored_by(name: str, stored: str) -> bool:
+    """Whether a store gives a name another value: it is that name, what it is a part of, or maybe it."""
+    root, is_item, attribute = stored.partition(f"{ITEM}.")
+    if is_item:
+        return name.startswith((f"{root}.", f"{root}[")) and name.endswith(f".{attribute}")
+    return name == stored or name.startswith(f"{stored}.")
 
 
 def dotted(node: ast.AST) -> str | None:

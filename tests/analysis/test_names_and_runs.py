@@ -51,6 +51,17 @@ def test_a_row_of_a_loop_has_the_name_that_tells_its_tensor_from_the_others() ->
     }
 
 
+@pytest.mark.parametrize(("kind", "name"), [("nn.ModuleList", "parts.{}.weight"), ("list", "parts[{}].weight")])
+def test_the_weight_of_an_item_that_was_replaced_has_its_name_since_then_only(kind: str, name: str) -> None:
+    report = report_of(
+        f"parts = {kind}([nn.Linear(3, 3) for _ in range(2)])\nparts[0].weight = parts[1].weight\n"
+        "parts[1].weight = nn.Parameter(torch.ones(3, 3))\nh = parts[0](x) + parts[1](x)\nh.sum().backward()\n"
+    )
+    assert name.format(0) not in {row.name for row in report.lines if row.line == 4}
+    names = {row.name for row in report.backwards[0].gradients if row.outcome == "created"}
+    assert {name.format(0), name.format(1)} <= names
+
+
 def test_a_loops_variable_that_is_left_over_is_no_better_name_and_none_of_lines_before() -> None:
     report = report_of(
         "model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1))\nfor layer in model:\n    pass\nh = model(x)\n"
@@ -83,6 +94,32 @@ def test_a_step_with_a_closure_ran_as_often_as_it_was_called(optimizer: str) -> 
     per_call = {row.executions for row in report.lines if 8 <= row.line <= 10}
     (one,) = report.backwards
     assert per_call == {one.executions}
+
+
+def test_a_reason_is_that_of_a_pass_that_the_tensor_was_there_for() -> None:
+    report = report_of(
+        "unused = torch.ones(3, requires_grad=True)\nfor step in range(3):\n    v = torch.ones(3, requires_grad=True)\n"
+        "    loss = (v * 2).sum()\n    loss.backward(inputs=[unused])\n"
+    )
+    whys = {row.why for row in report.backwards[0].gradients if row.name.startswith("v")}
+    assert whys == {"the pass was asked for the gradient of unused only (inputs=)"}
+
+
+def test_a_result_that_a_function_gave_is_no_leaf() -> None:
+    report = report_of(
+        "class Twice(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, h):\n        return h * 2\n"
+        "    @staticmethod\n    def backward(ctx, grad):\n        return grad * 2\n"
+        "w = torch.ones(3, requires_grad=True)\nh = Twice.apply(w)\nh.retain_grad()\nh.sum().backward()\n"
+    )
+    assert {row.name: row.is_leaf for row in report.backwards[0].gradients} == {"w": True, "h": False}
+
+
+def test_what_a_pass_that_raised_left_alone_is_said_to_be_untouched() -> None:
+    report = report_of(
+        "w, v = torch.ones(3, requires_grad=True), torch.ones(3)\ntry:\n    for one in (w, v):\n"
+        "        (one * 2).sum().backward()\nexcept RuntimeError:\n    pass\n"
+    )
+    assert [(row.name, row.outcome) for row in report.backwards[0].gradients] == [("w", "untouched")]
 
 
 @pytest.mark.parametrize(("steps", "runs"), [("", 1), ("for step in range(3):\n    ", 3)])

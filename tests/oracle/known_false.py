@@ -55,6 +55,77 @@ KNOWN_FALSE: dict[str, KnownFalse] = {
         ),
         pieces=("reentrant-checkpoint",),
     ),
+    "counted-again-in-backward": KnownFalse(
+        reason="×N of a line leaves out what checkpoint (not reentrant) runs again inside a backward pass",
+        claim="executions",
+        program=_program(
+            """
+            from torch.utils.checkpoint import checkpoint
+            class Net(nn.Module):
+                def __init__(self):
+                    super().__init__()
+                    self.first = nn.Linear(3, 3)
+                def forward(self, h):
+                    h = torch.tanh(self.first(h))
+                    return h * 2
+            net = Net()
+            h = checkpoint(net, x, use_reentrant=False)
+            h.sum().backward()
+            """
+        ),
+        pieces=("checkpoint",),
+        only_claim=True,
+    ),
+    "saved-behind-unseen-calls": KnownFalse(
+        reason="what a scripted function saved is not read where its result has no name of its own",
+        claim="saved-bytes",
+        program=_program(
+            """
+            class OneSided(torch.autograd.Function):
+                @staticmethod
+                def forward(ctx, h, s):
+                    return h * s
+                @staticmethod
+                def backward(ctx, grad):
+                    return grad, None
+            @torch.jit.script
+            def scripted(h):
+                return torch.sigmoid(h) * h
+            w = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
+            for step in range(1):
+                h = x
+                h = OneSided.apply(h, w)
+                h = scripted(h)
+                h = h + x
+                h.sum().backward()
+            """
+        ),
+        pieces=("scripted",),
+        only_claim=True,
+    ),
+    "result-seen-through-a-hook": KnownFalse(
+        reason="the row of a module's own line has the state that its full backward hook gave the result later",
+        claim="row-grad_fn",
+        program=_program(
+            """
+            class Net(nn.Module):
+                def __init__(self):
+                    super().__init__()
+                    self.first = nn.Linear(3, 3)
+                def forward(self, h):
+                    h = torch.tanh(self.first(h))
+                    return h * 2
+            net = Net()
+            net.register_full_backward_hook(lambda module, inner, outer: None)
+            h = net(x)
+            point = x.clone().requires_grad_()
+            out = net(point).tanh().sum()
+            (slope,) = torch.autograd.grad(out, point)
+            """
+        ),
+        pieces=("full-backward-hook",),
+        only_claim=True,
+    ),
     "kept-in-earlier-runs": KnownFalse(
         reason="a name that a loop gave its tensor is taken for a later tensor of the same line",
         claim="gradient",

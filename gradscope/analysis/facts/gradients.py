@@ -157,7 +157,7 @@ class Gradients:
         return GradientRow(
             name=self._names.at(tensor, group.last_op),
             shape=recording.text(recording.layouts[self._index.layout_at(tensor, group.last_op)].shape),
-            is_leaf=bool(row.flags & LEAF),
+            is_leaf=self._index.is_leaf(tensor),
             is_parameter=bool(row.flags & PARAMETER),
             outcome=_OUTCOMES[entry.outcome],
             executions=entry.count,
@@ -181,12 +181,15 @@ class Gradients:
             missed = [tensor for tensor, entry in group.tensors.items() if not entry.received]
             for op in reversed(group.ops[-PASSES_TRIED:]) if missed else ():
                 before = max((other for other in self.roots if other < op), default=NONE)
-                found = self._reasons.of_pass(op, before, self.roots[op], missed)
+                rows = self._index.gradients.of(op)
+                there = {self._index.recording.gradients.column("tensor")[row] for row in rows}
+                looked_at = [tensor for tensor in missed if tensor in there]
+                found = self._reasons.of_pass(op, before, self.roots[op], looked_at) if looked_at else {}
                 for tensor, reason in found.items():
                     known = reasons.get((group.statement, tensor))
                     if known is None or (known.unused and not reason.unused):
                         reasons[group.statement, tensor] = reason
-                missed = [tensor for tensor, reason in found.items() if reason.unused]
+                missed = [tensor for tensor in missed if tensor not in found or found[tensor].unused]
         return reasons
 
     @cached_property

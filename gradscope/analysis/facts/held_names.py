@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from gradscope.analysis.index import NOWHERE, Index
-from gradscope.frames.statements import parse_source
+from gradscope.frames.statements import ITEM, is_stored_by, parse_source
 from gradscope.frames.syntax_trees import parsed
 from gradscope.recording.rows import BindingKind
 
@@ -119,7 +119,9 @@ class HeldNames:
         file, line, *_ = self._index.statements[statement]
         stored = self._stores[file] if file >= 0 else {}
         parts = self._strings[binding.name].split(".")
+        name = self._strings[binding.name]
         lines = [stored.get(".".join(parts[: end + 1]), []) for end in range(len(parts))]
+        lines += [at for one, at in stored.items() if ITEM in one and is_stored_by(name, one)]
         return all(len(several) <= 1 and all(one <= line for one in several) for several in lines)
 
     @cached_property

@@ -6,6 +6,7 @@ that frame or when the run ends. In loops the first executions of a call site ar
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from types import FrameType, MappingProxyType
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch._C import DisableTorchFunctionSubclass
 
 from gradscope.frames.frame_locals import reading_locals
+from gradscope.frames.statements import is_stored_by
 from gradscope.recorder.places.call_sites import Site, SourceFiles
 from gradscope.recorder.state.identity import Identity
 from gradscope.recorder.tape import Tape
@@ -28,6 +30,7 @@ FULL_MATCHES = 16
 MEMBERS = 256
 """Items of a list or dict that are named at most."""
 
+_ROOT = re.compile(r"[.\[]")
 _CONTAINERS = (list, tuple, dict)
 _DICTS = (dict, OrderedDict)
 """Types whose items are read without running the program's code; a ``state_dict()`` is of the second."""
@@ -59,9 +62,17 @@ class SeenNames:
         """Match what a statement stored, but for what was stored anew before the frame's next op, at a site."""
         parsed = self._sources.parsed(stored_by.file)
         self._stored_anew = parsed.stored_between(stored_by.statement, site.statement)
+        self._forget_modules((*stored_by.statement.stores, *self._stored_anew))
         with reading_locals(frame) as names:
             self._match(stored_by, stored_by.statement.stores, names, frame.f_globals, op, BindingKind.STORE)
+        self._forget_modules(self._stored_anew)
         self._stored_anew = ()
+
+    def _forget_modules(self, stored: tuple[str, ...]) -> None:
+        """Bind anew what modules hold of which a part was stored."""
+        roots = {_ROOT.split(name, maxsplit=1)[0] for name in stored if not name.isidentifier()}
+        for key in [key for key in self._modules if _ROOT.split(key[1], maxsplit=1)[0] in roots] if roots else ():
+            del self._modules[key]
 
     def match_loaded(self, site: Site, frame: FrameType, op: int) -> None:
         """Match what the op's statement reads, and remember what it stores.
@@ -110,7 +121,7 @@ class SeenNames:
                 self._bind(name, value, op, site.span, kind, site.function)
 
     def _bind(self, name: str, value: Any, op: int, span: int, kind: BindingKind, function: str) -> None:
-        if self._stored_anew and any(name == one or name.startswith(f"{one}.") for one in self._stored_anew):
+        if self._stored_anew and any(is_stored_by(name, one) for one in self._stored_anew):
             return
         seen = self._identity.tensors.get(id(value))
         if seen is not None:
