@@ -78,14 +78,17 @@ class Source:
         """The call that a name was assigned from last.
 
         It is known where the function (or the module) has one assignment to the name, or one between the line of the
-        frame's last op and the line of the present one.
+        frame's last op and the line of the present one. The present line's own is not it where the name may come from
+        elsewhere (an argument: ``h = torch.tanh(h)``).
         """
         scope = max((first for first, last in self.functions if first <= before <= last), default=0)
         found = self.assigned_calls.get((scope, name)) or self.assigned_calls.get((0, name), [])
         if len(found) == 1:
             return found[0]
         between = [call for call in found if call is not None and after <= call.line <= before]
-        return between[0] if len(between) == 1 else None
+        if len(between) != 1 or (between[0].line == before and None in found):
+            return None
+        return between[0]
 
     def index(self) -> None:
         """Make :meth:`at` find the statements, which are sorted."""

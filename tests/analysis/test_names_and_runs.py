@@ -105,6 +105,15 @@ def test_a_reason_is_that_of_a_pass_that_the_tensor_was_there_for() -> None:
     assert whys == {"the pass was asked for the gradient of unused only (inputs=)"}
 
 
+def test_an_argument_is_not_what_its_line_makes_of_it() -> None:
+    report = report_of(
+        "class Net(nn.Module):\n    def forward(self, h):\n        h = torch.tanh(h)\n        return h * 2\n"
+        "net = Net()\nnet.register_full_backward_hook(lambda module, inner, outer: None)\n"
+        "out = net(x.clone().requires_grad_())\n"
+    )
+    assert {row.grad_fn for row in report.lines if row.line == 6} == {"TanhBackward0"}
+
+
 def test_a_result_that_a_function_gave_is_no_leaf() -> None:
     report = report_of(
         "class Twice(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, h):\n        return h * 2\n"

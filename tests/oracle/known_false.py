@@ -103,29 +103,6 @@ KNOWN_FALSE: dict[str, KnownFalse] = {
         pieces=("scripted",),
         only_claim=True,
     ),
-    "result-seen-through-a-hook": KnownFalse(
-        reason="the row of a module's own line has the state that its full backward hook gave the result later",
-        claim="row-grad_fn",
-        program=_program(
-            """
-            class Net(nn.Module):
-                def __init__(self):
-                    super().__init__()
-                    self.first = nn.Linear(3, 3)
-                def forward(self, h):
-                    h = torch.tanh(self.first(h))
-                    return h * 2
-            net = Net()
-            net.register_full_backward_hook(lambda module, inner, outer: None)
-            h = net(x)
-            point = x.clone().requires_grad_()
-            out = net(point).tanh().sum()
-            (slope,) = torch.autograd.grad(out, point)
-            """
-        ),
-        pieces=("full-backward-hook",),
-        only_claim=True,
-    ),
     "kept-in-earlier-runs": KnownFalse(
         reason="a name that a loop gave its tensor is taken for a later tensor of the same line",
         claim="gradient",
