@@ -19,6 +19,7 @@ class RunRequest(NamedTuple):
     is_module: bool
     watch: tuple[str, ...]
     max_ops: int | None
+    nan: bool
     view: RunView
     answers: AnswersAsked
     format: str

@@ -106,6 +106,9 @@ def run(
         int,
         typer.Option("--max-ops", min=0, help="Keep so many single ops, about 160 bytes each; the rest is counted."),
     ] = MAX_OPS,
+    nan: Annotated[
+        bool, typer.Option("--nan", help="Look at every value: where was a NaN or an infinity born? Slower.")
+    ] = False,
     format: RunFormat = TABLE,
     output: Annotated[list[Path] | None, files_option("run")] = None,
     quiet: QuietOption = False,
@@ -140,6 +143,7 @@ def run(
         is_module=is_module,
         watch=tuple(watch or ()),
         max_ops=settings.value(context, "max_ops", max_ops),
+        nan=nan,
         view=view,
         answers=answers,
         format="" if quiet else format.value,

@@ -33,6 +33,7 @@ def run_program(request: RunRequest) -> NoReturn:
         request.arguments,
         values=request.view.values,
         max_ops=request.max_ops,
+        nan=request.nan,
         companion=watches,
         hidden=own_modules(request.modules_at_start, program.path0),
         ends_process=True,

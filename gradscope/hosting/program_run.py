@@ -55,6 +55,7 @@ class ProgramRun:
         args: Its own arguments.
         values: Record the values of small CPU tensors.
         max_ops: Keep at most so many single ops.
+        nan: Look for where a NaN or an infinity is born.
         companion: Evaluated beside the program: its ``# watch:`` comments and what ``--watch`` names.
         probes: Called at chosen statements, in their frames, muted: see :class:`Probe`.
         hidden: Modules that gradscope has imported for itself and the program must not find.
@@ -72,6 +73,7 @@ class ProgramRun:
         *,
         values: bool = False,
         max_ops: int | None = None,
+        nan: bool = False,
         companion: Companion | None = None,
         probes: Sequence[Probe] = (),
         hidden: Collection[str] = (),
@@ -88,7 +90,7 @@ class ProgramRun:
         """What the interpreter would be ended with: a status, or a number too large for one."""
         self._outcome = Outcome()
         self._raised: TracebackType | None = None
-        self._settings: dict[str, Any] = {"values": values, "max_ops": max_ops, "on_flush": on_flush}
+        self._settings: dict[str, Any] = {"values": values, "max_ops": max_ops, "on_flush": on_flush, "nan": nan}
         self._ends_process = ends_process
         self._on_finish = on_finish
         self._finished = False

@@ -47,6 +47,7 @@ class Recorder:
         max_ops: Keep so many single ops; what is left out is counted by call site.
         on_flush: Called with the recording after each batch of rows.
         begun_at: The frame in the middle of which the recording begins, where it is not the program's start.
+        nan: Look at what each op and each node of a backward pass gives, for where a NaN or an infinity is born.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Recorder:
         max_ops: int | None = None,
         on_flush: Callable[[Recording], None] | None = None,
         begun_at: FrameType | None = None,
+        nan: bool = False,
     ) -> None:
         self.recording = Recording()
         self._tape = tape = Tape(self.recording, on_flush)
@@ -68,7 +70,7 @@ class Recorder:
         spans = SpanTable(tape, self._sources, owners)
         sites = CallSites(spans, owners, begun_at)
         nodes = GraphNodes(tape, identity, FunctionPlaces(tape, spans, owners).see)
-        self._observer = Observer(tape, identity, nodes, sites, self._names, max_ops)
+        self._observer = Observer(tape, identity, nodes, sites, self._names, max_ops, nan)
         self._observer.values = Values(tape) if values else None
         self._modes: dict[int, RecorderMode] = {}
         self._optimizers = OptimizerSteps(self._observer, self._modes)
@@ -137,6 +139,7 @@ class Recorder:
 
     def _look_back(self, namespace: Mapping[str, Any], filename: str) -> None:
         """Match names, and ask the tensors that bear them once more."""
+        self._observer.passes.looks.settle()
         if filename:
             self._observer.enter_rest(namespace, filename)
         self._names.finish(namespace)

@@ -84,6 +84,16 @@ class EventKind(IntEnum):
     FUNCTION = 3
     """A node of a custom ``autograd.Function`` of the user's was first seen: the span is the first line of its
     ``backward``, its decorators included; the detail has the ``node`` type's name."""
+    GRADIENTS = 4
+    """Gradients were looked at after a backward pass: the subject is the op of the pass, the tensors are those that got
+    one. The detail has the smallest and the largest value (both NaN where there is a NaN) of the ``roots`` and, as
+    ``ranges``, of the gradients in order; None where nothing is known."""
+    VALUES = 5
+    """Values were looked at before a backward pass (the subject is its op): of what nodes ``keep`` (node, attribute,
+    smallest, largest value), of their ``derivatives`` for a gradient of ones (node, smallest, largest, and the value
+    that the node keeps where it is not finite, or None), and of the tensors, as ``ranges``. With ``--nan`` also the
+    ``nodes`` that were given what is finite and gave what is not; and of an op (the subject) that a NaN or an infinity
+    was ``born`` in it: the smallest and the largest value of its result."""
     MEMORY_CHANGED = 10
     """Bytes of a storage (the subject) that others than torch can write were found to be others than when they were
     looked at before: when ``since`` ops had been seen, at the op ``after``. Of ``bytes`` each is the first one of a

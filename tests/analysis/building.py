@@ -14,11 +14,11 @@ from gradscope.recording.rows import OpFlag, OpKind, TensorFlag
 FILE = "/nowhere/snippet.py"
 
 
-def recorded(source: str, max_ops: int | None = None) -> Recording:
+def recorded(source: str, max_ops: int | None = None, nan: bool = False) -> Recording:
     """Run a program under the recorder. An error that it raises ends it and is part of the recording."""
     text = textwrap.dedent(source).lstrip("\n")
     module = types.ModuleType("__main__")
-    recorder = Recorder(is_user=lambda name: name == FILE, sources={FILE: text}, max_ops=max_ops)
+    recorder = Recorder(is_user=lambda name: name == FILE, sources={FILE: text}, max_ops=max_ops, nan=nan)
     code = compile(text, FILE, "exec")
     outcome = recorder.recording.info.outcome
     recorder.start()

@@ -247,3 +247,22 @@ def test_a_program_has_the_garbage_collector_that_python_would_give_it_to_its_en
     assert gradscope("run", "-q", "program.py", cwd=tmp_path).stdout == plain.stdout
     (tmp_path / "checked.py").write_text("import gc, torch\nx = torch.ones(1)  # expect: gc.isenabled()\n")
     assert gradscope("check", "checked.py", cwd=tmp_path).returncode == 0
+
+
+def test_every_value_is_looked_at_where_that_is_asked_for(tmp_path: Path):
+    (tmp_path / "late.py").write_text(
+        textwrap.dedent("""
+        import torch
+        w = torch.nn.Parameter(torch.ones(2))
+        optimizer = torch.optim.SGD([w], lr=0.1)
+        for step in range(8):
+            optimizer.zero_grad()
+            distance = (w - (w.detach() if step == 5 else 3)).pow(2).sum().sqrt()
+            distance.backward()
+            optimizer.step()
+        """)
+    )
+    for options, lines in (([], []), (["--nan"], [7])):
+        done = gradscope("run", "-f", "json", *options, "late.py", cwd=tmp_path)
+        (answer,) = (one for one in json.loads(done.stdout)["answers"] if one["code"] == "gradient-not-finite")
+        assert [cause["line"] for cause in answer["causes"]] == lines

@@ -25,7 +25,8 @@ from gradscope.recorder.naming.seen_names import FULL_MATCHES, SeenNames
 from gradscope.recorder.naming.unseen_tensors import Unseen
 from gradscope.recorder.places.call_sites import Site
 from gradscope.recorder.places.callers import CallPlace, CallSites, Located
-from gradscope.recorder.state.backward_passes import ObservedPass
+from gradscope.recorder.state.backward_passes import ObservedPass, PassObserver
+from gradscope.recorder.state.births import ForwardBirths
 from gradscope.recorder.state.foreign_memory import ForeignMemory
 from gradscope.recorder.state.graph_nodes import GraphNodes
 from gradscope.recorder.state.identity import Identity
@@ -96,10 +97,13 @@ class Observer:
         sites: CallSites,
         names: SeenNames,
         max_ops: int | None = None,
+        looks_for_births: bool = False,
     ) -> None:
         self.tape = tape
         self.identity = identity
         self.states = TensorStates(tape, identity, graph)
+        self.passes = PassObserver(tape, identity, graph, looks_for_births)
+        self._births = ForwardBirths(tape, identity) if looks_for_births else None
         self.sites = sites
         self.names = names
         self._uses = tape.pending["uses"]
@@ -114,6 +118,7 @@ class Observer:
         self.values: Values | None = None
         self._device_memory = AllocatorFigures(tape)
         self._has_cuda = torch.cuda.is_available()
+        self._is_asked_more = self._has_cuda or looks_for_births
         self._max_ops = max_ops
         self.lock = threading.RLock()
         """Held while rows are written."""
@@ -185,7 +190,7 @@ class Observer:
                 self._turn_to(thread)
                 if self.foreign and not self.full:
                     self.foreign.look_at_all(thread)
-                return ObservedPass(self.identity, self.states.graph, info.kind, args, kwargs)
+                return ObservedPass(self.passes, info.kind, args, kwargs, thread)
         if not info.mutates and "out" not in kwargs:
             return None
         tensors = arguments_of(args, kwargs)
@@ -258,7 +263,7 @@ class Observer:
                 touched = True
         if before is not None:
             if info.kind in _PASSES:
-                before.finish(op, tape)
+                before.finish(op, result, site.span)
                 touched = True
             else:
                 uncounted = None if info.uncounted is None else info.uncounted.by_call(args, kwargs)
@@ -273,8 +278,10 @@ class Observer:
             return
         if matching and user is not None:
             self.names.match_loaded(site, user, op)
-        if self.values is not None or self._has_cuda:
+        if self.values is not None or self._is_asked_more:
             self._note_extras(result, before, site.span, op)
+            if self._births is not None and info.kind not in _PASSES:
+                self._note_births(result, before, inputs, site.span, op, thread)
         if len(tape.ops) >= tape.flush_at:
             tape.flush()
             self._limit()
@@ -293,6 +300,11 @@ class Observer:
             changed = [tensor for tensor, _ in before] if isinstance(before, list) else []
             for tensor in {id(tensor): tensor for tensor in (*results, *changed)}.values():
                 self.values.note(tensor, self.identity.row_of(tensor), op)
+
+    def _note_births(self, result: Any, before: Any, inputs: Any, span: int, op: int, thread: int) -> None:
+        changed = [tensor for tensor, _ in before] if isinstance(before, list) else []
+        results = {id(tensor): tensor for tensor in (*tensors_in(result), *changed)}
+        self._births.note(op, span, thread, tensors_in(inputs), list(results.values()))  # type: ignore[union-attr]
 
     def leave_out(self, info: Function, site: Site | None, frame: FrameType) -> None:
         """Count a call that is not recorded; without a site, its frame is somebody else's."""
@@ -541,7 +553,7 @@ class Observer:
                 tape.update_op(op, flags=flags)
                 self._inputs(inputs, op, bool(located.label))
                 if isinstance(before, ObservedPass):
-                    before.finish(op, tape, raised=True)
+                    before.finish_raised(op)
                 tape.pending["errors"] += (op, tape.text(type(error).__qualname__), tape.text(str(error)))
                 if located.user is not None:
                     self.names.match_loaded(site, located.user, op)

@@ -8,9 +8,11 @@ from torch import Tensor
 from torch._C import DisableTorchFunctionSubclass
 from torch.autograd.graph import GradientEdge
 
+from gradscope.recorder.state.gradient_looks import GradientLooks
 from gradscope.recorder.state.graph_nodes import GraphNodes
 from gradscope.recorder.state.identity import Identity, Seen
-from gradscope.recorder.state.tensors_in import grad_of, version_of
+from gradscope.recorder.state.passes_in_flight import PassesInFlight
+from gradscope.recorder.state.tensors_in import grad_of, tensors_in, version_of
 from gradscope.recorder.tape import Tape
 from gradscope.recording.flags import GRADIENT, LEAF
 from gradscope.recording.rows import GradOutcome, OpKind
@@ -19,35 +21,54 @@ from gradscope.recording.tables import NONE
 _CREATED, _ACCUMULATED, _UNTOUCHED, _MISSING = map(int, GradOutcome)
 
 
+class PassObserver:
+    """Observes the backward passes of one recording: what all of them share."""
+
+    def __init__(self, tape: Tape, identity: Identity, graph: GraphNodes, looks_for_births: bool) -> None:
+        self.tape = tape
+        self.identity = identity
+        self.graph = graph
+        self.looks = GradientLooks(tape, identity, graph, looks_for_births)
+        self.in_flight = PassesInFlight(identity, graph)
+
+
 class ObservedPass:
-    """Compares every known leaf's ``.grad`` before and after a pass.
+    """Compares every known leaf's ``.grad`` before and after a pass; with several threads, those that it may reach.
 
     Only numbers are held while the pass runs: a gradient held by Python could change how autograd accumulates.
     """
 
-    def __init__(self, identity: Identity, graph: GraphNodes, kind: int, args: Any, kwargs: Any) -> None:
+    def __init__(self, passes: PassObserver, kind: int, args: Any, kwargs: Any, thread: int) -> None:
+        identity = passes.identity
         if identity.dead:
             identity.bury()
+        self._passes = passes
         self._identity = identity
+        self._thread = thread
         options = kwargs or {}
         named = (options[name] for name in ("self", "tensors", "outputs") if name in options)
         roots = args[0] if args else next(named, ())
         listed = (roots,) if isinstance(roots, (Tensor, GradientEdge)) else tuple(roots)
-        known = [identity.tensors.get(id(root)) for root in listed if isinstance(root, Tensor)]
-        known += [_at_edge(root, identity, graph) for root in listed if isinstance(root, GradientEdge)]
+        tensors = [root for root in listed if isinstance(root, Tensor)]
+        known = [identity.tensors.get(id(root)) for root in tensors]
+        known += [_at_edge(root, identity, passes.graph) for root in listed if isinstance(root, GradientEdge)]
         self._roots = [(seen.row, seen.node) for seen in known if seen is not None]
         # (the call's arguments keep them alive; what was not seen before is entered when the call is over)
-        self._unseen = [root for root in listed if isinstance(root, Tensor) and id(root) not in identity.tensors]
+        self._unseen = [root for root in tensors if id(root) not in identity.tensors]
+        self._look = passes.looks.before(tensors)
+        inputs = options.get("inputs", args[1] if len(args) > 1 else ()) if kind == OpKind.GRAD else ()
+        self._inputs = [identity.row_of(tensor) for tensor in tensors_in(inputs)]
         # Positions of retain_graph: backward(tensors, gradient, here, …), grad(outputs, inputs, grad_outputs, here, …).
         at = 3 if kind == OpKind.GRAD else 2
         create = options.get("create_graph", args[at + 1] if len(args) > at + 1 else False)
         retain = options.get("retain_graph", args[at] if len(args) > at else None)
         self._create_graph = bool(create)
         self._retain_graph = bool(create if retain is None else retain)
+        self._running = passes.in_flight.begin(thread, tensors)
         self._before: dict[int, tuple[int, int]] = {}
         if kind == OpKind.BACKWARD:
-            for row, reference in identity.leaves.items():
-                gradient = grad_of(reference())
+            for row in passes.in_flight.readable(self._running, identity.leaves):
+                gradient = grad_of(identity.leaves[row]())
                 self._before[row] = (0, 0) if gradient is None else (id(gradient), version_of(gradient))
 
     def _note_roots(self, op: int, tape: Tape) -> None:
@@ -58,13 +79,33 @@ class ObservedPass:
         for row, node in self._roots:
             tape.pending["backwards"] += (op, row, node, self._retain_graph, self._create_graph)
 
-    def finish(self, op: int, tape: Tape, *, raised: bool = False) -> None:
-        """Write the pass's roots, and the outcome for each leaf that was there before it.
+    def finish(self, op: int, result: Any, span: int) -> None:
+        """Write the pass's roots, the outcome for each leaf that was there before it, and what was looked at.
 
-        Of a pass that raised only what it gave is an outcome: it may have been on its way to the others.
+        Args:
+            op: The pass.
+            result: What it returned.
+            span: Where it was called.
         """
+        given = self._outcomes(op)
+        if isinstance(result, tuple) and len(result) == len(self._inputs):
+            given += [(row, gradient) for row, gradient in zip(self._inputs, result, strict=True) if row != NONE]
+        if self._look is not None:
+            self._passes.looks.after(self._look, op, span, self._thread, given)
+
+    def finish_raised(self, op: int) -> None:
+        """Write the pass's roots and what it gave; it may have been on its way to others."""
+        if self._look is not None:
+            self._look.end()
+        self._outcomes(op, raised=True)
+
+    def _outcomes(self, op: int, *, raised: bool = False) -> list[tuple[int, Any]]:
+        """Write the outcomes; the leaves that got a gradient, and what they have now."""
+        tape, given = self._passes.tape, []
+        self._passes.in_flight.end(self._running)
         self._note_roots(op, tape)
-        for row, (identity_before, version_before) in self._before.items():
+        for row in self._passes.in_flight.readable(self._running, self._before):
+            identity_before, version_before = self._before[row]
             reference = self._identity.leaves.get(row)
             gradient = grad_of(reference()) if reference is not None else None
             outcome, grad, nbytes = _MISSING, NONE, 0
@@ -84,9 +125,12 @@ class ObservedPass:
                     outcome = _ACCUMULATED
                 else:
                     outcome = _UNTOUCHED
-            if raised and outcome not in (_CREATED, _ACCUMULATED):
+            if outcome in (_CREATED, _ACCUMULATED):
+                given.append((row, gradient))
+            elif raised:
                 continue
             tape.pending["gradients"] += (op, row, outcome, grad, nbytes)
+        return given
 
 
 def _at_edge(edge: GradientEdge, identity: Identity, graph: GraphNodes) -> Seen | None:

@@ -68,6 +68,11 @@ class GraphNodes:
         """Whether one thread alone has made nodes; numbers of several repeat."""
         return len(self._of_threads) == 1
 
+    def row_of(self, node: Any) -> int:
+        """The row of a node that was seen, or NONE."""
+        sequence = node._sequence_nr()
+        return self._known(sequence) if self.has_one_thread else self._of_any_thread(node, sequence)
+
     def enter(self, root: Any, op: int, since: int, read_saved: bool, known: int = NONE) -> int:
         """The row of a node; it and what leads to it are entered where they are unknown.
 
@@ -145,10 +150,6 @@ class GraphNodes:
     def _name_of(self, row: int) -> int:
         names = self.tape.recording.nodes.column("name")
         return names[row] if row < len(names) else self._node_rows[(row - len(names)) * _NODE_WIDTH + 1]
-
-    def row_of(self, node: Any) -> int:
-        """The row of a node of the calling thread's that was entered, or NONE."""
-        return self._known(node._sequence_nr())
 
     def _known(self, sequence: int) -> int:
         position = sequence - self.first

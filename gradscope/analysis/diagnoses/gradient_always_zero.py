@@ -1,0 +1,81 @@
+"""Leaves whose gradient is zero in every pass, since every way to them leads through a derivative that is zero."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.value_looks import looks_at_passes
+from gradscope.analysis.facts.zero_derivatives import Blocked, ZeroGradients
+from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.wording import listed
+
+_SAMPLES = ("bernoulli", "poisson")
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    looks = looks_at_passes(sources.events)
+    for blocked in ZeroGradients(sources.index, sources.passes, looks).found():
+        yield _finding(sources, blocked)
+
+
+def _finding(sources: Sources, blocked: Blocked) -> Finding:
+    index, op = sources.index, blocked.ops[-1]
+    calls = listed(list(dict.fromkeys(index.call_name(one) for one in blocked.ops)))
+    lines = sorted({index.op_line(one) for one in blocked.ops})
+    where = f"Line{'s' if len(lines) > 1 else ''} {listed(list(map(str, lines)))}"
+    names = sources.listed([sources.names.at(leaf, blocked.passes[-1].op) for leaf in blocked.leaves])
+    count = len(blocked.passes)
+    passes = "the backward pass" if count == 1 else f"all {count} backward passes"
+    is_zero = "is zero everywhere" if blocked.everywhere else f"was zero for every element in {passes} looked at"
+    return sources.finding(
+        f"{where}: the derivative of {calls} {is_zero}, and every way from the loss to {names} leads through it",
+        why=f"the gradient is all zeros{f' in {passes} looked at' if blocked.everywhere else ''}",
+        op=op,
+        tensors=blocked.leaves,
+        causes=[cause for one in reversed(blocked.ops) for cause in sources.cause("cut", one)],
+        evidence=[Evidence("events", look.event) for look in blocked.passes],
+        advice=_advice(index.call_name(op), blocked.everywhere),
+    )
+
+
+def _advice(call: str, everywhere: bool) -> str:
+    last = call.rpartition(".")[2].strip("_")
+    if not everywhere:
+        return ""
+    if last == "normal":
+        return "Sample as mean + std * torch.randn_like(mean), which has a derivative."
+    if last in _SAMPLES:
+        return "A sample has no derivative: use a relaxation (Gumbel softmax) or the logarithm of its probability."
+    return f"To pass the gradient on as if it were not there: y = x + ({last}(x) - x).detach()."
+
+
+DIAGNOSIS = Diagnosis(
+    code="gradient-always-zero",
+    title="a gradient that is all zeros in every pass",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""Leaves got a gradient in backward, but it was zero in every pass that was looked at, and every way
+            from the loss to them leads through a call whose derivative is zero: everywhere (round, sign, floor,
+            a sample), or for all the values that were seen (clamp outside of its bounds, a ReLU that is never
+            active).""",
+        reason="""Such a call has a node in the graph, so that nothing fails and no gradient is None. Zeros come out
+            of it all the same, and what lies behind it is not trained.""",
+        remedy="""Let the gradient pass as if the call were not there (straight-through: x + (round(x) - x).detach()),
+            use a smooth function instead, or keep the values inside of the bounds.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+w = torch.tensor([0.3, 1.6], requires_grad=True)
+y = torch.round(w * 2)
+y.sum().backward()
+""",
+        instead_of="y = torch.round(w * 2)",
+        silent="y = w * 2 + (torch.round(w * 2) - w * 2).detach()",
+    ),
+    find=_find,
+)

@@ -1,0 +1,232 @@
+"""Where the first NaN or infinity of a backward pass was seen to come from: an op of the forward pass, a derivative."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterator
+from functools import cached_property
+from operator import itemgetter
+from typing import NamedTuple
+
+from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.value_looks import PassLook, Range, is_bad, is_nan
+from gradscope.analysis.facts.writes import is_step, writes_by_program
+from gradscope.analysis.index import Index
+from gradscope.recording import NONE
+from gradscope.recording.flags import PARAMETER
+
+_FOLLOWED = 100_000
+"""Ops behind a loss that are followed."""
+
+_WAYS = 8
+"""Calls behind a softmax in which the masking call is looked for."""
+
+_FILLS = frozenset(
+    """
+    masked_fill masked_fill_ full full_like new_full fill_ tensor where triu tril __setitem__ index_fill index_fill_
+    masked_scatter scatter as_tensor pad
+    """.split()  # noqa: SIM905
+)
+"""Calls by which programs put an infinity where they want one."""
+
+
+_RESULTS = ("result", "result0", "result1", "output")
+"""What a node keeps of its own results."""
+
+
+_POLES = re.compile(r"(Div|Reciprocal|Rsqrt|Log|Log2|Log10|Log1P|Logit|Atanh|Tan|Lgamma|Digamma|Erfinv)Backward\d")
+"""Nodes of functions that are not finite themselves where their derivatives are not."""
+
+
+class Birth(NamedTuple):
+    """Where it came from."""
+
+    op: int
+    """The call of the forward pass; NONE where a leaf was not finite already."""
+    values: Range | None
+    """What was found: of the result, or of the derivative; None where the node was only seen to give it."""
+    is_derivative: bool
+    """The values of the forward pass are finite there, and the derivative is not."""
+    at: float | None = None
+    """What the call kept where its derivative is not finite."""
+    mask: int = NONE
+    """The call that put an infinity in."""
+    leaf: int = NONE
+    """The leaf that was not finite already."""
+
+
+class Births:
+    """Finds them in what was looked at before a pass."""
+
+    def __init__(self, index: Index, passes: Passes, born: dict[int, Range]) -> None:
+        self._index = index
+        self._born = born
+        self._passes = passes
+
+    def of(self, look: PassLook) -> Birth | None:
+        """The first of a pass that was not finite; None where nothing is known of it."""
+        watched = self._watched(look) if self._born or look.nodes else None
+        return watched or (self._in_loss(look) if look.bad_roots else self._in_gradient(look))
+
+    def _watched(self, look: PassLook) -> Birth | None:
+        """Where every op and every node was looked at."""
+        if look.bad_roots:
+            return self._first_born(self._ops_behind(look.op), any(map(is_nan, look.bad_roots)))
+        if not look.nodes:
+            return None
+        node = look.nodes[0]
+        op = self._index.recording.nodes.column("op")[node]
+        forward = self._first_born({op, *self._ops_behind(op)}, True)
+        if forward is not None:
+            return forward
+        known = next((one for one in look.derivatives if one.node == node), None)
+        return Birth(op, known and known.values, True, known and known.at)
+
+    def _first_born(self, ops: set[int], is_wanted_nan: bool) -> Birth | None:
+        """The first of some ops in which a NaN or, where none is, an infinity was born that was not meant."""
+        born = sorted(op for op in ops if op in self._born and not self._is_fill(op))
+        nans = [op for op in born if is_nan(self._born[op])]
+        if nans and is_wanted_nan:
+            before = self._ops_behind(nans[0])
+            born = [op for op in born if op in before and op not in nans] + nans
+        elif is_wanted_nan:
+            born = []
+        return Birth(born[0], self._born[born[0]], False, mask=self._mask(born[0])) if born else None
+
+    def _in_gradient(self, look: PassLook) -> Birth | None:
+        """The loss is finite: a NaN that the loss leaves out, or a derivative that is not finite."""
+        made_by = self._index.recording.nodes.column("op")
+        kept = [(self._maker(one.node, one.attr, look.op), one.values) for one in look.kept if is_nan(one.values)]
+        nans = [(op, values) for op, values in kept if op >= 0]
+        if nans:
+            op, values = min(nans, key=itemgetter(0))
+            return Birth(op, values, False, mask=self._mask(op))
+        spoilt = set(look.bad_gradients)
+        for one in sorted(look.derivatives, key=lambda one: one.node, reverse=True):
+            if is_bad(one.values) and not spoilt.isdisjoint(self._leaves_behind(one.node)):
+                return Birth(made_by[one.node], one.values, True, one.at)
+        return None
+
+    def _in_loss(self, look: PassLook) -> Birth | None:
+        """The first of what leads to the loss that was seen not to be finite, and was not meant so."""
+        behind = self._ops_behind(look.op)
+        taken = {tensor for one in (look.op, *behind) for tensor in self._index.uses.of(one)}
+        found: dict[int, Range] = {}
+        for kept in look.kept:
+            op = self._maker(kept.node, kept.attr, look.op)
+            if is_bad(kept.values) and op in behind:
+                found.setdefault(op, kept.values)
+        flags = self._index.recording.tensors.column("flags")
+        for tensor, values in look.tensors.items():
+            if not is_bad(values) or tensor not in taken:
+                continue
+            op = self._last_writer(tensor, look.op)
+            if op >= 0:
+                found.setdefault(op, values)
+            elif is_nan(values) or flags[tensor] & PARAMETER:
+                return Birth(NONE, values, False, leaf=tensor)
+        self._add_poles(look, behind, found)
+        meant = {op for op in found if self._is_fill(op)}
+        nans = [op for op in found if is_nan(found[op]) and op not in meant]
+        wanted = min(nans, default=max(found, default=NONE))
+        before = self._ops_behind(wanted)
+        for op in sorted(found):
+            is_first = op == wanted or (op < wanted and op in before)
+            if is_first and op not in meant and not self._follows(op, meant):
+                return Birth(op, found[op], False, mask=self._mask(op))
+        return None
+
+    def _add_poles(self, look: PassLook, behind: set[int], found: dict[int, Range]) -> None:
+        """Calls whose values end where their derivatives do: what went in is finite, what came out is not kept."""
+        nodes, spoilt = self._index.recording.nodes, {one.node for one in look.kept if is_bad(one.values)}
+        made_by, text = nodes.column("op"), self._index.recording.text
+        for one in look.derivatives:
+            op, name = made_by[one.node], text(nodes.column("name")[one.node])
+            if is_bad(one.values) and op in behind and one.node not in spoilt and _POLES.match(name):
+                found.setdefault(op, one.values)
+
+    def _last_writer(self, tensor: int, before: int) -> int:
+        """The op that gave a tensor its values; NONE for what came from elsewhere or was trained."""
+        if self._is_trained(tensor):
+            return NONE
+        written = [op for op in self._written_at.get(tensor, ()) if op < before]
+        return written[-1] if written else self._index.made_by(tensor)
+
+    def _is_trained(self, tensor: int) -> bool:
+        return tensor in self._stepped
+
+    def _follows(self, op: int, meant: set[int]) -> bool:
+        """Whether an infinity in a call's result is that of a mask that it took."""
+        last = self._index.func(op).rpartition(".")[2].strip("_")
+        made_at = self._index.recording.tensors.column("op")
+        return last in ("add", "where", "to", "expand", "view") and any(
+            made_at[tensor] in meant for tensor in self._index.uses.of(op)
+        )
+
+    def _is_fill(self, op: int) -> bool:
+        last = self._index.func(op).rpartition(".")[2]
+        return last in _FILLS and "inf" in self._index.op_place(op).source
+
+    def _mask(self, op: int) -> int:
+        """The call right behind a softmax that filled with an infinity; NONE for another function, and for none."""
+        if "softmax" not in self._index.func(op).lower() and "logsumexp" not in self._index.func(op):
+            return NONE
+        found = [one for one in self._ops_behind(op, _WAYS) if self._is_fill(one)]
+        return max(found, default=NONE)
+
+    def _maker(self, node: int, attr: str, before: int) -> int:
+        """The op that made what a node keeps: the node's own where it is not known, NONE for what is trained."""
+        recording = self._index.recording
+        own = recording.nodes.column("op")[node]
+        if attr in _RESULTS:
+            return own
+        for row in self._index.saved.of(node):
+            saved = recording.saved[row]
+            if recording.text(saved.attr) == attr and saved.tensor >= 0:
+                op = self._last_writer(saved.tensor, before)
+                return own if op == NONE and not self._is_trained(saved.tensor) else op
+        return own
+
+    def _leaves_behind(self, node: int) -> Iterator[int]:
+        variable = self._index.recording.nodes.column("variable")
+        return (variable[one] for one in self._passes.behind(node) if variable[one] >= 0)
+
+    def _ops_behind(self, op: int, limit: int = _FOLLOWED) -> set[int]:
+        """The ops whose results went into one, by the tensors that were seen and what was written into them.
+
+        Not by the steps of optimizers: what is trained is where the way ends.
+        """
+        index = self._index
+        found: set[int] = set()
+        todo = deque([op])
+        while todo and len(found) < limit:
+            current = todo.popleft()
+            for tensor in index.uses.of(current) if current >= 0 else ():
+                makers = [at for at in self._written_at.get(tensor, ()) if at < current]
+                if not self._is_trained(tensor):
+                    makers.append(index.made_by(tensor))
+                for maker in makers:
+                    if 0 <= maker < op and maker not in found:
+                        found.add(maker)
+                        todo.append(maker)
+        return found
+
+    @cached_property
+    def _written_at(self) -> dict[int, list[int]]:
+        """The writes of each tensor but for those of optimizers, in order."""
+        found: dict[int, list[int]] = {}
+        for op, tensor, _, _ in writes_by_program(self._index):
+            if tensor not in self._stepped:
+                found.setdefault(tensor, []).append(op)
+        return found
+
+    @cached_property
+    def _stepped(self) -> frozenset[int]:
+        """Leaves that require grad and were written: by an optimizer, or by hand."""
+        index = self._index
+        return frozenset(
+            tensor
+            for op, tensor, *_ in writes_by_program(index)
+            if is_step(index, op) or index.is_leaf_with_grad(tensor, op)
+        )

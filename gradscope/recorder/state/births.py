@@ -1,0 +1,125 @@
+"""Where a NaN or an infinity comes out of what had none: every op and node is looked at (``gradscope run --nan``).
+
+Each look waits for the device.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._C import DisableTorchFunction, DisableTorchFunctionSubclass
+
+from gradscope.recorder.state.graph_values import nodes_behind
+from gradscope.recorder.state.identity import Identity
+from gradscope.recorder.state.value_ranges import Range, Ranges, is_bad
+from gradscope.recorder.tape import Tape
+from gradscope.recorder.torch_internals.capabilities import dispatch_modes, is_observed_otherwise
+from gradscope.recording.rows import EventKind
+
+OF_A_LINE = 3
+"""Births that are noted of one call site."""
+
+_VALUES = int(EventKind.VALUES)
+
+
+class ForwardBirths:
+    """Looks at what each op gives.
+
+    Args:
+        tape: Where rows go.
+        identity: The tensors that were seen.
+    """
+
+    def __init__(self, tape: Tape, identity: Identity) -> None:
+        self._tape = tape
+        self._identity = identity
+        self._bad: set[int] = set()
+        """Tensors that had a NaN or an infinity when an op last gave or changed them."""
+        self._nan: set[int] = set()
+        self._noted: dict[int, int] = {}
+
+    def note(self, op: int, span: int, thread: int, inputs: list[Any], results: list[Any]) -> None:
+        """Look at what an op gave or changed.
+
+        Args:
+            op: The op.
+            span: Where it was called.
+            thread: The thread's number.
+            inputs: The tensors that it took.
+            results: Those that it made, gave or changed.
+        """
+        if dispatch_modes() or is_observed_otherwise():
+            return
+        with torch.no_grad(), DisableTorchFunctionSubclass():
+            found = Ranges(results).read()
+            worst = _worst(found)
+            if worst is not None:
+                changed = {id(tensor) for tensor in results}
+                asked = [tensor for tensor in inputs if id(tensor) not in changed]
+                before = _worst(Ranges(asked).read())
+                rows = {self._identity.row_of(tensor) for tensor in inputs if id(tensor) in changed}
+                had_nan = _has_nan(before) or not rows.isdisjoint(self._nan)
+                had_any = before is not None or not rows.isdisjoint(self._bad)
+                if not (had_nan if _has_nan(worst) else had_any):
+                    self._write(op, span, thread, worst, results)
+        for tensor, values in zip(results, found, strict=True):
+            row = self._identity.row_of(tensor)
+            (self._bad.add if is_bad(values) else self._bad.discard)(row)
+            (self._nan.add if _has_nan(values) else self._nan.discard)(row)
+
+    def _write(self, op: int, span: int, thread: int, values: Range, results: list[Any]) -> None:
+        count = self._noted.get(span, 0)
+        self._noted[span] = count + 1
+        if count < OF_A_LINE:
+            rows = [row for row in map(self._identity.row_of, results) if row >= 0]
+            self._tape.add_event(_VALUES, span, thread, op, json.dumps({"born": values}), rows)
+
+
+class BackwardBirths:
+    """Looks at what each node of a pass is given and gives, by hooks that are taken off when the pass is over.
+
+    Args:
+        roots: The ``grad_fn`` of each root.
+        row_of: Gives the row of a node, or NONE.
+    """
+
+    def __init__(self, roots: list[Any], row_of: Callable[[Any], int]) -> None:
+        self.nodes: list[int] = []
+        """Those that were given what is finite and gave what is not, in the order in which they ran."""
+        self._handles = [
+            node.register_hook(self._hook(row))
+            for node in nodes_behind(roots)
+            if not hasattr(node, "variable") and (row := row_of(node)) >= 0
+        ]
+
+    def _hook(self, row: int) -> Callable[[Any, Any], None]:
+        def look(given_back: Any, given: Any) -> None:
+            with torch.no_grad(), DisableTorchFunction():
+                if _worst(_ranges(given_back)) is not None and _worst(_ranges(given)) is None:
+                    self.nodes.append(row)
+
+        return look
+
+    def remove(self) -> None:
+        """Take the hooks off."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+
+def _ranges(tensors: Iterable[Any]) -> list[Range | None]:
+    return Ranges(tensor for tensor in tensors if isinstance(tensor, Tensor)).read()
+
+
+def _has_nan(values: Range | None) -> bool:
+    return values is not None and values[0] != values[0]
+
+
+def _worst(ranges: Iterable[Range | None]) -> Range | None:
+    """A range with a NaN, else one with an infinity, else None."""
+    bad = [values for values in ranges if values is not None and is_bad(values)]
+    return next((values for values in bad if _has_nan(values)), bad[0] if bad else None)

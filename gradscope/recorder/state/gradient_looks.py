@@ -1,0 +1,177 @@
+"""Looking at the loss and the gradients of backward passes: NaN, infinite, zero. Ever more rarely as a run goes on.
+
+On the CPU a loss of one element is read before each pass, which costs less than a microsecond; where it is not finite,
+everything in the graph is looked at before the pass frees it. On a device nothing is read before the next look or the
+end of the recording, so that no pass waits for it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._C import DisableTorchFunctionSubclass
+
+from gradscope.recorder.state.births import BackwardBirths
+from gradscope.recorder.state.graph_nodes import GraphNodes
+from gradscope.recorder.state.graph_values import GraphValues, is_extreme, is_flat
+from gradscope.recorder.state.identity import Identity
+from gradscope.recorder.state.tensors_in import PLAIN
+from gradscope.recorder.state.value_ranges import Range, Ranges, is_bad
+from gradscope.recorder.tape import Tape
+from gradscope.recorder.torch_internals.capabilities import dispatch_modes, is_observed_otherwise
+from gradscope.recording.rows import EventKind
+
+FIRST_PASSES = 4
+"""Passes that are all looked at."""
+
+IN_A_ROW = 2
+"""Passes that are looked at from each later power of two on: programs alternate between models."""
+
+BAD_LOSSES = 3
+"""Passes from a loss that is not finite before which everything is looked at."""
+
+_SURVEYED = 1 << 26
+"""Elements of the tensors that are looked at where a loss is not finite."""
+
+_GRADIENTS, _VALUES = int(EventKind.GRADIENTS), int(EventKind.VALUES)
+
+
+def is_due(number: int) -> bool:
+    """Whether a pass is looked at, by its number from 0 on."""
+    return number < FIRST_PASSES or (number > 7 and number - (1 << number.bit_length() - 1) < IN_A_ROW)
+
+
+class Look:
+    """One look: what was found before the pass, and of each node while it runs, where that was asked for."""
+
+    def __init__(
+        self, roots: Ranges, graph: GraphValues, surveyed: list[int], survey: Ranges, births: BackwardBirths | None
+    ) -> None:
+        self.roots = roots
+        self.graph = graph
+        self.surveyed = surveyed
+        self.survey = survey
+        self.births = births
+
+    def end(self) -> None:
+        """The pass is over, or has raised."""
+        if self.births is not None:
+            self.births.remove()
+
+
+class GradientLooks:
+    """Decides which passes are looked at, and writes what was found.
+
+    Args:
+        tape: Where rows go.
+        identity: The tensors that were seen.
+        graph: The nodes that were seen.
+        is_thorough: Look at every pass, and at each of its nodes while it runs.
+    """
+
+    def __init__(self, tape: Tape, identity: Identity, graph: GraphNodes, is_thorough: bool = False) -> None:
+        self._is_thorough = is_thorough
+        self._tape = tape
+        self._identity = identity
+        self._graph = graph
+        self._passes = 0
+        self._bad_losses = 0
+        self._unread: list[Callable[[], None]] = []
+
+    def before(self, roots: list[Any]) -> Look | None:
+        """Look at what a pass is to start from, and at its graph, if it is its turn."""
+        number = self._passes
+        self._passes = number + 1
+        if dispatch_modes() or is_observed_otherwise():
+            return None
+        is_bad_loss = self._bad_losses < BAD_LOSSES and any(map(_is_bad_number, roots))
+        if not (is_bad_loss or self._is_thorough or is_due(number)) or not all(type(root) in PLAIN for root in roots):
+            return None
+        self.settle()
+        self._bad_losses += is_bad_loss
+        with torch.no_grad(), DisableTorchFunctionSubclass(), suppress(RuntimeError):  # (no memory left)
+            nodes = [root.grad_fn for root in roots if root.requires_grad and root.grad_fn is not None]
+            surveyed = self._alive() if is_bad_loss else []
+            return Look(
+                Ranges(roots),
+                GraphValues(nodes, self._graph.row_of, is_bad_loss),
+                [row for row, _ in surveyed],
+                Ranges(tensor for _, tensor in surveyed),
+                BackwardBirths(nodes, self._graph.row_of) if self._is_thorough else None,
+            )
+        return None
+
+    def after(self, look: Look, op: int, span: int, thread: int, given: list[tuple[int, Any]]) -> None:
+        """Look at the gradients that a pass gave (rows of the tensors whose they are, and gradients)."""
+        look.end()
+        with torch.no_grad(), DisableTorchFunctionSubclass():
+            rows, found = [row for row, _ in given], Ranges(gradient for _, gradient in given)
+
+        def write() -> None:
+            self._write(look, found, rows, op, span, thread)
+
+        if found.is_free and look.roots.is_free:
+            write()
+        else:
+            self._unread.append(write)
+
+    def settle(self) -> None:
+        """Read what was left on a device."""
+        while self._unread:
+            self._unread.pop(0)()
+
+    def _alive(self) -> list[tuple[int, Tensor]]:
+        """The tensors of the program's that live, with their rows."""
+        found, left = [], _SURVEYED
+        for seen in list(self._identity.tensors.values()):
+            tensor = seen()
+            if tensor is not None and type(tensor) in PLAIN and tensor.device.type != "meta":
+                left -= tensor.numel()
+                if left < 0:
+                    break
+                found.append((seen.row, tensor))
+        return found
+
+    def _write(self, look: Look, found: Ranges, rows: list[int], op: int, span: int, thread: int) -> None:
+        roots, ranges = look.roots.read(), found.read()
+        detail = {"roots": [_plain(one) for one in roots], "ranges": [_plain(one) for one in ranges]}
+        self._tape.add_event(_GRADIENTS, span, thread, op, json.dumps(detail), rows)
+        is_wrong = any(map(is_bad, (*roots, *ranges)))
+        kept, derivatives = [], []
+        for one in look.graph.read():
+            if one.attr and is_wrong:
+                kept.append([one.node, one.attr, *_rounded(one.values)])
+            if is_flat(one) or (is_wrong and is_extreme(one)):
+                derivatives.append([one.node, *_rounded(one.values), one.at])
+        born = look.births.nodes if look.births is not None else []
+        if kept or derivatives or look.surveyed or born:
+            values = {
+                "nodes": born,
+                "keep": kept,
+                "derivatives": derivatives,
+                "ranges": [_plain(one) for one in look.survey.read()],
+            }
+            self._tape.add_event(_VALUES, span, thread, op, json.dumps(values), look.surveyed)
+
+
+def _is_bad_number(root: Any) -> bool:
+    """Whether a loss is not finite, where that can be read without waiting."""
+    if type(root) not in PLAIN or root.numel() != 1 or not root.is_cpu or root.layout is not torch.strided:
+        return False
+    number = root.item()
+    return not math.isfinite(abs(number))
+
+
+def _rounded(values: Range | None) -> Range:
+    low, high = values or (math.nan, 0.0)
+    return float(f"{low:.6g}"), float(f"{high:.6g}")
+
+
+def _plain(values: Range | None) -> Range | None:
+    return None if values is None else _rounded(values)

@@ -1,0 +1,178 @@
+"""What the nodes of a graph keep and what their derivatives are, asked right before a backward pass frees it.
+
+Nothing of it is seen by the program: no saved-tensor hook runs, no node is made, and a node that is called gives its
+derivative without freeing what it has saved.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradscope.recorder.state.value_ranges import Range, Ranges, is_bad, is_zero, numbers_of
+from gradscope.recorder.torch_internals.capabilities import saved_hooks_were_used, saved_tensors_tell_hooks
+from gradscope.recorder.torch_internals.singular_nodes import DECOMPOSITIONS, ENDING, FLAT, KEEPS_FLAT, POLES, kind_of
+
+NODES = 20_000
+"""Nodes of one graph that are looked at."""
+
+_PROBED, _DECOMPOSED = 1 << 22, 1 << 14
+"""Elements of the largest derivative that is asked for."""
+
+_RAW = "_raw_saved_"
+_limits: dict[type, int] = {}
+"""Elements of the largest derivative that is asked of nodes of a type; 0 where nothing is asked of them."""
+
+_KEPT, _KEPT_FLAT = -1, -2
+"""What nodes keep is asked, not their derivative; it may tell that the derivative is zero."""
+
+_kept_by: dict[type, list[tuple[str, str]]] = {}
+
+
+class Asked:
+    """One tensor that a node keeps, or the derivative that it gives."""
+
+    __slots__ = ("at", "attr", "is_flat", "node", "values")
+
+    def __init__(self, node: int, attr: str, is_flat: bool = False) -> None:
+        self.node = node
+        self.is_flat = is_flat
+        """Where it is zero throughout, so is the derivative."""
+        self.attr = attr
+        """As ``saved`` has it; empty for the derivative."""
+        self.values: Range | None = None
+        self.at: float | None = None
+        """What the node keeps where its derivative is not finite; known on the CPU alone."""
+
+
+class GraphValues:
+    """What was asked of the nodes behind some roots.
+
+    Args:
+        roots: The ``grad_fn`` of each.
+        row_of: Gives the row of a node, or NONE.
+        in_full: Whether every node is asked what it keeps, not only those whose derivative may end.
+    """
+
+    def __init__(self, roots: list[Any], row_of: Callable[[Any], int], in_full: bool) -> None:
+        asked: list[Asked] = []
+        tensors: list[Tensor] = []
+        sources: dict[int, tuple[Tensor, Tensor]] = {}
+        for node in nodes_behind(roots):
+            kind = type(node)
+            if hasattr(kind, "_forward_cls"):  # a Function of the program's: its code is not run, its class not kept
+                continue
+            limit = _limits.get(kind)
+            if limit is None:
+                limit = _limits[kind] = _limit_of(kind)
+            if not (in_full or limit) or (row := row_of(node)) < 0:
+                continue
+            kept = kept_of(node)
+            if kept is None:
+                continue
+            for attr, tensor in kept:
+                asked.append(Asked(row, attr, limit == _KEPT_FLAT))
+                tensors.append(tensor)
+            for derivative in _derivatives(node, limit):
+                if kept:
+                    sources[len(asked)] = (derivative, dict(kept).get("other", kept[-1][1]))
+                asked.append(Asked(row, ""))
+                tensors.append(derivative)
+        self._asked = asked
+        self._ranges = Ranges(tensors)
+        if self._ranges.is_free:
+            self._take(sources)
+
+    def _take(self, sources: dict[int, tuple[Tensor, Tensor]]) -> None:
+        for position, (one, values) in enumerate(zip(self._asked, self._ranges.read(), strict=True)):
+            one.values = values
+            if position in sources and is_bad(values):
+                one.at = _value_at(*sources[position])
+
+    def read(self) -> list[Asked]:
+        """All that was asked."""
+        if not self._ranges.is_free:
+            self._take({})
+        return [one for one in self._asked if one.values is not None]
+
+
+def _limit_of(kind: type) -> int:
+    name = kind_of(kind.__name__)
+    if name in DECOMPOSITIONS:
+        return _DECOMPOSED
+    if name in ENDING or name == KEEPS_FLAT:
+        return _KEPT if name in ENDING else _KEPT_FLAT
+    return _PROBED if name in POLES or name in FLAT else 0
+
+
+def kept_of(node: Any) -> list[tuple[str, Tensor]] | None:
+    """The tensors that a node keeps for its backward, by name; None where a hook would run to read one of them."""
+    kind = type(node)
+    attributes = _kept_by.get(kind)
+    if attributes is None:
+        names = [name for name in dir(kind) if name.startswith(_RAW)]
+        attributes = _kept_by[kind] = [(name, name.removeprefix(_RAW)) for name in names]
+    if not saved_tensors_tell_hooks and saved_hooks_were_used():
+        return None
+    found: list[tuple[str, Tensor]] = []
+    for name, short in attributes:
+        try:
+            value = getattr(node, name if saved_tensors_tell_hooks else f"_saved_{short}")
+        except RuntimeError:  # freed, or written to since
+            continue
+        for item in value if isinstance(value, (tuple, list)) else (value,):
+            if saved_tensors_tell_hooks and item is not None and item.unpack_hook is not None:
+                return None
+            tensor = item.data if saved_tensors_tell_hooks and item is not None else item
+            if isinstance(tensor, Tensor):
+                found.append((short, tensor))
+    return found
+
+
+def nodes_behind(roots: list[Any]) -> Iterator[Any]:
+    """Some nodes and what is behind them, each once; not all of a very large graph."""
+    seen, todo = set(roots), list(roots)
+    while todo and len(seen) < NODES:
+        node = todo.pop()
+        yield node
+        for following, _ in node.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                todo.append(following)
+
+
+def _derivatives(node: Any, limit: int) -> list[Tensor]:
+    """What a node gives back for a gradient of ones; empty where it cannot be called so."""
+    try:
+        if limit <= 0:
+            return []
+        forms = node._input_metadata
+        if sum(math.prod(form.shape) for form in forms) > limit:
+            return []
+        given = node(*(torch.ones(form.shape, dtype=form.dtype, device=form.device) for form in forms))
+    except (AttributeError, RuntimeError, TypeError, ValueError, NotImplementedError):
+        return []  # freed already, of a shape that is not known, or without a derivative
+    return [one for one in (given if isinstance(given, tuple) else (given,)) if isinstance(one, Tensor)]
+
+
+def _value_at(derivative: Tensor, kept: Tensor) -> float | None:
+    """What was kept at the first element whose derivative is not finite."""
+    found, values = numbers_of(derivative), numbers_of(kept)
+    if found is None or values is None or found.shape != values.shape:
+        return None
+    at = torch.isfinite(found).logical_not().flatten().to(torch.uint8).argmax()
+    return float(values.flatten()[at])
+
+
+def is_extreme(one: Asked) -> bool:
+    """Whether it tells that a derivative is not finite, or zero throughout."""
+    return is_flat(one) or (not one.attr and is_bad(one.values))
+
+
+def is_flat(one: Asked) -> bool:
+    """Whether it tells that a derivative is zero throughout."""
+    return (one.is_flat or not one.attr) and is_zero(one.values)

@@ -1,0 +1,36 @@
+"""Which graph nodes have derivatives that end: infinite at a value, zero over a range.
+
+The names are those of the nodes without ``Backward0``.
+"""
+
+from __future__ import annotations
+
+import re
+
+_NUMBER = re.compile(r"Backward\d+$")
+
+POLES = frozenset(
+    """
+    Sqrt Rsqrt Reciprocal Div Pow Log Log2 Log10 Log1P Acos Asin Acosh Atanh Atan2 Logit Xlogy SpecialXlog1Py Erfinv
+    Std Var StdMean VarMean Logsumexp Logcumsumexp Norm LinalgVectorNorm Cdist Prod
+    Cumprod Tan Lgamma Digamma Renorm SpecialEntr
+    """.split()  # noqa: SIM905 - quoted, the names would be hard to read
+)
+"""Their result or their derivative may be infinite or not a number though what goes in is finite."""
+
+ENDING = frozenset(("Softmax", "LogSoftmax", "SafeSoftmax", "Exp", "Exp2", "Expm1"))
+"""Only their result may be: they keep it, and the derivative ends where the result does."""
+
+DECOMPOSITIONS = frozenset(("LinalgEigh", "LinalgEig", "LinalgSvd"))
+"""Likewise where two of their values are equal; what a derivative costs is not proportional to its size."""
+
+KEEPS_FLAT = "Relu"
+"""Its derivative is zero where its result is, which it keeps."""
+
+FLAT = frozenset(("Clamp", "ClampMin", "ClampMax", "Hardtanh", "Threshold", "Hardsigmoid"))
+"""Their derivative is zero for some values: where it is for all of them, nothing flows back."""
+
+
+def kind_of(node_name: str) -> str:
+    """The name of a node's function: ``Sqrt`` for ``SqrtBackward0``; a Function of the program's has no number."""
+    return _NUMBER.sub("", node_name)

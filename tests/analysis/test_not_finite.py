@@ -1,0 +1,154 @@
+"""Gradients that are NaN or infinite: the line that they come from is named, and healthy programs are left alone."""
+
+from __future__ import annotations
+
+from textwrap import dedent
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from gradscope.analysis.report_model import Answer
+from gradscope.analysis.view import RunView
+from tests.analysis.building import recorded
+
+BORN = {
+    "sqrt at 0": """
+    w = torch.nn.Parameter(torch.zeros(3))
+    d = (w ** 2).sum()
+    e = d.sqrt()  # born
+    e.backward()
+    """,
+    "log in the branch that where leaves out": """
+    w = torch.nn.Parameter(torch.ones(2))
+    p = w * torch.tensor([0.0, 1.0])
+    h = torch.log(p)  # born
+    torch.where(p > 0, p * h, 0.0).sum().backward()
+    """,
+    "softmax of a row that is masked throughout": """
+    w = torch.nn.Parameter(torch.ones(2, 2))
+    mask = torch.tensor([[True, True], [False, True]])
+    scores = (w * 2).masked_fill(mask, float("-inf"))  # born
+    a = scores.softmax(-1)  # born
+    (a @ w)[1].sum().backward()
+    """,
+    "0 / 0": """
+    w = torch.nn.Parameter(torch.ones(2))
+    count = torch.tensor([0.0, 1.0])
+    mean = (w * count) / count  # born
+    loss = mean.sum()
+    (loss * 2).backward()
+    """,
+    "data that lack their spread": """
+    x = torch.ones(4, 2)
+    z = (x - x.mean(0)) / x.std(0)  # born
+    torch.nn.Linear(2, 1)(z).sum().backward()
+    """,
+    "overflow of exp": """
+    w = torch.nn.Parameter(torch.tensor([100.0, 1.0]))
+    e = torch.exp(w)  # born
+    (e / e.sum()).sum().backward()
+    """,
+    "overflow of half precision": """
+    w = torch.nn.Parameter(torch.full((4,), 300.0, dtype=torch.float16))
+    e = w * w  # born
+    e.sum().backward()
+    """,
+    "std of one element": """
+    w = torch.nn.Parameter(torch.ones(1))
+    s = w.std()  # born
+    (w / (s + 1)).sum().backward()
+    """,
+    "data with a NaN": """
+    x = torch.tensor([1.0, float("nan")])  # born
+    w = torch.nn.Parameter(torch.ones(2))
+    (w * x).sum().backward()
+    """,
+    "a learning rate that is too large": """
+    w = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([w], lr=1e4)  # born
+    for step in range(20):
+        optimizer.zero_grad()
+        (w ** 2).sum().backward()
+        optimizer.step()
+    """,
+}
+
+HEALTHY = {
+    "one entry of the row is left": BORN["softmax of a row that is masked throughout"].replace(
+        "True, True", "True, False"
+    ),
+    "log of what was chosen before": BORN["log in the branch that where leaves out"].replace(
+        "torch.log(p)", "torch.log(torch.where(p > 0, p, 1.0))"
+    ),
+    "the scaler tries a scale that is too large": """
+    w = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    for step in range(4):
+        optimizer.zero_grad()
+        scaler.scale((w * 100).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    """,
+    "the program skips the step": """
+    w = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    for scale in (1.0, float("inf"), 1.0):
+        optimizer.zero_grad()
+        (w * scale).sum().backward()
+        if torch.isfinite(w.grad).all():
+            optimizer.step()
+    """,
+    "the program replaces it": """
+    w = torch.nn.Parameter(torch.zeros(2))
+    w.sqrt().sum().backward()
+    torch.nan_to_num_(w.grad, posinf=0.0)
+    """,
+    "an infinite loss that is never used": """
+    w = torch.nn.Parameter(torch.ones(2))
+    loss = (w * float("inf")).sum()
+    if torch.isfinite(loss):
+        loss.backward()
+    """,
+}
+
+
+def found(source: str) -> list[Answer]:
+    answers = build(recorded(source), RunView()).answers
+    return [answer for answer in answers if answer.code == "gradient-not-finite"]
+
+
+def program(body: str) -> str:
+    return f"import torch\n{dedent(body)}"
+
+
+def lines_with(mark: str, source: str) -> set[int]:
+    return {number for number, line in enumerate(source.split("\n"), 1) if f"# {mark}" in line}
+
+
+@pytest.mark.parametrize("case", BORN)
+def test_the_line_that_it_comes_from_is_named(case: str) -> None:
+    source = program(BORN[case])
+    (answer,) = found(source)
+    assert {cause.line for cause in answer.causes} <= lines_with("born", source)
+    assert answer.causes and answer.severity == "problem"
+
+
+@pytest.mark.parametrize("case", HEALTHY)
+def test_nothing_is_said_of_what_is_meant_or_dealt_with(case: str) -> None:
+    assert not found(program(HEALTHY[case]))
+
+
+def test_what_is_not_known_is_not_said() -> None:
+    source = """import torch
+w = torch.nn.Parameter(torch.ones(2))
+optimizer = torch.optim.SGD([w], lr=0.1)
+for step in range(9):
+    optimizer.zero_grad()
+    ((w - w.detach()) ** 2).sum().sqrt().backward() if step == 5 else (w * 2).sum().backward()
+    optimizer.step()
+"""
+    (answer,) = found(source)
+    assert not answer.causes
+    assert "w has become NaN between pass 4 and pass 7" in answer.text
+    assert "--nan" in answer.text

@@ -1,0 +1,179 @@
+"""Gradients of zero: the table of functions is what torch does, and only what is blocked on every way is reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import islice
+from textwrap import dedent
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gradscope.analysis.facts.zero_derivatives import ZERO_EVERYWHERE, has_no_derivative
+from gradscope.analysis.report_builder import build
+from gradscope.analysis.report_model import Answer
+from tests.analysis.building import recorded
+from tests.transparency.operators import OPERATORS, tensors_of
+
+X = torch.linspace(0.05, 0.95, 7)
+CALLS: dict[str, list[Callable[[Tensor], Tensor]]] = {
+    "Round": [torch.round, lambda x: x.round(decimals=1)],
+    "Floor": [torch.floor],
+    "Ceil": [torch.ceil],
+    "Trunc": [torch.trunc, torch.fix],
+    "Sign": [torch.sign],
+    "Bernoulli": [torch.bernoulli],
+    "Poisson": [torch.poisson],
+    "Normal": [lambda x: torch.normal(x, 1.0), lambda x: torch.normal(0.0, x), lambda x: torch.normal(x, x)],
+}
+
+SMOOTH = [torch.frac, torch.abs, torch.relu, lambda x: x.clamp(0, 1), lambda x: x % 0.3, torch.sigmoid, torch.rrelu]
+
+
+@pytest.mark.parametrize("name", sorted(ZERO_EVERYWHERE))
+def test_the_derivative_is_zero_everywhere(name: str) -> None:
+    for call in CALLS[name]:
+        for scale in (0.5, 1.0):
+            x = (X * scale).requires_grad_()
+            y = call(x)
+            assert has_no_derivative(y.grad_fn.name())  # type: ignore[union-attr]
+            (gradient,) = torch.autograd.grad(y, x, torch.rand(7))
+            assert not gradient.any()
+
+
+@pytest.mark.parametrize("call", SMOOTH)
+def test_others_are_not_in_the_table(call: Callable[[Tensor], Tensor]) -> None:
+    assert not has_no_derivative(call(X.clone().requires_grad_()).grad_fn.name())  # type: ignore[union-attr]
+
+
+ELSEWHERE = {"Sgn", "Angle", "Fill", "Zero", "MaxPool2DWithIndicesBackward"}
+"""Zero for the sweep's real samples, and left out of the table on purpose."""
+
+
+@pytest.mark.sweep
+def test_no_other_operator_gives_zeros_alone() -> None:
+    given: dict[str, set[bool]] = {}
+    for operator in OPERATORS:
+        if operator.supports_autograd and torch.float32 in operator.supported_dtypes("cpu"):
+            for name, zeros in measured(operator):
+                given.setdefault(name, set()).add(zeros)
+    zero = {name.partition("Backward")[0] for name, found in given.items() if found == {True} and "::" not in name}
+    zero -= {"Div", "MaxPool2DWithIndices"}  # with a rounding mode, and of pooled values that are all alike
+    assert zero - ELSEWHERE <= ZERO_EVERYWHERE
+    assert not {name for name, found in given.items() if found == {False} and has_no_derivative(name)}
+
+
+def measured(operator: Any) -> list[tuple[str, bool]]:
+    found: list[tuple[str, bool]] = []
+    for sample in islice(operator.sample_inputs("cpu", torch.float32, requires_grad=True), 8):
+        inputs = [one for one in tensors_of([sample.input, sample.args, sample.kwargs]) if one.requires_grad]
+        try:
+            outputs = tensors_of(operator.op(sample.input, *sample.args, **sample.kwargs))
+        except Exception:
+            continue
+        for output in outputs:
+            if output.grad_fn is None or not output.numel():
+                continue
+            try:
+                loss = (torch.view_as_real(output) if output.is_complex() else output) * 1.0
+                gradients = torch.autograd.grad(
+                    loss, inputs, torch.rand_like(loss), allow_unused=True, retain_graph=True
+                )
+            except Exception:
+                continue
+            numbers = [one for one in gradients if one is not None and one.layout is torch.strided and one.numel()]
+            if numbers:
+                found.append((output.grad_fn.name(), all(not one.any() for one in numbers)))
+    return found
+
+
+BLOCKED = {
+    "rounding": """
+    w = torch.nn.Parameter(torch.rand(3))
+    h = w * 2
+    q = h.round()  # blocks
+    q.sum().backward()
+    """,
+    "a sample": """
+    w = torch.nn.Parameter(torch.rand(3))
+    x = torch.normal(w, 1.0)  # blocks
+    (x ** 2).sum().backward()
+    """,
+    "two roundings": """
+    w = torch.nn.Parameter(torch.rand(3))
+    a = w.floor()  # blocks
+    b = w.ceil()  # blocks
+    (a + b).sum().backward()
+    """,
+    "a bound that is never left": """
+    w = torch.nn.Parameter(torch.full((3,), 9.0))
+    v = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.SGD([v, w], lr=0.1)
+    for step in range(4):
+        c = w.clamp(-1, 1)  # blocks
+        optimizer.zero_grad()
+        (c * v).sum().backward()
+        optimizer.step()
+    """,
+}
+
+OPEN = {
+    "a straight-through estimator": BLOCKED["rounding"].replace("h.round()", "h + (h.round() - h).detach()"),
+    "a function of the program's that is called as torch's": """
+    class Round(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.round()
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient
+    w = torch.nn.Parameter(torch.rand(3))
+    Round.apply(w * 2).sum().backward()
+    """,
+    "a sample whose probability is used": """
+    w = torch.nn.Parameter(torch.rand(3))
+    x = torch.bernoulli(w)
+    (x * w.log() + (1 - x) * (1 - w).log()).sum().backward()
+    """,
+    "one pass in which a clamp is on its bound": """
+    w = torch.nn.Parameter(torch.full((3,), 9.0))
+    w.clamp(-1, 1).sum().backward()
+    """,
+    "an adapter that starts at zero": """
+    a, b = torch.nn.Parameter(torch.rand(2, 3)), torch.nn.Parameter(torch.zeros(3, 2))
+    optimizer = torch.optim.SGD([a, b], lr=0.1)
+    for step in range(8):
+        (torch.rand(4, 3) @ a.T @ b.T - 1).pow(2).sum().backward()
+        if step % 4 == 3:
+            optimizer.step()
+            optimizer.zero_grad()
+    """,
+    "units that are dead in some passes": """
+    w = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    for step in range(4):
+        optimizer.zero_grad()
+        (w * (1 if step == 2 else -1)).relu().sum().backward()
+        optimizer.step()
+    """,
+}
+
+
+def found(body: str) -> list[Answer]:
+    answers = build(recorded(f"import torch\n{dedent(body)}")).answers
+    return [answer for answer in answers if answer.code == "gradient-always-zero"]
+
+
+@pytest.mark.parametrize("case", BLOCKED)
+def test_what_blocks_every_way_is_named(case: str) -> None:
+    lines = f"import torch\n{dedent(BLOCKED[case])}".split("\n")
+    (answer,) = found(BLOCKED[case])
+    assert {cause.line for cause in answer.causes} == {n for n, line in enumerate(lines, 1) if "# blocks" in line}
+    assert answer.subject == "w"
+
+
+@pytest.mark.parametrize("case", OPEN)
+def test_what_leaves_a_way_or_may_change_is_not_reported(case: str) -> None:
+    assert not found(OPEN[case])
