@@ -94,6 +94,11 @@ class EventKind(IntEnum):
     that the node keeps where it is not finite, or None), and of the tensors, as ``ranges``. With ``--nan`` also the
     ``nodes`` that were given what is finite and gave what is not; and of an op (the subject) that a NaN or an infinity
     was ``born`` in it: the smallest and the largest value of its result."""
+    LEARNING_RATE = 8
+    """An optimizer was about to step, and which of its groups had a learning rate of ``zero`` had changed or was not
+    known; or a ``scheduler`` of it was made, or stepped before the optimizer had. The subject is the optimizer's."""
+    TRAINING_MODE = 9
+    """``train()`` or ``eval()`` was called on a module; its parameters are with the first such event of a module."""
     MEMORY_CHANGED = 10
     """Bytes of a storage (the subject) that others than torch can write were found to be others than when they were
     looked at before: when ``since`` ops had been seen, at the op ``after``. Of ``bytes`` each is the first one of a

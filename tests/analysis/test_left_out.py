@@ -97,3 +97,18 @@ def test_what_is_trained_and_cut_off_is_a_warning(case: str) -> None:
     (told,) = unreached(BUGS[case])
     assert told.severity == "warning"
     assert "other.weight and other.bias no gradient" in told.text
+
+
+def test_a_template_whose_copy_is_trained_is_a_note() -> None:
+    program = """
+import copy, torch
+template = torch.nn.Linear(2, 1)
+model = copy.deepcopy(template); optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(3):
+    optimizer.zero_grad()
+    model(torch.ones(3, 2)).sum().backward()
+    optimizer.step()
+"""
+
+    answers = build(recorded(program)).answers
+    assert [one.severity for one in answers if one.code == "leaf-unreached"] == ["note"]

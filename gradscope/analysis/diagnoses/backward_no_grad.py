@@ -3,29 +3,91 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
+
+
+class _Untracked(NamedTuple):
+    """Why the root does not require grad, the lines to change, the op where it is placed, and rows that say so."""
+
+    why: str
+    causes: list[Cause]
+    op: int
+    evidence: list[Evidence]
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
     index, names = sources.index, sources.names
     for op in sources.gradients.untracked_roots:
         root = sources.gradients.roots[op][0]
-        cuts = sources.gradients.cuts_behind(op)
-        where = listed(list(dict.fromkeys(map(sources.cuts.where, cuts))))
-        untracked = f"nothing that it was made from requires grad; it was {sources.made(root)}"
+        reason = _cut(sources, op) or _left_torch(sources, op) or _frozen(sources, op) or _unknown(sources, op, root)
         yield sources.finding(
             f"Line {index.op_line(op)}: backward failed, since {names.at(root, op)} does not require grad",
-            why=f"the graph was cut at {where}" if cuts else untracked,
-            op=cuts[0] if cuts else op,
+            why=reason.why,
+            op=reason.op,
             tensors=[root],
-            causes=sources.cut_causes(cuts) or sources.made_at(root),
-            evidence=[Evidence("ops", one) for one in (op, *cuts)],
+            causes=reason.causes,
+            evidence=[Evidence("ops", op), *reason.evidence],
         )
+
+
+def _cut(sources: Sources, op: int) -> _Untracked | None:
+    cuts = sources.gradients.cuts_behind(op)
+    if not cuts:
+        return None
+    where = listed(list(dict.fromkeys(map(sources.cuts.where, cuts))))
+    evidence = [Evidence("ops", one) for one in cuts]
+    return _Untracked(f"the graph was cut at {where}", sources.cut_causes(cuts), cuts[0], evidence)
+
+
+def _left_torch(sources: Sources, op: int) -> _Untracked | None:
+    """It was built from plain numbers, and tracked values had become such before."""
+    left = sources.gradients.values_left_before(op)
+    if left is None:
+        return None
+    cuts, rebuilt = left
+    where = listed(list(dict.fromkeys(map(sources.cuts.where, cuts))))
+    return _Untracked(
+        f"it was built from plain numbers at line {sources.index.op_line(rebuilt)}, and the graph was cut at {where}",
+        [*sources.cut_causes(cuts), *sources.cause("made", rebuilt)],
+        cuts[0],
+        [Evidence("ops", one) for one in (*cuts, rebuilt)],
+    )
+
+
+def _frozen(sources: Sources, op: int) -> _Untracked | None:
+    """All that it was made from and that required grad before was set not to."""
+    changes = sources.index.recording.changes
+    rows = _set_off_behind(sources, op)
+    causes = [cause for row in rows for cause in sources.cause("set", changes[row].op)]
+    if not causes:
+        return None
+    leaves = sources.listed([sources.names.at(changes[row].tensor, op) for row in rows])
+    lines = listed([f"line {line}" for line in dict.fromkeys(cause.line for cause in causes)])
+    return _Untracked(
+        f"{lines} switched requires_grad off for {leaves}, and nothing else that it was made from has it",
+        causes,
+        changes[rows[0]].op,
+        [Evidence("changes", row) for row in rows],
+    )
+
+
+def _unknown(sources: Sources, op: int, root: int) -> _Untracked:
+    why = f"nothing that it was made from requires grad; it was {sources.made(root)}"
+    return _Untracked(why, sources.made_at(root), op, [])
+
+
+def _set_off_behind(sources: Sources, op: int) -> list[int]:
+    """The changes that switched requires_grad off, for all leaves behind the root of a pass that had it before."""
+    index, changes = sources.index, sources.index.recording.changes
+    behind = sources.flow.origins_of_all(sources.gradients.roots[op], op)
+    last = [[row for row in index.changed_ops.get(leaf, ()) if changes[row].op < op][-1:] for leaf in behind]
+    return sorted(row for rows in last for row in rows if changes[row].before and not changes[row].after)
 
 
 DIAGNOSIS = Diagnosis(

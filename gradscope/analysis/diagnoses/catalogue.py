@@ -31,7 +31,7 @@ def _anything(_: Recording) -> bool:
 
 
 def _an_error(recording: Recording) -> bool:
-    return bool(recording.errors)
+    return bool(recording.errors) or recording.info.outcome.kind == "exception"
 
 
 def _a_pass(recording: Recording) -> bool:
@@ -67,7 +67,12 @@ _ENTRIES = (
     Entry("inference_tensor", _an_error),
     Entry("deepcopy_of_result", _an_error),
     Entry("backward_not_scalar", _an_error),
+    Entry("asked_for_gradient", _an_error),
+    Entry("gradient_does_not_fit", _an_error),
+    Entry("cannot_require_grad", _an_error),
+    Entry("tracked_refused", _an_error),
     Entry("no_second_derivative", _an_error),
+    Entry("compiled_backward", _an_error),
     Entry("gradient_silently_wrong", _a_pass),
     Entry("checkpoint_draws_anew", _an_event(EventKind.CHECKPOINT)),
     Entry("gradient_counted_twice", _an_event(EventKind.FUNCTION)),
@@ -78,13 +83,22 @@ _ENTRIES = (
     Entry("imaginary_part_lost", _a_change),
     Entry("backward_reached_nothing", _a_pass),
     Entry("leaf_unreached", _a_pass),
+    Entry("layer_left_out", _an_event(EventKind.OPTIMIZER)),
     Entry("function_without_node", _a_function_of_the_users),
     Entry("frozen", _a_pass),
+    Entry("attribute_ignored", _anything),
     Entry("never_stepped", _a_step),
+    Entry("cleared_before_step", _a_pass),
+    Entry("learning_rate", _an_event(EventKind.LEARNING_RATE)),
     Entry("iterator_used_up", _an_event(EventKind.OPTIMIZER)),
+    Entry("weights_overwritten", _a_pass),
+    Entry("clipped_in_vain", _a_pass),
+    Entry("mode_of_module", _an_event(EventKind.TRAINING_MODE)),
+    Entry("dropout_in_evaluation", _an_event(EventKind.TRAINING_MODE)),
     Entry("gradients_applied_again", _a_step),
     Entry("scaled_gradients", _an_event(EventKind.GRAD_SCALER)),
     Entry("zeroed_gradients", _an_event(EventKind.OPTIMIZER)),
+    Entry("moved_without_gradient", _an_event(EventKind.OPTIMIZER)),
     Entry("graph_carried_along", _a_call_again),
     Entry("memory_kept_by_graph", _a_call_again),
     Entry("block_kept_by_view", _a_call_again),

@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Severity
+from gradscope.recording import NONE
 
 
 class _Refusal(NamedTuple):
@@ -21,6 +22,8 @@ class _Refusal(NamedTuple):
     advice: str
     is_made_wrong: bool = False
     """What one changes first is the line that made the tensor, not the one that writes."""
+    made_by: tuple[str, ...] = ()
+    """Calls of which one made it so, the tensor or what it is a view of."""
 
 
 _UPDATE = "Write under torch.no_grad() where it is an update or an initialization; else compute a new tensor."
@@ -43,6 +46,13 @@ _REFUSALS = (
         "has elements that share one place in memory (expand)",
         "Take a copy: clone() behind expand, or repeat.",
         is_made_wrong=True,
+        made_by=("expand", "expand_as", "broadcast_to", "broadcast_tensors", "as_strided", "meshgrid"),
+    ),
+    _Refusal(
+        "was created inside a custom Function",
+        "is a view that a custom Function gave, or its input, which its backward stands for",
+        "Return a clone() from forward, or write out of place.",
+        is_made_wrong=True,
     ),
 )
 
@@ -57,7 +67,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             last[index.op_statement[op]] = op, refusal, severity
     for op, refusal, severity in last.values():
         tensor = index.uses.of(op)[0]
-        made = sources.made_at(tensor) if refusal.is_made_wrong else []
+        made = sources.made_at(_origin(sources, tensor, refusal.made_by)) if refusal.is_made_wrong else []
         where = f" and line {made[0].line} made" if made else ""
         yield sources.finding(
             f"Line {index.op_line(op)}: {index.call_name(op)} was refused, since {sources.names.at(tensor, op)}, which "
@@ -70,13 +80,27 @@ def _find(sources: Sources) -> Iterator[Finding]:
         )
 
 
+def _origin(sources: Sources, tensor: int, made_by: tuple[str, ...]) -> int:
+    """The tensor, or what it is a view of, whichever one of some calls made; the tensor where none of them did."""
+    index, made_at = sources.index, sources.index.recording.tensors.column("op")
+    view = tensor
+    while made_by and view >= 0:
+        if index.call_name(made_at[view]).rpartition(".")[2] in made_by:
+            return view
+        taken = sources.index.uses.of(made_at[view]) if made_at[view] < index.op_count else ()
+        on = index.storage_at(view, made_at[view])
+        view = next((one for one in taken if one < view and index.storage_at(one, made_at[view]) == on), NONE)
+    return tensor
+
+
 DIAGNOSIS = Diagnosis(
     code="inplace-refused",
     title="torch refused a write in place",
     severity="problem",
     explanation=Explanation(
         meaning="""An in-place operation raised at once: on a leaf that requires grad or a view of one, on one of
-            several views that a single call gave, on a view that was made under no_grad, or on expanded memory.""",
+            several views that a single call gave, on a view that was made under no_grad or by a custom Function, or on
+            expanded memory.""",
         reason="""A leaf is where gradients are collected: were it written with grad mode on, it would be the result of
             an operation and no leaf any more. Views of one call (unbind, chunk, an iteration) and views that were made
             under no_grad have no way to hand a write on to the graph. Elements of an expanded tensor share one place,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import chain
 from typing import NamedTuple
@@ -11,13 +10,15 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.optimizer_choice import OptimizerFor
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.gradient_lives import last_before
 from gradscope.analysis.facts.optimizers import Optimizer, all_were_seen, seen_optimizers
 from gradscope.analysis.facts.writes import all_writes, possible_writes, replaced_memory
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
+from gradscope.frames.unregistered import unregistered
 from gradscope.recording import NONE
-from gradscope.recording.flags import PARAMETER
+from gradscope.recording.flags import LEAF, PARAMETER
 from gradscope.recording.rows import GradOutcome, OpKind
 
 STEPS = 2
@@ -31,10 +32,14 @@ def _find(sources: Sources) -> Iterator[Finding]:
     if len(steps) < STEPS:
         return
     written = _last_written(index)
+    flags = index.recording.tensors.column("flags")
     missed = {
         tensor: passes
         for tensor, passes in _passes_that_gave(index, before=steps[-1]).items()
-        if len(passes) >= STEPS and passes[0] < steps[-STEPS] and _last_write(index, written, tensor) < passes[0]
+        if len(passes) >= STEPS
+        and passes[0] < steps[-STEPS]
+        and _last_write(index, written, tensor) < passes[0]
+        and (flags[tensor] & PARAMETER or _kept_unregistered(sources, tensor) is not None)
     }
     for reason, tensors in _by_reason(sources, missed, steps).items():
         passes = [missed[tensor] for tensor in tensors]
@@ -85,6 +90,8 @@ def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Re
     if optimizer is None:
         return None
     index, events = sources.index, (optimizer.made.row,)
+    if kept := _kept_unregistered(sources, tensor):
+        return kept
     causes = tuple(sources.cause_of_event("made", optimizer.made))
     made_by = index.made_by(tensor)
     place = index.op_place(made_by)
@@ -97,6 +104,35 @@ def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Re
         (*causes, *sources.cause("made", made_by)),
         events,
         "Make the optimizer after that, or give them to it with add_param_group.",
+    )
+
+
+_HELD_AS = {
+    "list": "in a plain list, where a module does not see them",
+    "dict": "in a plain dict, where a module does not see them",
+    "tensor": "as a plain tensor, which is no parameter of the module",
+    "result": "the result of a call on a parameter, which is no parameter itself",
+}
+_INSTEAD = {
+    "list": "Use nn.ModuleList (nn.ParameterList) there.",
+    "dict": "Use nn.ModuleDict (nn.ParameterDict) there.",
+    "tensor": "Make it an nn.Parameter.",
+    "result": "Make the call first, and an nn.Parameter of its result.",
+}
+
+
+def _kept_unregistered(sources: Sources, tensor: int) -> _Reason | None:
+    """A parameter that its module does not know, so that ``parameters()`` leaves it out."""
+    index, made_by = sources.index, sources.index.made_by(tensor)
+    file = index.statements[index.op_statement[made_by]].file if 0 <= made_by < index.op_count else NONE
+    kept = unregistered(index.recording.files[file].text, index.op_line(made_by)) if file >= 0 else None
+    if kept is None:
+        return None
+    cause = sources.cause_of_line("saved", file, kept.line, kept.end_line, index.op_place(made_by).function)
+    return _Reason(
+        f"line {kept.line} keeps {kept.attribute} {_HELD_AS[kept.held_as]}, so that parameters() leaves them out",
+        (cause,),
+        advice=_INSTEAD[kept.held_as],
     )
 
 
@@ -114,9 +150,17 @@ def _held(
             tuple(sources.cause_of_event("made", holder.made)),
             (holder.made.row,),
         )
+    if own and own[0] < passes[0] and len(holders) == 1:
+        line = index.op_line(own[-1])
+        return _Reason(
+            f"line {line} ({index.func(own[-1])}) comes before backward and after what clears the gradients",
+            tuple(sources.cause("step", own[-1])),
+            (holder.made.row,),
+            "Step after backward.",
+        )
     cleared = index.cleared_at.get(tensor, [])
-    between = [_last_before(cleared, op) for op in own if _last_before(passes, op) > NONE]
-    if between and all(gone > _last_before(passes, op) for gone, op in zip(between, own[-len(between) :], strict=True)):
+    between = [last_before(cleared, op) for op in own if last_before(passes, op) > NONE]
+    if between and all(gone > last_before(passes, op) for gone, op in zip(between, own[-len(between) :], strict=True)):
         lines = {index.op_line(op) for op in between}
         if len(lines) == 1 and lines != {0}:
             return _Reason(
@@ -127,12 +171,6 @@ def _held(
                 "Clear them before backward or after the step.",
             )
     return None
-
-
-def _last_before(ops: list[int], op: int) -> int:
-    """The last of some ops in order that is before another, or NONE."""
-    position = bisect_left(ops, op)
-    return ops[position - 1] if position else NONE
 
 
 def _last_written(index: Index) -> dict[int, int]:
@@ -154,12 +192,12 @@ def _last_write(index: Index, written: dict[int, int], tensor: int) -> int:
 
 
 def _passes_that_gave(index: Index, before: int) -> dict[int, list[int]]:
-    """For each parameter that is still there at an op: the earlier passes that gave it a gradient."""
+    """For each leaf that is still there at an op: the earlier passes that gave it a gradient."""
     tensors, gradients = index.recording.tensors, index.recording.gradients
     flags, died = tensors.column("flags"), tensors.column("died")
     passes: dict[int, list[int]] = {}
     for op, tensor, outcome in zip(*(gradients.column(name) for name in ("op", "tensor", "outcome")), strict=True):
-        if outcome in (GradOutcome.CREATED, GradOutcome.ACCUMULATED) and flags[tensor] & PARAMETER and op < before:
+        if outcome in (GradOutcome.CREATED, GradOutcome.ACCUMULATED) and flags[tensor] & LEAF and op < before:
             passes.setdefault(tensor, []).append(op)
     return {tensor: ops for tensor, ops in passes.items() if died[tensor] == NONE or died[tensor] > before}
 

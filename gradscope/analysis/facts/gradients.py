@@ -192,6 +192,11 @@ class Gradients:
                 missed = [tensor for tensor in missed if tensor not in found or found[tensor].unused]
         return reasons
 
+    def values_left_before(self, op: int) -> tuple[list[int], int] | None:
+        """The cuts by which values left torch, and the call that built what a pass started from of such values."""
+        before = max((other for other in self.roots if other < op), default=NONE)
+        return self._reasons.values_left(op, before, self.roots[op])
+
     @cached_property
     def cuts_on_path(self) -> frozenset[int]:
         """Cuts that kept a gradient from a leaf, or all of it from the root of a pass that could not start."""

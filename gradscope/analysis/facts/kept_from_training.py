@@ -35,7 +35,10 @@ class KeptFromTraining:
         Where optimizers were made, those that they were given are trained. Where none was seen, a leaf whose values
         are taken from others, or a copy that is only used with gradients off, is not.
         """
-        if cut < 0 or self._cuts.kind(cut) not in _WRITTEN_OUT:
+        if cut < 0:
+            return ""
+        is_copied = self._index.func(cut).endswith("__deepcopy__")  # (a template: its copy may be what is trained)
+        if self._cuts.kind(cut) not in _WRITTEN_OUT and not (is_copied and self._events.in_optimizers):
             return ""
         held = self._events.in_optimizers
         if held:

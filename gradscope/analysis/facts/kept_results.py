@@ -59,6 +59,12 @@ def _by_argument(index: Index, names: BestNames, alive: list[int], at_least: int
     return None
 
 
+def only_put_into(index: Index, container: str) -> tuple[int, int] | None:
+    """File and line of the one statement that puts things into a container of a name; None for none, or several."""
+    place = _put_at(index, container)
+    return None if place is None else place[:2]
+
+
 def _put_at(index: Index, container: str, argument: str = "") -> tuple[int, int, str] | None:
     """The one place in the user's files that puts things into a container of that name, or an argument into any.
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 WALKED_IN_ALL = 20 * WALK_LIMIT
 """Tensors followed for all misses of a run (10 to 20 s at the worst); a miss that is left then is not explained."""
 
+_EXPORTS_TRIED = 16
+"""Last calls that took values out of torch whose tensors are followed back."""
+
 _BUILT_FROM_VALUES = frozenset(("tensor", "as_tensor", "asarray", "new_tensor", "from_numpy", "full"))
 """Functions that build a tensor from plain values."""
 
@@ -126,6 +129,10 @@ class Reasons:
             return Unreached(f"it did not require grad yet when line {line} used it")
         if tensor in self._leaves_behind(this.op):
             return Unreached("the graph leads to it, and the pass left it without a gradient")
+        kinds = self._index.recording.ops.column("kind")
+        if by_grad := next((step.op for step in way if kinds[step.op] == OpKind.GRAD), 0):
+            line = self._index.op_line(by_grad)  # (what is only added to an output has no part in its gradient)
+            return Unreached(f"used for the gradient of line {line}, which does not depend on it", unused=True)
         left = next((step.op for step in way if not self._is_linked(step, this)), way[0].op if way else NONE)
         return Unreached(f"the way from it to {this.root} leaves what was seen at line {self._index.op_line(left)}")
 
@@ -226,6 +233,34 @@ class Reasons:
         return Unreached(
             f"cut at {self._cuts.where(cut)}; {this.root} was built from plain values at line {rebuilt}", cut
         )
+
+    def values_left(self, op: int, before: int, roots: list[int]) -> tuple[list[int], int] | None:
+        """That a root was built from plain values which left torch, where nothing behind it requires grad.
+
+        Args:
+            op: The pass.
+            before: The pass before it, or NONE.
+            roots: The tensors that it started from.
+
+        Returns:
+            The cuts by which tracked values left between the two passes, the last call for it, and the call that built
+            a tensor from values after that; None where no tracked values left.
+        """
+        made_at = self._index.recording.tensors.column("op")
+        steps = self._flow.origins_of_all(roots, op)
+        rebuilt = max((made_at[taken] for taken in steps if self._is_built_from_values(taken)), default=NONE)
+        exports = self._exports[bisect_right(self._exports, before) : bisect_left(self._exports, rebuilt)]
+        for export in reversed(exports[-_EXPORTS_TRIED:]):
+            if not len(self._index.uses.of(export)):
+                continue
+            if self._index.requires_grad(self._index.uses.of(export)[0], export):
+                return [export], rebuilt
+            behind = self._behind_export(export)
+            leaves = [one for one in behind if self._index.is_leaf_with_grad(one, export)]
+            cuts = {step.op for leaf in leaves for step in self._flow.path(behind, leaf) if step.loses}
+            if cuts:
+                return sorted(cuts), rebuilt
+        return None
 
     def _values_left_at(self, tensor: int, this: _Pass) -> int:
         """The op that took values out of torch from which a tensor behind the root was built anew, or NONE.

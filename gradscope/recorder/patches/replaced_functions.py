@@ -27,8 +27,10 @@ from gradscope.recorder.patches import (
     compiled_code,
     grad_scalers,
     inference_mode,
+    learning_rates,
     optimizer_groups,
     storage_writes,
+    training_mode,
     unseen_calls,
 )
 from gradscope.recorder.patches.swapped_tensors import noted, without_ours
@@ -76,6 +78,10 @@ def _replacements() -> Iterator[Replacement]:
     yield Replacement(torch.overrides, "has_torch_function", _on_fast_paths)
     yield Replacement(torch.optim.Optimizer, "zero_grad", reported_as_one)
     yield Replacement(torch.optim.Optimizer, "add_param_group", optimizer_groups.reported)
+    yield Replacement(torch.optim.lr_scheduler.LRScheduler, "__init__", learning_rates.scheduler_made)
+    if hasattr(torch.optim.lr_scheduler.LRScheduler, learning_rates.UPDATE):
+        yield Replacement(torch.optim.lr_scheduler.LRScheduler, learning_rates.UPDATE, learning_rates.scheduler_stepped)
+    yield Replacement(nn.Module, "train", training_mode.reported)
     for name in grad_scalers.METHODS:
         yield Replacement(torch.amp.GradScaler, name, grad_scalers.reported)
     if hasattr(checkpoint, checkpoint_calls.GENERATOR):
@@ -110,6 +116,7 @@ _users: set[int] = set()
 def install(recorder: object) -> None:
     """Step aside as long as a recorder is at work."""
     if not _users:
+        training_mode.forget()
         _installed.extend(_replacements())
         compiled_code.install()
     _users.add(id(recorder))

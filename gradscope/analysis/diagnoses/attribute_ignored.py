@@ -1,0 +1,124 @@
+"""An attribute that torch ignores was set in place of requires_grad."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.gradient_lives import GradientLives
+from gradscope.frames.ignored_attributes import Ignored, defines_requires_grad, ignored_attributes
+from gradscope.recording.flags import PARAMETER
+from gradscope.recording.rows import OpKind
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """Assignments that a file has, in code that ran, which left the parameters they were for as they were."""
+    recording = sources.index.recording
+    found = [
+        (number, one)
+        for number, file in enumerate(recording.files)
+        if file.is_user
+        for one in ignored_attributes(file.text)
+    ]
+    if not found or any(file.is_user and defines_requires_grad(file.text) for file in recording.files):
+        return
+    lives = GradientLives(sources.index)
+    for file, one in found:
+        if _has_run(sources, file, one) and not _sets_a_tensor(sources, file, one):
+            yield from _finding(sources, lives, file, one)
+
+
+def _has_run(sources: Sources, file: int, one: Ignored) -> bool:
+    """Whether a call in the same function was seen, or one further down at the top level."""
+    text = sources.index.recording.text
+    return any(
+        where.file == file
+        and (
+            text(where.function).rpartition(".")[2] == one.function
+            if one.function
+            else text(where.function) == "<module>" and where.line > one.line
+        )
+        for where in sources.index.statements
+    )
+
+
+def _sets_a_tensor(sources: Sources, file: int, one: Ignored) -> bool:
+    """Whether requires_grad of a tensor was seen to be set at the line: then it is none of a module's."""
+    index, kinds = sources.index, sources.index.recording.ops.column("kind")
+    return any(
+        index.statements[statement].file == file and index.statements[statement].line == one.line
+        for statement, op in index.last_op.items()
+        if kinds[op] == OpKind.SET
+    )
+
+
+def _finding(sources: Sources, lives: GradientLives, file: int, one: Ignored) -> Iterator[Finding]:
+    index, flags = sources.index, sources.index.recording.tensors.column("flags")
+    end = index.op_count
+    meant = [tensor for tensor in range(len(flags)) if flags[tensor] & PARAMETER and _is_meant(sources, one, tensor)]
+    if one.value:
+        left = [tensor for tensor in meant if not index.requires_grad(tensor, end)]
+    else:
+        left = [tensor for tensor in meant if tensor in lives.passes and index.requires_grad(tensor, end)]
+    if not left or not end:
+        return
+    owner = "a module" if one.attribute == "requires_grad" else one.owner
+    names = sources.listed([sources.names.of(tensor) for tensor in left])
+    is_for_all = one.over or one.attribute != "requires_grad"
+    what = "parameters still" if is_for_all else f"{names} still"
+    state = "do not require grad" if one.value else "require grad and get gradients"
+    finding = sources.finding(
+        f"Line {one.line}: {one.attribute} = {one.value} on {owner} is an attribute that torch ignores; {what} {state}",
+        op=lives.passes[left[0]][-1] if left[0] in lives.passes else end - 1,
+        tensors=left,
+        causes=[sources.cause_of_line("set", file, one.line, one.end_line, one.function or "<module>")],
+        advice=f"Call requires_grad_({one.value}) on the module."
+        if one.attribute == "requires_grad"
+        else "It is called requires_grad.",
+    )
+    yield finding
+
+
+def _is_meant(sources: Sources, one: Ignored, tensor: int) -> bool:
+    """Whether a parameter is one that the assignment was for, by its names; any where a loop goes over them."""
+    if one.over:
+        return True
+    owner = one.owner.removeprefix("self.")
+    if owner == "self":
+        return False
+    held = [sources.index.recording.text(row[0]) for row in sources.names_held.get(tensor, ())]
+    paths = {name.replace("[", ".").replace("]", "") for name in (sources.names.of(tensor), *held)}
+    if any(path.startswith(f"{owner}.") for path in paths):
+        return True
+    if owner != one.owner and any(f".{owner}." in path for path in paths):  # ``net.body.weight`` for ``self.body``
+        return True
+    return one.attribute != "requires_grad" and owner in paths
+
+
+DIAGNOSIS = Diagnosis(
+    code="attribute-ignored",
+    title="an attribute that torch ignores was set in place of requires_grad",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""The program sets require_grad (or another misspelling) on a parameter, or requires_grad on a module,
+            and the parameters that it is for are as they were.""",
+        reason="""Python lets any attribute be set on a tensor or a module. torch reads requires_grad of tensors only;
+            a module has no such attribute, it has the method requires_grad_().""",
+        remedy="""module.requires_grad_(False), or p.requires_grad = False for each parameter.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+from torch import nn
+
+body, head = nn.Linear(3, 4), nn.Linear(4, 1)
+body.requires_grad = False
+head(body(torch.ones(2, 3))).sum().backward()
+""",
+        instead_of="body.requires_grad = False",
+        silent="body.requires_grad_(False)",
+    ),
+    find=_find,
+)

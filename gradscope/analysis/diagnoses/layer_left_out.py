@@ -1,0 +1,113 @@
+"""A layer that an optimizer holds and that the program never uses, or whose result it drops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.gradient_lives import GradientLives
+from gradscope.analysis.facts.optimizers import seen_optimizers
+from gradscope.analysis.report_model import Evidence
+from gradscope.frames.unused_names import unread_attribute, unread_name
+from gradscope.recording.flags import PARAMETER
+
+PASSES = 3
+"""Passes that gave its optimizer's other parameters gradients from which on it is reported."""
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """One finding for the parameters that one statement made, or that one used in vain."""
+    index, lives = sources.index, GradientLives(sources.index)
+    flags = index.recording.tensors.column("flags")
+    alike: dict[tuple[int, str], list[int]] = {}
+    last = 0
+    for optimizer in seen_optimizers(index, sources.events):
+        passes = sorted({op for tensor in optimizer.tensors for op in lives.passes.get(tensor, ())})
+        if len(passes) < PASSES or not any(tensor in lives.steps for tensor in optimizer.tensors):
+            continue
+        for tensor in sorted(optimizer.tensors):
+            if tensor in lives.passes or not flags[tensor] & PARAMETER:
+                continue
+            last = passes[-1]
+            if index.requires_grad(tensor, last) and (found := _left_out(sources, tensor, last)):
+                alike.setdefault(found, []).append(tensor)
+    for (op, text), tensors in alike.items():
+        yield _finding(sources, op, last, text, tensors)
+
+
+def _left_out(sources: Sources, tensor: int, before: int) -> tuple[int, str] | None:
+    """The op at whose line a layer is made or used, and what is wrong there, by the text of the program."""
+    index = sources.index
+    made, uses = index.made_by(tensor), sources.flow.uses_of(tensor, before)
+    at = uses[-1] if uses else made
+    statement = index.statements[index.op_statement[at]] if 0 <= at < index.op_count else index.statements[0]
+    if statement.file < 0 or not index.recording.files[statement.file].is_user:
+        return None
+    text, line = index.recording.files[statement.file].text, index.op_line(at)
+    if uses:
+        name = unread_name(text, line)
+        return (at, f"line {line} gives {name} what it computes, and nothing reads {name}") if name else None
+    texts = [file.text for file in index.recording.files if file.is_user]
+    is_init = index.op_place(at).function.endswith("__init__")
+    attribute = unread_attribute(text, line, texts) if is_init else ""
+    return (
+        (at, f"line {line} makes self.{attribute}, and nothing in the files that ran reads it") if attribute else None
+    )
+
+
+def _finding(sources: Sources, op: int, last: int, text: str, tensors: list[int]) -> Finding:
+    names = sources.listed([sources.names.of(tensor) for tensor in tensors])
+    return sources.finding(
+        f"Line {sources.index.op_line(op)}: {names} never got a gradient, though an optimizer holds them",
+        why=text,
+        op=op,
+        tensors=tensors,
+        causes=sources.cause("made", op),
+        evidence=[Evidence("ops", last)],
+        advice="Use it in forward, or take it out.",
+    )
+
+
+DIAGNOSIS = Diagnosis(
+    code="layer-left-out",
+    title="a layer that an optimizer holds is never used",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""An optimizer holds parameters of a layer that got no gradient in the whole run, and by the text of
+            the files that ran the layer is read nowhere, or its result is given a name that nothing reads.""",
+        reason="""A layer that __init__ makes is part of the model whether forward calls it or not. Often another name
+            was meant: bn1 twice instead of bn2, h instead of z.""",
+        remedy="""Let forward use it, or its result. A layer that is not needed costs memory and makes
+            DistributedDataParallel fail: take it out.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(3, 3)
+        self.norm = nn.LayerNorm(3)
+        self.head = nn.Linear(3, 1)
+
+    def forward(self, x):
+        h = self.body(x)
+        z = self.norm(h)
+        return self.head(h)
+
+net = Net()
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+for step in range(4):
+    optimizer.zero_grad()
+    net(torch.ones(2, 3)).sum().backward()
+    optimizer.step()
+""",
+        instead_of="z = self.norm(h)",
+        silent="h = self.norm(h)",
+    ),
+    find=_find,
+)

@@ -1,0 +1,168 @@
+"""Steps with a learning rate of zero, and a scheduler that steps before the optimizer: two diagnoses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.events import Happened
+from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
+from gradscope.analysis.facts.writes import is_step
+from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.recording.rows import EventKind
+
+STEPS = 3
+"""Steps with a rate of zero from which on it is reported, where there were no others."""
+STEPS_AT_THE_END = 5
+"""The same, where there were others before; they are half of all steps at least."""
+
+
+def _find_zero(sources: Sources) -> Iterator[Finding]:
+    """Optimizers all of whose groups have a rate of zero: from the first step to the last, or in the second half."""
+    by_optimizer = _by_optimizer(sources)
+    if not any(all(event.detail.get("zero") or [False]) for events in by_optimizer.values() for event in events):
+        return
+    for optimizer in seen_optimizers(sources.index, sources.events):
+        events = by_optimizer.get(optimizer.made.subject, [])
+        steps = _steps(sources, optimizer)
+        changes = [(event.op, all(event.detail["zero"])) for event in events if event.detail.get("zero")]
+        since = changes[-1][0] if changes and changes[-1][1] else len(sources.index.recording.ops)
+        zero = [step for step in steps if step >= since]
+        is_always = bool(changes) and changes[0][1] and len(changes) == 1
+        if len(zero) >= (STEPS if is_always else STEPS_AT_THE_END) and 2 * len(zero) >= len(steps):
+            yield _of_optimizer(sources, optimizer, events, zero, len(steps))
+
+
+def _by_optimizer(sources: Sources) -> dict[int, list[Happened]]:
+    found: dict[int, list[Happened]] = {}
+    for event in sources.events.of(EventKind.LEARNING_RATE):
+        found.setdefault(event.subject, []).append(event)
+    return found
+
+
+def _steps(sources: Sources, optimizer: Optimizer) -> list[int]:
+    """The steps that an optimizer made."""
+    index, func = sources.index, f"{optimizer.name}.step"
+    return [
+        op
+        for op in range(optimizer.made.op, index.op_count)
+        if index.func(op).endswith(func) and is_step(index, op) and not optimizer.tensors.isdisjoint(index.uses.of(op))
+    ]
+
+
+def _of_optimizer(
+    sources: Sources, optimizer: Optimizer, events: list[Happened], zero: list[int], steps: int
+) -> Finding:
+    index, last = sources.index, zero[-1]
+    schedulers = [event for event in events if event.detail.get("call") == "made" and event.op <= last]
+    why, causes = _set_to_zero(sources, optimizer, schedulers)
+    often = f"all {steps:,} steps" if len(zero) == steps else f"the last {len(zero):,} of {steps:,} steps"
+    return sources.finding(
+        f"Line {index.op_line(last)}: the learning rate of {optimizer.name} is 0 in {often}: they change nothing",
+        why=why,
+        op=last,
+        tensors=sorted(optimizer.tensors)[:1],
+        causes=causes or sources.cause("step", last),
+        evidence=[Evidence("events", event.row) for event in events if event.detail.get("zero")],
+    )
+
+
+def _set_to_zero(sources: Sources, optimizer: Optimizer, schedulers: list[Happened]) -> tuple[str, list[Cause]]:
+    """What set the rate: the optimizer's own lr, or a scheduler where there is one only."""
+    rates = [(group.detail.get("settings") or {}).get("lr") for group in optimizer.groups]
+    if not schedulers and all(rate == 0 for rate in rates):
+        made = sources.cause_of_event("made", optimizer.made)
+        return f"line {optimizer.line} makes it with lr=0", made
+    names = {str(event.detail.get("scheduler")): event for event in schedulers}
+    causes = [cause for event in names.values() for cause in sources.cause_of_event("set", event)]
+    if len(causes) == 1:
+        return f"the {next(iter(names))} of line {causes[0].line} sets it", causes
+    return "", causes
+
+
+def _find_early(sources: Sources) -> Iterator[Finding]:
+    """Schedulers that made a step before their optimizer did, unless a ``GradScaler`` may have left that one out."""
+    index = sources.index
+    optimizers = {one.made.subject: one for one in seen_optimizers(index, sources.events)}
+    scaled = {event.detail.get("optimizer") for event in sources.events.of(EventKind.GRAD_SCALER)}
+    for event in sources.events.of(EventKind.LEARNING_RATE):
+        optimizer = optimizers.get(event.subject)
+        if event.detail.get("call") != "early" or event.span < 0 or optimizer is None or event.subject in scaled:
+            continue
+        steps = _steps(sources, optimizer)
+        if not steps or steps[0] < event.op:
+            continue
+        line = index.recording.spans[event.span].line
+        yield sources.finding(
+            f"Line {line}: {event.detail.get('scheduler')}.step comes before the first step of {optimizer.name}, "
+            "so that the first value of the schedule is never used",
+            op=steps[0],
+            tensors=sorted(optimizer.tensors)[:1],
+            causes=sources.cause_of_event("step", event),
+            evidence=[Evidence("events", event.row)],
+            advice="Step the scheduler after the optimizer.",
+        )
+
+
+DIAGNOSES = (
+    Diagnosis(
+        code="learning-rate-zero",
+        title="an optimizer steps with a learning rate of zero",
+        severity="warning",
+        explanation=Explanation(
+            meaning="""All steps of an optimizer, or all of the second half of a run, were made with lr 0 in every one
+                of its groups: gradients were computed and the parameters did not move.""",
+            reason="""lr=0 is a valid setting, and schedulers reach it: a lambda with an integer division, a decay that
+                is over before the training is, a scheduler that is stepped in every batch and was made for epochs.
+                A warm-up from zero that rises afterwards is no case of it.""",
+            remedy="""Give the optimizer a rate, or the scheduler the number of steps that it will make.""",
+        ),
+        example=Example(
+            shows="""\
+import torch
+
+layer = torch.nn.Linear(3, 1)
+optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: step // 100)
+for step in range(8):
+    optimizer.zero_grad()
+    layer(torch.ones(2, 3)).sum().backward()
+    optimizer.step()
+    schedule.step()
+""",
+            instead_of="schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: step // 100)",
+            silent="schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: step / 100)",
+        ),
+        find=_find_zero,
+    ),
+    Diagnosis(
+        code="scheduler-before-step",
+        title="a learning rate scheduler stepped before its optimizer",
+        severity="warning",
+        explanation=Explanation(
+            meaning="""The scheduler's step() was called before the optimizer had made its first step.""",
+            reason="""Since torch 1.1 a scheduler sets the first value of its schedule when it is made. A step before
+                the optimizer's goes on to the second, and the whole schedule is one step early.""",
+            remedy="""Call scheduler.step() after optimizer.step(), in each round or each epoch.""",
+        ),
+        example=Example(
+            shows="""\
+import torch
+
+layer = torch.nn.Linear(3, 1)
+optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+schedule = torch.optim.lr_scheduler.StepLR(optimizer, 2)
+for step in range(3):
+    schedule.step()
+    optimizer.zero_grad()
+    layer(torch.ones(2, 3)).sum().backward()
+    optimizer.step()
+""",
+            instead_of="schedule.step()",
+            silent="schedule.get_last_lr()",
+        ),
+        find=_find_early,
+    ),
+)

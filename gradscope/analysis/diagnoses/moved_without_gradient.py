@@ -1,0 +1,163 @@
+"""Parameters that were frozen or whose gradient was set to zero, and that steps move all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.gradient_lives import GradientLives
+from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
+from gradscope.analysis.facts.writes import all_writes
+from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.recording import NONE
+from gradscope.recording.rows import Field
+
+STEPS = 2
+"""Steps that moved a parameter so from which on it is reported."""
+_WITH_MOMENTUM = frozenset(("Adam", "Adamax", "AdamW", "NAdam", "RAdam"))
+"""Optimizers whose steps go on in the direction of those before, by their default settings."""
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """One finding for the parameters that one line froze, or whose gradients one line set to zero."""
+    lives = GradientLives(sources.index)
+    optimizers = seen_optimizers(sources.index, sources.events)
+    if not optimizers or not lives.steps:
+        return
+    yield from _frozen(sources, lives, optimizers)
+    yield from _zeroed(sources, lives, optimizers)
+
+
+def _has_momentum(optimizer: Optimizer, tensor: int) -> bool:
+    return optimizer.name in _WITH_MOMENTUM or optimizer.setting(tensor, "momentum") > 0
+
+
+def _frozen(sources: Sources, lives: GradientLives, optimizers: list[Optimizer]) -> Iterator[Finding]:
+    """Parameters frozen after steps whose ``.grad`` is still there: zeros move them by what is beside the gradient."""
+    index, changes = sources.index, sources.index.recording.changes
+    alike: dict[int, list[tuple[int, int, int]]] = {}
+    for tensor, steps in lives.steps.items():
+        rows = [changes[row] for row in index.changed_ops.get(tensor, ())]
+        if not rows or rows[-1].after or not rows[-1].before:
+            continue
+        frozen_at = rows[-1].op
+        after = [step for step in steps if step > frozen_at]
+        is_zero = bool(after) and lives.zeroed_before(tensor, after[-1]) >= 0
+        moves = not is_zero or any(
+            tensor in one.tensors and (_has_momentum(one, tensor) or one.setting(tensor, "weight_decay"))
+            for one in optimizers
+        )
+        if moves and len(after) >= STEPS and not _is_given_gradients(sources, lives, tensor, frozen_at):
+            alike.setdefault(index.op_statement[frozen_at], []).append((tensor, frozen_at, after[-1]))
+    for group in alike.values():
+        tensors, frozen_at, last = [tensor for tensor, _, _ in group], group[0][1], group[0][2]
+        line = index.op_line(frozen_at)
+        yield _finding(
+            sources,
+            last,
+            tensors,
+            f"line {line} froze them and left their .grad as it was, so that the optimizer goes on with it, and with "
+            "momentum and weight decay",
+            sources.cause("set", frozen_at),
+            [Evidence("ops", frozen_at)],
+        )
+
+
+def _is_given_gradients(sources: Sources, lives: GradientLives, tensor: int, since: int) -> bool:
+    """Whether the program put gradients of its own into ``.grad`` after an op: then its steps are meant."""
+    index, changes = sources.index, sources.index.recording.changes
+    columns = (changes.column(name) for name in ("op", "tensor", "field", "after"))
+    if any(
+        op > since and owner == tensor and field == Field.GRAD and after >= 0
+        for op, owner, field, after in zip(*columns, strict=True)
+    ):
+        return True
+    cleared = set(lives.cleared.get(tensor, ()))
+    return any(
+        since < op and lives.owners.get(written) == tensor and op not in cleared
+        for op, written, _, _ in all_writes(index)
+    )
+
+
+def _zeroed(sources: Sources, lives: GradientLives, optimizers: list[Optimizer]) -> Iterator[Finding]:
+    """Gradients that are zero from some step on, of parameters to which momentum has built up before."""
+    index = sources.index
+    alike: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
+    for number, optimizer in enumerate(optimizers):
+        steps = {tensor: lives.steps.get(tensor, []) for tensor in optimizer.tensors}
+        for tensor in sorted(optimizer.tensors):
+            if not _has_momentum(optimizer, tensor) or optimizer.setting(tensor, "weight_decay"):
+                continue
+            since = [lives.zeroed_before(tensor, step) for step in steps[tensor]]
+            built_up = next((at for at, zeroed in enumerate(since) if zeroed >= 0), 0)
+            is_kept_so = built_up > 0 and len(since) - built_up >= STEPS and min(since[built_up:]) > NONE
+            others = [one for one in optimizer.tensors if one != tensor and lives.steps.get(one)]
+            last = steps[tensor][-1] if steps[tensor] else NONE
+            if (
+                is_kept_so
+                and index.requires_grad(tensor, last)
+                and any(lives.zeroed_before(one, last) < 0 for one in others)
+            ):
+                alike.setdefault((number, index.op_statement[since[-1]]), []).append((tensor, since[-1], last))
+    for (number, _), group in alike.items():
+        optimizer, (_, zeroed, last) = optimizers[number], group[0]
+        yield _finding(
+            sources,
+            last,
+            [tensor for tensor, _, _ in group],
+            f"line {index.op_line(zeroed)} sets their gradients to zero, and the momentum of {optimizer.name} (line "
+            f"{optimizer.line}) goes on in the direction of the steps before",
+            [*sources.cause("cleared", zeroed), *sources.cause_of_event("made", optimizer.made)],
+            [Evidence("ops", zeroed), Evidence("events", optimizer.made.row)],
+        )
+
+
+def _finding(
+    sources: Sources, last: int, tensors: list[int], why: str, causes: list[Cause], evidence: list[Evidence]
+) -> Finding:
+    index = sources.index
+    names = sources.listed([sources.names.of(tensor) for tensor in tensors])
+    return sources.finding(
+        f"Line {index.op_line(last)}: {index.func(last)} still changes {names}",
+        why=why,
+        op=last,
+        tensors=tensors,
+        causes=causes,
+        evidence=evidence,
+        advice="Set .grad to None there: a step leaves out what has no gradient.",
+    )
+
+
+DIAGNOSIS = Diagnosis(
+    code="moved-without-gradient",
+    title="steps change parameters that were to stay as they are",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""Parameters were frozen during training, or their gradients were set to zero from some step on, and
+            the optimizer's steps went on changing them.""",
+        reason="""A step takes every parameter whose .grad is not None. Zeros, or what was left there when
+            requires_grad was switched off, are a gradient: momentum goes on, and weight decay shrinks.""",
+        remedy="""Set .grad to None (zero_grad() does so by default), or make a new optimizer without the frozen
+            parameters.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+from torch import nn
+
+body, head = nn.Linear(3, 4), nn.Linear(4, 1)
+optimizer = torch.optim.SGD([*body.parameters(), *head.parameters()], lr=0.1, momentum=0.9)
+for step in range(8):
+    optimizer.zero_grad()
+    head(body(torch.ones(2, 3))).sum().backward()
+    if step > 3:
+        body.weight.grad.zero_()
+    optimizer.step()
+""",
+        instead_of="body.weight.grad.zero_()",
+        silent="body.weight.grad = None",
+    ),
+    find=_find,
+)

@@ -1,0 +1,88 @@
+"""What became of each gradient: the passes that gave it, what cleared it, the steps that wrote its parameter."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from functools import cached_property
+from itertools import chain
+
+from gradscope.analysis.facts.writes import all_writes, is_step, possible_writes
+from gradscope.analysis.index import Index
+from gradscope.recording import NONE
+from gradscope.recording.rows import GradOutcome
+
+_ZEROES = ("Tensor.zero_", "optim.Optimizer.zero_grad", "nn.Module.zero_grad", "torch._foreach_zero_")
+"""Functions that set all of a gradient to zero where they write it."""
+
+
+class GradientLives:
+    """The gradients of one recording, by the parameter (a tensor) that they belong to; ops are in order."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    @cached_property
+    def passes(self) -> dict[int, list[int]]:
+        """The passes that gave each parameter a gradient or added to it."""
+        rows, found = self._index.recording.gradients, dict[int, list[int]]()
+        columns = (rows.column(name) for name in ("op", "tensor", "outcome"))
+        for op, tensor, outcome in zip(*columns, strict=True):
+            if outcome in (GradOutcome.CREATED, GradOutcome.ACCUMULATED):
+                found.setdefault(tensor, []).append(op)
+        return found
+
+    @cached_property
+    def owners(self) -> dict[int, int]:
+        """The parameter whose ``.grad`` a tensor was."""
+        rows = self._index.recording.gradients
+        columns = (rows.column(name) for name in ("tensor", "grad"))
+        return {gradient: tensor for tensor, gradient in zip(*columns, strict=True) if gradient >= 0}
+
+    @cached_property
+    def zeroed(self) -> dict[int, list[int]]:
+        """The calls that set all of each parameter's gradient to zero."""
+        found: dict[int, list[int]] = {}
+        for op, tensor, _, _ in all_writes(self._index):
+            if tensor in self.owners and op < self._index.op_count and self._index.func(op) in _ZEROES:
+                ops = found.setdefault(self.owners[tensor], [])
+                if ops[-1:] != [op]:
+                    ops.append(op)
+        return found
+
+    @cached_property
+    def cleared(self) -> dict[int, list[int]]:
+        """The calls that set each parameter's gradient to zero, or took it away."""
+        gone = self._index.cleared_at
+        return {
+            tensor: sorted({*self.zeroed.get(tensor, ()), *gone.get(tensor, ())}) for tensor in {*self.zeroed, *gone}
+        }
+
+    @cached_property
+    def steps(self) -> dict[int, list[int]]:
+        """The steps of optimizers that wrote each parameter, or may have."""
+        index, found = self._index, dict[int, set[int]]()
+        writes = ((op, tensor) for op, tensor, _, _ in all_writes(index))
+        for op, tensor in chain(writes, possible_writes(index)):
+            if op < index.op_count and tensor in self.passes and is_step(index, op):
+                found.setdefault(tensor, set()).add(op)
+        return {tensor: sorted(ops) for tensor, ops in found.items()}
+
+    def zeroed_before(self, tensor: int, step: int) -> int:
+        """What had set a parameter's gradient to zero since the last pass before a step; NONE where nothing had."""
+        last_pass, zeroed = (
+            last_before(self.passes.get(tensor, []), step),
+            last_before(self.zeroed.get(tensor, []), step),
+        )
+        return zeroed if zeroed > last_pass > NONE else NONE
+
+
+def last_before(ops: list[int], op: int) -> int:
+    """The last of some ops in order that is before another, or NONE."""
+    position = bisect_left(ops, op)
+    return ops[position - 1] if position else NONE
+
+
+def first_after(ops: list[int], op: int) -> int:
+    """The first of some ops in order that is after another, or NONE."""
+    position = bisect_right(ops, op)
+    return ops[position] if position < len(ops) else NONE

@@ -1,0 +1,53 @@
+"""In which mode a module was, as far as calls of ``train()`` and ``eval()`` were seen."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import NamedTuple
+
+from gradscope.analysis.facts.events import Events, Happened
+from gradscope.recording.rows import EventKind
+
+
+class ModeCall(NamedTuple):
+    """A call of ``train()`` or ``eval()``."""
+
+    event: Happened
+    op: int
+    """The number of ops before it."""
+    training: bool
+    module: int
+    name: str
+    """The module's class."""
+    dropouts: int
+    norms: int
+    """How many dropouts and batch norms are in it."""
+    parameters: frozenset[int]
+    """Those of the module."""
+
+    def covers(self, parameters: frozenset[int]) -> bool:
+        """Whether it set the mode of what has some parameters as well."""
+        return parameters <= self.parameters
+
+
+class TrainingModes:
+    """The calls of one recording."""
+
+    def __init__(self, events: Events) -> None:
+        self._events = events
+
+    @cached_property
+    def calls(self) -> list[ModeCall]:
+        """Every call, in the order of the run."""
+        parameters: dict[int, frozenset[int]] = {}
+        found = []
+        for event in self._events.of(EventKind.TRAINING_MODE):
+            known = parameters.setdefault(event.subject, frozenset(event.tensors))
+            dropouts, norms = (int(event.detail.get(name) or 0) for name in ("dropouts", "norms"))
+            name, training = str(event.detail.get("module", "")), event.detail.get("training") is True
+            found.append(ModeCall(event, event.op, training, event.subject, name, dropouts, norms, known))
+        return found
+
+    def last_before(self, op: int, parameters: frozenset[int]) -> ModeCall | None:
+        """The last call before an op that set the mode of all that has some parameters; None where none did."""
+        return next((call for call in reversed(self.calls) if call.op <= op and call.covers(parameters)), None)

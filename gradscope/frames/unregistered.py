@@ -1,0 +1,169 @@
+"""Where a class keeps modules or parameters so that a module does not know them: what the text of a file tells."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from gradscope.frames.syntax_trees import parsed
+
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+_DISPLAYS = (ast.List, ast.Tuple, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.GeneratorExp)
+_BUILTINS = ("list", "tuple", "dict", "set", "defaultdict", "deque", "OrderedDict")
+_PUTS = ("append", "extend", "insert", "add", "appendleft")
+_DEPTH = 4
+"""How many classes deep a module may be made within another that is kept so."""
+
+HeldAs = Literal["list", "dict", "tensor", "result"]
+"""In a ``list`` (or tuple, set) or a ``dict``; as a plain ``tensor`` with requires_grad; as the ``result`` of a call on
+a parameter (``nn.Parameter(x).to(device)``), while the parameter itself is dropped."""
+
+
+class Unregistered(NamedTuple):
+    """A statement that keeps what is no part of the module."""
+
+    line: int
+    end_line: int
+    held_as: HeldAs
+    attribute: str
+    """``self.layers``."""
+
+
+def unregistered(text: str, line: int) -> Unregistered | None:
+    """How what a line makes is kept on ``self``, where that is so that a module does not register it.
+
+    Followed: a name of the same function that is stored on ``self`` later, ``append`` and its like, and a class that
+    the file makes in one place only. None where it is kept otherwise, or where the text does not say for certain.
+    """
+    tree = parsed(text)
+    return None if tree is None else _kept_at(tree, line, _DEPTH)
+
+
+def _kept_at(tree: ast.Module, line: int, depth: int) -> Unregistered | None:
+    function = _innermost(tree, line, (ast.FunctionDef, ast.AsyncFunctionDef))
+    if not isinstance(function, _Function) or not function.args.args or function.args.args[0].arg != "self":
+        return None
+    statement = _statement(function, line)
+    found = None if statement is None else _of_statement(function, statement)
+    if found is not None or depth == 0:
+        return found
+    owner = _innermost(tree, line, (ast.ClassDef,))
+    made = _made_once(tree, owner.name) if isinstance(owner, ast.ClassDef) and function.name == "__init__" else None
+    return None if made is None else _kept_at(tree, made, depth - 1)
+
+
+def _innermost(tree: ast.Module, line: int, kinds: tuple[type[ast.stmt], ...]) -> ast.stmt | None:
+    around = [
+        node for node in ast.walk(tree) if isinstance(node, kinds) and node.lineno <= line <= (node.end_lineno or 0)
+    ]
+    return max(around, key=lambda node: node.lineno, default=None)
+
+
+def _statement(function: _Function, line: int) -> ast.stmt | None:
+    """The simple statement at a line."""
+    return next(
+        (
+            node
+            for node in ast.walk(function)
+            if isinstance(node, ast.Assign | ast.AnnAssign | ast.Expr | ast.AugAssign)
+            and node.lineno <= line <= (node.end_lineno or node.lineno)
+        ),
+        None,
+    )
+
+
+def _made_once(tree: ast.Module, name: str) -> int | None:
+    """The line of the only call of a class in a file."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == name]
+    return calls[0].lineno if len(calls) == 1 else None
+
+
+def _of_statement(function: _Function, statement: ast.stmt) -> Unregistered | None:
+    if isinstance(statement, ast.Expr):
+        method = statement.value.func if isinstance(statement.value, ast.Call) else None
+        is_put = isinstance(method, ast.Attribute) and method.attr in _PUTS
+        return _holder(function, method.value) if isinstance(method, ast.Attribute) and is_put else None
+    if isinstance(statement, ast.AugAssign):
+        return _holder(function, statement.target)
+    if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
+        return None
+    target, value = statement.targets[0], statement.value
+    if isinstance(target, ast.Subscript):
+        return _holder(function, target.value)
+    held_as = _plain(value) or _no_parameter(value)
+    if held_as is None:
+        return None
+    if _is_on_self(target):
+        return _found(statement, held_as, target)
+    return _holder(function, target) if held_as in ("list", "dict") else None
+
+
+def _holder(function: _Function, holder: ast.expr) -> Unregistered | None:
+    """Where a container that a function fills is kept on ``self``, if it is a plain one."""
+    name, stores = ast.unparse(holder), list(_stores(function))
+    made = [node for node in stores if ast.unparse(node.targets[0]) == name]
+    held_as = _plain(made[0].value) if len(made) == 1 else None
+    if held_as is None:
+        return None
+    if _is_on_self(holder):
+        return _found(made[0], held_as, holder)
+    kept = [node for node in stores if name == _copied(node.value) and _is_on_self(node.targets[0])]
+    others = [
+        node
+        for node in ast.walk(function)
+        if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)
+    ]
+    puts = sum(
+        isinstance(node, ast.Attribute) and node.attr in _PUTS and ast.unparse(node.value) == name
+        for node in ast.walk(function)
+    )
+    if len(kept) != 1 or len(others) != puts + 1:  # (it may be registered elsewhere: ``nn.Sequential(*layers)``)
+        return None
+    return _found(kept[0], held_as, kept[0].targets[0])
+
+
+def _stores(function: _Function) -> Iterator[ast.Assign]:
+    return (node for node in ast.walk(function) if isinstance(node, ast.Assign) and len(node.targets) == 1)
+
+
+def _found(statement: ast.Assign, held_as: HeldAs, target: ast.expr) -> Unregistered:
+    return Unregistered(statement.lineno, statement.end_lineno or statement.lineno, held_as, ast.unparse(target))
+
+
+def _is_on_self(target: ast.expr) -> bool:
+    return isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id == "self"
+
+
+def _copied(value: ast.expr) -> str:
+    """The name that a value is, or that ``list(name)`` copies."""
+    if isinstance(value, ast.Call) and ast.unparse(value.func) in _BUILTINS and len(value.args) == 1:
+        value = value.args[0]
+    return value.id if isinstance(value, ast.Name) else ""
+
+
+def _plain(value: ast.expr) -> HeldAs | None:
+    """Whether a value is a list or a dict of Python's own."""
+    if isinstance(value, ast.Dict | ast.DictComp):
+        return "dict"
+    if isinstance(value, _DISPLAYS):
+        return "list"
+    if isinstance(value, ast.Call) and ast.unparse(value.func).rpartition(".")[2] in _BUILTINS:
+        return "dict" if "ict" in ast.unparse(value.func) else "list"
+    return None
+
+
+def _no_parameter(value: ast.expr) -> HeldAs | None:
+    """Whether a value is a tensor with requires_grad that is no parameter, or a result of a call on a parameter."""
+    if not isinstance(value, ast.Call):
+        return None
+    if isinstance(value.func, ast.Attribute) and isinstance(value.func.value, ast.Call):
+        if ast.unparse(value.func.value.func).rpartition(".")[2] == "Parameter":
+            return None if value.func.attr.endswith("_") else "result"
+        if value.func.attr == "requires_grad_":
+            return "tensor"
+    has_it = any(
+        one.arg == "requires_grad" and isinstance(one.value, ast.Constant) and one.value.value is True
+        for one in value.keywords
+    )
+    return "tensor" if has_it and not ast.unparse(value.func).endswith("Parameter") else None

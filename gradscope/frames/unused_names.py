@@ -1,0 +1,73 @@
+"""What the text of a program makes and never reads: layers on ``self``, local names."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable
+
+from gradscope.frames.syntax_trees import parsed
+
+_BY_NAME = re.compile(r"getattr|_modules|children\(|modules\(|__dict__|vars\(|state_dict|register_module|locals\(")
+"""What reaches attributes or names otherwise than by writing them."""
+_BASES = ("nn.Module", "Module", "torch.nn.Module")
+
+
+def unread_attribute(text: str, line: int, texts: Iterable[str]) -> str:
+    """The attribute that a statement of ``__init__`` stores on ``self`` and that no file reads; empty for none.
+
+    Only of classes that come from ``nn.Module`` alone and reach no attribute by its name.
+    """
+    tree = parsed(text)
+    owner = _around(tree, line, ast.ClassDef) if tree is not None else None
+    if not isinstance(owner, ast.ClassDef) or [ast.unparse(base) for base in owner.bases] not in [[b] for b in _BASES]:
+        return ""
+    stored = [
+        node.targets[0].attr
+        for node in ast.walk(owner)
+        if isinstance(node, ast.Assign)
+        and node.lineno <= line <= (node.end_lineno or node.lineno)
+        and len(node.targets) == 1
+        and isinstance(node.targets[0], ast.Attribute)
+        and ast.unparse(node.targets[0].value) == "self"
+    ]
+    is_reached = _BY_NAME.search(ast.get_source_segment(text, owner) or "") is not None
+    if len(stored) != 1 or is_reached or any(_reads(other, stored[0]) for other in texts):
+        return ""
+    return stored[0]
+
+
+def unread_name(text: str, line: int) -> str:
+    """The local name to which a statement of a function gives its value and that the function never reads."""
+    tree = parsed(text)
+    function = _around(tree, line, ast.FunctionDef) if tree is not None else None
+    if not isinstance(function, ast.FunctionDef) or _BY_NAME.search(ast.get_source_segment(text, function) or ""):
+        return ""
+    names = [
+        node.targets[0].id
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assign)
+        and node.lineno <= line <= (node.end_lineno or node.lineno)
+        and len(node.targets) == 1
+        and isinstance(node.targets[0], ast.Name)
+    ]
+    nodes = list(ast.walk(function))
+    read = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Store)}
+    outside = {name for node in nodes if isinstance(node, ast.Global | ast.Nonlocal) for name in node.names}
+    return names[0] if len(names) == 1 and names[0] not in read | outside and not names[0].startswith("_") else ""
+
+
+def _around(tree: ast.Module, line: int, kind: type[ast.ClassDef] | type[ast.FunctionDef]) -> ast.stmt | None:
+    around = [one for one in ast.walk(tree) if isinstance(one, kind) and one.lineno <= line <= (one.end_lineno or 0)]
+    return max(around, key=lambda node: node.lineno, default=None)
+
+
+def _reads(text: str, attribute: str) -> bool:
+    tree = parsed(text)
+    if tree is None:
+        return True
+    return any(
+        (isinstance(node, ast.Attribute) and node.attr == attribute and isinstance(node.ctx, ast.Load))
+        or (isinstance(node, ast.Constant) and isinstance(node.value, str) and attribute in node.value)
+        for node in ast.walk(tree)
+    )

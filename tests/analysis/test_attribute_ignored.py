@@ -1,0 +1,51 @@
+"""Attributes that torch ignores, set in place of requires_grad; and settings that it does not ignore."""
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from tests.analysis.building import recorded
+
+PROGRAM = """
+import torch
+from torch import nn
+net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+freeze = {}
+{}
+net(torch.ones(3, 2)).sum().backward()
+"""
+
+
+def said(line: str, freeze: bool = False) -> list[str]:
+    answers = build(recorded(PROGRAM.format(freeze, line))).answers
+    return [one.text for one in answers if one.code == "attribute-ignored"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "for p in net[0].parameters(): p.require_grad = False",
+        "for _, p in net.named_parameters(): p.requires_gradient = False",
+        "net[0].requires_grad = False",
+        "net[0].weight.require_grad = False",
+        "for layer in net.children(): layer.requires_grad = False",
+    ],
+)
+def test_the_line_that_sets_it_is_named(line: str) -> None:
+    (text,) = said(line)
+    assert text.startswith("Line 5: ")
+    assert "torch ignores" in text
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "for p in net[0].parameters(): p.requires_grad = False",
+        "net[0].weight.requires_grad = False",
+        "if freeze: net[0].weight.requires_grad = False",
+        "net[0].requires_grad_(False)",
+        "class Config: pass\nConfig.require_grad = False",
+        "net[0].require_grad = True",
+    ],
+)
+def test_what_torch_reads_or_what_changes_nothing_is_not(line: str) -> None:
+    assert said(line) == []

@@ -1,0 +1,68 @@
+"""Weights that are overwritten after each step, and the many programs that write weights and mean it."""
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from tests.analysis.building import recorded
+
+HEAD = """
+import copy, torch
+net, x = torch.nn.Linear(2, 1), torch.ones(3, 2)
+other = copy.deepcopy(net).requires_grad_(False)
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+pairs = list(zip(net.parameters(), other.parameters()))
+def step():
+    optimizer.zero_grad()
+    net(x).sum().backward()
+    optimizer.step()
+@torch.no_grad()
+def average():
+    for p, q in pairs:
+        q.mul_(0.9).add_(p, alpha=0.1)
+@torch.no_grad()
+def copied():
+    for p, q in pairs:
+        p.copy_(q)
+def loaded():
+    net.load_state_dict(other.state_dict())
+@torch.no_grad()
+def synced():
+    for p, q in pairs:
+        q.copy_(p)
+"""
+
+
+def said(rounds: str) -> list[int]:
+    answers = build(recorded(f"{HEAD}for i in range(8): {rounds}")).answers
+    return [cause.line for one in answers if one.code == "weights-overwritten" for cause in one.causes]
+
+
+@pytest.mark.parametrize(
+    ("rounds", "line"),
+    [
+        ("step(); average(); copied()", 17),
+        ("step(); average(); loaded()", 19),
+        ("loaded(); step()", 19),
+        ("step(); copied()", 17),
+    ],
+)
+def test_the_copy_is_the_cause(rounds: str, line: int) -> None:
+    assert said(rounds) == [line]
+
+
+@pytest.mark.parametrize(
+    "rounds",
+    [
+        pytest.param("step(); average()", id="an average that is kept apart"),
+        pytest.param("step(); step(); average(); copied()", id="an average of two steps (lookahead)"),
+        pytest.param("step(); synced(); copied()", id="a copy there and back"),
+        pytest.param("average() if i == 3 else None; step(); copied() if i == 5 else None", id="once"),
+        pytest.param("step(); net.weight.data.clamp_(-1, 1)", id="weights that are clipped"),
+        pytest.param(
+            "kept = copy.deepcopy(net.state_dict()); net.weight.data.add_(0.1); net.load_state_dict(kept); step()",
+            id="weights that are disturbed and restored",
+        ),
+    ],
+)
+def test_other_writes_are_meant(rounds: str) -> None:
+    assert said(rounds) == []

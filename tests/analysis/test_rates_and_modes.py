@@ -1,0 +1,90 @@
+"""Learning rates of zero, early schedulers, and train() and eval() in the wrong place; and where they are right."""
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from tests.analysis.building import recorded
+
+HEAD = """
+import torch
+from torch import nn
+trunk, head = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), nn.Sequential(nn.Dropout(0.1), nn.Linear(2, 1))
+model, x = nn.Sequential(trunk, head), torch.ones(3, 2)
+lr_scheduler = torch.optim.lr_scheduler
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+def step():
+    optimizer.zero_grad()
+    model(x).sum().backward()
+    optimizer.step()
+"""
+CODES = {"learning-rate-zero", "scheduler-before-step", "trained-in-evaluation", "frozen-norm-learns"}
+
+
+def said(source: str) -> list[tuple[str, str, list[int]]]:
+    answers = build(recorded(HEAD + source)).answers
+    return [(one.code, one.severity, [cause.line for cause in one.causes]) for one in answers if one.code in CODES]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        pytest.param(
+            "optimizer = torch.optim.SGD(model.parameters(), lr=0)\nfor i in range(4): step()",
+            ("learning-rate-zero", "warning", [11]),
+            id="an optimizer of rate zero",
+        ),
+        pytest.param(
+            "s = lr_scheduler.LambdaLR(optimizer, lambda i: max(0, 1 - i / 4))\nfor i in range(12): step(); s.step()",
+            ("learning-rate-zero", "warning", [11]),
+            id="a decay that is over too soon",
+        ),
+        pytest.param(
+            "for i in range(4):\n    model.train()\n    step()\nmodel.eval()\nfor i in range(4): step()",
+            ("trained-in-evaluation", "warning", [14]),
+            id="training that goes on after an evaluation",
+        ),
+        pytest.param(
+            "trunk.requires_grad_(False)\ntrunk.eval()\nmodel.train()\nstep()",
+            ("frozen-norm-learns", "warning", [13]),
+            id="a frozen part that is put back",
+        ),
+    ],
+)
+def test_the_line_to_change_is_the_cause(source: str, expected: tuple[str, str, list[int]]) -> None:
+    assert said(source) == [expected]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(
+            "s = lr_scheduler.LambdaLR(optimizer, lambda i: i / 10)\nfor i in range(6): step(); s.step()",
+            id="a warm-up from zero",
+        ),
+        pytest.param(
+            "optimizer.add_param_group({'params': [torch.ones(1, requires_grad=True)], 'lr': 0.0})\n"
+            "for i in range(6): step()",
+            id="one group of rate zero",
+        ),
+        pytest.param(
+            "for i in range(4):\n    model.train(); step(); model.eval()\n    with torch.no_grad(): model(x)",
+            id="an evaluation in each round",
+        ),
+        pytest.param("trunk[1].eval()\nfor i in range(4): step()", id="batch norms alone in evaluation"),
+        pytest.param(
+            "trunk.requires_grad_(False)\nfor i in range(4): model.train(); trunk.eval(); step()",
+            id="a frozen part that is kept",
+        ),
+        pytest.param(
+            "trunk.requires_grad_(False)\nfor i in range(4): model.train(); step(); trunk.eval(); head.eval()",
+            id="a frozen part that is set to evaluation for an evaluation only",
+        ),
+    ],
+)
+def test_it_is_silent_where_that_is_meant(source: str) -> None:
+    assert said(source) == []
+
+
+def test_fine_tuning_a_model_of_batch_norms_in_evaluation_is_a_note() -> None:
+    source = "model = nn.Sequential(trunk, head[1])\nmodel.eval()\nfor i in range(4): step()"
+    assert said(source) == [("trained-in-evaluation", "note", [12])]

@@ -1,0 +1,75 @@
+"""Parameters that a module does not know: the line that keeps them so."""
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from gradscope.frames.unregistered import unregistered
+from tests.analysis.building import recorded
+
+PROGRAM = """
+import torch
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(2, 2)
+        {}
+    def forward(self, x):
+        return self.first(x) * {}
+net = Net()
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+for step in range(4):
+    optimizer.zero_grad()
+    net(torch.ones(3, 2)).sum().backward()
+    optimizer.step()
+"""
+ONE = "nn.Parameter(torch.ones(2))"
+
+
+@pytest.mark.parametrize(
+    ("kept", "used", "how"),
+    [
+        (f"self.kept = [{ONE}]", "self.kept[0]", "in a plain list"),
+        (f"self.kept = {{'a': {ONE}}}", "self.kept['a']", "in a plain dict"),
+        ("self.kept = torch.ones(2, requires_grad=True)", "self.kept", "as a plain tensor"),
+        (f"self.kept = {ONE}.double()", "self.kept", "the result of a call on a parameter"),
+    ],
+)
+def test_the_line_that_keeps_it_is_the_cause(kept: str, used: str, how: str) -> None:
+    (answer,) = [one for one in build(recorded(PROGRAM.format(kept, used))).answers if one.code == "never-stepped"]
+    assert f"line 7 keeps self.kept {how}" in answer.text
+    assert [cause.line for cause in answer.causes] == [7]
+
+
+@pytest.mark.parametrize(
+    ("kept", "used"),
+    [
+        (f"self.kept = nn.ParameterList([{ONE}])", "self.kept[0]"),
+        ("self.kept = torch.ones(2, requires_grad=True).detach()", "self.kept"),
+    ],
+)
+def test_what_the_module_knows_or_does_not_train_is_none(kept: str, used: str) -> None:
+    assert [one for one in build(recorded(PROGRAM.format(kept, used))).answers if one.code == "never-stepped"] == []
+
+
+INIT = "class A:\n    def __init__(self):\n        {}\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "line", "kept"),
+    [
+        ("self.a = [Linear()]", 3, 3),
+        ("self.a = []; self.a.append(Linear())", 3, 3),
+        ("layers = []\n        layers.append(Linear())\n        self.a = layers", 4, 5),
+        ("self.a = {}\n        for k in 'xy':\n            self.a[k] = Linear()", 5, 3),
+        ("self.a = [B()]\nclass B:\n    def __init__(self):\n        self.b = Linear()", 6, 3),
+        ("self.a = ModuleList([Linear()])", 3, None),
+        ("layers = [Linear()]\n        self.a = Sequential(*layers)", 3, None),
+        ("layers = [Linear()]\n        self.a = layers\n        self.b = Sequential(*layers)", 3, None),
+        ("self.a = Linear()", 3, None),
+        ("self.a = Parameter(x, requires_grad=True)", 3, None),
+    ],
+)
+def test_what_the_text_says(body: str, line: int, kept: int | None) -> None:
+    found = unregistered(INIT.format(body), line)
+    assert (found and found.line) == kept
