@@ -49,6 +49,8 @@ class Source:
     statements: list[SourceStatement] = field(default_factory=list)
     assigned_calls: dict[tuple[int, str], list[Assignment | None]] = field(default_factory=dict)
     """By scope and stored name, every assignment to it there; None for one whose value is no call."""
+    arguments: set[tuple[int, str]] = field(default_factory=set)
+    """Scopes and names of the arguments of functions."""
     functions: list[tuple[int, int]] = field(default_factory=list)
     """First and last line of every function; its first line stands for its scope, 0 for the module's."""
     functions_by_line: dict[tuple[int, str], str] = field(default_factory=dict)
@@ -86,7 +88,7 @@ class Source:
         if len(found) == 1:
             return found[0]
         between = [call for call in found if call is not None and after <= call.line <= before]
-        if len(between) != 1 or (between[0].line == before and None in found):
+        if len(between) != 1 or (between[0].line == before and (scope, name) in self.arguments):
             return None
         return between[0]
 
@@ -115,6 +117,8 @@ def parse_source(text: str) -> Source:
             prefix += f"{node.name}."
         elif isinstance(node, ast.stmt):
             source.statements.append(_statement(node)._replace(scope=scope))
+        if isinstance(node, ast.arg):
+            source.arguments.add((scope, node.arg))
         _note_assignments(node, scope, source.assigned_calls)
         todo.extend((child, scope, prefix) for child in ast.iter_child_nodes(node))
     source.statements.sort(key=lambda statement: (statement.line, statement.col, -statement.end_line))

@@ -167,6 +167,11 @@ class Judge:
                 state = before.state(tensor) if before else None
                 truth = "unknown" if state is None else f"requires_grad was {state.requires_grad}"
                 yield Claim("why-not-yet", one.line, said, None if state is None else not state.requires_grad, truth)
+            elif "was asked for the gradient of" in why:
+                others = bool(one.inputs) and not any(tensor is given for given in one.inputs)
+                yield Claim(
+                    "why-inputs", one.line, said, others, f"inputs= {'asked' if one.inputs else 'is not given'}"
+                )
             elif "but no way from there" in why:
                 yield Claim("why-no-way", one.line, said, not led, where)
             else:

@@ -103,6 +103,85 @@ KNOWN_FALSE: dict[str, KnownFalse] = {
         pieces=("scripted",),
         only_claim=True,
     ),
+    "leaf-that-a-hook-gave": KnownFalse(
+        reason="what a full backward hook gives is shown as it was inside, where a name had other values",
+        claim="row-is_leaf",
+        program=_program(
+            """
+            net = nn.Linear(3, 3)
+            net.register_full_backward_hook(lambda module, inner, outer: None)
+            for step in range(1):
+                h = x
+                h = net(h)
+                h = torch.tensor(h.tolist())
+            h = x
+            h = net(h)
+            torch.set_grad_enabled(False)
+            h = net(h)
+            torch.set_grad_enabled(True)
+            h = h + net(x)
+            """
+        ),
+        pieces=("full-backward-hook",),
+        only_claim=True,
+    ),
+    "node-that-a-hook-gave": KnownFalse(
+        reason="the same of its grad_fn",
+        claim="row-grad_fn",
+        program=_program(
+            """
+            net = nn.Linear(3, 3)
+            net.register_full_backward_hook(lambda module, inner, outer: None)
+            for step in range(1):
+                h = x
+                h = net(h)
+                h = torch.tensor(h.tolist())
+            h = x
+            h = net(h)
+            torch.set_grad_enabled(False)
+            h = net(h)
+            torch.set_grad_enabled(True)
+            h = h + net(x)
+            """
+        ),
+        pieces=("full-backward-hook",),
+        only_claim=True,
+    ),
+    "cut-inside-a-hook": KnownFalse(
+        reason="the view that a full backward hook makes inside is taken for a cut, of what is used twice",
+        claim="why-cut",
+        program=_program(
+            """
+            fc, norm = nn.Linear(3, 3), nn.BatchNorm1d(3)
+            norm.register_full_backward_hook(lambda module, inner, outer: None)
+            h = fc(x)
+            point = x.clone().requires_grad_()
+            out = norm(point).tanh().sum()
+            (slope,) = torch.autograd.grad(out, point)
+            loss = h.sum() + slope.pow(2).sum()
+            loss.backward()
+            """
+        ),
+        pieces=("full-backward-hook",),
+        only_claim=True,
+    ),
+    "copied-and-cut": KnownFalse(
+        reason="of two cuts the copy of a module is named, which no gradient was meant to pass",
+        claim="why-cut",
+        program=_program(
+            """
+            norm = nn.BatchNorm1d(3)
+            twin = copy.deepcopy(norm)
+            h = torch.tanh(x)
+            with torch.no_grad():
+                h = norm(h)
+            h = h + twin(x)
+            h.sum().backward()
+            """
+        ),
+        pieces=("deepcopy",),
+        only_claim=True,
+    ),
     "kept-in-earlier-runs": KnownFalse(
         reason="a name that a loop gave its tensor is taken for a later tensor of the same line",
         claim="gradient",
