@@ -12,6 +12,7 @@ from ctypes import string_at
 from typing import Any, NamedTuple
 
 from gradscope.recorder.state.identity import Identity, SeenStorage
+from gradscope.recorder.state.tensors_in import PLAIN
 from gradscope.recorder.tape import Tape
 from gradscope.recording.rows import EventKind
 from gradscope.recording.tables import NONE
@@ -61,6 +62,8 @@ class ForeignMemory:
             thread: Number of the thread.
             is_given_away: Others are given the memory; else it is looked at only if torch does not own it.
         """
+        if type(tensor) not in PLAIN:  # to ask it may run the program's code
+            return
         try:
             storage = tensor.untyped_storage()
             if storage.device.type != "cpu" or not (is_given_away or not storage.resizable()):
