@@ -18,8 +18,9 @@ from torch._C import DisableTorchFunction
 from gradscope.recorder.calls.function_mode import RecorderMode
 from gradscope.recorder.calls.observer import Observer
 from gradscope.recorder.calls.shielded_observer import ShieldedObserver
+from gradscope.recorder.naming.held_at_end import held_at_end
 from gradscope.recorder.naming.seen_names import SeenNames
-from gradscope.recorder.patches import replaced_functions
+from gradscope.recorder.patches import hooks, replaced_functions
 from gradscope.recorder.patches.optimizer_steps import OptimizerSteps
 from gradscope.recorder.patches.stack_limit import raise_stack_limit
 from gradscope.recorder.patches.threads import follow, following, unfollow
@@ -63,6 +64,7 @@ class Recorder:
     ) -> None:
         self.recording = Recording()
         self._tape = tape = Tape(self.recording, on_flush)
+        self._is_user = is_user
         owners = CodeOwners(is_user)
         self._sources = SourceFiles(tape, sources or {})
         self._identity = identity = Identity(tape)
@@ -129,6 +131,7 @@ class Recorder:
             try:
                 self._identity.bury()
                 with DisableTorchFunction():
+                    hooks.write_runs(self._tape)
                     self._look_back(namespace or {}, filename)
             except Exception:
                 self._tape.fault("stop", traceback.format_exc())
@@ -143,6 +146,7 @@ class Recorder:
         if filename:
             self._observer.enter_rest(namespace, filename)
         self._names.finish(namespace)
+        self._names.bind_held(held_at_end(namespace, self._is_user))
         LastLook(self._tape, self._observer.states).settle()
 
     def flush(self) -> None:

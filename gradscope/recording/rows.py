@@ -94,6 +94,14 @@ class EventKind(IntEnum):
     that the node keeps where it is not finite, or None), and of the tensors, as ``ranges``. With ``--nan`` also the
     ``nodes`` that were given what is finite and gave what is not; and of an op (the subject) that a NaN or an infinity
     was ``born`` in it: the smallest and the largest value of its result."""
+    HOOK = 6
+    """A hook of the user's was registered on a tensor (the tensor) or a module (its own parameters). The subject is one
+    for all that a line registers of the same code; the detail has the kind of ``hook``, its ``function``, the span of
+    its first line (``place``), and how many of that code were ``there`` on the same object."""
+    HOOK_RUNS = 7
+    """What the hooks of one subject on tensors did up to the end: how often they ran, were ``removed``, ``returned`` a
+    gradient, wrote it ``in_place``, and of those ``looked`` at gave zeros for what was not (``zeroed``); of the first
+    error that one ``raised`` the ``message`` and the ``line``."""
     LEARNING_RATE = 8
     """An optimizer was about to step, and which of its groups had a learning rate of ``zero`` had changed or was not
     known; or a ``scheduler`` of it was made, or stepped before the optimizer had. The subject is the optimizer's."""

@@ -43,6 +43,51 @@ for step in range(9):
     losses.append(loss)  # keeps
 print(len(losses))
 """,
+    "a hook": """
+layer = torch.nn.Linear(100, 10)
+class Monitor:
+    def __init__(self):
+        self.outputs = []
+    def __call__(self, module, args, output):
+        self.outputs.append(output)  # keeps
+layer.register_forward_hook(Monitor())
+for step in range(8):
+    layer(w.detach() * step).sum().item()
+""",
+    "lists of a hook's closure": """
+layer = torch.nn.Linear(100, 10)
+features = {}
+def keep(name):
+    def hook(module, args, output):
+        features.setdefault(name, []).append(output)  # keeps
+    return hook
+layer.register_forward_hook(keep("fc"))
+for step in range(8):
+    layer(w.detach() * step).sum().item()
+""",
+    "one of the lists of a log": """
+log = {"loss": [], "step": []}
+for step in range(4):
+    loss = (w * step).exp().sum()
+    loss.backward(retain_graph=True)
+    log["loss"].append(loss)  # keeps
+    log["step"].append(step)
+""",
+    "predictions of a program without a backward pass": """
+big = torch.ones(4, 20000)
+def predict():
+    outputs = []
+    for step in range(4):
+        outputs.append((w[0] * big * step).exp())  # keeps
+    return torch.cat(outputs)
+outputs = predict()
+""",
+    "gradients with a graph": """
+for step in range(10):
+    loss = (w * step).pow(2).sum()
+    loss.backward(create_graph=True)  # keeps
+    w.data -= 0.01 * w.grad.data
+""",
     "an attribute": """
 class Meter:
     def __init__(self):
@@ -84,6 +129,13 @@ HEALTHY = {
     "    last['out'] = out\n    (w * step).sum().backward()\n",
     "a few results, at the end of a program": "kept = []\nfor step in range(4):\n"
     "    kept.append((w * step).exp().mean())\nprint(torch.stack(kept).sum())\n",
+    "detached results of a hook": "layer, kept = torch.nn.Linear(100, 10), []\n"
+    "layer.register_forward_hook(lambda module, args, output: kept.append(output.detach()))\n"
+    "for step in range(9):\n    layer(w.detach() * step).sum().item()\n",
+    "predictions under no_grad": "outputs = []\nwith torch.no_grad():\n    for step in range(4):\n"
+    "        outputs.append((w[0] * torch.ones(4, 20000) * step).exp())\n",
+    "gradients with a graph that are let go": "for step in range(10):\n    w.grad = None\n"
+    "    (w * step).pow(2).sum().backward(create_graph=True)\n    w.data -= 0.01 * w.grad.data\nw.grad = None\n",
     "two passes": "total = 0\nfor step in range(2):\n    loss = (w * step).sum()\n    loss.backward()\n"
     "    total = total + loss\n",
 }

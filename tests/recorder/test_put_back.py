@@ -19,6 +19,9 @@ REPLACED = [
     (threading.Thread, "_bootstrap_inner"),
     (torch.overrides, "has_torch_function"),
     (Optimizer, "zero_grad"),
+    (torch.Tensor, "register_hook"),
+    (torch.nn.Module, "register_forward_hook"),
+    (torch.utils.hooks.RemovableHandle, "remove"),
     (torch._C, "_create_function_from_trace"),
     (AUTOGRAD, "_push_saved_tensors_default_hooks"),
     (AUTOGRAD, "_pop_saved_tensors_default_hooks"),
@@ -37,6 +40,8 @@ def uses_everything():
     thread.start()
     thread.join()
     weight = torch.ones(2, requires_grad=True)
+    weight.register_hook(lambda grad: grad)
+    torch.nn.Identity().register_forward_hook(lambda module, args, output: None).remove()
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
         (weight * weight).sum().backward()
     optimizer = torch.optim.SGD([weight], lr=0.1)

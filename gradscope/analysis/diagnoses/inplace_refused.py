@@ -61,8 +61,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each line that raised, the last of each."""
     index = sources.index
     last: dict[int, tuple[int, _Refusal, Severity | None]] = {}
+    in_hooks = {hook.did.get("message") for hook in sources.hooks.all}  # a pass is no write: see hook-raised
     for op, message, severity in sources.raised(*(one.message for one in _REFUSALS)):
-        if index.uses.of(op):
+        if index.uses.of(op) and message not in in_hooks:
             refusal = next(one for one in _REFUSALS if one.message in message)
             last[index.op_statement[op]] = op, refusal, severity
     for op, refusal, severity in last.values():

@@ -18,6 +18,9 @@ from gradscope.recording import NONE
 from gradscope.recording.flags import LEAF, PARAMETER
 from gradscope.recording.rows import OpKind
 
+WORTH_SAYING = 64 * 1024
+"""Bytes from which on a program without any backward pass is told of the third run already."""
+
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """Statements of a loop whose memory a graph still keeps when the run ends."""
@@ -43,7 +46,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
     runs = sources.runs.of
     results = kept_results(index, sources.names, AT_LEAST)
     holder = _deepest_accumulator(index, sources.names)
-    enough = AT_LEAST if (results is not None or holder >= 0) and _goes_on(index, keeping) else RUNS
+    is_known = results is not None or holder >= 0
+    is_large = sum(nbytes.values()) >= WORTH_SAYING and not len(recording.backwards)
+    enough = AT_LEAST if is_large or (is_known and _goes_on(index, keeping)) else RUNS
     leaking = [
         key
         for key, count in kept.items()
@@ -64,12 +69,32 @@ def _find(sources: Sources) -> Iterator[Finding]:
         causes, about = [_puts(index, results)], [results.tensors[-1]]
         where = f"Line {results.line}"
         because = f": {results.container} keeps the graphs of {len(results.tensors)} results"
+    elif (differentiated := _kept_by_gradients(index, passes)) >= 0:
+        causes, about = sources.cause("backward", differentiated), []
+        where = f"Line {index.op_line(differentiated)}"
+        because = ": create_graph=True gives .grad a graph that leads back to its tensor, and so each keeps the other"
     else:
-        causes, about, because = [], [], ""
+        # Where the whole program runs no backward pass, no graph is needed at the line that makes it.
+        causes = [] if len(recording.backwards) else sources.cause("made", index.last_op[worst])
+        about, because = [], ""
         where = f"Line{'s' * (len(lines) > 1)} {', '.join(map(str, lines[:4]))}{' …' * (len(lines) > 4)}"
     yield sources.finding(
         f"{where}: {which} memory behind; {left}{because}", op=index.last_op[worst], tensors=about, causes=causes
     )
+
+
+def _kept_by_gradients(index: Index, passes: Passes) -> int:
+    """The last ``backward(create_graph=True)`` that walked what is still there, where several did; else NONE."""
+    backwards, kinds = index.recording.backwards, index.recording.ops.column("kind")
+    rows = zip(backwards.column("op"), backwards.column("create_graph"), strict=True)
+    with_graph = {op for op, creates in rows if creates == 1 and kinds[op] == OpKind.BACKWARD}
+    saved, died = index.recording.saved, index.recording.storages.column("died")
+    walked = {
+        passes.first_walked_at[node]
+        for node, storage in zip(saved.column("node"), saved.column("storage"), strict=True)
+        if with_graph and storage >= 0 and died[storage] == NONE
+    }
+    return max(walked & with_graph) if len(walked & with_graph) >= AT_LEAST else NONE
 
 
 def _goes_on(index: Index, keeping: dict[tuple[int, int], set[int]]) -> bool:

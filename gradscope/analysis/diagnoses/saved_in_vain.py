@@ -1,4 +1,4 @@
-"""Lines that saved memory for a backward pass that never came, in a program that runs backward passes."""
+"""Lines that saved memory for a backward pass that never came."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from gradscope.analysis.sizes import size
 WORTH_SAYING = 1 << 20
 """Bytes below which an unused graph is nobody's trouble."""
 
+RUNS = 3
+"""Runs of a line from which on it is said in a program that runs no backward pass at all."""
+
 
 def _find(sources: Sources) -> Iterator[Finding]:
     index, passes = sources.index, sources.passes
     recording = index.recording
-    if not len(recording.backwards):
-        return
+    has_passes = len(recording.backwards) > 0
+    if not has_passes and recording.info.outcome.kind == "exception":
+        return  # it may have ended before its first pass
     node_op, storage_bytes = recording.nodes.column("op"), recording.storages.column("nbytes")
     unused: dict[int, int] = {}
     used_lines = {
@@ -34,6 +38,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
         statement = index.op_statement[node_op[node]]
         unused[statement] = unused.get(statement, 0) + storage_bytes[storage]
     own = {key: held for key, held in unused.items() if key != NOWHERE and key not in used_lines}
+    if not has_passes:
+        own = {key: held for key, held in own.items() if sources.runs.of[key] >= RUNS}
     total = sum(own.values())
     if total >= WORTH_SAYING:
         lines = sorted(index.statements[key].line for key in own)
@@ -54,7 +60,7 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""Operations saved a megabyte or more for backward at lines whose graph no backward pass ever
-            walked, in a program that runs backward passes elsewhere.""",
+            walked: in a program that runs backward passes elsewhere, or in a loop of one that runs none.""",
         reason="""Whenever an input requires grad and grad mode is on, operations save what their backward would
             need. model.eval() does not change that: it is about dropout and batch norm, not about gradients.""",
         remedy="Run evaluation and sampling under torch.no_grad() or torch.inference_mode().",

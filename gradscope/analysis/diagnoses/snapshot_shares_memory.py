@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.mixed_snapshots import mixed_snapshots
 from gradscope.analysis.facts.stale_snapshots import StaleSnapshots
 from gradscope.analysis.report_model import Evidence
 
@@ -30,6 +31,19 @@ def _find(sources: Sources) -> Iterator[Finding]:
             causes=sources.cause("made", made_at[shown.tensor]),
             evidence=[Evidence("ops", op) for op in (shown.written, shown.read) if op >= 0],
             advice="A copy (detach().clone(), copy.deepcopy(model.state_dict())) keeps the values.",
+        )
+    for statement, mixed in mixed_snapshots(index, names, sources.sharing).items():
+        of = {names.of(one.tensor): one for one in mixed}
+        one = mixed[-1]
+        yield sources.finding(
+            f"Line {index.place(statement).line}: {sources.listed(list(of))} was put on the memory of "
+            f"{sources.listed(list(dict.fromkeys(names.of(one.source) for one in mixed)))} without a copy",
+            why=f"{index.call_name(one.written)} then mixes the one into the other, which is itself",
+            op=one.taken,
+            tensors=[each.tensor for each in of.values()],
+            causes=sources.cause("made", one.taken),
+            evidence=[Evidence("ops", one.written)],
+            advice="clone() of what is taken, or copy_() into memory of its own, keeps the two apart.",
         )
 
 

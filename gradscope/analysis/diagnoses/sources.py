@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gradscope.analysis.facts.none_reads import NoneReads
     from gradscope.analysis.facts.outside_writes import OutsideWrites
     from gradscope.analysis.facts.passes import Passes
+    from gradscope.analysis.facts.registered_hooks import RegisteredHooks
     from gradscope.analysis.facts.statement_runs import StatementRuns
     from gradscope.analysis.facts.storage_groups import StorageGroups
     from gradscope.analysis.index import Index
@@ -75,6 +76,13 @@ class Sources:
         from gradscope.analysis.facts.outside_writes import OutsideWrites
 
         return OutsideWrites(self.index, self.passes, self.sharing, self.events)
+
+    @cached_property
+    def hooks(self) -> RegisteredHooks:
+        """The hooks that the program registered."""
+        from gradscope.analysis.facts.registered_hooks import RegisteredHooks
+
+        return RegisteredHooks(self.index, self.events)
 
     @cached_property
     def none_reads(self) -> NoneReads:

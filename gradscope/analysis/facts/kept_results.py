@@ -32,13 +32,16 @@ def kept_results(index: Index, names: BestNames, at_least: int) -> KeptResults |
         if node >= 0 and died == NONE and names.is_named(tensor)
     ]
     found: dict[str, list[int]] = {}
-    for tensor, known in names.all_of(alive).items():
-        for container in {name.partition("[")[0] for name in known if "[" in name}:
+    of = names.all_of(alive)
+    for tensor, known in of.items():
+        for container in {name.rpartition("[")[0] for name in known if "[" in name}:
             found.setdefault(container, []).append(tensor)
     for container, kept in sorted(found.items(), key=lambda pair: -len(pair[1])):
-        place = _put_at(index, container) if len(kept) >= at_least else None
-        if place is not None:
-            return KeptResults(container, tuple(kept), *place[:2])
+        if len(kept) >= at_least:
+            arguments = frozenset(name for tensor in kept for name in of[tensor])
+            place = _put_at(index, container.partition("[")[0], among=arguments)
+            if place is not None:
+                return KeptResults(container, tuple(kept), *place[:2])
     return _by_argument(index, names, alive, at_least)
 
 
@@ -65,22 +68,27 @@ def only_put_into(index: Index, container: str) -> tuple[int, int] | None:
     return None if place is None else place[:2]
 
 
-def _put_at(index: Index, container: str, argument: str = "") -> tuple[int, int, str] | None:
+def _put_at(
+    index: Index, container: str, argument: str = "", among: frozenset[str] = frozenset()
+) -> tuple[int, int, str] | None:
     """The one place in the user's files that puts things into a container of that name, or an argument into any.
 
     Returns:
-        File, line, and what the text calls the container; None for no such place, or several.
+        File, line, and what the text calls the container; None for no such place. Of several it is the one that puts
+        there what is called as the tensors are (``among``), if that is one.
     """
     last = container.rpartition(".")[2]
     places = []
     for number, file in enumerate(index.recording.files):
         tree = parsed(file.text) if file.is_user else None
         for node in ast.walk(tree) if tree is not None else ():
-            holder = _holder(node)
-            is_wanted = argument in _arguments(node) if argument else holder.rpartition(".")[2] == last
+            holder, arguments = _holder(node), _arguments(node)
+            is_wanted = argument in arguments if argument else holder.rpartition(".")[2] == last
             if holder and is_wanted:
-                places.append((number, getattr(node, "lineno", 0), holder))
-    return places[0] if len(places) == 1 else None
+                places.append((number, getattr(node, "lineno", 0), holder, not among.isdisjoint(arguments)))
+    if len(places) > 1:
+        places = [place for place in places if place[3]]
+    return places[0][:3] if len(places) == 1 else None
 
 
 def _arguments(node: ast.AST) -> list[str]:
@@ -90,7 +98,10 @@ def _arguments(node: ast.AST) -> list[str]:
 
 
 def _holder(node: ast.AST) -> str:
-    """What a statement puts something into: ``x`` of ``x.append(y)``, ``x[k] = y`` and ``x += [y]``; else empty."""
+    """What a statement puts something into: ``x`` of ``x.append(y)``, ``x[k] = y`` and ``x += [y]``; else empty.
+
+    Of ``x[k].append(y)`` and ``x.setdefault(k, []).append(y)`` it is ``x`` too.
+    """
     value: ast.expr | None = None
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _PUTS:
         value = node.func.value
@@ -98,4 +109,8 @@ def _holder(node: ast.AST) -> str:
         value = node.targets[0].value
     elif isinstance(node, ast.AugAssign) and isinstance(node.value, ast.List | ast.Tuple):
         value = node.target
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr == "setdefault":
+        value = value.func.value
+    while isinstance(value, ast.Subscript):
+        value = value.value
     return ast.unparse(value) if isinstance(value, ast.Name | ast.Attribute) else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import FrameType, MappingProxyType
 from typing import Any
 from weakref import ref
@@ -105,6 +105,12 @@ class SeenNames:
         for name, value in list(namespace.items()):
             if is_user_name(name):
                 self._bind(name, value, op, NONE, BindingKind.STORE, "")
+
+    def bind_held(self, held: Iterable[tuple[str, Any]]) -> None:
+        """Bind what objects of the program hold when the run ends, as far as it has no such name yet."""
+        for name, tensor in held:
+            if id(tensor) in self._identity.tensors:
+                self._bind(name, tensor, self._tape.op_count, NONE, BindingKind.MEMBER, "")
 
     def _match(
         self,

@@ -19,6 +19,7 @@ from torch import nn
 from torch.compiler import is_dynamo_compiling
 from torch.overrides import handle_torch_function
 from torch.utils import checkpoint
+from torch.utils.hooks import RemovableHandle
 
 from gradscope.frames.replacements import Replacement
 from gradscope.recorder.calls.modes_aside import aside, is_ours_on_top
@@ -26,6 +27,7 @@ from gradscope.recorder.patches import (
     checkpoint_calls,
     compiled_code,
     grad_scalers,
+    hooks,
     inference_mode,
     learning_rates,
     optimizer_groups,
@@ -86,6 +88,11 @@ def _replacements() -> Iterator[Replacement]:
         yield Replacement(torch.amp.GradScaler, name, grad_scalers.reported)
     if hasattr(checkpoint, checkpoint_calls.GENERATOR):
         yield Replacement(checkpoint, checkpoint_calls.GENERATOR, checkpoint_calls.reported)
+    for name in hooks.TENSOR_HOOKS:
+        yield Replacement(torch.Tensor, name, hooks.reported_on_tensor(name))
+    for name in hooks.MODULE_HOOKS:
+        yield Replacement(nn.Module, name, hooks.reported_on_module(name))
+    yield Replacement(RemovableHandle, "remove", hooks.reported_removal)
     for name in ("__enter__", "__exit__"):
         yield Replacement(torch.inference_mode, name, inference_mode.reported)
     if hasattr(torch._C, "_swap_tensor_impl") and hasattr(torch.utils, "weakref"):

@@ -78,7 +78,7 @@ class CallSites:
     """The call sites seen so far."""
 
     def __init__(self, spans: SpanTable, owners: CodeOwners, begun_at: FrameType | None = None) -> None:
-        self._spans = spans
+        self.spans = spans
         self.owners = owners
         self._callers = Callers()
         self._sites: dict[tuple[int, int], Site] = {}
@@ -139,27 +139,27 @@ class CallSites:
         key = (id(function), -1)
         site = self._sites.get(key)
         if site is None:
-            span, file, statement = self._spans.of_decorator(function, _MODES_IN_SOURCE)
+            span, file, statement = self.spans.of_decorator(function, _MODES_IN_SOURCE)
             site = self._sites[key] = Site(span, NONE, file, statement, function.co_name)
         return site
 
     def call_assigned_to(self, name: str, site: Site, after: int) -> tuple[str, int] | None:
         """The call that a name was assigned from before a site was reached: the function as written, and its span."""
-        call = self._spans.sources.parsed(site.file).call_assigned_to(name, after, site.statement.line)
+        call = self.spans.sources.parsed(site.file).call_assigned_to(name, after, site.statement.line)
         if call is None or self._is_before_recording(site, call):
             return None
         return self._call(call, site.file, site.function)
 
     def call_at_end(self, name: str, filename: str) -> tuple[str, int] | None:
         """The call that a name of a module was assigned from, if it was assigned once: the function, and its span."""
-        file = self._spans.sources.file(filename, True)
-        call = self._spans.sources.parsed(file).call_assigned_to(name, 0, sys.maxsize)
+        file = self.spans.sources.file(filename, True)
+        call = self.spans.sources.parsed(file).call_assigned_to(name, 0, sys.maxsize)
         return None if call is None else self._call(call, file, "<module>")
 
     def _call(self, call: Assignment, file: int, function: str) -> tuple[str, int]:
-        name = self._spans.text(function)
+        name = self.spans.text(function)
         span = Span(file, call.line, call.end_line, call.col, call.end_col, call.line, call.end_line, name)
-        return call.function, self._spans.shared(span)
+        return call.function, self.spans.shared(span)
 
     def _is_before_recording(self, site: Site, call: Assignment) -> bool:
         """Whether a call stands before the place at which the recording began; of one line the column decides."""
@@ -178,7 +178,7 @@ class CallSites:
 
     def _site_in_library(self, site: Site, library: FrameType) -> Site:
         """The site of a call that a library makes for a call of the user's."""
-        inner = self._spans.of(library)[0]
+        inner = self.spans.of(library)[0]
         key = (id(site), inner)  # sites are kept, so their ids are not used again
         known = self._library_sites.get(key)
         if known is None:
@@ -196,8 +196,8 @@ class CallSites:
         key = (id(frame.f_code), frame.f_lasti)
         site = self._sites.get(key)
         if site is None:
-            span, file, statement = self._spans.of(frame)
-            function = qualified_name(frame.f_code, frame, self._spans.sources.parsed(file))
+            span, file, statement = self.spans.of(frame)
+            function = qualified_name(frame.f_code, frame, self.spans.sources.parsed(file))
             site = self._sites[key] = Site(span, NONE, file, statement, function)
         return site
 

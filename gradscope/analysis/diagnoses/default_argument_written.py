@@ -1,0 +1,72 @@
+"""The default of an argument that a function writes in place: it keeps what earlier calls left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.writes import writes_by_program
+from gradscope.analysis.report_model import Evidence
+from gradscope.frames.given_names import default_arguments
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """One finding for each default that was written in the body of its function, by more than one write."""
+    index = sources.index
+    recording, made_at = index.recording, index.recording.tensors.column("op")
+    written: dict[int, list[int]] = {}
+    for op, tensor, _, _ in writes_by_program(index):
+        written.setdefault(tensor, []).append(op)
+    for tensor, ops in written.items():
+        made = index.statements[index.op_statement[made_at[tensor]]] if made_at[tensor] < index.op_count else None
+        if made is None or made.file < 0 or len(ops) < 2:
+            continue
+        default = default_arguments(recording.files[made.file].text, index.op_line(made_at[tensor]))
+        if default is None:
+            continue
+        name, line, end_line, first, last = default
+        inside = [op for op in ops if index.statements[index.op_statement[op]].file == made.file]
+        inside = [op for op in inside if first <= index.op_line(op) <= last]
+        if len(inside) > 1:
+            yield sources.finding(
+                f"Line {line}: the default of {name} is one tensor for all calls",
+                why=f"{index.call_name(inside[-1])} writes it in place, so a call finds what the one before left",
+                op=made_at[tensor],
+                tensors=[tensor],
+                causes=[sources.cause_of_line("made", made.file, line, end_line, "")],
+                evidence=[Evidence("ops", op) for op in inside[-1:]],
+                advice="Make it in the body, where the argument is None.",
+            )
+
+
+DIAGNOSIS = Diagnosis(
+    code="default-argument-written",
+    title="a tensor as the default of an argument that is written in place",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""A tensor that was made in the header of a function, as the default of an argument, was written in
+            place by the function's body, more than once.""",
+        reason="""Python evaluates defaults once, when the def is run. All calls that do not give the argument get
+            the same tensor, with what earlier calls wrote there.""",
+        remedy="Let the default be None, and make the tensor in the body: total = torch.zeros(3) if total is None.",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+
+def scores(rows, total=torch.zeros(3)):
+    for row in rows:
+        total += row
+    return total / len(rows)
+
+
+print(scores(torch.ones(2, 3)), scores(torch.ones(4, 3)))
+""",
+        instead_of="total += row",
+        silent="total = total + row",
+    ),
+    find=_find,
+)

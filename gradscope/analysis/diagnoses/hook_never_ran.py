@@ -1,0 +1,77 @@
+"""A hook on a tensor through which no backward pass went, though one came to what the tensor was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.report_model import Evidence
+from gradscope.recording import NONE
+from gradscope.recording.flags import EXTERNAL
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """One finding for each line whose hooks never ran."""
+    index, passes = sources.index, sources.passes
+    tensors = index.recording.tensors
+    for hook in sources.hooks.all:
+        if hook.kind != "tensor" or not hook.did or hook.count("runs") or hook.count("removed"):
+            continue
+        for event in hook.registered:
+            tensor = event.tensors[0] if event.tensors else NONE
+            node = tensors.column("node")[tensor] if tensor >= 0 else NONE
+            if node < 0 or passes.first_walked_at[node] >= 0 or tensors.column("flags")[tensor] & EXTERNAL:
+                continue
+            later = next(
+                (op for op in sources.hooks.pass_ops if op >= event.op and _came_behind(sources, node, op)), NONE
+            )
+            if later >= 0:
+                name = sources.names.at(tensor, tensors.column("op")[tensor])
+                line = index.recording.spans[event.span].line
+                yield sources.finding(
+                    f"Line {line}: {hook.name}, the hook on {name}, never ran",
+                    why=f"no backward pass went through {name}; what it was made from got its gradient another way",
+                    op=min(event.op, index.op_count - 1),
+                    tensors=[tensor],
+                    causes=sources.cause_of_event("made", event),
+                    evidence=[Evidence("events", event.row), Evidence("ops", later)],
+                    advice="Register it on the tensor that the loss is made from.",
+                )
+                break
+
+
+def _came_behind(sources: Sources, node: int, op: int) -> bool:
+    """Whether a pass at an op, or a later one, came to what a node leads to."""
+    walked = sources.passes.last_walked_at
+    return any(after >= 0 and walked[after] >= op for after in sources.index.edges.of(node))
+
+
+DIAGNOSIS = Diagnosis(
+    code="hook-never-ran",
+    title="a hook on a tensor that no backward pass goes through",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""A hook was registered on a tensor and never ran, though backward passes ran afterwards and came to
+            what the tensor was made from: they went another way.""",
+        reason="""A hook belongs to one tensor. Where its name is given to another one afterwards, or the loss is made
+            from another branch, no gradient arrives at it.""",
+        remedy="""Register the hook on the tensor that is used further on, after the last statement that rebinds its
+            name; or on the leaf.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+w = torch.ones(3, requires_grad=True)
+scaled = w * 2
+scaled.register_hook(lambda grad: print(grad.norm()))
+scaled = w * 2
+scaled.sum().backward()
+""",
+        instead_of="scaled = w * 2",
+        silent="kept = scaled = w * 2\nkept.sum().backward()",
+    ),
+    find=_find,
+)

@@ -1,0 +1,65 @@
+"""A hook on a tensor whose result is zero each time, while the gradient that it was given was not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.report_model import Evidence
+
+AT_LEAST = 2
+"""Results that were looked at."""
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """One finding for each line that registers such a hook."""
+    index = sources.index
+    for hook in sources.hooks.all:
+        looked, zeroed = hook.count("looked"), hook.count("zeroed")
+        if looked < AT_LEAST or zeroed != looked:
+            continue
+        event, returns = hook.registered[-1], hook.source.returns
+        registered = sources.cause_of_event("made", event)
+        causes = sources.causes_at("returned", [hook.lines(*lines) for lines in returns[:1]]) or registered
+        name = sources.names.of(event.tensors[0]) if event.tensors else "a tensor"
+        yield sources.finding(
+            f"Line {causes[0].line if causes else 0}: {hook.name}, a hook on {name}, gives zeros for its gradient",
+            why=f"in each of the {looked} of its {hook.count('returned')} runs that were looked at, for a gradient "
+            "that was not zero",
+            op=min(event.op, index.op_count - 1),
+            tensors=event.tensors[:1],
+            causes=causes,
+            evidence=[Evidence("events", event.row)],
+            severity="note" if hook.source.is_zero_on_purpose else None,
+        )
+
+
+DIAGNOSIS = Diagnosis(
+    code="hook-zeroes-gradient",
+    title="a hook that makes a gradient zero in every pass",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""A hook on a tensor returned zeros in every run that was looked at, for a gradient that was not
+            zero: nothing behind that tensor learns.""",
+        reason="""What a tensor's hook returns takes the place of the gradient. A mask that is zero everywhere, or has
+            the wrong sign or dtype, makes all of it zero; no error shows that, and .grad is not None.""",
+        remedy="""Look at what the hook multiplies with, and at what it returns. To keep a parameter from training
+            requires_grad_(False) is cheaper, and weight decay then leaves it alone too.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+w = torch.ones(3, requires_grad=True)
+mask = torch.zeros(3)
+w.register_hook(lambda grad: grad * mask)
+for step in range(4):
+    w.exp().sum().backward()
+""",
+        instead_of="mask = torch.zeros(3)",
+        silent="mask = torch.tensor([0.0, 1.0, 1.0])",
+    ),
+    find=_find,
+)

@@ -1,0 +1,90 @@
+"""The hooks that a program registered, as its recording has them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from gradscope.analysis.facts.events import Events, Happened
+from gradscope.analysis.facts.function_sources import Lines
+from gradscope.analysis.index import Index
+from gradscope.frames.hook_source import HookSource
+from gradscope.recording import NONE
+from gradscope.recording.rows import EventKind, OpKind
+
+
+@dataclass(eq=False, repr=False)
+class RegisteredHook:
+    """All that one line registered of one code."""
+
+    index: Index
+    registered: list[Happened] = field(default_factory=list)
+    did: dict[str, Any] = field(default_factory=dict)
+    """What those on tensors did."""
+
+    @property
+    def kind(self) -> str:
+        """``tensor``, ``accumulated``, ``forward``, ``forward_pre``, ``backward``, ``backward_pre``."""
+        return str(self.registered[0].detail.get("hook", ""))
+
+    @property
+    def name(self) -> str:
+        """The hook's name in a sentence."""
+        function = str(self.registered[0].detail.get("function", ""))
+        return "a lambda" if function == "<lambda>" else function
+
+    @property
+    def is_on_tensor(self) -> bool:
+        """Whether it is on tensors, where what it did is known."""
+        return self.kind in ("tensor", "accumulated")
+
+    def count(self, what: str) -> int:
+        """A number of what it did; 0 where it is not known."""
+        value = self.did.get(what, 0)
+        return value if isinstance(value, int) else 0
+
+    @cached_property
+    def _place(self) -> tuple[int, int]:
+        """File and first line of its code; NONE and 0 where a file that was changed by hand has none."""
+        place, recording = self.registered[0].detail.get("place"), self.index.recording
+        if not isinstance(place, int) or not 0 <= place < len(recording.spans):
+            return NONE, 0
+        return recording.spans[place].file, recording.spans[place].line
+
+    @cached_property
+    def source(self) -> HookSource:
+        """Its source."""
+        file, line = self._place
+        text = self.index.recording.files[file].text if file >= 0 else ""
+        return HookSource(text, line, str(self.registered[0].detail.get("function", "")))
+
+    def lines(self, first: int, last: int) -> Lines:
+        """Lines of its file."""
+        return Lines(self._place[0], first, last, str(self.registered[0].detail.get("function", "")))
+
+
+class RegisteredHooks:
+    """The hooks of one recording."""
+
+    def __init__(self, index: Index, events: Events) -> None:
+        self._index = index
+        self._events = events
+
+    @cached_property
+    def all(self) -> list[RegisteredHook]:
+        """Each with a place in the user's code, in the order in which they were first registered."""
+        found: dict[int, RegisteredHook] = {}
+        for event in self._events.of(EventKind.HOOK):
+            if event.span >= 0:
+                found.setdefault(event.subject, RegisteredHook(self._index)).registered.append(event)
+        for event in self._events.of(EventKind.HOOK_RUNS):
+            if event.subject in found:
+                found[event.subject].did = event.detail
+        return list(found.values())
+
+    @cached_property
+    def pass_ops(self) -> list[int]:
+        """The ops that were backward passes."""
+        kinds = self._index.recording.ops.column("kind")
+        return [op for op, kind in enumerate(kinds) if kind in (OpKind.BACKWARD, OpKind.GRAD)]

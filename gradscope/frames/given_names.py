@@ -1,0 +1,194 @@
+"""Where a text gives what one name holds a second name, or puts it into a list, without a copy."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+from gradscope.frames.syntax_trees import parsed
+
+_PUTS = ("append", "appendleft", "add", "insert")
+_PARAMETERS = ("parameters", "named_parameters", "buffers", "named_buffers", "items", "values")
+_COPIES = ("clone", "deepcopy", "copy_", "numpy", "detach", "data", "state_dict")
+_COLLECTS = ("list", "tuple", "dict", "OrderedDict")
+
+
+class Given(NamedTuple):
+    """A statement, or an expression, of the text."""
+
+    line: int
+    end_line: int
+    name: str
+    """The second name, or the list that something is put into."""
+    of: str
+    """What it was given to; empty where the text does not name it."""
+
+
+def second_names(text: str, names: Collection[str], *, same_part: bool = True) -> list[Given]:
+    """Assignments by which several of a tensor's names may have come to hold it.
+
+    ``a = b``, ``self.target = self.policy``, ``x.weight = y.weight``, ``best = copy.copy(model)``,
+    ``backup = list(model.parameters())`` and a dict with one name under two keys.
+
+    Args:
+        text: Source of the file.
+        names: All names under which the one tensor was seen.
+        same_part: Also what gives an attribute of one object to the same one of another: ``a.weight = b.weight``.
+    """
+    tree = parsed(text)
+    found = []
+    for target, value in _assigned(tree) if tree is not None else ():
+        name, of = ast.unparse(target), _taken_whole(value)
+        if of is not None and "." in name and "." in of and name.rpartition(".")[2] == of.rpartition(".")[2]:
+            is_second = same_part and _are_same_part(name, names)
+        else:
+            is_second = of is not None and _are_ends(name, of, names)
+        if of is not None and is_second and name != of:
+            found.append(Given(target.lineno, value.end_lineno or value.lineno, name, of))
+        elif of is None and _collects_parameters(value) and any(one.startswith(f"{name}[") for one in names):
+            found.append(Given(target.lineno, value.end_lineno or value.lineno, name, ""))
+    return found
+
+
+def keys_of_one(text: str, names: Collection[str]) -> list[Given]:
+    """Dicts that give one name under two keys, by which keys a tensor was seen: ``{"x": t, "y": t}``."""
+    tree = parsed(text)
+    found = []
+    for node in ast.walk(tree) if tree is not None else ():
+        if isinstance(node, ast.Dict):
+            held: dict[str, list[str]] = {}
+            for key, value in zip(node.keys, node.values, strict=True):
+                if isinstance(key, ast.Constant) and isinstance(value, ast.Name):
+                    is_seen = any(one.endswith(f"[{key.value!r}]") for one in names)
+                    held.setdefault(value.id, []).extend([repr(key.value)] * is_seen)
+            for of, keys in held.items():
+                if len(keys) > 1:
+                    found.append(Given(node.lineno, node.end_lineno or node.lineno, " and ".join(keys[:2]), of))
+    return found
+
+
+def puts(text: str, names: Collection[str]) -> list[Given]:
+    """Calls in loops and functions that put what one of some names holds into a list as it is."""
+    tree = parsed(text)
+    found = []
+    for node in _repeated(tree) if tree is not None else ():
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or node.func.attr not in _PUTS:
+            continue
+        for value in node.args[-1:]:
+            parts = value.elts if isinstance(value, ast.Tuple | ast.List) else [value]
+            parts = value.values if isinstance(value, ast.Dict) else parts
+            held = [ast.unparse(part) for part in parts if isinstance(part, ast.Name | ast.Attribute)]
+            taken = next((one for one in held if one in names), "")
+            if taken:
+                found.append(Given(node.lineno, node.end_lineno or node.lineno, ast.unparse(node.func.value), taken))
+    return found
+
+
+def repetitions(text: str, containers: Collection[str]) -> list[Given]:
+    """Assignments of a list that is one thing several times: ``h = [torch.zeros(3)] * n``."""
+    tree = parsed(text)
+    found = []
+    for target, value in _assigned(tree) if tree is not None else ():
+        name = ast.unparse(target)
+        listed = value.args[0] if isinstance(value, ast.Call) and value.args else value
+        if name in containers and isinstance(listed, ast.BinOp) and isinstance(listed.op, ast.Mult):
+            sides = (side for side in (listed.left, listed.right) if isinstance(side, ast.List))
+            if any(len(side.elts) == 1 for side in sides):
+                found.append(Given(target.lineno, value.end_lineno or value.lineno, name, ""))
+    return found
+
+
+def walked_together(text: str, line: int) -> list[str]:
+    """What the loops around a line walk side by side: ``a`` and ``b`` of ``zip(a.parameters(), b.parameters())``."""
+    tree = parsed(text)
+    found: list[str] = []
+    for node in ast.walk(tree) if tree is not None else ():
+        if not isinstance(node, ast.For) or not node.lineno <= line <= (node.end_lineno or 0):
+            continue
+        if isinstance(node.iter, ast.Call) and ast.unparse(node.iter.func) == "zip":
+            for walked in node.iter.args:
+                called = walked.func if isinstance(walked, ast.Call) else None
+                if isinstance(called, ast.Attribute) and called.attr in _PARAMETERS:
+                    found.append(ast.unparse(called.value))
+    return found
+
+
+def function_around(text: str, line: int) -> tuple[int, int]:
+    """First and last line of the innermost function around a line; of the file where there is none."""
+    tree = parsed(text)
+    around = [
+        (node.lineno, node.end_lineno or node.lineno)
+        for node in (ast.walk(tree) if tree is not None else ())
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.lineno <= line <= (node.end_lineno or 0)
+    ]
+    return max(around, default=(1, len(text.split("\n"))))
+
+
+def default_arguments(text: str, line: int) -> tuple[str, int, int, int, int] | None:
+    """The argument whose default is made at a line of a function's header.
+
+    Returns:
+        The argument, first and last line of the header, and of the body; None where the line is no such header.
+    """
+    tree = parsed(text)
+    for node in ast.walk(tree) if tree is not None else ():
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            positional = [*node.args.posonlyargs, *node.args.args]
+            pairs = [*zip(positional[::-1], node.args.defaults[::-1], strict=False)]
+            pairs += [
+                (one, value) for one, value in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if value
+            ]
+            for argument, value in pairs:
+                if isinstance(value, ast.Call) and value.lineno <= line <= (value.end_lineno or value.lineno):
+                    last = node.body[-1].end_lineno or node.body[-1].lineno
+                    return argument.arg, value.lineno, value.end_lineno or value.lineno, node.body[0].lineno, last
+    return None
+
+
+def _assigned(tree: ast.Module) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """Every name or attribute that is assigned, with its value; of tuples each."""
+    for node in (node for node in ast.walk(tree) if isinstance(node, ast.Assign)):
+        for target in node.targets:
+            pairs = [(target, node.value)]
+            if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                pairs = list(zip(target.elts, node.value.elts, strict=False))
+            yield from (pair for pair in pairs if isinstance(pair[0], ast.Name | ast.Attribute))
+
+
+def _taken_whole(value: ast.expr) -> str | None:
+    """The name that is given as it is, or by ``copy.copy``, which copies no tensor; None for other values."""
+    if isinstance(value, ast.Call) and len(value.args) == 1 and not value.keywords:
+        value = value.args[0] if ast.unparse(value.func) in ("copy.copy", "copy") else value
+    return ast.unparse(value) if isinstance(value, ast.Name | ast.Attribute) else None
+
+
+def _are_ends(name: str, of: str, names: Collection[str]) -> bool:
+    """Whether both names lead to the tensor by the same further path: ``best`` and ``model`` of ``….weight``."""
+    rests = {one[len(name) :] for one in names if one == name or one.startswith((f"{name}.", f"{name}["))}
+    return any(of + rest in names for rest in rests)
+
+
+def _are_same_part(name: str, names: Collection[str]) -> bool:
+    """Whether an attribute is what the tensor is called: ``target.weight = policy.weight``."""
+    return any(one.endswith(f".{name.rpartition('.')[2]}") for one in names)
+
+
+def _collects_parameters(value: ast.expr) -> bool:
+    """Whether a list or dict of parameters themselves is made: no copies of them, nor their values."""
+    is_listed = isinstance(value, ast.ListComp | ast.DictComp) or (
+        isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id in _COLLECTS
+    )
+    attributes = {node.attr for node in ast.walk(value) if isinstance(node, ast.Attribute)}
+    return is_listed and bool(attributes & {*_PARAMETERS}) and not attributes & {*_COPIES}
+
+
+def _repeated(tree: ast.Module) -> Iterator[ast.AST]:
+    """What stands in a loop or a function."""
+    seen: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.For | ast.While | ast.FunctionDef | ast.AsyncFunctionDef):
+            for inner in ast.walk(node):
+                if id(inner) not in seen:
+                    seen.add(id(inner))
+                    yield inner

@@ -1,0 +1,104 @@
+"""What the source of a hook says: where it returns something, and where it writes its gradient in place."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from gradscope.frames.syntax_trees import parsed
+
+Lines = tuple[int, int]
+"""First and last line."""
+_CODE = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+
+
+class HookSource:
+    """A function or lambda at a line of a text; nothing is known of it where there are none, or two.
+
+    Args:
+        text: Source of the file.
+        line: The first line of its code, decorators included.
+        name: Its name; ``<lambda>``.
+    """
+
+    def __init__(self, text: str, line: int, name: str) -> None:
+        tree = parsed(text)
+        found = [node for node in ast.walk(tree) if isinstance(node, _CODE)] if tree is not None else []
+        found = [node for node in found if _is_at(node, line, name)]
+        self._node = found[0] if len(found) == 1 else None
+
+    @property
+    def returns(self) -> list[Lines]:
+        """Where it returns something other than None."""
+        if isinstance(self._node, ast.Lambda):
+            return [(self._node.body.lineno, self._node.body.end_lineno or self._node.body.lineno)]
+        return [
+            (node.lineno, node.end_lineno or node.lineno)
+            for node in self._own()
+            if isinstance(node, ast.Return) and node.value is not None
+        ]
+
+    @property
+    def is_zero_on_purpose(self) -> bool:
+        """Whether zeros are what it says: ``zeros_like(grad)``, ``grad * 0``, ``zero_()``."""
+        for node in self._own():
+            if isinstance(node, ast.Attribute) and node.attr.startswith("zero"):
+                return True
+            sides = (node.left, node.right) if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) else ()
+            if any(isinstance(one, ast.Constant) and one.value == 0 for one in sides):
+                return True
+        return False
+
+    @property
+    def writes(self) -> list[Lines]:
+        """Where it writes the gradient that it is given in place."""
+        gradient = self._gradient
+        return [
+            (node.lineno, node.end_lineno or node.lineno)
+            for node in self._own()
+            if isinstance(node, ast.Call | ast.AugAssign | ast.Assign) and _writes(node, gradient)
+        ]
+
+    @property
+    def _gradient(self) -> str:
+        if self._node is None or not self._node.args.args:
+            return ""
+        names = [one.arg for one in self._node.args.args]
+        return names[1] if names[0] in ("self", "cls") and len(names) > 1 else names[0]
+
+    def _own(self) -> Iterator[ast.AST]:
+        """Its parts, without those of functions within it."""
+        todo: list[ast.AST] = []
+        if isinstance(self._node, ast.Lambda):
+            todo = [self._node.body]
+        elif self._node is not None:
+            todo = list(self._node.body)
+        while todo:
+            node = todo.pop(0)
+            yield node
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+                todo = [*ast.iter_child_nodes(node), *todo]
+
+
+def _is_at(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, line: int, name: str) -> bool:
+    if isinstance(node, ast.Lambda):
+        return name == "<lambda>" and node.lineno == line
+    return node.name == name and min([node.lineno, *(one.lineno for one in node.decorator_list)]) == line
+
+
+def _writes(node: ast.AST, gradient: str) -> bool:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        attr = node.func.attr
+        return attr.endswith("_") and not attr.endswith("__") and _is_of(node.func.value, gradient)
+    if isinstance(node, ast.AugAssign):
+        return _is_of(node.target, gradient)
+    return isinstance(node, ast.Assign) and any(
+        isinstance(target, ast.Subscript) and _is_of(target, gradient) for target in node.targets
+    )
+
+
+def _is_of(node: ast.expr, gradient: str) -> bool:
+    """Whether an expression is a name, or a part or a result in place of it."""
+    while isinstance(node, ast.Subscript | ast.Attribute | ast.Call):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return isinstance(node, ast.Name) and node.id == gradient

@@ -1,0 +1,103 @@
+"""What the objects of a program hold when it ends: tensors in their attributes, lists and dicts, and what hooks keep.
+
+A statement names only what it reads. What ``self.outputs.append(output)`` keeps is read by no call of torch; at the end
+it is found from the module's names. Only instance dictionaries, built-in containers and closures are looked into, so
+that no code of the program's runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping
+from types import FunctionType, MethodType
+from typing import Any
+
+from torch import Tensor, nn
+
+ITEMS = 256
+"""Items of one container, and attributes of one object, that are looked at."""
+OBJECTS = 4096
+"""Objects and containers that are looked into at most."""
+DEPTH = 4
+"""Steps from a module's name."""
+
+_DICTS = (dict, OrderedDict, defaultdict)
+_LISTS = (list, tuple, deque)
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def held_at_end(namespace: Mapping[str, Any], is_user: Callable[[str], bool]) -> Iterator[tuple[str, Any]]:
+    """Paths and tensors that are held by objects of the program's own classes, or in containers of containers.
+
+    Args:
+        namespace: The module's globals.
+        is_user: Tells by file name whether code is the user's own.
+    """
+    seen: set[int] = set()
+    todo: deque[tuple[str, Any, int]] = deque((name, value, 0) for name, value in list(namespace.items()))
+    while todo and len(seen) < OBJECTS:
+        path, value, depth = todo.popleft()
+        kind = type(value)
+        if issubclass(kind, Tensor):
+            if depth:
+                yield path, value
+            continue
+        if id(value) in seen or depth >= DEPTH:
+            continue
+        seen.add(id(value))
+        parts = _parts(path, value, namespace, is_user)
+        todo.extend((name, part, depth + 1) for name, part in parts if not _is_plain(part))
+
+
+def _parts(
+    path: str, value: Any, namespace: Mapping[str, Any], is_user: Callable[[str], bool]
+) -> list[tuple[str, Any]]:
+    kind = type(value)
+    if kind in _DICTS:
+        pairs = list(value.items())[:ITEMS]
+        return [(f"{path}[{key!r}]", part) for key, part in pairs if type(key) in (str, int)]
+    if kind in _LISTS:
+        return [(f"{path}[{key}]", part) for key, part in enumerate(list(value)[:ITEMS])]
+    if kind is MethodType:
+        return [(path, value.__self__)]
+    if kind is FunctionType:
+        cells = value.__closure__ or ()
+        names = zip(value.__code__.co_freevars, cells, strict=True)
+        return [(name, cell.cell_contents) for name, cell in names if _is_filled(cell)]
+    attributes = _attributes(value)
+    found = []
+    if issubclass(kind, nn.Module):
+        hooks = [hook for table in _HOOKS for hook in (attributes.get(table) or {}).values()]
+        found += [(f"{path}.hook", hook) for hook in hooks]
+        found += [(f"{path}.{name}", part) for name, part in (attributes.get("_modules") or {}).items()]
+    if kind.__module__ == namespace.get("__name__") or is_user(_file_of(kind)):
+        found += [(f"{path}.{name}", part) for name, part in list(attributes.items())[:ITEMS] if name[:1] != "_"]
+    return found
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or type(value) in (int, float, str, bool, bytes, type)
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:  # not assigned yet
+        return False
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """The instance dictionary, as object itself would give it."""
+    try:
+        found = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return {}
+    return found if type(found) is dict else {}
+
+
+def _file_of(kind: type) -> str:
+    """The file of the module that defines a class; empty where that is not known."""
+    module = sys.modules.get(kind.__module__)
+    file = vars(module).get("__file__") if module is not None else None
+    return file if isinstance(file, str) else ""

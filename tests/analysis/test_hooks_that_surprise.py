@@ -1,0 +1,131 @@
+"""Hooks: the line that registers or returns is named where they do harm, and they are left alone where they do not."""
+
+from __future__ import annotations
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from gradscope.analysis.report_model import Answer
+from tests.analysis.building import line_of, recorded
+
+HEAD = """import torch
+from torch import nn
+torch.manual_seed(0)
+net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+w = torch.ones(3, requires_grad=True)
+def train():
+    net(torch.ones(2, 3)).pow(2).sum().backward()
+"""
+
+
+def found(source: str) -> list[Answer]:
+    answers = build(recorded(HEAD + source)).answers
+    return [answer for answer in answers if answer.code.startswith("hook-") and answer.severity != "note"]
+
+
+HARMFUL = {
+    "registered in a function of the loop": """
+def step():
+    for p in net.parameters():
+        p.register_hook(lambda grad: grad.clamp(-1, 1))  # cause
+    train()
+for epoch in range(4):
+    step()
+""",
+    "a module's, registered in each epoch": """
+seen = []
+for epoch in range(4):
+    net[1].register_forward_hook(lambda module, args, output: seen.append(output.detach()))  # cause
+    train()
+""",
+    "on another branch": """
+for epoch in range(3):
+    h = w * 2
+    shown = h * 1
+    h.register_hook(lambda grad: None)
+    shown.register_hook(lambda grad: print(grad))  # cause
+    h.exp().sum().backward()
+""",
+    "a mask that lets nothing through": """
+class Freeze:
+    def __init__(self, rows):
+        self.mask = torch.zeros(4, 3)
+    def __call__(self, grad):
+        grad = grad * self.mask
+        return grad  # cause
+net[0].weight.register_hook(Freeze([1]))
+for epoch in range(4):
+    train()
+""",
+    "in place, on the branch of a sum": """
+def damp(grad):
+    grad *= 0.1  # cause
+skip = w * 2
+branch = skip.tanh()
+branch.register_hook(damp)
+(skip + branch).pow(2).sum().backward()
+""",
+    "an error": """
+def damp(grad):
+    return grad.reshape(7)  # cause
+w.register_hook(damp)
+w.exp().sum().backward()
+""",
+}
+
+
+@pytest.mark.parametrize("case", HARMFUL)
+def test_the_line_of_the_hook_is_the_cause(case: str) -> None:
+    (answer,) = found(HARMFUL[case])
+    line = line_of(HEAD + HARMFUL[case], "# cause")
+    assert [cause.line for cause in answer.causes] == [line]
+    assert answer.text.startswith(f"Line {line}: ")
+
+
+MEANT = {
+    "one that looks": "w.register_hook(lambda grad: print(grad.norm()))\n"
+    "for epoch in range(4):\n    w.sum().backward()\n",
+    "one for each activation": """
+class Probe(nn.Module):
+    def forward(self, x):
+        x = x * 2
+        x.register_hook(self.keep)
+        return x
+    def keep(self, grad):
+        self.grad = grad
+probe = Probe()
+for epoch in range(4):
+    probe(w).sum().backward()
+""",
+    "one for each layer": "for layer in (net[0], net[2]):\n"
+    "    layer.register_forward_hook(lambda module, args, output: None)\ntrain()\n",
+    "several at one time": "for scale in (0.5, 0.5, 0.5):\n    w.register_hook(lambda grad: grad * scale)\n"
+    "w.sum().backward()\n",
+    "one that is removed": "for epoch in range(4):\n    handle = w.register_hook(lambda grad: grad * 2)\n"
+    "    w.sum().backward()\n    handle.remove()\n",
+    "removed before any pass": "h = w * 2\nh.register_hook(lambda grad: grad).remove()\n(w * 3).sum().backward()\n",
+    "a mask of some rows": "mask = torch.ones(4, 3)\nmask[0] = 0\n"
+    "net[0].weight.register_hook(lambda grad: grad * mask)\n"
+    "for epoch in range(4):\n    train()\n",
+    "zeros that the text says": "net[0].weight.register_hook(lambda grad: torch.zeros_like(grad))\n"
+    "for epoch in range(4):\n    train()\n",
+    "clipping in place on a leaf": "net[0].weight.register_hook(lambda grad: grad.clamp_(-1, 1))\n"
+    "for epoch in range(4):\n    train()\n",
+    "in place, alone": "h = w.exp()\nh.register_hook(lambda grad: grad.mul_(0.5))\nh.pow(2).sum().backward()\n",
+    "never run in a program without a pass": "h = w * 2\nh.register_hook(lambda grad: grad)\nprint(h.sum())\n",
+    "an optimizer's step in backward": """
+optimizers = {p: torch.optim.SGD([p], lr=0.1) for p in net.parameters()}
+def step(p):
+    optimizers[p].step()
+    optimizers[p].zero_grad()
+for p in net.parameters():
+    p.register_post_accumulate_grad_hook(step)
+for epoch in range(4):
+    train()
+""",
+}
+
+
+@pytest.mark.parametrize("case", MEANT)
+def test_what_is_meant_is_left_alone(case: str) -> None:
+    assert found(MEANT[case]) == []

@@ -1,0 +1,40 @@
+"""Evaluation that builds graphs: blamed at its line, with the bytes that no_grad would save."""
+
+from __future__ import annotations
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from tests.analysis.building import line_of, recorded
+
+HEAD = """import torch
+from torch import nn
+net = nn.Sequential(nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 10))
+net.eval()
+def batch():
+    return torch.ones(512, 64)
+"""
+EVALUATION = (
+    HEAD
+    + """
+for step in range(4):
+    out = net(batch())  # builds
+    print(out.argmax(1).sum().item())
+"""
+)
+SILENT = {
+    "under no_grad": EVALUATION.replace("out = net(batch())", "with torch.no_grad(): out = net(batch())"),
+    "once": HEAD + "out = net(batch())\nprint(out.sum())\n",
+    "before the pass that a failure kept from coming": EVALUATION + "raise RuntimeError\n",
+}
+
+
+def test_a_loop_of_a_program_without_backward_passes() -> None:
+    (answer,) = (answer for answer in build(recorded(EVALUATION)).answers if answer.code == "saved-in-vain")
+    assert [cause.line for cause in answer.causes] == [line_of(EVALUATION, "# builds")]
+    assert "saved 4.5 MiB" in answer.text
+
+
+@pytest.mark.parametrize("case", SILENT)
+def test_what_needs_no_graph_or_may_need_it_is_not_blamed(case: str) -> None:
+    assert "saved-in-vain" not in [answer.code for answer in build(recorded(SILENT[case])).answers]

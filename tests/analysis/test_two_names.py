@@ -1,0 +1,240 @@
+"""One tensor that a program takes for two: blamed at the line that gave the second name, and only there."""
+
+from __future__ import annotations
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from gradscope.analysis.report_model import Answer
+from tests.analysis.building import line_of, recorded
+
+CODES = ("one-tensor-two-names", "kept-again", "default-argument-written", "snapshot-shares-memory")
+HEAD = """import copy
+from collections import deque
+import torch
+from torch import nn
+torch.manual_seed(0)
+model = nn.Linear(3, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+def train():
+    optimizer.zero_grad()
+    model(torch.ones(2, 3)).pow(2).sum().backward()
+    optimizer.step()
+"""
+SOFT = """
+    def soft_update(self):
+        with torch.no_grad():
+            for p, t in zip(self.policy.parameters(), self.target.parameters()):
+                t.mul_(0.9).add_(0.1 * p)
+    def learn(self):
+        self.policy(torch.ones(2, 3)).sum().backward()
+        self.soft_update()
+agent = Agent()
+agent.learn()
+"""
+
+
+def found(source: str) -> list[Answer]:
+    answers = build(recorded(HEAD + source)).answers
+    return [answer for answer in answers if answer.code in CODES and answer.severity == "warning"]
+
+
+ONE = {
+    "a target that is the policy": f"""
+class Agent:
+    def __init__(self):
+        self.policy = nn.Linear(3, 1)
+        self.target = self.policy  # second
+{SOFT}""",
+    "a target with the policy's weight": f"""
+class Agent:
+    def __init__(self):
+        self.policy, self.target = nn.Linear(3, 1, bias=False), nn.Linear(3, 1, bias=False)
+        self.target.weight = self.policy.weight  # second
+{SOFT}""",
+    "a target on the policy's data": """
+policy, target = nn.Linear(3, 1), nn.Linear(3, 1)
+for p, t in zip(policy.parameters(), target.parameters()):
+    t.data = p.data  # second
+optimizer = torch.optim.SGD(policy.parameters(), lr=0.1)
+policy(torch.ones(2, 3)).sum().backward()
+optimizer.step()
+for p, t in zip(policy.parameters(), target.parameters()):
+    t.data.copy_(0.1 * p.data + 0.9 * t.data)
+""",
+    "an average kept in a dict": """
+shadow = {name: p.data for name, p in model.named_parameters()}  # second
+for step in range(3):
+    train()
+    for name, p in model.named_parameters():
+        shadow[name].mul_(0.9).add_(p.data, alpha=0.1)
+""",
+    "a noisy copy": """
+for step in range(3):
+    clean = torch.rand(4, 3)
+    noisy = clean  # second
+    noisy += torch.randn(4, 3)
+    print((model(noisy) - clean).sum().item())
+""",
+    "a shallow copy of a model": """
+best = copy.copy(model)  # second
+train()
+print((best.weight - model.weight).norm())
+""",
+    "the parameters in a list": """
+backup = [p for p in model.parameters()]  # second
+train()
+with torch.no_grad():
+    for p, b in zip(model.parameters(), backup):
+        p.copy_(b)
+""",
+    "two keys of a batch": """
+def collate(rows):
+    tokens = torch.stack(rows)
+    return {"inputs": tokens, "labels": tokens}  # second
+batch = collate([torch.arange(4), torch.arange(4)])
+batch["labels"][batch["inputs"] > 2] = -100
+print(batch["inputs"].sum(), batch["labels"].sum())
+""",
+    "a buffer in a history": """
+buffer, history = torch.empty(3), []
+for step in range(3):
+    buffer.copy_(torch.ones(3) * step)
+    history.append(buffer)  # second
+print(history[0] - history[2])
+""",
+    "the state of an environment in a replay buffer": """
+class Env:
+    def __init__(self):
+        self.state = torch.zeros(3)
+    def step(self):
+        self.state += torch.randn(3)
+        return self.state
+env, replay = Env(), deque(maxlen=10)
+for step in range(6):
+    state = env.step()
+    replay.append((state, step))  # second
+states, _ = zip(*replay)
+print(torch.stack(states).mean(0))
+""",
+    "one state for all layers": """
+states = [torch.zeros(3)] * 4  # second
+for step in range(3):
+    for i in range(4):
+        states[i].add_(i)
+print(torch.stack(states))
+""",
+    "a default argument": """
+def mean(rows, total=torch.zeros(3)):  # second
+    for row in rows:
+        total += row
+    return total / len(rows)
+print(mean(torch.ones(2, 3)), mean(torch.ones(2, 3)))
+""",
+}
+
+
+@pytest.mark.parametrize("case", ONE)
+def test_the_line_that_made_no_copy_is_the_cause(case: str) -> None:
+    (answer,) = found(ONE[case])
+    line = line_of(HEAD + ONE[case], "# second")
+    assert [cause.line for cause in answer.causes] == [line]
+    assert answer.text.startswith(f"Line {line}: ")
+
+
+MEANT = {
+    "a residual written in place": """
+def block(x):
+    out = x
+    out += model(x)
+    return out
+block(torch.ones(3, 3).clone())
+""",
+    "a residual added in place to what was made from it": """
+x = torch.ones(3, 3)
+identity = x
+x = x * 2
+x += identity
+print((x - identity).sum())
+""",
+    "tied weights that a check compares": """
+other = nn.Linear(3, 1)
+other.weight = model.weight
+train()
+print(torch.equal(other.weight, model.weight))
+assert torch.equal(other.weight, model.weight)
+""",
+    "a target that shares a part": """
+class Critic(nn.Module):
+    def __init__(self, body):
+        super().__init__()
+        self.body, self.head = body, nn.Linear(3, 1)
+body = nn.Linear(3, 3)
+critic, target = Critic(body), Critic(body)
+target.body = critic.body
+with torch.no_grad():
+    for p, t in zip(critic.parameters(), target.parameters()):
+        t.copy_(p)
+""",
+    "a weight that is normalised through its data": """
+class Norm:
+    def __init__(self):
+        self.w = model.weight.data
+    def project(self):
+        self.w.div_(self.w.norm())
+norm = Norm()
+for step in range(3):
+    train()
+    norm.project()
+""",
+    "a state that is set anew": """
+states = [torch.zeros(3)] * 4
+for step in range(3):
+    for i in range(4):
+        states[i] = states[i] + i
+print(torch.stack(states))
+""",
+    "a tensor that is repeated on purpose": """
+results = []
+def sample(x):
+    for step in range(4):
+        x.add_(model(torch.cat([x, x]))[:2] * 0)
+    results.append(x)
+sample(torch.ones(2, 3))
+""",
+    "two keys of a batch that is written before": """
+tokens = torch.arange(4)
+tokens[0] = 5
+tokens[1] = 6
+batch = {"inputs": tokens, "labels": tokens}
+print(batch["inputs"].sum(), batch["labels"].sum())
+""",
+    "a buffer that each step makes": """
+history = []
+for step in range(3):
+    buffer = torch.empty(3)
+    buffer.copy_(torch.ones(3) * step)
+    buffer.add_(1)
+    history.append(buffer)
+print(torch.stack(history))
+""",
+    "an average on memory of its own": """
+shadow = {name: p.data.clone() for name, p in model.named_parameters()}
+for step in range(3):
+    train()
+    for name, p in model.named_parameters():
+        shadow[name].mul_(0.9).add_(p.data, alpha=0.1)
+""",
+    "a list of the parameters for clipping": """
+params = [p for p in model.parameters()]
+train()
+for p in params:
+    p.data.clamp_(-1, 1)
+print(sum((p - p.mean()).sum() for p in params))
+""",
+}
+
+
+@pytest.mark.parametrize("case", MEANT)
+def test_what_is_meant_to_be_one_is_not_blamed(case: str) -> None:
+    assert found(MEANT[case]) == []
