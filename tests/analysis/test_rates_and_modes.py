@@ -62,6 +62,11 @@ def test_the_line_to_change_is_the_cause(source: str, expected: tuple[str, str, 
             id="a warm-up from zero",
         ),
         pytest.param(
+            "for lr in (0.0, 0.1):\n    optimizer = torch.optim.SGD(model.parameters(), lr=lr)\n"
+            "    for i in range(4): step()",
+            id="a rate of zero among several that are tried",
+        ),
+        pytest.param(
             "optimizer.add_param_group({'params': [torch.ones(1, requires_grad=True)], 'lr': 0.0})\n"
             "for i in range(6): step()",
             id="one group of rate zero",

@@ -24,8 +24,12 @@ def _find_zero(sources: Sources) -> Iterator[Finding]:
     by_optimizer = _by_optimizer(sources)
     if not any(all(event.detail.get("zero") or [False]) for events in by_optimizer.values() for event in events):
         return
-    for optimizer in seen_optimizers(sources.index, sources.events):
+    optimizers = seen_optimizers(sources.index, sources.events)
+    tried = {one.made.span for one in optimizers if _begins_above_zero(by_optimizer.get(one.made.subject, []))}
+    for optimizer in optimizers:
         events = by_optimizer.get(optimizer.made.subject, [])
+        if optimizer.made.span in tried and not _begins_above_zero(events):
+            continue  # one of several rates that its line is given, to see what each does
         steps = _steps(sources, optimizer)
         changes = [(event.op, all(event.detail["zero"])) for event in events if event.detail.get("zero")]
         since = changes[-1][0] if changes and changes[-1][1] else len(sources.index.recording.ops)
@@ -33,6 +37,11 @@ def _find_zero(sources: Sources) -> Iterator[Finding]:
         is_always = bool(changes) and changes[0][1] and len(changes) == 1
         if len(zero) >= (STEPS if is_always else STEPS_AT_THE_END) and 2 * len(zero) >= len(steps):
             yield _of_optimizer(sources, optimizer, events, zero, len(steps))
+
+
+def _begins_above_zero(events: list[Happened]) -> bool:
+    rates = [event.detail["zero"] for event in events if event.detail.get("zero")]
+    return bool(rates) and not all(rates[0])
 
 
 def _by_optimizer(sources: Sources) -> dict[int, list[Happened]]:
