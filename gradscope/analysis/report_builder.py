@@ -53,11 +53,11 @@ def build(recording: Recording, view: RunView | None = None) -> Report:
     backwards = gradients.passes()
     listed_cuts = list_cuts(index, names, cuts, runs, gradients.cuts_on_path)
     errors = list_errors(index)
-    answers = find_answers(Sources(index, names, cuts, flow, gradients, passes, judged, sharing, runs))
+    answers, faults = find_answers(Sources(index, names, cuts, flow, gradients, passes, judged, sharing, runs))
     selected = select_answers(answers, recording, view.selection)
     return Report(
         run=run_facts(recording),
-        summary=_summary(index, gradients, backwards, listed_cuts, len(writes), len(alias_groups)),
+        summary=_summary(index, gradients, backwards, listed_cuts, len(writes), len(alias_groups), len(faults)),
         answers=selected.given,
         lines=tuple(row for row in lines if _wanted(row, view)),
         ops=list_ops(index, names, use, view) if view.ops else (),
@@ -70,7 +70,7 @@ def build(recording: Recording, view: RunView | None = None) -> Report:
         memory=report_memory(index, use, runs),
         watches=list_watches(index, names),
         errors=errors,
-        faults=tuple(fault.traceback for fault in recording.faults),
+        faults=(*(fault.traceback for fault in recording.faults), *faults),
         left_out=left_out(index),
         suppressed=selected.suppressed,
         remarks=selected.remarks,
@@ -88,6 +88,7 @@ def _summary(
     cuts: tuple[Cut, ...],
     writes: int,
     alias_groups: int,
+    faults: int,
 ) -> Summary:
     recording = index.recording
     outcomes = gradients.leaves_reached
@@ -105,7 +106,7 @@ def _summary(
         inplace_writes=writes,
         alias_groups=alias_groups,
         errors=len(recording.errors),
-        faults=sum(fault.count for fault in recording.faults),
+        faults=sum(fault.count for fault in recording.faults) + faults,
         left_out=sum(recording.left_out.column("left_out")),
         threads=max(1, len(set(recording.ops.column("thread")))),
     )

@@ -38,3 +38,30 @@ def test_a_loop_of_a_program_without_backward_passes() -> None:
 @pytest.mark.parametrize("case", SILENT)
 def test_what_needs_no_graph_or_may_need_it_is_not_blamed(case: str) -> None:
     assert "saved-in-vain" not in [answer.code for answer in build(recorded(SILENT[case])).answers]
+
+
+TRAINED = """
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+def forward():
+    return net(batch())
+def evaluate():
+    net.eval()
+    return forward().argmax(1)
+for step in range(2):
+    net.train()
+    optimizer.zero_grad()
+    forward().sum().backward()
+    optimizer.step()
+    print(evaluate().sum().item())
+"""
+
+
+def test_an_evaluation_by_the_lines_of_training_is_blamed_at_its_function() -> None:
+    source = HEAD + TRAINED
+    (answer,) = (answer for answer in build(recorded(source)).answers if answer.code == "saved-in-vain")
+    assert [cause.line for cause in answer.causes] == [
+        line_of(source, "def evaluate():"),
+        line_of(source, "    net.eval()"),
+    ]
+    guarded = source.replace("def evaluate", "@torch.no_grad()\ndef evaluate")
+    assert "saved-in-vain" not in [answer.code for answer in build(recorded(guarded)).answers]

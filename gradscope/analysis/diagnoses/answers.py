@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 from gradscope.analysis.diagnoses.catalogue import diagnoses_for
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Answer
@@ -10,17 +12,22 @@ from gradscope.recording import Recording
 _ORDER = ("problem", "warning", "note")
 
 
-def find_answers(sources: Sources) -> tuple[Answer, ...]:
-    """Every answer that the recording gives, each sentence once.
+def find_answers(sources: Sources) -> tuple[tuple[Answer, ...], tuple[str, ...]]:
+    """Every answer that the recording gives, each sentence once; and the tracebacks of diagnoses that failed.
 
-    The most harmful come first; among these what ended the program, then what names a line to change.
+    The most harmful come first; among these what ended the program, then what names a line to change. A fault of one
+    diagnosis is its own: the others are given, and the report says that it may be incomplete.
     """
-    found = [
-        known.answer(finding) for known in diagnoses_for(sources.index.recording) for finding in known.find(sources)
-    ]
+    found: list[Answer] = []
+    faults: list[str] = []
+    for known in diagnoses_for(sources.index.recording):
+        try:
+            found += [known.answer(finding) for finding in known.find(sources)]
+        except Exception:
+            faults.append(fault_of(known.code))
     unique = {(answer.code, answer.text): answer for answer in found}
     recording = sources.index.recording
-    return tuple(
+    ordered = tuple(
         sorted(
             unique.values(),
             key=lambda answer: (
@@ -30,6 +37,12 @@ def find_answers(sources: Sources) -> tuple[Answer, ...]:
             ),
         )
     )
+    return ordered, tuple(faults)
+
+
+def fault_of(code: str) -> str:
+    """The traceback of the error that a diagnosis is being left with."""
+    return f"in the diagnosis {code}:\n{traceback.format_exc()}"
 
 
 def _ended_program(answer: Answer, recording: Recording) -> bool:

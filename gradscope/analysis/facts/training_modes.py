@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from functools import cached_property
 from typing import NamedTuple
 
@@ -47,6 +48,15 @@ class TrainingModes:
             name, training = str(event.detail.get("module", "")), event.detail.get("training") is True
             found.append(ModeCall(event, event.op, training, event.subject, name, dropouts, norms, known))
         return found
+
+    def in_force(self, op: int) -> ModeCall | None:
+        """The last call before an op, of whatever module; None where none was made."""
+        position = bisect_right(self._ops, op)
+        return self.calls[position - 1] if position else None
+
+    @cached_property
+    def _ops(self) -> list[int]:
+        return [call.op for call in self.calls]
 
     def last_before(self, op: int, parameters: frozenset[int]) -> ModeCall | None:
         """The last call before an op that set the mode of all that has some parameters; None where none did."""
