@@ -18,8 +18,9 @@ from gradscope.recorder.calls.modes_aside import is_ours_on_top
 from gradscope.recorder.patches.noting import note
 from gradscope.recording.rows import EventKind
 
-GENERATOR = "_checkpoint_without_reentrant_generator"
-"""The name in ``torch.utils.checkpoint`` of what runs before and after the function."""
+GENERATORS = ("_checkpoint_without_reentrant_generator_impl", "_checkpoint_without_reentrant_generator")
+"""Names in ``torch.utils.checkpoint`` of what runs before and after the function; since torch 2.14 there are both, and
+``checkpoint`` calls the first, which takes all but the function and its arguments by name."""
 
 _CHECKPOINT = int(EventKind.CHECKPOINT)
 _next = count()
@@ -33,7 +34,7 @@ def reported(generator: Callable[..., Any]) -> Callable[..., Any]:
         if is_dynamo_compiling():
             yield from generator(*args, **kwargs)
             return
-        preserves = args[1] if len(args) > 1 else kwargs.get("preserve_rng_state", True)
+        preserves = kwargs.get("preserve_rng_state", args[1:2] != (False,))
         subject = next(_next)
         _report(sys._getframe(1), subject, {"begins": True, "preserve_rng_state": bool(preserves)})
         try:

@@ -86,8 +86,8 @@ def _replacements() -> Iterator[Replacement]:
     yield Replacement(nn.Module, "train", training_mode.reported)
     for name in grad_scalers.METHODS:
         yield Replacement(torch.amp.GradScaler, name, grad_scalers.reported)
-    if hasattr(checkpoint, checkpoint_calls.GENERATOR):
-        yield Replacement(checkpoint, checkpoint_calls.GENERATOR, checkpoint_calls.reported)
+    if generator := next((name for name in checkpoint_calls.GENERATORS if hasattr(checkpoint, name)), ""):
+        yield Replacement(checkpoint, generator, checkpoint_calls.reported)
     for name in hooks.TENSOR_HOOKS:
         yield Replacement(torch.Tensor, name, hooks.reported_on_tensor(name))
     for name in hooks.MODULE_HOOKS:
