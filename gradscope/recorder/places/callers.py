@@ -29,7 +29,8 @@ HANDLE_CODE = torch.overrides.handle_torch_function.__code__
 
 _HANDLER = "__torch_function__"
 _MODULE_CALLS = frozenset((nn.Module._wrapped_call_impl.__code__, nn.Module._call_impl.__code__))
-_CHECKPOINT = inspect.unwrap(checkpoint.checkpoint).__code__
+_CHECKPOINT = inspect.unwrap(getattr(checkpoint, "_checkpoint_impl", checkpoint.checkpoint)).__code__
+"""What calls the checkpointed function; since torch 2.14 a function of its own."""
 _DISPATCHERS = ("_ops.py", "_jit_internal.py", "_VF.py")
 _DECORATES = frozenset(
     code
