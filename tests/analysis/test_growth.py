@@ -50,3 +50,20 @@ for step in range(12):
     kept.append(y)
 """
     assert told(source) == []
+
+
+def test_what_was_computed_once_before_a_loop_is_not_carried_by_what_uses_it() -> None:
+    source = """
+gamma = nn.Parameter(torch.ones(1)).expand(4)
+layer = nn.Linear(4, 4)
+for step in range(20):
+    x = torch.ones(2, 4)
+    for block in range(2):
+        x = x + gamma * layer(x)
+    x.sum().backward()
+"""
+    assert "graph-carried-along" not in [answer.code for answer in build(recorded(HEAD + source)).answers]
+    kept = source.replace(
+        "    x.sum().backward()", "    gamma = gamma + 0 * x[0]\n    x.sum().backward(retain_graph=True)"
+    )
+    assert "graph-carried-along" in [answer.code for answer in build(recorded(HEAD + kept)).answers]

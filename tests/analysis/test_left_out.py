@@ -112,3 +112,25 @@ for step in range(3):
 
     answers = build(recorded(program)).answers
     assert [one.severity for one in answers if one.code == "leaf-unreached"] == ["note"]
+
+
+def test_what_an_optimizer_would_have_trained_next_is_a_note_where_an_error_came_first() -> None:
+    source = (
+        HEAD
+        + """
+critic, maker = torch.optim.SGD(net.parameters(), lr=0.1), torch.optim.SGD(other.parameters(), lr=0.1)
+with torch.no_grad():
+    fake = other(x)
+net(fake).sum().backward()
+critic.step()
+try:
+    net.weight.clamp_(-1, 1)
+except RuntimeError:
+    pass
+"""
+    )
+    answers = [answer for answer in build(recorded(source)).answers if answer.code == "leaf-unreached"]
+    assert [answer.severity for answer in answers] == ["note"]
+    without = source.replace("net.weight.clamp_", "net.weight.data.clamp_")
+    answers = [answer for answer in build(recorded(without)).answers if answer.code == "leaf-unreached"]
+    assert [answer.severity for answer in answers] == ["warning"]

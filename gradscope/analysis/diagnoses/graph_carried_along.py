@@ -33,9 +33,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
     made_by, variable = index.recording.nodes.column("op"), index.recording.nodes.column("variable")
     for tensor, first, op in _carried(index, names):
         nodes = [node for node in passes.behind(index.node_after(tensor)) if variable[node] < 0]
-        oldest = min((made_by[node] for node in nodes), default=index.op_count)
-        newest = made_by[nodes[0]] if nodes else 0
-        crossed = bisect_left(backward_ops, newest) - bisect_left(backward_ops, oldest)
+        # Nodes of each iteration: what was made once, before all of them, is behind every result and carries nothing.
+        crossed = len({bisect_left(backward_ops, made_by[node]) for node in nodes}) - 1
         all_passes = bisect_left(backward_ops, op) - bisect_left(backward_ops, first)
         if crossed >= RUNS or crossed >= max(AT_LEAST, all_passes):
             name = names.of(tensor)

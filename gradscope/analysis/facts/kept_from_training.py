@@ -8,7 +8,7 @@ from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.events import Events
 from gradscope.analysis.facts.flow import Flow
 from gradscope.analysis.facts.values_taken import ValuesTaken
-from gradscope.analysis.facts.writes import all_writes
+from gradscope.analysis.facts.writes import all_writes, is_step
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, GRAD, INFERENCE
@@ -42,7 +42,11 @@ class KeptFromTraining:
             return ""
         held = self._events.in_optimizers
         if held:
-            return "" if leaf in held else "and no optimizer holds it"
+            if leaf not in held:
+                return "and no optimizer holds it"
+            given = {tensor for event in held[leaf] for tensor in event.tensors}
+            has_ended_early = bool(self._index.recording.errors) and not given & self._stepped
+            return "and the optimizer that holds it had not made a step" if has_ended_early else ""
         if self._is_written_from_others(leaf):
             return "and its values are written from other leaves"
         return "and it is a copy that is only used so" if self._is_copy_without_gradients(leaf) else ""
@@ -68,6 +72,12 @@ class KeptFromTraining:
         made = self._copied_at.get(self._index.storage_at(leaf, NONE))
         flags, used_at = self._index.recording.ops.column("flags"), self._flow.uses_of(leaf, self._index.op_count)
         return made is not None and all(flags[op] & (GRAD | INFERENCE) != GRAD for op in used_at if op != made)
+
+    @cached_property
+    def _stepped(self) -> frozenset[int]:
+        """Tensors that a step of an optimizer wrote."""
+        index = self._index
+        return frozenset(tensor for op, tensor, *_ in all_writes(index) if op < index.op_count and is_step(index, op))
 
     @cached_property
     def _written_on(self) -> dict[int, list[int]]:
