@@ -50,6 +50,17 @@ def defines_requires_grad(text: str) -> bool:
     )
 
 
+def is_called(text: str, function: str) -> bool:
+    """Whether a file's text has a call of a function or method of some name."""
+    tree = parsed(text)
+    calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call)) if tree is not None else ()
+    return any(
+        (isinstance(called, ast.Name) and called.id == function)
+        or (isinstance(called, ast.Attribute) and called.attr == function)
+        for called in calls
+    )
+
+
 def _within(node: ast.AST, function: str, loops: dict[str, str]) -> Iterator[Ignored]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):

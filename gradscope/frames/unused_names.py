@@ -63,11 +63,20 @@ def _around(tree: ast.Module, line: int, kind: type[ast.ClassDef] | type[ast.Fun
 
 
 def _reads(text: str, attribute: str) -> bool:
+    """Whether a file reads an attribute, or has its name in a text that is not there for people only."""
     tree = parsed(text)
     if tree is None:
         return True
+    nodes = list(ast.walk(tree))
+    for_people = {node.value for node in nodes if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)}
+    name = re.compile(rf"\b{re.escape(attribute)}\b")
     return any(
         (isinstance(node, ast.Attribute) and node.attr == attribute and isinstance(node.ctx, ast.Load))
-        or (isinstance(node, ast.Constant) and isinstance(node.value, str) and attribute in node.value)
-        for node in ast.walk(tree)
+        or (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and node not in for_people
+            and name.search(node.value) is not None
+        )
+        for node in nodes
     )

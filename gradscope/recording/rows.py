@@ -113,6 +113,12 @@ class EventKind(IntEnum):
     stretch, and the one after its last. The tensor is one that is on the storage."""
     STEP = 11
     """An optimizer's step began that is recorded op by op: it runs a closure, hooks, or is an optimizer of others."""
+    REENTRANT_CHECKPOINT = 14
+    """``torch.utils.checkpoint.checkpoint`` with ``use_reentrant=True`` began to run a function (``begins``), or was
+    done; ``requires_grad`` says whether a tensor among its arguments did."""
+    REPEATED_MODULE = 15
+    """An ``nn.ModuleList`` or ``nn.Sequential`` (``list``) was made that holds one module several ``times``; the
+    tensors are its parameters."""
 
 
 class Op(NamedTuple):

@@ -49,3 +49,22 @@ def test_the_line_that_sets_it_is_named(line: str) -> None:
 )
 def test_what_torch_reads_or_what_changes_nothing_is_not(line: str) -> None:
     assert said(line) == []
+
+
+CALLED = """
+import torch
+from torch import nn
+net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+def thaw(layer):
+    for p in layer.parameters():
+        p.require_grad = True
+net[0].requires_grad_(False)
+{}
+net(torch.ones(3, 2)).sum().backward()
+"""
+
+
+@pytest.mark.parametrize(("call", "count"), [("thaw(net[0])", 1), ("pass", 0)])
+def test_a_function_that_makes_no_other_call_has_run_where_the_text_calls_it(call: str, count: int) -> None:
+    answers = build(recorded(CALLED.format(call))).answers
+    assert [one.causes[0].line for one in answers if one.code == "attribute-ignored"] == [6] * count

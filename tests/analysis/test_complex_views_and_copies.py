@@ -23,8 +23,11 @@ def causes(program: str) -> dict[str, list[int]]:
         "p, q = (torch.ones(3, requires_grad=True) for _ in 'ab')\nv = q[0]\n"
         "torch.autograd.grad(p.sum(), [p, v], allow_unused=True)",
         "n = torch.nn.Linear(2, 2)\nn.seen = n(torch.ones(2)).detach()\ncopy.deepcopy(n)",
+        "x = torch.ones(4, requires_grad=True)\ntorch.fft.ifft(torch.fft.fft(x) * 2j).to(x.dtype).sum().backward()",
+        "z = torch.ones(3, dtype=torch.complex64, requires_grad=True)\n(z * z.conj()).float().sum().backward()",
+        "z = torch.ones(3, dtype=torch.complex64)\nz.to(torch.float32)",
     ],
-    ids=["real-part", "real-into-complex", "views-first", "not-of-the-loss", "detached"],
+    ids=["real-part", "real-into-complex", "views-first", "not-of-the-loss", "detached", "inverse", "norm", "data"],
 )
 def test_healthy_programs_are_left_alone(program: str) -> None:
     assert causes(program) == {}
@@ -46,3 +49,11 @@ def test_a_result_that_is_copied_itself_is_put_down_to_the_copy() -> None:
 def test_grad_that_raises_for_another_view_is_a_problem() -> None:
     program = "p = torch.ones(3, requires_grad=True)\nv = p[0]\ntorch.autograd.grad(p.sum(), v)"
     assert causes(program) == {"grad-of-other-view": [4]}
+
+
+@pytest.mark.parametrize("cast", ["to(torch.float32)", "float()", "double()"])
+def test_a_cast_of_tracked_complex_values_to_a_real_dtype_is_named(cast: str) -> None:
+    program = (
+        f"k = torch.ones(3, requires_grad=True)\nturn = torch.polar(torch.ones(3), k)\nturn.{cast}.sum().backward()"
+    )
+    assert causes(program) == {"imaginary-part-lost": [5]}

@@ -33,7 +33,8 @@ def said(line: str, base: str = "nn.Module", parameters: str = "net.parameters()
 
 
 @pytest.mark.parametrize(
-    ("line", "cause"), [("pass", 7), ("z = self.extra(h)", 11), ("z = torch.relu(self.extra(h))", 11)]
+    ("line", "cause"),
+    [("pass", 7), ("'An extrapolated text.'", 7), ("z = self.extra(h)", 11), ("z = torch.relu(self.extra(h))", 11)],
 )
 def test_the_line_that_makes_it_or_drops_its_result_is_the_cause(line: str, cause: int) -> None:
     assert said(line) == [cause]

@@ -134,3 +134,20 @@ except RuntimeError:
     without = source.replace("net.weight.clamp_", "net.weight.data.clamp_")
     answers = [answer for answer in build(recorded(without)).answers if answer.code == "leaf-unreached"]
     assert [answer.severity for answer in answers] == ["warning"]
+
+
+def test_the_average_that_torch_keeps_of_a_model_is_a_note() -> None:
+    program = """
+import torch
+model = torch.nn.Linear(2, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+averaged = torch.optim.swa_utils.AveragedModel(model)
+for step in range(4):
+    optimizer.zero_grad()
+    model(torch.ones(3, 2)).sum().backward()
+    optimizer.step()
+    averaged.update_parameters(model)
+"""
+
+    answers = build(recorded(program)).answers
+    assert {one.severity for one in answers if one.code == "leaf-unreached"} == {"note"}

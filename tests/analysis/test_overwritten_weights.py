@@ -20,6 +20,9 @@ def average():
     for p, q in pairs:
         q.mul_(0.9).add_(p, alpha=0.1)
 @torch.no_grad()
+def pulled(source=other):
+    for p, q in zip(net.parameters(), source.parameters()): p.mul_(0.9).add_(q, alpha=0.1)
+@torch.no_grad()
 def copied():
     for p, q in pairs:
         p.copy_(q)
@@ -40,10 +43,11 @@ def said(rounds: str) -> list[int]:
 @pytest.mark.parametrize(
     ("rounds", "line"),
     [
-        ("step(); average(); copied()", 17),
-        ("step(); average(); loaded()", 19),
-        ("loaded(); step()", 19),
-        ("step(); copied()", 17),
+        ("step(); average(); copied()", 20),
+        ("step(); average(); loaded()", 22),
+        ("loaded(); step()", 22),
+        ("step(); copied()", 20),
+        ("step(); pulled()", 16),
     ],
 )
 def test_the_copy_is_the_cause(rounds: str, line: int) -> None:
@@ -57,6 +61,8 @@ def test_the_copy_is_the_cause(rounds: str, line: int) -> None:
         pytest.param("step(); step(); average(); copied()", id="an average of two steps (lookahead)"),
         pytest.param("step(); synced(); copied()", id="a copy there and back"),
         pytest.param("average() if i == 3 else None; step(); copied() if i == 5 else None", id="once"),
+        pytest.param("step(); average(); pulled()", id="two that are moved towards each other"),
+        pytest.param("step(); pulled() if i == 3 else None", id="moved once"),
         pytest.param("step(); net.weight.data.clamp_(-1, 1)", id="weights that are clipped"),
         pytest.param(
             "kept = copy.deepcopy(net.state_dict()); net.weight.data.add_(0.1); net.load_state_dict(kept); step()",

@@ -39,6 +39,12 @@ def said(source: str) -> list[tuple[str, str, list[int]]]:
             id="a decay that is over too soon",
         ),
         pytest.param(
+            "def factor(i):\n    if i < 30:\n        return i // 30\n    return 1.0\n"
+            "s = lr_scheduler.LambdaLR(optimizer, factor)\nfor i in range(12): step(); s.step()",
+            ("learning-rate-zero", "warning", [13, 15]),
+            id="a warm-up that divides without a rest",
+        ),
+        pytest.param(
             "for i in range(4):\n    model.train()\n    step()\nmodel.eval()\nfor i in range(4): step()",
             ("trained-in-evaluation", "warning", [14]),
             id="training that goes on after an evaluation",
@@ -65,6 +71,10 @@ def test_the_line_to_change_is_the_cause(source: str, expected: tuple[str, str, 
             "for lr in (0.0, 0.1):\n    optimizer = torch.optim.SGD(model.parameters(), lr=lr)\n"
             "    for i in range(4): step()",
             id="a rate of zero among several that are tried",
+        ),
+        pytest.param(
+            "s = lr_scheduler.LambdaLR(optimizer, lambda i: 0.5 ** (i // 3))\nfor i in range(6): step(); s.step()",
+            id="a decay in steps",
         ),
         pytest.param(
             "optimizer.add_param_group({'params': [torch.ones(1, requires_grad=True)], 'lr': 0.0})\n"

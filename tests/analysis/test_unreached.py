@@ -146,3 +146,28 @@ def test_a_copy_of_a_tensor_was_not_built_from_values_that_had_left_torch() -> N
     loss.backward()
     """
     assert reasons(build(recorded(source)), "w") == ["used at line 3, but no way from there to loss was seen"]
+
+
+THROUGH_NUMPY = """
+import torch
+w, v = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+for step in range(2):
+    codes = torch.tanh(w)
+    rows = codes.detach().numpy()
+    smooth = {}
+    (smooth * v).sum().backward()
+"""
+
+
+@pytest.mark.parametrize(
+    ("smooth", "why"),
+    [
+        ("torch.from_numpy(rows * 2).float()", "cut at line 5 by Tensor.detach; "),
+        ("torch.ones(3)", "used at line 4, but no way from there to "),
+    ],
+)
+def test_values_that_went_through_numpy_are_followed_to_where_a_tensor_is_built_from_some(
+    smooth: str, why: str
+) -> None:
+    report = build(recorded(THROUGH_NUMPY.format(smooth)))
+    assert reasons(report, "w")[0].startswith(why)

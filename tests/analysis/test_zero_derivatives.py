@@ -116,9 +116,29 @@ BLOCKED = {
         (c * v).sum().backward()
         optimizer.step()
     """,
+    "softmax of one logit": """
+    w = torch.nn.Parameter(torch.rand(3, 1))
+    p = torch.softmax(torch.rand(4, 3) @ w, dim=1)  # blocks
+    p.clamp(0.1, 0.9).sum().backward()
+    """,
+    "softmax of one logit by a module": """
+    w = torch.nn.Parameter(torch.rand(3, 1))
+    softmax = torch.nn.LogSoftmax(-1)
+    p = softmax(torch.rand(4, 3) @ w)  # blocks
+    p.sum().backward()
+    """,
+    "cross entropy of one class": """
+    w = torch.nn.Parameter(torch.rand(3, 1))
+    loss = torch.nn.functional.cross_entropy(torch.rand(4, 3) @ w, torch.zeros(4, dtype=torch.long))  # blocks
+    loss.backward()
+    """,
 }
 
 OPEN = {
+    "softmax over the other dimension": BLOCKED["softmax of one logit"].replace("dim=1", "dim=0"),
+    "softmax over a dimension that the call does not say": BLOCKED["softmax of one logit"]
+    .replace("dim=1", "dim=d")
+    .replace("    w =", "    d = 1\n    w ="),
     "a straight-through estimator": BLOCKED["rounding"].replace("h.round()", "h + (h.round() - h).detach()"),
     "a function of the program's that is called as torch's": """
     class Round(torch.autograd.Function):

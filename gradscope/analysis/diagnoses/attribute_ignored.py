@@ -8,7 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.gradient_lives import GradientLives
-from gradscope.frames.ignored_attributes import Ignored, defines_requires_grad, ignored_attributes
+from gradscope.frames.ignored_attributes import Ignored, defines_requires_grad, ignored_attributes, is_called
 from gradscope.recording.flags import PARAMETER
 from gradscope.recording.rows import OpKind
 
@@ -31,8 +31,13 @@ def _find(sources: Sources) -> Iterator[Finding]:
 
 
 def _has_run(sources: Sources, file: int, one: Ignored) -> bool:
-    """Whether a call in the same function was seen, or one further down at the top level."""
+    """Whether a call in the same function was seen, or one further down at the top level.
+
+    What sets an attribute of each parameter makes no call that is seen: there it is enough that the text calls it.
+    """
     text = sources.index.recording.text
+    if one.over == "parameters" and is_called(sources.index.recording.files[file].text, one.function):
+        return True
     return any(
         where.file == file
         and (

@@ -10,6 +10,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
+from gradscope.frames.rebound_names import rebound_names
 
 
 class _Untracked(NamedTuple):
@@ -19,6 +20,7 @@ class _Untracked(NamedTuple):
     causes: list[Cause]
     op: int
     evidence: list[Evidence]
+    advice: str = ""
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -33,6 +35,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             tensors=[root],
             causes=reason.causes,
             evidence=[Evidence("ops", op), *reason.evidence],
+            advice=reason.advice,
         )
 
 
@@ -40,9 +43,33 @@ def _cut(sources: Sources, op: int) -> _Untracked | None:
     cuts = sources.gradients.cuts_behind(op)
     if not cuts:
         return None
+    if rebound := _rebound(sources, cuts):
+        return rebound
     where = listed(list(dict.fromkeys(map(sources.cuts.where, cuts))))
     evidence = [Evidence("ops", one) for one in cuts]
     return _Untracked(f"the graph was cut at {where}", sources.cut_causes(cuts), cuts[0], evidence)
+
+
+def _rebound(sources: Sources, cuts: list[int]) -> _Untracked | None:
+    """All cuts are updates of leaves that give the leaf's name to a new tensor: ``w = w - lr * w.grad``."""
+    index, names = sources.index, dict[int, str]()
+    for cut in cuts:
+        statement = index.statements[index.op_statement[cut]]
+        if statement.file < 0 or not index.is_leaf(sources.cuts.input_of(cut)):
+            return None
+        name = rebound_names(index.recording.files[statement.file].text).get(statement.line, "")
+        if not name or sources.cuts.kind(cut) not in ("no_grad", "inference_mode"):
+            return None
+        names[cut] = name
+    lines = [f"line {index.op_line(cut)} gives the name {name} to a new tensor" for cut, name in names.items()]
+    region = sources.cuts.where(cuts[0])
+    return _Untracked(
+        f"{listed(lines)}, computed without a graph ({region})",
+        [*(cause for cut in cuts for cause in sources.cause("made", cut)), *sources.cut_causes(cuts)],
+        cuts[0],
+        [Evidence("ops", one) for one in cuts],
+        "Write into the tensor instead (-=, copy_): it stays the leaf that requires grad.",
+    )
 
 
 def _left_torch(sources: Sources, op: int) -> _Untracked | None:

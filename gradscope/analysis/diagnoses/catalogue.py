@@ -55,6 +55,10 @@ def _a_change(recording: Recording) -> bool:
     return len(recording.changes) > 0
 
 
+def _complex_values(recording: Recording) -> bool:
+    return any(recording.text(layout.dtype).startswith("complex") for layout in recording.layouts)
+
+
 def _an_event(kind: EventKind) -> Callable[[Recording], bool]:
     return lambda recording: kind in recording.events.column("kind")
 
@@ -81,10 +85,12 @@ _ENTRIES = (
     Entry("gradient_always_zero", _an_event(EventKind.GRADIENTS)),
     Entry("grad_none", _anything),
     Entry("grad_of_other_view", _a_pass),
-    Entry("imaginary_part_lost", _a_change),
+    Entry("imaginary_part_lost", _complex_values),
     Entry("backward_reached_nothing", _a_pass),
+    Entry("term_without_gradient", _a_pass),
     Entry("leaf_unreached", _a_pass),
     Entry("layer_left_out", _an_event(EventKind.OPTIMIZER)),
+    Entry("repeated_module", _an_event(EventKind.REPEATED_MODULE)),
     Entry("function_without_node", _a_function_of_the_users),
     Entry("frozen", _a_pass),
     Entry("attribute_ignored", _anything),
@@ -93,6 +99,7 @@ _ENTRIES = (
     Entry("hook_zeroes_gradient", _an_event(EventKind.HOOK)),
     Entry("hook_never_ran", _an_event(EventKind.HOOK)),
     Entry("never_stepped", _a_step),
+    Entry("update_lost", _a_pass),
     Entry("cleared_before_step", _a_pass),
     Entry("learning_rate", _an_event(EventKind.LEARNING_RATE)),
     Entry("iterator_used_up", _an_event(EventKind.OPTIMIZER)),

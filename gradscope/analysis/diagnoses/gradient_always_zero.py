@@ -13,6 +13,7 @@ from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.wording import listed
 
 _SAMPLES = ("bernoulli", "poisson")
+_OF_ONE = "For one logit use sigmoid; where weights of several are meant, go over their dimension."
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -36,6 +37,8 @@ def _finding(sources: Sources, blocked: Blocked) -> Finding:
     count = len(blocked.passes)
     passes = "the backward pass" if count == 1 else f"all {count} backward passes"
     is_zero = "is zero everywhere" if blocked.everywhere else f"was zero for every element in {passes} looked at"
+    if blocked.of_one:
+        is_zero = "is zero, since it goes over a dimension of size 1 (the softmax of one is 1, whatever goes in)"
     return sources.finding(
         f"{where}: the derivative of {calls} {is_zero}, and every way from the loss to {names} leads through it",
         why=f"the gradient is all zeros{f' in {passes} looked at' if blocked.everywhere else ''}",
@@ -43,7 +46,7 @@ def _finding(sources: Sources, blocked: Blocked) -> Finding:
         tensors=blocked.leaves,
         causes=[cause for one in reversed(blocked.ops) for cause in sources.cause("cut", one)],
         evidence=[Evidence("events", look.event) for look in blocked.passes],
-        advice=_advice(index.call_name(op), blocked.everywhere),
+        advice=_OF_ONE if blocked.of_one else _advice(index.call_name(op), blocked.everywhere),
     )
 
 
@@ -65,8 +68,8 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""Leaves got a gradient in backward, but it was zero in every pass that was looked at, and every way
             from the loss to them leads through a call whose derivative is zero: everywhere (round, sign, floor,
-            a sample), or for all the values that were seen (clamp outside of its bounds, a ReLU that is never
-            active).""",
+            a sample, softmax over a dimension of size 1), or for all the values that were seen (clamp outside of
+            its bounds, a ReLU that is never active).""",
         reason="""Such a call has a node in the graph, so that nothing fails and no gradient is None. Zeros come out
             of it all the same, and what lies behind it is not trained.""",
         remedy="""Let the gradient pass as if the call were not there (straight-through: x + (round(x) - x).detach()),

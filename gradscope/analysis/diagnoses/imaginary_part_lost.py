@@ -1,4 +1,4 @@
-"""Complex values written into real memory: the imaginary part is dropped."""
+"""Complex values written into real memory, or cast to a real dtype: the imaginary part is dropped."""
 
 from __future__ import annotations
 
@@ -7,12 +7,21 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.recording.flags import RAISED
+from gradscope.recording.flags import EXTERNAL, RAISED
 
 _WRITES = frozenset(("Tensor.__setitem__", "Tensor.copy_"))
+_CASTS = frozenset(("Tensor.to", "Tensor.float", "Tensor.double", "Tensor.half", "Tensor.type"))
+_REAL_AFTER = ("ifft", "ihfft", "conj", "adjoint", "vdot", "eig", "mH", "H.__get__")
+_STEPS_BACK = 6
+"""Calls from a cast back within which a conjugate or an inverse transform is looked for."""
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
+    yield from _find_writes(sources)
+    yield from _find_casts(sources)
+
+
+def _find_writes(sources: Sources) -> Iterator[Finding]:
     """One finding for each line, about the last write that it made."""
     index, flags = sources.index, sources.index.recording.ops.column("flags")
     last: dict[int, tuple[int, int, int]] = {}
@@ -39,6 +48,48 @@ def _find(sources: Sources) -> Iterator[Finding]:
         )
 
 
+def _find_casts(sources: Sources) -> Iterator[Finding]:
+    """One finding for each line that casts complex values with a graph to a real dtype, about its last cast."""
+    index, flags = sources.index, sources.index.recording.ops.column("flags")
+    last: dict[int, tuple[int, int]] = {}
+    for op, func in enumerate(index.recording.ops.column("func")):
+        if index.recording.text(func) not in _CASTS or flags[op] & RAISED:
+            continue
+        taken, made = index.uses.of(op), index.tensors_made(op)
+        if not taken or not made or not index.requires_grad(taken[0], op):
+            continue
+        is_made_real = _is_complex(sources, taken[0], op) and not _is_complex(sources, made[0], op)
+        if is_made_real and not _is_real_in_effect(sources, taken[0], op):
+            last[index.op_statement[op]] = op, taken[0]
+    for op, source in last.values():
+        made = index.tensors_made(op)
+        yield sources.finding(
+            f"Line {index.op_line(op)}: {index.call_name(op)} casts complex values to {_dtype(sources, made[0], op)}: "
+            "their imaginary part is dropped, and gets no gradient",
+            op=op,
+            tensors=[source],
+            causes=sources.cause("cut", op),
+            advice="Go on with the complex values, or say what is meant with .real or .abs().",
+        )
+
+
+def _is_real_in_effect(sources: Sources, tensor: int, op: int) -> bool:
+    """Whether complex values may be real but for rounding: of an inverse transform, or a product with a conjugate."""
+    index = sources.index
+    made_at, flags = (index.recording.tensors.column(name) for name in ("op", "flags"))
+    todo, seen = [(tensor, 0)], {tensor}
+    while todo:
+        one, depth = todo.pop()
+        made = made_at[one]
+        if flags[one] & EXTERNAL or made >= op or any(word in index.func(made) for word in _REAL_AFTER):
+            return True
+        if depth < _STEPS_BACK:
+            new = [taken for taken in index.uses.of(made) if taken not in seen and _is_complex(sources, taken, made)]
+            seen.update(new)
+            todo += [(taken, depth + 1) for taken in new]
+    return False
+
+
 def _dtype(sources: Sources, tensor: int, op: int) -> str:
     recording = sources.index.recording
     return recording.text(recording.layouts[sources.index.layout_at(tensor, op)].dtype)
@@ -50,10 +101,11 @@ def _is_complex(sources: Sources, tensor: int, op: int) -> bool:
 
 DIAGNOSIS = Diagnosis(
     code="imaginary-part-lost",
-    title="complex values were written into a real tensor",
+    title="complex values were made real ones",
     severity="warning",
     explanation=Explanation(
-        meaning="""A complex tensor was written into a real one, by copy_ or an assignment to a part of it.""",
+        meaning="""A complex tensor was written into a real one, by copy_ or an assignment to a part of it, or one with
+            a graph was cast to a real dtype.""",
         reason="""torch casts what is written to the dtype of the memory that it is written into. Of a complex number
             the real part is left, in the values and in what flows back; torch warns once a process, and goes on.""",
         remedy="""Make the tensor with a complex dtype (torch.zeros(n, dtype=spectrum.dtype)). Where the real part is

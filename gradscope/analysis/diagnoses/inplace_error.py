@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.diagnoses.ways_into_old_graphs import stored_as_part
 from gradscope.analysis.facts.inplace_writes import JudgedWrite
-from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.facts.writes import is_step
+from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
 
 
@@ -24,15 +26,65 @@ def _find(sources: Sources) -> Iterator[Finding]:
         first = same[0]
         kinds = listed([writes.saved_as(write) for write in same])
         names = listed([sources.names.of(write.tensor) for write in same])
+        carried = _carried(sources, first)
+        through = listed(list(dict.fromkeys(f"{name} (line {causes[0].line})" for name, causes in carried)))
         yield sources.finding(
             f"Line {index.op_place(first.op).line}: {func} wrote into {names}, which line {saved_line} had saved for "
             f"backward ({kinds}); therefore backward at line {backward_line} failed",
+            why=f"it leads through {through} into the graph of its own earlier run" if carried else "",
+            advice="Cut it off with detach() before the next run." if carried else "",
             op=first.op,
             tensors=[write.tensor for write in same],
-            causes=[*sources.cause("write", first.op), *sources.cause("saved", writes.saved_at(first))],
+            causes=[
+                *(cause for _, causes in carried for cause in causes),
+                *sources.cause("write", first.op),
+                *sources.cause("saved", writes.saved_at(first)),
+            ],
             evidence=[Evidence("saved", write.effect.saved_row) for write in same]
             + [Evidence("ops", first.effect.backward_op)],
         )
+
+
+def _carried(sources: Sources, write: JudgedWrite) -> list[tuple[str, list[Cause]]]:
+    """What a loop carries from run to run, where a step wrote what an earlier run of the same pass had come through."""
+    index, passes, failed = sources.index, sources.passes, write.effect.backward_op
+    roots = [row.node for row in index.recording.backwards if row.op == failed and row.node >= 0]
+    made_at = index.recording.nodes.column("op")
+    if not is_step(index, write.op) or any(made_at[root] < write.op for root in roots):
+        return []
+    walked = {
+        passes.first_walked_at[node] for root in roots for node in passes.behind(root) if made_at[node] < write.op
+    }
+    earlier = [op for op in walked if 0 <= op < write.op]
+    if not earlier or any(index.op_statement[op] != index.op_statement[failed] for op in earlier):
+        return []
+    tensors = [index.node_tensor[node] for node in _made_before(sources, roots, write.op)]
+    found = [(tensor, _stored_in_loop(sources, tensor, write.op)) for tensor in tensors if tensor >= 0]
+    return [(sources.names.of(tensor), causes) for tensor, causes in found if causes]
+
+
+def _made_before(sources: Sources, roots: list[int], op: int) -> list[int]:
+    """The nodes from before an op to which a pass comes first, leaves' apart."""
+    starts, following = sources.passes.edge_starts, sources.index.edges.values
+    made_at, variable = (sources.index.recording.nodes.column(name) for name in ("op", "variable"))
+    stack, seen, found = list(roots), set(roots), list[int]()
+    while stack:
+        node = stack.pop()
+        if made_at[node] < op:
+            found += [node] * (variable[node] < 0)
+            continue
+        for after in following[starts[node] : starts[node + 1]]:
+            if after >= 0 and after not in seen:
+                seen.add(after)
+                stack.append(after)
+    return found
+
+
+def _stored_in_loop(sources: Sources, tensor: int, before: int) -> list[Cause]:
+    """The statement that stored a tensor before an op and stored others in its place since, or is to."""
+    if sources.is_stored_again(tensor):
+        return sources.stored(tensor, before)
+    return stored_as_part(sources, tensor, before)
 
 
 DIAGNOSIS = Diagnosis(

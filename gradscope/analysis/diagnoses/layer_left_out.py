@@ -33,7 +33,10 @@ def _find(sources: Sources) -> Iterator[Finding]:
             last = passes[-1]
             if index.requires_grad(tensor, last) and (found := _left_out(sources, tensor, last)):
                 alike.setdefault(found, []).append(tensor)
+    by_statement: dict[tuple[int, str], tuple[int, list[int]]] = {}
     for (op, text), tensors in alike.items():
+        by_statement.setdefault((index.op_statement[op], text), (op, []))[1].extend(tensors)
+    for (_, text), (op, tensors) in by_statement.items():
         yield _finding(sources, op, last, text, tensors)
 
 
@@ -59,8 +62,9 @@ def _left_out(sources: Sources, tensor: int, before: int) -> tuple[int, str] | N
 
 def _finding(sources: Sources, op: int, last: int, text: str, tensors: list[int]) -> Finding:
     names = sources.listed([sources.names.of(tensor) for tensor in tensors])
+    held = "it" if len(tensors) == 1 else "them"
     return sources.finding(
-        f"Line {sources.index.op_line(op)}: {names} never got a gradient, though an optimizer holds them",
+        f"Line {sources.index.op_line(op)}: {names} never got a gradient, though an optimizer holds {held}",
         why=text,
         op=op,
         tensors=tensors,

@@ -11,6 +11,7 @@ from gradscope.analysis.facts.events import Happened
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
 from gradscope.analysis.facts.writes import is_step
 from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.frames.integer_divisions import divided_in_factor
 from gradscope.recording.rows import EventKind
 
 STEPS = 3
@@ -86,9 +87,23 @@ def _set_to_zero(sources: Sources, optimizer: Optimizer, schedulers: list[Happen
         return f"line {optimizer.line} makes it with lr=0", made
     names = {str(event.detail.get("scheduler")): event for event in schedulers}
     causes = [cause for event in names.values() for cause in sources.cause_of_event("set", event)]
+    if len(causes) == 1 and (divided := _divided(sources, next(iter(names.values())))):
+        cause, source = divided
+        why = f"line {cause.line} divides whole numbers without a rest ({source}), and the"
+        return f"{why} {next(iter(names))} of line {causes[0].line} takes it for the factor", [cause, *causes]
     if len(causes) == 1:
         return f"the {next(iter(names))} of line {causes[0].line} sets it", causes
     return "", causes
+
+
+def _divided(sources: Sources, scheduler: Happened) -> tuple[Cause, str] | None:
+    """The division by which the function of a schedule gives 0, where its text has one that does."""
+    recording = sources.index.recording
+    span = recording.spans[scheduler.span] if scheduler.span >= 0 else None
+    found = None if span is None else divided_in_factor(recording.files[span.file].text, span.line)
+    if span is None or found is None:
+        return None
+    return sources.cause_of_line("set", span.file, found[0], found[0], ""), found[1]
 
 
 def _find_early(sources: Sources) -> Iterator[Finding]:

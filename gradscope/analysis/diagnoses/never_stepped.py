@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain
 from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
@@ -12,7 +11,7 @@ from gradscope.analysis.diagnoses.optimizer_choice import OptimizerFor
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.gradient_lives import last_before
 from gradscope.analysis.facts.optimizers import Optimizer, all_were_seen, seen_optimizers
-from gradscope.analysis.facts.writes import all_writes, possible_writes, replaced_memory
+from gradscope.analysis.facts.writes import last_written
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
@@ -31,7 +30,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     steps = [op for op, kind in enumerate(index.recording.ops.column("kind")) if kind == OpKind.STEP]
     if len(steps) < STEPS:
         return
-    written = _last_written(index)
+    written = last_written(index)
     flags = index.recording.tensors.column("flags")
     missed = {
         tensor: passes
@@ -171,18 +170,6 @@ def _held(
                 "Clear them before backward or after the step.",
             )
     return None
-
-
-def _last_written(index: Index) -> dict[int, int]:
-    """The last op that wrote into each memory block, or may have, or put the tensor that was on it on another."""
-    written = ((tensor, op) for op, tensor, _, _ in all_writes(index))
-    possible = ((tensor, op) for op, tensor in possible_writes(index))
-    replaced = ((tensor, op) for op, tensor, _ in replaced_memory(index))
-    last: dict[int, int] = {}
-    for tensor, op in chain(written, possible, replaced):
-        storage = index.storage_at(tensor, op)
-        last[storage] = max(op, last.get(storage, NONE))
-    return last
 
 
 def _last_write(index: Index, written: dict[int, int], tensor: int) -> int:

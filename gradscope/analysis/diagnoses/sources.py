@@ -194,13 +194,25 @@ class Sources:
         spans = [
             span
             for name, op, span in rows
-            if op < before and not (on_object and text(name).isidentifier()) and under in ("", text(name))
+            if op < before
+            and not (on_object and text(name).isidentifier())
+            and under in ("", text(name))
+            and not self._is_loop_variable(text(name), span)
         ]
         return [cause._replace(columns=()) for cause in self._cause("made", spans[-1])] if spans else []
 
+    def _is_loop_variable(self, name: str, span: int) -> bool:
+        """Whether a statement stores a name as one that it gives the items of a loop: none of them is new."""
+        from gradscope.frames.stored_names import loop_variables
+
+        row = self.index.recording.spans[span]
+        known = loop_variables(self.index.recording.files[row.file].text) if row.file >= 0 else ()
+        return any((line, name) in known for line in range(row.stmt_line, row.stmt_end_line + 1))
+
     def is_stored_again(self, tensor: int) -> bool:
         """Whether the statement that stored a tensor stored others under the same name: in the runs of a loop."""
-        stores = self._stores.get(tensor, ())
+        text = self.index.recording.text
+        stores = [row for row in self._stores.get(tensor, ()) if not self._is_loop_variable(text(row[0]), row[2])]
         if not stores:
             return False
         name, _, span = stores[-1]
@@ -250,7 +262,14 @@ class Sources:
 
     def cut_causes(self, ops: Iterable[int]) -> list[Cause]:
         """The lines of cuts."""
-        return [cause for op in ops if op >= 0 for cause in self.cause("cut", self.cuts.line_to_change(op))]
+        found: list[Cause] = []
+        for op in (one for one in ops if one >= 0):
+            checkpoint = self.cuts.reentrant.around(op)
+            if checkpoint is not None and checkpoint.span >= 0:
+                found += self.cause_of_event("cut", checkpoint)
+            else:
+                found += self.cause("cut", self.cuts.line_to_change(op))
+        return found
 
     def made(self, tensor: int) -> str:
         """Where a tensor came from: ``made at line 3 by Tensor.cuda from x``."""

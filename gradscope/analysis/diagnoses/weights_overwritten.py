@@ -14,10 +14,12 @@ from gradscope.analysis.report_model import Evidence
 _SAYS = {
     "unchanged": "with values that nothing changed meanwhile, so that each step begins where the first did",
     "average": "with their own running average, which so takes the place of what the steps made",
+    "towards": "with an average of them and of parameters that nothing changes, so that they are pulled back to those",
 }
 _INSTEAD = {
     "unchanged": "Load them once, before the loop.",
     "average": "Keep the average in a copy, and load that for an evaluation only.",
+    "towards": "Where the others are to be the average, write into them.",
 }
 
 

@@ -58,7 +58,9 @@ def stores_under(text: str, name: str, values: frozenset[str]) -> list[tuple[int
         return []
     found: list[tuple[ast.stmt, ast.expr]] = []
     for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and any(_is_like(target, wanted) for target in node.targets):
+        if isinstance(node, ast.Assign) and any(
+            _is_like(target, wanted) or _is_display_of(node.value, target, wanted) for target in node.targets
+        ):
             found.append((node, node.value))
         elif isinstance(node, ast.Expr) and (appended := _appended(node.value, wanted)) is not None:
             found.append((node, appended))
@@ -73,6 +75,12 @@ def _is_like(target: ast.expr, wanted: ast.expr) -> bool:
     if isinstance(target, ast.Subscript) and isinstance(wanted, ast.Subscript):
         return _last(target.value) == _last(wanted.value) != ""
     return False
+
+
+def _is_display_of(value: ast.expr, target: ast.expr, wanted: ast.expr) -> bool:
+    """Whether a list or dict, of which a part is wanted, is written out where it is stored."""
+    is_display = isinstance(value, (ast.ListComp, ast.DictComp)) or bool(getattr(value, "elts", None))
+    return is_display and isinstance(wanted, ast.Subscript) and _last(wanted.value) == _last(target) != ""
 
 
 def _appended(call: ast.expr, wanted: ast.expr) -> ast.expr | None:

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.grad_regions import GradRegions
+from gradscope.analysis.facts.reentrant_checkpoints import ReentrantCheckpoints
 from gradscope.analysis.facts.statement_runs import StatementRuns
 from gradscope.analysis.facts.values_taken import ValuesTaken
 from gradscope.analysis.index import Index
@@ -51,6 +52,7 @@ class Cuts:
         self._index = index
         self._values = ValuesTaken(index)
         self.regions = GradRegions(index)
+        self.reentrant = ReentrantCheckpoints(index)
 
     @cached_property
     def is_cut(self) -> bytearray:
@@ -153,6 +155,10 @@ class Cuts:
 
     def where(self, op: int) -> str:
         """A cut in words, with the line to change: ``line 3 by Tensor.detach``; in a region, what opened that."""
+        checkpoint = self.reentrant.around(op)
+        if checkpoint is not None and checkpoint.span >= 0:
+            line = self._index.recording.spans[checkpoint.span].line
+            return f"line {line} by checkpoint with use_reentrant=True, since no tensor that it is given requires grad"
         region = self.regions.describe(op) if self.kind(op) in ("no_grad", "inference_mode") else None
         if region is None:
             return f"line {self._index.op_line(op)} by {self.cause(op)}"

@@ -15,6 +15,8 @@ from gradscope.recording.flags import EXTERNAL, GRAD, INFERENCE
 
 _WRITTEN_OUT = ("no_grad", "inference_mode", "detach")
 """Kinds of cuts that somebody wrote to have no gradient; others come about by the way."""
+_COPIES = ("__deepcopy__", "AveragedModel.update_parameters")
+"""What takes values over into other leaves: of a template the copy may be what is trained, of a model the average."""
 _WRITES_TRACED = 8
 """First writes of a leaf whose values are traced back: an average of weights takes them from others from the start."""
 
@@ -37,7 +39,7 @@ class KeptFromTraining:
         """
         if cut < 0:
             return ""
-        is_copied = self._index.func(cut).endswith("__deepcopy__")  # (a template: its copy may be what is trained)
+        is_copied = self._index.func(cut).endswith(_COPIES)
         if self._cuts.kind(cut) not in _WRITTEN_OUT and not (is_copied and self._events.in_optimizers):
             return ""
         held = self._events.in_optimizers

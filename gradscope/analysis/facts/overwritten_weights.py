@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 from gradscope.analysis.facts.gradient_lives import GradientLives, first_after
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
+from gradscope.recording import NONE
 from gradscope.recording.flags import PARAMETER
 from gradscope.recording.rows import OpKind
 
@@ -20,7 +21,7 @@ _COPY, _LOAD = "Tensor.copy_", "nn.Module.load_state_dict"
 _MOVES = ("Tensor.add_", "Tensor.mul_", "Tensor.lerp_", "Tensor.sub_")
 """Functions by which an average of weights is moved towards them."""
 
-Source = Literal["unchanged", "average"]
+Source = Literal["unchanged", "average", "towards"]
 
 
 class Overwritten(NamedTuple):
@@ -30,7 +31,8 @@ class Overwritten(NamedTuple):
     copies: tuple[int, ...]
     """The calls that copied into it, one after each step but the last."""
     source: Source
-    """The values: those of memory that nothing wrote meanwhile, or of one that is moved towards the parameter."""
+    """The values: those of memory that nothing wrote meanwhile, or of one that is moved towards the parameter; or they
+    are moved ``towards`` those of another model's parameter that nothing writes."""
 
 
 class OverwrittenWeights:
@@ -44,7 +46,9 @@ class OverwrittenWeights:
         """Every parameter whose steps were all followed by a copy from the same memory into it."""
         found = []
         for tensor, steps in self._lives.steps.items():
-            if len(steps) >= STEPS and (copied := self._after_each(tensor, steps)):
+            if len(steps) >= STEPS and (moves := self._moved_after_each(tensor, steps)):
+                found.append(Overwritten(tensor, tuple(moves), "towards"))
+            elif len(steps) >= STEPS and (copied := self._after_each(tensor, steps)):
                 source = self._source(tensor, steps, copied)
                 if source is not None:
                     found.append(Overwritten(tensor, tuple(op for op, _ in copied), source))
@@ -62,6 +66,40 @@ class OverwrittenWeights:
                 return []
             found.append(copies[at])
         return found if len({storage for _, storage in found}) == 1 else []
+
+    def _moved_after_each(self, tensor: int, steps: list[int]) -> list[int]:
+        """The calls after each step by which a parameter is averaged with another that nothing trains or writes."""
+        moves, found = self._averages.get(tensor, []), list[int]()
+        for step, following in pairwise(steps):
+            at = next((op for op, _ in moves if step < op < following), NONE)
+            if at < 0:
+                return []
+            found.append(at)
+        others = {other for _, other in moves}
+        if len(others) != 1:
+            return []
+        other = others.pop()
+        writes = self._written.get(self._index.storage_at(other, moves[0][0]), [])
+        is_still = other not in self._lives.passes and all(op < moves[0][0] for op in writes)
+        return found if is_still and self._index.recording.tensors.column("flags")[other] & PARAMETER else []
+
+    @cached_property
+    def _averages(self) -> dict[int, list[tuple[int, int]]]:
+        """For each tensor the calls that made it an average of itself and another: the op and the other.
+
+        ``p.lerp_(q, w)``, or ``p.add_(q, …)`` right after ``p.mul_(…)``.
+        """
+        index, found, scaled = self._index, dict[int, list[tuple[int, int]]](), dict[int, int]()
+        for op, func in enumerate(index.recording.ops.column("func")):
+            name = index.recording.text(func)
+            if name not in ("Tensor.add_", "Tensor.lerp_", "Tensor.mul_"):
+                continue
+            taken = list(index.uses.of(op))
+            if name == "Tensor.mul_" and len(taken) == 1:
+                scaled[taken[0]] = op
+            elif len(taken) == 2 and (name == "Tensor.lerp_" or scaled.get(taken[0], NONE) == op - 1):
+                found.setdefault(taken[0], []).append((op, taken[1]))
+        return found
 
     @cached_property
     def _copies(self) -> dict[int, list[tuple[int, int]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left, bisect_right
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,7 +14,7 @@ from gradscope.analysis.facts.flow import WALK_LIMIT, Flow, Step
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
-from gradscope.recording.flags import RAISED
+from gradscope.recording.flags import EXTERNAL, RAISED, REQUIRES_GRAD
 from gradscope.recording.rows import OpKind
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ _EXPORTS_TRIED = 16
 
 _BUILT_FROM_VALUES = frozenset(("tensor", "as_tensor", "asarray", "new_tensor", "from_numpy", "full"))
 """Functions that build a tensor from plain values."""
+
+_FROM_VALUES_IN_SOURCE = re.compile(r"^(torch\.)?(from_numpy|as_tensor|asarray|FloatTensor|Tensor|from_dlpack)\(")
+"""What a call begins with that goes on from a tensor built of plain values."""
 
 
 class Unreached(NamedTuple):
@@ -109,8 +113,16 @@ class Reasons:
         return [tensor for tensor in taken if self._index.is_leaf_with_grad(tensor, op)]
 
     def _is_built_from_values(self, tensor: int) -> bool:
-        op = self._index.recording.tensors.column("op")[tensor]
+        """Whether a call built a tensor from plain values: seen itself, or as the one that its statement has.
+
+        ``torch.from_numpy(a).float()`` is seen by the second call alone, which takes in what no seen call made.
+        """
+        op, flags = (self._index.recording.tensors.column(name)[tensor] for name in ("op", "flags"))
         name = self._index.func(op).rpartition(".")[2]
+        if flags & EXTERNAL:
+            if op >= self._index.op_count or not _FROM_VALUES_IN_SOURCE.search(self._index.span_source(op)):
+                return False
+            return tensor in self._index.uses.of(op) and not flags & REQUIRES_GRAD
         return name in _BUILT_FROM_VALUES and not len(self._index.uses.of(op))
 
     def _explain(self, tensor: int, this: _Pass) -> Unreached:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 
 from gradscope.analysis.index import Index
+from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL
 from gradscope.recording.rows import Field, OpKind
 
@@ -83,3 +85,21 @@ def _is_copy(index: Index, set_op: int, storage: int) -> bool:
             return False
         set_op, tensor = op, index.uses.of(op)[0]
     return True
+
+
+def last_written(index: Index) -> dict[int, int]:
+    """The last op that wrote into each memory block, or may have, or put the tensor that was on it on another.
+
+    A view that a call made has the version of its base from birth: that is no write.
+    """
+    flags, made_at = (index.recording.tensors.column(name) for name in ("flags", "op"))
+    written = (
+        (tensor, op) for op, tensor, _, _ in all_writes(index) if op != made_at[tensor] or flags[tensor] & EXTERNAL
+    )
+    possible = ((tensor, op) for op, tensor in possible_writes(index))
+    replaced = ((tensor, op) for op, tensor, _ in replaced_memory(index))
+    last: dict[int, int] = {}
+    for tensor, op in chain(written, possible, replaced):
+        storage = index.storage_at(tensor, op)
+        last[storage] = max(op, last.get(storage, NONE))
+    return last

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.softmax_of_one import NODES, is_of_one
 from gradscope.analysis.facts.value_looks import PassLook, is_zero
 from gradscope.analysis.facts.writes import is_step, writes_by_program
 from gradscope.analysis.index import Index
@@ -40,6 +41,8 @@ class Blocked(NamedTuple):
     """The calls whose derivative was zero, in the last of the passes: every way leads through one of them."""
     everywhere: bool
     """The derivative of each of them is zero everywhere."""
+    of_one: bool
+    """Each is a softmax over a dimension of size 1."""
     passes: list[PassLook]
 
 
@@ -50,7 +53,7 @@ class ZeroGradients:
         self._index = index
         self._passes = passes
         self._looks = looks
-        self._known: dict[int, dict[int, frozenset[int]]] = {}
+        self._known: dict[tuple[int, bool], dict[int, frozenset[int]]] = {}
 
     def found(self) -> list[Blocked]:
         """The leaves, by what blocks the way to them."""
@@ -62,31 +65,40 @@ class ZeroGradients:
         for leaf, looks in looked_at.items():
             if not all(is_zero(look.gradients[leaf]) for look in looks):
                 continue
-            blocks = [self._blocks(look).get(leaf, frozenset()) for look in looks]
-            if not all(blocks):
-                continue
-            everywhere = all(self._is_certain(node) for nodes in blocks for node in nodes)
-            if everywhere or self._lasts(looks):
+            everywhere, blocks = self._everywhere_first(looks, leaf)
+            if blocks and (everywhere or self._lasts(looks)):
                 ops = sorted({self._made_by[node] for node in blocks[-1]})
-                groups.setdefault(tuple(ops), Blocked([], ops, everywhere, looks)).leaves.append(leaf)
+                of_one = all(node in self._of_one for nodes in blocks for node in nodes)
+                groups.setdefault(tuple(ops), Blocked([], ops, everywhere, of_one, looks)).leaves.append(leaf)
         return list(groups.values())
+
+    def _everywhere_first(self, looks: list[PassLook], leaf: int) -> tuple[bool, list[frozenset[int]]]:
+        """What blocks the way to a leaf in each pass; empty where nothing does in one of them.
+
+        What is zero whatever goes in is the cause, if it is in all ways: others may be zero for what came out of it.
+        """
+        for everywhere in (True, False):
+            blocks = [self._blocks(look, everywhere).get(leaf, frozenset()) for look in looks]
+            if all(blocks):
+                return everywhere, blocks
+        return False, []
 
     def _lasts(self, looks: list[PassLook]) -> bool:
         """Whether it stayed so over enough passes, with a step among them."""
         return len(looks) >= LOOKS and any(looks[0].op < step < looks[-1].op for step in self._steps)
 
-    def _blocks(self, look: PassLook) -> dict[int, frozenset[int]]:
+    def _blocks(self, look: PassLook, everywhere: bool) -> dict[int, frozenset[int]]:
         """For each leaf that a pass reaches through nodes alone whose derivative is zero: those nodes."""
-        known = self._known.get(look.op)
+        known = self._known.get((look.op, everywhere))
         if known is None:
-            known = self._known[look.op] = self._walk(look)
+            known = self._known[look.op, everywhere] = self._walk(look, everywhere)
         return known
 
-    def _walk(self, look: PassLook) -> dict[int, frozenset[int]]:
+    def _walk(self, look: PassLook, everywhere: bool) -> dict[int, frozenset[int]]:
         rows = self._index.recording.backwards
         roots = [row.node for row in rows if row.op == look.op and row.node >= 0]
-        flat = {one.node for one in look.derivatives if is_zero(one.values)}
-        if not (flat or self._certain):
+        flat = set() if everywhere else {one.node for one in look.derivatives if is_zero(one.values)}
+        if not (flat or self._certain or self._of_one):
             return {}
         blocking: set[int] = set()
         reached: set[int] = set()
@@ -112,7 +124,15 @@ class ZeroGradients:
         return (after for after in self._index.edges.of(node) if after >= 0)
 
     def _is_certain(self, node: int) -> bool:
-        return self._names[node] in self._certain
+        return self._names[node] in self._certain or node in self._of_one
+
+    @cached_property
+    def _of_one(self) -> frozenset[int]:
+        text = self._index.recording.text
+        softmaxes = frozenset(name for name in set(self._names) if text(name) in NODES)
+        nodes = [node for node, name in enumerate(self._names) if name in softmaxes] if softmaxes else []
+        known = {op: is_of_one(self._index, op) for op in {self._made_by[node] for node in nodes}}
+        return frozenset(node for node in nodes if known[self._made_by[node]])
 
     @cached_property
     def _certain(self) -> frozenset[int]:

@@ -12,6 +12,8 @@ from itertools import count
 from types import FrameType
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
 from gradscope.recorder.calls.modes_aside import is_ours_on_top
@@ -22,7 +24,7 @@ GENERATORS = ("_checkpoint_without_reentrant_generator_impl", "_checkpoint_witho
 """Names in ``torch.utils.checkpoint`` of what runs before and after the function; since torch 2.14 there are both, and
 ``checkpoint`` calls the first, which takes all but the function and its arguments by name."""
 
-_CHECKPOINT = int(EventKind.CHECKPOINT)
+_CHECKPOINT, _REENTRANT = int(EventKind.CHECKPOINT), int(EventKind.REENTRANT_CHECKPOINT)
 _next = count()
 
 
@@ -36,18 +38,36 @@ def reported(generator: Callable[..., Any]) -> Callable[..., Any]:
             return
         preserves = kwargs.get("preserve_rng_state", args[1:2] != (False,))
         subject = next(_next)
-        _report(sys._getframe(1), subject, {"begins": True, "preserve_rng_state": bool(preserves)})
+        _report(_CHECKPOINT, sys._getframe(1), subject, {"begins": True, "preserve_rng_state": bool(preserves)})
         try:
             yield from generator(*args, **kwargs)
         finally:
-            _report(sys._getframe(1), subject, {"begins": False})
+            _report(_CHECKPOINT, sys._getframe(1), subject, {"begins": False})
 
     return around
 
 
-def _report(frame: FrameType, subject: int, detail: dict[str, Any]) -> None:
+def reentrant_reported(apply: Callable[..., Any]) -> Callable[..., Any]:
+    """What stands for ``CheckpointFunction.apply`` while a recorder is at work."""
+
+    @wraps(apply)
+    def applies(*args: Any, **kwargs: Any) -> Any:
+        if is_dynamo_compiling() or not torch.is_grad_enabled():
+            return apply(*args, **kwargs)
+        subject, frame = next(_next), sys._getframe(1)
+        tracked = any(isinstance(one, Tensor) and one.requires_grad for one in args)
+        _report(_REENTRANT, frame, subject, {"begins": True, "requires_grad": tracked})
+        try:
+            return apply(*args, **kwargs)
+        finally:
+            _report(_REENTRANT, frame, subject, {"begins": False})
+
+    return applies
+
+
+def _report(kind: int, frame: FrameType, subject: int, detail: dict[str, Any]) -> None:
     if is_ours_on_top():
         note(
             "checkpoint",
-            lambda mode: mode.observer.observe_event(_CHECKPOINT, frame, mode.thread, subject, detail, ()),
+            lambda mode: mode.observer.observe_event(kind, frame, mode.thread, subject, detail, ()),
         )

@@ -31,6 +31,7 @@ from gradscope.recorder.patches import (
     inference_mode,
     learning_rates,
     optimizer_groups,
+    repeated_modules,
     storage_writes,
     training_mode,
     unseen_calls,
@@ -84,6 +85,8 @@ def _replacements() -> Iterator[Replacement]:
     if hasattr(torch.optim.lr_scheduler.LRScheduler, learning_rates.UPDATE):
         yield Replacement(torch.optim.lr_scheduler.LRScheduler, learning_rates.UPDATE, learning_rates.scheduler_stepped)
     yield Replacement(nn.Module, "train", training_mode.reported)
+    for kind in (nn.ModuleList, nn.Sequential):
+        yield Replacement(kind, "__init__", repeated_modules.reported)
     for name in grad_scalers.METHODS:
         yield Replacement(torch.amp.GradScaler, name, grad_scalers.reported)
     if generator := next((name for name in checkpoint_calls.GENERATORS if hasattr(checkpoint, name)), ""):
@@ -93,6 +96,7 @@ def _replacements() -> Iterator[Replacement]:
     for name in hooks.MODULE_HOOKS:
         yield Replacement(nn.Module, name, hooks.reported_on_module(name))
     yield Replacement(RemovableHandle, "remove", hooks.reported_removal)
+    yield Replacement(checkpoint.CheckpointFunction, "apply", checkpoint_calls.reentrant_reported)
     for name in ("__enter__", "__exit__"):
         yield Replacement(torch.inference_mode, name, inference_mode.reported)
     if hasattr(torch._C, "_swap_tensor_impl") and hasattr(torch.utils, "weakref"):

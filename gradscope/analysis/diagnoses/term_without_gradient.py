@@ -1,0 +1,124 @@
+"""A term of a loss that changes its value and no gradient: a number taken out of a tensor, or a gradient's constant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.loss_terms import terms_without_gradient
+from gradscope.analysis.report_model import Evidence
+from gradscope.frames.number_terms import taken_out_at
+from gradscope.recording.flags import RAISED
+from gradscope.recording.rows import OpKind
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """For the last pass of each place: one finding for each term."""
+    index, said = sources.index, set[int]()
+    flags, kinds = (index.recording.ops.column(name) for name in ("flags", "kind"))
+    for group in sources.gradients.groups:
+        op = group.last_op
+        if flags[op] & RAISED or kinds[op] != OpKind.BACKWARD:
+            continue
+        for root in (one for one in sources.gradients.roots[op] if index.requires_grad(one, op)):
+            terms = terms_without_gradient(index, root, op)
+            for tensor, at in terms.constants:
+                if index.op_statement[at] not in said and (found := _of_gradient(sources, tensor, at, root)):
+                    said.add(index.op_statement[at])
+                    yield found
+            for at in terms.with_numbers:
+                if index.op_statement[at] not in said and (found := _number(sources, at, root)):
+                    said.add(index.op_statement[at])
+                    yield found
+
+
+def _of_gradient(sources: Sources, tensor: int, at: int, root: int) -> Finding | None:
+    """A constant that was computed from gradients without a graph, of tensors that lead to leaves."""
+    index, kinds = sources.index, sources.index.recording.ops.column("kind")
+    steps = sources.flow.origins(tensor, at)
+    ways = [sources.flow.path(steps, one) for one in steps if index.is_leaf_with_grad(one, at)]
+    lost = [[step.op for step in way if step.loses] for way in ways]
+    cuts = [ops[0] for ops in lost if len(ops) == 1 and kinds[ops[0]] == OpKind.GRAD]
+    if not cuts:
+        return None
+    cut = max(cuts)
+    return sources.finding(
+        f"Line {index.op_line(at)}: {sources.names.at(tensor, at)} is a term of {sources.names.of(root)}, and no "
+        "gradient flows through it",
+        why=f"it comes from the gradients of line {index.op_line(cut)}, which are constants without create_graph",
+        op=at,
+        tensors=[tensor],
+        causes=sources.cause("cut", cut),
+        evidence=[Evidence("ops", cut)],
+        advice="Where it is to be trained, call autograd.grad with create_graph=True.",
+    )
+
+
+def _number(sources: Sources, at: int, root: int) -> Finding | None:
+    """A number that the text takes out of a tensor, at a line where a call took it out of one that required grad."""
+    index = sources.index
+    statement = index.statements[index.op_statement[at]]
+    if statement.file < 0 or not index.recording.files[statement.file].is_user:
+        return None
+    text = index.recording.files[statement.file].text
+    made = index.recording.tensors.column("op")[index.uses.of(at)[0]]
+    is_made_there = made < at and index.op_statement[made] == index.op_statement[at]
+    tensor_source = index.span_source(made, exact=True) if is_made_there else ""
+    found = taken_out_at(text, index.op_line(at), index.span_source(at, exact=True), tensor_source)
+    export = _export(sources, statement.file, found[1], at) if found is not None else -1
+    if found is None or export < 0:
+        return None
+    term, line = found
+    return sources.finding(
+        f"Line {index.op_line(at)}: the term {term} of {sources.names.of(root)} is a plain number, and no gradient "
+        "flows through it",
+        why=f"line {line} ({index.call_name(export)}) took it out of the graph",
+        op=at,
+        tensors=[root],
+        causes=sources.cause("cut", export),
+        evidence=[Evidence("ops", export)],
+        advice="Add the tensor itself; a number is for logs.",
+    )
+
+
+def _export(sources: Sources, file: int, line: int, before: int) -> int:
+    """The last call of a line that took a value out of a tensor that required grad, or -1."""
+    index, kinds = sources.index, sources.index.recording.ops.column("kind")
+    for op in range(before - 1, -1, -1):
+        where = index.statements[index.op_statement[op]]
+        if kinds[op] == OpKind.EXPORT and where.file == file and index.op_line(op) == line:
+            taken = index.uses.of(op)
+            return op if len(taken) and index.requires_grad(taken[0], op) else -1
+    return -1
+
+
+DIAGNOSIS = Diagnosis(
+    code="term-without-gradient",
+    title="a term of the loss that no gradient flows through",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""A backward pass started from a sum. One of its terms is a plain number that .item() or float() took
+            out of a tensor which autograd tracked, or was computed from the result of autograd.grad without
+            create_graph.""",
+        reason="""Autograd follows tensors that it tracks. A number, and a gradient without create_graph=True, are
+            constants to it: they change what the loss is, and no gradient, whatever weight they get.""",
+        remedy="""Add the tensor itself, and take the number only for the log. For a penalty on gradients:
+            torch.autograd.grad(…, create_graph=True).""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+w = torch.ones(3, requires_grad=True)
+error = (w * 2 - 1).pow(2).sum()
+penalty = w.norm().item()
+loss = error + 0.1 * penalty
+loss.backward()
+""",
+        instead_of="penalty = w.norm().item()",
+        silent="penalty = w.norm()",
+    ),
+    find=_find,
+)

@@ -1,0 +1,97 @@
+"""Updates of leaves that only a loop's variable gets: ``for p in params: p = p - lr * p.grad``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.writes import last_written
+from gradscope.analysis.index import Index
+from gradscope.analysis.report_model import Evidence
+from gradscope.frames.rebound_names import lost_in_loops
+from gradscope.recording import NONE
+from gradscope.recording.rows import OpKind
+
+RUNS = 2
+"""Runs of the statement from which on it is reported."""
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """One finding for each statement whose results nothing took, and whose leaves nothing wrote since."""
+    index = sources.index
+    for statement, op in index.last_op.items():
+        where = index.statements[statement]
+        if where.file < 0 or index.recording.ops.column("kind")[op] != OpKind.CALL:
+            continue
+        name = lost_in_loops(index.recording.files[where.file].text).get(where.line, "")
+        if name and (updates := _updates(index, op)):
+            yield _finding(sources, op, name, updates)
+
+
+def _updates(index: Index, last: int) -> dict[int, list[int]]:
+    """For each leaf the runs of an op that computed from it; empty unless all results were dropped and no leaf written.
+
+    A gradient has to be there before: else it is no update.
+    """
+    ops = index.recording.ops
+    spans, funcs = ops.column("span"), ops.column("func")
+    runs = [op for op in range(last + 1) if spans[op] == spans[last] and funcs[op] == funcs[last]]
+    first_pass, found = min(index.roots, default=index.op_count), dict[int, list[int]]()
+    for op in runs:
+        leaves = [tensor for tensor in index.uses.of(op) if index.is_leaf_with_grad(tensor, op)]
+        if len(leaves) != 1 or any(len(index.users.of(made)) for made in index.tensors_made(op)):
+            return {}
+        found.setdefault(leaves[0], []).append(op)
+    if len(runs) < RUNS or runs[0] < first_pass:
+        return {}
+    written = last_written(index)
+    is_kept = all(written.get(index.storage_at(leaf, last), NONE) < at[0] for leaf, at in found.items())
+    return found if is_kept else {}
+
+
+def _finding(sources: Sources, op: int, name: str, updates: dict[int, list[int]]) -> Finding:
+    index, leaves = sources.index, list(updates)
+    names = sources.listed([sources.names.of(leaf) for leaf in leaves])
+    runs = sum(map(len, updates.values()))
+    return sources.finding(
+        f"Line {index.op_line(op)}: {name} = … gives the loop's variable a new tensor ({runs:,} times), which nothing "
+        f"takes; {names} keep{'s' if len(leaves) == 1 else ''} the old values",
+        op=op,
+        tensors=leaves,
+        causes=sources.cause("made", op),
+        evidence=[Evidence("ops", ops[-1]) for ops in updates.values()],
+        advice=f"Write into it: {name} -= … or {name}.copy_(…), under no_grad.",
+    )
+
+
+DIAGNOSIS = Diagnosis(
+    code="update-lost",
+    title="an update that only a loop's variable gets",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""In a loop over parameters an update is computed and given to the loop's variable. Nothing uses it,
+            and the parameters themselves were never written.""",
+        reason="""p = p - lr * p.grad makes a new tensor and lets the name p stand for it until the loop goes on. The
+            list, and the model, still hold the old one.""",
+        remedy="""Write into the parameter: p -= lr * p.grad under torch.no_grad(), or use an optimizer of
+            torch.optim.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+weights = [torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)]
+for step in range(3):
+    (weights[0] * weights[1]).sum().backward()
+    with torch.no_grad():
+        for w in weights:
+            w = w - 0.1 * w.grad
+    weights[0].grad = weights[1].grad = None
+""",
+        instead_of="w = w - 0.1 * w.grad",
+        silent="w -= 0.1 * w.grad",
+    ),
+    find=_find,
+)

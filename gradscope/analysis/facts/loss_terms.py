@@ -1,0 +1,43 @@
+"""What a loss is the sum of: terms that the graph leads to, constants, and plain numbers."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gradscope.analysis.index import Index
+
+_SUMS = frozenset(("Tensor.add", "Tensor.sub", "torch.add", "torch.sub", "Tensor.rsub", "Tensor.__rsub__"))
+_ADDED_TO = frozenset(("Tensor.add_", "Tensor.sub_", "Tensor.__iadd__", "Tensor.__isub__"))
+_SCALED = frozenset(("Tensor.mul", "Tensor.div", "Tensor.neg", "torch.mul", "torch.div"))
+_LONGEST = 1_000
+"""Terms of one loss that are looked at."""
+
+
+class Terms(NamedTuple):
+    """The terms of a loss that no gradient flows through."""
+
+    constants: list[tuple[int, int]]
+    """Tensors that did not require grad, and the ops that added them."""
+    with_numbers: list[int]
+    """Ops that took in one tensor: what else they added is a number."""
+
+
+def terms_without_gradient(index: Index, root: int, before: int) -> Terms:
+    """Those of a tensor, by the ops before another one: through sums, and products with numbers."""
+    found, stack, seen = Terms([], []), [root], {root}
+    made_at = index.recording.tensors.column("op")
+    while stack and len(seen) < _LONGEST:
+        tensor = stack.pop()
+        ops = [op for op in index.users.of(tensor) if op < before and index.func(op) in _ADDED_TO]
+        for op in [made_at[tensor], *ops]:
+            name, taken = index.func(op), list(index.uses.of(op))
+            if name in _SUMS | _ADDED_TO and taken:
+                found.constants.extend((one, op) for one in taken if not index.requires_grad(one, op))
+                if len(taken) == 1:
+                    found.with_numbers.append(op)
+            elif name not in _SCALED or len(taken) != 1:
+                continue
+            new = [one for one in taken if one not in seen and index.requires_grad(one, op)]
+            seen.update(new)
+            stack += new
+    return found

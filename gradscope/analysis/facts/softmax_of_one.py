@@ -1,0 +1,84 @@
+"""Softmax over a dimension of size 1: its result is 1, and its derivative 0, whatever goes in."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import lru_cache
+
+from gradscope.analysis.index import Index
+from gradscope.frames.syntax_trees import parsed
+from gradscope.recording.flags import BELOW
+
+NODES = ("SoftmaxBackward0", "LogSoftmaxBackward0")
+"""Names of the nodes that may be of one."""
+
+_FUNCTIONS = frozenset(("softmax", "log_softmax", "softmin"))
+_MODULES = frozenset(("Softmax", "LogSoftmax", "Softmin"))
+_LOSSES = frozenset(("F.cross_entropy",))
+
+
+def is_of_one(index: Index, op: int) -> bool:
+    """Whether an op that made such a node went over a dimension of size 1, where shape and text say so for certain.
+
+    The dimension is a number in the call or, where the call is a module's, the same number in all such modules that
+    the program's files make. Cross entropy goes over the classes, which come second.
+    """
+    if index.func(op) in _LOSSES:
+        taken = index.uses.of(op)
+        return bool(taken) and _sizes(index, taken[0], op)[1:2] == ["1"]
+    made = index.tensors_made(op)
+    sizes = _sizes(index, made[0], op) if made else []
+    dimension = _dimension(index, op) if "1" in sizes else None
+    return dimension is not None and -len(sizes) <= dimension < len(sizes) and sizes[dimension] == "1"
+
+
+def _sizes(index: Index, tensor: int, op: int) -> list[str]:
+    recording = index.recording
+    shape = recording.text(recording.layouts[index.layout_at(tensor, op)].shape)
+    return [size.strip() for size in shape.strip("()").split(",") if size.strip()]
+
+
+def _dimension(index: Index, op: int) -> int | None:
+    if index.recording.ops.column("flags")[op] & BELOW:
+        texts = (file.text for file in index.recording.files if file.is_user)
+        numbers = {number for text in texts for number in _of_modules(text)}
+        return numbers.pop() if len(numbers) == 1 else None
+    call = parsed(index.span_source(op, exact=True))
+    node = call.body[0].value if call is not None and call.body and isinstance(call.body[0], ast.Expr) else None
+    if not isinstance(node, ast.Call) or _name(node) not in _FUNCTIONS:
+        return None
+    is_method = isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) not in _NAMESPACES
+    return _number(node, 0 if is_method else 1)
+
+
+_NAMESPACES = frozenset(("torch", "F", "functional", "nn.functional", "torch.nn.functional"))
+
+
+@lru_cache(maxsize=16)
+def _of_modules(text: str) -> tuple[int | None, ...]:
+    return tuple(_made(text))
+
+
+def _made(text: str) -> Iterator[int | None]:
+    tree = parsed(text)
+    for node in ast.walk(tree) if tree is not None else ():
+        if isinstance(node, ast.Call) and _name(node) in _MODULES:
+            yield _number(node, 0)
+
+
+def _name(call: ast.Call) -> str:
+    if isinstance(call.func, ast.Attribute):
+        return call.func.attr
+    return call.func.id if isinstance(call.func, ast.Name) else ""
+
+
+def _number(call: ast.Call, position: int) -> int | None:
+    """The number that a call is given as its dimension, by name or by place."""
+    named = [keyword.value for keyword in call.keywords if keyword.arg in ("dim", "axis")]
+    given = named or call.args[position : position + 1]
+    try:
+        value = ast.literal_eval(given[0]) if given else None
+    except ValueError:
+        return None
+    return value if type(value) is int else None
