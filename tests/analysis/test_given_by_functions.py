@@ -54,3 +54,18 @@ loss.backward()
 """
     (cut,) = build(recorded(source)).cuts
     assert (cut.kind, cut.op) == ("no_grad", "Tensor.view_as")
+
+
+@pytest.mark.parametrize("runs", [1, 3, 40])
+def test_a_loss_that_passed_a_full_backward_hook_is_no_leaf(runs: int) -> None:
+    source = f"""
+import torch
+layer, criterion = torch.nn.Linear(3, 1), torch.nn.MSELoss()
+criterion.register_full_backward_hook(lambda module, given, got: None)
+for step in range({runs}):
+    loss = criterion(layer(torch.randn(4, 3)), torch.zeros(4, 1))
+    loss.backward()
+"""
+    report = build(recorded(source))
+    assert report.answers == ()
+    assert {row.name for one in report.backwards for row in one.gradients} == {"layer.weight", "layer.bias"}

@@ -211,3 +211,14 @@ def test_what_is_meant_is_not_blamed(case: str) -> None:
         for answer in build(recording).answers
         if answer.code in (CODE, "write-through-alias") and answer.severity == "warning"
     ] == []
+
+
+def test_a_dict_that_is_made_anew_in_each_step_is_no_snapshot() -> None:
+    source = f"""{HEAD}
+for epoch in range(3):
+    params = {{k: p.detach() for k, p in model.named_parameters()}}
+    train()
+shapes = {{k: torch.randn_like(p) for k, p in params.items()}}
+total = sum(p.sum() for p in params.values())
+"""
+    assert found(source) == []

@@ -8,18 +8,16 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.recording import NONE
-from gradscope.recording.flags import LEAF
 from gradscope.recording.rows import OpKind
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
-    index, tensors = sources.index, sources.index.recording.tensors
-    flags, made_at = tensors.column("flags"), tensors.column("op")
+    index, made_at = sources.index, sources.index.recording.tensors.column("op")
     for group in sources.gradients.groups:
         op = group.last_op
         for root in sources.gradients.roots[op]:
             others = [tensor for tensor in group.tensors if tensor != root]
-            if not flags[root] & LEAF or not others or not index.requires_grad(root, op):
+            if not index.is_leaf_with_grad(root, op) or not others:
                 continue
             cuts = sources.gradients.cuts_behind(op)[:1]
             left = _values_left_at(sources, made_at[root])

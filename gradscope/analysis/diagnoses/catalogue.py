@@ -107,7 +107,7 @@ _ENTRIES = (
     Entry("clipped_in_vain", _a_pass),
     Entry("mode_of_module", _an_event(EventKind.TRAINING_MODE)),
     Entry("dropout_in_evaluation", _an_event(EventKind.TRAINING_MODE)),
-    Entry("gradients_applied_again", _a_step),
+    Entry("gradients_applied_again", _a_pass),
     Entry("scaled_gradients", _an_event(EventKind.GRAD_SCALER)),
     Entry("zeroed_gradients", _an_event(EventKind.OPTIMIZER)),
     Entry("moved_without_gradient", _an_event(EventKind.OPTIMIZER)),

@@ -16,18 +16,19 @@ def _find(sources: Sources) -> Iterator[Finding]:
     index = sources.index
     alike: dict[tuple[int, ...], list[int]] = {}
     for group in sources.gradients.groups:
-        if group.frozen:
-            alike.setdefault(tuple(group.frozen), []).append(group.last_op)
-    for frozen, ops in alike.items():
+        frozen = tuple(tensor for tensor in group.frozen if not sources.is_a_librarys_own(tensor))
+        if frozen:
+            alike.setdefault(frozen, []).append(group.last_op)
+    for together, ops in alike.items():
         lines = sorted({index.op_line(op) for op in ops})
         where = f"Line{'s' * (len(lines) > 1)} {listed([str(line) for line in lines])}"
-        names = [sources.names.of(tensor) for tensor in frozen]
+        names = [sources.names.of(tensor) for tensor in together]
         received = "it received no gradient" if len(names) == 1 else "they received no gradient"
-        set_off = _set_off(sources, frozen, ops[-1])
+        set_off = _set_off(sources, together, ops[-1])
         yield sources.finding(
             f"{where}: {sources.listed(names)} did not require grad in the backward pass, so {received}",
             op=ops[-1],
-            tensors=frozen,
+            tensors=together,
             causes=[cause for row in set_off for cause in sources.cause("set", index.recording.changes[row].op)],
             evidence=[Evidence("changes", row) for row in set_off],
         )

@@ -8,9 +8,10 @@ from heapq import merge
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.writes import is_step
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
-from gradscope.recording.rows import Field, GradOutcome, OpKind
+from gradscope.recording.rows import Field, GradOutcome
 
 TIMES = 2
 """Steps with old gradients from which on it is reported."""
@@ -23,8 +24,6 @@ _SCALES = "nn.utils.clip_grad"
 def _find(sources: Sources) -> Iterator[Finding]:
     """Parameters whose gradient a step applied, a later pass added to, and the next step applied whole."""
     index = sources.index
-    if OpKind.STEP not in index.recording.ops.column("kind"):
-        return
     times: dict[int, int] = {}
     stepped: dict[int, int] = {}
     """For each parameter whose gradient a step has applied: 1 where a pass has added to it since, else 0."""
@@ -66,16 +65,16 @@ def _gradients(index: Index) -> Iterator[tuple[int, int, int]]:
 def _writes(index: Index) -> Iterator[tuple[int, int, int]]:
     """Steps that wrote a parameter, and whatever else was done to a gradient: taken for a clearing."""
     recording, owners = index.recording, _owner_of_gradient(index)
-    kinds, storages = recording.ops.column("kind"), recording.tensors.column("storage")
+    storages = recording.tensors.column("storage")
     columns = (recording.changes.column(name) for name in ("op", "tensor", "field", "after"))
     for op, tensor, field, after in zip(*columns, strict=True):
         if op >= index.op_count:
             continue
         if field == Field.GRAD:
             yield op, tensor, _FRESH
-        elif field == Field.WRITTEN and kinds[op] == OpKind.STEP:
+        elif field == Field.WRITTEN and is_step(index, op):
             yield op, tensor, _STEPPED if after else _FRESH  # one that may have been skipped tells nothing
-        elif field == Field.VERSION and kinds[op] == OpKind.STEP:
+        elif field == Field.VERSION and is_step(index, op) and storages[tensor] not in owners:
             yield op, tensor, _STEPPED
         elif field == Field.VERSION and storages[tensor] in owners and not index.func(op).startswith(_SCALES):
             yield op, owners[storages[tensor]], _FRESH

@@ -95,6 +95,12 @@ class Sources:
         """Names of tensors in a sentence, shortened only where no other parameter is called so."""
         return listed(names, self.names.of_parameters)
 
+    def is_a_librarys_own(self, tensor: int) -> bool:
+        """Whether a library's code brought a tensor into the run, and no name of the program's was seen to hold it."""
+        op = self.index.recording.tensors.column("op")[tensor]
+        brought_by = self.index.recording.ops.column("inner")[op] if op < self.index.op_count else NONE
+        return brought_by >= 0 and not self.names.is_named(tensor)
+
     def finding(
         self,
         symptom: str,

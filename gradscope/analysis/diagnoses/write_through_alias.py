@@ -23,6 +23,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
             # Where no graph was open that needs the values, a write past autograd is what was meant; and where it is
             # not known whether autograd would notice, nothing is said of it.
             matters = shared.past_autograd and "would_be_silently_wrong" in found
+            if not matters and index.recording.ops.column("inner")[shared.op] >= 0:
+                continue  # (a library writes what it holds itself: an initialisation, a codebook, its own results)
             unseen = ", and autograd cannot notice (another version counter)" if matters else ""
             through, seen = (_listed(sources, tensors) for tensors in (shared.written, shared.seen_by))
             yield sources.finding(

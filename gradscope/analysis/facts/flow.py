@@ -51,14 +51,14 @@ class Flow:
     def _written_at(self) -> dict[int, list[tuple[int, int]]]:
         """For each memory block: the ops that wrote into it, and through which tensor; not steps of optimizers, which
         may be as many as the ops."""
-        kinds, storages = (
-            self._index.recording.ops.column("kind"),
-            self._index.recording.tensors.column("storage"),
-        )
+        kinds, tensors = self._index.recording.ops.column("kind"), self._index.recording.tensors
+        storages, made_at = tensors.column("storage"), tensors.column("op")
         written: dict[int, list[tuple[int, int]]] = {}
         for op, tensor, before, _ in all_writes(self._index):
             if before == NONE:  # running statistics: no step's values are to be traced to all batches before it
                 continue
+            if op == made_at[tensor] and before == 0 and tensor in self._sharing.alias_row:
+                continue  # (an alias is born with the version that its base had: nobody wrote)
             if op < self._index.op_count and kinds[op] not in _VALUES_START_ANEW:
                 written.setdefault(storages[tensor], []).append((op, tensor))
         return written

@@ -91,6 +91,8 @@ class Gradients:
             found = groups.get(self._index.op_statement[op])
             if found is None or self._index.is_cut_view(tensor):
                 continue
+            if outcome == GradOutcome.MISSING and self._index.given_by_functions.get(tensor, op) < op:
+                continue  # (by then it was no leaf: a Function gave it a grad_fn after it had been seen inside)
             if not self._index.requires_grad(tensor, op):
                 if op == found.last_op and flags[tensor] & PARAMETER:
                     found.frozen.append(tensor)

@@ -19,6 +19,7 @@ from functools import cached_property
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.later_reads import LaterReads
 from gradscope.analysis.facts.storage_groups import StorageGroups, overlap
+from gradscope.analysis.facts.values_taken import ValuesTaken
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.recording import NONE
@@ -67,6 +68,7 @@ class StaleSnapshots:
         self._index = index
         self._names = names
         self._sharing = sharing
+        self._values = ValuesTaken(index)
         self._later_reads: dict[int, LaterReads] = {}
 
     def by_statement(self) -> dict[int, list[StaleSnapshot]]:
@@ -164,7 +166,7 @@ class StaleSnapshots:
     def _read_back(self, tensor: int, written: int) -> int | None:
         """The op that read it as what it was before the write, NONE where no op shows it; None where nothing does."""
         index = self._index
-        later = [op for op in index.users.of(tensor) if op > written]
+        later = [op for op in index.users.of(tensor) if op > written and tensor in self._values.of(op)]
         for op in later:
             if _BESIDE.fullmatch(index.func(op)) and any(self._is_same(tensor, other) for other in index.uses.of(op)):
                 return op
@@ -172,8 +174,11 @@ class StaleSnapshots:
         is_in_container = any("[" in name for name in names)
         if is_in_container and self._is_one_of_several(tensor, written):
             return NONE
-        if not is_in_container and not any(map(_PAST.search, names)):
+        is_for_the_past = any(map(_PAST.search, names))
+        if not is_in_container and not is_for_the_past:
             return NONE if self._gives_array(tensor) and self._is_named_later(tensor, written) else None
+        if not is_for_the_past and self._is_taken_anew(tensor):
+            return None
         if later and not self._is_read_again_and_again(tensor):
             return later[0]
         is_held = index.recording.tensors.column("died")[tensor] == NONE
@@ -241,6 +246,18 @@ class StaleSnapshots:
         if file not in self._later_reads:
             self._later_reads[file] = LaterReads(self._index.recording.files[file].text)
         return self._later_reads[file]
+
+    def _is_taken_anew(self, tensor: int) -> bool:
+        """Whether its statement took the same elements before, under the same name: values of the moment."""
+        on_block = self._sharing.tensors_on[self._index.recording.tensors.column("storage")[tensor]]
+        names = set(self._all_names[tensor])
+        return any(
+            other < tensor
+            and other in self._all_names
+            and self._statement(other) == self._statement(tensor)
+            and not names.isdisjoint(self._all_names[other])
+            for other in on_block
+        )
 
     def _is_replaced(self, tensor: int) -> bool:
         """Whether its statement took the same elements once more."""

@@ -1,0 +1,69 @@
+"""What a library does with tensors of its own is not told; what it does to the program's is."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from tests.analysis.building import recorded
+
+LIBRARY = """
+import torch
+from torch import nn
+
+class Layer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(3))
+        self.weight.data.uniform_(-1, 1)
+    def forward(self, x):
+        return x * self.weight
+
+def halved(tensor):
+    hidden = torch.ones(3).requires_grad_()
+    loss = (tensor * hidden.detach()).sum()
+    loss.backward()
+    return hidden
+
+def clip(tensor):
+    tensor.data.clamp_(0.0, 0.5)
+"""
+
+
+@pytest.fixture(autouse=True)
+def library(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("a_library")
+    exec(compile(LIBRARY, "/nowhere/library.py", "exec"), module.__dict__)
+    monkeypatch.setitem(sys.modules, "a_library", module)
+
+
+def codes(source: str) -> list[str]:
+    return [answer.code for answer in build(recorded(source)).answers]
+
+
+def test_its_initialisation_through_data_is_not_told() -> None:
+    layer = "layer = a_library.Layer()\nprint(layer.weight.sum())\n"
+    assert codes(f"import a_library\n{layer}") == []
+
+
+def test_the_same_in_the_programs_own_code_is() -> None:
+    source = (
+        "import torch\nweight = torch.nn.Parameter(torch.empty(3))\nweight.data.uniform_(-1, 1)\nprint(weight.sum())\n"
+    )
+    assert codes(source) == ["write-through-alias"]
+
+
+def test_a_leaf_that_only_the_library_holds_is_not_told() -> None:
+    source = "import torch, a_library\nw = torch.ones(3, requires_grad=True)\na_library.halved(w)\n"
+    assert codes(source) == []
+
+
+def test_one_that_the_program_holds_is() -> None:
+    source = (
+        "import torch, a_library\nw = torch.ones(3, requires_grad=True)\nfor step in range(2):\n"
+        "    kept = a_library.halved(w)\n    print(kept.shape, kept * 1)\n"
+    )
+    assert codes(source) == ["leaf-unreached"]
