@@ -7,6 +7,7 @@ The commands of its other ``sh`` blocks are run in a folder of their own, with t
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -42,6 +43,14 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--epochs", type=int, default=1)
 weight = torch.ones(2, requires_grad=True)
 
+def doubled(tensor):
+    '''
+    >>> doubled(weight)
+    tensor([2., 2.], grad_fn=<MulBackward0>)
+    '''
+    return tensor * 2
+
+
 # %% train
 for _ in range(parser.parse_args().epochs):
     (weight * weight).sum().backward()
@@ -57,6 +66,13 @@ Some notes:
 >>> torch.ones(2, requires_grad=True).detach()
 tensor([1., 1.])
 """
+NOTEBOOK = {
+    "nbformat": 4,
+    "metadata": {},
+    "cells": [
+        {"cell_type": "code", "source": source, "metadata": {}} for source in ("import torch", "torch.ones(2) * 2")
+    ],
+}
 
 
 def blocks_of_commands() -> list[list[str]]:
@@ -127,6 +143,7 @@ def test_each_command_of_the_readme_does_what_it_says(commands: list[str], tmp_p
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "train.py").write_text(TRAIN)
     (tmp_path / "notes.md").write_text(NOTES)
+    (tmp_path / "notebook.ipynb").write_text(json.dumps(NOTEBOOK))
     missing = [command for command in commands if shutil.which(command.split()[0], path=scripts_path()) is None]
     for command in commands:
         if command not in missing:

@@ -23,6 +23,7 @@ from gradscope.analysis.report_model import BackwardPass, Cut, LineRow, Report, 
 from gradscope.analysis.selection.selected_answers import select_answers
 from gradscope.analysis.view import RunView
 from gradscope.recording import Recording
+from gradscope.recording.rows import EventKind
 
 PASSES = ("Tensor.backward", "torch.autograd.backward", "torch.autograd.grad")
 
@@ -53,7 +54,10 @@ def build(recording: Recording, view: RunView | None = None) -> Report:
     backwards = gradients.passes()
     listed_cuts = list_cuts(index, names, cuts, runs, gradients.cuts_on_path)
     errors = list_errors(index)
-    answers, faults = find_answers(Sources(index, names, cuts, flow, gradients, passes, judged, sharing, runs))
+    sources = Sources(index, names, cuts, flow, gradients, passes, judged, sharing, runs)
+    answers, faults = find_answers(sources)
+    is_in_snippets = EventKind.SNIPPET in recording.events.column("kind")
+    outputs = sources.snippets.remarks() if is_in_snippets else ()
     selected = select_answers(answers, recording, view.selection)
     return Report(
         run=run_facts(recording),
@@ -69,11 +73,11 @@ def build(recording: Recording, view: RunView | None = None) -> Report:
         modes=list_modes(index),
         memory=report_memory(index, use, runs),
         watches=list_watches(index, names),
-        errors=errors,
+        errors=(*errors, *sources.snippets.errors_elsewhere(errors)) if is_in_snippets else errors,
         faults=(*(fault.traceback for fault in recording.faults), *faults),
         left_out=left_out(index),
         suppressed=selected.suppressed,
-        remarks=selected.remarks,
+        remarks=(*recording.info.remarks, *outputs, *selected.remarks),
     )
 
 

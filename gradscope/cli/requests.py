@@ -18,6 +18,8 @@ class RunRequest(NamedTuple):
     is_code: bool
     is_module: bool
     watch: tuple[str, ...]
+    imports: tuple[str, ...]
+    """What to import before the program: ``torch``, ``numpy as np``."""
     max_ops: int | None
     nan: bool
     view: RunView

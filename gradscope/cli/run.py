@@ -58,7 +58,9 @@ gradscope run -c 'import torch; a = torch.ones(2, requires_grad=True); b = a.det
 
 gradscope run -m package.train --epochs 1
 
-gradscope run notes.md  [dim]# a pasted REPL transcript (>>> and ... lines); - reads standard input[/dim]
+gradscope run notes.md  [dim]# a page with ```python blocks or >>> lines; - reads standard input[/dim]
+
+gradscope run nb.ipynb::3  [dim]# a notebook up to its third cell; file.py::docstrings runs their examples[/dim]
 
 gradscope run --fail-on problem train.py  [dim]# for CI; -f github, -f sarif and --baseline FILE are for it, too[/dim]
 
@@ -78,7 +80,7 @@ def run(
         str,
         typer.Argument(
             metavar="TARGET",
-            help="A file, file.py::cell, a built-in scenario, a REPL transcript, or - for standard input.",
+            help="A file, file.py::cell, notebook, page, REPL transcript, built-in scenario, or - for standard input.",
             autocompletion=complete_target,
         ),
     ],
@@ -88,6 +90,10 @@ def run(
     watch: Annotated[
         list[str] | None,
         typer.Option("--watch", metavar="EXPR", help="Follow the value of a name or expression. Repeatable."),
+    ] = None,
+    imports: Annotated[
+        list[str] | None,
+        typer.Option("--import", metavar="NAME", help="Import it first: torch, or 'numpy as np'. Repeatable."),
     ] = None,
     line: LineOption = "",
     all_rows: AllOption = False,
@@ -142,6 +148,7 @@ def run(
         is_code=is_code,
         is_module=is_module,
         watch=tuple(watch or ()),
+        imports=tuple(imports or ()),
         max_ops=settings.value(context, "max_ops", max_ops),
         nan=nan,
         view=view,

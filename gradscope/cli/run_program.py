@@ -14,6 +14,7 @@ from gradscope.expressions.watches import Watches
 from gradscope.hosting.program_run import ProgramRun
 from gradscope.targets.program import Program
 from gradscope.targets.resolve import resolve
+from gradscope.targets.snippets import with_imports
 
 
 def run_program(request: RunRequest) -> NoReturn:
@@ -26,6 +27,8 @@ def run_program(request: RunRequest) -> NoReturn:
         program = named_program(request.target, is_code=request.is_code, is_module=request.is_module)
     except SourceError as error:
         sys.exit(tell_as_python(error))
+    if request.imports:
+        program = with_imports(program, request.imports)
     watches = Watches(program, request.watch)  # what is wrong with one is said before any file is replaced
     result = RunOutput(request)
     run = ProgramRun(

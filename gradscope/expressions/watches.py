@@ -114,13 +114,13 @@ class Watches:
 
 
 def _trees(program: Program) -> list[ast.Module]:
-    """The parsed source; a transcript's statements one by one, as one of them may be no Python."""
-    if not program.kind.is_prompts:
+    """The parsed source; snippets one by one, as one of them may be no Python."""
+    if not program.kind.snippet:
         return [ast.parse(program.source)]
     trees = []
-    for statement in program.statements:
+    for snippet in program.snippets:
         with suppress(SyntaxError, ValueError):
-            trees.append(ast.parse(statement.source))
+            trees.append(ast.parse(snippet.source))
     return trees
 
 

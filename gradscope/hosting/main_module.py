@@ -7,17 +7,16 @@ import builtins
 import linecache
 import runpy
 import sys
-import traceback
 from collections.abc import Callable
 from importlib.machinery import BuiltinImporter, SourceFileLoader
 from types import CodeType, ModuleType
 from typing import Any
 
 from gradscope.frames.replacements import Replacement
-from gradscope.frames.tracebacks import boundaries, clean_exception
+from gradscope.frames.tracebacks import boundaries
 from gradscope.hosting.probes import InsertedProbes
 from gradscope.hosting.recursion_room import reported_depth, room_to_recurse
-from gradscope.targets.program import Program, TranscriptStatement
+from gradscope.targets.program import Program
 
 
 def new_main(program: Program) -> ModuleType:
@@ -38,23 +37,27 @@ def new_main(program: Program) -> ModuleType:
 
 def register_source(program: Program) -> None:
     """Let tracebacks show source that is in no file, where Python itself does so."""
-    if program.kind.is_prompts or (sys.version_info >= (3, 13) and program.kind.is_option):
+    if program.kind.snippet or (sys.version_info >= (3, 13) and program.kind.is_option):
         lines = program.source.splitlines(keepends=True)
         linecache.cache[program.filename] = (len(program.source), None, lines, program.filename)
 
 
-def execute(program: Program, module: ModuleType, probes: InsertedProbes) -> list[str]:
-    """Run a program to its end; what it raises passes through. Returns the types of the errors that did not end it."""
-    if program.kind.is_prompts:
-        return _run_transcript(program, module.__dict__, probes)
+def execute(program: Program, module: ModuleType, probes: InsertedProbes) -> None:
+    """Run a program that is one whole to its end; what it raises passes through."""
     if program.kind.is_module:
         _run_module(program, probes)
     else:
-        _execute(_compile(program, probes), module.__dict__)
-    return []
+        run_code(_compile(program, probes), module.__dict__)
 
 
-def _execute(code: CodeType, names: dict[str, Any]) -> None:
+def run_imports(program: Program, names: dict[str, Any]) -> None:
+    """Import what a program uses and does not import itself."""
+    for statement in program.imports:
+        exec(compile(statement, "<imports>", "exec", dont_inherit=True), names)
+
+
+def run_code(code: CodeType, names: dict[str, Any]) -> None:
+    """Run code with the room to recurse that it would have under Python."""
     probe: dict[str, Any] = {"reported_depth": reported_depth}
     exec("depth = reported_depth()", probe)
     with room_to_recurse(probe["depth"] - 1):
@@ -88,36 +91,4 @@ def _run_as_main(name: str) -> None:
         run(name.removesuffix(".__main__"), name != "__main__")
 
 
-def _run_transcript(program: Program, names: dict[str, Any], probes: InsertedProbes) -> list[str]:
-    """Run each statement as the REPL would: values are shown, and an error does not end the run."""
-    raised: list[str] = []
-    for prompt in program.statements:
-        try:
-            for statement in _parsed(prompt, program.filename):
-                _execute(probes.compile(ast.Module([statement], []), "single"), names)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            clean_exception(error)
-            sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
-            _show_as_repl(error)
-            raised.append(type(error).__qualname__)
-    return raised
-
-
-def _parsed(prompt: TranscriptStatement, filename: str) -> list[ast.stmt]:
-    try:
-        return ast.parse(prompt.source, filename).body
-    except SyntaxError as error:
-        # Python would read the line from the file, with the prompt.
-        error.text = prompt.source.split("\n")[(error.lineno or 1) - 1]
-        raise error.with_traceback(None) from None
-
-
-def _show_as_repl(error: BaseException) -> None:
-    if sys.stdout is not None:
-        sys.stdout.flush()
-    traceback.print_exception(type(error), error, error.__traceback__)
-
-
-boundaries.update((_execute.__code__, _run_as_main.__code__))
+boundaries.update((run_code.__code__, _run_as_main.__code__))

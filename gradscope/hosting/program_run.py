@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from gradscope import collector
 from gradscope.frames.tracebacks import clean_exception
-from gradscope.hosting.main_module import execute, new_main, register_source
+from gradscope.hosting.main_module import execute, new_main, register_source, run_imports
 from gradscope.hosting.probes import InsertedProbes, Probe
 from gradscope.hosting.process import ProgramProcess, die_by_interrupt, flush_quietly
+from gradscope.hosting.running_snippets import SnippetRun, run_snippets
 from gradscope.hosting.torch_import import TorchImport
 from gradscope.recording import Fault, Outcome, Recording, SourceFile
 from gradscope.recording.this_machine import describe_machine
@@ -95,6 +96,8 @@ class ProgramRun:
         self._on_finish = on_finish
         self._finished = False
         self._faults: list[Fault] = []
+        self._errors: list[str] = []
+        """The types of the errors that snippets raised."""
         self._recording = Recording()
         self._started = (datetime.now(timezone.utc), time.perf_counter_ns())
         self._process = ProgramProcess(
@@ -114,6 +117,7 @@ class ProgramRun:
         info = self._recording.info
         info.target, info.kind, info.title = program.target, program.kind.name, program.title
         info.argv = [program.argv0, *args]
+        info.remarks = list(program.remarks)
 
     @property
     def recording(self) -> Recording:
@@ -135,7 +139,7 @@ class ProgramRun:
             self._torch.install()
             self._probes.install()
             collector.give_to_program()
-            self._note_shown(execute(self.program, self.module, self._probes))
+            self._execute(self.module)
         except BaseException as error:
             raised = error
         self._flush()
@@ -201,6 +205,7 @@ class ProgramRun:
             self._recording = recorder.recording
             info = self._recording.info
             info.target, info.kind, info.title, info.argv = known.target, known.kind, known.title, known.argv
+            info.remarks = known.remarks
             recorder.start()
             self.recorder = recorder
         except Exception:
@@ -219,12 +224,24 @@ class ProgramRun:
             flush_quietly(sys.stderr)
             flush_quietly(sys.stdout)
 
-    def _note_shown(self, errors: list[str]) -> None:
-        """Keep what a transcript's prompts raised: it went on, and ended well all the same."""
-        if errors:
-            raised = f"{len(errors)} of {len(self.program.statements)} prompts raised"
-            self._outcome.error_type = errors[-1]
-            self._outcome.message = f"{raised} {', '.join(dict.fromkeys(errors))}"
+    def _execute(self, module: ModuleType) -> None:
+        run_imports(self.program, module.__dict__)
+        if not self.program.kind.snippet:
+            execute(self.program, module, self._probes)
+            return
+        run_snippets(self.program, module, self._probes, self._note_snippet)
+
+    def _note_snippet(self, ran: SnippetRun) -> None:
+        """Keep how a snippet ran; what it raised did not end the run, which ends well all the same."""
+        if self.is_child:
+            return
+        if self.recorder is not None:
+            self.recorder.observe_snippet(self.program.filename, ran.detail)
+        if ran.error_type:
+            self._errors.append(ran.error_type)
+            kinds = ", ".join(dict.fromkeys(self._errors))
+            count = f"{len(self._errors)} of {len(self.program.snippets)} {self.program.kind.snippet}s raised"
+            self._outcome.error_type, self._outcome.message = ran.error_type, f"{count} {kinds}"
 
     def _end_by(self, error: BaseException) -> None:
         clean_exception(error)
@@ -259,7 +276,11 @@ class ProgramRun:
         if sys.version_info >= (3, 12):
             sys.last_exc = error
         try:
-            sys.excepthook(type(error), error, error.__traceback__)
+            if self.program.kind.snippet and sys.excepthook is sys.__excepthook__:
+                # Python's own would read the lines from the file, where they are not.
+                traceback.print_exception(type(error), error, error.__traceback__)
+            else:
+                sys.excepthook(type(error), error, error.__traceback__)
         except SystemExit as exiting:
             self._end_by_exit(exiting)
         except BaseException as failure:

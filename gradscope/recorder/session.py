@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import traceback
@@ -34,7 +35,8 @@ from gradscope.recorder.state.last_look import LastLook
 from gradscope.recorder.state.values_and_memory import Values
 from gradscope.recorder.tape import Tape
 from gradscope.recorder.torch_internals.capabilities import HookCounter
-from gradscope.recording import Recording
+from gradscope.recording import NONE, Recording
+from gradscope.recording.rows import EventKind
 from gradscope.recording.this_machine import describe_machine
 
 
@@ -179,6 +181,11 @@ class Recorder:
                 self.row_of(value),
                 failed,
             )
+
+    def observe_snippet(self, file: str, detail: Mapping[str, Any]) -> None:
+        """Record how a part of a program ran that is run by itself."""
+        with self._observer.lock:
+            self._tape.add_event(EventKind.SNIPPET, NONE, 0, self._sources.file(file, True), json.dumps(detail), [])
 
     def row_of(self, tensor: Any) -> int:
         """Row of a tensor that was seen and lives, or NONE."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from gradscope.recording import rows
@@ -66,9 +68,12 @@ class RunInfo:
     target: str = ""
     """As the user named it."""
     kind: str = "code"
-    """``script``, ``cell``, ``module``, ``code``, ``stdin``, ``transcript``, ``code`` recorded in-process: ``api``."""
+    """``script``, ``cell``, ``module``, ``code``, ``stdin``, ``transcript``, ``page``, ``notebook``, ``docstrings``, or
+    code recorded in-process: ``api``."""
     title: str = ""
     argv: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    """What people are told about how the target was read: imports that were added, cells that are no Python."""
     started_at: str = ""
     """ISO 8601, UTC."""
     duration_ns: int = 0
@@ -135,8 +140,38 @@ class Recording:
             return ""
         return "\n".join(self.files[file].text.split("\n")[line - 1 : end_line or line])
 
+    def __repr__(self) -> str:
+        """What was recorded, in numbers that cost nothing."""
+        counts = (("op", "s", self.ops), ("tensor", "s", self.tensors), ("backward pass", "es", self.backwards))
+        said = ", ".join(f"{len(rows):,} {name}{end if len(rows) != 1 else ''}" for name, end, rows in counts)
+        return f"<gradscope.Recording: {said}, {self.info.outcome.kind}>"
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows: the answers, and the lines to be opened."""
+        return str(_views().as_html(self))
+
+    @property
+    def answers(self) -> Any:
+        """What the diagnoses find: a tuple of answers with ``code``, ``severity``, ``text``, ``place``, ``causes``."""
+        return _views().answers(self)
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The line table, a dict a row, as ``pandas.DataFrame`` and ``polars.DataFrame`` take it."""
+        rows: list[dict[str, Any]] = _views().lines(self)
+        return rows
+
+    def report(self, width: int = 80, *, everything: bool = False) -> str:
+        """The screen that ``gradscope report`` shows, as text; with ``everything``, that of ``--all``."""
+        return str(_views().as_text(self, width, everything))
+
     @property
     def nbytes(self) -> int:
         """Bytes that the recording takes in memory (columns and texts)."""
         columns = sum(table.nbytes for table in self.tables.values())
         return columns + sum(len(text) + 57 for text in self.strings)
+
+
+def _views() -> ModuleType:
+    """What shows a recording lies above it, and is imported when somebody asks to see one."""
+    return import_module("gradscope.report.run.recording_views")

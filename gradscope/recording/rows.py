@@ -119,6 +119,10 @@ class EventKind(IntEnum):
     REPEATED_MODULE = 15
     """An ``nn.ModuleList`` or ``nn.Sequential`` (``list``) was made that holds one module several ``times``; the
     tensors are its parameters."""
+    SNIPPET = 16
+    """A part of a transcript, page or notebook has run, which the program's file has from ``line`` to ``end_line``:
+    what the page has as ``shown`` below it, what it ``printed``, and the ``error_type``, ``message`` and ``error_line``
+    of what it raised (empty, empty, 0: nothing). The subject is the program's file (index into files)."""
 
 
 class Op(NamedTuple):

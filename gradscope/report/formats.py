@@ -66,6 +66,7 @@ FORMATS: tuple[Format, ...] = (
     Format("svg", (".svg",), {"run": f"{_RUN}.svg_format:write", "compare": f"{_COMPARE}:as_svg"}, is_picture=True),
     Format("junit", (".xml",), {"check": f"{_CHECK}:as_junit"}, called="JUnit"),
     Format("github", (), {"run": f"{_RUN}.github_format:write", "check": f"{_CHECK}:as_github"}),
+    Format("concise", (), {"run": f"{_RUN}.concise_format:write", "check": f"{_CHECK}:as_concise"}),
     Format("sarif", (".sarif",), {"run": f"{_RUN}.sarif_format:write"}),
 )
 

@@ -18,10 +18,14 @@ class Kind(NamedTuple):
     """Python writes out its output before it shows what the program raised."""
     is_module: bool = False
     """Run by ``runpy``, as ``python -m`` does."""
-    is_prompts: bool = False
-    """Run statement by statement, as the REPL does."""
+    snippet: str = ""
+    """What its parts are called that are run one by one (``prompt``); empty: it is run as a whole."""
     is_option: bool = False
     """Given as an option's value: ``python -c CODE``."""
+    is_written_for_people: bool = False
+    """What is obvious to a reader may be missing: its well-known imports are added."""
+    has_display: bool = False
+    """IPython would define ``display``."""
 
 
 SCRIPT = Kind("script", is_in_file=True, has_file_name=True, flushes_at_end=True)
@@ -29,4 +33,9 @@ CELL = Kind("cell", is_in_file=True, has_file_name=True, differs_from_file=True,
 MODULE = Kind("module", is_module=True)
 CODE = Kind("code", differs_from_file=True, is_option=True)
 STDIN = Kind("stdin", has_file_name=True, differs_from_file=True, flushes_at_end=True)
-TRANSCRIPT = Kind("transcript", differs_from_file=True, flushes_at_end=True, is_prompts=True)
+TRANSCRIPT = Kind(
+    "transcript", differs_from_file=True, flushes_at_end=True, snippet="prompt", is_written_for_people=True
+)
+PAGE = Kind("page", differs_from_file=True, flushes_at_end=True, snippet="snippet", is_written_for_people=True)
+NOTEBOOK = Kind("notebook", differs_from_file=True, flushes_at_end=True, snippet="cell", has_display=True)
+DOCSTRINGS = Kind("docstrings", differs_from_file=True, flushes_at_end=True, snippet="example")

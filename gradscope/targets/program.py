@@ -33,12 +33,31 @@ class Directive(NamedTuple):
     """The innermost class around the statement, which private names belong to."""
 
 
-class TranscriptStatement(NamedTuple):
-    """What stood behind one ``>>>`` prompt."""
+class Snippet(NamedTuple):
+    """A part of a target that is run by itself: what stood behind a prompt, a cell of a notebook, a block of a page."""
 
     line: int
     source: str
-    """Without the prompts, preceded by as many empty lines as put it on its line in the transcript."""
+    """Without prompts and the like, preceded by as many empty lines as put it on its line in the program's source."""
+    echo: Literal["all", "last", "none"] = "all"
+    """Of which expressions the value is shown: of all, as the REPL does, of one that ends it, as IPython does, or of
+    none."""
+    shown: str = ""
+    """What the page shows below it; empty where that is nothing, or not known."""
+    ends_run: bool = False
+    """An error in it ends the run."""
+    group: str = ""
+    """Those of one group have names of their own; empty: those of ``__main__``."""
+
+    @property
+    def code(self) -> str:
+        """The source alone."""
+        return self.source.lstrip("\n")
+
+    @property
+    def end_line(self) -> int:
+        """Its last line."""
+        return self.line + self.code.rstrip("\n").count("\n")
 
 
 class Program(NamedTuple):
@@ -65,7 +84,14 @@ class Program(NamedTuple):
     cell: str = ""
     module: str = ""
     """The module's name for ``-m``; ``__main__`` for a folder with a ``__main__.py``."""
-    statements: tuple[TranscriptStatement, ...] = ()
+    snippets: tuple[Snippet, ...] = ()
+    """Where its kind is run part by part: the parts."""
+    imports: tuple[str, ...] = ()
+    """Statements that are run before it, in its names: what it uses and does not import."""
+    examples_of: str = ""
+    """The file whose docstrings have the examples: each docstring's are run in a copy of its module's names."""
+    remarks: tuple[str, ...] = ()
+    """What people are told about how it was read: what was left out of it."""
     user_root: str | None = None
     """The folder whose files count as the user's code."""
 

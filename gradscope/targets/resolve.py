@@ -11,20 +11,25 @@ from gradscope.errors import TargetError
 from gradscope.targets.cells import find_cells, select_cell
 from gradscope.targets.comments import find_comments
 from gradscope.targets.directives import find_directives
-from gradscope.targets.kinds import CELL, CODE, MODULE, SCRIPT, STDIN, TRANSCRIPT, Kind
+from gradscope.targets.docstrings import DOCSTRINGS_PART, read_docstrings
+from gradscope.targets.kinds import CELL, CODE, DOCSTRINGS, MODULE, NOTEBOOK, PAGE, SCRIPT, STDIN, TRANSCRIPT, Kind
 from gradscope.targets.modules import locate_module
-from gradscope.targets.program import Program
+from gradscope.targets.notebooks import is_notebook, read_notebook
+from gradscope.targets.pages import read_page
+from gradscope.targets.program import Program, Snippet
 from gradscope.targets.scenarios import describe_docstring, find_scenario, scenario_names, similar_scenarios
+from gradscope.targets.snippets import as_source, missing_imports
 from gradscope.targets.source import decode, parse, read_file, syntax_error
-from gradscope.targets.transcripts import as_source, has_prompts, is_prompt, read_transcript
+from gradscope.targets.transcripts import has_prompts, is_prompt, read_transcript
 
 
 def resolve(target: str, *, code: str | None = None, module: str | None = None) -> Program:
     """Find and read what a target names.
 
     Args:
-        target: A scenario's name, ``path.py``, ``path.py::cell``, a transcript, a folder with a ``__main__.py``, or
-            ``-`` for standard input. With ``code`` or ``module``, only what the recording calls the target.
+        target: A scenario's name, ``path.py``, ``path.py::cell``, ``path.py::docstrings``, a transcript, a page of
+            Markdown, ``path.ipynb``, ``path.ipynb::3``, ``path.ipynb::tag``, a folder with a ``__main__.py``, or ``-``
+            for standard input. With ``code`` or ``module``, only what the recording calls the target.
         code: Source text to run, as ``python -c`` would.
         module: Name of a module to run, as ``python -m`` would.
 
@@ -66,6 +71,8 @@ def _find(name: str) -> str:
 
 
 def _from_code(target: str, code: str) -> Program:
+    if code.lstrip().startswith(">>>"):
+        return _in_snippets(target, TRANSCRIPT, "<string>", "-c", code, "-c", "", str(Path.cwd()))
     return _analysed(target, CODE, "<string>", "-c", code, "-c", "", str(Path.cwd()))
 
 
@@ -76,8 +83,9 @@ def _from_stdin() -> Program:
     try:
         parse(text, "<stdin>")
     except SyntaxError:
-        if has_prompts(text):
-            return _transcript("-", "<stdin>", "standard input", text, "-", "", str(Path.cwd()))
+        kind = _kind_for_people(text)
+        if kind is not None:
+            return _in_snippets("-", kind, "<stdin>", "standard input", text, "-", "", str(Path.cwd()))
     return _analysed("-", STDIN, "<stdin>", "standard input", text, "-", "", str(Path.cwd()))
 
 
@@ -85,18 +93,62 @@ def _from_file(target: str, argv0: str, cell: str | None) -> Program:
     filename = os.path.join(Path.cwd(), argv0)  # noqa: PTH118 - a Path would drop the "./" that Python keeps
     folder = str(Path(argv0).resolve().parent)
     text = decode(read_file(Path(argv0)), argv0)
+    root = _user_root(folder)
+    if is_notebook(argv0):
+        return _notebook(target, filename, argv0, text, cell, folder, root)
     try:
         tree = parse(text, filename)
     except SyntaxError as error:
-        if cell is None and _is_transcript(Path(argv0), text, error):
-            return _transcript(target, filename, argv0, text, argv0, folder, folder)
+        kind = _kind_for_people(text, Path(argv0), error) if cell is None else None
+        if kind is not None:
+            return _in_snippets(target, kind, filename, argv0, text, argv0, folder, folder)
         raise syntax_error(error, argv0) from error
     if cell is None:
-        return _analysed(target, SCRIPT, filename, argv0, text, argv0, folder, _user_root(folder), tree)
+        return _analysed(target, SCRIPT, filename, argv0, text, argv0, folder, root, tree)
     cells = find_cells(find_comments(text), text)
+    if cell == DOCSTRINGS_PART and all(known.name != cell for known in cells):
+        return _docstrings(target, filename, argv0, text, tree, folder, root)
     text = select_cell(text, cells, cell, argv0)
-    root = _user_root(folder)
     return _analysed(target, CELL, filename, f"{argv0}::{cell}", text, argv0, folder, root, cell=cell, cells=cells)
+
+
+def _notebook(
+    target: str, filename: str, argv0: str, text: str, cell: str | None, folder: str, user_root: str
+) -> Program:
+    notebook = read_notebook(text, argv0, cell)
+    return Program(
+        target=target,
+        kind=NOTEBOOK,
+        filename=filename,
+        name=argv0 if cell is None else f"{argv0}::{cell}",
+        source=as_source(notebook.line_count, notebook.cells),
+        argv0=argv0,
+        path0=folder,
+        snippets=notebook.cells,
+        cell=cell or "",
+        user_root=user_root,
+        remarks=notebook.remarks,
+    )
+
+
+def _docstrings(
+    target: str, filename: str, argv0: str, text: str, tree: ast.Module, folder: str, user_root: str
+) -> Program:
+    examples = read_docstrings(tree, text)
+    if not examples:
+        raise TargetError(f"no docstring of {argv0} has an example", "an example stands behind >>> in a docstring")
+    return Program(
+        target=target,
+        kind=DOCSTRINGS,
+        filename=f"{filename}::{DOCSTRINGS_PART}",
+        name=f"{argv0}::{DOCSTRINGS_PART}",
+        source=as_source(text.count("\n") + 1, examples),
+        argv0=argv0,
+        path0=folder,
+        snippets=examples,
+        examples_of=filename,
+        user_root=user_root,
+    )
 
 
 def _user_root(folder: str) -> str:
@@ -107,12 +159,18 @@ def _user_root(folder: str) -> str:
     return str(here.resolve()) if is_project else folder
 
 
-def _is_transcript(path: Path, text: str, error: SyntaxError) -> bool:
-    """A text with prompts; a ``.py`` file only where the prompts are what Python stumbles over."""
-    if path.suffix not in (".py", ".pyw"):
-        return has_prompts(text)
-    lines = text.split("\n")
-    return 0 < (error.lineno or 0) <= len(lines) and is_prompt(lines[(error.lineno or 0) - 1])
+def _kind_for_people(text: str, path: Path | None = None, error: SyntaxError | None = None) -> Kind | None:
+    """What a text is that is no Python: a page with blocks of code, or a text with prompts.
+
+    A ``.py`` file is one only where a prompt is what Python stumbles over.
+    """
+    if path is not None and error is not None and path.suffix in (".py", ".pyw"):
+        lines = text.split("\n")
+        is_one = 0 < (error.lineno or 0) <= len(lines) and is_prompt(lines[(error.lineno or 0) - 1])
+        return TRANSCRIPT if is_one else None
+    if read_page(text):
+        return PAGE
+    return TRANSCRIPT if has_prompts(text) else None
 
 
 def _from_folder(target: str, argv0: str) -> Program:
@@ -169,16 +227,24 @@ def _analysed(
     )
 
 
-def _transcript(target: str, filename: str, name: str, text: str, argv0: str, path0: str, user_root: str) -> Program:
-    statements = read_transcript(text)
+def _in_snippets(
+    target: str, kind: Kind, filename: str, name: str, text: str, argv0: str, path0: str, user_root: str
+) -> Program:
+    """A program of what a text for people has of code, and what that uses without importing it."""
+    snippets: tuple[Snippet, ...] = read_page(text) if kind is PAGE else read_transcript(text)
+    imports = missing_imports(snippets)
+    said, asked = "; ".join(imports), "torch" if "import torch" in imports else "NAME"
+    remarks = [f"no {kind.snippet} here has {said}: that was run first, as --import {asked} does"]
     return Program(
         target=target,
-        kind=TRANSCRIPT,
+        kind=kind,
         filename=filename,
         name=name,
-        source=as_source(text, statements),
+        source=as_source(text.count("\n") + 1, snippets),
         argv0=argv0,
         path0=path0,
-        statements=statements,
+        snippets=snippets,
         user_root=user_root,
+        imports=imports,
+        remarks=tuple(remarks) if imports else (),
     )

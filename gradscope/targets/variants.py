@@ -39,6 +39,8 @@ def cell_variants(program: Program, only: Collection[str] = ()) -> tuple[CellVar
         hint = "open each variant with a comment line: # %% name; or name two files to compare"
         raise TargetError(f"{program.name} has {found} to compare", hint)
     chosen = [name for text in only for name in _named(text, names)]
+    if only and not chosen:
+        raise UsageError("--only names no cell", "its cells: " + ", ".join(names))
     for name in chosen:
         if name not in names:
             close = get_close_matches(name, names, n=1)

@@ -7,9 +7,11 @@ import io
 import textwrap
 import types
 
+from gradscope.hosting.program_run import ProgramRun
 from gradscope.recorder.session import Recorder
 from gradscope.recording import NONE, Recording, SourceFile
 from gradscope.recording.rows import OpFlag, OpKind, TensorFlag
+from gradscope.targets.resolve import resolve
 
 FILE = "/nowhere/snippet.py"
 
@@ -17,6 +19,8 @@ FILE = "/nowhere/snippet.py"
 def recorded(source: str, max_ops: int | None = None, nan: bool = False) -> Recording:
     """Run a program under the recorder. An error that it raises ends it and is part of the recording."""
     text = textwrap.dedent(source).lstrip("\n")
+    if text.startswith(">>>"):
+        return _recorded_transcript(text)
     module = types.ModuleType("__main__")
     recorder = Recorder(is_user=lambda name: name == FILE, sources={FILE: text}, max_ops=max_ops, nan=nan)
     code = compile(text, FILE, "exec")
@@ -36,6 +40,18 @@ def recorded(source: str, max_ops: int | None = None, nan: bool = False) -> Reco
         file.name = "snippet.py"
     recording.info.target = "snippet.py"
     return recording
+
+
+def _recorded_transcript(text: str) -> Recording:
+    """Run a transcript, whose errors do not end it."""
+    run = ProgramRun(resolve("snippet.py", code=text))
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            run.run()
+    finally:
+        run.restore()
+    assert not run.recording.faults, run.recording.faults[0].traceback
+    return run.recording
 
 
 def line_of(source: str, marker: str) -> int:

@@ -130,7 +130,7 @@ def test_github() -> None:
 HOSTILE = "\x1b[31m[bold]100%\r\n::error::x</failure>\x00\u202e\ufffe\uffff\ud800"
 
 
-@pytest.mark.parametrize("format", ["table", "json", "junit", "github"])
+@pytest.mark.parametrize("format", ["table", "json", "junit", "github", "concise"])
 def test_hostile_text_is_shown_and_not_obeyed(format: str) -> None:
     item = replace(FALSE, expression=HOSTILE, first_failure=Failure(1, HOSTILE, (Part(HOSTILE, HOSTILE),)))
     target = TargetCheck(HOSTILE, HOSTILE, (item,), HOSTILE, 1, HOSTILE, HOSTILE)

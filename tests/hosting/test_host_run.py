@@ -346,7 +346,7 @@ def test_a_transcript_runs_as_in_the_repl(tmp_path: Path, capsys):
     recording = run.recording
     outcome = recording.info.outcome
     assert (outcome.kind, outcome.exit_code, outcome.error_type) == ("ok", 0, "LookupError")
-    assert outcome.message == f"3 of {len(program.statements)} prompts raised AttributeError, SyntaxError, LookupError"
+    assert outcome.message == f"3 of {len(program.snippets)} prompts raised AttributeError, SyntaxError, LookupError"
     assert {recording.spans[op.span].line for op in recording.ops} == {3, 4, 10} - {4}
     assert recording.source(0, 10) == "b = a * 2; b.requires_grad"
     del builtins._

@@ -54,6 +54,18 @@ def test_github_shows_each_answer_beside_the_line_to_change():
     assert counts == "1 problem, 1 warning, 1 note"
 
 
+def test_concise_is_a_line_an_answer_with_the_column_of_the_cause():
+    source = "é = w.detach()"
+    first = answer("frozen", 3, cause=2, text="a, b:\nfrozen")
+    (cause,) = first.causes
+    first = first._replace(causes=(cause._replace(source=source, columns=(5, 15)),))
+    nowhere = answer("grad-none-unreached", 4)._replace(place=None, text="nowhere")
+    lines = written("concise", answers=(first, nowhere, answer(text=HOSTILE, severity="note"))).splitlines()
+    assert lines[:2] == ["train.py:2:5: frozen a, b: frozen", "grad-none-unreached nowhere"]
+    assert lines[2].startswith("train.py:9:1: ") and not set(lines[2]) & set("\x1b\x07\r\x9b\u202e")
+    assert written("concise", answers=()) == ""
+
+
 def valid_sarif(text: str) -> dict[str, Any]:
     """The one run of a document that the schema of SARIF 2.1.0 allows."""
     document = json.loads(text)

@@ -8,7 +8,8 @@ import pytest
 
 from gradscope.errors import TargetError
 from gradscope.targets.resolve import resolve
-from gradscope.targets.transcripts import as_source, has_prompts, read_transcript
+from gradscope.targets.snippets import as_source
+from gradscope.targets.transcripts import has_prompts, read_transcript
 
 TEXT = """\
 # A post
@@ -47,7 +48,7 @@ def test_statements_keep_their_lines():
 
 
 def test_the_source_has_each_statement_on_its_line_and_nothing_else():
-    lines = as_source(TEXT, read_transcript(TEXT)).split("\n")
+    lines = as_source(TEXT.count("\n") + 1, read_transcript(TEXT)).split("\n")
     assert len(lines) == len(TEXT.split("\n"))
     code = {number: line for number, line in enumerate(lines, 1) if line}
     assert code == {

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterable
 
 from gradscope.analysis.diagnoses.catalogue import diagnoses_for
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Answer
 from gradscope.recording import Recording
 
+_ONLY_RAISED = "snippet-raised"
 _ORDER = ("problem", "warning", "note")
 
 
@@ -25,7 +27,7 @@ def find_answers(sources: Sources) -> tuple[tuple[Answer, ...], tuple[str, ...]]
             found += [known.answer(finding) for finding in known.find(sources)]
         except Exception:
             faults.append(fault_of(known.code))
-    unique = {(answer.code, answer.text): answer for answer in found}
+    unique = {(answer.code, answer.text): answer for answer in found if not _is_explained(answer, found, sources)}
     recording = sources.index.recording
     ordered = tuple(
         sorted(
@@ -43,6 +45,24 @@ def find_answers(sources: Sources) -> tuple[tuple[Answer, ...], tuple[str, ...]]
 def fault_of(code: str) -> str:
     """The traceback of the error that a diagnosis is being left with."""
     return f"in the diagnosis {code}:\n{traceback.format_exc()}"
+
+
+def _is_explained(answer: Answer, others: Iterable[Answer], sources: Sources) -> bool:
+    """Whether an answer only says that something was raised, and another rests on the op that raised it."""
+    place = answer.place
+    if answer.code != _ONLY_RAISED or answer.causes or place is None:
+        return False
+    raised = {
+        row.op
+        for row in sources.index.recording.errors
+        if place.line <= sources.index.op_line(row.op) <= place.end_line
+    }
+    return any(
+        evidence.table == "ops" and evidence.row in raised
+        for other in others
+        if other.severity == "problem" and other.code != _ONLY_RAISED
+        for evidence in other.evidence
+    )
 
 
 def _ended_program(answer: Answer, recording: Recording) -> bool:

@@ -65,6 +65,7 @@ def _an_event(kind: EventKind) -> Callable[[Recording], bool]:
 
 _ENTRIES = (
     Entry("backward_no_grad", _an_error),
+    Entry("snippet_raised", _an_event(EventKind.SNIPPET)),
     Entry("graph_used_twice", _an_error),
     Entry("inplace_error", _an_error),
     Entry("inplace_refused", _an_error),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gradscope.analysis.facts.outside_writes import OutsideWrites
     from gradscope.analysis.facts.passes import Passes
     from gradscope.analysis.facts.registered_hooks import RegisteredHooks
+    from gradscope.analysis.facts.snippet_runs import SnippetRuns
     from gradscope.analysis.facts.statement_runs import StatementRuns
     from gradscope.analysis.facts.storage_groups import StorageGroups
     from gradscope.analysis.index import Index
@@ -83,6 +84,13 @@ class Sources:
         from gradscope.analysis.facts.registered_hooks import RegisteredHooks
 
         return RegisteredHooks(self.index, self.events)
+
+    @cached_property
+    def snippets(self) -> SnippetRuns:
+        """How the parts of a transcript, page or notebook ran."""
+        from gradscope.analysis.facts.snippet_runs import SnippetRuns
+
+        return SnippetRuns(self.index, self.events)
 
     @cached_property
     def none_reads(self) -> NoneReads:

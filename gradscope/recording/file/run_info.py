@@ -28,8 +28,8 @@ def info_from_json(found: dict[str, Any]) -> RunInfo:
         raise ValueError("it says nothing of how the run ended")
     info = _filled(RunInfo(), {name: value for name, value in found.items() if name != "outcome"})
     info.outcome = _filled(Outcome(), outcome)
-    if not all(isinstance(argument, str) for argument in info.argv):
-        raise ValueError("its argv is not text")
+    if not all(isinstance(text, str) for text in (*info.argv, *info.remarks)):
+        raise ValueError("its argv or its remarks are not text")
     return info
 
 

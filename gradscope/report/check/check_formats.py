@@ -118,6 +118,21 @@ def as_github(report: CheckReport) -> str:
     return "\n".join([*lines, summary(report)]) + "\n"
 
 
+def as_concise(report: CheckReport) -> str:
+    """A line a failure, ``file:line:col: code sentence``; an expectation has no code."""
+    found = []
+    for target in report.targets:
+        file = target.file.partition("::")[0]
+        if target.failure:
+            found.append((file, target.failure_line, f"failed {target.failure}"))
+        found += [(file, item.line, f"expectation {sentence(item)}: {item.expression}") for item in target.failed]
+        found += [(answer.file, answer.line, f"{answer.code} {answer.text}") for answer in target.answers]
+    return "".join(
+        safe(f"{file}:{line}:1: " if line else f"{file}: ") + safe(" ".join(text.split())) + "\n"
+        for file, line, text in found
+    )
+
+
 def as_text(report: CheckReport) -> str:
     """The screen without colour."""
     stream = StringIO()

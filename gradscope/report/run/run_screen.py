@@ -88,7 +88,7 @@ class RunScreen:
     def _lines(self) -> Iterator[RenderableType]:
         rows = self._rows()
         if not rows:
-            yield Text("" if self._report.summary.ops else NOTHING_SEEN)
+            yield Text(self._why_no_line())
             return
         yield self._title(
             f"Lines that matter ({len(rows)} of {len(self._report.lines)} rows)" if self._is_long else "Lines"
@@ -96,6 +96,15 @@ class RunScreen:
         table = ShownLines(rows, self._width, self._marks, self._view.memory)
         yield table.render()
         yield Text(self._legend(table.usual, rows), style="dim")
+
+    def _why_no_line(self) -> str:
+        lines = self._view.lines
+        if not self._report.summary.ops:
+            return NOTHING_SEEN
+        if lines is None:
+            return ""
+        which = f"line {lines[0]}" if lines[0] == lines[1] else f"lines {lines[0]} to {lines[1]}"
+        return f"\nNo call of torch was seen on {which}, but on others: leave out --line to see them."
 
     def _legend(self, usual: tuple[str, str], rows: tuple[LineRow, ...]) -> str:
         words = [f"tensors are {safe(usual[0])} on {safe(usual[1])} unless said" if usual[0] else ""]
