@@ -42,6 +42,13 @@ def register_source(program: Program) -> None:
         linecache.cache[program.filename] = (len(program.source), None, lines, program.filename)
 
 
+def forget_source(program: Program) -> None:
+    """Take back what :func:`register_source` did: another program of that name has other lines."""
+    known = linecache.cache.get(program.filename)
+    if known is not None and len(known) > 1 and known[1] is None:  # (no file's: those have a time)
+        del linecache.cache[program.filename]
+
+
 def execute(program: Program, module: ModuleType, probes: InsertedProbes) -> None:
     """Run a program that is one whole to its end; what it raises passes through."""
     if program.kind.is_module:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from gradscope import collector
 from gradscope.frames.tracebacks import clean_exception
-from gradscope.hosting.main_module import execute, new_main, register_source, run_imports
+from gradscope.hosting.main_module import execute, forget_source, new_main, register_source, run_imports
 from gradscope.hosting.probes import InsertedProbes, Probe
 from gradscope.hosting.process import ProgramProcess, die_by_interrupt, flush_quietly
 from gradscope.hosting.running_snippets import SnippetRun, run_snippets
@@ -162,6 +162,7 @@ class ProgramRun:
         self._torch.remove()
         self._probes.remove()
         self._process.restore()
+        forget_source(self.program)
 
     def leave(self) -> NoReturn:
         """End the process as the program would have ended it."""

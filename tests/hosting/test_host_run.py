@@ -433,3 +433,10 @@ def test_a_fault_in_the_recorder_does_not_stop_the_program(monkeypatch, capsys):
     run = finished(prepared("print('ran')"))
     assert capsys.readouterr().out == "ran\n"
     assert "cannot start" in run.recording.faults[0].traceback
+
+
+def test_the_lines_of_a_transcript_are_none_of_the_next_program_s(capsys: pytest.CaptureFixture[str]) -> None:
+    finished(prepared(">>> import torch\n>>> torch.ones(2) + torch.ones(3)\n"))
+    capsys.readouterr()
+    run = finished(prepared("import json\njson.loads('{')"))
+    assert "torch" not in run.recording.info.outcome.traceback
