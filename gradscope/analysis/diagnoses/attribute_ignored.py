@@ -24,7 +24,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     ]
     if not found or any(file.is_user and defines_requires_grad(file.text) for file in recording.files):
         return
-    lives = GradientLives(sources.index)
+    lives = sources.lives
     for file, one in found:
         if _has_run(sources, file, one) and not _sets_a_tensor(sources, file, one):
             yield from _finding(sources, lives, file, one)

@@ -16,7 +16,7 @@ STEPS = 2
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for the steps of one line, where each of them with a pass before it found zeros for all it wrote."""
-    index, lives = sources.index, GradientLives(sources.index)
+    index, lives = sources.index, sources.lives
     if not lives.zeroed:
         return
     written: dict[int, list[int]] = {}

@@ -28,7 +28,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             calls.setdefault(index.op_statement[op], []).append(op)
     if not calls:
         return
-    lives = GradientLives(index)
+    lives = sources.lives
     for ops in calls.values():
         is_measure = "inf" in index.span_source(ops[-1])
         if len(ops) >= CALLS and not is_measure and all(_is_in_vain(index, lives, op) for op in ops):

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.gradient_lives import GradientLives
 from gradscope.analysis.facts.optimizers import seen_optimizers
 from gradscope.analysis.report_model import Evidence
 from gradscope.frames.unused_names import unread_attribute, unread_name
@@ -19,7 +18,7 @@ PASSES = 3
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for the parameters that one statement made, or that one used in vain."""
-    index, lives = sources.index, GradientLives(sources.index)
+    index, lives = sources.index, sources.lives
     flags = index.recording.tensors.column("flags")
     alike: dict[tuple[int, str], list[int]] = {}
     last = 0

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.gradient_lives import GradientLives, last_before
+from gradscope.analysis.facts.gradient_lives import last_before
 from gradscope.analysis.facts.optimizers import seen_optimizers
 from gradscope.analysis.facts.training_modes import ModeCall, TrainingModes
 from gradscope.analysis.report_model import Evidence
@@ -23,7 +23,7 @@ def _find_evaluating(sources: Sources) -> Iterator[Finding]:
     modes = TrainingModes(sources.events)
     if all(call.training for call in modes.calls):
         return
-    lives = GradientLives(sources.index)
+    lives = sources.lives
     for optimizer in seen_optimizers(sources.index, sources.events):
         trained = frozenset(tensor for tensor in optimizer.tensors if tensor in lives.steps)
         call = next((one for one in reversed(modes.calls) if trained and one.covers(trained)), None)

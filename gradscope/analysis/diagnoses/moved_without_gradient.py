@@ -22,7 +22,7 @@ _WITH_MOMENTUM = frozenset(("Adam", "Adamax", "AdamW", "NAdam", "RAdam"))
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for the parameters that one line froze, or whose gradients one line set to zero."""
-    lives = GradientLives(sources.index)
+    lives = sources.lives
     optimizers = seen_optimizers(sources.index, sources.events)
     if not optimizers or not lives.steps:
         return

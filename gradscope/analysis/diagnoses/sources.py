@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gradscope.analysis.facts.events import Events, Happened
     from gradscope.analysis.facts.flow import Flow
     from gradscope.analysis.facts.function_sources import FunctionSources, Lines
+    from gradscope.analysis.facts.gradient_lives import GradientLives
     from gradscope.analysis.facts.gradients import Gradients
     from gradscope.analysis.facts.inplace_writes import InplaceWrites
     from gradscope.analysis.facts.kept_from_training import KeptFromTraining
@@ -56,6 +57,13 @@ class Sources:
         from gradscope.analysis.facts.events import Events
 
         return Events(self.index)
+
+    @cached_property
+    def lives(self) -> GradientLives:
+        """When each tensor got gradients, when they were cleared, and when steps took them."""
+        from gradscope.analysis.facts.gradient_lives import GradientLives
+
+        return GradientLives(self.index)
 
     @cached_property
     def left_out(self) -> KeptFromTraining:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.gradient_lives import GradientLives
 from gradscope.analysis.facts.overwritten_weights import STEPS, Overwritten, OverwrittenWeights
 from gradscope.analysis.report_model import Evidence
 
@@ -25,7 +24,7 @@ _INSTEAD = {
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for the parameters that calls of one line overwrite with the same kind of values."""
-    index, lives = sources.index, GradientLives(sources.index)
+    index, lives = sources.index, sources.lives
     if not any(len(steps) >= STEPS for steps in lives.steps.values()):
         return
     alike: dict[tuple[int, str], list[Overwritten]] = {}
