@@ -129,3 +129,20 @@ for epoch in range(4):
 @pytest.mark.parametrize("case", MEANT)
 def test_what_is_meant_is_left_alone(case: str) -> None:
     assert found(MEANT[case]) == []
+
+
+def test_what_a_hook_registers_that_is_registered_again_is_not_told_beside_it() -> None:
+    source = """
+import torch
+from torch import nn
+net = nn.Linear(2, 2)
+def on_forward(module, args, out):
+    if len(module._forward_hooks) > getattr(module, "known", 0):
+        module.known = len(module._forward_hooks)
+        module.weight.register_hook(lambda gradient: None)
+for step in range(5):
+    net.register_forward_hook(on_forward)
+    net(torch.ones(1, 2)).sum().backward()
+"""
+    answers = [one for one in build(recorded(source)).answers if one.code == "hook-registered-again"]
+    assert [[cause.line for cause in one.causes] for one in answers] == [[9]]

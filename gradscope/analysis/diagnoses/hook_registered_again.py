@@ -16,12 +16,12 @@ AT_LEAST = 3
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
-    """One finding for each line that registers."""
-    for hook in sources.hooks.all:
-        there = max(int(event.detail.get("there", 0)) for event in hook.registered) + 1
-        if there < AT_LEAST or not _has_passes_between(sources, hook):
+    """One finding for each line that registers; what a hook of these registers when it runs follows from it."""
+    repeated = [one for one in sources.hooks.all if _there(one) >= AT_LEAST and _has_passes_between(sources, one)]
+    for hook in repeated:
+        there, last = _there(hook), hook.registered[-1]
+        if any(other is not hook and other.has_call(last.span) for other in repeated):
             continue
-        last = hook.registered[-1]
         changes = ", each changing the gradient once more" if hook.count("returned") or hook.count("in_place") else ""
         yield sources.finding(
             f"Line {sources.index.recording.spans[last.span].line}: registers {hook.name} again and again, and {there} "
@@ -33,6 +33,11 @@ def _find(sources: Sources) -> Iterator[Finding]:
             evidence=[Evidence("events", event.row) for event in hook.registered[-AT_LEAST:]],
             advice="Register it once, before the loop, or keep the handle and remove() it.",
         )
+
+
+def _there(hook: RegisteredHook) -> int:
+    """How many of its code were on one object at once."""
+    return max(int(event.detail.get("there", 0)) for event in hook.registered) + 1
 
 
 def _has_passes_between(sources: Sources, hook: RegisteredHook) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from gradscope.analysis.facts.events import Events, Happened
 from gradscope.analysis.facts.function_sources import Lines
 from gradscope.analysis.index import Index
+from gradscope.frames.given_names import function_around
 from gradscope.frames.hook_source import HookSource
 from gradscope.recording import NONE
 from gradscope.recording.rows import EventKind, OpKind
@@ -58,6 +59,11 @@ class RegisteredHook:
         file, line = self._place
         text = self.index.recording.files[file].text if file >= 0 else ""
         return HookSource(text, line, str(self.registered[0].detail.get("function", "")))
+
+    def has_call(self, span: int) -> bool:
+        """Whether a call stands in its code, and in no function within it."""
+        (file, line), call = self._place, self.index.recording.spans[span]
+        return call.file == file and function_around(self.index.recording.files[file].text, call.line)[0] == line
 
     def lines(self, first: int, last: int) -> Lines:
         """Lines of its file."""
