@@ -12,11 +12,13 @@ from gradscope.recording.tables import NONE, Table
 
 FORMAT = "gradscope-recording"
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised with every change that an older reader would misread; the log:
 
 1. The first.
 2. Events; writes past the version counter (``Field.WRITTEN``); inference mode as ops.
+3. Kinds of events from ``GRADIENTS`` on: values, hooks, learning rates, modes of modules, memory that others changed,
+   parts of a page.
 """
 
 
