@@ -6,7 +6,7 @@ import ast
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from gradscope.frames.syntax_trees import parsed
+from gradscope.frames.syntax_trees import innermost, parsed
 
 _PUTS = ("append", "appendleft", "add", "insert")
 _PARAMETERS = ("parameters", "named_parameters", "buffers", "named_buffers", "items", "values")
@@ -117,12 +117,8 @@ def walked_together(text: str, line: int) -> list[str]:
 def function_around(text: str, line: int) -> tuple[int, int]:
     """First and last line of the innermost function around a line; of the file where there is none."""
     tree = parsed(text)
-    around = [
-        (node.lineno, node.end_lineno or node.lineno)
-        for node in (ast.walk(tree) if tree is not None else ())
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.lineno <= line <= (node.end_lineno or 0)
-    ]
-    return max(around, default=(1, len(text.split("\n"))))
+    found = None if tree is None else innermost(tree, line, ast.FunctionDef, ast.AsyncFunctionDef)
+    return (1, len(text.split("\n"))) if found is None else (found.lineno, found.end_lineno or found.lineno)
 
 
 def default_arguments(text: str, line: int) -> tuple[str, int, int, int, int] | None:

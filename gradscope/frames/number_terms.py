@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from gradscope.frames.syntax_trees import parsed
+from gradscope.frames.syntax_trees import innermost, parsed
 
 _PLAIN = (ast.Name, ast.Constant, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop, ast.Attribute, ast.Load)
 
@@ -24,7 +24,7 @@ def taken_out_at(text: str, line: int, source: str, tensor: str) -> tuple[str, i
         of them given ``.item()`` or ``float()`` of something by all assignments in the function, or has such a call.
     """
     tree, summed = parsed(text), parsed(source)
-    function = _function_around(tree, line) if tree is not None else None
+    function = None if tree is None else innermost(tree, line, ast.FunctionDef, ast.AsyncFunctionDef) or tree
     if function is None or summed is None or len(summed.body) != 1:
         return None
     made = parsed(tensor)
@@ -93,12 +93,3 @@ def _assignments(function: ast.AST) -> Iterator[tuple[str, ast.expr | None, int]
                     yield one.id, None, 0
         elif isinstance(node, ast.arg):
             yield node.arg, None, 0
-
-
-def _function_around(tree: ast.Module, line: int) -> ast.AST:
-    around = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.lineno <= line <= (node.end_lineno or 0)
-    ]
-    return max(around, key=lambda node: node.lineno, default=tree)

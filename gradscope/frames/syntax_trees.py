@@ -13,3 +13,11 @@ def parsed(text: str) -> ast.Module | None:
         return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
+
+
+def innermost(tree: ast.Module, line: int, *kinds: type[ast.stmt]) -> ast.stmt | None:
+    """The innermost statement of some kinds around a line; None where there is none."""
+    around = (
+        node for node in ast.walk(tree) if isinstance(node, kinds) and node.lineno <= line <= (node.end_lineno or 0)
+    )
+    return max(around, key=lambda node: node.lineno, default=None)

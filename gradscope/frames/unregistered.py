@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from gradscope.frames.syntax_trees import parsed
+from gradscope.frames.syntax_trees import innermost, parsed
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _DISPLAYS = (ast.List, ast.Tuple, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.GeneratorExp)
@@ -41,23 +41,16 @@ def unregistered(text: str, line: int) -> Unregistered | None:
 
 
 def _kept_at(tree: ast.Module, line: int, depth: int) -> Unregistered | None:
-    function = _innermost(tree, line, (ast.FunctionDef, ast.AsyncFunctionDef))
+    function = innermost(tree, line, ast.FunctionDef, ast.AsyncFunctionDef)
     if not isinstance(function, _Function) or not function.args.args or function.args.args[0].arg != "self":
         return None
     statement = _statement(function, line)
     found = None if statement is None else _of_statement(function, statement)
     if found is not None or depth == 0:
         return found
-    owner = _innermost(tree, line, (ast.ClassDef,))
+    owner = innermost(tree, line, ast.ClassDef)
     made = _made_once(tree, owner.name) if isinstance(owner, ast.ClassDef) and function.name == "__init__" else None
     return None if made is None else _kept_at(tree, made, depth - 1)
-
-
-def _innermost(tree: ast.Module, line: int, kinds: tuple[type[ast.stmt], ...]) -> ast.stmt | None:
-    around = [
-        node for node in ast.walk(tree) if isinstance(node, kinds) and node.lineno <= line <= (node.end_lineno or 0)
-    ]
-    return max(around, key=lambda node: node.lineno, default=None)
 
 
 def _statement(function: _Function, line: int) -> ast.stmt | None:

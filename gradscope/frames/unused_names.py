@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterable
 
-from gradscope.frames.syntax_trees import parsed
+from gradscope.frames.syntax_trees import innermost, parsed
 
 _BY_NAME = re.compile(r"getattr|_modules|children\(|modules\(|__dict__|vars\(|state_dict|register_module|locals\(")
 """What reaches attributes or names otherwise than by writing them."""
@@ -19,7 +19,7 @@ def unread_attribute(text: str, line: int, texts: Iterable[str]) -> str:
     Only of classes that come from ``nn.Module`` alone and reach no attribute by its name.
     """
     tree = parsed(text)
-    owner = _around(tree, line, ast.ClassDef) if tree is not None else None
+    owner = innermost(tree, line, ast.ClassDef) if tree is not None else None
     if not isinstance(owner, ast.ClassDef) or [ast.unparse(base) for base in owner.bases] not in [[b] for b in _BASES]:
         return ""
     stored = [
@@ -40,7 +40,7 @@ def unread_attribute(text: str, line: int, texts: Iterable[str]) -> str:
 def unread_name(text: str, line: int) -> str:
     """The local name to which a statement of a function gives its value and that the function never reads."""
     tree = parsed(text)
-    function = _around(tree, line, ast.FunctionDef) if tree is not None else None
+    function = innermost(tree, line, ast.FunctionDef) if tree is not None else None
     if not isinstance(function, ast.FunctionDef) or _BY_NAME.search(ast.get_source_segment(text, function) or ""):
         return ""
     names = [
@@ -55,11 +55,6 @@ def unread_name(text: str, line: int) -> str:
     read = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Store)}
     outside = {name for node in nodes if isinstance(node, ast.Global | ast.Nonlocal) for name in node.names}
     return names[0] if len(names) == 1 and names[0] not in read | outside and not names[0].startswith("_") else ""
-
-
-def _around(tree: ast.Module, line: int, kind: type[ast.ClassDef] | type[ast.FunctionDef]) -> ast.stmt | None:
-    around = [one for one in ast.walk(tree) if isinstance(one, kind) and one.lineno <= line <= (one.end_lineno or 0)]
-    return max(around, key=lambda node: node.lineno, default=None)
 
 
 def _reads(text: str, attribute: str) -> bool:
