@@ -1,4 +1,4 @@
-"""The README shows real output: each block behind a ``<!-- output: COMMAND -->`` mark is what the command prints.
+"""README and pages show real output: each block behind a ``<!-- output: COMMAND -->`` mark is what the command prints.
 
 The commands of its other ``sh`` blocks are run in a folder of their own, with the files that they name.
 
@@ -17,12 +17,15 @@ from pathlib import Path
 
 import pytest
 
+from gradscope.cli.options.help_pages import pages_by_topic
 from gradscope.cli.options.project_settings import KEYS, project_settings
 from tests.processes import run
 from tests.versions import shows_words_of_torch
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
+PAGES = [README, *(page for page in pages_by_topic().values() if page.stem != "diagnoses")]
+"""What people read; the page of diagnoses has a test of its own."""
 BLOCK = re.compile(r"<!-- output: (?P<command>.+?) -->\n\n```(?P<kind>\w+)\n(?P<text>.*?)```\n", re.DOTALL)
 TORCH = re.compile(r"torch \d[\w.+]*")
 """The version at the end of a comparison, which is not what the README is about."""
@@ -32,7 +35,13 @@ SETTINGS = re.compile(r"```toml\n(.*?)```\n", re.DOTALL)
 LEFT_OUT = {"pip": "it would install into the environment that the tests run in; tests/cli/test_wheel.py installs"}
 """Programs of commands that are not run, and why. What follows them on their line is run by an output block, or is this
 suite."""
-COMMANDS = [match["command"] for match in BLOCK.finditer(README.read_text(encoding="utf-8"))]
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+COMMANDS = [(page, match["command"]) for page in PAGES for match in BLOCK.finditer(text_of(page))]
 
 
 TRAIN = """
@@ -77,7 +86,7 @@ NOTEBOOK = {
 
 def blocks_of_commands() -> list[list[str]]:
     """The commands of each ``sh`` block that is not the output of another command, and the steps of each workflow."""
-    text = BLOCK.sub("", README.read_text(encoding="utf-8"))
+    text = "".join(BLOCK.sub("", text_of(page)) for page in PAGES)
     blocks = [[line for line in block.splitlines() if line] for block in SHELL.findall(text)]
     blocks += [STEP.findall(block) for block in WORKFLOW.findall(text)]
     kept = [[command for command in block if command.split()[0] not in LEFT_OUT] for block in blocks]
@@ -118,12 +127,12 @@ def output_of(command: str) -> str:
 
 
 @shows_words_of_torch
-@pytest.mark.parametrize("command", COMMANDS)
-def test_the_readme_shows_what_the_command_prints(command: str) -> None:
+@pytest.mark.parametrize(("page", "command"), COMMANDS, ids=lambda part: part.stem if isinstance(part, Path) else part)
+def test_a_page_shows_what_the_command_prints(page: Path, command: str) -> None:
     if "freeze.sh" in command and shutil.which("jq") is None:
         pytest.skip("the example script needs jq")
     printed = output_of(command)
-    text = README.read_text(encoding="utf-8")
+    text = text_of(page)
     if os.environ.get("UPDATE_README"):
 
         def renewed(match: re.Match[str]) -> str:
@@ -131,14 +140,14 @@ def test_the_readme_shows_what_the_command_prints(command: str) -> None:
                 return match[0]
             return f"<!-- output: {command} -->\n\n```{match['kind']}\n{printed}```\n"
 
-        README.write_text(BLOCK.sub(renewed, text), encoding="utf-8")
+        page.write_text(BLOCK.sub(renewed, text), encoding="utf-8")
         return
     shown = next(match["text"] for match in BLOCK.finditer(text) if match["command"] == command)
     assert TORCH.sub("torch …", shown) == TORCH.sub("torch …", printed)
 
 
 @pytest.mark.parametrize("commands", blocks_of_commands(), ids=lambda commands: commands[0])
-def test_each_command_of_the_readme_does_what_it_says(commands: list[str], tmp_path: Path) -> None:
+def test_each_command_of_a_page_does_what_it_says(commands: list[str], tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(TRAIN)
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "train.py").write_text(TRAIN)
@@ -154,19 +163,19 @@ def test_each_command_of_the_readme_does_what_it_says(commands: list[str], tmp_p
         pytest.skip(f"not installed here: {', '.join(command.split()[0] for command in missing)}")
 
 
-def test_no_command_of_the_readme_is_overlooked() -> None:
+def test_no_command_of_a_page_is_overlooked() -> None:
     commands = [command for block in blocks_of_commands() for command in block]
     assert {command.split()[0] for command in commands} == {"gradscope", "sqlite3"}
-    text = README.read_text(encoding="utf-8")
-    left_out = [line for block in SHELL.findall(BLOCK.sub("", text)) for line in block.splitlines()]
+    text = "".join(BLOCK.sub("", text_of(page)) for page in PAGES)
+    left_out = [line for block in SHELL.findall(text) for line in block.splitlines()]
     assert [line for line in left_out if line not in commands] == [
         "pip install . && gradscope compare",
         "pip install -e '.[test]' && pytest -n auto",
     ]
 
 
-def test_the_settings_of_the_readme_are_all_there_are(tmp_path: Path) -> None:
-    (settings,) = SETTINGS.findall(README.read_text(encoding="utf-8"))
+def test_the_settings_of_the_pages_are_all_there_are(tmp_path: Path) -> None:
+    (settings,) = SETTINGS.findall("".join(map(text_of, PAGES)))
     (tmp_path / "pyproject.toml").write_text(settings)
     (tmp_path / "train.py").write_text("")
     found = project_settings(str(tmp_path / "train.py"))
@@ -174,7 +183,10 @@ def test_the_settings_of_the_readme_are_all_there_are(tmp_path: Path) -> None:
     assert {line.partition(" ")[0] for line in settings.splitlines()[1:]} == set(KEYS)
 
 
-def test_the_readme_has_its_blocks() -> None:
-    assert any("compare" in command for command in COMMANDS)
-    assert any(" run " in command for command in COMMANDS)
-    assert "<!-- tests -->" in README.read_text(encoding="utf-8")
+def test_the_readme_is_short_and_leads_to_each_page() -> None:
+    text = text_of(README)
+    assert any("compare" in command for page, command in COMMANDS if page == README)
+    assert any(" run " in command for page, command in COMMANDS if page == README)
+    assert "<!-- tests -->" in text
+    assert len(text.partition("## Reference")[0].split()) <= 1_200
+    assert sorted(re.findall(r"\(gradscope/docs/(\w+)\.md\) \|", text)) == sorted(pages_by_topic())

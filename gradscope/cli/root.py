@@ -25,6 +25,7 @@ COMMANDS = {
     "eval": "Run a program and print the values of expressions, one on a line, for shell scripts.",
     "report": "Show a recording that run wrote: the same tables and formats, and the program is not run again.",
     "explain": "Explain a diagnosis: what it means, why torch behaves so, an example that is run, and how to mend it.",
+    "help": "Show a page about a topic: in colour on a terminal, as Markdown into a pipe or a file.",
     "list": "List the built-in scenarios: names, titles, tags.",
     "show": "Show the source of a scenario or a file: highlighted on a terminal, as it is into a pipe or a file.",
     "schema": "Print the JSON Schema of the JSON that run and report write.",

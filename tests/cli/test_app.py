@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import gradscope as package
+from gradscope.cli.options.help_pages import pages_by_topic
 from gradscope.cli.root import COMMANDS, Commands
 from tests.cli.command import GRADSCOPE, gradscope
 from tests.processes import run as run_command
@@ -108,3 +109,13 @@ def test_a_program_without_torch_is_run_without_torch(tmp_path: Path):
 def test_the_shell_completes_scenarios(tmp_path: Path):
     done = gradscope(cwd=tmp_path, _GRADSCOPE_COMPLETE="complete_bash", COMP_WORDS="gradscope run deta", COMP_CWORD="2")
     assert done.stdout.split() == ["detach"]
+
+
+def test_help_shows_the_pages(tmp_path: Path):
+    topics = [line.split("\t")[0] for line in gradscope("help", cwd=tmp_path).stdout.splitlines()]
+    assert topics == list(pages_by_topic())
+    assert gradscope("help", "limits", cwd=tmp_path).stdout == pages_by_topic()["limits"].read_text(encoding="utf-8")
+    for wrong, hint in (("limts", "did you mean 'limits'?"), ("eval", "gradscope eval --help")):
+        refused = gradscope("help", wrong, cwd=tmp_path)
+        assert refused.returncode == 2
+        assert hint in refused.stderr

@@ -27,3 +27,10 @@ def complete_grounds(incomplete: str) -> list[tuple[str, str]]:
     """Severities, and codes like :func:`complete_codes`."""
     known = {"problem": "something failed or is wrong", "warning": "that, or it may not be what was meant"}
     return [item for item in known.items() if item[0].startswith(incomplete)] + complete_codes(incomplete)
+
+
+def complete_topic(incomplete: str) -> list[tuple[str, str]]:
+    """Pages of ``gradscope help`` with their headings."""
+    from gradscope.cli.options.help_pages import pages_by_topic, title_of
+
+    return [(topic, title_of(page)) for topic, page in pages_by_topic().items() if topic.startswith(incomplete)]

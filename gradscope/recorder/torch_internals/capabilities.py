@@ -48,7 +48,7 @@ ignore_saved_hooks: Callable[[bool], bool] = torch._C._autograd._saved_tensors_h
 """Let the saved-tensor hooks in force in this thread rest, or not; returns whether they did."""
 
 has_node_creation_hook = hasattr(torch.autograd.graph, "node_creation_hook")
-"""torch 2.15 on; not used (see the README's section on limits), reported by ``gradscope doctor``."""
+"""torch 2.15 on; not used (see the page about limits), reported by ``gradscope doctor``."""
 
 _top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 _set_version: Any = torch._C._autograd._unsafe_set_version_counter
