@@ -15,6 +15,8 @@ class RunRequest(NamedTuple):
 
     target: str
     arguments: tuple[str, ...]
+    own_options: frozenset[str]
+    """The names of the options of ``run``, to be known again among the program's arguments."""
     is_code: bool
     is_module: bool
     watch: tuple[str, ...]

@@ -145,6 +145,7 @@ def run(
     request = RunRequest(
         target=target,
         arguments=tuple(arguments or ()),
+        own_options=frozenset(name for option in context.command.params for name in option.opts),
         is_code=is_code,
         is_module=is_module,
         watch=tuple(watch or ()),

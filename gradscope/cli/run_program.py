@@ -46,9 +46,25 @@ def run_program(request: RunRequest) -> NoReturn:
     if request.format and not program.source.strip():
         print(f"gradscope: {program.name} is empty: there is nothing to run", file=sys.stderr)
     run.run()
+    if request.arguments:
+        _hint_at_misplaced_options(request, refused=bool(run.exit_code))
     if result.failure and not run.exit_code:
         sys.exit(result.failure)
     run.leave()
+
+
+def _hint_at_misplaced_options(request: RunRequest, *, refused: bool) -> None:
+    from gradscope.cli.options.trailing_options import meant_for_gradscope, reads_arguments
+
+    if not refused and reads_arguments(request.target, is_code=request.is_code):
+        return  # it wanted them
+    meant = meant_for_gradscope(request.target, request.arguments, request.own_options, is_code=request.is_code)
+    if meant:
+        print(
+            f"gradscope: what stands behind the target went to the program; for gradscope itself: "
+            f"gradscope run {' '.join(meant)} …",
+            file=sys.stderr,
+        )
 
 
 def named_program(target: str, *, is_code: bool, is_module: bool) -> Program:

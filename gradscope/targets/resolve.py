@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 
 from gradscope.errors import TargetError
@@ -62,12 +63,20 @@ def _find(name: str) -> str:
         raise TargetError("no target", "name a file, a built-in scenario (gradscope list), or - for standard input")
     close = similar_scenarios(name)
     if path.suffix or os.sep in name:
-        hint = f"did you mean the scenario {close[0]}?" if close else ""
+        beside = _similar_files(path)
+        hint = f"did you mean {beside[0]}?" if beside else f"did you mean the scenario {close[0]}?" if close else ""
         raise TargetError(f"no such file: {name}", hint)
     hint = f"did you mean {' or '.join(close)}?" if close else "gradscope list shows the built-in scenarios"
     if not scenario_names():
         hint = "this installation has no built-in scenarios"
     raise TargetError(f"no file and no built-in scenario is called {name!r}", hint)
+
+
+def _similar_files(path: Path) -> list[str]:
+    """Files in the same folder that somebody who wrote this one may have meant."""
+    folder = path.parent
+    names = [other.name for other in folder.iterdir() if other.suffix == path.suffix] if folder.is_dir() else []
+    return [str(folder / name) for name in get_close_matches(path.name, names, 1)]
 
 
 def _from_code(target: str, code: str) -> Program:

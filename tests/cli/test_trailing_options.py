@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gradscope.cli.options.trailing_options import options_first
+from gradscope.cli.options.trailing_options import meant_for_gradscope, options_first
+from tests.cli.command import gradscope
 
 TAKES_VALUE = {"-f": True, "--format": True, "--all": False, "-c": False, "-m": False, "-q": False}
 
@@ -42,3 +43,27 @@ def scripts(tmp_path, monkeypatch):
 )
 def test_options_behind_the_target(given, parsed):
     assert options_first(given.split(), TAKES_VALUE) == parsed.split()
+
+
+@pytest.mark.usefixtures("scripts")
+@pytest.mark.parametrize(
+    ("target", "arguments", "meant"),
+    [
+        ("plain.py", "--formt json", ["--format"]),
+        ("plain.py", "--epochs 1", []),
+        ("reads.py", "--all", ["--all"]),
+        ("reads.py", "--formt json", []),
+        ("reads.py", "-- --all", []),
+    ],
+)
+def test_what_went_to_a_program_and_was_meant_for_gradscope(target, arguments, meant):
+    assert meant_for_gradscope(target, arguments.split(), TAKES_VALUE, is_code=False) == meant
+
+
+@pytest.mark.usefixtures("scripts")
+def test_a_program_that_refuses_an_option_of_gradscope(tmp_path):
+    refused = gradscope("run", "reads.py", "--all", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "for gradscope itself: gradscope run --all" in refused.stderr
+    (tmp_path / "takes.py").write_text("import sys\nprint(sys.argv)\n")
+    assert gradscope("run", "-q", "takes.py", "--all", cwd=tmp_path).stderr == ""

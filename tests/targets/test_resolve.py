@@ -93,6 +93,12 @@ def test_what_does_not_exist_is_an_error(target: str, message: str, hint: str):
     assert hint in error.hint
 
 
+def test_a_file_beside_it_may_have_been_meant(tmp_path: Path):
+    (tmp_path / "train.py").write_text("")
+    assert error_of("trian.py").hint == "did you mean train.py?"
+    assert error_of("trian.md").hint == ""
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read_is_an_error(tmp_path: Path):
     (tmp_path / "secret.py").write_text("")

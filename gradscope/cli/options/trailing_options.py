@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 _READS_ARGUMENTS = (
@@ -34,9 +35,36 @@ def options_first(arguments: Sequence[str], takes_value: Mapping[str, bool]) -> 
     behind = given[at + 1 :]
     if not behind or "-m" in given[1:at] or at >= len(given) or given[at - 1] == "--":
         return given
-    if _skip_options(given, at + 1, takes_value) != len(given) or _reads_arguments(given[at], "-c" in given[1:at]):
+    if _skip_options(given, at + 1, takes_value) != len(given) or reads_arguments(
+        given[at], is_code="-c" in given[1:at]
+    ):
         return given
     return [*given[:at], *behind, given[at]]
+
+
+def meant_for_gradscope(target: str, arguments: Sequence[str], options: Collection[str], *, is_code: bool) -> list[str]:
+    """Options of gradscope's own, or what nearly is one, among the arguments that a program got.
+
+    They are found when the program has ended: what ended well by itself, and reads arguments, wanted them.
+
+    Args:
+        target: What was run.
+        arguments: What stood behind it.
+        options: The names of the options of ``run``.
+        is_code: Whether the target is code itself.
+
+    Returns:
+        The options that were meant, as gradscope writes them.
+    """
+    found = []
+    certain = not reads_arguments(target, is_code=is_code)
+    for argument in arguments[: arguments.index("--") if "--" in arguments else None]:
+        name = argument.partition("=")[0]
+        if name in options:
+            found.append(name)
+        elif certain and name.startswith("--"):
+            found += get_close_matches(name, options, 1, cutoff=0.8)
+    return list(dict.fromkeys(found))
 
 
 def _skip_options(arguments: Sequence[str], at: int, takes_value: Mapping[str, bool]) -> int:
@@ -49,7 +77,7 @@ def _skip_options(arguments: Sequence[str], at: int, takes_value: Mapping[str, b
     return at
 
 
-def _reads_arguments(target: str, is_code: bool) -> bool:
+def reads_arguments(target: str, *, is_code: bool) -> bool:
     """Whether a program may look at its arguments."""
     if is_code:
         return bool(re.search(_READS_ARGUMENTS, target))
