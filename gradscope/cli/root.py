@@ -28,7 +28,7 @@ COMMANDS = {
     "help": "Show a page about a topic: in colour on a terminal, as Markdown into a pipe or a file.",
     "list": "List the built-in scenarios: names, titles, tags.",
     "show": "Show the source of a scenario or a file: highlighted on a terminal, as it is into a pipe or a file.",
-    "schema": "Print the JSON Schema of the JSON that run and report write.",
+    "schema": "Print the JSON Schema of the JSON that run and report, compare or check write.",
     "doctor": "Say what gradscope finds here, and test it: exit code 0 fine, 1 the self-test failed, 2 no torch.",
 }
 """What each command does, as its own help says it; the command of a name is in the module of that name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +14,8 @@ class Described(str, Enum):
 
     JSON = "json"
     JSONL = "jsonl"
+    COMPARE = "compare"
+    CHECK = "check"
 
 
 def register(app: typer.Typer) -> None:
@@ -23,13 +25,25 @@ def register(app: typer.Typer) -> None:
 
 def schema(
     format: Annotated[
-        Described, typer.Argument(help="json: of run -f json; jsonl: of each line of run -f jsonl.")
+        Described,
+        typer.Argument(help="json: run -f json; jsonl: each line of run -f jsonl; compare, check: -f json of these."),
     ] = Described.JSON,
 ) -> None:
-    """Print the JSON Schema of the JSON that run and report write."""
+    """Print the JSON Schema of the JSON that run and report, compare or check write."""
     import json
 
+    sys.stdout.write(json.dumps(_schema_of(format), indent=2) + "\n")
+
+
+def _schema_of(described: Described) -> dict[str, Any]:
+    if described is Described.COMPARE:
+        from gradscope.report.compare.compare_schema import compare_schema
+
+        return compare_schema()
+    if described is Described.CHECK:
+        from gradscope.report.check.check_schema import check_schema
+
+        return check_schema()
     from gradscope.report.json_schema import run_lines_schema, run_schema
 
-    found = run_schema() if format is Described.JSON else run_lines_schema()
-    sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    return run_schema() if described is Described.JSON else run_lines_schema()

@@ -1,4 +1,4 @@
-"""JSON Schemas (2020-12) of what gradscope writes, made from the named tuples that it writes: they cannot go stale.
+"""JSON Schemas (2020-12) of what gradscope writes, made from the classes that it writes: they cannot go stale.
 
 They are open: a reader must ignore keys that it does not know, since later versions add some.
 """
@@ -6,6 +6,7 @@ They are open: a reader must ignore keys that it does not know, since later vers
 from __future__ import annotations
 
 import types
+from dataclasses import is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from gradscope.analysis.report_model import Report
@@ -37,17 +38,7 @@ _PLAIN: dict[Any, Schema] = {
 
 def run_schema() -> Schema:
     """Schema of ``gradscope run -f json``."""
-    definitions: dict[str, Schema] = {}
-    report = _object(Report, definitions)
-    return {
-        "$schema": DIALECT,
-        "title": json_format.FORMAT,
-        "description": report["description"],
-        "type": "object",
-        "properties": _head() | report["properties"],
-        "required": [*_head(), *report["required"]],
-        "$defs": definitions,
-    }
+    return document_schema(json_format.FORMAT, Report, _head())
 
 
 def run_lines_schema() -> Schema:
@@ -75,18 +66,25 @@ def run_lines_schema() -> Schema:
     }
 
 
+def document_schema(title: str, described: type, added: Schema) -> Schema:
+    """Schema of a document that has the fields of a class, behind keys of its own."""
+    definitions: dict[str, Schema] = {}
+    document = object_schema(described, definitions, added)
+    return {"$schema": DIALECT, "title": title, **document, "$defs": definitions}
+
+
 def type_schema(hint: Any, definitions: dict[str, Schema]) -> Schema:
-    """Schema of a type; named tuples are added to the definitions.
+    """Schema of a type; named tuples and dataclasses are added to the definitions.
 
     Raises:
         TypeError: It is none that a report may have.
     """
     if hint in _PLAIN:
         return _PLAIN[hint]
-    if is_record(hint):
+    if is_record(hint) or is_dataclass(hint):
         if hint.__name__ not in definitions:
             definitions[hint.__name__] = {}
-            definitions[hint.__name__] = _object(hint, definitions)
+            definitions[hint.__name__] = object_schema(hint, definitions)
         return {"$ref": f"#/$defs/{hint.__name__}"}
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Literal:
@@ -109,12 +107,13 @@ def _head() -> dict[str, Schema]:
 def _record(hint: Any, definitions: dict[str, Schema]) -> Schema:
     if hint is str:
         return {"description": "", "properties": {"text": {"type": "string"}}, "required": ["text"]}
-    return _object(hint, definitions)
+    return object_schema(hint, definitions)
 
 
-def _object(described: type, definitions: dict[str, Schema]) -> Schema:
+def object_schema(described: type, definitions: dict[str, Schema], added: Schema | None = None) -> Schema:
+    """Schema of a named tuple or a dataclass, with keys that are written before its fields."""
     docs, hints = field_docs(described), get_type_hints(described)
-    properties = {}
+    properties: dict[str, Schema] = dict(added or {})
     for name, hint in hints.items():
         doc = {"description": docs[name]} if name in docs else {}
         properties[name] = type_schema(hint, definitions) | doc

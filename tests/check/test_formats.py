@@ -7,8 +7,10 @@ from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from gradscope.analysis.check_results import CheckReport, Expectation, Failure, Part, TargetCheck, expectation_from
+from gradscope.report.check.check_schema import check_schema
 from gradscope.report.formats import format_named
 
 
@@ -148,3 +150,12 @@ def test_only_the_end_of_a_failed_programs_output_is_shown() -> None:
     text = write(CheckReport((long,)), "table")
     assert "| … 80 lines before (--printed shows all)\n    | line 80\n" in text
     assert "| line 79\n" not in text
+
+
+def test_json_is_as_its_schema_says() -> None:
+    validator = Draft202012Validator(check_schema())
+    document = json.loads(write(REPORT, "json"))
+    validator.validate(document)
+    assert not validator.is_valid(document | {"outcome": "so so"})
+    del document["targets"][1]["expectations"][1]["verdict"]
+    assert not validator.is_valid(document)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
+from jsonschema import Draft202012Validator
 from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
@@ -14,6 +15,7 @@ from gradscope.analysis.comparison.comparison_model import Cell, Comparison, Gro
 from gradscope.errors import UsageError
 from gradscope.experiments.compare.comparing import compare
 from gradscope.report.compare.compare_formats import as_csv, as_json, as_jsonl, as_markdown, as_svg
+from gradscope.report.compare.compare_schema import compare_schema
 from gradscope.report.compare.compare_screen import render_comparison, render_printed
 from tests.versions import shows_words_of_torch
 
@@ -125,3 +127,15 @@ def test_nothing_differs() -> None:
     none = Comparison("a b", "", (), None, (), 3, 3, False, "2", "3")
     assert "Nothing differs." in screen(none, 80)
     assert "Nothing differs." in as_markdown(none)
+
+
+def test_json_is_as_its_schema_says(nine: Comparison) -> None:
+    validator = Draft202012Validator(compare_schema())
+    validator.validate(json.loads(as_json(nine)))
+    (group, *_), cell = nine.groups, Cell(float("nan"), "value", False)
+    odd = replace(nine, groups=(replace(group, rows=(replace(group.rows[0], cells=(cell,)),)),))
+    document = json.loads(as_json(odd))
+    validator.validate(document)
+    assert document["groups"][0]["rows"][0]["cells"][0]["value"] == {"$float": "nan"}
+    del document["variants"][0]["outcome"]
+    assert not validator.is_valid(document)

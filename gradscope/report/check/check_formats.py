@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from io import StringIO
 from xml.etree import ElementTree
@@ -15,8 +16,19 @@ from gradscope.report.check.check_words import place, sentence, summary
 from gradscope.report.github_commands import annotation
 from gradscope.report.screen.text import safe
 
-VERSION = 1
+FORMAT, VERSION = "gradscope-check", 1
 """Of the JSON. 1: the first; keys are only ever added."""
+
+COUNTED: dict[str, Callable[[CheckReport], int]] = {
+    "targets": lambda report: len(report.targets),
+    "targets_failed": lambda report: sum(not target.passed for target in report.targets),
+    "expectations": lambda report: sum(len(target.expectations) for target in report.targets),
+    "held": lambda report: report.count("holds"),
+    "failed": lambda report: report.count("fails", "raises"),
+    "never_ran": lambda report: report.count("never ran"),
+    "answers": lambda report: sum(len(target.answers) for target in report.targets),
+}
+"""What the summary counts."""
 
 _TEXT_WIDTH = 100
 
@@ -24,20 +36,11 @@ _TEXT_WIDTH = 100
 def as_json(report: CheckReport) -> str:
     """Everything, times in seconds."""
     document = {
-        "format": "gradscope-check",
+        "format": FORMAT,
         "version": VERSION,
         "outcome": _outcome(report.passed),
         "targets": [_target(target) for target in report.targets],
-        "summary": {
-            "targets": len(report.targets),
-            "targets_failed": sum(not target.passed for target in report.targets),
-            "expectations": sum(len(target.expectations) for target in report.targets),
-            "held": report.count("holds"),
-            "failed": report.count("fails", "raises"),
-            "never_ran": report.count("never ran"),
-            "answers": sum(len(target.answers) for target in report.targets),
-            "seconds": report.seconds,
-        },
+        "summary": {name: count(report) for name, count in COUNTED.items()} | {"seconds": report.seconds},
     }
     return json.dumps(document, indent=2) + "\n"
 

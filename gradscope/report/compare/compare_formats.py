@@ -13,10 +13,11 @@ from rich.console import Console
 from gradscope.analysis.comparison.comparison_model import Cell, Comparison, Row
 from gradscope.report.compare.compare_cells import plain
 from gradscope.report.compare.compare_screen import render_comparison
+from gradscope.report.json_values import plain as plain_json
 from gradscope.report.screen.picture import picture
 from gradscope.report.screen.text import safe
 
-VERSION = 1
+FORMAT, VERSION = "gradscope-comparison", 1
 """Of the JSON. 1: the first; keys are only ever added."""
 
 DOCUMENT_WIDTH = 100
@@ -25,12 +26,15 @@ DOCUMENT_WIDTH = 100
 
 def as_json(comparison: Comparison) -> str:
     """The whole model, sizes in bytes and times in nanoseconds."""
-    return json.dumps(_head(comparison) | asdict(comparison), indent=2, ensure_ascii=False) + "\n"
+    return (
+        json.dumps(plain_json(_head(comparison) | asdict(comparison)), indent=2, ensure_ascii=False, allow_nan=False)
+        + "\n"
+    )
 
 
 def _head(comparison: Comparison) -> dict[str, object]:
     outcome = "different" if comparison.differs else "same"
-    return {"format": "gradscope-comparison", "version": VERSION, "outcome": outcome}
+    return {"format": FORMAT, "version": VERSION, "outcome": outcome}
 
 
 def as_jsonl(comparison: Comparison) -> str:
@@ -38,7 +42,7 @@ def as_jsonl(comparison: Comparison) -> str:
     names = [variant.name for variant in comparison.variants]
     lines: list[dict[str, object]] = [_head(comparison) | {"target": comparison.target, "variants": names}]
     lines += [{"group": group.title} | asdict(row) for group in comparison.groups for row in group.rows]
-    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    return "".join(json.dumps(plain_json(line), ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
 
 
 def as_csv(comparison: Comparison) -> str:
