@@ -32,6 +32,10 @@ def run_facts(recording: Recording) -> RunFacts:
         torch=info.torch,
         python=info.python,
         gradscope=info.gradscope,
+        host=info.host,
+        rank=info.rank,
+        local_rank=info.local_rank,
+        world_size=info.world_size,
     )
 
 

@@ -456,6 +456,12 @@ class RunFacts(NamedTuple):
     torch: str
     python: str
     gradscope: str
+    host: str
+    rank: int
+    """Of several processes that a launcher started: which."""
+    local_rank: int
+    world_size: int
+    """How many they were; 1 where it was alone."""
 
 
 class Summary(NamedTuple):

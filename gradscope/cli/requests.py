@@ -28,6 +28,8 @@ class RunRequest(NamedTuple):
     answers: AnswersAsked
     format: str
     """``table`` or a data format; empty: print nothing."""
+    ranks: str
+    """Which of several processes print, as they were written: ``0``, ``0,3``, ``all``."""
     outputs: tuple[Path, ...]
     modules_at_start: frozenset[str]
     """Names of the modules that Python had imported before gradscope."""

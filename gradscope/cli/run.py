@@ -115,6 +115,10 @@ def run(
     nan: Annotated[
         bool, typer.Option("--nan", help="Look at every value: where was a NaN or an infinity born? Slower.")
     ] = False,
+    ranks: Annotated[
+        str,
+        typer.Option("--rank", metavar="N", help="Under a launcher: the ranks that print (0; 1,3; all)."),
+    ] = "0",
     format: RunFormat = TABLE,
     output: Annotated[list[Path] | None, files_option("run")] = None,
     quiet: QuietOption = False,
@@ -155,6 +159,7 @@ def run(
         view=view,
         answers=answers,
         format="" if quiet else format.value,
+        ranks=ranks,
         outputs=tuple(output or ()),
         modules_at_start=frozenset(deferred(context).modules_at_start),
     )

@@ -86,6 +86,12 @@ class RunInfo:
     platform: str = ""
     process: int = 0
     """Number of the process that ran it, and writes the file as long as the outcome is ``running``."""
+    host: str = ""
+    rank: int = 0
+    """Of several processes that a launcher started: which."""
+    local_rank: int = 0
+    world_size: int = 1
+    """How many they were; 1 where it was alone."""
     mechanism: str = "function-mode"
     outcome: Outcome = field(default_factory=Outcome)
 

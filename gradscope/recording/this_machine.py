@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 
+from gradscope.recording.launch import launched_as
 from gradscope.recording.model import RunInfo
 from gradscope.version import VERSION
 
@@ -16,6 +17,8 @@ def platform_name() -> str:
 
 
 def describe_machine(info: RunInfo) -> None:
-    """Note the versions of gradscope and Python, the platform, and the process."""
+    """Note the versions of gradscope and Python, the platform, and which process of how many this is."""
     info.gradscope, info.python, info.platform = VERSION, platform.python_version(), platform_name()
-    info.process = os.getpid()
+    info.process, info.host = os.getpid(), platform.node()
+    if launch := launched_as():
+        info.rank, info.local_rank, info.world_size = launch

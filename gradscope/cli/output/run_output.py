@@ -15,6 +15,7 @@ from gradscope.cli.requests import RunRequest
 from gradscope.errors import ExitCode, GradscopeError, UsageError
 from gradscope.hosting.program_run import ProgramRun
 from gradscope.recording import Recording
+from gradscope.recording.launch import Launch, launched_as, path_of_rank, ranks_in
 from gradscope.report.formats import format_named, format_of_file
 from gradscope.report.output_files import STANDARD_OUTPUT, check_output, explained_output, write_file
 from gradscope.report.run.run_result import RunResult
@@ -32,7 +33,9 @@ class RunOutput:
 
     def __init__(self, request: RunRequest) -> None:
         self._request = request
-        outputs = [Path(os.path.abspath(path)) for path in map(_checked, request.outputs)]  # noqa: PTH100 - keeps links
+        launch = launched_as()
+        self._prints = launch is None or launch.rank in ranks_in(request.ranks, launch.world_size)
+        outputs = [_of_this_process(_checked(path), launch) for path in request.outputs]
         self._recordings = _writers([path for path in outputs if format_of_file(path, "run") is None])
         for writer in self._recordings:
             if writer.path != writer.wanted:
@@ -59,7 +62,7 @@ class RunOutput:
         for path in self._documents:
             self._attempt(write_file, result, path)
         stream = self._stream.stream
-        if self._request.format and stream is not None:
+        if self._request.format and stream is not None and (self._prints or run.exit_code):
             self._attempt(self._show, result, stream)
         self._attempt(self._judge, result)
 
@@ -99,6 +102,11 @@ def _checked(path: Path) -> Path:
         raise UsageError("-o - does not say in which format", "print a format with -f: gradscope run -f json …")
     check_output(path, "run")
     return path
+
+
+def _of_this_process(path: Path, launch: Launch | None) -> Path:
+    """Where a file goes whatever the program makes the current folder; links are kept."""
+    return path_of_rank(Path(os.path.abspath(path)), launch)  # noqa: PTH100
 
 
 def _writers(paths: list[Path]) -> list[RecordingWriter]:

@@ -22,6 +22,8 @@ def header(report: Report) -> Text:
     text = Text.assemble(("gradscope", "bold"), " ", (safe(run.target or run.kind), "bold"))
     if run.title:
         text.append(f"  {safe(run.title)}", style="italic")
+    if run.world_size > 1:
+        text.append(f"  rank {run.rank} of {run.world_size}", style="bold")
     style = "green" if run.outcome == "ok" and not run.error_message else "bold red"
     text.append(f"  {_outcome(report)}", style=style)
     return text
