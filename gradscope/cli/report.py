@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from gradscope.analysis.view import RunView
 from gradscope.cli.deferred import after_parsing
 from gradscope.cli.options.answer_options import (
     AllAnswersOption,
+    AnswersAsked,
     BaselineOption,
     FailOnOption,
     IgnoreOption,
@@ -22,6 +24,7 @@ from gradscope.cli.options.output_options import (
     TABLE,
     Color,
     ColorOption,
+    Output,
     RunFormat,
     WidthOption,
     files_option,
@@ -46,6 +49,8 @@ gradscope report run.gradscope --line 10-20 --graph
 
 gradscope report run.gradscope -f json | jq .memory
 
+gradscope report run.rank*.gradscope  [dim]# the ranks of one job: how each ended, and in what they differ[/dim]
+
 A recording is a SQLite file: sqlite3 run.gradscope 'SELECT * FROM tensor_view' shows what was observed, table columns
 what it means.
 """
@@ -58,7 +63,9 @@ def register(app: typer.Typer) -> None:
 
 def report(
     context: typer.Context,
-    recording: Annotated[Path, typer.Argument(help="A recording: a *.gradscope file.")],
+    recordings: Annotated[
+        list[Path], typer.Argument(metavar="RECORDING...", help="A *.gradscope file; several, or a folder: all ranks.")
+    ],
     line: LineOption = "",
     all_rows: AllOption = False,
     ops: OpsOption = False,
@@ -78,12 +85,9 @@ def report(
     width: WidthOption = None,
 ) -> None:
     """Show a recording that run wrote: the same tables and formats, and the program is not run again."""
-    from gradscope.analysis.view import RunView
-    from gradscope.recording.file.store import load
-    from gradscope.report.output_files import STANDARD_OUTPUT, check_output, write_file
-    from gradscope.report.run.run_result import RunResult
+    from gradscope.report.output_files import check_output
 
-    settings = project_settings(str(recording))
+    settings = project_settings(str(recordings[0]))
     answers = asked_answers(settings, select, ignore, baseline, write_baseline, fail_on)
     view = RunView(
         lines=line_range(line),
@@ -98,13 +102,30 @@ def report(
         all_answers=settings.value(context, "all_answers", all_answers),
         selection=answers.selection,
     )
+    is_one = len(recordings) == 1 and not recordings[0].is_dir()
     for path in output or ():
-        check_output(path, "run")
+        check_output(path, "run" if is_one else "ranks")
+    if is_one:
+        _report_one(context, recordings[0], view, answers, format.value, output or [])
+        return
+    from gradscope.cli.report_ranks import report_ranks
+
+    shown = Output(format.value, tuple(output or ()), view.color, view.width, False)
+    after_parsing(context, lambda: report_ranks(recordings, view, shown))
+
+
+def _report_one(
+    context: typer.Context, recording: Path, view: RunView, answers: AnswersAsked, format: str, output: list[Path]
+) -> None:
+    from gradscope.recording.file.store import load
+    from gradscope.report.output_files import STANDARD_OUTPUT, write_file
+    from gradscope.report.run.run_result import RunResult
+
     result = RunResult(load(recording), view)
-    for path in output or ():
+    for path in output:
         write_file(result, path)
-    if not output or format.value != TABLE:
-        write_file(result, STANDARD_OUTPUT, format.value)
+    if not output or format != TABLE:
+        write_file(result, STANDARD_OUTPUT, format)
     if answers.fail_on or answers.new_baseline is not None:
         from gradscope.cli.output.judged_answers import judge
 

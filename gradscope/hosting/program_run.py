@@ -328,7 +328,7 @@ class ProgramRun:
 
     def _describe_without_torch(self) -> None:
         info = self._recording.info
-        info.started_at = self._started[0].isoformat(timespec="seconds")
+        info.started_at = self._started[0].isoformat(timespec="milliseconds")
         info.duration_ns = time.perf_counter_ns() - self._started[1]
         describe_machine(info)
 

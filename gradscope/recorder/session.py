@@ -99,7 +99,7 @@ class Recorder:
     def start(self) -> None:
         """Begin to observe this thread, and the threads that are started from now on."""
         info = self.recording.info
-        info.started_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        info.started_at = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         info.torch = str(torch.__version__)
         describe_machine(info)
         raise_stack_limit()

@@ -11,12 +11,13 @@ from gradscope.errors import UsageError
 
 RECORDING_SUFFIX = ".gradscope"
 
-ResultKind = Literal["run", "compare", "check"]
-"""The command whose result is written; ``report`` writes that of a run."""
+ResultKind = Literal["run", "compare", "check", "ranks"]
+"""The command whose result is written; ``report`` writes that of a run, or of several ranks of one."""
 
 _RUN = "gradscope.report.run"
 _COMPARE = "gradscope.report.compare.compare_formats"
 _CHECK = "gradscope.report.check.check_formats"
+_RANKS = "gradscope.report.ranks.ranks_formats"
 
 
 class Format(NamedTuple):
@@ -27,7 +28,7 @@ class Format(NamedTuple):
     """The first is the usual one; a format without any is printed only."""
     writers: Mapping[ResultKind, str]
     """``module:function``. Of a run: writes a :class:`RunResult` to a stream, which it neither opens nor closes. Of the
-    others: gives the text of a :class:`Comparison` or a :class:`CheckReport`."""
+    others: gives the text of a :class:`Comparison`, a :class:`CheckReport` or :class:`MergedRanks`."""
     is_picture: bool = False
     """Of a comparison: it shows the screen, and also takes the number of columns (None: as many as usual)."""
     called: str = ""
@@ -44,13 +45,23 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "table",
         (".txt",),
-        {"run": f"{_RUN}.table_format:write", "compare": f"{_COMPARE}:as_text", "check": f"{_CHECK}:as_text"},
+        {
+            "run": f"{_RUN}.table_format:write",
+            "compare": f"{_COMPARE}:as_text",
+            "check": f"{_CHECK}:as_text",
+            "ranks": f"{_RANKS}:as_text",
+        },
         is_picture=True,
     ),
     Format(
         "json",
         (".json",),
-        {"run": f"{_RUN}.json_format:write", "compare": f"{_COMPARE}:as_json", "check": f"{_CHECK}:as_json"},
+        {
+            "run": f"{_RUN}.json_format:write",
+            "compare": f"{_COMPARE}:as_json",
+            "check": f"{_CHECK}:as_json",
+            "ranks": f"{_RANKS}:as_json",
+        },
     ),
     Format(
         "jsonl",

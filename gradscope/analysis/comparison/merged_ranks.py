@@ -1,0 +1,157 @@
+"""The recordings of several processes that did one job, as one: how each ended, and in what they differ.
+
+Each report is looked at once and not kept, so that many large recordings can be merged.
+"""
+
+from collections.abc import Hashable, Iterable
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from gradscope.analysis.report_model import Answer, Place, Report, RunFacts
+
+SECTIONS = ("gradients", "lines", "cuts")
+"""In what ranks may differ, in this order."""
+
+
+class RankRow(NamedTuple):
+    """One process."""
+
+    rank: int
+    host: str
+    file: str
+    """Its recording."""
+    run: RunFacts
+    ops: int
+    backwards: int
+    leaves_with_gradient: int
+    leaves_without_gradient: int
+    saved_bytes: int
+    peak_bytes: int
+    cuts: int
+    errors: int
+
+
+class RankValue(NamedTuple):
+    """What some ranks have in common where others differ."""
+
+    text: str
+    ranks: tuple[int, ...]
+
+
+class RankDifference(NamedTuple):
+    """A fact that is not the same for all ranks."""
+
+    section: str
+    """``gradients``, ``lines`` or ``cuts``."""
+    place: Place
+    subject: str
+    """The parameter, or the kind of cut; empty for a line."""
+    values: tuple[RankValue, ...]
+
+
+class RankAnswer(NamedTuple):
+    """An answer, and the ranks whose recording gives it."""
+
+    ranks: tuple[int, ...]
+    answer: Answer
+
+
+class MergedRanks(NamedTuple):
+    """All that is shown of one job."""
+
+    target: str
+    world_size: int
+    missing: tuple[int, ...]
+    """Ranks without a recording here."""
+    stopped_first: int | None
+    """The rank that ended first of those that did not end well, where their machine's clock tells."""
+    ranks: tuple[RankRow, ...]
+    answers: tuple[RankAnswer, ...]
+    differences: tuple[RankDifference, ...]
+
+
+class RankMerger:
+    """Takes reports one after the other."""
+
+    def __init__(self) -> None:
+        self._rows: list[RankRow] = []
+        self._answers: dict[Hashable, tuple[Answer, list[int]]] = {}
+        self._facts: dict[tuple[str, Place, str], dict[int, str]] = {}
+
+    def add(self, file: str, report: Report) -> None:
+        """Take one."""
+        run, counts = report.run, report.summary
+        self._rows.append(
+            RankRow(
+                run.rank,
+                run.host,
+                file,
+                run,
+                counts.ops,
+                counts.backwards,
+                counts.leaves_with_gradient,
+                counts.leaves_without_gradient,
+                report.memory.saved_bytes,
+                report.memory.peak_bytes,
+                counts.cuts,
+                counts.errors,
+            )
+        )
+        for answer in report.answers:
+            changed = answer.causes[0] if answer.causes else answer.place
+            key = (answer.code, changed and (changed.file, changed.line), answer.subject)
+            self._answers.setdefault(key, (answer, []))[1].append(run.rank)
+        for section, place, subject, text in _facts(report):
+            self._facts.setdefault((section, place, subject), {})[run.rank] = text
+
+    def merged(self) -> MergedRanks:
+        """All of them together."""
+        rows = sorted(self._rows, key=lambda row: row.rank)
+        known = [row.rank for row in rows]
+        world_size = max((row.run.world_size for row in rows), default=0)
+        answers = (RankAnswer(tuple(sorted(ranks)), answer) for answer, ranks in self._answers.values())
+        return MergedRanks(
+            target=rows[0].run.target,
+            world_size=world_size,
+            missing=tuple(rank for rank in range(world_size) if rank not in known),
+            stopped_first=_stopped_first(rows),
+            ranks=tuple(rows),
+            answers=tuple(sorted(answers, key=lambda one: ("problem", "warning", "note").index(one.answer.severity))),
+            differences=tuple(self._differences(known)),
+        )
+
+    def _differences(self, known: list[int]) -> Iterable[RankDifference]:
+        found = []
+        for (section, place, subject), texts in self._facts.items():
+            by_text: dict[str, list[int]] = {}
+            for rank in known:
+                by_text.setdefault(texts.get(rank, "not there"), []).append(rank)
+            if len(by_text) > 1:
+                values = tuple(RankValue(text, tuple(ranks)) for text, ranks in by_text.items())
+                found.append(RankDifference(section, place, subject, values))
+        return sorted(found, key=lambda one: (SECTIONS.index(one.section), one.place.file, one.place.line))
+
+
+def _facts(report: Report) -> Iterable[tuple[str, Place, str, str]]:
+    """What is compared: section, place, subject, and the value as text."""
+    for backward in report.backwards:
+        for gradient in backward.gradients:
+            received = "gradient" if gradient.outcome in ("created", "accumulated") else "none"
+            yield "gradients", backward.place, gradient.name, received
+    for row in report.lines:
+        place = Place(row.file, row.line, row.end_line, row.function, row.source)
+        yield "lines", place, "", f"ran {row.executions:,} time{'s' * (row.executions != 1)}"
+    for cut in report.cuts:
+        yield "cuts", cut.place, cut.kind, "cut"
+
+
+def _stopped_first(rows: list[RankRow]) -> int | None:
+    failed = [row for row in rows if row.run.outcome not in ("ok", "running") and row.run.exit_code != 0]
+    if len(failed) < 2 or len({row.host for row in rows}) > 1:
+        return failed[0].rank if len(failed) == 1 else None
+    first, second, *_ = sorted(failed, key=_ended)
+    return first.rank if _ended(first) < _ended(second) else None
+
+
+def _ended(row: RankRow) -> datetime:
+    return datetime.fromisoformat(row.run.started_at) + timedelta(microseconds=row.run.duration_ns / 1000)

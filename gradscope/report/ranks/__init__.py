@@ -1,0 +1,1 @@
+"""Renderers of the merged recordings of several processes."""

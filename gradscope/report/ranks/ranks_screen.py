@@ -1,0 +1,124 @@
+"""The screen of several ranks' recordings: how each ended, what is to be said, and in what they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from gradscope.analysis.comparison.merged_ranks import MergedRanks, RankDifference, RankRow
+from gradscope.analysis.report_model import Severity
+from gradscope.analysis.sizes import size
+from gradscope.recording.program_end import program_end
+from gradscope.report.run.summary import counted
+from gradscope.report.screen.text import Symbols, allow_any_text, safe, source_text, symbols
+
+ROWS = 12
+"""Differences of one section that are shown."""
+_STYLE: dict[Severity, str] = {"problem": "bold red", "warning": "bold yellow", "note": "cyan"}
+_TITLES = {
+    "gradients": "Gradients that not all ranks have",
+    "lines": "Lines that ran differently",
+    "cuts": "Cuts of the graph that not all ranks have",
+}
+
+
+def render_ranks(merged: MergedRanks, console: Console) -> None:
+    """Print them; the console's width, colours and encoding are respected."""
+    allow_any_text(console)
+    marks = symbols(console)
+    for part in _parts(merged, marks):
+        console.print(part, soft_wrap=False, highlight=False, markup=False, emoji=False)
+
+
+def _parts(merged: MergedRanks, marks: Symbols) -> Iterator[RenderableType]:
+    yield Text.assemble(
+        ("gradscope", "bold"), " ", (safe(merged.target), "bold"), f"  {counted(len(merged.ranks), 'rank')}"
+    )
+    if merged.missing:
+        yield Text(f"no recording of {ranks_text(merged.missing)} of {merged.world_size}", style="yellow")
+    yield Text("")
+    yield _table_of_ranks(merged)
+    if merged.answers:
+        yield Text("")
+        yield _answers(merged, marks)
+    for section, differences in groupby(merged.differences, key=lambda one: one.section):
+        yield Text(f"\n{_TITLES[section]}", style="bold underline")
+        yield from _differences(list(differences), marks)
+    if not merged.differences:
+        yield Text("\nWhich lines ran, which gradients arrived and where the graph was cut is the same for all.")
+
+
+def ranks_text(ranks: Sequence[int]) -> str:
+    """``rank 1``, ``ranks 0, 2 to 5``."""
+    runs: list[list[int]] = []
+    for rank in sorted(ranks):
+        if runs and runs[-1][-1] + 1 == rank:
+            runs[-1].append(rank)
+        else:
+            runs.append([rank])
+    texts = [f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
+    return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(texts)}"
+
+
+def _table_of_ranks(merged: MergedRanks) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
+    hosts = {row.host for row in merged.ranks}
+    table.add_column("rank", justify="right")
+    if len(hosts) > 1:
+        table.add_column("host")
+    table.add_column("ended", ratio=1)
+    for title in ("ops", "passes", "gradients", "saved", "peak"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in merged.ranks:
+        first = "  (stopped first)" if row.rank == merged.stopped_first and len(merged.ranks) > 1 else ""
+        leaves = row.leaves_with_gradient + row.leaves_without_gradient
+        table.add_row(
+            str(row.rank),
+            *([Text(safe(row.host))] if len(hosts) > 1 else []),
+            Text(_ended(row) + first, style="" if row.run.outcome == "ok" else "bold red"),
+            f"{row.ops:,}",
+            f"{row.backwards:,}",
+            f"{row.leaves_with_gradient} of {leaves}",
+            size(row.saved_bytes),
+            size(row.peak_bytes),
+        )
+    return table
+
+
+def _ended(row: RankRow) -> str:
+    run = row.run
+    where = f" at line {run.error_place.line}" if run.error_place else ""
+    if run.outcome == "running":
+        return "was cut off while it ran"
+    if run.outcome == "exception":
+        return f"raised {safe(run.error_type)}{where}"
+    return safe(program_end(run.outcome, run.exit_code, run.error_message)) or run.outcome
+
+
+def _answers(merged: MergedRanks, marks: Symbols) -> Table:
+    signs: dict[Severity, str] = {"problem": marks.problem, "warning": marks.warning, "note": marks.note}
+    table = Table.grid(padding=(0, 1))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for ranks, answer in merged.answers:
+        whose = "all ranks" if len(ranks) == len(merged.ranks) > 1 else ranks_text(ranks)
+        sentence = Text.assemble((f"{whose}: ", "bold"), safe(answer.text), " ", (f"[{answer.code}]", "dim"))
+        table.add_row(Text(f"{signs[answer.severity]} {answer.severity}", style=_STYLE[answer.severity]), sentence)
+    return table
+
+
+def _differences(differences: list[RankDifference], marks: Symbols) -> Iterator[RenderableType]:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for _ in range(3):
+        table.add_column()
+    for one in differences[:ROWS]:
+        values = "; ".join(f"{ranks_text(value.ranks)}: {value.text}" for value in one.values)
+        subject = Text(safe(one.subject)) if one.subject else source_text(one.place.source, marks)
+        table.add_row(f"line {one.place.line}", subject, Text(values))
+    yield table
+    if len(differences) > ROWS:
+        yield Text(f"{marks.dots} {counted(len(differences) - ROWS, 'more')} (-f json)".replace("mores", "more"))
