@@ -71,6 +71,7 @@ _ENTRIES = (
     Entry("inplace_refused", _an_error),
     Entry("inference_tensor", _an_error),
     Entry("deepcopy_of_result", _an_error),
+    Entry("ddp_unused_parameters", _an_error),
     Entry("hook_raised", _an_error),
     Entry("backward_not_scalar", _an_error),
     Entry("asked_for_gradient", _an_error),
