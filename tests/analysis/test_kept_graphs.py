@@ -12,7 +12,7 @@ HEAD = "import torch\nw = torch.ones(100, requires_grad=True)\n"
 
 
 def found(source: str) -> list[Answer]:
-    codes = ("graph-carried-along", "memory-kept-by-graph")
+    codes = ("graph-carried-along", "memory-kept-by-graph", "graph-kept-after-pass")
     return [answer for answer in build(recorded(HEAD + source)).answers if answer.code in codes]
 
 
@@ -33,7 +33,7 @@ class Monitor:
 monitor = Monitor()
 for step in range(4):
     out = (w * step).exp() * 2
-    monitor.keep(out)
+    monitor.keep(out)  # hands over
     (w * step).exp().sum().backward()
 """,
     "losses of a validation in a list, without a backward pass": """
@@ -100,6 +100,74 @@ for step in range(4):
     loss.backward()
     meter.update(loss)
 """,
+    "losses of passes that are over, in a list of a function": """
+def fit():
+    curve = []
+    for step in range(5):
+        loss = (w * step).exp().sum()
+        loss.backward()
+        curve.append(loss)  # keeps
+    return len(curve)
+fit()
+""",
+    "what a function returns that ran its own pass": """
+def train():
+    loss = (w * 2).exp().sum()
+    loss.backward()
+    return loss
+def main():
+    losses = []
+    for step in range(5):
+        losses.append(train())  # keeps
+main()
+""",
+    "what a generator gives": """
+def steps():
+    for step in range(5):
+        loss = (w * step).exp().sum()
+        loss.backward()
+        yield loss
+losses = list(steps())  # keeps
+""",
+    "a slice of an output in a hook": """
+layer = torch.nn.Linear(100, 10)
+class Tap:
+    def __init__(self):
+        self.rows = []
+    def __call__(self, module, args, output):
+        self.rows.append(output[:2])  # keeps
+layer.register_forward_hook(Tap())
+for step in range(4):
+    layer(w.detach() * step).sum().backward()
+""",
+    "part of a record that a method is handed": """
+class Log:
+    def __init__(self):
+        self.rows = []
+    def add(self, reward, values):
+        self.rows.append({"reward": sum(reward), "values": values})  # keeps
+log = Log()
+for step in range(4):
+    values = torch.stack([(w * k).sum() for k in range(3)])
+    values.pow(2).mean().backward()
+    log.add([1, 2], values)  # hands over
+""",
+    "one list for each layer": """
+class Monitor:
+    def __init__(self, layers):
+        self.seen = {}
+        for name, layer in enumerate(layers):
+            self.seen[name] = []
+            layer.register_forward_hook(self.hook(name))
+    def hook(self, name):
+        def record(module, args, output):
+            self.seen[name].append(output)  # keeps
+        return record
+model = torch.nn.Sequential(torch.nn.Linear(100, 10), torch.nn.Tanh(), torch.nn.Linear(10, 1))
+monitor = Monitor(model)
+for step in range(4):
+    model(w.detach() * step).sum().backward()
+""",
 }
 
 
@@ -108,7 +176,8 @@ def test_the_line_that_keeps_is_the_cause(case: str) -> None:
     source = HEAD + CARRIED[case]
     (answer,) = found(CARRIED[case])
     line = line_of(source, "# keeps")
-    assert [cause.line for cause in answer.causes] == [line]
+    handed = [line_of(source, "# hands over")] if "# hands over" in source else []
+    assert [cause.line for cause in answer.causes] == [line, *handed]
     assert answer.text.startswith(f"Line {line}: ")
 
 
@@ -136,6 +205,14 @@ HEALTHY = {
     "        outputs.append((w[0] * torch.ones(4, 20000) * step).exp())\n",
     "gradients with a graph that are let go": "for step in range(10):\n    w.grad = None\n"
     "    (w * step).pow(2).sum().backward(create_graph=True)\n    w.data -= 0.01 * w.grad.data\nw.grad = None\n",
+    "results of one pass in a list": "for epoch in range(4):\n    kept = []\n    for step in range(5):\n"
+    "        kept.append((w * step).exp().mean())\n    torch.stack(kept).sum().backward()\n",
+    "numbers in a list": "kept = []\nfor step in range(9):\n    loss = (w * step).exp().sum()\n    loss.backward()\n"
+    "    kept.append(loss.item())\n",
+    "the results of the last two passes": "kept = []\nfor step in range(9):\n    loss = (w * step).exp().sum()\n"
+    "    loss.backward()\n    kept = [*kept[-1:], loss]\n",
+    "a list that is emptied": "kept = []\nfor step in range(9):\n    loss = (w * step).exp().sum()\n"
+    "    loss.backward()\n    kept.append(loss)\n    if len(kept) == 2:\n        kept.clear()\n",
     "two passes": "total = 0\nfor step in range(2):\n    loss = (w * step).sum()\n    loss.backward()\n"
     "    total = total + loss\n",
 }

@@ -114,6 +114,7 @@ _ENTRIES = (
     Entry("zeroed_gradients", _an_event(EventKind.OPTIMIZER)),
     Entry("moved_without_gradient", _an_event(EventKind.OPTIMIZER)),
     Entry("graph_carried_along", _a_call_again),
+    Entry("graph_kept_after_pass", _a_pass),
     Entry("memory_kept_by_graph", _a_call_again),
     Entry("output_kept_by_ctx", _an_event(EventKind.FUNCTION)),
     Entry("block_kept_by_view", _a_call_again),

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.graph_carried_along import AT_LEAST, RUNS
+from gradscope.analysis.diagnoses.graph_kept_after_pass import lines_that_keep
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.best_names import BestNames
-from gradscope.analysis.facts.kept_results import KeptResults, kept_results
+from gradscope.analysis.facts.kept_results import kept_results
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.index import NOWHERE, Index
-from gradscope.analysis.report_model import Cause
 from gradscope.analysis.sizes import size
 from gradscope.recording import NONE
 from gradscope.recording.flags import LEAF, PARAMETER
@@ -44,7 +44,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     # Calls of one span, of which a run makes one or more: there are at least as many as runs that left something.
     calls = {statement: max(len(ops) for (of, _), ops in keeping.items() if of == statement) for statement in kept}
     runs = sources.runs.of
-    results = kept_results(index, sources.names, AT_LEAST)
+    results = kept_results(index, sources.names, sources.names_held, AT_LEAST)
     holder = _deepest_accumulator(index, sources.names)
     is_known = results is not None or holder >= 0
     is_large = sum(nbytes.values()) >= WORTH_SAYING and not len(recording.backwards)
@@ -66,8 +66,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
         where, because = f"Line {cause.line}", f": the graph of {sources.names.of(holder)} keeps them"
         about = [holder]
     elif results is not None:
-        causes, about = [_puts(index, results)], [results.tensors[-1]]
-        where = f"Line {results.line}"
+        causes, about = lines_that_keep(sources, results.kept_by), [results.tensors[-1]]
+        where = f"Line {results.kept_by.put.line}"
         because = f": {results.container} keeps the graphs of {len(results.tensors)} results"
     elif (differentiated := _kept_by_gradients(index, passes)) >= 0:
         causes, about = sources.cause("backward", differentiated), []
@@ -102,13 +102,6 @@ def _goes_on(index: Index, keeping: dict[tuple[int, int], set[int]]) -> bool:
     third = min((sorted(ops)[AT_LEAST - 1] for ops in keeping.values() if len(ops) >= AT_LEAST), default=NONE)
     kinds = index.recording.ops.column("kind")
     return third >= 0 and any(kinds[op] == OpKind.BACKWARD for op in range(third, index.op_count))
-
-
-def _puts(index: Index, results: KeptResults) -> Cause:
-    """The line that puts results where they are kept, as its text says."""
-    recording, line = index.recording, results.line
-    name = recording.files[results.file].name
-    return Cause(name, line, line, (), "", recording.source(results.file, line, line), "made")
 
 
 def _saved_by_unused_nodes(index: Index, passes: Passes) -> bytearray:

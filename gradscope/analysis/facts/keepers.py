@@ -1,0 +1,97 @@
+"""The line that puts tensors into a list or dict where they stay, and the call that hands them to it.
+
+That tensors are kept was seen, and often in what; the statement that put them there calls no torch function, and is
+read from the text. It is known where one place only puts something into what is called so, or is the very statement
+that made them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from gradscope.analysis.index import Index
+from gradscope.frames.put_statements import Handed, Put, containers_of, handed_to, last_part, puts_in
+from gradscope.recording.flags import EXTERNAL
+
+_HANDED = 3
+"""Calls that may have handed something on; where there are more, none of them is the line to change."""
+
+
+class Keeper(NamedTuple):
+    """Where tensors are put that stay."""
+
+    file: int
+    put: Put
+    handed: tuple[tuple[int, Handed], ...]
+    """By file: calls that hand them to the function that puts them there."""
+
+
+def keeper(index: Index, tensors: Sequence[int], names: dict[int, list[tuple[int, int, int]]]) -> Keeper | None:
+    """The one place that put some tensors where they stay; None where none is known, or more than one.
+
+    Args:
+        index: The recording.
+        tensors: Results of one call.
+        names: For each tensor the names under which it was seen, with op and span.
+    """
+    text = index.recording.text
+    known = Counter(text(name) for tensor in tensors for name, _, _ in names.get(tensor, ()))
+    made = _Made(index, tensors)
+    users = [(number, file.text) for number, file in enumerate(index.recording.files) if file.is_user]
+    places = [(number, put) for number, source in users for put in puts_in(source)]
+    found = _one_of(places, known, made)
+    if found is None:
+        return None
+    handed = [
+        (number, call)
+        for number, source in users
+        for call in handed_to(source, found[1], known, made.lines if number == made.file else ())
+    ]
+    return Keeper(*found, tuple(handed) if len(handed) <= _HANDED else ())
+
+
+class _Made:
+    """Where tensors were made."""
+
+    def __init__(self, index: Index, tensors: Sequence[int]) -> None:
+        columns = (index.recording.tensors.column(name) for name in ("op", "flags"))
+        made_at, flags = columns
+        ops = [made_at[one] for one in tensors if not flags[one] & EXTERNAL and made_at[one] < index.op_count]
+        statement = index.statements[index.op_statement[ops[-1]]] if ops else index.statements[0]
+        self.file = statement.file
+        self.lines = frozenset(index.op_line(op) for op in ops)
+        self.function = last_part(index.recording.text(statement.function)) if ops else ""
+
+    def is_in(self, file: int, put: Put) -> bool:
+        return file == self.file and any(put.line <= line <= put.end_line for line in self.lines)
+
+
+def _one_of(places: list[tuple[int, Put]], known: Counter[str], made: _Made) -> tuple[int, Put] | None:
+    """The place that is meant: by what the tensors were seen in first, then by what they are called."""
+    containers = dict.fromkeys(one for name, _ in known.most_common() for one in containers_of(name))
+    for container in containers:
+        inside = [place for place in places if last_part(place[1].holder) == container]
+        chosen = _narrowed(
+            inside, lambda file, put: made.is_in(file, put), lambda _, put: not known.keys().isdisjoint(put.names)
+        )
+        if chosen is not None:
+            return chosen
+    if containers:
+        return None
+    direct = [place for place in places if made.is_in(*place)]
+    if direct:
+        return direct[0] if len(direct) == 1 else None
+    named = [place for place in places if not known.keys().isdisjoint(place[1].names)]
+    if not named and made.function not in ("", "<module>", "<lambda>"):
+        named = [place for place in places if made.function in place[1].calls]
+    return named[0] if len(named) == 1 else None
+
+
+def _narrowed(places: list[tuple[int, Put]], *tests: Callable[[int, Put], bool]) -> tuple[int, Put] | None:
+    """The one place, or of several the one that a test holds for."""
+    for test in tests:
+        if len(places) > 1:
+            places = [place for place in places if test(*place)] or places
+    return places[0] if len(places) == 1 else None

@@ -1,0 +1,217 @@
+"""Where a text puts something into a list, dict or set, and who hands it to the function that does.
+
+``rows.append(x)``, ``kept[key] = x``, ``rows += [x]``, ``rows = rows + [x]``, ``rows = [f(b) for b in batches]``. What
+can hold no graph, as far as the text shows (numbers, ``x.detach()``, an empty list), is no such thing.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Collection, Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from gradscope.frames.syntax_trees import parsed
+
+_PUTS = ("append", "appendleft", "add", "insert", "extend", "extendleft", "put")
+_GRAPHLESS = ("detach", "item", "numpy", "tolist", "data")
+_NUMBERS = ("float", "int", "bool", "len", "str", "round", "range")
+_CONTAINERS = ("list", "dict", "set", "deque", "defaultdict", "OrderedDict", "collections")
+_TAKES_ALL = ("list", "tuple", "islice", "enumerate", "zip", "reversed", "filter", "iter", "tqdm", "chain")
+"""Functions that give on what they are given, item by item."""
+_CODE = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+_HELD_IN = re.compile(r"(\w+)\[")
+
+
+class Put(NamedTuple):
+    """A statement or call that puts something somewhere."""
+
+    line: int
+    end_line: int
+    holder: str
+    """What the text calls the list or dict: ``self.rows``."""
+    names: tuple[str, ...]
+    """The names and attributes among what is put there as it is."""
+    calls: tuple[str, ...]
+    """The functions whose results are put there as they are, by the last part of their names."""
+    function: str
+    """The function around it; empty for none."""
+    parameters: tuple[str, ...]
+    """The parameters of that function, without the object of a method."""
+
+
+class Handed(NamedTuple):
+    """A call of the program's that hands something to a function of its own."""
+
+    line: int
+    end_line: int
+    value: str
+    """Text of what it hands."""
+
+
+@lru_cache(maxsize=16)
+def puts_in(text: str) -> tuple[Put, ...]:
+    """All places of a text that put there what may have a graph."""
+    tree = parsed(text)
+    if tree is None:
+        return ()
+    found = []
+    for node, code in _with_code(tree, None):
+        for holder, values in _held(node):
+            parts = [part for value in values for part in _parts(value) if not _has_no_graph(part)]
+            if holder and parts:
+                found.append(_put(node, holder, parts, code))
+    return tuple(found)
+
+
+def containers_of(name: str) -> list[str]:
+    """The lists and dicts in the name of an item, the innermost first: ``seen`` of ``monitor.seen['0'][3]``."""
+    return _HELD_IN.findall(name)[::-1]
+
+
+def last_part(name: str) -> str:
+    """``rows`` of ``self.rows``."""
+    return name.rpartition(".")[2]
+
+
+def handed_to(text: str, put: Put, names: Collection[str], lines: Collection[int]) -> list[Handed]:
+    """Calls that hand the function around a place what it puts there.
+
+    Args:
+        text: Source of a file.
+        put: The place.
+        names: What the thing is called; a call hands it where an argument is one of these.
+        lines: Lines that made it; a call hands it where one of them is the call's.
+    """
+    wanted = [put.parameters.index(name) for name in put.names if name in put.parameters]
+    tree = parsed(text)
+    if not wanted or tree is None:
+        return []
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or last_part(_dotted(node.func)) != put.function:
+            continue
+        given = [node.args[at] for at in wanted if at < len(node.args)]
+        given += [one.value for one in node.keywords if one.arg in {put.parameters[at] for at in wanted}]
+        for value in given:
+            end = node.end_lineno or node.lineno
+            is_it = _dotted(value) in names or any(node.lineno <= line <= end for line in lines)
+            if is_it and not _has_no_graph(value):
+                found.append(Handed(node.lineno, end, ast.unparse(value)))
+    return found
+
+
+def _put(node: ast.AST, holder: str, parts: list[ast.expr], code: ast.AST | None) -> Put:
+    names = tuple(filter(None, (_dotted(part) for part in parts)))
+    calls = tuple(last_part(_dotted(part.func)) for part in parts if isinstance(part, ast.Call))
+    line = getattr(node, "lineno", 0)
+    return Put(line, getattr(node, "end_lineno", None) or line, holder, names, calls, *_function(code))
+
+
+def _function(code: ast.AST | None) -> tuple[str, tuple[str, ...]]:
+    if not isinstance(code, _CODE):
+        return "", ()
+    arguments = [one.arg for one in (*code.args.posonlyargs, *code.args.args, *code.args.kwonlyargs)]
+    if arguments[:1] in (["self"], ["cls"]):
+        del arguments[0]
+    return getattr(code, "name", "<lambda>"), tuple(arguments)
+
+
+def _with_code(node: ast.AST, code: ast.AST | None) -> Iterator[tuple[ast.AST, ast.AST | None]]:
+    """Every node with the function that it is in."""
+    todo = [(node, code)]
+    while todo:
+        node, code = todo.pop()
+        yield node, code
+        inside = node if isinstance(node, _CODE) else code
+        todo += [(child, inside) for child in ast.iter_child_nodes(node)]
+
+
+def _held(node: ast.AST) -> Iterator[tuple[str, list[ast.expr]]]:
+    """What a node puts something into, and what it puts there."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _PUTS:
+        yield _container(node.func.value), node.args[-1:]
+    elif isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add | ast.BitOr):
+        if isinstance(node.value, ast.List | ast.Tuple | ast.Dict | ast.Set):
+            yield _container(node.target), [node.value]
+    elif isinstance(node, ast.Assign):
+        for target in node.targets:
+            if isinstance(target, ast.Subscript):
+                yield _container(target), [node.value]
+            elif isinstance(target, ast.Name | ast.Attribute):
+                yield _dotted(target), _joined(node.value, _dotted(target))
+
+
+def _joined(value: ast.expr, target: str) -> list[ast.expr]:
+    """What a list comes to hold anew that is assigned: by a comprehension, or as what it was with more behind it."""
+    if isinstance(value, ast.ListComp):
+        return [value.elt]
+    if isinstance(value, ast.DictComp):
+        return [value.value]
+    if isinstance(value, ast.Call) and _dotted(value.func) in ("list", "tuple"):
+        return [given for given in _given_on(value) if isinstance(given, ast.Call | ast.GeneratorExp)]
+    if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Add) and _dotted(value.left) == target:
+        return [value.right] if isinstance(value.right, ast.List | ast.Tuple) else []
+    return []
+
+
+def _given_on(value: ast.expr) -> Iterator[ast.expr]:
+    """What ``list(islice(steps(), 8))`` takes its items from."""
+    if isinstance(value, ast.Call) and last_part(_dotted(value.func)) in _TAKES_ALL:
+        for one in value.args:
+            yield from _given_on(one)
+    else:
+        yield value
+
+
+def _container(value: ast.expr) -> str:
+    """``x`` of ``x``, ``x[k]`` and ``x.setdefault(k, [])``."""
+    if (
+        isinstance(value, ast.Call)
+        and isinstance(value.func, ast.Attribute)
+        and value.func.attr in ("setdefault", "get")
+    ):
+        value = value.func.value
+    while isinstance(value, ast.Subscript):
+        value = value.value
+    return _dotted(value)
+
+
+def _parts(value: ast.expr) -> Iterator[ast.expr]:
+    """What a value holds as it is: the items of a tuple, list or dict, and what an object is made from."""
+    if isinstance(value, ast.Tuple | ast.List | ast.Set):
+        for item in value.elts:
+            yield from _parts(item)
+    elif isinstance(value, ast.Dict):
+        for item in value.values:
+            yield from _parts(item)
+    elif isinstance(value, ast.Call) and last_part(_dotted(value.func))[:1].isupper():
+        for item in (*value.args, *(one.value for one in value.keywords)):
+            yield from _parts(item)
+    elif isinstance(value, ast.ListComp | ast.GeneratorExp | ast.SetComp):
+        yield from _parts(value.elt)
+    elif isinstance(value, ast.IfExp):
+        yield from _parts(value.body)
+        yield from _parts(value.orelse)
+    else:
+        yield value
+
+
+def _has_no_graph(value: ast.expr) -> bool:
+    """Whether the text shows that a value is a number, or a tensor without a graph, or an empty container."""
+    if isinstance(value, ast.Constant | ast.JoinedStr | ast.Compare):
+        return True
+    if isinstance(value, ast.Call) and _dotted(value.func) in _NUMBERS:
+        return True
+    if isinstance(value, ast.Call) and _dotted(value.func).partition(".")[0] in _CONTAINERS:
+        return True
+    while isinstance(value, ast.Call | ast.Attribute | ast.Subscript):
+        if isinstance(value, ast.Attribute) and value.attr in _GRAPHLESS:
+            return True
+        value = value.func if isinstance(value, ast.Call) else value.value
+    return False
+
+
+def _dotted(value: ast.expr) -> str:
+    return ast.unparse(value) if isinstance(value, ast.Name | ast.Attribute) else ""
