@@ -134,6 +134,7 @@ class Recorder:
                 self._identity.bury()
                 with DisableTorchFunction():
                     hooks.write_runs(self._tape)
+                    self._observer.arrays.write()
                     self._look_back(namespace or {}, filename)
             except Exception:
                 self._tape.fault("stop", traceback.format_exc())

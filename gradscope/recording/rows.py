@@ -124,6 +124,10 @@ class EventKind(IntEnum):
     what the page has as ``shown`` below it, what it ``printed``, and the ``error_type``, ``message`` and ``error_line``
     of what it raised (empty, empty, 0: nothing). The subject is the program's file (index into files)."""
 
+    ARRAYS = 20
+    """NumPy arrays that calls at one place gave (``numpy()``): of each, in ``arrays``, the op that gave it, and the
+    number of ops seen when it was gone, or -1; the tensors are those on whose memory they are, in the same order."""
+
 
 class Op(NamedTuple):
     """One call seen at torch's Python API, put down to the innermost user frame."""

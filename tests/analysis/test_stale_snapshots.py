@@ -85,6 +85,38 @@ old = model.weight.detach()  # taken
 train()
 print(old.norm(), model.weight.norm())
 """,
+    "arrays in a list": """
+class Path:
+    def __init__(self):
+        self.points = []
+    def record(self, p):
+        self.points.append(p.detach().numpy())  # taken
+path = Path()
+for epoch in range(4):
+    path.record(model.weight)
+    train()
+print(len(path.points))
+""",
+    "arrays that a function gives, in its caller's list": """
+def values(layer):
+    return layer.weight.data.cpu().numpy().ravel()  # taken
+def run():
+    track = []
+    for epoch in range(4):
+        track.append(values(model))
+        train()
+    return len(track)
+run()
+""",
+    "views in a dict of a function": """
+def run():
+    kept = {}
+    for epoch in range(4):
+        kept[epoch] = model.weight.detach().flatten()  # taken
+        train()
+    return len(kept)
+run()
+""",
     "a buffer written in place": """
 position = torch.zeros(3)
 last = position.detach()  # taken
@@ -191,6 +223,36 @@ start = model.weight.detach().numpy().copy()
 for parameter in model.parameters():
     parameter.data.add_(1)
 print(start)
+""",
+    "arrays that are copied, in a list": """
+path = []
+for epoch in range(4):
+    path.append(model.weight.detach().numpy().copy())
+    train()
+print(len(path))
+""",
+    "rows of an array, filled one by one": """
+buffer, kept = torch.zeros(5, 3), []
+for step in range(5):
+    buffer[step] = step
+    kept.append(buffer.numpy()[step])
+print(sum(row.sum() for row in kept))
+""",
+    "arrays of results": """
+kept = []
+for epoch in range(4):
+    train()
+    kept.append(model(torch.ones(2, 3)).detach().numpy())
+print(sum(row.sum() for row in kept))
+""",
+    "a list of arrays that is emptied": """
+kept = []
+for epoch in range(8):
+    kept.append(model.weight.detach().numpy())
+    if len(kept) == 2:
+        print(sum(row.sum() for row in kept))
+        kept.clear()
+    train()
 """,
     "a plot of each step": """
 for epoch in range(3):

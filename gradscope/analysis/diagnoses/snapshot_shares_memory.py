@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.kept_moments import kept_moments
 from gradscope.analysis.facts.mixed_snapshots import mixed_snapshots
 from gradscope.analysis.facts.stale_snapshots import StaleSnapshots
 from gradscope.analysis.report_model import Evidence
@@ -16,7 +17,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for all that a statement took."""
     index, names = sources.index, sources.names
     made_at = index.recording.tensors.column("op")
-    for statement, snapshots in StaleSnapshots(index, names, sources.sharing).by_statement().items():
+    told = StaleSnapshots(index, names, sources.sharing).by_statement()
+    for statement, snapshots in told.items():
         last = {names.of(snapshot.tensor): snapshot for snapshot in snapshots}
         tensors = [snapshot.tensor for snapshot in last.values()]
         shown = max(snapshots, key=lambda snapshot: snapshot.read >= 0)
@@ -32,6 +34,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             evidence=[Evidence("ops", op) for op in (shown.written, shown.read) if op >= 0],
             advice="A copy (detach().clone(), copy.deepcopy(model.state_dict())) keeps the values.",
         )
+    yield from _of_several_moments(sources, told)
     for statement, mixed in mixed_snapshots(index, names, sources.sharing).items():
         of = {names.of(one.tensor): one for one in mixed}
         one = mixed[-1]
@@ -44,6 +47,27 @@ def _find(sources: Sources) -> Iterator[Finding]:
             causes=sources.cause("made", one.taken),
             evidence=[Evidence("ops", one.written)],
             advice="clone() of what is taken, or copy_() into memory of its own, keeps the two apart.",
+        )
+
+
+def _of_several_moments(sources: Sources, told: Container[int]) -> Iterator[Finding]:
+    """One finding for each call whose arrays or tensors were kept, all with the last values."""
+    index = sources.index
+    for kept in kept_moments(index, sources.sharing, sources.events):
+        op = kept.ops[-1]
+        if index.op_statement[op] in told:
+            continue
+        is_array = kept.event >= 0
+        yield sources.finding(
+            f"Line {index.op_line(op)}: {len(kept.ops)} {'arrays' if is_array else 'tensors'} that "
+            f"{index.call_name(op)} gave without a copy are kept",
+            why=f"all of them are the memory of {sources.names.at(kept.source, op)}, and "
+            f"{index.call_name(kept.written)} wrote it in between, so that each has its last values",
+            op=op,
+            tensors=[kept.source],
+            causes=sources.cause("made", op),
+            evidence=[*(Evidence("events", kept.event) for _ in range(is_array)), Evidence("ops", kept.written)],
+            advice=f"{'copy' if is_array else 'clone'}() keeps the values of the moment.",
         )
 
 

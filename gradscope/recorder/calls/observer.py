@@ -30,6 +30,7 @@ from gradscope.recorder.state.births import ForwardBirths
 from gradscope.recorder.state.foreign_memory import ForeignMemory
 from gradscope.recorder.state.graph_nodes import GraphNodes
 from gradscope.recorder.state.identity import Identity
+from gradscope.recorder.state.numpy_arrays import NumpyArrays
 from gradscope.recorder.state.tensor_states import TensorStates
 from gradscope.recorder.state.tensors_in import BORING, PLAIN, arguments_of, grad_of, tensors_in, version_of
 from gradscope.recorder.state.values_and_memory import AllocatorFigures, Values
@@ -114,6 +115,7 @@ class Observer:
         self.full = False
         """Single ops are left out from now on, and counted."""
         self.foreign = ForeignMemory(tape, identity)
+        self.arrays = NumpyArrays(tape)
         self._looks_at_saved = False
         self.values: Values | None = None
         self._device_memory = AllocatorFigures(tape)
@@ -268,6 +270,8 @@ class Observer:
             else:
                 uncounted = None if info.uncounted is None else info.uncounted.by_call(args, kwargs)
                 touched |= self._changes(info, op, before, since, read_saved, result, uncounted)
+                if info.shares and before:
+                    self.arrays.note(op, site.span, identity.row_of(before[0][0]), result)
         if read_saved:
             self._hooked.discard(thread)
         else:
