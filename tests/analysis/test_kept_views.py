@@ -47,6 +47,28 @@ cache = [summary(torch.ones(100, 50)) for step in range(6)]
 """,
 }
 
+SEVERAL = """
+class Album:
+    def __init__(self):
+        self.crops = []
+    def collect(self, frames):
+        for frame in frames:
+            crop = frame[:, 4:8, 4:8]  # view
+            self.crops.append(crop)  # puts away
+album = Album()
+for step in range(5):
+    album.collect(torch.ones(3, 3, 64, 64) * step)
+"""
+
+
+def test_several_views_of_each_block_are_found_with_the_line_that_puts_them_away():
+    source = HEAD + SEVERAL
+    (answer,) = found(source)
+    assert [cause.line for cause in answer.causes] == [line_of(source, "# view"), line_of(source, "# puts away")]
+    assert "15 views" in answer.text
+    assert "keep 720.0 KiB alive" in answer.text
+    assert found(source.replace("frame[:, 4:8, 4:8]", "frame[:, 4:8, 4:8].clone()")) == []
+
 
 @pytest.mark.parametrize("case", KEPT)
 def test_the_line_that_makes_the_views_is_the_cause(case: str) -> None:

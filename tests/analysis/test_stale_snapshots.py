@@ -80,6 +80,24 @@ for epoch in range(3):
         kept = model.weight.detach().numpy()  # taken
 print(kept)
 """,
+    "weights that are put back after a step aside": """
+class Aside:
+    def __init__(self, parameters):
+        self.parameters, self.saved = list(parameters), {}
+    def away(self):
+        for p in self.parameters:
+            self.saved[p] = p.data  # taken
+            p.data.add_(0.1)
+    def back(self):
+        for p in self.parameters:
+            p.data = self.saved[p]
+aside = Aside(model.parameters())
+for epoch in range(2):
+    aside.away()
+    model(torch.ones(2, 3))
+    aside.back()
+    train()
+""",
     "a name that says so": """
 old = model.weight.detach()  # taken
 train()

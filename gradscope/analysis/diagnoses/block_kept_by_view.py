@@ -6,10 +6,13 @@ from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.graph_kept_after_pass import lines_that_keep
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.kept_views import kept_views
-from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.facts.keepers import keeper
+from gradscope.analysis.facts.kept_views import KeptViews, kept_views
+from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.sizes import size
+from gradscope.frames.given_names import function_around
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -19,16 +22,29 @@ def _find(sources: Sources) -> Iterator[Finding]:
     for kept in kept_views(index, sources.sharing, sources.passes):
         view = kept.views[-1]
         op, count = made_at[view], len(kept.views)
+        puts = _puts_beside(sources, kept)
+        by = f", and put away by line {puts[0].line}," if puts else ""
         yield sources.finding(
-            f"Line {index.op_line(op)}: {count} views made by {index.call_name(op)} show {size(kept.shown)} and keep "
-            f"{size(kept.held)} alive",
+            f"Line {index.op_line(op)}: {count} views made by {index.call_name(op)}{by} show {size(kept.shown)} and "
+            f"keep {size(kept.held)} alive",
             why="each is a small part of a memory block that nothing else needs any more",
             op=op,
             tensors=[view],
-            causes=sources.cause("made", op),
+            causes=[*sources.cause("made", op), *puts],
             evidence=[Evidence("storages", on[one]) for one in kept.views],
             advice="clone() of what is kept lets go of the rest.",
         )
+
+
+def _puts_beside(sources: Sources, kept: KeptViews) -> list[Cause]:
+    """The line that puts the views where they stay, if another one of the function that makes them does."""
+    index, op = sources.index, sources.index.recording.tensors.column("op")[kept.views[-1]]
+    found, statement = keeper(index, kept.views, sources.names_held), index.statements[index.op_statement[op]]
+    if found is None or found.file != statement.file or statement.line <= found.put.line <= statement.end_line:
+        return []
+    text = index.recording.files[statement.file].text
+    is_beside = function_around(text, found.put.line) == function_around(text, statement.line)
+    return lines_that_keep(sources, found)[:is_beside]
 
 
 DIAGNOSIS = Diagnosis(

@@ -23,6 +23,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
         tensors = [snapshot.tensor for snapshot in last.values()]
         shown = max(snapshots, key=lambda snapshot: snapshot.read >= 0)
         read = f", and {index.call_name(shown.read)} read what it had become" if shown.read >= 0 else ""
+        if index.func(shown.read).endswith("data.__set__"):
+            read = ", and putting it back changes nothing"
         yield sources.finding(
             f"Line {index.place(statement).line}: {index.call_name(made_at[shown.tensor])} took "
             f"{sources.listed(list(last))} without a copy",

@@ -7,7 +7,7 @@ views pile up: each on a block of its own that was made for it, and that no othe
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -53,9 +53,10 @@ class _Finder:
         found: dict[int, KeptViews] = {}
         for views in self._by_call().values():
             several = self._most_at_once(views) if len(views) >= RUNS else []
-            births = array("i", (self._made_at[view] for view in views))
-            alone = [view for view in several if self._is_small_part(view) and self._is_alone(view, births)]
-            kept = KeptViews(tuple(alone), sum(map(self._nbytes, alone)), sum(map(self._block, alone)))
+            rounds = self._rounds(views)
+            alone = [view for view in several if self._is_small_part(view) and self._is_alone(view, rounds)]
+            views_there = self._beside(views, alone)
+            kept = KeptViews(views_there, sum(map(self._nbytes, views_there)), sum(map(self._block, alone)))
             is_worth_saying = kept.held - kept.shown >= WORTH_SAYING
             if len(alone) >= RUNS and is_worth_saying and kept.shown * TIMES_LARGER <= kept.held:
                 found[self._index.op_statement[self._made_at[alone[-1]]]] = kept
@@ -109,16 +110,34 @@ class _Finder:
         sizes = [size for size in map(self._nbytes, there) if size * TIMES_LARGER <= self._block(view)]
         return sum(sizes) * TIMES_LARGER <= self._block(view)
 
-    def _is_alone(self, view: int, births: array[int]) -> bool:
-        """Whether a view's block was made since the view before it, and nothing but the view needed it for long.
+    def _beside(self, views: list[int], alone: list[int]) -> tuple[int, ...]:
+        """The views of one call that are there together, of all that it made of some blocks."""
+        blocks = {self._on[view] for view in alone}
+        last = max((self._made_at[view] for view in alone), default=NONE)
+        return tuple(view for view in views if self._on[view] in blocks and not 0 <= self._died[view] <= last)
+
+    def _rounds(self, views: list[int]) -> tuple[array[int], array[int]]:
+        """For each block in turn the first and the last op that made one of the views of it: there may be several."""
+        first, last = array("i"), array("i")
+        block = NONE
+        for view in views:
+            if self._on[view] != block:
+                block = self._on[view]
+                first.append(self._made_at[view])
+                last.append(self._made_at[view])
+            last[-1] = self._made_at[view]
+        return first, last
+
+    def _is_alone(self, view: int, rounds: tuple[array[int], array[int]]) -> bool:
+        """Whether a view's block was made since the views before it, and nothing but the views needed it for long.
 
         What a view was made from stays as long as the view: that it is there says nothing. That it is read when the
         next view was made, or is held in an object or at the end of the run, does.
         """
-        index = self._index
-        at = bisect_left(births, self._made_at[view])
-        previous = births[at - 1] if at else NONE
-        after = births[at + 1] if at + 1 < len(births) else index.op_count
+        index, (first, last) = self._index, rounds
+        at = bisect_right(first, self._made_at[view]) - 1
+        previous = last[at - 1] if at else NONE
+        after = first[at + 1] if at + 1 < len(first) else index.op_count
         if index.recording.storages.column("op")[self._on[view]] <= previous or not self._was_repeated(view):
             return False
         own = index.op_statement[self._made_at[view]]

@@ -3,7 +3,7 @@
 That something shares memory is no mistake: views are there to be written through, and to be read again and again. What
 is taken for a snapshot here shows by its use that its values were meant to be those of the time when it was taken:
 
-- it is compared with, subtracted from or copied onto the very memory on which it lies itself;
+- it is compared with, subtracted from, copied onto or put back as the very memory on which it lies itself;
 - several of one statement, taken at different times from the same elements, are kept in one list or dict;
 - it is kept in a list or dict, or under a name that says so (``best``, ``before``), and is read after the write, once.
 """
@@ -29,7 +29,8 @@ from gradscope.recording.rows import OpKind
 _TAKES = re.compile(r"Tensor\.(detach|data\.__get__)|.*\.state_dict")
 """Calls that give the values of a tensor, on its own memory, without its graph."""
 _BESIDE = re.compile(
-    r"(Tensor|torch)\.(sub|subtract|rsub|__rsub__|equal|allclose|isclose|eq|ne|dist|__eq__|__ne__|copy_)"
+    r"(Tensor|torch)\.(sub|subtract|rsub|__rsub__|equal|allclose|isclose|eq|ne|dist|__eq__|__ne__|copy_|set_)"
+    r"|Tensor\.data\.__set__|torch\._foreach_(sub|copy_)"
     r"|F\.(mse_loss|l1_loss|smooth_l1_loss|cosine_similarity)|torch\.(cosine_similarity|testing.*)|.*\.load_state_dict"
 )
 """Calls whose result is known beforehand where both tensors are the same elements."""
