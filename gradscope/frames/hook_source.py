@@ -38,6 +38,13 @@ class HookSource:
             if isinstance(node, ast.Return) and node.value is not None
         ]
 
+    def reads(self, name: str) -> Lines | None:
+        """Where it reads a name first; None where it does not."""
+        for node in self._own():
+            if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load):
+                return node.lineno, node.end_lineno or node.lineno
+        return None
+
     @property
     def is_zero_on_purpose(self) -> bool:
         """Whether zeros are what it says: ``zeros_like(grad)``, ``grad * 0``, ``zero_()``."""

@@ -133,7 +133,7 @@ class Recorder:
             try:
                 self._identity.bury()
                 with DisableTorchFunction():
-                    hooks.write_runs(self._tape)
+                    hooks.write_runs(self._tape, self.row_of)
                     self._observer.arrays.write()
                     self._look_back(namespace or {}, filename)
             except Exception:

@@ -146,3 +146,75 @@ for step in range(5):
 """
     answers = [one for one in build(recorded(source)).answers if one.code == "hook-registered-again"]
     assert [[cause.line for cause in one.causes] for one in answers] == [[9]]
+
+
+KEPT_BY_HOOKS = {
+    "an argument that is bound": """
+import functools
+def record(act, grad):
+    norms.append((act * grad).sum().item())
+norms = []
+for step in range(4):
+    h = net[0](torch.ones(2, 3))
+    h.register_hook(functools.partial(record, h))  # registers
+    net[2](h).sum().backward()
+""",
+    "what was made from it": """
+class Probe:
+    def forward(self, x):
+        h = net[0](x)
+        out = net[2](h)
+        def hook(grad):
+            self.last = (out.detach().norm() * grad.norm()).item()  # reads
+        h.register_hook(hook)  # registers
+        return out
+probe = Probe()
+for step in range(4):
+    probe.forward(torch.ones(2, 3)).sum().backward()
+""",
+}
+
+
+@pytest.mark.parametrize("case", KEPT_BY_HOOKS)
+def test_a_hook_that_keeps_its_own_tensor_is_told_where_it_is_registered(case: str):
+    source = HEAD + KEPT_BY_HOOKS[case]
+    (answer,) = found(KEPT_BY_HOOKS[case])
+    assert answer.code == "hook-keeps-its-tensor"
+    reads = [line_of(source, "# reads")] if "# reads" in source else []
+    assert [cause.line for cause in answer.causes] == [line_of(source, "# registers"), *reads]
+    assert "4 are still there" in answer.text
+
+
+LET_GO = {
+    "removed after the pass": """
+for step in range(4):
+    h = net[0](torch.ones(2, 3))
+    handle = h.register_hook(lambda grad, h=h: print((grad * h).sum()))
+    net[2](h).sum().backward()
+    handle.remove()
+""",
+    "an object that has the last one only": """
+class Cam:
+    def save(self, module, args, output):
+        self.act = output
+        output.register_hook(self.keep)
+    def keep(self, grad):
+        self.grad = grad
+net[0].register_forward_hook(Cam().save)
+for step in range(4):
+    train()
+""",
+    "all of one pass": """
+losses = []
+for step in range(4):
+    h = net[0](torch.ones(2, 3))
+    h.register_hook(lambda grad, h=h: print((grad * h).sum()))
+    losses.append(net[2](h).sum())
+torch.stack(losses).sum().backward()
+""",
+}
+
+
+@pytest.mark.parametrize("case", LET_GO)
+def test_a_hook_that_goes_with_its_tensor_is_left_alone(case: str):
+    assert found(LET_GO[case]) == []

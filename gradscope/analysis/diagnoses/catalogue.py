@@ -100,6 +100,7 @@ _ENTRIES = (
     Entry("hook_registered_again", _an_event(EventKind.HOOK)),
     Entry("hook_zeroes_gradient", _an_event(EventKind.HOOK)),
     Entry("hook_never_ran", _an_event(EventKind.HOOK)),
+    Entry("hook_keeps_its_tensor", _an_event(EventKind.HOOK_THERE)),
     Entry("never_stepped", _a_step),
     Entry("update_lost", _a_pass),
     Entry("cleared_before_step", _a_pass),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 from types import CodeType, FrameType, FunctionType, MethodType
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from torch.compiler import is_dynamo_compiling
 
 from gradscope.recorder.calls.function_mode import RecorderMode
 from gradscope.recorder.calls.modes_aside import is_ours_on_top
+from gradscope.recorder.patches.hook_references import tensors_referred
 from gradscope.recorder.patches.noting import note
 from gradscope.recorder.places.code_owners import Owner
 from gradscope.recorder.state.tensors_in import PLAIN, version_of
@@ -45,7 +46,7 @@ NOTED = 64
 LOOKS = 8
 """Results of the hooks of one subject that are looked at: the first, second, fourth …"""
 
-_HOOK, _HOOK_RUNS = int(EventKind.HOOK), int(EventKind.HOOK_RUNS)
+_HOOK, _HOOK_RUNS, _HOOK_THERE = (int(kind) for kind in (EventKind.HOOK, EventKind.HOOK_RUNS, EventKind.HOOK_THERE))
 
 
 class HookRuns:
@@ -67,6 +68,8 @@ class HookRuns:
         self.looks: list[tuple[Tensor, Tensor]] = []
         """Numbers of elements of the gradient and of the result that are not zero, on their device."""
         self.raised: tuple[str, str, int] | None = None
+        self.on_results: list[_OnResult] = []
+        """Those on results of operations, as they were registered."""
 
 
 class _WatchedHook:
@@ -114,6 +117,16 @@ def _look(runs: HookRuns, given: Any, result: Any) -> None:
             runs.looks.append((torch.count_nonzero(given), torch.count_nonzero(result)))
 
 
+class _OnResult(NamedTuple):
+    """A hook on a result of an operation."""
+
+    hook: ref[_WatchedHook]
+    tensor: int
+    """The row of the result."""
+    op: int
+    """Ops seen when it was registered."""
+
+
 class _HooksOfRun:
     """The hooks of one recording, by the line that registers them and their code."""
 
@@ -147,8 +160,11 @@ def reported_on_tensor(name: str) -> Callable[[Callable[..., Any]], Callable[...
             note(name, lambda mode: found.extend(_registered(mode, hook, frame, tensor, table)))
             if not found:
                 return register(tensor, hook, *args, **kwargs)
-            handle = register(tensor, _WatchedHook(hook, [one.runs for one in found]), *args, **kwargs)
+            watched = _WatchedHook(hook, [one.runs for one in found])
+            handle = register(tensor, watched, *args, **kwargs)
             note(name, lambda mode: _observe(mode, found, kind, frame, lambda: [tensor], handle.id))
+            if type(tensor) in PLAIN and not tensor.is_leaf:
+                note(name, lambda mode: _remember(mode, found, tensor, ref(watched)))
             return handle
 
         return registers
@@ -191,9 +207,18 @@ def reported_removal(remove: Callable[..., Any]) -> Callable[..., Any]:
     return removes
 
 
-def write_runs(tape: Tape) -> None:
-    """Note what the hooks of a recording did, when it ends."""
+def _remember(mode: RecorderMode, found: list[_Registered], tensor: Tensor, hook: ref[_WatchedHook]) -> None:
+    for runs in (one.runs for one in found if one.mode is mode and len(one.runs.on_results) < NOTED):
+        observer = mode.observer
+        runs.on_results.append(_OnResult(hook, observer.identity.row_of(tensor), observer.tape.op_count))
+
+
+def write_runs(tape: Tape, row_of: Callable[[Any], int]) -> None:
+    """Note what the hooks of a recording did, and which of those on results are still there, when it ends."""
     hooks = _of_tape.pop(tape, None)
+    for runs in hooks.runs.values() if hooks is not None else ():
+        for registered in runs.on_results:
+            _write_there(tape, runs, registered, row_of)
     for runs in (one for one in hooks.runs.values() if one.is_watched) if hooks is not None else ():
         looks = [(int(given), int(result)) for given, result in runs.looks]
         counted = [result for given, result in looks if given]
@@ -208,6 +233,19 @@ def write_runs(tape: Tape) -> None:
         if runs.raised is not None:
             detail |= dict(zip(("raised", "message", "line"), runs.raised, strict=True))
         tape.add_event(_HOOK_RUNS, runs.span, runs.thread, runs.number, json.dumps(detail, sort_keys=True), [])
+
+
+def _write_there(tape: Tape, runs: HookRuns, registered: _OnResult, row_of: Callable[[Any], int]) -> None:
+    """Write a hook on a result that is still there, with the tensors that it refers to, if it does."""
+    watched = registered.hook()
+    if watched is None or registered.tensor == NONE:
+        return
+    referred = {row_of(tensor): name for name, tensor in tensors_referred(object.__getattribute__(watched, "_hook"))}
+    referred.pop(NONE, None)
+    if referred:
+        detail = {"registered": registered.op, "names": list(referred.values())}
+        rows = [registered.tensor, *referred]
+        tape.add_event(_HOOK_THERE, runs.span, runs.thread, runs.number, json.dumps(detail, sort_keys=True), rows)
 
 
 def code_of(hook: Any) -> CodeType | None:
