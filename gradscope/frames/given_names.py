@@ -85,6 +85,22 @@ def puts(text: str, names: Collection[str]) -> list[Given]:
     return found
 
 
+def yields(text: str, names: Collection[str]) -> list[Given]:
+    """Where a generator in a loop gives what one of some names holds as it is, alone or in a tuple or dict."""
+    tree = parsed(text)
+    found = []
+    given = (node for node in _repeated(tree) if isinstance(node, ast.Yield)) if tree is not None else ()
+    for node in given:
+        value = node.value
+        parts = value.elts if isinstance(value, ast.Tuple | ast.List) else [value]
+        parts = value.values if isinstance(value, ast.Dict) else parts
+        held = [ast.unparse(part) for part in parts if isinstance(part, ast.Name | ast.Attribute)]
+        taken = next((one for one in held if one in names), "")
+        if taken:
+            found.append(Given(node.lineno, node.end_lineno or node.lineno, "", taken))
+    return found
+
+
 def repetitions(text: str, containers: Collection[str]) -> list[Given]:
     """Assignments of a list that is one thing several times: ``h = [torch.zeros(3)] * n``."""
     tree = parsed(text)

@@ -75,6 +75,15 @@ model = Model(body)
 model.body.load_state_dict(body.state_dict())
 train(body)
 """,
+    "a state that a function took of its argument": """
+kept = {}
+def keep(model):
+    kept["best"] = model.state_dict()
+net = nn.Linear(3, 1)
+keep(net)
+train(net)
+net.load_state_dict(kept["best"])
+""",
     "never trained": "a = nn.Linear(3, 1)\nb = a\nb.load_state_dict(a.state_dict())\nprint(b(torch.ones(1, 3)))\n",
     "one tied weight of two": """
 a, b = nn.Linear(3, 1), nn.Linear(3, 1)

@@ -117,6 +117,33 @@ for step in range(6):
 states, _ = zip(*replay)
 print(torch.stack(states).mean(0))
 """,
+    "the buffer of a loader": """
+class Stream:
+    def __init__(self):
+        self.buffer = torch.empty(4, 3)
+    def __iter__(self):
+        for step in range(4):
+            self.buffer.copy_(torch.ones(4, 3) * step)
+            yield self.buffer  # second
+batches = list(Stream())
+print(torch.stack(batches).sum())
+""",
+    "a weight in a history": """
+history = []
+for step in range(4):
+    history.append(model.weight)  # second
+    train()
+print(len(history))
+""",
+    "a gradient in a history": """
+history = []
+for step in range(4):
+    optimizer.zero_grad(set_to_none=False)
+    model(torch.ones(2, 3)).pow(2).sum().backward()
+    history.append(model.weight.grad)  # second
+    optimizer.step()
+print(torch.stack(history).std())
+""",
     "one state for all layers": """
 states = [torch.zeros(3)] * 4  # second
 for step in range(3):
@@ -156,6 +183,25 @@ identity = x
 x = x * 2
 x += identity
 print((x - identity).sum())
+""",
+    "the buffer of a loader that is used up at once": """
+def stream():
+    buffer = torch.empty(4, 3)
+    for step in range(4):
+        buffer.copy_(torch.ones(4, 3) * step)
+        yield buffer
+for batch in stream():
+    print(model(batch).sum().item())
+""",
+    "a list of weights with a tied one": """
+other = nn.Linear(3, 1)
+other.weight = model.weight
+weights = []
+for layer in (model, other):
+    weights.append(layer.weight)
+train()
+train()
+print(len(weights))
 """,
     "tied weights that a check compares": """
 other = nn.Linear(3, 1)

@@ -16,10 +16,12 @@ def _find(sources: Sources) -> Iterator[Finding]:
     index = sources.index
     for kept in kept_again(index, sources.names_held):
         first = kept.puts[0]
+        holder = next((one.name for one in kept.puts if one.name), "")
         name = first.of or sources.names.of(kept.tensor)
-        taken = f"{index.call_name(kept.read)} took" if kept.read >= 0 else f"{first.name} holds"
+        taken = f"{index.call_name(kept.read)} took" if kept.read >= 0 else f"{holder or 'a list'} holds"
+        what = f"{first.name} keeps" if first.name else f"the generator gives {name}, and {holder or 'a list'} keeps"
         yield sources.finding(
-            f"Line {first.line}: {first.name} keeps one tensor again and again, without a copy",
+            f"Line {first.line}: {what} one tensor again and again, without a copy",
             why=f"{taken} {name} itself {kept.times} times, and {index.call_name(kept.written)} wrote it in between: "
             "all of them have its last values",
             op=kept.read if kept.read >= 0 else kept.written,

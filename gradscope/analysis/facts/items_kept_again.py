@@ -14,13 +14,16 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import NOWHERE, Index
-from gradscope.frames.given_names import Given, puts, repetitions
+from gradscope.frames.given_names import Given, puts, repetitions, yields
+from gradscope.frames.put_statements import last_part, puts_in
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, PARAMETER
 from gradscope.recording.rows import OpKind
 
 _JOINS = re.compile(r"torch\.(stack|cat|concat|concatenate|vstack|hstack|dstack|row_stack|column_stack)")
 _ITEM = re.compile(r"(.+)\[(\d+)\]")
+_OF_STEPS = 3
+"""Items from which on a weight or a gradient is kept again, which steps and passes write: two may be tied weights."""
 _PUT_LINES = 3
 """Lines that may have put a tensor into the list; where there are more, none of them is known to have."""
 
@@ -45,11 +48,14 @@ def kept_again(index: Index, names: dict[int, list[tuple[int, int, int]]]) -> li
         index: The recording.
         names: For each tensor the names under which it was seen, with op and span.
     """
-    writes = _writes(index)
+    writes, others = _writes(index)
+    several = (*_joined(index), *_items(index, names, writes, 2), *_items(index, names, others, _OF_STEPS))
     found: dict[tuple[int, int], KeptAgain] = {}
-    for tensor, times, read in (*_joined(index), *_items(index, names, writes)):
-        before = [op for op in writes.get(tensor, ()) if read == NONE or op < read]
-        if len(before) < 2 or index.recording.tensors.column("flags")[tensor] & PARAMETER:
+    for tensor, times, read in several:
+        is_trained = bool(index.recording.tensors.column("flags")[tensor] & PARAMETER)
+        by = writes if tensor in writes and not is_trained else others if times >= _OF_STEPS else {}
+        before = [op for op in by.get(tensor, ()) if read == NONE or op < read]
+        if len(before) < 2:
             continue
         known = {index.recording.text(name) for name, _, _ in names.get(tensor, ())}
         for file, given in _put_at(index, known, before):
@@ -57,16 +63,19 @@ def kept_again(index: Index, names: dict[int, list[tuple[int, int, int]]]) -> li
     return list(found.values())
 
 
-def _writes(index: Index) -> dict[int, list[int]]:
-    """For each tensor the ops that wrote it in place: of the program's own, not a gradient's accumulation."""
+def _writes(index: Index) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
+    """For each tensor the ops that wrote it in place: single calls of the program's own, and all of them."""
     kinds = index.recording.ops.column("kind")
     made_at, flags = (index.recording.tensors.column(name) for name in ("op", "flags"))
-    found: dict[int, list[int]] = {}
+    calls: dict[int, list[int]] = {}
+    every: dict[int, list[int]] = {}
     for op, tensor, _, _ in all_writes(index):
         is_born_here = op == made_at[tensor] and not flags[tensor] & EXTERNAL
-        if op < index.op_count and not is_born_here and kinds[op] == OpKind.CALL and index.op_statement[op] != NOWHERE:
-            found.setdefault(tensor, []).append(op)
-    return found
+        if op < index.op_count and not is_born_here and index.op_statement[op] != NOWHERE:
+            every.setdefault(tensor, []).append(op)
+            if kinds[op] == OpKind.CALL:
+                calls.setdefault(tensor, []).append(op)
+    return calls, every
 
 
 def _joined(index: Index) -> Iterator[tuple[int, int, int]]:
@@ -94,7 +103,7 @@ def _is_listed_there(index: Index, op: int) -> bool:
 
 
 def _items(
-    index: Index, names: dict[int, list[tuple[int, int, int]]], writes: dict[int, list[int]]
+    index: Index, names: dict[int, list[tuple[int, int, int]]], writes: dict[int, list[int]], at_least: int
 ) -> Iterator[tuple[int, int, int]]:
     """Tensors that are several items of one list, by name."""
     for tensor in writes:
@@ -104,7 +113,7 @@ def _items(
             if item is not None:
                 items.setdefault(item[1], set()).add(item[2])
         times = max(map(len, items.values()), default=0)
-        if times > 1:
+        if times >= at_least:
             yield tensor, times, NONE
 
 
@@ -122,5 +131,13 @@ def _put_at(index: Index, known: set[str], writes: list[int]) -> Iterator[tuple[
     written = {index.op_statement[op] for op in writes}
     lines = {(index.statements[one].file, index.statements[one].line) for one in written}
     chosen = [one for one in chosen if (one[0], one[1].line) not in lines]
+    if not chosen:
+        chosen = [(number, given) for number, text in users for given in yields(text, known)]
+        chosen += [
+            (number, Given(one.line, one.end_line, one.holder, (*one.names, *one.calls, "")[0]))
+            for number, text in users
+            for one in puts_in(text)
+            if last_part(one.holder) in map(last_part, containers)
+        ]
     if 0 < len(chosen) <= _PUT_LINES and len({file for file, _ in chosen}) == 1:
         yield chosen[0][0], tuple(given for _, given in chosen)

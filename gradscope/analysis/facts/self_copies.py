@@ -51,6 +51,8 @@ def self_copies(index: Index, sharing: StorageGroups) -> list[SelfCopy]:
             file = index.statements[statement].file
             names = _Names(index.recording.files[file].text)
             named_at = names.given_to_another(destination, source)
+            if not named_at and not _are_in_one_function(index, op, given):
+                continue  # what one function calls net may be the model of another one
             found[statement] = SelfCopy(op, tensors, destination, source, step, named_at, file)
     return list(found.values())
 
@@ -76,6 +78,11 @@ def _owner(index: Index, op: int, method: str) -> str:
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute) or call.func.attr != method:
         return ""
     return ast.unparse(call.func.value) if isinstance(call.func.value, ast.Name | ast.Attribute) else ""
+
+
+def _are_in_one_function(index: Index, one: int, other: int) -> bool:
+    statements = [index.statements[index.op_statement[op]] for op in (one, other)]
+    return len({(statement.file, statement.function) for statement in statements}) == 1
 
 
 def _are_two(one: str, other: str) -> bool:

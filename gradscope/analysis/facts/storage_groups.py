@@ -214,7 +214,7 @@ class StorageGroups:
         """The bytes of its memory block that a tensor spans (all of its elements lie in there)."""
         recording = self._index.recording
         layout = recording.layouts[recording.tensors.column("layout")[tensor]]
-        shape, stride = _numbers(recording.text(layout.shape)), _numbers(recording.text(layout.stride))
+        shape, stride = numbers_in(recording.text(layout.shape)), numbers_in(recording.text(layout.stride))
         count = 1
         for size in shape:
             count *= size
@@ -223,7 +223,7 @@ class StorageGroups:
         return byte_range(shape, stride, self.offset_of(tensor), layout.nbytes // count)
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def numbers_in(text: str) -> tuple[int, ...]:
     """``(2, 3)`` as numbers; empty where a size is symbolic."""
     try:
         value = ast.literal_eval(text) if text else ()
