@@ -1,0 +1,208 @@
+"""What the source of a Function's backward shows to be wrong: gradients that it writes, forgets, or swaps."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from gradscope.analysis.facts.function_sources import WrittenBackward, own_parts
+
+_NO_WRITES = frozenset(("requires_grad_", "detach_", "retain_grad", "share_memory_"))
+"""Methods with the underscore of a write that leave the values as they are."""
+
+_ZEROS = frozenset(("zeros", "zeros_like", "new_zeros"))
+
+_OF_ARGUMENT = re.compile(
+    r"^(?:grad(?:ient)?_?(?:of_|wrt_)?|dl_d|d_?|g_?)(?P<after>\w+)$|^(?P<before>\w+?)_?grad(?:ient)?$"
+)
+"""How a name says of which argument it is the gradient: ``grad_x``, ``x_grad``, ``dx``."""
+
+
+class Forgotten(NamedTuple):
+    """A gradient that is computed without the one that comes in."""
+
+    position: int
+    elements: int
+    """How many gradients its ``return`` gives."""
+    statements: list[ast.stmt]
+    """Those that compute it, and the ``return``."""
+
+
+class Swapped(NamedTuple):
+    """Two gradients that a ``return`` gives each in the place of the other, as their names say."""
+
+    statement: ast.Return
+    names: tuple[str, str]
+    arguments: tuple[str, str]
+    """The arguments in whose places they are."""
+
+
+def incoming(written: WrittenBackward) -> list[str]:
+    """The arguments of a backward that are gradients."""
+    arguments = written.definition.args
+    return [one.arg for one in (*arguments.posonlyargs, *arguments.args)][1:]
+
+
+def write_to_incoming(written: WrittenBackward) -> tuple[ast.stmt, str] | None:
+    """The first statement that writes an incoming gradient in place, by its own name or another one, and the argument.
+
+    A name that is bound to something else in between stands for that from there on.
+    """
+    stands_for = {name: name for name in incoming(written)}
+    for statement in (part for part in own_parts(written.definition) if isinstance(part, ast.stmt)):
+        for target in _written(statement):
+            base = _base(target)
+            if base in stands_for:
+                return statement, stands_for[base]
+        if isinstance(statement, ast.Assign):
+            value = statement.value
+            same = stands_for.get(value.id, "") if isinstance(value, ast.Name) else ""
+            for name in (name for target in statement.targets for name in _names(target)):
+                stands_for.pop(name, None)
+                if same:
+                    stands_for[name] = same
+    return None
+
+
+def _written(statement: ast.stmt) -> Iterator[ast.expr]:
+    """What a statement writes into: not the names that it binds anew."""
+    if isinstance(statement, ast.Assign):
+        yield from (target for target in statement.targets if isinstance(target, ast.Subscript))
+    elif isinstance(statement, ast.AugAssign):
+        yield statement.target
+    value = statement.value if isinstance(statement, (ast.Expr, ast.Assign, ast.Return)) else None
+    for call in () if value is None else ast.walk(value):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
+            name = call.func.attr
+            if name.endswith("_") and not name.startswith("_") and name not in _NO_WRITES:
+                yield call.func.value
+
+
+def _base(target: ast.expr) -> str:
+    """The name of the tensor that is written: of ``grad[mask]`` and ``grad.data`` it is ``grad``."""
+    while isinstance(target, ast.Subscript) or (isinstance(target, ast.Attribute) and target.attr == "data"):
+        target = target.value
+    return target.id if isinstance(target, ast.Name) else ""
+
+
+def forgotten(written: WrittenBackward) -> list[Forgotten]:
+    """The gradients that a backward returns whatever gradient it is given; not those that are None or zero."""
+    arguments = written.definition.args
+    names = set(incoming(written)) | {one.arg for one in (arguments.vararg, arguments.kwarg) if one is not None}
+    if not names or any(isinstance(part, _HIDING) for part in own_parts(written.definition)):
+        return []
+    assigned = _assignments(written)
+    depends = _dependents(written, names)
+    found = []
+    for statement in written.returns:
+        value = statement.value
+        elements = value.elts if isinstance(value, ast.Tuple) else [value]
+        for position, element in enumerate(elements):
+            if element is None or isinstance(element, ast.Starred) or not depends.isdisjoint(_names(element)):
+                continue
+            made = [one for name in _names(element) for one in assigned.get(name, ())]
+            if _is_computed(element, assigned):
+                lines = [one for one in made if _is_arithmetic(one.value)] if isinstance(element, ast.Name) else []
+                found.append(Forgotten(position, len(elements), [*lines, statement]))
+    return found
+
+
+_HIDING = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.Match, ast.Try, ast.With)
+"""What may use a gradient in a way that is not followed here."""
+
+
+def _assignments(written: WrittenBackward) -> dict[str, list[ast.Assign]]:
+    """The plain assignments of each name."""
+    found: dict[str, list[ast.Assign]] = {}
+    for part in own_parts(written.definition):
+        if isinstance(part, ast.Assign):
+            for target in part.targets:
+                for name in _names(target):
+                    found.setdefault(name, []).append(part)
+    return found
+
+
+def _dependents(written: WrittenBackward, names: set[str]) -> set[str]:
+    """All names that may hold what was computed with some others: any statement carries it to all that it names."""
+    found = set(names)
+    statements = [part for part in own_parts(written.definition) if isinstance(part, (ast.stmt, ast.NamedExpr))]
+    while True:
+        before = len(found)
+        for statement in statements:
+            if isinstance(statement, (ast.If, ast.Return)):
+                continue
+            parts = [statement.target, statement.iter] if isinstance(statement, ast.For) else [statement]
+            held = {name for part in parts for name in _names(part)}
+            if not held.isdisjoint(found):
+                found |= _changed(statement, held)
+        if len(found) == before:
+            return found
+
+
+def _changed(statement: ast.stmt | ast.NamedExpr, held: set[str]) -> set[str]:
+    """What a statement binds; all of its names where it may write in place (a call by itself)."""
+    if isinstance(statement, ast.Assign):
+        return {name for target in statement.targets for name in _names(target)}
+    if isinstance(statement, (ast.AugAssign, ast.AnnAssign, ast.NamedExpr, ast.For)):
+        return set(_names(statement.target))
+    return held
+
+
+def _is_computed(element: ast.expr, assigned: dict[str, list[ast.Assign]]) -> bool:
+    """Whether a returned element is a gradient for certain: arithmetic, or a name to which only that is assigned."""
+    if isinstance(element, ast.Name):
+        values = assigned.get(element.id, [])
+        return bool(values) and all(_is_arithmetic(one.value) for one in values)
+    return _is_arithmetic(element)
+
+
+def _is_arithmetic(value: ast.expr) -> bool:
+    """Arithmetic on something else than numbers, and not times zero."""
+    is_one = isinstance(value, ast.BinOp) and any(isinstance(node, ast.Name) for node in ast.walk(value))
+    calls = [node.func for node in ast.walk(value) if isinstance(node, ast.Call)]
+    attrs = {func.attr for func in calls if isinstance(func, ast.Attribute)}
+    zeros = any(isinstance(node, ast.Constant) and node.value in (0, 0.0) for node in _factors(value))
+    return is_one and not zeros and attrs.isdisjoint(_ZEROS)
+
+
+def _factors(value: ast.expr) -> Iterator[ast.expr]:
+    yield value
+    if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Mult):
+        yield from _factors(value.left)
+        yield from _factors(value.right)
+
+
+def swapped(written: WrittenBackward) -> Swapped | None:
+    """Two gradients in each other's place, where the names of both say of which argument they are."""
+    if written.forward is None or written.forward.args.vararg is not None:
+        return None
+    arguments = [one.arg for one in written.forward.args.args][1:]
+    for statement in written.returns:
+        elements = statement.value.elts if isinstance(statement.value, ast.Tuple) else []
+        of = {
+            position: arguments.index(named)
+            for position, element in enumerate(elements)
+            if isinstance(element, ast.Name) and (named := _argument_of(element.id, arguments))
+        }
+        for position, argument in of.items():
+            if position < argument < len(elements) and of.get(argument) == position:
+                first, second = elements[position], elements[argument]
+                assert isinstance(first, ast.Name) and isinstance(second, ast.Name)
+                return Swapped(statement, (first.id, second.id), (arguments[position], arguments[argument]))
+    return None
+
+
+def _argument_of(name: str, arguments: list[str]) -> str:
+    """The argument of which a name says that it is the gradient; empty where it says so of none or of several."""
+    found = _OF_ARGUMENT.match(name.lower())
+    if found is None or name in arguments:
+        return ""
+    wanted = found["after"] or found["before"]
+    named = [one for one in arguments if one.lower() == wanted]
+    return named[0] if len(named) == 1 else ""
+
+
+def _names(node: ast.AST) -> list[str]:
+    return [one.id for one in ast.walk(node) if isinstance(one, ast.Name)]

@@ -1,0 +1,140 @@
+"""Custom Functions whose backward writes, forgets or swaps gradients, and those that only look so."""
+
+from __future__ import annotations
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from gradscope.analysis.report_model import Answer
+from tests.analysis.building import line_of, recorded
+
+SKIP = """
+import torch
+class Gate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x > 0)
+        return x * (x > 0)
+    @staticmethod
+    def backward(ctx, grad_output):
+        (open,) = ctx.saved_tensors
+        {write}
+        return {returned}
+w = torch.linspace(-1, 1, 5, requires_grad=True)
+first = w * 2
+own = Gate.apply(w * 1)
+after = w * 3
+{use}.pow(2).sum().backward()
+"""
+
+PRODUCT = """
+import torch
+class Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, left, right):
+        ctx.save_for_backward(left, right)
+        return left * right
+    @staticmethod
+    def backward(ctx, incoming):
+        left, right = ctx.saved_tensors
+        {body}
+x, y = torch.rand(3, requires_grad=True), torch.rand(3, requires_grad={needed})
+{use}.backward()
+"""
+
+
+def found(source: str, code: str) -> list[Answer]:
+    return [one for one in build(recorded(source)).answers if one.code == code]
+
+
+def causes(source: str, code: str) -> list[int]:
+    return [cause.line for one in found(source, code) for cause in one.causes]
+
+
+@pytest.mark.parametrize(
+    ("write", "returned"),
+    [
+        ("grad_output[~open] = 0", "grad_output"),
+        ("grad_output.mul_(open)", "grad_output"),
+        ("grad_output *= open", "grad_output"),
+        ("grad_input = grad_output; grad_input[~open] = 0", "grad_input"),
+        ("pass", "grad_output.masked_fill_(~open, 0)"),
+    ],
+)
+@pytest.mark.parametrize("use", ["(first + own)", "(own.view(5, 1) + first.view(5, 1))", "(first + own - after)"])
+def test_a_write_that_another_branch_gets_is_named(write: str, returned: str, use: str) -> None:
+    source = SKIP.format(write=write, returned=returned, use=use)
+    marker = "masked_fill_(" if write == "pass" else write
+    assert causes(source, "backward-writes-incoming") == [line_of(source, marker)]
+
+
+@pytest.mark.parametrize(
+    ("write", "returned", "use"),
+    [
+        ("grad_output = grad_output.clone(); grad_output[~open] = 0", "grad_output", "(first + own)"),
+        ("grad_input = grad_output * 1; grad_input[~open] = 0", "grad_input", "(first + own)"),
+        ("grad_output[~open] = 0", "grad_output", "own"),
+        ("grad_output[~open] = 0", "grad_output", "(own + after)"),
+        ("grad_output[~open] = 0", "grad_output", "(first * own)"),
+        ("grad_output[~open] = 0", "grad_output", "(own + w)"),
+        ("grad_output[~open] = 0", "grad_output", "(first - own)"),
+        ("ctx.needs_input_grad", "grad_output * open", "(first + own)"),
+    ],
+)
+def test_a_write_that_no_other_branch_gets_is_not_told(write: str, returned: str, use: str) -> None:
+    assert found(SKIP.format(write=write, returned=returned, use=use), "backward-writes-incoming") == []
+
+
+def product(body: str, use: str = "Product.apply(x, y).pow(2).sum()", needed: str = "True") -> str:
+    return PRODUCT.format(body=body.replace("; ", "\n        "), use=use, needed=needed)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return right * 1.0, incoming * left",
+        "of_left = right * 1.0; return of_left, incoming * left",
+        "of_left = 2 * right; of_left = of_left + 1; of_right = incoming * left; return of_left, of_right",
+    ],
+)
+def test_a_gradient_that_is_computed_without_the_incoming_one_is_named(body: str) -> None:
+    lines = causes(product(body), "backward-ignores-incoming")
+    assert line_of(product(body), "return " + body.rpartition("return ")[2]) in lines
+
+
+@pytest.mark.parametrize(
+    ("body", "use", "needed"),
+    [
+        ("return incoming * right, incoming * left", "Product.apply(x, y).pow(2).sum()", "True"),
+        ("scale = incoming.sum(); return scale * right, scale * left", "Product.apply(x, y).pow(2).sum()", "True"),
+        ("return right * 1.0, left * 1.0", "Product.apply(x, y).sum()", "True"),
+        ("return incoming * right, left * 1.0", "Product.apply(x, y).pow(2).sum()", "False"),
+        ("return incoming * right, None", "Product.apply(x, y).pow(2).sum()", "True"),
+        ("return incoming * right, torch.zeros_like(left)", "Product.apply(x, y).pow(2).sum()", "True"),
+        (
+            "out = torch.empty_like(left); out.copy_(incoming * right); return out * 1, incoming * left",
+            "Product.apply(x, y).pow(2).sum()",
+            "True",
+        ),
+        (
+            "of = right * 0; of += incoming * right; return of, incoming * left",
+            "Product.apply(x, y).pow(2).sum()",
+            "True",
+        ),
+    ],
+)
+def test_a_gradient_that_has_its_factor_or_needs_none_is_not_told(body: str, use: str, needed: str) -> None:
+    assert found(product(body, use, needed), "backward-ignores-incoming") == []
+
+
+@pytest.mark.parametrize("names", ["grad_left, grad_right", "left_grad, right_grad", "dleft, dright"])
+def test_gradients_in_each_others_place_are_named(names: str) -> None:
+    left, right = names.split(", ")
+    body = f"{left} = incoming * right; {right} = incoming * left; return {right}, {left}"
+    assert causes(product(body), "backward-returns-swapped") == [line_of(product(body), f"return {right}")]
+    assert found(product(body.replace(f"return {right}, {left}", f"return {names}")), "backward-returns-swapped") == []
+
+
+def test_names_that_say_of_no_argument_are_not_told() -> None:
+    body = "first = incoming * right; second = incoming * left; return first, second"
+    assert found(product(body), "backward-returns-swapped") == []
