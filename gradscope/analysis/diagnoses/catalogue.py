@@ -90,6 +90,7 @@ _ENTRIES = (
     Entry("imaginary_part_lost", _complex_values),
     Entry("backward_reached_nothing", _a_pass),
     Entry("term_without_gradient", _a_pass),
+    Entry("probabilities_as_logits", _a_pass),
     Entry("leaf_unreached", _a_pass),
     Entry("layer_left_out", _an_event(EventKind.OPTIMIZER)),
     Entry("repeated_module", _an_event(EventKind.REPEATED_MODULE)),

@@ -1,0 +1,114 @@
+"""Losses that take logits and were given probabilities: the result of softmax or sigmoid."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.index import Index
+from gradscope.frames.syntax_trees import parsed
+from gradscope.recording.flags import BELOW
+
+_TAKES = {
+    "F.cross_entropy": "logits",
+    "F.binary_cross_entropy_with_logits": "logits",
+    "F.multilabel_soft_margin_loss": "logits",
+    "F.nll_loss": "log-probabilities",
+    "F.kl_div": "log-probabilities",
+}
+"""What each loss takes as its first argument. (Of logarithms of a softmax, cross entropy gives what it gives of the
+logits: they are not looked for.)"""
+
+_GIVES = {
+    "softmax": "Softmax",
+    "sigmoid": "Sigmoid",
+}
+"""Functions that give probabilities, and the modules that call them."""
+
+_AS_IT_IS = frozenset(
+    """
+    view reshape flatten squeeze unsqueeze transpose permute contiguous __getitem__ float double half to type t movedim
+    clone unflatten swapaxes type_as
+    """.split()  # noqa: SIM905 - quoted, the names would be hard to read
+)
+"""Functions that leave the values as they are."""
+
+_STEPS = 8
+"""Such calls between the two that are followed."""
+
+
+class LossOfProbabilities(NamedTuple):
+    """One call of a loss that was given probabilities."""
+
+    loss: int
+    """The op."""
+    gives: int
+    """The op that gave the probabilities."""
+    takes: str
+    """What the loss takes: ``logits``."""
+    made_at: tuple[int, int] | None
+    """File and line at which the program makes the only module that calls the function, where a module called it."""
+    is_inside: bool
+    """Other calls come from the same line: a module around it called it."""
+
+
+def losses_of_probabilities(index: Index, passes: Passes) -> Iterator[LossOfProbabilities]:
+    """Each pair of lines once, of the losses that a backward pass came through."""
+    takers = {func for func in set(index.recording.ops.column("func")) if index.recording.text(func) in _TAKES}
+    nodes, seen = index.recording.tensors.column("node"), set[tuple[int, int]]()
+    for loss in (op for op, func in enumerate(index.recording.ops.column("func")) if func in takers):
+        taken = index.uses.of(loss)
+        made = index.tensors_made(loss)
+        if not len(taken) or not made or nodes[made[0]] < 0 or passes.first_walked_at[nodes[made[0]]] < 0:
+            continue
+        gives = _origin(index, taken[0])
+        key = (index.op_statement[loss], index.op_statement[gives] if gives >= 0 else -1)
+        if gives >= 0 and key not in seen:
+            seen.add(key)
+            is_below = bool(index.recording.ops.column("flags")[gives] & BELOW)
+            yield LossOfProbabilities(
+                loss,
+                gives,
+                _TAKES[index.func(loss)],
+                _only_module(index, _GIVES[_last(index, gives)]) if is_below else None,
+                is_below and _comes_with_others(index, gives),
+            )
+
+
+def _origin(index: Index, tensor: int) -> int:
+    """The call that gave probabilities which come to be a tensor as they are, or -1."""
+    for _ in range(_STEPS):
+        op = index.made_by(tensor)
+        if not 0 <= op < index.op_count:
+            return -1
+        name = _last(index, op)
+        if name in _GIVES:
+            return op
+        taken = index.uses.of(op)
+        if name not in _AS_IT_IS or not len(taken):
+            return -1
+        tensor = taken[0]
+    return -1
+
+
+def _last(index: Index, op: int) -> str:
+    return index.func(op).rpartition(".")[2]
+
+
+def _comes_with_others(index: Index, op: int) -> bool:
+    spans = index.recording.ops.column("span")
+    return any(0 <= one < index.op_count and spans[one] == spans[op] for one in (op - 1, op + 1))
+
+
+def _only_module(index: Index, name: str) -> tuple[int, int] | None:
+    found = []
+    for number, file in enumerate(index.recording.files):
+        tree = parsed(file.text) if file.is_user and name in file.text else None
+        for node in ast.walk(tree) if tree is not None else ():
+            if isinstance(node, ast.Call):
+                called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                if called == name:
+                    found.append((number, node.lineno))
+    return found[0] if len(found) == 1 else None

@@ -1,0 +1,62 @@
+"""Losses that are given probabilities, and losses that are given what they take."""
+
+from __future__ import annotations
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from tests.analysis.building import line_of, recorded
+
+PROGRAM = """
+import torch
+from torch import nn
+import torch.nn.functional as F
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+        self.last = {last}
+    def forward(self, x):
+        return {returned}
+model, x, classes, shares = Model(), torch.ones(5, 3), torch.tensor([0, 1, 0, 1, 0]), torch.full((5, 2), 0.5)
+out = model(x)
+{loss}.backward()
+"""
+
+
+def causes(last: str, returned: str, loss: str) -> list[int]:
+    source = PROGRAM.format(last=last, returned=returned, loss=loss)
+    answers = build(recorded(source)).answers
+    return [cause.line for one in answers if one.code == "probabilities-as-logits" for cause in one.causes]
+
+
+@pytest.mark.parametrize(
+    ("last", "returned", "loss", "lines"),
+    [
+        ("nn.Identity()", "self.body(x).softmax(dim=1)", "F.cross_entropy(out, classes)", ["return"]),
+        ("nn.Identity()", "torch.sigmoid(self.body(x)).view(5, 2)", "nn.BCEWithLogitsLoss()(out, shares)", ["return"]),
+        ("nn.Identity()", "F.softmax(self.body(x), 1)", "F.nll_loss(out, classes)", ["return"]),
+        ("nn.Identity()", "F.softmax(self.body(x), 1)", "F.kl_div(out, shares)", ["return"]),
+        ("nn.Softmax(dim=1)", "self.last(self.body(x))", "F.cross_entropy(out, classes)", ["self.last =", "return"]),
+        ("nn.Sequential(self.body, nn.Softmax(1))", "self.last(x)", "F.cross_entropy(out, classes)", ["self.last ="]),
+    ],
+)
+def test_the_line_that_makes_probabilities_is_named(last: str, returned: str, loss: str, lines: list[str]) -> None:
+    source = PROGRAM.format(last=last, returned=returned, loss=loss)
+    assert causes(last, returned, loss) == [line_of(source, marker) for marker in lines]
+
+
+@pytest.mark.parametrize(
+    ("returned", "loss"),
+    [
+        ("self.body(x)", "F.cross_entropy(out, classes)"),
+        ("self.body(x)", "F.cross_entropy(out, torch.softmax(out.detach(), 1))"),
+        ("self.body(x).log_softmax(1)", "F.nll_loss(out, classes)"),
+        ("self.body(x).log_softmax(1)", "F.cross_entropy(out, classes)"),
+        ("self.body(x).softmax(1)", "F.nll_loss(out.log(), classes)"),
+        ("self.body(x).sigmoid()", "F.binary_cross_entropy(out, shares)"),
+        ("self.body(x).sigmoid()", "(F.binary_cross_entropy_with_logits(out * 3, shares))"),
+    ],
+)
+def test_what_a_loss_takes_is_not_told(returned: str, loss: str) -> None:
+    assert causes("nn.Identity()", returned, loss) == []
