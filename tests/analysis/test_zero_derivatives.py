@@ -127,6 +127,30 @@ BLOCKED = {
     p = softmax(torch.rand(4, 3) @ w)  # blocks
     p.sum().backward()
     """,
+    "a straight-through estimator without detach": """
+    w = torch.nn.Parameter(torch.rand(3))
+    h = w * 2
+    q = h.round()
+    y = h + (q - h)  # blocks
+    y.sum().backward()
+    """,
+    "the same the other way round": """
+    w = torch.nn.Parameter(torch.rand(3))
+    h = w * 2
+    y = torch.sign(h) - h + h  # blocks
+    y.sum().backward()
+    """,
+    "what is taken away again on several lines": """
+    w = torch.nn.Parameter(torch.rand(3))
+    shifted = w + 2
+    y = shifted - w  # blocks
+    y.sum().backward()
+    """,
+    "a division that rounds": """
+    w = torch.nn.Parameter(torch.rand(3))
+    y = torch.div(w, 0.1, rounding_mode="floor")  # blocks
+    y.sum().backward()
+    """,
     "cross entropy of one class": """
     w = torch.nn.Parameter(torch.rand(3, 1))
     loss = torch.nn.functional.cross_entropy(torch.rand(4, 3) @ w, torch.zeros(4, dtype=torch.long))  # blocks
@@ -150,6 +174,29 @@ OPEN = {
             return gradient
     w = torch.nn.Parameter(torch.rand(3))
     Round.apply(w * 2).sum().backward()
+    """,
+    "a straight-through estimator that is added to the end": """
+    w = torch.nn.Parameter(torch.rand(3))
+    h = w * 2
+    y = h + h.round() - h.detach()
+    y.sum().backward()
+    """,
+    "a difference whose other term has a derivative": """
+    w = torch.nn.Parameter(torch.tensor([0.5]))
+    h = w * 2
+    y = h + (h.abs() - h)
+    (y * 0).sum().backward()
+    """,
+    "two parts of one tensor": """
+    w = torch.nn.Parameter(torch.rand(4))
+    a, b = (w * 1).chunk(2)
+    ((a - b) * 0).sum().backward()
+    """,
+    "twice as much taken away as added": """
+    w = torch.nn.Parameter(torch.rand(3))
+    h = w * 2
+    y = h - torch.sub(h.round(), h, alpha=2)
+    (y * 0).sum().backward()
     """,
     "a sample whose probability is used": """
     w = torch.nn.Parameter(torch.rand(3))

@@ -29,9 +29,11 @@ def _is_at_rest(blocked: Blocked) -> bool:
 
 
 def _finding(sources: Sources, blocked: Blocked) -> Finding:
-    index, op = sources.index, blocked.ops[-1]
-    calls = listed(list(dict.fromkeys(index.call_name(one) for one in blocked.ops)))
-    lines = sorted({index.op_line(one) for one in blocked.ops})
+    index = sources.index
+    ops = sorted(blocked.cancelled) or blocked.ops
+    op = ops[-1]
+    calls = listed(list(dict.fromkeys(index.call_name(one) for one in ops)))
+    lines = sorted({index.op_line(one) for one in ops})
     where = f"Line{'s' if len(lines) > 1 else ''} {listed(list(map(str, lines)))}"
     names = sources.listed([sources.names.at(leaf, blocked.passes[-1].op) for leaf in blocked.leaves])
     count = len(blocked.passes)
@@ -39,15 +41,40 @@ def _finding(sources: Sources, blocked: Blocked) -> Finding:
     is_zero = "is zero everywhere" if blocked.everywhere else f"was zero for every element in {passes} looked at"
     if blocked.of_one:
         is_zero = "is zero, since it goes over a dimension of size 1 (the softmax of one is 1, whatever goes in)"
+    what = f"the derivative of {calls} {is_zero}, and every way from the loss to {names} leads through it"
+    if blocked.cancelled:
+        what = _cancelled(sources, blocked, names)
     return sources.finding(
-        f"{where}: the derivative of {calls} {is_zero}, and every way from the loss to {names} leads through it",
+        f"{where}: {what}",
         why=f"the gradient is all zeros{f' in {passes} looked at' if blocked.everywhere else ''}",
         op=op,
         tensors=blocked.leaves,
-        causes=[cause for one in reversed(blocked.ops) for cause in sources.cause("cut", one)],
+        causes=[cause for one in reversed(ops) for cause in sources.cause("cut", one)],
         evidence=[Evidence("events", look.event) for look in blocked.passes],
-        advice=_OF_ONE if blocked.of_one else _advice(index.call_name(op), blocked.everywhere),
+        advice=_detached(sources, blocked)
+        if blocked.cancelled
+        else _OF_ONE
+        if blocked.of_one
+        else _advice(index.call_name(op), blocked.everywhere),
     )
+
+
+def _cancelled(sources: Sources, blocked: Blocked, names: str) -> str:
+    """What cancels, and what else is on the way."""
+    terms = sources.listed([sources.names.at(term, op) for op, terms in blocked.cancelled.items() for term in terms])
+    others = [one for one in blocked.ops if one not in blocked.cancelled]
+    calls = listed(list(dict.fromkeys(sources.index.call_name(one) for one in others)))
+    rest = f" and the derivative of {calls}, the way that is left, is zero" if others else ""
+    return f"{terms} is added and taken away again, so that its gradient is 1 - 1{rest}: no other way leads to {names}"
+
+
+def _detached(sources: Sources, blocked: Blocked) -> str:
+    """How a straight-through estimate is written, where it is one."""
+    others = [one for one in blocked.ops if one not in blocked.cancelled]
+    if not others:
+        return ""
+    last = sources.index.call_name(others[-1]).rpartition(".")[2].strip("_")
+    return f"To pass the gradient on as if {last} were not there, detach the difference: x + ({last}(x) - x).detach()."
 
 
 def _advice(call: str, everywhere: bool) -> str:

@@ -11,11 +11,13 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import NamedTuple
 
+from gradscope.analysis.facts.cancelled_terms import CancelledTerms
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.facts.softmax_of_one import NODES, is_of_one
 from gradscope.analysis.facts.value_looks import PassLook, is_zero
 from gradscope.analysis.facts.writes import is_step, writes_by_program
 from gradscope.analysis.index import Index
+from gradscope.recording import NONE
 
 ZERO_EVERYWHERE = frozenset(("Round", "Floor", "Ceil", "Trunc", "Sign", "Bernoulli", "Poisson", "Normal"))
 """Names of their nodes without ``Backward0``. (``sgn`` and ``angle`` are not zero for complex numbers; ``fill_`` and
@@ -23,6 +25,14 @@ ZERO_EVERYWHERE = frozenset(("Round", "Floor", "Ceil", "Trunc", "Sign", "Bernoul
 
 LOOKS = 3
 """Passes in which a derivative must have been zero that is not zero everywhere."""
+
+_DIVISIONS = frozenset(("DivBackward2", "DivBackward3"))
+"""Nodes of ``div`` with a ``rounding_mode``, which may be None."""
+
+_ROUNDED = re.compile(r"rounding_mode\s*=\s*['\"](floor|trunc)")
+
+_SUMS = frozenset(("AddBackward0", "SubBackward0"))
+"""Nodes of the sums in which a term may cancel."""
 
 _NUMBER = re.compile(r"Backward\d+$")
 """A Function of the program's (``class Round``) has a node without a number."""
@@ -43,6 +53,8 @@ class Blocked(NamedTuple):
     """The derivative of each of them is zero everywhere."""
     of_one: bool
     """Each is a softmax over a dimension of size 1."""
+    cancelled: dict[int, list[int]]
+    """By the op of a sum, what it adds and takes away again; the other ops are on what is left of the way."""
     passes: list[PassLook]
 
 
@@ -54,6 +66,8 @@ class ZeroGradients:
         self._passes = passes
         self._looks = looks
         self._known: dict[tuple[int, bool], dict[int, frozenset[int]]] = {}
+        self._terms = CancelledTerms(index)
+        self._cancelled: dict[int, list[int]] = {}
 
     def found(self) -> list[Blocked]:
         """The leaves, by what blocks the way to them."""
@@ -69,7 +83,9 @@ class ZeroGradients:
             if blocks and (everywhere or self._lasts(looks)):
                 ops = sorted({self._made_by[node] for node in blocks[-1]})
                 of_one = all(node in self._of_one for nodes in blocks for node in nodes)
-                groups.setdefault(tuple(ops), Blocked([], ops, everywhere, of_one, looks)).leaves.append(leaf)
+                cancelled = {op: self._cancelled[op] for op in ops if op in self._cancelled}
+                new = Blocked([], ops, everywhere, of_one, cancelled, looks)
+                groups.setdefault(tuple(ops), new).leaves.append(leaf)
         return list(groups.values())
 
     def _everywhere_first(self, looks: list[PassLook], leaf: int) -> tuple[bool, list[frozenset[int]]]:
@@ -98,9 +114,7 @@ class ZeroGradients:
         rows = self._index.recording.backwards
         roots = [row.node for row in rows if row.op == look.op and row.node >= 0]
         flat = set() if everywhere else {one.node for one in look.derivatives if is_zero(one.values)}
-        if not (flat or self._certain or self._of_one):
-            return {}
-        blocking: set[int] = set()
+        blocking: dict[int, list[int]] = {}
         reached: set[int] = set()
         todo = list(roots)
         while todo:
@@ -108,23 +122,67 @@ class ZeroGradients:
             if node in reached or node in blocking:
                 continue
             if node in flat or self._is_certain(node):
-                blocking.add(node)
+                blocking[node] = [node]
                 continue
             reached.add(node)
-            todo += self._following(node)
+            cancelling = self._cancels(node)
+            if cancelling is None:
+                todo += self._following(node)
+            else:
+                blocking[node], left = cancelling
+                reached.discard(node)
+                todo += left
         found: dict[int, set[int]] = {}
-        for node in blocking:
-            for behind in self._passes.behind(node):
+        for node, starts in blocking.items():
+            for behind in {one for start in starts for one in self._passes.behind(start)}:
                 leaf = self._variable[behind]
                 if leaf >= 0 and behind not in reached:
                     found.setdefault(leaf, set()).add(node)
         return {leaf: frozenset(nodes) for leaf, nodes in found.items()}
 
+    def _cancels(self, node: int) -> tuple[list[int], list[int]] | None:
+        """The nodes of what cancels in a sum, and of what is left; None for other nodes and where it is not known."""
+        if self._names[node] not in self._sums:
+            return None
+        cancelled = self._terms.of(self._made_by[node])
+        if cancelled is None:
+            return None
+        lost, left = (self._nodes_of(tensors) for tensors in (cancelled.cancelled, cancelled.left))
+        if lost is None or left is None:
+            return None
+        self._cancelled[cancelled.op] = cancelled.cancelled
+        return lost, left
+
+    def _nodes_of(self, tensors: list[int]) -> list[int] | None:
+        """The nodes that tensors have in the graph; None where one is not known."""
+        nodes = self._index.recording.tensors.column("node")
+        found = [nodes[one] if nodes[one] >= 0 else self._accumulates.get(one, NONE) for one in tensors]
+        return None if NONE in found else found
+
     def _following(self, node: int) -> Iterable[int]:
         return (after for after in self._index.edges.of(node) if after >= 0)
 
     def _is_certain(self, node: int) -> bool:
-        return self._names[node] in self._certain or node in self._of_one
+        return self._names[node] in self._certain or node in self._of_one or self._is_rounded(node)
+
+    def _is_rounded(self, node: int) -> bool:
+        """Whether it is a division's whose text says that the result is rounded."""
+        if self._names[node] not in self._divisions:
+            return False
+        return _ROUNDED.search(self._index.span_source(self._made_by[node])) is not None
+
+    @cached_property
+    def _sums(self) -> frozenset[int]:
+        return frozenset(name for name in set(self._names) if self._index.recording.text(name) in _SUMS)
+
+    @cached_property
+    def _divisions(self) -> frozenset[int]:
+        return frozenset(name for name in set(self._names) if self._index.recording.text(name) in _DIVISIONS)
+
+    @cached_property
+    def _accumulates(self) -> dict[int, int]:
+        """The node of each leaf."""
+        return {leaf: node for node, leaf in enumerate(self._variable) if leaf >= 0}
 
     @cached_property
     def _of_one(self) -> frozenset[int]:
