@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gradscope.recorder.state.gradient_looks import is_due
-from gradscope.recorder.state.value_ranges import Ranges, is_bad, is_zero
+from gradscope.recorder.state.value_ranges import Norms, Ranges, is_bad, is_zero
 from gradscope.recording import Recording
 from gradscope.recording.rows import EventKind
 from tests.analysis.building import recorded
@@ -41,6 +41,25 @@ def test_a_range_tells_what_a_tensor_holds(tensor: torch.Tensor, bad: bool, zero
     assert (is_bad(found), is_zero(found)) == (bad, zero)
 
 
+def test_norms_are_those_of_whole_tensors() -> None:
+    half = torch.full((100_000,), 300.0, dtype=torch.float16)
+    tensors = [torch.tensor([3.0, 4.0]), torch.tensor([complex(3, 4)]), half, torch.ones(2, dtype=torch.int64)]
+    *known, unknown = Norms(tensors).read()
+    assert known == pytest.approx([5.0, 5.0, 94868.3], rel=1e-3)
+    assert unknown is None
+
+
+def test_leaves_that_are_zero_as_their_gradient_is_are_noted() -> None:
+    recording = recorded("""
+    import torch
+    a, b, c = torch.zeros(2, requires_grad=True), torch.zeros(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    (a * b + 0 * c).sum().backward()
+    """)
+    given = [row.tensor for row in recording.event_tensors]
+    (look,) = looks(recording, EventKind.GRADIENTS)
+    assert {given[place] for place in look["zeros"]} == {tensor_called(recording, name) for name in "ab"}
+
+
 def test_of_a_sparse_tensor_the_values_are_looked_at() -> None:
     assert Ranges([torch.tensor([[0.0, 1.0], [3.0, 0.0]]).to_sparse()]).read() == [(1.0, 3.0)]
 
@@ -59,7 +78,9 @@ def test_gradients_and_the_root_are_noted_with_their_pass() -> None:
     (event,) = [event for event in recording.events if event.kind == EventKind.GRADIENTS]
     assert recording.text(recording.ops[event.subject].func) == "Tensor.backward"
     assert [row.tensor for row in recording.event_tensors] == [tensor_called(recording, "w")]
-    assert looks(recording, EventKind.GRADIENTS) == [{"roots": [[2.0, 2.0]], "ranges": [[0.25, math.inf]]}]
+    assert looks(recording, EventKind.GRADIENTS) == [
+        {"roots": [[2.0, 2.0]], "ranges": [[0.25, math.inf]], "norms": [math.inf]}
+    ]
     (values,) = looks(recording, EventKind.VALUES)
     (derivative,) = values["derivatives"]
     assert recording.text(recording.nodes[derivative[0]].name) == "SqrtBackward0"

@@ -84,6 +84,7 @@ _ENTRIES = (
     Entry("checkpoint_draws_anew", _an_event(EventKind.CHECKPOINT)),
     Entry("gradient_counted_twice", _an_event(EventKind.FUNCTION)),
     Entry("gradient_not_finite", _an_event(EventKind.GRADIENTS)),
+    Entry("zero_factors", _an_event(EventKind.GRADIENTS)),
     Entry("gradient_always_zero", _an_event(EventKind.GRADIENTS)),
     Entry("grad_none", _anything),
     Entry("grad_of_other_view", _a_pass),

@@ -40,6 +40,10 @@ class PassLook:
     roots: list[Range] = field(default_factory=list)
     gradients: dict[int, Range] = field(default_factory=dict)
     """By the tensor whose gradient it is; of one that could not be asked nothing is known."""
+    norms: dict[int, float] = field(default_factory=dict)
+    """2-norms, likewise; recordings of before version 4 have none."""
+    zeros: list[int] = field(default_factory=list)
+    """Tensors whose gradient is zero, and which hold zeros alone as well."""
     kept: list[KeptValues] = field(default_factory=list)
     derivatives: list[Derivative] = field(default_factory=list)
     tensors: dict[int, Range] = field(default_factory=dict)
@@ -85,6 +89,9 @@ def looks_at_passes(events: Events) -> list[PassLook]:
         look = found.setdefault(event.subject, PassLook(event.subject, event.row))
         look.roots += [one for one in map(_range, _list(event.detail, "roots")) if one is not None]
         look.gradients.update(_by_tensor(event.tensors, event.detail))
+        norms = zip(event.tensors, _list(event.detail, "norms"), strict=False)
+        look.norms.update({tensor: float(norm) for tensor, norm in norms if isinstance(norm, (int, float))})
+        look.zeros += [event.tensors[place] for place in _list(event.detail, "zeros") if place < len(event.tensors)]
     for event in events.of(EventKind.VALUES):
         if event.subject in found:
             look = found[event.subject]

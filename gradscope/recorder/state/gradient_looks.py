@@ -22,7 +22,7 @@ from gradscope.recorder.state.graph_nodes import GraphNodes
 from gradscope.recorder.state.graph_values import GraphValues, is_extreme, is_flat
 from gradscope.recorder.state.identity import Identity
 from gradscope.recorder.state.tensors_in import PLAIN
-from gradscope.recorder.state.value_ranges import Range, Ranges, is_bad
+from gradscope.recorder.state.value_ranges import Norms, Range, Ranges, is_bad, is_zero
 from gradscope.recorder.tape import Tape
 from gradscope.recorder.torch_internals.capabilities import dispatch_modes, is_observed_otherwise
 from gradscope.recording.rows import EventKind
@@ -112,9 +112,10 @@ class GradientLooks:
         look.end()
         with torch.no_grad(), DisableTorchFunctionSubclass():
             rows, found = [row for row, _ in given], Ranges(gradient for _, gradient in given)
+            norms = Norms(gradient for _, gradient in given)
 
         def write() -> None:
-            self._write(look, found, rows, op, span, thread)
+            self._write(look, found, norms, rows, op, span, thread)
 
         if found.is_free and look.roots.is_free:
             write()
@@ -138,9 +139,16 @@ class GradientLooks:
                 found.append((seen.row, tensor))
         return found
 
-    def _write(self, look: Look, found: Ranges, rows: list[int], op: int, span: int, thread: int) -> None:
+    def _write(self, look: Look, found: Ranges, norms: Norms, rows: list[int], op: int, span: int, thread: int) -> None:
         roots, ranges = look.roots.read(), found.read()
-        detail = {"roots": [_plain(one) for one in roots], "ranges": [_plain(one) for one in ranges]}
+        detail = {
+            "roots": [_plain(one) for one in roots],
+            "ranges": [_plain(one) for one in ranges],
+            "norms": norms.read(),
+        }
+        zeros = self._zeros_themselves(rows, ranges)
+        if zeros:
+            detail["zeros"] = zeros
         self._tape.add_event(_GRADIENTS, span, thread, op, json.dumps(detail), rows)
         is_wrong = any(map(is_bad, (*roots, *ranges)))
         kept, derivatives = [], []
@@ -158,6 +166,16 @@ class GradientLooks:
                 "ranges": [_plain(one) for one in look.survey.read()],
             }
             self._tape.add_event(_VALUES, span, thread, op, json.dumps(values), look.surveyed)
+
+    def _zeros_themselves(self, rows: list[int], ranges: list[Range | None]) -> list[int]:
+        """The positions of leaves whose gradient is zero, and which hold zeros alone as well."""
+        places = [place for place, values in enumerate(ranges) if is_zero(values)]
+        leaves = [self._identity.leaves.get(rows[place]) for place in places]
+        if not leaves:
+            return []
+        with torch.no_grad(), DisableTorchFunctionSubclass():
+            held = Ranges(None if leaf is None else leaf() for leaf in leaves).read()
+        return [place for place, values in zip(places, held, strict=True) if is_zero(values)]
 
 
 def _is_bad_number(root: Any) -> bool:

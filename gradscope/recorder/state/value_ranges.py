@@ -1,6 +1,6 @@
-"""The smallest and the largest value of tensors: asked of the device at once, read when it is convenient.
+"""The smallest and the largest value of tensors, and norms: asked of the device at once, read when it is convenient.
 
-Both are NaN where a tensor holds a NaN, so that the two tell whether it holds a NaN, an infinity, or zeros alone.
+Both values are NaN where a tensor holds a NaN, so that they tell whether it holds a NaN, an infinity, or zeros alone.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ Range = tuple[float, float]
 """The smallest and the largest value."""
 
 _DTYPES = frozenset((torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128))
+_HALVES = frozenset((torch.float16, torch.bfloat16))
 _DEVICES = frozenset(("cpu", "cuda"))
 
 
@@ -53,6 +54,36 @@ class Ranges:
             numbers = [value.item() for value in values] if isinstance(values, list) else values.tolist()
             for position, place in enumerate(places):
                 found[place] = (numbers[2 * position], numbers[2 * position + 1])
+        return found
+
+
+class Norms:
+    """The 2-norms of some tensors. To be made as ranges are.
+
+    Args:
+        tensors: In order; nothing is known of one without numbers that can be asked for.
+    """
+
+    def __init__(self, tensors: Iterable[Any]) -> None:
+        self._count = 0
+        asked: dict[torch.device, tuple[list[int], list[Tensor]]] = {}
+        for tensor in tensors:
+            numbers = numbers_of(tensor)
+            if numbers is not None:
+                places, values = asked.setdefault(numbers.device, ([], []))
+                places.append(self._count)
+                # (the norm of many half numbers is beyond what a half can hold)
+                dtype = torch.float32 if numbers.dtype in _HALVES else numbers.dtype
+                values.append(torch.linalg.vector_norm(numbers, dtype=dtype).double())
+            self._count += 1
+        self._asked = [(places, torch.stack(values)) for places, values in asked.values()]
+
+    def read(self) -> list[float | None]:
+        """The norm of each tensor in order, to six digits; None where nothing is known of it."""
+        found: list[float | None] = [None] * self._count
+        for places, values in self._asked:
+            for place, norm in zip(places, values.tolist(), strict=True):
+                found[place] = float(f"{norm:.6g}")
         return found
 
 
