@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from types import EllipsisType
 
 from gradscope.frames.syntax_trees import innermost, parsed
 
-_PLAIN = (ast.Name, ast.Constant, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop, ast.Attribute, ast.Load)
+_PLAIN = (
+    *(ast.Name, ast.Constant, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop),
+    *(ast.Attribute, ast.Subscript, ast.Load),
+)
+_CONVERSIONS = frozenset(("float", "int", "round", "abs", "max", "min"))
+"""Functions of Python's that give numbers; of what float() is given it is known that it was a tensor where a call that
+takes values out of one was seen in its line."""
+_DEPTH = 6
+"""Names and calls that are followed from one to the next."""
+
+_Key = str | bytes | bool | int | float | complex | EllipsisType | None
+Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def taken_out_at(text: str, line: int, source: str, tensor: str) -> tuple[str, int] | None:
@@ -22,11 +34,12 @@ def taken_out_at(text: str, line: int, source: str, tensor: str) -> tuple[str, i
     Returns:
         The term's text and the line; None where the text does not say for certain. A term is numbers and names, one
         of them given ``.item()`` or ``float()`` of something by all assignments in the function, or has such a call.
+        A name may be given what a function of the file returns, or what is under an attribute or a key.
     """
     tree, summed = parsed(text), parsed(source)
-    function = None if tree is None else innermost(tree, line, ast.FunctionDef, ast.AsyncFunctionDef) or tree
-    if function is None or summed is None or len(summed.body) != 1:
+    if tree is None or summed is None or len(summed.body) != 1:
         return None
+    scope = innermost(tree, line, ast.FunctionDef, ast.AsyncFunctionDef) or tree
     made = parsed(tensor)
     inner = ast.unparse(made) if made is not None and tensor else ""
     for term in _terms(summed.body[0]):
@@ -36,8 +49,8 @@ def taken_out_at(text: str, line: int, source: str, tensor: str) -> tuple[str, i
             return ast.unparse(term), line
         if not all(isinstance(node, _PLAIN) for node in ast.walk(term)):
             continue
-        for node in ast.walk(term):
-            if isinstance(node, ast.Name) and (at := _assigned_at(function, node.id, line)):
+        for part in _parts(term):
+            if at := _Text(tree).number(part, scope, line):
                 return ast.unparse(term), at
     return None
 
@@ -50,6 +63,17 @@ def _terms(statement: ast.stmt) -> list[ast.expr]:
     return [value.right, value.left] if isinstance(value, ast.BinOp) and is_sum else []
 
 
+def _parts(term: ast.expr) -> Iterator[ast.expr]:
+    """The operands of arithmetic."""
+    if isinstance(term, ast.BinOp):
+        yield from _parts(term.left)
+        yield from _parts(term.right)
+    elif isinstance(term, ast.UnaryOp):
+        yield from _parts(term.operand)
+    else:
+        yield term
+
+
 def _takes_out(node: ast.AST) -> bool:
     if not isinstance(node, ast.Call):
         return False
@@ -59,37 +83,153 @@ def _takes_out(node: ast.AST) -> bool:
     return isinstance(called, ast.Name) and called.id == "float"
 
 
-def _assigned_at(function: ast.AST, name: str, line: int) -> int:
-    """The last line up to another that gives a name a number taken out of a tensor; 0 where it may be another value."""
-    found = 0
-    for target, value, at in _assignments(function):
-        if target == name and not isinstance(value, ast.Constant):
-            if not (isinstance(value, (ast.Call, ast.BinOp)) and any(_takes_out(node) for node in _outermost(value))):
+class _Text:
+    """Follows names through the text of one file."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self._tree = tree
+
+    def number(self, value: ast.expr, scope: ast.AST, line: int, depth: int = _DEPTH) -> int:
+        """The line that took a number out of a tensor, of which a value is computed; 0 where that is not certain.
+
+        Args:
+            value: The value.
+            scope: The function that it is in, or the module.
+            line: Its line: of several assignments the last one up to it is the one.
+            depth: How far to follow.
+        """
+        if not depth:
+            return 0
+        if isinstance(value, ast.Name):
+            return self._of_all(_assigned(scope, value.id), scope, line, depth)
+        if isinstance(value, ast.Attribute):
+            return self._of_attribute(value, scope, depth)
+        if isinstance(value, ast.Subscript):
+            return self._of_item(value, scope, depth)
+        if isinstance(value, (ast.BinOp, ast.UnaryOp)):
+            return next((at for part in _parts(value) if (at := self.number(part, scope, line, depth - 1))), 0)
+        if isinstance(value, ast.Call):
+            if _takes_out(value):
+                return value.lineno
+            if isinstance(value.func, ast.Name) and value.func.id in _CONVERSIONS and value.args:
+                return self.number(value.args[0], scope, line, depth - 1)
+            return self._returned(value, None, depth)
+        return 0
+
+    def _of_all(
+        self, values: list[tuple[ast.expr | None, int | None, int]], scope: ast.AST, line: int, depth: int
+    ) -> int:
+        """Of what a name is given, the last up to a line, where all of it is numbers that were taken out."""
+        found = 0
+        for value, position, at in values:
+            if isinstance(value, ast.Constant):
+                continue
+            taken = 0
+            if value is not None and position is None:
+                taken = self.number(value, scope, at, depth - 1)
+            elif isinstance(value, ast.Call):
+                taken = self._returned(value, position, depth)
+            elif isinstance(value, ast.Tuple) and position is not None and position < len(value.elts):
+                taken = self.number(value.elts[position], scope, at, depth - 1)
+            if not taken:
                 return 0
-            found = max(found, at) if at <= line else found
-    return found
+            found = taken if at <= line or not found else found
+        return found
+
+    def _of_attribute(self, value: ast.Attribute, scope: ast.AST, depth: int) -> int:
+        """Of an attribute of ``self``, where all that the class gives it are numbers that were taken out."""
+        owner = next((one for one in ast.walk(self._tree) if isinstance(one, ast.ClassDef) and scope in one.body), None)
+        if owner is None or not isinstance(value.value, ast.Name) or value.value.id != "self":
+            return 0
+        found = 0
+        for method in (one for one in owner.body if isinstance(one, Function)):
+            for node in ast.walk(method):
+                if not isinstance(node, ast.Assign) or isinstance(node.value, ast.Constant):
+                    continue
+                if any(isinstance(target, ast.Attribute) and target.attr == value.attr for target in node.targets):
+                    found = self.number(node.value, method, node.lineno, depth - 1)
+                    if not found:
+                        return 0
+        return found
+
+    def _of_item(self, value: ast.Subscript, scope: ast.AST, depth: int) -> int:
+        """Of what is under a key that the text has: in a dict that is written out, or stored there by itself."""
+        if not isinstance(value.value, ast.Name) or not isinstance(value.slice, ast.Constant):
+            return 0
+        key, found = value.slice.value, 0
+        for node in ast.walk(scope):
+            if not isinstance(node, ast.Assign):
+                continue
+            for target in node.targets:
+                item: ast.expr | None = None
+                if isinstance(target, ast.Subscript) and ast.unparse(target) == ast.unparse(value):
+                    item = node.value
+                elif isinstance(target, ast.Name) and target.id == value.value.id:
+                    item = _element(node.value, key)
+                    if isinstance(node.value, ast.Call) and item is None:
+                        found = self._returned(node.value, key, depth) or found
+                if item is not None and not isinstance(item, ast.Constant):
+                    found = self.number(item, scope, node.lineno, depth - 1)
+                    if not found:
+                        return 0
+        return found
+
+    def _returned(self, call: ast.Call, key: _Key, depth: int) -> int:
+        """Of what a function of the file returns, or of one element of that, where each ``return`` is such a number."""
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        known = [one for one in ast.walk(self._tree) if isinstance(one, Function) and one.name == name]
+        if len(known) != 1:
+            return 0
+        found = 0
+        for statement in _own(known[0]):
+            if isinstance(statement, ast.Return) and statement.value is not None:
+                value: ast.expr | None = statement.value
+                if key is not None and value is not None:
+                    value = _element(value, key) or ast.Subscript(value, ast.Constant(key))
+                found = self.number(value, known[0], statement.lineno, depth - 1) if value is not None else 0
+                if not found:
+                    return 0
+        return found
 
 
-def _outermost(value: ast.expr) -> Iterator[ast.AST]:
-    """A value and, of arithmetic, its operands: what a call is given says nothing of what it gives."""
-    yield value
-    if isinstance(value, ast.BinOp):
-        yield from _outermost(value.left)
-        yield from _outermost(value.right)
+def _element(value: ast.expr, key: _Key) -> ast.expr | None:
+    """What a tuple or a dict that is written out has at a position or under a key."""
+    if isinstance(value, (ast.Tuple, ast.List)) and type(key) is int and 0 <= key < len(value.elts):
+        return value.elts[key]
+    if isinstance(value, ast.Dict):
+        for name, item in zip(value.keys, value.values, strict=True):
+            if isinstance(name, ast.Constant) and name.value == key:
+                return item
+    return None
 
 
-def _assignments(function: ast.AST) -> Iterator[tuple[str, ast.expr | None, int]]:
-    for node in ast.walk(function):
+def _own(function: ast.AST) -> Iterator[ast.AST]:
+    """The parts of a function without those of functions within it."""
+    for node in ast.iter_child_nodes(function):
+        yield node
+        if not isinstance(node, (*_FUNCTIONS, ast.Lambda)):
+            yield from _own(node)
+
+
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+def _assigned(scope: ast.AST, wanted: str) -> list[tuple[ast.expr | None, int | None, int]]:
+    """What a name is given: the value (None: not known), which element of it (None: all of it), and the line."""
+    found: list[tuple[ast.expr | None, int | None, int]] = []
+    for node in _own(scope):
         if isinstance(node, ast.Assign):
             for target in node.targets:
-                for one in ast.walk(target):
-                    if isinstance(one, ast.Name):
-                        yield one.id, node.value if one is target else None, node.lineno
+                named = target.elts if isinstance(target, ast.Tuple) else [target]
+                positions = [position for position, one in enumerate(named) if getattr(one, "id", "") == wanted]
+                found += ((node.value, one if named != [target] else None, node.lineno) for one in positions)
         elif isinstance(node, (ast.AugAssign, ast.AnnAssign)) and isinstance(node.target, ast.Name):
-            yield node.target.id, node.value, node.lineno
+            if node.target.id == wanted:
+                found.append((node.value, None, node.lineno))
         elif isinstance(node, (ast.For, ast.comprehension, ast.NamedExpr)):
-            for one in ast.walk(node.target):
-                if isinstance(one, ast.Name):
-                    yield one.id, None, 0
-        elif isinstance(node, ast.arg):
-            yield node.arg, None, 0
+            found += ((None, None, 0) for one in ast.walk(node.target) if getattr(one, "id", "") == wanted)
+        elif isinstance(node, ast.arg) and node.arg == wanted:
+            found.append((None, None, 0))
+        elif isinstance(node, ast.withitem):
+            found += [(None, None, 0)] * (getattr(node.optional_vars, "id", "") == wanted)
+    return found

@@ -67,3 +67,88 @@ def test_tensors_weights_and_what_had_no_graph_are_none(body: str) -> None:
 def test_a_penalty_on_gradients_needs_their_graph(graph: str, count: int) -> None:
     source = PENALTY.format(graph)
     assert lines(source) == [line_of(source, "autograd.grad")] * count
+
+
+ELSEWHERE = """
+import torch
+class Trainer:
+    def __init__(self):
+        self.w = torch.ones(3, requires_grad=True)
+        self.last, self.plain = 0.0, 2.0
+    def parts(self):
+        error, size = (self.w * 2 - 1).pow(2).sum(), {size}
+        self.last = size
+        return error, size
+    def named(self):
+        error, size = self.parts()
+        return {{"error": error, "size": size}}
+    def step(self):
+        {body}
+        loss.backward()
+Trainer().step()
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "error, size = self.parts(); loss = error + 0.1 * size",
+        "both = self.named(); loss = both['error'] + 0.1 * both['size']",
+        "error, _ = self.parts(); loss = error + 0.1 * self.last",
+        "parts = self.parts(); loss = parts[0] + 0.1 * parts[1]",
+    ],
+)
+@pytest.mark.parametrize(("size", "count"), [("self.w.norm().item()", 1), ("self.w.norm()", 0), ("3.5", 0)])
+def test_a_number_is_followed_to_the_function_that_returns_it(body: str, size: str, count: int) -> None:
+    source = ELSEWHERE.format(size=size, body=body.replace("; ", "\n        "))
+    assert lines(source) == [line_of(source, "error, size = (")] * count
+
+
+TERM = """
+import numpy as np
+import torch
+w = torch.linspace(-1, 1, 5, requires_grad=True)
+data = torch.rand(5)
+def term(x):
+    {first}
+    return {returned}
+loss = (w * 2 - 1).pow(2).mean() + 0.1 * {used}
+loss.backward()
+"""
+
+
+def lost(first: str, returned: str, used: str) -> list[str]:
+    source = TERM.format(first=first, returned=returned, used=used)
+    return [source.strip().split("\n")[line - 1].strip() for line in lines(source)]
+
+
+@pytest.mark.parametrize(
+    ("first", "returned"),
+    [
+        ("values = np.quantile(x.detach().numpy(), 0.5)", "torch.as_tensor(values).pow(2)"),
+        ("values = x.tolist()", "torch.tensor(values).abs().sum()"),
+        ("count = (x > 0.5).float()", "count.mean()"),
+        ("best = x.argmax()", "(best - 2).float().abs()"),
+        ("number = torch.tensor(float(x.sum()))", "number"),
+        ("whole = (x * 4).long()", "whole.float().sum()"),
+    ],
+)
+def test_a_term_without_a_way_back_names_the_line_that_lost_it(first: str, returned: str) -> None:
+    assert lost(first, returned, "term(w)") == [first]
+
+
+@pytest.mark.parametrize(
+    ("first", "returned", "used"),
+    [
+        ("values = x.detach().numpy()", "torch.as_tensor(values).abs().mean()", "term(data)"),
+        ("count = (x > 0.5).float()", "count.mean()", "term(data)"),
+        ("size = x.detach().norm()", "size", "term(w)"),
+        ("with torch.no_grad(): size = x.norm()", "size", "term(w)"),
+        ("values = x.detach().numpy()", "torch.as_tensor(values).mean()", "term(w)"),
+        ("hard = (x > 0).float()", "(hard + x - x.detach()).mean()", "term(w)"),
+        ("hard = (x > 0).float()", "(hard * x).mean()", "term(w)"),
+        ("best = x.argmax()", "x[best]", "term(w)"),
+    ],
+)
+def test_data_and_what_is_cut_off_on_purpose_are_none(first: str, returned: str, used: str) -> None:
+    assert lost(first, returned, used) == []

@@ -1,4 +1,4 @@
-"""A term of a loss that changes its value and no gradient: a number taken out of a tensor, or a gradient's constant."""
+"""A term of a loss that changes its value and no gradient: a number, a constant, what was computed without a graph."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.loss_terms import terms_without_gradient
+from gradscope.analysis.facts.lost_terms import LostTerm, LostTerms
 from gradscope.analysis.report_model import Evidence
 from gradscope.frames.number_terms import taken_out_at
 from gradscope.recording.flags import RAISED
@@ -24,8 +25,14 @@ def _find(sources: Sources) -> Iterator[Finding]:
             continue
         for root in (one for one in sources.gradients.roots[op] if index.requires_grad(one, op)):
             terms = terms_without_gradient(index, root, op)
+            lost = LostTerms(index, sources.flow, sources.cuts)
+            meant = [lost.is_meant(tensor, at) for tensor, at in terms.constants]
             for tensor, at in terms.constants:
-                if index.op_statement[at] not in said and (found := _of_gradient(sources, tensor, at, root)):
+                found = None
+                if index.op_statement[at] not in said:
+                    found = _of_gradient(sources, tensor, at, root)
+                    found = found or (None if any(meant) else _lost(sources, lost.of(tensor, at), tensor, at, root))
+                if found:
                     said.add(index.op_statement[at])
                     yield found
             for at in terms.with_numbers:
@@ -54,6 +61,33 @@ def _of_gradient(sources: Sources, tensor: int, at: int, root: int) -> Finding |
         evidence=[Evidence("ops", cut)],
         advice="Where it is to be trained, call autograd.grad with create_graph=True.",
     )
+
+
+def _lost(sources: Sources, lost: LostTerm | None, tensor: int, at: int, root: int) -> Finding | None:
+    """A constant that was computed from leaves, by a call that has no derivative or gives plain values."""
+    if lost is None:
+        return None
+    index, line = sources.index, sources.index.op_line(lost.cut)
+    if lost.built >= 0:
+        built = index.op_line(lost.built)
+        there = "there" if built == line else f"at line {built}"
+        why = f"its values left torch at line {line} ({index.call_name(lost.cut)}), and a new tensor was built {there}"
+    else:
+        why = f"line {line} cut it off ({sources.cuts.cause(lost.cut)})"
+    return sources.finding(
+        f"{_named(sources, tensor, at)} is a term of {sources.names.of(root)}, and no gradient flows through it",
+        why=why,
+        op=at,
+        tensors=[tensor],
+        causes=sources.cause("cut", lost.cut),
+        evidence=[Evidence("ops", lost.cut)],
+        advice="It changes what the loss is, and nothing that is trained.",
+    )
+
+
+def _named(sources: Sources, tensor: int, at: int) -> str:
+    name = sources.names.at(tensor, at)
+    return f"{name[0].upper()}{name[1:]}" if name.startswith("the ") else name
 
 
 def _number(sources: Sources, at: int, root: int) -> Finding | None:
@@ -101,7 +135,8 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""A backward pass started from a sum. One of its terms is a plain number that .item() or float() took
             out of a tensor which autograd tracked, or was computed from the result of autograd.grad without
-            create_graph.""",
+            create_graph, from values that were turned into a new tensor (NumPy, torch.tensor), or by a call without a
+            derivative (a comparison, argmax, a cast to integers).""",
         reason="""Autograd follows tensors that it tracks. A number, and a gradient without create_graph=True, are
             constants to it: they change what the loss is, and no gradient, whatever weight they get.""",
         remedy="""Add the tensor itself, and take the number only for the log. For a penalty on gradients:

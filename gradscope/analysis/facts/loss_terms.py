@@ -7,8 +7,10 @@ from typing import NamedTuple
 from gradscope.analysis.index import Index
 
 _SUMS = frozenset(("Tensor.add", "Tensor.sub", "torch.add", "torch.sub", "Tensor.rsub", "Tensor.__rsub__"))
+_PUT_TOGETHER = frozenset(("torch.stack", "torch.cat"))
 _ADDED_TO = frozenset(("Tensor.add_", "Tensor.sub_", "Tensor.__iadd__", "Tensor.__isub__"))
 _SCALED = frozenset(("Tensor.mul", "Tensor.div", "Tensor.neg", "torch.mul", "torch.div"))
+_OF_ALL = frozenset(("Tensor.mean", "Tensor.sum", "torch.mean", "torch.sum"))
 _LONGEST = 1_000
 """Terms of one loss that are looked at."""
 
@@ -20,11 +22,13 @@ class Terms(NamedTuple):
     """Tensors that did not require grad, and the ops that added them."""
     with_numbers: list[int]
     """Ops that took in one tensor: what else they added is a number."""
+    tracked: list[int]
+    """Tensors that are no sums themselves and required grad."""
 
 
 def terms_without_gradient(index: Index, root: int, before: int) -> Terms:
     """Those of a tensor, by the ops before another one: through sums, and products with numbers."""
-    found, stack, seen = Terms([], []), [root], {root}
+    found, stack, seen = Terms([], [], []), [root], {root}
     made_at = index.recording.tensors.column("op")
     while stack and len(seen) < _LONGEST:
         tensor = stack.pop()
@@ -35,7 +39,11 @@ def terms_without_gradient(index: Index, root: int, before: int) -> Terms:
                 found.constants.extend((one, op) for one in taken if not index.requires_grad(one, op))
                 if len(taken) == 1:
                     found.with_numbers.append(op)
-            elif name not in _SCALED or len(taken) != 1:
+            elif name in _PUT_TOGETHER and len(taken) > 1:
+                found.constants.extend((one, op) for one in taken if not index.requires_grad(one, op))
+            elif name not in _SCALED | _OF_ALL or len(taken) != 1:
+                if op == made_at[tensor]:
+                    found.tracked.append(tensor)
                 continue
             new = [one for one in taken if one not in seen and index.requires_grad(one, op)]
             seen.update(new)

@@ -60,6 +60,20 @@ class _Pass(NamedTuple):
     """The last op before it that built a tensor behind the root from plain values, or NONE."""
 
 
+def is_built_from_values(index: Index, tensor: int) -> bool:
+    """Whether a call built a tensor from plain values: seen itself, or as the one that its statement has.
+
+    ``torch.from_numpy(a).float()`` is seen by the second call alone, which takes in what no seen call made.
+    """
+    op, flags = (index.recording.tensors.column(name)[tensor] for name in ("op", "flags"))
+    name = index.func(op).rpartition(".")[2]
+    if flags & EXTERNAL:
+        if op >= index.op_count or not _FROM_VALUES_IN_SOURCE.search(index.span_source(op)):
+            return False
+        return tensor in index.uses.of(op) and not flags & REQUIRES_GRAD
+    return name in _BUILT_FROM_VALUES and not len(index.uses.of(op))
+
+
 class Reasons:
     """Explains misses; what several of them need is computed once."""
 
@@ -113,17 +127,7 @@ class Reasons:
         return [tensor for tensor in taken if self._index.is_leaf_with_grad(tensor, op)]
 
     def _is_built_from_values(self, tensor: int) -> bool:
-        """Whether a call built a tensor from plain values: seen itself, or as the one that its statement has.
-
-        ``torch.from_numpy(a).float()`` is seen by the second call alone, which takes in what no seen call made.
-        """
-        op, flags = (self._index.recording.tensors.column(name)[tensor] for name in ("op", "flags"))
-        name = self._index.func(op).rpartition(".")[2]
-        if flags & EXTERNAL:
-            if op >= self._index.op_count or not _FROM_VALUES_IN_SOURCE.search(self._index.span_source(op)):
-                return False
-            return tensor in self._index.uses.of(op) and not flags & REQUIRES_GRAD
-        return name in _BUILT_FROM_VALUES and not len(self._index.uses.of(op))
+        return is_built_from_values(self._index, tensor)
 
     def _explain(self, tensor: int, this: _Pass) -> Unreached:
         if not this.asked_for and (by_function := self._gave_none(tensor, this.op)):
