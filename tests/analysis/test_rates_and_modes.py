@@ -54,6 +54,18 @@ def said(source: str) -> list[tuple[str, str, list[int]]]:
             ("frozen-norm-learns", "warning", [13]),
             id="a frozen part that is put back",
         ),
+        pytest.param(
+            "for i in range(2): model.train(); step(); model.eval()\ntrunk.requires_grad_(False)\nmodel.train()\n"
+            "for i in range(4): step()",
+            ("frozen-norm-learns", "warning", [13, 12]),
+            id="a part that was trained, frozen, and goes on learning statistics",
+        ),
+        pytest.param(
+            "for i in range(2): step()\nfor p in trunk.parameters(): p.requires_grad = False\n"
+            "for i in range(4): step()",
+            ("frozen-norm-learns", "warning", [12]),
+            id="the same without a call of train()",
+        ),
     ],
 )
 def test_the_line_to_change_is_the_cause(source: str, expected: tuple[str, str, list[int]]) -> None:
@@ -84,6 +96,15 @@ def test_the_line_to_change_is_the_cause(source: str, expected: tuple[str, str, 
         pytest.param(
             "for i in range(4):\n    model.train(); step(); model.eval()\n    with torch.no_grad(): model(x)",
             id="an evaluation in each round",
+        ),
+        pytest.param(
+            "for i in range(4):\n    trunk.requires_grad_(False); step()\n    trunk.requires_grad_(True); step()",
+            id="a part that is frozen for every other step",
+        ),
+        pytest.param("trunk.requires_grad_(False)\nfor i in range(4): step()", id="a part that was never trained"),
+        pytest.param(
+            "step(); trunk.requires_grad_(False); trunk.train()\nfor i in range(4): step()",
+            id="statistics of a frozen part that are to be learned",
         ),
         pytest.param("trunk[1].eval()\nfor i in range(4): step()", id="batch norms alone in evaluation"),
         pytest.param(

@@ -42,6 +42,10 @@ def _a_step(recording: Recording) -> bool:
     return OpKind.STEP in recording.ops.column("kind")
 
 
+def _a_mode_or_a_step(recording: Recording) -> bool:
+    return _a_step(recording) or EventKind.TRAINING_MODE in recording.events.column("kind")
+
+
 def _a_call_again(recording: Recording) -> bool:
     spans = recording.ops.column("span")
     return len(set(spans)) < len(spans)
@@ -111,7 +115,7 @@ _ENTRIES = (
     Entry("iterator_used_up", _an_event(EventKind.OPTIMIZER)),
     Entry("weights_overwritten", _a_pass),
     Entry("clipped_in_vain", _a_pass),
-    Entry("mode_of_module", _an_event(EventKind.TRAINING_MODE)),
+    Entry("mode_of_module", _a_mode_or_a_step),
     Entry("dropout_in_evaluation", _an_event(EventKind.TRAINING_MODE)),
     Entry("gradients_applied_again", _a_pass),
     Entry("scaled_gradients", _an_event(EventKind.GRAD_SCALER)),

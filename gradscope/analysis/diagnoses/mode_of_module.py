@@ -12,6 +12,7 @@ from gradscope.analysis.facts.gradient_lives import last_before
 from gradscope.analysis.facts.optimizers import seen_optimizers
 from gradscope.analysis.facts.training_modes import ModeCall, TrainingModes
 from gradscope.analysis.report_model import Evidence
+from gradscope.recording import NONE
 from gradscope.recording.rows import Field
 
 STEPS = 3
@@ -105,6 +106,57 @@ def _find_learning(sources: Sources) -> Iterator[Finding]:
             if not any(index.requires_grad(tensor, op) for tensor in part.parameters):
                 said.add(last.event.span)
                 yield _of_part(sources, part, last, op)
+    if not said:
+        yield from _find_going_on(sources, modes)
+
+
+def _find_going_on(sources: Sources, modes: TrainingModes) -> Iterator[Finding]:
+    """Batch norms that were trained, then frozen for good, and go on learning statistics while others are trained.
+
+    One that is frozen again and again, or was never trained itself (an average of weights), may be meant to.
+    """
+    index, lives = sources.index, sources.lives
+    updates: dict[int, list[int]] = {}
+    for op, weight in _updates_of_statistics(sources):
+        updates.setdefault(weight, []).append(op)
+    steps = sorted({step for ops in lives.steps.values() for step in ops})
+    found: dict[tuple[int, int], list[tuple[int, int, ModeCall | None]]] = {}
+    for weight, ops in updates.items():
+        changes = [index.recording.changes[row] for row in index.changed_ops.get(weight, ())]
+        frozen = changes[0].op if len(changes) == 1 and changes[0].before and not changes[0].after else NONE
+        trained = lives.steps.get(weight, [])
+        later = [op for op in ops if op > frozen]
+        is_trained = bool(trained) and trained[0] < frozen and ops[0] < frozen
+        if frozen < 0 or not is_trained or len(later) < STEPS or not steps or steps[-1] < later[0]:
+            continue
+        last = modes.last_before(later[0], frozenset((weight,)))
+        if last is not None and not any(index.requires_grad(tensor, later[0]) for tensor in last.parameters):
+            continue  # train() was called on the frozen part itself
+        since = last if last is not None and last.training and last.op > frozen else None
+        key = (since.event.span if since is not None else NONE, index.op_statement[frozen])
+        found.setdefault(key, []).append((weight, frozen, since))
+    for group in found.values():
+        yield _going_on(sources, [weight for weight, *_ in group], *group[0][1:])
+
+
+def _going_on(sources: Sources, weights: list[int], frozen: int, since: ModeCall | None) -> Finding:
+    index = sources.index
+    names = sources.listed([sources.names.of(weight) for weight in weights])
+    line = index.op_line(frozen)
+    why, causes = f"requires_grad=False (line {line}) leaves them in the mode that they are in", []
+    if since is not None:
+        at = index.recording.spans[since.event.span].line if since.event.span >= 0 else 0
+        why = f"line {at} called train() on {since.name}, which puts all that is in it into training mode"
+        causes = sources.cause_of_event("set", since.event)
+    return sources.finding(
+        f"Batch norms that were trained and then frozen ({names}) go on learning running statistics",
+        why=why,
+        op=frozen,
+        tensors=weights,
+        causes=[*causes, *sources.cause("set", frozen)],
+        evidence=[Evidence("events", since.event.row)] if since is not None else [],
+        advice="Call eval() on the frozen part after each train().",
+    )
 
 
 def _updates_of_statistics(sources: Sources) -> list[tuple[int, int]]:
@@ -175,7 +227,8 @@ DIAGNOSES = (
         severity="warning",
         explanation=Explanation(
             meaning="""A part of a model does not require grad and was set to evaluation mode. A later train() on the
-                whole model put it back into training mode, and its batch norms updated their running statistics.""",
+                whole model put it back into training mode, and its batch norms updated their running statistics. Or
+                its batch norms were trained, then frozen for good, and went on so while other parts were trained.""",
             reason="""requires_grad=False keeps parameters from gradients; running statistics are no parameters, they
                 follow from the mode. train() sets the mode of every module within.""",
             remedy="""Call eval() on the frozen part after each train(), or override train() of the model so that it
