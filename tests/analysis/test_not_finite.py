@@ -63,6 +63,15 @@ BORN = {
     w = torch.nn.Parameter(torch.ones(2))
     (w * x).sum().backward()
     """,
+    "an eps that is 0 in half precision": """
+    layer = torch.nn.Linear(2, 1)
+    layer.half()  # born
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=1e-3)  # born
+    for step in range(3):
+        optimizer.zero_grad()
+        (layer(torch.ones(2, 2).half()) * 1e-3).sum().backward()
+        optimizer.step()
+    """,
     "a learning rate that is too large": """
     w = torch.nn.Parameter(torch.ones(2))
     optimizer = torch.optim.SGD([w], lr=1e4)  # born
@@ -74,6 +83,14 @@ BORN = {
 }
 
 HEALTHY = {
+    "an eps that half precision can hold": """
+    layer = torch.nn.Linear(2, 1).half()
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=1e-3, eps=1e-4)
+    for step in range(3):
+        optimizer.zero_grad()
+        (layer(torch.ones(2, 2).half()) * 1e-3).sum().backward()
+        optimizer.step()
+    """,
     "one entry of the row is left": BORN["softmax of a row that is masked throughout"].replace(
         "True, True", "True, False"
     ),

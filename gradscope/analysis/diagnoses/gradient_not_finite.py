@@ -11,6 +11,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.births_of_nan import Birth, Births
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
 from gradscope.analysis.facts.value_looks import PassLook, born_in_ops, is_nan, looks_at_passes, word_for
+from gradscope.analysis.facts.vanished_eps import VanishedEps, vanished_eps
 from gradscope.analysis.facts.writes import writes_by_program
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.recording import NONE
@@ -89,6 +90,12 @@ def _finding(sources: Sources, looks: list[PassLook]) -> Finding:
         return _divergence(sources, looks, diverged)
     if birth is not None and birth.op >= 0:
         return _born(sources, look, birth)
+    stepped = birth is not None and any(birth.leaf in one.gradients for one in looks[:-1])
+    if birth is not None and stepped:
+        optimizers = seen_optimizers(sources.index, sources.events)
+        vanished = vanished_eps(sources.index, optimizers, birth.leaf, look.op)
+        if vanished is not None:
+            return _without_eps(sources, look, birth, vanished)
     return _unknown(sources, looks, birth)
 
 
@@ -188,6 +195,21 @@ def _divergence(sources: Sources, looks: list[PassLook], optimizer: Optimizer) -
         causes=causes,
         evidence=[Evidence("events", look.event), Evidence("events", optimizer.made.row)],
         advice="Lower the learning rate, or clip the gradients.",
+    )
+
+
+def _without_eps(sources: Sources, look: PassLook, birth: Birth, vanished: VanishedEps) -> Finding:
+    optimizer, name = vanished.optimizer, sources.names.at(birth.leaf, look.op)
+    held = word_for(birth.values) if birth.values is not None else "NaN"
+    return sources.finding(
+        f"Line {optimizer.line}: the eps={vanished.eps:g} of {optimizer.name} is 0 in {vanished.dtype}, the precision "
+        f"of {name}, which a step made {held}",
+        why=f"where the mean of squared gradients is 0 too, the step divides by 0; {_seen(sources, look)}",
+        op=look.op,
+        tensors=[birth.leaf],
+        causes=[*sources.cause_of_event("made", optimizer.made), *sources.cause("set", vanished.made_so)],
+        evidence=[Evidence("events", look.event), Evidence("events", optimizer.made.row)],
+        advice="Keep the parameters in float32 and use autocast, or give it a larger eps (1e-4).",
     )
 
 
