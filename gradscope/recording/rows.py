@@ -98,7 +98,8 @@ class EventKind(IntEnum):
     HOOK = 6
     """A hook of the user's was registered on a tensor (the tensor) or a module (its own parameters). The subject is one
     for all that a line registers of the same code; the detail has the kind of ``hook``, its ``function``, the span of
-    its first line (``place``), and how many of that code were ``there`` on the same object."""
+    its first line (``place``), how many of that code were ``there`` on the same object, and the number of the module
+    (``on``)."""
     HOOK_RUNS = 7
     """What the hooks of one subject on tensors did up to the end: how often they ran, were ``removed``, ``returned`` a
     gradient, wrote it ``in_place``, and of those ``looked`` at gave zeros for what was not (``zeroed``); of the first
@@ -124,6 +125,12 @@ class EventKind(IntEnum):
     """A part of a transcript, page or notebook has run, which the program's file has from ``line`` to ``end_line``:
     what the page has as ``shown`` below it, what it ``printed``, and the ``error_type``, ``message`` and ``error_line``
     of what it raised (empty, empty, 0: nothing). The subject is the program's file (index into files)."""
+    RAISED = 30
+    """A call (the subject is its op) raised, for the first time on this way: the spans at which the user's functions
+    were that it went ``through``, the innermost first."""
+    DIRECT_FORWARD = 31
+    """The user's code called ``forward`` of a ``module`` (the subject is its number) without calling the module; noted
+    once for a module and a place."""
 
     ARRAYS = 20
     """NumPy arrays that calls at one place gave (``numpy()``): of each, in ``arrays``, the op that gave it, and the

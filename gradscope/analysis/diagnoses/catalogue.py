@@ -108,6 +108,7 @@ _ENTRIES = (
     Entry("hook_zeroes_gradient", _an_event(EventKind.HOOK)),
     Entry("hook_never_ran", _an_event(EventKind.HOOK)),
     Entry("hook_keeps_its_tensor", _an_event(EventKind.HOOK_THERE)),
+    Entry("forward_past_hooks", _an_event(EventKind.DIRECT_FORWARD)),
     Entry("never_stepped", _a_step),
     Entry("update_lost", _a_pass),
     Entry("cleared_before_step", _a_pass),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.report_model import Severity
+from gradscope.analysis.facts.registered_hooks import RegisteredHook
+from gradscope.analysis.report_model import Cause, Severity
+from gradscope.frames.inplace_modules import inplace_modules
 from gradscope.recording import NONE
 
 
@@ -49,36 +52,76 @@ _REFUSALS = (
         made_by=("expand", "expand_as", "broadcast_to", "broadcast_tensors", "as_strided", "meshgrid"),
     ),
     _Refusal(
+        "of BackwardHookFunction is a view",
+        "went through a full backward hook of its module, behind which it may not be written",
+        "Write out of place (inplace=False), or put the hook on a tensor: output.register_hook in a forward hook.",
+    ),
+    _Refusal(
         "was created inside a custom Function",
         "is a view that a custom Function gave, or its input, which its backward stands for",
         "Return a clone() from forward, or write out of place.",
         is_made_wrong=True,
     ),
 )
+_OF_FUNCTION = re.compile(r"Output \d+ of (\w+?)(?:Backward)? is a view")
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each line that raised, the last of each."""
     index = sources.index
-    last: dict[int, tuple[int, _Refusal, Severity | None]] = {}
+    last: dict[int, tuple[int, str, Severity | None]] = {}
     in_hooks = {hook.did.get("message") for hook in sources.hooks.all}  # a pass is no write: see hook-raised
     for op, message, severity in sources.raised(*(one.message for one in _REFUSALS)):
         if index.uses.of(op) and message not in in_hooks:
-            refusal = next(one for one in _REFUSALS if one.message in message)
-            last[index.op_statement[op]] = op, refusal, severity
-    for op, refusal, severity in last.values():
+            last[index.op_statement[op]] = op, message, severity
+    for op, message, severity in last.values():
+        refusal = next(one for one in _REFUSALS if one.message in message)
         tensor = index.uses.of(op)[0]
-        made = sources.made_at(_origin(sources, tensor, refusal.made_by)) if refusal.is_made_wrong else []
+        made = _made(sources, tensor, message, refusal)
         where = f" and line {made[0].line} made" if made else ""
+        beside = _behind_hook(sources, op, tensor) if "BackwardHook" in refusal.message else []
         yield sources.finding(
             f"Line {index.op_line(op)}: {index.call_name(op)} was refused, since {sources.names.at(tensor, op)}, which "
             f"it was to write{where}, {refusal.why}",
+            why="the program caught the error and went on without the write" if severity == "warning" else "",
             op=op,
             tensors=[tensor],
-            causes=[*made, *sources.cause("write", op)],
+            causes=[*made, *beside, *sources.cause("write", op)],
             advice=refusal.advice,
             severity=severity,
         )
+
+
+def _made(sources: Sources, tensor: int, message: str, refusal: _Refusal) -> list[Cause]:
+    """The lines that made what was to be written, where those are wrong: of a Function where its forward returns."""
+    name = _OF_FUNCTION.search(message)
+    function = sources.functions.of_name.get(f"{name[1]}Backward") if name else None
+    if function is not None:
+        return sources.causes_at("returned", function.returned_by_forward)
+    return sources.made_at(_origin(sources, tensor, refusal.made_by)) if refusal.is_made_wrong else []
+
+
+def _behind_hook(sources: Sources, op: int, tensor: int) -> list[Cause]:
+    """Where the module that writes is made to work in place, and where the hook was registered."""
+    index = sources.index
+    statement = index.statements[index.op_statement[op]]
+    text = index.recording.files[statement.file].text if statement.file >= 0 else ""
+    lines = inplace_modules(text, index.op_line(op))
+    causes = [sources.cause_of_line("made", statement.file, first, last, "") for first, last in lines]
+    hooks = [hook for hook in sources.hooks.all if hook.kind in ("backward", "backward_pre")]
+    of_module = [hook for hook in hooks if _is_on_maker(sources, hook, tensor)]
+    for hook in of_module or (hooks if len(hooks) == 1 else []):
+        causes += sources.cause_of_event("set", hook.registered[-1])
+    return causes
+
+
+def _is_on_maker(sources: Sources, hook: RegisteredHook, tensor: int) -> bool:
+    """Whether a hook is on a module whose own parameters went into the op that a tensor came from."""
+    index = sources.index
+    made_at = index.recording.tensors.column("op")[tensor]
+    parameters = {one for event in hook.registered for one in event.tensors}
+    near = range(max(0, made_at - 1), min(made_at + 1, index.op_count))
+    return any(not parameters.isdisjoint(index.uses.of(op)) for op in near)
 
 
 def _origin(sources: Sources, tensor: int, made_by: tuple[str, ...]) -> int:

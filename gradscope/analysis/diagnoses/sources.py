@@ -16,6 +16,7 @@ from gradscope.recording.rows import BindingKind
 
 if TYPE_CHECKING:
     from gradscope.analysis.facts.best_names import BestNames
+    from gradscope.analysis.facts.caught_errors import CaughtErrors
     from gradscope.analysis.facts.cuts import Cuts
     from gradscope.analysis.facts.events import Events, Happened
     from gradscope.analysis.facts.flow import Flow
@@ -85,6 +86,13 @@ class Sources:
         from gradscope.analysis.facts.outside_writes import OutsideWrites
 
         return OutsideWrites(self.index, self.passes, self.sharing, self.events)
+
+    @cached_property
+    def caught(self) -> CaughtErrors:
+        """Who caught what torch raised."""
+        from gradscope.analysis.facts.caught_errors import CaughtErrors
+
+        return CaughtErrors(self.index, self.events)
 
     @cached_property
     def hooks(self) -> RegisteredHooks:
@@ -183,7 +191,8 @@ class Sources:
     def raised(self, *messages: str) -> list[tuple[int, str, Severity | None]]:
         """Ops that raised with one of some messages: the op, the message, and the severity of what is said of it.
 
-        One that the program caught is a note: it may have been asked for, to see what can be done.
+        One that the program caught is a note where it may have been asked for, to see what can be done, and a warning
+        where it ended what the program was doing, which then went on without that.
         """
         recording, outcome = self.index.recording, self.index.recording.info.outcome
         found: list[tuple[int, str, Severity | None]] = []
@@ -191,8 +200,12 @@ class Sources:
             text = recording.text(error.message)
             if any(message in text for message in messages):
                 ended = outcome.kind == "exception" and text[:_COMPARED] == outcome.message[:_COMPARED]
-                found.append((error.op, text, None if ended else "note"))
+                found.append((error.op, text, None if ended else self._of_caught(error.op, error.type_name)))
         return found
+
+    def _of_caught(self, op: int, error: int) -> Severity:
+        caught = self.caught.at(op, self.index.recording.text(error))
+        return "note" if caught is None or caught.was_asked_for else "warning"
 
     def cause_of_line(self, role: CauseRole, file: int, line: int, end_line: int, function: str) -> Cause:
         """Lines of a file as a cause, where the source names them and no call was seen there."""
@@ -265,6 +278,14 @@ class Sources:
         columns = (bindings.column(name) for name in ("name", "tensor", "op", "span"))
         for name, tensor, op, span in zip(*columns, strict=True):
             found.setdefault(tensor, []).append((name, op, span))
+        return found
+
+    @cached_property
+    def bindings_of(self) -> dict[int, list[int]]:
+        """For each tensor the rows of ``bindings`` that name it, in order."""
+        found: dict[int, list[int]] = {}
+        for row, tensor in enumerate(self.index.recording.bindings.column("tensor")):
+            found.setdefault(tensor, []).append(row)
         return found
 
     @cached_property

@@ -68,6 +68,17 @@ class WrittenBackward:
         """Its ``return`` statements, without those of functions within it."""
         return [one for one in own_parts(self.definition) if isinstance(one, ast.Return)]
 
+    @cached_property
+    def returned_by_forward(self) -> list[Lines]:
+        """The lines of the ``return`` statements of its forward."""
+        parts = own_parts(self.forward) if self.forward is not None else ()
+        function = f"{self.name}.forward"
+        return [
+            self.lines_of(one)._replace(function=function)
+            for one in parts
+            if isinstance(one, ast.Return) and one.value is not None
+        ]
+
     def gives_none(self, position: int, inputs: int) -> tuple[Lines, bool] | None:
         """Where it gives the input at a position no gradient, or None where by its source it gives one.
 

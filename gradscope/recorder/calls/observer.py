@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
+from torch.nn import Module, Parameter
 
 from gradscope.recorder.calls.asked_functions import AskedFunctions
 from gradscope.recorder.calls.faults import is_programs
@@ -25,18 +25,20 @@ from gradscope.recorder.naming.seen_names import FULL_MATCHES, SeenNames
 from gradscope.recorder.naming.unseen_tensors import Unseen
 from gradscope.recorder.places.call_sites import Site
 from gradscope.recorder.places.callers import CallPlace, CallSites, Located
+from gradscope.recorder.places.raised_through import RaisedThrough
 from gradscope.recorder.state.backward_passes import ObservedPass, PassObserver
 from gradscope.recorder.state.births import ForwardBirths
 from gradscope.recorder.state.foreign_memory import ForeignMemory
 from gradscope.recorder.state.graph_nodes import GraphNodes
 from gradscope.recorder.state.identity import Identity
+from gradscope.recorder.state.module_numbers import number_of_module
 from gradscope.recorder.state.numpy_arrays import NumpyArrays
 from gradscope.recorder.state.tensor_states import TensorStates
 from gradscope.recorder.state.tensors_in import BORING, PLAIN, arguments_of, grad_of, tensors_in, version_of
 from gradscope.recorder.state.values_and_memory import AllocatorFigures, Values
 from gradscope.recorder.tape import Tape
 from gradscope.recorder.torch_internals.capabilities import innermost_saved_hooks, is_any_autocast_enabled
-from gradscope.recording.rows import Field, OpFlag, OpKind, TensorFlag
+from gradscope.recording.rows import EventKind, Field, OpFlag, OpKind, TensorFlag
 from gradscope.recording.tables import NONE
 
 _SETS_GRAD = ("Tensor.grad.__set__", "Tensor.grad.__delete__")
@@ -44,6 +46,7 @@ _MODES = ("no_grad.", "enable_grad.", "set_grad_enabled.", "inference_mode.")
 _CALL, _SET, _MODE, _GROUP, _STEP = (
     int(kind) for kind in (OpKind.CALL, OpKind.SET, OpKind.MODE, OpKind.GROUP, OpKind.STEP)
 )
+_DIRECT_FORWARD = int(EventKind.DIRECT_FORWARD)
 _PASSES = (int(OpKind.BACKWARD), int(OpKind.GRAD))
 _GRAD, _INFERENCE, _AUTOCAST, _RAISED, _HOOKED, _MADE = (
     int(flag) for flag in (OpFlag.GRAD, OpFlag.INFERENCE, OpFlag.AUTOCAST, OpFlag.RAISED, OpFlag.HOOKED, OpFlag.MADE)
@@ -53,6 +56,8 @@ _REQUIRES_GRAD, _LEAF, _EXTERNAL = (
 )
 _FIELDS = tuple(int(field) for field in (Field.REQUIRES_GRAD, Field.GRAD_FN, Field.LEAF, Field.STORAGE, Field.LAYOUT))
 _VERSION, _GRAD_FIELD, _WRITTEN = int(Field.VERSION), int(Field.GRAD), int(Field.WRITTEN)
+_DIRECT_FORWARDS = 256
+"""Direct calls of ``forward`` that are noted, each once for a module and a place."""
 _getframe = sys._getframe
 _is_grad_enabled = torch.is_grad_enabled
 _is_inference_mode = torch.is_inference_mode_enabled
@@ -107,6 +112,9 @@ class Observer:
         self._births = ForwardBirths(tape, identity) if looks_for_births else None
         self.sites = sites
         self.names = names
+        self._raised = RaisedThrough(tape, sites)
+        self._direct_forwards: set[tuple[int, int]] = set()
+        sites.note_direct_forward = self._note_direct_forward
         self._uses = tape.pending["uses"]
         self._unseen = Unseen(tape, self.states, sites, names, lambda tensor: self._watch([tensor], False))
         self.functions: dict[Any, Function] = {}
@@ -174,6 +182,13 @@ class Observer:
         with self.lock:
             return self.sites.new_place(frame)
 
+    def _note_direct_forward(self, module: Module, span: int) -> None:
+        number = number_of_module(module)
+        if (number, span) not in self._direct_forwards and len(self._direct_forwards) < _DIRECT_FORWARDS:
+            self._direct_forwards.add((number, span))
+            detail = json.dumps({"module": type(module).__name__})
+            self.tape.add_event(_DIRECT_FORWARD, span, self._thread, number, detail, [])
+
     def locate(self, frame: FrameType) -> Located:
         """Find the user's frame above a frame of somebody else's."""
         with self.lock:
@@ -237,6 +252,8 @@ class Observer:
         if (matching or site.meets_unseen) and user is not None:
             changed = before if isinstance(before, list) else ()
             self._unseen.announce(site, user, arguments_of(args, kwargs), changed, thread, flags, not self._hooked)
+            if user.f_code.co_name == "forward":
+                self.sites.look_at_forward(user)
         grouped = bool(located.label)
         if grouped:
             op, is_new = self._op(info, located, thread, flags)
@@ -560,6 +577,7 @@ class Observer:
                     before.finish_raised(op)
                 tape.pending["errors"] += (op, tape.text(type(error).__qualname__), tape.text(str(error)))
                 if located.user is not None:
+                    self._raised.note(op, located.user, thread)
                     self.names.match_loaded(site, located.user, op)
         except Exception as fault:
             if is_programs(fault):

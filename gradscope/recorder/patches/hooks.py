@@ -26,6 +26,7 @@ from gradscope.recorder.calls.modes_aside import is_ours_on_top
 from gradscope.recorder.patches.hook_references import tensors_referred
 from gradscope.recorder.patches.noting import note
 from gradscope.recorder.places.code_owners import Owner
+from gradscope.recorder.state.module_numbers import number_of_module
 from gradscope.recorder.state.tensors_in import PLAIN, version_of
 from gradscope.recorder.tape import Tape
 from gradscope.recording.rows import EventKind, Span
@@ -185,7 +186,11 @@ def reported_on_module(name: str) -> Callable[[Callable[..., Any]], Callable[...
             note(name, lambda mode: found.extend(_registered(mode, hook, frame, module, table)))
             handle = register(module, hook, *args, **kwargs)
             if found:
-                note(name, lambda mode: _observe(mode, found, kind, frame, lambda: _own_parameters(module), handle.id))
+                parts = {"on": number_of_module(module)}
+                note(
+                    name,
+                    lambda mode: _observe(mode, found, kind, frame, lambda: _own_parameters(module), handle.id, parts),
+                )
             return handle
 
         return registers
@@ -286,12 +291,13 @@ def _observe(
     frame: FrameType,
     tensors: Callable[[], list[Any]],
     handle: int,
+    parts: dict[str, Any] | None = None,
 ) -> None:
     for runs, there in ((one.runs, one.there) for one in found if one.mode is mode):
         runs.registered += 1
         _of_tape[mode.observer.tape].of_handle[handle] = runs
         if runs.registered <= NOTED:
-            detail = {"hook": kind, "function": runs.function, "place": runs.place, "there": there}
+            detail = {"hook": kind, "function": runs.function, "place": runs.place, "there": there, **(parts or {})}
             mode.observer.observe_event(_HOOK, frame, mode.thread, runs.number, detail, tensors())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 from types import CodeType, FrameType
 from typing import Any
@@ -19,6 +20,7 @@ from gradscope.frames.statements import NO_STATEMENT, Assignment
 from gradscope.frames.tracebacks import CALL_NAME
 from gradscope.recorder.places.call_sites import Call, Callers, Site, SpanTable, positions
 from gradscope.recorder.places.code_owners import CodeOwners, Owner
+from gradscope.recorder.places.direct_forwards import MODULE_CALLS, directly_called
 from gradscope.recording.flags import BELOW
 from gradscope.recording.rows import Span
 from gradscope.recording.tables import NONE
@@ -28,7 +30,6 @@ _USER, _TORCH, _LIBRARY = Owner.USER, Owner.TORCH, Owner.LIBRARY  # looked up in
 HANDLE_CODE = torch.overrides.handle_torch_function.__code__
 
 _HANDLER = "__torch_function__"
-_MODULE_CALLS = frozenset((nn.Module._wrapped_call_impl.__code__, nn.Module._call_impl.__code__))
 _CHECKPOINT = inspect.unwrap(getattr(checkpoint, "_checkpoint_impl", checkpoint.checkpoint)).__code__
 """What calls the checkpointed function; since torch 2.14 a function of its own."""
 _DISPATCHERS = ("_ops.py", "_jit_internal.py", "_VF.py")
@@ -94,6 +95,8 @@ class CallSites:
             line, _, col, _ = positions(begun_at.f_code, begun_at.f_lasti, begun_at.f_lineno)
             self._begun_at = (file, function, (line, col))
         self._nowhere = Site(NONE, NONE, NONE, NO_STATEMENT, "")
+        self.note_direct_forward: Callable[[nn.Module, int], None] | None = None
+        """Called with a module whose ``forward`` was called without calling the module, and the span of that."""
 
     def new_place(self, frame: FrameType) -> CallPlace:
         """Enter the instruction that a frame is at."""
@@ -126,8 +129,10 @@ class CallSites:
             current = current.f_back
         decorated = _decorated(torch_frames[-1]) if torch_frames else None
         site = self._site(current, library) if decorated is None else self._decorated_site(decorated, current, library)
-        if not torch_frames or torch_frames[-1].f_code in _MODULE_CALLS or _is_checkpointed(torch_frames):
+        if not torch_frames or torch_frames[-1].f_code in MODULE_CALLS or _is_checkpointed(torch_frames):
             return Located(site, current, below=BELOW)
+        if torch_frames[-1].f_code.co_name == "forward" and not site.seen & (site.seen - 1):
+            self.look_at_forward(torch_frames[-1])
         label = _label(torch_frames)
         at = current.f_lasti if current else NONE
         group = (id(current), at, label, _made_by(torch_frames[-1])) if label else None
@@ -202,11 +207,18 @@ class CallSites:
             site = self._sites[key] = Site(span, NONE, file, statement, function)
         return site
 
+    def look_at_forward(self, frame: FrameType) -> None:
+        """Note who called the ``forward`` that a frame runs, if that was the user's code."""
+        found = directly_called(frame, lambda code: self.owners.of(code) is _USER and code.co_name != CALL_NAME)
+        if found is not None and self.note_direct_forward is not None:
+            module, caller = found
+            self.note_direct_forward(module, self.spans.of(caller)[0])
+
 
 def _is_checkpointed(torch_frames: list[FrameType]) -> bool:
     """Whether a module of torch's own was called by ``checkpoint``: its layers' calls are told apart, as without it."""
     return any(
-        caller.f_code is _CHECKPOINT and called.f_code in _MODULE_CALLS for called, caller in pairwise(torch_frames)
+        caller.f_code is _CHECKPOINT and called.f_code in MODULE_CALLS for called, caller in pairwise(torch_frames)
     )
 
 

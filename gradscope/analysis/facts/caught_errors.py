@@ -1,0 +1,41 @@
+"""Errors that a program caught: where, and whether it may have asked for them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from gradscope.analysis.facts.events import Events
+from gradscope.analysis.index import Index
+from gradscope.frames.handlers import Caught, Passed, caught
+from gradscope.recording.rows import EventKind
+
+
+class CaughtErrors:
+    """The ways that the errors of one recording took through the user's functions."""
+
+    def __init__(self, index: Index, events: Events) -> None:
+        self._index = index
+        self._events = events
+
+    @cached_property
+    def _ways(self) -> dict[int, list[int]]:
+        """By the span of the call that raised: the spans around it, the innermost first, on the last way seen."""
+        spans = len(self._index.recording.spans)
+        found: dict[int, list[int]] = {}
+        for event in self._events.of(EventKind.RAISED):
+            way = event.detail.get("through")
+            if isinstance(way, list) and all(isinstance(one, int) and 0 <= one < spans for one in way):
+                found[event.span] = way
+        return found
+
+    def at(self, op: int, error: str) -> Caught | None:
+        """Who caught the error of an op, as far as the text tells; None where nothing shows it.
+
+        Args:
+            op: The call that raised.
+            error: The name of the error's class.
+        """
+        recording = self._index.recording
+        way = self._ways.get(recording.ops.column("span")[op], [])
+        rows = [recording.spans[span] for span in way]
+        return caught([Passed(recording.files[row.file].text, row.line) for row in rows], error)

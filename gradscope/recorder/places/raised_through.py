@@ -1,0 +1,47 @@
+"""Through which of the user's functions an error of torch's went: it tells which of them may have caught it."""
+
+from __future__ import annotations
+
+import json
+from types import FrameType
+
+from gradscope.frames.tracebacks import CALL_NAME
+from gradscope.recorder.places.callers import CallSites
+from gradscope.recorder.places.code_owners import Owner
+from gradscope.recorder.tape import Tape
+from gradscope.recording.rows import EventKind
+
+_RAISED = int(EventKind.RAISED)
+_DEPTH = 32
+"""Frames of the user's that are noted of one error, the innermost first."""
+_NOTED = 64
+"""Ways that are noted in one recording; a program may try the same in a loop for ever."""
+
+
+class RaisedThrough:
+    """The ways that errors took out of calls, each once."""
+
+    def __init__(self, tape: Tape, sites: CallSites) -> None:
+        self._tape = tape
+        self._sites = sites
+        self._seen: set[tuple[int, ...]] = set()
+
+    def note(self, op: int, frame: FrameType, thread: int) -> None:
+        """Note the user's frames around a call that raised.
+
+        Args:
+            op: The call.
+            frame: The innermost frame of the user's.
+            thread: Number of the thread.
+        """
+        if len(self._seen) >= _NOTED:
+            return
+        spans: list[int] = []
+        current: FrameType | None = frame
+        while current is not None and len(spans) < _DEPTH:
+            if self._sites.owners.of(current.f_code) is Owner.USER and current.f_code.co_name != CALL_NAME:
+                spans.append(self._sites.spans.of(current)[0])
+            current = current.f_back
+        if spans and tuple(spans) not in self._seen:
+            self._seen.add(tuple(spans))
+            self._tape.add_event(_RAISED, spans[0], thread, op, json.dumps({"through": spans}), [])
