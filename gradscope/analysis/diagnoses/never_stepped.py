@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.optimizer_choice import OptimizerFor
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.functional_updates import FunctionalUpdates
 from gradscope.analysis.facts.gradient_lives import last_before
 from gradscope.analysis.facts.optimizers import Optimizer, all_were_seen, seen_optimizers
 from gradscope.analysis.facts.writes import last_written
@@ -32,6 +33,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         return
     written = last_written(index)
     flags = index.recording.tensors.column("flags")
+    held, updates = sources.events.in_optimizers, FunctionalUpdates(index)
     missed = {
         tensor: passes
         for tensor, passes in _passes_that_gave(index, before=steps[-1]).items()
@@ -39,6 +41,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         and passes[0] < steps[-STEPS]
         and _last_write(index, written, tensor) < passes[0]
         and (flags[tensor] & PARAMETER or _kept_unregistered(sources, tensor) is not None)
+        and (tensor in held or not updates.has(tensor))
     }
     for reason, tensors in _by_reason(sources, missed, steps).items():
         passes = [missed[tensor] for tensor in tensors]

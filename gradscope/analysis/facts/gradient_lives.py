@@ -39,6 +39,15 @@ class GradientLives:
         return {gradient: tensor for tensor, gradient in zip(*columns, strict=True) if gradient >= 0}
 
     @cached_property
+    def given(self) -> dict[int, list[int]]:
+        """The gradients (tensors) that were there after each pass."""
+        rows, found = self._index.recording.gradients, dict[int, list[int]]()
+        for op, gradient in zip(rows.column("op"), rows.column("grad"), strict=True):
+            if gradient >= 0:
+                found.setdefault(op, []).append(gradient)
+        return found
+
+    @cached_property
     def zeroed(self) -> dict[int, list[int]]:
         """The calls that set all of each parameter's gradient to zero."""
         found: dict[int, list[int]] = {}

@@ -1,0 +1,87 @@
+"""Parameters that a function leaves frozen, and names that stand for another tensor than the optimizer's."""
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from tests.analysis.building import recorded
+
+HEAD = """\
+import torch
+from torch import nn
+body, head = nn.Linear(2, 2), nn.Linear(2, 1)
+optimizer = torch.optim.SGD([*body.parameters(), *head.parameters()], lr=0.1)
+x = torch.ones(3, 2)
+"""
+TRAINS = """
+for step in range(6):
+    optimizer.zero_grad()
+    head(body(x)).sum().backward()
+    optimizer.step()
+    if step == 2:
+        other()
+"""
+
+
+def said(program: str) -> list[tuple[str, list[int]]]:
+    codes = ("left-frozen", "parameter-replaced", "never-stepped")
+    answers = build(recorded(program)).answers
+    return [(one.code, [cause.line for cause in one.causes]) for one in answers if one.code in codes]
+
+
+def test_an_attack_that_leaves_a_part_frozen() -> None:
+    program = """
+def other():
+    for p in body.parameters():
+        p.requires_grad = False
+    y = x.clone().requires_grad_()
+    head(body(y)).sum().backward()
+    return y.grad.sign()
+"""
+    assert said(HEAD + program + TRAINS) == [("left-frozen", [9])]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "    body.requires_grad_(False)\n    y = x.clone().requires_grad_()\n    head(body(y)).sum().backward()\n"
+        "    body.requires_grad_(True)",
+        "    body.requires_grad_(False)",  # from then on the head alone is trained
+        # a phase of its own
+        "    body.requires_grad_(False)\n    head(body(x)).sum().backward()\n    optimizer.step()",
+    ],
+)
+def test_what_is_set_back_or_frozen_for_training_is_no_finding(function: str) -> None:
+    assert said(f"{HEAD}\ndef other():\n{function}\n{TRAINS}") == []
+
+
+def test_a_leaf_that_takes_the_name_of_the_optimizers() -> None:
+    program = """\
+import torch
+w = torch.ones(3, requires_grad=True)
+optimizer = torch.optim.Adam([w], lr=0.1)
+for step in range(5):
+    optimizer.zero_grad()
+    w.pow(2).sum().backward()
+    optimizer.step()
+    w = (w / w.norm()).detach().requires_grad_()
+"""
+    assert said(program) == [("parameter-replaced", [8])]
+    follows = "    optimizer = torch.optim.Adam([w], lr=0.1)\n"
+    assert said(program + follows) == []
+
+
+def test_weights_that_an_inner_loop_trains_without_writing_them_are_no_finding() -> None:
+    program = """\
+import torch
+inner, rate = torch.nn.Linear(2, 1, bias=False), torch.nn.Parameter(torch.tensor(0.1))
+outer = torch.optim.Adam([rate], lr=0.1)
+x = torch.ones(3, 2)
+for step in range(4):
+    (slope,) = torch.autograd.grad(inner(x).pow(2).sum(), inner.weight, create_graph=True)
+    outer.zero_grad()
+    (x @ (inner.weight - rate * slope).T).pow(2).sum().backward()
+    outer.step()
+"""
+    assert said(program) == []
+    only_measured = program.replace("x @ (inner.weight - rate * slope).T", "inner(x) * rate")
+    assert said(only_measured) == [("never-stepped", [3])]
