@@ -78,6 +78,9 @@ FORMATS: tuple[Format, ...] = (
     Format("junit", (".xml",), {"check": f"{_CHECK}:as_junit"}, called="JUnit"),
     Format("github", (), {"run": f"{_RUN}.github_format:write", "check": f"{_CHECK}:as_github"}),
     Format("concise", (), {"run": f"{_RUN}.concise_format:write", "check": f"{_CHECK}:as_concise"}),
+    Format("dot", (".dot", ".gv"), {"run": f"{_RUN}.dot_format:write"}),
+    Format("mermaid", (".mmd",), {"run": f"{_RUN}.mermaid_format:write"}),
+    Format("trace", (".trace",), {"run": f"{_RUN}.trace_format:write"}),
     Format("sarif", (".sarif",), {"run": f"{_RUN}.sarif_format:write"}),
 )
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
 from gradscope.analysis.comparison.comparison_model import Cell, Comparison, Group, Variant
+from gradscope.analysis.comparison.side_by_side import row_of
 from gradscope.errors import UsageError
 from gradscope.experiments.compare.comparing import compare
 from gradscope.report.compare.compare_formats import as_csv, as_json, as_jsonl, as_markdown, as_svg
@@ -91,8 +92,6 @@ def hostile() -> Comparison:
         Variant(f"{HOSTILE}{at}", HOSTILE, "crash", 1, HOSTILE, 0, f"{HOSTILE}\nlast\n") for at in range(2)
     )
     cells = (Cell(HOSTILE, "error", True), Cell(HOSTILE * 9, "value", False))
-    from gradscope.analysis.comparison.side_by_side import row_of
-
     rows = (row_of("watch", HOSTILE, HOSTILE, cells),)
     return Comparison(HOSTILE, HOSTILE, variants, 0, (Group(HOSTILE, rows),), 1, 0, True, "2", "3")
 
@@ -121,6 +120,24 @@ def test_data_says_what_the_model_says(nine: Comparison) -> None:
     table = list(csv.DictReader(io.StringIO(as_csv(nine))))
     assert [line["fact"] for line in table] == [row["fact"] for row in rows]
     assert {line[".data"] for line in table if line["fact"] == "memory"} == {"source's"}
+
+
+def test_a_spreadsheet_takes_no_text_for_a_formula() -> None:
+    (header, row) = csv.reader(io.StringIO(as_csv(formulas())))
+    assert header[-2:] == ["'@a", "b"] and row[2] == "'=HYPERLINK(1)" and row[-2:] == ["'=1+1", "-2.5"]
+
+
+def formulas() -> Comparison:
+    """Names and values that begin as formulas do, and a number that does so too."""
+    variants = tuple(Variant(name, name, "ok", 0, "", 0, "") for name in ("@a", "b"))
+    cells = (Cell("=1+1", "value", True), Cell(-2.5, "value", False))
+    rows = (row_of("watch", "=HYPERLINK(1)", "", cells),)
+    return Comparison("t", "", variants, 0, (Group("watched", rows),), 1, 0, True, "2", "3")
+
+
+def test_markdown_ends_with_what_its_marks_mean(nine: Comparison) -> None:
+    assert f"{len(nine.variants)} variants" in as_markdown(nine).splitlines()[-1]
+    assert "≠ differs from @a" in as_markdown(formulas()).splitlines()[-1]
 
 
 def test_nothing_differs() -> None:

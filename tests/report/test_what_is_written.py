@@ -113,15 +113,27 @@ def test_csv_is_inert_and_has_every_field():
 def test_markdown_obeys_nothing_and_has_each_fact_in_its_column():
     text = written("markdown", hostile_run())
     assert not set(text) & set("\x1b\x07\x9b\u202e\u2066")
-    lines = written(
+    shown = written(
         "markdown", recorded("import torch\nx = torch.ones(2, requires_grad=True)\ny = (x * x).exp()\nz = x < y\n")
     ).split("\n")
+    lines = shown[next(at for at, line in enumerate(shown) if line.startswith("|")) :]
     head, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in (lines[0], *lines[2:5])]
     assert head[-3:] == ["new", "saved", "notes"]
     x, y, z = (dict(zip(head, row, strict=True)) for row in rows)
     assert (x["new"], x["saved"], y["new"], y["saved"]) == ("8 B", "", "16 B", "16 B")
     assert z["source"] == "`z = x < y`"
     assert "cut: Tensor.lt (an integer or boolean result has no gradient)" in z["notes"]
+
+
+def test_markdown_has_title_answers_and_totals():
+    recording = recorded(RICH)
+    recording.info.title = "a *title*"
+    first, _, end, _, *rest = written("markdown", recording).splitlines()
+    assert (first, end) == ("# gradscope snippet.py: a &#42;title&#42;", "ok")
+    answers = build(recording).answers
+    assert [line.rpartition(" ")[2] for line in rest[: len(answers)]] == [f"`{one.code}`" for one in answers]
+    assert all(line.startswith(f"- **{one.severity}** ") for line, one in zip(rest, answers, strict=False))
+    assert rest[-1].startswith("tensor memory: peak at least ") and rest[-2].endswith("  ")
 
 
 def test_markdown_words():

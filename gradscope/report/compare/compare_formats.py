@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import html
 import json
 from dataclasses import asdict
@@ -11,11 +10,12 @@ from io import StringIO
 from rich.console import Console
 
 from gradscope.analysis.comparison.comparison_model import Cell, Comparison, Row
-from gradscope.report.compare.compare_cells import plain
-from gradscope.report.compare.compare_screen import render_comparison
+from gradscope.report.compare.compare_cells import label_text, plain
+from gradscope.report.compare.compare_screen import footer, marks_rows, render_comparison
 from gradscope.report.json_values import plain as plain_json
+from gradscope.report.run.csv_format import write_table
 from gradscope.report.screen.picture import picture
-from gradscope.report.screen.text import safe
+from gradscope.report.screen.text import UNICODE, safe
 
 FORMAT, VERSION = "gradscope-comparison", 1
 """Of the JSON. 1: the first; keys are only ever added."""
@@ -48,17 +48,19 @@ def as_jsonl(comparison: Comparison) -> str:
 def as_csv(comparison: Comparison) -> str:
     """One line a row, one column a variant; a cell without a value is empty."""
     stream = StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["group", "fact", "name", "unit", "differs", *(variant.name for variant in comparison.variants)])
-    for group in comparison.groups:
-        for row in group.rows:
-            values = ["" if cell.value is None else cell.value for cell in row.cells]
-            writer.writerow([group.title, row.fact, row.name, row.unit, row.differs, *values])
+    header = ["group", "fact", "name", "unit", "differs", *(variant.name for variant in comparison.variants)]
+    rows = (
+        [group.title, row.fact, row.name, row.unit, row.differs, *(cell.value for cell in row.cells)]
+        for group in comparison.groups
+        for row in group.rows
+    )
+    write_table(header, rows, stream)
     return stream.getvalue()
 
 
 def as_markdown(comparison: Comparison) -> str:
     """A table a group: variants are rows, so that many of them can be read."""
+    marked = marks_rows(comparison)
     lines = [f"# {_escaped(comparison.target)}", ""]
     if comparison.title:
         lines += [_escaped(comparison.title), ""]
@@ -66,12 +68,13 @@ def as_markdown(comparison: Comparison) -> str:
         lines += ["Nothing differs.", ""]
     for group in comparison.groups:
         lines += [f"## {_escaped(group.title)}", ""]
-        lines.append(_line(["", *(_escaped(row.label) for row in group.rows)]))
+        lines.append(_line(["", *(_escaped(label_text(row, UNICODE, marked).plain) for row in group.rows)]))
         lines.append(_line(["---"] * (len(group.rows) + 1)))
         for at, variant in enumerate(comparison.variants):
             name = f"{_escaped(variant.name)}{' (baseline)' if at == comparison.baseline else ''}"
             lines.append(_line([name, *(_markdown_cell(row, row.cells[at]) for row in group.rows)]))
         lines.append("")
+    lines += [_escaped(footer(comparison, UNICODE)), ""]
     return "\n".join(lines)
 
 

@@ -49,8 +49,7 @@ class CompareScreen:
         self._comparison = comparison
         self._width = width
         self._marks = marks
-        rows = [row for group in comparison.groups for row in group.rows if row.fact not in ("watch", "time")]
-        self._mark_rows = comparison.baseline is None and any(not row.differs for row in rows)
+        self._mark_rows = marks_rows(comparison)
 
     def parts(self) -> Iterator[RenderableType]:
         """What is printed, in order."""
@@ -67,7 +66,7 @@ class CompareScreen:
             for group in groups:
                 yield Text(f"\n{safe(group.title)}", style="bold underline")
                 yield from self._in_rows(group)
-        yield self._footer()
+        yield Text(f"\n{footer(self._comparison, self._marks)}", style="dim")
 
     def _in_short(self, summary: Group) -> Iterator[RenderableType]:
         """The code that was run, the facts that say most, and where the others are."""
@@ -80,35 +79,14 @@ class CompareScreen:
         others = [safe(group.title) for group in self._comparison.groups if group is not summary]
         parts = ["same: no second tensor, the result is the source"] if same else []
         parts.append(f"more: --all, or --group {'|'.join(others)}")
-        yield Text("; ".join([*parts, *self._differs_from(), *self._torch()]), style="dim")
+        yield Text(
+            "; ".join([*parts, *_differs_from(self._comparison, self._marks), *_torch(self._comparison)]), style="dim"
+        )
 
     def _header(self) -> Text:
         comparison = self._comparison
         text = Text.assemble(("gradscope compare", "bold"), " ", (safe(comparison.target), "bold"))
         return text.append(f"  {safe(comparison.title)}", style="italic") if comparison.title else text
-
-    def _footer(self) -> Text:
-        comparison = self._comparison
-        parts = [counted(len(comparison.variants), "variant")]
-        if comparison.rows_left_out:
-            parts.append(f"{counted(comparison.rows_left_out, 'row')} the same in all (--all shows them)")
-        parts += self._differs_from()
-        if comparison.baseline is None and self._mark_rows:
-            parts.append(f"{self._marks.differs} differs between variants")
-        if any(row.fact == "memory" for group in comparison.groups for row in group.rows):
-            parts.append('"x\'s": the memory or version counter of x; "is x": the same tensor')
-        if comparison.repeat:
-            parts.append(f"times: median of {comparison.repeat}, spread between the quartiles")
-        return Text("\n" + "; ".join([*parts, *self._torch()]), style="dim")
-
-    def _differs_from(self) -> list[str]:
-        comparison = self._comparison
-        if comparison.baseline is None:
-            return []
-        return [f"{self._marks.differs} differs from {safe(comparison.variants[comparison.baseline].name)}"]
-
-    def _torch(self) -> list[str]:
-        return [f"torch {safe(self._comparison.torch)}"] if self._comparison.torch else []
 
     def _names(self) -> list[Text]:
         baseline = self._comparison.baseline
@@ -171,3 +149,34 @@ class CompareScreen:
             [names, [label_text(row, self._marks, self._mark_rows), *(text for text, _ in having.values())]],
             self._width,
         )
+
+
+def footer(comparison: Comparison, marks: Symbols) -> str:
+    """What the tables left out, and what their marks mean."""
+    parts = [counted(len(comparison.variants), "variant")]
+    if comparison.rows_left_out:
+        parts.append(f"{counted(comparison.rows_left_out, 'row')} the same in all (--all shows them)")
+    parts += _differs_from(comparison, marks)
+    if marks_rows(comparison):
+        parts.append(f"{marks.differs} differs between variants")
+    if any(row.fact == "memory" for group in comparison.groups for row in group.rows):
+        parts.append('"x\'s": the memory or version counter of x; "is x": the same tensor')
+    if comparison.repeat:
+        parts.append(f"times: median of {comparison.repeat}, spread between the quartiles")
+    return "; ".join([*parts, *_torch(comparison)])
+
+
+def marks_rows(comparison: Comparison) -> bool:
+    """Whether rows that differ are marked: where there is no baseline, and rows that agree are shown as well."""
+    rows = [row for group in comparison.groups for row in group.rows if row.fact not in ("watch", "time")]
+    return comparison.baseline is None and any(not row.differs for row in rows)
+
+
+def _differs_from(comparison: Comparison, marks: Symbols) -> list[str]:
+    if comparison.baseline is None:
+        return []
+    return [f"{marks.differs} differs from {safe(comparison.variants[comparison.baseline].name)}"]
+
+
+def _torch(comparison: Comparison) -> list[str]:
+    return [f"torch {safe(comparison.torch)}"] if comparison.torch else []

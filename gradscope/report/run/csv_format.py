@@ -30,7 +30,7 @@ def write(result: RunResult, stream: TextIO) -> None:
 def write_table(header: Sequence[str], rows: Iterable[Sequence[Any]], stream: TextIO) -> None:
     """Write a table; truth values as ``true`` and ``false``, nothing as an empty cell, lists joined by ``; ``."""
     writer = csv.writer(stream)
-    writer.writerow(header)
+    writer.writerow(map(_cell, header))
     writer.writerows([_cell(value) for value in row] for row in rows)
 
 

@@ -1,4 +1,4 @@
-"""Markdown: the line table as GitHub shows it, for issues, posts and READMEs."""
+"""Markdown as GitHub shows it, for issues, posts and READMEs: what was run, the answers, the line table, the totals."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from textwrap import dedent
 from typing import TextIO
 
-from gradscope.analysis.report_model import LineRow
+from gradscope.analysis.report_model import Answer, LineRow
 from gradscope.analysis.sizes import size
 from gradscope.report.run.run_result import RunResult
-from gradscope.report.screen.text import safe
+from gradscope.report.run.summary import outcome, totals
+from gradscope.report.screen.text import UNICODE, safe
 
 _HEADER = ("line", "source", "tensor", "shape", "dtype", "requires_grad", "grad_fn", "memory", "new", "saved", "notes")
 _RIGHT = frozenset(("line", "new", "saved"))
@@ -19,8 +20,19 @@ _SPECIAL = re.compile(r"[&<>|\\`*\[\]~$]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=ww
 
 
 def write(result: RunResult, stream: TextIO) -> None:
-    """Write the line table."""
-    stream.write(table(_HEADER, map(_cells, result.report.lines), _RIGHT))
+    """Write the page."""
+    report = result.report
+    title = f": {words(report.run.title)}" if report.run.title else ""
+    stream.write(f"# gradscope {words(report.run.target or report.run.kind)}{title}\n\n{words(outcome(report))}\n\n")
+    if report.answers:
+        stream.write("".join(map(_answer, report.answers)) + "\n")
+    if report.lines:
+        stream.write(table(_HEADER, map(_cells, report.lines), _RIGHT) + "\n")
+    stream.write("  \n".join(words(line.plain) for line in totals(report, UNICODE)) + "\n")
+
+
+def _answer(answer: Answer) -> str:
+    return f"- **{answer.severity}** {words(' '.join(answer.text.split()))} {code(answer.code)}\n"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[str] = frozenset()) -> str:

@@ -9,13 +9,13 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from gradscope.analysis.lines.highlights import lines_that_matter
-from gradscope.analysis.report_model import Cut, Graph, LineRow, Report
+from gradscope.analysis.report_model import Cut, LineRow, Report
 from gradscope.analysis.view import RunView
 from gradscope.report.run.answer_rows import AnswerRows
 from gradscope.report.run.line_rows import ShownLines
 from gradscope.report.run.op_rows import ops_table
 from gradscope.report.run.sections import Sections
-from gradscope.report.run.summary import counted, header, summary
+from gradscope.report.run.summary import graph_title, header, summary
 from gradscope.report.screen.picture import picture
 from gradscope.report.screen.text import Symbols, allow_any_text, safe, symbols
 
@@ -163,18 +163,13 @@ class RunScreen:
             if wanted is False or (wanted is None and not fits and not self._view.all):
                 left_out.append(graph)
                 continue
-            yield self._title(self._graph_title(graph))
+            yield self._title(graph_title(graph))
             yield Sections(self._width, self._marks, EVERYTHING).graph(graph)
 
         if left_out and wanted is None:
             largest = max(left_out, key=lambda graph: graph.nodes)
             others = f" and {len(left_out) - 1} smaller" if len(left_out) > 1 else ""
-            yield Text(f"\n{self._graph_title(largest)}{others} (--graph)", style="dim")
-
-    @staticmethod
-    def _graph_title(graph: Graph) -> str:
-        where = f", backward at line {graph.line}" if graph.line else ""
-        return safe(f"Graph of {graph.root}{where}: {counted(graph.nodes, 'node')}, {graph.depth:,} deep")
+            yield Text(f"\n{graph_title(largest)}{others} (--graph)", style="dim")
 
     def _pointer(self) -> Text:
         return Text("To see the rest: --all, --line N-M, --graph, --memory, --ops; -o FILE keeps it", style="dim")

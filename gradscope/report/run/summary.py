@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from gradscope.analysis.report_model import Place, Report
+from gradscope.analysis.report_model import Graph, Place, Report
 from gradscope.analysis.sizes import size
 from gradscope.recording.program_end import program_end
 from gradscope.report.screen.text import Symbols, safe
@@ -25,11 +25,18 @@ def header(report: Report) -> Text:
     if run.world_size > 1:
         text.append(f"  rank {run.rank} of {run.world_size}", style="bold")
     style = "green" if run.outcome == "ok" and not run.error_message else "bold red"
-    text.append(f"  {_outcome(report)}", style=style)
+    text.append(f"  {outcome(report)}", style=style)
     return text
 
 
-def _outcome(report: Report) -> str:
+def graph_title(graph: Graph) -> str:
+    """Which graph it is, and how large."""
+    where = f", backward at line {graph.line}" if graph.line else ""
+    return safe(f"Graph of {graph.root}{where}: {counted(graph.nodes, 'node')}, {graph.depth:,} deep")
+
+
+def outcome(report: Report) -> str:
+    """How the run ended, in words."""
     run = report.run
     where = f" at line {run.error_place.line}" if run.error_place else ""
     if run.outcome == "exception":
@@ -45,6 +52,11 @@ def _outcome(report: Report) -> str:
 
 def summary(report: Report, marks: Symbols, with_memory: bool = True) -> RenderableType:
     """Counts over the whole run, and what it took of memory."""
+    return Group(*totals(report, marks, with_memory))
+
+
+def totals(report: Report, marks: Symbols, with_memory: bool = True) -> list[Text]:
+    """The lines of the summary."""
     numbers, memory = report.summary, report.memory
     first = [
         counted(numbers.ops, "op"),
@@ -65,7 +77,7 @@ def summary(report: Report, marks: Symbols, with_memory: bool = True) -> Rendera
         f"gradients {size(memory.gradient_bytes)}",
         f"still in use {size(memory.live_bytes)}",
     ]
-    parts: list[RenderableType] = [Text(", ".join(first))]
+    parts = [Text(", ".join(first))]
     if with_memory:
         parts.append(Text("tensor memory: " + ", ".join(second)))
     parts += [
@@ -78,7 +90,7 @@ def summary(report: Report, marks: Symbols, with_memory: bool = True) -> Rendera
         text = f"{marks.warning} {counted(numbers.faults, 'fault')} of gradscope's own: what is shown may be incomplete"
         parts.append(Text(text, style="bold yellow"))
         parts.append(Text(safe(report.faults[0].strip().rpartition("\n")[2]), style="dim"))
-    return Group(*parts)
+    return parts
 
 
 def _at(place: Place | None) -> str:
