@@ -75,6 +75,11 @@ FORMATS: tuple[Format, ...] = (
         {"run": f"{_RUN}.markdown_format:write", "compare": f"{_COMPARE}:as_markdown"},
     ),
     Format("svg", (".svg",), {"run": f"{_RUN}.svg_format:write", "compare": f"{_COMPARE}:as_svg"}, is_picture=True),
+    Format(
+        "html",
+        (".html", ".htm"),
+        {"run": "gradscope.report.html.run_page:write", "compare": "gradscope.report.html.compare_page:as_html"},
+    ),
     Format("junit", (".xml",), {"check": f"{_CHECK}:as_junit"}, called="JUnit"),
     Format("github", (), {"run": f"{_RUN}.github_format:write", "check": f"{_CHECK}:as_github"}),
     Format("concise", (), {"run": f"{_RUN}.concise_format:write", "check": f"{_CHECK}:as_concise"}),

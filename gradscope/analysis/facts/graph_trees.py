@@ -35,6 +35,18 @@ class _Extent(NamedTuple):
     """1 for each node of the recording that is in the graph."""
 
 
+class Root(NamedTuple):
+    """Where a graph begins."""
+
+    tensor: int
+    node: int
+    """Its grad_fn then."""
+    op: int
+    """The backward pass that walked it; NONE where none did."""
+    executions: int
+    """Passes at that place."""
+
+
 class Graphs:
     """Describes the graphs of a recording."""
 
@@ -47,6 +59,10 @@ class Graphs:
 
     def describe(self) -> tuple[Graph, ...]:
         """The graph of the last pass at each place; where none ran, that of the last tensor with a grad_fn."""
+        return tuple(self._describe(*root) for root in self.roots())
+
+    def roots(self) -> list[Root]:
+        """Where the graphs that are shown begin."""
         node_of = {(row.op, row.root): row.node for row in self._recording.backwards}
         found = []
         groups = sorted(self._gradients.groups, key=lambda group: len(group.ops))[-GRAPHS_SHOWN:]
@@ -54,10 +70,8 @@ class Graphs:
             for root in self._gradients.roots[group.last_op]:
                 node = node_of.get((group.last_op, root), NONE)
                 if node >= 0:
-                    found.append(self._describe(root, node, group.last_op, len(group.ops)))
-        if not found:
-            found += [self._describe(tensor, node, NONE, 0) for tensor, node in self._last_with_node()]
-        return tuple(found)
+                    found.append(Root(root, node, group.last_op, len(group.ops)))
+        return found or [Root(tensor, node, NONE, 0) for tensor, node in self._last_with_node()]
 
     def _last_with_node(self) -> list[tuple[int, int]]:
         """The named tensor that got its grad_fn last, at its birth or by a write in place, and that grad_fn."""
