@@ -109,7 +109,7 @@ def whole(recording: Recording) -> WholeGraph:
 def path_of(graph: WholeGraph, fold: int) -> list[str]:
     steps = []
     while fold > 0:
-        label, fold = graph.folds[fold]
+        label, fold, _ = graph.folds[fold]
         steps.insert(0, label)
     return steps
 
@@ -214,6 +214,7 @@ def test_a_large_graph_has_no_fold_with_too_many_parts():
     assert max(parts) <= CHILDREN and all(fold.parent < len(graph.folds) for fold in graph.folds)
     labels = {fold.label for fold in graph.folds}
     assert "nodes 1 to 40" in labels and "nodes 1 to 1,600" in labels
+    assert all(fold.is_stretch == fold.label.startswith("nodes ") for fold in graph.folds)
 
 
 def test_data_for_the_script_is_what_was_described():
@@ -222,7 +223,7 @@ def test_data_for_the_script_is_what_was_described():
     graph = whole(recording)
     assert [data["texts"][node[0]] for node in data["nodes"]] == [node.name for node in graph.nodes]
     assert [*zip(data["edges"][::2], data["edges"][1::2], strict=True)] == [*graph.edges]
-    assert data["folds"] == [[fold.label, fold.parent] for fold in graph.folds]
+    assert data["folds"] == [[fold.label, fold.parent, int(fold.is_stretch)] for fold in graph.folds]
 
 
 def test_the_page_needs_no_script_to_be_read():

@@ -51,6 +51,8 @@ class Fold(NamedTuple):
     label: str
     parent: int
     """Position of the fold around it; -1 for the first, which is the whole graph."""
+    is_stretch: bool
+    """It is no module and no function, but some of the parts of the one around it, of which there are too many."""
 
 
 class WholeGraph(NamedTuple):
@@ -197,7 +199,7 @@ def _folds(paths: Sequence[Path]) -> tuple[list[Fold], list[int]]:
                 known[path[:depth]] = len(labels)
                 labels.append(path[depth - 1])
                 parents.append(known[path[: depth - 1]])
-    fold_of = [known[path] for path in paths]
+    fold_of, named = [known[path] for path in paths], len(labels)
     for fold in range(len(labels)):
         inner = [child for child, parent in enumerate(parents) if parent == fold]
         for piece in _pieces(inner):
@@ -210,7 +212,8 @@ def _folds(paths: Sequence[Path]) -> tuple[list[Fold], list[int]]:
         members.setdefault(fold, []).append(node)
     for fold, nodes in members.items():
         _split(nodes, fold, labels, parents, fold_of)
-    return [Fold(*fold) for fold in zip(labels, parents, strict=True)], fold_of
+    folds = [Fold(label, parent, at >= named) for at, (label, parent) in enumerate(zip(labels, parents, strict=True))]
+    return folds, fold_of
 
 
 def _split(nodes: list[int], fold: int, labels: list[str], parents: list[int], fold_of: list[int]) -> None:

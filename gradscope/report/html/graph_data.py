@@ -24,7 +24,7 @@ def _data(graph: WholeGraph) -> dict[str, Any]:
         "texts": list(texts),
         "nodes": nodes,
         "edges": [end for edge in graph.edges for end in edge],
-        "folds": [[fold.label, fold.parent] for fold in graph.folds],
+        "folds": [[fold.label, fold.parent, int(fold.is_stretch)] for fold in graph.folds],
         "leftOut": graph.left_out,
     }
 

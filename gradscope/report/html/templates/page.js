@@ -127,8 +127,10 @@
     }
 
     path(fold) {
-      const steps = [];
-      for (; fold > 0; fold = this.data.folds[fold][1]) steps.unshift(this.data.folds[fold][0]);
+      const steps = fold > 0 ? [this.data.folds[fold][0]] : [];
+      for (let around = this.data.folds[fold][1]; around > 0; around = this.data.folds[around][1]) {
+        if (!this.data.folds[around][2]) steps.unshift(this.data.folds[around][0]);
+      }
       return steps.join(".").replaceAll(".[", "[");
     }
 
