@@ -1,6 +1,8 @@
-"""The pytest plug-in: ``--gradscope`` prints answers of failing tests, ``gradscope_recording`` is a test's recording.
+"""The pytest plug-in: ``--gradscope``, the fixture ``gradscope_recording``, and ``@pytest.mark.gradscope``.
 
-Until one of both is used nothing of gradscope's is imported but this file, and no test is recorded.
+The option prints the answers of failing tests, the fixture is a test's recording, and a test that is marked
+``@pytest.mark.gradscope(no=["leaf-unreached"], max_saved="10 MB")`` fails where that does not hold. Until one of these
+is used nothing of gradscope's is imported but this file, and no test is recorded.
 """
 
 from __future__ import annotations
@@ -12,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from gradscope.integrations.marked_tests import Expected
     from gradscope.recording import Recording
 
 _FOUND = pytest.StashKey[Any]()
+_MARKER = "gradscope"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -23,14 +27,42 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--gradscope", action="store_true", help="Record each test; print the answers of failing ones.")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Say what the marker is."""
+    config.addinivalue_line(
+        "markers",
+        'gradscope(no=["code", "problem"], max_saved="10 MB", max_peak="1 GiB"): record the test; it fails where '
+        "gradscope has such an answer or it needs more; without arguments, where there is a problem.",
+    )
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Record a test, if that was asked for."""
-    if not item.config.getoption("gradscope"):
+    """Record a test, if that was asked for, and see whether what its markers say holds."""
+    markers = [(marker.args, marker.kwargs) for marker in item.iter_markers(_MARKER)]
+    if not (markers or item.config.getoption("gradscope")):
         return (yield)
+    wanted = _expected(markers)
     with _recorded(item) as recording:
         item.stash[_FOUND] = recording
-        return (yield)
+        result = yield
+    broken = wanted.broken(recording) if wanted is not None else ""
+    if broken:
+        del item.stash[_FOUND]  # what it says is said already
+        pytest.fail(f"{_MARKER}: {broken}", pytrace=False)
+    return result
+
+
+def _expected(markers: list[Any]) -> Expected | None:
+    if not markers:
+        return None
+    from gradscope.errors import UsageError
+    from gradscope.integrations.marked_tests import expected
+
+    try:
+        return expected(markers)
+    except UsageError as error:
+        pytest.fail(f"{error.message}; {error.hint}", pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True)
