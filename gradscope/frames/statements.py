@@ -92,6 +92,17 @@ class Source:
             return None
         return between[0]
 
+    def call_stored_by(self, name: str, earlier: SourceStatement, later: SourceStatement) -> Assignment | None:
+        """The call from which one statement assigned a name, that still has it at another, later one of its function.
+
+        None where a statement between them assigns it too, or may have: a loop leads back to the later one.
+        """
+        if later.line <= earlier.end_line or name in self.stored_between(earlier, later):
+            return None
+        found = self.assigned_calls.get((earlier.scope, name), [])
+        own = [call for call in found if call is not None and earlier.line <= call.line <= earlier.end_line]
+        return own[0] if len(own) == 1 else None
+
     def index(self) -> None:
         """Make :meth:`at` find the statements, which are sorted."""
         self._starts = [(statement.line, statement.col) for statement in self.statements]

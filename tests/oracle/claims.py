@@ -573,7 +573,7 @@ class Judge:
 def outcome(one: Pass, tensor: torch.Tensor) -> str:
     """What a pass did for a tensor, in the report's words."""
     before, after = one.grad_before.get(id(tensor)), one.grad_after.get(id(tensor))
-    received = id(tensor) in one.received if tensor.is_leaf else after is not None
+    received = id(tensor) in one.received if tensor.is_leaf else after is not before
     if received:
         return "created" if before is None else "accumulated"
     return "missing" if before is None else "untouched"

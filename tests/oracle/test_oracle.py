@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from .claims import Claim, Judge
 from .known_false import KNOWN_FALSE, claims_left_out, pieces_left_out
+from .once_false import ONCE_FALSE
 from .programs import Program, any_program, healthy_program
 from .reported import reported
 
@@ -75,6 +76,13 @@ def test_known_false(cause: str, request: pytest.FixtureRequest) -> None:
     entry = KNOWN_FALSE[cause]
     claims = list(Judge(entry.program, reported(entry.program), entry.healthy).claims())
     assert not [claim for claim in claims if claim.kind == entry.claim and claim.held is False]
+
+
+@pytest.mark.parametrize("cause", ONCE_FALSE)
+def test_once_false(cause: str) -> None:
+    program = ONCE_FALSE[cause]
+    refuted = [str(claim) for claim in Judge(program, reported(program)).claims() if claim.held is False]
+    assert not refuted, "\n".join(refuted)
 
 
 READ = {

@@ -266,8 +266,8 @@ class Witness:
             self.kept.append(tensor)
             self.uses[id(tensor)].append((self.number, line, getattr(func, "__name__", "")))
         hooked = torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
-        for tensor in given:
-            self.kept.append(tensor)
+        self.kept += given
+        for tensor in (*taken, *given):  # (what was taken may come from a scripted function, which no mode sees)
             self._count_saved(tensor.grad_fn, hooked)
 
     def _count_saved(self, node: Any, hooked: bool) -> None:

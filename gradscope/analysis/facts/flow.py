@@ -12,6 +12,8 @@ from collections import deque
 from functools import cached_property
 from typing import NamedTuple
 
+from gradscope.analysis.facts.grad_regions import GradRegions
+from gradscope.analysis.facts.reentrant_checkpoints import ReentrantCheckpoints
 from gradscope.analysis.facts.storage_groups import StorageGroups, overlap
 from gradscope.analysis.facts.values_taken import ValuesTaken
 from gradscope.analysis.facts.writes import all_writes
@@ -44,6 +46,8 @@ class Flow:
         self._index = index
         self._sharing = sharing
         self._values = ValuesTaken(index)
+        self._regions = GradRegions(index)
+        self._reentrant = ReentrantCheckpoints(index)
         self.walked = 0
         """Tensors looked at so far, in all walks: what they cost."""
 
@@ -84,7 +88,7 @@ class Flow:
             if paid > cost[tensor]:
                 continue
             for taken, op, loses in self._steps_to(tensor, until):
-                price = paid + loses
+                price = paid + (self._price(op) if loses else 0)
                 if price < cost.get(taken, WALK_LIMIT):
                     cost[taken] = price
                     steps[taken] = Step(op, tensor, loses)
@@ -103,7 +107,7 @@ class Flow:
             is_tracked = not flags & LEAF or tensor in self._got_a_node
             for taken in self._values.of(made):
                 if made_at[taken] != made or not index.is_made_inside(taken):
-                    found.append((taken, made, not is_tracked and index.requires_grad(taken, made)))
+                    found.append((taken, made, not is_tracked and self._is_lost(taken, made)))
             if op_flags[made] & MADE or flags & PARAMETER:
                 found += self._from_base(tensor, made)
         elif flags & EXTERNAL and made < index.op_count:
@@ -114,8 +118,23 @@ class Flow:
             is_tracked = index.requires_grad(written, op + 1) and self._shares_history(written, tensor)
             for taken in self._values.of(op):
                 if taken not in (tensor, written):
-                    found.append((taken, op, not is_tracked and index.requires_grad(taken, op)))
+                    found.append((taken, op, not is_tracked and self._is_lost(taken, op)))
         return found
+
+    def _price(self, op: int) -> int:
+        """What a cut counts where ways compete: no gradient was meant to pass the copy of a module, so it is the last
+        to be blamed.
+        """
+        return 2 if self._index.func(op).endswith("__deepcopy__") else 1
+
+    def _is_lost(self, taken: int, op: int) -> bool:
+        """Whether an op whose result is not tracked took in a tensor that was.
+
+        What the forward of a custom Function ran is never tracked: its result gets a node when the Function is done.
+        """
+        if not self._index.requires_grad(taken, op):
+            return False
+        return not self._regions.is_inside_function(op) or self._reentrant.around(op) is not None
 
     def _from_base(self, tensor: int, op: int) -> list[tuple[int, int, bool]]:
         """What a tensor that no seen op made lies on: ``nn.Parameter(w * 2)`` is a new leaf on the product's memory."""

@@ -29,7 +29,7 @@ from gradscope.recorder.places.raised_through import RaisedThrough
 from gradscope.recorder.state.backward_passes import ObservedPass, PassObserver
 from gradscope.recorder.state.births import ForwardBirths
 from gradscope.recorder.state.foreign_memory import ForeignMemory
-from gradscope.recorder.state.graph_nodes import GraphNodes
+from gradscope.recorder.state.graph_nodes import LATER, GraphNodes
 from gradscope.recorder.state.identity import Identity
 from gradscope.recorder.state.module_numbers import number_of_module
 from gradscope.recorder.state.numpy_arrays import NumpyArrays
@@ -364,7 +364,7 @@ class Observer:
         for tensor in tensors_in(value):
             seen = known.get(id(tensor))
             if seen is None:
-                seen = self.states.enter(tensor, op, 0, False, _EXTERNAL, ())
+                seen = self.states.enter(tensor, op, LATER, self.may_read_saved, _EXTERNAL, ())
             elif grouped and not self._is_new_to_group(seen.row):
                 continue
             self._uses += (op, seen.row)

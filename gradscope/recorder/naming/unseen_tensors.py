@@ -77,12 +77,12 @@ class Unseen:
         self._entered = False
         stored = self._names.stored_since(user, site)
         if stored is not None:
-            self._look_at(stored[0].statement.stores, user, site, stored[0].statement.line, thread, flags, read_saved)
+            self._look_at(stored[0].statement.stores, user, site, stored[0], thread, flags, read_saved)
         for frame, at in self._callers(user, site):
             if not any(self._is_news(tensor) for tensor in inputs):
                 break
-            after = stored[0].statement.line if stored is not None and frame is user else 0
-            self._look_at(at.statement.loads, frame, at, after, thread, flags, read_saved)
+            stored_by = stored[0] if stored is not None and frame is user else None
+            self._look_at(at.statement.loads, frame, at, stored_by, thread, flags, read_saved)
         if stored is not None:
             self._names.match_stored(*stored, user, site)
         for frame, at in self._callers(user, site):
@@ -127,7 +127,7 @@ class Unseen:
         wanted: tuple[str, ...],
         frame: FrameType,
         site: Site,
-        after: int,
+        stored_by: Site | None,
         thread: int,
         flags: int,
         read_saved: bool,
@@ -136,12 +136,21 @@ class Unseen:
             for name in wanted:
                 tensor = look_up(name, names, frame.f_globals)
                 if issubclass(type(tensor), Tensor) and self._is_news(tensor):
-                    call = self._sites.call_assigned_to(name, site, after)
+                    call = self._call_behind(name, site, stored_by)
                     if call is not None:
                         written, span = call
                         op = self._add_op(tensor, written, span, thread, flags)
                         self._enter(tensor, op, read_saved)
                         self._entered = True
+
+    def _call_behind(self, name: str, site: Site, stored_by: Site | None) -> tuple[str, int] | None:
+        """The call that a name was assigned from, which a frame at a site has; its last op was at another."""
+        if stored_by is None:
+            return self._sites.call_assigned_to(name, site, 0)
+        call = None
+        if name in stored_by.statement.stores:
+            call = self._sites.call_stored_by(name, stored_by, site)
+        return call or self._sites.call_assigned_to(name, site, stored_by.statement.line)
 
     def _is_news(self, tensor: Any) -> bool:
         """Whether a tensor was not seen yet, or came to have a ``grad_fn`` since."""
@@ -150,7 +159,9 @@ class Unseen:
             return True
         if id(tensor) in self._changed_by_op:
             return False
-        if seen.node != NONE or type(tensor) not in PLAIN or (tensor._is_view() and version_of(tensor) != 0):
+        if seen.node != NONE or type(tensor) not in PLAIN:
+            return False
+        if tensor._is_view() and version_of(tensor) != getattr(seen, "first_version", 0):
             return False  # (asking a view for its node can raise, or rebuild it, once its memory was written)
         return bool(tensor.requires_grad and not tensor.is_leaf)
 

@@ -156,6 +156,14 @@ class CallSites:
             return None
         return self._call(call, site.file, site.function)
 
+    def call_stored_by(self, name: str, stored_by: Site, site: Site) -> tuple[str, int] | None:
+        """The call that a name was assigned from by the statement that was before a site's: see `call_assigned_to`."""
+        parsed = self.spans.sources.parsed(stored_by.file)
+        call = parsed.call_stored_by(name, stored_by.statement, site.statement)
+        if call is None or self._is_before_recording(stored_by, call):
+            return None
+        return self._call(call, stored_by.file, stored_by.function)
+
     def call_at_end(self, name: str, filename: str) -> tuple[str, int] | None:
         """The call that a name of a module was assigned from, if it was assigned once: the function, and its span."""
         file = self.spans.sources.file(filename, True)

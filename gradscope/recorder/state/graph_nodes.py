@@ -18,11 +18,14 @@ from gradscope.recorder.state.foreign_memory import ForeignMemory
 from gradscope.recorder.state.identity import Identity
 from gradscope.recorder.tape import Tape
 from gradscope.recorder.torch_internals.capabilities import dispatch_modes, sequence_number
+from gradscope.recorder.torch_internals.saved_now import saves_without_hooks
 from gradscope.recording.rows import TensorFlag
 from gradscope.recording.tables import NONE
 
 _NO_SEQUENCE = 2**63
 _NEVER = 2**64
+LATER = _NO_SEQUENCE
+"""As ``since``: every node was there before the op."""
 _NODE_WIDTH = 3
 _SAVED_WIDTH, _SAVED_STORAGE = 5, 2
 _EXTERNAL_LEAF = int(TensorFlag.REQUIRES_GRAD | TensorFlag.LEAF | TensorFlag.EXTERNAL)
@@ -79,8 +82,8 @@ class GraphNodes:
         Args:
             root: A ``grad_fn``.
             op: The op that made it.
-            since: Nodes with a lower sequence number were there before the op: what they saved is not read, since
-                hooks may have been in force when they were made.
+            since: Nodes with a lower sequence number were there before the op: what they saved is read only where
+                they can tell that no hook was in force when they were made.
             read_saved: No saved-tensor hooks are in force.
             known: The row that it has if it is still the node of the tensor that it was, or NONE.
         """
@@ -131,6 +134,8 @@ class GraphNodes:
                 edge_rows += (row, target)
             if sequence >= readable_from:
                 self._read_saved(node, row, op)
+            elif readable_from != _NEVER and first <= sequence < _NO_SEQUENCE and saves_without_hooks(node):
+                self._read_saved(node, row, op)  # of a call that was not seen: a scripted function, a Function's apply
             if not todo:
                 return
             node, sequence, row = todo.pop()

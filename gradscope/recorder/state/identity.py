@@ -49,7 +49,7 @@ _META = torch.device("meta")
 class Seen(ref[Any]):
     """A weak reference to a tensor, and what is known of it as of the last op that touched it."""
 
-    __slots__ = ("key", "layout", "nbytes", "node", "requires_grad", "row", "storage")
+    __slots__ = ("first_version", "key", "layout", "nbytes", "node", "requires_grad", "row", "storage")
 
     key: int
     """Its ``id()``."""
@@ -61,6 +61,8 @@ class Seen(ref[Any]):
     nbytes: int
     """Of its elements."""
     requires_grad: bool
+    first_version: int
+    """Its version when it was first seen; not there where that was 0 or is not known."""
 
 
 _OF_CONTENT = ("layout", "nbytes", "node", "requires_grad", "row", "storage")
@@ -153,6 +155,7 @@ class Identity:
         tape.tensor_count = row + 1
         self._tensor_rows += (op, place, layout, node, flags, NONE)
         if version:
+            seen.first_version = version
             tape.pending["changes"] += (op, row, VERSION_FIELD, 0, version)
         if known is not None:
             self._note_alias(tensor, seen, known, inputs)
@@ -196,6 +199,8 @@ class Identity:
             mine, its = getattr(one, name), getattr(other, name)
             setattr(one, name, its)
             setattr(other, name, mine)
+        versions = [getattr(seen, "first_version", 0) for seen in (one, other)]
+        other.first_version, one.first_version = versions
         watched = {seen.row: seen for seen in (one, other) if seen.row in self.leaves}
         self.leaves.update(watched)
         for tensor, now, before in ((first, one, other), (second, other, one)):

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradscope.recorder.torch_internals.capabilities import saved_hooks_were_used
+from gradscope.recorder.torch_internals.capabilities import saved_hooks_were_used, saved_tensors_tell_hooks
 
 _RAW = "_raw_saved_"
 _SAVED = "_saved_"
+_attributes: dict[type, tuple[str, ...]] = {}
+"""Of nodes of torch's own."""
 
 
 def saved_storages(nodes: Iterable[Any]) -> dict[int, int]:
@@ -26,6 +28,25 @@ def saved_storages(nodes: Iterable[Any]) -> dict[int, int]:
             else:
                 found[storage._cdata] = storage.nbytes()
     return found
+
+
+def saves_without_hooks(node: Any) -> bool:
+    """Whether what a node keeps can be read without running a saved-tensor hook; False where that is not known."""
+    if not saved_tensors_tell_hooks:
+        return not saved_hooks_were_used()
+    kind = type(node)
+    attributes = (_RAW + "tensors",) if hasattr(kind, "_forward_cls") else _attributes.get(kind)
+    if attributes is None:
+        attributes = _attributes[kind] = tuple(name for name in dir(kind) if name.startswith(_RAW))
+    for attribute in attributes:
+        try:
+            raw = getattr(node, attribute)
+        except RuntimeError:  # freed
+            return False
+        saved = raw if isinstance(raw, (tuple, list)) else (raw,)
+        if any(item is not None and item.unpack_hook is not None for item in saved):
+            return False
+    return True
 
 
 def _kept(node: Any) -> Iterator[Tensor]:

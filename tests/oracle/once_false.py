@@ -1,0 +1,119 @@
+"""Programs of which reports once said what is not so: one a cause, each of which the oracle now reads in full."""
+
+from __future__ import annotations
+
+from textwrap import dedent
+
+_HEAD = "import copy\nimport torch\nfrom torch import nn\ntorch.manual_seed(0)\nx = torch.randn(2, 3)\n"
+
+
+def _program(text: str) -> str:
+    return _HEAD + dedent(text).lstrip("\n")
+
+
+ONCE_FALSE: dict[str, str] = {
+    # what a scripted function saved is counted though its result has no name of its own
+    "saved-behind-unseen-calls": _program(
+        """
+            class OneSided(torch.autograd.Function):
+                @staticmethod
+                def forward(ctx, h, s):
+                    return h * s
+                @staticmethod
+                def backward(ctx, grad):
+                    return grad, None
+            @torch.jit.script
+            def scripted(h):
+                return torch.sigmoid(h) * h
+            w = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
+            for step in range(1):
+                h = x
+                h = OneSided.apply(h, w)
+                h = scripted(h)
+                h = h + x
+                h.sum().backward()
+        """
+    ),
+    # what a full backward hook gives gets its node when the module is done, and its name another value soon after
+    "leaf-that-a-hook-gave": _program(
+        """
+            net = nn.Linear(3, 3)
+            net.register_full_backward_hook(lambda module, inner, outer: None)
+            for step in range(1):
+                h = x
+                h = net(h)
+                h = torch.tensor(h.tolist())
+            h = x
+            h = net(h)
+            torch.set_grad_enabled(False)
+            h = net(h)
+            torch.set_grad_enabled(True)
+            h = h + net(x)
+        """
+    ),
+    # the view that such a hook makes inside, under no_grad, is no cut
+    "cut-inside-a-hook": _program(
+        """
+            fc, norm = nn.Linear(3, 3), nn.BatchNorm1d(3)
+            norm.register_full_backward_hook(lambda module, inner, outer: None)
+            h = fc(x)
+            point = x.clone().requires_grad_()
+            out = norm(point).tanh().sum()
+            (slope,) = torch.autograd.grad(out, point)
+            loss = h.sum() + slope.pow(2).sum()
+            loss.backward()
+        """
+    ),
+    # of two cuts not the copy of a module is named
+    "copied-and-cut": _program(
+        """
+            norm = nn.BatchNorm1d(3)
+            twin = copy.deepcopy(norm)
+            h = torch.tanh(x)
+            with torch.no_grad():
+                h = norm(h)
+            h = h + twin(x)
+            h.sum().backward()
+        """
+    ),
+    # a gradient that a tensor retained from an earlier pass is not one of this pass
+    "kept-in-earlier-runs": _program(
+        """
+            norm = nn.BatchNorm1d(3)
+            for step in range(3):
+                h = x
+                h = h + norm(h)
+                if h.requires_grad:
+                    kept = h
+                    kept.retain_grad()
+                point = x.clone().requires_grad_()
+                out = norm(point).tanh().sum()
+                (slope,) = torch.autograd.grad(out, point)
+                loss = h.sum() + slope.pow(2).sum()
+                loss.backward()
+            h = x
+            h = torch.from_numpy(h.detach().numpy())
+            h = h.t().contiguous().t()
+            h = h + norm(x)
+            loss = h.pow(2).mean()
+            loss.backward()
+        """
+    ),
+    # a Function's result that is its input, whose memory was written before
+    "function-on-written-memory": _program(
+        """
+            class Same(torch.autograd.Function):
+                @staticmethod
+                def forward(ctx, h):
+                    return h
+                @staticmethod
+                def backward(ctx, grad):
+                    return grad
+            w = torch.randn(3, requires_grad=True)
+            h = w * x
+            h.mul_(2)
+            h = Same.apply(h)
+            h.sum().backward()
+        """
+    ),
+}
