@@ -23,6 +23,7 @@ from gradscope.recorder.naming.held_at_end import held_at_end
 from gradscope.recorder.naming.seen_names import SeenNames
 from gradscope.recorder.patches import hooks, replaced_functions
 from gradscope.recorder.patches.optimizer_steps import OptimizerSteps
+from gradscope.recorder.patches.recomputed import write_recomputed
 from gradscope.recorder.patches.stack_limit import raise_stack_limit
 from gradscope.recorder.patches.threads import follow, following, unfollow
 from gradscope.recorder.places.call_sites import SourceFiles, SpanTable
@@ -134,6 +135,7 @@ class Recorder:
                 self._identity.bury()
                 with DisableTorchFunction():
                     hooks.write_runs(self._tape, self.row_of)
+                    write_recomputed(self._tape)
                     self._observer.arrays.write()
                     self._look_back(namespace or {}, filename)
             except Exception:

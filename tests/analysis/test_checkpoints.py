@@ -49,3 +49,39 @@ def test_layers_of_torch_that_are_checkpointed_as_they_are_are_seen() -> None:
         "checkpoint(net, x, use_reentrant=False, preserve_rng_state=False).sum().backward()"
     )
     assert codes(program) == {"checkpoint-draws-anew": [9]}
+
+
+RUN_AGAIN = """
+import torch
+from torch.utils.checkpoint import checkpoint
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.parts = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Tanh())
+    def forward(self, h):
+        h = self.parts(h)
+        return torch.tanh(h * 2)
+net, x = Net(), torch.ones(2, 3, requires_grad=True)
+for step in range(3):
+    y = {call}
+    {then}
+"""
+REENTRANT, OTHER = "checkpoint(net, x, use_reentrant=True)", "checkpoint(net, x, use_reentrant=False)"
+
+
+@pytest.mark.parametrize(
+    ("call", "then", "runs"),
+    [
+        (REENTRANT, "y.sum().backward()", 6),
+        (OTHER, "y.sum().backward()", 6),
+        (REENTRANT, "y = y.detach()", 3),
+        (OTHER, "y = y.detach()", 3),
+        ("net(x)", "y.sum().backward()", 3),
+    ],
+)
+def test_what_runs_again_inside_backward_is_counted(call: str, then: str, runs: int) -> None:
+    report = build(recorded(RUN_AGAIN.format(call=call, then=then)))
+    rows = {row.line: row for row in report.lines}
+    again = "3 of 6 runs inside backward (checkpoint); shown are the others"
+    assert [(rows[line].executions, again in rows[line].notes) for line in (8, 9)] == [(runs, runs == 6)] * 2
+    assert 12 not in rows or rows[12].executions == 3

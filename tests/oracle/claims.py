@@ -21,6 +21,7 @@ ALIKE = 3
 """Leaves of one pass for which the same reason is tried: each trial is a run of the program or more."""
 
 _SOME_RUNS = re.compile(r"requires_grad in ([\d,]+) of ([\d,]+) runs")
+_RUNS_AGAIN = re.compile(r"([\d,]+) of ([\d,]+) runs inside backward")
 _MAY_WRITE_THE_SAME = re.compile(r"(F|torch)\.batch_norm|\w+\.step")
 """Calls that write past the version counter: statistics of zeros, or a step by a gradient of zeros, change nothing."""
 
@@ -155,7 +156,13 @@ class Judge:
             if led and one.inputs and "input" not in why:
                 yield Claim("why-inputs", one.line, said, False, "inputs= asked for others only")
                 continue
-            if cut_line:
+            if "only the copy that line" in why:
+                copied = "deepcopy(" in self._source.split("\n")[cut_line - 1]
+                moment = self._named_after(tensor, self._settled(tensor, position, one))
+                changes = moment is not None and roots_change(self._source, position, one, dict([moment]))
+                truth = "its values change the root" if changes else where
+                yield Claim("why-copy", one.line, said, copied and not led and not changes, truth)
+            elif cut_line:
                 held, truth = self._is_cut_by(cut_line, path, tensor, position, one)
                 yield Claim("why-cut", one.line, said, held and not led, truth)
             elif "no call on the way cut the graph" in why:
@@ -268,7 +275,7 @@ class Judge:
         return (
             line in self._simple - self._returns
             and line in self.seen.after
-            and self.seen.ended[line] == self.seen.runs[line]
+            and self.seen.ended[line] == self.seen.runs[line] - self.seen.runs_in_passes[line]
         )
 
     def _state_after(self, name: str, line: int) -> State | None:
@@ -290,6 +297,11 @@ class Judge:
                 continue
             # A row tells of its last run; one of several rows for a name, of the last among some of the runs.
             moments = [after for _, after in self.seen.moments[line]]
+            if again := [found for note in row["notes"] if (found := _RUNS_AGAIN.match(note))]:
+                said, total = (int(number.replace(",", "")) for number in again[0].groups())
+                truth = self.seen.runs_in_passes[line], self.seen.runs[line]
+                said_so = f"{said} of {total} runs were in backward passes"
+                yield Claim("runs-again", line, said_so, (said, total) == truth, str(truth))
             if not self._ended(line) or (alike[line, name] == 1 and path not in moments[-1].names):
                 continue
             states = [moment.states[id(moment.names[path])] for moment in moments if path in moment.names]

@@ -116,4 +116,37 @@ ONCE_FALSE: dict[str, str] = {
             h.sum().backward()
         """
     ),
+    # what reentrant checkpoint computes again inside a backward pass is counted, and the row is of the other runs
+    "recomputed-in-backward": _program(
+        """
+            from torch.utils.checkpoint import checkpoint
+            class Net(nn.Module):
+                def __init__(self):
+                    super().__init__()
+                    self.first = nn.Linear(3, 3)
+                def forward(self, h):
+                    h = torch.tanh(self.first(h))
+                    return h * 2
+            net, fc = Net(), nn.Linear(3, 3)
+            h = fc(x)
+            h = checkpoint(net, h, use_reentrant=True)
+            h.sum().backward()
+        """
+    ),
+    # the same of checkpoint that is not reentrant, which leaves the function as soon as it can
+    "counted-again-in-backward": _program(
+        """
+            from torch.utils.checkpoint import checkpoint
+            class Net(nn.Module):
+                def __init__(self):
+                    super().__init__()
+                    self.first = nn.Linear(3, 3)
+                def forward(self, h):
+                    h = torch.tanh(self.first(h))
+                    return h * 2
+            net = Net()
+            h = checkpoint(net, x, use_reentrant=False)
+            h.sum().backward()
+        """
+    ),
 }

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import torch
+from torch.utils.checkpoint import CheckpointFunction
 
 from .naming import Path
 from .witness import Pass, Witness, names_in
@@ -115,6 +116,7 @@ def _nothing_cut() -> Iterator[None]:
         (torch, "from_numpy", _same),
         (torch, "tensor", tensor),
         (torch.autograd, "grad", grad),
+        (CheckpointFunction, "apply", lambda function, preserve, *args: function(*args)),
         (torch, "no_grad", enabled),
         (torch, "inference_mode", enabled),
     ]

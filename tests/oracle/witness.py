@@ -108,6 +108,8 @@ class Witness:
         self.watch = watch
         self.runs: dict[int, int] = defaultdict(int)
         """How often the statement of each line began."""
+        self.runs_in_passes: dict[int, int] = defaultdict(int)
+        """How often of these inside a backward pass, of which no moments are kept."""
         self.before: dict[int, Moment] = {}
         self.after: dict[int, Moment] = {}
         """The last moments of each line."""
@@ -124,7 +126,7 @@ class Witness:
         self.changed_at: dict[int, list[tuple[int, Path]]] = defaultdict(list)
         """For each tensor: when its bytes were first seen to be others than before, birth included, and a name then."""
         self.ended: dict[int, int] = defaultdict(int)
-        """How often the statement of each line came to its end."""
+        """How often the statement of each line came to its end outside of passes."""
         self.error: BaseException | None = None
         self.error_line = 0
         self.number = 0
@@ -167,17 +169,22 @@ class Witness:
     def begin(self, line: int, frame: types.FrameType) -> contextlib.AbstractContextManager[None]:
         """A statement begins; what is returned is to last as long as it."""
         self.runs[line] += 1
+        self.runs_in_passes[line] += bool(self._depth)
         self.number += 1
         if self.watch:
-            self.before[line] = self._look(frame)
-            self.begun.append(self.before[line])
+            moment = self._look(frame)
+            self.begun.append(moment)
+            if not self._depth:
+                self.before[line] = moment
         context = self._intervene(self, line, frame) if self._intervene is not None else None
         return context or contextlib.nullcontext()
 
     def end(self, line: int, frame: types.FrameType) -> None:
         """A statement has ended without an error."""
-        self.ended[line] += 1
         self.number += 1
+        if self._depth:
+            return
+        self.ended[line] += 1
         if self.watch:
             self.after[line] = self._look(frame)
             self.moments[line].append((self.before[line], self.after[line]))

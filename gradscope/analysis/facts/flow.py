@@ -25,6 +25,9 @@ from gradscope.recording.rows import Field, OpKind
 WALK_LIMIT = 200_000
 """Tensors looked at in one walk: enough for any one step of training, and a bound on programs without end."""
 
+_PRICE_OF_COPY = 1000
+"""What a deep copy counts among the cuts of competing ways: it is the last to be blamed."""
+
 _VALUES_START_ANEW = frozenset((OpKind.BACKWARD, OpKind.STEP, OpKind.READ_GRAD, OpKind.MODE))
 
 
@@ -88,7 +91,7 @@ class Flow:
             if paid > cost[tensor]:
                 continue
             for taken, op, loses in self._steps_to(tensor, until):
-                price = paid + (self._price(op) if loses else 0)
+                price = paid + (0 if not loses else _PRICE_OF_COPY if self.is_copy(op) else 1)
                 if price < cost.get(taken, WALK_LIMIT):
                     cost[taken] = price
                     steps[taken] = Step(op, tensor, loses)
@@ -121,11 +124,9 @@ class Flow:
                     found.append((taken, op, not is_tracked and self._is_lost(taken, op)))
         return found
 
-    def _price(self, op: int) -> int:
-        """What a cut counts where ways compete: no gradient was meant to pass the copy of a module, so it is the last
-        to be blamed.
-        """
-        return 2 if self._index.func(op).endswith("__deepcopy__") else 1
+    def is_copy(self, op: int) -> bool:
+        """Whether an op is a deep copy, of a module or a tensor: no gradient was meant to pass it."""
+        return self._index.func(op).endswith("__deepcopy__")
 
     def _is_lost(self, taken: int, op: int) -> bool:
         """Whether an op whose result is not tracked took in a tensor that was.

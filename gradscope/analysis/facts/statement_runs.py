@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from functools import cached_property
-from math import gcd
+from math import ceil, gcd
 
 from gradscope.analysis.facts.events import Events
 from gradscope.analysis.index import NOWHERE, Index
@@ -56,6 +56,24 @@ class StatementRuns:
         return runs
 
     @cached_property
+    def again(self) -> list[int]:
+        """For each statement how often it ran once more inside backward passes, in a checkpointed function."""
+        index, runs = self._index, [0] * len(self._index.statements)
+        events = Events(index).of(EventKind.RECOMPUTED)
+        if not events:
+            return runs
+        places, before = list(index.recording.spans), Counter[tuple[Span, str]]()
+        for (span, _, func, _, _), count in self._calls().items():
+            if span >= 0:
+                before[places[span], index.twin(func)] += count
+        for event in (event for event in events if event.span >= 0):
+            statement = index.statement_of_span[event.span]
+            outside = before[places[event.span], str(event.detail.get("function")).rstrip("_")]
+            if outside:  # (checkpoint leaves a function as soon as it has what it needs, maybe in the midst of a line)
+                runs[statement] = max(runs[statement], ceil(event.subject * self.of[statement] / outside))
+        return runs
+
+    @cached_property
     def _blocks(self) -> list[Blocks]:
         return [parse_blocks(file.text if file.is_user else "") for file in self._index.recording.files]
 
@@ -66,15 +84,16 @@ class StatementRuns:
         direct, divisors = [0] * len(index.statements), [0] * len(index.statements)
         totals: dict[tuple[Span, str], int] = {}
         places = list(index.recording.spans)
-        steps = self._steps()
+        steps = self._begun(EventKind.STEP)
+        checkpoints = self._begun(EventKind.CHECKPOINT) + self._begun(EventKind.REENTRANT_CHECKPOINT)
         for (span, inner, func, kind, is_below), count in self._calls().items():
             statement = statements[span]
             if statement == NOWHERE:
                 continue
             if self._is_repeated(span):
                 continue
-            if span in steps and is_below:
-                direct[statement] = max(direct[statement], steps[span])
+            if is_below and (span in steps or (span in checkpoints and inner == NONE)):
+                direct[statement] = max(direct[statement], steps[span] or checkpoints[span])
                 continue
             if inner != NONE:
                 divisors[statement] = gcd(divisors[statement], count)
@@ -85,9 +104,11 @@ class StatementRuns:
         self._divide_by_results(divisors)
         return direct, divisors
 
-    def _steps(self) -> Counter[int]:
-        """How often steps that are recorded op by op began at each span: a closure parts the calls of such a step."""
-        return Counter(event.span for event in Events(self._index).of(EventKind.STEP))
+    def _begun(self, kind: EventKind) -> Counter[int]:
+        """How often a call of torch's began at each span that runs code of the user's, which parts the calls below it:
+        a step that is recorded op by op (it has a closure), a checkpoint.
+        """
+        return Counter(event.span for event in Events(self._index).of(kind) if event.detail.get("begins", True))
 
     def _is_repeated(self, span: int) -> bool:
         place = self._index.recording.spans[span]

@@ -138,6 +138,9 @@ class Reasons:
             return self._explain_unused(tensor, this)
         way = self._flow.path(this.steps, tensor)
         cut = next((step.op for step in way if step.loses), NONE)
+        if cut >= 0 and self._flow.is_copy(cut):
+            line = self._index.op_line(cut)
+            return Unreached(f"only the copy that line {line} made of it was used", cut, unused=True)
         if cut >= 0:
             return Unreached(f"cut at {self._cuts.where(cut)}", cut)
         if way and not self._index.requires_grad(tensor, way[0].op):

@@ -34,6 +34,9 @@ class LineNotes:
             notes.append(f"set .grad of {_tensors({change.tensor for change in cleared})} to None")
         if row.flags & HOOKED:
             notes.append("saved-tensor hooks in force: what it saved was not read")
+        if again := self._runs.again[group.statement]:
+            runs = again + self._runs.of[group.statement]
+            notes.append(f"{again:,} of {runs:,} runs inside backward (checkpoint); shown are the others")
         if 0 < group.tracked < group.count and group.members == 1:
             what = "runs" if is_one_a_run else "tensors"
             notes.append(f"requires_grad in {group.tracked:,} of {group.count:,} {what}")

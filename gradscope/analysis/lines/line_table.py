@@ -98,7 +98,7 @@ class LineTable:
             source=place.source,
             kind=self._kind(group, state),
             op=self._index.func(self._telling_op(group)),
-            executions=self._runs.of[group.statement],
+            executions=self._runs.of[group.statement] + self._runs.again[group.statement],
             name=self._name(group),
             names=self._names_of(group, names),
             temporaries=round(group.temporaries / self._runs.of[group.statement]),

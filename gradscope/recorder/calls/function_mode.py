@@ -13,7 +13,13 @@ from torch.compiler import is_dynamo_compiling
 from torch.overrides import TorchFunctionMode
 
 from gradscope.recorder.calls.faults import is_programs
-from gradscope.recorder.places.callers import HANDLE_CODE, Located, caller_behind_mode, caller_behind_recorder
+from gradscope.recorder.places.callers import (
+    HANDLE_CODE,
+    PLAIN_PLACE,
+    Located,
+    caller_behind_mode,
+    caller_behind_recorder,
+)
 from gradscope.recorder.torch_internals.capabilities import sequence_number, tracing_state
 from gradscope.recording.rows import OpKind
 
@@ -97,10 +103,10 @@ class RecorderMode(TorchFunctionMode):
             if is_programs(fault):
                 raise
             observer.fault(info.name)
-            located = None
+            place, located = PLAIN_PLACE, None
         if located is None:  # called out here: what it raises is the program's, and it must not be called again
             frame = outer = None  # type: ignore[assignment]
-            return func(*args, **kwargs) if kwargs else func(*args)
+            return place.call(func, args, kwargs)
         since = sequence_number()
         try:
             result = place.call(func, args, kwargs)

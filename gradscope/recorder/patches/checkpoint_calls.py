@@ -14,10 +14,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C import DisableTorchFunction
 from torch.compiler import is_dynamo_compiling
 
 from gradscope.recorder.calls.modes_aside import is_ours_on_top
 from gradscope.recorder.patches.noting import note
+from gradscope.recorder.patches.recomputed import count_in_backward, counted
 from gradscope.recording.rows import EventKind
 
 GENERATORS = ("_checkpoint_without_reentrant_generator_impl", "_checkpoint_without_reentrant_generator")
@@ -39,6 +41,8 @@ def reported(generator: Callable[..., Any]) -> Callable[..., Any]:
         preserves = kwargs.get("preserve_rng_state", args[1:2] != (False,))
         subject = next(_next)
         _report(_CHECKPOINT, sys._getframe(1), subject, {"begins": True, "preserve_rng_state": bool(preserves)})
+        if args:
+            args = (counted(args[0]), *args[1:])
         try:
             yield from generator(*args, **kwargs)
         finally:
@@ -58,7 +62,10 @@ def reentrant_reported(apply: Callable[..., Any]) -> Callable[..., Any]:
         tracked = any(isinstance(one, Tensor) and one.requires_grad for one in args)
         _report(_REENTRANT, frame, subject, {"begins": True, "requires_grad": tracked})
         try:
-            return apply(*args, **kwargs)
+            result = apply(*args, **kwargs)
+            with DisableTorchFunction():
+                count_in_backward(result)
+            return result
         finally:
             _report(_REENTRANT, frame, subject, {"begins": False})
 

@@ -76,6 +76,10 @@ class CallPlace:
         """It is in a ``__torch_function__`` of somebody else's, which may hand on what was called elsewhere."""
 
 
+PLAIN_PLACE = CallPlace(lambda func, args, kwargs: func(*args, **(kwargs or {})), None, False, False)
+"""Of a call whose instruction could not be looked at."""
+
+
 class CallSites:
     """The call sites seen so far."""
 
