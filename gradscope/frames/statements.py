@@ -7,6 +7,8 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from gradscope.frames.syntax_trees import parsed
+
 
 class SourceStatement(NamedTuple):
     """One statement; a compound one stands for its header only (``for x in loader:``)."""
@@ -110,9 +112,8 @@ class Source:
 
 def parse_source(text: str) -> Source:
     """Find every statement of a file; a file that cannot be parsed has none."""
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    tree = parsed(text)
+    if tree is None:
         return Source()
     source = Source()
     todo: list[tuple[ast.AST, int, str]] = [(tree, 0, "")]

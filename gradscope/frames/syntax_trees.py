@@ -5,14 +5,20 @@ from __future__ import annotations
 import ast
 from functools import lru_cache
 
+TRIES = 8
+
 
 @lru_cache(maxsize=16)
 def parsed(text: str) -> ast.Module | None:
     """The tree, which nobody changes; None where the text is no Python (a notebook, a file that changed meanwhile)."""
-    try:
-        return ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
+    for _ in range(TRIES):
+        try:
+            return ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return None
+        except SystemError:  # of CPython up to 3.11 where two threads parse at once; the text has nothing to do with it
+            continue
+    return None
 
 
 def innermost(tree: ast.Module, line: int, *kinds: type[ast.stmt]) -> ast.stmt | None:

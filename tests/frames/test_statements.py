@@ -67,3 +67,16 @@ def test_source_that_does_not_parse_has_no_statements():
 def test_dotted_names_are_read_as_they_are_written(parts: list[str]) -> None:
     name = ".".join(parts)
     assert dotted(ast.parse(name, mode="eval").body) == name
+
+
+def test_a_text_is_parsed_again_where_python_failed_because_another_thread_parsed_too(monkeypatch):
+    parse, failures = ast.parse, [SystemError("AST constructor recursion depth mismatch (before=39, after=35)")]
+
+    def fails_once(*args: object, **kwargs: object) -> ast.AST:
+        if failures:
+            raise failures.pop()
+        return parse(*args, **kwargs)
+
+    monkeypatch.setattr(ast, "parse", fails_once)
+    assert parse_source("only_in_this_test = 1").at(1, 0).stores == ("only_in_this_test",)
+    assert not failures
