@@ -28,6 +28,17 @@ from gradscope.recording.rows import EventKind
 PASSES = ("Tensor.backward", "torch.autograd.backward", "torch.autograd.grad")
 
 
+def gather(recording: Recording) -> Sources:
+    """The facts of a recording, which are computed when they are first asked for."""
+    index = Index(recording)
+    names = BestNames(index)
+    cuts, passes, sharing = Cuts(index), Passes(index), StorageGroups(index, names)
+    flow = Flow(index, sharing)
+    gradients = Gradients(index, names, cuts, flow, passes)
+    writes = InplaceWrites(index, names, sharing, passes)
+    return Sources(index, names, cuts, flow, gradients, passes, writes, sharing, StatementRuns(index, names.slots))
+
+
 def build(recording: Recording, view: RunView | None = None) -> Report:
     """Analyse a recording.
 
@@ -39,22 +50,17 @@ def build(recording: Recording, view: RunView | None = None) -> Report:
     Returns:
         The whole report. Costs some seconds a million ops, and imports no torch.
     """
-    view = view or RunView()
-    index = Index(recording)
-    names, letters, use = BestNames(index), Letters(), MemoryUse(index)
-    runs = StatementRuns(index, names.slots)
-    cuts, passes, sharing = Cuts(index), Passes(index), StorageGroups(index, names)
-    flow = Flow(index, sharing)
-    gradients = Gradients(index, names, cuts, flow, passes)
+    view, sources = view or RunView(), gather(recording)
+    index, names, cuts, runs = sources.index, sources.names, sources.cuts, sources.runs
+    sharing, passes, gradients, judged = sources.sharing, sources.passes, sources.gradients, sources.writes
+    letters, use = Letters(), MemoryUse(index)
     groups = LineGroups(index, names, use, cuts).collect()
     lines = LineTable(index, names, cuts, sharing, use, runs, letters).describe(groups)
-    judged = InplaceWrites(index, names, sharing, passes)
     writes = judged.describe(letters)
     alias_groups = sharing.describe(letters)
     backwards = gradients.passes()
     listed_cuts = list_cuts(index, names, cuts, runs, gradients.cuts_on_path)
     errors = list_errors(index)
-    sources = Sources(index, names, cuts, flow, gradients, passes, judged, sharing, runs)
     answers, faults = find_answers(sources)
     is_in_snippets = EventKind.SNIPPET in recording.events.column("kind")
     outputs = sources.snippets.remarks() if is_in_snippets else ()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gradscope.analysis.view import RunView
+from gradscope.analysis.why.asked import Question
 from gradscope.cli.options.answer_options import AnswersAsked
 from gradscope.cli.options.output_options import Output
 
@@ -31,6 +32,21 @@ class RunRequest(NamedTuple):
     ranks: str
     """Which of several processes print, as they were written: ``0``, ``0,3``, ``all``."""
     outputs: tuple[Path, ...]
+    modules_at_start: frozenset[str]
+    """Names of the modules that Python had imported before gradscope."""
+
+
+class WhyRequest(NamedTuple):
+    """One call of ``gradscope why``."""
+
+    target: str
+    question: Question
+    arguments: tuple[str, ...]
+    is_code: bool
+    is_module: bool
+    may_run_again: bool
+    max_ops: int
+    output: Output
     modules_at_start: frozenset[str]
     """Names of the modules that Python had imported before gradscope."""
 

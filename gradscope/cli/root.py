@@ -20,6 +20,7 @@ from gradscope.cli.options.quick_values import convert_quickly
 
 COMMANDS = {
     "run": "Run a program and show, line by line, what autograd did in it.",
+    "why": "Answer one question about a run: why has this tensor no gradient, why is it NaN, what led to this line.",
     "compare": "Run variants of a program and show, side by side, what autograd did differently in them.",
     "check": "Run programs and see whether what they expect of autograd holds.",
     "eval": "Run a program and print the values of expressions, one on a line, for shell scripts.",
@@ -28,7 +29,7 @@ COMMANDS = {
     "help": "Show a page about a topic: in colour on a terminal, as Markdown into a pipe or a file.",
     "list": "List the built-in scenarios: names, titles, tags.",
     "show": "Show the source of a scenario or a file: highlighted on a terminal, as it is into a pipe or a file.",
-    "schema": "Print the JSON Schema of the JSON that run and report, compare or check write.",
+    "schema": "Print the JSON Schema of the JSON that run and report, compare, check or why write.",
     "doctor": "Say what gradscope finds here, and test it: exit code 0 fine, 1 the self-test failed, 2 no torch.",
 }
 """What each command does, as its own help says it; the command of a name is in the module of that name."""
@@ -36,13 +37,14 @@ COMMANDS = {
 EXAMPLES = (
     ("gradscope run train.py", "what autograd did on each line"),
     ("gradscope run detach", "a built-in scenario"),
+    ("gradscope why train.py model.fc.weight.grad", "why it is None, zero or NaN"),
     ("gradscope compare", "nine ways to stop a gradient"),
     ("gradscope run -f json a.py | jq .memory", "for scripts"),
     ("gradscope run -o run.gradscope train.py", "keep the recording …"),
     ("gradscope report run.gradscope", "… and look at it again"),
 )
 EXIT_CODES = (
-    "run: the program's own. The other commands: 0 done, 1 something differs or does not hold, "
+    "run: the program's own. The other commands: 0 done, 1 something differs, does not hold or has no answer, "
     "2 wrong use or unreadable input, 3 a fault of gradscope's own. --fail-on: 1 for such an answer."
 )
 

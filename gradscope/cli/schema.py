@@ -16,6 +16,7 @@ class Described(str, Enum):
     JSONL = "jsonl"
     COMPARE = "compare"
     CHECK = "check"
+    WHY = "why"
 
 
 def register(app: typer.Typer) -> None:
@@ -26,10 +27,12 @@ def register(app: typer.Typer) -> None:
 def schema(
     format: Annotated[
         Described,
-        typer.Argument(help="json: run -f json; jsonl: each line of run -f jsonl; compare, check: -f json of these."),
+        typer.Argument(
+            help="json: run -f json; jsonl: each line of run -f jsonl; compare, check, why: -f json of these."
+        ),
     ] = Described.JSON,
 ) -> None:
-    """Print the JSON Schema of the JSON that run and report, compare or check write."""
+    """Print the JSON Schema of the JSON that run and report, compare, check or why write."""
     import json
 
     sys.stdout.write(json.dumps(_schema_of(format), indent=2) + "\n")
@@ -44,6 +47,6 @@ def _schema_of(described: Described) -> dict[str, Any]:
         from gradscope.report.check.check_schema import check_schema
 
         return check_schema()
-    from gradscope.report.json_schema import run_lines_schema, run_schema
+    from gradscope.report.json_schema import run_lines_schema, run_schema, why_schema
 
-    return run_schema() if described is Described.JSON else run_lines_schema()
+    return {Described.JSON: run_schema, Described.JSONL: run_lines_schema, Described.WHY: why_schema}[described]()

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from types import ModuleType, TracebackType
+from types import FrameType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from gradscope import collector
@@ -187,6 +187,18 @@ class ProgramRun:
                     yield
         finally:
             quiet.is_on = before
+
+    def frames_at_end(self) -> list[FrameType]:
+        """The user's frames from where the program raised to its module, innermost first; none where it did not.
+
+        Only while the recording is being completed.
+        """
+        frames, trace = [], self._raised
+        while trace is not None:
+            if self.program.is_user(trace.tb_frame.f_code.co_filename):
+                frames.append(trace.tb_frame)
+            trace = trace.tb_next
+        return frames[::-1]
 
     def _begin(self) -> None:
         """Observe from here on: torch has just been imported. A fault of ours must not stop the program."""

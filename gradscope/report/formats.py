@@ -11,13 +11,14 @@ from gradscope.errors import UsageError
 
 RECORDING_SUFFIX = ".gradscope"
 
-ResultKind = Literal["run", "compare", "check", "ranks"]
+ResultKind = Literal["run", "compare", "check", "ranks", "why"]
 """The command whose result is written; ``report`` writes that of a run, or of several ranks of one."""
 
 _RUN = "gradscope.report.run"
 _COMPARE = "gradscope.report.compare.compare_formats"
 _CHECK = "gradscope.report.check.check_formats"
 _RANKS = "gradscope.report.ranks.ranks_formats"
+_WHY = "gradscope.report.why.why_formats"
 
 
 class Format(NamedTuple):
@@ -28,7 +29,8 @@ class Format(NamedTuple):
     """The first is the usual one; a format without any is printed only."""
     writers: Mapping[ResultKind, str]
     """``module:function``. Of a run: writes a :class:`RunResult` to a stream, which it neither opens nor closes. Of the
-    others: gives the text of a :class:`Comparison`, a :class:`CheckReport` or :class:`MergedRanks`."""
+    others: gives the text of a :class:`Comparison`, a :class:`CheckReport`, :class:`MergedRanks` or a
+    :class:`WhyAnswer`."""
     is_picture: bool = False
     """Of a comparison: it shows the screen, and also takes the number of columns (None: as many as usual)."""
     called: str = ""
@@ -50,6 +52,7 @@ FORMATS: tuple[Format, ...] = (
             "compare": f"{_COMPARE}:as_text",
             "check": f"{_CHECK}:as_text",
             "ranks": f"{_RANKS}:as_text",
+            "why": f"{_WHY}:as_text",
         },
         is_picture=True,
     ),
@@ -61,6 +64,7 @@ FORMATS: tuple[Format, ...] = (
             "compare": f"{_COMPARE}:as_json",
             "check": f"{_CHECK}:as_json",
             "ranks": f"{_RANKS}:as_json",
+            "why": f"{_WHY}:as_json",
         },
     ),
     Format(

@@ -55,6 +55,26 @@ def find_directives(comments: list[Comment], tree: ast.Module, source: str, path
     return tuple(directives)
 
 
+def statement_on_line(source: str, line: int) -> tuple[int, int, bool] | None:
+    """Where a statement on a line is watched: line and column, and whether before it, as it leaves the frame.
+
+    Of a compound statement's head that is the first statement of its block. None where no statement is on the line, or
+    the source is run part by part.
+    """
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return None
+    heads = (node for node in ast.walk(tree) if isinstance(node, ast.stmt))
+    if not any(node.lineno <= line <= (node.end_lineno or 0) for node in heads):
+        return None
+    place = _on_line(tree, line)
+    if place is None:
+        return None
+    statement, before = place
+    return statement.lineno, statement.col_offset, before or isinstance(statement, _LEAVING)
+
+
 def _check_expression(expression: str, kind: str, comment: Comment, path: str) -> None:
     try:
         compile(expression, path, "eval", dont_inherit=True)

@@ -42,6 +42,24 @@ def _findings(sources: Sources, alike: dict[tuple[int, str], list[tuple[NoneRead
         )
 
 
+def explain(sources: Sources, tensor: int, op: int, symptom: str) -> tuple[str, Finding]:
+    """Why the ``.grad`` of a tensor was None, where the program itself did not read it: a code, and the finding.
+
+    Args:
+        sources: What was recorded.
+        tensor: The tensor.
+        op: The number of ops seen before somebody looked.
+        symptom: What was seen; a clause.
+    """
+    read = sources.none_reads.reason(tensor, op)
+    known = next(one for one in DIAGNOSES if one.code == f"grad-none-{read.kind.replace('_', '-')}")
+    why, causes = _REASONS[read.kind](sources, read)
+    evidence = [Evidence("ops", read.because)] if read.because >= 0 else []
+    found = sources.finding(symptom, why=why, op=op, tensors=[tensor], causes=causes, evidence=evidence)
+    seen = tuple(one for one in found.evidence if one != Evidence("ops", op) or op < sources.index.op_count)
+    return known.code, found._replace(evidence=seen, severity=known.severity)
+
+
 def _untracked(sources: Sources, read: NoneRead) -> Reason:
     index, tensor = sources.index, read.tensor
     if index.is_cut_view(tensor) and index.requires_grad(tensor, read.op):
@@ -52,7 +70,12 @@ def _untracked(sources: Sources, read: NoneRead) -> Reason:
     op = index.recording.tensors.column("op")[tensor]
     was_cut = op < index.op_count and sources.cuts.is_cut[op]
     if index.is_leaf(tensor) and not was_cut:
-        return "it does not require grad", []
+        turned_off = [index.recording.changes[row] for row in index.changed_ops.get(tensor, ())]
+        last = next((row for row in reversed(turned_off) if row.op < read.op), None)
+        if last is None or last.after:
+            return "it does not require grad", []
+        line, call = index.op_line(last.op), index.call_name(last.op)
+        return f"it does not require grad: line {line} ({call}) had turned that off", sources.cause("set", last.op)
     name = sources.names.at(tensor, read.op)
     return f"it does not require grad; {name} was {sources.made(tensor)}", sources.made_at(tensor)
 
@@ -99,6 +122,14 @@ def _unreached(sources: Sources, read: NoneRead) -> Reason:
         return f"the backward pass of line {sources.index.op_line(last)} gave it none", []
     return reason.why, [*sources.cut_causes([reason.cut_op]), *sources.causes_at("returned", reason.none_at)]
 
+
+_REASONS: dict[NoneKind, Callable[[Sources, NoneRead], Reason]] = {
+    "untracked": _untracked,
+    "non_leaf": _non_leaf,
+    "no_backward": _no_backward,
+    "cleared": _cleared,
+    "unreached": _unreached,
+}
 
 _LEAVES_ONLY = (
     "Backward accumulates into .grad of leaves: tensors that were not computed from others that require grad. What is "

@@ -159,11 +159,19 @@ def _why(sources: Sources, look: PassLook, birth: Birth) -> str:
 def _advice(short: str, birth: Birth) -> str:
     if birth.mask >= 0:
         return "Fill with a large negative number instead of -inf, or leave one entry of each row unmasked."
-    known = _UNDEFINED.get(short)
-    if known is None:
-        return ""
     tail = ", before it and not in what is chosen from its result" if birth.is_derivative else ""
-    return f"{known[0].upper()}{known[1:]}{tail}."
+    return advice_for(short, tail)
+
+
+def advice_for(function: str, tail: str = "") -> str:
+    """What to do where a function gave what is not finite; empty where no rule knows.
+
+    Args:
+        function: Its name: ``sqrt``.
+        tail: What to add.
+    """
+    known = _UNDEFINED.get(function)
+    return f"{known[0].upper()}{known[1:]}{tail}." if known else ""
 
 
 def _diverged(sources: Sources, looks: list[PassLook]) -> Optimizer | None:

@@ -44,12 +44,16 @@ class NoneReads:
             gave_one = len(index.results.of(op)) or len(index.made.of(op)) > self._first_seen(op)
             if len(taken) and not gave_one:
                 last[taken[0]] = op
-        return {tensor: NoneRead(tensor, op, *self._kind(tensor, op)) for tensor, op in last.items()}
+        return {tensor: self.reason(tensor, op) for tensor, op in last.items()}
 
     def _first_seen(self, op: int) -> int:
         """Tensors that were first seen as inputs of an op."""
         flags = self._index.recording.tensors.column("flags")
         return sum(bool(flags[tensor] & EXTERNAL) for tensor in self._index.made.of(op))
+
+    def reason(self, tensor: int, op: int) -> NoneRead:
+        """Why the ``.grad`` of a tensor was None when an op was called; the number of ops: at the end of the run."""
+        return NoneRead(tensor, op, *self._kind(tensor, op))
 
     def _kind(self, tensor: int, op: int) -> tuple[NoneKind, int]:
         index = self._index

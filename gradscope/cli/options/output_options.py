@@ -57,8 +57,9 @@ if TYPE_CHECKING:  # for whom a type is written down, not made
     RunFormat = Enum
     CompareFormat = Enum
     CheckFormat = Enum
+    WhyFormat = Enum
 else:
-    RunFormat, CompareFormat, CheckFormat = map(_format_option, ("run", "compare", "check"))
+    RunFormat, CompareFormat, CheckFormat, WhyFormat = map(_format_option, ("run", "compare", "check", "why"))
 
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.", rich_help_panel=OUTPUT)]
 ColorOption = Annotated[Color, typer.Option("--color", help="Colours.", rich_help_panel=OUTPUT)]

@@ -1,0 +1,251 @@
+"""The sentence that answers what was asked about a tensor or its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gradscope.analysis.diagnoses.grad_none import explain
+from gradscope.analysis.diagnoses.gradient_not_finite import advice_for
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.gradient_lives import first_after, last_before
+from gradscope.analysis.facts.value_looks import (
+    Range,
+    born_in_ops,
+    is_bad,
+    is_nan,
+    is_zero,
+    looks_at_passes,
+)
+from gradscope.analysis.report_model import Answer
+from gradscope.analysis.why.asked import Condition, Looked, Numbers, Question
+from gradscope.analysis.why.relevance import concerning, explains, of_failed_pass, same_in_other_runs
+from gradscope.analysis.why.said import Said
+from gradscope.recording import NONE
+from gradscope.recording.flags import RAISED
+
+_WORDS: dict[Condition, str] = {"none": "None", "zero": "zero throughout", "nan": "NaN", "infinite": "infinite"}
+
+
+def condition_of(look: Looked, question: Question) -> Condition:
+    """What is remarkable about what was asked for; empty for nothing."""
+    if question.of_gradient:
+        return "none" if look.is_none else look.gradient.condition if look.gradient else ""
+    return look.values.condition if look.values else ""
+
+
+class Sentences:
+    """Answers about one tensor.
+
+    Args:
+        sources: What was recorded.
+        answers: All that the diagnoses found.
+        question: What was asked.
+        where: Where the expression was evaluated.
+        is_recorded: It was not evaluated: the tensor is known from the recording alone.
+    """
+
+    def __init__(
+        self,
+        sources: Sources,
+        answers: Sequence[Answer],
+        question: Question,
+        where: str,
+        is_recorded: bool = False,
+    ) -> None:
+        self._sources = sources
+        self._index = sources.index
+        self._answers = answers
+        self._question = question
+        self._where = where
+        self._is_recorded = is_recorded
+
+    def of(self, look: Looked) -> Said:
+        """The sentence for what an evaluation gave."""
+        question = self._question
+        is_trained = self._index.is_leaf(look.tensor) and self._index.requires_grad(look.tensor, look.op)
+        if question.of_gradient or (is_trained and not question.condition):
+            return self._gradient(look)
+        return self._tensor(look)
+
+    # The gradient
+
+    def _gradient(self, look: Looked) -> Said:
+        numbers = look.gradient
+        condition: Condition = "none" if look.is_none else numbers.condition if numbers else ""
+        if self._is_recorded and not look.is_none:
+            condition = self._condition_in_last_look(look.tensor)
+        asked, subject = self._question.condition, f"{self._question.tensor}.grad"
+        if asked and asked != condition:
+            state = self._state_of_gradient(look, condition)
+            return Said(f"{subject} is not {_WORDS[asked]} {self._where}: it {state}.")
+        if condition == "none":
+            return self._missing(look, f"{subject} is None {self._where}")
+        if condition in ("nan", "infinite"):
+            return self._not_finite(f"{subject} is {_share(numbers, condition)} {self._where}", (look.tensor,))
+        if condition == "zero":
+            return self._zero(look, f"{subject} is zero throughout {self._where}")
+        return Said(f"{subject} {self._state_of_gradient(look, condition)} {self._where}.{self._passes_of(look)}")
+
+    def _condition_in_last_look(self, tensor: int) -> Condition:
+        values = self._last_look(tensor)
+        if values is None:
+            return ""
+        return ("nan" if is_nan(values) else "infinite") if is_bad(values) else "zero" if is_zero(values) else ""
+
+    def _last_look(self, tensor: int) -> Range | None:
+        looks = looks_at_passes(self._sources.events)
+        return next((look.gradients[tensor] for look in reversed(looks) if tensor in look.gradients), None)
+
+    def _state_of_gradient(self, look: Looked, condition: Condition) -> str:
+        if condition:
+            return f"is {_WORDS[condition]}"
+        if look.gradient is not None:
+            return f"has norm {look.gradient.norm:.4g}"
+        values = self._last_look(look.tensor)
+        known = f" (when it was last looked at, from {values[0]:.4g} to {values[1]:.4g})" if values else ""
+        return f"is there{known}"
+
+    def _passes_of(self, look: Looked) -> str:
+        """From which passes a gradient is."""
+        lives = self._sources.lives
+        given = [op for op in lives.passes.get(look.tensor, []) if op < look.op]
+        if not given:
+            return " No backward pass was seen to give it: the program set it."
+        since = last_before(lives.cleared.get(look.tensor, []), given[-1])
+        summed = [op for op in given if op > since]
+        lines = list(dict.fromkeys(self._index.op_line(op) for op in summed))
+        at = f"line{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines[:4]))}"
+        if len(summed) == 1:
+            return f" It is from the backward pass of {at}."
+        how = "nothing cleared it between them" if since >= 0 or len(given) == len(summed) else ""
+        return f" It is the sum of {len(summed)} backward passes of {at}: {how}."
+
+    def _missing(self, look: Looked, symptom: str) -> Said:
+        sources, tensor = self._sources, look.tensor
+        code, finding = explain(sources, tensor, look.op, symptom)
+        read = sources.none_reads.reason(tensor, look.op)
+        if read.kind == "unreached" and self._index.recording.ops.column("flags")[read.because] & RAISED:
+            failed = of_failed_pass(self._answers, read.because)
+            if failed is not None:
+                return Said.of_answer(failed, f"{symptom}: the backward pass raised.")
+        if not finding.causes:
+            related = [
+                one
+                for one in concerning(self._answers, {tensor})
+                if one.causes and one.severity != "note" and explains(one, "none")
+            ]
+            if related:
+                return Said.of_answer(related[0], f"{symptom}.")
+        text = finding.sentence
+        if read.kind == "cleared":
+            given = last_before(sources.lives.passes.get(tensor, []), read.because)
+            text += f" The backward pass of line {self._index.op_line(given)} had given it one." if given >= 0 else ""
+        return Said(text, code=code, severity=finding.severity, causes=finding.causes, place=finding.place)
+
+    def _not_finite(self, symptom: str, tensors: tuple[int, ...]) -> Said:
+        own = [one for one in concerning(self._answers, tensors) if explains(one, "nan")]
+        if own:
+            return Said.of_answer(own[0], f"{symptom}.")
+        first = next((one for one in self._answers if explains(one, "nan")), None)
+        if first is not None:
+            return Said.of_answer(first, f"{symptom}. The first of the run:")
+        return Said(f"{symptom}. Where that began was not seen.", found=False)
+
+    def _zero(self, look: Looked, symptom: str) -> Said:
+        own = [one for one in concerning(self._answers, {look.tensor}) if explains(one, "zero")]
+        if own:
+            return Said.of_answer(own[0], f"{symptom}.")
+        lives = self._sources.lives
+        given = [op for op in lives.passes.get(look.tensor, []) if op < look.op]
+        zeroed = first_after(lives.zeroed.get(look.tensor, []), given[-1]) if given else NONE
+        if NONE < zeroed < look.op:
+            line, call = self._index.op_line(zeroed), self._index.call_name(zeroed)
+            why = (
+                f"line {line} ({call}) set it to zero after the backward pass of line {self._index.op_line(given[-1])}"
+            )
+            return Said(f"{symptom}: {why}.", causes=tuple(self._sources.cause("cleared", zeroed)))
+        at = f"the backward pass of line {self._index.op_line(given[-1])} gave zeros" if given else "nothing gave it"
+        return Said(f"{symptom}: {at}. Which call's derivative is zero was not seen.", found=False)
+
+    # The tensor
+
+    def _tensor(self, look: Looked) -> Said:
+        name, asked = self._question.tensor, self._question.condition
+        condition: Condition = look.values.condition if look.values else ""
+        if asked and asked != condition:
+            about = f": its norm is {look.values.norm:.4g}" if look.values else ""
+            known = f"{name} is not {_WORDS[asked]} {self._where}{about}."
+            if self._is_recorded:
+                return Said(f"{name} has gone by the end of the run: --at LINE looks at it while it is there.", False)
+            return Said(known)
+        if condition in ("nan", "infinite"):
+            return self._born(look, f"{name} is {_share(look.values, condition)} {self._where}")
+        if condition == "zero" and asked:
+            return Said(f"{name} is zero throughout {self._where}: it was {self._sources.made(look.tensor)}.")
+        if not self._index.requires_grad(look.tensor, look.op):
+            return self._untracked(look, f"{name} does not require grad {self._where}")
+        return Said(f"{name} requires grad {self._where}{self._how_made(look)}.{self._backward_of(look)}")
+
+    def _born(self, look: Looked, symptom: str) -> Said:
+        """The call in which a NaN began, if it is on the way to the tensor."""
+        born = born_in_ops(self._sources.events)
+        steps = self._sources.flow.origins(look.tensor, look.op) if born else {}
+        ops = {step.op for step in steps.values() if step.op in born}
+        made = self._index.recording.tensors.column("op")[look.tensor]
+        ops |= {made} & set(born)
+        if not ops:
+            return self._not_finite(symptom, tuple(same_in_other_runs(self._sources, look.tensor)))
+        op = min(ops)
+        what = "NaN" if is_nan(born[op]) else "an infinity"
+        line, call = self._index.op_line(op), self._index.call_name(op)
+        text = f"{symptom}: it began at line {line}, where {call} gave {what} and was given none."
+        return Said(
+            text,
+            code="gradient-not-finite",
+            severity="problem",
+            causes=tuple(self._sources.cause("used", op)),
+            place=self._index.op_place(op),
+            advice=advice_for(call.rpartition(".")[2].strip("_")),
+        )
+
+    def _untracked(self, look: Looked, symptom: str) -> Said:
+        sources = self._sources
+        steps = sources.flow.origins(look.tensor, look.op)
+        cuts = sorted({step.op for step in steps.values() if step.loses})
+        if cuts:
+            where = " and ".join(dict.fromkeys(sources.cuts.where(op) for op in cuts[-2:]))
+            return Said(
+                f"{symptom}: the way from what requires grad is cut at {where}.",
+                causes=tuple(sources.cut_causes(cuts[-2:])),
+            )
+        if self._index.is_leaf(look.tensor) and len(steps) == 1:
+            return Said(f"{symptom}: it was {sources.made(look.tensor)}, and nothing turned that on.")
+        return Said(f"{symptom}: nothing that it was made from does. It was {sources.made(look.tensor)}.")
+
+    def _how_made(self, look: Looked) -> str:
+        return f": it was {self._sources.made(look.tensor)}"
+
+    def _backward_of(self, look: Looked) -> str:
+        """What a pass that started from it did, and whether its own gradient is kept."""
+        index = self._index
+        started = [op for op, roots in index.roots.items() if look.tensor in roots and op < look.op]
+        if not started:
+            return "" if index.is_leaf(look.tensor) else f" {self._question.tensor}.retain_grad() keeps its gradient."
+        rows = [index.recording.gradients[row] for row in index.gradients.of(started[-1])]
+        reached = sum(row.outcome <= 1 for row in rows)
+        missed = sum(row.outcome > 1 and index.requires_grad(row.tensor, row.op) for row in rows)
+        left = f", {missed} got none" if missed else ""
+        leaves = "leaf" if reached == 1 else "leaves"
+        return f" The backward pass of line {index.op_line(started[-1])} gave a gradient to {reached} {leaves}{left}."
+
+
+def _share(numbers: Numbers | None, condition: Condition) -> str:
+    """``NaN in 3 of 12 elements``."""
+    if numbers is None:
+        return _WORDS[condition]
+    count = numbers.nans if condition == "nan" else numbers.infinities
+    return (
+        _WORDS[condition]
+        if count == numbers.elements
+        else f"{_WORDS[condition]} in {count:,} of {numbers.elements:,} elements"
+    )

@@ -1,0 +1,146 @@
+"""A way as an answer shows it: a line a step, calls of one line that follow each other as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.value_looks import looks_at_passes
+from gradscope.analysis.facts.ways import Way, WayLink
+from gradscope.analysis.report_model import Place
+from gradscope.analysis.why.why_model import SeenGradient, WayStep
+from gradscope.recording import NONE
+from gradscope.recording.flags import EXTERNAL
+from gradscope.recording.rows import Field, OpKind
+
+
+class WaySteps:
+    """Describes ways.
+
+    Args:
+        sources: What was recorded.
+        seen: What is known of gradients from elsewhere, by tensor.
+    """
+
+    def __init__(self, sources: Sources, seen: dict[int, SeenGradient]) -> None:
+        self._sources = sources
+        self._index = sources.index
+        self._seen = seen
+
+    def describe(self, way: Way) -> tuple[WayStep, ...]:
+        """The steps, the loss first."""
+        steps: list[WayStep] = []
+        if way.start >= 0:
+            steps.append(self._pass(way))
+        steps += self._links(way, way.links)
+        if way.has_gap:
+            steps.append(_gap())
+            steps += self._links(way, way.below)
+        elif way.below:
+            steps += self._links(way, way.below)
+        steps.append(self._tensor(way))
+        return tuple(steps)
+
+    def _pass(self, way: Way) -> WayStep:
+        index = self._index
+        roots = self._sources.gradients.roots[way.start]
+        return WayStep(
+            kind="pass",
+            place=index.op_place(way.start),
+            name=self._sources.names.at(way.root if way.root in roots else roots[0], way.start),
+            op=index.call_name(way.start),
+            grad_fn="",
+            is_leaf=False,
+            cut="",
+            saved_bytes=0,
+            calls=1,
+            gradient=None,
+        )
+
+    def _links(self, way: Way, links: Sequence[WayLink]) -> Iterator[WayStep]:
+        """Links of one statement as one step, unless autograd loses track at one of them."""
+        index = self._index
+        for key, group in groupby(links, key=lambda link: (index.op_statement[link.op], link.loses and link.op)):
+            yield self._step(way, list(group), bool(key[1] is not False))
+
+    def _step(self, way: Way, links: list[WayLink], loses: bool) -> WayStep:
+        index, names = self._index, self._sources.names
+        first = links[0]
+        name = names.at(first.gives, first.op) if first.gives >= 0 else ""
+        nodes = [node for link in links if (node := self._node(link.gives, link.op)) >= 0]
+        saved = index.recording.saved.column("nbytes")
+        return WayStep(
+            kind="cut" if loses else "step",
+            place=index.op_place(first.op),
+            name=name,
+            op=index.call_name(first.op),
+            grad_fn=self._node_name(nodes[0]) if nodes and not loses else "",
+            is_leaf=False,
+            cut=f"cut at {self._sources.cuts.where(first.op)}" if loses else "",
+            saved_bytes=sum(saved[row] for node in dict.fromkeys(nodes) for row in index.saved.of(node)),
+            calls=len(links),
+            gradient=self._gradient(first.gives, way.start),
+        )
+
+    def _tensor(self, way: Way) -> WayStep:
+        """The tensor itself, where it was made."""
+        index, tensor = self._index, way.tensor
+        made_at = index.made_by(tensor)
+        end = way.start if way.start >= 0 else index.op_count
+        node = self._node(tensor, end)
+        place = index.op_place(made_at) if made_at >= 0 else self._first_seen(tensor)
+        stored = self._sources.stored(tensor, end)
+        if stored and made_at < 0:
+            cause = stored[0]
+            place = Place(cause.file, cause.line, cause.end_line, cause.function, cause.source)
+        return WayStep(
+            kind="tensor",
+            place=place,
+            name=self._sources.names.of(tensor),
+            op=index.call_name(made_at) if made_at >= 0 else "",
+            grad_fn=self._node_name(node) if node >= 0 else "",
+            is_leaf=index.is_leaf(tensor),
+            cut="",
+            saved_bytes=0,
+            calls=1,
+            gradient=self._gradient(tensor, way.start),
+        )
+
+    def _first_seen(self, tensor: int) -> Place:
+        """Nowhere for what a library made: the line that first used it says nothing of where it comes from."""
+        op, flags = (self._index.recording.tensors.column(name)[tensor] for name in ("op", "flags"))
+        is_made = not flags & EXTERNAL and op < self._index.op_count
+        return self._index.op_place(op if is_made else NONE)
+
+    def _node(self, tensor: int, op: int) -> int:
+        """The ``grad_fn`` of a tensor after an op."""
+        if tensor < 0:
+            return NONE
+        node = self._index.recording.tensors.column("node")[tensor]
+        for change in map(self._index.recording.changes.__getitem__, self._rows_of(tensor)):
+            if change.op <= op:
+                node = change.after
+        return node
+
+    def _rows_of(self, tensor: int) -> list[int]:
+        changes = self._index.recording.changes
+        columns = (changes.column(name) for name in ("tensor", "field"))
+        return [row for row, one in enumerate(zip(*columns, strict=True)) if one == (tensor, Field.GRAD_FN)]
+
+    def _node_name(self, node: int) -> str:
+        return self._index.recording.text(self._index.recording.nodes.column("name")[node])
+
+    def _gradient(self, tensor: int, start: int) -> SeenGradient | None:
+        if tensor in self._seen:
+            return self._seen[tensor]
+        if start < 0 or self._index.recording.ops.column("kind")[start] != OpKind.BACKWARD:
+            return None
+        for look in looks_at_passes(self._sources.events):
+            if look.op == start and tensor in look.gradients:
+                return SeenGradient(False, None, *look.gradients[tensor])
+        return None
+
+
+def _gap() -> WayStep:
+    return WayStep("gap", Place("", 0, 0, "", ""), "", "", "", False, "", 0, 0, None)
