@@ -47,6 +47,10 @@ def _schema_of(described: Described) -> dict[str, Any]:
         from gradscope.report.check.check_schema import check_schema
 
         return check_schema()
-    from gradscope.report.json_schema import run_lines_schema, run_schema, why_schema
+    if described is Described.WHY:
+        from gradscope.report.why.why_schema import why_schema
 
-    return {Described.JSON: run_schema, Described.JSONL: run_lines_schema, Described.WHY: why_schema}[described]()
+        return why_schema()
+    from gradscope.report.json_schema import run_lines_schema, run_schema
+
+    return run_schema() if described is Described.JSON else run_lines_schema()

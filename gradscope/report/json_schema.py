@@ -10,11 +10,9 @@ from dataclasses import is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from gradscope.analysis.report_model import Report
-from gradscope.analysis.why.why_model import WhyAnswer
 from gradscope.recording.field_docs import field_docs
 from gradscope.report.json_values import FLOAT_TAG, is_record
 from gradscope.report.run import json_format, jsonl_format
-from gradscope.report.why import why_formats
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Schema = dict[str, Any]
@@ -41,26 +39,6 @@ _PLAIN: dict[Any, Schema] = {
 def run_schema() -> Schema:
     """Schema of ``gradscope run -f json``."""
     return document_schema(json_format.FORMAT, Report, _head())
-
-
-def why_schema() -> Schema:
-    """Schema of ``gradscope why -f json``."""
-    definitions: dict[str, Schema] = {}
-    answer = _object(WhyAnswer, definitions)
-    own = {
-        "format": {"const": why_formats.FORMAT},
-        "version": {"const": why_formats.VERSION},
-        "outcome": {"enum": ["answered", "open"]},
-    }
-    return {
-        "$schema": DIALECT,
-        "title": why_formats.FORMAT,
-        "description": answer["description"],
-        "type": "object",
-        "properties": own | answer["properties"],
-        "required": [*own, *answer["required"]],
-        "$defs": definitions,
-    }
 
 
 def run_lines_schema() -> Schema:
