@@ -20,7 +20,7 @@ from gradscope.cli.options.quick_values import convert_quickly
 
 COMMANDS = {
     "run": "Run a program and show, line by line, what autograd did in it.",
-    "why": "Answer one question about a run: why has this tensor no gradient, why is it NaN, what led to this line.",
+    "why": "Answer one question about a run: the answer in a sentence, the way from the loss, and what to change.",
     "compare": "Run variants of a program and show, side by side, what autograd did differently in them.",
     "check": "Run programs and see whether what they expect of autograd holds.",
     "eval": "Run a program and print the values of expressions, one on a line, for shell scripts.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -175,7 +175,8 @@ class Asking:
         if not isinstance(value, torch.Tensor) and self._question.of_gradient:
             value = eval(self._whole, scope)  # an object of the program's own that has a ``grad``
         if not isinstance(value, torch.Tensor):
-            return Looked(op, error=_no_tensor(self._question.tensor, value), hint=_what_to_ask(value, self._question))
+            hint = _what_to_ask(value, self._question, names)
+            return Looked(op, error=_no_tensor(self._question.tensor, value), hint=hint)
         row = self._row_of(value)
         if row == NONE:
             self._waiting.append((len(self._looks) if self._question.at else 0, value))
@@ -222,21 +223,14 @@ def _no_tensor(expression: str, value: Any) -> str:
     return f"{expression} is {'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}, no tensor"
 
 
-def _what_to_ask(value: Any, question: Question) -> str:
+def _what_to_ask(value: Any, question: Question, names: Mapping[str, Any]) -> str:
     """A tensor that may be meant: a module's parameter, or what the value was taken from."""
     import torch
 
     if isinstance(value, torch.nn.Module):
         name = next((name for name, _ in value.named_parameters()), "")
         return f"ask for one of its parameters: {question.tensor}.{name}.grad" if name else ""
-    parts = [ast.unparse(part) for part in _parts(ast.parse(question.tensor, mode="eval").body)]
-    return f"ask for a tensor: {parts[0]}" if parts else "ask for a tensor, such as x, x.grad or model.fc.weight.grad"
-
-
-def _parts(body: ast.expr) -> Iterator[ast.expr]:
-    """What a value was computed from: ``loss`` of ``loss.item()`` and of ``float(loss)``."""
-    for node in ast.walk(body):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            yield node.func.value
-        elif isinstance(node, ast.Call) and node.args:
-            yield node.args[0]
+    for node in ast.walk(ast.parse(question.tensor, mode="eval")):
+        if isinstance(node, ast.Name) and isinstance(names.get(node.id), torch.Tensor):
+            return f"ask for a tensor: {node.id}"
+    return "ask for a tensor, such as x, x.grad or model.fc.weight.grad"

@@ -23,6 +23,13 @@ def _find(sources: Sources) -> Iterator[Finding]:
             yield _finding(sources, blocked)
 
 
+def explain(sources: Sources, leaf: int) -> Finding | None:
+    """Why the gradient of one leaf was zero when it was last looked at; None where no such derivative was seen."""
+    looks = looks_at_passes(sources.events)
+    blocked = ZeroGradients(sources.index, sources.passes, looks).in_last_look(leaf)
+    return None if blocked is None else _finding(sources, blocked)
+
+
 def _is_at_rest(blocked: Blocked) -> bool:
     """Whether the loss was exactly zero in each pass: a square of what agrees, a margin that is kept."""
     return all(root == (0.0, 0.0) for look in blocked.passes for root in look.roots)

@@ -56,6 +56,13 @@ def _find(sources: Sources) -> Iterator[Finding]:
             return
 
 
+def explain(sources: Sources, tensor: int) -> Finding | None:
+    """Where the gradient of one tensor was first seen not to be finite, and why; None where it never was."""
+    looks = looks_at_passes(sources.events)
+    at = next((position for position, look in enumerate(looks) if tensor in look.bad_gradients), None)
+    return None if at is None else _finding(sources, looks[: at + 1])
+
+
 def _scaled(sources: Sources) -> set[int]:
     events = sources.events.of(EventKind.GRAD_SCALER)
     return {tensor for event in events if event.detail.get("call") == "scale" for tensor in event.tensors}

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from gradscope.analysis.facts.held_names import MODULE, HeldName, HeldNames
 from gradscope.analysis.facts.slots import find_slots
-from gradscope.analysis.index import Index
+from gradscope.analysis.index import NOWHERE, Index
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, PARAMETER
 
@@ -120,10 +120,12 @@ class BestNames:
     def held_at(self, tensor: int, op: int) -> str:
         """The name under which the frame that ran an op held a tensor; empty where none was seen.
 
+        For the number of ops it is the module's, when the run was over.
         The names that its function holds come first, then the module's: of each those that do not hold one tensor after
         the other at this statement (a loop's), then the steady ones, the shortest, and what it was seen under last.
         """
-        statement, held, strings = self._index.op_statement[op], self._held, self._strings
+        held, strings = self._held, self._strings
+        statement = self._index.op_statement[op] if op < self._index.op_count else NOWHERE
         is_born_here = self._born_at(tensor) == statement
         found: tuple[tuple[bool, bool, bool, int, bool, int], int] | None = None
         for binding in held.of_tensor.get(tensor, ()):

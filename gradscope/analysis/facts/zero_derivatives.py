@@ -88,6 +88,17 @@ class ZeroGradients:
                 groups.setdefault(tuple(ops), new).leaves.append(leaf)
         return list(groups.values())
 
+    def in_last_look(self, leaf: int) -> Blocked | None:
+        """What blocked the way to a leaf in the last pass in which its gradient was looked at and was zero."""
+        look = next((one for one in reversed(self._looks) if leaf in one.gradients), None)
+        if look is None or not is_zero(look.gradients[leaf]):
+            return None
+        everywhere, blocks = self._everywhere_first([look], leaf)
+        if not blocks:
+            return None
+        ops = sorted({self._made_by[node] for node in blocks[-1]})
+        return Blocked([leaf], ops, everywhere, all(node in self._of_one for node in blocks[-1]), [look])
+
     def _everywhere_first(self, looks: list[PassLook], leaf: int) -> tuple[bool, list[frozenset[int]]]:
         """What blocks the way to a leaf in each pass; empty where nothing does in one of them.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gradscope.analysis.diagnoses import gradient_always_zero, gradient_not_finite
 from gradscope.analysis.diagnoses.grad_none import explain
-from gradscope.analysis.diagnoses.gradient_not_finite import advice_for
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.gradient_lives import first_after, last_before
 from gradscope.analysis.facts.value_looks import (
@@ -18,12 +18,15 @@ from gradscope.analysis.facts.value_looks import (
 )
 from gradscope.analysis.report_model import Answer
 from gradscope.analysis.why.asked import Condition, Looked, Numbers, Question
-from gradscope.analysis.why.relevance import concerning, explains, of_failed_pass, same_in_other_runs
+from gradscope.analysis.why.relevance import concerning, explains, of_failed_pass, rows_of, same_in_other_runs
 from gradscope.analysis.why.said import Said
 from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
 
 _WORDS: dict[Condition, str] = {"none": "None", "zero": "zero throughout", "nan": "NaN", "infinite": "infinite"}
+
+_NOT_FINITE = "gradient-not-finite"
+_FIRST_OF_RUN = "The first of the run, which steps carried into its parameters:"
 
 
 def condition_of(look: Looked, question: Question) -> Condition:
@@ -81,7 +84,7 @@ class Sentences:
         if condition == "none":
             return self._missing(look, f"{subject} is None {self._where}")
         if condition in ("nan", "infinite"):
-            return self._not_finite(f"{subject} is {_share(numbers, condition)} {self._where}", (look.tensor,))
+            return self._not_finite(look, f"{subject} is {_share(numbers, condition)} {self._where}")
         if condition == "zero":
             return self._zero(look, f"{subject} is zero throughout {self._where}")
         return Said(f"{subject} {self._state_of_gradient(look, condition)} {self._where}.{self._passes_of(look)}")
@@ -142,14 +145,31 @@ class Sentences:
             text += f" The backward pass of line {self._index.op_line(given)} had given it one." if given >= 0 else ""
         return Said(text, code=code, severity=finding.severity, causes=finding.causes, place=finding.place)
 
-    def _not_finite(self, symptom: str, tensors: tuple[int, ...]) -> Said:
-        own = [one for one in concerning(self._answers, tensors) if explains(one, "nan")]
+    def _not_finite(self, look: Looked, symptom: str) -> Said:
+        """Why a gradient is NaN or infinite."""
+        own = [one for one in concerning(self._answers, (look.tensor,)) if explains(one, "nan")]
         if own:
             return Said.of_answer(own[0], f"{symptom}.")
-        first = next((one for one in self._answers if explains(one, "nan")), None)
-        if first is not None:
-            return Said.of_answer(first, f"{symptom}. The first of the run:")
+        passes = self._sources.lives.passes.get(look.tensor, [])
+        roots = [root for op in passes[-1:] for root in self._index.roots.get(op, ())]
+        earlier = self._carried_from(roots, passes[-1]) if passes else None
+        if earlier is not None:
+            return Said.of_answer(earlier, f"{symptom}. {_FIRST_OF_RUN}")
+        finding = gradient_not_finite.explain(self._sources, look.tensor)
+        if finding is not None and finding.causes:
+            return Said.of_finding(_NOT_FINITE, finding, f"{symptom}.")
         return Said(f"{symptom}. Where that began was not seen.", found=False)
+
+    def _carried_from(self, tensors: Sequence[int], before: int) -> Answer | None:
+        """What was first not finite in the run, where steps of an optimizer have carried that into some tensors."""
+        first = next((one for one in self._answers if explains(one, "nan")), None)
+        if first is None:
+            return None
+        since = min(rows_of(first, "ops"), default=before)
+        steps = self._sources.flow.origins_of_all(list(tensors), before)
+        stepped = self._sources.lives.steps
+        carried = any(since < op < before for origin in steps for op in stepped.get(origin, ()))
+        return first if carried else None
 
     def _zero(self, look: Looked, symptom: str) -> Said:
         own = [one for one in concerning(self._answers, {look.tensor}) if explains(one, "zero")]
@@ -164,6 +184,9 @@ class Sentences:
                 f"line {line} ({call}) set it to zero after the backward pass of line {self._index.op_line(given[-1])}"
             )
             return Said(f"{symptom}: {why}.", causes=tuple(self._sources.cause("cleared", zeroed)))
+        finding = gradient_always_zero.explain(self._sources, look.tensor)
+        if finding is not None:
+            return Said.of_finding("gradient-always-zero", finding, f"{symptom}.")
         at = f"the backward pass of line {self._index.op_line(given[-1])} gave zeros" if given else "nothing gave it"
         return Said(f"{symptom}: {at}. Which call's derivative is zero was not seen.", found=False)
 
@@ -187,25 +210,33 @@ class Sentences:
         return Said(f"{name} requires grad {self._where}{self._how_made(look)}.{self._backward_of(look)}")
 
     def _born(self, look: Looked, symptom: str) -> Said:
-        """The call in which a NaN began, if it is on the way to the tensor."""
-        born = born_in_ops(self._sources.events)
-        steps = self._sources.flow.origins(look.tensor, look.op) if born else {}
-        ops = {step.op for step in steps.values() if step.op in born}
-        made = self._index.recording.tensors.column("op")[look.tensor]
-        ops |= {made} & set(born)
+        """The call on the way to a tensor in which a NaN began, or what steps had carried into its parameters."""
+        sources, tensor = self._sources, look.tensor
+        alike = same_in_other_runs(sources, tensor)
+        earlier = self._carried_from([tensor], look.op)
+        own = [one for one in concerning(self._answers, alike) if explains(one, "nan")]
+        if earlier is not None or own:
+            return (
+                Said.of_answer(earlier, f"{symptom}. {_FIRST_OF_RUN}")
+                if earlier
+                else Said.of_answer(own[0], f"{symptom}.")
+            )
+        born = born_in_ops(sources.events)
+        steps = sources.flow.origins(tensor, look.op) if born else {}
+        made = self._index.recording.tensors.column("op")[tensor]
+        ops = {one for one in (made, *(step.op for step in steps.values())) if one in born}
         if not ops:
-            return self._not_finite(symptom, tuple(same_in_other_runs(self._sources, look.tensor)))
+            return Said(f"{symptom}. Where that began was not seen.", found=False)
         op = min(ops)
         what = "NaN" if is_nan(born[op]) else "an infinity"
-        line, call = self._index.op_line(op), self._index.call_name(op)
-        text = f"{symptom}: it began at line {line}, where {call} gave {what} and was given none."
+        call = self._index.call_name(op)
         return Said(
-            text,
-            code="gradient-not-finite",
+            f"{symptom}: it began at line {self._index.op_line(op)}, where {call} gave {what} and was given none.",
+            code=_NOT_FINITE,
             severity="problem",
-            causes=tuple(self._sources.cause("used", op)),
+            causes=tuple(sources.cause("used", op)),
             place=self._index.op_place(op),
-            advice=advice_for(call.rpartition(".")[2].strip("_")),
+            advice=gradient_not_finite.advice_for(call.rpartition(".")[2].strip("_")),
         )
 
     def _untracked(self, look: Looked, symptom: str) -> Said:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from gradscope.analysis.diagnoses.answers import find_answers
@@ -146,13 +147,8 @@ class _WhyBuilder:
 
     def _built(self, said: Said, tensor: int, look: Looked | None, remarks: Sequence[str] = ()) -> WhyAnswer:
         way = self._way(said, tensor, look)
-        seen: dict[int, SeenGradient] = {}
-        if look is not None and tensor >= 0 and (self._question.of_gradient or self._index.is_leaf(tensor)):
-            values = look.gradient
-            low, high, norm = (values.low, values.high, values.norm) if values else (None, None, None)
-            if values and values.nans:
-                low = high = float("nan")
-            seen[tensor] = SeenGradient(look.is_none, norm, low, high)
+        known_of = look is not None and (self._question.of_gradient or self._index.is_leaf(tensor))
+        seen = {tensor: _seen_gradient(look)} if look is not None and known_of else {}
         known = diagnosis(said.code) if said.code else None
         advice = said.advice or (" ".join(known.explanation.remedy.split()) if known and said.severity else "")
         incomplete = ("a diagnosis failed: the answer may be incomplete",) if self._faults else ()
@@ -205,3 +201,12 @@ class _WhyBuilder:
             if one.text != said.whole and one.severity != "note" and not self._is_of_one_cause(one, said)
         ]
         return tuple(found[:_FURTHER])
+
+
+def _seen_gradient(look: Looked) -> SeenGradient:
+    numbers = look.gradient
+    if numbers is None:
+        return SeenGradient(look.is_none, None, None, None)
+    if numbers.nans:
+        return SeenGradient(False, None, math.nan, math.nan)
+    return SeenGradient(False, None if numbers.infinities else numbers.norm, numbers.low, numbers.high)

@@ -1,0 +1,205 @@
+"""What ``why`` answers: the sentence, the way and the lines to change, of programs with one known cause."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from gradscope.errors import EvaluationError, UsageError
+from gradscope.expressions.asking import read_question
+from tests.why.questions import cuts_of, lines_of, why
+
+CUT = """
+import torch
+
+encoder = torch.nn.Linear(3, 2)
+head = torch.nn.Linear(2, 1)
+
+def forward(x):
+    h = torch.relu(encoder(x))
+    h = h.detach()
+    return head(h)
+
+loss = forward(torch.ones(4, 3)).sum()
+loss.backward()
+"""
+TWO_PASSES = """
+import torch
+
+w = torch.ones(3, requires_grad=True)
+for _ in range(2):
+    h = w * 2
+    loss = h.sum()
+    loss.backward()
+"""
+
+
+def test_a_cut_is_named_with_the_way_to_it(tmp_path: Path):
+    answer = why(CUT, tmp_path, "encoder.weight.grad")
+    assert answer.text == "encoder.weight.grad is None where the program ends: cut at line 8 by Tensor.detach."
+    assert (answer.found, answer.code, [cause.line for cause in answer.changes]) == (True, "grad-none-unreached", [8])
+    assert (lines_of(answer), cuts_of(answer)) == ([12, 11, 9, 8, 7, 3], [8])
+    names = [step.grad_fn for step in answer.way]
+    assert names == ["", "SumBackward0", "AddmmBackward0", "", "ReluBackward0", ""]
+    assert answer.way[-1].is_leaf
+    assert answer.way[-1].gradient is not None
+    assert answer.way[-1].gradient.is_none
+
+
+def test_a_gradient_that_is_there_is_an_answer_too(tmp_path: Path):
+    answer = why(TWO_PASSES, tmp_path, "w.grad")
+    norm = f"{torch.full((3,), 4.0).norm().item():.4g}"
+    assert answer.text.startswith(f"w.grad has norm {norm} where the program ends. It is the sum of 2 backward passes")
+    assert (answer.found, answer.code, answer.changes, cuts_of(answer)) == (True, "", (), [])
+    assert lines_of(answer) == [7, 6, 5, 3]
+
+
+def test_a_question_that_is_not_so_is_answered(tmp_path: Path):
+    assert why(TWO_PASSES, tmp_path, "w.grad is zero").text.startswith("w.grad is not zero throughout where the")
+    assert why(TWO_PASSES, tmp_path, "w is nan").text.startswith("w is not NaN where the program ends: its norm is")
+
+
+def test_what_a_function_had_is_known_by_the_name_that_was_seen(tmp_path: Path):
+    answer = why(CUT, tmp_path, "forward.h")
+    assert "does not require grad (the last that forward was seen to have)" in answer.text
+    assert cuts_of(answer) == [8]
+    with pytest.raises(EvaluationError, match="raises NameError") as raised:
+        why(CUT, tmp_path, "encodr.weight.grad")
+    assert "did you mean encoder.weight" in raised.value.hint
+
+
+def test_a_line_is_evaluated_at_each_of_its_runs(tmp_path: Path):
+    answer = why(TWO_PASSES, tmp_path, "w.grad", at=5)
+    assert answer.looked == 2
+    assert "w.grad has norm 3.464 at line 5. It is from the backward pass of line 7." in answer.text
+    first = why(TWO_PASSES, tmp_path, "w.grad is none", at=5)
+    assert "w.grad is None at line 5: no backward pass ran before" in first.text
+    with pytest.raises(UsageError, match="has no statement at line 99"):
+        why(TWO_PASSES, tmp_path, "w.grad", at=99)
+
+
+def test_where_a_program_raises_its_functions_names_are_there(tmp_path: Path):
+    source = """
+    import torch
+
+    def main():
+        w = torch.ones(3, requires_grad=True)
+        half = w.sum() / 2
+        half.backward()
+        raise ValueError("enough")
+
+    main()
+    """
+    answer = why(source, tmp_path, "w.grad")
+    assert "w.grad has norm 0.866 where the program raised (line 7)" in answer.text
+    assert answer.run.outcome == "exception"
+
+
+def test_a_nan_is_led_back_to_where_it_was_born_and_to_no_other(tmp_path: Path):
+    source = """
+    import torch
+
+    x = torch.tensor([0.0, 4.0], requires_grad=True)
+    y = torch.where(x > 0, torch.sqrt(x), torch.zeros(2))
+    y.sum().backward()
+    z = torch.log(x - 1)
+    """
+    gradient = why(source, tmp_path, "x.grad")
+    assert gradient.text.startswith("x.grad is NaN in 1 of 2 elements where the program ends. Line 4: the")
+    assert [cause.line for cause in gradient.changes] == [4]
+    unseen = why(source, tmp_path, "z")
+    assert (unseen.found, unseen.lacks_birth, unseen.changes) == (False, True, ())
+    seen = why(source, tmp_path, "z", nan=True)
+    assert [cause.line for cause in seen.changes] == [6]
+
+
+def test_a_zero_gradient_is_led_back_to_the_derivative_that_is_zero(tmp_path: Path):
+    source = """
+    import torch
+
+    w = torch.ones(3, requires_grad=True)
+    v = torch.ones(3, requires_grad=True)
+    h = (w * 2).clamp(max=1.0)
+    (h * v).sum().backward()
+    """
+    answer = why(source, tmp_path, "w.grad")
+    assert answer.text.startswith("w.grad is zero throughout where the program ends. Line 5: the derivative of")
+    assert [cause.line for cause in answer.changes] == [5]
+    assert why(source, tmp_path, "v.grad").code == ""
+
+
+def test_a_pass_that_raised_is_why_there_is_no_gradient(tmp_path: Path):
+    source = """
+    import torch
+
+    w = torch.ones(3, requires_grad=True)
+    h = w.exp()
+    h.mul_(2)
+    h.sum().backward()
+    """
+    answer = why(source, tmp_path, "w.grad")
+    assert answer.text.startswith("w.grad is None where the program raised (line 6): the backward pass raised.")
+    assert (answer.code, [cause.line for cause in answer.changes][:1]) == ("inplace-error", [5])
+
+
+def test_values_that_left_torch_leave_a_gap_in_the_way(tmp_path: Path):
+    source = """
+    import torch
+
+    w = torch.ones(3, requires_grad=True)
+    v = torch.ones(3, requires_grad=True)
+    number = (w * 2).sum().item()
+    loss = (v * torch.tensor(number)).sum()
+    loss.backward()
+    """
+    answer = why(source, tmp_path, "w.grad")
+    assert "gap" in [step.kind for step in answer.way]
+    assert (answer.way[0].place.line, answer.way[-1].place.line) == (7, 3)
+    assert 5 in lines_of(answer)
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "hint"),
+    [
+        ("loss.item()", "loss.item() is a float, no tensor", "ask for a tensor: loss"),
+        ("encoder", "encoder is a Linear, no tensor", "ask for one of its parameters: encoder.weight.grad"),
+        ("1 / 0", "1 / 0, evaluated where the program ends, raises ZeroDivisionError", ""),
+        ("encoder.weight[0]", "is a tensor that no call of the program was seen to make", "ask for the whole"),
+    ],
+)
+def test_what_is_no_tensor_of_the_programs_is_said_so(tmp_path: Path, text: str, said: str, hint: str):
+    with pytest.raises(EvaluationError) as raised:
+        why(CUT, tmp_path, text)
+    assert said in raised.value.message
+    assert hint in raised.value.hint
+
+
+def test_a_line_is_asked_about(tmp_path: Path):
+    assert why(CUT, tmp_path, lines=(8, 8)).code == "leaf-unreached"
+    healthy = why(TWO_PASSES, tmp_path, lines=(5, 5))
+    assert healthy.text.startswith("Nothing was found that is wrong at line 5: it called Tensor.mul, and gave h")
+    with pytest.raises(EvaluationError, match="line 1: no torch call was seen there"):
+        why(TWO_PASSES, tmp_path, lines=(1, 1))
+
+
+def test_without_a_question_the_first_problem_is_told(tmp_path: Path):
+    assert [cause.line for cause in why(CUT, tmp_path).changes] == [8]
+    healthy = why(TWO_PASSES, tmp_path)
+    assert (healthy.found, healthy.way) == (False, ())
+    assert healthy.text.startswith("No problem was seen in this run of")
+
+
+@pytest.mark.parametrize(
+    ("text", "expression", "tensor", "condition"),
+    [
+        ("w.grad is zero", "w.grad", "w", "zero"),
+        ("a.b['x'].grad  IS  NaN", "a.b['x'].grad", "a.b['x']", "nan"),
+        ("h", "h", "h", ""),
+        ("w.grad is None", "w.grad", "w", "none"),
+    ],
+)
+def test_a_question_is_read(text: str, expression: str, tensor: str, condition: str):
+    question = read_question(text)
+    assert (question.expression, question.tensor, question.condition) == (expression, tensor, condition)
