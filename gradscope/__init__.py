@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gradscope.version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from gradscope import testing
     from gradscope.errors import ExitCode, GradscopeError
     from gradscope.experiments.compare.comparing import compare
     from gradscope.recorder.api import record
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from gradscope.recording.file.store import load, save
 
 
-__all__ = ["ExitCode", "GradscopeError", "Recording", "__version__", "compare", "load", "record", "save"]
+__all__ = ["ExitCode", "GradscopeError", "Recording", "__version__", "compare", "load", "record", "save", "testing"]
 
 _HOME = {
     "ExitCode": "gradscope.errors",
@@ -33,10 +34,12 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "testing":
+        return import_module("gradscope.testing")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted({*globals(), *__all__})

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from gradscope.frames.whose_file import is_beside
 from gradscope.recorder.session import Recorder
@@ -35,6 +36,13 @@ def record(*, values: bool = False, max_ops: int | None = None) -> Iterator[Reco
     frame = sys._getframe(2)
     while frame.f_code.co_filename == contextlib.__file__ and frame.f_back is not None:  # an ExitStack of the user's
         frame = frame.f_back
+    with recorded_from(frame, values=values, max_ops=max_ops) as recording:
+        yield recording
+
+
+@contextmanager
+def recorded_from(frame: FrameType, *, values: bool = False, max_ops: int | None = None) -> Iterator[Recording]:
+    """Record a block that is in the middle of a frame's code; see :func:`record`."""
     filename = frame.f_code.co_filename
     folder = str(Path(filename).parent)
 
