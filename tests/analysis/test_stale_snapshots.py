@@ -135,6 +135,27 @@ def run():
     return len(kept)
 run()
 """,
+    "tensors of the array of an environment": """
+import numpy as np
+class Env:
+    def __init__(self):
+        self.obs = np.zeros(3, dtype=np.float32)
+    def step(self):
+        self.obs += 1
+        return self.obs
+env, rows = Env(), []
+for step in range(5):
+    rows.append(torch.as_tensor(env.step()))  # taken
+print(len(rows))
+""",
+    "tensors of an array, joined": """
+import numpy as np
+row, rows = np.zeros(3, dtype=np.float32), []
+for step in range(5):
+    row[:] = step
+    rows.append(torch.from_numpy(row))  # taken
+print(torch.stack(rows).sum())
+""",
     "a buffer written in place": """
 position = torch.zeros(3)
 last = position.detach()  # taken
@@ -271,6 +292,23 @@ for epoch in range(8):
         print(sum(row.sum() for row in kept))
         kept.clear()
     train()
+""",
+    "copies of the array of an environment": """
+import numpy as np
+row, rows = np.zeros(3, dtype=np.float32), []
+for step in range(5):
+    row += 1
+    rows.append(torch.tensor(row))
+    rows.append(torch.from_numpy(row).clone())
+print(torch.stack(rows).sum())
+""",
+    "arrays of a data set": """
+import numpy as np
+data = np.ones((5, 3), dtype=np.float32)
+rows = [torch.from_numpy(row) for row in data]
+more = [torch.as_tensor(row) for row in data]
+data += 1
+print(torch.stack(rows).sum(), torch.stack(more).sum())
 """,
     "a plot of each step": """
 for epoch in range(3):

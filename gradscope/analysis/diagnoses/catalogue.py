@@ -59,6 +59,11 @@ def _a_change(recording: Recording) -> bool:
     return len(recording.changes) > 0
 
 
+def _a_change_or_arrays(recording: Recording) -> bool:
+    is_shared = EventKind.MEMORY_CHANGED in recording.events.column("kind")
+    return _a_change(recording) or is_shared or sum(recording.storages.column("external")) > 1
+
+
 def _complex_values(recording: Recording) -> bool:
     return any(recording.text(layout.dtype).startswith("complex") for layout in recording.layouts)
 
@@ -132,7 +137,7 @@ _ENTRIES = (
     Entry("output_kept_by_ctx", _an_event(EventKind.FUNCTION)),
     Entry("block_kept_by_view", _a_call_again),
     Entry("saved_in_vain", _anything),
-    Entry("snapshot_shares_memory", _a_change),
+    Entry("snapshot_shares_memory", _a_change_or_arrays),
     Entry("loaded_from_itself", _a_step),
     Entry("one_tensor_two_names", _a_change),
     Entry("kept_again", _a_change),

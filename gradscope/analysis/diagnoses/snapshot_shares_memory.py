@@ -6,8 +6,10 @@ from collections.abc import Container, Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.graph_kept_after_pass import lines_that_keep
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.kept_moments import kept_moments
+from gradscope.analysis.facts.kept_of_arrays import kept_of_arrays
 from gradscope.analysis.facts.mixed_snapshots import mixed_snapshots
 from gradscope.analysis.facts.stale_snapshots import StaleSnapshots
 from gradscope.analysis.report_model import Evidence
@@ -37,6 +39,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             advice="A copy (detach().clone(), copy.deepcopy(model.state_dict())) keeps the values.",
         )
     yield from _of_several_moments(sources, told)
+    yield from _of_arrays(sources)
     for statement, mixed in mixed_snapshots(index, names, sources.sharing).items():
         of = {names.of(one.tensor): one for one in mixed}
         one = mixed[-1]
@@ -70,6 +73,30 @@ def _of_several_moments(sources: Sources, told: Container[int]) -> Iterator[Find
             causes=sources.cause("made", op),
             evidence=[*(Evidence("events", kept.event) for _ in range(is_array)), Evidence("ops", kept.written)],
             advice=f"{'copy' if is_array else 'clone'}() keeps the values of the moment.",
+        )
+
+
+def _of_arrays(sources: Sources) -> Iterator[Finding]:
+    """One finding for each array of which several tensors were made and kept."""
+    index = sources.index
+    for kept in kept_of_arrays(index, sources.events, sources.names_held):
+        last = kept.tensors[-1]
+        if kept.kept_by is None:
+            line, causes = index.op_line(kept.op), sources.cause("made", kept.op)
+            how = f"that {index.call_name(kept.op)} gave without a copy are kept"
+            why = "all of them are the memory of one array, which was changed in between: each has its last values"
+        else:
+            line, causes = kept.kept_by.put.line, lines_that_keep(sources, kept.kept_by)
+            how = f"that {kept.kept_by.put.holder} keeps are the memory of one array"
+            why = "no copy was made, so that each has the values that were last written to it"
+        yield sources.finding(
+            f"Line {line}: {len(kept.tensors)} tensors {how}",
+            why=why,
+            op=index.recording.tensors.column("op")[last],
+            tensors=[last],
+            causes=causes,
+            evidence=[Evidence("events", kept.event)] if kept.event >= 0 else [],
+            advice="torch.tensor(array), or clone(), keeps the values of the moment.",
         )
 
 

@@ -49,6 +49,8 @@ class ForeignMemory:
         self._tape = tape
         self._identity = identity
         self._looks: dict[int, tuple[SeenStorage, _Look]] = {}
+        self._at: dict[int, int] = {}
+        """By address the last block: another one there is another tensor on the same array, or what came after it."""
         self._total = 0
 
     def __bool__(self) -> bool:
@@ -77,6 +79,10 @@ class ForeignMemory:
         if known.row in self._looks:
             self.look(known.row, thread, during)
             return
+        same = self._at.get(storage.data_ptr(), NONE)
+        if same != NONE:
+            self.look(same, thread, during)
+        self._at[storage.data_ptr()] = known.row
         self._total += known.nbytes
         while self._looks and (self._total > TOTAL_LIMIT or len(self._looks) >= BLOCKS):
             self._forget(next(iter(self._looks)))
@@ -110,6 +116,7 @@ class ForeignMemory:
     def _forget(self, row: int) -> None:
         known, _ = self._looks.pop(row)
         self._total -= known.nbytes
+        self._at = {address: at for address, at in self._at.items() if at != row}
 
 
 def _differing(before: bytes, now: bytes) -> list[list[int]]:
