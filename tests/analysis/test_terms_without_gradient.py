@@ -131,6 +131,8 @@ def lost(first: str, returned: str, used: str) -> list[str]:
         ("best = x.argmax()", "(best - 2).float().abs()"),
         ("number = torch.tensor(float(x.sum()))", "number"),
         ("whole = (x * 4).long()", "whole.float().sum()"),
+        ("whole = torch.round(x * 4)", "whole.abs().mean()"),
+        ("sample = torch.bernoulli(x.sigmoid())", "sample.sum()"),
     ],
 )
 def test_a_term_without_a_way_back_names_the_line_that_lost_it(first: str, returned: str) -> None:
@@ -148,6 +150,9 @@ def test_a_term_without_a_way_back_names_the_line_that_lost_it(first: str, retur
         ("hard = (x > 0).float()", "(hard + x - x.detach()).mean()", "term(w)"),
         ("hard = (x > 0).float()", "(hard * x).mean()", "term(w)"),
         ("best = x.argmax()", "x[best]", "term(w)"),
+        ("part = x - x.floor()", "part.mean()", "term(w)"),
+        ("part = x - x.long().float()", "part.mean()", "term(w)"),
+        ("same = x + x.round() - x.detach()", "same.mean()", "term(w)"),
     ],
 )
 def test_data_and_what_is_cut_off_on_purpose_are_none(first: str, returned: str, used: str) -> None:

@@ -151,6 +151,18 @@ BLOCKED = {
     y = torch.div(w, 0.1, rounding_mode="floor")  # blocks
     y.sum().backward()
     """,
+    "a backward that returns zeros": """
+    class Step(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, v):
+            return (x > 0) * v
+        @staticmethod
+        def backward(ctx, gradient):
+            nothing = torch.zeros_like(gradient)
+            return nothing, gradient.sum()  # blocks
+    w, v = torch.nn.Parameter(torch.rand(3)), torch.nn.Parameter(torch.ones(()))
+    Step.apply(w * 2, v).sum().backward()
+    """,
     "cross entropy of one class": """
     w = torch.nn.Parameter(torch.rand(3, 1))
     loss = torch.nn.functional.cross_entropy(torch.rand(4, 3) @ w, torch.zeros(4, dtype=torch.long))  # blocks
@@ -174,6 +186,17 @@ OPEN = {
             return gradient
     w = torch.nn.Parameter(torch.rand(3))
     Round.apply(w * 2).sum().backward()
+    """,
+    "a backward that returns zeros for another argument": """
+    class Step(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, v):
+            return (x > 0) * v
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient, torch.zeros_like(gradient)
+    w, v = torch.nn.Parameter(torch.rand(3)), torch.ones(3)
+    (Step.apply(w, v) * 0).sum().backward()
     """,
     "a straight-through estimator that is added to the end": """
     w = torch.nn.Parameter(torch.rand(3))

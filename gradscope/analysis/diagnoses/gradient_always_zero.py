@@ -18,7 +18,7 @@ _OF_ONE = "For one logit use sigmoid; where weights of several are meant, go ove
 
 def _find(sources: Sources) -> Iterator[Finding]:
     looks = looks_at_passes(sources.events)
-    for blocked in ZeroGradients(sources.index, sources.passes, looks).found():
+    for blocked in ZeroGradients(sources.index, sources.passes, looks, sources.functions).found():
         if blocked.everywhere or not _is_at_rest(blocked):
             yield _finding(sources, blocked)
 
@@ -43,14 +43,15 @@ def _finding(sources: Sources, blocked: Blocked) -> Finding:
     lines = sorted({index.op_line(one) for one in ops})
     where = f"Line{'s' if len(lines) > 1 else ''} {listed(list(map(str, lines)))}"
     names = sources.listed([sources.names.at(leaf, blocked.passes[-1].op) for leaf in blocked.leaves])
-    count = len(blocked.passes)
-    passes = "the backward pass" if count == 1 else f"all {count} backward passes"
+    passes = _passes(blocked)
     is_zero = "is zero everywhere" if blocked.everywhere else f"was zero for every element in {passes} looked at"
     if blocked.of_one:
         is_zero = "is zero, since it goes over a dimension of size 1 (the softmax of one is 1, whatever goes in)"
     what = f"the derivative of {calls} {is_zero}, and every way from the loss to {names} leads through it"
     if blocked.cancelled:
         what = _cancelled(sources, blocked, names)
+    elif len(blocked.returned) == len(ops):
+        return _returned(sources, blocked, names)
     return sources.finding(
         f"{where}: {what}",
         why=f"the gradient is all zeros{f' in {passes} looked at' if blocked.everywhere else ''}",
@@ -64,6 +65,26 @@ def _finding(sources: Sources, blocked: Blocked) -> Finding:
         if blocked.of_one
         else _advice(index.call_name(op), blocked.everywhere),
     )
+
+
+def _returned(sources: Sources, blocked: Blocked, names: str) -> Finding:
+    """Zeros that custom Functions return by their source."""
+    returned = [blocked.returned[op] for op in sorted(blocked.returned)]
+    places = [lines for _, lines in returned]
+    who = listed(list(dict.fromkeys(f"{written.name}'s backward (line {lines.line})" for written, lines in returned)))
+    return sources.finding(
+        f"{who} returns zeros, and every way from the loss to {names} leads through it",
+        why=f"the gradient is all zeros in {_passes(blocked)} looked at",
+        op=blocked.ops[-1],
+        tensors=blocked.leaves,
+        causes=sources.causes_at("returned", places),
+        evidence=[Evidence("events", look.event) for look in blocked.passes],
+    )
+
+
+def _passes(blocked: Blocked) -> str:
+    count = len(blocked.passes)
+    return "the backward pass" if count == 1 else f"all {count} backward passes"
 
 
 def _cancelled(sources: Sources, blocked: Blocked, names: str) -> str:

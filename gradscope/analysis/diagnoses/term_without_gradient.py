@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.loss_terms import terms_without_gradient
+from gradscope.analysis.facts.loss_terms import is_number, terms_without_gradient
 from gradscope.analysis.facts.lost_terms import LostTerm, LostTerms
+from gradscope.analysis.facts.zero_derivatives import ZeroGradients
 from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.wording import listed
 from gradscope.frames.number_terms import taken_out_at
 from gradscope.recording.flags import RAISED
 from gradscope.recording.rows import OpKind
@@ -19,6 +21,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     """For the last pass of each place: one finding for each term."""
     index, said = sources.index, set[int]()
     flags, kinds = (index.recording.ops.column(name) for name in ("flags", "kind"))
+    zeros = ZeroGradients(index, sources.passes, [], sources.functions)
     for group in sources.gradients.groups:
         op = group.last_op
         if flags[op] & RAISED or kinds[op] != OpKind.BACKWARD:
@@ -31,10 +34,16 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 found = None
                 if index.op_statement[at] not in said:
                     found = _of_gradient(sources, tensor, at, root)
-                    found = found or (None if any(meant) else _lost(sources, lost.of(tensor, at), tensor, at, root))
+                    if found is None and not any(meant) and is_number(index, tensor):
+                        found = _lost(sources, lost.of(tensor, at), tensor, at, root)
                 if found:
                     said.add(index.op_statement[at])
                     yield found
+            for tensor in terms.tracked if len(terms.tracked) > 1 and not any(meant) else ():
+                ops = zeros.ending(index.recording.tensors.column("node")[tensor])
+                if ops and index.op_statement[ops[-1]] not in said:
+                    said.add(index.op_statement[ops[-1]])
+                    yield _flat(sources, tensor, root, ops)
             for at in terms.with_numbers:
                 if index.op_statement[at] not in said and (found := _number(sources, at, root)):
                     said.add(index.op_statement[at])
@@ -81,6 +90,22 @@ def _lost(sources: Sources, lost: LostTerm | None, tensor: int, at: int, root: i
         tensors=[tensor],
         causes=sources.cause("cut", lost.cut),
         evidence=[Evidence("ops", lost.cut)],
+        advice="It changes what the loss is, and nothing that is trained.",
+    )
+
+
+def _flat(sources: Sources, tensor: int, root: int, ops: list[int]) -> Finding:
+    """A term from which no way leads to a leaf but through calls whose derivative is zero everywhere."""
+    index = sources.index
+    calls = listed(list(dict.fromkeys(index.call_name(op) for op in ops)))
+    lines = listed([str(line) for line in sorted({index.op_line(op) for op in ops})])
+    return sources.finding(
+        f"{_named(sources, tensor, ops[-1])} is a term of {sources.names.of(root)}, and its gradient is zero",
+        why=f"every way from it to a leaf leads through {calls} (line {lines}), whose derivative is zero everywhere",
+        op=ops[-1],
+        tensors=[tensor],
+        causes=[cause for op in reversed(ops) for cause in sources.cause("cut", op)],
+        evidence=[Evidence("ops", op) for op in ops],
         advice="It changes what the loss is, and nothing that is trained.",
     )
 

@@ -174,6 +174,34 @@ def _factors(value: ast.expr) -> Iterator[ast.expr]:
         yield from _factors(value.right)
 
 
+def zeroed(written: WrittenBackward) -> tuple[ast.Return, list[int], int] | None:
+    """The ``return`` of a backward, which gradients it says to be zeros, and of how many; None where of none.
+
+    None too where there are several: which of them a pass came to is not known.
+    """
+    if len(written.returns) != 1:
+        return None
+    (statement,) = written.returns
+    value = statement.value
+    elements = value.elts if isinstance(value, ast.Tuple) else [value]
+    assigned = _assignments(written)
+    zeros = [place for place, one in enumerate(elements) if one is not None and _is_zero(one, assigned)]
+    return (statement, zeros, len(elements)) if zeros else None
+
+
+def _is_zero(element: ast.expr, assigned: dict[str, list[ast.Assign]]) -> bool:
+    """Whether an element is zeros for certain: so called, times 0, or a name to which only that is assigned."""
+    if isinstance(element, ast.Name):
+        values = assigned.get(element.id, [])
+        return len(values) == 1 and not isinstance(values[0].value, ast.Name) and _is_zero(values[0].value, assigned)
+    if isinstance(element, ast.Call):
+        func = element.func
+        return (func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "")) in _ZEROS
+    return any(
+        isinstance(one, ast.Constant) and type(one.value) in (int, float) and not one.value for one in _factors(element)
+    )
+
+
 def swapped(written: WrittenBackward) -> Swapped | None:
     """Two gradients in each other's place, where the names of both say of which argument they are."""
     if written.forward is None or written.forward.args.vararg is not None:

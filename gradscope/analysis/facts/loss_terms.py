@@ -23,7 +23,7 @@ class Terms(NamedTuple):
     with_numbers: list[int]
     """Ops that took in one tensor: what else they added is a number."""
     tracked: list[int]
-    """Tensors that are no sums themselves and required grad."""
+    """Numbers (tensors of no dimension) that are no sums of others and required grad."""
 
 
 def terms_without_gradient(index: Index, root: int, before: int) -> Terms:
@@ -41,11 +41,17 @@ def terms_without_gradient(index: Index, root: int, before: int) -> Terms:
                     found.with_numbers.append(op)
             elif name in _PUT_TOGETHER and len(taken) > 1:
                 found.constants.extend((one, op) for one in taken if not index.requires_grad(one, op))
-            elif name not in _SCALED | _OF_ALL or len(taken) != 1:
-                if op == made_at[tensor]:
-                    found.tracked.append(tensor)
+            elif op == made_at[tensor] and name not in _SCALED and is_number(index, tensor):
+                found.tracked.append(tensor)
+            if name not in _SUMS | _ADDED_TO | _PUT_TOGETHER and (name not in _SCALED | _OF_ALL or len(taken) != 1):
                 continue
             new = [one for one in taken if one not in seen and index.requires_grad(one, op)]
             seen.update(new)
             stack += new
     return found
+
+
+def is_number(index: Index, tensor: int) -> bool:
+    """Whether a tensor has no dimension."""
+    recording = index.recording
+    return recording.text(recording.layouts[recording.tensors.column("layout")[tensor]].shape) == "()"

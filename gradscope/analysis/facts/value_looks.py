@@ -41,7 +41,7 @@ class PassLook:
     gradients: dict[int, Range] = field(default_factory=dict)
     """By the tensor whose gradient it is; of one that could not be asked nothing is known."""
     norms: dict[int, float] = field(default_factory=dict)
-    """2-norms, likewise; recordings of before version 4 have none."""
+    """2-norms, likewise; older recordings have none."""
     zeros: list[int] = field(default_factory=list)
     """Tensors whose gradient is zero, and which hold zeros alone as well."""
     kept: list[KeptValues] = field(default_factory=list)

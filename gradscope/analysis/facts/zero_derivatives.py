@@ -11,7 +11,9 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import NamedTuple
 
+from gradscope.analysis.facts.backward_faults import zeroed
 from gradscope.analysis.facts.cancelled_terms import CancelledTerms
+from gradscope.analysis.facts.function_sources import FunctionSources, Lines, WrittenBackward
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.facts.softmax_of_one import NODES, is_of_one
 from gradscope.analysis.facts.value_looks import PassLook, is_zero
@@ -55,19 +57,23 @@ class Blocked(NamedTuple):
     """Each is a softmax over a dimension of size 1."""
     cancelled: dict[int, list[int]]
     """By the op of a sum, what it adds and takes away again; the other ops are on what is left of the way."""
+    returned: dict[int, tuple[WrittenBackward, Lines]]
+    """By the op of a custom Function, that its backward returns zeros: the lines."""
     passes: list[PassLook]
 
 
 class ZeroGradients:
     """Finds leaves that get nothing but zeros, where it is known why."""
 
-    def __init__(self, index: Index, passes: Passes, looks: list[PassLook]) -> None:
+    def __init__(self, index: Index, passes: Passes, looks: list[PassLook], functions: FunctionSources) -> None:
         self._index = index
         self._passes = passes
         self._looks = looks
         self._known: dict[tuple[int, bool], dict[int, frozenset[int]]] = {}
         self._terms = CancelledTerms(index)
         self._cancelled: dict[int, list[int]] = {}
+        self._functions = functions
+        self._returned: dict[int, tuple[WrittenBackward, Lines]] = {}
 
     def found(self) -> list[Blocked]:
         """The leaves, by what blocks the way to them."""
@@ -84,7 +90,8 @@ class ZeroGradients:
                 ops = sorted({self._made_by[node] for node in blocks[-1]})
                 of_one = all(node in self._of_one for nodes in blocks for node in nodes)
                 cancelled = {op: self._cancelled[op] for op in ops if op in self._cancelled}
-                new = Blocked([], ops, everywhere, of_one, cancelled, looks)
+                returned = {op: self._returned[op] for op in ops if op in self._returned}
+                new = Blocked([], ops, everywhere, of_one, cancelled, returned, looks)
                 groups.setdefault(tuple(ops), new).leaves.append(leaf)
         return list(groups.values())
 
@@ -121,10 +128,30 @@ class ZeroGradients:
             known = self._known[look.op, everywhere] = self._walk(look, everywhere)
         return known
 
+    def ending(self, node: int) -> list[int]:
+        """The calls in which every way from a node ends whose derivative is zero everywhere; none where one goes on."""
+        if node < 0:
+            return []
+        blocking, reached = self._ways([node], set())
+        ops = sorted({self._made_by[one] for one in blocking})
+        goes_on = any(self._variable[one] >= 0 for one in reached) or any(op in self._returned for op in ops)
+        return [] if goes_on else ops
+
     def _walk(self, look: PassLook, everywhere: bool) -> dict[int, frozenset[int]]:
         rows = self._index.recording.backwards
         roots = [row.node for row in rows if row.op == look.op and row.node >= 0]
         flat = set() if everywhere else {one.node for one in look.derivatives if is_zero(one.values)}
+        blocking, reached = self._ways(roots, flat)
+        found: dict[int, set[int]] = {}
+        for node, starts in blocking.items():
+            for behind in {one for start in starts for one in self._passes.behind(start)}:
+                leaf = self._variable[behind]
+                if leaf >= 0 and behind not in reached:
+                    found.setdefault(leaf, set()).add(node)
+        return {leaf: frozenset(nodes) for leaf, nodes in found.items()}
+
+    def _ways(self, roots: list[int], flat: set[int]) -> tuple[dict[int, list[int]], set[int]]:
+        """The nodes at which ways from some roots end, with where those that end start, and the nodes reached else."""
         blocking: dict[int, list[int]] = {}
         reached: set[int] = set()
         todo = list(roots)
@@ -136,20 +163,14 @@ class ZeroGradients:
                 blocking[node] = [node]
                 continue
             reached.add(node)
-            cancelling = self._cancels(node)
+            cancelling = self._cancels(node) or self._returns_zeros(node)
             if cancelling is None:
                 todo += self._following(node)
             else:
                 blocking[node], left = cancelling
                 reached.discard(node)
                 todo += left
-        found: dict[int, set[int]] = {}
-        for node, starts in blocking.items():
-            for behind in {one for start in starts for one in self._passes.behind(start)}:
-                leaf = self._variable[behind]
-                if leaf >= 0 and behind not in reached:
-                    found.setdefault(leaf, set()).add(node)
-        return {leaf: frozenset(nodes) for leaf, nodes in found.items()}
+        return blocking, reached
 
     def _cancels(self, node: int) -> tuple[list[int], list[int]] | None:
         """The nodes of what cancels in a sum, and of what is left; None for other nodes and where it is not known."""
@@ -163,6 +184,18 @@ class ZeroGradients:
             return None
         self._cancelled[cancelled.op] = cancelled.cancelled
         return lost, left
+
+    def _returns_zeros(self, node: int) -> tuple[list[int], list[int]] | None:
+        """The nodes that a custom Function gives zeros by its source, and the others; None where it gives none."""
+        written = self._functions.of_node(node) if self._names[node] in self._index.custom_functions else None
+        found = zeroed(written) if written is not None else None
+        following = list(self._index.edges.of(node))
+        if written is None or found is None or len(following) != found[2]:
+            return None
+        statement, places, _ = found
+        self._returned[self._made_by[node]] = written, written.lines_of(statement)
+        lost = [following[place] for place in places if following[place] >= 0]
+        return lost, [one for place, one in enumerate(following) if one >= 0 and place not in places]
 
     def _nodes_of(self, tensors: list[int]) -> list[int] | None:
         """The nodes that tensors have in the graph; None where one is not known."""
