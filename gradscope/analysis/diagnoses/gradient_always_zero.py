@@ -26,7 +26,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
 def explain(sources: Sources, leaf: int) -> Finding | None:
     """Why the gradient of one leaf was zero when it was last looked at; None where no such derivative was seen."""
     looks = looks_at_passes(sources.events)
-    blocked = ZeroGradients(sources.index, sources.passes, looks).in_last_look(leaf)
+    blocked = ZeroGradients(sources.index, sources.passes, looks, sources.functions).in_last_look(leaf)
     return None if blocked is None else _finding(sources, blocked)
 
 

@@ -87,12 +87,10 @@ class ZeroGradients:
                 continue
             everywhere, blocks = self._everywhere_first(looks, leaf)
             if blocks and (everywhere or self._lasts(looks)):
-                ops = sorted({self._made_by[node] for node in blocks[-1]})
-                of_one = all(node in self._of_one for nodes in blocks for node in nodes)
-                cancelled = {op: self._cancelled[op] for op in ops if op in self._cancelled}
-                returned = {op: self._returned[op] for op in ops if op in self._returned}
-                new = Blocked([], ops, everywhere, of_one, cancelled, returned, looks)
-                groups.setdefault(tuple(ops), new).leaves.append(leaf)
+                blocked = self._blocked(leaf, everywhere, blocks, looks)
+                known = groups.setdefault(tuple(blocked.ops), blocked)
+                if known is not blocked:
+                    known.leaves.append(leaf)
         return list(groups.values())
 
     def in_last_look(self, leaf: int) -> Blocked | None:
@@ -101,10 +99,14 @@ class ZeroGradients:
         if look is None or not is_zero(look.gradients[leaf]):
             return None
         everywhere, blocks = self._everywhere_first([look], leaf)
-        if not blocks:
-            return None
+        return self._blocked(leaf, everywhere, blocks, [look]) if blocks else None
+
+    def _blocked(self, leaf: int, everywhere: bool, blocks: list[frozenset[int]], looks: list[PassLook]) -> Blocked:
         ops = sorted({self._made_by[node] for node in blocks[-1]})
-        return Blocked([leaf], ops, everywhere, all(node in self._of_one for node in blocks[-1]), [look])
+        of_one = all(node in self._of_one for nodes in blocks for node in nodes)
+        cancelled = {op: self._cancelled[op] for op in ops if op in self._cancelled}
+        returned = {op: self._returned[op] for op in ops if op in self._returned}
+        return Blocked([leaf], ops, everywhere, of_one, cancelled, returned, looks)
 
     def _everywhere_first(self, looks: list[PassLook], leaf: int) -> tuple[bool, list[frozenset[int]]]:
         """What blocks the way to a leaf in each pass; empty where nothing does in one of them.
