@@ -54,6 +54,8 @@ def _alike(sources: Sources) -> dict[tuple[int, str, bool, str], list[tuple[int,
                 continue
             if sources.is_a_librarys_own(tensor):
                 continue
+            if reason is not None and reason.reached and sources.hooks.may_take_gradients:
+                continue
             if reason is not None and not (reason.unused and sources.names.of(tensor) in names_received):
                 reported.add(tensor)
                 if reason.cut_op < 0 or sources.cuts.line_to_change(reason.cut_op) not in named:

@@ -90,6 +90,11 @@ class RegisteredHooks:
         return list(found.values())
 
     @cached_property
+    def may_take_gradients(self) -> bool:
+        """Whether hooks ran once gradients were there: a step in the middle of the pass takes them away again."""
+        return any(hook.kind == "accumulated" and hook.count("runs") for hook in self.all)
+
+    @cached_property
     def pass_ops(self) -> list[int]:
         """The ops that were backward passes."""
         kinds = self._index.recording.ops.column("kind")

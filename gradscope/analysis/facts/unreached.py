@@ -43,6 +43,8 @@ class Unreached(NamedTuple):
     """Whether that may be meant: the root was not made from it, as far as is known, or others were asked for."""
     none_at: tuple[Lines, ...] = ()
     """Where the backward of a custom Function gave it None."""
+    reached: bool = False
+    """The pass came to it, and it had no gradient when the pass was over: a hook may have taken it."""
 
 
 class _Pass(NamedTuple):
@@ -147,7 +149,7 @@ class Reasons:
             line = self._index.op_line(way[0].op)
             return Unreached(f"it did not require grad yet when line {line} used it")
         if tensor in self._leaves_behind(this.op):
-            return Unreached("the graph leads to it, and the pass left it without a gradient")
+            return Unreached("the graph leads to it, and the pass left it without a gradient", reached=True)
         kinds = self._index.recording.ops.column("kind")
         if by_grad := next((step.op for step in way if kinds[step.op] == OpKind.GRAD), 0):
             line = self._index.op_line(by_grad)  # (what is only added to an output has no part in its gradient)
