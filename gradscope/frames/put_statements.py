@@ -39,6 +39,8 @@ class Put(NamedTuple):
     """The function around it; empty for none."""
     parameters: tuple[str, ...]
     """The parameters of that function, without the object of a method."""
+    collecting: tuple[str, ...]
+    """Those of them that take any number of arguments: ``rows`` of ``*rows``."""
 
 
 class Handed(NamedTuple):
@@ -92,14 +94,25 @@ def handed_to(text: str, put: Put, names: Collection[str], lines: Collection[int
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or last_part(_dotted(node.func)) != put.function:
             continue
-        given = [node.args[at] for at in wanted if at < len(node.args)]
-        given += [one.value for one in node.keywords if one.arg in {put.parameters[at] for at in wanted}]
-        for value in given:
-            end = node.end_lineno or node.lineno
-            is_it = _dotted(value) in names or any(node.lineno <= line <= end for line in lines)
-            if is_it and not _has_no_graph(value):
+        end = node.end_lineno or node.lineno
+        for value in _arguments(node, put, wanted):
+            parts = [part for part in _parts(value) if not _has_no_graph(part)]
+            is_made_here = any(node.lineno <= line <= end for line in lines)
+            if parts and (is_made_here or any(_dotted(part) in names for part in parts)):
                 found.append(Handed(node.lineno, end, ast.unparse(value)))
+                break
     return found
+
+
+def _arguments(call: ast.Call, put: Put, wanted: list[int]) -> Iterator[ast.expr]:
+    """What a call gives for some parameters; ``*rows`` and ``**values`` take all that no other parameter does."""
+    names = [put.parameters[at] for at in wanted]
+    plain = [name for name in put.parameters if name not in put.collecting]
+    if any(name in put.collecting for name in names):
+        yield from call.args[len(plain) :]
+        yield from (one.value for one in call.keywords if one.arg not in plain)
+    yield from (call.args[at] for at in wanted if at < len(call.args) and put.parameters[at] in plain)
+    yield from (one.value for one in call.keywords if one.arg in names)
 
 
 def _put(node: ast.AST, holder: str, parts: list[ast.expr], code: ast.AST | None) -> Put:
@@ -109,13 +122,14 @@ def _put(node: ast.AST, holder: str, parts: list[ast.expr], code: ast.AST | None
     return Put(line, getattr(node, "end_lineno", None) or line, holder, names, calls, *_function(code))
 
 
-def _function(code: ast.AST | None) -> tuple[str, tuple[str, ...]]:
+def _function(code: ast.AST | None) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     if not isinstance(code, _CODE):
-        return "", ()
+        return "", (), ()
     arguments = [one.arg for one in (*code.args.posonlyargs, *code.args.args, *code.args.kwonlyargs)]
     if arguments[:1] in (["self"], ["cls"]):
         del arguments[0]
-    return getattr(code, "name", "<lambda>"), tuple(arguments)
+    collecting = tuple(one.arg for one in (code.args.vararg, code.args.kwarg) if one is not None)
+    return getattr(code, "name", "<lambda>"), (*arguments, *collecting), collecting
 
 
 def _with_code(node: ast.AST, code: ast.AST | None) -> Iterator[tuple[ast.AST, ast.AST | None]]:

@@ -110,6 +110,39 @@ def fit():
     return len(curve)
 fit()
 """,
+    "a list that each epoch begins anew": """
+def epoch():
+    losses = []
+    for step in range(6):
+        loss = (w * step).exp().sum()
+        loss.backward()
+        losses.append(loss)  # keeps
+    return sum(loss.item() for loss in losses)
+for number in range(4):
+    epoch()
+""",
+    "what is put into a list of the episode, and a memory that stays": """
+memory = []
+for episode in range(5):
+    episode_losses = []
+    for step in range(3):
+        loss = (w * step).exp().sum()
+        episode_losses.append(loss)
+        memory.append((step, loss))  # keeps
+    torch.stack(episode_losses).sum().backward()
+""",
+    "values that are logged by keyword": """
+class Log:
+    def __init__(self):
+        self.rows = []
+    def write(self, **values):
+        self.rows.append(values)  # keeps
+log = Log()
+for step in range(4):
+    loss = (w * step).exp().sum()
+    loss.backward()
+    log.write(step=step, loss=loss)  # hands over
+""",
     "what a function returns that ran its own pass": """
 def train():
     loss = (w * 2).exp().sum()
@@ -211,6 +244,8 @@ HEALTHY = {
     "    kept.append(loss.item())\n",
     "the results of the last two passes": "kept = []\nfor step in range(9):\n    loss = (w * step).exp().sum()\n"
     "    loss.backward()\n    kept = [*kept[-1:], loss]\n",
+    "the last results in a deque": "import collections\nkept = collections.deque(maxlen=2)\nfor step in range(9):\n"
+    "    loss = (w * step).exp().sum()\n    loss.backward()\n    kept.append(loss)\n",
     "a list that is emptied": "kept = []\nfor step in range(9):\n    loss = (w * step).exp().sum()\n"
     "    loss.backward()\n    kept.append(loss)\n    if len(kept) == 2:\n        kept.clear()\n",
     "two passes": "total = 0\nfor step in range(2):\n    loss = (w * step).sum()\n    loss.backward()\n"

@@ -17,7 +17,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     index = sources.index
     by_line: dict[tuple[int, int], tuple[Keeper, list[KeptAfterPasses]]] = {}
     for kept in kept_after_passes(index, sources.passes):
-        found = keeper(index, kept.tensors, sources.names_held)
+        found = keeper(index, kept.tensors, sources.names_held, kept.alike)
         if found is not None:
             by_line.setdefault((found.file, found.put.line), (found, []))[1].append(kept)
     for found, several in by_line.values():

@@ -13,8 +13,11 @@ from typing import NamedTuple
 
 from gradscope.analysis.index import Index
 from gradscope.frames.put_statements import Handed, Put, containers_of, handed_to, last_part, puts_in
+from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL
 
+_ANEW = 3
+"""Times that items of one name were other tensors, from which on it was more than one list."""
 _HANDED = 3
 """Calls that may have handed something on; where there are more, none of them is the line to change."""
 
@@ -28,20 +31,22 @@ class Keeper(NamedTuple):
     """By file: calls that hand them to the function that puts them there."""
 
 
-def keeper(index: Index, tensors: Sequence[int], names: dict[int, list[tuple[int, int, int]]]) -> Keeper | None:
+def keeper(
+    index: Index, tensors: Sequence[int], names: dict[int, list[tuple[int, int, int]]], alike: Sequence[int] = ()
+) -> Keeper | None:
     """The one place that put some tensors where they stay; None where none is known, or more than one.
 
     Args:
         index: The recording.
         tensors: Results of one call.
         names: For each tensor the names under which it was seen, with op and span.
+        alike: All results of that call, of which only the first are matched with names each time.
     """
-    text = index.recording.text
-    known = Counter(text(name) for tensor in tensors for name, _, _ in names.get(tensor, ()))
+    known = _names(index, tensors, names) or _names(index, alike, names)
     made = _Made(index, tensors)
     users = [(number, file.text) for number, file in enumerate(index.recording.files) if file.is_user]
     places = [(number, put) for number, source in users for put in puts_in(source)]
-    found = _one_of(places, known, made)
+    found = _one_of(places, known, _containers(known, len(tensors)), made)
     if found is None:
         return None
     handed = [
@@ -68,17 +73,46 @@ class _Made:
         return file == self.file and any(put.line <= line <= put.end_line for line in self.lines)
 
 
-def _one_of(places: list[tuple[int, Put]], known: Counter[str], made: _Made) -> tuple[int, Put] | None:
+def _names(index: Index, tensors: Sequence[int], names: dict[int, list[tuple[int, int, int]]]) -> Counter[str]:
+    """The names of tensors: where most of them are part of something at the end, only those of the end."""
+    text = index.recording.text
+    last = {one: [text(name) for name, _, span in names.get(one, ()) if span == NONE] for one in tensors}
+    if 2 * sum(any("[" in name for name in several) for several in last.values()) > len(tensors):
+        named_anyhow = [text(name) for one in tensors for name, _, _ in names.get(one, ()) if "[" not in text(name)]
+        return Counter([*(name for several in last.values() for name in several), *named_anyhow])
+    return Counter(text(name) for tensor in tensors for name, _, _ in names.get(tensor, ()))
+
+
+def _containers(known: Counter[str], tensors: int) -> list[str]:
+    """What the tensors were seen in, the most often seen first.
+
+    A list that was begun anew had its items by the same names each time: it is not what keeps all of them.
+    """
+    items: dict[str, set[str]] = {}
+    counts: Counter[str] = Counter()
+    for name, times in known.items():
+        for container in containers_of(name):
+            items.setdefault(container, set()).add(name)
+            counts[container] += times
+    seen = dict.fromkeys(one for name, _ in known.most_common() for one in containers_of(name))
+    is_one = {one: min(counts[one], tensors) < _ANEW * len(items[one]) for one in seen}
+    return sorted((one for one in seen if is_one[one]), key=lambda one: -counts[one])
+
+
+def _one_of(
+    places: list[tuple[int, Put]], known: Counter[str], containers: list[str], made: _Made
+) -> tuple[int, Put] | None:
     """The place that is meant: by what the tensors were seen in first, then by what they are called."""
-    containers = dict.fromkeys(one for name, _ in known.most_common() for one in containers_of(name))
+    is_named = False
     for container in containers:
         inside = [place for place in places if last_part(place[1].holder) == container]
+        is_named |= bool(inside)
         chosen = _narrowed(
             inside, lambda file, put: made.is_in(file, put), lambda _, put: not known.keys().isdisjoint(put.names)
         )
         if chosen is not None:
             return chosen
-    if containers:
+    if is_named:
         return None
     direct = [place for place in places if made.is_in(*place)]
     if direct:

@@ -7,6 +7,7 @@ result is. One that is there until the next pass is a name in a loop; several of
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from gradscope.analysis.facts.passes import Passes
@@ -29,6 +30,8 @@ class KeptAfterPasses(NamedTuple):
     """Passes that had used their graphs up."""
     last: int
     """The last of these."""
+    alike: tuple[int, ...]
+    """All results of the call."""
 
 
 class _Life(NamedTuple):
@@ -71,13 +74,21 @@ def _most_at_once(lives: list[_Life]) -> KeptAfterPasses | None:
         return None
     moments = sorted({life.used_up for life in kept})
     counts = _counts(kept, moments)
-    most = max(range(len(moments)), key=lambda at: counts[at])
+    # The last of the moments at which the most were there: what a loop keeps the last few of has them at its end too.
+    most = max(range(len(moments)), key=lambda at: (counts[at], at))
     there = [life for life in kept if life.used_up <= moments[most] < life.died]
     several = {life.used_up for life in there}
     until_then = {life.used_up for life in lives if 0 <= life.used_up <= moments[most]}
-    if len(several) < AT_LEAST or 2 * len(several) <= len(until_then):
+    is_growing = 2 * len(several) > len(until_then)
+    if len(several) < AT_LEAST or not (is_growing or _is_begun_anew(counts)):
         return None
-    return KeptAfterPasses(tuple(life.tensor for life in there), len(several), max(several))
+    tensors = tuple(life.tensor for life in there)
+    return KeptAfterPasses(tensors, len(several), max(several), tuple(life.tensor for life in lives))
+
+
+def _is_begun_anew(counts: list[int]) -> bool:
+    """Whether they became more and more, and most of them went at once: a list of each epoch."""
+    return any(now > AT_LEAST and 2 * after <= now for now, after in pairwise(counts))
 
 
 def _counts(kept: list[_Life], moments: list[int]) -> list[int]:
