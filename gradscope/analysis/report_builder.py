@@ -19,7 +19,7 @@ from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.lines.line_groups import LineGroups
 from gradscope.analysis.lines.line_table import LineTable
 from gradscope.analysis.observations import left_out, list_errors, list_ops, list_watches, run_facts
-from gradscope.analysis.report_model import BackwardPass, Cut, LineRow, Report, Summary
+from gradscope.analysis.report_model import BackwardPass, Cut, GradientNorms, LineRow, Report, Summary
 from gradscope.analysis.selection.selected_answers import select_answers
 from gradscope.analysis.view import RunView
 from gradscope.recording import Recording
@@ -44,8 +44,8 @@ def build(recording: Recording, view: RunView | None = None) -> Report:
 
     Args:
         recording: What was observed of a run; complete or cut off.
-        view: What was asked for; ``lines``, ``ops`` and which answers are wanted change what is in the report, the rest
-            how it is shown.
+        view: What was asked for; ``lines``, ``ops``, ``gradients`` and which answers are wanted change what is in the
+            report, the rest how it is shown.
 
     Returns:
         The whole report. Costs some seconds a million ops, and imports no torch.
@@ -84,7 +84,14 @@ def build(recording: Recording, view: RunView | None = None) -> Report:
         left_out=left_out(index),
         suppressed=selected.suppressed,
         remarks=(*recording.info.remarks, *outputs, *selected.remarks),
+        gradient_norms=_norms(index, names, sources) if view.gradients else (),
     )
+
+
+def _norms(index: Index, names: BestNames, sources: Sources) -> tuple[GradientNorms, ...]:
+    from gradscope.analysis.facts.gradient_norms import gradient_norms
+
+    return gradient_norms(index, names, sources.events)
 
 
 def _wanted(row: LineRow, view: RunView) -> bool:

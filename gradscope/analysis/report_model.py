@@ -263,6 +263,26 @@ class BackwardPass(NamedTuple):
     gradients: tuple[GradientRow, ...]
 
 
+class GradientNorms(NamedTuple):
+    """How large a leaf's gradients were after the backward passes that were looked at: the first, then ever fewer."""
+
+    name: str
+    shape: str
+    is_parameter: bool
+    measure: Literal["norm", "largest"]
+    """What ``sizes`` are: 2-norms or, in older recordings, the largest element without its sign."""
+    passes: tuple[int, ...]
+    """The passes, numbered from 1 in the order of the run."""
+    sizes: tuple[float, ...]
+    """Of the gradient after each of those passes, with what had been in it before."""
+    least: float | None
+    """The smallest that is finite; None where none is."""
+    most: float | None
+    zero: int
+    """Passes after which it was zero throughout."""
+    not_finite: int
+
+
 class Cut(NamedTuple):
     """An op with an input that autograd tracked and an output that it does not."""
 
@@ -513,3 +533,5 @@ class Report(NamedTuple):
     """Answers that were held back, as was asked for."""
     remarks: tuple[str, ...] = ()
     """What could not be done as it was asked for."""
+    gradient_norms: tuple[GradientNorms, ...] = ()
+    """Where they were asked for (``--gradients``)."""

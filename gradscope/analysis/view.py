@@ -21,6 +21,8 @@ class RunView(NamedTuple):
     """Show the autograd graph; None: where it fits."""
     memory: bool | None = None
     """Show the memory of each line; None: where it fits."""
+    gradients: bool = False
+    """Show how large the gradients of each leaf were."""
     values: bool = False
     """Show the values of small tensors (they must have been recorded)."""
     quiet: bool = False

@@ -32,6 +32,7 @@ from gradscope.cli.options.output_options import (
 from gradscope.cli.options.project_settings import project_settings
 from gradscope.cli.options.view_options import (
     AllOption,
+    GradientsOption,
     GraphOption,
     LineOption,
     MemoryOption,
@@ -71,6 +72,7 @@ def report(
     ops: OpsOption = False,
     graph: GraphOption = None,
     memory: MemoryOption = None,
+    gradients: GradientsOption = False,
     values: ValuesOption = False,
     summary: SummaryOption = False,
     all_answers: AllAnswersOption = False,
@@ -95,6 +97,7 @@ def report(
         ops=ops,
         graph=graph,
         memory=memory,
+        gradients=gradients,
         values=values,
         quiet=summary,
         width=settings.value(context, "width", width),

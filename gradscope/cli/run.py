@@ -32,6 +32,7 @@ from gradscope.cli.options.output_options import (
 from gradscope.cli.options.project_settings import project_settings
 from gradscope.cli.options.view_options import (
     AllOption,
+    GradientsOption,
     GraphOption,
     LineOption,
     MemoryOption,
@@ -100,6 +101,7 @@ def run(
     ops: OpsOption = False,
     graph: GraphOption = None,
     memory: MemoryOption = None,
+    gradients: GradientsOption = False,
     values: ValuesOption = False,
     summary: SummaryOption = False,
     all_answers: AllAnswersOption = False,
@@ -139,6 +141,7 @@ def run(
         ops=ops,
         graph=graph,
         memory=memory,
+        gradients=gradients,
         values=values,
         quiet=summary,
         width=settings.value(context, "width", width),

@@ -266,3 +266,11 @@ def test_every_value_is_looked_at_where_that_is_asked_for(tmp_path: Path):
         done = gradscope("run", "-f", "json", *options, "late.py", cwd=tmp_path)
         (answer,) = (one for one in json.loads(done.stdout)["answers"] if one["code"] == "gradient-not-finite")
         assert [cause["line"] for cause in answer["causes"]] == lines
+
+
+def test_sizes_of_gradients_are_shown_of_a_recording_too(folder: Path):
+    gradscope("run", "-q", "-o", "run.gradscope", "train.py", cwd=folder)
+    done = gradscope("report", "run.gradscope", "--gradients", "--summary", cwd=folder)
+    assert "Sizes of gradients (1 of 1 backward pass looked at)" in done.stdout
+    data = json.loads(gradscope("report", "run.gradscope", "--gradients", "-f", "json", cwd=folder).stdout)
+    assert [(row["name"], row["sizes"]) for row in data["gradient_norms"]] == [("w", [4.24264])]

@@ -20,6 +20,9 @@ GraphOption = Annotated[
 MemoryOption = Annotated[
     bool | None, typer.Option("--memory/--no-memory", help="The memory of each line.", rich_help_panel=SHOW)
 ]
+GradientsOption = Annotated[
+    bool, typer.Option("--gradients", help="The size of each leaf's gradients.", rich_help_panel=SHOW)
+]
 ValuesOption = Annotated[bool, typer.Option("--values", help="The values of small CPU tensors.", rich_help_panel=SHOW)]
 SummaryOption = Annotated[
     bool, typer.Option("--summary", help="Only the answers and the summary.", rich_help_panel=SHOW)

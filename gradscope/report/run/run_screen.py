@@ -22,6 +22,8 @@ from gradscope.report.screen.text import Symbols, allow_any_text, safe, symbols
 LONG = 28
 """Rows of the line table from which on a run is long: the first screen shows what matters."""
 GRAPH_FITS = 16
+GRADIENT_ROWS = 100
+"""Rows of the table of gradients, which is asked for by name."""
 SECTION_ROWS = 8
 NOTHING_SEEN = "\nNo call of torch was seen in this process; what others do that it starts is not recorded."
 EVERYTHING = 1_000_000
@@ -72,10 +74,19 @@ class RunScreen:
         if not view.quiet:
             yield from self._lines()
             yield from self._below()
+        if view.gradients:
+            yield from self._gradients()
         yield Text("")
         yield summary(report, self._marks, with_memory=view.memory is not False)
         if self._is_long and not view.quiet:
             yield self._pointer()
+
+    def _gradients(self) -> Iterator[RenderableType]:
+        from gradscope.report.run.gradient_rows import gradient_rows, looked_at
+
+        rows, passes = self._report.gradient_norms, self._report.summary.backwards
+        yield self._title(f"Sizes of gradients ({looked_at(rows, passes)})")
+        yield from gradient_rows(rows, self._width, self._marks, EVERYTHING if self._view.all else GRADIENT_ROWS)
 
     def _title(self, title: str) -> Text:
         return Text(f"\n{title}", style="bold underline")
@@ -172,4 +183,6 @@ class RunScreen:
             yield Text(f"\n{graph_title(largest)}{others} (--graph)", style="dim")
 
     def _pointer(self) -> Text:
-        return Text("To see the rest: --all, --line N-M, --graph, --memory, --ops; -o FILE keeps it", style="dim")
+        return Text(
+            "To see the rest: --all, --line N-M, --graph, --gradients, --memory, --ops; -o FILE keeps it", style="dim"
+        )
