@@ -8,7 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.value_looks import looks_at_passes
-from gradscope.analysis.facts.zero_factors import zero_factors
+from gradscope.analysis.facts.factors_of_zero import zero_factors
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.wording import listed
 
