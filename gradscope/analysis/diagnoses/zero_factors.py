@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.value_looks import looks_at_passes
 from gradscope.analysis.facts.factors_of_zero import zero_factors
+from gradscope.analysis.facts.value_looks import looks_at_passes
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.wording import listed
 
