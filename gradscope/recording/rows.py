@@ -134,6 +134,9 @@ class EventKind(IntEnum):
     DIRECT_FORWARD = 31
     """The user's code called ``forward`` of a ``module`` (the subject is its number) without calling the module; noted
     once for a module and a place."""
+    REFUSED = 32
+    """A ``call`` that is no torch function raised (``error``, ``message``): the making of an optimizer, a hook that was
+    to be registered. The tensors are those that it was given; ``through`` is as in ``RAISED``."""
 
     ARRAYS = 20
     """NumPy arrays that calls at one place gave (``numpy()``): of each, in ``arrays``, the op that gave it, and the

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import textwrap
+import traceback
 import types
 
 from gradscope.hosting.program_run import ProgramRun
@@ -32,10 +33,14 @@ def recorded(source: str, max_ops: int | None = None, nan: bool = False) -> Reco
         outcome.kind = "ok"
     except Exception as error:
         outcome.kind, outcome.error_type, outcome.message = "exception", type(error).__name__, str(error)
+        lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == FILE]
+        outcome.line = lines[-1] if lines else NONE
     finally:
         recorder.stop(module.__dict__, FILE)
     recording = recorder.recording
     assert not recording.faults, recording.faults[0].traceback
+    names = [file.path for file in recording.files]
+    outcome.file = names.index(FILE) if outcome.line > 0 and FILE in names else NONE
     for file in recording.files:
         file.name = "snippet.py"
     recording.info.target = "snippet.py"

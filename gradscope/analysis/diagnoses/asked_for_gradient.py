@@ -9,9 +9,10 @@ from typing import NamedTuple
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.report_model import Cause
+from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL
+from gradscope.recording.rows import EventKind
 
 _UNUSED = "appears to not have been used in the graph"
 _UNTRACKED = (
@@ -32,6 +33,7 @@ class _Absence(NamedTuple):
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each line that raised, the last of each."""
+    yield from _find_hooks(sources)
     index = sources.index
     raised = sources.raised(_UNUSED, *_UNTRACKED)
     last = {index.op_statement[op]: (op, message, severity) for op, message, severity in raised if index.uses.of(op)}
@@ -48,6 +50,28 @@ def _find(sources: Sources) -> Iterator[Finding]:
             causes=reason.causes,
             advice=reason.advice,
             severity=severity,
+        )
+
+
+def _find_hooks(sources: Sources) -> Iterator[Finding]:
+    """Hooks that were to be registered on a tensor that does not require grad."""
+    index = sources.index
+    for event in sources.events.of(EventKind.REFUSED):
+        message, error, call = (str(event.detail.get(name, "")) for name in ("message", "error", "call"))
+        if not index.op_count or not event.tensors or not any(one in message for one in _UNTRACKED):
+            continue
+        op, tensor = min(event.op, index.op_count - 1), event.tensors[0]
+        here = sources.cause_of_event("used", event)
+        reason = _untracked(sources, op, tensor)
+        yield sources.finding(
+            f"Line {here[0].line if here else 0}: {call} failed for {sources.names.at(tensor, op)}",
+            why=reason.why,
+            op=op,
+            tensors=[tensor],
+            causes=[*reason.causes[:1], *here],
+            evidence=[Evidence("events", event.row)],
+            advice=reason.advice,
+            severity=sources.severity_of_error(event.span, error, message),
         )
 
 

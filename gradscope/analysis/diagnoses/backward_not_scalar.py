@@ -12,18 +12,26 @@ from gradscope.analysis.diagnoses.sources import Sources
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each line that raised, the last of each."""
     index = sources.index
-    raised = sources.raised("grad can be implicitly created only for scalar outputs")
-    last = {index.op_statement[op]: (op, severity) for op, _, severity in raised if index.uses.of(op)}
-    for op, severity in last.values():
+    raised = sources.raised("grad can be implicitly created only for")
+    last = {index.op_statement[op]: (op, message, severity) for op, message, severity in raised if index.uses.of(op)}
+    for op, message, severity in last.values():
         root = index.uses.of(op)[0]
         layout = index.recording.layouts[index.layout_at(root, op)]
+        is_complex = "real scalar" in message
+        form = (
+            f"is {index.recording.text(layout.dtype)} and no real number"
+            if is_complex
+            else (f"is no scalar but of shape {index.recording.text(layout.shape)}")
+        )
         yield sources.finding(
             f"Line {index.op_line(op)}: {index.call_name(op)} failed, since {sources.names.at(root, op)} "
-            f"({sources.made(root)}) is no scalar but of shape {index.recording.text(layout.shape)}",
+            f"({sources.made(root)}) {form}",
             op=op,
             tensors=[root],
             causes=[*sources.made_at(root), *sources.cause("backward", op)],
-            advice="Take its mean() or sum(), or hand over a gradient of its shape.",
+            advice="Make it real: abs(), or the real part of what it is made from."
+            if is_complex
+            else "Take its mean() or sum(), or hand over a gradient of its shape.",
             severity=severity,
         )
 

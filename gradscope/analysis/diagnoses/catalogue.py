@@ -34,6 +34,10 @@ def _an_error(recording: Recording) -> bool:
     return bool(recording.errors) or recording.info.outcome.kind == "exception"
 
 
+def _an_error_or_refusal(recording: Recording) -> bool:
+    return _an_error(recording) or EventKind.REFUSED in recording.events.column("kind")
+
+
 def _a_pass(recording: Recording) -> bool:
     return len(recording.backwards) > 0
 
@@ -83,12 +87,13 @@ _ENTRIES = (
     Entry("ddp_unused_parameters", _an_error),
     Entry("hook_raised", _an_error),
     Entry("backward_not_scalar", _an_error),
-    Entry("asked_for_gradient", _an_error),
+    Entry("asked_for_gradient", _an_error_or_refusal),
     Entry("gradient_does_not_fit", _an_error),
     Entry("cannot_require_grad", _an_error),
     Entry("tracked_refused", _an_error),
     Entry("no_second_derivative", _an_error),
     Entry("compiled_backward", _an_error),
+    Entry("refused_by_autograd", _an_error_or_refusal),
     Entry("gradient_silently_wrong", _a_pass),
     Entry("checkpoint_draws_anew", _an_event(EventKind.CHECKPOINT)),
     Entry("gradient_counted_twice", _an_event(EventKind.FUNCTION)),

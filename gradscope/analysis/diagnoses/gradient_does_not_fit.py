@@ -12,13 +12,15 @@ from gradscope.analysis.report_model import Severity
 
 _ASSIGNED = "attempting to assign a gradient"
 _HANDED_OVER = "Mismatch in shape: grad_output["
-_RETURNED = re.compile(r"[Ff]unction (\w+)Backward\d* returned an (?:invalid gradient|incorrect number of gradients)")
+_RETURNED = re.compile(
+    r"[Ff]unction (\w+)Backward\d* returned an? (?:invalid gradient|incorrect number of gradients|gradient different)"
+)
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each line that raised, the last of each."""
     index = sources.index
-    raised = sources.raised(_ASSIGNED, "assigned grad has", _HANDED_OVER, "returned an in")
+    raised = sources.raised(_ASSIGNED, "assigned grad has", _HANDED_OVER, "returned an in", "returned a gradient")
     last = {index.op_statement[op]: (op, message, severity) for op, message, severity in raised}
     for op, message, severity in last.values():
         if match := _RETURNED.search(message):

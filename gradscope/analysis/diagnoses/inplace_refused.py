@@ -45,6 +45,12 @@ _REFUSALS = (
         is_made_wrong=True,
     ),
     _Refusal(
+        "A view was created in inference mode",
+        "is a view that was made in inference mode",
+        "Make the view outside of that mode, or use no_grad there and write under it too.",
+        is_made_wrong=True,
+    ),
+    _Refusal(
         "refers to a single memory location",
         "has elements that share one place in memory (expand)",
         "Take a copy: clone() behind expand, or repeat.",
@@ -98,7 +104,16 @@ def _made(sources: Sources, tensor: int, message: str, refusal: _Refusal) -> lis
     function = sources.functions.of_name.get(f"{name[1]}Backward") if name else None
     if function is not None:
         return sources.causes_at("returned", function.returned_by_forward)
-    return sources.made_at(_origin(sources, tensor, refusal.made_by)) if refusal.is_made_wrong else []
+    if not refusal.is_made_wrong:
+        return []
+    origin = _origin(sources, tensor, refusal.made_by)
+    region = sources.cuts.regions.of(_made_op(sources, origin)) if "mode" in refusal.message else NONE
+    return [*sources.made_at(origin), *sources.cause("set", region)]
+
+
+def _made_op(sources: Sources, tensor: int) -> int:
+    """The op that made a tensor; the last one for what none was seen to make."""
+    return min(sources.index.recording.tensors.column("op")[tensor], sources.index.op_count - 1)
 
 
 def _behind_hook(sources: Sources, op: int, tensor: int) -> list[Cause]:

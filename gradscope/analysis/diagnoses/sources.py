@@ -194,17 +194,27 @@ class Sources:
         One that the program caught is a note where it may have been asked for, to see what can be done, and a warning
         where it ended what the program was doing, which then went on without that.
         """
-        recording, outcome = self.index.recording, self.index.recording.info.outcome
+        recording, spans = self.index.recording, self.index.recording.ops.column("span")
         found: list[tuple[int, str, Severity | None]] = []
         for error in recording.errors:
             text = recording.text(error.message)
             if any(message in text for message in messages):
-                ended = outcome.kind == "exception" and text[:_COMPARED] == outcome.message[:_COMPARED]
-                found.append((error.op, text, None if ended else self._of_caught(error.op, error.type_name)))
+                severity = self.severity_of_error(spans[error.op], recording.text(error.type_name), text)
+                found.append((error.op, text, severity))
         return found
 
-    def _of_caught(self, op: int, error: int) -> Severity:
-        caught = self.caught.at(op, self.index.recording.text(error))
+    def severity_of_error(self, span: int, error: str, message: str) -> Severity | None:
+        """The severity of what is said of an error: None where it ended the program.
+
+        Args:
+            span: Of the call that raised.
+            error: The name of the error's class.
+            message: Its message.
+        """
+        outcome = self.index.recording.info.outcome
+        if outcome.kind == "exception" and message[:_COMPARED] == outcome.message[:_COMPARED]:
+            return None
+        caught = self.caught.at(span, error)
         return "note" if caught is None or caught.was_asked_for else "warning"
 
     def cause_of_line(self, role: CauseRole, file: int, line: int, end_line: int, function: str) -> Cause:

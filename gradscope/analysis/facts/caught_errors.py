@@ -22,20 +22,21 @@ class CaughtErrors:
         """By the span of the call that raised: the spans around it, the innermost first, on the last way seen."""
         spans = len(self._index.recording.spans)
         found: dict[int, list[int]] = {}
-        for event in self._events.of(EventKind.RAISED):
-            way = event.detail.get("through")
-            if isinstance(way, list) and all(isinstance(one, int) and 0 <= one < spans for one in way):
-                found[event.span] = way
+        for kind in (EventKind.RAISED, EventKind.REFUSED):
+            for event in self._events.of(kind):
+                way = event.detail.get("through")
+                if isinstance(way, list) and all(isinstance(one, int) and 0 <= one < spans for one in way):
+                    found[event.span] = way
         return found
 
-    def at(self, op: int, error: str) -> Caught | None:
-        """Who caught the error of an op, as far as the text tells; None where nothing shows it.
+    def at(self, span: int, error: str) -> Caught | None:
+        """Who caught the error of a call, as far as the text tells; None where nothing shows it.
 
         Args:
-            op: The call that raised.
+            span: Of the call that raised.
             error: The name of the error's class.
         """
         recording = self._index.recording
-        way = self._ways.get(recording.ops.column("span")[op], [])
+        way = self._ways.get(span, [])
         rows = [recording.spans[span] for span in way]
         return caught([Passed(recording.files[row.file].text, row.line) for row in rows], error)

@@ -46,7 +46,7 @@ _MODES = ("no_grad.", "enable_grad.", "set_grad_enabled.", "inference_mode.")
 _CALL, _SET, _MODE, _GROUP, _STEP = (
     int(kind) for kind in (OpKind.CALL, OpKind.SET, OpKind.MODE, OpKind.GROUP, OpKind.STEP)
 )
-_DIRECT_FORWARD = int(EventKind.DIRECT_FORWARD)
+_DIRECT_FORWARD, _REFUSED = int(EventKind.DIRECT_FORWARD), int(EventKind.REFUSED)
 _PASSES = (int(OpKind.BACKWARD), int(OpKind.GRAD))
 _GRAD, _INFERENCE, _AUTOCAST, _RAISED, _HOOKED, _MADE = (
     int(flag) for flag in (OpFlag.GRAD, OpFlag.INFERENCE, OpFlag.AUTOCAST, OpFlag.RAISED, OpFlag.HOOKED, OpFlag.MADE)
@@ -487,6 +487,14 @@ class Observer:
             site = self.sites.locate(frame).site
             text = json.dumps(detail, sort_keys=True)
             self.tape.add_event(kind, site.span, thread, subject, text, rows)
+
+    def observe_refusal(
+        self, call: str, frame: FrameType, thread: int, error: str, message: str, tensors: Iterable[Any]
+    ) -> None:
+        """Record that torch refused a call that is no torch function; a frame made it."""
+        with self.lock:
+            detail = {"call": call, "error": error, "message": message, "through": self._raised.frames(frame)}
+            self.observe_event(_REFUSED, frame, thread, NONE, detail, tensors)
 
     def observe_storage_write(self, function: str, storage: Any, thread: int, frame: FrameType) -> None:
         """Record that a method of a storage wrote it, if a tensor that lives is known on it; a frame called it."""

@@ -25,6 +25,7 @@ from gradscope.recorder.calls.function_mode import RecorderMode
 from gradscope.recorder.calls.modes_aside import is_ours_on_top
 from gradscope.recorder.patches.hook_references import tensors_referred
 from gradscope.recorder.patches.noting import note
+from gradscope.recorder.patches.refused_calls import note_refusal
 from gradscope.recorder.places.code_owners import Owner
 from gradscope.recorder.state.module_numbers import number_of_module
 from gradscope.recorder.state.tensors_in import PLAIN, version_of
@@ -162,7 +163,11 @@ def reported_on_tensor(name: str) -> Callable[[Callable[..., Any]], Callable[...
             if not found:
                 return register(tensor, hook, *args, **kwargs)
             watched = _WatchedHook(hook, [one.runs for one in found])
-            handle = register(tensor, watched, *args, **kwargs)
+            try:
+                handle = register(tensor, watched, *args, **kwargs)
+            except Exception as error:
+                note_refusal(f"Tensor.{name}", frame, [tensor], error)
+                raise
             note(name, lambda mode: _observe(mode, found, kind, frame, lambda: [tensor], handle.id))
             if type(tensor) in PLAIN and not tensor.is_leaf:
                 note(name, lambda mode: _remember(mode, found, tensor, ref(watched)))

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from gradscope.recorder.calls.function_mode import RecorderMode
 from gradscope.recorder.calls.modes_aside import is_ours_on_top
 from gradscope.recorder.patches.noting import note
+from gradscope.recorder.patches.refused_calls import note_refusal
 from gradscope.recording.rows import EventKind
 
 _OPTIMIZER = int(EventKind.OPTIMIZER)
@@ -34,13 +35,25 @@ def reported(add_param_group: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(add_param_group)
     def adds(optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
-        result = add_param_group(optimizer, *args, **kwargs)
-        if not is_dynamo_compiling() and is_ours_on_top():
-            frame = sys._getframe(1)
-            note("add_param_group", lambda mode: _observe(mode, optimizer, frame))
+        if is_dynamo_compiling() or not is_ours_on_top():
+            return add_param_group(optimizer, *args, **kwargs)
+        frame = sys._getframe(1)
+        try:
+            result = add_param_group(optimizer, *args, **kwargs)
+        except Exception as error:
+            note_refusal(f"optim.{type(optimizer).__name__}", frame, _tensors_of(args[0] if args else None), error)
+            raise
+        note("add_param_group", lambda mode: _observe(mode, optimizer, frame))
         return result
 
     return adds
+
+
+def _tensors_of(group: Any) -> list[Tensor]:
+    """The tensors of a group as it is given; none of an iterator, which can be gone through once only."""
+    given = group.get("params") if type(group) is dict else None
+    listed = given if isinstance(given, list | tuple) else [given]
+    return [one for one in listed if isinstance(one, Tensor)]
 
 
 def _observe(mode: RecorderMode, optimizer: Optimizer, frame: FrameType) -> None:

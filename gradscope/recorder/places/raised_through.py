@@ -34,14 +34,18 @@ class RaisedThrough:
             frame: The innermost frame of the user's.
             thread: Number of the thread.
         """
-        if len(self._seen) >= _NOTED:
-            return
+        if len(self._seen) < _NOTED:
+            spans = self.frames(frame)
+            if spans and tuple(spans) not in self._seen:
+                self._seen.add(tuple(spans))
+                self._tape.add_event(_RAISED, spans[0], thread, op, json.dumps({"through": spans}), [])
+
+    def frames(self, frame: FrameType) -> list[int]:
+        """The spans at which the user's functions are around a frame, the innermost first."""
         spans: list[int] = []
         current: FrameType | None = frame
         while current is not None and len(spans) < _DEPTH:
             if self._sites.owners.of(current.f_code) is Owner.USER and current.f_code.co_name != CALL_NAME:
                 spans.append(self._sites.spans.of(current)[0])
             current = current.f_back
-        if spans and tuple(spans) not in self._seen:
-            self._seen.add(tuple(spans))
-            self._tape.add_event(_RAISED, spans[0], thread, op, json.dumps({"through": spans}), [])
+        return spans
