@@ -50,6 +50,10 @@ def _a_mode_or_a_step(recording: Recording) -> bool:
     return _a_step(recording) or EventKind.TRAINING_MODE in recording.events.column("kind")
 
 
+def _steps_alone(recording: Recording) -> bool:
+    return _a_step(recording) and not _a_pass(recording)
+
+
 def _a_call_again(recording: Recording) -> bool:
     spans = recording.ops.column("span")
     return len(set(spans)) < len(spans)
@@ -122,6 +126,7 @@ _ENTRIES = (
     Entry("left_frozen", _a_change),
     Entry("parameter_replaced", _an_event(EventKind.OPTIMIZER)),
     Entry("never_stepped", _a_step),
+    Entry("step_without_backward", _steps_alone),
     Entry("update_lost", _a_pass),
     Entry("cleared_before_step", _a_pass),
     Entry("accumulation_cleared", _a_pass),

@@ -8,8 +8,10 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.gradient_lives import GradientLives, first_after, last_before
+from gradscope.analysis.facts.optimizers import seen_optimizers
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
+from gradscope.frames.used_up_iterators import iterated_again
 from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
 
@@ -31,8 +33,12 @@ def _find(sources: Sources) -> Iterator[Finding]:
     lives = sources.lives
     for ops in calls.values():
         is_measure = "inf" in index.span_source(ops[-1])
-        if len(ops) >= CALLS and not is_measure and all(_is_in_vain(index, lives, op) for op in ops):
+        if len(ops) < CALLS or is_measure:
+            continue
+        if all(_is_in_vain(index, lives, op) for op in ops):
             yield from _finding(sources, lives, ops)
+        elif others := _given_others(sources, lives, ops):
+            yield _of_others(sources, ops, others)
 
 
 def _is_in_vain(index: Index, lives: GradientLives, op: int) -> bool:
@@ -53,6 +59,48 @@ def _is_in_vain(index: Index, lives: GradientLives, op: int) -> bool:
         if cleared < 0 and first_after(lives.passes[tensor], op) >= 0:
             return False
     return True
+
+
+def _given_others(sources: Sources, lives: GradientLives, ops: list[int]) -> list[int]:
+    """The parameters that had gradients when each call found none, and that the next step changed; else none.
+
+    Not where the call goes through an iterator that an optimizer has used up: see iterator-used-up.
+    """
+    index, where = sources.index, sources.index.statements[sources.index.op_statement[ops[-1]]]
+    if where.file < 0 or any(tensor in lives.owners for op in ops for tensor in index.uses.of(op)):
+        return []
+    text = index.recording.files[where.file].text
+    for optimizer in seen_optimizers(index, sources.events):
+        if any(again.line <= where.line <= again.end_line for again in iterated_again(text, optimizer.line)):
+            return []
+    return [
+        tensor
+        for tensor, passes in lives.passes.items()
+        if all(_is_stepped_next(lives, tensor, passes, op) for op in ops)
+    ]
+
+
+def _is_stepped_next(lives: GradientLives, tensor: int, passes: list[int], op: int) -> bool:
+    """Whether a parameter had a gradient at an op, and a step changed it before anything cleared that."""
+    cleared, given = lives.cleared.get(tensor, []), last_before(passes, op)
+    if given <= last_before(cleared, op):
+        return False
+    stepped, gone = first_after(lives.steps.get(tensor, []), op), first_after(cleared, op)
+    return stepped >= 0 and not op < gone < stepped
+
+
+def _of_others(sources: Sources, ops: list[int], others: list[int]) -> Finding:
+    index, last = sources.index, ops[-1]
+    names = sources.listed([sources.names.of(tensor) for tensor in others])
+    return sources.finding(
+        f"Line {index.op_line(last)}: {index.func(last).rpartition('.')[2]} found no gradients ({len(ops):,} calls)",
+        why=f"what it is given has none, and the step after it applies those of {names}, which nothing clipped",
+        op=last,
+        tensors=others[:1],
+        causes=sources.cause("used", last),
+        evidence=[Evidence("ops", op) for op in ops[:CALLS]],
+        advice="Clip the parameters that the optimizer steps.",
+    )
 
 
 def _finding(sources: Sources, lives: GradientLives, ops: list[int]) -> Iterator[Finding]:
@@ -82,9 +130,10 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""Each call of clip_grad_norm_ or clip_grad_value_ at a line found no gradients, or gradients that were
             cleared before a step used them. The steps applied gradients that nothing had clipped.""",
-        reason="""Clipping changes what is in .grad at that moment. Before backward that is nothing, or what is left of
-            the round before.""",
-        remedy="""The order is: clear, forward, backward, clip, step; with a GradScaler unscale_ comes before clip.""",
+        reason="""Clipping changes what is in .grad at that moment, of the parameters that it is given. Before backward
+            that is nothing, or what is left of the round before; another model's parameters may have none at all.""",
+        remedy="""The order is: clear, forward, backward, clip, step; with a GradScaler unscale_ comes before clip. Give
+            it the parameters that the optimizer has.""",
     ),
     example=Example(
         shows="""\
