@@ -43,3 +43,13 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """What ``%load_ext gradscope`` calls."""
+    import_module("gradscope.integrations.ipython_extension").load(ipython)
+
+
+def unload_ipython_extension(ipython: Any) -> None:
+    """What ``%unload_ext gradscope`` calls."""
+    import_module("gradscope.integrations.ipython_extension").unload(ipython)

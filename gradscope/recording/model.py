@@ -173,6 +173,10 @@ class Recording:
         """The screen that ``gradscope report`` shows, as text; with ``everything``, that of ``--all``."""
         return str(_views().as_text(self, width, everything))
 
+    def to_html(self) -> str:
+        """The page that ``gradscope report -o report.html`` writes: one file that loads nothing."""
+        return str(import_module("gradscope.report.html.run_page").page_of(self))
+
     @property
     def nbytes(self) -> int:
         """Bytes that the recording takes in memory (columns and texts)."""

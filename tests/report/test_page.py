@@ -226,6 +226,11 @@ def test_data_for_the_script_is_what_was_described():
     assert data["folds"] == [[fold.label, fold.parent, int(fold.is_stretch)] for fold in graph.folds]
 
 
+def test_a_recording_gives_its_page():
+    recording = recorded(MODULES)
+    assert recording.to_html() == written(recording)
+
+
 def test_the_page_needs_no_script_to_be_read():
     text = re.sub(r"<script.*?</script>", "", written(recorded(MODULES)), flags=re.DOTALL)
     shown = Page(text).shown

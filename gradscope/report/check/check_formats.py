@@ -8,12 +8,11 @@ from dataclasses import asdict
 from io import StringIO
 from xml.etree import ElementTree
 
-from rich.console import Console
-
 from gradscope.analysis.check_results import CheckReport, Expectation, TargetCheck
 from gradscope.report.check.check_screen import render_check
 from gradscope.report.check.check_words import place, sentence, summary
 from gradscope.report.github_commands import annotation
+from gradscope.report.screen.pipe import console_on
 from gradscope.report.screen.text import safe
 
 FORMAT, VERSION = "gradscope-check", 1
@@ -139,5 +138,5 @@ def as_concise(report: CheckReport) -> str:
 def as_text(report: CheckReport) -> str:
     """The screen without colour."""
     stream = StringIO()
-    render_check(report, Console(file=stream, width=_TEXT_WIDTH, color_system=None))
+    render_check(report, console_on(stream, _TEXT_WIDTH, color=False))
     return stream.getvalue()

@@ -7,14 +7,13 @@ import json
 from dataclasses import asdict
 from io import StringIO
 
-from rich.console import Console
-
 from gradscope.analysis.comparison.comparison_model import Cell, Comparison, Row
 from gradscope.report.compare.compare_cells import label_text, plain
 from gradscope.report.compare.compare_screen import footer, marks_rows, render_comparison
 from gradscope.report.json_values import plain as plain_json
 from gradscope.report.run.csv_format import write_table
-from gradscope.report.screen.picture import picture
+from gradscope.report.screen.picture import drawing_console, picture
+from gradscope.report.screen.pipe import console_on
 from gradscope.report.screen.text import UNICODE, safe
 
 FORMAT, VERSION = "gradscope-comparison", 1
@@ -98,14 +97,12 @@ def _escaped(text: str) -> str:
 def as_text(comparison: Comparison, width: int | None = None) -> str:
     """The table without colour."""
     stream = StringIO()
-    render_comparison(comparison, Console(file=stream, width=width or DOCUMENT_WIDTH, color_system=None))
+    render_comparison(comparison, console_on(stream, width or DOCUMENT_WIDTH, color=False))
     return stream.getvalue()
 
 
 def as_svg(comparison: Comparison, width: int | None = None) -> str:
     """A picture of the table."""
-    console = Console(
-        record=True, width=width or DOCUMENT_WIDTH, file=StringIO(), force_terminal=True, color_system="truecolor"
-    )
+    console = drawing_console(width or DOCUMENT_WIDTH)
     render_comparison(comparison, console)
     return picture(console, safe(f"gradscope compare {comparison.target}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from typing import Any, TextIO
 
 from gradscope.analysis.diagnoses.catalogue import every_diagnosis
@@ -11,6 +12,8 @@ from gradscope.analysis.facts.memory_use import MemoryUse
 from gradscope.analysis.facts.whole_graphs import WholeGraphs
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Answer, Cause, Place, Report
+from gradscope.analysis.view import RunView
+from gradscope.recording import Recording
 from gradscope.report.html.graph_data import graph_data
 from gradscope.report.html.memory_drawing import areas, bar, timeline_data
 from gradscope.report.html.page import render
@@ -47,6 +50,13 @@ def write(result: RunResult, stream: TextIO) -> None:
             totals=[line.plain for line in totals(report, UNICODE)],
         )
     )
+
+
+def page_of(recording: Recording) -> str:
+    """The page of a recording."""
+    stream = StringIO()
+    write(RunResult(recording, RunView()), stream)
+    return stream.getvalue()
 
 
 def _answer(answer: Answer, files: list[str]) -> dict[str, Any]:

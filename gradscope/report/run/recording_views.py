@@ -37,23 +37,47 @@ def lines(recording: Recording) -> list[dict[str, Any]]:
 
 def as_text(recording: Recording, width: int, everything: bool) -> str:
     """The screen of ``gradscope report``, without colour."""
-    stream = StringIO()
-    write(RunResult(recording, RunView(width=width, all=everything, color=False)), stream)
-    return stream.getvalue()
+    return _screen(RunResult(recording, RunView(width=width, all=everything, color=False)))
 
 
 def as_html(recording: Recording) -> str:
-    """The answers, and the screen below them to be opened; all text of the program is text."""
-    items = "".join(
-        f'<li><span style="{_STYLE[answer.severity]}">{answer.severity}</span> {_text(answer.text)} '
-        f"<code>[{_text(answer.code)}]</code></li>"
-        for answer in answers(recording)
-    )
-    listed = f'<ul style="list-style:none;padding-left:0">{items}</ul>' if items else "<p>No answers.</p>"
-    screen = f"<pre>{_text(as_text(recording, 100, False))}</pre>"
-    return (
-        f"<div><code>{_text(repr(recording))}</code>{listed}<details><summary>Lines</summary>{screen}</details></div>"
-    )
+    """What Jupyter shows of a recording."""
+    return ShownRecording(recording, RunView(width=100, color=False))._repr_html_()
+
+
+class ShownRecording:
+    """A recording as IPython shows it: the screen; in a notebook the answers, and the screen to be opened.
+
+    Args:
+        recording: What was observed.
+        view: What was asked for.
+    """
+
+    def __init__(self, recording: Recording, view: RunView) -> None:
+        self._recording = recording
+        self._result = RunResult(recording, view)
+
+    def __repr__(self) -> str:
+        return _screen(self._result).rstrip("\n")
+
+    def _repr_html_(self) -> str:
+        """The answers, and the screen below them to be opened; all text of the program is text."""
+        report = self._result.report
+        items = "".join(
+            f'<li><span style="{_STYLE[answer.severity]}">{answer.severity}</span> {_text(answer.text)} '
+            f"<code>[{_text(answer.code)}]</code></li>"
+            for answer in report.answers
+        )
+        listed = f'<ul style="list-style:none;padding-left:0">{items}</ul>' if items else "<p>No answers.</p>"
+        screen = f"<pre>{_text(_screen(self._result))}</pre>"
+        head = _text(repr(self._recording))
+        return f"<div><code>{head}</code>{listed}<details><summary>Lines</summary>{screen}</details></div>"
+
+
+def _screen(result: RunResult) -> str:
+    stream = StringIO()
+    write(result, stream)
+    return stream.getvalue()
 
 
 def _text(text: str) -> str:

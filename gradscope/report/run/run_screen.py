@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from io import StringIO
 
 from rich.console import Console, RenderableType
 from rich.text import Text
@@ -16,7 +15,7 @@ from gradscope.report.run.line_rows import ShownLines
 from gradscope.report.run.op_rows import ops_table
 from gradscope.report.run.sections import Sections
 from gradscope.report.run.summary import graph_title, header, summary
-from gradscope.report.screen.picture import picture
+from gradscope.report.screen.picture import drawing_console, picture
 from gradscope.report.screen.text import Symbols, allow_any_text, safe, symbols
 
 LONG = 28
@@ -45,7 +44,7 @@ def render(report: Report, console: Console, view: RunView | None = None) -> Non
 
 def render_svg(report: Report, view: RunView | None = None, width: int = 100) -> str:
     """A picture of the screen, for READMEs."""
-    console = Console(record=True, width=width, file=StringIO(), force_terminal=True, color_system="truecolor")
+    console = drawing_console(width)
     render(report, console, view)
     return picture(console, safe(f"gradscope run {report.run.target}"))
 

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import re
+from io import StringIO
 
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
+
+
+def drawing_console(width: int) -> Console:
+    """A console of which a picture is to be made; it prints nothing, in a notebook neither."""
+    return Console(
+        record=True,
+        width=width,
+        file=StringIO(),
+        force_terminal=True,
+        force_jupyter=False,
+        color_system="truecolor",
+    )
 
 
 def picture(console: Console, title: str) -> str:

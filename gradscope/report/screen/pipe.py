@@ -23,4 +23,6 @@ def console_on(stream: TextIO, width: int | None = None, color: bool | None = No
         width: Columns; None: the terminal's.
         color: None: as the terminal and the environment (NO_COLOR, FORCE_COLOR) say.
     """
-    return PipeConsole(file=stream, width=width, force_terminal=color, no_color=None if color is None else not color)
+    no_color = None if color is None else not color
+    # Rich shows in the cell of a notebook what is printed there, whatever stream it was to go to.
+    return PipeConsole(file=stream, width=width, force_terminal=color, no_color=no_color, force_jupyter=False)
