@@ -85,6 +85,9 @@ def check(
     ] = None,
     is_code: Annotated[bool, typer.Option("-c", help="Each TARGET is Python code.")] = False,
     is_module: Annotated[bool, typer.Option("-m", help="Each TARGET is the name of a module.")] = False,
+    passes_over: Annotated[
+        bool, typer.Option("--expecting-only", help="Pass over files that have no # expect: comment.")
+    ] = False,
     fail_on: FailOnOption = None,
     select: SelectOption = None,
     ignore: IgnoreOption = None,
@@ -109,6 +112,7 @@ def check(
         targets=tuple(targets),
         is_code=is_code,
         is_module=is_module,
+        passes_over=passes_over,
         expressions=tuple(expressions or ()),
         answers=asked_answers(settings, select, ignore, baseline, None, fail_on),
         timeout=checked_timeout(settings.value(context, "timeout", timeout)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gradscope.cli.output.delivery import deliver
+from gradscope.cli.output.failures import note
 from gradscope.cli.output.progress import progress_bar
 from gradscope.cli.requests import CheckRequest
 from gradscope.errors import ExitCode, UsageError
@@ -20,7 +21,15 @@ def check_targets(request: CheckRequest) -> ExitCode:
     """
     for path in request.output.files:
         check_output(path, "check")
-    programs = find_expecting(request.targets, is_code=request.is_code, is_module=request.is_module)
+    programs = find_expecting(
+        request.targets,
+        is_code=request.is_code,
+        is_module=request.is_module,
+        passes_over=request.passes_over,
+    )
+    if not programs:
+        note("no file has an expectation: nothing was run")
+        return ExitCode.OK
     for program in programs:
         if not (request.expressions or request.answers.fail_on or has_expectations(program)):
             raise UsageError(

@@ -75,6 +75,8 @@ class CheckRequest(NamedTuple):
     targets: tuple[str, ...]
     is_code: bool
     is_module: bool
+    passes_over: bool
+    """Leave out the files that have no expectation."""
     expressions: tuple[str, ...]
     answers: AnswersAsked
     timeout: float | None

@@ -14,13 +14,16 @@ _EXPECT = re.compile(rb"#\s*expect:")
 _SKIPPED = frozenset(("__pycache__", "site-packages", "node_modules", "build", "dist"))
 
 
-def find_expecting(targets: Sequence[str], *, is_code: bool = False, is_module: bool = False) -> list[Program]:
+def find_expecting(
+    targets: Sequence[str], *, is_code: bool = False, is_module: bool = False, passes_over: bool = False
+) -> list[Program]:
     """The programs that are named, and those with expectations in the folders that are named.
 
     Args:
         targets: Files, ``file.py::cell``, scenarios, folders, ``-``.
         is_code: Each target is Python code.
         is_module: Each target is the name of a module.
+        passes_over: Leave out the files that are named and have no expectation.
 
     Raises:
         TargetError: A target cannot be found, read, or compiled, or nothing in a folder has an expectation.
@@ -31,6 +34,8 @@ def find_expecting(targets: Sequence[str], *, is_code: bool = False, is_module: 
         return [resolve(f"-m {target}", module=target) for target in targets]
     found: dict[tuple[str, str], Program] = {}
     for target in targets:
+        if passes_over and _has_none(Path(target)):
+            continue
         for program in _in_folder(Path(target)) if target and Path(target).is_dir() else [resolve(target)]:
             found.setdefault((program.filename, program.cell), program)
     return list(found.values())
@@ -39,6 +44,11 @@ def find_expecting(targets: Sequence[str], *, is_code: bool = False, is_module: 
 def has_expectations(program: Program) -> bool:
     """Whether a program has an ``# expect:`` comment."""
     return any(directive.kind == "expect" for directive in program.directives)
+
+
+def _has_none(path: Path) -> bool:
+    """Whether it is a file without an expectation: seen in its text, as it may be no Python of this version."""
+    return path.is_file() and not (_EXPECT.search(path.read_bytes()) and has_expectations(resolve(str(path))))
 
 
 def _in_folder(folder: Path) -> list[Program]:
