@@ -221,10 +221,32 @@ class Index:
         """Rows of ``changes`` that are writes in place, in order; see :mod:`gradscope.analysis.facts.writes`."""
         changes, version, past = self.recording.changes, int(Field.VERSION), (int(Field.WRITTEN), NONE, 1)
         columns = (changes.column(name) for name in ("field", "before", "after"))
-        rows = enumerate(zip(*columns, strict=True))
+        rows, found = enumerate(zip(*columns, strict=True)), self.found_versions
         return array(
-            "i", (row for row, change in rows if (change[0] == version and change[1] != change[2]) or change == past)
+            "i",
+            (
+                row
+                for row, change in rows
+                if (change[0] == version and change[1] != change[2] and row not in found) or change == past
+            ),
         )
+
+    @cached_property
+    def found_versions(self) -> frozenset[int]:
+        """Rows of ``changes`` with the version at which a tensor was found that no seen op made: nobody wrote then.
+
+        What the op at which it was found wrote itself has a row after that. Of one that was entered before an op set
+        something of it, a version of 0 has no row, so that its first row may be the op's.
+        """
+        changes, kinds = self.recording.changes, self.recording.ops.column("kind")
+        made_at, flags = self.recording.tensors.column("op"), self.recording.tensors.column("flags")
+        columns = (changes.column(name) for name in ("op", "tensor", "field", "before"))
+        rows: dict[int, int] = {}
+        for row, (op, tensor, field, before) in enumerate(zip(*columns, strict=True)):
+            is_first = field == Field.VERSION and not before and op == made_at[tensor] and flags[tensor] & EXTERNAL
+            if is_first and (op >= self.op_count or kinds[op] != OpKind.SET):
+                rows.setdefault(tensor, row)
+        return frozenset(rows.values())
 
     @cached_property
     def moves(self) -> dict[int, list[tuple[int, int]]]:

@@ -15,7 +15,7 @@ import torch
 
 from .naming import Path, path_of
 from .reruns import roots_change, with_values_as_saved, without_cuts
-from .witness import Pass, State, Witness, walk
+from .witness import Moment, Pass, State, Witness, walk
 
 ALIKE = 3
 """Leaves of one pass for which the same reason is tried: each trial is a run of the program or more."""
@@ -288,6 +288,7 @@ class Judge:
     def _rows(self) -> Iterator[Claim]:
         rows = self._report["lines"]
         alike = Counter((row["line"], row["name"]) for row in rows)
+        changed = Counter(row["line"] for row in rows if row["kind"] == "changed")
         for row in rows:
             line, name = row["line"], row["name"]
             if row["end_line"] == line and line in self._simple:
@@ -312,9 +313,10 @@ class Judge:
                 truth = f"it did after {len(states)} of {len(moments)}"
                 held = (said, runs) == (len(states), len(moments))
                 yield Claim("row-some-runs", line, f"{name} required grad in {said} of {runs} runs", held, truth)
-            if states:
-                yield from self._row(row, states[-1:] if alike[line, name] == 1 else states)
-                yield from self._names(row, line)
+            if states:  # (a loop over several tensors has a row for each, with a name of that tensor)
+                is_only = alike[line, name] == 1 and (row["kind"] != "changed" or changed[line] == 1)
+                yield from self._row(row, states[-1:] if is_only else states)
+                yield from self._names(row, line, moments[-1:] if is_only else moments)
 
     def _row(self, row: dict[str, Any], states: list[State]) -> Iterator[Claim]:
         keys = ["shape", "dtype", "requires_grad", "is_leaf", "grad_fn"] + ["version"] * (row["version"] is not None)
@@ -329,13 +331,15 @@ class Judge:
         held = said == runs if line not in self._inner_code else None
         return Claim(kind, line, f"{what} {said} times", held, f"the statement ran {runs} times")
 
-    def _names(self, row: dict[str, Any], line: int) -> Iterator[Claim]:
-        tensor = self.seen.after[line].names.get(path_of(row["name"]) or ())
+    def _names(self, row: dict[str, Any], line: int, moments: list[Moment]) -> Iterator[Claim]:
+        """That some tensor which had the row's name then had each of its other names at some time."""
+        shown = path_of(row["name"]) or ()
+        tensors = {id(moment.names[shown]) for moment in moments if shown in moment.names}
         known = {path[0] for path in self.seen.ever} - self._inner_names
-        for name in row["names"] if tensor is not None else ():
+        for name in row["names"] if tensors else ():
             path = path_of(name)
             if path is not None and path[0] in known:
-                held = id(tensor) in self.seen.ever.get(path, {})
+                held = not tensors.isdisjoint(self.seen.ever.get(path, {}))
                 yield Claim("names", line, f"{row['name']} is also {name}", held, "that was the name of others only")
 
     def _cuts(self) -> Iterator[Claim]:
@@ -444,7 +448,7 @@ class Judge:
 
     def _memory(self) -> Iterator[Claim]:
         memory = self._report["memory"]
-        if not memory["hooked_ops"]:
+        if not memory["hooked_ops"] and not self.seen.has_wrappers:
             yield equal("saved-bytes", 0, "saved for backward", memory["saved_bytes"], self.seen.saved_bytes)
 
     # ---- answers
@@ -454,7 +458,8 @@ class Judge:
             line = answer["place"]["line"] if answer["place"] else 0
             said = f"{answer['text']} [{answer['code']}]"
             if self._healthy and answer["severity"] != "note":
-                yield Claim("alarm", line, said, False, "the program is healthy")
+                diverges = answer["code"] == "gradient-not-finite" and not all(map(_is_finite, self.seen.passes))
+                yield Claim("alarm", line, said, diverges, "the program is healthy")
             path = path_of(answer["tensor"])
             if path is None:
                 continue
@@ -580,6 +585,10 @@ class Judge:
             )
         for line in self._wrong_passes - told:
             yield Claim("silently-wrong-missed", line, "nothing", False, "its gradient is silently wrong")
+
+
+def _is_finite(one: Pass) -> bool:
+    return all(bool(value.isfinite().all()) for value in (*one.values, *one.gradients.values()))
 
 
 def outcome(one: Pass, tensor: torch.Tensor) -> str:

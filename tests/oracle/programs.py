@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 HEAD = """\
 import copy
+import threading
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -70,6 +71,60 @@ class OneSided(torch.autograd.Function):
 @torch.jit.script
 def scripted(h):
     return torch.sigmoid(h) * h""",
+    "Doubled": """\
+class Doubled(nn.Module):
+    def forward(self, weight):
+        return weight * 2""",
+    "Own": """\
+class Own(torch.optim.Optimizer):
+    def __init__(self, params, lr):
+        super().__init__(params, {"lr": lr})
+    @torch.no_grad()
+    def step(self, closure=None):
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.add_(p.grad, alpha=-group["lr"])
+        return loss""",
+    "OwnData": """\
+class OwnData(torch.optim.Optimizer):
+    def __init__(self, params, lr):
+        super().__init__(params, {"lr": lr})
+    def step(self, closure=None):
+        loss = closure() if closure is not None else None
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.data.sub_(p.grad.data * group["lr"])
+        return loss""",
+    "block": """\
+def block(module, h):
+    h = checkpoint(module, h, use_reentrant=False)
+    return h * 2""",
+    "inner_block": """\
+def inner_block(module, h):
+    def run(value):
+        value = module(value)
+        return torch.tanh(value)
+    return checkpoint(run, h, use_reentrant=True)""",
+    "in_thread": """\
+def in_thread(h):
+    found = []
+    def work():
+        found.append(torch.tanh(h) * 2)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    return found[0]""",
+    "make_scale": """\
+def make_scale(by):
+    def scale(h):
+        return h * by
+    return scale""",
     "features": """\
 @torch.no_grad()
 def features(h):
@@ -384,6 +439,35 @@ def _full_backward_hook(to: Writer) -> None:
     to.add(f"{to.random.choice(to.modules)}.register_full_backward_hook(lambda module, inner, outer: None)")
 
 
+def _parametrized(to: Writer) -> None:
+    plain = [name for name in to.linears if "[" not in name]
+    if plain:
+        name = to.random.choice(plain)
+        to.linears.remove(name)
+        own = _PARAMETRIZE + to.define("Doubled") + "())"
+        how = to.random.choice(["nn.utils.parametrizations.weight_norm({})", own])
+        to.add(how.format(name))
+
+
+_PARAMETRIZE = "nn.utils.parametrize.register_parametrization({}, 'weight', "
+
+
+def _zeroing_hook(to: Writer) -> None:
+    if to.leaves:
+        to.add(f"{to.random.choice(to.leaves)}.register_hook(lambda grad: grad * 0)")
+
+
+def _accumulated_hook(to: Writer) -> None:
+    if to.leaves:
+        to.add(f"{to.random.choice(to.leaves)}.register_post_accumulate_grad_hook(lambda p: p.grad.mul_(0.5))")
+
+
+def _leaf_written_by_numpy(to: Writer) -> None:
+    if to.leaves:
+        name = to.fresh("array")
+        to.add(f"{name} = {to.random.choice(to.leaves)}.detach().numpy()", f"{name}[0] = 0.25")
+
+
 PREPARATIONS: dict[str, Piece] = {
     "tied": _tied,
     "deepcopy": _copied,
@@ -401,6 +485,10 @@ PREPARATIONS: dict[str, Piece] = {
     "tensor-hook": _tensor_hook,
     "forward-hook": _forward_hook,
     "full-backward-hook": _full_backward_hook,
+    "parametrized": _parametrized,
+    "zeroing-hook": _zeroing_hook,
+    "accumulated-hook": _accumulated_hook,
+    "leaf-written-by-numpy": _leaf_written_by_numpy,
 }
 
 
@@ -506,6 +594,51 @@ def _buffer_written(to: Writer) -> None:
     to.add(f"{name} = torch.zeros(2, 3)", f"{name}.data.copy_(h * 2)", f"h = {name} * 1")
 
 
+def _written_by_numpy(to: Writer) -> None:
+    name = to.fresh("array")
+    to.add("h = h * 1", f"{name} = h.detach().numpy()", f"{name} += 1")
+
+
+def _hidden_hook(to: Writer) -> None:
+    change = to.random.choice(["grad * 0.5", "torch.zeros_like(grad)", "None"])
+    with to.block("if h.requires_grad:"):
+        to.add(f"h.register_hook(lambda grad: {change})")
+
+
+def _through(function: str) -> Piece:
+    return lambda to: to.add(f"h = {to.define(function)}({to.random.choice(to.modules)}, h)")
+
+
+def _functional_call(to: Writer) -> None:
+    if not to.linears:
+        _linear(to)
+    module = to.random.choice(to.linears)
+    value = to.random.choice(["v", "v.detach()", "v * 2"])
+    given = f"{{k: {value} for k, v in {module}.named_parameters()}}"
+    to.add(f"h = torch.func.functional_call({module}, {given}, (h,))")
+
+
+def _func_grad(to: Writer) -> None:
+    name = to.fresh("slopes")
+    to.add(f"{name} = torch.func.grad(lambda v: (v * 2).sin().sum())(h.detach())", f"h = h + {name}")
+
+
+def _by_closure(to: Writer) -> None:
+    name = to.fresh("scale")
+    to.add(f"{name} = {to.define('make_scale')}({to.random.choice(to.leaves or ['x'])})", f"h = {name}(h)")
+
+
+def _copied_tensor(to: Writer) -> None:
+    name = to.fresh("kept")
+    to.add(f"{name} = copy.deepcopy({to.random.choice(to.leaves or ['x'])})", f"h = h * {name}")
+
+
+def _autocast(to: Writer) -> None:
+    with to.block("with torch.autocast('cpu'):"):
+        to.add(f"h = {to.random.choice(to.modules)}(h)")
+    to.add("h = h.float()")
+
+
 STEPS: dict[str, Piece] = {
     "module": _through_module,
     "residual": _residual,
@@ -543,12 +676,24 @@ STEPS: dict[str, Piece] = {
     "parameter-of-a-result": _parameter_of_a_result,
     "tensor-of-a-leaf": _tensor_of_a_leaf,
     "buffer-written": _buffer_written,
+    "written-by-numpy": _written_by_numpy,
+    "hidden-hook": _hidden_hook,
+    "checkpoint-in-function": _through("block"),
+    "checkpoint-of-function": _through("inner_block"),
+    "functional-call": _functional_call,
+    "func-grad": _func_grad,
+    "vmap": _plain("h = torch.func.vmap(lambda row: row.sin())(h)"),
+    "thread": _called("in_thread"),
+    "by-closure": _by_closure,
+    "copied-tensor": _copied_tensor,
+    "autocast": _autocast,
 }
 
 SAFE_STEPS: dict[str, Piece] = {
     name: STEPS[name]
     for name in ("module", "residual", "tanh", "views", "written-in-place", "checkpoint", "function", "scripted",
-                 "detached-side", "side-under-no-grad", "compared", "function-that-gives-a-view")
+                 "detached-side", "side-under-no-grad", "compared", "function-that-gives-a-view",
+                 "checkpoint-in-function", "vmap", "thread", "by-closure", "func-grad")
 }  # fmt: skip
 """Steps through which every gradient goes."""
 
@@ -602,6 +747,11 @@ def _some_inputs(to: Writer) -> None:
     to.add(f"loss = {_loss(to)}", f"loss.backward(inputs=list({to.random.choice(to.modules)}.parameters()))")
 
 
+def _scaled(to: Writer) -> None:
+    name = to.fresh("scaler")
+    to.add(f"{name} = torch.amp.GradScaler('cpu')", f"loss = {_loss(to)}", f"{name}.scale(loss).backward()")
+
+
 PASSES: dict[str, Piece] = {
     "backward": _backward,
     "backward-on-a-line": _backward_on_a_line,
@@ -610,6 +760,7 @@ PASSES: dict[str, Piece] = {
     "penalty": _penalty,
     "penalty-without-graph": _penalty_without_graph,
     "some-inputs": _some_inputs,
+    "scaled": _scaled,
 }
 
 OPTIMIZERS = {
@@ -621,6 +772,8 @@ OPTIMIZERS = {
     "rmsprop": "torch.optim.RMSprop({}, lr=0.01)",
     "adamw-fused": "torch.optim.AdamW({}, lr=0.01, fused=True)",
     "sgd-fused": "torch.optim.SGD({}, lr=0.01, fused=True)",
+    "own": "Own({}, lr=0.1)",
+    "own-data": "OwnData({}, lr=0.1)",
 }
 
 
@@ -636,13 +789,19 @@ def _forward(to: Writer, pieces: dict[str, Piece], at_most: int) -> None:
     to.maybe(pieces, at_most)
 
 
-def _optimizer(to: Writer) -> str | None:
-    possible = [name for name in OPTIMIZERS if name not in to.without]
-    kind = to.random.choice(possible)
+def _kind_of_optimizer(to: Writer) -> str:
+    kind = to.random.choice([name for name in OPTIMIZERS if name not in to.without])
     to.pieces.add(kind)
+    if (own := OPTIMIZERS[kind].partition("(")[0]) in DEFINITIONS:
+        to.define(own)
+    return OPTIMIZERS[kind]
+
+
+def _optimizer(to: Writer) -> str | None:
+    kind = _kind_of_optimizer(to)
     chosen = to.names if to.random.random() < 0.7 else to.random.sample(to.names, max(1, len(to.names) - 1))
     name = to.fresh("opt")
-    to.add(f"{name} = {OPTIMIZERS[kind].format(_all_parameters(chosen))}")
+    to.add(f"{name} = {kind.format(_all_parameters(chosen))}")
     return name
 
 
@@ -747,9 +906,7 @@ def healthy_program(random: Random, without: Collection[str] = (), runs: tuple[i
 
 
 def _optimizer_of_all(to: Writer, names: list[str]) -> str:
-    kind = to.random.choice([name for name in OPTIMIZERS if name not in to.without])
-    to.pieces.add(kind)
-    to.add(f"opt = {OPTIMIZERS[kind].format(_all_parameters(names))}")
+    to.add(f"opt = {_kind_of_optimizer(to).format(_all_parameters(names))}")
     return "opt"
 
 

@@ -123,6 +123,8 @@ class Witness:
         self.uses: dict[int, list[tuple[int, int, str]]] = defaultdict(list)
         """For each tensor: moment, line and function of each call that took it."""
         self.saved_bytes = 0
+        self.has_wrappers = False
+        """``torch.func`` took gradients: what the nodes of its wrappers save is not counted."""
         self.changed_at: dict[int, list[tuple[int, Path]]] = defaultdict(list)
         """For each tensor: when its bytes were first seen to be others than before, birth included, and a name then."""
         self.ended: dict[int, int] = defaultdict(int)
@@ -223,6 +225,18 @@ class Witness:
 
     @contextlib.contextmanager
     def _pass(self, kind: str, roots: Any, inputs: Any) -> Iterator[None]:
+        if torch._C._functorch.peek_interpreter_stack() is not None:  # of torch.func's, over wrappers without values
+            frame = _user_frame()
+            assert frame is not None
+            self.has_wrappers = True
+            if not self._depth:
+                self.passes.append(Pass(frame.f_lineno, self.number, kind, [], [], [], set(), 0, {}, {}))
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
+            return
         if self._depth:  # a pass inside a pass, as a reentrant checkpoint runs it, is part of that
             yield
             return
@@ -305,8 +319,14 @@ class _Calls(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         with torch._C.DisableTorchFunction():
-            self._witness.note_call(func, _tensors([args, kwargs or {}]), _tensors(result))
+            taken, given = (list(filter(_is_plain, _tensors(those))) for those in ([args, kwargs or {}], result))
+            self._witness.note_call(func, taken, given)
         return result
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether it is no wrapper of ``torch.func``'s, which has no values of its own."""
+    return not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 
 @functools.lru_cache(maxsize=4)
@@ -415,7 +435,9 @@ def grad_of(tensor: torch.Tensor) -> torch.Tensor | None:
 
 def state_of(tensor: torch.Tensor) -> State:
     """What torch says of a tensor now."""
-    node = tensor.grad_fn
+    node, plain = tensor.grad_fn, _DETACH(tensor)
+    if plain.dtype is torch.bfloat16:  # which numpy does not know
+        plain = plain.view(torch.int16)
     start = tensor.storage_offset() * tensor.element_size()
     reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     end = start + (reach + 1) * tensor.element_size() if tensor.numel() else start
@@ -427,7 +449,7 @@ def state_of(tensor: torch.Tensor) -> State:
         grad_fn=node.name().rpartition("::")[2] if node is not None else "",
         version=None if tensor.is_inference() else tensor._version,
         grad=grad_of(tensor),
-        values=_NUMPY(_DETACH(tensor)).tobytes(),
+        values=_NUMPY(plain).tobytes(),
         storage=tensor.untyped_storage()._cdata,
         first_byte=start,
         end_byte=end,

@@ -36,7 +36,7 @@ class StatesAfter:
     """
 
     def __init__(self, index: Index, tensors: Iterable[int]) -> None:
-        self._recording = index.recording
+        self._recording, self._found = index.recording, index.found_versions
         wanted: dict[int, list[int]] = {tensor: [] for tensor in tensors}
         for row, tensor in enumerate(self._recording.changes.column("tensor")):
             if tensor in wanted:
@@ -61,10 +61,10 @@ class StatesAfter:
             offset=self._offsets.get(tensor, 0),
         )
         changes = [self._recording.changes[row] for row in self._changes[tensor]]
-        for change in changes:
+        for row, change in zip(self._changes[tensor], changes, strict=True):
             if change.op > op:
                 break
-            at_birth = change.op == born.op and not flags & EXTERNAL
+            at_birth = row in self._found or (change.op == born.op and not flags & EXTERNAL)
             if at_birth and change.field == Field.VERSION and _is_of_later_write(change, changes):
                 continue
             self._apply(state, change.field, change.after)

@@ -130,12 +130,12 @@ class LineGroups:
 
     def _collect_changed(self) -> None:
         """A group for each statement and name of a tensor that it changed and did not make."""
-        changes, index = self._index.recording.changes, self._index
+        changes, index, found = self._index.recording.changes, self._index, self._index.found_versions
         made_at, flags = index.recording.tensors.column("op"), index.recording.tensors.column("flags")
         changed: dict[tuple[int, int], int] = {}
         columns = (changes.column(name) for name in ("op", "tensor", "field", "before", "after"))
-        for op, tensor, what, before, after in zip(*columns, strict=True):
-            born_here = op == made_at[tensor] and not flags[tensor] & EXTERNAL
+        for row, (op, tensor, what, before, after) in enumerate(zip(*columns, strict=True)):
+            born_here = row in found or (op == made_at[tensor] and not flags[tensor] & EXTERNAL)
             if born_here or before == after or op >= index.op_count or self._kinds[op] in _EFFECT_OPS:
                 continue
             statement, made = index.op_statement[op], self._of_tensor[tensor]
