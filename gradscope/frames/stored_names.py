@@ -22,7 +22,7 @@ def loop_variables(text: str) -> frozenset[tuple[int, str]]:
 
 @lru_cache(maxsize=16)
 def assigned_names(text: str) -> frozenset[tuple[int, str]]:
-    """Line and name of each that an assignment stores."""
+    """Line and name of each that an assignment stores; of an attribute all of it: ``self.state``."""
     tree = parsed(text)
     return _names(
         target
@@ -33,7 +33,10 @@ def assigned_names(text: str) -> frozenset[tuple[int, str]]:
 
 
 def _names(targets: Iterable[ast.expr]) -> frozenset[tuple[int, str]]:
-    names = (node for target in targets for node in ast.walk(target))
-    return frozenset(
-        (node.lineno, node.id) for node in names if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    stored = (
+        node
+        for target in targets
+        for node in ast.walk(target)
+        if isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Store)
     )
+    return frozenset((node.lineno, ast.unparse(node)) for node in stored)

@@ -37,6 +37,12 @@ def said(program: str) -> list[tuple[str, str, list[int]]]:
         pytest.param(
             "kept = []\nkept.append((w * 2).sum())\nnp.array(kept)", "tracked-refused", [5, 6], id="an array of a list"
         ),
+        pytest.param(
+            "x = torch.ones(2)\ny = (x @ w.T).sum()\nx.requires_grad_()\ntorch.autograd.grad(y, x)",
+            "asked-for-gradient",
+            [6, 5],
+            id="set after its use",
+        ),
         pytest.param("out = torch.empty(3, 2)\ntorch.mul(w, 2, out=out)", "tracked-refused", [5], id="out="),
         pytest.param("n = torch.arange(3)\nn.requires_grad_()", "cannot-require-grad", [4, 5], id="integers"),
         pytest.param("y = w * 2\ny.requires_grad = False", "cannot-require-grad", [5, 4], id="a result"),

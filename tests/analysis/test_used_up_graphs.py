@@ -32,6 +32,19 @@ def test_the_way_into_the_used_up_graph(program: str, parts: list[str]) -> None:
         assert part in answer.text
 
 
+def test_the_state_of_which_no_loss_was_computed_is_put_down_to_the_line_that_keeps_it() -> None:
+    program = HEAD + (
+        "rnn = torch.nn.LSTM(3, 3)\n"
+        "class Runner:\n    state = None\n"
+        "    def window(self):\n"
+        "        out, self.state = rnn(torch.ones(2, 3), self.state)\n"
+        "        out.sum().backward()\n"
+        "runner = Runner()\nrunner.window()\nrunner.window()"
+    )
+    (answer,) = [one for one in build(recorded(program)).answers if one.code == "graph-used-twice"]
+    assert {cause.line for cause in answer.causes} == {7}
+
+
 def test_another_error_is_not_explained_so() -> None:
     answers = build(recorded(HEAD + "x.exp().backward()")).answers
     assert "graph-used-twice" not in {answer.code for answer in answers}

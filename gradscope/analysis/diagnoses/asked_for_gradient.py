@@ -12,7 +12,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL
-from gradscope.recording.rows import EventKind
+from gradscope.recording.rows import EventKind, Field
 
 _UNUSED = "appears to not have been used in the graph"
 _UNTRACKED = (
@@ -115,7 +115,7 @@ def _untracked(sources: Sources, op: int, tensor: int) -> _Absence:
 
 def _unused(sources: Sources, op: int, tensor: int) -> _Absence:
     """It requires grad, and the graph behind the root does not lead to it."""
-    roots = sources.gradients.roots.get(op, [])
+    index, roots = sources.index, sources.gradients.roots.get(op, [])
     root = ", ".join(sources.names.at(one, op) for one in roots)
     steps = sources.flow.origins_of_all(roots, op)
     cut = next((step.op for step in sources.flow.path(steps, tensor) if step.loses), NONE)
@@ -123,9 +123,27 @@ def _unused(sources: Sources, op: int, tensor: int) -> _Absence:
         return _Absence(
             f"the graph from it to {root} was cut at {sources.cuts.where(cut)}", sources.cut_causes([cut]), ""
         )
+    way = sources.flow.path(steps, tensor)
+    if way and not index.requires_grad(tensor, way[0].op):
+        used, set_at = index.op_line(way[0].op), _set_at(sources, tensor, way[0].op, op)
+        later = f", line {set_at[0].line} set that later" if set_at else ""
+        return _Absence(
+            f"it did not require grad yet when line {used} used it for {root}{later}",
+            [*set_at, *sources.cause("used", way[0].op)],
+            "Call requires_grad_() on it before that.",
+        )
     if tensor in steps:
         return _Absence(f"the graph behind {root} does not lead to it", sources.cause("used", op), "")
     return _made_beside(sources, op, tensor, root, set(steps)) or _never_used(sources, op, tensor, root)
+
+
+def _set_at(sources: Sources, tensor: int, after: int, before: int) -> list[Cause]:
+    """The line that made a tensor require grad, between two ops."""
+    changes = sources.index.recording.changes
+    columns = (changes.column(name) for name in ("tensor", "field", "op"))
+    rows = zip(*columns, strict=True)
+    ops = [op for one, field, op in rows if one == tensor and field == Field.REQUIRES_GRAD and after < op < before]
+    return sources.cause("set", ops[-1]) if ops else []
 
 
 def _made_beside(sources: Sources, op: int, tensor: int, root: str, behind: set[int]) -> _Absence | None:

@@ -11,6 +11,7 @@ from gradscope.analysis.diagnoses.ways_into_old_graphs import ways_kept
 from gradscope.analysis.facts.writes import writes_by_program
 from gradscope.analysis.report_model import CauseRole, Evidence
 from gradscope.analysis.wording import listed
+from gradscope.recording import NONE
 
 _MESSAGE = "backward through the graph a second time"
 
@@ -25,28 +26,40 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 yield _finding(sources, op, row.root, entries)
 
 
-def _entries(sources: Sources, op: int, root: int) -> list[int]:
-    """The used-up nodes that a pass comes to first."""
+def _entries(sources: Sources, op: int, root: int) -> dict[int, int]:
+    """The nodes of an earlier graph that a pass comes to first, each with the pass that used up what is behind it."""
     index, passes = sources.index, sources.passes
     starts, following, variable = passes.edge_starts, index.edges.values, index.recording.nodes.column("variable")
-    found: list[int] = []
-    seen, stack = {root}, [root]
+    found: dict[int, int] = {}
+    came_from, stack = {root: NONE}, [root]
     while stack:
         node = stack.pop()
         if 0 <= passes.used_up_at[node] < op:
             if variable[node] < 0:
-                found.append(node)
+                found.setdefault(_seen_before(sources, node, came_from), passes.used_up_at[node])
             continue
         for after in following[starts[node] : starts[node + 1]]:
-            if after >= 0 and after not in seen:
-                seen.add(after)
+            if after >= 0 and after not in came_from:
+                came_from[after] = node
                 stack.append(after)
     return found
 
 
-def _finding(sources: Sources, op: int, root: int, entries: list[int]) -> Finding:
+def _seen_before(sources: Sources, entry: int, came_from: dict[int, int]) -> int:
+    """The used-up node itself, or where its tensor was not seen, the nearest before it that was there by then.
+
+    The earlier pass need not have come through that: of the state that an LSTM gives, no loss may have been computed.
+    """
+    made_at, used_up = sources.index.recording.nodes.column("op"), sources.passes.used_up_at[entry]
+    node = entry
+    while node != NONE and sources.index.node_tensor[node] < 0:
+        node = came_from[node]
+    return node if node != NONE and 0 <= made_at[node] < used_up else entry
+
+
+def _finding(sources: Sources, op: int, root: int, found: dict[int, int]) -> Finding:
     index, line = sources.index, sources.index.op_line(op)
-    used_up = {sources.passes.used_up_at[node] for node in entries}
+    entries, used_up = list(found), set(found.values())
     earlier = sorted({index.op_line(one) for one in used_up})
     passes = "its own earlier run" if earlier == [line] else f"the backward of line {listed(list(map(str, earlier)))}"
     is_itself = {index.node_tensor[node] for node in entries} <= {root, -1}

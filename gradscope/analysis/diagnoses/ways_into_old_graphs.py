@@ -80,7 +80,7 @@ def stored_as_part(sources: Sources, tensor: int, before: int) -> list[Cause]:
     found: list[int] = []
     for name, op, span in sources.names_held.get(tensor, ()):
         whole, bracket, _ = text(name).partition("[")
-        if span >= 0 and op < before and bracket and whole.isidentifier():
+        if span >= 0 and op < before and bracket:
             row = index.recording.spans[span]
             known = assigned_names(index.recording.files[row.file].text)
             if any((line, whole) in known for line in range(row.stmt_line, row.stmt_end_line + 1)):
