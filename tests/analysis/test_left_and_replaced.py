@@ -70,6 +70,21 @@ for step in range(5):
     assert said(program + follows) == []
 
 
+def test_a_parameter_of_a_module_that_each_step_makes_anew() -> None:
+    program = """\
+import torch
+net = torch.nn.Linear(3, 3, bias=False)
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+for step in range(5):
+    optimizer.zero_grad()
+    net(torch.ones(2, 3)).sum().backward()
+    optimizer.step()
+    net.weight = torch.nn.Parameter(net.weight.detach().clamp(-1, 1))
+"""
+    assert said(program) == [("parameter-replaced", [8])]
+    assert said(program.replace("net.weight = torch.nn.Parameter", "net.weight.data.copy_")) == []
+
+
 def test_weights_that_an_inner_loop_trains_without_writing_them_are_no_finding() -> None:
     program = """\
 import torch

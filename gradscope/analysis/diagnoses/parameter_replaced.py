@@ -11,7 +11,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording import NONE
-from gradscope.recording.flags import EXTERNAL, LEAF
+from gradscope.recording.flags import EXTERNAL, LEAF, PARAMETER
 from gradscope.recording.rows import BindingKind, EventKind, OpKind
 
 PASSES = 2
@@ -34,7 +34,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     index, lives = sources.index, sources.lives
     held = sources.events.in_optimizers
     flags = index.recording.tensors.column("flags")
-    leaves = [one for one in lives.passes if one not in held and flags[one] & LEAF and not flags[one] & EXTERNAL]
+    leaves = [one for one in lives.passes if one not in held and flags[one] & LEAF and _was_made(flags[one])]
     stored = [(leaf, store) for leaf in leaves for store in _names(sources, leaf, BindingKind.STORE)]
     if not stored:
         return
@@ -46,18 +46,31 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 for leaf, store in stored
                 if (store.name, store.file, store.function) in own and _is_like(sources, leaf, tensor)
             ]
-            if others and _is_stepped_in_vain(sources, optimizer, tensor, others):
+            others.sort(key=lambda one: one[1].op)
+            is_next = bool(others) and _takes_its_place(sources, others[0], tensor)
+            if is_next and _is_stepped_in_vain(sources, optimizer, tensor, others):
                 yield _finding(sources, optimizer, tensor, others)
 
 
+def _was_made(flags: int) -> bool:
+    """Whether the run made a tensor: a parameter is first seen when it is used."""
+    return bool(flags & PARAMETER) or not flags & EXTERNAL
+
+
+def _takes_its_place(sources: Sources, other: tuple[int, _Store], tensor: int) -> bool:
+    """Whether a leaf is that which a name stands for next: the part of an object may be another object's."""
+    leaf, store = other
+    return store.name.isidentifier() or tensor in sources.flow.origins(leaf, sources.lives.passes[leaf][0])
+
+
 def _names(sources: Sources, tensor: int, kind: BindingKind | None = None) -> list[_Store]:
-    """The plain names under which a tensor was seen, or stored: those of an object may belong to several objects."""
+    """The names under which a tensor was seen, or stored."""
     index, bindings = sources.index, sources.index.recording.bindings
     found = []
     for row in sources.bindings_of.get(tensor, ()):
         one = bindings[row]
         name = index.recording.text(one.name)
-        if one.span >= 0 and name.isidentifier() and kind in (None, one.kind):
+        if one.span >= 0 and kind in (None, one.kind):
             span = index.recording.spans[one.span]
             found.append(_Store(name, span.file, span.function, one.span, one.op))
     return found
