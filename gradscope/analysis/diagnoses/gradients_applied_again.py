@@ -10,6 +10,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.writes import is_step
 from gradscope.analysis.index import Index
+from gradscope.analysis.report_model import Evidence
 from gradscope.recording import NONE
 from gradscope.recording.rows import Field, GradOutcome
 
@@ -26,30 +27,31 @@ def _find(sources: Sources) -> Iterator[Finding]:
     index = sources.index
     times: dict[int, int] = {}
     stepped: dict[int, int] = {}
-    """For each parameter whose gradient a step has applied: 1 where a pass has added to it since, else 0."""
-    last_step = NONE
+    """For each parameter whose gradient a step has applied: the pass that has added to it since, or NONE."""
+    last_step = last_pass = NONE
     for op, tensor, event in merge(_gradients(index), _writes(index)):
         if event == _FRESH:
             stepped.pop(tensor, None)
         elif event == _ADDED:
             if tensor in stepped:
-                stepped[tensor] = 1
+                stepped[tensor] = op
         else:
-            if stepped.get(tensor):
+            if stepped.get(tensor, NONE) >= 0:
                 times[tensor] = times.get(tensor, 0) + 1
-                last_step = op
-            stepped[tensor] = 0
+                last_step, last_pass = op, stepped[tensor]
+            stepped[tensor] = NONE
     again = {tensor: count for tensor, count in times.items() if count >= TIMES}
     if again:
         names = sources.listed([sources.names.of(tensor) for tensor in again])
         yield sources.finding(
             f"Line {index.op_line(last_step)}: {index.func(last_step)} applied gradients of earlier steps again "
             f"({max(again.values()):,} times)",
-            why=f"nothing cleared .grad of {names} between a step and the next backward",
+            why=f"nothing cleared .grad of {names} between a step and the next backward, line {index.op_line(last_pass)}",
             op=last_step,
             tensors=list(again),
-            causes=sources.cause("step", last_step),
-            advice="Call zero_grad() once a step.",
+            causes=[*sources.cause("backward", last_pass), *sources.cause("step", last_step)],
+            evidence=[Evidence("ops", last_pass)],
+            advice="Call zero_grad() once a step: before backward, or after the step.",
         )
 
 
