@@ -137,6 +137,9 @@ class EventKind(IntEnum):
     REFUSED = 32
     """A ``call`` that is no torch function raised (``error``, ``message``): the making of an optimizer, a hook that was
     to be registered. The tensors are those that it was given; ``through`` is as in ``RAISED``."""
+    FROZEN = 33
+    """requires_grad of a tensor was switched off at the op (the subject), for the first time on this way: ``through``
+    is as in ``RAISED``."""
 
     ARRAYS = 20
     """NumPy arrays that calls at one place gave (``numpy()``): of each, in ``arrays``, the op that gave it, and the

@@ -47,6 +47,17 @@ def test_of_a_module_of_torchs_with_modules_in_it() -> None:
     assert said(program) == [[23]]
 
 
+def test_of_a_module_that_gets_its_hook_after_it_ran() -> None:
+    program = """
+block = Block()
+for step in range(3):
+    block.forward(x)
+    if step == 0:
+        block.register_forward_hook(keep)
+"""
+    assert said(program) == [[24]]
+
+
 def test_a_forward_inside_the_modules_call_is_no_finding() -> None:
     program = """
 wider = Wider()

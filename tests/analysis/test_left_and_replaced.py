@@ -40,6 +40,22 @@ def other():
     assert said(HEAD + program + TRAINS) == [("left-frozen", [9])]
 
 
+def test_a_helper_that_freezes_is_no_cause_but_who_calls_it_is() -> None:
+    program = """
+def set_all(module, on):
+    for p in module.parameters():
+        p.requires_grad_(on)
+
+def other():
+    set_all(body, False)
+    y = x.clone().requires_grad_()
+    head(body(y)).sum().backward()
+"""
+    assert said(HEAD + program + TRAINS) == [("left-frozen", [12])]
+    phase = program.replace("    y = x.clone()", "    optimizer.step()\n    y = x.clone()")
+    assert said(HEAD + phase + TRAINS) == []
+
+
 @pytest.mark.parametrize(
     "function",
     [

@@ -200,3 +200,42 @@ for step in range(5):
     {clear}
 """
     assert told(source, "gradients-applied-again") == []
+
+
+def test_an_optimizer_that_was_given_what_another_has() -> None:
+    source = """
+one = torch.optim.SGD(first.parameters(), lr=0.1)
+other = torch.optim.SGD(first.parameters(), lr=0.1)
+for step in range(4):
+    one.zero_grad()
+    second(first(x)).sum().backward()
+    one.step()
+    other.step()
+"""
+    (answer,) = found(source, "never-stepped")
+    assert [cause.line for cause in answer.causes] == [8]
+
+
+def test_clipping_of_parameters_that_have_no_gradients() -> None:
+    source = """
+optimizer = torch.optim.SGD(second.parameters(), lr=0.1)
+first.requires_grad_(False)
+for step in range(4):
+    optimizer.zero_grad()
+    second(first(x)).sum().backward()
+    nn.utils.clip_grad_norm_(first.parameters(), 1.0)
+    optimizer.step()
+"""
+    (answer,) = found(source, "clipped-in-vain")
+    assert [cause.line for cause in answer.causes] == [12]
+    assert found(source.replace("clip_grad_norm_(first", "clip_grad_norm_(second"), "clipped-in-vain") == []
+
+
+def test_steps_of_a_schedule_that_is_only_looked_at_are_no_finding() -> None:
+    source = """
+optimizer = torch.optim.SGD(second.parameters(), lr=0.1)
+loss = second(first(x)).sum()
+for step in range(4):
+    optimizer.step()
+"""
+    assert found(source, "step-without-backward") == []

@@ -42,11 +42,11 @@ def _find(sources: Sources) -> Iterator[Finding]:
             stepped[tensor] = NONE
     again = {tensor: count for tensor, count in times.items() if count >= TIMES}
     if again:
-        names = sources.listed([sources.names.of(tensor) for tensor in again])
+        names, line = sources.listed([sources.names.of(tensor) for tensor in again]), index.op_line(last_pass)
         yield sources.finding(
             f"Line {index.op_line(last_step)}: {index.func(last_step)} applied gradients of earlier steps again "
             f"({max(again.values()):,} times)",
-            why=f"nothing cleared .grad of {names} between a step and the next backward, line {index.op_line(last_pass)}",
+            why=f"nothing cleared .grad of {names} between a step and the next backward, line {line}",
             op=last_step,
             tensors=list(again),
             causes=[*sources.cause("backward", last_pass), *sources.cause("step", last_step)],

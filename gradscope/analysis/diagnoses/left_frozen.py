@@ -8,9 +8,8 @@ from typing import NamedTuple
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
-from gradscope.recording.rows import OpKind
+from gradscope.recording.rows import EventKind, OpKind
 
 PASSES = 2
 """Passes of the training that came after from which on it is reported."""
@@ -23,6 +22,9 @@ class _Left(NamedTuple):
     change: int
     """The row of ``changes`` that says so."""
     op: int
+    span: int
+    """Where the function did so, or called what did."""
+    function: str
     passes: tuple[int, ...]
     """Passes of a line that had given it gradients before, and gave it none."""
 
@@ -30,56 +32,75 @@ class _Left(NamedTuple):
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for the parameters that one line froze."""
     index, lives = sources.index, sources.lives
+    ways = _ways(sources)
     alike: dict[int, list[tuple[int, _Left]]] = {}
     for tensor in lives.steps:
-        if (left := _left(sources, tensor)) is not None:
-            alike.setdefault(index.op_statement[left.op], []).append((tensor, left))
+        if (left := _left(sources, tensor, ways)) is not None:
+            alike.setdefault(index.statement_of_span[left.span], []).append((tensor, left))
     for group in alike.values():
         tensors, last = [tensor for tensor, _ in group], group[0][1]
         names = sources.listed([sources.names.of(tensor) for tensor in tensors])
-        function = index.op_place(last.op).function
+        line = index.recording.spans[last.span].line
         yield sources.finding(
-            f"Line {index.op_line(last.op)}: {function} switches requires_grad off for {names}, for a gradient of its "
-            f"own, and does not set it back; training has given them none since ({len(last.passes):,} passes)",
+            f"Line {line}: {last.function} switches requires_grad off for {names}, for a gradient of its own, and does "
+            f"not set it back; training has given them none since ({len(last.passes):,} passes)",
             op=last.passes[-1],
             tensors=tensors,
-            causes=sources.cause("set", last.op),
+            causes=sources.cause_of_span("set", last.span),
             evidence=[*(Evidence("changes", left.change) for _, left in group), Evidence("ops", last.op)],
             advice="Set it back at the end, or leave it out: autograd.grad computes for the tensors it is asked about.",
         )
 
 
-def _left(sources: Sources, tensor: int) -> _Left | None:
-    """The change that left a trained parameter frozen, where the function that made it had a gradient to compute."""
+def _ways(sources: Sources) -> dict[int, list[list[int]]]:
+    """By the span at which requires_grad was switched off: the spans of the functions around, on each way seen."""
+    found: dict[int, list[list[int]]] = {}
+    for event in sources.events.of(EventKind.FROZEN):
+        way, spans = event.detail.get("through"), len(sources.index.recording.spans)
+        if isinstance(way, list) and all(isinstance(one, int) and 0 <= one < spans for one in way):
+            found.setdefault(event.span, []).append(way)
+    return found
+
+
+def _left(sources: Sources, tensor: int, ways: dict[int, list[list[int]]]) -> _Left | None:
+    """The change that left a trained parameter frozen, where a function around it had a gradient to compute."""
     index, lives = sources.index, sources.lives
     rows = index.changed_ops.get(tensor, [])
     if not rows:
         return None
     change = index.recording.changes[rows[-1]]
-    function = index.op_place(change.op).function
-    trained = [step for step in lives.steps[tensor] if step < change.op]
-    if change.after or not change.before or not trained or function in ("<module>", "") or "__init__" in function:
-        return None
-    if not _computes_for_itself(index, change.op):
+    if change.after or not change.before or not any(step < change.op for step in lives.steps[tensor]):
         return None
     places = {index.op_statement[op] for op in lives.passes[tensor] if op < change.op}
-    after = tuple(
-        op
-        for op in sources.hooks.pass_ops
-        if op > change.op and index.op_statement[op] in places and index.op_place(op).function != function
-    )
-    return _Left(rows[-1], change.op, after) if len(after) >= PASSES else None
+    for span in next(iter(ways.get(index.recording.ops.column("span")[change.op], [])), []):
+        where = index.recording.spans[span]
+        function = index.recording.text(where.function)
+        if function == "<module>" or "__init__" in function:
+            return None
+        if not _computes_for_itself(sources, change.op, (where.file, where.function), tensor):
+            continue
+        after = tuple(
+            op
+            for op in sources.hooks.pass_ops
+            if op > change.op and index.op_statement[op] in places and index.op_place(op).function != function
+        )
+        return _Left(rows[-1], change.op, span, function, after) if len(after) >= PASSES else None
+    return None
 
 
-def _computes_for_itself(index: Index, op: int) -> bool:
-    """Whether the next pass after an op is one of the same function, and no optimizer steps in that function."""
-    ops, where = index.recording.ops, index.statements[index.op_statement[op]]
-    kinds, own = ops.column("kind"), (where.file, where.function)
+def _computes_for_itself(sources: Sources, op: int, function: tuple[int, int], tensor: int) -> bool:
+    """Whether the next pass after an op is one of a function, in which no step changes what is trained with a tensor.
+
+    Such a step would make it a phase of the training, for which a part may be frozen on purpose.
+    """
+    index, kinds = sources.index, sources.index.recording.ops.column("kind")
     following = [index.statements[index.op_statement[one]] for one in range(op, index.op_count)]
-    is_own = [(one.file, one.function) == own for one in following]
+    is_own = [(one.file, one.function) == function for one in following]
     first = next((at for at in range(len(is_own)) if kinds[op + at] in _PASSES), None)
-    steps = any(mine and kinds[op + at] == OpKind.STEP for at, mine in enumerate(is_own))
-    return first is not None and is_own[first] and not steps
+    beside = {one for event in sources.events.in_optimizers.get(tensor, ()) for one in event.tensors}
+    steps = [op + at for at, mine in enumerate(is_own) if mine and kinds[op + at] == OpKind.STEP]
+    is_phase = any(not beside.isdisjoint(index.uses.of(step)) for step in steps)
+    return first is not None and is_own[first] and not is_phase
 
 
 DIAGNOSIS = Diagnosis(

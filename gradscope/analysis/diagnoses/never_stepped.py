@@ -82,7 +82,7 @@ def _by_reason(sources: Sources, missed: dict[int, list[int]], steps: list[int])
         if holders:
             reason = _held(sources, holders, tensor, passes, steps)
         else:
-            reason = _not_held(sources, choice.of(tensor), tensor)
+            reason = _not_held(sources, choice.of(tensor), tensor) or _held_twice(sources, optimizers)
         found.setdefault(reason or unknown, []).append(tensor)
     return found
 
@@ -106,6 +106,24 @@ def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Re
         (*causes, *sources.cause("made", made_by)),
         events,
         "Make the optimizer after that, or give them to it with add_param_group.",
+    )
+
+
+def _held_twice(sources: Sources, optimizers: list[Optimizer]) -> _Reason | None:
+    """Two optimizers that were given the same parameters, one of them meant for others; None where there are not two.
+
+    Not where a line makes both: a function that makes one for each of its calls is given what it is to hold.
+    """
+    if len(optimizers) != 2 or optimizers[0].tensors != optimizers[1].tensors:
+        return None
+    first, second = optimizers
+    if first.line == second.line:
+        return None
+    return _Reason(
+        f"line {second.line} gives {second.name} the parameters that the {first.name} of line {first.line} holds too",
+        tuple(sources.cause_of_event("made", second.made)),
+        (second.made.row, first.made.row),
+        "Give one of them these.",
     )
 
 

@@ -25,7 +25,7 @@ from gradscope.recorder.naming.seen_names import FULL_MATCHES, SeenNames
 from gradscope.recorder.naming.unseen_tensors import Unseen
 from gradscope.recorder.places.call_sites import Site
 from gradscope.recorder.places.callers import CallPlace, CallSites, Located
-from gradscope.recorder.places.raised_through import RaisedThrough
+from gradscope.recorder.places.ways import Ways
 from gradscope.recorder.state.backward_passes import ObservedPass, PassObserver
 from gradscope.recorder.state.births import ForwardBirths
 from gradscope.recorder.state.foreign_memory import ForeignMemory
@@ -42,6 +42,7 @@ from gradscope.recording.rows import EventKind, Field, OpFlag, OpKind, TensorFla
 from gradscope.recording.tables import NONE
 
 _SETS_GRAD = ("Tensor.grad.__set__", "Tensor.grad.__delete__")
+_SETS_REQUIRES_GRAD = ("Tensor.requires_grad.__set__", "Tensor.requires_grad_")
 _MODES = ("no_grad.", "enable_grad.", "set_grad_enabled.", "inference_mode.")
 _CALL, _SET, _MODE, _GROUP, _STEP = (
     int(kind) for kind in (OpKind.CALL, OpKind.SET, OpKind.MODE, OpKind.GROUP, OpKind.STEP)
@@ -72,6 +73,11 @@ def _modes() -> int:
     if is_any_autocast_enabled():
         flags |= _AUTOCAST
     return flags if innermost_saved_hooks(True) is None else flags | _HOOKED
+
+
+def _is_frozen(tensor: Any) -> bool:
+    """Whether a tensor does not require grad; a subclass is not asked, which may run code of the program's."""
+    return type(tensor) in PLAIN and not tensor.requires_grad
 
 
 class _GradSet(list[tuple[Any, int]]):
@@ -112,7 +118,8 @@ class Observer:
         self._births = ForwardBirths(tape, identity) if looks_for_births else None
         self.sites = sites
         self.names = names
-        self._raised = RaisedThrough(tape, sites)
+        self._raised = Ways(tape, sites, EventKind.RAISED)
+        self._frozen = Ways(tape, sites, EventKind.FROZEN)
         self._direct_forwards: set[tuple[int, int]] = set()
         sites.note_direct_forward = self._note_direct_forward
         self._uses = tape.pending["uses"]
@@ -181,6 +188,10 @@ class Observer:
         """Enter the instruction that a frame is at."""
         with self.lock:
             return self.sites.new_place(frame)
+
+    def forget_direct_forwards(self, module: int) -> None:
+        """Note again where ``forward`` of a module (its number) is called directly: a hook is on it from now on."""
+        self._direct_forwards = {known for known in self._direct_forwards if known[0] != module}
 
     def _note_direct_forward(self, module: Module, span: int) -> None:
         number = number_of_module(module)
@@ -289,6 +300,8 @@ class Observer:
                 touched |= self._changes(info, op, before, since, read_saved, result, uncounted)
                 if info.shares and before:
                     self.arrays.note(op, site.span, identity.row_of(before[0][0]), result)
+                if info.name in _SETS_REQUIRES_GRAD and user is not None and _is_frozen(before[0][0]):
+                    self._frozen.note(op, user, thread)
         if read_saved:
             self._hooked.discard(thread)
         else:

@@ -298,6 +298,8 @@ def _observe(
     handle: int,
     parts: dict[str, Any] | None = None,
 ) -> None:
+    if parts is not None:
+        mode.observer.forget_direct_forwards(parts["on"])
     for runs, there in ((one.runs, one.there) for one in found if one.mode is mode):
         runs.registered += 1
         _of_tape[mode.observer.tape].of_handle[handle] = runs

@@ -1,4 +1,7 @@
-"""Through which of the user's functions an error of torch's went: it tells which of them may have caught it."""
+"""In which of the user's functions something happened: an error of torch's, which one of them may have caught.
+
+Of a tensor that is frozen it tells for whom: a helper that does so is called from several places.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +14,29 @@ from gradscope.recorder.places.code_owners import Owner
 from gradscope.recorder.tape import Tape
 from gradscope.recording.rows import EventKind
 
-_RAISED = int(EventKind.RAISED)
 _DEPTH = 32
-"""Frames of the user's that are noted of one error, the innermost first."""
+"""Frames of the user's that are noted of one call, the innermost first."""
 _NOTED = 64
 """Ways that are noted in one recording; a program may try the same in a loop for ever."""
 
 
-class RaisedThrough:
-    """The ways that errors took out of calls, each once."""
+class Ways:
+    """The ways that led to calls of one kind, each once.
 
-    def __init__(self, tape: Tape, sites: CallSites) -> None:
+    Args:
+        tape: Where they are noted.
+        sites: Knows the user's frames.
+        kind: Of the events.
+    """
+
+    def __init__(self, tape: Tape, sites: CallSites, kind: EventKind) -> None:
         self._tape = tape
         self._sites = sites
+        self._kind = int(kind)
         self._seen: set[tuple[int, ...]] = set()
 
     def note(self, op: int, frame: FrameType, thread: int) -> None:
-        """Note the user's frames around a call that raised.
+        """Note the user's frames around a call.
 
         Args:
             op: The call.
@@ -38,7 +47,7 @@ class RaisedThrough:
             spans = self.frames(frame)
             if spans and tuple(spans) not in self._seen:
                 self._seen.add(tuple(spans))
-                self._tape.add_event(_RAISED, spans[0], thread, op, json.dumps({"through": spans}), [])
+                self._tape.add_event(self._kind, spans[0], thread, op, json.dumps({"through": spans}), [])
 
     def frames(self, frame: FrameType) -> list[int]:
         """The spans at which the user's functions are around a frame, the innermost first."""
