@@ -51,6 +51,28 @@ def iterated_again(text: str, line: int) -> list[Again]:
     return list(dict.fromkeys(found))
 
 
+def iterator_given(text: str, line: int) -> tuple[str, int, int] | None:
+    """The iterator that a call at a line is given: its name, first and last line of the statement that makes it.
+
+    Known as in :func:`iterated_again`; None where the call is given none, or two.
+    """
+    tree = parsed(text)
+    if tree is None:
+        return None
+    bound, made = _bound(tree), _iterators(tree)
+    given = {
+        ast.unparse(node)
+        for user in ast.walk(tree)
+        if isinstance(user, ast.stmt) and _spans(user, line)
+        for node in _arguments(user)
+    }
+    names = [name for name in given if name in made and bound[name] == 1]
+    if len(names) != 1:
+        return None
+    statement = made[names[0]]
+    return names[0], statement.lineno, statement.end_lineno or statement.lineno
+
+
 def _bound(tree: ast.Module) -> Counter[str]:
     """How often each name or attribute is bound, in any scope."""
     bound: Counter[str] = Counter()

@@ -80,3 +80,12 @@ h = Same.apply(p * 2)
 h += 1
 """
     assert said(program) == [("inplace-refused", "problem", [7, 14])]
+
+
+def test_an_optimizer_that_is_refused_is_told_of_where_the_program_caught_it() -> None:
+    program = (
+        "def fit():\n    torch.optim.SGD([p * 2], lr=0.1)\ntry:\n    fit()\nexcept ValueError as e:\n    print(e)\n"
+    )
+    answers = build(recorded(HEAD + program)).answers
+    ((code, severity, lines),) = [(one.code, one.severity, [cause.line for cause in one.causes]) for one in answers]
+    assert (code, severity, lines) == ("refused-by-autograd", "warning", [5])

@@ -241,6 +241,14 @@ opt = torch.optim.SGD([w * 2], lr=0.1)  # change
     "opt_notensor": """\
 opt = torch.optim.SGD([1.0], lr=0.1)  # change
 """,
+    "opt_tensor": """\
+opt = torch.optim.SGD(w, lr=0.1)  # change
+""",
+    "opt_used_up": """\
+weights = (p for p in [w])  # change
+count = len(list(weights))
+opt = torch.optim.SGD(weights, lr=0.1)
+""",
     "opt_empty": """\
 opt = torch.optim.SGD([], lr=0.1)  # change
 """,

@@ -31,6 +31,8 @@ class Where(Enum):
     """The only one of the program that has ``looks_for`` in its source."""
     NODE = 8
     """The one of the operation whose node the message names."""
+    ITERATOR = 9
+    """The one that makes the iterator which the call is given: it was gone through before."""
 
 
 class Explained(NamedTuple):
@@ -147,6 +149,7 @@ EXPLAINED: tuple[Explained, ...] = (
         "`inputs` argument to `",
         "it was asked for the gradients of nothing at all",
         "Is the list of inputs an iterator (parameters(), a generator) that was gone through before? Make it a list.",
+        Where.ITERATOR,
     ),
     Explained(
         "backward() called inside a functorch transform",
@@ -313,7 +316,14 @@ EXPLAINED: tuple[Explained, ...] = (
     Explained(
         "optimizer got an empty parameter list",
         "it was given no parameters",
-        "Is the argument an iterator that was gone through before, or a module whose layers are in a plain list?",
+        "Is the argument an iterator that was gone through before (make it a list), or does the module keep its layers "
+        "in a plain list?",
+        Where.ITERATOR,
+    ),
+    Explained(
+        "params argument given to the optimizer should be an iterable",
+        "it was given a tensor in place of a list of tensors",
+        "Put it into a list: [tensor].",
     ),
     Explained(
         "optimizer can only optimize Tensors",

@@ -11,6 +11,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.messages_of_autograd import Explained, Where, explained
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Cause, Evidence, Place, Severity
+from gradscope.frames.used_up_iterators import iterator_given
 from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
 from gradscope.recording.rows import EventKind, OpKind
@@ -123,6 +124,8 @@ def _by_where(sources: Sources, one: _Refused, found: Explained) -> list[Cause]:
         calls = [event for kind in kinds for event in sources.events.of(kind) if event.op <= one.op]
         spans = {event.span for event in calls if event.detail.get("begins")}
         return sources.cause_of_span("used", spans.pop()) if len(spans) == 1 else []
+    if found.where is Where.ITERATOR:
+        return _iterator(sources, one)
     if found.where in (Where.TEXT, Where.FUNCTION):
         return _in_text(sources, found.looks_for)
     return []
@@ -162,6 +165,16 @@ def _of_hooks(sources: Sources, one: _Refused) -> list[Cause]:
         return []
     lines = [chosen[0].lines(*where) for where in chosen[0].source.returns]
     return [*sources.causes_at("returned", lines), *sources.cause_of_event("made", chosen[0].registered[-1])]
+
+
+def _iterator(sources: Sources, one: _Refused) -> list[Cause]:
+    """Where the iterator is made that the call is given, as the text of the file says."""
+    for number, file in enumerate(sources.index.recording.files):
+        is_here = bool(one.here) and file.name == one.here[0].file
+        given = iterator_given(file.text, one.line) if is_here else None
+        if given is not None:
+            return [sources.cause_of_line("made", number, given[1], given[2], one.here[0].function)]
+    return []
 
 
 def _in_text(sources: Sources, parts: tuple[str, ...]) -> list[Cause]:

@@ -21,6 +21,8 @@ from gradscope.recorder.patches.refused_calls import note_refusal
 from gradscope.recording.rows import EventKind
 
 _OPTIMIZER = int(EventKind.OPTIMIZER)
+_BEFORE_GROUPS = ("optimizer got an empty parameter list", "params argument given to the optimizer")
+"""What is refused before there is a group."""
 _numbers: WeakKeyDictionary[Optimizer, int] = WeakKeyDictionary()
 _next = count()
 
@@ -47,6 +49,23 @@ def reported(add_param_group: Callable[..., Any]) -> Callable[..., Any]:
         return result
 
     return adds
+
+
+def making_reported(init: Callable[..., None]) -> Callable[..., None]:
+    """What stands for ``Optimizer.__init__`` while a recorder is at work: that it was given nothing is noted."""
+
+    @wraps(init)
+    def makes(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
+        if is_dynamo_compiling() or not is_ours_on_top():
+            return init(optimizer, *args, **kwargs)
+        try:
+            return init(optimizer, *args, **kwargs)
+        except Exception as error:
+            if str(error).startswith(_BEFORE_GROUPS):  # else add_param_group has noted it
+                note_refusal(f"optim.{type(optimizer).__name__}", sys._getframe(1), (), error)
+            raise
+
+    return makes
 
 
 def _tensors_of(group: Any) -> list[Tensor]:

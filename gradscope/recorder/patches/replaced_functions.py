@@ -81,6 +81,7 @@ def _replacements() -> Iterator[Replacement]:
     yield Replacement(torch.overrides, "has_torch_function", _on_fast_paths)
     yield Replacement(torch.optim.Optimizer, "zero_grad", reported_as_one)
     yield Replacement(torch.optim.Optimizer, "add_param_group", optimizer_groups.reported)
+    yield Replacement(torch.optim.Optimizer, "__init__", optimizer_groups.making_reported)
     yield Replacement(torch.optim.lr_scheduler.LRScheduler, "__init__", learning_rates.scheduler_made)
     if hasattr(torch.optim.lr_scheduler.LRScheduler, learning_rates.UPDATE):
         yield Replacement(torch.optim.lr_scheduler.LRScheduler, learning_rates.UPDATE, learning_rates.scheduler_stepped)
