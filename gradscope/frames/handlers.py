@@ -37,7 +37,8 @@ def caught(way: Iterable[Passed], error: str) -> Caught | None:
 
     An error is taken to have been asked for where a ``with`` expects it, where its handler does something else in its
     place than report it, where the ``try`` is around the call alone, and where it is around a function that was handed
-    over to be tried. It was not where the handler ends a loop of several statements, or stands in another function.
+    over to be tried, or is one of several. It was not where the handler ends a loop of several statements, or stands in
+    another function.
 
     Args:
         way: Where the error passed, the innermost first.
@@ -108,16 +109,23 @@ def _is_in_loop(block: ast.Try, line: int) -> bool:
 
 
 def _tries_what_it_is_given(tree: ast.Module, line: int) -> bool:
-    """Whether a line calls an argument of its own function: ``def attempt(call): try: call() …``."""
+    """Whether a line calls what it was handed over: ``def attempt(call): try: call() …``.
+
+    An argument of its function, an item of a loop, or what is found by its name: ``checks[name]()``.
+    """
     function = innermost(tree, line, *_FUNCTIONS)
-    if not isinstance(function, _FUNCTIONS):
-        return False
-    given = function.args
-    names = {one.arg for one in (*given.posonlyargs, *given.args, *given.kwonlyargs)} - {"self", "cls"}
+    around: ast.AST = tree
+    names: set[str] = set()
+    if isinstance(function, _FUNCTIONS):
+        around, given = function, function.args
+        names = {one.arg for one in (*given.posonlyargs, *given.args, *given.kwonlyargs)} - {"self", "cls"}
+    for node in ast.walk(around):
+        if isinstance(node, ast.For) and node.lineno <= line <= (node.end_lineno or 0):
+            names |= _names(node.target)
+    calls = [node for node in ast.walk(around) if isinstance(node, ast.Call) and node.lineno == line]
     return any(
-        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names
-        for node in ast.walk(function)
-        if line == getattr(node, "lineno", 0)
+        node.func.id in names if isinstance(node.func, ast.Name) else isinstance(node.func, ast.Call | ast.Subscript)
+        for node in calls
     )
 
 

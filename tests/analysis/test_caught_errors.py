@@ -38,6 +38,8 @@ def test_a_write_that_the_program_went_on_without_is_a_warning(program: str) -> 
         "def attempt(call):\n    try:\n        call()\n    except RuntimeError:\n        pass\n"
         "attempt(lambda: p.add_(1))",
         "def grow():\n    p.add_(1)\ntry:\n    grow()\nexcept RuntimeError:\n    p = p + 1\n",
+        "def grow():\n    p.add_(1)\nfor check in (grow,):\n    try:\n        check()\n"
+        "    except RuntimeError:\n        pass\n",
         "import contextlib\nwith contextlib.suppress(RuntimeError):\n    p.mul_(2)\n",
     ],
 )
