@@ -75,9 +75,9 @@ def _modes() -> int:
     return flags if innermost_saved_hooks(True) is None else flags | _HOOKED
 
 
-def _is_frozen(tensor: Any) -> bool:
-    """Whether a tensor does not require grad; a subclass is not asked, which may run code of the program's."""
-    return type(tensor) in PLAIN and not tensor.requires_grad
+def _freezes(info: Function, tensor: Any) -> bool:
+    """Whether a call switched requires_grad off; a subclass is not asked, which may run code of the program's."""
+    return info.name in _SETS_REQUIRES_GRAD and type(tensor) in PLAIN and not tensor.requires_grad
 
 
 class _GradSet(list[tuple[Any, int]]):
@@ -300,7 +300,7 @@ class Observer:
                 touched |= self._changes(info, op, before, since, read_saved, result, uncounted)
                 if info.shares and before:
                     self.arrays.note(op, site.span, identity.row_of(before[0][0]), result)
-                if info.name in _SETS_REQUIRES_GRAD and user is not None and _is_frozen(before[0][0]):
+                if info.kind == _SET and user is not None and _freezes(info, before[0][0]):
                     self._frozen.note(op, user, thread)
         if read_saved:
             self._hooked.discard(thread)

@@ -18,6 +18,8 @@ _DEPTH = 32
 """Frames of the user's that are noted of one call, the innermost first."""
 _NOTED = 64
 """Ways that are noted in one recording; a program may try the same in a loop for ever."""
+_LOOKED_AT = 32
+"""Calls of one instruction for which the frames around are looked at."""
 
 
 class Ways:
@@ -34,6 +36,7 @@ class Ways:
         self._sites = sites
         self._kind = int(kind)
         self._seen: set[tuple[int, ...]] = set()
+        self._times: dict[int, int] = {}
 
     def note(self, op: int, frame: FrameType, thread: int) -> None:
         """Note the user's frames around a call.
@@ -43,7 +46,9 @@ class Ways:
             frame: The innermost frame of the user's.
             thread: Number of the thread.
         """
-        if len(self._seen) < _NOTED:
+        at = self._sites.spans.of(frame)[0]
+        times = self._times[at] = self._times.get(at, 0) + 1
+        if times <= _LOOKED_AT and len(self._seen) < _NOTED:
             spans = self.frames(frame)
             if spans and tuple(spans) not in self._seen:
                 self._seen.add(tuple(spans))
