@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.direct_forwards import direct_forwards
 from gradscope.analysis.facts.value_looks import looks_at_passes
 from gradscope.analysis.facts.zero_derivatives import Blocked, ZeroGradients
 from gradscope.analysis.report_model import Evidence
@@ -18,7 +19,10 @@ _OF_ONE = "For one logit use sigmoid; where weights of several are meant, go ove
 
 def _find(sources: Sources) -> Iterator[Finding]:
     looks = looks_at_passes(sources.events)
+    direct = {found.op for found in direct_forwards(sources.index)}
     for blocked in ZeroGradients(sources.index, sources.passes, looks, sources.functions).found():
+        if direct and not direct.isdisjoint(_alike(sources, blocked.ops)):
+            continue  # (the backward that passes a gradient on was not called)
         if blocked.everywhere or not _is_at_rest(blocked):
             yield _finding(sources, blocked)
 
@@ -28,6 +32,11 @@ def explain(sources: Sources, leaf: int) -> Finding | None:
     looks = looks_at_passes(sources.events)
     blocked = ZeroGradients(sources.index, sources.passes, looks, sources.functions).in_last_look(leaf)
     return None if blocked is None else _finding(sources, blocked)
+
+
+def _alike(sources: Sources, ops: list[int]) -> set[int]:
+    """The last ops of the statements of some."""
+    return {sources.index.last_op[sources.index.op_statement[op]] for op in ops}
 
 
 def _is_at_rest(blocked: Blocked) -> bool:
