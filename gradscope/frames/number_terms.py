@@ -12,7 +12,7 @@ _PLAIN = (
     *(ast.Name, ast.Constant, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop),
     *(ast.Attribute, ast.Subscript, ast.Load),
 )
-_CONVERSIONS = frozenset(("float", "int", "round", "abs", "max", "min"))
+_CONVERSIONS = frozenset(("float", "int", "round", "abs", "max", "min", "sum"))
 """Functions of Python's that give numbers; of what float() is given it is known that it was a tensor where a call that
 takes values out of one was seen in its line."""
 _DEPTH = 6
@@ -47,7 +47,7 @@ def taken_out_at(text: str, line: int, source: str, tensor: str) -> tuple[str, i
             continue
         if any(_takes_out(node) for node in ast.walk(term)):
             return ast.unparse(term), line
-        if not all(isinstance(node, _PLAIN) for node in ast.walk(term)):
+        if not all(isinstance(node, _PLAIN) or _converts(node) for node in ast.walk(term)):
             continue
         for part in _parts(term):
             if at := _Text(tree).number(part, scope, line):
@@ -83,6 +83,11 @@ def _takes_out(node: ast.AST) -> bool:
     return isinstance(called, ast.Name) and called.id == "float"
 
 
+def _converts(node: ast.AST) -> bool:
+    """Whether it is a call of a function of Python's that gives a number."""
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _CONVERSIONS
+
+
 class _Text:
     """Follows names through the text of one file."""
 
@@ -108,10 +113,12 @@ class _Text:
             return self._of_item(value, scope, depth)
         if isinstance(value, (ast.BinOp, ast.UnaryOp)):
             return next((at for part in _parts(value) if (at := self.number(part, scope, line, depth - 1))), 0)
+        if isinstance(value, (ast.ListComp, ast.GeneratorExp)):
+            return self.number(value.elt, scope, line, depth - 1)
         if isinstance(value, ast.Call):
             if _takes_out(value):
                 return value.lineno
-            if isinstance(value.func, ast.Name) and value.func.id in _CONVERSIONS and value.args:
+            if _converts(value) and value.args:
                 return self.number(value.args[0], scope, line, depth - 1)
             return self._returned(value, None, depth)
         return 0
@@ -122,7 +129,7 @@ class _Text:
         """Of what a name is given, the last up to a line, where all of it is numbers that were taken out."""
         found = 0
         for value, position, at in values:
-            if isinstance(value, ast.Constant):
+            if isinstance(value, ast.Constant) or (isinstance(value, ast.List) and not value.elts):
                 continue
             taken = 0
             if value is not None and position is None:
@@ -230,6 +237,8 @@ def _assigned(scope: ast.AST, wanted: str) -> list[tuple[ast.expr | None, int | 
             found += ((None, None, 0) for one in ast.walk(node.target) if getattr(one, "id", "") == wanted)
         elif isinstance(node, ast.arg) and node.arg == wanted:
             found.append((None, None, 0))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == f"{wanted}.append" and node.args:
+            found.append((node.args[0], None, node.lineno))
         elif isinstance(node, ast.withitem):
             found += [(None, None, 0)] * (getattr(node.optional_vars, "id", "") == wanted)
     return found

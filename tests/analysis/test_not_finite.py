@@ -53,6 +53,26 @@ BORN = {
     e = w * w  # born
     e.sum().backward()
     """,
+    "overflow of a square of which only the average is kept": """
+    def loss_of(w):
+        error = w - 1
+        squares = error ** 2  # born
+        return squares.mean() / 2
+    loss_of(torch.nn.Parameter(torch.full((4,), 300.0, dtype=torch.float16))).backward()
+    """,
+    "what data without a graph gave": """
+    def scaled(w):
+        share = torch.tensor([0.0, 4.0]).pow(-0.5)  # born
+        both = share * torch.tensor([0.0, 1.0])  # born
+        return both * w
+    scaled(torch.nn.Parameter(torch.ones(2))).sum().backward()
+    """,
+    "a gradient beyond what half precision holds": """
+    layer = torch.nn.Linear(8, 1)
+    layer = layer.half()  # born
+    out = layer(torch.full((4, 8), 100.0).half())
+    (out.float().sum() * 1e4).backward()
+    """,
     "std of one element": """
     w = torch.nn.Parameter(torch.ones(1))
     s = w.std()  # born

@@ -116,6 +116,26 @@ BLOCKED = {
         (c * v).sum().backward()
         optimizer.step()
     """,
+    "a minimum that is always the other": """
+    w = torch.nn.Parameter(torch.full((3,), 9.0))
+    v = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.SGD([v, w], lr=0.1)
+    for step in range(4):
+        c = torch.minimum(w, torch.ones(3))  # blocks
+        optimizer.zero_grad()
+        (c * v).sum().backward()
+        optimizer.step()
+    """,
+    "a gate that is shut": """
+    w = torch.nn.Parameter(torch.full((3,), -200.0))
+    v = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.SGD([v, w], lr=0.1)
+    for step in range(4):
+        gate = torch.sigmoid(w)  # blocks
+        optimizer.zero_grad()
+        ((gate + 1) * v).sum().backward()
+        optimizer.step()
+    """,
     "softmax of one logit": """
     w = torch.nn.Parameter(torch.rand(3, 1))
     p = torch.softmax(torch.rand(4, 3) @ w, dim=1)  # blocks
@@ -225,6 +245,14 @@ OPEN = {
     w = torch.nn.Parameter(torch.rand(3))
     x = torch.bernoulli(w)
     (x * w.log() + (1 - x) * (1 - w).log()).sum().backward()
+    """,
+    "a minimum of two that are trained": """
+    w, v = torch.nn.Parameter(torch.full((3,), 9.0)), torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.SGD([v, w], lr=0.1)
+    for step in range(4):
+        optimizer.zero_grad()
+        (torch.minimum(w, v) + 0 * w).sum().backward()
+        optimizer.step()
     """,
     "one pass in which a clamp is on its bound": """
     w = torch.nn.Parameter(torch.full((3,), 9.0))

@@ -11,7 +11,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.births_of_nan import Birth, Births
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
 from gradscope.analysis.facts.value_looks import PassLook, born_in_ops, is_nan, looks_at_passes, word_for
-from gradscope.analysis.facts.vanished_eps import VanishedEps, vanished_eps
+from gradscope.analysis.facts.vanished_eps import VanishedEps, in_half_precision, vanished_eps
 from gradscope.analysis.facts.writes import writes_by_program
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.recording import NONE
@@ -140,7 +140,7 @@ def _born(sources: Sources, look: PassLook, birth: Birth) -> Finding:
         what = f"{name} gave {'NaN' if is_nan(birth.values) else 'an infinity'}"
     why = _why(sources, look, birth)
     causes = sources.cause("used", birth.op)
-    mask = sources.cause("used", birth.mask) if birth.mask >= 0 else []
+    mask = sources.cause("used", max(birth.mask, birth.given)) if max(birth.mask, birth.given) >= 0 else []
     return sources.finding(
         f"Line {index.op_line(birth.op)}: {what}: {_seen(sources, look)}",
         why=why,
@@ -158,6 +158,9 @@ def _why(sources: Sources, look: PassLook, birth: Birth) -> str:
         line = index.op_line(birth.mask)
         at = "" if line == index.op_line(birth.op) else f", filled at line {line},"
         return f"where every entry of a row is -inf{at} softmax has nothing to divide by"
+    if birth.given >= 0:
+        given = f"{index.call_name(birth.given)} of line {index.op_line(birth.given)}"
+        return f"it takes in what {given} gave, which is not finite everywhere"
     if not birth.is_derivative and not look.bad_roots:
         return "the loss leaves these values out, but their gradient is 0 * NaN, which is NaN"
     return ""
@@ -244,6 +247,11 @@ def _unknown(sources: Sources, looks: list[PassLook], birth: Birth | None) -> Fi
             line = f", line {causes[0].line}" if causes else ""
             why = f"{name}{line} held {held} values before it"
     advice = "" if causes else "gradscope run --nan finds the call that it began in."
+    half = [in_half_precision(index, tensor, look.op) for tensor in look.bad_gradients]
+    if birth is None and half and not look.bad_roots and _word(look) == "infinite" and None not in half:
+        why = "in float16 nothing is larger than 65,504"
+        causes = [cause for op in dict.fromkeys(half) if op is not None for cause in sources.cause("set", op)]
+        advice = "Keep the parameters in float32 and use autocast with a GradScaler, or scale the loss down."
     return sources.finding(
         f"{seen[0].upper()}{seen[1:]}",
         why=why,

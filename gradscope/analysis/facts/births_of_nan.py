@@ -39,6 +39,17 @@ _POLES = re.compile(r"(Div|Reciprocal|Rsqrt|Log|Log2|Log10|Log1P|Logit|Atanh|Tan
 """Nodes of functions that are not finite themselves where their derivatives are not."""
 
 
+_HAND_ON = frozenset(("mean", "neg", "view", "reshape", "squeeze", "unsqueeze", "flatten", "to", "float", "double"))
+"""Functions whose result is not finite only if what goes in is not."""
+
+_DIVIDED = re.compile(r"/ *(\d+(?:\.\d*)?)$")
+
+_ENDING = frozenset(
+    ("pow", "rpow", "rsqrt", "reciprocal", "log", "log2", "log10", "div", "truediv", "rtruediv", "logit")
+)
+"""Functions that are not finite everywhere."""
+
+
 class Birth(NamedTuple):
     """Where it came from."""
 
@@ -54,6 +65,8 @@ class Birth(NamedTuple):
     """The call that put an infinity in."""
     leaf: int = NONE
     """The leaf that was not finite already."""
+    given: int = NONE
+    """A call right behind it, without a graph, whose function is not finite everywhere; its result is not known."""
 
 
 class Births:
@@ -134,8 +147,42 @@ class Births:
         for op in sorted(found):
             is_first = op == wanted or (op < wanted and op in before)
             if is_first and op not in meant and not self._follows(op, meant):
-                return Birth(op, found[op], False, mask=self._mask(op))
+                values = found[op]
+                known = {self._maker(kept.node, kept.attr, look.op) for kept in look.kept} | found.keys()
+                first = self._handed_on(op, look, known)
+                return Birth(first, values, False, mask=self._mask(first), given=self._given(first, values, known))
         return None
+
+    def _handed_on(self, op: int, look: PassLook, known: set[int]) -> int:
+        """The call whose result a call hands on as large as it was, where that was not looked at: an average of it."""
+        for _ in range(_WAYS):
+            taken = self._index.uses.of(op)
+            if len(taken) != 1 or taken[0] in look.tensors or not self._keeps_size(op):
+                return op
+            before = self._index.made_by(taken[0])
+            if before < 0 or before in known:
+                return op
+            op = before
+        return op
+
+    def _keeps_size(self, op: int) -> bool:
+        name = self._index.func(op).rpartition(".")[2].strip("_")
+        divided = _DIVIDED.search(self._index.span_source(op))
+        return name in _HAND_ON or (name in ("div", "truediv") and divided is not None and float(divided[1]) >= 1)
+
+    def _given(self, op: int, values: Range, known: set[int]) -> int:
+        """What may have given a call a value that is not finite, where no graph tells what it gave."""
+        if not is_nan(values):
+            return NONE
+        behind = self._ops_behind(op, _WAYS)
+        made = self._index.tensors_made
+        found = [
+            one
+            for one in behind - known
+            if self._index.func(one).rpartition(".")[2].strip("_") in _ENDING
+            and not any(self._index.requires_grad(tensor, op) for tensor in made(one))
+        ]
+        return max(found, default=NONE)
 
     def _add_poles(self, look: PassLook, behind: set[int], found: dict[int, Range]) -> None:
         """Calls whose values end where their derivatives do: what went in is finite, what came out is not kept."""

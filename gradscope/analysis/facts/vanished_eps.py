@@ -33,6 +33,15 @@ def vanished_eps(index: Index, optimizers: list[Optimizer], tensor: int, op: int
     return None
 
 
+def in_half_precision(index: Index, tensor: int, op: int) -> int | None:
+    """The op that put a tensor into float16, or that made it so, or NONE; None where it is in another precision."""
+    dtype = _dtype(index, index.layout_at(tensor, op))
+    if dtype not in _SMALLEST:
+        return None
+    changed = _made_so(index, tensor, dtype, op)
+    return changed if changed >= 0 else index.made_by(tensor)
+
+
 def _made_so(index: Index, tensor: int, dtype: str, before: int) -> int:
     changes = index.recording.changes
     columns = (changes.column(name) for name in ("op", "tensor", "field", "after"))

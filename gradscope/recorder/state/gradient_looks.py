@@ -156,16 +156,17 @@ class GradientLooks:
             if one.attr and is_wrong:
                 kept.append([one.node, one.attr, *_rounded(one.values)])
             if is_flat(one) or (is_wrong and is_extreme(one)):
-                derivatives.append([one.node, *_rounded(one.values), one.at])
+                values = (0.0, 0.0) if is_flat(one) else _rounded(one.values)
+                derivatives.append([one.node, *values, one.at])
         born = look.births.nodes if look.births is not None else []
         if kept or derivatives or look.surveyed or born:
-            values = {
+            found_there = {
                 "nodes": born,
                 "keep": kept,
                 "derivatives": derivatives,
                 "ranges": [_plain(one) for one in look.survey.read()],
             }
-            self._tape.add_event(_VALUES, span, thread, op, json.dumps(values), look.surveyed)
+            self._tape.add_event(_VALUES, span, thread, op, json.dumps(found_there), look.surveyed)
 
     def _zeros_themselves(self, rows: list[int], ranges: list[Range | None]) -> list[int]:
         """The positions of leaves whose gradient is zero, and which hold zeros alone as well."""

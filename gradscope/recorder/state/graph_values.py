@@ -15,7 +15,15 @@ from torch import Tensor
 
 from gradscope.recorder.state.value_ranges import Range, Ranges, is_bad, is_zero, numbers_of
 from gradscope.recorder.torch_internals.capabilities import saved_hooks_were_used, saved_tensors_tell_hooks
-from gradscope.recorder.torch_internals.singular_nodes import DECOMPOSITIONS, ENDING, FLAT, KEEPS_FLAT, POLES, kind_of
+from gradscope.recorder.torch_internals.singular_nodes import (
+    DECOMPOSITIONS,
+    ENDING,
+    FLAT,
+    FLAT_BESIDE,
+    KEEPS_FLAT,
+    POLES,
+    kind_of,
+)
 
 NODES = 20_000
 """Nodes of one graph that are looked at."""
@@ -30,18 +38,21 @@ _limits: dict[type, int] = {}
 _KEPT, _KEPT_FLAT = -1, -2
 """What nodes keep is asked, not their derivative; it may tell that the derivative is zero."""
 
+_BESIDE = _PROBED - 1
+"""The derivative is asked for of nodes that give one alone."""
+
 _kept_by: dict[type, list[tuple[str, str]]] = {}
 
 
 class Asked:
     """One tensor that a node keeps, or the derivative that it gives."""
 
-    __slots__ = ("at", "attr", "is_flat", "node", "values")
+    __slots__ = ("at", "attr", "flat_at", "node", "values")
 
-    def __init__(self, node: int, attr: str, is_flat: bool = False) -> None:
+    def __init__(self, node: int, attr: str, flat_at: tuple[float, ...] = ()) -> None:
         self.node = node
-        self.is_flat = is_flat
-        """Where it is zero throughout, so is the derivative."""
+        self.flat_at = flat_at
+        """Where it is one of these values throughout, the derivative is zero."""
         self.attr = attr
         """As ``saved`` has it; empty for the derivative."""
         self.values: Range | None = None
@@ -72,12 +83,13 @@ class GraphValues:
             if not (in_full or limit) or (row := row_of(node)) < 0:
                 continue
             kept = kept_of(node)
-            if kept is None:
+            if kept is None or (limit == _BESIDE and not in_full and _gives_several(node)):
                 continue
+            flat_at = KEEPS_FLAT[kind_of(kind.__name__)] if limit == _KEPT_FLAT else ()
             for attr, tensor in kept:
-                asked.append(Asked(row, attr, limit == _KEPT_FLAT))
+                asked.append(Asked(row, attr, flat_at))
                 tensors.append(tensor)
-            for derivative in _derivatives(node, limit):
+            for derivative in _derivatives(node, 0 if limit == _BESIDE and _gives_several(node) else limit):
                 if kept:
                     sources[len(asked)] = (derivative, dict(kept).get("other", kept[-1][1]))
                 asked.append(Asked(row, ""))
@@ -104,9 +116,15 @@ def _limit_of(kind: type) -> int:
     name = kind_of(kind.__name__)
     if name in DECOMPOSITIONS:
         return _DECOMPOSED
-    if name in ENDING or name == KEEPS_FLAT:
+    if name in ENDING or name in KEEPS_FLAT:
         return _KEPT if name in ENDING else _KEPT_FLAT
+    if name in FLAT_BESIDE:
+        return _BESIDE
     return _PROBED if name in POLES or name in FLAT else 0
+
+
+def _gives_several(node: Any) -> bool:
+    return sum(following is not None for following, _ in node.next_functions) > 1
 
 
 def kept_of(node: Any) -> list[tuple[str, Tensor]] | None:
@@ -175,4 +193,6 @@ def is_extreme(one: Asked) -> bool:
 
 def is_flat(one: Asked) -> bool:
     """Whether it tells that a derivative is zero throughout."""
-    return (one.is_flat or not one.attr) and is_zero(one.values)
+    if one.flat_at:
+        return one.values is not None and one.values[0] == one.values[1] and one.values[0] in one.flat_at
+    return not one.attr and is_zero(one.values)

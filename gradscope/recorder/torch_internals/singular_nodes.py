@@ -24,8 +24,11 @@ ENDING = frozenset(("Softmax", "LogSoftmax", "SafeSoftmax", "Exp", "Exp2", "Expm
 DECOMPOSITIONS = frozenset(("LinalgEigh", "LinalgEig", "LinalgSvd"))
 """Likewise where two of their values are equal; what a derivative costs is not proportional to its size."""
 
-KEEPS_FLAT = "Relu"
-"""Its derivative is zero where its result is, which it keeps."""
+KEEPS_FLAT = {"Relu": (0.0,), "Sigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0)}
+"""Their derivatives are zero where their results, which they keep, are one of these values."""
+
+FLAT_BESIDE = frozenset(("Minimum", "Maximum", "Where"))
+"""Likewise zero for some values, of two tensors each of which may get a gradient: asked where one alone does."""
 
 FLAT = frozenset(("Clamp", "ClampMin", "ClampMax", "Hardtanh", "Threshold", "Hardsigmoid"))
 """Their derivative is zero for some values: where it is for all of them, nothing flows back."""
