@@ -8,10 +8,6 @@ from types import EllipsisType
 
 from gradscope.frames.syntax_trees import innermost, parsed
 
-_PLAIN = (
-    *(ast.Name, ast.Constant, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop),
-    *(ast.Attribute, ast.Subscript, ast.Load),
-)
 _CONVERSIONS = frozenset(("float", "int", "round", "abs", "max", "min", "sum"))
 """Functions of Python's that give numbers; of what float() is given it is known that it was a tensor where a call that
 takes values out of one was seen in its line."""
@@ -32,9 +28,9 @@ def taken_out_at(text: str, line: int, source: str, tensor: str) -> tuple[str, i
         tensor: What of it made the tensor that is added to, if that is in the same statement: no term of numbers.
 
     Returns:
-        The term's text and the line; None where the text does not say for certain. A term is numbers and names, one
-        of them given ``.item()`` or ``float()`` of something by all assignments in the function, or has such a call.
-        A name may be given what a function of the file returns, or what is under an attribute or a key.
+        The term in words and the line; None where the text does not say for certain. A term has a name that is given
+        ``.item()`` or ``float()`` of something by all assignments in the function, or has such a call. A name may be
+        given what a function of the file returns, or what is under an attribute or a key.
     """
     tree, summed = parsed(text), parsed(source)
     if tree is None or summed is None or len(summed.body) != 1:
@@ -42,23 +38,38 @@ def taken_out_at(text: str, line: int, source: str, tensor: str) -> tuple[str, i
     scope = innermost(tree, line, ast.FunctionDef, ast.AsyncFunctionDef) or tree
     made = parsed(tensor)
     inner = ast.unparse(made) if made is not None and tensor else ""
+    is_of_many = isinstance(getattr(summed.body[0], "value", None), ast.Call)
     for term in _terms(summed.body[0]):
         if inner and inner in ast.unparse(term):
             continue
+        text = f"an item of {ast.unparse(term)}" if is_of_many else f"the term {ast.unparse(term)}"
         if any(_takes_out(node) for node in ast.walk(term)):
-            return ast.unparse(term), line
-        if not all(isinstance(node, _PLAIN) or _converts(node) for node in ast.walk(term)):
-            continue
+            return text, line
         for part in _parts(term):
             if at := _Text(tree).number(part, scope, line):
-                return ast.unparse(term), at
+                return text, at
     return None
+
+
+def is_decided_outside(text: str, line: int, source: str) -> bool:
+    """Whether a call takes ``create_graph`` from an argument of the function around it, by name or within ``**``."""
+    tree, called = parsed(text), parsed(source)
+    function = None if tree is None else innermost(tree, line, ast.FunctionDef, ast.AsyncFunctionDef)
+    call = called.body[0].value if called is not None and called.body and isinstance(called.body[0], ast.Expr) else None
+    if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)) or not isinstance(call, ast.Call):
+        return False
+    arguments = function.args
+    known = [*arguments.args, *arguments.kwonlyargs, *([arguments.kwarg] if arguments.kwarg is not None else [])]
+    names = {one.arg for one in known}
+    return any(one.arg in (None, "create_graph") and getattr(one.value, "id", "") in names for one in call.keywords)
 
 
 def _terms(statement: ast.stmt) -> list[ast.expr]:
     if isinstance(statement, ast.AugAssign) and isinstance(statement.op, (ast.Add, ast.Sub)):
         return [statement.value]
     value = statement.value if isinstance(statement, (ast.Expr, ast.Assign)) else None
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "sum":
+        return value.args[:1]
     is_sum = isinstance(value, ast.BinOp) and isinstance(value.op, (ast.Add, ast.Sub))
     return [value.right, value.left] if isinstance(value, ast.BinOp) and is_sum else []
 
@@ -79,7 +90,7 @@ def _takes_out(node: ast.AST) -> bool:
         return False
     called = node.func
     if isinstance(called, ast.Attribute):
-        return called.attr == "item" and not node.args
+        return called.attr in ("item", "tolist") and not node.args
     return isinstance(called, ast.Name) and called.id == "float"
 
 
@@ -118,9 +129,14 @@ class _Text:
         if isinstance(value, ast.Call):
             if _takes_out(value):
                 return value.lineno
-            if _converts(value) and value.args:
-                return self.number(value.args[0], scope, line, depth - 1)
+            if _converts(value):
+                return next((at for one in value.args if (at := self.number(one, scope, line, depth - 1))), 0)
+            if isinstance(value.func, ast.Attribute) and value.func.attr == "values" and not value.args:
+                return self.number(value.func.value, scope, line, depth - 1)
             return self._returned(value, None, depth)
+        if isinstance(value, (ast.Dict, ast.Tuple, ast.List)):
+            items = value.values if isinstance(value, ast.Dict) else value.elts
+            return next((at for one in items if (at := self.number(one, scope, line, depth - 1))), 0)
         return 0
 
     def _of_all(
@@ -233,6 +249,8 @@ def _assigned(scope: ast.AST, wanted: str) -> list[tuple[ast.expr | None, int | 
         elif isinstance(node, (ast.AugAssign, ast.AnnAssign)) and isinstance(node.target, ast.Name):
             if node.target.id == wanted:
                 found.append((node.value, None, node.lineno))
+        elif isinstance(node, ast.For) and getattr(node.target, "id", "") == wanted:
+            found.append((node.iter, None, node.lineno))
         elif isinstance(node, (ast.For, ast.comprehension, ast.NamedExpr)):
             found += ((None, None, 0) for one in ast.walk(node.target) if getattr(one, "id", "") == wanted)
         elif isinstance(node, ast.arg) and node.arg == wanted:

@@ -65,6 +65,23 @@ def test_tensors_weights_and_what_had_no_graph_are_none(body: str) -> None:
     assert lines(NUMBER.format(body)) == []
 
 
+@pytest.mark.parametrize(("given", "count"), [("", 1), ("create_graph=True", 0)])
+def test_a_function_that_leaves_the_graph_to_its_caller_names_the_call(given: str, count: int) -> None:
+    source = f"""
+import torch
+critic = torch.nn.Linear(2, 1)
+x = torch.ones(4, 2, requires_grad=True)
+def slope(x, **options):
+    (found,) = torch.autograd.grad(critic(x).sum(), x, **options)
+    return found.norm(dim=1)
+def penalty(x):
+    return (slope(x, {given}) - 1).pow(2).mean()
+loss = critic(x).mean() + 10 * penalty(x)
+loss.backward()
+"""
+    assert lines(source) == [line_of(source, "(slope(")] * count
+
+
 @pytest.mark.parametrize(("graph", "count"), [("", 1), (", create_graph=True", 0)])
 def test_a_penalty_on_gradients_needs_their_graph(graph: str, count: int) -> None:
     source = PENALTY.format(graph)
@@ -98,6 +115,7 @@ Trainer().step()
         "both = self.named(); loss = both['error'] + 0.1 * both['size']",
         "error, _ = self.parts(); loss = error + 0.1 * self.last",
         "parts = self.parts(); loss = parts[0] + 0.1 * parts[1]",
+        "loss = sum(self.parts())",
     ],
 )
 @pytest.mark.parametrize(("size", "count"), [("self.w.norm().item()", 1), ("self.w.norm()", 0), ("3.5", 0)])

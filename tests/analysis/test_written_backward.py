@@ -138,3 +138,72 @@ def test_gradients_in_each_others_place_are_named(names: str) -> None:
 def test_names_that_say_of_no_argument_are_not_told() -> None:
     body = "first = incoming * right; second = incoming * left; return first, second"
     assert found(product(body), "backward-returns-swapped") == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return incoming * left, incoming * right",
+        "of = left * incoming; return of, incoming * left",
+        "return incoming * right, right * incoming * right",
+    ],
+)
+def test_a_factor_that_gets_its_own_values_is_named(body: str) -> None:
+    source = product(body)
+    assert causes(source, "backward-returns-swapped") == [line_of(source, "return " + body.rpartition("return ")[2])]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return incoming * right, incoming * left",
+        "return right * 2 * incoming, incoming * left",
+        "return incoming * left.flip(0), incoming * left",
+    ],
+)
+def test_a_factor_that_gets_anything_else_is_not_told(body: str) -> None:
+    assert found(product(body), "backward-returns-swapped") == []
+
+
+def test_saved_tensors_that_are_taken_out_under_each_others_names_are_named() -> None:
+    source = product("return incoming * right, incoming * left").replace("left, right = ctx", "right, left = ctx")
+    assert causes(source, "backward-returns-swapped") == [line_of(source, "right, left = ctx")]
+    renamed = source.replace("right, left = ctx", "one, other = ctx").replace(
+        "* right, incoming * left", "* other, one"
+    )
+    assert found(renamed, "backward-returns-swapped") == []
+
+
+FORWARD = """
+import torch
+class Clip(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        {write}
+        return {returned}
+    @staticmethod
+    def backward(ctx, grad):
+        return grad
+w = torch.linspace(-2, 2, 5, requires_grad=True)
+h = w * 2
+y = Clip.apply({given})
+(y + {other}).sum().backward()
+"""
+
+
+@pytest.mark.parametrize(
+    ("write", "returned", "given", "other", "count"),
+    [
+        ("x.clamp_(-1, 1)", "x * 1", "h", "h", 1),
+        ("x[0] = 0", "x * 1", "h", "h.exp()", 1),
+        ("x.clamp_(-1, 1)", "x * 1", "h", "w", 0),
+        ("x.clamp_(-1, 1)", "x * 1", "h.clone()", "h", 0),
+        ("x = x * 1; x.clamp_(-1, 1)", "x", "h", "h", 0),
+        ("x.clamp_(-1, 1); ctx.mark_dirty(x)", "x", "h", "h", 0),
+    ],
+)
+def test_a_forward_that_writes_what_is_used_later_is_named(
+    write: str, returned: str, given: str, other: str, count: int
+) -> None:
+    source = FORWARD.format(write=write, returned=returned, given=given, other=other)
+    assert causes(source, "forward-writes-argument") == [line_of(source, write)] * count

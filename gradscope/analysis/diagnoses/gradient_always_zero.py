@@ -8,6 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.direct_forwards import direct_forwards
+from gradscope.analysis.facts.factors_of_zero import zero_factors
 from gradscope.analysis.facts.value_looks import looks_at_passes
 from gradscope.analysis.facts.zero_derivatives import Blocked, ZeroGradients
 from gradscope.analysis.report_model import Evidence
@@ -20,7 +21,11 @@ _OF_ONE = "For one logit use sigmoid; where weights of several are meant, go ove
 def _find(sources: Sources) -> Iterator[Finding]:
     looks = looks_at_passes(sources.events)
     direct = {found.op for found in direct_forwards(sources.index)}
+    others = zero_factors(sources.index, looks)
+    told = frozenset(others.leaves if others is not None else ())
     for blocked in ZeroGradients(sources.index, sources.passes, looks, sources.functions).found():
+        if told.issuperset(blocked.leaves):
+            continue  # (what they hold is the cause)
         if direct and not direct.isdisjoint(_alike(sources, blocked.ops)):
             continue  # (the backward that passes a gradient on was not called)
         if blocked.everywhere or not _is_at_rest(blocked):

@@ -12,7 +12,8 @@ from gradscope.analysis.facts.lost_terms import LostTerm, LostTerms
 from gradscope.analysis.facts.zero_derivatives import ZeroGradients
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.wording import listed
-from gradscope.frames.number_terms import taken_out_at
+from gradscope.frames.number_terms import is_decided_outside, taken_out_at
+from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
 from gradscope.recording.rows import OpKind
 
@@ -60,16 +61,40 @@ def _of_gradient(sources: Sources, tensor: int, at: int, root: int) -> Finding |
     if not cuts:
         return None
     cut = max(cuts)
+    caller = _caller_that_decides(sources, cut)
+    called = f" (called at line {index.op_line(caller)})" if caller >= 0 else ""
+    gradients = f"the gradients of line {index.op_line(cut)}{called}"
     return sources.finding(
         f"Line {index.op_line(at)}: {sources.names.at(tensor, at)} is a term of {sources.names.of(root)}, and no "
         "gradient flows through it",
-        why=f"it comes from the gradients of line {index.op_line(cut)}, which are constants without create_graph",
+        why=f"it comes from {gradients}, which are constants without create_graph",
         op=at,
         tensors=[tensor],
-        causes=sources.cause("cut", cut),
+        causes=sources.cause("cut", caller) if caller >= 0 else sources.cause("cut", cut),
         evidence=[Evidence("ops", cut)],
         advice="Where it is to be trained, call autograd.grad with create_graph=True.",
     )
+
+
+def _caller_that_decides(sources: Sources, cut: int) -> int:
+    """The op at whose line a function was called that leaves it to its caller whether a graph is made; or NONE."""
+    index = sources.index
+    statement = index.statements[index.op_statement[cut]]
+    name = index.recording.text(statement.function).rpartition(".")[2]
+    source = index.recording.files[statement.file].text if statement.file >= 0 else ""
+    if not name.isidentifier() or not is_decided_outside(source, index.op_line(cut), index.span_source(cut)):
+        return NONE
+    taken, seen = list(index.tensors_made(cut)), set[int]()
+    while taken:
+        tensor = taken.pop()
+        for op in index.users.of(tensor):
+            where = index.statements[index.op_statement[op]]
+            if (where.file, where.function) != (statement.file, statement.function):
+                return op if f"{name}(" in index.op_place(op).source else NONE
+            if op not in seen:
+                seen.add(op)
+                taken += index.tensors_made(op)
+    return NONE
 
 
 def _lost(sources: Sources, lost: LostTerm | None, tensor: int, at: int, root: int) -> Finding | None:
@@ -131,7 +156,7 @@ def _number(sources: Sources, at: int, root: int) -> Finding | None:
         return None
     term, line = found
     return sources.finding(
-        f"Line {index.op_line(at)}: the term {term} of {sources.names.of(root)} is a plain number, and no gradient "
+        f"Line {index.op_line(at)}: {term}, a part of {sources.names.of(root)}, is a plain number, and no gradient "
         "flows through it",
         why=f"line {line} ({index.call_name(export)}) took it out of the graph",
         op=at,

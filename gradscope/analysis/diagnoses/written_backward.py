@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.backward_faults import forgotten, incoming, swapped, write_to_incoming
+from gradscope.analysis.facts.backward_faults import (
+    forgotten,
+    incoming,
+    own_factors,
+    swapped,
+    unpacked_wrongly,
+    write_to_argument,
+    write_to_incoming,
+)
 from gradscope.analysis.facts.function_sources import Lines, WrittenBackward
 from gradscope.analysis.facts.shared_gradients import SharedGradients
+from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.report_model import Evidence
 
 
@@ -94,23 +104,87 @@ def _forgotten(sources: Sources, written: WrittenBackward, node: int, lines: lis
 
 
 def _find_swapped(sources: Sources) -> Iterator[Finding]:
+    """Of a Function at most one, in which names or a plain product say so."""
     for name, written in sources.functions.of_name.items():
-        found = swapped(written)
-        nodes = _walked(sources, name) if found is not None else []
-        if found is None or not nodes:
+        nodes = _walked(sources, name)
+        said = _swapped(written) if nodes else None
+        if said is None:
             continue
+        statement, text, why, advice = said
         op, other = sources.index.recording.nodes.column("op")[nodes[-1]], sources.index.node_tensor[nodes[-1]]
-        (first, second), (of_first, of_second) = found.names, found.arguments
         yield sources.finding(
-            f"Line {found.statement.lineno}: {written.name}'s backward returns {first} for the argument {of_first}, "
-            f"and {second} for {of_second}",
-            why="gradients are returned in the order in which forward takes its arguments",
+            f"Line {statement.lineno}: {written.name}'s backward {text}",
+            why=why,
             op=min(op, sources.index.op_count - 1),
             tensors=[other] if other >= 0 else [],
-            causes=sources.causes_at("returned", [written.lines_of(found.statement)]),
+            causes=sources.causes_at("returned", [written.lines_of(statement)]),
             evidence=[Evidence("nodes", nodes[-1])],
-            advice=f"Return {second} before {first}.",
+            advice=advice,
         )
+
+
+def _swapped(written: WrittenBackward) -> tuple[ast.stmt, str, str, str] | None:
+    """The statement, what it does, why that is wrong, and what to do."""
+    found = swapped(written)
+    if found is not None:
+        (first, second), (of_first, of_second) = found.names, found.arguments
+        text = f"returns {first} for the argument {of_first}, and {second} for {of_second}"
+        why = "gradients are returned in the order in which forward takes its arguments"
+        return found.statement, text, why, f"Return {second} before {first}."
+    unpacked = unpacked_wrongly(written)
+    if unpacked is not None:
+        unpacking, names, saved = unpacked
+        text = f"takes out as {', '.join(names)} what forward saved as {', '.join(saved)}"
+        return unpacking, text, "saved tensors come in the order in which they were saved", ""
+    product = own_factors(written)
+    if product is not None:
+        statement, own, other = product
+        text = f"multiplies by {own} itself for the gradient of {own}"
+        why = f"forward returns {own} times {other}, whose derivative with respect to {own} is {other}"
+        return statement, text, why, f"Multiply by {other}."
+    return None
+
+
+def _find_forward_writes(sources: Sources) -> Iterator[Finding]:
+    """Forwards that write a tensor which calls elsewhere take afterwards, while it requires grad."""
+    index = sources.index
+    spans, columns = index.recording.spans, index.recording.ops.column("span")
+    for name, written in sources.functions.of_name.items():
+        found = write_to_argument(written)
+        if found is None or written.forward is None or not _walked(sources, name):
+            continue
+        statement, argument = found
+        inside = range(written.forward.lineno, (written.forward.end_lineno or written.forward.lineno) + 1)
+        for op, tensor, *_ in all_writes(index):
+            if op >= index.op_count or columns[op] < 0 or not index.requires_grad(tensor, op):
+                continue
+            place = spans[columns[op]]
+            if place.file != written.file or not statement.lineno <= place.line <= (statement.end_lineno or 0):
+                continue
+            later = [
+                use
+                for use in index.users.of(tensor)
+                if use > op and columns[use] >= 0 and spans[columns[use]].line not in inside
+            ]
+            if later:
+                yield _forward_writes(sources, written, statement, argument, tensor, later[0])
+                break
+
+
+def _forward_writes(
+    sources: Sources, written: WrittenBackward, statement: ast.stmt, argument: str, tensor: int, later: int
+) -> Finding:
+    shown = sources.names.at(tensor, later)
+    return sources.finding(
+        f"Line {statement.lineno}: {written.name}'s forward writes its argument {argument} in place, without "
+        "ctx.mark_dirty",
+        why=f"autograd goes on with {shown} as it was made, though its values are others",
+        op=later,
+        tensors=[tensor],
+        causes=sources.causes_at("write", [written.lines_of(statement)]),
+        evidence=[Evidence("ops", later)],
+        advice=f"Compute a new tensor from {argument}, or call ctx.mark_dirty({argument}) and return it.",
+    )
 
 
 _FUNCTION = """\
@@ -200,7 +274,8 @@ skip = w * 2
         severity="warning",
         explanation=Explanation(
             meaning="""The backward of a custom Function returns what it calls the gradient of one argument in the
-                place of another argument, and the reverse; so say the names in its source.""",
+                place of another argument, or takes saved tensors out under each other's names; so say the names in its
+                source. Or it gives a factor of a plain product its own values in place of the other factor's.""",
             reason="""Gradients are matched to arguments of forward by their order alone. Where the shapes agree,
                 nothing fails, and each input gets the other's gradient.""",
             remedy="""Return the gradients in the order of forward's arguments.""",
@@ -211,5 +286,41 @@ skip = w * 2
             silent="return grad_a, grad_b",
         ),
         find=_find_swapped,
+    ),
+    Diagnosis(
+        code="forward-writes-argument",
+        title="a Function's forward writes its argument behind autograd's back",
+        severity="warning",
+        explanation=Explanation(
+            meaning="""The forward of a custom Function writes one of its arguments in place without ctx.mark_dirty. The
+                tensor requires grad, and calls elsewhere took it afterwards.""",
+            reason="""Within forward autograd is off: what it writes is not tracked. Outside, the tensor has new values
+                and its old history, so that gradients of later uses are those of what it was before.""",
+            remedy="""Compute a new tensor, or tell autograd with ctx.mark_dirty(x) and return x.""",
+        ),
+        example=Example(
+            shows="""\
+import torch
+
+
+class Clip(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        x.clamp_(-1, 1)
+        return x * 1
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad
+
+
+w = torch.linspace(-2, 2, 5, requires_grad=True)
+h = w * 2
+(Clip.apply(h) + h).sum().backward()
+""",
+            instead_of="x.clamp_(-1, 1)",
+            silent="x = x.clamp(-1, 1)",
+        ),
+        find=_find_forward_writes,
     ),
 )

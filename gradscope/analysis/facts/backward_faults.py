@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.analysis.facts.function_sources import WrittenBackward, own_parts
+from gradscope.analysis.facts.function_sources import Definition, WrittenBackward, own_parts
 
 _NO_WRITES = frozenset(("requires_grad_", "detach_", "retain_grad", "share_memory_"))
 """Methods with the underscore of a write that leave the values as they are."""
@@ -219,6 +219,107 @@ def swapped(written: WrittenBackward) -> Swapped | None:
                 first, second = elements[position], elements[argument]
                 assert isinstance(first, ast.Name) and isinstance(second, ast.Name)
                 return Swapped(statement, (first.id, second.id), (arguments[position], arguments[argument]))
+    return None
+
+
+def unpacked_wrongly(written: WrittenBackward) -> tuple[ast.Assign, list[str], list[str]] | None:
+    """Where a backward unpacks the saved tensors under the names of others: the statement, its names, those saved."""
+    saved = _saved_names(written)
+    for part in own_parts(written.definition):
+        if not isinstance(part, ast.Assign) or not isinstance(part.targets[0], ast.Tuple):
+            continue
+        names = [one.id for one in part.targets[0].elts if isinstance(one, ast.Name)]
+        is_saved = isinstance(part.value, ast.Attribute) and part.value.attr == "saved_tensors"
+        if is_saved and names != saved and sorted(names) == sorted(saved) and len(set(names)) == len(names) > 1:
+            return part, names, saved
+    return None
+
+
+def _saved_names(written: WrittenBackward) -> list[str]:
+    """The names of what ``forward`` saves, where it does so in one call; empty where it may be others."""
+    calls = [
+        part
+        for part in (own_parts(written.forward) if written.forward is not None else ())
+        if isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute) and part.func.attr == "save_for_backward"
+    ]
+    names = [one.id for call in calls for one in call.args if isinstance(one, ast.Name)]
+    return names if len(calls) == 1 and len(names) == len(calls[0].args) else []
+
+
+def own_factors(written: WrittenBackward) -> tuple[ast.Return, str, str] | None:
+    """Where the backward of a plain product gives a factor its own values for a derivative, not the other factor's.
+
+    Returns:
+        The ``return``, the factor, and the other one; None where forward is anything but the product of two arguments.
+    """
+    forward = written.forward
+    arguments = [one.arg for one in forward.args.args][1:] if forward is not None else []
+    product = _product_of(forward, arguments) if forward is not None else None
+    saved = _saved_names(written)
+    unpacked = [
+        [one.id for one in part.targets[0].elts if isinstance(one, ast.Name)]
+        for part in own_parts(written.definition)
+        if isinstance(part, ast.Assign)
+        and isinstance(part.targets[0], ast.Tuple)
+        and isinstance(part.value, ast.Attribute)
+        and part.value.attr == "saved_tensors"
+    ]
+    if product is None or len(unpacked) != 1 or len(unpacked[0]) != len(saved) or len(written.returns) != 1:
+        return None
+    names = dict(zip(unpacked[0], saved, strict=True))
+    assigned = _assignments(written)
+    (statement,) = written.returns
+    elements = statement.value.elts if isinstance(statement.value, ast.Tuple) else []
+    for own, other in (product, product[::-1]):
+        at = arguments.index(own)
+        element = elements[at] if at < len(elements) else None
+        while isinstance(element, ast.Name) and len(assigned.get(element.id, ())) == 1:
+            element = assigned[element.id][0].value
+        factors = list(_factors(element)) if element is not None else []
+        plain = [one.id for one in factors if isinstance(one, ast.Name)]
+        is_plain = all(isinstance(one, ast.Name) or _is_product(one) for one in factors)
+        used = {names[one] for one in plain if one in names}
+        if is_plain and used == {own} and not set(plain).isdisjoint(incoming(written)):
+            return statement, own, other
+    return None
+
+
+def _is_product(value: ast.expr) -> bool:
+    return isinstance(value, ast.BinOp) and isinstance(value.op, ast.Mult)
+
+
+def _product_of(forward: Definition, arguments: list[str]) -> tuple[str, str] | None:
+    """The two arguments whose product a forward returns, where its text has no more than that and what it saves."""
+    statements = [one for one in forward.body if not isinstance(one, ast.Expr)]
+    last = statements[-1] if statements else None
+    value = last.value if isinstance(last, ast.Return) else None
+    if isinstance(value, ast.Name) and len(statements) == 2 and isinstance(statements[0], ast.Assign):
+        value = statements[0].value if _names(statements[0].targets[0]) == [value.id] else None
+    elif len(statements) != 1:
+        return None
+    if not isinstance(value, ast.BinOp) or not _is_product(value):
+        return None
+    left, right = value.left, value.right
+    if isinstance(left, ast.Name) and isinstance(right, ast.Name) and left.id != right.id:
+        return (left.id, right.id) if {left.id, right.id} <= set(arguments) else None
+    return None
+
+
+def write_to_argument(written: WrittenBackward) -> tuple[ast.stmt, str] | None:
+    """Where a forward writes one of its arguments in place and does not tell ctx so; the statement and the argument."""
+    if written.forward is None or len(written.forward.args.args) < 2:
+        return None
+    names = {one.arg for one in written.forward.args.args[1:]}
+    parts = list(own_parts(written.forward))
+    if any(isinstance(part, ast.Attribute) and part.attr == "mark_dirty" for part in parts):
+        return None
+    for statement in (part for part in parts if isinstance(part, ast.stmt)):
+        for target in _written(statement):
+            base = _base(target)
+            if base in names:
+                return statement, base
+        if isinstance(statement, ast.Assign):
+            names -= {name for target in statement.targets for name in _names(target) if isinstance(target, ast.Name)}
     return None
 
 
