@@ -17,6 +17,9 @@ from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
 from gradscope.recording.rows import OpKind
 
+_CONSTANTS = 32
+"""Terms without a gradient of one loss that are followed back."""
+
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """For the last pass of each place: one finding for each term."""
@@ -30,17 +33,18 @@ def _find(sources: Sources) -> Iterator[Finding]:
         for root in (one for one in sources.gradients.roots[op] if index.requires_grad(one, op)):
             terms = terms_without_gradient(index, root, op)
             lost = LostTerms(index, sources.flow, sources.cuts)
-            meant = [lost.is_meant(tensor, at) for tensor, at in terms.constants]
-            for tensor, at in terms.constants:
+            constants = terms.constants[:_CONSTANTS]
+            is_meant = any(lost.is_meant(tensor, at) for tensor, at in constants)
+            for tensor, at in constants:
                 found = None
                 if index.op_statement[at] not in said:
                     found = _of_gradient(sources, tensor, at, root)
-                    if found is None and not any(meant) and is_number(index, tensor):
+                    if found is None and not is_meant and is_number(index, tensor):
                         found = _lost(sources, lost.of(tensor, at), tensor, at, root)
                 if found:
                     said.add(index.op_statement[at])
                     yield found
-            for tensor in terms.tracked if len(terms.tracked) > 1 and not any(meant) else ():
+            for tensor in terms.tracked if len(terms.tracked) > 1 and not is_meant else ():
                 ops = zeros.ending(index.recording.tensors.column("node")[tensor])
                 if ops and index.op_statement[ops[-1]] not in said:
                     said.add(index.op_statement[ops[-1]])

@@ -44,10 +44,11 @@ class LostTerms:
         self._index = index
         self._flow = flow
         self._cuts = cuts
+        self._known: dict[tuple[int, int], dict[int, Step]] = {}
 
     def is_meant(self, tensor: int, at: int) -> bool:
         """Whether a term was cut off by a call that is there for nothing else: a correction, a target."""
-        steps = self._flow.origins(tensor, at)
+        steps = self._steps(tensor, at)
         return any(step.loses and self._cuts.kind(step.op) in _MEANT for step in steps.values())
 
     def of(self, tensor: int, at: int) -> LostTerm | None:
@@ -57,12 +58,18 @@ class LostTerms:
             tensor: The term.
             at: The op that added it.
         """
-        steps = self._flow.origins(tensor, at)
+        steps = self._steps(tensor, at)
         lost = {step.op for step in steps.values() if step.loses}
         if any(self._cuts.kind(op) in _MEANT for op in lost):
             return None
         cut = self._one_cut(steps, at) if lost else NONE
         return LostTerm(cut, NONE) if cut >= 0 else self._rebuilt(tensor, steps)
+
+    def _steps(self, tensor: int, at: int) -> dict[int, Step]:
+        known = self._known.get((tensor, at))
+        if known is None:
+            known = self._known[tensor, at] = self._flow.origins(tensor, at)
+        return known
 
     def _one_cut(self, steps: dict[int, Step], at: int) -> int:
         """The cut that lies on the ways to leaves, where each has one alone; the last of several; or NONE."""
