@@ -141,6 +141,11 @@ BLOCKED = {
     p = torch.softmax(torch.rand(4, 3) @ w, dim=1)  # blocks
     p.clamp(0.1, 0.9).sum().backward()
     """,
+    "a layer norm of one feature": """
+    w, norm = torch.nn.Parameter(torch.rand(3, 1)), torch.nn.LayerNorm(1)
+    h = norm(torch.rand(4, 3) @ w)  # blocks
+    (h - 1).pow(2).sum().backward()
+    """,
     "softmax of one logit by a module": """
     w = torch.nn.Parameter(torch.rand(3, 1))
     softmax = torch.nn.LogSoftmax(-1)

@@ -9,12 +9,14 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.direct_forwards import direct_forwards
 from gradscope.analysis.facts.factors_of_zero import zero_factors
+from gradscope.analysis.facts.softmax_of_one import NORM
 from gradscope.analysis.facts.value_looks import looks_at_passes
 from gradscope.analysis.facts.zero_derivatives import Blocked, ZeroGradients
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.wording import listed
 
 _SAMPLES = ("bernoulli", "poisson")
+_OF_ONE_NORM = "Normalise over several values, or leave the layer norm out."
 _OF_ONE = "For one logit use sigmoid; where weights of several are meant, go over their dimension."
 
 
@@ -59,7 +61,10 @@ def _finding(sources: Sources, blocked: Blocked) -> Finding:
     names = sources.listed([sources.names.at(leaf, blocked.passes[-1].op) for leaf in blocked.leaves])
     passes = _passes(blocked)
     is_zero = "is zero everywhere" if blocked.everywhere else f"was zero for every element in {passes} looked at"
-    if blocked.of_one:
+    is_norm = blocked.of_one and index.func(op) == NORM
+    if is_norm:
+        is_zero = "is zero, since it goes over one value (less its own mean, that is 0, whatever goes in)"
+    elif blocked.of_one:
         is_zero = "is zero, since it goes over a dimension of size 1 (the softmax of one is 1, whatever goes in)"
     what = f"the derivative of {calls} {is_zero}, and every way from the loss to {names} leads through it"
     if blocked.cancelled:
@@ -75,7 +80,7 @@ def _finding(sources: Sources, blocked: Blocked) -> Finding:
         evidence=[Evidence("events", look.event) for look in blocked.passes],
         advice=_detached(sources, blocked)
         if blocked.cancelled
-        else _OF_ONE
+        else (_OF_ONE_NORM if is_norm else _OF_ONE)
         if blocked.of_one
         else _advice(index.call_name(op), blocked.everywhere),
     )

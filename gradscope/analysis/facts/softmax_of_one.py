@@ -1,4 +1,4 @@
-"""Softmax over a dimension of size 1: its result is 1, and its derivative 0, whatever goes in."""
+"""Softmax or a layer norm over one value: the result is 1, or 0, and the derivative 0, whatever goes in."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from gradscope.analysis.index import Index
 from gradscope.frames.syntax_trees import parsed
 from gradscope.recording.flags import BELOW
 
-NODES = ("SoftmaxBackward0", "LogSoftmaxBackward0")
+NODES = ("SoftmaxBackward0", "LogSoftmaxBackward0", "NativeLayerNormBackward0")
 """Names of the nodes that may be of one."""
 
 _FUNCTIONS = frozenset(("softmax", "log_softmax", "softmin"))
 _MODULES = frozenset(("Softmax", "LogSoftmax", "Softmin"))
+NORM = "F.layer_norm"
 _LOSSES = frozenset(("F.cross_entropy",))
 
 
@@ -24,6 +25,9 @@ def is_of_one(index: Index, op: int) -> bool:
     The dimension is a number in the call or, where the call is a module's, the same number in all such modules that
     the program's files make. Cross entropy goes over the classes, which come second.
     """
+    if index.func(op) == NORM:
+        taken = index.uses.of(op)
+        return len(taken) > 1 and _sizes(index, taken[1], op) == ["1"]  # (the weight has the shape that it is over)
     if index.func(op) in _LOSSES:
         taken = index.uses.of(op)
         return bool(taken) and _sizes(index, taken[0], op)[1:2] == ["1"]
