@@ -66,17 +66,15 @@ class Norms:
 
     def __init__(self, tensors: Iterable[Any]) -> None:
         self._count = 0
-        asked: dict[torch.device, tuple[list[int], list[Tensor]]] = {}
+        asked: dict[tuple[torch.device, torch.dtype], tuple[list[int], list[Tensor]]] = {}
         for tensor in tensors:
             numbers = numbers_of(tensor)
             if numbers is not None:
-                places, values = asked.setdefault(numbers.device, ([], []))
+                places, values = asked.setdefault((numbers.device, numbers.dtype), ([], []))
                 places.append(self._count)
-                # (the norm of many half numbers is beyond what a half can hold)
-                dtype = torch.float32 if numbers.dtype in _HALVES else numbers.dtype
-                values.append(torch.linalg.vector_norm(numbers, dtype=dtype).double())
+                values.append(numbers)
             self._count += 1
-        self._asked = [(places, torch.stack(values)) for places, values in asked.values()]
+        self._asked = [(places, torch.stack(_norms(values, dtype))) for (_, dtype), (places, values) in asked.items()]
 
     def read(self) -> list[float | None]:
         """The norm of each tensor in order, to six digits; None where nothing is known of it."""
@@ -85,6 +83,13 @@ class Norms:
             for place, norm in zip(places, values.tolist(), strict=True):
                 found[place] = float(f"{norm:.6g}")
         return found
+
+
+def _norms(values: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """The norms of tensors of one type: of many half numbers they are beyond what a half can hold."""
+    if dtype in _HALVES:
+        return [torch.linalg.vector_norm(one, dtype=torch.float32) for one in values]
+    return list(torch._foreach_norm(values))
 
 
 def numbers_of(tensor: Any) -> Tensor | None:
