@@ -80,6 +80,16 @@ for epoch in range(3):
         kept = model.weight.detach().numpy()  # taken
 print(kept)
 """,
+    "an average that begins as the weights": """
+average = None
+for epoch in range(4):
+    train()
+    if average is None:
+        average = model.state_dict()  # taken
+    else:
+        for key, value in model.state_dict().items():
+            average[key].mul_(0.5).add_(value, alpha=0.5)
+""",
     "weights that are put back after a step aside": """
 class Aside:
     def __init__(self, parameters):
@@ -206,6 +216,16 @@ for epoch in range(3):
     live = model.state_dict()
     for name, value in target.state_dict().items():
         value.copy_(0.9 * value + 0.1 * live[name])
+""",
+    "an average that begins as a copy": """
+average = None
+for epoch in range(4):
+    train()
+    if average is None:
+        average = copy.deepcopy(model.state_dict())
+    else:
+        for key, value in model.state_dict().items():
+            average[key].mul_(0.5).add_(value, alpha=0.5)
 """,
     "weights swapped for others and put back": """
 average = [torch.zeros_like(p) for p in model.parameters()]
@@ -340,3 +360,24 @@ shapes = {{k: torch.randn_like(p) for k, p in params.items()}}
 total = sum(p.sum() for p in params.values())
 """
     assert found(source) == []
+
+
+def test_the_line_that_keeps_it_in_an_object_is_named_beside_the_one_that_took_it() -> None:
+    source = (
+        HEAD
+        + """
+class Moved:
+    last = None
+    def __call__(self):
+        now = model.weight.detach()  # taken
+        moved = None if self.last is None else (now - self.last).norm().item()
+        self.last = now  # kept
+        return moved
+moved = Moved()
+for epoch in range(4):
+    train()
+    moved()
+"""
+    )
+    (answer,) = found(source)
+    assert [cause.line for cause in answer.causes] == [line_of(source, "# taken"), line_of(source, "# kept")]

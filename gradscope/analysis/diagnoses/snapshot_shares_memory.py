@@ -12,7 +12,8 @@ from gradscope.analysis.facts.kept_moments import kept_moments
 from gradscope.analysis.facts.kept_of_arrays import kept_of_arrays
 from gradscope.analysis.facts.mixed_snapshots import mixed_snapshots
 from gradscope.analysis.facts.stale_snapshots import StaleSnapshots
-from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.frames.given_names import function_around, second_names
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -34,7 +35,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             f"{index.call_name(shown.written)} changed it as well{read}",
             op=made_at[shown.tensor],
             tensors=tensors,
-            causes=sources.cause("made", made_at[shown.tensor]),
+            causes=[*sources.cause("made", made_at[shown.tensor]), *_kept_beside(sources, tensors)],
             evidence=[Evidence("ops", op) for op in (shown.written, shown.read) if op >= 0],
             advice="A copy (detach().clone(), copy.deepcopy(model.state_dict())) keeps the values.",
         )
@@ -53,6 +54,20 @@ def _find(sources: Sources) -> Iterator[Finding]:
             evidence=[Evidence("ops", one.written)],
             advice="clone() of what is taken, or copy_() into memory of its own, keeps the two apart.",
         )
+
+
+def _kept_beside(sources: Sources, tensors: list[int]) -> list[Cause]:
+    """The assignment by which the function that took tensors keeps them under a second name: ``self.last = now``."""
+    index = sources.index
+    taken = index.statements[index.op_statement[index.recording.tensors.column("op")[tensors[0]]]]
+    text = index.recording.files[taken.file].text
+    names = {index.recording.text(name) for one in tensors for name, _, _ in sources.names_held.get(one, ())}
+    function = function_around(text, taken.line)
+    return [
+        sources.cause_of_line("made", taken.file, given.line, given.end_line, index.recording.text(taken.function))
+        for given in second_names(text, names, same_part=False)
+        if given.line > taken.line and function_around(text, given.line) == function and function[0] > 1
+    ]
 
 
 def _of_several_moments(sources: Sources, told: Container[int]) -> Iterator[Finding]:

@@ -116,7 +116,9 @@ class _MixFinder:
             taken = max((at for at, _ in index.moves[tensor] if at < op), default=NONE)
         elif _TAKES.fullmatch(index.func(made_at)) and not self._flags[tensor] & EXTERNAL:
             is_kept = any("[" in name or "." in name for name in self._names.all_of([tensor])[tensor])
-            is_from = self._sharing.base_of(tensor) == source
+            # Both may have been taken of one weight, the one later than the other: two calls of state_dict().
+            base = self._sharing.base_of(tensor)
+            is_from = base == source or (base == self._sharing.base_of(source) >= 0 and made_at < self._made_at[source])
             taken = made_at if is_kept and is_from else NONE
         if taken < 0 or index.op_statement[taken] in (NOWHERE, index.op_statement[op]):
             return None
