@@ -109,3 +109,28 @@ def _is_of(node: ast.expr, gradient: str) -> bool:
     while isinstance(node, ast.Subscript | ast.Attribute | ast.Call):
         node = node.func if isinstance(node, ast.Call) else node.value
     return isinstance(node, ast.Name) and node.id == gradient
+
+
+def meets_parameters_again(text: str, line: int) -> bool:
+    """Whether a line is in a loop over the parameters of each of ``modules()``: one is met by all modules around it."""
+    tree = parsed(text)
+    loops = [
+        node
+        for node in (ast.walk(tree) if tree is not None else ())
+        if isinstance(node, ast.For) and node.lineno <= line <= (node.end_lineno or node.lineno)
+    ]
+    modules: set[str] = set()
+    for loop in sorted(loops, key=lambda node: node.lineno):
+        called = loop.iter.func if isinstance(loop.iter, ast.Call) else None
+        if not isinstance(called, ast.Attribute) or not isinstance(loop.iter, ast.Call):
+            continue
+        if called.attr in ("modules", "named_modules"):
+            modules |= {node.id for node in ast.walk(loop.target) if isinstance(node, ast.Name)}
+        is_of_one = isinstance(called.value, ast.Name) and called.value.id in modules
+        if is_of_one and called.attr in ("parameters", "named_parameters") and not _is_own_only(loop.iter):
+            return True
+    return False
+
+
+def _is_own_only(call: ast.Call) -> bool:
+    return bool(call.args) or any(keyword.arg == "recurse" for keyword in call.keywords)

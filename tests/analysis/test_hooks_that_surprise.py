@@ -232,3 +232,27 @@ for epoch in range(4):
     train()
 """
     assert [one for one in build(recorded(HEAD + source)).answers if one.severity != "note"] == []
+
+
+NESTED = """
+deep = nn.Sequential(nn.Sequential(nn.Linear(3, 4), nn.Tanh()), nn.Linear(4, 1))
+def slow(model, by):
+    for module in model.modules():
+        for p in module.parameters():
+            p.register_hook(lambda grad: grad * by)  # registers
+slow(deep, 0.5)
+for epoch in range(3):
+    deep(torch.ones(2, 3)).sum().backward()
+"""
+
+
+def test_a_hook_is_told_that_loops_register_several_times_at_once():
+    (answer,) = found(NESTED)
+    assert answer.code == "hook-registered-again"
+    assert [cause.line for cause in answer.causes] == [line_of(HEAD + NESTED, "# registers")]
+    assert " 3 times on deep.0.0.weight" in answer.text
+
+
+def test_a_loop_that_meets_each_parameter_once_is_left_alone():
+    assert found(NESTED.replace("module.parameters():", "module.parameters(recurse=False):")) == []
+    assert found(NESTED.replace("for module in model.modules():", "for module in [model]:")) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
@@ -28,7 +27,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             by_subject.setdefault(event.subject, []).append(event)
     for hook in sources.hooks.all if by_subject else ():
         there = by_subject.get(hook.registered[0].subject, [])
-        passes = {bisect_left(sources.hooks.pass_ops, int(event.detail.get("registered", 0))) for event in there}
+        passes = {sources.hooks.passes_before(int(event.detail.get("registered", 0))) for event in there}
         if len(passes) < AT_LEAST:
             continue
         cycles = [(event, at) for event in there[-LOOKED_AT:] if (at := _leads_back(sources, event)) > 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -99,3 +100,7 @@ class RegisteredHooks:
         """The ops that were backward passes."""
         kinds = self._index.recording.ops.column("kind")
         return [op for op, kind in enumerate(kinds) if kind in (OpKind.BACKWARD, OpKind.GRAD)]
+
+    def passes_before(self, op: int) -> int:
+        """How many passes had run when so many ops had been seen."""
+        return bisect_left(self.pass_ops, op)
