@@ -9,6 +9,7 @@ from gradscope.frames.syntax_trees import parsed
 
 Lines = tuple[int, int]
 """First and last line."""
+_VIEWS = ("view", "reshape", "flatten", "ravel", "detach", "squeeze", "unsqueeze", "t", "transpose", "view_as")
 _CODE = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
@@ -67,6 +68,34 @@ class HookSource:
         ]
 
     @property
+    def writes_for_itself(self) -> list[Lines]:
+        """Where it writes the gradient in place to have a value of its own, which it keeps, prints or goes on with.
+
+        ``unit = grad.div_(grad.norm())`` and ``flat = grad.view(-1); flat /= flat.norm()``: the gradient is what is
+        written. A bare ``grad.clamp_(-1, 1)``, or ``grad /= n`` that nothing reads afterwards, is meant for it.
+        """
+        nodes, found = list(self._own()), []
+        names = {self._gradient} - {""}
+        for node in nodes:
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and _is_part(node.value, names):
+                names.add(node.targets[0].id)
+        used = {id(node) for statement in nodes for node in _taken_by(statement)}
+        for node in nodes:
+            line = (getattr(node, "lineno", 0), getattr(node, "end_lineno", 0) or getattr(node, "lineno", 0))
+            called = node.func if isinstance(node, ast.Call) else None
+            is_write = (
+                isinstance(called, ast.Attribute) and called.attr.endswith("_") and not called.attr.endswith("__")
+            )
+            if isinstance(called, ast.Attribute) and is_write and _is_part(called.value, names) and id(node) in used:
+                found.append(line)
+            elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and node.target.id in names:
+                name = node.target.id
+                later = (one for one in nodes if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load))
+                if any(one.id == name and one.lineno > line[1] for one in later):
+                    found.append(line)
+        return found
+
+    @property
     def _gradient(self) -> str:
         if self._node is None or not self._node.args.args:
             return ""
@@ -85,6 +114,28 @@ class HookSource:
             yield node
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
                 todo = [*ast.iter_child_nodes(node), *todo]
+
+
+def _is_part(value: ast.expr, names: set[str]) -> bool:
+    """Whether a value is on the memory of one of some names: the same, or a view of it."""
+    while True:
+        if isinstance(value, ast.Name):
+            return value.id in names
+        if (isinstance(value, ast.Attribute) and value.attr in ("data", "T", "mT")) or isinstance(value, ast.Subscript):
+            value = value.value
+        elif isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr in _VIEWS:
+            value = value.func.value
+        else:
+            return False
+
+
+def _taken_by(statement: ast.AST) -> Iterator[ast.AST]:
+    """What a statement takes the value of, all of its parts: not the call that is all of a statement."""
+    if isinstance(statement, ast.Expr):
+        whole = statement.value
+        yield from (node for node in ast.walk(whole) if node is not whole)
+    elif isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Return) and statement.value is not None:
+        yield from ast.walk(statement.value)
 
 
 def _is_at(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, line: int, name: str) -> bool:

@@ -256,3 +256,60 @@ def test_a_hook_is_told_that_loops_register_several_times_at_once():
 def test_a_loop_that_meets_each_parameter_once_is_left_alone():
     assert found(NESTED.replace("module.parameters():", "module.parameters(recurse=False):")) == []
     assert found(NESTED.replace("for module in model.modules():", "for module in [model]:")) == []
+
+
+LOOKING = {
+    "a part of it, written": """
+rows = []
+def look(grad):
+    flat = grad.view(-1)
+    flat /= flat.norm()  # writes
+    rows.append(flat.sum().item())
+w.register_hook(look)
+train_w()
+""",
+    "a statistic of what it wrote": """
+class Watch:
+    def __init__(self):
+        self.sizes = []
+    def __call__(self, grad):
+        self.sizes.append(grad.abs_().mean().item())  # writes
+w.register_hook(Watch())
+train_w()
+""",
+    "a name that is written as if it were rebound": """
+last = {}
+def look(grad):
+    grad /= grad.norm()  # writes
+    last["direction"] = grad.clone()
+w.register_hook(look)
+train_w()
+""",
+}
+TRAIN_W = """
+def train_w():
+    for epoch in range(2):
+        (w * torch.tensor([1.0, -2.0, 3.0])).sum().backward()
+"""
+
+
+@pytest.mark.parametrize("case", LOOKING)
+def test_a_hook_that_changes_what_it_looks_at_is_told_where_it_writes(case: str):
+    source = HEAD + TRAIN_W + LOOKING[case]
+    (answer,) = found(TRAIN_W + LOOKING[case])
+    assert answer.code == "hook-changes-gradient"
+    assert [cause.line for cause in answer.causes] == [line_of(source, "# writes")]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "rows.append(grad.norm().item())\n    grad.clamp_(-1, 1)",
+        "grad.mul_(0.5)",
+        "return grad.div_(grad.norm())",
+        "unit = grad.clone().div_(grad.norm())\n    rows.append(unit)",
+        "grad /= 4",
+    ],
+)
+def test_a_hook_that_changes_its_gradient_on_purpose_or_a_copy_of_it_is_left_alone(body: str):
+    assert found(f"{TRAIN_W}\nrows = []\ndef look(grad):\n    {body}\nw.register_hook(look)\ntrain_w()\n") == []

@@ -120,6 +120,7 @@ _ENTRIES = (
     Entry("frozen", _a_pass),
     Entry("attribute_ignored", _anything),
     Entry("hook_writes_shared_gradient", _an_event(EventKind.HOOK)),
+    Entry("hook_changes_gradient", _an_event(EventKind.HOOK_RUNS)),
     Entry("hook_registered_again", _an_event(EventKind.HOOK)),
     Entry("hook_zeroes_gradient", _an_event(EventKind.HOOK)),
     Entry("hook_never_ran", _an_event(EventKind.HOOK)),
