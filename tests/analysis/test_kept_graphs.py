@@ -143,6 +143,20 @@ for step in range(4):
     loss.backward()
     log.write(step=step, loss=loss)  # hands over
 """,
+    "errors, whose tracebacks keep what functions had": """
+failed = []
+def attempt(step):
+    out = (w * step).exp()
+    out.sum().backward()
+    raise ValueError(step)
+def run():
+    for step in range(5):
+        try:
+            attempt(step)
+        except ValueError as error:
+            failed.append(error)  # keeps
+run()
+""",
     "what a function returns that ran its own pass": """
 def train():
     loss = (w * 2).exp().sum()

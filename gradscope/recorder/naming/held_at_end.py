@@ -1,4 +1,5 @@
-"""What the objects of a program hold when it ends: tensors in their attributes, lists and dicts, and what hooks keep.
+"""What the objects of a program hold when it ends: tensors in their attributes, lists and dicts, what hooks keep, and
+what the frames in the tracebacks of errors that are kept refer to.
 
 A statement names only what it reads. What ``self.outputs.append(output)`` keeps is read by no call of torch; at the end
 it is found from the module's names. Only instance dictionaries, built-in containers and closures are looked into, so
@@ -10,10 +11,12 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
-from types import FunctionType, MethodType
+from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
 from torch import Tensor, nn
+
+from gradscope.frames.frame_locals import reading_locals
 
 ITEMS = 256
 """Items of one container, and attributes of one object, that are looked at."""
@@ -65,15 +68,28 @@ def _parts(
         cells = value.__closure__ or ()
         names = zip(value.__code__.co_freevars, cells, strict=True)
         return [(name, cell.cell_contents) for name, cell in names if _is_filled(cell)]
+    if issubclass(kind, BaseException):
+        return list(_in_traceback(path, value, is_user))[:ITEMS]
     attributes = _attributes(value)
     found = []
     if issubclass(kind, nn.Module):
         hooks = [hook for table in _HOOKS for hook in (attributes.get(table) or {}).values()]
         found += [(f"{path}.hook", hook) for hook in hooks]
         found += [(f"{path}.{name}", part) for name, part in (attributes.get("_modules") or {}).items()]
-    if kind.__module__ == namespace.get("__name__") or is_user(_file_of(kind)):
+    if kind is SimpleNamespace or kind.__module__ == namespace.get("__name__") or is_user(_file_of(kind)):
         found += [(f"{path}.{name}", part) for name, part in list(attributes.items())[:ITEMS] if name[:1] != "_"]
     return found
+
+
+def _in_traceback(path: str, error: BaseException, is_user: Callable[[str], bool]) -> Iterator[tuple[str, Any]]:
+    """The local names of the functions that an error came through, but for the module's."""
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if code.co_name != "<module>" and is_user(code.co_filename):
+            with reading_locals(trace.tb_frame) as names:
+                yield from [(f"{path}.__traceback__.{name}", value) for name, value in names.items()]
+        trace = trace.tb_next
 
 
 def _is_plain(value: Any) -> bool:
