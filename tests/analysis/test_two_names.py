@@ -144,6 +144,40 @@ for step in range(4):
     optimizer.step()
 print(torch.stack(history).std())
 """,
+    "a state that is written through a view, in dicts": """
+class Board:
+    def __init__(self):
+        self.cells = torch.zeros(3, 3)
+    def play(self, at):
+        self.cells.view(-1)[at] = 1
+        return {"cells": self.cells}
+board, episode = Board(), []
+for at in range(4):
+    seen = board.play(at)
+    episode.append((seen["cells"], at))  # second
+print(torch.stack([cells for cells, _ in episode]).sum())
+""",
+    "one model as all members of an ensemble": """
+class Ensemble:
+    def __init__(self):
+        self.members = []
+    def add(self, member):
+        self.members.append(member)  # second
+    def predict(self, x):
+        return torch.stack([member(x) for member in self.members]).mean(0)
+ensemble = Ensemble()
+for step in range(4):
+    train()
+    ensemble.add(model)
+print(ensemble.predict(torch.ones(1, 3)))
+""",
+    "views of a position": """
+position, frames = torch.zeros(3), []
+for step in range(4):
+    position += 1
+    frames.append(position.view(-1))  # second
+print(torch.stack(frames).std())
+""",
     "one state for all layers": """
 states = [torch.zeros(3)] * 4  # second
 for step in range(3):
@@ -192,6 +226,23 @@ def stream():
         yield buffer
 for batch in stream():
     print(model(batch).sum().item())
+""",
+    "layers that share their weights": """
+def build(depth):
+    shared, layers = nn.Linear(3, 3), []
+    for _ in range(depth):
+        layers.append(shared)
+    return layers
+for lr in (0.1, 0.2):
+    layers = build(4)
+    x = torch.ones(2, 3)
+    for step in range(3):
+        for layer in layers:
+            x = layer(x)
+        x.sum().backward()
+        torch.optim.SGD(layers[0].parameters(), lr=lr).step()
+        x = torch.ones(2, 3)
+print(len(layers))
 """,
     "a list of weights with a tied one": """
 other = nn.Linear(3, 1)

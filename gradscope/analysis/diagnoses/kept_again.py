@@ -14,7 +14,7 @@ from gradscope.analysis.report_model import Evidence
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each line that puts the same tensor into a list again."""
     index = sources.index
-    for kept in kept_again(index, sources.names_held):
+    for kept in kept_again(index, sources.sharing, sources.names_held):
         first = kept.puts[0]
         holder = next((one.name for one in kept.puts if one.name), "")
         name = first.of or sources.names.of(kept.tensor)

@@ -12,16 +12,18 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from gradscope.analysis.facts.storage_groups import StorageGroups
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.frames.given_names import Given, puts, repetitions, yields
-from gradscope.frames.put_statements import last_part, puts_in
+from gradscope.frames.loops_around import share_a_loop
+from gradscope.frames.put_statements import containers_of, last_part, puts_in
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, PARAMETER
 from gradscope.recording.rows import OpKind
 
 _JOINS = re.compile(r"torch\.(stack|cat|concat|concatenate|vstack|hstack|dstack|row_stack|column_stack)")
-_ITEM = re.compile(r"(.+)\[(\d+)\]")
+_ITEM = re.compile(r"\[(\d+)\]")
 _OF_STEPS = 3
 """Items from which on a weight or a gradient is kept again, which steps and passes write: two may be tied weights."""
 _PUT_LINES = 3
@@ -41,14 +43,15 @@ class KeptAgain(NamedTuple):
     puts: tuple[Given, ...]
 
 
-def kept_again(index: Index, names: dict[int, list[tuple[int, int, int]]]) -> list[KeptAgain]:
+def kept_again(index: Index, sharing: StorageGroups, names: dict[int, list[tuple[int, int, int]]]) -> list[KeptAgain]:
     """One for each line that puts a tensor into a list again after it was written.
 
     Args:
         index: The recording.
+        sharing: Which tensors share memory.
         names: For each tensor the names under which it was seen, with op and span.
     """
-    writes, others = _writes(index)
+    writes, others = _writes(index, sharing)
     several = (*_joined(index), *_items(index, names, writes, 2), *_items(index, names, others, _OF_STEPS))
     found: dict[tuple[int, int], KeptAgain] = {}
     for tensor, times, read in several:
@@ -59,11 +62,20 @@ def kept_again(index: Index, names: dict[int, list[tuple[int, int, int]]]) -> li
             continue
         known = {index.recording.text(name) for name, _, _ in names.get(tensor, ())}
         for file, given in _put_at(index, known, before):
+            if by is others and not _is_in_a_loop_with(index, file, given, before):
+                continue
             found.setdefault((file, given[0].line), KeptAgain(tensor, times, read, before[-1], file, given))
     return list(found.values())
 
 
-def _writes(index: Index) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
+def _is_in_a_loop_with(index: Index, file: int, puts: tuple[Given, ...], writes: list[int]) -> bool:
+    """Whether a loop puts the tensor there and writes it: a list of shared weights is made before they are trained."""
+    text = index.recording.files[file].text
+    lines = {index.statements[index.op_statement[op]].line for op in writes}
+    return any(share_a_loop(text, one.line, lines) for one in puts)
+
+
+def _writes(index: Index, sharing: StorageGroups) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
     """For each tensor the ops that wrote it in place: single calls of the program's own, and all of them."""
     kinds = index.recording.ops.column("kind")
     made_at, flags = (index.recording.tensors.column(name) for name in ("op", "flags"))
@@ -72,9 +84,13 @@ def _writes(index: Index) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
     for op, tensor, _, _ in all_writes(index):
         is_born_here = op == made_at[tensor] and not flags[tensor] & EXTERNAL
         if op < index.op_count and not is_born_here and index.op_statement[op] != NOWHERE:
-            every.setdefault(tensor, []).append(op)
-            if kinds[op] == OpKind.CALL:
-                calls.setdefault(tensor, []).append(op)
+            # A write through a view is one of what it is a view of.
+            on = tensor
+            while on >= 0:
+                every.setdefault(on, []).append(op)
+                if kinds[op] == OpKind.CALL:
+                    calls.setdefault(on, []).append(op)
+                on = sharing.base_of(on)
     return calls, every
 
 
@@ -109,9 +125,10 @@ def _items(
     for tensor in writes:
         items: dict[str, set[str]] = {}
         for name, _, _ in names.get(tensor, ()):
-            item = _ITEM.fullmatch(index.recording.text(name))
-            if item is not None:
-                items.setdefault(item[1], set()).add(item[2])
+            text = index.recording.text(name)
+            for item in _ITEM.finditer(text):
+                around = f"{text[: item.start()]}[]{text[item.end() :]}"
+                items.setdefault(around, set()).add(item[1])
         times = max(map(len, items.values()), default=0)
         if times >= at_least:
             yield tensor, times, NONE
@@ -119,7 +136,8 @@ def _items(
 
 def _put_at(index: Index, known: set[str], writes: list[int]) -> Iterator[tuple[int, tuple[Given, ...]]]:
     """The lines of one file that put the tensor into its list; nothing where they are not known."""
-    containers = {item[1] for item in map(_ITEM.fullmatch, known) if item is not None}
+    containers = {name[: item.start()] for name in known for item in _ITEM.finditer(name)}
+    held_in = {container for name in known for container in containers_of(name)}
     users = [(number, file.text) for number, file in enumerate(index.recording.files) if file.is_user]
     times = [(number, given) for number, text in users for given in repetitions(text, containers)]
     if len(times) == 1:
@@ -137,7 +155,7 @@ def _put_at(index: Index, known: set[str], writes: list[int]) -> Iterator[tuple[
             (number, Given(one.line, one.end_line, one.holder, (*one.names, *one.calls, "")[0]))
             for number, text in users
             for one in puts_in(text)
-            if last_part(one.holder) in map(last_part, containers)
+            if last_part(one.holder) in held_in
         ]
     if 0 < len(chosen) <= _PUT_LINES and len({file for file, _ in chosen}) == 1:
         yield chosen[0][0], tuple(given for _, given in chosen)

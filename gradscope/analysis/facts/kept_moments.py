@@ -77,7 +77,8 @@ def _tensors(index: Index, sharing: StorageGroups) -> Iterator[list[_Kept]]:
         op = made_at[tensor]
         return not flags[tensor] & EXTERNAL and op < index.op_count and index.op_statement[op] != NOWHERE
 
-    written = {tensor for op, tensor, _, _ in all_writes(index) if op != made_at[tensor]}
+    # (what is found written when all is over was written through another one)
+    written = {tensor for op, tensor, _, _ in all_writes(index) if made_at[tensor] != op < index.op_count}
     # What a call of the same statement took a view of lives as long as the view.
     bases = {(sharing.base_of(one), index.op_statement[made_at[one]]) for one in sharing.alias_row if is_made(one)}
     found: dict[int, list[_Kept]] = {}
