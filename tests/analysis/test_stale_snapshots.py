@@ -330,6 +330,14 @@ more = [torch.as_tensor(row) for row in data]
 data += 1
 print(torch.stack(rows).sum(), torch.stack(more).sum())
 """,
+    "arrays of all weights, to look through in each step": """
+lines = {}
+for name, p in model.named_parameters():
+    lines[name] = p.detach().numpy()
+for epoch in range(3):
+    train()
+    print({name: line.max() for name, line in lines.items()})
+""",
     "a plot of each step": """
 for epoch in range(3):
     weights = model.weight.detach().numpy()

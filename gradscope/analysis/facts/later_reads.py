@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 from typing import NamedTuple
 
+from gradscope.frames.loops_around import share_a_loop
 from gradscope.frames.syntax_trees import parsed
 
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
@@ -27,6 +28,7 @@ class LaterReads:
     """Reads of names in one file; of one that cannot be parsed nothing is known."""
 
     def __init__(self, text: str) -> None:
+        self._text = text
         self._tree = parsed(text)
 
     def is_read_after(self, taken: int, written: int) -> bool:
@@ -42,7 +44,8 @@ class LaterReads:
         reads = [node.lineno for node in _own_nodes(around.scope) if _is_read(node, names)]
         if around.loop is not None:
             end = around.loop.end_lineno or 0
-            return any(line > end for line in reads)
+            # Read in each round of a loop that writes as well, it is looked through for the values of the moment.
+            return any(line > end and not share_a_loop(self._text, line, [written]) for line in reads)
         other = self._around(written)
         if other is None or other.scope is not around.scope or written <= taken:
             return False
