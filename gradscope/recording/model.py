@@ -18,7 +18,7 @@ SCHEMA_VERSION = 3
 1. The first.
 2. Events; writes past the version counter (``Field.WRITTEN``); inference mode as ops.
 3. Kinds of events from ``GRADIENTS`` on: values, hooks, learning rates, modes of modules, memory that others changed,
-   parts of a page.
+   parts of a page, NumPy arrays, hooks that stay.
 """
 
 

@@ -42,17 +42,28 @@ class _Life(NamedTuple):
 
 def kept_after_passes(index: Index, passes: Passes) -> list[KeptAfterPasses]:
     """One for each call whose results pile up, in the order of their first result."""
-    tensors = index.recording.tensors
+    tensors, funcs = index.recording.tensors, index.recording.ops.column("func")
     spans, places = index.recording.ops.column("span"), index.places_in_call
+    ends = sorted(set(passes.used_up_at) - {NONE})
     made: dict[tuple[int, int, int], list[_Life]] = {}
+    contributed: dict[tuple[int, int, int], set[int]] = {}
     columns = (tensors.column(name) for name in ("op", "node", "flags", "died"))
+    coming = 0
     for tensor, (op, node, flags, died) in enumerate(zip(*columns, strict=True)):
-        if node < 0 or op >= index.op_count or flags & EXTERNAL or index.op_statement[op] == NOWHERE:
+        while coming < len(ends) and ends[coming] <= op:
+            coming += 1
+        if coming == len(ends):
+            break
+        if node < 0 or flags & EXTERNAL or index.op_statement[op] == NOWHERE:
             continue
-        used_up = _used_up(index, passes, node, op)
-        life = _Life(tensor, used_up, _NEVER if died == NONE else died)
-        made.setdefault((spans[op], places[tensor], index.recording.ops.column("func")[op]), []).append(life)
-    return [kept for lives in made.values() if (kept := _most_at_once(lives)) is not None]
+        key = spans[op], places[tensor], funcs[op]
+        if 0 <= died <= ends[coming]:  # most are: there is nothing to be found out about them
+            contributed.setdefault(key, set()).add(ends[coming])
+        else:
+            life = _Life(tensor, _used_up(index, passes, node, op), _NEVER if died == NONE else died)
+            made.setdefault(key, []).append(life)
+    found = (_most_at_once(lives, contributed.get(key, set())) for key, lives in made.items())
+    return [kept for kept in found if kept is not None]
 
 
 def _used_up(index: Index, passes: Passes, root: int, made_at: int) -> int:
@@ -67,8 +78,13 @@ def _used_up(index: Index, passes: Passes, root: int, made_at: int) -> int:
     return NONE
 
 
-def _most_at_once(lives: list[_Life]) -> KeptAfterPasses | None:
-    """The results that were there when the most were whose graphs had been used up."""
+def _most_at_once(lives: list[_Life], others: set[int]) -> KeptAfterPasses | None:
+    """The results that were there when the most were whose graphs had been used up.
+
+    Args:
+        lives: Results of a call that were there when the next pass was over.
+        others: Passes after which no other results of the call were there.
+    """
     kept = [life for life in lives if 0 <= life.used_up < life.died]
     if len({life.used_up for life in kept}) < AT_LEAST:
         return None
@@ -78,7 +94,7 @@ def _most_at_once(lives: list[_Life]) -> KeptAfterPasses | None:
     most = max(range(len(moments)), key=lambda at: (counts[at], at))
     there = [life for life in kept if life.used_up <= moments[most] < life.died]
     several = {life.used_up for life in there}
-    until_then = {life.used_up for life in lives if 0 <= life.used_up <= moments[most]}
+    until_then = {op for op in (*others, *(life.used_up for life in lives)) if 0 <= op <= moments[most]}
     is_growing = 2 * len(several) > len(until_then)
     if len(several) < AT_LEAST or not (is_growing or _is_begun_anew(counts)):
         return None

@@ -52,7 +52,7 @@ def kept_moments(index: Index, sharing: StorageGroups, events: Events) -> list[K
         if event.span >= 0 and not _is_sliced(index, event)
     ]
     by_call += [(NONE, several) for several in _tensors(index, sharing)]
-    found = []
+    found, writes = [], _writes(index) if by_call else {}
     for event, several in by_call:
         by_memory: dict[tuple[int, tuple[int, int]], list[_Kept]] = {}
         for one in several:

@@ -76,9 +76,11 @@ def _there_at_once(index: Index) -> dict[tuple[int, int], list[int]]:
     storages, tensors = index.recording.storages, index.recording.tensors
     address, size, died = (storages.column(name) for name in ("data_ptr", "nbytes", "died"))
     counts: dict[int, int] = {}
-    for pointer, nbytes in zip(address, size, strict=True):
-        if pointer and nbytes:
+    for pointer, nbytes, gone in zip(address, size, died, strict=True):
+        if gone == NONE and pointer and nbytes:
             counts[pointer] = counts.get(pointer, 0) + 1
+    if max(counts.values(), default=0) < AT_LEAST:
+        return {}
     found: dict[tuple[int, int], list[int]] = {}
     seen: set[int] = set()
     for tensor, (storage, layout) in enumerate(zip(tensors.column("storage"), tensors.column("layout"), strict=True)):
