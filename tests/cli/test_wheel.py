@@ -50,3 +50,8 @@ def test_its_scenarios_are_recorded_line_by_line(installed: Path) -> None:
 def test_it_is_typed_and_needs_no_checkout(installed: Path) -> None:
     assert (installed / "gradscope" / "py.typed").exists()
     assert not (installed / "scenarios").exists() and not (installed / "tests").exists()
+
+
+def test_it_writes_pages(installed: Path, tmp_path: Path) -> None:
+    gradscope(installed, "run", "-q", "-o", str(tmp_path / "page.html"), "detach")
+    assert "default-src 'none'" in (tmp_path / "page.html").read_text(encoding="utf-8")

@@ -56,6 +56,15 @@ for _ in range(2500):
     w = w * 2 + 1
 w.sum().backward()
 """
+MANY = """
+import torch
+from torch import nn
+net = nn.ModuleList(nn.Linear(1, 1) for _ in range(1700))
+h = torch.ones(1, 1)
+for layer in net:
+    h = layer(h)
+h.sum().backward()
+"""
 
 
 class Page(HTMLParser):
@@ -203,18 +212,24 @@ def test_nodes_stand_in_the_modules_whose_parameters_they_use():
     assert adds == ["1", "0"]
 
 
-def test_a_large_graph_has_no_fold_with_too_many_parts():
-    graph = whole(recorded(CHAIN))
-    assert len(graph.nodes) == 5002 and len(graph.edges) == 5001 and graph.left_out == 0 and NODES > 5002
+@pytest.mark.parametrize("source", [CHAIN, MANY])
+def test_a_large_graph_has_no_fold_with_too_many_parts(source: str):
+    graph = whole(recorded(source))
     parts = [0] * len(graph.folds)
     for fold in graph.folds[1:]:
         parts[fold.parent] += 1
     for node in graph.nodes:
         parts[node.fold] += 1
     assert max(parts) <= CHILDREN and all(fold.parent < len(graph.folds) for fold in graph.folds)
+    assert all(len(path_of(graph, node.fold)) < 9 for node in graph.nodes)
+
+
+def test_stretches_say_of_what_they_are():
+    graph = whole(recorded(CHAIN))
+    assert len(graph.nodes) == 5002 and len(graph.edges) == 5001 and graph.left_out == 0 and NODES > 5002
     labels = {fold.label for fold in graph.folds}
-    assert "nodes 1 to 40" in labels and "nodes 1 to 1,600" in labels
-    assert all(fold.is_stretch == fold.label.startswith("nodes ") for fold in graph.folds)
+    assert "node 1 to node 40" in labels and "node 1 to node 1,600" in labels
+    assert all(fold.is_stretch == fold.label.startswith("node ") for fold in graph.folds)
 
 
 def test_data_for_the_script_is_what_was_described():

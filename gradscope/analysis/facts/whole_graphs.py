@@ -200,51 +200,44 @@ def _folds(paths: Sequence[Path]) -> tuple[list[Fold], list[int]]:
                 labels.append(path[depth - 1])
                 parents.append(known[path[: depth - 1]])
     fold_of, named = [known[path] for path in paths], len(labels)
-    for fold in range(len(labels)):
-        inner = [child for child, parent in enumerate(parents) if parent == fold]
-        for piece in _pieces(inner):
-            labels.append(f"{labels[piece[0]]} to {labels[piece[-1]]}")
-            parents.append(fold)
-            for child in piece:
-                parents[child] = len(labels) - 1
-    members: dict[int, list[int]] = {}
+    folds_in: dict[int, list[int]] = {}
+    for fold, parent in enumerate(parents):
+        folds_in.setdefault(parent, []).append(fold)
+    nodes_in: dict[int, list[int]] = {}
     for node, fold in enumerate(fold_of):
-        members.setdefault(fold, []).append(node)
-    for fold, nodes in members.items():
-        _split(nodes, fold, labels, parents, fold_of)
+        nodes_in.setdefault(fold, []).append(node)
+    for fold, parts in folds_in.items():
+        spoken = [labels[part] for part in parts]
+        _stretch(parts, parents, fold, labels, parents, spoken)
+    for fold, parts in nodes_in.items():
+        spoken = [f"node {at:,}" for at in range(1, len(parts) + 1)]
+        _stretch(parts, fold_of, fold, labels, parents, spoken)
     folds = [Fold(label, parent, at >= named) for at, (label, parent) in enumerate(zip(labels, parents, strict=True))]
     return folds, fold_of
 
 
-def _split(nodes: list[int], fold: int, labels: list[str], parents: list[int], fold_of: list[int]) -> None:
-    """Put the nodes of a fold into folds of stretches, and these into longer ones, until none has too many parts."""
-    stretches = _pieces(nodes)
-    spans = [(piece[0], piece[-1]) for piece in stretches]
-    level = []
-    for piece in stretches:
-        level.append(len(labels))
-        labels.append("")
-        parents.append(fold)
-        for node in piece:
-            fold_of[node] = level[-1]
-    position = {node: at for at, node in enumerate(nodes, 1)}
-    while level:
-        for at, (first, last) in zip(level, spans, strict=True):
-            labels[at] = f"nodes {position[first]:,} to {position[last]:,}"
-        groups = _pieces(list(range(len(level))))
-        spans = [(spans[group[0]][0], spans[group[-1]][1]) for group in groups]
-        above = []
-        for group in groups:
+def _stretch(
+    parts: list[int], holders: list[int], fold: int, labels: list[str], parents: list[int], spoken: list[str]
+) -> None:
+    """Put the parts of a fold into folds of stretches, and these into longer ones, until it has few enough.
+
+    Args:
+        parts: The nodes of the fold, or the folds in it.
+        holders: For every node, or every fold, in which fold it is; changed.
+        fold: The fold.
+        labels: Of every fold; grows.
+        parents: Of every fold; grows.
+        spoken: What each part is called.
+    """
+    spans = [(at, at) for at in range(len(parts))]
+    while len(parts) > CHILDREN:
+        above, ends = [], []
+        for start in range(0, len(parts), CHILDREN):
+            first, last = spans[start][0], spans[min(start + CHILDREN, len(parts)) - 1][1]
+            for part in parts[start : start + CHILDREN]:
+                holders[part] = len(labels)
             above.append(len(labels))
-            labels.append("")
+            ends.append((first, last))
+            labels.append(f"{spoken[first]} to {spoken[last]}")
             parents.append(fold)
-            for at in group:
-                parents[level[at]] = above[-1]
-        level = above
-
-
-def _pieces(parts: list[int]) -> list[list[int]]:
-    """Stretches of parts; none where they are few enough."""
-    if len(parts) <= CHILDREN:
-        return []
-    return [parts[start : start + CHILDREN] for start in range(0, len(parts), CHILDREN)]
+        parts, spans, holders = above, ends, parents
