@@ -6,7 +6,7 @@ import os
 import sys
 from io import TextIOWrapper
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from gradscope.analysis.why.asked import LookedAt
 from gradscope.analysis.why.why_builder import answer_question
@@ -18,12 +18,15 @@ from gradscope.cli.run_program import named_program, own_modules
 from gradscope.errors import ExitCode
 from gradscope.expressions.asking import Asking
 from gradscope.hosting.program_run import ProgramRun
-from gradscope.recording import Recording
+from gradscope.recording import Outcome, Recording
 from gradscope.recording.program_end import program_end
 from gradscope.report.formats import format_named, format_of_file
 from gradscope.report.output_files import check_output, explained_output, open_output
 from gradscope.report.screen.pipe import console_on
 from gradscope.report.why.why_screen import render_why
+
+if TYPE_CHECKING:
+    from gradscope.experiments.why.second_run import SecondRun
 
 
 def why_program(request: WhyRequest) -> NoReturn:
@@ -95,8 +98,9 @@ class _Answering:
 
         os.chdir(self._folder)
         second = run_again(run.program, request.arguments, request.question, request.max_ops)
-        if second is None:
-            return first._replace(remarks=(*first.remarks, "the program was run again, and left no recording"))
+        unlike = _ended_otherwise(run.recording.info.outcome, second)
+        if second is None or unlike:
+            return first._replace(remarks=(*first.remarks, f"the program was run again, with no input, and {unlike}"))
         again = self._answer_from(second.recording, second.looked, run.program.filename, 2)
         if again.lacks_birth:
             return first._replace(remarks=(*first.remarks, "a second run, which looked at every value, shows no more"))
@@ -125,3 +129,14 @@ class _Answering:
             return
         stream.reconfigure(encoding="utf-8", newline="")
         stream.write(format_named(output.format, "why").writer("why")(answer))
+
+
+def _ended_otherwise(outcome: Outcome, second: SecondRun | None) -> str:
+    """How a second run ended, where the first did not end so: what it found is then about something else."""
+    if second is None:
+        return "left no recording"
+    again = second.recording.info.outcome
+    if (again.kind, again.exit_code, again.error_type) == (outcome.kind, outcome.exit_code, outcome.error_type):
+        return ""
+    ended = program_end(again.kind, again.exit_code, again.message)
+    return f"raised {again.error_type}" if again.kind == "exception" else f"then it {ended or 'came to its end'}"

@@ -35,8 +35,10 @@ _CONDITIONS: dict[str, Condition] = {
 }
 _RUNS_KEPT = 10_000
 """Evaluations at one line of which what they found is kept: the first ones."""
-_ON_THE_WAY = 100
+_MESSAGE = 100
 """Characters of an error's message."""
+_EXACT = 1 << 24
+"""Elements up to which a tensor is looked at in double precision, of which a copy is made."""
 
 
 def read_question(text: str, at: int = 0, lines: tuple[int, int] | None = None) -> Question:
@@ -163,7 +165,7 @@ class Asking:
                 raise
             except BaseException as error:
                 is_unknown = isinstance(error, (NameError, AttributeError, KeyError, IndexError))
-                said = on_one_line(f"{type(error).__name__}: {error}")[:_ON_THE_WAY]
+                said = on_one_line(f"{type(error).__name__}: {error}")[:_MESSAGE]
                 where = f"{self._question.expression}, evaluated {self._where}, raises {said}"
                 return Looked(op, error=where, is_unknown=is_unknown)
 
@@ -200,7 +202,7 @@ def _numbers(tensor: Any) -> Numbers | None:
         try:
             values = (tensor.to_dense() if tensor.layout is not torch.strided else tensor).detach()
             values = torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
-            values = values.double().flatten()
+            values = (values.double() if values.numel() <= _EXACT else values.float()).flatten()
             finite = values[torch.isfinite(values)]
             known = values[~torch.isnan(values)]
             low, high = (known.min().item(), known.max().item()) if known.numel() else (0.0, 0.0)

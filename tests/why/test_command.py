@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from textwrap import dedent
 
 from tests.cli.command import gradscope
 from tests.why.test_answers import CUT
@@ -69,3 +70,16 @@ def test_what_cannot_be_asked_is_one_message_and_no_run(tmp_path: Path):
     wrong = gradscope("why", "cut.py", "nothing.grad", cwd=tmp_path)
     assert (wrong.returncode, wrong.stdout) == (1, "")
     assert "raises NameError: name 'nothing' is not defined" in wrong.stderr
+
+
+def test_a_second_run_that_ends_otherwise_answers_nothing(tmp_path: Path):
+    source = """
+    import torch
+
+    z = torch.log(torch.ones(2) - int(input()))
+    """
+    (tmp_path / "asks.py").write_text(dedent(source))
+    done = gradscope("why", "asks.py", "z", cwd=tmp_path, stdin="2\n")
+    assert done.returncode == 1, done.stderr
+    assert "z is NaN where the program ends. Where that began was not seen." in done.stdout
+    assert "the program was run again, with no input, and raised EOFError" in " ".join(done.stdout.split())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import groupby
 
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.value_looks import looks_at_passes
+from gradscope.analysis.facts.value_looks import Range, looks_at_passes
 from gradscope.analysis.facts.ways import Way, WayLink
 from gradscope.analysis.report_model import Place
 from gradscope.analysis.why.why_model import SeenGradient, WayStep
@@ -60,9 +61,13 @@ class WaySteps:
 
     def _links(self, way: Way, links: Sequence[WayLink]) -> Iterator[WayStep]:
         """Links of one statement as one step, unless autograd loses track at one of them."""
-        index = self._index
-        for key, group in groupby(links, key=lambda link: (index.op_statement[link.op], link.loses and link.op)):
-            yield self._step(way, list(group), bool(key[1] is not False))
+        for (_, cut), group in groupby(links, key=self._statement_and_cut):
+            yield self._step(way, list(group), cut >= 0)
+
+    def _statement_and_cut(self, link: WayLink) -> tuple[int, int]:
+        """The forward of a custom Function is never tracked, and cuts nothing: its node stands for it."""
+        is_cut = link.loses and bool(self._sources.cuts.is_cut[link.op])
+        return self._index.op_statement[link.op], link.op if is_cut else NONE
 
     def _step(self, way: Way, links: list[WayLink], loses: bool) -> WayStep:
         index, names = self._index, self._sources.names
@@ -118,15 +123,25 @@ class WaySteps:
         if tensor < 0:
             return NONE
         node = self._index.recording.tensors.column("node")[tensor]
-        for change in map(self._index.recording.changes.__getitem__, self._rows_of(tensor)):
-            if change.op <= op:
-                node = change.after
+        for changed_at, after in self._nodes_later.get(tensor, ()):
+            if changed_at <= op:
+                node = after
         return node
 
-    def _rows_of(self, tensor: int) -> list[int]:
-        changes = self._index.recording.changes
-        columns = (changes.column(name) for name in ("tensor", "field"))
-        return [row for row, one in enumerate(zip(*columns, strict=True)) if one == (tensor, Field.GRAD_FN)]
+    @cached_property
+    def _nodes_later(self) -> dict[int, list[tuple[int, int]]]:
+        """For each tensor whose ``grad_fn`` changed: the ops, and the nodes that it had then."""
+        changes, found = self._index.recording.changes, dict[int, list[tuple[int, int]]]()
+        columns = (changes.column(name) for name in ("op", "tensor", "field", "after"))
+        for op, tensor, field, after in zip(*columns, strict=True):
+            if field == Field.GRAD_FN:
+                found.setdefault(tensor, []).append((op, after))
+        return found
+
+    @cached_property
+    def _looked(self) -> dict[int, dict[int, Range]]:
+        """By backward pass, the ranges of the gradients that it gave, where it was looked at."""
+        return {look.op: look.gradients for look in looks_at_passes(self._sources.events)}
 
     def _node_name(self, node: int) -> str:
         return self._index.recording.text(self._index.recording.nodes.column("name")[node])
@@ -136,10 +151,8 @@ class WaySteps:
             return self._seen[tensor]
         if start < 0 or self._index.recording.ops.column("kind")[start] != OpKind.BACKWARD:
             return None
-        for look in looks_at_passes(self._sources.events):
-            if look.op == start and tensor in look.gradients:
-                return SeenGradient(False, None, *look.gradients[tensor])
-        return None
+        values = self._looked.get(start, {}).get(tensor)
+        return None if values is None else SeenGradient(False, None, *values)
 
 
 def _gap() -> WayStep:

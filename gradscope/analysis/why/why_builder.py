@@ -147,7 +147,8 @@ class _WhyBuilder:
 
     def _built(self, said: Said, tensor: int, look: Looked | None, remarks: Sequence[str] = ()) -> WhyAnswer:
         way = self._way(said, tensor, look)
-        known_of = look is not None and (self._question.of_gradient or self._index.is_leaf(tensor))
+        is_trained = look is not None and look.requires_grad and self._index.is_leaf(tensor)
+        known_of = self._question.of_gradient or is_trained
         seen = {tensor: _seen_gradient(look)} if look is not None and known_of else {}
         known = diagnosis(said.code) if said.code else None
         advice = said.advice or (" ".join(known.explanation.remedy.split()) if known and said.severity else "")
