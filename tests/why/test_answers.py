@@ -160,6 +160,47 @@ def test_values_that_left_torch_leave_a_gap_in_the_way(tmp_path: Path):
     assert 5 in lines_of(answer)
 
 
+def test_a_pass_that_has_nothing_to_do_with_a_leaf_is_not_its_reason(tmp_path: Path):
+    source = """
+    import torch
+
+    asked = torch.ones(2, requires_grad=True)
+    (gradient,) = torch.autograd.grad((asked * 3).sum(), asked)
+    other = torch.ones(2, requires_grad=True)
+    (other * 2).sum().backward()
+    late = torch.nn.Linear(2, 2)
+    """
+    assert why(source, tmp_path, "asked.grad").text == (
+        "asked.grad is None where the program ends: line 4 (torch.autograd.grad) returned its gradient, which leaves "
+        ".grad as it is."
+    )
+    late = why(source, tmp_path, "late.weight.grad")
+    assert (late.code, late.severity) == ("grad-none-no-backward", "note")
+    assert late.text.endswith("no backward pass ran after line 7 had made it.")
+
+
+def test_a_functions_own_forward_cuts_nothing(tmp_path: Path):
+    source = """
+    import torch
+
+    class Double(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * 2
+
+    w = torch.ones(3, requires_grad=True)
+    h = Double.apply(w)
+    h.sum().backward()
+    """
+    answer = why(source, tmp_path, "w.grad")
+    assert cuts_of(answer) == []
+    assert "DoubleBackward" in [step.grad_fn for step in answer.way]
+
+
 @pytest.mark.parametrize(
     ("text", "said", "hint"),
     [

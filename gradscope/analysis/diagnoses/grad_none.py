@@ -11,7 +11,9 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.none_reads import NoneKind, NoneRead
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
+from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
+from gradscope.recording.rows import OpKind
 
 Reason = tuple[str, list[Cause]]
 """Why it is None, in words, and the lines to change."""
@@ -52,12 +54,33 @@ def explain(sources: Sources, tensor: int, op: int, symptom: str) -> tuple[str, 
         symptom: What was seen; a clause.
     """
     read = sources.none_reads.reason(tensor, op)
+    if read.kind == "unreached" and (other := _by_no_backward(sources, read)) is not None:
+        read, why = other
+        causes: list[Cause] = []
+    else:
+        why, causes = _REASONS[read.kind](sources, read)
     known = next(one for one in DIAGNOSES if one.code == f"grad-none-{read.kind.replace('_', '-')}")
-    why, causes = _REASONS[read.kind](sources, read)
     evidence = [Evidence("ops", read.because)] if read.because >= 0 else []
     found = sources.finding(symptom, why=why, op=op, tensors=[tensor], causes=causes, evidence=evidence)
     seen = tuple(one for one in found.evidence if one != Evidence("ops", op) or op < sources.index.op_count)
     return known.code, found._replace(evidence=seen, severity=known.severity)
+
+
+def _by_no_backward(sources: Sources, read: NoneRead) -> tuple[NoneRead, str] | None:
+    """That no ``backward()`` was about a leaf: it was made after the last, or only ``autograd.grad`` was called."""
+    index = sources.index
+    made = index.made_by(read.tensor)
+    if made > read.because:
+        line = index.op_line(made)
+        return read._replace(kind="no_backward", because=NONE), f"no backward pass ran after line {line} had made it"
+    kinds = index.recording.ops.column("kind")
+    asked = [op for op in index.users.of(read.tensor) if kinds[op] == OpKind.GRAD and op < read.op]
+    reason = sources.gradients.unreached.get((index.op_statement[read.because], read.tensor))
+    if asked and (reason is None or (reason.unused and reason.cut_op < 0)):
+        line, call = index.op_line(asked[-1]), index.call_name(asked[-1])
+        why = f"line {line} ({call}) returned its gradient, which leaves .grad as it is"
+        return read._replace(kind="no_backward", because=asked[-1]), why
+    return None
 
 
 def _untracked(sources: Sources, read: NoneRead) -> Reason:

@@ -123,6 +123,7 @@ class WaySteps:
         if tensor < 0:
             return NONE
         node = self._index.recording.tensors.column("node")[tensor]
+        op = max(op, self._index.given_by_functions.get(tensor, op))  # seen inside a Function's forward, without one
         for changed_at, after in self._nodes_later.get(tensor, ()):
             if changed_at <= op:
                 node = after

@@ -135,8 +135,8 @@ class WhyScreen:
         if step.kind == "gap":
             if step.calls:
                 return [Text(self._marks.dots, "dim"), Text(f"{step.calls} more calls", "dim"), Text(), Text(), Text()]
-            gap = Text(f"{self._marks.cut} no call was seen that leads on", "bold red")
-            return [Text(), gap, Text(), Text(), Text()]
+            gap = Text("no call was seen that leads on", "bold red")
+            return [Text(self._marks.dots, "dim"), gap, Text(), Text(), Text()]
         place = step.place
         line = f"{place.file}:{place.line}" if self._names_files and place.file else str(place.line or "")
         source = source_text(place.source, self._marks) if place.line else Text("not seen", "dim")
