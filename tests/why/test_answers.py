@@ -201,6 +201,22 @@ def test_a_functions_own_forward_cuts_nothing(tmp_path: Path):
     assert "DoubleBackward" in [step.grad_fn for step in answer.way]
 
 
+def test_a_reentrant_checkpoint_that_no_gradient_comes_through_cuts_the_way(tmp_path: Path):
+    source = """
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    block = torch.nn.Linear(2, 2)
+    head = torch.nn.Linear(2, 1)
+    h = checkpoint(block, torch.ones(3, 2), use_reentrant=True)
+    head(h).sum().backward()
+    """
+    answer = why(source, tmp_path, "block.weight.grad")
+    assert [cause.line for cause in answer.changes] == [6]
+    assert cuts_of(answer) == [6]
+    assert answer.way[-1].name == "block.weight"
+
+
 @pytest.mark.parametrize(
     ("text", "said", "hint"),
     [

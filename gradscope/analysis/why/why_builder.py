@@ -18,7 +18,7 @@ from gradscope.analysis.why.relevance import concerning, rows_of, same_in_other_
 from gradscope.analysis.why.said import Said
 from gradscope.analysis.why.sentences import Sentences, condition_of
 from gradscope.analysis.why.way_steps import WaySteps
-from gradscope.analysis.why.why_model import FurtherAnswer, SeenGradient, WhyAnswer
+from gradscope.analysis.why.why_model import FurtherAnswer, SeenGradient, WayStep, WhyAnswer
 from gradscope.errors import EvaluationError
 from gradscope.recording import NONE, Recording
 
@@ -163,7 +163,7 @@ class _WhyBuilder:
             tensor=self._question.tensor or self._sources.names.of(tensor),
             place=said.place,
             root=self._sources.names.at(way.root, way.start) if way is not None else "",
-            way=WaySteps(self._sources, seen).describe(way) if way is not None else (),
+            way=self._steps(way, tensor, seen),
             changes=said.causes,
             advice=advice,
             further=self._further(said, tensor),
@@ -177,6 +177,14 @@ class _WhyBuilder:
     def _is_of_one_cause(answer: Answer, said: Said) -> bool:
         lines = {(cause.file, cause.line) for cause in said.causes}
         return bool(answer.causes) and (answer.causes[0].file, answer.causes[0].line) in lines
+
+    def _steps(self, way: Way | None, tensor: int, seen: dict[int, SeenGradient]) -> tuple[WayStep, ...]:
+        """The way; the tensor that was asked about is called as it was asked for."""
+        if way is None:
+            return ()
+        steps = WaySteps(self._sources, seen).describe(way)
+        asked = self._question.tensor if way.tensor == tensor else ""
+        return (*steps[:-1], steps[-1]._replace(name=asked or steps[-1].name))
 
     def _is_about_values(self, said: Said, look: Looked | None) -> bool:
         if look is not None and condition_of(look, self._question) in ("nan", "infinite", "zero"):

@@ -135,7 +135,7 @@ class WhyScreen:
         if step.kind == "gap":
             if step.calls:
                 return [Text(self._marks.dots, "dim"), Text(f"{step.calls} more calls", "dim"), Text(), Text(), Text()]
-            gap = Text("no call was seen that leads on", "bold red")
+            gap = Text("no call seen between", "bold red")
             return [Text(self._marks.dots, "dim"), gap, Text(), Text(), Text()]
         place = step.place
         line = f"{place.file}:{place.line}" if self._names_files and place.file else str(place.line or "")
