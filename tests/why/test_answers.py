@@ -179,6 +179,20 @@ def test_a_pass_that_has_nothing_to_do_with_a_leaf_is_not_its_reason(tmp_path: P
     assert late.text.endswith("no backward pass ran after line 7 had made it.")
 
 
+def test_what_was_frozen_names_the_line_that_froze_it(tmp_path: Path):
+    source = """
+    import torch
+
+    model = torch.nn.Linear(2, 1)
+    model.weight.requires_grad_(False)
+    model(torch.ones(3, 2)).sum().backward()
+    """
+    answer = why(source, tmp_path, "model.weight.grad")
+    assert answer.text.endswith("it does not require grad: line 4 (Tensor.requires_grad_) had turned that off.")
+    assert [cause.line for cause in answer.changes] == [4]
+    assert why(source, tmp_path, "model.bias.grad").code == ""
+
+
 def test_a_functions_own_forward_cuts_nothing(tmp_path: Path):
     source = """
     import torch

@@ -58,12 +58,23 @@ def explain(sources: Sources, tensor: int, op: int, symptom: str) -> tuple[str, 
         read, why = other
         causes: list[Cause] = []
     else:
-        why, causes = _REASONS[read.kind](sources, read)
+        why, causes = _turned_off(sources, read) or _REASONS[read.kind](sources, read)
     known = next(one for one in DIAGNOSES if one.code == f"grad-none-{read.kind.replace('_', '-')}")
     evidence = [Evidence("ops", read.because)] if read.because >= 0 else []
     found = sources.finding(symptom, why=why, op=op, tensors=[tensor], causes=causes, evidence=evidence)
     seen = tuple(one for one in found.evidence if one != Evidence("ops", op) or op < sources.index.op_count)
     return known.code, found._replace(evidence=seen, severity=known.severity)
+
+
+def _turned_off(sources: Sources, read: NoneRead) -> Reason | None:
+    """That a line set ``requires_grad`` of a leaf to False; None where none was seen to."""
+    index, tensor = sources.index, read.tensor
+    changes = [index.recording.changes[row] for row in index.changed_ops.get(tensor, ())]
+    last = next((row for row in reversed(changes) if row.op < read.op), None)
+    if read.kind != "untracked" or not index.is_leaf(tensor) or last is None or last.after:
+        return None
+    line, call = index.op_line(last.op), index.call_name(last.op)
+    return f"it does not require grad: line {line} ({call}) had turned that off", sources.cause("set", last.op)
 
 
 def _by_no_backward(sources: Sources, read: NoneRead) -> tuple[NoneRead, str] | None:
@@ -93,12 +104,7 @@ def _untracked(sources: Sources, read: NoneRead) -> Reason:
     op = index.recording.tensors.column("op")[tensor]
     was_cut = op < index.op_count and sources.cuts.is_cut[op]
     if index.is_leaf(tensor) and not was_cut:
-        turned_off = [index.recording.changes[row] for row in index.changed_ops.get(tensor, ())]
-        last = next((row for row in reversed(turned_off) if row.op < read.op), None)
-        if last is None or last.after:
-            return "it does not require grad", []
-        line, call = index.op_line(last.op), index.call_name(last.op)
-        return f"it does not require grad: line {line} ({call}) had turned that off", sources.cause("set", last.op)
+        return "it does not require grad", []
     name = sources.names.at(tensor, read.op)
     return f"it does not require grad; {name} was {sources.made(tensor)}", sources.made_at(tensor)
 
