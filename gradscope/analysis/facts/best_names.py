@@ -38,21 +38,23 @@ class BestNames:
         self._held = HeldNames(index)
 
     @cached_property
-    def _seen(self) -> tuple[array[int], array[int]]:
-        """For each tensor the text id of the best name under which it was seen itself, and the name's rank."""
+    def _seen(self) -> tuple[array[int], array[int], bytearray]:
+        """For each tensor the text id of the best name under which it was seen itself, the name's rank, and 1 if the
+        module held it so.
+        """
         held = self._held
         tensors = self._index.recording.tensors
         flags = tensors.column("flags")
         best = array("i", [NONE]) * len(tensors)
-        ranks = array("h", [0]) * len(tensors)
+        ranks, by_module = array("h", [0]) * len(tensors), bytearray(len(tensors))
         for tensor, bindings in held.of_tensor.items():
             born_at = self._born_at(tensor)
             for binding in bindings:
                 rank = self._rank(binding, born_at, bool(flags[tensor] & PARAMETER))
                 if rank > ranks[tensor]:
                     ranks[tensor] = rank
-                    best[tensor] = binding.name
-        return best, ranks
+                    best[tensor], by_module[tensor] = binding.name, binding.scope == MODULE
+        return best, ranks, by_module
 
     def _rank(self, binding: HeldName, born_at: int, is_parameter: bool) -> int:
         if binding.stored and binding.statement == born_at:
@@ -86,18 +88,18 @@ class BestNames:
         return self._repeated[1]
 
     @cached_property
-    def _repeated(self) -> tuple[array[int], array[int]]:
-        best, ranks, at_birth = self._seen[0][:], self._seen[1][:], _AT_BIRTH * _STEPS
-        stored_as: dict[int, tuple[int, int]] = {}
+    def _repeated(self) -> tuple[array[int], array[int], bytearray]:
+        best, ranks, by_module = self._seen[0][:], self._seen[1][:], self._seen[2][:]
+        stored_as, at_birth = dict[int, tuple[int, int, int]](), _AT_BIRTH * _STEPS
         for tensor, slot in enumerate(self.slots):
             if slot < 0:
                 continue
-            rank, name = stored_as.get(slot, (0, NONE))
+            rank, name, is_modules = stored_as.get(slot, (0, NONE, 0))
             if ranks[tensor] >= rank:
-                stored_as[slot] = ranks[tensor], best[tensor]
+                stored_as[slot] = ranks[tensor], best[tensor], by_module[tensor]
             elif not ranks[tensor] or rank == at_birth:
-                best[tensor], ranks[tensor] = name, rank
-        return best, ranks
+                best[tensor], ranks[tensor], by_module[tensor] = name, rank, is_modules
+        return best, ranks, by_module
 
     @cached_property
     def slots(self) -> array[int]:
@@ -153,8 +155,11 @@ class BestNames:
         columns = ("op", "died", "flags")
         made_at, died, flags = (self._index.recording.tensors.column(column)[tensor] for column in columns)
         if born_at == self._index.op_statement[op] and not flags & EXTERNAL:
-            least = _AT_BIRTH if is_matched else _VISIBLE
-            return name if self._ranks[tensor] >= least * _STEPS else self._described(tensor)
+            least, scope = _AT_BIRTH if is_matched else _VISIBLE, self._held.scopes[born_at]
+            # (the module's name of what a function gave may be one that the function has for another)
+            is_others = self._repeated[2][tensor] and scope != MODULE and self._held.holds(scope, self.best[tensor])
+            is_its = self._ranks[tensor] >= least * _STEPS and not is_others
+            return name if is_its else self._described(tensor)
         if not is_matched:
             return name
         if born_at > 0 and not 0 <= died <= op and self._held.is_taken(self.best[tensor], made_at, op):

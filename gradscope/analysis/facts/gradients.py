@@ -157,7 +157,7 @@ class Gradients:
         row = recording.tensors[tensor]
         reason = self.unreached.get((group.statement, tensor), self._unexplained(entry))
         return GradientRow(
-            name=self._names.at(tensor, group.last_op),
+            name=self._names.at(tensor, entry.last_op),
             shape=recording.text(recording.layouts[self._index.layout_at(tensor, group.last_op)].shape),
             is_leaf=self._index.is_leaf(tensor),
             is_parameter=bool(row.flags & PARAMETER),

@@ -85,6 +85,10 @@ class HeldNames:
         """Whether a name of a scope was seen to hold one tensor only: no loop's name."""
         return len(set(self._seen[scope, name, 0][1])) == 1
 
+    def holds(self, scope: int, name: int) -> bool:
+        """Whether a function was seen to hold anything under a name of its own."""
+        return (scope, name, 0) in self._seen
+
     def is_of_loop(self, name: int) -> bool:
         """Whether a name is that of a loop's variable, or of a part of one, in any file."""
         return self._strings[name].partition(".")[0].partition("[")[0] in self._loops
