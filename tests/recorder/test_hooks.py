@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -43,8 +44,16 @@ def gradients() -> list[object]:
     other(torch.ones(1, 3))
     pickled = io.BytesIO()
     torch.save(layer, pickled)
-    names = [hook.__name__ for hook in w._backward_hooks.values()]
-    return [w.grad.tolist(), [one.tolist() for one in seen], other.seen, hasattr(layer, "seen"), names]
+    y = w * 2
+    taken_out = y.register_hook(halve)
+    found = [key for key, hook in y._backward_hooks.items() if hook is halve]
+    for key in found:
+        del y._backward_hooks[key]
+    y.sum().backward()
+    table, names = w._backward_hooks, [hook.__name__ for hook in w._backward_hooks.values()]
+    looks = [table[next(iter(table))] is halve, halve in table.values(), repr(table) == repr(dict(table.items()))]
+    looks += [found == [taken_out.id], isinstance(table, OrderedDict), copy.copy(table) == table, str(type(table))]
+    return [w.grad.tolist(), [one.tolist() for one in seen], other.seen, hasattr(layer, "seen"), names, looks]
 
 
 def test_a_program_sees_of_its_hooks_what_it_would_without_a_recorder() -> None:

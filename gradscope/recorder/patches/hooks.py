@@ -1,8 +1,9 @@
 """Hooks that a program registers: where, on what, and what those on tensors do when they run.
 
 A hook on a tensor runs in the middle of a backward pass, where no function mode is asked, on CUDA in a thread of
-autograd's own. So what is registered on a tensor is wrapped: it counts, and hands on what the hook gave. Hooks of
-modules are left as they are: they are copied and pickled with their modules. Only the user's own hooks are noted.
+autograd's own. So what is registered on a tensor is wrapped, out of the program's sight (see :mod:`.hook_tables`): it
+counts, and hands on what the hook gave. Hooks of modules are left as they are: they are copied and pickled with their
+modules. Only the user's own hooks are noted.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch.compiler import is_dynamo_compiling
 from gradscope.recorder.calls.function_mode import RecorderMode
 from gradscope.recorder.calls.modes_aside import is_ours_on_top
 from gradscope.recorder.patches.hook_references import tensors_referred
+from gradscope.recorder.patches.hook_tables import StandIn, original, prepare, table_of
 from gradscope.recorder.patches.noting import note
 from gradscope.recorder.patches.refused_calls import note_refusal
 from gradscope.recorder.places.code_owners import Owner
@@ -74,13 +76,13 @@ class HookRuns:
         """Those on results of operations, as they were registered."""
 
 
-class _WatchedHook:
+class _WatchedHook(StandIn):
     """Stands for a hook on a tensor: counts, and is the hook in all else."""
 
-    __slots__ = ("__weakref__", "_hook", "_watched_by")
+    __slots__ = ("_watched_by",)
 
     def __init__(self, hook: Any, watched_by: list[HookRuns]) -> None:
-        self._hook = hook
+        super().__init__(hook)
         self._watched_by = watched_by
         for runs in watched_by:
             runs.is_watched = True
@@ -89,12 +91,12 @@ class _WatchedHook:
         given = args[0] if args else None
         version = version_of(given) if type(given) in PLAIN else NONE
         try:
-            result = self._hook(*args, **kwargs)
+            result = self.hook(*args, **kwargs)
         except BaseException as error:
             for runs in self._watched_by:
                 runs.runs += 1
                 if runs.raised is None and isinstance(error, Exception):
-                    runs.raised = (type(error).__qualname__, str(error), _line_in(error, self._hook))
+                    runs.raised = (type(error).__qualname__, str(error), _line_in(error, self.hook))
             raise
         for runs in self._watched_by:
             runs.runs += 1
@@ -103,9 +105,6 @@ class _WatchedHook:
             if result is not None and not runs.returned & (runs.returned - 1) and len(runs.looks) < LOOKS:
                 _look(runs, given, result)
         return result
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(object.__getattribute__(self, "_hook"), name)
 
 
 def _look(runs: HookRuns, given: Any, result: Any) -> None:
@@ -163,11 +162,15 @@ def reported_on_tensor(name: str) -> Callable[[Callable[..., Any]], Callable[...
             if not found:
                 return register(tensor, hook, *args, **kwargs)
             watched = _WatchedHook(hook, [one.runs for one in found])
+            prepare(tensor, table)
+            hooks = table_of(tensor, table)
             try:
-                handle = register(tensor, watched, *args, **kwargs)
+                handle = register(tensor, watched if hooks is None else hook, *args, **kwargs)
             except Exception as error:
                 note_refusal(f"Tensor.{name}", frame, [tensor], error)
                 raise
+            if hooks is not None:
+                hooks.put_behind(handle.id, watched)
             note(name, lambda mode: _observe(mode, found, kind, frame, lambda: [tensor], handle.id))
             if type(tensor) in PLAIN and not tensor.is_leaf:
                 note(name, lambda mode: _remember(mode, found, tensor, ref(watched)))
@@ -262,8 +265,7 @@ def code_of(hook: Any) -> CodeType | None:
     """The code that a hook runs first; None for one that has none of Python's."""
     while isinstance(hook, functools.partial):
         hook = hook.func
-    if type(hook) is _WatchedHook:
-        hook = object.__getattribute__(hook, "_hook")
+    hook = original(hook)
     if type(hook) is MethodType:
         hook = hook.__func__
     if type(hook) is not FunctionType:
