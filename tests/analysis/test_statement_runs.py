@@ -64,3 +64,18 @@ def test_the_first_run_is_not_said_of_another_element() -> None:
     of_runs = "import torch\nfor n in (1, 2):\n    part = torch.ones(n)\n"
     assert [row.notes for row in build(recorded(of_elements)).lines] == [()]
     assert [row.notes for row in build(recorded(of_runs)).lines] == [("part: (1,) in the first run",)]
+
+
+def test_what_torch_sets_below_a_module_does_not_count_the_line() -> None:
+    report = build(
+        recorded("""
+        import torch
+        names, torchs = {"torch": torch}, "def often(*_):\\n for _ in range(5): torch._C._set_grad_enabled(True)"
+        exec(compile(torchs, torch.nn.__file__, "exec"), names)
+        layer = torch.nn.Linear(3, 3)
+        layer.register_forward_pre_hook(names["often"])
+        for _ in range(2):
+            y = layer(torch.ones(1, 3)).sum()
+        """)
+    )
+    assert {row.executions for row in report.lines if row.line == 7} == {2}

@@ -176,3 +176,22 @@ with torch.no_grad():
 def test_a_write_is_not_seen_by_what_was_made_later() -> None:
     (write,) = report_of("a = torch.ones(3)\na.add_(1)\nb = a[1:]\n").inplace_writes
     assert write.seen_by == ()
+
+
+def test_leaves_that_a_library_keeps_to_itself_are_not_told() -> None:
+    source = """
+class Takes(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, h, kept):
+        return h * 1
+    @staticmethod
+    def backward(ctx, grad):
+        return grad, None
+def use(h):
+    return Takes.apply(h, torch.nn.Parameter(torch.ones(3)))
+w = torch.ones(3, requires_grad=True)
+loss = use(w).sum()
+loss.backward()
+"""
+    (backward,) = report_of(source).backwards
+    assert [row.name for row in backward.gradients] == ["w"]

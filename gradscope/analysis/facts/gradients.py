@@ -15,7 +15,7 @@ from gradscope.analysis.facts.unreached import WALKED_IN_ALL, Reasons, Unreached
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import BackwardPass, GradientOutcome, GradientRow
 from gradscope.recording import NONE
-from gradscope.recording.flags import LEAF, PARAMETER, RAISED
+from gradscope.recording.flags import EXTERNAL, LEAF, PARAMETER, RAISED
 from gradscope.recording.rows import GradOutcome
 
 _OUTCOMES: dict[int, GradientOutcome] = {
@@ -91,6 +91,8 @@ class Gradients:
             found = groups.get(self._index.op_statement[op])
             if found is None or self._index.is_cut_view(tensor):
                 continue
+            if outcome == GradOutcome.MISSING and flags[tensor] & EXTERNAL and not self._names.is_named(tensor):
+                continue  # (a library's own: the unsharded parameters of FSDP, whose gradients it takes on)
             if outcome == GradOutcome.MISSING and self._index.given_by_functions.get(tensor, op) < op:
                 continue  # (by then it was no leaf: a Function gave it a grad_fn after it had been seen inside)
             if not self._index.requires_grad(tensor, op):

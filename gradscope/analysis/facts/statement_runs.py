@@ -19,6 +19,9 @@ from gradscope.recording import NONE
 from gradscope.recording.flags import BELOW, MADE
 from gradscope.recording.rows import EventKind, OpKind, Span
 
+_SET_IN_MODULES = "torch._set_grad_enabled"
+"""What torch's own Python below a module sets grad mode with, any number of times; a ``with`` has another name."""
+
 
 class StatementRuns:
     """Runs of the statements of a recording.
@@ -97,7 +100,7 @@ class StatementRuns:
                 continue
             if inner != NONE:
                 divisors[statement] = gcd(divisors[statement], count)
-            elif not is_below or kind != OpKind.CALL:
+            elif not is_below or (kind != OpKind.CALL and index.recording.text(func) != _SET_IN_MODULES):
                 key = (places[span], index.twin(func))  # (a call that was specialised has two spans of one place)
                 totals[key] = totals.get(key, 0) + count
                 direct[statement] = max(direct[statement], totals[key])
