@@ -7,6 +7,7 @@ that frame or when the run ends. In loops the first executions of a call site ar
 from __future__ import annotations
 
 import re
+import sys
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from types import FrameType, MappingProxyType
@@ -15,6 +16,7 @@ from weakref import ref
 
 from torch import Tensor, nn
 from torch._C import DisableTorchFunctionSubclass
+from torch.nn.utils import stateless
 
 from gradscope.frames.frame_locals import reading_locals
 from gradscope.frames.statements import is_stored_by
@@ -30,6 +32,7 @@ FULL_MATCHES = 16
 MEMBERS = 256
 """Items of a list or dict that are named at most."""
 
+_FUNCTIONAL_CALL = stateless._functional_call.__code__
 _ROOT = re.compile(r"[.\[]")
 _CONTAINERS = (list, tuple, dict)
 _DICTS = (dict, OrderedDict)
@@ -144,7 +147,7 @@ class SeenNames:
         """Bind what a module holds, once for each name that it has in a function."""
         key = (id(module), name, function)
         known = self._modules.get(key)
-        if known is not None and known() is module:
+        if (known is not None and known() is module) or _is_in_functional_call():
             return
         self._modules[key] = ref(module)
         for inner, tensor in _module_tensors(module):
@@ -225,6 +228,14 @@ def _module_tensors(module: nn.Module) -> list[tuple[str, Any]]:
         children = tables.get("_modules", {}).items()
         todo.extend(reversed([(f"{prefix}{name}.", child) for name, child in children if child is not None]))
     return found
+
+
+def _is_in_functional_call() -> bool:
+    """Whether ``functional_call`` is running: what it put into a module is not what the program's names lead to."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not _FUNCTIONAL_CALL:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _plain_leaf(tensor: Any) -> bool:
