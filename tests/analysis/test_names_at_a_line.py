@@ -171,15 +171,3 @@ second(torch.ones(2)).sum().backward()
 """
     rows = [row.name for row in report_of(source).lines if "nn.Sequential" in row.source]
     assert rows == ["second.0.weight", "second.0.bias", "second.1.weight", "second.1.bias"]
-
-
-def test_what_functional_call_puts_into_a_module_has_not_the_modules_names() -> None:
-    report = build(
-        recorded("""
-        import torch
-        layer, h = torch.nn.Linear(3, 3), torch.ones(2, 3)
-        values = {name: 2 * value for name, value in layer.named_parameters()}
-        h = torch.func.functional_call(layer, values, (h,))
-        """)
-    )
-    assert not {name for row in report.lines if row.line > 2 for name in row.names if name.startswith("layer.")}

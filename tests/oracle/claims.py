@@ -181,6 +181,8 @@ class Judge:
                 yield Claim(
                     "why-inputs", one.line, said, others, f"inputs= {'asked' if one.inputs else 'is not given'}"
                 )
+            elif "not in the last of" in why:
+                yield Claim("why-last", one.line, said, id(tensor) not in one.received, "it got one in the last")
             elif "but no way from there" in why:
                 yield Claim("why-no-way", one.line, said, not led, where)
             else:

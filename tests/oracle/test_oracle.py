@@ -110,8 +110,21 @@ loss.backward()
 """
 
 
+FROZEN = """\
+import torch
+from torch import nn
+x = torch.ones(2, 3)
+fc, other = nn.Linear(3, 3), nn.Linear(3, 3)
+fc.requires_grad_(False)
+for step in range(2):
+    loss = fc(x).sum() + other(x).sum()
+    loss.backward()
+print(fc.weight.grad)
+"""
+
+
 def test_the_oracle_reads_what_is_said() -> None:
-    sources = [PLAIN, *(any_program(Random(seed)).source for seed in range(25))]
+    sources = [PLAIN, FROZEN, *(any_program(Random(seed)).source for seed in range(25))]
     claims = [claim for source in sources for claim in Judge(source, reported(source)).claims()]
     assert {claim.kind for claim in claims} >= READ
     assert not [claim.said for claim in claims if claim.kind == "why-unread"]
