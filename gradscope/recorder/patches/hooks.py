@@ -253,7 +253,7 @@ def _write_there(tape: Tape, runs: HookRuns, registered: _OnResult, row_of: Call
     watched = registered.hook()
     if watched is None or registered.tensor == NONE:
         return
-    referred = {row_of(tensor): name for name, tensor in tensors_referred(object.__getattribute__(watched, "_hook"))}
+    referred = {row_of(tensor): name for name, tensor in tensors_referred(watched.hook)}
     referred.pop(NONE, None)
     if referred:
         detail = {"registered": registered.op, "names": list(referred.values())}
