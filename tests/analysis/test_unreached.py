@@ -171,3 +171,35 @@ def test_values_that_went_through_numpy_are_followed_to_where_a_tensor_is_built_
 ) -> None:
     report = build(recorded(THROUGH_NUMPY.format(smooth)))
     assert reasons(report, "w")[0].startswith(why)
+
+
+LEFT_TORCH = """
+import torch
+w, v = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+o = torch.optim.SGD([v, w], lr=0.1)
+for step in range(3):
+    scale = {}
+    loss = (v * scale).sum()
+    o.zero_grad()
+    loss.backward()
+    o.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("scale", "severity"),
+    [
+        ("float(w.exp().sum())", "warning"),
+        ("w.detach().numpy().sum()", "warning"),
+        ("float(w.exp().sum()) + 0 * w.tanh()", ""),
+        ("0 * (w * 2).abs().max().item() + len([w.tanh()])", "note"),  # (one of its ends is a tensor that is left over)
+    ],
+)
+def test_what_all_left_torch_is_told_of_a_leaf_that_an_optimizer_has(scale: str, severity: str) -> None:
+    source = LEFT_TORCH.format(scale)
+    answers = [one for one in build(recorded(source)).answers if one.code == "leaf-unreached"]
+    assert [one.severity for one in answers] == ([severity] if severity else [])
+    if severity == "warning":
+        assert [cause.line for cause in answers[0].causes] == [line_of(source, "scale =")]
+    others = build(recorded(source.replace("[v, w]", "[v]"))).answers
+    assert "warning" not in [one.severity for one in others]

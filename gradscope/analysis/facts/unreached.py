@@ -13,6 +13,7 @@ from gradscope.analysis.facts.events import Events
 from gradscope.analysis.facts.flow import WALK_LIMIT, Flow, Step
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.index import Index
+from gradscope.analysis.wording import listed
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, RAISED, REQUIRES_GRAD
 from gradscope.recording.rows import OpKind
@@ -25,6 +26,9 @@ WALKED_IN_ALL = 20 * WALK_LIMIT
 
 _EXPORTS_TRIED = 16
 """Last calls that took values out of torch whose tensors are followed back."""
+
+_FOLLOWED = 256
+"""Tensors made from a leaf that are followed to where their values leave torch."""
 
 _BUILT_FROM_VALUES = frozenset(("tensor", "as_tensor", "asarray", "new_tensor", "from_numpy", "full"))
 """Functions that build a tensor from plain values."""
@@ -94,7 +98,11 @@ class Reasons:
     def _functions(self) -> FunctionSources:
         from gradscope.analysis.facts.function_sources import FunctionSources
 
-        return FunctionSources(self._index, Events(self._index))
+        return FunctionSources(self._index, self._events)
+
+    @cached_property
+    def _events(self) -> Events:
+        return Events(self._index)
 
     @property
     def _is_exhausted(self) -> bool:
@@ -245,6 +253,12 @@ class Reasons:
         if not uses:
             return Unreached("no call was seen to use it before this backward pass", unused=True)
         export = self._values_left_at(tensor, this)
+        if export < 0 and (ends := self._left_torch(tensor, this)):
+            way = self._flow.path(self._behind_export(ends[-1]), tensor)
+            cut = next((step.op for step in way if step.loses), ends[-1])
+            calls = dict.fromkeys(f"line {self._index.op_line(op)} ({self._index.call_name(op)})" for op in ends)
+            why = f"all that was made from it left torch at {listed(list(calls))}"
+            return Unreached(f"{why}: what is computed from plain values has no gradient", cut)
         if export < 0:
             line = self._index.op_line(uses[-1])
             return Unreached(f"used at line {line}, but no way from there to {this.root} was seen", unused=True)
@@ -254,6 +268,30 @@ class Reasons:
         return Unreached(
             f"cut at {self._cuts.where(cut)}; {this.root} was built from plain values at line {rebuilt}", cut
         )
+
+    def _left_torch(self, tensor: int, this: _Pass) -> list[int]:
+        """The calls that took values out of torch in which all ends that was made from a leaf since the pass before.
+
+        None where it does not all end so, or where no optimizer was given the leaf: nothing says that it is to be
+        trained.
+        """
+        if tensor not in self._events.in_optimizers:
+            return []
+        kinds, ends = self._index.recording.ops.column("kind"), set[int]()
+        stack, seen = [tensor], {tensor}
+        while stack and len(seen) < _FOLLOWED:
+            one = stack.pop()
+            users = [op for op in self._flow.uses_of(one, this.op) if op > this.before]
+            if not users:
+                return []
+            for op in users:
+                new = [made for made in self._index.tensors_made(op) if made not in seen]
+                if kinds[op] == OpKind.EXPORT:
+                    ends.add(op)
+                else:
+                    seen.update(new)
+                    stack += new
+        return sorted(ends) if not stack else []
 
     def values_left(self, op: int, before: int, roots: list[int]) -> tuple[list[int], int] | None:
         """That a root was built from plain values which left torch, where nothing behind it requires grad.
