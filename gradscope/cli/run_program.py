@@ -16,6 +16,9 @@ from gradscope.targets.program import Program
 from gradscope.targets.resolve import resolve
 from gradscope.targets.snippets import with_imports
 
+_WRONG_USE = 2
+"""With what argparse, click and others end a program whose arguments they refuse."""
+
 
 def run_program(request: RunRequest) -> NoReturn:
     """Run a program, show what was observed, and end the process as the program did.
@@ -47,7 +50,7 @@ def run_program(request: RunRequest) -> NoReturn:
         print(f"gradscope: {program.name} is empty: there is nothing to run", file=sys.stderr)
     run.run()
     if request.arguments:
-        _hint_at_misplaced_options(request, refused=bool(run.exit_code))
+        _hint_at_misplaced_options(request, refused=run.exit_code == _WRONG_USE)
     if result.failure and not run.exit_code:
         sys.exit(result.failure)
     run.leave()

@@ -12,13 +12,15 @@ from gradscope.recording.tables import NONE, Table
 
 FORMAT = "gradscope-recording"
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised with every change that an older reader would misread; the log:
 
 1. The first.
 2. Events; writes past the version counter (``Field.WRITTEN``); inference mode as ops.
 3. Kinds of events from ``GRADIENTS`` on: values, hooks, learning rates, modes of modules, memory that others changed,
-   parts of a page, NumPy arrays, hooks that stay.
+   parts of a page.
+4. Kinds of events from ``ARRAYS`` on: NumPy arrays, hooks that stay, calls that raised or were refused, forwards that
+   were called directly, freezes, what checkpoints ran again; norms of gradients.
 """
 
 

@@ -81,7 +81,9 @@ def test_a_comment_ignores_nothing_else(line: int, comment: str):
 def test_a_comment_that_names_no_diagnosis_is_said():
     selected = select_answers((PROBLEM,), read_as("a = 1  # gradscope: ignore[frozne]\n"))
     (said,) = selected.remarks
-    assert said == "train.py, line 1: # gradscope: ignore[frozne] names no diagnosis: did you mean frozen?"
+    assert (
+        said == "train.py, line 1: # gradscope: ignore[frozne] names no diagnosis: did you mean frozen or left-frozen?"
+    )
 
 
 def test_a_comment_counts_in_a_run():
@@ -160,7 +162,7 @@ def test_what_a_command_fails_for():
 def test_a_code_that_is_none_is_said_with_what_was_meant():
     with pytest.raises(UsageError, match="--ignore: there is no diagnosis 'frozn'") as raised:
         checked_codes(["leaf-unreached, frozn"], "--ignore")
-    assert raised.value.hint == "did you mean frozen?"
+    assert raised.value.hint == "did you mean frozen or left-frozen?"
     with pytest.raises(UsageError, match="'problems' is no severity and no diagnosis") as raised:
         checked_grounds(["problems"], "--fail-on")
     assert "problem" in raised.value.hint

@@ -58,7 +58,7 @@ def test_codes_on_the_command_line(report):
     ("option", "value", "hint"),
     [
         ("--select", "grad-none-unreach", "grad-none-unreached"),
-        ("--ignore", "forzen", "did you mean frozen?"),
+        ("--ignore", "forzen", "did you mean frozen"),
         ("--fail-on", "problms", "did you mean problem?"),
         ("--baseline", "none.json", "--write-baseline none.json"),
         ("--write-baseline", "no/folder.json", "create the folder"),
@@ -142,7 +142,11 @@ def test_the_nearest_file_with_the_section_counts(tmp_path: Path, monkeypatch: p
         ("color = 'red'", '"auto", "always" or "never"', ""),
         ("ignore = [1]", "ignore = [1] in [tool.gradscope] is not a list of codes", ""),
         ("ignore = [", "is no TOML", ""),
-        ("ignore = ['forzen']", "pyproject.toml: ignore: there is no diagnosis 'forzen'", "did you mean frozen?"),
+        (
+            "ignore = ['forzen']",
+            "pyproject.toml: ignore: there is no diagnosis 'forzen'",
+            "did you mean frozen",
+        ),
     ],
 )
 def test_what_is_wrong_in_the_section_is_said(report, tmp_path: Path, line: str, message: str, hint: str):
@@ -163,7 +167,7 @@ def test_the_exit_code_of_a_run(tmp_path: Path):
     assert gradscope("run", "-q", "train.py", cwd=tmp_path).returncode == 4
     done = gradscope("run", "--select", "forzen", "train.py", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "gradscope: --select: there is no diagnosis 'forzen'\n  did you mean frozen?\n"
+    assert done.stderr == "gradscope: --select: there is no diagnosis 'forzen'\n  did you mean frozen\n"
 
 
 def test_run_and_report_have_the_same_options_for_answers():

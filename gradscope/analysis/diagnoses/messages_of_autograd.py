@@ -76,6 +76,7 @@ BY_DIAGNOSES: dict[str, tuple[str, ...]] = {
     "Inplace update to inference tensor outside InferenceMode": ("inference-tensor",),
     "Setting requires_grad=True on inference tensor": ("inference-tensor",),
     "_backward is not implemented": ("no-second-derivative",),
+    "floor_divide is not implemented": ("no-derivative",),
     "does not currently support double backward": ("compiled-backward",),
     "compiled with non-empty donated buffers": ("compiled-backward",),
 }
@@ -214,13 +215,6 @@ EXPLAINED: tuple[Explained, ...] = (
         "Take the mark away, if its backward uses torch functions only.",
         Where.TEXT,
         ("once_differentiable",),
-    ),
-    Explained(
-        "floor_divide is not implemented",
-        "the graph leads through //, which has no derivative",
-        "Leave the remainder in (/), or cut it off on purpose: (x // y).detach().",
-        Where.FORWARD,
-        ("floor_divide", "__floordiv__", "__rfloordiv__"),
     ),
     Explained(
         "The QR decomposition is not differentiable when mode='complete'",

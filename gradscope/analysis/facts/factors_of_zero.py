@@ -74,6 +74,9 @@ def _zeroed_at(index: Index, leaf: int, before: int) -> int:
     written = [
         op for op, tensor, *_ in all_writes(index) if made < op < before and index.storage_at(tensor, op) == storage
     ]
+    met = index.recording.tensors.column("op")[leaf]
+    if met < before and index.func(met).endswith("_") and leaf in index.uses.of(met):
+        written.append(met)  # what it was before its first call, which writes it, nobody saw: that is no row of a write
     return max([made, *written])
 
 

@@ -43,9 +43,10 @@ def options_first(arguments: Sequence[str], takes_value: Mapping[str, bool]) -> 
 
 
 def meant_for_gradscope(target: str, arguments: Sequence[str], options: Collection[str], *, is_code: bool) -> list[str]:
-    """Options of gradscope's own, or what nearly is one, among the arguments that a program got.
+    """Long options of gradscope's own, or what nearly is one, among the arguments that a program got.
 
-    They are found when the program has ended: what ended well by itself, and reads arguments, wanted them.
+    They are looked for when the program has ended: one that ended well, and reads arguments, wanted them. Behind a
+    ``--`` somebody knew what is whose.
 
     Args:
         target: What was run.
@@ -58,11 +59,13 @@ def meant_for_gradscope(target: str, arguments: Sequence[str], options: Collecti
     """
     found = []
     certain = not reads_arguments(target, is_code=is_code)
-    for argument in arguments[: arguments.index("--") if "--" in arguments else None]:
+    for argument in arguments if "--" not in arguments else ():
         name = argument.partition("=")[0]
+        if not name.startswith("--"):
+            continue
         if name in options:
             found.append(name)
-        elif certain and name.startswith("--"):
+        elif certain:
             found += get_close_matches(name, options, 1, cutoff=0.8)
     return list(dict.fromkeys(found))
 

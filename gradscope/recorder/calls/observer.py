@@ -25,7 +25,7 @@ from gradscope.recorder.naming.seen_names import FULL_MATCHES, SeenNames
 from gradscope.recorder.naming.unseen_tensors import Unseen
 from gradscope.recorder.places.call_sites import Site
 from gradscope.recorder.places.callers import CallPlace, CallSites, Located
-from gradscope.recorder.places.ways import Ways
+from gradscope.recorder.places.frames_around import FramesAround
 from gradscope.recorder.state.backward_passes import ObservedPass, PassObserver
 from gradscope.recorder.state.births import ForwardBirths
 from gradscope.recorder.state.foreign_memory import ForeignMemory
@@ -118,8 +118,8 @@ class Observer:
         self._births = ForwardBirths(tape, identity) if looks_for_births else None
         self.sites = sites
         self.names = names
-        self._raised = Ways(tape, sites, EventKind.RAISED)
-        self._frozen = Ways(tape, sites, EventKind.FROZEN)
+        self._raised = FramesAround(tape, sites, EventKind.RAISED)
+        self._frozen = FramesAround(tape, sites, EventKind.FROZEN)
         self._direct_forwards: set[tuple[int, int]] = set()
         sites.note_direct_forward = self._note_direct_forward
         self._uses = tape.pending["uses"]

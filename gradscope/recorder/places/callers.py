@@ -20,7 +20,7 @@ from gradscope.frames.statements import NO_STATEMENT, Assignment
 from gradscope.frames.tracebacks import CALL_NAME
 from gradscope.recorder.places.call_sites import Call, Callers, Site, SpanTable, positions
 from gradscope.recorder.places.code_owners import CodeOwners, Owner
-from gradscope.recorder.places.direct_forwards import MODULE_CALLS, directly_called
+from gradscope.recorder.places.forwards_in_frames import MODULE_CALLS, directly_called
 from gradscope.recording.flags import BELOW
 from gradscope.recording.rows import Span
 from gradscope.recording.tables import NONE

@@ -17,12 +17,12 @@ from gradscope.recording.rows import EventKind
 _DEPTH = 32
 """Frames of the user's that are noted of one call, the innermost first."""
 _NOTED = 64
-"""Ways that are noted in one recording; a program may try the same in a loop for ever."""
+"""Ways through frames that are noted in one recording; a program may try the same in a loop for ever."""
 _LOOKED_AT = 32
 """Calls of one instruction for which the frames around are looked at."""
 
 
-class Ways:
+class FramesAround:
     """The ways that led to calls of one kind, each once.
 
     Args:
