@@ -195,3 +195,13 @@ loss.backward()
 """
     (backward,) = report_of(source).backwards
     assert [row.name for row in backward.gradients] == ["w"]
+
+
+@pytest.mark.parametrize("check", ["print(all(p.grad is None for p in [t]))", "assert t.grad is None"])
+def test_a_check_that_what_is_frozen_has_no_gradient_is_no_surprise(check: str) -> None:
+    source = (
+        f"import torch\nt, w = torch.ones(2), torch.ones(2, requires_grad=True)\n(t * w).sum().backward()\n{check}\n"
+    )
+    assert [one for one in build(recorded(source)).answers if one.severity != "note"] == []
+    (told,) = build(recorded(source.replace(check, "print(t.grad)"))).answers
+    assert told.code == "grad-none-untracked" and told.severity != "note"

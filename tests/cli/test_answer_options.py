@@ -167,7 +167,7 @@ def test_the_exit_code_of_a_run(tmp_path: Path):
     assert gradscope("run", "-q", "train.py", cwd=tmp_path).returncode == 4
     done = gradscope("run", "--select", "forzen", "train.py", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "gradscope: --select: there is no diagnosis 'forzen'\n  did you mean frozen\n"
+    assert done.stderr == "gradscope: --select: there is no diagnosis 'forzen'\n  did you mean frozen or left-frozen?\n"
 
 
 def test_run_and_report_have_the_same_options_for_answers():

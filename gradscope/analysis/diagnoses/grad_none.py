@@ -11,6 +11,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.none_reads import NoneKind, NoneRead
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
+from gradscope.frames.none_checks import asks_for_none
 from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
 from gradscope.recording.rows import OpKind
@@ -41,7 +42,23 @@ def _findings(sources: Sources, alike: dict[tuple[int, str], list[tuple[NoneRead
             tensors=tensors,
             causes=[cause for _, causes in reads for cause in causes],
             evidence=[Evidence("ops", read.because) for read, _ in reads if read.because >= 0],
+            severity="note" if _is_expected(sources, reads) else None,
         )
+
+
+def _is_expected(sources: Sources, reads: list[tuple[NoneRead, list[Cause]]]) -> bool:
+    """Whether the statement asks which gradients are None, and nothing is known to have kept these from being there.
+
+    A check of what does not require grad, too: that it is frozen is what the program looks at.
+    """
+    index, read = sources.index, reads[0][0]
+    statement = index.statements[index.op_statement[read.op]]
+    if statement.file < 0:
+        return False
+    asks = asks_for_none(index.recording.files[statement.file].text, index.op_line(read.op))
+    if asks == "checks" and read.kind == "untracked":
+        return True
+    return bool(asks) and not any(causes for _, causes in reads)
 
 
 def explain(sources: Sources, tensor: int, op: int, symptom: str) -> tuple[str, Finding]:
