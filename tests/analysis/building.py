@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
 import textwrap
 import traceback
 import types
@@ -26,6 +27,7 @@ def recorded(source: str, max_ops: int | None = None, nan: bool = False) -> Reco
     recorder = Recorder(is_user=lambda name: name == FILE, sources={FILE: text}, max_ops=max_ops, nan=nan)
     code = compile(text, FILE, "exec")
     outcome = recorder.recording.info.outcome
+    excepthook = sys.excepthook
     recorder.start()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -37,6 +39,7 @@ def recorded(source: str, max_ops: int | None = None, nan: bool = False) -> Reco
         outcome.line = lines[-1] if lines else NONE
     finally:
         recorder.stop(module.__dict__, FILE)
+        sys.excepthook = excepthook  # torch.distributed puts its own there, which names the rank
     recording = recorder.recording
     assert not recording.faults, recording.faults[0].traceback
     names = [file.path for file in recording.files]

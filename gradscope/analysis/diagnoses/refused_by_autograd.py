@@ -204,12 +204,12 @@ DIAGNOSIS = Diagnosis(
         shows="""\
 import torch
 
-w = torch.ones(3, requires_grad=True)
-y = w // 2
-y.sum().backward()
+w = torch.rand(4, 2, requires_grad=True)
+q, r = torch.linalg.qr(w, mode="complete")
+q.sum().backward()
 """,
-        instead_of="y = w // 2",
-        silent="y = w / 2",
+        instead_of='q, r = torch.linalg.qr(w, mode="complete")',
+        silent='q, r = torch.linalg.qr(w, mode="reduced")',
     ),
     find=_find,
 )
