@@ -59,9 +59,10 @@ def run_program(request: RunRequest) -> NoReturn:
 def _hint_at_misplaced_options(request: RunRequest, *, refused: bool) -> None:
     from gradscope.cli.options.trailing_options import meant_for_gradscope, reads_arguments
 
-    if not refused and reads_arguments(request.target, is_code=request.is_code):
+    program_reads = reads_arguments(request.target, is_code=request.is_code)
+    if program_reads and not refused:
         return  # it wanted them
-    meant = meant_for_gradscope(request.target, request.arguments, request.own_options, is_code=request.is_code)
+    meant = meant_for_gradscope(request.arguments, request.own_options, program_reads=program_reads)
     if meant:
         print(
             f"gradscope: what stands behind the target went to the program; for gradscope itself: "

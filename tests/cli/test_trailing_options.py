@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gradscope.cli.options.trailing_options import meant_for_gradscope, options_first
+from gradscope.cli.options.trailing_options import meant_for_gradscope, options_first, reads_arguments
 from tests.cli.command import gradscope
 
 TAKES_VALUE = {"-f": True, "--format": True, "--all": False, "-c": False, "-m": False, "-q": False}
@@ -57,7 +57,8 @@ def test_options_behind_the_target(given, parsed):
     ],
 )
 def test_what_went_to_a_program_and_was_meant_for_gradscope(target, arguments, meant):
-    assert meant_for_gradscope(target, arguments.split(), TAKES_VALUE, is_code=False) == meant
+    program_reads = reads_arguments(target, is_code=False)
+    assert meant_for_gradscope(arguments.split(), TAKES_VALUE, program_reads=program_reads) == meant
 
 
 @pytest.mark.usefixtures("scripts")

@@ -42,30 +42,28 @@ def options_first(arguments: Sequence[str], takes_value: Mapping[str, bool]) -> 
     return [*given[:at], *behind, given[at]]
 
 
-def meant_for_gradscope(target: str, arguments: Sequence[str], options: Collection[str], *, is_code: bool) -> list[str]:
+def meant_for_gradscope(arguments: Sequence[str], options: Collection[str], *, program_reads: bool) -> list[str]:
     """Long options of gradscope's own, or what nearly is one, among the arguments that a program got.
 
     They are looked for when the program has ended: one that ended well, and reads arguments, wanted them. Behind a
     ``--`` somebody knew what is whose.
 
     Args:
-        target: What was run.
-        arguments: What stood behind it.
+        arguments: What stood behind the target.
         options: The names of the options of ``run``.
-        is_code: Whether the target is code itself.
+        program_reads: Whether the program may look at its arguments: what is nearly an option may then be its own.
 
     Returns:
         The options that were meant, as gradscope writes them.
     """
     found = []
-    certain = not reads_arguments(target, is_code=is_code)
     for argument in arguments if "--" not in arguments else ():
         name = argument.partition("=")[0]
         if not name.startswith("--"):
             continue
         if name in options:
             found.append(name)
-        elif certain:
+        elif not program_reads:
             found += get_close_matches(name, options, 1, cutoff=0.8)
     return list(dict.fromkeys(found))
 
