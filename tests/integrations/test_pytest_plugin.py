@@ -99,7 +99,8 @@ def test_nothing_is_imported():
 def pytest_run(folder: Path, source: str, *options: str) -> str:
     (folder / "test_it.py").write_text(source)
     command = [sys.executable, "-m", "pytest", "-p", "gradscope.integrations.pytest_plugin", "-p", "no:cacheprovider"]
-    return run([*command, "-q", *options, "test_it.py"], cwd=folder).stdout
+    # -rN: without the summary, which has the whole messages once more where `CI` is set, and their starts elsewhere.
+    return run([*command, "-q", "-rN", *options, "test_it.py"], cwd=folder).stdout
 
 
 @pytest.mark.parametrize("options", [(), ("-n", "1")])
