@@ -30,6 +30,7 @@ from gradscope.cli.options.output_options import (
     files_option,
 )
 from gradscope.cli.options.project_settings import project_settings
+from gradscope.cli.options.signal_options import ShowAt
 from gradscope.cli.options.view_options import (
     AllOption,
     GradientsOption,
@@ -121,6 +122,10 @@ def run(
         str,
         typer.Option("--rank", metavar="N", help="Under a launcher: the ranks that print (0; 1,3; all)."),
     ] = "0",
+    show_at: Annotated[
+        ShowAt,
+        typer.Option("--show-at", help="The signal at which the screen so far is shown and the program goes on."),
+    ] = ShowAt.AUTO,
     format: RunFormat = TABLE,
     output: Annotated[list[Path] | None, files_option("run")] = None,
     quiet: QuietOption = False,
@@ -163,6 +168,7 @@ def run(
         answers=answers,
         format="" if quiet else format.value,
         ranks=ranks,
+        looks_at=show_at.number,
         outputs=tuple(output or ()),
         modules_at_start=frozenset(deferred(context).modules_at_start),
     )

@@ -45,6 +45,8 @@ def run_program(request: RunRequest) -> NoReturn:
         ends_process=True,
         on_flush=result.on_flush,
         on_finish=result.finish,
+        on_look=result.show_so_far,
+        looks_at=request.looks_at,
     )
     if request.format and not program.source.strip():
         print(f"gradscope: {program.name} is empty: there is nothing to run", file=sys.stderr)

@@ -42,6 +42,7 @@ class ProgramProcess:
         hidden: Names of modules that gradscope has imported and the program has not: it finds its own.
         exiting: Called before ``os._exit`` ends the process, with the exit code.
         signalled: Called before SIGTERM or SIGHUP ends the process, with the signal's number.
+        looked: Called at another signal, after which the process goes on; ``looks_at`` is its number, None: at none.
         is_busy: Tells whether the process cannot be ended at this moment: then the signal comes again shortly.
     """
 
@@ -53,6 +54,8 @@ class ProgramProcess:
         hidden: Collection[str],
         exiting: Callable[[int], None],
         signalled: Callable[[int], None],
+        looked: Callable[[], object] = bool,
+        looks_at: int | None = None,
         is_busy: Callable[[], bool] = bool,
     ) -> None:
         self._program = program
@@ -60,6 +63,8 @@ class ProgramProcess:
         self._hidden = hidden
         self._exiting = exiting
         self._signalled = signalled
+        self._looked = looked
+        self.looks_at = looks_at
         self._is_busy = is_busy
         self._restoring = ExitStack()
         self._own_modules: dict[str, ModuleType] = {}
@@ -109,9 +114,12 @@ class ProgramProcess:
         self._exiting(code)
 
     def signalled(self, number: int) -> None:
-        """A signal ends the process, now or shortly."""
+        """A signal ends the process, or asks for a look, now or shortly."""
         if self._is_busy():
             _thread.start_new_thread(_send_again, (number,))
+            return
+        if number == self.looks_at:
+            self._looked()
             return
         self._signalled(number)
         die_by(number)
@@ -218,7 +226,7 @@ def _files_below() -> set[str]:
 
 @contextmanager
 def _signals(process: ProgramProcess) -> Iterator[None]:
-    """SIGTERM and SIGHUP end the process as they would, once the recording is written."""
+    """SIGTERM and SIGHUP end the process as they would, once the recording is written; another asks for a look."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -226,7 +234,8 @@ def _signals(process: ProgramProcess) -> Iterator[None]:
     def handle(number: int, _: FrameType | None) -> None:
         process.signalled(number)
 
-    handled = {number for number in ENDING_SIGNALS if signal.getsignal(number) is signal.SIG_DFL}
+    wanted = {*ENDING_SIGNALS} if process.looks_at is None else {*ENDING_SIGNALS, process.looks_at}
+    handled = {number for number in wanted if signal.getsignal(number) is signal.SIG_DFL}
     for number in handled:
         signal.signal(number, handle)
     _forks.append(_Fork(handle, handled))

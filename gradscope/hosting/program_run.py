@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from gradscope import collector
 from gradscope.frames.tracebacks import clean_exception
+from gradscope.hosting.look_in_fork import look_in_fork
 from gradscope.hosting.main_module import execute, forget_source, new_main, register_source, run_imports
 from gradscope.hosting.probes import InsertedProbes, Probe
 from gradscope.hosting.process import ProgramProcess, die_by_interrupt, flush_quietly
@@ -65,6 +66,8 @@ class ProgramRun:
         on_flush: Takes the recording after each batch of rows.
         on_finish: Called once, with this run, as soon as the recording is complete; also where the process is about
             to end by ``os._exit`` or a signal. Never in a child that the program has forked.
+        on_look: Called with this run, its recording as complete as it can be so far, in a fork of the process, each
+            time that the signal ``looks_at`` comes; the program goes on.
     """
 
     def __init__(
@@ -81,6 +84,8 @@ class ProgramRun:
         ends_process: bool = False,
         on_flush: Callable[[Recording], None] | None = None,
         on_finish: Callable[[ProgramRun], None] | None = None,
+        on_look: Callable[[ProgramRun], None] | None = None,
+        looks_at: int | None = None,
     ) -> None:
         self.program = program
         self.recorder: Recorder | None = None
@@ -94,6 +99,7 @@ class ProgramRun:
         self._settings: dict[str, Any] = {"values": values, "max_ops": max_ops, "on_flush": on_flush, "nan": nan}
         self._ends_process = ends_process
         self._on_finish = on_finish
+        self._on_look = on_look
         self._finished = False
         self._faults: list[Fault] = []
         self._errors: list[str] = []
@@ -106,6 +112,8 @@ class ProgramRun:
             hidden=hidden,
             exiting=self._exited_at_once,
             signalled=self._ended_by_signal,
+            looked=self._look,
+            looks_at=looks_at,
             is_busy=self._is_busy,
         )
         self._torch = TorchImport(self._begin)
@@ -314,6 +322,21 @@ class ProgramRun:
     def _ended_by_signal(self, number: int) -> None:
         self._outcome.kind, self._outcome.exit_code = "signal", 128 + number
         self._outcome.message = signal.Signals(number).name
+        self._finish()
+
+    def _look(self) -> None:
+        """Show what was observed so far, without the program noticing."""
+        if self._on_look is None or self._finished or self.is_child:
+            return
+        with self.quietly():  # Python warns of a fork of a process that has threads
+            look_in_fork(self._complete_in_fork)
+
+    def _complete_in_fork(self) -> None:
+        """Complete a fork's copy of the recording; the program goes on elsewhere and its files are not touched."""
+        if self.recorder is not None:
+            self.recorder.go_on_in_fork()
+        self._on_finish = self._on_look
+        self._outcome.message = "goes on: what follows is what it has done so far"
         self._finish()
 
     def _finish(self) -> None:

@@ -242,6 +242,11 @@ class Recorder:
         except Exception:
             self._observer.fault("swap_tensors")
 
+    def go_on_in_fork(self) -> None:
+        """This process is a fork that has only to :meth:`stop`: its rows go to no file, which is its parent's."""
+        self._pid = os.getpid()
+        self._tape.on_flush = None
+
     def silence(self) -> None:
         """Record nothing more: this process is a fork of the one that is recorded."""
         self._observer.silence()

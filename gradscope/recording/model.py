@@ -30,7 +30,8 @@ class Outcome:
 
     kind: str = "running"
     """``ok``, ``exception``, ``exit`` (SystemExit, ``os._exit``), ``interrupted`` (KeyboardInterrupt), ``signal``
-    (SIGTERM, SIGHUP), or ``running``: the recording was cut off while the program ran (killed)."""
+    (SIGTERM, SIGHUP), or ``running``: the recording was cut off while the program ran (killed, or only looked at; a
+    message says the latter)."""
     exit_code: int | None = None
     """The status that the program's process ends with; None while it runs and where code was recorded in-process."""
     error_type: str = ""

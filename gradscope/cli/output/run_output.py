@@ -66,6 +66,12 @@ class RunOutput:
             self._attempt(self._show, result, stream)
         self._attempt(self._judge, result)
 
+    def show_so_far(self, run: ProgramRun) -> None:
+        """Show a recording that goes on, on standard error; in a fork of the program's process."""
+        result = RunResult(run.recording, self._request.view)
+        with open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False) as stream, explained_output():
+            format_named("table", "run").writer("run")(result, stream)
+
     def _append(self, recording: Recording) -> None:
         for writer in self._recordings:
             if writer not in self._unwritable:

@@ -44,7 +44,7 @@ def outcome(report: Report) -> str:
     if run.outcome == "exit":
         return program_end(run.outcome, run.exit_code, "")
     if run.outcome == "running":
-        return "was cut off while it ran: what follows is what had been recorded"
+        return safe(run.error_message) or "was cut off while it ran: what follows is what had been recorded"
     if run.outcome == "ok" and run.error_message:
         return f"ran to its end, but {safe(run.error_message)}"
     return f"{program_end(run.outcome, run.exit_code, safe(run.error_message)) or run.outcome}{where}"
