@@ -36,6 +36,9 @@ def run_facts(recording: Recording) -> RunFacts:
         rank=info.rank,
         local_rank=info.local_rank,
         world_size=info.world_size,
+        child=info.child,
+        children=info.children,
+        children_followed=info.children_followed,
     )
 
 

@@ -482,6 +482,13 @@ class RunFacts(NamedTuple):
     local_rank: int
     world_size: int
     """How many they were; 1 where it was alone."""
+    child: str
+    """Of a process that the program started: which (``1``, ``1.2`` for the second that this one started); empty: the
+    program itself."""
+    children: int
+    """Processes that it was seen to start."""
+    children_followed: bool
+    """Whether they were recorded, too, each in a file of its own."""
 
 
 class Summary(NamedTuple):

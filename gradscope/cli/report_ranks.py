@@ -1,4 +1,4 @@
-"""Doing what ``gradscope report`` was asked to with several recordings: those of the ranks of one job."""
+"""Doing what ``gradscope report`` was asked to with several recordings: those of the processes of one job."""
 
 from __future__ import annotations
 
@@ -42,15 +42,19 @@ def _files(paths: Sequence[Path]) -> list[Path]:
 
 
 def _merged(files: list[Path], view: RunView) -> MergedRanks:
-    merger, ranks, targets = RankMerger(), set[int](), set[str]()
+    merger, processes, targets = RankMerger(), set[object](), set[str]()
     for file in files:
         recording = load(file)
-        rank = recording.info.rank
-        targets.add(recording.info.target)
-        if rank in ranks or len(targets) > 1:
-            what = f"{file} is a second rank {rank}" if rank in ranks else f"they ran {' and '.join(sorted(targets))}"
+        info = recording.info
+        process = (info.rank, info.child)
+        targets.add(info.target)
+        if process in processes or len(targets) > 1:
+            which = f"child {info.child}" if info.child else f"rank {info.rank}"
+            what = (
+                f"{file} is a second {which}" if process in processes else f"they ran {' and '.join(sorted(targets))}"
+            )
             hint = "gradscope compare A B shows what differs between runs"
-            raise UsageError(f"these are not the ranks of one run: {what}", hint)
-        ranks.add(rank)
+            raise UsageError(f"these are not the processes of one run: {what}", hint)
+        processes.add(process)
         merger.add(str(file), build(recording, view))
     return merger.merged()

@@ -31,6 +31,8 @@ class RunRequest(NamedTuple):
     """``table`` or a data format; empty: print nothing."""
     ranks: str
     """Which of several processes print, as they were written: ``0``, ``0,3``, ``all``."""
+    follows_children: bool
+    """Record the processes that the program starts, too."""
     looks_at: int | None
     """The signal at which the screen so far is shown while the program runs."""
     outputs: tuple[Path, ...]

@@ -29,8 +29,8 @@ from gradscope.cli.options.output_options import (
     WidthOption,
     files_option,
 )
+from gradscope.cli.options.process_options import ChildProcesses, ShowAt
 from gradscope.cli.options.project_settings import project_settings
-from gradscope.cli.options.signal_options import ShowAt
 from gradscope.cli.options.view_options import (
     AllOption,
     GradientsOption,
@@ -122,6 +122,10 @@ def run(
         str,
         typer.Option("--rank", metavar="N", help="Under a launcher: the ranks that print (0; 1,3; all)."),
     ] = "0",
+    children: Annotated[
+        ChildProcesses,
+        typer.Option("--children", help="Processes that the program starts: follow records each, beside -o FILE."),
+    ] = ChildProcesses.NOTE,
     show_at: Annotated[
         ShowAt,
         typer.Option("--show-at", help="The signal at which the screen so far is shown and the program goes on."),
@@ -168,6 +172,7 @@ def run(
         answers=answers,
         format="" if quiet else format.value,
         ranks=ranks,
+        follows_children=children is ChildProcesses.FOLLOW,
         looks_at=show_at.number,
         outputs=tuple(output or ()),
         modules_at_start=frozenset(deferred(context).modules_at_start),

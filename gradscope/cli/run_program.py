@@ -11,6 +11,7 @@ from gradscope.cli.output.run_output import RunOutput
 from gradscope.cli.requests import RunRequest
 from gradscope.errors import SourceError
 from gradscope.expressions.watches import Watches
+from gradscope.hosting.followed_children import ChildSettings, FollowedChildren
 from gradscope.hosting.program_run import ProgramRun
 from gradscope.targets.program import Program
 from gradscope.targets.resolve import resolve
@@ -34,6 +35,10 @@ def run_program(request: RunRequest) -> NoReturn:
         program = with_imports(program, request.imports)
     watches = Watches(program, request.watch)  # what is wrong with one is said before any file is replaced
     result = RunOutput(request)
+    children = None
+    if request.follows_children:
+        settings = ChildSettings(result.recording_paths, request.view.values, request.max_ops, request.nan)
+        children = FollowedChildren(program, [program.argv0, *request.arguments], settings)
     run = ProgramRun(
         program,
         request.arguments,
@@ -47,6 +52,7 @@ def run_program(request: RunRequest) -> NoReturn:
         on_finish=result.finish,
         on_look=result.show_so_far,
         looks_at=request.looks_at,
+        children=children,
     )
     if request.format and not program.source.strip():
         print(f"gradscope: {program.name} is empty: there is nothing to run", file=sys.stderr)

@@ -109,6 +109,11 @@ class ProgramProcess:
         """Whether this is a child that the program has forked."""
         return os.getpid() != self.pid
 
+    def enter_child(self) -> None:
+        """Make this process the program's, one that has been set up to go on with a part of it."""
+        for manager in (_end_by_exit, _signals):
+            self._restoring.enter_context(manager(self))
+
     def exiting(self, code: int) -> None:
         """The program ends the process by ``os._exit``."""
         self._exiting(code)

@@ -8,16 +8,13 @@ program forks records nothing and ends as it would without.
 from __future__ import annotations
 
 import atexit
-import linecache
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timezone
-from types import FrameType, ModuleType, TracebackType
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from gradscope import collector
@@ -26,13 +23,14 @@ from gradscope.hosting.look_in_fork import look_in_fork
 from gradscope.hosting.main_module import execute, forget_source, new_main, register_source, run_imports
 from gradscope.hosting.probes import InsertedProbes, Probe
 from gradscope.hosting.process import ProgramProcess, die_by_interrupt, flush_quietly
+from gradscope.hosting.program_recording import ProgramRecording
 from gradscope.hosting.running_snippets import SnippetRun, run_snippets
-from gradscope.hosting.torch_import import TorchImport
-from gradscope.recording import Fault, Outcome, Recording, SourceFile
-from gradscope.recording.this_machine import describe_machine
+from gradscope.hosting.started_processes import StartedProcesses, forks_of_our_own
+from gradscope.recording import Outcome, Recording
 from gradscope.targets.program import Program
 
 if TYPE_CHECKING:
+    from gradscope.hosting.followed_children import FollowedChildren
     from gradscope.recorder.session import Recorder
 
 
@@ -68,6 +66,7 @@ class ProgramRun:
             to end by ``os._exit`` or a signal. Never in a child that the program has forked.
         on_look: Called with this run, its recording as complete as it can be so far, in a fork of the process, each
             time that the signal ``looks_at`` comes; the program goes on.
+        children: What records the processes that the program starts; None: they are only counted.
     """
 
     def __init__(
@@ -86,26 +85,31 @@ class ProgramRun:
         on_finish: Callable[[ProgramRun], None] | None = None,
         on_look: Callable[[ProgramRun], None] | None = None,
         looks_at: int | None = None,
+        children: FollowedChildren | None = None,
     ) -> None:
         self.program = program
-        self.recorder: Recorder | None = None
-        """None until the program has imported torch."""
         self.module: ModuleType | None = None
         """The program's ``__main__``."""
         self.exit_code: Any = 0
         """What the interpreter would be ended with: a status, or a number too large for one."""
-        self._outcome = Outcome()
-        self._raised: TracebackType | None = None
-        self._settings: dict[str, Any] = {"values": values, "max_ops": max_ops, "on_flush": on_flush, "nan": nan}
+        self._observed = ProgramRecording(
+            program,
+            [program.argv0, *args],
+            self._begun,
+            values=values,
+            max_ops=max_ops,
+            on_flush=on_flush,
+            nan=nan,
+        )
+        self._outcome = self._observed.outcome
+        self._started = StartedProcesses(children)
+        if children is not None:
+            children.observed = self._observed
         self._ends_process = ends_process
         self._on_finish = on_finish
         self._on_look = on_look
-        self._finished = False
-        self._faults: list[Fault] = []
         self._errors: list[str] = []
         """The types of the errors that snippets raised."""
-        self._recording = Recording()
-        self._started = (datetime.now(timezone.utc), time.perf_counter_ns())
         self._process = ProgramProcess(
             program,
             args,
@@ -116,21 +120,22 @@ class ProgramRun:
             looks_at=looks_at,
             is_busy=self._is_busy,
         )
-        self._torch = TorchImport(self._begin)
         self._companion = companion
         if companion is not None:
             companion.attach(self)
         own = [Probe(p.line, p.column, p.before, self._muted(p)) for p in probes]
         self._probes = InsertedProbes([*(companion.probes if companion is not None else ()), *own], program.filename)
-        info = self._recording.info
-        info.target, info.kind, info.title = program.target, program.kind.name, program.title
-        info.argv = [program.argv0, *args]
-        info.remarks = list(program.remarks)
+        self.recording.info.children_followed = children is not None
 
     @property
     def recording(self) -> Recording:
         """What was observed; complete once :meth:`run` has returned."""
-        return self._recording
+        return self._observed.recording
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """None until the program has imported torch."""
+        return self._observed.recorder
 
     @property
     def is_child(self) -> bool:
@@ -144,7 +149,8 @@ class ProgramRun:
         self.module = new_main(self.program)
         raised: BaseException | None = None
         try:
-            self._torch.install()
+            self._started.install()
+            self._observed.install()
             self._probes.install()
             collector.give_to_program()
             self._execute(self.module)
@@ -167,7 +173,8 @@ class ProgramRun:
 
     def restore(self) -> None:
         """Make the process what it was before the run."""
-        self._torch.remove()
+        self._observed.remove()
+        self._started.remove()
         self._probes.remove()
         self._process.restore()
         forget_source(self.program)
@@ -201,36 +208,16 @@ class ProgramRun:
 
         Only while the recording is being completed.
         """
-        frames, trace = [], self._raised
+        frames, trace = [], self._observed.raised
         while trace is not None:
             if self.program.is_user(trace.tb_frame.f_code.co_filename):
                 frames.append(trace.tb_frame)
             trace = trace.tb_next
         return frames[::-1]
 
-    def _begin(self) -> None:
-        """Observe from here on: torch has just been imported. A fault of ours must not stop the program."""
-        if self.is_child or self._finished:
-            return
-        with collector.resting():
-            self._start_recorder()
-
-    def _start_recorder(self) -> None:
-        try:
-            from gradscope.recorder.session import Recorder
-
-            program = self.program
-            sources = {program.filename: program.source} if program.text_differs_from_file else {}
-            recorder = Recorder(is_user=program.is_user, sources=sources, **self._settings)
-            known = self._recording.info
-            self._recording = recorder.recording
-            info = self._recording.info
-            info.target, info.kind, info.title, info.argv = known.target, known.kind, known.title, known.argv
-            info.remarks = known.remarks
-            recorder.start()
-            self.recorder = recorder
-        except Exception:
-            self._faults.append(Fault("start", traceback.format_exc()))
+    def _begun(self) -> None:
+        """The recorder has started, and with torch what starts processes has been imported."""
+        self._started.follow_commands()
 
     def _muted(self, probe: Probe) -> Callable[[Any], None]:
         def action(frame: Any) -> None:
@@ -267,16 +254,15 @@ class ProgramRun:
     def _end_by(self, error: BaseException) -> None:
         clean_exception(error)
         outcome = self._outcome
-        outcome.error_type, outcome.message = type(error).__qualname__, _text(error)
-        self._raised = error.__traceback__
+        self._observed.note_error(error)
         if isinstance(error, SystemExit):
+            outcome.traceback = ""
             self._end_by_exit(error)
             return
         self.exit_code = 1
         outcome.kind, outcome.exit_code = "exception", 1
         if type(error) is KeyboardInterrupt:
             outcome.kind, outcome.exit_code = "interrupted", 128 + signal.SIGINT
-        outcome.traceback = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         self._show(error)
 
     def _end_by_exit(self, error: SystemExit) -> None:
@@ -326,9 +312,9 @@ class ProgramRun:
 
     def _look(self) -> None:
         """Show what was observed so far, without the program noticing."""
-        if self._on_look is None or self._finished or self.is_child:
+        if self._on_look is None or self._observed.is_complete or self.is_child:
             return
-        with self.quietly():  # Python warns of a fork of a process that has threads
+        with self.quietly(), forks_of_our_own():  # (quietly: Python warns of a fork of a process that has threads)
             look_in_fork(self._complete_in_fork)
 
     def _complete_in_fork(self) -> None:
@@ -341,61 +327,15 @@ class ProgramRun:
 
     def _finish(self) -> None:
         """Complete the recording and hand it on, once."""
-        if self._finished:
+        companion, module = self._companion, self.module
+        before = bool if companion is None else companion.finish
+        self.recording.info.children = self._started.count
+        if not self._observed.complete(module.__dict__ if module else None, before):
             return
-        self._finished = True
-        self._torch.remove()
-        if self.recorder is None:
-            self._describe_without_torch()
-        else:
-            try:
-                if self._companion is not None:
-                    self._companion.finish()
-                self.recorder.stop(self.module.__dict__ if self.module else None, self.program.filename)
-            except Exception:
-                self._faults.append(Fault("stop", traceback.format_exc()))
-        self._locate_error()
-        self._recording.info.outcome = self._outcome
-        self._recording.faults += self._faults
+        self._started.remove()
         self._process.own_imports()
         if self._on_finish is not None:
             self._on_finish(self)
-
-    def _describe_without_torch(self) -> None:
-        info = self._recording.info
-        info.started_at = self._started[0].isoformat(timespec="milliseconds")
-        info.duration_ns = time.perf_counter_ns() - self._started[1]
-        describe_machine(info)
-
-    def _locate_error(self) -> None:
-        """Put down the error to the innermost frame of the user's."""
-        trace, self._raised = self._raised, None
-        while trace is not None:
-            filename = trace.tb_frame.f_code.co_filename
-            if self.program.is_user(filename):
-                self._outcome.file, self._outcome.line = self._file(filename), trace.tb_lineno
-            trace = trace.tb_next
-
-    def _file(self, filename: str) -> int:
-        files = self._recording.files
-        for position, file in enumerate(files):
-            if file.path == filename:
-                return position
-        is_target = filename == self.program.filename
-        text = self.program.source if is_target else _read(filename)
-        files.append(SourceFile(filename, self.program.name if is_target else filename, text))
-        return len(files) - 1
-
-
-def _read(filename: str) -> str:
-    return "".join(linecache.getlines(filename))
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except BaseException as failure:
-        return f"<{type(failure).__qualname__} in __str__>"
 
 
 def _printed(code: object) -> str:

@@ -247,9 +247,10 @@ class Recorder:
         self._pid = os.getpid()
         self._tape.on_flush = None
 
-    def silence(self) -> None:
-        """Record nothing more: this process is a fork of the one that is recorded."""
-        self._observer.silence()
+    def silence_in_fork(self) -> None:
+        """Record nothing more, unless it was begun in this process, a fork of the one that is recorded."""
+        if os.getpid() != self._pid:
+            self._observer.silence()
 
 
 _installing = threading.RLock()
@@ -261,7 +262,7 @@ def _silence_child() -> None:
     _installing = threading.RLock()  # a thread that held the other one does not exist in here
     for recorder in following():
         if isinstance(recorder, Recorder):
-            recorder.silence()
+            recorder.silence_in_fork()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork either

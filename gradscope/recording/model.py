@@ -95,6 +95,15 @@ class RunInfo:
     local_rank: int = 0
     world_size: int = 1
     """How many they were; 1 where it was alone."""
+    child: str = ""
+    """Of a process that the program started: which, ``1`` for the first, ``1.2`` for the second that this one started;
+    empty: the program itself."""
+    parent: int = 0
+    """Number of the process that started it, if it is a child."""
+    children: int = 0
+    """Processes that it was seen to start."""
+    children_followed: bool = False
+    """Whether they were to be recorded, too."""
     mechanism: str = "function-mode"
     outcome: Outcome = field(default_factory=Outcome)
 

@@ -1,5 +1,8 @@
 """The recordings of several processes that did one job, as one: how each ended, and in what they differ.
 
+They are ranks that a launcher started, or processes that the program started itself, or both. Each has a number: its
+rank; where there are started ones, its position among all, sorted by rank and then by who started which.
+
 Each report is looked at once and not kept, so that many large recordings can be merged.
 """
 
@@ -9,6 +12,9 @@ from typing import NamedTuple
 
 from gradscope.analysis.report_model import Answer, Place, Report, RunFacts
 
+NOT_THERE = "not there"
+"""What is said of a process that has no such fact."""
+
 SECTIONS = ("gradients", "lines", "cuts")
 """In what ranks may differ, in this order."""
 
@@ -17,6 +23,9 @@ class RankRow(NamedTuple):
     """One process."""
 
     rank: int
+    """Its number."""
+    name: str
+    """For people: ``rank 1``, ``program``, ``child 1.2``."""
     host: str
     file: str
     """Its recording."""
@@ -70,13 +79,17 @@ class MergedRanks(NamedTuple):
     differences: tuple[RankDifference, ...]
 
 
+_Process = tuple[int, tuple[int, ...]]
+"""Rank, and which child it is."""
+
+
 class RankMerger:
     """Takes reports one after the other."""
 
     def __init__(self) -> None:
         self._rows: list[RankRow] = []
-        self._answers: dict[Hashable, tuple[Answer, list[int]]] = {}
-        self._facts: dict[tuple[str, Place, str], dict[int, str]] = {}
+        self._answers: dict[Hashable, tuple[Answer, list[_Process]]] = {}
+        self._facts: dict[tuple[str, Place, str], dict[_Process, str]] = {}
 
     def add(self, file: str, report: Report) -> None:
         """Take one."""
@@ -84,6 +97,7 @@ class RankMerger:
         self._rows.append(
             RankRow(
                 run.rank,
+                "",
                 run.host,
                 file,
                 run,
@@ -100,16 +114,25 @@ class RankMerger:
         for answer in report.answers:
             changed = answer.causes[0] if answer.causes else answer.place
             key = (answer.code, changed and (changed.file, changed.line), answer.subject)
-            self._answers.setdefault(key, (answer, []))[1].append(run.rank)
+            self._answers.setdefault(key, (answer, []))[1].append(process_of(run))
         for section, place, subject, text in _facts(report):
-            self._facts.setdefault((section, place, subject), {})[run.rank] = text
+            self._facts.setdefault((section, place, subject), {})[process_of(run)] = text
 
     def merged(self) -> MergedRanks:
         """All of them together."""
-        rows = sorted(self._rows, key=lambda row: row.rank)
-        known = [row.rank for row in rows]
+        found = sorted(self._rows, key=lambda row: process_of(row.run))
+        processes = [process_of(row.run) for row in found]
+        has_children = any(child for _, child in processes)
+        numbers = {process: at if has_children else process[0] for at, process in enumerate(processes)}
+        rows = [
+            row._replace(rank=numbers[process], name=_name(row.run))
+            for row, process in zip(found, processes, strict=True)
+        ]
         world_size = max((row.run.world_size for row in rows), default=0)
-        answers = (RankAnswer(tuple(sorted(ranks)), answer) for answer, ranks in self._answers.values())
+        known = {rank for rank, _ in processes}
+        answers = (RankAnswer(tuple(sorted(numbers[p] for p in ps)), answer) for answer, ps in self._answers.values())
+        # What the program does itself is not what the processes do that it starts.
+        compared = [process for process in processes if process[1] or not has_children]
         return MergedRanks(
             target=rows[0].run.target,
             world_size=world_size,
@@ -117,19 +140,29 @@ class RankMerger:
             stopped_first=_stopped_first(rows),
             ranks=tuple(rows),
             answers=tuple(sorted(answers, key=lambda one: ("problem", "warning", "note").index(one.answer.severity))),
-            differences=tuple(self._differences(known)),
+            differences=tuple(self._differences(compared, numbers)),
         )
 
-    def _differences(self, known: list[int]) -> Iterable[RankDifference]:
+    def _differences(self, compared: list[_Process], numbers: dict[_Process, int]) -> Iterable[RankDifference]:
         found = []
         for (section, place, subject), texts in self._facts.items():
             by_text: dict[str, list[int]] = {}
-            for rank in known:
-                by_text.setdefault(texts.get(rank, "not there"), []).append(rank)
+            for process in compared:
+                by_text.setdefault(texts.get(process, NOT_THERE), []).append(numbers[process])
             if len(by_text) > 1:
                 values = tuple(RankValue(text, tuple(ranks)) for text, ranks in by_text.items())
                 found.append(RankDifference(section, place, subject, values))
         return sorted(found, key=lambda one: (SECTIONS.index(one.section), one.place.file, one.place.line))
+
+
+def process_of(run: RunFacts) -> _Process:
+    """What tells the processes of one job apart: the rank, and which child it is."""
+    return run.rank, tuple(int(number) if number.isdecimal() else 0 for number in run.child.split(".") if run.child)
+
+
+def _name(run: RunFacts) -> str:
+    rank = f"rank {run.rank}" if run.world_size > 1 else ""
+    return ", ".join(filter(None, [rank, f"child {run.child}" if run.child else ""])) or "program"
 
 
 def _facts(report: Report) -> Iterable[tuple[str, Place, str, str]]:

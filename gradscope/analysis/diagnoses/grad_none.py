@@ -149,8 +149,12 @@ def _leaf_behind(sources: Sources, tensor: int, read_at: int) -> str:
     return f": read {listed([f'{leaf}.grad' for leaf in dict.fromkeys(leaves)])} instead" if leaves else ""
 
 
-def _no_backward(_: Sources, __: NoneRead) -> Reason:
-    return "no backward pass ran before", []
+def _no_backward(sources: Sources, _: NoneRead) -> Reason:
+    if not (started := sources.index.recording.info.children):
+        return "no backward pass ran before", []
+    others = "another" if started == 1 else f"{started:,} others"
+    why = f"no backward pass ran before in this process; it starts {others}, and gradients stay in the process that"
+    return f"{why} computes them", []
 
 
 def _cleared(sources: Sources, read: NoneRead) -> Reason:

@@ -21,7 +21,7 @@ RUNS = 3
 
 def _find(sources: Sources) -> Iterator[Finding]:
     index, recording = sources.index, sources.index.recording
-    if not len(recording.backwards) and recording.info.outcome.kind == "exception":
+    if not len(recording.backwards) and recording.info.outcome.kind not in ("ok", "exit"):
         return  # it may have ended before its first pass
     node_op = recording.nodes.column("op")
     used_lines = {

@@ -40,12 +40,19 @@ class RunOutput:
         for writer in self._recordings:
             if writer.path != writer.wanted:
                 note(f"another run is writing {writer.wanted}: this one goes to {writer.path}")
+        if request.follows_children and not self._recordings:
+            raise UsageError("--children follow writes recordings beside the program's own", "add -o run.gradscope")
         self._said = {writer.path for writer in self._recordings}
         self._documents = [path for path in outputs if format_of_file(path, "run") is not None]
         self._stream = ResultStream(to_stderr=request.format not in ("", "table"))
         self._unwritable: set[RecordingWriter] = set()
         self.failure = ExitCode.OK
         """Set where something could not be shown or written, or an answer is a ground to fail."""
+
+    @property
+    def recording_paths(self) -> tuple[str, ...]:
+        """Where the program's own recording goes."""
+        return tuple(str(writer.path) for writer in self._recordings)
 
     @property
     def on_flush(self) -> Callable[[Recording], None] | None:

@@ -37,7 +37,7 @@ def _filled(described: InfoT, found: dict[str, Any]) -> InfoT:
     for field in fields(described):
         value = found.get(field.name, getattr(described, field.name))
         expected = (int, type(None)) if field.name == "exit_code" else type(getattr(described, field.name))
-        if not isinstance(value, expected) or isinstance(value, bool):
+        if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
             raise ValueError(f"its {field.name} is not as expected")
         setattr(described, field.name, value)
     return described

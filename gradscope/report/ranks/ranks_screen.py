@@ -20,9 +20,9 @@ ROWS = 12
 """Differences of one section that are shown."""
 _STYLE: dict[Severity, str] = {"problem": "bold red", "warning": "bold yellow", "note": "cyan"}
 _TITLES = {
-    "gradients": "Gradients that not all ranks have",
-    "lines": "Lines that ran differently",
-    "cuts": "Cuts of the graph that not all ranks have",
+    "gradients": "Gradients that not all {} have",
+    "lines": "Lines that not all {} ran alike",
+    "cuts": "Cuts of the graph that not all {} have",
 }
 
 
@@ -35,9 +35,7 @@ def render_ranks(merged: MergedRanks, console: Console) -> None:
 
 
 def _parts(merged: MergedRanks, marks: Symbols) -> Iterator[RenderableType]:
-    yield Text.assemble(
-        ("gradscope", "bold"), " ", (safe(merged.target), "bold"), f"  {counted(len(merged.ranks), 'rank')}"
-    )
+    yield Text.assemble(("gradscope", "bold"), " ", (safe(merged.target), "bold"), f"  {_how_many(merged)}")
     if merged.missing:
         yield Text(f"no recording of {ranks_text(merged.missing)} of {merged.world_size}", style="yellow")
     yield Text("")
@@ -46,10 +44,31 @@ def _parts(merged: MergedRanks, marks: Symbols) -> Iterator[RenderableType]:
         yield Text("")
         yield _answers(merged, marks)
     for section, differences in groupby(merged.differences, key=lambda one: one.section):
-        yield Text(f"\n{_TITLES[section]}", style="bold underline")
-        yield from _differences(list(differences), marks)
+        yield Text(f"\n{_TITLES[section].format(_compared(merged))}", style="bold underline")
+        yield from _differences(merged, list(differences), marks)
     if not merged.differences:
-        yield Text("\nWhich lines ran, which gradients arrived and where the graph was cut is the same for all.")
+        same = "Which lines ran, which gradients arrived and where the graph was cut is the same for all"
+        yield Text(f"\n{same}{' children' * has_children(merged)}.")
+
+
+def has_children(merged: MergedRanks) -> bool:
+    """Whether there are processes that the program started itself."""
+    return any(row.run.child for row in merged.ranks)
+
+
+def _how_many(merged: MergedRanks) -> str:
+    return counted(len(merged.ranks), *(("process", "processes") if has_children(merged) else ("rank",)))
+
+
+def _compared(merged: MergedRanks) -> str:
+    return "children" if has_children(merged) else "ranks"
+
+
+def processes_text(merged: MergedRanks, numbers: Sequence[int]) -> str:
+    """``ranks 0, 2``; where there are children ``program, child 1``."""
+    if not has_children(merged):
+        return ranks_text(numbers)
+    return ", ".join(row.name for row in merged.ranks if row.rank in numbers)
 
 
 def ranks_text(ranks: Sequence[int]) -> str:
@@ -67,7 +86,7 @@ def ranks_text(ranks: Sequence[int]) -> str:
 def _table_of_ranks(merged: MergedRanks) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
     hosts = {row.host for row in merged.ranks}
-    table.add_column("rank", justify="right")
+    table.add_column("process" if has_children(merged) else "rank", justify="left" if has_children(merged) else "right")
     if len(hosts) > 1:
         table.add_column("host")
     table.add_column("ended", ratio=1)
@@ -77,7 +96,7 @@ def _table_of_ranks(merged: MergedRanks) -> Table:
         first = "  (stopped first)" if row.rank == merged.stopped_first and len(merged.ranks) > 1 else ""
         leaves = row.leaves_with_gradient + row.leaves_without_gradient
         table.add_row(
-            str(row.rank),
+            row.name if has_children(merged) else str(row.rank),
             *([Text(safe(row.host))] if len(hosts) > 1 else []),
             Text(_ended(row) + first, style="" if row.run.outcome == "ok" else "bold red"),
             f"{row.ops:,}",
@@ -105,18 +124,19 @@ def _answers(merged: MergedRanks, marks: Symbols) -> Table:
     table.add_column(no_wrap=True)
     table.add_column()
     for ranks, answer in merged.answers:
-        whose = "all ranks" if len(ranks) == len(merged.ranks) > 1 else ranks_text(ranks)
+        all_of_them = "all processes" if has_children(merged) else "all ranks"
+        whose = all_of_them if len(ranks) == len(merged.ranks) > 1 else processes_text(merged, ranks)
         sentence = Text.assemble((f"{whose}: ", "bold"), safe(answer.text), " ", (f"[{answer.code}]", "dim"))
         table.add_row(Text(f"{signs[answer.severity]} {answer.severity}", style=_STYLE[answer.severity]), sentence)
     return table
 
 
-def _differences(differences: list[RankDifference], marks: Symbols) -> Iterator[RenderableType]:
+def _differences(merged: MergedRanks, differences: list[RankDifference], marks: Symbols) -> Iterator[RenderableType]:
     table = Table.grid(padding=(0, 2, 0, 0))
     for _ in range(3):
         table.add_column()
     for one in differences[:ROWS]:
-        values = "; ".join(f"{ranks_text(value.ranks)}: {value.text}" for value in one.values)
+        values = "; ".join(f"{processes_text(merged, value.ranks)}: {value.text}" for value in one.values)
         subject = Text(safe(one.subject)) if one.subject else source_text(one.place.source, marks)
         table.add_row(f"line {one.place.line}", subject, Text(values))
     yield table

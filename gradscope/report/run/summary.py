@@ -24,6 +24,8 @@ def header(report: Report) -> Text:
         text.append(f"  {safe(run.title)}", style="italic")
     if run.world_size > 1:
         text.append(f"  rank {run.rank} of {run.world_size}", style="bold")
+    if run.child:
+        text.append(f"  child {safe(run.child)}", style="bold")
     style = "green" if run.outcome == "ok" and not run.error_message else "bold red"
     text.append(f"  {outcome(report)}", style=style)
     return text
@@ -84,6 +86,11 @@ def totals(report: Report, marks: Symbols, with_memory: bool = True) -> list[Tex
         Text(f"{device.device} allocator: {size(device.allocated_bytes)} in use, peak {size(device.peak_bytes)}")
         for device in memory.devices
     ]
+    if report.run.children:
+        started = counted(report.run.children, "process was", "processes were")
+        told = "recorded, too, in files of their own" if report.run.children_followed else "not recorded"
+        hint = "" if report.run.children_followed else " (gradscope run --children follow -o FILE)"
+        parts.append(Text(f"{started} started from here and {told}{hint}"))
     if numbers.left_out:
         parts.append(Text(f"{marks.warning} {counted(numbers.left_out, 'op')} left out by --max-ops", style="yellow"))
     if numbers.faults:

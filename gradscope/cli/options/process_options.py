@@ -1,10 +1,19 @@
-"""The signal that asks a running program for its screen so far."""
+"""Options about a program's processes: the signal that asks for its screen so far, and what it starts."""
 
 from __future__ import annotations
 
 import os
 import signal
 from enum import Enum
+
+
+class ChildProcesses(str, Enum):
+    """Values of ``--children``."""
+
+    NOTE = "note"
+    """They are counted."""
+    FOLLOW = "follow"
+    """They are recorded, too."""
 
 
 class ShowAt(str, Enum):
