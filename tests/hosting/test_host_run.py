@@ -396,7 +396,7 @@ def test_a_child_that_imports_torch_is_not_recorded():
     run = prepared("x = 1")
     child = os.fork()
     if child == 0:
-        run._torch._imported()
+        run._observed._torch._imported()
         os._exit(run.recorder is not None)
     assert os.waitpid(child, 0)[1] == 0
 
@@ -417,7 +417,7 @@ def test_a_run_without_torch_is_described(monkeypatch):
         run = finished(prepared("x = 1"))
     finally:
         sys.modules.update(saved)
-    run._torch._imported()  # another thread's import of torch has come to its end only now
+    run._observed._torch._imported()  # another thread's import of torch has come to its end only now
     info = run.recording.info
     assert (run.recorder, info.torch, info.kind, info.argv) == (None, "", "code", ["-c"])
     assert info.started_at and info.duration_ns > 0 and info.python
