@@ -9,6 +9,7 @@ from gradscope.analysis.view import RunView
 from gradscope.analysis.why.asked import Question
 from gradscope.cli.options.answer_options import AnswersAsked
 from gradscope.cli.options.output_options import Output
+from gradscope.cli.options.process_options import ChildProcesses
 
 
 class RunRequest(NamedTuple):
@@ -31,8 +32,8 @@ class RunRequest(NamedTuple):
     """``table`` or a data format; empty: print nothing."""
     ranks: str
     """Which of several processes print, as they were written: ``0``, ``0,3``, ``all``."""
-    follows_children: bool
-    """Record the processes that the program starts, too."""
+    children: ChildProcesses
+    """What becomes of the processes that the program starts."""
     looks_at: int | None
     """The signal at which the screen so far is shown while the program runs."""
     outputs: tuple[Path, ...]

@@ -124,7 +124,9 @@ def run(
     ] = "0",
     children: Annotated[
         ChildProcesses,
-        typer.Option("--children", help="Processes that the program starts: follow records each, beside -o FILE."),
+        typer.Option(
+            "--children", help="Processes that the program starts: count them, or record each beside -o FILE."
+        ),
     ] = ChildProcesses.NOTE,
     show_at: Annotated[
         ShowAt,
@@ -172,7 +174,7 @@ def run(
         answers=answers,
         format="" if quiet else format.value,
         ranks=ranks,
-        follows_children=children is ChildProcesses.FOLLOW,
+        children=children,
         looks_at=show_at.number,
         outputs=tuple(output or ()),
         modules_at_start=frozenset(deferred(context).modules_at_start),

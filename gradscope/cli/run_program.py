@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from gradscope.cli.options.process_options import ChildProcesses
 from gradscope.cli.output.failures import tell_as_python
 from gradscope.cli.output.run_output import RunOutput
 from gradscope.cli.requests import RunRequest
@@ -36,7 +37,7 @@ def run_program(request: RunRequest) -> NoReturn:
     watches = Watches(program, request.watch)  # what is wrong with one is said before any file is replaced
     result = RunOutput(request)
     children = None
-    if request.follows_children:
+    if request.children is ChildProcesses.FOLLOW:
         settings = ChildSettings(result.recording_paths, request.view.values, request.max_ops, request.nan)
         children = FollowedChildren(program, [program.argv0, *request.arguments], settings)
     run = ProgramRun(
@@ -53,6 +54,7 @@ def run_program(request: RunRequest) -> NoReturn:
         on_look=result.show_so_far,
         looks_at=request.looks_at,
         children=children,
+        counts_children=request.children is not ChildProcesses.OFF,
     )
     if request.format and not program.source.strip():
         print(f"gradscope: {program.name} is empty: there is nothing to run", file=sys.stderr)

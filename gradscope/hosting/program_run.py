@@ -66,7 +66,8 @@ class ProgramRun:
             to end by ``os._exit`` or a signal. Never in a child that the program has forked.
         on_look: Called with this run, its recording as complete as it can be so far, in a fork of the process, each
             time that the signal ``looks_at`` comes; the program goes on.
-        children: What records the processes that the program starts; None: they are only counted.
+        children: What records the processes that the program starts; None: nothing.
+        counts_children: Count them.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class ProgramRun:
         on_look: Callable[[ProgramRun], None] | None = None,
         looks_at: int | None = None,
         children: FollowedChildren | None = None,
+        counts_children: bool = True,
     ) -> None:
         self.program = program
         self.module: ModuleType | None = None
@@ -103,6 +105,7 @@ class ProgramRun:
         )
         self._outcome = self._observed.outcome
         self._started = StartedProcesses(children)
+        self._counts_children = counts_children
         if children is not None:
             children.observed = self._observed
         self._ends_process = ends_process
@@ -149,7 +152,8 @@ class ProgramRun:
         self.module = new_main(self.program)
         raised: BaseException | None = None
         try:
-            self._started.install()
+            if self._counts_children:
+                self._started.install()
             self._observed.install()
             self._probes.install()
             collector.give_to_program()
@@ -217,7 +221,8 @@ class ProgramRun:
 
     def _begun(self) -> None:
         """The recorder has started, and with torch what starts processes has been imported."""
-        self._started.follow_commands()
+        if self._counts_children:
+            self._started.follow_commands()
 
     def _muted(self, probe: Probe) -> Callable[[Any], None]:
         def action(frame: Any) -> None:

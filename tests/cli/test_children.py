@@ -91,6 +91,7 @@ def test_what_is_not_recorded_is_counted_and_nothing_is_said_of_it(tmp_path: Pat
     assert "2 processes were started from here and not recorded" in shown
     assert "no backward pass ran before in this process; it starts 2 others, and gradients stay" in shown
     assert not list(tmp_path.glob("*.gradscope"))
+    assert "started from" not in gradscope("run", "--children", "off", "trains.py", "spawn", cwd=tmp_path).stdout
     alone = "import torch\nw = torch.ones(2, requires_grad=True)\nprint(w.grad)\n"
     shown = gradscope("run", "--width", "200", "-c", alone, cwd=tmp_path).stdout
     assert "no backward pass ran before." in shown and "started from here" not in shown

@@ -14,6 +14,8 @@ class ChildProcesses(str, Enum):
     """They are counted."""
     FOLLOW = "follow"
     """They are recorded, too."""
+    OFF = "off"
+    """Nothing is looked at, and nothing said."""
 
 
 class ShowAt(str, Enum):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gradscope.cli.options.process_options import ChildProcesses
 from gradscope.cli.output.failures import note, tell
 from gradscope.cli.output.judged_answers import judge
 from gradscope.cli.output.streams import ResultStream
@@ -40,7 +41,7 @@ class RunOutput:
         for writer in self._recordings:
             if writer.path != writer.wanted:
                 note(f"another run is writing {writer.wanted}: this one goes to {writer.path}")
-        if request.follows_children and not self._recordings:
+        if request.children is ChildProcesses.FOLLOW and not self._recordings:
             raise UsageError("--children follow writes recordings beside the program's own", "add -o run.gradscope")
         self._said = {writer.path for writer in self._recordings}
         self._documents = [path for path in outputs if format_of_file(path, "run") is not None]
