@@ -1,11 +1,13 @@
 """Backward passes of several threads at a time: none looks at a gradient that another may be writing."""
 
 import threading
+from collections import Counter
 
 import torch
 
 import gradscope
 from gradscope.recording import Recording
+from gradscope.recording.rows import GradOutcome
 
 
 def outcomes(recording: Recording) -> dict[int, list[int]]:
@@ -43,6 +45,44 @@ def test_a_pass_has_outcomes_of_its_own_leaves_alone_while_another_thread_s_runs
         for thread in threads:
             thread.join()
     assert sorted(map(len, outcomes(recording).values())) == [1, 1]
+
+
+def test_a_pass_that_runs_alone_has_an_outcome_of_every_leaf_though_other_threads_made_nodes() -> None:
+    with gradscope.record() as recording:
+        used, unused = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+        thread = threading.Thread(target=lambda: (unused * 2).sum().backward())
+        thread.start()
+        thread.join()
+        (used * 2).sum().backward()
+        unused.detach()
+    last = max(row.op for row in recording.gradients)
+    outcomes_of_last = [row.outcome for row in recording.gradients if row.op == last]
+    assert outcomes_of_last == [GradOutcome.CREATED, GradOutcome.UNTOUCHED]
+
+
+def test_what_another_thread_s_pass_gave_meanwhile_is_not_put_down_to_a_pass() -> None:
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def hold(gradient: torch.Tensor) -> None:
+        begun.set()
+        assert goes_on.wait(60)
+
+    def first() -> None:
+        middle = mine * 2
+        middle.register_hook(hold)
+        middle.sum().backward()
+
+    with gradscope.record() as recording:
+        mine, other = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+        loss = (other * 3).sum()
+        thread = threading.Thread(target=first)
+        thread.start()
+        assert begun.wait(60)
+        loss.backward()
+        goes_on.set()
+        thread.join()
+    rows_by_leaf = Counter(row.tensor for row in recording.gradients)
+    assert sorted(rows_by_leaf.values()) == [1, 1]
 
 
 def test_a_single_thread_s_pass_has_an_outcome_of_every_leaf() -> None:

@@ -33,7 +33,7 @@ class PassObserver:
 
 
 class ObservedPass:
-    """Compares every known leaf's ``.grad`` before and after a pass; with several threads, those that it may reach.
+    """Compares every known leaf's ``.grad`` before and after a pass, but for those that another thread's may write.
 
     Only numbers are held while the pass runs: a gradient held by Python could change how autograd accumulates.
     """

@@ -2,6 +2,7 @@
 
 Autograd writes ``.grad`` without Python's lock. To read the one of a leaf that another thread's pass is about to give a
 gradient is a data race that can end the process, so that a pass looks at no leaf that another running pass may write.
+What such a pass may have written while one ran is not put down to that one, unless its own graph leads there.
 """
 
 from __future__ import annotations
@@ -21,6 +22,15 @@ class RunningPass:
     def __init__(self, thread: int, leaves: frozenset[int] | None) -> None:
         self.thread = thread
         self.leaves = leaves
+        self.beside: set[int] = set()
+        """Leaves that passes of other threads may have written since this one began."""
+        self.is_beside_any = False
+        """One of these passes may have written any leaf."""
+
+    def meet(self, other: RunningPass) -> None:
+        """A pass of another thread runs at the same time."""
+        self.is_beside_any |= other.leaves is None
+        self.beside |= other.leaves or frozenset()
 
 
 class PassesInFlight:
@@ -33,9 +43,12 @@ class PassesInFlight:
 
     def begin(self, thread: int, roots: Iterable[Any]) -> RunningPass:
         """A pass from some tensors begins; what it may write is only looked for where several threads make graphs."""
-        others = any(other.thread != thread for other in self._running)
+        others = [other for other in self._running if other.thread != thread]
         leaves = None if self._graph.has_one_thread and not others else frozenset(self._leaves_behind(roots))
         running = RunningPass(thread, leaves)
+        for other in others:
+            other.meet(running)
+            running.meet(other)
         self._running.append(running)
         return running
 
@@ -44,14 +57,18 @@ class PassesInFlight:
         self._running.remove(running)
 
     def readable(self, running: RunningPass, leaves: Iterable[int]) -> list[int]:
-        """Those of some leaves that a pass may look at: its own, without what passes of other threads may write."""
+        """Those of some leaves that a pass may look at, where no other pass can have changed the gradient meanwhile.
+
+        At a leaf of its own it looks in any case, if no other pass may write it at this moment.
+        """
         others = [other.leaves for other in self._running if other.thread != running.thread]
-        if running.leaves is None and not others:
-            return list(leaves)
         if None in others:
             return []
+        if not others and not running.beside and not running.is_beside_any:
+            return list(leaves)
         taken: set[int] = set().union(*(other for other in others if other is not None))
-        return [row for row in leaves if row not in taken and (running.leaves is None or row in running.leaves)]
+        own, is_sure = running.leaves or frozenset(), not running.is_beside_any
+        return [row for row in leaves if row not in taken and (row in own or (is_sure and row not in running.beside))]
 
     def _leaves_behind(self, roots: Iterable[Any]) -> set[int]:
         """Rows of the known leaves that a pass from some tensors comes to."""
