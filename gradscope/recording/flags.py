@@ -24,6 +24,7 @@ RAISED = int(OpFlag.RAISED)
 HOOKED = int(OpFlag.HOOKED)
 MADE = int(OpFlag.MADE)
 BELOW = int(OpFlag.BELOW)
+CONTINUED = int(OpFlag.CONTINUED)
 
 CALL_OP = int(OpKind.CALL)
 BACKWARD_OP = int(OpKind.BACKWARD)

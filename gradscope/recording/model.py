@@ -20,7 +20,8 @@ SCHEMA_VERSION = 4
 3. Kinds of events from ``GRADIENTS`` on: values, hooks, learning rates, modes of modules, memory that others changed,
    parts of a page.
 4. Kinds of events from ``ARRAYS`` on: NumPy arrays, hooks that stay, calls that raised or were refused, forwards that
-   were called directly, freezes, what checkpoints ran again; norms of gradients.
+   were called directly, freezes, what checkpoints ran again; norms of gradients; ops that continue a call
+   (``OpFlag.CONTINUED``).
 """
 
 

@@ -69,6 +69,8 @@ class OpFlag(IntFlag):
     """The op was seen only by its result (a custom ``autograd.Function``, ``torch.from_numpy`` …)."""
     BELOW = 64
     """Not the user's code made the call, but torch's or a library's below it: one call of the user's makes several."""
+    CONTINUED = 128
+    """A call into torch's own Python made it that has an op before: it runs code of the user's, or a backward pass."""
 
 
 class EventKind(IntEnum):

@@ -40,6 +40,19 @@ PROGRAMS = {
         1,
     ),
     "a function": ("for _ in range(5):\n    half(w)", None),
+    "calls that follow each other at once": (
+        "for _ in range(5):\n    nn.init.xavier_uniform_(net[0].weight)  # here",
+        5,
+    ),
+    "a call that runs functions of the program": (
+        "for _ in range(3):\n    torch.func.hessian(lambda x: half(x).pow(3).sum())(w)  # here",
+        3,
+    ),
+    "a call that takes many gradients": (
+        "for _ in range(3):\n    torch.autograd.functional.jacobian(lambda x: half(x).sin(), w)  # here",
+        3,
+    ),
+    "a copy of a module": ("import copy\nfor _ in range(3):\n    copied = copy.deepcopy(net)  # here", 3),
     "a lambda": ("f = [(lambda x: x * 2)(w) for _ in range(3)]  # here", 1),
 }
 

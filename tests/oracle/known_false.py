@@ -25,42 +25,7 @@ class KnownFalse(NamedTuple):
     """Whether the program does only what it means to, so that a warning is false by itself."""
 
 
-KNOWN_FALSE: dict[str, KnownFalse] = {
-    "parted-by-the-users-code": KnownFalse(
-        reason="a call of torch.func that runs the user's code is counted twice, and the line before it with it",
-        claim="executions",
-        program="""\
-import torch
-from torch import nn
-net, x = nn.Linear(3, 3), torch.ones(2, 3)
-for step in range(1):
-    h = net(x)
-    slopes = torch.func.grad(lambda v: (v * 2).sin().sum())(h.detach())
-""",
-        pieces=("func-grad",),
-        only_claim=True,
-    ),
-    "last-pass-with-threads": KnownFalse(
-        reason="with several threads a pass has no row for a leaf that it cannot reach, so an earlier pass's is told",
-        claim="gradient",
-        program="""\
-import threading
-import torch
-from torch import nn
-nets, x = [nn.Linear(3, 3), nn.Linear(3, 3)], torch.ones(2, 3)
-def work():
-    torch.tanh(x * 2)
-for step in range(2):
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    for net in nets:
-        net(x).sum().backward()
-""",
-        pieces=("thread",),
-        only_claim=True,
-    ),
-}
+KNOWN_FALSE: dict[str, KnownFalse] = {}
 
 
 def pieces_left_out() -> frozenset[str]:

@@ -149,4 +149,38 @@ ONCE_FALSE: dict[str, str] = {
             h.sum().backward()
         """
     ),
+    # a call of torch's own that runs the user's code gives rows before and after it
+    "parted-by-the-users-code": _program(
+        """
+            net = nn.Linear(3, 3)
+            for step in range(1):
+                h = net(x)
+                slopes = torch.func.grad(lambda v: (v * 2).sin().sum())(h.detach())
+        """
+    ),
+    # calls of torch's own that follow each other at once
+    "calls-in-a-row": _program(
+        """
+            net = nn.Linear(3, 3)
+            for step in range(4):
+                nn.init.xavier_uniform_(net.weight)
+            for step in range(3):
+                nn.Linear(3, 3)
+        """
+    ),
+    # a gradient of an earlier pass is not one of the last, though another thread made nodes
+    "last-pass-with-threads": _program(
+        """
+            import threading
+            nets = [nn.Linear(3, 3), nn.Linear(3, 3)]
+            def work():
+                torch.tanh(x * 2)
+            for step in range(2):
+                thread = threading.Thread(target=work)
+                thread.start()
+                thread.join()
+                for net in nets:
+                    net(x).sum().backward()
+        """
+    ),
 }

@@ -1,5 +1,7 @@
 """One call into torch's own Python that ran many ops: what went into it from outside, each tensor once."""
 
+from gradscope.recording import Recording
+from gradscope.recording.rows import OpFlag
 from tests.analysis.building import recorded
 from tests.recorder.reading import op_named, tensor_called
 
@@ -35,3 +37,63 @@ def test_a_call_that_runs_an_op_a_thousand_times_adds_no_thousand_inputs() -> No
     op, row = op_named(recording, "nn.utils.clip_grad_norm_")
     assert row.calls >= 80
     assert sum(at == op for at in recording.uses.column("op")) <= 80
+
+
+def rows_of(recording: Recording, label: str) -> list[bool]:
+    """For each op of a label: whether it goes on with a call that has one already."""
+    recorded_ops = (op for op in recording.ops if recording.text(op.func) == label)
+    return [bool(op.flags & OpFlag.CONTINUED) for op in recorded_ops]
+
+
+def test_calls_that_follow_each_other_at_once_are_calls_of_their_own() -> None:
+    recording = recorded("""
+    import torch
+    weight = torch.zeros(3, 3)
+    for step in range(4):
+        torch.nn.init.xavier_uniform_(weight)
+    """)
+    assert rows_of(recording, "nn.init.xavier_uniform_") == [False] * 4
+
+
+def test_a_call_that_runs_the_user_s_code_is_continued_after_it() -> None:
+    recording = recorded("""
+    import torch
+    point = torch.ones(3)
+    for step in range(2):
+        torch.func.grad(lambda at: (at * 2).sin().sum())(point)
+    """)
+    assert rows_of(recording, "torch.grad_impl") == [False, True] * 2
+
+
+def test_a_call_whose_first_op_was_taken_back_begins_with_the_next() -> None:
+    recording = recorded("""
+    import torch
+    def twice(at):
+        return (at * 2).sum()
+    for step in range(3):
+        torch.autograd.functional.vjp(twice, torch.ones(3))
+    """)
+    assert sorted(rows_of(recording, "vjp")).count(False) == 3
+
+
+def test_tracing_that_begins_inside_a_call_is_the_program_s() -> None:
+    recording = recorded("""
+    import sys, torch
+    lines = []
+    def trace(frame, event, value):
+        if frame.f_code.co_name == "after":
+            lines.append(event)
+        return trace
+    def after():
+        return 1
+    def inside(at):
+        result = (at * 2).sin().sum()
+        sys.settrace(trace)
+        after()
+        return result
+    torch.func.grad(inside)(torch.ones(3))
+    sys.settrace(None)
+    assert lines == ["call", "line", "return"], lines
+    """)
+    assert recording.info.outcome.kind == "ok", recording.info.outcome.message
+    assert rows_of(recording, "torch.grad_impl") == [False, True]

@@ -16,7 +16,7 @@ from gradscope.analysis.facts.events import Events
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.frames.statement_blocks import Blocks, parse_blocks
 from gradscope.recording import NONE
-from gradscope.recording.flags import BELOW, MADE
+from gradscope.recording.flags import BELOW, CONTINUED, MADE
 from gradscope.recording.rows import EventKind, OpKind, Span
 
 _SET_IN_MODULES = "torch._set_grad_enabled"
@@ -136,7 +136,7 @@ class StatementRuns:
         at: dict[tuple[int, int], tuple[int, int, int, int, int]] = {}
         columns = (recording.ops.column(name) for name in ("span", "inner", "func", "kind", "flags"))
         for (span, inner, func, kind, flags), count in Counter(zip(*columns, strict=True)).items():
-            if not flags & MADE:  # found by name, in some of the runs only
+            if not flags & (MADE | CONTINUED):  # found by name, in some of the runs only; in one run, any number
                 key = (span, inner, func, kind, flags & BELOW)
                 counts[key] = counts.get(key, 0) + count
                 at[span, func] = key

@@ -26,6 +26,7 @@ from gradscope.recorder.naming.unseen_tensors import Unseen
 from gradscope.recorder.places.call_sites import Site
 from gradscope.recorder.places.callers import CallPlace, CallSites, Located
 from gradscope.recorder.places.frames_around import FramesAround
+from gradscope.recorder.places.torch_calls import TorchCall
 from gradscope.recorder.state.backward_passes import ObservedPass, PassObserver
 from gradscope.recorder.state.births import ForwardBirths
 from gradscope.recorder.state.foreign_memory import ForeignMemory
@@ -52,6 +53,7 @@ _PASSES = (int(OpKind.BACKWARD), int(OpKind.GRAD))
 _GRAD, _INFERENCE, _AUTOCAST, _RAISED, _HOOKED, _MADE = (
     int(flag) for flag in (OpFlag.GRAD, OpFlag.INFERENCE, OpFlag.AUTOCAST, OpFlag.RAISED, OpFlag.HOOKED, OpFlag.MADE)
 )
+_CONTINUED = int(OpFlag.CONTINUED)
 _REQUIRES_GRAD, _LEAF, _EXTERNAL = (
     int(flag) for flag in (TensorFlag.REQUIRES_GRAD, TensorFlag.LEAF, TensorFlag.EXTERNAL)
 )
@@ -78,6 +80,12 @@ def _modes() -> int:
 def _freezes(info: Function, tensor: Any) -> bool:
     """Whether a call switched requires_grad off; a subclass is not asked, which may run code of the program's."""
     return info.name in _SETS_REQUIRES_GRAD and type(tensor) in PLAIN and not tensor.requires_grad
+
+
+def _is_continued(group: tuple[Any, ...], op: int) -> bool:
+    """Whether an op is a further one of a call into torch's own Python that has one already."""
+    call, _, at, _ = group
+    return isinstance(call, TorchCall) and not call.begin(at, op)
 
 
 class _GradSet(list[tuple[Any, int]]):
@@ -362,6 +370,8 @@ class Observer:
                 tape.update_op(group[1], calls=group[2] + 1)
                 return group[1], False
             self._group = (located.group, tape.op_count, 1)
+        if located.group is not None and _is_continued(located.group, tape.op_count):
+            flags |= _CONTINUED
         self._group_uses, self._group_begun = set(), tape.tensor_count
         return tape.add_op(text, kind, site.span, site.inner, thread, flags), True
 
@@ -369,6 +379,8 @@ class Observer:
         """Take back the row of a call that did nothing to any tensor."""
         self.tape.withdraw_op(op)
         if self._group is not None and self._group[1] == op:
+            if isinstance(call := self._group[0][0], TorchCall):
+                call.withdraw(op)
             self._group = None
 
     def _inputs(self, value: Any, op: int, grouped: bool) -> None:

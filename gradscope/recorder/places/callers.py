@@ -21,6 +21,7 @@ from gradscope.frames.tracebacks import CALL_NAME
 from gradscope.recorder.places.call_sites import Call, Callers, Site, SpanTable, positions
 from gradscope.recorder.places.code_owners import CodeOwners, Owner
 from gradscope.recorder.places.forwards_in_frames import MODULE_CALLS, directly_called
+from gradscope.recorder.places.torch_calls import call_in
 from gradscope.recording.flags import BELOW
 from gradscope.recording.rows import Span
 from gradscope.recording.tables import NONE
@@ -55,7 +56,7 @@ class Located:
         self.label = label
         """What torch's own Python was called for (``nn.Linear.__init__``); empty for a call of the user's."""
         self.group = group
-        """Equal for the calls that one call into torch's Python makes."""
+        """Equal for the calls that one call into torch's Python makes: that call, and the instruction that made it."""
         self.below = below
         """The flag BELOW where not the user's own code makes the call."""
 
@@ -116,7 +117,7 @@ class CallSites:
         """Find the user's frame above a frame, and what of torch's Python lies between."""
         known = self.owners.known
         torch_frames: list[FrameType] = []
-        library = None
+        library, outer = None, frame
         current: FrameType | None = frame
         while current is not None:
             code = current.f_code
@@ -130,6 +131,8 @@ class CallSites:
                     torch_frames.append(current)
                 elif owner is _LIBRARY:
                     library = current
+            if library is None:
+                outer = current  # of torch, or of Python on the way to it: copy.deepcopy
             current = current.f_back
         decorated = _decorated(torch_frames[-1]) if torch_frames else None
         site = self._site(current, library) if decorated is None else self._decorated_site(decorated, current, library)
@@ -139,7 +142,7 @@ class CallSites:
             self.look_at_forward(torch_frames[-1])
         label = _label(torch_frames)
         at = current.f_lasti if current else NONE
-        group = (id(current), at, label, _made_by(torch_frames[-1])) if label else None
+        group = (call_in(outer) or _made_by(torch_frames[-1]), id(current), at, label) if label else None
         return Located(site, current, label, group, BELOW)
 
     def _decorated_site(self, function: CodeType, user: FrameType | None, library: FrameType | None) -> Site:
