@@ -183,4 +183,35 @@ ONCE_FALSE: dict[str, str] = {
                     net(x).sum().backward()
         """
     ),
+    # what gives a tensor a grad_fn only after a call is looked for in every run
+    "given-in-a-late-run": _program(
+        """
+            class Same(torch.autograd.Function):
+                @staticmethod
+                def forward(ctx, h):
+                    return h
+                @staticmethod
+                def backward(ctx, grad):
+                    return grad
+            net = nn.Linear(3, 3)
+            for step in range(18):
+                h = net(x)
+                h = Same.apply(h)
+                buffer = torch.zeros(2, 3)
+                buffer.data.copy_(h * 2)
+                h = buffer + net(x)
+                h.sum().backward()
+        """
+    ),
+    # values that left torch came back, and not into what the pass started from
+    "values-that-came-back": _program(
+        """
+            net, other = nn.Linear(3, 3), nn.Linear(3, 3)
+            optimizer = torch.optim.SGD([*net.parameters(), *other.parameters()], lr=0.1)
+            h = net(x)
+            h = torch.from_numpy(h.detach().numpy())
+            h = h * 2
+            other(x).sum().backward()
+        """
+    ),
 }

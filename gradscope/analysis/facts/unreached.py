@@ -272,8 +272,8 @@ class Reasons:
     def _left_torch(self, tensor: int, this: _Pass) -> list[int]:
         """The calls that took values out of torch in which all ends that was made from a leaf since the pass before.
 
-        None where it does not all end so, or where no optimizer was given the leaf: nothing says that it is to be
-        trained.
+        None where it does not all end so; where a tensor was built from plain values after that, maybe from these, and
+        the root was not made from it; or where no optimizer was given the leaf: nothing says that it is to be trained.
         """
         if tensor not in self._events.in_optimizers:
             return []
@@ -291,7 +291,15 @@ class Reasons:
                 else:
                     seen.update(new)
                     stack += new
-        return sorted(ends) if not stack else []
+        if stack or not ends or bisect_left(self._built, min(ends)) < bisect_left(self._built, this.op):
+            return []
+        return sorted(ends)
+
+    @cached_property
+    def _built(self) -> list[int]:
+        """The ops that built tensors from plain values."""
+        made_at = self._index.recording.tensors.column("op")
+        return sorted({op for tensor, op in enumerate(made_at) if self._is_built_from_values(tensor)})
 
     def values_left(self, op: int, before: int, roots: list[int]) -> tuple[list[int], int] | None:
         """That a root was built from plain values which left torch, where nothing behind it requires grad.

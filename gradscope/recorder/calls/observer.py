@@ -320,6 +320,8 @@ class Observer:
             return
         if matching and user is not None:
             self.names.match_loaded(site, user, op)
+        elif site.meets_unseen and user is not None:
+            self.names.wait_for_stored(site, user, op)
         if self.values is not None or self._is_asked_more:
             self._note_extras(result, before, site.span, op)
             if self._births is not None and info.kind not in _PASSES:

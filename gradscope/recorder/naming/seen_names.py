@@ -87,6 +87,10 @@ class SeenNames:
             if waiting is not None and waiting[0].statement is site.statement:
                 self._match(site, site.statement.stores, names, frame.f_globals, waiting[1], BindingKind.STORE)
             self._match(site, site.statement.loads, names, frame.f_globals, op, BindingKind.LOAD)
+        self.wait_for_stored(site, frame, op)
+
+    def wait_for_stored(self, site: Site, frame: FrameType, op: int) -> None:
+        """Remember what the op's statement stores, to be looked at when the frame has gone on."""
         if site.statement.stores:
             self._waiting[id(frame)] = (site, op)
 

@@ -88,7 +88,10 @@ class Unseen:
         for frame, at in self._callers(user, site):
             if frame is not user:
                 self._names.match_caller(at, frame, self._tape.op_count)
-        site.meets_unseen |= self._entered and site.seen > 1  # (in the first run it may have been made long before)
+        if self._entered and site.seen > 1:  # (in the first run it may have been made long before)
+            site.meets_unseen = True
+            if stored is not None:
+                stored[0].meets_unseen = True
 
     def enter_rest(self, namespace: Mapping[str, Any], filename: str, flags: int, read_saved: bool) -> None:
         """Enter what is unknown of a module's tensors when its program is over: ``y = Square.apply(x)`` at its end.

@@ -39,7 +39,8 @@ class Site:
         self.function = function
         self.seen = 0
         self.meets_unseen = False
-        """Something was entered here that no seen op made: it is looked for in every run, not in the first only."""
+        """Something was entered here that no seen op made, or after what is stored here: it is looked for in every run,
+        not in the first only."""
 
 
 class SourceFiles:
