@@ -27,6 +27,10 @@ PROGRAMS = {
         "for _ in range(3):\n    optimizer.zero_grad()  # here\n    net(w).sum().backward()",
         3,
     ),
+    "a clearing by the module that finds nothing to clear": (
+        "for _ in range(3):\n    net.zero_grad()  # here\n    net(w).sum().backward()",
+        3,
+    ),
     "the body of a with statement": (
         "for _ in range(3):\n    with torch.no_grad():\n        net(w)  # here\n    w * 2",
         3,

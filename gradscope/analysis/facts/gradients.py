@@ -29,7 +29,8 @@ _MISSED = (GradOutcome.MISSING, GradOutcome.UNTOUCHED)
 _GIVEN = (GradOutcome.CREATED, GradOutcome.ACCUMULATED)
 PASSES_TRIED = 8
 """Last passes of one line that are looked at for a tensor that none of them reached: a line may serve many models."""
-_NOT_LOOKED_INTO = f"not looked into, after {WALKED_IN_ALL:,} tensors that were followed for other rows"
+_TOO_MUCH = f"not looked into, after {WALKED_IN_ALL:,} tensors that were followed for other rows"
+_TOO_EARLY = f"not looked into: it was there in earlier passes than the last {PASSES_TRIED} here"
 
 
 @dataclass(eq=False, repr=False)
@@ -58,6 +59,11 @@ class TensorGradients:
     """Passes that gave it a gradient."""
     last_op: int = NONE
     """The last pass with a row of it."""
+
+    def note_frozen(self, outcome: int, op: int) -> None:
+        """A pass ran in which it did not require grad."""
+        self.outcome, self.last_op = outcome, op
+        self.count += 1
 
 
 class Gradients:
@@ -98,6 +104,8 @@ class Gradients:
             if not self._index.requires_grad(tensor, op):
                 if op == found.last_op and flags[tensor] & PARAMETER:
                     found.frozen.append(tensor)
+                if tensor in found.tensors:  # (it did in earlier passes)
+                    found.tensors[tensor].note_frozen(outcome, op)
                 continue
             entry = found.tensors.setdefault(tensor, TensorGradients(outcome))
             entry.outcome, entry.last_op = outcome, op
@@ -157,7 +165,7 @@ class Gradients:
     def _gradient(self, group: PassGroup, tensor: int, entry: TensorGradients) -> GradientRow:
         recording = self._index.recording
         row = recording.tensors[tensor]
-        reason = self.unreached.get((group.statement, tensor), self._unexplained(entry))
+        reason = self.unreached.get((group.statement, tensor), self._unexplained(group, entry))
         return GradientRow(
             name=self._names.at(tensor, entry.last_op),
             shape=recording.text(recording.layouts[self._index.layout_at(tensor, group.last_op)].shape),
@@ -170,12 +178,12 @@ class Gradients:
             cut_line=self._index.op_line(reason.cut_op) if reason.cut_op >= 0 else 0,
         )
 
-    def _unexplained(self, entry: TensorGradients) -> Unreached:
+    def _unexplained(self, group: PassGroup, entry: TensorGradients) -> Unreached:
         if entry.outcome not in _MISSED:
             return Unreached("")
         if entry.received:
             return Unreached(f"not in the last of {entry.count:,} passes here; in {entry.received:,} of them")
-        return Unreached(_NOT_LOOKED_INTO)
+        return Unreached(_TOO_MUCH if entry.last_op in group.ops[-PASSES_TRIED:] else _TOO_EARLY)
 
     @cached_property
     def unreached(self) -> dict[tuple[int, int], Unreached]:

@@ -69,7 +69,7 @@ class StatementRuns:
         for (span, _, func, _, _), count in self._calls().items():
             if span >= 0:
                 before[places[span], index.twin(func)] += count
-        for event in (event for event in events if event.span >= 0):
+        for event in (event for event in events if event.span >= 0 and not self._is_repeated(event.span)):
             statement = index.statement_of_span[event.span]
             outside = before[places[event.span], str(event.detail.get("function")).rstrip("_")]
             if outside:  # (checkpoint leaves a function as soon as it has what it needs, maybe in the midst of a line)

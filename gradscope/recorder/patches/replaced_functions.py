@@ -4,7 +4,7 @@ The recorder's mode steps aside where torch asks whether one is on, and does som
 ``nn.MultiheadAttention`` and the transformer layers leave their fast path, whose results are not those of the slow one,
 and ``torch.jit.trace`` writes the frame that called an operator into the graph. The other way round,
 ``torch.autograd.backward`` reports itself to function modes only in newer torch: in older torch it is reported here.
-``Optimizer.zero_grad`` is reported as one call, and ``torch.utils.swap_tensors`` does not meet our weak references.
+``zero_grad`` is reported as one call, and ``torch.utils.swap_tensors`` does not meet our weak references.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from gradscope.recorder.patches import (
     storage_writes,
     training_mode,
     unseen_calls,
+    zero_grad,
 )
 from gradscope.recorder.patches.swapped_tensors import noted, without_ours
-from gradscope.recorder.patches.zero_grad import reported_as_one
 
 _FAST_PATHS = frozenset(
     kind.forward.__code__ for kind in (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
@@ -79,7 +79,8 @@ def _reporting(backward: Callable[..., Any]) -> Callable[..., Any]:
 
 def _replacements() -> Iterator[Replacement]:
     yield Replacement(torch.overrides, "has_torch_function", _on_fast_paths)
-    yield Replacement(torch.optim.Optimizer, "zero_grad", reported_as_one)
+    yield Replacement(torch.optim.Optimizer, "zero_grad", zero_grad.of_optimizer)
+    yield Replacement(nn.Module, "zero_grad", zero_grad.of_module)
     yield Replacement(torch.optim.Optimizer, "add_param_group", optimizer_groups.reported)
     yield Replacement(torch.optim.Optimizer, "__init__", optimizer_groups.making_reported)
     yield Replacement(torch.optim.lr_scheduler.LRScheduler, "__init__", learning_rates.scheduler_made)

@@ -1,7 +1,8 @@
-"""``Optimizer.zero_grad()`` as one op: the parameters whose gradients it let go.
+"""``zero_grad()`` of an optimizer or a module as one op: the parameters whose gradients it let go.
 
 torch reads and sets ``.grad`` of every parameter there. The modes step aside meanwhile, and gradients are looked at
-before and after. Where it fills them with zeros, or where code of the program's may run, each call is recorded.
+before and after. Where it fills them with zeros, or where code of the program's may run, each call is recorded. One that
+finds nothing to clear is an op as well: it ran.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from functools import wraps
 from types import FrameType
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch._C import DisableTorchFunction
 from torch.compiler import is_dynamo_compiling
 from torch.optim import Optimizer
@@ -29,38 +30,58 @@ from gradscope.recorder.torch_internals.capabilities import tracing_state
 _Held = tuple[Tensor, int]
 """A parameter that has a gradient, and the gradient's row (or NONE)."""
 
+_ASKED = ("parameters", "named_parameters", "_named_members", "named_modules", "modules", "__getattr__", "__getattribute__")
+"""What ``Module.zero_grad`` finds parameters with; one of the program's own is to be seen at work."""
 
-def reported_as_one(zero_grad: Callable[..., None]) -> Callable[..., None]:
+
+def of_optimizer(zero_grad: Callable[..., None]) -> Callable[..., None]:
     """What stands for ``Optimizer.zero_grad`` while a recorder is at work."""
+    return _as_one(zero_grad, "optim.Optimizer.zero_grad", _of_groups)
 
+
+def of_module(zero_grad: Callable[..., None]) -> Callable[..., None]:
+    """What stands for ``Module.zero_grad`` while a recorder is at work."""
+    return _as_one(zero_grad, "nn.Module.zero_grad", _of_module)
+
+
+def _as_one(
+    zero_grad: Callable[..., None], name: str, parameters_of: Callable[[Any], list[Tensor]]
+) -> Callable[..., None]:
     @wraps(zero_grad)
-    def clears(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
+    def clears(owner: Any, *args: Any, **kwargs: Any) -> None:
         to_none = args[0] if args else kwargs.get("set_to_none", True)
         if is_dynamo_compiling() or to_none is not True or not is_ours_on_top() or tracing_state() is not None:
-            return zero_grad(optimizer, *args, **kwargs)
-        parameters = _plain_parameters(optimizer)
-        if not parameters:
-            return zero_grad(optimizer, *args, **kwargs)
+            return zero_grad(owner, *args, **kwargs)
+        parameters = parameters_of(owner)
+        if not parameters or not all(type(parameter) in PLAIN for parameter in parameters):
+            return zero_grad(owner, *args, **kwargs)
         with aside() as modes:
             before = [_gradients(mode.observer, parameters) for mode in modes]
             try:
-                zero_grad(optimizer, *args, **kwargs)
+                zero_grad(owner, *args, **kwargs)
             finally:
                 for mode, gradients in zip(modes, before, strict=True):
-                    _observe(mode, gradients, sys._getframe(1))
+                    _observe(mode, name, gradients, sys._getframe(1))
 
     return clears
 
 
-def _plain_parameters(optimizer: Optimizer) -> list[Tensor]:
-    """Its parameters, if they are no subclass's and are where torch keeps them."""
+def _of_groups(optimizer: Optimizer) -> list[Tensor]:
+    """The parameters of an optimizer, if they are where torch keeps them."""
     groups = vars(optimizer).get("param_groups")  # not asked for as an attribute: the program may have its own way
     if type(groups) is not list or not all(
         type(group) is dict and type(group.get("params")) is list for group in groups
     ):
         return []
-    parameters = [parameter for group in groups for parameter in group["params"]]
-    return parameters if all(type(parameter) in PLAIN for parameter in parameters) else []
+    return [parameter for group in groups for parameter in group["params"]]
+
+
+def _of_module(module: nn.Module) -> list[Tensor]:
+    """The parameters of a module, if it and what is in it ask for them as torch does."""
+    if any(getattr(type(module), name) is not getattr(nn.Module, name) for name in _ASKED):
+        return []
+    tables = [vars(one).get("_parameters", {}) for one in module.modules()]
+    return [parameter for table in tables for parameter in table.values() if parameter is not None]
 
 
 def _gradients(observer: Observer | ShieldedObserver, parameters: list[Tensor]) -> list[_Held]:
@@ -73,11 +94,11 @@ def _gradients(observer: Observer | ShieldedObserver, parameters: list[Tensor]) 
     return []
 
 
-def _observe(mode: RecorderMode, before: list[_Held], frame: FrameType) -> None:
+def _observe(mode: RecorderMode, name: str, before: list[_Held], frame: FrameType) -> None:
     with _looking(mode.observer):
         cleared = [(parameter, row) for parameter, row in before if grad_of(parameter) is None]
         if not (mode.muted or mode.observer.muted):
-            mode.observer.observe_cleared("optim.Optimizer.zero_grad", cleared, mode.thread, frame)
+            mode.observer.observe_cleared(name, cleared, mode.thread, frame)
 
 
 @contextmanager
