@@ -30,6 +30,7 @@ COMMANDS = {
     "list": "List the built-in scenarios: names, titles, tags.",
     "show": "Show the source of a scenario or a file: highlighted on a terminal, as it is into a pipe or a file.",
     "schema": "Print the JSON Schema of the JSON that run and report, compare, check or why write.",
+    "mcp": "Serve run, why, compare, report and explain to assistants and editors: Model Context Protocol on stdio.",
     "doctor": "Say what gradscope finds here, and test it: exit code 0 fine, 1 the self-test failed, 2 no torch.",
 }
 """What each command does, as its own help says it; the command of a name is in the module of that name."""
