@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gradscope.cli.deferred import after_parsing
-from gradscope.cli.options.completion import complete_target
+from gradscope.cli.options.completion import complete_cell, complete_compared, complete_groups, complete_variant
 from gradscope.cli.options.help_text import paragraphs
 from gradscope.cli.options.many_options import RUNNING, JobsOption, PrintedOption, TimeoutOption, checked_timeout
 from gradscope.cli.options.output_options import (
@@ -53,7 +53,7 @@ def compare(
         typer.Argument(
             metavar="[TARGET]...",
             help="A file or scenario with cells, or several files, scenarios or recordings.",
-            autocompletion=complete_target,
+            autocompletion=complete_compared,
             show_default="stop_gradient",
         ),
     ] = None,
@@ -62,13 +62,25 @@ def compare(
     ] = False,
     groups: Annotated[
         list[str] | None,
-        typer.Option("--group", metavar="A,B", help="Only these groups of facts: storage, memory ... Repeatable."),
+        typer.Option(
+            "--group",
+            metavar="A,B",
+            help="Only these groups of facts: storage, memory ... Repeatable.",
+            autocompletion=complete_groups,
+        ),
     ] = None,
     only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="A,B", help="Only these cells. Repeatable.")
+        list[str] | None,
+        typer.Option("--only", metavar="A,B", help="Only these cells. Repeatable.", autocompletion=complete_cell),
     ] = None,
     baseline: Annotated[
-        str | None, typer.Option("--baseline", metavar="NAME", help="Mark what differs from this variant.")
+        str | None,
+        typer.Option(
+            "--baseline",
+            metavar="NAME",
+            help="Mark what differs from this variant.",
+            autocompletion=complete_variant,
+        ),
     ] = None,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 where something differs.")] = False,
     timed: Annotated[

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gradscope.cli.options.completion import complete_tag
+
 if TYPE_CHECKING:
     from gradscope.targets.scenarios import Scenario
 
@@ -26,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 def list_scenarios(
     format: Annotated[ListFormat, typer.Option("--format", "-f", help="What to print.")] = ListFormat.TABLE,
-    tag: Annotated[str, typer.Option(help="Only scenarios with this tag.")] = "",
+    tag: Annotated[str, typer.Option(help="Only scenarios with this tag.", autocompletion=complete_tag)] = "",
 ) -> None:
     """List the built-in scenarios: names, titles, tags.
 

@@ -19,6 +19,7 @@ from gradscope.cli.options.answer_options import (
     WriteBaselineOption,
     asked_answers,
 )
+from gradscope.cli.options.completion import complete_recording
 from gradscope.cli.options.help_text import paragraphs
 from gradscope.cli.options.output_options import (
     TABLE,
@@ -65,7 +66,12 @@ def register(app: typer.Typer) -> None:
 def report(
     context: typer.Context,
     recordings: Annotated[
-        list[Path], typer.Argument(metavar="RECORDING...", help="A *.gradscope file; several, or a folder: all ranks.")
+        list[Path],
+        typer.Argument(
+            metavar="RECORDING...",
+            help="A *.gradscope file; several, or a folder: all ranks.",
+            autocompletion=complete_recording,
+        ),
     ],
     line: LineOption = "",
     all_rows: AllOption = False,

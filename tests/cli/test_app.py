@@ -106,9 +106,40 @@ def test_a_program_without_torch_is_run_without_torch(tmp_path: Path):
     assert gradscope("run", "-q", "-c", source, cwd=tmp_path).stdout == "False\n"
 
 
-def test_the_shell_completes_scenarios(tmp_path: Path):
-    done = gradscope(cwd=tmp_path, _GRADSCOPE_COMPLETE="complete_bash", COMP_WORDS="gradscope run deta", COMP_CWORD="2")
-    assert done.stdout.split() == ["detach"]
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("run deta", ["detach"]),
+        ("run de", ["detach", "demo.py"]),
+        ("report ", ["kept.gradscope"]),
+        ("report sub/", ["sub/other.gradscope"]),
+        ("compare k", ["kept.gradscope"]),
+        ("compare demo.py --only plain,no", [r"plain,no\ grad"]),
+        ("compare demo.py --baseline p", ["plain"]),
+        ("compare --only .d", [".data"]),
+        ("compare --group st", ["storage"]),
+        ("list --tag mem", ["memory"]),
+        ("explain grad-none-non", ["grad-none-non-leaf"]),
+    ],
+)
+def test_the_shell_completes(tmp_path: Path, typed: str, offered: list[str]):
+    (tmp_path / "demo.py").write_text("# %% no grad\n# %% plain\n")
+    (tmp_path / "sub").mkdir()
+    for name in ("kept.gradscope", "sub/other.gradscope", "notes.txt"):
+        (tmp_path / name).touch()
+    position = str(typed.count(" ") + 1)
+    words = {"COMP_WORDS": f"gradscope {typed}", "COMP_CWORD": position}
+    done = gradscope(cwd=tmp_path, _GRADSCOPE_COMPLETE="complete_bash", **words)
+    assert (done.stdout.splitlines(), done.stderr) == (offered, "")
+
+
+def test_zsh_and_fish_complete_cells_of_a_file_and_import_no_torch(tmp_path: Path):
+    (tmp_path / "demo.py").write_text("# %% no grad\n# %% plain\n")
+    typed = {"_TYPER_COMPLETE_ARGS": "gradscope run demo.py::", "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')\n")
+    done = gradscope(cwd=tmp_path, _GRADSCOPE_COMPLETE="complete_fish", _TYPER_COMPLETE_FISH_ACTION="get-args", **typed)
+    assert done.stdout.splitlines() == ["demo.py::no grad", "demo.py::plain"]
+    assert "demo.py" in gradscope(cwd=tmp_path, _GRADSCOPE_COMPLETE="complete_zsh", **typed).stdout
 
 
 def test_help_shows_the_pages(tmp_path: Path):
