@@ -87,3 +87,25 @@ def test_the_line_to_change_stands_out():
     console = Console(width=80, file=StringIO(), force_terminal=True, color_system="standard", legacy_windows=False)
     render(report, console, RunView(quiet=True))
     assert "cut at \x1b[1mline 5\x1b[0m, not line 55" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+class Terminal(StringIO):
+    """What a program takes for a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("rows", "times"), [(12, 2), (400, 1)])
+def test_a_screen_that_is_higher_than_the_terminal_ends_with_the_lines_to_change(rows: int, times: int):
+    answers = (*MANY, answer("frozen", severity="note", text="Only a note."))
+    console = Console(width=80, height=rows, file=Terminal(), force_terminal=True, no_color=True, color_system=None)
+    render(build(Builder().recording)._replace(answers=answers), console, RunView())
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert text.count("what was seen there") > 1
+    assert text.count("Line 1: what") == 1 and text.count(":1 what was seen there") == times - 1
+    assert ("\nLines to change, as said above\n" in text) == (times == 2)
+    if times == 2:
+        below = text.partition("as said above\n")[2].splitlines()
+        assert len(below) == 5 and all(len(line) <= 80 for line in below) and below[-1].split() == ["…", "4", "more"]
+        assert "Only a note." not in "".join(below)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from gradscope.report.screen.text import Symbols, cut_to, safe
 
 ROWS = 10
 """Lines of the screen for answers."""
+IN_SHORT = 4
+"""Answers that are said once more below a screen that is higher than the terminal."""
 _STYLE: dict[Severity, str] = {"problem": "bold red", "warning": "bold yellow", "note": "cyan"}
 _SUPPRESSED_BY: dict[SuppressedBy, str] = {
     "selection": "by select or ignore",
@@ -74,6 +77,22 @@ class AnswerRows:
         more = more or ("what to do about these" if is_brief else "")
         pointer = [self._dim(f"{more} (--all-answers)")] if more else []
         return self._table([*rows, *pointer, *remarks])
+
+    def in_short(self) -> RenderableType | None:
+        """Problems and warnings, one a line to change and each on one line: where, and how the sentence begins."""
+        groups = [group for group in answers_by_cause(self._report.answers) if group[0].severity != "note"]
+        answers = [answer for answer, *_ in groups[:IN_SHORT]]
+        places = [_line_to_change(answer) for answer in answers]
+        beside = self._width - max(map(len, places), default=0) - 1
+        grid = Table.grid(padding=(0, 1, 0, 0))
+        for answer, place in zip(answers, places, strict=True):
+            code = f" [{answer.code}]"
+            words = safe(" ".join(answer.text.split())).removeprefix(f"Line {place.rpartition(':')[2]}: ")
+            sentence = cut_to(Text(words), max(beside - len(code), 1), self._marks.dots)
+            grid.add_row(self._words[answer.severity], Text(place, style="bold"), sentence.append(code, style="dim"))
+        if len(groups) > IN_SHORT:
+            grid.add_row(Text(self._marks.dots, style="dim"), "", Text(f"{len(groups) - IN_SHORT} more", style="dim"))
+        return grid if groups else None
 
     def _fitting(self, groups: Sequence[Sequence[Answer]], room: int) -> tuple[list[_Row], bool]:
         """Rows that take at most so many lines, and whether any lacks what to do about it.
@@ -156,3 +175,9 @@ class AnswerRows:
         for row in rows:
             grid.add_row(row.word, row.text)
         return grid
+
+
+def _line_to_change(answer: Answer) -> str:
+    """As terminals and editors open it: ``train.py:12``."""
+    where = answer.causes[0] if answer.causes else answer.place
+    return f"{safe(os.path.normpath(where.file))}:{where.line}" if where is not None and where.line else ""

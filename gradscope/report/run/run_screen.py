@@ -38,8 +38,13 @@ def render(report: Report, console: Console, view: RunView | None = None) -> Non
     """
     allow_any_text(console)
     screen = RunScreen(report, console, view or RunView())
+    height = 0
     for part in screen.parts():
         console.print(part, soft_wrap=False, highlight=False, markup=False, emoji=False)
+        height += len(console.render_lines(part)) if console.file.isatty() else 0
+    if height >= console.height:  # the top, where the answers are, has left the terminal
+        for part in screen.in_short():
+            console.print(part, soft_wrap=False, highlight=False, markup=False, emoji=False)
 
 
 def render_svg(report: Report, view: RunView | None = None, width: int = 100) -> str:
@@ -79,6 +84,13 @@ class RunScreen:
         yield summary(report, self._marks, with_memory=view.memory is not False)
         if self._is_long and not view.quiet:
             yield self._pointer()
+
+    def in_short(self) -> Iterator[RenderableType]:
+        """The worst answers once more, a line each; nothing where there are only notes."""
+        found = self._answers.in_short()
+        if found is not None:
+            yield self._title("Lines to change, as said above")
+            yield found
 
     def _gradients(self) -> Iterator[RenderableType]:
         from gradscope.report.run.gradient_rows import gradient_rows, looked_at
