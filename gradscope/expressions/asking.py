@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from gradscope.analysis.why.asked import Condition, Looked, LookedAt, Numbers, Question
+from gradscope.analysis.why.asked import Condition, Looked, LookedAt, Question
 from gradscope.errors import UsageError
-from gradscope.expressions.plain_values import on_one_line
-from gradscope.expressions.undisturbed import is_traced, undisturbed
+from gradscope.expressions.looking import Looking
+from gradscope.expressions.undisturbed import is_traced
 from gradscope.frames.frame_locals import reading_locals
 from gradscope.hosting.probes import Probe
 from gradscope.recording import NONE
@@ -35,10 +35,6 @@ _CONDITIONS: dict[str, Condition] = {
 }
 _RUNS_KEPT = 10_000
 """Evaluations at one line of which what they found is kept: the first ones."""
-_MESSAGE = 100
-"""Characters of an error's message."""
-_EXACT = 1 << 24
-"""Elements up to which a tensor is looked at in double precision, of which a copy is made."""
 
 
 def read_question(text: str, at: int = 0, lines: tuple[int, int] | None = None) -> Question:
@@ -100,9 +96,7 @@ class Asking:
         self.ran = 0
         """How often the line of ``--at`` ran."""
         self.probes: list[Probe] = []
-        if question.expression:
-            self._tensor = compile(question.tensor, "<why>", "eval", dont_inherit=True)
-            self._whole = compile(question.expression, "<why>", "eval", dont_inherit=True)
+        self._looking = Looking(question)
         if question.at:
             self.probes.append(self._probe(program))
 
@@ -155,84 +149,9 @@ class Asking:
             self._looks.append(self._look({**frame.f_globals, **own}))
 
     def _look(self, names: Mapping[str, Any]) -> Looked:
-        """What the expression gives with these names; nothing but an interrupt passes through."""
         recorder = self._run.recorder if self._run is not None else None
         op = recorder.op_count if recorder is not None else 0
-        with undisturbed(may_draw=True):
-            try:
-                return self._looked_at(op, names)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
-                is_unknown = isinstance(error, (NameError, AttributeError, KeyError, IndexError))
-                said = on_one_line(f"{type(error).__name__}: {error}")[:_MESSAGE]
-                where = f"{self._question.expression}, evaluated {self._where}, raises {said}"
-                return Looked(op, error=where, is_unknown=is_unknown)
-
-    def _looked_at(self, op: int, names: Mapping[str, Any]) -> Looked:
-        import torch
-
-        scope = {**names, "__warningregistry__": {}}
-        value = eval(self._tensor, scope)
-        if not isinstance(value, torch.Tensor) and self._question.of_gradient:
-            value = eval(self._whole, scope)  # an object of the program's own that has a ``grad``
-        if not isinstance(value, torch.Tensor):
-            hint = _what_to_ask(value, self._question, names)
-            return Looked(op, error=_no_tensor(self._question.tensor, value), hint=hint)
-        row = self._row_of(value)
-        if row == NONE:
-            self._waiting.append((len(self._looks) if self._question.at else 0, value))
-        gradient = value.grad
-        return Looked(
-            op,
-            row,
-            is_none=gradient is None,
-            values=_numbers(value),
-            gradient=None if gradient is None else _numbers(gradient),
-            shape=str(tuple(value.shape)),
-            requires_grad=value.requires_grad,
-        )
-
-
-def _numbers(tensor: Any) -> Numbers | None:
-    """What a tensor holds; None where that cannot be asked (a meta tensor, text of a subclass)."""
-    import torch
-
-    with torch.no_grad():
-        try:
-            values = (tensor.to_dense() if tensor.layout is not torch.strided else tensor).detach()
-            values = torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
-            values = (values.double() if values.numel() <= _EXACT else values.float()).flatten()
-            finite = values[torch.isfinite(values)]
-            known = values[~torch.isnan(values)]
-            low, high = (known.min().item(), known.max().item()) if known.numel() else (0.0, 0.0)
-            return Numbers(
-                values.numel(),
-                finite.norm().item(),
-                low,
-                high,
-                int(torch.isnan(values).sum().item()),
-                int(torch.isinf(values).sum().item()),
-            )
-        except (RuntimeError, NotImplementedError, TypeError):
-            return None
-
-
-def _no_tensor(expression: str, value: Any) -> str:
-    if value is None:
-        return f"{expression} is None, no tensor"
-    kind = type(value).__name__
-    return f"{expression} is {'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}, no tensor"
-
-
-def _what_to_ask(value: Any, question: Question, names: Mapping[str, Any]) -> str:
-    """A tensor that may be meant: a module's parameter, or what the value was taken from."""
-    import torch
-
-    if isinstance(value, torch.nn.Module):
-        name = next((name for name, _ in value.named_parameters()), "")
-        return f"ask for one of its parameters: {question.tensor}.{name}.grad" if name else ""
-    for node in ast.walk(ast.parse(question.tensor, mode="eval")):
-        if isinstance(node, ast.Name) and isinstance(names.get(node.id), torch.Tensor):
-            return f"ask for a tensor: {node.id}"
-    return "ask for a tensor, such as x, x.grad or model.fc.weight.grad"
+        look, tensor = self._looking.look(names, self._where, op, self._row_of)
+        if tensor is not None and look.tensor == NONE:
+            self._waiting.append((len(self._looks) if self._question.at else 0, tensor))
+        return look

@@ -1,4 +1,4 @@
-"""``%load_ext gradscope``: the magic ``%%gradscope`` runs a cell and shows what autograd did in it.
+"""``%load_ext gradscope``: ``%%gradscope`` runs a cell and shows what autograd did, ``%gradscope why`` asks about it.
 
 Names and functions of earlier cells are the user's own, as in a file. The lines are those of the cell as a notebook
 counts them, the magic's own included. The recording is kept as ``_gradscope``, or under the name that ``--as`` gives.
@@ -9,14 +9,14 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from gradscope.analysis.view import RunView
 from gradscope.errors import GradscopeError, UsageError
 from gradscope.frames.whose_file import is_beside
-from gradscope.recording import Recording
+from gradscope.integrations.ipython_why import RecordedCell, answer_about, question_of
 from gradscope.report.run.recording_views import ShownRecording
 
 MAGIC = "gradscope"
@@ -25,21 +25,56 @@ _OWN_NAMES = frozenset(("In", "Out", "exit", "quit", "get_ipython", "open"))
 
 
 def load(shell: Any) -> None:
-    """Register the magic with an IPython shell."""
+    """Register the magics with an IPython shell."""
+    cells = _Cells(shell)
 
     def run_cell(line: str, cell: str) -> None:
-        try:
-            _run(shell, line, cell)
-        except GradscopeError as error:
-            print(f"gradscope: {error.message}" + (f"\n  {error.hint}" if error.hint else ""))
+        _saying_errors(cells.run, line, cell)
+
+    def ask(line: str) -> None:
+        """Ask about the last cell that was run with %%gradscope: %gradscope why w.grad"""
+        _saying_errors(cells.ask, line)
 
     run_cell.__doc__ = _parser().format_help()
     shell.register_magic_function(run_cell, magic_kind="cell", magic_name=MAGIC)
+    shell.register_magic_function(ask, magic_kind="line", magic_name=MAGIC)
 
 
 def unload(shell: Any) -> None:
-    """Take the magic away."""
-    shell.magics_manager.magics["cell"].pop(MAGIC, None)
+    """Take the magics away."""
+    for kind in ("cell", "line"):
+        shell.magics_manager.magics[kind].pop(MAGIC, None)
+
+
+def _saying_errors(work: Callable[..., None], *arguments: str) -> None:
+    try:
+        work(*arguments)
+    except GradscopeError as error:
+        print(f"gradscope: {error.message}" + (f"\n  {error.hint}" if error.hint else ""))
+
+
+class _Cells:
+    """What the magics do in one shell."""
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+        self._last: RecordedCell | None = None
+        self._asked: set[int] = set()
+        """The numbers of the cells that only asked."""
+
+    def run(self, line: str, cell: str) -> None:
+        """``%%gradscope``."""
+        self._last = _run(self._shell, line, cell)
+
+    def ask(self, line: str) -> None:
+        """``%gradscope``."""
+        expression = question_of(line)
+        if self._last is None:
+            raise UsageError("no cell was run with %%gradscope", "put %%gradscope above the cell that is asked about")
+        now = self._shell.execution_count
+        unseen = set(range(self._last.number + 1, now)) - self._asked
+        self._asked.add(now)
+        print(answer_about(self._last, self._shell.user_ns, expression, len(unseen)))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(shell: Any, line: str, cell: str) -> None:
+def _run(shell: Any, line: str, cell: str) -> RecordedCell:
     from IPython.display import display
 
     from gradscope.report.output_files import check_output, write_file
@@ -90,14 +125,15 @@ def _run(shell: Any, line: str, cell: str) -> None:
         width=100,
         color=False,
     )
-    recording = _recorded(shell, f"# %%{MAGIC} {line}\n{cell}", values=asked.values, nan=asked.nan)
-    shell.user_ns[asked.name] = recording
+    recorded = _recorded(shell, f"# %%{MAGIC} {line}\n{cell}", values=asked.values, nan=asked.nan)
+    recording = shell.user_ns[asked.name] = recorded.recording
     for path in asked.output:
         write_file(RunResult(recording, view), path)
     display(ShownRecording(recording, view))  # type: ignore[no-untyped-call, unused-ignore]
+    return recorded
 
 
-def _recorded(shell: Any, code: str, *, values: bool, nan: bool) -> Recording:
+def _recorded(shell: Any, code: str, *, values: bool, nan: bool) -> RecordedCell:
     """Run code in a shell as a cell is run; what it raises is shown by the shell, and does not end this."""
     from gradscope.recorder.session import Recorder
 
@@ -117,7 +153,7 @@ def _recorded(shell: Any, code: str, *, values: bool, nan: bool) -> Recording:
         outcome.error_type, outcome.message = type(error).__qualname__, str(error)
     for file in recording.files:
         file.name = cells.name(file.path, file.name)
-    return recording
+    return RecordedCell(recording, recorder, shell.execution_count, recorder.gradients_of_living())
 
 
 def _own_names(namespace: Mapping[str, Any]) -> dict[str, Any]:

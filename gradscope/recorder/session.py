@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from time import perf_counter_ns
 from types import FrameType, TracebackType
 from typing import Any
+from weakref import ref
 
 import torch
 from torch._C import DisableTorchFunction
@@ -193,6 +194,18 @@ class Recorder:
     def row_of(self, tensor: Any) -> int:
         """Row of a tensor that was seen and lives, or NONE."""
         return self._identity.row_of(tensor)
+
+    def row_of_living(self, tensor: Any) -> int:
+        """The same once observing has stopped, when nobody forgets any more what has died."""
+        seen = self._identity.tensors.get(id(tensor))
+        return NONE if seen is None or seen() is not tensor else seen.row
+
+    def gradients_of_living(self) -> dict[int, tuple[Any, int]]:
+        """The ``.grad`` of each leaf that lives, by the leaf's row: a weak reference and the version counter."""
+        leaves = {row: seen() for row, seen in self._identity.leaves.items()}
+        with DisableTorchFunction():
+            gradients = {row: leaf.grad for row, leaf in leaves.items() if leaf is not None}
+            return {row: (ref(grad), grad._version) for row, grad in gradients.items() if grad is not None}
 
     def __enter__(self) -> Recorder:
         self.start()

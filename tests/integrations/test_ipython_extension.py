@@ -18,6 +18,16 @@ CELLS = (
     "[kept.info.outcome.kind, kept.info.target, kept.files[0].name, len(_gradscope.backwards), page_is_there()]",
     "%%gradscope --colour\nraise SystemExit",
     "%%gradscope --summary\n'shown'",
+    "%gradscope why",
+    "%%gradscope\nv = w * 3\nv.sum().backward()",
+    "%gradscope why v.grad",
+    "n = w.norm()",
+    "%gradscope why w.grad",
+    "%gradscope why n",
+    "w.grad = None",
+    "%gradscope why w.grad",
+    "%gradscope why nowhere",
+    "%gradscope wy v",
     "%unload_ext gradscope",
 )
 HELPER = """
@@ -65,4 +75,20 @@ def test_a_wrong_option_is_said_and_nothing_is_run(outputs: list[list[Any]]):
 
 def test_what_a_cell_gives_is_shown_as_ever(outputs: list[list[Any]]):
     assert outputs[6][0].data["text/plain"] == "'shown'"
-    assert outputs[7] == []
+    assert outputs[-1] == []
+
+
+def test_a_question_about_the_last_recorded_cell(outputs: list[list[Any]]):
+    said = [" ".join("".join(one.get("text", "") for one in cell).split()) for cell in outputs[7:16]]
+    first, _, non_leaf, _, leaf, later, _, cleared, unknown = said
+    wrong = outputs[16][0].text
+    assert first.startswith("? No problem was seen in this run of 0 calls of torch")
+    assert "v.grad is None now: v is not a leaf, it was made at line 2 by Tensor.mul from w" in non_leaf
+    assert "What to change" in non_leaf and "not seen" not in non_leaf
+    assert "7.071 now. It is from the backward pass of line 3, added to one that was there before." in leaf
+    assert "a cell was run since then and not seen" in leaf
+    assert "was not seen to use n" in later
+    assert "w.grad was changed since the last cell under %%gradscope" in cleared
+    assert not any("Warning" in one.get("text", "") for one in outputs[9])
+    assert "nowhere, evaluated now, raises NameError" in unknown
+    assert "%gradscope wy is nothing that is known\n  %gradscope why w.grad asks" in wrong

@@ -31,6 +31,12 @@ class GradientLives:
                 found.setdefault(tensor, []).append(op)
         return found
 
+    def was_added(self, parameter: int, op: int) -> bool:
+        """Whether a pass found a gradient of the parameter there, and added to it."""
+        rows = self._index.recording.gradients
+        columns = (rows.column(name) for name in ("op", "tensor", "outcome"))
+        return (op, parameter, GradOutcome.ACCUMULATED) in zip(*columns, strict=True)
+
     @cached_property
     def owners(self) -> dict[int, int]:
         """The parameter whose ``.grad`` a tensor was."""

@@ -118,10 +118,12 @@ class Sentences:
         summed = [op for op in given if op > since]
         lines = list(dict.fromkeys(self._index.op_line(op) for op in summed))
         at = f"line{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines[:4]))}"
+        before = since < 0 and self._sources.lives.was_added(look.tensor, summed[0])
+        earlier = ", added to a gradient that was there before the first of them that was seen" if before else ""
         if len(summed) == 1:
-            return f" It is from the backward pass of {at}."
+            return f" It is from the backward pass of {at}{', added to one that was there before' if before else ''}."
         how = "nothing cleared it between them" if since >= 0 or len(given) == len(summed) else ""
-        return f" It is the sum of {len(summed)} backward passes of {at}: {how}."
+        return f" It is the sum of {len(summed)} backward passes of {at}{earlier}: {how}."
 
     def _missing(self, look: Looked, symptom: str) -> Said:
         sources, tensor = self._sources, look.tensor

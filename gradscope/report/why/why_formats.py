@@ -5,10 +5,9 @@ from __future__ import annotations
 from io import StringIO
 from typing import Any
 
-from rich.console import Console
-
 from gradscope.analysis.why.why_model import WhyAnswer
 from gradscope.report.json_values import write_object
+from gradscope.report.screen.pipe import console_on
 from gradscope.report.why.why_screen import render_why
 
 FORMAT = "gradscope-why"
@@ -37,5 +36,5 @@ def as_json(answer: WhyAnswer) -> str:
 def as_text(answer: WhyAnswer) -> str:
     """The screen without colour."""
     stream = StringIO()
-    render_why(answer, Console(file=stream, width=_TEXT_WIDTH, color_system=None))
+    render_why(answer, console_on(stream, _TEXT_WIDTH, color=False))
     return stream.getvalue()
