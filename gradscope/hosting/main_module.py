@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import builtins
 import linecache
 import runpy
@@ -37,7 +36,8 @@ def new_main(program: Program) -> ModuleType:
 
 def register_source(program: Program) -> None:
     """Let tracebacks show source that is in no file, where Python itself does so."""
-    if program.kind.snippet or (sys.version_info >= (3, 13) and program.kind.is_option):
+    is_shown = program.kind.snippet or program.is_edited
+    if is_shown or (sys.version_info >= (3, 13) and program.kind.is_option):
         lines = program.source.splitlines(keepends=True)
         linecache.cache[program.filename] = (len(program.source), None, lines, program.filename)
 
@@ -72,19 +72,19 @@ def run_code(code: CodeType, names: dict[str, Any]) -> None:
 
 
 def _compile(program: Program, probes: InsertedProbes) -> CodeType:
-    if not probes:
+    if not probes and program.tree is None:
         return compile(program.source, program.filename, "exec", dont_inherit=True)
-    return probes.compile(ast.parse(program.source, program.filename))
+    return probes.compile(program.parsed())
 
 
 def _run_module(program: Program, probes: InsertedProbes) -> None:
-    """Run a module by Python's own ``runpy``: the code that it found is compiled anew only where there are probes."""
+    """Run a module by Python's own ``runpy``: what it found is compiled anew only where it is to be something else."""
 
     def with_probes(find: Callable[..., tuple[str, Any, CodeType]]) -> Callable[..., tuple[str, Any, CodeType]]:
         def find_with_probes(*arguments: Any) -> tuple[str, Any, CodeType]:
             replaced.put_back()
             name, spec, code = find(*arguments)
-            return name, spec, _compile(program, probes) if probes else code
+            return name, spec, _compile(program, probes) if probes or program.is_edited else code
 
         return find_with_probes
 

@@ -28,10 +28,19 @@ class ProgramRecording:
         program: What is run.
         argv: As the program sees it.
         begun: Called once the recorder, if there is one, has started.
+        records: Whether there is one; else torch only works, at its own speed.
         settings: Of the recorder: ``values``, ``max_ops``, ``on_flush``, ``nan``.
     """
 
-    def __init__(self, program: Program, argv: Sequence[str], begun: Callable[[], object], **settings: Any) -> None:
+    def __init__(
+        self,
+        program: Program,
+        argv: Sequence[str],
+        begun: Callable[[], object],
+        *,
+        records: bool = True,
+        **settings: Any,
+    ) -> None:
         self.program = program
         self.recording = Recording()
         """Complete once :meth:`complete` was called."""
@@ -46,7 +55,7 @@ class ProgramRecording:
         self._faults: list[Fault] = []
         self._started = (datetime.now(timezone.utc), time.perf_counter_ns())
         self._pid = os.getpid()
-        self._torch = TorchImport(self._begin)
+        self._torch = TorchImport(self._begin if records else lambda: None)
         info = self.recording.info
         info.target, info.kind, info.title = program.target, program.kind.name, program.title
         info.argv, info.remarks = list(argv), list(program.remarks)

@@ -56,6 +56,7 @@ class ProgramRun:
         values: Record the values of small CPU tensors.
         max_ops: Keep at most so many single ops.
         nan: Look for where a NaN or an infinity is born.
+        records: Observe what torch does; else it is only run, at its own speed.
         companion: Evaluated beside the program: its ``# watch:`` comments and what ``--watch`` names.
         probes: Called at chosen statements, in their frames, muted: see :class:`Probe`.
         hidden: Modules that gradscope has imported for itself and the program must not find.
@@ -78,6 +79,7 @@ class ProgramRun:
         values: bool = False,
         max_ops: int | None = None,
         nan: bool = False,
+        records: bool = True,
         companion: Companion | None = None,
         probes: Sequence[Probe] = (),
         hidden: Collection[str] = (),
@@ -98,6 +100,7 @@ class ProgramRun:
             program,
             [program.argv0, *args],
             self._begun,
+            records=records,
             values=values,
             max_ops=max_ops,
             on_flush=on_flush,
@@ -288,7 +291,8 @@ class ProgramRun:
         if sys.version_info >= (3, 12):
             sys.last_exc = error
         try:
-            if self.program.kind.snippet and sys.excepthook is sys.__excepthook__:
+            is_in_file = not (self.program.kind.snippet or self.program.is_edited)
+            if not is_in_file and sys.excepthook is sys.__excepthook__:
                 # Python's own would read the lines from the file, where they are not.
                 traceback.print_exception(type(error), error, error.__traceback__)
             else:

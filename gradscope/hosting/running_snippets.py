@@ -67,7 +67,7 @@ def run_snippets(
         error: BaseException | None = None
         with _heard() as printed:
             try:
-                for code in _codes(snippet, program.filename, probes):
+                for code in _codes(snippet, program, probes):
                     run_code(code, names)
             except (SystemExit, KeyboardInterrupt):
                 raise
@@ -83,8 +83,11 @@ def run_snippets(
         _show_as_repl(error)
 
 
-def _codes(snippet: Snippet, filename: str, probes: InsertedProbes) -> Iterator[Any]:
-    statements = _parsed(snippet, filename)
+def _codes(snippet: Snippet, program: Program, probes: InsertedProbes) -> Iterator[Any]:
+    statements = _parsed(snippet, program.filename)
+    if program.tree is not None:
+        last = snippet.end_line
+        statements = [known for known in program.parsed().body if snippet.line <= known.lineno <= last]
     for at, statement in enumerate(statements):
         is_shown = snippet.echo == "all" or (snippet.echo == "last" and at == len(statements) - 1)
         yield probes.compile(ast.Module([statement], []), "single" if is_shown else "exec")

@@ -182,9 +182,8 @@ class _Running:
                 ending = "timeout"
             elif ending is None and prints_too_much(folder):
                 ending = "output"
-            if isinstance(ending, str):
-                process.kill()
             if ending is not None:
+                process.kill()  # also of one that is over: what it has started may not be
                 ended.append((number, ending))
         for number, _ in ended:
             del self._processes[number]

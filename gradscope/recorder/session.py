@@ -191,6 +191,12 @@ class Recorder:
         with self._observer.lock:
             self._tape.add_event(EventKind.SNIPPET, NONE, 0, self._sources.file(file, True), json.dumps(detail), [])
 
+    def leaves(self) -> dict[int, Any]:
+        """The live tensors whose ``.grad`` a backward pass may set, by row."""
+        with self._observer.lock:
+            known = {row: seen() for row, seen in self._identity.leaves.items()}
+        return {row: tensor for row, tensor in known.items() if tensor is not None}
+
     def row_of(self, tensor: Any) -> int:
         """Row of a tensor that was seen and lives, or NONE."""
         return self._identity.row_of(tensor)

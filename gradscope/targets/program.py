@@ -1,5 +1,7 @@
 """A program: what a target was resolved to, ready to be compiled and run."""
 
+import ast
+from copy import deepcopy
 from typing import Literal, NamedTuple
 
 from gradscope.frames.whose_file import is_beside
@@ -94,11 +96,19 @@ class Program(NamedTuple):
     """What people are told about how it was read: what was left out of it."""
     user_root: str | None = None
     """The folder whose files count as the user's code."""
+    is_edited: bool = False
+    """Its source is not what the target has: see :mod:`gradscope.targets.edited`."""
+    tree: ast.Module | None = None
+    """Of an edited one, where it is not its source that is compiled: what is, with positions in the source."""
 
     @property
     def text_differs_from_file(self) -> bool:
         """Whether the source that is run cannot be read from ``filename``."""
-        return self.kind.differs_from_file
+        return self.kind.differs_from_file or self.is_edited
+
+    def parsed(self) -> ast.Module:
+        """The syntax tree that is compiled, which the caller may change."""
+        return ast.parse(self.source, self.filename) if self.tree is None else deepcopy(self.tree)
 
     def is_user(self, filename: str) -> bool:
         """Whether code of this file is the user's: the target and what lies beside it, not what is installed."""
