@@ -40,10 +40,19 @@ def gradscope_command(
         context.get_help()
 
 
-def _in_order(command: Any, arguments: Sequence[str]) -> list[str]:
+def _split(arguments: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """The arguments, and what stands behind ``--`` where variants may stand before it: the program's own."""
+    given = list(arguments)
+    if given[:1] != ["whatif"] or "--" not in given:
+        return given, ()
+    at = given.index("--")
+    return given[:at], tuple(given[at + 1 :])
+
+
+def _in_order(command: Any, arguments: list[str]) -> list[str]:
     """The arguments with the options of ``run`` before its target."""
-    if list(arguments[:1]) != ["run"]:
-        return list(arguments)
+    if arguments[:1] != ["run"]:
+        return arguments
     options = (parameter for parameter in command.commands["run"].params if parameter.param_type_name == "option")
     takes_value = {name: not option.is_flag for option in options for name in (*option.opts, *option.secondary_opts)}
     return options_first(arguments, takes_value)
@@ -55,11 +64,12 @@ def run_command_line(arguments: Sequence[str], modules_at_start: Collection[str]
     Raises:
         GradscopeError: What was asked cannot be done.
     """
-    state = Deferred(modules_at_start)
+    given, behind = _split(arguments)
+    state = Deferred(modules_at_start, behind)
     command = typer.main.get_command(app)
     convert_quickly(command)
     try:
-        command.main(args=_in_order(command, arguments), prog_name="gradscope", obj=state)
+        command.main(args=_in_order(command, given), prog_name="gradscope", obj=state)
     except SystemExit as exiting:
         if exiting.code:
             return exiting.code if isinstance(exiting.code, int) else 1

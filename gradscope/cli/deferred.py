@@ -16,10 +16,12 @@ class Deferred:
 
     Args:
         modules_at_start: Names of the modules that Python had imported before gradscope.
+        behind: What stood behind ``--`` in a command that tells it from its own arguments.
     """
 
-    def __init__(self, modules_at_start: Collection[str] = ()) -> None:
+    def __init__(self, modules_at_start: Collection[str] = (), behind: tuple[str, ...] = ()) -> None:
         self.modules_at_start = modules_at_start
+        self.behind = behind
         self.work: list[Callable[[], int]] = []
         """What is left to do; each returns an exit code."""
 

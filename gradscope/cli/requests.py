@@ -56,6 +56,27 @@ class WhyRequest(NamedTuple):
     """Names of the modules that Python had imported before gradscope."""
 
 
+class WhatIfRequest(NamedTuple):
+    """One call of ``gradscope whatif``."""
+
+    target: str
+    line: str
+    """As it was written: ``LINE``, ``LINE:NAME``, ``FILE:LINE:NAME``."""
+    variants: tuple[str, ...]
+    """Names of variants, and expressions; empty: those that make sense."""
+    arguments: tuple[str, ...]
+    is_code: bool
+    is_module: bool
+    input: Path | None
+    seed: int | None
+    stop_after: int
+    timeout: float | None
+    repeat: int
+    """Timed runs of each; 0: no times."""
+    jobs: int | None
+    output: Output
+
+
 class CompareRequest(NamedTuple):
     """One call of ``gradscope compare``."""
 

@@ -17,6 +17,7 @@ class Described(str, Enum):
     COMPARE = "compare"
     CHECK = "check"
     WHY = "why"
+    WHATIF = "whatif"
 
 
 def register(app: typer.Typer) -> None:
@@ -28,11 +29,11 @@ def schema(
     format: Annotated[
         Described,
         typer.Argument(
-            help="json: run -f json; jsonl: each line of run -f jsonl; compare, check, why: -f json of these."
+            help="json: run -f json; jsonl: each line of run -f jsonl; compare, check, why, whatif: -f json of these."
         ),
     ] = Described.JSON,
 ) -> None:
-    """Print the JSON Schema of the JSON that run and report, compare, check or why write."""
+    """Print the JSON Schema of the JSON that run and report, compare, check, why or whatif write."""
     import json
 
     sys.stdout.write(json.dumps(_schema_of(format), indent=2) + "\n")
@@ -51,6 +52,10 @@ def _schema_of(described: Described) -> dict[str, Any]:
         from gradscope.report.why.why_schema import why_schema
 
         return why_schema()
+    if described is Described.WHATIF:
+        from gradscope.report.whatif.whatif_schema import whatif_schema
+
+        return whatif_schema()
     from gradscope.report.json_schema import run_lines_schema, run_schema
 
     return run_schema() if described is Described.JSON else run_lines_schema()

@@ -11,7 +11,7 @@ from gradscope.errors import UsageError
 
 RECORDING_SUFFIX = ".gradscope"
 
-ResultKind = Literal["run", "compare", "check", "ranks", "why"]
+ResultKind = Literal["run", "compare", "check", "ranks", "why", "whatif"]
 """The command whose result is written; ``report`` writes that of a run, or of several ranks of one."""
 
 _RUN = "gradscope.report.run"
@@ -19,6 +19,7 @@ _COMPARE = "gradscope.report.compare.compare_formats"
 _CHECK = "gradscope.report.check.check_formats"
 _RANKS = "gradscope.report.ranks.ranks_formats"
 _WHY = "gradscope.report.why.why_formats"
+_WHATIF = "gradscope.report.whatif.whatif_formats"
 
 
 class Format(NamedTuple):
@@ -29,8 +30,8 @@ class Format(NamedTuple):
     """The first is the usual one; a format without any is printed only."""
     writers: Mapping[ResultKind, str]
     """``module:function``. Of a run: writes a :class:`RunResult` to a stream, which it neither opens nor closes. Of the
-    others: gives the text of a :class:`Comparison`, a :class:`CheckReport`, :class:`MergedRanks` or a
-    :class:`WhyAnswer`."""
+    others: gives the text of a :class:`Comparison`, a :class:`CheckReport`, :class:`MergedRanks`, a
+    :class:`WhyAnswer` or a :class:`WhatIf`."""
     is_picture: bool = False
     """Of a comparison: it shows the screen, and also takes the number of columns (None: as many as usual)."""
     called: str = ""
@@ -53,6 +54,7 @@ FORMATS: tuple[Format, ...] = (
             "check": f"{_CHECK}:as_text",
             "ranks": f"{_RANKS}:as_text",
             "why": f"{_WHY}:as_text",
+            "whatif": f"{_WHATIF}:as_text",
         },
         is_picture=True,
     ),
@@ -65,6 +67,7 @@ FORMATS: tuple[Format, ...] = (
             "check": f"{_CHECK}:as_json",
             "ranks": f"{_RANKS}:as_json",
             "why": f"{_WHY}:as_json",
+            "whatif": f"{_WHATIF}:as_json",
         },
     ),
     Format(
@@ -76,7 +79,11 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "markdown",
         (".md", ".markdown"),
-        {"run": f"{_RUN}.markdown_format:write", "compare": f"{_COMPARE}:as_markdown"},
+        {
+            "run": f"{_RUN}.markdown_format:write",
+            "compare": f"{_COMPARE}:as_markdown",
+            "whatif": f"{_WHATIF}:as_markdown",
+        },
     ),
     Format("svg", (".svg",), {"run": f"{_RUN}.svg_format:write", "compare": f"{_COMPARE}:as_svg"}, is_picture=True),
     Format(

@@ -58,8 +58,11 @@ if TYPE_CHECKING:  # for whom a type is written down, not made
     CompareFormat = Enum
     CheckFormat = Enum
     WhyFormat = Enum
+    WhatIfFormat = Enum
 else:
-    RunFormat, CompareFormat, CheckFormat, WhyFormat = map(_format_option, ("run", "compare", "check", "why"))
+    RunFormat, CompareFormat, CheckFormat, WhyFormat, WhatIfFormat = map(
+        _format_option, ("run", "compare", "check", "why", "whatif")
+    )
 
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.", rich_help_panel=OUTPUT)]
 ColorOption = Annotated[Color, typer.Option("--color", help="Colours.", rich_help_panel=OUTPUT)]

@@ -11,6 +11,7 @@ from pathlib import Path
 from time import perf_counter_ns
 
 from gradscope.experiments.edited.edited_modules import replace_modules
+from gradscope.experiments.edited.looked_statement import LookedStatement, StatementLook
 from gradscope.hosting.process import flush_quietly
 from gradscope.hosting.program_run import ProgramRun
 from gradscope.recording import Outcome, Recording
@@ -42,6 +43,7 @@ class Left:
     was_stopped: bool = False
     """It was ended after as many backward passes as it was to have."""
     read_input: bool = False
+    looked: LookedStatement | None = None
     processes: int = 0
     """Processes of Python that it has started."""
 
@@ -63,6 +65,8 @@ class EditedJob:
     recorded: bool = True
     values: str = ""
     """A folder for the values of gradients and leaves, for a recorded run; empty: only digests of them are kept."""
+    look: StatementLook | None = None
+    """A statement that is looked at when it runs."""
     max_ops: int | None = None
     threads: int | None = None
     """Threads of torch's own; None: as torch decides."""
@@ -73,13 +77,16 @@ class EditedJob:
 
         from gradscope.experiments.edited.own_world import StartedProcesses, begin_random, give_input
         from gradscope.experiments.edited.pass_watch import PassWatch, wait
+        from gradscope.experiments.edited.statement_look import LookingAtStatement
         from gradscope.experiments.edited.value_files import ValueWriter
 
         given = give_input(self.input)
         begin_random(self.seed)
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        replace_modules(self.replacements)
+        looking = LookingAtStatement(self.look, lambda: run.quietly()) if self.look is not None else None
+        probes = {looking.look.filename: looking.probes()} if looking is not None else {}
+        replace_modules(self.replacements, probes)
         started = StartedProcesses() if self.recorded else None
         values = ValueWriter(Path(self.values) if self.values else None) if self.recorded else None
         left = Left()
@@ -93,6 +100,7 @@ class EditedJob:
             wait()
             left.wall_ns = perf_counter_ns() - begun
             left.outcome = run.recording.info.outcome
+            left.looked = looking.found if looking is not None else None
             left.pass_count, left.backward_ns = watch.count, watch.backward_ns
             left.read_input, left.processes = given.was_read, started.count if started is not None else 0
             if self.recorded:
@@ -109,6 +117,7 @@ class EditedJob:
             self.arguments,
             max_ops=self.max_ops,
             records=self.recorded,
+            probes=[probe for filename, called in probes.items() if self._is_own(filename) for probe in called],
             ends_process=True,
             on_finish=keep,
         )
@@ -121,8 +130,12 @@ class EditedJob:
         return run.exit_code if isinstance(run.exit_code, int) else 1
 
     def _program(self) -> Program:
-        own = os.path.realpath(self.program.filename)
         for filename, source in self.replacements.items():
-            if filename == self.program.filename or os.path.realpath(filename) == own:
+            if self._is_own(filename):
                 return with_source(self.program, source)
         return self.program
+
+    def _is_own(self, filename: str) -> bool:
+        """Whether it is the target's own file."""
+        own = self.program.filename
+        return filename == own or os.path.realpath(filename) == os.path.realpath(own)

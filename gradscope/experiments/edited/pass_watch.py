@@ -78,12 +78,13 @@ class PassWatch:
             wait()
             started = perf_counter_ns()
             try:
-                return run(roots, *args, **kwargs)
-            finally:
+                result = run(roots, *args, **kwargs)
                 wait()
+            finally:  # (a pass that raises is not counted: it is no pass of the other runs)
                 self.backward_ns += perf_counter_ns() - started
-                self._note(losses)
                 self._is_inside = False
+            self._note(losses)
+            return result
 
         return watching
 

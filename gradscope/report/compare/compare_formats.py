@@ -59,22 +59,27 @@ def as_csv(comparison: Comparison) -> str:
 
 def as_markdown(comparison: Comparison) -> str:
     """A table a group: variants are rows, so that many of them can be read."""
-    marked = marks_rows(comparison)
-    lines = [f"# {_escaped(comparison.target)}", ""]
+    lines = [f"# {escaped(comparison.target)}", ""]
     if comparison.title:
-        lines += [_escaped(comparison.title), ""]
+        lines += [escaped(comparison.title), ""]
     if not comparison.differs:
         lines += ["Nothing differs.", ""]
+    return "\n".join([*lines, *markdown_groups(comparison), escaped(footer(comparison, UNICODE)), ""])
+
+
+def markdown_groups(comparison: Comparison) -> list[str]:
+    """The lines of the groups, each with its title."""
+    marked = marks_rows(comparison)
+    lines = []
     for group in comparison.groups:
-        lines += [f"## {_escaped(group.title)}", ""]
-        lines.append(_line(["", *(_escaped(label_text(row, UNICODE, marked).plain) for row in group.rows)]))
+        lines += [f"## {escaped(group.title)}", ""]
+        lines.append(_line(["", *(escaped(label_text(row, UNICODE, marked).plain) for row in group.rows)]))
         lines.append(_line(["---"] * (len(group.rows) + 1)))
         for at, variant in enumerate(comparison.variants):
-            name = f"{_escaped(variant.name)}{' (baseline)' if at == comparison.baseline else ''}"
+            name = f"{escaped(variant.name)}{' (baseline)' if at == comparison.baseline else ''}"
             lines.append(_line([name, *(_markdown_cell(row, row.cells[at]) for row in group.rows)]))
         lines.append("")
-    lines += [_escaped(footer(comparison, UNICODE)), ""]
-    return "\n".join(lines)
+    return lines
 
 
 def _line(cells: list[str]) -> str:
@@ -82,11 +87,11 @@ def _line(cells: list[str]) -> str:
 
 
 def _markdown_cell(row: Row, cell: Cell) -> str:
-    text = _escaped(plain(row, cell, "–"))
+    text = escaped(plain(row, cell, "–"))
     return f"**≠ {text}**" if cell.differs else text
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Text of a program as Markdown and HTML show it, not as they obey it."""
     escaped = html.escape(safe(text), quote=False).replace("\\", "\\\\")
     for character in "|*_`[]#":

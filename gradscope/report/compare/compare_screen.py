@@ -65,7 +65,7 @@ class CompareScreen:
         else:
             for group in groups:
                 yield Text(f"\n{safe(group.title)}", style="bold underline")
-                yield from self._in_rows(group)
+                yield from self.rows_of(group)
         yield Text(f"\n{footer(self._comparison, self._marks)}", style="dim")
 
     def _in_short(self, summary: Group) -> Iterator[RenderableType]:
@@ -74,7 +74,7 @@ class CompareScreen:
             yield Text(f"  {safe_line(line)}", style="italic")
         if self._comparison.code:
             yield Text("")
-        yield from self._in_rows(summary)
+        yield from self.rows_of(summary)
         same = any(cell.value == "same" for row in summary.rows for cell in row.cells)
         others = [safe(group.title) for group in self._comparison.groups if group is not summary]
         parts = ["same: no second tensor, the result is the source"] if same else []
@@ -119,7 +119,7 @@ class CompareScreen:
 
     # Variants as rows
 
-    def _in_rows(self, group: Group) -> Iterator[RenderableType]:
+    def rows_of(self, group: Group) -> Iterator[RenderableType]:
         """Short facts in a table or several; then each fact that takes long text, equal texts once."""
         names = [Text(""), *self._names()]
         columns = {row: self._column(row) for row in group.rows}
