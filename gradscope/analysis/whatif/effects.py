@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from gradscope.analysis.sizes import size
 from gradscope.analysis.whatif.whatif_model import Likeness, Trial
@@ -23,7 +23,11 @@ WORDS = {
 }
 _BYTES = (("saved_bytes", "kept for backward"), ("peak_bytes", "of the peak of tensor memory"))
 _FASTER = 0.03
-"""A part of the time that is worth a word, where it is more than the spread of both."""
+"""A part of the time that is worth a word."""
+_TIMED = 3
+"""Runs of each from which on a word is said of times."""
+_LONGEST = 160
+"""Characters of a message; of a longer one the first sentence is shown."""
 
 
 def ended_well(trial: Trial) -> bool:
@@ -46,14 +50,20 @@ def _changes(trial: Trial, base: Trial, uncertain: Sequence[str], sign: int) -> 
     if not (ended_well(trial) and ended_well(base) and trial.passes == base.passes):
         return
     for fact, words in _BYTES:
+        if fact == "peak_bytes" and (trial.recomputes or base.recomputes):
+            continue
         one, other = getattr(trial, fact), getattr(base, fact)
         if fact not in uncertain and one is not None and other is not None and (one - other) * sign > 0:
             yield f"{size(abs(one - other))} {words}{_part(one - other, other)}"
     mine, its = trial.wall_ns, base.wall_ns
-    if mine is not None and its is not None and (mine - its) * sign > 0:
-        spread = max(trial.wall_spread_ns or 0, base.wall_spread_ns or 0)
-        if abs(mine - its) > spread and abs(mine - its) > _FASTER * its:
-            yield f"{abs(mine - its) / its:.0%} of the time"
+    if mine is not None and its is not None and (mine - its) * sign > _FASTER * its and _are_apart(trial, base):
+        yield f"{abs(mine - its) / its:.0%} of the time"
+
+
+def _are_apart(trial: Trial, base: Trial) -> bool:
+    """Whether every run of one took longer than every run of the other: else a machine that is busy tells as much."""
+    mine, its = trial.wall_runs_ns, base.wall_runs_ns
+    return min(len(mine), len(its)) >= _TIMED and (min(mine) > max(its) or max(mine) < min(its))
 
 
 def _part(difference: int, whole: int) -> str:
@@ -63,19 +73,26 @@ def _part(difference: int, whole: int) -> str:
     return f" ({part:.0%})" if part >= 0.01 else " (less than 1%)"
 
 
-def breaks(trial: Trial, base: Trial, uncertain: Sequence[str]) -> tuple[str, ...]:
-    """What is not as it was in the unchanged program, the worst first."""
+def breaks(trial: Trial, base: Trial, uncertain: Sequence[str], still: Collection[str] = ()) -> tuple[str, ...]:
+    """What is not as it was in the unchanged program, the worst first.
+
+    Args:
+        trial: The variant's run.
+        base: The unchanged program's.
+        uncertain: Facts that two runs of the unchanged program do not agree in.
+        still: Names of the leaves that get a gradient in the variant's run.
+    """
     if trial.outcome != base.outcome or trial.message != base.message:
         where = f" at line {trial.line}" if trial.line else ""
         if not ended_well(trial):
-            return (f"it ends otherwise{where}: {trial.message or trial.outcome}",)
+            return (f"it ends otherwise{where}: {_first_sentence(trial.message) or trial.outcome}",)
         return (f"it no longer ends as it did ({base.message or base.outcome})",)
     found = []
     if trial.passes != base.passes:
         found.append(f"{trial.passes} backward passes rather than {base.passes}")
     if trial.lost:
         what = "leaf gets" if len(trial.lost) == 1 else "leaves get"
-        found.append(f"{len(trial.lost)} {what} no gradient any more: {listed(trial.lost)}")
+        found.append(f"{len(trial.lost)} {what} no gradient any more: {listed(trial.lost, still)}")
     if trial.gained:
         what = "leaf gets" if len(trial.gained) == 1 else "leaves get"
         found.append(f"{len(trial.gained)} {what} a gradient that had none: {listed(trial.gained)}")
@@ -87,6 +104,10 @@ def breaks(trial: Trial, base: Trial, uncertain: Sequence[str]) -> tuple[str, ..
     if not found and trial.values.same is False and "values" not in uncertain:
         found.append(f"the leaves end up with other values: {off(trial.values)}")
     return tuple(found)
+
+
+def _first_sentence(message: str) -> str:
+    return message if len(message) <= _LONGEST else message.partition(". ")[0]
 
 
 def _from_pass(likeness: Likeness) -> str:
@@ -104,8 +125,10 @@ def off(likeness: Likeness) -> str:
 
 
 def percent(relative: float) -> str:
-    """``3.1%``, ``2e-07``: a part of the largest value."""
-    return f"{relative:.2g}" if relative < 0.001 or relative != relative else f"{relative:.1%}"
+    """``3.1%``, ``2e-07``, ``13 x``: a part of the largest value."""
+    if relative >= 1:
+        return f"{relative:.2g} x" if relative < 100 else f"{relative:.1e} x"
+    return f"{relative:.1%}" if relative >= 0.001 else f"{relative:.1g}"
 
 
 def noise(second: Trial, base: Trial, uncertain: Sequence[str]) -> tuple[str, ...]:
@@ -126,12 +149,15 @@ def summary(trials: Sequence[Trial], base: Trial) -> str:
     """All variants in a sentence."""
     saved = _by_text((trial.name, trial.saves[0]) for trial in trials if trial.saves)
     broken = _by_text((trial.name, _short(trial)) for trial in trials if trial.breaks)
-    quiet = [trial.name for trial in trials if not (trial.saves or trial.breaks)]
+    dear = _by_text((one.name, one.costs[0]) for one in trials if one.costs and not (one.saves or one.breaks))
+    quiet = [trial.name for trial in trials if not (trial.saves or trial.breaks or trial.costs)]
     parts = []
     parts.append("would save: " + ("; ".join(saved) if saved else "nothing"))
     parts.append("would break: " + ("; ".join(broken) if broken else "nothing seen"))
-    if quiet and (saved or broken):
-        parts.append(f"nothing either way: {', '.join(quiet)}")
+    if dear:
+        parts.append("would only take more: " + "; ".join(dear))
+    if quiet and len(quiet) < len(trials):
+        parts.append(f"no difference: {', '.join(quiet)}")
     if not ended_well(base):
         parts.append("the unchanged program did not end well")
     return ". ".join(part[0].upper() + part[1:] for part in parts) + "."

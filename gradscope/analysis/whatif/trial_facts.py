@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import count
 
 from gradscope.analysis.comparison.facts_by_name import Facts
 from gradscope.analysis.diagnoses.answers import find_answers
 from gradscope.analysis.report_builder import gather
+from gradscope.analysis.whatif.leaf_names import leaf_names
 from gradscope.recording import Recording
+from gradscope.recording.flags import HOOKED, PARAMETER
 from gradscope.recording.kept_values import KeptValue, SeenLeaf, SeenPass
 
 _TOLD = ("problem", "warning")
+_REENTRANT = "CheckpointFunctionBackward"
 
 
 class TrialFacts:
@@ -21,30 +25,63 @@ class TrialFacts:
         recording: Of the run.
         passes: Its backward passes.
         leaves: The leaves at its end, by row.
+        base: Of the unchanged program's run, whose names hold here, too.
     """
 
-    def __init__(self, recording: Recording, passes: Sequence[SeenPass], leaves: Mapping[int, SeenLeaf]) -> None:
+    def __init__(
+        self,
+        recording: Recording,
+        passes: Sequence[SeenPass],
+        leaves: Mapping[int, SeenLeaf],
+        base: TrialFacts | None = None,
+    ) -> None:
         self.passes = passes
         self._recording = recording
         self._leaves = leaves
+        self._base = base
         self._sources = gather(recording)
 
     @cached_property
     def names(self) -> dict[int, str]:
-        """A name for each leaf of which something was kept, or that a pass was about; each its own.
+        """A name for each parameter, and for each leaf that a pass was about: each its own.
 
-        Leaves of one name are told apart by their order.
+        A variant that ends early has seen less of a parameter's names: those of the unchanged program hold for it, by
+        the order in which parameters were made. Leaves of one name are told apart by their order.
         """
-        rows = set(self._leaves) | set(self.reached)
+        rows = {*self._leaves, *self.reached, *self._parameters}
         for one in self.passes:
             rows.update(one.gradients)
+        given = self._given_names()
+        best = leaf_names(self._sources.index, self._sources.names, rows - set(given))
+        taken = set(given.values())
         found: dict[int, str] = {}
-        counts: dict[str, int] = {}
         for row in sorted(rows):
-            name = self._sources.names.of(row)
-            counts[name] = counts.get(name, 0) + 1
-            found[row] = name if counts[name] == 1 else f"{name} #{counts[name]}"
+            name = given.get(row)
+            if name is None:
+                options = (best[row] if at == 1 else f"{best[row]} #{at}" for at in count(1))
+                name = next(option for option in options if option not in taken)
+                taken.add(name)
+            found[row] = name
         return found
+
+    @cached_property
+    def _parameters(self) -> list[int]:
+        """In the order in which they were made."""
+        return [row for row, flags in enumerate(self._recording.tensors.column("flags")) if flags & PARAMETER]
+
+    def _shapes(self) -> list[str]:
+        layouts, column = self._recording.layouts, self._recording.tensors.column("layout")
+        return [self._recording.text(layouts[column[row]].shape) for row in self._parameters]
+
+    def _given_names(self) -> dict[int, str]:
+        """By the order of parameters, where it is the unchanged program's."""
+        if self._base is None:
+            return {}
+        pairs = zip(self._shapes(), self._base._shapes(), strict=False)
+        if any(mine != its for mine, its in pairs):
+            return {}
+        names = self._base.names
+        return {row: names[other] for row, other in zip(self._parameters, self._base._parameters, strict=False)}
 
     @cached_property
     def reached(self) -> dict[int, bool]:
@@ -60,6 +97,14 @@ class TrialFacts:
     def run(self) -> Mapping[str, object]:
         """Facts about the run as a whole, as ``compare`` has them."""
         return Facts(self._recording).of_run()
+
+    @cached_property
+    def recomputes(self) -> bool:
+        """Whether saved-tensor hooks were in force, which a checkpoint uses, or one ran that does without."""
+        recording = self._recording
+        if any(flags & HOOKED for flags in recording.ops.column("flags")):
+            return True
+        return any(recording.text(name) == _REENTRANT for name in set(recording.nodes.column("name")))
 
     @cached_property
     def answers(self) -> frozenset[str]:

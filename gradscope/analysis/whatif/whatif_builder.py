@@ -20,6 +20,7 @@ class RunTimes(NamedTuple):
 
     wall_ns: int
     wall_spread_ns: int
+    wall_runs_ns: tuple[int, ...]
     backward_ns: int
 
 
@@ -60,25 +61,26 @@ def compare_trials(runs: Sequence[TrialRun], again: TrialRun, differ: DifferFrom
         again: A second run of the unchanged program, which tells what of it can be repeated.
         differ: Compares values of a run with those of the first; -1 is the second run of the unchanged program.
     """
-    base, base_facts = runs[0], _facts(runs[0])
+    base, base_facts = runs[0], _facts(runs[0], None)
     plain = _trial(base, base_facts, base_facts, None)
-    second = _trial(again, _facts(again), base_facts, differ(-1))
+    second = _trial(again, _facts(again, base_facts), base_facts, differ(-1))
     uncertain = tuple(fact for fact in UNCERTAIN if _differs(fact, plain, second))
     trials = [plain]
     for at, run in enumerate(runs[1:], 1):
-        trial = _trial(run, _facts(run), base_facts, differ(at))
+        facts = _facts(run, base_facts)
+        trial = _trial(run, facts, base_facts, differ(at))
         trials.append(
             trial._replace(
                 saves=saves(trial, plain, uncertain),
                 costs=costs(trial, plain, uncertain),
-                breaks=breaks(trial, plain, uncertain),
+                breaks=breaks(trial, plain, uncertain, facts.received if facts is not None else ()),
             )
         )
     return Tried(tuple(trials), uncertain, noise(second, plain, uncertain), summary(trials[1:], plain))
 
 
-def _facts(run: TrialRun) -> TrialFacts | None:
-    return TrialFacts(run.recording, run.passes, run.leaves) if run.complete else None
+def _facts(run: TrialRun, base: TrialFacts | None) -> TrialFacts | None:
+    return TrialFacts(run.recording, run.passes, run.leaves, base) if run.complete else None
 
 
 def _trial(run: TrialRun, facts: TrialFacts | None, base: TrialFacts | None, differ: Differ | None) -> Trial:
@@ -99,8 +101,10 @@ def _trial(run: TrialRun, facts: TrialFacts | None, base: TrialFacts | None, dif
         values=NOTHING,
         saved_bytes=None,
         peak_bytes=None,
+        recomputes=False,
         wall_ns=run.times.wall_ns if run.times else None,
         wall_spread_ns=run.times.wall_spread_ns if run.times else None,
+        wall_runs_ns=run.times.wall_runs_ns if run.times else (),
         backward_ns=run.times.backward_ns if run.times else None,
         new_answers=(),
         gone_answers=(),
@@ -116,6 +120,7 @@ def _trial(run: TrialRun, facts: TrialFacts | None, base: TrialFacts | None, dif
         with_gradient=len(facts.received),
         saved_bytes=_number(measured["total_saved"]),
         peak_bytes=_number(measured["peak"]),
+        recomputes=facts.recomputes,
     )
     if base is None or differ is None:
         return trial

@@ -57,12 +57,17 @@ class Trial(NamedTuple):
     """Kept for backward, each memory block where it was first saved, in the whole run; None where nothing is known."""
     peak_bytes: int | None
     """The most tensor memory in use at a time."""
+    recomputes: bool
+    """A part of it is computed anew in backward passes (a checkpoint), or kept by saved-tensor hooks: what is in use
+    meanwhile, and what a checkpoint's inputs keep, is in no number."""
     wall_ns: int | None
     """From the first statement to the end, without the recorder: the median; None where it was not timed."""
     wall_spread_ns: int | None
     """Between the quartiles."""
+    wall_runs_ns: tuple[int, ...]
+    """Of each timed run."""
     backward_ns: int | None
-    """Of that in backward passes: the median."""
+    """Of the median's time in backward passes: their median."""
     new_answers: tuple[str, ...]
     """Codes of the problems and warnings that ``run`` has for this program, and not for the unchanged one."""
     gone_answers: tuple[str, ...]

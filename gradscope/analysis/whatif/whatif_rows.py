@@ -49,8 +49,15 @@ def _autograd(trials: tuple[Trial, ...], uncertain: tuple[str, ...]) -> tuple[Ro
 
 def _memory(trials: tuple[Trial, ...], uncertain: tuple[str, ...]) -> tuple[Row, ...]:
     return (
-        _row("saved_bytes", "saved for backward", trials, lambda trial: _number(trial.saved_bytes), uncertain, "bytes"),
-        _row("peak_bytes", "live peak", trials, lambda trial: _number(trial.peak_bytes), uncertain, "bytes"),
+        _row(
+            "saved_bytes",
+            "saved for backward",
+            trials,
+            lambda trial: _whole(trial, trial.saved_bytes),
+            uncertain,
+            "bytes",
+        ),
+        _row("peak_bytes", "live peak", trials, _peak, uncertain, "bytes"),
     )
 
 
@@ -112,6 +119,15 @@ def _largest(likeness: Likeness) -> str:
 
 def _from(likeness: Likeness) -> str:
     return f", pass {likeness.first_pass}" if likeness.first_pass > 1 else ""
+
+
+def _whole(trial: Trial, value: int | None) -> Cell:
+    """A number of a whole run: what one had come to that ended early is no more than a part of it."""
+    return _number(value) if ended_well(trial) else MISSING
+
+
+def _peak(trial: Trial) -> Cell:
+    return MISSING if trial.recomputes else _whole(trial, trial.peak_bytes)
 
 
 def _number(value: int | None) -> Cell:

@@ -277,6 +277,11 @@ class _Trials:
         found = []
         if tried.noise and self._trying.seed is None:
             found.append("no seed was set for the runs: --seed 0 starts every random number generator from 0")
+        if any(trial.recomputes for trial in tried.trials):
+            found.append(
+                "with a checkpoint, or saved-tensor hooks, what its inputs keep and what a backward pass computes anew "
+                "is in no number of memory"
+            )
         if any(one.left.processes for one in ran):
             found.append("the program starts processes: what they do is in no number here")
         if any(len(one.recording.left_out) for one in ran):
@@ -290,7 +295,7 @@ def _middle(runs: Sequence[EditedRun]) -> RunTimes | None:
     wall = [run.left.wall_ns for run in runs]
     first, median, third = statistics.quantiles(wall, n=4, method="inclusive") if len(wall) > 1 else wall * 3
     backward = statistics.median(run.left.backward_ns for run in runs)
-    return RunTimes(round(median), round(third - first), round(backward))
+    return RunTimes(round(median), round(third - first), tuple(wall), round(backward))
 
 
 def _differing(folders: Mapping[int, Path]) -> DifferFrom:
