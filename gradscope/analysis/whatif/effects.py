@@ -145,7 +145,7 @@ def noise(second: Trial, base: Trial, uncertain: Sequence[str]) -> tuple[str, ..
     return tuple(found)
 
 
-def summary(trials: Sequence[Trial], base: Trial) -> str:
+def summary(trials: Sequence[Trial]) -> str:
     """All variants in a sentence."""
     saved = _by_text((trial.name, trial.saves[0]) for trial in trials if trial.saves)
     broken = _by_text((trial.name, _short(trial)) for trial in trials if trial.breaks)
@@ -158,8 +158,6 @@ def summary(trials: Sequence[Trial], base: Trial) -> str:
         parts.append("would only take more: " + "; ".join(dear))
     if quiet and len(quiet) < len(trials):
         parts.append(f"no difference: {', '.join(quiet)}")
-    if not ended_well(base):
-        parts.append("the unchanged program did not end well")
     return ". ".join(part[0].upper() + part[1:] for part in parts) + "."
 
 

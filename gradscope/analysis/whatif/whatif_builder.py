@@ -76,7 +76,7 @@ def compare_trials(runs: Sequence[TrialRun], again: TrialRun, differ: DifferFrom
                 breaks=breaks(trial, plain, uncertain, facts.received if facts is not None else ()),
             )
         )
-    return Tried(tuple(trials), uncertain, noise(second, plain, uncertain), summary(trials[1:], plain))
+    return Tried(tuple(trials), uncertain, noise(second, plain, uncertain), summary(trials[1:]))
 
 
 def _facts(run: TrialRun, base: TrialFacts | None) -> TrialFacts | None:

@@ -57,10 +57,11 @@ def run_edited(
         RuntimeError: gradscope itself failed in one of the processes.
     """
     if fork is not False:
-        import torch._dynamo  # noqa: F401 - (what an optimizer loads takes longer than many a program)
-
         import gradscope.experiments.edited.pass_watch
         import gradscope.recorder.session  # noqa: F401 - loaded once, for all forks
+
+        if any("optim" in job.program.source for job in jobs):
+            import torch._dynamo  # noqa: F401 - an optimizer loads it, which takes longer than many a program
     return run_isolated(jobs, _collect, timeout=timeout, at_once=at_once, fork=fork, progress=progress)
 
 

@@ -12,6 +12,8 @@ from gradscope.experiments.whatif.undoing import GRAD_MODES, is_call_of, taken_b
 from gradscope.frames.statements import dotted
 
 What = Literal["value", "read", "stored", "undone", "region", "decorator", "block", "whole"]
+_DOES_NOT = {"": "has no", "read": "does not read", "stored": "does not store"}
+_PUTS = ("append", "appendleft", "add", "insert", "put")
 _LISTED = 8
 _LONGEST = 48
 _SILENT = (ast.Pass, ast.Break, ast.Continue, ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal, ast.Delete)
@@ -54,13 +56,16 @@ def find_asked(tree: ast.Module, asked: AskedLine, file: str, lines: Sequence[st
     if asked.name:
         having = [statement for statement in at_line if _found(statement, asked)]
         if not having:
-            hint = "what may be asked: " + _listed(asked, at_line)
-            raise UsageError(f"line {asked.line} of {file} has no {asked.name}", hint)
+            what = f"{_DOES_NOT[asked.side]} {asked.name}"
+            hint = "what may be asked: " + askable(asked.line, at_line)
+            raise UsageError(f"line {asked.line} of {file} {what}", hint)
         at_line = having
     simple = [statement for statement in at_line if not hasattr(statement, "body")]
     chosen = simple or at_line
     if len(chosen) > 1:
-        hint = "what may be asked: " + _listed(asked, chosen)
+        hint = "what may be asked: " + askable(asked.line, chosen)
+        if asked.name:
+            hint = f"{asked.line}:={asked.name} is what is read, {asked.line}:{asked.name}= what is stored"
         raise UsageError(f"line {asked.line} of {file} has {len(chosen)} statements", hint)
     statement = chosen[0]
     return _named(statement, asked, file) if asked.name else _default(statement, asked, file)
@@ -151,12 +156,15 @@ def _nearest(tree: ast.Module, line: int, lines: Sequence[str]) -> str:
 
 
 def _found(statement: ast.stmt, asked: AskedLine) -> list[ast.expr]:
-    """The places in a statement where what was named stands, read or stored."""
-    return [
+    """The places in a statement where what was named stands, read or stored; where a side is meant, of that."""
+    found = [
         node
         for node in parts_of(statement)
         if isinstance(node, ast.expr) and type(node) is not ast.Constant and ast.unparse(node) == asked.name
     ]
+    if not asked.side:
+        return found
+    return [node for node in found if isinstance(getattr(node, "ctx", None), ast.Store) == (asked.side == "stored")]
 
 
 def _named(statement: ast.stmt, asked: AskedLine, file: str) -> AskedStatement:
@@ -168,8 +176,8 @@ def _named(statement: ast.stmt, asked: AskedLine, file: str) -> AskedStatement:
         raise UsageError(f"line {asked.line} of {file} reads and stores {asked.name}", hint)
     if is_stored and asked.side != "read":
         return AskedStatement(statement, "stored", names=(asked.name,))
-    if not read or asked.side == "stored":
-        raise UsageError(f"line {asked.line} of {file} does not {asked.side or 'read'} {asked.name}", "")
+    if not read:
+        raise UsageError(f"{asked.name} at line {asked.line} of {file} is no expression that is read, or name that =")
     head = _head(statement, read)
     if head is not None:
         return head
@@ -205,7 +213,8 @@ def _default(statement: ast.stmt, asked: AskedLine, file: str) -> AskedStatement
     modes = [one for one in decorators if is_call_of(one, GRAD_MODES)]
     if modes:
         return AskedStatement(statement, "decorator", tuple(modes))
-    if isinstance(statement, (ast.ClassDef, *_SILENT)):
+    is_text = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    if is_text or isinstance(statement, (ast.ClassDef, *_SILENT)):
         raise UsageError(f"line {asked.line} of {file} has nothing that a variant could change: {_shown(statement)}")
     if getattr(statement, "body", None):
         return AskedStatement(statement, "block")
@@ -218,11 +227,13 @@ def _default(statement: ast.stmt, asked: AskedLine, file: str) -> AskedStatement
     value = value_of(statement)
     if value is not None:
         return AskedStatement(statement, "value", (value,))
+    if _is_put(statement):
+        return AskedStatement(statement, "read", (statement.value.args[-1],))  # type: ignore[attr-defined]
     return AskedStatement(statement, "whole")
 
 
-def _listed(asked: AskedLine, statements: Sequence[ast.stmt]) -> str:
-    """What may be named in statements."""
+def askable(line: int, statements: Sequence[ast.stmt]) -> str:
+    """What may be named in the statements of a line."""
     found: dict[str, None] = {}
     for statement in statements:
         for node in parts_of(statement):
@@ -231,9 +242,17 @@ def _listed(asked: AskedLine, statements: Sequence[ast.stmt]) -> str:
             if text and len(text) <= _LONGEST:
                 found[text] = None
     called = {ast.unparse(node.func) for one in statements for node in parts_of(one) if isinstance(node, ast.Call)}
-    names = [f"{asked.line}:{text}" for text in found if text not in called and text != "torch"]
+    names = [f"{line}:{text}" for text in found if text not in called and text != "torch"]
     more = f"  and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return ("  ".join(names[:_LISTED]) + more) or "nothing"
+
+
+def _is_put(statement: ast.stmt) -> bool:
+    """Whether it is a call that puts its last argument somewhere: ``losses.append(loss)``."""
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    if not isinstance(call, ast.Call) or not call.args or not isinstance(call.func, ast.Attribute):
+        return False
+    return call.func.attr in _PUTS and isinstance(call.args[-1], (ast.Name, ast.Attribute, ast.Call, ast.Subscript))
 
 
 def _shown(statement: ast.stmt) -> str:

@@ -9,7 +9,7 @@ from copy import deepcopy
 from typing import Any, NamedTuple
 
 from gradscope.errors import UsageError
-from gradscope.experiments.whatif.asked_statement import AskedStatement, stored_names, value_of
+from gradscope.experiments.whatif.asked_statement import AskedStatement, askable, stored_names, value_of
 from gradscope.experiments.whatif.undoing import taken_back
 from gradscope.experiments.whatif.variants import MODULES, REGIONS, VARIANTS
 from gradscope.targets.edited import EditedSource
@@ -50,7 +50,7 @@ def edited(name: str, asked: AskedStatement, tree: ast.Module, text: str, kinds:
         statement=nodes[places[asked.statement]],
         expressions=tuple(nodes[places[one]] for one in asked.expressions),
     )
-    change = _Change(name, own, kinds, "torch" if _has_torch(tree) else _TORCH)
+    change = _Change(name, own, kinds, "torch" if _has_torch(tree, asked.statement.lineno) else _TORCH)
     before = own.statement
     statements = change.statements()
     for statement in statements:
@@ -144,7 +144,8 @@ class _Change:
         if self._name in REGIONS:
             return [self._with(self._name, [statement])]
         if self._name in VARIANTS or not isinstance(statement, ast.Expr):
-            raise self._refused("name what of the line: LINE:NAME")
+            line = statement.lineno
+            raise self._refused("the call stands alone", f"what may be asked: {askable(line, [statement])}")
         statement.value = _expression(self._name)
         return [statement]
 
@@ -218,16 +219,17 @@ class _Change:
         options = [ast.keyword("use_reentrant", ast.Constant(False))]
         return ast.Call(_expression(_CHECKPOINT), [ast.Lambda(parameters, it), *given], options)
 
-    def _refused(self, reason: str) -> UsageError:
+    def _refused(self, reason: str, hint: str = "") -> UsageError:
         line = self._asked.statement.lineno
-        return UsageError(f"{self._name} is no variant of the statement at line {line}: {reason}")
+        return UsageError(f"{self._name} is no variant of the statement at line {line}: {reason}", hint)
 
 
-def _has_torch(tree: ast.Module) -> bool:
-    """Whether the module imports torch under its own name at its beginning, and means nothing else by it."""
+def _has_torch(tree: ast.Module, line: int) -> bool:
+    """Whether the module has imported torch under its own name before a line, and means nothing else by it."""
     imported = any(
         isinstance(node, ast.Import) and any(one.name == "torch" and not one.asname for one in node.names)
         for node in tree.body
+        if node.lineno < line
     )
     others = (node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == "torch")
     return imported and all(isinstance(node.ctx, ast.Load) for node in others)

@@ -275,6 +275,9 @@ class _Trials:
 
     def _remarks(self, ran: Sequence[EditedRun], tried: Tried) -> list[str]:
         found = []
+        base = tried.trials[0]
+        if base.message:
+            found.append(f"the unchanged program does not end well: {base.message}")
         if tried.noise and self._trying.seed is None:
             found.append("no seed was set for the runs: --seed 0 starts every random number generator from 0")
         if any(trial.recomputes for trial in tried.trials):

@@ -49,6 +49,7 @@ _ALIASES = {
     ".retain_grad()": "retain_grad",
     "drop": "remove",
 }
+_OF_TRAINING = ("backward", "step", "zero_grad", "clip_grad_norm_", "clip_grad_value_", "train", "eval")
 _ON_A_TENSOR = ("detach", "requires_grad_(False)", ".data", "detach().clone()")
 _NO_GRADIENT = ("data", "frozen", "other")
 MODULES = ("module", "frozen")
@@ -94,7 +95,10 @@ def sensible(asked: AskedStatement, kinds: Mapping[str, str]) -> tuple[str, ...]
     if asked.what == "block":
         return REGIONS
     if asked.what == "whole":
-        return ("remove", "no_grad") if isinstance(asked.statement, ast.Expr) else ()
+        call = asked.statement.value if isinstance(asked.statement, ast.Expr) else None
+        if call is None:
+            return ()
+        return ("remove",) if is_call_of(call, _OF_TRAINING) else ("remove", "no_grad")
     if asked.what == "undone":
         return ("remove", *_in_place_of(asked.expressions[0]))
     if asked.what == "stored":
