@@ -77,6 +77,25 @@ class WhatIfRequest(NamedTuple):
     output: Output
 
 
+class FixRequest(NamedTuple):
+    """One call of ``gradscope fix``."""
+
+    target: str
+    arguments: tuple[str, ...]
+    is_code: bool
+    is_module: bool
+    answers: AnswersAsked
+    writes: bool
+    checks: bool
+    all_edits: bool
+    """Show also what did not hold."""
+    timeout: float | None
+    jobs: int | None
+    stop_after: int
+    max_ops: int
+    output: Output
+
+
 class CompareRequest(NamedTuple):
     """One call of ``gradscope compare``."""
 

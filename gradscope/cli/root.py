@@ -22,6 +22,7 @@ COMMANDS = {
     "run": "Run a program and show, line by line, what autograd did in it.",
     "why": "Answer one question about a run: the answer in a sentence, the way from the loss, and what to change.",
     "whatif": "Try one line of a program in variants, and show what each would save and what it would break.",
+    "fix": "Find edits for what a run shows, and prove each by running the program with it.",
     "compare": "Run variants of a program and show, side by side, what autograd did differently in them.",
     "check": "Run programs and see whether what they expect of autograd holds.",
     "eval": "Run a program and print the values of expressions, one on a line, for shell scripts.",
@@ -30,7 +31,7 @@ COMMANDS = {
     "help": "Show a page about a topic: in colour on a terminal, as Markdown into a pipe or a file.",
     "list": "List the built-in scenarios: names, titles, tags.",
     "show": "Show the source of a scenario or a file: highlighted on a terminal, as it is into a pipe or a file.",
-    "schema": "Print the JSON Schema of the JSON that run and report, compare, check, why or whatif write.",
+    "schema": "Print the JSON Schema of the JSON that run and report, compare, check, why, whatif or fix write.",
     "mcp": "Serve run, why, compare, report and explain to assistants and editors: Model Context Protocol on stdio.",
     "doctor": "Say what gradscope finds here, and test it: exit code 0 fine, 1 the self-test failed, 2 no torch.",
 }
@@ -41,13 +42,14 @@ EXAMPLES = (
     ("gradscope run detach", "a built-in scenario"),
     ("gradscope why train.py model.fc.weight.grad", "why it is None, zero or NaN"),
     ("gradscope whatif train.py 23", "detach, no_grad … on your line"),
+    ("gradscope fix train.py", "edits that were run, each with its proof"),
     ("gradscope compare", "nine ways to stop a gradient"),
     ("gradscope run -f json a.py | jq .memory", "for scripts"),
     ("gradscope run -o run.gradscope train.py", "keep the recording …"),
     ("gradscope report run.gradscope", "… and look at it again"),
 )
 EXIT_CODES = (
-    "run: the program's own. The other commands: 0 done, 1 something differs, does not hold or has no answer, "
+    "run: the program's own. The other commands: 0 done, 1 something differs, does not hold, has no answer or an edit, "
     "2 wrong use or unreadable input, 3 a fault of gradscope's own. --fail-on: 1 for such an answer."
 )
 

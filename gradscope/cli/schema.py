@@ -18,6 +18,7 @@ class Described(str, Enum):
     CHECK = "check"
     WHY = "why"
     WHATIF = "whatif"
+    FIX = "fix"
 
 
 def register(app: typer.Typer) -> None:
@@ -29,11 +30,11 @@ def schema(
     format: Annotated[
         Described,
         typer.Argument(
-            help="json: run -f json; jsonl: each line of run -f jsonl; compare, check, why, whatif: -f json of these."
+            help="json: run -f json; jsonl: each line of run -f jsonl; compare, check, why, whatif, fix: -f json of these."
         ),
     ] = Described.JSON,
 ) -> None:
-    """Print the JSON Schema of the JSON that run and report, compare, check, why or whatif write."""
+    """Print the JSON Schema of the JSON that run and report, compare, check, why, whatif or fix write."""
     import json
 
     sys.stdout.write(json.dumps(_schema_of(format), indent=2) + "\n")
@@ -56,6 +57,10 @@ def _schema_of(described: Described) -> dict[str, Any]:
         from gradscope.report.whatif.whatif_schema import whatif_schema
 
         return whatif_schema()
+    if described is Described.FIX:
+        from gradscope.report.fix.fix_schema import fix_schema
+
+        return fix_schema()
     from gradscope.report.json_schema import run_lines_schema, run_schema
 
     return run_schema() if described is Described.JSON else run_lines_schema()

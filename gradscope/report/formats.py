@@ -11,7 +11,7 @@ from gradscope.errors import UsageError
 
 RECORDING_SUFFIX = ".gradscope"
 
-ResultKind = Literal["run", "compare", "check", "ranks", "why", "whatif"]
+ResultKind = Literal["run", "compare", "check", "ranks", "why", "whatif", "fix"]
 """The command whose result is written; ``report`` writes that of a run, or of several ranks of one."""
 
 _RUN = "gradscope.report.run"
@@ -20,6 +20,7 @@ _CHECK = "gradscope.report.check.check_formats"
 _RANKS = "gradscope.report.ranks.ranks_formats"
 _WHY = "gradscope.report.why.why_formats"
 _WHATIF = "gradscope.report.whatif.whatif_formats"
+_FIX = "gradscope.report.fix.fix_formats"
 
 
 class Format(NamedTuple):
@@ -31,7 +32,7 @@ class Format(NamedTuple):
     writers: Mapping[ResultKind, str]
     """``module:function``. Of a run: writes a :class:`RunResult` to a stream, which it neither opens nor closes. Of the
     others: gives the text of a :class:`Comparison`, a :class:`CheckReport`, :class:`MergedRanks`, a
-    :class:`WhyAnswer` or a :class:`WhatIf`."""
+    :class:`WhyAnswer`, a :class:`WhatIf` or a :class:`FixReport`."""
     is_picture: bool = False
     """Of a comparison: it shows the screen, and also takes the number of columns (None: as many as usual)."""
     called: str = ""
@@ -55,6 +56,7 @@ FORMATS: tuple[Format, ...] = (
             "ranks": f"{_RANKS}:as_text",
             "why": f"{_WHY}:as_text",
             "whatif": f"{_WHATIF}:as_text",
+            "fix": f"{_FIX}:as_text",
         },
         is_picture=True,
     ),
@@ -68,6 +70,7 @@ FORMATS: tuple[Format, ...] = (
             "ranks": f"{_RANKS}:as_json",
             "why": f"{_WHY}:as_json",
             "whatif": f"{_WHATIF}:as_json",
+            "fix": f"{_FIX}:as_json",
         },
     ),
     Format(
@@ -91,6 +94,7 @@ FORMATS: tuple[Format, ...] = (
         (".html", ".htm"),
         {"run": "gradscope.report.html.run_page:write", "compare": "gradscope.report.html.compare_page:as_html"},
     ),
+    Format("diff", (".diff", ".patch"), {"fix": f"{_FIX}:as_diff"}),
     Format("junit", (".xml",), {"check": f"{_CHECK}:as_junit"}, called="JUnit"),
     Format("github", (), {"run": f"{_RUN}.github_format:write", "check": f"{_CHECK}:as_github"}),
     Format("concise", (), {"run": f"{_RUN}.concise_format:write", "check": f"{_CHECK}:as_concise"}),

@@ -59,9 +59,10 @@ if TYPE_CHECKING:  # for whom a type is written down, not made
     CheckFormat = Enum
     WhyFormat = Enum
     WhatIfFormat = Enum
+    FixFormat = Enum
 else:
-    RunFormat, CompareFormat, CheckFormat, WhyFormat, WhatIfFormat = map(
-        _format_option, ("run", "compare", "check", "why", "whatif")
+    RunFormat, CompareFormat, CheckFormat, WhyFormat, WhatIfFormat, FixFormat = map(
+        _format_option, ("run", "compare", "check", "why", "whatif", "fix")
     )
 
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.", rich_help_panel=OUTPUT)]

@@ -1,0 +1,167 @@
+"""Which edits may mend which diagnosis: the only list of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cache
+from importlib import import_module
+from typing import Literal, NamedTuple
+
+from gradscope.analysis.edits.edit_model import Edit, EditSources, Proposes, applied
+from gradscope.analysis.edits.source_text import SourceText
+from gradscope.analysis.report_model import Answer
+
+Keeps = Literal["gradients", "loss", ""]
+"""What an edit must not change in the first backward pass: its losses and the gradients it gives, or its losses."""
+
+
+class EditKind(NamedTuple):
+    """One kind of edit."""
+
+    proposes: str
+    """``module:function``, of :data:`Proposes`; imported when it is asked."""
+    keeps: Keeps
+    codes: tuple[str, ...]
+    """The diagnoses that it may mend."""
+
+    def edits(self, answer: Answer, sources: EditSources) -> Iterable[Edit]:
+        """Edits for an answer, best first."""
+        module, _, function = self.proposes.partition(":")
+        found: Proposes = getattr(import_module(f"gradscope.analysis.edits.kinds.{module}"), function)
+        return found(answer, sources)
+
+
+KINDS: tuple[EditKind, ...] = (
+    EditKind(
+        "made_otherwise:with_graph",
+        "loss",
+        ("term-without-gradient", "asked-for-gradient", "leaf-unreached", "backward-no-grad", "grad-none-unreached"),
+    ),
+    EditKind(
+        "made_otherwise:checkpointed",
+        "loss",
+        ("grad-none-unreached", "leaf-unreached", "backward-no-grad", "checkpoint-draws-anew", "refused-by-autograd"),
+    ),
+    EditKind(
+        "dropped_cuts:edits",
+        "loss",
+        (
+            "backward-no-grad",
+            "grad-none-unreached",
+            "leaf-unreached",
+            "term-without-gradient",
+            "backward-reached-nothing",
+            "gradient-always-zero",
+        ),
+    ),
+    EditKind(
+        "made_otherwise:asks_for_gradient",
+        "loss",
+        ("grad-none-untracked", "backward-no-grad", "function-without-node", "asked-for-gradient"),
+    ),
+    EditKind("written_out_of_place:put_back", "loss", ("update-lost", "backward-no-grad", "parameter-replaced")),
+    EditKind(
+        "kept_results:edits",
+        "gradients",
+        (
+            "graph-carried-along",
+            "graph-kept-after-pass",
+            "memory-kept-by-graph",
+            "graph-used-twice",
+            "inplace-error",
+            "deepcopy-of-result",
+        ),
+    ),
+    EditKind("used_again:edits", "gradients", ("graph-used-twice",)),
+    EditKind(
+        "written_out_of_place:edits",
+        "loss",
+        (
+            "inplace-error",
+            "inplace-refused",
+            "gradient-silently-wrong",
+            "hook-changes-gradient",
+            "forward-writes-argument",
+            "backward-writes-incoming",
+            "default-argument-written",
+        ),
+    ),
+    EditKind("written_out_of_place:without_grad", "loss", ("inplace-refused",)),
+    EditKind(
+        "written_out_of_place:returned", "loss", ("hook-raised", "hook-writes-shared-gradient", "hook-changes-gradient")
+    ),
+    EditKind(
+        "kept_results:copied",
+        "gradients",
+        ("snapshot-shares-memory", "one-tensor-two-names", "kept-again", "block-kept-by-view", "write-into-expanded"),
+    ),
+    EditKind("optimizer_parameters:copied_module", "gradients", ("loaded-from-itself",)),
+    EditKind("optimizer_order:zero_grad_moved", "gradients", ("cleared-before-step", "accumulation-cleared")),
+    EditKind("optimizer_order:zero_grad_added", "gradients", ("gradients-applied-again",)),
+    EditKind("optimizer_order:zero_grad_of_other", "gradients", ("gradients-of-another-loss",)),
+    EditKind("optimizer_order:clip_moved", "loss", ("clipped-in-vain",)),
+    EditKind("optimizer_order:unscaled", "loss", ("scaled-gradients-clipped",)),
+    EditKind("optimizer_order:scheduler_moved", "loss", ("scheduler-before-step",)),
+    EditKind("optimizer_order:backward_added", "", ("step-without-backward",)),
+    EditKind("optimizer_order:trained", "", ("trained-in-evaluation",)),
+    EditKind("optimizer_parameters:made_behind", "gradients", ("parameter-replaced", "never-stepped")),
+    EditKind("optimizer_parameters:registered", "loss", ("never-stepped", "leaf-unreached")),
+    EditKind("optimizer_parameters:extended", "gradients", ("never-stepped",)),
+    EditKind("made_otherwise:retained", "loss", ("grad-none-non-leaf",)),
+    EditKind("made_otherwise:asked_with_method", "loss", ("attribute-ignored",)),
+    EditKind("made_otherwise:dropout_by_mode", "loss", ("dropout-in-evaluation",)),
+    EditKind("made_otherwise:array_of_values", "loss", ("tracked-refused",)),
+    EditKind("made_otherwise:as_list", "gradients", ("iterator-used-up",)),
+    EditKind("made_otherwise:called_itself", "loss", ("forward-called-directly", "forward-past-hooks")),
+    EditKind("made_otherwise:each_its_own", "", ("repeated-module",)),
+    EditKind("made_otherwise:as_logits", "", ("probabilities-as-logits",)),
+    EditKind("made_otherwise:no_grad_mode", "loss", ("inference-tensor",)),
+    EditKind("made_otherwise:under_no_grad", "gradients", ("saved-in-vain",)),
+    EditKind("made_otherwise:gradient_removed", "loss", ("moved-without-gradient", "decayed-though-zeroed")),
+    EditKind("made_otherwise:swapped_back", "loss", ("backward-returns-swapped",)),
+    EditKind("made_otherwise:kept_values_in_ctx", "gradients", ("output-kept-by-ctx",)),
+    EditKind("made_otherwise:of_floats", "", ("cannot-require-grad",)),
+    EditKind("made_otherwise:complex_zeros", "", ("imaginary-part-lost",)),
+    EditKind("made_otherwise:true_division", "", ("learning-rate-zero",)),
+    EditKind("made_otherwise:as_number", "loss", ("no-derivative",)),
+    EditKind("safe_numbers:edits", "loss", ("gradient-not-finite",)),
+)
+
+
+class Proposal(NamedTuple):
+    """An edit that may mend what an answer is about."""
+
+    answer: Answer
+    edit: Edit
+    keeps: Keeps
+
+
+@cache
+def editable_codes() -> frozenset[str]:
+    """The diagnoses that have an edit."""
+    return frozenset(code for kind in KINDS for code in kind.codes)
+
+
+def proposals(answer: Answer, sources: EditSources) -> Iterator[Proposal]:
+    """Edits that may mend what an answer is about, each once, the best first; nothing has been run."""
+    seen: set[tuple[object, ...]] = set()
+    for kind in KINDS:
+        if answer.code not in kind.codes:
+            continue
+        for edit in kind.edits(answer, sources):
+            known = (edit.file, edit.sorted_changes)
+            if known not in seen and _is_python(edit, sources):
+                seen.add(known)
+                yield Proposal(answer, edit, kind.keeps)
+
+
+def _is_python(edit: Edit, sources: EditSources) -> bool:
+    """Whether a file that is edited so is another one, and Python takes it."""
+    source = sources.text(edit.file)
+    if source is None or not edit.changes:
+        return False
+    try:
+        text = applied(source.text, edit.changes)
+    except ValueError:
+        return False
+    return text != source.text and SourceText.read(text) is not None

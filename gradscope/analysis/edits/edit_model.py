@@ -1,0 +1,75 @@
+"""An edit: what to put in place of which parts of the user's files, and what it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from gradscope.analysis.edits.source_text import SourceText
+from gradscope.analysis.report_model import Answer, Cause
+from gradscope.recording import Recording
+
+
+class Change(NamedTuple):
+    """One span of a file's text, and what takes its place."""
+
+    start: int
+    """In characters of the text as it was run, from 0."""
+    end: int
+    """The character behind its last; ``start`` where nothing is taken away."""
+    text: str
+
+
+class Edit(NamedTuple):
+    """Spans of one file that are changed together."""
+
+    title: str
+    """What it does, in a line without full stop, with the code that it is about."""
+    file: str
+    """As the report names it: :attr:`Cause.file`."""
+    changes: tuple[Change, ...]
+
+    @property
+    def sorted_changes(self) -> tuple[Change, ...]:
+        """In the order of the text, what is inserted at one place in the order given."""
+        return tuple(sorted(self.changes, key=lambda change: (change.start, change.end)))
+
+
+class EditSources:
+    """The source of the user's files, as it was run."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording = recording
+        self._texts = {file.name: file.text for file in recording.files if file.is_user}
+        self._read: dict[str, SourceText] = {}
+
+    def text(self, file: str) -> SourceText | None:
+        """A file's text; None for one that is not the user's, or that is no Python."""
+        if file not in self._read and file in self._texts:
+            found = SourceText.read(self._texts[file])
+            if found is not None:
+                self._read[file] = found
+        return self._read.get(file)
+
+    def of_cause(self, cause: Cause) -> SourceText | None:
+        """The text in which a cause lies."""
+        return self.text(cause.file)
+
+
+Proposes = Callable[[Answer, EditSources], Iterable[Edit]]
+"""Edits that may mend what an answer is about, the best first; each is proved before anybody is shown it."""
+
+
+def applied(text: str, changes: Iterable[Change]) -> str:
+    """A text with its spans changed.
+
+    Raises:
+        ValueError: Two of them overlap.
+    """
+    parts, position = [], 0
+    for change in sorted(changes, key=lambda one: (one.start, one.end)):
+        if change.start < position:
+            raise ValueError("two changes of one place")
+        parts += [text[position : change.start], change.text]
+        position = change.end
+    return "".join((*parts, text[position:]))

@@ -1,0 +1,184 @@
+"""What takes values out of autograd on the way to the loss is dropped: ``.item()``, ``torch.tensor(…)``."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from itertools import pairwise
+
+from gradscope.analysis.edits.cause_nodes import CauseNodes, called_name, cause_nodes, method_call
+from gradscope.analysis.edits.edit_model import Change, Edit, EditSources
+from gradscope.analysis.edits.source_text import SourceText
+from gradscope.analysis.edits.span_changes import Changes, keep_only, put, unwrap
+from gradscope.analysis.report_model import Answer
+
+_CUTS = ("detach", "item", "numpy", "tolist")
+_ON_THE_WAY = ("cpu", "clone")
+"""Methods that are dropped with a cut that follows them, or stands inside."""
+_NUMBERS = ("float", "int")
+_NEW = ("tensor", "as_tensor", "Tensor", "FloatTensor", "from_numpy", "asarray")
+_MODES = ("no_grad", "inference_mode")
+_OF_MATH = ("exp", "log", "sqrt", "sin", "cos", "tan", "tanh", "log1p", "expm1", "erf")
+
+
+def edits(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """Each cut dropped, then all of a file's together."""
+    found: dict[str, list[Edit]] = {}
+    for at in cause_nodes(answer, sources):
+        if at.cause.role not in ("cut", "made", "set", "used"):
+            continue
+        for title, changes in _of_cause(at):
+            edit = Edit(title, at.file, changes)
+            if changes and edit not in found.get(at.file, []):
+                found.setdefault(at.file, []).append(edit)
+    for several in found.values():
+        yield from several
+    for file, several in found.items():
+        changes = tuple(dict.fromkeys(change for edit in several for change in edit.changes))
+        spans = sorted((change.start, change.end) for change in changes)
+        if len(several) > 1 and all(a[1] <= b[0] for a, b in pairwise(spans)):
+            yield Edit("leave the values in autograd at each of these lines", file, changes)
+
+
+def _of_cause(at: CauseNodes) -> Iterator[tuple[str, Changes]]:
+    source = at.source
+    nodes = at.nodes if len(at.cause.columns) == 2 else tuple(_outermost_cuts(at))
+    any_found = False
+    for node in nodes:
+        for title, changes in _dropped(source, _whole_cut(source, node)):
+            any_found = True
+            yield title, changes
+    if not any_found and at.cause.role == "cut":
+        yield from _without_mode(source, at.statement)
+
+
+def _outermost_cuts(at: CauseNodes) -> Iterator[ast.expr]:
+    for node in at.nodes:
+        if called_name(node) in (*_CUTS, *_NUMBERS, *_NEW) or (isinstance(node, ast.Attribute) and node.attr == "data"):
+            yield node
+
+
+def _whole_cut(source: SourceText, node: ast.expr) -> ast.expr:
+    """A cut with the cuts around it: of ``x.detach().cpu().numpy()`` all, whichever is named."""
+    while True:
+        parent = source.parents.get(node)
+        outer = source.parents.get(parent) if isinstance(parent, ast.Attribute) else None
+        if isinstance(outer, ast.Call) and method_call(outer, *_CUTS, *_ON_THE_WAY) is parent and not outer.args:
+            node = outer
+        elif (isinstance(parent, ast.Attribute) and parent.attr == "data") or (
+            isinstance(parent, ast.Call) and called_name(parent) in (*_NUMBERS, *_NEW) and parent.args[:1] == [node]
+        ):
+            node = parent
+        else:
+            return node
+
+
+def _peeled(node: ast.expr) -> ast.expr:
+    """What a cut cuts."""
+    while True:
+        method = method_call(node, *_CUTS, *_ON_THE_WAY, "requires_grad_")
+        if method is not None:
+            node = method.value
+        elif isinstance(node, ast.Attribute) and node.attr == "data":
+            node = node.value
+        elif isinstance(node, ast.Call) and called_name(node) in _NUMBERS and len(node.args) == 1 and not node.keywords:
+            node = node.args[0]
+        else:
+            return node
+
+
+def _dropped(source: SourceText, node: ast.expr) -> Iterator[tuple[str, Changes]]:
+    if isinstance(node, ast.Call) and called_name(node) in _NEW and len(node.args) == 1:
+        yield from _tensor_of_values(source, node)
+        return
+    kept = _peeled(node)
+    if kept is node:
+        if isinstance(node, ast.Call) and _is_of(source, node, "math") and called_name(node) in _OF_MATH:
+            torch = source.imported("torch")
+            if torch:
+                yield (
+                    f"{torch}.{called_name(node)} in place of math.{called_name(node)}",
+                    put(source, node.func, f"{torch}.{called_name(node)}"),
+                )
+        return
+    what = source.code(node)[len(source.code(kept)) :] if source.code(node).startswith(source.code(kept)) else ""
+    title = f"drop {what}" if what and "\n" not in what else f"leave {_short(source.code(kept))} in autograd"
+    parent = source.parents.get(node)
+    changes = keep_only(source, node, kept)
+    if isinstance(parent, ast.Call) and (_is_of(source, parent, "numpy") or _is_of(source, parent, "math")):
+        torch = source.imported("torch")
+        if not torch:
+            return
+        changes = (*put(source, parent.func, f"{torch}.{called_name(parent)}"), *changes)
+        title = f"{torch}.{called_name(parent)} of the tensor itself"
+    yield title, changes
+
+
+def _tensor_of_values(source: SourceText, call: ast.Call) -> Iterator[tuple[str, Changes]]:
+    """``torch.tensor([a, b])`` becomes ``torch.stack([a, b])``, ``torch.tensor(x.item())`` becomes ``x``."""
+    (values,) = call.args
+    torch = source.imported("torch")
+    rest = [keyword for keyword in call.keywords if keyword.arg in ("dtype", "device")]
+    if len(rest) + sum(keyword.arg == "requires_grad" for keyword in call.keywords) != len(call.keywords):
+        return
+    tail = f".to({', '.join(f'{one.arg}={source.code(one.value)}' for one in rest)})" if rest else ""
+    kept = _peeled(values)
+    parts = (
+        values.elts
+        if isinstance(values, (ast.List, ast.Tuple))
+        else [values.elt]
+        if isinstance(values, (ast.ListComp, ast.GeneratorExp))
+        else None
+    )
+    if parts is None and not (isinstance(kept, ast.Name) and kept is values):
+        code = (
+            source.operand(kept)
+            if tail or isinstance(source.parents.get(call), (ast.BinOp, ast.UnaryOp, ast.Attribute))
+            else source.code(kept)
+        )
+        yield f"take {_short(source.code(kept))} itself", put(source, call, f"{code}{tail}")
+        return
+    if not torch or (parts is not None and not all(map(_may_be_tensor, parts))):
+        return
+    if parts is None:
+        yield f"take {_short(source.code(kept))} itself", put(source, call, source.code(kept) + tail)
+        yield (
+            f"{torch}.stack in place of {torch}.tensor",
+            put(source, call, f"{torch}.stack({source.code(kept)}){tail}"),
+        )
+        return
+    start, end = source.span(values)
+    inner = source.text[start:end]
+    for part in sorted(parts, key=lambda one: -one.lineno * 10_000 - one.col_offset):
+        first, last = source.span(part)
+        of_part = _peeled(part)
+        inner = inner[: first - start] + source.code(of_part) + inner[last - start :]
+    yield f"{torch}.stack in place of {torch}.{called_name(call)}", put(source, call, f"{torch}.stack({inner}){tail}")
+
+
+def _may_be_tensor(node: ast.expr) -> bool:
+    return not isinstance(node, (ast.Constant, ast.List, ast.Tuple, ast.ListComp))
+
+
+def _without_mode(source: SourceText, statement: ast.stmt) -> Iterator[tuple[str, Changes]]:
+    """The ``with torch.no_grad():`` or the decorator around a statement is dropped."""
+    for one in source.around(statement):
+        if isinstance(one, ast.With) and len(one.items) == 1 and called_name(one.items[0].context_expr) in _MODES:
+            yield f"no {source.code(one.items[0].context_expr)} here", unwrap(source, one)
+            return
+        if isinstance(one, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            for decorator in one.decorator_list:
+                name = called_name(decorator) or getattr(decorator, "attr", "")
+                if name in _MODES:
+                    start, end = source.line_start(decorator.lineno), source.line_start((decorator.end_lineno or 0) + 1)
+                    yield f"no @{source.code(decorator)} on {one.name}", (Change(start, end, ""),)
+            return
+
+
+def _is_of(source: SourceText, call: ast.Call, module: str) -> bool:
+    name = source.imported(module)
+    return isinstance(call.func, ast.Attribute) and bool(name) and source.code(call.func.value) == name
+
+
+def _short(code: str) -> str:
+    return " ".join(code.split()) if len(code) < 40 else f"{' '.join(code.split())[:36]} …"

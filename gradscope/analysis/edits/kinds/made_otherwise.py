@@ -1,0 +1,373 @@
+"""A call that is made in another way: one more argument, another method, a list in place of an iterator."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from gradscope.analysis.edits.cause_nodes import called_name, cause_nodes, inside, method_call
+from gradscope.analysis.edits.edit_model import Change, Edit, EditSources
+from gradscope.analysis.edits.source_text import SourceText
+from gradscope.analysis.edits.span_changes import (
+    Changes,
+    add_import,
+    add_keyword,
+    append,
+    before,
+    behind,
+    keep_only,
+    put,
+    wrap,
+)
+from gradscope.analysis.report_model import Answer
+
+_FACTORIES = ("tensor", "ones", "zeros", "rand", "randn", "full", "linspace", "arange", "eye", "empty", "logspace")
+_MOVES = ("to", "cuda", "cpu", "float", "double", "half", "type", "clone", "contiguous")
+
+
+def _edit(title: str, file: str, changes: Changes) -> Iterator[Edit]:
+    if changes:
+        yield Edit(title, file, changes)
+
+
+def asks_for_gradient(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """The leaf that is to get a gradient asks for one."""
+    for at in cause_nodes(answer, sources, ("made", "set")):
+        source = at.source
+        for node in at.nodes:
+            if not isinstance(node, ast.Call):
+                continue
+            false = [one.value for one in node.keywords if one.arg == "requires_grad"]
+            if false:
+                if isinstance(false[0], ast.Constant) and false[0].value is False:
+                    yield from _edit("let it require grad", at.file, put(source, false[0], "True"))
+            elif called_name(node) in _FACTORIES:
+                yield from _edit("let it require grad", at.file, add_keyword(source, node, "requires_grad=True"))
+            elif called_name(node) == "detach":
+                yield from _edit("let it require grad", at.file, append(source, node, ".requires_grad_()"))
+
+
+def retained(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """A tensor that was moved or converted asks for its gradient behind that; a result retains its own."""
+    for at in cause_nodes(answer, sources, ("made",)):
+        source, statement = at.source, at.statement
+        yield from _asked_behind_the_move(at.file, source, statement)
+        targets = statement.targets if isinstance(statement, ast.Assign) else []
+        if len(targets) == 1 and isinstance(targets[0], (ast.Name, ast.Attribute)):
+            name = source.code(targets[0])
+            yield from _edit(
+                f"retain the gradient of {name}", at.file, behind(source, statement, f"{name}.retain_grad()")
+            )
+
+
+def _asked_behind_the_move(file: str, source: SourceText, statement: ast.stmt) -> Iterator[Edit]:
+    """``torch.ones(3, requires_grad=True).to(device)`` becomes ``torch.ones(3).to(device).requires_grad_()``."""
+    value = getattr(statement, "value", None)
+    if value is None:
+        return
+    for call in (node for node in inside(value) if isinstance(node, ast.Call)):
+        asked = [one for one in call.keywords if one.arg == "requires_grad" and source.code(one.value) == "True"]
+        if not asked or called_name(call) not in _FACTORIES:
+            continue
+        arguments = [*call.args, *(one.value for one in call.keywords if one is not asked[0])]
+        start = max((source.span(one)[1] for one in arguments), default=source.span(call.func)[1] + 1)
+        end = source.span(asked[0].value)[1]
+        if end < start or value is call:
+            continue
+        last = source.span(value)[1]
+        if source.operand(value) != source.code(value):
+            continue
+        yield Edit(
+            "ask for the gradient of what it has become",
+            file,
+            (Change(start, end, ""), Change(last, last, ".requires_grad_()")),
+        )
+
+
+def asked_with_method(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """``module.requires_grad_(False)``, which torch reads, in place of an attribute that it does not."""
+    for at in cause_nodes(answer, sources):
+        source, statement = at.source, at.statement
+        if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Attribute):
+            continue
+        target = statement.targets[0]
+        owner, value = source.code(target.value), source.code(statement.value)
+        if target.attr == "requires_grad":
+            yield from _edit(
+                "requires_grad_() of the module", at.file, put(source, statement, f"{owner}.requires_grad_({value})")
+            )
+        else:
+            yield from _edit(
+                "requires_grad, as torch has it", at.file, put(source, statement, f"{owner}.requires_grad = {value}")
+            )
+
+
+def with_graph(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """``create_graph=True`` where a gradient is part of a loss."""
+    for at in cause_nodes(answer, sources):
+        for node in at.nodes:
+            if called_name(node) in ("grad", "backward") and isinstance(node, ast.Call):
+                yield from _create_graph(at.file, at.source, node)
+
+
+def _create_graph(file: str, source: SourceText, call: ast.Call) -> Iterator[Edit]:
+    given = [one.value for one in call.keywords if one.arg == "create_graph"]
+    changes = put(source, given[0], "True") if given else add_keyword(source, call, "create_graph=True")
+    yield from _edit("keep the graph of the gradient", file, changes)
+
+
+def checkpointed(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """A checkpoint of the kind that is not reentrant, with its random numbers kept."""
+    for at in cause_nodes(answer, sources):
+        for node in at.nodes:
+            if not isinstance(node, ast.Call) or called_name(node) not in ("checkpoint", "checkpoint_sequential"):
+                continue
+            source = at.source
+            given = {one.arg: one.value for one in node.keywords}
+            rng = given.get("preserve_rng_state")
+            if rng is not None and source.code(rng) == "False":
+                yield from _edit("keep the state of the random numbers", at.file, put(source, rng, "True"))
+            reentrant = given.get("use_reentrant")
+            if reentrant is None:
+                yield from _edit(
+                    "a checkpoint that is not reentrant", at.file, add_keyword(source, node, "use_reentrant=False")
+                )
+            elif source.code(reentrant) == "True":
+                yield from _edit("a checkpoint that is not reentrant", at.file, put(source, reentrant, "False"))
+
+
+def dropout_by_mode(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """``training=self.training`` for a dropout that is a function."""
+    for at in cause_nodes(answer, sources):
+        source = at.source
+        for node in at.nodes:
+            if not isinstance(node, ast.Call) or "dropout" not in called_name(node).lower():
+                continue
+            owner = source.function(node)
+            arguments = owner.args.args if isinstance(owner, ast.FunctionDef) else []
+            if (
+                arguments
+                and arguments[0].arg == "self"
+                and not (given := [k for k in node.keywords if k.arg == "training"])
+            ):
+                yield from _edit(
+                    "dropout in training only", at.file, add_keyword(source, node, "training=self.training")
+                )
+            elif arguments and arguments[0].arg == "self" and given:
+                yield from _edit("dropout in training only", at.file, put(source, given[0].value, "self.training"))
+
+
+def array_of_values(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """``x.detach().numpy()``: the values alone go to NumPy."""
+    for at in cause_nodes(answer, sources):
+        for node in at.nodes:
+            method = method_call(node, "numpy", "__array__")
+            if method is not None:
+                yield from _edit("hand over the values alone", at.file, append(at.source, method.value, ".detach()"))
+            elif (
+                isinstance(node, ast.Call)
+                and node.args
+                and at.source.code(node.func).split(".")[0] in ("np", "numpy", "plt", "ax")
+            ):
+                yield from _edit("hand over the values alone", at.file, append(at.source, node.args[0], ".detach()"))
+
+
+def as_list(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """A list, which can be gone through any number of times, in place of an iterator."""
+    for at in cause_nodes(answer, sources, ("made",)):
+        source, statement = at.source, at.statement
+        value = getattr(statement, "value", None)
+        if isinstance(statement, (ast.Assign, ast.AnnAssign, ast.Return)) and isinstance(value, ast.GeneratorExp):
+            start, end = source.span(value)
+            yield Edit(
+                "a list in place of the iterator", at.file, (Change(start, start + 1, "["), Change(end - 1, end, "]"))
+            )
+        elif isinstance(statement, (ast.Assign, ast.AnnAssign, ast.Return)) and isinstance(value, ast.Call):
+            start, end = source.span(value)
+            yield Edit(
+                "a list in place of the iterator", at.file, (Change(start, start, "list("), Change(end, end, ")"))
+            )
+
+
+def called_itself(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """``layer(x)`` in place of ``layer.forward(x)``, ``F.apply(x)`` in place of ``F.forward(ctx, x)``."""
+    for at in cause_nodes(answer, sources, ("used",)):
+        source = at.source
+        for node in at.nodes:
+            method = method_call(node, "forward")
+            if method is None or not isinstance(node, ast.Call):
+                continue
+            if answer.code == "forward-past-hooks":
+                yield from _edit("call the module itself", at.file, put(source, node.func, source.code(method.value)))
+                continue
+            if node.args:
+                (start, end), (_, head) = source.span(node.args[0]), source.span(method)
+                following = source.span(node.args[1])[0] if len(node.args) > 1 else end
+                yield Edit(
+                    "apply the Function",
+                    at.file,
+                    (Change(head - len("forward"), head, "apply"), Change(start, following, "")),
+                )
+
+
+def each_its_own(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """``[Layer(3) for _ in range(4)]`` in place of ``[Layer(3)] * 4``."""
+    for at in cause_nodes(answer, sources):
+        source = at.source
+        for node in inside(at.statement):
+            if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult)):
+                continue
+            parts, count = (node.left, node.right) if isinstance(node.left, ast.List) else (node.right, node.left)
+            if not (isinstance(parts, ast.List) and len(parts.elts) == 1):
+                continue
+            made = parts.elts[0]
+            if isinstance(made, ast.Call):
+                text = f"[{source.code(made)} for _ in range({source.code(count)})]"
+                yield from _edit("make each of them anew", at.file, put(source, node, text))
+            elif isinstance(made, ast.Name):
+                name = source.imported("copy.deepcopy") or "copy.deepcopy"
+                imports = () if source.imported("copy.deepcopy") else add_import(source, "copy")
+                text = f"[{name}({made.id}) for _ in range({source.code(count)})]"
+                yield from _edit("a copy of its own for each of them", at.file, (*imports, *put(source, node, text)))
+
+
+def as_logits(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """A loss that takes logits is given them: the softmax before it is dropped."""
+    for at in cause_nodes(answer, sources, ("used", "made")):
+        source = at.source
+        for node in at.nodes:
+            name = called_name(node)
+            if name not in ("softmax", "sigmoid") or not isinstance(node, ast.Call):
+                continue
+            method = method_call(node)
+            is_function = method is None or source.code(method.value) in (
+                source.imported("torch"),
+                source.imported("torch.nn.functional"),
+            )
+            given = (
+                node.args[0]
+                if is_function and node.args
+                else method.value
+                if method is not None and not is_function
+                else None
+            )
+            if given is None:
+                continue
+            yield from _edit(f"leave the {name} to the loss", at.file, keep_only(source, node, given))
+
+
+def no_grad_mode(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """``torch.no_grad()`` in place of ``torch.inference_mode()``, whose tensors autograd refuses."""
+    for at in cause_nodes(answer, sources):
+        source = at.source
+        for line in range(at.cause.line, at.cause.line + 1):
+            text = source.lines[line - 1]
+            found = re.search(r"inference_mode(\(\s*(True)?\s*\))?", text)
+            if found is not None:
+                start = source.line_start(line) + found.start()
+                ends = source.line_start(line) + found.end()
+                yield Edit("no_grad in place of inference_mode", at.file, (Change(start, ends, "no_grad()"),))
+
+
+def under_no_grad(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """What is computed without a backward pass to come is computed under ``no_grad``: as a decorator, or around it."""
+    seen: set[tuple[str, int]] = set()
+    for at in cause_nodes(answer, sources):
+        source, torch = at.source, at.source.imported("torch")
+        line = source.text[source.line_start(at.cause.line) :].lstrip()
+        if not torch:
+            continue
+        functions = [node for node in source.around(at.statement) if isinstance(node, ast.FunctionDef)]
+        if line.startswith("def ") or functions:
+            function = next(
+                (n for n in ast.walk(source.tree) if isinstance(n, ast.FunctionDef) and n.lineno == at.cause.line), None
+            )
+            function = function or (functions[0] if functions else None)
+            if function is not None and (at.file, function.lineno) not in seen:
+                seen.add((at.file, function.lineno))
+                yield from _edit(
+                    f"run {function.name} under no_grad", at.file, before(source, function, f"@{torch}.no_grad()")
+                )
+            if function is not None:
+                continue
+        if isinstance(at.statement, (ast.Assign, ast.Expr, ast.AugAssign)):
+            yield from _edit(
+                "compute it under no_grad", at.file, wrap(source, [at.statement], f"with {torch}.no_grad():")
+            )
+
+
+def gradient_removed(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """``p.grad = None``, which a step passes over, in place of a gradient of zeros, which moves what has momentum."""
+    for at in cause_nodes(answer, sources):
+        call = at.statement.value if isinstance(at.statement, ast.Expr) else None
+        method = method_call(call, "zero_", "fill_", "mul_") if call is not None else None
+        if call is not None and method is not None and getattr(method.value, "attr", "") == "grad":
+            text = f"{at.source.code(method.value)} = None"
+            yield from _edit("no gradient in place of zeros", at.file, put(at.source, call, text))
+
+
+def swapped_back(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """Two gradients that backward returns in each other's place are returned in their own."""
+    for at in cause_nodes(answer, sources, ("returned",)):
+        source, statement = at.source, at.statement
+        value = statement.value if isinstance(statement, ast.Return) else None
+        if isinstance(value, ast.Tuple) and len(value.elts) >= 2:
+            parts = [part for part in value.elts if not (isinstance(part, ast.Constant) and part.value is None)]
+            if len(parts) == 2:
+                one, other = parts
+                changes = (*put(source, one, source.code(other)), *put(source, other, source.code(one)))
+                yield from _edit("return them in their own places", at.file, changes)
+
+
+def kept_values_in_ctx(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """``ctx.y = y.detach()``: the values without the node that ctx belongs to."""
+    for at in cause_nodes(answer, sources):
+        if isinstance(at.statement, ast.Assign):
+            yield from _edit("keep the values alone", at.file, append(at.source, at.statement.value, ".detach()"))
+
+
+def of_floats(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """A leaf of floating point where whole numbers were to require grad."""
+    for at in cause_nodes(answer, sources):
+        torch = at.source.imported("torch")
+        for node in at.nodes:
+            is_new = isinstance(node, ast.Call) and called_name(node) in ("tensor", "arange", "full")
+            if isinstance(node, ast.Call) and is_new and torch and all(one.arg != "dtype" for one in node.keywords):
+                changes = add_keyword(at.source, node, f"dtype={torch}.float32")
+                yield from _edit("a tensor of floats", at.file, changes)
+
+
+def complex_zeros(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """A tensor of the dtype of what is written into it."""
+    for at in cause_nodes(answer, sources, ("made",)):
+        written = [one for one in cause_nodes(answer, sources, ("write",)) if one.file == at.file]
+        values = [one.statement.value for one in written if isinstance(one.statement, ast.Assign)]
+        if not values or not isinstance(values[0], (ast.Name, ast.Attribute)):
+            continue
+        for node in at.nodes:
+            if isinstance(node, ast.Call) and called_name(node) in ("zeros", "ones", "empty", "full"):
+                changes = add_keyword(at.source, node, f"dtype={at.source.code(values[0])}.dtype")
+                yield from _edit("make it of the dtype that is written", at.file, changes)
+
+
+def true_division(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """``/``, which has a derivative and does not round to zero, in place of ``//``."""
+    for at in cause_nodes(answer, sources):
+        source = at.source
+        for node in inside(at.statement):
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.FloorDiv):
+                first, last = source.span(node.left)[1], source.span(node.right)[0]
+                between = source.text[first:last]
+                if between.count("//") == 1:
+                    start = first + between.index("//")
+                    yield Edit("/ in place of //", at.file, (Change(start, start + 2, "/"),))
+
+
+def as_number(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """A value that has no derivative is taken without its graph."""
+    for at in cause_nodes(answer, sources, ("used",)):
+        source = at.source
+        for node in at.nodes:
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.FloorDiv):
+                yield from _edit("take the values alone", at.file, append(source, node.left, ".detach()"))

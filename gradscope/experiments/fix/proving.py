@@ -1,0 +1,161 @@
+"""Whether an edit holds: the run with it is compared with the run as it is. Nothing is run here."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from gradscope.analysis.edits.edit_catalogue import Keeps
+from gradscope.analysis.report_builder import build, gather
+from gradscope.analysis.report_model import Answer, Report
+from gradscope.experiments.edited.edited_runs import EditedRun
+from gradscope.experiments.fix.fix_model import GradientsChanged, Measure, Proof
+from gradscope.experiments.process_end import variant_end
+from gradscope.recording.kept_values import KeptValue
+
+_SAME_LOSS = 1e-4
+"""Relative difference of two losses up to which the order of additions explains it."""
+_SAME_GRADIENT = 1e-4
+_KEEPS_GRADIENTS = "it changes the gradients of the first backward pass"
+_TOLD = ("problem", "warning")
+
+
+@dataclass(eq=False, repr=False)
+class ProvedRun:
+    """A run of the program, as it is or with an edit, and what gradscope says of it."""
+
+    run: EditedRun
+
+    @cached_property
+    def report(self) -> Report:
+        """All that was found; computed when it is first asked for."""
+        return build(self.run.recording)
+
+    @property
+    def answers(self) -> tuple[Answer, ...]:
+        """Problems and warnings, those that a comment ignores included."""
+        held_back = tuple(one.answer for one in self.report.suppressed)
+        return tuple(answer for answer in (*self.report.answers, *held_back) if answer.severity in _TOLD)
+
+    @cached_property
+    def ended(self) -> str:
+        """How it ended, where that was not well."""
+        end = variant_end(self.run.outcome, self.run.ending, self.run.complete)
+        if end.kind == "ok" or (end.kind == "exit" and not end.exit_code):
+            return ""
+        return end.message.split("\n")[0] or end.kind
+
+    @property
+    def losses(self) -> list[float]:
+        """What its backward passes started from, where that was one element."""
+        return [loss for one in self.run.left.passes for loss in one.losses[:1]]
+
+    @cached_property
+    def gradients(self) -> Mapping[str, list[KeptValue]]:
+        """Gradients after its first pass by the leaves' names."""
+        passes = self.run.left.passes
+        names = gather(self.run.recording).names
+        found: dict[str, list[KeptValue]] = {}
+        for row, value in sorted(passes[0].gradients.items()) if passes else ():
+            found.setdefault(names.of(row), []).append(value)
+        return found
+
+
+def prove(answers: Iterable[Answer], before: ProvedRun, after: ProvedRun, keeps: Keeps) -> Proof:
+    """What the run with an edit shows.
+
+    Args:
+        answers: What the edit is for.
+        before: The run of the program as it is.
+        after: The run with the edit.
+        keeps: What the edit must not change.
+    """
+    wanted = {_key(answer) for answer in answers}
+    had, has = (Counter(map(_key, run.answers)) for run in (before, after))
+    gone = tuple(dict.fromkeys(code for code, subject in had if (code, subject) not in has))
+    new = tuple(answer.text for answer in after.answers if _key(answer) not in had)
+    gradients = _gradients(before, after)
+    losses = before.losses, after.losses
+    first = Measure(*(one[0] if one else None for one in losses))
+    reasons = [
+        *(f"the answer is still given: [{code}]" for code, subject in sorted(wanted & has.keys())),
+        *(f"there is a new one: {text}" for text in new[:2]),
+        *_end_reasons(before, after),
+        *_kept_reasons(keeps, first, gradients),
+    ]
+    if after.report.faults and not before.report.faults:
+        reasons.append("gradscope could not analyse the run")
+    memory = before.report.memory, after.report.memory
+    return Proof(
+        holds=not reasons,
+        reasons=tuple(reasons),
+        gone=gone,
+        new=new,
+        ended=after.ended,
+        ended_before=before.ended,
+        first_loss=first,
+        last_loss=Measure(*(one[-1] if one else None for one in losses)),
+        passes=Measure(before.run.left.pass_count, after.run.left.pass_count),
+        gradients=gradients,
+        saved_bytes=Measure(*(one.saved_bytes for one in memory)),
+        peak_bytes=Measure(*(one.peak_bytes for one in memory)),
+        wall_ns=Measure(before.run.left.wall_ns, after.run.left.wall_ns),
+    )
+
+
+def _key(answer: Answer) -> tuple[str, str]:
+    return answer.code, answer.subject
+
+
+def _end_reasons(before: ProvedRun, after: ProvedRun) -> Iterable[str]:
+    if after.ended and after.ended != before.ended:
+        yield (
+            f"the program {after.ended}" if after.ended.startswith("ended") else f"the program ends with {after.ended}"
+        )
+    elif after.ended and not after.run.complete:
+        yield f"the program does not end: {after.ended}"
+    elif after.run.left.pass_count < before.run.left.pass_count:
+        yield f"it has {after.run.left.pass_count} backward passes, not {before.run.left.pass_count}"
+
+
+def _kept_reasons(keeps: Keeps, first: Measure, gradients: GradientsChanged) -> Iterable[str]:
+    if not keeps:
+        return
+    if not _is_near(first.before, first.after):
+        yield "it changes the loss of the first backward pass"
+    if gradients.lost:
+        yield f"{gradients.lost[0]} gets no gradient any more"
+    if keeps == "gradients" and (gradients.other or gradients.gained):
+        furthest = gradients.furthest
+        if furthest is None or furthest > _SAME_GRADIENT or gradients.gained:
+            yield _KEEPS_GRADIENTS
+
+
+def _is_near(before: float | None, after: float | None) -> bool:
+    if before is None or after is None or not math.isfinite(before):
+        return True
+    return math.isclose(before, after, rel_tol=_SAME_LOSS, abs_tol=1e-7)
+
+
+def _gradients(before: ProvedRun, after: ProvedRun) -> GradientsChanged:
+    had, has = before.gradients, after.gradients
+    same, other, furthest, known = 0, list[str](), 0.0, True
+    for name in had.keys() & has.keys():
+        if [one.digest for one in had[name]] == [one.digest for one in has[name]]:
+            same += len(had[name])
+            continue
+        other.append(name)
+        for one, its in zip(had[name], has[name], strict=False):
+            off = abs(one.norm - its.norm) / max(abs(one.norm), 1e-30)
+            known &= one.shape == its.shape and math.isfinite(off)
+            furthest = max(furthest, off) if math.isfinite(off) else furthest
+    return GradientsChanged(
+        same=same,
+        other=tuple(sorted(other)),
+        gained=tuple(sorted(has.keys() - had.keys())),
+        lost=tuple(sorted(had.keys() - has.keys())),
+        furthest=furthest if other and known else None,
+    )
