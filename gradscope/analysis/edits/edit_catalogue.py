@@ -7,7 +7,7 @@ from functools import cache
 from importlib import import_module
 from typing import Literal, NamedTuple
 
-from gradscope.analysis.edits.edit_model import Edit, EditSources, Proposes, applied
+from gradscope.analysis.edits.edit_model import Change, Edit, EditSources, Proposes, applied
 from gradscope.analysis.edits.source_text import SourceText
 from gradscope.analysis.report_model import Answer
 
@@ -23,6 +23,8 @@ class EditKind(NamedTuple):
     keeps: Keeps
     codes: tuple[str, ...]
     """The diagnoses that it may mend."""
+    at_once: bool = False
+    """Several lines may have to be edited together."""
 
     def edits(self, answer: Answer, sources: EditSources) -> Iterable[Edit]:
         """Edits for an answer, best first."""
@@ -53,13 +55,14 @@ KINDS: tuple[EditKind, ...] = (
             "backward-reached-nothing",
             "gradient-always-zero",
         ),
+        True,
     ),
     EditKind(
         "made_otherwise:asks_for_gradient",
         "loss",
         ("grad-none-untracked", "backward-no-grad", "function-without-node", "asked-for-gradient"),
     ),
-    EditKind("written_out_of_place:put_back", "loss", ("update-lost", "backward-no-grad", "parameter-replaced")),
+    EditKind("written_out_of_place:put_back", "loss", ("update-lost", "backward-no-grad", "parameter-replaced"), True),
     EditKind(
         "kept_results:edits",
         "gradients",
@@ -85,6 +88,7 @@ KINDS: tuple[EditKind, ...] = (
             "backward-writes-incoming",
             "default-argument-written",
         ),
+        True,
     ),
     EditKind("written_out_of_place:without_grad", "loss", ("inplace-refused",)),
     EditKind(
@@ -96,19 +100,26 @@ KINDS: tuple[EditKind, ...] = (
         ("snapshot-shares-memory", "one-tensor-two-names", "kept-again", "block-kept-by-view", "write-into-expanded"),
     ),
     EditKind("optimizer_parameters:copied_module", "gradients", ("loaded-from-itself",)),
-    EditKind("optimizer_order:zero_grad_moved", "gradients", ("cleared-before-step", "accumulation-cleared")),
+    EditKind(
+        "optimizer_order:zero_grad_moved", "gradients", ("cleared-before-step", "accumulation-cleared", "never-stepped")
+    ),
     EditKind("optimizer_order:zero_grad_added", "gradients", ("gradients-applied-again",)),
-    EditKind("optimizer_order:zero_grad_of_other", "gradients", ("gradients-of-another-loss",)),
+    EditKind(
+        "optimizer_order:zero_grad_of_other", "gradients", ("gradients-of-another-loss", "gradients-applied-again")
+    ),
     EditKind("optimizer_order:clip_moved", "loss", ("clipped-in-vain",)),
     EditKind("optimizer_order:unscaled", "loss", ("scaled-gradients-clipped",)),
     EditKind("optimizer_order:scheduler_moved", "loss", ("scheduler-before-step",)),
     EditKind("optimizer_order:backward_added", "", ("step-without-backward",)),
     EditKind("optimizer_order:trained", "", ("trained-in-evaluation",)),
+    EditKind("optimizer_order:set_back", "gradients", ("left-frozen",)),
     EditKind("optimizer_parameters:made_behind", "gradients", ("parameter-replaced", "never-stepped")),
     EditKind("optimizer_parameters:registered", "loss", ("never-stepped", "leaf-unreached")),
+    EditKind("optimizer_parameters:added_later", "gradients", ("never-stepped",)),
     EditKind("optimizer_parameters:extended", "gradients", ("never-stepped",)),
+    EditKind("kept_results:stored_alone", "gradients", ("deepcopy-of-result", "graph-kept-after-pass")),
     EditKind("made_otherwise:retained", "loss", ("grad-none-non-leaf",)),
-    EditKind("made_otherwise:asked_with_method", "loss", ("attribute-ignored",)),
+    EditKind("made_otherwise:asked_with_method", "", ("attribute-ignored",)),
     EditKind("made_otherwise:dropout_by_mode", "loss", ("dropout-in-evaluation",)),
     EditKind("made_otherwise:array_of_values", "loss", ("tracked-refused",)),
     EditKind("made_otherwise:as_list", "gradients", ("iterator-used-up",)),
@@ -148,11 +159,27 @@ def proposals(answer: Answer, sources: EditSources) -> Iterator[Proposal]:
     for kind in KINDS:
         if answer.code not in kind.codes:
             continue
-        for edit in kind.edits(answer, sources):
+        found = [edit for edit in kind.edits(answer, sources) if _is_python(edit, sources)]
+        for edit in [*found, *(_all_at_once(found) if kind.at_once else ())]:
             known = (edit.file, edit.sorted_changes)
             if known not in seen and _is_python(edit, sources):
                 seen.add(known)
                 yield Proposal(answer, edit, kind.keeps)
+
+
+def _all_at_once(found: list[Edit]) -> Iterator[Edit]:
+    """What is proposed for one file as one edit, of edits of the same place the first."""
+    for file in dict.fromkeys(edit.file for edit in found):
+        changes: list[Change] = []
+        titles: list[str] = []
+        for edit in found:
+            if edit.file == file and all(
+                new.end < old.start or old.end < new.start for new in edit.changes for old in changes
+            ):
+                changes += edit.changes
+                titles.append(edit.title)
+        if len(titles) > 1:
+            yield Edit(" and ".join(dict.fromkeys(titles)), file, tuple(changes))
 
 
 def _is_python(edit: Edit, sources: EditSources) -> bool:

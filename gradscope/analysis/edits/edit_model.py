@@ -73,3 +73,26 @@ def applied(text: str, changes: Iterable[Change]) -> str:
         parts += [text[position : change.start], change.text]
         position = change.end
     return "".join((*parts, text[position:]))
+
+
+def composed(first: Edit, second: Edit) -> Edit | None:
+    """One edit in place of two, of which the second changes what the first has made.
+
+    Returns:
+        None where the second touches what the first has put in.
+    """
+    if first.file != second.file:
+        return None
+    moved = []
+    for change in second.changes:
+        shift = 0
+        for known in first.sorted_changes:
+            begin = known.start + shift
+            if change.end < begin or (change.end == begin and change.start < begin):
+                break
+            if change.start < begin + len(known.text) or change.start == begin:
+                return None
+            shift += len(known.text) - (known.end - known.start)
+        moved.append(Change(change.start - shift, change.end - shift, change.text))
+    title = f"{first.title}; {second.title}"
+    return Edit(title, first.file, (*first.changes, *moved))

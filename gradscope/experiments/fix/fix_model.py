@@ -37,6 +37,8 @@ class Proof(NamedTuple):
     """Why it does not hold; empty where it does."""
     gone: tuple[str, ...]
     """Codes of the answers of the run as it is that are not given any more."""
+    only_new: bool
+    """It fails for nothing but new problems and warnings."""
     new: tuple[str, ...]
     """Problems and warnings that only the run with the edit has: their sentences."""
     ended: str

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradscope.analysis.edits.edit_catalogue import Keeps, Proposal, editable_codes, proposals
-from gradscope.analysis.edits.edit_model import Change, Edit, EditSources, applied
+from gradscope.analysis.edits.edit_model import Change, Edit, EditSources, applied, composed
 from gradscope.analysis.report_model import Answer
 from gradscope.analysis.selection.selected_answers import select_answers
 from gradscope.errors import GradscopeError, UsageError
@@ -31,6 +31,17 @@ RUNS = 40
 """Runs with edits in all."""
 SEED = 0
 """What each run's random numbers start from, where the program does not say: else no two could be compared."""
+
+_GAPS = (
+    "backward-no-grad",
+    "backward-reached-nothing",
+    "grad-none-unreached",
+    "leaf-unreached",
+    "layer-left-out",
+    "term-without-gradient",
+    "step-without-backward",
+)
+"""Diagnoses of gradients that are missing."""
 
 Progress = Callable[[int, int], None]
 
@@ -54,8 +65,12 @@ class _Tried:
     edit: Edit
     keeps: Keeps
     answers: list[Answer]
-    run: EditedRun | None = None
     proof: Proof | None = None
+
+    @property
+    def follows(self) -> bool:
+        """Whether it is an edit with what another edit made necessary."""
+        return "; " in self.edit.title
 
 
 @dataclass(eq=False, repr=False)
@@ -152,7 +167,11 @@ class Fixing:
 
     def _try(self, before: ProvedRun, answers: Sequence[Answer], sources: EditSources) -> list[_Tried]:
         """Run the edits, of each answer one after the other until one holds, of different answers at the same time."""
-        waiting = {_key(one): list(proposals(one, sources))[:TRIED] for one in answers if one.code in editable_codes()}
+        waiting = {
+            _key(one): list(proposals(one, sources))[:TRIED]
+            for one in answers
+            if one.code in editable_codes() and not _is_of_a_gap(one, answers)
+        }
         by_key = {_key(answer): answer for answer in answers}
         tried: dict[tuple[object, ...], _Tried] = {}
         mended: set[tuple[str, str]] = set()
@@ -171,8 +190,11 @@ class Fixing:
                 return list(tried.values())
             runs = self._run([self._replaced([one.edit]) for one in batch])
             for one, run in zip(batch, runs, strict=True):
-                one.run = run
-                one.proof = prove(one.answers, before, ProvedRun(run), one.keeps)
+                after = ProvedRun(run)
+                one.proof = prove(one.answers, before, after, one.keeps)
+                if one.proof.only_new and not one.follows:
+                    for key in map(_key, one.answers):
+                        waiting[key] = [*_followed(one, before, after), *waiting.get(key, [])]
                 if one.proof.holds:
                     gone = {key for key in by_key if key[0] in one.proof.gone and self._is_gone(key, run)}
                     mended |= gone
@@ -263,6 +285,22 @@ class Fixing:
             else:
                 parts.append(unified(name, file.text, applied(file.text, changes)))
         return "".join(parts)
+
+
+def _followed(one: _Tried, before: ProvedRun, after: ProvedRun) -> Iterable[Proposal]:
+    """An edit that takes away its answer and gives new ones, with edits for these."""
+    had = set(map(_key, before.answers))
+    sources = EditSources(after.run.recording)
+    for answer in [answer for answer in after.answers if _key(answer) not in had][:2]:
+        for proposal in list(proposals(answer, sources))[:2]:
+            both = composed(one.edit, proposal.edit)
+            if both is not None:
+                yield Proposal(one.answers[0], both, one.keeps)
+
+
+def _is_of_a_gap(answer: Answer, answers: Sequence[Answer]) -> bool:
+    """Whether what is saved in vain may only be so because a pass that was to use it does not reach it."""
+    return answer.code == "saved-in-vain" and any(other.code in _GAPS for other in answers)
 
 
 def _offered(tried: Iterable[_Tried]) -> list[_Tried]:

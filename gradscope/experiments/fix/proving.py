@@ -93,6 +93,7 @@ def prove(answers: Iterable[Answer], before: ProvedRun, after: ProvedRun, keeps:
         holds=not reasons,
         reasons=tuple(reasons),
         gone=gone,
+        only_new=bool(new) and len(reasons) == len(new[:2]),
         new=new,
         ended=after.ended,
         ended_before=before.ended,
@@ -141,10 +142,17 @@ def _is_near(before: float | None, after: float | None) -> bool:
 
 
 def _gradients(before: ProvedRun, after: ProvedRun) -> GradientsChanged:
-    had, has = before.gradients, after.gradients
+    """By name; a leaf of another name in the second run is the one that has the same gradient to the bit."""
+    had, has = dict(before.gradients), dict(after.gradients)
+    by_digest = {_digests(its): name for name, its in has.items() if name not in had}
     same, other, furthest, known = 0, list[str](), 0.0, True
+    for name in sorted(had.keys() - has.keys()):
+        renamed = by_digest.pop(_digests(had[name]), None)
+        if renamed is not None:
+            same += len(had.pop(name))
+            del has[renamed]
     for name in had.keys() & has.keys():
-        if [one.digest for one in had[name]] == [one.digest for one in has[name]]:
+        if _digests(had[name]) == _digests(has[name]):
             same += len(had[name])
             continue
         other.append(name)
@@ -156,6 +164,10 @@ def _gradients(before: ProvedRun, after: ProvedRun) -> GradientsChanged:
         same=same,
         other=tuple(sorted(other)),
         gained=tuple(sorted(has.keys() - had.keys())),
-        lost=tuple(sorted(had.keys() - has.keys())),
+        lost=tuple(sorted(name for name in had.keys() - has.keys() if not name.startswith("<"))),
         furthest=furthest if other and known else None,
     )
+
+
+def _digests(values: Iterable[KeptValue]) -> tuple[str, ...]:
+    return tuple(value.digest for value in values)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from itertools import pairwise
 
 from gradscope.analysis.edits.cause_nodes import CauseNodes, called_name, cause_nodes, method_call
 from gradscope.analysis.edits.edit_model import Change, Edit, EditSources
@@ -22,7 +21,7 @@ _OF_MATH = ("exp", "log", "sqrt", "sin", "cos", "tan", "tanh", "log1p", "expm1",
 
 
 def edits(answer: Answer, sources: EditSources) -> Iterator[Edit]:
-    """Each cut dropped, then all of a file's together."""
+    """Each cut dropped."""
     found: dict[str, list[Edit]] = {}
     for at in cause_nodes(answer, sources):
         if at.cause.role not in ("cut", "made", "set", "used"):
@@ -33,11 +32,6 @@ def edits(answer: Answer, sources: EditSources) -> Iterator[Edit]:
                 found.setdefault(at.file, []).append(edit)
     for several in found.values():
         yield from several
-    for file, several in found.items():
-        changes = tuple(dict.fromkeys(change for edit in several for change in edit.changes))
-        spans = sorted((change.start, change.end) for change in changes)
-        if len(several) > 1 and all(a[1] <= b[0] for a, b in pairwise(spans)):
-            yield Edit("leave the values in autograd at each of these lines", file, changes)
 
 
 def _of_cause(at: CauseNodes) -> Iterator[tuple[str, Changes]]:
@@ -162,7 +156,7 @@ def _may_be_tensor(node: ast.expr) -> bool:
 
 def _without_mode(source: SourceText, statement: ast.stmt) -> Iterator[tuple[str, Changes]]:
     """The ``with torch.no_grad():`` or the decorator around a statement is dropped."""
-    for one in source.around(statement):
+    for one in (statement, *source.around(statement)):
         if isinstance(one, ast.With) and len(one.items) == 1 and called_name(one.items[0].context_expr) in _MODES:
             yield f"no {source.code(one.items[0].context_expr)} here", unwrap(source, one)
             return

@@ -166,6 +166,7 @@ def _copy_of(source: SourceText, value: ast.expr, answer: Answer) -> Iterator[tu
         return
     if isinstance(value, (ast.Tuple, ast.List)):
         among = [part for part in value.elts if source.code(part) in (answer.tensor, *answer.subject.split(" and "))]
+        among = among or [part for part in value.elts if isinstance(part, (ast.Name, ast.Attribute))]
         yield "copy what is kept", tuple(c for part in among for c in append(source, part, _clone(source, part)))
         return
     if method_call(value, "expand", "expand_as", "broadcast_to"):
@@ -198,3 +199,33 @@ def _deep_copy(source: SourceText, value: ast.expr) -> Changes:
     name = source.imported("copy.deepcopy") or f"{source.imported('copy') or 'copy'}.deepcopy"
     imports = () if source.imported("copy.deepcopy") else add_import(source, "copy")
     return (*imports, *put(source, value, f"{name}({source.code(value)})"))
+
+
+def stored_alone(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """An attribute keeps the values alone, and what follows in the function goes on with the result itself."""
+    for at in cause_nodes(answer, sources, ("made",)):
+        source, statement = at.source, at.statement
+        if not (isinstance(statement, ast.Assign) and len(statement.targets) == 1):
+            continue
+        target = statement.targets[0]
+        if not isinstance(target, ast.Attribute):
+            continue
+        function, attribute, name = source.function(statement), source.code(target), target.attr.strip("_")
+        taken = {node.id for node in inside(function) if isinstance(node, ast.Name)}
+        taken |= {node.arg for node in ast.walk(function) if isinstance(node, ast.arg)}
+        reads = [
+            node
+            for node in inside(function)
+            if isinstance(node, ast.Attribute)
+            and source.code(node) == attribute
+            and isinstance(node.ctx, ast.Load)
+            and node.lineno > (statement.end_lineno or 0)
+        ]
+        if name in taken or not name.isidentifier() or not reads:
+            continue
+        changes = (
+            *put(source, target, name),
+            *behind(source, statement, f"{attribute} = {name}.detach()"),
+            *(change for node in reads for change in put(source, node, name)),
+        )
+        yield Edit(f"keep {attribute} without its graph, and go on with {name}", at.file, changes)

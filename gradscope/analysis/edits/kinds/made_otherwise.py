@@ -270,31 +270,34 @@ def no_grad_mode(answer: Answer, sources: EditSources) -> Iterator[Edit]:
                 yield Edit("no_grad in place of inference_mode", at.file, (Change(start, ends, "no_grad()"),))
 
 
+_OF_TRAINING = ("forward", "__call__", "training_step", "train", "main", "fit", "step", "loss")
+
+
 def under_no_grad(answer: Answer, sources: EditSources) -> Iterator[Edit]:
-    """What is computed without a backward pass to come is computed under ``no_grad``: as a decorator, or around it."""
-    seen: set[tuple[str, int]] = set()
+    """What is computed without a backward pass to come is computed under ``no_grad``: a function, or a statement.
+
+    Not what other code may train with: a module's forward, a function in which a pass begins.
+    """
     for at in cause_nodes(answer, sources):
         source, torch = at.source, at.source.imported("torch")
-        line = source.text[source.line_start(at.cause.line) :].lstrip()
         if not torch:
             continue
-        functions = [node for node in source.around(at.statement) if isinstance(node, ast.FunctionDef)]
-        if line.startswith("def ") or functions:
-            function = next(
-                (n for n in ast.walk(source.tree) if isinstance(n, ast.FunctionDef) and n.lineno == at.cause.line), None
-            )
-            function = function or (functions[0] if functions else None)
-            if function is not None and (at.file, function.lineno) not in seen:
-                seen.add((at.file, function.lineno))
-                yield from _edit(
-                    f"run {function.name} under no_grad", at.file, before(source, function, f"@{torch}.no_grad()")
-                )
-            if function is not None:
-                continue
-        if isinstance(at.statement, (ast.Assign, ast.Expr, ast.AugAssign)):
-            yield from _edit(
-                "compute it under no_grad", at.file, wrap(source, [at.statement], f"with {torch}.no_grad():")
-            )
+        function = _function_at(source, at.cause.line, at.statement)
+        if function is not None:
+            trains = any(called_name(node) in ("backward", "grad", "checkpoint") for node in ast.walk(function))
+            if function.name not in _OF_TRAINING and not trains:
+                changes = before(source, function, f"@{torch}.no_grad()")
+                yield from _edit(f"run {function.name} under no_grad", at.file, changes)
+        elif isinstance(at.statement, (ast.Assign, ast.Expr, ast.AugAssign)):
+            changes = wrap(source, [at.statement], f"with {torch}.no_grad():")
+            yield from _edit("compute it under no_grad", at.file, changes)
+
+
+def _function_at(source: SourceText, line: int, statement: ast.stmt) -> ast.FunctionDef | None:
+    """The function whose head is at a line, or the one around a statement."""
+    heads = (node for node in ast.walk(source.tree) if isinstance(node, ast.FunctionDef) and node.lineno == line)
+    around = (node for node in source.around(statement) if isinstance(node, ast.FunctionDef))
+    return next(heads, None) or next(around, None)
 
 
 def gradient_removed(answer: Answer, sources: EditSources) -> Iterator[Edit]:
@@ -305,6 +308,20 @@ def gradient_removed(answer: Answer, sources: EditSources) -> Iterator[Edit]:
         if call is not None and method is not None and getattr(method.value, "attr", "") == "grad":
             text = f"{at.source.code(method.value)} = None"
             yield from _edit("no gradient in place of zeros", at.file, put(at.source, call, text))
+        frozen = method_call(call, "requires_grad_") if call is not None else None
+        if frozen is not None and call is not None and at.source.code(call).endswith("(False)"):
+            name = at.source.code(frozen.value)
+            is_parameter = any(
+                isinstance(one, ast.For)
+                and called_name(one.iter) == "parameters"
+                and at.source.code(one.target) == name
+                for one in at.source.around(at.statement)
+            )
+            inner = at.source.indent_unit
+            lines = [f"{name}.grad = None"]
+            if not is_parameter:
+                lines = [f"for parameter in {name}.parameters():", f"{inner}parameter.grad = None"]
+            yield from _edit("leave no gradient behind", at.file, behind(at.source, at.statement, *lines))
 
 
 def swapped_back(answer: Answer, sources: EditSources) -> Iterator[Edit]:

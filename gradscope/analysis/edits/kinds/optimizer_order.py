@@ -152,25 +152,35 @@ def backward_added(answer: Answer, sources: EditSources) -> Iterator[Edit]:
 
 
 def trained(answer: Answer, sources: EditSources) -> Iterator[Edit]:
-    """``model.train()`` at the head of the loop that trains."""
+    """``model.train()`` at the head of a loop that trains: of the outermost first, which is enough for most."""
+    place = answer.place
+    step_source = sources.text(place.file) if place is not None else None
     for at in cause_nodes(answer, sources):
-        source, statement = at.source, at.statement
-        call = getattr(statement, "value", None)
+        call = getattr(at.statement, "value", None)
         if not isinstance(call, ast.Call) or called_name(call) not in ("eval", "train"):
             continue
-        name = _owner(source, call)
-        for scope in (source.loop(statement), source.function(statement)):
-            if scope is None:
-                continue
-            passes = _calls(scope, "backward")
-            body = getattr(scope, "body", [])
-            if passes and isinstance(scope, (ast.For, ast.While)):
-                yield from _edit(f"train {name} in training mode", at.file, before(source, body[0], f"{name}.train()"))
-        if called_name(call) == "eval":
-            block = source.block(statement)
-            yield from _edit(
-                f"{name}.train() behind the evaluation", at.file, behind(source, block[-1], f"{name}.train()")
-            )
+        name = _owner(at.source, call)
+        if place is None or step_source is None:
+            continue
+        for statement in step_source.statements(place.line)[:1]:
+            loops = [one for one in step_source.around(statement) if isinstance(one, (ast.For, ast.While))]
+            for loop in reversed(loops):
+                changes = before(step_source, loop.body[0], f"{name}.train()")
+                yield from _edit(f"train {name} in training mode", place.file, changes)
+
+
+def set_back(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """What was frozen for a computation requires grad again at its end."""
+    for at in cause_nodes(answer, sources, ("set",)):
+        source, statement = at.source, at.statement
+        call = getattr(statement, "value", None)
+        method = method_call(call, "requires_grad_") if call is not None else None
+        if call is None or method is None or source.code(call) != f"{source.code(method)}(False)":
+            continue
+        last = source.block(statement)[-1]
+        line = f"{source.code(method)}(True)"
+        changes = before(source, last, line) if isinstance(last, ast.Return) else behind(source, last, line)
+        yield from _edit("let it require grad again at the end", at.file, changes)
 
 
 def _edit(title: str, file: str, changes: Changes) -> Iterator[Edit]:

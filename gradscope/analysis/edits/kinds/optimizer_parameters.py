@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from gradscope.analysis.edits.cause_nodes import called_name, cause_nodes, inside, method_call
 from gradscope.analysis.edits.edit_model import Edit, EditSources
 from gradscope.analysis.edits.source_text import SourceText
-from gradscope.analysis.edits.span_changes import Changes, add_import, move_behind, put
+from gradscope.analysis.edits.span_changes import Changes, add_import, behind, move_behind, put
 from gradscope.analysis.report_model import Answer
 
 _OWN_OF_LAYERS = ("weight", "bias", "*")
@@ -43,6 +43,35 @@ def extended(answer: Answer, sources: EditSources) -> Iterator[Edit]:
                         at.file,
                         put(source, given, text),
                     )
+
+
+def added_later(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """Parameters that a call makes after the optimizer was made are given to it behind that call."""
+    places = list(cause_nodes(answer, sources, ("made",)))
+    optimizers = [at for at in places if any(_is_optimizer(at.source, node) for node in at.nodes)]
+    for at in optimizers:
+        source, statement = at.source, at.statement
+        block = source.block(statement)
+        if not isinstance(statement, ast.Assign) or statement not in block:
+            continue
+        name = source.code(statement.targets[0])
+        for later in (one for one in places if one not in optimizers):
+            function = later.cause.function.rpartition(".")[2]
+            for call in block[block.index(statement) + 1 :]:
+                if not any(called_name(node) == function for node in ast.walk(call)):
+                    continue
+                for parts, *_ in _missing(answer.subject, source, call):
+                    given = [part[1:] if part[0] == "*" else f"[{part}]" for part in parts]
+                    lines = [f'{name}.add_param_group({{"params": {one}}})' for one in given]
+                    changes = behind(source, call, *lines)
+                    yield from _edit(
+                        f"give {', '.join(part.strip('*') for part in parts)} to the optimizer", at.file, changes
+                    )
+                break
+
+
+def _is_optimizer(source: SourceText, node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and _OPTIMIZERS.search(source.code(node.func)) is not None
 
 
 def _missing(subject: str, source: SourceText, statement: ast.stmt) -> Iterator[list[list[str]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from gradscope.analysis.edits.cause_nodes import CauseNodes, called_name, cause_nodes, method_call
+from gradscope.analysis.edits.cause_nodes import CauseNodes, called_name, cause_nodes, inside, method_call
 from gradscope.analysis.edits.edit_model import Change, Edit, EditSources
 from gradscope.analysis.edits.source_text import SourceText
 from gradscope.analysis.edits.span_changes import Changes, before, put, wrap
@@ -15,15 +15,22 @@ _OPERATORS = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**", ast.MatMult: "@", ast.Mod: "%",
     ast.FloorDiv: "//", ast.BitAnd: "&", ast.BitOr: "|", ast.BitXor: "^",
 }  # fmt: skip
-_ONLY_IN_PLACE = {"zero_": "zeros_like", "fill_": "", "copy_": "", "requires_grad_": "", "set_": "", "resize_": ""}
+_ONLY_IN_PLACE = ("fill_", "copy_", "requires_grad_", "set_", "resize_", "normal_", "uniform_", "detach_")
 
 
 def edits(answer: Answer, sources: EditSources) -> Iterator[Edit]:
-    """Out of place where there is such a form, else into a copy."""
+    """Out of place where there is such a form and what it gives is used, else into a copy."""
+    if _is_leaf(answer):
+        return
     for at in cause_nodes(answer, sources, ("write",)):
         for title, changes in _of_write(at):
             if changes:
                 yield Edit(title, at.file, changes)
+
+
+def _is_leaf(answer: Answer) -> bool:
+    """Whether a leaf was to be written: a new tensor would not be the leaf."""
+    return answer.code == "inplace-refused" and "leaf that requires grad" in answer.text
 
 
 def _of_write(at: CauseNodes) -> Iterator[tuple[str, Changes]]:
@@ -34,7 +41,33 @@ def _of_write(at: CauseNodes) -> Iterator[tuple[str, Changes]]:
         yield from _into_copy(source, statement, statement.targets[0].value)
     for node in at.nodes:
         if isinstance(node, ast.Call):
+            yield from _of_flag(source, node)
+    for node in at.nodes:
+        if isinstance(node, ast.Call):
             yield from _of_call(source, statement, node)
+
+
+def _may_be_rebound(source: SourceText, statement: ast.stmt, target: ast.expr) -> bool:
+    """Whether a name can stand for a new tensor from here on: what others hold would stay as it is.
+
+    It is read again in its function, and is no loop's variable, which stands for a part of something else.
+    """
+    if isinstance(target, ast.Attribute):
+        return isinstance(target.value, ast.Name) and target.attr not in ("data", "grad")
+    if not isinstance(target, ast.Name):
+        return False
+    loops = [one for one in source.around(statement) if isinstance(one, (ast.For, ast.AsyncFor))]
+    if any(isinstance(node, ast.Name) and node.id == target.id for loop in loops for node in ast.walk(loop.target)):
+        return False
+    last = statement.end_lineno or statement.lineno
+    first = loops[0].lineno if loops else last
+    return any(
+        isinstance(node, ast.Name)
+        and node.id == target.id
+        and isinstance(node.ctx, ast.Load)
+        and (node.lineno > last or first < node.lineno < statement.lineno)
+        for node in inside(source.function(statement))
+    )
 
 
 def _augmented(source: SourceText, statement: ast.AugAssign) -> Iterator[tuple[str, Changes]]:
@@ -42,7 +75,7 @@ def _augmented(source: SourceText, statement: ast.AugAssign) -> Iterator[tuple[s
     if isinstance(target, ast.Subscript):
         yield from _into_copy(source, statement, target.value)
         return
-    if operator is None:
+    if operator is None or not _may_be_rebound(source, statement, target):
         return
     name = source.code(target)
     value = source.code(statement.value)
@@ -54,47 +87,83 @@ def _augmented(source: SourceText, statement: ast.AugAssign) -> Iterator[tuple[s
 def _into_copy(source: SourceText, statement: ast.stmt, written: ast.expr) -> Iterator[tuple[str, Changes]]:
     while isinstance(written, ast.Subscript):
         written = written.value
-    if isinstance(written, (ast.Name, ast.Attribute)):
+    if _may_be_rebound(source, statement, written):
         name = source.code(written)
         yield f"write into a copy of {name}", before(source, statement, f"{name} = {name}.clone()")
 
 
-def _of_call(source: SourceText, statement: ast.stmt, call: ast.Call) -> Iterator[tuple[str, Changes]]:
+def _of_flag(source: SourceText, call: ast.Call) -> Iterator[tuple[str, Changes]]:
+    """``inplace=True`` of a call whose result is used."""
     for keyword in call.keywords:
-        if keyword.arg == "inplace" and isinstance(keyword.value, ast.Constant) and keyword.value.value is True:
+        is_used = not isinstance(source.parents.get(call), ast.Expr)
+        if keyword.arg == "inplace" and source.code(keyword.value) == "True" and is_used:
             yield "inplace=False", put(source, keyword.value, "False")
+
+
+def _of_call(source: SourceText, statement: ast.stmt, call: ast.Call) -> Iterator[tuple[str, Changes]]:
+    """``x.relu_()`` becomes ``x = x.relu()``; ``y = x.relu_()`` becomes ``y = x = x.relu()``."""
+    parent = source.parents.get(call)
+    while isinstance(parent, ast.Attribute) and isinstance(source.parents.get(parent), ast.Call):
+        call = source.parents[parent]  # type: ignore[assignment]
+        parent = source.parents.get(call)
+    written, text = _out_of_place(source, call)
+    if isinstance(written, ast.Attribute) and written.attr == "data":
+        written, text = written.value, text.replace(".data.", ".", 1)
+    if written is None or not isinstance(written, (ast.Name, ast.Attribute)):
+        return
+    name = source.code(written)
+    is_alone = isinstance(parent, ast.Expr)
+    targets = [source.code(one) for one in statement.targets] if isinstance(statement, ast.Assign) else []
+    title = f"{called_name(call).rstrip('_')} out of place"
+    if text and is_alone and _may_be_rebound(source, statement, written):
+        yield title, put(source, call, f"{name} = {text}")
+    elif text and name in targets and parent is statement:
+        yield title, put(source, call, text)
+    elif text and not is_alone:
+        if parent is statement and isinstance(statement, ast.Assign) and _may_be_rebound(source, statement, written):
+            yield title, put(source, call, f"{name} = {text}")
+        elif not _is_read_after(source, statement, name):
+            yield title, put(source, call, text)
+    if is_alone and _may_be_rebound(source, statement, written):
+        yield f"write into a copy of {name}", before(source, statement, f"{name} = {name}.clone()")
+
+
+def _is_read_after(source: SourceText, statement: ast.stmt, name: str) -> bool:
+    return any(
+        isinstance(node, (ast.Name, ast.Attribute))
+        and source.code(node) == name
+        and node.lineno > (statement.end_lineno or 0)
+        for node in inside(source.function(statement))
+    )
+
+
+def _out_of_place(source: SourceText, call: ast.expr) -> tuple[ast.expr | None, str]:
+    """What a chain of methods writes, and the chain out of place; no text where a method has no such form."""
+    if not isinstance(call, ast.Call):
+        return call, source.code(call)
     method = method_call(call)
-    if method is not None and method.attr.endswith("_") and not method.attr.endswith("__"):
-        name = source.code(method.value)
-        plain = isinstance(method.value, (ast.Name, ast.Attribute)) and not name.endswith((".data", ".grad"))
-        is_alone = isinstance(statement, ast.Expr) and statement.value is call
-        text = source.code(call)
-        outer = source.text[source.span(call)[0] + len(source.code(method)) : source.span(call)[1]]
-        if method.attr not in _ONLY_IN_PLACE:
-            out_of_place = f"{name}.{method.attr[:-1]}{outer}"
-            if is_alone and plain:
-                yield f"{method.attr[:-1]} in place of {method.attr}", put(source, call, f"{name} = {out_of_place}")
-            elif not is_alone:
-                yield f"{method.attr[:-1]} in place of {method.attr}", put(source, call, out_of_place)
-        elif method.attr == "zero_" and is_alone and plain:
-            torch = source.imported("torch")
-            if torch:
-                yield "new zeros in place of zero_", put(source, call, f"{name} = {torch}.zeros_like({name})")
-        if plain and is_alone and text:
-            yield f"write into a copy of {name}", before(source, statement, f"{name} = {name}.clone()")
-    elif called_name(call).endswith("_") and call.args and isinstance(call.func, ast.Attribute):
-        first = call.args[0]
-        if isinstance(first, (ast.Name, ast.Attribute)) and isinstance(statement, ast.Expr):
-            name, function = source.code(first), source.code(call.func)[:-1]
-            outer = source.text[source.span(call.func)[1] : source.span(call)[1]]
-            yield (
-                f"{called_name(call)[:-1]} in place of {called_name(call)}",
-                put(source, call, f"{name} = {function}{outer}"),
-            )
+    if method is None:
+        return None, ""
+    head = source.span(method)[1]
+    outer = source.text[head : source.span(call)[1]]
+    if source.code(method.value) in (source.imported("torch"), source.imported("torch.nn.functional")):
+        if not method.attr.endswith("_") or not call.args:
+            return None, ""
+        return call.args[0], f"{source.code(method)[:-1]}{outer}"
+    written, text = _out_of_place(source, method.value)
+    name = method.attr
+    if name == "zero_" and source.imported("torch"):
+        return written, f"{source.imported('torch')}.zeros_like({text})" if text else ""
+    if name in _ONLY_IN_PLACE:
+        return written, ""
+    name = name[:-1] if name.endswith("_") and not name.endswith("__") else name
+    return written, f"{text}.{name}{outer}" if text else ""
 
 
 def without_grad(answer: Answer, sources: EditSources) -> Iterator[Edit]:
     """A write into a leaf is made under ``no_grad``."""
+    if not _is_leaf(answer):
+        return
     for at in cause_nodes(answer, sources, ("write",)):
         torch = at.source.imported("torch")
         if torch:
@@ -120,7 +189,7 @@ def returned(answer: Answer, sources: EditSources) -> Iterator[Edit]:
             if (
                 method is not None
                 and method.attr.endswith("_")
-                and method.attr not in _ONLY_IN_PLACE
+                and method.attr not in (*_ONLY_IN_PLACE, "zero_")
                 and isinstance(statement.value, ast.Call)
             ):
                 outer = source.text[source.span(method)[1] : source.span(statement.value)[1]]
