@@ -41,6 +41,9 @@ def cause_nodes(answer: Answer, sources: EditSources, roles: Collection[str] = (
             yield CauseNodes(cause, source, tuple(source.at(cause.line, cause.end_line, ())), statements[0])
         elif nodes:
             yield CauseNodes(cause, source, tuple(nodes), source.statement(nodes[0]))
+        else:
+            heads = [one for one in ast.walk(source.tree) if isinstance(one, ast.stmt) and one.lineno == cause.line]
+            yield from (CauseNodes(cause, source, (), one) for one in heads[:1])
 
 
 def method_call(node: ast.AST, *names: str) -> ast.Attribute | None:

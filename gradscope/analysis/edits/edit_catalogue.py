@@ -11,8 +11,8 @@ from gradscope.analysis.edits.edit_model import Change, Edit, EditSources, Propo
 from gradscope.analysis.edits.source_text import SourceText
 from gradscope.analysis.report_model import Answer
 
-Keeps = Literal["gradients", "loss", ""]
-"""What an edit must not change in the first backward pass: its losses and the gradients it gives, or its losses."""
+Keeps = Literal["gradients", "loss", "flow", ""]
+"""What an edit must not change in the first pass: losses and gradients, losses, or which leaves get a gradient."""
 
 
 class EditKind(NamedTuple):
@@ -62,7 +62,7 @@ KINDS: tuple[EditKind, ...] = (
         "loss",
         ("grad-none-untracked", "backward-no-grad", "function-without-node", "asked-for-gradient"),
     ),
-    EditKind("written_out_of_place:put_back", "loss", ("update-lost", "backward-no-grad", "parameter-replaced"), True),
+    EditKind("written_out_of_place:put_back", "loss", ("update-lost", "backward-no-grad"), True),
     EditKind(
         "kept_results:edits",
         "gradients",
@@ -94,11 +94,8 @@ KINDS: tuple[EditKind, ...] = (
     EditKind(
         "written_out_of_place:returned", "loss", ("hook-raised", "hook-writes-shared-gradient", "hook-changes-gradient")
     ),
-    EditKind(
-        "kept_results:copied",
-        "gradients",
-        ("snapshot-shares-memory", "one-tensor-two-names", "kept-again", "block-kept-by-view", "write-into-expanded"),
-    ),
+    EditKind("kept_results:copied", "gradients", ("snapshot-shares-memory", "block-kept-by-view")),
+    EditKind("kept_results:copied", "flow", ("one-tensor-two-names", "kept-again", "write-into-expanded")),
     EditKind("optimizer_parameters:copied_module", "gradients", ("loaded-from-itself",)),
     EditKind(
         "optimizer_order:zero_grad_moved", "gradients", ("cleared-before-step", "accumulation-cleared", "never-stepped")
@@ -111,8 +108,9 @@ KINDS: tuple[EditKind, ...] = (
     EditKind("optimizer_order:unscaled", "loss", ("scaled-gradients-clipped",)),
     EditKind("optimizer_order:scheduler_moved", "loss", ("scheduler-before-step",)),
     EditKind("optimizer_order:backward_added", "", ("step-without-backward",)),
-    EditKind("optimizer_order:trained", "", ("trained-in-evaluation",)),
+    EditKind("optimizer_order:trained", "flow", ("trained-in-evaluation",)),
     EditKind("optimizer_order:set_back", "gradients", ("left-frozen",)),
+    EditKind("written_out_of_place:replaced_in_place", "gradients", ("parameter-replaced",)),
     EditKind("optimizer_parameters:made_behind", "gradients", ("parameter-replaced", "never-stepped")),
     EditKind("optimizer_parameters:registered", "loss", ("never-stepped", "leaf-unreached")),
     EditKind("optimizer_parameters:added_later", "gradients", ("never-stepped",)),
@@ -124,16 +122,16 @@ KINDS: tuple[EditKind, ...] = (
     EditKind("made_otherwise:array_of_values", "loss", ("tracked-refused",)),
     EditKind("made_otherwise:as_list", "gradients", ("iterator-used-up",)),
     EditKind("made_otherwise:called_itself", "loss", ("forward-called-directly", "forward-past-hooks")),
-    EditKind("made_otherwise:each_its_own", "", ("repeated-module",)),
-    EditKind("made_otherwise:as_logits", "", ("probabilities-as-logits",)),
+    EditKind("made_otherwise:each_its_own", "flow", ("repeated-module",)),
+    EditKind("made_otherwise:as_logits", "flow", ("probabilities-as-logits",)),
     EditKind("made_otherwise:no_grad_mode", "loss", ("inference-tensor",)),
     EditKind("made_otherwise:under_no_grad", "gradients", ("saved-in-vain",)),
     EditKind("made_otherwise:gradient_removed", "loss", ("moved-without-gradient", "decayed-though-zeroed")),
     EditKind("made_otherwise:swapped_back", "loss", ("backward-returns-swapped",)),
     EditKind("made_otherwise:kept_values_in_ctx", "gradients", ("output-kept-by-ctx",)),
     EditKind("made_otherwise:of_floats", "", ("cannot-require-grad",)),
-    EditKind("made_otherwise:complex_zeros", "", ("imaginary-part-lost",)),
-    EditKind("made_otherwise:true_division", "", ("learning-rate-zero",)),
+    EditKind("made_otherwise:complex_zeros", "flow", ("imaginary-part-lost",)),
+    EditKind("made_otherwise:true_division", "flow", ("learning-rate-zero",)),
     EditKind("made_otherwise:as_number", "loss", ("no-derivative",)),
     EditKind("safe_numbers:edits", "loss", ("gradient-not-finite",)),
 )

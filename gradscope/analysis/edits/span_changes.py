@@ -23,6 +23,9 @@ def append(source: SourceText, node: ast.expr, text: str) -> Changes:
     start, end = source.span(node)
     if source.operand(node) == source.code(node):
         return (Change(end, end, text),)
+    is_operand = isinstance(source.parents.get(node), (ast.Attribute, ast.Subscript))
+    if is_operand and source.text[start - 1 : start] == "(" and source.text[end : end + 1] == ")":
+        return (Change(end + 1, end + 1, text),)
     return (Change(start, start, "("), Change(end, end, f"){text}"))
 
 

@@ -43,6 +43,9 @@ _GAPS = (
 )
 """Diagnoses of gradients that are missing."""
 
+_LEFT_BEHIND = ("graph-kept-after-pass", "graph-carried-along", "memory-kept-by-graph")
+"""What an edit that lets gradients flow may make of a line that kept a number: it is edited, too."""
+
 Progress = Callable[[int, int], None]
 
 
@@ -216,7 +219,7 @@ class Fixing:
             return None
         (run,) = self._run([self._replaced([one.edit for one in offered])])
         answers = [answer for one in offered for answer in one.answers]
-        keeps: Keeps = "loss" if all(one.keeps for one in offered) else ""
+        keeps = max((one.keeps for one in offered), key=("gradients", "loss", "flow", "").index)
         return prove(answers, before, ProvedRun(run), keeps)
 
     def _replaced(self, edits: Iterable[Edit]) -> dict[str, EditedSource]:
@@ -291,7 +294,10 @@ def _followed(one: _Tried, before: ProvedRun, after: ProvedRun) -> Iterable[Prop
     """An edit that takes away its answer and gives new ones, with edits for these."""
     had = set(map(_key, before.answers))
     sources = EditSources(after.run.recording)
-    for answer in [answer for answer in after.answers if _key(answer) not in had][:2]:
+    new = [answer for answer in after.answers if _key(answer) not in had]
+    if any(answer.code not in _LEFT_BEHIND for answer in new):
+        return
+    for answer in new[:2]:
         for proposal in list(proposals(answer, sources))[:2]:
             both = composed(one.edit, proposal.edit)
             if both is not None:

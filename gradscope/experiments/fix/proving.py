@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -73,11 +73,13 @@ def prove(answers: Iterable[Answer], before: ProvedRun, after: ProvedRun, keeps:
         after: The run with the edit.
         keeps: What the edit must not change.
     """
+    answers = list(answers)
     wanted = {_key(answer) for answer in answers}
+    made_leaves = {answer.tensor for answer in answers if answer.code == "backward-reached-nothing"}
     had, has = (Counter(map(_key, run.answers)) for run in (before, after))
     gone = tuple(dict.fromkeys(code for code, subject in had if (code, subject) not in has))
     new = tuple(answer.text for answer in after.answers if _key(answer) not in had)
-    gradients = _gradients(before, after)
+    gradients = _gradients(before, after, made_leaves)
     losses = before.losses, after.losses
     first = Measure(*(one[0] if one else None for one in losses))
     reasons = [
@@ -125,7 +127,7 @@ def _end_reasons(before: ProvedRun, after: ProvedRun) -> Iterable[str]:
 def _kept_reasons(keeps: Keeps, first: Measure, gradients: GradientsChanged) -> Iterable[str]:
     if not keeps:
         return
-    if not _is_near(first.before, first.after):
+    if keeps != "flow" and not _is_near(first.before, first.after):
         yield "it changes the loss of the first backward pass"
     if gradients.lost:
         yield f"{gradients.lost[0]} gets no gradient any more"
@@ -141,7 +143,7 @@ def _is_near(before: float | None, after: float | None) -> bool:
     return math.isclose(before, after, rel_tol=_SAME_LOSS, abs_tol=1e-7)
 
 
-def _gradients(before: ProvedRun, after: ProvedRun) -> GradientsChanged:
+def _gradients(before: ProvedRun, after: ProvedRun, made_leaves: Collection[str]) -> GradientsChanged:
     """By name; a leaf of another name in the second run is the one that has the same gradient to the bit."""
     had, has = dict(before.gradients), dict(after.gradients)
     by_digest = {_digests(its): name for name, its in has.items() if name not in had}
@@ -164,7 +166,7 @@ def _gradients(before: ProvedRun, after: ProvedRun) -> GradientsChanged:
         same=same,
         other=tuple(sorted(other)),
         gained=tuple(sorted(has.keys() - had.keys())),
-        lost=tuple(sorted(name for name in had.keys() - has.keys() if not name.startswith("<"))),
+        lost=tuple(name for name in sorted(had.keys() - has.keys() - set(made_leaves)) if not name.startswith("<")),
         furthest=furthest if other and known else None,
     )
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis
+from gradscope.analysis.edits.edit_catalogue import editable_codes
 
 _HEAD = """\
 # Diagnoses
@@ -18,7 +19,7 @@ is made by `gradscope explain -f markdown`.
 
 
 def to_json(catalogue: Sequence[Diagnosis]) -> str:
-    """An array of objects: code, title, severity, meaning, reason, remedy, example, healthy."""
+    """An array of objects: code, title, severity, meaning, reason, remedy, example, healthy, has_edit."""
     rows = [
         {
             "code": known.code,
@@ -27,6 +28,7 @@ def to_json(catalogue: Sequence[Diagnosis]) -> str:
             **{name: _flowing(text) for name, text in known.explanation._asdict().items()},
             "example": known.example.shows,
             "healthy": known.example.healthy,
+            "has_edit": known.code in editable_codes(),
         }
         for known in catalogue
     ]

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis
+from gradscope.analysis.edits.edit_catalogue import editable_codes
 from gradscope.experiments.explain.measured import Measured
 from gradscope.report.screen.text import safe, source_lines, symbols
 
@@ -39,6 +40,8 @@ def print_explanation(known: Diagnosis, console: Console) -> None:
     ):
         _section(console, title)
         _paragraph(console, " ".join(text.split()))
+    if known.code in editable_codes():
+        _paragraph(console, "gradscope fix TARGET tries edits of the source for it, and proves them by running them.")
 
 
 def print_example(known: Diagnosis, measured: Measured, console: Console) -> None:

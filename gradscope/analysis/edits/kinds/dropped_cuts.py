@@ -99,7 +99,9 @@ def _dropped(source: SourceText, node: ast.expr) -> Iterator[tuple[str, Changes]
     title = f"drop {what}" if what and "\n" not in what else f"leave {_short(source.code(kept))} in autograd"
     parent = source.parents.get(node)
     changes = keep_only(source, node, kept)
-    if isinstance(parent, ast.Call) and (_is_of(source, parent, "numpy") or _is_of(source, parent, "math")):
+    if isinstance(parent, ast.Call) and any(_is_of(source, parent, module) for module in ("numpy", "math")):
+        if called_name(parent) not in _OF_MATH:
+            return
         torch = source.imported("torch")
         if not torch:
             return
@@ -132,26 +134,43 @@ def _tensor_of_values(source: SourceText, call: ast.Call) -> Iterator[tuple[str,
         )
         yield f"take {_short(source.code(kept))} itself", put(source, call, f"{code}{tail}")
         return
-    if not torch or (parts is not None and not all(map(_may_be_tensor, parts))):
+    if not torch:
         return
     if parts is None:
-        yield f"take {_short(source.code(kept))} itself", put(source, call, source.code(kept) + tail)
         yield (
             f"{torch}.stack in place of {torch}.tensor",
             put(source, call, f"{torch}.stack({source.code(kept)}){tail}"),
         )
+        yield f"take {_short(source.code(kept))} itself", put(source, call, source.code(kept) + tail)
         return
+    stacked = _stacked(source, values, torch)
+    if stacked:
+        yield f"{torch}.stack in place of {torch}.{called_name(call)}", put(source, call, f"{stacked}{tail}")
+
+
+def _stacked(source: SourceText, values: ast.expr, torch: str) -> str:
+    """``[a.item(), b]`` as ``torch.stack([a, b])``, lists of lists row by row; empty where all are numbers."""
+    parts: list[ast.expr] = getattr(values, "elts", [])
+    if isinstance(values, (ast.ListComp, ast.GeneratorExp)):
+        parts = [values.elt]
+    if all(isinstance(part, ast.Constant) for part in parts):
+        return ""
     start, end = source.span(values)
-    inner = source.text[start:end]
-    for part in sorted(parts, key=lambda one: -one.lineno * 10_000 - one.col_offset):
+    inner, rest = "", start
+    for part in parts:
         first, last = source.span(part)
-        of_part = _peeled(part)
-        inner = inner[: first - start] + source.code(of_part) + inner[last - start :]
-    yield f"{torch}.stack in place of {torch}.{called_name(call)}", put(source, call, f"{torch}.stack({inner}){tail}")
-
-
-def _may_be_tensor(node: ast.expr) -> bool:
-    return not isinstance(node, (ast.Constant, ast.List, ast.Tuple, ast.ListComp))
+        inner += source.text[rest:first]
+        rest = last
+        if isinstance(part, (ast.List, ast.Tuple)):
+            row = _stacked(source, part, torch)
+            if not row:
+                return ""
+            inner += row
+        elif isinstance(part, ast.Constant):
+            inner += f"{torch}.tensor({source.code(part)})"
+        else:
+            inner += source.code(_peeled(part))
+    return f"{torch}.stack({inner}{source.text[rest:end]})"
 
 
 def _without_mode(source: SourceText, statement: ast.stmt) -> Iterator[tuple[str, Changes]]:

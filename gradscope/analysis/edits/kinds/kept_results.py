@@ -43,10 +43,17 @@ def _of_call(source: SourceText, call: ast.expr, answer: Answer) -> Iterator[tup
     parts = (
         list(kept.elts) if isinstance(kept, ast.Tuple) else list(kept.values) if isinstance(kept, ast.Dict) else [kept]
     )
-    if len(parts) > 1 or kept not in parts:
-        parts = [part for part in parts if source.code(part) in (answer.tensor, *answer.subject.split(" and "))]
-    changes = tuple(change for part in parts for change in append(source, part, _DETACH))
-    yield f"keep the values without their graph in {source.code(method.value)}", changes
+    title = f"keep the values without their graph in {source.code(method.value)}"
+    if kept in parts:
+        yield title, append(source, kept, _DETACH)
+        return
+    known = [part for part in parts if source.code(part) in (answer.tensor, *answer.subject.split(" and "))]
+    if known:
+        yield title, tuple(change for part in known for change in append(source, part, _DETACH))
+        return
+    for part in parts:
+        if isinstance(part, (ast.Name, ast.Attribute)):
+            yield title, append(source, part, _DETACH)
 
 
 def _of_assignment(source: SourceText, statement: ast.Assign) -> Iterator[tuple[str, Changes]]:

@@ -18,12 +18,12 @@ from gradscope.analysis.edits.span_changes import (
     behind,
     keep_only,
     put,
+    remove,
     wrap,
 )
 from gradscope.analysis.report_model import Answer
 
 _FACTORIES = ("tensor", "ones", "zeros", "rand", "randn", "full", "linspace", "arange", "eye", "empty", "logspace")
-_MOVES = ("to", "cuda", "cpu", "float", "double", "half", "type", "clone", "contiguous")
 
 
 def _edit(title: str, file: str, changes: Changes) -> Iterator[Edit]:
@@ -254,7 +254,11 @@ def as_logits(answer: Answer, sources: EditSources) -> Iterator[Edit]:
             )
             if given is None:
                 continue
-            yield from _edit(f"leave the {name} to the loss", at.file, keep_only(source, node, given))
+            changes = keep_only(source, node, given)
+            targets = at.statement.targets if isinstance(at.statement, ast.Assign) else []
+            if targets and at.statement is source.parents.get(node) and source.code(targets[0]) == source.code(given):
+                changes = remove(source, at.statement)
+            yield from _edit(f"leave the {name} to the loss", at.file, changes)
 
 
 def no_grad_mode(answer: Answer, sources: EditSources) -> Iterator[Edit]:
@@ -372,7 +376,7 @@ def true_division(answer: Answer, sources: EditSources) -> Iterator[Edit]:
     """``/``, which has a derivative and does not round to zero, in place of ``//``."""
     for at in cause_nodes(answer, sources):
         source = at.source
-        for node in inside(at.statement):
+        for node in ast.walk(at.statement):
             if isinstance(node, ast.BinOp) and isinstance(node.op, ast.FloorDiv):
                 first, last = source.span(node.left)[1], source.span(node.right)[0]
                 between = source.text[first:last]

@@ -20,17 +20,23 @@ _ONLY_IN_PLACE = ("fill_", "copy_", "requires_grad_", "set_", "resize_", "normal
 
 def edits(answer: Answer, sources: EditSources) -> Iterator[Edit]:
     """Out of place where there is such a form and what it gives is used, else into a copy."""
-    if _is_leaf(answer):
-        return
     for at in cause_nodes(answer, sources, ("write",)):
+        if _is_update(answer, at.statement):
+            continue
         for title, changes in _of_write(at):
             if changes:
                 yield Edit(title, at.file, changes)
 
 
-def _is_leaf(answer: Answer) -> bool:
-    """Whether a leaf was to be written: a new tensor would not be the leaf."""
-    return answer.code == "inplace-refused" and "leaf that requires grad" in answer.text
+def _is_update(answer: Answer, statement: ast.stmt) -> bool:
+    """Whether a leaf was to be written, or by way of a view of it, so that a new tensor would not be what is meant.
+
+    Where other tensors are put into a view, the view is what is used from there on.
+    """
+    if answer.code != "inplace-refused" or "leaf that requires grad" not in answer.text:
+        return False
+    is_put_together = isinstance(statement, ast.Assign) and not isinstance(statement.value, ast.Constant)
+    return "view of a leaf" not in answer.text or not is_put_together
 
 
 def _of_write(at: CauseNodes) -> Iterator[tuple[str, Changes]]:
@@ -109,7 +115,7 @@ def _of_call(source: SourceText, statement: ast.stmt, call: ast.Call) -> Iterato
     written, text = _out_of_place(source, call)
     if isinstance(written, ast.Attribute) and written.attr == "data":
         written, text = written.value, text.replace(".data.", ".", 1)
-    if written is None or not isinstance(written, (ast.Name, ast.Attribute)):
+    if not isinstance(written, (ast.Name, ast.Attribute)) or not _writes(call):
         return
     name = source.code(written)
     is_alone = isinstance(parent, ast.Expr)
@@ -126,6 +132,15 @@ def _of_call(source: SourceText, statement: ast.stmt, call: ast.Call) -> Iterato
             yield title, put(source, call, text)
     if is_alone and _may_be_rebound(source, statement, written):
         yield f"write into a copy of {name}", before(source, statement, f"{name} = {name}.clone()")
+
+
+def _writes(call: ast.expr) -> bool:
+    """Whether a method of a chain, or a function, works in place by its name."""
+    while isinstance(call, ast.Call):
+        if called_name(call).endswith("_") and not called_name(call).endswith("__"):
+            return True
+        call = call.func.value if isinstance(call.func, ast.Attribute) else call.func
+    return False
 
 
 def _is_read_after(source: SourceText, statement: ast.stmt, name: str) -> bool:
@@ -162,11 +177,9 @@ def _out_of_place(source: SourceText, call: ast.expr) -> tuple[ast.expr | None, 
 
 def without_grad(answer: Answer, sources: EditSources) -> Iterator[Edit]:
     """A write into a leaf is made under ``no_grad``."""
-    if not _is_leaf(answer):
-        return
     for at in cause_nodes(answer, sources, ("write",)):
         torch = at.source.imported("torch")
-        if torch:
+        if torch and _is_update(answer, at.statement):
             changes = wrap(at.source, [at.statement], f"with {torch}.no_grad():")
             if changes:
                 yield Edit(f"write under {torch}.no_grad()", at.file, changes)
@@ -212,7 +225,21 @@ def put_back(answer: Answer, sources: EditSources) -> Iterator[Edit]:
             if source.text[source.span(value.right)[0] - 1] == "(":
                 head = Change(start, source.span(value.right)[0], f"{target.id} {operator}= (")
             yield Edit("write into the tensor", at.file, (head,))
-        elif isinstance(value, ast.Call):
-            yield Edit(
-                "write into the tensor", at.file, put(source, statement, f"{target.id}.copy_({source.code(value)})")
-            )
+
+
+def replaced_in_place(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """``w = w.clamp(0, 1).detach().requires_grad_()`` becomes a write into the leaf that the optimizer holds."""
+    for at in cause_nodes(answer, sources, ("made",)):
+        source, statement, torch = at.source, at.statement, at.source.imported("torch")
+        value = getattr(statement, "value", None)
+        if not (isinstance(statement, ast.Assign) and isinstance(value, ast.Call) and torch):
+            continue
+        name, kept = source.code(statement.targets[0]), value
+        while isinstance(kept, ast.Call) and (method := method_call(kept, "detach", "requires_grad_", "clone")):
+            kept = method.value  # type: ignore[assignment]
+        if not any(source.code(node) == name for node in ast.walk(kept) if isinstance(node, ast.expr)):
+            continue
+        inner = source.indent(statement) + source.indent_unit
+        text = f"with {torch}.no_grad():\n{inner}{name}.copy_({source.code(kept)})"
+        if source.has_own_lines(statement):
+            yield Edit(f"write into {name}, which the optimizer holds", at.file, put(source, statement, text))
