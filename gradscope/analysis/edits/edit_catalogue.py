@@ -109,7 +109,7 @@ KINDS: tuple[EditKind, ...] = (
     EditKind("optimizer_order:scheduler_moved", "loss", ("scheduler-before-step",)),
     EditKind("optimizer_order:backward_added", "", ("step-without-backward",)),
     EditKind("optimizer_order:trained", "flow", ("trained-in-evaluation",)),
-    EditKind("optimizer_order:set_back", "gradients", ("left-frozen",)),
+    EditKind("optimizer_order:set_back", "gradients", ("left-frozen", "backward-no-grad")),
     EditKind("written_out_of_place:replaced_in_place", "gradients", ("parameter-replaced",)),
     EditKind("optimizer_parameters:made_behind", "gradients", ("parameter-replaced", "never-stepped")),
     EditKind("optimizer_parameters:registered", "loss", ("never-stepped", "leaf-unreached")),

@@ -86,6 +86,12 @@ def _handed_on(source: SourceText, statement: ast.Assign, carried: list[ast.expr
             if len(names) == 1:
                 yield title, behind(source, last, f"{names[0]} = tuple(part.detach() for part in {names[0]})")
             break
+    else:
+        if all(isinstance(target, ast.Attribute) for target in carried):
+            yield f"keep {' and '.join(names)} without the graph", behind(source, statement, line)
+            if len(names) == 1:
+                part = f"{names[0]} = tuple(part.detach() for part in {names[0]})"
+                yield f"keep {names[0]} without the graph", behind(source, statement, part)
     reads = [
         node
         for node in inside(statement.value)

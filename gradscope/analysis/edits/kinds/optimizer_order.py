@@ -170,17 +170,19 @@ def trained(answer: Answer, sources: EditSources) -> Iterator[Edit]:
 
 
 def set_back(answer: Answer, sources: EditSources) -> Iterator[Edit]:
-    """What was frozen for a computation requires grad again at its end."""
-    for at in cause_nodes(answer, sources, ("set",)):
+    """What was frozen, or the grad mode that was set, for a computation is set back at its end."""
+    for at in cause_nodes(answer, sources, ("set", "cut")):
         source, statement = at.source, at.statement
         call = getattr(statement, "value", None)
-        method = method_call(call, "requires_grad_") if call is not None else None
-        if call is None or method is None or source.code(call) != f"{source.code(method)}(False)":
+        if call is None or called_name(call) not in ("requires_grad_", "set_grad_enabled"):
+            continue
+        function = source.code(call.func)
+        if source.code(call) != f"{function}(False)":
             continue
         last = source.block(statement)[-1]
-        line = f"{source.code(method)}(True)"
+        line = f"{function}(True)"
         changes = before(source, last, line) if isinstance(last, ast.Return) else behind(source, last, line)
-        yield from _edit("let it require grad again at the end", at.file, changes)
+        yield from _edit(f"{line} at the end", at.file, changes)
 
 
 def _edit(title: str, file: str, changes: Changes) -> Iterator[Edit]:

@@ -173,6 +173,8 @@ def _parameter_outermost(file: str, source: SourceText, value: ast.Call, nn: str
     if isinstance(inner, ast.Call) and called_name(inner) == "Parameter" and len(inner.args) == 1:
         tail = source.text[source.span(inner)[1] : source.span(value)[1]]
         text = f"{source.code(inner.func)}({source.operand(inner.args[0])}{tail})"
+        if called_name(value) in ("expand", "expand_as", "broadcast_to", "view", "t"):
+            text = f"{text[:-1]}.clone())"
         yield from _edit("make the parameter of what it is converted to", file, put(source, value, text))
     elif called_name(value) in ("tensor", "ones", "zeros", "rand", "randn", "full"):
         asked = [one for one in value.keywords if one.arg == "requires_grad"]
