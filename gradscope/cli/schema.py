@@ -30,7 +30,7 @@ def schema(
     format: Annotated[
         Described,
         typer.Argument(
-            help="json: run -f json; jsonl: each line of run -f jsonl; compare, check, why, whatif, fix: -f json of these."
+            help="json: run -f json; jsonl: a line of run -f jsonl; compare, check, why, whatif, fix: -f json of these."
         ),
     ] = Described.JSON,
 ) -> None:
