@@ -16,6 +16,8 @@ _RETURNED = re.compile(
     r"[Ff]unction (\w+)Backward\d* returned an? (?:invalid gradient|incorrect number of gradients|gradient different)"
 )
 
+_POSITION = re.compile(r"invalid gradient at index (\d+)")
+
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each line that raised, the last of each."""
@@ -66,12 +68,15 @@ def _by_function(sources: Sources, op: int, name: str, message: str, severity: S
         return
     places = [written.lines_of(one) for one in written.returns] or [written.header]
     lines = ", ".join(str(place[1]) for place in places)
+    at = _POSITION.search(message)
+    computed = written.computed_at(int(at[1])) if at else []
+    made = "".join(f", which line {place.line} computes" for place in computed)
     fault = message[message.find("returned") :].split(" (")[0].strip(" .")
     yield sources.finding(
-        f"Line {sources.index.op_line(op)}: backward failed, since that of {name} (line {lines}) {fault}",
+        f"Line {sources.index.op_line(op)}: backward failed, since that of {name} (line {lines}) {fault}{made}",
         op=op,
         tensors=[],
-        causes=sources.causes_at("returned", places),
+        causes=[*sources.causes_at("made", computed), *sources.causes_at("returned", places)],
         advice="Return one gradient for each argument of forward, of the argument's shape, and None for what has none.",
         severity=severity,
     )

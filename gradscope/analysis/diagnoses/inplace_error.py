@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
@@ -12,6 +13,7 @@ from gradscope.analysis.facts.inplace_writes import JudgedWrite
 from gradscope.analysis.facts.writes import is_step
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
+from gradscope.recording import NONE
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -28,15 +30,19 @@ def _find(sources: Sources) -> Iterator[Finding]:
         names = listed([sources.names.of(write.tensor) for write in same])
         carried = _carried(sources, first)
         through = listed(list(dict.fromkeys(f"{name} (line {causes[0].line})" for name, causes in carried)))
+        stale = [] if carried else _made_before_step(sources, first)
+        why = f"it leads through {through} into the graph of its own earlier run" if carried else _said(sources, stale)
+        advice = "Cut it off with detach() before the next run." if carried else ""
         yield sources.finding(
             f"Line {index.op_place(first.op).line}: {func} wrote into {names}, which line {saved_line} had saved for "
             f"backward ({kinds}); therefore backward at line {backward_line} failed",
-            why=f"it leads through {through} into the graph of its own earlier run" if carried else "",
-            advice="Cut it off with detach() before the next run." if carried else "",
+            why=why,
+            advice=advice or ("Compute it anew after the step, or step after all backward passes." if stale else ""),
             op=first.op,
             tensors=[write.tensor for write in same],
             causes=[
                 *(cause for _, causes in carried for cause in causes),
+                *(cause for one in stale for cause in one.causes),
                 *sources.cause("write", first.op),
                 *sources.cause("saved", writes.saved_at(first)),
             ],
@@ -61,6 +67,47 @@ def _carried(sources: Sources, write: JudgedWrite) -> list[tuple[str, list[Cause
     tensors = [index.node_tensor[node] for node in _made_before(sources, roots, write.op)]
     found = [(tensor, _stored_in_loop(sources, tensor, write.op)) for tensor in tensors if tensor >= 0]
     return [(sources.names.of(tensor), causes) for tensor, causes in found if causes]
+
+
+class _Stale(NamedTuple):
+    """A value from before a step through which a pass came to what the step wrote."""
+
+    tensor: int
+    causes: list[Cause]
+    """Where it was stored, then where it was used after the step."""
+
+
+def _made_before_step(sources: Sources, write: JudgedWrite) -> list[_Stale]:
+    """The values from before an optimizer's step by which a pass came back to what the step wrote, where it is known.
+
+    What a function computed is stored where it is called: that line is to run again after the step, not the one inside.
+    """
+    index, failed = sources.index, write.effect.backward_op
+    if not is_step(index, write.op):
+        return []
+    roots = [row.node for row in index.recording.backwards if row.op == failed and row.node >= 0]
+    saved = index.recording.saved.column("node")[write.effect.saved_row]
+    found = []
+    for node in _made_before(sources, roots, write.op):
+        tensor = index.node_tensor[node]
+        if tensor >= 0 and (node == saved or saved in sources.passes.behind(node)):
+            stores = [cause._replace(role="made") for cause in sources.stored(tensor, write.op)]
+            later = next((op for op in index.users.of(tensor) if write.op < op < failed), NONE)
+            if stores:
+                found.append(_Stale(tensor, [*stores, *sources.cause("used", later)]))
+    return found
+
+
+def _said(sources: Sources, stale: list[_Stale]) -> str:
+    """How a pass came to what was written before it."""
+    if not stale:
+        return ""
+    ways = [
+        f"{sources.names.of(one.tensor)} (line {one.causes[0].line})"
+        + (f", used at line {one.causes[-1].line}" if len(one.causes) > 1 else "")
+        for one in stale
+    ]
+    return f"it leads through {listed(list(dict.fromkeys(ways)))}, which was computed before that step"
 
 
 def _made_before(sources: Sources, roots: list[int], op: int) -> list[int]:

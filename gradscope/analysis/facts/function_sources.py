@@ -100,6 +100,24 @@ class WrittenBackward:
             return None
         return (self.lines_of(self.returns[0]) if len(self.returns) == 1 else self.header), False
 
+    def computed_at(self, position: int) -> list[Lines]:
+        """The last line that computes what it returns at a position, where its one ``return`` gives a name there."""
+        if len(self.returns) != 1:
+            return []
+        value = self.returns[0].value
+        elements = value.elts if isinstance(value, ast.Tuple | ast.List) else [value]
+        element = elements[position] if position < len(elements) else None
+        if not isinstance(element, ast.Name) or any(isinstance(one, ast.Starred) for one in elements):
+            return []
+        binding = [
+            part
+            for part in own_parts(self.definition)
+            if isinstance(part, ast.Assign | ast.AugAssign | ast.AnnAssign)
+            for target in (part.targets if isinstance(part, ast.Assign) else [part.target])
+            if isinstance(target, ast.Name) and target.id == element.id
+        ]
+        return [self.lines_of(max(binding, key=lambda part: part.lineno))] if binding else []
+
     @cached_property
     def passes_within(self) -> list[ast.Call]:
         """Calls of ``backward`` in it that fill ``.grad`` of whatever leaves they come to."""
