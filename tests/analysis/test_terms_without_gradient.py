@@ -177,3 +177,58 @@ def test_a_term_without_a_way_back_names_the_line_that_lost_it(first: str, retur
 )
 def test_data_and_what_is_cut_off_on_purpose_are_none(first: str, returned: str, used: str) -> None:
     assert lost(first, returned, used) == []
+
+
+CUT_PENALTY = """
+import torch
+net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3))
+other = torch.nn.Linear(3, 3)
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+x = torch.rand(5, 3)
+out = net(x)
+task = (out - x).pow(2).mean()
+{}
+loss.backward()
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "loss = task + 0.1 * sum(p.data.pow(2).sum() for p in net.parameters())  # here",
+        "still = out.detach()  # here\nloss = task + still.abs().mean()",
+        "with torch.no_grad():  # here\n    size = net(x).norm()\nloss = task + size",
+    ],
+)
+def test_a_penalty_on_values_that_were_cut_off_is_told_by_the_cut(body: str) -> None:
+    source = CUT_PENALTY.format(body)
+    assert lines(source) == [line_of(source, "# here")]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "loss = task + sum(p.pow(2).sum() for p in net.parameters())",
+        "loss = task + other.weight.detach().pow(2).sum()",
+        "loss = task - out.detach().pow(2).mean()",
+        "loss = task + out.pow(2).mean().detach()",
+        "target = out.detach()\nloss = task + (target * target.exp().log()).mean() + (target - out).pow(2).mean()",
+        "loss = task * out.detach().pow(2).mean()",
+        "loss = task + (out.sum() - task).detach()",
+        "print(out.detach().pow(2).mean())\nloss = task",
+    ],
+)
+def test_constants_that_are_meant_are_no_lost_penalties(body: str) -> None:
+    assert lines(CUT_PENALTY.format(body)) == []
+
+
+def test_a_fixed_scale_does_not_cut_an_entropy_off() -> None:
+    source = """
+import torch
+from torch.distributions import Normal
+net = torch.nn.Linear(3, 1)
+policy = Normal(net(torch.rand(4, 3)), 0.5)
+loss = policy.log_prob(torch.ones(4, 1)).mean() - 0.1 * policy.entropy().mean()
+loss.backward()
+"""
+    assert lines(source) == []

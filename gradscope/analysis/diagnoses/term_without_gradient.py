@@ -17,13 +17,15 @@ from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
 from gradscope.recording.rows import OpKind
 
+_ADDS = ("add", "add_", "__iadd__")
+
 _CONSTANTS = 32
 """Terms without a gradient of one loss that are followed back."""
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """For the last pass of each place: one finding for each term."""
-    index, said = sources.index, set[int]()
+    index, said, places = sources.index, set[int](), set[tuple[int, int]]()
     flags, kinds = (index.recording.ops.column(name) for name in ("flags", "kind"))
     zeros = ZeroGradients(index, sources.passes, [], sources.functions)
     for group in sources.gradients.groups:
@@ -37,11 +39,16 @@ def _find(sources: Sources) -> Iterator[Finding]:
             is_meant = any(lost.is_meant(tensor, at) for tensor, at in constants)
             for tensor, at in constants:
                 found = None
-                if index.op_statement[at] not in said:
+                made = index.made_by(tensor)
+                place = (index.op_statement[at], index.op_statement[made] if 0 <= made < index.op_count else NONE)
+                if place not in places:
                     found = _of_gradient(sources, tensor, at, root)
                     if found is None and not is_meant and is_number(index, tensor):
                         found = _lost(sources, lost.of(tensor, at), tensor, at, root)
+                    if found is None:
+                        found = _penalty(sources, lost, tensor, at, root, op)
                 if found:
+                    places.add(place)
                     said.add(index.op_statement[at])
                     yield found
             for tensor in terms.tracked if len(terms.tracked) > 1 and not is_meant else ():
@@ -123,6 +130,28 @@ def _lost(sources: Sources, lost: LostTerm | None, tensor: int, at: int, root: i
     )
 
 
+def _penalty(sources: Sources, lost: LostTerms, tensor: int, at: int, root: int, op: int) -> Finding | None:
+    """A term that penalises what is trained, computed from values that were cut off it."""
+    index = sources.index
+    if index.func(at).rpartition(".")[2] not in _ADDS or not is_number(index, tensor):
+        return None
+    found = lost.penalty(tensor, at, op, sources.events.in_optimizers)
+    if found is None:
+        return None
+    cuts = list(dict.fromkeys(sources.cuts.line_to_change(cut) for cut in found.cuts))
+    where = listed(list(dict.fromkeys(sources.cuts.where(cut) for cut in found.cuts)))
+    names = sources.listed([sources.names.at(leaf, op) for leaf in found.leaves])
+    return sources.finding(
+        f"{_named(sources, tensor, at)} is a term of {sources.names.of(root)}, and no gradient flows through it",
+        why=f"it was computed from {names}, cut off at {where}",
+        op=at,
+        tensors=[tensor, *found.leaves],
+        causes=[cause for cut in cuts for cause in sources.cause("cut", cut)],
+        evidence=[Evidence("ops", cut) for cut in found.cuts],
+        advice="It changes what the loss is, and nothing that is trained.",
+    )
+
+
 def _flat(sources: Sources, tensor: int, root: int, ops: list[int]) -> Finding:
     """A term from which no way leads to a leaf but through calls whose derivative is zero everywhere."""
     index = sources.index
@@ -190,7 +219,8 @@ DIAGNOSIS = Diagnosis(
         meaning="""A backward pass started from a sum. One of its terms is a plain number that .item() or float() took
             out of a tensor which autograd tracked, or was computed from the result of autograd.grad without
             create_graph, from values that were turned into a new tensor (NumPy, torch.tensor), or by a call without a
-            derivative (a comparison, argmax, a cast to integers).""",
+            derivative (a comparison, argmax, a cast to integers). Or all of it was computed from values of trained
+            leaves that .data, detach() or no_grad cut off, and which go into nothing that has a gradient.""",
         reason="""Autograd follows tensors that it tracks. A number, and a gradient without create_graph=True, are
             constants to it: they change what the loss is, and no gradient, whatever weight they get.""",
         remedy="""Add the tensor itself, and take the number only for the log. For a penalty on gradients:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Collection
 from functools import cached_property
 from typing import NamedTuple
 
 from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.flow import Flow, Step
+from gradscope.analysis.facts.loss_terms import is_number
 from gradscope.analysis.facts.unreached import is_built_from_values
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
@@ -26,6 +28,21 @@ _BENDS = frozenset(
     """.split()  # noqa: SIM905 - quoted, the names would be hard to read
 )
 """Functions that make a term of values: what is only added and averaged may be a baseline."""
+
+
+_MAKES = "__init__"
+"""What makes an object of several tensors: a distribution's scale does not come from its mean."""
+
+_WRITTEN = ("detach", "data", "no_grad")
+"""Kinds of cuts by which a penalty comes to be one of values alone."""
+
+
+class CutPenalty(NamedTuple):
+    """A term that was computed, all of it, from what somebody cut off trained leaves by the way."""
+
+    cuts: list[int]
+    """The ops, one for each statement."""
+    leaves: list[int]
 
 
 class LostTerm(NamedTuple):
@@ -63,7 +80,48 @@ class LostTerms:
         if any(self._cuts.kind(op) in _MEANT for op in lost):
             return None
         cut = self._one_cut(steps, at) if lost else NONE
+        if self._index.func(cut).endswith(_MAKES):
+            return None
         return LostTerm(cut, NONE) if cut >= 0 else self._rebuilt(tensor, steps)
+
+    def penalty(self, tensor: int, at: int, before: int, trained: Collection[int]) -> CutPenalty | None:
+        """That a term bends values of trained leaves, all of them cut off where they went in, for nothing else.
+
+        A number that is detached as a whole is meant to be a constant; so is what a computation with a graph takes too:
+        a target, a weight.
+
+        Args:
+            tensor: The term.
+            at: The op that added it.
+            before: The backward pass.
+            trained: Leaves that optimizers hold.
+        """
+        index, steps = self._index, self._steps(tensor, at)
+        leaves = [one for one in steps if one in trained and index.is_leaf_with_grad(one, at)]
+        names = {index.call_name(step.op).rpartition(".")[2] for step in steps.values() if step.op >= 0}
+        if not leaves or not _BENDS & names:
+            return None
+        cuts: dict[int, int] = {}
+        for leaf in leaves:
+            way = self._flow.path(steps, leaf)
+            first = next((place for place, step in enumerate(way) if step.loses), None)
+            if first is None or self._cuts.kind(way[first].op) not in _WRITTEN:
+                return None
+            values = [step.gives for step in way[first:] if not is_number(index, step.gives)]
+            if not values or any(self._goes_into_graph(one, before) for one in values):
+                return None
+            cuts[index.op_statement[way[first].op]] = way[first].op
+        return CutPenalty(list(cuts.values()), leaves)
+
+    def _goes_into_graph(self, tensor: int, before: int) -> bool:
+        """Whether a call that gave a tracked result took a tensor in, or somebody wrote it elsewhere."""
+        index = self._index
+        return any(
+            index.requires_grad(made, op + 1)
+            for op in index.users.of(tensor)
+            if op < before
+            for made in index.tensors_made(op)
+        )
 
     def _steps(self, tensor: int, at: int) -> dict[int, Step]:
         known = self._known.get((tensor, at))
