@@ -23,6 +23,9 @@ NOWHERE = 0
 WRAPS = re.compile(r"\bParameter\(")
 """In the source of a statement that wraps a tensor into a parameter."""
 
+_FLOATING = ("float", "bfloat", "complex", "double", "half")
+"""What the names of dtypes begin with whose values have a gradient."""
+
 _DROPPED = -1_000_000
 
 
@@ -361,6 +364,11 @@ class Index:
             if field == Field.LAYOUT:
                 found.setdefault(tensor, []).append((op, before, after))
         return found
+
+    def is_floating(self, tensor: int) -> bool:
+        """Whether a tensor's values are floating point or complex numbers: others have no gradient."""
+        layout = self.recording.layouts[self.recording.tensors.column("layout")[tensor]]
+        return self.recording.text(layout.dtype).startswith(_FLOATING)
 
     def is_leaf(self, tensor: int) -> bool:
         """Whether a tensor was a leaf when it was first seen by the program."""

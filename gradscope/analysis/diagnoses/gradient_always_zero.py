@@ -10,6 +10,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.direct_forwards import direct_forwards
 from gradscope.analysis.facts.factors_of_zero import zero_factors
 from gradscope.analysis.facts.softmax_of_one import NORM
+from gradscope.analysis.facts.straight_through import StraightThroughs
 from gradscope.analysis.facts.value_looks import looks_at_passes
 from gradscope.analysis.facts.zero_derivatives import Blocked, ZeroGradients
 from gradscope.analysis.report_model import Evidence
@@ -25,9 +26,12 @@ def _find(sources: Sources) -> Iterator[Finding]:
     direct = {found.op for found in direct_forwards(sources.index)}
     others = zero_factors(sources.index, looks)
     told = frozenset(others.leaves if others is not None else ())
+    estimates = {sources.index.made_by(one.takes) for one in StraightThroughs(sources.index, sources.flow).reversed()}
     for blocked in ZeroGradients(sources.index, sources.passes, looks, sources.functions).found():
         if told.issuperset(blocked.leaves):
             continue  # (what they hold is the cause)
+        if not _alike(sources, list(estimates)).isdisjoint(_alike(sources, blocked.ops)):
+            continue  # (the sum that hands the gradient to it instead of past it is the cause)
         if direct and not direct.isdisjoint(_alike(sources, blocked.ops)):
             continue  # (the backward that passes a gradient on was not called)
         if blocked.everywhere or not _is_at_rest(blocked):
@@ -43,7 +47,8 @@ def explain(sources: Sources, leaf: int) -> Finding | None:
 
 def _alike(sources: Sources, ops: list[int]) -> set[int]:
     """The last ops of the statements of some."""
-    return {sources.index.last_op[sources.index.op_statement[op]] for op in ops}
+    index = sources.index
+    return {index.last_op[index.op_statement[op]] for op in ops if 0 <= op < index.op_count}
 
 
 def _is_at_rest(blocked: Blocked) -> bool:

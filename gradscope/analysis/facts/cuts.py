@@ -135,7 +135,7 @@ class Cuts:
         if not row.flags & GRAD:
             return "no_grad"
         made = index.tensors_made(op)
-        is_integer = made and not any(self._is_differentiable(tensor) for tensor in made)
+        is_integer = made and not any(index.is_floating(tensor) for tensor in made)
         return "not_differentiable" if is_integer else "no_gradient_defined"
 
     def cause(self, op: int) -> str:
@@ -170,11 +170,6 @@ class Cuts:
         """The op at whose line a cut would be taken out: what opened the region that it lies in, or the cut itself."""
         region = self.regions.describe(op) if self.kind(op) in ("no_grad", "inference_mode") else None
         return op if region is None else region.op
-
-    def _is_differentiable(self, tensor: int) -> bool:
-        recording = self._index.recording
-        layout = recording.layouts[recording.tensors.column("layout")[tensor]]
-        return recording.text(layout.dtype).startswith(("float", "bfloat", "complex", "double", "half"))
 
     @cached_property
     def groups(self) -> list[CutGroup]:

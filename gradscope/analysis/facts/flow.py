@@ -28,6 +28,9 @@ WALK_LIMIT = 200_000
 _PRICE_OF_COPY = 1000
 """What a deep copy counts among the cuts of competing ways: it is the last to be blamed."""
 
+_PRICE_OF_SELECTION = 2
+"""What a call counts whose result are indices or truth values: where a cut lies on another way, that one is meant."""
+
 _VALUES_START_ANEW = frozenset((OpKind.BACKWARD, OpKind.STEP, OpKind.READ_GRAD, OpKind.MODE))
 
 
@@ -91,7 +94,7 @@ class Flow:
             if paid > cost[tensor]:
                 continue
             for taken, op, loses in self._steps_to(tensor, until):
-                price = paid + (0 if not loses else _PRICE_OF_COPY if self.is_copy(op) else 1)
+                price = paid + (self._price(op, tensor) if loses else 0)
                 if price < cost.get(taken, WALK_LIMIT):
                     cost[taken] = price
                     steps[taken] = Step(op, tensor, loses)
@@ -123,6 +126,12 @@ class Flow:
                 if taken not in (tensor, written):
                     found.append((taken, op, not is_tracked and self._is_lost(taken, op)))
         return found
+
+    def _price(self, op: int, gives: int) -> int:
+        """What a cut counts among those of competing ways."""
+        if self.is_copy(op):
+            return _PRICE_OF_COPY
+        return 1 if self._index.is_floating(gives) else _PRICE_OF_SELECTION
 
     def is_copy(self, op: int) -> bool:
         """Whether an op is a deep copy, of a module or a tensor: no gradient was meant to pass it."""

@@ -20,6 +20,7 @@ from gradscope.recording.rows import OpKind
 
 if TYPE_CHECKING:
     from gradscope.analysis.facts.function_sources import FunctionSources, Lines
+    from gradscope.analysis.facts.straight_through import StraightThrough
 
 WALKED_IN_ALL = 20 * WALK_LIMIT
 """Tensors followed for all misses of a run (10 to 20 s at the worst); a miss that is left then is not explained."""
@@ -151,6 +152,12 @@ class Reasons:
         if cut >= 0 and self._flow.is_copy(cut):
             line = self._index.op_line(cut)
             return Unreached(f"only the copy that line {line} made of it was used", cut, unused=True)
+        if cut >= 0 and (around := self._passed_by(tensor, this)) is not None:
+            line = self._index.op_line(around.op)
+            shown, takes = (self._names.at(one, around.op) for one in (around.shows[0], around.takes))
+            return Unreached(
+                f"line {line} goes on with the values of {shown}, and hands its gradient to {takes}", around.op
+            )
         if cut >= 0:
             return Unreached(f"cut at {self._cuts.where(cut)}", cut)
         if way and not self._index.requires_grad(tensor, way[0].op):
@@ -164,6 +171,20 @@ class Reasons:
             return Unreached(f"used for the gradient of line {line}, which does not depend on it", unused=True)
         left = next((step.op for step in way if not self._is_linked(step, this)), way[0].op if way else NONE)
         return Unreached(f"the way from it to {this.root} leaves what was seen at line {self._index.op_line(left)}")
+
+    def _passed_by(self, tensor: int, this: _Pass) -> StraightThrough | None:
+        """The straight-through estimate, the wrong way round, that has the gradient which was meant for a leaf."""
+        for found in self._reversed:
+            is_on_the_way = any(made in this.steps for made in self._index.tensors_made(found.op))
+            if is_on_the_way and any(tensor in self._flow.origins(one, found.op) for one in found.shows):
+                return found
+        return None
+
+    @cached_property
+    def _reversed(self) -> list[StraightThrough]:
+        from gradscope.analysis.facts.straight_through import StraightThroughs
+
+        return list(StraightThroughs(self._index, self._flow).reversed())
 
     def _leaves_behind(self, op: int) -> frozenset[int]:
         """The leaves to which the graph leads from the roots of a pass."""
