@@ -33,8 +33,9 @@ class Unregistered(NamedTuple):
 def unregistered(text: str, line: int) -> Unregistered | None:
     """How what a line makes is kept on ``self``, where that is so that a module does not register it.
 
-    Followed: a name of the same function that is stored on ``self`` later, ``append`` and its like, and a class that
-    the file makes in one place only. None where it is kept otherwise, or where the text does not say for certain.
+    Followed: a name of the same function that is stored on ``self`` later, ``append`` and its like, a class that the
+    file makes, or a function that it calls, in one place only, and an argument that a class of the file stores. None
+    where it is kept otherwise, or where the text does not say for certain.
     """
     tree = parsed(text)
     return None if tree is None else _kept_at(tree, line, _DEPTH)
@@ -42,15 +43,50 @@ def unregistered(text: str, line: int) -> Unregistered | None:
 
 def _kept_at(tree: ast.Module, line: int, depth: int) -> Unregistered | None:
     function = innermost(tree, line, ast.FunctionDef, ast.AsyncFunctionDef)
-    if not isinstance(function, _Function) or not function.args.args or function.args.args[0].arg != "self":
-        return None
-    statement = _statement(function, line)
-    found = None if statement is None else _of_statement(function, statement)
-    if found is not None or depth == 0:
-        return found
-    owner = innermost(tree, line, ast.ClassDef)
-    made = _made_once(tree, owner.name) if isinstance(owner, ast.ClassDef) and function.name == "__init__" else None
+    if isinstance(function, _Function) and function.args.args and function.args.args[0].arg == "self":
+        statement = _statement(function, line)
+        found = None if statement is None else _of_statement(function, statement)
+        if found is not None or depth == 0:
+            return found
+        owner = innermost(tree, line, ast.ClassDef)
+        made = _made_once(tree, owner.name) if isinstance(owner, ast.ClassDef) and function.name == "__init__" else None
+    else:
+        found = _as_argument(tree, function or tree, line)
+        if found is not None or depth == 0:
+            return found
+        made = _made_once(tree, function.name) if isinstance(function, _Function) else None
     return None if made is None else _kept_at(tree, made, depth - 1)
+
+
+def _as_argument(tree: ast.Module, scope: ast.AST, line: int) -> Unregistered | None:
+    """How a class of the file stores the list that a line makes, where it is an argument: ``Mixture([a, b])``."""
+    for call in ast.walk(scope):
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            continue
+        for position, value in enumerate(call.args):
+            made = _made_before(scope, value.id) if isinstance(value, ast.Name) else value
+            if made is not None and made.lineno <= line <= (made.end_lineno or 0) and (held_as := _plain(made)):
+                return _stored_argument(tree, call.func.id, position, held_as)
+    return None
+
+
+def _made_before(scope: ast.AST, name: str) -> ast.expr | None:
+    """What a scope gives a name; None where it gives it more than one value."""
+    stores = [node.value for node in _stores(scope) if ast.unparse(node.targets[0]) == name]
+    return stores[0] if len(stores) == 1 else None
+
+
+def _stored_argument(tree: ast.Module, owner: str, position: int, held_as: HeldAs) -> Unregistered | None:
+    """The statement by which ``__init__`` of a class stores an argument on ``self`` as it is, its only use."""
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == owner]
+    inits = [node for one in classes for node in one.body if isinstance(node, ast.FunctionDef)]
+    init = next((node for node in inits if node.name == "__init__"), None)
+    if len(classes) != 1 or init is None or position + 1 >= len(init.args.args):
+        return None
+    name = init.args.args[position + 1].arg
+    kept = [node for node in _stores(init) if _copied(node.value) == name and _is_on_self(node.targets[0])]
+    used = [node for node in ast.walk(init) if isinstance(node, ast.Name) and node.id == name]
+    return _found(kept[0], held_as, kept[0].targets[0]) if len(kept) == len(used) == 1 else None
 
 
 def _statement(function: _Function, line: int) -> ast.stmt | None:
@@ -116,7 +152,7 @@ def _holder(function: _Function, holder: ast.expr) -> Unregistered | None:
     return _found(kept[0], held_as, kept[0].targets[0])
 
 
-def _stores(function: _Function) -> Iterator[ast.Assign]:
+def _stores(function: ast.AST) -> Iterator[ast.Assign]:
     return (node for node in ast.walk(function) if isinstance(node, ast.Assign) and len(node.targets) == 1)
 
 

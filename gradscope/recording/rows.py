@@ -121,8 +121,8 @@ class EventKind(IntEnum):
     """``torch.utils.checkpoint.checkpoint`` with ``use_reentrant=True`` began to run a function (``begins``), or was
     done; ``requires_grad`` says whether a tensor among its arguments did."""
     REPEATED_MODULE = 15
-    """An ``nn.ModuleList`` or ``nn.Sequential`` (``list``) was made that holds one module several ``times``; the
-    tensors are its parameters."""
+    """An ``nn.ModuleList`` or ``nn.Sequential`` (``list``) was made that holds one module several ``times``, or
+    a module was added to one that held it before; the tensors are its parameters."""
     RECOMPUTED = 35
     """A ``function`` was called again inside backward passes, by a checkpointed function. Noted at the end, once for
     each place of such calls; the subject is their number."""

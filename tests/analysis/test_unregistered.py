@@ -73,3 +73,23 @@ INIT = "class A:\n    def __init__(self):\n        {}\n"
 def test_what_the_text_says(body: str, line: int, kept: int | None) -> None:
     found = unregistered(INIT.format(body), line)
     assert (found and found.line) == kept
+
+
+STORES = "class Net:\n    def __init__(self, parts):\n        {}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "kept"),
+    [
+        ("def part():\n    return Linear()\n" + INIT.format("self.a = {k: part() for k in 'xy'}"), 2, 5),
+        ("def part():\n    return Linear()\n" + INIT.format("self.a = ModuleList(part() for k in 'xy')"), 2, None),
+        ("def part():\n    return Linear()\n" + INIT.format("self.a = [part()]") + "part()\n", 2, None),
+        (STORES.format("self.parts = parts") + "net = Net([Linear()])", 4, 3),
+        (STORES.format("self.parts = list(parts)") + "made = [Linear()]\nnet = Net(made)", 4, 3),
+        (STORES.format("self.parts = ModuleList(parts)") + "net = Net([Linear()])", 4, None),
+        (STORES.format("self.parts = parts; use(parts)") + "net = Net([Linear()])", 4, None),
+    ],
+)
+def test_functions_and_arguments_are_followed_to_the_line_that_keeps(text: str, line: int, kept: int | None) -> None:
+    found = unregistered(text, line)
+    assert (found and found.line) == kept

@@ -1,4 +1,4 @@
-"""A list of layers that is one layer several times: ``nn.ModuleList([block] * depth)``."""
+"""Layers that are one layer several times: ``nn.ModuleList([block] * depth)``, ``[block for _ in range(depth)]``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gradscope.recording.rows import EventKind
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
-    """One finding for each line that multiplies a list of one item, about the last such module."""
+    """One finding for each line that repeats one module, about the last such list."""
     index = sources.index
     last: dict[tuple[int, int], Finding] = {}
     for event in sources.events.of(EventKind.REPEATED_MODULE):
@@ -23,7 +23,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             continue
         detail = event.detail
         last[span.file, repeated.line] = sources.finding(
-            f"Line {repeated.line}: [{repeated.item}] * … puts one {detail.get('module')} into the "
+            f"Line {repeated.line}: {repeated.written} puts one {detail.get('module')} into the "
             f"{detail.get('list')} {detail.get('times')} times, so that its layers are one set of weights",
             op=min(event.op, index.op_count - 1),
             tensors=event.tensors,
@@ -43,10 +43,11 @@ DIAGNOSIS = Diagnosis(
     title="a list of layers that is one layer several times",
     severity="warning",
     explanation=Explanation(
-        meaning="""An nn.ModuleList or nn.Sequential was given one module with parameters several times, by a list of
-            one item times a number.""",
-        reason="""[block] * depth makes a list with depth references to the one block. Its weights are used in every
-            layer, get the sum of all their gradients, and are counted once.""",
+        meaning="""An nn.ModuleList, nn.Sequential or another module was given one module with parameters several times:
+            by a list of one item times a number, a comprehension whose item is always the same, append() or
+            add_module() in a loop.""",
+        reason="""[block] * depth and [block for _ in range(depth)] make a list with depth references to the one block.
+            Its weights are used in every layer, get the sum of all their gradients, and are counted once.""",
         remedy="""Make a block for each layer: nn.ModuleList([Block() for _ in range(depth)]), or copy.deepcopy(block).
             Where sharing is meant, loop over the one block, or call it shared.""",
     ),

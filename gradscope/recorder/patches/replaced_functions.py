@@ -89,6 +89,7 @@ def _replacements() -> Iterator[Replacement]:
     yield Replacement(nn.Module, "train", training_mode.reported)
     for kind in (nn.ModuleList, nn.Sequential):
         yield Replacement(kind, "__init__", repeated_modules.reported)
+    yield Replacement(nn.Module, "add_module", repeated_modules.adding_reported)
     for name in grad_scalers.METHODS:
         yield Replacement(torch.amp.GradScaler, name, grad_scalers.reported)
     if generator := next((name for name in checkpoint_calls.GENERATORS if hasattr(checkpoint, name)), ""):
