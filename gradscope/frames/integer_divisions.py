@@ -44,19 +44,37 @@ def _divisions(tree: ast.Module, factor: ast.expr) -> Iterator[tuple[int, str]]:
     called = factor.func if isinstance(factor, ast.Call) else factor
     name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == name]
+    for owner in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == name):
+        functions += [one for one in owner.body if isinstance(one, ast.FunctionDef) and one.name == "__call__"]
     for function in functions if len(functions) == 1 else ():
+        values = {
+            ast.unparse(node.targets[0]): node.value for node in ast.walk(function) if isinstance(node, ast.Assign)
+        }
         for node in ast.walk(function):
             if isinstance(node, ast.Return) and node.value is not None:
-                yield from _returned(node.value)
+                yield from _returned(values.get(ast.unparse(node.value), node.value))
             elif isinstance(node, ast.Lambda):
                 yield from _returned(node.body)
 
 
 def _returned(value: ast.expr) -> Iterator[tuple[int, str]]:
-    """A division that is what is returned, or a factor of it."""
+    """A division that is what is returned, a factor of it, or what it is bounded by: ``min(1, step // n)``."""
     if isinstance(value, ast.BinOp):
         if isinstance(value.op, ast.FloorDiv):
             yield value.lineno, ast.unparse(value)
         elif isinstance(value.op, ast.Mult):
             yield from _returned(value.left)
             yield from _returned(value.right)
+    elif isinstance(value, ast.IfExp):
+        yield from _returned(value.body)
+        yield from _returned(value.orelse)
+    elif isinstance(value, ast.Call) and isinstance(value.func, ast.Name):
+        if value.func.id in ("min", "max", "float"):
+            for one in value.args:
+                yield from _returned(one)
+        elif value.func.id == "int" and len(value.args) == 1 and _is_quotient(value.args[0]):
+            yield value.lineno, ast.unparse(value)
+
+
+def _is_quotient(value: ast.expr) -> bool:
+    return isinstance(value, ast.BinOp) and isinstance(value.op, ast.Div)

@@ -107,8 +107,10 @@ class EventKind(IntEnum):
     gradient, wrote it ``in_place``, and of those ``looked`` at gave zeros for what was not (``zeroed``); of the first
     error that one ``raised`` the ``message`` and the ``line``."""
     LEARNING_RATE = 8
-    """An optimizer was about to step, and which of its groups had a learning rate of ``zero`` had changed or was not
-    known; or a ``scheduler`` of it was made, or stepped before the optimizer had. The subject is the optimizer's."""
+    """An optimizer was about to step, and which of its groups had a learning rate of ``zero``, or that the rate is next
+    to nothing (``tiny``, beside that of the ``first`` step), had changed or was not known; or a ``scheduler`` of it was
+    ``made``, or stepped for the ``first`` time, or did so before the optimizer (``early``). The subject is the
+    optimizer's."""
     TRAINING_MODE = 9
     """``train()`` or ``eval()`` was called on a module; its parameters are with the first such event of a module."""
     MEMORY_CHANGED = 10

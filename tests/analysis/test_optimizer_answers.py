@@ -94,6 +94,13 @@ def test_parameters_made_after_the_optimizer_name_it_and_the_line_that_made_them
     assert "they were made later, at line 10" in answer.text
 
 
+def test_the_line_that_puts_a_new_layer_on_the_model_and_the_call_that_does_are_named() -> None:
+    change = "def grow():\n    new = nn.Linear(2, 1)\n    model.pop(1)\n    model.head = new\n\ngrow()"
+    (answer,) = found(LATE.format(change), "never-stepped")
+    assert [cause.line for cause in answer.causes] == [8, 13, 15]
+    assert "line 13, called at line 15, put them there (model.head) later" in answer.text
+
+
 @pytest.mark.parametrize("change", ["model.double(); model.float()", "optimizer.add_param_group({'params': [x]})"])
 def test_parameters_that_stay_the_same_objects_are_stepped(change: str) -> None:
     assert told(LATE.format(change), "never-stepped") == []

@@ -138,6 +138,7 @@ _ENTRIES = (
     Entry("accumulation_cleared", _a_pass),
     Entry("gradients_of_other_loss", _a_pass),
     Entry("learning_rate", _an_event(EventKind.LEARNING_RATE)),
+    Entry("scheduler_in_vain", _an_event(EventKind.LEARNING_RATE)),
     Entry("iterator_used_up", _an_event(EventKind.OPTIMIZER)),
     Entry("weights_overwritten", _a_pass),
     Entry("clipped_in_vain", _a_pass),

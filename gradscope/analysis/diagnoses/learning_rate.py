@@ -23,7 +23,8 @@ STEPS_AT_THE_END = 5
 def _find_zero(sources: Sources) -> Iterator[Finding]:
     """Optimizers all of whose groups have a rate of zero: from the first step to the last, or in the second half."""
     by_optimizer = _by_optimizer(sources)
-    if not any(all(event.detail.get("zero") or [False]) for events in by_optimizer.values() for event in events):
+    seen = [event.detail for events in by_optimizer.values() for event in events]
+    if not any("tiny" in detail or all(detail.get("zero") or [False]) for detail in seen):
         return
     optimizers = seen_optimizers(sources.index, sources.events)
     tried = {one.made.span for one in optimizers if _begins_above_zero(by_optimizer.get(one.made.subject, []))}
@@ -37,7 +38,19 @@ def _find_zero(sources: Sources) -> Iterator[Finding]:
         zero = [step for step in steps if step >= since]
         is_always = bool(changes) and changes[0][1] and len(changes) == 1
         if len(zero) >= (STEPS if is_always else STEPS_AT_THE_END) and 2 * len(zero) >= len(steps):
-            yield _of_optimizer(sources, optimizer, events, zero, len(steps))
+            yield _of_optimizer(sources, optimizer, events, zero, steps)
+        elif (
+            small := next((one for one in reversed(events) if "zero" in one.detail), None)
+        ) and "tiny" in small.detail:
+            tiny = [step for step in steps if step >= small.op]
+            if len(tiny) >= STEPS_AT_THE_END and 2 * len(tiny) >= len(steps):
+                yield from _next_to_nothing(sources, optimizer, events, small, tiny, len(steps))
+        elif len(changes) > 1 and changes[0][1]:
+            # A warm-up from zero is meant to leave zero at once: only a division that gives nothing else is told of.
+            first = [step for step in steps if step < changes[1][0]]
+            schedulers = _schedulers(events, first)
+            if len(first) >= STEPS_AT_THE_END and len(schedulers) == 1 and _divided(sources, schedulers[0]):
+                yield _of_optimizer(sources, optimizer, events, first, steps)
 
 
 def _begins_above_zero(events: list[Happened]) -> bool:
@@ -63,14 +76,24 @@ def _steps(sources: Sources, optimizer: Optimizer) -> list[int]:
 
 
 def _of_optimizer(
-    sources: Sources, optimizer: Optimizer, events: list[Happened], zero: list[int], steps: int
+    sources: Sources, optimizer: Optimizer, events: list[Happened], zero: list[int], steps: list[int]
 ) -> Finding:
     index, last = sources.index, zero[-1]
-    schedulers = [event for event in events if event.detail.get("call") == "made" and event.op <= last]
+    schedulers = _schedulers(events, zero)
+    where = "last" if zero[-1] == steps[-1] else "first"
+    often = f"all {len(steps):,} steps" if len(zero) == len(steps) else f"the {where} {len(zero):,} of {len(steps):,}"
+    often = f"{often} steps" if len(zero) < len(steps) else often
+    what = f"the learning rate of {optimizer.name} is 0 in {often}: they change nothing"
     why, causes = _set_to_zero(sources, optimizer, schedulers)
-    often = f"all {steps:,} steps" if len(zero) == steps else f"the last {len(zero):,} of {steps:,} steps"
+    symptom = f"Line {index.op_line(last)}: {what}"
+    divided = _divided(sources, schedulers[-1]) if len(causes) == 1 and schedulers else None
+    if divided is not None:
+        cause, source = divided
+        name = schedulers[-1].detail.get("scheduler")
+        symptom = f"Line {cause.line}: {source} divides whole numbers without a rest"
+        why, causes = f"the {name} of line {causes[0].line} takes it for its factor, and {what}", [cause, *causes]
     return sources.finding(
-        f"Line {index.op_line(last)}: the learning rate of {optimizer.name} is 0 in {often}: they change nothing",
+        symptom,
         why=why,
         op=last,
         tensors=sorted(optimizer.tensors)[:1],
@@ -79,20 +102,44 @@ def _of_optimizer(
     )
 
 
+def _next_to_nothing(
+    sources: Sources, optimizer: Optimizer, events: list[Happened], small: Happened, tiny: list[int], steps: int
+) -> Iterator[Finding]:
+    """Steps whose rate has fallen to next to nothing, where one scheduler only sets it: by the line that steps it."""
+    schedulers = _schedulers(events, tiny)
+    stepped = [event for event in events if event.detail.get("call") in ("first", "early")]
+    causes = [cause for event in stepped[:1] for cause in sources.cause_of_event("step", event)]
+    if len(schedulers) != 1 or not causes:
+        return
+    part = float(small.detail["tiny"]) / float(small.detail["first"])
+    yield sources.finding(
+        f"Line {causes[0].line}: {schedulers[0].detail.get('scheduler')}.step is called so often that the learning rate "
+        f"of {optimizer.name} has fallen to {part:.0e} of what it was, or less, in the last {len(tiny):,} of {steps:,} "
+        "steps",
+        why="they change next to nothing",
+        op=tiny[-1],
+        tensors=sorted(optimizer.tensors)[:1],
+        causes=[*causes, *sources.cause_of_event("set", schedulers[0])],
+        evidence=[Evidence("events", small.row)],
+        advice="A schedule that is made for epochs is stepped once an epoch.",
+    )
+
+
+def _schedulers(events: list[Happened], steps: list[int]) -> list[Happened]:
+    """The schedulers of an optimizer that were made before the last of some steps, the last of each class."""
+    made = [event for event in events if event.detail.get("call") == "made" and event.op <= steps[-1]]
+    return list({str(event.detail.get("scheduler")): event for event in made}.values())
+
+
 def _set_to_zero(sources: Sources, optimizer: Optimizer, schedulers: list[Happened]) -> tuple[str, list[Cause]]:
     """What set the rate: the optimizer's own lr, or a scheduler where there is one only."""
     rates = [(group.detail.get("settings") or {}).get("lr") for group in optimizer.groups]
     if not schedulers and all(rate == 0 for rate in rates):
         made = sources.cause_of_event("made", optimizer.made)
         return f"line {optimizer.line} makes it with lr=0", made
-    names = {str(event.detail.get("scheduler")): event for event in schedulers}
-    causes = [cause for event in names.values() for cause in sources.cause_of_event("set", event)]
-    if len(causes) == 1 and (divided := _divided(sources, next(iter(names.values())))):
-        cause, source = divided
-        why = f"line {cause.line} divides whole numbers without a rest ({source}), and the"
-        return f"{why} {next(iter(names))} of line {causes[0].line} takes it for the factor", [cause, *causes]
+    causes = [cause for event in schedulers for cause in sources.cause_of_event("set", event)]
     if len(causes) == 1:
-        return f"the {next(iter(names))} of line {causes[0].line} sets it", causes
+        return f"the {schedulers[0].detail.get('scheduler')} of line {causes[0].line} sets it", causes
     return "", causes
 
 
@@ -133,11 +180,12 @@ def _find_early(sources: Sources) -> Iterator[Finding]:
 DIAGNOSES = (
     Diagnosis(
         code="learning-rate-zero",
-        title="an optimizer steps with a learning rate of zero",
+        title="an optimizer steps with a learning rate of zero, or next to nothing",
         severity="warning",
         explanation=Explanation(
-            meaning="""All steps of an optimizer, or all of the second half of a run, were made with lr 0 in every one
-                of its groups: gradients were computed and the parameters did not move.""",
+            meaning="""All steps of an optimizer, or all of the second half of a run, or of a warm-up whose function
+                divides whole numbers, were made with lr 0 in every one of its groups: gradients were computed and the
+                parameters did not move. Or the rate fell below a millionth of the first one, and stayed so.""",
             reason="""lr=0 is a valid setting, and schedulers reach it: a lambda with an integer division, a decay that
                 is over before the training is, a scheduler that is stepped in every batch and was made for epochs.
                 A warm-up from zero that rises afterwards is no case of it.""",

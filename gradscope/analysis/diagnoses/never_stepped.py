@@ -16,6 +16,7 @@ from gradscope.analysis.facts.writes import last_written
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
+from gradscope.frames.put_on_objects import called_once, placed_later
 from gradscope.frames.unregistered import unregistered
 from gradscope.recording import NONE
 from gradscope.recording.flags import LEAF, PARAMETER
@@ -99,14 +100,28 @@ def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Re
     place = index.op_place(made_by)
     if made_by < optimizer.made.op or place.function.endswith("__init__") or not index.op_line(made_by):
         return _Reason(f"the {optimizer.name} of line {optimizer.line} does not hold them", causes, events)
-    line = index.op_line(made_by)
+    later, how = _put_there(sources, made_by)
     return _Reason(
-        f"the {optimizer.name} of line {optimizer.line} was made before them and does not hold them, as they were made "
-        f"later, at line {line}",
-        (*causes, *sources.cause("made", made_by)),
+        f"the {optimizer.name} of line {optimizer.line} was made before them and does not hold them, as {how}",
+        (*causes, *later),
         events,
         "Make the optimizer after that, or give them to it with add_param_group.",
     )
+
+
+def _put_there(sources: Sources, made_by: int) -> tuple[list[Cause], str]:
+    """The line that put new parameters into their model, and the call that did, as far as the text shows them."""
+    index, line = sources.index, sources.index.op_line(made_by)
+    file = index.statements[index.op_statement[made_by]].file
+    text, function = index.recording.files[file].text, index.op_place(made_by).function
+    placed, called = placed_later(text, line), called_once(text, line)
+    by = f", called at line {called[0]}," if called is not None else ""
+    causes = sources.cause("made", made_by)
+    how = f"they were made later, at line {line}{by.removesuffix(',')}"
+    if placed is not None:
+        causes = [sources.cause_of_line("set", file, placed.line, placed.end_line, function)]
+        how = f"line {placed.line}{by} put them there ({placed.attribute}) later"
+    return [*causes, *(sources.cause_of_line("used", file, *called, "") for _ in (called or ())[:1])], how
 
 
 def _held_twice(sources: Sources, optimizers: list[Optimizer]) -> _Reason | None:

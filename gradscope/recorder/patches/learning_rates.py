@@ -1,6 +1,6 @@
-"""When an optimizer steps with a learning rate of zero, and the schedulers that set its learning rate.
+"""When an optimizer steps with a learning rate of zero or next to nothing, and the schedulers that set its rate.
 
-Of the steps, only those are noted at which a rate becomes zero or is zero no more, and the first.
+Of the steps, only those are noted at which a rate becomes zero (or so small) or is so no more, and the first.
 """
 
 from __future__ import annotations
@@ -26,8 +26,12 @@ UPDATE = "_update_lr"
 
 _FIRST = 2
 """How often a scheduler has stepped after the program's first call: it steps once when it is made."""
-_zero: WeakKeyDictionary[Optimizer, tuple[bool, ...]] = WeakKeyDictionary()
-"""Which of an optimizer's groups had a rate of zero when it stepped last."""
+_TINY = 1e-6
+"""The part of its first rate that an optimizer's rate has to fall to for its steps to be next to nothing."""
+_zero: WeakKeyDictionary[Optimizer, tuple[tuple[bool, ...], bool]] = WeakKeyDictionary()
+"""Which of an optimizer's groups had a rate of zero when it stepped last, and whether all were next to nothing."""
+_first: WeakKeyDictionary[Optimizer, float] = WeakKeyDictionary()
+"""The largest rate with which an optimizer made its first step."""
 
 
 def before_step(optimizer: Optimizer, *_: Any) -> None:
@@ -35,15 +39,21 @@ def before_step(optimizer: Optimizer, *_: Any) -> None:
     if is_dynamo_compiling():
         return
     rates = [group.get("lr") for group in optimizer.param_groups]
-    zero = tuple(type(rate) in (int, float) and rate == 0 for rate in rates)  # (a tensor's value is not read)
-    if _zero.get(optimizer) != zero and is_ours_on_top():
-        _zero[optimizer] = zero
-        _report(optimizer, {"zero": list(zero)}, sys._getframe(1))
+    known = [rate if type(rate) in (int, float) else None for rate in rates]  # (a tensor's value is not read)
+    zero = tuple(rate == 0 for rate in known)
+    largest = max((rate for rate in known if rate is not None), default=0)
+    first = _first.setdefault(optimizer, largest)
+    is_tiny = 0 < largest <= _TINY * first and None not in known
+    if _zero.get(optimizer) != (zero, is_tiny) and is_ours_on_top():
+        _zero[optimizer] = (zero, is_tiny)
+        small = {"tiny": largest, "first": first} if is_tiny else {}
+        _report(optimizer, {"zero": list(zero), **small}, sys._getframe(1))
 
 
 def forget() -> None:
     """Note the rates of each optimizer anew: another recording begins."""
     _zero.clear()
+    _first.clear()
 
 
 def scheduler_made(init: Callable[..., None]) -> Callable[..., None]:
@@ -59,7 +69,7 @@ def scheduler_made(init: Callable[..., None]) -> Callable[..., None]:
 
 
 def scheduler_stepped(update: Callable[..., None]) -> Callable[..., None]:
-    """What stands for what ``LRScheduler.step`` ends with: a first step before any of the optimizer's is noted.
+    """What stands for what ``LRScheduler.step`` ends with: a scheduler's first step, and whether it is an early one.
 
     Not for ``step`` itself: it warns its caller, which is to remain the program.
     """
@@ -68,9 +78,9 @@ def scheduler_stepped(update: Callable[..., None]) -> Callable[..., None]:
     def updates(scheduler: Any, *args: Any, **kwargs: Any) -> None:
         update(scheduler, *args, **kwargs)
         optimizer = scheduler.optimizer
-        is_early = scheduler._step_count == _FIRST and not getattr(optimizer, "_opt_called", False)
-        if is_early and not is_dynamo_compiling() and is_ours_on_top():
-            _report(optimizer, {"scheduler": type(scheduler).__name__, "call": "early"}, sys._getframe(1))
+        if scheduler._step_count == _FIRST and not is_dynamo_compiling() and is_ours_on_top():
+            call = "first" if getattr(optimizer, "_opt_called", False) else "early"
+            _report(optimizer, {"scheduler": type(scheduler).__name__, "call": call}, sys._getframe(1))
 
     return updates
 

@@ -1,0 +1,62 @@
+"""Schedulers that change nothing, and rates that have fallen to next to nothing."""
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from tests.analysis.building import recorded
+
+HEAD = """
+import torch
+layer = torch.nn.Linear(3, 1)
+optim, lr_scheduler = torch.optim, torch.optim.lr_scheduler
+optimizer = optim.SGD(layer.parameters(), lr=0.1)
+def step():
+    optimizer.zero_grad()
+    layer(torch.ones(2, 3)).sum().backward()
+    optimizer.step()
+"""
+CODES = ("scheduler-in-vain", "learning-rate-zero")
+
+
+def said(source: str) -> list[tuple[str, list[int]]]:
+    answers = build(recorded(HEAD + source)).answers
+    return [(one.code, [cause.line for cause in one.causes]) for one in answers if one.code in CODES]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (
+            "s = lr_scheduler.ExponentialLR(optimizer, 0.9)\noptimizer = optim.Adam(layer.parameters())\n"
+            "for i in range(4): step(); s.step()",
+            ("scheduler-in-vain", [9, 10]),
+        ),
+        ("s = lr_scheduler.StepLR(optimizer, 5)\nfor i in range(12): step()", ("scheduler-in-vain", [9])),
+        (
+            "s = lr_scheduler.ExponentialLR(optimizer, 0.01)\nfor i in range(12): step(); s.step()",
+            ("learning-rate-zero", [10, 9]),
+        ),
+        (
+            "s = lr_scheduler.LambdaLR(optimizer, lambda i: min(1, i // 6))\nfor i in range(9): step(); s.step()",
+            ("learning-rate-zero", [9]),
+        ),
+    ],
+)
+def test_the_line_to_change_is_the_cause(source: str, expected: tuple[str, list[int]]) -> None:
+    assert said(source) == [expected]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "s = lr_scheduler.ExponentialLR(optimizer, 0.9)\nfor i in range(12): step(); s.step()",
+        "s = lr_scheduler.StepLR(optimizer, 5)\nfor i in range(12): step()\nif i < 3: s.step()",
+        "s = lr_scheduler.StepLR(optimizer, 5)\nfor i in range(4): step()",
+        "a, b = lr_scheduler.ConstantLR(optimizer), lr_scheduler.ExponentialLR(optimizer, 0.9)\n"
+        "s = lr_scheduler.SequentialLR(optimizer, [a, b], [50])\nfor i in range(12): step(); s.step()",
+        "s = lr_scheduler.LambdaLR(optimizer, lambda i: i // 2 * 0.1)\nfor i in range(9): step(); s.step()",
+        "s = lr_scheduler.ExponentialLR(optimizer, 0.1)\nfor i in range(9): step(); s.step()",
+    ],
+)
+def test_schedules_that_set_the_rate_are_none(source: str) -> None:
+    assert said(source) == []
