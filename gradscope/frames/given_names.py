@@ -137,6 +137,16 @@ def function_around(text: str, line: int) -> tuple[int, int]:
     return (1, len(text.split("\n"))) if found is None else (found.lineno, found.end_lineno or found.lineno)
 
 
+def first_statement(text: str, line: int) -> tuple[int, int] | None:
+    """First and last line of the first statement of the innermost function around a line; None outside of functions."""
+    tree = parsed(text)
+    found = None if tree is None else innermost(tree, line, ast.FunctionDef, ast.AsyncFunctionDef)
+    if not isinstance(found, ast.FunctionDef | ast.AsyncFunctionDef):
+        return None
+    body = found.body[1:] if ast.get_docstring(found) and len(found.body) > 1 else found.body
+    return body[0].lineno, body[0].end_lineno or body[0].lineno
+
+
 def default_arguments(text: str, line: int) -> tuple[str, int, int, int, int] | None:
     """The argument whose default is made at a line of a function's header.
 

@@ -185,6 +185,35 @@ for step in range(5):
     assert "Call zero_grad() once a step" in text
 
 
+def test_what_clears_the_gradients_of_one_module_only_is_the_cause() -> None:
+    source = """
+optimizer = torch.optim.SGD(parameters, lr=0.1)
+for step in range(5):
+    first.zero_grad()
+    second(first(x)).sum().backward()
+    optimizer.step()
+"""
+    (answer,) = found(source, "gradients-applied-again")
+    assert [cause.line for cause in answer.causes] == [9]
+    assert "Line 9: nn.Module.zero_grad does not clear .grad of second.weight and second.bias" in answer.text
+
+
+def test_the_closure_that_clears_nothing_is_the_cause() -> None:
+    source = """
+optimizer = torch.optim.LBFGS(parameters, lr=0.1, max_iter=4)
+def closure():
+    {}
+    loss = (second(first(x)) - 1).pow(2).sum()
+    loss.backward()
+    return loss
+for step in range(2): optimizer.step(closure)
+"""
+    (answer,) = found(source.format("pass"), "gradients-applied-again")
+    assert [cause.line for cause in answer.causes] == [9, 11]
+    assert "Line 9: the closure begins without clearing" in answer.text
+    assert found(source.format("optimizer.zero_grad()"), "gradients-applied-again") == []
+
+
 @pytest.mark.parametrize(
     "clear",
     [

@@ -153,6 +153,7 @@ _ENTRIES = (
     Entry("memory_kept_by_graph", _a_call_again),
     Entry("output_kept_by_ctx", _an_event(EventKind.FUNCTION)),
     Entry("block_kept_by_view", _a_call_again),
+    Entry("evaluated_with_graph", _a_pass),
     Entry("saved_in_vain", _anything),
     Entry("snapshot_shares_memory", _a_change_or_arrays),
     Entry("loaded_from_itself", _a_step),

@@ -8,11 +8,13 @@ from heapq import merge
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.gradient_lives import last_before
 from gradscope.analysis.facts.writes import is_step
 from gradscope.analysis.index import Index
-from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.frames.given_names import first_statement
 from gradscope.recording import NONE
-from gradscope.recording.rows import Field, GradOutcome
+from gradscope.recording.rows import Field, GradOutcome, OpKind
 
 TIMES = 2
 """Steps with old gradients from which on it is reported."""
@@ -42,17 +44,71 @@ def _find(sources: Sources) -> Iterator[Finding]:
             stepped[tensor] = NONE
     again = {tensor: count for tensor, count in times.items() if count >= TIMES}
     if again:
-        names, line = sources.listed([sources.names.of(tensor) for tensor in again]), index.op_line(last_pass)
-        yield sources.finding(
-            f"Line {index.op_line(last_step)}: {index.func(last_step)} applied gradients of earlier steps again "
-            f"({max(again.values()):,} times)",
-            why=f"nothing cleared .grad of {names} between a step and the next backward, line {line}",
-            op=last_step,
-            tensors=list(again),
-            causes=[*sources.cause("backward", last_pass), *sources.cause("step", last_step)],
-            evidence=[Evidence("ops", last_pass)],
-            advice="Call zero_grad() once a step: before backward, or after the step.",
-        )
+        yield _finding(sources, again, last_step, last_pass)
+
+
+def _finding(sources: Sources, again: dict[int, int], step: int, last_pass: int) -> Finding:
+    """By what clears those of others only, by the closure that clears none, or else by backward and the step."""
+    index = sources.index
+    names, line = sources.listed([sources.names.of(tensor) for tensor in again]), index.op_line(last_pass)
+    causes = [*sources.cause("backward", last_pass), *sources.cause("step", step)]
+    often = f"{index.func(step).removeprefix('optim.')} applied gradients of earlier steps again"
+    often = f"{often} ({max(again.values()):,} times)"
+    symptom = f"Line {index.op_line(step)}: {often}"
+    why = f"nothing cleared .grad of {names} between a step and the next backward, line {line}"
+    advice = "Call zero_grad() once a step: before backward, or after the step."
+    clears = _clears_others(sources, again, step, last_pass)
+    if clears >= 0:
+        called = index.call_name(clears).removeprefix("optim.")
+        symptom, causes = f"Line {index.op_line(clears)}: {called} does not clear .grad of {names}", []
+        causes, why = sources.cause("cleared", clears), f"nothing else does, and {often}"
+        advice = "Call zero_grad() of the optimizer that makes the step, or of each of the modules."
+    elif (begins := _closure_around(sources, step, last_pass)) is not None:
+        symptom = f"Line {begins.line}: the closure begins without clearing .grad of {names}"
+        causes, why = [begins, *sources.cause("backward", last_pass)], f"nothing else clears it, and {often}"
+        advice = "The first thing in a closure is zero_grad()."
+    return sources.finding(
+        symptom,
+        why=why,
+        op=step,
+        tensors=list(again),
+        causes=causes,
+        evidence=[Evidence("ops", last_pass)],
+        advice=advice,
+    )
+
+
+def _clears_others(sources: Sources, again: dict[int, int], step: int, last_pass: int) -> int:
+    """What cleared the gradients of others that the pass gave, once a round, by one call; NONE where nothing did.
+
+    Others of which a step of the same round writes one: what is cleared there is meant to be what is trained.
+    """
+    lives = sources.lives
+    if any(tensor in lives.cleared for tensor in again):
+        return NONE
+    passes = lives.passes[next(iter(again))]
+    since = last_before(passes, last_pass)
+    others = {
+        tensor: op
+        for tensor, ops in lives.cleared.items()
+        if tensor in lives.steps
+        and since < (op := last_before(ops, step))
+        and last_pass in lives.passes.get(tensor, ())
+    }
+    ops = set(others.values())
+    return ops.pop() if len({sources.index.op_statement[op] for op in ops}) == 1 else NONE
+
+
+def _closure_around(sources: Sources, step: int, last_pass: int) -> Cause | None:
+    """The first statement of the function that an optimizer's step called, and that ran backward."""
+    index = sources.index
+    if index.recording.ops.column("kind")[step] == OpKind.STEP:
+        return None
+    statement = index.statements[index.op_statement[last_pass]]
+    first = first_statement(index.recording.files[statement.file].text, statement.line)
+    if first is None:
+        return None
+    return sources.cause_of_line("cleared", statement.file, *first, index.op_place(last_pass).function)
 
 
 def _gradients(index: Index) -> Iterator[tuple[int, int, int]]:
@@ -67,7 +123,7 @@ def _gradients(index: Index) -> Iterator[tuple[int, int, int]]:
 def _writes(index: Index) -> Iterator[tuple[int, int, int]]:
     """Steps that wrote a parameter, and whatever else was done to a gradient: taken for a clearing."""
     recording, owners = index.recording, _owner_of_gradient(index)
-    storages = recording.tensors.column("storage")
+    storages, made_at = (recording.tensors.column(name) for name in ("storage", "op"))
     columns = (recording.changes.column(name) for name in ("op", "tensor", "field", "after"))
     for op, tensor, field, after in zip(*columns, strict=True):
         if op >= index.op_count:
@@ -78,6 +134,8 @@ def _writes(index: Index) -> Iterator[tuple[int, int, int]]:
             yield op, tensor, _STEPPED if after else _FRESH  # one that may have been skipped tells nothing
         elif field == Field.VERSION and is_step(index, op) and storages[tensor] not in owners:
             yield op, tensor, _STEPPED
+        elif made_at[tensor] == op:
+            continue  # a view of a gradient is first seen at the version that it has
         elif field == Field.VERSION and storages[tensor] in owners and not index.func(op).startswith(_SCALES):
             yield op, owners[storages[tensor]], _FRESH
 

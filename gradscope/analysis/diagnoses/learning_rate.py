@@ -113,9 +113,9 @@ def _next_to_nothing(
         return
     part = float(small.detail["tiny"]) / float(small.detail["first"])
     yield sources.finding(
-        f"Line {causes[0].line}: {schedulers[0].detail.get('scheduler')}.step is called so often that the learning rate "
-        f"of {optimizer.name} has fallen to {part:.0e} of what it was, or less, in the last {len(tiny):,} of {steps:,} "
-        "steps",
+        f"Line {causes[0].line}: {schedulers[0].detail.get('scheduler')}.step is called so often that the learning "
+        f"rate of {optimizer.name} has fallen to {part:.0e} of what it was, or less, in the last {len(tiny):,} of "
+        f"{steps:,} steps",
         why="they change next to nothing",
         op=tiny[-1],
         tensors=sorted(optimizer.tensors)[:1],

@@ -121,7 +121,9 @@ def _put_there(sources: Sources, made_by: int) -> tuple[list[Cause], str]:
     if placed is not None:
         causes = [sources.cause_of_line("set", file, placed.line, placed.end_line, function)]
         how = f"line {placed.line}{by} put them there ({placed.attribute}) later"
-    return [*causes, *(sources.cause_of_line("used", file, *called, "") for _ in (called or ())[:1])], how
+    if called is not None:
+        causes.append(sources.cause_of_line("used", file, *called, ""))
+    return causes, how
 
 
 def _held_twice(sources: Sources, optimizers: list[Optimizer]) -> _Reason | None:
