@@ -1,8 +1,8 @@
 """``zero_grad()`` of an optimizer or a module as one op: the parameters whose gradients it let go.
 
 torch reads and sets ``.grad`` of every parameter there. The modes step aside meanwhile, and gradients are looked at
-before and after. Where it fills them with zeros, or where code of the program's may run, each call is recorded. One that
-finds nothing to clear is an op as well: it ran.
+before and after. Where it fills them with zeros, or where code of the program's may run, each call is recorded. One
+that finds nothing to clear is an op as well: it ran.
 """
 
 from __future__ import annotations
@@ -30,7 +30,15 @@ from gradscope.recorder.torch_internals.capabilities import tracing_state
 _Held = tuple[Tensor, int]
 """A parameter that has a gradient, and the gradient's row (or NONE)."""
 
-_ASKED = ("parameters", "named_parameters", "_named_members", "named_modules", "modules", "__getattr__", "__getattribute__")
+_ASKED = (
+    "parameters",
+    "named_parameters",
+    "_named_members",
+    "named_modules",
+    "modules",
+    "__getattr__",
+    "__getattribute__",
+)
 """What ``Module.zero_grad`` finds parameters with; one of the program's own is to be seen at work."""
 
 
