@@ -95,6 +95,10 @@ def compare(
             "--repeat", min=1, help="Timed runs of each variant (else 10); means --time.", rich_help_panel=RUNNING
         ),
     ] = None,
+    tolerance: Annotated[
+        float,
+        typer.Option("--tolerance", min=0.0, help="Of recordings with --fingerprints: how far apart counts as equal."),
+    ] = 0.0,
     timeout: TimeoutOption = None,
     jobs: JobsOption = None,
     printed: PrintedOption = False,
@@ -117,6 +121,7 @@ def compare(
         baseline=baseline,
         exit_code=exit_code,
         repeat=repeat or (TIMED_RUNS if timed else 0),
+        tolerance=tolerance,
         timeout=checked_timeout(settings.value(context, "timeout", timeout)),
         jobs=settings.value(context, "jobs", jobs),
         output=Output(

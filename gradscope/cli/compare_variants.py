@@ -34,6 +34,7 @@ def compare_variants(request: CompareRequest) -> ExitCode:
             timeout=request.timeout,
             jobs=request.jobs,
             repeat=request.repeat,
+            tolerance=request.tolerance,
             progress=progress,
         )
     failed = deliver(

@@ -26,6 +26,7 @@ class RunRequest(NamedTuple):
     """What to import before the program: ``torch``, ``numpy as np``."""
     max_ops: int | None
     nan: bool
+    fingerprints: bool
     view: RunView
     answers: AnswersAsked
     format: str
@@ -109,6 +110,8 @@ class CompareRequest(NamedTuple):
     exit_code: bool
     repeat: int
     """Timed runs of each variant; 0: no times."""
+    tolerance: float
+    """Of two recordings with fingerprints: how far norms may be apart that count as equal."""
     timeout: float | None
     jobs: int | None
     output: Output

@@ -118,6 +118,9 @@ def run(
     nan: Annotated[
         bool, typer.Option("--nan", help="Look at every value: where was a NaN or an infinity born? Slower.")
     ] = False,
+    fingerprints: Annotated[
+        bool, typer.Option("--fingerprints", help="Keep what gradscope compare A B needs to say where two runs part.")
+    ] = False,
     ranks: Annotated[
         str,
         typer.Option("--rank", metavar="N", help="Under a launcher: the ranks that print (0; 1,3; all)."),
@@ -170,6 +173,7 @@ def run(
         imports=tuple(imports or ()),
         max_ops=settings.value(context, "max_ops", max_ops),
         nan=nan,
+        fingerprints=fingerprints,
         view=view,
         answers=answers,
         format="" if quiet else format.value,

@@ -46,6 +46,7 @@ def run_program(request: RunRequest) -> NoReturn:
         values=request.view.values,
         max_ops=request.max_ops,
         nan=request.nan,
+        fingerprints=request.fingerprints,
         companion=watches,
         hidden=own_modules(request.modules_at_start, program.path0),
         ends_process=True,

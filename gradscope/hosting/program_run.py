@@ -56,6 +56,7 @@ class ProgramRun:
         values: Record the values of small CPU tensors.
         max_ops: Keep at most so many single ops.
         nan: Look for where a NaN or an infinity is born.
+        fingerprints: Keep fingerprints, by which two runs are compared.
         records: Observe what torch does; else it is only run, at its own speed.
         companion: Evaluated beside the program: its ``# watch:`` comments and what ``--watch`` names.
         probes: Called at chosen statements, in their frames, muted: see :class:`Probe`.
@@ -79,6 +80,7 @@ class ProgramRun:
         values: bool = False,
         max_ops: int | None = None,
         nan: bool = False,
+        fingerprints: bool = False,
         records: bool = True,
         companion: Companion | None = None,
         probes: Sequence[Probe] = (),
@@ -105,6 +107,7 @@ class ProgramRun:
             max_ops=max_ops,
             on_flush=on_flush,
             nan=nan,
+            fingerprints=fingerprints,
         )
         self._outcome = self._observed.outcome
         self._started = StartedProcesses(children)

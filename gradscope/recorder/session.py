@@ -31,6 +31,7 @@ from gradscope.recorder.places.call_sites import SourceFiles, SpanTable
 from gradscope.recorder.places.callers import CallSites
 from gradscope.recorder.places.code_owners import CodeOwners
 from gradscope.recorder.places.function_places import FunctionPlaces
+from gradscope.recorder.state.fingerprints import Fingerprints
 from gradscope.recorder.state.graph_nodes import GraphNodes
 from gradscope.recorder.state.identity import Identity
 from gradscope.recorder.state.last_look import LastLook
@@ -52,6 +53,7 @@ class Recorder:
         max_ops: Keep so many single ops; what is left out is counted by call site.
         on_flush: Called with the recording after each batch of rows.
         begun_at: The frame in the middle of which the recording begins, where it is not the program's start.
+        fingerprints: Keep a fingerprint of what each op, node and pass gives; two runs are compared by them.
         nan: Look at what each op and each node of a backward pass gives, for where a NaN or an infinity is born.
     """
 
@@ -65,6 +67,7 @@ class Recorder:
         on_flush: Callable[[Recording], None] | None = None,
         begun_at: FrameType | None = None,
         nan: bool = False,
+        fingerprints: bool = False,
     ) -> None:
         self.recording = Recording()
         self._tape = tape = Tape(self.recording, on_flush)
@@ -76,7 +79,8 @@ class Recorder:
         spans = SpanTable(tape, self._sources, owners)
         sites = CallSites(spans, owners, begun_at)
         nodes = GraphNodes(tape, identity, FunctionPlaces(tape, spans, owners).see)
-        self._observer = Observer(tape, identity, nodes, sites, self._names, max_ops, nan)
+        self._fingerprints = Fingerprints(tape, identity) if fingerprints else None
+        self._observer = Observer(tape, identity, nodes, sites, self._names, max_ops, nan, self._fingerprints)
         self._observer.values = Values(tape) if values else None
         self._modes: dict[int, RecorderMode] = {}
         self._optimizers = OptimizerSteps(self._observer, self._modes)
@@ -149,6 +153,8 @@ class Recorder:
     def _look_back(self, namespace: Mapping[str, Any], filename: str) -> None:
         """Match names, and ask the tensors that bear them once more."""
         self._observer.passes.looks.settle()
+        if self._fingerprints is not None:
+            self._fingerprints.settle()
         if filename:
             self._observer.enter_rest(namespace, filename)
         self._names.finish(namespace)

@@ -12,7 +12,7 @@ from gradscope.recording.tables import NONE, Table
 
 FORMAT = "gradscope-recording"
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Raised with every change that an older reader would misread; the log:
 
 1. The first.
@@ -140,6 +140,7 @@ class Recording:
         self.bindings: Table[rows.Binding] = Table(rows.Binding)
         self.errors: Table[rows.Error] = Table(rows.Error)
         self.values: Table[rows.Value] = Table(rows.Value)
+        self.fingerprints: Table[rows.Fingerprint] = Table(rows.Fingerprint)
         self.watches: Table[rows.Watch] = Table(rows.Watch)
         self.memory: Table[rows.Memory] = Table(rows.Memory)
         self.left_out: Table[rows.SpanCount] = Table(rows.SpanCount)

@@ -451,6 +451,41 @@ class Value(NamedTuple):
     text: _Text
 
 
+class FingerprintKind(IntEnum):
+    """What a fingerprint is of."""
+
+    RESULT = 0
+    """A tensor that an op gave or changed, as it was then."""
+    INPUT = 1
+    """A tensor that an op was given and that no op before it gave: where a run starts from."""
+    GRADIENT = 2
+    """The gradient that a leaf (``row``) has after a pass."""
+    NODE = 3
+    """What a node gave in a pass; one row for each of its inputs, in order."""
+
+
+_Fingerprinted = Annotated[
+    int,
+    ByKind("kind", {kind: RowOf("nodes" if kind is FingerprintKind.NODE else "tensors") for kind in FingerprintKind}),
+]
+
+
+class Fingerprint(NamedTuple):
+    """By what two runs are compared (only with ``--fingerprints``)."""
+
+    op: _Op
+    kind: Annotated[int, OneOf(FingerprintKind)]
+    """:class:`FingerprintKind`"""
+    row: _Fingerprinted
+    """The tensor, or the node."""
+    digest: _Large
+    """Of all bits; each element's place counts."""
+    norm: _Large
+    """The 2-norm: the bits of a double, as a signed number."""
+    bad: _Large
+    """Elements that are NaN or infinite."""
+
+
 class Watch(NamedTuple):
     """What a watched expression gave after a statement."""
 

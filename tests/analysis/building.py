@@ -18,13 +18,13 @@ from gradscope.targets.resolve import resolve
 FILE = "/nowhere/snippet.py"
 
 
-def recorded(source: str, max_ops: int | None = None, nan: bool = False) -> Recording:
+def recorded(source: str, max_ops: int | None = None, **settings: bool) -> Recording:
     """Run a program under the recorder. An error that it raises ends it and is part of the recording."""
     text = textwrap.dedent(source).lstrip("\n")
     if text.startswith(">>>"):
         return _recorded_transcript(text)
     module = types.ModuleType("__main__")
-    recorder = Recorder(is_user=lambda name: name == FILE, sources={FILE: text}, max_ops=max_ops, nan=nan)
+    recorder = Recorder(is_user=lambda name: name == FILE, sources={FILE: text}, max_ops=max_ops, **settings)
     code = compile(text, FILE, "exec")
     outcome = recorder.recording.info.outcome
     excepthook = sys.excepthook

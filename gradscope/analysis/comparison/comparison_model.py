@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from gradscope.analysis.report_model import Place
+
 Value = bool | int | float | str | None
 
 CellKind = Literal["value", "missing", "error"]
@@ -79,6 +81,51 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class PartedAt:
+    """A place at which two runs part."""
+
+    kind: Literal["result", "input", "gradient", "node"]
+    """What differs there: what a call gave or changed, what it was given from outside, the gradient of a leaf, or what
+    a node of the graph gave in a backward pass."""
+    place: Place
+    """The call; of a node the call that made it."""
+    call: str
+    """Its name: ``torch.relu``, ``ClampBackward1``."""
+    name: str
+    """The tensor, where it has a name."""
+    run: int
+    """The how-manieth call of that statement and function, or backward pass of the program, from 1 on."""
+    backward: Place | None
+    """Of a gradient or a node: the call that ran the pass."""
+    inputs: Literal["equal", "unlike", "none", "unknown"]
+    """What the call was given, or the pass came to before: equal in both, unlike already (of what has no fingerprint),
+    no tensor at all, or not known."""
+    off: float | None
+    """How far the norms are apart, as a part of the larger; None where one is not finite."""
+    bad: tuple[int, int]
+    """Elements that are NaN or infinite, in either."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """Where two runs part, by the fingerprints of what their calls and passes gave."""
+
+    tolerance: float
+    """Norms that are no further apart, as a part of the larger, count as equal."""
+    compared: int
+    """Fingerprints that were compared and equal before the first that was not."""
+    first: PartedAt | None
+    """None: nothing that both did differs."""
+    gradient: PartedAt | None
+    """The first gradient of a leaf that differs."""
+    calls: tuple[Place, Place] | None
+    """Where the runs call something else from then on; the first that comes to its end has no place. None: never."""
+    calls_before: bool
+    """Whether that was before anything else differed."""
+    torch: tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """Variants side by side."""
 
@@ -96,6 +143,8 @@ class Comparison:
     python: str
     repeat: int = 0
     """Of how many runs a time is the median; 0: nothing was timed."""
+    parting: Parting | None = None
+    """Of two recordings that were made with ``--fingerprints``: where they part."""
     code: tuple[str, ...] = ()
     """Lines of the first variant that its file marks with ``# shown``, in the order in which they ran."""
 

@@ -23,6 +23,7 @@ from gradscope.analysis.comparison.comparison_model import (
 )
 from gradscope.analysis.comparison.facts_by_name import NO_GRADIENT, OF_NAMES, OF_RUNS, RECEIVED, Facts, is_local
 from gradscope.analysis.comparison.joined_rows import Placed, together
+from gradscope.analysis.comparison.parting import find_parting
 from gradscope.analysis.comparison.shown_lines import shown_lines
 from gradscope.errors import UsageError
 from gradscope.recording import Recording
@@ -63,6 +64,7 @@ def compare_recordings(
     groups: Collection[str] = (),
     lines: bool = False,
     repeat: int = 0,
+    tolerance: float = 0.0,
 ) -> Comparison:
     """Compare variants.
 
@@ -75,6 +77,7 @@ def compare_recordings(
         groups: Titles of the groups to keep; empty: all.
         lines: Compare line by line as well, aligned by content: for variants that are files of their own.
         repeat: How often each was timed; 0: not at all.
+        tolerance: Of two runs with fingerprints: how far norms may be apart that count as equal.
 
     Raises:
         UsageError: No variant is called ``baseline``, or there is no such group.
@@ -92,6 +95,7 @@ def compare_recordings(
     if not all_rows:
         kept = together(kept)
     kept = _chosen(kept, groups, all_rows)
+    parting = find_parting(runs[0].recording, runs[1].recording, tolerance) if len(runs) == 2 else None
     infos = [run.recording.info for run in runs]
     return Comparison(
         target=target,
@@ -101,7 +105,8 @@ def compare_recordings(
         groups=_grouped(kept),
         rows_measured=len(measured),
         rows_left_out=left_out,
-        differs=any(row.differs for _, row in measured),
+        differs=any(row.differs for _, row in measured) or (parting is not None and parting.first is not None),
+        parting=parting,
         torch=next((info.torch for info in infos if info.torch), ""),
         python=next((info.python for info in infos if info.python), ""),
         repeat=repeat,

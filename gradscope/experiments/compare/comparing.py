@@ -46,6 +46,7 @@ def compare(
     timeout: float | None = None,
     jobs: int | None = None,
     repeat: int = 0,
+    tolerance: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """Run variants, each in a process of its own, and say what autograd did differently in them.
@@ -60,6 +61,7 @@ def compare(
         timeout: Seconds after which a variant is ended; None: never.
         jobs: Variants that run at the same time; None: as many as there are processors.
         repeat: Timed runs of each variant, without the recorder; 0: no times.
+        tolerance: Of two recordings with fingerprints: how far norms may be apart that count as equal.
         progress: Called with the number of processes that are done, and of all.
 
     Raises:
@@ -92,6 +94,7 @@ def compare(
         groups=groups,
         lines=len(targets) > 1,
         repeat=repeat,
+        tolerance=tolerance,
     )
 
 

@@ -29,6 +29,7 @@ from gradscope.recorder.places.frames_around import FramesAround
 from gradscope.recorder.places.torch_calls import TorchCall
 from gradscope.recorder.state.backward_passes import ObservedPass, PassObserver
 from gradscope.recorder.state.births import ForwardBirths
+from gradscope.recorder.state.fingerprints import Fingerprints
 from gradscope.recorder.state.foreign_memory import ForeignMemory
 from gradscope.recorder.state.graph_nodes import LATER, GraphNodes
 from gradscope.recorder.state.identity import Identity
@@ -106,6 +107,12 @@ def _by_identity(written: list[tuple[Any, int]]) -> dict[int, int]:
     return found
 
 
+def _results(result: Any, before: Any) -> list[Any]:
+    """The tensors that a call gave or may have changed, each once."""
+    changed = [tensor for tensor, _ in before] if isinstance(before, list) else []
+    return list({id(tensor): tensor for tensor in (*tensors_in(result), *changed)}.values())
+
+
 class Observer:
     """Turns calls into rows. One for all threads of a recording: what is known of one call goes with the call."""
 
@@ -118,11 +125,12 @@ class Observer:
         names: SeenNames,
         max_ops: int | None = None,
         looks_for_births: bool = False,
+        fingerprints: Fingerprints | None = None,
     ) -> None:
         self.tape = tape
         self.identity = identity
         self.states = TensorStates(tape, identity, graph)
-        self.passes = PassObserver(tape, identity, graph, looks_for_births)
+        self.passes = PassObserver(tape, identity, graph, looks_for_births, fingerprints)
         self._births = ForwardBirths(tape, identity) if looks_for_births else None
         self.sites = sites
         self.names = names
@@ -141,9 +149,10 @@ class Observer:
         self.arrays = NumpyArrays(tape)
         self._looks_at_saved = False
         self.values: Values | None = None
+        self.fingerprints = self.passes.fingerprints
         self._device_memory = AllocatorFigures(tape)
         self._has_cuda = torch.cuda.is_available()
-        self._is_asked_more = self._has_cuda or looks_for_births
+        self._is_asked_more = self._has_cuda or looks_for_births or fingerprints is not None
         self._max_ops = max_ops
         self.lock = threading.RLock()
         """Held while rows are written."""
@@ -324,6 +333,10 @@ class Observer:
             self.names.wait_for_stored(site, user, op)
         if self.values is not None or self._is_asked_more:
             self._note_extras(result, before, site.span, op)
+            if self.fingerprints is not None and info.kind not in _PASSES:
+                self.fingerprints.note_op(
+                    op, info.name, tensors_in(inputs), _results(result, before), mutates=bool(before)
+                )
             if self._births is not None and info.kind not in _PASSES:
                 self._note_births(result, before, inputs, site.span, op, thread)
         if len(tape.ops) >= tape.flush_at:
@@ -341,14 +354,11 @@ class Observer:
         for tensor in results if self._has_cuda else ():
             self._device_memory.note(tensor, span, op)
         if self.values is not None:
-            changed = [tensor for tensor, _ in before] if isinstance(before, list) else []
-            for tensor in {id(tensor): tensor for tensor in (*results, *changed)}.values():
+            for tensor in _results(result, before):
                 self.values.note(tensor, self.identity.row_of(tensor), op)
 
     def _note_births(self, result: Any, before: Any, inputs: Any, span: int, op: int, thread: int) -> None:
-        changed = [tensor for tensor, _ in before] if isinstance(before, list) else []
-        results = {id(tensor): tensor for tensor in (*tensors_in(result), *changed)}
-        self._births.note(op, span, thread, tensors_in(inputs), list(results.values()))  # type: ignore[union-attr]
+        self._births.note(op, span, thread, tensors_in(inputs), _results(result, before))  # type: ignore[union-attr]
 
     def leave_out(self, info: Function, site: Site | None, frame: FrameType) -> None:
         """Count a call that is not recorded; without a site, its frame is somebody else's."""
@@ -490,6 +500,8 @@ class Observer:
             for value in chain.from_iterable(held.values() for held in states if isinstance(held, dict)):
                 if id(value) not in self.identity.tensors and isinstance(value, Tensor):
                     self.states.enter(value, op, 0, False, 0, ())
+            if self.fingerprints is not None:
+                self.fingerprints.note_op(op, optimizer, (), [one for one, *_ in (*updated, *past)], mutates=True)
             if located.user is not None:
                 self.names.match_loaded(located.site, located.user, op)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch._C import DisableTorchFunctionSubclass
 from torch.autograd.graph import GradientEdge
 
+from gradscope.recorder.state.fingerprints import Fingerprints
 from gradscope.recorder.state.gradient_looks import GradientLooks
 from gradscope.recorder.state.graph_nodes import GraphNodes
 from gradscope.recorder.state.identity import Identity, Seen
@@ -24,11 +25,19 @@ _CREATED, _ACCUMULATED, _UNTOUCHED, _MISSING = map(int, GradOutcome)
 class PassObserver:
     """Observes the backward passes of one recording: what all of them share."""
 
-    def __init__(self, tape: Tape, identity: Identity, graph: GraphNodes, looks_for_births: bool) -> None:
+    def __init__(
+        self,
+        tape: Tape,
+        identity: Identity,
+        graph: GraphNodes,
+        looks_for_births: bool,
+        fingerprints: Fingerprints | None = None,
+    ) -> None:
         self.tape = tape
         self.identity = identity
         self.graph = graph
         self.looks = GradientLooks(tape, identity, graph, looks_for_births)
+        self.fingerprints = fingerprints
         self.in_flight = PassesInFlight(identity, graph)
 
 
@@ -56,6 +65,8 @@ class ObservedPass:
         # (the call's arguments keep them alive; what was not seen before is entered when the call is over)
         self._unseen = [root for root in tensors if id(root) not in identity.tensors]
         self._look = passes.looks.before(tensors)
+        looked = passes.fingerprints
+        self._fingerprints = None if looked is None else looked.in_pass(tensors, passes.graph.row_of)
         inputs = options.get("inputs", args[1] if len(args) > 1 else ()) if kind == OpKind.GRAD else ()
         self._inputs = [identity.row_of(tensor) for tensor in tensors_in(inputs)]
         # Positions of retain_graph: backward(tensors, gradient, here, …), grad(outputs, inputs, grad_outputs, here, …).
@@ -92,12 +103,16 @@ class ObservedPass:
             given += [(row, gradient) for row, gradient in zip(self._inputs, result, strict=True) if row != NONE]
         if self._look is not None:
             self._passes.looks.after(self._look, op, span, self._thread, given)
+        if self._fingerprints is not None:
+            self._fingerprints.finish(op, given)
 
     def finish_raised(self, op: int) -> None:
         """Write the pass's roots and what it gave; it may have been on its way to others."""
         if self._look is not None:
             self._look.end()
-        self._outcomes(op, raised=True)
+        given = self._outcomes(op, raised=True)
+        if self._fingerprints is not None:
+            self._fingerprints.finish(op, given)
 
     def _outcomes(self, op: int, *, raised: bool = False) -> list[tuple[int, Any]]:
         """Write the outcomes; the leaves that got a gradient, and what they have now."""

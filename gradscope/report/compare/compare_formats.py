@@ -10,6 +10,7 @@ from io import StringIO
 from gradscope.analysis.comparison.comparison_model import Cell, Comparison, Row
 from gradscope.report.compare.compare_cells import label_text, plain
 from gradscope.report.compare.compare_screen import footer, marks_rows, render_comparison
+from gradscope.report.compare.parting_text import TITLE, parting_sentences
 from gradscope.report.json_values import plain as plain_json
 from gradscope.report.run.csv_format import write_table
 from gradscope.report.screen.picture import drawing_console, picture
@@ -64,6 +65,8 @@ def as_markdown(comparison: Comparison) -> str:
         lines += [escaped(comparison.title), ""]
     if not comparison.differs:
         lines += ["Nothing differs.", ""]
+    if comparison.parting is not None:
+        lines += [f"## {TITLE}", "", *(f"- {escaped(text)}" for text in parting_sentences(comparison.parting)), ""]
     return "\n".join([*lines, *markdown_groups(comparison), escaped(footer(comparison, UNICODE)), ""])
 
 

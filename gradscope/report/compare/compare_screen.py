@@ -10,6 +10,7 @@ from rich.text import Text
 from gradscope.analysis.comparison.comparison_model import Comparison, Group, Row
 from gradscope.report.compare.compare_cells import cell_text, label_text, variant_text
 from gradscope.report.compare.compare_layout import draw, is_long, split, total, wanted
+from gradscope.report.compare.parting_text import TITLE, parting_sentences
 from gradscope.report.run.summary import counted
 from gradscope.report.screen.text import Symbols, allow_any_text, safe, safe_line, symbols
 
@@ -57,9 +58,13 @@ class CompareScreen:
         if self._comparison.summary is not None:
             yield from self._in_short(self._comparison.summary)
             return
+        parting = self._comparison.parting
+        if parting is not None:
+            yield Text(f"\n{TITLE}", style="bold underline")
+            yield Text("\n".join(map(safe, parting_sentences(parting))))
         groups = self._comparison.groups
         if not self._comparison.differs:
-            yield Text("Nothing differs.")
+            yield Text("Nothing differs." if parting is None else "\nNothing else differs.")
         if groups and self._fits_in_columns():
             yield draw(self._columns(), self._width)
         else:

@@ -1,0 +1,125 @@
+"""Where two runs part: the first call, node or gradient that gave something else, by fingerprints."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from gradscope.analysis.comparison.comparison_model import Parting
+from gradscope.analysis.comparison.parting import find_parting
+from gradscope.recorder.state.fingerprints import Fingerprints
+from gradscope.recorder.state.identity import Identity
+from gradscope.recorder.tape import Tape
+from gradscope.recording import Recording
+from gradscope.report.compare.parting_text import parting_sentences
+from tests.analysis.building import recorded
+from tests.cli.command import gradscope
+
+PROGRAM = """
+import torch
+torch.manual_seed(0)
+class Doubled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x * 2
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * 2
+layer = torch.nn.Linear(70, 3)
+o = torch.optim.SGD(layer.parameters(), lr=0.1)
+for step in range(3):
+    x = torch.randn(40, 70)
+    h = Doubled.apply(layer(x))
+    loss = h.relu().pow(2).mean()
+    o.zero_grad()
+    loss.backward()
+    o.step()
+"""
+
+
+def fingerprinted(old: str = "", new: str = "") -> Recording:
+    assert old in PROGRAM
+    return recorded(PROGRAM.replace(old, new) if old else PROGRAM, fingerprints=True)
+
+
+def parting(old: str = "", new: str = "", tolerance: float = 0.0) -> Parting:
+    found = find_parting(fingerprinted(), fingerprinted(old, new), tolerance)
+    assert found is not None
+    return found
+
+
+def test_equal_runs_part_nowhere():
+    found = parting()
+    assert (found.first, found.gradient, found.calls) == (None, None, None) and found.compared > 40
+    assert list(parting_sentences(found)) == [f"Nowhere: all {found.compared} fingerprints are equal."]
+
+
+def test_the_first_result_that_differs_is_named():
+    found = parting("for step in range(3):", "for step in range(3):\n    step == 1 and torch.manual_seed(9)")
+    first = found.first
+    assert first is not None and (first.kind, first.name, first.call) == ("result", "x", "torch.randn")
+    assert (first.place.line, first.run, first.inputs) == (13, 2, "none")
+    assert first.off is not None and 0 < first.off < 0.2
+    assert found.gradient is not None and found.gradient.run == 2
+    said = list(parting_sentences(found))
+    assert said[0].startswith("Line 13, torch.randn, call 2: x is the first that differs, its norm off by 0.")
+    assert said[1] == "The call was given no tensor."
+
+
+def test_a_node_of_the_backward_pass_is_named_by_the_line_of_its_forward():
+    found = parting("return grad * 2", "return grad * 2 * (1 if step < 1 else 1.5)")
+    first = found.first
+    assert first is not None and (first.kind, first.call, first.place.line) == ("node", "DoubledBackward", 14)
+    assert (first.run, first.inputs, first.backward and first.backward.line) == (2, "equal", 17)
+    assert found.gradient is not None and found.gradient.name == "layer.weight"
+    assert "Backward pass 2 (line 17): DoubledBackward, of line 14, is the first" in next(parting_sentences(found))
+
+
+def test_a_change_in_the_last_bits_counts_unless_it_is_tolerated():
+    old, new = "h = Doubled.apply(layer(x))", "h = Doubled.apply(layer(x)).mul(1.0000002 if step else 1.0)"
+    assert find_parting(fingerprinted(old, old + ".mul(1.0)"), fingerprinted(old, new)).first.call == "Tensor.mul"
+    tolerant = find_parting(fingerprinted(old, old + ".mul(1.0)"), fingerprinted(old, new), 1e-3)
+    assert tolerant is not None and tolerant.first is None
+
+
+def test_where_they_call_something_else_nothing_after_it_is_compared():
+    found = parting("h.relu()", "h.abs()")
+    assert found.first is None and found.calls_before
+    assert found.calls is not None and [place.line for place in found.calls] == [15, 15]
+    moved = parting("layer = torch", "\nlayer = torch")
+    assert moved.first is None and moved.calls is None
+
+
+DTYPES = [torch.float32, torch.float16, torch.float64, torch.complex64, torch.int64, torch.int8, torch.bool]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("count", [1, 7, 4100])
+def test_each_element_and_its_place_count(dtype: torch.dtype, count: int):
+    tape = Tape(Recording())
+    digest = partial(_digest, Fingerprints(tape, Identity(tape)))
+    values = (torch.arange(count + 2) % 3).to(dtype)[1:-1]
+    changed = values.clone()
+    changed[count // 2] = 0 if values[count // 2] else 1
+    assert digest(values) == digest(values.clone()) != digest(changed)
+    flipped = values.flip(0)
+    assert (digest(values) == digest(flipped)) == torch.equal(values, flipped)
+
+
+def _digest(fingerprints: Fingerprints, tensor: torch.Tensor) -> int:
+    computed = fingerprints.computed(tensor)
+    assert isinstance(computed, tuple)
+    return computed[0]
+
+
+def test_recordings_are_compared_by_the_command(tmp_path: Path):
+    (tmp_path / "one.py").write_text(PROGRAM)
+    (tmp_path / "two.py").write_text(PROGRAM.replace("return grad * 2", "return grad * 3"))
+    for name in ("one", "two"):
+        gradscope("run", "-q", "--fingerprints", "-o", f"{name}.gradscope", f"{name}.py", cwd=tmp_path)
+    shown = gradscope("compare", "one.gradscope", "two.gradscope", "--exit-code", "--width", "200", cwd=tmp_path)
+    assert shown.returncode == 1
+    assert "Where they part\nBackward pass 1 (line 18): DoubledBackward, of line 15, is the first" in shown.stdout
