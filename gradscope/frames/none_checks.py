@@ -24,20 +24,12 @@ def asks_for_none(text: str, line: int) -> Asks:
     if tree is None or ".grad" not in text:
         return ""
     statement = innermost(tree, line, ast.stmt)
-    if statement is None or isinstance(
-        statement, (ast.FunctionDef, ast.For, ast.While, ast.With, ast.If, ast.ClassDef)
-    ):
+    if isinstance(statement, ast.If):
+        return "lists" if _is_asked_of_each(tree, statement) else ""
+    if statement is None or isinstance(statement, (ast.FunctionDef, ast.For, ast.While, ast.With, ast.ClassDef)):
         return ""
     nodes = list(ast.walk(statement))
-    compared = {
-        node.left
-        for node in nodes
-        if isinstance(node, ast.Compare)
-        and isinstance(node.ops[0], (ast.Is, ast.IsNot))
-        and isinstance(node.comparators[0], ast.Constant)
-        and node.comparators[0].value is None
-    }
-    gradients = {node for node in nodes if isinstance(node, ast.Attribute) and node.attr == "grad"}
+    gradients, compared = _gradients(nodes)
     within = {
         inner
         for node in nodes
@@ -55,3 +47,27 @@ def asks_for_none(text: str, line: int) -> Asks:
         for node in nodes
     )
     return "checks" if quantified else "lists"
+
+
+def _gradients(nodes: list[ast.AST]) -> tuple[set[ast.AST], set[ast.AST]]:
+    """The gradients that are read among some nodes, and what is compared with None."""
+    compared: set[ast.AST] = {
+        node.left
+        for node in nodes
+        if isinstance(node, ast.Compare)
+        and isinstance(node.ops[0], (ast.Is, ast.IsNot))
+        and isinstance(node.comparators[0], ast.Constant)
+        and node.comparators[0].value is None
+    }
+    return {node for node in nodes if isinstance(node, ast.Attribute) and node.attr == "grad"}, compared
+
+
+def _is_asked_of_each(tree: ast.AST, statement: ast.If) -> bool:
+    """Whether an ``if`` asks it of each item of a loop around it: ``if p.grad is not None``, as optimizers do."""
+    gradients, compared = _gradients(list(ast.walk(statement.test)))
+    asked = {one.value.id for one in gradients if isinstance(one, ast.Attribute) and isinstance(one.value, ast.Name)}
+    if not gradients or not gradients <= compared or len(asked) < len(gradients):
+        return False
+    loops = (node for node in ast.walk(tree) if isinstance(node, ast.For) and statement in ast.walk(node))
+    items = {node.id for loop in loops for node in ast.walk(loop.target) if isinstance(node, ast.Name)}
+    return asked <= items

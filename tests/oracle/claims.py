@@ -9,14 +9,19 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
+from .answer_checks import checked_answers
+from .claim import Claim, equal
 from .naming import Path, path_of
+from .number_checks import checked_numbers
 from .reruns import roots_change, with_values_as_saved, without_cuts
 from .witness import Moment, Pass, State, Witness, walk
 
+MANY_PASSES = 8
+"""Passes from one line of which all are looked into."""
 ALIKE = 3
 """Leaves of one pass for which the same reason is tried: each trial is a run of the program or more."""
 
@@ -24,26 +29,6 @@ _SOME_RUNS = re.compile(r"requires_grad in ([\d,]+) of ([\d,]+) runs")
 _RUNS_AGAIN = re.compile(r"([\d,]+) of ([\d,]+) runs inside backward")
 _MAY_WRITE_THE_SAME = re.compile(r"(F|torch)\.batch_norm|\w+\.step")
 """Calls that write past the version counter: statistics of zeros, or a step by a gradient of zeros, change nothing."""
-
-
-class Claim(NamedTuple):
-    """One statement of a report."""
-
-    kind: str
-    """What it is about; the keys of :data:`tests.oracle.known_false.KNOWN_FALSE` begin with these."""
-    line: int
-    said: str
-    held: bool | None
-    """None: it could not be decided."""
-    truth: str = ""
-
-    def __str__(self) -> str:
-        return f"line {self.line}: [{self.kind}] said: {self.said}; torch: {self.truth}"
-
-
-def equal(kind: str, line: int, what: str, said: object, truth: object) -> Claim:
-    """A claim that a value is what torch says it is."""
-    return Claim(kind, line, f"{what} is {said!r}", said == truth, repr(truth))
 
 
 class Judge:
@@ -88,11 +73,14 @@ class Judge:
         yield from self._graphs()
         yield from self._memory()
         yield from self._answers()
+        yield from checked_answers(self.seen, self._report["answers"])
+        yield from checked_numbers(self.seen, self._report, {line for line in self._simple if self._ended(line)})
 
     # ---- the run
 
     def _end(self) -> Iterator[Claim]:
         error, run = self.seen.error, self._report["run"]
+        yield equal("faults", 0, "what went wrong in gradscope", self._report["faults"], [])
         yield equal("outcome", 0, "the error", run["error_type"], type(error).__name__ if error else "")
         for row in self._report["errors"]:
             if error is not None and row["place"]["line"] == self.seen.error_line:
@@ -154,6 +142,9 @@ class Judge:
             led = id(tensor) in one.led_to
             where = f"the graph {'leads' if led else 'does not lead'} to it"
             if "not looked into" in why:
+                passes = len(self._passes_at(one.line))
+                held = "earlier passes than" in why and passes > MANY_PASSES
+                yield Claim("why-not-looked", one.line, said, held, f"{passes} passes")
                 continue
             if led and one.inputs and "input" not in why:
                 yield Claim("why-inputs", one.line, said, False, "inputs= asked for others only")
@@ -181,8 +172,12 @@ class Judge:
                 yield Claim(
                     "why-inputs", one.line, said, others, f"inputs= {'asked' if one.inputs else 'is not given'}"
                 )
-            elif "not in the last of" in why:
-                yield Claim("why-last", one.line, said, id(tensor) not in one.received, "it got one in the last")
+            elif found := re.search(r"not in the last of ([\d,]+) passes here; in ([\d,]+) of them", why):
+                passes = [other for _, other in self._passes_at(one.line) if other.kind == "backward"]
+                got = sum(id(tensor) in other.received for other in passes)
+                said_of = tuple(int(number.replace(",", "")) for number in found.groups())
+                held = id(tensor) not in one.received and said_of[0] <= len(passes) and said_of[1] == got
+                yield Claim("why-last", one.line, said, held, f"it got one in {got} of {len(passes)}")
             elif "but no way from there" in why:
                 yield Claim("why-no-way", one.line, said, not led, where)
             else:
@@ -358,7 +353,8 @@ class Judge:
             state = self._state_after(row["output"], line)
             is_cut_in_all = row["executions"] >= self.seen.runs[line]  # else the state is maybe that of another run
             if state is not None and row["output"] != row["input"] and is_cut_in_all:
-                yield equal("cut-output", line, f"{row['output']} requires grad", False, state.requires_grad)
+                tracked = state.requires_grad and not state.is_leaf  # (a leaf that is to be a new start of the graph)
+                yield equal("cut-output", line, f"{row['output']} has a way back", False, tracked)
             path = path_of(row["input"]) or ()
             taken = [
                 before.states[id(before.names[path])] for before, _ in self.seen.moments[line] if path in before.names
@@ -546,8 +542,8 @@ class Judge:
             )
 
     def _graph_carried_along(self, said: str, line: int, path: Path) -> Iterator[Claim]:
-        after = self.seen.after.get(line)
-        tensor = after.names.get(path) if after else None
+        passes = [one for one in self.seen.passes if one.kind == "backward"]
+        tensor = passes[-1].names.get(path) if passes else None
         if tensor is not None and (found := re.search(r"\(([\d,]+) nodes", said)):
             leaves, nodes = walk([tensor])
             truth = nodes - len(leaves)

@@ -214,4 +214,40 @@ ONCE_FALSE: dict[str, str] = {
             other(x).sum().backward()
         """
     ),
+    # what a statement clears at several places; a reason for a leaf of long ago; a module that clears nothing at first
+    "cleared-at-two-places": _program(
+        """
+            net = nn.Linear(3, 3)
+            for step in range(12):
+                net.zero_grad()
+                point = x.clone().requires_grad_()
+                net(x).sum().backward()
+                net.weight.grad = net.bias.grad = None
+        """
+    ),
+    # a leaf that is frozen in the last pass got nothing from that
+    "frozen-in-the-last-pass": _program(
+        """
+            body, head = nn.Linear(3, 3), nn.Linear(3, 3)
+            optimizer = torch.optim.SGD([*body.parameters(), *head.parameters()], lr=0.1)
+            for step in range(3):
+                optimizer.zero_grad()
+                body.requires_grad_(step < 1)
+                head(body(x)).sum().backward()
+        """
+    ),
+    # a name that a checkpointed function gives anew is none that the leaf has
+    "name-of-another": _program(
+        """
+            from torch.utils.checkpoint import checkpoint
+            fc = nn.Linear(3, 3)
+            def block(module, h):
+                def run(value):
+                    value = module(value)
+                    return torch.tanh(value)
+                return checkpoint(run, h, use_reentrant=True)
+            h = block(fc, x)
+            h.sum().backward()
+        """
+    ),
 }

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from .claims import Claim, Judge
+from .claim import Claim
+from .claims import Judge
 from .known_false import KNOWN_FALSE, claims_left_out, pieces_left_out
 from .once_false import ONCE_FALSE
 from .programs import Program, any_program, healthy_program

@@ -54,11 +54,14 @@ def _rebound(sources: Sources, cuts: list[int]) -> _Untracked | None:
     """All cuts are updates of leaves that give the leaf's name to a new tensor: ``w = w - lr * w.grad``."""
     index, names = sources.index, dict[int, str]()
     for cut in cuts:
-        statement = index.statements[index.op_statement[cut]]
-        if statement.file < 0 or not index.is_leaf(sources.cuts.input_of(cut)):
+        statement, leaf = index.statements[index.op_statement[cut]], sources.cuts.input_of(cut)
+        if statement.file < 0 or not index.is_leaf(leaf):
             return None
         name = rebound_names(index.recording.files[statement.file].text).get(statement.line, "")
-        if not name or sources.cuts.kind(cut) not in ("no_grad", "inference_mode"):
+        if name not in sources.names.all_of({leaf})[leaf] or sources.cuts.kind(cut) not in (
+            "no_grad",
+            "inference_mode",
+        ):
             return None
         names[cut] = name
     lines = [f"line {index.op_line(cut)} gives the name {name} to a new tensor" for cut, name in names.items()]

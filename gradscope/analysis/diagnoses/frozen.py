@@ -22,7 +22,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     for together, ops in alike.items():
         lines = sorted({index.op_line(op) for op in ops})
         where = f"Line{'s' * (len(lines) > 1)} {listed([str(line) for line in lines])}"
-        names = [sources.names.of(tensor) for tensor in together]
+        names = [sources.names.at(tensor, ops[-1]) for tensor in together]
         received = "it received no gradient" if len(names) == 1 else "they received no gradient"
         set_off = _set_off(sources, together, ops[-1])
         yield sources.finding(

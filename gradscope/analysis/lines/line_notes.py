@@ -30,8 +30,8 @@ class LineNotes:
             notes += [self._error_of(group.last_op)]
         if row.kind == OpKind.STEP:
             notes.append(self._step_note(group.last_op))
-        if cleared := [change for change in self._changed_by_op(group.last_op, Field.GRAD) if change.after < 0]:
-            notes.append(f"set .grad of {_tensors({change.tensor for change in cleared})} to None")
+        if cleared := self._cleared(group.last_op):
+            notes.append(f"set .grad of {_tensors(cleared)} to None")
         if row.flags & HOOKED:
             notes.append("saved-tensor hooks in force: what it saved was not read")
         if again := self._runs.again[group.statement]:
@@ -50,6 +50,16 @@ class LineNotes:
             results = self._index.results.of(group.last_op)
             notes.append("" if len(results) else f"{name}.grad is None")
         return tuple(note for note in notes if note)
+
+    def _cleared(self, last: int) -> set[int]:
+        """The tensors whose gradient a run of a statement let go, up to its last op."""
+        spans, statement, op = self._recording.ops.column("span"), self._index.op_statement[last], last
+        cleared, seen = set[int](), set[int]()
+        while op >= 0 and self._index.op_statement[op] == statement and spans[op] not in seen:
+            cleared |= {change.tensor for change in self._changed_by_op(op, Field.GRAD) if change.after < 0}
+            seen.add(spans[op])
+            op -= 1
+        return cleared
 
     def _step_note(self, op: int) -> str:
         made = set(self._index.tensors_made(op))

@@ -1,8 +1,8 @@
 """``zero_grad()`` of an optimizer or a module as one op: the parameters whose gradients it let go.
 
 torch reads and sets ``.grad`` of every parameter there. The modes step aside meanwhile, and gradients are looked at
-before and after. Where it fills them with zeros, or where code of the program's may run, each call is recorded. One
-that finds nothing to clear is an op as well: it ran.
+before and after. Where it fills them with zeros, or where code of the program's may run, each call is recorded. What
+finds nothing to clear is an op as well: it ran.
 """
 
 from __future__ import annotations

@@ -1,0 +1,160 @@
+"""Answers that name tensors, lines and counts, each beside what the witness saw: one check a code.
+
+A check takes what the judge knows and an answer, and gives claims; nothing where it cannot tell.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+
+from .claim import Claim
+from .naming import path_of
+from .witness import Pass, Witness
+
+_NAME = r"[\w.\[\]'\"*]+"
+
+
+class Said(NamedTuple):
+    """One answer."""
+
+    text: str
+    line: int
+    answer: dict[str, Any]
+
+    def claim(self, kind: str, held: bool | None, truth: str) -> Claim:
+        """Something that it says."""
+        return Claim(kind, self.line, f"{self.text} [{self.answer['code']}]", held, truth)
+
+
+Check = Callable[[Witness, Said], Iterator[Claim]]
+
+
+def checked_answers(seen: Witness, answers: list[dict[str, Any]]) -> Iterator[Claim]:
+    """The claims of the answers whose codes have a check, and of the lines that all of them name."""
+    for answer in answers:
+        said = Said(answer["text"], answer["place"]["line"] if answer["place"] else 0, answer)
+        yield from _causes(seen, said)
+        if check := CHECKS.get(answer["code"]):
+            yield from check(seen, said)
+
+
+def _causes(seen: Witness, said: Said) -> Iterator[Claim]:
+    """The lines that an answer leads to are in the program, as they are quoted, and those that run have run."""
+    for cause in said.answer["causes"]:
+        text = "\n".join(seen.lines[cause["line"] - 1 : cause["end_line"]])
+        yield said.claim("answer-source", cause["source"].strip() == text.strip(), f"line {cause['line']} is {text!r}")
+
+
+def _listed(names: str) -> list[str]:
+    """The single names in a list of them; what stands for several (``model.* (4)``) is left out."""
+    parts = re.split(r", | and ", names)
+    return [name for name in parts if re.fullmatch(_NAME, name) and "*" not in name]
+
+
+def _tensors(seen: Witness, name: str) -> list[torch.Tensor]:
+    return list(seen.ever.get(path_of(name) or (), {}).values())
+
+
+def _number(text: str) -> int:
+    return int(text.replace(",", ""))
+
+
+def _through_alias(seen: Witness, said: Said) -> Iterator[Claim]:
+    """The bytes of the others changed with the write, and they are on its memory."""
+    found = re.search(r"through (\S+) also changed (.+?): they share memory", said.text)
+    for name in _listed(found[2]) if found else ():
+        path = path_of(name) or ()
+        moments = [(before, after) for before, after in seen.moments[said.line] if path in after.names]
+        states = [(before.state(after.names[path]), after.state(after.names[path])) for before, after in moments]
+        known = [(then, now) for then, now in states if then is not None and now is not None]
+        if known:
+            changed = any(then.values != now.values for then, now in known)
+            counted = any(then.version != now.version for then, now in known)
+            # (what is added may be zero: then only the version counter tells of the write)
+            yield said.claim("answer-alias", changed or counted or None, f"the bytes of {name} are what they were")
+
+
+def _applied_again(seen: Witness, said: Said) -> Iterator[Claim]:
+    """A gradient that a step had used was there when the next pass began."""
+    found = re.search(r"\((?:([\d,]+) times|once)\).* of (.+?) between a step", said.text)
+    passes = [one for one in seen.passes if one.kind == "backward"]
+    for name in _listed(found[2]) if found else ():
+        tensors = _tensors(seen, name)
+        kept = sum(any(one.grad_before.get(id(tensor)) is not None for tensor in tensors) for one in passes)
+        times = _number(found[1] or "1") if found else 0
+        yield said.claim("answer-applied-again", times <= kept, f"a gradient of {name} was there before {kept} passes")
+
+
+def _twice_a_batch(seen: Witness, said: Said) -> Iterator[Claim]:
+    """The statement ran inside a backward pass as well."""
+    yield said.claim("answer-updates-twice", any(seen.runs_in_passes.values()) or None, "nothing ran in a pass")
+
+
+def _not_finite(seen: Witness, said: Said) -> Iterator[Claim]:
+    """The pass that is named had a loss, or gave gradients, that are not finite."""
+    if found := re.search(r"the (loss|gradients?) of backward pass ([\d,]+) (?:is|are)", said.text):
+        passes = [one for one in seen.passes if one.kind == "backward"]
+        number = _number(found[2])
+        if number <= len(passes):
+            one = passes[number - 1]
+            values = one.values if found[1] == "loss" else list(one.gradients.values())
+            held = any(not bool(value.isfinite().all()) for value in values)
+            yield said.claim("answer-not-finite", held, f"pass {number} is finite")
+
+
+def _term(seen: Witness, said: Said) -> Iterator[Claim]:
+    """A named term of the loss, as it was when the last pass from it began, has no way back."""
+    found = re.search(rf"({_NAME}) is a term of ({_NAME}), and no gradient flows", said.text)
+    passes = [one for one in seen.passes if one.kind == "backward"]
+    path = path_of(found[1]) if found else None
+    tensor = passes[-1].names.get(path) if passes and path is not None else None
+    if tensor is not None:
+        yield said.claim("answer-term", not tensor.requires_grad, f"it requires grad: {tensor.grad_fn}")
+
+
+def _left_frozen(seen: Witness, said: Said) -> Iterator[Claim]:
+    """What is said to be frozen requires no grad in the last pass of that line."""
+    names = _listed(said.answer["subject"])
+    last = seen.passes[-1] if seen.passes else None
+    for name in names if last is not None else ():
+        tensor = _named_then(last, name)
+        if tensor is not None:
+            wanted = last.wanted.get(id(tensor), tensor.requires_grad)
+            yield said.claim("answer-left-frozen", not wanted, f"requires_grad of {name} was {wanted}")
+
+
+def _named_then(one: Pass | None, name: str) -> torch.Tensor | None:
+    return None if one is None else one.names.get(path_of(name) or ())
+
+
+def _never_cleared(seen: Witness, said: Said) -> Iterator[Claim]:
+    """``cleared-before-step``: the gradient is None, or zero, when the step begins."""
+    for name in _listed(said.answer["subject"]):
+        for tensor in _tensors(seen, name)[-1:]:
+            received = any(id(tensor) in one.received for one in seen.passes)
+            yield said.claim("answer-cleared", received, "it never got a gradient")
+
+
+def _stepped_without(seen: Witness, said: Said) -> Iterator[Claim]:
+    """Counts of runs: no more than the line's."""
+    for count in re.findall(r"\(([\d,]+) (?:times|passes|steps)\)", said.text):
+        runs = seen.runs.get(said.line)
+        number = _number(count)
+        yield said.claim("answer-count", None if runs is None else number <= max(runs, 1), f"the line ran {runs} times")
+
+
+CHECKS: dict[str, Check] = {
+    "write-through-alias": _through_alias,
+    "gradients-applied-again": _applied_again,
+    "checkpoint-updates-twice": _twice_a_batch,
+    "gradient-not-finite": _not_finite,
+    "term-without-gradient": _term,
+    "left-frozen": _left_frozen,
+    "cleared-before-step": _never_cleared,
+    "never-stepped": _stepped_without,
+    "step-without-backward": _stepped_without,
+}
