@@ -171,3 +171,30 @@ second(torch.ones(2)).sum().backward()
 """
     rows = [row.name for row in report_of(source).lines if "nn.Sequential" in row.source]
     assert rows == ["second.0.weight", "second.0.bias", "second.1.weight", "second.1.bias"]
+
+
+def test_what_functional_call_puts_into_a_module_has_not_the_modules_names() -> None:
+    report = build(
+        recorded("""
+        import torch
+        weight, bias, h = torch.ones(3, 3, requires_grad=True), torch.ones(3), torch.ones(2, 3)
+        layer = torch.nn.Linear(3, 3)
+        h = torch.func.functional_call(layer, {"weight": weight, "bias": bias}, (h,))
+        h.sum().backward()
+        """)
+    )
+    assert not {name for row in report.lines if row.line == 2 for name in row.names if name.startswith("layer.")}
+    (one,) = report.backwards
+    assert [row.name for row in one.gradients if row.outcome == "created"] == ["weight"]
+
+
+def test_a_comprehensions_variable_is_no_better_name_than_the_parameters_path() -> None:
+    report = build(
+        recorded("""
+        import torch
+        net = torch.nn.Linear(2, 2, bias=False)
+        fast = {name: value * 2 for name, value in net.named_parameters()}
+        fast["weight"].sum().backward()
+        """)
+    )
+    assert [row.name for one in report.backwards for row in one.gradients] == ["net.weight"]

@@ -90,14 +90,14 @@ class HeldNames:
         return (scope, name, 0) in self._seen
 
     def is_of_loop(self, name: int) -> bool:
-        """Whether a name is that of a loop's variable, or of a part of one, in any file."""
+        """Whether a name is that of a loop's variable (a comprehension's too), or of a part of one, in any file."""
         return self._strings[name].partition(".")[0].partition("[")[0] in self._loops
 
     @cached_property
     def _loops(self) -> frozenset[str]:
         trees = (parsed(file.text) for file in self._index.recording.files if file.is_user)
         nodes = (node for tree in trees if tree is not None for node in ast.walk(tree))
-        targets = (node.target for node in nodes if isinstance(node, (ast.For, ast.AsyncFor)))
+        targets = (node.target for node in nodes if isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)))
         return frozenset(one.id for target in targets for one in ast.walk(target) if isinstance(one, ast.Name))
 
     def varies_at(self, statement: int, name: int) -> bool:
