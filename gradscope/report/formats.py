@@ -95,7 +95,7 @@ FORMATS: tuple[Format, ...] = (
         {"run": "gradscope.report.html.run_page:write", "compare": "gradscope.report.html.compare_page:as_html"},
     ),
     Format("diff", (".diff", ".patch"), {"fix": f"{_FIX}:as_diff"}),
-    Format("junit", (".xml",), {"check": f"{_CHECK}:as_junit"}, called="JUnit"),
+    Format("junit", (".xml",), {"run": f"{_RUN}.junit_format:write", "check": f"{_CHECK}:as_junit"}, called="JUnit"),
     Format("github", (), {"run": f"{_RUN}.github_format:write", "check": f"{_CHECK}:as_github"}),
     Format("concise", (), {"run": f"{_RUN}.concise_format:write", "check": f"{_CHECK}:as_concise"}),
     Format("dot", (".dot", ".gv"), {"run": f"{_RUN}.dot_format:write"}),

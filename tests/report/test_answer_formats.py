@@ -7,6 +7,7 @@ import sys
 from importlib.resources import files
 from io import StringIO
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -52,6 +53,30 @@ def test_github_shows_each_answer_beside_the_line_to_change():
     assert second == "::error title=gradscope%3A grad-none-unreached::nowhere"
     assert third.startswith("::notice file=train.py,line=9,") and not set(third) & set("\x1b\x07\r\x9b\u202e")
     assert counts == "1 problem, 1 warning, 1 note"
+
+
+def test_junit_has_a_case_an_answer_and_one_for_the_end():
+    answers = (
+        answer("frozen", 3, cause=2, text="a, b:\nfrozen", severity="warning"),
+        answer("grad-none-unreached", 4)._replace(place=None, text="nowhere"),
+        answer(text=HOSTILE, severity="note"),
+    )
+    root = ElementTree.fromstring(written("junit", answers=answers))
+    (suite,) = root
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("4", "2", "0")
+    end, first, second, third = suite
+    assert end.get("name") == "the program runs to its end" and not list(end)
+    assert (first.get("file"), first.get("line"), first.get("name")) == ("train.py", "2", "line 2: frozen")
+    assert [(one.tag, one.get("type"), one.text) for one in first] == [("failure", "warning", "a, b:\nfrozen")]
+    assert second.get("line") is None and second[0].text == "nowhere"
+    assert third[0].tag == "system-out" and not set(third[0].text or "") & set("\x1b\x07\r\x9b\u202e")
+
+
+def test_junit_of_a_program_that_raised():
+    recording = recorded("import torch\ntorch.ones(2).backward()")
+    root = ElementTree.fromstring(written("junit", recording))
+    assert root.get("errors") == "1"
+    assert "RuntimeError: element 0 of tensors" in str(root[0][0][0].get("message"))
 
 
 def test_concise_is_a_line_an_answer_with_the_column_of_the_cause():

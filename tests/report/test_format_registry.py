@@ -25,5 +25,5 @@ def test_a_format_is_for_the_results_that_it_can_show() -> None:
     assert format_of_file(Path("run.gradscope"), "run") is None
     with pytest.raises(UsageError, match=r"cannot tell a format from run\.gradscope"):
         format_of_file(Path("run.gradscope"), "compare")
-    with pytest.raises(UsageError, match="there is no format 'junit'"):
-        format_named("junit", "run")
+    with pytest.raises(UsageError, match="there is no format 'picture'"):
+        format_named("picture", "run")
