@@ -52,6 +52,11 @@ def test_it_is_typed_and_needs_no_checkout(installed: Path) -> None:
     assert not (installed / "scenarios").exists() and not (installed / "tests").exists()
 
 
+def test_it_brings_the_manual_pages_once(installed: Path) -> None:
+    (page,) = installed.rglob("gradscope-run.1")
+    assert page.match("gradscope-*.data/data/share/man/man1/gradscope-run.1")
+
+
 def test_it_writes_pages(installed: Path, tmp_path: Path) -> None:
     gradscope(installed, "run", "-q", "-o", str(tmp_path / "page.html"), "detach")
     assert "default-src 'none'" in (tmp_path / "page.html").read_text(encoding="utf-8")
