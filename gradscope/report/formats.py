@@ -101,7 +101,11 @@ FORMATS: tuple[Format, ...] = (
     Format("dot", (".dot", ".gv"), {"run": f"{_RUN}.dot_format:write"}),
     Format("mermaid", (".mmd",), {"run": f"{_RUN}.mermaid_format:write"}),
     Format("trace", (".trace",), {"run": f"{_RUN}.trace_format:write"}),
-    Format("sarif", (".sarif",), {"run": f"{_RUN}.sarif_format:write"}),
+    Format(
+        "sarif",
+        (".sarif",),
+        {"run": f"{_RUN}.sarif_format:write", "check": "gradscope.report.check.check_sarif:as_sarif"},
+    ),
 )
 
 

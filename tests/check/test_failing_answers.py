@@ -49,7 +49,7 @@ def test_without_the_option_nothing_is_analysed(tmp_path: Path, monkeypatch: pyt
     assert run_command_line(["check", "lost.py", "--fail-on", "problem", "--select", "frozen"], ()) == 0
 
 
-@pytest.mark.parametrize("format", ["table", "json", "junit", "github", "concise"])
+@pytest.mark.parametrize("format", ["table", "json", "junit", "github", "concise", "sarif"])
 def test_every_format_says_for_which_answer(format: str):
     answer = FailingAnswer("frozen", "note", f"is frozen: {HOSTILE}", "net.py", 7)
     report = CheckReport((TargetCheck("train.py", "train.py", (), answers=(answer,)),))
@@ -64,6 +64,12 @@ def test_every_format_says_for_which_answer(format: str):
     elif format == "junit":
         suite = ElementTree.fromstring(text.partition("\n")[2])[0]
         assert (suite.get("tests"), suite.get("failures"), suite[1].get("file")) == ("2", "1", "net.py")
+    elif format == "sarif":
+        (run,) = json.loads(text)["runs"]
+        (result,) = run["results"]
+        place = result["locations"][0]["physicalLocation"]
+        assert (place["artifactLocation"]["uri"], place["region"]["startLine"]) == ("net.py", 7)
+        assert run["tool"]["driver"]["rules"][result["ruleIndex"]]["id"] == result["ruleId"] == "frozen"
     elif format == "concise":
         assert text.startswith("net.py:7:1: frozen is frozen: ") and text.count("\n") == 1
     else:

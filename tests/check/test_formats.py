@@ -117,6 +117,21 @@ def test_junit() -> None:
     assert broken.findall("testcase")[0].find("error") is not None
 
 
+def test_sarif() -> None:
+    (run,) = json.loads(write(REPORT, "sarif"))["runs"]
+    rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
+    found = [(result["ruleId"], result["locations"][0]["physicalLocation"]) for result in run["results"]]
+    assert [rules[result["ruleIndex"]] for result in run["results"]] == [rule for rule, _ in found]
+    lines = [
+        (rule, place["artifactLocation"]["uri"], place.get("region", {}).get("startLine")) for rule, place in found
+    ]
+    assert lines == [
+        *(("expectation", "bad.py", line) for line in (5, 7, 9, None)),
+        ("program-failed", "broken.py", 8),
+        *(("expectation", "broken.py", line) for line in (9, None)),
+    ]
+
+
 def test_github() -> None:
     lines = write(REPORT, "github").splitlines()
     assert lines[0] == (
@@ -132,7 +147,7 @@ def test_github() -> None:
 HOSTILE = "\x1b[31m[bold]100%\r\n::error::x</failure>\x00\u202e\ufffe\uffff\ud800"
 
 
-@pytest.mark.parametrize("format", ["table", "json", "junit", "github", "concise"])
+@pytest.mark.parametrize("format", ["table", "json", "junit", "github", "concise", "sarif"])
 def test_hostile_text_is_shown_and_not_obeyed(format: str) -> None:
     item = replace(FALSE, expression=HOSTILE, first_failure=Failure(1, HOSTILE, (Part(HOSTILE, HOSTILE),)))
     target = TargetCheck(HOSTILE, HOSTILE, (item,), HOSTILE, 1, HOSTILE, HOSTILE)

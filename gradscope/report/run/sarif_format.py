@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, TextIO
-from urllib.parse import quote
 
-from gradscope.analysis.diagnoses.catalogue import every_diagnosis
-from gradscope.analysis.diagnoses.diagnosis import Diagnosis
-from gradscope.analysis.report_model import Answer, Cause, Place, Report, Severity, SuppressedAnswer, SuppressedBy
+from gradscope.analysis.report_model import Answer, Cause, Place, Report, SuppressedAnswer, SuppressedBy
 from gradscope.report.run.run_result import RunResult
+from gradscope.report.sarif_parts import LEVELS, RULES, artifact, log, rules
 from gradscope.report.screen.text import safe
 
-_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
-_LEVELS: dict[Severity, str] = {"problem": "error", "warning": "warning", "note": "note"}
 _SUPPRESSIONS: dict[SuppressedBy, dict[str, str]] = {
     "comment": {"kind": "inSource", "justification": "# gradscope: ignore"},
     "baseline": {"kind": "external", "justification": "accepted in the baseline"},
 }
 """What was not selected is no result at all."""
-_ROOT = "%SRCROOT%"
-_RULES = {known.code: number for number, known in enumerate(every_diagnosis())}
 
 
 def write(result: RunResult, stream: TextIO) -> None:
@@ -36,7 +28,7 @@ def _document(report: Report) -> dict[str, Any]:
     driver = {
         "name": "gradscope",
         "semanticVersion": report.run.gradscope,
-        "rules": [_rule(known) for known in every_diagnosis()],
+        "rules": rules(),
     }
     run = {
         "tool": {"driver": {name: value for name, value in driver.items() if value}},
@@ -44,18 +36,7 @@ def _document(report: Report) -> dict[str, Any]:
         "columnKind": "unicodeCodePoints",
         "results": [*map(_result, report.answers), *_suppressed(report.suppressed)],
     }
-    return {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
-
-
-def _rule(known: Diagnosis) -> dict[str, Any]:
-    meaning, reason, remedy = (" ".join(part.split()) for part in known.explanation)
-    return {
-        "id": known.code,
-        "shortDescription": {"text": known.title},
-        "fullDescription": {"text": meaning},
-        "help": {"text": f"{meaning}\n\nWhy torch behaves so: {reason}\n\nHow to mend it: {remedy}"},
-        "defaultConfiguration": {"level": _LEVELS[known.severity]},
-    }
+    return log(run)
 
 
 def _invocation(report: Report) -> dict[str, Any]:
@@ -84,8 +65,8 @@ def _result(answer: Answer) -> dict[str, Any]:
     places = [place for place in places if place[0].line]
     result = {
         "ruleId": answer.code,
-        "ruleIndex": _RULES[answer.code],
-        "level": _LEVELS[answer.severity],
+        "ruleIndex": RULES[answer.code],
+        "level": LEVELS[answer.severity],
         "message": {"text": safe(answer.text)},
         "locations": [_location(*place) for place in places[:1]],
         "partialFingerprints": {"gradscope/v1": _fingerprint(answer)},
@@ -103,7 +84,7 @@ def _location(where: Cause | Place, role: str) -> dict[str, Any]:
         region["endColumn"] = _column(lines[-1], where.columns[1])
     if where.source:
         region["snippet"] = {"text": where.source}
-    location: dict[str, Any] = {"physicalLocation": {"artifactLocation": _artifact(where.file), "region": region}}
+    location: dict[str, Any] = {"physicalLocation": {"artifactLocation": artifact(where.file), "region": region}}
     if where.function:
         location["logicalLocations"] = [{"fullyQualifiedName": where.function}]
     return location | {"message": {"text": role}}
@@ -112,13 +93,6 @@ def _location(where: Cause | Place, role: str) -> dict[str, Any]:
 def _column(line: str, offset: int) -> int:
     """A column as SARIF counts them: from 1, in characters."""
     return len(line.encode("utf-8", "surrogatepass")[:offset].decode("utf-8", "replace")) + 1
-
-
-def _artifact(file: str) -> dict[str, str]:
-    path = Path(os.path.normpath(file))
-    if path.is_absolute():
-        return {"uri": path.as_uri()}
-    return {"uri": quote(path.as_posix(), errors="replace"), "uriBaseId": _ROOT}
 
 
 def _fingerprint(answer: Answer) -> str:
