@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 from gradscope.analysis.check_results import CheckReport, Expectation, Failure, Part, TargetCheck, expectation_from
 from gradscope.report.check.check_schema import check_schema
 from gradscope.report.formats import format_named
+from tests.report.test_answer_formats import valid_sarif
 
 
 def write(report: CheckReport, format: str) -> str:
@@ -118,7 +119,7 @@ def test_junit() -> None:
 
 
 def test_sarif() -> None:
-    (run,) = json.loads(write(REPORT, "sarif"))["runs"]
+    run = valid_sarif(write(REPORT, "sarif"))
     rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
     found = [(result["ruleId"], result["locations"][0]["physicalLocation"]) for result in run["results"]]
     assert [rules[result["ruleIndex"]] for result in run["results"]] == [rule for rule, _ in found]
