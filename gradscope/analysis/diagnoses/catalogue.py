@@ -120,6 +120,7 @@ _ENTRIES = (
     Entry("repeated_module", _an_event(EventKind.REPEATED_MODULE)),
     Entry("function_without_node", _a_function_of_the_users),
     Entry("written_backward", _an_event(EventKind.FUNCTION)),
+    Entry("derivative_differs", _an_event(EventKind.FUNCTION)),
     Entry("frozen", _a_pass),
     Entry("attribute_ignored", _anything),
     Entry("hook_writes_shared_gradient", _an_event(EventKind.HOOK)),
