@@ -131,6 +131,7 @@ _ENTRIES = (
     Entry("hook_keeps_its_tensor", _an_event(EventKind.HOOK_THERE)),
     Entry("forward_past_hooks", _an_event(EventKind.DIRECT_FORWARD)),
     Entry("left_frozen", _an_event(EventKind.FROZEN)),
+    Entry("frozen_with_another", _an_event(EventKind.FROZEN)),
     Entry("parameter_replaced", _an_event(EventKind.OPTIMIZER)),
     Entry("never_stepped", _a_step),
     Entry("step_without_backward", _steps_alone),

@@ -1,0 +1,148 @@
+"""Parameters that two models share, frozen through one of them and trained, as it was meant, by the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.report_model import Evidence
+from gradscope.frames.shared_arguments import built_with
+from gradscope.recording.rows import EventKind
+
+_ALONG = 4_096
+"""Tensors that are frozen by one run of a statement."""
+
+
+class _Shared(NamedTuple):
+    """What one run of a statement froze."""
+
+    span: int
+    """Of the statement, or of that which called it for the model."""
+    op: int
+    held: list[int]
+    """Those that an optimizer holds beside others, which it trains."""
+    others: list[int]
+    file: int
+    lines: list[int]
+    """Where the model was built with what the other one has as well."""
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    index = sources.index
+    for op in sorted({last for tensor in sources.events.in_optimizers if (last := _frozen_at(sources, tensor)) >= 0}):
+        found = _shared(sources, op)
+        last_pass = max((group.last_op for group in sources.gradients.groups), default=-1)
+        if found is None or last_pass < op:
+            continue
+        held, others = (sources.listed([sources.names.at(one, last_pass) for one in some]) for some in found[2:4])
+        line, built = index.recording.spans[found.span].line, found.lines[0]
+        optimizer = sources.events.in_optimizers[found.held[0]][0]
+        trained = index.recording.spans[optimizer.span].line if optimizer.span >= 0 else 0
+        by = f"the optimizer of line {trained}" if trained else "an optimizer"
+        yield sources.finding(
+            f"Line {line} switched requires_grad off for {others}, and for {held} as well, which {by} holds",
+            why=f"line {built} built both with the same module, so that they share it, and it is not trained",
+            op=op,
+            tensors=[*found.held, *found.others],
+            causes=[
+                *(sources.cause_of_line("made", found.file, at, at, "") for at in found.lines),
+                *sources.cause_of_span("set", found.span),
+                *sources.cause("set", op),
+            ],
+            evidence=[Evidence("ops", op)],
+            advice="Give one of them a copy (copy.deepcopy), or leave the shared part out when freezing.",
+        )
+
+
+def _frozen_at(sources: Sources, tensor: int) -> int:
+    """The first op of the run of a statement that froze a tensor for good; -1 where none did."""
+    index = sources.index
+    rows = index.changed_ops.get(tensor, [])
+    last = index.recording.changes[rows[-1]] if rows else None
+    if last is None or last.after or not last.before:
+        return -1
+    first = last.op
+    while first and last.op - first < _ALONG and index.op_statement[first - 1] == index.op_statement[last.op]:
+        first -= 1
+    return first
+
+
+def _shared(sources: Sources, first: int) -> _Shared | None:
+    """What the run of a statement that begins at an op froze, where it is two models'."""
+    index, holding = sources.index, sources.events.in_optimizers
+    statement = index.op_statement[first]
+    end = first
+    while end < index.op_count and index.op_statement[end] == statement and end - first < _ALONG:
+        end += 1
+    changes = index.recording.changes
+    frozen = [
+        tensor
+        for tensor, rows in index.changed_ops.items()
+        if first <= changes[rows[-1]].op < end and not changes[rows[-1]].after
+    ]
+    held, others = [one for one in frozen if one in holding], [one for one in frozen if one not in holding]
+    beside = {one for tensor in held for event in holding[tensor] for one in event.tensors} - set(frozen)
+    is_trained = any(index.requires_grad(one, index.op_count) for one in beside)
+    is_run = any(op >= end for one in others for op in index.users.of(one))
+    if not held or not others or not is_trained or not is_run:
+        return None
+    made = index.recording.tensors.column("op")[held[0]]
+    place = index.statements[index.op_statement[made]] if 0 <= made < index.op_count else None
+    if place is None or place.file < 0:
+        return None
+    text = index.recording.files[place.file].text
+    for span in _ways(sources, index.recording.ops.column("span")[first]):
+        row = index.recording.spans[span]
+        columns = (row.line, row.col, row.end_line, row.end_col)
+        lines = built_with(text, index.op_line(made), columns) if row.file == place.file else []
+        if lines:
+            return _Shared(span, first, held, others, place.file, lines)
+    return None
+
+
+def _ways(sources: Sources, span: int) -> list[int]:
+    """A span, and those of the functions around, on all ways that were seen."""
+    found = [span] if span >= 0 else []
+    for event in sources.events.of(EventKind.FROZEN):
+        way, count = event.detail.get("through"), len(sources.index.recording.spans)
+        if event.span == span and isinstance(way, list):
+            found += [one for one in way if isinstance(one, int) and 0 <= one < count and one not in found]
+    return found
+
+
+DIAGNOSIS = Diagnosis(
+    code="frozen-with-another",
+    title="a shared part that was frozen through the other model",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""Two models were built with one and the same module. Freezing one of them switched requires_grad off
+            for the shared parameters too, which an optimizer holds beside others of the other model.""",
+        reason="""A module that is handed to two models is one module: requires_grad belongs to its parameters, by
+            whatever name they are reached. An optimizer skips parameters without a gradient, and nothing fails.""",
+        remedy="""Give the model that is to be frozen a copy of the shared part, or freeze what is its own alone. Where
+            the shared part is to stay as it is, leave it out of the optimizer.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+from torch import nn
+
+table = nn.Linear(3, 3)
+student = nn.Sequential(table, nn.Linear(3, 2))
+teacher = nn.Sequential(table, nn.Tanh(), nn.Linear(3, 2))
+teacher.requires_grad_(False)
+optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+for step in range(2):
+    x = torch.rand(4, 3)
+    optimizer.zero_grad()
+    (student(x) - teacher(x)).pow(2).mean().backward()
+    optimizer.step()
+""",
+        instead_of="teacher.requires_grad_(False)",
+        silent="teacher[2].requires_grad_(False)",
+    ),
+    find=_find,
+)

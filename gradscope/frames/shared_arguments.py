@@ -1,0 +1,68 @@
+"""Objects that one function hands to several others when it builds them."""
+
+from __future__ import annotations
+
+import ast
+
+from gradscope.frames.syntax_trees import innermost, parsed
+
+
+def built_with(text: str, made_line: int, at: tuple[int, int, int, int]) -> list[int]:
+    """The lines that build, with an object made at a line of the same body, what a call then names.
+
+    ``teacher = Net(table)`` for ``table = Embedding(9, 4)`` and ``freeze(teacher)``; nothing where the object is handed
+    to no other call as well.
+
+    Args:
+        text: Source of a file.
+        made_line: The line that makes the object and gives it a name.
+        at: First line and column, last line and column (in bytes) of the call, or of what a loop over the parameters
+            of what was built does with each.
+    """
+    tree = parsed(text)
+    body = _body_around(tree, made_line) if tree is not None else []
+    names = {name for one in body if one.lineno <= made_line <= (one.end_lineno or 0) for name in _bound(one)}
+    wanted = _names_at(tree, at) if tree is not None else set()
+    building = [one for one in body if isinstance(one, ast.Assign) and names & _given(one.value)]
+    found = [one.lineno for one in building if wanted.intersection(_bound(one))]
+    return found if len(building) > len(found) else []
+
+
+def _body_around(tree: ast.Module, line: int) -> list[ast.stmt]:
+    """The statements of the innermost function, or of the module, that has a line."""
+    body = tree.body
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.lineno < line <= (node.end_lineno or 0):
+            body = node.body
+    return body
+
+
+def _bound(statement: ast.stmt) -> list[str]:
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    return [one.id for target in targets for one in ast.walk(target) if isinstance(one, ast.Name)]
+
+
+def _given(value: ast.expr) -> set[str]:
+    """The names that a call is given, or the calls of a tuple are."""
+    calls = [one for one in ast.walk(value) if isinstance(one, ast.Call)]
+    arguments = [one for call in calls for one in (*call.args, *(keyword.value for keyword in call.keywords))]
+    return {one.id for one in arguments if isinstance(one, ast.Name)}
+
+
+def _names_at(tree: ast.Module, at: tuple[int, int, int, int]) -> set[str]:
+    """The names within a stretch of source, and in what the innermost loop around it goes over."""
+    line, col, end_line, end_col = at
+    loop = innermost(tree, line, ast.For)
+    looped = set() if not isinstance(loop, ast.For) or loop.lineno == line else _names(loop.iter)
+    within = {
+        node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name)
+        and (line, col) <= (node.lineno, node.col_offset)
+        and (node.end_lineno or 0, node.end_col_offset or 0) <= (end_line, end_col)
+    }
+    return within | looped
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}

@@ -1,0 +1,81 @@
+"""Parts that two models share and that were frozen through one of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from tests.analysis.building import line_of, recorded
+
+PROGRAM = """
+import torch
+from torch import nn
+def freeze(module):
+    for p in module.parameters():
+        p.requires_grad = False
+    return module
+class Net(nn.Module):
+    def __init__(self, table):
+        super().__init__()
+        self.table, self.head = table, nn.Linear(3, 2)
+    def forward(self, x):
+        return self.head(self.table(x))
+def make():
+    table = nn.Linear(3, 3)
+    student = Net(table)
+    {build}
+    {freeze}
+    return student, teacher
+student, teacher = make()
+optimizer = torch.optim.SGD({held}, lr=0.1)
+for step in range(2):
+    x = torch.rand(4, 3)
+    with torch.no_grad():
+        target = {target}
+    optimizer.zero_grad()
+    (student(x) - target).pow(2).mean().backward()
+    optimizer.step()
+"""
+SHARED = {
+    "build": "teacher = Net(table)",
+    "freeze": "freeze(teacher)",
+    "held": "student.parameters()",
+    "target": "teacher(x)",
+}
+
+
+def lines(changes: dict[str, str]) -> list[int]:
+    answers = build(recorded(PROGRAM.format(**SHARED | changes))).answers
+    return [cause.line for one in answers if one.code == "frozen-with-another" for cause in one.causes]
+
+
+@pytest.mark.parametrize(
+    "freezing",
+    [
+        "freeze(teacher)",
+        "teacher.requires_grad_(False)",
+        "for p in teacher.parameters():\n        p.requires_grad_(False)",
+    ],
+)
+def test_the_line_that_shares_comes_first(freezing: str) -> None:
+    source = PROGRAM.format(**SHARED | {"freeze": freezing})
+    found = lines({"freeze": freezing})
+    assert found[0] == line_of(source, "teacher = Net(table)")
+    assert len(found) >= 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"build": "teacher = Net(nn.Linear(3, 3))"},
+        {"freeze": "freeze(teacher.head)"},
+        {"freeze": "freeze(table); teacher.head.requires_grad_(False)"},
+        {"held": "student.head.parameters()"},
+        {"held": "[*student.parameters(), *teacher.head.parameters()]"},
+        {"freeze": "freeze(teacher); table.requires_grad_(True)"},
+        {"target": "torch.zeros(4, 2)"},
+        {"build": "teacher = Net(student.table)"},
+    ],
+)
+def test_what_is_not_shared_not_trained_or_frozen_by_itself_is_left_alone(changes: dict[str, str]) -> None:
+    assert lines(changes) == []
