@@ -108,10 +108,38 @@ def repetitions(text: str, containers: Collection[str]) -> list[Given]:
     for target, value in _assigned(tree) if tree is not None else ():
         name = ast.unparse(target)
         listed = value.args[0] if isinstance(value, ast.Call) and value.args else value
-        if name in containers and isinstance(listed, ast.BinOp) and isinstance(listed.op, ast.Mult):
+        is_seen = name in containers or (
+            name.startswith("self.") and any(_is_attribute(one, name) for one in containers)
+        )
+        if is_seen and isinstance(listed, ast.BinOp) and isinstance(listed.op, ast.Mult):
             sides = (side for side in (listed.left, listed.right) if isinstance(side, ast.List))
             if any(len(side.elts) == 1 for side in sides):
                 found.append(Given(target.lineno, value.end_lineno or value.lineno, name, ""))
+    return found
+
+
+def _is_attribute(name: str, of_self: str) -> bool:
+    """Whether a name ends in an attribute that a method calls by ``self``: ``server.controls``."""
+    return name.endswith(of_self.removeprefix("self")) and "[" not in name
+
+
+def keys_from_one(text: str, names: Collection[str]) -> list[Given]:
+    """Dicts that ``dict.fromkeys`` gives one thing under all keys, by several of which a tensor was seen."""
+    tree = parsed(text)
+    found = []
+    for target, value in _assigned(tree) if tree is not None else ():
+        if not isinstance(value, ast.Call) or ast.unparse(value.func) != "dict.fromkeys" or len(value.args) != 2:
+            continue
+        name = ast.unparse(target)
+        held = [one for one in names if one.endswith("]")]
+        keys = sorted(
+            one.rpartition("[")[2].removesuffix("]")
+            for one in held
+            if (container := one.rpartition("[")[0]) == name or _is_attribute(container, name)
+        )
+        if len(set(keys)) > 1:
+            end = value.end_lineno or value.lineno
+            found.append(Given(target.lineno, end, f"{keys[0]} and {keys[1]}", ast.unparse(value.args[1])))
     return found
 
 

@@ -199,6 +199,14 @@ for step in range(4):
     values.pow(2).mean().backward()
     log.add([1, 2], values)  # hands over
 """,
+    "rows of outputs in a ring": """
+ring = [None] * 60
+for step in range(20):
+    out = (w * step).exp().reshape(10, 10)
+    out.sum().backward()
+    for place, row in enumerate(out):
+        ring[(10 * step + place) % 60] = row  # keeps
+""",
     "one list for each layer": """
 class Monitor:
     def __init__(self, layers):

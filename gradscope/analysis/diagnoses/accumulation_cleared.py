@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.gradient_lives import GradientLives, last_before
+from gradscope.analysis.facts.kept_gradients import owners_kept
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording import NONE
@@ -41,8 +42,11 @@ def _find(sources: Sources) -> Iterator[Finding]:
         if len(found) >= STEPS:
             key = index.op_statement[found[-1].step], index.op_statement[found[-1].cleared]
             alike.setdefault(key, []).append((tensor, found))
+    kept = owners_kept(index, lives) if alike else set()
     for group in alike.values():
         tensors, found = [tensor for tensor, _ in group], group[0][1]
+        if not kept.isdisjoint(tensors):
+            continue  # what was cleared had been kept, by reference: see gradient-kept-by-reference
         last = found[-1]
         most = max(one.passes for one in found)
         name = index.call_name(last.cleared).removeprefix("optim.")

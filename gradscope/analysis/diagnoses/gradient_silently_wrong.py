@@ -9,8 +9,9 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.inplace_writes import JudgedWrite
 from gradscope.analysis.facts.outside_writes import OutsideWrite
-from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
+from gradscope.frames.shared_arrays import sharing_calls
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -48,16 +49,39 @@ def _changed_outside(sources: Sources) -> Iterator[Finding]:
         names = sources.listed(list(dict.fromkeys(sources.names.at(write.tensor, write.after) for write in same)))
         saved = index.recording.saved[first.saved_row]
         kind = f"{index.recording.text(saved.attr)} of {index.recording.text(index.recording.nodes[saved.node].name)}"
+        shared = _shared_by(sources, first.tensor)
+        where = f"Between line {after} and line {backward}: the memory of {names}"
+        if shared is not None:
+            where = f"Line {shared[0].line}: the memory that {shared[1]} shares"
         yield sources.finding(
-            f"Between line {after} and line {backward}: the memory of {names} was changed outside torch's functions "
-            f"(numpy or others share it), after line {saved_at} had saved it for backward ({kind})",
+            f"{where} was changed outside torch's functions (numpy or others share it), after line {saved_at} had "
+            f"saved it for backward ({kind})",
             why=f"the gradient of the backward at line {backward} was computed from the changed values, without an "
             "error",
             op=first.backward_op,
             tensors=[write.tensor for write in same],
-            causes=sources.cause("saved", node_op[saved.node]),
+            causes=[*(shared[:1] if shared is not None else ()), *sources.cause("saved", node_op[saved.node])],
             evidence=[Evidence("saved", write.saved_row) for write in same],
+            advice="clone() of what is made from the array keeps the values." if shared is not None else "",
         )
+
+
+def _shared_by(sources: Sources, tensor: int) -> tuple[Cause, str] | None:
+    """The call that put a tensor on the memory of an array: seen, or the only one that the program's text has."""
+    index = sources.index
+    calls = [
+        (number, call)
+        for number, file in enumerate(index.recording.files)
+        if file.is_user
+        for call in sharing_calls(file.text)
+    ]
+    made = {(cause.file, cause.line) for cause in sources.made_at(tensor)}
+    seen = [one for one in calls if (index.recording.files[one[0]].name, one[1].line) in made] if made else calls
+    if len(seen) != 1:
+        return None
+    number, call = seen[0]
+    cause = sources.cause_of_line("made", number, call.line, call.end_line, "")
+    return cause, f"torch.{call.call}({call.of})"
 
 
 def _saved_at(sources: Sources, write: OutsideWrite) -> int:

@@ -58,13 +58,20 @@ def _finding(sources: Sources, tensors: list[int], found: list[_Mixed]) -> Findi
     names = sources.listed([sources.names.of(tensor) for tensor in tensors])
     function = index.op_place(last.left_by).function
     where = f" in {function}" if function not in ("<module>", index.op_place(last.own).function) else ""
+    cleared = last_before(sources.lives.cleared.get(tensors[0], []), last.left_by)
+    early = f"line {index.op_line(cleared)} clears them too early, before that pass" if cleared >= 0 else ""
     return sources.finding(
         f"Line {index.op_line(last.own)}: backward adds to gradients of {names} that the pass for another step{where} "
         f"had left there, and line {index.op_line(last.step)} ({index.func(last.step)}) applies the sum "
         f"({len(found):,} times)",
+        why=early,
         op=last.own,
         tensors=tensors,
-        causes=[*sources.cause("backward", last.own), *sources.cause("step", last.step)],
+        causes=[
+            *sources.cause("cleared", cleared),
+            *sources.cause("backward", last.own),
+            *sources.cause("step", last.step),
+        ],
         evidence=[Evidence("ops", op) for op in last],
         advice="Clear them right before this backward (zero_grad of the optimizer that makes the step).",
     )

@@ -9,9 +9,11 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.best_names import BestNames
+from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import Evidence
-from gradscope.recording.flags import REQUIRES_GRAD
+from gradscope.recording import NONE
+from gradscope.recording.flags import EXTERNAL, REQUIRES_GRAD
 from gradscope.recording.rows import OpKind
 
 RUNS = 8
@@ -19,6 +21,8 @@ RUNS = 8
 AT_LEAST = 3
 """Backward passes from which on a graph is carried along that reaches back over all of them."""
 
+_MEANS = ("Tensor.add", "torch.add", "Tensor.lerp", "torch.lerp", "Tensor.__radd__", "Tensor.sub")
+"""Calls that make a running mean of what it was before and a new value."""
 _SUMS = ("Tensor.add_", "Tensor.__iadd__", "Tensor.sub_")
 """Calls that ``total += loss`` makes of a tensor that is there before."""
 
@@ -31,7 +35,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     if len(backward_ops) < AT_LEAST:
         return
     made_by, variable = index.recording.nodes.column("op"), index.recording.nodes.column("variable")
-    for tensor, first, op in _carried(index, names):
+    for tensor, first, op in _carried(index, names, passes):
         nodes = [node for node in passes.behind(index.node_after(tensor)) if variable[node] < 0]
         # Nodes of each iteration: what was made once, before all of them, is behind every result and carries nothing.
         crossed = len({bisect_left(backward_ops, made_by[node]) for node in nodes}) - 1
@@ -49,7 +53,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             )
 
 
-def _carried(index: Index, names: BestNames) -> list[tuple[int, int, int]]:
+def _carried(index: Index, names: BestNames, passes: Passes) -> list[tuple[int, int, int]]:
     """For each statement that took in what it had made or written itself in an earlier run: a named result of it.
 
     Returns:
@@ -58,12 +62,23 @@ def _carried(index: Index, names: BestNames) -> list[tuple[int, int, int]]:
     tensors, statements = index.recording.tensors, index.op_statement
     made_at, flags = tensors.column("op"), tensors.column("flags")
     found: dict[int, list[tuple[int, int]]] = {}
+    averaged: dict[int, list[tuple[int, int]]] = {}
     for op, taken in zip(index.uses.keys, index.uses.values, strict=True):
         if statements[op] == NOWHERE or names.best[taken] < 0 or made_at[taken] >= op:
             continue
         is_own = statements[made_at[taken]] == statements[op] and flags[taken] & REQUIRES_GRAD
         if is_own or (index.func(op) in _SUMS and taken in index.results.of(op)):
             found.setdefault(statements[op], []).append((taken, op))
+        elif flags[taken] & REQUIRES_GRAD and index.func(op) in _MEANS:
+            # ``old = decay * self.mean``, then ``self.mean = old + ...``: by way of one other statement.
+            own = (one for one in index.uses.of(made_at[taken]) if statements[made_at[one]] == statements[op])
+            earlier = next((one for one in own if made_at[one] < op and flags[one] & REQUIRES_GRAD), NONE)
+            if earlier >= 0 and names.best[earlier] >= 0 and not flags[earlier] & EXTERNAL:
+                averaged.setdefault(statements[op], []).append((earlier, op))
+    walked = passes.first_walked_at
+    for statement, several in averaged.items():
+        if all(walked[tensors.column("node")[tensor]] < 0 for tensor, _ in several):  # what is trained through is meant
+            found.setdefault(statement, several)
     carried = []
     for several in found.values():
         tensor, last = several[-1]

@@ -10,6 +10,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.keepers import Keeper, keeper
 from gradscope.analysis.facts.kept_after_passes import KeptAfterPasses, kept_after_passes
 from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.recording.flags import VIEW
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -18,6 +19,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
     by_line: dict[tuple[int, int], tuple[Keeper, list[KeptAfterPasses]]] = {}
     for kept in kept_after_passes(index, sources.passes):
         found = keeper(index, kept.tensors, sources.names_held, kept.alike)
+        if found is None and (rows := _views_kept(sources, kept)):
+            found = keeper(index, rows, sources.names_held)
         if found is not None:
             by_line.setdefault((found.file, found.put.line), (found, []))[1].append(kept)
     for found, several in by_line.values():
@@ -29,13 +32,21 @@ def _find(sources: Sources) -> Iterator[Finding]:
         yield sources.finding(
             f"Line {found.put.line}: {found.put.holder} keeps {len(tensors)} results with their graphs{by}",
             why=f"{passes} backward passes have used these graphs up, so that none of them can be walked again, and "
-            "each iteration leaves one more",
+            "each iteration puts one more there",
             op=op,
             tensors=tensors[-1:],
             causes=lines_that_keep(sources, found),
             evidence=[Evidence("ops", kept.last) for kept in several],
             advice="detach() of what is kept lets go of the graph; item() where only a number is wanted.",
         )
+
+
+def _views_kept(sources: Sources, kept: KeptAfterPasses) -> list[int]:
+    """The rows and other views of results that were there when the last pass was over: each keeps its result."""
+    index = sources.index
+    flags, died = (index.recording.tensors.column(name) for name in ("flags", "died"))
+    made = (one for tensor in kept.tensors for op in index.users.of(tensor) for one in index.made.of(op))
+    return [one for one in made if flags[one] & VIEW and not 0 <= died[one] <= kept.last]
 
 
 def lines_that_keep(sources: Sources, found: Keeper) -> list[Cause]:

@@ -17,6 +17,8 @@ from gradscope.recording.flags import EXTERNAL
 
 AT_LEAST = 3
 """Passes whose results are there at once, from which on they are kept."""
+MANY = 8
+"""Passes whose results are there at once, from which on it does not matter that others were dropped: a ring of them."""
 _BEHIND = 3
 """Steps into the graph behind a result: a slice of an output that a pass came through is kept as the output is."""
 _NEVER = 1 << 60
@@ -96,7 +98,7 @@ def _most_at_once(lives: list[_Life], others: set[int]) -> KeptAfterPasses | Non
     several = {life.used_up for life in there}
     until_then = {op for op in (*others, *(life.used_up for life in lives)) if 0 <= op <= moments[most]}
     is_growing = 2 * len(several) > len(until_then)
-    if len(several) < AT_LEAST or not (is_growing or _is_begun_anew(counts)):
+    if len(several) < AT_LEAST or not (is_growing or len(several) >= MANY or _is_begun_anew(counts)):
         return None
     tensors = tuple(life.tensor for life in there)
     return KeptAfterPasses(tensors, len(several), max(several), tuple(life.tensor for life in lives))

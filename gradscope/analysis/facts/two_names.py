@@ -19,7 +19,14 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.writes import all_writes, is_step
 from gradscope.analysis.index import NOWHERE, Index
-from gradscope.frames.given_names import Given, function_around, keys_of_one, second_names, walked_together
+from gradscope.frames.given_names import (
+    Given,
+    function_around,
+    keys_from_one,
+    keys_of_one,
+    second_names,
+    walked_together,
+)
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, PARAMETER
 from gradscope.recording.rows import BindingKind, OpKind
@@ -263,8 +270,11 @@ def keys_for_one(index: Index, held: dict[int, list[tuple[int, int, int]]]) -> I
         own = [op for op in writes if kinds[op] == OpKind.CALL]
         names = {index.recording.text(name) for name, op, _ in held.get(tensor, ()) if own and op <= own[-1]}
         is_in_dicts = len({name for name in names if name.endswith(("']", '"]'))}) > 1
-        for number, file in enumerate(index.recording.files) if is_in_dicts else ():
-            for given in keys_of_one(file.text, names) if file.is_user else ():
+        later = {index.recording.text(name) for name, _, _ in held.get(tensor, ())} if len(own) > 1 else set()
+        is_keyed = is_in_dicts or sum(name.endswith("]") for name in later) > 1
+        for number, file in enumerate(index.recording.files) if is_keyed else ():
+            by_keys = keys_of_one(file.text, names) if is_in_dicts and file.is_user else []
+            for given in (*by_keys, *(keys_from_one(file.text, later) if file.is_user else ())):
                 if (number, given.line) not in seen:
                     seen.add((number, given.line))
                     pair = given.name.split(" and ")

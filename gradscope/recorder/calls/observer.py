@@ -9,7 +9,7 @@ import json
 import sys
 import threading
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from types import FrameType
 from typing import Any
@@ -402,11 +402,12 @@ class Observer:
             seen = known.get(id(tensor))
             if seen is None:
                 seen = self.states.enter(tensor, op, LATER, self.may_read_saved, _EXTERNAL, ())
+                self._watch((tensor,), is_given_away=False)  # torch.from_numpy is not seen: its tensor appears here
             elif grouped and not self._is_new_to_group(seen.row):
                 continue
             self._uses += (op, seen.row)
 
-    def _enter_unknown(self, tensors: list[Any]) -> None:
+    def _enter_unknown(self, tensors: Sequence[Any]) -> None:
         """Enter tensors that were not seen before as they are before a call sets something of them."""
         if self.identity.dead:
             self.identity.bury()
@@ -414,7 +415,7 @@ class Observer:
             if id(tensor) not in self.identity.tensors:
                 self.states.enter(tensor, self.tape.op_count, 0, False, _EXTERNAL, ())
 
-    def _watch(self, tensors: list[Any], is_given_away: bool) -> None:
+    def _watch(self, tensors: Sequence[Any], is_given_away: bool) -> None:
         """Look at the memory of tensors that others can write from now on; see :meth:`ForeignMemory.watch`."""
         if self.full:
             return

@@ -1,0 +1,105 @@
+"""Two layers that were given one weight, of which one was given another later: two are trained instead of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.report_model import Evidence
+from gradscope.frames.put_on_objects import called_once
+from gradscope.frames.tied_weights import Tie, replaced, ties
+from gradscope.recording import NONE
+from gradscope.recording.flags import PARAMETER
+
+PASSES = 2
+"""Passes that gave both a gradient from which on it is reported."""
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """One finding for each tie that the text has, where both sides are trained as two at the end."""
+    at_end: dict[str, int] | None = None
+    for number, file in enumerate(sources.index.recording.files):
+        for tie in ties(file.text) if file.is_user else ():
+            at_end = _named_at_end(sources) if at_end is None else at_end
+            yield from _of_tie(sources, number, tie, at_end)
+
+
+def _named_at_end(sources: Sources) -> dict[str, int]:
+    """Parameters by the names that held them when the run ended."""
+    index = sources.index
+    flags = index.recording.tensors.column("flags")
+    return {
+        index.recording.text(name): tensor
+        for tensor, rows in sources.names_held.items()
+        for name, _, span in rows
+        if span == NONE and flags[tensor] & PARAMETER
+    }
+
+
+def _of_tie(sources: Sources, file: int, tie: Tie, at_end: dict[str, int]) -> Iterator[Finding]:
+    index = sources.index
+    for name, one in at_end.items():
+        ending = f".{tie.to}.{tie.part}"
+        other = at_end.get(f"{name.removesuffix(ending)}.{tie.of}.{tie.part}") if name.endswith(ending) else None
+        if other is None or other == one:
+            continue
+        passes = [sources.lives.passes.get(tensor, []) for tensor in (one, other)]
+        text = index.recording.files[file].text
+        change = replaced(text, tie)
+        # Where the layer still has the weight that it was made with, the tie did not run.
+        made_by = index.made_by(one)
+        is_own = made_by == NONE or index.op_line(made_by) in tie.own
+        if min(map(len, passes)) < PASSES or change is None or is_own:
+            continue
+        called = called_once(text, change.line)
+        causes = [sources.cause_of_line("set", file, change.line, change.end_line, "")]
+        causes += [sources.cause_of_line("used", file, *called, "")] if called is not None else []
+        yield sources.finding(
+            f"Line {change.line}: {change.target} is another from here on, so that {tie.to}.{tie.part} and "
+            f"{tie.of}.{tie.part}, which line {tie.line} made one, are trained as two",
+            op=passes[0][-1],
+            tensors=[one, other],
+            causes=[*causes, sources.cause_of_line("made", file, tie.line, tie.end_line, "")],
+            evidence=[Evidence("ops", passes[1][-1])],
+            advice="Write the values into the weight that is there (copy_() under torch.no_grad()), or tie them again.",
+        )
+        return
+
+
+DIAGNOSIS = Diagnosis(
+    code="tie-broken",
+    title="two layers that shared a weight and do not any more",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""A statement gave one layer the weight of another, so that the two were one. A later one gave one of
+            them another layer or another parameter: both got gradients of their own from then on.""",
+        reason="""head.weight = embed.weight makes two names for one parameter. An assignment changes what one name
+            stands for; the other keeps the old one.""",
+        remedy="""Copy the new values into the shared parameter, or tie the two again after the change.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+from torch import nn
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, ids):
+        return self.head(self.embed(ids))
+
+model = Model()
+model.embed.weight = nn.Parameter(torch.randn(5, 3))
+for step in range(3):
+    model(torch.arange(5)).logsumexp(1).sum().backward()
+""",
+        instead_of="model.embed.weight = nn.Parameter(torch.randn(5, 3))",
+        silent="model.embed.weight.data.copy_(torch.randn(5, 3))",
+    ),
+    find=_find,
+)

@@ -1,0 +1,53 @@
+"""Whether a statement keeps ``.grad`` as it is, and whether one compares a thing with itself by its text."""
+
+from __future__ import annotations
+
+import ast
+
+from gradscope.frames.syntax_trees import innermost, parsed
+
+_COLLECTS = ("list", "tuple", "dict", "append", "extend", "update", "appendleft")
+_STATEMENTS = (ast.Assign, ast.AnnAssign, ast.Return, ast.Expr, ast.AugAssign)
+
+
+def keeps_gradient(text: str, line: int) -> bool:
+    """Whether a line gives ``.grad`` itself a name, or puts it into a list or dict: ``[p.grad for p in ps]``."""
+    tree = parsed(text)
+    statement = None if tree is None else innermost(tree, line, *_STATEMENTS)
+    value = getattr(statement, "value", None)
+    return isinstance(value, ast.expr) and _is_kept(value)
+
+
+def _is_kept(value: ast.expr | None) -> bool:
+    if isinstance(value, ast.Attribute):
+        return value.attr == "grad"
+    if isinstance(value, ast.ListComp | ast.GeneratorExp | ast.SetComp):
+        return _is_kept(value.elt)
+    if isinstance(value, ast.DictComp):
+        return _is_kept(value.value)
+    if isinstance(value, ast.List | ast.Tuple | ast.Set):
+        return any(map(_is_kept, value.elts))
+    if isinstance(value, ast.Dict):
+        return any(map(_is_kept, value.values))
+    if isinstance(value, ast.IfExp):
+        return _is_kept(value.body) or _is_kept(value.orelse)
+    if isinstance(value, ast.Call):
+        name = value.func.attr if isinstance(value.func, ast.Attribute) else getattr(value.func, "id", "")
+        return name in _COLLECTS and any(map(_is_kept, value.args))
+    return False
+
+
+def names_one_twice(text: str, line: int) -> bool:
+    """Whether a statement gives one operation the same text twice: ``g * g``, ``torch.dot(g, g)``, ``g.dot(g)``."""
+    tree = parsed(text)
+    statement = None if tree is None else innermost(tree, line, ast.stmt)
+    for node in ast.walk(statement) if statement is not None else ():
+        operands: list[ast.expr] = []
+        if isinstance(node, ast.BinOp):
+            operands = [node.left, node.right]
+        elif isinstance(node, ast.Call):
+            operands = [*node.args, *([node.func.value] if isinstance(node.func, ast.Attribute) else [])]
+        written = [ast.unparse(one) for one in operands]
+        if len(set(written)) < len(written):
+            return True
+    return False

@@ -1,0 +1,109 @@
+"""Gradients, weights and arrays that are one thing where two were meant; and those that are meant to be."""
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from gradscope.frames.kept_gradients import keeps_gradient, names_one_twice
+from gradscope.frames.tied_weights import replaced, ties
+from tests.analysis.building import recorded
+
+
+def causes(source: str, code: str) -> list[list[int]]:
+    answers = build(recorded(source)).answers
+    return [[cause.line for cause in one.causes] for one in answers if one.code == code]
+
+
+GRADIENTS = """
+import torch
+w = torch.ones(3, requires_grad=True)
+def of(x):
+    if w.grad is not None: w.grad.{}
+    (w * x).sum().backward()
+    return [{}]
+for step in range(3):
+    first, second = of(torch.randn(3)), of(torch.randn(3))
+    print(torch.dot(first[0], second[0]))
+"""
+
+
+def test_a_gradient_that_is_kept_without_a_copy() -> None:
+    assert causes(GRADIENTS.format("zero_()", "w.grad"), "gradient-kept-by-reference") == [[7]]
+    assert causes(GRADIENTS.format("zero_()", "w.grad.clone()"), "gradient-kept-by-reference") == []
+
+
+@pytest.mark.parametrize(
+    ("source", "keeps"),
+    [
+        ("g = p.grad", True),
+        ("kept.append([p.grad for p in ps])", True),
+        ("kept = {n: p.grad for n, p in named}", True),
+        ("g = p.grad.clone()", False),
+        ("flat = torch.cat([p.grad for p in ps])", False),
+        ("norm = p.grad.norm()", False),
+    ],
+)
+def test_whether_a_statement_keeps_a_gradient(source: str, keeps: bool) -> None:
+    assert keeps_gradient(source, 1) == keeps
+
+
+@pytest.mark.parametrize(
+    ("source", "twice"), [("x = (g * g).sum()", True), ("x = g.dot(g)", True), ("x = a - b", False)]
+)
+def test_whether_a_statement_takes_one_thing_twice_by_its_text(source: str, twice: bool) -> None:
+    assert names_one_twice(source, 1) == twice
+
+
+TIED = """class M:
+    def __init__(self):
+        self.embed, self.head = Embedding(), Linear()
+        self.head.weight = self.embed.weight
+    def load(self, table):
+        {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("statement", "line"),
+    [
+        ("self.embed.weight = Parameter(table)", 6),
+        ("self.embed = Embedding.from_pretrained(table)", 6),
+        ("self.embed.weight.data.copy_(table)", None),
+        ("self.other.weight = Parameter(table)", None),
+        ("self.head.weight = self.embed.weight", None),
+    ],
+)
+def test_what_replaces_one_side_of_a_tie(statement: str, line: int | None) -> None:
+    text = TIED.format(statement)
+    found = replaced(text, ties(text)[0])
+    assert (found and found.line) == line
+
+
+ARRAY = """
+import numpy as np
+import torch
+array, layer = np.zeros((4, 3), dtype=np.float32), torch.nn.Linear(3, 2)
+def read(value):
+    array[:] = value
+    return torch.from_numpy(array){}
+for step in range(2):
+    first, second = layer(read(1.0)), layer(read(2.0))
+    (first - second).pow(2).sum().backward()
+"""
+
+
+def test_an_array_that_is_written_between_forward_and_backward() -> None:
+    assert causes(ARRAY.format(""), "gradient-silently-wrong") == [[7, 9]]
+    assert causes(ARRAY.format(".clone()"), "gradient-silently-wrong") == []
+
+
+KEYS = """
+import torch
+sums = {}
+for step in range(3):
+    for name in ("a", "b"): sums[name] += torch.ones(2)
+"""
+
+
+def test_a_dict_with_one_tensor_under_all_keys() -> None:
+    assert causes(KEYS.format("dict.fromkeys(('a', 'b'), torch.zeros(2))"), "one-tensor-two-names") == [[3]]
+    assert causes(KEYS.format("{name: torch.zeros(2) for name in ('a', 'b')}"), "one-tensor-two-names") == []
