@@ -200,12 +200,12 @@ for step in range(4):
     log.add([1, 2], values)  # hands over
 """,
     "rows of outputs in a ring": """
-ring = [None] * 60
+ring = [None] * 100
 for step in range(20):
     out = (w * step).exp().reshape(10, 10)
     out.sum().backward()
     for place, row in enumerate(out):
-        ring[(10 * step + place) % 60] = row  # keeps
+        ring[(10 * step + place) % 100] = row  # keeps
 """,
     "one list for each layer": """
 class Monitor:

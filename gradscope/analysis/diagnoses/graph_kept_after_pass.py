@@ -12,6 +12,9 @@ from gradscope.analysis.facts.kept_after_passes import KeptAfterPasses, kept_aft
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.recording.flags import VIEW
 
+_VIEWS = 2
+"""Views of views of a result that are looked at: rows of a reshaped output."""
+
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each line that keeps results."""
@@ -45,8 +48,12 @@ def _views_kept(sources: Sources, kept: KeptAfterPasses) -> list[int]:
     """The rows and other views of results that were there when the last pass was over: each keeps its result."""
     index = sources.index
     flags, died = (index.recording.tensors.column(name) for name in ("flags", "died"))
-    made = (one for tensor in kept.tensors for op in index.users.of(tensor) for one in index.made.of(op))
-    return [one for one in made if flags[one] & VIEW and not 0 <= died[one] <= kept.last]
+    found, level = list[int](), list(kept.tensors)
+    for _ in range(_VIEWS):
+        made = (one for tensor in level for op in index.users.of(tensor) for one in index.made.of(op))
+        level = [one for one in made if flags[one] & VIEW]
+        found += [one for one in level if not 0 <= died[one] <= kept.last]
+    return found
 
 
 def lines_that_keep(sources: Sources, found: Keeper) -> list[Cause]:
