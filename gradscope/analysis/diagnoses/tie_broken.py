@@ -87,7 +87,8 @@ from torch import nn
 class Model(nn.Module):
     def __init__(self):
         super().__init__()
-        self.embed, self.head = nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)
+        self.embed = nn.Embedding(5, 3)
+        self.head = nn.Linear(3, 5, bias=False)
         self.head.weight = self.embed.weight
 
     def forward(self, ids):
