@@ -10,7 +10,7 @@ from gradscope.frames.syntax_trees import parsed
 _SHARES = ("from_numpy", "as_tensor", "asarray", "frombuffer", "from_dlpack")
 
 
-class Sharing(NamedTuple):
+class SharingCall(NamedTuple):
     """``torch.from_numpy(buffer)``."""
 
     line: int
@@ -21,7 +21,7 @@ class Sharing(NamedTuple):
     """Text of what it is given."""
 
 
-def sharing_calls(text: str) -> list[Sharing]:
+def sharing_calls(text: str) -> list[SharingCall]:
     """The calls of torch's functions that copy nothing, without those whose result is copied at once."""
     tree = parsed(text)
     nodes = list(ast.walk(tree)) if tree is not None else []
@@ -31,7 +31,7 @@ def sharing_calls(text: str) -> list[Sharing]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("clone", "copy")
     }
     return [
-        Sharing(node.lineno, node.end_lineno or node.lineno, node.func.attr, ast.unparse(node.args[0]))
+        SharingCall(node.lineno, node.end_lineno or node.lineno, node.func.attr, ast.unparse(node.args[0]))
         for node in nodes
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)

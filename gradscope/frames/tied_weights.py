@@ -24,7 +24,7 @@ class Tie(NamedTuple):
     """Lines that assign ``self.head`` itself: its weight before."""
 
 
-class Replacement(NamedTuple):
+class TieReplaced(NamedTuple):
     """``model.embed = nn.Embedding(…)``, ``self.embed.weight = nn.Parameter(…)``."""
 
     line: int
@@ -53,7 +53,7 @@ def ties(text: str) -> list[Tie]:
     return found
 
 
-def replaced(text: str, tie: Tie) -> Replacement | None:
+def replaced(text: str, tie: Tie) -> TieReplaced | None:
     """The one other statement that gives either side of a tie another layer or another weight; None for several.
 
     The first assignment of each layer, in a class's ``__init__``, is where it is made, and no such statement.
@@ -71,7 +71,7 @@ def replaced(text: str, tie: Tie) -> Replacement | None:
         is_layer = bool(path) and path[-1] != tie.part
         is_made = is_layer and any(first <= node.lineno <= last for first, last in inits)
         if path[1:] in wanted and node.lineno != tie.line and not is_made and len(_path(node.value)) < 2:
-            found.append(Replacement(node.lineno, node.end_lineno or node.lineno, ast.unparse(target)))
+            found.append(TieReplaced(node.lineno, node.end_lineno or node.lineno, ast.unparse(target)))
     return found[0] if len(found) == 1 else None
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from gradscope.analysis.report_builder import build
-from gradscope.frames.kept_gradients import keeps_gradient, names_one_twice
+from gradscope.frames.gradient_keeping import keeps_gradient, names_one_twice
 from gradscope.frames.tied_weights import replaced, ties
 from tests.analysis.building import recorded
 

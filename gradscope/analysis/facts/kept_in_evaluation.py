@@ -39,12 +39,12 @@ def kept_in_evaluation(index: Index, passes: Passes, events: Events) -> Iterator
     """Each time that results of rounds were joined or summed up, in order."""
     if not len(index.recording.backwards):
         return
-    found = _Finder(index, passes, TrainingModes(events))
+    found = _RoundsFinder(index, passes, TrainingModes(events))
     yield from found.joined()
     yield from found.summed()
 
 
-class _Finder:
+class _RoundsFinder:
     def __init__(self, index: Index, passes: Passes, modes: TrainingModes) -> None:
         self._index = index
         self._passes = passes
