@@ -21,6 +21,7 @@ from gradscope.cli.options.output_options import (
     WidthOption,
     files_option,
 )
+from gradscope.cli.options.project_settings import project_settings
 from gradscope.cli.requests import WhatIfRequest
 from gradscope.errors import UsageError
 
@@ -116,6 +117,7 @@ def whatif(
     """Try one line of a program in variants, and show what each would save and what it would break."""
     if is_code and is_module:
         raise UsageError("-c and -m cannot be used together")
+    settings = project_settings(*(() if is_code or is_module else (target,)))
     request = WhatIfRequest(
         target=target,
         line=line,
@@ -126,10 +128,16 @@ def whatif(
         input=input,
         seed=seed,
         stop_after=stop_after,
-        timeout=checked_timeout(timeout),
+        timeout=checked_timeout(settings.value(context, "timeout", timeout)),
         repeat=repeat,
-        jobs=jobs,
-        output=Output("" if quiet else format.value, tuple(output or ()), color.wanted, width, False),
+        jobs=settings.value(context, "jobs", jobs),
+        output=Output(
+            format="" if quiet else format.value,
+            files=tuple(output or ()),
+            color=settings.value(context, "color", color).wanted,
+            width=settings.value(context, "width", width),
+            printed=False,
+        ),
     )
 
     def work() -> int:

@@ -96,11 +96,11 @@ def breaks(trial: Trial, base: Trial, uncertain: Sequence[str], still: Collectio
     if trial.gained:
         what = "leaf gets" if len(trial.gained) == 1 else "leaves get"
         found.append(f"{len(trial.gained)} {what} a gradient that had none: {listed(trial.gained)}")
-    for fact, words in (("gradients", "the gradients of the others are"), ("losses", "the losses are")):
+    others = "the other gradients" if trial.lost or trial.gained else "the gradients"
+    for fact, words in (("gradients", others), ("losses", "the losses")):
         likeness: Likeness = getattr(trial, fact)
         if likeness.same is False and fact not in uncertain:
-            words = words if trial.lost or fact == "losses" else "the gradients are"
-            found.append(f"{words} other ones{_from_pass(likeness)}: {off(likeness)}")
+            found.append(f"{words} change{_from_pass(likeness)}: {off(likeness)}")
     if not found and trial.values.same is False and "values" not in uncertain:
         found.append(f"the leaves end up with other values: {off(trial.values)}")
     return tuple(found)
@@ -125,9 +125,11 @@ def off(likeness: Likeness) -> str:
 
 
 def percent(relative: float) -> str:
-    """``3.1%``, ``2e-07``, ``13 x``: a part of the largest value."""
+    """``3.1%``, ``2e-07``, ``13 times``: a part of the largest value."""
+    if relative >= 10:
+        return f"{relative:.2g} times" if relative < 100 else f"{relative:.1e} times"
     if relative >= 1:
-        return f"{relative:.2g} x" if relative < 100 else f"{relative:.1e} x"
+        return f"{relative:.0%}"
     return f"{relative:.1%}" if relative >= 0.001 else f"{relative:.1g}"
 
 
