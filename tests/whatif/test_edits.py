@@ -11,7 +11,7 @@ from gradscope.errors import UsageError
 from gradscope.experiments.whatif.asked_line import read_asked
 from gradscope.experiments.whatif.asked_statement import AskedStatement, find_asked
 from gradscope.experiments.whatif.edited_statement import Edited, edited
-from gradscope.experiments.whatif.variants import read_variants, sensible
+from gradscope.experiments.whatif.line_variants import read_variants, sensible
 
 TEXT = """\
 import torch

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from gradscope.errors import UsageError
 from gradscope.experiments.whatif.asked_statement import AskedStatement, askable, stored_names, value_of
+from gradscope.experiments.whatif.line_variants import MODULES, REGIONS, VARIANTS
 from gradscope.experiments.whatif.undoing import taken_back
-from gradscope.experiments.whatif.variants import MODULES, REGIONS, VARIANTS
 from gradscope.targets.edited import EditedSource
 
 _TORCH = "__import__('torch')"

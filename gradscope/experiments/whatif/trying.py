@@ -21,7 +21,7 @@ from gradscope.experiments.process_end import variant_end
 from gradscope.experiments.whatif.asked_line import AskedLine
 from gradscope.experiments.whatif.asked_statement import AskedStatement, find_asked, read_names, stored_names
 from gradscope.experiments.whatif.edited_statement import Edited, edited
-from gradscope.experiments.whatif.variants import read_variants, sensible
+from gradscope.experiments.whatif.line_variants import read_variants, sensible
 from gradscope.targets.edited import EditedSource
 from gradscope.targets.program import Program
 from gradscope.targets.source import decode, parse, read_file, syntax_error
