@@ -63,7 +63,7 @@ def tried(line: str, variant: str, kinds: Mapping[str, str] = KINDS) -> Edited:
         ("3:x", ".data", "h = self.encoder(x.data)"),
         ("4:=x", "detach", "x = x.detach() + self.attn(self.ln_1(x.detach()))"),
         ("4:x=", "detach", "x = x + self.attn(self.ln_1(x)); x = x.detach()"),
-        ("4:self.ln_1(x)", "no_grad", "x = x + self.attn(self.ln_1(x) under no_grad)"),
+        ("4:self.ln_1(x)", "no_grad", "x = x + self.attn(torch.no_grad()(lambda: self.ln_1(x))())"),
         (
             "4",
             "checkpoint",

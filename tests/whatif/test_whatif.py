@@ -135,6 +135,17 @@ def test_what_two_unchanged_runs_do_not_agree_in_says_nothing(tmp_path: Path) ->
     assert "gradients change" in trial_of(seeded, "detach").breaks[0]
 
 
+def test_an_error_that_is_gone_is_mended_and_not_broken(tmp_path: Path) -> None:
+    path = tmp_path / "written.py"
+    path.write_text("import torch\nw = torch.ones(3, requires_grad=True)\nh = w.exp()\nh.add_(1)\nh.sum().backward()\n")
+    whatif = try_variants(resolve(str(path)), read_asked("3"), ["clone", "detach"], Trying(repeat=0))
+    mended, raising = trial_of(whatif, "clone"), trial_of(whatif, "detach")
+    assert (mended.outcome, mended.breaks, len(mended.mends)) == ("ok", (), 1)
+    assert "inplace-error" in mended.gone_answers
+    assert raising.mends == () and "does not require grad" in raising.breaks[0]
+    assert "Would mend: clone" in whatif.summary
+
+
 def test_times_are_of_runs_without_the_recorder_in_turns(tmp_path: Path) -> None:
     path = tmp_path / "noting.py"
     notes = tmp_path / "notes.txt"

@@ -83,10 +83,10 @@ def breaks(trial: Trial, base: Trial, uncertain: Sequence[str], still: Collectio
         still: Names of the leaves that get a gradient in the variant's run.
     """
     if trial.outcome != base.outcome or trial.message != base.message:
+        if mends(trial, base):
+            return ()  # what the unchanged program would have computed is not known
         where = f" at line {trial.line}" if trial.line else ""
-        if not ended_well(trial):
-            return (f"it ends otherwise{where}: {_first_sentence(trial.message) or trial.outcome}",)
-        return (f"it no longer ends as it did ({base.message or base.outcome})",)
+        return (f"it ends otherwise{where}: {first_sentence(trial.message) or trial.outcome}",)
     found = []
     if trial.passes != base.passes:
         found.append(f"{trial.passes} backward passes rather than {base.passes}")
@@ -106,7 +106,15 @@ def breaks(trial: Trial, base: Trial, uncertain: Sequence[str], still: Collectio
     return tuple(found)
 
 
-def _first_sentence(message: str) -> str:
+def mends(trial: Trial, base: Trial) -> tuple[str, ...]:
+    """Where the unchanged program does not end well: what is over with that."""
+    if ended_well(base) or not ended_well(trial):
+        return ()
+    return (f"it ends well, without the {base.message.partition(':')[0] or base.outcome}",)
+
+
+def first_sentence(message: str) -> str:
+    """A message, or of a long one its beginning."""
     return message if len(message) <= _LONGEST else message.partition(". ")[0]
 
 
@@ -152,8 +160,9 @@ def summary(trials: Sequence[Trial]) -> str:
     saved = _by_text((trial.name, trial.saves[0]) for trial in trials if trial.saves)
     broken = _by_text((trial.name, _short(trial)) for trial in trials if trial.breaks)
     dear = _by_text((one.name, one.costs[0]) for one in trials if one.costs and not (one.saves or one.breaks))
-    quiet = [trial.name for trial in trials if not (trial.saves or trial.breaks or trial.costs)]
-    parts = []
+    quiet = [one.name for one in trials if not (one.saves or one.breaks or one.costs or one.mends)]
+    mended = _by_text((trial.name, trial.mends[0]) for trial in trials if trial.mends)
+    parts = ["would mend: " + "; ".join(mended)] if mended else []
     parts.append("would save: " + ("; ".join(saved) if saved else "nothing"))
     parts.append("would break: " + ("; ".join(broken) if broken else "nothing seen"))
     if dear:

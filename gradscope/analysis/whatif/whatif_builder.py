@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from gradscope.analysis.whatif.effects import UNCERTAIN, breaks, costs, noise, saves, summary
+from gradscope.analysis.whatif.effects import UNCERTAIN, breaks, costs, mends, noise, saves, summary
 from gradscope.analysis.whatif.likenesses import NOTHING, Differ, gradients_alike, losses_alike, values_alike
 from gradscope.analysis.whatif.trial_facts import TrialFacts
 from gradscope.analysis.whatif.whatif_model import Trial
@@ -71,6 +71,7 @@ def compare_trials(runs: Sequence[TrialRun], again: TrialRun, differ: DifferFrom
         trial = _trial(run, facts, base_facts, differ(at))
         trials.append(
             trial._replace(
+                mends=mends(trial, plain),
                 saves=saves(trial, plain, uncertain),
                 costs=costs(trial, plain, uncertain),
                 breaks=breaks(trial, plain, uncertain, facts.received if facts is not None else ()),
@@ -108,6 +109,7 @@ def _trial(run: TrialRun, facts: TrialFacts | None, base: TrialFacts | None, dif
         backward_ns=run.times.backward_ns if run.times else None,
         new_answers=(),
         gone_answers=(),
+        mends=(),
         saves=(),
         costs=(),
         breaks=(),

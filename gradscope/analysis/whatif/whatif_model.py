@@ -72,6 +72,8 @@ class Trial(NamedTuple):
     """Codes of the problems and warnings that ``run`` has for this program, and not for the unchanged one."""
     gone_answers: tuple[str, ...]
     """The other way round."""
+    mends: tuple[str, ...]
+    """Where the unchanged program does not end well, and this does: what is over with that, in words."""
     saves: tuple[str, ...]
     """What it saves, in words."""
     costs: tuple[str, ...]
@@ -86,6 +88,8 @@ class WhatIf(NamedTuple):
     target: str
     file: str
     """The line's, for people."""
+    file_is_module: bool
+    """It is another file than the target's own."""
     line: int
     name: str
     """What of the line was asked about; empty: what its statement is about."""

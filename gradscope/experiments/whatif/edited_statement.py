@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple
@@ -16,7 +15,6 @@ from gradscope.targets.edited import EditedSource
 
 _TORCH = "__import__('torch')"
 _CHECKPOINT = "__import__('torch.utils.checkpoint', fromlist=['checkpoint']).checkpoint"
-_REGION = re.compile(r"torch\.(\w+)\(\)\(lambda: (.*)\)\(\)")
 _LONGEST = 240
 
 
@@ -342,6 +340,5 @@ def _heads(statement: ast.stmt) -> str:
 def _plain(text: str) -> str:
     """As somebody would write it who had imported what it uses."""
     text = text.replace(_CHECKPOINT, "checkpoint").replace(_TORCH, "torch")
-    text = _REGION.sub(r"\2 under \1", text)
     text = text.replace("(lambda it: (it.retain_grad(), it)[1])", "retain_grad")
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

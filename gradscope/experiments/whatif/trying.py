@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gradscope.analysis.whatif.effects import first_sentence
 from gradscope.analysis.whatif.whatif_builder import AS_IT_IS, DifferFrom, RunTimes, TrialRun, Tried, compare_trials
 from gradscope.analysis.whatif.whatif_model import WhatIf
 from gradscope.errors import TargetError, UsageError
@@ -257,6 +258,7 @@ class _Trials:
         return WhatIf(
             target=self._program.target,
             file=line.name,
+            file_is_module=not self._is_own(),
             line=statement.lineno,
             name=asked.name,
             source=source.strip(),
@@ -277,7 +279,7 @@ class _Trials:
         found = []
         base = tried.trials[0]
         if base.message:
-            found.append(f"the unchanged program does not end well: {base.message}")
+            found.append(f"the unchanged program does not end well: {first_sentence(base.message)}")
         if tried.noise and self._trying.seed is None:
             found.append("no seed was set for the runs: --seed 0 starts every random number generator from 0")
         if any(trial.recomputes for trial in tried.trials):

@@ -47,6 +47,7 @@ def as_markdown(whatif: WhatIf) -> str:
     lines += markdown_groups(comparison_of(whatif))
     for trial in whatif.trials[1:]:
         lines.append(f"- **{escaped(trial.name)}**: {escaped(trial.code)}")
+        lines += [f"  - mends: {escaped(one)}" for one in trial.mends]
         lines += [f"  - breaks: {escaped(one)}" for one in trial.breaks]
         lines += [f"  - saves {escaped(one)}" for one in trial.saves]
         lines += [f"  - takes {escaped(one)} more" for one in trial.costs]

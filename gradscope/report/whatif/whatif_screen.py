@@ -53,7 +53,10 @@ class WhatIfScreen:
         whatif = self._whatif
         what = f" of {whatif.name}" if whatif.name else ""
         ran = counted(whatif.executions, "time")
-        yield Text.assemble(("gradscope whatif", "bold"), " ", (safe(whatif.target), "bold"), f"  line {whatif.line}")
+        where = f"line {whatif.line}"
+        if whatif.file_is_module:
+            where += f" of {safe(whatif.file)}"
+        yield Text.assemble(("gradscope whatif", "bold"), " ", (safe(whatif.target), "bold"), f"  {where}")
         line = Text.assemble(_INDENT, source_text(whatif.source, self._marks))
         yield cut_to(line, self._console.width, self._marks.dots)
         limits = [f"ran {ran}"]
@@ -70,6 +73,7 @@ class WhatIfScreen:
         head = Text.assemble((safe(trial.name), style), _INDENT, source_text(trial.code, self._marks))
         yield cut_to(head, self._console.width, self._marks.dots)
         effects = [
+            *((self._marks.arrow, "green", one) for one in trial.mends),
             *((self._marks.problem, "red", one) for one in trial.breaks),
             *(("-", "green", f"saves {one}") for one in trial.saves),
             *(("+", "yellow", f"takes {one} more") for one in trial.costs),
