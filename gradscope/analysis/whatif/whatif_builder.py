@@ -19,7 +19,8 @@ class RunTimes(NamedTuple):
     """Of the runs without the recorder, in nanoseconds."""
 
     wall_ns: int
-    wall_spread_ns: int
+    wall_spread_ns: int | None
+    """None of a single run."""
     wall_runs_ns: tuple[int, ...]
     backward_ns: int
 

@@ -63,7 +63,7 @@ class Trial(NamedTuple):
     wall_ns: int | None
     """From the first statement to the end, without the recorder: the median; None where it was not timed."""
     wall_spread_ns: int | None
-    """Between the quartiles."""
+    """Between the quartiles; None of a single run."""
     wall_runs_ns: tuple[int, ...]
     """Of each timed run."""
     backward_ns: int | None

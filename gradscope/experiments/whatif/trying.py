@@ -298,9 +298,12 @@ def _middle(runs: Sequence[EditedRun]) -> RunTimes | None:
     if not runs:
         return None
     wall = [run.left.wall_ns for run in runs]
-    first, median, third = statistics.quantiles(wall, n=4, method="inclusive") if len(wall) > 1 else wall * 3
+    spread = None
+    if len(wall) > 1:
+        first, _, third = statistics.quantiles(wall, n=4, method="inclusive")
+        spread = round(third - first)
     backward = statistics.median(run.left.backward_ns for run in runs)
-    return RunTimes(round(median), round(third - first), tuple(wall), round(backward))
+    return RunTimes(round(statistics.median(wall)), spread, tuple(wall), round(backward))
 
 
 def _differing(folders: Mapping[int, Path]) -> DifferFrom:
