@@ -117,11 +117,14 @@ KINDS: tuple[EditKind, ...] = (
     EditKind("optimizer_parameters:extended", "gradients", ("never-stepped",)),
     EditKind("kept_results:stored_alone", "gradients", ("deepcopy-of-result", "graph-kept-after-pass")),
     EditKind("made_otherwise:retained", "loss", ("grad-none-non-leaf",)),
+    EditKind(
+        "made_otherwise:asked_before_use", "loss", ("asked-for-gradient", "backward-no-grad", "grad-none-unreached")
+    ),
     EditKind("made_otherwise:asked_with_method", "", ("attribute-ignored",)),
     EditKind("made_otherwise:dropout_by_mode", "loss", ("dropout-in-evaluation",)),
     EditKind("made_otherwise:array_of_values", "loss", ("tracked-refused",)),
     EditKind("made_otherwise:as_list", "gradients", ("iterator-used-up",)),
-    EditKind("made_otherwise:called_itself", "loss", ("forward-called-directly", "forward-past-hooks")),
+    EditKind("made_otherwise:called_itself", "flow", ("forward-called-directly", "forward-past-hooks")),
     EditKind("made_otherwise:each_its_own", "flow", ("repeated-module",)),
     EditKind("made_otherwise:as_logits", "flow", ("probabilities-as-logits",)),
     EditKind("made_otherwise:no_grad_mode", "loss", ("inference-tensor",)),

@@ -43,6 +43,11 @@ class EditSources:
         self._texts = {file.name: file.text for file in recording.files if file.is_user}
         self._read: dict[str, SourceText] = {}
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The user's files, as the report names them."""
+        return tuple(self._texts)
+
     def text(self, file: str) -> SourceText | None:
         """A file's text; None for one that is not the user's, or that is no Python."""
         if file not in self._read and file in self._texts:

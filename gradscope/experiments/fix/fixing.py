@@ -295,7 +295,8 @@ def _followed(one: _Tried, before: ProvedRun, after: ProvedRun) -> Iterable[Prop
     had = set(map(_key, before.answers))
     sources = EditSources(after.run.recording)
     new = [answer for answer in after.answers if _key(answer) not in had]
-    if any(answer.code not in _LEFT_BEHIND for answer in new):
+    may_follow = (*_LEFT_BEHIND, *(answer.code for answer in one.answers))
+    if any(answer.code not in may_follow for answer in new):
         return
     for answer in new[:2]:
         for proposal in list(proposals(answer, sources))[:2]:

@@ -87,6 +87,7 @@ def prove(answers: Iterable[Answer], before: ProvedRun, after: ProvedRun, keeps:
         *(f"there is a new one: {text}" for text in new[:2]),
         *_end_reasons(before, after),
         *_kept_reasons(keeps, first, gradients),
+        *_unknown_reasons(keeps, before),
     ]
     if after.report.faults and not before.report.faults:
         reasons.append("gradscope could not analyse the run")
@@ -135,6 +136,12 @@ def _kept_reasons(keeps: Keeps, first: Measure, gradients: GradientsChanged) -> 
         furthest = gradients.furthest
         if furthest is None or furthest > _SAME_GRADIENT or gradients.gained:
             yield _KEEPS_GRADIENTS
+
+
+def _unknown_reasons(keeps: Keeps, before: ProvedRun) -> Iterable[str]:
+    """Where the program raises before the first pass is through, nothing tells what an edit must keep."""
+    if keeps == "gradients" and before.ended and not before.gradients:
+        yield "the program ends before there is a gradient to compare with"
 
 
 def _is_near(before: float | None, after: float | None) -> bool:

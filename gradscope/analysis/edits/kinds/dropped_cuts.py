@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
-from gradscope.analysis.edits.cause_nodes import CauseNodes, called_name, cause_nodes, method_call
+from gradscope.analysis.edits.cause_nodes import CauseNodes, called_name, cause_nodes, inside, method_call
 from gradscope.analysis.edits.edit_model import Change, Edit, EditSources
 from gradscope.analysis.edits.source_text import SourceText
-from gradscope.analysis.edits.span_changes import Changes, keep_only, put, unwrap
+from gradscope.analysis.edits.span_changes import Changes, keep_only, move_behind, put, unwrap
 from gradscope.analysis.report_model import Answer
 
 _CUTS = ("detach", "item", "numpy", "tolist")
@@ -17,6 +18,7 @@ _ON_THE_WAY = ("cpu", "clone")
 _NUMBERS = ("float", "int")
 _NEW = ("tensor", "as_tensor", "Tensor", "FloatTensor", "from_numpy", "asarray")
 _MODES = ("no_grad", "inference_mode")
+_LOSS = re.compile(r"loss|entropy|criterion|mse|div", re.IGNORECASE)
 _OF_MATH = ("exp", "log", "sqrt", "sin", "cos", "tan", "tanh", "log1p", "expm1", "erf")
 
 
@@ -85,6 +87,8 @@ def _dropped(source: SourceText, node: ast.expr) -> Iterator[tuple[str, Changes]
     if isinstance(node, ast.Call) and called_name(node) in _NEW and len(node.args) == 1:
         yield from _tensor_of_values(source, node)
         return
+    if _is_on_purpose(source, node):
+        return
     kept = _peeled(node)
     if kept is node:
         if isinstance(node, ast.Call) and _is_of(source, node, "math") and called_name(node) in _OF_MATH:
@@ -108,6 +112,20 @@ def _dropped(source: SourceText, node: ast.expr) -> Iterator[tuple[str, Changes]
         changes = (*put(source, parent.func, f"{torch}.{called_name(parent)}"), *changes)
         title = f"{torch}.{called_name(parent)} of the tensor itself"
     yield title, changes
+
+
+def _is_on_purpose(source: SourceText, node: ast.expr) -> bool:
+    """Whether a ``detach()`` is of a kind that people write: of the target of a loss, of ``x + (y - x).detach()``."""
+    if called_name(node) != "detach":
+        return False
+    parent = source.parents.get(node)
+    if isinstance(parent, ast.keyword):
+        return parent.arg == "target"
+    is_target = isinstance(parent, ast.Call) and node in parent.args[1:]
+    if is_target and isinstance(parent, ast.Call) and _LOSS.search(called_name(parent)):
+        return True
+    is_difference = isinstance(_peeled(node), ast.BinOp) and isinstance(_peeled(node).op, ast.Sub)  # type: ignore[attr-defined]
+    return is_difference and isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Add)
 
 
 def _tensor_of_values(source: SourceText, call: ast.Call) -> Iterator[tuple[str, Changes]]:
@@ -177,7 +195,12 @@ def _without_mode(source: SourceText, statement: ast.stmt) -> Iterator[tuple[str
     """The ``with torch.no_grad():`` or the decorator around a statement is dropped."""
     for one in (statement, *source.around(statement)):
         if isinstance(one, ast.With) and len(one.items) == 1 and called_name(one.items[0].context_expr) in _MODES:
-            yield f"no {source.code(one.items[0].context_expr)} here", unwrap(source, one)
+            mode = source.code(one.items[0].context_expr)
+            yields = [part for part in one.body if any(isinstance(n, (ast.Yield, ast.YieldFrom)) for n in inside(part))]
+            if not yields:
+                yield f"no {mode} here", unwrap(source, one)
+            elif yields == one.body[-1:] and len(one.body) > 1:
+                yield f"hand over behind {mode}, not inside", move_behind(source, one.body[-1], one)
             return
         if isinstance(one, (ast.FunctionDef, ast.AsyncFunctionDef)):
             for decorator in one.decorator_list:

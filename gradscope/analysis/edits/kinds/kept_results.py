@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 from gradscope.analysis.edits.cause_nodes import CauseNodes, called_name, cause_nodes, inside, method_call
@@ -69,7 +70,10 @@ def _of_assignment(source: SourceText, statement: ast.Assign) -> Iterator[tuple[
     if carried:
         yield from _handed_on(source, statement, carried)
     if isinstance(statement.targets[0], (ast.Attribute, ast.Subscript)) and len(targets) == 1:
-        yield f"keep {source.code(targets[0])} without its graph", append(source, value, _DETACH)
+        parts = value.elts if isinstance(value, ast.Tuple) else [value]
+        cut = [part for part in parts if called_name(part) != "detach"]
+        title = f"keep {source.code(targets[0])} without its graph"
+        yield title, tuple(change for part in cut for change in append(source, part, _DETACH))
 
 
 def _handed_on(source: SourceText, statement: ast.Assign, carried: list[ast.expr]) -> Iterator[tuple[str, Changes]]:
@@ -178,9 +182,10 @@ def _copy_of(source: SourceText, value: ast.expr, answer: Answer) -> Iterator[tu
         yield "copy what is kept", tuple(dict.fromkeys(changes))
         return
     if isinstance(value, (ast.Tuple, ast.List)):
-        among = [part for part in value.elts if source.code(part) in (answer.tensor, *answer.subject.split(" and "))]
-        among = among or [part for part in value.elts if isinstance(part, (ast.Name, ast.Attribute))]
-        yield "copy what is kept", tuple(c for part in among for c in append(source, part, _clone(source, part)))
+        names = [part for part in value.elts if isinstance(part, (ast.Name, ast.Attribute))]
+        said = [part for part in names if re.search(rf"(?<![\w.]){re.escape(source.code(part))}(?![\w.])", answer.text)]
+        for chosen in (said, names, *([part] for part in names)):
+            yield "copy what is kept", tuple(c for part in chosen for c in append(source, part, _clone(source, part)))
         return
     if method_call(value, "expand", "expand_as", "broadcast_to"):
         yield "copy what is expanded, so that each row has memory of its own", append(source, value, ".clone()")

@@ -17,6 +17,7 @@ from gradscope.analysis.edits.span_changes import (
     before,
     behind,
     keep_only,
+    move_behind,
     put,
     remove,
     wrap,
@@ -75,14 +76,28 @@ def _asked_behind_the_move(file: str, source: SourceText, statement: ast.stmt) -
         end = source.span(asked[0].value)[1]
         if end < start or value is call:
             continue
-        last = source.span(value)[1]
-        if source.operand(value) != source.code(value):
+        changes = append(source, value, ".requires_grad_()")
+        yield from _edit("ask for the gradient of what it has become", file, (Change(start, end, ""), *changes))
+
+
+def asked_before_use(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """``x.requires_grad_()`` is moved in front of what computes with ``x``: behind the statement that makes it."""
+    for at in cause_nodes(answer, sources, ("set",)):
+        source, statement = at.source, at.statement
+        call = statement.value if isinstance(statement, ast.Expr) else None
+        method = method_call(call, "requires_grad_") if call is not None else None
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else None
+        if isinstance(target, ast.Attribute) and target.attr == "requires_grad":
+            method = target
+        if method is None:
             continue
-        yield Edit(
-            "ask for the gradient of what it has become",
-            file,
-            (Change(start, end, ""), Change(last, last, ".requires_grad_()")),
-        )
+        name, block = source.code(method.value), source.block(statement)
+        for made in reversed(block[: block.index(statement)] if statement in block else []):
+            targets = made.targets if isinstance(made, ast.Assign) else []
+            if any(source.code(one) == name for one in targets):
+                changes = move_behind(source, statement, made)
+                yield from _edit(f"let {name} require grad before it is used", at.file, changes)
+                break
 
 
 def asked_with_method(answer: Answer, sources: EditSources) -> Iterator[Edit]:

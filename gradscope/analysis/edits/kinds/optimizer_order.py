@@ -89,14 +89,17 @@ def zero_grad_of_other(answer: Answer, sources: EditSources) -> Iterator[Edit]:
     """A network's gradients are cleared right before its own backward, whatever other losses left there."""
     for file, source, statement in _statements(answer, sources):
         scope = _scope(source, statement)
-        passes = _calls(scope, "backward")
         for call in _calls(scope, "step"):
-            name = _stepped(source, call)
-            earlier = [one for one in passes if one.lineno < call.lineno]
+            name, loop = _stepped(source, call), source.loop(call)
+            lines = [f"{name}.zero_grad()"]
+            if isinstance(loop, ast.For) and source.code(loop.target) == name:
+                scope = _scope(source, loop)
+                lines = [f"for {name} in {source.code(loop.iter)}:", f"{source.indent_unit}{name}.zero_grad()"]
+            earlier = [one for one in _calls(scope, "backward") if one.lineno < call.lineno]
             if name and earlier:
                 anchor = source.statement(earlier[-1])
                 title = f"clear the gradients of {name} in front of its own backward"
-                yield from _edit(title, file, before(source, anchor, f"{name}.zero_grad()"))
+                yield from _edit(title, file, before(source, anchor, *lines))
 
 
 def clip_moved(answer: Answer, sources: EditSources) -> Iterator[Edit]:

@@ -26,23 +26,26 @@ def extended(answer: Answer, sources: EditSources) -> Iterator[Edit]:
             given = node.args[0]
             for missing in _missing(answer.subject, source, at.statement):
                 for parts in missing:
-                    code = ", ".join(parts)
-                    if isinstance(given, ast.List):
-                        grouped = [one for one in given.elts if isinstance(one, ast.Dict)]
-                        parts = (
-                            [f'{{"params": {part.lstrip("*") if part[0] == "*" else f"[{part}]"}}}' for part in parts]
-                            if grouped
-                            else parts
-                        )
-                        inner = source.code(given)[1:-1].rstrip().rstrip(",")
-                        text = f"[{inner}, {', '.join(parts)}]" if inner else f"[{code}]"
-                    else:
-                        text = f"[*{source.operand(given)}, {code}]"
-                    yield Edit(
-                        f"let the optimizer step {', '.join(part.strip('*') for part in parts)}",
-                        at.file,
-                        put(source, given, text),
-                    )
+                    title = f"let the optimizer step {', '.join(part.strip('*') for part in parts)}"
+                    for text in _with_parts(source, given, parts):
+                        yield Edit(title, at.file, put(source, given, text))
+
+
+def _with_parts(source: SourceText, given: ast.expr, parts: list[str]) -> Iterator[str]:
+    """What an optimizer is given, with more: parameters, or groups of them where it has groups."""
+    groups = [f'{{"params": {_group(part)}}}' for part in parts]
+    if not isinstance(given, ast.List):
+        yield f"[*{source.operand(given)}, {', '.join(parts)}]"
+        if isinstance(given, (ast.Name, ast.Attribute)):
+            yield f"[*{source.code(given)}, {', '.join(groups)}]"
+        return
+    added = groups if any(isinstance(one, ast.Dict) for one in given.elts) else parts
+    inner = source.code(given)[1:-1].rstrip().rstrip(",")
+    yield f"[{', '.join([inner, *added] if inner else added)}]"
+
+
+def _group(part: str) -> str:
+    return part[1:] if part[0] == "*" else f"[{part}]"
 
 
 def added_later(answer: Answer, sources: EditSources) -> Iterator[Edit]:
@@ -61,7 +64,7 @@ def added_later(answer: Answer, sources: EditSources) -> Iterator[Edit]:
                 if not any(called_name(node) == function for node in ast.walk(call)):
                     continue
                 for parts, *_ in _missing(answer.subject, source, call):
-                    given = [part[1:] if part[0] == "*" else f"[{part}]" for part in parts]
+                    given = [_group(part) for part in parts]
                     lines = [f'{name}.add_param_group({{"params": {one}}})' for one in given]
                     changes = behind(source, call, *lines)
                     yield from _edit(
@@ -143,8 +146,8 @@ def made_behind(answer: Answer, sources: EditSources) -> Iterator[Edit]:
 
 def registered(answer: Answer, sources: EditSources) -> Iterator[Edit]:
     """Layers in a plain list or dict of a module's are registered: ``nn.ModuleList``, ``nn.ModuleDict``."""
-    for at in cause_nodes(answer, sources):
-        source, statement = at.source, at.statement
+    named = [(at.file, at.source, at.statement) for at in cause_nodes(answer, sources)]
+    for file, source, statement in (*named, *_filled(answer, sources)):
         if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Attribute):
             continue
         value, nn = statement.value, source.imported("torch.nn")
@@ -155,15 +158,31 @@ def registered(answer: Answer, sources: EditSources) -> Iterator[Edit]:
         if isinstance(value, (ast.List, ast.ListComp, ast.Tuple)):
             kind = "ParameterList" if of_parameters else "ModuleList"
             yield from _edit(
-                f"register them with {kind}", at.file, put(source, value, f"{nn}.{kind}({source.code(value)})")
+                f"register them with {kind}", file, put(source, value, f"{nn}.{kind}({source.code(value)})")
             )
         elif isinstance(value, (ast.Dict, ast.DictComp)):
             kind = "ParameterDict" if of_parameters else "ModuleDict"
             yield from _edit(
-                f"register them with {kind}", at.file, put(source, value, f"{nn}.{kind}({source.code(value)})")
+                f"register them with {kind}", file, put(source, value, f"{nn}.{kind}({source.code(value)})")
             )
         elif isinstance(value, ast.Call):
-            yield from _parameter_outermost(at.file, source, value, nn)
+            yield from _parameter_outermost(file, source, value, nn)
+
+
+def _filled(answer: Answer, sources: EditSources) -> Iterator[tuple[str, SourceText, ast.stmt]]:
+    """The only statement that fills the container of ``model.experts[*]``."""
+    found = re.search(r"\.(\w+)\[", answer.subject)
+    if found is None:
+        return
+    places = [
+        (file, source, node)
+        for file in sources.files
+        if (source := sources.text(file)) is not None
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Assign) and source.code(node.targets[0]) == f"self.{found[1]}"
+    ]
+    if len(places) == 1:
+        yield from places
 
 
 def _parameter_outermost(file: str, source: SourceText, value: ast.Call, nn: str) -> Iterator[Edit]:

@@ -26,6 +26,10 @@ def edits(answer: Answer, sources: EditSources) -> Iterator[Edit]:
         for title, changes in _of_write(at):
             if changes:
                 yield Edit(title, at.file, changes)
+    for at in cause_nodes(answer, sources, ("made",)):
+        for node in at.nodes:
+            for title, changes in _of_flag(at.source, node) if isinstance(node, ast.Call) else ():
+                yield Edit(title, at.file, changes)
 
 
 def _is_update(answer: Answer, statement: ast.stmt) -> bool:
@@ -189,6 +193,11 @@ def returned(answer: Answer, sources: EditSources) -> Iterator[Edit]:
     """A hook returns the changed gradient and leaves the one that it was given: ``return grad * 0.1``."""
     for at in cause_nodes(answer, sources, ("write",)):
         source, statement = at.source, at.statement
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Lambda) and isinstance(node.body, ast.Call) and _writes(node.body):
+                _, text = _out_of_place(source, node.body)
+                if text:
+                    yield Edit("return a changed gradient of its own", at.file, put(source, node.body, text))
         if source.block(statement)[-1] is not statement:
             continue
         if isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name):
