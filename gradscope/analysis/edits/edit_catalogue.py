@@ -11,8 +11,9 @@ from gradscope.analysis.edits.edit_model import Change, Edit, EditSources, Propo
 from gradscope.analysis.edits.source_text import SourceText
 from gradscope.analysis.report_model import Answer
 
-Keeps = Literal["gradients", "loss", "flow", ""]
-"""What an edit must not change in the first pass: losses and gradients, losses, or which leaves get a gradient."""
+Keeps = Literal["seen", "gradients", "loss", "flow", ""]
+"""What an edit must not change in the first pass: losses and gradients (``seen``: of which there must have been some),
+losses, or only which leaves get a gradient."""
 
 
 class EditKind(NamedTuple):
@@ -65,7 +66,7 @@ KINDS: tuple[EditKind, ...] = (
     EditKind("written_out_of_place:put_back", "loss", ("update-lost", "backward-no-grad"), True),
     EditKind(
         "kept_results:edits",
-        "gradients",
+        "seen",
         (
             "graph-carried-along",
             "graph-kept-after-pass",
@@ -115,7 +116,7 @@ KINDS: tuple[EditKind, ...] = (
     EditKind("optimizer_parameters:registered", "loss", ("never-stepped", "leaf-unreached")),
     EditKind("optimizer_parameters:added_later", "gradients", ("never-stepped",)),
     EditKind("optimizer_parameters:extended", "gradients", ("never-stepped",)),
-    EditKind("kept_results:stored_alone", "gradients", ("deepcopy-of-result", "graph-kept-after-pass")),
+    EditKind("kept_results:stored_alone", "seen", ("deepcopy-of-result", "graph-kept-after-pass")),
     EditKind("made_otherwise:retained", "loss", ("grad-none-non-leaf",)),
     EditKind(
         "made_otherwise:asked_before_use", "loss", ("asked-for-gradient", "backward-no-grad", "grad-none-unreached")

@@ -132,16 +132,19 @@ def _kept_reasons(keeps: Keeps, first: Measure, gradients: GradientsChanged) -> 
         yield "it changes the loss of the first backward pass"
     if gradients.lost:
         yield f"{gradients.lost[0]} gets no gradient any more"
-    if keeps == "gradients" and (gradients.other or gradients.gained):
+    if keeps in ("seen", "gradients") and (gradients.other or gradients.gained):
         furthest = gradients.furthest
         if furthest is None or furthest > _SAME_GRADIENT or gradients.gained:
             yield _KEEPS_GRADIENTS
 
 
 def _unknown_reasons(keeps: Keeps, before: ProvedRun) -> Iterable[str]:
-    """Where the program raises before the first pass is through, nothing tells what an edit must keep."""
-    if keeps == "gradients" and before.ended and not before.gradients:
-        yield "the program ends before there is a gradient to compare with"
+    """Where no pass came through, nothing tells what an edit must keep."""
+    is_first = before.run.left.pass_count <= 1 and any(one.error for one in before.report.backwards)
+    if keeps in ("seen", "gradients") and before.ended and (is_first or not before.gradients):
+        yield "the program ends before a backward pass has shown which gradients are to be kept"
+    elif keeps == "seen" and not before.gradients:
+        yield "no backward pass shows which gradients are to be kept"
 
 
 def _is_near(before: float | None, after: float | None) -> bool:
