@@ -6,7 +6,7 @@ import pytest
 
 from gradscope.analysis.diagnoses.catalogue import diagnosis
 from gradscope.analysis.edits.edit_catalogue import KINDS, editable_codes, proposals
-from gradscope.analysis.edits.edit_model import Change, Edit, EditSources, applied, composed
+from gradscope.analysis.edits.edit_model import Edit, EditSources, SpanChange, applied, composed
 from gradscope.analysis.report_builder import build
 from gradscope.experiments.fix.source_files import unified
 from tests.analysis.building import recorded
@@ -341,10 +341,10 @@ def test_lists_of_tensors_are_stacked_row_by_row():
 
 def test_two_edits_become_one_of_the_text_that_neither_has_seen():
     text = "a = 1\nb = 2\nc = 3\n"
-    first = Edit("first", "f", (Change(4, 5, "1000"),))
+    first = Edit("first", "f", (SpanChange(4, 5, "1000"),))
     middle = applied(text, first.changes)
     start = middle.index("3")
-    both = composed(first, Edit("second", "f", (Change(start, start + 1, "x"),)))
+    both = composed(first, Edit("second", "f", (SpanChange(start, start + 1, "x"),)))
     assert both is not None
     assert applied(text, both.changes) == "a = 1000\nb = 2\nc = x\n"
-    assert composed(first, Edit("second", "f", (Change(5, 6, "x"),))) is None
+    assert composed(first, Edit("second", "f", (SpanChange(5, 6, "x"),))) is None

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from gradscope.analysis.edits.edit_model import Change
+from gradscope.analysis.edits.edit_model import SpanChange
 from gradscope.errors import GradscopeError
 from gradscope.experiments.fix.source_files import SourceFileOnDisk, unified, write_back
 
 RUN = "x = 'ä'\nif x:\n\ty = x\nz = 1"
-CHANGES = (Change(RUN.index("y = x"), RUN.index("y = x"), "w = 2\n\t"), Change(len(RUN) - 1, len(RUN), "2"))
+CHANGES = (SpanChange(RUN.index("y = x"), RUN.index("y = x"), "w = 2\n\t"), SpanChange(len(RUN) - 1, len(RUN), "2"))
 
 
 def read(path: Path) -> SourceFileOnDisk:
@@ -38,7 +38,7 @@ def test_line_ends_encoding_and_mode_stay(tmp_path: Path, encoding: str, newline
     path.write_bytes((head + RUN).replace("\n", newline).encode(encoding))
     path.chmod(0o750)
     file = read(path)
-    moved = [Change(one.start + len(head), one.end + len(head), one.text) for one in CHANGES]
+    moved = [SpanChange(one.start + len(head), one.end + len(head), one.text) for one in CHANGES]
     text = file.edited(head + RUN, moved)
     assert text is not None
     write_back(file, text, tmp_path)
@@ -51,8 +51,8 @@ def test_line_ends_encoding_and_mode_stay(tmp_path: Path, encoding: str, newline
 def test_a_part_of_a_file_is_edited_where_its_lines_are_those_of_the_file(tmp_path: Path):
     path = tmp_path / "cells.py"
     path.write_text("a = 1\nb = 2\nc = 3\n")
-    assert read(path).edited("\nb = 2\n\n", [Change(5, 6, "5")]) == "a = 1\nb = 5\nc = 3\n"
-    assert read(path).edited("\nb = 7\n\n", [Change(5, 6, "5")]) is None
+    assert read(path).edited("\nb = 2\n\n", [SpanChange(5, 6, "5")]) == "a = 1\nb = 5\nc = 3\n"
+    assert read(path).edited("\nb = 7\n\n", [SpanChange(5, 6, "5")]) is None
 
 
 def test_a_file_that_was_changed_or_lies_elsewhere_is_not_written(tmp_path: Path):

@@ -7,7 +7,7 @@ from functools import cache
 from importlib import import_module
 from typing import Literal, NamedTuple
 
-from gradscope.analysis.edits.edit_model import Change, Edit, EditSources, Proposes, applied
+from gradscope.analysis.edits.edit_model import Edit, EditSources, Proposes, SpanChange, applied
 from gradscope.analysis.edits.source_text import SourceText
 from gradscope.analysis.report_model import Answer
 
@@ -172,7 +172,7 @@ def proposals(answer: Answer, sources: EditSources) -> Iterator[Proposal]:
 def _all_at_once(found: list[Edit]) -> Iterator[Edit]:
     """What is proposed for one file as one edit, of edits of the same place the first."""
     for file in dict.fromkeys(edit.file for edit in found):
-        changes: list[Change] = []
+        changes: list[SpanChange] = []
         titles: list[str] = []
         for edit in found:
             if edit.file == file and all(

@@ -10,7 +10,7 @@ from gradscope.analysis.report_model import Answer, Cause
 from gradscope.recording import Recording
 
 
-class Change(NamedTuple):
+class SpanChange(NamedTuple):
     """One span of a file's text, and what takes its place."""
 
     start: int
@@ -27,10 +27,10 @@ class Edit(NamedTuple):
     """What it does, in a line without full stop, with the code that it is about."""
     file: str
     """As the report names it: :attr:`Cause.file`."""
-    changes: tuple[Change, ...]
+    changes: tuple[SpanChange, ...]
 
     @property
-    def sorted_changes(self) -> tuple[Change, ...]:
+    def sorted_changes(self) -> tuple[SpanChange, ...]:
         """In the order of the text, what is inserted at one place in the order given."""
         return tuple(sorted(self.changes, key=lambda change: (change.start, change.end)))
 
@@ -65,7 +65,7 @@ Proposes = Callable[[Answer, EditSources], Iterable[Edit]]
 """Edits that may mend what an answer is about, the best first; each is proved before anybody is shown it."""
 
 
-def applied(text: str, changes: Iterable[Change]) -> str:
+def applied(text: str, changes: Iterable[SpanChange]) -> str:
     """A text with its spans changed.
 
     Raises:
@@ -98,6 +98,6 @@ def composed(first: Edit, second: Edit) -> Edit | None:
             if change.start < begin + len(known.text) or change.start == begin:
                 return None
             shift += len(known.text) - (known.end - known.start)
-        moved.append(Change(change.start - shift, change.end - shift, change.text))
+        moved.append(SpanChange(change.start - shift, change.end - shift, change.text))
     title = f"{first.title}; {second.title}"
     return Edit(title, first.file, (*first.changes, *moved))

@@ -7,26 +7,26 @@ from __future__ import annotations
 
 import ast
 
-from gradscope.analysis.edits.edit_model import Change
+from gradscope.analysis.edits.edit_model import SpanChange
 from gradscope.analysis.edits.source_text import SourceText
 
-Changes = tuple[Change, ...]
+Changes = tuple[SpanChange, ...]
 
 
 def put(source: SourceText, node: ast.expr | ast.stmt, text: str) -> Changes:
     """A text in place of a node."""
-    return (Change(*source.span(node), text),)
+    return (SpanChange(*source.span(node), text),)
 
 
 def append(source: SourceText, node: ast.expr, text: str) -> Changes:
     """A text behind an expression, which becomes an operand: ``.detach()``."""
     start, end = source.span(node)
     if source.operand(node) == source.code(node):
-        return (Change(end, end, text),)
+        return (SpanChange(end, end, text),)
     is_operand = isinstance(source.parents.get(node), (ast.Attribute, ast.Subscript))
     if is_operand and source.text[start - 1 : start] == "(" and source.text[end : end + 1] == ")":
-        return (Change(end + 1, end + 1, text),)
-    return (Change(start, start, "("), Change(end, end, f"){text}"))
+        return (SpanChange(end + 1, end + 1, text),)
+    return (SpanChange(start, start, "("), SpanChange(end, end, f"){text}"))
 
 
 def keep_only(source: SourceText, node: ast.expr, part: ast.expr) -> Changes:
@@ -35,10 +35,10 @@ def keep_only(source: SourceText, node: ast.expr, part: ast.expr) -> Changes:
     parent = source.parents.get(node)
     needs_brackets = isinstance(parent, (ast.BinOp, ast.UnaryOp, ast.Attribute, ast.Subscript, ast.Compare))
     if needs_brackets and source.operand(part) != source.code(part):
-        return (Change(start, first, "("), Change(last, end, ")"))
+        return (SpanChange(start, first, "("), SpanChange(last, end, ")"))
     if isinstance(node, ast.Call) and node.func is not part and source.text[first:last].count("\n"):
         return ()
-    return (Change(start, first, ""), Change(last, end, ""))
+    return (SpanChange(start, first, ""), SpanChange(last, end, ""))
 
 
 def add_keyword(source: SourceText, call: ast.Call, keyword: str) -> Changes:
@@ -46,7 +46,7 @@ def add_keyword(source: SourceText, call: ast.Call, keyword: str) -> Changes:
     last = source.span(call)[1] - 1
     arguments = [*call.args, *(one.value for one in call.keywords)]
     if not arguments:
-        return (Change(last, last, keyword),)
+        return (SpanChange(last, last, keyword),)
     end = max(source.span(one)[1] for one in arguments)
     if isinstance(arguments[0], ast.GeneratorExp) and len(arguments) == 1:
         return ()
@@ -54,7 +54,7 @@ def add_keyword(source: SourceText, call: ast.Call, keyword: str) -> Changes:
     if tail.strip(" \t\n,)"):
         return ()
     brackets = tail.rfind(")") + 1  # of an argument that is in brackets
-    return (Change(end + brackets, end + brackets, f", {keyword}"),)
+    return (SpanChange(end + brackets, end + brackets, f", {keyword}"),)
 
 
 def before(source: SourceText, statement: ast.stmt, *lines: str) -> Changes:
@@ -63,7 +63,7 @@ def before(source: SourceText, statement: ast.stmt, *lines: str) -> Changes:
         return ()
     start = source.line_start(_first_line(statement))
     indent = source.indent(statement)
-    return (Change(start, start, "".join(f"{indent}{line}\n" for line in lines)),)
+    return (SpanChange(start, start, "".join(f"{indent}{line}\n" for line in lines)),)
 
 
 def behind(source: SourceText, statement: ast.stmt, *lines: str) -> Changes:
@@ -74,7 +74,7 @@ def behind(source: SourceText, statement: ast.stmt, *lines: str) -> Changes:
     newline = "" if end == 0 or source.text[end - 1] == "\n" else "\n"
     indent = source.indent(statement)
     text = "".join(f"{indent}{line}\n" for line in lines)
-    return (Change(end, end, newline + (text if not newline else text.rstrip("\n"))),)
+    return (SpanChange(end, end, newline + (text if not newline else text.rstrip("\n"))),)
 
 
 def remove(source: SourceText, statement: ast.stmt) -> Changes:
@@ -83,7 +83,7 @@ def remove(source: SourceText, statement: ast.stmt) -> Changes:
         return ()
     start, end = source.whole_lines(statement)
     text = f"{source.indent(statement)}pass\n" if len(source.block(statement)) == 1 else ""
-    return (Change(start, end, text),)
+    return (SpanChange(start, end, text),)
 
 
 def move_behind(source: SourceText, statement: ast.stmt, anchor: ast.stmt) -> Changes:
@@ -110,7 +110,7 @@ def _moved(source: SourceText, statement: ast.stmt, anchor: ast.stmt, *, behind_
     place = source.whole_lines(anchor)[1] if behind_it else source.line_start(_first_line(anchor))
     if place == len(source.text) and not source.text.endswith("\n"):
         text = "\n" + text.rstrip("\n")
-    return (*taken, Change(place, place, text))
+    return (*taken, SpanChange(place, place, text))
 
 
 def wrap(source: SourceText, statements: list[ast.stmt], header: str) -> Changes:
@@ -121,7 +121,7 @@ def wrap(source: SourceText, statements: list[ast.stmt], header: str) -> Changes
     start, end = source.line_start(_first_line(first)), source.whole_lines(last)[1]
     indent = source.indent(first)
     text = _indented(source, _first_line(first), source.text[start:end], "", source.indent_unit)
-    return (Change(start, end, f"{indent}{header}\n{text}"),)
+    return (SpanChange(start, end, f"{indent}{header}\n{text}"),)
 
 
 def unwrap(source: SourceText, block: ast.With) -> Changes:
@@ -134,7 +134,7 @@ def unwrap(source: SourceText, block: ast.With) -> Changes:
     text = _indented(
         source, _header_end(source, block) + 1, source.text[inner:end], source.indent(first), source.indent(block)
     )
-    return (Change(start, end, text),)
+    return (SpanChange(start, end, text),)
 
 
 def add_import(source: SourceText, module: str) -> Changes:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradscope.analysis.edits.edit_catalogue import Keeps, Proposal, editable_codes, proposals
-from gradscope.analysis.edits.edit_model import Change, Edit, EditSources, applied, composed
+from gradscope.analysis.edits.edit_model import Edit, EditSources, SpanChange, applied, composed
 from gradscope.analysis.report_model import Answer
 from gradscope.analysis.selection.selected_answers import select_answers
 from gradscope.errors import GradscopeError, UsageError
@@ -141,13 +141,13 @@ class Fixing:
         fixes = report.offered if report.together is None or report.together.holds else report.offered[:1]
         return [Edit(fix.title, fix.file, self._changes(fix)) for fix in fixes]
 
-    def _changes(self, fix: Fix) -> tuple[Change, ...]:
+    def _changes(self, fix: Fix) -> tuple[SpanChange, ...]:
         text = self._files[fix.file].text
         starts = [0]
         for line in text.split("\n"):
             starts.append(starts[-1] + len(line) + 1)
         return tuple(
-            Change(starts[one.line - 1] + one.column, starts[one.end_line - 1] + one.end_column, one.text)
+            SpanChange(starts[one.line - 1] + one.column, starts[one.end_line - 1] + one.end_column, one.text)
             for one in fix.spans
         )
 
@@ -329,8 +329,8 @@ def _overlap(one: Edit, other: Edit) -> bool:
     )
 
 
-def _by_file(edits: Iterable[Edit]) -> dict[str, list[Change]]:
-    found: dict[str, list[Change]] = {}
+def _by_file(edits: Iterable[Edit]) -> dict[str, list[SpanChange]]:
+    found: dict[str, list[SpanChange]] = {}
     for edit in edits:
         found.setdefault(edit.file, []).extend(edit.changes)
     return found
@@ -340,7 +340,7 @@ def _key(answer: Answer) -> tuple[str, str]:
     return answer.code, answer.subject
 
 
-def _span(text: str, change: Change) -> ChangedSpan:
+def _span(text: str, change: SpanChange) -> ChangedSpan:
     first, last = (text.count("\n", 0, at) + 1 for at in (change.start, change.end))
     columns = [at - (text.rfind("\n", 0, at) + 1) for at in (change.start, change.end)]
     return ChangedSpan(first, columns[0], last, columns[1], change.text)

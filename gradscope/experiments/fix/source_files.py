@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradscope.analysis.edits.edit_model import Change, applied
+from gradscope.analysis.edits.edit_model import SpanChange, applied
 from gradscope.errors import GradscopeError
 
 
@@ -36,7 +36,7 @@ class SourceFileOnDisk:
             return None
         return cls(path, data, text, encoding)
 
-    def edited(self, run: str, changes: Iterable[Change]) -> str | None:
+    def edited(self, run: str, changes: Iterable[SpanChange]) -> str | None:
         """The file's text with the changes of a text that was run; None where their lines are not the same.
 
         Args:
@@ -51,7 +51,9 @@ class SourceFileOnDisk:
             if any(_line(lines, number) != _line(own, number) for number in touched):
                 return None
             moved.append(
-                Change(self._place(run, change.start), self._place(run, change.end), change.text.replace("\n", newline))
+                SpanChange(
+                    self._place(run, change.start), self._place(run, change.end), change.text.replace("\n", newline)
+                )
             )
         return applied(self.text, moved)
 

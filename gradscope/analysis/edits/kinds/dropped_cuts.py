@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from gradscope.analysis.edits.cause_nodes import CauseNodes, called_name, cause_nodes, inside, method_call
-from gradscope.analysis.edits.edit_model import Change, Edit, EditSources
+from gradscope.analysis.edits.edit_model import Edit, EditSources, SpanChange
 from gradscope.analysis.edits.source_text import SourceText
 from gradscope.analysis.edits.span_changes import Changes, keep_only, move_behind, put, unwrap
 from gradscope.analysis.report_model import Answer
@@ -207,7 +207,7 @@ def _without_mode(source: SourceText, statement: ast.stmt) -> Iterator[tuple[str
                 name = called_name(decorator) or getattr(decorator, "attr", "")
                 if name in _MODES:
                     start, end = source.line_start(decorator.lineno), source.line_start((decorator.end_lineno or 0) + 1)
-                    yield f"no @{source.code(decorator)} on {one.name}", (Change(start, end, ""),)
+                    yield f"no @{source.code(decorator)} on {one.name}", (SpanChange(start, end, ""),)
             return
 
 

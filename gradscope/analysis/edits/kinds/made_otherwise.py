@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from gradscope.analysis.edits.cause_nodes import called_name, cause_nodes, inside, method_call
-from gradscope.analysis.edits.edit_model import Change, Edit, EditSources
+from gradscope.analysis.edits.edit_model import Edit, EditSources, SpanChange
 from gradscope.analysis.edits.source_text import SourceText
 from gradscope.analysis.edits.span_changes import (
     Changes,
@@ -77,7 +77,7 @@ def _asked_behind_the_move(file: str, source: SourceText, statement: ast.stmt) -
         if end < start or value is call:
             continue
         changes = append(source, value, ".requires_grad_()")
-        yield from _edit("ask for the gradient of what it has become", file, (Change(start, end, ""), *changes))
+        yield from _edit("ask for the gradient of what it has become", file, (SpanChange(start, end, ""), *changes))
 
 
 def asked_before_use(answer: Answer, sources: EditSources) -> Iterator[Edit]:
@@ -196,12 +196,16 @@ def as_list(answer: Answer, sources: EditSources) -> Iterator[Edit]:
         if isinstance(statement, (ast.Assign, ast.AnnAssign, ast.Return)) and isinstance(value, ast.GeneratorExp):
             start, end = source.span(value)
             yield Edit(
-                "a list in place of the iterator", at.file, (Change(start, start + 1, "["), Change(end - 1, end, "]"))
+                "a list in place of the iterator",
+                at.file,
+                (SpanChange(start, start + 1, "["), SpanChange(end - 1, end, "]")),
             )
         elif isinstance(statement, (ast.Assign, ast.AnnAssign, ast.Return)) and isinstance(value, ast.Call):
             start, end = source.span(value)
             yield Edit(
-                "a list in place of the iterator", at.file, (Change(start, start, "list("), Change(end, end, ")"))
+                "a list in place of the iterator",
+                at.file,
+                (SpanChange(start, start, "list("), SpanChange(end, end, ")")),
             )
 
 
@@ -222,7 +226,7 @@ def called_itself(answer: Answer, sources: EditSources) -> Iterator[Edit]:
                 yield Edit(
                     "apply the Function",
                     at.file,
-                    (Change(head - len("forward"), head, "apply"), Change(start, following, "")),
+                    (SpanChange(head - len("forward"), head, "apply"), SpanChange(start, following, "")),
                 )
 
 
@@ -286,7 +290,7 @@ def no_grad_mode(answer: Answer, sources: EditSources) -> Iterator[Edit]:
             if found is not None:
                 start = source.line_start(line) + found.start()
                 ends = source.line_start(line) + found.end()
-                yield Edit("no_grad in place of inference_mode", at.file, (Change(start, ends, "no_grad()"),))
+                yield Edit("no_grad in place of inference_mode", at.file, (SpanChange(start, ends, "no_grad()"),))
 
 
 _OF_TRAINING = ("forward", "__call__", "training_step", "train", "main", "fit", "step", "loss")
@@ -397,7 +401,7 @@ def true_division(answer: Answer, sources: EditSources) -> Iterator[Edit]:
                 between = source.text[first:last]
                 if between.count("//") == 1:
                     start = first + between.index("//")
-                    yield Edit("/ in place of //", at.file, (Change(start, start + 2, "/"),))
+                    yield Edit("/ in place of //", at.file, (SpanChange(start, start + 2, "/"),))
 
 
 def as_number(answer: Answer, sources: EditSources) -> Iterator[Edit]:

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from gradscope.analysis.edits.cause_nodes import CauseNodes, called_name, cause_nodes, inside, method_call
-from gradscope.analysis.edits.edit_model import Change, Edit, EditSources
+from gradscope.analysis.edits.edit_model import Edit, EditSources, SpanChange
 from gradscope.analysis.edits.source_text import SourceText
 from gradscope.analysis.edits.span_changes import Changes, before, put, wrap
 from gradscope.analysis.report_model import Answer
@@ -230,9 +230,9 @@ def put_back(answer: Answer, sources: EditSources) -> Iterator[Edit]:
             start = source.span(statement)[0]
 
             operator = _OPERATORS[type(value.op)]
-            head = Change(start, source.span(value.right)[0], f"{target.id} {operator}= ")
+            head = SpanChange(start, source.span(value.right)[0], f"{target.id} {operator}= ")
             if source.text[source.span(value.right)[0] - 1] == "(":
-                head = Change(start, source.span(value.right)[0], f"{target.id} {operator}= (")
+                head = SpanChange(start, source.span(value.right)[0], f"{target.id} {operator}= (")
             yield Edit("write into the tensor", at.file, (head,))
 
 
