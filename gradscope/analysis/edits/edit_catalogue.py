@@ -65,7 +65,7 @@ KINDS: tuple[EditKind, ...] = (
     ),
     EditKind("written_out_of_place:put_back", "loss", ("update-lost", "backward-no-grad"), True),
     EditKind(
-        "kept_results:edits",
+        "kept_apart:edits",
         "seen",
         (
             "graph-carried-along",
@@ -95,8 +95,8 @@ KINDS: tuple[EditKind, ...] = (
     EditKind(
         "written_out_of_place:returned", "loss", ("hook-raised", "hook-writes-shared-gradient", "hook-changes-gradient")
     ),
-    EditKind("kept_results:copied", "gradients", ("snapshot-shares-memory", "block-kept-by-view")),
-    EditKind("kept_results:copied", "flow", ("one-tensor-two-names", "kept-again", "write-into-expanded")),
+    EditKind("kept_apart:copied", "gradients", ("snapshot-shares-memory", "block-kept-by-view")),
+    EditKind("kept_apart:copied", "flow", ("one-tensor-two-names", "kept-again", "write-into-expanded")),
     EditKind("optimizer_parameters:copied_module", "gradients", ("loaded-from-itself",)),
     EditKind(
         "optimizer_order:zero_grad_moved", "gradients", ("cleared-before-step", "accumulation-cleared", "never-stepped")
@@ -116,7 +116,7 @@ KINDS: tuple[EditKind, ...] = (
     EditKind("optimizer_parameters:registered", "loss", ("never-stepped", "leaf-unreached")),
     EditKind("optimizer_parameters:added_later", "gradients", ("never-stepped",)),
     EditKind("optimizer_parameters:extended", "gradients", ("never-stepped",)),
-    EditKind("kept_results:stored_alone", "seen", ("deepcopy-of-result", "graph-kept-after-pass")),
+    EditKind("kept_apart:stored_alone", "seen", ("deepcopy-of-result", "graph-kept-after-pass")),
     EditKind("made_otherwise:retained", "loss", ("grad-none-non-leaf",)),
     EditKind(
         "made_otherwise:asked_before_use", "loss", ("asked-for-gradient", "backward-no-grad", "grad-none-unreached")

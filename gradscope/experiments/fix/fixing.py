@@ -18,6 +18,7 @@ from gradscope.experiments.edited.edited_runs import EditedRun, run_edited
 from gradscope.experiments.fix.fix_model import ChangedSpan, Fix, FixReport, Proof
 from gradscope.experiments.fix.proving import ProvedRun, prove
 from gradscope.experiments.fix.source_files import SourceFileOnDisk, unified, write_back
+from gradscope.experiments.process_end import variant_end
 from gradscope.recording import SourceFile
 from gradscope.targets.edited import EditedSource
 from gradscope.targets.program import Program
@@ -84,6 +85,7 @@ class Fixing:
     options: FixOptions
     progress: Progress | None = None
     _runs: int = 0
+    _fork: bool | None = None
     _files: dict[str, SourceFile] = field(default_factory=dict)
     _on_disk: dict[str, SourceFileOnDisk | None] = field(default_factory=dict)
     _remarks: list[str] = field(default_factory=list)
@@ -101,6 +103,9 @@ class Fixing:
             )
         self._read(self.program.filename)
         (base,) = self._run([{}])
+        if not base.complete and isinstance(base.ending, int) and base.ending < 0:
+            self._fork = False  # what a fork of torch's process cannot do, a new interpreter may
+            (base,) = self._run([{}])
         self._check(base)
         before = ProvedRun(base)
         self._files = {file.name: file for file in base.recording.files if file.is_user}
@@ -157,10 +162,8 @@ class Fixing:
 
     def _check(self, base: EditedRun) -> None:
         if not base.complete:
-            ended = "took longer than --timeout" if base.ending == "timeout" else f"left nothing ({base.ending})"
-            raise UsageError(
-                f"{self.program.name}: the run {ended}", "--stop-after N ends each run after N backward passes"
-            )
+            ended = variant_end(base.outcome, base.ending, complete=False).message
+            raise UsageError(f"{self.program.name}: {ended}", "--stop-after N ends each run after N backward passes")
         if base.outcome.kind == "interrupted":
             raise GradscopeError(f"{self.program.name} was interrupted")
         if base.left.read_input:
@@ -243,7 +246,7 @@ class Fixing:
             for replaced in replacements
         ]
         self._runs += len(jobs)
-        return run_edited(jobs, timeout=options.timeout, at_once=options.jobs, progress=self.progress)
+        return run_edited(jobs, timeout=options.timeout, at_once=options.jobs, fork=self._fork, progress=self.progress)
 
     def _report(
         self, answers: Sequence[Answer], tried: Sequence[_Tried], offered: Sequence[_Tried], together: Proof | None

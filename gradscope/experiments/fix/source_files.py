@@ -50,11 +50,8 @@ class SourceFileOnDisk:
             touched = range(run.count("\n", 0, change.start), run.count("\n", 0, change.end) + 1)
             if any(_line(lines, number) != _line(own, number) for number in touched):
                 return None
-            moved.append(
-                SpanChange(
-                    self._place(run, change.start), self._place(run, change.end), change.text.replace("\n", newline)
-                )
-            )
+            start, end = self._place(run, change.start), self._place(run, change.end)
+            moved.append(SpanChange(start, end, change.text.replace("\n", newline)))
         return applied(self.text, moved)
 
     def _place(self, run: str, position: int) -> int:

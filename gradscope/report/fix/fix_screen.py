@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
 from gradscope.analysis.sizes import size
@@ -80,7 +79,7 @@ class _FixScreen:
             yield self._hanging("   ", text, "")
         yield Text("")
         for line in fix.diff.splitlines():
-            yield Padding(self._diff_line(line), (0, 0, 0, 3), expand=False)
+            yield self._hanging("   ", self._diff_line(line), "")
         yield Text("")
         yield from self._proof(fix.proof)
 
@@ -93,7 +92,8 @@ class _FixScreen:
     def _proof(self, proof: Proof) -> Iterator[object]:
         if proof.holds:
             gone = ", ".join(f"[{code}]" for code in proof.gone)
-            yield self._row("run with it", f"{gone} is gone, nothing new is found" if gone else "nothing new is found")
+            said = f"{gone} {'are' if len(proof.gone) > 1 else 'is'} gone, " if gone else ""
+            yield self._row("run with it", f"{said}nothing new is found")
         for reason in proof.reasons:
             yield self._row("fails", reason)
         if proof.ended_before or proof.ended:

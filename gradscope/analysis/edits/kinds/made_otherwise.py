@@ -192,21 +192,17 @@ def as_list(answer: Answer, sources: EditSources) -> Iterator[Edit]:
     """A list, which can be gone through any number of times, in place of an iterator."""
     for at in cause_nodes(answer, sources, ("made",)):
         source, statement = at.source, at.statement
-        value = getattr(statement, "value", None)
-        if isinstance(statement, (ast.Assign, ast.AnnAssign, ast.Return)) and isinstance(value, ast.GeneratorExp):
+        if not isinstance(statement, (ast.Assign, ast.AnnAssign, ast.Return)):
+            continue
+        value = statement.value
+        changes: Changes = ()
+        if isinstance(value, ast.GeneratorExp):
             start, end = source.span(value)
-            yield Edit(
-                "a list in place of the iterator",
-                at.file,
-                (SpanChange(start, start + 1, "["), SpanChange(end - 1, end, "]")),
-            )
-        elif isinstance(statement, (ast.Assign, ast.AnnAssign, ast.Return)) and isinstance(value, ast.Call):
+            changes = (SpanChange(start, start + 1, "["), SpanChange(end - 1, end, "]"))
+        elif isinstance(value, ast.Call):
             start, end = source.span(value)
-            yield Edit(
-                "a list in place of the iterator",
-                at.file,
-                (SpanChange(start, start, "list("), SpanChange(end, end, ")")),
-            )
+            changes = (SpanChange(start, start, "list("), SpanChange(end, end, ")"))
+        yield from _edit("a list in place of the iterator", at.file, changes)
 
 
 def called_itself(answer: Answer, sources: EditSources) -> Iterator[Edit]:
