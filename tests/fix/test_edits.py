@@ -324,6 +324,60 @@ def test_a_block_is_moved_in_with_its_tabs_and_without_touching_a_string():
     )
 
 
+def test_only_the_loss_reads_the_logits_where_the_probabilities_are_judged_as_well():
+    source = """
+        import torch
+        import torch.nn.functional as F
+
+        layer, y = torch.nn.Linear(3, 1), torch.ones(2, 1)
+        logits = layer(torch.ones(2, 3))
+        chance = logits.sigmoid()
+        F.binary_cross_entropy_with_logits(chance, y).backward()
+        print((chance > 0.5).float().mean())
+    """
+    assert changed_lines(source, "probabilities-as-logits") == [
+        (
+            "-F.binary_cross_entropy_with_logits(chance, y).backward()",
+            "+F.binary_cross_entropy_with_logits(logits, y).backward()",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    "loss",
+    ["torch.nn.functional.mse_loss(h.sum(), w.exp().sum().detach())", "(h + (w.exp() - h).detach()).sum() * v.sum()"],
+)
+def test_a_detach_that_people_mean_is_not_dropped(loss: str):
+    source = f"""
+        import torch
+
+        w, v = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+        h = v * 2
+        ({loss}).backward()
+        print(w.grad)
+    """
+    assert changed_lines(source) == []
+
+
+def test_what_hands_over_under_no_grad_does_so_behind_it():
+    source = """
+        import torch
+
+        w = torch.ones(3, requires_grad=True)
+
+
+        def batches():
+            with torch.no_grad():
+                x = torch.ones(3)
+                yield x
+
+
+        for x in batches():
+            (w * x).sum().backward()
+    """
+    assert changed_lines(source, "backward-no-grad")[0] == ("-        yield x", "+    yield x")
+
+
 def test_lists_of_tensors_are_stacked_row_by_row():
     source = """
         import torch

@@ -127,7 +127,7 @@ KINDS: tuple[EditKind, ...] = (
     EditKind("made_otherwise:as_list", "gradients", ("iterator-used-up",)),
     EditKind("made_otherwise:called_itself", "flow", ("forward-called-directly", "forward-past-hooks")),
     EditKind("made_otherwise:each_its_own", "flow", ("repeated-module",)),
-    EditKind("made_otherwise:as_logits", "flow", ("probabilities-as-logits",)),
+    EditKind("logits_for_loss:edits", "flow", ("probabilities-as-logits",)),
     EditKind("made_otherwise:no_grad_mode", "loss", ("inference-tensor",)),
     EditKind("made_otherwise:under_no_grad", "gradients", ("saved-in-vain",)),
     EditKind("made_otherwise:gradient_removed", "loss", ("moved-without-gradient", "decayed-though-zeroed")),

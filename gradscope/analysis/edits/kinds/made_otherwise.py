@@ -16,10 +16,8 @@ from gradscope.analysis.edits.span_changes import (
     append,
     before,
     behind,
-    keep_only,
     move_behind,
     put,
-    remove,
     wrap,
 )
 from gradscope.analysis.report_model import Answer
@@ -245,35 +243,6 @@ def each_its_own(answer: Answer, sources: EditSources) -> Iterator[Edit]:
                 imports = () if source.imported("copy.deepcopy") else add_import(source, "copy")
                 text = f"[{name}({made.id}) for _ in range({source.code(count)})]"
                 yield from _edit("a copy of its own for each of them", at.file, (*imports, *put(source, node, text)))
-
-
-def as_logits(answer: Answer, sources: EditSources) -> Iterator[Edit]:
-    """A loss that takes logits is given them: the softmax before it is dropped."""
-    for at in cause_nodes(answer, sources, ("used", "made")):
-        source = at.source
-        for node in at.nodes:
-            name = called_name(node)
-            if name not in ("softmax", "sigmoid") or not isinstance(node, ast.Call):
-                continue
-            method = method_call(node)
-            is_function = method is None or source.code(method.value) in (
-                source.imported("torch"),
-                source.imported("torch.nn.functional"),
-            )
-            given = (
-                node.args[0]
-                if is_function and node.args
-                else method.value
-                if method is not None and not is_function
-                else None
-            )
-            if given is None:
-                continue
-            changes = keep_only(source, node, given)
-            targets = at.statement.targets if isinstance(at.statement, ast.Assign) else []
-            if targets and at.statement is source.parents.get(node) and source.code(targets[0]) == source.code(given):
-                changes = remove(source, at.statement)
-            yield from _edit(f"leave the {name} to the loss", at.file, changes)
 
 
 def no_grad_mode(answer: Answer, sources: EditSources) -> Iterator[Edit]:
