@@ -89,8 +89,9 @@ def run_tests(file: Path, arguments: list[str], recorded: bool) -> tuple[dict[st
                     outcomes[event["test"]] = event["outcome"]
                 if event.get("fault") or event.get("text"):
                     texts.setdefault(event["test"], []).append(event.get("fault") or event["text"])
-            if finished.returncode in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            if outcomes and finished.returncode in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
                 return outcomes, texts
+            # A conftest.py that this pytest refuses ends it with the code of failed tests, before any test ran.
             if finished.returncode >= 0 or not log.read_text():
                 raise SystemExit(f"pytest could not run {file}:\n{finished.stdout}{finished.stderr}")
 
