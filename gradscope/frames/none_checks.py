@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from typing import Literal
 
 from gradscope.frames.syntax_trees import innermost, parsed
 
-Asks = Literal["checks", "lists", ""]
-"""``checks``: whether all or any are (``all(p.grad is None for …)``, an ``assert``); ``lists``: which of several."""
+Asks = Literal["checks", "lists", "guards", ""]
+"""``checks``: whether all or any are (``all(p.grad is None for …)``, an ``assert``); ``lists``: which of several;
+``guards``: passes by those that are (``if p.grad is not None:``)."""
 
 _QUANTIFIERS = ("all", "any", "sum")
+_PASSES_BY = (ast.Continue, ast.Pass)
 
 
 def asks_for_none(text: str, line: int) -> Asks:
@@ -23,13 +26,16 @@ def asks_for_none(text: str, line: int) -> Asks:
     tree = parsed(text)
     if tree is None or ".grad" not in text:
         return ""
+    if _guards(tree, line):
+        return "guards"
     statement = innermost(tree, line, ast.stmt)
     if isinstance(statement, ast.If):
         return "lists" if _is_asked_of_each(tree, statement) else ""
     if statement is None or isinstance(statement, (ast.FunctionDef, ast.For, ast.While, ast.With, ast.ClassDef)):
         return ""
     nodes = list(ast.walk(statement))
-    gradients, compared = _gradients(nodes)
+    compared = {node.left for node in nodes if _compares(node, ast.Is, ast.IsNot)}
+    gradients = {node for node in nodes if _is_gradient(node)}
     within = {
         inner
         for node in nodes
@@ -49,25 +55,81 @@ def asks_for_none(text: str, line: int) -> Asks:
     return "checks" if quantified else "lists"
 
 
-def _gradients(nodes: list[ast.AST]) -> tuple[set[ast.AST], set[ast.AST]]:
-    """The gradients that are read among some nodes, and what is compared with None."""
-    compared: set[ast.AST] = {
-        node.left
-        for node in nodes
-        if isinstance(node, ast.Compare)
-        and isinstance(node.ops[0], (ast.Is, ast.IsNot))
-        and isinstance(node.comparators[0], ast.Constant)
-        and node.comparators[0].value is None
-    }
-    return {node for node in nodes if isinstance(node, ast.Attribute) and node.attr == "grad"}, compared
-
-
 def _is_asked_of_each(tree: ast.AST, statement: ast.If) -> bool:
-    """Whether an ``if`` asks it of each item of a loop around it: ``if p.grad is not None``, as optimizers do."""
-    gradients, compared = _gradients(list(ast.walk(statement.test)))
-    asked = {one.value.id for one in gradients if isinstance(one, ast.Attribute) and isinstance(one.value, ast.Name)}
-    if not gradients or not gradients <= compared or len(asked) < len(gradients):
+    """Whether an ``if`` asks it of each item of a loop around it, and looks at no gradient otherwise."""
+    nodes = list(ast.walk(statement.test))
+    gradients = [node for node in nodes if _is_gradient(node)]
+    compared = [node.left for node in nodes if isinstance(node, ast.Compare) and _compares(node, ast.Is, ast.IsNot)]
+    asked = {one.value.id for one in compared if isinstance(one, ast.Attribute) and isinstance(one.value, ast.Name)}
+    if not gradients or len(gradients) > len(compared) or len(asked) < len(set(map(ast.unparse, compared))):
         return False
     loops = (node for node in ast.walk(tree) if isinstance(node, ast.For) and statement in ast.walk(node))
     items = {node.id for loop in loops for node in ast.walk(loop.target) if isinstance(node, ast.Name)}
     return asked <= items
+
+
+def _guards(tree: ast.AST, line: int) -> bool:
+    """Whether a line looks at gradients only to use those that are there: in an ``if`` of a loop or a comprehension."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.For) and node.lineno < line <= (node.end_lineno or node.lineno):
+            if any(_passes_by(inner) and _covers(inner.test, line) for inner in node.body if isinstance(inner, ast.If)):
+                return True
+        elif isinstance(node, (ast.GeneratorExp, ast.ListComp, ast.SetComp, ast.DictComp)) and _covers(node, line):
+            guarded = {ast.unparse(left) for test in _conditions(node) for left in _there(test)}
+            used = {ast.unparse(inner) for inner in _elements(node) if _is_gradient(inner)}
+            if used and used <= guarded:
+                return True
+    return False
+
+
+def _passes_by(statement: ast.If) -> bool:
+    """``if p.grad is not None: …`` without an else, or ``if p.grad is None: continue``."""
+    if statement.orelse:
+        return False
+    if any(_there(statement.test)):
+        return True
+    only = statement.body[0]
+    return _compares(statement.test, ast.Is) and len(statement.body) == 1 and isinstance(only, _PASSES_BY)
+
+
+def _there(test: ast.expr) -> Iterator[ast.expr]:
+    """Gradients that a condition takes to be there: ``p.grad is not None``, also as a part of an ``and``."""
+    if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And):
+        for part in test.values:
+            yield from _there(part)
+    elif _compares(test, ast.IsNot):
+        assert isinstance(test, ast.Compare)
+        yield test.left
+
+
+def _conditions(node: ast.AST) -> Iterator[ast.expr]:
+    for inner in ast.iter_child_nodes(node):
+        if isinstance(inner, ast.comprehension):
+            yield from inner.ifs
+
+
+def _elements(node: ast.AST) -> Iterator[ast.AST]:
+    """All in what a comprehension gives."""
+    for inner in ast.iter_child_nodes(node):
+        if not isinstance(inner, ast.comprehension):
+            yield from ast.walk(inner)
+
+
+def _compares(node: ast.AST, *operators: type[ast.cmpop]) -> bool:
+    """Whether it compares a gradient, and nothing else, with None."""
+    return (
+        isinstance(node, ast.Compare)
+        and len(node.ops) == 1
+        and isinstance(node.ops[0], operators)
+        and isinstance(node.comparators[0], ast.Constant)
+        and node.comparators[0].value is None
+        and _is_gradient(node.left)
+    )
+
+
+def _is_gradient(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr == "grad"
+
+
+def _covers(node: ast.expr, line: int) -> bool:
+    return node.lineno <= line <= (node.end_lineno or node.lineno)

@@ -205,3 +205,33 @@ def test_a_check_that_what_is_frozen_has_no_gradient_is_no_surprise(check: str) 
     assert [one for one in build(recorded(source)).answers if one.severity != "note"] == []
     (told,) = build(recorded(source.replace(check, "print(t.grad)"))).answers
     assert told.code == "grad-none-untracked" and told.severity != "note"
+
+
+@pytest.mark.parametrize(
+    "passes_by",
+    [
+        "for p in m.parameters():\n    if p.grad is not None:\n        p.grad.mul_(2)",
+        "for p in m.parameters():\n    if p.grad is None:\n        continue\n    p.grad.mul_(2)",
+        "norm = sum(p.grad.norm() for p in m.parameters() if p.grad is not None)",
+    ],
+)
+def test_passing_by_gradients_that_are_none_is_no_surprise(passes_by: str) -> None:
+    source = (
+        f"{HEAD}m = nn.ModuleDict({{'a': nn.Linear(2, 2), 'rest': nn.Linear(2, 2)}})\n"
+        f"m['a'](torch.ones(1, 2)).sum().backward()\n{passes_by}\n"
+    )
+    assert [one.severity for one in build(recorded(source)).answers] == ["note"]
+    cut = source.replace("m['a'](torch.ones(1, 2))", "m['a'](m['rest'](torch.ones(1, 2)).detach())")
+    (told,) = (one for one in build(recorded(cut)).answers if one.code == "grad-none-unreached")
+    assert told.severity == "problem" and "cut at line 5" in told.text
+
+
+@pytest.mark.parametrize("made", ["nn.Linear(2, 1)", "copy.deepcopy(m)", "pickle.loads(pickle.dumps(m))"])
+def test_a_leaf_made_after_the_backward_pass_was_not_left_out_by_it(made: str) -> None:
+    source = (
+        f"import copy, pickle\n{HEAD}m = nn.Linear(2, 1)\nm(torch.ones(1, 2)).sum().backward()\n"
+        f"late = {made}\nprint(late.weight.grad)\n"
+    )
+    (told,) = build(recorded(source)).answers
+    assert (told.code, told.severity) == ("grad-none-no-backward", "note")
+    assert told.text.endswith("no backward pass ran after line 7 had made it.")

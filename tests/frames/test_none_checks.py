@@ -12,16 +12,35 @@ from gradscope.frames.none_checks import asks_for_none
         ("found = any(p.grad is not None for p in teacher.parameters())", "checks"),
         ("assert w.grad is None", "checks"),
         ("resting = [n for n, p in model.named_parameters() if p.grad is None]", "lists"),
-        ("for p in model.parameters():\n    if p.grad is None:\n        continue", "lists"),
-        ("for n, p in model.named_parameters():\n    if p.grad is not None and n:\n        print(p.grad)", "lists"),
-        ("for p in model.parameters():\n    if w.grad is None:\n        print(p)", ""),
-        ("for p in model.parameters():\n    if p.grad.norm() > 1:\n        print(p)", ""),
         ("if w.grad is None:\n    print(w)", ""),
         ("print(w.grad is None)", ""),
         ("print(w.grad)", ""),
-        ("total = sum(p.grad.norm() for p in model.parameters() if p.grad is not None)", ""),
+        ("total = sum(p.grad.norm() for p in model.parameters() if p.grad is not None)", "guards"),
+        ("grads = {n: p.grad for n, p in ps if p.requires_grad and p.grad is not None}", "guards"),
+        ("total = sum(p.grad.norm() for p in model.parameters() if p.requires_grad)", ""),
+        ("total = sum(q.grad.norm() for p, q in pairs if p.grad is not None)", ""),
     ],
 )
 def test_how_a_statement_asks(statement: str, asks: str) -> None:
-    line = 3 if statement.startswith("for ") else 2
-    assert asks_for_none(f"import torch\n{statement}\n", line) == asks
+    assert asks_for_none(f"import torch\n{statement}\n", 2) == asks
+
+
+@pytest.mark.parametrize(
+    ("condition", "body", "asks"),
+    [
+        ("p.grad is not None", "p.add_(p.grad)", "guards"),
+        ("p.requires_grad and p.grad is not None", "p.add_(p.grad)", "guards"),
+        ("p.grad is None", "continue", "guards"),
+        ("p.grad is None", "print('none for', p)", "lists"),
+        ("p.grad is not None or strict", "p.add_(p.grad)", "lists"),
+        ("w.grad is None", "print(p)", ""),
+        ("p.grad.norm() > 1", "p.add_(p.grad)", ""),
+        ("p.grad is not None", "good.append(p)\n    else:\n        bad.append(p)", "lists"),
+    ],
+)
+def test_how_a_condition_in_a_loop_asks(condition: str, body: str, asks: str) -> None:
+    assert asks_for_none(f"for p in ps:\n    if {condition}:\n        {body}\n", 2) == asks
+
+
+def test_a_condition_outside_of_a_loop_asks_about_one() -> None:
+    assert asks_for_none("if w.grad is not None:\n    print(w.grad)\n", 1) == ""

@@ -12,7 +12,6 @@ from gradscope.analysis.facts.none_reads import NoneKind, NoneRead
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
 from gradscope.frames.none_checks import asks_for_none
-from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
 from gradscope.recording.rows import OpKind
 
@@ -47,7 +46,8 @@ def _findings(sources: Sources, alike: dict[tuple[int, str], list[tuple[NoneRead
 
 
 def _is_expected(sources: Sources, reads: list[tuple[NoneRead, list[Cause]]]) -> bool:
-    """Whether the statement asks which gradients are None, and nothing is known to have kept these from being there.
+    """Whether the statement asks which gradients are None, or passes by those, and nothing is known to have kept them
+    from being there.
 
     A check of what does not require grad, too: that it is frozen is what the program looks at.
     """
@@ -95,12 +95,8 @@ def _turned_off(sources: Sources, read: NoneRead) -> Reason | None:
 
 
 def _by_no_backward(sources: Sources, read: NoneRead) -> tuple[NoneRead, str] | None:
-    """That no ``backward()`` was about a leaf: it was made after the last, or only ``autograd.grad`` was called."""
+    """That no ``backward()`` was about a leaf: only ``autograd.grad`` was called."""
     index = sources.index
-    made = index.made_by(read.tensor)
-    if made > read.because:
-        line = index.op_line(made)
-        return read._replace(kind="no_backward", because=NONE), f"no backward pass ran after line {line} had made it"
     kinds = index.recording.ops.column("kind")
     asked = [op for op in index.users.of(read.tensor) if kinds[op] == OpKind.GRAD and op < read.op]
     reason = sources.gradients.unreached.get((index.op_statement[read.because], read.tensor))
@@ -149,8 +145,12 @@ def _leaf_behind(sources: Sources, tensor: int, read_at: int) -> str:
     return f": read {listed([f'{leaf}.grad' for leaf in dict.fromkeys(leaves)])} instead" if leaves else ""
 
 
-def _no_backward(sources: Sources, _: NoneRead) -> Reason:
-    if not (started := sources.index.recording.info.children):
+def _no_backward(sources: Sources, read: NoneRead) -> Reason:
+    index = sources.index
+    made, kinds = index.made_by(read.tensor), index.recording.ops.column("kind")
+    if any(kinds[op] == OpKind.BACKWARD and op < made for op in sources.gradients.roots):
+        return f"no backward pass ran after line {index.op_line(made)} had made it", []
+    if not (started := index.recording.info.children):
         return "no backward pass ran before", []
     others = "another" if started == 1 else f"{started:,} others"
     why = f"no backward pass ran before in this process; it starts {others}, and gradients stay in the process that"
