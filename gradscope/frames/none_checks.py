@@ -34,7 +34,7 @@ def asks_for_none(text: str, line: int) -> Asks:
     if statement is None or isinstance(statement, (ast.FunctionDef, ast.For, ast.While, ast.With, ast.ClassDef)):
         return ""
     nodes = list(ast.walk(statement))
-    compared = {node.left for node in nodes if _compares(node, ast.Is, ast.IsNot)}
+    compared = {node.left for node in nodes if isinstance(node, ast.Compare) and _compares(node, ast.Is, ast.IsNot)}
     gradients = {node for node in nodes if _is_gradient(node)}
     within = {
         inner
@@ -69,7 +69,7 @@ def _is_asked_of_each(tree: ast.AST, statement: ast.If) -> bool:
 
 
 def _guards(tree: ast.AST, line: int) -> bool:
-    """Whether a line looks at gradients only to use those that are there: in an ``if`` of a loop or a comprehension."""
+    """Whether a line uses only the gradients that there are, by an ``if`` in a loop or in a comprehension."""
     for node in ast.walk(tree):
         if isinstance(node, ast.For) and node.lineno < line <= (node.end_lineno or node.lineno):
             if any(_passes_by(inner) and _covers(inner.test, line) for inner in node.body if isinstance(inner, ast.If)):
@@ -97,8 +97,7 @@ def _there(test: ast.expr) -> Iterator[ast.expr]:
     if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And):
         for part in test.values:
             yield from _there(part)
-    elif _compares(test, ast.IsNot):
-        assert isinstance(test, ast.Compare)
+    elif isinstance(test, ast.Compare) and _compares(test, ast.IsNot):
         yield test.left
 
 
