@@ -187,7 +187,27 @@ def backward_of_a_transformed_function():
     return x
 
 
+def gradients_of_dual_tensors():
+    x = torch.ones(2, 3, requires_grad=True)
+    with forward_ad.dual_level():
+        cubed = forward_ad.make_dual(x, torch.ones_like(x)) ** 3
+        (gradient,) = torch.autograd.grad(cubed.sum(), x, create_graph=True)
+        return x, forward_ad.unpack_dual(gradient).tangent.clone()
+
+
+def gradients_in_batches():
+    x = torch.ones(2, 3, requires_grad=True)
+    y = (x * x).sum(0)
+    one_by_one = torch._vmap_internals._vmap(lambda v: torch.autograd.grad(y, x, v, retain_graph=True)[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert torch.autograd.gradcheck(torch.exp, x.detach().double().requires_grad_(), check_batched_grad=True)
+    return one_by_one(torch.eye(3)), *torch.autograd.grad(y, x, torch.eye(3), is_grads_batched=True)
+
+
 PROGRAMS = [
+    gradients_of_dual_tensors,
+    gradients_in_batches,
     evaluated_transformers,
     exported_with_a_dynamic_size,
     traced_symbolically,

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from gradscope.recorder.state.identity import Identity
 from gradscope.recorder.state.tensors_in import PLAIN
 from gradscope.recorder.state.value_ranges import Norms, Range, Ranges, is_bad, is_zero
 from gradscope.recorder.tape import Tape
-from gradscope.recorder.torch_internals.capabilities import dispatch_modes, is_observed_otherwise
+from gradscope.recorder.torch_internals.capabilities import dispatch_modes, is_observed_otherwise, without_tangents
 from gradscope.recording.rows import EventKind
 
 FIRST_PASSES = 4
@@ -40,6 +40,13 @@ _SURVEYED = 1 << 26
 """Elements of the tensors that are looked at where a loss is not finite."""
 
 _GRADIENTS, _VALUES = int(EventKind.GRADIENTS), int(EventKind.VALUES)
+
+
+@contextmanager
+def _unseen() -> Iterator[None]:
+    """What is asked of the program's tensors meanwhile is followed neither backward nor forward."""
+    with torch.no_grad(), without_tangents(False), DisableTorchFunctionSubclass():
+        yield
 
 
 def is_due(number: int) -> bool:
@@ -95,7 +102,7 @@ class GradientLooks:
             return None
         self.settle()
         self._bad_losses += is_bad_loss
-        with torch.no_grad(), DisableTorchFunctionSubclass(), suppress(RuntimeError):  # (no memory left)
+        with _unseen(), suppress(RuntimeError):  # (no memory left)
             nodes = [root.grad_fn for root in roots if root.requires_grad and root.grad_fn is not None]
             surveyed = self._alive() if is_bad_loss else []
             return Look(
@@ -110,7 +117,7 @@ class GradientLooks:
     def after(self, look: Look, op: int, span: int, thread: int, given: list[tuple[int, Any]]) -> None:
         """Look at the gradients that a pass gave (rows of the tensors whose they are, and gradients)."""
         look.end()
-        with torch.no_grad(), DisableTorchFunctionSubclass():
+        with _unseen():
             rows, found = [row for row, _ in given], Ranges(gradient for _, gradient in given)
             norms = Norms(gradient for _, gradient in given)
 

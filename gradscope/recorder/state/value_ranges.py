@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gradscope.recorder.state.tensors_in import PLAIN
+from gradscope.recorder.torch_internals.capabilities import is_wrapped
 
 Range = tuple[float, float]
 """The smallest and the largest value."""
@@ -23,7 +24,7 @@ _DEVICES = frozenset(("cpu", "cuda"))
 
 
 class Ranges:
-    """The ranges of some tensors. To be made with grad mode off and with no mode of the program's in force.
+    """The ranges of some tensors. To be made with grad mode off, without tangents, and with no mode of the program's in force.
 
     Args:
         tensors: In order; nothing is known of one without numbers that can be asked for.
@@ -95,6 +96,8 @@ def _norms(values: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
 def numbers_of(tensor: Any) -> Tensor | None:
     """The numbers of a tensor as real ones in a dense tensor; None where it has none that can be asked for."""
     if type(tensor) not in PLAIN or tensor.dtype not in _DTYPES or tensor.device.type not in _DEVICES:
+        return None
+    if is_wrapped(tensor):  # has no numbers of its own
         return None
     if tensor.layout is torch.sparse_coo:
         tensor = tensor._values()

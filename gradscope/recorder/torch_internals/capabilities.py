@@ -34,6 +34,15 @@ def is_observed_otherwise() -> bool:
     return _cuda_is_used() and torch.cuda.is_current_stream_capturing()
 
 
+def is_wrapped(tensor: torch.Tensor) -> bool:
+    """Whether a transform of functions made it: a batch of vmap's, the old one's that ``is_grads_batched`` uses too."""
+    wrappers = torch._C._functorch
+    return bool(wrappers.is_legacy_batchedtensor(tensor) or wrappers.is_functorch_wrapped_tensor(tensor))
+
+
+without_tangents: Any = torch.autograd.forward_ad._set_fwd_grad_enabled
+"""``without_tangents(False)``: within it, what is computed of dual tensors has no tangent."""
+
 _fx: Any = torch.fx._symbolic_trace
 
 
