@@ -24,7 +24,8 @@ _DEVICES = frozenset(("cpu", "cuda"))
 
 
 class Ranges:
-    """The ranges of some tensors. To be made with grad mode off, without tangents, and with no mode of the program's in force.
+    """The ranges of some tensors. To be made with grad mode off, without tangents, and with no mode of the program's in
+    force.
 
     Args:
         tensors: In order; nothing is known of one without numbers that can be asked for.
