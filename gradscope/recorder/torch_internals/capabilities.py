@@ -133,6 +133,8 @@ class HookCounter:
             autograd = torch._C._autograd
             self._functions.append(Replacement(autograd, "_push_saved_tensors_default_hooks", _counted_push))
             self._functions.append(Replacement(autograd, "_pop_saved_tensors_default_hooks", _counted_pop))
+            # A saved tensor can be given hooks of its own, too.
+            self._functions.append(Replacement(autograd.SavedTensor, "register_hooks", _counted_registration))
         HookCounter._installed.add(self)
 
     def remove(self) -> None:
@@ -148,6 +150,14 @@ def _counted_push(push: Callable[..., None]) -> Callable[..., None]:
     def counted(*hooks: Any) -> None:
         push(*hooks)
         _hooks.depth += 1
+        _Hooks.ever = True
+
+    return counted
+
+
+def _counted_registration(register: Callable[..., None]) -> Callable[..., None]:
+    def counted(saved: Any, *hooks: Any) -> None:
+        register(saved, *hooks)
         _Hooks.ever = True
 
     return counted
