@@ -45,7 +45,7 @@ def test_a_step_between_forward_and_backward_of_one_run_carries_nothing() -> Non
     early = early.replace("rnn(torch.ones(4, 1, 2), state)", "rnn(torch.ones(4, 1, 2))") + "    loss.backward()\n"
     (answer,) = found(early, "inplace-error")
     assert "earlier run" not in answer.text
-    assert answer.causes[0].line == line_of(early, "optimizer.step()")
+    assert line_of(early, "optimizer.step()") in [cause.line for cause in answer.causes]
 
 
 def test_a_list_that_is_computed_once_was_made_where_it_is_written_out() -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gradscope.recording import Fault, Outcome, Recording, RunInfo, SourceFile
 from gradscope.recording.column_marks import AnyOf, ByKind, OneOf, RowOf, Text
-from gradscope.recording.rows import Field, TensorFlag
+from gradscope.recording.rows import TensorFlag
 from gradscope.recording.tables import NONE, Table
 
 texts = st.text(st.characters(), max_size=12)
@@ -34,8 +34,7 @@ def recordings(draw: st.DrawFn, most_rows: int = 6) -> Recording:
             ]
             if name == "edges":  # no node comes before itself
                 row = [max(row), min(row)] if row[0] != row[1] else [row[0], NONE]
-            if name == "changes":
-                row = _with_valid_change(draw, table, row, sizes)
+            row = _with_valid_rows(draw, table, row, sizes)
             if name == "tensors" and row[0] == sizes["ops"]:
                 row[4] |= TensorFlag.EXTERNAL
             table.append(tuple(row))
@@ -72,14 +71,15 @@ def _column(column: str, holds: Any, sizes: dict[str, int], strings: int) -> st.
     return st.integers(0 if code.isupper() else -(2 ** _BITS[code]), 2 ** _BITS[code] - 1)
 
 
-def _with_valid_change(draw: st.DrawFn, table: Table[Any], row: list[int], sizes: dict[str, int]) -> list[int]:
-    by_kind = table.declared["after"].holds
-    assert isinstance(by_kind, ByKind)
-    row_of = by_kind.rows.get(Field(row[2]))
-    if row_of is None:
-        return row
-    valid = _column("after", row_of, sizes, 0)
-    return [*row[:3], draw(valid), draw(valid)]
+def _with_valid_rows(draw: st.DrawFn, table: Table[Any], row: list[int], sizes: dict[str, int]) -> list[int]:
+    """With ids of the tables that the kinds name, where a kind says what a number stands for."""
+    given = dict(zip(table.declared, row, strict=True))
+    for column, declared in table.declared.items():
+        if isinstance(declared.holds, ByKind):
+            row_of = declared.holds.rows.get(given[declared.holds.kind])  # type: ignore[call-overload]
+            if row_of is not None:
+                given[column] = draw(_column(column, row_of, sizes, 0))
+    return list(given.values())
 
 
 def contents(recording: Recording) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A small recording with something in every table."""
 
 from gradscope.recording import Fault, Recording, SourceFile
+from gradscope.recording.rows import FingerprintKind
 
 TEXT = "x = ones(2)\ny = x * 2\ny.sum().backward()\n"
 
@@ -43,5 +44,6 @@ def sample() -> Recording:
     recording.values.append((1, 1, text["x"]))
     recording.watches.append((text["x"], 1, 2, 0, text["y"], -1, 0))
     recording.memory.append((1, text["cpu"], 8, 8))
+    recording.fingerprints.append((0, FingerprintKind.RESULT, 0, -(1 << 62), 1 << 61, 2))
     recording.left_out.append((0, text["Tensor.mul"], 3))
     return recording

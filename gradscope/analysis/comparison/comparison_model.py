@@ -102,8 +102,8 @@ class PartedAt:
     no tensor at all, or not known."""
     off: float | None
     """How far the norms are apart, as a part of the larger; None where one is not finite."""
-    bad: tuple[int, int]
-    """Elements that are NaN or infinite, in either."""
+    bad: tuple[int, ...]
+    """Elements that are NaN or infinite, in the first and in the second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +118,12 @@ class Parting:
     """None: nothing that both did differs."""
     gradient: PartedAt | None
     """The first gradient of a leaf that differs."""
-    calls: tuple[Place, Place] | None
-    """Where the runs call something else from then on; the first that comes to its end has no place. None: never."""
+    calls: tuple[Place, ...] | None
+    """The two places from which on they call something else; one that is at its end has no place. None: never."""
     calls_before: bool
     """Whether that was before anything else differed."""
-    torch: tuple[str, str]
+    torch: tuple[str, ...]
+    """The versions, of the first and of the second."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ def find_parting(one: Recording, other: Recording, tolerance: float = 0.0) -> Pa
     """
     if not len(one.fingerprints) or not len(other.fingerprints):
         return None
-    return _Walk(_Side(one), _Side(other), tolerance).parting()
+    return _BothRuns(_Side(one), _Side(other), tolerance).parting()
 
 
 class _Print(NamedTuple):
@@ -86,7 +86,7 @@ class _Side:
                 self.last[row] = found
 
 
-class _Walk:
+class _BothRuns:
     """Goes through both runs at once."""
 
     def __init__(self, one: _Side, other: _Side, tolerance: float) -> None:

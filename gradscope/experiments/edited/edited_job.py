@@ -75,7 +75,7 @@ class EditedJob:
         """Run it and leave what there is to know of it."""
         import torch
 
-        from gradscope.experiments.edited.own_world import StartedProcesses, begin_random, give_input
+        from gradscope.experiments.edited.own_world import begin_random, give_input
         from gradscope.experiments.edited.pass_watch import PassWatch, wait
         from gradscope.experiments.edited.statement_look import LookingAtStatement
         from gradscope.experiments.edited.value_files import ValueWriter
@@ -87,7 +87,6 @@ class EditedJob:
         looking = LookingAtStatement(self.look, lambda: run.quietly()) if self.look is not None else None
         probes = {looking.look.filename: looking.probes()} if looking is not None else {}
         replace_modules(self.replacements, probes)
-        started = StartedProcesses() if self.recorded else None
         values = ValueWriter(Path(self.values) if self.values else None) if self.recorded else None
         left = Left()
 
@@ -102,7 +101,7 @@ class EditedJob:
             left.outcome = run.recording.info.outcome
             left.looked = looking.found if looking is not None else None
             left.pass_count, left.backward_ns = watch.count, watch.backward_ns
-            left.read_input, left.processes = given.was_read, started.count if started is not None else 0
+            left.read_input, left.processes = given.was_read, run.recording.info.children
             if self.recorded:
                 with run.quietly():
                     left.leaves = watch.last_leaves()

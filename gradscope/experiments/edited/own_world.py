@@ -15,9 +15,6 @@ try:
 except ImportError:
     numpy_random = None  # type: ignore[assignment]
 
-_STARTS = {"os.fork": "a fork", "os.forkpty": "a fork", "os.posix_spawn": "", "os.exec": "", "subprocess.Popen": ""}
-"""Audit events, and what is said of them; where nothing is, the command's name tells whether it is a Python."""
-
 
 def begin_random(seed: int | None) -> None:
     """Start every random number generator: from a number, or from one that nobody knows, as a new interpreter does."""
@@ -57,18 +54,3 @@ def give_input(path: str | None) -> GivenInput:
     given = GivenInput(0, "r", closefd=False)
     sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BufferedReader(given), encoding="utf-8")  # type: ignore[misc]
     return given
-
-
-class StartedProcesses:
-    """Whether the program starts processes of Python, whose work no recording of ours shows."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._pid = os.getpid()
-        sys.addaudithook(self._hear)
-
-    def _hear(self, event: str, arguments: Any) -> None:
-        if event not in _STARTS or os.getpid() != self._pid:
-            return
-        if _STARTS[event] or "python" in os.path.basename(str(arguments[0])).lower():  # noqa: PTH119 - a name
-            self.count += 1

@@ -140,8 +140,8 @@ def _kept_reasons(keeps: Keeps, first: Measure, gradients: GradientsChanged) -> 
 
 def _unknown_reasons(keeps: Keeps, before: ProvedRun) -> Iterable[str]:
     """Where no pass came through, nothing tells what an edit must keep."""
-    is_first = before.run.left.pass_count <= 1 and any(one.error for one in before.report.backwards)
-    if keeps in ("seen", "gradients") and before.ended and (is_first or not before.gradients):
+    has_none = not before.run.left.pass_count or not before.gradients
+    if keeps in ("seen", "gradients") and before.ended and has_none:
         yield "the program ends before a backward pass has shown which gradients are to be kept"
     elif keeps == "seen" and not before.gradients:
         yield "no backward pass shows which gradients are to be kept"

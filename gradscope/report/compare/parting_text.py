@@ -78,7 +78,7 @@ def _line(place: Place) -> str:
     return f"line {place.line}" if place.line else "a place outside the user's code"
 
 
-def _calls(places: tuple[Place, Place]) -> str:
+def _calls(places: tuple[Place, ...]) -> str:
     one, other = (f"{_line(place)} ({place.source.strip()})" if place.line else "nothing" for place in places)
     return f"From there on they call something else: the first {one}, the second {other}."
 
