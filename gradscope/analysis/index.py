@@ -328,6 +328,17 @@ class Index:
         allocated_at = storages.column("op")[storage]
         return allocated_at if self._makes_parameters(allocated_at) else NONE
 
+    def made_not_before(self, tensor: int) -> int:
+        """An op before which a tensor was not made; NONE where that is not known.
+
+        Where the call that made it was not seen, it stands where the tensor was first seen; its memory is older.
+        """
+        made = self.made_by(tensor)
+        if made < 0 or made >= self.op_count or not self.recording.ops.column("flags")[made] & MADE:
+            return made
+        storage = self.recording.tensors.column("storage")[tensor]
+        return self.recording.storages.column("op")[storage] if storage >= 0 else NONE
+
     def _makes_parameters(self, op: int) -> bool:
         """Whether an op is a module's initialisation, or in a statement that wraps what it makes."""
         if op >= self.op_count:

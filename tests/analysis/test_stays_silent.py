@@ -235,3 +235,10 @@ def test_a_leaf_made_after_the_backward_pass_was_not_left_out_by_it(made: str) -
     (told,) = build(recorded(source)).answers
     assert (told.code, told.severity) == ("grad-none-no-backward", "note")
     assert told.text.endswith("no backward pass ran after line 7 had made it.")
+
+
+def test_a_parameter_that_was_first_seen_after_a_pass_may_be_older() -> None:
+    late = "w = torch.ones(2, requires_grad=True)\nlate = nn.Parameter(torch.ones(2))\n"
+    (told,) = build(recorded(f"{HEAD}{late}(w * 2).sum().backward()\nprint(late.grad)\n")).answers
+    assert told.code == "grad-none-unreached"
+    assert told.text.endswith("no call was seen to use it before this backward pass.")

@@ -147,7 +147,7 @@ def _leaf_behind(sources: Sources, tensor: int, read_at: int) -> str:
 
 def _no_backward(sources: Sources, read: NoneRead) -> Reason:
     index = sources.index
-    made, kinds = index.made_by(read.tensor), index.recording.ops.column("kind")
+    made, kinds = index.made_not_before(read.tensor), index.recording.ops.column("kind")
     if any(kinds[op] == OpKind.BACKWARD and op < made for op in sources.gradients.roots):
         return f"no backward pass ran after line {index.op_line(made)} had made it", []
     if not (started := index.recording.info.children):

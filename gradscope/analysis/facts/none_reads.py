@@ -63,7 +63,7 @@ class NoneReads:
             return "non_leaf", NONE
         kinds = index.recording.ops.column("kind")
         last = max((at for at in self._gradients.roots if at < op and kinds[at] == OpKind.BACKWARD), default=NONE)
-        if last < 0 or index.made_by(tensor) > last:
+        if last < 0 or index.made_not_before(tensor) > last:
             return "no_backward", NONE
         cleared = [at for at in index.cleared_at.get(tensor, ()) if last < at < op]
         return ("cleared", cleared[-1]) if cleared else ("unreached", last)
