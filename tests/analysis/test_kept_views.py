@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gradscope.analysis.facts import kept_views
 from gradscope.analysis.report_builder import build
 from gradscope.analysis.report_model import Answer
 from tests.analysis.building import line_of, recorded
@@ -78,6 +79,13 @@ def test_the_line_that_makes_the_views_is_the_cause(case: str) -> None:
     assert "6 views" in answer.text
 
 
+def test_much_memory_that_torch_made_larger_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = HEAD + HEALTHY["means whose blocks torch made larger"]
+    monkeypatch.setattr(kept_views, "WORTH_SAYING_OF_TORCHS", 64 * 1024)
+    (answer,) = found(source)
+    assert [cause.line for cause in answer.causes] == [line_of(source, "loss.detach()")]
+
+
 HEALTHY = {
     "copies": "rows = []\nfor step in range(6):\n    rows.append((torch.ones(4, 100, 16) * 2)[:, 0].clone())\n",
     "the whole is kept too": """
@@ -107,6 +115,14 @@ for step in range(6):
     rows.append((torch.ones(4, 100, 16) * step)[:, 1:])
 """,
     "little memory": "rows = []\nfor step in range(6):\n    rows.append((torch.ones(4, 10) * step)[0, :1])\n",
+    "means whose blocks torch made larger": """
+losses = []
+for step in range(200):
+    loss = nn.functional.mse_loss(layer(torch.ones(16, 16)), torch.ones(16, 16))
+    loss.backward()
+    losses.append(loss.detach())
+print(torch.stack(losses).mean())
+""",
     "all parts of each": """
 parts = []
 for step in range(6):

@@ -23,6 +23,9 @@ RUNS = 4
 TIMES_LARGER = 8
 WORTH_SAYING = 32 * 1024
 """Bytes that all blocks hold beyond what the views show."""
+WORTH_SAYING_OF_TORCHS = 16 * 1024 * 1024
+"""The same where no tensor ever showed more of the blocks: torch made them larger than what it computed, as the block
+of a mean that was first that of all its terms. No line of the program's chose a part."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ class _Finder:
             alone = [view for view in several if self._is_small_part(view) and self._is_alone(view, rounds)]
             views_there = self._beside(views, alone)
             kept = KeptViews(views_there, sum(map(self._nbytes, views_there)), sum(map(self._block, alone)))
-            is_worth_saying = kept.held - kept.shown >= WORTH_SAYING
+            enough = WORTH_SAYING if any(map(self._is_part, alone)) else WORTH_SAYING_OF_TORCHS
+            is_worth_saying = kept.held - kept.shown >= enough
             if len(alone) >= RUNS and is_worth_saying and kept.shown * TIMES_LARGER <= kept.held:
                 found[self._index.op_statement[self._made_at[alone[-1]]]] = kept
         return list(found.values())
@@ -109,6 +113,11 @@ class _Finder:
         there = (one for one in on_block if self._died[one] == NONE or 0 <= last <= self._died[one])
         sizes = [size for size in map(self._nbytes, there) if size * TIMES_LARGER <= self._block(view)]
         return sum(sizes) * TIMES_LARGER <= self._block(view)
+
+    def _is_part(self, view: int) -> bool:
+        """Whether another tensor ever showed more of the block than a view does, or nothing else was seen on it."""
+        others = [one for one in self._sharing.tensors_on[self._on[view]] if one != view]
+        return not others or any(self._nbytes(one) > self._nbytes(view) for one in others)
 
     def _beside(self, views: list[int], alone: list[int]) -> tuple[int, ...]:
         """The views of one call that are there together, of all that it made of some blocks."""
