@@ -270,6 +270,8 @@ HEALTHY = {
     "    loss = (w * step).exp().sum()\n    loss.backward()\n    kept.append(loss)\n",
     "a list that is emptied": "kept = []\nfor step in range(9):\n    loss = (w * step).exp().sum()\n"
     "    loss.backward()\n    kept.append(loss)\n    if len(kept) == 2:\n        kept.clear()\n",
+    "the graph of a pass that raised": "h, out = w, 0\nfor step in range(20):\n    keep = (h * step).sigmoid()\n"
+    "    h = h * keep\n    keep.mul_(2)\nh.sum().backward()\n",
     "two passes": "total = 0\nfor step in range(2):\n    loss = (w * step).sum()\n    loss.backward()\n"
     "    total = total + loss\n",
 }
@@ -278,3 +280,10 @@ HEALTHY = {
 @pytest.mark.parametrize("case", HEALTHY)
 def test_what_keeps_no_graph_is_not_blamed(case: str) -> None:
     assert found(HEALTHY[case]) == []
+
+
+def test_a_graph_that_is_kept_is_told_though_another_ones_pass_raised() -> None:
+    kept = "kept = []\nfor step in range(20):\n    kept.append((w * step).exp().sum())\n"
+    raises = "s = (w * 2).sigmoid()\nout = s.sum()\ns.mul_(2)\nout.backward()\n"
+    (answer,) = found(kept + raises)
+    assert [cause.line for cause in answer.causes] == [line_of(HEAD + kept, "kept.append")]

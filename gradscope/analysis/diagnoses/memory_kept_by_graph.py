@@ -15,7 +15,7 @@ from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.sizes import size
 from gradscope.recording import NONE
-from gradscope.recording.flags import LEAF, PARAMETER
+from gradscope.recording.flags import LEAF, PARAMETER, RAISED
 from gradscope.recording.rows import OpKind
 
 WORTH_SAYING = 64 * 1024
@@ -107,12 +107,15 @@ def _goes_on(index: Index, keeping: dict[tuple[int, int], set[int]]) -> bool:
 def _saved_by_unused_nodes(index: Index, passes: Passes) -> bytearray:
     """1 for each storage that nodes had saved which no pass used up, and that the program does not hold itself.
 
-    A parameter, or a leaf that a name holds at the end (a batch in a list), is there whatever the graph keeps.
+    A parameter, or a leaf that a name holds at the end (a batch in a list), is there whatever the graph keeps. The graph
+    of a pass that raised is there since the pass could not use it up: nothing that the loop does keeps it.
     """
-    recording, used_up_at = index.recording, passes.used_up_at
+    recording, used_up_at, walked_at = index.recording, passes.used_up_at, passes.last_walked_at
+    flags = recording.ops.column("flags")
     saved = bytearray(len(recording.storages))
     for node, storage in zip(recording.saved.column("node"), recording.saved.column("storage"), strict=True):
-        if storage >= 0 and used_up_at[node] < 0:
+        has_raised = walked_at[node] >= 0 and flags[walked_at[node]] & RAISED
+        if storage >= 0 and used_up_at[node] < 0 and not has_raised:
             saved[storage] = 1
     bindings = recording.bindings
     held = bytearray(len(recording.tensors))
