@@ -127,6 +127,82 @@ def test_a_gradient_that_has_its_factor_or_needs_none_is_not_told(body: str, use
     assert found(product(body, use, needed), "backward-ignores-incoming") == []
 
 
+LOG_COSH = """
+import torch
+class LogCosh(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, guess, target):
+        ctx.save_for_backward(guess - target)
+        ctx.slope = torch.tanh(guess - target)
+        return (guess - target).cosh().log()
+    @staticmethod
+    def backward(ctx, incoming):
+        (apart,) = ctx.saved_tensors
+        {body}
+w, weight = torch.rand(4, requires_grad=True), torch.rand(4)
+{use}.backward()
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "slope = torch.tanh(apart); return slope, -slope",
+        "return torch.tanh(apart), None",
+        "slope = None; if ctx.needs_input_grad[0]: slope = apart.tanh(); return slope, None",
+        "return (apart > 0).float(), None",
+        "return torch.ones_like(apart), None",
+        "return ctx.slope, None",
+    ],
+)
+@pytest.mark.parametrize("use", ["(LogCosh.apply(w, weight) * weight).sum()", "LogCosh.apply(w, weight).mean()"])
+def test_a_derivative_that_is_no_product_is_named_at_its_return(body: str, use: str) -> None:
+    source = LOG_COSH.format(body=body.replace("; ", "\n        "), use=use)
+    assert causes(source, "backward-ignores-incoming") == [
+        line_of(source, "        return " + body.rpartition("return ")[2])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "use"),
+    [
+        ("slope = torch.tanh(apart); return slope, -slope", "LogCosh.apply(w, weight).sum()"),
+        ("slope = torch.tanh(apart); return incoming * slope, None", "(LogCosh.apply(w, weight) * weight).sum()"),
+        ("return -incoming, None", "(LogCosh.apply(w, weight) * weight).sum()"),
+        ("return incoming, None", "(LogCosh.apply(w, weight) * weight).sum()"),
+        ("return torch.zeros_like(apart), None", "(LogCosh.apply(w, weight) * weight).sum()"),
+        ("return None if incoming is None else incoming * apart, None", "(LogCosh.apply(w, weight) * weight).sum()"),
+        (
+            "if (incoming == 1).all():\n            return apart.tanh(), None; return incoming * apart.tanh(), None",
+            "(LogCosh.apply(w, weight) * weight).sum()",
+        ),
+    ],
+)
+def test_a_derivative_that_has_its_factor_or_needs_none_is_not_told(body: str, use: str) -> None:
+    source = LOG_COSH.format(body=body.replace("; ", "\n        "), use=use)
+    assert found(source, "backward-ignores-incoming") == []
+
+
+def test_a_gradient_that_is_put_in_for_what_forward_does_not_give_is_meant() -> None:
+    source = """
+import torch
+class WithPenalty(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, penalty):
+        assert penalty.numel() == 1
+        ctx.save_for_backward(penalty)
+        return x
+    @staticmethod
+    def backward(ctx, incoming):
+        (penalty,) = ctx.saved_tensors
+        return incoming, torch.ones_like(penalty) * 0.5
+w = torch.rand(4, requires_grad=True)
+WithPenalty.apply(w * 2, (w * w).sum()).pow(2).sum().backward()
+"""
+    assert found(source, "backward-ignores-incoming") == []
+    assert found(source.replace("return x", "return x * penalty"), "backward-ignores-incoming") != []
+
+
 @pytest.mark.parametrize("names", ["grad_left, grad_right", "left_grad, right_grad", "dleft, dright"])
 def test_gradients_in_each_others_place_are_named(names: str) -> None:
     left, right = names.split(", ")

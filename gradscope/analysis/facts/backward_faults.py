@@ -14,6 +14,18 @@ _NO_WRITES = frozenset(("requires_grad_", "detach_", "retain_grad", "share_memor
 
 _ZEROS = frozenset(("zeros", "zeros_like", "new_zeros"))
 
+_DERIVATIVES = frozenset(
+    "abs bmm clamp clip cos cosh div double einsum erf exp expand float gather half log log1p masked_fill matmul mm mul "
+    "neg permute pow reciprocal relu reshape rsqrt sigmoid sign sin sinh softmax square sqrt squeeze t tan tanh to "
+    "transpose type_as unsqueeze view where".split()
+)
+"""Functions and methods whose result is a gradient where what they are given is not zeros."""
+
+_ONES = frozenset(("ones", "ones_like", "new_ones"))
+"""A gradient too, where forward is known to depend on the argument: a rounding that is taken for the identity."""
+
+_CONSTANTS = _ZEROS | {"full", "full_like", "new_full", "empty", "empty_like", "tensor", "as_tensor", "new_tensor"}
+
 _OF_ARGUMENT = re.compile(
     r"^(?:grad(?:ient)?_?(?:of_|wrt_)?|dl_d|d_?|g_?)(?P<after>\w+)$|^(?P<before>\w+?)_?grad(?:ient)?$"
 )
@@ -91,26 +103,57 @@ def forgotten(written: WrittenBackward) -> list[Forgotten]:
     """The gradients that a backward returns whatever gradient it is given; not those that are None or zero."""
     arguments = written.definition.args
     names = set(incoming(written)) | {one.arg for one in (arguments.vararg, arguments.kwarg) if one is not None}
-    if not names or any(isinstance(part, _HIDING) for part in own_parts(written.definition)):
+    parts = list(own_parts(written.definition))
+    if not names or any(isinstance(part, _HIDING) for part in parts):
         return []
     assigned = _assignments(written)
-    depends = _dependents(written, names)
+    depends = _dependents(written.definition, names)
+    if any(isinstance(one, _CHOOSING) and not depends.isdisjoint(_names(one.test)) for one in parts):
+        return []
+    context = (*arguments.posonlyargs, *arguments.args)[0].arg
     found = []
     for statement in written.returns:
         value = statement.value
         elements = value.elts if isinstance(value, ast.Tuple) else [value]
+        computed = _Computed(context, assigned, _is_known(written.forward, len(elements)))
         for position, element in enumerate(elements):
             if element is None or isinstance(element, ast.Starred) or not depends.isdisjoint(_names(element)):
                 continue
             made = [one for name in _names(element) for one in assigned.get(name, ())]
-            if _is_computed(element, assigned):
-                lines = [one for one in made if _is_arithmetic(one.value)] if isinstance(element, ast.Name) else []
+            if computed.is_gradient(element) and _is_of_argument(written.forward, position, len(elements)):
+                lines = [one for one in made if isinstance(one.value, ast.BinOp)]
+                lines = lines if isinstance(element, ast.Name) else []
                 found.append(Forgotten(position, len(elements), [*lines, statement]))
     return found
 
 
 _HIDING = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.Match, ast.Try, ast.With)
 """What may use a gradient in a way that is not followed here."""
+
+_CHOOSING = (ast.If, ast.IfExp, ast.While)
+"""What may return something else for one gradient than for another: nothing where it is None, the derivative for 1."""
+
+
+def _arguments_of(forward: Definition) -> list[str]:
+    return [one.arg for one in (*forward.args.posonlyargs, *forward.args.args)]
+
+
+def _is_known(forward: Definition | None, gradients: int) -> bool:
+    """Whether it is known which argument of forward each gradient is for: after ctx, or of a forward that takes none."""
+    return (
+        forward is not None
+        and forward.args.vararg is None
+        and len(_arguments_of(forward)) in (gradients, gradients + 1)
+    )
+
+
+def _is_of_argument(forward: Definition | None, position: int, gradients: int) -> bool:
+    """Whether what forward returns may depend on an argument; where it does not, its gradient is put in on purpose."""
+    if forward is None or not _is_known(forward, gradients):
+        return True
+    depends = _dependents(forward, {_arguments_of(forward)[-gradients:][position]})
+    returned = [part.value for part in own_parts(forward) if isinstance(part, ast.Return) and part.value is not None]
+    return any(not depends.isdisjoint(_names(value)) for value in returned)
 
 
 def _assignments(written: WrittenBackward) -> dict[str, list[ast.Assign]]:
@@ -124,10 +167,10 @@ def _assignments(written: WrittenBackward) -> dict[str, list[ast.Assign]]:
     return found
 
 
-def _dependents(written: WrittenBackward, names: set[str]) -> set[str]:
+def _dependents(definition: Definition, names: set[str]) -> set[str]:
     """All names that may hold what was computed with some others: any statement carries it to all that it names."""
     found = set(names)
-    statements = [part for part in own_parts(written.definition) if isinstance(part, (ast.stmt, ast.NamedExpr))]
+    statements = [part for part in own_parts(definition) if isinstance(part, (ast.stmt, ast.NamedExpr))]
     while True:
         before = len(found)
         for statement in statements:
@@ -150,21 +193,55 @@ def _changed(statement: ast.stmt | ast.NamedExpr, held: set[str]) -> set[str]:
     return held
 
 
-def _is_computed(element: ast.expr, assigned: dict[str, list[ast.Assign]]) -> bool:
-    """Whether a returned element is a gradient for certain: arithmetic, or a name to which only that is assigned."""
-    if isinstance(element, ast.Name):
-        values = assigned.get(element.id, [])
-        return bool(values) and all(_is_arithmetic(one.value) for one in values)
-    return _is_arithmetic(element)
+class _Computed(NamedTuple):
+    """Tells gradients from what a backward may return for an input that needs none."""
+
+    context: str
+    assigned: dict[str, list[ast.Assign]]
+    is_known: bool
+    """Whether it is known of which argument of forward each is."""
+
+    def is_gradient(self, element: ast.expr, seen: frozenset[str] = frozenset()) -> bool:
+        """Whether an expression is a gradient for certain: computed, kept by ctx, or a name for nothing else.
+
+        A None before that, for where nobody asks for the gradient, says nothing of where somebody does.
+        """
+        if isinstance(element, ast.Name):
+            values = [one.value for one in self.assigned.get(element.id, []) if not _is_none(one.value)]
+            seen |= {element.id}
+            return bool(values) and all(_is_arithmetic(one) or self._is_derivative(one, seen) for one in values)
+        return _is_arithmetic(element) or self._is_derivative(element, seen)
+
+    def _is_derivative(self, value: ast.expr, seen: frozenset[str]) -> bool:
+        if isinstance(value, ast.Attribute):
+            return self.is_known and isinstance(value.value, ast.Name) and value.value.id == self.context
+        if isinstance(value, ast.UnaryOp) and isinstance(value.op, ast.USub):
+            operand = value.operand
+            return not (isinstance(operand, ast.Name) and operand.id in seen) and self.is_gradient(operand, seen)
+        called = _called(value)
+        if not isinstance(value, ast.Call) or not isinstance(value.func, ast.Attribute):
+            return False
+        is_named = self.is_known and value.func.attr in _ONES
+        return (is_named or value.func.attr in _DERIVATIVES) and called.isdisjoint(
+            _CONSTANTS if self.is_known else _CONSTANTS | _ONES
+        )
+
+
+def _called(value: ast.expr) -> set[str]:
+    """The last names of the functions that an expression calls."""
+    calls = [node.func for node in ast.walk(value) if isinstance(node, ast.Call)]
+    return {func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "") for func in calls}
+
+
+def _is_none(value: ast.expr) -> bool:
+    return isinstance(value, ast.Constant) and value.value is None
 
 
 def _is_arithmetic(value: ast.expr) -> bool:
     """Arithmetic on something else than numbers, and not times zero."""
     is_one = isinstance(value, ast.BinOp) and any(isinstance(node, ast.Name) for node in ast.walk(value))
-    calls = [node.func for node in ast.walk(value) if isinstance(node, ast.Call)]
-    attrs = {func.attr for func in calls if isinstance(func, ast.Attribute)}
     zeros = any(isinstance(node, ast.Constant) and node.value in (0, 0.0) for node in _factors(value))
-    return is_one and not zeros and attrs.isdisjoint(_ZEROS)
+    return is_one and not zeros and _called(value).isdisjoint(_CONSTANTS)
 
 
 def _factors(value: ast.expr) -> Iterator[ast.expr]:
