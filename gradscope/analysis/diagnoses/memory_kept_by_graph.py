@@ -107,8 +107,8 @@ def _goes_on(index: Index, keeping: dict[tuple[int, int], set[int]]) -> bool:
 def _saved_by_unused_nodes(index: Index, passes: Passes) -> bytearray:
     """1 for each storage that nodes had saved which no pass used up, and that the program does not hold itself.
 
-    A parameter, or a leaf that a name holds at the end (a batch in a list), is there whatever the graph keeps. The graph
-    of a pass that raised is there since the pass could not use it up: nothing that the loop does keeps it.
+    A parameter, or a leaf that a name holds at the end (a batch in a list), is there whatever the graph keeps. The
+    graph of a pass that raised is there since the pass could not use it up: nothing that the loop does keeps it.
     """
     recording, used_up_at, walked_at = index.recording, passes.used_up_at, passes.last_walked_at
     flags = recording.ops.column("flags")

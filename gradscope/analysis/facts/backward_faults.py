@@ -14,10 +14,10 @@ _NO_WRITES = frozenset(("requires_grad_", "detach_", "retain_grad", "share_memor
 
 _ZEROS = frozenset(("zeros", "zeros_like", "new_zeros"))
 
-_DERIVATIVES = frozenset(
-    "abs bmm clamp clip cos cosh div double einsum erf exp expand float gather half log log1p masked_fill matmul mm mul "
-    "neg permute pow reciprocal relu reshape rsqrt sigmoid sign sin sinh softmax square sqrt squeeze t tan tanh to "
-    "transpose type_as unsqueeze view where".split()
+_DERIVATIVES = re.compile(
+    "abs|bmm|clamp|clip|cosh?|div|double|einsum|erf|exp|expand|float|gather|half|log|log1p|masked_fill|matmul|mm|mul|neg|"
+    "permute|pow|reciprocal|relu|reshape|rsqrt|sigmoid|sign|sinh?|softmax|square|sqrt|squeeze|t|tanh?|to|transpose|"
+    "type_as|unsqueeze|view|where"
 )
 """Functions and methods whose result is a gradient where what they are given is not zeros."""
 
@@ -139,7 +139,7 @@ def _arguments_of(forward: Definition) -> list[str]:
 
 
 def _is_known(forward: Definition | None, gradients: int) -> bool:
-    """Whether it is known which argument of forward each gradient is for: after ctx, or of a forward that takes none."""
+    """Whether it is known of which argument each gradient is: of those after ctx, or all where forward takes none."""
     return (
         forward is not None
         and forward.args.vararg is None
@@ -222,7 +222,7 @@ class _Computed(NamedTuple):
         if not isinstance(value, ast.Call) or not isinstance(value.func, ast.Attribute):
             return False
         is_named = self.is_known and value.func.attr in _ONES
-        return (is_named or value.func.attr in _DERIVATIVES) and called.isdisjoint(
+        return (is_named or _DERIVATIVES.fullmatch(value.func.attr) is not None) and called.isdisjoint(
             _CONSTANTS if self.is_known else _CONSTANTS | _ONES
         )
 
