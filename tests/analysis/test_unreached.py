@@ -203,3 +203,60 @@ def test_what_all_left_torch_is_told_of_a_leaf_that_an_optimizer_has(scale: str,
         assert [cause.line for cause in answers[0].causes] == [line_of(source, "scale =")]
     others = build(recorded(source.replace("[v, w]", "[v]"))).answers
     assert "warning" not in [one.severity for one in others]
+
+
+GENERATED = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+class Generated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(2, 3))
+        self.bias = nn.Parameter(torch.zeros(2))
+    def load(self, flat):
+        {load}
+    def forward(self, x):
+        return F.linear(x, self.weight, self.bias)
+hyper, layer = nn.Linear(4, 8), Generated()
+optimizer = torch.optim.SGD({trained}.parameters(), lr=0.1)
+for step in range(2):
+    layer.load(hyper(torch.ones(4)))
+    optimizer.zero_grad()
+    layer(torch.ones(5, 3)).sum().backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        "self.bias = nn.Parameter(flat[6:])",
+        "bias = flat[6:]; self.bias = nn.Parameter(bias)",
+        "self.weight = nn.Parameter(flat[:6].view(2, 3)); self.bias = nn.Parameter(flat[6:])",
+        "self.register_parameter('bias', nn.Parameter(flat[6:]))",
+        "flat = flat[6:] * 2; setattr(self, 'bias', nn.Parameter(flat))",
+    ],
+)
+def test_the_line_that_wraps_what_was_generated_in_a_parameter_is_the_cause(load: str) -> None:
+    source = GENERATED.format(load=load.replace("; ", "\n        "), trained="hyper")
+    wrap = line_of(source, "        " + load.rpartition("; ")[2])
+    (answer,) = [one for one in build(recorded(source)).answers if one.code == "leaf-unreached"]
+    assert answer.severity == "warning"
+    assert [cause.line for cause in answer.causes] == [wrap]
+    assert f"line {wrap} makes a new leaf, self.bias" in answer.text
+
+
+def test_what_generates_is_no_more_than_noted_where_no_optimizer_holds_it() -> None:
+    load = "self.bias = nn.Parameter(flat[6:])"
+    source = GENERATED.format(load=load, trained="layer").replace(
+        "for step", "layer.load(hyper(torch.ones(4)))\nfor step"
+    )
+    found = [one for one in build(recorded(source)).answers if one.code == "leaf-unreached"]
+    assert [one.severity for one in found] == ["note"]
+
+
+def test_generated_weights_that_are_used_as_they_are_get_gradients() -> None:
+    load = "self._parameters.pop('bias', None)\n        self.bias = flat[6:]"
+    found = build(recorded(GENERATED.format(load=load, trained="hyper"))).answers
+    assert [one for one in found if one.code == "leaf-unreached"] == []

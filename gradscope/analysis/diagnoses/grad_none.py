@@ -170,7 +170,8 @@ def _unreached(sources: Sources, read: NoneRead) -> Reason:
         return f"the backward pass of line {sources.index.op_line(last)} raised, and gave it none", []
     if reason is None:
         return f"the backward pass of line {sources.index.op_line(last)} gave it none", []
-    return reason.why, [*sources.cut_causes([reason.cut_op]), *sources.causes_at("returned", reason.none_at)]
+    causes = [*sources.causes_at("returned", reason.none_at), *sources.causes_at("cut", reason.wrapped_at)]
+    return reason.why, [*sources.cut_causes([reason.cut_op]), *causes]
 
 
 _REASONS: dict[NoneKind, Callable[[Sources, NoneRead], Reason]] = {

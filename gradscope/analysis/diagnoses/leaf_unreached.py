@@ -27,6 +27,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             causes=[
                 *sources.cut_causes(one.cut_op for _, one in found),
                 *sources.causes_at("returned", (at for _, one in found for at in one.none_at)),
+                *sources.causes_at("cut", (at for _, one in found for at in one.wrapped_at)),
             ],
             severity="note" if reason.unused or left_out else "warning",
         )

@@ -21,6 +21,7 @@ from gradscope.recording.rows import OpKind
 if TYPE_CHECKING:
     from gradscope.analysis.facts.function_sources import FunctionSources, Lines
     from gradscope.analysis.facts.straight_through import StraightThrough
+    from gradscope.analysis.facts.wrapped_parameters import WrappedParameters
 
 WALKED_IN_ALL = 20 * WALK_LIMIT
 """Tensors followed for all misses of a run (10 to 20 s at the worst); a miss that is left then is not explained."""
@@ -48,6 +49,8 @@ class Unreached(NamedTuple):
     """Whether that may be meant: the root was not made from it, as far as is known, or others were asked for."""
     none_at: tuple[Lines, ...] = ()
     """Where the backward of a custom Function gave it None."""
+    wrapped_at: tuple[Lines, ...] = ()
+    """Where a parameter was made of what was computed from it: a new leaf."""
     reached: bool = False
     """The pass came to it, and it had no gradient when the pass was over: a hook may have taken it."""
 
@@ -158,6 +161,8 @@ class Reasons:
             return Unreached(
                 f"line {line} goes on with the values of {shown}, and hands its gradient to {takes}", around.op
             )
+        if cut >= 0 and (wrapped := self._wrapped(way, tensor)) is not None:
+            return wrapped
         if cut >= 0:
             return Unreached(f"cut at {self._cuts.where(cut)}", cut)
         if way and not self._index.requires_grad(tensor, way[0].op):
@@ -171,6 +176,28 @@ class Reasons:
             return Unreached(f"used for the gradient of line {line}, which does not depend on it", unused=True)
         left = next((step.op for step in way if not self._is_linked(step, this)), way[0].op if way else NONE)
         return Unreached(f"the way from it to {this.root} leaves what was seen at line {self._index.op_line(left)}")
+
+    def _wrapped(self, way: list[Step], leaf: int) -> Unreached | None:
+        """That the way from a leaf ends where a parameter was made of what was computed from it."""
+        made = next((step.gives for step in way if step.loses), NONE)
+        if made < 0 or not self._wraps.is_wrapped(made):
+            return None
+        place = self._wraps.at(made)
+        if place is None:
+            return None
+        shown = self._names.at(made, self._index.recording.tensors.column("op")[made])
+        is_left_out = bool(self._events.in_optimizers) and leaf not in self._events.in_optimizers
+        return Unreached(
+            f"line {place.line} makes a new leaf, {shown}, of what was computed from it: nn.Parameter keeps no history",
+            unused=is_left_out,
+            wrapped_at=(place,),
+        )
+
+    @cached_property
+    def _wraps(self) -> WrappedParameters:
+        from gradscope.analysis.facts.wrapped_parameters import WrappedParameters
+
+        return WrappedParameters(self._index)
 
     def _passed_by(self, tensor: int, this: _Pass) -> StraightThrough | None:
         """The straight-through estimate, the wrong way round, that has the gradient which was meant for a leaf."""
