@@ -13,7 +13,7 @@ from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.facts.storage_groups import StorageGroups
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_builder import build
-from gradscope.analysis.report_model import Report
+from gradscope.analysis.report_model import Answer, Report
 from tests.analysis.building import line_of, recorded
 
 PLACES = 24
@@ -260,3 +260,73 @@ def test_generated_weights_that_are_used_as_they_are_get_gradients() -> None:
     load = "self._parameters.pop('bias', None)\n        self.bias = flat[6:]"
     found = build(recorded(GENERATED.format(load=load, trained="hyper"))).answers
     assert [one for one in found if one.code == "leaf-unreached"] == []
+
+
+DISTILLED = """
+import torch
+from torch import nn
+class Encoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(3, 4)
+    def forward(self, x):
+        hidden = self.inner(x)
+        return hidden.relu()
+teacher, student, head = Encoder(), {student}, nn.Linear(4, 1)
+{before}
+optimizer = torch.optim.SGD([*student.parameters(), *head.parameters()], lr=0.1)
+for step in range(2):
+    x = torch.ones(5, 3)
+    with torch.no_grad():  # opens
+        aim = {first}
+        found = student(x)  # runs
+    loss = (head(found) - aim).pow(2).sum()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def distilled(
+    student: str = "nn.Sequential(nn.Linear(3, 4), nn.ReLU())", before: str = "", first: str = "teacher(x)"
+) -> str:
+    return DISTILLED.format(student=student, before=before, first=first)
+
+
+FITTED = """
+first = torch.optim.SGD(teacher.parameters(), lr=0.1)
+teacher(torch.ones(5, 3)).sum().backward()
+first.step()
+"""
+
+
+def unreached_leaves(source: str) -> list[Answer]:
+    return [one for one in build(recorded(source)).answers if one.code == "leaf-unreached" and one.severity != "note"]
+
+
+@pytest.mark.parametrize("student", ["nn.Sequential(nn.Linear(3, 4), nn.ReLU())", "Encoder()"])
+@pytest.mark.parametrize("before", ["", "teacher.requires_grad_(False)", FITTED])
+def test_the_statement_of_a_teachers_block_that_runs_the_student_is_named(student: str, before: str) -> None:
+    source = distilled(student, before)
+    (answer,) = unreached_leaves(source)
+    runs, opens = line_of(source, "# runs"), line_of(source, "# opens")
+    assert [cause.line for cause in answer.causes] == [runs, opens]
+    assert f"cut at line {runs}, which runs it inside the no_grad of line {opens}" in answer.text
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        distilled(first="x.sum()"),
+        distilled(first="student(x * 2)"),
+        distilled().replace("        aim = teacher(x)\n", "").replace("(found) - aim", "(found)"),
+    ],
+)
+def test_a_block_without_a_teacher_is_named_itself(source: str) -> None:
+    (answer,) = unreached_leaves(source)
+    assert [cause.line for cause in answer.causes] == [line_of(source, "# opens")]
+
+
+def test_a_student_beside_the_teachers_block_is_reached() -> None:
+    source = distilled().replace("        found = student", "    found = student")
+    assert unreached_leaves(source) == []

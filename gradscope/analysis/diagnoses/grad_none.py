@@ -170,8 +170,11 @@ def _unreached(sources: Sources, read: NoneRead) -> Reason:
         return f"the backward pass of line {sources.index.op_line(last)} raised, and gave it none", []
     if reason is None:
         return f"the backward pass of line {sources.index.op_line(last)} gave it none", []
-    causes = [*sources.causes_at("returned", reason.none_at), *sources.causes_at("cut", reason.wrapped_at)]
-    return reason.why, [*sources.cut_causes([reason.cut_op]), *causes]
+    before, returned = (
+        sources.causes_at("cut", reason.changed_at),
+        sources.causes_at("returned", reason.none_at),
+    )
+    return reason.why, [*before, *sources.cut_causes([reason.cut_op]), *returned]
 
 
 _REASONS: dict[NoneKind, Callable[[Sources, NoneRead], Reason]] = {

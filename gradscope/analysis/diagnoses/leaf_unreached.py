@@ -25,9 +25,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
             op=op,
             tensors=tensors,
             causes=[
+                *sources.causes_at("cut", (at for _, one in found for at in one.changed_at)),
                 *sources.cut_causes(one.cut_op for _, one in found),
                 *sources.causes_at("returned", (at for _, one in found for at in one.none_at)),
-                *sources.causes_at("cut", (at for _, one in found for at in one.wrapped_at)),
             ],
             severity="note" if reason.unused or left_out else "warning",
         )
@@ -48,9 +48,13 @@ def _alike(sources: Sources) -> dict[tuple[int, str, bool, str], list[tuple[int,
     reported = set(sources.none_reads.last_of) | _meant_by_failed_passes(sources)
     alike: dict[tuple[int, str, bool, str], list[tuple[int, Unreached]]] = {}
     named = _cuts_named(sources)
+    unreached = sources.gradients.unreached
+    used = {tensor for (_, tensor), reason in unreached.items() if not reason.unused}
     for group in sources.gradients.groups:
         for tensor, entry in group.tensors.items():
-            reason = sources.gradients.unreached.get((group.statement, tensor))
+            reason = unreached.get((group.statement, tensor))
+            if reason is not None and reason.unused and tensor in used:
+                continue  # (a pass over something else: another one says why the leaf got none)
             if entry.outcome != GradOutcome.MISSING or tensor in received or tensor in reported:
                 continue
             if sources.is_a_librarys_own(tensor):

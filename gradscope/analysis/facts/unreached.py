@@ -20,6 +20,7 @@ from gradscope.recording.rows import OpKind
 
 if TYPE_CHECKING:
     from gradscope.analysis.facts.function_sources import FunctionSources, Lines
+    from gradscope.analysis.facts.run_in_regions import RunInRegions
     from gradscope.analysis.facts.straight_through import StraightThrough
     from gradscope.analysis.facts.wrapped_parameters import WrappedParameters
 
@@ -49,8 +50,9 @@ class Unreached(NamedTuple):
     """Whether that may be meant: the root was not made from it, as far as is known, or others were asked for."""
     none_at: tuple[Lines, ...] = ()
     """Where the backward of a custom Function gave it None."""
-    wrapped_at: tuple[Lines, ...] = ()
-    """Where a parameter was made of what was computed from it: a new leaf."""
+    changed_at: tuple[Lines, ...] = ()
+    """Lines to change before the cut's own: where a parameter was made of what was computed from it, a new leaf; or
+    the statement of a region that was meant for others."""
     reached: bool = False
     """The pass came to it, and it had no gradient when the pass was over: a hook may have taken it."""
 
@@ -163,6 +165,10 @@ class Reasons:
             )
         if cut >= 0 and (wrapped := self._wrapped(way, tensor)) is not None:
             return wrapped
+        if cut >= 0 and (inside := self._in_regions.at(tensor, way)) is not None:
+            statement, region = inside
+            where = f"line {statement.line}, which runs it inside the {region.mode} of line {region.line}"
+            return Unreached(f"cut at {where}", cut, changed_at=(statement,))
         if cut >= 0:
             return Unreached(f"cut at {self._cuts.where(cut)}", cut)
         if way and not self._index.requires_grad(tensor, way[0].op):
@@ -190,8 +196,14 @@ class Reasons:
         return Unreached(
             f"line {place.line} makes a new leaf, {shown}, of what was computed from it: nn.Parameter keeps no history",
             unused=is_left_out,
-            wrapped_at=(place,),
+            changed_at=(place,),
         )
+
+    @cached_property
+    def _in_regions(self) -> RunInRegions:
+        from gradscope.analysis.facts.run_in_regions import RunInRegions
+
+        return RunInRegions(self._index, self._events)
 
     @cached_property
     def _wraps(self) -> WrappedParameters:
