@@ -314,6 +314,21 @@ def test_the_statement_of_a_teachers_block_that_runs_the_student_is_named(studen
     assert f"cut at line {runs}, which runs it inside the no_grad of line {opens}" in answer.text
 
 
+def test_the_statement_is_named_too_where_nothing_is_left_to_be_trained() -> None:
+    source = (
+        distilled(before="teacher.requires_grad_(False)")
+        .replace("head(found)", "found")
+        .replace(", *head.parameters()", "")
+    )
+    (answer,) = [one for one in build(recorded(source)).answers if one.code == "backward-no-grad"]
+    runs, opens = line_of(source, "# runs"), line_of(source, "# opens")
+    assert [cause.line for cause in answer.causes] == [runs, opens]
+    assert f"cut at line {runs}, inside the no_grad of line {opens}" in answer.text
+    alone = source.replace("aim = teacher(x)", "aim = x.sum()")
+    (answer,) = [one for one in build(recorded(alone)).answers if one.code == "backward-no-grad"]
+    assert [cause.line for cause in answer.causes] == [opens]
+
+
 @pytest.mark.parametrize(
     "source",
     [

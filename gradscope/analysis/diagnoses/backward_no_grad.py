@@ -45,8 +45,13 @@ def _cut(sources: Sources, op: int) -> _Untracked | None:
         return None
     if rebound := _rebound(sources, cuts):
         return rebound
-    where = listed(list(dict.fromkeys(map(sources.cuts.where, cuts))))
     evidence = [Evidence("ops", one) for one in cuts]
+    if inside := sources.gradients.run_inside(op):
+        lines, region = listed([str(statement.line) for statement, _ in inside]), inside[-1][1]
+        where = f"line{'s' * (len(inside) > 1)} {lines}, inside the {region.mode} of line {region.line}"
+        causes = [*sources.causes_at("cut", (statement for statement, _ in inside)), *sources.cut_causes(cuts)]
+        return _Untracked(f"the graph was cut at {where}", causes, cuts[0], evidence)
+    where = listed(list(dict.fromkeys(map(sources.cuts.where, cuts))))
     return _Untracked(f"the graph was cut at {where}", sources.cut_causes(cuts), cuts[0], evidence)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.cuts import Cuts
@@ -17,6 +18,10 @@ from gradscope.analysis.report_model import BackwardPass, GradientOutcome, Gradi
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, LEAF, PARAMETER, RAISED
 from gradscope.recording.rows import GradOutcome
+
+if TYPE_CHECKING:
+    from gradscope.analysis.facts.function_sources import Lines
+    from gradscope.analysis.facts.grad_regions import Region
 
 _OUTCOMES: dict[int, GradientOutcome] = {
     GradOutcome.CREATED: "created",
@@ -228,6 +233,10 @@ class Gradients:
             and self.roots[group.last_op]
             and not any(self._index.requires_grad(root, group.last_op) for root in self.roots[group.last_op])
         ]
+
+    def run_inside(self, op: int) -> list[tuple[Lines, Region]]:
+        """The statements of a region meant for others that cut all that is trained off the roots of a pass."""
+        return self._reasons.run_inside(op, self.roots[op])
 
     def cuts_behind(self, op: int) -> list[int]:
         """Cuts among the calls that led to the root of a pass, in the order of the run.

@@ -20,6 +20,7 @@ from gradscope.recording.rows import OpKind
 
 if TYPE_CHECKING:
     from gradscope.analysis.facts.function_sources import FunctionSources, Lines
+    from gradscope.analysis.facts.grad_regions import Region
     from gradscope.analysis.facts.run_in_regions import RunInRegions
     from gradscope.analysis.facts.straight_through import StraightThrough
     from gradscope.analysis.facts.wrapped_parameters import WrappedParameters
@@ -388,6 +389,23 @@ class Reasons:
             if cuts:
                 return sorted(cuts), rebuilt
         return None
+
+    def run_inside(self, op: int, roots: list[int]) -> list[tuple[Lines, Region]]:
+        """The statements of a region meant for others that cut all that is trained off the roots of a pass.
+
+        None where leaves of several optimizers were cut off: which of them were meant to be is not known.
+        """
+        steps = self._flow.origins_of_all(roots, op)
+        found: dict[Lines, Region] = {}
+        optimizers: set[int] = set()
+        for leaf in (one for one in steps if one in self._events.in_optimizers):
+            if self._index.is_leaf_with_grad(leaf, op):
+                inside = self._in_regions.at(leaf, self._flow.path(steps, leaf))
+                if inside is None:
+                    return []
+                found[inside[0]] = inside[1]
+                optimizers.update(event.subject for event in self._events.in_optimizers[leaf])
+        return sorted(found.items()) if len(optimizers) == 1 else []
 
     def _values_left_at(self, tensor: int, this: _Pass) -> int:
         """The op that took values out of torch from which a tensor behind the root was built anew, or NONE.
