@@ -203,6 +203,46 @@ WithPenalty.apply(w * 2, (w * w).sum()).pow(2).sum().backward()
     assert found(source.replace("return x", "return x * penalty"), "backward-ignores-incoming") != []
 
 
+BOTH = """
+import torch
+class Wave(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.sin(), x.cos()
+    @staticmethod
+    def backward(ctx, of_sin, {second}):
+        (x,) = ctx.saved_tensors
+        return {returned}
+w = torch.rand(3, requires_grad=True)
+sin, cos = Wave.apply(w)
+{use}.backward()
+"""
+
+
+@pytest.mark.parametrize("use", ["(sin * cos).sum()", "(sin.pow(2) + cos.exp()).sum()"])
+def test_a_gradient_of_one_output_that_is_never_used_is_named_at_the_return(use: str) -> None:
+    source = BOTH.format(second="of_cos", returned="of_sin * x.cos()", use=use)
+    (answer,) = found(source, "backward-ignores-incoming")
+    assert [cause.line for cause in answer.causes] == [line_of(source, "return of_sin")]
+    assert "of_cos" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("second", "returned", "use"),
+    [
+        ("of_cos", "of_sin * x.cos() - of_cos * x.sin()", "(sin * cos).sum()"),
+        ("of_cos", "of_sin * x.cos()", "(sin * 2).sum()"),
+        ("of_cos", "of_sin * x.cos()", "(sin * cos.detach()).sum()"),
+        ("of_cos", "of_sin * x.cos()", "(sin * (cos > 0)).sum()"),
+        ("_", "of_sin * x.cos()", "(sin * cos).sum()"),
+        ("*others", "of_sin * x.cos()", "(sin * cos).sum()"),
+    ],
+)
+def test_an_output_without_a_part_in_the_loss_needs_no_gradient(second: str, returned: str, use: str) -> None:
+    assert found(BOTH.format(second=second, returned=returned, use=use), "backward-ignores-incoming") == []
+
+
 @pytest.mark.parametrize("names", ["grad_left, grad_right", "left_grad, right_grad", "dleft, dright"])
 def test_gradients_in_each_others_place_are_named(names: str) -> None:
     left, right = names.split(", ")

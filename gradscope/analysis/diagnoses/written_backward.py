@@ -14,10 +14,12 @@ from gradscope.analysis.facts.backward_faults import (
     own_factors,
     swapped,
     unpacked_wrongly,
+    unused,
     write_to_argument,
     write_to_incoming,
 )
 from gradscope.analysis.facts.function_sources import Lines, WrittenBackward
+from gradscope.analysis.facts.outputs_used import OutputsUsed
 from gradscope.analysis.facts.shared_gradients import SharedGradients
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.report_model import Evidence
@@ -79,6 +81,35 @@ def _find_forgetting(sources: Sources) -> Iterator[Finding]:
             )
             if node is not None:
                 yield _forgotten(sources, written, node, [written.lines_of(part) for part in one.statements])
+
+
+def _find_unused(sources: Sources) -> Iterator[Finding]:
+    """Those of several outputs, all of which lead to a loss, that never name the gradient of one of them."""
+    outputs = OutputsUsed(sources.index, sources.passes)
+    for name, written in sources.functions.of_name.items():
+        never = unused(written)
+        nodes = _walked(sources, name) if never and written.returns else []
+        node = next((node for node in nodes if outputs.of(node) >= len(incoming(written))), None)
+        if node is None:
+            continue
+        statement = written.returns[-1]
+        op, other = sources.index.recording.nodes.column("op")[node], sources.index.node_tensor[node]
+        yield sources.finding(
+            f"Line {statement.lineno}: {written.name}'s backward returns without having used {never[0]}, the gradient "
+            "of one of its outputs",
+            why="every output is used for what backward started from, and what is computed from this one has no part "
+            "in the gradient",
+            op=min(op, sources.index.op_count - 1),
+            tensors=[other] if other >= 0 else [],
+            causes=sources.causes_at("returned", [written.lines_of(statement)]),
+            evidence=[Evidence("nodes", node)],
+            advice=f"Add what {never[0]} contributes, or mark that output with ctx.mark_non_differentiable.",
+        )
+
+
+def _find_ignoring(sources: Sources) -> Iterator[Finding]:
+    yield from _find_forgetting(sources)
+    yield from _find_unused(sources)
 
 
 def _is_asked_for(sources: Sources, node: int, position: int, elements: int) -> bool:
@@ -255,7 +286,8 @@ skip = w * 2
         severity="warning",
         explanation=Explanation(
             meaning="""By its source the backward of a custom Function computes a gradient without its argument, and the
-                Function was not the last step of the loss: what it is given is not 1.""",
+                Function was not the last step of the loss: what it is given is not 1. Or, of the gradients of several
+                outputs that are all used, it never names one.""",
             reason="""A backward is given the gradient of the loss with respect to its output, and returns that with
                 respect to its inputs: by the chain rule the derivative of forward times what it is given. Without that
                 factor the gradient is the same whatever the loss is.""",
@@ -266,7 +298,7 @@ skip = w * 2
             instead_of="grad_a = b * 1.0",
             silent="grad_a = grad * b",
         ),
-        find=_find_forgetting,
+        find=_find_ignoring,
     ),
     Diagnosis(
         code="backward-returns-swapped",

@@ -127,6 +127,19 @@ def forgotten(written: WrittenBackward) -> list[Forgotten]:
     return found
 
 
+def unused(written: WrittenBackward) -> list[str]:
+    """The incoming gradients that a backward never names, of several; not those whose name begins as unused ones do."""
+    arguments = written.definition.args
+    given = incoming(written)
+    if len(given) < 2 or arguments.vararg is not None or arguments.kwarg is not None:
+        return []
+    parts = list(own_parts(written.definition))
+    if any(isinstance(part, _HIDING) for part in parts):
+        return []
+    named = {name for part in parts for name in _names(part)}
+    return [name for name in given if name not in named and not name.startswith(("_", "unused", "ignored"))]
+
+
 _HIDING = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.Match, ast.Try, ast.With)
 """What may use a gradient in a way that is not followed here."""
 
