@@ -100,6 +100,7 @@ _ENTRIES = (
     Entry("compiled_backward", _an_error),
     Entry("refused_by_autograd", _an_error_or_refusal),
     Entry("gradient_silently_wrong", _a_pass),
+    Entry("stale_result", _a_step),
     Entry("checkpoint_draws_anew", _an_event(EventKind.CHECKPOINT)),
     Entry("gradient_counted_twice", _an_event(EventKind.FUNCTION)),
     Entry("gradient_not_finite", _an_event(EventKind.GRADIENTS)),
