@@ -40,3 +40,31 @@ def sharing_calls(text: str) -> list[SharingCall]:
         and node.args
         and id(node) not in copied
     ]
+
+
+def gives_written_memory(text: str, call: SharingCall) -> bool:
+    """Whether a file writes items of what a call is given, or gives away by ``return`` memory whose items it writes.
+
+    ``self.obs[0] = x``, ``row += 1``, ``np.copyto(row, x)``, ``np.add(a, b, out=row)``.
+    """
+    tree = parsed(text)
+    nodes = list(ast.walk(tree)) if tree is not None else []
+    written = {name for node in nodes for name in _written(node)}
+    given = {
+        ast.unparse(node.value) for node in nodes if isinstance(node, ast.Return | ast.Yield) and node.value is not None
+    }
+    return call.of in written or not written.isdisjoint(given)
+
+
+def _written(node: ast.AST) -> list[str]:
+    targets: list[ast.expr] = []
+    if isinstance(node, ast.Assign):
+        spread = (one for target in node.targets for one in getattr(target, "elts", [target]))
+        targets = [one.value for one in spread if isinstance(one, ast.Subscript)]
+    elif isinstance(node, ast.AugAssign):
+        targets = [node.target.value if isinstance(node.target, ast.Subscript) else node.target]
+    elif isinstance(node, ast.Call):
+        targets = [one.value for one in node.keywords if one.arg == "out"]
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "copyto":
+            targets += node.args[:1]
+    return [ast.unparse(one) for one in targets]

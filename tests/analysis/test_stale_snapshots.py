@@ -166,6 +166,42 @@ for step in range(5):
     rows.append(torch.from_numpy(row))  # taken
 print(torch.stack(rows).sum())
 """,
+    "tensors of the array of an environment, kept by a function and joined": """
+import numpy as np
+class Env:
+    def __init__(self):
+        self.obs = np.zeros(3, dtype=np.float32)
+    def step(self):
+        self.obs[0] += 1
+        return self.obs
+def as_state(obs):
+    return torch.from_numpy(obs)  # taken
+def collect(env):
+    memory = []
+    for step in range(5):
+        now = as_state(env.step())
+        memory.append((now, torch.ones(1)))
+    return memory
+def main():
+    memory = collect(Env())
+    states = torch.stack([one[0] for one in memory])
+    for epoch in range(3):
+        model(states).sum().backward()
+main()
+""",
+    "tensors of an array, each given to the model": """
+import numpy as np
+def main():
+    row, rows = np.zeros(3, dtype=np.float32), []
+    for step in range(5):
+        row += 1
+        now = torch.from_numpy(row)  # taken
+        model(now)
+        rows.append(now)
+    for now in rows:
+        model(now).sum().backward()
+main()
+""",
     "a buffer written in place": """
 position = torch.zeros(3)
 last = position.detach()  # taken
@@ -321,6 +357,45 @@ for step in range(5):
     rows.append(torch.tensor(row))
     rows.append(torch.from_numpy(row).clone())
 print(torch.stack(rows).sum())
+""",
+    "one array that fills up a batch": """
+import numpy as np
+def main():
+    pad, data = np.zeros(3, dtype=np.float32), np.ones((2, 3), dtype=np.float32)
+    data[0] = 2
+    pad[0] = 1
+    rows = [torch.from_numpy(row) for row in [data[0], data[1], pad, pad, pad]]
+    batch = torch.stack(rows)
+    for epoch in range(3):
+        model(batch).sum().backward()
+    return rows
+main()
+""",
+    "one observation for all members of an ensemble": """
+import numpy as np
+def main():
+    row = np.zeros(3, dtype=np.float32)
+    for step in range(3):
+        row[0] = step
+        batch = torch.stack([torch.from_numpy(row) for _ in range(4)])
+        model(batch).sum().backward()
+main()
+""",
+    "an environment that gives a new array each time": """
+import numpy as np
+class Env:
+    obs = np.zeros(3, dtype=np.float32)
+    def step(self):
+        self.obs[0] += 1
+        return self.obs.copy()
+def main():
+    env = Env()
+    rows = [torch.from_numpy(env.step()) for _ in range(5)]
+    batch = torch.stack(rows)
+    for epoch in range(3):
+        model(batch).sum().backward()
+    return rows
+main()
 """,
     "arrays of a data set": """
 import numpy as np

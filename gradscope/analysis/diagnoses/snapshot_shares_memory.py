@@ -96,7 +96,12 @@ def _of_arrays(sources: Sources) -> Iterator[Finding]:
     index = sources.index
     for kept in kept_of_arrays(index, sources.events, sources.names_held):
         last = kept.tensors[-1]
-        if kept.kept_by is None:
+        if kept.shared_by is not None:
+            file, call = kept.shared_by
+            line, causes = call.line, [sources.cause_of_line("made", file, call.line, call.end_line, "")]
+            how = f"that {call.call} gave without a copy are kept"
+            why = "all of them are the memory of one array, so that each has the values that were last written to it"
+        elif kept.kept_by is None:
             line, causes = index.op_line(kept.op), sources.cause("made", kept.op)
             how = f"that {index.call_name(kept.op)} gave without a copy are kept"
             why = "all of them are the memory of one array, which was changed in between: each has its last values"
