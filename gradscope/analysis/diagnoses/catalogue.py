@@ -164,6 +164,7 @@ _ENTRIES = (
     Entry("loaded_from_itself", _a_step),
     Entry("one_tensor_two_names", _a_change),
     Entry("kept_again", _a_change),
+    Entry("skip_path_overwritten", _a_change),
     Entry("write_into_expanded", _a_change),
     Entry("default_argument_written", _a_change),
     Entry("checkpoint_updates_twice", _an_event(EventKind.CHECKPOINT)),
