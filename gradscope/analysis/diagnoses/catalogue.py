@@ -166,6 +166,7 @@ _ENTRIES = (
     Entry("kept_again", _a_change),
     Entry("skip_path_overwritten", _a_change),
     Entry("write_into_expanded", _a_change),
+    Entry("argument_written", _a_change),
     Entry("default_argument_written", _a_change),
     Entry("checkpoint_updates_twice", _an_event(EventKind.CHECKPOINT)),
     Entry("write_through_alias", _a_change),
