@@ -116,3 +116,39 @@ for step in range(4):
     assert said(program) == []
     only_measured = program.replace("x @ (inner.weight - rate * slope).T", "inner(x) * rate")
     assert said(only_measured) == [("never-stepped", [3])]
+
+
+PHASES = """\
+import torch
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(2, 2), nn.Linear(2, 5)
+    def replace_head(self, n):
+        self.head = nn.Linear(2, n)
+    def forward(self, x):
+        return self.head(self.body(x))
+def make(net):
+    return torch.optim.SGD(net.parameters(), lr=0.1)
+def fit(net, optimizer):
+    for step in range(4):
+        optimizer.zero_grad()
+        net(torch.ones(3, 2)).sum().backward()
+        optimizer.step()
+net = Net()
+fit(net, make(net))
+optimizer = make(net)
+net.replace_head(3)
+fit(net, optimizer)
+"""
+
+
+def test_the_last_optimizer_made_before_a_head_was_replaced() -> None:
+    assert said(PHASES) == [("never-stepped", [20, 8, 21])]
+    once = PHASES.replace("fit(net, make(net))\n", "\n")
+    assert said(once) == [("never-stepped", [20, 8, 21])]
+    in_order = PHASES.replace(
+        "optimizer = make(net)\nnet.replace_head(3)\n", "net.replace_head(3)\noptimizer = make(net)\n"
+    )
+    assert said(in_order) == []

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.optimizer_choice import OptimizerFor
+from gradscope.analysis.diagnoses.optimizer_places import cause_of_making, line_of_making
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.functional_updates import FunctionalUpdates
 from gradscope.analysis.facts.gradient_lives import last_before
@@ -101,9 +102,10 @@ def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Re
     if made_by < optimizer.made.op or place.function.endswith("__init__") or not index.op_line(made_by):
         return _Reason(f"the {optimizer.name} of line {optimizer.line} does not hold them", causes, events)
     later, how = _put_there(sources, made_by)
+    line = line_of_making(sources, optimizer)
     return _Reason(
-        f"the {optimizer.name} of line {optimizer.line} was made before them and does not hold them, as {how}",
-        (*causes, *later),
+        f"the {optimizer.name} of line {line} was made before them and does not hold them, as {how}",
+        (*cause_of_making(sources, optimizer), *later),
         events,
         "Make the optimizer after that, or give them to it with add_param_group.",
     )

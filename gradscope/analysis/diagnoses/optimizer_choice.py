@@ -18,7 +18,8 @@ class OptimizerFor:
     A single one comes into question alone. Of several it is the one that holds a parameter of the same shape that gets
     no gradient (a model was replaced, and the optimizer holds the old one); or else the one that holds parameters to
     which the same passes gave gradients; or of several such the one that holds those with the most of the name's
-    beginning in common (``net.head.weight`` belongs to ``net.body.weight``).
+    beginning in common (``net.head.weight`` belongs to ``net.body.weight``). One that was made for all that others hold
+    (a phase of training follows another) stands for them, for a parameter that was made after it.
     """
 
     def __init__(self, sources: Sources, optimizers: list[Optimizer]) -> None:
@@ -36,7 +37,8 @@ class OptimizerFor:
         """The optimizer for a parameter that none holds; None where there is none or more than one."""
         if len(self._optimizers) < 2:
             return self._optimizers[0] if self._optimizers else None
-        return self._alone(self._idle, tensor) or self._alone(self._beside, tensor) or self._by_name(tensor)
+        chosen = self._alone(self._idle, tensor) or self._alone(self._beside, tensor) or self._by_name(tensor)
+        return chosen or self._last_of_phases(tensor)
 
     def _alone(self, rule: Callable[[Optimizer, int], bool], tensor: int) -> Optimizer | None:
         chosen = [one for one in self._optimizers if rule(one, tensor)]
@@ -58,6 +60,14 @@ class OptimizerFor:
         common = [max(_common(own, _parts(names.of(other))) for other in one.tensors) for one in beside]
         best = max(common, default=0)
         return beside[common.index(best)] if best and common.count(best) == 1 else None
+
+    def _last_of_phases(self, tensor: int) -> Optimizer | None:
+        """The last made of those beside it, where that holds all that the others hold, and the parameter is newer."""
+        beside = [one for one in self._optimizers if self._beside(one, tensor)]
+        last = max(beside, key=lambda one: one.made.row, default=None)
+        if last is None or self._sources.index.made_by(tensor) < last.made.op:
+            return None
+        return last if all(one.tensors <= last.tensors for one in beside) else None
 
 
 def _parts(name: str) -> list[str]:

@@ -22,6 +22,8 @@ class Optimizer(NamedTuple):
     """All of its groups, in the order in which they were added."""
     tensors: frozenset[int]
     """What it was given, in all groups."""
+    called: int = 0
+    """The line of the same file that called the function that made it; 0 where none is known."""
 
     def setting(self, tensor: int, name: str) -> float:
         """A number that the tensor's group was made with (``weight_decay``); 0 where there is none."""
@@ -45,6 +47,7 @@ def seen_optimizers(index: Index, events: Events) -> list[Optimizer]:
             first,
             (first, *others),
             frozenset(tensor for group in (first, *others) for tensor in group.tensors),
+            first.detail["called"] if type(first.detail.get("called")) is int else 0,
         )
         for first, *others in groups.values()
         if first.span >= 0

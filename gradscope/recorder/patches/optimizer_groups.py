@@ -78,8 +78,23 @@ def _tensors_of(group: Any) -> list[Tensor]:
 def _observe(mode: RecorderMode, optimizer: Optimizer, frame: FrameType) -> None:
     group = optimizer.param_groups[-1]
     tensors = [one for one in group["params"] if isinstance(one, Tensor)]
-    detail = {"optimizer": type(optimizer).__name__, "settings": _settings(group)}
+    called = _called_at(mode, frame)
+    detail = {
+        "optimizer": type(optimizer).__name__,
+        "settings": _settings(group),
+        **({"called": called} if called else {}),
+    }
     mode.observer.observe_event(_OPTIMIZER, frame, mode.thread, number_of(optimizer), detail, tensors)
+
+
+def _called_at(mode: RecorderMode, frame: FrameType) -> int:
+    """The line of the user's that called the function in which it was done, where both are in one file; else 0."""
+    sites = mode.observer.sites
+    inner = sites.locate(frame).user
+    outer = inner.f_back if inner is not None else None
+    if inner is None or outer is None or outer.f_code.co_filename != inner.f_code.co_filename:
+        return 0
+    return outer.f_lineno or 0
 
 
 def _settings(group: dict[str, Any]) -> dict[str, Any]:
