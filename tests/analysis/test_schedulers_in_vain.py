@@ -60,3 +60,46 @@ def test_the_line_to_change_is_the_cause(source: str, expected: tuple[str, list[
 )
 def test_schedules_that_set_the_rate_are_none(source: str) -> None:
     assert said(source) == []
+
+
+REPLACED = """\
+schedule = lr_scheduler.ExponentialLR(optimizer, 0.9)
+for epoch in range(8):
+    if epoch == 3:
+        optimizer = optim.SGD(layer.parameters(), lr=0.05)
+    step()
+    schedule.step()
+"""
+FACTORY = """\
+def make(rate):
+    return optim.SGD(layer.parameters(), lr=rate)
+"""
+
+
+def test_a_scheduler_that_goes_on_with_the_optimizer_before() -> None:
+    assert said(REPLACED) == [("scheduler-in-vain", [12, 9])]
+    made = REPLACED.replace("optim.SGD(layer.parameters(), lr=0.05)", "make(0.05)")
+    assert said(FACTORY + made) == [("scheduler-in-vain", [14, 11])]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        # a scheduler of its own; the old one back again; turns; other parameters; only the rate is another
+        ("    step()", "        schedule = lr_scheduler.ExponentialLR(optimizer, 0.9)\n    step()"),
+        ("    step()", "        s = lr_scheduler.ConstantLR(optimizer)\n    step()"),
+        (
+            "    if epoch == 3:",
+            "    first = locals().get('first', optimizer)\n    if epoch == 6: optimizer = first\n    if epoch == 3:",
+        ),
+        ("    step()", "    first = locals().get('first', optimizer)\n    first.step()\n    step()"),
+        ("optim.SGD(layer.parameters(), lr=0.05)", "optim.SGD(torch.nn.Linear(3, 1).parameters(), lr=0.05)"),
+        (
+            "optimizer = optim.SGD(layer.parameters(), lr=0.05)",
+            "optimizer.add_param_group({'params': [torch.ones(1)]})",
+        ),
+        ("    step()\n", "    if epoch < 3 or epoch % 4 == 3: step()\n"),
+    ],
+)
+def test_optimizers_that_take_turns_are_no_finding(old: str, new: str) -> None:
+    assert said(REPLACED.replace(old, new)) == []

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.optimizer_places import cause_of_making, line_of_making
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.events import Happened
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
@@ -36,6 +37,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
             yield from _of_idle_optimizer(sources, optimizer, made[-1], list(optimizers.values()))
         elif not is_stepped:
             yield from _never_stepped(sources, optimizer, made[-1])
+        elif events[-1].detail.get("call") == "idle":
+            yield from _of_replaced_optimizer(sources, optimizer, made[-1], events[-1], by_optimizer)
 
 
 def _of_idle_optimizer(
@@ -56,6 +59,38 @@ def _of_idle_optimizer(
             causes=[*sources.cause_of_event("made", made), *sources.cause_of_event("made", other.made)],
             evidence=[Evidence("events", made.row), Evidence("events", idle.made.row)],
             advice="Make the scheduler after the optimizer that makes the steps, and give it that one.",
+        )
+        return
+
+
+def _of_replaced_optimizer(
+    sources: Sources, idle: Optimizer, made: Happened, noted: Happened, scheduled: dict[int, list[Happened]]
+) -> Iterator[Finding]:
+    """A scheduler that goes on with an optimizer that steps no more, since another was made for its parameters.
+
+    Not where the other has a scheduler of its own: then the old one is left over, and does no harm.
+    """
+    index = sources.index
+    for other in seen_optimizers(index, sources.events):
+        is_later = made.row < other.made.row < noted.row and not other.tensors.isdisjoint(idle.tensors)
+        own = scheduled.get(other.made.subject, [])
+        if not is_later or any(event.detail.get("call") == "made" for event in own):
+            continue
+        began = next((event for event in own if "zero" in event.detail), None)
+        steps = [op for op in _steps(sources, other) if began is not None and op >= noted.op]
+        if began is None or len(steps) < 2:
+            continue
+        line, by = line_of_making(sources, other), index.recording.spans[made.span].line
+        name = made.detail.get("scheduler")
+        yield sources.finding(
+            f"Line {line}: no scheduler sets the rate of this {other.name}: the {name} of line {by} goes on with the "
+            f"{idle.name} before it, which makes no step any more",
+            why="both hold the same parameters" if other.tensors == idle.tensors else "both hold some parameters",
+            op=steps[-1],
+            tensors=sorted(other.tensors & idle.tensors)[:1],
+            causes=[*cause_of_making(sources, other), *sources.cause_of_event("made", made)],
+            evidence=[Evidence("events", made.row), Evidence("events", noted.row), Evidence("events", began.row)],
+            advice="Make a scheduler for it there, or give the new parameters to the old one with add_param_group.",
         )
         return
 
@@ -102,7 +137,8 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""A scheduler was made and never stepped, though its optimizer made many steps; or it was made for an
-            optimizer that makes no step, while another optimizer steps the same parameters.""",
+            optimizer that makes no step (or none any more), while another optimizer, for which no scheduler was made,
+            steps the same parameters.""",
         reason="""A scheduler writes the rate into the groups of the one optimizer that it was given, each time that its
             step() is called, and does nothing else. An optimizer that is made anew has its own rate.""",
         remedy="""Call scheduler.step() after optimizer.step(), once a round or once an epoch as the schedule is meant,

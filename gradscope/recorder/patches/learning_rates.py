@@ -1,6 +1,7 @@
 """When an optimizer steps with a learning rate of zero or next to nothing, and the schedulers that set its rate.
 
-Of the steps, only those are noted at which a rate becomes zero (or so small) or is so no more, and the first.
+Of the steps, only those are noted at which a rate becomes zero (or so small) or is so no more, and the first; and that
+a scheduler goes on stepping without its optimizer, or not any more.
 """
 
 from __future__ import annotations
@@ -32,12 +33,24 @@ _zero: WeakKeyDictionary[Optimizer, tuple[tuple[bool, ...], bool]] = WeakKeyDict
 """Which of an optimizer's groups had a rate of zero when it stepped last, and whether all were next to nothing."""
 _first: WeakKeyDictionary[Optimizer, float] = WeakKeyDictionary()
 """The largest rate with which an optimizer made its first step."""
+_IDLE = 2
+"""Steps of a scheduler in a row between which its optimizer made none, from which on that is noted."""
+_steps: WeakKeyDictionary[Optimizer, int] = WeakKeyDictionary()
+"""Steps that an optimizer has made."""
+_idle: WeakKeyDictionary[Any, tuple[int, int]] = WeakKeyDictionary()
+"""For a scheduler: steps of its optimizer when it stepped last, and how often it has stepped since without another."""
+_noted_idle: WeakKeyDictionary[Optimizer, bool] = WeakKeyDictionary()
+"""Optimizers of which it was noted that a scheduler steps without them; whether they have stepped since."""
 
 
 def before_step(optimizer: Optimizer, *_: Any) -> None:
     """Look at the rates: a hook before every optimizer's step."""
     if is_dynamo_compiling():
         return
+    _steps[optimizer] = _steps.get(optimizer, 0) + 1
+    if _noted_idle.get(optimizer) is False:
+        _noted_idle[optimizer] = True
+        _report(optimizer, {"call": "busy"}, sys._getframe(1))
     rates = [group.get("lr") for group in optimizer.param_groups]
     known = [rate if type(rate) in (int, float) else None for rate in rates]  # (a tensor's value is not read)
     zero = tuple(rate == 0 for rate in known)
@@ -54,6 +67,9 @@ def forget() -> None:
     """Note the rates of each optimizer anew: another recording begins."""
     _zero.clear()
     _first.clear()
+    _steps.clear()
+    _idle.clear()
+    _noted_idle.clear()
 
 
 def scheduler_made(init: Callable[..., None]) -> Callable[..., None]:
@@ -71,6 +87,8 @@ def scheduler_made(init: Callable[..., None]) -> Callable[..., None]:
 def scheduler_stepped(update: Callable[..., None]) -> Callable[..., None]:
     """What stands for what ``LRScheduler.step`` ends with: a scheduler's first step, and whether it is an early one.
 
+    Once for an optimizer it is noted that a scheduler goes on stepping while the optimizer does not.
+
     Not for ``step`` itself: it warns its caller, which is to remain the program.
     """
 
@@ -81,8 +99,20 @@ def scheduler_stepped(update: Callable[..., None]) -> Callable[..., None]:
         if scheduler._step_count == _FIRST and not is_dynamo_compiling() and is_ours_on_top():
             call = "first" if getattr(optimizer, "_opt_called", False) else "early"
             _report(optimizer, {"scheduler": type(scheduler).__name__, "call": call}, sys._getframe(1))
+        if optimizer not in _noted_idle and _steps.get(optimizer) and _steps_alone(scheduler, optimizer):
+            _noted_idle[optimizer] = False
+            _report(optimizer, {"scheduler": type(scheduler).__name__, "call": "idle"}, sys._getframe(1))
 
     return updates
+
+
+def _steps_alone(scheduler: Any, optimizer: Optimizer) -> bool:
+    """Whether a scheduler has stepped several times by now since its optimizer's last step."""
+    steps = _steps[optimizer]
+    before, times = _idle.get(scheduler, (0, 0))
+    times = times + 1 if before == steps else 0
+    _idle[scheduler] = steps, times
+    return times >= _IDLE and not is_dynamo_compiling() and is_ours_on_top()
 
 
 def _report(optimizer: Optimizer, detail: dict[str, Any], frame: FrameType) -> None:
