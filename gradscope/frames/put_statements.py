@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from gradscope.frames.syntax_trees import parsed
+from gradscope.frames.syntax_trees import innermost, parsed
 
 _PUTS = ("append", "appendleft", "add", "insert", "extend", "extendleft", "put")
 _GRAPHLESS = ("detach", "item", "numpy", "tolist", "data")
@@ -65,6 +65,34 @@ def puts_in(text: str) -> tuple[Put, ...]:
             if holder and parts:
                 found.append(_put(node, holder, parts, code))
     return tuple(found)
+
+
+def added_at(text: str, line: int) -> Put | None:
+    """The assignment of a function at a line, with the names that go into it, as what puts them where it assigns to."""
+    tree = parsed(text)
+    for node, code in _with_code(tree, None) if tree is not None else ():
+        if isinstance(node, ast.Assign | ast.AugAssign) and node.lineno <= line <= (node.end_lineno or 0):
+            names = [one for one in _names_with_graphs(node.value) if isinstance(one, ast.Name)]
+            return _put(
+                node, ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target), names, code
+            )
+    return None
+
+
+def _names_with_graphs(value: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of an expression, without those of parts that have no graph."""
+    if isinstance(value, ast.expr) and _has_no_graph(value):
+        return
+    yield value
+    for child in ast.iter_child_nodes(value):
+        yield from _names_with_graphs(child)
+
+
+def name_of_function_around(text: str, line: int) -> str:
+    """The name of the innermost function around a line; empty for none."""
+    tree = parsed(text)
+    function = None if tree is None else innermost(tree, line, ast.FunctionDef, ast.AsyncFunctionDef)
+    return getattr(function, "name", "")
 
 
 def containers_of(name: str) -> list[str]:

@@ -88,18 +88,6 @@ for step in range(10):
     loss.backward(create_graph=True)  # keeps
     w.data -= 0.01 * w.grad.data
 """,
-    "an attribute": """
-class Meter:
-    def __init__(self):
-        self.total = 0
-    def update(self, loss):
-        self.total += loss  # keeps
-meter = Meter()
-for step in range(4):
-    loss = (w * step).exp().sum()
-    loss.backward()
-    meter.update(loss)
-""",
     "losses of passes that are over, in a list of a function": """
 def fit():
     curve = []
@@ -287,3 +275,37 @@ def test_a_graph_that_is_kept_is_told_though_another_ones_pass_raised() -> None:
     raises = "s = (w * 2).sigmoid()\nout = s.sum()\ns.mul_(2)\nout.backward()\n"
     (answer,) = found(kept + raises)
     assert [cause.line for cause in answer.causes] == [line_of(HEAD + kept, "kept.append")]
+
+
+METER = """
+class Meter:
+    def __init__(self):
+        self.total, self.count = 0.0, 0
+    def update(self, value, n=1):
+        self.total += value * n  # adds
+        self.count += n
+def measure(meter):
+    with torch.no_grad():
+        for step in range(3):
+            loss = (w * step).sum()
+            meter.update(loss, 2)
+def fit(meter, unused):
+    for step in range(12):
+        loss = (w * step).exp().sum()
+        loss.backward()
+        meter.update(loss, 2)  # hands over
+        measure(Meter())
+fit(Meter(), Meter())
+"""
+
+
+def test_the_call_that_hands_a_meter_what_it_adds_up_comes_first() -> None:
+    (answer,) = found(METER)
+    lines = [line_of(HEAD + METER, marker) for marker in ("# hands over", "# adds")]
+    assert [cause.line for cause in answer.causes] == lines
+    inside = METER.replace("value * n", "self.weigh(value)").replace(
+        "def update", "def weigh(self, value):\n        return value * 2\n    def update"
+    )
+    assert [cause.line for one in found(inside) for cause in one.causes][-1:] == [line_of(HEAD + inside, "# adds")]
+    assert found(METER.replace("meter.update(loss, 2)  #", "meter.update(loss.item(), 2)  #")) == []
+    assert found(METER.replace("value * n", "value.detach() * n")) == []

@@ -11,7 +11,8 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.index import NOWHERE, Index
-from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.frames.put_statements import added_at, handed_to, last_part, name_of_function_around
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, REQUIRES_GRAD
 from gradscope.recording.rows import OpKind
@@ -47,10 +48,41 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 f"({len(nodes):,} nodes, over {crossed:,} passes)",
                 op=op,
                 tensors=[tensor],
-                causes=sources.cause("made", op),
+                causes=[*_handed(sources, op, tensor), *sources.cause("made", op)],
                 evidence=[Evidence("nodes", nodes[0]), Evidence("nodes", nodes[-1])],
                 advice=f"{name}.detach() lets go of it, or .item() where only the number is wanted.",
             )
+
+
+def _handed(sources: Sources, op: int, carried: int) -> list[Cause]:
+    """The calls that hand what was added to the function that adds it: a meter's ``update(loss)``."""
+    index = sources.index
+    statement = index.statements[index.op_statement[op]]
+    text = index.recording.files[statement.file].text
+    put = added_at(text, index.op_line(op))
+    if put is None or not put.function:
+        return []
+    made_at, flags = (index.recording.tensors.column(name) for name in ("op", "flags"))
+    values, todo = list[int](), [op]
+    while todo:
+        for one in index.uses.of(todo.pop()):
+            is_result = one != carried and flags[one] & REQUIRES_GRAD and not flags[one] & EXTERNAL
+            if is_result and index.op_statement[made_at[one]] != index.op_statement[op]:
+                values.append(one)
+            elif is_result and made_at[one] < op:
+                todo.append(made_at[one])
+    names = {index.recording.text(name) for one in values for name, _, _ in sources.names_held.get(one, ())}
+    names |= {sources.names.of(one) for one in values}
+    lines = {index.op_line(made_at[one]) for one in values}
+    functions = {last_part(index.op_place(made_at[one]).function) for one in values}
+    calls = [
+        call
+        for call in handed_to(text, put, names, lines)
+        if (name_of_function_around(text, call.line) or "<module>") in functions
+    ]
+    if len(calls) != 1:
+        return []
+    return [sources.cause_of_line("used", statement.file, calls[0].line, calls[0].end_line, "")]
 
 
 def _carried(index: Index, names: BestNames, passes: Passes) -> list[tuple[int, int, int]]:
@@ -80,10 +112,12 @@ def _carried(index: Index, names: BestNames, passes: Passes) -> list[tuple[int, 
         if all(walked[tensors.column("node")[tensor]] < 0 for tensor, _ in several):  # what is trained through is meant
             found.setdefault(statement, several)
     carried = []
-    for several in found.values():
-        tensor, last = several[-1]
-        is_written = tensor in index.results.of(last)
-        if len(several) >= AT_LEAST - 1 and index.node_after(tensor) >= 0:
+    for taken_in in found.values():
+        # The same statement may add up what has no graph too, for another object: a meter of the validation.
+        several = [one for one in taken_in if index.node_after(one[0]) >= 0]
+        if len(several) >= AT_LEAST - 1:
+            tensor, last = several[-1]
+            is_written = tensor in index.results.of(last)
             carried.append((tensor, several[0][1], last if is_written else made_at[tensor]))
     return carried
 
