@@ -20,6 +20,9 @@ _NUMBERS = ("float", "int", "bool", "len", "str", "round", "range")
 _CONTAINERS = ("list", "dict", "set", "deque", "defaultdict", "OrderedDict", "collections")
 _TAKES_ALL = ("list", "tuple", "islice", "enumerate", "zip", "reversed", "filter", "iter", "tqdm", "chain")
 """Functions that give on what they are given, item by item."""
+_ITEMS = ("items", "values")
+_OF_HOOK = 3
+"""Parameters of a forward hook: module, inputs, output."""
 _CODE = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _HELD_IN = re.compile(r"(\w+)\[")
 
@@ -67,12 +70,36 @@ def puts_in(text: str) -> tuple[Put, ...]:
     return tuple(found)
 
 
+@lru_cache(maxsize=64)
+def given_out_by(text: str, name: str) -> frozenset[str]:
+    """What a text calls the dict or list whose items a loop calls by a name: ``store`` of ``acts``.
+
+    ``for key, acts in store.items()``, ``for acts in rows``.
+    """
+    tree = parsed(text)
+    found = set[str]()
+    for node in ast.walk(tree) if tree is not None else ():
+        if isinstance(node, ast.For | ast.comprehension):
+            targets = {one.id for one in ast.walk(node.target) if isinstance(one, ast.Name)}
+            source = node.iter
+            if isinstance(source, ast.Call) and isinstance(source.func, ast.Attribute) and source.func.attr in _ITEMS:
+                source = source.func.value
+            if name in targets and isinstance(source, ast.Name | ast.Attribute):
+                found.add(last_part(_dotted(source)))
+    return frozenset(found)
+
+
+def keeps_output_of_hook(put: Put) -> bool:
+    """Whether a place keeps the whole output that a forward hook is given: its third parameter."""
+    return len(put.parameters) == _OF_HOOK and put.names == (put.parameters[-1],) and not put.collecting
+
+
 def added_at(text: str, line: int) -> Put | None:
     """The assignment of a function at a line, with the names that go into it, as what puts them where it assigns to."""
     tree = parsed(text)
     for node, code in _with_code(tree, None) if tree is not None else ():
         if isinstance(node, ast.Assign | ast.AugAssign) and node.lineno <= line <= (node.end_lineno or 0):
-            names = [one for one in _names_with_graphs(node.value) if isinstance(one, ast.Name)]
+            names: list[ast.expr] = [one for one in _names_with_graphs(node.value) if isinstance(one, ast.Name)]
             return _put(
                 node, ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target), names, code
             )

@@ -65,3 +65,21 @@ def test_an_evaluation_by_the_lines_of_training_is_blamed_at_its_function() -> N
     ]
     guarded = source.replace("def evaluate", "@torch.no_grad()\ndef evaluate")
     assert "saved-in-vain" not in [answer.code for answer in build(recorded(guarded)).answers]
+
+
+def test_what_works_with_results_that_another_line_keeps_is_not_blamed() -> None:
+    program = """
+        import torch
+        layer = torch.nn.Linear(800, 800)
+        kept = []
+        for step in range(8):
+            out = layer(torch.ones(800, 800))
+            out.sum().backward()
+            kept.append(out)
+        shown = [one.exp().mean() for one in kept]
+    """
+    codes = [one.code for one in build(recorded(program)).answers]
+    assert "graph-kept-after-pass" in codes
+    assert "saved-in-vain" not in codes
+    alone = program.replace("kept.append(out)", "kept = [out]")
+    assert "saved-in-vain" in [one.code for one in build(recorded(alone)).answers]

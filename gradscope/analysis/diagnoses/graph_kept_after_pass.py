@@ -56,6 +56,17 @@ def _views_kept(sources: Sources, kept: KeptAfterPasses) -> list[int]:
     return found
 
 
+def results_kept(sources: Sources) -> set[int]:
+    """All results of the calls whose results a known line keeps with their graphs."""
+    index = sources.index
+    return {
+        tensor
+        for kept in kept_after_passes(index, sources.passes)
+        if keeper(index, kept.tensors, sources.names_held, kept.alike) is not None
+        for tensor in kept.alike
+    }
+
+
 def lines_that_keep(sources: Sources, found: Keeper) -> list[Cause]:
     """What puts things where they stay, as the text says, and the calls that hand them to it."""
     put = sources.cause_of_line("made", found.file, found.put.line, found.put.end_line, found.put.function)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.graph_carried_along import AT_LEAST, RUNS
-from gradscope.analysis.diagnoses.graph_kept_after_pass import lines_that_keep
+from gradscope.analysis.diagnoses.graph_kept_after_pass import lines_that_keep, results_kept
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.kept_results import kept_results
@@ -27,6 +27,10 @@ def _find(sources: Sources) -> Iterator[Finding]:
     index, passes = sources.index, sources.passes
     recording = index.recording
     saved = _saved_by_unused_nodes(index, passes)
+    for tensor in results_kept(sources) if any(saved) else ():
+        storage = recording.tensors.column("storage")[tensor]
+        if storage >= 0:  # the line that keeps the result is said to, whatever else was made from it
+            saved[storage] = 0
     made: dict[int, int] = {}
     kept: dict[int, int] = {}
     nbytes: dict[int, int] = {}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.graph_kept_after_pass import results_kept
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.training_modes import ModeCall, TrainingModes
 from gradscope.analysis.index import NOWHERE
@@ -30,17 +31,30 @@ def _find(sources: Sources) -> Iterator[Finding]:
         if op >= 0 and node_op[node] < index.op_count
     }
     modes = TrainingModes(sources.events)
+    kept = _made_from_kept(sources)
     by_line: dict[int, int] = {}
     in_evaluation: dict[int, tuple[ModeCall, int]] = {}
     for op, held in _unused(sources):
         statement = index.op_statement[op]
         call = modes.in_force(op)
-        if statement not in used_lines:
+        if statement not in used_lines and statement not in kept:
             by_line[statement] = by_line.get(statement, 0) + held
         elif call is not None and not call.training:
             in_evaluation[call.op] = call, in_evaluation.get(call.op, (call, 0))[1] + held
     yield from _of_lines(sources, by_line)
     yield from _of_evaluations(sources, list(in_evaluation.values()))
+
+
+def _made_from_kept(sources: Sources) -> set[int]:
+    """Statements that work with results which a line keeps with used-up graphs: that line is said to be the cause."""
+    index = sources.index
+    used_up, columns = sources.passes.used_up_at, index.recording.tensors.column("node")
+    return {
+        index.op_statement[op]
+        for tensor in results_kept(sources)
+        for op in index.users.of(tensor)
+        if 0 <= used_up[columns[tensor]] < op
+    }
 
 
 def _unused(sources: Sources) -> Iterator[tuple[int, int]]:

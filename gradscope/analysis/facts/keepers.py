@@ -12,9 +12,18 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gradscope.analysis.index import Index
-from gradscope.frames.put_statements import Handed, Put, containers_of, handed_to, last_part, puts_in
+from gradscope.frames.put_statements import (
+    Handed,
+    Put,
+    containers_of,
+    given_out_by,
+    handed_to,
+    keeps_output_of_hook,
+    last_part,
+    puts_in,
+)
 from gradscope.recording import NONE
-from gradscope.recording.flags import EXTERNAL
+from gradscope.recording.flags import BELOW, EXTERNAL
 
 _ANEW = 3
 """Times that items of one name were other tensors, from which on it was more than one list."""
@@ -69,6 +78,20 @@ class _Made:
         self.lines = frozenset(index.op_line(op) for op in ops)
         self.function = last_part(index.recording.text(statement.function)) if ops else ""
 
+        self._texts = [one.text for one in index.recording.files if one.is_user]
+        has_hooks = any("register_forward_hook" in text for text in self._texts)
+        is_below = bool(ops) and all(index.recording.ops.column("flags")[op] & BELOW for op in ops)
+        self.may_be_of_hooked_module = has_hooks and is_below
+        """Modules of a library made them, and the text registers forward hooks, which are given what such make."""
+
+    def given_out_by(self, name: str) -> set[str]:
+        """What the items of the program's loops of a name are items of."""
+        return {one for text in self._texts for one in given_out_by(text, name)}
+
+    def is_cleared(self, holder: str) -> bool:
+        """Whether the text empties what is called so."""
+        return any(f"{last_part(holder)}.clear()" in text for text in self._texts)
+
     def is_in(self, file: int, put: Put) -> bool:
         return file == self.file and any(put.line <= line <= put.end_line for line in self.lines)
 
@@ -106,6 +129,7 @@ def _one_of(
     is_named = False
     for container in containers:
         inside = [place for place in places if last_part(place[1].holder) == container]
+        inside = inside or [place for place in places if last_part(place[1].holder) in made.given_out_by(container)]
         is_named |= bool(inside)
         chosen = _narrowed(
             inside, lambda file, put: made.is_in(file, put), lambda _, put: not known.keys().isdisjoint(put.names)
@@ -118,6 +142,8 @@ def _one_of(
     if direct:
         return direct[0] if len(direct) == 1 else None
     named = [place for place in places if not known.keys().isdisjoint(place[1].names)]
+    if not named and made.may_be_of_hooked_module:
+        named = [place for place in places if keeps_output_of_hook(place[1]) and not made.is_cleared(place[1].holder)]
     if not named and made.function not in ("", "<module>", "<lambda>"):
         named = [place for place in places if made.function in place[1].calls]
     return named[0] if len(named) == 1 else None
