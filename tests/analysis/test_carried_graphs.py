@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gradscope.analysis.report_builder import build
 from gradscope.analysis.report_model import Answer
 from tests.analysis.building import line_of, recorded
@@ -52,3 +54,68 @@ def test_a_list_that_is_computed_once_was_made_where_it_is_written_out() -> None
     (answer,) = found(TARGETS, "graph-used-twice")
     assert [cause.line for cause in answer.causes] == [line_of(TARGETS, "targets = ")]
     assert f"line {line_of(TARGETS, 'loss = sum')}" not in answer.text
+
+
+STREAM = """\
+import torch
+cell, out = torch.nn.GRUCell(2, 3), torch.nn.Linear(3, 2)
+class Monitor:
+    def __init__(self):
+        self.state, self.expected = torch.zeros(1, 3), torch.zeros(1, 2)
+    def push(self, x):
+        score = (x - self.expected).pow(2).mean().item()
+        self.state = cell(x, self.state)
+        self.expected = out(self.state)
+        return score
+monitor = Monitor()
+for step in range(50):
+    monitor.push(torch.ones(1, 2))
+"""
+
+
+def carried_by(program: str) -> list[int]:
+    answers = build(recorded(program)).answers
+    return [cause.line for one in answers if one.code == "graph-carried-along" for cause in one.causes]
+
+
+def test_the_line_that_carries_the_state_of_a_stream() -> None:
+    assert carried_by(STREAM) == [8]
+    trained = "import torch\nw = torch.ones(2, requires_grad=True)\nfor step in range(4): (w * step).sum().backward()\n"
+    assert carried_by(STREAM.replace("import torch\n", trained)) == [10]
+    in_two = STREAM.replace(
+        "self.state = cell(x, self.state)", "new = cell(x, self.state)\n        self.state = new * 0.9"
+    )
+    assert carried_by(in_two) == [9]
+    assert carried_by(STREAM.replace(".mean().item()", ".mean().detach().numpy()")) == [8]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("    def push", "    @torch.no_grad()\n    def push"),
+        ("    def push", "    @torch.inference_mode()\n    def push"),
+        ("cell(x, self.state)", "cell(x, self.state).detach()"),
+        ("cell(x, self.state)", "cell(x, self.state.detach())"),
+        ("    monitor.push(torch.ones(1, 2))", "    monitor.push(torch.ones(1, 2))\nmonitor.expected.sum().backward()"),
+        (".mean().item()", ".mean()"),  # a sequence that is unrolled, and read when it is over
+        (".mean().item()", ".mean()\n        x.sum().item()"),
+        ("range(50)", "range(20)"),
+        ("in range(50):\n", "in range(50):\n    if step % 10 == 0: monitor.state = torch.zeros(1, 3)\n"),
+    ],
+)
+def test_a_state_without_a_graph_or_that_is_trained_through_is_no_finding(old: str, new: str) -> None:
+    assert old in STREAM
+    assert carried_by(STREAM.replace(old, new)) == []
+
+
+def test_a_deep_model_that_is_looked_at_layer_by_layer_is_no_stream() -> None:
+    program = """\
+import torch
+x = torch.ones(1, 3)
+for depth in range(40):
+    x = torch.tanh(torch.nn.Linear(3, 3)(x))
+    print(x.std().item())
+"""
+    assert carried_by(program) == []
+    shared = program.replace("x = torch.ones", "layer = torch.nn.Linear(3, 3)\nx = torch.ones")
+    assert carried_by(shared.replace("torch.nn.Linear(3, 3)(x)", "layer(x)")) == [5]

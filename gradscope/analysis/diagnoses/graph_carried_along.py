@@ -10,6 +10,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.streamed_states import streamed_states
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.frames.put_statements import added_at, handed_to, last_part, name_of_function_around
@@ -30,6 +31,35 @@ _SUMS = ("Tensor.add_", "Tensor.__iadd__", "Tensor.sub_")
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """The nodes of leaves do not count: they stay as long as the leaves, whatever is made of them."""
+    said = set[int]()
+    for finding, statement in _over_passes(sources):
+        said.add(statement)
+        yield finding
+    if sources.index.recording.info.outcome.kind in ("ok", "exit"):  # else a pass may have been to come
+        yield from _over_a_stream(sources, said)
+
+
+def _over_a_stream(sources: Sources, said: set[int]) -> Iterator[Finding]:
+    """States of a stream that no backward pass walks."""
+    index, names = sources.index, sources.names
+    for state in streamed_states(index, sources.passes):
+        if index.op_statement[state.op] in said:
+            continue
+        name = names.of(state.tensor)
+        yield sources.finding(
+            f"Line {index.op_line(state.op)}: {name} carries its graph from each run of the line to the next "
+            f"({len(state.nodes):,} nodes, over {state.runs:,} runs)",
+            why="no backward pass ever walks it, and numbers are read out of it in between",
+            op=state.op,
+            tensors=[state.tensor],
+            causes=sources.cause("made", state.op),
+            evidence=[Evidence("nodes", state.nodes[0]), Evidence("nodes", state.nodes[-1])],
+            advice="Put what runs it under torch.no_grad(), or detach() the state.",
+        )
+
+
+def _over_passes(sources: Sources) -> Iterator[tuple[Finding, int]]:
+    """With the statement of each."""
     index, names, passes = sources.index, sources.names, sources.passes
     kinds = index.recording.ops.column("kind")
     backward_ops = [op for op, kind in enumerate(kinds) if kind == OpKind.BACKWARD]
@@ -43,7 +73,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         all_passes = bisect_left(backward_ops, op) - bisect_left(backward_ops, first)
         if crossed >= RUNS or crossed >= max(AT_LEAST, all_passes):
             name = names.of(tensor)
-            yield sources.finding(
+            finding = sources.finding(
                 f"Line {index.op_place(op).line}: {name} carries its graph from one backward pass to the next "
                 f"({len(nodes):,} nodes, over {crossed:,} passes)",
                 op=op,
@@ -52,6 +82,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 evidence=[Evidence("nodes", nodes[0]), Evidence("nodes", nodes[-1])],
                 advice=f"{name}.detach() lets go of it, or .item() where only the number is wanted.",
             )
+            yield finding, index.op_statement[op]
 
 
 def _handed(sources: Sources, op: int, carried: int) -> list[Cause]:
@@ -128,7 +159,8 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""A statement of a loop takes in what it made itself in the iteration before, with its graph: the
-            graph behind the name reaches back over many backward passes and grows with each.""",
+            graph behind the name reaches back over many backward passes and grows with each. Or the state of a
+            stream does, that no pass ever walks, while numbers are read out of its graph value by value.""",
         reason="""A result that requires grad keeps its grad_fn, and that keeps the whole graph behind it. total
             += loss or a hidden state that is handed on make each iteration's graph part of the next.""",
         remedy="""Keep the number only (total += loss.item(), or loss.detach() on a GPU, which does not wait), and
