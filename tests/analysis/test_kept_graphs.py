@@ -330,3 +330,41 @@ def test_the_call_that_hands_a_meter_what_it_adds_up_comes_first() -> None:
     assert [cause.line for one in found(inside) for cause in one.causes][-1:] == [line_of(HEAD + inside, "# adds")]
     assert found(METER.replace("meter.update(loss, 2)  #", "meter.update(loss.item(), 2)  #")) == []
     assert found(METER.replace("value * n", "value.detach() * n")) == []
+
+
+NORMS = """
+layer = torch.nn.Linear(100, 1)
+optimizer = torch.optim.SGD(layer.parameters(), lr=0.01)
+def norm():
+    return torch.stack([p.grad.pow(2).sum() for p in layer.parameters()]).sum().sqrt()
+def fit():
+    log = []
+    for step in range(10):
+        loss = layer(torch.ones(4, 100)).tanh().sum()
+        optimizer.zero_grad()
+        loss.backward(create_graph=True)  # gives graphs
+        log.append(norm())  # keeps
+        optimizer.step()
+fit()
+"""
+
+
+def test_norms_of_gradients_that_have_a_graph() -> None:
+    (answer,) = found(NORMS)
+    assert [cause.line for cause in answer.causes] == [
+        line_of(HEAD + NORMS, marker) for marker in ("# gives graphs", "# keeps")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("create_graph=True", ""),
+        ("log.append(norm())", "log.append(norm().item())"),
+        ("log.append(norm())", "penalty = norm(); log.append(penalty.detach()); penalty.backward()"),
+        ("log.append(norm())", "log = [*log[-1:], norm()]"),
+    ],
+)
+def test_gradients_with_a_graph_that_is_meant_or_let_go(old: str, new: str) -> None:
+    assert old in NORMS
+    assert found(NORMS.replace(old, new)) == []

@@ -10,9 +10,12 @@ from gradscope.analysis.diagnoses.graph_carried_along import AT_LEAST, RUNS
 from gradscope.analysis.diagnoses.graph_kept_after_pass import lines_that_keep, results_kept
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.best_names import BestNames
+from gradscope.analysis.facts.keepers import keeper
 from gradscope.analysis.facts.kept_results import kept_results
+from gradscope.analysis.facts.made_of_gradients import MadeOfGradients, made_of_gradients
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.index import NOWHERE, Index
+from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.sizes import size
 from gradscope.recording import NONE
 from gradscope.recording.flags import LEAF, PARAMETER, RAISED
@@ -23,6 +26,33 @@ WORTH_SAYING = 64 * 1024
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
+    """Results that keep the graphs of gradients; else statements whose memory a graph still keeps when the run ends."""
+    of_gradients = made_of_gradients(sources.index, sources.passes)
+    if of_gradients is not None and of_gradients.kept:
+        yield _of_gradients(sources, of_gradients)
+    else:
+        yield from _left_behind(sources)
+
+
+def _of_gradients(sources: Sources, found: MadeOfGradients) -> Finding:
+    """What is kept of gradients to which a pass gave a graph that none walks."""
+    index = sources.index
+    kept_by = keeper(index, found.kept, sources.names_held)
+    kept = lines_that_keep(sources, kept_by) if kept_by is not None else []
+    where = f"{kept_by.put.holder} (line {kept_by.put.line})" if kept_by is not None else "the program"
+    return sources.finding(
+        f"Line {index.op_line(found.backward)}: create_graph=True gives the gradients of {found.passes:,} passes a "
+        "graph, and no backward pass walks any of them",
+        why=f"{where} keeps {len(found.kept):,} results of these gradients, and so the graphs of these passes",
+        op=found.backward,
+        tensors=[found.kept[-1]],
+        causes=[*sources.cause("backward", found.backward), *kept],
+        evidence=[Evidence("ops", found.backward), Evidence("tensors", found.kept[0])],
+        advice="Leave create_graph out where no second derivative is wanted.",
+    )
+
+
+def _left_behind(sources: Sources) -> Iterator[Finding]:
     """Statements of a loop whose memory a graph still keeps when the run ends."""
     index, passes = sources.index, sources.passes
     recording = index.recording
@@ -155,7 +185,8 @@ DIAGNOSIS = Diagnosis(
         meaning="""Memory that operations of a loop saved for backward was still there when the run ended, most of
             it from most of the iterations: no backward pass used its graph up, and something keeps that graph.""",
         reason="""What is saved for backward lives as long as the graph, and the graph lives as long as a tensor
-            that leads to it: a sum of losses, a list of outputs, an attribute.""",
+            that leads to it: a sum of losses, a list of outputs, an attribute. backward(create_graph=True) gives the
+            gradients graphs too, which what is computed from them leads to.""",
         remedy="""Keep numbers or detached tensors instead (loss.item(), output.detach()), or run what needs no
             gradient under torch.no_grad().""",
     ),

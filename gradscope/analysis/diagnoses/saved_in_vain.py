@@ -8,6 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.graph_kept_after_pass import results_kept
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.made_of_gradients import made_of_gradients
 from gradscope.analysis.facts.training_modes import ModeCall, TrainingModes
 from gradscope.analysis.index import NOWHERE
 from gradscope.analysis.sizes import size
@@ -31,7 +32,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
         if op >= 0 and node_op[node] < index.op_count
     }
     modes = TrainingModes(sources.events)
-    kept = _made_from_kept(sources)
+    of_gradients = made_of_gradients(index, sources.passes)
+    kept = _made_from_kept(sources) | (of_gradients.statements if of_gradients is not None else set())
     by_line: dict[int, int] = {}
     in_evaluation: dict[int, tuple[ModeCall, int]] = {}
     for op, held in _unused(sources):
