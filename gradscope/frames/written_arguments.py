@@ -48,7 +48,9 @@ def reads_both(text: str, line: int, function: str, names: frozenset[str], defin
     statement = next((node for node in statements if node.lineno <= line <= (node.end_lineno or 0)), None)
     if statement is None:
         return ""
-    reader = _Reader([node for node in statements if node.lineno < statement.lineno], _callables(tree, function), names)
+    reader = _ArgumentReader(
+        [node for node in statements if node.lineno < statement.lineno], _callables(tree, function), names
+    )
     is_random = _draws(definition, function)
     for call in ast.walk(statement):
         if isinstance(call, ast.Call) and not reader.is_function(call):
@@ -58,7 +60,7 @@ def reads_both(text: str, line: int, function: str, names: frozenset[str], defin
     return ""
 
 
-def _both(reader: _Reader, call: ast.Call, *, is_random: bool) -> str:
+def _both(reader: _ArgumentReader, call: ast.Call, *, is_random: bool) -> str:
     parts = [set(reader.roles(part)) for part in (*call.args, *(one.value for one in call.keywords))]
     may_differ = is_random and bool(_LOSS.fullmatch(_last(call.func)))
     for at, roles in enumerate(parts):
@@ -70,7 +72,7 @@ def _both(reader: _Reader, call: ast.Call, *, is_random: bool) -> str:
     return ""
 
 
-class _Reader:
+class _ArgumentReader:
     """Reads expressions of one function.
 
     Args:
@@ -126,7 +128,7 @@ class _Reader:
                 yield from (_Role(one, "result", name) for one in given if not self._is_bound_after(one, stored))
             return
         if value is not None and stored is not None and depth > 0:
-            reader = _Reader(self._before[: self._before.index(stored)], self._functions, self._names)
+            reader = _ArgumentReader(self._before[: self._before.index(stored)], self._functions, self._names)
             for role in reader.roles(value, depth - 1):
                 if role.kind != "given" and not self._is_bound_after(role.of, stored):
                     yield _Role(role.of, "further", name)
