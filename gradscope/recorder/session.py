@@ -240,6 +240,7 @@ class Recorder:
             is_inside_modes = torch._C._len_torch_function_stack() > 0
             observer = ShieldedObserver(self._observer) if is_inside_modes else self._observer
             mode = RecorderMode(observer, len(self.recording.threads))
+            self._observer.passes.in_flight.threads.add(mode.thread)
             self.recording.threads.append(name)
         self._modes[ident] = mode
         mode.__enter__()  # type: ignore[no-untyped-call]
@@ -247,6 +248,8 @@ class Recorder:
     def leave_thread(self) -> None:
         """Stop recording the calling thread."""
         mode = self._modes.pop(threading.get_ident(), None)
+        if mode is not None:
+            self._observer.passes.in_flight.threads.discard(mode.thread)
         # In the midst of a call (a hook that ends the process) torch has taken the mode off, and puts it back itself.
         if mode is not None and torch.overrides._get_current_function_mode() is mode:  # type: ignore[no-untyped-call]
             mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]

@@ -60,6 +60,25 @@ def test_a_pass_that_runs_alone_has_an_outcome_of_every_leaf_though_other_thread
     assert outcomes_of_last == [GradOutcome.CREATED, GradOutcome.UNTOUCHED]
 
 
+def test_leaves_of_a_thread_that_is_at_work_are_not_looked_at_by_another_s_pass() -> None:
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def at_work() -> None:
+        (theirs * 2).sum().backward()
+        begun.set()
+        assert goes_on.wait(60)
+
+    with gradscope.record() as recording:
+        mine, theirs = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+        thread = threading.Thread(target=at_work)
+        thread.start()
+        assert begun.wait(60)
+        (mine * 3).sum().backward()
+        goes_on.set()
+        thread.join()
+    assert sorted(Counter(row.op for row in recording.gradients).values())[-1] == 1
+
+
 def test_what_another_thread_s_pass_gave_meanwhile_is_not_put_down_to_a_pass() -> None:
     begun, goes_on = threading.Event(), threading.Event()
 

@@ -40,6 +40,8 @@ class PassesInFlight:
         self._identity = identity
         self._graph = graph
         self._running: list[RunningPass] = []
+        self.threads: set[int] = set()
+        """Numbers of the threads that are recorded at this moment."""
 
     def begin(self, thread: int, roots: Iterable[Any]) -> RunningPass:
         """A pass from some tensors begins; what it may write is only looked for where several threads make graphs."""
@@ -57,18 +59,19 @@ class PassesInFlight:
         self._running.remove(running)
 
     def readable(self, running: RunningPass, leaves: Iterable[int]) -> list[int]:
-        """Those of some leaves that a pass may look at, where no other pass can have changed the gradient meanwhile.
+        """Those of some leaves that a pass may look at, and whose gradients no other pass can have changed meanwhile.
 
-        At a leaf of its own it looks in any case, if no other pass may write it at this moment.
+        While other threads are at work these are its own, without what their passes may write: to hold, for a moment,
+        the gradient of a leaf that another thread is letting go of was seen to end the process.
         """
         others = [other.leaves for other in self._running if other.thread != running.thread]
         if None in others:
             return []
-        if not others and not running.beside and not running.is_beside_any:
+        met_none = not others and not running.beside and not running.is_beside_any
+        if met_none and (running.leaves is None or len(self.threads) <= 1):
             return list(leaves)
         taken: set[int] = set().union(*(other for other in others if other is not None))
-        own, is_sure = running.leaves or frozenset(), not running.is_beside_any
-        return [row for row in leaves if row not in taken and (row in own or (is_sure and row not in running.beside))]
+        return [row for row in leaves if row not in taken and row in (running.leaves or frozenset())]
 
     def _leaves_behind(self, roots: Iterable[Any]) -> set[int]:
         """Rows of the known leaves that a pass from some tensors comes to."""
