@@ -187,6 +187,20 @@ class Recording:
         """The screen that ``gradscope report`` shows, as text; with ``everything``, that of ``--all``."""
         return str(_views().as_text(self, width, everything))
 
+    def why(self, expression: str = "", width: int = 80) -> str:
+        """The answer that ``gradscope why`` gives, as text.
+
+        Args:
+            expression: A name that the program had for a tensor, also ``h.grad``, ``forward.h`` (of a function) or
+                ``w.grad is None``; empty: about the first problem.
+            width: Columns.
+
+        Raises:
+            EvaluationError: The recording knows no tensor by that name.
+            UsageError: It is no expression.
+        """
+        return str(import_module("gradscope.report.why.recording_why").why(self, expression, width))
+
     def to_html(self) -> str:
         """The page that ``gradscope report -o report.html`` writes: one file that loads nothing."""
         return str(import_module("gradscope.report.html.run_page").page_of(self))

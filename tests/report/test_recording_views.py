@@ -5,9 +5,12 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from io import StringIO
 
+import pytest
+
 from gradscope.analysis.report_builder import build
 from gradscope.analysis.report_model import LineRow
 from gradscope.analysis.view import RunView
+from gradscope.errors import EvaluationError
 from gradscope.report.run.run_result import RunResult
 from gradscope.report.run.table_format import write
 from tests.analysis.building import recorded
@@ -70,3 +73,11 @@ def test_a_line_without_a_call_is_said_to_have_none():
 
 def test_a_recording_without_answers_says_so():
     assert "No answers." in recorded("import torch\nw = torch.ones(2)")._repr_html_()
+
+
+def test_a_recording_answers_a_question_about_a_name_of_the_program():
+    recording = recorded(PROGRAM)
+    assert "h.grad" in recording.why("h.grad") and "retain_grad" in recording.why("h.grad", width=120)
+    assert recording.why() == recording.why("h.grad") or "h.grad is None" in recording.why()
+    with pytest.raises(EvaluationError, match="the recording has no tensor named nothing"):
+        recording.why("nothing.grad")
