@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from io import StringIO
-
 from gradscope.analysis.why.asked import Looked, LookedAt
 from gradscope.analysis.why.why_builder import answer_question
 from gradscope.expressions.asking import read_question
 from gradscope.recording import Recording
-from gradscope.report.screen.pipe import console_on
-from gradscope.report.why.why_screen import render_why
+from gradscope.report.why.why_formats import as_text
 
 
 def why(recording: Recording, expression: str, width: int) -> str:
@@ -17,6 +14,4 @@ def why(recording: Recording, expression: str, width: int) -> str:
     question = read_question(expression)
     unknown = Looked(len(recording.ops), error=f"the recording has no tensor named {question.tensor}", is_unknown=True)
     looked = LookedAt((unknown,) if question.expression else (), "at the end of the recording")
-    stream = StringIO()
-    render_why(answer_question(question, looked, recording, ""), console_on(stream, width, False))
-    return stream.getvalue()
+    return as_text(answer_question(question, looked, recording, ""), width)

@@ -33,8 +33,8 @@ def as_json(answer: WhyAnswer) -> str:
     return stream.getvalue()
 
 
-def as_text(answer: WhyAnswer) -> str:
+def as_text(answer: WhyAnswer, width: int = _TEXT_WIDTH) -> str:
     """The screen without colour."""
     stream = StringIO()
-    render_why(answer, console_on(stream, _TEXT_WIDTH, color=False))
+    render_why(answer, console_on(stream, width, color=False))
     return stream.getvalue()
