@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,6 @@ from gradscope.expressions.watches import Watches
 from gradscope.hosting.program_run import ProgramRun
 from gradscope.recording.file.replaced_file import replaced_file
 from gradscope.targets.program import Program
-
-try:
-    import numpy.random as numpy_random  # before the forks, and before a program that imports it only later
-except ImportError:
-    numpy_random = None  # type: ignore[assignment]
 
 SEED = 0
 """What every variant's random number generators start from."""
@@ -64,12 +58,9 @@ _seeded_in = -1
 def seed() -> None:
     """Start every random number generator from the same number."""
     global _seeded_in
-    import torch
+    from gradscope.experiments.edited.own_world import begin_random
 
-    random.seed(SEED)
-    torch.manual_seed(SEED)
-    if numpy_random is not None:
-        numpy_random.seed(SEED)
+    begin_random(SEED)
     _seeded_in = os.getpid()
 
 
