@@ -23,7 +23,6 @@ from gradscope.cli.options.output_options import (
     CheckFormat,
     Color,
     ColorOption,
-    Output,
     QuietOption,
     WidthOption,
     files_option,
@@ -117,13 +116,7 @@ def check(
         answers=asked_answers(settings, select, ignore, baseline, None, fail_on),
         timeout=checked_timeout(settings.value(context, "timeout", timeout)),
         jobs=settings.value(context, "jobs", jobs),
-        output=Output(
-            format="" if quiet else format.value,
-            files=tuple(output or ()),
-            color=settings.value(context, "color", color).wanted,
-            width=settings.value(context, "width", width),
-            printed=printed,
-        ),
+        output=settings.output(context, "" if quiet else format.value, output, color, width)._replace(printed=printed),
     )
 
     def work() -> int:

@@ -16,7 +16,6 @@ from gradscope.cli.options.output_options import (
     Color,
     ColorOption,
     CompareFormat,
-    Output,
     QuietOption,
     WidthOption,
     files_option,
@@ -124,13 +123,7 @@ def compare(
         tolerance=tolerance,
         timeout=checked_timeout(settings.value(context, "timeout", timeout)),
         jobs=settings.value(context, "jobs", jobs),
-        output=Output(
-            format="" if quiet else format.value,
-            files=tuple(output or ()),
-            color=settings.value(context, "color", color).wanted,
-            width=settings.value(context, "width", width),
-            printed=printed,
-        ),
+        output=settings.output(context, "" if quiet else format.value, output, color, width)._replace(printed=printed),
     )
 
     def work() -> int:

@@ -15,7 +15,6 @@ from gradscope.cli.options.output_options import (
     TABLE,
     Color,
     ColorOption,
-    Output,
     QuietOption,
     WhatIfFormat,
     WidthOption,
@@ -131,13 +130,7 @@ def whatif(
         timeout=checked_timeout(settings.value(context, "timeout", timeout)),
         repeat=repeat,
         jobs=settings.value(context, "jobs", jobs),
-        output=Output(
-            format="" if quiet else format.value,
-            files=tuple(output or ()),
-            color=settings.value(context, "color", color).wanted,
-            width=settings.value(context, "width", width),
-            printed=False,
-        ),
+        output=settings.output(context, "" if quiet else format.value, output, color, width),
     )
 
     def work() -> int:

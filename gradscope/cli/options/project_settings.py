@@ -9,9 +9,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradscope.errors import UsageError
+
+if TYPE_CHECKING:
+    from gradscope.cli.options.output_options import Color, Output
 
 T = TypeVar("T")
 
@@ -62,6 +65,18 @@ class ProjectSettings:
             return given
         found: T = self._values[key]
         return found
+
+    def output(self, context: Any, format: str, files: list[Path] | None, color: Color, width: int | None) -> Output:
+        """Where a result goes and how it looks: as the command line asks, else as the project wants it."""
+        from gradscope.cli.options.output_options import Output
+
+        return Output(
+            format=format,
+            files=tuple(files or ()),
+            color=self.value(context, "color", color).wanted,
+            width=self.value(context, "width", width),
+            printed=False,
+        )
 
     def codes(self, key: str, given: list[str] | None) -> tuple[list[str], str]:
         """Codes of an option as on the command line, else as the project wants them; and where they were written."""
