@@ -7,11 +7,11 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.cuts import Cuts, list_cuts
 from gradscope.analysis.facts.flow import Flow
-from gradscope.analysis.facts.grad_modes import list_modes
 from gradscope.analysis.facts.gradients import Gradients
-from gradscope.analysis.facts.graph_trees import Graphs
-from gradscope.analysis.facts.inplace_writes import InplaceWrites
+from gradscope.analysis.facts.graphs.graph_trees import Graphs
 from gradscope.analysis.facts.memory_use import MemoryUse, report_memory
+from gradscope.analysis.facts.memory_writes.inplace_writes import InplaceWrites
+from gradscope.analysis.facts.modes.grad_modes import list_modes
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.facts.statement_runs import StatementRuns
 from gradscope.analysis.facts.storage_groups import Letters, StorageGroups
@@ -89,7 +89,7 @@ def build(recording: Recording, view: RunView | None = None) -> Report:
 
 
 def _norms(index: Index, names: BestNames, sources: Sources) -> tuple[GradientNorms, ...]:
-    from gradscope.analysis.facts.gradient_norms import gradient_norms
+    from gradscope.analysis.facts.leaf_gradients.gradient_norms import gradient_norms
 
     return gradient_norms(index, names, sources.events)
 

@@ -1,6 +1,6 @@
 """The graph as a tree: shared nodes once, chains folded, any depth."""
 
-from gradscope.analysis.facts.graph_trees import ROWS_SHOWN
+from gradscope.analysis.facts.graphs.graph_trees import ROWS_SHOWN
 from gradscope.analysis.report_builder import build
 from tests.analysis.building import Builder, recorded
 

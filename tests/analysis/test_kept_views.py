@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gradscope.analysis.facts import kept_views
+from gradscope.analysis.facts.memory import kept_views
 from gradscope.analysis.report_builder import build
 from gradscope.analysis.report_model import Answer
 from tests.analysis.building import line_of, recorded

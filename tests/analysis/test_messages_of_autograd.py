@@ -5,7 +5,7 @@ import warnings
 import pytest
 
 from gradscope.analysis.diagnoses.catalogue import diagnosis
-from gradscope.analysis.diagnoses.messages_of_autograd import BY_DIAGNOSES, EXPLAINED, SAYS_ITSELF, explained
+from gradscope.analysis.diagnoses.errors.messages_of_autograd import BY_DIAGNOSES, EXPLAINED, SAYS_ITSELF, explained
 from gradscope.analysis.report_builder import build
 from gradscope.recording import Recording
 from tests.analysis.building import recorded

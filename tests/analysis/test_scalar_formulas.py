@@ -8,7 +8,7 @@ import textwrap
 import pytest
 
 from gradscope.analysis.facts.function_sources import WrittenBackward
-from gradscope.analysis.facts.scalar_formulas import wrong_derivatives
+from gradscope.analysis.facts.losses.scalar_formulas import wrong_derivatives
 
 
 def wrong(arguments: str, forward: str, backward: str) -> list[str]:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from gradscope.analysis.facts.memory_timeline import COLUMNS, memory_timeline
+from gradscope.analysis.facts.graphs.whole_graphs import CHILDREN, NODES, WholeGraph, WholeGraphs
+from gradscope.analysis.facts.memory.memory_timeline import COLUMNS, memory_timeline
 from gradscope.analysis.facts.memory_use import MemoryUse
-from gradscope.analysis.facts.whole_graphs import CHILDREN, NODES, WholeGraph, WholeGraphs
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_builder import build
 from gradscope.analysis.view import RunView

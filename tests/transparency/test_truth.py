@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from gradscope.analysis.facts.states_after import State, StatesAfter
+from gradscope.analysis.facts.program.states_after import State, StatesAfter
 from gradscope.analysis.index import Index
 from gradscope.recorder.session import Recorder
 from gradscope.recording import NONE, Recording

@@ -9,7 +9,7 @@ from gradscope.analysis.comparison.comparison_model import Unit, Value
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.memory_use import MemoryUse
 from gradscope.analysis.facts.passes import Passes
-from gradscope.analysis.facts.states_after import State, StatesAfter
+from gradscope.analysis.facts.program.states_after import State, StatesAfter
 from gradscope.analysis.facts.storage_groups import StorageGroups
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE, Recording

@@ -16,20 +16,20 @@ from gradscope.recording.rows import BindingKind
 
 if TYPE_CHECKING:
     from gradscope.analysis.facts.best_names import BestNames
-    from gradscope.analysis.facts.caught_errors import CaughtErrors
     from gradscope.analysis.facts.cuts import Cuts
     from gradscope.analysis.facts.events import Events, Happened
     from gradscope.analysis.facts.flow import Flow
     from gradscope.analysis.facts.function_sources import FunctionSources, Lines
     from gradscope.analysis.facts.gradient_lives import GradientLives
     from gradscope.analysis.facts.gradients import Gradients
-    from gradscope.analysis.facts.inplace_writes import InplaceWrites
-    from gradscope.analysis.facts.kept_from_training import KeptFromTraining
-    from gradscope.analysis.facts.none_reads import NoneReads
-    from gradscope.analysis.facts.outside_writes import OutsideWrites
+    from gradscope.analysis.facts.leaf_gradients.none_reads import NoneReads
+    from gradscope.analysis.facts.memory_writes.inplace_writes import InplaceWrites
+    from gradscope.analysis.facts.memory_writes.outside_writes import OutsideWrites
+    from gradscope.analysis.facts.modes.kept_from_training import KeptFromTraining
+    from gradscope.analysis.facts.modules.registered_hooks import RegisteredHooks
     from gradscope.analysis.facts.passes import Passes
-    from gradscope.analysis.facts.registered_hooks import RegisteredHooks
-    from gradscope.analysis.facts.snippet_runs import SnippetRuns
+    from gradscope.analysis.facts.program.caught_errors import CaughtErrors
+    from gradscope.analysis.facts.program.snippet_runs import SnippetRuns
     from gradscope.analysis.facts.statement_runs import StatementRuns
     from gradscope.analysis.facts.storage_groups import StorageGroups
     from gradscope.analysis.index import Index
@@ -69,7 +69,7 @@ class Sources:
     @cached_property
     def left_out(self) -> KeptFromTraining:
         """Which leaves the program keeps out of training on purpose, as far as it shows."""
-        from gradscope.analysis.facts.kept_from_training import KeptFromTraining
+        from gradscope.analysis.facts.modes.kept_from_training import KeptFromTraining
 
         return KeptFromTraining(self.index, self.cuts, self.flow, self.events)
 
@@ -83,35 +83,35 @@ class Sources:
     @cached_property
     def outside_writes(self) -> OutsideWrites:
         """What backward passes computed from memory that was changed outside torch's functions."""
-        from gradscope.analysis.facts.outside_writes import OutsideWrites
+        from gradscope.analysis.facts.memory_writes.outside_writes import OutsideWrites
 
         return OutsideWrites(self.index, self.passes, self.sharing, self.events)
 
     @cached_property
     def caught(self) -> CaughtErrors:
         """Who caught what torch raised."""
-        from gradscope.analysis.facts.caught_errors import CaughtErrors
+        from gradscope.analysis.facts.program.caught_errors import CaughtErrors
 
         return CaughtErrors(self.index, self.events)
 
     @cached_property
     def hooks(self) -> RegisteredHooks:
         """The hooks that the program registered."""
-        from gradscope.analysis.facts.registered_hooks import RegisteredHooks
+        from gradscope.analysis.facts.modules.registered_hooks import RegisteredHooks
 
         return RegisteredHooks(self.index, self.events)
 
     @cached_property
     def snippets(self) -> SnippetRuns:
         """How the parts of a transcript, page or notebook ran."""
-        from gradscope.analysis.facts.snippet_runs import SnippetRuns
+        from gradscope.analysis.facts.program.snippet_runs import SnippetRuns
 
         return SnippetRuns(self.index, self.events)
 
     @cached_property
     def none_reads(self) -> NoneReads:
         """Where ``.grad`` was read and was None."""
-        from gradscope.analysis.facts.none_reads import NoneReads
+        from gradscope.analysis.facts.leaf_gradients.none_reads import NoneReads
 
         return NoneReads(self.index, self.gradients)
 

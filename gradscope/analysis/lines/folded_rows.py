@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from gradscope.analysis.facts.states_after import State
+from gradscope.analysis.facts.program.states_after import State
 from gradscope.analysis.report_model import LineRow
 from gradscope.recording import Recording
 from gradscope.recording.rows import Layout

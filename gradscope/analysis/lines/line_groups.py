@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.cuts import Cuts
-from gradscope.analysis.facts.grad_modes import is_user_code
 from gradscope.analysis.facts.memory_use import MemoryUse
+from gradscope.analysis.facts.modes.grad_modes import is_user_code
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import RowKind
 from gradscope.recording import NONE

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from gradscope.analysis.facts.grad_modes import is_user_code, mode_set
+from gradscope.analysis.facts.modes.grad_modes import is_user_code, mode_set
+from gradscope.analysis.facts.program.states_after import State
 from gradscope.analysis.facts.statement_runs import StatementRuns
-from gradscope.analysis.facts.states_after import State
 from gradscope.analysis.index import Index
 from gradscope.analysis.lines.line_groups import RowGroup
 from gradscope.recording.flags import HOOKED, RAISED

@@ -5,8 +5,8 @@ from __future__ import annotations
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.memory_use import MemoryUse
+from gradscope.analysis.facts.program.states_after import State, StatesAfter
 from gradscope.analysis.facts.statement_runs import StatementRuns
-from gradscope.analysis.facts.states_after import State, StatesAfter
 from gradscope.analysis.facts.storage_groups import Letters, StorageGroups
 from gradscope.analysis.index import Index
 from gradscope.analysis.lines.changed_runs import tell_of_tracked_runs

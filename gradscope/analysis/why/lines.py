@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.ways import Way, Ways
+from gradscope.analysis.facts.graphs.ways import Way, Ways
 from gradscope.analysis.report_model import Answer
 from gradscope.analysis.why.relevance import rows_of
 from gradscope.analysis.why.said import Said

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradscope.analysis.diagnoses import gradient_always_zero, gradient_not_finite
-from gradscope.analysis.diagnoses.grad_none import explain
+from gradscope.analysis.diagnoses.gradients import gradient_always_zero, gradient_not_finite
+from gradscope.analysis.diagnoses.gradients.grad_none import explain
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.gradient_lives import first_after, last_before
 from gradscope.analysis.facts.value_looks import (

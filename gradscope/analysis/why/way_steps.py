@@ -7,8 +7,8 @@ from functools import cached_property
 from itertools import groupby
 
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.graphs.ways import Way, WayLink
 from gradscope.analysis.facts.value_looks import Range, looks_at_passes
-from gradscope.analysis.facts.ways import Way, WayLink
 from gradscope.analysis.report_model import Place
 from gradscope.analysis.why.why_model import SeenGradient, WayStep
 from gradscope.recording import NONE

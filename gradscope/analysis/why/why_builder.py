@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gradscope.analysis.diagnoses.answers import find_answers
 from gradscope.analysis.diagnoses.catalogue import diagnosis
-from gradscope.analysis.facts.ways import Way, Ways
+from gradscope.analysis.facts.graphs.ways import Way, Ways
 from gradscope.analysis.observations import run_facts
 from gradscope.analysis.report_builder import gather
 from gradscope.analysis.report_model import Answer

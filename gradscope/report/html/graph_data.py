@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from gradscope.analysis.facts.whole_graphs import WholeGraph, WholeNode
+from gradscope.analysis.facts.graphs.whole_graphs import WholeGraph, WholeNode
 
 
 def graph_data(graphs: Iterable[WholeGraph]) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from gradscope.analysis.facts.memory_timeline import MemoryTimeline
+from gradscope.analysis.facts.memory.memory_timeline import MemoryTimeline
 from gradscope.analysis.report_model import AliasGroup, AliasMember, Place
 
 HEIGHT = 1000

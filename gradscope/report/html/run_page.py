@@ -7,9 +7,9 @@ from typing import Any, TextIO
 
 from gradscope.analysis.diagnoses.catalogue import every_diagnosis
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis
-from gradscope.analysis.facts.memory_timeline import memory_timeline
+from gradscope.analysis.facts.graphs.whole_graphs import WholeGraphs
+from gradscope.analysis.facts.memory.memory_timeline import memory_timeline
 from gradscope.analysis.facts.memory_use import MemoryUse
-from gradscope.analysis.facts.whole_graphs import WholeGraphs
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Answer, Cause, Place, Report
 from gradscope.analysis.view import RunView

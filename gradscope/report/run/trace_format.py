@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
-from gradscope.analysis.facts.op_timeline import OpTimeline, TimedCall, TimedStatement
+from gradscope.analysis.facts.program.op_timeline import OpTimeline, TimedCall, TimedStatement
 from gradscope.report.json_values import to_text
 from gradscope.report.run.run_result import RunResult
 from gradscope.report.screen.text import safe

@@ -1,0 +1,122 @@
+"""``Trying to backward through the graph a second time``: by which way a pass came into a graph that was used up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.errors.ways_into_old_graphs import ways_kept
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.writes import writes_by_program
+from gradscope.analysis.report_model import CauseRole, Evidence
+from gradscope.analysis.wording import listed
+from gradscope.recording import NONE
+
+_MESSAGE = "backward through the graph a second time"
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    index = sources.index
+    errors = {error.op for error in index.recording.errors if _MESSAGE in index.recording.text(error.message)}
+    last_of_line = {index.op_statement[op]: op for op in sorted(errors & set(sources.gradients.roots))}
+    for op in last_of_line.values():
+        for row in (row for row in index.recording.backwards if row.op == op and row.node >= 0):
+            if entries := _entries(sources, op, row.node):
+                yield _finding(sources, op, row.root, entries)
+
+
+def _entries(sources: Sources, op: int, root: int) -> dict[int, int]:
+    """The nodes of an earlier graph that a pass comes to first, each with the pass that used up what is behind it."""
+    index, passes = sources.index, sources.passes
+    starts, following, variable = passes.edge_starts, index.edges.values, index.recording.nodes.column("variable")
+    found: dict[int, int] = {}
+    came_from, stack = {root: NONE}, [root]
+    while stack:
+        node = stack.pop()
+        if 0 <= passes.used_up_at[node] < op:
+            if variable[node] < 0:
+                found.setdefault(_seen_before(sources, node, came_from), passes.used_up_at[node])
+            continue
+        for after in following[starts[node] : starts[node + 1]]:
+            if after >= 0 and after not in came_from:
+                came_from[after] = node
+                stack.append(after)
+    return found
+
+
+def _seen_before(sources: Sources, entry: int, came_from: dict[int, int]) -> int:
+    """The used-up node itself, or where its tensor was not seen, the nearest before it that was there by then.
+
+    The earlier pass need not have come through that: of the state that an LSTM gives, no loss may have been computed.
+    """
+    made_at, used_up = sources.index.recording.nodes.column("op"), sources.passes.used_up_at[entry]
+    node = entry
+    while node != NONE and sources.index.node_tensor[node] < 0:
+        node = came_from[node]
+    return node if node != NONE and 0 <= made_at[node] < used_up else entry
+
+
+def _finding(sources: Sources, op: int, root: int, found: dict[int, int]) -> Finding:
+    index, line = sources.index, sources.index.op_line(op)
+    entries, used_up = list(found), set(found.values())
+    earlier = sorted({index.op_line(one) for one in used_up})
+    passes = "its own earlier run" if earlier == [line] else f"the backward of line {listed(list(map(str, earlier)))}"
+    is_itself = {index.node_tensor[node] for node in entries} <= {root, -1}
+    kept = [] if is_itself and earlier != [line] else ways_kept(sources, entries, min(used_up), op)
+    through = dict.fromkeys(f"{name} ({causes[0].role} at line {causes[0].line})" for name, causes in kept if causes)
+    way = f" through {listed(list(through))}" if through and not is_itself else ""
+    from_line = f" (line {kept[0][1][0].line})" if through and is_itself else ""
+    return sources.finding(
+        f"Line {line}: backward failed, since {sources.names.of(root)}{from_line} leads{way} into a graph that "
+        f"{passes} had used up and freed",
+        op=op,
+        tensors=[root],
+        causes=[cause for _, causes in kept for cause in causes],
+        evidence=[Evidence("nodes", node) for node in entries] + [Evidence("ops", one) for one in sorted(used_up)],
+        advice=_advice(sources, entries, [cause.role for _, causes in kept for cause in causes], min(used_up), op),
+    )
+
+
+def _advice(sources: Sources, entries: list[int], roles: list[CauseRole], used_up: int, op: int) -> str:
+    index = sources.index
+    anew = "compute it anew for each backward"
+    detach = "cut it off with detach()"
+    carried = "used" in roles or any(sources.is_stored_again(index.node_tensor[node]) for node in entries)
+    first, second = (detach, anew) if carried else (anew, f"{detach} where no gradient is to flow further back")
+    choices = [first, second, "add up the losses for one backward"]
+    if not any(used_up < at < op for at, *_ in writes_by_program(index)):
+        choices.append("keep the graph with retain_graph=True in the earlier pass")
+    return f"Either {', or '.join(choices)}."
+
+
+DIAGNOSIS = Diagnosis(
+    code="graph-used-twice",
+    title="a second backward through a graph that was freed",
+    severity="problem",
+    explanation=Explanation(
+        meaning="""Backward raised "Trying to backward through the graph a second time": the loss leads, by the
+            named tensors, into a part of the graph that an earlier pass had walked and freed.""",
+        reason="""Backward frees what the nodes saved as it goes, so that memory is given back early. A value that
+            is computed once and used in several losses, or a hidden state carried from one iteration to the next,
+            leads a later pass into the old graph.""",
+        remedy="""Compute the value anew in each iteration, or cut it off with detach() where no gradient is to
+            flow further back (a hidden state), or add up the losses and call backward once. retain_graph=True
+            keeps the graph, but only works as long as nothing writes into what was saved, an optimizer's step
+            included.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+w = torch.ones(3, requires_grad=True)
+h = torch.zeros(3)
+for step in range(2):
+    h = torch.tanh(h + w)
+    h.sum().backward()
+""",
+        instead_of="h = torch.tanh(h + w)",
+        silent="h = torch.tanh(h.detach() + w)",
+    ),
+    find=_find,
+)

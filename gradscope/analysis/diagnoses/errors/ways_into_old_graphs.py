@@ -1,0 +1,103 @@
+"""What leads a backward pass into a graph that an earlier one had walked, and the lines that kept it."""
+
+from __future__ import annotations
+
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.memory.caching_functions import caching_lines
+from gradscope.analysis.facts.program.attribute_stores import stores_under
+from gradscope.analysis.facts.writes import is_step, writes_by_program
+from gradscope.analysis.report_model import Cause
+from gradscope.frames.stored_names import assigned_names
+from gradscope.recording import NONE
+
+
+def ways_kept(sources: Sources, entries: list[int], used_up: int, op: int) -> list[tuple[str, list[Cause]]]:
+    """What leads into the graph that was used up, by name, and the lines that kept it or, failing that, made it."""
+    index, names = sources.index, sources.names
+    made_by = index.recording.nodes.column("op")
+    stored, others = [], []
+    for node in entries:
+        tensor = index.node_tensor[node]
+        name = names.of(tensor) or index.call_name(made_by[node])
+        causes = (
+            _not_detached(sources, tensor, node, used_up, op)
+            or _kept_on_object(sources, tensor, used_up)
+            or sources.stored(tensor, used_up)
+            or stored_as_part(sources, tensor, used_up)
+            or _kept_by_function(sources, tensor, op)
+        )
+        if causes:
+            stored.append((name, causes))
+        elif tensor >= 0 and names.is_named(tensor):
+            stored.append((name, sources.cause("made", made_by[node])))
+        else:
+            others.append((name, sources.cause("made", made_by[node])))
+    return stored or others
+
+
+def _not_detached(sources: Sources, tensor: int, node: int, used_up: int, op: int) -> list[Cause]:
+    """Where a tensor was handed on to an earlier pass that was for other parameters than those behind it.
+
+    The earlier pass was followed by a step that wrote none of the parameters behind the tensor (a discriminator's,
+    where the tensor is what the generator made): it had no need to go there.
+    """
+    index, recording = sources.index, sources.index.recording
+    stepped = {written for at, written, *_ in writes_by_program(index) if used_up < at < op and is_step(index, at)}
+    variable = recording.nodes.column("variable")
+    leaves = {variable[one] for one in sources.passes.behind(node)} - {NONE}
+    if not stepped or tensor < 0 or stepped & leaves or index.op_statement[used_up] == index.op_statement[op]:
+        return []
+    stores = sources.stored(tensor, used_up)
+    node_of, walked = recording.tensors.column("node"), sources.passes.first_walked_at
+    causes = [
+        cause
+        for at, span in sources.loads.get(tensor, ())
+        if at < used_up and any(walked[node_of[made]] == used_up for made in index.made.of(at) if node_of[made] >= 0)
+        for cause in sources.cause_of_span("used", span)
+    ]
+    return [cause for cause in causes if stores and cause.function == stores[0].function]
+
+
+def _kept_on_object(sources: Sources, tensor: int, used_up: int) -> list[Cause]:
+    """The line that put a tensor on the object from which it was taken after the graph was used up."""
+    index, text = sources.index, sources.index.recording.text
+    rows = sources.names_held.get(tensor, ())
+    after = {text(name) for name, at, _ in rows if at > used_up and not text(name).isidentifier()}
+    files = {index.recording.spans[span].file for _, _, span in rows if span >= 0}
+    values = frozenset(text(name) for name, at, _ in rows if at <= used_up)
+    for name in sorted(after):
+        if stored := sources.stored(tensor, used_up, under=name):
+            return stored
+        for file in sorted(files):
+            if where := stores_under(index.recording.files[file].text, name, values):
+                return [sources.cause_of_line("saved", file, *line) for line in where]
+    return []
+
+
+def stored_as_part(sources: Sources, tensor: int, before: int) -> list[Cause]:
+    """The statement that last stored, before an op, the tuple or list of which a tensor is a part: ``state[0]``."""
+    index, text = sources.index, sources.index.recording.text
+    found: list[int] = []
+    for name, op, span in sources.names_held.get(tensor, ()):
+        whole, bracket, _ = text(name).partition("[")
+        if span >= 0 and op < before and bracket:
+            row = index.recording.spans[span]
+            known = assigned_names(index.recording.files[row.file].text)
+            if any((line, whole) in known for line in range(row.stmt_line, row.stmt_end_line + 1)):
+                found.append(span)
+    return [cause._replace(columns=()) for cause in sources.cause_of_span("made", found[-1])] if found else []
+
+
+def _kept_by_function(sources: Sources, tensor: int, op: int) -> list[Cause]:
+    """The line at which a function that the using statement names keeps what it computes, as the source says."""
+    index = sources.index
+    users = index.users.of(tensor) if tensor >= 0 else ()
+    for user in (user for user in reversed(users) if user < op):
+        span = index.recording.ops.column("span")[user]
+        if span < 0:
+            continue
+        place = index.recording.spans[span]
+        text = index.recording.files[place.file].text
+        lines = caching_lines(text, index.op_place(user).source)
+        return [sources.cause_of_line("saved", place.file, *where) for where in lines]
+    return []

@@ -1,0 +1,1 @@
+"""Gradients that are missing, zero, false or not finite."""

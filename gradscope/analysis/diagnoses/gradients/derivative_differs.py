@@ -1,0 +1,100 @@
+"""A Function whose backward has another derivative than its forward, as their formulas stand in the source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.backward_faults import forgotten, own_factors, swapped, unpacked_wrongly
+from gradscope.analysis.facts.function_sources import WrittenBackward
+from gradscope.analysis.facts.losses.scalar_formulas import WrongDerivative, wrong_derivatives
+from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.wording import listed
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """One finding for each Function that a backward pass came through, and of which nothing plainer is to be said."""
+    recording, walked = sources.index.recording, sources.passes.first_walked_at
+    last: dict[str, int] = {}
+    for node, name in enumerate(recording.nodes.column("name")):
+        if walked[node] >= 0 and recording.text(name) in sources.functions.of_name:
+            last[recording.text(name)] = node
+    for function, node in last.items():
+        written = sources.functions.of_name[function]
+        if len(written.returns) != 1 or _is_told(written):
+            continue
+        if found := list(wrong_derivatives(written)):
+            yield _finding(sources, written, node, found)
+
+
+def _is_told(written: WrittenBackward) -> bool:
+    faults = (forgotten(written), swapped(written), unpacked_wrongly(written), own_factors(written))
+    return any(faults)
+
+
+def _finding(sources: Sources, written: WrittenBackward, node: int, found: list[WrongDerivative]) -> Finding:
+    computed = [lines for one in found for lines in written.computed_at(one.position)]
+    returned = [written.lines_of(one) for one in written.returns]
+    lines = computed or returned
+    op, other = sources.index.recording.nodes.column("op")[node], sources.index.node_tensor[node]
+    where = listed(list(dict.fromkeys(str(one.line) for one in lines)))
+    said = [
+        f"at {', '.join(f'{name} = {value:.2f}' for name, value in one.at.items())} it gives {one.given:.3g} for "
+        f"{one.argument}, and forward's formula has the derivative {one.derivative:.3g}"
+        for one in found
+    ]
+    return sources.finding(
+        f"Line{'s' * (' and ' in where)} {where}: {written.name}'s backward gives another derivative than that of its "
+        f"forward for {listed([one.argument for one in found])}",
+        why="; ".join(said),
+        op=min(op, sources.index.op_count - 1),
+        tensors=[other] if other >= 0 else [],
+        causes=sources.causes_at("returned", [*computed, *returned]),
+        evidence=[Evidence("nodes", node)],
+        advice="torch.autograd.gradcheck shows it for inputs of float64.",
+    )
+
+
+DIAGNOSIS = Diagnosis(
+    code="backward-differs-from-forward",
+    title="a Function's backward has another derivative than its forward",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""Forward and backward of a custom Function are formulas of single elements in its source. Evaluated
+            at a few numbers, the gradient that backward gives is not the derivative of forward. The program itself
+            was not run again.""",
+        reason="""autograd takes what a backward returns as it is. A factor that is missing, a sign, the product rule
+            with its factors in each other's place have the right shape, and training goes on with wrong
+            gradients.""",
+        remedy="""Mend the formula, and check it: torch.autograd.gradcheck(Function.apply, inputs of float64). Nothing
+            is reported where backward passes on what it is given, or where forward has steps or branches: such a
+            backward is meant to differ.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+
+class Swish(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * torch.sigmoid(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        s = torch.sigmoid(x)
+        return grad * (s + x * (1 - s))
+
+
+w = torch.linspace(-1, 1, 5, requires_grad=True)
+Swish.apply(w).pow(2).sum().backward()
+""",
+        instead_of="return grad * (s + x * (1 - s))",
+        silent="return grad * (s + x * s * (1 - s))",
+    ),
+    find=_find,
+)

@@ -1,0 +1,319 @@
+"""``.grad`` was read and is None: five reasons, each a diagnosis of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.leaf_gradients.none_reads import NoneKind, NoneRead
+from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.analysis.wording import listed
+from gradscope.frames.none_checks import asks_for_none
+from gradscope.recording.flags import RAISED
+from gradscope.recording.rows import OpKind
+
+Reason = tuple[str, list[Cause]]
+"""Why it is None, in words, and the lines to change."""
+
+
+def _find(sources: Sources, kind: NoneKind, reason: Callable[[Sources, NoneRead], Reason]) -> Iterable[Finding]:
+    """One finding for tensors that were read at one line and have the same reason."""
+    alike: dict[tuple[int, str], list[tuple[NoneRead, list[Cause]]]] = {}
+    for read in sources.none_reads.last_of.values():
+        if read.kind == kind:
+            why, causes = reason(sources, read)
+            alike.setdefault((sources.index.op_line(read.op), why), []).append((read, causes))
+    return _findings(sources, alike)
+
+
+def _findings(sources: Sources, alike: dict[tuple[int, str], list[tuple[NoneRead, list[Cause]]]]) -> Iterator[Finding]:
+    for (line, why), reads in alike.items():
+        tensors = [read.tensor for read, _ in reads]
+        names = [sources.names.at(read.tensor, read.op) for read, _ in reads]
+        subject = f"{names[0]}.grad" if len(set(names)) == 1 else f"{sources.listed(names)}: .grad"
+        yield sources.finding(
+            f"{subject} is None at line {line}",
+            why=why,
+            op=reads[0][0].op,
+            tensors=tensors,
+            causes=[cause for _, causes in reads for cause in causes],
+            evidence=[Evidence("ops", read.because) for read, _ in reads if read.because >= 0],
+            severity="note" if _is_expected(sources, reads) else None,
+        )
+
+
+def _is_expected(sources: Sources, reads: list[tuple[NoneRead, list[Cause]]]) -> bool:
+    """Whether the statement asks which gradients are None, or passes by those, and nothing is known to have kept them
+    from being there.
+
+    A check of what does not require grad, too: that it is frozen is what the program looks at.
+    """
+    index, read = sources.index, reads[0][0]
+    statement = index.statements[index.op_statement[read.op]]
+    if statement.file < 0:
+        return False
+    asks = asks_for_none(index.recording.files[statement.file].text, index.op_line(read.op))
+    if asks == "checks" and read.kind == "untracked":
+        return True
+    return bool(asks) and not any(causes for _, causes in reads)
+
+
+def explain(sources: Sources, tensor: int, op: int, symptom: str) -> tuple[str, Finding]:
+    """Why the ``.grad`` of a tensor was None, where the program itself did not read it: a code, and the finding.
+
+    Args:
+        sources: What was recorded.
+        tensor: The tensor.
+        op: The number of ops seen before somebody looked.
+        symptom: What was seen; a clause.
+    """
+    read = sources.none_reads.reason(tensor, op)
+    if read.kind == "unreached" and (other := _by_no_backward(sources, read)) is not None:
+        read, why = other
+        causes: list[Cause] = []
+    else:
+        why, causes = _turned_off(sources, read) or _REASONS[read.kind](sources, read)
+    known = next(one for one in DIAGNOSES if one.code == f"grad-none-{read.kind.replace('_', '-')}")
+    evidence = [Evidence("ops", read.because)] if read.because >= 0 else []
+    found = sources.finding(symptom, why=why, op=op, tensors=[tensor], causes=causes, evidence=evidence)
+    seen = tuple(one for one in found.evidence if one != Evidence("ops", op) or op < sources.index.op_count)
+    return known.code, found._replace(evidence=seen, severity=known.severity)
+
+
+def _turned_off(sources: Sources, read: NoneRead) -> Reason | None:
+    """That a line set ``requires_grad`` of a leaf to False; None where none was seen to."""
+    index, tensor = sources.index, read.tensor
+    changes = [index.recording.changes[row] for row in index.changed_ops.get(tensor, ())]
+    last = next((row for row in reversed(changes) if row.op < read.op), None)
+    if read.kind != "untracked" or not index.is_leaf(tensor) or last is None or last.after:
+        return None
+    line, call = index.op_line(last.op), index.call_name(last.op)
+    return f"it does not require grad: line {line} ({call}) had turned that off", sources.cause("set", last.op)
+
+
+def _by_no_backward(sources: Sources, read: NoneRead) -> tuple[NoneRead, str] | None:
+    """That no ``backward()`` was about a leaf: only ``autograd.grad`` was called."""
+    index = sources.index
+    kinds = index.recording.ops.column("kind")
+    asked = [op for op in index.users.of(read.tensor) if kinds[op] == OpKind.GRAD and op < read.op]
+    reason = sources.gradients.unreached.get((index.op_statement[read.because], read.tensor))
+    if asked and (reason is None or (reason.unused and reason.cut_op < 0)):
+        line, call = index.op_line(asked[-1]), index.call_name(asked[-1])
+        why = f"line {line} ({call}) returned its gradient, which leaves .grad as it is"
+        return read._replace(kind="no_backward", because=asked[-1]), why
+    return None
+
+
+def _untracked(sources: Sources, read: NoneRead) -> Reason:
+    index, tensor = sources.index, read.tensor
+    if index.is_cut_view(tensor) and index.requires_grad(tensor, read.op):
+        return (
+            f"it was {sources.made(tensor)} under no_grad, and no gradient goes to such a view",
+            sources.made_at(tensor),
+        )
+    op = index.recording.tensors.column("op")[tensor]
+    was_cut = op < index.op_count and sources.cuts.is_cut[op]
+    if index.is_leaf(tensor) and not was_cut:
+        return "it does not require grad", []
+    name = sources.names.at(tensor, read.op)
+    return f"it does not require grad; {name} was {sources.made(tensor)}", sources.made_at(tensor)
+
+
+def _non_leaf(sources: Sources, read: NoneRead) -> Reason:
+    tensor = read.tensor
+    name, leaf = sources.names.at(tensor, read.op), _leaf_behind(sources, tensor, read.op)
+    # Where no name holds the leaf (``torch.randn(3, requires_grad=True).double()``), it was meant for one.
+    or_a_leaf = "" if leaf else ", or set requires_grad on it last, so that it is a leaf"
+    why = (
+        f"{name} is not a leaf, it was {sources.made(tensor)}. Backward fills .grad of leaves only{leaf}. "
+        f"For {name} itself: call {name}.retain_grad() before backward{or_a_leaf}"
+    )
+    return why, sources.made_at(tensor)
+
+
+def _leaf_behind(sources: Sources, tensor: int, read_at: int) -> str:
+    """The named leaf that requires grad and from which a tensor was made: its .grad is what was meant."""
+    at = sources.index.recording.tensors.column("op")[tensor]
+    leaves = [
+        name
+        for origin in sources.flow.origins(tensor, at)
+        if sources.index.is_leaf_with_grad(origin, at) and (name := sources.names.held_at(origin, read_at))
+    ]
+    return f": read {listed([f'{leaf}.grad' for leaf in dict.fromkeys(leaves)])} instead" if leaves else ""
+
+
+def _no_backward(sources: Sources, read: NoneRead) -> Reason:
+    index = sources.index
+    made, kinds = index.made_not_before(read.tensor), index.recording.ops.column("kind")
+    if any(kinds[op] == OpKind.BACKWARD and op < made for op in sources.gradients.roots):
+        return f"no backward pass ran after line {index.op_line(made)} had made it", []
+    if not (started := index.recording.info.children):
+        return "no backward pass ran before", []
+    others = "another" if started == 1 else f"{started:,} others"
+    why = f"no backward pass ran before in this process; it starts {others}, and gradients stay in the process that"
+    return f"{why} computes them", []
+
+
+def _cleared(sources: Sources, read: NoneRead) -> Reason:
+    at = read.because
+    line, call = sources.index.op_line(at), sources.index.call_name(at)
+    return f"line {line} ({call}) had set it to None", sources.cause("cleared", at)
+
+
+def _unreached(sources: Sources, read: NoneRead) -> Reason:
+    last = read.because
+    reason = sources.gradients.unreached.get((sources.index.op_statement[last], read.tensor))
+    if reason is None and sources.index.recording.ops.column("flags")[last] & RAISED:
+        return f"the backward pass of line {sources.index.op_line(last)} raised, and gave it none", []
+    if reason is None:
+        return f"the backward pass of line {sources.index.op_line(last)} gave it none", []
+    before, returned = (
+        sources.causes_at("cut", reason.changed_at),
+        sources.causes_at("returned", reason.none_at),
+    )
+    return reason.why, [*before, *sources.cut_causes([reason.cut_op]), *returned]
+
+
+_REASONS: dict[NoneKind, Callable[[Sources, NoneRead], Reason]] = {
+    "untracked": _untracked,
+    "non_leaf": _non_leaf,
+    "no_backward": _no_backward,
+    "cleared": _cleared,
+    "unreached": _unreached,
+}
+
+_LEAVES_ONLY = (
+    "Backward accumulates into .grad of leaves: tensors that were not computed from others that require grad. What is "
+    "computed on the way gets its gradient too, but it is dropped as soon as it has been used."
+)
+
+DIAGNOSES = (
+    Diagnosis(
+        code="grad-none-untracked",
+        title=".grad is None: the tensor does not require grad",
+        severity="warning",
+        explanation=Explanation(
+            meaning=".grad was read of a tensor that autograd does not track, so no backward pass can fill it.",
+            reason="""requires_grad is False by default for tensors that a program makes, and for every result of
+                detach(), .data, operations under no_grad, and operations whose inputs do not require grad.""",
+            remedy="""Set requires_grad=True where the tensor is made (or requires_grad_() on it before it is
+                used). If it was cut from another tensor at the named line, read the .grad of that one, or do not
+                cut.""",
+        ),
+        example=Example(
+            shows="""\
+import torch
+
+w = torch.ones(3, requires_grad=True)
+v = w.detach()
+(w * v).sum().backward()
+print(v.grad)
+""",
+            instead_of="print(v.grad)",
+            silent="print(w.grad)",
+        ),
+        find=partial(_find, kind="untracked", reason=_untracked),
+    ),
+    Diagnosis(
+        code="grad-none-non-leaf",
+        title=".grad is None: the tensor is not a leaf",
+        severity="problem",
+        explanation=Explanation(
+            meaning=""".grad was read of a tensor that was computed from others, often by .cuda(), .to(),
+                .double(), .view(), a slice or arithmetic right after requires_grad=True.""",
+            reason=_LEAVES_ONLY,
+            remedy="""Read .grad of the leaf that the sentence names. If the result itself was meant to be the
+                leaf, move or reshape first and set requires_grad_() last. For a tensor on the way: call
+                retain_grad() before backward.""",
+        ),
+        example=Example(
+            shows="""\
+import torch
+
+x = torch.ones(3, requires_grad=True)
+y = x * 2
+y.sum().backward()
+print(y.grad)
+""",
+            instead_of="print(y.grad)",
+            silent="print(x.grad)",
+        ),
+        find=partial(_find, kind="non_leaf", reason=_non_leaf),
+    ),
+    Diagnosis(
+        code="grad-none-no-backward",
+        title=".grad is None: no backward pass ran before",
+        severity="note",
+        explanation=Explanation(
+            meaning=".grad of a leaf was read before any backward pass.",
+            reason="Only backward() fills .grad. autograd.grad() returns gradients and leaves .grad as it is.",
+            remedy="Call backward() first, or use what autograd.grad() returned.",
+        ),
+        example=Example(
+            shows="""\
+import torch
+
+w = torch.ones(3, requires_grad=True)
+loss = (w * 2).sum()
+print(w.grad)
+""",
+            instead_of="print(w.grad)",
+            silent="loss.backward()\nprint(w.grad)",
+        ),
+        find=partial(_find, kind="no_backward", reason=_no_backward),
+    ),
+    Diagnosis(
+        code="grad-none-cleared",
+        title=".grad is None: it was cleared after backward",
+        severity="note",
+        explanation=Explanation(
+            meaning=".grad was read after something had set it to None.",
+            reason="""zero_grad() sets gradients to None (set_to_none=True is its default), which gives their
+                memory back.""",
+            remedy="Read .grad between backward() and zero_grad().",
+        ),
+        example=Example(
+            shows="""\
+import torch
+
+w = torch.nn.Parameter(torch.ones(3))
+optimizer = torch.optim.SGD([w], lr=0.1)
+w.sum().backward()
+optimizer.zero_grad()
+print(w.grad)
+""",
+            instead_of="optimizer.zero_grad()",
+            silent="optimizer.step()",
+        ),
+        find=partial(_find, kind="cleared", reason=_cleared),
+    ),
+    Diagnosis(
+        code="grad-none-unreached",
+        title=".grad is None: backward did not reach the leaf",
+        severity="problem",
+        explanation=Explanation(
+            meaning=".grad of a leaf that requires grad was read after a backward pass that did not reach it.",
+            reason="""Backward goes from the loss along the graph. A leaf that the loss was not computed from, or
+                from which the way was cut (detach, .data, no_grad, .item(), a result without a gradient), is not
+                on any way. A custom Function may also return None for it.""",
+            remedy="Change the line that is named as the cut, or use the leaf in the loss.",
+        ),
+        example=Example(
+            shows="""\
+import torch
+
+x = torch.ones(3, requires_grad=True)
+w = torch.ones(3, requires_grad=True)
+loss = (x.detach() * w).sum()
+loss.backward()
+print(x.grad)
+""",
+            instead_of="loss = (x.detach() * w).sum()",
+            silent="loss = (x * w).sum()",
+        ),
+        find=partial(_find, kind="unreached", reason=_unreached),
+    ),
+)

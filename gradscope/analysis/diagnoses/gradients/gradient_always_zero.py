@@ -1,0 +1,169 @@
+"""Leaves whose gradient is zero in every pass, since every way to them leads through a derivative that is zero."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.leaf_gradients.factors_of_zero import zero_factors
+from gradscope.analysis.facts.modules.direct_forwards import direct_forwards
+from gradscope.analysis.facts.softmax_of_one import NORM
+from gradscope.analysis.facts.straight_through import StraightThroughs
+from gradscope.analysis.facts.value_looks import looks_at_passes
+from gradscope.analysis.facts.zero_derivatives import Blocked, ZeroGradients
+from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.wording import listed
+
+_SAMPLES = ("bernoulli", "poisson")
+_OF_ONE_NORM = "Normalise over several values, or leave the layer norm out."
+_OF_ONE = "For one logit use sigmoid; where weights of several are meant, go over their dimension."
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    looks = looks_at_passes(sources.events)
+    direct = {found.op for found in direct_forwards(sources.index)}
+    others = zero_factors(sources.index, looks)
+    told = frozenset(others.leaves if others is not None else ())
+    estimates = {sources.index.made_by(one.takes) for one in StraightThroughs(sources.index, sources.flow).reversed()}
+    for blocked in ZeroGradients(sources.index, sources.passes, looks, sources.functions).found():
+        if told.issuperset(blocked.leaves):
+            continue  # (what they hold is the cause)
+        if not _alike(sources, list(estimates)).isdisjoint(_alike(sources, blocked.ops)):
+            continue  # (the sum that hands the gradient to it instead of past it is the cause)
+        if direct and not direct.isdisjoint(_alike(sources, blocked.ops)):
+            continue  # (the backward that passes a gradient on was not called)
+        if blocked.everywhere or not _is_at_rest(blocked):
+            yield _finding(sources, blocked)
+
+
+def explain(sources: Sources, leaf: int) -> Finding | None:
+    """Why the gradient of one leaf was zero when it was last looked at; None where no such derivative was seen."""
+    looks = looks_at_passes(sources.events)
+    blocked = ZeroGradients(sources.index, sources.passes, looks, sources.functions).in_last_look(leaf)
+    return None if blocked is None else _finding(sources, blocked)
+
+
+def _alike(sources: Sources, ops: list[int]) -> set[int]:
+    """The last ops of the statements of some."""
+    index = sources.index
+    return {index.last_op[index.op_statement[op]] for op in ops if 0 <= op < index.op_count}
+
+
+def _is_at_rest(blocked: Blocked) -> bool:
+    """Whether the loss was exactly zero in each pass: a square of what agrees, a margin that is kept."""
+    return all(root == (0.0, 0.0) for look in blocked.passes for root in look.roots)
+
+
+def _finding(sources: Sources, blocked: Blocked) -> Finding:
+    index = sources.index
+    ops = sorted(blocked.cancelled) or blocked.ops
+    op = ops[-1]
+    calls = listed(list(dict.fromkeys(index.call_name(one) for one in ops)))
+    lines = sorted({index.op_line(one) for one in ops})
+    where = f"Line{'s' if len(lines) > 1 else ''} {listed(list(map(str, lines)))}"
+    names = sources.listed([sources.names.at(leaf, blocked.passes[-1].op) for leaf in blocked.leaves])
+    passes = _passes(blocked)
+    is_zero = "is zero everywhere" if blocked.everywhere else f"was zero for every element in {passes} looked at"
+    is_norm = blocked.of_one and index.func(op) == NORM
+    if is_norm:
+        is_zero = "is zero, since it goes over one value (less its own mean, that is 0, whatever goes in)"
+    elif blocked.of_one:
+        is_zero = "is zero, since it goes over a dimension of size 1 (the softmax of one is 1, whatever goes in)"
+    what = f"the derivative of {calls} {is_zero}, and every way from the loss to {names} leads through it"
+    if blocked.cancelled:
+        what = _cancelled(sources, blocked, names)
+    elif len(blocked.returned) == len(ops):
+        return _returned(sources, blocked, names)
+    return sources.finding(
+        f"{where}: {what}",
+        why=f"the gradient is all zeros{f' in {passes} looked at' if blocked.everywhere else ''}",
+        op=op,
+        tensors=blocked.leaves,
+        causes=[cause for one in reversed(ops) for cause in sources.cause("cut", one)],
+        evidence=[Evidence("events", look.event) for look in blocked.passes],
+        advice=_detached(sources, blocked)
+        if blocked.cancelled
+        else (_OF_ONE_NORM if is_norm else _OF_ONE)
+        if blocked.of_one
+        else _advice(index.call_name(op), blocked.everywhere),
+    )
+
+
+def _returned(sources: Sources, blocked: Blocked, names: str) -> Finding:
+    """Zeros that custom Functions return by their source."""
+    returned = [blocked.returned[op] for op in sorted(blocked.returned)]
+    places = [lines for _, lines in returned]
+    who = listed(list(dict.fromkeys(f"{written.name}'s backward (line {lines.line})" for written, lines in returned)))
+    return sources.finding(
+        f"{who} returns zeros, and every way from the loss to {names} leads through it",
+        why=f"the gradient is all zeros in {_passes(blocked)} looked at",
+        op=blocked.ops[-1],
+        tensors=blocked.leaves,
+        causes=sources.causes_at("returned", places),
+        evidence=[Evidence("events", look.event) for look in blocked.passes],
+    )
+
+
+def _passes(blocked: Blocked) -> str:
+    count = len(blocked.passes)
+    return "the backward pass" if count == 1 else f"all {count} backward passes"
+
+
+def _cancelled(sources: Sources, blocked: Blocked, names: str) -> str:
+    """What cancels, and what else is on the way."""
+    terms = sources.listed([sources.names.at(term, op) for op, terms in blocked.cancelled.items() for term in terms])
+    others = [one for one in blocked.ops if one not in blocked.cancelled]
+    calls = listed(list(dict.fromkeys(sources.index.call_name(one) for one in others)))
+    rest = f" and the derivative of {calls}, the way that is left, is zero" if others else ""
+    return f"{terms} is added and taken away again, so that its gradient is 1 - 1{rest}: no other way leads to {names}"
+
+
+def _detached(sources: Sources, blocked: Blocked) -> str:
+    """How a straight-through estimate is written, where it is one."""
+    others = [one for one in blocked.ops if one not in blocked.cancelled]
+    if not others:
+        return ""
+    last = sources.index.call_name(others[-1]).rpartition(".")[2].strip("_")
+    return f"To pass the gradient on as if {last} were not there, detach the difference: x + ({last}(x) - x).detach()."
+
+
+def _advice(call: str, everywhere: bool) -> str:
+    last = call.rpartition(".")[2].strip("_")
+    if not everywhere:
+        return ""
+    if last == "normal":
+        return "Sample as mean + std * torch.randn_like(mean), which has a derivative."
+    if last in _SAMPLES:
+        return "A sample has no derivative: use a relaxation (Gumbel softmax) or the logarithm of its probability."
+    return f"To pass the gradient on as if it were not there: y = x + ({last}(x) - x).detach()."
+
+
+DIAGNOSIS = Diagnosis(
+    code="gradient-always-zero",
+    title="a gradient that is all zeros in every pass",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""Leaves got a gradient in backward, but it was zero in every pass that was looked at, and every way
+            from the loss to them leads through a call whose derivative is zero: everywhere (round, sign, floor,
+            a sample, softmax over a dimension of size 1), or for all the values that were seen (clamp outside of
+            its bounds, a ReLU that is never active).""",
+        reason="""Such a call has a node in the graph, so that nothing fails and no gradient is None. Zeros come out
+            of it all the same, and what lies behind it is not trained.""",
+        remedy="""Let the gradient pass as if the call were not there (straight-through: x + (round(x) - x).detach()),
+            use a smooth function instead, or keep the values inside of the bounds.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+w = torch.tensor([0.3, 1.6], requires_grad=True)
+y = torch.round(w * 2)
+y.sum().backward()
+""",
+        instead_of="y = torch.round(w * 2)",
+        silent="y = w * 2 + (torch.round(w * 2) - w * 2).detach()",
+    ),
+    find=_find,
+)

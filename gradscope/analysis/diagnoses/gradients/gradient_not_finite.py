@@ -1,0 +1,294 @@
+"""Gradients or a loss that are NaN or infinite: since which pass, of what, and where it began."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.leaf_gradients.births_of_nan import Birth, Births
+from gradscope.analysis.facts.leaf_gradients.vanished_eps import VanishedEps, in_half_precision, vanished_eps
+from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
+from gradscope.analysis.facts.value_looks import PassLook, born_in_ops, is_nan, looks_at_passes, word_for
+from gradscope.analysis.facts.writes import writes_by_program
+from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.recording import NONE
+from gradscope.recording.rows import EventKind
+
+_GROWN = 1e4
+"""How many times as large as in the first pass the largest gradient is where a training diverges."""
+
+_LARGE = 1e5
+"""And how large it then is."""
+
+_UNDEFINED = {
+    "sqrt": "add a small number under the root",
+    "rsqrt": "add a small number under the root",
+    "pow": "add a small number to the base, or keep it away from 0",
+    "norm": "add a small number under the root",
+    "vector_norm": "add a small number under the root",
+    "std": "add a small number under the root, and take it of more than one element",
+    "log": "keep its input away from 0: clamp(min=...) or a small number added",
+    "log2": "keep its input away from 0: clamp(min=...) or a small number added",
+    "log10": "keep its input away from 0: clamp(min=...) or a small number added",
+    "div": "keep the divisor away from 0",
+    "truediv": "keep the divisor away from 0",
+    "reciprocal": "keep the divisor away from 0",
+    "acos": "keep its input inside (-1, 1): clamp it to a little less",
+    "asin": "keep its input inside (-1, 1): clamp it to a little less",
+    "atanh": "keep its input inside (-1, 1): clamp it to a little less",
+    "exp": "limit its input, or work with logarithms (logsumexp, log_softmax)",
+}
+"""What to do, by function."""
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    looks = looks_at_passes(sources.events)
+    scaled = _scaled(sources)
+    for position, look in enumerate(looks):
+        is_scaled = any(row.root in scaled for row in sources.index.recording.backwards if row.op == look.op)
+        if is_scaled and not any(map(is_nan, look.bad_roots)):
+            continue  # a GradScaler tries large scales, and takes back the steps that do not work out
+        if (look.bad_roots or look.bad_gradients) and not _was_dealt_with(sources, look):
+            yield _finding(sources, looks[: position + 1])
+            return
+
+
+def explain(sources: Sources, tensor: int) -> Finding | None:
+    """Where the gradient of one tensor was first seen not to be finite, and why; None where it never was."""
+    looks = looks_at_passes(sources.events)
+    at = next((position for position, look in enumerate(looks) if tensor in look.bad_gradients), None)
+    return None if at is None else _finding(sources, looks[: at + 1])
+
+
+def _scaled(sources: Sources) -> set[int]:
+    events = sources.events.of(EventKind.GRAD_SCALER)
+    return {tensor for event in events if event.detail.get("call") == "scale" for tensor in event.tensors}
+
+
+def _was_dealt_with(sources: Sources, look: PassLook) -> bool:
+    """Whether the program made no use of the gradients (it skipped its step), or replaced what is not finite."""
+    index, bad = sources.index, set(look.bad_gradients)
+    if not bad:
+        return False
+    rows = [index.recording.gradients[row] for row in index.gradients.of(look.op)]
+    for row in rows:
+        if row.tensor in bad and row.grad >= 0:
+            users = [op for op in index.users.of(row.grad) if op > look.op]
+            if any("nan_to_num" in index.func(op) for op in users):
+                return True
+    first = min(sources.gradients.roots)
+    written = [op for op, tensor, *_ in writes_by_program(index) if tensor in bad and op > first]
+    if not written or index.recording.info.outcome.kind == "exception":
+        return False
+    columns = (index.recording.gradients.column(name) for name in ("op", "tensor"))
+    later = [op for op, tensor in zip(*columns, strict=True) if tensor in bad and op > look.op]
+    following = min(later, default=index.op_count)
+    return not any(look.op < op < following for op in written)
+
+
+def _finding(sources: Sources, looks: list[PassLook]) -> Finding:
+    look = looks[-1]
+    birth = Births(sources.index, sources.passes, born_in_ops(sources.events)).of(look)
+    diverged = _diverged(sources, looks)
+    if diverged is not None and (birth is None or not birth.is_derivative):
+        return _divergence(sources, looks, diverged)
+    if birth is not None and birth.op >= 0:
+        return _born(sources, look, birth)
+    stepped = birth is not None and any(birth.leaf in one.gradients for one in looks[:-1])
+    if birth is not None and stepped:
+        optimizers = seen_optimizers(sources.index, sources.events)
+        vanished = vanished_eps(sources.index, optimizers, birth.leaf, look.op)
+        if vanished is not None:
+            return _without_eps(sources, look, birth, vanished)
+    return _unknown(sources, looks, birth)
+
+
+def _seen(sources: Sources, look: PassLook) -> str:
+    """What was seen of a pass: ``the gradient of w is NaN``."""
+    number, bad = _number(sources, look), look.bad_gradients
+    names = sources.listed([sources.names.at(tensor, look.op) for tensor in bad])
+    which = "the first backward pass" if number == 1 else f"backward pass {number}"
+    gradient = f"the gradient{'s' if len(bad) > 1 else ''} of {names} {'are' if len(bad) > 1 else 'is'}"
+    if look.bad_roots:
+        loss = f"the loss of {which} is {word_for(look.bad_roots[0])}"
+        return f"{loss}, and {gradient} {_word(look)}" if bad else loss
+    return f"{gradient} {_word(look)} in {which}, though the loss is finite"
+
+
+def _word(look: PassLook) -> str:
+    return "NaN" if any(is_nan(look.gradients[tensor]) for tensor in look.bad_gradients) else "infinite"
+
+
+def _number(sources: Sources, look: PassLook) -> int:
+    """Which pass of the run it is, from 1 on."""
+    return sum(op <= look.op for op in sources.gradients.roots)
+
+
+def _born(sources: Sources, look: PassLook, birth: Birth) -> Finding:
+    index = sources.index
+    name = index.call_name(birth.op)
+    short = name.rpartition(".")[2].strip("_")
+    if birth.values is None:
+        what = f"the backward of {name} gave what is not finite for a gradient that is"
+    elif birth.is_derivative:
+        at = "" if birth.at is None or not math.isfinite(birth.at) else f" where it keeps {birth.at:g}"
+        what = f"the derivative of {name} is {word_for(birth.values)}{at}"
+    else:
+        what = f"{name} gave {'NaN' if is_nan(birth.values) else 'an infinity'}"
+    why = _why(sources, look, birth)
+    causes = sources.cause("used", birth.op)
+    mask = sources.cause("used", max(birth.mask, birth.given)) if max(birth.mask, birth.given) >= 0 else []
+    return sources.finding(
+        f"Line {index.op_line(birth.op)}: {what}: {_seen(sources, look)}",
+        why=why,
+        op=birth.op,
+        tensors=look.bad_gradients,
+        causes=[*mask, *causes],
+        evidence=[Evidence("events", look.event), Evidence("ops", look.op)],
+        advice=_advice(short, birth),
+    )
+
+
+def _why(sources: Sources, look: PassLook, birth: Birth) -> str:
+    index = sources.index
+    if birth.mask >= 0:
+        line = index.op_line(birth.mask)
+        at = "" if line == index.op_line(birth.op) else f", filled at line {line},"
+        return f"where every entry of a row is -inf{at} softmax has nothing to divide by"
+    if birth.given >= 0:
+        given = f"{index.call_name(birth.given)} of line {index.op_line(birth.given)}"
+        return f"it takes in what {given} gave, which is not finite everywhere"
+    if not birth.is_derivative and not look.bad_roots:
+        return "the loss leaves these values out, but their gradient is 0 * NaN, which is NaN"
+    return ""
+
+
+def _advice(short: str, birth: Birth) -> str:
+    if birth.mask >= 0:
+        return "Fill with a large negative number instead of -inf, or leave one entry of each row unmasked."
+    tail = ", before it and not in what is chosen from its result" if birth.is_derivative else ""
+    return advice_for(short, tail)
+
+
+def advice_for(function: str, tail: str = "") -> str:
+    """What to do where a function gave what is not finite; empty where no rule knows.
+
+    Args:
+        function: Its name: ``sqrt``.
+        tail: What to add.
+    """
+    known = _UNDEFINED.get(function)
+    return f"{known[0].upper()}{known[1:]}{tail}." if known else ""
+
+
+def _diverged(sources: Sources, looks: list[PassLook]) -> Optimizer | None:
+    """The optimizer whose parameters had ever larger gradients, if it is one."""
+    largest = [_largest(look) for look in looks[:-1]]
+    known = [one for one in largest if one > 0]
+    if len(known) < 2 or known[-1] < _LARGE or known[-1] < _GROWN * known[0]:
+        return None
+    trained = looks[-1].gradients.keys() | looks[-2].gradients.keys()
+    optimizers = seen_optimizers(sources.index, sources.events)
+    return next((one for one in optimizers if not trained.isdisjoint(one.tensors)), None)
+
+
+def _largest(look: PassLook) -> float:
+    values = [abs(value) for values in look.gradients.values() for value in values]
+    return max(values, default=0.0) if all(map(math.isfinite, values)) else 0.0
+
+
+def _divergence(sources: Sources, looks: list[PassLook], optimizer: Optimizer) -> Finding:
+    look, before = looks[-1], [one for one in map(_largest, looks[:-1]) if one > 0]
+    rate = (optimizer.made.detail.get("settings") or {}).get("lr")
+    with_rate = f" (lr={rate:g})" if isinstance(rate, (int, float)) else ""
+    causes: list[Cause] = sources.cause_of_event("made", optimizer.made)
+    return sources.finding(
+        f"Line {optimizer.line}: with this {optimizer.name}{with_rate} the training diverges: the largest gradient "
+        f"grew from {before[0]:.2g} to {before[-1]:.2g}, and then {_seen(sources, look)}",
+        op=look.op,
+        tensors=look.bad_gradients,
+        causes=causes,
+        evidence=[Evidence("events", look.event), Evidence("events", optimizer.made.row)],
+        advice="Lower the learning rate, or clip the gradients.",
+    )
+
+
+def _without_eps(sources: Sources, look: PassLook, birth: Birth, vanished: VanishedEps) -> Finding:
+    optimizer, name = vanished.optimizer, sources.names.at(birth.leaf, look.op)
+    held = word_for(birth.values) if birth.values is not None else "NaN"
+    return sources.finding(
+        f"Line {optimizer.line}: the eps={vanished.eps:g} of {optimizer.name} is 0 in {vanished.dtype}, the precision "
+        f"of {name}, which a step made {held}",
+        why=f"where the mean of squared gradients is 0 too, the step divides by 0; {_seen(sources, look)}",
+        op=look.op,
+        tensors=[birth.leaf],
+        causes=[*sources.cause_of_event("made", optimizer.made), *sources.cause("set", vanished.made_so)],
+        evidence=[Evidence("events", look.event), Evidence("events", optimizer.made.row)],
+        advice="Keep the parameters in float32 and use autocast, or give it a larger eps (1e-4).",
+    )
+
+
+def _unknown(sources: Sources, looks: list[PassLook], birth: Birth | None) -> Finding:
+    index, look = sources.index, looks[-1]
+    seen = _seen(sources, look)
+    why, causes = "", []
+    if birth is not None:
+        name = sources.names.at(birth.leaf, look.op)
+        causes = sources.cause("made", index.made_by(birth.leaf))
+        held = word_for(birth.values) if birth.values is not None else "NaN"
+        earlier = [one for one in looks[:-1] if birth.leaf in one.gradients]
+        if earlier:
+            passes = f"between pass {_number(sources, earlier[-1])} and pass {_number(sources, look)}"
+            why, causes = f"{name} has become {held} {passes}", []
+        else:
+            line = f", line {causes[0].line}" if causes else ""
+            why = f"{name}{line} held {held} values before it"
+    advice = "" if causes else "gradscope run --nan finds the call that it began in."
+    half = [in_half_precision(index, tensor, look.op) for tensor in look.bad_gradients]
+    if birth is None and half and not look.bad_roots and _word(look) == "infinite" and None not in half:
+        why = "in float16 nothing is larger than 65,504"
+        causes = [cause for op in dict.fromkeys(half) if op is not None for cause in sources.cause("set", op)]
+        advice = "Keep the parameters in float32 and use autocast with a GradScaler, or scale the loss down."
+    return sources.finding(
+        f"{seen[0].upper()}{seen[1:]}",
+        why=why,
+        op=look.op,
+        tensors=look.bad_gradients or [birth.leaf if birth is not None else NONE],
+        causes=causes,
+        evidence=[Evidence("events", look.event)],
+        advice=advice,
+    )
+
+
+DIAGNOSIS = Diagnosis(
+    code="gradient-not-finite",
+    title="a gradient or a loss that is NaN or infinite",
+    severity="problem",
+    explanation=Explanation(
+        meaning="""After a backward pass a gradient, or before it the loss, had a NaN or an infinity. The first passes
+            of a run are looked at, then ever fewer of them; with gradscope run --nan, every op and every node.""",
+        reason="""Some functions are not finite everywhere, or their derivatives are not: log(0), 0 / 0, the derivative
+            of sqrt at 0, softmax of a row that is masked with -inf throughout. A NaN that is left out afterwards
+            (where, indexing, multiplying by a mask) comes back in the gradient: 0 * NaN and 0 * inf are NaN. After
+            the next step of the optimizer every weight that it reached is NaN.""",
+        remedy="""Keep the input away from where the function ends, before the function and not after it: clamp(), a
+            small number added, where() on the input. Mask with a large negative number instead of -inf where a row
+            may be masked throughout. Where the values grow from pass to pass, lower the learning rate. A step that
+            the program skips, or a GradScaler, is not reported.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+x = torch.tensor([0.0, 4.0], requires_grad=True)
+y = torch.where(x > 0, torch.sqrt(x), torch.zeros(2))
+y.sum().backward()
+""",
+        instead_of="y = torch.where(x > 0, torch.sqrt(x), torch.zeros(2))",
+        silent="y = torch.where(x > 0, torch.sqrt(x.clamp(min=1e-6)), torch.zeros(2))",
+    ),
+    find=_find,
+)

@@ -1,0 +1,143 @@
+"""A gradient computed from changed values, of which autograd could not know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.memory_writes.inplace_writes import JudgedWrite
+from gradscope.analysis.facts.memory_writes.outside_writes import OutsideWrite
+from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.analysis.wording import listed
+from gradscope.frames.shared_arrays import sharing_calls
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """One finding for the tensors that a line wrote and another line had saved."""
+    index, writes = sources.index, sources.writes
+    alike: dict[tuple[int, str, int, int], list[JudgedWrite]] = {}
+    for write in writes.judged:
+        if write.effect.effect == "silently_wrong":
+            lines = index.op_line(writes.saved_at(write)), index.op_line(write.effect.backward_op)
+            alike.setdefault((index.op_statement[write.op], index.func(write.op), *lines), []).append(write)
+    for same in alike.values():
+        first, saved_at = same[0], writes.saved_at(same[0])
+        evidence = [Evidence("saved", write.effect.saved_row) for write in same]
+        yield sources.finding(
+            f"Line {index.op_place(first.op).line}: {_what_it_did(sources, same)}",
+            why=f"the gradient of the backward at line {index.op_line(first.effect.backward_op)} was computed from the "
+            "changed values, without an error",
+            op=first.op,
+            tensors=[write.tensor for write in same],
+            causes=[*sources.cause("write", first.op), *sources.cause("saved", saved_at)],
+            evidence=[*evidence, Evidence("ops", first.effect.backward_op)],
+        )
+    yield from _changed_outside(sources)
+
+
+def _changed_outside(sources: Sources) -> Iterator[Finding]:
+    """One finding for a backward pass and the memory that numpy, or others, changed before it."""
+    index, node_op = sources.index, sources.index.recording.nodes.column("op")
+    alike: dict[tuple[int, int, int], list[OutsideWrite]] = {}
+    for write in sources.outside_writes.found:
+        lines = index.op_line(write.after), index.op_line(write.backward_op), index.op_line(_saved_at(sources, write))
+        alike.setdefault(lines, []).append(write)
+    for (after, backward, saved_at), same in alike.items():
+        first = same[0]
+        names = sources.listed(list(dict.fromkeys(sources.names.at(write.tensor, write.after) for write in same)))
+        saved = index.recording.saved[first.saved_row]
+        kind = f"{index.recording.text(saved.attr)} of {index.recording.text(index.recording.nodes[saved.node].name)}"
+        shared = _shared_by(sources, first.tensor)
+        where = f"Between line {after} and line {backward}: the memory of {names}"
+        if shared is not None:
+            where = f"Line {shared[0].line}: the memory that {shared[1]} shares"
+        yield sources.finding(
+            f"{where} was changed outside torch's functions (numpy or others share it), after line {saved_at} had "
+            f"saved it for backward ({kind})",
+            why=f"the gradient of the backward at line {backward} was computed from the changed values, without an "
+            "error",
+            op=first.backward_op,
+            tensors=[write.tensor for write in same],
+            causes=[*(shared[:1] if shared is not None else ()), *sources.cause("saved", node_op[saved.node])],
+            evidence=[Evidence("saved", write.saved_row) for write in same],
+            advice="clone() of what is made from the array keeps the values." if shared is not None else "",
+        )
+
+
+def _shared_by(sources: Sources, tensor: int) -> tuple[Cause, str] | None:
+    """The call that put a tensor on the memory of an array: seen, or the only one that the program's text has."""
+    index = sources.index
+    calls = [
+        (number, call)
+        for number, file in enumerate(index.recording.files)
+        if file.is_user
+        for call in sharing_calls(file.text)
+    ]
+    made = {(cause.file, cause.line) for cause in sources.made_at(tensor)}
+    seen = [one for one in calls if (index.recording.files[one[0]].name, one[1].line) in made] if made else calls
+    if len(seen) != 1:
+        return None
+    number, call = seen[0]
+    cause = sources.cause_of_line("made", number, call.line, call.end_line, "")
+    return cause, f"torch.{call.call}({call.of})"
+
+
+def _saved_at(sources: Sources, write: OutsideWrite) -> int:
+    node = sources.index.recording.saved.column("node")[write.saved_row]
+    return sources.index.recording.nodes.column("op")[node]
+
+
+def _what_it_did(sources: Sources, same: list[JudgedWrite]) -> str:
+    """``AdamW.step through w changed memory that line 3 had saved for backward (…), past …``"""
+    index, writes, first = sources.index, sources.writes, same[0]
+    names = sources.listed(list(dict.fromkeys(sources.names.of(write.tensor) for write in same)))
+    kinds = listed(list(dict.fromkeys(writes.saved_as(write) for write in same)))
+    line = index.op_line(writes.saved_at(first))
+    if first.is_replacement:
+        return (
+            f"{index.func(first.op)} put {names} on other memory after line {line} had saved it for backward "
+            f"({kinds}), which autograd's version counter does not show"
+        )
+    return (
+        f"{index.func(first.op)} through {names} changed memory that line {line} had saved for backward ({kinds}), "
+        "past autograd's version counter"
+    )
+
+
+DIAGNOSIS = Diagnosis(
+    code="gradient-silently-wrong",
+    title="a gradient computed from values that were changed behind autograd's back",
+    severity="problem",
+    explanation=Explanation(
+        meaning="""Memory that an operation had saved for backward was written, and the version counter of what was
+            saved did not show it; a later backward pass used the changed values, and nothing was raised.""",
+        reason="""detach() and views share the version counter of their base, so a write through them is noticed.
+            .data gives a tensor with a counter of its own on the same memory, as numpy() and from_dlpack() do: autograd
+            compares the old counter, finds it unchanged, and computes with what lies there now. Nor is the counter
+            raised by the step of an optimizer with fused=True (SGD, Adam, AdamW, Adagrad; the others and foreach
+            raise it), by the running statistics of a batch norm in training, by observers for quantization
+            (fused_moving_avg_obs_fake_quant), by GradScaler.unscale_ on the gradients, by storage methods
+            (untyped_storage().copy_, fill_), by torch.distributed.all_reduce and broadcast, nor where a tensor is put
+            on other memory: x.data = y, vector_to_parameters, module.to(dtype). What numpy writes gradscope finds
+            by the bytes, in blocks of up to 16 KiB that numpy() gave away or from_numpy() took in; what is written
+            inside a scripted or compiled function it cannot see.""",
+        remedy="""Write through detach() under torch.no_grad(), so that autograd can notice; or write into a
+            clone(), or after backward. After an optimizer's step compute the loss anew before the next backward.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+x = torch.ones(3, requires_grad=True)
+y = x.sigmoid()
+loss = y.sum()
+y.data.zero_()
+loss.backward()
+""",
+        instead_of="y.data.zero_()",
+        silent="y.data.clone().zero_()",
+    ),
+    find=_find,
+)

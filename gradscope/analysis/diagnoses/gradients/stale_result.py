@@ -1,0 +1,104 @@
+"""A result that was computed once, is used in every iteration, and whose weights the steps of all of them changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.memory_writes.stale_results import StaleResult, stale_results
+from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.frames.stored_names import assigned_names
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """One finding for each result."""
+    index = sources.index
+    for stale in stale_results(index, sources.passes, sources.lives):
+        made_at = index.recording.tensors.column("op")[stale.tensor]
+        causes = sources.stored(stale.tensor, stale.last) or _put_on_object(sources, stale.tensor)
+        # What a later iteration computes anew is as old as was meant; of what has no name only the call tells.
+        if _is_anew(sources, stale.tensor) or not (causes or index.calls_like(made_at) == 1):
+            continue
+        causes = causes or sources.cause("made", made_at)
+        name = sources.names.at(stale.tensor, made_at)
+        line = causes[0].line if causes else index.op_line(made_at)
+        yield sources.finding(
+            f"Line {line}: {name} was computed once, and used again after each of {len(stale.steps)} steps that "
+            f"changed {_changed(sources, stale)}, from which it was computed",
+            why="retain_graph=True keeps the graph with the values that the weights gave before the first step, so "
+            "that later passes take these values, and gradients at them",
+            op=made_at,
+            tensors=[stale.tensor],
+            causes=causes,
+            evidence=[Evidence("ops", op) for op in (stale.first, stale.steps[-1], stale.last)],
+            advice="Compute it in the loop, after each step; detach() it where it is to stay as it was.",
+        )
+
+
+def _attributes(sources: Sources, tensor: int) -> set[int]:
+    """The names by which statements read a tensor as part of an object: ``self.features``."""
+    text = sources.index.recording.text
+    return {name for name, _, span in sources.names_held.get(tensor, ()) if span >= 0 and "." in text(name)}
+
+
+def _is_anew(sources: Sources, tensor: int) -> bool:
+    """Whether another tensor was stored in its place, under its name or on its object."""
+    attributes = _attributes(sources, tensor)
+    return sources.is_stored_again(tensor) or any(
+        other != tensor and not attributes.isdisjoint(name for name, _, _ in rows)
+        for other, rows in sources.names_held.items()
+    )
+
+
+def _put_on_object(sources: Sources, tensor: int) -> list[Cause]:
+    """The one assignment of the file that reads it which gives an object what it reads."""
+    recording = sources.index.recording
+    names = _attributes(sources, tensor)
+    spans = [span for name, _, span in sources.names_held.get(tensor, ()) if name in names and span >= 0]
+    if not spans:
+        return []
+    span = recording.spans[spans[0]]
+    known = {recording.text(name) for name in names}
+    lines = {line for line, name in assigned_names(recording.files[span.file].text) if name in known}
+    return [sources.cause_of_line("made", span.file, line, line, "") for line in lines] if len(lines) == 1 else []
+
+
+def _changed(sources: Sources, stale: StaleResult) -> str:
+    return sources.listed([sources.names.of(stale.leaf)])
+
+
+DIAGNOSIS = Diagnosis(
+    code="stale-result",
+    title="a result of weights as they were several steps ago",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""A result was computed once, and backward passes go through its graph after each of several steps,
+            though these steps change the weights that it was computed from.""",
+        reason="""retain_graph=True keeps the graph for another pass. The result is not computed anew by that: it has
+            the values of the old weights, and the gradients are those of the old values. Autograd raises an error
+            only where a node had saved the very weights that were changed.""",
+        remedy="""Compute the result inside the loop, and leave retain_graph=True out. Where it is to stay as it was
+            (features of a frozen model), compute it under torch.no_grad() and keep its weights from the
+            optimizer.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+trunk, head = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
+optimizer = torch.optim.SGD([*trunk.parameters(), *head.parameters()], lr=0.1)
+x = torch.ones(4, 2)
+features = trunk(x)
+for step in range(5):
+    loss = head(features).sum()
+    optimizer.zero_grad()
+    loss.backward(retain_graph=True)
+    optimizer.step()
+""",
+        instead_of="loss = head(features).sum()",
+        silent="features = trunk(x)\nloss = head(features).sum()",
+    ),
+    find=_find,
+)

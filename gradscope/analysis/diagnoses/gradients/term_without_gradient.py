@@ -1,0 +1,243 @@
+"""A term of a loss that changes its value and no gradient: a number, a constant, what was computed without a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.graphs.loss_terms import is_number, terms_without_gradient
+from gradscope.analysis.facts.graphs.lost_terms import LostTerm, LostTerms
+from gradscope.analysis.facts.zero_derivatives import ZeroGradients
+from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.wording import listed
+from gradscope.frames.number_terms import is_decided_outside, taken_out_at
+from gradscope.recording import NONE
+from gradscope.recording.flags import RAISED
+from gradscope.recording.rows import OpKind
+
+_ADDS = ("add", "add_", "__iadd__")
+
+_CONSTANTS = 32
+"""Terms without a gradient of one loss that are followed back."""
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """For the last pass of each place: one finding for each term."""
+    index, said, places = sources.index, set[int](), set[tuple[int, int]]()
+    flags, kinds = (index.recording.ops.column(name) for name in ("flags", "kind"))
+    zeros = ZeroGradients(index, sources.passes, [], sources.functions)
+    for group in sources.gradients.groups:
+        op = group.last_op
+        if flags[op] & RAISED or kinds[op] != OpKind.BACKWARD:
+            continue
+        for root in (one for one in sources.gradients.roots[op] if index.requires_grad(one, op)):
+            terms = terms_without_gradient(index, root, op)
+            lost = LostTerms(index, sources.flow, sources.cuts)
+            constants = terms.constants[:_CONSTANTS]
+            is_meant = any(lost.is_meant(tensor, at) for tensor, at in constants)
+            for tensor, at in constants:
+                found = None
+                made = index.made_by(tensor)
+                place = (index.op_statement[at], index.op_statement[made] if 0 <= made < index.op_count else NONE)
+                if place not in places:
+                    found = _of_gradient(sources, tensor, at, root)
+                    if found is None and not is_meant and is_number(index, tensor):
+                        found = _lost(sources, lost.of(tensor, at), tensor, at, root)
+                    if found is None:
+                        found = _penalty(sources, lost, tensor, at, root, op)
+                if found:
+                    places.add(place)
+                    said.add(index.op_statement[at])
+                    yield found
+            for tensor in terms.tracked if len(terms.tracked) > 1 and not is_meant else ():
+                ops = zeros.ending(index.recording.tensors.column("node")[tensor])
+                if ops and index.op_statement[ops[-1]] not in said:
+                    said.add(index.op_statement[ops[-1]])
+                    yield _flat(sources, tensor, root, ops)
+            for at in terms.with_numbers:
+                if index.op_statement[at] not in said and (found := _number(sources, at, root)):
+                    said.add(index.op_statement[at])
+                    yield found
+
+
+def _of_gradient(sources: Sources, tensor: int, at: int, root: int) -> Finding | None:
+    """A constant that was computed from gradients without a graph, of tensors that lead to leaves."""
+    index, kinds = sources.index, sources.index.recording.ops.column("kind")
+    steps = sources.flow.origins(tensor, at)
+    ways = [sources.flow.path(steps, one) for one in steps if index.is_leaf_with_grad(one, at)]
+    lost = [[step.op for step in way if step.loses] for way in ways]
+    cuts = [ops[0] for ops in lost if len(ops) == 1 and kinds[ops[0]] == OpKind.GRAD]
+    if not cuts:
+        return None
+    cut = max(cuts)
+    caller = _caller_that_decides(sources, cut)
+    called = f" (called at line {index.op_line(caller)})" if caller >= 0 else ""
+    gradients = f"the gradients of line {index.op_line(cut)}{called}"
+    return sources.finding(
+        f"Line {index.op_line(at)}: {sources.names.at(tensor, at)} is a term of {sources.names.of(root)}, and no "
+        "gradient flows through it",
+        why=f"it comes from {gradients}, which are constants without create_graph",
+        op=at,
+        tensors=[tensor],
+        causes=sources.cause("cut", caller) if caller >= 0 else sources.cause("cut", cut),
+        evidence=[Evidence("ops", cut)],
+        advice="Where it is to be trained, call autograd.grad with create_graph=True.",
+    )
+
+
+def _caller_that_decides(sources: Sources, cut: int) -> int:
+    """The op at whose line a function was called that leaves it to its caller whether a graph is made; or NONE."""
+    index = sources.index
+    statement = index.statements[index.op_statement[cut]]
+    name = index.recording.text(statement.function).rpartition(".")[2]
+    source = index.recording.files[statement.file].text if statement.file >= 0 else ""
+    if not name.isidentifier() or not is_decided_outside(source, index.op_line(cut), index.span_source(cut)):
+        return NONE
+    taken, seen = list(index.tensors_made(cut)), set[int]()
+    while taken:
+        tensor = taken.pop()
+        for op in index.users.of(tensor):
+            where = index.statements[index.op_statement[op]]
+            if (where.file, where.function) != (statement.file, statement.function):
+                return op if f"{name}(" in index.op_place(op).source else NONE
+            if op not in seen:
+                seen.add(op)
+                taken += index.tensors_made(op)
+    return NONE
+
+
+def _lost(sources: Sources, lost: LostTerm | None, tensor: int, at: int, root: int) -> Finding | None:
+    """A constant that was computed from leaves, by a call that has no derivative or gives plain values."""
+    if lost is None:
+        return None
+    index, line = sources.index, sources.index.op_line(lost.cut)
+    if lost.built >= 0:
+        built = index.op_line(lost.built)
+        there = "there" if built == line else f"at line {built}"
+        why = f"its values left torch at line {line} ({index.call_name(lost.cut)}), and a new tensor was built {there}"
+    else:
+        why = f"line {line} cut it off ({sources.cuts.cause(lost.cut)})"
+    return sources.finding(
+        f"{_named(sources, tensor, at)} is a term of {sources.names.of(root)}, and no gradient flows through it",
+        why=why,
+        op=at,
+        tensors=[tensor],
+        causes=sources.cause("cut", lost.cut),
+        evidence=[Evidence("ops", lost.cut)],
+        advice="It changes what the loss is, and nothing that is trained.",
+    )
+
+
+def _penalty(sources: Sources, lost: LostTerms, tensor: int, at: int, root: int, op: int) -> Finding | None:
+    """A term that penalises what is trained, computed from values that were cut off it."""
+    index = sources.index
+    if index.func(at).rpartition(".")[2] not in _ADDS or not is_number(index, tensor):
+        return None
+    found = lost.penalty(tensor, at, op, sources.events.in_optimizers)
+    if found is None:
+        return None
+    cuts = list(dict.fromkeys(sources.cuts.line_to_change(cut) for cut in found.cuts))
+    where = listed(list(dict.fromkeys(sources.cuts.where(cut) for cut in found.cuts)))
+    names = sources.listed([sources.names.at(leaf, op) for leaf in found.leaves])
+    return sources.finding(
+        f"{_named(sources, tensor, at)} is a term of {sources.names.of(root)}, and no gradient flows through it",
+        why=f"it was computed from {names}, cut off at {where}",
+        op=at,
+        tensors=[tensor, *found.leaves],
+        causes=[cause for cut in cuts for cause in sources.cause("cut", cut)],
+        evidence=[Evidence("ops", cut) for cut in found.cuts],
+        advice="It changes what the loss is, and nothing that is trained.",
+    )
+
+
+def _flat(sources: Sources, tensor: int, root: int, ops: list[int]) -> Finding:
+    """A term from which no way leads to a leaf but through calls whose derivative is zero everywhere."""
+    index = sources.index
+    calls = listed(list(dict.fromkeys(index.call_name(op) for op in ops)))
+    lines = listed([str(line) for line in sorted({index.op_line(op) for op in ops})])
+    return sources.finding(
+        f"{_named(sources, tensor, ops[-1])} is a term of {sources.names.of(root)}, and its gradient is zero",
+        why=f"every way from it to a leaf leads through {calls} (line {lines}), whose derivative is zero everywhere",
+        op=ops[-1],
+        tensors=[tensor],
+        causes=[cause for op in reversed(ops) for cause in sources.cause("cut", op)],
+        evidence=[Evidence("ops", op) for op in ops],
+        advice="It changes what the loss is, and nothing that is trained.",
+    )
+
+
+def _named(sources: Sources, tensor: int, at: int) -> str:
+    name = sources.names.at(tensor, at)
+    return f"{name[0].upper()}{name[1:]}" if name.startswith("the ") else name
+
+
+def _number(sources: Sources, at: int, root: int) -> Finding | None:
+    """A number that the text takes out of a tensor, at a line where a call took it out of one that required grad."""
+    index = sources.index
+    statement = index.statements[index.op_statement[at]]
+    if statement.file < 0 or not index.recording.files[statement.file].is_user:
+        return None
+    text = index.recording.files[statement.file].text
+    made = index.recording.tensors.column("op")[index.uses.of(at)[0]]
+    is_made_there = made < at and index.op_statement[made] == index.op_statement[at]
+    tensor_source = index.span_source(made, exact=True) if is_made_there else ""
+    found = taken_out_at(text, index.op_line(at), index.span_source(at, exact=True), tensor_source)
+    export = _export(sources, statement.file, found[1], at) if found is not None else -1
+    if found is None or export < 0:
+        return None
+    term, line = found
+    return sources.finding(
+        f"Line {index.op_line(at)}: {term}, a part of {sources.names.of(root)}, is a plain number, and no gradient "
+        "flows through it",
+        why=f"line {line} ({index.call_name(export)}) took it out of the graph",
+        op=at,
+        tensors=[root],
+        causes=sources.cause("cut", export),
+        evidence=[Evidence("ops", export)],
+        advice="Add the tensor itself; a number is for logs.",
+    )
+
+
+def _export(sources: Sources, file: int, line: int, before: int) -> int:
+    """The last call of a line that took a value out of a tensor that required grad, or -1."""
+    index, kinds = sources.index, sources.index.recording.ops.column("kind")
+    for op in range(before - 1, -1, -1):
+        where = index.statements[index.op_statement[op]]
+        if kinds[op] == OpKind.EXPORT and where.file == file and index.op_line(op) == line:
+            taken = index.uses.of(op)
+            return op if len(taken) and index.requires_grad(taken[0], op) else -1
+    return -1
+
+
+DIAGNOSIS = Diagnosis(
+    code="term-without-gradient",
+    title="a term of the loss that no gradient flows through",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""A backward pass started from a sum. One of its terms is a plain number that .item() or float() took
+            out of a tensor which autograd tracked, or was computed from the result of autograd.grad without
+            create_graph, from values that were turned into a new tensor (NumPy, torch.tensor), or by a call without a
+            derivative (a comparison, argmax, a cast to integers). Or all of it was computed from values of trained
+            leaves that .data, detach() or no_grad cut off, and which go into nothing that has a gradient.""",
+        reason="""Autograd follows tensors that it tracks. A number, and a gradient without create_graph=True, are
+            constants to it: they change what the loss is, and no gradient, whatever weight they get.""",
+        remedy="""Add the tensor itself, and take the number only for the log. For a penalty on gradients:
+            torch.autograd.grad(…, create_graph=True).""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+w = torch.ones(3, requires_grad=True)
+error = (w * 2 - 1).pow(2).sum()
+penalty = w.norm().item()
+loss = error + 0.1 * penalty
+loss.backward()
+""",
+        instead_of="penalty = w.norm().item()",
+        silent="penalty = w.norm()",
+    ),
+    find=_find,
+)

@@ -1,0 +1,1 @@
+"""Hooks that change, write, keep, or never run."""

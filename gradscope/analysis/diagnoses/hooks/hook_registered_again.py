@@ -1,0 +1,104 @@
+"""Hooks that a loop registers again on the same tensor or module, while the ones before are still there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.modules.registered_hooks import RegisteredHook
+from gradscope.analysis.report_model import Evidence
+from gradscope.frames.hook_source import meets_parameters_again
+
+_TWICE = 2
+AT_LEAST = 3
+"""Hooks of one code on one object from which on a loop registers them."""
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """One finding for each line that registers; what a hook of these registers when it runs follows from it."""
+    yield from _at_once(sources)
+    repeated = [one for one in sources.hooks.all if _there(one) >= AT_LEAST and _has_passes_between(sources, one)]
+    for hook in repeated:
+        there, last = _there(hook), hook.registered[-1]
+        if any(other is not hook and other.has_call(last.span) for other in repeated):
+            continue
+        changes = ", each changing the gradient once more" if hook.count("returned") or hook.count("in_place") else ""
+        yield sources.finding(
+            f"Line {sources.index.recording.spans[last.span].line}: registers {hook.name} again and again, and {there} "
+            f"of it are on one {'tensor' if hook.is_on_tensor else 'module'} at once",
+            why=f"none was removed, so all of them run in each pass{changes}",
+            op=min(last.op, sources.index.op_count - 1),
+            tensors=last.tensors[:1],
+            causes=sources.cause_of_event("made", last),
+            evidence=[Evidence("events", event.row) for event in hook.registered[-AT_LEAST:]],
+            advice="Register it once, before the loop, or keep the handle and remove() it.",
+        )
+
+
+def _at_once(sources: Sources) -> Iterator[Finding]:
+    """Hooks that change the gradient, registered several times by a loop that meets a tensor in each module."""
+    recording = sources.index.recording
+    for hook in sources.hooks.all:
+        last, there = hook.registered[-1], _there(hook)
+        span = recording.spans[last.span]
+        if there < _TWICE or not hook.is_on_tensor or not (hook.count("returned") or hook.count("in_place")):
+            continue
+        if not meets_parameters_again(recording.files[span.file].text, span.line):
+            continue
+        most = max(hook.registered, key=lambda event: int(event.detail.get("there", 0)))
+        yield sources.finding(
+            f"Line {span.line}: registers {hook.name} {there} times on {sources.names.of(most.tensors[0])}",
+            why="modules() gives a module and those in it, and parameters() of each gives a parameter again; all of "
+            "them run in each pass, each changing the gradient once more",
+            op=min(most.op, sources.index.op_count - 1),
+            tensors=most.tensors[:1],
+            causes=sources.cause_of_event("made", most),
+            evidence=[Evidence("events", most.row)],
+            advice="parameters() of the whole model gives each once, as parameters(recurse=False) of each module does.",
+        )
+
+
+def _there(hook: RegisteredHook) -> int:
+    """How many of its code were on one object at once."""
+    return max(int(event.detail.get("there", 0)) for event in hook.registered) + 1
+
+
+def _has_passes_between(sources: Sources, hook: RegisteredHook) -> bool:
+    """Whether backward passes ran between the registrations: several at one time may be meant to be several."""
+    first: dict[int, int] = {}
+    for event in hook.registered:
+        first.setdefault(int(event.detail.get("there", 0)), event.op)
+    ops = [first[number] for number in sorted(first) if number < AT_LEAST]
+    ran = [sources.hooks.passes_before(op) for op in ops]
+    return len(ran) == AT_LEAST and ran[0] < ran[1] < ran[2]
+
+
+DIAGNOSIS = Diagnosis(
+    code="hook-registered-again",
+    title="a hook that is registered again in each iteration",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""The same line registered the same hook several times on one tensor or module, with backward passes
+            in between, and none of them was removed: they add up. Or it did so at once, in loops that meet a tensor
+            several times.""",
+        reason="""register_hook() and its relatives add a hook to those that are there. What it does is then done once
+            more in each iteration: a gradient that it halves is halved again, a list that it fills grows faster.""",
+        remedy="""Register it once, before the loop or where the module is made; or keep the handle that is returned,
+            and call its remove().""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+w = torch.ones(3, requires_grad=True)
+for step in range(5):
+    w.register_hook(lambda grad: grad * 0.5)
+    w.sum().backward()
+""",
+        instead_of="w.register_hook(lambda grad: grad * 0.5)",
+        silent="handle = w.register_hook(lambda grad: grad * 0.5)\nw.exp().sum().backward()\nhandle.remove()",
+    ),
+    find=_find,
+)

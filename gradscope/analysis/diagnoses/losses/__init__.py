@@ -1,0 +1,1 @@
+"""Losses that are formed of the wrong numbers."""

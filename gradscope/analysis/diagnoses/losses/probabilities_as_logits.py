@@ -1,0 +1,64 @@
+"""A loss that takes logits and is given probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.losses.losses_of_probabilities import losses_of_probabilities
+from gradscope.analysis.report_model import Evidence
+
+_WITHOUT = "Give it what {given} is given, without {given}."
+_LOGARITHM = "Use log_softmax, or give cross_entropy the logits."
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    index = sources.index
+    for found in losses_of_probabilities(index, sources.passes):
+        given, loss = index.call_name(found.gives), index.call_name(found.loss)
+        last = given.rpartition(".")[2]
+        causes = [] if found.made_at is not None and found.is_inside else sources.cause("used", found.gives)
+        line = index.op_line(found.gives)
+        if found.made_at is not None:
+            file, line = found.made_at
+            causes = [sources.cause_of_line("made", file, line, line, ""), *causes]
+        yield sources.finding(
+            f"Line {line}: {loss} takes {found.takes}, and is given the probabilities of this {last}",
+            why="it takes the softmax of them itself" if index.func(found.loss) == "F.cross_entropy" else "",
+            op=found.loss,
+            tensors=list(index.uses.of(found.loss))[:1],
+            causes=causes,
+            evidence=[Evidence("ops", found.gives)],
+            advice=_WITHOUT.format(given=last) if found.takes == "logits" else _LOGARITHM,
+        )
+
+
+DIAGNOSIS = Diagnosis(
+    code="probabilities-as-logits",
+    title="a loss that takes logits is given probabilities",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""cross_entropy or binary_cross_entropy_with_logits was given the result of a softmax or a sigmoid;
+            or nll_loss or kl_div, which take logarithms, the result of a softmax.""",
+        reason="""Such a loss applies softmax (or sigmoid) itself. Of probabilities, which lie between 0 and 1, it
+            gives a nearly even distribution whatever the model says: the loss stays far from zero, gradients small.""",
+        remedy="""Let the model return logits, and take softmax or sigmoid only where probabilities are shown. For
+            nll_loss and kl_div: log_softmax.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+import torch.nn.functional as F
+
+layer = torch.nn.Linear(3, 4)
+scores = layer(torch.ones(2, 3))
+scores = torch.softmax(scores, dim=1)
+F.cross_entropy(scores, torch.tensor([0, 1])).backward()
+""",
+        instead_of="scores = torch.softmax(scores, dim=1)",
+        silent="scores = torch.log_softmax(scores, dim=1)",
+    ),
+    find=_find,
+)

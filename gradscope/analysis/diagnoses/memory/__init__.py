@@ -1,0 +1,1 @@
+"""Memory that stays, and what is saved for backward in vain."""

@@ -1,0 +1,184 @@
+"""Names that carry their graph from one backward pass to the next: a sum of losses, a hidden state."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.best_names import BestNames
+from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.program.streamed_states import streamed_states
+from gradscope.analysis.index import NOWHERE, Index
+from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.frames.put_statements import added_at, handed_to, last_part, name_of_function_around
+from gradscope.recording import NONE
+from gradscope.recording.flags import EXTERNAL, REQUIRES_GRAD
+from gradscope.recording.rows import OpKind
+
+RUNS = 8
+"""Runs of a statement from which on a pattern is called one."""
+AT_LEAST = 3
+"""Backward passes from which on a graph is carried along that reaches back over all of them."""
+
+_MEANS = ("Tensor.add", "torch.add", "Tensor.lerp", "torch.lerp", "Tensor.__radd__", "Tensor.sub")
+"""Calls that make a running mean of what it was before and a new value."""
+_SUMS = ("Tensor.add_", "Tensor.__iadd__", "Tensor.sub_")
+"""Calls that ``total += loss`` makes of a tensor that is there before."""
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """The nodes of leaves do not count: they stay as long as the leaves, whatever is made of them."""
+    said = set[int]()
+    for finding, statement in _over_passes(sources):
+        said.add(statement)
+        yield finding
+    if sources.index.recording.info.outcome.kind in ("ok", "exit"):  # else a pass may have been to come
+        yield from _over_a_stream(sources, said)
+
+
+def _over_a_stream(sources: Sources, said: set[int]) -> Iterator[Finding]:
+    """States of a stream that no backward pass walks."""
+    index, names = sources.index, sources.names
+    for state in streamed_states(index, sources.passes):
+        if index.op_statement[state.op] in said:
+            continue
+        name = names.of(state.tensor)
+        yield sources.finding(
+            f"Line {index.op_line(state.op)}: {name} carries its graph from each run of the line to the next "
+            f"({len(state.nodes):,} nodes, over {state.runs:,} runs)",
+            why="no backward pass ever walks it, and numbers are read out of it in between",
+            op=state.op,
+            tensors=[state.tensor],
+            causes=sources.cause("made", state.op),
+            evidence=[Evidence("nodes", state.nodes[0]), Evidence("nodes", state.nodes[-1])],
+            advice="Put what runs it under torch.no_grad(), or detach() the state.",
+        )
+
+
+def _over_passes(sources: Sources) -> Iterator[tuple[Finding, int]]:
+    """With the statement of each."""
+    index, names, passes = sources.index, sources.names, sources.passes
+    kinds = index.recording.ops.column("kind")
+    backward_ops = [op for op, kind in enumerate(kinds) if kind == OpKind.BACKWARD]
+    if len(backward_ops) < AT_LEAST:
+        return
+    made_by, variable = index.recording.nodes.column("op"), index.recording.nodes.column("variable")
+    for tensor, first, op in _carried(index, names, passes):
+        nodes = [node for node in passes.behind(index.node_after(tensor)) if variable[node] < 0]
+        # Nodes of each iteration: what was made once, before all of them, is behind every result and carries nothing.
+        crossed = len({bisect_left(backward_ops, made_by[node]) for node in nodes}) - 1
+        all_passes = bisect_left(backward_ops, op) - bisect_left(backward_ops, first)
+        if crossed >= RUNS or crossed >= max(AT_LEAST, all_passes):
+            name = names.of(tensor)
+            finding = sources.finding(
+                f"Line {index.op_place(op).line}: {name} carries its graph from one backward pass to the next "
+                f"({len(nodes):,} nodes, over {crossed:,} passes)",
+                op=op,
+                tensors=[tensor],
+                causes=[*_handed(sources, op, tensor), *sources.cause("made", op)],
+                evidence=[Evidence("nodes", nodes[0]), Evidence("nodes", nodes[-1])],
+                advice=f"{name}.detach() lets go of it, or .item() where only the number is wanted.",
+            )
+            yield finding, index.op_statement[op]
+
+
+def _handed(sources: Sources, op: int, carried: int) -> list[Cause]:
+    """The calls that hand what was added to the function that adds it: a meter's ``update(loss)``."""
+    index = sources.index
+    statement = index.statements[index.op_statement[op]]
+    text = index.recording.files[statement.file].text
+    put = added_at(text, index.op_line(op))
+    if put is None or not put.function:
+        return []
+    made_at, flags = (index.recording.tensors.column(name) for name in ("op", "flags"))
+    values, todo = list[int](), [op]
+    while todo:
+        for one in index.uses.of(todo.pop()):
+            is_result = one != carried and flags[one] & REQUIRES_GRAD and not flags[one] & EXTERNAL
+            if is_result and index.op_statement[made_at[one]] != index.op_statement[op]:
+                values.append(one)
+            elif is_result and made_at[one] < op:
+                todo.append(made_at[one])
+    names = {index.recording.text(name) for one in values for name, _, _ in sources.names_held.get(one, ())}
+    names |= {sources.names.of(one) for one in values}
+    lines = {index.op_line(made_at[one]) for one in values}
+    functions = {last_part(index.op_place(made_at[one]).function) for one in values}
+    calls = [
+        call
+        for call in handed_to(text, put, names, lines)
+        if (name_of_function_around(text, call.line) or "<module>") in functions
+    ]
+    if len(calls) != 1:
+        return []
+    return [sources.cause_of_line("used", statement.file, calls[0].line, calls[0].end_line, "")]
+
+
+def _carried(index: Index, names: BestNames, passes: Passes) -> list[tuple[int, int, int]]:
+    """For each statement that took in what it had made or written itself in an earlier run: a named result of it.
+
+    Returns:
+        The last such result, the first run's op, and the op that made it or wrote it last.
+    """
+    tensors, statements = index.recording.tensors, index.op_statement
+    made_at, flags = tensors.column("op"), tensors.column("flags")
+    found: dict[int, list[tuple[int, int]]] = {}
+    averaged: dict[int, list[tuple[int, int]]] = {}
+    for op, taken in zip(index.uses.keys, index.uses.values, strict=True):
+        if statements[op] == NOWHERE or names.best[taken] < 0 or made_at[taken] >= op:
+            continue
+        is_own = statements[made_at[taken]] == statements[op] and flags[taken] & REQUIRES_GRAD
+        if is_own or (index.func(op) in _SUMS and taken in index.results.of(op)):
+            found.setdefault(statements[op], []).append((taken, op))
+        elif flags[taken] & REQUIRES_GRAD and index.func(op) in _MEANS:
+            # ``old = decay * self.mean``, then ``self.mean = old + ...``: by way of one other statement.
+            own = (one for one in index.uses.of(made_at[taken]) if statements[made_at[one]] == statements[op])
+            earlier = next((one for one in own if made_at[one] < op and flags[one] & REQUIRES_GRAD), NONE)
+            if earlier >= 0 and names.best[earlier] >= 0 and not flags[earlier] & EXTERNAL:
+                averaged.setdefault(statements[op], []).append((earlier, op))
+    walked = passes.first_walked_at
+    for statement, several in averaged.items():
+        if all(walked[tensors.column("node")[tensor]] < 0 for tensor, _ in several):  # what is trained through is meant
+            found.setdefault(statement, several)
+    carried = []
+    for taken_in in found.values():
+        # The same statement may add up what has no graph too, for another object: a meter of the validation.
+        several = [one for one in taken_in if index.node_after(one[0]) >= 0]
+        if len(several) >= AT_LEAST - 1:
+            tensor, last = several[-1]
+            is_written = tensor in index.results.of(last)
+            carried.append((tensor, several[0][1], last if is_written else made_at[tensor]))
+    return carried
+
+
+DIAGNOSIS = Diagnosis(
+    code="graph-carried-along",
+    title="a graph that grows from one backward pass to the next",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""A statement of a loop takes in what it made itself in the iteration before, with its graph: the
+            graph behind the name reaches back over many backward passes and grows with each. Or the state of a
+            stream does, that no pass ever walks, while numbers are read out of its graph value by value.""",
+        reason="""A result that requires grad keeps its grad_fn, and that keeps the whole graph behind it. total
+            += loss or a hidden state that is handed on make each iteration's graph part of the next.""",
+        remedy="""Keep the number only (total += loss.item(), or loss.detach() on a GPU, which does not wait), and
+            detach() a hidden state where gradients are not to flow into earlier iterations.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+w = torch.ones(3, requires_grad=True)
+total = 0
+for step in range(20):
+    loss = (w * step).sum()
+    loss.backward()
+    total = total + loss
+""",
+        instead_of="total = total + loss",
+        silent="total = total + loss.item()",
+    ),
+    find=_find,
+)

@@ -1,0 +1,103 @@
+"""Results kept with graphs that backward passes have used up, by the line that keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.memory.keepers import Keeper, keeper
+from gradscope.analysis.facts.memory.kept_after_passes import KeptAfterPasses, kept_after_passes
+from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.recording.flags import VIEW
+
+_VIEWS = 2
+"""Views of views of a result that are looked at: rows of a reshaped output."""
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """One finding for each line that keeps results."""
+    index = sources.index
+    by_line: dict[tuple[int, int], tuple[Keeper, list[KeptAfterPasses]]] = {}
+    for kept in kept_after_passes(index, sources.passes):
+        found = keeper(index, kept.tensors, sources.names_held, kept.alike)
+        if found is None and (rows := _views_kept(sources, kept)):
+            found = keeper(index, rows, sources.names_held)
+        if found is not None:
+            by_line.setdefault((found.file, found.put.line), (found, []))[1].append(kept)
+    for found, several in by_line.values():
+        tensors = [tensor for kept in several for tensor in kept.tensors]
+        passes = max(kept.passes for kept in several)
+        op = index.recording.tensors.column("op")[tensors[-1]]
+        handed = dict.fromkeys(f"line {call.line}" for _, call in found.handed)
+        by = f", which {' and '.join(handed)} hands over" if handed else ""
+        yield sources.finding(
+            f"Line {found.put.line}: {found.put.holder} keeps {len(tensors)} results with their graphs{by}",
+            why=f"{passes} backward passes have used these graphs up, so that none of them can be walked again, and "
+            "each iteration puts one more there",
+            op=op,
+            tensors=tensors[-1:],
+            causes=lines_that_keep(sources, found),
+            evidence=[Evidence("ops", kept.last) for kept in several],
+            advice="detach() of what is kept lets go of the graph; item() where only a number is wanted.",
+        )
+
+
+def _views_kept(sources: Sources, kept: KeptAfterPasses) -> list[int]:
+    """The rows and other views of results that were there when the last pass was over: each keeps its result."""
+    index = sources.index
+    flags, died = (index.recording.tensors.column(name) for name in ("flags", "died"))
+    found, level = list[int](), list(kept.tensors)
+    for _ in range(_VIEWS):
+        made = (one for tensor in level for op in index.users.of(tensor) for one in index.made.of(op))
+        level = [one for one in made if flags[one] & VIEW]
+        found += [one for one in level if not 0 <= died[one] <= kept.last]
+    return found
+
+
+def results_kept(sources: Sources) -> set[int]:
+    """All results of the calls whose results a known line keeps with their graphs."""
+    index = sources.index
+    return {
+        tensor
+        for kept in kept_after_passes(index, sources.passes)
+        if keeper(index, kept.tensors, sources.names_held, kept.alike) is not None
+        for tensor in kept.alike
+    }
+
+
+def lines_that_keep(sources: Sources, found: Keeper) -> list[Cause]:
+    """What puts things where they stay, as the text says, and the calls that hand them to it."""
+    put = sources.cause_of_line("made", found.file, found.put.line, found.put.end_line, found.put.function)
+    return [put, *(sources.cause_of_line("used", file, call.line, call.end_line, "") for file, call in found.handed)]
+
+
+DIAGNOSIS = Diagnosis(
+    code="graph-kept-after-pass",
+    title="results that are kept with graphs that are used up",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""Results of several backward passes are kept at the same time, in a list, a dict or an object, with
+            their graphs. The passes have used those graphs up: no gradient can come of them any more.""",
+        reason="""A result that requires grad keeps its grad_fn, and that the nodes of the whole graph behind it, the
+            results that these refer to, and what hooks keep. A pass frees only what was saved for it.""",
+        remedy="""Put output.detach() there (with clone() where it is a small part of a large block), or loss.item()
+            where the number is wanted.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+w = torch.ones(3, requires_grad=True)
+outputs = []
+for step in range(5):
+    out = w * step
+    out.sum().backward()
+    outputs.append(out)
+""",
+        instead_of="outputs.append(out)",
+        silent="outputs.append(out.detach())",
+    ),
+    find=_find,
+)

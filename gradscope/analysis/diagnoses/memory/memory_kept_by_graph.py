@@ -1,0 +1,206 @@
+"""Memory that every run of a loop leaves behind, since a graph that no backward pass used up keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.memory.graph_carried_along import AT_LEAST, RUNS
+from gradscope.analysis.diagnoses.memory.graph_kept_after_pass import lines_that_keep, results_kept
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.best_names import BestNames
+from gradscope.analysis.facts.graphs.made_of_gradients import MadeOfGradients, made_of_gradients
+from gradscope.analysis.facts.memory.keepers import keeper
+from gradscope.analysis.facts.memory.kept_results import kept_results
+from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.index import NOWHERE, Index
+from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.sizes import size
+from gradscope.recording import NONE
+from gradscope.recording.flags import LEAF, PARAMETER, RAISED
+from gradscope.recording.rows import OpKind
+
+WORTH_SAYING = 64 * 1024
+"""Bytes from which on a program without any backward pass is told of the third run already."""
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """Results that keep the graphs of gradients; else statements whose memory a graph still keeps when the run ends."""
+    of_gradients = made_of_gradients(sources.index, sources.passes)
+    if of_gradients is not None and of_gradients.kept:
+        yield _of_gradients(sources, of_gradients)
+    else:
+        yield from _left_behind(sources)
+
+
+def _of_gradients(sources: Sources, found: MadeOfGradients) -> Finding:
+    """What is kept of gradients to which a pass gave a graph that none walks."""
+    index = sources.index
+    kept_by = keeper(index, found.kept, sources.names_held)
+    kept = lines_that_keep(sources, kept_by) if kept_by is not None else []
+    where = f"{kept_by.put.holder} (line {kept_by.put.line})" if kept_by is not None else "the program"
+    return sources.finding(
+        f"Line {index.op_line(found.backward)}: create_graph=True gives the gradients of {found.passes:,} passes a "
+        "graph, and no backward pass walks any of them",
+        why=f"{where} keeps {len(found.kept):,} results of these gradients, and so the graphs of these passes",
+        op=found.backward,
+        tensors=[found.kept[-1]],
+        causes=[*sources.cause("backward", found.backward), *kept],
+        evidence=[Evidence("ops", found.backward), Evidence("tensors", found.kept[0])],
+        advice="Leave create_graph out where no second derivative is wanted.",
+    )
+
+
+def _left_behind(sources: Sources) -> Iterator[Finding]:
+    """Statements of a loop whose memory a graph still keeps when the run ends."""
+    index, passes = sources.index, sources.passes
+    recording = index.recording
+    saved = _saved_by_unused_nodes(index, passes)
+    for tensor in results_kept(sources) if any(saved) else ():
+        storage = recording.tensors.column("storage")[tensor]
+        if storage >= 0:  # the line that keeps the result is said to, whatever else was made from it
+            saved[storage] = 0
+    made: dict[int, int] = {}
+    kept: dict[int, int] = {}
+    nbytes: dict[int, int] = {}
+    keeping: dict[tuple[int, int], set[int]] = {}
+    columns = (recording.storages.column(name) for name in ("op", "died", "nbytes", "external"))
+    for storage, (op, died, held, external) in enumerate(zip(*columns, strict=True)):
+        if external or op >= index.op_count or not saved[storage]:
+            continue
+        statement = index.op_statement[op]
+        made[statement] = made.get(statement, 0) + 1
+        if died == NONE:
+            kept[statement] = kept.get(statement, 0) + 1
+            nbytes[statement] = nbytes.get(statement, 0) + held
+            keeping.setdefault((statement, recording.ops.column("span")[op]), set()).add(op)
+    # Calls of one span, of which a run makes one or more: there are at least as many as runs that left something.
+    calls = {statement: max(len(ops) for (of, _), ops in keeping.items() if of == statement) for statement in kept}
+    runs = sources.runs.of
+    results = kept_results(index, sources.names, sources.names_held, AT_LEAST)
+    holder = _deepest_accumulator(index, sources.names)
+    is_known = results is not None or holder >= 0
+    is_large = sum(nbytes.values()) >= WORTH_SAYING and not len(recording.backwards)
+    enough = AT_LEAST if is_large or (is_known and _goes_on(index, keeping)) else RUNS
+    leaking = [
+        key
+        for key, count in kept.items()
+        if key != NOWHERE and min(calls[key], runs[key]) >= enough and count * 2 > made[key]
+    ]
+    if not leaking:
+        return
+    total, lines = sum(nbytes[key] for key in leaking), sorted(index.statements[key].line for key in leaking)
+    blocks = sum(kept[key] for key in leaking)
+    left = f"{blocks} blocks ({size(total)}) saved for backward are still there at the end"
+    worst = max(leaking, key=nbytes.__getitem__)
+    which = "every run leaves" if all(kept[key] == made[key] for key in leaking) else "most runs leave"
+    if holder >= 0:
+        (cause, *_) = causes = sources.made_at(holder) or sources.cause("made", index.last_op[worst])
+        where, because = f"Line {cause.line}", f": the graph of {sources.names.of(holder)} keeps them"
+        about = [holder]
+    elif results is not None:
+        causes, about = lines_that_keep(sources, results.kept_by), [results.tensors[-1]]
+        where = f"Line {results.kept_by.put.line}"
+        because = f": {results.container} keeps the graphs of {len(results.tensors)} results"
+    elif (differentiated := _kept_by_gradients(index, passes)) >= 0:
+        causes, about = sources.cause("backward", differentiated), []
+        where = f"Line {index.op_line(differentiated)}"
+        because = ": create_graph=True gives .grad a graph that leads back to its tensor, and so each keeps the other"
+    else:
+        # Where the whole program runs no backward pass, no graph is needed at the line that makes it.
+        causes = [] if len(recording.backwards) else sources.cause("made", index.last_op[worst])
+        about, because = [], ""
+        where = f"Line{'s' * (len(lines) > 1)} {', '.join(map(str, lines[:4]))}{' …' * (len(lines) > 4)}"
+    yield sources.finding(
+        f"{where}: {which} memory behind; {left}{because}", op=index.last_op[worst], tensors=about, causes=causes
+    )
+
+
+def _kept_by_gradients(index: Index, passes: Passes) -> int:
+    """The last ``backward(create_graph=True)`` that walked what is still there, where several did; else NONE."""
+    backwards, kinds = index.recording.backwards, index.recording.ops.column("kind")
+    rows = zip(backwards.column("op"), backwards.column("create_graph"), strict=True)
+    with_graph = {op for op, creates in rows if creates == 1 and kinds[op] == OpKind.BACKWARD}
+    saved, died = index.recording.saved, index.recording.storages.column("died")
+    walked = {
+        passes.first_walked_at[node]
+        for node, storage in zip(saved.column("node"), saved.column("storage"), strict=True)
+        if with_graph and storage >= 0 and died[storage] == NONE
+    }
+    return max(walked & with_graph) if len(walked & with_graph) >= AT_LEAST else NONE
+
+
+def _goes_on(index: Index, keeping: dict[tuple[int, int], set[int]]) -> bool:
+    """Whether a backward pass ran after the third run that left something: the program does not end in building up."""
+    third = min((sorted(ops)[AT_LEAST - 1] for ops in keeping.values() if len(ops) >= AT_LEAST), default=NONE)
+    kinds = index.recording.ops.column("kind")
+    return third >= 0 and any(kinds[op] == OpKind.BACKWARD for op in range(third, index.op_count))
+
+
+def _saved_by_unused_nodes(index: Index, passes: Passes) -> bytearray:
+    """1 for each storage that nodes had saved which no pass used up, and that the program does not hold itself.
+
+    A parameter, or a leaf that a name holds at the end (a batch in a list), is there whatever the graph keeps. The
+    graph of a pass that raised is there since the pass could not use it up: nothing that the loop does keeps it.
+    """
+    recording, used_up_at, walked_at = index.recording, passes.used_up_at, passes.last_walked_at
+    flags = recording.ops.column("flags")
+    saved = bytearray(len(recording.storages))
+    for node, storage in zip(recording.saved.column("node"), recording.saved.column("storage"), strict=True):
+        has_raised = walked_at[node] >= 0 and flags[walked_at[node]] & RAISED
+        if storage >= 0 and used_up_at[node] < 0 and not has_raised:
+            saved[storage] = 1
+    bindings = recording.bindings
+    held = bytearray(len(recording.tensors))
+    for tensor, span in zip(bindings.column("tensor"), bindings.column("span"), strict=True):
+        if span == NONE:  # found at the end of the run
+            held[tensor] = 1
+    columns = (recording.tensors.column(name) for name in ("storage", "flags", "died"))
+    for tensor, (storage, flags, died) in enumerate(zip(*columns, strict=True)):
+        if storage >= 0 and flags & LEAF and died == NONE and (flags & PARAMETER or held[tensor]):
+            saved[storage] = 0
+    return saved
+
+
+def _deepest_accumulator(index: Index, names: BestNames) -> int:
+    """The last named tensor alive that a statement of a loop made from its own earlier value, or NONE."""
+    tensors = index.recording.tensors
+    died, node, made_at = tensors.column("died"), tensors.column("node"), tensors.column("op")
+    for tensor in range(len(tensors) - 1, -1, -1):
+        if died[tensor] != NONE or node[tensor] < 0 or not names.is_named(tensor) or made_at[tensor] >= index.op_count:
+            continue
+        name = names.best[tensor]
+        taken = index.uses.of(made_at[tensor])
+        if any(names.best[use] == name and use != tensor for use in taken):
+            return tensor
+    return NONE
+
+
+DIAGNOSIS = Diagnosis(
+    code="memory-kept-by-graph",
+    title="memory that the runs of a loop leave behind in a graph",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""Memory that operations of a loop saved for backward was still there when the run ended, most of
+            it from most of the iterations: no backward pass used its graph up, and something keeps that graph.""",
+        reason="""What is saved for backward lives as long as the graph, and the graph lives as long as a tensor
+            that leads to it: a sum of losses, a list of outputs, an attribute. backward(create_graph=True) gives the
+            gradients graphs too, which what is computed from them leads to.""",
+        remedy="""Keep numbers or detached tensors instead (loss.item(), output.detach()), or run what needs no
+            gradient under torch.no_grad().""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+w = torch.ones(1000, requires_grad=True)
+total = 0
+for step in range(20):
+    total = total + (w * step).exp().sum()
+""",
+        instead_of="total = total + (w * step).exp().sum()",
+        silent="total = total + (w * step).exp().sum().item()",
+    ),
+    find=_find,
+)

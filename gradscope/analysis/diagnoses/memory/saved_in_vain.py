@@ -1,0 +1,141 @@
+"""Lines that saved memory for a backward pass that never came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.memory.graph_kept_after_pass import results_kept
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.graphs.made_of_gradients import made_of_gradients
+from gradscope.analysis.facts.modes.training_modes import ModeCall, TrainingModes
+from gradscope.analysis.index import NOWHERE
+from gradscope.analysis.sizes import size
+from gradscope.frames.given_names import function_around
+
+WORTH_SAYING = 1 << 20
+"""Bytes below which an unused graph is nobody's trouble."""
+
+RUNS = 3
+"""Runs of a line from which on it is said in a program that runs no backward pass at all."""
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    index, recording = sources.index, sources.index.recording
+    if not len(recording.backwards) and recording.info.outcome.kind not in ("ok", "exit"):
+        return  # it may have ended before its first pass
+    node_op = recording.nodes.column("op")
+    used_lines = {
+        index.op_statement[node_op[node]]
+        for node, op in enumerate(sources.passes.first_walked_at)
+        if op >= 0 and node_op[node] < index.op_count
+    }
+    modes = TrainingModes(sources.events)
+    of_gradients = made_of_gradients(index, sources.passes)
+    kept = _made_from_kept(sources) | (of_gradients.statements if of_gradients is not None else set())
+    by_line: dict[int, int] = {}
+    in_evaluation: dict[int, tuple[ModeCall, int]] = {}
+    for op, held in _unused(sources):
+        statement = index.op_statement[op]
+        call = modes.in_force(op)
+        if statement not in used_lines and statement not in kept:
+            by_line[statement] = by_line.get(statement, 0) + held
+        elif call is not None and not call.training:
+            in_evaluation[call.op] = call, in_evaluation.get(call.op, (call, 0))[1] + held
+    yield from _of_lines(sources, by_line)
+    yield from _of_evaluations(sources, list(in_evaluation.values()))
+
+
+def _made_from_kept(sources: Sources) -> set[int]:
+    """Statements that work with results which a line keeps with used-up graphs: that line is said to be the cause."""
+    index = sources.index
+    used_up, columns = sources.passes.used_up_at, index.recording.tensors.column("node")
+    return {
+        index.op_statement[op]
+        for tensor in results_kept(sources)
+        for op in index.users.of(tensor)
+        if 0 <= used_up[columns[tensor]] < op
+    }
+
+
+def _unused(sources: Sources) -> Iterator[tuple[int, int]]:
+    """Ops whose nodes saved memory and were never walked, with the bytes; each block of memory counts once."""
+    index, recording, walked = sources.index, sources.index.recording, sources.passes.first_walked_at
+    node_op, storage_bytes = recording.nodes.column("op"), recording.storages.column("nbytes")
+    counted = bytearray(len(recording.storages))
+    for node, storage in zip(recording.saved.column("node"), recording.saved.column("storage"), strict=True):
+        if storage >= 0 and walked[node] < 0 and not counted[storage] and node_op[node] < index.op_count:
+            counted[storage] = 1
+            yield node_op[node], storage_bytes[storage]
+
+
+def _of_lines(sources: Sources, unused: dict[int, int]) -> Iterator[Finding]:
+    """Lines that no pass ever came to."""
+    index = sources.index
+    own = {key: held for key, held in unused.items() if key != NOWHERE}
+    if not len(index.recording.backwards):
+        own = {key: held for key, held in own.items() if sources.runs.of[key] >= RUNS}
+    total = sum(own.values())
+    if total >= WORTH_SAYING:
+        lines = sorted(index.statements[key].line for key in own)
+        shown = ", ".join(map(str, lines[:4])) + (" …" if len(lines) > 4 else "")
+        worst = sorted(own, key=own.__getitem__, reverse=True)
+        yield sources.finding(
+            f"Line{'s' * (len(lines) > 1)} {shown}: saved {size(total)} for backward passes that never came; "
+            "under torch.no_grad() nothing would be saved",
+            op=index.last_op[worst[0]],
+            tensors=[],
+            causes=[cause for key in worst[:4] for cause in sources.cause("saved", index.last_op[key])],
+        )
+
+
+def _of_evaluations(sources: Sources, unused: list[tuple[ModeCall, int]]) -> Iterator[Finding]:
+    """Lines that training runs as well, in evaluation: one finding for each line that calls ``eval()``."""
+    recording = sources.index.recording
+    by_span: dict[int, list[tuple[ModeCall, int]]] = {}
+    for call, held in unused:
+        by_span.setdefault(call.event.span, []).append((call, held))
+    for span, calls in by_span.items():
+        total, last_call = sum(held for _, held in calls), calls[-1][0]
+        if span < 0 or total < WORTH_SAYING:
+            continue
+        row = recording.spans[span]
+        first, last = function_around(recording.files[row.file].text, row.line)
+        function = recording.text(sources.index.statements[sources.index.statement_of_span[span]].function)
+        is_inside = first <= row.line <= last and first > 1
+        whole = [sources.cause_of_line("made", row.file, first, first, function)] if is_inside else []
+        yield sources.finding(
+            f"Line {row.line}: what ran after this eval() saved {size(total)} for backward passes that never came",
+            why="eval() leaves gradients on; under torch.no_grad() nothing would be saved",
+            op=last_call.op,
+            tensors=[],
+            causes=[*whole, *sources.cause_of_event("set", last_call.event)],
+            advice=f"Put @torch.no_grad() on the function of line {first}." if whole else "",
+        )
+
+
+DIAGNOSIS = Diagnosis(
+    code="saved-in-vain",
+    title="memory saved for backward passes that never came",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""Operations saved a megabyte or more for backward at lines whose graph no backward pass ever
+            walked: in a program that runs backward passes elsewhere, or in a loop of one that runs none.""",
+        reason="""Whenever an input requires grad and grad mode is on, operations save what their backward would
+            need. model.eval() does not change that: it is about dropout and batch norm, not about gradients.""",
+        remedy="Run evaluation and sampling under torch.no_grad() or torch.inference_mode().",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+w = torch.ones(1000, 1000, requires_grad=True)
+w.sum().backward()
+validation = (w.exp() * 2).mean()
+""",
+        instead_of="validation = (w.exp() * 2).mean()",
+        silent="with torch.no_grad():\n    validation = (w.exp() * 2).mean()",
+    ),
+    find=_find,
+)

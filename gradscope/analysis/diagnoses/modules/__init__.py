@@ -1,0 +1,1 @@
+"""Modules: what is left out, frozen, tied, in the wrong mode or run again."""

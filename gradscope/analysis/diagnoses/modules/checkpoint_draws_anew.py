@@ -1,0 +1,79 @@
+"""Activation checkpointing without the random state: backward runs the function with other random numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.modules.checkpoints import Rerun, reruns
+from gradscope.analysis.report_model import Evidence
+
+_DROPS = re.compile(r"(F|torch)\.(feature_)?(alpha_)?dropout[123]?d?")
+_DRAWS = re.compile(r"torch\.(rand|randn|rand_like|randn_like|bernoulli|normal)|Tensor\.(bernoulli|normal|uniform)_?")
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """One finding for each line that checkpoints, about the first random op of its last run."""
+    index, found = sources.index, {}
+    for rerun in reruns(index, sources.events, sources.passes):
+        if rerun.event.detail.get("preserve_rng_state") is False and (drawn := _drawn(sources, rerun)):
+            found[rerun.event.span] = rerun, drawn
+    for rerun, drawn in found.values():
+        causes = sources.cause_of_event("used", rerun.event)
+        where = f"Line {causes[0].line}" if causes else "A call"
+        first = drawn[0]
+        yield sources.finding(
+            f"{where}: checkpoint with preserve_rng_state=False ran {index.call_name(first)}, and backward runs the "
+            "function again with other random numbers: its gradients are not those of the values that were computed",
+            op=first,
+            tensors=index.tensors_made(first),
+            causes=causes,
+            evidence=[Evidence("events", rerun.event.row), Evidence("ops", max(rerun.nodes.values()))],
+            advice="Leave out preserve_rng_state=False.",
+        )
+
+
+def _drawn(sources: Sources, rerun: Rerun) -> list[int]:
+    """Random ops of a run on which a gradient depends."""
+    index, found = sources.index, []
+    for op in rerun.ops:
+        func, made = index.call_name(op), index.tensors_made(op)
+        if not made:  # a dropout that drops nothing gives back what it was given
+            continue
+        users = index.users.of(made[0]) if _DRAWS.fullmatch(func) else ()
+        if (_DROPS.fullmatch(func) and op in rerun.nodes) or any(user in rerun.nodes for user in users):
+            found.append(op)
+    return found
+
+
+DIAGNOSIS = Diagnosis(
+    code="checkpoint-draws-anew",
+    title="backward runs a checkpointed function with other random numbers",
+    severity="problem",
+    explanation=Explanation(
+        meaning="""A function under torch.utils.checkpoint with preserve_rng_state=False drew random numbers (dropout),
+            and a backward pass came through it.""",
+        reason="""Backward runs the function a second time to have its activations. Without the random state of the
+            forward pass it draws other numbers, another dropout mask, and the gradients are those of a function that
+            was not the one that gave the loss; nothing fails.""",
+        remedy="""Leave out preserve_rng_state=False: the state is then kept and put back, at a small cost. It may
+            stay where the function draws nothing.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+from torch.utils.checkpoint import checkpoint
+
+x = torch.ones(8, requires_grad=True)
+y = checkpoint(lambda x: torch.dropout(x.exp(), 0.5, True).exp(), x, use_reentrant=False, preserve_rng_state=False)
+y.sum().backward()
+""",
+        instead_of="y = checkpoint(lambda x: torch.dropout(x.exp(), 0.5, True).exp(), x, use_reentrant=False, "
+        "preserve_rng_state=False)",
+        silent="y = checkpoint(lambda x: torch.dropout(x.exp(), 0.5, True).exp(), x, use_reentrant=False)",
+    ),
+    find=_find,
+)

@@ -1,0 +1,1 @@
+"""Optimizers, their order beside backward passes, and what they move or miss."""

@@ -1,0 +1,121 @@
+"""Gradients of several passes that were to be added up, and of which only the last pass's reach the step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.gradient_lives import GradientLives, last_before
+from gradscope.analysis.facts.leaf_gradients.kept_gradients import owners_kept
+from gradscope.analysis.index import Index
+from gradscope.analysis.report_model import Evidence
+from gradscope.recording import NONE
+
+STEPS = 2
+"""Steps before which gradients were dropped from which on it is reported; there may be no others."""
+
+
+class _Dropped(NamedTuple):
+    """What was lost before one step."""
+
+    step: int
+    passes: int
+    """Passes of one line between the step before and this one."""
+    cleared: int
+    """The last call that cleared what one of them had given."""
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """One finding for the parameters that one line steps and one line clears."""
+    index, lives = sources.index, sources.lives
+    watched = {
+        tensor for hook in sources.hooks.all if hook.is_on_tensor for one in hook.registered for tensor in one.tensors
+    }
+    alike: dict[tuple[int, int], list[tuple[int, list[_Dropped]]]] = {}
+    for tensor, steps in lives.steps.items():
+        if tensor in watched or len(steps) < STEPS or tensor not in lives.cleared:
+            continue
+        found = _before_each_step(index, lives, tensor, steps)
+        if len(found) >= STEPS:
+            key = index.op_statement[found[-1].step], index.op_statement[found[-1].cleared]
+            alike.setdefault(key, []).append((tensor, found))
+    kept = owners_kept(index, lives) if alike else set()
+    for group in alike.values():
+        tensors, found = [tensor for tensor, _ in group], group[0][1]
+        if not kept.isdisjoint(tensors):
+            continue  # what was cleared had been kept, by reference: see gradient-kept-by-reference
+        last = found[-1]
+        most = max(one.passes for one in found)
+        name = index.call_name(last.cleared).removeprefix("optim.")
+        yield sources.finding(
+            f"Line {index.op_line(last.step)}: of the {most:,} backward passes before each step, only the last one's "
+            f"gradients of {sources.listed([sources.names.of(tensor) for tensor in tensors])} were there",
+            why=f"line {index.op_line(last.cleared)} ({name}) cleared those of the others, which nothing had used",
+            op=last.step,
+            tensors=tensors,
+            causes=[*sources.cause("cleared", last.cleared), *sources.cause("step", last.step)],
+            evidence=[Evidence("ops", one.cleared) for one in found[-STEPS:]],
+            advice="To add them up, clear once a step: before the first of the passes, or after the step.",
+        )
+
+
+def _before_each_step(index: Index, lives: GradientLives, tensor: int, steps: list[int]) -> list[_Dropped]:
+    """What was lost before every step of a parameter; empty where one of them had all that was computed for it."""
+    passes, cleared, found, since = lives.passes[tensor], lives.cleared[tensor], list[_Dropped](), NONE
+    for step in steps:
+        between = [one for one in passes if since < one < step]
+        since = step
+        if not between:
+            continue
+        last = between[-1]
+        same = [one for one in between if index.op_statement[one] == index.op_statement[last]]
+        gone = last_before(cleared, last)
+        if len(same) < 2 or gone < same[-2] or not _is_all_unused(index, lives, same[:-1], cleared):
+            return []
+        found.append(_Dropped(step, len(same), gone))
+    return found
+
+
+def _is_all_unused(index: Index, lives: GradientLives, passes: list[int], cleared: list[int]) -> bool:
+    """Whether what passes gave, to whichever parameter, was cleared each time before any call took it."""
+    cleared_at = {op for ops in lives.cleared.values() for op in ops}
+    for one in passes:
+        gone = next((at for at in cleared if at > one), index.op_count)
+        for gradient in lives.given.get(one, ()):
+            if any(one < use < gone and use not in cleared_at for use in index.users.of(gradient)):
+                return False
+    return True
+
+
+DIAGNOSIS = Diagnosis(
+    code="accumulation-cleared",
+    title="of several backward passes only the last one's gradients reach the step",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""Before each step the same line ran backward several times, and each time the gradients of the pass
+            before had been cleared without anybody having looked at them. The step applied those of the last pass.""",
+        reason="""Backward adds to .grad, which is how gradients of several small batches become those of a large one.
+            zero_grad() before every pass takes away what was added up so far; no error tells.""",
+        remedy="""Call zero_grad() as often as step(): right after it, or before the first of the batches that belong
+            together.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+layer = torch.nn.Linear(3, 1)
+optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+for batch in range(8):
+    optimizer.zero_grad()
+    (layer(torch.ones(2, 3)).sum() / 4).backward()
+    if batch % 4 == 3:
+        optimizer.step()
+""",
+        instead_of="optimizer.zero_grad()",
+        silent="if batch % 4 == 0:\n    optimizer.zero_grad()",
+    ),
+    find=_find,
+)

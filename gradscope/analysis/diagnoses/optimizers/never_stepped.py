@@ -1,0 +1,274 @@
+"""Parameters that get gradients and that no optimizer step updates: in no optimizer, or in one made too early."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.optimizers.optimizer_choice import OptimizerFor
+from gradscope.analysis.diagnoses.optimizers.optimizer_places import cause_of_making, line_of_making
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.gradient_lives import last_before
+from gradscope.analysis.facts.graphs.functional_updates import FunctionalUpdates
+from gradscope.analysis.facts.optimizers import Optimizer, all_were_seen, seen_optimizers
+from gradscope.analysis.facts.writes import last_written
+from gradscope.analysis.index import Index
+from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.analysis.wording import listed
+from gradscope.frames.put_on_objects import called_once, placed_later
+from gradscope.frames.unregistered import unregistered
+from gradscope.recording import NONE
+from gradscope.recording.flags import LEAF, PARAMETER
+from gradscope.recording.rows import GradOutcome, OpKind
+
+STEPS = 2
+"""Optimizer steps without an update from which on a parameter is reported."""
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """Parameters that were never written after they got gradients, though optimizers ran their steps."""
+    index = sources.index
+    steps = [op for op, kind in enumerate(index.recording.ops.column("kind")) if kind == OpKind.STEP]
+    if len(steps) < STEPS:
+        return
+    written = last_written(index)
+    flags = index.recording.tensors.column("flags")
+    held, updates = sources.events.in_optimizers, FunctionalUpdates(index)
+    missed = {
+        tensor: passes
+        for tensor, passes in _passes_that_gave(index, before=steps[-1]).items()
+        if len(passes) >= STEPS
+        and passes[0] < steps[-STEPS]
+        and _last_write(index, written, tensor) < passes[0]
+        and (flags[tensor] & PARAMETER or _kept_unregistered(sources, tensor) is not None)
+        and (tensor in held or not updates.has(tensor))
+    }
+    for reason, tensors in _by_reason(sources, missed, steps).items():
+        passes = [missed[tensor] for tensor in tensors]
+        last_pass = passes[0][-1]
+        names = [sources.names.of(tensor) for tensor in tensors]
+        number = f" ({len(names)} tensors)" if len(set(names)) < len(names) else ""
+        yield sources.finding(
+            f"Line {index.op_line(last_pass)}: backward gave {sources.listed(names)}{number} gradients "
+            f"({max(map(len, passes)):,} passes), and no optimizer step changed them",
+            why=reason.why,
+            op=last_pass,
+            tensors=tensors,
+            causes=reason.causes,
+            evidence=[Evidence("ops", op) for op in steps[-STEPS:]]
+            + [Evidence("events", row) for row in reason.events],
+            advice=reason.advice,
+        )
+
+
+class _Reason(NamedTuple):
+    """Why no step changed a parameter, as far as is known."""
+
+    why: str
+    causes: tuple[Cause, ...] = ()
+    events: tuple[int, ...] = ()
+    advice: str = ""
+
+
+def _by_reason(sources: Sources, missed: dict[int, list[int]], steps: list[int]) -> dict[_Reason, list[int]]:
+    """The parameters that no step changed, with those that have one reason together."""
+    index = sources.index
+    optimizers = seen_optimizers(index, sources.events)
+    choice = OptimizerFor(sources, optimizers if all_were_seen(index, optimizers) else [])
+    unknown = _Reason(_what_steps_did(index, steps))
+    found: dict[_Reason, list[int]] = {}
+    for tensor, passes in missed.items():
+        holders = [one for one in optimizers if tensor in one.tensors]
+        if holders:
+            reason = _held(sources, holders, tensor, passes, steps)
+        else:
+            reason = _not_held(sources, choice.of(tensor), tensor) or _held_twice(sources, optimizers)
+        found.setdefault(reason or unknown, []).append(tensor)
+    return found
+
+
+def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Reason | None:
+    """A parameter that the optimizer of its model was not given, made before it or after."""
+    if optimizer is None:
+        return None
+    index, events = sources.index, (optimizer.made.row,)
+    if kept := _kept_unregistered(sources, tensor):
+        return kept
+    causes = tuple(sources.cause_of_event("made", optimizer.made))
+    made_by = index.made_by(tensor)
+    place = index.op_place(made_by)
+    if made_by < optimizer.made.op or place.function.endswith("__init__") or not index.op_line(made_by):
+        return _Reason(f"the {optimizer.name} of line {optimizer.line} does not hold them", causes, events)
+    later, how = _put_there(sources, made_by)
+    line = line_of_making(sources, optimizer)
+    return _Reason(
+        f"the {optimizer.name} of line {line} was made before them and does not hold them, as {how}",
+        (*cause_of_making(sources, optimizer), *later),
+        events,
+        "Make the optimizer after that, or give them to it with add_param_group.",
+    )
+
+
+def _put_there(sources: Sources, made_by: int) -> tuple[list[Cause], str]:
+    """The line that put new parameters into their model, and the call that did, as far as the text shows them."""
+    index, line = sources.index, sources.index.op_line(made_by)
+    file = index.statements[index.op_statement[made_by]].file
+    text, function = index.recording.files[file].text, index.op_place(made_by).function
+    placed, called = placed_later(text, line), called_once(text, line)
+    by = f", called at line {called[0]}," if called is not None else ""
+    causes = sources.cause("made", made_by)
+    how = f"they were made later, at line {line}{by.removesuffix(',')}"
+    if placed is not None:
+        causes = [sources.cause_of_line("set", file, placed.line, placed.end_line, function)]
+        how = f"line {placed.line}{by} put them there ({placed.attribute}) later"
+    if called is not None:
+        causes.append(sources.cause_of_line("used", file, *called, ""))
+    return causes, how
+
+
+def _held_twice(sources: Sources, optimizers: list[Optimizer]) -> _Reason | None:
+    """Two optimizers that were given the same parameters, one of them meant for others; None where there are not two.
+
+    Not where a line makes both: a function that makes one for each of its calls is given what it is to hold.
+    """
+    if len(optimizers) != 2 or optimizers[0].tensors != optimizers[1].tensors:
+        return None
+    first, second = optimizers
+    if first.line == second.line:
+        return None
+    return _Reason(
+        f"line {second.line} gives {second.name} the parameters that the {first.name} of line {first.line} holds too",
+        tuple(sources.cause_of_event("made", second.made)),
+        (second.made.row, first.made.row),
+        "Give one of them these.",
+    )
+
+
+_HELD_AS = {
+    "list": "in a plain list, where a module does not see them",
+    "dict": "in a plain dict, where a module does not see them",
+    "tensor": "as a plain tensor, which is no parameter of the module",
+    "result": "the result of a call on a parameter, which is no parameter itself",
+}
+_INSTEAD = {
+    "list": "Use nn.ModuleList (nn.ParameterList) there.",
+    "dict": "Use nn.ModuleDict (nn.ParameterDict) there.",
+    "tensor": "Make it an nn.Parameter.",
+    "result": "Make the call first, and an nn.Parameter of its result.",
+}
+
+
+def _kept_unregistered(sources: Sources, tensor: int) -> _Reason | None:
+    """A parameter that its module does not know, so that ``parameters()`` leaves it out."""
+    index, made_by = sources.index, sources.index.made_by(tensor)
+    file = index.statements[index.op_statement[made_by]].file if 0 <= made_by < index.op_count else NONE
+    kept = unregistered(index.recording.files[file].text, index.op_line(made_by)) if file >= 0 else None
+    if kept is None:
+        return None
+    cause = sources.cause_of_line("saved", file, kept.line, kept.end_line, index.op_place(made_by).function)
+    return _Reason(
+        f"line {kept.line} keeps {kept.attribute} {_HELD_AS[kept.held_as]}, so that parameters() leaves them out",
+        (cause,),
+        advice=_INSTEAD[kept.held_as],
+    )
+
+
+def _held(
+    sources: Sources, holders: list[Optimizer], tensor: int, passes: list[int], steps: list[int]
+) -> _Reason | None:
+    """A parameter that an optimizer holds: its step was never called, or the gradient was gone by then."""
+    index = sources.index
+    names = {f"{one.name}.step" for one in holders}
+    own = [op for op in steps if index.func(op) in names]
+    holder = holders[0]
+    if not own and len(holders) == 1:
+        return _Reason(
+            f"the {holder.name} of line {holder.line} holds them, and no step of it was seen",
+            tuple(sources.cause_of_event("made", holder.made)),
+            (holder.made.row,),
+        )
+    if own and own[0] < passes[0] and len(holders) == 1:
+        line = index.op_line(own[-1])
+        return _Reason(
+            f"line {line} ({index.func(own[-1])}) comes before backward and after what clears the gradients",
+            tuple(sources.cause("step", own[-1])),
+            (holder.made.row,),
+            "Step after backward.",
+        )
+    cleared = index.cleared_at.get(tensor, [])
+    between = [last_before(cleared, op) for op in own if last_before(passes, op) > NONE]
+    if between and all(gone > last_before(passes, op) for gone, op in zip(between, own[-len(between) :], strict=True)):
+        lines = {index.op_line(op) for op in between}
+        if len(lines) == 1 and lines != {0}:
+            return _Reason(
+                f"line {lines.pop()} ({index.call_name(between[-1]).removeprefix('optim.')}) cleared their gradients "
+                "between backward and the step",
+                tuple(sources.cause("cleared", between[-1])),
+                (holder.made.row,),
+                "Clear them before backward or after the step.",
+            )
+    return None
+
+
+def _last_write(index: Index, written: dict[int, int], tensor: int) -> int:
+    """The last op that wrote into memory that a tensor is or was on, or NONE."""
+    memory = [index.storage_at(tensor, NONE), *(storage for _, storage in index.moves.get(tensor, ()))]
+    return max(written.get(storage, NONE) for storage in memory)
+
+
+def _passes_that_gave(index: Index, before: int) -> dict[int, list[int]]:
+    """For each leaf that is still there at an op: the earlier passes that gave it a gradient."""
+    tensors, gradients = index.recording.tensors, index.recording.gradients
+    flags, died = tensors.column("flags"), tensors.column("died")
+    passes: dict[int, list[int]] = {}
+    for op, tensor, outcome in zip(*(gradients.column(name) for name in ("op", "tensor", "outcome")), strict=True):
+        if outcome in (GradOutcome.CREATED, GradOutcome.ACCUMULATED) and flags[tensor] & LEAF and op < before:
+            passes.setdefault(tensor, []).append(op)
+    return {tensor: ops for tensor, ops in passes.items() if died[tensor] == NONE or died[tensor] > before}
+
+
+def _what_steps_did(index: Index, steps: list[int]) -> str:
+    """``line 18 (SGD.step) updated 4 others`` for each place with steps."""
+    last = {index.op_statement[op]: op for op in steps}
+    calls = index.recording.ops.column("calls")
+    return listed(
+        [
+            f"line {index.op_line(op)} ({index.func(op)}) updated {f'{calls[op]:,} others' if calls[op] else 'nothing'}"
+            for op in last.values()
+        ]
+    )
+
+
+DIAGNOSIS = Diagnosis(
+    code="never-stepped",
+    title="parameters that get gradients and that no optimizer updates",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""Backward passes gave parameters gradients, optimizers made their steps, and the parameters were
+            never written.""",
+        reason="""An optimizer updates the very objects that it was given. A layer that was added, replaced or
+            unfrozen after the optimizer was made, parameters in a plain list, or an iterator that was used up
+            before leave parameters out of it.""",
+        remedy="""Make the optimizer after the model is complete, from the parameters that are trained, or add the
+            new ones with add_param_group. If they are not to be trained, requires_grad_(False) saves their
+            gradients.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+from torch import nn
+
+body, head = nn.Linear(4, 4), nn.Linear(4, 1)
+optimizer = torch.optim.SGD(body.parameters(), lr=0.1)
+for step in range(4):
+    optimizer.zero_grad()
+    head(body(torch.ones(2, 4))).sum().backward()
+    optimizer.step()
+""",
+        instead_of="optimizer = torch.optim.SGD(body.parameters(), lr=0.1)",
+        silent="optimizer = torch.optim.SGD([*body.parameters(), *head.parameters()], lr=0.1)",
+    ),
+    find=_find,
+)

@@ -1,0 +1,164 @@
+"""Learning rate schedulers that change nothing: never stepped, or made for an optimizer that makes no step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.optimizers.optimizer_places import cause_of_making, line_of_making
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.events import Happened
+from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
+from gradscope.analysis.facts.writes import is_step
+from gradscope.analysis.report_model import Evidence
+from gradscope.recording.rows import EventKind
+
+STEPS = 10
+"""Steps of the optimizer from which on a scheduler that was never stepped is reported: an epoch may be longer."""
+_STEPPED = re.compile(r"([A-Za-z_]\w*)(?:\[[^]]*\]|\(\))?\.step\(")
+_OF_SCHEDULES = re.compile(r"sch|lr|warm|anneal|decay|cos|cycle|plateau", re.IGNORECASE)
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """One finding for each scheduler."""
+    optimizers = {one.made.subject: one for one in seen_optimizers(sources.index, sources.events)}
+    by_optimizer: dict[int, list[Happened]] = {}
+    for event in sources.events.of(EventKind.LEARNING_RATE):
+        by_optimizer.setdefault(event.subject, []).append(event)
+    for subject, events in by_optimizer.items():
+        made = [event for event in events if event.detail.get("call") == "made" and event.span >= 0]
+        optimizer = optimizers.get(subject)
+        if not made or optimizer is None:
+            continue
+        is_stepped = any(event.detail.get("call") in ("first", "early") for event in events)
+        if not any("zero" in event.detail for event in events):
+            yield from _of_idle_optimizer(sources, optimizer, made[-1], list(optimizers.values()))
+        elif not is_stepped:
+            yield from _never_stepped(sources, optimizer, made[-1])
+        elif events[-1].detail.get("call") == "idle":
+            yield from _of_replaced_optimizer(sources, optimizer, made[-1], events[-1], by_optimizer)
+
+
+def _of_idle_optimizer(
+    sources: Sources, idle: Optimizer, made: Happened, optimizers: list[Optimizer]
+) -> Iterator[Finding]:
+    """A scheduler of an optimizer that makes no step, where another one steps the same parameters."""
+    index = sources.index
+    for other in optimizers:
+        steps = _steps(sources, other) if other is not idle and other.tensors & idle.tensors else []
+        if len(steps) < 2:
+            continue
+        line, name = index.recording.spans[made.span].line, made.detail.get("scheduler")
+        yield sources.finding(
+            f"Line {line}: the {name} sets the rate of the {idle.name} of line {idle.line}, which makes no step",
+            why=f"the {other.name} of line {other.line} steps the same parameters, with a rate that no scheduler sets",
+            op=steps[-1],
+            tensors=sorted(other.tensors & idle.tensors)[:1],
+            causes=[*sources.cause_of_event("made", made), *sources.cause_of_event("made", other.made)],
+            evidence=[Evidence("events", made.row), Evidence("events", idle.made.row)],
+            advice="Make the scheduler after the optimizer that makes the steps, and give it that one.",
+        )
+        return
+
+
+def _of_replaced_optimizer(
+    sources: Sources, idle: Optimizer, made: Happened, noted: Happened, scheduled: dict[int, list[Happened]]
+) -> Iterator[Finding]:
+    """A scheduler that goes on with an optimizer that steps no more, since another was made for its parameters.
+
+    Not where the other has a scheduler of its own: then the old one is left over, and does no harm.
+    """
+    index = sources.index
+    for other in seen_optimizers(index, sources.events):
+        is_later = made.row < other.made.row < noted.row and not other.tensors.isdisjoint(idle.tensors)
+        own = scheduled.get(other.made.subject, [])
+        if not is_later or any(event.detail.get("call") == "made" for event in own):
+            continue
+        began = next((event for event in own if "zero" in event.detail), None)
+        steps = [op for op in _steps(sources, other) if began is not None and op >= noted.op]
+        if began is None or len(steps) < 2:
+            continue
+        line, by = line_of_making(sources, other), index.recording.spans[made.span].line
+        name = made.detail.get("scheduler")
+        yield sources.finding(
+            f"Line {line}: no scheduler sets the rate of this {other.name}: the {name} of line {by} goes on with the "
+            f"{idle.name} before it, which makes no step any more",
+            why="both hold the same parameters" if other.tensors == idle.tensors else "both hold some parameters",
+            op=steps[-1],
+            tensors=sorted(other.tensors & idle.tensors)[:1],
+            causes=[*cause_of_making(sources, other), *sources.cause_of_event("made", made)],
+            evidence=[Evidence("events", made.row), Evidence("events", noted.row), Evidence("events", began.row)],
+            advice="Make a scheduler for it there, or give the new parameters to the old one with add_param_group.",
+        )
+        return
+
+
+def _never_stepped(sources: Sources, optimizer: Optimizer, made: Happened) -> Iterator[Finding]:
+    """A scheduler that was never stepped in a run that came to its end, and for which the text has no such call."""
+    recording, steps = sources.index.recording, _steps(sources, optimizer)
+    if len(steps) < STEPS or recording.info.outcome.kind not in ("ok", "exit") or _has_a_call(sources, made):
+        return
+    line, name = recording.spans[made.span].line, made.detail.get("scheduler")
+    yield sources.finding(
+        f"Line {line}: the {name} of {optimizer.name} is never stepped ({len(steps):,} steps of the optimizer)",
+        why="the learning rate stays what it is when the schedule begins",
+        op=steps[-1],
+        tensors=sorted(optimizer.tensors)[:1],
+        causes=sources.cause_of_event("made", made),
+        evidence=[Evidence("events", made.row)],
+        advice="Call step() of it after the optimizer's, in each round or each epoch.",
+    )
+
+
+def _has_a_call(sources: Sources, made: Happened) -> bool:
+    """Whether the program has a call that may be the scheduler's step: of its name, or of what is called like one."""
+    recording = sources.index.recording
+    span = recording.spans[made.span]
+    target = recording.source(span.file, span.stmt_line, span.stmt_end_line).partition("=")[0]
+    names = set(re.findall(r"[A-Za-z_]\w*", target))
+    called = {name for file in recording.files if file.is_user for name in _STEPPED.findall(file.text)}
+    return any(name in names or _OF_SCHEDULES.search(name) for name in called)
+
+
+def _steps(sources: Sources, optimizer: Optimizer) -> list[int]:
+    index, func = sources.index, f"{optimizer.name}.step"
+    return [
+        op
+        for op in range(optimizer.made.op, index.op_count)
+        if index.func(op).endswith(func) and is_step(index, op) and not optimizer.tensors.isdisjoint(index.uses.of(op))
+    ]
+
+
+DIAGNOSIS = Diagnosis(
+    code="scheduler-in-vain",
+    title="a learning rate scheduler that changes nothing",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""A scheduler was made and never stepped, though its optimizer made many steps; or it was made for an
+            optimizer that makes no step (or none any more), while another optimizer, for which no scheduler was made,
+            steps the same parameters.""",
+        reason="""A scheduler writes the rate into the groups of the one optimizer that it was given, each time that its
+            step() is called, and does nothing else. An optimizer that is made anew has its own rate.""",
+        remedy="""Call scheduler.step() after optimizer.step(), once a round or once an epoch as the schedule is meant,
+            and make the scheduler after the optimizer that makes the steps.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+layer = torch.nn.Linear(3, 1)
+optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+for step in range(12):
+    optimizer.zero_grad()
+    layer(torch.ones(2, 3)).sum().backward()
+    optimizer.step()
+    schedule.get_last_lr()
+""",
+        instead_of="schedule.get_last_lr()",
+        silent="schedule.step()",
+    ),
+    find=_find,
+)

@@ -1,0 +1,79 @@
+"""Weights that the program overwrites after each step, so that no step counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.memory_writes.overwritten_weights import STEPS, Overwritten, OverwrittenWeights
+from gradscope.analysis.report_model import Evidence
+
+_SAYS = {
+    "unchanged": "with values that nothing changed meanwhile, so that each step begins where the first did",
+    "average": "with their own running average, which so takes the place of what the steps made",
+    "towards": "with an average of them and of parameters that nothing changes, so that they are pulled back to those",
+}
+_INSTEAD = {
+    "unchanged": "Load them once, before the loop.",
+    "average": "Keep the average in a copy, and load that for an evaluation only.",
+    "towards": "Where the others are to be the average, write into them.",
+}
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """One finding for the parameters that calls of one line overwrite with the same kind of values."""
+    index, lives = sources.index, sources.lives
+    if not any(len(steps) >= STEPS for steps in lives.steps.values()):
+        return
+    alike: dict[tuple[int, str], list[Overwritten]] = {}
+    for one in OverwrittenWeights(index, lives).found():
+        alike.setdefault((index.op_statement[one.copies[-1]], one.source), []).append(one)
+    for (_, source), group in alike.items():
+        tensors, last = [one.tensor for one in group], group[0].copies[-1]
+        names = sources.listed([sources.names.of(tensor) for tensor in tensors])
+        yield sources.finding(
+            f"Line {index.op_line(last)}: {index.call_name(last)} overwrites {names} after each step "
+            f"({len(group[0].copies):,} times)",
+            why=_SAYS[source],
+            op=last,
+            tensors=tensors,
+            causes=sources.cause("write", last),
+            evidence=[Evidence("ops", op) for one in group for op in one.copies[-STEPS:]],
+            advice=_INSTEAD[source],
+        )
+
+
+DIAGNOSIS = Diagnosis(
+    code="weights-overwritten",
+    title="weights are overwritten after each step",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""After each step of an optimizer, and before the next pass, the program copied other values into the
+            parameters: always the same ones, or the running average of the parameters themselves.""",
+        reason="""load_state_dict and copy_ write into the very parameters that the optimizer steps. A checkpoint that
+            is loaded inside the loop takes the training back to it each time. An average that is copied into the live
+            model lets through only a small part of each step, (1 - decay) of it.""",
+        remedy="""Load a checkpoint before the loop. Write the average into a second model (copy.deepcopy,
+            torch.optim.swa_utils.AveragedModel) and leave the trained one alone.""",
+    ),
+    example=Example(
+        shows="""\
+import copy
+import torch
+
+layer = torch.nn.Linear(3, 1)
+best = copy.deepcopy(layer.state_dict())
+optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+for step in range(6):
+    layer.load_state_dict(best)
+    optimizer.zero_grad()
+    layer(torch.ones(2, 3)).sum().backward()
+    optimizer.step()
+""",
+        instead_of="layer.load_state_dict(best)",
+        silent="layer.state_dict()",
+    ),
+    find=_find,
+)

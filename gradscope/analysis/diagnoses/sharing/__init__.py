@@ -1,0 +1,1 @@
+"""Memory that two tensors share, and writes that reach both."""

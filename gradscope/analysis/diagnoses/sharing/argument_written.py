@@ -1,0 +1,63 @@
+"""A function that writes in place what it is given, though its caller reads that beside what it gave back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.memory_writes.written_arguments import WrittenArgument, written_arguments
+from gradscope.analysis.report_model import Evidence
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """One finding for each line that writes."""
+    index = sources.index
+    by_statement: dict[int, WrittenArgument] = {}
+    for written in written_arguments(index, sources.bindings_of):
+        by_statement.setdefault(index.op_statement[written.written], written)
+    for statement, written in by_statement.items():
+        place = index.place(statement)
+        yield sources.finding(
+            f"Line {place.line}: {index.call_name(written.written)} writes in place what {place.function} is given, "
+            f"and its caller then reads {written.name} beside the result, as if it were as before",
+            why=f"what {place.function} was given and what the caller compares with it are one tensor, or the one "
+            "has the changes of the other",
+            op=written.written,
+            tensors=[written.tensor],
+            causes=sources.cause("write", written.written),
+            evidence=[Evidence("spans", written.span)],
+            advice="Compute a new tensor there (x = x + noise), or hand the function x.clone().",
+        )
+
+
+DIAGNOSIS = Diagnosis(
+    code="argument-written",
+    title="a function that changes what its caller goes on to use",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""A function wrote in place into a tensor that it was given. Its caller gave the result another name,
+            and a later call reads both: two views of one batch, or a result and what it is compared with.""",
+        reason="""An argument is no copy: x += noise inside a function changes the caller's x. Two results of such a
+            function are one tensor, and what was to stay as it was is changed with them.""",
+        remedy="""Compute a new tensor in the function: x = x + noise instead of x += noise or x.add_(noise). Or hand
+            it x.clone().""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+def jitter(x):
+    x += torch.randn(3)
+    return x
+x = torch.ones(3)
+a = jitter(x)
+b = jitter(x)
+print(torch.dist(a, b))
+""",
+        instead_of="x += torch.randn(3)",
+        silent="x = x + torch.randn(3)",
+    ),
+    find=_find,
+)

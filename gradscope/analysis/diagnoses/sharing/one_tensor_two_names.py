@@ -1,0 +1,62 @@
+"""Two names that hold one tensor, where a copy was meant: what is written under the one changes the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.program.two_names import keys_for_one, two_names
+from gradscope.analysis.report_model import Evidence
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """One finding for each place that gave a second name."""
+    index = sources.index
+    for pair in (*two_names(index, sources.names_held), *keys_for_one(index, sources.names_held)):
+        given = pair.given[0]
+        is_named = bool(given.of) and " and " not in given.name
+        one, other = (given.name, given.of) if is_named else pair.names
+        names = {index.recording.text(name) for name, _, _ in sources.names_held.get(pair.tensors[0], ())}
+        what = "hold the same tensors" if is_named and given.name not in names else "are one tensor"
+        shared = f"{one} and {other} {what}" if given.of else f"{given.name} holds the parameters themselves"
+        used = " and ".join(pair.names)
+        yield sources.finding(
+            f"Line {given.line}: {shared}, no copy was made",
+            why=f"{index.call_name(pair.written)} writes in place, and {used} are used as two",
+            op=pair.op,
+            tensors=pair.tensors,
+            causes=[sources.cause_of_line("made", pair.file, at.line, at.end_line, "") for at in pair.given],
+            evidence=[Evidence("ops", pair.written)],
+            advice="clone(), or copy.deepcopy of a module, makes a tensor of its own.",
+        )
+
+
+DIAGNOSIS = Diagnosis(
+    code="one-tensor-two-names",
+    title="two names that are one tensor",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""An assignment gave a tensor, or a module, a second name. A write in place changed it, and a
+            statement then used both names as if they were two things: it mixed the one into the other, compared them,
+            or read both.""",
+        reason="""noisy = clean, self.target = self.policy, copy.copy(model) and {"x": t, "y": t} make no copy of any
+            tensor. What is written under the one name is read under the other.""",
+        remedy="""Take a copy where the second name is given: clean.clone(), copy.deepcopy(policy), or
+            load_state_dict() into a module of its own.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+clean = torch.zeros(3)
+noisy = clean
+noisy += torch.ones(3)
+print((noisy - clean).abs().sum())
+""",
+        instead_of="noisy = clean",
+        silent="noisy = clean.clone()",
+    ),
+    find=_find,
+)

@@ -1,0 +1,73 @@
+"""A write in place that shows in other named tensors of the program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.memory_writes.shared_writes import SharedWrite, shared_writes
+from gradscope.analysis.report_model import WriteEffect
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """One finding for all that a statement wrote."""
+    index = sources.index
+    effects: dict[tuple[int, str], set[WriteEffect]] = {}
+    for write in sources.writes.judged:
+        effects.setdefault((index.op_statement[write.op], index.func(write.op)), set()).add(write.effect.effect)
+    for shared in shared_writes(index, sources.names, sources.sharing):
+        found = effects.get((shared.statement, index.func(shared.op)), set())
+        if not shared.is_step and not found & {"raised", "silently_wrong"}:
+            # Where no graph was open that needs the values, a write past autograd is what was meant; and where it is
+            # not known whether autograd would notice, nothing is said of it.
+            matters = shared.past_autograd and "would_be_silently_wrong" in found
+            if not matters and index.recording.ops.column("inner")[shared.op] >= 0:
+                continue  # (a library writes what it holds itself: an initialisation, a codebook, its own results)
+            unseen = ", and autograd cannot notice (another version counter)" if matters else ""
+            through, seen = (_listed(sources, tensors) for tensors in (shared.written, shared.seen_by))
+            yield sources.finding(
+                f"{_where(sources, shared)} through {through} also changed {seen}",
+                why=f"they share memory{unseen}",
+                op=shared.op,
+                tensors=[shared.written[-1], *shared.seen_by],
+                causes=sources.cause("write", shared.op),
+                severity="warning" if matters else "note",
+            )
+
+
+def _where(sources: Sources, shared: SharedWrite) -> str:
+    return f"Line {sources.index.place(shared.statement).line}: {sources.index.func(shared.op)}"
+
+
+def _listed(sources: Sources, tensors: list[int]) -> str:
+    return sources.listed([sources.names.of(tensor) for tensor in tensors])
+
+
+DIAGNOSIS = Diagnosis(
+    code="write-through-alias",
+    title="a write in place that changed other tensors too",
+    severity="note",
+    explanation=Explanation(
+        meaning="""An in-place operation wrote into memory on which other tensors of the program lie: their values
+            changed as well. It is a warning where autograd needs the values and cannot notice.""",
+        reason="""Views (slices, view, transpose, expand), detach(), .data, numpy() and the tensors in
+            state_dict() share memory with the tensor that they were made from. No copy is made.""",
+        remedy="""Where the values were to be kept, take a copy at the line that made the alias: clone(),
+            copy.deepcopy(model.state_dict()). Where the write was meant to show in both, there is nothing to
+            mend.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+a = torch.ones(3)
+b = a[1:]
+b.add_(1)
+""",
+        instead_of="b = a[1:]",
+        silent="b = a[1:].clone()",
+    ),
+    find=_find,
+)

@@ -1,0 +1,1 @@
+"""How values came about: ways, cuts, graphs, terms of a loss."""

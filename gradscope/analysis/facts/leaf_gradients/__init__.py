@@ -1,0 +1,1 @@
+"""Backward passes, and the gradients that leaves got of them."""

@@ -1,0 +1,1 @@
+"""What was allocated, saved and kept, and what keeps it."""

@@ -1,0 +1,78 @@
+"""Results that a list or dict keeps with their graphs when the run ends, and the line that puts them there."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gradscope.analysis.facts.best_names import BestNames
+from gradscope.analysis.facts.memory.keepers import Keeper, keeper
+from gradscope.analysis.index import Index
+from gradscope.frames.put_statements import last_part, puts_in
+from gradscope.recording import NONE
+
+
+class KeptResults(NamedTuple):
+    """What one list or dict keeps."""
+
+    container: str
+    tensors: tuple[int, ...]
+    kept_by: Keeper
+
+
+def kept_results(
+    index: Index, names: BestNames, held: dict[int, list[tuple[int, int, int]]], at_least: int
+) -> KeptResults | None:
+    """The list or dict that keeps most tensors with a graph when the run ends; None where no line is known for it.
+
+    Args:
+        index: The recording.
+        names: Best names of tensors.
+        held: For each tensor the names under which it was seen, with op and span.
+        at_least: Results that there must be.
+    """
+    tensors = index.recording.tensors
+    alive = [
+        tensor
+        for tensor, (node, died) in enumerate(zip(tensors.column("node"), tensors.column("died"), strict=True))
+        if node >= 0 and died == NONE and names.is_named(tensor)
+    ]
+    found: dict[str, list[int]] = {}
+    for tensor, known in names.all_of(alive).items():
+        for container in {name.rpartition("[")[0] for name in known if "[" in name}:
+            found.setdefault(container, []).append(tensor)
+    for container, kept in sorted(found.items(), key=lambda pair: -len(pair[1])):
+        kept_by = keeper(index, kept, held) if len(kept) >= at_least else None
+        if kept_by is not None:
+            return KeptResults(container, tuple(kept), kept_by)
+    return _by_argument(index, names, held, alive, at_least)
+
+
+def _by_argument(
+    index: Index, names: BestNames, held: dict[int, list[tuple[int, int, int]]], alive: list[int], at_least: int
+) -> KeptResults | None:
+    """Results of one statement that are all there, where one line only puts something of their name anywhere.
+
+    What an object of the program's holds is seen by name only where a statement with a torch call reads it.
+    """
+    found: dict[tuple[int, str], list[int]] = {}
+    made_at = index.recording.tensors.column("op")
+    for tensor in alive:
+        if made_at[tensor] < index.op_count:
+            found.setdefault((index.op_statement[made_at[tensor]], names.of(tensor)), []).append(tensor)
+    for kept in sorted(found.values(), key=len, reverse=True):
+        kept_by = keeper(index, kept, held) if len(kept) >= at_least else None
+        if kept_by is not None:
+            return KeptResults(kept_by.put.holder, tuple(kept), kept_by)
+    return None
+
+
+def only_put_into(index: Index, container: str) -> tuple[int, int] | None:
+    """File and line of the one statement that puts things into a container of a name; None for none, or several."""
+    last = last_part(container.partition("[")[0])
+    places = [
+        (number, put.line)
+        for number, file in enumerate(index.recording.files)
+        for put in (puts_in(file.text) if file.is_user else ())
+        if last_part(put.holder) == last
+    ]
+    return places[0] if len(places) == 1 else None

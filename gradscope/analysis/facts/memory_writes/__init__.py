@@ -1,0 +1,1 @@
+"""Writes into tensors, by whom, and what they reach."""

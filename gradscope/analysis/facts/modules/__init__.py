@@ -1,0 +1,1 @@
+"""Modules, checkpoints and hooks: how they were called."""

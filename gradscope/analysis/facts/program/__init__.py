@@ -1,0 +1,1 @@
+"""The program itself: names, statements, events, errors that it caught."""
