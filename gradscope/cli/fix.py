@@ -12,7 +12,7 @@ from gradscope.cli.options.answer_options import IgnoreOption, SelectOption, ask
 from gradscope.cli.options.completion import complete_target
 from gradscope.cli.options.help_text import paragraphs
 from gradscope.cli.options.many_options import RUNNING, JobsOption, TimeoutOption, checked_timeout
-from gradscope.cli.options.output_options import TABLE, Color, ColorOption, FixFormat, Output, WidthOption, files_option
+from gradscope.cli.options.output_options import TABLE, Color, ColorOption, FixFormat, WidthOption, files_option
 from gradscope.cli.options.project_settings import project_settings
 from gradscope.cli.requests import FixRequest
 from gradscope.errors import UsageError
@@ -84,7 +84,7 @@ def fix(
         raise UsageError("--write and --check cannot be used together")
     if write and (is_code or target == "-"):
         raise UsageError("--write needs a file", "-f diff prints the edits")
-    settings = project_settings(target)
+    settings = project_settings(*(() if is_code or is_module else (target,)))
     request = FixRequest(
         target=target,
         arguments=tuple(arguments or ()),
@@ -98,7 +98,7 @@ def fix(
         jobs=settings.value(context, "jobs", jobs),
         stop_after=stop_after,
         max_ops=MAX_OPS,
-        output=Output(format.value, tuple(output or ()), settings.value(context, "color", color).wanted, width, False),
+        output=settings.output(context, format.value, output, color, width),
     )
 
     def work() -> int:

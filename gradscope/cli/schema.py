@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from enum import Enum
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
@@ -49,18 +50,10 @@ def _schema_of(described: Described) -> dict[str, Any]:
         from gradscope.report.check.check_schema import check_schema
 
         return check_schema()
-    if described is Described.WHY:
-        from gradscope.report.why.why_schema import why_schema
-
-        return why_schema()
-    if described is Described.WHATIF:
-        from gradscope.report.whatif.whatif_schema import whatif_schema
-
-        return whatif_schema()
-    if described is Described.FIX:
-        from gradscope.report.fix.fix_schema import fix_schema
-
-        return fix_schema()
+    if described in (Described.WHY, Described.WHATIF, Described.FIX):
+        name = described.value
+        found: dict[str, Any] = import_module(f"gradscope.report.{name}.{name}_formats").DOCUMENT.schema()
+        return found
     from gradscope.report.json_schema import run_lines_schema, run_schema
 
     return run_schema() if described is Described.JSON else run_lines_schema()

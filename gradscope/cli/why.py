@@ -10,7 +10,8 @@ import typer
 from gradscope.cli.deferred import after_parsing, deferred
 from gradscope.cli.options.completion import complete_target
 from gradscope.cli.options.help_text import paragraphs
-from gradscope.cli.options.output_options import TABLE, Color, ColorOption, Output, WhyFormat, WidthOption, files_option
+from gradscope.cli.options.output_options import TABLE, Color, ColorOption, WhyFormat, WidthOption, files_option
+from gradscope.cli.options.project_settings import project_settings
 from gradscope.cli.options.view_options import line_range
 from gradscope.cli.requests import WhyRequest
 from gradscope.errors import UsageError
@@ -89,6 +90,7 @@ def why(
         raise UsageError("-c and -m cannot be used together")
     from gradscope.expressions.asking import read_question
 
+    settings = project_settings(*(() if is_code or is_module else (target,)))
     request = WhyRequest(
         target=target,
         question=read_question(expression, at or 0, line_range(line)),
@@ -97,7 +99,7 @@ def why(
         is_module=is_module,
         may_run_again=rerun,
         max_ops=MAX_OPS,
-        output=Output(format.value, tuple(output or ()), color.wanted, width, False),
+        output=settings.output(context, format.value, output, color, width),
         modules_at_start=frozenset(deferred(context).modules_at_start),
     )
 

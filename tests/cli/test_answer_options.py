@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,17 @@ def test_a_project_says_what_it_wants_and_the_command_line_wins(report, tmp_path
     code, shown = report("--ignore", "frozen", "--width", "200")
     assert code == 1 and CODE in shown and max(map(len, shown.split("\n"))) > 60
     assert report("--ignore", "frozen", "--fail-on", "never")[0] == 0
+
+
+@pytest.mark.parametrize("command", ["why", "fix"])
+def test_questions_ask_the_project_for_width_and_colour(tmp_path: Path, command: str):
+    (tmp_path / "train.py").write_text("\n".join(line.strip() for line in LOST.split("\n")))
+    write_settings(tmp_path, "width = 60", 'color = "always"')
+    coloured = gradscope(command, "train.py", cwd=tmp_path).stdout
+    plain = gradscope(command, "train.py", "--color", "never", "--width", "120", cwd=tmp_path).stdout
+    assert "\x1b[" in coloured and "\x1b[" not in plain
+    assert max(len(re.sub(r"\x1b\[[\d;]*m", "", line)) for line in coloured.split("\n")) <= 60
+    assert max(map(len, plain.split("\n"))) > 60
 
 
 def test_a_baseline_of_a_project_is_beside_its_file_and_need_not_be_there_to_be_written(report, tmp_path: Path):

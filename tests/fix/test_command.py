@@ -13,7 +13,7 @@ from textwrap import dedent
 import pytest
 from jsonschema import Draft202012Validator
 
-from gradscope.report.fix.fix_schema import fix_schema
+from gradscope.report.fix.fix_formats import DOCUMENT
 from tests.cli.command import GRADSCOPE, gradscope
 from tests.processes import run, started
 
@@ -50,7 +50,7 @@ def test_the_screen_shows_the_diff_and_its_proof_and_nothing_is_changed(kept: Pa
 def test_the_diff_is_taken_by_git_and_the_json_fits_its_schema(kept: Path):
     done = gradscope("fix", kept.name, "-f", "json", "-o", "fix.diff", cwd=kept.parent)
     assert done.returncode == 0, done.stderr
-    Draft202012Validator(fix_schema()).validate(json.loads(done.stdout))
+    Draft202012Validator(DOCUMENT.schema()).validate(json.loads(done.stdout))
     run(["git", "apply", "fix.diff"], check=True, cwd=kept.parent)
     assert kept.read_bytes() == KEPT.replace("+= loss ", "+= loss.detach() ").replace("\n", "\r\n").encode()
 

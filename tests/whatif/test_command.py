@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from gradscope.report.whatif.whatif_schema import whatif_schema
+from gradscope.report.whatif.whatif_formats import DOCUMENT
 from tests.cli.command import GRADSCOPE
 from tests.compare.test_command import gradscope
 from tests.processes import started
@@ -48,7 +48,7 @@ def test_the_screen_fits_and_ends_with_what_it_would_save_and_break(folder: Path
     end = " ".join(lines[-3:])
     assert "Would save: no_grad (" in end and "Would break: no_grad (2 of 4 gradients)." in end
     found = json.loads((folder / "w.json").read_text())
-    Draft202012Validator(whatif_schema()).validate(found)
+    Draft202012Validator(DOCUMENT.schema()).validate(found)
     assert (found["outcome"], found["trials"][0]["passes"]) == ("breaks", 2)
     assert found["trials"][1]["lost"] == ["encoder.weight", "encoder.bias"]
     assert "**no\\_grad**" in (folder / "w.md").read_text()

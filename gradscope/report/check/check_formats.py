@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from io import StringIO
 from xml.etree import ElementTree
 
 from gradscope.analysis.check_results import CheckReport, Expectation, TargetCheck
 from gradscope.report.check.check_screen import render_check
 from gradscope.report.check.check_words import place, sentence, summary
 from gradscope.report.github_commands import annotation
-from gradscope.report.screen.pipe import console_on
+from gradscope.report.screen.plain_text import plain_text
 from gradscope.report.screen.text import safe
 
 FORMAT, VERSION = "gradscope-check", 1
@@ -28,8 +27,6 @@ COUNTED: dict[str, Callable[[CheckReport], int]] = {
     "answers": lambda report: sum(len(target.answers) for target in report.targets),
 }
 """What the summary counts."""
-
-_TEXT_WIDTH = 100
 
 
 def as_json(report: CheckReport) -> str:
@@ -137,6 +134,4 @@ def as_concise(report: CheckReport) -> str:
 
 def as_text(report: CheckReport) -> str:
     """The screen without colour."""
-    stream = StringIO()
-    render_check(report, console_on(stream, _TEXT_WIDTH, color=False))
-    return stream.getvalue()
+    return plain_text(render_check, report)

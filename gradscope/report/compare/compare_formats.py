@@ -14,14 +14,11 @@ from gradscope.report.compare.parting_text import TITLE, parting_sentences
 from gradscope.report.json_values import plain as plain_json
 from gradscope.report.run.csv_format import write_table
 from gradscope.report.screen.picture import drawing_console, picture
-from gradscope.report.screen.pipe import console_on
+from gradscope.report.screen.plain_text import DOCUMENT_WIDTH, plain_text
 from gradscope.report.screen.text import UNICODE, safe
 
 FORMAT, VERSION = "gradscope-comparison", 1
 """Of the JSON. 1: the first; keys are only ever added."""
-
-DOCUMENT_WIDTH = 100
-"""Columns of a picture or a text file, where nobody says otherwise."""
 
 
 def as_json(comparison: Comparison) -> str:
@@ -104,9 +101,7 @@ def escaped(text: str) -> str:
 
 def as_text(comparison: Comparison, width: int | None = None) -> str:
     """The table without colour."""
-    stream = StringIO()
-    render_comparison(comparison, console_on(stream, width or DOCUMENT_WIDTH, color=False))
-    return stream.getvalue()
+    return plain_text(render_comparison, comparison, width)
 
 
 def as_svg(comparison: Comparison, width: int | None = None) -> str:

@@ -1,44 +1,24 @@
-"""The edits of ``gradscope fix`` as JSON, as text and as a diff; ``gradscope schema fix`` prints the JSON Schema."""
+"""The edits of ``gradscope fix`` as JSON, as text and as a diff."""
 
 from __future__ import annotations
 
-from io import StringIO
-from typing import Any
-
-from rich.console import Console
-
 from gradscope.experiments.fix.fix_model import FixReport
 from gradscope.report.fix.fix_screen import render_fixes
-from gradscope.report.json_values import write_object
+from gradscope.report.json_document import JsonDocument
+from gradscope.report.screen.plain_text import plain_text
 
-FORMAT = "gradscope-fix"
-
-VERSION = 1
-"""Raised with every change that could break a reader; keys are only ever added, which breaks none. The log:
-
-1. The first.
-"""
-
-_TEXT_WIDTH = 100
-
-
-def head(report: FixReport) -> dict[str, Any]:
-    """What the result begins with: which format it is, and whether an edit is offered."""
-    return {"format": FORMAT, "version": VERSION, "outcome": "offered" if report.offered else "none"}
+DOCUMENT = JsonDocument("gradscope-fix", 1, FixReport, ("offered", "none"))
+"""1: the first."""
 
 
 def as_json(report: FixReport) -> str:
     """Everything as one object."""
-    stream = StringIO()
-    write_object(head(report) | {name: getattr(report, name) for name in FixReport._fields}, stream)
-    return stream.getvalue()
+    return DOCUMENT.text(report, "offered" if report.offered else "none")
 
 
-def as_text(report: FixReport) -> str:
+def as_text(report: FixReport, width: int | None = None) -> str:
     """The screen without colour."""
-    stream = StringIO()
-    render_fixes(report, Console(file=stream, width=_TEXT_WIDTH, color_system=None))
-    return stream.getvalue()
+    return plain_text(render_fixes, report, width)
 
 
 def as_diff(report: FixReport) -> str:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from io import StringIO
 
-from rich.console import Console
-
 from gradscope.analysis.comparison.merged_ranks import MergedRanks
 from gradscope.report.json_values import write_object
 from gradscope.report.ranks.ranks_screen import render_ranks
+from gradscope.report.screen.plain_text import plain_text
 
 FORMAT, VERSION = "gradscope-ranks", 1
 """Of the JSON. 1: the first; keys are only ever added."""
-
-_TEXT_WIDTH = 100
 
 
 def as_json(merged: MergedRanks) -> str:
@@ -26,6 +23,4 @@ def as_json(merged: MergedRanks) -> str:
 
 def as_text(merged: MergedRanks, width: int | None = None) -> str:
     """The screen without colour."""
-    stream = StringIO()
-    render_ranks(merged, Console(file=stream, width=width or _TEXT_WIDTH, color_system=None))
-    return stream.getvalue()
+    return plain_text(render_ranks, merged, width)

@@ -1,44 +1,26 @@
-"""What ``whatif`` measured as JSON, Markdown and text; ``gradscope schema whatif`` prints the JSON Schema."""
+"""What ``whatif`` measured as JSON, Markdown and text."""
 
 from __future__ import annotations
 
-from io import StringIO
-from typing import Any
-
 from gradscope.analysis.whatif.whatif_model import WhatIf
 from gradscope.analysis.whatif.whatif_rows import comparison_of
-from gradscope.report.compare.compare_formats import DOCUMENT_WIDTH, escaped, markdown_groups
-from gradscope.report.json_values import write_object
-from gradscope.report.screen.pipe import console_on
+from gradscope.report.compare.compare_formats import escaped, markdown_groups
+from gradscope.report.json_document import JsonDocument
+from gradscope.report.screen.plain_text import plain_text
 from gradscope.report.whatif.whatif_screen import render_whatif
 
-FORMAT = "gradscope-whatif"
-
-VERSION = 1
-"""Raised with every change that could break a reader; keys are only ever added, which breaks none. The log:
-
-1. The first.
-"""
-
-
-def head(whatif: WhatIf) -> dict[str, Any]:
-    """What the result begins with: which format it is, and whether a variant breaks something."""
-    is_broken = any(trial.breaks for trial in whatif.trials)
-    return {"format": FORMAT, "version": VERSION, "outcome": "breaks" if is_broken else "holds"}
+DOCUMENT = JsonDocument("gradscope-whatif", 1, WhatIf, ("breaks", "holds"), "Whether a variant breaks something.")
+"""1: the first."""
 
 
 def as_json(whatif: WhatIf) -> str:
     """Everything as one object: sizes in bytes, times in nanoseconds."""
-    stream = StringIO()
-    write_object(head(whatif) | {name: getattr(whatif, name) for name in WhatIf._fields}, stream)
-    return stream.getvalue()
+    return DOCUMENT.text(whatif, "breaks" if any(trial.breaks for trial in whatif.trials) else "holds")
 
 
 def as_text(whatif: WhatIf, width: int | None = None) -> str:
     """The screen without colour."""
-    stream = StringIO()
-    render_whatif(whatif, console_on(stream, width or DOCUMENT_WIDTH, color=False))
-    return stream.getvalue()
+    return plain_text(render_whatif, whatif, width)
 
 
 def as_markdown(whatif: WhatIf) -> str:
