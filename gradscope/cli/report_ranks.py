@@ -10,9 +10,9 @@ from gradscope.analysis.report_builder import build
 from gradscope.analysis.view import RunView
 from gradscope.cli.options.output_options import Output
 from gradscope.cli.output.delivery import deliver
+from gradscope.cli.recording_files import recording_files
 from gradscope.errors import ExitCode, UsageError
 from gradscope.recording.file.store import load
-from gradscope.report.formats import RECORDING_SUFFIX
 from gradscope.report.ranks.ranks_screen import render_ranks
 
 
@@ -22,23 +22,13 @@ def report_ranks(paths: Sequence[Path], view: RunView, output: Output) -> ExitCo
     Raises:
         GradscopeError: One cannot be read, or they are not of one job.
     """
-    merged = _merged(_files(paths), view)
+    merged = _merged(recording_files(paths), view)
     return deliver(
         output,
         "ranks",
         table=lambda console: render_ranks(merged, console),
         text=lambda format: format.writer("ranks")(merged),
     )
-
-
-def _files(paths: Sequence[Path]) -> list[Path]:
-    """The recordings, a folder's among them."""
-    found = []
-    for path in paths:
-        found += sorted(path.glob(f"*{RECORDING_SUFFIX}")) if path.is_dir() else [path]
-    if not found:
-        raise UsageError(f"there is no recording in {', '.join(map(str, paths))}", "gradscope run -o FILE makes one")
-    return found
 
 
 def _merged(files: list[Path], view: RunView) -> MergedRanks:

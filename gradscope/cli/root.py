@@ -27,6 +27,7 @@ COMMANDS = {
     "check": "Run programs and see whether what they expect of autograd holds.",
     "eval": "Run a program and print the values of expressions, one on a line, for shell scripts.",
     "report": "Show a recording that run wrote: the same tables and formats, and the program is not run again.",
+    "export": "Write recordings as tables, partitioned by run and rank, for DuckDB, Polars, Spark or pandas.",
     "explain": "Explain a diagnosis: what it means, why torch behaves so, an example that is run, and how to mend it.",
     "help": "Show a page about a topic: in colour on a terminal, as Markdown into a pipe or a file.",
     "list": "List the built-in scenarios: names, titles, tags.",

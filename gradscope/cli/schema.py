@@ -20,6 +20,7 @@ class Described(str, Enum):
     WHY = "why"
     WHATIF = "whatif"
     FIX = "fix"
+    PARQUET = "parquet"
 
 
 def register(app: typer.Typer) -> None:
@@ -31,11 +32,20 @@ def schema(
     format: Annotated[
         Described,
         typer.Argument(
-            help="json: run -f json; jsonl: a line of run -f jsonl; compare, check, why, whatif, fix: -f json of these."
+            help="json: run -f json; jsonl: a line of run -f jsonl; compare, check, why, whatif, fix: -f json of these;"
+            " parquet: the tables of export, as Markdown."
         ),
     ] = Described.JSON,
 ) -> None:
-    """Print the JSON Schema of the JSON that run and report, compare, check, why, whatif or fix write."""
+    """Print the JSON Schema of the JSON that run and report, compare, check, why, whatif or fix write.
+
+    Of what export writes: what each table and column means, as Markdown.
+    """
+    if format is Described.PARQUET:
+        from gradscope.report.export.tables_page import tables_page
+
+        sys.stdout.write(tables_page())
+        return
     import json
 
     sys.stdout.write(json.dumps(_schema_of(format), indent=2) + "\n")

@@ -11,14 +11,21 @@ from itertools import pairwise
 
 @cache
 def field_docs(described: type) -> dict[str, str]:
-    """The docstring under each annotated field of a class, on one line; empty where there is no source."""
+    """The docstring under each annotated field of a class, or member of an enumeration, on one line; empty where there
+    is no source."""
     statements = _classes(described.__module__).get(described.__name__, [])
     docs = {}
     for field, below in pairwise(statements):
-        if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
+        if isinstance(field, ast.Assign):
+            target = field.targets[0]
+        elif isinstance(field, ast.AnnAssign):
+            target = field.target
+        else:
+            continue
+        if not isinstance(target, ast.Name):
             continue
         if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) and isinstance(below.value.value, str):
-            docs[field.target.id] = " ".join(below.value.value.split())
+            docs[target.id] = " ".join(below.value.value.split())
     return docs
 
 

@@ -17,6 +17,17 @@ from gradscope.version import VERSION
 _MAGIC = b"SQLite format 3\0"
 _HEADER = 100
 _AGAIN = "record the program again: gradscope run -o run.gradscope TARGET"
+_LONGEST_REASON = 200
+
+DAMAGE = (sqlite3.Error, ValueError, TypeError, OverflowError, RecursionError)
+"""What reading a damaged file raises."""
+
+
+def damaged(path: Path, error: Exception) -> RecordingError:
+    """What to raise for it: what is wrong, on one line; SQLite quotes a text that it cannot decode, line by line."""
+    first, *_ = str(error).partition(" with text ")[0].splitlines() or [""]
+    reason = first[:_LONGEST_REASON] or type(error).__name__
+    return RecordingError(f"{path} is damaged: {reason}", "record the program again")
 
 
 def check_header(path: Path) -> None:

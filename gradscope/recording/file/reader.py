@@ -14,9 +14,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from gradscope.errors import RecordingError
 from gradscope.recording.file.content_checks import check_content
-from gradscope.recording.file.file_checks import check_header, check_tables, open_for_reading
+from gradscope.recording.file.file_checks import DAMAGE, check_header, check_tables, damaged, open_for_reading
 from gradscope.recording.file.run_info import info_from_json
 from gradscope.recording.file.schema_sql import SIDE_NUMBERS, SIDE_TABLES
 from gradscope.recording.file.sqlite_values import from_sqlite_numbers, from_sqlite_text
@@ -25,8 +24,6 @@ from gradscope.recording.tables import Table
 
 _ROWS_AT_ONCE = 2048
 """Few enough to stay in the processor's cache: twice as fast as all at once."""
-
-_LONGEST_REASON = 200
 
 
 def load(path: str | os.PathLike[str]) -> Recording:
@@ -43,15 +40,9 @@ def load(path: str | os.PathLike[str]) -> Recording:
             check_tables(connection, file, recording)
             _read(connection, recording)
         check_content(recording)
-    except (sqlite3.Error, ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise RecordingError(f"{file} is damaged: {_reason(error)}", "record the program again") from error
+    except DAMAGE as error:
+        raise damaged(file, error) from error
     return recording
-
-
-def _reason(error: Exception) -> str:
-    """What is wrong, on one line; SQLite quotes a text that it cannot decode, line by line."""
-    first, *_ = str(error).partition(" with text ")[0].splitlines() or [""]
-    return first[:_LONGEST_REASON] or type(error).__name__
 
 
 def _read(connection: sqlite3.Connection, recording: Recording) -> None:

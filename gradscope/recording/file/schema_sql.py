@@ -11,6 +11,8 @@ encoded as if it were one.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
 
 from gradscope.recording.column_marks import AnyOf, ByKind, Declaration, Holds, OneOf, RowOf, Text
 from gradscope.recording.field_docs import field_docs
@@ -58,6 +60,17 @@ _TO_SPAN: dict[str, tuple[str, ...]] = {
 """By which columns the id in a column leads to a span; the first that a table has says where its rows belong."""
 
 
+class ShownColumn(NamedTuple):
+    """A column of a view."""
+
+    expression: str
+    """Of SQL; ``t`` is the table."""
+    holds: Literal["number", "row", "text", "truth", "by kind"]
+    """``row``: the id of one, or -1; ``by kind``: a name or a number, as another column of the row says."""
+    column: str = ""
+    """The column of the table that it shows; empty: it shows where the row belongs, or is its id."""
+
+
 def create_schema(connection: sqlite3.Connection, recording: Recording) -> None:
     """Create every table and view in an empty file."""
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -92,56 +105,73 @@ def _create_table(name: str, columns: tuple[str, ...], integers: bool = False) -
 
 
 def _create_view(name: str, recording: Recording) -> str:
-    columns = recording.tables[name].declared
-    shown = {"id": "t.id"}
-    if name == "tensors":
-        shown["name"] = _name_of_tensor("t.id")
+    return f"CREATE VIEW {view_name(name, recording)} AS {select_sql(name, shown_columns(name, recording))}"
+
+
+def select_sql(table: str, columns: Mapping[str, ShownColumn]) -> str:
+    """The statement that gives columns of all rows of a table."""
+    selected = ", ".join(f'{shown.expression} AS "{column}"' for column, shown in columns.items())
+    return f'SELECT {selected} FROM "{table}" AS t'
+
+
+def shown_columns(table: str, recording: Recording) -> dict[str, ShownColumn]:
+    """The columns of the view that stands beside a table."""
+    columns = recording.tables[table].declared
+    shown = {"id": ShownColumn("t.id", "number")}
+    if table == "tensors":
+        shown["name"] = ShownColumn(_name_of_tensor("t.id"), "text")
     if "line" not in columns:
         shown |= _place_of(columns)
     for column, declared in columns.items():
-        shown |= _shown(column, declared.holds)
-    selected = ", ".join(f'{expression} AS "{column}"' for column, expression in shown.items())
-    return f'CREATE VIEW {view_name(name, recording)} AS SELECT {selected} FROM "{name}" AS t'
+        shown |= {name: one._replace(column=column) for name, one in _shown(column, declared.holds).items()}
+    return shown
 
 
-def _place_of(columns: dict[str, Declaration]) -> dict[str, str]:
+def _place_of(columns: dict[str, Declaration]) -> dict[str, ShownColumn]:
     """File, line and function of a table's rows, where one of its columns leads to a span."""
     for column, path in _TO_SPAN.items():
         if column in columns:
-            return {what: _look_up(f't."{column}"', *path, *rest) for what, rest in _PLACE.items()}
+            return {what: _place(what, f't."{column}"', *path) for what in _PLACE}
     return {}
 
 
-def _shown(column: str, holds: Holds) -> dict[str, str]:
-    """The view's columns for one of the table, and the expression of each."""
+def _place(what: str, row: str, *path: str) -> ShownColumn:
+    return ShownColumn(_look_up(row, *path, *_PLACE[what]), "number" if what == "line" else "text")
+
+
+def _shown(column: str, holds: Holds) -> dict[str, ShownColumn]:
+    """The view's columns for one of the table."""
     value = f't."{column}"'
     if isinstance(holds, Text):
-        return {column: _look_up(value, "strings.text")}
+        return {column: ShownColumn(_look_up(value, "strings.text"), "text")}
     if isinstance(holds, OneOf):
         cases = " ".join(f"WHEN {kind.value} THEN '{kind.name.lower()}'" for kind in holds.kinds)
-        return {column: f"CASE {value} {cases} END"}
+        return {column: ShownColumn(f"CASE {value} {cases} END", "text")}
     if isinstance(holds, AnyOf):
-        return {column: value} | {str(flag.name).lower(): f"({value} & {flag.value}) <> 0" for flag in holds.flags}
+        flags = {str(flag.name).lower(): f"({value} & {flag.value}) <> 0" for flag in holds.flags}
+        return {column: ShownColumn(value, "number")} | {name: ShownColumn(one, "truth") for name, one in flags.items()}
     if isinstance(holds, ByKind):
         cases = " ".join(f"WHEN {kind.value} THEN {_named(value, row.table)}" for kind, row in holds.rows.items())
-        return {column: f'CASE t."{holds.kind}" {cases} ELSE {value} END'}
+        return {column: ShownColumn(f'CASE t."{holds.kind}" {cases} ELSE {value} END', "by kind")}
     if isinstance(holds, RowOf):
         return _shown_row(column, value, holds.table)
-    return {column: f"printf('0x%x', {value})" if holds.typecode == "Q" else value}
+    if holds.typecode == "Q":
+        return {column: ShownColumn(f"printf('0x%x', {value})", "text")}
+    return {column: ShownColumn(value, "number")}
 
 
-def _shown_row(column: str, value: str, table: str) -> dict[str, str]:
+def _shown_row(column: str, value: str, table: str) -> dict[str, ShownColumn]:
     """A name and the id; of a span its place, unless that is the row's own; of the op that ended a life its line."""
     if column == "died":
-        return {column: value, "died_line": _look_up(value, *_TO_SPAN["op"], *_PLACE["line"])}
+        return {column: ShownColumn(value, "row"), "died_line": _place("line", value, *_TO_SPAN["op"])}
+    row = {f"{column}_id": ShownColumn(value, "row")}
     if table == "layouts":
-        return {f"{column}_id": value} | {what: _look_up(value, f"layouts.{what}", "strings.text") for what in _LAYOUT}
+        texts = {what: _look_up(value, f"layouts.{what}", "strings.text") for what in _LAYOUT}
+        return row | {what: ShownColumn(text, "text") for what, text in texts.items()}
     if table == "spans":
-        place = {f"{column}_{what}": _look_up(value, *path) for what, path in _PLACE.items()}
-        return {f"{column}_id": value} | ({} if column == "span" else place)
-    if table == "storages":
-        return {f"{column}_id": value}
-    return {f"{column}_id": value, column: _named(value, table)}
+        return row | ({} if column == "span" else {f"{column}_{what}": _place(what, value) for what in _PLACE})
+    name = _named(value, table)
+    return row if table == "storages" else row | {column: ShownColumn(name, "row" if name == value else "text")}
 
 
 def _named(row: str, table: str) -> str:
@@ -172,13 +202,13 @@ def _describe_columns(recording: Recording) -> list[tuple[str, str, str, str]]:
         docs = field_docs(table.row_type)  # type: ignore[arg-type]
         described.append((name, "", "", (table.row_type.__doc__ or "").strip()))
         described += [
-            (name, column, _in_words(declared.holds), docs.get(column, ""))
+            (name, column, holds_in_words(declared.holds), docs.get(column, ""))
             for column, declared in table.declared.items()
         ]
     return described
 
 
-def _in_words(holds: Holds) -> str:
+def holds_in_words(holds: Holds) -> str:
     """What a column holds, as the table ``columns`` says it."""
     if isinstance(holds, Text):
         return "id of strings, or -1"
@@ -190,6 +220,6 @@ def _in_words(holds: Holds) -> str:
     if isinstance(holds, AnyOf):
         return "sum of " + ", ".join(f"{flag.value} {flag.name}" for flag in holds.flags)
     if isinstance(holds, ByKind):
-        rows = "; ".join(f"{kind.name}: {_in_words(row_of)}" for kind, row_of in holds.rows.items())
+        rows = "; ".join(f"{kind.name}: {holds_in_words(row_of)}" for kind, row_of in holds.rows.items())
         return f"by {holds.kind}: number; {rows}"
     return "number; from 2**63 on less 2**64, as SQLite knows signed ones only" if holds.typecode == "Q" else "number"
