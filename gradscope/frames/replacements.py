@@ -25,8 +25,19 @@ class Replacement:
         self._name = name
         self._is_inherited = name not in self._attributes()
         self._before = self._attributes().get(name)
-        self._ours = make(getattr(owner, name))
+        self._stands_for = getattr(owner, name)
+        self._ours = make(self._stands_for)
         setattr(owner, name, self._ours)
+
+    def put_again(self) -> bool:
+        """Put ours in its place again, once it was put back; returns whether what it stands for is what is there."""
+        is_inherited = self._name not in self._attributes()
+        if is_inherited is not self._is_inherited or self._attributes().get(self._name) is not self._before:
+            return False
+        if is_inherited and getattr(self._owner, self._name) != self._stands_for:
+            return False
+        setattr(self._owner, self._name, self._ours)
+        return True
 
     def put_back(self) -> None:
         """Put back what was there, unless somebody else has replaced ours since."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from gradscope.frames.syntax_trees import parsed
@@ -110,8 +111,9 @@ class Source:
         self._starts = [(statement.line, statement.col) for statement in self.statements]
 
 
+@lru_cache(maxsize=16)
 def parse_source(text: str) -> Source:
-    """Find every statement of a file; a file that cannot be parsed has none."""
+    """Find every statement of a file, once for all who ask; a file that cannot be parsed has none."""
     tree = parsed(text)
     if tree is None:
         return Source()

@@ -116,7 +116,8 @@ class Recorder:
             replaced_functions.install(self)
             self._hook_counter.install()
         self.enter_thread(threading.current_thread().name)
-        self.flush()  # a program that is killed soon leaves at least what was run
+        if self._tape.on_flush is not None:
+            self.flush()  # a program that is killed soon leaves at least what was run
 
     def stop(self, namespace: Mapping[str, Any] | None = None, filename: str = "") -> None:
         """Stop observing.

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, MutableSequence
 from time import perf_counter
+from typing import Any
 
 from gradscope.recorder.uninterrupted import uninterrupted
 from gradscope.recording import Fault, Recording
+from gradscope.recording.tables import Table
 
 FLUSH_OPS = 4096
 """Pending ops at which a batch is moved: small enough to bound memory, large enough to be cheap a row."""
@@ -38,6 +40,9 @@ class Tape:
     def __init__(self, recording: Recording, on_flush: Callable[[Recording], None] | None = None) -> None:
         self.recording = recording
         self.on_flush = on_flush
+        self._tables = recording.tables
+        self._begun: tuple[Table[Any], int, list[int]] | None = None
+        """A table that rows are being added to, how many it had, and the rows, which are pending no more."""
         self.pending: dict[str, list[int]] = {name: [] for name in recording.tables}
         self.ops = self.pending["ops"]
         self.op_count = 0
@@ -102,9 +107,19 @@ class Tape:
         """Move what is pending to the recording's columns, and on to a file.
 
         Does nothing in a signal handler that came while it is at work; what the handler adds is moved the next time.
+        To be safe from such handlers by another thread takes a hundred times what moving a few rows does, so that is
+        done only for a file, and where a handler did raise: a move can be taken up again wherever it was left.
         """
-        if not self._is_flushing:
+        if self._is_flushing:
+            return
+        if self.on_flush is not None:
             uninterrupted(self._flush)
+            return
+        try:
+            self._flush()
+        except BaseException:
+            uninterrupted(self._flush)
+            raise
 
     def _flush(self) -> None:
         self._is_flushing = True
@@ -115,11 +130,16 @@ class Tape:
 
     def _move(self) -> None:
         recording = self.recording
+        self._add_begun()
         for name, values in self.pending.items():
             count = len(values)
             if count:
-                recording.tables[name].extend_flat(values[:count])
+                table, batch = self._tables[name], values[:count]
+                row = len(table)
+                # No call stands between the two: rows that are pending no more are begun.
+                self._begun = table, row, batch
                 del values[:count]
+                self._add_begun()
         _set_pairs(recording.tensors.column("died"), self.tensor_deaths)
         _set_pairs(recording.storages.column("died"), self.storage_deaths)
         for op, columns in self._op_updates.items():
@@ -129,6 +149,14 @@ class Tape:
         if self.on_flush is not None:
             self.on_flush(recording)
             self._pace()
+
+    def _add_begun(self) -> None:
+        """Add the rows that were begun, to a table that may have some of them in some of its columns."""
+        if self._begun is not None:
+            table, row, batch = self._begun
+            table.truncate(row)
+            table.extend_flat(batch)
+            self._begun = None
 
     def limit_batch(self, ops: int) -> None:
         """Let the next batch have no more ops than these."""

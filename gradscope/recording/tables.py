@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import chain
 from typing import Generic, TypeVar
 
@@ -15,6 +16,14 @@ _NARROW, _WIDE = "i", "q"
 
 NONE = -1
 """The id that stands for "no row" in every column that refers to another table."""
+
+
+@cache
+def _codes_of(row_type: type) -> tuple[tuple[tuple[str, str], ...], frozenset[str]]:
+    """The codes with which the columns begin, and which of them may have to be widened."""
+    codes = {name: column.typecode for name, column in columns_of(row_type).items()}
+    narrowed = frozenset(name for name, code in codes.items() if code == _WIDE)
+    return tuple((name, _NARROW if name in narrowed else code) for name, code in codes.items()), narrowed
 
 
 class Table(Generic[RowT]):
@@ -31,11 +40,9 @@ class Table(Generic[RowT]):
     def __init__(self, row_type: type[RowT]) -> None:
         self.row_type = row_type
         self.declared = columns_of(row_type)
-        codes = {name: column.typecode for name, column in self.declared.items()}
-        self._narrowed = {name for name, code in codes.items() if code == _WIDE}
-        self.columns: dict[str, array[int]] = {
-            name: array(_NARROW if code == _WIDE else code) for name, code in codes.items()
-        }
+        codes, wide = _codes_of(row_type)
+        self._narrowed = set(wide)
+        self.columns: dict[str, array[int]] = {name: array(code) for name, code in codes}
 
     def append(self, row: tuple[int, ...]) -> int:
         """Append one row and return its id."""
@@ -68,6 +75,11 @@ class Table(Generic[RowT]):
             wide.fromlist(values)
             self.columns[name] = wide
             self._narrowed.discard(name)
+
+    def truncate(self, rows: int) -> None:
+        """Take back what columns have beyond so many rows: an addition that was cut short leaves them uneven."""
+        for column in self.columns.values():
+            del column[rows:]
 
     def column(self, name: str) -> array[int]:
         """The column itself, not a copy; while rows are added another may take its place."""

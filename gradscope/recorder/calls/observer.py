@@ -20,7 +20,7 @@ from torch.nn import Module, Parameter
 
 from gradscope.recorder.calls.asked_functions import AskedFunctions
 from gradscope.recorder.calls.faults import is_programs
-from gradscope.recorder.calls.torch_functions import Function, FunctionInfo, describe
+from gradscope.recorder.calls.torch_functions import Function, FunctionInfo, describe, lives_with_torch
 from gradscope.recorder.naming.seen_names import FULL_MATCHES, SeenNames
 from gradscope.recorder.naming.unseen_tensors import Unseen
 from gradscope.recorder.places.call_sites import Site
@@ -181,9 +181,8 @@ class Observer:
         described = describe(func)
         with self.lock:
             info = Function(described, self.tape.text(described.name), func)
-        module = getattr(func, "__module__", None) or "torch"
-        if module.startswith("torch") or module == "builtins":
-            self.functions[func] = info  # torch's functions live as long as torch; others must not be kept alive
+        if lives_with_torch(func):
+            self.functions[func] = info
         return info
 
     def learn_type(self, kind: type) -> Function:

@@ -7,7 +7,14 @@ Python functions) is taken as one that may mutate, so that its inputs' versions 
 from __future__ import annotations
 
 from inspect import CO_VARARGS, CO_VARKEYWORDS
-from types import CodeType, FunctionType
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    FunctionType,
+    MethodDescriptorType,
+    MethodWrapperType,
+    WrapperDescriptorType,
+)
 from typing import Any, NamedTuple
 
 import torch
@@ -97,8 +104,28 @@ def _parameters_of(code: CodeType | None) -> int:
     return code.co_argcount + code.co_kwonlyargcount
 
 
+_OF_C = frozenset((BuiltinFunctionType, MethodDescriptorType, MethodWrapperType, WrapperDescriptorType))
+_described: dict[Any, FunctionInfo] = {}
+"""torch's own functions that are written in C++, whatever recording met them first."""
+
+
+def lives_with_torch(func: Any) -> bool:
+    """Whether a function is torch's or Python's own; others must not be kept alive."""
+    module = getattr(func, "__module__", None) or "torch"
+    return bool(module.startswith("torch") or module == "builtins")
+
+
 def describe(func: Any) -> FunctionInfo:
     """Describe a function as torch hands it to a function mode."""
+    if type(func) not in _OF_C or not lives_with_torch(func):
+        return _describe(func)
+    known = _described.get(func)
+    if known is None:
+        known = _described[func] = _describe(func)
+    return known
+
+
+def _describe(func: Any) -> FunctionInfo:
     name = _name(func)
     owner, _, last = name.rpartition(".")
     if last in ("__get__", "__set__", "__delete__"):

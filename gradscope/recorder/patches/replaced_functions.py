@@ -124,6 +124,8 @@ def _replacements() -> Iterator[Replacement]:
 
 
 _installed: list[Replacement] = []
+_made: list[Replacement] = []
+"""Those of the recording before, which are put again where nobody has replaced anything since."""
 _users: set[int] = set()
 
 
@@ -131,9 +133,23 @@ def install(recorder: object) -> None:
     """Step aside as long as a recorder is at work."""
     if not _users:
         training_mode.forget()
-        _installed.extend(_replacements())
+        if not _made or not _put_again():
+            _made[:] = _replacements()
+        _installed.extend(_made)
         compiled_code.install()
     _users.add(id(recorder))
+
+
+def _put_again() -> bool:
+    """Put everything again, or nothing."""
+    put: list[Replacement] = []
+    for function in _made:
+        if not function.put_again():
+            for other in put:
+                other.put_back()
+            return False
+        put.append(function)
+    return True
 
 
 def remove(recorder: object) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 from torch import Tensor
@@ -30,6 +31,12 @@ _NODE_WIDTH = 3
 _SAVED_WIDTH, _SAVED_STORAGE = 5, 2
 _EXTERNAL_LEAF = int(TensorFlag.REQUIRES_GRAD | TensorFlag.LEAF | TensorFlag.EXTERNAL)
 _CTX_NAMES = frozenset(("saved_tensors", "to_save", "non_differentiable", "dirty_tensors", "needs_input_grad"))
+
+
+@cache
+def _saved_attributes(kind: type) -> tuple[str, ...]:
+    """The attributes in which nodes of a type of torch's may keep tensors."""
+    return tuple(one for one in dir(kind) if one.startswith("_saved_") and hasattr(kind, "_raw" + one))
 
 
 class GraphNodes:
@@ -199,7 +206,7 @@ class GraphNodes:
 
     def _describe(self, node: Any) -> tuple[int, tuple[tuple[str, int], ...] | None]:
         """Name of a node's type, and the attributes in which it may keep tensors; None for a Function of the user's."""
-        kind = type(node)
+        kind: type = type(node)
         known = self._types.get(kind)
         if known is None:
             name = kind.__name__
@@ -209,12 +216,9 @@ class GraphNodes:
                 if is_users and self._on_function is not None:
                     self._on_function(kind, own_name, self._thread)
                 return self.tape.text(own_name), None if is_users else ()
-            attributes = tuple(
-                (attribute, self.tape.text(attribute.removeprefix("_saved_")))
-                for attribute in dir(kind)
-                if attribute.startswith("_saved_") and hasattr(kind, "_raw" + attribute)
-            )
-            known = self._types[kind] = (self.tape.text(name), attributes)
+            text = self.tape.text
+            attributes = tuple((one, text(one.removeprefix("_saved_"))) for one in _saved_attributes(kind))
+            known = self._types[kind] = (text(name), attributes)
         return known
 
     def _read_saved(self, node: Any, row: int, op: int) -> None:
