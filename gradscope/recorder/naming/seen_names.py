@@ -20,6 +20,7 @@ from torch.nn.utils import stateless
 
 from gradscope.frames.frame_locals import reading_locals
 from gradscope.frames.statements import is_stored_by
+from gradscope.recorder.naming.wrappers import behind_wrappers, wrapped_name
 from gradscope.recorder.places.call_sites import Site, SourceFiles
 from gradscope.recorder.state.identity import Identity
 from gradscope.recorder.tape import Tape
@@ -196,13 +197,21 @@ def _member(value: Any, path: str) -> Any:
         if attributes is None or issubclass(type(value), Tensor):
             return None
         if issubclass(type(value), nn.Module) and name not in attributes:
-            tables = (attributes.get("_parameters"), attributes.get("_buffers"), attributes.get("_modules"))
-            value = next((table[name] for table in tables if table and name in table), None)
+            module = value
+            value = _of_module(attributes, name)
+            if value is None and wrapped_name(module):
+                value = _member(behind_wrappers(module), name)
         else:
             value = attributes.get(name)
         if value is None:
             return None
     return value
+
+
+def _of_module(attributes: Any, name: str) -> Any:
+    """A parameter, buffer or module of a module's own tables."""
+    tables = (attributes.get("_parameters"), attributes.get("_buffers"), attributes.get("_modules"))
+    return next((table[name] for table in tables if table and name in table), None)
 
 
 def _attributes_of(value: Any) -> Any:
@@ -216,7 +225,10 @@ def _attributes_of(value: Any) -> Any:
 
 
 def _module_tensors(module: nn.Module) -> list[tuple[str, Any]]:
-    """Parameters and buffers by dotted name, read from the modules' own tables so that no override runs."""
+    """Parameters and buffers by dotted name, read from the modules' own tables so that no override runs.
+
+    Of a module that stands for another the parts of the other have the names that they have there.
+    """
     found: list[tuple[str, Any]] = []
     visited: set[int] = set()
     todo: list[tuple[str, nn.Module]] = [("", module)]
@@ -229,8 +241,11 @@ def _module_tensors(module: nn.Module) -> list[tuple[str, Any]]:
         for table in ("_parameters", "_buffers"):
             tensors = tables.get(table, {}).items()
             found.extend((prefix + name, tensor) for name, tensor in tensors if tensor is not None)
-        children = tables.get("_modules", {}).items()
-        todo.extend(reversed([(f"{prefix}{name}.", child) for name, child in children if child is not None]))
+        wrapped, children = wrapped_name(current), tables.get("_modules", {}).items()
+        inner = [
+            (prefix if name == wrapped else f"{prefix}{name}.", child) for name, child in children if child is not None
+        ]
+        todo.extend(reversed(inner))
     return found
 
 

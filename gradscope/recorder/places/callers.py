@@ -42,6 +42,9 @@ _DECORATES = frozenset(
 )
 """Code of what stands for a decorated function: it sets a mode, calls the function, and sets the mode back."""
 _MODES_IN_SOURCE = re.compile(r"\b(no_grad|enable_grad|set_grad_enabled|inference_mode)\b")
+_COMPILES = ("torch/_dynamo/eval_frame.py", "torch\\_dynamo\\eval_frame.py")
+_RESUMED = re.compile(r"torch_dynamo_resume_in_(.+)_at_\d+$")
+"""The name of what runs behind a graph break."""
 _WRAPPERS = frozenset(("decorate_context", "wrapper", "inner", "wrapped", "decorate_autocast", "_use_grad", "_fn"))
 
 
@@ -140,7 +143,7 @@ class CallSites:
             return Located(site, current, below=BELOW)
         if torch_frames[-1].f_code.co_name == "forward" and not site.seen & (site.seen - 1):
             self.look_at_forward(torch_frames[-1])
-        label = _label(torch_frames)
+        label = _compiled(torch_frames[-1], site) or _label(torch_frames)
         at = current.f_lasti if current else NONE
         group = (call_in(outer) or _made_by(torch_frames[-1]), id(current), at, label) if label else None
         return Located(site, current, label, group, BELOW)
@@ -309,6 +312,14 @@ def _label(frames: list[FrameType]) -> str:
         if "<locals>" not in name and name not in _WRAPPERS:  # a decorator of torch's own
             return _home(frame.f_code) + name
     return qualified_name(outer, frames[-1])
+
+
+def _compiled(outer: FrameType, site: Site) -> str:
+    """The function of the user's whose compiled code a frame of torch's runs; empty where it runs none."""
+    code = outer.f_code
+    if code.co_name != "_fn" or not code.co_filename.endswith(_COMPILES):
+        return ""
+    return _RESUMED.sub(r"\1", site.function)
 
 
 def _home(code: CodeType) -> str:
