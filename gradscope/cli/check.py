@@ -27,6 +27,7 @@ from gradscope.cli.options.output_options import (
     WidthOption,
     files_option,
 )
+from gradscope.cli.options.package_options import ExcludeOption, IncludeOption
 from gradscope.cli.options.project_settings import project_settings
 from gradscope.cli.requests import CheckRequest
 from gradscope.errors import UsageError
@@ -94,6 +95,8 @@ def check(
     timeout: TimeoutOption = None,
     jobs: JobsOption = None,
     printed: PrintedOption = False,
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
     format: CheckFormat = TABLE,
     output: Annotated[list[Path] | None, files_option("check")] = None,
     quiet: QuietOption = False,
@@ -111,6 +114,7 @@ def check(
         targets=tuple(targets),
         is_code=is_code,
         is_module=is_module,
+        packages=settings.packages(include, exclude),
         passes_over=passes_over,
         expressions=tuple(expressions or ()),
         answers=asked_answers(settings, select, ignore, baseline, None, fail_on),

@@ -27,6 +27,7 @@ def check_targets(request: CheckRequest) -> ExitCode:
         is_module=request.is_module,
         passes_over=request.passes_over,
     )
+    programs = [program._replace(packages=request.packages) for program in programs]
     if not programs:
         note("no file has an expectation: nothing was run")
         return ExitCode.OK

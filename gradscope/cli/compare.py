@@ -20,6 +20,7 @@ from gradscope.cli.options.output_options import (
     WidthOption,
     files_option,
 )
+from gradscope.cli.options.package_options import ExcludeOption, IncludeOption
 from gradscope.cli.options.project_settings import project_settings
 from gradscope.cli.requests import CompareRequest
 
@@ -101,6 +102,8 @@ def compare(
     timeout: TimeoutOption = None,
     jobs: JobsOption = None,
     printed: PrintedOption = False,
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
     format: CompareFormat = TABLE,
     output: Annotated[list[Path] | None, files_option("compare")] = None,
     quiet: QuietOption = False,
@@ -114,6 +117,7 @@ def compare(
     settings = project_settings(*(targets or ()))
     request = CompareRequest(
         targets=tuple(targets or ()),
+        packages=settings.packages(include, exclude),
         all_rows=all_rows,
         groups=tuple(groups or ()),
         only=tuple(only or ()),

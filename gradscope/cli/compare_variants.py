@@ -27,6 +27,7 @@ def compare_variants(request: CompareRequest) -> ExitCode:
     with progress_bar("variants") as progress:
         comparison = compare(
             *request.targets,
+            packages=request.packages,
             only=request.only,
             baseline=request.baseline,
             all_rows=request.all_rows,

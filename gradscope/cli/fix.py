@@ -13,6 +13,7 @@ from gradscope.cli.options.completion import complete_target
 from gradscope.cli.options.help_text import paragraphs
 from gradscope.cli.options.many_options import RUNNING, JobsOption, TimeoutOption, checked_timeout
 from gradscope.cli.options.output_options import TABLE, Color, ColorOption, FixFormat, WidthOption, files_option
+from gradscope.cli.options.package_options import ExcludeOption, IncludeOption
 from gradscope.cli.options.project_settings import project_settings
 from gradscope.cli.requests import FixRequest
 from gradscope.errors import UsageError
@@ -72,6 +73,8 @@ def fix(
     ] = 0,
     timeout: TimeoutOption = None,
     jobs: JobsOption = None,
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
     format: FixFormat = TABLE,
     output: Annotated[list[Path] | None, files_option("fix")] = None,
     color: ColorOption = Color.AUTO,
@@ -90,6 +93,7 @@ def fix(
         arguments=tuple(arguments or ()),
         is_code=is_code,
         is_module=is_module,
+        packages=settings.packages(include, exclude),
         answers=asked_answers(settings, select, ignore, None, None, None),
         writes=write,
         checks=check,

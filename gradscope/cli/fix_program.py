@@ -22,7 +22,9 @@ def fix_program(request: FixRequest) -> ExitCode:
     output = request.output
     for path in output.files:
         check_output(path, "fix")
-    program = named_program(request.target, is_code=request.is_code, is_module=request.is_module)
+    program = named_program(
+        request.target, is_code=request.is_code, is_module=request.is_module, packages=request.packages
+    )
     options = FixOptions(
         arguments=request.arguments,
         selection=request.answers.selection,

@@ -10,6 +10,7 @@ from gradscope.analysis.why.asked import Question
 from gradscope.cli.options.answer_options import AnswersAsked
 from gradscope.cli.options.output_options import Output
 from gradscope.cli.options.process_options import ChildProcesses
+from gradscope.frames.own_packages import NamedPackages
 
 
 class RunRequest(NamedTuple):
@@ -21,6 +22,7 @@ class RunRequest(NamedTuple):
     """The names of the options of ``run``, to be known again among the program's arguments."""
     is_code: bool
     is_module: bool
+    packages: NamedPackages
     watch: tuple[str, ...]
     imports: tuple[str, ...]
     """What to import before the program: ``torch``, ``numpy as np``."""
@@ -50,6 +52,7 @@ class WhyRequest(NamedTuple):
     arguments: tuple[str, ...]
     is_code: bool
     is_module: bool
+    packages: NamedPackages
     may_run_again: bool
     max_ops: int
     output: Output
@@ -68,6 +71,7 @@ class WhatIfRequest(NamedTuple):
     arguments: tuple[str, ...]
     is_code: bool
     is_module: bool
+    packages: NamedPackages
     input: Path | None
     seed: int | None
     stop_after: int
@@ -85,6 +89,7 @@ class FixRequest(NamedTuple):
     arguments: tuple[str, ...]
     is_code: bool
     is_module: bool
+    packages: NamedPackages
     answers: AnswersAsked
     writes: bool
     checks: bool
@@ -101,6 +106,7 @@ class CompareRequest(NamedTuple):
     """One call of ``gradscope compare``."""
 
     targets: tuple[str, ...]
+    packages: NamedPackages
     all_rows: bool
     groups: tuple[str, ...]
     """Titles of groups of facts, or several with commas between."""
@@ -123,6 +129,7 @@ class CheckRequest(NamedTuple):
     targets: tuple[str, ...]
     is_code: bool
     is_module: bool
+    packages: NamedPackages
     passes_over: bool
     """Leave out the files that have no expectation."""
     expressions: tuple[str, ...]

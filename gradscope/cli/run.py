@@ -29,6 +29,7 @@ from gradscope.cli.options.output_options import (
     WidthOption,
     files_option,
 )
+from gradscope.cli.options.package_options import ExcludeOption, IncludeOption
 from gradscope.cli.options.process_options import ChildProcesses, ShowAt
 from gradscope.cli.options.project_settings import project_settings
 from gradscope.cli.options.view_options import (
@@ -135,6 +136,8 @@ def run(
         ShowAt,
         typer.Option("--show-at", help="The signal at which the screen so far is shown and the program goes on."),
     ] = ShowAt.AUTO,
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
     format: RunFormat = TABLE,
     output: Annotated[list[Path] | None, files_option("run")] = None,
     quiet: QuietOption = False,
@@ -169,6 +172,7 @@ def run(
         own_options=frozenset(name for option in context.command.params for name in option.opts),
         is_code=is_code,
         is_module=is_module,
+        packages=settings.packages(include, exclude),
         watch=tuple(watch or ()),
         imports=tuple(imports or ()),
         max_ops=settings.value(context, "max_ops", max_ops),

@@ -12,6 +12,7 @@ from gradscope.cli.output.run_output import RunOutput
 from gradscope.cli.requests import RunRequest
 from gradscope.errors import SourceError
 from gradscope.expressions.watches import Watches
+from gradscope.frames.own_packages import NO_PACKAGES, NamedPackages
 from gradscope.hosting.followed_children import ChildSettings, FollowedChildren
 from gradscope.hosting.program_run import ProgramRun
 from gradscope.targets.program import Program
@@ -29,7 +30,9 @@ def run_program(request: RunRequest) -> NoReturn:
         GradscopeError: The target, an option or an output file is no good; nothing was run.
     """
     try:
-        program = named_program(request.target, is_code=request.is_code, is_module=request.is_module)
+        program = named_program(
+            request.target, is_code=request.is_code, is_module=request.is_module, packages=request.packages
+        )
     except SourceError as error:
         sys.exit(tell_as_python(error))
     if request.imports:
@@ -82,17 +85,25 @@ def _hint_at_misplaced_options(request: RunRequest, *, refused: bool) -> None:
         )
 
 
-def named_program(target: str, *, is_code: bool, is_module: bool) -> Program:
+def named_program(target: str, *, is_code: bool, is_module: bool, packages: NamedPackages = NO_PACKAGES) -> Program:
     """The program that a target and the options ``-c`` and ``-m`` name.
+
+    Args:
+        target: As it was written.
+        is_code: It is Python code.
+        is_module: It is the name of a module.
+        packages: Those of which the user says whose they are.
 
     Raises:
         TargetError: It cannot be found, read, or compiled.
     """
     if is_code:
-        return resolve("-c", code=target)
-    if is_module:
-        return resolve(f"-m {target}", module=target)
-    return resolve(target)
+        program = resolve("-c", code=target)
+    elif is_module:
+        program = resolve(f"-m {target}", module=target)
+    else:
+        program = resolve(target)
+    return program._replace(packages=packages)
 
 
 def own_modules(at_start: frozenset[str], path0: str) -> frozenset[str]:

@@ -20,6 +20,7 @@ from gradscope.cli.options.output_options import (
     WidthOption,
     files_option,
 )
+from gradscope.cli.options.package_options import ExcludeOption, IncludeOption
 from gradscope.cli.options.project_settings import project_settings
 from gradscope.cli.requests import WhatIfRequest
 from gradscope.errors import UsageError
@@ -107,6 +108,8 @@ def whatif(
     ] = TIMED_RUNS,
     timeout: TimeoutOption = None,
     jobs: JobsOption = None,
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
     format: WhatIfFormat = TABLE,
     output: Annotated[list[Path] | None, files_option("whatif")] = None,
     quiet: QuietOption = False,
@@ -124,6 +127,7 @@ def whatif(
         arguments=deferred(context).behind,
         is_code=is_code,
         is_module=is_module,
+        packages=settings.packages(include, exclude),
         input=input,
         seed=seed,
         stop_after=stop_after,

@@ -26,7 +26,9 @@ def whatif_program(request: WhatIfRequest) -> ExitCode:
         check_output(path, "whatif")
     if request.input is not None and not (request.input.exists() and not request.input.is_dir()):
         raise UsageError(f"no such file: {request.input}", "--input FILE is what the program reads")
-    program = named_program(request.target, is_code=request.is_code, is_module=request.is_module)
+    program = named_program(
+        request.target, is_code=request.is_code, is_module=request.is_module, packages=request.packages
+    )
     with progress_bar("runs") as progress:
         trying = Trying(
             arguments=request.arguments,

@@ -11,6 +11,7 @@ from gradscope.cli.deferred import after_parsing, deferred
 from gradscope.cli.options.completion import complete_target
 from gradscope.cli.options.help_text import paragraphs
 from gradscope.cli.options.output_options import TABLE, Color, ColorOption, WhyFormat, WidthOption, files_option
+from gradscope.cli.options.package_options import ExcludeOption, IncludeOption
 from gradscope.cli.options.project_settings import project_settings
 from gradscope.cli.options.view_options import line_range
 from gradscope.cli.requests import WhyRequest
@@ -80,6 +81,8 @@ def why(
             "--rerun/--no-rerun", help="Run the program again, looking at every value, where the answer needs it."
         ),
     ] = True,
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
     format: WhyFormat = TABLE,
     output: Annotated[list[Path] | None, files_option("why")] = None,
     color: ColorOption = Color.AUTO,
@@ -97,6 +100,7 @@ def why(
         arguments=tuple(arguments or ()),
         is_code=is_code,
         is_module=is_module,
+        packages=settings.packages(include, exclude),
         may_run_again=rerun,
         max_ops=MAX_OPS,
         output=settings.output(context, format.value, output, color, width),

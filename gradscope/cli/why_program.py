@@ -35,7 +35,9 @@ def why_program(request: WhyRequest) -> NoReturn:
     Raises:
         GradscopeError: The target, the question or an output file is no good; nothing was run.
     """
-    program = named_program(request.target, is_code=request.is_code, is_module=request.is_module)
+    program = named_program(
+        request.target, is_code=request.is_code, is_module=request.is_module, packages=request.packages
+    )
     for path in request.output.files:
         check_output(path, "why")
     answering = _Answering(request, Asking(program, request.question))

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from gradscope.errors import GradscopeError
+from gradscope.frames.own_packages import NamedPackages
 from gradscope.frames.replacements import Replacement
 from gradscope.hosting.process import ProgramProcess
 from gradscope.hosting.program_recording import ProgramRecording
@@ -200,7 +201,7 @@ def path_of_child(path: Path, child: str) -> Path:
     return path.with_name(f"{path.stem}.child{child}{path.suffix}")
 
 
-_KEPT = ("target", "filename", "name", "argv0", "path0", "title", "module", "user_root")
+_KEPT = ("target", "filename", "name", "argv0", "path0", "title", "module", "user_root", "packages")
 """What of a program another interpreter must know; its source it reads itself."""
 
 
@@ -210,6 +211,7 @@ def follow(told: str, is_server: bool) -> None:
     import multiprocessing.util  # noqa: F401
 
     kept, argv, settings, child, parent = json.loads(told)
+    kept["packages"] = NamedPackages(*map(tuple, kept["packages"]))
     program = Program(kind=MODULE if kept["module"] else SCRIPT, source="", **kept)
     paths, *others = settings
     children = FollowedChildren(program, argv, ChildSettings(tuple(paths), *others), child)

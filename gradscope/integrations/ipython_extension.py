@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from gradscope.analysis.view import RunView
 from gradscope.errors import GradscopeError, UsageError
-from gradscope.frames.whose_file import is_beside
+from gradscope.frames.own_packages import NO_PACKAGES, is_own
 from gradscope.integrations.ipython_why import RecordedCell, answer_about, question_of
 from gradscope.report.run.recording_views import ShownRecording
 
@@ -172,7 +172,7 @@ class _CellFiles:
 
     def is_user(self, filename: str) -> bool:
         """Whether it is a cell, or lies beside the notebook."""
-        return self._is_cell(filename) or is_beside(filename, self._folder)
+        return self._is_cell(filename) or is_own(filename, self._folder, NO_PACKAGES)
 
     def _is_cell(self, filename: str) -> bool:
         is_named_so = filename.startswith("<ipython-input-") or self._kernel in Path(filename).parts

@@ -86,11 +86,11 @@ def gradscope_recording(request: pytest.FixtureRequest) -> Iterator[Recording]:
 
 @contextmanager
 def _recorded(item: pytest.Item) -> Iterator[Recording]:
-    from gradscope.frames.whose_file import is_beside
+    from gradscope.frames.own_packages import NO_PACKAGES, is_own
     from gradscope.recorder.session import Recorder
 
     folders = {str(item.path.parent), str(item.config.rootpath)}
-    recorder = Recorder(is_user=lambda name: any(is_beside(name, folder) for folder in folders))
+    recorder = Recorder(is_user=lambda name: any(is_own(name, folder, NO_PACKAGES) for folder in folders))
     info = recorder.recording.info
     info.kind, info.target = "api", item.nodeid
     outcome = info.outcome

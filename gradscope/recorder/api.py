@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from gradscope.frames.whose_file import is_beside
+from gradscope.frames.own_packages import NO_PACKAGES, is_own
 from gradscope.recorder.session import Recorder
 from gradscope.recording import Recording
 
@@ -18,9 +18,9 @@ from gradscope.recording import Recording
 def record(*, values: bool = False, max_ops: int | None = None) -> Iterator[Recording]:
     """Record what autograd does in the block, in this thread and in the threads started in it.
 
-    The user's code is the caller's file and what lies beside it. The recording is complete when the block ends, also
-    when it ends by an exception. Blocks may be nested, and used in several threads at once: each sees the ops of its
-    own thread and of the threads that were started while it was open.
+    The user's code is the caller's file, and what lies beside it and in its project. The recording is complete when the
+    block ends, also when it ends by an exception. Blocks may be nested, and used in several threads at once: each sees
+    the ops of its own thread and of the threads that were started while it was open.
 
     Args:
         values: Record the printed values of small CPU tensors.
@@ -47,7 +47,7 @@ def recorded_from(frame: FrameType, *, values: bool = False, max_ops: int | None
     folder = str(Path(filename).parent)
 
     def is_user(name: str) -> bool:
-        return name == filename or is_beside(name, folder)
+        return name == filename or is_own(name, folder, NO_PACKAGES)
 
     recorder = Recorder(is_user=is_user, values=values, max_ops=max_ops, begun_at=frame)
     recorder.recording.info.kind = "api"

@@ -4,7 +4,7 @@ import ast
 from copy import deepcopy
 from typing import Literal, NamedTuple
 
-from gradscope.frames.whose_file import is_beside
+from gradscope.frames.own_packages import NO_PACKAGES, NamedPackages, is_own
 from gradscope.targets.kinds import Kind
 
 
@@ -96,6 +96,8 @@ class Program(NamedTuple):
     """What people are told about how it was read: what was left out of it."""
     user_root: str | None = None
     """The folder whose files count as the user's code."""
+    packages: NamedPackages = NO_PACKAGES
+    """Those of which the user says whether they are their own."""
     is_edited: bool = False
     """Its source is not what the target has: see :mod:`gradscope.targets.edited`."""
     tree: ast.Module | None = None
@@ -111,5 +113,8 @@ class Program(NamedTuple):
         return ast.parse(self.source, self.filename) if self.tree is None else deepcopy(self.tree)
 
     def is_user(self, filename: str) -> bool:
-        """Whether code of this file is the user's: the target and what lies beside it, not what is installed."""
-        return filename == self.filename or (self.user_root is not None and is_beside(filename, self.user_root))
+        """Whether code of this file is the user's: the target, what lies beside it and in its project, not what is
+        installed, unless the user says so."""
+        return filename == self.filename or (
+            self.user_root is not None and is_own(filename, self.user_root, self.packages)
+        )

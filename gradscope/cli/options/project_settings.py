@@ -15,6 +15,7 @@ from gradscope.errors import UsageError
 
 if TYPE_CHECKING:
     from gradscope.cli.options.output_options import Color, Output
+    from gradscope.frames.own_packages import NamedPackages
 
 T = TypeVar("T")
 
@@ -31,6 +32,8 @@ KEYS: Mapping[str, str] = {
     "fail-on": "a list of codes or severities",
     "baseline": "the path of a file",
     "all-answers": "true or false",
+    "include": "a list of packages",
+    "exclude": "a list of packages",
     "max-ops": f"{_WHOLE}, 0 or more",
     "width": f"{_WHOLE}, 40 or more",
     "color": '"auto", "always" or "never"',
@@ -83,6 +86,17 @@ class ProjectSettings:
         if given:
             return given, f"--{key}"
         return self._values.get(key, []), f"{self._file}: {key}"
+
+    def packages(self, include: list[str] | None, exclude: list[str] | None) -> NamedPackages:
+        """Whose packages are: as the command line says, else as the project does.
+
+        Raises:
+            UsageError: Something is no package's name.
+        """
+        from gradscope.frames.own_packages import named_packages
+
+        found = (given or self._values.get(key, []) for key, given in (("include", include), ("exclude", exclude)))
+        return named_packages(*found)
 
     def path(self, key: str) -> Path | None:
         """A path, which a project gives relative to its file."""
@@ -169,7 +183,7 @@ def _checked(path: Path, key: str, value: Any) -> Any:
 
 def _converted(key: str, value: Any) -> Any:
     """The value, or None where it is not what its key must have."""
-    if key in ("select", "ignore", "fail-on"):
+    if key in ("select", "ignore", "fail-on", "include", "exclude"):
         value = [value] if isinstance(value, str) else value
         return value if isinstance(value, list) and all(isinstance(one, str) for one in value) else None
     if key == "baseline":

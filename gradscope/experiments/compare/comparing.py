@@ -13,6 +13,7 @@ from gradscope.analysis.comparison.comparison_model import Comparison, Variant
 from gradscope.analysis.comparison.side_by_side import Labelled, Times, compare_recordings
 from gradscope.errors import UsageError
 from gradscope.experiments.process_end import variant_end
+from gradscope.frames.own_packages import NO_PACKAGES, NamedPackages
 from gradscope.recording import Recording
 from gradscope.recording.file.store import load
 from gradscope.targets.program import Program
@@ -39,6 +40,7 @@ class Running:
 
 def compare(
     *targets: str,
+    packages: NamedPackages = NO_PACKAGES,
     only: Collection[str] = (),
     baseline: str | None = None,
     all_rows: bool = False,
@@ -54,6 +56,7 @@ def compare(
     Args:
         targets: One file or scenario whose ``# %%`` cells are the variants (default: ``stop_gradient``), or two and
             more files, scenarios or recordings. torch is imported only where something is to be run.
+        packages: Those of which the user says whether they are their own.
         only: Names of the cells to compare; empty: all.
         baseline: Name of the variant from which differences are marked.
         all_rows: Keep rows in which all variants agree.
@@ -77,9 +80,9 @@ def compare(
         if only:
             raise UsageError("--only chooses cells of one file", "name the cells: file.py::cell other.py::cell")
         _check_baseline(baseline, targets)
-        title, runs = "", _targets(targets, running)
+        title, runs = "", _targets(targets, running, packages)
     else:
-        program = resolve(*targets or (DEFAULT,))
+        program = resolve(*targets or (DEFAULT,))._replace(packages=packages)
         variants = cell_variants(program, only)
         names = [variant.name for variant in variants]
         _check_baseline(baseline, names)
@@ -104,9 +107,10 @@ def _check_baseline(baseline: str | None, names: Sequence[str]) -> None:
         raise UsageError(f"no variant is called {baseline!r}", "the variants: " + ", ".join(names))
 
 
-def _targets(targets: Sequence[str], running: Running) -> list[Labelled]:
+def _targets(targets: Sequence[str], running: Running, packages: NamedPackages) -> list[Labelled]:
     """Recordings as they are, everything else run."""
-    programs = {target: resolve(target) for target in dict.fromkeys(targets) if not _is_recording(target)}
+    named = (target for target in dict.fromkeys(targets) if not _is_recording(target))
+    programs = {target: resolve(target)._replace(packages=packages) for target in named}
     ran: list[Labelled] = []
     if programs:
         ran = _run(list(programs.values()), list(programs), [()] * len(programs), running)
