@@ -78,6 +78,13 @@ def _modes() -> int:
     return flags if innermost_saved_hooks(True) is None else flags | _HOOKED
 
 
+def _is_looked_at(site: Site) -> bool:
+    """Whether names are matched in this execution of a call site, which is counted."""
+    before = site.seen
+    site.seen = before + 1
+    return before < FULL_MATCHES or not before & (before - 1)
+
+
 def _freezes(info: Function, tensor: Any) -> bool:
     """Whether a call switched requires_grad off; a subclass is not asked, which may run code of the program's."""
     return info.name in _SETS_REQUIRES_GRAD and type(tensor) in PLAIN and not tensor.requires_grad
@@ -273,9 +280,7 @@ class Observer:
         flags = _modes() | located.below
         read_saved = not flags & _HOOKED
         site, user = located.site, located.user
-        seen_before = site.seen
-        site.seen = seen_before + 1
-        matching = seen_before < FULL_MATCHES or not seen_before & (seen_before - 1)
+        matching = _is_looked_at(site)
         if (matching or site.meets_unseen) and user is not None:
             changed = before if isinstance(before, list) else ()
             self._unseen.announce(site, user, arguments_of(args, kwargs), changed, thread, flags, not self._hooked)
@@ -502,7 +507,7 @@ class Observer:
                     self.states.enter(value, op, 0, False, 0, ())
             if self.fingerprints is not None:
                 self.fingerprints.note_op(op, optimizer, (), [one for one, *_ in (*updated, *past)], mutates=True)
-            if located.user is not None:
+            if _is_looked_at(located.site) and located.user is not None:
                 self.names.match_loaded(located.site, located.user, op)
 
     def observe_event(
@@ -571,7 +576,7 @@ class Observer:
                 return
             cleared = [(parameter, row, NONE) for parameter, row in gradients]
             op = self._whole_call(text, _GROUP, located, thread, _GRAD_FIELD, cleared)
-            if located.user is not None:
+            if _is_looked_at(located.site) and located.user is not None:
                 self.names.match_loaded(located.site, located.user, op)
 
     def before_swap(self, pair: tuple[Any, Any]) -> bool:
@@ -600,11 +605,18 @@ class Observer:
         self, text: int, kind: int, located: Located, thread: int, field: int, changes: list[tuple[Any, int, int]]
     ) -> int:
         """One row for a call that was looked at around the whole, with what it changed: tensors, before and after."""
-        op = self.tape.add_op(text, kind, located.site.span, located.site.inner, thread, _modes())
-        self.tape.update_op(op, calls=len(changes))
+        tape, known = self.tape, self.identity.tensors
+        op = tape.op_count
+        tape.op_count = op + 1
+        tape.ops += (text, kind, located.site.span, located.site.inner, thread, _modes(), len(changes))
         for tensor, before, after in changes:
-            self._inputs([tensor], op, False)
-            self.states.change(op, self.identity.tensors[id(tensor)], field, before, after)
+            seen = known.get(id(tensor))
+            if seen is None:
+                self._inputs([tensor], op, False)
+                seen = known[id(tensor)]
+            else:
+                self._uses += (op, seen.row)
+            self.states.change(op, seen, field, before, after)
         return op
 
     def observe_error(
