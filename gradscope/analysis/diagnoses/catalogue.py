@@ -115,6 +115,8 @@ _ENTRIES = (
     Entry("gradients.term_without_gradient", _a_pass),
     Entry("losses.probabilities_as_logits", _a_pass),
     Entry("losses.paired_by_broadcast", _a_pass),
+    Entry("losses.target_with_gradient", _a_pass),
+    Entry("losses.advantage_with_gradient", _a_pass),
     Entry("gradients.sample_without_gradient", _a_pass),
     Entry("gradients.leaf_unreached", _a_pass),
     Entry("modules.layer_left_out", _an_event(EventKind.OPTIMIZER)),

@@ -1,0 +1,80 @@
+"""Targets that a network gives itself (a reward and a discounted value of what follows), which gradients flow into."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from gradscope.analysis.facts.losses.factors import AS_IT_IS, called, maker, tracked_uses
+from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.index import Index
+from gradscope.recording import NONE
+
+_LOSSES = frozenset(("mse_loss", "smooth_l1_loss", "huber_loss", "l1_loss", "sub"))
+_CHOOSES = AS_IT_IS | {"max", "amax", "min", "amin", "minimum", "gather", "stack", "cat", "values"}
+_ADDS, _FACTORS = ("add",), ("mul", "multiply")
+_STEPS = 40
+"""Calls from a target to the value in it that are followed."""
+
+_SAYS_SO = re.compile(r"gamma|discount|reward|done|terminal|bootstrap|\bnext_|_next\b|\btd_?", re.IGNORECASE)
+"""Words of reinforcement learning: the sum alone may be any residual."""
+
+
+class BootstrappedTarget(NamedTuple):
+    """One loss whose target has a gradient."""
+
+    loss: int
+    target: int
+    """The op of the sum."""
+    value: int
+    """The op that gave the value of what follows."""
+    tensor: int
+    """The target."""
+    leaves: list[int]
+    """Leaves behind the target and the estimate alike."""
+
+
+def bootstrapped_targets(index: Index, passes: Passes) -> Iterator[BootstrappedTarget]:
+    """The last one of each line, of losses that a backward pass came through."""
+    last = {index.op_statement[op]: op for op in range(index.op_count) if called(index, op) in _LOSSES}
+    nodes, walked = index.recording.tensors.column("node"), passes.first_walked_at
+    for loss in sorted(last.values()):
+        made, taken = index.tensors_made(loss), tracked_uses(index, loss)
+        if len(taken) != 2 or not made or nodes[made[0]] < 0 or walked[nodes[made[0]]] < 0:
+            continue
+        for target, estimate in (taken, taken[::-1]):
+            found = _of_target(index, passes, loss, target, estimate)
+            if found is not None:
+                yield found
+                break
+
+
+def _of_target(index: Index, passes: Passes, loss: int, target: int, estimate: int) -> BootstrappedTarget | None:
+    tensor, sums, factors, ops = target, list[int](), 0, list[int]()
+    for _ in range(_STEPS):
+        op = maker(index, tensor)
+        name, taken = (called(index, op), tracked_uses(index, op)) if op >= 0 else ("", [])
+        if not taken or (name not in _ADDS and name not in _FACTORS and name not in _CHOOSES):
+            break
+        if name in _ADDS or name in _FACTORS:
+            if len(taken) > 1:
+                return None
+            if name in _FACTORS:
+                factors += 1
+            elif len(index.uses.of(op)) == 2:
+                sums.append(op)
+        ops.append(op)
+        tensor = taken[0]
+    value = maker(index, tensor)
+    if not sums or not factors or value < 0:
+        return None
+    if not any(_SAYS_SO.search(index.op_place(one).source) for one in (*ops, value)):
+        return None
+    leaves = _leaves(index, passes, tensor) & _leaves(index, passes, estimate)
+    return BootstrappedTarget(loss, sums[0], value, target, sorted(leaves)) if leaves else None
+
+
+def _leaves(index: Index, passes: Passes, tensor: int) -> set[int]:
+    node, variable = index.recording.tensors.column("node")[tensor], index.recording.nodes.column("variable")
+    return {variable[one] for one in passes.behind(node)} - {NONE} if node >= 0 else set()

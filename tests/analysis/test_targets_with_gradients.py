@@ -1,0 +1,76 @@
+"""Bootstrapped targets and advantages that gradients flow through; and what is meant to have a gradient."""
+
+from __future__ import annotations
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from tests.analysis.building import line_of, recorded
+
+PROGRAM = """
+import torch
+import torch.nn.functional as F
+body, value, policy = torch.nn.Linear(3, 4), torch.nn.Linear(4, 1), torch.nn.Linear(4, 2)
+other = torch.nn.Linear(3, 1)
+state, following, reward, done = torch.rand(6, 3), torch.rand(6, 3), torch.rand(6), torch.zeros(6)
+now, then = value(body(state)).squeeze(1), value(body(following)).squeeze(1)
+choice = torch.distributions.Categorical(logits=policy(body(state)))
+action = choice.sample()
+{}
+loss.backward()
+"""
+
+
+def lines(body: str, code: str) -> list[int]:
+    answers = build(recorded(PROGRAM.format(body))).answers
+    return [one.causes[0].line for one in answers if one.code == code]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "target = reward + 0.9 * then * (1 - done)  # here\nloss = (now - target).pow(2).mean()",
+        "best = torch.minimum(then, other(following).squeeze(1).detach())\n"
+        "target = 0.9 * best + reward  # here\nloss = F.smooth_l1_loss(now, target)",
+    ],
+)
+def test_a_target_that_the_same_weights_move(body: str) -> None:
+    assert lines(body, "target-with-gradient") == [line_of(PROGRAM.format(body), "# here")]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "target = reward + 0.9 * then.detach()\nloss = (now - target).pow(2).mean()",
+        "target = reward + 0.9 * other(following).squeeze(1)\nloss = (now - target).pow(2).mean()",
+        "flow = done + 0.1 * then\nshift = flow\nloss = (reward - shift).pow(2).mean()",
+        "z = torch.ones(6)\nmixed = z + 0.5 * value(body(state + 1)).squeeze(1)\nloss = (now - mixed).pow(2).mean()",
+    ],
+)
+def test_a_constant_target_another_network_or_a_residual_is_none(body: str) -> None:
+    assert lines(body, "target-with-gradient") == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "gain = reward - now\nloss = -(choice.log_prob(action) * gain).mean() + F.mse_loss(now, reward)  # here",
+        "gain = reward - now\ngain = (gain - gain.mean()) / (gain.std() + 1e-8)\n"
+        "ratio = (choice.log_prob(action) - choice.log_prob(action).detach()).exp()\n"
+        "loss = -(ratio * gain).mean() + F.mse_loss(now, reward)  # here",
+    ],
+)
+def test_an_advantage_that_moves_the_critic(body: str) -> None:
+    assert lines(body, "advantage-with-gradient") == [line_of(PROGRAM.format(body), "# here")]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "gain = (reward - now).detach()\nloss = -(choice.log_prob(action) * gain).mean() + F.mse_loss(now, reward)",
+        "loss = -(choice.log_prob(action) * (reward - now)).mean()",
+        "scale = now.exp()\nloss = (scale * choice.log_prob(action)).mean() + F.mse_loss(now, reward)",
+    ],
+)
+def test_a_constant_advantage_or_a_value_that_nothing_else_trains_is_none(body: str) -> None:
+    assert lines(body, "advantage-with-gradient") == []
