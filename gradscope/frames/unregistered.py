@@ -15,9 +15,9 @@ _PUTS = ("append", "extend", "insert", "add", "appendleft")
 _DEPTH = 4
 """How many classes deep a module may be made within another that is kept so."""
 
-HeldAs = Literal["list", "dict", "tensor", "result"]
+HeldAs = Literal["list", "dict", "tensor", "result", "buffer"]
 """In a ``list`` (or tuple, set) or a ``dict``; as a plain ``tensor`` with requires_grad; as the ``result`` of a call on
-a parameter (``nn.Parameter(x).to(device)``), while the parameter itself is dropped."""
+a parameter (``nn.Parameter(x).to(device)``), while the parameter itself is dropped; as a ``buffer``."""
 
 
 class Unregistered(NamedTuple):
@@ -111,6 +111,8 @@ def _made_once(tree: ast.Module, name: str) -> int | None:
 def _of_statement(function: _Function, statement: ast.stmt) -> Unregistered | None:
     if isinstance(statement, ast.Expr):
         method = statement.value.func if isinstance(statement.value, ast.Call) else None
+        if isinstance(statement.value, ast.Call) and (buffer := _buffer(statement.value)):
+            return Unregistered(statement.lineno, statement.end_lineno or statement.lineno, "buffer", buffer)
         is_put = isinstance(method, ast.Attribute) and method.attr in _PUTS
         return _holder(function, method.value) if isinstance(method, ast.Attribute) and is_put else None
     if isinstance(statement, ast.AugAssign):
@@ -125,7 +127,29 @@ def _of_statement(function: _Function, statement: ast.stmt) -> Unregistered | No
         return None
     if _is_on_self(target):
         return _found(statement, held_as, target)
+    if held_as == "tensor":
+        return _as_buffer(function, ast.unparse(target))
     return _holder(function, target) if held_as in ("list", "dict") else None
+
+
+def _buffer(call: ast.Call) -> str:
+    """The attribute that a call registers as a buffer, where the call makes what it registers; empty for others."""
+    if ast.unparse(call.func) != "self.register_buffer" or len(call.args) < 2:
+        return ""
+    name, value = call.args[:2]
+    is_trained = _no_parameter(value) == "tensor" or ast.unparse(value).startswith(("nn.Parameter(", "Parameter("))
+    return f"self.{name.value!s}" if isinstance(name, ast.Constant) and is_trained else ""
+
+
+def _as_buffer(function: _Function, name: str) -> Unregistered | None:
+    """Where a function registers what a name holds as a buffer."""
+    for node in ast.walk(function):
+        if not isinstance(node, ast.Call) or ast.unparse(node.func) != "self.register_buffer" or len(node.args) < 2:
+            continue
+        key, value = node.args[:2]
+        if isinstance(key, ast.Constant) and isinstance(value, ast.Name) and value.id == name:
+            return Unregistered(node.lineno, node.end_lineno or node.lineno, "buffer", f"self.{key.value!s}")
+    return None
 
 
 def _holder(function: _Function, holder: ast.expr) -> Unregistered | None:

@@ -275,3 +275,105 @@ for step in range(4):
     optimizer.step()
 """
     assert found(source, "step-without-backward") == []
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        "with torch.no_grad(): w -= 0.1 * w.grad",
+        "w.data.add_(w.grad.data, alpha=-0.1)",
+        "with torch.no_grad(): w.copy_(w - 0.1 * w.grad.clamp(-1, 1))",
+    ],
+)
+def test_an_update_by_hand_that_clears_nothing(update: str) -> None:
+    source = """
+w = torch.zeros(2, requires_grad=True)
+for step in range(4):
+    (x @ w).sum().backward()
+    {}
+    {}
+"""
+    (answer,) = found(source.format(update, "pass"), "gradients-applied-again")
+    assert [cause.line for cause in answer.causes] == [9, 10]
+    assert "Set .grad to None" in answer.advice
+    assert found(source.format(update, "w.grad = None"), "gradients-applied-again") == []
+    assert found(source.format("with torch.no_grad(): w.mul_(0.9)", "pass"), "gradients-applied-again") == []
+
+
+@pytest.mark.parametrize("copy", ["p.detach().requires_grad_()", "p.clone().detach().requires_grad_()"])
+def test_an_optimizer_of_copies_names_the_line_that_made_them(copy: str) -> None:
+    source = f"""
+copies = [{copy} for p in first.parameters()]
+optimizer = torch.optim.SGD(copies, lr=0.1)
+for step in range(4):
+    first(x).sum().backward()
+    optimizer.step()
+"""
+    (answer,) = found(source, "never-stepped")
+    assert answer.causes[0].line == 7
+
+
+@pytest.mark.parametrize(
+    ("held", "steps", "lines"),
+    [
+        ("parameters", "optimizer.step(); other.step()", [8, 7]),
+        ("second.parameters()", "optimizer.step(); other.step()", []),
+        ("parameters", "optimizer.step(); optimizer.zero_grad(); other.step()", []),
+        ("parameters", "optimizer.step()", []),
+    ],
+)
+def test_parameters_that_two_optimizers_step(held: str, steps: str, lines: list[int]) -> None:
+    source = f"""
+optimizer = torch.optim.SGD(first.parameters(), lr=0.1)
+other = torch.optim.Adam({held}, lr=0.1)
+for step in range(4):
+    optimizer.zero_grad(), other.zero_grad()
+    second(first(x)).sum().backward()
+    {steps}
+"""
+    answers = found(source, "gradient-applied-twice")
+    assert [cause.line for answer in answers for cause in answer.causes] == lines
+
+
+@pytest.mark.parametrize(
+    ("made", "rounds", "lines"),
+    [
+        ("torch.optim.Adam(parameters, lr=0.1)", 1, [8]),
+        ("torch.optim.SGD(parameters, lr=0.1, momentum=0.9)", 1, [8]),
+        ("torch.optim.SGD(parameters, lr=0.1)", 1, []),
+        ("torch.optim.Adam(parameters, lr=0.1)", 3, []),
+    ],
+)
+def test_an_optimizer_that_is_made_for_each_step(made: str, rounds: int, lines: list[int]) -> None:
+    source = f"""
+for step in range(5):
+    optimizer = {made}
+    for _ in range({rounds}):
+        optimizer.zero_grad()
+        second(first(x)).sum().backward()
+        optimizer.step()
+"""
+    answers = found(source, "optimizer-made-anew")
+    assert [cause.line for answer in answers for cause in answer.causes] == lines
+
+
+@pytest.mark.parametrize(
+    ("passes", "lines"),
+    [
+        ("part.backward(retain_graph=True); (whole + part).backward()", []),
+        ("part.backward(retain_graph=True)\n    (whole + part).backward()", [11]),
+        ("part.backward(retain_graph=True)\n    whole.backward()", []),
+        ("part.backward(retain_graph=True)\n    optimizer.zero_grad()\n    (whole + part).backward()", []),
+    ],
+)
+def test_a_part_of_the_loss_that_is_counted_twice(passes: str, lines: list[int]) -> None:
+    source = f"""
+optimizer = torch.optim.SGD(parameters, lr=0.1)
+for step in range(3):
+    optimizer.zero_grad()
+    part, whole = first(x).pow(2).sum(), second(first(x)).sum()
+    {passes}
+    optimizer.step()
+"""
+    answers = found(source, "term-counted-twice")
+    assert [cause.line for answer in answers for cause in answer.causes] == lines

@@ -33,6 +33,7 @@ ONE = "nn.Parameter(torch.ones(2))"
         (f"self.kept = {{'a': {ONE}}}", "self.kept['a']", "in a plain dict"),
         ("self.kept = torch.ones(2, requires_grad=True)", "self.kept", "as a plain tensor"),
         (f"self.kept = {ONE}.double()", "self.kept", "the result of a call on a parameter"),
+        ("self.register_buffer('kept', torch.ones(2, requires_grad=True))", "self.kept", "as a buffer"),
     ],
 )
 def test_the_line_that_keeps_it_is_the_cause(kept: str, used: str, how: str) -> None:

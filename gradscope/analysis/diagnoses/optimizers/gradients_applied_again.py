@@ -19,6 +19,9 @@ from gradscope.recording.rows import Field, GradOutcome, OpKind
 TIMES = 2
 """Steps with old gradients from which on it is reported."""
 
+_FOLLOWED = 12
+"""Tensors that are followed from an update by hand back to a gradient."""
+
 _FRESH, _ADDED, _STEPPED = range(3)
 _SCALES = "nn.utils.clip_grad"
 """Functions of torch's that write into a gradient and keep it."""
@@ -57,6 +60,8 @@ def _finding(sources: Sources, again: dict[int, int], step: int, last_pass: int)
     symptom = f"Line {index.op_line(step)}: {often}"
     why = f"nothing cleared .grad of {names} between a step and the next backward, line {line}"
     advice = "Call zero_grad() once a step: before backward, or after the step."
+    if not is_step(index, step):
+        advice = "Set .grad to None once a step: before backward, or after the update."
     clears = _clears_others(sources, again, step, last_pass)
     if clears >= 0:
         called = index.call_name(clears).removeprefix("optim.")
@@ -124,6 +129,7 @@ def _writes(index: Index) -> Iterator[tuple[int, int, int]]:
     """Steps that wrote a parameter, and whatever else was done to a gradient: taken for a clearing."""
     recording, owners = index.recording, _owner_of_gradient(index)
     storages, made_at = (recording.tensors.column(name) for name in ("storage", "op"))
+    leaves = {storages[leaf]: leaf for leaf in owners.values() if storages[leaf] >= 0}
     columns = (recording.changes.column(name) for name in ("op", "tensor", "field", "after"))
     for op, tensor, field, after in zip(*columns, strict=True):
         if op >= index.op_count:
@@ -134,10 +140,31 @@ def _writes(index: Index) -> Iterator[tuple[int, int, int]]:
             yield op, tensor, _STEPPED if after else _FRESH  # one that may have been skipped tells nothing
         elif field == Field.VERSION and is_step(index, op) and storages[tensor] not in owners:
             yield op, tensor, _STEPPED
+        elif field == Field.VERSION and storages[tensor] in leaves and made_at[tensor] != op:
+            leaf = leaves[storages[tensor]]
+            if _takes_gradient(index, owners, op, leaf):
+                yield op, leaf, _STEPPED
         elif made_at[tensor] == op:
             continue  # a view of a gradient is first seen at the version that it has
         elif field == Field.VERSION and storages[tensor] in owners and not index.func(op).startswith(_SCALES):
             yield op, owners[storages[tensor]], _FRESH
+
+
+def _takes_gradient(index: Index, owners: dict[int, int], op: int, leaf: int) -> bool:
+    """Whether a write of the program's into a leaf takes what was computed from its gradient: an update by hand."""
+    storages, kinds = index.recording.tensors.column("storage"), index.recording.ops.column("kind")
+    todo, seen = [one for one in index.uses.of(op) if storages[one] != storages[leaf]], set[int]()
+    while todo and len(seen) < _FOLLOWED:
+        tensor = todo.pop()
+        if tensor in seen:
+            continue
+        seen.add(tensor)
+        if owners.get(storages[tensor]) == leaf:
+            return True
+        made = index.made_by(tensor)
+        if 0 <= made < op and kinds[made] == OpKind.CALL:
+            todo += index.uses.of(made)
+    return False
 
 
 def _owner_of_gradient(index: Index) -> dict[int, int]:

@@ -96,6 +96,8 @@ def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Re
     index, events = sources.index, (optimizer.made.row,)
     if kept := _kept_unregistered(sources, tensor):
         return kept
+    if copied := _copied(sources, optimizer, tensor):
+        return copied
     causes = tuple(sources.cause_of_event("made", optimizer.made))
     made_by = index.made_by(tensor)
     place = index.op_place(made_by)
@@ -109,6 +111,24 @@ def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Re
         events,
         "Make the optimizer after that, or give them to it with add_param_group.",
     )
+
+
+def _copied(sources: Sources, optimizer: Optimizer, tensor: int) -> _Reason | None:
+    """A parameter of which the optimizer holds what a line made from it: a copy, or what ``detach`` gave."""
+    index = sources.index
+    ops = [op for op in index.users.of(tensor) if op < optimizer.made.op]
+    for op in ops:
+        made = index.tensors_made(op)
+        ops += [after for one in made for after in index.users.of(one) if op < after < optimizer.made.op]
+        if not optimizer.tensors.isdisjoint(made) and index.op_line(op):
+            return _Reason(
+                f"the {optimizer.name} of line {optimizer.line} holds what line {index.op_line(op)} "
+                f"({index.call_name(op)}) made from them",
+                (*sources.cause("made", op), *sources.cause_of_event("made", optimizer.made)),
+                (optimizer.made.row,),
+                "Give the optimizer the parameters themselves.",
+            )
+    return None
 
 
 def _put_there(sources: Sources, made_by: int) -> tuple[list[Cause], str]:
@@ -151,11 +171,13 @@ _HELD_AS = {
     "dict": "in a plain dict, where a module does not see them",
     "tensor": "as a plain tensor, which is no parameter of the module",
     "result": "the result of a call on a parameter, which is no parameter itself",
+    "buffer": "as a buffer, which is no parameter of the module",
 }
 _INSTEAD = {
     "list": "Use nn.ModuleList (nn.ParameterList) there.",
     "dict": "Use nn.ModuleDict (nn.ParameterDict) there.",
     "tensor": "Make it an nn.Parameter.",
+    "buffer": "Make it an nn.Parameter in place of the buffer.",
     "result": "Make the call first, and an nn.Parameter of its result.",
 }
 
