@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.losses.losses_of_probabilities import losses_of_probabilities
+from gradscope.analysis.facts.losses.losses_of_probabilities import LAYERS, LossOfProbabilities, losses_of_probabilities
 from gradscope.analysis.report_model import Evidence
 
 _WITHOUT = "Give it what {given} is given, without {given}."
@@ -17,6 +17,9 @@ _LOGARITHM = "Use log_softmax, or give cross_entropy the logits."
 def _find(sources: Sources) -> Iterator[Finding]:
     index = sources.index
     for found in losses_of_probabilities(index, sources.passes):
+        if index.func(found.gives).rpartition(".")[2] in LAYERS:
+            yield _of_logits(sources, found)
+            continue
         given, loss = index.call_name(found.gives), index.call_name(found.loss)
         last = given.rpartition(".")[2]
         causes = [] if found.made_at is not None and found.is_inside else sources.cause("used", found.gives)
@@ -35,13 +38,31 @@ def _find(sources: Sources) -> Iterator[Finding]:
         )
 
 
+def _of_logits(sources: Sources, found: LossOfProbabilities) -> Finding:
+    """A loss that takes logarithms of probabilities, and is given what a layer gave."""
+    index = sources.index
+    loss, line = index.call_name(found.loss), index.op_line(found.gives)
+    there = "" if line == index.op_line(found.loss) else f" of line {line}"
+    is_nll = index.func(found.loss) == "F.nll_loss"
+    return sources.finding(
+        f"Line {index.op_line(found.loss)}: {loss} takes {found.takes}, and is given the result of "
+        f"{index.call_name(found.gives)}{there} as it is",
+        why="without log_softmax it falls without end as these numbers grow" if is_nll else "",
+        op=found.loss,
+        tensors=list(index.uses.of(found.loss))[:1],
+        causes=[*sources.cause("used", found.loss), *sources.cause("made", found.gives)],
+        evidence=[Evidence("ops", found.gives)],
+        advice="Use cross_entropy, or apply log_softmax first." if is_nll else "Apply log_softmax first.",
+    )
+
+
 DIAGNOSIS = Diagnosis(
     code="probabilities-as-logits",
     title="a loss that takes logits is given probabilities",
     severity="warning",
     explanation=Explanation(
         meaning="""cross_entropy or binary_cross_entropy_with_logits was given the result of a softmax or a sigmoid;
-            or nll_loss or kl_div, which take logarithms, the result of a softmax.""",
+            or nll_loss or kl_div, which take logarithms, the result of a softmax or of a layer.""",
         reason="""Such a loss applies softmax (or sigmoid) itself. Of probabilities, which lie between 0 and 1, it
             gives a nearly even distribution whatever the model says: the loss stays far from zero, gradients small.""",
         remedy="""Let the model return logits, and take softmax or sigmoid only where probabilities are shown. For

@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.gradient_lives import last_before
+from gradscope.analysis.facts.program.methods_not_called import methods_not_called
 from gradscope.analysis.facts.writes import is_step
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cause, Evidence
@@ -46,7 +47,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 last_step, last_pass = op, stepped[tensor]
             stepped[tensor] = NONE
     again = {tensor: count for tensor, count in times.items() if count >= TIMES}
-    if again:
+    if again and all(one.statement.method != "zero_grad" for one in methods_not_called(index)):
         yield _finding(sources, again, last_step, last_pass)
 
 

@@ -1,4 +1,4 @@
-"""Losses that take logits and were given probabilities: the result of softmax or sigmoid."""
+"""Losses that take logits and were given probabilities, or that take logarithms of them and were given logits."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ _GIVES = {
     "sigmoid": "Sigmoid",
 }
 """Functions that give probabilities, and the modules that call them."""
+
+LAYERS = frozenset(("linear", "conv1d", "conv2d", "conv3d", "bilinear"))
+"""Functions whose results are logits, where a loss is computed from them."""
 
 _AS_IT_IS = frozenset(
     """
@@ -63,7 +66,7 @@ def losses_of_probabilities(index: Index, passes: Passes) -> Iterator[LossOfProb
         made = index.tensors_made(loss)
         if not len(taken) or not made or nodes[made[0]] < 0 or passes.first_walked_at[nodes[made[0]]] < 0:
             continue
-        gives = _origin(index, taken[0])
+        gives = _origin(index, taken[0], _TAKES[index.func(loss)] == "log-probabilities")
         key = (index.op_statement[loss], index.op_statement[gives] if gives >= 0 else -1)
         if gives >= 0 and key not in seen:
             seen.add(key)
@@ -72,19 +75,22 @@ def losses_of_probabilities(index: Index, passes: Passes) -> Iterator[LossOfProb
                 loss,
                 gives,
                 _TAKES[index.func(loss)],
-                _only_module(index, _GIVES[_last(index, gives)]) if is_below else None,
+                _only_module(index, _GIVES.get(_last(index, gives), "")) if is_below else None,
                 is_below and _comes_with_others(index, gives),
             )
 
 
-def _origin(index: Index, tensor: int) -> int:
-    """The call that gave probabilities which come to be a tensor as they are, or -1."""
+def _origin(index: Index, tensor: int, takes_logarithms: bool) -> int:
+    """The call that gave probabilities (or logits, to what takes logarithms) that come to be a tensor as they are.
+
+    -1 where there is none.
+    """
     for _ in range(_STEPS):
         op = index.made_by(tensor)
         if not 0 <= op < index.op_count:
             return -1
         name = _last(index, op)
-        if name in _GIVES:
+        if name in _GIVES or (takes_logarithms and name in LAYERS):
             return op
         taken = index.uses.of(op)
         if name not in _AS_IT_IS or not len(taken):
@@ -105,7 +111,7 @@ def _comes_with_others(index: Index, op: int) -> bool:
 def _only_module(index: Index, name: str) -> tuple[int, int] | None:
     found = []
     for number, file in enumerate(index.recording.files):
-        tree = parsed(file.text) if file.is_user and name in file.text else None
+        tree = parsed(file.text) if name and file.is_user and name in file.text else None
         for node in ast.walk(tree) if tree is not None else ():
             if isinstance(node, ast.Call):
                 called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")

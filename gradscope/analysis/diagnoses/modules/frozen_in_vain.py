@@ -1,0 +1,88 @@
+"""requires_grad switched off on another tensor than the parameter: on what .data or state_dict() gave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.gradient_lives import first_after
+from gradscope.analysis.index import Index
+from gradscope.analysis.report_model import Evidence
+from gradscope.recording.flags import PARAMETER
+from gradscope.recording.rows import OpKind
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """By the line that sets it: the parameters that share their memory with what it was set on."""
+    index, lives = sources.index, sources.lives
+    kinds, storages = index.recording.ops.column("kind"), index.recording.tensors.column("storage")
+    flags = index.recording.tensors.column("flags")
+    trained = {storages[leaf]: leaf for leaf in lives.passes if flags[leaf] & PARAMETER and storages[leaf] >= 0}
+    found: dict[int, dict[int, int]] = {}
+    for op, kind in enumerate(kinds):
+        if kind != OpKind.SET or "requires_grad" not in index.func(op):
+            continue
+        tensor = index.uses.of(op)[0]
+        leaf = trained.get(storages[tensor], tensor)
+        if leaf == tensor or not _is_for_nothing_else(index, tensor, op):
+            continue
+        if index.requires_grad(leaf, op) and first_after(lives.passes[leaf], op) > op:
+            found.setdefault(index.op_statement[op], {})[leaf] = op
+    for leaves in found.values():
+        yield _finding(sources, leaves)
+
+
+def _is_for_nothing_else(index: Index, tensor: int, op: int) -> bool:
+    """Whether a tensor did not require grad before a call, nor after it, and went into no other one."""
+    return (
+        not index.requires_grad(tensor, op)
+        and not index.requires_grad(tensor, op + 1)
+        and all(user == op for user in index.users.of(tensor))
+    )
+
+
+def _finding(sources: Sources, leaves: dict[int, int]) -> Finding:
+    index, op = sources.index, max(leaves.values())
+    tensor = index.uses.of(op)[0]
+    made = index.made_by(tensor)
+    given = f", which {index.call_name(made)} gave" if 0 <= made < index.op_count else ""
+    names = sources.listed([sources.names.at(leaf, sources.lives.passes[leaf][-1]) for leaf in leaves])
+    return sources.finding(
+        f"Line {index.op_line(op)}: requires_grad is switched off on another tensor{given}, and {names} still "
+        f"require{'s' * (len(leaves) == 1)} grad and get{'s' * (len(leaves) == 1)} gradients",
+        why="the two share their memory, not requires_grad",
+        op=op,
+        tensors=list(leaves),
+        causes=sources.cause("set", op),
+        evidence=[Evidence("ops", sources.lives.passes[leaf][-1]) for leaf in leaves],
+        advice="Set it on the parameters themselves: module.requires_grad_(False).",
+    )
+
+
+DIAGNOSIS = Diagnosis(
+    code="frozen-in-vain",
+    title="requires_grad switched off on another tensor than the parameter",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""requires_grad was set to False on a tensor that did not require grad anyway, and that is used for
+            nothing else. It is on the memory of a parameter, which got gradients afterwards.""",
+        reason="""p.data, p.detach() and the values of state_dict() are tensors of their own. They share the
+            parameter's memory; requires_grad is a property of each tensor.""",
+        remedy="""p.requires_grad = False for p in module.parameters(), or module.requires_grad_(False).""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+body, head = torch.nn.Linear(3, 4), torch.nn.Linear(4, 1)
+for p in body.parameters():
+    p.data.requires_grad = False
+head(body(torch.ones(2, 3))).sum().backward()
+""",
+        instead_of="p.data.requires_grad = False",
+        silent="p.requires_grad = False",
+    ),
+    find=_find,
+)

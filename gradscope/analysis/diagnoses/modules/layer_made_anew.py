@@ -1,0 +1,77 @@
+"""A layer that forward makes in each of its calls: it is random each time, and never trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.report_model import Evidence
+from gradscope.recording.flags import PARAMETER
+
+TIMES = 3
+"""Layers that one line of a forward made, of each of which the parameters got a gradient, to be reported."""
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    index, flags = sources.index, sources.index.recording.tensors.column("flags")
+    made: dict[int, dict[int, list[int]]] = {}
+    for leaf, passes in sources.lives.passes.items():
+        op = index.made_by(leaf) if flags[leaf] & PARAMETER else -1
+        if 0 <= op < index.op_count and len(passes) == 1 and leaf not in sources.events.in_optimizers:
+            function = index.op_place(op).function.rpartition(".")[2]
+            if function in ("forward", "__call__"):
+                made.setdefault(index.op_statement[op], {}).setdefault(op, []).append(leaf)
+    for layers in made.values():
+        if len(layers) >= TIMES and not any(leaf in sources.lives.steps for all_ in layers.values() for leaf in all_):
+            op, leaves = max(layers.items())
+            yield sources.finding(
+                f"Line {index.op_line(op)}: {index.call_name(op).removesuffix('.__init__')} is made again in each call "
+                f"of forward ({len(layers):,} times)",
+                why="each of them starts at random, gets a gradient once and is dropped; no optimizer has them",
+                op=op,
+                tensors=leaves,
+                causes=sources.cause("made", op),
+                evidence=[Evidence("ops", one) for one in list(layers)[-TIMES:]],
+                advice="Make it in __init__, and call it in forward.",
+            )
+
+
+DIAGNOSIS = Diagnosis(
+    code="layer-made-anew",
+    title="a layer that forward makes in each of its calls",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""A line of a forward made a layer (or a parameter) again and again. The parameters of each got one
+            gradient, and no optimizer was given them.""",
+        reason="""A layer's parameters are made with the layer, at random. One that is made in forward is another one
+            in each call: the optimizer, which was made before, knows none of them.""",
+        remedy="""Make layers in __init__. Where a size is known in forward only, nn.LazyLinear, or make it in the first
+            call, before the optimizer.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(3, 1)
+
+    def forward(self, x):
+        head = nn.Linear(3, 1)
+        return head(x)
+
+
+net = Net()
+for step in range(4):
+    net(torch.ones(2, 3)).sum().backward()
+""",
+        instead_of="head = nn.Linear(3, 1)",
+        silent="head = self.head",
+    ),
+    find=_find,
+)

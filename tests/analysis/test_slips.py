@@ -1,0 +1,138 @@
+"""Slips that fail nowhere (not called, frozen in vain, made anew, added to one row twice), and what is meant."""
+
+from __future__ import annotations
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from tests.analysis.building import line_of, recorded
+
+HEAD = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+body, head = nn.Linear(3, 4), nn.Linear(4, 2)
+x, y = torch.rand(6, 3), torch.tensor([0, 1, 0, 1, 0, 1])
+optimizer = torch.optim.SGD([*body.parameters(), *head.parameters()], lr=0.1)
+"""
+
+
+def lines(body: str, code: str) -> list[int]:
+    """The first cause of each answer of a code."""
+    return [one.causes[0].line for one in build(recorded(HEAD + body)).answers if one.code == code]
+
+
+def here(body: str) -> list[int]:
+    return [line_of(HEAD + body, "# here")]
+
+
+TRAINING = """
+for step in range(4):
+    {}
+    head(body(x)).sum().backward()
+    optimizer.step()
+"""
+
+
+def test_a_zero_grad_that_is_not_called_is_the_one_cause() -> None:
+    body = TRAINING.format("optimizer.zero_grad  # here")
+    assert lines(body, "method-not-called") == here(body)
+    assert lines(body, "gradients-applied-again") == []
+
+
+@pytest.mark.parametrize("statement", ["body.weight", "optimizer.param_groups", "step_size = optimizer.step"])
+def test_what_is_no_call_forgotten_is_none(statement: str) -> None:
+    assert lines(TRAINING.format(statement), "method-not-called") == []
+
+
+def test_a_method_that_is_named_in_code_that_did_not_run_is_none() -> None:
+    assert lines("def never():\n    optimizer.step\n" + TRAINING.format("pass"), "method-not-called") == []
+
+
+@pytest.mark.parametrize(
+    "freezing",
+    [
+        "for p in body.parameters():\n    p.data.requires_grad_(False)  # here",
+        "for value in body.state_dict().values():\n    value.requires_grad = False  # here",
+        "for p in body.parameters():\n    p.detach().requires_grad = False  # here",
+    ],
+)
+def test_what_was_frozen_in_vain(freezing: str) -> None:
+    body = f"{freezing}\nhead(body(x)).sum().backward()\n"
+    assert lines(body, "frozen-in-vain") == here(body)
+
+
+@pytest.mark.parametrize(
+    "freezing",
+    [
+        "body.requires_grad_(False)",
+        "kept = [p.detach().requires_grad_(False) for p in body.parameters()]\ntotal = sum(k.sum() for k in kept)",
+        "kept = [p.detach().clone().requires_grad_(False) for p in body.parameters()]",
+    ],
+)
+def test_what_is_frozen_or_a_snapshot_is_none(freezing: str) -> None:
+    assert lines(f"{freezing}\nhead(body(x)).sum().backward()\n", "frozen-in-vain") == []
+
+
+NET = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.kept = None
+    def forward(self, x):
+        {}
+        return self.kept(x)
+net = Net()
+for step in range(4):
+    net(x).sum().backward()
+"""
+
+
+def test_a_layer_that_forward_makes_anew() -> None:
+    body = NET.format("self.kept = nn.Linear(3, 1)  # here")
+    assert lines(body, "layer-made-anew") == here(body)
+    assert lines(NET.format("self.kept = self.kept or nn.Linear(3, 1)"), "layer-made-anew") == []
+
+
+@pytest.mark.parametrize(
+    "write",
+    ["total[y] += head(body(x))  # here", "total[y] = total[y] + head(body(x))  # here"],
+)
+def test_an_addition_to_rows_that_come_several_times(write: str) -> None:
+    body = f"total = torch.zeros(2, 2)\n{write}\ntotal.sum().backward()\n"
+    assert lines(body, "repeated-index-write") == here(body)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "total[torch.tensor([0, 1])] += head(body(x[:2]))",
+        "total[y == 0] += 1",
+        "total[y] = head(body(x))",
+        "total.index_add_(0, y, head(body(x)))",
+        "total.index_put_((y,), head(body(x)), accumulate=True)",
+    ],
+)
+def test_rows_that_may_come_once_each_are_none(write: str) -> None:
+    assert lines(f"total = torch.zeros(2, 2)\n{write}\n", "repeated-index-write") == []
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "F.nll_loss(head(body(x)), y)  # here",
+        "nn.NLLLoss()(head(body(x)).view(6, 2), y)  # here",
+        "F.kl_div(head(body(x)), torch.full((6, 2), 0.5), reduction='batchmean')  # here",
+    ],
+)
+def test_logits_where_logarithms_are_taken(loss: str) -> None:
+    body = f"loss = {loss}\nloss.backward()\n"
+    assert lines(body, "probabilities-as-logits") == here(body)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    ["F.nll_loss(head(body(x)).log_softmax(1), y)", "F.nll_loss(F.logsigmoid(head(body(x))), y)"],
+)
+def test_logarithms_are_none(loss: str) -> None:
+    assert lines(f"loss = {loss}\nloss.backward()\n", "probabilities-as-logits") == []
