@@ -24,12 +24,16 @@ class SourceStatement(NamedTuple):
     """Names and dotted names that it stores."""
     scope: int = 0
     """First line of the function that it is in; 0 for the module's."""
+    moves: tuple[tuple[str, str], ...] = ()
+    """Where it does nothing but give names what other names hold (``a, b = b, a``): each name, and whose it gets."""
 
 
 ITEM = "[]"
 """In a stored name, what stands for any items: ``blocks[].weight`` for ``blocks[0].weight = …``."""
 NO_STATEMENT = SourceStatement(0, 0)
 _ANY_COLUMN = 1_000_000
+END = SourceStatement(1 << 30, 1 << 30)
+"""Stands for the end of a module, after all of its statements."""
 _LONGEST = 2_000
 """Lines of the longest statement that is found from its last line."""
 
@@ -73,34 +77,64 @@ class Source:
 
     def stored_between(self, earlier: SourceStatement, later: SourceStatement) -> tuple[str, ...]:
         """What the statements between two of one function store."""
-        if earlier.scope != later.scope or later.line <= earlier.end_line:
-            return ()
-        first, last = (bisect_right(self._starts, (line, _ANY_COLUMN)) for line in (earlier.end_line, later.line - 1))
-        between = (one for one in self.statements[first:last] if one.scope == earlier.scope)
-        return tuple(dict.fromkeys(name for one in between for name in one.stores))
+        return tuple(dict.fromkeys(name for one in self._between(earlier, later) for name in one.stores))
 
-    def call_assigned_to(self, name: str, after: int, before: int) -> Assignment | None:
+    def moved_between(self, earlier: SourceStatement, later: SourceStatement) -> dict[str, str]:
+        """Under which name each name's value is found after the statements between two of one function.
+
+        Only of names that lost theirs to statements that run once on that way and do nothing else; none of a value that
+        has no name any more.
+        """
+        holds: dict[str, str] = {}
+        for one in self._between(earlier, later):
+            runs_once = one.col <= min(earlier.col, later.col)
+            known = dict(one.moves) if runs_once else {}
+            values = {name: holds.get(known[name], known[name]) if name in known else "" for name in one.stores}
+            holds.update(values)
+        return {value: name for name, value in holds.items() if value in holds and value != name}
+
+    def found_under(self, name: str, earlier: SourceStatement, later: SourceStatement) -> str:
+        """The name that has at one statement what an earlier one of its function stored under a name; empty for none.
+
+        It is another one after ``a, b = b, a`` between the two.
+        """
+        if not any(is_stored_by(name, one) for one in self.stored_between(earlier, later)):
+            return name
+        root, dot, rest = name.partition(".")
+        moved = self.moved_between(earlier, later)
+        return f"{moved[root]}{dot}{rest}" if root in moved else ""
+
+    def _between(self, earlier: SourceStatement, later: SourceStatement) -> list[SourceStatement]:
+        if earlier.scope != later.scope or later.line <= earlier.end_line:
+            return []
+        first, last = (bisect_right(self._starts, (line, _ANY_COLUMN)) for line in (earlier.end_line, later.line - 1))
+        return [one for one in self.statements[first:last] if one.scope == earlier.scope]
+
+    def call_assigned_to(self, name: str, after: int, before: int, col: int = 0) -> Assignment | None:
         """The call that a name was assigned from last.
 
         It is known where the function (or the module) has one assignment to the name, or one between the line of the
-        frame's last op and the line of the present one. The present line's own is not it where the name may come from
-        elsewhere (an argument: ``h = torch.tanh(h)``).
+        frame's last op and the statement (its line and column) of the present one. The present statement's own is not
+        it where the frame has just come to that (``h = torch.tanh(h)``; the last op's line is 0 if it was there
+        before), nor where the name may come from elsewhere (an argument).
         """
         scope = max((first for first, last in self.functions if first <= before <= last), default=0)
         found = self.assigned_calls.get((scope, name)) or self.assigned_calls.get((0, name), [])
         if len(found) == 1:
             return found[0]
-        between = [call for call in found if call is not None and after <= call.line <= before]
+        end = (before, col) if after else (before + 1, 0)
+        between = [call for call in found if call is not None and after <= call.line and (call.line, call.col) < end]
         if len(between) != 1 or (between[0].line == before and (scope, name) in self.arguments):
             return None
         return between[0]
 
     def call_stored_by(self, name: str, earlier: SourceStatement, later: SourceStatement) -> Assignment | None:
-        """The call from which one statement assigned a name, that still has it at another, later one of its function.
+        """The call from which one statement assigned a name whose value is still known at another, later one.
 
-        None where a statement between them assigns it too, or may have: a loop leads back to the later one.
+        None where a statement between them assigns it too, or may have (a loop leads back to the later one), unless the
+        value is found under another name then: see :meth:`found_under`.
         """
-        if later.line <= earlier.end_line or name in self.stored_between(earlier, later):
+        if later.line <= earlier.end_line or not self.found_under(name, earlier, later):
             return None
         found = self.assigned_calls.get((earlier.scope, name), [])
         own = [call for call in found if call is not None and earlier.line <= call.line <= earlier.end_line]
@@ -159,7 +193,22 @@ def _statement(node: ast.stmt) -> SourceStatement:
         _names(part, loads, stores)
     if isinstance(node, ast.AugAssign):
         loads.update(stores)
-    return SourceStatement(node.lineno, end_line, node.col_offset, end_col, tuple(loads), tuple(stores))
+    place = (node.lineno, end_line, node.col_offset, end_col)
+    return SourceStatement(*place, tuple(loads), tuple(stores), moves=_moves(node))
+
+
+def _moves(node: ast.stmt) -> tuple[tuple[str, str], ...]:
+    if not isinstance(node, ast.Assign) or len(node.targets) != 1:
+        return ()
+    targets, values = (_items(part) for part in (node.targets[0], node.value))
+    names = [part.id for part in (*targets, *values) if isinstance(part, ast.Name)]
+    if len(targets) != len(values) or len(names) != 2 * len(targets):
+        return ()
+    return tuple(zip(names[: len(targets)], names[len(targets) :], strict=True))
+
+
+def _items(part: ast.expr) -> list[ast.expr]:
+    return part.elts if isinstance(part, (ast.Tuple, ast.List)) else [part]
 
 
 def _names(part: ast.AST, loads: dict[str, None], stores: dict[str, None]) -> None:

@@ -80,3 +80,19 @@ def test_a_text_is_parsed_again_where_python_failed_because_another_thread_parse
     monkeypatch.setattr(ast, "parse", fails_once)
     assert parse_source("only_in_this_test = 1").at(1, 0).stores == ("only_in_this_test",)
     assert not failures
+
+
+def test_what_one_name_hands_to_another_is_found_under_that():
+    text = "a, b = f(), g()\na, b = b, a\nc = b\nif c:\n    a = c\nprint(a, b)\n"
+    source = parse_source(text)
+    made, third, used = (source.at(line, 0) for line in (1, 3, 6))
+    assert (source.found_under("a.weight", made, third), source.found_under("b", made, third)) == ("b.weight", "a")
+    assert source.found_under("a", made, used) == "c", "the last of the names that hold it for sure"
+    assert source.found_under("b", made, used) == "", "what was b's may have lost its name at line 5"
+    assert source.found_under("d", made, used) == "d"
+
+
+def test_a_call_is_not_where_its_own_arguments_come_from():
+    source = parse_source("h = f(x)\nh = g(h)\nh = m(h); h = n(h)\n")
+    assert source.call_assigned_to("h", 1, 2).function == "f"
+    assert source.call_assigned_to("h", 3, 3, 10).function == "m"

@@ -250,4 +250,75 @@ ONCE_FALSE: dict[str, str] = {
             h.sum().backward()
         """
     ),
+    # two names that change places between two calls hold each other's from then on, and not before
+    "swapped-between-calls": _program(
+        """
+            other, actor, critic = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3)
+            actor.load_state_dict(critic.state_dict())
+            actor, critic = critic, actor
+            optimizer = torch.optim.SGD(actor.parameters(), lr=0.1)
+            for step in range(2):
+                h = torch.tanh(x)
+                for net in [other, critic]:
+                    net(x).sum().backward()
+        """
+    ),
+    # the same right after both were made, before any call read them
+    "swapped-at-once": _program(
+        """
+            def run(module, h):
+                return module(h)
+            actor, critic = nn.Linear(3, 3), nn.Linear(3, 3)
+            critic, actor = actor, critic
+            h = run(critic, x)
+            h.sum().backward()
+        """
+    ),
+    # a parameter has the name under which its line put it, whatever it is called when it is first seen
+    "wrapped-then-renamed": _program(
+        """
+            first, second = nn.Linear(3, 3), nn.Linear(3, 3)
+            blocks = [nn.Linear(3, 3), nn.Linear(3, 3)]
+            first.weight = nn.Parameter(torch.randn(3, 3))
+            second, first = first, second
+            blocks[1].weight = nn.Parameter(torch.randn(3, 3))
+            blocks[0].weight = blocks[1].weight
+            (second(x) + blocks[0](x)).sum().backward()
+        """
+    ),
+    # what a line takes in comes from an earlier one, not from the call that the line is about to make of it
+    "taken-by-its-own-line": _program(
+        """
+            @torch.jit.script
+            def scripted(h):
+                return torch.sigmoid(h) * h
+            h = x
+            h = scripted(h)
+            h = torch.func.vmap(lambda row: row.sin())(h)
+            h = scripted(h)
+            fc = nn.Linear(3, 3)
+            h = torch.func.functional_call(fc, dict(fc.named_parameters()), (h,))
+            h.sum().backward()
+        """
+    ),
+    # what a Function gave is looked for where the next call is in a function of the user's, too
+    "taken-by-an-inner-call": _program(
+        """
+            class Same(torch.autograd.Function):
+                @staticmethod
+                def forward(ctx, h):
+                    return h
+                @staticmethod
+                def backward(ctx, grad):
+                    return grad
+            def block(module, h):
+                h = module(h)
+                return h * 2
+            fc, w = nn.Linear(3, 3), torch.randn(3, requires_grad=True)
+            h = x * w
+            h = Same.apply(h)
+            h = block(fc, h)
+            h.sum().backward()
+        """
+    ),
 }

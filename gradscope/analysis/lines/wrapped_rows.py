@@ -5,6 +5,8 @@ The wrapping call is not seen. Where the parameter turns up only later, the row 
 
 from __future__ import annotations
 
+import re
+
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.storage_groups import StorageGroups
 from gradscope.analysis.index import WRAPS, Index
@@ -12,6 +14,8 @@ from gradscope.analysis.lines.line_groups import RowGroup
 from gradscope.analysis.report_model import LineRow
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, PARAMETER, REQUIRES_GRAD
+
+_TARGET = re.compile(r"(\w+(?:\.\w+|\[\d+\])*) = ")
 
 
 def about_parameter(index: Index, names: BestNames, sharing: StorageGroups, group: RowGroup, row: LineRow) -> LineRow:
@@ -24,14 +28,21 @@ def about_parameter(index: Index, names: BestNames, sharing: StorageGroups, grou
     if parameter < 0:
         return row
     required = bool(index.recording.tensors.column("flags")[parameter] & REQUIRES_GRAD)
+    name = names.held_at(parameter, group.last_op) or _target(row.source) or names.of(parameter)
     return row._replace(
-        name=names.of(parameter),
-        names=(names.of(parameter),) if names.is_named(parameter) else (),
+        name=name,
+        names=(name,) if name != names.of(parameter) or names.is_named(parameter) else (),
         type_name="Parameter",
         requires_grad=required,
         requires_grad_why="Parameter" if required else "",
         alias_of="",
     )
+
+
+def _target(source: str) -> str:
+    """The name under which a statement stores its value, as written; empty where that may be another in each run."""
+    found = _TARGET.match(source)
+    return found[1] if found is not None else ""
 
 
 def _parameter_on(index: Index, sharing: StorageGroups, tensor: int) -> int:

@@ -19,7 +19,7 @@ from torch._C import DisableTorchFunctionSubclass
 from torch.nn.utils import stateless
 
 from gradscope.frames.frame_locals import reading_locals
-from gradscope.frames.statements import is_stored_by
+from gradscope.frames.statements import END, SourceStatement, is_stored_by
 from gradscope.recorder.naming.wrappers import behind_wrappers, wrapped_name
 from gradscope.recorder.places.call_sites import Site, SourceFiles
 from gradscope.recorder.state.identity import Identity
@@ -54,7 +54,7 @@ class SeenNames:
         self._modules: dict[tuple[int, str, str], ref[nn.Module]] = {}
 
     def stored_since(self, frame: FrameType, site: Site) -> tuple[Site, int] | None:
-        """The frame's last storing statement and its last op, when the frame has gone on to another statement."""
+        """The frame's last statement and its last op, when the frame has gone on to another statement."""
         waiting = self._waiting.get(id(frame))
         if waiting is None or waiting[0].statement is site.statement:
             return None
@@ -63,19 +63,40 @@ class SeenNames:
         return waiting if (waiting[0].file, waiting[0].function) == (site.file, site.function) else None
 
     def match_stored(self, stored_by: Site, op: int, frame: FrameType, site: Site) -> None:
-        """Match what a statement stored, but for what was stored anew before the frame's next op, at a site."""
-        parsed = self._sources.parsed(stored_by.file)
-        self._stored_anew = parsed.stored_between(stored_by.statement, site.statement)
-        self._forget_modules((*stored_by.statement.stores, *self._stored_anew))
+        """Match what a statement stored, and what was stored anew before the frame's next op, at a site."""
+        anew = self._sources.parsed(stored_by.file).stored_between(stored_by.statement, site.statement)
         with reading_locals(frame) as names:
-            self._match(stored_by, stored_by.statement.stores, names, frame.f_globals, op, BindingKind.STORE)
-        self._forget_modules(self._stored_anew)
-        self._stored_anew = ()
+            self._match_stored(stored_by, op, anew, site.statement, names, frame.f_globals)
+            if anew:
+                self._match(site, anew, names, frame.f_globals, self._tape.op_count, BindingKind.LOAD)
 
-    def _forget_modules(self, stored: tuple[str, ...]) -> None:
-        """Bind anew what modules hold of which a part was stored."""
-        roots = {_ROOT.split(name, maxsplit=1)[0] for name in stored if not name.isidentifier()}
-        for key in [key for key in self._modules if _ROOT.split(key[1], maxsplit=1)[0] in roots] if roots else ():
+    def _match_stored(
+        self,
+        stored_by: Site,
+        op: int,
+        anew: tuple[str, ...],
+        now_at: SourceStatement,
+        names: Mapping[str, Any],
+        others: Mapping[str, Any],
+    ) -> None:
+        """Match what a statement stored with what is held now, at another; some names were stored anew in between."""
+        parsed = self._sources.parsed(stored_by.file)
+        self._forget_modules(stored_by.statement.stores, anew)
+        self._stored_anew = anew
+        for name in stored_by.statement.stores:
+            now_named = parsed.found_under(name, stored_by.statement, now_at) if anew else name
+            value = look_up(now_named, names, others) if now_named else None
+            if value is not None:
+                self._stored_anew = anew if now_named == name else ()
+                self._bind(name, value, op, stored_by.span, BindingKind.STORE, stored_by.function)
+        self._stored_anew = ()
+        self._forget_modules((), anew)
+
+    def _forget_modules(self, stored: tuple[str, ...], anew: tuple[str, ...]) -> None:
+        """Bind anew what modules hold of which a part was stored, or that got their name without a call."""
+        roots = {_root(name) for name in stored if not name.isidentifier()}
+        roots.update(map(_root, anew))
+        for key in [key for key in self._modules if _root(key[1]) in roots] if roots else ():
             del self._modules[key]
 
     def match_loaded(self, site: Site, frame: FrameType, op: int) -> None:
@@ -91,23 +112,20 @@ class SeenNames:
         self.wait_for_stored(site, frame, op)
 
     def wait_for_stored(self, site: Site, frame: FrameType, op: int) -> None:
-        """Remember what the op's statement stores, to be looked at when the frame has gone on."""
-        if site.statement.stores:
-            self._waiting[id(frame)] = (site, op)
+        """Remember what the op's statement stores, to be looked at when the frame has gone on.
 
-    def match_caller(self, site: Site, frame: FrameType, op: int) -> None:
-        """Match what a frame reads, and what it had stored before, that is now in a call of another of the user's."""
-        stored = self.stored_since(frame, site)
-        if stored is not None:
-            self.match_stored(*stored, frame, site)
-        self.match_loaded(site, frame, op)
+        One that stores nothing is remembered for what is stored after it, unless another one is still to be looked at.
+        """
+        if site.statement.stores or id(frame) not in self._waiting:
+            self._waiting[id(frame)] = (site, op)
 
     def finish(self, namespace: Mapping[str, Any]) -> None:
         """Match every name of a namespace: the module's globals when the run ends."""
         op = self._tape.op_count
         for site, at in self._waiting.values():
             if site.function == "<module>":
-                self._match(site, site.statement.stores, namespace, namespace, at, BindingKind.STORE)
+                anew = self._sources.parsed(site.file).stored_between(site.statement, END)
+                self._match_stored(site, at, anew, END, namespace, namespace)
         self._waiting.clear()
         self._modules.clear()
         for name, value in list(namespace.items()):
@@ -176,6 +194,10 @@ class SeenNames:
                 self._bind_module(f"{name}[{key!r}]", value, op, span, function)
             elif issubclass(type(value), Tensor) and id(value) in self._identity.tensors:
                 self._bind(f"{name}[{key!r}]", value, op, span, BindingKind.MEMBER, function)
+
+
+def _root(name: str) -> str:
+    return _ROOT.split(name, maxsplit=1)[0]
 
 
 def is_user_name(name: str) -> bool:

@@ -75,23 +75,25 @@ class Unseen:
         read_saved = read_saved and not flags & HOOKED
         self._changed_by_op = {id(tensor) for tensor, version in mutable if version_of(tensor) != version}
         self._entered = False
-        stored = self._names.stored_since(user, site)
-        if stored is not None:
-            self._look_at(stored[0].statement.stores, user, site, stored[0], thread, flags, read_saved)
-        for frame, at in self._callers(user, site):
+        frames = [(*one, self._names.stored_since(*one)) for one in self._callers(user, site)]
+        for frame, at, stored in frames:
+            if stored is not None:
+                self._look_at(stored[0].statement.stores, frame, at, stored[0], thread, flags, read_saved)
+        for frame, at, stored in frames:
             if not any(self._is_news(tensor) for tensor in inputs):
                 break
-            stored_by = stored[0] if stored is not None and frame is user else None
+            stored_by = stored[0] if stored is not None else None
             self._look_at(at.statement.loads, frame, at, stored_by, thread, flags, read_saved)
-        if stored is not None:
-            self._names.match_stored(*stored, user, site)
-        for frame, at in self._callers(user, site):
+        for frame, at, stored in frames:
+            if stored is not None:
+                self._names.match_stored(*stored, frame, at)
             if frame is not user:
-                self._names.match_caller(at, frame, self._tape.op_count)
+                self._names.match_loaded(at, frame, self._tape.op_count)
         if self._entered and site.seen > 1:  # (in the first run it may have been made long before)
             site.meets_unseen = True
-            if stored is not None:
-                stored[0].meets_unseen = True
+            for _, _, stored in frames:
+                if stored is not None:
+                    stored[0].meets_unseen = True
 
     def enter_rest(self, namespace: Mapping[str, Any], filename: str, flags: int, read_saved: bool) -> None:
         """Enter what is unknown of a module's tensors when its program is over: ``y = Square.apply(x)`` at its end.
@@ -137,7 +139,7 @@ class Unseen:
     ) -> None:
         with reading_locals(frame) as names:
             for name in wanted:
-                tensor = look_up(name, names, frame.f_globals)
+                tensor = look_up(self._found_under(name, site, stored_by), names, frame.f_globals)
                 if issubclass(type(tensor), Tensor) and self._is_news(tensor):
                     call = self._call_behind(name, site, stored_by)
                     if call is not None:
@@ -145,6 +147,12 @@ class Unseen:
                         op = self._add_op(tensor, written, span, thread, flags)
                         self._enter(tensor, op, read_saved)
                         self._entered = True
+
+    def _found_under(self, name: str, site: Site, stored_by: Site | None) -> str:
+        """The name that has now what a frame's last statement stored under a name; that itself if it stored no such."""
+        if stored_by is None or name not in stored_by.statement.stores:
+            return name
+        return self._sites.found_under(name, stored_by, site)
 
     def _call_behind(self, name: str, site: Site, stored_by: Site | None) -> tuple[str, int] | None:
         """The call that a name was assigned from, which a frame at a site has; its last op was at another."""

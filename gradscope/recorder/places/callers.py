@@ -161,7 +161,8 @@ class CallSites:
 
     def call_assigned_to(self, name: str, site: Site, after: int) -> tuple[str, int] | None:
         """The call that a name was assigned from before a site was reached: the function as written, and its span."""
-        call = self.spans.sources.parsed(site.file).call_assigned_to(name, after, site.statement.line)
+        line, _, col, *_ = site.statement
+        call = self.spans.sources.parsed(site.file).call_assigned_to(name, after, line, col)
         if call is None or self._is_before_recording(site, call):
             return None
         return self._call(call, site.file, site.function)
@@ -173,6 +174,11 @@ class CallSites:
         if call is None or self._is_before_recording(stored_by, call):
             return None
         return self._call(call, stored_by.file, stored_by.function)
+
+    def found_under(self, name: str, stored_by: Site, site: Site) -> str:
+        """The name that has at a site what an earlier statement stored under a name; that itself if none is known."""
+        parsed = self.spans.sources.parsed(stored_by.file)
+        return parsed.found_under(name, stored_by.statement, site.statement) or name
 
     def call_at_end(self, name: str, filename: str) -> tuple[str, int] | None:
         """The call that a name of a module was assigned from, if it was assigned once: the function, and its span."""
