@@ -151,12 +151,13 @@ class Judge:
                 continue
             if "only the copy that line" in why:
                 copied = "deepcopy(" in self._source.split("\n")[cut_line - 1]
-                moment = self._named_after(tensor, self._settled(tensor, position, one))
+                moment = self._named_after(tensor, self._copied_at(cut_line, one))
                 changes = moment is not None and roots_change(self._source, position, one, dict([moment]))
                 truth = "its values change the root" if changes else where
                 yield Claim("why-copy", one.line, said, copied and not led and not changes, truth)
             elif cut_line:
-                held, truth = self._is_cut_by(cut_line, path, tensor, position, one)
+                named = frozenset(map(int, re.findall(r"\bline (\d+)", why))) or {cut_line}
+                held, truth = self._is_cut_by(frozenset(named), path, tensor, position, one)
                 yield Claim("why-cut", one.line, said, held and not led, truth)
             elif "no call on the way cut the graph" in why:
                 yield Claim("why-no-cut", one.line, said, led, where)
@@ -209,6 +210,11 @@ class Judge:
         passes = [other.number for other in self.seen.passes[:position] if other.kind == "backward"]
         return max([*changes, *passes, *(at for at in self._parameters_changed_at if at < one.number)], default=0)
 
+    def _copied_at(self, line: int, one: Pass) -> int:
+        """When a line had last made its copy before a pass: from then on the original's values count by other ways."""
+        done = [after.number for _, after in self.seen.moments[line] if after.number < one.number]
+        return max(done, default=one.number)
+
     def _named_after(self, tensor: torch.Tensor, at: int) -> tuple[Path, int] | None:
         """A name that leads to a tensor at the first statement after a moment, and when that was."""
         for moment in self.seen.begun[bisect_right(self.seen.begun, at, key=lambda moment: moment.number) :]:
@@ -235,15 +241,22 @@ class Judge:
         return any(found) if found and None not in found else None
 
     def _is_cut_by(
-        self, line: int, path: Path, tensor: torch.Tensor, position: int, one: Pass
+        self, named: frozenset[int], path: Path, tensor: torch.Tensor, position: int, one: Pass
     ) -> tuple[bool | None, str]:
-        """Whether the graph would lead from the root to the leaf if a line (and the other cuts) cut nothing."""
-        others = {row["place"]["line"] for row in self._report["cuts"]} - {line}
-        for kept_out in (set(), others):
-            if self._leads_to(path, position, one, kept_out | {line}):
-                if kept_out and self._leads_to(path, position, one, kept_out):
-                    return False, f"with line {line} as it is, the gradient arrives all the same"
-                return True, "without it the gradient arrives"
+        """Whether the graph would lead from the root to the leaf if some lines cut nothing, and does not without them.
+
+        There may be other cuts on the way: these are left out too, one alone or all.
+        """
+        others = {row["place"]["line"] for row in self._report["cuts"]} - named
+        tried = [frozenset[int](), frozenset(others), *(frozenset([line]) for line in sorted(others))]
+        arrives_anyway = False
+        for kept_out in tried:
+            if self._leads_to(path, position, one, kept_out | named):
+                if not kept_out or not self._leads_to(path, position, one, kept_out):
+                    return True, "without it the gradient arrives"
+                arrives_anyway = True
+        if arrives_anyway:
+            return False, f"with {sorted(named)} as they are, the gradient arrives all the same"
         if self._depends(tensor, position, one) is False:
             return False, "the root does not depend on it"
         return None, "without it the gradient does not arrive either"

@@ -321,4 +321,44 @@ ONCE_FALSE: dict[str, str] = {
             h.sum().backward()
         """
     ),
+    # what a line takes out of torch itself is what it builds of, not what another line took out before
+    "values-of-its-own-line": _program(
+        """
+            fc, w = nn.Linear(3, 3), torch.randn(3, requires_grad=True)
+            array = w.detach().numpy()
+            array[0] = 0.25
+            h = torch.tensor(x.tolist())
+            h = torch.from_numpy(h.detach().numpy()) + fc(x)
+            loss = h.sum()
+            loss.backward()
+        """
+    ),
+    # passes of two lines are counted at the line that is named
+    "passes-of-two-lines": _program(
+        """
+            fc, left_out = nn.Linear(3, 3), nn.Linear(3, 3)
+            optimizer = torch.optim.SGD(fc.parameters(), lr=0.1)
+            for step in range(3):
+                h = fc(x) + left_out(x)
+                loss, other = h.sum(), h.pow(2).sum()
+                loss.backward(retain_graph=True)
+                other.backward()
+                optimizer.step()
+        """
+    ),
+    # a checkpoint that cuts is named by its own line, whatever cuts another way from the same leaf
+    "cut-by-checkpoint-too": _program(
+        """
+            from torch.utils.checkpoint import checkpoint
+            fc, last, other = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3)
+            with torch.no_grad():
+                h = fc(x)
+            h = checkpoint(fc, h, use_reentrant=True)
+            torch.set_grad_enabled(False)
+            h = last(h)
+            torch.set_grad_enabled(True)
+            h = h + other(x)
+            h.sum().backward()
+        """
+    ),
 }

@@ -696,6 +696,8 @@ SAFE_STEPS: dict[str, Piece] = {
                  "checkpoint-in-function", "vmap", "thread", "by-closure", "func-grad")
 }  # fmt: skip
 """Steps through which every gradient goes."""
+SAFE_STEPS_OF_A_NORM = {name: step for name, step in SAFE_STEPS.items() if "checkpoint" not in name}
+"""Without those that run a module twice a batch, which updates its statistics twice."""
 
 
 # ---- backward passes
@@ -889,7 +891,7 @@ def healthy_program(random: Random, without: Collection[str] = (), runs: tuple[i
                 to.add(f"h = h + {module}(h)")
                 if number < 2:
                     to.modules = [module]
-                    to.maybe(SAFE_STEPS, 1)
+                    to.maybe(SAFE_STEPS_OF_A_NORM if module.startswith("norm") else SAFE_STEPS, 1)
             for one in beside:
                 to.add(*(line.format(source=source) for line in BESIDE[one][1]))
             to.add(f"loss = {_loss(to)}", "loss.backward()")

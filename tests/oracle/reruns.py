@@ -119,6 +119,7 @@ def _nothing_cut() -> Iterator[None]:
         (CheckpointFunction, "apply", lambda function, preserve, *args: function(*args)),
         (torch, "no_grad", enabled),
         (torch, "inference_mode", enabled),
+        (torch, "set_grad_enabled", enabled),
     ]
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))

@@ -69,8 +69,8 @@ class _Pass(NamedTuple):
     """What the root was made from (see :meth:`Flow.origins`)."""
     before: int
     """The pass before it, or NONE."""
-    rebuilt: int
-    """The last op before it that built a tensor behind the root from plain values, or NONE."""
+    built: tuple[int, ...]
+    """The ops before it that built tensors behind the root from plain values, in the order of the run."""
 
 
 def is_built_from_values(index: Index, tensor: int) -> bool:
@@ -126,9 +126,9 @@ class Reasons:
         """
         if self._is_exhausted:
             return {}
-        made_at, steps = self._index.recording.tensors.column("op"), self._flow.origins_of_all(roots, op)
-        rebuilt = max((made_at[taken] for taken in steps if self._is_built_from_values(taken)), default=NONE)
-        this = _Pass(op, self._named(roots, op), self._named(self._asked_for(op, roots), op), steps, before, rebuilt)
+        steps = self._flow.origins_of_all(roots, op)
+        names = self._named(roots, op), self._named(self._asked_for(op, roots), op)
+        this = _Pass(op, *names, steps, before, self._built_among(steps))
         explained: dict[int, Unreached] = {}
         for tensor in missed:
             if self._is_exhausted:
@@ -145,6 +145,11 @@ class Reasons:
 
     def _is_built_from_values(self, tensor: int) -> bool:
         return is_built_from_values(self._index, tensor)
+
+    def _built_among(self, steps: dict[int, Step]) -> tuple[int, ...]:
+        """The ops that built some of the tensors of a walk from plain values."""
+        made_at = self._index.recording.tensors.column("op")
+        return tuple(sorted({made_at[taken] for taken in steps if self._is_built_from_values(taken)}))
 
     def _explain(self, tensor: int, this: _Pass) -> Unreached:
         if not this.asked_for and (by_function := self._gave_none(tensor, this.op)):
@@ -313,7 +318,7 @@ class Reasons:
         uses = self._flow.uses_of(tensor, this.op)
         if not uses:
             return Unreached("no call was seen to use it before this backward pass", unused=True)
-        export = self._values_left_at(tensor, this)
+        export, rebuilt = self._values_left_at(tensor, this)
         if export < 0 and (ends := self._left_torch(tensor, this)):
             way = self._flow.path(self._behind_export(ends[-1]), tensor)
             cut = next((step.op for step in way if step.loses), ends[-1])
@@ -325,10 +330,8 @@ class Reasons:
             return Unreached(f"used at line {line}, but no way from there to {this.root} was seen", unused=True)
         way = self._flow.path(self._behind_export(export), tensor)
         cut = next((step.op for step in way if step.loses), export)
-        rebuilt = self._index.op_line(this.rebuilt)
-        return Unreached(
-            f"cut at {self._cuts.where(cut)}; {this.root} was built from plain values at line {rebuilt}", cut
-        )
+        line = self._index.op_line(rebuilt)
+        return Unreached(f"cut at {self._cuts.where(cut)}; {this.root} was built from plain values at line {line}", cut)
 
     def _left_torch(self, tensor: int, this: _Pass) -> list[int]:
         """The calls that took values out of torch in which all ends that was made from a leaf since the pass before.
@@ -374,11 +377,11 @@ class Reasons:
             The cuts by which tracked values left between the two passes, the last call for it, and the call that built
             a tensor from values after that; None where no tracked values left.
         """
-        made_at = self._index.recording.tensors.column("op")
-        steps = self._flow.origins_of_all(roots, op)
-        rebuilt = max((made_at[taken] for taken in steps if self._is_built_from_values(taken)), default=NONE)
-        exports = self._exports[bisect_right(self._exports, before) : bisect_left(self._exports, rebuilt)]
-        for export in reversed(exports[-_EXPORTS_TRIED:]):
+        built = self._built_among(self._flow.origins_of_all(roots, op))
+        if not built:
+            return None
+        rebuilt = built[-1]
+        for export in reversed(self._exports_before(rebuilt, before)[-_EXPORTS_TRIED:]):
             if not len(self._index.uses.of(export)):
                 continue
             if self._index.requires_grad(self._index.uses.of(export)[0], export):
@@ -407,16 +410,29 @@ class Reasons:
                 optimizers.update(event.subject for event in self._events.in_optimizers[leaf])
         return sorted(found.items()) if len(optimizers) == 1 else []
 
-    def _values_left_at(self, tensor: int, this: _Pass) -> int:
-        """The op that took values out of torch from which a tensor behind the root was built anew, or NONE.
+    def _values_left_at(self, tensor: int, this: _Pass) -> tuple[int, int]:
+        """The op that took values out of torch from which another one built a tensor behind the root; NONE for both.
 
         That they are the same values cannot be seen. What speaks for it: they left after the pass before, and a tensor
         behind the root was built from plain values later.
         """
-        between = self._exports[bisect_right(self._exports, this.before) : bisect_left(self._exports, this.rebuilt)]
-        if not between:  # spares the walk over all that was ever made from it
-            return NONE
-        return max(set(between) & set(self._flow.goes_into(tensor, this.rebuilt)), default=NONE)
+        for rebuilt in reversed(this.built):
+            exports = self._exports_before(rebuilt, this.before)
+            if exports:  # spares the walk over all that was ever made from it
+                export = max(set(exports) & set(self._flow.goes_into(tensor, rebuilt)), default=NONE)
+                if export >= 0:
+                    return export, rebuilt
+        return NONE, NONE
+
+    def _exports_before(self, rebuilt: int, before: int) -> list[int]:
+        """The calls after one op that took out of torch what another may have built a tensor of.
+
+        Where its own statement takes values out (``torch.tensor(h.tolist())``), it is built of those.
+        """
+        exports = self._exports[bisect_right(self._exports, before) : bisect_left(self._exports, rebuilt)]
+        statements = self._index.op_statement
+        since = max((op for op in self._built if op < rebuilt and statements[op] == statements[rebuilt]), default=NONE)
+        return [op for op in exports if op > since and statements[op] == statements[rebuilt]] or exports
 
     @cached_property
     def _exports(self) -> list[int]:

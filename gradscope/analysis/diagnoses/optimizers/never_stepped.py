@@ -48,11 +48,13 @@ def _find(sources: Sources) -> Iterator[Finding]:
     for reason, tensors in _by_reason(sources, missed, steps).items():
         passes = [missed[tensor] for tensor in tensors]
         last_pass = passes[0][-1]
+        statement = index.op_statement[last_pass]
+        times = max(sum(index.op_statement[op] == statement for op in several) for several in passes)
         names = [sources.names.of(tensor) for tensor in tensors]
         number = f" ({len(names)} tensors)" if len(set(names)) < len(names) else ""
         yield sources.finding(
             f"Line {index.op_line(last_pass)}: backward gave {sources.listed(names)}{number} gradients "
-            f"({max(map(len, passes)):,} passes), and no optimizer step changed them",
+            f"({times:,} passes), and no optimizer step changed them",
             why=reason.why,
             op=last_pass,
             tensors=tensors,
