@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from gradscope.analysis.facts.best_names import BestNames
+from gradscope.analysis.facts.events import Events
 from gradscope.analysis.facts.memory_use import MemoryUse
 from gradscope.analysis.index import NOWHERE, Index
-from gradscope.analysis.report_model import LeftOut, OpRow, Place, RaisedError, RunFacts, WatchRow
+from gradscope.analysis.report_model import AfterLimit, LeftOut, OpRow, Place, RaisedError, RunFacts, WatchRow
 from gradscope.analysis.view import RunView
 from gradscope.recording import Recording
 from gradscope.recording.flags import AUTOCAST, GRAD, INFERENCE
+from gradscope.recording.rows import EventKind
 
 
 def run_facts(recording: Recording) -> RunFacts:
@@ -81,6 +83,18 @@ def left_out(index: Index) -> tuple[LeftOut, ...]:
         LeftOut(index.place(index.statement_of_span[row.span]), index.recording.text(row.func), row.left_out)
         for row in index.recording.left_out
     )
+
+
+def after_limit(index: Index, events: Events, calls: tuple[LeftOut, ...]) -> AfterLimit:
+    """What is known from the limit on, where it was reached; calls are those that were left out."""
+    statements = [index.statement_of_span[row.span] for row in index.recording.left_out]
+    ran = set(index.op_statement)
+    new = tuple(call for at, call in zip(statements, calls, strict=True) if at != NOWHERE and at not in ran)
+    for event in events.of(EventKind.AFTER_LIMIT):
+        passes, not_finite = (event.detail.get(name, 0) for name in ("passes", "not_finite"))
+        place = index.place(index.statement_of_span[event.span]) if event.span >= 0 else None
+        return AfterLimit(passes, not_finite, event.subject, place, new)
+    return AfterLimit(new_lines=new)
 
 
 def list_ops(index: Index, names: BestNames, use: MemoryUse, view: RunView) -> tuple[OpRow, ...]:

@@ -18,7 +18,7 @@ from gradscope.analysis.facts.storage_groups import Letters, StorageGroups
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.lines.line_groups import LineGroups
 from gradscope.analysis.lines.line_table import LineTable
-from gradscope.analysis.observations import left_out, list_errors, list_ops, list_watches, run_facts
+from gradscope.analysis.observations import after_limit, left_out, list_errors, list_ops, list_watches, run_facts
 from gradscope.analysis.report_model import BackwardPass, Cut, GradientNorms, LineRow, Report, Summary
 from gradscope.analysis.selection.selected_answers import select_answers
 from gradscope.analysis.view import RunView
@@ -60,7 +60,7 @@ def build(recording: Recording, view: RunView | None = None) -> Report:
     alias_groups = sharing.describe(letters)
     backwards = gradients.passes()
     listed_cuts = list_cuts(index, names, cuts, runs, gradients.cuts_on_path)
-    errors = list_errors(index)
+    errors, calls_left_out = list_errors(index), left_out(index)
     answers, faults = find_answers(sources)
     is_in_snippets = EventKind.SNIPPET in recording.events.column("kind")
     outputs = sources.snippets.remarks() if is_in_snippets else ()
@@ -81,10 +81,11 @@ def build(recording: Recording, view: RunView | None = None) -> Report:
         watches=list_watches(index, names),
         errors=(*errors, *sources.snippets.errors_elsewhere(errors)) if is_in_snippets else errors,
         faults=(*(fault.traceback for fault in recording.faults), *faults),
-        left_out=left_out(index),
+        left_out=calls_left_out,
         suppressed=selected.suppressed,
         remarks=(*recording.info.remarks, *outputs, *selected.remarks),
         gradient_norms=_norms(index, names, sources) if view.gradients else (),
+        after_limit=after_limit(index, sources.events, calls_left_out),
     )
 
 

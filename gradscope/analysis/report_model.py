@@ -460,6 +460,21 @@ class LeftOut(NamedTuple):
     count: int  # type: ignore[assignment]  # not the method of tuples
 
 
+class AfterLimit(NamedTuple):
+    """What is known of a run from the op on at which ``--max-ops`` was reached, beside the calls that it left out."""
+
+    passes: int = 0
+    """Backward passes that began."""
+    not_finite: int = 0
+    """Those of them whose loss was a NaN or an infinity (on the CPU; on a device it is not read)."""
+    first_not_finite: int = 0
+    """Number of the first of these among all backward passes of the run, from 1 on; 0: there was none."""
+    first_place: Place | None = None
+    """Where that one was called."""
+    new_lines: tuple[LeftOut, ...] = ()
+    """Calls of lines that did not run before."""
+
+
 class RunFacts(NamedTuple):
     """What was run and how it ended."""
 
@@ -542,3 +557,4 @@ class Report(NamedTuple):
     """What could not be done as it was asked for."""
     gradient_norms: tuple[GradientNorms, ...] = ()
     """Where they were asked for (``--gradients``)."""
+    after_limit: AfterLimit = AfterLimit()

@@ -146,9 +146,7 @@ class Recorder:
                     self._look_back(namespace or {}, filename)
             except Exception:
                 self._tape.fault("stop", traceback.format_exc())
-            for (span, func), count in self._observer.left_out.items():
-                self._tape.pending["left_out"] += (span, func, count)
-            self._observer.left_out.clear()
+            self._observer.after_limit.write(self._observer.passes.looks.passes)
             self.flush()
 
     def _look_back(self, namespace: Mapping[str, Any], filename: str) -> None:

@@ -184,7 +184,7 @@ def test_texts_and_counts_are_written_under_the_lock():
                 unlocked.append(f"count of {key}")
             super().__setitem__(key, value)
 
-    recorder._tape.text, recorder._observer.left_out = watched_text, Counts()
+    recorder._tape.text, recorder._observer.after_limit.left_out = watched_text, Counts()
     with recorder:
         for _ in range(2):
             x = torch.ones(2, requires_grad=True)

@@ -134,13 +134,21 @@ class StatementRuns:
         recording = self._index.recording
         counts: dict[tuple[int, int, int, int, int], int] = {}
         at: dict[tuple[int, int], tuple[int, int, int, int, int]] = {}
+        further: Counter[tuple[int, int]] = Counter()
         columns = (recording.ops.column(name) for name in ("span", "inner", "func", "kind", "flags"))
         for (span, inner, func, kind, flags), count in Counter(zip(*columns, strict=True)).items():
             if not flags & (MADE | CONTINUED):  # found by name, in some of the runs only; in one run, any number
                 key = (span, inner, func, kind, flags & BELOW)
                 counts[key] = counts.get(key, 0) + count
                 at[span, func] = key
+            elif flags & CONTINUED:
+                further[span, func] += count
+        seen = {pair: counts[key] for pair, key in at.items()}
         for row in recording.left_out:
-            key = at.get((row.span, row.func), (row.span, NONE, row.func, int(OpKind.CALL), 0))
-            counts[key] = counts.get(key, 0) + row.left_out
+            pair = (row.span, row.func)
+            known, more = seen.get(pair, 0), further[pair]
+            if more and not known:
+                continue  # all that was seen of them were further ops of calls that have one already
+            key = at.get(pair, (row.span, NONE, row.func, int(OpKind.CALL), 0))
+            counts[key] = counts.get(key, 0) + (row.left_out * known // (known + more) if more else row.left_out)
         return counts

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gradscope.recorder.calls.shielded_observer import ShieldedObserver
 
 _READS = (int(OpKind.READ_GRAD), int(OpKind.EXPORT))
+_PASSES = (int(OpKind.BACKWARD), int(OpKind.GRAD))
 _getframe = sys._getframe
 
 
@@ -89,16 +90,19 @@ class RecorderMode(TorchFunctionMode):
                 if outer is not None:
                     frame, outer = outer, None
                     site = (self.places.get((id(frame.f_code), frame.f_lasti)) or observer.new_place(frame)).site
-            located = None
+            located, is_full = None, observer.full
             if place.is_recorder:
                 pass
-            elif observer.full:
-                observer.leave_out(info, site, frame)
             elif site is not None:
                 located = Located(site, frame)
             elif info.kind not in _READS:  # else torch's own Python looks at a gradient or a value
                 located = observer.locate(frame)
-            before = observer.before(info, args, kwargs, self.thread) if located and (info.mutates or kwargs) else None
+            before = None
+            if is_full:
+                if located and info.kind in _PASSES:
+                    observer.begin_pass_after_limit(args, kwargs, located, self.thread)
+            elif located and (info.mutates or kwargs):
+                before = observer.before(info, args, kwargs, self.thread)
         except Exception as fault:
             if is_programs(fault):
                 raise
@@ -122,6 +126,9 @@ class RecorderMode(TorchFunctionMode):
             raise error
         try:
             with observer.lock:
+                if is_full:
+                    observer.count(info, located, result, self.thread)
+                    return result
                 observer.observe(info, located, args, kwargs, result, before, since, self.thread)
         except Exception as fault:
             if is_programs(fault):

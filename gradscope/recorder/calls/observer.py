@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
 
+from gradscope.recorder.calls.after_limit import AfterLimit
 from gradscope.recorder.calls.asked_functions import AskedFunctions
 from gradscope.recorder.calls.faults import is_programs
 from gradscope.recorder.calls.torch_functions import Function, FunctionInfo, describe, lives_with_torch
@@ -151,7 +152,7 @@ class Observer:
         self.asked = AskedFunctions(sites.owners, self.learn)
         self.muted = False
         self.full = False
-        """Single ops are left out from now on, and counted."""
+        """Single ops are left out from now on: see :mod:`.after_limit`."""
         self.foreign = ForeignMemory(tape, identity)
         self.arrays = NumpyArrays(tape)
         self._looks_at_saved = False
@@ -168,7 +169,7 @@ class Observer:
         self._group_uses: set[int] = set()
         self._group_begun = 0
         """The number of tensors when the call into torch's Python that is under way began."""
-        self.left_out: dict[tuple[int, int], int] = {}
+        self.after_limit = AfterLimit(tape)
         self._hooked: set[int] = set()
         """Threads whose last op ran under saved-tensor hooks."""
         self._limit()
@@ -199,7 +200,12 @@ class Observer:
             return Function(info, self.tape.text(info.name), None)
 
     def enter_rest(self, namespace: Mapping[str, Any], filename: str) -> None:
-        """Enter what is unknown of a module's tensors when its program, the recording's first thread, is over."""
+        """Enter what is unknown of a module's tensors when its program, the recording's first thread, is over.
+
+        After the limit a seen call may have made them as well, which was counted.
+        """
+        if self.full:
+            return
         self._turn_to(0)
         self._unseen.enter_rest(namespace, filename, _modes(), self.may_read_saved)
 
@@ -344,14 +350,20 @@ class Observer:
             if self._births is not None and info.kind not in _PASSES:
                 self._note_births(result, before, inputs, site.span, op, thread)
         if len(tape.ops) >= tape.flush_at:
-            tape.flush()
-            self._limit()
+            self._flush()
+
+    def _flush(self) -> None:
+        self.tape.flush()
+        self._limit()
 
     def _limit(self) -> None:
         """Leave single ops out once there are as many as were asked for."""
-        if self._max_ops is not None:
-            self.full = self.tape.op_count >= self._max_ops
-            self.tape.limit_batch(self._max_ops - self.tape.op_count)
+        if self._max_ops is None or self.full:
+            return
+        self.full = self.tape.op_count >= self._max_ops
+        self.tape.limit_batch(self._max_ops - self.tape.op_count)
+        if self.full and self._group is not None and self._group[1] == self.tape.op_count - 1:
+            self.after_limit.go_on_with(self._group[0], self._thread)
 
     def _note_extras(self, result: Any, before: Any, span: int, op: int) -> None:
         results = tensors_in(result)
@@ -364,22 +376,27 @@ class Observer:
     def _note_births(self, result: Any, before: Any, inputs: Any, span: int, op: int, thread: int) -> None:
         self._births.note(op, span, thread, tensors_in(inputs), _results(result, before))  # type: ignore[union-attr]
 
-    def leave_out(self, info: Function, site: Site | None, frame: FrameType) -> None:
-        """Count a call that is not recorded; without a site, its frame is somebody else's."""
+    def begin_pass_after_limit(self, args: Any, kwargs: Any, located: Located, thread: int) -> None:
+        """Look at what a backward pass begins from that is not recorded."""
         with self.lock:
-            self._count_left_out(site or self.sites.locate(frame).site, info.text)
+            self.after_limit.begin_pass(args, kwargs or {}, located.site.span, thread)
 
-    def _count_left_out(self, site: Site, text: int) -> None:
-        key = (site.span, text)
-        self.left_out[key] = self.left_out.get(key, 0) + 1
+    def count(self, info: Function, located: Located, result: Any, thread: int) -> None:
+        """Count a call that has returned and is not recorded; the lock is held."""
+        text, kind = self._named(info, located)
+        self.after_limit.count(info, located, text, kind == _GROUP, result, thread)
+
+    def _named(self, info: Function, located: Located) -> tuple[int, int]:
+        """Name and kind of a call: its own, or those of the call into torch's own Python that it is a part of."""
+        if not located.label or info.kind in _PASSES:
+            return info.text, info.kind
+        is_mode = info.kind == _MODE and located.label.startswith(_MODES)
+        return self.tape.text(located.label), _MODE if is_mode else _GROUP
 
     def _op(self, info: Function, located: Located, thread: int, flags: int) -> tuple[int, bool]:
         """The row that the call belongs to: a new one, or that of the call into torch's Python that is under way."""
         tape, site, group = self.tape, located.site, self._group
-        text, kind = info.text, info.kind
-        if located.label and kind not in _PASSES:
-            text = tape.text(located.label)
-            kind = _MODE if kind == _MODE and located.label.startswith(_MODES) else _GROUP
+        text, kind = self._named(info, located)
         if kind == _GROUP:
             if group is not None and group[0] == located.group and group[1] == tape.op_count - 1:
                 self._group = (group[0], group[1], group[2] + 1)
@@ -410,6 +427,13 @@ class Observer:
             elif grouped and not self._is_new_to_group(seen.row):
                 continue
             self._uses += (op, seen.row)
+
+    def _known_inputs(self, value: Any, op: int) -> None:
+        """Note those of the tensors in an argument that were seen before."""
+        for tensor in tensors_in(value):
+            row = self.identity.row_of(tensor)
+            if row != NONE:
+                self._uses += (op, row)
 
     def _enter_unknown(self, tensors: Sequence[Any]) -> None:
         """Enter tensors that were not seen before as they are before a call sets something of them."""
@@ -492,6 +516,9 @@ class Observer:
             self.identity.bury()
             self._turn_to(thread)
             located = self.sites.locate(_getframe(2))
+            if self.full:
+                self.after_limit.add(located.site.span, self.tape.text(f"{optimizer}.step"))
+                return
             now = ((parameter, version, version_of(parameter)) for parameter, version in versions)
             updated = [(parameter, before, after) for parameter, before, after in now if before != after]
             op = self._whole_call(self.tape.text(f"{optimizer}.step"), _STEP, located, thread, _VERSION, updated)
@@ -524,6 +551,8 @@ class Observer:
             tensors: What it is about; those that were not seen are entered.
         """
         with self.lock:
+            if self.full and not self.after_limit.has_room_for_event():
+                return
             self.identity.bury()
             held = list(tensors)
             self._enter_unknown(held)
@@ -550,7 +579,7 @@ class Observer:
                 return
             located = self.sites.locate(frame)
             if self.full:
-                self._count_left_out(located.site, self.tape.text(function))
+                self.after_limit.add(located.site.span, self.tape.text(function))
                 return
             self._whole_call(self.tape.text(function), _CALL, located, thread, _WRITTEN, [(tensor, NONE, 1)])
 
@@ -560,7 +589,7 @@ class Observer:
             self.identity.bury()
             located = self.sites.locate(frame)
             if self.full:
-                self._count_left_out(located.site, self.tape.text(function))
+                self.after_limit.add(located.site.span, self.tape.text(function))
                 return
             self._whole_call(self.tape.text(function), _MODE, located, thread, _VERSION, [])
 
@@ -572,7 +601,7 @@ class Observer:
             located = self.sites.locate(frame)
             text = self.tape.text(located.label or function)
             if self.full:
-                self._count_left_out(located.site, text)
+                self.after_limit.add(located.site.span, text)
                 return
             cleared = [(parameter, row, NONE) for parameter, row in gradients]
             op = self._whole_call(text, _GROUP, located, thread, _GRAD_FIELD, cleared)
@@ -617,6 +646,8 @@ class Observer:
             else:
                 self._uses += (op, seen.row)
             self.states.change(op, seen, field, before, after)
+        if len(tape.ops) >= tape.flush_at:
+            self._flush()
         return op
 
     def observe_error(
@@ -629,9 +660,15 @@ class Observer:
                 self.identity.bury()
                 self._turn_to(thread)
                 flags = _modes() | _RAISED
+                if self.full and not self.after_limit.has_room_for_error():
+                    self.after_limit.add(site.span, self._named(info, located)[0])
+                    return
                 op, _ = self._op(info, located, thread, flags)
                 tape.update_op(op, flags=flags)
-                self._inputs(inputs, op, bool(located.label))
+                if self.full:
+                    self._known_inputs(inputs, op)
+                else:
+                    self._inputs(inputs, op, bool(located.label))
                 if isinstance(before, ObservedPass):
                     before.finish_raised(op)
                 tape.pending["errors"] += (op, tape.text(type(error).__qualname__), tape.text(str(error)))

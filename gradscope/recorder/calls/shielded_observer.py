@@ -27,6 +27,16 @@ class ShieldedObserver:
         with DisableTorchFunction():
             return self._observer.before(*call)
 
+    def begin_pass_after_limit(self, *call: Any) -> None:
+        """See :meth:`Observer.begin_pass_after_limit`."""
+        with DisableTorchFunction():
+            self._observer.begin_pass_after_limit(*call)
+
+    def count(self, *call: Any) -> None:
+        """See :meth:`Observer.count`."""
+        with DisableTorchFunction():
+            self._observer.count(*call)
+
     def observe(self, *call: Any) -> None:
         """See :meth:`Observer.observe`."""
         with DisableTorchFunction():

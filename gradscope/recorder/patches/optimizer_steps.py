@@ -88,7 +88,8 @@ class OptimizerSteps:
             self._note_begun(optimizer, mode)
             return None
         try:
-            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            groups = [] if self._observer.full else optimizer.param_groups
+            parameters = [parameter for group in groups for parameter in group["params"]]
             with DisableTorchFunction():  # else a mode of the program's below ours would see us look
                 versions = [(parameter, version_of(parameter)) for parameter in parameters]
         except Exception:

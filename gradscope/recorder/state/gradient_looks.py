@@ -87,17 +87,18 @@ class GradientLooks:
         self._tape = tape
         self._identity = identity
         self._graph = graph
-        self._passes = 0
+        self.passes = 0
+        """Backward passes that have begun."""
         self._bad_losses = 0
         self._unread: list[Callable[[], None]] = []
 
     def before(self, roots: list[Any]) -> Look | None:
         """Look at what a pass is to start from, and at its graph, if it is its turn."""
-        number = self._passes
-        self._passes = number + 1
+        number = self.passes
+        self.passes = number + 1
         if dispatch_modes() or is_observed_otherwise():
             return None
-        is_bad_loss = self._bad_losses < BAD_LOSSES and any(map(_is_bad_number, roots))
+        is_bad_loss = self._bad_losses < BAD_LOSSES and any(map(is_bad_number, roots))
         if not (is_bad_loss or self._is_thorough or is_due(number)) or not all(type(root) in PLAIN for root in roots):
             return None
         self.settle()
@@ -186,7 +187,7 @@ class GradientLooks:
         return [place for place, values in zip(places, held, strict=True) if is_zero(values)]
 
 
-def _is_bad_number(root: Any) -> bool:
+def is_bad_number(root: Any) -> bool:
     """Whether a loss is not finite, where that can be read without waiting."""
     if type(root) not in PLAIN or root.numel() != 1 or not root.is_cpu or root.layout is not torch.strided:
         return False

@@ -130,7 +130,8 @@ class RunScreen:
 
     def _legend(self, usual: tuple[str, str], rows: tuple[LineRow, ...]) -> str:
         words = [f"tensors are {safe(usual[0])} on {safe(usual[1])} unless said" if usual[0] else ""]
-        summed = " (of all runs)" if any(row.executions > 1 for row in rows) else ""
+        which = "the runs before --max-ops was reached" if self._report.summary.left_out else "all runs"
+        summed = f" (of {which})" if any(row.executions > 1 for row in rows) else ""
         if self._view.memory is not False:
             words.append(f"new: bytes allocated, saved: bytes kept for backward{summed}")
         if alias := next((row for row in rows if row.alias_of), None):

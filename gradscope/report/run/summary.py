@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from gradscope.analysis.report_model import Graph, Place, Report
+from gradscope.analysis.report_model import AfterLimit, Graph, Place, Report
 from gradscope.analysis.sizes import size
 from gradscope.recording.program_end import program_end
 from gradscope.report.screen.text import Symbols, safe
+
+NEW_LINES = 8
+"""Lines that are named which ran only after ``--max-ops`` was reached."""
 
 
 def counted(count: int, what: str, plural: str = "") -> str:
@@ -88,16 +93,35 @@ def totals(report: Report, marks: Symbols, with_memory: bool = True) -> list[Tex
     ]
     if report.run.children:
         started = counted(report.run.children, "process was", "processes were")
-        told = "recorded, too, in files of their own" if report.run.children_followed else "not recorded"
+        how = "recorded, too, in files of their own" if report.run.children_followed else "not recorded"
         hint = "" if report.run.children_followed else " (gradscope run --children follow -o FILE)"
-        parts.append(Text(f"{started} started from here and {told}{hint}"))
+        parts.append(Text(f"{started} started from here and {how}{hint}"))
     if numbers.left_out:
-        parts.append(Text(f"{marks.warning} {counted(numbers.left_out, 'op')} left out by --max-ops", style="yellow"))
+        counts = f"{counted(numbers.left_out, 'op')} left out by --max-ops: counted, not looked at"
+        told = (counts, *_after_limit(report.after_limit))
+        parts += [Text(f"{marks.warning} {safe(line)}", style="yellow") for line in told]
     if numbers.faults:
         text = f"{marks.warning} {counted(numbers.faults, 'fault')} of gradscope's own: what is shown may be incomplete"
         parts.append(Text(text, style="bold yellow"))
         parts.append(Text(safe(report.faults[0].strip().rpartition("\n")[2]), style="dim"))
     return parts
+
+
+def _after_limit(after: AfterLimit) -> Iterator[str]:
+    """What is known of the run after ``--max-ops`` was reached."""
+    if after.not_finite:
+        first = f"the first of them pass {after.first_not_finite:,} of the run{_at(after.first_place)}"
+        passes = counted(after.passes, "backward pass", "backward passes")
+        yield f"after that the loss was not finite in {after.not_finite:,} of {passes}, {first}"
+    if after.new_lines:
+        calls: dict[tuple[str, int], int] = {}
+        for call in after.new_lines:
+            key = (call.place.file, call.place.line)
+            calls[key] = max(calls.get(key, 0), call.count)
+        several = len({file for file, _ in calls}) > 1
+        shown = [f"{f'{file}:' if several else ''}{line} (×{count:,})" for (file, line), count in sorted(calls.items())]
+        more = f" and {len(shown) - NEW_LINES:,} more" if len(shown) > NEW_LINES else ""
+        yield f"after that these lines ran for the first time: {', '.join(shown[:NEW_LINES])}{more}"
 
 
 def _at(place: Place | None) -> str:

@@ -1,0 +1,129 @@
+"""What is known of a run after ``--max-ops`` was reached: how often what was called, errors, losses not finite."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+
+import pytest
+from rich.console import Console
+
+from gradscope.analysis.report_builder import build
+from gradscope.analysis.report_model import AfterLimit
+from gradscope.recorder.calls.after_limit import ERRORS
+from gradscope.recording import Recording
+from gradscope.report.run.run_screen import render
+from tests.analysis.building import recorded
+
+TRAINING = """
+    import torch
+    from torch import nn
+    torch.manual_seed(0)
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 1)])
+            self.norm = nn.BatchNorm1d(4)
+            self.register_buffer("seen", torch.zeros(4))
+        def forward(self, x):
+            self.seen[0] = 1
+            return self.layers[1](torch.relu(self.norm(self.layers[0](x))))
+    net = Net()
+    optimizer = torch.optim.Adam(net.parameters())
+    x, y = torch.randn(8, 4), torch.randn(8, 1)
+    total = torch.zeros(())
+    for step in range(RUNS):
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(net(x), y)
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        total += loss.detach()
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter.mul_(0.999)
+        if total.item() > 1e9:
+            break
+"""
+
+
+def _training(runs: int) -> str:
+    return TRAINING.replace("RUNS", str(runs))
+
+
+def _calls(recording: Recording) -> Counter[tuple[int, str]]:
+    """Ops by line and function, those that were left out among them."""
+    lines = recording.spans.column("line")
+    found = Counter((lines[op.span], recording.text(op.func)) for op in recording.ops)
+    for row in recording.left_out:
+        found[lines[row.span], recording.text(row.func)] += row.left_out
+    return found
+
+
+@pytest.mark.parametrize("limit", [0, 1, 40, 97, 200])
+def test_what_is_left_out_is_counted_as_the_ops_that_it_would_have_been(limit: int) -> None:
+    whole, limited = recorded(_training(11)), recorded(_training(11), max_ops=limit)
+    assert len(limited.ops) == limit < len(whole.ops)
+    assert _calls(limited) == _calls(whole)
+
+
+@pytest.mark.parametrize("limit", [60, 200])
+def test_each_line_is_said_to_have_run_as_often_as_it_did(limit: int) -> None:
+    runs = [
+        {(row.line, row.kind): row.executions for row in build(recorded(_training(11), max_ops=limit)).lines}
+        for limit in (None, limit)
+    ]
+    both = runs[0].keys() & runs[1].keys()
+    assert len(both) > 8
+    assert {key: runs[0][key] for key in both} == {key: runs[1][key] for key in both}
+
+
+def test_nothing_grows_with_the_run_after_the_limit() -> None:
+    rows = [
+        {name: len(table) for name, table in recorded(_training(runs), max_ops=100).tables.items()} for runs in (40, 80)
+    ]
+    assert rows[0] == rows[1]
+
+
+LATE = """
+    import torch
+    w = torch.ones(3, requires_grad=True)
+    for step in range(150):
+        w.grad = None
+        loss = (w * 2).sum()
+        if step == 93:
+            loss = loss / torch.zeros(())
+        loss.backward()
+        if step >= 101:
+            try:
+                w @ torch.ones(4)
+            except RuntimeError:
+                pass
+    w.no_such
+"""
+
+
+def test_a_late_error_a_late_line_and_a_late_infinity_are_told() -> None:
+    recording = recorded(LATE, max_ops=100)
+    report = build(recording)
+    assert [(one.place.line, one.executions) for one in report.errors if "size mismatch" in one.message or one.op] == [
+        (11, ERRORS)
+    ]
+    after = report.after_limit
+    assert after.passes < 150 and after.not_finite == 1
+    assert (after.first_not_finite, after.first_place.line) == (94, 8)
+    assert {call.place.line for call in after.new_lines} == {7}
+    screen = io.StringIO()
+    render(report, Console(file=screen, width=200))
+    assert "the loss was not finite in 1 of" in screen.getvalue()
+    assert "the first of them pass 94 of the run at line 8" in screen.getvalue()
+    assert "after that these lines ran for the first time: 7 (×1)" in screen.getvalue()
+    assert "of all runs" not in screen.getvalue()
+
+
+def test_a_run_within_the_limit_says_nothing_of_it() -> None:
+    report = build(recorded(LATE, max_ops=100_000))
+    assert report.after_limit == AfterLimit()
+    screen = io.StringIO()
+    render(report, Console(file=screen, width=200))
+    assert "max-ops" not in screen.getvalue()
