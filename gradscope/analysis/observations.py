@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.events import Events
 from gradscope.analysis.facts.memory_use import MemoryUse
@@ -78,16 +80,20 @@ def list_watches(index: Index, names: BestNames) -> tuple[WatchRow, ...]:
 
 
 def left_out(index: Index) -> tuple[LeftOut, ...]:
-    """Calls that ``--max-ops`` left out."""
+    """Calls that ``--max-ops`` left out; while a program runs, a file gets several rows of one call."""
+    counts: Counter[tuple[int, int]] = Counter()
+    for row in index.recording.left_out:
+        counts[row.span, row.func] += row.left_out
     return tuple(
-        LeftOut(index.place(index.statement_of_span[row.span]), index.recording.text(row.func), row.left_out)
-        for row in index.recording.left_out
+        LeftOut(index.place(index.statement_of_span[span]), index.recording.text(func), count)
+        for (span, func), count in counts.items()
     )
 
 
 def after_limit(index: Index, events: Events, calls: tuple[LeftOut, ...]) -> AfterLimit:
     """What is known from the limit on, where it was reached; calls are those that were left out."""
-    statements = [index.statement_of_span[row.span] for row in index.recording.left_out]
+    spans = dict.fromkeys((row.span, row.func) for row in index.recording.left_out)
+    statements = [index.statement_of_span[span] for span, _ in spans]
     ran = set(index.op_statement)
     new = tuple(call for at, call in zip(statements, calls, strict=True) if at != NOWHERE and at not in ran)
     for event in events.of(EventKind.AFTER_LIMIT):

@@ -26,6 +26,9 @@ FIRST_OPS = 64
 INTERVAL = 0.5
 """Seconds between two batches that go to a file: where they come quicker, the next one is larger."""
 
+AGE = 1.0
+"""Seconds after which what is pending is written to a file with the next op: ops may be slow, and a process killed."""
+
 _OP_WIDTH = 7
 
 
@@ -157,6 +160,10 @@ class Tape:
             table.truncate(row)
             table.extend_flat(batch)
             self._begun = None
+
+    def is_old(self) -> bool:
+        """Whether what is pending should have gone to a file by now."""
+        return self.on_flush is not None and perf_counter() - self._flushed_at > AGE
 
     def limit_batch(self, ops: int) -> None:
         """Let the next batch have no more ops than these."""

@@ -6,11 +6,15 @@ import io
 from collections import Counter
 
 import pytest
+import torch
 from rich.console import Console
 
 from gradscope.analysis.report_builder import build
 from gradscope.analysis.report_model import AfterLimit
+from gradscope.recorder import tape
+from gradscope.recorder.calls import after_limit
 from gradscope.recorder.calls.after_limit import ERRORS
+from gradscope.recorder.session import Recorder
 from gradscope.recording import Recording
 from gradscope.report.run.run_screen import render
 from tests.analysis.building import recorded
@@ -127,3 +131,34 @@ def test_a_run_within_the_limit_says_nothing_of_it() -> None:
     screen = io.StringIO()
     render(report, Console(file=screen, width=200))
     assert "max-ops" not in screen.getvalue()
+
+
+def _written_while_it_runs(patch: pytest.MonkeyPatch, seconds_a_call: float, max_ops: int | None) -> tuple[int, int]:
+    """Ops, and calls that were counted, which a file would have of 60 calls at the moment of the last one."""
+    now = [100.0]
+    for module in (tape, after_limit):
+        patch.setattr(module, "perf_counter", lambda: now[0])
+    written: list[tuple[int, int]] = []
+
+    def note(recording: Recording) -> None:
+        written.append((len(recording.ops), sum(recording.left_out.column("left_out"))))
+
+    recorder = Recorder(is_user=lambda name: name == __file__, max_ops=max_ops, on_flush=note)
+    with recorder:
+        x = torch.ones(1)
+        for _ in range(59):
+            now[0] += seconds_a_call
+            x = x + 1
+        return written[-1]
+
+
+def test_a_killed_run_of_slow_ops_leaves_all_but_the_last_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    ops, _ = _written_while_it_runs(monkeypatch, 0.3, None)
+    assert 56 <= ops < 60
+    ops, _ = _written_while_it_runs(monkeypatch, 0.0001, None)
+    assert ops <= 1  # quick ones wait for each other
+
+
+def test_a_killed_run_leaves_what_was_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    ops, counted = _written_while_it_runs(monkeypatch, 0.3, 10)
+    assert ops == 10 and counted > 20

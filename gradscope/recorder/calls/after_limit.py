@@ -8,6 +8,7 @@ given was known; and of backward passes it is counted how many began from a loss
 from __future__ import annotations
 
 import json
+from time import perf_counter
 from typing import Any
 
 from torch import Tensor
@@ -29,6 +30,9 @@ ERRORS = 32
 EVENTS = 4_096
 """What is no call of a torch function and is noted after the limit; a program may do it in every step."""
 
+INTERVALS = (0.5, 60.0)
+"""Seconds between two times at which what was counted goes to a file: the first, and the longest."""
+
 _ROOTS = ("self", "tensors", "outputs")
 """Names of the first argument of what begins a backward pass."""
 _AFTER_LIMIT = int(EventKind.AFTER_LIMIT)
@@ -45,6 +49,7 @@ class AfterLimit:
         self._tape = tape
         self.left_out: dict[tuple[int, int], int] = {}
         """Ops by span and function."""
+        self._written_at, self._interval = 0.0, INTERVALS[0]
         self._groups: dict[int, Any] = {}
         """By thread: the call into torch's own Python that the op counted last stands for."""
         self._errors = 0
@@ -102,11 +107,23 @@ class AfterLimit:
             if self._bad_passes == 1:
                 self._first_bad = (self._passes, span, thread)
 
-    def write(self, passes: int) -> None:
-        """Write what was counted: the recording ends. So many backward passes began before the limit."""
+    def is_due(self) -> bool:
+        """Whether what was counted since should go to a file by now: ever more rarely, as each time adds some rows."""
+        now = perf_counter()
+        if now - self._written_at < self._interval:
+            return False
+        self._written_at, self._interval = now, min(2 * self._interval, INTERVALS[1])
+        return True
+
+    def write_counts(self) -> None:
+        """Write what was counted since the last time."""
         for (span, func), count in self.left_out.items():
             self._tape.pending["left_out"] += (span, func, count)
         self.left_out.clear()
+
+    def write(self, passes: int) -> None:
+        """Write all that is not written: the recording ends. So many backward passes began before the limit."""
+        self.write_counts()
         if self._passes:
             number, span, thread = self._first_bad
             detail = {"passes": self._passes, "not_finite": self._bad_passes}

@@ -349,7 +349,7 @@ class Observer:
                 )
             if self._births is not None and info.kind not in _PASSES:
                 self._note_births(result, before, inputs, site.span, op, thread)
-        if len(tape.ops) >= tape.flush_at:
+        if len(tape.ops) >= tape.flush_at or (tape.on_flush is not None and tape.is_old()):
             self._flush()
 
     def _flush(self) -> None:
@@ -385,6 +385,9 @@ class Observer:
         """Count a call that has returned and is not recorded; the lock is held."""
         text, kind = self._named(info, located)
         self.after_limit.count(info, located, text, kind == _GROUP, result, thread)
+        if self.tape.on_flush is not None and self.after_limit.is_due():
+            self.after_limit.write_counts()
+            self.tape.flush()
 
     def _named(self, info: Function, located: Located) -> tuple[int, int]:
         """Name and kind of a call: its own, or those of the call into torch's own Python that it is a part of."""
