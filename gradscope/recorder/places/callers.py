@@ -6,7 +6,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
-from itertools import pairwise
+from functools import cache
 from types import CodeType, FrameType
 from typing import Any
 
@@ -241,9 +241,12 @@ class CallSites:
 
 def _is_checkpointed(torch_frames: list[FrameType]) -> bool:
     """Whether a module of torch's own was called by ``checkpoint``: its layers' calls are told apart, as without it."""
-    return any(
-        caller.f_code is _CHECKPOINT and called.f_code in MODULE_CALLS for called, caller in pairwise(torch_frames)
-    )
+    called = None
+    for frame in torch_frames:
+        if frame.f_code is _CHECKPOINT and called in MODULE_CALLS:
+            return True
+        called = frame.f_code
+    return False
 
 
 def _decorated(frame: FrameType) -> CodeType | None:
@@ -316,7 +319,7 @@ def _label(frames: list[FrameType]) -> str:
     for frame in reversed(frames):
         name = qualified_name(frame.f_code, frame)
         if "<locals>" not in name and name not in _WRAPPERS:  # a decorator of torch's own
-            return _home(frame.f_code) + name
+            return _home(frame.f_code.co_filename) + name
     return qualified_name(outer, frames[-1])
 
 
@@ -328,9 +331,10 @@ def _compiled(outer: FrameType, site: Site) -> str:
     return _RESUMED.sub(r"\1", site.function)
 
 
-def _home(code: CodeType) -> str:
-    """The public name of the part of torch that a code object is in, with a dot: ``nn.``, ``optim.``."""
-    parts = code.co_filename.replace("\\", "/").rpartition("/torch/")[2].removesuffix(".py").split("/")
+@cache
+def _home(file: str) -> str:
+    """The public name of the part of torch that a file is, with a dot: ``nn.``, ``optim.``."""
+    parts = file.replace("\\", "/").rpartition("/torch/")[2].removesuffix(".py").split("/")
     if parts[0] == "nn" and len(parts) > 1:
         return {"modules": "nn.", "utils": "nn.utils.", "init": "nn.init.", "functional": "F."}.get(parts[1], "nn.")
     if parts[0] in ("optim", "amp", "distributions"):
