@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.events import Events
@@ -13,6 +14,11 @@ from gradscope.analysis.view import RunView
 from gradscope.recording import Recording
 from gradscope.recording.flags import AUTOCAST, GRAD, INFERENCE
 from gradscope.recording.rows import EventKind
+
+SAMPLES = 8
+"""Looks at the memory of a process from which it is said to grow."""
+GROWN_BYTES = 64 << 20
+"""What it must have grown by, at least."""
 
 
 def run_facts(recording: Recording) -> RunFacts:
@@ -99,8 +105,22 @@ def after_limit(index: Index, events: Events, calls: tuple[LeftOut, ...]) -> Aft
     for event in events.of(EventKind.AFTER_LIMIT):
         passes, not_finite = (event.detail.get(name, 0) for name in ("passes", "not_finite"))
         place = index.place(index.statement_of_span[event.span]) if event.span >= 0 else None
-        return AfterLimit(passes, not_finite, event.subject, place, new)
+        return AfterLimit(passes, not_finite, event.subject, place, new, _growth(event.detail.get("resident")))
     return AfterLimit(new_lines=new)
+
+
+def _growth(resident: Any) -> int:
+    """By how much memory grew that was looked at before the passes 1, 2, 4 … and at the end, if it did so all the time.
+
+    Where every pass keeps something the second half of the passes adds as much as the first: an allocator that only
+    takes what it needs for its first passes has taken it by then.
+    """
+    if not isinstance(resident, list) or len(resident) < SAMPLES or not all(type(one) is int for one in resident):
+        return 0
+    first, *_, middle, last = resident
+    total = last - first
+    is_much = first > 0 and total >= max(GROWN_BYTES, first // 4)
+    return total if is_much and last - middle >= total // 4 and resident[2:] == sorted(resident[2:]) else 0
 
 
 def list_ops(index: Index, names: BestNames, use: MemoryUse, view: RunView) -> tuple[OpRow, ...]:

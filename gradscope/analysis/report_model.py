@@ -473,6 +473,8 @@ class AfterLimit(NamedTuple):
     """Where that one was called."""
     new_lines: tuple[LeftOut, ...] = ()
     """Calls of lines that did not run before."""
+    grew_bytes: int = 0
+    """By how much the process's resident memory grew, where it did so by much and still at the end; else 0."""
 
 
 class RunFacts(NamedTuple):

@@ -157,7 +157,8 @@ class EventKind(IntEnum):
     AFTER_LIMIT = 60
     """Noted at the end: how many backward ``passes`` began after ``--max-ops`` was reached, and how many of them from a
     loss that was ``not_finite``. The first of these was called at the span; the subject is its number among the passes
-    of the run, from 1 on (0: there was none)."""
+    of the run, from 1 on (0: there was none). ``resident`` is what the process held of memory, in bytes, before the
+    first of these passes, the second, the fourth … and at the end (0: not known)."""
 
 
 class Op(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -131,6 +132,34 @@ def test_a_run_within_the_limit_says_nothing_of_it() -> None:
     screen = io.StringIO()
     render(report, Console(file=screen, width=200))
     assert "max-ops" not in screen.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "grew"),
+    [
+        (lambda passes: 300 + passes, 127),  # each pass keeps something
+        (lambda passes: 300 + 400 * (passes > 2), 0),  # the allocator took what it needs
+        (lambda passes: 300 + passes // 8, 0),  # next to nothing
+        (lambda passes: 0, 0),  # the system does not tell
+    ],
+)
+def test_memory_that_grows_to_the_end_is_told(
+    monkeypatch: pytest.MonkeyPatch, megabytes: Callable[[int], int], grew: int
+) -> None:
+    passes = [2**at for at in range(7)]
+    monkeypatch.setattr(after_limit, "resident_bytes", lambda: megabytes(passes.pop(0) if passes else 128) << 20)
+    source = """
+        import torch
+        w = torch.ones(3, requires_grad=True)
+        for step in range(100):
+            w.grad = None
+            (w * 2).sum().backward()
+    """
+    report = build(recorded(source, max_ops=10))
+    assert report.after_limit.grew_bytes == grew << 20
+    screen = io.StringIO()
+    render(report, Console(file=screen, width=200))
+    assert ("still growing" in screen.getvalue()) is bool(grew)
 
 
 def _written_while_it_runs(patch: pytest.MonkeyPatch, seconds_a_call: float, max_ops: int | None) -> tuple[int, int]:

@@ -2,7 +2,8 @@
 
 From then on no tensor is entered and no state is asked for, so that neither memory nor time grows with the run. Calls
 are counted as the ops that they would have been; a call that raises is still an op of its own, as far as what it was
-given was known; and of backward passes it is counted how many began from a loss that is not finite, and where first.
+given was known; of backward passes it is counted how many began from a loss that is not finite, and where first; and
+what the process holds of memory is looked at ever more rarely.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch.nn import Parameter
 from gradscope.recorder.calls.torch_functions import Function
 from gradscope.recorder.places.callers import Located
 from gradscope.recorder.state.gradient_looks import is_bad_number
+from gradscope.recorder.state.resident_memory import resident_bytes
 from gradscope.recorder.state.tensors_in import BORING, tensors_in
 from gradscope.recorder.tape import Tape
 from gradscope.recorder.torch_internals.capabilities import dispatch_modes, is_observed_otherwise
@@ -56,6 +58,8 @@ class AfterLimit:
         self._events = 0
         self._passes = 0
         self._bad_passes = 0
+        self._resident: list[int] = []
+        """Of the process, before the first pass, the second, the fourth …"""
         self._first_bad = (0, NONE, 0)
         """Of the first pass from a loss that is not finite: its number after the limit, span and thread."""
 
@@ -99,6 +103,8 @@ class AfterLimit:
     def begin_pass(self, args: Any, kwargs: Any, span: int, thread: int) -> None:
         """Count a backward pass that is about to begin, and look at its loss where that costs nothing."""
         self._passes += 1
+        if not self._passes & (self._passes - 1):
+            self._resident.append(resident_bytes())
         if dispatch_modes() or is_observed_otherwise():
             return
         given = args[0] if args else [kwargs[name] for name in _ROOTS if name in kwargs]
@@ -126,7 +132,8 @@ class AfterLimit:
         self.write_counts()
         if self._passes:
             number, span, thread = self._first_bad
-            detail = {"passes": self._passes, "not_finite": self._bad_passes}
+            resident = [*self._resident, resident_bytes()]
+            detail = {"passes": self._passes, "not_finite": self._bad_passes, "resident": resident}
             subject = passes + number if number else 0
             self._tape.add_event(_AFTER_LIMIT, span, thread, subject, json.dumps(detail), [])
 

@@ -113,6 +113,8 @@ def _after_limit(after: AfterLimit) -> Iterator[str]:
         first = f"the first of them pass {after.first_not_finite:,} of the run{_at(after.first_place)}"
         passes = counted(after.passes, "backward pass", "backward passes")
         yield f"after that the loss was not finite in {after.not_finite:,} of {passes}, {first}"
+    if after.grew_bytes:
+        yield f"after that the process grew by {size(after.grew_bytes)} of memory, and was still growing at the end"
     if after.new_lines:
         calls: dict[tuple[str, int], int] = {}
         for call in after.new_lines:
