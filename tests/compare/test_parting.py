@@ -10,10 +10,12 @@ import torch
 
 from gradscope.analysis.comparison.comparison_model import Parting
 from gradscope.analysis.comparison.parting import find_parting
-from gradscope.recorder.state.fingerprints import Fingerprints
+from gradscope.analysis.report_builder import gather
+from gradscope.recorder.state.fingerprints import Fingerprints, _on_device
 from gradscope.recorder.state.identity import Identity
 from gradscope.recorder.tape import Tape
 from gradscope.recording import Recording
+from gradscope.recording.rows import FingerprintKind
 from gradscope.report.compare.parting_text import parting_sentences
 from tests.analysis.building import recorded
 from tests.cli.command import gradscope
@@ -107,6 +109,39 @@ def test_each_element_and_its_place_count(dtype: torch.dtype, count: int):
     assert digest(values) == digest(values.clone()) != digest(changed)
     flipped = values.flip(0)
     assert (digest(values) == digest(flipped)) == torch.equal(values, flipped)
+
+
+@pytest.mark.parametrize("count", [64, 8192, 480_000, 2_200_000])
+def test_signs_and_order_count_where_they_change_in_a_pattern(count: int):
+    tape = Tape(Recording())
+    digest = partial(_digest, Fingerprints(tape, Identity(tape)))
+    values = torch.arange(1.0, count + 1)
+    known = digest(values)
+    assert digest(values * torch.tensor([1.0, -1.0]).repeat(count // 2)) != known  # the highest bit of each number
+    one = values.clone()
+    one[3] *= -1
+    assert digest(one) != known
+    for parts in (2, 4, 16, 32):
+        assert digest(values.view(parts, -1).flip(0)) != known
+
+
+def test_a_device_and_the_cpu_have_the_same_digest():
+    tape = Tape(Recording())
+    fingerprints = Fingerprints(tape, Identity(tape))
+    values = torch.arange(3 << 20, dtype=torch.float32)
+    values[7] = torch.inf
+    there = _on_device(values, fingerprints._digests(values, torch.int32), True).tolist()
+    assert (len(fingerprints._digests(values, torch.int32)), tuple(there)) == (2, fingerprints.computed(values))
+
+
+def test_linear_layers_count_forward_and_backward_and_what_passes_on_does_not():
+    old = "x = torch.randn(40, 70)\n    h = Doubled.apply(layer(x))"
+    run = fingerprinted(old, "x = torch.randn(4, 10, 70)\n    h = (Doubled.apply(layer(x)) + 1).expand(4, 10, 3)")
+    index, nodes = gather(run).index, run.nodes.column("name")
+    results = {index.func(row.op) for row in run.fingerprints if row.kind == FingerprintKind.RESULT}
+    given = {run.text(nodes[row.row]) for row in run.fingerprints if row.kind == FingerprintKind.NODE}
+    assert "F.linear" in results and "Tensor.expand" not in results
+    assert given == {"AddmmBackward0", "DoubledBackward", "ReluBackward0", "PowBackward0", "MeanBackward0"}
 
 
 def _digest(fingerprints: Fingerprints, tensor: torch.Tensor) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
@@ -21,6 +22,8 @@ _KINDS: dict[int, Literal["result", "input", "gradient", "node"]] = {
     FingerprintKind.GRADIENT: "gradient",
     FingerprintKind.NODE: "node",
 }
+_Key = tuple[int, str, int, int]
+"""Kind, the name of a node, how many of the kind and name came before in a call, and which of a node's values."""
 _Inputs = Literal["equal", "unlike", "none", "unknown"]
 
 
@@ -54,10 +57,13 @@ class _Side:
         self.last: dict[int, _Print] = {}
         """The last fingerprint of each tensor before the call that is looked at."""
         self._of_op: dict[int, dict[tuple[int, int, int], _Print]] = {}
+        given: Counter[tuple[int, int]] = Counter()
         for row in recording.fingerprints:
-            found = self._of_op.setdefault(row.op, {})
-            place = sum(1 for key in found if key[:2] == (row.kind, row.row)) if row.kind == FingerprintKind.NODE else 0
-            found[row.kind, row.row, place] = _print(row)
+            place = 0
+            if row.kind == FingerprintKind.NODE:
+                place = given[row.op, row.row]
+                given[row.op, row.row] += 1
+            self._of_op.setdefault(row.op, {})[row.kind, row.row, place] = _print(row)
 
     def calls(self) -> dict[int, list[int]]:
         """The ops of each thread."""
@@ -71,9 +77,24 @@ class _Side:
         place = self.sources.index.op_place(op)
         return self.sources.index.func(op), place.source.strip(), place.line
 
-    def prints(self, op: int) -> list[tuple[int, int, _Print]]:
-        """Kind, row and fingerprint, in the order in which they were taken; of one taken more than once the last."""
-        return [(kind, row, found) for (kind, row, _), found in self._of_op.get(op, {}).items()]
+    def prints(self, op: int) -> dict[_Key, tuple[int, _Print]]:
+        """Row and fingerprint, in the order in which they were taken; of one taken more than once the last.
+
+        Of nodes by what they are called and how many of one name came before, which two versions of torch may share
+        where one has more nodes than the other; of others by their order.
+        """
+        found: dict[_Key, tuple[int, _Print]] = {}
+        before: Counter[tuple[int, str]] = Counter()
+        number: dict[tuple[int, int], int] = {}
+        for (kind, row, place), fingerprint in self._of_op.get(op, {}).items():
+            name = ""
+            if kind == FingerprintKind.NODE:
+                name = self.recording.text(self.recording.nodes.column("name")[row]).rstrip("0123456789")
+            if (kind, row) not in number:
+                number[kind, row] = before[kind, name]
+                before[kind, name] += 1
+            found[kind, name, number[kind, row], place] = row, fingerprint
+        return found
 
     def inputs(self, op: int) -> list[_Print | None]:
         """The fingerprints of what a call was given."""
@@ -81,7 +102,7 @@ class _Side:
 
     def learn(self, op: int) -> None:
         """A call is over."""
-        for kind, row, found in self.prints(op):
+        for (kind, row, _), found in self._of_op.get(op, {}).items():
             if kind in (FingerprintKind.RESULT, FingerprintKind.INPUT):
                 self.last[row] = found
 
@@ -136,9 +157,11 @@ class _BothRuns:
         is_pass = one.recording.ops.column("kind")[here] in _PASSES
         self._passes += is_pass
         before, is_alike = (one.inputs(here), other.inputs(there)), True
-        for (kind, row, mine), (other_kind, _, its) in zip(one.prints(here), other.prints(there), strict=False):
-            if kind != other_kind:
-                break
+        theirs = other.prints(there)
+        for found, (row, mine) in one.prints(here).items():
+            if found not in theirs:
+                continue
+            kind, (_, its) = found[0], theirs[found]
             if self._is_equal(mine, its):
                 self._compared += is_alike
                 continue

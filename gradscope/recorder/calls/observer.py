@@ -121,6 +121,11 @@ def _results(result: Any, before: Any) -> list[Any]:
     return list({id(tensor): tensor for tensor in (*tensors_in(result), *changed)}.values())
 
 
+def _written(before: list[tuple[Any, int]], is_uncounted: bool) -> list[Any]:
+    """The tensors that a call changed, or may have changed without counting."""
+    return [tensor for tensor, version in before if is_uncounted or version < 0 or version_of(tensor) != version]
+
+
 class Observer:
     """Turns calls into rows. One for all threads of a recording: what is known of one call goes with the call."""
 
@@ -344,9 +349,8 @@ class Observer:
         if self.values is not None or self._is_asked_more:
             self._note_extras(result, before, site.span, op)
             if self.fingerprints is not None and info.kind not in _PASSES:
-                self.fingerprints.note_op(
-                    op, info.name, tensors_in(inputs), _results(result, before), mutates=bool(before)
-                )
+                written = _written(before, info.kind == _SET or info.uncounted is not None) if before else ()
+                self.fingerprints.note_op(op, info.name, tensors_in(inputs), tensors_in(result), written)
             if self._births is not None and info.kind not in _PASSES:
                 self._note_births(result, before, inputs, site.span, op, thread)
         if len(tape.ops) >= tape.flush_at or (tape.on_flush is not None and tape.is_old()):
@@ -536,7 +540,7 @@ class Observer:
                 if id(value) not in self.identity.tensors and isinstance(value, Tensor):
                     self.states.enter(value, op, 0, False, 0, ())
             if self.fingerprints is not None:
-                self.fingerprints.note_op(op, optimizer, (), [one for one, *_ in (*updated, *past)], mutates=True)
+                self.fingerprints.note_op(op, optimizer, (), (), [one for one, *_ in (*updated, *past)])
             if _is_looked_at(located.site) and located.user is not None:
                 self.names.match_loaded(located.site, located.user, op)
 

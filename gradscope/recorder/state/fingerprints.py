@@ -2,14 +2,22 @@
 
 A fingerprint is a digest of all bits, in which each element's place counts, the 2-norm, and how many elements are NaN
 or infinite. It is computed where the tensor is; what a device computes is read in batches.
+
+The digest reads a tensor as numbers of 64 bits. Up to :data:`_DIRECTLY` of them are mixed, weighed by their places and
+added up; where there are more, sums are, each of :data:`_ROWS` numbers that lie far from one another. So tensors that
+differ in one number, in any bit, have different digests, but for a chance of about 1 in 2^64 (none at all where each is
+weighed by itself). So have those that differ in several, unless numbers of one sum changed places or their changes
+cancel out. The numbers of a sum lie a fifteenth of the tensor apart, less a bit: no rows of a batch do, and as fifteen
+is odd, another sign of a whole column is not lost in the highest bit of a sum.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Collection, Iterable
+from functools import reduce
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,35 +27,38 @@ from gradscope.recorder.state.graph_values import nodes_behind
 from gradscope.recorder.state.identity import Identity
 from gradscope.recorder.state.tensors_in import PLAIN
 from gradscope.recorder.tape import Tape
-from gradscope.recorder.torch_internals.capabilities import dispatch_modes, is_observed_otherwise
+from gradscope.recorder.torch_internals.capabilities import dispatch_modes, is_observed_otherwise, is_wrapped
 from gradscope.recording.rows import FingerprintKind
 
 _RESULT, _INPUT, _GRADIENT, _NODE = map(int, FingerprintKind)
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-_FLOATING = frozenset((torch.float16, torch.bfloat16, torch.float32, torch.float64))
+_FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+_NUMBERS = {dtype: _BITS[dtype.itemsize] for dtype in (*_FLOATING, *_WHOLE)}
+"""As what the bits of each kind of number are read."""
 _DEVICES = frozenset(("cpu", "cuda"))
-_CHUNK, _COLUMNS, _DIRECTLY = 1 << 20, 64, 1 << 11
-"""Numbers that are weighed at once; how they are put into a matrix, where they are more than some."""
-_STEP, _BETWEEN = 0x9E3779B97F4A7C15 - (1 << 64), 1_000_003
-"""Multipliers: of a place, and from one sum to the next."""
+_CHUNK, _ROWS, _DIRECTLY = 1 << 20, 15, 1 << 12
+"""Numbers that are read at once; how many are added to one sum, and the most that are weighed each by itself."""
+_STEP, _BETWEEN, _HALF = 0x9E3779B97F4A7C15 - (1 << 64), 1_000_003, 29
+"""Multipliers, of a place and from one chunk to the next; how far high bits are moved down: where only the signs of two
+numbers differ, their highest bits would be lost in a sum."""
+_ONES, _SIGN = (1 << 64) - 1, 1 << 63
 _EMPTY = "empty"
 """In the names of functions whose results hold no values yet."""
-_VIEWS = (
-    "Add",
-    "View",
-    "UnsafeView",
-    "ReshapeAlias",
-    "Transpose",
-    "TBackward",
-    "Permute",
-    "Unsqueeze",
-    "Squeeze",
-    "Alias",
+_PASSING_ON = tuple(
+    f"{name}Backward"
+    for name in (
+        *("View", "UnsafeView", "ReshapeAlias", "Transpose", "T", "Permute", "Unsqueeze", "Squeeze", "Alias", "Clone"),
+        *("Select", "Slice", "Split", "Unbind"),
+    )
 )
-"""How the names of nodes begin that give what they are given, at most in another shape."""
+"""How the names of nodes begin that give what they are given, at most in another shape or among zeros."""
 _UNREAD = 512
 """Fingerprints on devices after which they are read."""
 
+_INTEGER, _DOUBLE = struct.Struct("<q"), struct.Struct("<d")
+
+_Digest = TypeVar("_Digest", int, Tensor)
 _Key = tuple[int, int, int]
 """Op, kind, and the row of the tensor or node."""
 _Fingerprint = tuple[int, int, int]
@@ -66,28 +77,51 @@ class Fingerprints:
         self._tape = tape
         self._identity = identity
         self._known: set[int] = set()
-        """Tensors that have a fingerprint."""
-        self._weights: dict[torch.device, Tensor] = {}
+        """Tensors that have a fingerprint, or show what one has."""
+        self._shown: set[int] = set()
+        """Storages of which all that they hold has one."""
+        self._weights: dict[tuple[torch.device, int], Tensor] = {}
+        """Those of the first places, by how many; of all at 0."""
         self._unread: list[tuple[_Key, Tensor]] = []
 
-    def note_op(self, op: int, function: str, inputs: Iterable[Any], results: Iterable[Any], *, mutates: bool) -> None:
+    def note_op(
+        self, op: int, function: str, inputs: Iterable[Any], results: Iterable[Any], written: Iterable[Any]
+    ) -> None:
         """Note what an op gave or changed, and of what it was given what no op was seen to give.
 
         Args:
             op: The op.
             function: Its name.
             inputs: The tensors that it was given.
-            results: Those that it gave or may have changed.
-            mutates: It may have changed some: else a view shows what its base has.
+            results: Those that it gave; a view shows what has been noted with its base.
+            written: Those that it may have changed.
         """
         if _EMPTY in function:
             return  # whatever the memory held
-        row_of = self._identity.row_of
-        given = {row_of(tensor): tensor for tensor in results if not _is_plain_view(tensor) or mutates}
-        taken = {row_of(tensor): tensor for tensor in inputs if not _is_plain_view(tensor)}
-        self.note_all(op, _INPUT, [(row, taken[row]) for row in taken if row not in self._known and row not in given])
+        known = self._known
+        changed = self._by_row(written)
+        given = changed | {row: one for row, one in self._by_row(results).items() if not self._is_shown(one)}
+        taken = {row: one for row, one in self._by_row(inputs).items() if row not in known and row not in given}
+        known.update(given, taken)
+        if taken:
+            self.note_all(op, _INPUT, [(row, one) for row, one in taken.items() if not self._is_shown(one)])
         self.note_all(op, _RESULT, given.items())
-        self._known.update(given, taken)
+
+    def _by_row(self, tensors: Iterable[Any]) -> dict[int, Any]:
+        row_of = self._identity.row_of
+        return {row: tensor for tensor in tensors if (row := row_of(tensor)) >= 0}
+
+    def _is_shown(self, tensor: Any) -> bool:
+        """Whether it is a view of what was noted; what is noted now is noted from here on."""
+        storage = self._identity.tensors[id(tensor)].storage
+        if type(tensor) not in PLAIN or storage < 0:
+            return False
+        is_view = tensor._is_view()
+        if is_view and storage in self._shown:
+            return True
+        if not is_view or tensor.nbytes == tensor.untyped_storage().nbytes():
+            self._shown.add(storage)
+        return False
 
     def in_pass(self, roots: list[Any], row_of: Callable[[Any], int]) -> NodeFingerprints:
         """Look at each node of a pass that is about to begin.
@@ -118,57 +152,66 @@ class Fingerprints:
         """The fingerprint of a tensor: three numbers on the device, or their values; None where it has none."""
         if type(tensor) not in PLAIN or tensor.layout is not torch.strided or tensor.device.type not in _DEVICES:
             return None
-        if tensor.is_complex():
+        dtype = tensor.dtype
+        if dtype.is_complex:
             tensor = torch.view_as_real(tensor.resolve_conj())
-        size = tensor.element_size()
-        if size not in _BITS or not tensor.numel():
+            dtype = tensor.dtype
+        if dtype not in _NUMBERS or not tensor.numel():
             return None
-        flat = tensor.resolve_neg().contiguous().view(-1)
-        digest, is_number = self._digest(flat), flat.dtype in _FLOATING
+        if tensor.is_neg():
+            tensor = tensor.resolve_neg()
+        flat = (tensor if tensor.is_contiguous() else tensor.contiguous()).view(-1)
+        digests, is_number = self._digests(flat, _NUMBERS[dtype]), dtype.is_floating_point
         if not flat.is_cpu:
-            norm = torch.linalg.vector_norm(flat, dtype=torch.float64) if is_number else digest.double()
-            bad = (~torch.isfinite(flat)).sum() if is_number else torch.zeros_like(digest)
-            return torch.stack([digest, norm.view(torch.int64), bad])
+            return _on_device(flat, digests, is_number)
         norm = _norm(flat) if is_number else 0.0
         is_finite = norm - norm == 0
-        (bits,) = struct.unpack("<q", struct.pack("<d", norm))
-        return int(digest.item()), bits, 0 if is_finite else int((~torch.isfinite(flat)).sum().item())
+        number = int(digests[0].item())
+        if len(digests) > 1:
+            number = (reduce(_chained, [int(one.item()) for one in digests]) + _SIGN & _ONES) - _SIGN
+        (bits,) = _INTEGER.unpack(_DOUBLE.pack(norm))
+        return number, bits, 0 if is_finite else int((~torch.isfinite(flat)).sum().item())
 
-    def note_all(self, op: int, kind: int, tensors: Iterable[tuple[int, Any]]) -> None:
+    def note_all(self, op: int, kind: int, tensors: Collection[tuple[int, Any]]) -> None:
         """Note tensors of some rows."""
-        if _is_elsewhere():
+        if not tensors or _is_elsewhere():
             return
         with torch.no_grad(), DisableTorchFunction():
             for row, tensor in tensors:
                 if row >= 0:
                     self.keep((op, kind, row), self.computed(tensor))
 
-    def _digest(self, flat: Tensor) -> Tensor:
-        """Of the bits of a dense tensor of one dimension."""
-        size = flat.element_size()
-        if flat.numel() * size % 8:
-            numbers = flat.view(_BITS[size]).long()
+    def _digests(self, flat: Tensor, bits: torch.dtype) -> list[Tensor]:
+        """Of the bits of each chunk of a dense tensor of one dimension."""
+        size = bits.itemsize
+        if flat.numel() * size & 7:
+            numbers = flat.view(bits).long()
         else:
-            numbers = (flat.clone() if flat.storage_offset() * size % 8 else flat).view(torch.int64)
-        digest = self._weighed(numbers[:_CHUNK])
-        for start in range(_CHUNK, numbers.numel(), _CHUNK):
-            digest = digest * _BETWEEN + self._weighed(numbers[start : start + _CHUNK])
-        return digest
-
-    def _weighed(self, numbers: Tensor) -> Tensor:
-        """A sum in which each place counts; of many numbers those of the rows and the columns of a matrix of them."""
-        weights = self._weights.get(numbers.device)
-        if weights is None:
-            places = torch.arange(1, _CHUNK // _COLUMNS + _COLUMNS + 1, dtype=torch.int64, device=numbers.device)
-            weights = self._weights[numbers.device] = places * _STEP
+            numbers = (flat.clone() if flat.storage_offset() * size & 7 else flat).view(torch.int64)
         count = numbers.numel()
-        if count <= _DIRECTLY:
-            return _dot(numbers, weights[:count])
-        rows, left = divmod(count, _COLUMNS)
-        matrix, rest = numbers[: rows * _COLUMNS].view(rows, _COLUMNS), numbers[rows * _COLUMNS :]
-        by_row = _dot(matrix.sum(1), weights[:rows])
-        by_column = _dot(matrix.sum(0), weights[:_COLUMNS])
-        return by_row * _BETWEEN + by_column + _dot(rest, weights[:left])
+        if count <= _CHUNK:
+            return [self._weighed(numbers, count)]
+        return [self._weighed(chunk, chunk.numel()) for chunk in torch.split(numbers, _CHUNK)]
+
+    def _weighed(self, numbers: Tensor, count: int) -> Tensor:
+        """The sum of the numbers, or of sums of them, each mixed and weighed by its place."""
+        if count > _DIRECTLY:
+            step = (count - 1) // _ROWS  # never a whole part of a batch: the rows overlap a bit
+            count -= step * (_ROWS - 1)
+            numbers = numbers.as_strided((_ROWS, count), (step, 1)).sum(0)
+        weights = self._weights.get((numbers.device, count))
+        if weights is None:
+            weights = self._weights[numbers.device, count] = self._all_weights(numbers.device)[:count]
+        mixed = (numbers >> _HALF).bitwise_xor_(numbers)
+        return _dot(mixed, weights)
+
+    def _all_weights(self, device: torch.device) -> Tensor:
+        """An odd number for each place: an even one would lose the highest bit."""
+        weights = self._weights.get((device, 0))
+        if weights is None:
+            places = torch.arange(1, _CHUNK // _ROWS + 2 * _ROWS, dtype=torch.int64, device=device)
+            weights = self._weights[device, 0] = (2 * places + 1) * _STEP
+        return weights
 
     def _write(self, key: _Key, digest: int, norm: int, bad: int) -> None:
         self._tape.pending["fingerprints"] += (*key, digest, norm, bad)
@@ -189,17 +232,22 @@ class NodeFingerprints:
         self._handles = [
             node.register_hook(self._hook(row))
             for node in nodes_behind(roots)
-            if not hasattr(node, "variable") and not node.name().startswith(_VIEWS) and (row := row_of(node)) >= 0
+            if not hasattr(node, "variable") and not node.name().startswith(_PASSING_ON) and (row := row_of(node)) >= 0
         ]
 
     def _hook(self, row: int) -> Callable[[Any, Any], None]:
-        def look(given_back: Any, _: Any) -> None:
+        def look(given_back: Any, given: Any) -> None:
             with torch.no_grad(), DisableTorchFunction():
-                self._found += [(row, self._fingerprints.computed(tensor)) for tensor in given_back]
+                passed_on = {place for tensor in given if (place := _place(tensor)) is not None}
+                self._found += [
+                    (row, self._fingerprints.computed(tensor))
+                    for tensor in given_back
+                    if (place := _place(tensor)) is not None and place not in passed_on
+                ]
 
         return look
 
-    def finish(self, op: int, gradients: Iterable[tuple[int, Any]]) -> None:
+    def finish(self, op: int, gradients: Collection[tuple[int, Any]]) -> None:
         """The pass, an op, is over or has raised; it gave gradients to the tensors of some rows."""
         for handle in self._handles:
             handle.remove()
@@ -219,12 +267,27 @@ def _norm(flat: Tensor) -> float:
     return float(torch.linalg.vector_norm(flat, dtype=torch.float64).item())
 
 
-def _is_plain_view(tensor: Any) -> bool:
-    return type(tensor) in PLAIN and tensor._is_view()
+def _place(tensor: Any) -> tuple[int, int] | None:
+    """Where the elements of a dense tensor begin and how many there are; None for other values."""
+    if type(tensor) not in PLAIN or tensor.layout is not torch.strided or is_wrapped(tensor):
+        return None
+    return tensor.data_ptr(), tensor.numel()
 
 
 def _dot(numbers: Tensor, weights: Tensor) -> Tensor:
-    return torch.dot(numbers, weights) if numbers.is_cpu else (numbers * weights).sum()
+    return torch.dot(numbers, weights) if numbers.is_cpu else (numbers * weights).sum()  # CUDA has no dot of integers
+
+
+def _on_device(flat: Tensor, digests: list[Tensor], is_number: bool) -> Tensor:
+    """The three numbers, left where they are computed."""
+    digest = reduce(_chained, digests)
+    norm = torch.linalg.vector_norm(flat, dtype=torch.float64) if is_number else digest.double()
+    bad = (~torch.isfinite(flat)).sum() if is_number else torch.zeros_like(digest)
+    return torch.stack([digest, norm.view(torch.int64), bad])
+
+
+def _chained(before: _Digest, digest: _Digest) -> _Digest:
+    return before * _BETWEEN + digest
 
 
 def _is_elsewhere() -> bool:
