@@ -10,6 +10,8 @@ import torch
 
 from gradscope.analysis.comparison.comparison_model import Parting
 from gradscope.analysis.comparison.parting import find_parting
+from gradscope.analysis.facts import version_changes
+from gradscope.analysis.facts.version_changes import VersionChange
 from gradscope.analysis.report_builder import gather
 from gradscope.recorder.state.fingerprints import Fingerprints, _on_device
 from gradscope.recorder.state.identity import Identity
@@ -93,6 +95,34 @@ def test_where_they_call_something_else_nothing_after_it_is_compared():
     assert found.calls is not None and [place.line for place in found.calls] == [15, 15]
     moved = parting("layer = torch", "\nlayer = torch")
     assert moved.first is None and moved.calls is None
+
+
+def under(version: str, recording: Recording) -> Recording:
+    recording.info.torch = version
+    return recording
+
+
+def test_two_versions_of_torch_are_told_what_is_known_to_have_changed(monkeypatch: pytest.MonkeyPatch):
+    change = VersionChange(
+        ("DoubledBackward",), "the gradient of doubling", (((2, 1), "1"), ((2, 2), "0")), "So it is."
+    )
+    monkeypatch.setattr(version_changes, "CHANGES", (change,))
+    found = find_parting(under("2.1.0+cpu", fingerprinted()), under("2.2.0", fingerprinted("grad * 2", "grad * 3")))
+    assert found is not None
+    assert list(parting_sentences(found))[-1] == (
+        "What changed between them, as measured: the gradient of doubling is 1 under 2.1.0, 0 under 2.2.0. So it is."
+    )
+    same = find_parting(under("2.1.0", fingerprinted()), under("2.1.9", fingerprinted("grad * 2", "grad * 3")))
+    assert same is not None and same.first is not None and not same.changes
+
+
+def test_calls_that_torchs_python_makes_under_one_version_only_are_passed_over():
+    more = fingerprinted("layer = torch.nn.Linear(70, 3)", "layer = torch.nn.Linear(70, 3); torch.ones(2).neg()")
+    strict = find_parting(fingerprinted(), more)
+    assert strict is not None and strict.calls is not None and not strict.only_in_one
+    found = find_parting(under("2.1.0", fingerprinted()), under("2.2.0", more))
+    assert found is not None and (found.first, found.calls, found.only_in_one) == (None, None, 2)
+    assert list(parting_sentences(found))[-1] == "2 calls that only one of the versions makes were passed over."
 
 
 DTYPES = [torch.float32, torch.float16, torch.float64, torch.complex64, torch.int64, torch.int8, torch.bool]

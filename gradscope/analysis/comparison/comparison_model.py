@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from gradscope.analysis.facts.version_changes import ChangeSeen
 from gradscope.analysis.report_model import Place
 
 Value = bool | int | float | str | None
@@ -124,6 +125,10 @@ class Parting:
     """Whether that was before anything else differed."""
     torch: tuple[str, ...]
     """The versions, of the first and of the second."""
+    changes: tuple[ChangeSeen, ...] = ()
+    """What is known to have changed between these versions of what the node gives that differs first."""
+    only_in_one: int = 0
+    """Calls that the program makes under one of two versions only, in torch's own Python; they were passed over."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from gradscope.analysis.comparison.comparison_model import PartedAt, Parting
+from gradscope.analysis.facts.version_changes import changes_between
 from gradscope.analysis.index import NOWHERE
 from gradscope.analysis.report_builder import gather
 from gradscope.analysis.report_model import Place
@@ -24,6 +25,8 @@ _KINDS: dict[int, Literal["result", "input", "gradient", "node"]] = {
 }
 _Key = tuple[int, str, int, int]
 """Kind, the name of a node, how many of the kind and name came before in a call, and which of a node's values."""
+_AHEAD = 16
+"""Calls in which two versions of torch are looked through for one that both make."""
 _Inputs = Literal["equal", "unlike", "none", "unknown"]
 
 
@@ -117,6 +120,8 @@ class _BothRuns:
         self._compared = 0
         self._runs: dict[tuple[str, str, int], int] = {}
         self._passes = 0
+        self._versions = one.recording.info.torch, other.recording.info.torch
+        self._only_in_one = 0
 
     def parting(self) -> Parting:
         """The whole of it."""
@@ -125,7 +130,7 @@ class _BothRuns:
         calls = None
         calls_before = False
         for here, there in self._pairs():
-            if here is None or there is None or not _is_one_call(self._one.key(here), self._other.key(there)):
+            if here is None or there is None or not self._is_one_call(here, there):
                 calls, calls_before = self._places(here, there), first is None
                 break
             for found in self._differences(here, there):
@@ -133,18 +138,52 @@ class _BothRuns:
                 gradient = gradient or (found if found.kind == "gradient" else None)
             if gradient is not None:
                 break
-        versions = self._one.recording.info.torch, self._other.recording.info.torch
-        return Parting(self._tolerance, self._compared, first, gradient, calls, calls_before, versions)
+        changes = changes_between(first.call, *self._versions) if first is not None and first.kind == "node" else ()
+        return Parting(
+            tolerance=self._tolerance,
+            compared=self._compared,
+            first=first,
+            gradient=gradient,
+            calls=calls,
+            calls_before=calls_before,
+            torch=self._versions,
+            changes=changes,
+            only_in_one=self._only_in_one,
+        )
 
     def _pairs(self) -> Iterator[tuple[int | None, int | None]]:
         """The calls of both, thread by thread; where one is at its end, None."""
         ours, theirs = self._one.calls(), self._other.calls()
         for thread in sorted({*ours, *theirs}):
             one, other = ours.get(thread, []), theirs.get(thread, [])
-            yield from zip(one, other, strict=False)
-            if len(one) != len(other):
-                at = min(len(one), len(other))
-                yield (one[at] if at < len(one) else None), (other[at] if at < len(other) else None)
+            at, its = 0, 0
+            while at < len(one) and its < len(other):
+                ahead = self._ahead(one[at : at + _AHEAD], other[its : its + _AHEAD])
+                self._only_in_one += sum(ahead)
+                at, its = at + ahead[0], its + ahead[1]
+                yield one[at], other[its]
+                at, its = at + 1, its + 1
+            if at < len(one) or its < len(other):
+                yield (one[at] if at < len(one) else None), (other[its] if its < len(other) else None)
+
+    def _ahead(self, one: list[int], other: list[int]) -> tuple[int, int]:
+        """How many calls of each are to be passed over until both make the same; none where that is not near.
+
+        Only under two versions of torch: its own Python may call more under one, for the same statement.
+        """
+        if self._versions[0] == self._versions[1] or self._is_one_call(one[0], other[0]):
+            return 0, 0
+        for distance in range(1, _AHEAD):
+            for skipped in range(distance + 1):
+                left = distance - skipped
+                if skipped < len(one) and left < len(other) and self._is_one_call(one[skipped], other[left]):
+                    return skipped, left
+        return 0, 0
+
+    def _is_one_call(self, here: int, there: int) -> bool:
+        """Whether two calls are one in both runs: lines of the program may have moved, or the statement changed."""
+        one, other = self._one.key(here), self._other.key(there)
+        return one[0] == other[0] and (one[1] == other[1] or one[2] == other[2])
 
     def _places(self, here: int | None, there: int | None) -> tuple[Place, Place]:
         places = self._one.sources.index, self._other.sources.index
@@ -202,11 +241,6 @@ class _BothRuns:
         run = self._passes if is_pass else self._runs[self._one.key(op)]
         backward = index.op_place(op) if is_pass else None
         return PartedAt(_KINDS[kind], place, call, name, run, backward, inputs, _off(mine, its), (mine.bad, its.bad))
-
-
-def _is_one_call(one: tuple[str, str, int], other: tuple[str, str, int]) -> bool:
-    """Whether two calls are one in two versions of a program: its lines may have moved, or the statement changed."""
-    return one[0] == other[0] and (one[1] == other[1] or one[2] == other[2])
 
 
 def _print(row: Fingerprint) -> _Print:

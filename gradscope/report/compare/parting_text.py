@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradscope.analysis.comparison.comparison_model import PartedAt, Parting
+from gradscope.analysis.facts.version_changes import ChangeSeen
 from gradscope.analysis.report_model import Place
 
 TITLE = "Where they part"
@@ -29,6 +30,10 @@ def parting_sentences(parting: Parting) -> Iterator[str]:
         yield _calls(parting.calls)
     if len(set(parting.torch)) > 1:
         yield f"The first ran under torch {parting.torch[0]}, the second under torch {parting.torch[1]}."
+    for change in parting.changes:
+        yield _change(change, parting.torch)
+    if parting.only_in_one:
+        yield f"{parting.only_in_one:,} calls that only one of the versions makes were passed over."
 
 
 def _where(at: PartedAt) -> str:
@@ -85,6 +90,14 @@ def _calls(places: tuple[Place, ...]) -> str:
 
 def _within(parting: Parting) -> str:
     return f", or their norms no further apart than {parting.tolerance:g}" if parting.tolerance else ""
+
+
+def _change(change: ChangeSeen, versions: tuple[str, ...]) -> str:
+    """What is known to have changed, by versions without what was built for what."""
+    one, other = (version.partition("+")[0] for version in versions)
+    mine, its = change.values
+    text = f"What changed between them, as measured: {change.what} is {mine} under {one}, {its} under {other}."
+    return f"{text} {change.meaning}".rstrip()
 
 
 def _are(count: int) -> str:
