@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import dedent
+
 import pytest
 
 from gradscope.analysis.diagnoses.catalogue import diagnosis
@@ -12,6 +14,62 @@ from gradscope.experiments.fix.source_files import unified
 from tests.analysis.building import recorded
 
 OF_EXAMPLES: dict[str, tuple[str, ...]] = {
+    "sample-without-gradient": (
+        "-z = posterior.sample()",
+        "+z = posterior.rsample()",
+    ),
+    "skip-path-overwritten": (
+        "-act = torch.nn.ReLU(inplace=True)",
+        "+act = torch.nn.ReLU(inplace=False)",
+    ),
+    "argument-written": (
+        "-    x += torch.randn(3)",
+        "+    x = x + torch.randn(3)",
+    ),
+    "evaluated-with-graph": ("+@torch.no_grad()",),
+    "frozen-norm-learns": ("+trunk.eval()",),
+    "stale-result": (
+        "-features = trunk(x)",
+        "+    features = trunk(x)",
+    ),
+    "gradient-always-zero": (
+        "-y = torch.round(w * 2)",
+        "+y = w * 2 + (torch.round(w * 2) - (w * 2)).detach()",
+    ),
+    "backward-ignores-incoming": (
+        "-        return grad_a, grad_b",
+        "+        return grad * grad_a, grad_b",
+    ),
+    "checkpoint-updates-twice": (
+        "-y = checkpoint(norm, x, use_reentrant=False)",
+        "+y = norm(x)",
+    ),
+    "hook-keeps-its-tensor": (
+        "-    h.register_hook(lambda grad: scores.append((grad * h).sum().item()))",
+        "+    h_values = h.detach()",
+        "+    h.register_hook(lambda grad: scores.append((grad * h_values).sum().item()))",
+    ),
+    "decayed-though-zeroed": (
+        "-optimizer = torch.optim.AdamW([table], lr=0.1, weight_decay=0.1)",
+        "+optimizer = torch.optim.AdamW([table], lr=0.1, weight_decay=0.0)",
+    ),
+    "straight-through-reversed": (
+        "-y = hard + (w - hard).detach()",
+        "+y = w + (hard - w).detach()",
+    ),
+    "hook-registered-again": (
+        "+w.register_hook(lambda grad: grad * 0.5)",
+        "-    w.register_hook(lambda grad: grad * 0.5)",
+    ),
+    "gradient-kept-by-reference": (
+        "-    previous = w.grad",
+        "+    previous = w.grad.clone()",
+    ),
+    "paired-by-broadcast": (
+        "-values = layer(inputs)",
+        "+values = layer(inputs).squeeze(-1)",
+    ),
+    "tie-broken": ("+model.head.weight = model.embed.weight",),
     "accumulation-cleared": (
         "-    optimizer.zero_grad()",
         "+        optimizer.zero_grad()",
@@ -239,6 +297,102 @@ def test_nothing_is_proposed_for_the_program_that_differs_in_one_line(code: str)
     known = diagnosis(code)
     assert known is not None
     assert changed_lines(known.example.healthy, code) == []
+
+
+OF_PROGRAMS = {
+    "closure": (
+        '''
+        import torch
+        w = torch.ones(2, requires_grad=True)
+        optimizer = torch.optim.LBFGS([w], lr=0.1, max_iter=3)
+        def closure():
+            """The loss."""
+            loss = (w - 3).pow(2).sum()
+            loss.backward()
+            return loss
+        for step in range(4):
+            optimizer.step(closure)
+        ''',
+        "gradients-applied-again",
+        ("+    optimizer.zero_grad()",),
+    ),
+    "new leaves": (
+        """
+        import torch
+        from torch import nn
+        made = nn.Linear(2, 3)
+        flat = made(torch.ones(2))
+        weight = nn.Parameter(flat[:2])
+        bias = nn.Parameter(flat[2:])
+        (weight.sum() + bias.sum()).backward()
+        """,
+        "leaf-unreached",
+        (
+            "-weight = nn.Parameter(flat[:2])",
+            "-bias = nn.Parameter(flat[2:])",
+            "+weight = flat[:2]",
+            "+bias = flat[2:]",
+        ),
+    ),
+    "another optimizer": (
+        """
+        import torch
+        net = torch.nn.Linear(3, 1)
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+        for step in range(12):
+            if step == 4:
+                optimizer = torch.optim.Adam(net.parameters(), lr=0.1)
+            optimizer.zero_grad()
+            net(torch.ones(2, 3)).sum().backward()
+            optimizer.step()
+            schedule.step()
+        """,
+        "scheduler-in-vain",
+        ("+        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)",),
+    ),
+    "one logit": (
+        """
+        import torch
+        net = torch.nn.Linear(3, 1)
+        for step in range(4):
+            torch.softmax(net(torch.ones(2, 3)), dim=1).sum().backward()
+        """,
+        "gradient-always-zero",
+        (
+            "-    torch.softmax(net(torch.ones(2, 3)), dim=1).sum().backward()",
+            "+    torch.sigmoid(net(torch.ones(2, 3))).sum().backward()",
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OF_PROGRAMS)
+def test_the_edit_of_a_program(name: str):
+    source, code, wanted = OF_PROGRAMS[name]
+    assert wanted in changed_lines(dedent(source), code)
+
+
+def test_what_may_be_meant_is_left_alone():
+    decayed = """
+    import torch
+    table, other = torch.nn.Parameter(torch.ones(4, 2)), torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.AdamW([table, other], lr=0.1, weight_decay=0.1)
+    for step in range(3):
+        optimizer.zero_grad()
+        (table.sum() + other.sum()).backward()
+        table.grad[1:] = 0.0
+        optimizer.step()
+    """
+    assert all("weight_decay" not in str(lines) for lines in changed_lines(dedent(decayed), "decayed-though-zeroed"))
+    hooked = """
+    import torch
+    w = torch.ones(3, requires_grad=True)
+    for step in range(5):
+        w.register_hook(lambda grad, scale=step: grad * 0.5)
+        w.sum().backward()
+    """
+    assert changed_lines(dedent(hooked), "hook-registered-again") == []  # another hook in each run
 
 
 WRITES = """

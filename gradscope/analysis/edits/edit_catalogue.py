@@ -76,7 +76,7 @@ KINDS: tuple[EditKind, ...] = (
             "deepcopy-of-result",
         ),
     ),
-    EditKind("used_again:edits", "gradients", ("graph-used-twice",)),
+    EditKind("used_again:edits", "gradients", ("graph-used-twice", "stale-result")),
     EditKind(
         "written_out_of_place:edits",
         "loss",
@@ -91,11 +91,14 @@ KINDS: tuple[EditKind, ...] = (
         ),
         True,
     ),
+    EditKind("written_out_of_place:edits", "flow", ("skip-path-overwritten", "argument-written"), True),
     EditKind("written_out_of_place:without_grad", "loss", ("inplace-refused",)),
     EditKind(
         "written_out_of_place:returned", "loss", ("hook-raised", "hook-writes-shared-gradient", "hook-changes-gradient")
     ),
-    EditKind("kept_apart:copied", "gradients", ("snapshot-shares-memory", "block-kept-by-view")),
+    EditKind(
+        "kept_apart:copied", "gradients", ("snapshot-shares-memory", "block-kept-by-view", "gradient-kept-by-reference")
+    ),
     EditKind("kept_apart:copied", "flow", ("one-tensor-two-names", "kept-again", "write-into-expanded")),
     EditKind("optimizer_parameters:copied_module", "gradients", ("loaded-from-itself",)),
     EditKind(
@@ -105,6 +108,9 @@ KINDS: tuple[EditKind, ...] = (
     EditKind(
         "optimizer_order:zero_grad_of_other", "gradients", ("gradients-of-another-loss", "gradients-applied-again")
     ),
+    EditKind("optimizer_order:zero_grad_in_closure", "gradients", ("gradients-applied-again",)),
+    EditKind("optimizer_order:scheduler_made_anew", "gradients", ("scheduler-in-vain",)),
+    EditKind("optimizer_order:evaluated", "flow", ("frozen-norm-learns",)),
     EditKind("optimizer_order:clip_moved", "loss", ("clipped-in-vain",)),
     EditKind("optimizer_order:unscaled", "loss", ("scaled-gradients-clipped",)),
     EditKind("optimizer_order:scheduler_moved", "loss", ("scheduler-before-step",)),
@@ -129,7 +135,8 @@ KINDS: tuple[EditKind, ...] = (
     EditKind("made_otherwise:each_its_own", "flow", ("repeated-module",)),
     EditKind("logits_for_loss:edits", "flow", ("probabilities-as-logits",)),
     EditKind("made_otherwise:no_grad_mode", "loss", ("inference-tensor",)),
-    EditKind("made_otherwise:under_no_grad", "gradients", ("saved-in-vain",)),
+    EditKind("made_otherwise:under_no_grad", "gradients", ("saved-in-vain", "evaluated-with-graph")),
+    EditKind("kept_apart:edits", "seen", ("evaluated-with-graph",), True),
     EditKind("made_otherwise:gradient_removed", "loss", ("moved-without-gradient", "decayed-though-zeroed")),
     EditKind("made_otherwise:swapped_back", "loss", ("backward-returns-swapped",)),
     EditKind("made_otherwise:kept_values_in_ctx", "gradients", ("output-kept-by-ctx",)),
@@ -137,7 +144,21 @@ KINDS: tuple[EditKind, ...] = (
     EditKind("made_otherwise:complex_zeros", "flow", ("imaginary-part-lost",)),
     EditKind("made_otherwise:true_division", "flow", ("learning-rate-zero",)),
     EditKind("made_otherwise:as_number", "loss", ("no-derivative",)),
+    EditKind("left_out:small_eps", "gradients", ("gradient-not-finite",)),
     EditKind("safe_numbers:edits", "loss", ("gradient-not-finite",)),
+    EditKind("let_through:sampled", "loss", ("sample-without-gradient",)),
+    EditKind("let_through:straight_through", "loss", ("gradient-always-zero",)),
+    EditKind("let_through:sigmoid_of_one", "flow", ("gradient-always-zero",)),
+    EditKind("let_through:turned_round", "flow", ("straight-through-reversed",)),
+    EditKind("let_through:multiplied", "loss", ("backward-ignores-incoming",)),
+    EditKind("let_through:unwrapped", "loss", ("leaf-unreached", "grad-none-unreached")),
+    EditKind("left_out:checkpoint", "gradients", ("checkpoint-updates-twice",)),
+    EditKind("left_out:compilation", "loss", ("compiled-backward",)),
+    EditKind("left_out:weight_decay", "gradients", ("decayed-though-zeroed",)),
+    EditKind("left_out:hook_in_loop", "gradients", ("hook-registered-again",)),
+    EditKind("left_out:tensor_in_hook", "gradients", ("hook-keeps-its-tensor",)),
+    EditKind("left_out:other_shape", "flow", ("paired-by-broadcast",)),
+    EditKind("left_out:tied_again", "flow", ("tie-broken",)),
 )
 
 

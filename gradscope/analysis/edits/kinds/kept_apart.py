@@ -136,6 +136,9 @@ def _copies(at: CauseNodes, answer: Answer) -> Iterator[tuple[str, Changes]]:
         value = statement.value.args[-1] if statement.value.args else None
     if value is None:
         return
+    states = [node for node in at.nodes if called_name(node) == "state_dict"] if len(at.nodes) == 1 else []
+    if states and states[0] is not value:
+        yield "copy what is kept", _deep_copy(source, states[0])
     yield from _copy_of(source, value, answer)
 
 

@@ -17,6 +17,11 @@ def _calls(scope: ast.AST, *names: str) -> list[ast.Call]:
     return sorted(found, key=lambda node: (node.lineno, node.col_offset))
 
 
+def _all_calls(source: SourceText, *names: str) -> list[ast.Call]:
+    """Those of all functions of the file."""
+    return [node for node in ast.walk(source.tree) if isinstance(node, ast.Call) and method_call(node, *names)]
+
+
 def _scope(source: SourceText, statement: ast.stmt) -> ast.AST:
     return source.loop(statement) or source.function(statement)
 
@@ -63,6 +68,54 @@ def zero_grad_added(answer: Answer, sources: EditSources) -> Iterator[Edit]:
                     f"clear the gradients behind {name}.step", file, behind(source, source.statement(call), line)
                 )
                 return
+
+
+def zero_grad_in_closure(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """The first thing in a closure is ``zero_grad()`` of the optimizer that calls it."""
+    for file, source, statement in _statements(answer, sources):
+        function = source.function(statement)
+        if not isinstance(function, ast.FunctionDef) or not _calls(function, "backward"):
+            continue
+        for call in _all_calls(source, "step"):
+            if [source.code(one) for one in call.args] == [function.name]:
+                owner = _owner(source, call)
+                line = before(source, _first_of(function), f"{owner}.zero_grad()")
+                yield from _edit("clear the gradients first in the closure", file, line)
+                return
+
+
+def _first_of(function: ast.FunctionDef) -> ast.stmt:
+    """The first statement behind a docstring."""
+    first = function.body[0]
+    is_text = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    return function.body[1] if is_text and len(function.body) > 1 else first
+
+
+def scheduler_made_anew(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """A new optimizer gets a scheduler of its own, made as that of the one before it."""
+    made = [one for one in _statements(answer, sources) if isinstance(one[2], ast.Assign)]
+    for file, source, optimizer in made:
+        name = source.code(optimizer.targets[0]) if isinstance(optimizer, ast.Assign) else ""
+        for other_file, _, schedule in made:
+            value = schedule.value if isinstance(schedule, ast.Assign) else None
+            if other_file != file or schedule is optimizer or not isinstance(value, ast.Call) or not value.args:
+                continue
+            if source.code(value.args[0]) == name:
+                text = source.code(schedule)
+                yield from _edit("a scheduler of its own", file, behind(source, optimizer, *text.split("\n")))
+
+
+def evaluated(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """A frozen part is put back into evaluation mode behind the ``train()`` of what holds it."""
+    for file, source, statement in _statements(answer, sources):
+        trains = [node for node in inside(statement) if method_call(node, "train")]
+        if not trains or not isinstance(trains[0], ast.Call):
+            continue
+        owner = _owner(source, trains[0])
+        for part in dict.fromkeys(_owner(source, one) for one in _all_calls(source, "eval")):
+            name = f"{owner}{part[4:]}" if part.startswith("self.") and owner != "self" else part
+            if name != owner:
+                yield from _edit(f"leave {name} in evaluation mode", file, behind(source, statement, f"{name}.eval()"))
 
 
 def _stepped(source: SourceText, call: ast.Call) -> str:
