@@ -53,7 +53,6 @@ class Judge:
         self._returns = {node.lineno for node in statements if isinstance(node, ast.Return)}
         """Lines whose result has its name in another frame, later."""
         inner = [node for node in nodes if isinstance(node, (ast.ListComp, ast.DictComp, ast.GeneratorExp, ast.Lambda))]
-        self._inner_code = {node.lineno for node in inner}
         self._inner_names = {
             name.id if isinstance(name, ast.Name) else name.arg
             for node in inner
@@ -338,10 +337,9 @@ class Judge:
             yield equal(f"row-{key}", row["line"], f"{key} of {row['name']}", value, getattr(best, key))
 
     def _executions(self, kind: str, line: int, what: str, said: int) -> Claim:
-        """How often something ran: as often as its statement, but for what a comprehension or a lambda runs."""
+        """How often something ran: as often as its statement."""
         runs = self.seen.runs[line]
-        held = said == runs if line not in self._inner_code else None
-        return Claim(kind, line, f"{what} {said} times", held, f"the statement ran {runs} times")
+        return Claim(kind, line, f"{what} {said} times", said == runs, f"the statement ran {runs} times")
 
     def _names(self, row: dict[str, Any], line: int, moments: list[Moment]) -> Iterator[Claim]:
         """That some tensor which had the row's name then had each of its other names at some time."""

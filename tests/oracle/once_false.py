@@ -361,4 +361,15 @@ ONCE_FALSE: dict[str, str] = {
             h.sum().backward()
         """
     ),
+    # a node without a number is one node, wherever it is met
+    "node-without-derivative": _program(
+        """
+            w = torch.randn(3, requires_grad=True)
+            whole = w // 2
+            halved = whole * 0.5
+            part = w // 2
+            loss = (whole * w + halved + part).sum()
+            loss.backward()
+        """
+    ),
 }

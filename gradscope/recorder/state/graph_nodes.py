@@ -17,6 +17,7 @@ from torch.utils._mode_utils import no_dispatch
 
 from gradscope.recorder.state.foreign_memory import ForeignMemory
 from gradscope.recorder.state.identity import Identity
+from gradscope.recorder.state.tensors_in import PLAIN
 from gradscope.recorder.tape import Tape
 from gradscope.recorder.torch_internals.capabilities import dispatch_modes, sequence_number
 from gradscope.recorder.torch_internals.saved_now import saves_without_hooks
@@ -61,6 +62,7 @@ class GraphNodes:
         self._thread = 0
         self._of_threads = {0: (self.first, self._by_sequence, self._older)}
         self._accumulators: dict[int, int] = {}
+        self._without_number: set[int] = set()
         self._types: dict[type, tuple[int, tuple[tuple[str, int], ...] | None]] = {}
         self._node_rows = tape.pending["nodes"]
         self._edge_rows = tape.pending["edges"]
@@ -101,7 +103,7 @@ class GraphNodes:
         if known != NONE and len(self._of_threads) > 1 and known in self._rows_at(sequence):
             return known
         if position != len(by_sequence):
-            row = self._known(sequence)
+            row = self._known(sequence) if sequence < _NO_SEQUENCE else self._unnumbered(root)
             if row != NONE:
                 return row
         row = self._new(root, sequence, op)
@@ -172,16 +174,32 @@ class GraphNodes:
         return self._by_sequence[position] if position < len(self._by_sequence) else NONE
 
     def _accumulator(self, node: Any, op: int) -> int:
-        """Row of an ``AccumulateGrad``, by its leaf; NONE for another node without a sequence number."""
+        """Row of an ``AccumulateGrad``, by its leaf, or of another node without a sequence number; NONE if unknown."""
         try:
             variable = node.variable
         except AttributeError:
-            return NONE
+            return self._unnumbered(node)
         seen = self.identity.tensors.get(id(variable)) or self.identity.add(variable, op, NONE, _EXTERNAL_LEAF, ())
         row = self._accumulators.get(seen.row)
         if row is None:
             row = self._accumulators[seen.row] = self._new(node, _NO_SEQUENCE, op, seen.row)
         return row
+
+    def _unnumbered(self, node: Any) -> int:
+        """Row of a node without a sequence number, which raises when it runs: that of a tensor which has it now.
+
+        Such nodes are made of what torch has no derivative for, and are rare enough to look at every tensor.
+        """
+        if not self._without_number:
+            return NONE
+        for seen in list(self.identity.tensors.values()):
+            if seen.node in self._without_number:
+                tensor = seen()
+                if tensor is None or type(tensor) not in PLAIN or tensor._is_view():
+                    continue
+                if tensor.grad_fn is node:
+                    return seen.node
+        return NONE
 
     def _new(self, node: Any, sequence: int, op: int, variable: int = NONE) -> int:
         known = self._types.get(type(node)) or self._describe(node)
@@ -194,6 +212,8 @@ class GraphNodes:
         if position == len(by_sequence):
             by_sequence.append(row)
         elif sequence >= _NO_SEQUENCE:
+            if variable == NONE:
+                self._without_number.add(row)
             return row
         elif position < 0:
             self._older[sequence] = row
