@@ -9,7 +9,7 @@ class Claim(NamedTuple):
     """One statement of a report."""
 
     kind: str
-    """What it is about; the keys of :data:`tests.oracle.known_false.KNOWN_FALSE` begin with these."""
+    """What it is about."""
     line: int
     said: str
     held: bool | None

@@ -1,13 +1,12 @@
 """Programs as people write them, put together at random from small pieces that fit each other.
 
-Every piece has a name, so that a piece on which a report is known to be false can be left out (see
-:mod:`.known_false`). All tensors are ``(2, 3)`` or broadcast with it, so any piece may follow any other.
+All tensors are ``(2, 3)`` or broadcast with it, so any piece may follow any other.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple
@@ -132,15 +131,10 @@ def features(h):
 }
 
 
-LONG_LOOP = 17
-"""Runs from which on a loop is a piece of its own."""
-
-
 class Program(NamedTuple):
-    """A program, and the names of the pieces that it is made of."""
+    """A program, and whether it does only what it means to."""
 
     source: str
-    pieces: frozenset[str]
     healthy: bool = False
 
 
@@ -149,9 +143,7 @@ class Writer:
     """Writes one program line by line, and knows what its names hold so far."""
 
     random: Random
-    without: Collection[str] = ()
     lines: list[str] = field(default_factory=list)
-    pieces: set[str] = field(default_factory=set)
     definitions: list[str] = field(default_factory=list)
     modules: list[str] = field(default_factory=list)
     """Expressions of modules that take and give ``(2, 3)``."""
@@ -188,28 +180,21 @@ class Writer:
 
     def piece(self, pieces: dict[str, Piece]) -> None:
         """Write one of some pieces."""
-        possible = [name for name in pieces if name not in self.without]
-        name = self.random.choice(possible)
-        self.pieces.add(name)
-        pieces[name](self)
+        pieces[self.random.choice(list(pieces))](self)
 
     def maybe(self, pieces: dict[str, Piece], at_most: int) -> None:
         """Write up to so many of some pieces."""
-        if any(name not in self.without for name in pieces):
-            for _ in range(self.random.randint(0, at_most)):
-                self.piece(pieces)
+        for _ in range(self.random.randint(0, at_most)):
+            self.piece(pieces)
 
     def loop(self, stack: contextlib.ExitStack, runs: tuple[int, ...]) -> None:
         """Open a loop around what is written while a stack is open."""
-        possible = [count for count in runs if count < LONG_LOOP or "long-loop" not in self.without]
-        count = self.random.choice(possible)
-        self.pieces.add("long-loop" if count >= LONG_LOOP else "loop")
-        stack.enter_context(self.block(f"for step in range({count}):"))
+        stack.enter_context(self.block(f"for step in range({self.random.choice(runs)}):"))
 
     def program(self, healthy: bool = False) -> Program:
         """What was written."""
         parts = [HEAD, *(DEFINITIONS[name] for name in self.definitions), *self.lines]
-        return Program("\n".join(parts) + "\n", frozenset(self.pieces), healthy)
+        return Program("\n".join(parts) + "\n", healthy)
 
 
 Piece = Callable[[Writer], None]
@@ -792,8 +777,7 @@ def _forward(to: Writer, pieces: dict[str, Piece], at_most: int) -> None:
 
 
 def _kind_of_optimizer(to: Writer) -> str:
-    kind = to.random.choice([name for name in OPTIMIZERS if name not in to.without])
-    to.pieces.add(kind)
+    kind = to.random.choice(list(OPTIMIZERS))
     if (own := OPTIMIZERS[kind].partition("(")[0]) in DEFINITIONS:
         to.define(own)
     return OPTIMIZERS[kind]
@@ -811,15 +795,14 @@ def _all_parameters(names: list[str]) -> str:
     return f"list({{p: None for m in [{', '.join(names)}] for p in m.parameters()}})"
 
 
-def any_program(random: Random, without: Collection[str] = (), runs: tuple[int, ...] = (1, 2, 3, 5)) -> Program:
+def any_program(random: Random, runs: tuple[int, ...] = (1, 2, 3, 5)) -> Program:
     """A valid program in which anything may go wrong with gradients.
 
     Args:
         random: Where choices come from.
-        without: Names of pieces that are not to be used.
         runs: How often its loop may run.
     """
-    to = Writer(random, without)
+    to = Writer(random)
     for _ in range(random.randint(1, 2)):
         to.piece(MODULES)
     to.maybe(LEAVES, 2)
@@ -859,23 +842,21 @@ def _clipped(to: Writer) -> None:
 AFTER_BACKWARD: dict[str, Piece] = {"logged": _logged, "clipped": _clipped}
 
 
-def healthy_program(random: Random, without: Collection[str] = (), runs: tuple[int, ...] = (2, 3, 5)) -> Program:
+def healthy_program(random: Random, runs: tuple[int, ...] = (2, 3, 5)) -> Program:
     """A training loop as it should be, with what people keep beside it: a target, an average, a teacher, a best copy.
 
     Args:
         random: Where choices come from.
-        without: Names of pieces that are not to be used.
         runs: How often its loop may run.
     """
-    to = Writer(random, without)
+    to = Writer(random)
     for _ in range(random.randint(1, 2)):
         to.piece(MODULES)
     trained, names = list(to.modules), list(to.names)
-    closure = random.random() < 0.2 and "closure" not in without
-    beside = [one for one in BESIDE if one not in without and random.random() < 0.4]
+    closure = random.random() < 0.2
+    beside = [one for one in BESIDE if random.random() < 0.4]
     if closure and "history" in beside:
         beside.remove("history")  # the loss is the closure's own
-    to.pieces |= {*beside, "healthy"}
     source = random.choice(trained)
     for one in beside:
         to.add(*(line.format(source=source) for line in BESIDE[one][0]))
@@ -884,7 +865,6 @@ def healthy_program(random: Random, without: Collection[str] = (), runs: tuple[i
         to.loop(loop, runs)
         with contextlib.ExitStack() as stack:
             if closure:
-                to.pieces.add("closure")
                 stack.enter_context(to.block("def closure():"))
             to.add(f"{optimizer}.zero_grad()", "h = x")
             for number, module in enumerate(trained):

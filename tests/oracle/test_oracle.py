@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from .claim import Claim
 from .claims import Judge
-from .known_false import KNOWN_FALSE, claims_left_out, pieces_left_out
 from .once_false import ONCE_FALSE
 from .programs import Program, any_program, healthy_program
 from .reported import reported
@@ -30,10 +29,8 @@ SHOWN = 20
 
 
 def claims_about(program: Program) -> list[Claim]:
-    """Every claim of the report of a program, but for those that are known to be false of its pieces."""
-    judge = Judge(program.source, reported(program.source), program.healthy)
-    left_out = claims_left_out(program.pieces)
-    return [claim for claim in judge.claims() if claim.kind not in left_out]
+    """Every claim of the report of a program."""
+    return list(Judge(program.source, reported(program.source), program.healthy).claims())
 
 
 def assert_true(program: Program) -> None:
@@ -54,29 +51,20 @@ SETTINGS = settings(
 @pytest.mark.parametrize("first", range(0, 160, 40))
 def test_what_is_said_of_programs_is_true(first: int) -> None:
     for seed in range(first, first + 40):
-        assert_true(any_program(Random(seed), pieces_left_out()))
+        assert_true(any_program(Random(seed)))
 
 
 @settings(SETTINGS, max_examples=60)
 @given(st.randoms(use_true_random=False))
 def test_what_is_said_of_small_programs_is_true(random: Random) -> None:
     """Hypothesis starts with the small ones, and makes what fails smaller."""
-    assert_true(any_program(random, pieces_left_out()))
+    assert_true(any_program(random))
 
 
 @settings(SETTINGS, max_examples=50)
 @given(st.randoms(use_true_random=False))
 def test_what_is_said_of_a_healthy_program_is_true_and_no_alarm(random: Random) -> None:
-    assert_true(healthy_program(random, pieces_left_out()))
-
-
-@pytest.mark.parametrize("cause", KNOWN_FALSE)
-def test_known_false(cause: str, request: pytest.FixtureRequest) -> None:
-    """A cause that is mended fails here: its entry is to be taken out."""
-    request.applymarker(pytest.mark.xfail(strict=True, raises=AssertionError, reason=KNOWN_FALSE[cause].reason))
-    entry = KNOWN_FALSE[cause]
-    claims = list(Judge(entry.program, reported(entry.program), entry.healthy).claims())
-    assert not [claim for claim in claims if claim.kind == entry.claim and claim.held is False]
+    assert_true(healthy_program(random))
 
 
 @pytest.mark.parametrize("cause", ONCE_FALSE)
@@ -139,7 +127,7 @@ def test_many_programs(capsys: pytest.CaptureFixture[str]) -> None:
     refuted: list[str] = []
     for seed in range(first, first + count):
         make = healthy_program if seed % 4 == 3 else any_program
-        program = make(Random(seed), pieces_left_out(), LONG_RUNS)
+        program = make(Random(seed), LONG_RUNS)
         for claim in claims_about(program):
             checked["undecided" if claim.held is None else claim.kind] += 1
             if claim.held is False:
