@@ -372,4 +372,16 @@ ONCE_FALSE: dict[str, str] = {
             loss.backward()
         """
     ),
+    # nor is it several where edges alone lead to it
+    "node-of-a-second-derivative": _program(
+        """
+            from torch.nn.attention import SDPBackend, sdpa_kernel
+            q = torch.ones(1, 2, 4, 8, requires_grad=True)
+            with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+                out = nn.functional.scaled_dot_product_attention(q, q, q)
+            (slope,) = torch.autograd.grad(out.sum(), q, create_graph=True)
+            loss = slope.sum()
+            loss.backward()
+        """
+    ),
 }

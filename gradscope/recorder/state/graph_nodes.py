@@ -121,6 +121,7 @@ class GraphNodes:
         Written out in one piece: in a training step it runs for every node of the graph.
         """
         todo: list[tuple[Any, int, int]] = []
+        unnumbered: list[tuple[Any, int]] = []
         edge_rows, by_sequence, first = self._edge_rows, self._by_sequence, self.first
         several_threads = len(self._of_threads) > 1
         while True:
@@ -137,8 +138,12 @@ class GraphNodes:
                     target = by_sequence[number - first]
                 else:
                     target = self._older.get(number, NONE)
+                if target == NONE and number >= _NO_SEQUENCE:  # no tensor has it: edges of this graph lead to it
+                    target = next((known for met, known in unnumbered if met is following), NONE)
                 if target == NONE:
                     target = self._new(following, number, op)
+                    if number >= _NO_SEQUENCE:
+                        unnumbered.append((following, target))
                     todo.append((following, number, target))
                 edge_rows += (row, target)
             if sequence >= readable_from:
