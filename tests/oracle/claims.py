@@ -449,7 +449,9 @@ class Judge:
             passes = self._passes_at(graph["line"])
             if passes and len(passes[-1][1].roots) == 1:
                 last = passes[-1][1]
-                yield equal("graph-nodes", graph["line"], f"nodes behind {graph['root']}", graph["nodes"], last.nodes)
+                yield equal(
+                    "graph-nodes", graph["line"], f"nodes behind {graph['root']}", graph["nodes"], len(last.walked)
+                )
                 for name in graph["leaves"]:
                     tensor = self._tensor(path_of(name), last.names)
                     if tensor is not None:
@@ -557,7 +559,7 @@ class Judge:
         tensor = passes[-1].names.get(path) if passes else None
         if tensor is not None and (found := re.search(r"\(([\d,]+) nodes", said)):
             leaves, nodes = walk([tensor])
-            truth = nodes - len(leaves)
+            truth = len(nodes) - len(leaves)
             yield Claim("answer-carried", line, said, int(found[1].replace(",", "")) == truth, f"{truth} nodes")
 
     def _inplace_error(self, said: str, line: int, path: Path) -> Iterator[Claim]:

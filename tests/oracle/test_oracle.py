@@ -9,11 +9,15 @@ from __future__ import annotations
 import os
 from collections import Counter
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gradscope.analysis.diagnoses.catalogue import diagnosis
+
+from .answer_checks import CHECKS
 from .claim import Claim
 from .claims import Judge
 from .once_false import ONCE_FALSE
@@ -99,6 +103,10 @@ loss.backward()
 """
 
 
+ALONE = sorted(CHECKS)
+"""Codes whose answers have a check."""
+
+
 FROZEN = """\
 import torch
 from torch import nn
@@ -117,6 +125,26 @@ def test_the_oracle_reads_what_is_said() -> None:
     claims = [claim for source in sources for claim in Judge(source, reported(source)).claims()]
     assert {claim.kind for claim in claims} >= READ
     assert not [claim.said for claim in claims if claim.kind == "why-unread"]
+
+
+@pytest.mark.parametrize("code", ALONE)
+def test_what_an_answer_says_holds_of_its_example_and_is_refuted_of_the_twin(code: str) -> None:
+    """The twin differs in the line that makes the answer false, and in no other."""
+    known = diagnosis(code)
+    assert known is not None
+    answers = [answer for answer in reported(known.example.shows)["answers"] if answer["code"] == code]
+    shown, twin = (_held(program, answers) for program in (known.example.shows, known.example.healthy))
+    assert True in shown
+    assert False not in shown
+    assert False in twin
+
+
+def _held(program: str, answers: list[dict[str, Any]]) -> list[bool | None]:
+    """What is found of some answers, maybe those of another program, beside the one that is given."""
+    judge = Judge(program, {**reported(program), "answers": answers})
+    codes = {f"[{answer['code']}]" for answer in answers}
+    claims = [claim for claim in judge.claims() if claim.kind != "answer-source"]
+    return [claim.held for claim in claims if any(code in claim.said for code in codes)]
 
 
 @pytest.mark.oracle

@@ -41,6 +41,8 @@ class State(NamedTuple):
     grad_fn: str
     version: int | None
     grad: torch.Tensor | None
+    has_gradient: bool
+    """Whether that has a value that is not zero."""
     values: bytes
     storage: int
     """Address of the storage object."""
@@ -76,7 +78,8 @@ class Pass:
     inputs: list[torch.Tensor]
     led_to: set[int]
     """Leaves (by id) to which the graph of the roots led."""
-    nodes: int
+    walked: set[Any]
+    """The nodes behind the roots."""
     names: dict[Path, torch.Tensor]
     grad_before: dict[int, torch.Tensor | None]
     received: set[int] = field(default_factory=set)
@@ -133,6 +136,8 @@ class Witness:
         self.error_line = 0
         self.number = 0
         self.kept: list[Any] = []
+        self.namespace: dict[str, Any] = {}
+        """The program's names when it was over."""
         self._intervene = intervene
         self._bytes: dict[int, bytes] = {}
         self._nodes: set[Any] = set()
@@ -163,6 +168,7 @@ class Witness:
                 self.error_line = _line_of(error)
             finally:
                 torch.set_grad_enabled(grad_mode)
+                self.namespace = vars(module)
 
     def statement(self, line: int) -> _Statement:
         """A context around each statement (called by the program)."""
@@ -230,7 +236,7 @@ class Witness:
             assert frame is not None
             self.has_wrappers = True
             if not self._depth:
-                self.passes.append(Pass(frame.f_lineno, self.number, kind, [], [], [], set(), 0, {}, {}))
+                self.passes.append(Pass(frame.f_lineno, self.number, kind, [], [], [], set(), set(), {}, {}))
             self._depth += 1
             try:
                 yield
@@ -254,7 +260,7 @@ class Witness:
                 values=[_DETACH(root).clone() for root in tensors],
                 inputs=given,
                 led_to=set(map(id, leaves)),
-                nodes=nodes,
+                walked=nodes,
                 names=moment.names,
                 grad_before={key: grad_of(tensor) for key, tensor in named.items()},
             )
@@ -435,7 +441,7 @@ def grad_of(tensor: torch.Tensor) -> torch.Tensor | None:
 
 def state_of(tensor: torch.Tensor) -> State:
     """What torch says of a tensor now."""
-    node, plain = tensor.grad_fn, _DETACH(tensor)
+    node, plain, gradient = tensor.grad_fn, _DETACH(tensor), grad_of(tensor)
     if plain.dtype is torch.bfloat16:  # which numpy does not know
         plain = plain.view(torch.int16)
     start = tensor.storage_offset() * tensor.element_size()
@@ -448,7 +454,8 @@ def state_of(tensor: torch.Tensor) -> State:
         is_leaf=tensor.is_leaf,
         grad_fn=node.name().rpartition("::")[2] if node is not None else "",
         version=None if tensor.is_inference() else tensor._version,
-        grad=grad_of(tensor),
+        grad=gradient,
+        has_gradient=gradient is not None and bool(_DETACH(gradient).any()),
         values=_NUMPY(plain).tobytes(),
         storage=tensor.untyped_storage()._cdata,
         first_byte=start,
@@ -456,8 +463,8 @@ def state_of(tensor: torch.Tensor) -> State:
     )
 
 
-def walk(roots: list[torch.Tensor]) -> tuple[list[torch.Tensor], int]:
-    """The leaves to which the graph behind some roots leads, and how many nodes it has."""
+def walk(roots: list[torch.Tensor]) -> tuple[list[torch.Tensor], set[Any]]:
+    """The leaves to which the graph behind some roots leads, and its nodes."""
     leaves = {id(root): root for root in roots if root.requires_grad and root.grad_fn is None}
     todo = [root.grad_fn for root in roots if root.grad_fn is not None]
     seen: set[Any] = set()
@@ -469,7 +476,7 @@ def walk(roots: list[torch.Tensor]) -> tuple[list[torch.Tensor], int]:
         if hasattr(node, "variable"):
             leaves[id(node.variable)] = node.variable
         todo.extend(after for after, _ in node.next_functions if after is not None)
-    return list(leaves.values()), len(seen)
+    return list(leaves.values()), seen
 
 
 def saved_by(node: Any) -> list[torch.Tensor]:
