@@ -16,6 +16,7 @@ from .naming import path_of
 from .reruns import without_cuts
 from .said import NAME, Said, listed, number, tensors_of
 from .state_checks import STATE_CHECKS
+from .value_checks import VALUE_CHECKS
 from .witness import Pass, Witness
 
 Check = Callable[[Witness, Said], Iterator[Claim]]
@@ -163,4 +164,5 @@ CHECKS: dict[str, Check] = {
     "never-stepped": _stepped_without,
     "step-without-backward": _stepped_without,
     **STATE_CHECKS,
+    **VALUE_CHECKS,
 }

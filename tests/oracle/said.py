@@ -41,3 +41,9 @@ def tensors_of(seen: Witness, name: str) -> list[torch.Tensor]:
 def number(text: str) -> int:
     """A number as sentences write it."""
     return int(text.replace(",", ""))
+
+
+def line_of(said: Said) -> int:
+    """The line that the sentence begins with, which may be another than the place of its symptom."""
+    found = re.match(r"Lines? (\d+)", said.text)
+    return int(found[1]) if found else said.line

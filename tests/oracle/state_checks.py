@@ -9,14 +9,8 @@ import torch
 
 from .claim import Claim
 from .naming import path_of
-from .said import NAME, Said, listed, number, tensors_of
+from .said import NAME, Said, line_of, listed, number, tensors_of
 from .witness import Moment, Witness
-
-
-def _line_of(said: Said) -> int:
-    """The line that the sentence begins with, which may be another than the place of its symptom."""
-    found = re.match(r"Lines? (\d+)", said.text)
-    return int(found[1]) if found else said.line
 
 
 def _evaluated_with_graph(seen: Witness, said: Said) -> Iterator[Claim]:
@@ -64,7 +58,7 @@ def _kept_by_reference(seen: Witness, said: Said) -> Iterator[Claim]:
     found = re.search(rf"\.grad of ({NAME}) itself is kept", said.text)
     for name in listed(found[1]) if found else ():
         kept: dict[int, int] = {}
-        for after in (after for _, after in seen.moments[_line_of(said)]):
+        for after in (after for _, after in seen.moments[line_of(said)]):
             state = after.state(after.names.get(path_of(name) or ()))
             held = {id(tensor) for tensor in after.names.values()}
             if state is not None and state.grad is not None and id(state.grad) in held:
@@ -79,7 +73,7 @@ def _kept_by_reference(seen: Witness, said: Said) -> Iterator[Claim]:
 def _frozen_with_another(seen: Witness, said: Said) -> Iterator[Claim]:
     """The line switched ``requires_grad`` off, of what two objects hold."""
     found = re.search(r"and for (.+?) as well", said.text)
-    moments = seen.moments[_line_of(said)]
+    moments = seen.moments[line_of(said)]
     for name in listed(found[1]) if found else ():
         path = path_of(name) or ()
         for before, after in moments[-1:]:
@@ -107,7 +101,7 @@ def _scheduler_in_vain(seen: Witness, said: Said) -> Iterator[Claim]:
 def _tie_broken(seen: Witness, said: Said) -> Iterator[Claim]:
     """Two names were one tensor's before the line and are not after it, and both get gradients."""
     names = [path_of(name) or () for name in listed(said.answer["subject"])]
-    for before, after in seen.moments[_line_of(said)][-1:]:
+    for before, after in seen.moments[line_of(said)][-1:]:
         then, now = ([moment.names.get(name) for name in names] for moment in (before, after))
         if len(names) != 2 or None in (*then, *now):
             continue
@@ -120,7 +114,7 @@ def _tie_broken(seen: Witness, said: Said) -> Iterator[Claim]:
 def _argument_written(seen: Witness, said: Said) -> Iterator[Claim]:
     """The line changed the tensor of that name, which the caller holds too."""
     held_outside = {id(tensor) for tensor in tensors_of(seen, said.answer["subject"])}
-    moments = seen.moments[_line_of(said)]
+    moments = seen.moments[line_of(said)]
     if not held_outside or not moments:
         return
     changed = any(_is_changed(before, after, key) for before, after in moments for key in held_outside)
@@ -135,7 +129,7 @@ def _is_changed(before: Moment, after: Moment, key: int) -> bool:
 def _paired_by_broadcast(seen: Witness, said: Said) -> Iterator[Claim]:
     """The shapes are those, and together they are so many."""
     found = re.search(rf"({NAME}) has the shape (\(.*?\)) and ({NAME}) (\(.*?\)), .* the ([\d,]+) pairs", said.text)
-    before = seen.before.get(_line_of(said))
+    before = seen.before.get(line_of(said))
     if found is None or before is None:
         return
     states = [before.state(before.names.get(path_of(found[group]) or ())) for group in (1, 3)]
