@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gradscope.analysis.diagnoses.catalogue import diagnosis
+from gradscope.analysis.diagnoses.catalogue import diagnosis, every_diagnosis
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis
 
 from .answer_checks import CHECKS
 from .claim import Claim
@@ -145,6 +146,20 @@ def _held(program: str, answers: list[dict[str, Any]]) -> list[bool | None]:
     codes = {f"[{answer['code']}]" for answer in answers}
     claims = [claim for claim in judge.claims() if claim.kind != "answer-source"]
     return [claim.held for claim in claims if any(code in claim.said for code in codes)]
+
+
+NOT_AS_HERE = {"snippet-raised", "output-differs", "compiled-backward", "gradient-counted-twice"}
+"""Codes whose examples the witness cannot run: transcripts, a compiled program (it looks at every statement), and a
+Function that is not handed the leaf itself once saved tensors are copied."""
+
+
+@pytest.mark.oracle
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("known", every_diagnosis(), ids=lambda known: known.code)
+def test_what_is_said_of_the_examples_is_true(known: Diagnosis) -> None:
+    if known.code not in NOT_AS_HERE:
+        for program in (known.example.shows, known.example.healthy):
+            assert_true(Program(program))
 
 
 @pytest.mark.oracle
