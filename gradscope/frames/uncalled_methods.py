@@ -30,7 +30,9 @@ def uncalled_methods(text: str) -> list[Uncalled]:
     for around in ast.walk(tree) if tree is not None else ():
         for field in ("body", "orelse", "finalbody"):
             block = getattr(around, field, None)
-            for node in block if isinstance(block, list) else ():
+            if not isinstance(block, list):
+                continue
+            for node in block:
                 value = node.value if isinstance(node, ast.Expr) else None
                 if isinstance(value, ast.Attribute) and value.attr in _METHODS:
                     last = block[-1].end_lineno or block[-1].lineno

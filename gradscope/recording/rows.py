@@ -149,6 +149,10 @@ class EventKind(IntEnum):
     """NumPy arrays that calls at one place gave (``numpy()``): of each, in ``arrays``, the op that gave it, and the
     number of ops seen when it was gone, or -1; the tensors are those on whose memory they are, in the same order."""
 
+    LOADED = 60
+    """A state was loaded into a ``module`` without ``strict``, and of its ``keys`` (their number) some were ``missing``
+    and others ``unexpected``; the tensors are those of the missing ones, as far as they are the module's."""
+
     HOOK_THERE = 21
     """A hook on a result of an operation was still there at the end: it was ``registered`` when so many ops had been
     seen. The subject is that of its ``HOOK``; the tensors are the result, then those that the hook refers to, by

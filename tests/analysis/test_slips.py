@@ -136,3 +136,20 @@ def test_logits_where_logarithms_are_taken(loss: str) -> None:
 )
 def test_logarithms_are_none(loss: str) -> None:
     assert lines(f"loss = {loss}\nloss.backward()\n", "probabilities-as-logits") == []
+
+
+@pytest.mark.parametrize(
+    ("state", "is_found"),
+    [
+        ("nn.Sequential(body, head).state_dict()", True),
+        ("{'model': pair.state_dict(), 'epoch': 3}", True),
+        ("{f'module.{k}': v for k, v in pair.state_dict().items()}", True),
+        ("nn.ModuleDict({'body': body, 'other': head}).state_dict()", False),
+        ("nn.ModuleDict({'body': body}).state_dict()", False),
+    ],
+)
+def test_a_state_of_other_keys(state: str, is_found: bool) -> None:
+    body = (
+        f"pair = nn.ModuleDict({{'body': body, 'head': head}})\npair.load_state_dict({state}, strict=False)  # here\n"
+    )
+    assert lines(f"{body}print(body(x))\n", "state-not-loaded") == here(body) * is_found

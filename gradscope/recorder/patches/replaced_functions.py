@@ -30,6 +30,7 @@ from gradscope.recorder.patches import (
     hooks,
     inference_mode,
     learning_rates,
+    loaded_states,
     optimizer_groups,
     repeated_modules,
     storage_writes,
@@ -87,6 +88,7 @@ def _replacements() -> Iterator[Replacement]:
     if hasattr(torch.optim.lr_scheduler.LRScheduler, learning_rates.UPDATE):
         yield Replacement(torch.optim.lr_scheduler.LRScheduler, learning_rates.UPDATE, learning_rates.scheduler_stepped)
     yield Replacement(nn.Module, "train", training_mode.reported)
+    yield Replacement(nn.Module, "load_state_dict", loaded_states.reported)
     for kind in (nn.ModuleList, nn.Sequential):
         yield Replacement(kind, "__init__", repeated_modules.reported)
     yield Replacement(nn.Module, "add_module", repeated_modules.adding_reported)

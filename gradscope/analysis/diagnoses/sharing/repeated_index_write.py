@@ -14,7 +14,7 @@ from gradscope.analysis.report_model import Evidence
 def _find(sources: Sources) -> Iterator[Finding]:
     index = sources.index
     for found in repeated_indices(index):
-        name, places = (sources.names.at(one, found.op) for one in (found.tensor, found.index))
+        name, places = (sources.names.at(one, found.op) for one in (found.tensor, found.named_by))
         yield sources.finding(
             f"Line {index.op_line(found.op)}: {places} has {found.places:,} indices into the {found.rows:,} rows of "
             f"{name}, so some come several times, and of what is added to one row only the last one counts",
@@ -22,7 +22,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             op=found.op,
             tensors=[found.tensor],
             causes=sources.cause("write", found.op),
-            evidence=[Evidence("tensors", found.index)],
+            evidence=[Evidence("tensors", found.named_by)],
             advice=f"Use {name}.index_add_(0, {places}, …), or index_put_ with accumulate=True.",
         )
 

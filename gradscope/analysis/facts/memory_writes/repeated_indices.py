@@ -19,7 +19,8 @@ class RepeatedIndex(NamedTuple):
 
     op: int
     tensor: int
-    index: int
+    named_by: int
+    """The index."""
     rows: int
     """Of the tensor."""
     places: int
