@@ -153,3 +153,45 @@ def test_a_state_of_other_keys(state: str, is_found: bool) -> None:
         f"pair = nn.ModuleDict({{'body': body, 'head': head}})\npair.load_state_dict({state}, strict=False)  # here\n"
     )
     assert lines(f"{body}print(body(x))\n", "state-not-loaded") == here(body) * is_found
+
+
+ANNEALED = """
+{}
+for step in range(5):
+    optimizer.zero_grad()
+    term = head(body(x)).pow(2).mean()
+    {}
+    (head(body(x)).mean() + weight * term).backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "weight"),
+    [
+        ("total = 100", "weight = min(1, step // total)  # here"),
+        ("total = 100", "weight = int(step / total) * 0.5  # here"),
+        ("def part(step): return step // 100  # here", "weight = part(step)"),
+    ],
+)
+def test_a_weight_that_stays_zero_as_it_is_made_whole(before: str, weight: str) -> None:
+    body = ANNEALED.format(before, weight)
+    assert lines(body, "factor-always-zero") == here(body)
+
+
+@pytest.mark.parametrize("weight", ["weight = 0.0", "weight = step / 100", "weight = (step + 1) // 2"])
+def test_a_weight_of_zero_or_one_that_rises_is_none(weight: str) -> None:
+    assert lines(ANNEALED.format("", weight), "factor-always-zero") == []
+
+
+@pytest.mark.parametrize(
+    ("layer", "use", "is_found"),
+    [
+        ("drop = nn.Dropout(1.0)  # here", "weight = drop(body(x)).sum()", True),
+        ("", "weight = F.dropout(body(x), p=1).sum()  # here", True),
+        ("drop = nn.Dropout(0.9)", "weight = drop(body(x)).sum()", False),
+    ],
+)
+def test_a_dropout_that_drops_everything(layer: str, use: str, is_found: bool) -> None:
+    body = ANNEALED.format(layer, use)
+    assert lines(body, "factor-always-zero") == (here(body) if is_found else [])

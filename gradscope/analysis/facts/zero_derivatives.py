@@ -16,7 +16,7 @@ from gradscope.analysis.facts.cancelled_terms import CancelledTerms
 from gradscope.analysis.facts.function_sources import FunctionSources, Lines, WrittenBackward
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.facts.softmax_of_one import NODES, is_of_one
-from gradscope.analysis.facts.value_looks import PassLook, is_zero
+from gradscope.analysis.facts.value_looks import Derivative, PassLook, is_zero
 from gradscope.analysis.facts.writes import is_step, writes_by_program
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
@@ -27,6 +27,9 @@ ZERO_EVERYWHERE = frozenset(("Round", "Floor", "Ceil", "Trunc", "Sign", "Bernoul
 
 LOOKS = 3
 """Passes in which a derivative must have been zero that is not zero everywhere."""
+
+FACTORS = frozenset(("MulBackward0",))
+"""Nodes that multiply with what may be zero."""
 
 _DIVISIONS = frozenset(("DivBackward2", "DivBackward3"))
 """Nodes of ``div`` with a ``rounding_mode``, which may be None."""
@@ -142,7 +145,7 @@ class ZeroGradients:
     def _walk(self, look: PassLook, everywhere: bool) -> dict[int, frozenset[int]]:
         rows = self._index.recording.backwards
         roots = [row.node for row in rows if row.op == look.op and row.node >= 0]
-        flat = set() if everywhere else {one.node for one in look.derivatives if is_zero(one.values)}
+        flat = set() if everywhere else {one.node for one in look.derivatives if self._is_flat(one)}
         blocking, reached = self._ways(roots, flat)
         found: dict[int, set[int]] = {}
         for node, starts in blocking.items():
@@ -151,6 +154,10 @@ class ZeroGradients:
                 if leaf >= 0 and behind not in reached:
                     found.setdefault(leaf, set()).add(node)
         return {leaf: frozenset(nodes) for leaf, nodes in found.items()}
+
+    def _is_flat(self, one: Derivative) -> bool:
+        """Whether a function gave zeros back; a factor of zero is asked for elsewhere, as it may be meant."""
+        return is_zero(one.values) and self._index.recording.text(self._names[one.node]) not in FACTORS
 
     def _ways(self, roots: list[int], flat: set[int]) -> tuple[dict[int, list[int]], set[int]]:
         """The nodes at which ways from some roots end, with where those that end start, and the nodes reached else."""

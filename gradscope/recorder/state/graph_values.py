@@ -18,6 +18,7 @@ from gradscope.recorder.torch_internals.capabilities import saved_hooks_were_use
 from gradscope.recorder.torch_internals.singular_nodes import (
     DECOMPOSITIONS,
     ENDING,
+    FACTORS,
     FLAT,
     FLAT_BESIDE,
     KEEPS_FLAT,
@@ -35,11 +36,13 @@ _RAW = "_raw_saved_"
 _limits: dict[type, int] = {}
 """Elements of the largest derivative that is asked of nodes of a type; 0 where nothing is asked of them."""
 
-_KEPT, _KEPT_FLAT = -1, -2
+_KEPT, _KEPT_FLAT, _KEPT_FACTOR = -1, -2, -3
 """What nodes keep is asked, not their derivative; it may tell that the derivative is zero."""
 
 _BESIDE = _PROBED - 1
 """The derivative is asked for of nodes that give one alone."""
+
+_FLAT_AT = KEEPS_FLAT | FACTORS
 
 _kept_by: dict[type, list[tuple[str, str]]] = {}
 
@@ -85,10 +88,14 @@ class GraphValues:
             kept = kept_of(node)
             if kept is None or (limit == _BESIDE and not in_full and _gives_several(node)):
                 continue
-            flat_at = KEEPS_FLAT[kind_of(kind.__name__)] if limit == _KEPT_FLAT else ()
+            is_number = limit == _KEPT_FACTOR and _is_one_number(kept) and not _gives_several(node)
+            if limit == _KEPT_FACTOR and not is_number and not in_full:
+                continue
+            flat_at = _FLAT_AT[kind_of(kind.__name__)] if limit == _KEPT_FLAT or is_number else ()
             for attr, tensor in kept:
                 asked.append(Asked(row, attr, flat_at))
-                tensors.append(tensor)
+                is_whole = is_number and not tensor.is_floating_point() and not tensor.is_complex()
+                tensors.append(tensor.double() if is_whole else tensor)  # (ranges are asked of floating point alone)
             for derivative in _derivatives(node, 0 if limit == _BESIDE and _gives_several(node) else limit):
                 if kept:
                     sources[len(asked)] = (derivative, dict(kept).get("other", kept[-1][1]))
@@ -118,9 +125,15 @@ def _limit_of(kind: type) -> int:
         return _DECOMPOSED
     if name in ENDING or name in KEEPS_FLAT:
         return _KEPT if name in ENDING else _KEPT_FLAT
+    if name in FACTORS:
+        return _KEPT_FACTOR
     if name in FLAT_BESIDE:
         return _BESIDE
     return _PROBED if name in POLES or name in FLAT else 0
+
+
+def _is_one_number(kept: list[tuple[str, Tensor]]) -> bool:
+    return len(kept) == 1 and kept[0][1].numel() == 1
 
 
 def _gives_several(node: Any) -> bool:

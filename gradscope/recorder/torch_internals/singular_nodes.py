@@ -27,6 +27,9 @@ DECOMPOSITIONS = frozenset(("LinalgEigh", "LinalgEig", "LinalgSvd"))
 KEEPS_FLAT = {"Relu": (0.0,), "Sigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0)}
 """Their derivatives are zero where their results, which they keep, are one of these values."""
 
+FACTORS = {"Mul": (0.0,)}
+"""Likewise where the factor that they keep is zero: asked where it is one number and what it multiplies is tracked."""
+
 FLAT_BESIDE = frozenset(("Minimum", "Maximum", "Where"))
 """Likewise zero for some values, of two tensors each of which may get a gradient: asked where one alone does."""
 

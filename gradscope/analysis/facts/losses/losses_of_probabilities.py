@@ -75,7 +75,7 @@ def losses_of_probabilities(index: Index, passes: Passes) -> Iterator[LossOfProb
                 loss,
                 gives,
                 _TAKES[index.func(loss)],
-                _only_module(index, _GIVES.get(_last(index, gives), "")) if is_below else None,
+                only_module(index, _GIVES.get(_last(index, gives), "")) if is_below else None,
                 is_below and _comes_with_others(index, gives),
             )
 
@@ -108,7 +108,8 @@ def _comes_with_others(index: Index, op: int) -> bool:
     return any(0 <= one < index.op_count and spans[one] == spans[op] for one in (op - 1, op + 1))
 
 
-def _only_module(index: Index, name: str) -> tuple[int, int] | None:
+def only_module(index: Index, name: str) -> tuple[int, int] | None:
+    """File and line at which the user's files make a module of a class, where there is one such place alone."""
     found = []
     for number, file in enumerate(index.recording.files):
         tree = parsed(file.text) if name and file.is_user and name in file.text else None
