@@ -195,3 +195,51 @@ def test_a_weight_of_zero_or_one_that_rises_is_none(weight: str) -> None:
 def test_a_dropout_that_drops_everything(layer: str, use: str, is_found: bool) -> None:
     body = ANNEALED.format(layer, use)
     assert lines(body, "factor-always-zero") == (here(body) if is_found else [])
+
+
+LOOP = """
+w, hidden = torch.ones(3, requires_grad=True), torch.zeros(3)
+for step in range(3):
+    hidden = (hidden + w).tanh()
+    {}
+"""
+
+
+@pytest.mark.parametrize("call", ["hidden.detach()  # here", "hidden.clamp(0, 1)  # here", "w.data.clip(0)  # here"])
+def test_a_new_tensor_that_nothing_takes(call: str) -> None:
+    body = LOOP.format(call)
+    assert lines(body, "result-dropped") == here(body)
+
+
+@pytest.mark.parametrize(
+    "call", ["hidden = hidden.detach()", "hidden.detach_()", "print(hidden.detach())", "w.data.clamp_(0, 1)"]
+)
+def test_what_is_taken_or_done_in_place_is_none(call: str) -> None:
+    assert lines(LOOP.format(call), "result-dropped") == []
+
+
+def test_a_dropped_detach_is_the_cause_of_a_second_backward() -> None:
+    body = LOOP.format("hidden.detach()  # here\n    hidden.sum().backward()")
+    assert lines(body, "graph-used-twice") == here(body)
+
+
+TEACHER = """
+teacher = nn.Linear(3, 4)
+for step in range(3):
+    optimizer.zero_grad()
+    supervised = F.cross_entropy(head(body(x)), y)
+    with torch.no_grad():
+        target = teacher(x)
+        {}
+    loss = supervised + (given - target).pow(2).mean()
+    {}
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def test_a_students_call_in_a_teachers_block_is_the_line_to_change() -> None:
+    body = TEACHER.format("given = body(x)  # here", "pass")
+    assert lines(body, "term-without-gradient") == here(body)
+    body = TEACHER.format("given = body(x)  # here", "loss = (given - target).pow(2).mean().requires_grad_()")
+    assert lines(body, "backward-reached-nothing") == here(body)

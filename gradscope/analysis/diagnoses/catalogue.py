@@ -129,6 +129,7 @@ _ENTRIES = (
     Entry("modules.frozen", _a_pass),
     Entry("modules.attribute_ignored", _anything),
     Entry("modules.method_not_called", _anything),
+    Entry("modules.result_dropped", _anything),
     Entry("modules.state_not_loaded", _an_event(EventKind.LOADED)),
     Entry("modules.frozen_in_vain", _a_pass),
     Entry("modules.layer_made_anew", _a_pass),

@@ -8,6 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.errors.ways_into_old_graphs import ways_kept
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.program.results_dropped import results_dropped
 from gradscope.analysis.facts.writes import writes_by_program
 from gradscope.analysis.report_model import CauseRole, Evidence
 from gradscope.analysis.wording import listed
@@ -64,6 +65,18 @@ def _finding(sources: Sources, op: int, root: int, found: dict[int, int]) -> Fin
     passes = "its own earlier run" if earlier == [line] else f"the backward of line {listed(list(map(str, earlier)))}"
     is_itself = {index.node_tensor[node] for node in entries} <= {root, -1}
     kept = [] if is_itself and earlier != [line] else ways_kept(sources, entries, min(used_up), op)
+    dropped = _dropped(sources, entries)
+    if dropped >= 0:
+        return sources.finding(
+            f"Line {line}: backward failed, since {sources.names.of(root)} leads into a graph that {passes} had used "
+            f"up and freed",
+            why=f"line {index.op_line(dropped)} ({index.call_name(dropped)}) gives a new tensor, which nothing takes",
+            op=op,
+            tensors=[root],
+            causes=sources.cause("used", dropped),
+            evidence=[Evidence("nodes", node) for node in entries] + [Evidence("ops", one) for one in sorted(used_up)],
+            advice="Take what it gives: x = x.detach().",
+        )
     through = dict.fromkeys(f"{name} ({causes[0].role} at line {causes[0].line})" for name, causes in kept if causes)
     way = f" through {listed(list(through))}" if through and not is_itself else ""
     from_line = f" (line {kept[0][1][0].line})" if through and is_itself else ""
@@ -76,6 +89,17 @@ def _finding(sources: Sources, op: int, root: int, found: dict[int, int]) -> Fin
         evidence=[Evidence("nodes", node) for node in entries] + [Evidence("ops", one) for one in sorted(used_up)],
         advice=_advice(sources, entries, [cause.role for _, causes in kept for cause in causes], min(used_up), op),
     )
+
+
+def _dropped(sources: Sources, entries: list[int]) -> int:
+    """The last ``detach`` of what leads into the old graph whose result nothing took; NONE where there is none."""
+    index = sources.index
+    lines = {
+        index.op_statement[one.op]: one.op for one in results_dropped(index) if index.func(one.op) == "Tensor.detach"
+    }
+    taken = [index.node_tensor[node] for node in entries]
+    users = {index.op_statement[op] for tensor in taken if tensor >= 0 for op in index.users.of(tensor)}
+    return max((op for statement, op in lines.items() if statement in users), default=NONE)
 
 
 def _advice(sources: Sources, entries: list[int], roles: list[CauseRole], used_up: int, op: int) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.wording import listed
 from gradscope.recording import NONE
 from gradscope.recording.rows import OpKind
 
@@ -22,7 +23,13 @@ def _find(sources: Sources) -> Iterator[Finding]:
             cuts = sources.gradients.cuts_behind(op)[:1]
             left = _values_left_at(sources, made_at[root])
             behind = ""
-            if cuts:
+            inside = sources.gradients.run_inside(op) if cuts else []
+            cut_causes = sources.cut_causes(cuts or [left])
+            if inside:
+                lines, region = listed([str(statement.line) for statement, _ in inside]), inside[-1][1]
+                cut_causes = [*sources.causes_at("cut", (statement for statement, _ in inside)), *cut_causes]
+                behind = f"; the graph was cut at line {lines}, inside the {region.mode} of line {region.line}"
+            elif cuts:
                 behind = f"; the graph was cut at {sources.cuts.where(cuts[0])}"
             elif left >= 0:
                 behind = f"; the values left torch at line {index.op_line(left)} by {index.func(left)}"
@@ -31,7 +38,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 why=f"requires_grad was set on it, which does not bring back the graph behind it{behind}",
                 op=op,
                 tensors=[root],
-                causes=[*sources.cut_causes(cuts or [left]), *sources.made_at(root)],
+                causes=[*cut_causes, *sources.made_at(root)],
             )
 
 

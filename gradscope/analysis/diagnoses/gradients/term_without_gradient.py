@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.graphs.loss_terms import is_number, terms_without_gradient
 from gradscope.analysis.facts.graphs.lost_terms import LostTerm, LostTerms
+from gradscope.analysis.facts.run_in_regions import RunInRegions
 from gradscope.analysis.facts.zero_derivatives import ZeroGradients
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.wording import listed
@@ -140,13 +141,21 @@ def _penalty(sources: Sources, lost: LostTerms, tensor: int, at: int, root: int,
         return None
     cuts = list(dict.fromkeys(sources.cuts.line_to_change(cut) for cut in found.cuts))
     where = listed(list(dict.fromkeys(sources.cuts.where(cut) for cut in found.cuts)))
+    causes = [cause for cut in cuts for cause in sources.cause("cut", cut)]
+    regions = RunInRegions(index, sources.events)
+    inside = [regions.at(leaf, way) for leaf, way in zip(found.leaves, found.ways, strict=True)]
+    statements = dict.fromkeys(one for one in inside if one is not None)
+    if len(statements) == 1 and None not in inside:
+        ((statement, region),) = statements
+        where = f"line {statement.line}, inside the {region.mode} of line {region.line}, which is there for others"
+        causes = [*sources.causes_at("cut", [statement]), *causes]
     names = sources.listed([sources.names.at(leaf, op) for leaf in found.leaves])
     return sources.finding(
         f"{_named(sources, tensor, at)} is a term of {sources.names.of(root)}, and no gradient flows through it",
         why=f"it was computed from {names}, cut off at {where}",
         op=at,
         tensors=[tensor, *found.leaves],
-        causes=[cause for cut in cuts for cause in sources.cause("cut", cut)],
+        causes=causes,
         evidence=[Evidence("ops", cut) for cut in found.cuts],
         advice="It changes what the loss is, and nothing that is trained.",
     )

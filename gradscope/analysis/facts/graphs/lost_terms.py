@@ -43,6 +43,8 @@ class CutPenalty(NamedTuple):
     cuts: list[int]
     """The ops, one for each statement."""
     leaves: list[int]
+    ways: list[list[Step]]
+    """From each of the leaves to the term."""
 
 
 class LostTerm(NamedTuple):
@@ -102,8 +104,10 @@ class LostTerms:
         if not leaves or not _BENDS & names:
             return None
         cuts: dict[int, int] = {}
+        ways: list[list[Step]] = []
         for leaf in leaves:
             way = self._flow.path(steps, leaf)
+            ways.append(way)
             first = next((place for place, step in enumerate(way) if step.loses), None)
             if first is None or self._cuts.kind(way[first].op) not in _WRITTEN:
                 return None
@@ -111,7 +115,7 @@ class LostTerms:
             if not values or any(self._goes_into_graph(one, before) for one in values):
                 return None
             cuts[index.op_statement[way[first].op]] = way[first].op
-        return CutPenalty(list(cuts.values()), leaves)
+        return CutPenalty(list(cuts.values()), leaves, ways)
 
     def _goes_into_graph(self, tensor: int, before: int) -> bool:
         """Whether a call that gave a tracked result took a tensor in, or somebody wrote it elsewhere."""
