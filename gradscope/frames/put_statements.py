@@ -1,7 +1,8 @@
 """Where a text puts something into a list, dict or set, and who hands it to the function that does.
 
-``rows.append(x)``, ``kept[key] = x``, ``rows += [x]``, ``rows = rows + [x]``, ``rows = [f(b) for b in batches]``. What
-can hold no graph, as far as the text shows (numbers, ``x.detach()``, an empty list), is no such thing.
+``rows.append(x)``, ``kept[key] = x``, ``rows += [x]``, ``rows = rows + [x]``, ``rows = [f(b) for b in batches]``,
+``node = Node(x, node)``. What can hold no graph, as far as the text shows (numbers, ``x.detach()``, an empty list), is
+no such thing.
 """
 
 from __future__ import annotations
@@ -213,11 +214,18 @@ def _held(node: ast.AST) -> Iterator[tuple[str, list[ast.expr]]]:
 
 
 def _joined(value: ast.expr, target: str) -> list[ast.expr]:
-    """What a list comes to hold anew that is assigned: by a comprehension, or as what it was with more behind it."""
+    """What a list comes to hold anew that is assigned: by a comprehension, or as what it was with more behind it.
+
+    Likewise an object that is made of the one that the name had before: ``node = Node(state, parent=node)``.
+    """
     if isinstance(value, ast.ListComp):
         return [value.elt]
     if isinstance(value, ast.DictComp):
         return [value.value]
+    if isinstance(value, ast.Call) and last_part(_dotted(value.func))[:1].isupper():
+        given = [*value.args, *(one.value for one in value.keywords)]
+        others = [one for one in given if _dotted(one) != target]
+        return others if len(others) < len(given) else []
     if isinstance(value, ast.Call) and _dotted(value.func) in ("list", "tuple"):
         return [given for given in _given_on(value) if isinstance(given, ast.Call | ast.GeneratorExp)]
     if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Add) and _dotted(value.left) == target:
@@ -257,6 +265,12 @@ def _parts(value: ast.expr) -> Iterator[ast.expr]:
             yield from _parts(item)
     elif isinstance(value, ast.Call) and last_part(_dotted(value.func))[:1].isupper():
         for item in (*value.args, *(one.value for one in value.keywords)):
+            yield from _parts(item)
+    elif isinstance(value, ast.Lambda):
+        for default in (*value.args.defaults, *(one for one in value.args.kw_defaults if one is not None)):
+            yield from _parts(default)
+    elif isinstance(value, ast.Call) and last_part(_dotted(value.func)) == "partial":
+        for item in (*value.args[1:], *(one.value for one in value.keywords)):
             yield from _parts(item)
     elif isinstance(value, ast.ListComp | ast.GeneratorExp | ast.SetComp):
         yield from _parts(value.elt)

@@ -243,3 +243,107 @@ def test_a_students_call_in_a_teachers_block_is_the_line_to_change() -> None:
     assert lines(body, "term-without-gradient") == here(body)
     body = TEACHER.format("given = body(x)  # here", "loss = (given - target).pow(2).mean().requires_grad_()")
     assert lines(body, "backward-reached-nothing") == here(body)
+
+
+FUNCTION = """
+class Shift(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, by):
+        ctx.rows = x.shape[0]
+        {}
+    @staticmethod
+    def backward(ctx, grad):
+        {}
+by = torch.zeros(4, requires_grad=True)
+Shift.apply(body(x), by).sum().backward()
+"""
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward"),
+    [
+        ("return x + by", "return grad, grad.mean(0)  # here"),
+        ("return (x + by).mean(0)", "return grad.expand(ctx.rows, 4), grad  # here"),
+    ],
+)
+def test_a_backward_that_averages_and_forward_does_not(forward: str, backward: str) -> None:
+    body = FUNCTION.format(forward, backward)
+    assert lines(body, "backward-reduces-otherwise") == here(body)
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward"),
+    [
+        ("return x + by", "return grad, grad.sum(0)"),
+        ("return (x + by).mean(0)", "return grad.expand(ctx.rows, 4) / ctx.rows, grad"),
+        ("return (x + by).mean(0)", "return grad.expand(ctx.rows, 4) * (1 / ctx.rows), grad"),
+        ("return x / x.std() + by", "return grad - grad.mean(0), grad.sum(0)"),
+    ],
+)
+def test_means_of_both_halves_are_none(forward: str, backward: str) -> None:
+    assert lines(FUNCTION.format(forward, backward), "backward-reduces-otherwise") == []
+
+
+def test_what_set_the_values_that_a_flat_function_never_leaves() -> None:
+    body = """
+nn.init.constant_(body.bias, -50.0)  # here
+for step in range(5):
+    optimizer.zero_grad()
+    head(torch.relu(body(x))).pow(2).mean().backward()
+    optimizer.step()
+"""
+    assert lines(body, "gradient-always-zero") == here(body)
+
+
+SCALED = """
+scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+for step in range(3):
+    optimizer.zero_grad()
+    scaler.scale(head(body(x)).sum()).backward()
+    {}
+    scaler.update(1024.0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "is_found"),
+    [
+        ("optimizer.step()  # here", True),
+        ("scaler.step(optimizer)", False),
+        ("scaler.unscale_(optimizer)\n    optimizer.step()", False),
+        ("[p.grad.div_(1024) for p in [*body.parameters(), *head.parameters()]]\n    optimizer.step()", False),
+    ],
+)
+def test_a_step_with_gradients_that_are_scaled_still(step: str, is_found: bool) -> None:
+    body = SCALED.format(step)
+    assert lines(body, "scaled-gradients-applied") == (here(body) if is_found else [])
+
+
+KEPT = """
+class Node:
+    def __init__(self, state, parent):
+        self.state, self.parent = state, parent
+kept, node = [], None
+for step in range(5):
+    out = head(torch.relu(body(x)))
+    out.sum().backward()
+    {}
+"""
+
+
+@pytest.mark.parametrize(
+    "keeping",
+    [
+        "node = Node(out, node)  # here",
+        "node = Node(state=out, parent=node)  # here",
+        "kept.append(lambda value=out: value)  # here",
+    ],
+)
+def test_what_keeps_results_otherwise_than_in_a_list(keeping: str) -> None:
+    body = KEPT.format(keeping)
+    assert lines(body, "graph-kept-after-pass") == here(body)
+
+
+@pytest.mark.parametrize("keeping", ["node = Node(out.detach(), node)", "node = Node(out, None)"])
+def test_what_keeps_no_graph_or_the_last_one_is_none(keeping: str) -> None:
+    assert lines(KEPT.format(keeping), "graph-kept-after-pass") == []

@@ -126,6 +126,7 @@ _ENTRIES = (
     Entry("gradients.function_without_node", _a_function_of_the_users),
     Entry("gradients.written_backward", _an_event(EventKind.FUNCTION)),
     Entry("gradients.derivative_differs", _an_event(EventKind.FUNCTION)),
+    Entry("gradients.backward_reduction", _an_event(EventKind.FUNCTION)),
     Entry("modules.frozen", _a_pass),
     Entry("modules.attribute_ignored", _anything),
     Entry("modules.method_not_called", _anything),

@@ -12,9 +12,13 @@ from gradscope.analysis.facts.modules.direct_forwards import direct_forwards
 from gradscope.analysis.facts.softmax_of_one import NORM
 from gradscope.analysis.facts.straight_through import StraightThroughs
 from gradscope.analysis.facts.value_looks import looks_at_passes
+from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.facts.zero_derivatives import Blocked, ZeroGradients
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.wording import listed
+
+_ONE_VALUE = (".constant_", ".fill_", ".full", ".full_like")
+"""Calls that give all elements one value."""
 
 _SAMPLES = ("bernoulli", "poisson")
 _OF_ONE_NORM = "Normalise over several values, or leave the layer norm out."
@@ -72,6 +76,9 @@ def _finding(sources: Sources, blocked: Blocked) -> Finding:
     elif blocked.of_one:
         is_zero = "is zero, since it goes over a dimension of size 1 (the softmax of one is 1, whatever goes in)"
     what = f"the derivative of {calls} {is_zero}, and every way from the loss to {names} leads through it"
+    start = [] if blocked.everywhere or blocked.of_one else _starting_values(sources, blocked)
+    if start:
+        what += f"; line {index.op_line(start[-1])} ({index.call_name(start[-1])}) set what it starts from"
     if blocked.cancelled:
         what = _cancelled(sources, blocked, names)
     elif len(blocked.returned) == len(ops):
@@ -81,7 +88,10 @@ def _finding(sources: Sources, blocked: Blocked) -> Finding:
         why=f"the gradient is all zeros{f' in {passes} looked at' if blocked.everywhere else ''}",
         op=op,
         tensors=blocked.leaves,
-        causes=[cause for one in reversed(ops) for cause in sources.cause("cut", one)],
+        causes=[
+            *(cause for one in start for cause in sources.cause("write", one)),
+            *(cause for one in reversed(ops) for cause in sources.cause("cut", one)),
+        ],
         evidence=[Evidence("events", look.event) for look in blocked.passes],
         advice=_detached(sources, blocked)
         if blocked.cancelled
@@ -89,6 +99,25 @@ def _finding(sources: Sources, blocked: Blocked) -> Finding:
         if blocked.of_one
         else _advice(index.call_name(op), blocked.everywhere),
     )
+
+
+def _starting_values(sources: Sources, blocked: Blocked) -> list[int]:
+    """The last calls that gave the blocked leaves one value throughout, before the first pass that was looked at."""
+    index, first = sources.index, blocked.passes[0].op
+    storages = index.recording.tensors.column("storage")
+    own = {storages[leaf]: leaf for leaf in blocked.leaves}
+    found: dict[int, int] = {}
+    for op, tensor, _, _ in all_writes(index):
+        if op < first and storages[tensor] in own and index.op_line(op):
+            found[own[storages[tensor]]] = op
+    for leaf in blocked.leaves:
+        made = index.made_by(leaf)
+        if leaf not in found and 0 <= made < first and index.op_line(made):
+            wraps = (
+                index.func(made) == "nn.Parameter" and made and index.op_statement[made - 1] == index.op_statement[made]
+            )
+            found[leaf] = made - 1 if wraps else made
+    return sorted({op for op in found.values() if index.func(op).endswith(_ONE_VALUE)})
 
 
 def _returned(sources: Sources, blocked: Blocked, names: str) -> Finding:

@@ -8,6 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.events import Happened
+from gradscope.analysis.facts.gradient_lives import last_before
 from gradscope.analysis.facts.optimizers import seen_optimizers
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
@@ -47,6 +48,47 @@ def _find(sources: Sources) -> Iterator[Finding]:
             evidence=[Evidence("ops", backward), Evidence("events", passes[backward].row)],
             advice="Call scaler.unscale_(optimizer) before it.",
         )
+
+
+def _find_unscaled(sources: Sources) -> Iterator[Finding]:
+    """Steps that an optimizer made itself with gradients which nothing had divided by the scale."""
+    index, events = sources.index, sources.events.of(EventKind.GRAD_SCALER)
+    scaled = {tensor: event for event in events if event.detail.get("call") == "scale" for tensor in event.tensors}
+    passes = {row.op: scaled[row.root] for row in index.recording.backwards if row.root in scaled}
+    undone = sorted(event.op for event in events if event.detail.get("call") in ("unscale_", "step"))
+    found: dict[int, dict[int, int]] = {}
+    steps: dict[int, int] = {}
+    for leaf, ops in sources.lives.steps.items() if passes else ():
+        for step in ops:
+            backward = last_before(sources.lives.passes[leaf], step)
+            is_undone = backward <= last_before(undone, step + 1)
+            if backward in passes and not is_undone and not _is_written_between(sources, leaf, backward, step):
+                statement = index.op_statement[step]
+                found.setdefault(statement, {})[leaf] = backward
+                steps[statement] = step
+    for statement, leaves in found.items():
+        step, backward = steps[statement], max(leaves.values())
+        names = sources.listed([sources.names.at(leaf, step) for leaf in leaves])
+        yield sources.finding(
+            f"Line {index.op_line(step)}: {index.func(step)} applies gradients of {names} that are still multiplied by "
+            "the loss scale",
+            why="the loss was scaled by a GradScaler, and neither its step nor unscale_ was called",
+            op=step,
+            tensors=list(leaves),
+            causes=sources.cause("step", step),
+            evidence=[Evidence("ops", backward), Evidence("events", passes[backward].row)],
+            advice="Call scaler.step(optimizer) in its place.",
+        )
+
+
+def _is_written_between(sources: Sources, leaf: int, backward: int, step: int) -> bool:
+    """Whether something wrote a leaf's gradient between the two: it may have divided it by hand."""
+    index = sources.index
+    gradients = {one for one in sources.lives.given.get(backward, ()) if sources.lives.owners.get(one) == leaf}
+    storages = {index.storage_at(one, step) for one in gradients}
+    return any(
+        backward < op < step and index.storage_at(tensor, op) in storages for op, tensor, *_ in all_writes(index)
+    )
 
 
 def _gradients_of(index: Index, passes: set[int]) -> dict[int, tuple[int, int]]:
@@ -91,7 +133,7 @@ def _is_scaled(
     return not stepped.isdisjoint(tensors) and storages.isdisjoint(written)
 
 
-DIAGNOSIS = Diagnosis(
+_CLIPPED = Diagnosis(
     code="scaled-gradients-clipped",
     title="gradients were clipped while they were multiplied by the loss scale",
     severity="warning",
@@ -123,3 +165,34 @@ for step in range(3):
     ),
     find=_find,
 )
+
+_APPLIED = Diagnosis(
+    code="scaled-gradients-applied",
+    title="a step applies gradients that are still multiplied by the loss scale",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""A loss was scaled by a GradScaler, backward ran from it, and the optimizer made its step itself:
+            nothing divided the gradients by the scale.""",
+        reason="""scaler.step(optimizer) divides the gradients, looks whether they are finite, and calls the optimizer's
+            step. optimizer.step() knows nothing of the scale: with SGD each step is thousands of times too large.""",
+        remedy="""scaler.step(optimizer) in place of optimizer.step(), and scaler.update() after it.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+layer = torch.nn.Linear(4, 1)
+optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+for step in range(3):
+    optimizer.zero_grad()
+    scaler.scale(layer(torch.ones(2, 4)).sum()).backward()
+    optimizer.step()
+    scaler.update(1024.0)
+""",
+        instead_of="optimizer.step()",
+        silent="scaler.step(optimizer)",
+    ),
+    find=_find_unscaled,
+)
+DIAGNOSES = (_CLIPPED, _APPLIED)
