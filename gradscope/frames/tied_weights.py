@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.frames.syntax_trees import parsed
+from gradscope.frames.syntax_trees import innermost, parsed
 
 
 class Tie(NamedTuple):
@@ -40,11 +40,11 @@ def ties(text: str) -> list[Tie]:
         to, of = _path(target), _path(node.value)
         if len(to) < 3 or len(of) < 3 or to[0] != of[0] or to[-1] != of[-1] or to == of:
             continue
-        layer = ".".join(to[:-1])
+        layer, where = ".".join(to[:-1]), _function_around(text, node.lineno)
         own = tuple(
             line
             for other, left in assigned
-            if ast.unparse(left) == layer
+            if ast.unparse(left) == layer and _function_around(text, other.lineno) == where
             for line in range(other.lineno, (other.end_lineno or other.lineno) + 1)
         )
         found.append(
@@ -53,8 +53,9 @@ def ties(text: str) -> list[Tie]:
     return found
 
 
-def replaced(text: str, tie: Tie) -> TieReplaced | None:
-    """The one other statement that gives either side of a tie another layer or another weight; None for several.
+def replaced(text: str, tie: Tie) -> list[TieReplaced]:
+    """The other statements that give either side of a tie another layer or another weight; none where they are not of
+    one function.
 
     The first assignment of each layer, in a class's ``__init__``, is where it is made, and no such statement.
     """
@@ -72,7 +73,16 @@ def replaced(text: str, tie: Tie) -> TieReplaced | None:
         is_made = is_layer and any(first <= node.lineno <= last for first, last in inits)
         if path[1:] in wanted and node.lineno != tie.line and not is_made and len(_path(node.value)) < 2:
             found.append(TieReplaced(node.lineno, node.end_lineno or node.lineno, ast.unparse(target)))
-    return found[0] if len(found) == 1 else None
+    functions = {_function_around(text, one.line) for one in found}
+    is_one = len(found) == 1 or (len(functions) == 1 and None not in functions)
+    return sorted(found) if is_one else []
+
+
+def _function_around(text: str, line: int) -> int | None:
+    """The line of the innermost function around a line; None outside of functions."""
+    tree = parsed(text)
+    node = innermost(tree, line, ast.FunctionDef) if tree is not None else None
+    return node.lineno if node is not None else None
 
 
 def _assigned(text: str) -> Iterator[tuple[ast.Assign, ast.expr]]:

@@ -63,19 +63,42 @@ TIED = """class M:
 
 
 @pytest.mark.parametrize(
-    ("statement", "line"),
+    ("statement", "lines"),
     [
-        ("self.embed.weight = Parameter(table)", 6),
-        ("self.embed = Embedding.from_pretrained(table)", 6),
-        ("self.embed.weight.data.copy_(table)", None),
-        ("self.other.weight = Parameter(table)", None),
-        ("self.head.weight = self.embed.weight", None),
+        ("self.embed.weight = Parameter(table)", [6]),
+        ("self.embed = Embedding.from_pretrained(table)", [6]),
+        ("self.embed, self.head = Embedding(5, 3), Linear(3, 5)", [6, 6]),
+        ("self.embed.weight.data.copy_(table)", []),
+        ("self.other.weight = Parameter(table)", []),
+        ("self.head.weight = self.embed.weight", []),
     ],
 )
-def test_what_replaces_one_side_of_a_tie(statement: str, line: int | None) -> None:
+def test_what_replaces_one_side_of_a_tie(statement: str, lines: list[int]) -> None:
     text = TIED.format(statement)
-    found = replaced(text, ties(text)[0])
-    assert (found and found.line) == line
+    assert [found.line for found in replaced(text, ties(text)[0])] == lines
+
+
+RESIZED = """
+import torch
+from torch import nn
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)
+        self.head.weight = self.embed.weight
+    def resize(self, size):
+        self.embed = nn.Embedding(size, 3)
+        self.head = nn.Linear(3, size, bias=False)
+        {}
+model = Model()
+model.resize(6)
+for step in range(3): model.head(model.embed(torch.arange(6))).logsumexp(1).sum().backward()
+"""
+
+
+def test_a_tie_of_which_both_sides_are_made_anew() -> None:
+    assert causes(RESIZED.format("pass"), "tie-broken") == [[9, 10, 13, 7]]
+    assert causes(RESIZED.format("self.head.weight = self.embed.weight"), "tie-broken") == []
 
 
 ARRAY = """

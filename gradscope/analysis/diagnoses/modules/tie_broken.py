@@ -9,7 +9,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Evidence
 from gradscope.frames.put_on_objects import called_once
-from gradscope.frames.tied_weights import Tie, replaced, ties
+from gradscope.frames.tied_weights import Tie, TieReplaced, replaced, ties
 from gradscope.recording import NONE
 from gradscope.recording.flags import PARAMETER
 
@@ -47,18 +47,18 @@ def _of_tie(sources: Sources, file: int, tie: Tie, at_end: dict[str, int]) -> It
             continue
         passes = [sources.lives.passes.get(tensor, []) for tensor in (one, other)]
         text = index.recording.files[file].text
-        change = replaced(text, tie)
+        changes = replaced(text, tie)
         # Where the layer still has the weight that it was made with, the tie did not run.
         made_by = index.made_by(one)
         is_own = made_by == NONE or index.op_line(made_by) in tie.own
-        if min(map(len, passes)) < PASSES or change is None or is_own:
+        if min(map(len, passes)) < PASSES or not changes or is_own:
             continue
-        called = called_once(text, change.line)
-        causes = [sources.cause_of_line("set", file, change.line, change.end_line, "")]
+        called = called_once(text, changes[-1].line)
+        causes = [sources.cause_of_line("set", file, one.line, one.end_line, "") for one in changes]
         causes += [sources.cause_of_line("used", file, *called, "")] if called is not None else []
         yield sources.finding(
-            f"Line {change.line}: {change.target} is another from here on, so that {tie.to}.{tie.part} and "
-            f"{tie.of}.{tie.part}, which line {tie.line} made one, are trained as two",
+            f"{_told(changes)} from here on, so that {tie.to}.{tie.part} and {tie.of}.{tie.part}, which line "
+            f"{tie.line} made one, are trained as two",
             op=passes[0][-1],
             tensors=[one, other],
             causes=[*causes, sources.cause_of_line("made", file, tie.line, tie.end_line, "")],
@@ -66,6 +66,14 @@ def _of_tie(sources: Sources, file: int, tie: Tie, at_end: dict[str, int]) -> It
             advice="Write the values into the weight that is there (copy_() under torch.no_grad()), or tie them again.",
         )
         return
+
+
+def _told(changes: list[TieReplaced]) -> str:
+    if len(changes) == 1:
+        return f"Line {changes[0].line}: {changes[0].target} is another"
+    lines = " and ".join(dict.fromkeys(str(one.line) for one in changes))
+    targets = " and ".join(one.target for one in changes)
+    return f"Lines {lines}: {targets} are others"
 
 
 DIAGNOSIS = Diagnosis(
