@@ -5,10 +5,12 @@ from __future__ import annotations
 from gradscope.analysis.diagnoses.answers import find_answers
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.best_names import BestNames
-from gradscope.analysis.facts.cuts import Cuts, list_cuts
+from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.flow import Flow
 from gradscope.analysis.facts.gradients import Gradients
 from gradscope.analysis.facts.graphs.graph_trees import Graphs
+from gradscope.analysis.facts.library_calls import LibraryCalls
+from gradscope.analysis.facts.listed_cuts import list_cuts
 from gradscope.analysis.facts.memory_use import MemoryUse, report_memory
 from gradscope.analysis.facts.memory_writes.inplace_writes import InplaceWrites
 from gradscope.analysis.facts.modes.grad_modes import list_modes
@@ -53,13 +55,13 @@ def build(recording: Recording, view: RunView | None = None) -> Report:
     view, sources = view or RunView(), gather(recording)
     index, names, cuts, runs = sources.index, sources.names, sources.cuts, sources.runs
     sharing, passes, gradients, judged = sources.sharing, sources.passes, sources.gradients, sources.writes
-    letters, use = Letters(), MemoryUse(index)
-    groups = LineGroups(index, names, use, cuts).collect()
-    lines = LineTable(index, names, cuts, sharing, use, runs, letters).describe(groups)
+    letters, use, libraries = Letters(), MemoryUse(index), LibraryCalls(index, names, cuts)
+    groups = LineGroups(index, names, use, cuts, libraries).collect()
+    lines = LineTable(index, names, cuts, libraries, sharing, use, runs, letters).describe(groups)
     writes = judged.describe(letters)
     alias_groups = sharing.describe(letters)
     backwards = gradients.passes()
-    listed_cuts = list_cuts(index, names, cuts, runs, gradients.cuts_on_path)
+    listed_cuts = list_cuts(index, names, cuts, libraries, runs, gradients.cuts_on_path)
     errors, calls_left_out = list_errors(index), left_out(index)
     answers, faults = find_answers(sources)
     is_in_snippets = EventKind.SNIPPET in recording.events.column("kind")
@@ -119,7 +121,7 @@ def _summary(
         backwards=sum(one.executions for one in backwards) + _passes_left_out(recording),
         leaves_with_gradient=sum(outcomes.values()),
         leaves_without_gradient=len(outcomes) - sum(outcomes.values()),
-        cuts=len(cuts) - exports,
+        cuts=sum(cut.kind != "export" and (cut.on_path or not cut.by_library) for cut in cuts),
         exports=exports,
         inplace_writes=writes,
         alias_groups=alias_groups,

@@ -297,6 +297,9 @@ class Cut(NamedTuple):
     """Empty for values that left torch."""
     on_path: bool
     """It lies between a leaf that missed its gradient (or a root that did not require grad) and the root."""
+    by_library: bool = False
+    """A third-party package made it for itself: none of the program's names holds what it gave, and no call of the
+    program's own code takes that. The screen leaves these out unless they are ``on_path``."""
 
 
 class InplaceWrite(NamedTuple):

@@ -6,13 +6,11 @@ from array import array
 from dataclasses import dataclass
 from functools import cached_property
 
-from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.grad_regions import GradRegions
 from gradscope.analysis.facts.reentrant_checkpoints import ReentrantCheckpoints
-from gradscope.analysis.facts.statement_runs import StatementRuns
 from gradscope.analysis.facts.values_taken import ValuesTaken
 from gradscope.analysis.index import Index
-from gradscope.analysis.report_model import Cut, CutKind
+from gradscope.analysis.report_model import CutKind
 from gradscope.recording import NONE
 from gradscope.recording.flags import CUT_VIEW, EXTERNAL, GRAD, INFERENCE, REQUIRES_GRAD
 from gradscope.recording.rows import OpKind
@@ -202,33 +200,3 @@ class Cuts:
             return made[0]
         results = self._index.results.of(op)
         return results[0] if results else NONE
-
-
-def list_cuts(
-    index: Index, names: BestNames, cuts: Cuts, runs: StatementRuns, on_path: frozenset[int]
-) -> tuple[Cut, ...]:
-    """Cuts as a report shows them.
-
-    Args:
-        index: The recording.
-        names: Names of tensors.
-        cuts: What to list.
-        runs: How often statements ran: one run may cut at many calls (the layers of a model).
-        on_path: Ops that were found to lie between a leaf and a root that it did not reach.
-    """
-    spans = index.statement_of_span
-    inner = index.recording.ops.column("inner")
-    at_fault = {(index.op_statement[op], index.recording.ops.column("func")[op]) for op in on_path}
-    return tuple(
-        Cut(
-            place=index.place(group.statement),
-            inner=index.place(spans[inner[group.last_op]]) if inner[group.last_op] >= 0 else None,
-            kind=group.kind,
-            op=index.recording.text(group.func),
-            executions=min(group.count, max(1, runs.of[group.statement])),
-            input=names.at(cuts.input_of(group.last_op), group.last_op),
-            output=names.at(cuts.output_of(group.last_op), group.last_op),
-            on_path=(group.statement, group.func) in at_fault,
-        )
-        for group in cuts.groups
-    )

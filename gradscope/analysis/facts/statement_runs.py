@@ -95,7 +95,7 @@ class StatementRuns:
                 continue
             if self._is_repeated(span):
                 continue
-            if is_below and (span in steps or (span in checkpoints and inner == NONE)):
+            if is_below and inner == NONE and (span in steps or span in checkpoints):
                 direct[statement] = max(direct[statement], steps[span] or checkpoints[span])
                 continue
             if inner != NONE:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.cuts import Cuts
+from gradscope.analysis.facts.library_calls import LibraryCalls
 from gradscope.analysis.facts.memory_use import MemoryUse
 from gradscope.analysis.facts.modes.grad_modes import is_user_code
 from gradscope.analysis.index import NOWHERE, Index
@@ -23,6 +24,8 @@ TENSORS_A_STATEMENT = 8
 
 _EFFECT_OPS = frozenset((OpKind.BACKWARD, OpKind.STEP, OpKind.READ_GRAD))
 """What these make and change (gradients, parameters) is told by other tables; the line gets one row."""
+
+_IMPORTS = ("import ", "from ")
 
 _KIND_OF_OP: dict[int, RowKind] = {
     OpKind.BACKWARD: "backward",
@@ -53,6 +56,8 @@ class RowGroup:
     told: bool = False
     """Whether autograd followed that run: it made something that requires grad, or cut the graph."""
     named: bool = False
+    by_library: bool = True
+    """Whether all that it made is a library's own, and nothing that autograd follows."""
     temporaries: int = 0
     allocated: int = 0
     saved: int = 0
@@ -71,10 +76,11 @@ class RowGroup:
 class LineGroups:
     """Collects the rows of one recording."""
 
-    def __init__(self, index: Index, names: BestNames, use: MemoryUse, cuts: Cuts) -> None:
+    def __init__(self, index: Index, names: BestNames, use: MemoryUse, cuts: Cuts, libraries: LibraryCalls) -> None:
         self._index = index
         self._names = names
         self._use = use
+        self._libraries = libraries
         self._kinds = index.recording.ops.column("kind")
         self._cuts = cuts
         self._of_op = array("i", [NONE]) * index.op_count
@@ -88,11 +94,17 @@ class LineGroups:
         self._collect_effects()
         self._collect_calls()
         self._charge()
-        groups = self._merge_temporaries(self._groups)
+        groups = self._merge_temporaries([group for group in self._groups if not self._is_import(group)])
         order = self._index.statements
         return sorted(
             groups, key=lambda group: (order[group.statement].file, order[group.statement].line, group.last_op)
         )
+
+    def _is_import(self, group: RowGroup) -> bool:
+        """Whether a row is about what a library did while it was imported."""
+        if group.kind == "error" or not self._libraries.makes[group.last_op]:
+            return False
+        return self._index.place(group.statement).source.startswith(_IMPORTS)
 
     def _collect_made(self) -> None:
         """A group for each result of each call in the source, whatever its names: the runs of a loop are one."""
@@ -103,6 +115,7 @@ class LineGroups:
         groups, of_op, of_tensor = self._groups, self._of_op, self._of_tensor
         made: dict[tuple[int, int, int, int], int] = {}
         slots, places = self._names.slots, self._index.places_in_call
+        own, unclaimed = self._libraries.own, self._libraries.unclaimed
         followed = GRAD
         for tensor, (op, flags) in enumerate(zip(tensors.column("op"), tensors.column("flags"), strict=True)):
             if flags & (EXTERNAL | GRADIENT) and not self._index.is_new_parameter(tensor):
@@ -117,9 +130,11 @@ class LineGroups:
             group = groups[position]
             group.last_op = op
             group.count += 1
-            group.named = group.named or bool(visible[tensor])
+            # (what a library made is a row of its own where a parameter lies on it, which a name holds later)
+            group.named = group.named or bool(not own[tensor] if unclaimed[tensor] else visible[tensor])
             required = flags & REQUIRES_GRAD
             group.tracked += bool(required)
+            group.by_library = group.by_library and bool(own[tensor]) and not required
             group.in_every_run &= modes[op]
             group.in_any_run |= modes[op]
             telling = bool(required) or bool(is_cut[op] and modes[op] & followed)
@@ -132,6 +147,7 @@ class LineGroups:
         """A group for each statement and name of a tensor that it changed and did not make."""
         changes, index, found = self._index.recording.changes, self._index, self._index.found_versions
         made_at, flags = index.recording.tensors.column("op"), index.recording.tensors.column("flags")
+        own, by_library = self._libraries.own, self._libraries.makes
         changed: dict[tuple[int, int], int] = {}
         columns = (changes.column(name) for name in ("op", "tensor", "field", "before", "after"))
         for row, (op, tensor, what, before, after) in enumerate(zip(*columns, strict=True)):
@@ -140,6 +156,8 @@ class LineGroups:
                 continue
             statement, made = index.op_statement[op], self._of_tensor[tensor]
             if statement == NOWHERE or what == Field.GRAD or flags[tensor] & GRADIENT:
+                continue
+            if own[tensor] and by_library[op]:
                 continue
             if made >= 0 and self._groups[made].statement == statement:
                 group = self._groups[made]
@@ -239,13 +257,14 @@ class LineGroups:
             by_statement.setdefault(group.statement, []).append(group)
         kept: list[RowGroup] = []
         for rows in by_statement.values():
+            rows = self._once_a_parameter(rows)
             made = [row for row in rows if row.kind == "made"]
             named = [row for row in made if row.named]
             unnamed = [row for row in made if not row.named]
             others = [row for row in rows if row.kind != "made"]
             target = self._target(named, others)
             if target is None and unnamed:
-                target = _telling(unnamed)
+                target = self._shown(unnamed)
                 unnamed.remove(target)
                 kept.append(target)
             for row in unnamed:
@@ -255,6 +274,33 @@ class LineGroups:
                 others = [row for row in others if row not in reads or row.kind == "read" or row is target]
             kept += _fold(named) + _fold(others)
         return kept
+
+    def _once_a_parameter(self, rows: list[RowGroup]) -> list[RowGroup]:
+        """Rows without those of what a library made a parameter of where another row is about that parameter."""
+        storages, best = self._index.recording.tensors.column("storage"), self._names.best
+        told = {storages[row.last_tensor]: row for row in rows if row.last_tensor >= 0 <= best[row.last_tensor]}
+        kept = []
+        for row in rows:
+            again = row.kind == "made" and row.named and best[row.last_tensor] < 0
+            about = told.get(storages[row.last_tensor]) if again else None
+            if about is None:
+                kept.append(row)
+            else:
+                self._absorb(about, row)
+        return kept
+
+    def _shown(self, unnamed: list[RowGroup]) -> RowGroup:
+        """The row of a statement that made nothing with a name; of a library's own, one without a tensor."""
+        telling = [row for row in unnamed if not row.by_library or self._is_users_cut(row)]
+        if telling:
+            return _telling(telling)
+        row = _telling(unnamed)
+        row.kind, row.first_tensor, row.last_tensor = "call", NONE, NONE
+        return row
+
+    def _is_users_cut(self, row: RowGroup) -> bool:
+        op = self._index.recording.tensors.column("op")[row.last_tensor]
+        return bool(self._cuts.is_cut[op]) and not self._libraries.is_own_cut(op)
 
     @staticmethod
     def _target(named: list[RowGroup], others: list[RowGroup]) -> RowGroup | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.cuts import Cuts
+from gradscope.analysis.facts.library_calls import LibraryCalls
 from gradscope.analysis.facts.memory_use import MemoryUse
 from gradscope.analysis.facts.program.states_after import State, StatesAfter
 from gradscope.analysis.facts.statement_runs import StatementRuns
@@ -29,6 +30,7 @@ class LineTable:
         index: The recording.
         names: Best names.
         cuts: Cuts of the graph.
+        libraries: What libraries did for themselves.
         sharing: Which tensors share memory.
         use: Bytes by op.
         runs: How often each statement ran.
@@ -40,6 +42,7 @@ class LineTable:
         index: Index,
         names: BestNames,
         cuts: Cuts,
+        libraries: LibraryCalls,
         sharing: StorageGroups,
         use: MemoryUse,
         runs: StatementRuns,
@@ -49,6 +52,7 @@ class LineTable:
         self._recording = index.recording
         self._names = names
         self._cuts = cuts
+        self._libraries = libraries
         self._sharing = sharing
         self._use = use
         self._runs = runs
@@ -187,16 +191,19 @@ class LineTable:
 
     def _cut_of(self, group: RowGroup, state: State | None) -> int:
         """The cut because of which the tensor does not require grad: its own op, or one of a temporary before it."""
-        if self._cuts.is_cut[self._telling_op(group)]:
+        if self._is_users_cut(self._telling_op(group)):
             return self._telling_op(group)
         if group.kind != "made" or state is None or state.requires_grad or group.members > 1:
             return NONE
         for op in range(self._telling_op(group), max(group.first_op, group.last_op - TEMPORARIES) - 1, -1):
             if self._index.op_statement[op] != group.statement:
                 break
-            if self._cuts.is_cut[op]:
+            if self._is_users_cut(op):
                 return op
         return NONE
+
+    def _is_users_cut(self, op: int) -> bool:
+        return bool(self._cuts.is_cut[op]) and not self._libraries.is_own_cut(op)
 
     def _grad_fn(self, state: State | None) -> str:
         if state is None or state.node < 0:

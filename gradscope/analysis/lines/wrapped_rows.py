@@ -22,7 +22,7 @@ def about_parameter(index: Index, names: BestNames, sharing: StorageGroups, grou
     """The row, about the parameter that its statement made of the row's tensor; unchanged where it made none."""
     if group.kind != "made" or group.members > 1 or names.is_named(group.last_tensor):
         return row
-    if not WRAPS.search(row.source):
+    if not WRAPS.search(row.source) and not _is_made_in_library(index, group.last_tensor):
         return row
     parameter = _parameter_on(index, sharing, group.last_tensor)
     if parameter < 0:
@@ -43,6 +43,14 @@ def _target(source: str) -> str:
     """The name under which a statement stores its value, as written; empty where that may be another in each run."""
     found = _TARGET.match(source)
     return found[1] if found is not None else ""
+
+
+def _is_made_in_library(index: Index, tensor: int) -> bool:
+    """Whether a library allocated a tensor: what wraps it there, the user's line does not show."""
+    recording = index.recording
+    made, storage = (recording.tensors.column(name)[tensor] for name in ("op", "storage"))
+    is_inside = made < index.op_count and recording.ops.column("inner")[made] >= 0
+    return is_inside and storage >= 0 and recording.storages.column("op")[storage] == made
 
 
 def _parameter_on(index: Index, sharing: StorageGroups, tensor: int) -> int:

@@ -173,9 +173,10 @@ class RunScreen:
             yield sections.writes(writes)
 
     def _cuts_not_shown(self) -> list[Cut]:
-        """Cuts that no row of the line table reports."""
+        """Cuts that no row of the line table reports; of those that a library made for itself what did harm."""
         marked = {(row.file, row.line) for row in self._rows() if row.kind == "cut"}
-        places = ((cut, (cut.place.file, cut.place.line)) for cut in self._report.cuts if cut.kind != "export")
+        concern = [cut for cut in self._report.cuts if self._limit == EVERYTHING or cut.on_path or not cut.by_library]
+        places = ((cut, (cut.place.file, cut.place.line)) for cut in concern if cut.kind != "export")
         return [cut for cut, place in places if place not in marked]
 
     def _graphs(self) -> Iterator[RenderableType]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
@@ -146,7 +147,7 @@ class Sections:
         return Group(*parts, *self._more(len(passes), "places"))
 
     def _pass_head(self, one: BackwardPass) -> Text:
-        source = f" from {safe(', '.join(one.roots))}" if one.roots else ""
+        source = f" from {safe(self._counted(one.roots))}" if one.roots else ""
         text = Text(f"line {one.place.line}: {safe(one.op)}{source}")
         if one.executions > 1:
             text.append(f" {self._marks.times}{one.executions:,}", style="magenta")
@@ -157,6 +158,11 @@ class Sections:
         if one.retain_graph:
             text.append("  retain_graph", style="yellow")
         return text
+
+    def _counted(self, names: Sequence[str]) -> str:
+        """Names with commas, each once: ``loss, <torch.unbind> ×20``."""
+        counts = Counter(names)
+        return ", ".join(f"{name} {self._marks.times}{many:,}" if many > 1 else name for name, many in counts.items())
 
     def _gradient(self, row: GradientRow) -> list[Text]:
         reached = row.outcome in ("created", "accumulated")

@@ -9,16 +9,31 @@ from gradscope.analysis.report_model import ModeChange
 from gradscope.recording.flags import AUTOCAST, GRAD, INFERENCE
 from gradscope.recording.rows import OpKind
 
+_RUN_LOOKED_AT = 256
+"""Ops of one statement that are gone back over for the mode in which it began."""
 _IN_SOURCE = r"\b(no_grad|enable_grad|set_grad_enabled|inference_mode|autocast)\b"
 
 
 def is_user_code(index: Index, op: int) -> bool:
-    """Whether a call set grad mode for the user's code: not torch for its own, as inside ``clip_grad_norm_``."""
+    """Whether a call set grad mode for the user's code: not torch for its own, as inside ``clip_grad_norm_``, and no
+    library that set it back, as in its optimizer's step.
+    """
     statement = index.op_statement[op]
+    if index.recording.ops.column("inner")[op] >= 0 and not _changes_mode(index, op):
+        return False
     inside = op - 1 if index.func(op).endswith("__exit__") else op + 1
     if not 0 <= inside < index.op_count or index.op_statement[inside] != statement:
         return True
     return re.search(_IN_SOURCE, index.place(statement).source) is not None
+
+
+def _changes_mode(index: Index, op: int) -> bool:
+    """Whether the op after one is called in another mode than its statement began in."""
+    flags, first = index.recording.ops.column("flags"), op
+    while first > max(0, op - _RUN_LOOKED_AT) and index.op_statement[first - 1] == index.op_statement[op]:
+        first -= 1
+    after = op + 1
+    return after < index.op_count and bool((flags[first] ^ flags[after]) & (GRAD | INFERENCE))
 
 
 def list_modes(index: Index) -> tuple[ModeChange, ...]:

@@ -1,0 +1,47 @@
+"""Cuts of the graph, as a report lists them."""
+
+from __future__ import annotations
+
+from gradscope.analysis.facts.best_names import BestNames
+from gradscope.analysis.facts.cuts import Cuts
+from gradscope.analysis.facts.library_calls import LibraryCalls
+from gradscope.analysis.facts.statement_runs import StatementRuns
+from gradscope.analysis.index import Index
+from gradscope.analysis.report_model import Cut
+
+
+def list_cuts(
+    index: Index,
+    names: BestNames,
+    cuts: Cuts,
+    libraries: LibraryCalls,
+    runs: StatementRuns,
+    on_path: frozenset[int],
+) -> tuple[Cut, ...]:
+    """Cuts as a report shows them.
+
+    Args:
+        index: The recording.
+        names: Names of tensors.
+        cuts: What to list.
+        libraries: What libraries did for themselves.
+        runs: How often statements ran: one run may cut at many calls (the layers of a model).
+        on_path: Ops that were found to lie between a leaf and a root that it did not reach.
+    """
+    spans = index.statement_of_span
+    inner = index.recording.ops.column("inner")
+    at_fault = {(index.op_statement[op], index.recording.ops.column("func")[op]) for op in on_path}
+    return tuple(
+        Cut(
+            place=index.place(group.statement),
+            inner=index.place(spans[inner[group.last_op]]) if inner[group.last_op] >= 0 else None,
+            kind=group.kind,
+            op=index.recording.text(group.func),
+            executions=min(group.count, max(1, runs.of[group.statement])),
+            input=names.at(cuts.input_of(group.last_op), group.last_op),
+            output=names.at(cuts.output_of(group.last_op), group.last_op),
+            on_path=(group.statement, group.func) in at_fault,
+            by_library=libraries.is_own_cut(group.last_op),
+        )
+        for group in cuts.groups
+    )
