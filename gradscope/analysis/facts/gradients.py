@@ -209,6 +209,11 @@ class Gradients:
                 missed = [tensor for tensor in missed if tensor not in found or found[tensor].unused]
         return reasons
 
+    def reason_for(self, op: int, tensor: int) -> Unreached | None:
+        """Why a pass that asked for the gradient of a tensor found none; None where that was not looked into."""
+        before = max((other for other in self.roots if other < op), default=NONE)
+        return self._reasons.of_pass(op, before, self.roots.get(op, []), [tensor]).get(tensor)
+
     def values_left_before(self, op: int) -> tuple[list[int], int] | None:
         """The cuts by which values left torch, and the call that built what a pass started from of such values."""
         before = max((other for other in self.roots if other < op), default=NONE)

@@ -137,7 +137,7 @@ class Reasons:
         return explained
 
     def _named(self, tensors: list[int], op: int) -> str:
-        return ", ".join(self._names.at(tensor, op) for tensor in tensors)
+        return listed([self._names.at(tensor, op) for tensor in tensors])
 
     def _asked_for(self, op: int, roots: list[int]) -> list[int]:
         taken = (tensor for tensor in self._index.uses.of(op) if tensor not in roots)

@@ -10,6 +10,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.analysis.wording import listed
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL
 from gradscope.recording.rows import EventKind, Field
@@ -116,7 +117,7 @@ def _untracked(sources: Sources, op: int, tensor: int) -> _Absence:
 def _unused(sources: Sources, op: int, tensor: int) -> _Absence:
     """It requires grad, and the graph behind the root does not lead to it."""
     index, roots = sources.index, sources.gradients.roots.get(op, [])
-    root = ", ".join(sources.names.at(one, op) for one in roots)
+    root = listed([sources.names.at(one, op) for one in roots])
     steps = sources.flow.origins_of_all(roots, op)
     cut = next((step.op for step in sources.flow.path(steps, tensor) if step.loses), NONE)
     if cut >= 0:
@@ -134,7 +135,11 @@ def _unused(sources: Sources, op: int, tensor: int) -> _Absence:
         )
     if tensor in steps:
         return _Absence(f"the graph behind {root} does not lead to it", sources.cause("used", op), "")
-    return _made_beside(sources, op, tensor, root, set(steps)) or _never_used(sources, op, tensor, root)
+    return (
+        _made_beside(sources, op, tensor, root, set(steps))
+        or _left_torch(sources, op, tensor)
+        or _never_used(sources, op, tensor, root)
+    )
 
 
 def _set_at(sources: Sources, tensor: int, after: int, before: int) -> list[Cause]:
@@ -163,6 +168,14 @@ def _made_beside(sources: Sources, op: int, tensor: int, root: str, behind: set[
         sources.made_at(tensor),
         f"Compute {root} from it, or ask for the gradient of what it was made from.",
     )
+
+
+def _left_torch(sources: Sources, op: int, tensor: int) -> _Absence | None:
+    """What was made of it left torch as plain values, of which the root was built anew."""
+    reason = sources.gradients.reason_for(op, tensor)
+    if reason is None or reason.cut_op < 0:
+        return None
+    return _Absence(reason.why, sources.cut_causes([reason.cut_op]), "")
 
 
 def _is_view_of_used(sources: Sources, op: int, tensor: int) -> bool:
