@@ -9,7 +9,6 @@ from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.flow import Flow
 from gradscope.analysis.facts.gradients import Gradients
 from gradscope.analysis.facts.graphs.graph_trees import Graphs
-from gradscope.analysis.facts.library_calls import LibraryCalls
 from gradscope.analysis.facts.listed_cuts import list_cuts
 from gradscope.analysis.facts.memory_use import MemoryUse, report_memory
 from gradscope.analysis.facts.memory_writes.inplace_writes import InplaceWrites
@@ -55,7 +54,7 @@ def build(recording: Recording, view: RunView | None = None) -> Report:
     view, sources = view or RunView(), gather(recording)
     index, names, cuts, runs = sources.index, sources.names, sources.cuts, sources.runs
     sharing, passes, gradients, judged = sources.sharing, sources.passes, sources.gradients, sources.writes
-    letters, use, libraries = Letters(), MemoryUse(index), LibraryCalls(index, names, cuts)
+    letters, use, libraries = Letters(), MemoryUse(index), sources.libraries
     groups = LineGroups(index, names, use, cuts, libraries).collect()
     lines = LineTable(index, names, cuts, libraries, sharing, use, runs, letters).describe(groups)
     writes = judged.describe(letters)

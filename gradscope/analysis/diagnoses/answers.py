@@ -24,7 +24,8 @@ def find_answers(sources: Sources) -> tuple[tuple[Answer, ...], tuple[str, ...]]
     faults: list[str] = []
     for known in diagnoses_for(sources.index.recording):
         try:
-            found += [known.answer(finding) for finding in known.find(sources)]
+            findings = (one for one in known.find(sources) if not sources.is_a_librarys_business(one))
+            found += [known.answer(finding) for finding in findings]
         except Exception:
             faults.append(fault_of(known.code))
     unique = {(answer.code, answer.text): answer for answer in found if not _is_explained(answer, found, sources)}

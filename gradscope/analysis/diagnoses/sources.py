@@ -11,7 +11,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.report_model import Cause, CauseRole, Evidence, Severity
 from gradscope.analysis.wording import listed
 from gradscope.recording import NONE
-from gradscope.recording.flags import EXTERNAL
+from gradscope.recording.flags import EXTERNAL, RAISED
 from gradscope.recording.rows import BindingKind
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gradscope.analysis.facts.gradient_lives import GradientLives
     from gradscope.analysis.facts.gradients import Gradients
     from gradscope.analysis.facts.leaf_gradients.none_reads import NoneReads
+    from gradscope.analysis.facts.library_calls import LibraryCalls
     from gradscope.analysis.facts.memory_writes.inplace_writes import InplaceWrites
     from gradscope.analysis.facts.memory_writes.outside_writes import OutsideWrites
     from gradscope.analysis.facts.modes.kept_from_training import KeptFromTraining
@@ -58,6 +59,13 @@ class Sources:
         from gradscope.analysis.facts.events import Events
 
         return Events(self.index)
+
+    @cached_property
+    def libraries(self) -> LibraryCalls:
+        """What libraries did for themselves in calls of the user's lines."""
+        from gradscope.analysis.facts.library_calls import LibraryCalls
+
+        return LibraryCalls(self.index, self.names, self.cuts)
 
     @cached_property
     def lives(self) -> GradientLives:
@@ -124,6 +132,19 @@ class Sources:
         op = self.index.recording.tensors.column("op")[tensor]
         brought_by = self.index.recording.ops.column("inner")[op] if op < self.index.op_count else NONE
         return brought_by >= 0 and not self.names.is_named(tensor)
+
+    def is_a_librarys_business(self, finding: Finding) -> bool:
+        """Whether a finding is about what a library made for itself and did with it in a call of its own.
+
+        What ended a program, or was raised, concerns the user whatever it is about.
+        """
+        ops = [one.row for one in finding.evidence if one.table == "ops"][:1]
+        tensors = [one.row for one in finding.evidence if one.table == "tensors"]
+        if not tensors or not ops or not 0 <= ops[0] < self.index.op_count:
+            return False
+        if self.index.recording.ops.column("flags")[ops[0]] & RAISED or not self.libraries.makes[ops[0]]:
+            return False
+        return all(self.libraries.unclaimed[tensor] for tensor in tensors)
 
     def finding(
         self,

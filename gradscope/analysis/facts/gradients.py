@@ -102,8 +102,8 @@ class Gradients:
             found = groups.get(self._index.op_statement[op])
             if found is None or self._index.is_cut_view(tensor):
                 continue
-            if outcome == GradOutcome.MISSING and flags[tensor] & EXTERNAL and not self._names.is_named(tensor):
-                continue  # (a library's own: the unsharded parameters of FSDP, whose gradients it takes on)
+            if outcome == GradOutcome.MISSING and self._is_a_librarys_own(tensor):
+                continue  # (the unsharded parameters of FSDP, whose gradients it takes on; a constraint's way back)
             if outcome == GradOutcome.MISSING and self._index.given_by_functions.get(tensor, op) < op:
                 continue  # (by then it was no leaf: a Function gave it a grad_fn after it had been seen inside)
             if not self._index.requires_grad(tensor, op):
@@ -121,6 +121,14 @@ class Gradients:
         for group in groups.values():
             self._tell_what_raised(group)
         return list(groups.values())
+
+    def _is_a_librarys_own(self, tensor: int) -> bool:
+        """Whether no name was seen to hold a tensor, and a library made it or it came from outside."""
+        op, flags = (self._index.recording.tensors.column(name)[tensor] for name in ("op", "flags"))
+        if self._names.is_named(tensor):
+            return False
+        inner = self._index.recording.ops.column("inner")
+        return bool(flags & EXTERNAL) or (op < self._index.op_count and inner[op] >= 0)
 
     def _tell_what_raised(self, group: PassGroup) -> None:
         """A pass that raised has rows of what it gave: the others are as they were left before it."""

@@ -16,6 +16,8 @@ from gradscope.analysis.index import Index
 from gradscope.recording.flags import EXTERNAL, PARAMETER, REQUIRES_GRAD
 from gradscope.recording.rows import BindingKind
 
+_FOLLOWED = 64
+"""Tensors that a library made of what it cut off that are looked at."""
 _MODES = ("no_grad", "inference_mode")
 _PARAMETER_SEEN = EXTERNAL | PARAMETER
 
@@ -92,13 +94,32 @@ class LibraryCalls:
         }
 
     def is_own_cut(self, op: int) -> bool:
-        """Whether a library cut the graph for itself: what that gave is its own, and no mode of the user's did it."""
+        """Whether a library cut the graph for itself: nothing of that comes out of it without a graph, and no mode of the
+        user's did it.
+        """
         if not self.makes[op]:
             return False
         output = self._cuts.output_of(op)
-        if output >= 0 and not self.unclaimed[output]:
+        if output >= 0 and self._comes_out(output):
             return False
         if self._cuts.kind(op) not in _MODES:
             return True
-        region = self._cuts.regions.of(op)
-        return region < 0 or bool(self.makes[region])
+        region = self._cuts.regions.describe(op)
+        return region is None or not region.is_written
+
+    def _comes_out(self, tensor: int) -> bool:
+        """Whether what a cut gave, or what the library made of it, is the user's, without a graph."""
+        index, todo, seen = self._index, [tensor], {tensor}
+        if not self.unclaimed[tensor]:
+            return True
+        while todo and len(seen) < _FOLLOWED:
+            for op in index.users.of(todo.pop()):
+                for made in index.tensors_made(op):
+                    if made in seen:
+                        continue
+                    seen.add(made)
+                    if self.unclaimed[made]:
+                        todo.append(made)
+                    elif index.is_floating(made) and not index.requires_grad(made, op):
+                        return True
+        return False

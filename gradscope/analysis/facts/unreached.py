@@ -144,7 +144,22 @@ class Reasons:
         return [tensor for tensor in taken if self._index.is_leaf_with_grad(tensor, op)]
 
     def _is_built_from_values(self, tensor: int) -> bool:
-        return is_built_from_values(self._index, tensor)
+        """As the function; of what a library builds only where it took values out of torch itself, in the same call.
+
+        Its constants say nothing of values that left torch elsewhere.
+        """
+        if not is_built_from_values(self._index, tensor):
+            return False
+        op = self._index.recording.tensors.column("op")[tensor]
+        if self._index.recording.ops.column("inner")[op] < 0:
+            return True
+        return self._index.op_statement[op] in self._left_in_libraries
+
+    @cached_property
+    def _left_in_libraries(self) -> set[int]:
+        """Statements in whose calls a library took values out of torch."""
+        inner = self._index.recording.ops.column("inner")
+        return {self._index.op_statement[op] for op in self._exports if inner[op] >= 0}
 
     def _built_among(self, steps: dict[int, Step]) -> tuple[int, ...]:
         """The ops that built some of the tensors of a walk from plain values."""

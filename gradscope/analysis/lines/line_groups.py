@@ -5,8 +5,10 @@ Only ids and sums are collected here, for any number of ops; :mod:`.line_table` 
 
 from __future__ import annotations
 
+import ast
 from array import array
 from dataclasses import dataclass, field
+from textwrap import dedent
 
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.cuts import Cuts
@@ -57,7 +59,7 @@ class RowGroup:
     """Whether autograd followed that run: it made something that requires grad, or cut the graph."""
     named: bool = False
     by_library: bool = True
-    """Whether all that it made is a library's own, and nothing that autograd follows."""
+    """Whether all that it made is a library's own."""
     temporaries: int = 0
     allocated: int = 0
     saved: int = 0
@@ -134,7 +136,7 @@ class LineGroups:
             group.named = group.named or bool(not own[tensor] if unclaimed[tensor] else visible[tensor])
             required = flags & REQUIRES_GRAD
             group.tracked += bool(required)
-            group.by_library = group.by_library and bool(own[tensor]) and not required
+            group.by_library = group.by_library and bool(own[tensor])
             group.in_every_run &= modes[op]
             group.in_any_run |= modes[op]
             telling = bool(required) or bool(is_cut[op] and modes[op] & followed)
@@ -292,11 +294,21 @@ class LineGroups:
     def _shown(self, unnamed: list[RowGroup]) -> RowGroup:
         """The row of a statement that made nothing with a name; of a library's own, one without a tensor."""
         telling = [row for row in unnamed if not row.by_library or self._is_users_cut(row)]
+        if not telling and not self._is_call_alone(unnamed[0].statement):
+            telling = [row for row in unnamed if row.tracked]  # (maybe what it gives: ``return self.conv(x)``)
         if telling:
             return _telling(telling)
         row = _telling(unnamed)
         row.kind, row.first_tensor, row.last_tensor = "call", NONE, NONE
         return row
+
+    def _is_call_alone(self, statement: int) -> bool:
+        """Whether a statement keeps nothing of what it calls: ``trainer.fit(model)``."""
+        try:
+            body = ast.parse(dedent(self._index.place(statement).source)).body
+        except SyntaxError:
+            return False  # the first line of a block, or the last of one
+        return len(body) == 1 and isinstance(body[0], ast.Expr)
 
     def _is_users_cut(self, row: RowGroup) -> bool:
         op = self._index.recording.tensors.column("op")[row.last_tensor]

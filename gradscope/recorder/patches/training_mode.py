@@ -61,4 +61,6 @@ def _observe(mode: RecorderMode, module: nn.Module, training: bool, frame: Frame
         parameters = list(module.parameters())
     _, number, (dropouts, norms) = held
     detail = {"training": training, "module": type(module).__name__, "dropouts": dropouts, "norms": norms}
+    if mode.observer.sites.locate(frame).site.inner >= 0:
+        detail["by_library"] = True
     mode.observer.observe_event(_TRAINING_MODE, frame, mode.thread, number, detail, parameters)

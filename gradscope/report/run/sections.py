@@ -21,9 +21,13 @@ from gradscope.analysis.report_model import (
     WatchRow,
 )
 from gradscope.analysis.sizes import size
+from gradscope.report.run.summary import counted
 from gradscope.report.screen.layout import Column, table
 from gradscope.report.screen.text import Symbols, cut_to, safe, source_text
 
+_EVERY = 1_000
+"""Rows of a part from which on everything was asked for."""
+_GIVEN = ("created", "accumulated")
 _GRADIENT = (
     Column("leaf", minimum=10),
     Column("shape", minimum=6),
@@ -139,12 +143,22 @@ class Sections:
         parts: list[RenderableType] = []
         for one in passes[: self._limit]:
             parts.append(self._pass_head(one))
-            rows = sorted(one.gradients, key=lambda row: row.outcome in ("created", "accumulated"))
+            rows = sorted(one.gradients, key=lambda row: (row.outcome in _GIVEN, row.name.startswith("<")))
+            if left := self._left_as_they_were(rows):
+                rows = [row for row in rows if row.outcome != "untouched"]
             cells = [self._gradient(row) for row in rows[: self._limit]]
             if cells:
                 parts.append(table(_GRADIENT, cells, self._width, self._marks, header=False))
-            parts += self._more(len(rows), "leaves")
+            parts += [*self._more(len(rows), "leaves"), *left]
         return Group(*parts, *self._more(len(passes), "places"))
+
+    def _left_as_they_were(self, rows: Sequence[GradientRow]) -> list[Text]:
+        """In a word the leaves whose gradients of other passes a pass left, beside those that it gave one to."""
+        left = sum(row.outcome == "untouched" for row in rows)
+        if not left or self._limit >= _EVERY or not any(row.outcome in _GIVEN for row in rows):
+            return []
+        text = f"  {counted(left, 'leaf', 'leaves')} of other passes: left as {'they were' if left > 1 else 'it was'}"
+        return [Text(text, style="dim")]
 
     def _pass_head(self, one: BackwardPass) -> Text:
         source = f" from {safe(self._counted(one.roots))}" if one.roots else ""
@@ -165,7 +179,7 @@ class Sections:
         return ", ".join(f"{name} {self._marks.times}{many:,}" if many > 1 else name for name, many in counts.items())
 
     def _gradient(self, row: GradientRow) -> list[Text]:
-        reached = row.outcome in ("created", "accumulated")
+        reached = row.outcome in _GIVEN
         amount = f"new {size(row.nbytes)}" if row.nbytes else ""
         return [
             Text(f"  {safe(row.name)}", style="bold" if reached else "bold red"),

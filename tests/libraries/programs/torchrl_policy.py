@@ -1,5 +1,7 @@
 """REINFORCE with an environment of one's own, then a DQN step on a replay buffer."""
 
+import logging
+
 import torch
 from tensordict import TensorDict
 from tensordict.nn import ProbabilisticTensorDictModule, ProbabilisticTensorDictSequential, TensorDictModule
@@ -8,6 +10,8 @@ from torchrl.data import Categorical, Composite, LazyTensorStorage, TensorDictRe
 from torchrl.envs import EnvBase
 from torchrl.modules import QValueActor
 from torchrl.objectives import DQNLoss, SoftUpdate
+
+logging.getLogger("torchrl").setLevel(logging.ERROR)  # what it logs has the time
 
 
 class Walk(EnvBase):

@@ -32,7 +32,7 @@ def _find_evaluating(sources: Sources) -> Iterator[Finding]:
         if call is None or not call.dropouts + call.norms or not steps:
             continue
         last = _last_setting(modes, call, steps[-1])
-        if last is None or last.training:
+        if last is None or last.training or last.by_library:
             continue
         since = _set_since(modes, last)
         inside = [

@@ -16,10 +16,10 @@ _IN_SOURCE = r"\b(no_grad|enable_grad|set_grad_enabled|inference_mode|autocast)\
 
 def is_user_code(index: Index, op: int) -> bool:
     """Whether a call set grad mode for the user's code: not torch for its own, as inside ``clip_grad_norm_``, and no
-    library that set it back, as in its optimizer's step.
+    library for its own, or to set it back.
     """
     statement = index.op_statement[op]
-    if index.recording.ops.column("inner")[op] >= 0 and not _changes_mode(index, op):
+    if index.recording.ops.column("inner")[op] >= 0 and not _turns_off(index, op):
         return False
     inside = op - 1 if index.func(op).endswith("__exit__") else op + 1
     if not 0 <= inside < index.op_count or index.op_statement[inside] != statement:
@@ -27,13 +27,13 @@ def is_user_code(index: Index, op: int) -> bool:
     return re.search(_IN_SOURCE, index.place(statement).source) is not None
 
 
-def _changes_mode(index: Index, op: int) -> bool:
-    """Whether the op after one is called in another mode than its statement began in."""
+def _turns_off(index: Index, op: int) -> bool:
+    """Whether the op after one is called with grad mode off, and the last before its statement was with it on."""
     flags, first = index.recording.ops.column("flags"), op
     while first > max(0, op - _RUN_LOOKED_AT) and index.op_statement[first - 1] == index.op_statement[op]:
         first -= 1
-    after = op + 1
-    return after < index.op_count and bool((flags[first] ^ flags[after]) & (GRAD | INFERENCE))
+    before, modes = flags[first - 1] if first else GRAD, GRAD | INFERENCE
+    return op + 1 < index.op_count and before & modes == GRAD and flags[op + 1] & modes != GRAD
 
 
 def list_modes(index: Index) -> tuple[ModeChange, ...]:

@@ -25,6 +25,8 @@ class ModeCall(NamedTuple):
     """How many dropouts and batch norms are in it."""
     parameters: frozenset[int]
     """Those of the module."""
+    by_library: bool = False
+    """A library called it, which may put the mode back by setting ``training``: that is no call."""
 
     def covers(self, parameters: frozenset[int]) -> bool:
         """Whether it set the mode of what has some parameters as well."""
@@ -46,7 +48,8 @@ class TrainingModes:
             known = parameters.setdefault(event.subject, frozenset(event.tensors))
             dropouts, norms = (int(event.detail.get(name) or 0) for name in ("dropouts", "norms"))
             name, training = str(event.detail.get("module", "")), event.detail.get("training") is True
-            found.append(ModeCall(event, event.op, training, event.subject, name, dropouts, norms, known))
+            by_library = event.detail.get("by_library") is True
+            found.append(ModeCall(event, event.op, training, event.subject, name, dropouts, norms, known, by_library))
         return found
 
     def in_force(self, op: int) -> ModeCall | None:

@@ -1,0 +1,154 @@
+"""The lines of a program are about what it made, not what a library did for itself in a call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from gradscope.analysis.report_model import LineRow, Report
+from tests.analysis.building import recorded
+
+LIBRARY = """
+import torch
+from torch import nn
+
+TABLE = torch.arange(3)
+
+class Layer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("angles", torch.linspace(0.0, 1.0, 3))
+        self.weight = nn.Parameter(torch.zeros(3))
+        self.weight.data.uniform_(-1, 1)
+    def forward(self, x):
+        torch.isfinite(x.detach()).all()
+        return x * self.weight
+
+def fit(step, model, loss_of):
+    model.train()
+    model.eval()
+    model.training = True
+    for _ in range(4):
+        step(lambda: loss_of(model))
+
+class SGD(torch.optim.SGD):
+    pass
+
+def loss_with_constant(tensor):
+    bound = torch.softmax(tensor, 0).argmax().float()
+    loss = (tensor * 2).sum() + bound
+    loss.backward()
+
+def checked(tensor):
+    log = tensor.detach().clone()
+    assert log.sum() < 1e9
+    return tensor * 2
+
+def quiet_step(tensor):
+    with torch.no_grad():
+        tensor.mul(1.0)
+
+def drawn(low):
+    return torch.tensor([low, low]).sum()
+
+def cut(tensor):
+    return tensor.detach() * 1
+"""
+
+
+@pytest.fixture(autouse=True)
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "used_library.py").write_text(LIBRARY)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(__import__("sys").modules, "used_library", raising=False)
+
+
+def report(source: str) -> Report:
+    return build(recorded("import torch\nimport used_library\n" + source))
+
+
+def rows(source: str) -> list[LineRow]:
+    """Rows of the table but for those about no tensor, without the import of torch."""
+    return [row for row in report(source).lines if row.name]
+
+
+def test_what_a_library_makes_while_it_is_imported_is_no_row() -> None:
+    assert rows("x = torch.ones(3)\n")[0].source == "x = torch.ones(3)"
+
+
+def test_a_layer_of_a_library_is_told_by_its_parameter() -> None:
+    made = rows("layer = used_library.Layer()\nprint(layer(torch.ones(3)).sum())\n")
+    assert [(row.name, row.requires_grad, row.kind) for row in made if row.line == 3] == [
+        ("layer.weight", True, "made")
+    ]
+
+
+def test_a_table_that_the_program_uses_itself_is_told() -> None:
+    made = rows("layer = used_library.Layer()\ny = layer.angles * 2\nprint(layer(y))\n")
+    assert {row.name for row in made if row.line == 3} == {"layer.weight", "layer.angles"}
+
+
+def test_a_cut_that_a_library_makes_for_itself_is_none_of_the_programs() -> None:
+    found = report("w = torch.ones(3, requires_grad=True)\ny = used_library.checked(w)\ny.sum().backward()\n")
+    assert [row.kind for row in found.lines if row.line == 4] == ["made"]
+    assert {cut.by_library for cut in found.cuts} == {True}
+    assert found.summary.cuts == 0
+
+
+def test_one_whose_result_the_program_holds_is() -> None:
+    found = report("w = torch.ones(3, requires_grad=True)\ny = used_library.cut(w)\nz = y * 2\n")
+    assert [row.kind for row in found.lines if row.line == 4] == ["cut"]
+    assert found.summary.cuts == 1
+
+
+def test_a_term_that_a_library_adds_for_itself_is_no_warning() -> None:
+    source = "w = torch.ones(3, requires_grad=True)\nfor _ in range(2):\n    used_library.loss_with_constant(w)\n"
+    assert [answer.code for answer in report(source).answers] == []
+    own = (
+        "w = torch.ones(3, requires_grad=True)\nbound = torch.softmax(w, 0).argmax().float()\n"
+        "loss = (w * 2).sum() + bound\nloss.backward()\n"
+    )
+    assert [answer.code for answer in report(own).answers] == ["term-without-gradient"]
+
+
+_TRAINED = """
+model = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.Dropout(0.5))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+def loss_of(model):
+    optimizer.zero_grad()
+    loss = model(torch.ones(1, 2)).sum()
+    loss.backward()
+    return loss
+"""
+
+
+def test_a_call_that_runs_steps_in_a_library_ran_once() -> None:
+    found = report(f"{_TRAINED}used_library.fit(optimizer.step, model, loss_of)\n")
+    assert {row.executions for row in found.lines if "fit(" in row.source} == {1}
+    assert {row.executions for row in found.lines if row.source.strip() == "loss.backward()"} == {4}
+
+
+def test_a_library_that_calls_eval_may_put_the_mode_back_unseen() -> None:
+    assert [one.code for one in report(f"{_TRAINED}used_library.fit(optimizer.step, model, loss_of)\n").answers] == []
+    own = f"{_TRAINED}model.eval()\nfor _ in range(4):\n    optimizer.step(lambda: loss_of(model))\n"
+    assert [one.code for one in report(own).answers] == ["trained-in-evaluation"]
+
+
+def test_a_mode_that_a_library_sets_and_sets_back_is_no_row() -> None:
+    found = report("w = torch.ones(3, requires_grad=True)\nused_library.quiet_step(w)\nprint(w * 2)\n")
+    assert found.modes == ()
+    assert not any("sets" in note for row in found.lines for note in row.notes)
+
+
+def test_constants_of_a_library_are_not_taken_for_values_that_left_torch() -> None:
+    source = (
+        "w = torch.ones(1, requires_grad=True)\nv = torch.ones(1, requires_grad=True)\nprint(w.sum().item())\n"
+        "loss = v.sum() + used_library.drawn(2.0)\nloss.backward()\n"
+        "assert w.grad is None\n"
+    )
+    assert not any("plain values" in answer.text for answer in report(source).answers)
+    own = source.replace("used_library.drawn(2.0)", "torch.tensor([2.0]).sum()")
+    assert any("plain values" in answer.text for answer in report(own).answers)
