@@ -57,7 +57,7 @@ def build(recording: Recording, view: RunView | None = None) -> Report:
     letters, use, libraries = Letters(), MemoryUse(index), sources.libraries
     groups = LineGroups(index, names, use, cuts, libraries).collect()
     lines = LineTable(index, names, cuts, libraries, sharing, use, runs, letters).describe(groups)
-    writes = judged.describe(letters)
+    writes = judged.describe(letters, libraries)
     alias_groups = sharing.describe(letters)
     backwards = gradients.passes()
     listed_cuts = list_cuts(index, names, cuts, libraries, runs, gradients.cuts_on_path)
@@ -120,7 +120,7 @@ def _summary(
         backwards=sum(one.executions for one in backwards) + _passes_left_out(recording),
         leaves_with_gradient=sum(outcomes.values()),
         leaves_without_gradient=len(outcomes) - sum(outcomes.values()),
-        cuts=sum(cut.kind != "export" and (cut.on_path or not cut.by_library) for cut in cuts),
+        cuts=sum(cut.kind != "export" and not cut.by_library for cut in cuts),
         exports=exports,
         inplace_writes=writes,
         alias_groups=alias_groups,

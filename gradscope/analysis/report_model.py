@@ -298,8 +298,8 @@ class Cut(NamedTuple):
     on_path: bool
     """It lies between a leaf that missed its gradient (or a root that did not require grad) and the root."""
     by_library: bool = False
-    """A third-party package made it for itself: none of the program's names holds what it gave, and no call of the
-    program's own code takes that. The screen leaves these out unless they are ``on_path``."""
+    """A third-party package made it for itself: nothing of what it cut off comes out of the package without a graph,
+    and it is not ``on_path``. The screen leaves these out."""
 
 
 class InplaceWrite(NamedTuple):
@@ -324,6 +324,9 @@ class InplaceWrite(NamedTuple):
     effect: WriteEffect
     backward_line: int
     """Of the backward pass that was affected; 0 for none."""
+    by_library: bool = False
+    """A third-party package wrote through a tensor that it made for itself. The screen leaves these out unless a
+    backward pass was affected."""
 
 
 class ModeChange(NamedTuple):
@@ -524,7 +527,7 @@ class Summary(NamedTuple):
     leaves_without_gradient: int
     """Leaves that required grad, were there in a backward pass and never received a gradient."""
     cuts: int
-    """Places, not executions; exports not counted."""
+    """Places, not executions; exports are not counted, nor what a third-party package cut for itself."""
     exports: int
     inplace_writes: int
     alias_groups: int

@@ -6,6 +6,7 @@ no torch.
 
 from __future__ import annotations
 
+import re
 import sysconfig
 from pathlib import Path
 
@@ -35,6 +36,15 @@ def is_gradscope(filename: str) -> bool:
 def is_installed(filename: str) -> bool:
     """Whether it belongs to an installed package."""
     return filename.startswith(_INSTALLED) or any(part in filename for part in _INSTALLED_PARTS)
+
+
+def package_of(filename: str) -> str:
+    """What people call the package that a file belongs to: the folder it is installed in, or the module's name."""
+    parts = re.split(r"[/\\\\]", filename)
+    for position, part in enumerate(parts[:-1]):
+        if part in ("site-packages", "dist-packages"):
+            return parts[position + 1].removesuffix(".py")
+    return parts[-1].removesuffix(".py")
 
 
 def is_standard_library(filename: str) -> bool:

@@ -65,7 +65,7 @@ class Sources:
         """What libraries did for themselves in calls of the user's lines."""
         from gradscope.analysis.facts.library_calls import LibraryCalls
 
-        return LibraryCalls(self.index, self.names, self.cuts)
+        return LibraryCalls(self.index, self.names, self.gradients, self.cuts)
 
     @cached_property
     def lives(self) -> GradientLives:

@@ -11,6 +11,7 @@ from gradscope.analysis.facts.reentrant_checkpoints import ReentrantCheckpoints
 from gradscope.analysis.facts.values_taken import ValuesTaken
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import CutKind
+from gradscope.frames.whose_file import package_of
 from gradscope.recording import NONE
 from gradscope.recording.flags import CUT_VIEW, EXTERNAL, GRAD, INFERENCE, REQUIRES_GRAD
 from gradscope.recording.rows import OpKind
@@ -159,10 +160,18 @@ class Cuts:
             return f"line {line} by checkpoint with use_reentrant=True, since no tensor that it is given requires grad"
         region = self.regions.describe(op) if self.kind(op) in ("no_grad", "inference_mode") else None
         if region is None:
-            return f"line {self._index.op_line(op)} by {self.cause(op)}"
+            return f"line {self._index.op_line(op)} by {self.cause(op)}{self._in_library(op)}"
         if region.is_written:
             return f"line {region.line} by {region.mode}"
         return f"line {region.line}, whose call ran under {region.mode}"
+
+    def _in_library(self, op: int) -> str:
+        """The function of a library that called an op, to stand behind the user's line; empty where none did."""
+        inner = self._index.recording.ops.column("inner")[op]
+        if inner < 0:
+            return ""
+        place = self._index.place(self._index.statement_of_span[inner])
+        return f" in {place.function.partition('.<')[0]} of {package_of(place.file)}"
 
     def line_to_change(self, op: int) -> int:
         """The op at whose line a cut would be taken out: what opened the region that it lies in, or the cut itself."""

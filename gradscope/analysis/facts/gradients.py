@@ -194,6 +194,8 @@ class Gradients:
     def _unexplained(self, group: PassGroup, entry: TensorGradients) -> Unreached:
         if entry.outcome not in _MISSED:
             return Unreached("")
+        if entry.received and self._index.recording.ops.column("flags")[group.last_op] & RAISED:
+            return Unreached("the last pass here raised")
         if entry.received:
             return Unreached(f"not in the last of {entry.count:,} passes here; in {entry.received:,} of them")
         return Unreached(_TOO_MUCH if entry.last_op in group.ops[-PASSES_TRIED:] else _TOO_EARLY)

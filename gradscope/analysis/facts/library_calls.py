@@ -12,6 +12,7 @@ from itertools import compress, count
 
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.cuts import Cuts
+from gradscope.analysis.facts.gradients import Gradients
 from gradscope.analysis.index import Index
 from gradscope.recording.flags import EXTERNAL, PARAMETER, REQUIRES_GRAD
 from gradscope.recording.rows import BindingKind
@@ -28,12 +29,14 @@ class LibraryCalls:
     Args:
         index: The recording.
         names: Names of tensors.
+        gradients: What backward passes gave: a cut that kept a gradient away concerns the user, wherever it was made.
         cuts: Cuts of the graph.
     """
 
-    def __init__(self, index: Index, names: BestNames, cuts: Cuts) -> None:
+    def __init__(self, index: Index, names: BestNames, gradients: Gradients, cuts: Cuts) -> None:
         self._index = index
         self._names = names
+        self._gradients = gradients
         self._cuts = cuts
 
     @cached_property
@@ -94,10 +97,10 @@ class LibraryCalls:
         }
 
     def is_own_cut(self, op: int) -> bool:
-        """Whether a library cut the graph for itself: nothing of that comes out of it without a graph, and no mode of the
-        user's did it.
+        """Whether a library cut the graph for itself: nothing of that comes out of it without a graph, and no mode that
+        the user's code set did it.
         """
-        if not self.makes[op]:
+        if not self.makes[op] or self._place_of(op) in self._did_harm:
             return False
         output = self._cuts.output_of(op)
         if output >= 0 and self._comes_out(output):
@@ -106,6 +109,14 @@ class LibraryCalls:
             return True
         region = self._cuts.regions.describe(op)
         return region is None or not region.is_written
+
+    @cached_property
+    def _did_harm(self) -> set[tuple[int, int]]:
+        """The cuts that kept a gradient from a leaf, or all of it from a root."""
+        return {self._place_of(op) for op in self._gradients.cuts_on_path}
+
+    def _place_of(self, op: int) -> tuple[int, int]:
+        return self._index.op_statement[op], self._index.recording.ops.column("func")[op]
 
     def _comes_out(self, tensor: int) -> bool:
         """Whether what a cut gave, or what the library made of it, is the user's, without a graph."""

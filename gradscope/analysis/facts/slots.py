@@ -41,8 +41,8 @@ def find_slots(index: Index, is_named: bytearray) -> array[int]:
 def _order_by_call(index: Index, is_named: bytearray) -> tuple[array[int], array[int], list[list[int]]]:
     """For each tensor its call in the source, and the how many-th result of it; for each call, which were named."""
     tensors, ops = index.recording.tensors, index.recording.ops
-    spans, funcs, made_at = ops.column("span"), ops.column("func"), tensors.column("op")
-    ids: dict[tuple[int, int, int], int] = {}
+    spans, inner, funcs, made_at = ops.column("span"), ops.column("inner"), ops.column("func"), tensors.column("op")
+    ids: dict[tuple[int, int, int, int], int] = {}
     calls, orders = array("i", [NONE]) * len(tensors), array("i", bytes(4 * len(tensors)))
     counts: list[int] = []
     named: list[list[int]] = []
@@ -50,7 +50,7 @@ def _order_by_call(index: Index, is_named: bytearray) -> tuple[array[int], array
     for tensor, (op, flags) in enumerate(zip(made_at, tensors.column("flags"), strict=True)):
         if flags & EXTERNAL or op >= index.op_count:
             continue
-        call = ids.setdefault((spans[op], funcs[op], places[tensor]), len(counts))
+        call = ids.setdefault((spans[op], inner[op], funcs[op], places[tensor]), len(counts))
         if call == len(counts):
             counts.append(0)
             named.append([])

@@ -115,7 +115,8 @@ class LineGroups:
         skipped = bytes(kind in _EFFECT_OPS for kind in range(256))
         statements, visible, is_cut = self._index.op_statement, self._names.visible, self._cuts.is_cut
         groups, of_op, of_tensor = self._groups, self._of_op, self._of_tensor
-        made: dict[tuple[int, int, int, int], int] = {}
+        made: dict[tuple[int, int, int, int, int], int] = {}
+        inner = ops.column("inner")
         slots, places = self._names.slots, self._index.places_in_call
         own, unclaimed = self._libraries.own, self._libraries.unclaimed
         followed = GRAD
@@ -124,7 +125,7 @@ class LineGroups:
                 continue
             if op >= self._index.op_count or skipped[kinds[op]] or not statements[op]:
                 continue
-            key = (spans[op], funcs[op], places[tensor], slots[tensor])
+            key = (spans[op], inner[op], funcs[op], places[tensor], slots[tensor])
             position = made.get(key, NONE)
             if position < 0:
                 position = made[key] = len(groups)
@@ -261,7 +262,7 @@ class LineGroups:
         for rows in by_statement.values():
             rows = self._once_a_parameter(rows)
             made = [row for row in rows if row.kind == "made"]
-            named = [row for row in made if row.named]
+            named = self._once_a_name([row for row in made if row.named])
             unnamed = [row for row in made if not row.named]
             others = [row for row in rows if row.kind != "made"]
             target = self._target(named, others)
@@ -290,6 +291,20 @@ class LineGroups:
             else:
                 self._absorb(about, row)
         return kept
+
+    def _once_a_name(self, named: list[RowGroup]) -> list[RowGroup]:
+        """One row for the results of one call that one name held in turn: ``for step in x`` over a tensor."""
+        tensors, ops = self._index.recording.tensors, self._index.recording.ops
+        made_at, spans, funcs = tensors.column("op"), ops.column("span"), ops.column("func")
+        last: dict[tuple[int, int, int], RowGroup] = {}
+        for row in named:
+            op, name = made_at[row.last_tensor], self._names.best[row.last_tensor]
+            known = last.setdefault((spans[op], funcs[op], name if name >= 0 else -2 - row.last_tensor), row)
+            if known is not row:
+                known.allocated, known.saved = known.allocated + row.allocated, known.saved + row.saved
+                known.last_tensor = max(known.last_tensor, row.last_tensor)
+                known.first_op, known.last_op = min(known.first_op, row.first_op), max(known.last_op, row.last_op)
+        return list(last.values())
 
     def _shown(self, unnamed: list[RowGroup]) -> RowGroup:
         """The row of a statement that made nothing with a name; of a library's own, one without a tensor."""

@@ -8,7 +8,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from gradscope.analysis.lines.highlights import lines_that_matter
-from gradscope.analysis.report_model import Cut, LineRow, Report
+from gradscope.analysis.report_model import Cut, InplaceWrite, LineRow, Report
 from gradscope.analysis.view import RunView
 from gradscope.report.run.answer_rows import AnswerRows
 from gradscope.report.run.line_rows import ShownLines
@@ -52,6 +52,11 @@ def render_svg(report: Report, view: RunView | None = None, width: int = 100) ->
     console = drawing_console(width)
     render(report, console, view)
     return picture(console, safe(f"gradscope run {report.run.target}"))
+
+
+def _matters(write: InplaceWrite) -> bool:
+    """Whether the first screen tells of a write: a library's own, once a pass met it."""
+    return write.effect not in ("none", "unknown") and not (write.by_library and not write.backward_line)
 
 
 class RunScreen:
@@ -167,15 +172,15 @@ class RunScreen:
         if cuts:
             yield self._title("Other cuts of the graph")
             yield sections.cuts(cuts)
-        writes = [write for write in report.inplace_writes if view.all or write.effect not in ("none", "unknown")]
+        writes = [write for write in report.inplace_writes if view.all or _matters(write)]
         if writes:
             yield self._title("Writes in place")
             yield sections.writes(writes)
 
     def _cuts_not_shown(self) -> list[Cut]:
-        """Cuts that no row of the line table reports; of those that a library made for itself what did harm."""
+        """Cuts that no row of the line table reports, without those that a library made for itself."""
         marked = {(row.file, row.line) for row in self._rows() if row.kind == "cut"}
-        concern = [cut for cut in self._report.cuts if self._limit == EVERYTHING or cut.on_path or not cut.by_library]
+        concern = [cut for cut in self._report.cuts if self._limit == EVERYTHING or not cut.by_library]
         places = ((cut, (cut.place.file, cut.place.line)) for cut in concern if cut.kind != "export")
         return [cut for cut, place in places if place not in marked]
 

@@ -21,6 +21,7 @@ from gradscope.analysis.report_model import (
     WatchRow,
 )
 from gradscope.analysis.sizes import size
+from gradscope.frames.whose_file import package_of
 from gradscope.report.run.summary import counted
 from gradscope.report.screen.layout import Column, table
 from gradscope.report.screen.text import Symbols, cut_to, safe, source_text
@@ -208,7 +209,7 @@ class Sections:
         line = f"{cut.place.line}{f' {self._marks.times}{cut.executions:,}' if cut.executions > 1 else ''}"
         by = f"{cut.kind}: {cut.op}" if cut.kind in ("no_grad", "inference_mode") else cut.op
         if cut.inner is not None:
-            by += f" in {cut.inner.file}:{cut.inner.line}"
+            by += f" in {package_of(cut.inner.file)}"
         what = f"{cut.input} {self._marks.arrow} {cut.output}" if cut.output else cut.input
         style = "bold red" if cut.on_path else ""
         return [
@@ -220,8 +221,8 @@ class Sections:
 
     def _region(self, mode: str, cuts: Sequence[Cut]) -> list[Text]:
         lines = sorted({cut.place.line for cut in cuts})
-        shown = f"{lines[0]}{self._marks.dash}{lines[-1]}"
-        return [Text(shown), Text(mode), Text(f"{len(lines)} lines"), Text("")]
+        shown = f"{lines[0]}{self._marks.dash}{lines[-1]}" if len(lines) > 1 else f"{lines[0]}"
+        return [Text(shown), Text(mode), Text(counted(len(lines), "line")), Text("")]
 
     def writes(self, writes: Sequence[InplaceWrite]) -> RenderableType:
         """Writes in place that other tensors or a backward pass see."""

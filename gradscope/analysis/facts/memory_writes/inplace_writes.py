@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from gradscope.analysis.facts.best_names import BestNames
+from gradscope.analysis.facts.library_calls import LibraryCalls
 from gradscope.analysis.facts.node_lifetimes import held_until
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.facts.storage_groups import Letters, StorageGroups
@@ -69,9 +70,14 @@ class InplaceWrites:
         self._passes = passes
         self._saved_by = index.recording.saved.column("node")
 
-    def describe(self, letters: Letters) -> tuple[InplaceWrite, ...]:
+    def describe(self, letters: Letters, libraries: LibraryCalls) -> tuple[InplaceWrite, ...]:
         """Writes as a report shows them: by statement and name, the last of those with the worst effect."""
-        return tuple(self._report(write, letters) for write in self.judged)
+        return tuple(
+            self._report(write, letters)._replace(
+                by_library=bool(libraries.makes[write.op]) and bool(libraries.unclaimed[write.tensor])
+            )
+            for write in self.judged
+        )
 
     @cached_property
     def judged(self) -> list[JudgedWrite]:
