@@ -55,6 +55,31 @@ def drawn(low):
 
 def cut(tensor):
     return tensor.detach() * 1
+
+def train(model, loss_of):
+    optimizers = [torch.optim.SGD([one], lr=0.1) for one in model.parameters()]
+    for _ in range(4):
+        loss_of(model)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+
+class Solved(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, force, x, weight):
+        ctx.force = force
+        ctx.save_for_backward(x, weight)
+        with torch.no_grad():
+            return force(x)
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight = ctx.saved_tensors
+        with torch.enable_grad():
+            found = ctx.force(x.detach())
+        return None, None, torch.autograd.grad(found, weight, gradient)[0]
+
+def solved(force, x, weight):
+    return Solved.apply(force, x, weight)
 """
 
 
@@ -152,3 +177,43 @@ def test_constants_of_a_library_are_not_taken_for_values_that_left_torch() -> No
     assert not any("plain values" in answer.text for answer in report(source).answers)
     own = source.replace("used_library.drawn(2.0)", "torch.tensor([2.0]).sum()")
     assert any("plain values" in answer.text for answer in report(own).answers)
+
+
+def test_a_layer_that_a_library_wants_a_gradient_of_is_a_problem() -> None:
+    source = (
+        "first, second = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)\n"
+        "first(torch.ones(1, 2)).sum().backward()\nsecond.weight.sum()\n"
+        "{}raise ValueError('Per sample gradient is not initialized')\n"
+    )
+    found = report(source.format("")).answers
+    assert [(one.severity, [cause.line for cause in one.causes]) for one in found if one.code == "leaf-unreached"] == [
+        ("problem", [3])
+    ]
+    silent = report(source.format("# ")).answers
+    assert {one.severity for one in silent if one.code == "leaf-unreached"} <= {"note"}
+
+
+def test_parameters_that_a_library_was_not_told_of_are_named_where_they_are_used() -> None:
+    source = (
+        "known, unknown = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)\n\n"
+        "def loss_of(model):\n"
+        "    loss = unknown(known(torch.ones(1, 2))).sum()\n"
+        "    loss.backward()\n"
+        "    return loss\n\n"
+        "used_library.train(known, loss_of)\n"
+    )
+    (answer,) = [one for one in report(source).answers if one.code == "never-stepped"]
+    assert [cause.line for cause in answer.causes] == [6]
+    known = report(source.replace("train(known,", "train(torch.nn.ModuleList([known, unknown]),"))
+    assert "never-stepped" not in {one.code for one in known.answers}
+
+
+def test_the_line_that_leaves_the_backward_of_a_function_without_a_graph_is_named() -> None:
+    source = (
+        "layer = torch.nn.Linear(2, 2)\n\ndef force(x):\n    moved = layer(x)\n    return {}\n\n"
+        "y = used_library.solved(force, torch.ones(2), layer.weight)\n(y * 2).sum().backward()\n"
+    )
+    (answer,) = report(source.format("torch.tensor(moved.tolist())")).answers
+    assert answer.code == "backward-no-grad"
+    assert [cause.line for cause in answer.causes] == [7]
+    assert [one.code for one in report(source.format("moved * 1.0")).answers if one.severity == "problem"] == []

@@ -8,9 +8,12 @@ from typing import NamedTuple
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.unreached import is_built_from_values
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
 from gradscope.frames.rebound_names import rebound_names
+
+_MESSAGE = "does not require grad and does not have a grad_fn"
 
 
 class _Untracked(NamedTuple):
@@ -37,6 +40,51 @@ def _find(sources: Sources) -> Iterator[Finding]:
             evidence=[Evidence("ops", op), *reason.evidence],
             advice=reason.advice,
         )
+    yield from _find_inside(sources)
+
+
+def _find_inside(sources: Sources) -> Iterator[Finding]:
+    """Passes from what requires grad that met the backward of a custom Function which differentiates what it runs.
+
+    What it runs there is not seen; what its forward ran of the user's code is, and that built a result of plain values.
+    """
+    index, names = sources.index, sources.names
+    for op, _, severity in sources.raised(_MESSAGE):
+        roots = [root for root in sources.gradients.roots.get(op, ()) if index.requires_grad(root, op)]
+        behind = sources.flow.origins_of_all(roots, op)
+        given = [tensor for tensor in behind if index.given_by_functions.get(tensor, op) < op]
+        if not given:
+            continue
+        function = max(given, key=index.given_by_functions.__getitem__)
+        made = _built_in_forward(sources, index.given_by_functions[function])
+        if made is None:
+            continue
+        yield sources.finding(
+            f"Line {index.op_line(op)}: backward failed inside the custom Function that made {names.of(function)} "
+            f"at line {index.op_line(index.given_by_functions[function])}, whose backward differentiates what it calls",
+            why=f"line {index.op_line(made)}, which it calls, builds a tensor of plain values "
+            f"({index.call_name(made)}), and that has no graph",
+            op=op,
+            tensors=[roots[0]],
+            causes=sources.cause("cut", made),
+            evidence=[Evidence("ops", made)],
+            advice="Compute with the tensors themselves there.",
+            severity=severity,
+        )
+
+
+def _built_in_forward(sources: Sources, given_at: int) -> int | None:
+    """The last op by which the user's code built a tensor of plain values in the forward of a custom Function."""
+    index, regions = sources.index, sources.cuts.regions
+    makes, made_at = sources.libraries.makes, index.recording.tensors.column("op")
+    for tensor in range(len(made_at) - 1, -1, -1):
+        op = made_at[tensor]
+        if op > given_at or makes[op] or not is_built_from_values(index, tensor):
+            continue
+        region = regions.describe(op)
+        if regions.is_inside_function(op) or (region is not None and not region.is_written):
+            return op
+    return None
 
 
 def _cut(sources: Sources, op: int) -> _Untracked | None:
@@ -131,7 +179,8 @@ DIAGNOSIS = Diagnosis(
     severity="problem",
     explanation=Explanation(
         meaning="""backward() (or autograd.grad) was called on a tensor that autograd does not track. torch raises
-            "element 0 of tensors does not require grad and does not have a grad_fn".""",
+            "element 0 of tensors does not require grad and does not have a grad_fn". The backward of a custom Function
+            (the adjoint method of torchdiffeq) may do so with what it calls.""",
         reason="""A result requires grad only if grad mode was on and one of its inputs required grad. Between the
             parameters and the loss something broke that chain: detach(), .data, a no_grad block, .item() or
             numpy, torch.tensor() around a tensor, a comparison, argmax or integer cast. Setting requires_grad on

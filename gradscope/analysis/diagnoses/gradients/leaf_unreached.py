@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.unreached import Unreached
+from gradscope.analysis.wording import listed
 from gradscope.recording.flags import RAISED
 from gradscope.recording.rows import GradOutcome
+
+_OF_GRADIENTS = re.compile(r"\bgrad(ient)?s?\b", re.IGNORECASE)
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -19,6 +23,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
         if index.recording.ops.column("flags")[op] & RAISED:
             continue
         shown = sources.listed([sources.names.at(tensor, op) for tensor in tensors])
+        if reason.unused and (line := _ended_for_want_of(sources, op)):
+            yield _that_ended(sources, op, tensors, shown, reason, line)
+            continue
         yield sources.finding(
             f"Line {index.op_line(op)}: backward gave {shown} no gradient",
             why=f"{reason.why}, {left_out}" if left_out else reason.why,
@@ -31,6 +38,37 @@ def _find(sources: Sources) -> Iterator[Finding]:
             ],
             severity="note" if reason.unused or left_out else "warning",
         )
+
+
+def _ended_for_want_of(sources: Sources, op: int) -> int:
+    """The line that then raised what speaks of gradients, no error of torch's, and ended the program; 0 for none.
+
+    opacus: "Per sample gradient is not initialized. Not updated in backward pass?"
+    """
+    index, outcome = sources.index, sources.index.recording.info.outcome
+    is_last = op == max(sources.gradients.roots)
+    if outcome.kind != "exception" or not is_last or not _OF_GRADIENTS.search(outcome.message):
+        return 0
+    if len(index.recording.errors):  # (torch's own have diagnoses of theirs)
+        return 0
+    return max(outcome.line, 0)
+
+
+def _that_ended(sources: Sources, op: int, tensors: list[int], shown: str, reason: Unreached, line: int) -> Finding:
+    """What wants a gradient of each leaf raised where some had none."""
+    index = sources.index
+    outcome, passed = index.recording.info.outcome, index.op_line(op)
+    made = dict.fromkeys(index.op_line(index.made_by(tensor)) for tensor in tensors)
+    lines = listed([f"line {number}" for number in made if number])
+    return sources.finding(
+        f"Line {line} raised {outcome.error_type} about gradients, and backward (line {passed}) gave {shown} none",
+        why=f"{reason.why} (made at {lines})" if lines else reason.why,
+        op=op,
+        tensors=tensors,
+        causes=[cause for tensor in tensors for cause in sources.cause("made", index.made_by(tensor))],
+        advice="Use them in forward, or set requires_grad_(False) on them before the optimizer is made.",
+        severity="problem",
+    )
 
 
 def _alike(sources: Sources) -> dict[tuple[int, str, bool, str], list[tuple[int, Unreached]]]:
@@ -96,9 +134,10 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""A leaf that requires grad was there when backward passes ran, and none of them gave it a
-            gradient. It is a warning where the loss was computed from it. It is a note where the loss was not, as
-            far as was seen, and where no_grad or detach keeps out a leaf that no optimizer holds, or, in a program
-            without one, a leaf whose values are written from others: a teacher, a target, an average.""",
+            gradient. It is a problem where the program then ended by an error about gradients that torch did not raise
+            (opacus wants one of each leaf). It is a warning where the loss was computed from it. It is a note where
+            the loss was not, as far as was seen, and where no_grad or detach keeps out a leaf that no optimizer holds,
+            or, in a program without one, a leaf whose values are written from others: a teacher, a target, an average.""",
         reason="""Backward fills .grad of the leaves that the graph behind the loss leads to. A cut on the way
             (detach, .data, no_grad, .item(), a result without a gradient), a layer that forward does not use, or
             a custom Function whose backward returns None keep a leaf out of it.""",

@@ -86,7 +86,11 @@ def _by_reason(sources: Sources, missed: dict[int, list[int]], steps: list[int])
         if holders:
             reason = _held(sources, holders, tensor, passes, steps)
         else:
-            reason = _not_held(sources, choice.of(tensor), tensor) or _held_twice(sources, optimizers)
+            reason = (
+                _not_held(sources, choice.of(tensor), tensor)
+                or _held_twice(sources, optimizers)
+                or _not_given_to_library(sources, tensor, steps)
+            )
         found.setdefault(reason or unknown, []).append(tensor)
     return found
 
@@ -165,6 +169,21 @@ def _held_twice(sources: Sources, optimizers: list[Optimizer]) -> _Reason | None
         tuple(sources.cause_of_event("made", second.made)),
         (second.made.row, first.made.row),
         "Give one of them these.",
+    )
+
+
+def _not_given_to_library(sources: Sources, tensor: int, steps: list[int]) -> _Reason | None:
+    """A parameter that a library does not know of, which makes the optimizers itself: pyro's ``SVI.step``."""
+    index, makes = sources.index, sources.libraries.makes
+    made = index.op_line(index.made_by(tensor))
+    users = [op for op in index.users.of(tensor) if not makes[op] and index.op_line(op) not in (0, made)]
+    if not users or not all(makes[op] for op in steps):
+        return None
+    used = index.op_line(users[0])
+    return _Reason(
+        f"{_what_steps_did(index, steps)}; a library chose what is stepped, and not these, which line {used} uses",
+        tuple(sources.cause("used", users[0])),
+        advice="Register it with the library (pyro: pyro.module, pyro.param).",
     )
 
 
@@ -257,12 +276,11 @@ def _what_steps_did(index: Index, steps: list[int]) -> str:
     """``line 18 (SGD.step) updated 4 others`` for each place with steps."""
     last = {index.op_statement[op]: op for op in steps}
     calls = index.recording.ops.column("calls")
-    return listed(
-        [
-            f"line {index.op_line(op)} ({index.func(op)}) updated {f'{calls[op]:,} others' if calls[op] else 'nothing'}"
-            for op in last.values()
-        ]
-    )
+    return listed([f"line {index.op_line(op)} ({index.func(op)}) updated {_others(calls[op])}" for op in last.values()])
+
+
+def _others(count: int) -> str:
+    return f"{count:,} other{'s' * (count > 1)}" if count else "nothing"
 
 
 DIAGNOSIS = Diagnosis(
