@@ -466,7 +466,7 @@ class LeftOut(NamedTuple):
     count: int  # type: ignore[assignment]  # not the method of tuples
 
 
-class AfterLimit(NamedTuple):
+class CountedAfterLimit(NamedTuple):
     """What is known of a run from the op on at which ``--max-ops`` was reached, beside the calls that it left out."""
 
     passes: int = 0
@@ -565,4 +565,4 @@ class Report(NamedTuple):
     """What could not be done as it was asked for."""
     gradient_norms: tuple[GradientNorms, ...] = ()
     """Where they were asked for (``--gradients``)."""
-    after_limit: AfterLimit = AfterLimit()
+    after_limit: CountedAfterLimit = CountedAfterLimit()

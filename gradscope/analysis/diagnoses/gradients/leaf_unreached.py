@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.errors.messages_of_autograd import explained
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.unreached import Unreached
@@ -49,7 +50,7 @@ def _ended_for_want_of(sources: Sources, op: int) -> int:
     is_last = op == max(sources.gradients.roots)
     if outcome.kind != "exception" or not is_last or not _OF_GRADIENTS.search(outcome.message):
         return 0
-    if len(index.recording.errors):  # (torch's own have diagnoses of theirs)
+    if len(index.recording.errors) or explained(outcome.message):  # (torch's own have diagnoses of theirs)
         return 0
     return max(outcome.line, 0)
 

@@ -18,7 +18,7 @@ STEPS = 2
 """Steps that applied both from which on it is reported."""
 
 
-class _Left(NamedTuple):
+class _LeftGradients(NamedTuple):
     """A step of a parameter that applied what two passes gave it."""
 
     by: int
@@ -34,7 +34,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for the parameters whose passes, and whose step, are at the same lines."""
     index, lives = sources.index, sources.lives
     inputs = _InputPasses(index, lives)
-    alike: dict[tuple[int, int, int], dict[int, list[_Left]]] = {}
+    alike: dict[tuple[int, int, int], dict[int, list[_LeftGradients]]] = {}
     for tensor, steps in lives.steps.items():
         for step in steps:
             left = _left(index, lives, inputs, tensor, step)
@@ -80,7 +80,7 @@ class _InputPasses:
         return any(tensor == one for one, _ in self._given.get(op, ()))
 
 
-def _left(index: Index, lives: GradientLives, inputs: _InputPasses, tensor: int, step: int) -> _Left | None:
+def _left(index: Index, lives: GradientLives, inputs: _InputPasses, tensor: int, step: int) -> _LeftGradients | None:
     """Whether a step applied what a pass for an input, in a function of its own or run several times, left there.
 
     In one function, one pass of each: that is how people train on a batch and its disturbed copy together.
@@ -95,10 +95,10 @@ def _left(index: Index, lives: GradientLives, inputs: _InputPasses, tensor: int,
     by = others[-1]
     is_alone = len(others) == 1 and index.op_place(by).function == index.op_place(own).function
     taken = None if is_alone else inputs.input_of(by, own)
-    return None if taken is None or inputs.gave(own, taken) else _Left(by, taken, own, step)
+    return None if taken is None or inputs.gave(own, taken) else _LeftGradients(by, taken, own, step)
 
 
-def _finding(sources: Sources, tensors: list[int], found: list[_Left]) -> Finding:
+def _finding(sources: Sources, tensors: list[int], found: list[_LeftGradients]) -> Finding:
     index, last = sources.index, found[-1]
     names = sources.listed([sources.names.of(tensor) for tensor in tensors])
     wanted = sources.names.at(last.input, last.by)
