@@ -90,6 +90,22 @@ def test_nothing_grows_with_the_run_after_the_limit() -> None:
     assert rows[0] == rows[1]
 
 
+CHECKPOINTED = """
+    import torch
+    from torch.utils.checkpoint import checkpoint
+    layer = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.ReLU(), torch.nn.Linear(3, 3))
+    x = torch.randn(2, 3)
+    for step in range(6):
+        checkpoint(layer, x, use_reentrant=False).sum().backward()
+"""
+
+
+def test_what_checkpoint_runs_again_is_no_call_of_the_backward_pass_after_the_limit_either() -> None:
+    whole, limited = recorded(CHECKPOINTED), recorded(CHECKPOINTED, max_ops=10)
+    assert _calls(limited) == _calls(whole)
+    assert not whole.errors and not limited.errors  # (checkpoint ends what it runs again by an error of its own)
+
+
 LATE = """
     import torch
     w = torch.ones(3, requires_grad=True)

@@ -91,7 +91,7 @@ class RecorderMode(TorchFunctionMode):
                     frame, outer = outer, None
                     site = (self.places.get((id(frame.f_code), frame.f_lasti)) or observer.new_place(frame)).site
             located, is_full = None, observer.full
-            if place.is_recorder:
+            if place.is_recorder or (is_full and observer.takes_over(info, site, frame)):
                 pass
             elif site is not None:
                 located = Located(site, frame)

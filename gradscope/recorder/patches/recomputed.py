@@ -54,7 +54,7 @@ class _Counting:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._observer, name)
 
-    def leave_out(self, info: Function, site: Site | None, frame: FrameType) -> None:
+    def takes_over(self, info: Function, site: Site | None, frame: FrameType) -> bool:
         """Count a call; without a site, its frame is somebody else's."""
         observer = self._observer
         with observer.lock:
@@ -62,12 +62,13 @@ class _Counting:
             if site is None:
                 located = observer.sites.locate(frame)
                 if located.user is None or located.user is self._outer:
-                    return
+                    return True
                 site, group = located.site, located.group
                 name = located.label or name
             if group is None or group != self._group:
                 _of_tape.setdefault(observer.tape, Counter())[site.span, name] += 1
             self._group = group
+        return True
 
 
 class CountingMode(RecorderMode):
