@@ -99,7 +99,10 @@ class _Answering:
         from gradscope.experiments.why.second_run import run_again
 
         os.chdir(self._folder)
-        second = run_again(run.program, request.arguments, request.question, request.max_ops)
+        try:
+            second = run_again(run.program, request.arguments, request.question, request.max_ops)
+        except KeyboardInterrupt:  # what is known is said: the first run was not interrupted
+            return first._replace(remarks=(*first.remarks, "a second run, which looks at every value, was interrupted"))
         unlike = _ended_otherwise(run.recording.info.outcome, second)
         if second is None or unlike:
             return first._replace(remarks=(*first.remarks, f"the program was run again, with no input, and {unlike}"))

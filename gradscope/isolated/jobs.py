@@ -49,11 +49,19 @@ class Forked:
             if stream is not None:
                 stream.flush()
         self._code: int | None = None
+        # An interrupt during a fork would be raised in a hook of the fork's, where Python only says so and goes on.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         self._pid = os.fork()
         if self._pid == 0:
             end_at_signals()
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             os.setsid()
             run_job(job, folder)
+        try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        except BaseException:
+            self.kill()
+            raise
 
     def poll(self) -> int | None:
         """Its exit code once it is over."""

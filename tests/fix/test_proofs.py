@@ -45,6 +45,17 @@ PROGRAMS = {
                 cache["h"] = w.exp()
             cache["h"].sum().backward()
     """,
+    "goes_on": """
+        import torch
+
+        w, layer = torch.ones(3, requires_grad=True), torch.nn.Linear(3, 1)
+        opt = torch.optim.SGD([w], lr=0.1)
+        h = w.exp()
+        for step in range(4):
+            opt.zero_grad()
+            layer(h).sum().backward()
+            opt.step()
+    """,
     "gap": """
         import torch
         from torch import nn
@@ -175,6 +186,13 @@ def test_a_graph_that_an_edit_leaves_in_a_list_is_edited_with_it(reports: dict[s
     (fix,) = offered(reports["left"])
     assert added(fix) == ["penalty = v.exp().sum()", "history.append((step, penalty.detach()))"]
     assert fix["proof"]["gradients"]["gained"] == ["v"]
+
+
+def test_what_an_error_kept_from_being_seen_is_no_reason_against_the_edit_that_mends_it(reports: dict[str, Any]):
+    (fix,) = offered(reports["goes_on"])
+    assert fix["proof"]["gone"] == ["graph-used-twice"] and not fix["proof"]["ended"]
+    (warned,) = fix["proof"]["new"]
+    assert "the SGD of line 4 does not hold them" in warned
 
 
 def test_nothing_is_run_twice_for_a_healthy_program(reports: dict[str, Any]):

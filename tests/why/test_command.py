@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from textwrap import dedent
+
+import pytest
 
 from tests.cli.command import gradscope
 from tests.why.test_answers import CUT
@@ -83,3 +86,26 @@ def test_a_second_run_that_ends_otherwise_answers_nothing(tmp_path: Path):
     assert done.returncode == 1, done.stderr
     assert "z is NaN where the program ends. Where that began was not seen." in done.stdout
     assert "the program was run again, with no input, and raised EOFError" in " ".join(done.stdout.split())
+
+
+@pytest.mark.skipif(not hasattr(os, "getppid"), reason="no process groups")
+def test_an_interrupt_of_the_second_run_leaves_the_answer_of_the_first(tmp_path: Path):
+    (tmp_path / "late.py").write_text(
+        BORN_LATE.replace(
+            "sys.exit(3)",
+            """
+import os, pathlib, signal, time
+if pathlib.Path("ran").exists():
+    pathlib.Path("ran").write_text(str(os.getpid()))
+    os.kill(os.getppid(), signal.SIGINT)
+    time.sleep(60)
+pathlib.Path("ran").touch()
+""",
+        )
+    )
+    done = gradscope("why", "late.py", "z", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr  # where it was born is not known
+    assert "z is NaN" in done.stdout
+    assert "a second run, which looks at every value, was interrupted" in " ".join(done.stdout.split())
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "ran").read_text()), 0)

@@ -11,9 +11,9 @@ from gradscope.analysis.edits.edit_model import Edit, EditSources, Proposes, Spa
 from gradscope.analysis.edits.source_text import SourceText
 from gradscope.analysis.report_model import Answer
 
-Keeps = Literal["seen", "gradients", "loss", "flow", ""]
+Keeps = Literal["seen", "gradients", "loss", "remade", "flow", ""]
 """What an edit must not change in the first pass: losses and gradients (``seen``: of which there must have been some),
-losses, or only which leaves get a gradient."""
+losses (``remade``: where what was a leaf may be none any more), or only which leaves get a gradient."""
 
 
 class EditKind(NamedTuple):
@@ -151,7 +151,7 @@ KINDS: tuple[EditKind, ...] = (
     EditKind("let_through:sigmoid_of_one", "flow", ("gradient-always-zero",)),
     EditKind("let_through:turned_round", "flow", ("straight-through-reversed",)),
     EditKind("let_through:multiplied", "loss", ("backward-ignores-incoming",)),
-    EditKind("let_through:unwrapped", "loss", ("leaf-unreached", "grad-none-unreached")),
+    EditKind("let_through:unwrapped", "remade", ("leaf-unreached", "grad-none-unreached")),
     EditKind("left_out:checkpoint", "gradients", ("checkpoint-updates-twice",)),
     EditKind("left_out:compilation", "loss", ("compiled-backward",)),
     EditKind("left_out:weight_decay", "gradients", ("decayed-though-zeroed",)),

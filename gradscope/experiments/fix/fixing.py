@@ -222,7 +222,7 @@ class Fixing:
             return None
         (run,) = self._run([self._replaced([one.edit for one in offered])])
         answers = [answer for one in offered for answer in one.answers]
-        keeps = max((one.keeps for one in offered), key=("seen", "gradients", "loss", "flow", "").index)
+        keeps = max((one.keeps for one in offered), key=("seen", "gradients", "loss", "remade", "flow", "").index)
         return prove(answers, before, ProvedRun(run), keeps)
 
     def _replaced(self, edits: Iterable[Edit]) -> dict[str, EditedSource]:

@@ -78,13 +78,15 @@ def prove(answers: Iterable[Answer], before: ProvedRun, after: ProvedRun, keeps:
     made_leaves = {answer.tensor for answer in answers if answer.code == "backward-reached-nothing"}
     had, has = (Counter(map(_key, run.answers)) for run in (before, after))
     gone = tuple(dict.fromkeys(code for code, subject in had if (code, subject) not in has))
-    new = tuple(answer.text for answer in after.answers if _key(answer) not in had)
+    found = [answer for answer in after.answers if _key(answer) not in had]
+    new = tuple(answer.text for answer in found)
+    counted = [answer.text for answer in found if answer.severity == "problem" or not _goes_on(before, after)]
     gradients = _gradients(before, after, made_leaves)
     losses = before.losses, after.losses
     first = Measure(*(one[0] if one else None for one in losses))
     reasons = [
         *(f"the answer is still given: [{code}]" for code, subject in sorted(wanted & has.keys())),
-        *(f"there is a new one: {text}" for text in new[:2]),
+        *(f"there is a new one: {text}" for text in counted[:2]),
         *_end_reasons(before, after),
         *_kept_reasons(keeps, first, gradients),
         *_unknown_reasons(keeps, before),
@@ -96,7 +98,7 @@ def prove(answers: Iterable[Answer], before: ProvedRun, after: ProvedRun, keeps:
         holds=not reasons,
         reasons=tuple(reasons),
         gone=gone,
-        only_new=bool(new) and len(reasons) == len(new[:2]),
+        only_new=bool(counted) and len(reasons) == len(counted[:2]),
         new=new,
         ended=after.ended,
         ended_before=before.ended,
@@ -108,6 +110,11 @@ def prove(answers: Iterable[Answer], before: ProvedRun, after: ProvedRun, keeps:
         peak_bytes=Measure(*(one.peak_bytes for one in memory)),
         wall_ns=Measure(before.run.left.wall_ns, after.run.left.wall_ns),
     )
+
+
+def _goes_on(before: ProvedRun, after: ProvedRun) -> bool:
+    """Whether an error that ended the run is gone: what comes behind it could not be seen before, nor warned of."""
+    return bool(before.ended) and not after.ended and after.run.left.pass_count > before.run.left.pass_count
 
 
 def _key(answer: Answer) -> tuple[str, str]:
@@ -130,7 +137,7 @@ def _kept_reasons(keeps: Keeps, first: Measure, gradients: GradientsChanged) -> 
         return
     if keeps != "flow" and not _is_near(first.before, first.after):
         yield "it changes the loss of the first backward pass"
-    if gradients.lost:
+    if gradients.lost and keeps != "remade":
         yield f"{gradients.lost[0]} gets no gradient any more"
     if keeps in ("seen", "gradients") and (gradients.other or gradients.gained):
         furthest = gradients.furthest

@@ -93,7 +93,9 @@ class _FixScreen:
         if proof.holds:
             gone = ", ".join(f"[{code}]" for code in proof.gone)
             said = f"{gone} {'are' if len(proof.gone) > 1 else 'is'} gone, " if gone else ""
-            yield self._row("run with it", f"{said}nothing new is found")
+            yield self._row("run with it", f"{said}{'it goes on' if proof.new else 'nothing new is found'}")
+            for text in proof.new:
+                yield self._row("further on", text)
         for reason in proof.reasons:
             yield self._row("fails", reason)
         if proof.ended_before or proof.ended:
