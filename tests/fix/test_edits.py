@@ -351,6 +351,18 @@ OF_PROGRAMS = {
         "scheduler-in-vain",
         ("+        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)",),
     ),
+    "a pole": (
+        """
+        import torch
+        w = torch.tensor([1.0, 0.5], requires_grad=True)
+        torch.acos(w * 1.0).sum().backward()
+        """,
+        "gradient-not-finite",
+        (
+            "-torch.acos(w * 1.0).sum().backward()",
+            "+torch.acos((w * 1.0).clamp(-(1 - 1e-6), 1 - 1e-6)).sum().backward()",
+        ),
+    ),
     "one logit": (
         """
         import torch

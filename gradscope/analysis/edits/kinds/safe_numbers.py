@@ -1,4 +1,4 @@
-"""Where a gradient is NaN or infinite: the branch that is not taken is given a safe input, a root is kept off zero."""
+"""Where a gradient is NaN or infinite: the branch not taken is given a safe input, a root is kept off its pole."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from gradscope.analysis.edits.span_changes import put
 from gradscope.analysis.report_model import Answer
 
 _EPS = "1e-12"
+_AT_ONE = ("acos", "asin", "arccos", "arcsin", "atanh", "arctanh")
+_BELOW_ONE = "1 - 1e-6"
+"""The nearest to a pole at 1 and -1 that float32 tells from it by far."""
 _AT_ZERO = ("sqrt", "log", "rsqrt", "log2", "log10", "reciprocal", "pow")
 
 
 def edits(answer: Answer, sources: EditSources) -> Iterator[Edit]:
-    """A safe inner branch of ``where``; the lowest number in place of minus infinity; an eps inside a root."""
+    """A safe inner branch of ``where``; the lowest number in place of minus infinity; an eps inside a root; a clamp."""
     for at in cause_nodes(answer, sources):
         source = at.source
         for node in at.nodes:
@@ -29,6 +32,9 @@ def edits(answer: Answer, sources: EditSources) -> Iterator[Edit]:
             given = _input_of(source, node)
             if given is not None and called_name(node) in ("sqrt", "log", "rsqrt"):
                 yield Edit("keep it off zero", at.file, put(source, given, _added(source, node, given)))
+            elif given is not None and called_name(node) in _AT_ONE:
+                text = f"{source.operand(given)}.clamp(-({_BELOW_ONE}), {_BELOW_ONE})"
+                yield Edit("keep it off 1 and -1", at.file, put(source, given, text))
 
 
 def _added(source: SourceText, node: ast.expr, given: ast.expr) -> str:
@@ -41,7 +47,7 @@ def _input_of(source: SourceText, node: ast.expr) -> ast.expr | None:
     """What a function is computed of that has a pole or a root at zero; of a quotient, the divisor."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
         return node.right
-    if called_name(node) not in _AT_ZERO or not isinstance(node, ast.Call):
+    if called_name(node) not in (*_AT_ZERO, *_AT_ONE) or not isinstance(node, ast.Call):
         return None
     method = method_call(node)
     is_function = method is None or source.code(method.value) == source.imported("torch")
