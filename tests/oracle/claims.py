@@ -27,6 +27,7 @@ ALIKE = 3
 
 _SOME_RUNS = re.compile(r"requires_grad in ([\d,]+) of ([\d,]+) runs")
 _RUNS_AGAIN = re.compile(r"([\d,]+) of ([\d,]+) runs inside backward")
+_REGION = re.compile(r"\btorch\.(no_grad|inference_mode|set_grad_enabled)\(")
 _MAY_WRITE_THE_SAME = re.compile(r"(F|torch)\.batch_norm|\w+\.step")
 """Calls that write past the version counter: statistics of zeros, or a step by a gradient of zeros, change nothing."""
 
@@ -244,9 +245,11 @@ class Judge:
     ) -> tuple[bool | None, str]:
         """Whether the graph would lead from the root to the leaf if some lines cut nothing, and does not without them.
 
-        There may be other cuts on the way: these are left out too, one alone or all.
+        There may be other cuts on the way: these are left out too, one alone or all. A region's is not refuted by those
+        that lie in it.
         """
-        others = {row["place"]["line"] for row in self._report["cuts"]} - named
+        regions = {number for number, line in enumerate(self.seen.lines, 1) if _REGION.search(line)}
+        others = ({row["place"]["line"] for row in self._report["cuts"]} | regions) - named
         tried = [frozenset[int](), frozenset(others), *(frozenset([line]) for line in sorted(others))]
         arrives_anyway = False
         for kept_out in tried:
@@ -255,7 +258,8 @@ class Judge:
                     return True, "without it the gradient arrives"
                 arrives_anyway = True
         if arrives_anyway:
-            return False, f"with {sorted(named)} as they are, the gradient arrives all the same"
+            truth = f"with {sorted(named)} as they are, the gradient arrives all the same"
+            return False if named.isdisjoint(regions) else None, truth
         if self._depends(tensor, position, one) is False:
             return False, "the root does not depend on it"
         return None, "without it the gradient does not arrive either"

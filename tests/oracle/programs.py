@@ -124,6 +124,10 @@ def make_scale(by):
     def scale(h):
         return h * by
     return scale""",
+    "jitter": """\
+def jitter(h):
+    h += 0.1
+    return h""",
     "features": """\
 @torch.no_grad()
 def features(h):
@@ -624,6 +628,11 @@ def _autocast(to: Writer) -> None:
     to.add("h = h.float()")
 
 
+def _jittered(to: Writer) -> None:
+    name = to.fresh("noisy")
+    to.add("h = h * 1", f"{name} = {to.define('jitter')}(h)", f"h = h * {name}")
+
+
 STEPS: dict[str, Piece] = {
     "module": _through_module,
     "residual": _residual,
@@ -672,6 +681,7 @@ STEPS: dict[str, Piece] = {
     "by-closure": _by_closure,
     "copied-tensor": _copied_tensor,
     "autocast": _autocast,
+    "argument-written": _jittered,
 }
 
 SAFE_STEPS: dict[str, Piece] = {
@@ -739,6 +749,16 @@ def _scaled(to: Writer) -> None:
     to.add(f"{name} = torch.amp.GradScaler('cpu')", f"loss = {_loss(to)}", f"{name}.scale(loss).backward()")
 
 
+def _retained_graph(to: Writer) -> None:
+    to.add(f"loss = {_loss(to)}", "loss.backward(retain_graph=True)")
+
+
+def _paired(to: Writer) -> None:
+    to.add(
+        "values, goals = h.sum(1, keepdim=True), x[:, 0]", "loss = (values - goals).pow(2).mean()", "loss.backward()"
+    )
+
+
 PASSES: dict[str, Piece] = {
     "backward": _backward,
     "backward-on-a-line": _backward_on_a_line,
@@ -748,6 +768,8 @@ PASSES: dict[str, Piece] = {
     "penalty-without-graph": _penalty_without_graph,
     "some-inputs": _some_inputs,
     "scaled": _scaled,
+    "retained-graph": _retained_graph,
+    "paired": _paired,
 }
 
 OPTIMIZERS = {
@@ -795,6 +817,72 @@ def _all_parameters(names: list[str]) -> str:
     return f"list({{p: None for m in [{', '.join(names)}] for p in m.parameters()}})"
 
 
+class Trap(NamedTuple):
+    """What goes wrong around a training: lines before its loop, in its forward and after its step."""
+
+    before: tuple[str, ...] = ()
+    forward: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+
+    def written(self, to: Writer) -> Trap:
+        """With the program's own names in it."""
+        if not to.linears:
+            _linear(to)
+        linear = to.random.choice(to.linears)
+        names = {
+            "leaf": to.random.choice(to.leaves or [f"{linear}.weight"]),
+            "linear": linear,
+            "module": to.random.choice(to.modules),
+        }
+        return Trap(*(tuple(line.format_map(names) for line in lines) for lines in self))
+
+
+TRAPS: dict[str, Trap] = {
+    "gradient-kept": Trap(
+        before=("previous = None",),
+        after=(
+            "if previous is not None and {leaf}.grad is not None:",
+            "    print(({leaf}.grad - previous).norm().item())",
+            "previous = {leaf}.grad",
+        ),
+    ),
+    "snapshot": Trap(before=("earlier = {leaf}.detach()",), after=("print(({leaf} - earlier).norm().item())",)),
+    "evaluation": Trap(
+        after=("{module}.eval()", "results = [{module}(x) for _ in range(3)]", "{module}.train()"),
+    ),
+    "replaced": Trap(
+        before=("extra = torch.ones(3, requires_grad=True)", "own = torch.optim.SGD([extra], lr=0.1)"),
+        forward=("h = h * extra",),
+        after=("own.step()", "extra = extra.clamp(0, 1).detach().requires_grad_()"),
+    ),
+    "results-kept": Trap(before=("outputs = []",), after=("outputs.append(h)",)),
+    "lost-update": Trap(
+        after=(
+            "with torch.no_grad():",
+            "    for p in {module}.parameters():",
+            "        if p.grad is not None:",
+            "            p = p - 0.1 * p.grad",
+        ),
+    ),
+    "overwritten": Trap(
+        before=("start = copy.deepcopy({linear}.state_dict())",), after=("{linear}.load_state_dict(start)",)
+    ),
+    "loaded-from-itself": Trap(before=("same = {linear}",), after=("same.load_state_dict({linear}.state_dict())",)),
+    "stale": Trap(before=("trunk = {module}(x)",), forward=("h = h + trunk",)),
+    "schedule": Trap(
+        before=(
+            "own = torch.optim.SGD({linear}.parameters(), lr=0.1)",
+            "schedule = torch.optim.lr_scheduler.ExponentialLR(own, 0.9)",
+        ),
+        after=("own.step()", "own.zero_grad()"),
+    ),
+    "zeroed": Trap(
+        before=("own = torch.optim.SGD({linear}.parameters(), lr=0.1, momentum=0.9)",),
+        after=("if step > 1 and {linear}.bias.grad is not None:", "    {linear}.bias.grad.zero_()", "own.step()"),
+    ),
+}
+
+
 def any_program(random: Random, runs: tuple[int, ...] = (1, 2, 3, 5)) -> Program:
     """A valid program in which anything may go wrong with gradients.
 
@@ -808,17 +896,21 @@ def any_program(random: Random, runs: tuple[int, ...] = (1, 2, 3, 5)) -> Program
     to.maybe(LEAVES, 2)
     to.maybe(PREPARATIONS, 2)
     optimizer = _optimizer(to) if random.random() < 0.5 else None
+    trap = TRAPS[random.choice(list(TRAPS))].written(to) if random.random() < 0.3 else Trap()
+    to.add(*trap.before)
     with contextlib.ExitStack() as stack:
-        if random.random() < 0.5:
+        if trap != Trap() or random.random() < 0.5:
             to.loop(stack, runs)
         if optimizer and random.random() < 0.8:
             to.add(f"{optimizer}.zero_grad()")
         _forward(to, STEPS, 4)
+        to.add(*trap.forward)
         if random.random() < 0.8:
             _tracked(to)
         to.piece(PASSES)
         if optimizer:
             to.add(f"{optimizer}.step()")
+        to.add(*trap.after)
     _reads(to)
     if random.random() < 0.2:
         _forward(to, STEPS, 2)
