@@ -347,3 +347,66 @@ def test_what_keeps_results_otherwise_than_in_a_list(keeping: str) -> None:
 @pytest.mark.parametrize("keeping", ["node = Node(out.detach(), node)", "node = Node(out, None)"])
 def test_what_keeps_no_graph_or_the_last_one_is_none(keeping: str) -> None:
     assert lines(KEPT.format(keeping), "graph-kept-after-pass") == []
+
+
+DATA = """
+data = torch.ones(4, 3)
+def {}(i):
+    row = data[i]
+    {}
+    return row
+for epoch in range(3):
+    batch = torch.stack([{}(i) for i in range(4)])
+"""
+
+
+@pytest.mark.parametrize("write", ["row += 0.1 * torch.randn(3)  # here", "row /= 255  # here", "row.mul_(2)  # here"])
+def test_data_that_is_changed_each_time_it_is_given_out(write: str) -> None:
+    body = DATA.format("augmented", write, "augmented")
+    assert lines(body, "data-written-again") == here(body)
+
+
+@pytest.mark.parametrize(
+    ("function", "write"),
+    [
+        ("augmented", "row = row + torch.randn(3)"),
+        ("augmented", "row = row.clone()\n    row += torch.randn(3)"),
+        ("decay", "row *= 0.9"),
+        ("augmented", "row *= 0.9\n    row += torch.ones(3)"),
+        ("augmented", "row.copy_(torch.randn(3))"),
+    ],
+)
+def test_a_copy_and_a_state_that_is_kept_on_purpose_are_none(function: str, write: str) -> None:
+    assert lines(DATA.format(function, write, function), "data-written-again") == []
+
+
+TARGET = """
+target = nn.Linear(3, 4)
+for step in range(3):
+    optimizer.zero_grad()
+    head(body(x)).sum().backward()
+    optimizer.step()
+    with torch.no_grad():
+        for p, t in zip(body.parameters(), target.parameters()):
+            {}
+"""
+
+
+def test_a_target_that_only_the_loops_variable_moves() -> None:
+    body = TARGET.format("t = 0.1 * p + 0.9 * t  # here")
+    assert lines(body, "update-lost") == here(body)
+    assert lines(TARGET.format("t.copy_(0.1 * p + 0.9 * t)"), "update-lost") == []
+
+
+def test_a_closure_that_calls_no_backward() -> None:
+    body = """
+search = torch.optim.LBFGS(body.parameters())
+def closure():
+    search.zero_grad()
+    loss = body(x).pow(2).sum()
+    return loss
+for step in range(4):
+    search.step(closure)  # here
+"""
+    assert lines(body, "step-without-backward") == here(body)
+    assert lines(body.replace("return loss", "loss.backward(); return loss"), "step-without-backward") == []

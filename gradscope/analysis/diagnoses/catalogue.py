@@ -51,7 +51,7 @@ def _a_mode_or_a_step(recording: Recording) -> bool:
 
 
 def _steps_alone(recording: Recording) -> bool:
-    return _a_step(recording) and not _a_pass(recording)
+    return EventKind.OPTIMIZER in recording.events.column("kind") and not _a_pass(recording)
 
 
 def _a_call_again(recording: Recording) -> bool:
@@ -182,6 +182,7 @@ _ENTRIES = (
     Entry("modules.skip_path_overwritten", _a_change),
     Entry("sharing.write_into_expanded", _a_change),
     Entry("sharing.repeated_index_write", _a_change),
+    Entry("sharing.data_written_again", _a_change),
     Entry("sharing.argument_written", _a_change),
     Entry("sharing.default_argument_written", _a_change),
     Entry("sharing.item_written", _a_change),

@@ -8,6 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
+from gradscope.analysis.facts.writes import is_step
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording.flags import RAISED
 from gradscope.recording.rows import Field, OpKind
@@ -24,8 +25,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
     given = set(sources.lives.passes) | _set_by_program(sources)
     asked = {op for op, kind in enumerate(kinds) if kind in (OpKind.BACKWARD, OpKind.GRAD)}
     for optimizer in seen_optimizers(index, sources.events):
-        steps = [op for op, kind in enumerate(kinds) if kind == OpKind.STEP and index.func(op) == _step_of(optimizer)]
-        is_idle = bool(steps) and not any(calls[op] or flags[op] & RAISED for op in steps)
+        steps = [op for op in range(index.op_count) if is_step(index, op) and index.func(op) in _steps_of(optimizer)]
+        # (one with a closure is recorded op by op, and is idle where nothing was asked for gradients)
+        is_idle = not any((kinds[op] == OpKind.STEP and calls[op]) or flags[op] & RAISED for op in steps)
         if len(steps) < STEPS or not is_idle or not given.isdisjoint(optimizer.tensors) or asked:
             continue
         losses = [
@@ -37,8 +39,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
             yield _finding(sources, optimizer, steps, losses[-1])
 
 
-def _step_of(optimizer: Optimizer) -> str:
-    return f"{optimizer.name}.step"
+def _steps_of(optimizer: Optimizer) -> tuple[str, str]:
+    """How its steps are called, without a closure and with one."""
+    return f"{optimizer.name}.step", f"optim.{optimizer.name}.step"
 
 
 def _set_by_program(sources: Sources) -> set[int]:

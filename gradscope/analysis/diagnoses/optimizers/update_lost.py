@@ -8,10 +8,10 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.writes import last_written
-from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
 from gradscope.frames.rebound_names import lost_in_loops
 from gradscope.recording import NONE
+from gradscope.recording.flags import PARAMETER
 from gradscope.recording.rows import OpKind
 
 RUNS = 2
@@ -26,21 +26,21 @@ def _find(sources: Sources) -> Iterator[Finding]:
         if where.file < 0 or index.recording.ops.column("kind")[op] != OpKind.CALL:
             continue
         name = lost_in_loops(index.recording.files[where.file].text).get(where.line, "")
-        if name and (updates := _updates(index, op)):
+        if name and (updates := _updates(sources, op, name)):
             yield _finding(sources, op, name, updates)
 
 
-def _updates(index: Index, last: int) -> dict[int, list[int]]:
+def _updates(sources: Sources, last: int, name: str) -> dict[int, list[int]]:
     """For each leaf the runs of an op that computed from it; empty unless all results were dropped and no leaf written.
 
     A gradient has to be there before: else it is no update.
     """
-    ops = index.recording.ops
+    index, ops = sources.index, sources.index.recording.ops
     spans, funcs = ops.column("span"), ops.column("func")
     runs = [op for op in range(last + 1) if spans[op] == spans[last] and funcs[op] == funcs[last]]
     first_pass, found = min(index.roots, default=index.op_count), dict[int, list[int]]()
     for op in runs:
-        leaves = [tensor for tensor in index.uses.of(op) if index.is_leaf_with_grad(tensor, op)]
+        leaves = _leaves(sources, op, name)
         if len(leaves) != 1 or any(len(index.users.of(made)) for made in index.tensors_made(op)):
             return {}
         found.setdefault(leaves[0], []).append(op)
@@ -49,6 +49,19 @@ def _updates(index: Index, last: int) -> dict[int, list[int]]:
     written = last_written(index)
     is_kept = all(written.get(index.storage_at(leaf, last), NONE) < at[0] for leaf, at in found.items())
     return found if is_kept else {}
+
+
+def _leaves(sources: Sources, last: int, name: str) -> list[int]:
+    """What the call took that is a leaf, or else the parameter of the loop's variable, in the other calls there."""
+    index, flags = sources.index, sources.index.recording.tensors.column("flags")
+    leaves = [tensor for tensor in index.uses.of(last) if index.is_leaf_with_grad(tensor, last)]
+    op = last
+    while not leaves and op > 0 and index.op_statement[op - 1] == index.op_statement[last]:
+        op -= 1
+        leaves = [one for one in index.uses.of(op) if flags[one] & PARAMETER and index.is_leaf(one)]
+        held = {one: {index.recording.text(row[0]) for row in sources.names_held.get(one, ())} for one in leaves}
+        leaves = [one for one in leaves if name in held[one]]
+    return leaves
 
 
 def _finding(sources: Sources, op: int, name: str, updates: dict[int, list[int]]) -> Finding:
