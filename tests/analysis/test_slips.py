@@ -410,3 +410,47 @@ for step in range(4):
 """
     assert lines(body, "step-without-backward") == here(body)
     assert lines(body.replace("return loss", "loss.backward(); return loss"), "step-without-backward") == []
+
+
+COUNTED = """
+for i in range(8):
+    {}
+    if {}:{}
+        optimizer.step()
+        optimizer.zero_grad()
+"""
+
+
+@pytest.mark.parametrize(
+    ("test", "is_found"), [("i + 1 % 4 == 0", True), ("(i + 1) % 4 == 0", False), ("(i + 1) % 16 == 0", True)]
+)
+def test_a_step_under_a_condition_that_was_never_true(test: str, is_found: bool) -> None:
+    body = COUNTED.format("head(body(x)).sum().backward()", test, "  # here")
+    assert lines(body, "step-never-made") == (here(body) if is_found else [])
+
+
+def test_gradients_that_a_loops_variable_alone_gets_scaled() -> None:
+    body = """
+for step in range(4):
+    optimizer.zero_grad()
+    head(body(x)).sum().backward()
+    for g in [p.grad for p in body.parameters()]:
+        g = g / (g.norm() + 1)  # here
+    optimizer.step()
+"""
+    assert lines(body, "update-lost") == here(body)
+    assert lines(body.replace("g = g / (", "g /= ("), "update-lost") == []
+
+
+def test_parts_of_a_sum_that_has_a_pass_for_each() -> None:
+    body = """
+for step in range(3):
+    optimizer.zero_grad()
+    hidden, total = body(x), 0
+    for part in (head(hidden).sum(), hidden.pow(2).sum()):
+        total = total + part
+        total.backward(retain_graph=True)  # here
+    optimizer.step()
+"""
+    assert lines(body, "term-counted-twice") == here(body)
+    assert lines(body.replace("total.backward", "part.backward"), "term-counted-twice") == []

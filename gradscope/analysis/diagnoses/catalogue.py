@@ -147,6 +147,7 @@ _ENTRIES = (
     Entry("modules.tie_broken", _a_pass),
     Entry("optimizers.never_stepped", _a_step),
     Entry("optimizers.step_without_backward", _steps_alone),
+    Entry("optimizers.step_never_made", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.update_lost", _a_pass),
     Entry("optimizers.cleared_before_step", _a_pass),
     Entry("optimizers.gradient_kept_by_reference", _a_pass),

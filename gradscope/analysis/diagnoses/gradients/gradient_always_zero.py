@@ -8,6 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.leaf_gradients.factors_of_zero import zero_factors
+from gradscope.analysis.facts.losses.losses_of_probabilities import only_module
 from gradscope.analysis.facts.modules.direct_forwards import direct_forwards
 from gradscope.analysis.facts.softmax_of_one import NORM
 from gradscope.analysis.facts.straight_through import StraightThroughs
@@ -16,6 +17,7 @@ from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.facts.zero_derivatives import Blocked, ZeroGradients
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.wording import listed
+from gradscope.recording.flags import BELOW
 
 _ONE_VALUE = (".constant_", ".fill_", ".full", ".full_like")
 """Calls that give all elements one value."""
@@ -76,6 +78,9 @@ def _finding(sources: Sources, blocked: Blocked) -> Finding:
     elif blocked.of_one:
         is_zero = "is zero, since it goes over a dimension of size 1 (the softmax of one is 1, whatever goes in)"
     what = f"the derivative of {calls} {is_zero}, and every way from the loss to {names} leads through it"
+    made_at = _only_softmax(sources, ops) if blocked.of_one and not is_norm else None
+    if made_at is not None:
+        where = f"Line {made_at[1]}"
     start = [] if blocked.everywhere or blocked.of_one else _starting_values(sources, blocked)
     if start:
         what += f"; line {index.op_line(start[-1])} ({index.call_name(start[-1])}) set what it starts from"
@@ -89,6 +94,7 @@ def _finding(sources: Sources, blocked: Blocked) -> Finding:
         op=op,
         tensors=blocked.leaves,
         causes=[
+            *([sources.cause_of_line("made", *made_at, made_at[1], "")] if made_at is not None else []),
             *(cause for one in start for cause in sources.cause("write", one)),
             *(cause for one in reversed(ops) for cause in sources.cause("cut", one)),
         ],
@@ -99,6 +105,12 @@ def _finding(sources: Sources, blocked: Blocked) -> Finding:
         if blocked.of_one
         else _advice(index.call_name(op), blocked.everywhere),
     )
+
+
+def _only_softmax(sources: Sources, ops: list[int]) -> tuple[int, int] | None:
+    """Where the program makes the only softmax module, where a module made these calls."""
+    flags = sources.index.recording.ops.column("flags")
+    return only_module(sources.index, "Softmax") if all(flags[op] & BELOW for op in ops) else None
 
 
 def _starting_values(sources: Sources, blocked: Blocked) -> list[int]:

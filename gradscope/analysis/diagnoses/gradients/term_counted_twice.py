@@ -23,9 +23,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
         ends = sorted({*lives.cleared.get(leaf, ()), *lives.steps.get(leaf, ())})
         steps = lives.steps.get(leaf, [])
         for first, second in pairwise(passes):
-            if index.op_statement[first] == index.op_statement[second] or first_after(steps, second) < 0:
+            if first_after(steps, second) < 0:
                 continue
-            if first < first_after(ends, first) < second or first_after(ends, second) not in steps:
+            if first < first_after(ends, first) < second or _cleared_unused(ends, steps, second):
                 continue
             if all(kinds[op] == OpKind.BACKWARD and not flags[op] & RAISED for op in (first, second)):
                 lines = (index.op_statement[first], index.op_statement[second])
@@ -36,6 +36,11 @@ def _find(sources: Sources) -> Iterator[Finding]:
             yield _finding(sources, first, second, leaves, len(rounds))
 
 
+def _cleared_unused(ends: list[int], steps: list[int], second: int) -> bool:
+    """Whether the gradient was cleared after the second pass, before a step took it."""
+    return first_after(ends, second) not in steps
+
+
 def _is_part(sources: Sources, first: int, second: int) -> bool:
     """Whether what the first pass started from was computed on the way to what the second one started from."""
     roots: dict[int, set[int]] = {first: set(), second: set()}
@@ -43,7 +48,8 @@ def _is_part(sources: Sources, first: int, second: int) -> bool:
         if row.op in roots and row.node >= 0:
             roots[row.op].add(row.node)
     behind = {node for root in roots[second] for node in sources.passes.behind(root)}
-    return bool(roots[first]) and roots[first] <= behind
+    is_again = sources.index.op_statement[first] == sources.index.op_statement[second]  # (a loop over parts of a sum)
+    return bool(roots[first]) and roots[first] <= behind and not (is_again and roots[first] == roots[second])
 
 
 def _finding(sources: Sources, first: int, second: int, leaves: list[int], times: int) -> Finding:

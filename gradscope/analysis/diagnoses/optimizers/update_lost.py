@@ -52,9 +52,10 @@ def _updates(sources: Sources, last: int, name: str) -> dict[int, list[int]]:
 
 
 def _leaves(sources: Sources, last: int, name: str) -> list[int]:
-    """What the call took that is a leaf, or else the parameter of the loop's variable, in the other calls there."""
+    """What the call took that is a leaf or a gradient, or else the parameter of that name in the other calls there."""
     index, flags = sources.index, sources.index.recording.tensors.column("flags")
     leaves = [tensor for tensor in index.uses.of(last) if index.is_leaf_with_grad(tensor, last)]
+    leaves = leaves or [tensor for tensor in index.uses.of(last) if tensor in sources.lives.owners]
     op = last
     while not leaves and op > 0 and index.op_statement[op - 1] == index.op_statement[last]:
         op -= 1

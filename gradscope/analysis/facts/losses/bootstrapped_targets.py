@@ -28,7 +28,7 @@ class BootstrappedTarget(NamedTuple):
     target: int
     """The op of the sum."""
     value: int
-    """The op that gave the value of what follows."""
+    """The op that gave the value of what follows, or the last of those in the function of the sum."""
     tensor: int
     """The target."""
     leaves: list[int]
@@ -72,7 +72,9 @@ def _of_target(index: Index, passes: Passes, loss: int, target: int, estimate: i
     if not any(_SAYS_SO.search(index.op_place(one).source) for one in (*ops, value)):
         return None
     leaves = _leaves(index, passes, tensor) & _leaves(index, passes, estimate)
-    return BootstrappedTarget(loss, sums[0], value, target, sorted(leaves)) if leaves else None
+    function = index.op_place(sums[0]).function
+    there = [op for op in (*ops, value) if index.op_place(op).function == function]
+    return BootstrappedTarget(loss, sums[0], there[-1], target, sorted(leaves)) if leaves else None
 
 
 def _leaves(index: Index, passes: Passes, tensor: int) -> set[int]:
