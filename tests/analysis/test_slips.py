@@ -454,3 +454,29 @@ for step in range(3):
 """
     assert lines(body, "term-counted-twice") == here(body)
     assert lines(body.replace("total.backward", "part.backward"), "term-counted-twice") == []
+
+
+BEST = """
+import copy
+adam = torch.optim.Adam(body.parameters())
+for step in range(4):
+    head(body(x)).sum().backward()
+    {}
+    adam.step()
+{}
+"""
+
+
+@pytest.mark.parametrize(
+    ("keeping", "loading", "is_found"),
+    [
+        ("best = adam.state_dict()  # here", "adam.load_state_dict(best)", True),
+        ("best = (copy.deepcopy(body.state_dict()), adam.state_dict())  # here", "adam.load_state_dict(best[1])", True),
+        ("best = copy.deepcopy(adam.state_dict())", "adam.load_state_dict(best)", False),
+        ("best = (copy.deepcopy(adam.state_dict()), 1)", "adam.load_state_dict(best[0])", False),
+        ("best = adam.state_dict()", "torch.optim.Adam(body.parameters()).load_state_dict(best)", False),
+    ],
+)
+def test_an_optimizers_state_that_is_kept_without_a_copy(keeping: str, loading: str, is_found: bool) -> None:
+    body = BEST.format(keeping, loading)
+    assert lines(body, "optimizer-state-kept") == (here(body) if is_found else [])
