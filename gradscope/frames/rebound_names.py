@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from functools import lru_cache
 
 from gradscope.frames.syntax_trees import parsed
@@ -18,17 +19,43 @@ def rebound_names(text: str) -> dict[int, str]:
 
 @lru_cache(maxsize=16)
 def lost_in_loops(text: str) -> dict[int, str]:
-    """Those of a ``for`` loop's own variable that the loop's body does not read any more: nobody has the result."""
+    """Those of a ``for`` loop's own variable that the loop's body does not read any more: nobody has the result.
+
+    Also of a function's argument that the function does not read any more, where it has no loop around the statement.
+    """
     tree, found = parsed(text), dict[int, str]()
-    for loop in ast.walk(tree) if tree is not None else ():
-        if not isinstance(loop, ast.For):
+    for around in ast.walk(tree) if tree is not None else ():
+        if isinstance(around, ast.For):
+            names = {node.id for node in ast.walk(around.target) if isinstance(node, ast.Name)}
+        elif isinstance(around, ast.FunctionDef):
+            names = {argument.arg for argument in (*around.args.posonlyargs, *around.args.args)}
+        else:
             continue
-        targets = {node.id for node in ast.walk(loop.target) if isinstance(node, ast.Name)}
-        for position, statement in enumerate(loop.body):
-            name = _rebound(statement)
-            if name in targets and not any(_reads(later, name) for later in loop.body[position + 1 :]):
-                found[statement.lineno] = name
+        for block in _blocks(around):
+            for position, statement in enumerate(block):
+                name = _rebound(statement)
+                if name in names and not any(_reads(later, name) for later in _after(around, block, position)):
+                    found[statement.lineno] = name
     return found
+
+
+def _blocks(around: ast.For | ast.FunctionDef) -> Iterator[list[ast.stmt]]:
+    """The body, and what stands in a ``with`` or an ``if`` in it; in a loop the next round may read the name."""
+    todo = [around.body]
+    while todo:
+        block = todo.pop()
+        yield block
+        for statement in block:
+            if isinstance(statement, ast.With | ast.If):
+                todo.append(statement.body)
+
+
+def _after(around: ast.For | ast.FunctionDef, block: list[ast.stmt], position: int) -> Iterator[ast.stmt]:
+    """The statements of a body that may run after one of a block in it."""
+    place = block[position].lineno, block[position].col_offset
+    for node in ast.walk(around):
+        if isinstance(node, ast.stmt) and (node.lineno, node.col_offset) > place:
+            yield node
 
 
 def _rebound(statement: ast.AST) -> str:

@@ -42,6 +42,24 @@ for step in range(4):
 print(layer.weight.detach())
 """
 
+AVERAGED = """
+import torch
+net, kept = torch.nn.Linear(3, 1), torch.nn.Linear(3, 1).requires_grad_(False)
+optimizer, seen = torch.optim.SGD(net.parameters(), lr=0.1), []
+state = {{name: value.clone() for name, value in net.state_dict().items()}}
+def mix(old, new):
+    with torch.no_grad():
+        old = old * 0.9 + new * 0.1
+for step in range(3):
+    optimizer.zero_grad()
+    net(torch.ones(2, 3)).sum().backward()
+    optimizer.step()
+    with torch.no_grad():
+        {}
+print(kept(torch.ones(2, 3)), state)
+"""
+PAIRS = "for old, new in zip(kept.parameters(), net.parameters()):"
+
 
 def found(source: str, code: str) -> list[Answer]:
     return [one for one in build(recorded(source)).answers if one.code == code]
@@ -76,3 +94,34 @@ def test_a_leaf_whose_name_is_bound_anew_under_no_grad_is_named_before_the_regio
 def test_a_view_of_a_weight_that_is_taken_later_is_no_update() -> None:
     (answer,) = found(BETWEEN, "never-stepped")
     assert answer.causes[0].line == line_of(BETWEEN, "zero_grad()")
+
+
+@pytest.mark.parametrize(
+    ("update", "line"),
+    [
+        (f"{PAIRS} old = 0.9 * old + 0.1 * new", PAIRS),
+        (f"{PAIRS} old = torch.lerp(old, new, 0.1)", PAIRS),
+        (f"{PAIRS} mix(old, new)", "old = old"),
+        ("for key, old in state.items(): old = old.lerp(net.state_dict()[key], 0.1)", "for key, old"),
+    ],
+)
+def test_an_average_that_only_a_name_gets_is_lost(update: str, line: str) -> None:
+    source = AVERAGED.format(update)
+    (answer,) = found(source, "update-lost")
+    assert answer.causes[0].line == line_of(source, line)
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        f"{PAIRS} old.lerp_(new, 0.1)",
+        f"{PAIRS} old.mul_(0.9).add_(new, alpha=0.1)",
+        f"{PAIRS} old.copy_(0.9 * old + 0.1 * new)",
+        f"{PAIRS} old.data = 0.9 * old + 0.1 * new",
+        f"{PAIRS} old = 0.9 * old + 0.1 * new; seen.append(old.norm())",
+        f"{PAIRS} mixed = 0.9 * old + 0.1 * new",
+        "for key, old in state.items(): state[key] = old.lerp(net.state_dict()[key], 0.1)",
+    ],
+)
+def test_an_average_that_is_written_or_looked_at_is_not(update: str) -> None:
+    assert not found(AVERAGED.format(update), "update-lost")

@@ -1,4 +1,4 @@
-"""Updates of leaves that only a loop's variable gets: ``for p in params: p = p - lr * p.grad``."""
+"""Updates that only a loop's variable gets: ``for p in params: p = p - lr * p.grad``, and averages of weights."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.memory_writes.lost_averages import LostAverage, lost_average
 from gradscope.analysis.facts.writes import last_written
 from gradscope.analysis.report_model import Evidence
 from gradscope.frames.rebound_names import lost_in_loops
@@ -28,6 +29,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
         name = lost_in_loops(index.recording.files[where.file].text).get(where.line, "")
         if name and (updates := _updates(sources, op, name)):
             yield _finding(sources, op, name, updates)
+        elif name and (lost := lost_average(index, sources.lives, op, name)):
+            yield _of_average(sources, lost, name)
 
 
 def _updates(sources: Sources, last: int, name: str) -> dict[int, list[int]]:
@@ -80,17 +83,35 @@ def _finding(sources: Sources, op: int, name: str, updates: dict[int, list[int]]
     )
 
 
+def _of_average(sources: Sources, lost: LostAverage, name: str) -> Finding:
+    """An average of weights that nothing keeps."""
+    index, tensor = sources.index, lost.averages[0]
+    weight = sources.names.of(lost.weights[0])
+    return sources.finding(
+        f"Line {index.op_line(lost.op)}: {name} = … gives a name of this block a new tensor ({lost.runs:,} times), "
+        "which nothing takes",
+        why=f"what {name} stood for ({sources.names.of(tensor)}) was never written and keeps its old values, however "
+        f"the weights that are mixed in ({weight}) are trained",
+        op=lost.op,
+        tensors=lost.averages,
+        causes=sources.cause("made", lost.op),
+        evidence=[Evidence("tensors", lost.weights[0])],
+        advice=f"Write into it: {name}.lerp_(…), or {name}.mul_(…).add_(…), under no_grad.",
+    )
+
+
 DIAGNOSIS = Diagnosis(
     code="update-lost",
     title="an update that only a loop's variable gets",
     severity="warning",
     explanation=Explanation(
         meaning="""In a loop over parameters an update is computed and given to the loop's variable. Nothing uses it,
-            and the parameters themselves were never written.""",
+            and the parameters themselves were never written. Likewise an average of weights that was given to the
+            variable, or to a function's argument, while the average itself stayed as it was.""",
         reason="""p = p - lr * p.grad makes a new tensor and lets the name p stand for it until the loop goes on. The
             list, and the model, still hold the old one.""",
         remedy="""Write into the parameter: p -= lr * p.grad under torch.no_grad(), or use an optimizer of
-            torch.optim.""",
+            torch.optim. An average: average.lerp_(p, 0.01), or average.mul_(0.99).add_(p, alpha=0.01).""",
     ),
     example=Example(
         shows="""\
