@@ -220,3 +220,11 @@ def _no_parameter(value: ast.expr) -> HeldAs | None:
         for one in value.keywords
     )
     return "tensor" if has_it and not ast.unparse(value.func).endswith("Parameter") else None
+
+
+def is_in_module_method(text: str, line: int) -> bool:
+    """Whether a line is in a class that has a ``forward``: what its methods make in each call is no part of it."""
+    tree = parsed(text)
+    owner = innermost(tree, line, ast.ClassDef) if tree is not None else None
+    members = owner.body if isinstance(owner, ast.ClassDef) else []
+    return any(isinstance(member, _Function) and member.name == "forward" for member in members)

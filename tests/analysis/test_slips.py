@@ -94,6 +94,32 @@ def test_a_layer_that_forward_makes_anew() -> None:
     assert lines(NET.format("self.kept = self.kept or nn.Linear(3, 1)"), "layer-made-anew") == []
 
 
+BRANCH = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.kept = nn.Linear(3, 1)
+    def fresh(self):
+        layer = {}
+        return layer
+    def forward(self, x):
+        return self.kept(x) + self.fresh()(x)
+net = Net()
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+for step in range(4):
+    net(x).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+
+
+def test_a_layer_that_a_method_below_forward_makes_anew() -> None:
+    body = BRANCH.format("nn.Linear(3, 1)  # here")
+    assert lines(body, "layer-made-anew") == here(body)
+    assert lines(BRANCH.format("self.kept"), "layer-made-anew") == []
+    assert lines(BRANCH.format("nn.Linear(3, 1).requires_grad_(False)"), "layer-made-anew") == []
+
+
 @pytest.mark.parametrize(
     "write",
     ["total[y] += head(body(x))  # here", "total[y] = total[y] + head(body(x))  # here"],

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
+from gradscope.frames.unregistered import is_in_module_method
 from gradscope.recording.flags import PARAMETER
+from gradscope.recording.rows import OpKind
 
 TIMES = 3
 """Layers that one line of a forward made, of each of which the parameters got a gradient, to be reported."""
@@ -19,16 +22,15 @@ def _find(sources: Sources) -> Iterator[Finding]:
     made: dict[int, dict[int, list[int]]] = {}
     for leaf, passes in sources.lives.passes.items():
         op = index.made_by(leaf) if flags[leaf] & PARAMETER else -1
-        if 0 <= op < index.op_count and len(passes) == 1 and leaf not in sources.events.in_optimizers:
-            function = index.op_place(op).function.rpartition(".")[2]
-            if function in ("forward", "__call__"):
-                made.setdefault(index.op_statement[op], {}).setdefault(op, []).append(leaf)
+        is_dropped = len(passes) == 1 and leaf not in sources.events.in_optimizers
+        if 0 <= op < index.op_count and is_dropped and _is_in_forward(index, op):
+            made.setdefault(index.op_statement[op], {}).setdefault(op, []).append(leaf)
     for layers in made.values():
         if len(layers) >= TIMES and not any(leaf in sources.lives.steps for all_ in layers.values() for leaf in all_):
             op, leaves = max(layers.items())
             yield sources.finding(
                 f"Line {index.op_line(op)}: {index.call_name(op).removesuffix('.__init__')} is made again in each call "
-                f"of forward ({len(layers):,} times)",
+                f"of {index.op_place(op).function.rpartition('.')[2]} ({len(layers):,} times)",
                 why="each of them starts at random, gets a gradient once and is dropped; no optimizer has them",
                 op=op,
                 tensors=leaves,
@@ -38,13 +40,23 @@ def _find(sources: Sources) -> Iterator[Finding]:
             )
 
 
+def _is_in_forward(index: Index, op: int) -> bool:
+    """Whether forward made something, or another method of a class that has a forward made a whole layer."""
+    function = index.op_place(op).function.rpartition(".")[2]
+    if function in ("forward", "__call__"):
+        return True
+    is_layer = index.recording.ops.column("kind")[op] == OpKind.GROUP and function != "__init__"
+    where = index.statements[index.op_statement[op]]
+    return is_layer and where.file >= 0 and is_in_module_method(index.recording.files[where.file].text, where.line)
+
+
 DIAGNOSIS = Diagnosis(
     code="layer-made-anew",
     title="a layer that forward makes in each of its calls",
     severity="warning",
     explanation=Explanation(
-        meaning="""A line of a forward made a layer (or a parameter) again and again. The parameters of each got one
-            gradient, and no optimizer was given them.""",
+        meaning="""A line of a forward, or of a method of a module that has one, made a layer (or a parameter) again
+            and again. The parameters of each got one gradient, and no optimizer was given them.""",
         reason="""A layer's parameters are made with the layer, at random. One that is made in forward is another one
             in each call: the optimizer, which was made before, knows none of them.""",
         remedy="""Make layers in __init__. Where a size is known in forward only, nn.LazyLinear, or make it in the first
