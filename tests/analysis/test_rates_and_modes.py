@@ -66,6 +66,17 @@ def said(source: str) -> list[tuple[str, str, list[int]]]:
             ("frozen-norm-learns", "warning", [12]),
             id="the same without a call of train()",
         ),
+        pytest.param(
+            "with torch.no_grad(): trunk(x)\ntrunk.requires_grad_(False).eval()\nmodel.train()\nstep()",
+            ("frozen-norm-learns", "warning", [13]),
+            id="a part that learned statistics before it was frozen",
+        ),
+        pytest.param(
+            "model(x)\ntrunk.eval()\nfor p in trunk.parameters(): p.requires_grad = False\n"
+            "for i in range(2):\n    model.train()\n    step()",
+            ("frozen-norm-learns", "warning", [15]),
+            id="a part that was frozen after it was set to evaluation",
+        ),
     ],
 )
 def test_the_line_to_change_is_the_cause(source: str, expected: tuple[str, str, list[int]]) -> None:
@@ -105,6 +116,11 @@ def test_the_line_to_change_is_the_cause(source: str, expected: tuple[str, str, 
         pytest.param(
             "step(); trunk.requires_grad_(False); trunk.train()\nfor i in range(4): step()",
             id="statistics of a frozen part that are to be learned",
+        ),
+        pytest.param(
+            "model(x); trunk.eval(); trunk(x); model.train(); model(x); trunk.requires_grad_(False)\n"
+            "for i in range(4): step()",
+            id="a part that was evaluated once, and frozen later",
         ),
         pytest.param("trunk[1].eval()\nfor i in range(4): step()", id="batch norms alone in evaluation"),
         pytest.param(

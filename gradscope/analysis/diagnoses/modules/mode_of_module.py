@@ -89,14 +89,17 @@ def _find_learning(sources: Sources) -> Iterator[Finding]:
     """Parts that were frozen and set to evaluation, which a call of ``train()`` on more than them has put back."""
     index, modes = sources.index, TrainingModes(sources.events)
     parts: dict[int, ModeCall] = {}
+    running: list[tuple[int, int]] = []
     for call in modes.calls:
         if not call.training and call.norms and call.parameters:
-            parts.setdefault(call.module, call)
-    running = _updates_of_statistics(sources) if parts else []
+            running = running or _updates_of_statistics(sources)
+            learned = max((op for op, weight in running if op < call.op and weight in call.parameters), default=NONE)
+            if learned < 0:
+                parts.setdefault(call.module, call)
+            elif _is_frozen_there(sources, modes, call, learned):  # else eval() was for an evaluation
+                parts[call.module] = call
     said: set[int] = set()
     for part in parts.values():
-        if any(op < part.op and weight in part.parameters for op, weight in running):
-            continue  # it learned before: eval() was for an evaluation
         for op, weight in running:
             if op < part.op or weight not in part.parameters or index.requires_grad(weight, op):
                 continue
@@ -108,6 +111,16 @@ def _find_learning(sources: Sources) -> Iterator[Finding]:
                 yield _of_part(sources, part, last, op)
     if not said:
         yield from _find_going_on(sources, modes)
+
+
+def _is_frozen_there(sources: Sources, modes: TrainingModes, call: ModeCall, learned: int) -> bool:
+    """Whether all parameters were frozen since batch norms learned last, and before the next call on their mode."""
+    index = sources.index
+    later = (one.op for one in modes.calls if one.op > call.op and one.covers(call.parameters))
+    until = next(later, index.op_count)
+    rows = [index.changed_ops.get(tensor, [])[-1:] for tensor in call.parameters]
+    changes = [index.recording.changes[row] for (row,) in filter(None, rows)]
+    return len(changes) == len(rows) and all(learned < one.op < until and not one.after for one in changes)
 
 
 def _find_going_on(sources: Sources, modes: TrainingModes) -> Iterator[Finding]:
