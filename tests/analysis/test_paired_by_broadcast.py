@@ -31,6 +31,7 @@ def lines(body: str) -> list[int]:
         "loss = (out.sigmoid() * y).sum()  # here",
         "chosen = side(x).gather(1, torch.zeros(6, 1, dtype=torch.long))\nloss = ((chosen - y) ** 2).mean()  # here",
         "loss = F.mse_loss(out, y)  # here",
+        "loss = -torch.min(y.exp() * out, y.exp().clamp(0.9, 1.1) * out).mean()  # here",
         "loss = F.smooth_l1_loss(out, y, reduction='none').mean()  # here",
     ],
 )
@@ -46,6 +47,8 @@ def test_the_line_that_pairs_is_the_cause(body: str) -> None:
         "loss = (out - out.squeeze(1)).abs().mean()",
         "loss = (out.squeeze(1).unsqueeze(1) - y).abs().mean()",
         "loss = ((out - y) * masks).mean()",
+        "loss = torch.min((out - y).abs(), masks).mean()",
+        "loss = torch.min(out * y, side(x)[:, :1] * y).mean()",
         "loss = ((out + y).softmax(1) @ x).sum()",
         "loss = (out - y).mean(1).max()",
         "loss = (side(x).sum(1, keepdim=True) + y).mean()",

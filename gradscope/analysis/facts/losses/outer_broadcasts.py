@@ -79,7 +79,7 @@ def outer_broadcasts(index: Index, passes: Passes) -> Iterator[OuterBroadcast]:
         if _is_meant(index, op, column, row):
             continue
         number = is_loss and not _shape(index, made[0])
-        reduced = op if number else _reduced_at(index, made[0], _shape(index, made[0]))
+        reduced = op if number else _reduced_at(index, made[0], column)
         if reduced >= 0:
             found[index.op_statement[op]] = OuterBroadcast(op, column, row, size, reduced, _made(index, column))
     yield from found.values()
@@ -153,9 +153,20 @@ def _base(index: Index, tensor: int) -> int:
     return tensor
 
 
-def _reduced_at(index: Index, tensor: int, shape: tuple[int, ...]) -> int:
-    """The call that made one number of all pairs; NONE where any call used them as pairs, or none made one."""
-    own, reduced = {tensor}, NONE
+def _is_of_column(index: Index, tensor: int, column: int) -> bool:
+    """Whether a call gave a tensor that paired each element of a column with each of a row."""
+    op = _made(index, tensor)
+    pair = _column_and_row(index, op) if op >= 0 else None
+    return pair is not None and pair[0] == column
+
+
+def _reduced_at(index: Index, tensor: int, column: int) -> int:
+    """The call that made one number of all pairs; NONE where any call used them as pairs, or none made one.
+
+    A second tensor of pairs that the same column gave by the same slip (``min(ratio * adv, clipped * adv)``) is no such
+    use.
+    """
+    shape, own, reduced = _shape(index, tensor), {tensor}, NONE
     todo = list(index.users.of(tensor))
     heapify(todo)
     while todo and len(own) < _FOLLOWED:
@@ -169,7 +180,7 @@ def _reduced_at(index: Index, tensor: int, shape: tuple[int, ...]) -> int:
         if not _shape(index, made[0]) and name in _REDUCES:
             reduced = op
             continue
-        others = [one for one in index.uses.of(op) if one not in own]
+        others = [one for one in index.uses.of(op) if one not in own and not _is_of_column(index, one, column)]
         is_by_pairs = any(_shape(index, one) == shape and _base(index, one) not in own for one in others)
         if name not in _ONE_BY_ONE or _shape(index, made[0]) != shape or is_by_pairs:
             return NONE
