@@ -61,9 +61,26 @@ def test_gradients_of_a_generators_loss_in_the_discriminator() -> None:
     assert said(program) == [("gradients-of-another-loss", [9, 12, 13])]
 
 
+def test_gradients_of_a_discriminators_loss_in_the_generator() -> None:
+    program = f"""{PAIR}
+    of_g.zero_grad()
+    of_d.zero_grad()
+    made = g(x)
+    (d(made).mean() - d(x).mean()).backward(retain_graph=True)
+    of_d.step()
+    (-d(g(x)).mean()).backward()
+    of_g.step()
+"""
+    assert said(program) == [("gradients-of-another-loss", [8, 13, 14])]
+
+
 @pytest.mark.parametrize(
     "loop",
     [
+        "of_g.zero_grad(); of_d.zero_grad()\n    (d(g(x).detach()).mean() - d(x).mean()).backward()\n    of_d.step()\n"
+        "    (-d(g(x)).mean()).backward()\n    of_g.step()",
+        "of_d.zero_grad()\n    (d(g(x)).mean() - d(x).mean()).backward()\n    of_d.step()\n"
+        "    of_g.zero_grad(); (-d(g(x)).mean()).backward()\n    of_g.step()",
         "of_g.zero_grad(); (-d(g(x)).mean()).backward(); of_g.step()\n"
         "    of_d.zero_grad()\n    d(g(x).detach()).mean().backward()\n    of_d.step()",
         # one loss through both, and one of the second network's own, added up for it before either steps

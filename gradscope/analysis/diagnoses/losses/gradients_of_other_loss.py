@@ -8,7 +8,7 @@ from typing import NamedTuple
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.gradient_lives import GradientLives, last_before
+from gradscope.analysis.facts.gradient_lives import GradientLives, first_after, last_before
 from gradscope.analysis.facts.leaf_gradients.pass_order import PassOrder
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
@@ -28,6 +28,8 @@ class _Mixed(NamedTuple):
     own: int
     """The last pass before the step, which added to them."""
     step: int
+    is_through: bool
+    """The last pass gave gradients to those others as well, which nothing used."""
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -49,7 +51,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
         tensors, last = [tensor for tensor, _ in group], group[0][1][-1]
         order = PassOrder(index, sources.passes, last.left_by)
         others = written[last.other_step] & _given(lives, last.left_by)
-        if order.came_through(set(tensors), to=others) and not order.came_through(others, to=set(tensors)):
+        near, far = (others, set(tensors)) if last.is_through else (set(tensors), others)
+        if order.came_through(near, to=far) and not order.came_through(far, to=near):
             yield _finding(sources, tensors, group[0][1])
 
 
@@ -73,7 +76,8 @@ def _finding(sources: Sources, tensors: list[int], found: list[_Mixed]) -> Findi
             *sources.cause("step", last.step),
         ],
         evidence=[Evidence("ops", op) for op in last],
-        advice="Clear them right before this backward (zero_grad of the optimizer that makes the step).",
+        advice="Clear them right before this backward (zero_grad of the optimizer that makes the step)"
+        + (", or detach() what they made where that other loss is computed." if last.is_through else "."),
     )
 
 
@@ -103,9 +107,16 @@ def _mixed(index: Index, lives: GradientLives, written: dict[int, set[int]], ten
         between = (other for other in written if left_by < other < own and tensor not in written[other])
         given = _given(lives, left_by)
         for_it = next((other for other in between if not written[other].isdisjoint(given)), NONE)
-        if for_it >= 0 and written[for_it].isdisjoint(_given(lives, own)):
-            return _Mixed(left_by, for_it, own, step)
+        both = written[for_it] & _given(lives, own) if for_it >= 0 else set()
+        if for_it >= 0 and all(_is_unused(lives, other, own) for other in both):
+            return _Mixed(left_by, for_it, own, step, bool(both))
     return None
+
+
+def _is_unused(lives: GradientLives, tensor: int, op: int) -> bool:
+    """Whether what a pass gave a parameter was cleared before a step of it."""
+    gone, used = first_after(lives.cleared.get(tensor, []), op), first_after(lives.steps.get(tensor, []), op)
+    return used < 0 or op < gone < used
 
 
 DIAGNOSIS = Diagnosis(
@@ -117,7 +128,8 @@ DIAGNOSIS = Diagnosis(
             gradients in the first one too. The first one's own backward added to them, and its step applied the
             sum, each time.""",
         reason="""Backward gives gradients to all leaves behind the loss, not only to those of the optimizer that steps
-            next: the loss of a generator fills .grad of the discriminator, that of an actor fills the critic's.""",
+            next: the loss of a generator fills .grad of the discriminator, that of an actor fills the critic's. The
+            other way round, a discriminator's loss on what was not detached fills .grad of the generator.""",
         remedy="""Call zero_grad() of each optimizer right before its own backward. Or keep the gradients from coming
             about: requires_grad_(False) on the network that is only passed through, or backward(inputs=[...]).""",
     ),
