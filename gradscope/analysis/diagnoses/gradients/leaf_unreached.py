@@ -9,10 +9,16 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.errors.messages_of_autograd import explained
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.optimizers import seen_optimizers
 from gradscope.analysis.facts.unreached import Unreached
 from gradscope.analysis.wording import listed
+from gradscope.analysis.facts.writes import last_written
+from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
-from gradscope.recording.rows import GradOutcome
+from gradscope.recording.rows import GradOutcome, OpKind
+
+STEPS = 3
+"""Steps of an optimizer without any gradient from which on it is a warning that only a copy of its leaves was used."""
 
 _OF_GRADIENTS = re.compile(r"\bgrad(ient)?s?\b", re.IGNORECASE)
 
@@ -27,9 +33,10 @@ def _find(sources: Sources) -> Iterator[Finding]:
         if reason.unused and (line := _ended_for_want_of(sources, op)):
             yield _that_ended(sources, op, tensors, shown, reason, line)
             continue
+        stepped = _stepped_in_vain(sources, tensors) if sources.flow.is_copy(reason.cut_op) else ""
         yield sources.finding(
             f"Line {index.op_line(op)}: backward gave {shown} no gradient",
-            why=f"{reason.why}, {left_out}" if left_out else reason.why,
+            why=", ".join(filter(None, (reason.why, left_out, stepped))),
             op=op,
             tensors=tensors,
             causes=[
@@ -37,7 +44,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 *sources.cut_causes(one.cut_op for _, one in found),
                 *sources.causes_at("returned", (at for _, one in found for at in one.none_at)),
             ],
-            severity="note" if reason.unused or left_out else "warning",
+            severity="note" if left_out or (reason.unused and not stepped) else "warning",
         )
 
 
@@ -70,6 +77,28 @@ def _that_ended(sources: Sources, op: int, tensors: list[int], shown: str, reaso
         advice="Use them in forward, or set requires_grad_(False) on them before the optimizer is made.",
         severity="problem",
     )
+
+
+def _stepped_in_vain(sources: Sources, tensors: list[int]) -> str:
+    """What steps did of an optimizer that holds some leaves, and nothing with a gradient; empty where none was made."""
+    index, kinds = sources.index, sources.index.recording.ops.column("kind")
+    written = last_written(index)
+    for optimizer in seen_optimizers(index, sources.events):
+        had_none = sources.lives.passes.keys().isdisjoint(optimizer.tensors)
+        if not had_none or not optimizer.tensors.issuperset(tensors):
+            continue
+        empty = [
+            op
+            for op in range(optimizer.made.op, index.op_count)
+            if kinds[op] == OpKind.STEP and index.func(op) == f"{optimizer.name}.step" and not index.uses.of(op)
+        ]
+        is_written = any(
+            written.get(index.storage_at(tensor, index.op_count), NONE) >= optimizer.made.op
+            for tensor in optimizer.tensors
+        )
+        if len(empty) >= STEPS and not is_written:
+            return f"and the {len(empty):,} steps of the {optimizer.name} of line {optimizer.line} had nothing to apply"
+    return ""
 
 
 def _alike(sources: Sources) -> dict[tuple[int, str, bool, str], list[tuple[int, Unreached]]]:
@@ -140,6 +169,10 @@ DIAGNOSIS = Diagnosis(
             is a note where the loss was not, as far as was seen, and where no_grad or detach keeps out a leaf
             that no optimizer holds, or, in a program without one, a leaf whose values are written from others:
             a teacher, a target, an average.""",
+            gradient. It is a warning where the loss was computed from it, or from a copy of it alone while the
+            optimizer of the original went on stepping. It is a note where the loss was not, as far as was seen, and
+            where no_grad or detach keeps out a leaf that no optimizer holds, or, in a program without one, a leaf whose
+            values are written from others: a teacher, a target, an average.""",
         reason="""Backward fills .grad of the leaves that the graph behind the loss leads to. A cut on the way
             (detach, .data, no_grad, .item(), a result without a gradient), a layer that forward does not use, or
             a custom Function whose backward returns None keep a leaf out of it.""",
