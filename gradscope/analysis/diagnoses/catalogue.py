@@ -118,6 +118,7 @@ _ENTRIES = (
     Entry("losses.paired_by_broadcast", _a_pass),
     Entry("losses.target_with_gradient", _a_pass),
     Entry("losses.advantage_with_gradient", _a_pass),
+    Entry("losses.ratio_without_gradient", _a_pass),
     Entry("gradients.sample_without_gradient", _a_pass),
     Entry("gradients.term_counted_twice", _a_pass),
     Entry("gradients.leaf_unreached", _a_pass),
