@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from gradscope.frames.syntax_trees import innermost, parsed
 
@@ -55,6 +56,44 @@ def unread_name(text: str, line: int) -> str:
     read = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Store)}
     outside = {name for node in nodes if isinstance(node, ast.Global | ast.Nonlocal) for name in node.names}
     return names[0] if len(names) == 1 and names[0] not in read | outside and not names[0].startswith("_") else ""
+
+
+class GivenTwice(NamedTuple):
+    """A call that is given one name for two of its arguments."""
+
+    line: int
+    end_line: int
+    name: str
+    source: str
+
+
+def given_twice(text: str, line: int) -> GivenTwice | None:
+    """The one call, later in the function around a line, that is given a name twice: ``loss(target, target.detach())``.
+
+    None where there is none or several: it is asked for where another name, which nothing reads, was stored.
+    """
+    tree = parsed(text)
+    function = innermost(tree, line, ast.FunctionDef) if tree is not None else None
+    found: list[GivenTwice] = []
+    for node in ast.walk(function) if function is not None else ():
+        if isinstance(node, ast.Call) and node.lineno > line and len(node.args) == 2 and not _is_of_itself(node):
+            first, second = (_name_of_values(argument) for argument in node.args)
+            if first and first == second:
+                found.append(GivenTwice(node.lineno, node.end_lineno or node.lineno, first, ast.unparse(node)))
+    return found[0] if len(found) == 1 else None
+
+
+def _is_of_itself(call: ast.Call) -> bool:
+    """Whether a call may well take one thing twice: ``matmul(x, x)``, ``mul(x, x)``, ``maximum(x, x)``."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else ast.unparse(call.func)
+    return name in ("matmul", "mm", "bmm", "mul", "dot", "outer", "einsum", "zip", "max", "min", "maximum", "minimum")
+
+
+def _name_of_values(node: ast.expr) -> str:
+    """The name whose values an argument has: ``x`` of ``x``, ``x.detach()`` and ``x.clone()``."""
+    while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("detach", "clone"):
+        node = node.func.value
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _reads(text: str, attribute: str) -> bool:

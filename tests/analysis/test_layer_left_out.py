@@ -40,6 +40,11 @@ def test_the_line_that_makes_it_or_drops_its_result_is_the_cause(line: str, caus
     assert said(line) == [cause]
 
 
+def test_a_name_that_is_given_twice_where_another_is_not_read() -> None:
+    assert said("z = self.extra(h)\n        h = torch.maximum(h, h) + (lambda a, b: a * b)(h, h.detach())") == [12, 11]
+    assert said("z = self.extra(h)\n        h = torch.mul(h, h)") == [11]
+
+
 @pytest.mark.parametrize(
     "line",
     [

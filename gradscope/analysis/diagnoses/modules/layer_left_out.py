@@ -9,7 +9,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.optimizers import seen_optimizers
 from gradscope.analysis.report_model import Evidence
-from gradscope.frames.unused_names import unread_attribute, unread_name
+from gradscope.frames.unused_names import given_twice, unread_attribute, unread_name
 from gradscope.recording.flags import PARAMETER
 
 PASSES = 3
@@ -62,14 +62,25 @@ def _left_out(sources: Sources, tensor: int, before: int) -> tuple[int, str] | N
 def _finding(sources: Sources, op: int, last: int, text: str, tensors: list[int]) -> Finding:
     names = sources.listed([sources.names.of(tensor) for tensor in tensors])
     held = "it" if len(tensors) == 1 else "them"
+    where = sources.index.statements[sources.index.op_statement[op]]
+    causes, advice = sources.cause("made", op), "Use it in forward, or take it out."
+    is_unread = op != sources.index.made_by(tensors[0])
+    twice = given_twice(sources.index.recording.files[where.file].text, where.end_line) if is_unread else None
+    if twice is not None:
+        place = sources.cause_of_line(
+            "used", where.file, twice.line, twice.end_line, sources.index.op_place(op).function
+        )
+        causes = [place, *causes]
+        text = f"{text}; line {twice.line} gives {twice.name} twice ({twice.source})"
+        advice = "If one of the two was meant to be the other, give it that one."
     return sources.finding(
         f"Line {sources.index.op_line(op)}: {names} never got a gradient, though an optimizer holds {held}",
         why=text,
         op=op,
         tensors=tensors,
-        causes=sources.cause("made", op),
+        causes=causes,
         evidence=[Evidence("ops", last)],
-        advice="Use it in forward, or take it out.",
+        advice=advice,
     )
 
 
@@ -81,7 +92,8 @@ DIAGNOSIS = Diagnosis(
         meaning="""An optimizer holds parameters of a layer that got no gradient in the whole run, and by the text of
             the files that ran the layer is read nowhere, or its result is given a name that nothing reads.""",
         reason="""A layer that __init__ makes is part of the model whether forward calls it or not. Often another name
-            was meant: bn1 twice instead of bn2, h instead of z.""",
+            was meant: bn1 twice instead of bn2, h instead of z, a loss that is given the target for both of its
+            arguments.""",
         remedy="""Let forward use it, or its result. A layer that is not needed costs memory and makes
             DistributedDataParallel fail: take it out.""",
     ),
