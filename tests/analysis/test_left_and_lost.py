@@ -122,6 +122,8 @@ class Signals:
     def __getitem__(self, i):
         self.seen[i] += 1
         x = self.x[i]{}
+        return self.transform(x)
+    def transform(self, x):
         x.{}
         return x
 data = Signals()
@@ -132,14 +134,14 @@ for epoch in range({}): total = sum(data[i].sum() for i in range(4))
 @pytest.mark.parametrize(
     ("copy", "write", "epochs", "found"),
     [
-        ("", "mul_(1.1)", 3, [[8, 7]]),
+        ("", "mul_(1 + 0.1 * torch.rand(3))", 3, [[10, 7]]),
         ("", "mul_(1.1)", 1, []),
         ("", "clamp_(0, 1)", 3, []),
         (".clone()", "mul_(1.1)", 3, []),
     ],
 )
 def test_items_that_are_changed_in_place(copy: str, write: str, epochs: int, found: list[list[int]]) -> None:
-    assert causes(ITEMS.format(copy, write, epochs), "item-written") == found
+    assert causes(ITEMS.format(copy, write, epochs), "data-written-again") == found
 
 
 LOST = """

@@ -189,7 +189,6 @@ _ENTRIES = (
     Entry("sharing.data_written_again", _a_change),
     Entry("sharing.argument_written", _a_change),
     Entry("sharing.default_argument_written", _a_change),
-    Entry("sharing.item_written", _a_change),
     Entry("sharing.write_lost", _a_change),
     Entry("modules.checkpoint_updates_twice", _an_event(EventKind.CHECKPOINT)),
     Entry("sharing.write_through_alias", _a_change),

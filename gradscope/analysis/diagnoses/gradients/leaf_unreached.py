@@ -11,8 +11,8 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.optimizers import seen_optimizers
 from gradscope.analysis.facts.unreached import Unreached
-from gradscope.analysis.wording import listed
 from gradscope.analysis.facts.writes import last_written
+from gradscope.analysis.wording import listed
 from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
 from gradscope.recording.rows import GradOutcome, OpKind
@@ -164,15 +164,11 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""A leaf that requires grad was there when backward passes ran, and none of them gave it a
-            gradient. It is a problem where the program then ended by an error about gradients that torch did
-            not raise (opacus wants one of each leaf). It is a warning where the loss was computed from it. It
-            is a note where the loss was not, as far as was seen, and where no_grad or detach keeps out a leaf
-            that no optimizer holds, or, in a program without one, a leaf whose values are written from others:
-            a teacher, a target, an average.""",
-            gradient. It is a warning where the loss was computed from it, or from a copy of it alone while the
-            optimizer of the original went on stepping. It is a note where the loss was not, as far as was seen, and
-            where no_grad or detach keeps out a leaf that no optimizer holds, or, in a program without one, a leaf whose
-            values are written from others: a teacher, a target, an average.""",
+            gradient. It is a problem where the program then ended by an error about gradients that torch did not
+            raise (opacus wants one of each leaf). It is a warning where the loss was computed from it, or from a copy
+            of it alone while the optimizer of the original went on stepping. It is a note where the loss was not, as
+            far as was seen, and where no_grad or detach keeps out a leaf that no optimizer holds, or, in a program
+            without one, a leaf whose values are written from others: a teacher, a target, an average.""",
         reason="""Backward fills .grad of the leaves that the graph behind the loss leads to. A cut on the way
             (detach, .data, no_grad, .item(), a result without a gradient), a layer that forward does not use, or
             a custom Function whose backward returns None keep a leaf out of it.""",

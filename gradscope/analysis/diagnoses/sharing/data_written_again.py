@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.memory_writes.data_written_again import data_written_again
+from gradscope.analysis.facts.memory_writes.stacked_writes import data_written_again
+from gradscope.analysis.facts.memory_writes.written_items import WrittenItem, written_items
 from gradscope.analysis.report_model import Evidence
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
-    index = sources.index
+    """One finding for each line that writes, and for the lines that write what one line reads as an item."""
+    index, told = sources.index, set[int]()
     for found in data_written_again(index, sources.sharing):
+        told.add(index.op_statement[found.op])
         view, base = (sources.names.at(one, found.op) for one in (found.view, found.base))
         made = index.made_by(found.view)
         what = (
@@ -30,6 +33,32 @@ def _find(sources: Sources) -> Iterator[Finding]:
             advice=f"Compute a new tensor there ({view} = {view} + …), or take {view} with clone().",
         )
 
+    by_read: dict[int, list[WrittenItem]] = {}
+    for item in written_items(index):
+        if index.op_statement[item.write] not in told:
+            by_read.setdefault(index.op_statement[item.read], []).append(item)
+    for items in by_read.values():
+        yield _of_items(sources, items)
+
+
+def _of_items(sources: Sources, items: list[WrittenItem]) -> Finding:
+    """Items that a data set took as views of what it keeps."""
+    index, first = sources.index, items[0]
+    lines = [str(line) for line in sorted({index.op_line(item.write) for item in items})]
+    return sources.finding(
+        f"Line{'s' * (len(lines) > 1)} {' and '.join(lines)}: {index.call_name(first.write)} writes in place what line "
+        f"{index.op_line(first.read)} reads from {sources.names.at(first.base, first.read)}, a view of it: one place "
+        f"was written {first.times:,} times, and each reading gives what the one before left",
+        op=first.write,
+        tensors=[first.base],
+        causes=[
+            *(cause for item in items for cause in sources.cause("write", item.write)),
+            *sources.cause("made", first.read),
+        ],
+        evidence=[Evidence("ops", first.read)],
+        advice="Compute a new tensor there (x = x * gain), or read a copy: .clone().",
+    )
+
 
 DIAGNOSIS = Diagnosis(
     code="data-written-again",
@@ -38,7 +67,7 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""A function that prepares data (__getitem__, forward, augment …) took a view of stored values and
             added noise to it, or multiplied it, in place. It did so several times at the same place, and nothing else
-            writes there.""",
+            writes there. Or a __getitem__ took such a view, and a transform wrote into it.""",
         reason="""An index, a slice or a row is a view of what is stored. x += noise on it changes the data set, so that
             the noise of all epochs adds up, and a factor is applied once more in each.""",
         remedy="""x = x + noise in place of x += noise, or x = self.data[i].clone().""",
