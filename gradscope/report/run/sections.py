@@ -26,8 +26,6 @@ from gradscope.report.run.summary import counted
 from gradscope.report.screen.layout import Column, table
 from gradscope.report.screen.text import Symbols, cut_to, safe, source_text
 
-_EVERY = 1_000
-"""Rows of a part from which on everything was asked for."""
 _GIVEN = ("created", "accumulated")
 _GRADIENT = (
     Column("leaf", minimum=10),
@@ -154,9 +152,9 @@ class Sections:
         return Group(*parts, *self._more(len(passes), "places"))
 
     def _left_as_they_were(self, rows: Sequence[GradientRow]) -> list[Text]:
-        """In a word the leaves whose gradients of other passes a pass left, beside those that it gave one to."""
+        """In a word, where not all have room, the leaves whose gradients of other passes a pass left."""
         left = sum(row.outcome == "untouched" for row in rows)
-        if not left or self._limit >= _EVERY or not any(row.outcome in _GIVEN for row in rows):
+        if not left or len(rows) <= self._limit or not any(row.outcome in _GIVEN for row in rows):
             return []
         text = f"  {counted(left, 'leaf', 'leaves')} of other passes: left as {'they were' if left > 1 else 'it was'}"
         return [Text(text, style="dim")]
