@@ -27,6 +27,7 @@ from gradscope.report.screen.layout import Column, table
 from gradscope.report.screen.text import Symbols, cut_to, safe, source_text
 
 _GIVEN = ("created", "accumulated")
+_UNNAMED = "<unnamed>"
 _GRADIENT = (
     Column("leaf", minimum=10),
     Column("shape", minimum=6),
@@ -142,7 +143,7 @@ class Sections:
         parts: list[RenderableType] = []
         for one in passes[: self._limit]:
             parts.append(self._pass_head(one))
-            rows = sorted(one.gradients, key=lambda row: (row.outcome in _GIVEN, row.name.startswith("<")))
+            rows = sorted(one.gradients, key=lambda row: (row.outcome in _GIVEN, row.name == _UNNAMED))
             if left := self._left_as_they_were(rows):
                 rows = [row for row in rows if row.outcome != "untouched"]
             cells = [self._gradient(row) for row in rows[: self._limit]]
