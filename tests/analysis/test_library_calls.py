@@ -64,6 +64,9 @@ def train(model, loss_of):
             optimizer.step()
             optimizer.zero_grad()
 
+def backward_from(model, loss_of):
+    (loss_of(model) / 2).backward()
+
 class Solved(torch.autograd.Function):
     @staticmethod
     def forward(ctx, force, x, weight):
@@ -217,3 +220,16 @@ def test_the_line_that_leaves_the_backward_of_a_function_without_a_graph_is_name
     assert answer.code == "backward-no-grad"
     assert [cause.line for cause in answer.causes] == [7]
     assert [one.code for one in report(source.format("moved * 1.0")).answers if one.severity == "problem"] == []
+
+
+def test_what_ended_a_program_is_told_though_it_is_about_a_librarys_own_tensor() -> None:
+    source = (
+        "model = torch.nn.Linear(2, 1)\n\ndef loss_of(model):\n    with torch.no_grad():\n"
+        "        return model(torch.ones(1, 2)).sum()\n\nused_library.backward_from(model, loss_of)\n"
+    )
+    (answer,) = report(source).answers
+    assert (answer.code, answer.severity, [cause.line for cause in answer.causes][:1]) == (
+        "backward-no-grad",
+        "problem",
+        [6],
+    )

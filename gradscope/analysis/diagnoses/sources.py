@@ -138,11 +138,10 @@ class Sources:
 
         What ended a program, or was raised, concerns the user whatever it is about.
         """
-        ops = [one.row for one in finding.evidence if one.table == "ops"][:1]
+        ops = [one.row for one in finding.evidence if one.table == "ops" and 0 <= one.row < self.index.op_count]
         tensors = [one.row for one in finding.evidence if one.table == "tensors"]
-        if not tensors or not ops or not 0 <= ops[0] < self.index.op_count:
-            return False
-        if self.index.recording.ops.column("flags")[ops[0]] & RAISED or not self.libraries.makes[ops[0]]:
+        flags = self.index.recording.ops.column("flags")
+        if not tensors or not ops or any(flags[op] & RAISED or not self.libraries.makes[op] for op in ops):
             return False
         return all(self.libraries.unclaimed[tensor] for tensor in tensors)
 
