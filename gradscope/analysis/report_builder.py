@@ -13,6 +13,7 @@ from gradscope.analysis.facts.listed_cuts import list_cuts
 from gradscope.analysis.facts.memory_use import MemoryUse, report_memory
 from gradscope.analysis.facts.memory_writes.inplace_writes import InplaceWrites
 from gradscope.analysis.facts.modes.grad_modes import list_modes
+from gradscope.analysis.facts.modules.module_trees import ModuleTrees
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.facts.statement_runs import StatementRuns
 from gradscope.analysis.facts.storage_groups import Letters, StorageGroups
@@ -85,6 +86,7 @@ def build(recording: Recording, view: RunView | None = None) -> Report:
         left_out=calls_left_out,
         suppressed=selected.suppressed,
         remarks=(*recording.info.remarks, *outputs, *selected.remarks),
+        modules=ModuleTrees(index, names, use).rows() if len(recording.modules) else (),
         gradient_norms=_norms(index, names, sources) if view.gradients else (),
         after_limit=after_limit(index, sources.events, calls_left_out),
     )

@@ -539,6 +539,37 @@ class Summary(NamedTuple):
     threads: int
 
 
+class ModuleRow(NamedTuple):
+    """A module with all that is part of it, or several siblings of one structure; parents come before what is part of
+    them."""
+
+    depth: int
+    name: str
+    """``model`` for an outermost one, else what the one above calls it: ``attn``, ``0-11`` for siblings."""
+    kind: str
+    """Its class; of a wrapper with what it stands for: ``DistributedDataParallel(Net)``."""
+    modules: int
+    """Of how many modules the row is, those at the same place of siblings above counted each."""
+    places: tuple[Place, ...]
+    """Lines of the user's that called it, itself or through a library."""
+    calls: int
+    """Ops of the pass through the model that was looked at."""
+    trainable: int
+    """Elements of parameters that require grad, when the run is over."""
+    frozen: int
+    """Elements of the others."""
+    trainable_tensors: int
+    with_gradient: int
+    """Of these: how many were given a gradient."""
+    parameter_bytes: int
+    gradient_bytes: int
+    """Newly allocated for gradients by one pass."""
+    saved_bytes: int
+    """Kept for backward by that pass."""
+    allocated_bytes: int
+    """Newly allocated by that pass."""
+
+
 class Report(NamedTuple):
     """All that the analyses found in one recording."""
 
@@ -566,3 +597,5 @@ class Report(NamedTuple):
     gradient_norms: tuple[GradientNorms, ...] = ()
     """Where they were asked for (``--gradients``)."""
     after_limit: CountedAfterLimit = CountedAfterLimit()
+    modules: tuple[ModuleRow, ...] = ()
+    """The modules that were at work, as trees."""

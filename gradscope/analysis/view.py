@@ -17,6 +17,8 @@ class RunView(NamedTuple):
     """Show every row, however long the run was."""
     ops: bool = False
     """List every single op beside the lines."""
+    by_module: bool = False
+    """Show what was at work by module instead of by line."""
     graph: bool | None = None
     """Show the autograd graph; None: where it fits."""
     memory: bool | None = None

@@ -33,12 +33,14 @@ from gradscope.cli.options.output_options import (
 from gradscope.cli.options.project_settings import project_settings
 from gradscope.cli.options.view_options import (
     AllOption,
+    ByOption,
     GradientsOption,
     GraphOption,
     LineOption,
     MemoryOption,
     OpsOption,
     SummaryOption,
+    Unit,
     ValuesOption,
     line_range,
 )
@@ -76,6 +78,7 @@ def report(
     line: LineOption = "",
     all_rows: AllOption = False,
     ops: OpsOption = False,
+    by: ByOption = Unit.LINE,
     graph: GraphOption = None,
     memory: MemoryOption = None,
     gradients: GradientsOption = False,
@@ -101,6 +104,7 @@ def report(
         lines=line_range(line),
         all=all_rows,
         ops=ops,
+        by_module=by is Unit.MODULE,
         graph=graph,
         memory=memory,
         gradients=gradients,

@@ -34,12 +34,14 @@ from gradscope.cli.options.process_options import ChildProcesses, ShowAt
 from gradscope.cli.options.project_settings import project_settings
 from gradscope.cli.options.view_options import (
     AllOption,
+    ByOption,
     GradientsOption,
     GraphOption,
     LineOption,
     MemoryOption,
     OpsOption,
     SummaryOption,
+    Unit,
     ValuesOption,
     line_range,
 )
@@ -101,6 +103,7 @@ def run(
     line: LineOption = "",
     all_rows: AllOption = False,
     ops: OpsOption = False,
+    by: ByOption = Unit.LINE,
     graph: GraphOption = None,
     memory: MemoryOption = None,
     gradients: GradientsOption = False,
@@ -156,6 +159,7 @@ def run(
         lines=line_range(line),
         all=all_rows,
         ops=ops,
+        by_module=by is Unit.MODULE,
         graph=graph,
         memory=memory,
         gradients=gradients,

@@ -158,6 +158,7 @@ class Recorder:
             self._observer.enter_rest(namespace, filename)
         self._names.finish(namespace)
         self._names.bind_held(held_at_end(namespace, self._is_user))
+        self._observer.module_looks.settle()
         LastLook(self._tape, self._observer.states).settle()
 
     def flush(self) -> None:

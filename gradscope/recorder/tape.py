@@ -60,6 +60,7 @@ class Tape:
         self._flushed_at = 0.0
         self._is_flushing = False
         self._op_updates: dict[int, dict[str, int]] = {}
+        self._updates: list[tuple[str, int, str, int]] = []
         self._texts: dict[str, int] = {"": 0}
 
     def text(self, text: str) -> int:
@@ -80,6 +81,10 @@ class Tape:
     def update_op(self, op: int, **columns: int) -> None:
         """Change columns of an op that was appended before: the calls of a group, the flags of one that raised."""
         self._op_updates.setdefault(op, {}).update(columns)
+
+    def update(self, table: str, row: int, **columns: int) -> None:
+        """Change columns of a row that was appended before; they must be declared as late."""
+        self._updates += [(table, row, column, value) for column, value in columns.items()]
 
     def withdraw_op(self, op: int) -> None:
         """Take back the last op, which did nothing to any tensor, and its uses."""
@@ -149,6 +154,9 @@ class Tape:
             for column, value in columns.items():
                 recording.ops.column(column)[op] = value
         self._op_updates.clear()
+        for table, row, column, value in self._updates:
+            recording.tables[table].column(column)[row] = value
+        self._updates.clear()
         if self.on_flush is not None:
             self.on_flush(recording)
             self._pace()

@@ -12,7 +12,7 @@ from gradscope.recording.tables import NONE, Table
 
 FORMAT = "gradscope-recording"
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Raised with every change that an older reader would misread; the log:
 
 1. The first.
@@ -22,6 +22,7 @@ SCHEMA_VERSION = 5
 4. Kinds of events from ``ARRAYS`` on: NumPy arrays, hooks that stay, calls that raised or were refused, forwards that
    were called directly, freezes, what checkpoints ran again; norms of gradients; ops that continue a call
    (``OpFlag.CONTINUED``).
+6. Modules: which there were, their parameters, and which ops ran in them.
 """
 
 
@@ -146,6 +147,9 @@ class Recording:
         self.left_out: Table[rows.SpanCount] = Table(rows.SpanCount)
         self.events: Table[rows.Event] = Table(rows.Event)
         self.event_tensors: Table[rows.EventTensor] = Table(rows.EventTensor)
+        self.modules: Table[rows.Module] = Table(rows.Module)
+        self.module_tensors: Table[rows.ModuleTensor] = Table(rows.ModuleTensor)
+        self.module_ops: Table[rows.ModuleOp] = Table(rows.ModuleOp)
 
     @property
     def tables(self) -> dict[str, Table[Any]]:

@@ -554,3 +554,37 @@ class EventTensor(NamedTuple):
 
     event: Annotated[int, RowOf("events")]
     tensor: _Tensor
+
+
+class Module(NamedTuple):
+    """A module that was seen at work, or is part of one."""
+
+    op: _Op
+    """The first op that was seen to run in it, or in the module that it was found with."""
+    parent: Annotated[int, RowOf("modules", optional=True), LATE]
+    """The module that it is part of."""
+    name: Annotated[int, Text(), LATE]
+    """What the parent calls it: ``0``, ``q_proj``; empty for one that a wrapper stands for (``module`` of DDP), and
+    for one that is part of no other."""
+    kind: _Text
+    """Text: the name of its class."""
+    span: Annotated[int, RowOf("spans", optional=True), LATE]
+    """Where the user's code called it, itself or through a library, when it was first met; NONE: it was not called."""
+
+
+class ModuleTensor(NamedTuple):
+    """A parameter of a module's own."""
+
+    module: Annotated[int, RowOf("modules")]
+    tensor: _Tensor
+    name: _Text
+    """Text: ``weight``"""
+
+
+class ModuleOp(NamedTuple):
+    """An op that ran in a module. Ops are looked at as long as instructions or modules are new: the first pass through
+    each model, and some of the next."""
+
+    op: _Op
+    module: Annotated[int, RowOf("modules")]
+    """The innermost module."""

@@ -24,7 +24,7 @@ def recordings(draw: st.DrawFn, most_rows: int = 6) -> Recording:
     recording.threads += draw(st.lists(texts, max_size=3))
     recording.info = draw(run_infos())
     sizes = {name: draw(st.integers(0, most_rows)) for name in recording.tables} | {"files": len(recording.files)}
-    needed = {"ops", "tensors", "nodes", "layouts", "spans", "storages", "events"}
+    needed = {"ops", "tensors", "nodes", "layouts", "spans", "storages", "events", "modules"}
     sizes |= {name: max(1, sizes[name]) for name in needed}
     for name, table in recording.tables.items():
         for _ in range(sizes[name]):
@@ -34,6 +34,8 @@ def recordings(draw: st.DrawFn, most_rows: int = 6) -> Recording:
             ]
             if name == "edges":  # no node comes before itself
                 row = [max(row), min(row)] if row[0] != row[1] else [row[0], NONE]
+            if name == "modules":  # none is part of itself
+                row[1] = min(row[1], len(table) - 1)
             row = _with_valid_rows(draw, table, row, sizes)
             if name == "tensors" and row[0] == sizes["ops"]:
                 row[4] |= TensorFlag.EXTERNAL

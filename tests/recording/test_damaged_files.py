@@ -216,3 +216,8 @@ def test_nothing_here_can_unpickle() -> None:
 
     assert not {"pickle", "marshal", "shelve"} & set(vars(reader))
     assert "sqlite3" in sys.modules
+
+
+def test_modules_that_are_parts_of_each_other(path: Path) -> None:
+    alter(path, "UPDATE modules SET parent = 0")
+    assert "parts of each other" in refusal(path).message

@@ -56,7 +56,8 @@ def test_written_in_batches_it_is_the_same(tmp_path: Path, recording: Recording,
         for column, declared in table.declared.items()
         if declared.is_late
     }
-    assert set(late) == {("ops", "flags"), ("ops", "calls"), ("tensors", "died"), ("storages", "died")}
+    of_modules = {("modules", column) for column in ("parent", "name", "span")}
+    assert set(late) == {("ops", "flags"), ("ops", "calls"), ("tensors", "died"), ("storages", "died")} | of_modules
     for _ in range(data.draw(st.integers(1, 4))):
         for name, table in growing.tables.items():
             upto = data.draw(st.integers(len(table), len(recording.tables[name])))

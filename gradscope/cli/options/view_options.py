@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from enum import Enum
 from typing import Annotated
 
 import typer
@@ -14,6 +15,19 @@ SHOW = "What to show"
 LineOption = Annotated[str, typer.Option("--line", metavar="N[-M]", help="Only these lines.", rich_help_panel=SHOW)]
 AllOption = Annotated[bool, typer.Option("--all", help="Every row, however long the run was.", rich_help_panel=SHOW)]
 OpsOption = Annotated[bool, typer.Option("--ops", help="Every op, not only lines.", rich_help_panel=SHOW)]
+
+
+class Unit(str, Enum):
+    """By what a run is shown."""
+
+    LINE = "line"
+    MODULE = "module"
+
+
+ByOption = Annotated[
+    Unit,
+    typer.Option("--by", help="By line, or by module: a tree of the model.", rich_help_panel=SHOW),
+]
 GraphOption = Annotated[
     bool | None, typer.Option("--graph/--no-graph", help="The autograd graph.", rich_help_panel=SHOW)
 ]

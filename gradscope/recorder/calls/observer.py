@@ -21,6 +21,7 @@ from torch.nn import Module, Parameter
 from gradscope.recorder.calls.after_limit import AfterLimit
 from gradscope.recorder.calls.asked_functions import AskedFunctions
 from gradscope.recorder.calls.faults import is_programs
+from gradscope.recorder.calls.module_looks import ModuleLooks
 from gradscope.recorder.calls.torch_functions import Function, FunctionInfo, describe, lives_with_torch
 from gradscope.recorder.naming.seen_names import FULL_MATCHES, SeenNames
 from gradscope.recorder.naming.unseen_tensors import Unseen
@@ -177,6 +178,7 @@ class Observer:
         self.after_limit = AfterLimit(tape)
         self._hooked: set[int] = set()
         """Threads whose last op ran under saved-tensor hooks."""
+        self.module_looks = ModuleLooks(self)
         self._limit()
 
     @property
@@ -221,6 +223,7 @@ class Observer:
     def new_place(self, frame: FrameType) -> CallPlace:
         """Enter the instruction that a frame is at."""
         with self.lock:
+            self.module_looks.go_on()
             return self.sites.new_place(frame)
 
     def forget_direct_forwards(self, module: int) -> None:

@@ -14,6 +14,9 @@ from gradscope.recording.tables import NONE, Table
 
 _MOST_BYTES = 2**62
 
+_DEEPEST = 200
+"""Modules around a module."""
+
 
 def check_content(recording: Recording) -> None:
     """Check all columns.
@@ -32,6 +35,7 @@ def check_content(recording: Recording) -> None:
     _check_made_tensors(recording)
     _check_sizes(recording)
     _check_graph(recording)
+    _check_modules(recording)
 
 
 def _check_made_tensors(recording: Recording) -> None:
@@ -65,6 +69,25 @@ def _check_graph(recording: Recording) -> None:
         order.prepare()
     except CycleError as error:
         raise ValueError("its graph of nodes goes round in a circle") from error
+
+
+def _check_modules(recording: Recording) -> None:
+    """Who goes from a module to the one that it is part of must come to an end, and soon."""
+    parents = recording.modules.column("parent")
+    depths: dict[int, int] = {}
+    for module in range(len(parents)):
+        way = []
+        current = module
+        while current >= 0 and current not in depths:
+            way.append(current)
+            if len(way) > _DEEPEST:
+                raise ValueError("its modules are parts of each other")
+            current = parents[current]
+        depth = depths.get(current, 0)
+        for at, one in enumerate(reversed(way), depth + 1):
+            depths[one] = at
+        if depths[module] > _DEEPEST:
+            raise ValueError("its modules are parts of each other")
 
 
 def _check_column(where: str, table: Table[Any], column: array[int], holds: Holds, sizes: dict[str, int]) -> None:

@@ -37,6 +37,7 @@ _NAME_OF_ROW: dict[str, tuple[str, ...]] = {
     "ops": ("ops.func", "strings.text"),
     "nodes": ("nodes.name", "strings.text"),
     "files": ("files.name",),
+    "modules": ("modules.kind", "strings.text"),
 }
 """By which columns the name of a table's row is found; that of a tensor by its bindings."""
 

@@ -12,6 +12,7 @@ from gradscope.analysis.report_model import Cut, InplaceWrite, LineRow, Report
 from gradscope.analysis.view import RunView
 from gradscope.report.run.answer_rows import AnswerRows
 from gradscope.report.run.line_rows import ShownLines
+from gradscope.report.run.module_rows import module_rows, runs_whole_models
 from gradscope.report.run.op_rows import ops_table
 from gradscope.report.run.sections import Sections
 from gradscope.report.run.summary import graph_title, header, summary
@@ -23,6 +24,8 @@ LONG = 28
 GRAPH_FITS = 16
 GRADIENT_ROWS = 100
 """Rows of the table of gradients, which is asked for by name."""
+MODULE_ROWS = 12
+"""Rows of modules where nobody asked for them."""
 SECTION_ROWS = 8
 NOTHING_SEEN = "\nNo call of torch was seen in this process; what others do that it starts is not recorded."
 EVERYTHING = 1_000_000
@@ -80,8 +83,12 @@ class RunScreen:
         found = self._answers.all() if view.all or view.all_answers else self._answers.first()
         if found is not None:
             yield found
-        if not view.quiet:
+        if view.by_module and not view.quiet:
+            yield from self._modules()
+        elif not view.quiet:
             yield from self._lines()
+            if runs_whole_models(report.modules) and view.lines is None:
+                yield from self._modules()
             yield from self._below()
         if view.gradients:
             yield from self._gradients()
@@ -96,6 +103,17 @@ class RunScreen:
         if found is not None:
             yield self._title("Lines to change, as said above")
             yield found
+
+    def _modules(self) -> Iterator[RenderableType]:
+        rows, view = self._report.modules, self._view
+        if not rows:
+            yield Text("\nNo call of a module was seen: what ran stands in no forward of an nn.Module.")
+            return
+        yield self._title("Modules")
+        limit = EVERYTHING if view.by_module or view.all else MODULE_ROWS
+        yield from module_rows(rows, self._width, self._marks, limit)
+        if view.by_module and (view.graph or view.all):
+            yield from self._graphs()
 
     def _gradients(self) -> Iterator[RenderableType]:
         from gradscope.report.run.gradient_rows import gradient_rows, looked_at
