@@ -154,8 +154,8 @@ class Tape:
             for column, value in columns.items():
                 recording.ops.column(column)[op] = value
         self._op_updates.clear()
-        for table, row, column, value in self._updates:
-            recording.tables[table].column(column)[row] = value
+        for name, at, column, value in self._updates:
+            self._tables[name].column(column)[at] = value
         self._updates.clear()
         if self.on_flush is not None:
             self.on_flush(recording)

@@ -13,6 +13,7 @@ from gradscope.analysis.facts.flow import Flow
 from gradscope.analysis.facts.memory_use import bytes_of_gradients
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.facts.unreached import WALKED_IN_ALL, Reasons, Unreached
+from gradscope.analysis.facts.unsharded_parameters import unsharded_parameters
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import BackwardPass, GradientOutcome, GradientRow
 from gradscope.recording import NONE
@@ -87,6 +88,11 @@ class Gradients:
         return self._index.roots
 
     @cached_property
+    def unsharded(self) -> frozenset[int]:
+        """Parameters that stand in modules only while these run; see :func:`unsharded_parameters`."""
+        return unsharded_parameters(self._index)
+
+    @cached_property
     def groups(self) -> list[PassGroup]:
         """Passes by statement, in the order in which they first ran."""
         groups: dict[int, PassGroup] = {}
@@ -104,6 +110,8 @@ class Gradients:
                 continue
             if outcome == GradOutcome.MISSING and self._is_a_librarys_own(tensor):
                 continue  # (the unsharded parameters of FSDP, whose gradients it takes on; a constraint's way back)
+            if tensor in self.unsharded:
+                continue  # (the sharded ones are given the gradients)
             if outcome == GradOutcome.MISSING and self._index.given_by_functions.get(tensor, op) < op:
                 continue  # (by then it was no leaf: a Function gave it a grad_fn after it had been seen inside)
             if not self._index.requires_grad(tensor, op):

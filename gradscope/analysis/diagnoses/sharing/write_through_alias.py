@@ -18,6 +18,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
     for write in sources.writes.judged:
         effects.setdefault((index.op_statement[write.op], index.func(write.op)), set()).add(write.effect.effect)
     for shared in shared_writes(index, sources.names, sources.sharing):
+        if sources.gradients.unsharded.issuperset(shared.seen_by):
+            continue  # (fully_shard gathers what it had spread)
         found = effects.get((shared.statement, index.func(shared.op)), set())
         if not shared.is_step and not found & {"raised", "silently_wrong"}:
             # Where no graph was open that needs the values, a write past autograd is what was meant; and where it is
