@@ -114,7 +114,7 @@ def test_the_first_screen_is_about_the_users_code(program: Program, ran: Ran) ->
     shown = ran.screen()
     assert not _IMPORT.search(shown)
     assert "site-packages" not in shown
-    assert {row.file for row in ran.report.lines} == {program.path.name}
+    assert {Path(row.file).name for row in ran.report.lines} == {program.path.name}
     assert max(map(len, shown.splitlines())) <= 80
 
 
