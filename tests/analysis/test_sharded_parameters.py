@@ -1,4 +1,4 @@
-"""Parameters of ``fully_shard``: the sharded ones are the program's, others stand in modules while these run."""
+"""Of fully_shard the sharded parameters are the program's; the others stand in modules only while these run."""
 
 from __future__ import annotations
 

@@ -76,6 +76,10 @@ def _complex_values(recording: Recording) -> bool:
     return any(recording.text(layout.dtype).startswith("complex") for layout in recording.layouts)
 
 
+def _a_wrapped_module(recording: Recording) -> bool:
+    return any("DistributedDataParallel" in text for text in recording.strings)
+
+
 def _an_event(kind: EventKind) -> Callable[[Recording], bool]:
     return lambda recording: kind in recording.events.column("kind")
 
@@ -101,6 +105,7 @@ _ENTRIES = (
     Entry("errors.refused_by_autograd", _an_error_or_refusal),
     Entry("gradients.gradient_silently_wrong", _a_pass),
     Entry("gradients.stale_result", _a_step),
+    Entry("modules.ddp_bypassed", _a_wrapped_module),
     Entry("modules.checkpoint_draws_anew", _an_event(EventKind.CHECKPOINT)),
     Entry("gradients.gradient_counted_twice", _an_event(EventKind.FUNCTION)),
     Entry("gradients.gradient_not_finite", _an_event(EventKind.GRADIENTS)),

@@ -1,0 +1,82 @@
+"""A module in DistributedDataParallel is trained past it: each process keeps the gradients of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.recording import NONE
+from gradscope.recording.rows import GradOutcome
+
+_WRAPPER = "DistributedDataParallel"
+_RECEIVED = (GradOutcome.CREATED, GradOutcome.ACCUMULATED)
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """Only where one was made, none was at work, and the line that runs the module says ``.module(``."""
+    index = sources.index
+    recording = index.recording
+    made = [op for op, row in enumerate(recording.ops) if recording.text(row.func).endswith(f"{_WRAPPER}.__init__")]
+    if not made or any(recording.text(module.kind) == _WRAPPER for module in recording.modules):
+        return
+    given = {row.tensor for row in recording.gradients if row.outcome in _RECEIVED}
+    for number, module in enumerate(recording.modules):
+        if module.parent != NONE or module.span == NONE:
+            continue
+        place = index.place(index.statement_of_span[module.span])
+        below = _with_parts(sources, number)
+        tensors = [row.tensor for row in recording.module_tensors if row.module in below and row.tensor in given]
+        roots = {sources.names.of(tensor).partition(".")[0] for tensor in tensors}
+        if any(root and f"{root}.module(" in place.source for root in roots):
+            yield sources.finding(
+                f"Line {place.line} calls the module inside {_WRAPPER} (line {index.op_line(made[-1])})",
+                why="so the gradients of its parameters are not averaged over the processes: each keeps its own",
+                op=module.op,
+                tensors=tensors,
+                causes=sources.cause("used", module.op),
+                advice="Call the wrapper itself in training: it runs the module and sees to its gradients.",
+            )
+            return
+
+
+def _with_parts(sources: Sources, root: int) -> set[int]:
+    """A module and all that are part of it."""
+    found, parents = {root}, sources.index.recording.modules.column("parent")
+    before = 0
+    while len(found) > before:
+        before = len(found)
+        found |= {module for module, parent in enumerate(parents) if parent in found}
+    return found
+
+
+DIAGNOSIS = Diagnosis(
+    code="ddp-bypassed",
+    title="a module is trained past the DistributedDataParallel around it",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""A module was wrapped in DistributedDataParallel, and training calls the module inside
+            (model.module(x)), never the wrapper. Each process then trains a model of its own.""",
+        reason="""DDP averages gradients through hooks that its own forward prepares. A call of the module inside
+            does not pass there; nothing raises, and the processes part silently.""",
+        remedy="""Call the wrapper: model(x). model.module is for what needs no gradients: state_dict(), attributes,
+            evaluation.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+import torch.distributed as dist
+from torch import nn
+
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+model = nn.parallel.DistributedDataParallel(nn.Linear(2, 2))
+loss = model.module(torch.ones(1, 2)).sum()
+loss.backward()
+dist.destroy_process_group()
+""",
+        instead_of="loss = model.module(torch.ones(1, 2)).sum()",
+        silent="loss = model(torch.ones(1, 2)).sum()",
+    ),
+    find=_find,
+)
