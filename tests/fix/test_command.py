@@ -44,7 +44,14 @@ def test_the_screen_shows_the_diff_and_its_proof_and_nothing_is_changed(kept: Pa
         assert line.replace("\t", "    ") in done.stdout
     assert "[graph-carried-along] is gone" in done.stdout and "1 the same" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
+    assert not any(line != line.rstrip() for line in done.stdout.splitlines() if line.strip())
     assert kept.read_bytes() == KEPT.replace("\n", "\r\n").encode()
+
+
+def test_an_error_that_an_edit_takes_away_is_said_to_be_gone(tmp_path: Path):
+    (tmp_path / "whole.py").write_text("import torch\nx = torch.tensor([1, 2], requires_grad=True)\n")
+    shown = " ".join(gradscope("fix", "whole.py", "--width", "120", cwd=tmp_path).stdout.split())
+    assert "end RuntimeError: Only Tensors of floating point and complex" in shown and "comes to its end" in shown
 
 
 def test_the_diff_is_taken_by_git_and_the_json_fits_its_schema(kept: Path):

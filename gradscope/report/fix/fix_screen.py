@@ -42,7 +42,7 @@ class _FixScreen:
     def lines(self) -> Iterator[object]:
         """What is printed, in order."""
         report = self._report
-        yield Text(safe(self._summary()), style="bold")
+        yield self._hanging("", Text(safe(self._summary()), style="bold"), "")
         shown = report.fixes if self._everything else report.offered
         for number, fix in enumerate(shown, 1):
             yield Text("")
@@ -103,7 +103,9 @@ class _FixScreen:
         yield from self._numbers(proof)
 
     def _said(self, ended: str) -> str:
-        return ended if len(ended) < 60 else f"{ended[:57]}{self._marks.dots}" if ended else "comes to its end"
+        if not ended:
+            return "comes to its end"
+        return ended if len(ended) < 60 else f"{ended[:57]}{self._marks.dots}"
 
     def _numbers(self, proof: Proof) -> Iterator[object]:
         losses = [
@@ -156,13 +158,12 @@ class _FixScreen:
         failed = sum(not fix.offered for fix in report.fixes)
         if failed and not self._everything:
             said = "1 more was run and does" if failed == 1 else f"{failed} more were run and do"
-            yield Text(f"{said} not hold (--all)", style="dim")
+            yield self._hanging("", Text(f"{said} not hold (--all)", style="dim"), "")
         for remark in report.remarks:
-            yield Text(safe(f"Note: {remark}"))
+            yield self._hanging("", Text(safe(f"Note: {remark}")), "")
         if report.offered and not self._writes:
-            yield Text(
-                "Nothing was changed: --write applies what is offered, -f diff prints it for git apply.", style="dim"
-            )
+            said = "Nothing was changed: --write applies what is offered, -f diff prints it for git apply."
+            yield self._hanging("", Text(said, style="dim"), "")
 
 
 def _loss(number: float) -> str:
