@@ -9,6 +9,7 @@ import re
 from array import array
 from collections import Counter
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 from gradscope.analysis.report_model import Place
@@ -22,6 +23,11 @@ NOWHERE = 0
 
 WRAPS = re.compile(r"\bParameter\(")
 """In the source of a statement that wraps a tensor into a parameter."""
+
+APPLIED = "Function.apply"
+"""The op that stands for a custom Function of which only what it returned was seen."""
+_WRITES_FIRST = re.compile(r"Tensor\.(__setitem__|__i(?!nvert__|nt__|ndex__)\w+__|[a-z]\w*[a-z0-9]_)")
+"""Methods that write into their tensor and only read their arguments."""
 
 _FLOATING = ("float", "bfloat", "complex", "double", "half")
 """What the names of dtypes begin with whose values have a gradient."""
@@ -137,11 +143,11 @@ class Index:
         fewer others (the samples of a batch). What it dropped by itself (an order of samples) has a place apart.
         """
         tensors, kinds = self.recording.tensors, self.recording.ops.column("kind")
-        made_at, died = tensors.column("op"), tensors.column("died")
+        made_at, died, flags = (tensors.column(name) for name in ("op", "died", "flags"))
         places = array("i", bytes(4 * len(made_at)))
         for tensor in range(1, len(made_at)):
-            if made_at[tensor] == made_at[tensor - 1]:
-                places[tensor] = places[tensor - 1] + 1
+            if made_at[tensor] == made_at[tensor - 1]:  # (what was first seen there has no place)
+                places[tensor] = places[tensor - 1] + (not flags[tensor - 1] & EXTERNAL)
         later, place = NONE, 0
         for tensor in range(len(made_at) - 1, -1, -1):
             op = made_at[tensor]
@@ -225,7 +231,7 @@ class Index:
         changes, version, past = self.recording.changes, int(Field.VERSION), (int(Field.WRITTEN), NONE, 1)
         columns = (changes.column(name) for name in ("field", "before", "after"))
         rows, found = enumerate(zip(*columns, strict=True)), self.found_versions
-        return array(
+        written = array(
             "i",
             (
                 row
@@ -233,6 +239,27 @@ class Index:
                 if (change[0] == version and change[1] != change[2] and row not in found) or change == past
             ),
         )
+        read = self._only_read(written)
+        return array("i", (row for row in written if row not in read)) if read else written
+
+    def _only_read(self, written: array[int]) -> set[int]:
+        """Of rows of writes those of arguments that share the version counter of what was written, and were only read.
+
+        ``w[3:] = w[:3]`` raises the counter that ``w[:3]`` has too, though its values stay as they were.
+        """
+        ops, tensors = (self.recording.changes.column(name) for name in ("op", "tensor"))
+        read = set[int]()
+        for before, row in pairwise(written):
+            op = ops[row]
+            if ops[before] != op or op >= self.op_count or not _WRITES_FIRST.fullmatch(self.func(op)):
+                continue
+            taken = self.uses.of(op)
+            first = taken[0] if len(taken) else NONE
+            pair = {tensors[before]: before, tensors[row]: row}
+            if first in pair:
+                storage = self.storage_at(first, op)
+                read |= {at for one, at in pair.items() if one != first and self.storage_at(one, op) == storage}
+        return read
 
     @cached_property
     def found_versions(self) -> frozenset[int]:
@@ -403,11 +430,38 @@ class Index:
         """
         changes, flags = self.recording.changes, self.recording.ops.column("flags")
         columns = (changes.column(name) for name in ("op", "tensor", "field", "after"))
-        return {
+        given = {
             tensor: op
             for op, tensor, field, after in zip(*columns, strict=True)
             if field == Field.GRAD_FN and after >= 0 and op < self.op_count and flags[op] & MADE
         }
+        return {tensor: op for tensor, (op, _) in self.given_at_use.items()} | given
+
+    @cached_property
+    def given_at_use(self) -> dict[int, tuple[int, int]]:
+        """What custom Functions returned that no name held: the call that took it, and the Function's node behind that.
+
+        ``f(x) * 2``: the graph behind the product leads to a node of the Function that was first seen there.
+        """
+        custom = self.custom_functions
+        if not custom:
+            return {}
+        tensors, nodes = self.recording.tensors, self.recording.nodes
+        found: dict[int, tuple[int, int]] = {}
+        waiting: dict[int, list[int]] = {}
+        applies = {func for func in set(self.recording.ops.column("func")) if self.recording.text(func) == APPLIED}
+        funcs = self.recording.ops.column("func")
+        for tensor, (op, flags) in enumerate(zip(tensors.column("op"), tensors.column("flags"), strict=True)):
+            is_one = flags & (CUT_VIEW | EXTERNAL) == CUT_VIEW and op < self.op_count and funcs[op] in applies
+            if is_one and len(users := self.users.of(tensor)):
+                waiting.setdefault(users[0], []).append(tensor)
+        first_seen, names, node_of = nodes.column("op"), nodes.column("name"), tensors.column("node")
+        for op, given in waiting.items():
+            behind = (following for made in self.tensors_made(op) for following in self.edges.of(node_of[made]))
+            given_nodes = [node for node in behind if node >= 0 and first_seen[node] == op and names[node] in custom]
+            if len(given_nodes) == len(given):
+                found |= {tensor: (op, node) for tensor, node in zip(given, given_nodes, strict=True)}
+        return found
 
     @cached_property
     def custom_functions(self) -> frozenset[int]:

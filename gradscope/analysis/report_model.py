@@ -240,6 +240,8 @@ class GradientRow(NamedTuple):
     """For ``missing`` and ``untouched``: why, as far as the recording tells."""
     cut_line: int
     """Where the path from it to the root was cut; 0 where it was not, or is unknown."""
+    received: int = 0
+    """Passes that gave it a gradient."""
 
 
 class BackwardPass(NamedTuple):
@@ -327,6 +329,8 @@ class InplaceWrite(NamedTuple):
     by_library: bool = False
     """A third-party package wrote through a tensor that it made for itself. The screen leaves these out unless a
     backward pass was affected."""
+    tensors: int = 1
+    """How many it wrote; of those of an optimizer's step only one is named."""
 
 
 class ModeChange(NamedTuple):

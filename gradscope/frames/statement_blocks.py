@@ -34,6 +34,8 @@ class Blocks(NamedTuple):
     """Parts (line and column where they begin and end) that one run of a statement runs any number of times."""
     iterating: list[tuple[_Position, _Position]]
     """Calls that make others, one for each item."""
+    at_most: dict[int, int]
+    """How often the statements in loops over a known number of items run at most: ``for lr in (0.1, 0.01)``."""
 
     def is_repeated(self, start: _Position, end: _Position) -> bool:
         """Whether a call may be made more than once a run; with columns of -1, whether any on its line may."""
@@ -44,7 +46,7 @@ class Blocks(NamedTuple):
 
 def parse_blocks(text: str) -> Blocks:
     """Read the blocks of a file; of one that cannot be parsed nothing is known."""
-    blocks = Blocks(frozenset(), {}, {}, [], [])
+    blocks = Blocks(frozenset(), {}, {}, [], [], {})
     tree = parsed(text)
     if tree is None:
         return blocks
@@ -62,6 +64,7 @@ def parse_blocks(text: str) -> Blocks:
         elif isinstance(node, ast.Call) and _name_of(node.func) in _ITERATING:
             blocks.iterating.extend(_range(node))
     blocks.repeated.extend(_repeated_parts(tree))
+    blocks.at_most.update(_counted_loops(tree.body, 1))
     return blocks._replace(once=frozenset(once))
 
 
@@ -117,6 +120,29 @@ def _repeated_parts(tree: ast.AST) -> Iterator[tuple[_Position, _Position]]:
             parts.append(node.body)
         for part in parts:
             yield from _range(part)
+
+
+def _counted_loops(body: list[ast.stmt], times: int) -> Iterator[tuple[int, int]]:
+    """The statements of loops over a known number of items, outside of functions, and how often they run at most."""
+    for statement in body:
+        if times > 1:
+            yield statement.lineno, times
+        if isinstance(statement, (ast.For, ast.AsyncFor)):
+            if items := _items_of(statement.iter):
+                yield from _counted_loops(statement.body, times * items)
+        elif not isinstance(statement, (ast.While, *_FUNCTIONS)):
+            for inner in _blocks_of(statement):
+                yield from _counted_loops(inner, times)
+
+
+def _items_of(loops_over: ast.expr) -> int:
+    """How many items a loop goes through, where its source tells; else 0."""
+    if isinstance(loops_over, (ast.Tuple, ast.List)):
+        return 0 if any(isinstance(item, ast.Starred) for item in loops_over.elts) else len(loops_over.elts)
+    if not isinstance(loops_over, ast.Call) or _name_of(loops_over.func) != "range" or loops_over.keywords:
+        return 0
+    numbers = [one.value for one in loops_over.args if isinstance(one, ast.Constant) and isinstance(one.value, int)]
+    return len(range(*numbers)) if 0 < len(numbers) == len(loops_over.args) < 3 else 0
 
 
 def _range(part: ast.expr) -> Iterator[tuple[_Position, _Position]]:

@@ -57,6 +57,21 @@ PROGRAMS = {
         3,
     ),
     "a copy of a module": ("import copy\nfor _ in range(3):\n    copied = copy.deepcopy(net)  # here", 3),
+    "layers that are alike": (
+        "alike = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2), nn.Tanh())\n"
+        "def run(x):\n    return alike(x)  # here\nfor _ in range(5):\n    run(w).sum()",
+        5,
+    ),
+    "one of several modules": (
+        "heads = {k: nn.Linear(2, 2) for k in 'ab'}\n"
+        "def run(k):\n    return heads[k](w)  # here\nfor k in 'abab':\n    run(k).sum()",
+        4,
+    ),
+    "batches, and the end of each epoch": (
+        "data = torch.utils.data.DataLoader(torch.ones(6, 2), batch_size=2)\n"
+        "for _ in range(2):\n    for batch in data:  # here\n        len(batch)",
+        6,
+    ),
     "a lambda": ("f = [(lambda x: x * 2)(w) for _ in range(3)]  # here", 1),
 }
 

@@ -72,16 +72,16 @@ def test_a_row_that_costs_too_much_is_left_out_in_the_middle_of_a_pass(monkeypat
 
 LOGGED = """
 import torch
-w, x = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+w, x, kept = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True), 1.0
 {}
 x.sum().backward()
 {}
-loss = (x * torch.tensor([1.0, 2.0, 3.0])).sum()
+loss = (x * torch.tensor([kept, 2.0, 3.0])).sum()
 {}
 loss.backward()
 """
 CAME_BACK = "cut at line {} by Tensor.item (the values left torch); loss was built from plain values at line 6"
-LOG = "print((w * 2).sum().item())"
+LOG = "kept = (w * 2).sum().item()"
 
 
 @pytest.mark.parametrize(
@@ -93,8 +93,9 @@ LOG = "print((w * 2).sum().item())"
             CAME_BACK,
         ),
         (("", "", LOG), "used at line {}, but no way from there to loss was seen"),
+        (("", LOG.replace("kept", "other"), ""), "used at line {}, but no way from there to loss was seen"),
     ],
-    ids=["before the pass before", "in between", "after the tensor was built"],
+    ids=["before the pass before", "in between", "after the tensor was built", "under another name"],
 )
 def test_values_came_back_only_if_they_left_after_the_pass_before(lines: tuple[str, str, str], why: str) -> None:
     source = LOGGED.format(*lines)

@@ -11,14 +11,21 @@ from gradscope.analysis.facts.slots import find_slots
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, PARAMETER
+from gradscope.recording.rows import BindingKind, OpKind
 
 SOURCE_AS_NAME = 24
 """Characters up to which the text of a call stands for its result."""
+
+_OPS_OF_CALL = 256
+"""Ops of one call in the source that are looked through for its last."""
 
 _AT_BIRTH, _VISIBLE, _ELSEWHERE = 3, 2, 1
 _STEPS = 256
 """Ranks between two kinds of names, for paths of different lengths."""
 _OWN = ("self.", "cls.")
+_ITERATES = (".__iter__", ".__next__")
+"""Functions of torch's own Python that give several tensors."""
+_IMPORTS = ("import ", "from ")
 _STEADY = 128
 
 
@@ -61,8 +68,12 @@ class BestNames:
             return _AT_BIRTH * _STEPS
         length, is_own = self._length(binding.name)
         born_in = self._held.scopes[born_at] if born_at > 0 else MODULE
+        is_of_loop = self._held.is_of_loop(binding.name)
         if binding.scope in (MODULE, born_in):
-            is_steady = self._held.is_steady(binding.scope, binding.name) and not self._held.is_of_loop(binding.name)
+            is_steady = self._held.is_steady(binding.scope, binding.name)
+            if is_of_loop and not is_steady:
+                return _STEADY - 1 - min(2 * length + is_own, _STEADY - 2)  # (``p``, of each parameter in its turn)
+            is_steady = is_steady and not is_of_loop
             steady = _STEADY if is_steady else 0
             return _VISIBLE * _STEPS + steady + _STEADY - 1 - min(2 * length + is_own, _STEADY - 1)
         if is_parameter:
@@ -70,16 +81,20 @@ class BestNames:
         return _ELSEWHERE * _STEPS + _STEADY - 1 - min(2 * length + is_own, _STEADY - 1)
 
     def _length(self, name: int) -> tuple[int, bool]:
-        """How many steps lead from a frame to what a name holds, and whether the first is a method's object."""
+        """How many steps lead from a frame to what a name holds, and whether others as long come first.
+
+        Those of a method's object do, and those of a module before those of a dict that holds what it has, too.
+        """
         text = self._strings[name]
-        return text.count(".") + text.count("["), text.startswith(_OWN)
+        return text.count(".") + text.count("["), text.startswith(_OWN) or "[" in text
 
     @cached_property
     def best(self) -> array[int]:
         """The text id of each tensor's best name; NONE for a tensor that no name held.
 
         In loops only the first runs of a call are matched with names, then ever fewer: the results of the others have
-        the best name that the same result had in an earlier run.
+        the best name that the same result had in an earlier run; one that another function stored, where a call takes
+        them that read it under that name.
         """
         return self._repeated[0]
 
@@ -91,15 +106,45 @@ class BestNames:
     def _repeated(self) -> tuple[array[int], array[int], bytearray]:
         best, ranks, by_module = self._seen[0][:], self._seen[1][:], self._seen[2][:]
         stored_as, at_birth = dict[int, tuple[int, int, int]](), _AT_BIRTH * _STEPS
+        read_as, reads = dict[tuple[int, int], set[int]](), self._reads(best)
         for tensor, slot in enumerate(self.slots):
             if slot < 0:
                 continue
             rank, name, is_modules = stored_as.get(slot, (0, NONE, 0))
             if ranks[tensor] >= rank:
                 stored_as[slot] = ranks[tensor], best[tensor], by_module[tensor]
-            elif not ranks[tensor] or rank == at_birth:
+                if 0 < ranks[tensor] < at_birth:
+                    read_as.setdefault((slot, best[tensor]), set()).update(reads.get(tensor, ()))
+            elif rank == at_birth or (not ranks[tensor] and not read_as[slot, name].isdisjoint(self._takers(tensor))):
                 best[tensor], ranks[tensor], by_module[tensor] = name, rank, is_modules
         return best, ranks, by_module
+
+    def _reads(self, best: array[int]) -> dict[int, set[int]]:
+        """For each tensor the calls in the source that were seen to read it under its best name."""
+        bindings, reads = self._index.recording.bindings, dict[int, set[int]]()
+        columns = (bindings.column(name) for name in ("name", "tensor", "span", "kind"))
+        for name, tensor, span, kind in zip(*columns, strict=True):
+            if kind == BindingKind.LOAD and name == best[tensor]:
+                reads.setdefault(tensor, set()).add(span)
+        return reads
+
+    def _takers(self, tensor: int) -> set[int]:
+        """The calls in the source that took a tensor.
+
+        A name that another function stored (``q = critic(x)``) is that of what a call there reads under it, and not of
+        what the same function gave to somebody else.
+        """
+        spans = self._index.recording.ops.column("span")
+        return {spans[op] for op in (*self._index.users.of(tensor), *self._started_by.get(tensor, ()))}
+
+    @cached_property
+    def _started_by(self) -> dict[int, list[int]]:
+        """The backward passes that started from each tensor."""
+        started: dict[int, list[int]] = {}
+        for op, roots in self._index.roots.items():
+            for root in roots:
+                started.setdefault(root, []).append(op)
+        return started
 
     @cached_property
     def slots(self) -> array[int]:
@@ -111,7 +156,10 @@ class BestNames:
     def visible(self) -> bytearray:
         """1 for each tensor whose best name is one that the scope holds where it was made, if that was seen."""
         pairs = zip(self._ranks, self._index.recording.tensors.column("flags"), strict=True)
-        return bytearray(rank >= (_ELSEWHERE if flags & EXTERNAL else _VISIBLE) * _STEPS for rank, flags in pairs)
+        return bytearray(
+            0 < rank < _STEADY or rank >= (_ELSEWHERE if flags & EXTERNAL else _VISIBLE) * _STEPS
+            for rank, flags in pairs
+        )
 
     def at(self, tensor: int, op: int) -> str:
         """What the frame that ran an op calls a tensor; a name from elsewhere for one that was made elsewhere."""
@@ -123,13 +171,14 @@ class BestNames:
         """The name under which the frame that ran an op held a tensor; empty where none was seen.
 
         For the number of ops it is the module's, when the run was over.
-        The names that its function holds come first, then the module's: of each those that do not hold one tensor after
-        the other at this statement (a loop's), then the steady ones, the shortest, and what it was seen under last.
+        The names that its function holds come first, then the module's: of each those of no loop that holds one tensor
+        after the other at this statement, then the steady ones, those that the statement reads itself, the shortest,
+        and what it was seen under last.
         """
         held, strings = self._held, self._strings
         statement = self._index.op_statement[op] if op < self._index.op_count else NOWHERE
         is_born_here = self._born_at(tensor) == statement
-        found: tuple[tuple[bool, bool, bool, int, bool, int], int] | None = None
+        found: tuple[tuple[bool, bool, bool, bool, int, bool, int], int] | None = None
         for binding in held.of_tensor.get(tensor, ()):
             is_own = is_born_here and binding.statement == statement
             if is_own and binding.stored:
@@ -138,10 +187,12 @@ class BestNames:
             is_held = is_own or held.is_held(binding, tensor, op, statement)
             if not is_held or (is_global and binding.scope != MODULE):
                 continue
-            varies = held.is_of_loop(binding.name) or not held.is_steady(binding.scope, binding.name)
-            varies_here = varies and held.varies_at(statement, binding.name)
+            is_of_loop = held.is_of_loop(binding.name)
+            varies = is_of_loop or not held.is_steady(binding.scope, binding.name)
+            varies_here = is_of_loop and held.varies_at(statement, binding.name)
             seen = -binding.op if binding.op <= op else 0
-            rank = (is_global, varies_here, varies, *self._length(binding.name), seen)
+            is_unread = binding.stored or binding.statement != statement
+            rank = (is_global, varies_here, varies, is_unread, *self._length(binding.name), seen)
             if found is None or rank < found[0]:
                 found = (rank, binding.name)
         return strings[found[1]] if found is not None else ""
@@ -158,13 +209,44 @@ class BestNames:
             least, scope = _AT_BIRTH if is_matched else _VISIBLE, self._held.scopes[born_at]
             # (the module's name of what a function gave may be one that the function has for another)
             is_others = self._repeated[2][tensor] and scope != MODULE and self._held.holds(scope, self.best[tensor])
-            is_its = self._ranks[tensor] >= least * _STEPS and not is_others
+            is_its = (self._ranks[tensor] >= least * _STEPS and not is_others) or self._is_part(tensor)
             return name if is_its else self._described(tensor)
         if not is_matched:
             return name
+        if held_here := self._without_own(tensor, op):
+            return held_here
         if born_at > 0 and not 0 <= died <= op and self._held.is_taken(self.best[tensor], made_at, op):
             return f"{name} of line {self._index.op_line(made_at)}"
         return name
+
+    def _without_own(self, tensor: int, op: int) -> str:
+        """What to call a tensor whose best name begins with one that the frame has for something else; else empty.
+
+        A method's ``self`` is what it is to another method of the class.
+        """
+        held, statement = self._held, self._index.op_statement[op]
+        if not held.has_own(statement, self.best[tensor]):
+            return ""
+        kind = self._class_of(statement)
+        others = [
+            binding
+            for binding in held.of_tensor[tensor]
+            if binding.scope != held.scopes[statement] and not held.is_of_loop(binding.name)
+        ]
+        alike = [
+            binding
+            for binding in others
+            if kind and self._strings[binding.name].startswith(_OWN) and self._class_of(binding.statement) == kind
+        ]
+        free = [binding for binding in others if not held.has_own(statement, binding.name)]
+        for several in (alike, free):
+            if several:
+                return self._strings[min(several, key=lambda one: self._length(one.name)).name]
+        return ""
+
+    def _class_of(self, statement: int) -> str:
+        """The class of the method that a statement stands in; empty for other functions."""
+        return self._strings[self._index.statements[statement].function].rpartition(".")[0]
 
     def _born_at(self, tensor: int) -> int:
         """The statement that made a tensor; NONE where no call was seen that did."""
@@ -185,9 +267,22 @@ class BestNames:
 
     def _own_name(self, tensor: int) -> str:
         name = self.best[tensor]
-        if name >= 0:
-            return self._strings[name]
-        return self._described(tensor)
+        if name < 0:
+            return self._described(tensor)
+        text = self._strings[name]
+        is_parts = text.startswith(_OWN) and self._index.recording.tensors.column("flags")[tensor] & PARAMETER
+        return self._outermost(tensor) or text if is_parts else text
+
+    def _outermost(self, tensor: int) -> str:
+        """The longest name of a parameter that does not begin with a method's object, nor with a loop's variable."""
+        held, strings = self._held, self._strings
+        names = {binding.name for binding in held.of_tensor.get(tensor, ()) if not held.is_of_loop(binding.name)}
+        others = [text for text in map(strings.__getitem__, names) if not text.startswith(_OWN) and "." in text]
+        return max(others, key=lambda text: (self._depth(text), text), default="")
+
+    @staticmethod
+    def _depth(text: str) -> int:
+        return text.count(".") + text.count("[")
 
     def _described(self, tensor: int) -> str:
         """What made a tensor without a name."""
@@ -195,8 +290,39 @@ class BestNames:
         if tensors.column("flags")[tensor] & EXTERNAL:
             return "<unnamed>"
         op = tensors.column("op")[tensor]
+        if self._is_inside(tensor, op):
+            return f"<made in {self._index.call_name(op)}>"
         source = self._index.span_source(op, exact=True)
-        return f"<{source if 0 < len(source) <= SOURCE_AS_NAME else self._index.call_name(op).removeprefix('Tensor.')}>"
+        is_short = 0 < len(source) <= SOURCE_AS_NAME and not source.startswith(_IMPORTS)
+        is_result = is_short and self._is_result(tensor, op)
+        return f"<{source if is_result else self._index.call_name(op).removeprefix('Tensor.')}>"
+
+    def _is_part(self, tensor: int) -> bool:
+        """Whether a module's initialisation made a tensor that the module was seen to hold: a buffer."""
+        op = self._index.recording.tensors.column("op")[tensor]
+        return self._index.func(op).endswith(".__init__") and "." in self._strings[self.best[tensor]]
+
+    def _is_inside(self, tensor: int, op: int) -> bool:
+        """Whether a tensor is one that torch's own Python made on its way to what it gave, which comes last."""
+        is_group = op < self._index.op_count and self._index.recording.ops.column("kind")[op] == OpKind.GROUP
+        if not is_group or self._index.func(op).endswith(_ITERATES):
+            return False
+        stored = self._seen[1]
+        is_other = any(stored[one] == _AT_BIRTH * _STEPS for one in self._index.tensors_made(op))
+        return is_other or self._index.places_in_call[tensor] != -1
+
+    def _is_result(self, tensor: int, op: int) -> bool:
+        """Whether a tensor is what the call in the source gave, as far as is known, and no step on its way.
+
+        A module's layers, or what a library's function calls, are ops of one span: the last is what it gives. Those of
+        the next element of a comprehension may follow at once.
+        """
+        spans, funcs = (self._index.recording.ops.column(name) for name in ("span", "func"))
+        last = op
+        while last + 1 < self._index.op_count and spans[last + 1] == spans[op] and last < op + _OPS_OF_CALL:
+            last += 1
+        taken = self._index.users.of(tensor)
+        return funcs[last] == funcs[op] and not any(op < taker <= last for taker in taken)
 
     @cached_property
     def of_parameters(self) -> frozenset[str]:

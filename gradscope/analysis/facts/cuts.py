@@ -115,8 +115,8 @@ class Cuts:
             if required[tensor] and (required[tensor] == 1 or index.requires_grad(tensor, op)):
                 # (what a call into torch's own Python made itself, a module's parameters, did not go into it)
                 tracked[op] |= made_at[tensor] != op or not index.is_made_inside(tensor)
-        if by_second := self._values.by_second_input:
-            for op in (op for op, func in enumerate(index.recording.ops.column("func")) if func in by_second):
+        if by_place := self._values.by_second_input | self._values.by_first_input:
+            for op in (op for op, func in enumerate(index.recording.ops.column("func")) if func in by_place):
                 tracked[op] = any(index.requires_grad(tensor, op) for tensor in self._values.of(op))
         return tracked
 

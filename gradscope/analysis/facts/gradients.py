@@ -166,7 +166,11 @@ class Gradients:
     def _describe(self, group: PassGroup) -> BackwardPass:
         recording, op = self._index.recording, group.last_op
         rows = [row for row in recording.backwards if row.op == op]
-        gradients = tuple(self._gradient(group, tensor, entry) for tensor, entry in group.tensors.items())
+        names = self._told_apart(group)
+        gradients = tuple(
+            self._gradient(group, tensor, entry, name)
+            for (tensor, entry), name in zip(group.tensors.items(), names, strict=True)
+        )
         errors = [recording.text(error.message) for error in recording.errors if error.op == op]
         received = sum(bool(entry.received) for entry in group.tensors.values())
         return BackwardPass(
@@ -183,12 +187,19 @@ class Gradients:
             gradients=gradients,
         )
 
-    def _gradient(self, group: PassGroup, tensor: int, entry: TensorGradients) -> GradientRow:
+    def _told_apart(self, group: PassGroup) -> list[str]:
+        """The names of a group's tensors; of several that the line called the same, those they have elsewhere."""
+        names = [self._names.at(tensor, entry.last_op) for tensor, entry in group.tensors.items()]
+        counts = Counter(names)
+        pairs = zip(group.tensors, names, strict=True)
+        return [self._names.of(tensor) if counts[name] > 1 else name for tensor, name in pairs]
+
+    def _gradient(self, group: PassGroup, tensor: int, entry: TensorGradients, name: str) -> GradientRow:
         recording = self._index.recording
         row = recording.tensors[tensor]
         reason = self.unreached.get((group.statement, tensor), self._unexplained(group, entry))
         return GradientRow(
-            name=self._names.at(tensor, entry.last_op),
+            name=name,
             shape=recording.text(recording.layouts[self._index.layout_at(tensor, group.last_op)].shape),
             is_leaf=self._index.is_leaf(tensor),
             is_parameter=bool(row.flags & PARAMETER),
@@ -197,6 +208,7 @@ class Gradients:
             nbytes=entry.nbytes,
             why=reason.why,
             cut_line=self._index.op_line(reason.cut_op) if reason.cut_op >= 0 else 0,
+            received=entry.received,
         )
 
     def _unexplained(self, group: PassGroup, entry: TensorGradients) -> Unreached:
@@ -205,7 +217,7 @@ class Gradients:
         if entry.received and self._index.recording.ops.column("flags")[group.last_op] & RAISED:
             return Unreached("the last pass here raised")
         if entry.received:
-            return Unreached(f"not in the last of {entry.count:,} passes here; in {entry.received:,} of them")
+            return Unreached(f"in {entry.received:,} of {len(group.ops):,} passes here, not in the last")
         return Unreached(_TOO_MUCH if entry.last_op in group.ops[-PASSES_TRIED:] else _TOO_EARLY)
 
     @cached_property

@@ -91,7 +91,7 @@ class HeldNames:
 
     def is_of_loop(self, name: int) -> bool:
         """Whether a name is that of a loop's variable (a comprehension's too), or of a part of one, in any file."""
-        return self._strings[name].partition(".")[0].partition("[")[0] in self._loops
+        return self._root(name) in self._loops
 
     @cached_property
     def _loops(self) -> frozenset[str]:
@@ -105,8 +105,33 @@ class HeldNames:
         _, tensors = self._seen.get((-1, name, statement), (array("i"), array("i")))
         return len(set(tensors)) > 1
 
+    def has_own(self, statement: int, name: int) -> bool:
+        """Whether the function of a statement was seen to hold something of its own under a name's first part."""
+        return (self.scopes[statement], self._root(name)) in self._roots
+
+    @cached_property
+    def _roots(self) -> set[tuple[int, str]]:
+        return {(scope, self._root(name)) for scope, name, _ in self._seen if scope > MODULE}
+
+    def _root(self, name: int) -> str:
+        return self._strings[name].partition(".")[0].partition("[")[0]
+
+    @cached_property
+    def _of_comprehensions(self) -> frozenset[str]:
+        """Names that the program gives in comprehensions only: they are gone after them."""
+        trees = (parsed(file.text) for file in self._index.recording.files if file.is_user)
+        nodes = [node for tree in trees if tree is not None for node in ast.walk(tree)]
+        inner = {id(one) for node in nodes if isinstance(node, ast.comprehension) for one in ast.walk(node.target)}
+        given = [node for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+        others = {node.id for node in given if id(node) not in inner} | {
+            node.arg for node in nodes if isinstance(node, ast.arg)
+        }
+        return frozenset(node.id for node in given if id(node) in inner) - others
+
     def is_held(self, binding: HeldName, tensor: int, op: int, statement: int) -> bool:
         """Whether a name still held a tensor, or did already, when an op of a statement ran."""
+        if binding.statement != statement and self._root(binding.name) in self._of_comprehensions:
+            return False
         if binding.statement == statement and binding.stored:
             return binding.op >= op or self._last((binding.scope, binding.name, 0), op) == tensor
         own = self._last((-1, binding.name, statement), op)

@@ -14,6 +14,8 @@ from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL
 
+FULL_MATCHES = 16
+"""Calls whose result is looked for under a name each time."""
 NAMED_RUNS = 64
 """Named results that are looked at for each call."""
 
@@ -26,20 +28,25 @@ def find_slots(index: Index, is_named: bytearray) -> array[int]:
         is_named: 1 for each tensor that the statement which made it stored under a name.
 
     Returns:
-        Ids, NONE for tensors that no op made and for calls whose named results come at no regular distance.
+        Ids, NONE for tensors that no op made, and for those without a name of calls whose named results come at no
+        regular distance.
     """
-    calls, orders, named = _order_by_call(index, is_named)
-    lengths = [_calls_a_run(positions) for positions in named]
-    first = list(accumulate(lengths, initial=0))
+    calls, orders, named, counts = _order_by_call(index, is_named)
+    lengths = [_calls_a_run(positions, count) for positions, count in zip(named, counts, strict=True)]
+    first = list(accumulate((max(1, length) for length in lengths), initial=0))
     slots = array("i", [NONE]) * len(calls)
     for tensor, (call, order) in enumerate(zip(calls, orders, strict=True)):
         if call >= 0 and lengths[call]:
             slots[tensor] = first[call] + order % lengths[call]
+        elif call >= 0 and is_named[tensor]:
+            slots[tensor] = first[call]
     return slots
 
 
-def _order_by_call(index: Index, is_named: bytearray) -> tuple[array[int], array[int], list[list[int]]]:
-    """For each tensor its call in the source, and the how many-th result of it; for each call, which were named."""
+def _order_by_call(index: Index, is_named: bytearray) -> tuple[array[int], array[int], list[list[int]], list[int]]:
+    """For each tensor its call in the source, and the how many-th result of it; for each call, which were named, and
+    how many it made.
+    """
     tensors, ops = index.recording.tensors, index.recording.ops
     spans, inner, funcs, made_at = ops.column("span"), ops.column("inner"), ops.column("func"), tensors.column("op")
     ids: dict[tuple[int, int, int, int], int] = {}
@@ -58,12 +65,18 @@ def _order_by_call(index: Index, is_named: bytearray) -> tuple[array[int], array
         if is_named[tensor] and len(named[call]) < NAMED_RUNS:
             named[call].append(counts[call])
         counts[call] += 1
-    return calls, orders, named
+    return calls, orders, named, counts
 
 
-def _calls_a_run(named: list[int]) -> int:
-    """How many calls a run makes, by the positions of those whose result was named; 0 where they are irregular."""
+def _calls_a_run(named: list[int], count: int) -> int:
+    """How many calls a run makes, by the positions of those whose result was named; 0 where they are irregular.
+
+    Where only one was, though the next ones were looked at, too, the others are something else: a library's function
+    makes what it gives, and more by the same call.
+    """
     if not named:
         return 1
+    if len(named) == 1 and 2 * named[0] + 1 < min(count, FULL_MATCHES):
+        return 0
     length = min((after - before for before, after in pairwise(named)), default=named[0] + 1)
     return length if all((position - named[0]) % length == 0 for position in named) else 0

@@ -17,10 +17,12 @@ from gradscope.analysis.index import NOWHERE, Index
 from gradscope.frames.statement_blocks import Blocks, parse_blocks
 from gradscope.recording import NONE
 from gradscope.recording.flags import BELOW, CONTINUED, MADE
-from gradscope.recording.rows import EventKind, OpKind, Span
+from gradscope.recording.rows import BindingKind, EventKind, OpKind, Span
 
 _SET_IN_MODULES = "torch._set_grad_enabled"
 """What torch's own Python below a module sets grad mode with, any number of times; a ``with`` has another name."""
+
+_STEP = "step("
 
 
 class StatementRuns:
@@ -41,7 +43,7 @@ class StatementRuns:
         index = self._index
         direct, divisors = self._counts()
         lines = {(statement.file, statement.line): at for at, statement in enumerate(index.statements)}
-        runs = direct[:]
+        runs, unsure = direct[:], list[int]()
         for at, statement in enumerate(index.statements):
             if at == NOWHERE:
                 continue
@@ -55,7 +57,13 @@ class StatementRuns:
             beside = (blocks.headers if is_header else blocks.together).get(statement.line, [])
             ran = {line: direct[lines.get((statement.file, line), NOWHERE)] for line in beside}
             nearest = sorted((abs(line - statement.line), count) for line, count in ran.items() if count)
-            runs[at] = nearest[0][1] if nearest else direct[at] or divisors[at] or 1
+            most = gcd(divisors[at], blocks.at_most.get(statement.line, 0))
+            if not nearest and not direct[at] and most > 1:
+                unsure.append(at)
+            asked = direct[at] - self._ends_of_loops[at] if is_header and not nearest else direct[at]
+            runs[at] = nearest[0][1] if nearest else asked or most or 1
+        for at, count in self._by_parameters(unsure).items():
+            runs[at] = count if not runs[at] % count else runs[at]
         return runs
 
     @cached_property
@@ -95,7 +103,7 @@ class StatementRuns:
                 continue
             if self._is_repeated(span):
                 continue
-            if is_below and inner == NONE and (span in steps or span in checkpoints):
+            if is_below and inner == NONE and ((span in steps and self._steps(span)) or span in checkpoints):
                 direct[statement] = max(direct[statement], steps[span] or checkpoints[span])
                 continue
             if inner != NONE:
@@ -113,6 +121,11 @@ class StatementRuns:
         """
         return Counter(event.span for event in Events(self._index).of(kind) if event.detail.get("begins", True))
 
+    def _steps(self, span: int) -> bool:
+        """Whether a call in the source is a step, by its name, and not one that takes any number of them (``fit``)."""
+        place = self._index.recording.spans[span]
+        return _STEP in self._index.recording.source(place.file, place.line, place.end_line)
+
     def _is_repeated(self, span: int) -> bool:
         place = self._index.recording.spans[span]
         return self._blocks[place.file].is_repeated((place.line, place.col), (place.end_line, place.end_col))
@@ -128,6 +141,58 @@ class StatementRuns:
             if is_layer and not self._is_repeated(ops.column("span")[op]):
                 statement = self._index.op_statement[op]
                 divisors[statement] = gcd(divisors[statement], results[slot])
+
+    @cached_property
+    def _ends_of_loops(self) -> list[int]:
+        """For each statement how often an iterator of torch's was asked and gave nothing more."""
+        index, ends = self._index, [0] * len(self._index.statements)
+        died, funcs = index.recording.tensors.column("died"), index.recording.ops.column("func")
+        asks = {func for func in set(funcs) if index.recording.text(func).endswith(".__next__")}
+        for op in (op for op, func in enumerate(funcs) if func in asks) if asks else ():
+            ends[index.op_statement[op]] += all(0 <= died[made] <= op + 1 for made in index.tensors_made(op))
+        return ends
+
+    def _by_parameters(self, statements: list[int]) -> dict[int, int]:
+        """How often statements ran by what ran below them in modules: each run uses ``self.body.0.weight`` once.
+
+        Layers that are alike are calls of one function, as often as there are of them; by the names that the function
+        has for their parameters they are told apart, whatever module it is that it runs in.
+        """
+        index = self._index
+        if not statements or len(index.recording.left_out):
+            return {}
+        names, wanted = self._names_of_members(statements), frozenset(statements)
+        uses: dict[int, Counter[tuple[int, int]]] = {}
+        stretches, before = Counter[int](), NOWHERE
+        columns = (index.recording.ops.column(name) for name in ("func", "flags", "inner"))
+        for op, (at, func, flags, inner) in enumerate(zip(index.op_statement, *columns, strict=True)):
+            stretches[at] += at != before
+            before = at
+            if at in wanted and flags & BELOW and not flags & (MADE | CONTINUED) and inner == NONE:
+                known = [names[at, tensor] for tensor in index.uses.of(op) if (at, tensor) in names]
+                uses.setdefault(at, Counter()).update((func, name) for name in known[:1])
+        ran = {}
+        for at, counter in uses.items():
+            counts = Counter(counter.values())
+            ran[at] = min(counts, key=lambda count: (-counts[count], count))
+        # (of several modules of which each run takes one, ``self.heads[name](x)``, each was used in some of the runs)
+        return {at: count for at, count in ran.items() if count >= stretches[at]}
+
+    def _names_of_members(self, statements: list[int]) -> dict[tuple[int, int], int]:
+        """For each statement and parameter the name (a text) that the statement's function has for it."""
+        index = self._index
+        functions: dict[tuple[int, int], list[int]] = {}
+        for at in statements:
+            functions.setdefault((index.statements[at].file, index.statements[at].function), []).append(at)
+        names: dict[tuple[int, int], int] = {}
+        spans, bindings = index.recording.spans, index.recording.bindings
+        columns = (bindings.column(name) for name in ("name", "tensor", "span", "kind"))
+        for name, tensor, span, kind in zip(*columns, strict=True):
+            if kind == BindingKind.MEMBER and span >= 0:
+                place = spans[span]
+                for at in functions.get((place.file, place.function), ()):
+                    names.setdefault((at, tensor), name)
+        return names
 
     def _calls(self) -> dict[tuple[int, int, int, int, int], int]:
         """How often each function was called from each place; what ``--max-ops`` left out is counted with the rest."""

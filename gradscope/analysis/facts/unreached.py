@@ -11,6 +11,7 @@ from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.events import Events
 from gradscope.analysis.facts.flow import WALK_LIMIT, Flow, Step
+from gradscope.analysis.facts.numbers_passed_on import may_hold
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.index import Index
 from gradscope.analysis.wording import listed
@@ -397,7 +398,7 @@ class Reasons:
             return None
         rebuilt = built[-1]
         for export in reversed(self._exports_before(rebuilt, before)[-_EXPORTS_TRIED:]):
-            if not len(self._index.uses.of(export)):
+            if not len(self._index.uses.of(export)) or not may_hold(self._index, rebuilt, export):
                 continue
             if self._index.requires_grad(self._index.uses.of(export)[0], export):
                 return [export], rebuilt
@@ -434,7 +435,8 @@ class Reasons:
         for rebuilt in reversed(this.built):
             exports = self._exports_before(rebuilt, this.before)
             if exports:  # spares the walk over all that was ever made from it
-                export = max(set(exports) & set(self._flow.goes_into(tensor, rebuilt)), default=NONE)
+                found = set(exports) & set(self._flow.goes_into(tensor, rebuilt))
+                export = max((one for one in found if may_hold(self._index, rebuilt, one)), default=NONE)
                 if export >= 0:
                     return export, rebuilt
         return NONE, NONE

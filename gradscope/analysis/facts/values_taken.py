@@ -7,6 +7,8 @@ from functools import cached_property
 
 from gradscope.analysis.index import Index
 
+_LIKE_ANOTHER = frozenset(("Tensor.expand_as", "Tensor.view_as", "Tensor.reshape_as", "Tensor.type_as"))
+
 
 class ValuesTaken:
     """Tells the inputs of a call whose values go into its result."""
@@ -32,9 +34,16 @@ class ValuesTaken:
         """Functions that take their first tensor for its dtype: ``new_tensor``."""
         return frozenset(func for func in set(self._funcs) if self._index.recording.text(func) == "Tensor.new_tensor")
 
+    @cached_property
+    def by_first_input(self) -> frozenset[int]:
+        """Functions that take all but their first tensor for its shape or dtype: ``x.expand_as(y)``."""
+        return frozenset(func for func in set(self._funcs) if self._index.recording.text(func) in _LIKE_ANOTHER)
+
     def of(self, op: int) -> array[int]:
         """The inputs of a call whose values it took."""
         taken, func = self._index.uses.of(op), self._funcs[op]
         if func in self.by_shape_only:
             return taken[:0]
+        if func in self.by_first_input:
+            return taken[:1]
         return taken[1:] if func in self.by_second_input else taken

@@ -61,7 +61,7 @@ class ObservedPass:
         tensors = [root for root in listed if isinstance(root, Tensor)]
         known = [identity.tensors.get(id(root)) for root in tensors]
         known += [_at_edge(root, identity, passes.graph) for root in listed if isinstance(root, GradientEdge)]
-        self._roots = [(seen.row, seen.node) for seen in known if seen is not None]
+        self._roots = [(seen, seen.node) for seen in known if seen is not None]
         # (the call's arguments keep them alive; what was not seen before is entered when the call is over)
         self._unseen = [root for root in tensors if id(root) not in identity.tensors]
         self._look = passes.looks.before(tensors)
@@ -86,9 +86,11 @@ class ObservedPass:
         """Write the pass's roots."""
         entered = [self._identity.tensors.get(id(root)) for root in self._unseen]
         self._unseen = []
-        self._roots += [(seen.row, seen.node) for seen in entered if seen is not None]
-        for row, node in self._roots:
-            tape.pending["backwards"] += (op, row, node, self._retain_graph, self._create_graph)
+        self._roots += [(seen, seen.node) for seen in entered if seen is not None]
+        for seen, node in self._roots:
+            # (what a Function gave its grad_fn to, the hook of a module's among them, is known to have one by now)
+            found = seen.node if node == NONE else node
+            tape.pending["backwards"] += (op, seen.row, found, self._retain_graph, self._create_graph)
 
     def finish(self, op: int, result: Any, span: int) -> None:
         """Write the pass's roots, the outcome for each leaf that was there before it, and what was looked at.

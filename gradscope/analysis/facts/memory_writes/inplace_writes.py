@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -58,6 +58,8 @@ class JudgedWrite:
     last_op: int = NONE
     is_replacement: bool = False
     """Nothing was written: the tensor was put on other memory."""
+    stepped: set[int] = field(default_factory=set)
+    """What an optimizer's steps wrote: those of a statement are one row."""
 
 
 class InplaceWrites:
@@ -88,6 +90,8 @@ class InplaceWrites:
             group = self._group_of(groups, op, tensor, before, after)
             group.count += op != group.last_op
             group.last_op = op
+            if is_step(index, op):
+                group.stepped.add(tensor)
             effect = self._judge(op, tensor, before == NONE, saved_rows.get(index.storage_at(tensor, op), ()))
             if effect.severity >= group.effect.severity:
                 group.op, group.tensor, group.before, group.after, group.effect = op, tensor, before, after, effect
@@ -229,6 +233,7 @@ class InplaceWrites:
             saved_line=index.op_line(self.saved_at(write)),
             effect=write.effect.effect,
             backward_line=index.op_line(write.effect.backward_op),
+            tensors=max(1, len(write.stepped)),
         )
 
     def _sees(self, tensor: int, write: JudgedWrite) -> bool:

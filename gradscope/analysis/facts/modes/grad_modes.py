@@ -18,11 +18,15 @@ def is_user_code(index: Index, op: int) -> bool:
     """Whether a call set grad mode for the user's code: not torch for its own, as inside ``clip_grad_norm_``, and no
     library for its own, or to set it back.
     """
-    statement = index.op_statement[op]
     if index.recording.ops.column("inner")[op] >= 0 and not _turns_off(index, op):
         return False
-    inside = op - 1 if index.func(op).endswith("__exit__") else op + 1
-    if not 0 <= inside < index.op_count or index.op_statement[inside] != statement:
+    statement = index.op_statement[op]
+    around = [near for near in (op - 1, op + 1) if 0 <= near < index.op_count and near != op]
+    if index.func(op).endswith("__exit__"):
+        around = around[:1]
+    elif index.func(op).endswith("__enter__"):
+        around = [op + 1] if op + 1 < index.op_count else []
+    if all(index.op_statement[near] != statement for near in around):
         return True
     return re.search(_IN_SOURCE, index.place(statement).source) is not None
 

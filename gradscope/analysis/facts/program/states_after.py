@@ -36,7 +36,7 @@ class StatesAfter:
     """
 
     def __init__(self, index: Index, tensors: Iterable[int]) -> None:
-        self._recording, self._found = index.recording, index.found_versions
+        self._recording, self._found, self._given = index.recording, index.found_versions, index.given_at_use
         wanted: dict[int, list[int]] = {tensor: [] for tensor in tensors}
         for row, tensor in enumerate(self._recording.changes.column("tensor")):
             if tensor in wanted:
@@ -70,6 +70,9 @@ class StatesAfter:
             self._apply(state, change.field, change.after)
             if since is not None and change.op >= since and not at_birth:
                 self._remember(state, change.field, change.before)
+        given_at, node = self._given.get(tensor, (op + 1, NONE))
+        if state.node < 0 and given_at <= op:
+            self._apply(state, Field.GRAD_FN, node)
         return state
 
     @staticmethod
