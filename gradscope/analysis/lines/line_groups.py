@@ -151,6 +151,7 @@ class LineGroups:
         changes, index, found = self._index.recording.changes, self._index, self._index.found_versions
         made_at, flags = index.recording.tensors.column("op"), index.recording.tensors.column("flags")
         own, by_library = self._libraries.own, self._libraries.makes
+        modes = index.recording.ops.column("flags")
         changed: dict[tuple[int, int], int] = {}
         columns = (changes.column(name) for name in ("op", "tensor", "field", "before", "after"))
         for row, (op, tensor, what, before, after) in enumerate(zip(*columns, strict=True)):
@@ -179,6 +180,8 @@ class LineGroups:
             group = self._groups[position]
             group.count += group.last_op != op or not group.count
             group.last_op, group.last_tensor = op, tensor
+            group.in_every_run &= modes[op]
+            group.in_any_run |= modes[op]
             self._of_op[op] = position
 
     def _is_run_of_twin(self, op: int, made_at: int) -> bool:
@@ -206,6 +209,8 @@ class LineGroups:
                 self._groups.append(RowGroup(key[0], key[1], op, op, 0))
             group = self._groups[position]
             group.last_op = op
+            group.in_every_run &= flags
+            group.in_any_run |= flags
             if self._of_op[op] < 0:
                 self._of_op[op] = position
         for position in found.values():
@@ -264,12 +269,23 @@ class LineGroups:
             made = [row for row in rows if row.kind == "made"]
             named = self._once_a_name([row for row in made if row.named])
             unnamed = [row for row in made if not row.named]
+            if len(named) > TENSORS_A_STATEMENT:
+                # (one row with their number: of what a loop goes through only the first are seen under its name)
+                named += [row for row in unnamed if any(self._is_of_one_call(row, one) for one in named)]
+                unnamed = [row for row in unnamed if row not in named]
             others = [row for row in rows if row.kind != "made"]
             target = self._target(named, others)
             if target is None and unnamed:
                 target = self._shown(unnamed)
                 unnamed.remove(target)
                 kept.append(target)
+            elif target is not None and target.kind == "changed" and unnamed:
+                # (what a statement gives, beside what it changed on the way: the statistics of a normalization)
+                result = _telling(unnamed)
+                if result.last_op > max(row.last_op for row in others):
+                    unnamed.remove(result)
+                    kept.append(result)
+                    target = result
             for row in unnamed:
                 self._absorb(target, row)
             reads = [row for row in others if row.kind in ("call", "export", "read")]
@@ -329,6 +345,11 @@ class LineGroups:
         op = self._index.recording.tensors.column("op")[row.last_tensor]
         return bool(self._cuts.is_cut[op]) and not self._libraries.is_own_cut(op)
 
+    def _is_of_one_call(self, row: RowGroup, named: RowGroup) -> bool:
+        """Whether the same op made what two rows are about."""
+        made_at = self._index.recording.tensors.column("op")
+        return made_at[row.last_tensor] == made_at[named.last_tensor]
+
     @staticmethod
     def _target(named: list[RowGroup], others: list[RowGroup]) -> RowGroup | None:
         if named:
@@ -350,7 +371,7 @@ def _telling(unnamed: list[RowGroup]) -> RowGroup:
     """The last result of a statement; of one that autograd followed in earlier runs only (training, then evaluation),
     the last of those.
     """
-    last = unnamed[-1]
+    last = max(reversed(unnamed), key=lambda row: row.last_op)  # (a network's last layer may be like its first)
     followed = [row for row in unnamed if row.tracked and row.last_op < last.first_op]
     return max(followed, key=lambda row: row.last_op) if followed and not last.tracked else last
 

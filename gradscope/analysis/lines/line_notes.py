@@ -9,7 +9,7 @@ from gradscope.analysis.facts.program.states_after import State
 from gradscope.analysis.facts.statement_runs import StatementRuns
 from gradscope.analysis.index import Index
 from gradscope.analysis.lines.line_groups import RowGroup
-from gradscope.recording.flags import HOOKED, RAISED
+from gradscope.recording.flags import GRAD, HOOKED, RAISED
 from gradscope.recording.rows import Change, Field, OpKind
 
 
@@ -41,15 +41,22 @@ class LineNotes:
             what = "runs" if is_one_a_run else "tensors"
             notes.append(f"requires_grad in {group.tracked:,} of {group.count:,} {what}")
         if state is not None and group.kind == "made" and group.members == 1 and is_one_a_run:
-            first = self._recording.layouts[self._recording.tensors.column("layout")[group.first_tensor]]
-            if first != self._recording.layouts[state.layout]:
+            # (as it was when the statement was through: what it makes empty and fills is not of that shape)
+            first = self._recording.layouts[self._index.layout_at(group.first_tensor, group.last_op + 1)]
+            if group.first_tensor != group.last_tensor and first != self._recording.layouts[state.layout]:
                 notes.append(f"{name}: {self._recording.text(first.shape)} in the first run")
         if row.kind == OpKind.MODE and is_user_code(self._index, group.last_op):
-            notes.append(f"sets {mode_set(self._index, group.last_op)}")
+            notes.append(self._mode_note(group.last_op))
         if group.kind == "read":
             results = self._index.results.of(group.last_op)
             notes.append("" if len(results) else f"{name}.grad is None")
         return tuple(note for note in notes if note)
+
+    def _mode_note(self, op: int) -> str:
+        mode = mode_set(self._index, op)
+        if mode != "set_grad_enabled":
+            return f"sets {mode}"
+        return f"switches grad mode {'on' if self._recording.ops.column('flags')[op] & GRAD else 'off'}"
 
     def _cleared(self, last: int) -> set[int]:
         """The tensors whose gradient a run of a statement let go, up to its last op."""

@@ -6,10 +6,11 @@ from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.library_calls import LibraryCalls
 from gradscope.analysis.facts.memory_use import MemoryUse
+from gradscope.analysis.facts.modes.grad_modes import is_user_code
 from gradscope.analysis.facts.program.states_after import State, StatesAfter
 from gradscope.analysis.facts.statement_runs import StatementRuns
 from gradscope.analysis.facts.storage_groups import Letters, StorageGroups
-from gradscope.analysis.index import Index
+from gradscope.analysis.index import APPLIED, Index
 from gradscope.analysis.lines.changed_runs import tell_of_tracked_runs
 from gradscope.analysis.lines.folded_rows import about_all
 from gradscope.analysis.lines.line_groups import RowGroup
@@ -18,6 +19,7 @@ from gradscope.analysis.lines.wrapped_rows import about_parameter
 from gradscope.analysis.report_model import LineRow, RowKind
 from gradscope.recording import NONE
 from gradscope.recording.flags import AUTOCAST, GRAD, INFERENCE, LEAF, PARAMETER
+from gradscope.recording.rows import OpKind
 
 TEMPORARIES = 50
 """Ops of one statement that are looked through for the cut of a temporary."""
@@ -124,7 +126,7 @@ class LineTable:
             saved_bytes=group.saved,
             saved=self._saved(state, self._telling_op(group)),
             live_bytes=self._use.live_after(op),
-            modes=self._modes(group, op),
+            modes=self._modes(group, op, state),
             notes=self._notes.of(group, state, self._name(group)),
             value=values.get((op, tensor), ""),
             first_op=group.first_op,
@@ -158,8 +160,14 @@ class LineTable:
         """The first op of the statement's last run, as far as it concerns the row's tensor."""
         if group.kind == "made":
             return max(self._recording.tensors.column("op")[group.last_tensor], self._given_at(group)) + 1
-        statement, op = group.statement, group.last_op
-        while op > group.first_op and self._index.op_statement[op - 1] == statement and group.count == 1:
+        op, statements = group.last_op, self._index.op_statement
+        spans, funcs = (self._recording.ops.column(name) for name in ("span", "func"))
+        seen = {(spans[op], funcs[op])} if op < self._index.op_count else set()
+        while op > group.first_op and statements[op - 1] == group.statement:
+            call = (spans[op - 1], funcs[op - 1])
+            if call in seen and group.count > 1:
+                break  # (the run before)
+            seen.add(call)
             op -= 1
         return op
 
@@ -174,9 +182,13 @@ class LineTable:
         return op
 
     def _given_at(self, group: RowGroup) -> int:
-        """The op of the row's statement by which a custom Function gave the tensor its ``grad_fn``; else NONE."""
+        """The op by which a custom Function that the row's statement applies gave the tensor its ``grad_fn``, or NONE.
+
+        Where that is what a function returns, it is seen at the caller's next op.
+        """
         op = self._index.given_by_functions.get(group.last_tensor, NONE)
-        return op if op >= 0 and self._index.op_statement[op] == group.statement else NONE
+        is_here = op >= 0 and self._index.op_statement[op] == group.statement
+        return op if is_here or self._index.func(self._telling_op(group)) == APPLIED else NONE
 
     def _telling_op(self, group: RowGroup) -> int:
         """The op that made the tensor, rather than one of the same statement that changed it."""
@@ -195,15 +207,29 @@ class LineTable:
             return self._telling_op(group)
         if group.kind != "made" or state is None or state.requires_grad or group.members > 1:
             return NONE
-        for op in range(self._telling_op(group), max(group.first_op, group.last_op - TEMPORARIES) - 1, -1):
+        made_by = self._telling_op(group)
+        needed, on_way = set(self._index.uses.of(made_by)), [made_by]
+        for op in range(made_by, max(group.first_op, group.last_op - TEMPORARIES) - 1, -1):
             if self._index.op_statement[op] != group.statement:
                 break
-            if self._is_users_cut(op):
+            gave = {*self._index.tensors_made(op), *self._index.results.of(op)}
+            is_on_way = not gave.isdisjoint(needed) if gave else any(self._is_within(op, one) for one in on_way)
+            if self._is_users_cut(op) and is_on_way:
                 return op
+            if is_on_way:
+                needed.update(self._index.uses.of(op))
+                on_way.append(op)
         return NONE
 
     def _is_users_cut(self, op: int) -> bool:
         return bool(self._cuts.is_cut[op]) and not self._libraries.is_own_cut(op)
+
+    def _is_within(self, op: int, outer: int) -> bool:
+        """Whether the source of one call stands within another's: the number that it gave went in there."""
+        spans = self._recording.ops.column("span")
+        inner, around = (self._recording.spans[spans[one]] for one in (op, outer))
+        start, end = (around.line, around.col), (around.end_line, around.end_col)
+        return start <= (inner.line, inner.col) and (inner.end_line, inner.end_col) <= end
 
     def _grad_fn(self, state: State | None) -> str:
         if state is None or state.node < 0:
@@ -221,19 +247,43 @@ class LineTable:
             shown.append(f"{attr}={name}" if name and not name.startswith("<") else attr)
         return tuple(shown)
 
-    def _modes(self, group: RowGroup, op: int) -> tuple[str, ...]:
-        """The modes in force: of rows that stand for the runs of one call, those of every run."""
+    def _modes(self, group: RowGroup, op: int, state: State | None) -> tuple[str, ...]:
+        """The modes in force: of rows that stand for the runs of one call, those of every run.
+
+        What a custom Function gave was seen inside it, where grad mode is off; that it has a grad_fn tells that it was
+        on around it.
+        """
+        if group.kind == "mode":
+            return ()
         flags = self._recording.ops.column("flags")[op]
-        if group.kind == "made" or group.tracked:
+        if group.kind == "made" or group.tracked or group.in_any_run:
             flags = (flags & group.in_every_run) | (group.in_any_run & GRAD)
         modes = []
         if flags & INFERENCE:
             modes.append("inference_mode")
-        elif not flags & GRAD:
-            modes.append("no_grad")
+        elif not flags & GRAD and not (group.kind == "made" and state is not None and state.node >= 0):
+            modes += [] if self._is_set_inside(op) else ["no_grad"]
         if flags & AUTOCAST:
             modes.append("autocast")
         return tuple(modes)
+
+    def _is_set_inside(self, op: int) -> bool:
+        """Whether torch's own Python or a library's set the mode of an op, within a call of the op's statement."""
+        statements, kinds = self._index.op_statement, self._recording.ops.column("kind")
+        if op < self._index.op_count and kinds[op] == OpKind.GROUP:  # (the mode of what ran within it)
+            before, flags = op - 1, self._recording.ops.column("flags")
+            while before >= 0 and kinds[before] == OpKind.MODE and not flags[before] & GRAD:
+                if is_user_code(self._index, before):
+                    return False
+                before -= 1
+            return before < 0 or bool(flags[before] & GRAD)
+        for earlier in range(min(op, self._index.op_count) - 1, max(-1, op - TEMPORARIES), -1):
+            if statements[earlier] != statements[op]:
+                break
+            if kinds[earlier] == OpKind.MODE:
+                is_exit = self._index.func(earlier).endswith("__exit__")
+                return not is_exit and not is_user_code(self._index, earlier)
+        return False
 
     def _why(self, group: RowGroup, state: State | None) -> str:
         """What set or changed requires_grad."""
@@ -241,7 +291,10 @@ class LineTable:
             return ""
         tensor = group.last_tensor
         if state.requires_grad_before is not None:
-            return self._changed_by(group)
+            cut = self._cut_of(group, state) if group.kind == "made" else NONE
+            changed = self._changed_by(group)
+            cause = self._cuts.cause(cut) if cut >= 0 else ""
+            return f"{cause}, then {changed}" if cause and changed not in cause else changed
         if group.members > 1:
             return ""
         if (cut := self._cut_of(group, state)) >= 0:

@@ -35,7 +35,10 @@ def about_parameter(index: Index, names: BestNames, sharing: StorageGroups, grou
         type_name="Parameter",
         requires_grad=required,
         requires_grad_why="Parameter" if required else "",
+        is_leaf=True,
+        grad_fn="",
         alias_of="",
+        notes=tuple(note for note in row.notes if not note.startswith("requires_grad in ")),
     )
 
 

@@ -93,7 +93,8 @@ class Cells:
             parts += [Text(safe(note), style="yellow") for note in row.notes]
         parts += [Text(f"under {mode}", style="dim") for mode in row.modes if mode not in parts[0].plain]
         if row.temporaries and self._memory:
-            parts.append(Text(f"and {row.temporaries} temporaries", style="dim"))
+            noun = "temporary" if row.temporaries == 1 else "temporaries"
+            parts.append(Text(f"and {row.temporaries:,} {noun}", style="dim"))
         if row.saved and self._memory:
             parts.append(Text(f"saved {safe(', '.join(row.saved))}", style="magenta"))
         if row.value:

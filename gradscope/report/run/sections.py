@@ -121,8 +121,8 @@ class Sections:
             text.append(f"{self._marks.dots} {row.folded:,} nodes: {safe(row.summary)}", style="dim italic")
             return cut_to(text, self._width, self._marks.dots)
         if row.is_leaf:
-            text.append(safe(row.tensor or "a leaf without a name"), style="bold green")
-            text.append(" leaf", style="dim")
+            text.append(safe(f"{row.tensor} " if row.tensor else ""), style="bold green")
+            text.append("leaf" if row.tensor else "leaf without a name", style="dim")
         else:
             text.append(safe(row.name), style="cyan")
             text.append(f" {safe(row.tensor)}" if row.tensor else "", style="bold")
@@ -143,13 +143,14 @@ class Sections:
         parts: list[RenderableType] = []
         for one in passes[: self._limit]:
             parts.append(self._pass_head(one))
-            rows = sorted(one.gradients, key=lambda row: (row.outcome in _GIVEN, row.name == _UNNAMED))
+            rows = sorted(one.gradients, key=lambda row: (row.outcome in _GIVEN, row.received, row.name == _UNNAMED))
             if left := self._left_as_they_were(rows):
                 rows = [row for row in rows if row.outcome != "untouched"]
-            cells = [self._gradient(row) for row in rows[: self._limit]]
+            alike = _alike(rows)
+            cells = [self._gradient(row, count) for row, count in alike[: self._limit]]
             if cells:
                 parts.append(table(_GRADIENT, cells, self._width, self._marks, header=False))
-            parts += [*self._more(len(rows), "leaves"), *left]
+            parts += [*self._more(len(alike), "leaves"), *left]
         return Group(*parts, *self._more(len(passes), "places"))
 
     def _left_as_they_were(self, rows: Sequence[GradientRow]) -> list[Text]:
@@ -178,11 +179,15 @@ class Sections:
         counts = Counter(names)
         return ", ".join(f"{name} {self._marks.times}{many:,}" if many > 1 else name for name, many in counts.items())
 
-    def _gradient(self, row: GradientRow) -> list[Text]:
+    def _gradient(self, row: GradientRow, count: int) -> list[Text]:
         reached = row.outcome in _GIVEN
         amount = f"new {size(row.nbytes)}" if row.nbytes else ""
+        several = f" {self._marks.times}{count}" if count > 1 else ""
+        if row.received and not reached:  # (a line that serves several models)
+            name = Text(f"  {safe(row.name)}{several}", style="bold")
+            return [name, Text(safe(row.shape)), Text("received"), Text(row.why)]
         return [
-            Text(f"  {safe(row.name)}", style="bold" if reached else "bold red"),
+            Text(f"  {safe(row.name)}{several}", style="bold" if reached else "bold red"),
             Text(safe(row.shape)),
             Text(
                 row.outcome if reached else f"{self._marks.problem} {row.outcome}", style="green" if reached else "red"
@@ -244,7 +249,7 @@ class Sections:
         return [
             Text(f"{write.place.line}{times}"),
             Text(safe(write.op)),
-            Text(safe(write.name), style="bold"),
+            Text(f"{safe(write.name)}{_and_more(write.tensors - 1)}", style="bold"),
             Text(changed, style="yellow"),
             Text(safe(", ".join(write.seen_by[:4]))),
             self._effect(write),
@@ -311,3 +316,16 @@ class Sections:
                 else Text(safe(watch.text))
             )
             yield [Text(str(watch.place.line), style="dim"), Text(safe(watch.expression)), Text(runs), value]
+
+
+def _alike(rows: Sequence[GradientRow]) -> list[tuple[GradientRow, int]]:
+    """Rows of which several say the same (a name that held one tensor after the other) once, with their number."""
+    found: dict[GradientRow, tuple[int, int]] = {}
+    for row in rows:
+        count, nbytes = found.get(same := row._replace(nbytes=0), (0, 0))
+        found[same] = count + 1, nbytes + row.nbytes
+    return [(row._replace(nbytes=nbytes), count) for row, (count, nbytes) in found.items()]
+
+
+def _and_more(count: int) -> str:
+    return f" and {count:,} more" if count else ""

@@ -76,7 +76,7 @@ def totals(report: Report, marks: Symbols, with_memory: bool = True) -> list[Tex
         first.append(f"gradients for {numbers.leaves_with_gradient} of {counted(total, 'leaf', 'leaves')}")
     first.append(counted(numbers.cuts, "cut"))
     if numbers.exports:
-        first.append(f"values left torch at {counted(numbers.exports, 'place')}")
+        first.append(f"tracked values left torch at {counted(numbers.exports, 'place')}")
     hooked = f" (not counted: what {counted(memory.hooked_ops, 'op')} saved under saved-tensor hooks)"
     second = [
         f"peak at least {size(memory.peak_bytes)}{_at(memory.peak_place)}",
