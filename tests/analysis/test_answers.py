@@ -188,7 +188,10 @@ QUESTIONS = {
         z.backward()
         """,
         "inplace-error",
-        ["Line 7: Tensor.zero_ wrote into", "line 5 had saved", "backward at line 8 failed"],
+        [
+            "Line 7: Tensor.zero_ wrote through <y.detach()> into memory that line 5 had saved",
+            "backward at line 8 failed",
+        ],
     ),
     "a write through data": (
         """

@@ -28,13 +28,15 @@ def _find(sources: Sources) -> Iterator[Finding]:
         first = same[0]
         kinds = listed([writes.saved_as(write) for write in same])
         names = listed([sources.names.of(write.tensor) for write in same])
+        is_named = all(sources.names.is_named(write.tensor) for write in same)
+        what = f"into {names}, which" if is_named else f"through {names} into memory that"
         carried = _carried(sources, first)
         through = listed(list(dict.fromkeys(f"{name} (line {causes[0].line})" for name, causes in carried)))
         stale = [] if carried else _made_before_step(sources, first)
         why = f"it leads through {through} into the graph of its own earlier run" if carried else _said(sources, stale)
         advice = "Cut it off with detach() before the next run." if carried else ""
         yield sources.finding(
-            f"Line {index.op_place(first.op).line}: {func} wrote into {names}, which line {saved_line} had saved for "
+            f"Line {index.op_place(first.op).line}: {func} wrote {what} line {saved_line} had saved for "
             f"backward ({kinds}); therefore backward at line {backward_line} failed",
             why=why,
             advice=advice or ("Compute it anew after the step, or step after all backward passes." if stale else ""),

@@ -17,11 +17,11 @@ from gradscope.frames.shared_arrays import sharing_calls
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for the tensors that a line wrote and another line had saved."""
     index, writes = sources.index, sources.writes
-    alike: dict[tuple[int, str, int, int], list[JudgedWrite]] = {}
+    alike: dict[tuple[int, bool, int, int], list[JudgedWrite]] = {}
     for write in writes.judged:
         if write.effect.effect == "silently_wrong":
             lines = index.op_line(writes.saved_at(write)), index.op_line(write.effect.backward_op)
-            alike.setdefault((index.op_statement[write.op], index.func(write.op), *lines), []).append(write)
+            alike.setdefault((index.op_statement[write.op], write.is_replacement, *lines), []).append(write)
     for same in alike.values():
         first, saved_at = same[0], writes.saved_at(same[0])
         evidence = [Evidence("saved", write.effect.saved_row) for write in same]
@@ -95,13 +95,14 @@ def _what_it_did(sources: Sources, same: list[JudgedWrite]) -> str:
     names = sources.listed(list(dict.fromkeys(sources.names.of(write.tensor) for write in same)))
     kinds = listed(list(dict.fromkeys(writes.saved_as(write) for write in same)))
     line = index.op_line(writes.saved_at(first))
+    calls = listed(list(dict.fromkeys(index.func(write.op) for write in same)))
     if first.is_replacement:
         return (
-            f"{index.func(first.op)} put {names} on other memory after line {line} had saved it for backward "
+            f"{calls} put {names} on other memory after line {line} had saved it for backward "
             f"({kinds}), which autograd's version counter does not show"
         )
     return (
-        f"{index.func(first.op)} through {names} changed memory that line {line} had saved for backward ({kinds}), "
+        f"{calls} through {names} changed memory that line {line} had saved for backward ({kinds}), "
         "past autograd's version counter"
     )
 

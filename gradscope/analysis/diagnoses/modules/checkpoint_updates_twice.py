@@ -15,7 +15,7 @@ _NORMS = ("batch_norm", "instance_norm")
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
-    """One finding for each line that checkpoints, about the statistics of its last run."""
+    """One finding for each line that checkpoints, about the statistics of all that it ran."""
     index = sources.index
     written: dict[int, list[int]] = {}
     kinds = index.recording.ops.column("kind")
@@ -28,11 +28,14 @@ def _find(sources: Sources) -> Iterator[Finding]:
     if not written:
         return
     found = {}
+    by_line: dict[int, dict[int, None]] = {}
     for rerun in reruns(index, sources.events, sources.passes):
         if norms := [op for op in rerun.ops if op in written and op in rerun.nodes]:
             found[rerun.event.span] = rerun, norms
+            statistics = by_line.setdefault(rerun.event.span, {})
+            statistics |= dict.fromkeys(tensor for op in norms for tensor in written[op])
     for rerun, norms in found.values():
-        tensors = list(dict.fromkeys(tensor for op in norms for tensor in written[op]))
+        tensors = list(by_line[rerun.event.span])
         backward = rerun.nodes[norms[-1]]
         names = sources.listed([sources.names.of(tensor) for tensor in tensors])
         causes = sources.cause_of_event("used", rerun.event)

@@ -15,7 +15,7 @@ from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.frames.given_names import first_statement
 from gradscope.recording import NONE
-from gradscope.recording.rows import Field, GradOutcome, OpKind
+from gradscope.recording.rows import EventKind, Field, GradOutcome, OpKind
 
 TIMES = 2
 """Steps with old gradients from which on it is reported."""
@@ -29,12 +29,14 @@ _SCALES = "nn.utils.clip_grad"
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
-    """Parameters whose gradient a step applied, a later pass added to, and the next step applied whole."""
+    """One finding for each statement that steps: of which parameters a step applied the gradient, a later pass added to
+    it, and the next step applied it whole.
+    """
     index = sources.index
     times: dict[int, int] = {}
     stepped: dict[int, int] = {}
     """For each parameter whose gradient a step has applied: the pass that has added to it since, or NONE."""
-    last_step = last_pass = NONE
+    last: dict[int, tuple[int, int]] = {}
     for op, tensor, event in merge(_gradients(index), _writes(index)):
         if event == _FRESH:
             stepped.pop(tensor, None)
@@ -44,11 +46,16 @@ def _find(sources: Sources) -> Iterator[Finding]:
         else:
             if stepped.get(tensor, NONE) >= 0:
                 times[tensor] = times.get(tensor, 0) + 1
-                last_step, last_pass = op, stepped[tensor]
+                last[tensor] = op, stepped[tensor]
             stepped[tensor] = NONE
-    again = {tensor: count for tensor, count in times.items() if count >= TIMES}
-    if again and all(one.statement.method != "zero_grad" for one in methods_not_called(index)):
-        yield _finding(sources, again, last_step, last_pass)
+    by_statement: dict[int, dict[int, int]] = {}
+    for tensor, count in times.items():
+        if count >= TIMES:
+            by_statement.setdefault(index.op_statement[last[tensor][0]], {})[tensor] = count
+    if by_statement and any(one.statement.method == "zero_grad" for one in methods_not_called(index)):
+        return  # (another answer names that line)
+    for again in by_statement.values():
+        yield _finding(sources, again, *max(last[tensor] for tensor in again))
 
 
 def _finding(sources: Sources, again: dict[int, int], step: int, last_pass: int) -> Finding:
@@ -108,8 +115,9 @@ def _clears_others(sources: Sources, again: dict[int, int], step: int, last_pass
 def _closure_around(sources: Sources, step: int, last_pass: int) -> Cause | None:
     """The first statement of the function that an optimizer's step called, and that ran backward."""
     index = sources.index
-    if index.recording.ops.column("kind")[step] == OpKind.STEP:
-        return None
+    begun = [event.op for event in sources.events.of(EventKind.STEP) if event.op <= step]
+    if index.recording.ops.column("kind")[step] == OpKind.STEP or not begun or last_pass < max(begun):
+        return None  # (a library hands a closure of its own to a step, after the pass)
     statement = index.statements[index.op_statement[last_pass]]
     first = first_statement(index.recording.files[statement.file].text, statement.line)
     if first is None:

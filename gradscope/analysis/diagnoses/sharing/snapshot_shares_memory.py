@@ -25,14 +25,15 @@ def _find(sources: Sources) -> Iterator[Finding]:
         last = {names.of(snapshot.tensor): snapshot for snapshot in snapshots}
         tensors = [snapshot.tensor for snapshot in last.values()]
         shown = max(snapshots, key=lambda snapshot: snapshot.read >= 0)
+        taken_of = list(dict.fromkeys(names.at(one.source, made_at[one.tensor]) for one in last.values()))
         read = f", and {index.call_name(shown.read)} read what it had become" if shown.read >= 0 else ""
         if index.func(shown.read).endswith("data.__set__"):
             read = ", and putting it back changes nothing"
         yield sources.finding(
             f"Line {index.place(statement).line}: {index.call_name(made_at[shown.tensor])} took "
             f"{sources.listed(list(last))} without a copy",
-            why=f"this is the memory of {names.at(shown.source, made_at[shown.tensor])}, so "
-            f"{index.call_name(shown.written)} changed it as well{read}",
+            why=f"this is the memory of {sources.listed(taken_of)}, so {index.call_name(shown.written)} changed it as "
+            f"well{read}",
             op=made_at[shown.tensor],
             tensors=tensors,
             causes=[*sources.cause("made", made_at[shown.tensor]), *_kept_beside(sources, tensors)],
