@@ -173,11 +173,11 @@ class Judge:
                 yield Claim(
                     "why-inputs", one.line, said, others, f"inputs= {'asked' if one.inputs else 'is not given'}"
                 )
-            elif found := re.search(r"not in the last of ([\d,]+) passes here; in ([\d,]+) of them", why):
+            elif found := re.search(r"in ([\d,]+) of ([\d,]+) passes here, not in the last", why):
                 passes = [other for _, other in self._passes_at(one.line) if other.kind == "backward"]
                 got = sum(id(tensor) in other.received for other in passes)
                 said_of = tuple(int(number.replace(",", "")) for number in found.groups())
-                held = id(tensor) not in one.received and said_of[0] <= len(passes) and said_of[1] == got
+                held = id(tensor) not in one.received and said_of[1] >= len(passes) and said_of[0] == got
                 yield Claim("why-last", one.line, said, held, f"it got one in {got} of {len(passes)}")
             elif "but no way from there" in why:
                 yield Claim("why-no-way", one.line, said, not led, where)
