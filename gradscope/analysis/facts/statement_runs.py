@@ -15,6 +15,7 @@ from math import ceil, gcd
 from gradscope.analysis.facts.events import Events
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.frames.statement_blocks import Blocks, parse_blocks
+from gradscope.frames.statements import parse_source
 from gradscope.recording import NONE
 from gradscope.recording.flags import BELOW, CONTINUED, MADE
 from gradscope.recording.rows import BindingKind, EventKind, OpKind, Span
@@ -179,10 +180,14 @@ class StatementRuns:
         return {at: count for at, count in ran.items() if count >= stretches[at]}
 
     def _names_of_members(self, statements: list[int]) -> dict[tuple[int, int], int]:
-        """For each statement and parameter the name (a text) that the statement's function has for it."""
+        """For each statement and parameter the name (a text) that it has there: a part of what the statement reads."""
         index = self._index
         functions: dict[tuple[int, int], list[int]] = {}
+        read: dict[int, tuple[str, ...]] = {}
         for at in statements:
+            text, line = index.recording.files[index.statements[at].file].text, index.statements[at].line
+            loads = {name for one in parse_source(text).statements if one.line == line for name in one.loads}
+            read[at] = tuple(f"{name}{sign}" for name in loads - {"self", "cls"} for sign in ".[")
             functions.setdefault((index.statements[at].file, index.statements[at].function), []).append(at)
         names: dict[tuple[int, int], int] = {}
         spans, bindings = index.recording.spans, index.recording.bindings
@@ -191,7 +196,8 @@ class StatementRuns:
             if kind == BindingKind.MEMBER and span >= 0:
                 place = spans[span]
                 for at in functions.get((place.file, place.function), ()):
-                    names.setdefault((at, tensor), name)
+                    if index.recording.text(name).startswith(read[at]):
+                        names.setdefault((at, tensor), name)
         return names
 
     def _calls(self) -> dict[tuple[int, int, int, int, int], int]:
