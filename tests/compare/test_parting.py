@@ -174,6 +174,14 @@ def test_linear_layers_count_forward_and_backward_and_what_passes_on_does_not():
     assert given == {"AddmmBackward0", "DoubledBackward", "ReluBackward0", "PowBackward0", "MeanBackward0"}
 
 
+def test_what_has_no_plain_memory_has_no_fingerprint():
+    tape = Tape(Recording())
+    fingerprints = Fingerprints(tape, Identity(tape))
+    nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+    for tensor in (nested, torch.eye(3).to_sparse(), torch.ones(2, device="meta"), torch.ones(0)):
+        assert fingerprints.computed(tensor) is None
+
+
 def _digest(fingerprints: Fingerprints, tensor: torch.Tensor) -> int:
     computed = fingerprints.computed(tensor)
     assert isinstance(computed, tuple)

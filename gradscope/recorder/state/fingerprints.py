@@ -156,7 +156,7 @@ class Fingerprints:
         if dtype.is_complex:
             tensor = torch.view_as_real(tensor.resolve_conj())
             dtype = tensor.dtype
-        if dtype not in _NUMBERS or not tensor.numel():
+        if dtype not in _NUMBERS or tensor.is_nested or not tensor.numel():
             return None
         if tensor.is_neg():
             tensor = tensor.resolve_neg()
