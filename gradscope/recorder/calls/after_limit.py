@@ -40,7 +40,7 @@ _ROOTS = ("self", "tensors", "outputs")
 _AFTER_LIMIT = int(EventKind.AFTER_LIMIT)
 
 
-class AfterLimit:
+class CountedCalls:
     """Counts what is not recorded; all of it under the recorder's lock.
 
     Args:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
 
-from gradscope.recorder.calls.after_limit import AfterLimit
+from gradscope.recorder.calls.after_limit import CountedCalls
 from gradscope.recorder.calls.asked_functions import AskedFunctions
 from gradscope.recorder.calls.faults import is_programs
 from gradscope.recorder.calls.module_looks import ModuleLooks
@@ -175,7 +175,7 @@ class Observer:
         self._group_uses: set[int] = set()
         self._group_begun = 0
         """The number of tensors when the call into torch's Python that is under way began."""
-        self.after_limit = AfterLimit(tape)
+        self.after_limit = CountedCalls(tape)
         self._hooked: set[int] = set()
         """Threads whose last op ran under saved-tensor hooks."""
         self.module_looks = ModuleLooks(self)
