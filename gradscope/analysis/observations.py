@@ -9,7 +9,7 @@ from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.events import Events
 from gradscope.analysis.facts.memory_use import MemoryUse
 from gradscope.analysis.index import NOWHERE, Index
-from gradscope.analysis.report_model import CountedAfterLimit, LeftOut, OpRow, Place, RaisedError, RunFacts, WatchRow
+from gradscope.analysis.report_model import AfterLimit, LeftOut, OpRow, Place, RaisedError, RunFacts, WatchRow
 from gradscope.analysis.view import RunView
 from gradscope.recording import Recording
 from gradscope.recording.flags import AUTOCAST, GRAD, INFERENCE
@@ -96,7 +96,7 @@ def left_out(index: Index) -> tuple[LeftOut, ...]:
     )
 
 
-def after_limit(index: Index, events: Events, calls: tuple[LeftOut, ...]) -> CountedAfterLimit:
+def after_limit(index: Index, events: Events, calls: tuple[LeftOut, ...]) -> AfterLimit:
     """What is known from the limit on, where it was reached; calls are those that were left out."""
     spans = dict.fromkeys((row.span, row.func) for row in index.recording.left_out)
     statements = [index.statement_of_span[span] for span, _ in spans]
@@ -105,8 +105,8 @@ def after_limit(index: Index, events: Events, calls: tuple[LeftOut, ...]) -> Cou
     for event in events.of(EventKind.AFTER_LIMIT):
         passes, not_finite = (event.detail.get(name, 0) for name in ("passes", "not_finite"))
         place = index.place(index.statement_of_span[event.span]) if event.span >= 0 else None
-        return CountedAfterLimit(passes, not_finite, event.subject, place, new, _growth(event.detail.get("resident")))
-    return CountedAfterLimit(new_lines=new)
+        return AfterLimit(passes, not_finite, event.subject, place, new, _growth(event.detail.get("resident")))
+    return AfterLimit(new_lines=new)
 
 
 def _growth(resident: Any) -> int:

@@ -470,7 +470,7 @@ class LeftOut(NamedTuple):
     count: int  # type: ignore[assignment]  # not the method of tuples
 
 
-class CountedAfterLimit(NamedTuple):
+class AfterLimit(NamedTuple):
     """What is known of a run from the op on at which ``--max-ops`` was reached, beside the calls that it left out."""
 
     passes: int = 0
@@ -600,6 +600,6 @@ class Report(NamedTuple):
     """What could not be done as it was asked for."""
     gradient_norms: tuple[GradientNorms, ...] = ()
     """Where they were asked for (``--gradients``)."""
-    after_limit: CountedAfterLimit = CountedAfterLimit()
+    after_limit: AfterLimit = AfterLimit()
     modules: tuple[ModuleRow, ...] = ()
     """The modules that were at work, as trees."""

@@ -158,7 +158,7 @@ class EventKind(IntEnum):
     seen. The subject is that of its ``HOOK``; the tensors are the result, then those that the hook refers to, by
     ``names`` (empty: an argument that was bound)."""
 
-    AFTER_LIMIT = 60
+    AFTER_LIMIT = 61
     """Noted at the end: how many backward ``passes`` began after ``--max-ops`` was reached, and how many of them from a
     loss that was ``not_finite``. The first of these was called at the span; the subject is its number among the passes
     of the run, from 1 on (0: there was none). ``resident`` is what the process held of memory, in bytes, before the

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from gradscope.analysis.report_model import CountedAfterLimit, Graph, Place, Report
+from gradscope.analysis.report_model import AfterLimit, Graph, Place, Report
 from gradscope.analysis.sizes import size
 from gradscope.recording.program_end import program_end
 from gradscope.report.screen.text import Symbols, safe
@@ -107,7 +107,7 @@ def totals(report: Report, marks: Symbols, with_memory: bool = True) -> list[Tex
     return parts
 
 
-def _after_limit(after: CountedAfterLimit) -> Iterator[str]:
+def _after_limit(after: AfterLimit) -> Iterator[str]:
     """What is known of the run after ``--max-ops`` was reached."""
     if after.not_finite:
         first = f"the first of them pass {after.first_not_finite:,} of the run{_at(after.first_place)}"
