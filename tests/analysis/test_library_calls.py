@@ -173,12 +173,12 @@ def test_a_mode_that_a_library_sets_and_sets_back_is_no_row() -> None:
 
 def test_constants_of_a_library_are_not_taken_for_values_that_left_torch() -> None:
     source = (
-        "w = torch.ones(1, requires_grad=True)\nv = torch.ones(1, requires_grad=True)\nprint(w.sum().item())\n"
-        "loss = v.sum() + used_library.drawn(2.0)\nloss.backward()\n"
+        "w = torch.ones(1, requires_grad=True)\nv = torch.ones(1, requires_grad=True)\nn = w.sum().item()\n"
+        "loss = v.sum() + used_library.drawn(n)\nloss.backward()\n"
         "assert w.grad is None\n"
     )
     assert not any("plain values" in answer.text for answer in report(source).answers)
-    own = source.replace("used_library.drawn(2.0)", "torch.tensor([2.0]).sum()")
+    own = source.replace("used_library.drawn(n)", "torch.tensor([n]).sum()")
     assert any("plain values" in answer.text for answer in report(own).answers)
 
 

@@ -171,7 +171,8 @@ class StatementRuns:
             before = at
             if at in wanted and flags & BELOW and not flags & (MADE | CONTINUED) and inner == NONE:
                 known = [names[at, tensor] for tensor in index.uses.of(op) if (at, tensor) in names]
-                uses.setdefault(at, Counter()).update((func, name) for name in known[:1])
+                if known:
+                    uses.setdefault(at, Counter())[func, known[0]] += 1
         ran = {}
         for at, counter in uses.items():
             counts = Counter(counter.values())

@@ -39,7 +39,7 @@ class ChangeSeen(NamedTuple):
     """A derivative that differs between the versions of two runs."""
 
     what: str
-    values: tuple[str, str]
+    values: tuple[str, ...]
     """Under the first, and under the second."""
     meaning: str
 

@@ -267,12 +267,14 @@ class LineGroups:
         for rows in by_statement.values():
             rows = self._once_a_parameter(rows)
             made = [row for row in rows if row.kind == "made"]
-            named = self._once_a_name([row for row in made if row.named])
+            named = [row for row in made if row.named]
             unnamed = [row for row in made if not row.named]
             if len(named) > TENSORS_A_STATEMENT:
                 # (one row with their number: of what a loop goes through only the first are seen under its name)
                 named += [row for row in unnamed if any(self._is_of_one_call(row, one) for one in named)]
                 unnamed = [row for row in unnamed if row not in named]
+            else:
+                named = self._once_a_name(named)
             others = [row for row in rows if row.kind != "made"]
             target = self._target(named, others)
             if target is None and unnamed:
