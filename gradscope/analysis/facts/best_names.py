@@ -211,13 +211,18 @@ class BestNames:
             is_others = self._repeated[2][tensor] and scope != MODULE and self._held.holds(scope, self.best[tensor])
             is_its = (self._ranks[tensor] >= least * _STEPS and not is_others) or self._is_part(tensor)
             return name if is_its else self._described(tensor)
-        if not is_matched:
-            return name
-        if held_here := self._without_own(tensor, op):
+        if is_matched and (held_here := self._without_own(tensor, op)):
             return held_here
-        if born_at > 0 and not 0 <= died <= op and self._held.is_taken(self.best[tensor], made_at, op):
-            return f"{name} of line {self._index.op_line(made_at)}"
+        line = self._index.op_line(made_at) if born_at > 0 else self._line_of_store(tensor)
+        if line and not 0 <= died <= op and self._held.is_taken(self.best[tensor], made_at, op):
+            return f"{name} of line {line}"
         return name
+
+    def _line_of_store(self, tensor: int) -> int:
+        """The line that first stored a tensor under its best name; 0 where none was seen."""
+        stores = (one for one in self._held.of_tensor.get(tensor, ()) if one.stored and one.name == self.best[tensor])
+        first = next(stores, None)
+        return self._index.statements[first.statement].line if first is not None else 0
 
     def _without_own(self, tensor: int, op: int) -> str:
         """What to call a tensor whose best name begins with one that the frame has for something else; else empty.

@@ -188,11 +188,14 @@ class Gradients:
         )
 
     def _told_apart(self, group: PassGroup) -> list[str]:
-        """The names of a group's tensors; of several that the line called the same, those they have elsewhere."""
+        """The names of a group's tensors; of several that the line called the same, one's own name elsewhere."""
         names = [self._names.at(tensor, entry.last_op) for tensor, entry in group.tensors.items()]
-        counts = Counter(names)
-        pairs = zip(group.tensors, names, strict=True)
-        return [self._names.of(tensor) if counts[name] > 1 else name for tensor, name in pairs]
+        elsewhere = [self._names.of(tensor) for tensor in group.tensors]
+        counts, others = Counter(names), Counter(elsewhere)
+        return [
+            other if counts[name] > 1 and others[other] == 1 else name
+            for name, other in zip(names, elsewhere, strict=True)
+        ]
 
     def _gradient(self, group: PassGroup, tensor: int, entry: TensorGradients, name: str) -> GradientRow:
         recording = self._index.recording

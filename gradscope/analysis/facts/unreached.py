@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 WALKED_IN_ALL = 20 * WALK_LIMIT
 """Tensors followed for all misses of a run (10 to 20 s at the worst); a miss that is left then is not explained."""
 
+_SHOWS = re.compile(r"(print|assert|log(g\w*)?\.\w+)\b")
+"""Statements that show values or look at them, and hand them on to nothing."""
 _EXPORTS_TRIED = 16
 """Last calls that took values out of torch whose tensors are followed back."""
 
@@ -353,7 +355,8 @@ class Reasons:
         """The calls that took values out of torch in which all ends that was made from a leaf since the pass before.
 
         None where it does not all end so; where a tensor was built from plain values after that, maybe from these, and
-        the root was not made from it; or where no optimizer was given the leaf: nothing says that it is to be trained.
+        the root was not made from it; where the values were only printed; or where no optimizer was given the leaf:
+        nothing says that it is to be trained.
         """
         if tensor not in self._events.in_optimizers:
             return []
@@ -373,7 +376,8 @@ class Reasons:
                     stack += new
         if stack or not ends or bisect_left(self._built, min(ends)) < bisect_left(self._built, this.op):
             return []
-        return sorted(ends)
+        shown = (_SHOWS.match(self._index.op_place(op).source.strip()) for op in ends)
+        return [] if all(shown) else sorted(ends)
 
     @cached_property
     def _built(self) -> list[int]:
