@@ -57,11 +57,11 @@ def _of_tie(sources: Sources, file: int, tie: Tie, at_end: dict[str, int]) -> It
         causes = [sources.cause_of_line("set", file, one.line, one.end_line, "") for one in changes]
         causes += [sources.cause_of_line("used", file, *called, "")] if called is not None else []
         yield sources.finding(
-            f"{_told(changes)} from here on, so that {tie.to}.{tie.part} and {tie.of}.{tie.part}, which line "
-            f"{tie.line} made one, are trained as two",
+            f"{_told(changes)} from here on, so that {tie.to}.{tie.part} and {tie.of}.{tie.part}, which were one by "
+            f"{' '.join(index.recording.source(file, tie.line, tie.end_line).split())}, are trained as two",
             op=passes[0][-1],
             tensors=[one, other],
-            causes=[*causes, sources.cause_of_line("made", file, tie.line, tie.end_line, "")],
+            causes=causes,
             evidence=[Evidence("ops", passes[1][-1])],
             advice="Write the values into the weight that is there (copy_() under torch.no_grad()), or tie them again.",
         )
