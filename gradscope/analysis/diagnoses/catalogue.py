@@ -162,6 +162,7 @@ _ENTRIES = (
     Entry("optimizers.learning_rate", _an_event(EventKind.LEARNING_RATE)),
     Entry("optimizers.scheduler_in_vain", _an_event(EventKind.LEARNING_RATE)),
     Entry("optimizers.rate_as_factor", _an_event(EventKind.LEARNING_RATE)),
+    Entry("optimizers.update_rounded_away", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.iterator_used_up", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.weights_overwritten", _a_pass),
     Entry("optimizers.clipped_in_vain", _a_pass),
