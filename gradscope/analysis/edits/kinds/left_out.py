@@ -10,6 +10,7 @@ from gradscope.analysis.edits.edit_model import Edit, EditSources, SpanChange
 from gradscope.analysis.edits.source_text import SourceText
 from gradscope.analysis.edits.span_changes import add_keyword, append, before, keep_only, move_before, put
 from gradscope.analysis.report_model import Answer
+from gradscope.frames.tied_weights import replaced, ties
 
 _OF_CHECKPOINT = ("use_reentrant", "preserve_rng_state", "context_fn", "determinism_check", "debug", "early_stop")
 
@@ -125,17 +126,17 @@ def other_shape(answer: Answer, sources: EditSources) -> Iterator[Edit]:
 
 def tied_again(answer: Answer, sources: EditSources) -> Iterator[Edit]:
     """A tie that an assignment has broken is made once more behind it."""
-    ties = [at for at in cause_nodes(answer, sources, ("made",)) if isinstance(at.statement, ast.Assign)]
     for at in cause_nodes(answer, sources, ("set",)):
         source, statement = at.source, at.statement
-        if not isinstance(statement, ast.Assign):
+        if not isinstance(statement, ast.Assign) or not source.has_own_lines(statement):
             continue
         target = source.code(statement.targets[0])
-        for tie in ties:
-            assert isinstance(tie.statement, ast.Assign)
-            sides = [tie.source.code(one).partition(".")[2] for one in (tie.statement.targets[0], tie.statement.value)]
+        for tie in ties(source.text):
+            if all(one.line != statement.lineno for one in replaced(source.text, tie)):
+                continue
+            sides = [f"{tie.to}.{tie.part}", f"{tie.of}.{tie.part}"]
             for side, other in (sides, sides[::-1]):
-                if side and other and target.endswith(f".{side}") and source.has_own_lines(statement):
+                if target.endswith(f".{side}"):
                     owner = target[: -len(side)]
                     end = source.whole_lines(statement)[1]
                     text = f"{source.indent(statement)}{owner}{other} = {target}\n"
