@@ -25,6 +25,15 @@ from gradscope.recording.file.writer import RecordingWriter
 from .sameness import assert_unnoticed, recorder_for_tests
 
 
+@pytest.fixture(autouse=True)
+def _no_collection_callbacks_of_others():
+    """What a signal handler raises while a callback of the collector runs is lost, and hypothesis has such a one."""
+    others = gc.callbacks[:]
+    gc.callbacks.clear()
+    yield
+    gc.callbacks[:] = others
+
+
 def weakref_callbacks_that_run_torch():
     results = []
 
