@@ -73,6 +73,7 @@ dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
 model = nn.parallel.DistributedDataParallel(nn.Linear(2, 2))
 loss = model.module(torch.ones(1, 2)).sum()
 loss.backward()
+del model, loss
 dist.destroy_process_group()
 """,
         instead_of="loss = model.module(torch.ones(1, 2)).sum()",
