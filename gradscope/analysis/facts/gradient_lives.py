@@ -97,6 +97,11 @@ def last_before(ops: list[int], op: int) -> int:
     return ops[position - 1] if position else NONE
 
 
+def ops_between(ops: list[int], after: int, before: int) -> list[int]:
+    """Those of some ops in order that are after one op and before another."""
+    return ops[bisect_right(ops, after) : bisect_left(ops, before)]
+
+
 def first_after(ops: list[int], op: int) -> int:
     """The first of some ops in order that is after another, or NONE."""
     position = bisect_right(ops, op)

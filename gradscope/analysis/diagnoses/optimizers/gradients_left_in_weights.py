@@ -8,7 +8,7 @@ from typing import NamedTuple
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.gradient_lives import GradientLives, last_before
+from gradscope.analysis.facts.gradient_lives import GradientLives, last_before, ops_between
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording.flags import PARAMETER
@@ -86,16 +86,18 @@ def _left(index: Index, lives: GradientLives, inputs: _InputPasses, tensor: int,
     In one function, one pass of each: that is how people train on a batch and its disturbed copy together.
     """
     since = max(last_before(lives.cleared.get(tensor, []), step), last_before(lives.steps[tensor], step))
-    passes = [one for one in lives.passes[tensor] if since < one < step]
+    passes = ops_between(lives.passes[tensor], since, step)
     if len(passes) < 2:
         return None
     own, others = passes[-1], passes[:-1]
-    if any(index.op_statement[one] == index.op_statement[own] for one in others) or not lives.was_added(tensor, own):
+    if any(index.op_statement[one] == index.op_statement[own] for one in others):
         return None
     by = others[-1]
     is_alone = len(others) == 1 and index.op_place(by).function == index.op_place(own).function
     taken = None if is_alone else inputs.input_of(by, own)
-    return None if taken is None or inputs.gave(own, taken) else _LeftGradients(by, taken, own, step)
+    if taken is None or inputs.gave(own, taken) or not lives.was_added(tensor, own):
+        return None
+    return _LeftGradients(by, taken, own, step)
 
 
 def _finding(sources: Sources, tensors: list[int], found: list[_LeftGradients]) -> Finding:

@@ -42,7 +42,7 @@ def written_items(index: Index) -> Iterator[WrittenItem]:
         if base < 0 or flags[item] & EXTERNAL or is_step(index, op) or index.func(op) in _SETTLES:
             continue
         read, statement = made_at[item], index.op_statement[op]
-        is_taken = index.op_place(read).function.endswith(_TAKES_ITEM) and index.func(read) == "Tensor.__getitem__"
+        is_taken = index.func(read) == "Tensor.__getitem__" and _function(index, read).endswith(_TAKES_ITEM)
         if not is_taken or statement in (NOWHERE, index.op_statement[read]) or not _is_kept(index, base, read):
             continue
         key = (statement, index.op_statement[read])
@@ -57,4 +57,10 @@ def written_items(index: Index) -> Iterator[WrittenItem]:
 def _is_kept(index: Index, base: int, read: int) -> bool:
     """Whether what an item was taken from was there before the call that took it, as another's."""
     made = index.recording.tensors.column("op")[base]
-    return index.op_place(made).function != index.op_place(read).function
+    return _function(index, made) != _function(index, read)
+
+
+def _function(index: Index, op: int) -> str:
+    """The function of the user's at which an op ran; empty for the op after the last."""
+    statement = index.op_statement[op] if op < index.op_count else NOWHERE
+    return index.recording.text(index.statements[statement].function) if statement != NOWHERE else ""
