@@ -8,15 +8,18 @@ from __future__ import annotations
 import re
 from array import array
 from collections import Counter
+from collections.abc import Hashable, Iterable
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from gradscope.analysis.report_model import Place
 from gradscope.analysis.sorted_rows import SortedRows
 from gradscope.recording import NONE, Recording
 from gradscope.recording.flags import CUT_VIEW, EXTERNAL, LEAF, MADE, PARAMETER, REQUIRES_GRAD
 from gradscope.recording.rows import Field, OpKind
+
+K = TypeVar("K", bound=Hashable)
 
 NOWHERE = 0
 """The statement of ops that no user frame made."""
@@ -126,10 +129,43 @@ class Index:
         return self.recording.text(self.recording.ops.column("func")[op]) if 0 <= op < self.op_count else ""
 
     @cached_property
-    def call_counts(self) -> Counter[tuple[int, int]]:
+    def weights(self) -> array[int]:
+        """For each op how often it came: once, and as often as it stands for others that were alike and are not kept.
+
+        The last element is for the end of the run.
+        """
+        weights = array("i", [1]) * (self.op_count + 1)
+        for op, times in zip(*(self.recording.alike.column(name) for name in ("op", "times")), strict=True):
+            weights[op] += times
+        return weights
+
+    def times(self, ops: Iterable[int]) -> int:
+        """How often several ops came in all."""
+        return sum(map(self.weights.__getitem__, ops))
+
+    def times_made(self, tensors: Iterable[int]) -> int:
+        """How many tensors were made as some were, with those that these stand for."""
+        return self.times(map(self.recording.tensors.column("op").__getitem__, tensors))
+
+    def kept_with(self, tensors: Iterable[int]) -> int:
+        """How many tensors of some that live there are, with those that they stand for and that live as well."""
+        storages, alike = self.recording.tensors.column("storage"), self.recording.storages.column("alike")
+        return sum(1 + (alike[storages[tensor]] if storages[tensor] >= 0 else 0) for tensor in tensors)
+
+    def times_each(self, keys: Iterable[K]) -> dict[K, int]:
+        """How often the ops with each key came; there is a key for each op, in order."""
+        if not len(self.recording.alike):
+            return Counter(keys)  # (in C)
+        counts: dict[K, int] = {}
+        for key, times in zip(keys, self.weights, strict=False):
+            counts[key] = counts.get(key, 0) + times
+        return counts
+
+    @cached_property
+    def call_counts(self) -> dict[tuple[int, int], int]:
         """How often each function was called from each span."""
         ops = self.recording.ops
-        return Counter(zip(ops.column("span"), ops.column("func"), strict=True))
+        return self.times_each(zip(ops.column("span"), ops.column("func"), strict=True))
 
     def twin(self, func: int) -> str:
         """A function's name without the underscore: ``total += loss`` calls ``add`` where ``total`` is a number."""

@@ -60,9 +60,11 @@ def list_errors(index: Index) -> tuple[RaisedError, ...]:
         statement, func = index.op_statement[row.op], index.recording.ops.column("func")[row.op]
         key = (statement, func, row.type_name, row.message)
         if key in found:
-            found[key] = found[key]._replace(executions=found[key].executions + 1)
+            found[key] = found[key]._replace(executions=found[key].executions + index.weights[row.op])
         else:
-            found[key] = RaisedError(index.place(statement), text(func), text(row.type_name), text(row.message), 1)
+            found[key] = RaisedError(
+                index.place(statement), text(func), text(row.type_name), text(row.message), index.weights[row.op]
+            )
     return tuple(found.values())
 
 

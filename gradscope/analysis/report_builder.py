@@ -115,13 +115,13 @@ def _summary(
     outcomes = gradients.leaves_reached
     exports = sum(cut.kind == "export" for cut in cuts)
     return Summary(
-        ops=index.op_count,
+        ops=index.times(range(index.op_count)),
         lines=len({statement for statement in index.last_op if statement != NOWHERE}),
-        tensors=len(recording.tensors),
-        nodes=len(recording.nodes),
+        tensors=index.times_made(range(len(recording.tensors))),
+        nodes=index.times(recording.nodes.column("op")),
         backwards=sum(one.executions for one in backwards) + _passes_left_out(recording),
-        leaves_with_gradient=sum(outcomes.values()),
-        leaves_without_gradient=len(outcomes) - sum(outcomes.values()),
+        leaves_with_gradient=index.times_made(leaf for leaf, is_reached in outcomes.items() if is_reached),
+        leaves_without_gradient=index.times_made(leaf for leaf, is_reached in outcomes.items() if not is_reached),
         cuts=sum(cut.kind != "export" and not cut.by_library for cut in cuts),
         exports=exports,
         inplace_writes=writes,
@@ -129,6 +129,7 @@ def _summary(
         errors=len(recording.errors),
         faults=sum(fault.count for fault in recording.faults) + faults,
         left_out=sum(recording.left_out.column("left_out")),
+        alike=sum(recording.alike.column("times")),
         threads=max(1, len(set(recording.ops.column("thread")))),
     )
 

@@ -540,6 +540,8 @@ class Summary(NamedTuple):
     """Errors inside the recorder itself."""
     left_out: int
     """Ops that ``--max-ops`` left out."""
+    alike: int
+    """Of the ops those that were like others in every respect: counted, and not kept."""
     threads: int
 
 

@@ -27,6 +27,7 @@ class RunRequest(NamedTuple):
     imports: tuple[str, ...]
     """What to import before the program: ``torch``, ``numpy as np``."""
     max_ops: int | None
+    every_op: bool
     nan: bool
     fingerprints: bool
     view: RunView

@@ -119,6 +119,9 @@ def run(
         int,
         typer.Option("--max-ops", min=0, help="Keep so many single ops, about 160 bytes each; the rest is counted."),
     ] = MAX_OPS,
+    every_op: Annotated[
+        bool, typer.Option("--every-op", help="Keep every op of a long run, also what comes again alike.")
+    ] = False,
     nan: Annotated[
         bool, typer.Option("--nan", help="Look at every value: where was a NaN or an infinity born? Slower.")
     ] = False,
@@ -180,6 +183,7 @@ def run(
         watch=tuple(watch or ()),
         imports=tuple(imports or ()),
         max_ops=settings.value(context, "max_ops", max_ops),
+        every_op=every_op,
         nan=nan,
         fingerprints=fingerprints,
         view=view,

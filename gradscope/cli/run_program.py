@@ -48,6 +48,7 @@ def run_program(request: RunRequest) -> NoReturn:
         request.arguments,
         values=request.view.values,
         max_ops=request.max_ops,
+        every_op=request.every_op,
         nan=request.nan,
         fingerprints=request.fingerprints,
         companion=watches,

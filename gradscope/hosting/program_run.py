@@ -55,6 +55,7 @@ class ProgramRun:
         args: Its own arguments.
         values: Record the values of small CPU tensors.
         max_ops: Keep at most so many single ops.
+        every_op: Keep them all up to there, also where the program repeats itself.
         nan: Look for where a NaN or an infinity is born.
         fingerprints: Keep fingerprints, by which two runs are compared.
         records: Observe what torch does; else it is only run, at its own speed.
@@ -81,6 +82,7 @@ class ProgramRun:
         max_ops: int | None = None,
         nan: bool = False,
         fingerprints: bool = False,
+        every_op: bool = False,
         records: bool = True,
         companion: Companion | None = None,
         probes: Sequence[Probe] = (),
@@ -108,6 +110,7 @@ class ProgramRun:
             on_flush=on_flush,
             nan=nan,
             fingerprints=fingerprints,
+            every_op=every_op,
         )
         self._outcome = self._observed.outcome
         self._started = StartedProcesses(children)

@@ -15,7 +15,7 @@ from gradscope.recording import Recording
 
 
 @contextmanager
-def record(*, values: bool = False, max_ops: int | None = None) -> Iterator[Recording]:
+def record(*, values: bool = False, max_ops: int | None = None, every_op: bool = False) -> Iterator[Recording]:
     """Record what autograd does in the block, in this thread and in the threads started in it.
 
     The user's code is the caller's file, and what lies beside it and in its project. The recording is complete when the
@@ -25,6 +25,8 @@ def record(*, values: bool = False, max_ops: int | None = None) -> Iterator[Reco
     Args:
         values: Record the printed values of small CPU tensors.
         max_ops: Keep at most so many single ops.
+        every_op: Keep them all up to there. Without, what comes again alike is counted, and not kept, from 200,000
+            ops on.
 
     Example:
         >>> with gradscope.record() as recording:  # doctest: +SKIP
@@ -36,12 +38,14 @@ def record(*, values: bool = False, max_ops: int | None = None) -> Iterator[Reco
     frame = sys._getframe(2)
     while frame.f_code.co_filename == contextlib.__file__ and frame.f_back is not None:  # an ExitStack of the user's
         frame = frame.f_back
-    with recorded_from(frame, values=values, max_ops=max_ops) as recording:
+    with recorded_from(frame, values=values, max_ops=max_ops, every_op=every_op) as recording:
         yield recording
 
 
 @contextmanager
-def recorded_from(frame: FrameType, *, values: bool = False, max_ops: int | None = None) -> Iterator[Recording]:
+def recorded_from(
+    frame: FrameType, *, values: bool = False, max_ops: int | None = None, every_op: bool = False
+) -> Iterator[Recording]:
     """Record a block that is in the middle of a frame's code; see :func:`record`."""
     filename = frame.f_code.co_filename
     folder = str(Path(filename).parent)
@@ -49,7 +53,7 @@ def recorded_from(frame: FrameType, *, values: bool = False, max_ops: int | None
     def is_user(name: str) -> bool:
         return name == filename or is_own(name, folder, NO_PACKAGES)
 
-    recorder = Recorder(is_user=is_user, values=values, max_ops=max_ops, begun_at=frame)
+    recorder = Recorder(is_user=is_user, values=values, max_ops=max_ops, every_op=every_op, begun_at=frame)
     recorder.recording.info.kind = "api"
     recorder.recording.info.target = filename
     recorder.start()

@@ -31,10 +31,12 @@ from gradscope.recorder.places.call_sites import SourceFiles, SpanTable
 from gradscope.recorder.places.callers import CallSites
 from gradscope.recorder.places.code_owners import CodeOwners
 from gradscope.recorder.places.function_places import FunctionPlaces
+from gradscope.recorder.repetition.forgetting import Forgetting
 from gradscope.recorder.state.fingerprints import Fingerprints
 from gradscope.recorder.state.graph_nodes import GraphNodes
 from gradscope.recorder.state.identity import Identity
 from gradscope.recorder.state.last_look import LastLook
+from gradscope.recorder.state.moves import Moves
 from gradscope.recorder.state.values_and_memory import Values
 from gradscope.recorder.tape import Tape
 from gradscope.recorder.torch_internals.capabilities import HookCounter
@@ -55,6 +57,8 @@ class Recorder:
         begun_at: The frame in the middle of which the recording begins, where it is not the program's start.
         fingerprints: Keep a fingerprint of what each op, node and pass gives; two runs are compared by them.
         nan: Look at what each op and each node of a backward pass gives, for where a NaN or an infinity is born.
+        every_op: Keep each op of a long program, also what comes again alike, which is only counted else. So does a
+            recording with values, fingerprints or ``nan``: no two ops are alike then.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class Recorder:
         begun_at: FrameType | None = None,
         nan: bool = False,
         fingerprints: bool = False,
+        every_op: bool = False,
     ) -> None:
         self.recording = Recording()
         self._tape = tape = Tape(self.recording, on_flush)
@@ -82,6 +87,8 @@ class Recorder:
         self._fingerprints = Fingerprints(tape, identity) if fingerprints else None
         self._observer = Observer(tape, identity, nodes, sites, self._names, max_ops, nan, self._fingerprints)
         self._observer.values = Values(tape) if values else None
+        if not (every_op or values or nan or fingerprints):
+            self._observer.forgetting = Forgetting(tape, self._observer.is_quiet, self._move)
         self._modes: dict[int, RecorderMode] = {}
         self._optimizers = OptimizerSteps(self._observer, self._modes)
         self._hook_counter = HookCounter()
@@ -91,7 +98,12 @@ class Recorder:
     @property
     def op_count(self) -> int:
         """Ops seen so far."""
-        return self._tape.op_count
+        forgetting = self._observer.forgetting
+        return self._tape.op_count + (0 if forgetting is None else forgetting.forgotten)
+
+    def _move(self, moves: Moves) -> None:
+        self._observer.move(moves)
+        hooks.move(self._tape, moves)
 
     @property
     def is_busy(self) -> bool:
@@ -146,6 +158,8 @@ class Recorder:
                     self._look_back(namespace or {}, filename)
             except Exception:
                 self._tape.fault("stop", traceback.format_exc())
+            for row, count in self._identity.alike_storages.items():
+                self._tape.update("storages", row, alike=count)
             self._observer.after_limit.write(self._observer.passes.looks.passes)
             self.flush()
 

@@ -9,7 +9,7 @@ two, here and wherever rows are appended; so ids stay the positions of rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableSequence
+from collections.abc import Callable, Mapping, MutableSequence
 from time import perf_counter
 from typing import Any
 
@@ -94,6 +94,14 @@ class Tape:
             del uses[-2:]
         del self.ops[-_OP_WIDTH:]
         self.op_count = op
+
+    def take_out(self, counts: Mapping[str, int]) -> None:
+        """Rows of tables were taken out of the recording, by table: so many fewer ids are given."""
+        self.op_count -= counts["ops"]
+        self.tensor_count -= counts["tensors"]
+        self.storage_count -= counts["storages"]
+        self.node_count -= counts["nodes"]
+        self.event_count -= counts["events"]
 
     def add_event(self, kind: int, span: int, thread: int, subject: int, detail: str, tensors: list[int]) -> None:
         """Append an event with the rows of the tensors that it is about."""

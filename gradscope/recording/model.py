@@ -12,7 +12,7 @@ from gradscope.recording.tables import NONE, Table
 
 FORMAT = "gradscope-recording"
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Raised with every change that an older reader would misread; the log:
 
 1. The first.
@@ -23,6 +23,7 @@ SCHEMA_VERSION = 6
    were called directly, freezes, what checkpoints ran again; norms of gradients; ops that continue a call
    (``OpFlag.CONTINUED``).
 6. Modules: which there were, their parameters, and which ops ran in them.
+7. Ops that came again alike and were taken out (``alike``), and the memory that stays of them (``storages.alike``).
 """
 
 
@@ -145,6 +146,7 @@ class Recording:
         self.watches: Table[rows.Watch] = Table(rows.Watch)
         self.memory: Table[rows.Memory] = Table(rows.Memory)
         self.left_out: Table[rows.SpanCount] = Table(rows.SpanCount)
+        self.alike: Table[rows.Alike] = Table(rows.Alike)
         self.events: Table[rows.Event] = Table(rows.Event)
         self.event_tensors: Table[rows.EventTensor] = Table(rows.EventTensor)
         self.modules: Table[rows.Module] = Table(rows.Module)

@@ -298,6 +298,8 @@ class Storage(NamedTuple):
     """The first op at whose start it was freed, or NONE."""
     external: _Truth
     """1 when it existed before it was seen, so it was not allocated by that op."""
+    alike: Annotated[_Number, LATE]
+    """Further storages that lived at the end and were taken out, as their ops were: see ``Alike``."""
 
 
 class Node(NamedTuple):
@@ -531,6 +533,17 @@ class SpanCount(NamedTuple):
     func: _Text
     left_out: _Number
     """Ops of this span and function that were left out."""
+
+
+class Alike(NamedTuple):
+    """An op that stands for others: they were recorded, were like it in every respect, and were taken out.
+
+    Only addresses and version counters differed. They came after it, and before what differs from them.
+    """
+
+    op: _Op
+    times: _Number
+    """How many others it stands for."""
 
 
 class Event(NamedTuple):

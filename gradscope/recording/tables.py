@@ -35,7 +35,7 @@ class Table(Generic[RowT]):
         row_type: The NamedTuple that a row reads as; its fields declare the columns.
     """
 
-    __slots__ = ("_narrowed", "columns", "declared", "row_type")
+    __slots__ = ("_narrowed", "columns", "declared", "rewritten", "row_type")
 
     def __init__(self, row_type: type[RowT]) -> None:
         self.row_type = row_type
@@ -43,6 +43,8 @@ class Table(Generic[RowT]):
         codes, wide = _codes_of(row_type)
         self._narrowed = set(wide)
         self.columns: dict[str, array[int]] = {name: array(code) for name, code in codes}
+        self.rewritten: int | None = None
+        """The first row that is another than when a file was last written; None: rows were only added."""
 
     def append(self, row: tuple[int, ...]) -> int:
         """Append one row and return its id."""
@@ -80,6 +82,10 @@ class Table(Generic[RowT]):
         """Take back what columns have beyond so many rows: an addition that was cut short leaves them uneven."""
         for column in self.columns.values():
             del column[rows:]
+
+    def rewrite_from(self, row: int) -> None:
+        """Rows from one on are others now than they were."""
+        self.rewritten = row if self.rewritten is None else min(self.rewritten, row)
 
     def column(self, name: str) -> array[int]:
         """The column itself, not a copy; while rows are added another may take its place."""

@@ -189,10 +189,10 @@ class Cuts:
             key = (index.op_statement[op], funcs[op], flags[op] & modes)
             group = groups.get(key)
             if group is None:
-                groups[key] = CutGroup(key[0], self.kind(op), key[1], op, op, 1)
+                groups[key] = CutGroup(key[0], self.kind(op), key[1], op, op, index.weights[op])
             else:
                 group.last_op = op
-                group.count += 1
+                group.count += index.weights[op]
         return list(groups.values())
 
     def input_of(self, op: int) -> int:

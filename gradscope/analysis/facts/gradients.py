@@ -66,10 +66,10 @@ class TensorGradients:
     last_op: int = NONE
     """The last pass with a row of it."""
 
-    def note_frozen(self, outcome: int, op: int) -> None:
-        """A pass ran in which it did not require grad."""
+    def note_frozen(self, outcome: int, op: int, times: int) -> None:
+        """A pass ran, so many times, in which it did not require grad."""
         self.outcome, self.last_op = outcome, op
-        self.count += 1
+        self.count += times
 
 
 class Gradients:
@@ -105,7 +105,7 @@ class Gradients:
         flags = recording.tensors.column("flags")
         columns = (recording.gradients.column(name) for name in ("op", "tensor", "outcome"))
         for op, tensor, outcome, nbytes in zip(*columns, bytes_of_gradients(self._index), strict=True):
-            found = groups.get(self._index.op_statement[op])
+            found, times = groups.get(self._index.op_statement[op]), self._index.weights[op]
             if found is None or self._index.is_cut_view(tensor):
                 continue
             if outcome == GradOutcome.MISSING and self._is_a_librarys_own(tensor):
@@ -118,14 +118,14 @@ class Gradients:
                 if op == found.last_op and flags[tensor] & PARAMETER:
                     found.frozen.append(tensor)
                 if tensor in found.tensors:  # (it did in earlier passes)
-                    found.tensors[tensor].note_frozen(outcome, op)
+                    found.tensors[tensor].note_frozen(outcome, op, times)
                 continue
             entry = found.tensors.setdefault(tensor, TensorGradients(outcome))
             entry.outcome, entry.last_op = outcome, op
-            entry.count += 1
-            entry.nbytes += nbytes
-            entry.received += outcome in _GIVEN
-            found.nbytes += nbytes
+            entry.count += times
+            entry.nbytes += nbytes * times
+            entry.received += times if outcome in _GIVEN else 0
+            found.nbytes += nbytes * times
         for group in groups.values():
             self._tell_what_raised(group)
         return list(groups.values())
@@ -176,7 +176,7 @@ class Gradients:
         return BackwardPass(
             place=self._index.place(group.statement),
             op=self._index.func(op),
-            executions=len(group.ops),
+            executions=self._index.times(group.ops),
             roots=tuple(self._names.at(root, op) for root in self.roots[op]),
             retain_graph=any(row.retain_graph == 1 for row in rows),
             create_graph=any(row.create_graph == 1 for row in rows),
@@ -220,7 +220,7 @@ class Gradients:
         if entry.received and self._index.recording.ops.column("flags")[group.last_op] & RAISED:
             return Unreached("the last pass here raised")
         if entry.received:
-            return Unreached(f"in {entry.received:,} of {len(group.ops):,} passes here, not in the last")
+            return Unreached(f"in {entry.received:,} of {self._index.times(group.ops):,} passes here, not in the last")
         return Unreached(_TOO_MUCH if entry.last_op in group.ops[-PASSES_TRIED:] else _TOO_EARLY)
 
     @cached_property

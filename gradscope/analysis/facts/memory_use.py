@@ -36,12 +36,12 @@ class MemoryUse:
         return allocated
 
     def blocks(self) -> Iterator[tuple[int, int, int]]:
-        """Storage, op and bytes of each memory block that an op allocated."""
-        storages, count = self._index.recording.storages, self._index.op_count
+        """Storage, op and bytes of each memory block that an op allocated, and of those that the op stands for."""
+        storages, count, weights = self._index.recording.storages, self._index.op_count, self._index.weights
         columns = (storages.column(name) for name in ("op", "nbytes", "external", "data_ptr"))
         for storage, (op, nbytes, external, address) in enumerate(zip(*columns, strict=True)):
             if not external and address and op < count:
-                yield storage, op, nbytes
+                yield storage, op, nbytes * weights[op]
 
     @cached_property
     def saved(self) -> array[int]:
@@ -56,7 +56,7 @@ class MemoryUse:
     @cached_property
     def _saved(self) -> tuple[array[int], int]:
         recording, count = self._index.recording, self._index.op_count
-        node_op = recording.nodes.column("op")
+        node_op, weights = recording.nodes.column("op"), self._index.weights
         storage_bytes = recording.storages.column("nbytes")
         addresses = recording.storages.column("data_ptr")
         seen = bytearray(len(recording.storages))
@@ -66,11 +66,11 @@ class MemoryUse:
             rows.column("node"), rows.column("storage"), rows.column("nbytes"), strict=True
         ):
             if storage < 0:
-                by_op[min(node_op[node], count)] += nbytes
+                by_op[node_op[node]] += nbytes * weights[node_op[node]]
             elif not seen[storage]:
                 seen[storage] = 1
                 if addresses[storage]:
-                    by_op[min(node_op[node], count)] += storage_bytes[storage]
+                    by_op[node_op[node]] += storage_bytes[storage] * weights[node_op[node]]
         of_leaves, counted = 0, bytearray(len(recording.storages))
         tensors = recording.tensors
         for storage, flags in zip(tensors.column("storage"), tensors.column("flags"), strict=True):
@@ -86,10 +86,10 @@ class MemoryUse:
         count = self._index.op_count
         delta = array("q", bytes(8 * (count + 1)))
         storages = self._index.recording.storages
-        columns = (storages.column(name) for name in ("op", "nbytes", "died", "data_ptr"))
-        for op, nbytes, died, address in zip(*columns, strict=True):
+        columns = (storages.column(name) for name in ("op", "nbytes", "died", "data_ptr", "alike"))
+        for op, nbytes, died, address, alike in zip(*columns, strict=True):
             if address:
-                delta[min(op, count)] += nbytes
+                delta[min(op, count)] += nbytes * (1 + alike)
                 if died >= 0:
                     delta[min(died, count)] -= nbytes
         return array("q", accumulate(delta))
@@ -118,7 +118,10 @@ def report_memory(index: Index, use: MemoryUse, runs: StatementRuns) -> MemoryRe
     kinds = index.recording.ops.column("kind")
     live = use.live
     peak_op = max(range(len(live)), key=live.__getitem__) if live else NONE
-    gradient_bytes = sum(bytes_of_gradients(index))
+    passes = index.recording.gradients.column("op")
+    gradient_bytes = sum(
+        index.weights[op] * nbytes for op, nbytes in zip(passes, bytes_of_gradients(index), strict=True)
+    )
     step_bytes = sum(use.allocated[op] for op, kind in enumerate(kinds) if kind == OpKind.STEP)
     return MemoryReport(
         allocated_bytes=sum(use.allocated),

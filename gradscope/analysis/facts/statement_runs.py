@@ -120,7 +120,10 @@ class StatementRuns:
         """How often a call of torch's began at each span that runs code of the user's, which parts the calls below it:
         a step that is recorded op by op (it has a closure), a checkpoint.
         """
-        return Counter(event.span for event in Events(self._index).of(kind) if event.detail.get("begins", True))
+        begun = Counter[int]()
+        for event in (event for event in Events(self._index).of(kind) if event.detail.get("begins", True)):
+            begun[event.span] += self._index.weights[event.op]
+        return begun
 
     def _steps(self, span: int) -> bool:
         """Whether a call in the source is a step, by its name, and not one that takes any number of them (``fit``)."""
@@ -135,7 +138,9 @@ class StatementRuns:
         """Take the results of modules' layers into account: each layer makes one a run."""
         ops, made_at = self._index.recording.ops, self._index.recording.tensors.column("op")
         kinds, flags, inner, count = ops.column("kind"), ops.column("flags"), ops.column("inner"), self._index.op_count
-        results = Counter(self._slots)
+        results = Counter[int]()
+        for slot, made in zip(self._slots, made_at, strict=True):
+            results[slot] += self._index.weights[made]
         for slot, tensor in dict(zip(self._slots, range(len(self._slots)), strict=True)).items():
             op = made_at[tensor]
             is_layer = slot >= 0 and op < count and flags[op] & BELOW and kinds[op] == OpKind.CALL and inner[op] == NONE
@@ -150,7 +155,8 @@ class StatementRuns:
         died, funcs = index.recording.tensors.column("died"), index.recording.ops.column("func")
         asks = {func for func in set(funcs) if index.recording.text(func).endswith(".__next__")}
         for op in (op for op, func in enumerate(funcs) if func in asks) if asks else ():
-            ends[index.op_statement[op]] += all(0 <= died[made] <= op + 1 for made in index.tensors_made(op))
+            if all(0 <= died[made] <= op + 1 for made in index.tensors_made(op)):
+                ends[index.op_statement[op]] += index.weights[op]
         return ends
 
     def _by_parameters(self, statements: list[int]) -> dict[int, int]:
@@ -167,12 +173,12 @@ class StatementRuns:
         stretches, before = Counter[int](), NOWHERE
         columns = (index.recording.ops.column(name) for name in ("func", "flags", "inner"))
         for op, (at, func, flags, inner) in enumerate(zip(index.op_statement, *columns, strict=True)):
-            stretches[at] += at != before
+            stretches[at] += index.weights[op] if at != before else 0
             before = at
             if at in wanted and flags & BELOW and not flags & (MADE | CONTINUED) and inner == NONE:
                 known = [names[at, tensor] for tensor in index.uses.of(op) if (at, tensor) in names]
                 if known:
-                    uses.setdefault(at, Counter())[func, known[0]] += 1
+                    uses.setdefault(at, Counter())[func, known[0]] += index.weights[op]
         ran = {}
         for at, counter in uses.items():
             counts = Counter(counter.values())
@@ -208,7 +214,7 @@ class StatementRuns:
         at: dict[tuple[int, int], tuple[int, int, int, int, int]] = {}
         further: Counter[tuple[int, int]] = Counter()
         columns = (recording.ops.column(name) for name in ("span", "inner", "func", "kind", "flags"))
-        for (span, inner, func, kind, flags), count in Counter(zip(*columns, strict=True)).items():
+        for (span, inner, func, kind, flags), count in self._index.times_each(zip(*columns, strict=True)).items():
             if not flags & (MADE | CONTINUED):  # found by name, in some of the runs only; in one run, any number
                 key = (span, inner, func, kind, flags & BELOW)
                 counts[key] = counts.get(key, 0) + count

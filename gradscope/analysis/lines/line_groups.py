@@ -118,7 +118,7 @@ class LineGroups:
         made: dict[tuple[int, int, int, int, int], int] = {}
         inner = ops.column("inner")
         slots, places = self._names.slots, self._index.places_in_call
-        own, unclaimed = self._libraries.own, self._libraries.unclaimed
+        own, unclaimed, weights = self._libraries.own, self._libraries.unclaimed, self._index.weights
         followed = GRAD
         for tensor, (op, flags) in enumerate(zip(tensors.column("op"), tensors.column("flags"), strict=True)):
             if flags & (EXTERNAL | GRADIENT) and not self._index.is_new_parameter(tensor):
@@ -132,11 +132,11 @@ class LineGroups:
                 groups.append(RowGroup(statements[op], "made", op, op, 0, tensor))
             group = groups[position]
             group.last_op = op
-            group.count += 1
+            group.count += weights[op]
             # (what a library made is a row of its own where a parameter lies on it, which a name holds later)
             group.named = group.named or bool(not own[tensor] if unclaimed[tensor] else visible[tensor])
             required = flags & REQUIRES_GRAD
-            group.tracked += bool(required)
+            group.tracked += weights[op] if required else 0
             group.by_library = group.by_library and bool(own[tensor])
             group.in_every_run &= modes[op]
             group.in_any_run |= modes[op]
@@ -167,8 +167,8 @@ class LineGroups:
                 group = self._groups[made]
                 group.last_op = max(op, group.last_op)
                 if op != made_at[tensor] and self._of_op[op] != made and self._is_run_of_twin(op, made_at[tensor]):
-                    group.count += 1
-                    group.tracked += index.requires_grad(tensor, op)
+                    group.count += index.weights[op]
+                    group.tracked += index.weights[op] if index.requires_grad(tensor, op) else 0
                 self._of_op[op] = made
                 continue
             name = self._names.best[tensor]
@@ -178,7 +178,7 @@ class LineGroups:
                 position = changed[key] = len(self._groups)
                 self._groups.append(RowGroup(statement, "changed", op, op, 0, tensor, named=True))
             group = self._groups[position]
-            group.count += group.last_op != op or not group.count
+            group.count += index.weights[op] if group.last_op != op or not group.count else 0
             group.last_op, group.last_tensor = op, tensor
             group.in_every_run &= modes[op]
             group.in_any_run |= modes[op]

@@ -18,6 +18,7 @@ from gradscope.frames.frame_locals import reading_locals
 from gradscope.recorder.naming.wrappers import wrapped_name
 from gradscope.recorder.places.callers import CallSites
 from gradscope.recorder.state.identity import Identity
+from gradscope.recorder.state.moves import Moves
 from gradscope.recorder.tape import Tape
 from gradscope.recording.tables import NONE
 
@@ -57,6 +58,10 @@ class ModuleLooks:
         """Look at some calls more: something new was met."""
         self._left = AFTER_NEW
         vars(self._observer)["observe"] = self._observe
+
+    def move(self, moves: Moves) -> None:
+        """Know tensors by their new rows; modules were met before, or their rows would not be gone."""
+        self._noted = {(module, moves["tensors"](tensor)) for module, tensor in self._noted}
 
     def _observe(self, *call: Any) -> None:
         observer = self._observer

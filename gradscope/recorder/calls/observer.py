@@ -29,6 +29,7 @@ from gradscope.recorder.places.call_sites import Site
 from gradscope.recorder.places.callers import CallPlace, CallSites, Located
 from gradscope.recorder.places.frames_around import FramesAround
 from gradscope.recorder.places.torch_calls import TorchCall
+from gradscope.recorder.repetition.forgetting import Forgetting
 from gradscope.recorder.state.backward_passes import ObservedPass, PassObserver
 from gradscope.recorder.state.births import ForwardBirths
 from gradscope.recorder.state.fingerprints import Fingerprints
@@ -36,6 +37,7 @@ from gradscope.recorder.state.foreign_memory import ForeignMemory
 from gradscope.recorder.state.graph_nodes import LATER, GraphNodes
 from gradscope.recorder.state.identity import Identity
 from gradscope.recorder.state.module_numbers import number_of_module
+from gradscope.recorder.state.moves import Moves
 from gradscope.recorder.state.numpy_arrays import NumpyArrays
 from gradscope.recorder.state.tensor_states import TensorStates
 from gradscope.recorder.state.tensors_in import BORING, PLAIN, arguments_of, grad_of, tensors_in, version_of
@@ -179,6 +181,8 @@ class Observer:
         self._hooked: set[int] = set()
         """Threads whose last op ran under saved-tensor hooks."""
         self.module_looks = ModuleLooks(self)
+        self.forgetting: Forgetting | None = None
+        """Takes out what came again alike, where that was asked for."""
         self._limit()
 
     @property
@@ -357,11 +361,32 @@ class Observer:
             if self._births is not None and info.kind not in _PASSES:
                 self._note_births(result, before, inputs, site.span, op, thread)
         if len(tape.ops) >= tape.flush_at or (tape.on_flush is not None and tape.is_old()):
-            self._flush()
+            self._settle()
 
     def _flush(self) -> None:
         self.tape.flush()
         self._limit()
+
+    def _settle(self) -> None:
+        """Move what is pending on, at the end of a call of which nobody knows anything by its row any more."""
+        if self.forgetting is not None:
+            self.forgetting.look()
+        self._flush()
+
+    def is_quiet(self) -> bool:
+        """Whether no call is under way that knows rows, in this thread or another."""
+        return not self.passes.in_flight.any and not self.passes.looks.has_unread and self.states.graph.has_one_thread
+
+    def move(self, moves: Moves) -> None:
+        """Know everything by its new row."""
+        self.identity.bury()
+        for one in (self.identity, self.states.graph, self.foreign, self.arrays, self.names, self.module_looks):
+            one.move(moves)
+        tensors, ops = moves["tensors"], moves["ops"]
+        self._group_uses = {tensors(row) for row in self._group_uses}
+        self._group_begun = tensors(self._group_begun)
+        if self._group is not None:
+            self._group = (self._group[0], ops(self._group[1]), self._group[2])
 
     def _limit(self) -> None:
         """Leave single ops out once there are as many as were asked for."""

@@ -23,6 +23,7 @@ from gradscope.frames.statements import END, SourceStatement, is_stored_by
 from gradscope.recorder.naming.wrappers import behind_wrappers, wrapped_name
 from gradscope.recorder.places.call_sites import Site, SourceFiles
 from gradscope.recorder.state.identity import Identity
+from gradscope.recorder.state.moves import Moves
 from gradscope.recorder.tape import Tape
 from gradscope.recording.rows import BindingKind, TensorFlag
 from gradscope.recording.tables import NONE
@@ -52,6 +53,11 @@ class SeenNames:
         self._last: dict[tuple[int, str], int] = {}
         self._stored_anew: tuple[str, ...] = ()
         self._modules: dict[tuple[int, str, str], ref[nn.Module]] = {}
+
+    def move(self, moves: Moves) -> None:
+        """Know ops and tensors by their new rows."""
+        self._waiting = {frame: (site, moves["ops"](op)) for frame, (site, op) in self._waiting.items()}
+        self._last = {key: moves["tensors"](row) for key, row in self._last.items()}
 
     def stored_since(self, frame: FrameType, site: Site) -> tuple[Site, int] | None:
         """The frame's last statement and its last op, when the frame has gone on to another statement."""

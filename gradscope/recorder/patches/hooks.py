@@ -30,6 +30,7 @@ from gradscope.recorder.patches.noting import note
 from gradscope.recorder.patches.refused_calls import note_refusal
 from gradscope.recorder.places.code_owners import Owner
 from gradscope.recorder.state.module_numbers import number_of_module
+from gradscope.recorder.state.moves import Moves
 from gradscope.recorder.state.tensors_in import PLAIN, version_of
 from gradscope.recorder.tape import Tape
 from gradscope.recording.rows import EventKind, Span
@@ -224,6 +225,15 @@ def _remember(mode: RecorderMode, found: list[_Registered], tensor: Tensor, hook
     for runs in (one.runs for one in found if one.mode is mode and len(one.runs.on_results) < NOTED):
         observer = mode.observer
         runs.on_results.append(_OnResult(hook, observer.identity.row_of(tensor), observer.tape.op_count))
+
+
+def move(tape: Tape, moves: Moves) -> None:
+    """Know the results on which hooks of a recording are by their new rows."""
+    hooks = _of_tape.get(tape)
+    for runs in hooks.runs.values() if hooks is not None else ():
+        runs.on_results[:] = [
+            one._replace(tensor=moves["tensors"](one.tensor), op=moves["ops"](one.op)) for one in runs.on_results
+        ]
 
 
 def write_runs(tape: Tape, row_of: Callable[[Any], int]) -> None:

@@ -12,6 +12,7 @@ from ctypes import string_at
 from typing import Any, NamedTuple
 
 from gradscope.recorder.state.identity import Identity, SeenStorage
+from gradscope.recorder.state.moves import Moves
 from gradscope.recorder.state.tensors_in import PLAIN
 from gradscope.recorder.tape import Tape
 from gradscope.recording.rows import EventKind
@@ -106,6 +107,16 @@ class ForeignMemory:
         """Look at every block before the op that comes now."""
         for row in list(self._looks):
             self.look(row, thread, self._tape.op_count)
+
+    def move(self, moves: Moves) -> None:
+        """Know blocks, and when they were looked at, by new rows."""
+        storages, ops = moves["storages"], moves["ops"]
+        self._looks = {
+            storages(row): (known, _Look(ops(look.op), ops(look.during), look.content))
+            for row, (known, look) in self._looks.items()
+        }
+        self._total = sum(known.nbytes for known, _ in self._looks.values())
+        self._at = {address: storages(row) for address, row in self._at.items()}
 
     def _note(self, row: int, known: SeenStorage, before: _Look, content: bytes, thread: int) -> None:
         detail = {"since": before.op, "after": before.during, "bytes": _differing(before.content, content)}

@@ -130,6 +130,11 @@ class GradientLooks:
         else:
             self._unread.append(write)
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether something is left on a device."""
+        return bool(self._unread)
+
     def settle(self) -> None:
         """Read what was left on a device."""
         while self._unread:

@@ -10,7 +10,7 @@ for each: the garbage collector visits them, and the program pays for that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 from typing import Any
 from weakref import ref
@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.utils._mode_utils import no_dispatch
 
+from gradscope.recorder.state.moves import Moves
 from gradscope.recorder.state.version_counters import shares_version
 from gradscope.recorder.tape import Tape
 from gradscope.recorder.torch_internals.capabilities import is_copied_on_write
@@ -93,6 +94,9 @@ class Identity:
         """What has died and is not forgotten yet: ``Seen`` and ``SeenStorage``."""
         self.leaves: dict[int, Seen] = {}
         """Live tensors whose ``.grad`` a backward pass may set, by tensor row."""
+        self.alike_tensors: dict[int, int] = {}
+        """By row: how many further tensors live that it stands for; their own were taken out."""
+        self.alike_storages: dict[int, int] = {}
         self._layouts: dict[Any, tuple[int, int]] = {}
         self._tensor_rows = tape.pending["tensors"]
         self._storage_rows = tape.pending["storages"]
@@ -109,11 +113,31 @@ class Identity:
                 continue
             if type(gone) is Seen:
                 self.tensors.pop(key, None)
-                self.leaves.pop(gone.row, None)
-                tape.tensor_deaths += (gone.row, tape.op_count)
+                if self.leaves.get(gone.row) is gone:
+                    del self.leaves[gone.row]
+                if not (self.alike_tensors and _one_less(self.alike_tensors, gone.row)):
+                    tape.tensor_deaths += (gone.row, tape.op_count)
             else:
                 self.storages.pop(key, None)
-                tape.storage_deaths += (gone.row, tape.op_count)
+                if not (self.alike_storages and _one_less(self.alike_storages, gone.row)):
+                    tape.storage_deaths += (gone.row, tape.op_count)
+
+    def move(self, moves: Moves) -> None:
+        """Know what lives by its new row; what of it was taken out, by the row that stands for it."""
+        tensors, storages, nodes = (moves[name] for name in ("tensors", "storages", "nodes"))
+        self.alike_tensors, self.alike_storages = (
+            _counted((move(row), count) for row, count in alike.items())
+            for move, alike in ((tensors, self.alike_tensors), (storages, self.alike_storages))
+        )
+        for seen in self.tensors.values():
+            if tensors.takes(seen.row):
+                self.alike_tensors[tensors(seen.row)] = self.alike_tensors.get(tensors(seen.row), 0) + 1
+            seen.row, seen.storage, seen.node = tensors(seen.row), storages(seen.storage), nodes(seen.node)
+        for known in self.storages.values():
+            if storages.takes(known.row):
+                self.alike_storages[storages(known.row)] = self.alike_storages.get(storages(known.row), 0) + 1
+            known.row = storages(known.row)
+        self.leaves = {seen.row: seen for seen in self.leaves.values()}
 
     def add(self, tensor: Any, op: int, node: int, flags: int, inputs: Sequence[Any]) -> Seen:
         """Enter a tensor that was not seen before.
@@ -186,7 +210,7 @@ class Identity:
         seen.row, seen.first = row, first
         seen.nbytes = size = nbytes if type(nbytes) is int else 0
         tape.storage_count = row + 1
-        self._storage_rows += (op, size, pointer, NONE, 1 if flags & EXTERNAL else 0)
+        self._storage_rows += (op, size, pointer, NONE, 1 if flags & EXTERNAL else 0, 0)
         key = id(storage)
         seen.key = key
         self.storages[key] = seen
@@ -326,6 +350,23 @@ class Identity:
             shares = NONE if other is None else shares_version(tensor, other)
             offset = tensor.storage_offset()
             self.tape.pending["aliases"] += (alias.row, base.row, offset if type(offset) is int else 0, shares)
+
+
+def _one_less(alike: dict[int, int], row: int) -> bool:
+    """Count one of those less that a row stands for; returns whether there was one besides its own."""
+    count = alike.get(row, 0)
+    if count > 1:
+        alike[row] = count - 1
+    elif count:
+        del alike[row]
+    return count > 0
+
+
+def _counted(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
+    counts: dict[int, int] = {}
+    for row, count in pairs:
+        counts[row] = counts.get(row, 0) + count
+    return counts
 
 
 def _written(sizes: Sequence[Any]) -> str:

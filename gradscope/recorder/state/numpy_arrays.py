@@ -10,6 +10,7 @@ import json
 from typing import Any
 from weakref import ref
 
+from gradscope.recorder.state.moves import Moves
 from gradscope.recorder.tape import Tape
 from gradscope.recording.rows import EventKind
 from gradscope.recording.tables import NONE
@@ -59,6 +60,12 @@ class NumpyArrays:
 
     def _gone(self, array: _SeenArray) -> None:
         array.died = self._tape.op_count
+
+    def move(self, moves: Moves) -> None:
+        """Know calls and tensors by their new rows."""
+        for array in (array for seen in self._of_site.values() for array in seen):
+            array.op, array.tensor = moves["ops"](array.op), moves["tensors"](array.tensor)
+            array.died = moves["ops"](array.died)
 
     def write(self) -> None:
         """Write how long each was held, when the recording ends; a site that gave only one says nothing."""

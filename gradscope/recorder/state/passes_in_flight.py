@@ -43,6 +43,11 @@ class PassesInFlight:
         self.threads: set[int] = set()
         """Numbers of the threads that are recorded at this moment."""
 
+    @property
+    def any(self) -> bool:
+        """Whether a pass runs."""
+        return bool(self._running)
+
     def begin(self, thread: int, roots: Iterable[Any]) -> RunningPass:
         """A pass from some tensors begins; what it may write is only looked for where several threads make graphs."""
         others = [other for other in self._running if other.thread != thread]

@@ -43,6 +43,15 @@ class LateColumn:
                 self._digests[stretch] = _digest(rows)
                 self._write_changed(connection, stretch * _STRETCH, rows)
 
+    def shrink(self, count: int) -> None:
+        """The file has only ``count`` rows any more."""
+        if count < self._count:
+            self._count = count
+            del self._digests[-(-count // _STRETCH) :]
+            if count % _STRETCH:
+                self._digests[-1] = -1  # of fewer rows than it was
+            self._next_look = min(self._next_look, count)
+
     def grow(self, column: array[int], count: int) -> None:
         """The file has ``count`` rows now; :meth:`update` was called before they were written."""
         first, self._count = self._count // _STRETCH, count

@@ -13,6 +13,7 @@ from gradscope.recording.file.run_info import info_to_json
 from gradscope.recording.file.schema_sql import SIDE_TABLES, insert_sql
 from gradscope.recording.file.sqlite_values import to_sqlite_numbers, to_sqlite_text
 from gradscope.recording.model import Recording
+from gradscope.recording.tables import Table
 
 
 class WrittenRows:
@@ -45,6 +46,7 @@ class WrittenRows:
         side_rows = _side_rows(recording)
         connection.execute("BEGIN")
         try:
+            rewritten = self._take_back(connection, recording)
             self._write_tables(connection, recording, counts, at_end)
             texts = recording.strings[self._counts.get("strings", 0) : counts["strings"]]
             _write_side_rows(connection, "strings", zip(count(self._counts.get("strings", 0)), texts))
@@ -60,8 +62,22 @@ class WrittenRows:
                 connection.execute("ROLLBACK")
             raise
         self._counts, self._side_rows = counts, side_rows
+        for table in rewritten:
+            table.rewritten = None
         for late in self._late:
             late.grow(recording.tables[late.table].column(late.name), counts[late.table])
+
+    def _take_back(self, connection: sqlite3.Connection, recording: Recording) -> list[Table[Any]]:
+        """Take rows out of the file that are others now, and return the tables that have such."""
+        tables = {name: table for name, table in recording.tables.items() if table.rewritten is not None}
+        for name, table in tables.items():
+            first = min(self._counts.get(name, 0), table.rewritten or 0)
+            connection.execute(f'DELETE FROM "{name}" WHERE id >= ?', (first,))
+            self._counts[name] = first
+            for late in self._late:
+                if late.table == name:
+                    late.shrink(first)
+        return list(tables.values())
 
     def _write_tables(
         self, connection: sqlite3.Connection, recording: Recording, counts: dict[str, int], at_end: bool

@@ -96,6 +96,9 @@ def totals(report: Report, marks: Symbols, with_memory: bool = True) -> list[Tex
         how = "recorded, too, in files of their own" if report.run.children_followed else "not recorded"
         hint = "" if report.run.children_followed else " (gradscope run --children follow -o FILE)"
         parts.append(Text(f"{started} started from here and {how}{hint}"))
+    if numbers.alike:
+        text = f"{numbers.alike:,} of the ops were like earlier ones in every respect: counted, not kept (--every-op)"
+        parts.append(Text(text, style="dim"))
     if numbers.left_out:
         counts = f"{counted(numbers.left_out, 'op')} left out by --max-ops: counted, not looked at"
         told = (counts, *_after_limit(report.after_limit))

@@ -124,7 +124,7 @@ def _word(look: PassLook) -> str:
 
 def _number(sources: Sources, look: PassLook) -> int:
     """Which pass of the run it is, from 1 on."""
-    return sum(op <= look.op for op in sources.gradients.roots)
+    return 1 + sources.index.times(op for op in sources.gradients.roots if op < look.op)
 
 
 def _born(sources: Sources, look: PassLook, birth: Birth) -> Finding:

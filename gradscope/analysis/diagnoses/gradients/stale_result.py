@@ -25,8 +25,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
         name = sources.names.at(stale.tensor, made_at)
         line = causes[0].line if causes else index.op_line(made_at)
         yield sources.finding(
-            f"Line {line}: {name} was computed once, and used again after each of {len(stale.steps)} steps that "
-            f"changed {_changed(sources, stale)}, from which it was computed",
+            f"Line {line}: {name} was computed once, and used again after each of {index.times(stale.steps):,} steps "
+            f"that changed {_changed(sources, stale)}, from which it was computed",
             why="retain_graph=True keeps the graph with the values that the weights gave before the first step, so "
             "that later passes take these values, and gradients at them",
             op=made_at,

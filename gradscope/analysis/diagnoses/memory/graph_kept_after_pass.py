@@ -31,10 +31,11 @@ def _find(sources: Sources) -> Iterator[Finding]:
         passes = max(kept.passes for kept in several)
         op = index.recording.tensors.column("op")[tensors[-1]]
         handed = dict.fromkeys(f"line {call.line}" for _, call in found.handed)
+        count = f"{index.kept_with(tensors):,}"
         by = f", which {' and '.join(handed)} hands over" if handed else ""
         yield sources.finding(
-            f"Line {found.put.line}: {found.put.holder} keeps {len(tensors)} results with their graphs{by}",
-            why=f"{passes} backward passes have used these graphs up, so that none of them can be walked again, and "
+            f"Line {found.put.line}: {found.put.holder} keeps {count} results with their graphs{by}",
+            why=f"{passes:,} backward passes have used these graphs up, so that none of them can be walked again, and "
             "each iteration puts one more there",
             op=op,
             tensors=tensors[-1:],

@@ -43,7 +43,8 @@ def _of_gradients(sources: Sources, found: MadeOfGradients) -> Finding:
     return sources.finding(
         f"Line {index.op_line(found.backward)}: create_graph=True gives the gradients of {found.passes:,} passes a "
         "graph, and no backward pass walks any of them",
-        why=f"{where} keeps {len(found.kept):,} results of these gradients, and so the graphs of these passes",
+        why=f"{where} keeps {index.kept_with(found.kept):,} results of these gradients, and so the graphs of these "
+        "passes",
         op=found.backward,
         tensors=[found.kept[-1]],
         causes=[*sources.cause("backward", found.backward), *kept],
@@ -65,15 +66,15 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
     kept: dict[int, int] = {}
     nbytes: dict[int, int] = {}
     keeping: dict[tuple[int, int], set[int]] = {}
-    columns = (recording.storages.column(name) for name in ("op", "died", "nbytes", "external"))
-    for storage, (op, died, held, external) in enumerate(zip(*columns, strict=True)):
+    columns = (recording.storages.column(name) for name in ("op", "died", "nbytes", "external", "alike"))
+    for storage, (op, died, held, external, alike) in enumerate(zip(*columns, strict=True)):
         if external or op >= index.op_count or not saved[storage]:
             continue
         statement = index.op_statement[op]
-        made[statement] = made.get(statement, 0) + 1
+        made[statement] = made.get(statement, 0) + index.weights[op]
         if died == NONE:
-            kept[statement] = kept.get(statement, 0) + 1
-            nbytes[statement] = nbytes.get(statement, 0) + held
+            kept[statement] = kept.get(statement, 0) + 1 + alike
+            nbytes[statement] = nbytes.get(statement, 0) + held * (1 + alike)
             keeping.setdefault((statement, recording.ops.column("span")[op]), set()).add(op)
     # Calls of one span, of which a run makes one or more: there are at least as many as runs that left something.
     calls = {statement: max(len(ops) for (of, _), ops in keeping.items() if of == statement) for statement in kept}
@@ -92,7 +93,7 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
         return
     total, lines = sum(nbytes[key] for key in leaking), sorted(index.statements[key].line for key in leaking)
     blocks = sum(kept[key] for key in leaking)
-    left = f"{blocks} blocks ({size(total)}) saved for backward are still there at the end"
+    left = f"{blocks:,} blocks ({size(total)}) saved for backward are still there at the end"
     worst = max(leaking, key=nbytes.__getitem__)
     which = "every run leaves" if all(kept[key] == made[key] for key in leaking) else "most runs leave"
     if holder >= 0:
@@ -102,7 +103,7 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
     elif results is not None:
         causes, about = lines_that_keep(sources, results.kept_by), [results.tensors[-1]]
         where = f"Line {results.kept_by.put.line}"
-        because = f": {results.container} keeps the graphs of {len(results.tensors)} results"
+        because = f": {results.container} keeps the graphs of {index.kept_with(results.tensors):,} results"
     elif (differentiated := _kept_by_gradients(index, passes)) >= 0:
         causes, about = sources.cause("backward", differentiated), []
         where = f"Line {index.op_line(differentiated)}"

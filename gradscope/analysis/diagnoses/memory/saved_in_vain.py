@@ -67,7 +67,7 @@ def _unused(sources: Sources) -> Iterator[tuple[int, int]]:
     for node, storage in zip(recording.saved.column("node"), recording.saved.column("storage"), strict=True):
         if storage >= 0 and walked[node] < 0 and not counted[storage] and node_op[node] < index.op_count:
             counted[storage] = 1
-            yield node_op[node], storage_bytes[storage]
+            yield node_op[node], storage_bytes[storage] * index.weights[node_op[node]]
 
 
 def _of_lines(sources: Sources, unused: dict[int, int]) -> Iterator[Finding]:

@@ -43,7 +43,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         line = index.recording.spans[last.span].line
         yield sources.finding(
             f"Line {line}: {last.function} switches requires_grad off for {names}, for a gradient of its own, and does "
-            f"not set it back; training has given them none since ({len(last.passes):,} passes)",
+            f"not set it back; training has given them none since ({index.times(last.passes):,} passes)",
             op=last.passes[-1],
             tensors=tensors,
             causes=sources.cause_of_span("set", last.span),

@@ -93,7 +93,8 @@ def _of_others(sources: Sources, ops: list[int], others: list[int]) -> Finding:
     index, last = sources.index, ops[-1]
     names = sources.listed([sources.names.of(tensor) for tensor in others])
     return sources.finding(
-        f"Line {index.op_line(last)}: {index.func(last).rpartition('.')[2]} found no gradients ({len(ops):,} calls)",
+        f"Line {index.op_line(last)}: {index.func(last).rpartition('.')[2]} found no gradients "
+        f"({index.times(ops):,} calls)",
         why=f"what it is given has none, and the step after it applies those of {names}, which nothing clipped",
         op=last,
         tensors=others[:1],
@@ -113,7 +114,7 @@ def _finding(sources: Sources, lives: GradientLives, ops: list[int]) -> Iterator
     were_there = any(len(index.uses.of(op)) for op in ops)
     found = "only gradients that were cleared before a step took them" if were_there else "no gradients"
     yield sources.finding(
-        f"Line {index.op_line(last)}: {index.func(last).rpartition('.')[2]} found {found} ({len(ops):,} calls)",
+        f"Line {index.op_line(last)}: {index.func(last).rpartition('.')[2]} found {found} ({index.times(ops):,} calls)",
         why="it comes before the backward pass whose gradients the step applies",
         op=last,
         tensors=list(lives.passes)[:1],

@@ -81,8 +81,9 @@ def _of_optimizer(
     index, last = sources.index, zero[-1]
     schedulers = _schedulers(events, zero)
     where = "last" if zero[-1] == steps[-1] else "first"
-    often = f"all {len(steps):,} steps" if len(zero) == len(steps) else f"the {where} {len(zero):,} of {len(steps):,}"
-    often = f"{often} steps" if len(zero) < len(steps) else often
+    often = f"all {index.times(steps):,} steps"
+    if len(zero) < len(steps):
+        often = f"the {where} {index.times(zero):,} of {index.times(steps):,} steps"
     what = f"the learning rate of {optimizer.name} is 0 in {often}: they change nothing"
     why, causes = _set_to_zero(sources, optimizer, schedulers)
     symptom = f"Line {index.op_line(last)}: {what}"

@@ -101,7 +101,7 @@ def _finding(sources: Sources, optimizer: Optimizer, tensor: int, others: list[t
     line = index.recording.spans[store.span].line
     return sources.finding(
         f"Line {line}: {store.name} is another tensor from here on, and {optimizer.name} goes on to step the one that "
-        f"it was given, which gets no gradient any more ({len(passes):,} passes)",
+        f"it was given, which gets no gradient any more ({index.times(passes):,} passes)",
         op=passes[-1],
         tensors=[leaf],
         causes=sources.cause_of_span("made", store.span),

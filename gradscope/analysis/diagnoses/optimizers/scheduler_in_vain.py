@@ -102,7 +102,8 @@ def _never_stepped(sources: Sources, optimizer: Optimizer, made: Happened) -> It
         return
     line, name = recording.spans[made.span].line, made.detail.get("scheduler")
     yield sources.finding(
-        f"Line {line}: the {name} of {optimizer.name} is never stepped ({len(steps):,} steps of the optimizer)",
+        f"Line {line}: the {name} of {optimizer.name} is never stepped "
+        f"({sources.index.times(steps):,} steps of the optimizer)",
         why="the learning rate stays what it is when the schedule begins",
         op=steps[-1],
         tensors=sorted(optimizer.tensors)[:1],

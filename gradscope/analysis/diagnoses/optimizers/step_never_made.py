@@ -34,8 +34,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
         found = only_step_under(index.recording.files[file].text, one.line, index.op_line(passes[-1]))
         if found is not None:
             yield sources.finding(
-                f"Line {found.line}: {found.test} was never true in {len(passes):,} backward passes, so that the "
-                f"{one.name} made no step",
+                f"Line {found.line}: {found.test} was never true in {index.times(passes):,} backward passes, so that "
+                f"the {one.name} made no step",
                 op=passes[-1],
                 tensors=sorted(one.tensors)[:1],
                 causes=[sources.cause_of_line("step", file, found.line, found.line, "")],

@@ -67,7 +67,7 @@ def _loss(sources: Sources, optimizer: Optimizer, since: int, step: int) -> list
 def _finding(sources: Sources, optimizer: Optimizer, steps: list[int], loss: int) -> Finding:
     index, last = sources.index, steps[-1]
     return sources.finding(
-        f"Line {index.op_line(last)}: {index.func(last)} changed nothing ({len(steps):,} steps)",
+        f"Line {index.op_line(last)}: {index.func(last)} changed nothing ({index.times(steps):,} steps)",
         why=f"nothing calls backward on the loss of line {index.op_line(loss)}, so that no parameter gets a gradient",
         op=last,
         tensors=sorted(optimizer.tensors)[:1],

@@ -71,7 +71,7 @@ def _leaves(sources: Sources, last: int, name: str) -> list[int]:
 def _finding(sources: Sources, op: int, name: str, updates: dict[int, list[int]]) -> Finding:
     index, leaves = sources.index, list(updates)
     names = sources.listed([sources.names.of(leaf) for leaf in leaves])
-    runs = sum(map(len, updates.values()))
+    runs = sum(map(index.times, updates.values()))
     return sources.finding(
         f"Line {index.op_line(op)}: {name} = … gives the loop's variable a new tensor ({runs:,} times), which nothing "
         f"takes; {names} keep{'s' if len(leaves) == 1 else ''} the old values",

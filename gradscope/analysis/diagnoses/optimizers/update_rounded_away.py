@@ -55,7 +55,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
 
 def _finding(sources: Sources, optimizer: Optimizer, dtype: str, made: int, tensors: list[int]) -> Finding:
     index, steps = sources.index, sources.lives.steps[tensors[0]]
-    times = f"{len(steps):,} steps"
+    times = f"{index.times(steps):,} steps"
     names, rate = sources.listed([sources.names.of(tensor) for tensor in tensors]), optimizer.setting(tensors[0], "lr")
     least = rate * _LARGEST / _HALF_A_STEP[dtype]
     return sources.finding(

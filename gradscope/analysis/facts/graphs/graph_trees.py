@@ -65,12 +65,12 @@ class Graphs:
         """Where the graphs that are shown begin."""
         node_of = {(row.op, row.root): row.node for row in self._recording.backwards}
         found = []
-        groups = sorted(self._gradients.groups, key=lambda group: len(group.ops))[-GRAPHS_SHOWN:]
+        groups = sorted(self._gradients.groups, key=lambda group: self._index.times(group.ops))[-GRAPHS_SHOWN:]
         for group in sorted(groups, key=lambda group: group.last_op):
             for root in self._gradients.roots[group.last_op]:
                 node = node_of.get((group.last_op, root), NONE)
                 if node >= 0:
-                    found.append(Root(root, node, group.last_op, len(group.ops)))
+                    found.append(Root(root, node, group.last_op, self._index.times(group.ops)))
         return found or [Root(tensor, node, NONE, 0) for tensor, node in self._last_with_node()]
 
     def _last_with_node(self) -> list[tuple[int, int]]:

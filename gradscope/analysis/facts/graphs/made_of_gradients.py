@@ -48,7 +48,7 @@ def made_of_gradients(index: Index, passes: Passes) -> MadeOfGradients | None:
         return None
     made_at = index.recording.tensors.column("op")
     statements = frozenset(index.op_statement[made_at[tensor]] for tensor in found)
-    return MadeOfGradients(creating[-1], len(creating), statements, _kept(index, found, creating[-1]))
+    return MadeOfGradients(creating[-1], index.times(creating), statements, _kept(index, found, creating[-1]))
 
 
 def _kept(index: Index, found: dict[int, int], last: int) -> tuple[int, ...]:

@@ -64,7 +64,7 @@ def kept_after_passes(index: Index, passes: Passes) -> list[KeptAfterPasses]:
         else:
             life = _Life(tensor, _used_up(index, passes, node, op), _NEVER if died == NONE else died)
             made.setdefault(key, []).append(life)
-    found = (_most_at_once(lives, contributed.get(key, set())) for key, lives in made.items())
+    found = (_most_at_once(index, lives, contributed.get(key, set())) for key, lives in made.items())
     return [kept for kept in found if kept is not None]
 
 
@@ -80,7 +80,7 @@ def _used_up(index: Index, passes: Passes, root: int, made_at: int) -> int:
     return NONE
 
 
-def _most_at_once(lives: list[_Life], others: set[int]) -> KeptAfterPasses | None:
+def _most_at_once(index: Index, lives: list[_Life], others: set[int]) -> KeptAfterPasses | None:
     """The results that were there when the most were whose graphs had been used up.
 
     Args:
@@ -101,7 +101,10 @@ def _most_at_once(lives: list[_Life], others: set[int]) -> KeptAfterPasses | Non
     if len(several) < AT_LEAST or not (is_growing or len(several) >= MANY or _is_begun_anew(counts)):
         return None
     tensors = tuple(life.tensor for life in there)
-    return KeptAfterPasses(tensors, len(several), max(several), tuple(life.tensor for life in lives))
+    by_pass = dict[int, int]()
+    for life in there:
+        by_pass[life.used_up] = max(by_pass.get(life.used_up, 0), index.kept_with([life.tensor]))
+    return KeptAfterPasses(tensors, sum(by_pass.values()), max(several), tuple(life.tensor for life in lives))
 
 
 def _is_begun_anew(counts: list[int]) -> bool:

@@ -88,7 +88,7 @@ class InplaceWrites:
         saved_rows = self._saved_on({index.storage_at(tensor, op) for op, tensor, _, _ in writes_by_program(index)})
         for op, tensor, before, after in writes_by_program(index):
             group = self._group_of(groups, op, tensor, before, after)
-            group.count += op != group.last_op
+            group.count += index.weights[op] if op != group.last_op else 0
             group.last_op = op
             if is_step(index, op):
                 group.stepped.add(tensor)
@@ -107,7 +107,7 @@ class InplaceWrites:
             effect = self._judge(op, tensor, True, itself)
             if effect.effect != "none":
                 group = self._group_of(groups, op, tensor, NONE, NONE)
-                group.count += op != group.last_op
+                group.count += self._index.weights[op] if op != group.last_op else 0
                 group.op = group.last_op = op
                 group.effect, group.is_replacement = effect, True
         return list(groups.values())

@@ -54,7 +54,7 @@ def list_modes(index: Index) -> tuple[ModeChange, ...]:
             found.setdefault((index.op_statement[op], mode), []).append(op)
         last = flags
     return tuple(
-        ModeChange(index.place(statement), mode, True, len(where))
+        ModeChange(index.place(statement), mode, True, index.times(where))
         for (statement, mode), where in found.items()
         if statement != NOWHERE
     )

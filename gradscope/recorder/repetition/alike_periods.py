@@ -1,0 +1,271 @@
+"""Where a recording ends in periods that are alike, and which of them.
+
+Ops are alike that call the same function at the same place under the same modes; periods of such ops are alike where
+every row that belongs to them says the same. An id in a row says the same if it is the same row from before, or the row
+in the same place of the other period. Not compared are addresses, and how far a version counter has come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ctypes import string_at
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gradscope.recorder.state.moves import AFTER, numbers
+from gradscope.recording import Recording
+from gradscope.recording.column_marks import ByKind, RowOf
+from gradscope.recording.rows import Field
+from gradscope.recording.tables import NONE, Table
+
+TABLES = {
+    "tensors": "op",
+    "storages": "op",
+    "nodes": "op",
+    "edges": "node",
+    "saved": "node",
+    "aliases": "tensor",
+    "uses": "op",
+    "results": "op",
+    "changes": "op",
+    "gradients": "op",
+    "backwards": "op",
+    "errors": "op",
+    "values": "op",
+    "fingerprints": "op",
+    "watches": "op",
+    "memory": "op",
+    "events": "op",
+    "event_tensors": "event",
+    "module_ops": "op",
+    "modules": "op",
+}
+"""Tables whose rows belong to ops, and the column by which; those that another's rows belong to come before it."""
+
+_IGNORED = frozenset((("storages", "data_ptr"), ("aliases", "offset"), ("tensors", "died"), ("storages", "died")))
+"""Columns in which periods that are alike may differ: addresses, which part of a batch it was. (When something died is
+compared by itself.)"""
+
+LEAST = 6
+"""Pairs of periods in a row that are alike, of which some can be taken out: one is before the gap, others after it."""
+
+_CANDIDATES = 6
+"""Distances that are tried."""
+
+_PATTERN = 8
+"""Ops that are looked for again."""
+
+_BYTES = 8
+_VERSION = int(Field.VERSION)
+_PARTNERS = {"before": "after", "after": "before"}
+"""Columns of a change."""
+_OP_COLUMNS = ("func", "kind", "span", "inner", "thread", "flags", "calls")
+_PRIME = 1_000_003
+
+
+class Alike(NamedTuple):
+    """Periods that are alike, the first of which has one before it that is like it as well."""
+
+    first_op: int
+    """Of the first of these periods."""
+    ops: int
+    """Of one period."""
+    periods: int
+    rows: dict[str, tuple[int, int]]
+    """By table: the first row of the first of these periods, and the rows of one."""
+
+
+def alike_periods(recording: Recording, window: int, hint: int) -> Alike | None:
+    """The longest stretch of periods that are alike, among the last ops.
+
+    Args:
+        recording: All that was recorded, nothing pending.
+        window: So many ops are looked at.
+        hint: The ops of a period that was found before, or 0.
+    """
+    first = max(0, len(recording.ops) - window)
+    keys = _keys(recording, first)
+    for ops in _distances(keys, hint):
+        periods = _equal_at_end(keys, ops)
+        if periods >= LEAST:
+            found = _Compared(recording, len(recording.ops) - periods * ops, ops, periods).longest()
+            if found is not None:
+                return found
+    return None
+
+
+def _keys(recording: Recording, first: int) -> Tensor:
+    """One number an op, by which ops are told apart."""
+    keys = torch.zeros(len(recording.ops) - first, dtype=torch.int64, device="cpu")
+    for name in _OP_COLUMNS:
+        keys = keys * _PRIME + numbers(recording.ops.column(name), first)
+    return keys
+
+
+def _distances(keys: Tensor, hint: int) -> Iterator[int]:
+    """How far before the end the last ops were seen before: a period that was found before, then the nearest ones."""
+    if hint:
+        yield hint
+    content = string_at(keys.data_ptr(), len(keys) * _BYTES)
+    end, at = len(content) - _PATTERN * _BYTES, len(content) - _PATTERN * _BYTES
+    pattern = content[end:]
+    found = 0
+    while found < _CANDIDATES and end > 0:
+        at = content.rfind(pattern, 0, at + len(pattern) - 1)
+        if at < 0:
+            return
+        distance, rest = divmod(end - at, _BYTES)
+        if not rest and distance != hint:
+            found += 1
+            yield distance
+
+
+def _equal_at_end(keys: Tensor, ops: int) -> int:
+    """How many periods of so many ops the last ones are."""
+    whole = len(keys) // ops
+    if whole < LEAST:
+        return 0
+    differ = (keys[ops:] != keys[:-ops]).nonzero()
+    since = int(differ[-1]) + 1 if len(differ) else 0  # (from here on each op is like the one a period later)
+    return (len(keys) - since) // ops
+
+
+class _Compared:
+    """Compares periods of ops that are alike with the one before each."""
+
+    def __init__(self, recording: Recording, first_op: int, ops: int, periods: int) -> None:
+        self._recording = recording
+        self._first_op, self._ops, self._periods = first_op, ops, periods
+        self._bounds: dict[str, Tensor] = {"ops": first_op + ops * torch.arange(periods + 1, device="cpu")}
+
+    def longest(self) -> Alike | None:
+        """The longest stretch in which each period is like the one before, and what died is known."""
+        counted = self._count()
+        if counted is None:
+            return None
+        begin, end = _longest_run(counted)
+        if end - begin < LEAST:
+            return None
+        # From here on: periods begin to end, all of which have as many rows of each table.
+        rows = {
+            name: (int(bound[begin]), int(bound[begin + 1] - bound[begin]))
+            for name, bound in self._bounds.items()
+            if name != "ops"
+        }
+        alike = torch.ones(end - begin, dtype=torch.bool, device="cpu")
+        alike[-AFTER:] = False
+        for name in rows:
+            self._compare(name, rows, begin, end, alike)
+        since, until = _longest_run(alike)
+        if until - since < 2:
+            return None
+        # A pair of periods that are alike is (k, k + 1); the first that is like the one before is since + 1.
+        first = since + 1
+        at = {name: (start + first * count, count) for name, (start, count) in rows.items()}
+        return Alike(self._first_op + (begin + first) * self._ops, self._ops, until - since, at)
+
+    def _count(self) -> Tensor | None:
+        """Which periods have as many rows of each table as the one before; None where rows are in no order."""
+        same = torch.ones(self._periods - 1, dtype=torch.bool, device="cpu")
+        for name, key in TABLES.items():
+            table = self._recording.tables[name]
+            declared = table.declared[key].holds
+            assert isinstance(declared, RowOf)
+            bounds = self._bounds[declared.table]
+            found = _boundaries(table, key, bounds)
+            if found is None:
+                return None
+            self._bounds[name] = found
+            counts = found.diff()
+            same &= counts[1:] == counts[:-1]
+        return same
+
+    def _compare(self, name: str, rows: dict[str, tuple[int, int]], begin: int, end: int, alike: Tensor) -> None:
+        """Take out of ``alike`` the pairs of periods (``begin`` to ``end``) whose rows of a table differ."""
+        start, count = rows[name]
+        if not count:
+            return
+        table = self._recording.tables[name]
+        periods = end - begin + 1
+
+        def column(of: str) -> Tensor:
+            return numbers(table.column(of), start, start + periods * count).view(periods, count)
+
+        for of, declared in table.declared.items():
+            holds = declared.holds
+            if (name, of) in _IGNORED:
+                continue
+            if isinstance(holds, RowOf) and holds.table in ("ops", *rows):
+                alike &= self._same_rows(column(of), holds.table, rows).all(1)
+            elif isinstance(holds, ByKind):
+                values, kinds = column(of), column(holds.kind)
+                partner = column(_PARTNERS[of]) if of in _PARTNERS else values
+                alike &= self._same_by_kind(values, partner, kinds, holds, rows).all(1)
+            else:
+                values = column(of)
+                alike &= (values[1:] == values[:-1]).all(1)
+        if name in ("tensors", "storages"):
+            base = self._first_op + (begin + torch.arange(periods, device="cpu")) * self._ops
+            died = column("died")
+            lived = torch.where(died == NONE, NONE, died - base[:, None])
+            alike &= (lived[1:] == lived[:-1]).all(1)
+
+    def _same_rows(self, values: Tensor, table: str, rows: dict[str, tuple[int, int]]) -> Tensor:
+        """Whether ids of a table's rows say the same in each period as in the one before."""
+        if table == "ops":
+            return values.diff(dim=0) == self._ops
+        first, count = rows[table]
+        step = values.diff(dim=0)
+        is_old = values[1:] < first
+        return torch.where(is_old, step == 0, (step == count) & (count > 0))
+
+    def _same_by_kind(
+        self, values: Tensor, partner: Tensor, kinds: Tensor, holds: ByKind, rows: dict[str, tuple[int, int]]
+    ) -> Tensor:
+        """The same where another column says what a number is of; a version counter goes on from what it was."""
+        same, kind_of = values[1:] == values[:-1], kinds[1:]
+        for kind, row in holds.rows.items():
+            if row.table in rows:
+                same = torch.where(kind_of == int(kind), self._same_rows(values, row.table, rows), same)
+        if partner is values:
+            return same
+        return torch.where(kind_of == _VERSION, (values - partner).diff(dim=0) == 0, same)
+
+
+def _boundaries(table: Table[tuple[int, ...]], key: str, bounds: Tensor) -> Tensor | None:
+    """Where the rows of each period begin in a table, and where the last ends; None where rows of two are mixed."""
+    column = table.column(key)
+    low, high = int(bounds[0]), len(column)
+    # Rows are in the order of their ops, but for a few that were noted late: so look from some rows further up on.
+    start = 0
+    step = 4096
+    while high - step > 0:
+        if column[high - step] < low:
+            start = high - step
+            break
+        step *= 2
+    values = numbers(column, start)
+    if not len(values):
+        return torch.zeros(len(bounds), dtype=torch.int64, device="cpu") + start
+    upto = values.cummax(0).values
+    found = torch.searchsorted(upto, bounds)
+    least = values.flip(0).cummin(0).values.flip(0)
+    least = torch.cat((least, torch.full((1,), 2**62, device="cpu")))
+    if not bool((least[found] >= bounds).all()):
+        return None
+    return found + start
+
+
+def _longest_run(flags: Tensor) -> tuple[int, int]:
+    """First and end of the longest run of true, the last of these; both 0 where there is none."""
+    best, begin = (0, 0), None
+    for at, flag in enumerate([*flags.tolist(), False]):
+        if flag and begin is None:
+            begin = at
+        elif not flag and begin is not None:
+            if at - begin >= best[1] - best[0]:
+                best = (begin, at)
+            begin = None
+    return best

@@ -1,0 +1,75 @@
+"""Keeps a recording small while a program repeats itself: what comes again alike is counted, and taken out.
+
+Every call is recorded in full, as ever. From so many ops on it is looked now and then whether the last ones are periods
+that are alike (:mod:`.alike_periods`). If so, all but the first and the last of these are taken out, with every row
+that belongs to them, and the objects of theirs that live are known as those in the same place of a period that is
+kept. So whatever differs in any way that is recorded, be it an error, a line that runs for the first time, another
+shape, or a gradient that is looked at, is there in full; and what is there is true of a program that ran as often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gradscope.recorder.repetition.alike_periods import alike_periods
+from gradscope.recorder.repetition.rows_taken_out import may_be_taken_out, moves_of, take_out
+from gradscope.recorder.state.moves import Moves
+from gradscope.recorder.tape import Tape
+from gradscope.recorder.uninterrupted import uninterrupted
+
+FROM_OPS = 200_000
+"""Ops that are all kept, about 30 MB; a program of fewer is told without any such counting."""
+
+WINDOW = 1 << 18
+"""Ops among which a period is looked for that was not found before."""
+
+EVERY = 4096
+"""Ops between two looks, at least; where nothing is found ever more, up to a quarter of the window."""
+
+
+class Forgetting:
+    """Looks for repetition in what a recorder has recorded.
+
+    Args:
+        tape: Of the recording.
+        is_quiet: Whether nothing is under way that knows rows by their ids.
+        on_move: Called with what becomes of ids, for all who keep some.
+    """
+
+    def __init__(self, tape: Tape, is_quiet: Callable[[], bool], on_move: Callable[[Moves], None]) -> None:
+        self._tape = tape
+        self._is_quiet = is_quiet
+        self._on_move = on_move
+        self._every = EVERY
+        self._next = FROM_OPS
+        self._period = 0
+        self._looked_at = 0
+        self.forgotten = 0
+        """Ops that were taken out."""
+
+    def look(self) -> None:
+        """Take out what came again, if it is time; the lock is held, and no op is under way."""
+        if self._tape.op_count < self._next or not self._is_quiet():
+            return
+        self._tape.flush()
+        before = self._tape.op_count
+        uninterrupted(self._look)
+        gone = before - self._tape.op_count
+        self._every = max(EVERY, 4 * self._period) if gone else min(2 * self._every, WINDOW // 4)
+        self._looked_at = self._tape.op_count
+        self._next = self._tape.op_count + self._every
+
+    def _look(self) -> None:
+        tape = self._tape
+        window = tape.op_count - self._looked_at + 8 * self._period if self._period else WINDOW
+        found = alike_periods(tape.recording, min(window, WINDOW), self._period)
+        if found is None or found.periods * found.ops < self._every // 4:
+            return
+        moves = moves_of(found)
+        if not may_be_taken_out(tape.recording, moves):
+            return
+        self._period = found.ops
+        take_out(tape.recording, moves)
+        tape.take_out({name: move.stop - move.start for name, move in moves.items()})
+        self.forgotten += found.periods * found.ops
+        self._on_move(moves)
