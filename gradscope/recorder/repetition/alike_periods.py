@@ -77,8 +77,8 @@ class Alike(NamedTuple):
     """By table: the first row of the first of these periods, and the rows of one."""
 
 
-def alike_periods(recording: Recording, window: int, hint: int) -> Alike | None:
-    """The longest stretch of periods that are alike, among the last ops.
+def alike_periods(recording: Recording, window: int, hint: int) -> list[Alike]:
+    """Stretches of periods that are alike, among the last ops; the last stretch first.
 
     Args:
         recording: All that was recorded, nothing pending.
@@ -90,10 +90,10 @@ def alike_periods(recording: Recording, window: int, hint: int) -> Alike | None:
     for ops in _distances(keys, hint):
         periods = _equal_at_end(keys, ops)
         if periods >= LEAST:
-            found = _Compared(recording, len(recording.ops) - periods * ops, ops, periods).longest()
-            if found is not None:
+            found = _Compared(recording, len(recording.ops) - periods * ops, ops, periods).stretches()
+            if found:
                 return found
-    return None
+    return []
 
 
 def _keys(recording: Recording, first: int) -> Tensor:
@@ -140,15 +140,16 @@ class _Compared:
         self._first_op, self._ops, self._periods = first_op, ops, periods
         self._bounds: dict[str, Tensor] = {"ops": first_op + ops * torch.arange(periods + 1, device="cpu")}
 
-    def longest(self) -> Alike | None:
-        """The longest stretch in which each period is like the one before, and what died is known."""
+    def stretches(self) -> list[Alike]:
+        """The stretches in which each period is like the one before, the last first."""
         counted = self._count()
         if counted is None:
-            return None
-        begin, end = _longest_run(counted)
-        if end - begin < LEAST:
-            return None
-        # From here on: periods begin to end, all of which have as many rows of each table.
+            return []
+        runs = [self._alike_in(begin, end) for begin, end in _runs(counted) if end - begin >= LEAST]
+        return [found for several in reversed(runs) for found in reversed(several)]
+
+    def _alike_in(self, begin: int, end: int) -> list[Alike]:
+        """The stretches among periods ``begin`` to ``end``, all of which have as many rows of each table."""
         rows = {
             name: (int(bound[begin]), int(bound[begin + 1] - bound[begin]))
             for name, bound in self._bounds.items()
@@ -158,13 +159,12 @@ class _Compared:
         alike[-AFTER:] = False
         for name in rows:
             self._compare(name, rows, begin, end, alike)
-        since, until = _longest_run(alike)
-        if until - since < 2:
-            return None
-        # A pair of periods that are alike is (k, k + 1); the first that is like the one before is since + 1.
-        first = since + 1
-        at = {name: (start + first * count, count) for name, (start, count) in rows.items()}
-        return Alike(self._first_op + (begin + first) * self._ops, self._ops, until - since, at)
+        found = []
+        for since, until in _runs(alike):
+            # A pair of periods that are alike is (k, k + 1): the first that is like the one before it is since + 1.
+            at = {name: (start + (since + 1) * count, count) for name, (start, count) in rows.items()}
+            found.append(Alike(self._first_op + (begin + since + 1) * self._ops, self._ops, until - since, at))
+        return found
 
     def _count(self) -> Tensor | None:
         """Which periods have as many rows of each table as the one before; None where rows are in no order."""
@@ -258,14 +258,12 @@ def _boundaries(table: Table[tuple[int, ...]], key: str, bounds: Tensor) -> Tens
     return found + start
 
 
-def _longest_run(flags: Tensor) -> tuple[int, int]:
-    """First and end of the longest run of true, the last of these; both 0 where there is none."""
-    best, begin = (0, 0), None
+def _runs(flags: Tensor) -> Iterator[tuple[int, int]]:
+    """First and end of each run of true."""
+    begin = None
     for at, flag in enumerate([*flags.tolist(), False]):
         if flag and begin is None:
             begin = at
         elif not flag and begin is not None:
-            if at - begin >= best[1] - best[0]:
-                best = (begin, at)
+            yield begin, at
             begin = None
-    return best

@@ -63,13 +63,11 @@ class Forgetting:
         tape = self._tape
         window = tape.op_count - self._looked_at + 8 * self._period if self._period else WINDOW
         found = alike_periods(tape.recording, min(window, WINDOW), self._period)
-        if found is None or found.periods * found.ops < self._every // 4:
-            return
-        moves = moves_of(found)
-        if not may_be_taken_out(tape.recording, moves):
-            return
-        self._period = found.ops
-        take_out(tape.recording, moves)
-        tape.take_out({name: move.stop - move.start for name, move in moves.items()})
-        self.forgotten += found.periods * found.ops
-        self._on_move(moves)
+        gone = sum(one.periods * one.ops for one in found)
+        self._period = found[0].ops if gone >= self._every // 4 else 0
+        for moves in map(moves_of, found) if self._period else ():
+            if may_be_taken_out(tape.recording, moves):
+                take_out(tape.recording, moves)
+                tape.take_out({name: move.stop - move.start for name, move in moves.items()})
+                self.forgotten += moves["ops"].stop - moves["ops"].start
+                self._on_move(moves)

@@ -7,7 +7,7 @@ from array import array
 from torch import Tensor
 
 from gradscope.recorder.repetition.alike_periods import TABLES, Alike
-from gradscope.recorder.state.moves import Move, Moves, numbers, put_back
+from gradscope.recorder.state.moves import Move, Moves, change_from, numbers, put_back
 from gradscope.recording import Recording
 from gradscope.recording.column_marks import ByKind, RowOf
 from gradscope.recording.rows import EventKind
@@ -49,10 +49,8 @@ def take_out(recording: Recording, moves: Moves) -> None:
         _move_columns(table, move.start, moves)
     _move_bindings(recording, moves)
     _move_subjects(recording, moves)
-    for table in (recording.tensors, recording.storages):
-        died = table.column("died")
-        ended = numbers(died, 0, moves["tensors" if table is recording.tensors else "storages"].start)
-        put_back(died, 0, moves["ops"].of_ends(ended))
+    for name in ("tensors", "storages"):
+        change_from(recording.tables[name].column("died"), moves[name].start, moves["ops"].start, moves["ops"].of_ends)
 
 
 def _move_columns(table: Table[tuple[int, ...]], start: int, moves: Moves) -> None:

@@ -17,7 +17,7 @@ from torch.utils._mode_utils import no_dispatch
 
 from gradscope.recorder.state.foreign_memory import ForeignMemory
 from gradscope.recorder.state.identity import Identity
-from gradscope.recorder.state.moves import Moves, numbers, put_back
+from gradscope.recorder.state.moves import Moves, change_from
 from gradscope.recorder.state.tensors_in import PLAIN
 from gradscope.recorder.tape import Tape
 from gradscope.recorder.torch_internals.capabilities import dispatch_modes, sequence_number
@@ -80,7 +80,7 @@ class GraphNodes:
         """Know nodes by their new rows."""
         nodes, tensors = moves["nodes"], moves["tensors"]
         for _, rows, older in self._of_threads.values():
-            put_back(rows, 0, nodes.of_all(numbers(rows)))
+            change_from(rows, len(rows), nodes.start, nodes.of_all)
             older.update({number: nodes(row) for number, row in older.items()})
         self._accumulators = {tensors(leaf): nodes(row) for leaf, row in self._accumulators.items()}
         self._without_number = {nodes(row) for row in self._without_number}

@@ -130,13 +130,17 @@ class Identity:
             for move, alike in ((tensors, self.alike_tensors), (storages, self.alike_storages))
         )
         for seen in self.tensors.values():
-            if tensors.takes(seen.row):
-                self.alike_tensors[tensors(seen.row)] = self.alike_tensors.get(tensors(seen.row), 0) + 1
-            seen.row, seen.storage, seen.node = tensors(seen.row), storages(seen.storage), nodes(seen.node)
+            if seen.row >= tensors.start:
+                if tensors.takes(seen.row):
+                    self.alike_tensors[tensors(seen.row)] = self.alike_tensors.get(tensors(seen.row), 0) + 1
+                seen.row = tensors(seen.row)
+            if seen.storage >= storages.start or seen.node >= nodes.start:
+                seen.storage, seen.node = storages(seen.storage), nodes(seen.node)
         for known in self.storages.values():
-            if storages.takes(known.row):
-                self.alike_storages[storages(known.row)] = self.alike_storages.get(storages(known.row), 0) + 1
-            known.row = storages(known.row)
+            if known.row >= storages.start:
+                if storages.takes(known.row):
+                    self.alike_storages[storages(known.row)] = self.alike_storages.get(storages(known.row), 0) + 1
+                known.row = storages(known.row)
         self.leaves = {seen.row: seen for seen in self.leaves.values()}
 
     def add(self, tensor: Any, op: int, node: int, flags: int, inputs: Sequence[Any]) -> Seen:

@@ -7,7 +7,7 @@ referred to a row that was taken out refers to the one in the same place of the 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -79,3 +79,11 @@ def put_back(column: array[int], start: int, values: Tensor) -> None:
             column, dtype=_TYPES[column.typecode], count=len(values), offset=start * column.itemsize
         )
         kept.copy_(values)
+
+
+def change_from(column: array[int], stop: int, least: int, change: Callable[[Tensor], Tensor]) -> None:
+    """Change the numbers before a position of a column of 32 bits that are not below a least one, in place."""
+    if stop:
+        rows = torch.frombuffer(column, dtype=torch.int32, count=stop)
+        at = (rows >= least).nonzero().flatten()
+        rows[at] = change(rows[at].to(torch.int64)).to(torch.int32)

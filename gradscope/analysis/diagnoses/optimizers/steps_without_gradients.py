@@ -69,7 +69,8 @@ def _finding(sources: Sources, one: Optimizer, others: dict[int, list[int]], ste
     )
     return sources.finding(
         f"Line {one.line}: {one.name} was given {held}, and no backward pass ever gave one of them a gradient: its "
-        f"{sources.index.times(steps):,} steps changed nothing; the passes gave gradients to {got}, which no optimizer holds",
+        f"{sources.index.times(steps):,} steps changed nothing; the passes gave gradients to {got}, which no optimizer "
+        "holds",
         op=steps[-1],
         tensors=list(others),
         causes=[*cause_of_making(sources, one), *sources.stored(min(others), steps[-1])],
