@@ -8,6 +8,7 @@ import sys
 import textwrap
 import traceback
 import types
+from typing import Any
 
 from gradscope.hosting.program_run import ProgramRun
 from gradscope.recorder.session import Recorder
@@ -18,7 +19,7 @@ from gradscope.targets.resolve import resolve
 FILE = "/nowhere/snippet.py"
 
 
-def recorded(source: str, max_ops: int | None = None, **settings: bool) -> Recording:
+def recorded(source: str, max_ops: int | None = None, **settings: Any) -> Recording:
     """Run a program under the recorder. An error that it raises ends it and is part of the recording."""
     text = textwrap.dedent(source).lstrip("\n")
     if text.startswith(">>>"):

@@ -370,6 +370,7 @@ class Observer:
     def _settle(self) -> None:
         """Move what is pending on, at the end of a call of which nobody knows anything by its row any more."""
         if self.forgetting is not None:
+            self.identity.bury()
             self.forgetting.look()
         self._flush()
 
@@ -378,8 +379,7 @@ class Observer:
         return not self.passes.in_flight.any and not self.passes.looks.has_unread and self.states.graph.has_one_thread
 
     def move(self, moves: Moves) -> None:
-        """Know everything by its new row."""
-        self.identity.bury()
+        """Know everything by its new row; what has died since it was looked for repetition is still known as well."""
         for one in (self.identity, self.states.graph, self.foreign, self.arrays, self.names, self.module_looks):
             one.move(moves)
         tensors, ops = moves["tensors"], moves["ops"]

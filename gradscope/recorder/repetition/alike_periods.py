@@ -2,7 +2,8 @@
 
 Ops are alike that call the same function at the same place under the same modes; periods of such ops are alike where
 every row that belongs to them says the same. An id in a row says the same if it is the same row from before, or the row
-in the same place of the other period. Not compared are addresses, and how far a version counter has come.
+in the same place of the other period. Not compared are addresses, and how far a version counter has come. Periods
+whose graph goes on with that of the one before are not alike.
 """
 
 from __future__ import annotations
@@ -51,8 +52,11 @@ compared by itself.)"""
 LEAST = 6
 """Pairs of periods in a row that are alike, of which some can be taken out: one is before the gap, others after it."""
 
-_CANDIDATES = 6
-"""Distances that are tried."""
+_DISTANCES = 64
+"""Distances that are looked at: a loop in which every tenth iteration does more comes again after ten of them."""
+
+_COMPARED = 4
+"""Distances of which the periods are compared row by row."""
 
 _PATTERN = 8
 """Ops that are looked for again."""
@@ -86,14 +90,19 @@ def alike_periods(recording: Recording, window: int, hint: int) -> list[Alike]:
         hint: The ops of a period that was found before, or 0.
     """
     first = max(0, len(recording.ops) - window)
-    keys = _keys(recording, first)
+    keys, best, most, compared = _keys(recording, first), list[Alike](), 0, 0
     for ops in _distances(keys, hint):
         periods = _equal_at_end(keys, ops)
-        if periods >= LEAST:
-            found = _Compared(recording, len(recording.ops) - periods * ops, ops, periods).stretches()
-            if found:
-                return found
-    return []
+        if periods < LEAST:
+            continue
+        found = _Compared(recording, len(recording.ops) - periods * ops, ops, periods).stretches()
+        gone = sum(one.periods * one.ops for one in found)
+        if gone > most:
+            best, most = found, gone
+        compared += 1
+        if 2 * gone > len(keys) or compared == _COMPARED:
+            break
+    return best
 
 
 def _keys(recording: Recording, first: int) -> Tensor:
@@ -112,7 +121,7 @@ def _distances(keys: Tensor, hint: int) -> Iterator[int]:
     end, at = len(content) - _PATTERN * _BYTES, len(content) - _PATTERN * _BYTES
     pattern = content[end:]
     found = 0
-    while found < _CANDIDATES and end > 0:
+    while found < _DISTANCES and end > 0:
         at = content.rfind(pattern, 0, at + len(pattern) - 1)
         if at < 0:
             return
@@ -163,8 +172,36 @@ class _Compared:
         for since, until in _runs(alike):
             # A pair of periods that are alike is (k, k + 1): the first that is like the one before it is since + 1.
             at = {name: (start + (since + 1) * count, count) for name, (start, count) in rows.items()}
-            found.append(Alike(self._first_op + (begin + since + 1) * self._ops, self._ops, until - since, at))
+            if not self._has_endless_graph(at):
+                first_op = self._first_op + (begin + since + 1) * self._ops
+                found.append(Alike(first_op, self._ops, until - since, at))
         return found
+
+    def _has_endless_graph(self, rows: dict[str, tuple[int, int]]) -> bool:
+        """Whether the graph of each period goes on with that of the one before, and that with the one before it.
+
+        Such a graph is looked at whole in the end: none of it may be missing. (One iteration's lies in two periods, as
+        these begin anywhere.)
+        """
+        (first, nodes), (start, count) = rows["nodes"], rows["edges"]
+        within, across = dict[int, list[int]](), dict[int, list[int]]()
+        edges = (self._recording.edges.column(name)[start : start + count] for name in ("node", "next"))
+        for node, following in zip(*edges, strict=True):
+            if first <= following:
+                within.setdefault(node - first, []).append(following - first)
+            elif first - nodes <= following:
+                across.setdefault(node - first, []).append(following - first + nodes)
+        reached: set[int] = set()
+        coming = {following for several in across.values() for following in several}
+        while coming != reached:
+            reached, todo = coming, list(coming)
+            inside = set(todo)
+            while todo:
+                more = [one for one in within.get(todo.pop(), ()) if one not in inside]
+                inside.update(more)
+                todo += more
+            coming = {following for node in inside for following in across.get(node, ())}
+        return bool(reached)
 
     def _count(self) -> Tensor | None:
         """Which periods have as many rows of each table as the one before; None where rows are in no order."""

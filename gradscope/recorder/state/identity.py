@@ -10,7 +10,8 @@ for each: the garbage collector visits them, and the program pays for that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 from weakref import ref
@@ -125,22 +126,18 @@ class Identity:
     def move(self, moves: Moves) -> None:
         """Know what lives by its new row; what of it was taken out, by the row that stands for it."""
         tensors, storages, nodes = (moves[name] for name in ("tensors", "storages", "nodes"))
-        self.alike_tensors, self.alike_storages = (
-            _counted((move(row), count) for row, count in alike.items())
-            for move, alike in ((tensors, self.alike_tensors), (storages, self.alike_storages))
-        )
         for seen in self.tensors.values():
             if seen.row >= tensors.start:
-                if tensors.takes(seen.row):
-                    self.alike_tensors[tensors(seen.row)] = self.alike_tensors.get(tensors(seen.row), 0) + 1
                 seen.row = tensors(seen.row)
             if seen.storage >= storages.start or seen.node >= nodes.start:
                 seen.storage, seen.node = storages(seen.storage), nodes(seen.node)
         for known in self.storages.values():
             if known.row >= storages.start:
-                if storages.takes(known.row):
-                    self.alike_storages[storages(known.row)] = self.alike_storages.get(storages(known.row), 0) + 1
                 known.row = storages(known.row)
+        self.alike_tensors, self.alike_storages = (
+            {row: count - 1 for row, count in Counter(one.row for one in living).items() if count > 1}
+            for living in (self.tensors.values(), self.storages.values())
+        )
         self.leaves = {seen.row: seen for seen in self.leaves.values()}
 
     def add(self, tensor: Any, op: int, node: int, flags: int, inputs: Sequence[Any]) -> Seen:
@@ -364,13 +361,6 @@ def _one_less(alike: dict[int, int], row: int) -> bool:
     elif count:
         del alike[row]
     return count > 0
-
-
-def _counted(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
-    counts: dict[int, int] = {}
-    for row, count in pairs:
-        counts[row] = counts.get(row, 0) + count
-    return counts
 
 
 def _written(sizes: Sequence[Any]) -> str:

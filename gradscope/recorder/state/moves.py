@@ -39,10 +39,6 @@ class Move(NamedTuple):
             return row - (self.stop - self.start)
         return self.start - self.period + (row - self.start) % self.period
 
-    def takes(self, row: int) -> bool:
-        """Whether a row is taken out."""
-        return self.start <= row < self.stop
-
     def of_all(self, rows: Tensor) -> Tensor:
         """The same for many rows at once."""
         standing = self.start - self.period + (rows - self.start) % max(1, self.period)

@@ -49,7 +49,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         passes = [missed[tensor] for tensor in tensors]
         last_pass = passes[0][-1]
         statement = index.op_statement[last_pass]
-        times = max(sum(index.op_statement[op] == statement for op in several) for several in passes)
+        times = max(index.times(op for op in several if index.op_statement[op] == statement) for several in passes)
         names = [sources.names.of(tensor) for tensor in tensors]
         number = f" ({len(names)} tensors)" if len(set(names)) < len(names) else ""
         yield sources.finding(

@@ -1,0 +1,236 @@
+"""What a program repeats is counted and taken out of its recording, and what is said of it is the same."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from gradscope.analysis.report_builder import build
+from gradscope.analysis.report_model import Report
+from gradscope.recorder import tape
+from gradscope.recorder.repetition import forgetting
+from gradscope.recording import Recording
+from gradscope.recording.file.reader import load
+from gradscope.recording.file.writer import RecordingWriter, save
+from gradscope.report.run.run_screen import render
+from tests.analysis.building import recorded
+
+BATCH = 32
+"""Ops between two looks for what came again."""
+
+TRAINING = """
+    import torch
+    from torch import nn
+    torch.manual_seed(0)
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 1)])
+            self.norm = nn.BatchNorm1d(4)
+            self.register_buffer("seen", torch.zeros(4))
+        def forward(self, x):
+            self.seen[0] = 1
+            return self.layers[1](torch.relu(self.norm(self.layers[0](x))))
+    net = Net()
+    unused = nn.Linear(2, 2)
+    optimizer = torch.optim.Adam([*net.parameters(), *unused.parameters()])
+    data = torch.randn(80, 4)
+    total = torch.zeros(())
+    for step in range(90):
+        x = data[step % 10 * 8: step % 10 * 8 + 8]
+        optimizer.zero_grad()
+        loss = net(x).square().mean()
+        loss.backward()
+        optimizer.step()
+        total += loss.detach()
+"""
+ALTERNATING = """
+    import torch
+    from torch import nn
+    torch.manual_seed(0)
+    first, second = nn.Linear(3, 3), nn.Linear(3, 1)
+    optimizers = [torch.optim.SGD(one.parameters(), lr=0.1) for one in (first, second)]
+    shadow = [p.detach().clone() for p in first.parameters()]
+    for step in range(400):
+        which = step % 2
+        x = torch.randn(4, 3)
+        out = second(first(x) if which else first(x).detach()).square().sum()
+        optimizers[which].zero_grad()
+        out.backward()
+        optimizers[which].step()
+        with torch.no_grad():
+            for kept, p in zip(shadow, first.parameters()):
+                kept.lerp_(p, 0.01)
+        if step % 7 == 0:
+            with torch.no_grad():
+                score = second(first(x)).mean().item()
+"""
+CARRIED = """
+    import torch
+    from torch import nn
+    torch.manual_seed(0)
+    cell = nn.GRUCell(2, 3)
+    optimizer = torch.optim.SGD(cell.parameters(), lr=0.01)
+    h = torch.zeros(1, 3)
+    for step in range(100):
+        optimizer.zero_grad()
+        for _ in range(3):
+            h = cell(torch.ones(1, 2), h)
+        h.sum().backward()
+        optimizer.step()
+        h = h.detach()
+"""
+KEPT = """
+    import torch
+    w = torch.ones(5, requires_grad=True)
+    history = []
+    recent = []
+    for step in range(500):
+        loss = (w * step).exp().sum()
+        loss.backward()
+        if step % 3 == 0:
+            history.append(loss)
+        recent.append(loss.detach())
+        if len(recent) > 4:
+            recent.pop(0)
+"""
+PLAIN = """
+    import torch
+    x, y = torch.ones(4), torch.full((4,), 0.5)
+    for step in range(400):
+        x = x * y
+        x = x + y
+    x.sum()
+"""
+GROWING = """
+    import torch
+    w = torch.ones(3, requires_grad=True)
+    total = torch.zeros(())
+    for step in range(200):
+        total = total + (w * 0.5).sum()
+    total.backward()
+"""
+
+
+@pytest.fixture
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look for repetition from the first ops on."""
+    monkeypatch.setattr(forgetting, "FROM_OPS", 0)
+    monkeypatch.setattr(forgetting, "EVERY", BATCH)
+    monkeypatch.setattr(tape, "FLUSH_OPS", BATCH)
+
+
+def _screen(report: Report) -> str:
+    """What is shown of a report, but for the line that says that something was not kept."""
+    screen = io.StringIO()
+    render(report, Console(file=screen, width=200))
+    return re.sub(r"^.*of the ops were like earlier ones.*\n", "", screen.getvalue(), flags=re.MULTILINE)
+
+
+@pytest.mark.usefixtures("looks_often")
+@pytest.mark.parametrize(
+    ("source", "largest"),
+    [(TRAINING, 0.6), (ALTERNATING, 0.8), (CARRIED, 0.6), (KEPT, 0.8), (PLAIN, 0.3)],
+)
+def test_what_is_shown_is_what_it_would_be_with_every_op(source: str, largest: float) -> None:
+    whole, part = recorded(source, every_op=True), recorded(source)
+    taken = sum(part.alike.column("times"))
+    assert len(part.ops) + taken == len(whole.ops) and len(part.ops) < largest * len(whole.ops)
+    assert not whole.alike and not whole.info.outcome.message
+    assert _screen(build(part)) == _screen(build(whole))
+
+
+LATE = """
+    import torch
+    from torch import nn
+    torch.manual_seed(0)
+    model, other = nn.Linear(3, 1), nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    x = torch.ones(2, 3)
+    for step in range(205):
+        optimizer.zero_grad()
+        out = model(x)
+        if step == 101:
+            out = out + other(x)
+        if step == 131:
+            out = model(torch.ones(5, 3))
+        loss = out.sum()
+        if step == 153:
+            loss = loss * 0 / 0
+        loss.backward()
+        optimizer.step()
+        if step == 171:
+            try:
+                x @ torch.ones(4)
+            except RuntimeError:
+                pass
+"""
+REFUSED = """
+    import torch
+    w = torch.ones(3, requires_grad=True)
+    for step in range(205):
+        y = w.exp()
+        if step == 153:
+            y.add_(1)
+        y.sum().backward()
+"""
+
+
+@pytest.mark.usefixtures("looks_often")
+def test_what_comes_late_is_there_in_full() -> None:
+    whole, part = recorded(LATE, every_op=True), recorded(LATE)
+    assert len(part.ops) < 0.6 * len(whole.ops)
+    screens = [_screen(build(one)) for one in (part, whole)]
+    assert screens[0] == screens[1]
+    for told in ("the loss of backward pass 154 is NaN", "size mismatch", "out = out + other(x)"):
+        assert told in screens[0]
+
+
+@pytest.mark.usefixtures("looks_often")
+def test_a_late_error_is_explained_as_ever() -> None:
+    whole, part = recorded(REFUSED, every_op=True), recorded(REFUSED)
+    assert part.alike and _screen(build(part)) == _screen(build(whole))
+    assert "Tensor.add_ wrote into y" in _screen(build(part))
+
+
+@pytest.mark.usefixtures("looks_often")
+def test_a_graph_that_goes_on_and_on_is_kept_whole() -> None:
+    assert not recorded(GROWING).alike
+
+
+@pytest.mark.usefixtures("looks_often")
+def test_a_file_that_grows_with_the_run_has_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tape, "FIRST_OPS", BATCH)
+    path = tmp_path / "run.gradscope"
+    writer = RecordingWriter(path)
+    recording = recorded(TRAINING, on_flush=writer.append)
+    assert sum(recording.alike.column("times")) > 100
+    so_far = load(path)
+    assert 0 <= len(recording.ops) - len(so_far.ops) < 3 * BATCH
+    writer.close(recording)
+    save(recording, tmp_path / "at_once.gradscope")
+    assert _rows(load(path)) == _rows(load(tmp_path / "at_once.gradscope")) == _rows(recording)
+
+
+def _rows(recording: Recording) -> dict[str, list[tuple[int, ...]]]:
+    return {name: list(table) for name, table in recording.tables.items()}
+
+
+@pytest.mark.usefixtures("looks_often")
+@pytest.mark.parametrize("setting", ["values", "nan", "fingerprints"])
+def test_where_values_are_kept_every_op_is(setting: str) -> None:
+    assert not recorded(KEPT, **{setting: True}).alike
+
+
+def test_a_short_program_is_kept_whole() -> None:
+    assert not recorded(TRAINING).alike
+
+
+@pytest.mark.usefixtures("looks_often")
+def test_a_long_run_takes_no_more_than_a_short_one() -> None:
+    counts = [len(recorded(PLAIN.replace("400", steps)).ops) for steps in ("1_000", "8_000")]
+    assert counts[1] < counts[0] + 200
