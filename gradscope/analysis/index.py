@@ -149,8 +149,14 @@ class Index:
 
     def kept_with(self, tensors: Iterable[int]) -> int:
         """How many tensors of some that live there are, with those that they stand for and that live as well."""
-        storages, alike = self.recording.tensors.column("storage"), self.recording.storages.column("alike")
-        return sum(1 + (alike[storages[tensor]] if storages[tensor] >= 0 else 0) for tensor in tensors)
+        storages = self.recording.tensors.column("storage")
+        return sum(1 + self.alike_storages.get(storages[tensor], 0) for tensor in tensors)
+
+    @cached_property
+    def alike_storages(self) -> dict[int, int]:
+        """For storages that lived at the end: how many others they stand for that did."""
+        columns = (self.recording.alike_storages.column(name) for name in ("storage", "times"))
+        return dict(zip(*columns, strict=True))
 
     def times_each(self, keys: Iterable[K]) -> dict[K, int]:
         """How often the ops with each key came; there is a key for each op, in order."""

@@ -158,8 +158,8 @@ class Recorder:
                     self._look_back(namespace or {}, filename)
             except Exception:
                 self._tape.fault("stop", traceback.format_exc())
-            for row, count in self._identity.alike_storages.items():
-                self._tape.update("storages", row, alike=count)
+            for pair in self._identity.alike_storages.items():
+                self._tape.pending["alike_storages"] += pair
             self._observer.after_limit.write(self._observer.passes.looks.passes)
             self.flush()
 

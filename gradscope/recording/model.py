@@ -23,7 +23,7 @@ SCHEMA_VERSION = 7
    were called directly, freezes, what checkpoints ran again; norms of gradients; ops that continue a call
    (``OpFlag.CONTINUED``).
 6. Modules: which there were, their parameters, and which ops ran in them.
-7. Ops that came again alike and were taken out (``alike``), and the memory that stays of them (``storages.alike``).
+7. Ops that came again alike and were taken out (``alike``), and memory that stays of them (``alike_storages``).
 """
 
 
@@ -147,6 +147,7 @@ class Recording:
         self.memory: Table[rows.Memory] = Table(rows.Memory)
         self.left_out: Table[rows.SpanCount] = Table(rows.SpanCount)
         self.alike: Table[rows.Alike] = Table(rows.Alike)
+        self.alike_storages: Table[rows.AlikeStorage] = Table(rows.AlikeStorage)
         self.events: Table[rows.Event] = Table(rows.Event)
         self.event_tensors: Table[rows.EventTensor] = Table(rows.EventTensor)
         self.modules: Table[rows.Module] = Table(rows.Module)

@@ -298,8 +298,6 @@ class Storage(NamedTuple):
     """The first op at whose start it was freed, or NONE."""
     external: _Truth
     """1 when it existed before it was seen, so it was not allocated by that op."""
-    alike: Annotated[_Number, LATE]
-    """Further storages that lived at the end and were taken out, as their ops were: see ``Alike``."""
 
 
 class Node(NamedTuple):
@@ -542,6 +540,14 @@ class Alike(NamedTuple):
     """
 
     op: _Op
+    times: _Number
+    """How many others it stands for."""
+
+
+class AlikeStorage(NamedTuple):
+    """A storage that lived at the end and stands for others that did, which were taken out with their ops."""
+
+    storage: Annotated[int, RowOf("storages")]
     times: _Number
     """How many others it stands for."""
 

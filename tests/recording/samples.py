@@ -46,6 +46,8 @@ def sample() -> Recording:
     recording.memory.append((1, text["cpu"], 8, 8))
     recording.fingerprints.append((0, FingerprintKind.RESULT, 0, -(1 << 62), 1 << 61, 2))
     recording.left_out.append((0, text["Tensor.mul"], 3))
+    recording.alike.append((1, 3))
+    recording.alike_storages.append((0, 3))
     recording.modules.append((1, -1, text["x"], text["other"], 1))
     recording.module_tensors.append((0, 0, text["x"]))
     recording.module_ops.append((1, 0))

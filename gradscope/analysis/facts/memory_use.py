@@ -86,12 +86,15 @@ class MemoryUse:
         count = self._index.op_count
         delta = array("q", bytes(8 * (count + 1)))
         storages = self._index.recording.storages
-        columns = (storages.column(name) for name in ("op", "nbytes", "died", "data_ptr", "alike"))
-        for op, nbytes, died, address, alike in zip(*columns, strict=True):
+        columns = (storages.column(name) for name in ("op", "nbytes", "died", "data_ptr"))
+        for op, nbytes, died, address in zip(*columns, strict=True):
             if address:
-                delta[min(op, count)] += nbytes * (1 + alike)
+                delta[min(op, count)] += nbytes
                 if died >= 0:
                     delta[min(died, count)] -= nbytes
+        for storage, alike in self._index.alike_storages.items():
+            if storages.column("data_ptr")[storage]:
+                delta[min(storages.column("op")[storage], count)] += alike * storages.column("nbytes")[storage]
         return array("q", accumulate(delta))
 
     def live_after(self, op: int) -> int:

@@ -69,7 +69,7 @@ _OP_COLUMNS = ("func", "kind", "span", "inner", "thread", "flags", "calls")
 _PRIME = 1_000_003
 
 
-class Alike(NamedTuple):
+class AlikePeriods(NamedTuple):
     """Periods that are alike, the first of which has one before it that is like it as well."""
 
     first_op: int
@@ -81,7 +81,7 @@ class Alike(NamedTuple):
     """By table: the first row of the first of these periods, and the rows of one."""
 
 
-def alike_periods(recording: Recording, window: int, hint: int) -> list[Alike]:
+def alike_periods(recording: Recording, window: int, hint: int) -> list[AlikePeriods]:
     """Stretches of periods that are alike, among the last ops; the last stretch first.
 
     Args:
@@ -90,7 +90,7 @@ def alike_periods(recording: Recording, window: int, hint: int) -> list[Alike]:
         hint: The ops of a period that was found before, or 0.
     """
     first = max(0, len(recording.ops) - window)
-    keys, best, most, compared = _keys(recording, first), list[Alike](), 0, 0
+    keys, best, most, compared = _keys(recording, first), list[AlikePeriods](), 0, 0
     for ops in _distances(keys, hint):
         periods = _equal_at_end(keys, ops)
         if periods < LEAST:
@@ -149,7 +149,7 @@ class _Compared:
         self._first_op, self._ops, self._periods = first_op, ops, periods
         self._bounds: dict[str, Tensor] = {"ops": first_op + ops * torch.arange(periods + 1, device="cpu")}
 
-    def stretches(self) -> list[Alike]:
+    def stretches(self) -> list[AlikePeriods]:
         """The stretches in which each period is like the one before, the last first."""
         counted = self._count()
         if counted is None:
@@ -157,7 +157,7 @@ class _Compared:
         runs = [self._alike_in(begin, end) for begin, end in _runs(counted) if end - begin >= LEAST]
         return [found for several in reversed(runs) for found in reversed(several)]
 
-    def _alike_in(self, begin: int, end: int) -> list[Alike]:
+    def _alike_in(self, begin: int, end: int) -> list[AlikePeriods]:
         """The stretches among periods ``begin`` to ``end``, all of which have as many rows of each table."""
         rows = {
             name: (int(bound[begin]), int(bound[begin + 1] - bound[begin]))
@@ -174,7 +174,7 @@ class _Compared:
             at = {name: (start + (since + 1) * count, count) for name, (start, count) in rows.items()}
             if not self._has_endless_graph(at):
                 first_op = self._first_op + (begin + since + 1) * self._ops
-                found.append(Alike(first_op, self._ops, until - since, at))
+                found.append(AlikePeriods(first_op, self._ops, until - since, at))
         return found
 
     def _has_endless_graph(self, rows: dict[str, tuple[int, int]]) -> bool:

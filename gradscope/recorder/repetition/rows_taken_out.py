@@ -6,7 +6,7 @@ from array import array
 
 from torch import Tensor
 
-from gradscope.recorder.repetition.alike_periods import TABLES, Alike
+from gradscope.recorder.repetition.alike_periods import TABLES, AlikePeriods
 from gradscope.recorder.state.moves import Move, Moves, change_from, numbers, put_back
 from gradscope.recording import Recording
 from gradscope.recording.column_marks import ByKind, RowOf
@@ -20,7 +20,7 @@ _WITH_ROWS = frozenset(map(int, (EventKind.VALUES, EventKind.MEMORY_CHANGED)))
 """Events in whose details rows are named."""
 
 
-def moves_of(alike: Alike) -> dict[str, Move]:
+def moves_of(alike: AlikePeriods) -> dict[str, Move]:
     """What becomes of the ids of each table when periods are taken out."""
     rows = {"ops": (alike.first_op, alike.ops), **alike.rows}
     return {name: Move(start, start + count * alike.periods, count) for name, (start, count) in rows.items()}

@@ -211,7 +211,7 @@ class Identity:
         seen.row, seen.first = row, first
         seen.nbytes = size = nbytes if type(nbytes) is int else 0
         tape.storage_count = row + 1
-        self._storage_rows += (op, size, pointer, NONE, 1 if flags & EXTERNAL else 0, 0)
+        self._storage_rows += (op, size, pointer, NONE, 1 if flags & EXTERNAL else 0)
         key = id(storage)
         seen.key = key
         self.storages[key] = seen

@@ -57,6 +57,7 @@ _TO_SPAN: dict[str, tuple[str, ...]] = {
     "op": ("ops.span",),
     "node": ("nodes.op", "ops.span"),
     "tensor": ("tensors.op", "ops.span"),
+    "storage": ("storages.op", "ops.span"),
 }
 """By which columns the id in a column leads to a span; the first that a table has says where its rows belong."""
 

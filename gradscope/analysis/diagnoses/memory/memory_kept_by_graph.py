@@ -66,15 +66,16 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
     kept: dict[int, int] = {}
     nbytes: dict[int, int] = {}
     keeping: dict[tuple[int, int], set[int]] = {}
-    columns = (recording.storages.column(name) for name in ("op", "died", "nbytes", "external", "alike"))
-    for storage, (op, died, held, external, alike) in enumerate(zip(*columns, strict=True)):
+    columns = (recording.storages.column(name) for name in ("op", "died", "nbytes", "external"))
+    for storage, (op, died, held, external) in enumerate(zip(*columns, strict=True)):
         if external or op >= index.op_count or not saved[storage]:
             continue
         statement = index.op_statement[op]
         made[statement] = made.get(statement, 0) + index.weights[op]
         if died == NONE:
-            kept[statement] = kept.get(statement, 0) + 1 + alike
-            nbytes[statement] = nbytes.get(statement, 0) + held * (1 + alike)
+            times = 1 + index.alike_storages.get(storage, 0)
+            kept[statement] = kept.get(statement, 0) + times
+            nbytes[statement] = nbytes.get(statement, 0) + held * times
             keeping.setdefault((statement, recording.ops.column("span")[op]), set()).add(op)
     # Calls of one span, of which a run makes one or more: there are at least as many as runs that left something.
     calls = {statement: max(len(ops) for (of, _), ops in keeping.items() if of == statement) for statement in kept}
