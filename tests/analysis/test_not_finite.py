@@ -189,3 +189,10 @@ for step in range(9):
     assert not answer.causes
     assert "w has become NaN between pass 4 and pass 7" in answer.text
     assert "--nan" in answer.text
+
+
+def test_a_parameter_that_a_step_spoilt_is_named_where_every_op_is_looked_at() -> None:
+    source = program(BORN["an eps that is 0 in half precision"])
+    answers = [one for one in build(recorded(source, nan=True), RunView()).answers if one.code == "gradient-not-finite"]
+    assert {cause.line for cause in answers[0].causes} <= lines_with("born", source)
+    assert "the eps=1e-08 of AdamW is 0 in float16" in answers[0].text

@@ -94,6 +94,24 @@ def test_a_layer_that_forward_makes_anew() -> None:
     assert lines(NET.format("self.kept = self.kept or nn.Linear(3, 1)"), "layer-made-anew") == []
 
 
+def test_layers_that_a_generator_in_init_makes_are_made_once() -> None:
+    body = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(3, 3) for _ in range(3))
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+x = torch.ones(2, 3, requires_grad=True)
+optimizer = torch.optim.SGD([x], lr=0.1)
+Net()(x).sum().backward()
+optimizer.step()
+"""
+    assert lines(body, "layer-made-anew") == []
+
+
 BRANCH = """
 class Net(nn.Module):
     def __init__(self):

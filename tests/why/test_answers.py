@@ -274,3 +274,116 @@ def test_without_a_question_the_first_problem_is_told(tmp_path: Path):
 def test_a_question_is_read(text: str, expression: str, tensor: str, condition: str):
     question = read_question(text)
     assert (question.expression, question.tensor, question.condition) == (expression, tensor, condition)
+
+
+def test_what_to_do_is_told_by_the_kind_of_the_cut(tmp_path: Path):
+    assert why(CUT, tmp_path, "encoder.weight.grad").advice.startswith("Leave the detach out where a gradient is to")
+    for line, said in (
+        ("h = h.data", "Use the tensor itself"),
+        ("h = torch.from_numpy(h.detach().numpy())", "Leave the detach out"),
+        ("h = torch.round(h).long().float()", "Compute with something that has a gradient"),
+    ):
+        assert said in why(CUT.replace("h = h.detach()", line), tmp_path, "encoder.weight.grad").advice
+
+
+def test_of_cuts_that_lie_behind_each_other_the_nearest_is_named(tmp_path: Path):
+    source = """
+    import torch
+
+    critic = torch.nn.Linear(2, 1)
+    fake = (torch.ones(3, 2) * critic.weight).detach()
+    fake.requires_grad_(True)
+    slope, = torch.autograd.grad(critic(fake).sum(), fake)
+    penalty = slope.norm()
+    """
+    answer = why(source, tmp_path, "penalty")
+    assert answer.text.endswith("is cut at line 6 by torch.autograd.grad (without create_graph).")
+    assert ([cause.line for cause in answer.changes], cuts_of(answer)) == ([6], [6])
+    assert "create_graph=True" in answer.advice
+
+
+def test_the_error_that_ended_the_run_comes_before_what_it_left_undone(tmp_path: Path):
+    untracked = """
+    import torch
+
+    w = torch.zeros(3, requires_grad=True)
+    with torch.no_grad():
+        w = w - 1
+    loss = w.sum()
+    loss.backward()
+    """
+    assert why(untracked, tmp_path, "loss").code == "backward-no-grad"
+    forward = """
+    import torch
+
+    probe = torch.nn.Linear(3, 1)
+    with torch.inference_mode():
+        features = torch.ones(2, 3) * 2
+    probe(features).sum().backward()
+    """
+    answer = why(forward, tmp_path, "probe.weight.grad")
+    assert (answer.code, answer.changes[0].line) == ("inference-tensor", 4)
+    assert "the program raised before a backward pass ran" in answer.text
+
+
+def test_a_name_that_holds_a_number_is_led_back_to_what_took_it_out(tmp_path: Path):
+    source = """
+    import torch
+
+    def step(w):
+        extra = w.sum().item()
+        loss = w.pow(2).sum() + 3 * extra
+        loss.backward()
+        count = 3
+
+    step(torch.ones(3, requires_grad=True))
+    """
+    answer = why(source, tmp_path, "extra")
+    assert answer.text.startswith("extra is no tensor: line 4 (Tensor.item) takes it out of one.")
+    assert (answer.code, [cause.line for cause in answer.changes]) == ("term-without-gradient", [4])
+    with pytest.raises(EvaluationError, match="raises NameError"):
+        why(source, tmp_path, "count")
+
+
+def test_what_a_module_holds_is_known_by_its_position(tmp_path: Path):
+    source = """
+    import torch
+
+    def main():
+        net = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+        net(torch.ones(2, 3)).detach().sum()
+        torch.ones(1, requires_grad=True).sum().backward()
+
+    main()
+    """
+    assert why(source, tmp_path, "net[2].weight.grad").text.startswith("net[2].weight.grad is None (the last that main")
+
+
+def test_a_call_on_the_way_that_loses_a_part_is_told_beside_it(tmp_path: Path):
+    source = """
+    import torch
+
+    gain = torch.nn.Parameter(torch.randn(4, dtype=torch.complex64))
+    full = torch.zeros({dtype}4)
+    full[:] = gain * 2
+    full.abs().sum().backward()
+    """
+    told = why(source.replace("{dtype}", ""), tmp_path, "gain.grad")
+    assert [one.code for one in told.further] == ["imaginary-part-lost"]
+    assert not why(source.replace("{dtype}4", "4, dtype=torch.complex64"), tmp_path, "gain.grad").further
+
+
+def test_gradients_that_were_cleared_too_early(tmp_path: Path):
+    source = """
+    import torch
+
+    w = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    for _ in range(3):
+        w.sum().backward()
+        optimizer.zero_grad()
+        optimizer.step()
+    """
+    answer = why(source, tmp_path, "w.grad")
+    assert (answer.code, answer.changes[0].line) == ("never-stepped", 7)
+    assert answer.text.startswith("w.grad is None where the program ends: line 7")

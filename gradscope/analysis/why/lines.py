@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Sequence
 
 from gradscope.analysis.diagnoses.sources import Sources
@@ -9,7 +10,9 @@ from gradscope.analysis.facts.graphs.ways import Way, Ways
 from gradscope.analysis.report_model import Answer
 from gradscope.analysis.why.relevance import rows_of
 from gradscope.analysis.why.said import Said
+from gradscope.frames.syntax_trees import parsed
 from gradscope.recording import NONE
+from gradscope.recording.rows import OpKind
 
 
 def about_line(
@@ -30,6 +33,38 @@ def about_line(
     if not ops:
         return None
     return Said(f"Nothing was found that is wrong at {_named(lines)}: {_done(sources, ops)}."), _given(sources, ops)
+
+
+def about_number(sources: Sources, answers: Sequence[Answer], name: str, file: int) -> tuple[Said, int] | None:
+    """What is said about a name that held no tensor, only what a line took out of one; None where none did.
+
+    Of several lines that give the name, the last one that ran.
+    """
+    index = sources.index
+    if file < 0 or not name.isidentifier():
+        return None
+    kinds = index.recording.ops.column("kind")
+    for lines in reversed(_given_at(index.recording.files[file].text, name)):
+        exports = [op for op in ops_on(sources, file, lines) if kinds[op] == OpKind.EXPORT]
+        if not exports:
+            continue
+        taken = f"{name} is no tensor: {_named(lines)} ({index.call_name(exports[-1])}) takes it out of one."
+        said = about_line(sources, answers, file, lines)
+        if said is not None and said[0].severity:
+            return said[0]._replace(text=f"{taken} {said[0].text}"), said[1]
+        return Said(taken), (*index.uses.of(exports[-1]), NONE)[0]
+    return None
+
+
+def _given_at(source: str, name: str) -> list[tuple[int, int]]:
+    """First and last line of each statement of a program that gives a name."""
+    tree = parsed(source)
+    return [
+        (node.lineno, node.end_lineno or node.lineno)
+        for node in (ast.walk(tree) if tree is not None else ())
+        if isinstance(node, ast.Assign)
+        and any(isinstance(one, ast.Name) and one.id == name for target in node.targets for one in ast.walk(target))
+    ]
 
 
 def line_way(sources: Sources, ways: Ways, said: Said, tensor: int) -> Way | None:

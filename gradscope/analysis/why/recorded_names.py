@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 from difflib import get_close_matches
 from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.why.asked import Question
+
+_POSITION = re.compile(r"\[(\d+)\]")
 
 
 class NamedTensor(NamedTuple):
@@ -26,14 +29,16 @@ def find_named(sources: Sources, question: Question) -> NamedTensor | None:
     ``h`` is a name of any function, ``forward.h`` of one called so.
     """
     recording = sources.index.recording
-    wanted = _as_written(question.tensor)
+    written = _as_written(question.tensor)
+    wanted = {written, _of_module(written)}
     found: dict[str, tuple[int, int]] = {}
     functions = recording.spans.column("function")
     bindings = recording.bindings
     columns = (bindings.column(name) for name in ("name", "tensor", "op", "span"))
     for name, tensor, op, span in zip(*columns, strict=True):
         function = recording.text(functions[span]) if span >= 0 else ""
-        if _means(wanted, recording.text(name), function) and op >= found.get(function, (-1, 0))[0]:
+        is_meant = any(_means(one, recording.text(name), function) for one in wanted)
+        if is_meant and op >= found.get(function, (-1, 0))[0]:
             found[function] = (op, tensor)
     if not found:
         return None
@@ -53,6 +58,11 @@ def near_names(sources: Sources, question: Question) -> list[str]:
 def _as_written(expression: str) -> str:
     """As the recorder writes names: ``batch['x']``."""
     return ast.unparse(ast.parse(expression, mode="eval").body)
+
+
+def _of_module(name: str) -> str:
+    """As a module names what it holds: ``net.2.weight`` for ``net[2].weight``."""
+    return _POSITION.sub(r".\1", name)
 
 
 def _means(wanted: str, name: str, function: str) -> bool:

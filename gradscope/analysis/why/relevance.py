@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.graphs.ways import WayLink
 from gradscope.analysis.report_model import Answer
 from gradscope.analysis.why.asked import Condition
 from gradscope.recording import NONE
@@ -30,6 +31,26 @@ _WHOLE_PASS = frozenset(
     """.split()  # noqa: SIM905
 )
 """Diagnoses of a backward pass that raised: it gave a gradient to nobody."""
+
+_ENDS = _WHOLE_PASS | frozenset(
+    """
+    cannot-require-grad deepcopy-of-result inplace-refused no-derivative no-second-derivative output-differs
+    refused-by-autograd tracked-refused
+    """.split()  # noqa: SIM905
+)
+"""Diagnoses of a call that raised."""
+
+_LOSES = frozenset(
+    """
+    advantage-with-gradient backward-differs-from-forward backward-ignores-incoming backward-reduces-otherwise
+    backward-returns-swapped backward-writes-incoming factor-always-zero function-without-node gradient-always-zero
+    gradient-counted-twice gradient-silently-wrong imaginary-part-lost paired-by-broadcast probabilities-as-logits
+    ratio-without-gradient repeated-index-write sample-without-gradient skip-path-overwritten stale-result
+    straight-through-reversed target-with-gradient term-counted-twice term-without-gradient write-into-expanded
+    zero-factors
+    """.split()  # noqa: SIM905
+)
+"""Diagnoses of a call that passes on less, or another gradient than was meant."""
 
 _ORDER = ("problem", "warning", "note")
 
@@ -72,3 +93,22 @@ def explains(answer: Answer, condition: Condition) -> bool:
 def of_failed_pass(answers: Iterable[Answer], op: int) -> Answer | None:
     """What says why a backward pass raised."""
     return next((one for one in answers if one.code in _WHOLE_PASS and op in rows_of(one, "ops")), None)
+
+
+def lost_on_way(sources: Sources, answers: Iterable[Answer], links: Iterable[WayLink]) -> list[Answer]:
+    """The answers about a call of a way through which less of the gradient goes than was meant, in any run of it."""
+    statements = {sources.index.op_statement[link.op] for link in links}
+    return [
+        one
+        for one in answers
+        if one.code in _LOSES
+        and not statements.isdisjoint(sources.index.op_statement[op] for op in rows_of(one, "ops"))
+    ]
+
+
+def of_end(sources: Sources, answers: Iterable[Answer]) -> Answer | None:
+    """What says why the program ended with an exception; None where it did not, or nothing explains it."""
+    outcome = sources.index.recording.info.outcome
+    if outcome.kind != "exception":
+        return None
+    return next((one for one in answers if one.code in _ENDS and one.place and one.place.line == outcome.line), None)

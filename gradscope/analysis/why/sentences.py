@@ -16,14 +16,21 @@ from gradscope.analysis.facts.value_looks import (
     is_zero,
     looks_at_passes,
 )
-from gradscope.analysis.report_model import Answer
+from gradscope.analysis.report_model import Answer, Cause
 from gradscope.analysis.why.asked import Condition, Looked, Numbers, Question
-from gradscope.analysis.why.relevance import concerning, explains, of_failed_pass, rows_of, same_in_other_runs
+from gradscope.analysis.why.cut_advice import advice_for_cut, advice_for_miss
+from gradscope.analysis.why.relevance import concerning, explains, of_end, of_failed_pass, rows_of, same_in_other_runs
 from gradscope.analysis.why.said import Said
 from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
 
 _WORDS: dict[Condition, str] = {"none": "None", "zero": "zero throughout", "nan": "NaN", "infinite": "infinite"}
+
+_TOO_EARLY = ("never-stepped", "cleared-before-step", "accumulation-cleared")
+"""Diagnoses of a call that clears gradients before they were used."""
+
+_CUTS_TRIED = 64
+"""Of the cuts behind a tensor, those of which it is asked whether another lies before them."""
 
 _NOT_FINITE = "gradient-not-finite"
 _FIRST_OF_RUN = "The first of the run, which steps carried into its parameters:"
@@ -133,6 +140,8 @@ class Sentences:
             failed = of_failed_pass(self._answers, read.because)
             if failed is not None:
                 return Said.of_answer(failed, f"{symptom}: the backward pass raised.")
+        if code == "grad-none-no-backward" and (ended := of_end(self._sources, self._answers)) is not None:
+            return Said.of_answer(ended, f"{symptom}: the program raised before a backward pass ran.")
         if not finding.causes:
             related = [
                 one
@@ -141,11 +150,18 @@ class Sentences:
             ]
             if related:
                 return Said.of_answer(related[0], f"{symptom}.")
-        text = finding.sentence
+        text, advice = finding.sentence, ""
         if read.kind == "cleared":
+            lines = {(cause.file, cause.line) for cause in finding.causes}
+            too_early = next((one for one in self._answers if one.code in _TOO_EARLY and _names(one, lines)), None)
+            if too_early is not None:
+                return Said.of_answer(too_early, text)
             given = last_before(sources.lives.passes.get(tensor, []), read.because)
             text += f" The backward pass of line {self._index.op_line(given)} had given it one." if given >= 0 else ""
-        return Said(text, code=code, severity=finding.severity, causes=finding.causes, place=finding.place)
+        if read.kind == "unreached":
+            miss = (self._index.op_statement[read.because], tensor)
+            advice = advice_for_miss(sources, sources.gradients.unreached.get(miss))
+        return Said(text, True, code, finding.severity, finding.causes, advice, finding.place)
 
     def _not_finite(self, look: Looked, symptom: str) -> Said:
         """Why a gradient is NaN or infinite."""
@@ -243,13 +259,21 @@ class Sentences:
 
     def _untracked(self, look: Looked, symptom: str) -> Said:
         sources = self._sources
-        steps = sources.flow.origins(look.tensor, look.op)
-        cuts = sorted({step.op for step in steps.values() if step.loses})
-        if cuts:
-            where = " and ".join(dict.fromkeys(sources.cuts.where(op) for op in cuts[-2:]))
+        alike = same_in_other_runs(sources, look.tensor)
+        started = [op for op, roots in self._index.roots.items() if not alike.isdisjoint(roots)]
+        failed = next((one for op in started if (one := of_failed_pass(self._answers, op)) is not None), None)
+        if failed is not None:
+            return Said.of_answer(failed, f"{symptom}.")
+        path, steps = sources.flow.path, sources.flow.origins(look.tensor, look.op)
+        cuts = [tensor for tensor, step in steps.items() if step.loses]
+        first = {steps[one].op for one in cuts[:_CUTS_TRIED] if sum(step.loses for step in path(steps, one)) == 1}
+        nearest = sorted(first, reverse=True)[:2]
+        if nearest:
+            where = " and ".join(dict.fromkeys(sources.cuts.where(op) for op in nearest))
             return Said(
                 f"{symptom}: the way from what requires grad is cut at {where}.",
-                causes=tuple(sources.cut_causes(cuts[-2:])),
+                causes=_one_a_line(sources.cut_causes(nearest)),
+                advice=advice_for_cut(sources, nearest[0]),
             )
         if self._index.is_leaf(look.tensor) and len(steps) == 1:
             return Said(f"{symptom}: it was {sources.made(look.tensor)}, and nothing turned that on.")
@@ -270,6 +294,15 @@ class Sentences:
         left = f", {missed} got none" if missed else ""
         leaves = "leaf" if reached == 1 else "leaves"
         return f" The backward pass of line {index.op_line(started[-1])} gave a gradient to {reached} {leaves}{left}."
+
+
+def _names(answer: Answer, lines: set[tuple[str, int]]) -> bool:
+    return any((cause.file, cause.line) in lines for cause in answer.causes)
+
+
+def _one_a_line(causes: Sequence[Cause]) -> tuple[Cause, ...]:
+    """Of several causes on one line the first."""
+    return tuple({(one.file, one.line): one for one in reversed(causes)}.values())[::-1]
 
 
 def _share(numbers: Numbers | None, condition: Condition) -> str:

@@ -67,10 +67,12 @@ class WaySteps:
     def _statement_and_cut(self, link: WayLink) -> tuple[int, int]:
         """The forward of a custom Function is never tracked, and cuts nothing: its node stands for it.
 
-        But that of a reentrant checkpoint, which makes no node where nothing that it is given requires grad.
+        But that of a reentrant checkpoint, which makes no node where nothing that it is given requires grad, and
+        autograd.grad, whose results have no graph without create_graph.
         """
         cuts = self._sources.cuts
-        is_cut = link.loses and (bool(cuts.is_cut[link.op]) or cuts.reentrant.around(link.op) is not None)
+        asks = self._index.recording.ops.column("kind")[link.op] == OpKind.GRAD
+        is_cut = link.loses and (asks or bool(cuts.is_cut[link.op]) or cuts.reentrant.around(link.op) is not None)
         return self._index.op_statement[link.op], link.op if is_cut else NONE
 
     def _step(self, way: Way, links: list[WayLink], loses: bool) -> WayStep:

@@ -12,9 +12,9 @@ from gradscope.analysis.observations import run_facts
 from gradscope.analysis.report_builder import gather
 from gradscope.analysis.report_model import Answer
 from gradscope.analysis.why.asked import Looked, LookedAt, Question
-from gradscope.analysis.why.lines import about_line, line_way
+from gradscope.analysis.why.lines import about_line, about_number, line_way
 from gradscope.analysis.why.recorded_names import NamedTensor, find_named, near_names
-from gradscope.analysis.why.relevance import concerning, rows_of, same_in_other_runs
+from gradscope.analysis.why.relevance import concerning, lost_on_way, rows_of, same_in_other_runs
 from gradscope.analysis.why.said import Said
 from gradscope.analysis.why.sentences import Sentences, condition_of
 from gradscope.analysis.why.way_steps import WaySteps
@@ -67,9 +67,12 @@ class _WhyBuilder:
         if not look.error:
             return self._of_tensor(look, self._looked.where)
         named = find_named(self._sources, question) if look.is_unknown else None
-        if named is None:
-            raise EvaluationError(look.error, look.hint or self._how_to_ask(look))
-        return self._of_recorded(named)
+        if named is not None:
+            return self._of_recorded(named)
+        number = about_number(self._sources, self._answers, question.tensor, self._file)
+        if number is not None:
+            return self._built(*number, None)
+        raise EvaluationError(look.error, look.hint or self._how_to_ask(look))
 
     def _chosen(self) -> Looked:
         """The evaluation that the answer is about: the first at which it is as the question says, else the last."""
@@ -166,7 +169,7 @@ class _WhyBuilder:
             way=self._steps(way, tensor, seen),
             changes=said.causes,
             advice=advice,
-            further=self._further(said, tensor),
+            further=self._further(said, tensor, way),
             lacks_birth=not said.causes and self._is_about_values(said, look),
             looked=len(self._looked.looks),
             runs=self._runs,
@@ -201,12 +204,15 @@ class _WhyBuilder:
         leads_down = not is_tracked or not (self._index.is_leaf(tensor) or self._question.of_gradient)
         return self._ways.through(tensor, before) if leads_down else self._ways.to(tensor, before)
 
-    def _further(self, said: Said, tensor: int) -> tuple[FurtherAnswer, ...]:
+    def _further(self, said: Said, tensor: int, way: Way | None) -> tuple[FurtherAnswer, ...]:
+        """Of the tensor itself, of passes that started from it, and of a call on the way to it that lost something."""
         alike = same_in_other_runs(self._sources, tensor)
         started = [op for op, roots in self._sources.gradients.roots.items() if not alike.isdisjoint(roots)]
+        concerned = concerning(self._answers, alike, started)
+        on_way = lost_on_way(self._sources, self._answers, [] if way is None else [*way.links, *way.below])
         found = [
             FurtherAnswer(one.code, one.severity, one.text, one.causes[0].line if one.causes else 0)
-            for one in concerning(self._answers, alike, started)
+            for one in [*concerned, *(one for one in on_way if one not in concerned)]
             if one.text != said.whole and one.severity != "note" and not self._is_of_one_cause(one, said)
         ]
         return tuple(found[:_FURTHER])

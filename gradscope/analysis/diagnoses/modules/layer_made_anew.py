@@ -30,7 +30,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             op, leaves = max(layers.items())
             yield sources.finding(
                 f"Line {index.op_line(op)}: {index.call_name(op).removesuffix('.__init__')} is made again in each call "
-                f"of {index.op_place(op).function.rpartition('.')[2]} ({len(layers):,} times)",
+                f"of {_function_of(index, op)} ({len(layers):,} times)",
                 why="each of them starts at random, gets a gradient once and is dropped; no optimizer has them",
                 op=op,
                 tensors=leaves,
@@ -42,12 +42,18 @@ def _find(sources: Sources) -> Iterator[Finding]:
 
 def _is_in_forward(index: Index, op: int) -> bool:
     """Whether forward made something, or another method of a class that has a forward made a whole layer."""
-    function = index.op_place(op).function.rpartition(".")[2]
+    function = _function_of(index, op)
     if function in ("forward", "__call__"):
         return True
     is_layer = index.recording.ops.column("kind")[op] == OpKind.GROUP and function != "__init__"
     where = index.statements[index.op_statement[op]]
     return is_layer and where.file >= 0 and is_in_module_method(index.recording.files[where.file].text, where.line)
+
+
+def _function_of(index: Index, op: int) -> str:
+    """The function that an op was called in; of a generator or a comprehension, the one that it is written in."""
+    parts = index.op_place(op).function.split(".")
+    return next((part for part in reversed(parts) if not part.startswith("<")), parts[-1])
 
 
 DIAGNOSIS = Diagnosis(

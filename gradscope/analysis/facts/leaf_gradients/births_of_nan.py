@@ -85,7 +85,8 @@ class Births:
     def _watched(self, look: PassLook) -> Birth | None:
         """Where every op and every node was looked at."""
         if look.bad_roots:
-            return self._first_born(self._ops_behind(look.op), any(map(is_nan, look.bad_roots)))
+            behind = self._ops_behind(look.op)
+            return self._spoilt(look, behind) or self._first_born(behind, any(map(is_nan, look.bad_roots)))
         if not look.nodes:
             return None
         node = look.nodes[0]
@@ -95,6 +96,14 @@ class Births:
             return forward
         known = next((one for one in look.derivatives if one.node == node), None)
         return Birth(op, known and known.values, True, known and known.at)
+
+    def _spoilt(self, look: PassLook, behind: set[int]) -> Birth | None:
+        """A parameter that was not finite any more before the pass: what the calls make of it began in a step."""
+        taken = {tensor for op in (look.op, *behind) for tensor in self._index.uses.of(op)}
+        for tensor, values in look.tensors.items():
+            if is_bad(values) and tensor in taken and self._is_trained(tensor):
+                return Birth(NONE, values, False, leaf=tensor)
+        return None
 
     def _first_born(self, ops: set[int], is_wanted_nan: bool) -> Birth | None:
         """The first of some ops in which a NaN or, where none is, an infinity was born that was not meant."""
