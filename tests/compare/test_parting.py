@@ -174,6 +174,47 @@ def test_linear_layers_count_forward_and_backward_and_what_passes_on_does_not():
     assert given == {"AddmmBackward0", "DoubledBackward", "ReluBackward0", "PowBackward0", "MeanBackward0"}
 
 
+def test_of_a_call_with_several_nodes_those_count_that_lead_out_of_it():
+    source = """
+    import torch
+    torch.manual_seed(0)
+    first, second = torch.nn.Linear(6, 4), torch.nn.Linear(4, 3)
+    loss = torch.nn.functional.cross_entropy(second(first(torch.randn(5, 6))), torch.arange(5) % 3)
+    loss.backward()
+    """
+    run = recorded(source, fingerprints=True)
+    names, made_at = (run.nodes.column(name) for name in ("name", "op"))
+    given = [row.row for row in run.fingerprints if row.kind == FingerprintKind.NODE]
+    # what the second layer gives to its weight and bias is their gradient, and of the loss's two nodes one leads on
+    assert sorted(run.text(names[row]) for row in given) == [*["AddmmBackward0"] * 3, "LogSoftmaxBackward0"]
+    calls = [gather(run).index.func(made_at[row]) for row in given]
+    assert sorted(calls) == ["F.cross_entropy", *["F.linear"] * 3]
+    assert sum(row.kind == FingerprintKind.GRADIENT for row in run.fingerprints) == 4
+
+
+def test_what_differs_inside_a_call_is_seen_where_it_leaves_the_call():
+    old = "loss = h.relu().pow(2).mean()"
+    new = "loss = torch.nn.functional.cross_entropy(h, torch.arange(40) % 3{}).detach() + h.relu().mean()"
+    same = find_parting(fingerprinted(old, new.format("")), fingerprinted(old, new.format("")))
+    assert same is not None and same.first is None
+    one, other = (new.format(f", label_smoothing={part}").replace(".detach()", "") for part in (0.0, 0.5))
+    found = find_parting(fingerprinted(old, one), fingerprinted(old, other))
+    assert found is not None and found.first is not None and found.first.call == "F.cross_entropy"
+    assert found.gradient is not None and found.gradient.run == 1
+
+
+def test_small_tensors_have_the_same_digest_together_as_each_by_itself():
+    tape = Tape(Recording())
+    fingerprints = Fingerprints(tape, Identity(tape))
+    tensors = [torch.randn(count) for count in (2, 64, 128, 2048, 6)]
+    tensors += [torch.randn(8, 8), torch.zeros(4), torch.tensor([1.0, torch.nan]), torch.full((2,), 1e30)]
+    together = fingerprints._computed_together(tensors)
+    for tensor in tensors:
+        assert together.get(id(tensor), fingerprints.computed(tensor)) == fingerprints.computed(tensor)
+    assert len(together) == len(tensors) - 1
+    assert not fingerprints._computed_together(tensors[:3])
+
+
 def test_what_has_no_plain_memory_has_no_fingerprint():
     tape = Tape(Recording())
     fingerprints = Fingerprints(tape, Identity(tape))

@@ -19,6 +19,7 @@ _BY_KIND: dict[CutKind, str] = {
     "no_gradient_defined": "Compute with something that has a gradient, or pass one by a straight-through estimate.",
 }
 _PARAMETER = "nn.Parameter makes a new leaf of the values: torch.func.functional_call runs a module with other tensors."
+_IN_PLACE = "Compute a new tensor (w = w - step) where a gradient is to flow: what is written into has no graph."
 _RETURNED = "Return the gradient of this input from backward, where None stands."
 _CREATE_GRAPH = "Call autograd.grad with create_graph=True where its result is to be trained through."
 _REENTRANT = "Call checkpoint with use_reentrant=False."
@@ -37,7 +38,10 @@ def advice_for_cut(sources: Sources, op: int) -> str:
     kind = cuts.kind(op)
     if kind in ("no_grad", "inference_mode"):
         return _outside(sources, op)
-    return _PARAMETER if index.func(op).endswith("Parameter") else _BY_KIND.get(kind, "")
+    name = index.func(op).rpartition(".")[2]
+    if kind == "no_gradient_defined" and name.endswith("_") and not name.endswith("__"):
+        return _IN_PLACE
+    return _PARAMETER if name == "Parameter" else _BY_KIND.get(kind, "")
 
 
 def advice_for_miss(sources: Sources, reason: Unreached | None) -> str:

@@ -44,10 +44,10 @@ _LOSES = frozenset(
     """
     advantage-with-gradient backward-differs-from-forward backward-ignores-incoming backward-reduces-otherwise
     backward-returns-swapped backward-writes-incoming factor-always-zero function-without-node gradient-always-zero
-    gradient-counted-twice gradient-silently-wrong imaginary-part-lost paired-by-broadcast probabilities-as-logits
-    ratio-without-gradient repeated-index-write sample-without-gradient skip-path-overwritten stale-result
-    straight-through-reversed target-with-gradient term-counted-twice term-without-gradient write-into-expanded
-    zero-factors
+    gradient-counted-twice gradient-silently-wrong imaginary-part-lost layer-made-anew paired-by-broadcast
+    probabilities-as-logits ratio-without-gradient repeated-index-write sample-without-gradient
+    skip-path-overwritten stale-result straight-through-reversed target-with-gradient term-counted-twice
+    term-without-gradient write-into-expanded zero-factors
     """.split()  # noqa: SIM905
 )
 """Diagnoses of a call that passes on less, or another gradient than was meant."""
@@ -95,9 +95,13 @@ def of_failed_pass(answers: Iterable[Answer], op: int) -> Answer | None:
     return next((one for one in answers if one.code in _WHOLE_PASS and op in rows_of(one, "ops")), None)
 
 
-def lost_on_way(sources: Sources, answers: Iterable[Answer], links: Iterable[WayLink]) -> list[Answer]:
-    """The answers about a call of a way through which less of the gradient goes than was meant, in any run of it."""
-    statements = {sources.index.op_statement[link.op] for link in links}
+def lost_on_way(sources: Sources, answers: Iterable[Answer], tensor: int, links: Iterable[WayLink]) -> list[Answer]:
+    """The answers about a call of the way to a tensor through which less of the gradient goes than was meant, and about
+    the call that made it; in any run of these.
+    """
+    made = sources.index.made_by(tensor) if tensor >= 0 else NONE
+    ops = [link.op for link in links] + [made] * (0 <= made < sources.index.op_count)
+    statements = {sources.index.op_statement[op] for op in ops}
     return [
         one
         for one in answers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.gradients import gradient_always_zero, gradient_not_finite
 from gradscope.analysis.diagnoses.gradients.grad_none import explain
 from gradscope.analysis.diagnoses.sources import Sources
@@ -25,6 +26,11 @@ from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
 
 _WORDS: dict[Condition, str] = {"none": "None", "zero": "zero throughout", "nan": "NaN", "infinite": "infinite"}
+
+_BETTER = ("grad-of-other-view",)
+"""Diagnoses that know more of why there is no gradient than the tensor itself shows."""
+
+_BUFFER = "A buffer is saved with its module and never trained: nn.Parameter makes it one of the module's parameters."
 
 _TOO_EARLY = ("never-stepped", "cleared-before-step", "accumulation-cleared")
 """Diagnoses of a call that clears gradients before they were used."""
@@ -142,14 +148,16 @@ class Sentences:
                 return Said.of_answer(failed, f"{symptom}: the backward pass raised.")
         if code == "grad-none-no-backward" and (ended := of_end(self._sources, self._answers)) is not None:
             return Said.of_answer(ended, f"{symptom}: the program raised before a backward pass ran.")
-        if not finding.causes:
-            related = [
-                one
-                for one in concerning(self._answers, {tensor})
-                if one.causes and one.severity != "note" and explains(one, "none")
-            ]
-            if related:
-                return Said.of_answer(related[0], f"{symptom}.")
+        related = [
+            one
+            for one in concerning(self._answers, same_in_other_runs(sources, tensor))
+            if one.causes and one.severity != "note" and explains(one, "none")
+        ]
+        better = next((one for one in related if not finding.causes or one.code in _BETTER), None)
+        if better is not None:
+            return Said.of_answer(better, f"{symptom}.")
+        if code == "grad-none-untracked" and not finding.causes:
+            return self._never_tracked(look, code, finding)
         text, advice = finding.sentence, ""
         if read.kind == "cleared":
             lines = {(cause.file, cause.line) for cause in finding.causes}
@@ -162,6 +170,14 @@ class Sentences:
             miss = (self._index.op_statement[read.because], tensor)
             advice = advice_for_miss(sources, sources.gradients.unreached.get(miss))
         return Said(text, True, code, finding.severity, finding.causes, advice, finding.place)
+
+    def _never_tracked(self, look: Looked, code: str, finding: Finding) -> Said:
+        """A leaf that nothing asked a gradient for: the line that stored it on a module, or made it."""
+        stored = self._sources.stored(look.tensor, look.op) or self._sources.made_at(look.tensor)
+        where = f" It was made at line {stored[0].line}." if stored else ""
+        is_buffer = any("register_buffer" in cause.source for cause in stored)
+        advice = _BUFFER if is_buffer else ""
+        return Said(f"{finding.sentence}{where}", True, code, finding.severity, tuple(stored), advice, finding.place)
 
     def _not_finite(self, look: Looked, symptom: str) -> Said:
         """Why a gradient is NaN or infinite."""
@@ -216,6 +232,9 @@ class Sentences:
         if asked and asked != condition:
             about = f": its norm is {look.values.norm:.4g}" if look.values else ""
             known = f"{name} is not {_WORDS[asked]} {self._where}{about}."
+            seen = self._bad_root(look.tensor, asked) if self._is_recorded else None
+            if seen is not None:
+                return self._born(seen, f"{name} was {_WORDS[asked]} when {self._pass_named(seen.op)} began")
             if self._is_recorded:
                 return Said(f"{name} has gone by the end of the run: --at LINE looks at it while it is there.", False)
             return Said(known)
@@ -226,6 +245,20 @@ class Sentences:
         if not self._index.requires_grad(look.tensor, look.op):
             return self._untracked(look, f"{name} does not require grad {self._where}")
         return Said(f"{name} requires grad {self._where}{self._how_made(look)}.{self._backward_of(look)}")
+
+    def _bad_root(self, tensor: int, asked: Condition) -> Looked | None:
+        """The first backward pass that started from a tensor, or that in another run, when it was as was asked."""
+        alike = same_in_other_runs(self._sources, tensor)
+        for look in looks_at_passes(self._sources.events):
+            if any((is_nan(values) if asked == "nan" else is_bad(values)) for values in look.bad_roots):
+                started = [root for root in self._index.roots.get(look.op, ()) if root in alike]
+                if started and asked in ("nan", "infinite"):
+                    return Looked(look.op, started[0])
+        return None
+
+    def _pass_named(self, op: int) -> str:
+        number = sum(one <= op for one in self._sources.gradients.roots)
+        return f"backward pass {number} (line {self._index.op_line(op)})"
 
     def _born(self, look: Looked, symptom: str) -> Said:
         """The call on the way to a tensor in which a NaN began, or what steps had carried into its parameters."""

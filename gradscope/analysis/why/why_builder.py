@@ -209,7 +209,7 @@ class _WhyBuilder:
         alike = same_in_other_runs(self._sources, tensor)
         started = [op for op, roots in self._sources.gradients.roots.items() if not alike.isdisjoint(roots)]
         concerned = concerning(self._answers, alike, started)
-        on_way = lost_on_way(self._sources, self._answers, [] if way is None else [*way.links, *way.below])
+        on_way = lost_on_way(self._sources, self._answers, tensor, [] if way is None else [*way.links, *way.below])
         found = [
             FurtherAnswer(one.code, one.severity, one.text, one.causes[0].line if one.causes else 0)
             for one in [*concerned, *(one for one in on_way if one not in concerned)]

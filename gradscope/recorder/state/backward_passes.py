@@ -66,7 +66,7 @@ class ObservedPass:
         self._unseen = [root for root in tensors if id(root) not in identity.tensors]
         self._look = passes.looks.before(tensors)
         looked = passes.fingerprints
-        self._fingerprints = None if looked is None else looked.in_pass(tensors, passes.graph.row_of)
+        self._fingerprints = None if looked is None else looked.in_pass(tensors, passes.graph)
         inputs = options.get("inputs", args[1] if len(args) > 1 else ()) if kind == OpKind.GRAD else ()
         self._inputs = [identity.row_of(tensor) for tensor in tensors_in(inputs)]
         # Positions of retain_graph: backward(tensors, gradient, here, …), grad(outputs, inputs, grad_outputs, here, …).

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Collection, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import nullcontext
 from functools import reduce
 from typing import Any, TypeVar
 
@@ -23,6 +25,7 @@ import torch
 from torch import Tensor
 from torch._C import DisableTorchFunction
 
+from gradscope.recorder.state.graph_nodes import GraphNodes
 from gradscope.recorder.state.graph_values import nodes_behind
 from gradscope.recorder.state.identity import Identity
 from gradscope.recorder.state.tensors_in import PLAIN
@@ -36,12 +39,13 @@ _FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _NUMBERS = {dtype: _BITS[dtype.itemsize] for dtype in (*_FLOATING, *_WHOLE)}
 """As what the bits of each kind of number are read."""
-_DEVICES = frozenset(("cpu", "cuda"))
+_STRIDED = torch.strided
 _CHUNK, _ROWS, _DIRECTLY = 1 << 20, 15, 1 << 12
 """Numbers that are read at once; how many are added to one sum, and the most that are weighed each by itself."""
 _STEP, _BETWEEN, _HALF = 0x9E3779B97F4A7C15 - (1 << 64), 1_000_003, 29
 """Multipliers, of a place and from one chunk to the next; how far high bits are moved down: where only the signs of two
 numbers differ, their highest bits would be lost in a sum."""
+_HALF_ON_CPU = torch.tensor(_HALF)
 _ONES, _SIGN = (1 << 64) - 1, 1 << 63
 _EMPTY = "empty"
 """In the names of functions whose results hold no values yet."""
@@ -53,8 +57,17 @@ _PASSING_ON = tuple(
     )
 )
 """How the names of nodes begin that give what they are given, at most in another shape or among zeros."""
+_SMALL, _TOGETHER, _KEPT_TOGETHER = 1 << 11, 6, 16
+"""Elements of tensors that are computed together, how many there must be of them, and of how many such sets the weights
+are kept."""
+_flattened: Callable[[list[Tensor]], Tensor] = torch._utils._flatten_dense_tensors
 _UNREAD = 512
 """Fingerprints on devices after which they are read."""
+
+_AccumulateGrad: Any = type(torch.ones(1, requires_grad=True).view(1).grad_fn.next_functions[0][0])  # type: ignore[union-attr]
+_NOTHING = nullcontext()
+_looked_at: dict[type, bool] = {}
+"""Whether nodes of a type give something new; not those that end at a leaf."""
 
 _INTEGER, _DOUBLE = struct.Struct("<q"), struct.Struct("<d")
 
@@ -80,8 +93,10 @@ class Fingerprints:
         """Tensors that have a fingerprint, or show what one has."""
         self._shown: set[int] = set()
         """Storages of which all that they hold has one."""
-        self._weights: dict[tuple[torch.device, int], Tensor] = {}
-        """Those of the first places, by how many; of all at 0."""
+        self._weights: dict[torch.device, Tensor] = {}
+        self._first_weights: dict[int, Tensor] = {}
+        """On the CPU those of the first places, by how many."""
+        self._weights_together: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
         self._unread: list[tuple[_Key, Tensor]] = []
 
     def note_op(
@@ -123,15 +138,15 @@ class Fingerprints:
             self._shown.add(storage)
         return False
 
-    def in_pass(self, roots: list[Any], row_of: Callable[[Any], int]) -> NodeFingerprints:
-        """Look at each node of a pass that is about to begin.
+    def in_pass(self, roots: list[Any], graph: GraphNodes) -> NodeFingerprints:
+        """Look at the nodes of a pass that is about to begin.
 
         Args:
             roots: The tensors that it starts from.
-            row_of: Gives the row of a node, or NONE.
+            graph: The nodes that were seen.
         """
         nodes = [root.grad_fn for root in roots if type(root) in PLAIN and root.grad_fn is not None]
-        return NodeFingerprints(self, [] if _is_elsewhere() else nodes, row_of)
+        return NodeFingerprints(self, [] if _is_elsewhere() else nodes, graph)
 
     def settle(self) -> None:
         """Read what was left on a device."""
@@ -150,7 +165,7 @@ class Fingerprints:
 
     def computed(self, tensor: Any) -> Tensor | _Fingerprint | None:
         """The fingerprint of a tensor: three numbers on the device, or their values; None where it has none."""
-        if type(tensor) not in PLAIN or tensor.layout is not torch.strided or tensor.device.type not in _DEVICES:
+        if type(tensor) not in PLAIN or tensor.layout is not _STRIDED or not (tensor.is_cpu or tensor.is_cuda):
             return None
         dtype = tensor.dtype
         if dtype.is_complex:
@@ -160,11 +175,14 @@ class Fingerprints:
             return None
         if tensor.is_neg():
             tensor = tensor.resolve_neg()
-        flat = (tensor if tensor.is_contiguous() else tensor.contiguous()).view(-1)
-        digests, is_number = self._digests(flat, _NUMBERS[dtype]), dtype.is_floating_point
+        flat = tensor if tensor.is_contiguous() else tensor.contiguous()
+        if flat.dim() != 1:
+            flat = flat.view(-1)
+        is_number = dtype.is_floating_point
         if not flat.is_cpu:
-            return _on_device(flat, digests, is_number)
-        norm = _norm(flat) if is_number else 0.0
+            return _on_device(flat, self._digests(flat, _NUMBERS[dtype]), is_number)
+        norm = _norm(flat) if is_number else 0.0  # read in one go, so that the digest finds all of it near
+        digests = self._digests(flat, _NUMBERS[dtype])
         is_finite = norm - norm == 0
         number = int(digests[0].item())
         if len(digests) > 1:
@@ -176,10 +194,44 @@ class Fingerprints:
         """Note tensors of some rows."""
         if not tensors or _is_elsewhere():
             return
-        with torch.no_grad(), DisableTorchFunction():
+        with DisableTorchFunction(), _without_graph():
+            together = self._computed_together([tensor for row, tensor in tensors if row >= 0 and _is_small(tensor)])
             for row, tensor in tensors:
                 if row >= 0:
-                    self.keep((op, kind, row), self.computed(tensor))
+                    known = together.get(id(tensor))
+                    self.keep((op, kind, row), self.computed(tensor) if known is None else known)
+
+    def _computed_together(self, tensors: list[Tensor]) -> dict[int, _Fingerprint]:
+        """Those of many small tensors by their ``id()``, with a few calls for all; not of one that ends in an infinity.
+
+        Where the sum of all but one before it is taken away, what is left is the sum of its own: exactly, in integers.
+        """
+        if len(tensors) < _TOGETHER:
+            return {}
+        numbers = _flattened(tensors).view(torch.int64)
+        weights, ends = self._weights_of([tensor.numel() >> 1 for tensor in tensors], numbers)
+        sums = (numbers >> _HALF_ON_CPU).bitwise_xor_(numbers).mul_(weights).cumsum_(0)
+        found: dict[int, _Fingerprint] = {}
+        before = 0
+        for tensor, end in zip(tensors, sums[ends].tolist(), strict=True):
+            norm = _norm(tensor.view(-1))
+            if norm - norm == 0:
+                (bits,) = _INTEGER.unpack(_DOUBLE.pack(norm))
+                found[id(tensor)] = ((end - before + _SIGN & _ONES) - _SIGN, bits, 0)
+            before = end
+        return found
+
+    def _weights_of(self, counts: list[int], numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """The weights of several tensors behind each other, and the place of the last number of each."""
+        key = tuple(counts)
+        known = self._weights_together.get(key)
+        if known is None:
+            ends = torch.tensor(counts).cumsum_(0).sub_(1)
+            known = torch.cat([self._first(count, numbers) for count in counts]), ends
+            if len(self._weights_together) >= _KEPT_TOGETHER:
+                self._weights_together.clear()
+            self._weights_together[key] = known
+        return known
 
     def _digests(self, flat: Tensor, bits: torch.dtype) -> list[Tensor]:
         """Of the bits of each chunk of a dense tensor of one dimension."""
@@ -199,18 +251,27 @@ class Fingerprints:
             step = (count - 1) // _ROWS  # never a whole part of a batch: the rows overlap a bit
             count -= step * (_ROWS - 1)
             numbers = numbers.as_strided((_ROWS, count), (step, 1)).sum(0)
-        weights = self._weights.get((numbers.device, count))
-        if weights is None:
-            weights = self._weights[numbers.device, count] = self._all_weights(numbers.device)[:count]
-        mixed = (numbers >> _HALF).bitwise_xor_(numbers)
+        weights = self._first(count, numbers)
+        # (shifted by a tensor: a number would be made one first)
+        half = _HALF_ON_CPU if numbers.is_cpu else _HALF
+        mixed = (numbers >> half).bitwise_xor_(numbers)
         return _dot(mixed, weights)
+
+    def _first(self, count: int, numbers: Tensor) -> Tensor:
+        """The weights of the first places, where some numbers are."""
+        weights = self._first_weights.get(count) if numbers.is_cpu else None
+        if weights is None:
+            weights = self._all_weights(numbers.device)[:count]
+            if numbers.is_cpu:
+                self._first_weights[count] = weights
+        return weights
 
     def _all_weights(self, device: torch.device) -> Tensor:
         """An odd number for each place: an even one would lose the highest bit."""
-        weights = self._weights.get((device, 0))
+        weights = self._weights.get(device)
         if weights is None:
             places = torch.arange(1, _CHUNK // _ROWS + 2 * _ROWS, dtype=torch.int64, device=device)
-            weights = self._weights[device, 0] = (2 * places + 1) * _STEP
+            weights = self._weights[device] = (2 * places + 1) * _STEP
         return weights
 
     def _write(self, key: _Key, digest: int, norm: int, bad: int) -> None:
@@ -218,32 +279,39 @@ class Fingerprints:
 
 
 class NodeFingerprints:
-    """Looks at what each node of a pass gives, by hooks that are taken off when the pass is over.
+    """Looks at what the nodes of a pass give, by hooks that are taken off when the pass is over.
+
+    Of a call that made several nodes those are left out that give only to others of the same call: what comes out of
+    the call is looked at.
 
     Args:
         fingerprints: Where they go.
         roots: The ``grad_fn`` of each root.
-        row_of: Gives the row of a node, or NONE.
+        graph: The nodes that were seen.
     """
 
-    def __init__(self, fingerprints: Fingerprints, roots: list[Any], row_of: Callable[[Any], int]) -> None:
+    def __init__(self, fingerprints: Fingerprints, roots: list[Any], graph: GraphNodes) -> None:
         self._fingerprints = fingerprints
         self._found: list[tuple[int, Tensor | _Fingerprint | None]] = []
+        rows = {node: row for node in nodes_behind(roots) if (row := graph.row_of(node)) >= 0}
+        ops = {node: graph.op_of(row) for node, row in rows.items()}
+        looked_at = [node for node in rows if _is_looked_at(node)]
+        of_op = Counter(ops[node] for node in looked_at)
         self._handles = [
-            node.register_hook(self._hook(row))
-            for node in nodes_behind(roots)
-            if not hasattr(node, "variable") and not node.name().startswith(_PASSING_ON) and (row := row_of(node)) >= 0
+            node.register_hook(self._hook(rows[node], _left_to_leaves(node)))
+            for node in looked_at
+            if of_op[ops[node]] == 1 or not _is_inside(node, ops)
         ]
 
-    def _hook(self, row: int) -> Callable[[Any, Any], None]:
+    def _hook(self, row: int, left: frozenset[int]) -> Callable[[Any, Any], None]:
+        computed, found = self._fingerprints.computed, self._found
+
         def look(given_back: Any, given: Any) -> None:
-            with torch.no_grad(), DisableTorchFunction():
-                passed_on = {place for tensor in given if (place := _place(tensor)) is not None}
-                self._found += [
-                    (row, self._fingerprints.computed(tensor))
-                    for tensor in given_back
-                    if (place := _place(tensor)) is not None and place not in passed_on
-                ]
+            with DisableTorchFunction(), _without_graph():
+                passed_on = {_place(tensor) for tensor in given}
+                for position, tensor in enumerate(given_back):
+                    if position not in left and (place := _place(tensor)) is not None and place not in passed_on:
+                        found.append((row, computed(tensor)))
 
         return look
 
@@ -256,6 +324,57 @@ class NodeFingerprints:
             self._fingerprints.keep((op, _NODE, row), computed)
         self._found.clear()
         self._fingerprints.note_all(op, _GRADIENT, gradients)
+
+
+def _is_small(tensor: Any) -> bool:
+    """Whether it is one of those that are computed together: few numbers of 32 bits, in pairs."""
+    return (
+        type(tensor) in PLAIN
+        and tensor.is_cpu
+        and tensor.dtype is torch.float32
+        and tensor.layout is _STRIDED
+        and 0 < tensor.numel() <= _SMALL
+        and not tensor.numel() & 1
+        and tensor.is_contiguous()
+        and not tensor.is_neg()
+        and not tensor.is_nested
+    )
+
+
+def _is_looked_at(node: Any) -> bool:
+    """Whether a node gives something new, to other nodes."""
+    known = _looked_at.get(type(node))
+    if known is None:
+        known = _looked_at[type(node)] = not hasattr(node, "variable") and not node.name().startswith(_PASSING_ON)
+    return known
+
+
+def _is_inside(node: Any, ops: Mapping[Any, int]) -> bool:
+    """Whether what a node gives goes only to nodes of its own call, some of which are looked at."""
+    own, todo, leads_on = ops[node], [node], False
+    while todo:
+        for following, _ in todo.pop().next_functions:
+            if following is None or type(following) is _AccumulateGrad:
+                continue
+            if ops.get(following) != own:
+                return False
+            if _is_looked_at(following):
+                leads_on = True
+            else:
+                todo.append(following)
+    return leads_on
+
+
+def _left_to_leaves(node: Any) -> frozenset[int]:
+    """The positions of what a node gives to leaves, beside others: those have it as their gradient when it is over."""
+    leads = [following is not None and type(following) is _AccumulateGrad for following, _ in node.next_functions]
+    is_all = all(lead or following is None for lead, (following, _) in zip(leads, node.next_functions, strict=True))
+    return frozenset() if is_all else frozenset(at for at, lead in enumerate(leads) if lead)
+
+
+def _without_graph() -> Any:
+    """As ``no_grad``, which a pass without ``create_graph`` is in already."""
+    return torch.no_grad() if torch.is_grad_enabled() else _NOTHING
 
 
 def _norm(flat: Tensor) -> float:

@@ -95,6 +95,11 @@ class GraphNodes:
         sequence = node._sequence_nr()
         return self._known(sequence) if self.has_one_thread else self._of_any_thread(node, sequence)
 
+    def op_of(self, row: int) -> int:
+        """The op that made a node, or at which it was first seen."""
+        ops = self.tape.recording.nodes.column("op")
+        return ops[row] if row < len(ops) else self._node_rows[(row - len(ops)) * _NODE_WIDTH]
+
     def enter(self, root: Any, op: int, since: int, read_saved: bool, known: int = NONE) -> int:
         """The row of a node; it and what leads to it are entered where they are unknown.
 
