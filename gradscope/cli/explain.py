@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from gradscope.analysis.diagnoses.diagnosis import Diagnosis
 
 
+VERSIONS = "torch-versions"
+"""What is explained beside the diagnoses."""
+
+
 class ExplainFormat(str, Enum):
     """How to show the diagnoses."""
 
@@ -28,15 +32,24 @@ def register(app: typer.Typer) -> None:
 
 def explain(
     code: Annotated[
-        str, typer.Argument(help="The code of a diagnosis; without one, all are listed.", autocompletion=complete_code)
+        str,
+        typer.Argument(
+            help="The code of a diagnosis, or torch-versions; without one, all are listed.",
+            autocompletion=complete_code,
+        ),
     ] = "",
     format: Annotated[ExplainFormat, typer.Option("--format", "-f", help="What to print.")] = ExplainFormat.TABLE,
     run: Annotated[bool, typer.Option("--run/--no-run", help="Run the example and show what was measured.")] = True,
 ) -> None:
     """Explain a diagnosis: what it means, why torch behaves so, an example that is run, and how to mend it.
 
+    torch-versions is no diagnosis: it lists the derivatives that are not the same in all versions of torch.
+
     Into a pipe, the list is one diagnosis a line, the columns separated by tabs.
     """
+    if code == VERSIONS:
+        _print_versions(format)
+        return
     from gradscope.analysis.diagnoses.catalogue import every_diagnosis
 
     wanted = (_named(code),) if code else every_diagnosis()
@@ -46,6 +59,19 @@ def explain(
         _print_one(wanted[0], run)
     else:
         _print_all()
+
+
+def _print_versions(format: ExplainFormat) -> None:
+    import sys
+
+    from gradscope.analysis.facts.version_changes import CHANGES
+    from gradscope.report.explain.version_tables import print_versions, to_json, to_markdown
+    from gradscope.report.screen.pipe import console_on
+
+    if format is ExplainFormat.TABLE:
+        print_versions(CHANGES, console_on(sys.stdout))
+    else:
+        typer.echo((to_json if format is ExplainFormat.JSON else to_markdown)(CHANGES), nl=False)
 
 
 def _named(code: str) -> Diagnosis:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -110,7 +111,8 @@ def test_two_versions_of_torch_are_told_what_is_known_to_have_changed(monkeypatc
     found = find_parting(under("2.1.0+cpu", fingerprinted()), under("2.2.0", fingerprinted("grad * 2", "grad * 3")))
     assert found is not None
     assert list(parting_sentences(found))[-1] == (
-        "What changed between them, as measured: the gradient of doubling is 1 under 2.1.0, 0 under 2.2.0. So it is."
+        "What changed between them, as measured: the gradient of doubling is 1 under 2.1.0, 0 under 2.2.0. So it is. "
+        "(gradscope explain torch-versions)"
     )
     same = find_parting(under("2.1.0", fingerprinted()), under("2.1.9", fingerprinted("grad * 2", "grad * 3")))
     assert same is not None and same.first is not None and not same.changes
@@ -123,6 +125,54 @@ def test_calls_that_torchs_python_makes_under_one_version_only_are_passed_over()
     found = find_parting(under("2.1.0", fingerprinted()), under("2.2.0", more))
     assert found is not None and (found.first, found.calls, found.only_in_one) == (None, None, 2)
     assert list(parting_sentences(found))[-1] == "2 calls that only one of the versions makes were passed over."
+
+
+LAYERS = """
+import torch
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.GELU(), torch.nn.Linear(8, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+x = torch.randn(6, 4)
+run = model
+for step in range(2):
+    loss = run(x).pow(2).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_compiled_code_is_passed_over_and_what_comes_out_of_it_compared(backend: str):
+    compiled = LAYERS.replace("run = model", f'run = torch.compile(model, backend="{backend}")')
+    torch.compiler.reset()
+    eager = recorded(LAYERS, fingerprints=True)
+    same = find_parting(eager, recorded(compiled, fingerprints=True))
+    assert same is not None and (same.first, same.calls, same.compiled) == (None, None, 8)
+    assert same.compared > 20 and "of compiled code" in list(parting_sentences(same))[-1]
+    torch.compiler.reset()
+    other = find_parting(recorded(compiled.replace("pow(2)", "pow(4)"), fingerprints=True), eager)
+    assert other is not None and other.first is not None and other.first.call == "Tensor.pow"
+    assert (other.gradient and other.gradient.run, other.parameters, other.unlike_at_start) == (1, 4, ())
+
+
+def test_whether_both_start_from_the_same_parameters_is_said():
+    eager = recorded(LAYERS, fingerprints=True)
+    later = find_parting(eager, recorded(LAYERS.replace("lr=0.1", "lr=0.2"), fingerprints=True))
+    assert later is not None and "Both start from the same parameters (4 compared)." in parting_sentences(later)
+    source = LAYERS.replace("x = torch", "torch.nn.init.zeros_(model[2].bias)\nx = torch")
+    started = find_parting(eager, recorded(source, fingerprints=True))
+    assert started is not None and len(started.unlike_at_start) == 1
+    assert any("not start from the same parameters: " in one for one in parting_sentences(started))
+
+
+def test_another_machine_is_named():
+    there = fingerprinted("return grad * 2", "return grad * 3")
+    there.info.host, there.info.rank = "elsewhere", 1
+    found = find_parting(fingerprinted(), there)
+    assert found is not None
+    said = list(parting_sentences(found))
+    assert said[-2].endswith("the second on elsewhere.") and said[-1] == "The first is rank 0, the second rank 1."
 
 
 DTYPES = [torch.float32, torch.float16, torch.float64, torch.complex64, torch.int64, torch.int8, torch.bool]
@@ -237,3 +287,37 @@ def test_recordings_are_compared_by_the_command(tmp_path: Path):
     shown = gradscope("compare", "one.gradscope", "two.gradscope", "--exit-code", "--width", "200", cwd=tmp_path)
     assert shown.returncode == 1
     assert "Where they part\nBackward pass 1 (line 18): DoubledBackward, of line 15, is the first" in shown.stdout
+
+
+def test_one_rank_is_compared_with_another(tmp_path: Path):
+    (tmp_path / "train.py").write_text(RANKS.format(store=tmp_path / "store"))
+
+    def run(rank: int) -> None:
+        environment = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+        gradscope("run", "-q", "--fingerprints", "-o", "run.gradscope", "train.py", cwd=tmp_path, **environment)
+
+    with ThreadPoolExecutor() as both:
+        list(both.map(run, range(2)))
+    recordings = [f"run.rank{rank}.gradscope" for rank in range(2)]
+    shown = gradscope("compare", *recordings, "--width", "200", cwd=tmp_path).stdout
+    assert "Line 9, torch.randn: x is the first that differs" in shown
+    assert "Both start from the same parameters (2 compared)." in shown
+    assert "The first is rank 0, the second rank 1." in shown
+    assert "first gradient that differs" not in shown  # it is the mean over both ranks
+
+
+RANKS = """
+import os, torch, torch.distributed as dist
+dist.init_process_group("gloo", init_method="file://{store}", rank=int(os.environ["RANK"]), world_size=2)
+torch.manual_seed(0)
+model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(4, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+torch.manual_seed(dist.get_rank())
+for step in range(2):
+    x = torch.randn(8, 4)
+    loss = model(x).pow(2).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+dist.destroy_process_group()
+"""

@@ -56,6 +56,16 @@ def without_torch(folder: Path) -> Path:
     return stand_in
 
 
+def test_what_changed_between_versions_of_torch_is_a_topic(tmp_path: Path):
+    shown = gradscope("explain", "torch-versions", cwd=tmp_path).stdout
+    assert "The gradient of clamp where the input is on the bound" in shown and "  2.14  0" in shown
+    rows = json.loads(gradscope("explain", "torch-versions", "-f", "json", cwd=tmp_path).stdout)["changes"]
+    assert rows[0]["measured"]["2.13"] == "1" and "ClampBackward1" in rows[0]["nodes"]
+    page = (PAGE.parent / "compare.md").read_text()
+    assert gradscope("explain", "torch-versions", "-f", "markdown", cwd=tmp_path).stdout in page
+    assert ("torch-versions", "what changed") in complete_code("torch")
+
+
 @pytest.mark.parametrize(("code", "hint"), [("frozn", "did you mean frozen or left-"), ("xyz", "lists the codes")])
 def test_a_code_that_does_not_exist_is_wrong_use(tmp_path: Path, code: str, hint: str):
     done = gradscope("explain", code, cwd=tmp_path)

@@ -129,6 +129,16 @@ class Parting:
     """What is known to have changed between these versions of what the node gives that differs first."""
     only_in_one: int = 0
     """Calls that the program makes under one of two versions only, in torch's own Python; they were passed over."""
+    compiled: int = 0
+    """Calls of compiled code in one run, and the calls of the other that they stand for; they were passed over, too."""
+    parameters: int = 0
+    """Leaves with a gradient in the first backward pass of both, by name, whose values before it are known."""
+    unlike_at_start: tuple[str, ...] = ()
+    """Those of them that were not equal there."""
+    hosts: tuple[str, ...] = ()
+    """The machines, of the first and of the second."""
+    ranks: tuple[int, ...] = ()
+    """Which of several processes that a launcher started."""
 
 
 @dataclass(frozen=True, slots=True)

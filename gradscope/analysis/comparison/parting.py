@@ -24,9 +24,12 @@ _KINDS: dict[int, Literal["result", "input", "gradient", "node"]] = {
     FingerprintKind.NODE: "node",
 }
 _Key = tuple[int, str, int, int]
-"""Kind, the name of a node, how many of the kind and name came before in a call, and which of a node's values."""
+"""Kind, the name of a node and its call, how many of both came before in a call, and which of a node's values."""
 _AHEAD = 16
 """Calls in which two versions of torch are looked through for one that both make."""
+_FAR_AHEAD = 100_000
+"""Calls that compiled code may stand for in a run that has none."""
+_COMPILED_MODULE, _COMPILED_CALL = "torch.OptimizedModule.__call__", "CompiledFunction"
 _Inputs = Literal["equal", "unlike", "none", "unknown"]
 
 
@@ -59,6 +62,8 @@ class _Side:
         self.sources = gather(recording)
         self.last: dict[int, _Print] = {}
         """The last fingerprint of each tensor before the call that is looked at."""
+        self.number: dict[int, int] = {}
+        """The calls that both runs made, by op: numbers that both have."""
         self._of_op: dict[int, dict[tuple[int, int, int], _Print]] = {}
         given: Counter[tuple[int, int]] = Counter()
         for row in recording.fingerprints:
@@ -80,11 +85,12 @@ class _Side:
         place = self.sources.index.op_place(op)
         return self.sources.index.func(op), place.source.strip(), place.line
 
-    def prints(self, op: int) -> dict[_Key, tuple[int, _Print]]:
+    def prints(self, op: int, *, named: bool) -> dict[_Key, tuple[int, _Print]]:
         """Row and fingerprint, in the order in which they were taken; of one taken more than once the last.
 
-        Of nodes by what they are called and how many of one name came before, which two versions of torch may share
-        where one has more nodes than the other; of others by their order.
+        Of nodes by what they are called, the call that made them, which the other run must have made as well, and how
+        many of these came before: two versions of torch may share them where one has more nodes than the other. Of
+        others by their order, but of gradients by the names of the leaves where these are asked for.
         """
         found: dict[_Key, tuple[int, _Print]] = {}
         before: Counter[tuple[int, str]] = Counter()
@@ -92,7 +98,13 @@ class _Side:
         for (kind, row, place), fingerprint in self._of_op.get(op, {}).items():
             name = ""
             if kind == FingerprintKind.NODE:
+                made_by = self.recording.nodes.column("op")[row]
+                if made_by >= 0 and made_by not in self.number:
+                    continue
                 name = self.recording.text(self.recording.nodes.column("name")[row]).rstrip("0123456789")
+                name = f"{name} of {self.number.get(made_by, NONE)}"
+            elif kind == FingerprintKind.GRADIENT and named:
+                name = self.sources.names.of(row)
             if (kind, row) not in number:
                 number[kind, row] = before[kind, name]
                 before[kind, name] += 1
@@ -102,6 +114,29 @@ class _Side:
     def inputs(self, op: int) -> list[_Print | None]:
         """The fingerprints of what a call was given."""
         return [self.last.get(tensor) for tensor in self.sources.index.uses.of(op)]
+
+    def gradients(self, op: int) -> set[str]:
+        """The names of the leaves whose gradient a pass gave."""
+        kinds = self._of_op.get(op, {})
+        return {self.sources.names.of(row) for kind, row, _ in kinds if kind == FingerprintKind.GRADIENT}
+
+    def at_start(self) -> dict[str, _Print]:
+        """The leaves with a gradient in the first backward pass, as they were before it."""
+        first = min(self.sources.gradients.roots, default=NONE)
+        known: dict[int, _Print] = {}
+        leaves: list[int] = []
+        for op, prints in self._of_op.items():
+            for (kind, row, _), found in prints.items():
+                if op < first and kind in (FingerprintKind.RESULT, FingerprintKind.INPUT):
+                    known[row] = found
+                elif op == first and kind == FingerprintKind.GRADIENT:
+                    leaves.append(row)
+        return {self.sources.names.of(row): known[row] for row in leaves if row in known}
+
+    def is_compiled(self, op: int) -> bool:
+        """Whether a call runs compiled code: of a module, or of a function of the user's, by whose name it goes."""
+        name = self.sources.index.func(op)
+        return name == _COMPILED_MODULE or name.startswith(_COMPILED_CALL) or "." not in name
 
     def learn(self, op: int) -> None:
         """A call is over."""
@@ -122,6 +157,7 @@ class _BothRuns:
         self._passes = 0
         self._versions = one.recording.info.torch, other.recording.info.torch
         self._only_in_one = 0
+        self._compiled = 0
 
     def parting(self) -> Parting:
         """The whole of it."""
@@ -138,6 +174,8 @@ class _BothRuns:
                 gradient = gradient or (found if found.kind == "gradient" else None)
             if gradient is not None:
                 break
+        mine, its = self._one.at_start(), self._other.at_start()
+        infos = self._one.recording.info, self._other.recording.info
         changes = changes_between(first.call, *self._versions) if first is not None and first.kind == "node" else ()
         return Parting(
             tolerance=self._tolerance,
@@ -149,6 +187,11 @@ class _BothRuns:
             torch=self._versions,
             changes=changes,
             only_in_one=self._only_in_one,
+            compiled=self._compiled,
+            parameters=len(mine.keys() & its.keys()),
+            unlike_at_start=tuple(name for name in mine if name in its and not self._is_equal(mine[name], its[name])),
+            hosts=tuple(info.host for info in infos),
+            ranks=tuple(info.rank for info in infos),
         )
 
     def _pairs(self) -> Iterator[tuple[int | None, int | None]]:
@@ -161,6 +204,9 @@ class _BothRuns:
                 ahead = self._ahead(one[at : at + _AHEAD], other[its : its + _AHEAD])
                 self._only_in_one += sum(ahead)
                 at, its = at + ahead[0], its + ahead[1]
+                at, its = self._behind_compiled(one, at, other, its)
+                if at >= len(one) or its >= len(other):
+                    break
                 yield one[at], other[its]
                 at, its = at + 1, its + 1
             if at < len(one) or its < len(other):
@@ -180,6 +226,44 @@ class _BothRuns:
                     return skipped, left
         return 0, 0
 
+    def _behind_compiled(self, one: list[int], at: int, other: list[int], its: int) -> tuple[int, int]:
+        """Where both go on behind compiled code that only one of them runs; where they are, if it is not that."""
+        if self._is_one_call(one[at], other[its]):
+            return at, its
+        end, last = self._end_of_compiled(self._one, one, at), self._end_of_compiled(self._other, other, its)
+        if end == at and last == its:
+            return at, its
+        if end == len(one) and last == len(other):
+            met = end, last
+        elif end > at and end < len(one):
+            position = self._next_like(self._other, other, last, self._one.key(one[end]))
+            met = (at, its) if position == NONE else (end, position)
+        elif last > its and last < len(other):
+            position = self._next_like(self._one, one, end, self._other.key(other[last]))
+            met = (at, its) if position == NONE else (position, last)
+        else:
+            met = len(one), len(other)
+        for side, ops in ((self._one, one[at : met[0]]), (self._other, other[its : met[1]])):
+            self._compiled += len(ops)
+            for op in ops:
+                side.learn(op)
+        return met
+
+    @staticmethod
+    def _end_of_compiled(side: _Side, ops: list[int], at: int) -> int:
+        while at < len(ops) and side.is_compiled(ops[at]):
+            at += 1
+        return at
+
+    @staticmethod
+    def _next_like(side: _Side, ops: list[int], since: int, key: tuple[str, str, int]) -> int:
+        """The next call of a run that is one that the other made: by its function and statement."""
+        for position in range(since, min(len(ops), since + _FAR_AHEAD)):
+            known = side.key(ops[position])
+            if known[0] == key[0] and (known[1] == key[1] or known[2] == key[2]):
+                return position
+        return NONE
+
     def _is_one_call(self, here: int, there: int) -> bool:
         """Whether two calls are one in both runs: lines of the program may have moved, or the statement changed."""
         one, other = self._one.key(here), self._other.key(there)
@@ -191,13 +275,15 @@ class _BothRuns:
 
     def _differences(self, here: int, there: int) -> Iterator[PartedAt]:
         one, other = self._one, self._other
+        one.number[here] = other.number[there] = len(one.number)
         key = one.key(here)
         self._runs[key] = self._runs.get(key, 0) + 1
         is_pass = one.recording.ops.column("kind")[here] in _PASSES
         self._passes += is_pass
         before, is_alike = (one.inputs(here), other.inputs(there)), True
-        theirs = other.prints(there)
-        for found, (row, mine) in one.prints(here).items():
+        named = is_pass and one.gradients(here) == other.gradients(there)
+        theirs = other.prints(there, named=named)
+        for found, (row, mine) in one.prints(here, named=named).items():
             if found not in theirs:
                 continue
             kind, (_, its) = found[0], theirs[found]

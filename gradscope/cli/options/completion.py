@@ -71,6 +71,13 @@ def complete_tag(incomplete: str) -> Offered:
 
 
 def complete_code(incomplete: str) -> Offered:
+    """Codes of diagnoses with their titles, and what else is explained."""
+    return [
+        item for item in [*complete_diagnosis(""), ("torch-versions", "what changed")] if item[0].startswith(incomplete)
+    ]
+
+
+def complete_diagnosis(incomplete: str) -> Offered:
     """Codes of diagnoses with their titles."""
     from gradscope.analysis.diagnoses.catalogue import every_diagnosis
 
@@ -80,7 +87,7 @@ def complete_code(incomplete: str) -> Offered:
 def complete_codes(incomplete: str) -> Offered:
     """The last code of several with commas between."""
     before, comma, last = incomplete.rpartition(",")
-    return [(before + comma + code, title) for code, title in complete_code(last)]
+    return [(before + comma + code, title) for code, title in complete_diagnosis(last)]
 
 
 def complete_grounds(incomplete: str) -> Offered:

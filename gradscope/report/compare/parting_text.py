@@ -28,12 +28,33 @@ def parting_sentences(parting: Parting) -> Iterator[str]:
         yield f"The first gradient that differs: {_named(gradient)}, {_pass(gradient)}{_how(gradient)}."
     if parting.calls is not None and not parting.calls_before:
         yield _calls(parting.calls)
+    if first is not None or parting.calls is not None:
+        yield from _start(parting)
     if len(set(parting.torch)) > 1:
         yield f"The first ran under torch {parting.torch[0]}, the second under torch {parting.torch[1]}."
     for change in parting.changes:
         yield _change(change, parting.torch)
+    if len(set(parting.hosts)) > 1:
+        yield f"The first ran on {parting.hosts[0]}, the second on {parting.hosts[1]}."
+    if len(set(parting.ranks)) > 1:
+        yield f"The first is rank {parting.ranks[0]}, the second rank {parting.ranks[1]}."
+    if parting.compiled:
+        yield (
+            f"{parting.compiled:,} calls of compiled code, and of what it stands for in the other run, were passed "
+            "over: what comes out of it is compared where it is used next, and its gradients."
+        )
     if parting.only_in_one:
         yield f"{parting.only_in_one:,} calls that only one of the versions makes were passed over."
+
+
+def _start(parting: Parting) -> Iterator[str]:
+    """Whether both began with the same parameters, as far as that is known."""
+    unlike = parting.unlike_at_start
+    if unlike:
+        more = f" and {len(unlike) - 1:,} more" if len(unlike) > 1 else ""
+        yield f"They do not start from the same parameters: {unlike[0]}{more} had other values before the first pass."
+    elif parting.parameters:
+        yield f"Both start from the same parameters ({parting.parameters:,} compared)."
 
 
 def _where(at: PartedAt) -> str:
@@ -97,7 +118,7 @@ def _change(change: ChangeSeen, versions: tuple[str, ...]) -> str:
     one, other = (version.partition("+")[0] for version in versions)
     mine, its = change.values
     text = f"What changed between them, as measured: {change.what} is {mine} under {one}, {its} under {other}."
-    return f"{text} {change.meaning}".rstrip()
+    return f"{text} {change.meaning}".rstrip() + " (gradscope explain torch-versions)"
 
 
 def _are(count: int) -> str:

@@ -26,7 +26,12 @@ def print_list(catalogue: Sequence[Diagnosis], console: Console) -> None:
     for known in catalogue:
         table.add_row(Text(known.code), Text(known.severity), Text(known.title))
     console.print(table)
-    console.print(Text("\ngradscope explain CODE says what one means, and runs an example of it.", "dim"))
+    console.print(
+        Text(
+            "\ngradscope explain CODE says what one means, and runs an example of it; torch-versions: what changed.",
+            "dim",
+        )
+    )
 
 
 def print_explanation(known: Diagnosis, console: Console) -> None:
