@@ -14,6 +14,27 @@ from gradscope.experiments.fix.source_files import unified
 from tests.analysis.building import recorded
 
 OF_EXAMPLES: dict[str, tuple[str, ...]] = {
+    "target-with-gradient": (
+        "-target = reward + 0.9 * values(following)",
+        "+target = (reward + 0.9 * values(following)).detach()",
+    ),
+    "advantage-with-gradient": (
+        "-actor_loss = -(choice.log_prob(choice.sample()) * advantage).mean()",
+        "+actor_loss = -(choice.log_prob(choice.sample()) * advantage.detach()).mean()",
+    ),
+    "ratio-without-gradient": (
+        "-old = chances.log_prob(actions)",
+        "+old = chances.log_prob(actions).detach()",
+    ),
+    "data-written-again": (
+        "-    x += torch.randn(3)",
+        "+    x = x + torch.randn(3)",
+    ),
+    "gradients-left-in-weights": ("+    optimizer.zero_grad()",),
+    "scaled-gradients-applied": (
+        "-    optimizer.step()",
+        "+    scaler.step(optimizer)",
+    ),
     "sample-without-gradient": (
         "-z = posterior.sample()",
         "+z = posterior.rsample()",
@@ -374,6 +395,20 @@ OF_PROGRAMS = {
         (
             "-    torch.softmax(net(torch.ones(2, 3)), dim=1).sum().backward()",
             "+    torch.sigmoid(net(torch.ones(2, 3))).sum().backward()",
+        ),
+    ),
+    "a difference that is not detached": (
+        """
+        import torch
+        w = torch.nn.Parameter(torch.rand(4))
+        for step in range(4):
+            q = torch.round(w)
+            (w + (q - w)).sum().backward()
+        """,
+        "gradient-always-zero",
+        (
+            "-    (w + (q - w)).sum().backward()",
+            "+    (w + (q - w).detach()).sum().backward()",
         ),
     ),
 }

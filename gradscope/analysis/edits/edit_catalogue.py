@@ -91,7 +91,9 @@ KINDS: tuple[EditKind, ...] = (
         ),
         True,
     ),
-    EditKind("written_out_of_place:edits", "flow", ("skip-path-overwritten", "argument-written"), True),
+    EditKind(
+        "written_out_of_place:edits", "flow", ("skip-path-overwritten", "argument-written", "data-written-again"), True
+    ),
     EditKind("written_out_of_place:without_grad", "loss", ("inplace-refused",)),
     EditKind(
         "written_out_of_place:returned", "loss", ("hook-raised", "hook-writes-shared-gradient", "hook-changes-gradient")
@@ -106,13 +108,16 @@ KINDS: tuple[EditKind, ...] = (
     ),
     EditKind("optimizer_order:zero_grad_added", "gradients", ("gradients-applied-again",)),
     EditKind(
-        "optimizer_order:zero_grad_of_other", "gradients", ("gradients-of-another-loss", "gradients-applied-again")
+        "optimizer_order:zero_grad_of_other",
+        "gradients",
+        ("gradients-of-another-loss", "gradients-applied-again", "gradients-left-in-weights"),
     ),
     EditKind("optimizer_order:zero_grad_in_closure", "gradients", ("gradients-applied-again",)),
     EditKind("optimizer_order:scheduler_made_anew", "gradients", ("scheduler-in-vain",)),
     EditKind("optimizer_order:evaluated", "flow", ("frozen-norm-learns",)),
     EditKind("optimizer_order:clip_moved", "loss", ("clipped-in-vain",)),
     EditKind("optimizer_order:unscaled", "loss", ("scaled-gradients-clipped",)),
+    EditKind("optimizer_order:stepped_by_scaler", "gradients", ("scaled-gradients-applied",)),
     EditKind("optimizer_order:scheduler_moved", "loss", ("scheduler-before-step",)),
     EditKind("optimizer_order:backward_added", "", ("step-without-backward",)),
     EditKind("optimizer_order:trained", "flow", ("trained-in-evaluation",)),
@@ -148,6 +153,9 @@ KINDS: tuple[EditKind, ...] = (
     EditKind("safe_numbers:edits", "loss", ("gradient-not-finite",)),
     EditKind("let_through:sampled", "loss", ("sample-without-gradient",)),
     EditKind("let_through:straight_through", "loss", ("gradient-always-zero",)),
+    EditKind("let_through:detached_difference", "loss", ("gradient-always-zero",)),
+    EditKind("held_constant:edits", "loss", ("target-with-gradient", "ratio-without-gradient")),
+    EditKind("held_constant:factors", "loss", ("advantage-with-gradient",)),
     EditKind("let_through:sigmoid_of_one", "flow", ("gradient-always-zero",)),
     EditKind("let_through:turned_round", "flow", ("straight-through-reversed",)),
     EditKind("let_through:multiplied", "loss", ("backward-ignores-incoming",)),

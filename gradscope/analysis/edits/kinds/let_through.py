@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from gradscope.analysis.edits.cause_nodes import called_name, cause_nodes, inside, method_call
 from gradscope.analysis.edits.edit_model import Edit, EditSources, SpanChange
 from gradscope.analysis.edits.source_text import SourceText
-from gradscope.analysis.edits.span_changes import Changes, keep_only, put
+from gradscope.analysis.edits.span_changes import Changes, append, keep_only, put
 from gradscope.analysis.report_model import Answer
 
 _SUMS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow, ast.MatMult)
@@ -39,6 +39,23 @@ def straight_through(answer: Answer, sources: EditSources) -> Iterator[Edit]:
             if not isinstance(source.parents.get(node), ast.stmt):
                 text = f"({text})"
             yield Edit(f"pass the gradient through {called_name(node)}", at.file, put(source, node, text))
+
+
+def detached_difference(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """``x + (q - x).detach()`` in place of ``x + (q - x)``, whose gradient is that of ``q`` alone."""
+    for at in cause_nodes(answer, sources):
+        source = at.source
+        for node in inside(at.statement):
+            if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add)):
+                continue
+            for kept, difference in ((node.left, node.right), (node.right, node.left)):
+                is_difference = isinstance(difference, ast.BinOp) and isinstance(difference.op, ast.Sub)
+                if is_difference and source.code(difference.right) == source.code(kept):  # type: ignore[attr-defined]
+                    start, end = source.span(difference)
+                    written = source.text[start - 1 : start] + source.text[end : end + 1]
+                    behind = (SpanChange(end + 1, end + 1, ".detach()"),)
+                    changes = behind if written == "()" else append(source, difference, ".detach()")
+                    yield Edit(f"the gradient of {source.code(kept)}, the value of the other", at.file, changes)
 
 
 def sigmoid_of_one(answer: Answer, sources: EditSources) -> Iterator[Edit]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from gradscope.analysis.edits.cause_nodes import called_name, cause_nodes, inside, method_call
 from gradscope.analysis.edits.edit_model import Edit, EditSources
 from gradscope.analysis.edits.source_text import SourceText
-from gradscope.analysis.edits.span_changes import Changes, before, behind, move_before, move_behind
+from gradscope.analysis.edits.span_changes import Changes, before, behind, move_before, move_behind, put
 from gradscope.analysis.report_model import Answer
 
 
@@ -244,3 +244,23 @@ def set_back(answer: Answer, sources: EditSources) -> Iterator[Edit]:
 def _edit(title: str, file: str, changes: Changes) -> Iterator[Edit]:
     if changes:
         yield Edit(title, file, changes)
+
+
+def stepped_by_scaler(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """``scaler.step(optimizer)`` and ``scaler.update()`` in place of ``optimizer.step()``: it takes the scale out."""
+    for at in cause_nodes(answer, sources):
+        source = at.source
+        step = method_call(at.statement.value, "step") if isinstance(at.statement, ast.Expr) else None
+        scaled = [
+            method
+            for node in ast.walk(source.tree)
+            if (method := method_call(node, "scale")) is not None and "scaler" in source.code(method.value).lower()
+        ]
+        if step is None or not scaled or "scaler" in source.code(step.value).lower():
+            continue
+        scaler = source.code(scaled[0].value)
+        made = put(source, at.statement.value, f"{scaler}.step({source.code(step.value)})")  # type: ignore[attr-defined]
+        calls = [method for node in ast.walk(source.tree) if (method := method_call(node, "update")) is not None]
+        is_updated = any(source.code(method.value) == scaler for method in calls)
+        changes = made if is_updated else (*made, *behind(source, at.statement, f"{scaler}.update()"))
+        yield Edit(f"let {scaler} make the step", at.file, changes)
