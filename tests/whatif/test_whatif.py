@@ -181,3 +181,23 @@ def test_gradients_were_given(by_hand: Mapping[tuple[str, str], Ran]) -> None:
     """The copies are edited where they should be: else all of the above would hold for nothing."""
     lost = by_hand["char_gpt", "detach"].recording.gradients
     assert len({row.tensor for row in lost if row.outcome == GradOutcome.CREATED}) == 3
+
+
+def test_what_a_run_had_only_since_it_was_stopped_is_no_improvement(tmp_path: Path) -> None:
+    source = """
+import torch
+g, d = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
+optimizers = torch.optim.SGD(g.parameters(), lr=0.1), torch.optim.SGD(d.parameters(), lr=0.1)
+for step in range(3):
+    fake = g(torch.ones(4, 2))
+    score = d(fake.detach())
+    score.mean().backward()
+    optimizers[1].step()
+    d(fake).mean().backward()
+    optimizers[0].step()
+"""
+    path = tmp_path / "gan.py"
+    path.write_text(source.lstrip())
+    trying = Trying(repeat=0, stop_after=1)
+    stopped = trial_of(try_variants(resolve(str(path)), read_asked("6"), ("remove",), trying), "remove")
+    assert stopped.gained and not stopped.gone_answers

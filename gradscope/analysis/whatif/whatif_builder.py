@@ -50,17 +50,23 @@ class Tried(NamedTuple):
     summary: str
 
 
+_OF_WHOLE_RUNS = frozenset(("leaf-unreached", "never-stepped", "layer-left-out", "step-never-made"))
+"""What may be found of a run only since it was stopped: that it goes without would be no improvement."""
+
 DifferFrom = Callable[[int], Differ]
 """By the position of a run: how far its values are off from those of the first."""
 
 
-def compare_trials(runs: Sequence[TrialRun], again: TrialRun, differ: DifferFrom) -> Tried:
+def compare_trials(
+    runs: Sequence[TrialRun], again: TrialRun, differ: DifferFrom, *, is_cut_short: bool = False
+) -> Tried:
     """Compare the runs of a line's variants.
 
     Args:
         runs: The first is the unchanged program's.
         again: A second run of the unchanged program, which tells what of it can be repeated.
         differ: Compares values of a run with those of the first; -1 is the second run of the unchanged program.
+        is_cut_short: Runs may have been ended before the program was at its end.
     """
     base, base_facts = runs[0], _facts(runs[0], None)
     plain = _trial(base, base_facts, base_facts, None)
@@ -69,7 +75,7 @@ def compare_trials(runs: Sequence[TrialRun], again: TrialRun, differ: DifferFrom
     trials = [plain]
     for at, run in enumerate(runs[1:], 1):
         facts = _facts(run, base_facts)
-        trial = _trial(run, facts, base_facts, differ(at))
+        trial = _trial(run, facts, base_facts, differ(at), is_cut_short)
         trials.append(
             trial._replace(
                 mends=mends(trial, plain),
@@ -85,7 +91,13 @@ def _facts(run: TrialRun, base: TrialFacts | None) -> TrialFacts | None:
     return TrialFacts(run.recording, run.passes, run.leaves, base) if run.complete else None
 
 
-def _trial(run: TrialRun, facts: TrialFacts | None, base: TrialFacts | None, differ: Differ | None) -> Trial:
+def _trial(
+    run: TrialRun,
+    facts: TrialFacts | None,
+    base: TrialFacts | None,
+    differ: Differ | None,
+    is_cut_short: bool = False,
+) -> Trial:
     trial = Trial(
         name=run.name,
         code=run.code,
@@ -134,7 +146,7 @@ def _trial(run: TrialRun, facts: TrialFacts | None, base: TrialFacts | None, dif
         gradients=gradients_alike(facts, base, differ),
         values=values_alike(facts, base, differ),
         new_answers=tuple(sorted(facts.answers - base.answers)),
-        gone_answers=tuple(sorted(base.answers - facts.answers)),
+        gone_answers=tuple(sorted(base.answers - facts.answers - (_OF_WHOLE_RUNS if is_cut_short else frozenset()))),
     )
 
 

@@ -158,7 +158,8 @@ class _Trials:
         ]
         second = self._trial_run(AS_IT_IS, "", again, None)
         differ = _differing({-1: self._folder / "base-1", **dict(enumerate(folders))})
-        return self._result(looked, ran, compare_trials(runs, second, differ))
+        stops = self._trying.stop_after > 0
+        return self._result(looked, ran, compare_trials(runs, second, differ, is_cut_short=stops))
 
     def _run(self, jobs: Sequence[EditedJob], what: str) -> list[EditedRun]:
         kept = []
