@@ -46,8 +46,10 @@ def advice_for_cut(sources: Sources, op: int) -> str:
 
 def advice_for_miss(sources: Sources, reason: Unreached | None) -> str:
     """What lets the gradient of a pass come to a leaf that it did not reach; empty where nothing is known."""
-    if reason is None or reason.changed_at:
+    if reason is None:
         return ""
+    if reason.changed_at:
+        return _PARAMETER if "Parameter" in reason.why else ""
     if reason.none_at:
         return _RETURNED
     return advice_for_cut(sources, reason.cut_op) if reason.cut_op >= 0 else ""
