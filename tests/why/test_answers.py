@@ -280,7 +280,7 @@ def test_what_to_do_is_told_by_the_kind_of_the_cut(tmp_path: Path):
     assert why(CUT, tmp_path, "encoder.weight.grad").advice.startswith("Leave the detach out where a gradient is to")
     for line, said in (
         ("h = h.data", "Use the tensor itself"),
-        ("h = torch.from_numpy(h.detach().numpy())", "Leave the detach out"),
+        ("h = torch.from_numpy(h.detach().numpy())", "Stay with tensors"),
         ("h = torch.round(h).long().float()", "Compute with something that has a gradient"),
     ):
         assert said in why(CUT.replace("h = h.detach()", line), tmp_path, "encoder.weight.grad").advice

@@ -25,6 +25,8 @@ _CREATE_GRAPH = "Call autograd.grad with create_graph=True where its result is t
 _REENTRANT = "Call checkpoint with use_reentrant=False."
 _RSAMPLE = "rsample() draws with a gradient, where the distribution has one; sample() draws without."
 
+_LEAVES = re.compile(r"\.(numpy|tolist|item)\(")
+"""Detached only for what leaves torch in the same statement."""
 _SAMPLES = re.compile(r"\.sample(_n)?\(")
 
 
@@ -38,6 +40,8 @@ def advice_for_cut(sources: Sources, op: int) -> str:
     kind = cuts.kind(op)
     if kind in ("no_grad", "inference_mode"):
         return _outside(sources, op)
+    if kind == "detach" and _LEAVES.search(index.op_place(op).source):
+        return _BY_KIND["export"]
     name = index.func(op).rpartition(".")[2]
     if kind == "no_gradient_defined" and name.endswith("_") and not name.endswith("__"):
         return _IN_PLACE
