@@ -67,6 +67,30 @@ PROGRAMS = {
         "def run(k):\n    return heads[k](w)  # here\nfor k in 'abab':\n    run(k).sum()",
         4,
     ),
+    "layers of a plain list, read by their place": (
+        "alike = [nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2)) for _ in range(3)]\n"
+        "def run(x):\n    for i in range(3):\n        x = alike[i](x)  # here\n    return x\n"
+        "for _ in range(5):\n    run(w).sum()",
+        15,
+    ),
+    "layers of several kinds": (
+        "layers = [nn.Linear(2, 2), nn.ReLU(), nn.Sequential(nn.Linear(2, 2), nn.Tanh()), nn.LayerNorm(2)]\n"
+        "def run(x):\n    for layer in layers:\n        x = layer(x)  # here\n    return x\n"
+        "for _ in range(5):\n    run(w).sum()",
+        20,
+    ),
+    "layers of which one was called before": (
+        "alike = [nn.Linear(2, 2) for _ in range(3)]\nalike[0](w)\n"
+        "def run(x):\n    for n, layer in enumerate(alike):\n        x = alike[n](x)  # here\n    return x\n"
+        "for _ in range(5):\n    run(w).sum()",
+        15,
+    ),
+    "modules that one statement calls one after the other": (
+        "one, other = nn.Linear(2, 2), nn.Linear(2, 2)\nother(w)\n"
+        "def run(x):\n    return other(one(x))  # here\n"
+        "for _ in range(5):\n    run(w).sum()",
+        5,
+    ),
     "batches, and the end of each epoch": (
         "data = torch.utils.data.DataLoader(torch.ones(6, 2), batch_size=2)\n"
         "for _ in range(2):\n    for batch in data:  # here\n        len(batch)",

@@ -13,6 +13,7 @@ from functools import cached_property
 from math import ceil, gcd
 
 from gradscope.analysis.facts.events import Events
+from gradscope.analysis.facts.module_calls import ModuleCalls
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.frames.statement_blocks import Blocks, parse_blocks
 from gradscope.frames.statements import parse_source
@@ -59,12 +60,15 @@ class StatementRuns:
             ran = {line: direct[lines.get((statement.file, line), NOWHERE)] for line in beside}
             nearest = sorted((abs(line - statement.line), count) for line, count in ran.items() if count)
             most = gcd(divisors[at], blocks.at_most.get(statement.line, 0))
-            if not nearest and not direct[at] and most > 1:
+            if not nearest and not direct[at] and most:
                 unsure.append(at)
             asked = direct[at] - self._ends_of_loops[at] if is_header and not nearest else direct[at]
             runs[at] = nearest[0][1] if nearest else asked or most or 1
-        for at, count in self._by_parameters(unsure).items():
+        by_modules = ModuleCalls(index, self._is_repeated).of(unsure)
+        for at, count in self._by_parameters([at for at in unsure if at not in by_modules and runs[at] > 1]).items():
             runs[at] = count if not runs[at] % count else runs[at]
+        for at, count in by_modules.items():
+            runs[at] = count
         return runs
 
     @cached_property

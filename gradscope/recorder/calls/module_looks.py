@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Iterator
+from itertools import pairwise
 from types import FrameType
 from typing import Any, Protocol
 
@@ -96,18 +97,16 @@ class ModuleLooks:
         return held[1] if held is not None and held[0]() is module else None
 
     def _enter(self, module: nn.Module, frame: FrameType, op: int) -> int:
-        """Enter the modules of the outermost one that is being called, and this one where it is none of those."""
-        around = [known for known, _ in _calls_above(frame) if known is not module]
-        for root in (*around[-1:], module):
-            if self._row_of(root) is None:
-                self._enter_tree(root, op)
-        row = self._row_of(module)
-        assert row is not None
-        if self._parents[row] == NONE and around:  # another holds it in a list of its own
-            parent = next((known for one in around if (known := self._row_of(one)) is not None), NONE)
-            if parent != NONE and row not in self._ways_up(parent):
-                self._adopt(row, parent)
-        return row
+        """Enter the modules that are being called, and all of which they are made."""
+        under_way = [module, *(known for known, _ in _calls_above(frame))]
+        for one in reversed(under_way):
+            if self._row_of(one) is None:
+                self._enter_tree(one, op)
+        rows = [row for one in under_way if (row := self._row_of(one)) is not None]
+        for row, parent in pairwise(rows):
+            if self._parents[row] == NONE and row not in self._ways_up(parent):
+                self._adopt(row, parent)  # the other holds it in a list of its own
+        return rows[0]
 
     def _enter_tree(self, root: nn.Module, op: int) -> None:
         tape = self._observer.tape
