@@ -52,6 +52,9 @@ def test_the_line_to_change_is_the_cause(source: str, expected: tuple[str, list[
         "s = lr_scheduler.ExponentialLR(optimizer, 0.9)\nfor i in range(12): step(); s.step()",
         "s = lr_scheduler.StepLR(optimizer, 5)\nfor i in range(12): step()\nif i < 3: s.step()",
         "s = lr_scheduler.StepLR(optimizer, 5)\nfor i in range(4): step()",
+        # whose of the two these steps are is not seen
+        "other = optim.SGD(layer.parameters(), lr=0.1)\ns = lr_scheduler.StepLR(other, 5)\n"
+        "for i in range(12):\n    step()\n    if i < 3: other.step()",
         "a, b = lr_scheduler.ConstantLR(optimizer), lr_scheduler.ExponentialLR(optimizer, 0.9)\n"
         "s = lr_scheduler.SequentialLR(optimizer, [a, b], [50])\nfor i in range(12): step(); s.step()",
         "s = lr_scheduler.LambdaLR(optimizer, lambda i: i // 2 * 0.1)\nfor i in range(9): step(); s.step()",

@@ -9,6 +9,7 @@ from functools import cached_property
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
+from gradscope.recording.rows import OpKind
 
 RETAINED_WALK_LIMIT = 2_000_000
 """Nodes walked again for passes that keep their graph: a program may ask for the same graph any number of times."""
@@ -54,11 +55,46 @@ class Passes:
         walks = _Walks(len(self._index.recording.nodes))
         allowance = RETAINED_WALK_LIMIT
         for op, node, keeps in sorted(self._starts()):
+            needed = self._needed(op, node, walks) if op in self._asked_for else None
             if keeps:
-                allowance -= self._walk_retained(node, op, walks, allowance)
+                allowance -= self._walk_retained(node, op, walks, allowance, needed)
             else:
-                self._walk_freeing(node, op, walks)
+                self._walk_freeing(node, op, walks, needed)
         return walks
+
+    @cached_property
+    def _asked_for(self) -> dict[int, set[int]]:
+        """By pass that was asked for the gradients of some tensors only (``inputs=``) the nodes that take these."""
+        index = self._index
+        columns = (index.recording.nodes.column("variable"), index.recording.tensors.column("node"))
+        takes: dict[int, list[int]] = {}
+        for node, variable in enumerate(columns[0]):
+            if variable >= 0:
+                takes.setdefault(variable, []).append(node)
+        kinds, found = index.recording.ops.column("kind"), dict[int, set[int]]()
+        for op, roots in index.roots.items():
+            for tensor in set(index.uses.of(op)).difference(roots):
+                if index.is_leaf_with_grad(tensor, op):
+                    found.setdefault(op, set()).update(takes.get(tensor, ()))
+                elif kinds[op] == OpKind.GRAD and columns[1][tensor] >= 0:
+                    found.setdefault(op, set()).add(columns[1][tensor])
+        return found
+
+    def _needed(self, op: int, root: int, walks: _Walks) -> set[int] | None:
+        """The nodes from a root to what a pass was asked for; None for all, where it was asked for nothing of these."""
+        starts, following, asked = self.edge_starts, self._index.edges.values, self._asked_for[op]
+        needed, seen, stack = set[int](), set[int](), [root]
+        while stack:
+            node = stack.pop()
+            if node < 0:  # all that is behind it is known
+                behind = following[starts[~node] : starts[~node + 1]]
+                if any(one in asked or one in needed for one in behind):
+                    needed.add(~node)
+            elif node not in seen and walks.used_up[node] < 0:
+                seen.add(node)
+                stack.append(~node)
+                stack += [one for one in following[starts[node] : starts[node + 1]] if one >= 0]
+        return needed or None
 
     def _starts(self) -> Iterator[tuple[int, int, bool]]:
         """Every pass: its op, its root's node, and whether it left the graph as it was (a pass that raised did)."""
@@ -81,13 +117,13 @@ class Passes:
                     stack.append(after)
         return found
 
-    def _walk_freeing(self, root: int, op: int, walks: _Walks) -> None:
+    def _walk_freeing(self, root: int, op: int, walks: _Walks, needed: set[int] | None) -> None:
         starts, following = self.edge_starts, self._index.edges.values
         used_up, first, last = walks.used_up, walks.first, walks.last
         stack = [root]
         while stack:
             node = stack.pop()
-            if used_up[node] >= 0:
+            if used_up[node] >= 0 or (needed is not None and node not in needed):
                 continue
             used_up[node] = last[node] = op
             if first[node] < 0:
@@ -96,13 +132,15 @@ class Passes:
                 if following[position] >= 0:
                     stack.append(following[position])
 
-    def _walk_retained(self, root: int, op: int, walks: _Walks, allowance: int) -> int:
+    def _walk_retained(self, root: int, op: int, walks: _Walks, allowance: int, needed: set[int] | None) -> int:
         """Returns how many nodes it walked."""
         starts, following = self.edge_starts, self._index.edges.values
         used_up, first, last = walks.used_up, walks.first, walks.last
         stack, seen = [root], {root}
         while stack and len(seen) < allowance:
             node = stack.pop()
+            if needed is not None and node not in needed:
+                continue
             last[node] = op
             if first[node] < 0:
                 first[node] = op

@@ -36,7 +36,10 @@ def _find(sources: Sources) -> Iterator[Finding]:
         if not any("zero" in event.detail for event in events):
             yield from _of_idle_optimizer(sources, optimizer, made[-1], list(optimizers.values()))
         elif not is_stepped:
-            yield from _never_stepped(sources, optimizer, made[-1])
+            others = [one for one in optimizers.values() if one is not optimizer and one.name == optimizer.name]
+            # (of two of one class over the same parameters, nothing tells whose steps those are)
+            if all(one.tensors.isdisjoint(optimizer.tensors) for one in others):
+                yield from _never_stepped(sources, optimizer, made[-1])
         elif events[-1].detail.get("call") == "idle":
             yield from _of_replaced_optimizer(sources, optimizer, made[-1], events[-1], by_optimizer)
 
