@@ -25,6 +25,7 @@ loss = (left * right).sum()
         ("torch.autograd.grad(loss, a)", True, False),
         ("torch.autograd.grad(loss, left)", False, False),
         ("torch.autograd.grad([loss, right.sum()], [b])", False, True),
+        ("loss.backward(inputs=[torch.ones(3, requires_grad=True)])", False, False),
         ("loss.backward(torch.tensor(2.0, requires_grad=True))", True, True),
     ],
 )

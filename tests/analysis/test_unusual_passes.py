@@ -54,3 +54,21 @@ def test_a_pass_from_the_edge_of_a_tensor_that_is_gone_has_no_root() -> None:
     report = build(recorded(EDGE.replace("edge(y)\n", "edge(y)\ndel y\n")))
     assert [one.roots for one in report.backwards] == [(), ()]
     assert [row.name for row in report.lines if row.kind == "backward"] == ["", ""]
+
+
+def test_what_a_pass_gave_to_a_leaf_that_is_gone_stays_when_a_later_one_raises() -> None:
+    report = build(
+        recorded("""
+        import copy, torch
+        w, fc = torch.ones(3, requires_grad=True), torch.nn.Linear(3, 3)
+        trunk = fc(torch.ones(2, 3))
+        for step in range(3):
+            kept = copy.deepcopy(w)
+            h = trunk * kept + fc(torch.ones(2, 3))
+            h.sum().backward()
+        """)
+    )
+    rows = [(row.name, row.outcome) for row in report.backwards[0].gradients if row.name.startswith("kept")]
+    assert rows[0] == ("kept", "created")
+    names = [(row.name, row.outcome) for row in report.backwards[0].gradients if row.name.startswith("fc.")]
+    assert names == [("fc.weight", "untouched"), ("fc.bias", "untouched")]

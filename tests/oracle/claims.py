@@ -104,7 +104,8 @@ class Judge:
                 if (tensor := last.names.get(path_of(name) or ())) is not None:
                     yield equal("root", line, f"{name} is a root", True, any(tensor is root for root in last.roots))
             whys: dict[tuple[str, int], dict[Path, torch.Tensor]] = defaultdict(dict)
-            for gradient in row["gradients"]:
+            newest = {gradient["name"]: gradient for gradient in row["gradients"]}
+            for gradient in newest.values():  # (those before it of one name are of earlier runs)
                 yield from self._gradient(gradient, last)
                 path = path_of(gradient["name"])
                 tensor = self._tensor(path, last.names)

@@ -384,4 +384,29 @@ ONCE_FALSE: dict[str, str] = {
             loss.backward()
         """
     ),
+    # a function's own name in the runs that were not looked at, too
+    "name-by-repetition-in-a-function": _program(
+        """
+            def jitter(h):
+                h += 0.1
+                return h
+            for step in range(40):
+                h = x * 1
+                noisy = jitter(h)
+                h = h * noisy
+        """
+    ),
+    # what a name held in an earlier run is not what it holds when a pass begins
+    "name-of-an-earlier-run": _program(
+        """
+            fc, other = nn.Linear(3, 3), nn.Linear(3, 3)
+            for step in range(18):
+                h = fc(x).view(-1).view(2, 3)
+                if h.requires_grad:
+                    kept = h
+                    kept.retain_grad()
+                h = h + other(x)
+                h.sum().backward()
+        """
+    ),
 }

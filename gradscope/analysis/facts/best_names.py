@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from functools import cached_property
 
@@ -43,6 +44,7 @@ class BestNames:
         self._index = index
         self._strings = index.recording.strings
         self._held = HeldNames(index)
+        self._by_statement: dict[int, array[int]] = {}
 
     @cached_property
     def _seen(self) -> tuple[array[int], array[int], bytearray]:
@@ -203,26 +205,81 @@ class BestNames:
         if self.best[tensor] < 0:
             return name
         is_matched = tensor in self._held.of_tensor
-        columns = ("op", "died", "flags")
-        made_at, died, flags = (self._index.recording.tensors.column(column)[tensor] for column in columns)
+        made_at, flags = (self._index.recording.tensors.column(column)[tensor] for column in ("op", "flags"))
         if born_at == self._index.op_statement[op] and not flags & EXTERNAL:
             least, scope = _AT_BIRTH if is_matched else _VISIBLE, self._held.scopes[born_at]
             # (the module's name of what a function gave may be one that the function has for another)
             is_others = self._repeated[2][tensor] and scope != MODULE and self._held.holds(scope, self.best[tensor])
             is_its = (self._ranks[tensor] >= least * _STEPS and not is_others) or self._is_part(tensor)
             return name if is_its else self._described(tensor)
+        if repeated := self._held_in_other_runs(tensor, op):
+            return repeated
         if is_matched and (held_here := self._without_own(tensor, op)):
             return held_here
         line = self._index.op_line(made_at) if born_at > 0 else self._line_of_store(tensor)
-        if line and not 0 <= died <= op and self._held.is_taken(self.best[tensor], made_at, op):
+        if line and (self._held.is_taken(self.best[tensor], made_at, op) or self._is_given_again(tensor, op)):
             return f"{name} of line {line}"
         return name
 
+    def _held_in_other_runs(self, tensor: int, op: int) -> str:
+        """What the frame that ran an op held the same result as in the last run of which names were looked at."""
+        slot, statement = self.slots[tensor], self._index.op_statement[op]
+        matched = self._matched_of_slot.get(slot, ())
+        at = bisect_left(matched, tensor)
+        if slot < 0 or not at or op in self._looked_at:
+            return ""
+        earlier = matched[at - 1]
+        ops = self._ops_of_statement(statement)
+        then = bisect_left(ops, self._index.recording.tensors.column("op")[earlier])
+        return self.held_at(earlier, ops[then]) if then < len(ops) else ""
+
+    @cached_property
+    def _looked_at(self) -> frozenset[int]:
+        """The ops at which names of their own statements were looked at and found."""
+        at, statements = self._index.op_statement, self._index.statement_of_span
+        columns = (self._index.recording.bindings.column(name) for name in ("op", "span"))
+        return frozenset(op for op, span in zip(*columns, strict=True) if op < len(at) and at[op] == statements[span])
+
+    @cached_property
+    def _matched_of_slot(self) -> dict[int, list[int]]:
+        """By slot the tensors that were seen under a name, in order."""
+        found: dict[int, list[int]] = {}
+        for tensor in sorted(self._held.of_tensor):
+            if self.slots[tensor] >= 0:
+                found.setdefault(self.slots[tensor], []).append(tensor)
+        return found
+
+    def _ops_of_statement(self, statement: int) -> array[int]:
+        """The ops of a statement, in order."""
+        if not self._by_statement:
+            for op, at in enumerate(self._index.op_statement):
+                self._by_statement.setdefault(at, array("i")).append(op)
+        return self._by_statement.get(statement, array("i"))
+
+    def _is_given_again(self, tensor: int, op: int) -> bool:
+        """Whether the module gave the name of a tensor to another one that it made after this, up to an op."""
+        if not self._repeated[2][tensor]:
+            return False
+        births, made_at = self._births.get(self.best[tensor], array("i")), self._index.recording.tensors.column("op")
+        return bisect_right(births, op) > bisect_right(births, made_at[tensor])
+
+    @cached_property
+    def _births(self) -> dict[int, array[int]]:
+        """By name of the module's the ops that made what it was given to at once, in order."""
+        best, ranks, by_module = self._repeated
+        made_at = self._index.recording.tensors.column("op")
+        births: dict[int, array[int]] = {}
+        for tensor, (name, rank, is_modules) in enumerate(zip(best, ranks, by_module, strict=True)):
+            if is_modules and rank == _AT_BIRTH * _STEPS:
+                births.setdefault(name, array("i")).append(made_at[tensor])
+        return births
+
     def _line_of_store(self, tensor: int) -> int:
-        """The line that first stored a tensor under its best name; 0 where none was seen."""
-        stores = (one for one in self._held.of_tensor.get(tensor, ()) if one.stored and one.name == self.best[tensor])
-        first = next(stores, None)
-        return self._index.statements[first.statement].line if first is not None else 0
+        """The line that stored a tensor under its best name, first seen or the only one there is; 0 for none known."""
+        named = [one for one in self._held.of_tensor.get(tensor, ()) if one.name == self.best[tensor]]
+        stores = [self._index.statements[one.statement].line for one in named if one.stored]
+        only = {line for one in named for line in self._held.lines_that_store(one)}
+        return stores[0] if stores else only.pop() if len(only) == 1 else 0
 
     def _without_own(self, tensor: int, op: int) -> str:
         """What to call a tensor whose best name begins with one that the frame has for something else; else empty.

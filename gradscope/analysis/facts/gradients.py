@@ -142,7 +142,10 @@ class Gradients:
         """A pass that raised has rows of what it gave: the others are as they were left before it."""
         if not self._index.recording.ops.column("flags")[group.last_op] & RAISED:
             return
+        died = self._index.recording.tensors.column("died")
         for tensor, entry in group.tensors.items():
+            if 0 <= died[tensor] <= group.last_op:
+                continue
             if entry.last_op < group.last_op and entry.outcome != GradOutcome.MISSING:
                 cleared = self._index.cleared_at.get(tensor, ())
                 is_gone = any(entry.last_op < at < group.last_op for at in cleared)

@@ -67,7 +67,10 @@ class HeldNames:
 
     @cached_property
     def _seen(self) -> dict[tuple[int, int, int], tuple[array[int], array[int]]]:
-        """By scope, name and 0, or by -1, name and statement: the ops at which it was seen, and what it held then."""
+        """By scope, name and 0, or by -1, name and statement: when it was seen, and what it held then.
+
+        A time is twice an op, for what was read by it; and one more for what was stored once it was done.
+        """
         seen: dict[tuple[int, int, int], tuple[array[int], array[int]]] = {}
         rows = [(binding, tensor) for tensor, several in self.of_tensor.items() for binding in several]
         rows.sort(key=lambda row: (row[0].op, row[0].stored))
@@ -77,7 +80,7 @@ class HeldNames:
                 keys.append((-1, binding.name, binding.statement))
             for key in keys:
                 ops, tensors = seen.setdefault(key, (array("i"), array("i")))
-                ops.append(binding.op)
+                ops.append(2 * binding.op + binding.stored)
                 tensors.append(tensor)
         return seen
 
@@ -165,15 +168,24 @@ class HeldNames:
             found.append(lines)
         return found
 
+    def lines_that_store(self, binding: HeldName) -> list[int]:
+        """The lines of its file that store a name."""
+        file = self._index.statements[binding.statement].file
+        return self._stores[file].get(self._strings[binding.name], []) if file >= 0 else []
+
     def is_taken(self, name: int, since: int, op: int) -> bool:
         """Whether a name of the module was seen to hold another tensor after one op and up to another.
 
         Of a function's names nothing is known for sure: another call of it may have had them.
         """
-        ops, _ = self._seen.get((MODULE, name, 0), (array("i"), array("i")))
-        return bisect_right(ops, op) > bisect_right(ops, since)
+        times, _ = self._seen.get((MODULE, name, 0), (array("i"), array("i")))
+        return bisect_right(times, self._time(op)) > bisect_right(times, 2 * since + 1)
 
     def _last(self, key: tuple[int, int, int], op: int) -> int | None:
-        ops, tensors = self._seen.get(key, (array("i"), array("i")))
-        at = bisect_right(ops, op)
+        times, tensors = self._seen.get(key, (array("i"), array("i")))
+        at = bisect_right(times, self._time(op))
         return tensors[at - 1] if at else None
+
+    def _time(self, op: int) -> int:
+        """When an op ran; what was stored by then is what was before it, and at the end of the run all."""
+        return 2 * op + (op >= self._index.op_count)

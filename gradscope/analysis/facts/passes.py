@@ -81,7 +81,7 @@ class Passes:
         return found
 
     def _needed(self, op: int, root: int, walks: _Walks) -> set[int] | None:
-        """The nodes from a root to what a pass was asked for; None for all, where it was asked for nothing of these."""
+        """The nodes from a root to what a pass was asked for; None for all, where it took something else in."""
         starts, following, asked = self.edge_starts, self._index.edges.values, self._asked_for[op]
         needed, seen, stack = set[int](), set[int](), [root]
         while stack:
@@ -94,7 +94,8 @@ class Passes:
                 seen.add(node)
                 stack.append(~node)
                 stack += [one for one in following[starts[node] : starts[node + 1]] if one >= 0]
-        return needed or None
+        is_grad = self._index.recording.ops.column("kind")[op] == OpKind.GRAD
+        return needed if needed or is_grad or "inputs" in self._index.span_source(op) else None
 
     def _starts(self) -> Iterator[tuple[int, int, bool]]:
         """Every pass: its op, its root's node, and whether it left the graph as it was (a pass that raised did)."""
