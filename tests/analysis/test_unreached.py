@@ -346,3 +346,23 @@ def test_a_block_without_a_teacher_is_named_itself(source: str) -> None:
 def test_a_student_beside_the_teachers_block_is_reached() -> None:
     source = distilled().replace("        found = student", "    found = student")
     assert unreached_leaves(source) == []
+
+
+def test_what_was_only_wrapped_was_not_used(tmp_path) -> None:
+    source = f"""
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+dist.init_process_group("gloo", init_method="file://{tmp_path}/store", rank=0, world_size=1)
+net, used, w = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3), torch.ones(3, requires_grad=True)
+model, other = DistributedDataParallel(net), DistributedDataParallel(used)
+print(other(torch.ones(1, 3)))
+(w * 2).sum().backward()
+dist.destroy_process_group()
+"""
+    report = build(recorded(source))
+    whys = [row.why for row in report.backwards[0].gradients if row.name.endswith("weight")]
+    assert whys == [
+        "no call was seen to use it before this backward pass but the one that wraps it (line 6)",
+        "used at line 7, but no way from there to <(w * 2).sum()> was seen",
+    ]

@@ -13,7 +13,7 @@ from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import CutKind
 from gradscope.frames.whose_file import package_of
 from gradscope.recording import NONE
-from gradscope.recording.flags import CUT_VIEW, EXTERNAL, GRAD, INFERENCE, REQUIRES_GRAD
+from gradscope.recording.flags import CUT_VIEW, EXTERNAL, GRAD, INFERENCE, NO_STORAGE, REQUIRES_GRAD
 from gradscope.recording.rows import OpKind
 
 _NEVER_A_CUT = frozenset((OpKind.BACKWARD, OpKind.GRAD, OpKind.READ_GRAD, OpKind.STEP, OpKind.MODE))
@@ -66,6 +66,7 @@ class Cuts:
         for tensor, (op, flags) in enumerate(zip(tensors.column("op"), tensors.column("flags"), strict=True)):
             if not flags & EXTERNAL and tracked[op]:
                 is_tracked = (flags & REQUIRES_GRAD and flags & CUT_VIEW != CUT_VIEW) or tensor in by_function
+                is_tracked = is_tracked or (bool(flags & NO_STORAGE) and op in self._ops_with_nodes)
                 lost[op] |= 2 if is_tracked else 1
         for op, flag in enumerate(lost):
             lost[op] = flag == 1 and not skipped[kinds[op]] and funcs[op] not in shape_only
@@ -79,6 +80,11 @@ class Cuts:
                     lost[change.op] = 1
         self._drop_inside_functions(lost)
         return lost
+
+    @cached_property
+    def _ops_with_nodes(self) -> frozenset[int]:
+        """Ops that made nodes: what a batch of vmap's wraps has one, and the batch itself has none."""
+        return frozenset(self._index.recording.nodes.column("op"))
 
     def _drop_inside_functions(self, lost: bytearray) -> None:
         """Take out what the forward of a custom Function ran, always under no_grad: its backward stands for that."""

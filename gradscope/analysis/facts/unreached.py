@@ -334,8 +334,10 @@ class Reasons:
 
     def _explain_unused(self, tensor: int, this: _Pass) -> Unreached:
         uses = self._flow.uses_of(tensor, this.op)
-        if not uses:
-            return Unreached("no call was seen to use it before this backward pass", unused=True)
+        used = [op for op in uses if not self._is_only_held(op)]
+        if not used:
+            wrapped = f" but the one that wraps it (line {self._index.op_line(uses[-1])})" if uses else ""
+            return Unreached(f"no call was seen to use it before this backward pass{wrapped}", unused=True)
         export, rebuilt = self._values_left_at(tensor, this)
         if export < 0 and (ends := self._left_torch(tensor, this)):
             way = self._flow.path(self._behind_export(ends[-1]), tensor)
@@ -344,12 +346,17 @@ class Reasons:
             why = f"all that was made from it left torch at {listed(list(calls))}"
             return Unreached(f"{why}: what is computed from plain values has no gradient", cut)
         if export < 0:
-            line = self._index.op_line(uses[-1])
+            line = self._index.op_line(used[-1])
             return Unreached(f"used at line {line}, but no way from there to {this.root} was seen", unused=True)
         way = self._flow.path(self._behind_export(export), tensor)
         cut = next((step.op for step in way if step.loses), export)
         line = self._index.op_line(rebuilt)
         return Unreached(f"cut at {self._cuts.where(cut)}; {this.root} was built from plain values at line {line}", cut)
+
+    def _is_only_held(self, op: int) -> bool:
+        """Whether a call made an object of torch's that holds what it is given: ``DDP(model)`` computes nothing."""
+        is_group = self._index.recording.ops.column("kind")[op] == OpKind.GROUP
+        return is_group and self._index.func(op).endswith(".__init__")
 
     def _left_torch(self, tensor: int, this: _Pass) -> list[int]:
         """The calls that took values out of torch in which all ends that was made from a leaf since the pass before.

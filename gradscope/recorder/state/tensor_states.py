@@ -11,12 +11,13 @@ from gradscope.recorder.state.graph_nodes import GraphNodes
 from gradscope.recorder.state.identity import Identity, Seen
 from gradscope.recorder.state.tensors_in import PLAIN
 from gradscope.recorder.tape import Tape
+from gradscope.recorder.torch_internals.capabilities import tracked_inside
 from gradscope.recording.rows import Field, TensorFlag
 from gradscope.recording.tables import NONE
 
 _REQUIRES_GRAD, _LEAF = int(TensorFlag.REQUIRES_GRAD), int(TensorFlag.LEAF)
 _FIELDS = tuple(int(field) for field in (Field.REQUIRES_GRAD, Field.GRAD_FN, Field.LEAF, Field.STORAGE, Field.LAYOUT))
-_STORAGE = int(Field.STORAGE)
+_STORAGE, _EXTERNAL = int(Field.STORAGE), int(TensorFlag.EXTERNAL)
 _DisableSubclass = torch._C.DisableTorchFunctionSubclass
 
 
@@ -40,12 +41,21 @@ class TensorStates:
                 flags |= (_REQUIRES_GRAD if requires_grad else 0) | (_LEAF if grad_fn is None else 0)
                 return self.identity.add(tensor, op, node, flags, inputs)
         if not tensor.requires_grad:
-            return self.identity.add(tensor, op, NONE, flags | _LEAF, inputs)
+            seen = self.identity.add(tensor, op, NONE, flags | _LEAF, inputs)
+            if seen.storage == NONE and not flags & _EXTERNAL:
+                self._enter_inside(tensor, op, since, read_saved)
+            return seen
         grad_fn = tensor.grad_fn
         if grad_fn is None:
             return self.identity.add(tensor, op, NONE, flags | _LEAF | _REQUIRES_GRAD, inputs)
         node = self.graph.enter(grad_fn, op, since, read_saved)
         return self.identity.add(tensor, op, node, flags | _REQUIRES_GRAD, inputs)
+
+    def _enter_inside(self, tensor: Tensor, op: int, since: int, read_saved: bool) -> None:
+        """Enter the nodes of what vmap wraps at the call that made them, and not at that of the whole function."""
+        inside = tracked_inside(tensor)
+        if inside is not None and inside.grad_fn is not None:
+            self.graph.enter(inside.grad_fn, op, since, read_saved)
 
     def compare(
         self, tensor: Any, seen: Seen, op: int, since: int, read_saved: bool, *, keeps_node: bool = False

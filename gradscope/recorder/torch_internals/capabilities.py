@@ -40,6 +40,16 @@ def is_wrapped(tensor: torch.Tensor) -> bool:
     return bool(wrappers.is_legacy_batchedtensor(tensor) or wrappers.is_functorch_wrapped_tensor(tensor))
 
 
+def tracked_inside(tensor: torch.Tensor) -> torch.Tensor | None:
+    """What a batch of vmap's wraps, where autograd tracks that: the batch itself has no ``grad_fn``. Else None."""
+    wrappers = torch._C._functorch
+    inside = tensor
+    while wrappers.is_batchedtensor(inside):
+        inside = wrappers.get_unwrapped(inside)
+    is_tracked = inside is not tensor and not wrappers.is_functorch_wrapped_tensor(inside) and inside.requires_grad
+    return inside if is_tracked else None
+
+
 without_tangents: Any = torch.autograd.forward_ad._set_fwd_grad_enabled
 """``without_tangents(False)``: within it, what is computed of dual tensors has no tangent."""
 
