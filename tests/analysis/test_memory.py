@@ -91,3 +91,17 @@ def test_what_was_saved_under_hooks_is_said_not_to_be_counted() -> None:
     """
     memory = build(recorded(source)).memory
     assert (memory.hooked_ops, memory.saved_bytes) == (2, 0)
+
+
+def test_an_array_taken_back_is_the_memory_that_it_was() -> None:
+    report = build(
+        recorded("""
+        import torch
+        a = torch.from_numpy(torch.ones(300).numpy())
+        d = torch.zeros(100).numpy()
+        b = torch.as_tensor(d)
+        c = torch.as_tensor(d, dtype=torch.float64)
+        """)
+    )
+    assert {line.place.line: line.allocated_bytes for line in report.memory.lines} == {2: 1200, 3: 400, 5: 800}
+    assert report.memory.live_bytes == 2400

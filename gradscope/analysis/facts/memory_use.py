@@ -18,6 +18,8 @@ from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, HOOKED, LEAF, REQUIRES_GRAD
 from gradscope.recording.rows import OpKind
 
+_TAKE_MEMORY = ("from_numpy", "as_tensor", "asarray", "frombuffer", "from_dlpack")
+"""Functions that may give a tensor on memory that is there already, as a storage of its own."""
 _BACKWARD = frozenset((OpKind.BACKWARD, OpKind.GRAD))
 
 
@@ -40,8 +42,29 @@ class MemoryUse:
         storages, count, weights = self._index.recording.storages, self._index.op_count, self._index.weights
         columns = (storages.column(name) for name in ("op", "nbytes", "external", "data_ptr"))
         for storage, (op, nbytes, external, address) in enumerate(zip(*columns, strict=True)):
-            if not external and address and op < count:
+            if not external and address and op < count and storage not in self._on_known_memory:
                 yield storage, op, nbytes * weights[op]
+
+    @cached_property
+    def _on_known_memory(self) -> dict[int, int]:
+        """Storages that a call made for memory on which another one was: ``torch.from_numpy(x.numpy())``. By storage
+        the other.
+        """
+        recording, storages = self._index.recording, self._index.recording.storages
+        funcs, count = recording.ops.column("func"), self._index.op_count
+        takes = {func for func in set(funcs) if recording.text(func).endswith(_TAKE_MEMORY)}
+        columns = [storages.column(name) for name in ("op", "data_ptr", "died")]
+        found: dict[int, int] = {}
+        at: dict[int, int] = {}
+        for storage, (op, address, _) in enumerate(zip(*columns, strict=True)) if takes else ():
+            known = at.get(address, NONE)
+            if address and known >= 0 and op < count and funcs[op] in takes:
+                began, died = columns[0][known], columns[2][known]
+                if began < op and (died < 0 or died > op):
+                    found[storage] = found.get(known, known)
+                    continue
+            at[address] = storage
+        return found
 
     @cached_property
     def saved(self) -> array[int]:
@@ -87,8 +110,8 @@ class MemoryUse:
         delta = array("q", bytes(8 * (count + 1)))
         storages = self._index.recording.storages
         columns = (storages.column(name) for name in ("op", "nbytes", "died", "data_ptr"))
-        for op, nbytes, died, address in zip(*columns, strict=True):
-            if address:
+        for storage, (op, nbytes, died, address) in enumerate(zip(*columns, strict=True)):
+            if address and storage not in self._on_known_memory:
                 delta[min(op, count)] += nbytes
                 if died >= 0:
                     delta[min(died, count)] -= nbytes
