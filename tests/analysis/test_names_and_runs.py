@@ -138,3 +138,24 @@ def test_a_statement_that_cuts_in_many_layers_cuts_once_a_run(steps: str, runs: 
         f"net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))\n{steps}with torch.no_grad():\n{indent}    h = net(x)\n"
     )
     assert [cut.executions for cut in report_of(body).cuts] == [runs]
+
+
+def test_what_a_parameter_held_before_it_was_swapped_has_its_name() -> None:
+    report = report_of(
+        "torch.__future__.set_swap_module_params_on_conversion(True)\ntry:\n    model = nn.Linear(2, 2)\n"
+        "    model(torch.ones(1, 2)).sum().backward()\n    model.zero_grad()\n    model.to(torch.float64)\n"
+        "    model.load_state_dict(nn.Linear(2, 2).state_dict())\nfinally:\n"
+        "    torch.__future__.set_swap_module_params_on_conversion(False)\n"
+    )
+    names = {row.name for row in report.lines if "load_state_dict" in row.source}
+    assert {"model.weight", "model.bias"} <= names
+    assert "<unnamed>" not in names
+
+
+def test_a_parameter_that_nothing_names_has_no_name_of_another() -> None:
+    report = report_of(
+        "named = nn.Linear(2, 2)\ndef give():\n    yield nn.Parameter(torch.ones(2, 2))\n"
+        "(next(give()) * named.weight).sum().backward()\n"
+    )
+    names = [row.name for row in report.backwards[0].gradients]
+    assert sorted(name for name in names if name.startswith("named")) == ["named.bias", "named.weight"]

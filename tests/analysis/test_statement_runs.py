@@ -135,3 +135,31 @@ def test_what_torch_sets_below_a_module_does_not_count_the_line() -> None:
         """)
     )
     assert {row.executions for row in report.lines if row.line == 7} == {2}
+
+
+BROKEN = """
+import torch
+class Net(torch.nn.Module):
+    def forward(self, x):
+        y = x * 2
+        print(y.tolist(), float(y.sum()), y.max().item())
+        return y * 3
+@torch.compile(backend="eager")
+def f(x):
+    best = x.max().item()
+    print(x.tolist(), float(x.sum()) + best)
+    return x * 2
+net = torch.compile(Net(), backend="eager")
+for n in range(1, 4):
+    f(torch.ones(n, requires_grad=True))
+    net(torch.ones(2, requires_grad=True))
+"""
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_line_with_several_graph_breaks_ran_once_each_time(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = build(recorded(BROKEN)).lines
+    capsys.readouterr()
+    ran = {row.line: row.executions for row in rows if "print(" in row.source}
+    assert ran and set(ran.values()) == {3}
+    assert {row.executions for row in rows if row.line in (14, 15)} == {3}

@@ -350,7 +350,9 @@ class BestNames:
         """What made a tensor without a name."""
         tensors = self._index.recording.tensors
         if tensors.column("flags")[tensor] & EXTERNAL:
-            return "<unnamed>"
+            swapped = self._swapped.get((tensors.column("storage")[tensor], tensors.column("layout")[tensor]), NONE)
+            is_parameter = tensors.column("flags")[tensor] & PARAMETER
+            return self._own_name(swapped) if swapped >= 0 and is_parameter else "<unnamed>"
         op = tensors.column("op")[tensor]
         if self._is_inside(tensor, op):
             return f"<made in {self._index.call_name(op)}>"
@@ -358,6 +360,17 @@ class BestNames:
         is_short = 0 < len(source) <= SOURCE_AS_NAME and not source.startswith(_IMPORTS)
         is_result = is_short and self._is_result(tensor, op)
         return f"<{source if is_result else self._index.call_name(op).removeprefix('Tensor.')}>"
+
+    @cached_property
+    def _swapped(self) -> dict[tuple[int, int], int]:
+        """By memory and layout a parameter that has a name: what ``swap_tensors`` gave it has the same memory."""
+        tensors = self._index.recording.tensors
+        columns = (tensors.column(name) for name in ("storage", "layout", "flags"))
+        return {
+            (storage, layout): tensor
+            for tensor, (storage, layout, flags) in enumerate(zip(*columns, strict=True))
+            if storage >= 0 and flags & PARAMETER and self.best[tensor] >= 0
+        }
 
     def _is_part(self, tensor: int) -> bool:
         """Whether a module's initialisation made a tensor that the module was seen to hold: a buffer."""

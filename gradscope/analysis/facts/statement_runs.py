@@ -14,6 +14,7 @@ from math import ceil, gcd
 
 from gradscope.analysis.facts.events import Events
 from gradscope.analysis.facts.module_calls import ModuleCalls
+from gradscope.analysis.facts.resumed_runs import runs_behind_breaks
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.frames.statement_blocks import Blocks, parse_blocks
 from gradscope.frames.statements import parse_source
@@ -44,6 +45,8 @@ class StatementRuns:
         """For each statement how often it ran; of one whose runs nothing shows, how often at most."""
         index = self._index
         direct, divisors = self._counts()
+        for at, count in runs_behind_breaks(index).items():
+            direct[at] = count
         lines = {(statement.file, statement.line): at for at, statement in enumerate(index.statements)}
         runs, unsure = direct[:], list[int]()
         for at, statement in enumerate(index.statements):
