@@ -140,3 +140,22 @@ def test_once_nothing_is_new_calls_are_not_looked_at() -> None:
     looked = len(recording.module_ops)
     assert 6 <= looked <= 6 + AFTER_NEW * 2
     assert looked < 60 * 6 / 2
+
+
+def test_what_a_lazy_module_is_given_is_counted_and_cuts_nothing() -> None:
+    report = build(
+        recorded("""
+        import torch
+        from torch import nn
+        net = nn.Sequential(nn.LazyLinear(3), nn.ReLU(), nn.LazyLinear(2))
+        h = net(torch.randn(5, 4))
+        h.sum().backward()
+        late = (net[0].weight.data * 2).sum()
+        """)
+    )
+    assert {row.executions for row in report.lines if row.line == 4} == {1}
+    assert {row.name: row.shape for row in report.backwards[0].gradients if "weight" in row.name} == {
+        "net.0.weight": "(3, 4)",
+        "net.2.weight": "(2, 3)",
+    }
+    assert [cut.place.line for cut in report.cuts] == [6]

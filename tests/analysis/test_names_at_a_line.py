@@ -198,3 +198,20 @@ def test_a_comprehensions_variable_is_no_better_name_than_the_parameters_path() 
         """)
     )
     assert [row.name for one in report.backwards for row in one.gradients] == ["net.weight"]
+
+
+def test_names_that_changed_hands_unseen_are_those_of_the_end() -> None:
+    source = """
+    import torch
+    from torch import nn
+    x = torch.ones(2, 3)
+    one, other = nn.Linear(3, 3), nn.Linear(3, 3)
+    one, other = other, one
+    for step in range(17):
+        h = torch.func.vmap(lambda row: row.sin())(x)
+        (h + one(x)).sum().backward()
+    """
+    rows = build(recorded(source)).backwards[0].gradients
+    received = {row.name: row.received for row in rows if row.name.endswith("weight")}
+    assert received["one.weight"] == 17
+    assert not received.get("other.weight")

@@ -174,13 +174,13 @@ class BestNames:
 
         For the number of ops it is the module's, when the run was over.
         The names that its function holds come first, then the module's: of each those of no loop that holds one tensor
-        after the other at this statement, then the steady ones, those that the statement reads itself, the shortest,
-        and what it was seen under last.
+        after the other at this statement, then those that nothing stored since they were seen, then the steady ones,
+        those that the statement reads itself, the shortest, and what it was seen under last.
         """
         held, strings = self._held, self._strings
         statement = self._index.op_statement[op] if op < self._index.op_count else NOWHERE
         is_born_here = self._born_at(tensor) == statement
-        found: tuple[tuple[bool, bool, bool, bool, int, bool, int], int] | None = None
+        found: tuple[tuple[bool, bool, bool, bool, bool, int, bool, int], int] | None = None
         for binding in held.of_tensor.get(tensor, ()):
             is_own = is_born_here and binding.statement == statement
             if is_own and binding.stored:
@@ -194,7 +194,8 @@ class BestNames:
             varies_here = is_of_loop and held.varies_at(statement, binding.name)
             seen = -binding.op if binding.op <= op else 0
             is_unread = binding.stored or binding.statement != statement
-            rank = (is_global, varies_here, varies, is_unread, *self._length(binding.name), seen)
+            is_old = held.is_stored_between(binding, statement)
+            rank = (is_global, varies_here, is_old, varies, is_unread, *self._length(binding.name), seen)
             if found is None or rank < found[0]:
                 found = (rank, binding.name)
         return strings[found[1]] if found is not None else ""

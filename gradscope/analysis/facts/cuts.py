@@ -13,10 +13,11 @@ from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import CutKind
 from gradscope.frames.whose_file import package_of
 from gradscope.recording import NONE
-from gradscope.recording.flags import CUT_VIEW, EXTERNAL, GRAD, INFERENCE, NO_STORAGE, REQUIRES_GRAD
+from gradscope.recording.flags import BELOW, CUT_VIEW, EXTERNAL, GRAD, INFERENCE, NO_STORAGE, REQUIRES_GRAD
 from gradscope.recording.rows import OpKind
 
 _NEVER_A_CUT = frozenset((OpKind.BACKWARD, OpKind.GRAD, OpKind.READ_GRAD, OpKind.STEP, OpKind.MODE))
+_DATA = "Tensor.data.__get__"
 _BY_FUNCTION: dict[str, CutKind] = {
     "detach": "detach",
     "detach_": "detach",
@@ -71,6 +72,7 @@ class Cuts:
         for op, flag in enumerate(lost):
             lost[op] = flag == 1 and not skipped[kinds[op]] and funcs[op] not in shape_only
         self._drop_harmless_groups(lost)
+        self._drop_unused_looks(lost)
         for op in (op for op, kind in enumerate(kinds) if kind == OpKind.EXPORT):
             lost[op] = tracked[op]
         for rows in index.changed_ops.values():
@@ -91,6 +93,14 @@ class Cuts:
         for op in (op for op, cut in enumerate(lost) if cut):
             if self.regions.is_inside_function(op):
                 lost[op] = 0
+
+    def _drop_unused_looks(self, lost: bytearray) -> None:
+        """Take out where torch's own code looked at ``.data`` and used nothing of it: its dtype was wanted."""
+        ops, index = self._index.recording.ops, self._index
+        looks = {func for func in set(ops.column("func")) if index.recording.text(func) == _DATA}
+        for op, (func, flags) in enumerate(zip(ops.column("func"), ops.column("flags"), strict=True)) if looks else ():
+            if lost[op] and func in looks and flags & BELOW:
+                lost[op] = any(len(index.users.of(made)) for made in index.tensors_made(op))
 
     def _drop_harmless_groups(self, lost: bytearray) -> None:
         """Take out calls into torch's own Python that say nothing of their inputs' gradients.

@@ -112,8 +112,8 @@ class Gradients:
                 continue  # (the unsharded parameters of FSDP, whose gradients it takes on; a constraint's way back)
             if tensor in self.unsharded:
                 continue  # (the sharded ones are given the gradients)
-            if outcome == GradOutcome.MISSING and self._index.given_by_functions.get(tensor, op) < op:
-                continue  # (by then it was no leaf: a Function gave it a grad_fn after it had been seen inside)
+            if outcome == GradOutcome.MISSING and tensor in self._index.given_by_functions:
+                continue  # (it was no leaf, as may be seen later: a Function gave it a grad_fn once it was done)
             if not self._index.requires_grad(tensor, op):
                 if op == found.last_op and flags[tensor] & PARAMETER:
                     found.frozen.append(tensor)
@@ -142,13 +142,14 @@ class Gradients:
         """A pass that raised has rows of what it gave: the others are as they were left before it."""
         if not self._index.recording.ops.column("flags")[group.last_op] & RAISED:
             return
-        died = self._index.recording.tensors.column("died")
+        recording, last = self._index.recording, group.last_op
+        columns = (recording.gradients.column(name) for name in ("op", "tensor", "outcome"))
+        rows = zip(*columns, strict=True)
+        there = {tensor: op for op, tensor, outcome in rows if op < last and outcome != GradOutcome.MISSING}
+        died = recording.tensors.column("died")
         for tensor, entry in group.tensors.items():
-            if 0 <= died[tensor] <= group.last_op:
-                continue
-            if entry.last_op < group.last_op and entry.outcome != GradOutcome.MISSING:
-                cleared = self._index.cleared_at.get(tensor, ())
-                is_gone = any(entry.last_op < at < group.last_op for at in cleared)
+            if entry.last_op < last and tensor in there and not 0 <= died[tensor] <= last:
+                is_gone = any(there[tensor] < at < last for at in self._index.cleared_at.get(tensor, ()))
                 entry.outcome = GradOutcome.MISSING if is_gone else GradOutcome.UNTOUCHED
 
     @property

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from gradscope.analysis.index import NOWHERE, Index
+from gradscope.frames.statement_blocks import parse_blocks
 from gradscope.frames.statements import ITEM, is_stored_by, parse_source
 from gradscope.frames.syntax_trees import parsed
 from gradscope.recording.rows import BindingKind
@@ -142,7 +143,7 @@ class HeldNames:
             return own == tensor
         last = self._last((binding.scope, binding.name, 0), op)
         if last is not None:
-            return last == tensor
+            return last == tensor or self._is_kept_to_the_end(binding, statement)
         # It was seen later only: that it was this tensor's before follows where it had been stored, and only once.
         return self.is_steady(binding.scope, binding.name) and self._is_stored_once(binding, statement)
 
@@ -167,6 +168,28 @@ class HeldNames:
                     lines.setdefault(name, []).append(one.line)
             found.append(lines)
         return found
+
+    def _is_kept_to_the_end(self, binding: HeldName, statement: int) -> bool:
+        """Whether what a name of the module held at the end was there already: it was stored before, and in no loop."""
+        now = self._index.statements[statement]
+        if binding.statement != NOWHERE or binding.scope != MODULE or self.scopes[statement] != MODULE or now.file < 0:
+            return False
+        root, stores, once = self._root(binding.name), self._stores[now.file], self._once[now.file]
+        if any(name.startswith((f"{root}.", f"{root}[")) for name in stores):  # a part of it may be another by then
+            return False
+        return bool(stores.get(root)) and all(line < now.line and line in once for line in stores[root])
+
+    @cached_property
+    def _once(self) -> list[frozenset[int]]:
+        """For each file the lines of statements outside of loops and functions."""
+        return [parse_blocks(file.text if file.is_user else "").once for file in self._index.recording.files]
+
+    def is_stored_between(self, binding: HeldName, statement: int) -> bool:
+        """Whether what a name begins with is stored between the line at which it was seen and that of a statement."""
+        seen_at, now = self._index.statements[binding.statement], self._index.statements[statement]
+        if binding.statement == NOWHERE or seen_at.file != now.file or seen_at.line >= now.line:
+            return False
+        return any(seen_at.line < line < now.line for line in self._stores[now.file].get(self._root(binding.name), ()))
 
     def lines_that_store(self, binding: HeldName) -> list[int]:
         """The lines of its file that store a name."""

@@ -25,6 +25,8 @@ from gradscope.recording.rows import BindingKind, EventKind, OpKind, Span
 _SET_IN_MODULES = "torch._set_grad_enabled"
 """What torch's own Python below a module sets grad mode with, any number of times; a ``with`` has another name."""
 
+_OF_LAYERS = (OpKind.CALL, OpKind.SET)
+"""What layers do any number of times in one call of a module: a lazy one sets the memory of its parameters."""
 _STEP = "step("
 
 
@@ -116,7 +118,7 @@ class StatementRuns:
                 continue
             if inner != NONE:
                 divisors[statement] = gcd(divisors[statement], count)
-            elif not is_below or (kind != OpKind.CALL and index.recording.text(func) != _SET_IN_MODULES):
+            elif not is_below or (kind not in _OF_LAYERS and index.recording.text(func) != _SET_IN_MODULES):
                 key = (places[span], index.twin(func))  # (a call that was specialised has two spans of one place)
                 totals[key] = totals.get(key, 0) + count
                 direct[statement] = max(direct[statement], totals[key])

@@ -19,6 +19,7 @@ from weakref import ref
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch.nn.parameter import UninitializedParameter
 from torch.utils._mode_utils import no_dispatch
 
 from gradscope.recorder.state.moves import Moves
@@ -310,8 +311,13 @@ class Identity:
 
     def _new_layout(self, tensor: Any, key: Any) -> tuple[int, int]:
         text = self.tape.text
+        kind: Any = type(tensor)
+        # A lazy module's parameter is given its memory first, and its class then; until then it hides its shape.
+        is_given = issubclass(kind, UninitializedParameter) and tensor.numel() > 0
+        if is_given:
+            key, kind = (tensor.size(), tensor.stride()), kind.cls_to_become
         try:
-            shape = _written(tensor.shape)
+            shape = _written(tensor.size() if is_given else tensor.shape)
         except (RuntimeError, TypeError, ValueError, AttributeError):
             shape = "(?)"  # of a nested tensor
         try:
@@ -323,11 +329,11 @@ class Identity:
             text(str(tuple(key[1])) if key is not None and shape != "(?)" else ""),
             text(str(tensor.dtype).removeprefix("torch.")),
             text(str(tensor.device)),
-            text(type(tensor).__name__),
+            text(kind.__name__),
             text(str(tensor.layout).removeprefix("torch.")),
             nbytes,
         )
-        key = row if key is None else key
+        key = row if key is None or is_given else key
         known: tuple[int, int] | None = self._layouts.get(key)
         if known is None:
             known = (len(self._layouts), nbytes)

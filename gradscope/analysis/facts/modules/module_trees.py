@@ -161,7 +161,7 @@ class ModuleTrees:
 
     def _size(self, tensor: int) -> tuple[int, int]:
         """Elements and bytes of a tensor."""
-        layout = self._index.recording.layouts[self._index.recording.tensors.column("layout")[tensor]]
+        layout = self._index.recording.layouts[self._index.layout_at(tensor, self._index.op_count)]
         shape = self._strings[layout.shape].strip("()").split(",")
         sides = [part.strip() for part in shape if part.strip()]
         return math.prod(int(side) for side in sides) if all(map(str.isdecimal, sides)) else 0, layout.nbytes
