@@ -21,6 +21,8 @@ class ExitCode(IntEnum):
     """Wrong use, or input that cannot be read."""
     INTERNAL = 3
     """A fault of gradscope's own."""
+    TIMEOUT = 124
+    """``run --timeout``: the program took longer and was ended (as ``timeout(1)`` says it)."""
 
 
 class GradscopeError(Exception):
@@ -63,6 +65,10 @@ class RecordingError(GradscopeError):
 
 class UsageError(GradscopeError):
     """Options or expressions that make no sense together or cannot be understood."""
+
+
+class UnwritableError(UsageError):
+    """An output file whose name is good, in a folder that may not be written."""
 
 
 class MissingTorchError(GradscopeError):

@@ -11,7 +11,7 @@ from gradscope.analysis.facts.memory_use import MemoryUse
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import AfterLimit, LeftOut, OpRow, Place, RaisedError, RunFacts, WatchRow
 from gradscope.analysis.view import RunView
-from gradscope.recording import Recording
+from gradscope.recording import NONE, Recording
 from gradscope.recording.flags import AUTOCAST, GRAD, INFERENCE
 from gradscope.recording.rows import EventKind
 
@@ -49,7 +49,18 @@ def run_facts(recording: Recording) -> RunFacts:
         child=info.child,
         children=info.children,
         children_followed=info.children_followed,
+        last_place=_last_place(recording),
     )
+
+
+def _last_place(recording: Recording) -> Place | None:
+    for number in reversed(recording.ops.column("span")):
+        if number != NONE:
+            span = recording.spans[number]
+            source = recording.source(span.file, span.stmt_line, span.stmt_end_line)
+            function = recording.text(span.function)
+            return Place(recording.files[span.file].name, span.stmt_line, span.stmt_end_line, function, source)
+    return None
 
 
 def list_errors(index: Index) -> tuple[RaisedError, ...]:

@@ -516,6 +516,8 @@ class RunFacts(NamedTuple):
     """Processes that it was seen to start."""
     children_followed: bool
     """Whether they were recorded, too, each in a file of its own."""
+    last_place: Place | None
+    """Where the last operation was called that was recorded."""
 
 
 class Summary(NamedTuple):

@@ -40,6 +40,8 @@ class RunRequest(NamedTuple):
     """What becomes of the processes that the program starts."""
     looks_at: int | None
     """The signal at which the screen so far is shown while the program runs."""
+    timeout: float | None
+    """Seconds after which it is ended."""
     outputs: tuple[Path, ...]
     modules_at_start: frozenset[str]
     """Names of the modules that Python had imported before gradscope."""

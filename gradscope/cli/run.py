@@ -20,6 +20,7 @@ from gradscope.cli.options.answer_options import (
 )
 from gradscope.cli.options.completion import complete_target
 from gradscope.cli.options.help_text import paragraphs
+from gradscope.cli.options.many_options import checked_timeout
 from gradscope.cli.options.output_options import (
     TABLE,
     Color,
@@ -142,6 +143,10 @@ def run(
         ShowAt,
         typer.Option("--show-at", help="The signal at which the screen so far is shown and the program goes on."),
     ] = ShowAt.AUTO,
+    timeout: Annotated[
+        float | None,
+        typer.Option("--timeout", metavar="SECONDS", help="End it if it takes longer, and show where it stood."),
+    ] = None,
     include: IncludeOption = None,
     exclude: ExcludeOption = None,
     format: RunFormat = TABLE,
@@ -192,6 +197,7 @@ def run(
         ranks=ranks,
         children=children,
         looks_at=show_at.number,
+        timeout=checked_timeout(timeout),
         outputs=tuple(output or ()),
         modules_at_start=frozenset(deferred(context).modules_at_start),
     )

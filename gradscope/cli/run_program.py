@@ -40,7 +40,7 @@ def run_program(request: RunRequest) -> NoReturn:
     watches = Watches(program, request.watch)  # what is wrong with one is said before any file is replaced
     result = RunOutput(request)
     children = None
-    if request.children is ChildProcesses.FOLLOW:
+    if request.children is ChildProcesses.FOLLOW and result.recording_paths:
         settings = ChildSettings(result.recording_paths, request.view.values, request.max_ops, request.nan)
         children = FollowedChildren(program, [program.argv0, *request.arguments], settings)
     run = ProgramRun(
@@ -58,6 +58,7 @@ def run_program(request: RunRequest) -> NoReturn:
         on_finish=result.finish,
         on_look=result.show_so_far,
         looks_at=request.looks_at,
+        timeout=request.timeout,
         children=children,
         counts_children=request.children is not ChildProcesses.OFF,
     )

@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from gradscope import collector
@@ -49,6 +49,8 @@ class ProgramRecording:
         self.outcome = Outcome()
         self.raised: TracebackType | None = None
         """Of the error that ended the process; a reference that is given up when it has been looked at."""
+        self.stands: Sequence[FrameType] = ()
+        """Where its threads were when it was ended, the main one first."""
         self.is_complete = False
         self._begun = begun
         self._settings = settings
@@ -127,13 +129,29 @@ class ProgramRecording:
         describe_machine(info)
 
     def _locate_error(self) -> None:
-        """Put down the error to the innermost frame of the user's."""
+        """Put down the error, or where the program stood when it was ended, to the innermost frame of the user's."""
         trace, self.raised = self.raised, None
         while trace is not None:
             filename = trace.tb_frame.f_code.co_filename
             if self.program.is_user(filename):
                 self.outcome.file, self.outcome.line = self._file(filename), trace.tb_lineno
             trace = trace.tb_next
+
+        for frame in self.stands:
+            if self._locate_frame(frame):
+                break
+        self.stands = ()
+
+    def _locate_frame(self, innermost: FrameType) -> bool:
+        """Put down the end to the innermost frame of the user's in a thread; whether there is one."""
+        frame: FrameType | None = innermost
+        while frame is not None:
+            filename = frame.f_code.co_filename
+            if self.program.is_user(filename):
+                self.outcome.file, self.outcome.line = self._file(filename), frame.f_lineno
+                return True
+            frame = frame.f_back
+        return False
 
     def _file(self, filename: str) -> int:
         files = self.recording.files

@@ -18,6 +18,7 @@ from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from gradscope import collector
+from gradscope.errors import ExitCode
 from gradscope.frames.tracebacks import clean_exception
 from gradscope.hosting.look_in_fork import look_in_fork
 from gradscope.hosting.main_module import execute, forget_source, new_main, register_source, run_imports
@@ -26,6 +27,7 @@ from gradscope.hosting.process import ProgramProcess, die_by_interrupt, flush_qu
 from gradscope.hosting.program_recording import ProgramRecording
 from gradscope.hosting.running_snippets import SnippetRun, run_snippets
 from gradscope.hosting.started_processes import StartedProcesses, forks_of_our_own
+from gradscope.hosting.time_limit import TimeLimit, frames_of_threads
 from gradscope.recording import Outcome, Recording
 from gradscope.targets.program import Program
 
@@ -69,6 +71,7 @@ class ProgramRun:
             to end by ``os._exit`` or a signal. Never in a child that the program has forked.
         on_look: Called with this run, its recording as complete as it can be so far, in a fork of the process, each
             time that the signal ``looks_at`` comes; the program goes on.
+        timeout: Seconds after which the process is ended with what it has started; only with ``ends_process``.
         children: What records the processes that the program starts; None: nothing.
         counts_children: Count them.
     """
@@ -92,6 +95,7 @@ class ProgramRun:
         on_finish: Callable[[ProgramRun], None] | None = None,
         on_look: Callable[[ProgramRun], None] | None = None,
         looks_at: int | None = None,
+        timeout: float | None = None,
         children: FollowedChildren | None = None,
         counts_children: bool = True,
     ) -> None:
@@ -118,6 +122,8 @@ class ProgramRun:
         if children is not None:
             children.observed = self._observed
         self._ends_process = ends_process
+        self._timeout = timeout
+        self._limit = None if timeout is None else TimeLimit(timeout, self._timed_out, ExitCode.TIMEOUT)
         self._on_finish = on_finish
         self._on_look = on_look
         self._errors: list[str] = []
@@ -160,6 +166,8 @@ class ProgramRun:
         self._process.enter()
         self.module = new_main(self.program)
         raised: BaseException | None = None
+        if self._limit is not None:
+            self._limit.start()
         try:
             if self._counts_children:
                 self._started.install()
@@ -317,6 +325,16 @@ class ProgramRun:
         self._outcome.message = f"os._exit({code})"
         self._finish()
 
+    def _timed_out(self) -> None:
+        """The program takes too long; called in a thread beside it."""
+        outcome = self._outcome
+        outcome.kind, outcome.exit_code = "timeout", int(ExitCode.TIMEOUT)
+        outcome.message = f"{self._timeout:g} second{'s' * (self._timeout != 1)}"
+        self._observed.stands = frames_of_threads()
+        for stream in (sys.stdout, sys.stderr):  # the program's output comes first
+            flush_quietly(stream)
+        self._finish()
+
     def _is_busy(self) -> bool:
         return self.recorder is not None and self.recorder.is_busy
 
@@ -342,6 +360,8 @@ class ProgramRun:
 
     def _finish(self) -> None:
         """Complete the recording and hand it on, once."""
+        if self._limit is not None:
+            self._limit.stop()
         companion, module = self._companion, self.module
         before = bool if companion is None else companion.finish
         self.recording.info.children = self._started.count

@@ -33,14 +33,14 @@ class Outcome:
 
     kind: str = "running"
     """``ok``, ``exception``, ``exit`` (SystemExit, ``os._exit``), ``interrupted`` (KeyboardInterrupt), ``signal``
-    (SIGTERM, SIGHUP), or ``running``: the recording was cut off while the program ran (killed, or only looked at; a
-    message says the latter)."""
+    (SIGTERM, SIGHUP), ``timeout`` (``--timeout``), or ``running``: the recording was cut off while the program ran
+    (killed, or only looked at; a message says the latter)."""
     exit_code: int | None = None
     """The status that the program's process ends with; None while it runs and where code was recorded in-process."""
     error_type: str = ""
     message: str = ""
     file: int = NONE
-    """Where it was raised: the innermost user frame (index into files), and its line."""
+    """Where it was raised, or stood when its time was up: the innermost user frame (index into files), its line."""
     line: int = NONE
     traceback: str = ""
     """The program's own traceback as Python prints it, without gradscope's frames."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from gradscope.errors import GradscopeError, UsageError
+from gradscope.errors import GradscopeError, UnwritableError, UsageError
 from gradscope.recording.file.replaced_file import replaced_file
 from gradscope.recording.file.write_errors import explanation
 from gradscope.report.formats import ResultKind, format_named, format_of_file
@@ -54,7 +54,7 @@ def check_place(path: Path) -> None:
     """Find out before the work is done whether there can be such a file.
 
     Raises:
-        UsageError: It cannot be written.
+        UsageError: It cannot be written; an UnwritableError where only the permission is missing.
     """
     if path.is_dir():
         raise UsageError(f"cannot write {path}: it is a folder", "name a file in it")
@@ -64,7 +64,7 @@ def check_place(path: Path) -> None:
             f"cannot write {path}: there is no folder {path.parent}", "create the folder, or write elsewhere"
         )
     if not os.access(path if _is_device(path) else folder, os.W_OK):
-        raise UsageError(f"cannot write {path}: no permission", "write to a folder that you may write to")
+        raise UnwritableError(f"cannot write {path}: no permission", "write to a folder that you may write to")
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import sys
 import textwrap
@@ -146,6 +147,18 @@ def test_a_disk_that_is_full_is_said_and_does_not_hide_how_the_program_ended(fol
     assert "No space left" in done.stderr and done.returncode == 2
     done = gradscope("run", "-q", "-o", "full.json", "-c", "exit(5)", cwd=folder)
     assert "No space left" in done.stderr and done.returncode == 5
+
+
+def test_a_recording_for_which_there_is_no_room_is_said_in_one_line_and_the_program_runs(folder: Path):
+    done = run_command(
+        [GRADSCOPE, "run", "-q", "-o", "run.gradscope", "-c", "print(1)"],
+        cwd=folder,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500)),
+    )
+    assert (done.returncode, done.stdout) == (2, "1\n")
+    assert done.stderr.startswith("gradscope: cannot write the recording")
+    assert done.stderr.endswith("; the program runs without it\n") and done.stderr.count("\n") == 1
+    assert not [path for path in folder.iterdir() if "gradscope" in path.name]
 
 
 @pytest.mark.parametrize(

@@ -73,11 +73,15 @@ class MergedRanks(NamedTuple):
     missing: tuple[int, ...]
     """Ranks without a recording here."""
     stopped_first: int | None
-    """The rank that ended first of those that did not end well, where their machine's clock tells."""
+    """The rank that ended first of those that did not end well: by their machine's clock, or one whose recording has no
+    end where the first that has one lost its connection."""
     ranks: tuple[RankRow, ...]
     answers: tuple[RankAnswer, ...]
     differences: tuple[RankDifference, ...]
 
+
+_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
+"""What an error says in one rank where another is gone."""
 
 _Process = tuple[int, tuple[int, ...]]
 """Rank, and which child it is."""
@@ -179,11 +183,15 @@ def _facts(report: Report) -> Iterable[tuple[str, Place, str, str]]:
 
 
 def _stopped_first(rows: list[RankRow]) -> int | None:
+    endless = [row for row in rows if row.run.outcome == "running" and not row.run.error_message]
     failed = [row for row in rows if row.run.outcome not in ("ok", "running") and row.run.exit_code != 0]
+    if endless:
+        lost = any(sign in row.run.error_message for row in failed for sign in _LOST)
+        return endless[0].rank if len(endless) == 1 and (lost or not failed) else None
     if len(failed) < 2 or len({row.host for row in rows}) > 1:
         return failed[0].rank if len(failed) == 1 else None
     first, second, *_ = sorted(failed, key=_ended)
-    return first.rank if _ended(first) < _ended(second) else None
+    return first.rank if _ended(first) < _ended(second) and first.run.outcome != "timeout" else None
 
 
 def _ended(row: RankRow) -> datetime:

@@ -13,12 +13,13 @@ from gradscope.cli.output.failures import note, tell
 from gradscope.cli.output.judged_answers import judge
 from gradscope.cli.output.streams import ResultStream
 from gradscope.cli.requests import RunRequest
-from gradscope.errors import ExitCode, GradscopeError, UsageError
+from gradscope.errors import ExitCode, GradscopeError, RecordingError, UsageError
 from gradscope.hosting.program_run import ProgramRun
 from gradscope.recording import Recording
 from gradscope.recording.launch import Launch, launched_as, path_of_rank, ranks_in
+from gradscope.recording.program_end import program_end
 from gradscope.report.formats import format_named, format_of_file
-from gradscope.report.output_files import STANDARD_OUTPUT, check_output, explained_output, write_file
+from gradscope.report.output_files import STANDARD_OUTPUT, check_place, explained_output, write_file
 from gradscope.report.run.run_result import RunResult
 
 if TYPE_CHECKING:
@@ -28,27 +29,35 @@ if TYPE_CHECKING:
 class RunOutput:
     """The result of one run, on its way to standard output and to files.
 
+    A file that may not be written, or a disk that is full, takes nothing from the program: it is said in one line, and
+    the program runs. A name for which there can be no file is refused; but of a process that a launcher started, which
+    would end the others with this one, it is said like the rest.
+
     Raises:
-        GradscopeError: A file cannot be written; known before the program is run.
+        UsageError: A name is no good; known before the program is run.
     """
 
     def __init__(self, request: RunRequest) -> None:
         self._request = request
-        launch = launched_as()
+        self._launch = launched_as()
+        self.failure = ExitCode.OK
+        """Set where something could not be shown or written, or an answer is a ground to fail."""
+        launch = self._launch
         self._prints = launch is None or launch.rank in ranks_in(request.ranks, launch.world_size)
-        outputs = [_of_this_process(_checked(path), launch) for path in request.outputs]
-        self._recordings = _writers([path for path in outputs if format_of_file(path, "run") is None])
+        is_recording = [format_of_file(_named(path), "run") is None for path in request.outputs]
+        if request.children is ChildProcesses.FOLLOW and not any(is_recording):
+            raise UsageError("--children follow writes recordings beside the program's own", "add -o run.gradscope")
+        outputs = [_of_this_process(path, launch) for path in request.outputs]
+        self._documents: list[Path] = []
+        self._recordings: list[RecordingWriter] = []
+        for path, records in zip(outputs, is_recording, strict=True):
+            self._attempt_to_open(path, records=records)
         for writer in self._recordings:
             if writer.path != writer.wanted:
                 note(f"another run is writing {writer.wanted}: this one goes to {writer.path}")
-        if request.children is ChildProcesses.FOLLOW and not self._recordings:
-            raise UsageError("--children follow writes recordings beside the program's own", "add -o run.gradscope")
         self._said = {writer.path for writer in self._recordings}
-        self._documents = [path for path in outputs if format_of_file(path, "run") is not None]
         self._stream = ResultStream(to_stderr=request.format not in ("", "table"))
         self._unwritable: set[RecordingWriter] = set()
-        self.failure = ExitCode.OK
-        """Set where something could not be shown or written, or an answer is a ground to fail."""
 
     @property
     def recording_paths(self) -> tuple[str, ...]:
@@ -63,12 +72,14 @@ class RunOutput:
     def finish(self, run: ProgramRun) -> None:
         """Show and write a complete recording; what goes wrong here does not change how the program ended."""
         result = RunResult(run.recording, self._request.view)
+        if run.recording.info.outcome.kind == "timeout":
+            self._tell_of_time(run.recording)
         for writer in self._recordings:
-            self._attempt(writer.close, run.recording)
+            self._attempt_to_write(writer.close, run.recording)
             if writer.path not in self._said:
                 note(f"another run has taken {writer.wanted}: this one is in {writer.path}")
         for path in self._documents:
-            self._attempt(write_file, result, path)
+            self._attempt_to_write(write_file, result, path)
         stream = self._stream.stream
         if self._request.format and stream is not None and (self._prints or run.exit_code):
             self._attempt(self._show, result, stream)
@@ -87,6 +98,45 @@ class RunOutput:
                     writer.append(recording)
                 except GradscopeError:
                     self._unwritable.add(writer)  # said when it is closed, if it cannot be written then either
+
+    def _attempt_to_open(self, path: Path, *, records: bool) -> None:
+        """Begin a file, so that what is wrong with it is known before the program runs."""
+        try:
+            check_place(path)
+            if records:
+                self._recordings.append(_writer(path))
+            else:
+                self._documents.append(path)
+        except (UsageError, RecordingError) as error:
+            if type(error) is UsageError and self._launch is None:
+                raise
+            self._tell_of_file(error, "; the program runs without it")
+
+    def _attempt_to_write(self, step: Callable[..., None], *details: object) -> None:
+        try:
+            step(*details)
+        except GradscopeError as error:
+            self._tell_of_file(error, "")
+        except Exception as error:
+            self.failure = tell(error)
+
+    def _tell_of_time(self, recording: Recording) -> None:
+        """Say, whatever is printed, that the program was ended, and where it stood."""
+        outcome = recording.info.outcome
+        where = ""
+        if 0 <= outcome.file < len(recording.files):
+            source = recording.source(outcome.file, outcome.line).strip()
+            where = f" at {recording.files[outcome.file].name}:{outcome.line}: {source}"
+        note(f"{self._rank()}the program {program_end(outcome.kind, None, outcome.message)}{where}")
+
+    def _rank(self) -> str:
+        return "" if self._launch is None else f"{self._launch.name}: "
+
+    def _tell_of_file(self, error: GradscopeError, then: str) -> None:
+        """Say that a file cannot be written. To a launcher the process does not fail by it: others would be ended."""
+        note(f"{self._rank()}{error.message}{f' ({error.hint})' * bool(error.hint)}{then}")
+        if self._launch is None:
+            self.failure = error.exit_code
 
     def _attempt(self, step: Callable[..., None], *details: object) -> None:
         try:
@@ -111,10 +161,9 @@ class RunOutput:
             raise
 
 
-def _checked(path: Path) -> Path:
+def _named(path: Path) -> Path:
     if path == STANDARD_OUTPUT:
         raise UsageError("-o - does not say in which format", "print a format with -f: gradscope run -f json …")
-    check_output(path, "run")
     return path
 
 
@@ -123,9 +172,7 @@ def _of_this_process(path: Path, launch: Launch | None) -> Path:
     return path_of_rank(Path(os.path.abspath(path)), launch)  # noqa: PTH100
 
 
-def _writers(paths: list[Path]) -> list[RecordingWriter]:
-    if not paths:
-        return []
+def _writer(path: Path) -> RecordingWriter:
     from gradscope.recording.file.store import RecordingWriter
 
-    return [RecordingWriter(path) for path in paths]
+    return RecordingWriter(path)

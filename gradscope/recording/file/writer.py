@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -10,7 +11,13 @@ from gradscope.errors import RecordingError
 from gradscope.recording.file.own_file import free_name, identity_of, is_being_written
 from gradscope.recording.file.replaced_file import replaced_file
 from gradscope.recording.file.schema_sql import create_schema
-from gradscope.recording.file.sqlite_files import explained, make_plain, open_for_writing, remove_companions
+from gradscope.recording.file.sqlite_files import (
+    explained,
+    has_unmerged_rows,
+    make_plain,
+    open_for_writing,
+    remove_companions,
+)
 from gradscope.recording.file.written_rows import WrittenRows
 from gradscope.recording.model import Recording
 
@@ -105,6 +112,8 @@ def _create(path: Path, recording: Recording, journal: str) -> None:
         with open_for_writing(path, journal) as connection:
             create_schema(connection, recording)
             WrittenRows().write(connection, recording, at_end=True)
+        if has_unmerged_rows(path):  # of a disk that became full when SQLite closed the file it says nothing
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except BaseException:
         remove_companions(path)
         raise

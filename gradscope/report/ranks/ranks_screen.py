@@ -18,6 +18,8 @@ from gradscope.report.screen.text import Symbols, allow_any_text, safe, source_t
 
 ROWS = 12
 """Differences of one section that are shown."""
+_LONGEST = 200
+"""Characters of a message that are shown."""
 _STYLE: dict[Severity, str] = {"problem": "bold red", "warning": "bold yellow", "note": "cyan"}
 _TITLES = {
     "gradients": "Gradients that not all {} have",
@@ -40,6 +42,8 @@ def _parts(merged: MergedRanks, marks: Symbols) -> Iterator[RenderableType]:
         yield Text(f"no recording of {ranks_text(merged.missing)} of {merged.world_size}", style="yellow")
     yield Text("")
     yield _table_of_ranks(merged)
+    if (why := _why_first(merged)) is not None:
+        yield why
     if merged.answers:
         yield Text("")
         yield _answers(merged, marks)
@@ -112,10 +116,32 @@ def _ended(row: RankRow) -> str:
     run = row.run
     where = f" at line {run.error_place.line}" if run.error_place else ""
     if run.outcome == "running":
-        return "was cut off while it ran"
+        last = f", last seen at line {run.last_place.line}" if run.last_place else ""
+        return f"its recording has no end{last}"
     if run.outcome == "exception":
         return f"raised {safe(run.error_type)}{where}"
-    return safe(program_end(run.outcome, run.exit_code, run.error_message)) or run.outcome
+    ended = safe(program_end(run.outcome, run.exit_code, run.error_message)) or run.outcome
+    return ended + where * (run.outcome != "ok")
+
+
+def _why_first(merged: MergedRanks) -> Text | None:
+    """What is known of the rank that stopped first, with what it raised."""
+    row = next((row for row in merged.ranks if row.rank == merged.stopped_first), None)
+    if row is None or len(merged.ranks) < 2:
+        return None
+    name = row.name if has_children(merged) else f"rank {row.rank}"
+    if row.run.outcome == "running":
+        said = "it was killed, or runs yet"
+        lost = next((other for other in merged.ranks if other.run.outcome == "exception"), None)
+        if lost is not None:
+            said = f"it was killed: the first that ended lost its connection ({_first_line(lost.run.error_message)})"
+        return Text(f"{name} stopped first: {said}", style="bold")
+    message = f": {_first_line(row.run.error_message)}" if row.run.outcome == "exception" else ""
+    return Text(f"{name} stopped first: it {_ended(row)}{message}", style="bold")
+
+
+def _first_line(message: str) -> str:
+    return safe(next(iter(message.splitlines()), ""))[:_LONGEST]
 
 
 def _answers(merged: MergedRanks, marks: Symbols) -> Table:

@@ -1,0 +1,1 @@
+"""Jobs of several processes, run for real over gloo."""
