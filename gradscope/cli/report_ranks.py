@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gradscope.analysis.comparison.merged_ranks import MergedRanks, RankMerger
+from gradscope.analysis.facts.collectives import collectives
+from gradscope.analysis.facts.events import Events
+from gradscope.analysis.index import Index
 from gradscope.analysis.report_builder import build
 from gradscope.analysis.view import RunView
 from gradscope.cli.options.output_options import Output
@@ -46,5 +49,6 @@ def _merged(files: list[Path], view: RunView) -> MergedRanks:
             hint = "gradscope compare A B shows what differs between runs"
             raise UsageError(f"these are not the processes of one run: {what}", hint)
         processes.add(process)
-        merger.add(str(file), build(recording, view))
+        index = Index(recording)
+        merger.add(str(file), build(recording, view), collectives(index, Events(index)))
     return merger.merged()

@@ -50,6 +50,8 @@ class OpKind(IntEnum):
     """One step of an optimizer of torch's own, whole."""
     GROUP = 8
     """One call into torch's own Python that ran many ops: a module's initialisation, gradient clipping …"""
+    COLLECTIVE = 9
+    """A call that other processes take part in: ``dist.all_reduce``, ``dist.send`` …"""
 
 
 class OpFlag(IntFlag):
@@ -163,6 +165,14 @@ class EventKind(IntEnum):
     loss that was ``not_finite``. The first of these was called at the span; the subject is its number among the passes
     of the run, from 1 on (0: there was none). ``resident`` is what the process held of memory, in bytes, before the
     first of these passes, the second, the fourth … and at the end (0: not known)."""
+
+    COLLECTIVE = 65
+    """What was special of a collective (the subject is its op): the ranks of its ``group`` where these are not all, the
+    rank that it came from (``src``) or went to (``dst``), how it reduced (``op``) where that is not the sum, whether it
+    was ``async``."""
+    COLLECTIVE_WAITS = 66
+    """Noted at the end: a collective had been called and had not returned. Its ``name``, the ``shape`` and ``dtype`` of
+    its first tensor, and what ``COLLECTIVE`` has."""
 
 
 class Op(NamedTuple):

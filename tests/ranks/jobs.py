@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import textwrap
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,17 +23,20 @@ dist.init_process_group("gloo", init_method="file://" + os.path.abspath("store")
 """The first lines of a program: 1 to 4."""
 
 
-def job(folder: Path, program: str, *options: str, ranks: int = 2) -> list[subprocess.CompletedProcess[str]]:
-    """Run a program in so many processes; each leaves ``run.rank0.gradscope`` … in the folder."""
+def job(
+    folder: Path, program: str, *options: str, ranks: int = 2, timeouts: Sequence[float] = ()
+) -> list[subprocess.CompletedProcess[str]]:
+    """Run a program in so many processes, each with its own limit of time; each leaves ``run.rank0.gradscope`` …"""
     (folder / "job.py").write_text(HEAD + textwrap.dedent(program))
     (folder / "store").unlink(missing_ok=True)
     kept = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "NO_COLOR", "COLUMNS")}
-    command = [GRADSCOPE, "run", "--width", "120", "-o", "run.gradscope", *options, "job.py"]
+    command = [GRADSCOPE, "run", "--width", "120", "-o", "run.gradscope", *options]
+    limits = [["--timeout", str(seconds)] for seconds in timeouts] or [[]] * ranks
     with ExitStack() as stack:
         processes = [
             stack.enter_context(
                 started(
-                    command,
+                    [*command, *limits[rank], "job.py"],
                     cwd=folder,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,

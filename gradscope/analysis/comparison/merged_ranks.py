@@ -10,6 +10,8 @@ from collections.abc import Hashable, Iterable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from gradscope.analysis.comparison.collective_orders import CollectiveOrders, CollectiveParting
+from gradscope.analysis.facts.collectives import Collective
 from gradscope.analysis.report_model import Answer, Place, Report, RunFacts
 
 NOT_THERE = "not there"
@@ -78,6 +80,8 @@ class MergedRanks(NamedTuple):
     ranks: tuple[RankRow, ...]
     answers: tuple[RankAnswer, ...]
     differences: tuple[RankDifference, ...]
+    collectives: tuple[CollectiveParting, ...]
+    """Of each group of ranks whose collectives are not the same: the first that differs."""
 
 
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
@@ -94,10 +98,13 @@ class RankMerger:
         self._rows: list[RankRow] = []
         self._answers: dict[Hashable, tuple[Answer, list[_Process]]] = {}
         self._facts: dict[tuple[str, Place, str], dict[_Process, str]] = {}
+        self._orders = CollectiveOrders()
 
-    def add(self, file: str, report: Report) -> None:
-        """Take one."""
+    def add(self, file: str, report: Report, called: Iterable[Collective] = ()) -> None:
+        """Take one, with the collectives that it called."""
         run, counts = report.run, report.summary
+        if not run.child:
+            self._orders.add(run.rank, called, is_whole=run.outcome != "running" and not counts.left_out)
         self._rows.append(
             RankRow(
                 run.rank,
@@ -145,6 +152,7 @@ class RankMerger:
             ranks=tuple(rows),
             answers=tuple(sorted(answers, key=lambda one: ("problem", "warning", "note").index(one.answer.severity))),
             differences=tuple(self._differences(compared, numbers)),
+            collectives=() if has_children else tuple(self._orders.partings()),
         )
 
     def _differences(self, compared: list[_Process], numbers: dict[_Process, int]) -> Iterable[RankDifference]:
@@ -190,8 +198,10 @@ def _stopped_first(rows: list[RankRow]) -> int | None:
         return endless[0].rank if len(endless) == 1 and (lost or not failed) else None
     if len(failed) < 2 or len({row.host for row in rows}) > 1:
         return failed[0].rank if len(failed) == 1 else None
+    if all(row.run.outcome == "timeout" for row in failed):
+        return None  # each was ended when its time was up
     first, second, *_ = sorted(failed, key=_ended)
-    return first.rank if _ended(first) < _ended(second) and first.run.outcome != "timeout" else None
+    return first.rank if _ended(first) < _ended(second) else None
 
 
 def _ended(row: RankRow) -> datetime:

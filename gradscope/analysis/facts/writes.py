@@ -11,7 +11,7 @@ from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL
 from gradscope.recording.rows import Field, OpKind
 
-_BY_PROGRAM = frozenset((OpKind.CALL, OpKind.STEP))
+_BY_PROGRAM = frozenset((OpKind.CALL, OpKind.STEP, OpKind.COLLECTIVE))
 _WITH_CLOSURE = re.compile(r"optim\.\w+\.step")
 """How an optimizer's step is called that was recorded op by op: it ran a closure, or hooks."""
 _COPIES = re.compile(r"Tensor\.(clone|contiguous|to|cpu|cuda|detach|data\.__get__|pin_memory|view|reshape|view_as)")

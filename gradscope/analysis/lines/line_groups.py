@@ -38,6 +38,7 @@ _KIND_OF_OP: dict[int, RowKind] = {
     OpKind.STEP: "step",
     OpKind.SET: "call",
     OpKind.GROUP: "call",
+    OpKind.COLLECTIVE: "call",
 }
 
 

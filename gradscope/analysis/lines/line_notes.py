@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cached_property
+from typing import Any
 
+from gradscope.analysis.facts.collectives import special
+from gradscope.analysis.facts.events import Events
 from gradscope.analysis.facts.modes.grad_modes import is_user_code, mode_set
 from gradscope.analysis.facts.program.states_after import State
 from gradscope.analysis.facts.statement_runs import StatementRuns
 from gradscope.analysis.index import Index
 from gradscope.analysis.lines.line_groups import RowGroup
 from gradscope.recording.flags import GRAD, HOOKED, RAISED
-from gradscope.recording.rows import Change, Field, OpKind
+from gradscope.recording.rows import Change, EventKind, Field, OpKind
 
 
 class LineNotes:
@@ -30,6 +34,8 @@ class LineNotes:
             notes += [self._error_of(group.last_op)]
         if row.kind == OpKind.STEP:
             notes.append(self._step_note(group.last_op))
+        if row.kind == OpKind.COLLECTIVE:
+            notes.append(self._collective_note(group.last_op))
         if cleared := self._cleared(group.last_op):
             notes.append(f"set .grad of {_tensors(cleared)} to None")
         if row.flags & HOOKED:
@@ -57,6 +63,18 @@ class LineNotes:
         if mode != "set_grad_enabled":
             return f"sets {mode}"
         return f"switches grad mode {'on' if self._recording.ops.column('flags')[op] & GRAD else 'off'}"
+
+    def _collective_note(self, op: int) -> str:
+        detail = self._collectives.get(op, {})
+        group = detail.get("group")
+        among = f"ranks {', '.join(map(str, group))}" if isinstance(group, list) else "all ranks"
+        who = "" if self._index.func(op).rpartition(".")[2] in ("send", "isend", "recv", "irecv") else f" with {among}"
+        said = " ".join([f"{self._index.func(op).rpartition('.')[2]}{who}", *special(detail)])
+        return said + ", goes on meanwhile" * bool(detail.get("async"))
+
+    @cached_property
+    def _collectives(self) -> dict[int, dict[str, Any]]:
+        return {event.subject: event.detail for event in Events(self._index).of(EventKind.COLLECTIVE)}
 
     def _cleared(self, last: int) -> set[int]:
         """The tensors whose gradient a run of a statement let go, up to its last op."""

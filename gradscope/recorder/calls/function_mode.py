@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch.compiler import is_dynamo_compiling
 from torch.overrides import TorchFunctionMode
 
+from gradscope.recorder.calls.collectives import caller_of
 from gradscope.recorder.calls.faults import is_programs
 from gradscope.recorder.places.callers import (
     HANDLE_CODE,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from gradscope.recorder.calls.shielded_observer import ShieldedObserver
 
 _READS = (int(OpKind.READ_GRAD), int(OpKind.EXPORT))
+_COLLECTIVE = int(OpKind.COLLECTIVE)
 _PASSES = (int(OpKind.BACKWARD), int(OpKind.GRAD))
 _getframe = sys._getframe
 
@@ -74,6 +76,8 @@ class RecorderMode(TorchFunctionMode):
                         raise
                     observer.fault(info.name)
             frame, asking = asking.f_back, None  # type: ignore[union-attr,assignment]
+            if info.kind == _COLLECTIVE:
+                frame = caller_of(frame)
         if info.ignored or self.muted or observer.muted or tracing_state() is not None:  # read, we would be traced
             return func(*args, **kwargs) if kwargs else func(*args)
         try:

@@ -20,6 +20,7 @@ from torch.nn import Module, Parameter
 
 from gradscope.recorder.calls.after_limit import CountedCalls
 from gradscope.recorder.calls.asked_functions import AskedFunctions
+from gradscope.recorder.calls.collectives import ALWAYS, WHOLE, detail_of
 from gradscope.recorder.calls.faults import is_programs
 from gradscope.recorder.calls.module_looks import ModuleLooks
 from gradscope.recorder.calls.torch_functions import Function, FunctionInfo, describe, lives_with_torch
@@ -55,6 +56,8 @@ _CALL, _SET, _MODE, _GROUP, _STEP = (
 )
 _DIRECT_FORWARD, _REFUSED = int(EventKind.DIRECT_FORWARD), int(EventKind.REFUSED)
 _PASSES = (int(OpKind.BACKWARD), int(OpKind.GRAD))
+_COLLECTIVE = int(OpKind.COLLECTIVE)
+_COLLECTIVE_EVENT, _COLLECTIVE_WAITS = int(EventKind.COLLECTIVE), int(EventKind.COLLECTIVE_WAITS)
 _GRAD, _INFERENCE, _AUTOCAST, _RAISED, _HOOKED, _MADE = (
     int(flag) for flag in (OpFlag.GRAD, OpFlag.INFERENCE, OpFlag.AUTOCAST, OpFlag.RAISED, OpFlag.HOOKED, OpFlag.MADE)
 )
@@ -178,6 +181,8 @@ class Observer:
         self._group_begun = 0
         """The number of tensors when the call into torch's Python that is under way began."""
         self.after_limit = CountedCalls(tape)
+        self._waiting: dict[int, dict[str, Any]] = {}
+        """The collective that each thread is in: what is special of it."""
         self._hooked: set[int] = set()
         """Threads whose last op ran under saved-tensor hooks."""
         self.module_looks = ModuleLooks(self)
@@ -267,6 +272,8 @@ class Observer:
             with self.lock:
                 self._turn_to(thread)
                 self._watch(tensors[:1], info.kind != _CALL)
+        if info.kind == _COLLECTIVE:
+            self._waiting[thread] = detail_of(info.name, kwargs, tensors)
         if info.kind == _SET:
             with self.lock:
                 self._turn_to(thread)
@@ -337,6 +344,8 @@ class Observer:
             else:
                 uncounted = None if info.uncounted is None else info.uncounted.by_call(args, kwargs)
                 touched |= self._changes(info, op, before, since, read_saved, result, uncounted)
+                if info.kind == _COLLECTIVE:
+                    self._note_collective(op, site.span, thread)
                 if info.shares and before:
                     self.arrays.note(op, site.span, identity.row_of(before[0][0]), result)
                 if info.kind == _SET and user is not None and _freezes(info, before[0][0]):
@@ -408,6 +417,18 @@ class Observer:
     def _note_births(self, result: Any, before: Any, inputs: Any, span: int, op: int, thread: int) -> None:
         self._births.note(op, span, thread, tensors_in(inputs), _results(result, before))  # type: ignore[union-attr]
 
+    def _note_collective(self, op: int, span: int, thread: int) -> None:
+        """A collective is over, if it was one."""
+        detail = self._waiting.pop(thread, {})
+        if len(detail) > len(ALWAYS):
+            text = json.dumps({key: detail[key] for key in detail if key not in ALWAYS}, sort_keys=True)
+            self.tape.add_event(_COLLECTIVE_EVENT, span, thread, op, text, [])
+
+    def write_waiting(self) -> None:
+        """Note the collectives that have not returned, at the end."""
+        for thread, detail in self._waiting.items():
+            self.tape.add_event(_COLLECTIVE_WAITS, NONE, thread, NONE, json.dumps(detail, sort_keys=True), [])
+
     def takes_over(self, *_: object) -> bool:
         """Whether nothing is to be done about a call after the limit: one who stands for an observer has done it."""
         return False
@@ -419,6 +440,8 @@ class Observer:
 
     def count(self, info: Function, located: Located, result: Any, thread: int) -> None:
         """Count a call that has returned and is not recorded; the lock is held."""
+        if info.kind == _COLLECTIVE:
+            self._waiting.pop(thread, None)
         text, kind = self._named(info, located)
         self.after_limit.count(info, located, text, kind == _GROUP, result, thread)
         if self.tape.on_flush is not None and self.after_limit.is_due():
@@ -427,7 +450,7 @@ class Observer:
 
     def _named(self, info: Function, located: Located) -> tuple[int, int]:
         """Name and kind of a call: its own, or those of the call into torch's own Python that it is a part of."""
-        if not located.label or info.kind in _PASSES:
+        if not located.label or info.kind in _PASSES or (info.kind == _COLLECTIVE and located.label not in WHOLE):
             return info.text, info.kind
         is_mode = info.kind == _MODE and located.label.startswith(_MODES)
         return self.tape.text(located.label), _MODE if is_mode else _GROUP
@@ -700,10 +723,12 @@ class Observer:
                 self._turn_to(thread)
                 flags = _modes() | _RAISED
                 if self.full and not self.after_limit.has_room_for_error():
+                    self._waiting.pop(thread, None)
                     self.after_limit.add(site.span, self._named(info, located)[0])
                     return
                 op, _ = self._op(info, located, thread, flags)
                 tape.update_op(op, flags=flags)
+                self._note_collective(op, site.span, thread)
                 if self.full:
                     self._known_inputs(inputs, op)
                 else:

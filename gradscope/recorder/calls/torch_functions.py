@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from gradscope.recorder.calls.collectives import FUNCTIONAL, WRITES, collective_name
 from gradscope.recorder.torch_internals.uncounted_writes import UNCOUNTED, Uncounted
 from gradscope.recording.rows import OpKind
 
@@ -141,6 +142,9 @@ def _describe(func: Any) -> FunctionInfo:
     if name in _SHARING:
         # (looked at before, too, so that what its memory holds is known before somebody else can write it)
         return FunctionInfo(name, OpKind.EXPORT if last in _EXPORTS else OpKind.CALL, True, False, shares=True)
+    if collective := collective_name(name):
+        mutates = not name.startswith(FUNCTIONAL) or may_mutate(func, name, last)
+        return FunctionInfo(collective, OpKind.COLLECTIVE, mutates, False, WRITES.get(collective))
     if last in _EXPORTS and owner != "torch.nn":
         return FunctionInfo(name, OpKind.EXPORT, False, False)
     uncounted = UNCOUNTED.get(name) or UNCOUNTED.get(name.replace("torch.ops.aten.", "torch."))

@@ -9,6 +9,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from gradscope.analysis.comparison.collective_orders import CollectiveParting
 from gradscope.analysis.comparison.merged_ranks import MergedRanks, RankDifference, RankRow
 from gradscope.analysis.report_model import Severity
 from gradscope.analysis.sizes import size
@@ -47,10 +48,12 @@ def _parts(merged: MergedRanks, marks: Symbols) -> Iterator[RenderableType]:
     if merged.answers:
         yield Text("")
         yield _answers(merged, marks)
+    for parting in merged.collectives:
+        yield from _parting(merged, parting, marks)
     for section, differences in groupby(merged.differences, key=lambda one: one.section):
         yield Text(f"\n{_TITLES[section].format(_compared(merged))}", style="bold underline")
         yield from _differences(merged, list(differences), marks)
-    if not merged.differences:
+    if not merged.differences and not merged.collectives:
         same = "Which lines ran, which gradients arrived and where the graph was cut is the same for all"
         yield Text(f"\n{same}{' children' * has_children(merged)}.")
 
@@ -155,6 +158,29 @@ def _answers(merged: MergedRanks, marks: Symbols) -> Table:
         sentence = Text.assemble((f"{whose}: ", "bold"), safe(answer.text), " ", (f"[{answer.code}]", "dim"))
         table.add_row(Text(f"{signs[answer.severity]} {answer.severity}", style=_STYLE[answer.severity]), sentence)
     return table
+
+
+def _parting(merged: MergedRanks, parting: CollectiveParting, marks: Symbols) -> Iterator[RenderableType]:
+    whose = f" of {ranks_text(parting.group)}" if parting.group else ""
+    yield Text(f"\nCollectives{whose}: call {parting.number:,} is not the same for all", style="bold underline")
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for _ in range(4):
+        table.add_column()
+    for text, place, returned, ranks in parting.values:
+        if place is None:
+            for row in (row for row in merged.ranks if row.rank in ranks):
+                table.add_row(f"rank {row.rank}", "", f"called none: {_stood(row)}", "")
+            continue
+        waits = "" if returned else ", which did not return"
+        source = source_text(place.source, marks)
+        table.add_row(ranks_text(ranks), f"line {place.line}", f"{safe(text)}{waits}", source)
+    yield table
+
+
+def _stood(row: RankRow) -> str:
+    """How a rank ended that should have called something: ``raised ValueError at line 9``, ``ended well``."""
+    ended = _ended(row)
+    return f"it {ended}" if row.run.outcome not in ("ok", "running") else ended.replace("ok", "it came to its end")
 
 
 def _differences(merged: MergedRanks, differences: list[RankDifference], marks: Symbols) -> Iterator[RenderableType]:

@@ -1,0 +1,69 @@
+"""The collectives of one process in their order, as other processes must have called them too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from gradscope.analysis.facts.events import Events
+from gradscope.analysis.index import NOWHERE, Index
+from gradscope.analysis.report_model import Place
+from gradscope.recording.flags import COLLECTIVE_OP, RAISED
+from gradscope.recording.rows import EventKind
+
+_BETWEEN_TWO = frozenset(("dist.send", "dist.isend", "dist.recv", "dist.irecv"))
+_OF_ONE_SHAPE = frozenset(("dist.all_reduce", "dist.broadcast", "dist.reduce", "funcol.all_reduce", "funcol.broadcast"))
+"""Those to which every rank brings a tensor of one size."""
+
+
+class Collective(NamedTuple):
+    """One call of a collective."""
+
+    group: tuple[int, ...]
+    """The ranks that take part; empty: all."""
+    text: str
+    """What it was, for people: ``all_reduce``, ``broadcast from rank 1``, with the number of elements where all ranks
+    must bring as many."""
+    place: Place
+    returned: bool
+    """Whether it was over."""
+
+
+def collectives(index: Index, events: Events) -> Iterator[Collective]:
+    """Every call that all ranks of its group must make, in order; what goes between two ranks is not among them."""
+    recording = index.recording
+    details = {event.subject: event.detail for event in events.of(EventKind.COLLECTIVE)}
+    columns = (recording.ops.column(name) for name in ("kind", "flags"))
+    for op, (kind, flags) in enumerate(zip(*columns, strict=True)):
+        if kind != COLLECTIVE_OP or index.func(op) in _BETWEEN_TWO or index.op_statement[op] == NOWHERE:
+            continue
+        detail, uses = details.get(op, {}), index.uses.of(op)
+        shape = dtype = ""
+        if len(uses):
+            layout = recording.layouts[index.layout_at(uses[0], op)]
+            shape, dtype = recording.text(layout.shape), recording.text(layout.dtype)
+        text = _text(index.func(op), shape, dtype, detail)
+        yield Collective(_group(detail), text, index.place(index.op_statement[op]), not flags & RAISED)
+    for event in events.of(EventKind.COLLECTIVE_WAITS):
+        name, shape, dtype = (str(event.detail.get(key, "")) for key in ("name", "shape", "dtype"))
+        outcome = recording.info.outcome
+        if name not in _BETWEEN_TWO and 0 <= outcome.file < len(recording.files):
+            source = recording.source(outcome.file, outcome.line).strip()
+            place = Place(recording.files[outcome.file].name, outcome.line, outcome.line, "", source)
+            yield Collective(_group(event.detail), _text(name, shape, dtype, event.detail), place, False)
+
+
+def special(detail: dict[str, object]) -> list[str]:
+    """What is special of a call, in words: ``from rank 1``, ``max``."""
+    said = [f"{word} rank {detail[key]}" for key, word in (("src", "from"), ("dst", "to")) if key in detail]
+    return [*said, *([str(detail["op"])] if "op" in detail else [])]
+
+
+def _group(detail: dict[str, object]) -> tuple[int, ...]:
+    group = detail.get("group")
+    return tuple(rank for rank in group if isinstance(rank, int)) if isinstance(group, list) else ()
+
+
+def _text(name: str, shape: str, dtype: str, detail: dict[str, object]) -> str:
+    said = [name.rpartition(".")[2], *special(detail)]
+    return " ".join([*said, f"of {shape} {dtype}"] if name in _OF_ONE_SHAPE and shape else said)

@@ -1,0 +1,87 @@
+"""Collectives: rows of their own, writes that autograd does not see, and where ranks do not call the same ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import distributed as dist
+
+from gradscope.analysis.report_builder import build
+from gradscope.recording.rows import OpKind
+from tests.analysis.building import recorded
+from tests.ranks.jobs import job, merged, screen
+
+ALONE = """\
+import torch, torch.distributed as dist
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+w, x = torch.ones(2, requires_grad=True), torch.ones(2)
+y = w * x
+dist.all_reduce({written})
+work = dist.broadcast(torch.ones(2), src=0, async_op=True)
+parts = [torch.empty(2)]
+dist.all_gather(parts, x)
+y.sum().backward()
+dist.all_reduce(w.grad, op=dist.ReduceOp.MAX)
+everything = [None]
+dist.all_gather_object(everything, 3)
+work.wait()
+dist.destroy_process_group()
+"""
+
+
+def test_each_is_an_op_of_its_own_kind_with_what_is_special_of_it():
+    recording = recorded(ALONE.format(written="torch.ones(2)"))
+    found = [recording.text(op.func) for op in recording.ops if op.kind == OpKind.COLLECTIVE]
+    assert found == ["dist.all_reduce", "dist.broadcast", "dist.all_gather", "dist.all_reduce"]
+    assert not recording.faults
+    report = build(recording)
+    assert not report.answers
+    notes = {row.line: row.notes for row in report.lines if row.notes}
+    assert notes[5] == ("all_reduce with all ranks",)
+    assert notes[6] == ("broadcast with all ranks from rank 0, goes on meanwhile",)
+    assert notes[10][-1] == "all_reduce with all ranks max"
+    assert {row.place.line for row in report.inplace_writes} >= {5, 8, 10}
+
+
+def test_a_write_that_autograd_does_not_see_is_known():
+    answers = build(recorded(ALONE.format(written="x"))).answers
+    assert [(one.code, one.causes[0].line) for one in answers] == [("gradient-silently-wrong", 5)]
+
+
+def test_torch_still_counts_none_of_these_writes():
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        x = torch.ones(2)
+        dist.all_reduce(x)
+        dist.broadcast(x, 0)
+        assert x._version == 0
+    finally:
+        dist.destroy_process_group()
+
+
+def test_a_rank_that_waits_in_vain_is_ended_and_where_the_ranks_part_is_named(tmp_path: Path):
+    ended = job(
+        tmp_path,
+        """
+        pair = dist.new_group([0, 1])
+        dist.all_reduce(torch.ones(2), group=pair)
+        if rank == 0:
+            dist.all_reduce(torch.ones(3))
+        dist.broadcast(torch.ones(3), 1)
+        """,
+        "-q",
+        timeouts=(20, 100),
+    )
+    assert [one.returncode for one in ended] == [124, 1], ended
+    told = "rank 0 of 2: the program was ended after 20 seconds (--timeout) at job.py:9: dist.all_reduce(torch.ones(3))"
+    assert f"gradscope: {told}\n" in ended[0].stderr
+    assert merged(tmp_path)["stopped_first"] == 0
+    (parting,) = merged(tmp_path)["collectives"]
+    assert (parting["number"], parting["group"]) == (2, [])
+    assert [(one["text"], one["place"]["line"], one["returned"], one["ranks"]) for one in parting["values"]] == [
+        ("all_reduce of (3,) float32", 9, False, [0]),
+        ("broadcast from rank 1 of (3,) float32", 10, False, [1]),
+    ]
+    assert "rank 0 stopped first: it was ended after 20 seconds (--timeout) at line 9" in screen(tmp_path)
+    assert "Collectives: call 2 is not the same for all" in screen(tmp_path)
