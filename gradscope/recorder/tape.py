@@ -26,6 +26,8 @@ FIRST_OPS = 64
 INTERVAL = 0.5
 """Seconds between two batches that go to a file: where they come quicker, the next one is larger."""
 
+_SHARE, _AT_ONCE = 50, 16
+"""Times what writing took last that must go by before more is written than need be, but for so many times."""
 AGE = 1.0
 """Seconds after which what is pending is written to a file with the next op: ops may be slow, and a process killed."""
 
@@ -58,6 +60,8 @@ class Tape:
         self.flush_at = (FLUSH_OPS if on_flush is None else FIRST_OPS) * _OP_WIDTH
         """Length of the pending ops at which :meth:`flush` is due."""
         self._flushed_at = 0.0
+        self._flush_took = 0.0
+        self._asked = 0
         self._is_flushing = False
         self._op_updates: dict[int, dict[str, int]] = {}
         self._updates: list[tuple[str, int, str, int]] = []
@@ -166,7 +170,9 @@ class Tape:
             self._tables[name].column(column)[at] = value
         self._updates.clear()
         if self.on_flush is not None:
+            began = perf_counter()
             self.on_flush(recording)
+            self._flush_took = perf_counter() - began
             self._pace()
 
     def _add_begun(self) -> None:
@@ -180,6 +186,13 @@ class Tape:
     def is_old(self) -> bool:
         """Whether what is pending should have gone to a file by now."""
         return self.on_flush is not None and perf_counter() - self._flushed_at > AGE
+
+    def is_cheap(self) -> bool:
+        """Whether what is pending can go to a file now and that takes little of the run's time."""
+        if self.on_flush is None:
+            return False
+        self._asked += 1
+        return self._asked <= _AT_ONCE or perf_counter() - self._flushed_at > _SHARE * self._flush_took
 
     def limit_batch(self, ops: int) -> None:
         """Let the next batch have no more ops than these."""

@@ -174,6 +174,11 @@ class EventKind(IntEnum):
     """Noted at the end: a collective had been called and had not returned. Its ``name``, the ``shape`` and ``dtype`` of
     its first tensor, and what ``COLLECTIVE`` has."""
 
+    DDP_FORWARD = 67
+    """The forward of a ``DistributedDataParallel`` (its number is the subject) began whose pass ``averages`` gradients,
+    or does not (``no_sync``), other than the one before; the tensors are its parameters, with the first. None is noted
+    after one that ``is_last``."""
+
 
 class Op(NamedTuple):
     """One call seen at torch's Python API, put down to the innermost user frame."""

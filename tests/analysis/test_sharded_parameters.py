@@ -50,3 +50,14 @@ def test_a_layer_that_is_not_used_is_named(tmp_path):
     (answer,) = report.answers
     assert answer.code == "leaf-unreached"
     assert "model.two.weight and model.two.bias" in answer.text
+
+
+def test_an_optimizer_that_was_made_before_sharding_is_named_with_the_line_that_shards(tmp_path):
+    program = PROGRAM.format(store=tmp_path / "store", last="self.two(x)").replace("range(2)", "range(3)")
+    made = "opt = torch.optim.SGD(model.parameters(), 0.1)\n"
+    early = program.replace(made, "").replace("model = Net()\n", f"model = Net()\n{made}")
+    (answer,) = build(recorded(early)).answers
+    assert (answer.code, answer.causes[0].source.strip()) == ("steps-without-gradients", made.strip())
+    sharded = next(at for at, line in enumerate(early.strip().splitlines(), 1) if line.startswith("fully_shard"))
+    assert f"fully_shard (line {sharded}) put in their place" in answer.text
+    assert build(recorded(program)).answers == ()

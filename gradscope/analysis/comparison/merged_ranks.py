@@ -194,7 +194,7 @@ def _stopped_first(rows: list[RankRow]) -> int | None:
     endless = [row for row in rows if row.run.outcome == "running" and not row.run.error_message]
     failed = [row for row in rows if row.run.outcome not in ("ok", "running") and row.run.exit_code != 0]
     if endless:
-        lost = any(sign in row.run.error_message for row in failed for sign in _LOST)
+        lost = any(map(lost_its_connection, failed))
         return endless[0].rank if len(endless) == 1 and (lost or not failed) else None
     if len(failed) < 2 or len({row.host for row in rows}) > 1:
         return failed[0].rank if len(failed) == 1 else None
@@ -202,6 +202,11 @@ def _stopped_first(rows: list[RankRow]) -> int | None:
         return None  # each was ended when its time was up
     first, second, *_ = sorted(failed, key=_ended)
     return first.rank if _ended(first) < _ended(second) else None
+
+
+def lost_its_connection(row: RankRow) -> bool:
+    """Whether what ended a rank was that another one was gone."""
+    return any(sign in row.run.error_message for sign in _LOST)
 
 
 def _ended(row: RankRow) -> datetime:

@@ -106,6 +106,7 @@ _ENTRIES = (
     Entry("gradients.gradient_silently_wrong", _a_pass),
     Entry("gradients.stale_result", _a_step),
     Entry("modules.ddp_bypassed", _a_wrapped_module),
+    Entry("modules.ddp_not_averaged", _an_event(EventKind.DDP_FORWARD)),
     Entry("modules.checkpoint_draws_anew", _an_event(EventKind.CHECKPOINT)),
     Entry("gradients.gradient_counted_twice", _an_event(EventKind.FUNCTION)),
     Entry("gradients.gradient_not_finite", _an_event(EventKind.GRADIENTS)),

@@ -53,6 +53,12 @@ def collectives(index: Index, events: Events) -> Iterator[Collective]:
             yield Collective(_group(event.detail), _text(name, shape, dtype, event.detail), place, False)
 
 
+def is_of_numbers(index: Index, op: int) -> bool:
+    """Whether only single numbers went into a collective: a loss to be printed, a count."""
+    layouts = (index.recording.layouts[index.layout_at(tensor, op)] for tensor in index.uses.of(op))
+    return all(index.recording.text(layout.shape) in ("()", "(1,)") for layout in layouts)
+
+
 def special(detail: dict[str, object]) -> list[str]:
     """What is special of a call, in words: ``from rank 1``, ``max``."""
     said = [f"{word} rank {detail[key]}" for key, word in (("src", "from"), ("dst", "to")) if key in detail]

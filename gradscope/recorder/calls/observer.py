@@ -274,6 +274,9 @@ class Observer:
                 self._watch(tensors[:1], info.kind != _CALL)
         if info.kind == _COLLECTIVE:
             self._waiting[thread] = detail_of(info.name, kwargs, tensors)
+            if self.tape.is_cheap():  # others may let this process wait until it is killed
+                with self.lock:
+                    self._flush()
         if info.kind == _SET:
             with self.lock:
                 self._turn_to(thread)

@@ -26,6 +26,7 @@ from gradscope.recorder.calls.modes_aside import aside, is_ours_on_top
 from gradscope.recorder.patches import (
     checkpoint_calls,
     compiled_code,
+    ddp_forwards,
     grad_scalers,
     hooks,
     inference_mode,
@@ -102,6 +103,8 @@ def _replacements() -> Iterator[Replacement]:
         yield Replacement(nn.Module, name, hooks.reported_on_module(name))
     yield Replacement(RemovableHandle, "remove", hooks.reported_removal)
     yield Replacement(checkpoint.CheckpointFunction, "apply", checkpoint_calls.reentrant_reported)
+    if hasattr(nn.parallel.DistributedDataParallel, ddp_forwards.METHOD):
+        yield Replacement(nn.parallel.DistributedDataParallel, ddp_forwards.METHOD, ddp_forwards.reported)
     for name in ("__enter__", "__exit__"):
         yield Replacement(torch.inference_mode, name, inference_mode.reported)
     if hasattr(torch._C, "_swap_tensor_impl") and hasattr(torch.utils, "weakref"):
@@ -135,6 +138,7 @@ def install(recorder: object) -> None:
     """Step aside as long as a recorder is at work."""
     if not _users:
         training_mode.forget()
+        ddp_forwards.forget()
         if not _made or not _put_again():
             _made[:] = _replacements()
         _installed.extend(_made)

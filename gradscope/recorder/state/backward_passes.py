@@ -13,7 +13,7 @@ from gradscope.recorder.state.gradient_looks import GradientLooks
 from gradscope.recorder.state.graph_nodes import GraphNodes
 from gradscope.recorder.state.identity import Identity, Seen
 from gradscope.recorder.state.passes_in_flight import PassesInFlight
-from gradscope.recorder.state.tensors_in import grad_of, tensors_in, version_of
+from gradscope.recorder.state.tensors_in import grad_of, tensors_in, written_version_of
 from gradscope.recorder.tape import Tape
 from gradscope.recording.flags import GRADIENT, LEAF
 from gradscope.recording.rows import GradOutcome, OpKind
@@ -80,7 +80,7 @@ class ObservedPass:
         if kind == OpKind.BACKWARD:
             for row in passes.in_flight.readable(self._running, identity.leaves):
                 gradient = grad_of(identity.leaves[row]())
-                self._before[row] = (0, 0) if gradient is None else (id(gradient), version_of(gradient))
+                self._before[row] = (0, 0) if gradient is None else (id(gradient), written_version_of(gradient))
 
     def _note_roots(self, op: int, tape: Tape) -> None:
         """Write the pass's roots."""
@@ -138,7 +138,7 @@ class ObservedPass:
                     outcome, nbytes = _CREATED, seen.nbytes
                 elif id(gradient) != identity_before:
                     outcome, nbytes = _ACCUMULATED, seen.nbytes if is_new else 0
-                elif version_of(gradient) != version_before:
+                elif written_version_of(gradient) != version_before:
                     outcome = _ACCUMULATED
                 else:
                     outcome = _UNTOUCHED

@@ -73,6 +73,15 @@ def version_of(tensor: Any) -> int:
         return -1
 
 
+def written_version_of(gradient: Any) -> int:
+    """A version that any write to a gradient raises: of a sharded one also a write to its part on this process."""
+    if type(gradient) in PLAIN:
+        return version_of(gradient)
+    with _DisableSubclass():
+        local = getattr(gradient, "_local_tensor", None)
+    return version_of(gradient) + (version_of(local) if isinstance(local, Tensor) else 0)
+
+
 def grad_of(tensor: Any) -> Any:
     """A tensor's ``.grad``, where asking for it is neither warned of nor forbidden; else None."""
     if tensor is None:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gradscope.analysis.comparison.collective_orders import CollectiveParting
-from gradscope.analysis.comparison.merged_ranks import MergedRanks, RankDifference, RankRow
+from gradscope.analysis.comparison.merged_ranks import MergedRanks, RankDifference, RankRow, lost_its_connection
 from gradscope.analysis.report_model import Severity
 from gradscope.analysis.sizes import size
 from gradscope.recording.program_end import program_end
@@ -140,7 +140,17 @@ def _why_first(merged: MergedRanks) -> Text | None:
             said = f"it was killed: the first that ended lost its connection ({_first_line(lost.run.error_message)})"
         return Text(f"{name} stopped first: {said}", style="bold")
     message = f": {_first_line(row.run.error_message)}" if row.run.outcome == "exception" else ""
+    gone = [other.rank for other in merged.ranks if other.run.outcome == "ok"]
+    if gone and lost_its_connection(row):
+        passes = {other.backwards for other in merged.ranks if other.rank in gone}
+        counts = f" after {passes.pop():,} backward passes, here {row.backwards:,}" if len(passes) == 1 else ""
+        ended = f"{ranks_text(gone)} had ended well{counts}"
+        return Text(f"{name} lost its connection at {_at(row)}: {ended}", style="bold")
     return Text(f"{name} stopped first: it {_ended(row)}{message}", style="bold")
+
+
+def _at(row: RankRow) -> str:
+    return f"line {row.run.error_place.line}" if row.run.error_place else "an unknown line"
 
 
 def _first_line(message: str) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.collectives import is_of_numbers
 from gradscope.recording import NONE
+from gradscope.recording.flags import COLLECTIVE_OP
 from gradscope.recording.rows import GradOutcome
 
 _WRAPPER = "DistributedDataParallel"
@@ -15,7 +18,7 @@ _RECEIVED = (GradOutcome.CREATED, GradOutcome.ACCUMULATED)
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
-    """Only where one was made, none was at work, and the line that runs the module says ``.module(``."""
+    """Only where one was made, none was at work, and the line that runs its module says so: ``.module(``, its name."""
     index = sources.index
     recording = index.recording
     made = [op for op, row in enumerate(recording.ops) if recording.text(row.func).endswith(f"{_WRAPPER}.__init__")]
@@ -28,17 +31,39 @@ def _find(sources: Sources) -> Iterator[Finding]:
         place = index.place(index.statement_of_span[module.span])
         below = _with_parts(sources, number)
         tensors = [row.tensor for row in recording.module_tensors if row.module in below and row.tensor in given]
+        wrapped_by = [op for op in made if not set(tensors).isdisjoint(index.uses.of(op))]
         roots = {sources.names.of(tensor).partition(".")[0] for tensor in tensors}
-        if any(root and f"{root}.module(" in place.source for root in roots):
+        if wrapped_by and _says_so(sources, module.span, roots) and not _averages_itself(sources, wrapped_by[-1]):
             yield sources.finding(
-                f"Line {place.line} calls the module inside {_WRAPPER} (line {index.op_line(made[-1])})",
+                f"Line {place.line} calls the module inside {_WRAPPER} (line {index.op_line(wrapped_by[-1])})",
                 why="so the gradients of its parameters are not averaged over the processes: each keeps its own",
                 op=module.op,
                 tensors=tensors,
-                causes=sources.cause("used", module.op),
+                causes=sources.cause_of_span("used", module.span),
                 advice="Call the wrapper itself in training: it runs the module and sees to its gradients.",
             )
             return
+
+
+def _says_so(sources: Sources, span: int, roots: set[str]) -> bool:
+    """Whether a call reads ``wrapper.module(…)``, or has the name of the module that was wrapped.
+
+    Not where something is compiled: what runs compiled is not seen as a module at work.
+    """
+    index = sources.index
+    row = index.recording.spans[span]
+    source = index.recording.source(row.file, row.stmt_line, row.stmt_end_line)
+    if re.search(r"\.module\(", source):
+        return True
+    calls = any(root and re.search(rf"(?<![\w.]){re.escape(root)}\(", source) for root in roots)
+    return calls and "compile" not in index.recording.files[row.file].text
+
+
+def _averages_itself(sources: Sources, since: int) -> bool:
+    """Whether the program lets processes exchange tensors of its own: it may average the gradients by itself."""
+    index = sources.index
+    kinds = index.recording.ops.column("kind")
+    return any(kinds[op] == COLLECTIVE_OP and not is_of_numbers(index, op) for op in range(since, index.op_count))
 
 
 def _with_parts(sources: Sources, root: int) -> set[int]:

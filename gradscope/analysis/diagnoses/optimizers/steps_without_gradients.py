@@ -67,16 +67,30 @@ def _finding(sources: Sources, one: Optimizer, others: dict[int, list[int]], ste
     held, got = (
         sources.listed([sources.names.of(tensor) for tensor in some]) for some in (sorted(one.tensors), others)
     )
+    sharded = _sharded_at(sources, one, others)
+    given = f"to those that fully_shard (line {sharded}) put in their place" if sharded else f"to {got}"
     return sources.finding(
         f"Line {one.line}: {one.name} was given {held}, and no backward pass ever gave one of them a gradient: its "
-        f"{sources.index.times(steps):,} steps changed nothing; the passes gave gradients to {got}, which no optimizer "
+        f"{sources.index.times(steps):,} steps changed nothing; the passes gave gradients {given}, which no optimizer "
         "holds",
         op=steps[-1],
         tensors=list(others),
         causes=[*cause_of_making(sources, one), *sources.stored(min(others), steps[-1])],
         evidence=[Evidence("events", one.made.row), *(Evidence("ops", passes[-1]) for passes in others.values())],
-        advice=f"Make the optimizer of what the passes reach: {got}.",
+        advice="Make the optimizer after that." if sharded else f"Make the optimizer of what the passes reach: {got}.",
     )
+
+
+def _sharded_at(sources: Sources, one: Optimizer, others: dict[int, list[int]]) -> int:
+    """The line after an optimizer's at which ``fully_shard`` made the leaves that got gradients; 0: another did."""
+    index = sources.index
+    layouts, of = index.recording.layouts, index.recording.tensors.column("layout")
+    made = [index.made_by(tensor) for tensor in others]
+    are_sharded = all(index.recording.text(layouts[of[tensor]].type_name) == "DTensor" for tensor in others)
+    last = max(made)
+    if not are_sharded or last < one.made.op or "fully_shard(" not in index.op_place(last).source:
+        return 0
+    return index.op_line(min(op for op in made if op >= one.made.op))
 
 
 DIAGNOSIS = Diagnosis(
