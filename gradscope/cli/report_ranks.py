@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from gradscope import collector
 from gradscope.analysis.comparison.merged_ranks import MergedRanks, RankMerger
 from gradscope.analysis.facts.collectives import collectives
 from gradscope.analysis.facts.events import Events
@@ -51,4 +52,6 @@ def _merged(files: list[Path], view: RunView) -> MergedRanks:
         processes.add(process)
         index = Index(recording)
         merger.add(str(file), build(recording, view), collectives(index, Events(index)))
+        del recording, index
+        collector.collect()  # else all recordings stay, as facts refer to each other
     return merger.merged()

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from pathlib import Path
 
 import pytest
 
-from gradscope.recording.file.store import save
+import gradscope.cli.report_ranks as report_ranks_module
+from gradscope.analysis.view import RunView
+from gradscope.cli.options.output_options import Output
+from gradscope.cli.report_ranks import report_ranks
+from gradscope.recording import Recording
+from gradscope.recording.file.store import load, save
 from gradscope.report.ranks.ranks_screen import ranks_text
 from tests.analysis.building import recorded
 from tests.cli.command import gradscope
@@ -67,6 +74,26 @@ def test_what_all_have_is_no_difference(tmp_path: Path) -> None:
 )
 def test_ranks_in_words(ranks: list[int], text: str) -> None:
     assert ranks_text(ranks) == text
+
+
+def test_of_many_recordings_one_at_a_time_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job(tmp_path, *[(1, False)] * 5)
+    alive: list[int] = []
+    loaded: weakref.WeakSet[Recording] = weakref.WeakSet()
+
+    def counting(path: Path) -> Recording:
+        alive.append(len(loaded))
+        recording = load(path)
+        loaded.add(recording)
+        return recording
+
+    monkeypatch.setattr(report_ranks_module, "load", counting)
+    gc.disable()  # as it is while gradscope works
+    try:
+        report_ranks([tmp_path], RunView(), Output("json", (tmp_path / "out.json",), None, None, True))
+    finally:
+        gc.enable()
+    assert alive == [0] * 5
 
 
 def test_what_is_no_job_is_refused(tmp_path: Path) -> None:

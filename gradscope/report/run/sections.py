@@ -28,6 +28,8 @@ from gradscope.report.screen.text import Symbols, cut_to, safe, source_text
 
 _GIVEN = ("created", "accumulated")
 _UNNAMED = "<unnamed>"
+_LEAST_WORDS = 48
+"""Cells that the branches of a graph leave for what a row says."""
 _GRADIENT = (
     Column("leaf", minimum=10),
     Column("shape", minimum=6),
@@ -116,9 +118,10 @@ class Sections:
         return prefixes
 
     def _graph_row(self, row: GraphRow, prefix: str) -> Text:
-        text = Text.assemble((prefix, "dim"), no_wrap=True)
+        text = Text.assemble((self._fitting(prefix), "dim"), no_wrap=True)
         if row.folded:
             text.append(f"{self._marks.dots} {row.folded:,} nodes: {safe(row.summary)}", style="dim italic")
+            text.append("  (as above)" if row.repeated else "", style="dim")
             return cut_to(text, self._width, self._marks.dots)
         if row.is_leaf:
             text.append(safe(f"{row.tensor} " if row.tensor else ""), style="bold green")
@@ -133,6 +136,11 @@ class Sections:
             kept = ", ".join(self._saved(item.attr, item.name) for item in row.saved)
             text.append(f"  saved {kept}: {size(sum(item.nbytes for item in row.saved))}", style="magenta")
         return cut_to(text, self._width, self._marks.dots)
+
+    def _fitting(self, prefix: str) -> str:
+        """The branches before a row, the innermost of them where all would leave no room for words."""
+        room = max(3, self._width - _LEAST_WORDS)
+        return prefix if len(prefix) <= room else f"{self._marks.dots} {prefix[-((room - 2) // 3) * 3 :]}"
 
     @staticmethod
     def _saved(attr: str, name: str) -> str:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.gradients import Gradients
+from gradscope.analysis.facts.graphs.module_units import ModuleUnits, Unit
+from gradscope.analysis.facts.modules.module_trees import ModuleTrees
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Graph, GraphRow, SavedTensor
@@ -50,7 +52,10 @@ class Root(NamedTuple):
 class Graphs:
     """Describes the graphs of a recording."""
 
-    def __init__(self, index: Index, names: BestNames, passes: Passes, gradients: Gradients) -> None:
+    def __init__(
+        self, index: Index, names: BestNames, passes: Passes, gradients: Gradients, trees: ModuleTrees | None = None
+    ) -> None:
+        self._units = None if trees is None else ModuleUnits(index, trees, self._next)
         self._index = index
         self._recording = index.recording
         self._names = names
@@ -91,6 +96,7 @@ class Graphs:
     def _describe(self, root: int, node: int, op: int, executions: int) -> Graph:
         """The graph as an op walked it; NONE where none did."""
         extent = self._measure(node)
+        units = [] if self._units is None else self._units.of(extent.nodes, op)
         variables = self._recording.nodes.column("variable")
         leaves = dict.fromkeys(self._names.at(variables[at], op) for at in extent.nodes if variables[at] >= 0)
         return Graph(
@@ -101,7 +107,7 @@ class Graphs:
             depth=extent.depth,
             leaves=tuple(leaves),
             saved_bytes=self._saved_bytes(extent.member),
-            rows=tuple(self._tree(node, extent, op)),
+            rows=tuple(self._folded_tree(node, units, op) if units else self._tree(node, extent, op)),
         )
 
     def _measure(self, root: int) -> _Extent:
@@ -174,6 +180,46 @@ class Graphs:
             following = [after for after in self._next(node) if after >= 0]
             stack.extend((after, parent, depth + 1) for after in reversed(following))
         return rows
+
+    def _folded_tree(self, root: int, units: list[Unit], op: int) -> list[GraphRow]:
+        """Rows in preorder, each module as one row; what is in no module stands by itself."""
+        unit_of = {node: unit for unit in units for node in unit.nodes}
+        rows: list[GraphRow] = []
+        shown: set[int] = set()
+        stack = [(root, -1, 0)]
+        while stack:
+            node, parent, depth = stack.pop()
+            unit = unit_of.get(node)
+            if node not in shown and (len(rows) >= ROWS_SHOWN or depth >= DEPTH_SHOWN):
+                rest = [node] if len(rows) < ROWS_SHOWN else [node, *(entry[0] for entry in stack)]
+                if row := self._rest_row(rest, parent, depth, shown, op):
+                    rows.append(row)
+                if len(rest) > 1:
+                    break
+                continue
+            if node in shown:
+                again = self._folded_row(parent, depth, len(unit.nodes), unit.name) if unit else None
+                row = again._replace(repeated=True) if again else self._node_row(node, parent, depth, op, repeated=True)
+                rows.append(row)
+                continue
+            members = [node] if unit is None else sorted(unit.nodes)
+            rows.append(
+                self._node_row(node, parent, depth, op) if unit is None else self._unit_row(unit, parent, depth)
+            )
+            shown.update(members)
+            below: dict[object, int] = {}
+            for after in (after for one in members for after in self._next(one)):
+                if after >= 0 and (unit is None or after not in unit.nodes):
+                    below.setdefault(id(unit_of[after]) if after in unit_of else after, after)
+            stack.extend((after, len(rows) - 1, depth + 1) for after in reversed(list(below.values())))
+        return rows
+
+    def _unit_row(self, unit: Unit, parent: int, depth: int) -> GraphRow:
+        variables, member = self._recording.nodes.column("variable"), bytearray(len(self._recording.nodes))
+        for node in unit.nodes:
+            member[node] = 1
+        leaves = sum(variables[node] >= 0 for node in unit.nodes)
+        return self._folded_row(parent, depth, len(unit.nodes), unit.summary(self._saved_bytes(member), leaves))
 
     def _chain(self, node: int, consumers: array[int], shown: set[int]) -> list[int]:
         """A node and those after it, as long as each has one input and that no other consumer."""

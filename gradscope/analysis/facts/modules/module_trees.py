@@ -166,6 +166,23 @@ class ModuleTrees:
         sides = [part.strip() for part in shape if part.strip()]
         return math.prod(int(side) for side in sides) if all(map(str.isdecimal, sides)) else 0, layout.nbytes
 
+    def unit(self, module: int) -> int:
+        """The part of the model that a module is in, or is: the outermost module within it that was called; or NONE."""
+        spans, found, current = self._modules.column("span"), NONE, self._stands_for[module]
+        while self._parents[current] != NONE:
+            if found == NONE or any(spans[one] != NONE for one in self._one_with[current]):
+                found = current
+            current = self._parents[current]
+        return found
+
+    def full_name(self, module: int) -> str:
+        """What the program calls a module, and its class: ``model.blocks.0 (Block)``."""
+        root = self._roots[module]
+        names = self._modules.column("name")
+        last = self._strings[names[module]]
+        path = "" if module == root else "." + self._path(self._parents[module], root, last)
+        return f"{self._name_of_root(root)}{path} ({self._kind(module)})"
+
     def _name_of_root(self, root: int) -> str:
         """What the program calls an outermost module; its class where no name was seen."""
         seen: Counter[str] = Counter()
