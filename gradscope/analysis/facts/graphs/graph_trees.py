@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.gradients import Gradients
-from gradscope.analysis.facts.graphs.module_units import ModuleUnits, Unit
+from gradscope.analysis.facts.graphs.module_units import ModuleUnit, ModuleUnits
 from gradscope.analysis.facts.modules.module_trees import ModuleTrees
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.index import Index
@@ -181,7 +181,7 @@ class Graphs:
             stack.extend((after, parent, depth + 1) for after in reversed(following))
         return rows
 
-    def _folded_tree(self, root: int, units: list[Unit], op: int) -> list[GraphRow]:
+    def _folded_tree(self, root: int, units: list[ModuleUnit], op: int) -> list[GraphRow]:
         """Rows in preorder, each module as one row; what is in no module stands by itself."""
         unit_of = {node: unit for unit in units for node in unit.nodes}
         rows: list[GraphRow] = []
@@ -214,7 +214,7 @@ class Graphs:
             stack.extend((after, len(rows) - 1, depth + 1) for after in reversed(list(below.values())))
         return rows
 
-    def _unit_row(self, unit: Unit, parent: int, depth: int) -> GraphRow:
+    def _unit_row(self, unit: ModuleUnit, parent: int, depth: int) -> GraphRow:
         variables, member = self._recording.nodes.column("variable"), bytearray(len(self._recording.nodes))
         for node in unit.nodes:
             member[node] = 1

@@ -17,7 +17,7 @@ _TRIES = 2000
 """Ops before a backward pass at which the forward pass that it belongs to is looked for."""
 
 
-class Unit(NamedTuple):
+class ModuleUnit(NamedTuple):
     """What one module made in one graph."""
 
     nodes: frozenset[int]
@@ -47,7 +47,7 @@ class ModuleUnits:
         self._trees = trees
         self._following = following
 
-    def of(self, nodes: list[int], op: int) -> list[Unit]:
+    def of(self, nodes: list[int], op: int) -> list[ModuleUnit]:
         """The units of a graph that a backward pass (its op; NONE: none) walked; none where it is short."""
         modules = self._modules_of_ops(op) if len(nodes) >= LONG else {}
         if not modules:
@@ -67,10 +67,12 @@ class ModuleUnits:
                 found[module].add(leaf)
         return [self._unit(module, several) for module, several in found.items() if len(several) >= _LEAST]
 
-    def _unit(self, module: int, nodes: set[int]) -> Unit:
+    def _unit(self, module: int, nodes: set[int]) -> ModuleUnit:
         made_by, variables = (self._index.recording.nodes.column(name) for name in ("op", "variable"))
         lines = [line for node in nodes if variables[node] < 0 and (line := self._index.op_line(made_by[node]))]
-        return Unit(frozenset(nodes), self._trees.full_name(module), (min(lines, default=0), max(lines, default=0)))
+        return ModuleUnit(
+            frozenset(nodes), self._trees.full_name(module), (min(lines, default=0), max(lines, default=0))
+        )
 
     def _modules_of_ops(self, op: int) -> dict[int, int]:
         """The module of each op of the forward passes before a backward pass.
