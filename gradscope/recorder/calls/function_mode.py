@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch.compiler import is_dynamo_compiling
 from torch.overrides import TorchFunctionMode
 
-from gradscope.recorder.calls.collectives import caller_of
+from gradscope.recorder.calls.collective_calls import caller_of
 from gradscope.recorder.calls.faults import is_programs
 from gradscope.recorder.places.callers import (
     HANDLE_CODE,

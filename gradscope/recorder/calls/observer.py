@@ -20,7 +20,7 @@ from torch.nn import Module, Parameter
 
 from gradscope.recorder.calls.after_limit import CountedCalls
 from gradscope.recorder.calls.asked_functions import AskedFunctions
-from gradscope.recorder.calls.collectives import ALWAYS, WHOLE, detail_of
+from gradscope.recorder.calls.collective_calls import ALWAYS, WHOLE, detail_of
 from gradscope.recorder.calls.faults import is_programs
 from gradscope.recorder.calls.module_looks import ModuleLooks
 from gradscope.recorder.calls.torch_functions import Function, FunctionInfo, describe, lives_with_torch

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from gradscope.recorder.calls.collectives import FUNCTIONAL, WRITES, collective_name
+from gradscope.recorder.calls.collective_calls import FUNCTIONAL, WRITES, collective_name
 from gradscope.recorder.torch_internals.uncounted_writes import UNCOUNTED, Uncounted
 from gradscope.recording.rows import OpKind
 
