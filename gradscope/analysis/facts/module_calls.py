@@ -89,7 +89,7 @@ class ModuleCalls:
         for op, (at, span, func, flags, inner) in enumerate(zip(index.op_statement, *columns, strict=True)):
             if at in statements and flags & BELOW and not flags & (MADE | CONTINUED) and inner == NONE:
                 taken = tuple(tensor for tensor in index.uses.of(op) if tensor in self._owners)
-                used.setdefault(at, {}).setdefault(spans[span], Counter())[func, taken] += 1
+                used.setdefault(at, {}).setdefault(spans[span], Counter())[func, taken] += index.weights[op]
         return used
 
     def _runs(self, at: int, used: dict[Span, Counter[_Used]]) -> int:
