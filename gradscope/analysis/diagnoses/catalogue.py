@@ -122,6 +122,7 @@ _ENTRIES = (
     Entry("losses.probabilities_as_logits", _a_pass),
     Entry("losses.factor_always_zero", _an_event(EventKind.VALUES)),
     Entry("losses.paired_by_broadcast", _a_pass),
+    Entry("losses.weighted_after_mean", _a_pass),
     Entry("losses.target_with_gradient", _a_pass),
     Entry("losses.advantage_with_gradient", _a_pass),
     Entry("losses.ratio_without_gradient", _a_pass),

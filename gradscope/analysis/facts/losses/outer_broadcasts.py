@@ -29,7 +29,7 @@ _ONE_BY_ONE = frozenset(
     """
     pow __pow__ square abs neg exp log log1p sqrt clamp clamp_min clamp_max relu tanh sigmoid softplus mul div add sub
     rsub __rsub__ logsigmoid minimum maximum min max where lt gt le ge masked_fill float __get__ mse_loss l1_loss
-    smooth_l1_loss huber_loss elu
+    smooth_l1_loss huber_loss elu detach clone to contiguous nan_to_num expm1 log_cosh hardtanh log2 log10 sign
     """.split()  # noqa: SIM905 - quoted, the names would be hard to read
 )
 _NUMBER = re.compile(r"\d+")

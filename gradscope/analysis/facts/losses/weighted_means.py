@@ -1,0 +1,117 @@
+"""A mean over samples that is multiplied by a weight for each sample, and then made one number again.
+
+The mean of ``s * w`` is ``s`` times the mean of ``w``: each sample has the same part in it, whatever its weight is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from gradscope.analysis.facts.losses.losses_of_probabilities import only_module
+from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.index import Index
+from gradscope.recording.flags import BELOW
+
+_MODULES = {
+    "F.cross_entropy": "CrossEntropyLoss",
+    "F.nll_loss": "NLLLoss",
+    "F.mse_loss": "MSELoss",
+    "F.l1_loss": "L1Loss",
+    "F.smooth_l1_loss": "SmoothL1Loss",
+    "F.huber_loss": "HuberLoss",
+    "F.binary_cross_entropy": "BCELoss",
+    "F.binary_cross_entropy_with_logits": "BCEWithLogitsLoss",
+}
+"""Losses that average over samples unless they are told not to, and the modules that call them."""
+
+_BY_TARGET = ("F.cross_entropy", "F.nll_loss")
+"""Losses that give one number for each element of their target."""
+
+_REDUCES = frozenset(("Tensor.mean", "torch.mean", "Tensor.sum", "torch.sum"))
+_PRODUCTS = frozenset(("Tensor.mul", "torch.mul", "Tensor.__mul__", "Tensor.__rmul__", "torch.multiply"))
+_NUMBERS = frozenset(("neg", "__neg__", "mul", "div", "add", "sub", "__rsub__", "rsub", "exp"))
+_STEPS = 4
+"""Calls from the mean to the product."""
+
+
+class WeightedMean(NamedTuple):
+    """One product of a mean and the weights of what it is the mean of."""
+
+    averaged: int
+    """The op that made one number."""
+    product: int
+    reduced: int
+    """The op that made one number of the product."""
+    weights: int
+    """The tensor."""
+    size: str
+    """Its shape."""
+    made_at: tuple[int, int] | None
+    """File and line at which the program makes the only module that averages, where a module did."""
+
+
+def weighted_means(index: Index, passes: Passes) -> Iterator[WeightedMean]:
+    """The last one of each statement that multiplies, of those that a backward pass came through."""
+    recording, found = index.recording, dict[int, WeightedMean]()
+    products = {func for func in set(recording.ops.column("func")) if recording.text(func) in _PRODUCTS}
+    for op in (op for op, func in enumerate(recording.ops.column("func")) if func in products):
+        weighted = _weighted(index, passes, op)
+        if weighted is not None:
+            found[index.op_statement[op]] = weighted
+    yield from found.values()
+
+
+def _weighted(index: Index, passes: Passes, op: int) -> WeightedMean | None:
+    nodes, taken, made = index.recording.tensors.column("node"), list(index.uses.of(op)), index.tensors_made(op)
+    if len(taken) != 2 or len(made) != 1 or nodes[made[0]] < 0 or passes.first_walked_at[nodes[made[0]]] < 0:
+        return None
+    for number, weights in (taken, taken[::-1]):
+        shape = _shape(index, weights)
+        if nodes[weights] >= 0 or shape in ("()", "(1,)") or index.requires_grad(weights, op):
+            continue
+        averaged = _averaged(index, number, shape) if _shape(index, number) == "()" else -1
+        users = [one for one in index.users.of(made[0]) if 0 <= one < index.op_count]
+        reduced = [one for one in users if index.func(one) in _REDUCES and _is_number(index, one)]
+        if averaged >= 0 and reduced and _shape(index, made[0]) == shape and len(users) == len(reduced):
+            is_below = bool(index.recording.ops.column("flags")[averaged] & BELOW)
+            made_at = only_module(index, _MODULES.get(index.func(averaged), "")) if is_below else None
+            return WeightedMean(averaged, op, reduced[0], weights, shape, made_at)
+    return None
+
+
+def _is_number(index: Index, op: int) -> bool:
+    made = index.tensors_made(op)
+    return len(made) == 1 and _shape(index, made[0]) == "()"
+
+
+def _averaged(index: Index, number: int, shape: str) -> int:
+    """The op that made a number of elements of a shape by taking their mean or sum; -1 where it was made otherwise."""
+    for _ in range(_STEPS):
+        op = index.made_by(number)
+        taken = list(index.uses.of(op)) if 0 <= op < index.op_count else []
+        func = index.func(op)
+        if not taken:
+            return -1
+        if func in _MODULES:
+            of = taken[1] if func in _BY_TARGET and len(taken) > 1 else taken[0]
+            return op if _same_count(_shape(index, of), shape) else -1
+        if func in _REDUCES:
+            return op if _same_count(_shape(index, taken[0]), shape) else -1
+        if func.rpartition(".")[2] not in _NUMBERS or len(taken) != 1:
+            return -1
+        number = taken[0]
+    return -1
+
+
+def _same_count(first: str, second: str) -> bool:
+    """Whether two shapes are one, but for sizes of 1: ``(8, 1)`` and ``(8,)``."""
+    return _sizes(first) == _sizes(second)
+
+
+def _sizes(shape: str) -> list[str]:
+    return [size for size in shape.strip("()").replace(" ", "").split(",") if size not in ("", "1")]
+
+
+def _shape(index: Index, tensor: int) -> str:
+    return index.recording.text(index.recording.layouts[index.recording.tensors.column("layout")[tensor]].shape)
