@@ -160,6 +160,11 @@ class EventKind(IntEnum):
     seen. The subject is that of its ``HOOK``; the tensors are the result, then those that the hook refers to, by
     ``names`` (empty: an argument that was bound)."""
 
+    FACTOR = 72
+    """A call (the subject is its op) that needs no gradients was given the plain number that it multiplies or divides
+    ``by``, or by which its second operand counts (``alpha``, the weight of ``lerp``). Noted of the first runs of an
+    instruction, then ever more rarely."""
+
     AFTER_LIMIT = 61
     """Noted at the end: how many backward ``passes`` began after ``--max-ops`` was reached, and how many of them from a
     loss that was ``not_finite``. The first of these was called at the span; the subject is its number among the passes

@@ -167,6 +167,7 @@ _ENTRIES = (
     Entry("optimizers.update_rounded_away", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.iterator_used_up", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.weights_overwritten", _a_pass),
+    Entry("optimizers.average_reversed", _an_event(EventKind.FACTOR)),
     Entry("optimizers.clipped_in_vain", _a_pass),
     Entry("modules.mode_of_module", _a_mode_or_a_step),
     Entry("modules.dropout_in_evaluation", _an_event(EventKind.TRAINING_MODE)),

@@ -23,6 +23,7 @@ from gradscope.recorder.calls.asked_functions import AskedFunctions
 from gradscope.recorder.calls.collective_calls import ALWAYS, WHOLE, detail_of
 from gradscope.recorder.calls.faults import is_programs
 from gradscope.recorder.calls.module_looks import ModuleLooks
+from gradscope.recorder.calls.plain_factors import TAKES_FACTOR, plain_factor
 from gradscope.recorder.calls.torch_functions import Function, FunctionInfo, describe, lives_with_torch
 from gradscope.recorder.naming.seen_names import FULL_MATCHES, SeenNames
 from gradscope.recorder.naming.unseen_tensors import Unseen
@@ -55,6 +56,7 @@ _CALL, _SET, _MODE, _GROUP, _STEP = (
     int(kind) for kind in (OpKind.CALL, OpKind.SET, OpKind.MODE, OpKind.GROUP, OpKind.STEP)
 )
 _DIRECT_FORWARD, _REFUSED = int(EventKind.DIRECT_FORWARD), int(EventKind.REFUSED)
+_FACTOR = int(EventKind.FACTOR)
 _PASSES = (int(OpKind.BACKWARD), int(OpKind.GRAD))
 _COLLECTIVE = int(OpKind.COLLECTIVE)
 _COLLECTIVE_EVENT, _COLLECTIVE_WAITS = int(EventKind.COLLECTIVE), int(EventKind.COLLECTIVE_WAITS)
@@ -363,6 +365,8 @@ class Observer:
             return
         if matching and user is not None:
             self.names.match_loaded(site, user, op)
+            if info.name in TAKES_FACTOR and not grouped:
+                self._note_factor(info.name, args, kwargs, result, site.span, op, thread)
         elif site.meets_unseen and user is not None:
             self.names.wait_for_stored(site, user, op)
         if self.values is not None or self._is_asked_more:
@@ -416,6 +420,11 @@ class Observer:
         if self.values is not None:
             for tensor in _results(result, before):
                 self.values.note(tensor, self.identity.row_of(tensor), op)
+
+    def _note_factor(self, name: str, args: Any, kwargs: Any, result: Any, span: int, op: int, thread: int) -> None:
+        factor = plain_factor(name, args, kwargs)
+        if factor is not None and type(result) in PLAIN and not result.requires_grad:
+            self.tape.add_event(_FACTOR, span, thread, op, json.dumps({"by": factor}), [])
 
     def _note_births(self, result: Any, before: Any, inputs: Any, span: int, op: int, thread: int) -> None:
         self._births.note(op, span, thread, tensors_in(inputs), _results(result, before))  # type: ignore[union-attr]
