@@ -165,6 +165,11 @@ class EventKind(IntEnum):
     ``by``, or by which its second operand counts (``alpha``, the weight of ``lerp``). Noted of the first runs of an
     instruction, then ever more rarely."""
 
+    OPTIMIZER_STATE = 73
+    """``state_dict()`` of an optimizer was ``taken``, or one that is still the same object was ``loaded`` into it (the
+    ``call``): by its ``number``. Of what is loaded so many tensors are the optimizer's ``own``. The subject is the
+    optimizer's."""
+
     AFTER_LIMIT = 61
     """Noted at the end: how many backward ``passes`` began after ``--max-ops`` was reached, and how many of them from a
     loss that was ``not_finite``. The first of these was called at the span; the subject is its number among the passes

@@ -189,7 +189,7 @@ _ENTRIES = (
     Entry("memory.saved_in_vain", _anything),
     Entry("sharing.snapshot_shares_memory", _a_change_or_arrays),
     Entry("sharing.loaded_from_itself", _a_step),
-    Entry("sharing.optimizer_state_kept", _a_step),
+    Entry("sharing.optimizer_state_kept", _an_event(EventKind.OPTIMIZER_STATE)),
     Entry("sharing.one_tensor_two_names", _a_change),
     Entry("sharing.kept_again", _a_change),
     Entry("modules.skip_path_overwritten", _a_change),

@@ -33,6 +33,7 @@ from gradscope.recorder.patches import (
     learning_rates,
     loaded_states,
     optimizer_groups,
+    optimizer_states,
     repeated_modules,
     storage_writes,
     training_mode,
@@ -85,6 +86,8 @@ def _replacements() -> Iterator[Replacement]:
     yield Replacement(nn.Module, "zero_grad", zero_grad.of_module)
     yield Replacement(torch.optim.Optimizer, "add_param_group", optimizer_groups.reported)
     yield Replacement(torch.optim.Optimizer, "__init__", optimizer_groups.making_reported)
+    yield Replacement(torch.optim.Optimizer, "state_dict", optimizer_states.taking_reported)
+    yield Replacement(torch.optim.Optimizer, "load_state_dict", optimizer_states.loading_reported)
     yield Replacement(torch.optim.lr_scheduler.LRScheduler, "__init__", learning_rates.scheduler_made)
     if hasattr(torch.optim.lr_scheduler.LRScheduler, learning_rates.UPDATE):
         yield Replacement(torch.optim.lr_scheduler.LRScheduler, learning_rates.UPDATE, learning_rates.scheduler_stepped)

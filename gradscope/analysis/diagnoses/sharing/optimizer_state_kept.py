@@ -7,44 +7,43 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
+from gradscope.analysis.facts.events import Happened
+from gradscope.analysis.facts.optimizers import seen_optimizers
 from gradscope.analysis.facts.writes import is_step
 from gradscope.analysis.report_model import Evidence
-from gradscope.frames.kept_states import KeptState, kept_states
-
-_LOAD = "optim.Optimizer.load_state_dict"
-STEPS = 2
-"""Steps before the state is loaded back."""
+from gradscope.recording.rows import EventKind
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
+    """One finding for each line that took a state which a later one gave back."""
     index = sources.index
-    loads = {op for op in index.last_op.values() if index.func(op) == _LOAD}
-    if not loads:
-        return
-    with_state = [one for one in seen_optimizers(index, sources.events) if one.name != "SGD" or _has_momentum(one)]
-    for number, file in enumerate(index.recording.files):
-        for kept in kept_states(file.text) if file.is_user and with_state else ():
-            for op in loads:
-                where = index.statements[index.op_statement[op]]
-                steps = [step for step in range(op) if is_step(index, step)]
-                if (where.file, where.line) == (number, kept.loaded) and len(steps) >= STEPS:
-                    yield _finding(sources, number, kept, op, steps[-1])
+    states = sources.events.of(EventKind.OPTIMIZER_STATE)
+    taken = {event.detail.get("number"): event for event in states if event.detail.get("call") == "taken"}
+    optimizers = {one.made.subject: one for one in seen_optimizers(index, sources.events)}
+    said: set[int] = set()
+    for loaded in (event for event in states if event.detail.get("call") == "loaded"):
+        kept, optimizer = taken.get(loaded.detail.get("number")), optimizers.get(loaded.subject)
+        if kept is None or kept.span < 0 or optimizer is None or kept.span in said:
+            continue
+        func = f"{optimizer.name}.step"
+        steps = [op for op in range(kept.op, loaded.op) if is_step(index, op) and index.func(op).endswith(func)]
+        if steps:
+            said.add(kept.span)
+            yield _finding(sources, kept, loaded, steps)
 
 
-def _has_momentum(optimizer: Optimizer) -> bool:
-    return any(optimizer.setting(leaf, "momentum") for leaf in optimizer.tensors)
-
-
-def _finding(sources: Sources, file: int, kept: KeptState, load: int, step: int) -> Finding:
+def _finding(sources: Sources, kept: Happened, loaded: Happened, steps: list[int]) -> Finding:
+    spans = sources.index.recording.spans
+    at = f", and line {spans[loaded.span].line} loads it back" if loaded.span >= 0 else ", and is loaded back"
     return sources.finding(
-        f"Line {kept.line}: {kept.owner}.state_dict() is kept without a copy, and line {kept.loaded} loads it back",
-        why="its tensors are the optimizer's own, which each step changes in place: what is loaded is the last state",
-        op=load,
+        f"Line {spans[kept.span].line}: an optimizer's state_dict() is kept without a copy{at}",
+        why="its tensors are the optimizer's own, which each step changes in place: what is loaded is the last state "
+        f"({len(steps):,} step{'s' * (len(steps) > 1)} later)",
+        op=steps[-1],
         tensors=[],
-        causes=[sources.cause_of_line("saved", file, kept.line, kept.end_line, "")],
-        evidence=[Evidence("ops", step)],
-        advice=f"Keep copy.deepcopy({kept.owner}.state_dict()).",
+        causes=sources.cause_of_event("saved", kept),
+        evidence=[Evidence("events", kept.row), Evidence("events", loaded.row)],
+        advice="Keep copy.deepcopy() of it.",
     )
 
 
@@ -53,8 +52,8 @@ DIAGNOSIS = Diagnosis(
     title="an optimizer's state that is kept without a copy",
     severity="warning",
     explanation=Explanation(
-        meaning="""A loop keeps optimizer.state_dict() as it is, and a line after the loop loads that into the same
-            optimizer, which made steps meanwhile.""",
+        meaning="""optimizer.state_dict() was kept as it is, and later loaded into the same optimizer, which had made
+            steps meanwhile.""",
         reason="""state_dict() gives the very tensors of the optimizer's state (running means, momentum), not copies.
             Steps write them in place: the state that is loaded back is the last one, not the one that was kept.""",
         remedy="""best = copy.deepcopy(optimizer.state_dict()), or torch.save() it to a file.""",

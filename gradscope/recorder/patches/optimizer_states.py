@@ -1,0 +1,78 @@
+"""Where the program takes an optimizer's state, and where it gives that back though it is the optimizer's own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from functools import wraps
+from itertools import count
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from torch import Tensor
+from torch.compiler import is_dynamo_compiling
+from torch.optim import Optimizer
+
+from gradscope.recorder.calls.modes_aside import is_ours_on_top
+from gradscope.recorder.patches.noting import note
+from gradscope.recorder.patches.optimizer_groups import number_of
+from gradscope.recording.rows import EventKind
+
+_STATE = int(EventKind.OPTIMIZER_STATE)
+_next = count()
+_taken: WeakKeyDictionary[Optimizer, dict[int, int]] = WeakKeyDictionary()
+"""For each optimizer the number of the call that gave each state, by the identity of the state.
+
+One that is gone may have left its identity to another: which call gave a state that is still there is the last one.
+"""
+
+
+def taking_reported(state_dict: Callable[..., Any]) -> Callable[..., Any]:
+    """What stands for ``Optimizer.state_dict`` while a recorder is at work."""
+
+    @wraps(state_dict)
+    def takes(optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        state = state_dict(optimizer, *args, **kwargs)
+        if is_dynamo_compiling() or not is_ours_on_top() or not optimizer.state:
+            return state
+        number = _taken.setdefault(optimizer, {})[id(state)] = next(_next)
+        _report(optimizer, {"call": "taken", "number": number})
+        return state
+
+    return takes
+
+
+def loading_reported(load_state_dict: Callable[..., Any]) -> Callable[..., Any]:
+    """What stands for ``Optimizer.load_state_dict`` while a recorder is at work."""
+
+    @wraps(load_state_dict)
+    def loads(optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        if not is_dynamo_compiling() and is_ours_on_top():
+            state = args[0] if args else kwargs.get("state_dict")
+            number = _taken.get(optimizer, {}).get(id(state))
+            if number is not None and (own := _shared(optimizer, state)):
+                _report(optimizer, {"call": "loaded", "number": number, "own": own})
+        return load_state_dict(optimizer, *args, **kwargs)
+
+    return loads
+
+
+def _shared(optimizer: Optimizer, state: Any) -> int:
+    """How many tensors of a state, of more than one element, are those that the optimizer has now."""
+    own = {id(tensor) for tensor in _tensors(optimizer.state)}
+    given = state.get("state") if isinstance(state, dict) else None
+    return sum(id(tensor) in own and tensor.numel() > 1 for tensor in _tensors(given))
+
+
+def _tensors(state: Any) -> Iterator[Tensor]:
+    for one in state.values() if isinstance(state, dict) else ():
+        if isinstance(one, dict):
+            yield from (value for value in one.values() if isinstance(value, Tensor))
+
+
+def _report(optimizer: Optimizer, detail: dict[str, Any]) -> None:
+    frame = sys._getframe(2)
+    note(
+        "optimizer state",
+        lambda mode: mode.observer.observe_event(_STATE, frame, mode.thread, number_of(optimizer), detail, ()),
+    )
