@@ -41,6 +41,13 @@ _DECORATES = frozenset(
     if isinstance(code, CodeType) and code.co_name in ("decorate_context", "generator_context")
 )
 """Code of what stands for a decorated function: it sets a mode, calls the function, and sets the mode back."""
+_SETS_MODE = frozenset(
+    method.__code__
+    for kind in (torch.no_grad, torch.enable_grad, torch.set_grad_enabled, torch.inference_mode)
+    for method in map(vars(kind).get, ("__init__", "__enter__", "__exit__"))
+    if inspect.isfunction(method)
+).union(_DECORATES)
+"""Code of what sets grad mode and sets it back."""
 _MODES_IN_SOURCE = re.compile(r"\b(no_grad|enable_grad|set_grad_enabled|inference_mode)\b")
 _COMPILES = ("torch/_dynamo/eval_frame.py", "torch\\_dynamo\\eval_frame.py")
 _RESUMED = re.compile(r"torch_dynamo_resume_in_(.+)_at_\d+$")
@@ -137,6 +144,8 @@ class CallSites:
             if library is None:
                 outer = current  # of torch, or of Python on the way to it: copy.deepcopy
             current = current.f_back
+        if torch_frames and torch_frames[0].f_code in _SETS_MODE:
+            torch_frames = self._up_to_decorator(torch_frames)
         decorated = _decorated(torch_frames[-1]) if torch_frames else None
         site = self._site(current, library) if decorated is None else self._decorated_site(decorated, current, library)
         if not torch_frames or torch_frames[-1].f_code in MODULE_CALLS or _is_checkpointed(torch_frames):
@@ -147,6 +156,17 @@ class CallSites:
         at = current.f_lasti if current else NONE
         group = (call_in(outer) or _made_by(torch_frames[-1]), id(current), at, label) if label else None
         return Located(site, current, label, group, BELOW)
+
+    def _up_to_decorator(self, frames: list[FrameType]) -> list[FrameType]:
+        """The frames of torch's, innermost first, that set a mode around a function of the user's, without its caller.
+
+        A module calls its decorated ``forward``.
+        """
+        for place, frame in enumerate(frames):
+            function = _decorated(frame)
+            if function is not None and self.owners.of(function) is _USER:
+                return frames[: place + 1]
+        return frames
 
     def _decorated_site(self, function: CodeType, user: FrameType | None, library: FrameType | None) -> Site:
         """The site of a decorator of torch's that sets a mode around a function: the decorator, in the user's code."""
