@@ -26,7 +26,8 @@ REGIONS = {
         "with torch.no_grad():  # here\n    with torch.no_grad():\n        h = x * 2\n    h = encoder(h)"
     ),
     "a decorated forward": (
-        "class Frozen(nn.Linear):\n    @torch.no_grad()  # here\n    def forward(self, v):\n        return super().forward(v)\n"
+        "class Frozen(nn.Linear):\n    @torch.no_grad()  # here\n    def forward(self, v):\n"
+        "        return super().forward(v)\n"
         "encoder = Frozen(3, 3)\nh = nn.Sequential(encoder)(x)"
     ),
     "inference mode": "with torch.inference_mode():  # here\n    h = encoder(x)\nh = h.clone()",

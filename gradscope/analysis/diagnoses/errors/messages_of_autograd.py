@@ -310,8 +310,8 @@ EXPLAINED: tuple[Explained, ...] = (
     Explained(
         "optimizer got an empty parameter list",
         "it was given no parameters",
-        "Is the argument an iterator that was gone through before (make it a list), or does the module keep its layers "
-        "in a plain list?",
+        "Is the argument an iterator that was gone through before (make it a list), does a choice by names match none, "
+        "or does the module keep its layers in a plain list?",
         Where.ITERATOR,
     ),
     Explained(

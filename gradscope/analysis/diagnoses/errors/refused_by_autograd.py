@@ -11,6 +11,7 @@ from gradscope.analysis.diagnoses.errors.messages_of_autograd import Explained, 
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Cause, Evidence, Place, Severity
+from gradscope.frames.name_filters import choice_given
 from gradscope.frames.used_up_iterators import iterator_given
 from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
@@ -168,12 +169,13 @@ def _of_hooks(sources: Sources, one: _Refused) -> list[Cause]:
 
 
 def _iterator(sources: Sources, one: _Refused) -> list[Cause]:
-    """Where the iterator is made that the call is given, as the text of the file says."""
+    """Where the iterator, or the choice by names, is made that the call is given, as the text of the file says."""
     for number, file in enumerate(sources.index.recording.files):
         is_here = bool(one.here) and file.name == one.here[0].file
         given = iterator_given(file.text, one.line) if is_here else None
-        if given is not None:
-            return [sources.cause_of_line("made", number, given[1], given[2], one.here[0].function)]
+        lines = given[1:] if given is not None else choice_given(file.text, one.line) if is_here else None
+        if lines is not None:
+            return [sources.cause_of_line("made", number, *lines, one.here[0].function)]
     return []
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.optimizers.chosen_by_name import left_out_by_name
 from gradscope.analysis.diagnoses.optimizers.optimizer_choice import OptimizerFor
 from gradscope.analysis.diagnoses.optimizers.optimizer_places import cause_of_making, line_of_making
 from gradscope.analysis.diagnoses.sources import Sources
@@ -104,6 +105,9 @@ def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Re
         return kept
     if copied := _copied(sources, optimizer, tensor):
         return copied
+    if filtered := left_out_by_name(sources, optimizer, tensor):
+        why, filters = filtered
+        return _Reason(why, filters, events, "Choose it by another name, or let one group have all that is left.")
     causes = tuple(sources.cause_of_event("made", optimizer.made))
     made_by = index.made_by(tensor)
     place = index.op_place(made_by)
