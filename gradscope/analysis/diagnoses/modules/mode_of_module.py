@@ -11,6 +11,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.gradient_lives import last_before
 from gradscope.analysis.facts.modes.training_modes import ModeCall, TrainingModes
 from gradscope.analysis.facts.optimizers import seen_optimizers
+from gradscope.analysis.facts.writes import last_written
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording import NONE
 from gradscope.recording.rows import Field
@@ -124,11 +125,12 @@ def _is_frozen_there(sources: Sources, modes: TrainingModes, call: ModeCall, lea
 
 
 def _find_going_on(sources: Sources, modes: TrainingModes) -> Iterator[Finding]:
-    """Batch norms that were trained, then frozen for good, and go on learning statistics while others are trained.
+    """Batch norms that were frozen for good, and go on learning statistics while others are trained.
 
-    One that is frozen again and again, or was never trained itself (an average of weights), may be meant to.
+    One that is frozen again and again, or is written meanwhile (an average of weights), may be meant to.
     """
     index, lives = sources.index, sources.lives
+    written = last_written(index)
     updates: dict[int, list[int]] = {}
     for op, weight in _updates_of_statistics(sources):
         updates.setdefault(weight, []).append(op)
@@ -140,7 +142,11 @@ def _find_going_on(sources: Sources, modes: TrainingModes) -> Iterator[Finding]:
         trained = lives.steps.get(weight, [])
         later = [op for op in ops if op > frozen]
         is_trained = bool(trained) and trained[0] < frozen and ops[0] < frozen
-        if frozen < 0 or not is_trained or len(later) < STEPS or not steps or steps[-1] < later[0]:
+        if frozen < 0 or len(later) < STEPS or not steps or steps[-1] < later[0]:
+            continue
+        is_written = max(written.get(index.storage_at(weight, op), NONE) for op in (NONE, later[-1])) > later[0]
+        is_beside = sum(later[0] < step < later[-1] for step in steps) >= STEPS - 1
+        if not is_trained and (trained or is_written or not is_beside):
             continue
         last = modes.last_before(later[0], frozenset((weight,)))
         if last is not None and not any(index.requires_grad(tensor, later[0]) for tensor in last.parameters):
@@ -155,18 +161,20 @@ def _find_going_on(sources: Sources, modes: TrainingModes) -> Iterator[Finding]:
 def _going_on(sources: Sources, weights: list[int], frozen: int, since: ModeCall | None) -> Finding:
     index = sources.index
     names = sources.listed([sources.names.of(weight) for weight in weights])
-    line = index.op_line(frozen)
+    line, is_trained = index.op_line(frozen), bool(sources.lives.steps.get(weights[0]))
     why, causes = f"requires_grad=False (line {line}) leaves them in the mode that they are in", []
     if since is not None:
         at = index.recording.spans[since.event.span].line if since.event.span >= 0 else 0
         why = f"line {at} called train() on {since.name}, which puts all that is in it into training mode"
         causes = sources.cause_of_event("set", since.event)
+    of_freezing = sources.cause("set", frozen)
+    how = "trained and then frozen" if is_trained else f"frozen at line {line}"
     return sources.finding(
-        f"Batch norms that were trained and then frozen ({names}) go on learning running statistics",
+        f"Batch norms that were {how} ({names}) go on learning running statistics",
         why=why,
         op=frozen,
         tensors=weights,
-        causes=[*causes, *sources.cause("set", frozen)],
+        causes=[*causes, *of_freezing] if is_trained else [*of_freezing, *causes],
         evidence=[Evidence("events", since.event.row)] if since is not None else [],
         advice="Call eval() on the frozen part after each train().",
     )
@@ -241,7 +249,8 @@ DIAGNOSES = (
         explanation=Explanation(
             meaning="""A part of a model does not require grad and was set to evaluation mode. A later train() on the
                 whole model put it back into training mode, and its batch norms updated their running statistics. Or
-                its batch norms were trained, then frozen for good, and went on so while other parts were trained.""",
+                its batch norms were frozen for good, and nothing called eval() on them: they went on so while other
+                parts were trained.""",
             reason="""requires_grad=False keeps parameters from gradients; running statistics are no parameters, they
                 follow from the mode. train() sets the mode of every module within.""",
             remedy="""Call eval() on the frozen part after each train(), or override train() of the model so that it
