@@ -208,18 +208,27 @@ def _plain(value: ast.expr) -> HeldAs | None:
 
 def _no_parameter(value: ast.expr) -> HeldAs | None:
     """Whether a value is a tensor with requires_grad that is no parameter, or a result of a call on a parameter."""
+    if isinstance(value, ast.BinOp):
+        sides = (side for side in (value.left, value.right) if isinstance(side, ast.Call))
+        return "result" if any(_is_parameter(side) or _no_parameter(side) is not None for side in sides) else None
     if not isinstance(value, ast.Call):
         return None
     if isinstance(value.func, ast.Attribute) and isinstance(value.func.value, ast.Call):
-        if ast.unparse(value.func.value.func).rpartition(".")[2] == "Parameter":
+        if _is_parameter(value.func.value):
             return None if value.func.attr.endswith("_") else "result"
         if value.func.attr == "requires_grad_":
             return "tensor"
+        if _no_parameter(value.func.value) is not None:  # torch.randn(3, requires_grad=True).to(device)
+            return "result"
     has_it = any(
         one.arg == "requires_grad" and isinstance(one.value, ast.Constant) and one.value.value is True
         for one in value.keywords
     )
     return "tensor" if has_it and not ast.unparse(value.func).endswith("Parameter") else None
+
+
+def _is_parameter(call: ast.Call) -> bool:
+    return ast.unparse(call.func).rpartition(".")[2] == "Parameter"
 
 
 def is_in_module_method(text: str, line: int) -> bool:
