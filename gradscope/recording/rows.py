@@ -92,7 +92,8 @@ class EventKind(IntEnum):
     """Gradients were looked at after a backward pass: the subject is the op of the pass, the tensors are those that got
     one. The detail has the smallest and the largest value (both NaN where there is a NaN) of the ``roots`` and, as
     ``ranges``, of the gradients in order; None where nothing is known. Their 2-norms are the ``norms``; ``zeros`` are
-    the positions of leaves whose gradient is zero and which hold nothing but zeros as well."""
+    the positions of leaves whose gradient is zero and which hold nothing but zeros as well; ``alike`` are positions of
+    leaves, with the dimension along which they and their gradients have the same values throughout (CPU only)."""
     VALUES = 5
     """Values were looked at before a backward pass (the subject is its op): of what nodes ``keep`` (node, attribute,
     smallest, largest value), of their ``derivatives`` for a gradient of ones (node, smallest, largest, and the value

@@ -205,3 +205,14 @@ def test_nothing_is_asked_while_a_mode_of_the_programs_would_see_it() -> None:
     """)
     assert recording.info.outcome.kind == "ok"
     assert not looks(recording, EventKind.GRADIENTS)
+
+
+@pytest.mark.parametrize(
+    ("weight", "alike"), [("torch.ones(4, 3)", [[0, 0]]), ("torch.rand(4, 3)", []), ("torch.zeros(4, 3)", [])]
+)
+def test_a_weight_whose_units_and_their_gradients_are_the_same(weight: str, alike: list[list[int]]):
+    recording = recorded(
+        f"import torch\nweight = torch.nn.Parameter({weight})\n(torch.rand(2, 3) @ weight.T).pow(2).sum().backward()"
+    )
+    (look,) = looks(recording, EventKind.GRADIENTS)
+    assert look.get("alike", []) == alike

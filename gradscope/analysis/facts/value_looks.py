@@ -44,6 +44,8 @@ class PassLook:
     """2-norms, likewise; older recordings have none."""
     zeros: list[int] = field(default_factory=list)
     """Tensors whose gradient is zero, and which hold zeros alone as well."""
+    alike: list[tuple[int, int]] = field(default_factory=list)
+    """Tensors, with the dimension along which they and their gradients have the same values throughout."""
     kept: list[KeptValues] = field(default_factory=list)
     derivatives: list[Derivative] = field(default_factory=list)
     tensors: dict[int, Range] = field(default_factory=dict)
@@ -92,6 +94,7 @@ def looks_at_passes(events: Events) -> list[PassLook]:
         norms = zip(event.tensors, _list(event.detail, "norms"), strict=False)
         look.norms.update({tensor: float(norm) for tensor, norm in norms if isinstance(norm, (int, float))})
         look.zeros += [event.tensors[place] for place in _list(event.detail, "zeros") if place < len(event.tensors)]
+        look.alike += [(event.tensors[place], dim) for place, dim in _list(event.detail, "alike")]
     for event in events.of(EventKind.VALUES):
         if event.subject in found:
             look = found[event.subject]

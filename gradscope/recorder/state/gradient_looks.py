@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch._C import DisableTorchFunctionSubclass
 
+from gradscope.recorder.state.alike_units import alike_along
 from gradscope.recorder.state.births import BackwardBirths
 from gradscope.recorder.state.graph_nodes import GraphNodes
 from gradscope.recorder.state.graph_values import GraphValues, is_extreme, is_flat
@@ -121,9 +122,10 @@ class GradientLooks:
         with _unseen():
             rows, found = [row for row, _ in given], Ranges(gradient for _, gradient in given)
             norms = Norms(gradient for _, gradient in given)
+            alike = self._alike(given)
 
         def write() -> None:
-            self._write(look, found, norms, rows, op, span, thread)
+            self._write(look, found, norms, alike, rows, op, span, thread)
 
         if found.is_free and look.roots.is_free:
             write()
@@ -152,7 +154,27 @@ class GradientLooks:
                 found.append((seen.row, tensor))
         return found
 
-    def _write(self, look: Look, found: Ranges, norms: Norms, rows: list[int], op: int, span: int, thread: int) -> None:
+    def _alike(self, given: list[tuple[int, Any]]) -> list[list[int]]:
+        """The positions of leaves whose units are all the same, and the dimension along which they are."""
+        leaves = (self._identity.leaves.get(row) for row, _ in given)
+        return [
+            [place, dim]
+            for place, ((_, gradient), leaf) in enumerate(zip(given, leaves, strict=True))
+            if leaf is not None
+            for dim in alike_along(gradient, leaf())
+        ]
+
+    def _write(
+        self,
+        look: Look,
+        found: Ranges,
+        norms: Norms,
+        alike: list[list[int]],
+        rows: list[int],
+        op: int,
+        span: int,
+        thread: int,
+    ) -> None:
         roots, ranges = look.roots.read(), found.read()
         detail = {
             "roots": [_plain(one) for one in roots],
@@ -162,6 +184,8 @@ class GradientLooks:
         zeros = self._zeros_themselves(rows, ranges)
         if zeros:
             detail["zeros"] = zeros
+        if alike:
+            detail["alike"] = alike
         self._tape.add_event(_GRADIENTS, span, thread, op, json.dumps(detail), rows)
         is_wrong = any(map(is_bad, (*roots, *ranges)))
         kept, derivatives = [], []

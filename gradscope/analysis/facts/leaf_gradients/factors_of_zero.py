@@ -64,11 +64,11 @@ def zero_factors(index: Index, looks: list[PassLook]) -> ZeroFactors | None:
     if not found:
         return None
     factors = sorted({factor for leaf in found for factor in walk.blocked[leaf]})
-    written = [_zeroed_at(index, leaf, passes[0].op) for leaf in dict.fromkeys([*found, *factors])]
+    written = [given_values_at(index, leaf, passes[0].op) for leaf in dict.fromkeys([*found, *factors])]
     return ZeroFactors(found, factors, written, passes)
 
 
-def _zeroed_at(index: Index, leaf: int, before: int) -> int:
+def given_values_at(index: Index, leaf: int, before: int) -> int:
     """The last call that wrote a leaf before an op, by whatever tensor on its memory, or else that made it."""
     storage, made = index.storage_at(leaf, before), index.made_by(leaf)
     written = [
