@@ -33,6 +33,8 @@ class Where(Enum):
     """The one of the operation whose node the message names."""
     ITERATOR = 9
     """The one that makes the iterator which the call is given: it was gone through before."""
+    CLOSURE = 10
+    """The function that an optimizer's step is given, which returns nothing; else the message is another's."""
 
 
 class Explained(NamedTuple):
@@ -306,6 +308,12 @@ EXPLAINED: tuple[Explained, ...] = (
         "it was given the result of an operation, which no optimizer can change",
         "Give it the leaf that the result was made from, or make the result a leaf: detach().requires_grad_().",
         Where.MADE,
+    ),
+    Explained(
+        "float() argument must be a string or a real number, not 'NoneType'",
+        "the optimizer asks its closure for the loss, and the closure returns nothing",
+        "End it with: return loss.",
+        Where.CLOSURE,
     ),
     Explained(
         "optimizer got an empty parameter list",

@@ -11,6 +11,7 @@ from gradscope.analysis.diagnoses.errors.messages_of_autograd import Explained, 
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Cause, Evidence, Place, Severity
+from gradscope.frames.closures_given import closure_without_result
 from gradscope.frames.name_filters import choice_given
 from gradscope.frames.used_up_iterators import iterator_given
 from gradscope.recording import NONE
@@ -40,7 +41,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     last: dict[tuple[int, str], tuple[_Refused, Explained]] = {}
     for one in _refused(sources):
         found = explained(one.message)
-        if found is not None:
+        if found is not None and (found.where is not Where.CLOSURE or _closure(sources, one)):
             last[one.line, found.text] = one, found
     for one, found in last.values():
         yield _finding(sources, one, found)
@@ -107,7 +108,8 @@ def _refused(sources: Sources) -> Iterator[_Refused]:
 
 def _causes(sources: Sources, one: _Refused, found: Explained) -> list[Cause]:
     """The lines to change, the first one first; the line that raised where nothing better is known."""
-    return [*_by_where(sources, one, found), *one.here]
+    found_there = _by_where(sources, one, found)
+    return found_there if found.where is Where.CLOSURE else [*found_there, *one.here]
 
 
 def _by_where(sources: Sources, one: _Refused, found: Explained) -> list[Cause]:
@@ -127,6 +129,8 @@ def _by_where(sources: Sources, one: _Refused, found: Explained) -> list[Cause]:
         return sources.cause_of_span("used", spans.pop()) if len(spans) == 1 else []
     if found.where is Where.ITERATOR:
         return _iterator(sources, one)
+    if found.where is Where.CLOSURE:
+        return _closure(sources, one)
     if found.where in (Where.TEXT, Where.FUNCTION):
         return _in_text(sources, found.looks_for)
     return []
@@ -176,6 +180,18 @@ def _iterator(sources: Sources, one: _Refused) -> list[Cause]:
         lines = given[1:] if given is not None else choice_given(file.text, one.line) if is_here else None
         if lines is not None:
             return [sources.cause_of_line("made", number, *lines, one.here[0].function)]
+    return []
+
+
+def _closure(sources: Sources, one: _Refused) -> list[Cause]:
+    """The function that a step is given and that returns nothing: its header, and its last statement."""
+    for number, file in enumerate(sources.index.recording.files):
+        is_here = bool(one.here) and file.name == one.here[0].file
+        found = closure_without_result(file.text, one.line) if is_here else None
+        if found is not None:
+            header, first, last = found
+            lines = ((header, header), (first, last))
+            return [sources.cause_of_line("returned", number, *each, one.here[0].function) for each in lines]
     return []
 
 
