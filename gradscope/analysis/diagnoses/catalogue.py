@@ -193,6 +193,7 @@ _ENTRIES = (
     Entry("sharing.loaded_from_itself", _a_step),
     Entry("sharing.optimizer_state_kept", _an_event(EventKind.OPTIMIZER_STATE)),
     Entry("sharing.one_tensor_two_names", _a_change),
+    Entry("sharing.tied_by_data", _a_step),
     Entry("sharing.kept_again", _a_change),
     Entry("modules.skip_path_overwritten", _a_change),
     Entry("sharing.write_into_expanded", _a_change),
