@@ -1,0 +1,113 @@
+"""Functions that torch.func takes the gradient of, and that compute with a module's own parameters instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.recording import NONE
+from gradscope.recording.flags import PARAMETER
+
+_GRADS = ("torch.grad_impl", "torch.grad_and_value_impl")
+"""What ``torch.func.grad`` and ``grad_and_value`` call: once before the function, and once after it."""
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """One finding for each line that calls such a function."""
+    index, found = sources.index, dict[int, Finding]()
+    began = NONE
+    for op in range(index.op_count):
+        if index.func(op) not in _GRADS:
+            continue
+        given = list(dict.fromkeys(index.uses.of(op)))
+        if not given:
+            began = op
+            continue
+        others = _computed_with(sources, given, began, op) if began >= 0 else []
+        if others:
+            found[index.op_statement[op]] = _finding(sources, op, others)
+        began = NONE
+    yield from found.values()
+
+
+def _computed_with(sources: Sources, given: list[int], began: int, ended: int) -> list[tuple[int, int]]:
+    """The calls (op and parameter) of a function that takes nothing it is given, but parameters of those shapes."""
+    index, flags = sources.index, sources.index.recording.tensors.column("flags")
+    layouts = index.recording.tensors.column("layout")
+    if any(began < user < ended for tensor in given for user in index.users.of(tensor)):
+        return []
+    shapes = [_shape(sources, layouts[tensor]) for tensor in given]
+    taken = [
+        (op, tensor)
+        for op in range(began + 1, ended)
+        for tensor in index.uses.of(op)
+        if flags[tensor] & PARAMETER and _shape(sources, layouts[tensor]) in shapes
+    ]
+    own = {tensor for _, tensor in taken}
+    return taken if sorted(_shape(sources, layouts[tensor]) for tensor in own) == sorted(shapes) else []
+
+
+def _shape(sources: Sources, layout: int) -> str:
+    return sources.index.recording.text(sources.index.recording.layouts[layout].shape)
+
+
+def _finding(sources: Sources, op: int, taken: list[tuple[int, int]]) -> Finding:
+    index, last = sources.index, taken[-1][0]
+    tensors = list(dict.fromkeys(tensor for _, tensor in taken))
+    names = sources.listed([sources.names.of(tensor) for tensor in tensors])
+    causes = _called_at(sources, tensors[0], last)
+    return sources.finding(
+        f"Line {causes[0].line if causes else index.op_line(last)}: the function computes with {names} of the module, "
+        "not with what it is given",
+        why=f"torch.func.grad asks for the gradient of what is given (at line {index.op_line(op)}): it is all zeros",
+        op=last,
+        tensors=tensors,
+        causes=causes,
+        evidence=[Evidence("ops", op)],
+        advice="Call the module with them: torch.func.functional_call(module, parameters, (inputs,)).",
+    )
+
+
+def _called_at(sources: Sources, parameter: int, used: int) -> list[Cause]:
+    """Where the module was called that has a parameter; the line that uses it where that is in no forward."""
+    recording = sources.index.recording
+    if sources.index.op_place(used).function.endswith("forward"):
+        for module, tensor, _ in recording.module_tensors:
+            if tensor == parameter:
+                while recording.modules[module].parent != NONE:
+                    module = recording.modules[module].parent
+                return sources.cause_of_span("used", recording.modules[module].span)
+    return sources.cause("used", used)
+
+
+DIAGNOSIS = Diagnosis(
+    code="function-of-other-parameters",
+    title="torch.func.grad of a function that does not use what it is given",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""A function was given to torch.func.grad with a dict of parameters. It used none of them, and computed
+            with parameters of the same shapes that a module holds.""",
+        reason="""torch.func takes the gradient of a function's arguments alone. What the function reaches by other
+            names is a constant for it, and the gradient of arguments that it does not use is zero.""",
+        remedy="""torch.func.functional_call(module, parameters, (inputs,)) runs the module with the parameters that are
+            handed over.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+net = torch.nn.Linear(3, 1)
+given = {name: value.detach() for name, value in net.named_parameters()}
+inputs = torch.rand(4, 3)
+def loss(values, inputs):
+    return net(inputs).pow(2).mean()
+gradients = torch.func.grad(loss)(given, inputs)
+""",
+        instead_of="return net(inputs).pow(2).mean()",
+        silent="return torch.func.functional_call(net, values, (inputs,)).pow(2).mean()",
+    ),
+    find=_find,
+)
