@@ -45,6 +45,29 @@ def said(source: str) -> list[tuple[str, str, list[int]]]:
             id="a warm-up that divides without a rest",
         ),
         pytest.param(
+            "old = torch.optim.SGD(model.parameters(), lr=0.1)\n"
+            "s = lr_scheduler.LinearLR(old, 1.0, 0.0, 4)\n"
+            "for i in range(4): optimizer = old; step(); s.step()\n"
+            "optimizer = torch.optim.SGD(model.parameters(), lr=0.01)\n"
+            "again = lr_scheduler.ExponentialLR(optimizer, 0.9)\n"
+            "optimizer.load_state_dict(old.state_dict())\n"
+            "for i in range(5): step(); again.step()",
+            ("learning-rate-zero", "warning", [16]),
+            id="a saved state that brings back the end of a schedule",
+        ),
+        pytest.param(
+            "def run(lr, state=None):\n"
+            "    global optimizer\n"
+            "    optimizer = torch.optim.Adam(model.parameters(), lr=lr)\n"
+            "    if state:\n        optimizer.load_state_dict(state)\n"
+            "    s = lr_scheduler.LinearLR(optimizer, 1.0, 0.0, 4) if not state else None\n"
+            "    for i in range(4):\n        step()\n        if s: s.step()\n"
+            "    return optimizer.state_dict()\n"
+            "run(0.01, run(0.1))",
+            ("learning-rate-zero", "warning", [15]),
+            id="the same by one function, run again",
+        ),
+        pytest.param(
             "for i in range(4):\n    model.train()\n    step()\nmodel.eval()\nfor i in range(4): step()",
             ("trained-in-evaluation", "warning", [14]),
             id="training that goes on after an evaluation",
@@ -110,6 +133,16 @@ def test_the_line_to_change_is_the_cause(source: str, expected: tuple[str, str, 
             "for lr in (0.0, 0.1):\n    optimizer = torch.optim.SGD(model.parameters(), lr=lr)\n"
             "    for i in range(4): step()",
             id="a rate of zero among several that are tried",
+        ),
+        pytest.param(
+            "old = torch.optim.SGD(model.parameters(), lr=0.1)\n"
+            "s = lr_scheduler.LinearLR(old, 1.0, 0.0, 4)\n"
+            "for i in range(4): optimizer = old; step(); s.step()\n"
+            "optimizer = torch.optim.SGD(model.parameters(), lr=0.01)\n"
+            "optimizer.load_state_dict(old.state_dict())\n"
+            "for group in optimizer.param_groups: group['lr'] = 0.01\n"
+            "for i in range(6): step()",
+            id="a rate that is set again after a state was loaded",
         ),
         pytest.param(
             "s = lr_scheduler.LambdaLR(optimizer, lambda i: 0.5 ** (i // 3))\nfor i in range(6): step(); s.step()",

@@ -1,7 +1,8 @@
 """When an optimizer steps with a learning rate of zero or next to nothing, and the schedulers that set its rate.
 
 Of the steps, only those are noted at which a rate becomes zero (or so small) or is so no more, and the first; and that
-a scheduler goes on stepping without its optimizer, or not any more.
+a scheduler goes on stepping without its optimizer, or not any more. So is a state that changes the rates when it is
+loaded.
 """
 
 from __future__ import annotations
@@ -51,8 +52,7 @@ def before_step(optimizer: Optimizer, *_: Any) -> None:
     if _noted_idle.get(optimizer) is False:
         _noted_idle[optimizer] = True
         _report(optimizer, {"call": "busy"}, sys._getframe(1))
-    rates = [group.get("lr") for group in optimizer.param_groups]
-    known = [rate if type(rate) in (int, float) else None for rate in rates]  # (a tensor's value is not read)
+    known = _known_rates(optimizer)
     zero = tuple(rate == 0 for rate in known)
     largest = max((rate for rate in known if rate is not None), default=0)
     first = _first.setdefault(optimizer, largest)
@@ -82,6 +82,28 @@ def scheduler_made(init: Callable[..., None]) -> Callable[..., None]:
             _report(scheduler.optimizer, {"scheduler": type(scheduler).__name__, "call": "made"}, sys._getframe(1))
 
     return makes
+
+
+def loading_reported(load_state_dict: Callable[..., None]) -> Callable[..., None]:
+    """What stands for ``Optimizer.load_state_dict`` while a recorder is at work: rates that a saved state brings back."""
+
+    @wraps(load_state_dict)
+    def loads(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
+        before = _known_rates(optimizer)
+        load_state_dict(optimizer, *args, **kwargs)
+        if is_dynamo_compiling() or not is_ours_on_top():
+            return
+        after = _known_rates(optimizer)
+        if before != after and None not in after:
+            _report(optimizer, {"call": "loaded", "before": before, "after": after}, sys._getframe(1))
+
+    return loads
+
+
+def _known_rates(optimizer: Optimizer) -> list[float | None]:
+    """The rate of each group; None where reading it could make the program wait for a device."""
+    rates = (group.get("lr") for group in getattr(optimizer, "param_groups", ()))
+    return [rate if type(rate) in (int, float) else None for rate in rates]
 
 
 def scheduler_stepped(update: Callable[..., None]) -> Callable[..., None]:

@@ -88,6 +88,7 @@ def _replacements() -> Iterator[Replacement]:
     yield Replacement(torch.optim.Optimizer, "__init__", optimizer_groups.making_reported)
     yield Replacement(torch.optim.Optimizer, "state_dict", optimizer_states.taking_reported)
     yield Replacement(torch.optim.Optimizer, "load_state_dict", optimizer_states.loading_reported)
+    yield Replacement(torch.optim.Optimizer, "load_state_dict", learning_rates.loading_reported)
     yield Replacement(torch.optim.lr_scheduler.LRScheduler, "__init__", learning_rates.scheduler_made)
     if hasattr(torch.optim.lr_scheduler.LRScheduler, learning_rates.UPDATE):
         yield Replacement(torch.optim.lr_scheduler.LRScheduler, learning_rates.UPDATE, learning_rates.scheduler_stepped)

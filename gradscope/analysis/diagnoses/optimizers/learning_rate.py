@@ -11,6 +11,7 @@ from gradscope.analysis.facts.events import Happened
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
 from gradscope.analysis.facts.writes import is_step
 from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.analysis.wording import listed
 from gradscope.frames.integer_divisions import divided_in_factor
 from gradscope.recording.rows import EventKind
 
@@ -18,6 +19,9 @@ STEPS = 3
 """Steps with a rate of zero from which on it is reported, where there were no others."""
 STEPS_AT_THE_END = 5
 """The same, where there were others before; they are half of all steps at least."""
+
+_SET_OUTRIGHT = ("LambdaLR", "OneCycleLR", "CyclicLR")
+"""Schedulers that set a rate whatever it was before."""
 
 
 def _find_zero(sources: Sources) -> Iterator[Finding]:
@@ -30,7 +34,7 @@ def _find_zero(sources: Sources) -> Iterator[Finding]:
     tried = {one.made.span for one in optimizers if _begins_above_zero(by_optimizer.get(one.made.subject, []))}
     for optimizer in optimizers:
         events = by_optimizer.get(optimizer.made.subject, [])
-        if optimizer.made.span in tried and not _begins_above_zero(events):
+        if optimizer.made.span in tried and not _begins_above_zero(events) and _zero_loaded(events) is None:
             continue  # one of several rates that its line is given, to see what each does
         steps = _steps(sources, optimizer)
         changes = [(event.op, all(event.detail["zero"])) for event in events if event.detail.get("zero")]
@@ -56,6 +60,13 @@ def _find_zero(sources: Sources) -> Iterator[Finding]:
 def _begins_above_zero(events: list[Happened]) -> bool:
     rates = [event.detail["zero"] for event in events if event.detail.get("zero")]
     return bool(rates) and not all(rates[0])
+
+
+def _zero_loaded(events: list[Happened]) -> Happened | None:
+    """The last load of a saved state, where that brought rates of zero to an optimizer with others."""
+    loads = [event for event in events if event.detail.get("call") == "loaded"]
+    is_zero = bool(loads) and not any(loads[-1].detail["after"]) and any(loads[-1].detail["before"])
+    return loads[-1] if is_zero else None
 
 
 def _by_optimizer(sources: Sources) -> dict[int, list[Happened]]:
@@ -86,6 +97,12 @@ def _of_optimizer(
         often = f"the {where} {index.times(zero):,} of {index.times(steps):,} steps"
     what = f"the learning rate of {optimizer.name} is 0 in {often}: they change nothing"
     why, causes = _set_to_zero(sources, optimizer, schedulers)
+    loaded = _zero_loaded([event for event in events if event.op <= zero[0]])
+    if loaded is not None and not any(loaded.op <= step < zero[0] for step in steps):
+        # Most schedules only multiply the rate that is there: one that begins with 0 is none of their making.
+        later = [event for event in schedulers if event.op > loaded.op]
+        if not any(event.detail.get("scheduler") in _SET_OUTRIGHT for event in later):
+            why, causes = _brought_back(sources, loaded)
     symptom = f"Line {index.op_line(last)}: {what}"
     divided = _divided(sources, schedulers[-1]) if len(causes) == 1 and schedulers else None
     if divided is not None:
@@ -144,6 +161,18 @@ def _set_to_zero(sources: Sources, optimizer: Optimizer, schedulers: list[Happen
     return "", causes
 
 
+def _brought_back(sources: Sources, loaded: Happened) -> tuple[str, list[Cause]]:
+    """That a saved state set the rates to zero."""
+    causes = sources.cause_of_event("set", loaded)
+    at = f"line {causes[0].line} (load_state_dict)" if causes else "load_state_dict"
+    before = listed([f"{rate:g}" for rate in dict.fromkeys(loaded.detail["before"]) if rate is not None])
+    return (
+        f"{at} replaces lr={before} by the 0 of the saved state, where it was when that was saved; set lr of its "
+        "param_groups after loading, or load the rest of the state only",
+        causes,
+    )
+
+
 def _divided(sources: Sources, scheduler: Happened) -> tuple[Cause, str] | None:
     """The division by which the function of a schedule gives 0, where its text has one that does."""
     recording = sources.index.recording
@@ -189,6 +218,7 @@ DIAGNOSES = (
                 parameters did not move. Or the rate fell below a millionth of the first one, and stayed so.""",
             reason="""lr=0 is a valid setting, and schedulers reach it: a lambda with an integer division, a decay that
                 is over before the training is, a scheduler that is stepped in every batch and was made for epochs.
+                load_state_dict() of an optimizer brings back the rate of the state too: 0 after a finished schedule.
                 A warm-up from zero that rises afterwards is no case of it.""",
             remedy="""Give the optimizer a rate, or the scheduler the number of steps that it will make.""",
         ),
