@@ -85,7 +85,7 @@ def scheduler_made(init: Callable[..., None]) -> Callable[..., None]:
 
 
 def loading_reported(load_state_dict: Callable[..., None]) -> Callable[..., None]:
-    """What stands for ``Optimizer.load_state_dict`` while a recorder is at work: rates that a saved state brings back."""
+    """What stands for ``Optimizer.load_state_dict`` while a recorder is at work: rates that it changes are noted."""
 
     @wraps(load_state_dict)
     def loads(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
