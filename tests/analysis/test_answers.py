@@ -286,7 +286,10 @@ def test_frozen_parameters_are_no_failure_and_share_one_sentence() -> None:
     (frozen,) = [answer for answer in report.answers if answer.code == "frozen"]
     assert "model.0.weight and model.0.bias did not require grad" in frozen.text
     (read,) = [answer for answer in report.answers if answer.code == "grad-none-untracked"]
-    assert read.text == "model.0.weight and model.0.bias: .grad is None at line 7: it does not require grad."
+    assert read.text == (
+        "model.0.weight and model.0.bias: .grad is None at line 7: it does not require grad: line 4 "
+        "(nn.Module.requires_grad_) had turned that off."
+    )
     assert report.summary.leaves_without_gradient == 0
 
 

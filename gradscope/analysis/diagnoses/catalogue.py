@@ -172,6 +172,7 @@ _ENTRIES = (
     Entry("optimizers.scheduler_in_vain", _an_event(EventKind.LEARNING_RATE)),
     Entry("optimizers.rate_as_factor", _an_event(EventKind.LEARNING_RATE)),
     Entry("optimizers.update_rounded_away", _an_event(EventKind.OPTIMIZER)),
+    Entry("optimizers.held_untracked", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.iterator_used_up", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.weights_overwritten", _a_pass),
     Entry("optimizers.average_reversed", _an_event(EventKind.FACTOR)),

@@ -7,6 +7,7 @@ from functools import partial
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.gradients.never_tracked import why_untracked
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.leaf_gradients.none_reads import NoneKind, NoneRead
 from gradscope.analysis.report_model import Cause, Evidence
@@ -56,8 +57,8 @@ def _is_expected(sources: Sources, reads: list[tuple[NoneRead, list[Cause]]]) ->
     if statement.file < 0:
         return False
     asks = asks_for_none(index.recording.files[statement.file].text, index.op_line(read.op))
-    if asks == "checks" and read.kind == "untracked":
-        return True
+    if read.kind == "untracked" and (asks == "checks" or all(_is_plain_leaf(sources, one.tensor) for one, _ in reads)):
+        return bool(asks)
     return bool(asks) and not any(causes for _, causes in reads)
 
 
@@ -75,23 +76,12 @@ def explain(sources: Sources, tensor: int, op: int, symptom: str) -> tuple[str, 
         read, why = other
         causes: list[Cause] = []
     else:
-        why, causes = _turned_off(sources, read) or _REASONS[read.kind](sources, read)
+        why, causes = _REASONS[read.kind](sources, read)
     known = next(one for one in DIAGNOSES if one.code == f"grad-none-{read.kind.replace('_', '-')}")
     evidence = [Evidence("ops", read.because)] if read.because >= 0 else []
     found = sources.finding(symptom, why=why, op=op, tensors=[tensor], causes=causes, evidence=evidence)
     seen = tuple(one for one in found.evidence if one != Evidence("ops", op) or op < sources.index.op_count)
     return known.code, found._replace(evidence=seen, severity=known.severity)
-
-
-def _turned_off(sources: Sources, read: NoneRead) -> Reason | None:
-    """That a line set ``requires_grad`` of a leaf to False; None where none was seen to."""
-    index, tensor = sources.index, read.tensor
-    changes = [index.recording.changes[row] for row in index.changed_ops.get(tensor, ())]
-    last = next((row for row in reversed(changes) if row.op < read.op), None)
-    if read.kind != "untracked" or not index.is_leaf(tensor) or last is None or last.after:
-        return None
-    line, call = index.op_line(last.op), index.call_name(last.op)
-    return f"it does not require grad: line {line} ({call}) had turned that off", sources.cause("set", last.op)
 
 
 def _by_no_backward(sources: Sources, read: NoneRead) -> tuple[NoneRead, str] | None:
@@ -114,12 +104,18 @@ def _untracked(sources: Sources, read: NoneRead) -> Reason:
             f"it was {sources.made(tensor)} under no_grad, and no gradient goes to such a view",
             sources.made_at(tensor),
         )
-    op = index.recording.tensors.column("op")[tensor]
-    was_cut = op < index.op_count and sources.cuts.is_cut[op]
-    if index.is_leaf(tensor) and not was_cut:
-        return "it does not require grad", []
+    if _is_plain_leaf(sources, tensor):
+        because, causes = why_untracked(sources, tensor, read.op)
+        return f"it does not require grad{': ' * bool(because)}{because}", causes
     name = sources.names.at(tensor, read.op)
     return f"it does not require grad; {name} was {sources.made(tensor)}", sources.made_at(tensor)
+
+
+def _is_plain_leaf(sources: Sources, tensor: int) -> bool:
+    """Whether a tensor that does not require grad is no result of a cut."""
+    index = sources.index
+    op = index.recording.tensors.column("op")[tensor]
+    return index.is_leaf(tensor) and not (op < index.op_count and sources.cuts.is_cut[op])
 
 
 def _non_leaf(sources: Sources, read: NoneRead) -> Reason:

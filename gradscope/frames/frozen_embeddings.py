@@ -1,0 +1,50 @@
+"""Where a file's text makes an embedding of given vectors and leaves it at the default: frozen."""
+
+from __future__ import annotations
+
+import ast
+from functools import lru_cache
+from typing import NamedTuple
+
+from gradscope.frames.syntax_trees import parsed
+
+_CLASSES = ("Embedding", "EmbeddingBag")
+
+
+class FrozenEmbedding(NamedTuple):
+    """A call of ``Embedding.from_pretrained`` that says nothing of ``freeze``."""
+
+    line: int
+    end_line: int
+    attributes: frozenset[str]
+    """The last parts of the names that it is given to; empty where it is given to none at once."""
+
+
+@lru_cache(maxsize=16)
+def frozen_embeddings(text: str) -> tuple[FrozenEmbedding, ...]:
+    """All of a file."""
+    tree = parsed(text) if "from_pretrained" in text else None
+    if tree is None:
+        return ()
+    named = {
+        node.value: frozenset(_last(target) for target in node.targets) - {""}
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+    }
+    return tuple(
+        FrozenEmbedding(node.lineno, node.end_lineno or node.lineno, named.get(node, frozenset()))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and _is_left_frozen(node)
+    )
+
+
+def _is_left_frozen(call: ast.Call) -> bool:
+    func = call.func
+    is_it = isinstance(func, ast.Attribute) and func.attr == "from_pretrained" and _last(func.value) in _CLASSES
+    says = len(call.args) > 1 or any(keyword.arg in ("freeze", None) for keyword in call.keywords)
+    return is_it and not says and not any(isinstance(one, ast.Starred) for one in call.args)
+
+
+def _last(node: ast.expr) -> str:
+    """The last name of a dotted one; empty for anything else."""
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")

@@ -1,0 +1,123 @@
+"""What an optimizer holds and never required grad, and why the gradient of a leaf is None; and where that is meant."""
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from tests.analysis.building import recorded
+
+HEAD = """
+import torch
+from torch import nn
+layer, x, table = nn.Linear(3, 4), torch.ones(2, 3), torch.rand(5, 3)
+def train(optimizer, loss):
+    for i in range(3):
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+"""
+CODES = {"untracked-in-optimizer", "grad-none-untracked"}
+
+
+def said(source: str) -> list[tuple[str, str, list[int]]]:
+    answers = build(recorded(HEAD + source)).answers
+    return [(one.code, one.severity, [cause.line for cause in one.causes]) for one in answers if one.code in CODES]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        pytest.param(
+            "class Gated(nn.Module):\n"
+            "    def __init__(self):\n"
+            "        super().__init__()\n"
+            "        self.layer = layer\n"
+            "        self.gates = [torch.ones(1) for _ in range(2)]\n"
+            "    def forward(self, x): return self.gates[0] * self.layer(x) + self.gates[1]\n"
+            "model = Gated()\n"
+            "train(torch.optim.Adam([*model.parameters(), *model.gates]), lambda: model(x).sum())",
+            ("untracked-in-optimizer", "warning", [13]),
+            id="gates in a list",
+        ),
+        pytest.param(
+            "class Text(nn.Module):\n"
+            "    def __init__(self, vectors):\n"
+            "        super().__init__()\n"
+            "        self.words = nn.EmbeddingBag.from_pretrained(vectors, mode='sum')\n"
+            "        self.out = nn.Linear(3, 1)\n"
+            "    def forward(self, ids): return self.out(self.words(ids))\n"
+            "model = Text(table)\n"
+            "groups = [{'params': model.out.parameters()}, {'params': model.words.parameters()}]\n"
+            "optimizer = torch.optim.SGD(groups, 0.1)\n"
+            "train(optimizer, lambda: model(torch.ones(2, 2, dtype=torch.long)).sum())",
+            ("untracked-in-optimizer", "warning", [12]),
+            id="a table with a group of its own",
+        ),
+        pytest.param(
+            "def lookup(vectors):\n"
+            "    return nn.Embedding.from_pretrained(vectors)\n"
+            "model = nn.Sequential(lookup(table), nn.Linear(3, 1))\n"
+            "train(torch.optim.SGD(model.parameters(), 0.1), lambda: model(torch.tensor([1, 2])).sum())\n"
+            "print(model[0].weight.grad.norm() if model[0].weight.grad is not None else None)",
+            ("grad-none-untracked", "warning", [10]),
+            id="a table that a function makes",
+        ),
+        pytest.param(
+            "class Backbone(nn.Module):\n"
+            "    def __init__(self):\n"
+            "        super().__init__()\n"
+            "        self.body = layer\n"
+            "        self.body.requires_grad_(False)\n"
+            "    def forward(self, x): return self.body(x)\n"
+            "model = nn.Sequential(Backbone(), nn.Linear(4, 1))\n"
+            "train(torch.optim.SGD(model.parameters(), 0.1), lambda: model(x).sum())\n"
+            "print(model[0].body.weight.grad)",
+            ("grad-none-untracked", "warning", [13]),
+            id="a backbone that freezes itself",
+        ),
+        pytest.param(
+            "temperature = torch.tensor(0.5)\n"
+            "train(torch.optim.SGD(layer.parameters(), 0.1), lambda: (layer(x) / temperature).sum())\n"
+            "print(temperature.grad)",
+            ("grad-none-untracked", "warning", [9]),
+            id="a plain tensor whose gradient is read",
+        ),
+    ],
+)
+def test_the_line_that_made_it_so_is_the_cause(source: str, expected: tuple[str, str, list[int]]) -> None:
+    assert said(source) == [expected]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(
+            "model = nn.Sequential(nn.Embedding.from_pretrained(table), nn.Linear(3, 1))\n"
+            "train(torch.optim.SGD(model.parameters(), 0.1), lambda: model(torch.tensor([1, 2])).sum())",
+            id="a frozen table among the parameters of a model",
+        ),
+        pytest.param(
+            "model = nn.Sequential(nn.Embedding.from_pretrained(table, freeze=False), nn.Linear(3, 1))\n"
+            "optimizer = torch.optim.SGD([{'params': part.parameters()} for part in model], 0.1)\n"
+            "train(optimizer, lambda: model(torch.tensor([1, 2])).sum())",
+            id="a table that is trained",
+        ),
+        pytest.param(
+            "layer.requires_grad_(False)\nhead = nn.Linear(4, 1)\n"
+            "optimizer = torch.optim.SGD([{'params': part.parameters()} for part in (layer, head)], 0.1)\n"
+            "train(optimizer, lambda: head(layer(x)).sum())",
+            id="a group that was frozen",
+        ),
+        pytest.param(
+            "w = torch.ones(3)\noptimizer = torch.optim.SGD([w], 0.1)\n"
+            "for i in range(3):\n    w.grad = w - x[0]\n    optimizer.step()",
+            id="a gradient that the program computes itself",
+        ),
+        pytest.param(
+            "w = torch.ones(3)\noptimizer = torch.optim.SGD([w], 0.1)\nw.requires_grad_()\n"
+            "train(optimizer, lambda: (w * x).sum())",
+            id="a tensor that is set to require grad later",
+        ),
+    ],
+)
+def test_it_is_silent_where_that_is_meant(source: str) -> None:
+    assert said(source) == []
