@@ -32,6 +32,26 @@ class Agent:
 agent = Agent(nn.Linear(3, 1))
 train(agent.policy)
 """,
+    "a copy that a later line gives up": """
+class Agent:
+    def __init__(self):
+        self.policy = nn.Linear(3, 1)
+        self.target, self.rounds = copy.deepcopy(self.policy), 0
+    def sync(self):
+        self.target.load_state_dict(self.policy.state_dict())
+        self.target, self.rounds = self.policy, self.rounds + 1  # second
+agent = Agent()
+for _ in range(2):
+    train(agent.policy)
+    agent.sync()
+""",
+    "the original that becomes the copy": """
+fast, slow = nn.Linear(3, 1), nn.Linear(3, 1)
+for _ in range(3):
+    train(fast)
+    slow.load_state_dict(fast.state_dict())
+    fast = slow  # second
+""",
     "by way of a state": """
 online = nn.Linear(3, 1)
 ema = online  # second
@@ -63,6 +83,14 @@ def test_the_line_that_gave_the_second_name_is_the_cause(case: str) -> None:
 
 TWO = {
     "a copy": "a = nn.Linear(3, 1)\nb = copy.deepcopy(a)\nb.load_state_dict(a.state_dict())\ntrain(a)\n",
+    "a copy that is made anew": """
+a = nn.Linear(3, 1)
+b = copy.deepcopy(a)
+for _ in range(2):
+    train(a)
+    b.load_state_dict(a.state_dict())
+    b = copy.deepcopy(a)
+""",
     "another module": "a, b = nn.Linear(3, 1), nn.Linear(3, 1)\nb.load_state_dict(a.state_dict())\ntrain(a)\n",
     "the same name": "a = nn.Linear(3, 1)\na.load_state_dict(a.state_dict())\ntrain(a)\n",
     "a part": """

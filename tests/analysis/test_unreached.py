@@ -366,3 +366,42 @@ dist.destroy_process_group()
         "no call was seen to use it before this backward pass but the one that wraps it (line 6)",
         "used at line 7, but no way from there to <(w * 2).sum()> was seen",
     ]
+
+
+TAPPED = """
+import torch
+from torch import nn
+body, head, kept = nn.Linear(3, 4), nn.Linear(4, 1), {}
+class Tap:
+    def save(self, module, inputs, output):
+        self.seen = output.detach()
+        return self.seen  # returns
+def scaled(module, inputs):
+    seen = inputs[0].detach() * 2
+    return (seen,)  # before
+body.register_forward_hook(Tap().save)
+model = nn.Sequential(body, head)
+for _ in range(3):
+    model(torch.ones(2, 3)).sum().backward()
+print(body.weight.grad)
+"""
+
+
+@pytest.mark.parametrize(
+    ("registers", "returns"),
+    [
+        ("body.register_forward_hook(Tap().save)", "# returns"),
+        ("head.register_forward_pre_hook(scaled)", "# before"),
+        ("body.register_forward_hook(lambda module, inputs, output: output.detach())  # lambda", "# lambda"),
+    ],
+)
+def test_what_a_hook_returns_is_the_cause_as_it_takes_the_place_of_the_output(registers: str, returns: str) -> None:
+    source = TAPPED.replace("body.register_forward_hook(Tap().save)", registers)
+    (answer,) = [one for one in build(recorded(source)).answers if one.code == "grad-none-unreached"]
+    assert answer.causes[0].line == line_of(source, returns)
+
+
+@pytest.mark.parametrize("line", ["pass", "kept['seen'] = self.seen", "return None"])
+def test_a_hook_that_returns_nothing_cuts_nothing(line: str) -> None:
+    source = TAPPED.replace("return self.seen  # returns", line)
+    assert [one for one in build(recorded(source)).answers if one.code.startswith("grad-none")] == []

@@ -22,6 +22,7 @@ from gradscope.recording.rows import OpKind
 if TYPE_CHECKING:
     from gradscope.analysis.facts.function_sources import FunctionSources, Lines
     from gradscope.analysis.facts.grad_regions import Region
+    from gradscope.analysis.facts.modules.registered_hooks import RegisteredHook
     from gradscope.analysis.facts.run_in_regions import RunInRegions
     from gradscope.analysis.facts.straight_through import StraightThrough
     from gradscope.analysis.facts.wrapped_parameters import WrappedParameters
@@ -193,6 +194,8 @@ class Reasons:
             statement, region = inside
             where = f"line {statement.line}, which runs it inside the {region.mode} of line {region.line}"
             return Unreached(f"cut at {where}", cut, changed_at=(statement,))
+        if cut >= 0 and (by_hook := self._returned_by_hook(cut)) is not None:
+            return by_hook
         if cut >= 0:
             return Unreached(f"cut at {self._cuts.where(cut)}", cut)
         if way and not self._index.requires_grad(tensor, way[0].op):
@@ -206,6 +209,23 @@ class Reasons:
             return Unreached(f"used for the gradient of line {line}, which does not depend on it", unused=True)
         left = next((step.op for step in way if not self._is_linked(step, this)), way[0].op if way else NONE)
         return Unreached(f"the way from it to {this.root} leaves what was seen at line {self._index.op_line(left)}")
+
+    def _returned_by_hook(self, cut: int) -> Unreached | None:
+        """That a cut is in the hook of a module that returns something: that takes the place of the module's own."""
+        span = self._index.recording.ops.column("span")[cut]
+        hook = next((one for one in self._forward_hooks if span >= 0 and one.has_call(span)), None)
+        returns = [] if hook is None else hook.source.returns
+        if hook is None or len(returns) != 1:
+            return None
+        place, what = hook.lines(*returns[0]), "input" if hook.kind == "forward_pre" else "output"
+        why = f"what {hook.name}, a hook, returns at line {place.line} takes the place of the module's {what}"
+        return Unreached(f"cut at {self._cuts.where(cut)}; {why}", cut, changed_at=(place,))
+
+    @cached_property
+    def _forward_hooks(self) -> list[RegisteredHook]:
+        from gradscope.analysis.facts.modules.registered_hooks import RegisteredHooks
+
+        return [one for one in RegisteredHooks(self._index, self._events).all if one.kind.startswith("forward")]
 
     def _wrapped(self, way: list[Step], leaf: int) -> Unreached | None:
         """That the way from a leaf ends where a parameter was made of what was computed from it."""

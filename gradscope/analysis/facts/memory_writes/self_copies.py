@@ -111,7 +111,12 @@ class _Names:
             if is_one:
                 return line
             return self._passed_twice() if value and other and value != other else 0
-        return copies[0][0] if len(copies) == 1 and copies[0][1] else 0
+        if len(copies) == 1 and copies[0][1]:
+            return copies[0][0]
+        # A copy that was one at first, and that a later line gave the other's object: ``self.target = self.policy``.
+        pairs = ((copies, source), (originals, destination))
+        lines = {line for given, other in pairs for line, value in given if value == other}
+        return lines.pop() if len(lines) == 1 else 0
 
     def _values(self, name: str) -> list[tuple[int, str]]:
         last = name.rpartition(".")[2]
