@@ -48,6 +48,27 @@ BORN = {
     e = torch.exp(w)  # born
     (e / e.sum()).sum().backward()
     """,
+    "overflow of exp before a clamp": """
+    w = torch.nn.Parameter(torch.tensor([100.0, 1.0]))
+    ratio = torch.exp(w * 1.0)  # born
+    ratio.clamp(max=2.0).mean().backward()
+    """,
+    "overflow of exp in the branch that where leaves out": """
+    w = torch.nn.Parameter(torch.tensor([100.0, 1.0]))
+    x = w * w.sigmoid()
+    soft = x.expm1()  # born
+    torch.where(x > 20, x, soft).sum().backward()
+    """,
+    "overflow of exp before a minimum": """
+    class Rates(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.log_rate = torch.nn.Parameter(torch.tensor([10.0, 200.0]))
+        def forward(self):
+            rate = (self.log_rate.exp() + 1)  # born
+            return torch.minimum(rate, torch.full((2,), 1e3))
+    Rates()().sum().backward()
+    """,
     "overflow of half precision": """
     w = torch.nn.Parameter(torch.full((4,), 300.0, dtype=torch.float16))
     e = w * w  # born

@@ -40,6 +40,8 @@ _UNDEFINED = {
     "asin": "keep its input inside (-1, 1): clamp it to a little less",
     "atanh": "keep its input inside (-1, 1): clamp it to a little less",
     "exp": "limit its input, or work with logarithms (logsumexp, log_softmax)",
+    "exp2": "limit its input",
+    "expm1": "limit its input",
 }
 """What to do, by function."""
 
@@ -162,7 +164,8 @@ def _why(sources: Sources, look: PassLook, birth: Birth) -> str:
         given = f"{index.call_name(birth.given)} of line {index.op_line(birth.given)}"
         return f"it takes in what {given} gave, which is not finite everywhere"
     if not birth.is_derivative and not look.bad_roots:
-        return "the loss leaves these values out, but their gradient is 0 * NaN, which is NaN"
+        kept = "NaN" if birth.values is None or is_nan(birth.values) else "inf"
+        return f"the loss leaves these values out, but their gradient is 0 * {kept}, which is NaN"
     return ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import deque
 from collections.abc import Iterator
@@ -37,6 +38,10 @@ _RESULTS = ("result", "result0", "result1", "output")
 
 _POLES = re.compile(r"(Div|Reciprocal|Rsqrt|Log|Log2|Log10|Log1P|Logit|Atanh|Tan|Lgamma|Digamma|Erfinv)Backward\d")
 """Nodes of functions that are not finite themselves where their derivatives are not."""
+
+
+_EXPONENTIALS = re.compile(r"(Exp|Exp2|Expm1)Backward\d")
+"""Nodes whose derivative is their result, which may be infinite for what is large and finite."""
 
 
 _HAND_ON = frozenset(("mean", "neg", "view", "reshape", "squeeze", "unsqueeze", "flatten", "to", "float", "double"))
@@ -128,7 +133,25 @@ class Births:
         for one in sorted(look.derivatives, key=lambda one: one.node, reverse=True):
             if is_bad(one.values) and not spoilt.isdisjoint(self._leaves_behind(one.node)):
                 return Birth(made_by[one.node], one.values, True, one.at)
-        return None
+        return self._overflown(look, spoilt)
+
+    def _overflown(self, look: PassLook, spoilt: set[int]) -> Birth | None:
+        """The first exponential that gave an infinity which the loss leaves out: a clamp or a choice behind it.
+
+        Its derivative is what it gave, and the gradient that comes back to it is zero there: 0 * inf.
+        """
+        nodes, text = self._index.recording.nodes, self._index.recording.text
+        found = [
+            (nodes.column("op")[one.node], one.values)
+            for one in look.kept
+            if one.attr in _RESULTS
+            and one.values[1] == math.inf
+            and _EXPONENTIALS.match(text(nodes.column("name")[one.node]))
+            and not spoilt.isdisjoint(self._leaves_behind(one.node))
+        ]
+        nans = any(is_nan(look.gradients[tensor]) for tensor in spoilt)
+        op, values = min(found, key=itemgetter(0), default=(NONE, (math.nan, math.nan)))
+        return Birth(op, values, False) if op >= 0 and nans else None
 
     def _in_loss(self, look: PassLook) -> Birth | None:
         """The first of what leads to the loss that was seen not to be finite, and was not meant so."""
