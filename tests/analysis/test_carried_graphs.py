@@ -119,3 +119,60 @@ for depth in range(40):
     assert carried_by(program) == []
     shared = program.replace("x = torch.ones", "layer = torch.nn.Linear(3, 3)\nx = torch.ones")
     assert carried_by(shared.replace("torch.nn.Linear(3, 3)(x)", "layer(x)")) == [5]
+
+
+WRITTEN = """
+import torch
+net = torch.nn.Linear(3, 1)
+optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+class Replay:
+    def __init__(self):
+        self.rows, self.priority = torch.randn(16, 3), torch.ones(16)
+    def draw(self):
+        index = torch.multinomial(self.priority ** 0.5, 4)
+        return index, self.rows[index]
+    def refresh(self, index, error):
+        self.priority[index] = error.abs() + 0.1  # written
+replay = Replay()
+for step in range(12):
+    index, rows = replay.draw()
+    error = net(rows).squeeze(1) - 1
+    optimizer.zero_grad()
+    error.pow(2).mean().backward()
+    optimizer.step()
+    replay.refresh(index, error)
+"""
+SCORES = """
+import torch
+net = torch.nn.Sequential(torch.nn.Linear(3, 99), torch.nn.ReLU(), torch.nn.Linear(99, 1))
+scores = torch.empty(24)
+for i in range(24):
+    scores[i] = net(torch.ones(9, 3)).mean()  # written
+"""
+
+
+@pytest.mark.parametrize("write", ["self.priority[index] = new", "self.priority.index_copy_(0, index, new)"])
+def test_what_is_written_into_a_tensor_carries_its_graph_and_the_writing_line_is_the_cause(write: str) -> None:
+    source = WRITTEN.replace("self.priority[index] = error.abs() + 0.1", f"new = error.abs() + 0.1; {write}")
+    (answer,) = found(source, "graph-carried-along")
+    assert line_of(source, "# written") in [cause.line for cause in answer.causes]
+    others = [one for one in build(recorded(source)).answers if one.severity != "note" and one is not answer]
+    assert {cause.line for one in others for cause in one.causes} <= {cause.line for cause in answer.causes}
+
+
+def test_scores_without_a_pass_are_kept_by_the_line_that_writes_them() -> None:
+    (answer,) = found(SCORES, "memory-kept-by-graph")
+    assert [cause.line for cause in answer.causes] == [line_of(SCORES, "# written")]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        WRITTEN.replace("error.abs()", "error.detach().abs()"),
+        SCORES.replace(".mean()", ".mean().item()"),
+        SCORES.replace("scores = torch.empty(24)\n", "").replace("scores[i]", "scores = torch.empty(3); scores[2]"),
+    ],
+)
+def test_what_is_written_without_a_graph_or_into_a_new_tensor_carries_none(source: str) -> None:
+    codes = ("graph-carried-along", "memory-kept-by-graph")
+    assert [one for one in build(recorded(source)).answers if one.code in codes] == []

@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.best_names import BestNames
+from gradscope.analysis.facts.memory_writes.tracked_writes import tracked_writes
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.facts.program.streamed_states import streamed_states
 from gradscope.analysis.index import NOWHERE, Index
@@ -80,7 +81,9 @@ def _over_passes(sources: Sources) -> Iterator[tuple[Finding, int]]:
                 tensors=[tensor],
                 causes=[*_handed(sources, op, tensor), *sources.cause("made", op)],
                 evidence=[Evidence("nodes", nodes[0]), Evidence("nodes", nodes[-1])],
-                advice=f"{name}.detach() lets go of it, or .item() where only the number is wanted.",
+                advice="Write the detach() of what is written there."
+                if op != index.recording.tensors.column("op")[tensor] and tensor not in index.results.of(op)
+                else f"{name}.detach() lets go of it, or .item() where only the number is wanted.",
             )
             yield finding, index.op_statement[op]
 
@@ -150,6 +153,10 @@ def _carried(index: Index, names: BestNames, passes: Passes) -> list[tuple[int, 
             tensor, last = several[-1]
             is_written = tensor in index.results.of(last)
             carried.append((tensor, several[0][1], last if is_written else made_at[tensor]))
+    known = {tensor for tensor, *_ in carried}
+    for (_, tensor), ops in tracked_writes(index).items():
+        if tensor not in known and names.best[tensor] >= 0 and len(ops) >= AT_LEAST:
+            carried.append((tensor, ops[0], ops[-1]))
     return carried
 
 

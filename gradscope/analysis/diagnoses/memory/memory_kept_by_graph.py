@@ -13,6 +13,7 @@ from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.graphs.made_of_gradients import MadeOfGradients, made_of_gradients
 from gradscope.analysis.facts.memory.keepers import keeper
 from gradscope.analysis.facts.memory.kept_results import kept_results
+from gradscope.analysis.facts.memory_writes.tracked_writes import tracked_writes
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import Evidence
@@ -81,7 +82,9 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
     calls = {statement: max(len(ops) for (of, _), ops in keeping.items() if of == statement) for statement in kept}
     runs = sources.runs.of
     results = kept_results(index, sources.names, sources.names_held, AT_LEAST)
-    holder = _deepest_accumulator(index, sources.names)
+    holder, written_at = _deepest_accumulator(index, sources.names), NONE
+    if holder < 0 and results is None:
+        holder, written_at = _written_into(index, sources.names)
     is_known = results is not None or holder >= 0
     is_large = sum(nbytes.values()) >= WORTH_SAYING and not len(recording.backwards)
     enough = AT_LEAST if is_large or (is_known and _goes_on(index, keeping)) else RUNS
@@ -98,7 +101,8 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
     worst = max(leaking, key=nbytes.__getitem__)
     which = "every run leaves" if all(kept[key] == made[key] for key in leaking) else "most runs leave"
     if holder >= 0:
-        (cause, *_) = causes = sources.made_at(holder) or sources.cause("made", index.last_op[worst])
+        written = sources.cause("made", written_at) if written_at >= 0 else sources.made_at(holder)
+        (cause, *_) = causes = written or sources.cause("made", index.last_op[worst])
         where, because = f"Line {cause.line}", f": the graph of {sources.names.of(holder)} keeps them"
         about = [holder]
     elif results is not None:
@@ -177,6 +181,17 @@ def _deepest_accumulator(index: Index, names: BestNames) -> int:
         if any(names.best[use] == name and use != tensor for use in taken):
             return tensor
     return NONE
+
+
+def _written_into(index: Index, names: BestNames) -> tuple[int, int]:
+    """The named tensor alive into which a statement of a loop wrote most often what has a graph, and the last write."""
+    died = index.recording.tensors.column("died")
+    several = [
+        (len(ops), tensor, ops[-1])
+        for (_, tensor), ops in tracked_writes(index).items()
+        if len(ops) >= AT_LEAST and died[tensor] == NONE and names.is_named(tensor)
+    ]
+    return max(several)[1:] if several else (NONE, NONE)
 
 
 DIAGNOSIS = Diagnosis(
