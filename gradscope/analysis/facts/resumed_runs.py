@@ -34,12 +34,12 @@ def runs_behind_breaks(index: Index) -> dict[int, int]:
     last: dict[int, int] = {}
     runs: Counter[int] = Counter()
     calls: dict[int, Counter[int]] = {}
-    for span, at in zip(index.recording.ops.column("span"), index.op_statement, strict=True):
+    for op, (span, at) in enumerate(zip(index.recording.ops.column("span"), index.op_statement, strict=True)):
         if span in begins:
             began[begins[span]] += 1
         elif span in base and at != NOWHERE:
-            calls.setdefault(at, Counter())[span] += 1
+            calls.setdefault(at, Counter())[span] += index.weights[op]
             now = began[base[span]]
-            runs[at] += last.get(at) != now
+            runs[at] += index.weights[op] if last.get(at) != now else 0
             last[at] = now
     return {at: runs[at] if runs[at] > 1 else max(counts.values()) for at, counts in calls.items()}

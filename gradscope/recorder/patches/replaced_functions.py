@@ -87,8 +87,7 @@ def _replacements() -> Iterator[Replacement]:
     yield Replacement(torch.optim.Optimizer, "add_param_group", optimizer_groups.reported)
     yield Replacement(torch.optim.Optimizer, "__init__", optimizer_groups.making_reported)
     yield Replacement(torch.optim.Optimizer, "state_dict", optimizer_states.taking_reported)
-    yield Replacement(torch.optim.Optimizer, "load_state_dict", optimizer_states.loading_reported)
-    yield Replacement(torch.optim.Optimizer, "load_state_dict", learning_rates.loading_reported)
+    yield Replacement(torch.optim.Optimizer, "load_state_dict", _loading_reported)
     yield Replacement(torch.optim.lr_scheduler.LRScheduler, "__init__", learning_rates.scheduler_made)
     if hasattr(torch.optim.lr_scheduler.LRScheduler, learning_rates.UPDATE):
         yield Replacement(torch.optim.lr_scheduler.LRScheduler, learning_rates.UPDATE, learning_rates.scheduler_stepped)
@@ -130,6 +129,11 @@ def _replacements() -> Iterator[Replacement]:
     ):
         if hasattr(owner, name):
             yield Replacement(owner, name, _always)
+
+
+def _loading_reported(load_state_dict: Callable[..., None]) -> Callable[..., None]:
+    """What stands for ``Optimizer.load_state_dict``: both what a state has of tensors and of rates is noted."""
+    return learning_rates.loading_reported(optimizer_states.loading_reported(load_state_dict))
 
 
 _installed: list[Replacement] = []
