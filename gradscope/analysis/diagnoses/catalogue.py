@@ -119,7 +119,7 @@ _ENTRIES = (
     Entry("gradients.units_alike", _an_event(EventKind.GRADIENTS)),
     Entry("gradients.straight_through_reversed", _a_pass),
     Entry("gradients.gradient_always_zero", _an_event(EventKind.GRADIENTS)),
-    Entry("gradients.layer_died", _an_event(EventKind.GRADIENTS)),
+    Entry("optimizers.layer_died", _an_event(EventKind.GRADIENTS)),
     Entry("gradients.grad_none", _anything),
     Entry("gradients.grad_of_other_view", _a_pass),
     Entry("gradients.imaginary_part_lost", _complex_values),
