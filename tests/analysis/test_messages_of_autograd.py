@@ -13,6 +13,13 @@ from tests.analysis.building import recorded
 HEAD = "import torch\nfrom torch import nn\nw = torch.ones(3, requires_grad=True)\n"
 
 PROGRAMS = {
+    "closure_without_result": """\
+optimizer = torch.optim.LBFGS([w])
+def closure():
+    optimizer.zero_grad()
+    (w * w).sum().backward()  # change
+optimizer.step(closure)
+""",
     "leaf_inplace": """\
 w.mul_(2)  # change
 """,
