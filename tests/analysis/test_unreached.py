@@ -405,3 +405,40 @@ def test_what_a_hook_returns_is_the_cause_as_it_takes_the_place_of_the_output(re
 def test_a_hook_that_returns_nothing_cuts_nothing(line: str) -> None:
     source = TAPPED.replace("return self.seen  # returns", line)
     assert [one for one in build(recorded(source)).answers if one.code.startswith("grad-none")] == []
+
+
+LEARNED_RATE = """
+import copy
+import torch
+base, rate = torch.nn.Linear(3, 1), torch.nn.Parameter(torch.tensor(0.1))
+optimizer = torch.optim.Adam([*base.parameters(), rate], lr=0.01)
+for _ in range(3):
+    fast = copy.deepcopy(base)
+    gradients = torch.autograd.grad(fast(torch.ones(2, 3)).sum(), list(fast.parameters()))
+    for w, g in zip(fast.parameters(), gradients):
+        w.data = w.data - rate * g  # written
+    loss = fast(torch.ones(2, 3)).pow(2).sum()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+print(rate.grad)
+"""
+
+
+@pytest.mark.parametrize("write", ["w.data = w.data - rate * g", "w.data.sub_(rate * g)", "w.data -= rate.abs() * g"])
+@pytest.mark.parametrize("reads", [True, False])
+def test_what_is_written_into_the_data_of_a_weight_is_the_cause_for_the_rate(write: str, reads: bool) -> None:
+    source = LEARNED_RATE.replace("w.data = w.data - rate * g", write)
+    source = source if reads else source.replace("print(rate.grad)\n", "")
+    code = "grad-none-unreached" if reads else "leaf-unreached"
+    answers = [one for one in build(recorded(source)).answers if one.code == code and "rate" in one.subject]
+    assert [[cause.line for cause in one.causes] for one in answers] == [[line_of(source, "# written")]]
+    assert answers[0].severity != "note"
+
+
+def test_fast_weights_that_are_made_of_the_rate_give_it_a_gradient() -> None:
+    made = "w, b = (w - rate * g for w, g in zip(fast.parameters(), gradients))"
+    source = LEARNED_RATE.replace("w.data = w.data - rate * g  # written", "pass")
+    source = source.replace("loss = fast(torch.ones(2, 3))", f"{made}\n    loss = (torch.ones(2, 3) @ w.T + b)")
+    codes = ("grad-none-unreached", "leaf-unreached")
+    assert [one for one in build(recorded(source)).answers if one.code in codes and "rate" in one.subject] == []

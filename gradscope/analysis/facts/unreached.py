@@ -358,6 +358,10 @@ class Reasons:
         if not used:
             wrapped = f" but the one that wraps it (line {self._index.op_line(uses[-1])})" if uses else ""
             return Unreached(f"no call was seen to use it before this backward pass{wrapped}", unused=True)
+        if (written := self._written_past_graph(tensor, this)) >= 0:
+            line = self._index.op_line(written)
+            why = f"line {line} writes what was computed from it into .data, past the graph"
+            return Unreached(why, written)
         export, rebuilt = self._values_left_at(tensor, this)
         if export < 0 and (ends := self._left_torch(tensor, this)):
             way = self._flow.path(self._behind_export(ends[-1]), tensor)
@@ -377,6 +381,38 @@ class Reasons:
         """Whether a call made an object of torch's that holds what it is given: ``DDP(model)`` computes nothing."""
         is_group = self._index.recording.ops.column("kind")[op] == OpKind.GROUP
         return is_group and self._index.func(op).endswith(".__init__")
+
+    def _written_past_graph(self, tensor: int, this: _Pass) -> int:
+        """The call that wrote a tracked result of a leaf into the data of what the root was made from; NONE for none.
+
+        ``p.data = p.data - rate * g``, ``p.data.sub_(rate * g)``. Of leaves that an optimizer was given: a result that
+        is tracked up to there was meant to be trained through.
+        """
+        if tensor not in self._events.in_optimizers:
+            return NONE
+        stack, seen = [tensor], {tensor}
+        while stack and len(seen) < _FOLLOWED:
+            one = stack.pop()
+            for op in self._flow.uses_of(one, this.op):
+                if one != tensor and self._data_written_from(op, one) in this.steps:
+                    return op
+                new = [made for made in self._index.tensors_made(op) if made not in seen]
+                new = [made for made in new if self._index.requires_grad(made, op + 1)]
+                seen.update(new)
+                stack += new
+        return NONE
+
+    def _data_written_from(self, op: int, value: int) -> int:
+        """The tensor whose data an op writes a value into; NONE for another op."""
+        index = self._index
+        taken, func = index.uses.of(op), index.func(op)
+        if len(taken) < 2 or taken[0] == value:
+            return NONE
+        if func == "Tensor.data.__set__":
+            return taken[0]
+        made_by = index.made_by(taken[0])
+        is_data = 0 <= made_by < index.op_count and index.func(made_by) == "Tensor.data.__get__"
+        return index.uses.of(made_by)[0] if is_data and func.endswith("_") else NONE
 
     def _left_torch(self, tensor: int, this: _Pass) -> list[int]:
         """The calls that took values out of torch in which all ends that was made from a leaf since the pass before.
