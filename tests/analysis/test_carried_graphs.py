@@ -176,3 +176,40 @@ def test_scores_without_a_pass_are_kept_by_the_line_that_writes_them() -> None:
 def test_what_is_written_without_a_graph_or_into_a_new_tensor_carries_none(source: str) -> None:
     codes = ("graph-carried-along", "memory-kept-by-graph")
     assert [one for one in build(recorded(source)).answers if one.code in codes] == []
+
+
+TRAINED_BEFORE = """
+import torch
+class Scorer(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell, self.out = torch.nn.GRUCell(2, 3), torch.nn.Linear(3, 2)
+    def forward(self, x, h):
+        h = self.cell(x, h)
+        return self.out(h), h
+class Detector:
+    def __init__(self, model):
+        self.model, self.memory, self.expected = model, torch.zeros(1, 3), torch.zeros(1, 2)
+    def push(self, x):
+        error = (x - self.expected).pow(2).mean().item()
+        self.expected, self.memory = self.model(x, self.memory)  # carries
+        return error
+model = Scorer()
+for _ in range(3):
+    h = torch.zeros(1, 3)
+    for _ in range(4):
+        y, h = model(torch.ones(1, 2), h)
+    y.sum().backward()
+detector = Detector(model.eval())
+for _ in range(50):
+    detector.push(torch.ones(1, 2))
+"""
+
+
+def test_the_state_of_a_model_that_was_trained_before_is_carried_by_the_object_that_takes_it() -> None:
+    codes = ("graph-carried-along", "memory-kept-by-graph")
+    answers = [one for one in build(recorded(TRAINED_BEFORE)).answers if one.code in codes]
+    lines = {cause.line for one in answers for cause in one.causes}
+    assert lines == {line_of(TRAINED_BEFORE, "# carries")}
+    detached = TRAINED_BEFORE.replace("self.model(x, self.memory)", "self.model(x, self.memory.detach())")
+    assert [one for one in build(recorded(detached)).answers if one.code in codes] == []

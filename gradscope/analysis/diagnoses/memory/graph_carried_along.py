@@ -14,6 +14,7 @@ from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.facts.program.streamed_states import streamed_states
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.frames.carried_attributes import carried_attributes
 from gradscope.frames.put_statements import added_at, handed_to, last_part, name_of_function_around
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, REQUIRES_GRAD
@@ -47,16 +48,43 @@ def _over_a_stream(sources: Sources, said: set[int]) -> Iterator[Finding]:
         if index.op_statement[state.op] in said:
             continue
         name = names.of(state.tensor)
+        causes = carried_on(sources, state.tensor) or sources.cause("made", state.op)
+        line = causes[0].line if causes else index.op_line(state.op)
         yield sources.finding(
-            f"Line {index.op_line(state.op)}: {name} carries its graph from each run of the line to the next "
+            f"Line {line}: {name} carries its graph from each run of the line to the next "
             f"({len(state.nodes):,} nodes, over {state.runs:,} runs)",
             why="no backward pass ever walks it, and numbers are read out of it in between",
             op=state.op,
             tensors=[state.tensor],
-            causes=sources.cause("made", state.op),
+            causes=causes,
             evidence=[Evidence("nodes", state.nodes[0]), Evidence("nodes", state.nodes[-1])],
             advice="Put what runs it under torch.no_grad(), or detach() the state.",
         )
+
+
+def carried_on(sources: Sources, tensor: int) -> list[Cause]:
+    """Where an object takes what a model made of the state that it has: the one such line; empty for none, or several.
+
+    The model's own line is right: in training its sequences end.
+    """
+    index, made_at = sources.index, sources.index.recording.tensors.column("op")
+    if made_at[tensor] >= index.op_count:
+        return []
+    statement = index.op_statement[made_at[tensor]]
+    held = {
+        index.recording.text(name)
+        for one, rows in sources.names_held.items()
+        if made_at[one] < index.op_count and index.op_statement[made_at[one]] == statement
+        for name, _, _ in rows
+    }
+    attributes = {last_part(name) for name in held if "." in name}
+    found = [
+        (number, line, end)
+        for number, file in enumerate(index.recording.files)
+        for attribute, line, end in (carried_attributes(file.text) if file.is_user else ())
+        if attribute in attributes
+    ]
+    return [sources.cause_of_line("made", *found[0], "")] if len(found) == 1 else []
 
 
 def _over_passes(sources: Sources) -> Iterator[tuple[Finding, int]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
-from gradscope.analysis.diagnoses.memory.graph_carried_along import AT_LEAST, RUNS
+from gradscope.analysis.diagnoses.memory.graph_carried_along import AT_LEAST, RUNS, carried_on
 from gradscope.analysis.diagnoses.memory.graph_kept_after_pass import lines_that_keep, results_kept
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.best_names import BestNames
@@ -101,7 +101,8 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
     worst = max(leaking, key=nbytes.__getitem__)
     which = "every run leaves" if all(kept[key] == made[key] for key in leaking) else "most runs leave"
     if holder >= 0:
-        written = sources.cause("made", written_at) if written_at >= 0 else sources.made_at(holder)
+        by_hand = sources.cause("made", written_at) if written_at >= 0 else carried_on(sources, holder)
+        written = by_hand or sources.made_at(holder)
         (cause, *_) = causes = written or sources.cause("made", index.last_op[worst])
         where, because = f"Line {cause.line}", f": the graph of {sources.names.of(holder)} keeps them"
         about = [holder]

@@ -40,7 +40,9 @@ def streamed_states(index: Index, passes: Passes) -> list[StreamedState]:
     reads = _reads(index) if any(len(several) >= RUNS for several in carried.values()) else []
     found = []
     for statement, several in carried.items():
-        if len(several) < RUNS or any(passes.first_walked_at[node[one]] >= 0 for one in several):
+        walked = [place for place, one in enumerate(several) if passes.first_walked_at[node[one]] >= 0]
+        several = several[walked[-1] + 1 :] if walked else several  # a model may be trained before it meets a stream
+        if len(several) < RUNS:
             continue
         state = _state(index, passes, statement, several[-1])
         if state.runs >= RUNS and _are_between(reads, sorted({made_at[one] for one in several})[-state.runs :]):
