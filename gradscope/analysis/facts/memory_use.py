@@ -82,7 +82,7 @@ class MemoryUse:
         node_op, weights = recording.nodes.column("op"), self._index.weights
         storage_bytes = recording.storages.column("nbytes")
         addresses = recording.storages.column("data_ptr")
-        seen = bytearray(len(recording.storages))
+        seen = array("i", bytes(4 * len(recording.storages)))
         by_op = array("q", bytes(8 * (count + 1)))
         rows = recording.saved
         for node, storage, nbytes in zip(
@@ -91,7 +91,7 @@ class MemoryUse:
             if storage < 0:
                 by_op[node_op[node]] += nbytes * weights[node_op[node]]
             elif not seen[storage]:
-                seen[storage] = 1
+                seen[storage] = weights[node_op[node]]
                 if addresses[storage]:
                     by_op[node_op[node]] += storage_bytes[storage] * weights[node_op[node]]
         of_leaves, counted = 0, bytearray(len(recording.storages))
@@ -100,7 +100,7 @@ class MemoryUse:
             is_leaf = flags & LEAF and flags & (REQUIRES_GRAD | EXTERNAL)
             if is_leaf and storage >= 0 and seen[storage] and not counted[storage] and addresses[storage]:
                 counted[storage] = 1
-                of_leaves += storage_bytes[storage]
+                of_leaves += storage_bytes[storage] * seen[storage]
         return by_op, of_leaves
 
     @cached_property

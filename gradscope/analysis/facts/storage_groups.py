@@ -139,13 +139,14 @@ class StorageGroups:
         """
         last: dict[tuple[str, ...], Sharing] = {}
         counts: dict[tuple[str, ...], int] = {}
+        weights, ops = self._index.weights, self._index.recording.storages.column("op")
         for storage, tensors in sorted(self.tensors_on.items()):
             by_name = {self._names.of(tensor): tensor for tensor in tensors if self._names.is_named(tensor)}
             if len(by_name) < 2:
                 continue
             key = tuple(by_name)[:MEMBERS_SHOWN]
             last[key] = Sharing(storage, list(by_name.values())[:MEMBERS_SHOWN])
-            counts[key] = counts.get(key, 0) + 1
+            counts[key] = counts.get(key, 0) + weights[ops[storage]]
         return list(last.values()), {sharing.storage: counts[key] for key, sharing in last.items()}
 
     def describe(self, letters: Letters) -> tuple[AliasGroup, ...]:
