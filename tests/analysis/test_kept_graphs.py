@@ -368,3 +368,19 @@ def test_norms_of_gradients_that_have_a_graph() -> None:
 def test_gradients_with_a_graph_that_is_meant_or_let_go(old: str, new: str) -> None:
     assert old in NORMS
     assert found(NORMS.replace(old, new)) == []
+
+
+@pytest.mark.parametrize("chosen", [0, 2])
+def test_what_only_the_loops_name_holds_at_the_end_is_not_counted(chosen: int) -> None:
+    source = f"""
+import torch
+w = torch.ones(5, requires_grad=True)
+history = []
+for step in range(30):
+    loss = (w * step).exp().sum()
+    loss.backward()
+    if step % 3 == {chosen}:
+        history.append(loss)
+"""
+    (answer,) = found(source)
+    assert "history keeps 10 results" in answer.text and "10 backward passes" in answer.text

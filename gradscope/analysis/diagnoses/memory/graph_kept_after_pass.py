@@ -27,8 +27,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
         if found is not None:
             by_line.setdefault((found.file, found.put.line), (found, []))[1].append(kept)
     for found, several in by_line.values():
-        tensors = [tensor for kept in several for tensor in kept.tensors]
-        passes = max(kept.passes for kept in several)
+        there = [_put_there(sources, kept.tensors) for kept in several]
+        tensors = [tensor for put in there for tensor in put]
+        passes = max(kept.passes - (len(put) < len(kept.tensors)) for kept, put in zip(several, there, strict=True))
         op = index.recording.tensors.column("op")[tensors[-1]]
         handed = dict.fromkeys(f"line {call.line}" for _, call in found.handed)
         count = f"{index.kept_with(tensors):,}"
@@ -43,6 +44,13 @@ def _find(sources: Sources) -> Iterator[Finding]:
             evidence=[Evidence("ops", kept.last) for kept in several],
             advice="detach() of what is kept lets go of the graph; item() where only a number is wanted.",
         )
+
+
+def _put_there(sources: Sources, tensors: tuple[int, ...]) -> tuple[int, ...]:
+    """Some results without the last one, where a name of the loop still holds that and no list, as it does others."""
+    text = sources.index.recording.text
+    *others, last = [any("[" in text(name) for name, _, _ in sources.names_held.get(tensor, ())) for tensor in tensors]
+    return tensors[:-1] if any(others) and not last else tensors
 
 
 def _views_kept(sources: Sources, kept: KeptAfterPasses) -> list[int]:
