@@ -26,6 +26,8 @@ WINDOW = 1 << 18
 EVERY = 4096
 """Ops between two looks, at least; where nothing is found ever more, up to a quarter of the window."""
 
+_NEVER = 1 << 62
+
 
 class Forgetting:
     """Looks for repetition in what a recorder has recorded.
@@ -52,7 +54,10 @@ class Forgetting:
         if self._tape.op_count < self._next or not self._is_quiet():
             return
         self._tape.flush()
-        before = self._tape.op_count
+        before, self._next = (
+            self._tape.op_count,
+            _NEVER,
+        )  # (where a look fails, which is a fault of ours, it was the last)
         uninterrupted(self._look)
         gone = before - self._tape.op_count
         self._every = max(EVERY, 4 * self._period) if gone else min(2 * self._every, WINDOW // 4)

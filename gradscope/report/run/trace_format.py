@@ -27,6 +27,9 @@ def write(result: RunResult, stream: TextIO) -> None:
     left_out = sum(result.recording.left_out.column("left_out"))
     if left_out:
         about["left out"] = f"{left_out} calls, by --max-ops"
+    alike = sum(result.recording.alike.column("times"))
+    if alike:
+        about["not kept"] = f"{alike} calls that were like others"
     stream.write(f'{{"displayTimeUnit": "ns", "otherData": {to_text(about)}, "traceEvents": [\n')
     stream.write(",\n".join(map(to_text, _threads(timeline, safe(info.target or info.kind)))))
     for event in _events(timeline):
