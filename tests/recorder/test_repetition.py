@@ -226,6 +226,21 @@ def test_where_values_are_kept_every_op_is(setting: str) -> None:
     assert not recorded(KEPT, **{setting: True}).alike
 
 
+@pytest.mark.usefixtures("looks_often")
+def test_what_other_processes_must_call_as_well_is_kept_in_its_order(tmp_path: Path) -> None:
+    source = f"""
+        import torch
+        import torch.distributed as dist
+        dist.init_process_group("gloo", init_method="file://{tmp_path}/store", rank=0, world_size=1)
+        for step in range(60):
+            total = torch.ones(2) * 2
+            dist.all_reduce(total)
+        dist.destroy_process_group()
+    """
+    assert not recorded(source).alike
+    assert recorded(source.replace("dist.all_reduce(total)", "total + 1")).alike
+
+
 def test_a_short_program_is_kept_whole() -> None:
     assert not recorded(TRAINING).alike
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from gradscope.recorder.state.moves import AFTER, numbers
 from gradscope.recording import Recording
 from gradscope.recording.column_marks import ByKind, RowOf
+from gradscope.recording.flags import COLLECTIVE_OP
 from gradscope.recording.rows import Field
 from gradscope.recording.tables import NONE, Table
 
@@ -90,6 +91,8 @@ def alike_periods(recording: Recording, window: int, hint: int) -> list[AlikePer
         hint: The ops of a period that was found before, or 0.
     """
     first = max(0, len(recording.ops) - window)
+    if COLLECTIVE_OP in recording.ops.column("kind")[first:]:
+        return []  # their order is compared with that of other processes, which may have been looked at elsewhere
     keys, best, most, compared = _keys(recording, first), list[AlikePeriods](), 0, 0
     for ops in _distances(keys, hint):
         periods = _equal_at_end(keys, ops)
