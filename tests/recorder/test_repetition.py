@@ -241,6 +241,14 @@ def test_what_other_processes_must_call_as_well_is_kept_in_its_order(tmp_path: P
     assert recorded(source.replace("dist.all_reduce(total)", "total + 1")).alike
 
 
+@pytest.mark.usefixtures("looks_often")
+def test_while_another_thread_is_recorded_every_op_is_kept() -> None:
+    source = PLAIN.replace("import torch", "import threading, torch").replace(
+        "for step", "ends = threading.Event(); other = threading.Thread(target=ends.wait); other.start()\n    for step"
+    )
+    assert not recorded(f"{source.rstrip()}\n    ends.set(); other.join()\n").alike
+
+
 def test_a_short_program_is_kept_whole() -> None:
     assert not recorded(TRAINING).alike
 

@@ -392,7 +392,9 @@ class Observer:
 
     def is_quiet(self) -> bool:
         """Whether no call is under way that knows rows, in this thread or another."""
-        return not self.passes.in_flight.any and not self.passes.looks.has_unread and self.states.graph.has_one_thread
+        in_flight = self.passes.in_flight
+        is_alone = self.states.graph.has_one_thread and len(in_flight.threads) <= 1
+        return is_alone and not in_flight.any and not self.passes.looks.has_unread
 
     def move(self, moves: Moves) -> None:
         """Know everything by its new row; what has died since it was looked for repetition is still known as well."""
