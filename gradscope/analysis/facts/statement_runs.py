@@ -147,9 +147,10 @@ class StatementRuns:
         """Take the results of modules' layers into account: each layer makes one a run."""
         ops, made_at = self._index.recording.ops, self._index.recording.tensors.column("op")
         kinds, flags, inner, count = ops.column("kind"), ops.column("flags"), ops.column("inner"), self._index.op_count
-        results = Counter[int]()
-        for slot, made in zip(self._slots, made_at, strict=True):
-            results[slot] += self._index.weights[made]
+        results = Counter(self._slots)
+        for op, times in self._index.recording.alike:
+            for tensor in self._index.made.of(op):
+                results[self._slots[tensor]] += times
         for slot, tensor in dict(zip(self._slots, range(len(self._slots)), strict=True)).items():
             op = made_at[tensor]
             is_layer = slot >= 0 and op < count and flags[op] & BELOW and kinds[op] == OpKind.CALL and inner[op] == NONE
