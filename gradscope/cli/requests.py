@@ -42,6 +42,8 @@ class RunRequest(NamedTuple):
     """The signal at which the screen so far is shown while the program runs."""
     timeout: float | None
     """Seconds after which it is ended."""
+    progress: bool
+    """Tell on a terminal how far a long program has come."""
     outputs: tuple[Path, ...]
     modules_at_start: frozenset[str]
     """Names of the modules that Python had imported before gradscope."""

@@ -72,7 +72,7 @@ gradscope run --fail-on problem train.py  [dim]# for CI; -f github, -f sarif and
 
 What stands behind the target goes to the program, unless the program reads no arguments. The exit code is its own;
 where that is 0 and --fail-on finds an answer, 1. \\[tool.gradscope] in pyproject.toml may set select, ignore, fail-on,
-baseline, all-answers, max-ops, width and color.
+baseline, all-answers, max-ops, progress, width and color.
 """
 
 
@@ -147,6 +147,10 @@ def run(
         float | None,
         typer.Option("--timeout", metavar="SECONDS", help="End it if it takes longer, and show where it stood."),
     ] = None,
+    progress: Annotated[
+        bool,
+        typer.Option("--progress/--no-progress", help="While it runs, tell on the terminal how far it has come."),
+    ] = True,
     include: IncludeOption = None,
     exclude: ExcludeOption = None,
     format: RunFormat = TABLE,
@@ -198,6 +202,7 @@ def run(
         children=children,
         looks_at=show_at.number,
         timeout=checked_timeout(timeout),
+        progress=settings.value(context, "progress", progress),
         outputs=tuple(output or ()),
         modules_at_start=frozenset(deferred(context).modules_at_start),
     )

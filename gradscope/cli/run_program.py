@@ -59,6 +59,7 @@ def run_program(request: RunRequest) -> NoReturn:
         on_look=result.show_so_far,
         looks_at=request.looks_at,
         timeout=request.timeout,
+        progress=result.progress,
         children=children,
         counts_children=request.children is not ChildProcesses.OFF,
     )

@@ -25,7 +25,9 @@ from gradscope.hosting.main_module import execute, forget_source, new_main, regi
 from gradscope.hosting.probes import InsertedProbes, Probe
 from gradscope.hosting.process import ProgramProcess, die_by_interrupt, flush_quietly
 from gradscope.hosting.program_recording import ProgramRecording
+from gradscope.hosting.progress_line import Progress, ProgressLine
 from gradscope.hosting.running_snippets import SnippetRun, run_snippets
+from gradscope.hosting.shared_terminal import shared_terminal
 from gradscope.hosting.started_processes import StartedProcesses, forks_of_our_own
 from gradscope.hosting.time_limit import TimeLimit, frames_of_threads
 from gradscope.recording import Outcome, Recording
@@ -72,6 +74,7 @@ class ProgramRun:
         on_look: Called with this run, its recording as complete as it can be so far, in a fork of the process, each
             time that the signal ``looks_at`` comes; the program goes on.
         timeout: Seconds after which the process is ended with what it has started; only with ``ends_process``.
+        progress: Makes the line that tells on the terminal how far the program has come; None: there is none.
         children: What records the processes that the program starts; None: nothing.
         counts_children: Count them.
     """
@@ -96,6 +99,7 @@ class ProgramRun:
         on_look: Callable[[ProgramRun], None] | None = None,
         looks_at: int | None = None,
         timeout: float | None = None,
+        progress: Callable[[Progress], str] | None = None,
         children: FollowedChildren | None = None,
         counts_children: bool = True,
     ) -> None:
@@ -124,6 +128,9 @@ class ProgramRun:
         self._ends_process = ends_process
         self._timeout = timeout
         self._limit = None if timeout is None else TimeLimit(timeout, self._timed_out, ExitCode.TIMEOUT)
+        self._line: ProgressLine | None = None
+        if progress is not None and (terminal := shared_terminal()) is not None:
+            self._line = ProgressLine(terminal, self._looked_at, progress)
         self._on_finish = on_finish
         self._on_look = on_look
         self._errors: list[str] = []
@@ -168,6 +175,8 @@ class ProgramRun:
         raised: BaseException | None = None
         if self._limit is not None:
             self._limit.start()
+        if self._line is not None:
+            self._line.start()
         try:
             if self._counts_children:
                 self._started.install()
@@ -177,6 +186,7 @@ class ProgramRun:
             self._execute(self.module)
         except BaseException as error:
             raised = error
+        self._take_line_away()
         self._flush()
         self._outcome.kind, self._outcome.exit_code = "ok", 0
         if raised is not None:
@@ -325,6 +335,18 @@ class ProgramRun:
         self._outcome.message = f"os._exit({code})"
         self._finish()
 
+    def _looked_at(self) -> tuple[int, int] | None:
+        """Ops so far and bytes that live, asked in a thread beside the program's."""
+        recorder = self.recorder
+        try:
+            return None if recorder is None else (recorder.op_count, recorder.living_bytes)
+        except RuntimeError:  # the program went on at that very moment
+            return None
+
+    def _take_line_away(self) -> None:
+        if self._line is not None:
+            self._line.stop()
+
     def _timed_out(self) -> None:
         """The program takes too long; called in a thread beside it."""
         outcome = self._outcome
@@ -360,6 +382,7 @@ class ProgramRun:
 
     def _finish(self) -> None:
         """Complete the recording and hand it on, once."""
+        self._take_line_away()
         if self._limit is not None:
             self._limit.stop()
         companion, module = self._companion, self.module

@@ -101,6 +101,11 @@ class Recorder:
         forgetting = self._observer.forgetting
         return self._tape.op_count + (0 if forgetting is None else forgetting.forgotten)
 
+    @property
+    def living_bytes(self) -> int:
+        """Bytes of the storages that were seen and live; from any thread."""
+        return self._identity.living_bytes()
+
     def _move(self, moves: Moves) -> None:
         self._observer.move(moves)
         hooks.move(self._tape, moves)

@@ -35,6 +35,7 @@ KEYS: Mapping[str, str] = {
     "include": "a list of packages",
     "exclude": "a list of packages",
     "max-ops": f"{_WHOLE}, 0 or more",
+    "progress": "true or false",
     "width": f"{_WHOLE}, 40 or more",
     "color": '"auto", "always" or "never"',
     "jobs": f"{_WHOLE}, 1 or more",
@@ -188,7 +189,7 @@ def _converted(key: str, value: Any) -> Any:
         return value if isinstance(value, list) and all(isinstance(one, str) for one in value) else None
     if key == "baseline":
         return value if isinstance(value, str) and value else None
-    if key == "all-answers":
+    if key in ("all-answers", "progress"):
         return value if isinstance(value, bool) else None
     if key == "color":
         from gradscope.cli.options.output_options import Color

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradscope.cli.options.process_options import ChildProcesses
 from gradscope.cli.output.failures import note, tell
 from gradscope.cli.output.judged_answers import judge
+from gradscope.cli.output.progress_words import progress_words
 from gradscope.cli.output.streams import ResultStream
 from gradscope.cli.requests import RunRequest
 from gradscope.errors import ExitCode, GradscopeError, RecordingError, UsageError
 from gradscope.hosting.program_run import ProgramRun
+from gradscope.hosting.progress_line import Progress
 from gradscope.recording import Recording
 from gradscope.recording.launch import Launch, launched_as, path_of_rank, ranks_in
 from gradscope.recording.program_end import program_end
@@ -68,6 +72,14 @@ class RunOutput:
     def on_flush(self) -> Callable[[Recording], None] | None:
         """What takes each batch of rows while the program runs, so that a program that is killed leaves a recording."""
         return self._append if self._recordings else None
+
+    @property
+    def progress(self) -> Callable[[Progress], str] | None:
+        """What tells how far the program has come: of several processes those that print."""
+        if not self._request.progress or not self._prints:
+            return None
+        number = self._request.looks_at
+        return partial(progress_words, shown_at=None if number is None else signal.Signals(number).name)
 
     def finish(self, run: ProgramRun) -> None:
         """Show and write a complete recording; what goes wrong here does not change how the program ended."""

@@ -237,6 +237,10 @@ class Identity:
             if storage is not None and storage.first is before:
                 storage.first = now
 
+    def living_bytes(self) -> int:
+        """Bytes of the storages that live; it may be asked in a thread beside the program's, of what is known then."""
+        return sum(known.nbytes for known in list(self.storages.values()))
+
     def watch_grad(self, seen: Seen) -> None:
         """Look at the ``.grad`` of a tensor around backward passes: a leaf since now, or one that retains its grad."""
         self.leaves[seen.row] = seen
