@@ -3,20 +3,26 @@
 ``buffer.copy_(out); history.append(buffer)``: each item is the buffer itself, with the values of the last write. That
 the items are one tensor shows where the list is read (``torch.stack(history)`` takes one tensor n times) or by its
 names (``history[0]``, ``history[1]``); the line that puts it there calls no torch function, and is read from the text.
+
+One name may be given list after list, in each of which the tensor has another place, and a list may hold a tensor
+twice that nothing has written since. Only items that one list was seen to have at one moment count, and only where
+the rounds that put the tensor there write it as well.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from gradscope.analysis.facts.storage_groups import StorageGroups
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.frames.given_names import Given, puts, repetitions, yields
-from gradscope.frames.loops_around import share_a_loop
+from gradscope.frames.loops_around import is_written_between, share_rounds
 from gradscope.frames.put_statements import containers_of, last_part, puts_in
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, PARAMETER
@@ -52,27 +58,54 @@ def kept_again(index: Index, sharing: StorageGroups, names: dict[int, list[tuple
         names: For each tensor the names under which it was seen, with op and span.
     """
     writes, others = _writes(index, sharing)
-    several = (*_joined(index), *_items(index, names, writes, 2), *_items(index, names, others, _OF_STEPS))
+    several = (*_joined(index), *_items(index)) if writes or others else ()
     found: dict[tuple[int, int], KeptAgain] = {}
-    for tensor, times, read in several:
+    for tensor, times, read, seen in several:
         is_trained = bool(index.recording.tensors.column("flags")[tensor] & PARAMETER)
         by = writes if tensor in writes and not is_trained else others if times >= _OF_STEPS else {}
-        before = [op for op in by.get(tensor, ()) if read == NONE or op < read]
+        before = [op for op in by.get(tensor, ()) if op < seen]
         if len(before) < 2:
             continue
         known = {index.recording.text(name) for name, _, _ in names.get(tensor, ())}
         for file, given in _put_at(index, known, before):
-            if by is others and not _is_in_a_loop_with(index, file, given, before):
-                continue
-            found.setdefault((file, given[0].line), KeptAgain(tensor, times, read, before[-1], file, given))
+            if _is_written_between(index, tensor, file, given, before):
+                found.setdefault((file, given[0].line), KeptAgain(tensor, times, read, before[-1], file, given))
     return list(found.values())
 
 
-def _is_in_a_loop_with(index: Index, file: int, puts: tuple[Given, ...], writes: list[int]) -> bool:
-    """Whether a loop puts the tensor there and writes it: a list of shared weights is made before they are trained."""
-    text = index.recording.files[file].text
-    lines = {index.statements[index.op_statement[op]].line for op in writes}
-    return any(share_a_loop(text, one.line, lines) for one in puts)
+def _is_written_between(index: Index, tensor: int, file: int, puts: tuple[Given, ...], writes: list[int]) -> bool:
+    """Whether a tensor was written after it had been put into its list, and before it was put there again."""
+    spans, text = index.recording.ops.column("span"), index.recording.files[file].text
+    counts = Counter[int]()
+    for op in writes:
+        counts[spans[op]] += index.weights[op]
+    lines = set(_lines(index, file, counts))
+    again = set(_lines(index, file, (span for span, count in counts.items() if count > 1)))
+    maker, is_made_anew = _maker(index, tensor)
+    made = next(_lines(index, file, [maker]), None)
+    if any(one.line == made and not one.of for one in puts):
+        return True  # (``[torch.zeros(3)] * n``: all writes come after)
+    if any(share_rounds(text, one.line, one.name, again, made if is_made_anew else None) for one in puts):
+        return True
+    return is_written_between(text, [one.line for one in puts], lines)
+
+
+def _lines(index: Index, file: int, spans: Iterable[int]) -> Iterator[int]:
+    """The lines of those statements that are of a file."""
+    for at in map(index.statement_of_span.__getitem__, spans):
+        if index.statements[at].file == file:
+            yield index.statements[at].line
+
+
+def _maker(index: Index, tensor: int) -> tuple[int, bool]:
+    """The span that made a tensor, NONE where none was seen to; and whether it made others in other runs."""
+    made_at, flags = (index.recording.tensors.column(name) for name in ("op", "flags"))
+    op = made_at[tensor]
+    if flags[tensor] & EXTERNAL or op >= index.op_count:
+        return NONE, False
+    spans = index.recording.ops.column("span")
+    makers = {one for one, at in enumerate(spans) if at == spans[op] and index.made.of(one)}
+    return spans[op], sum(index.weights[one] for one in makers) > 1
 
 
 def _writes(index: Index, sharing: StorageGroups) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
@@ -94,7 +127,7 @@ def _writes(index: Index, sharing: StorageGroups) -> tuple[dict[int, list[int]],
     return calls, every
 
 
-def _joined(index: Index) -> Iterator[tuple[int, int, int]]:
+def _joined(index: Index) -> Iterator[tuple[int, int, int, int]]:
     """Tensors that were joined with themselves: how many times at the first such op."""
     funcs, text = index.recording.ops.column("func"), index.recording.text
     joins = {func for func in set(funcs) if _JOINS.fullmatch(text(func))}
@@ -106,7 +139,7 @@ def _joined(index: Index) -> Iterator[tuple[int, int, int]]:
         for tensor in set(taken) - seen:
             if taken.count(tensor) > 1 and not _is_listed_there(index, op):
                 seen.add(tensor)
-                yield tensor, taken.count(tensor), op
+                yield tensor, taken.count(tensor), op, op
 
 
 def _is_listed_there(index: Index, op: int) -> bool:
@@ -118,20 +151,38 @@ def _is_listed_there(index: Index, op: int) -> bool:
     return isinstance(call, ast.Call) and bool(call.args) and isinstance(call.args[0], ast.List | ast.Tuple | ast.BinOp)
 
 
-def _items(
-    index: Index, names: dict[int, list[tuple[int, int, int]]], writes: dict[int, list[int]], at_least: int
-) -> Iterator[tuple[int, int, int]]:
-    """Tensors that are several items of one list, by name."""
-    for tensor in writes:
-        items: dict[str, set[str]] = {}
-        for name, _, _ in names.get(tensor, ()):
-            text = index.recording.text(name)
-            for item in _ITEM.finditer(text):
-                around = f"{text[: item.start()]}[]{text[item.end() :]}"
-                items.setdefault(around, set()).add(item[1])
-        times = max(map(len, items.values()), default=0)
-        if times >= at_least:
-            yield tensor, times, NONE
+def _items(index: Index) -> Iterator[tuple[int, int, int, int]]:
+    """Tensors that are several items of one list, by name: how many times at most, and before which op that was.
+
+    A name is noted at a span where it holds another tensor than at the span's last run. So a list that was changed at
+    an item that it had is taken for another one, of which only what is noted with that is known.
+    """
+    text = lru_cache(maxsize=None)(index.recording.text)
+    items = lru_cache(maxsize=None)(_item_names)
+    lists: dict[tuple[int, str], dict[str, int]] = {}
+    counts: dict[tuple[int, str], Counter[int]] = {}
+    changed_at: dict[tuple[int, str], int] = {}
+    most: dict[int, tuple[int, int]] = {}
+    for name, tensor, op, span, _ in index.recording.bindings:
+        for around, item in items(text(name)):
+            key = (span, around)
+            held, times = lists.setdefault(key, {}), counts.setdefault(key, Counter())
+            if held.get(item, tensor) != tensor and changed_at.get(key) != op:
+                held.clear()
+                times.clear()
+                changed_at[key] = op
+            if item not in held:
+                held[item] = tensor
+                times[tensor] += 1
+            if times[tensor] > max(1, most.get(tensor, (1, 0))[0]):
+                most[tensor] = (times[tensor], op)
+    for tensor, (several, op) in most.items():
+        yield tensor, several, NONE, op
+
+
+def _item_names(name: str) -> list[tuple[str, str]]:
+    """For each number in brackets the name without it, and the number."""
+    return [(f"{name[: item.start()]}[]{name[item.end() :]}", item[1]) for item in _ITEM.finditer(name)]
 
 
 def _put_at(index: Index, known: set[str], writes: list[int]) -> Iterator[tuple[int, tuple[Given, ...]]]:
@@ -158,4 +209,4 @@ def _put_at(index: Index, known: set[str], writes: list[int]) -> Iterator[tuple[
             if last_part(one.holder) in held_in
         ]
     if 0 < len(chosen) <= _PUT_LINES and len({file for file, _ in chosen}) == 1:
-        yield chosen[0][0], tuple(given for _, given in chosen)
+        yield chosen[0][0], tuple(sorted(given for _, given in chosen))
