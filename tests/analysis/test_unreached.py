@@ -442,3 +442,57 @@ def test_fast_weights_that_are_made_of_the_rate_give_it_a_gradient() -> None:
     source = source.replace("loss = fast(torch.ones(2, 3))", f"{made}\n    loss = (torch.ones(2, 3) @ w.T + b)")
     codes = ("grad-none-unreached", "leaf-unreached")
     assert [one for one in build(recorded(source)).answers if one.code in codes and "rate" in one.subject] == []
+
+
+CODES = """
+import torch
+from torch import nn
+class Coded(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 3))
+        self.scale = None
+        {}
+    def calibrate(self):
+        with torch.no_grad():
+            self.scale = self.weight.abs().max()
+    def forward(self, x):
+        {}
+        codes = (self.weight / self.scale).{}
+        return x @ (codes * self.scale)
+layer, head = Coded(), nn.Linear(3, 1)
+{}
+optimizer = torch.optim.SGD([*layer.parameters(), *head.parameters()], lr=0.1)
+for step in range({}):
+    head(layer(torch.ones(2, 3))).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+
+
+@pytest.mark.parametrize("coded", ["round().to(torch.int8)", "round().detach()"])
+@pytest.mark.parametrize(
+    ("made", "used", "before", "passes"),
+    [
+        ("self.scale = nn.Parameter(self.weight.detach().abs().max())", "", "", 3),
+        ("self.scale = nn.Parameter(self.weight.detach().abs().max())", "", "", 1),
+        ("self.scale = self.weight.detach().abs().max()", "", "", 1),
+        ("", "", "layer.calibrate()", 3),
+        ("", "if self.scale is None: self.calibrate()", "", 3),
+    ],
+    ids=["a parameter", "in one pass", "a plain attribute", "before the training", "in the first round"],
+)
+def test_the_cut_of_each_round_is_named_not_that_of_a_set_up(
+    coded: str, made: str, used: str, before: str, passes: int
+) -> None:
+    source = CODES.format(made, used, coded, before, passes)
+    why = reasons(build(recorded(source)), "layer.weight")
+    assert all(one.startswith(f"cut at line {line_of(source, 'codes = ')} by ") for one in why)
+    assert why
+
+
+def test_a_cut_before_the_rounds_is_named_where_no_other_is_on_the_way() -> None:
+    source = CODES.format("self.scale = self.weight.detach().abs().max()", "", "round().detach()", "", 3)
+    source = source.replace("(self.weight / self.scale).round().detach()", "self.scale.expand(3, 3)")
+    why = reasons(build(recorded(source)), "layer.weight")
+    assert why == [f"cut at line {line_of(source, 'weight.detach()')} by Tensor.detach"]

@@ -8,6 +8,7 @@ a starting point of the graph, whatever its values came from).
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from functools import cached_property
 from typing import NamedTuple
@@ -30,6 +31,10 @@ _PRICE_OF_COPY = 1000
 
 _PRICE_OF_SELECTION = 2
 """What a call counts whose result are indices or truth values: where a cut lies on another way, that one is meant."""
+
+_PRICE_OF_START = 100
+"""What a cut counts that only set something up, in an ``__init__`` or before the last pass of the same line: where
+another way is cut in each round, that one is meant."""
 
 _VALUES_START_ANEW = frozenset((OpKind.BACKWARD, OpKind.STEP, OpKind.READ_GRAD, OpKind.MODE))
 
@@ -86,6 +91,7 @@ class Flow:
         Returns:
             For each, the step that leads from it towards the root.
         """
+        last_pass = self._pass_before(before_op)
         steps: dict[int, Step] = {root: Step(-1, root)}
         cost = {root: 0}
         queue = deque([(root, before_op, 0)])
@@ -94,7 +100,7 @@ class Flow:
             if paid > cost[tensor]:
                 continue
             for taken, op, loses in self._steps_to(tensor, until):
-                price = paid + (self._price(op, tensor) if loses else 0)
+                price = paid + (self._price(op, tensor, last_pass) if loses else 0)
                 if price < cost.get(taken, WALK_LIMIT):
                     cost[taken] = price
                     steps[taken] = Step(op, tensor, loses)
@@ -127,11 +133,31 @@ class Flow:
                     found.append((taken, op, not is_tracked and self._is_lost(taken, op)))
         return found
 
-    def _price(self, op: int, gives: int) -> int:
-        """What a cut counts among those of competing ways."""
+    def _price(self, op: int, gives: int, last_pass: int) -> int:
+        """What a cut counts among those of competing ways, where one pass of the same line was the last before."""
         if self.is_copy(op):
             return _PRICE_OF_COPY
+        if op < last_pass or self._is_set_up(op):
+            return _PRICE_OF_START
         return 1 if self._index.is_floating(gives) else _PRICE_OF_SELECTION
+
+    def _is_set_up(self, op: int) -> bool:
+        function = self._index.recording.text(self._index.statements[self._index.op_statement[op]].function)
+        return function.rpartition(".")[2] == "__init__"
+
+    def _pass_before(self, op: int) -> int:
+        """The last pass before one that the same statement began; NONE where that is none, or its first."""
+        passes = self._passes_of.get(self._index.op_statement[op], []) if op < self._index.op_count else []
+        at = bisect_left(passes, op)
+        return passes[at - 1] if 0 < at < len(passes) and passes[at] == op else NONE
+
+    @cached_property
+    def _passes_of(self) -> dict[int, list[int]]:
+        """For each statement the backward passes that it began."""
+        found: dict[int, list[int]] = {}
+        for op in sorted(set(self._index.recording.backwards.column("op"))):
+            found.setdefault(self._index.op_statement[op], []).append(op)
+        return found
 
     def is_copy(self, op: int) -> bool:
         """Whether an op is a deep copy, of a module or a tensor: no gradient was meant to pass it."""
