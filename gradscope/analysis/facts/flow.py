@@ -170,7 +170,11 @@ class Flow:
         """
         if not self._index.requires_grad(taken, op):
             return False
-        return not self._regions.is_inside_function(op) or self._reentrant.around(op) is not None
+        return not self.is_inside_function(op)
+
+    def is_inside_function(self, op: int) -> bool:
+        """Whether an op ran in the forward of a custom Function of the program's, not in that of a checkpoint."""
+        return self._regions.is_inside_function(op) and self._reentrant.around(op) is None
 
     def _from_base(self, tensor: int, op: int) -> list[tuple[int, int, bool]]:
         """What a tensor that no seen op made lies on: ``nn.Parameter(w * 2)`` is a new leaf on the product's memory."""

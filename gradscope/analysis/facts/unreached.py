@@ -20,6 +20,7 @@ from gradscope.recording.flags import EXTERNAL, RAISED, REQUIRES_GRAD
 from gradscope.recording.rows import OpKind
 
 if TYPE_CHECKING:
+    from gradscope.analysis.facts.applied_functions import InsideFunctions
     from gradscope.analysis.facts.function_sources import FunctionSources, Lines
     from gradscope.analysis.facts.grad_regions import Region
     from gradscope.analysis.facts.modules.registered_hooks import RegisteredHook
@@ -207,8 +208,19 @@ class Reasons:
         if by_grad := next((step.op for step in way if kinds[step.op] == OpKind.GRAD), 0):
             line = self._index.op_line(by_grad)  # (what is only added to an output has no part in its gradient)
             return Unreached(f"used for the gradient of line {line}, which does not depend on it", unused=True)
+        if (used := self._inside_functions.on(way, self._roots_of(this.op))) is not None:
+            return Unreached(used.why, none_at=(used.returned_at,), changed_at=(used.applied_at,))
         left = next((step.op for step in way if not self._is_linked(step, this)), way[0].op if way else NONE)
         return Unreached(f"the way from it to {this.root} leaves what was seen at line {self._index.op_line(left)}")
+
+    def _roots_of(self, op: int) -> list[int]:
+        return [row.node for row in self._index.recording.backwards if row.op == op]
+
+    @cached_property
+    def _inside_functions(self) -> InsideFunctions:
+        from gradscope.analysis.facts.applied_functions import InsideFunctions
+
+        return InsideFunctions(self._index, self._flow, self._functions)
 
     def _returned_by_hook(self, cut: int) -> Unreached | None:
         """That a cut is in the hook of a module that returns something: that takes the place of the module's own."""
@@ -273,9 +285,10 @@ class Reasons:
         """The leaves to which the graph leads from the roots of a pass."""
         known = self._leaves_by_pass.get(op)
         if known is None:
-            nodes, variable = self._index.recording.backwards, self._index.recording.nodes.column("variable")
-            roots = [row.node for row in nodes if row.op == op]
-            known = frozenset(variable[node] for root in roots for node in self._passes.behind(root)) - {NONE}
+            variable = self._index.recording.nodes.column("variable")
+            known = frozenset(variable[node] for root in self._roots_of(op) for node in self._passes.behind(root)) - {
+                NONE
+            }
             self._leaves_by_pass[op] = known
         return known
 
@@ -339,8 +352,7 @@ class Reasons:
         if known is None:
             starts, following = self._passes.edge_starts, self._index.edges.values
             known = {}
-            roots = [row.node for row in self._index.recording.backwards if row.op == op]
-            for node in dict.fromkeys(node for root in roots for node in self._passes.behind(root)):
+            for node in dict.fromkeys(node for root in self._roots_of(op) for node in self._passes.behind(root)):
                 first, end = starts[node], starts[node + 1]
                 for position in range(first, end):
                     if following[position] >= 0:

@@ -10,10 +10,10 @@ import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from gradscope.analysis.facts.applied_functions import ApplyCalls
 from gradscope.analysis.facts.function_sources import Definition, Lines, attribute_of, own_parts
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.index import Index
-from gradscope.frames.syntax_trees import parsed
 from gradscope.recording.flags import GRAD
 from gradscope.recording.rows import OpKind
 
@@ -44,21 +44,12 @@ class _Class(NamedTuple):
 
 def without_node(index: Index, passes: Passes) -> Iterator[WithoutNode]:
     """The calls of a recording, each place once."""
-    recording = index.recording
-    named = [file.is_user and ("Function" in file.text or ".apply" in file.text) for file in recording.files]
-    trees = [parsed(file.text) if is_named else None for file, is_named in zip(recording.files, named, strict=True)]
-    for file, tree in enumerate(trees):
+    calls = ApplyCalls(index)
+    for file, tree in enumerate(calls.trees):
         for known in () if tree is None else _classes(tree, file):
-            nodes = [(number, node) for number, other in enumerate(trees) if other for node in ast.walk(other)]
-            calls = [
-                Lines(number, node.lineno, node.end_lineno or node.lineno, "")
-                for number, node in nodes
-                if isinstance(node, ast.Call) and attribute_of(node.func, known.name) == "apply"
-            ]
-            has_alias = sum(attribute_of(node, known.name) == "apply" for _, node in nodes) > len(calls)
             seen: set[Lines] = set()
             for result, op in _results(index, passes, known):
-                call = _call_at(index, op, calls, has_alias)
+                call = calls.at(known.name, op)
                 if call is not None and call not in seen:
                     seen.add(call)
                     yield WithoutNode(known.name, call, known.writes, result, op)
@@ -106,19 +97,6 @@ def _results(index: Index, passes: Passes, known: _Class) -> Iterator[tuple[int,
             and "float" in recording.text(recording.layouts[index.layout_at(tensor, op)].dtype)
         ):
             yield tensor, op
-
-
-def _call_at(index: Index, op: int, calls: list[Lines], has_alias: bool) -> Lines | None:
-    """The ``apply`` whose result an op took: in its statement, or the only one that there is, by no other name."""
-    span = index.recording.ops.column("span")[op]
-    if span < 0:
-        return None
-    row = index.recording.spans[span]
-    own = [
-        one for one in calls if one.file == row.file and one.line <= row.stmt_end_line and row.stmt_line <= one.end_line
-    ]
-    found = own or ([] if has_alias else calls)
-    return found[0]._replace(function=index.recording.text(row.function) if own else "") if len(found) == 1 else None
 
 
 def _classes(tree: ast.Module, file: int) -> Iterator[_Class]:
