@@ -63,6 +63,10 @@ def _a_function_of_the_users(recording: Recording) -> bool:
     return any(file.is_user and "Function" in file.text for file in recording.files)
 
 
+def _applies_a_function(recording: Recording) -> bool:
+    return any(file.is_user and ".apply" in file.text and "Function" in file.text for file in recording.files)
+
+
 def _a_gradient_of_a_function(recording: Recording) -> bool:
     return "torch.grad_impl" in recording.strings or "torch.grad_and_value_impl" in recording.strings
 
@@ -139,6 +143,7 @@ _ENTRIES = (
     Entry("modules.repeated_module", _an_event(EventKind.REPEATED_MODULE)),
     Entry("gradients.function_of_other_parameters", _a_gradient_of_a_function),
     Entry("gradients.function_without_node", _a_function_of_the_users),
+    Entry("gradients.apply_dropped", _applies_a_function),
     Entry("gradients.written_backward", _an_event(EventKind.FUNCTION)),
     Entry("gradients.derivative_differs", _an_event(EventKind.FUNCTION)),
     Entry("gradients.backward_reduction", _an_event(EventKind.FUNCTION)),
