@@ -8,7 +8,7 @@ from typing import NamedTuple
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.gradient_lives import GradientLives, last_before
+from gradscope.analysis.facts.gradient_lives import GradientLives, first_after, last_before
 from gradscope.analysis.facts.leaf_gradients.kept_gradients import owners_kept
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
@@ -80,14 +80,25 @@ def _before_each_step(index: Index, lives: GradientLives, tensor: int, steps: li
 
 
 def _is_all_unused(index: Index, lives: GradientLives, passes: list[int], cleared: list[int]) -> bool:
-    """Whether what passes gave, to whichever parameter, was cleared each time before any call took it."""
+    """Whether what passes gave, to whichever parameter, was cleared each time before any call or step took it."""
     cleared_at = {op for ops in lives.cleared.values() for op in ops}
     for one in passes:
+        if _is_stepped(lives, one):
+            return False
         gone = next((at for at in cleared if at > one), index.op_count)
         for gradient in lives.given.get(one, ()):
             if any(one < use < gone and use not in cleared_at for use in index.users.of(gradient)):
                 return False
     return True
+
+
+def _is_stepped(lives: GradientLives, one: int) -> bool:
+    """Whether what a pass gave some parameter went into a step: of a generator, behind the discriminator."""
+    for tensor, steps in lives.steps.items():
+        step, gone = first_after(steps, one), first_after(lives.cleared.get(tensor, []), one)
+        if step >= 0 and not one < gone < step and one in lives.passes.get(tensor, ()):
+            return True
+    return False
 
 
 DIAGNOSIS = Diagnosis(
