@@ -93,3 +93,57 @@ def test_gradients_of_a_discriminators_loss_in_the_generator() -> None:
 )
 def test_gradients_that_belong_together_are_no_finding(loop: str) -> None:
     assert said(f"{PAIR}    {loop}\n") == []
+
+
+TURNS = """\
+class Turns:
+    def __init__(self):
+        self.parts = {"g": of_g, "d": of_d}
+    def loss(self, name):
+        return -d(g(x)).mean() if name == "g" else d(g(x).detach()).mean() - d(x).mean()
+    def train(self, name):
+        loss, optimizer = self.loss(name), self.parts[name]
+        REPLACED
+turns = Turns()
+for step in range(4):
+    for name in ("g", "d"):
+        turns.train(name)
+"""
+SET_UP = PAIR.replace("for step in range(4):\n", "")
+
+
+def test_one_line_that_trains_each_network_in_turn_and_clears_after_its_step() -> None:
+    program = SET_UP + TURNS.replace(
+        "REPLACED", "loss.backward()\n        optimizer.step()\n        optimizer.zero_grad()"
+    )
+    assert said(program) == [("gradients-of-another-loss", [15, 13, 14])]
+
+
+@pytest.mark.parametrize(
+    "train",
+    [
+        "optimizer.zero_grad()\n        loss.backward()\n        optimizer.step()",
+        "loss.backward()\n        optimizer.step()\n        of_g.zero_grad(); of_d.zero_grad()",
+        "loss.backward(inputs=list((g if name == 'g' else d).parameters()))\n        optimizer.step()\n"
+        "        optimizer.zero_grad()",
+    ],
+    ids=["cleared before", "all cleared", "asked for its own"],
+)
+def test_one_line_that_trains_each_network_on_its_own_gradients_is_no_finding(train: str) -> None:
+    assert said(SET_UP + TURNS.replace("REPLACED", train)) == []
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        # one network is trained on several batches at once, the other on each
+        "    d(g(x)).mean().backward()\n    of_g.step(); of_g.zero_grad()\n"
+        "    if step % 2:\n        of_d.step(); of_d.zero_grad()\n",
+        # heads in turn, whose trunk is trained on all of them
+        "    for head, of_head in heads:\n        head(g(x)).mean().backward()\n"
+        "        of_head.step(); of_head.zero_grad()\n    of_g.step(); of_g.zero_grad()\n",
+    ],
+)
+def test_gradients_that_one_line_adds_up_for_a_later_step_are_no_finding(loop: str) -> None:
+    heads = "heads = [(one, torch.optim.SGD(one.parameters(), lr=0.1)) for one in (nn.Linear(2, 1), nn.Linear(2, 1))]\n"
+    assert said(f"{SET_UP}{heads}for step in range(6):\n{loop}") == []

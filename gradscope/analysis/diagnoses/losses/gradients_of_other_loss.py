@@ -35,9 +35,9 @@ class _Mixed(NamedTuple):
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for the parameters whose own pass, and whose step, are at one line each."""
     index, lives = sources.index, sources.lives
-    if len({index.op_statement[op] for ops in lives.steps.values() for op in ops}) < 2:
-        return
     written = _written_by_step(lives)
+    if len(set(map(frozenset, written.values()))) < 2:
+        return
     alike: dict[tuple[int, int, int], list[tuple[int, list[_Mixed]]]] = {}
     for tensor, steps in lives.steps.items():
         if tensor not in lives.cleared:  # its own gradients are there as well: see gradients-applied-again
@@ -102,8 +102,9 @@ def _mixed(index: Index, lives: GradientLives, written: dict[int, set[int]], ten
         return None
     own = passes[-1]
     for left_by in passes[:-1]:
-        if index.op_statement[left_by] == index.op_statement[own]:
-            continue
+        is_one_line = index.op_statement[left_by] == index.op_statement[own]
+        if is_one_line and _given(lives, left_by) == _given(lives, own):
+            continue  # (parts of a batch, whose gradients are meant to be added up)
         between = (other for other in written if left_by < other < own and tensor not in written[other])
         given = _given(lives, left_by)
         for_it = next((other for other in between if not written[other].isdisjoint(given)), NONE)
