@@ -56,3 +56,79 @@ def test_the_line_that_draws_is_the_cause(body: str) -> None:
 )
 def test_samples_that_are_to_have_none_are_left_alone(body: str) -> None:
     assert lines(body) == []
+
+
+ACTIONS = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.distributions import Categorical, OneHotCategorical
+trunk, actor, critic, world = nn.Linear(3, 4), nn.Linear(3, 4), nn.Linear(7, 1), nn.Linear(7, 3).requires_grad_(False)
+table, deep = torch.rand(4, 4), nn.Linear(4, 4)
+optimizer = torch.optim.SGD([*actor.parameters(), *deep.parameters(), *trunk.parameters()], lr=0.1)
+of_critic = torch.optim.SGD(critic.parameters(), lr=0.1)
+for step in range(3):
+    x = torch.rand(8, 3)
+    logits = deep(actor(x).tanh())
+    policy = Categorical(logits=logits)
+    {}
+    optimizer.zero_grad(); of_critic.zero_grad()
+    loss.backward()
+    optimizer.step()
+    {}
+"""
+GAIN = "gain = world(torch.cat([x, code], 1)).sum(1)\n    loss = -(gain + 0.1 * policy.entropy()).mean()"
+
+
+def action_lines(body: str, after: str = "") -> tuple[list[int], str]:
+    source = ACTIONS.format(body, after)
+    answers = build(recorded(source)).answers
+    return [line for one in answers if one.code == "sample-without-gradient" for line in (one.causes[0].line,)], source
+
+
+@pytest.mark.parametrize(
+    "draws",
+    [
+        "code = F.one_hot(policy.sample(), 4).float()  # here",
+        "code = torch.eye(4)[policy.sample()]  # here",
+        "a = policy.sample()  # here\n    code = table[a]",
+        "a = torch.multinomial(logits.softmax(1), 1)  # here\n    code = F.one_hot(a.squeeze(1), 4).to(x.dtype)",
+        "a = policy.sample()  # here\n    code = torch.zeros(8, 4).scatter(1, a.unsqueeze(1), 1.0)",
+        "a = policy.sample()  # here\n    code = torch.zeros(8, 4)\n    code.scatter_(1, a[:, None], 1.0)",
+        "a = policy.sample()  # here\n    code = torch.zeros(8, 4)\n    code[torch.arange(8), a] = 1",
+        "code = OneHotCategorical(logits=logits).sample()  # here",
+    ],
+)
+@pytest.mark.parametrize("gain", [GAIN, GAIN.replace("world(", "critic(")], ids=["frozen", "trained elsewhere"])
+def test_the_line_that_draws_an_action_is_the_cause(draws: str, gain: str) -> None:
+    found, source = action_lines(f"{draws}\n    {gain}")
+    assert found == [line_of(source, "# here")]
+
+
+@pytest.mark.parametrize(
+    ("body", "after"),
+    [
+        ("a = policy.sample()\n    gain = world(torch.cat([x, F.one_hot(a, 4).float()], 1)).sum(1)\n"
+         "    loss = -(policy.log_prob(a) * gain + 0.1 * policy.entropy()).mean()", ""),
+        ("a = policy.sample()\n    gain = world(torch.cat([x, F.one_hot(a, 4).float()], 1)).sum(1)\n"
+         "    loss = (F.cross_entropy(logits, a, reduction='none') * gain - 0.1 * policy.entropy()).mean()", ""),
+        ("hard = F.one_hot(policy.sample(), 4).float()\n    code = hard + policy.probs - policy.probs.detach()\n"
+         f"    {GAIN}", ""),
+        ("a = policy.sample()\n    code = F.one_hot(a, 4).float()\n    q = critic(torch.cat([x, code], 1)).squeeze(1)\n"
+         "    loss = (q - 1).pow(2).mean() + F.cross_entropy(logits, torch.zeros(8).long())", "of_critic.step()"),
+        ("code = F.one_hot(policy.sample(), 4).float()\n    h = trunk(x)\n"
+         "    loss = (world(torch.cat([x, code.detach()], 1)).sum(1) * 0).mean() + h.mean() + policy.entropy().mean()",
+         ""),
+        ("a = policy.sample()\n    share = F.one_hot(a, 4).float().mean(0)\n"
+         "    loss = (share * policy.probs.mean(0)).sum() - policy.entropy().mean()", ""),
+        ("with torch.no_grad():\n        code = F.one_hot(Categorical(logits=actor(x)).sample(), 4).float()\n"
+         f"    {GAIN}", ""),
+        ("a = policy.sample()\n    picked = logits.gather(1, a[:, None]).squeeze(1)\n"
+         "    loss = (picked - world(torch.cat([x, table[a]], 1)).sum(1)).pow(2).mean() - policy.entropy().mean()", ""),
+        ("a = policy.sample()\n    print(world(torch.cat([x, table[a]], 1)).sum().item())\n"
+         "    loss = F.cross_entropy(logits, torch.zeros(8).long())", ""),
+    ],
+    ids=["score", "cross entropy", "straight through", "a critic's data", "detached", "load", "no_grad", "q", "logged"],
+)  # fmt: skip
+def test_actions_that_are_to_have_no_gradient_are_left_alone(body: str, after: str) -> None:
+    assert action_lines(body, after)[0] == []

@@ -15,7 +15,7 @@ _DISCRETE = ("ernoulli", "oisson", "Categorical", "inomial", "Geometric")
 
 def _find(sources: Sources) -> Iterator[Finding]:
     index = sources.index
-    for found in samples_in_losses(index, sources.flow, sources.passes):
+    for found in samples_in_losses(index, sources.flow, sources.passes, sources.lives):
         line, call = index.op_line(found.op), index.call_name(found.op)
         names = sources.listed([sources.names.at(one, found.backward) for one in found.leaves])
         if any(part in call for part in _DISCRETE):
