@@ -121,3 +121,33 @@ def test_the_line_that_made_it_so_is_the_cause(source: str, expected: tuple[str,
 )
 def test_it_is_silent_where_that_is_meant(source: str) -> None:
     assert said(source) == []
+
+
+UNFREEZES = """
+embed, body, head = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 1)
+optimizer = torch.optim.SGD(head.parameters(), 0.1)
+{}
+def loss(): return head(body(embed(x))).sum()
+train(optimizer, loss)
+body.requires_grad_(True)
+optimizer.add_param_group({{"params": body.parameters()}})
+train(optimizer, loss)
+print(embed.weight.grad)
+"""
+
+
+@pytest.mark.parametrize(
+    ("freezes", "severity"),
+    [
+        ("for part in (embed, body): part.requires_grad_(False)", "note"),
+        ("for p in [*embed.parameters(), *body.parameters()]: p.requires_grad = False", "note"),
+        ("embed.requires_grad_(False)\noptimizer.add_param_group({'params': embed.parameters()})", "warning"),
+        (
+            "body.requires_grad_(False)\nhead(embed(x)).sum().backward()\nembed.requires_grad_(False).zero_grad()",
+            "warning",
+        ),
+    ],
+    ids=["frozen", "one by one", "given to the optimizer", "had a gradient"],
+)
+def test_what_is_frozen_and_left_out_of_the_training_is_no_more_than_noted(freezes: str, severity: str) -> None:
+    assert [(code, how) for code, how, _ in said(UNFREEZES.format(freezes))] == [("grad-none-untracked", severity)]

@@ -50,9 +50,12 @@ def _is_expected(sources: Sources, reads: list[tuple[NoneRead, list[Cause]]]) ->
     """Whether the statement asks which gradients are None, or passes by those, and nothing is known to have kept them
     from being there.
 
-    A check of what does not require grad, too: that it is frozen is what the program looks at.
+    A check of what does not require grad, too: that it is frozen is what the program looks at. So it is where all of
+    them were frozen by a line of the program and are left out of its training.
     """
     index, read = sources.index, reads[0][0]
+    if read.kind == "untracked" and all(_is_kept_out(sources, one) for one, _ in reads):
+        return True
     statement = index.statements[index.op_statement[read.op]]
     if statement.file < 0:
         return False
@@ -60,6 +63,19 @@ def _is_expected(sources: Sources, reads: list[tuple[NoneRead, list[Cause]]]) ->
     if read.kind == "untracked" and (asks == "checks" or all(_is_plain_leaf(sources, one.tensor) for one, _ in reads)):
         return bool(asks)
     return bool(asks) and not any(causes for _, causes in reads)
+
+
+def _is_kept_out(sources: Sources, read: NoneRead) -> bool:
+    """Whether a leaf was frozen by a line of the program, never had a gradient, and no optimizer was given it.
+
+    One that is trained, or was, may have been frozen by mistake; so may any where no optimizer says what is trained.
+    """
+    index, tensor = sources.index, read.tensor
+    held = sources.events.in_optimizers
+    if not held or tensor in held or tensor in sources.lives.passes or not _is_plain_leaf(sources, tensor):
+        return False
+    changes = [index.recording.changes[row] for row in index.changed_ops.get(tensor, ())]
+    return any(one.op < read.op and not one.after for one in changes) and index.op_line(changes[0].op) > 0
 
 
 def explain(sources: Sources, tensor: int, op: int, symptom: str) -> tuple[str, Finding]:
