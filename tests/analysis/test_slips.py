@@ -262,6 +262,73 @@ def test_what_is_taken_or_done_in_place_is_none(call: str) -> None:
     assert lines(LOOP.format(call), "result-dropped") == []
 
 
+UPDATE = """
+import time
+total, others = {{"w": torch.zeros(3)}}, set()
+def update(hidden, step):
+    hidden = hidden * 2
+    for name, value in total.items():
+        {}
+    return hidden + total["w"].sum()
+for step in range(3):
+    w = update(torch.ones(3), step)
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "advice"),
+    [
+        (
+            "torch.add(total[name], hidden, alpha=0.1)  # here",
+            "Write total[name] = torch.add(…), or total[name].add_(…).",
+        ),
+        (
+            "torch.nn.functional.normalize(hidden, dim=len(name) - 1)  # here",
+            "hidden = torch.nn.functional.normalize(…).",
+        ),
+        ("value.mul(0.9)  # here", "Write value.mul_(…)."),
+        (
+            "with torch.no_grad(): torch.clamp(body.weight, 0, len(name))  # here",
+            "body.weight.clamp_(…) under no_grad.",
+        ),
+    ],
+)
+def test_an_update_that_nothing_takes(call: str, advice: str) -> None:
+    body = UPDATE.format(call + "\n    head(body(hidden))")
+    (answer,) = (one for one in build(recorded(HEAD + body)).answers if one.code == "result-dropped")
+    assert [answer.causes[0].line] == here(body)
+    assert answer.text.endswith(advice)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "total[name] = torch.add(total[name], hidden)",
+        "torch.add(value, hidden, out=value)",
+        "F.relu(hidden, inplace=True)",
+        "F.relu(hidden, True)",
+        "torch.relu_(hidden)",
+        "others.add(hidden + step)",
+        "try: torch.add(value, hidden)\n        except RuntimeError: pass",
+        "with torch.autograd.profiler.record_function('add'): torch.add(value, hidden)",
+        "began = time.perf_counter(); torch.add(value, hidden)",
+        "for _ in range(3): torch.add(hidden, hidden)",
+        "torch.mul(value, torch.ones(3)) if step > 9 else None",
+    ],
+)
+def test_what_is_written_or_only_tried_is_none(call: str) -> None:
+    assert lines(UPDATE.format(call), "result-dropped") == []
+
+
+def test_what_is_not_gone_on_with_may_be_looked_at_by_others() -> None:
+    body = UPDATE.format("part = value * 2; torch.add(part, hidden)")
+    assert lines(body, "result-dropped") == []
+    assert lines(body.replace("add(part, hidden)", "add(part, hidden); part.sum()"), "result-dropped") == []  # one line
+    assert lines(
+        UPDATE.format("part = value * 2\n        torch.add(part, hidden)\n        part.sum()"), "result-dropped"
+    )
+
+
 def test_a_dropped_detach_is_the_cause_of_a_second_backward() -> None:
     body = LOOP.format("hidden.detach()  # here\n    hidden.sum().backward()")
     assert lines(body, "graph-used-twice") == here(body)

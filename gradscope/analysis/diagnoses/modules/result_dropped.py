@@ -1,4 +1,4 @@
-"""A method that gives a new tensor, called as if it changed its own."""
+"""A method or a function that gives a new tensor, called as if it changed the one that it was given."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.program.results_dropped import results_dropped
+from gradscope.analysis.facts.program.results_dropped import UpdateDropped, results_dropped, updates_dropped
+from gradscope.frames.dropped_updates import DroppedUpdate
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -23,17 +24,40 @@ def _find(sources: Sources) -> Iterator[Finding]:
             advice=f"Write {found.owner} = {found.owner}.{method}(…)"
             + (f", or {found.owner}.{method}_(…)." if method in ("detach", "clamp", "clip", "masked_fill") else "."),
         )
+    for dropped in updates_dropped(index):
+        yield _update(sources, dropped)
+
+
+def _update(sources: Sources, dropped: UpdateDropped) -> Finding:
+    index, call = sources.index, dropped.found
+    return sources.finding(
+        f"Line {index.op_line(dropped.op)}: {call.function}() gives a new tensor, which nothing takes, "
+        f"and {call.owner} stays as it is",
+        op=dropped.op,
+        tensors=[dropped.taken],
+        causes=sources.cause("used", dropped.op),
+        advice=_advice(call, index.is_leaf_with_grad(dropped.taken, dropped.op)),
+    )
+
+
+def _advice(call: DroppedUpdate, is_leaf: bool) -> str:
+    """A leaf that requires grad is not to be replaced by a result; nor does a loop's own name hold one for long."""
+    if is_leaf or call.is_loops:
+        return f"Write {call.in_place}{' under no_grad' if is_leaf else ''}." if call.in_place else ""
+    in_place = f", or {call.in_place}" if call.in_place else ""
+    return f"Write {call.owner} = {call.function}(…){in_place}."
 
 
 DIAGNOSIS = Diagnosis(
     code="result-dropped",
-    title="a method that gives a new tensor, which nothing takes",
+    title="a call that gives a new tensor, which nothing takes",
     severity="warning",
     explanation=Explanation(
         meaning="""A statement in a loop or a function is nothing but a call like hidden.detach() or w.clamp(0, 1), and
-            nothing took the tensor that it gave.""",
+            nothing took the tensor that it gave. Or like torch.add(total, x) or F.normalize(w), whose first
+            argument is used on. Calls under try or with, in a test, or beside a clock are left out.""",
         reason="""Methods without an underscore at their end leave their tensor as it is and give a new one. A hidden
-            state keeps its graph, a weight its values.""",
+            state keeps its graph, a weight its values. So do the functions of torch and torch.nn.functional.""",
         remedy="""hidden = hidden.detach(), or the method that changes the tensor in place: w.clamp_(0, 1) under
             no_grad.""",
     ),

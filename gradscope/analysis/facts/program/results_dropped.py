@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 from gradscope.analysis.index import Index
 from gradscope.frames.dropped_results import dropped_results
-from gradscope.recording.rows import OpKind
+from gradscope.frames.dropped_updates import DroppedUpdate, dropped_updates
+from gradscope.recording import NONE
+from gradscope.recording.rows import OpKind, Span
 
 
 class ResultDropped(NamedTuple):
@@ -34,3 +36,70 @@ def results_dropped(index: Index) -> list[ResultDropped]:
             if not len(index.users.of(made[0])) and len(index.uses.of(op)):
                 found.append(ResultDropped(op, index.uses.of(op)[0], owner))
     return found
+
+
+class UpdateDropped(NamedTuple):
+    """The last call of one place, none of whose results anything took."""
+
+    op: int
+    taken: int
+    """The tensor that it would have updated; the program goes on with it as it was."""
+    found: DroppedUpdate
+
+
+def updates_dropped(index: Index) -> list[UpdateDropped]:
+    """One for each place in the user's files; calls that may be made to try them are left out."""
+    places: dict[tuple[int, ...], DroppedUpdate] = {
+        (number, *found.place): found
+        for number, file in enumerate(index.recording.files)
+        for found in (dropped_updates(file.text) if file.is_user else ())
+    }
+    if not places:
+        return []
+    by_line = {(number, line): found for (number, line, *_), found in places.items() if found.takes_one_call}
+    of_span = {
+        row: found
+        for row, span in enumerate(index.recording.spans)
+        if (found := _at(span, places, by_line)) is not None
+    }
+    ops: dict[int, list[int]] = {}
+    for op, row in enumerate(index.recording.ops.column("span") if of_span else ()):
+        if row in of_span:
+            ops.setdefault(row, []).append(op)
+    return [
+        UpdateDropped(calls[-1], index.uses.of(calls[-1])[0], of_span[row])
+        for row, calls in ops.items()
+        if all(_gives_in_vain(index, op, of_span[row].name) for op in calls) and _is_gone_on_with(index, calls)
+    ]
+
+
+def _at(
+    span: Span, places: dict[tuple[int, ...], DroppedUpdate], by_line: dict[tuple[int, int], DroppedUpdate]
+) -> DroppedUpdate | None:
+    if span.col >= 0 and span.end_col >= 0:
+        return places.get((span.file, span.line, span.col, span.end_line, span.end_col))
+    return by_line.get((span.file, span.line))
+
+
+def _gives_in_vain(index: Index, op: int, name: str) -> bool:
+    """Whether a call of the user's own gave one new tensor, and no call took it."""
+    kinds, inner = (index.recording.ops.column(column) for column in ("kind", "inner"))
+    made = index.tensors_made(op)
+    is_call = kinds[op] == OpKind.CALL and inner[op] < 0 and index.func(op).rpartition(".")[2] == name
+    is_new = len(made) == 1 and not len(index.results.of(op)) and len(index.uses.of(op)) > 0
+    return is_call and is_new and not len(index.users.of(made[0]))
+
+
+def _is_gone_on_with(index: Index, calls: list[int]) -> bool:
+    """Whether another statement takes what the calls were given, after one of them."""
+    storages = index.recording.tensors.column("storage")
+    first: dict[int, int] = {}
+    for op in calls:
+        first.setdefault(storages[index.uses.of(op)[0]], op)
+    first.pop(NONE, None)
+    statement = index.op_statement[calls[0]]
+    return any(
+        op > first[storages[tensor]] and index.op_statement[op] != statement
+        for op, tensor in zip(index.uses.keys, index.uses.values, strict=True)
+        if storages[tensor] in first
+    )
