@@ -213,3 +213,79 @@ def test_the_state_of_a_model_that_was_trained_before_is_carried_by_the_object_t
     assert lines == {line_of(TRAINED_BEFORE, "# carries")}
     detached = TRAINED_BEFORE.replace("self.model(x, self.memory)", "self.model(x, self.memory.detach())")
     assert [one for one in build(recorded(detached)).answers if one.code in codes] == []
+
+
+PRODUCTS = """\
+import torch
+layer, x = torch.nn.Linear(2, 1), torch.ones(3, 2)
+class Solver:
+    def product(self, vector):
+        loss = layer(x).tanh().pow(2).sum()
+        (first,) = torch.autograd.grad(loss, [layer.weight], create_graph=True)
+        return torch.autograd.grad((first * vector).sum(), [layer.weight], create_graph=True)[0]
+    def solve(self, target):
+        estimate = target.clone()
+        for step in range(6):
+            estimate = target + 0.9 * estimate - self.product(estimate)
+        return estimate
+solution = Solver().solve(torch.ones(1, 2))
+"""
+
+SAMPLES = """\
+import torch
+energy = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
+def sample():
+    x = torch.ones(4, 2, requires_grad=True)
+    for step in range(6):
+        (slope,) = torch.autograd.grad(energy(x).sum(), x, create_graph=True)
+        x = x - 0.1 * slope
+    return x
+energy(sample().detach()).mean().backward()
+"""
+
+DERIVATIVES = """\
+import torch
+x = torch.linspace(0, 1, 5, requires_grad=True)
+u, series = x.pow(9), torch.zeros(5)
+for order in range(6):
+    first = torch.autograd.grad(u.sum(), x, create_graph=True)[0]
+    u = 0.5 * torch.autograd.grad(first.sum(), x, create_graph=True)[0]
+    series = series + u
+"""
+
+
+def test_the_product_and_the_update_of_a_recursion_that_carries_its_graph() -> None:
+    assert carried_by(PRODUCTS) == [7, 11]
+    power = PRODUCTS.replace("target + 0.9 * estimate - self.product(estimate)", "self.product(estimate)\n")
+    power = power.replace("self.product(estimate)\n", "self.product(estimate)\n            estimate = estimate * 0.5")
+    assert carried_by(power) == [7, 12]
+    assert carried_by(SAMPLES) == [6, 7]
+
+
+@pytest.mark.parametrize(
+    ("program", "old", "new"),
+    [
+        (PRODUCTS, "[layer.weight], create_graph=True)[0]", "[layer.weight])[0]"),
+        (PRODUCTS, "self.product(estimate)", "self.product(estimate).detach()"),
+        (PRODUCTS, "self.product(estimate)", "self.product(target)"),
+        (PRODUCTS, "range(6)", "range(3)"),
+        (PRODUCTS, "solution = Solver().solve(torch.ones(1, 2))", "Solver().solve(torch.ones(1, 2)).sum().backward()"),
+        (SAMPLES, ".detach()", ""),
+        (SAMPLES, ", create_graph=True", ""),
+        (SAMPLES, "    return x", "    return x\nx = sample()\nsample().sum().backward()"),  # once is enough
+        (DERIVATIVES, "", ""),
+    ],
+)
+def test_a_recursion_without_a_graph_or_whose_graph_is_needed_is_none(program: str, old: str, new: str) -> None:
+    assert old in program
+    assert carried_by(program.replace(old, new)) == []
+
+
+def test_no_grad_is_not_advised_where_passes_run_in_between() -> None:
+    slope = "        x = torch.autograd.grad((x * w).sum(), w)[0]\n"
+    with_pass = STREAM.replace("import torch\n", "import torch\nw = torch.ones(1, 2, requires_grad=True)\n")
+    with_pass = with_pass.replace("        self.state = cell", f"{slope}        self.state = cell")
+    for program, is_advised in ((STREAM, True), (with_pass, False)):
+        (answer,) = found(program, "graph-carried-along")
+        assert ("no_grad" in answer.text) is is_advised
+        assert "detach() the state" in answer.text

@@ -47,3 +47,25 @@ def test_the_function_and_the_line_that_keeps_are_the_causes(source: str, expect
 )
 def test_what_is_walked_or_has_no_graph_is_none(source: str) -> None:
     assert lines(source) == []
+
+
+FORCES = """
+def forces(at):
+    at = at.clone().requires_grad_()
+    return torch.autograd.grad(layer(at).exp().sum(), at, create_graph=True)[0]
+def evaluate():
+    layer.eval()
+    total = 0
+    for i in range(4):
+        total += forces(x).pow(2).exp().sin().tanh().mean()
+    return total
+evaluate()
+"""
+
+
+def test_no_grad_is_not_advised_where_gradients_are_asked_for() -> None:
+    (answer,) = (one for one in build(recorded(HEAD + FORCES)).answers if one.code == "evaluated-with-graph")
+    assert "no_grad" not in answer.text
+    assert [cause.source.strip() for cause in answer.causes] == ["total += forces(x).pow(2).exp().sin().tanh().mean()"]
+    parts = "    kept = forces(x)\n    return sum((kept[n] * x[n]).sum() for n in (0, 1, 0, 1))\nevaluate()"
+    assert lines(FORCES.partition("    total")[0] + parts) == []

@@ -83,3 +83,24 @@ def test_what_works_with_results_that_another_line_keeps_is_not_blamed() -> None
     assert "saved-in-vain" not in codes
     alone = program.replace("kept.append(out)", "kept = [out]")
     assert "saved-in-vain" in [one.code for one in build(recorded(alone)).answers]
+
+
+FORCES = """
+import torch
+layer = torch.nn.Linear(500, 500)
+layer(torch.ones(1, 500)).sum().backward()
+def forces(x):
+    return torch.autograd.grad(layer(x).tanh().sum(), x, create_graph=True)[0]
+def evaluate():
+    layer.eval()
+    return [forces(torch.ones(500, 500, requires_grad=True)).sum().item() for n in range(3)]
+evaluate()
+"""
+
+
+def test_what_no_grad_would_make_fail_is_said_of_create_graph() -> None:
+    (answer,) = (answer for answer in build(recorded(FORCES)).answers if answer.code == "saved-in-vain")
+    assert "no_grad" not in answer.text
+    assert [cause.line for cause in answer.causes] == [5]
+    without = FORCES.replace(", create_graph=True", "")
+    assert "saved-in-vain" not in [answer.code for answer in build(recorded(without)).answers]

@@ -24,7 +24,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
 
 def _finding(sources: Sources, built: BuiltUp) -> Finding:
     index = sources.index
-    causes = [*_function(sources, built), *_keeping(sources, built)]
+    whole = [] if built.runs_passes else _function(sources, built)  # no_grad around a pass would make it fail
+    causes = [*whole, *_keeping(sources, built)]
     line = causes[0].line if causes else index.op_line(built.op)
     how = "adds up" if built.is_sum else "keeps"
     return sources.finding(
@@ -34,7 +35,9 @@ def _finding(sources: Sources, built: BuiltUp) -> Finding:
         tensors=[built.tensors[-1]],
         causes=causes,
         evidence=[Evidence("tensors", tensor) for tensor in built.tensors],
-        advice="Put it under torch.no_grad(); eval() does not switch gradients off.",
+        advice="detach() of what is kept lets go of its graph."
+        if built.runs_passes
+        else "Put it under torch.no_grad(); eval() does not switch gradients off.",
     )
 
 
@@ -73,7 +76,7 @@ DIAGNOSIS = Diagnosis(
         reason="""eval() changes what dropout and batch norm do; gradients stay on. Each result keeps its graph, and
             that all that was saved for backward, so that memory grows with each round.""",
         remedy="""@torch.no_grad() on the function, or with torch.no_grad(): around its loop; or detach() of what is
-            kept.""",
+            kept: that alone where autograd.grad runs inside, which needs a graph.""",
     ),
     example=Example(
         shows="""\

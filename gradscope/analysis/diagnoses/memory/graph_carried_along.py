@@ -9,9 +9,11 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.best_names import BestNames
+from gradscope.analysis.facts.graphs.fed_back_gradients import fed_back
 from gradscope.analysis.facts.memory_writes.tracked_writes import tracked_writes
 from gradscope.analysis.facts.passes import Passes
-from gradscope.analysis.facts.program.streamed_states import streamed_states
+from gradscope.analysis.facts.passes_inside import runs_passes
+from gradscope.analysis.facts.program.streamed_states import StreamedState, streamed_states
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.frames.carried_attributes import carried_attributes
@@ -39,6 +41,31 @@ def _find(sources: Sources) -> Iterator[Finding]:
         yield finding
     if sources.index.recording.info.outcome.kind in ("ok", "exit"):  # else a pass may have been to come
         yield from _over_a_stream(sources, said)
+        yield from _over_rounds(sources)
+
+
+def _over_rounds(sources: Sources) -> Iterator[Finding]:
+    """Gradients that a recursion feeds back with their graphs."""
+    index = sources.index
+    for found in fed_back(index, sources.passes):
+        update, name = index.op_line(found.updates[-1]), sources.names.of(found.tensor)
+        let_go = f"detach() what line {update} makes"
+        updates = {index.op_statement[op]: op for op in found.updates}
+        yield sources.finding(
+            f"Line {index.op_line(found.grad)}: create_graph=True gives what it returns a graph, and line {update} "
+            f"feeds that back as {name}, with its graph ({len(found.nodes):,} nodes, over {found.rounds:,} rounds)",
+            why="each round keeps the graphs of all before it, and no pass at the end walks them",
+            op=found.grad,
+            tensors=[found.tensor],
+            causes=[
+                *sources.cause("backward", found.grad),
+                *(cause for op in updates.values() for cause in sources.cause("made", op)),
+            ],
+            evidence=[Evidence("nodes", found.nodes[0]), Evidence("nodes", found.nodes[-1])],
+            advice=f"Leave create_graph out there, or {let_go}."
+            if found.is_product
+            else f"{let_go[0].upper()}{let_go[1:]}.",
+        )
 
 
 def _over_a_stream(sources: Sources, said: set[int]) -> Iterator[Finding]:
@@ -58,8 +85,18 @@ def _over_a_stream(sources: Sources, said: set[int]) -> Iterator[Finding]:
             tensors=[state.tensor],
             causes=causes,
             evidence=[Evidence("nodes", state.nodes[0]), Evidence("nodes", state.nodes[-1])],
-            advice="Put what runs it under torch.no_grad(), or detach() the state.",
+            advice=_let_go(sources, state),
         )
+
+
+def _let_go(sources: Sources, state: StreamedState) -> str:
+    """A pass that runs in between would fail under ``no_grad``."""
+    index, made_by = sources.index, sources.index.recording.nodes.column("op")
+    meanwhile = range(min(made_by[node] for node in state.nodes), state.op)
+    file = index.statements[index.op_statement[state.op]].file
+    if runs_passes(index, file, index.op_line(state.op), meanwhile):
+        return "detach() the state."
+    return "Put what runs it under torch.no_grad(), or detach() the state."
 
 
 def carried_on(sources: Sources, tensor: int) -> list[Cause]:
@@ -195,11 +232,14 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""A statement of a loop takes in what it made itself in the iteration before, with its graph: the
             graph behind the name reaches back over many backward passes and grows with each. Or the state of a
-            stream does, that no pass ever walks, while numbers are read out of its graph value by value.""",
+            stream does, that no pass ever walks, while numbers are read out of its graph value by value. Or a
+            recursion (a Neumann series, a power iteration) is fed with the gradient that autograd.grad gave with
+            create_graph=True.""",
         reason="""A result that requires grad keeps its grad_fn, and that keeps the whole graph behind it. total
             += loss or a hidden state that is handed on make each iteration's graph part of the next.""",
         remedy="""Keep the number only (total += loss.item(), or loss.detach() on a GPU, which does not wait), and
-            detach() a hidden state where gradients are not to flow into earlier iterations.""",
+            detach() a hidden state where gradients are not to flow into earlier iterations. The second call of
+            autograd.grad in a Hessian-vector product needs no create_graph.""",
     ),
     example=Example(
         shows="""\

@@ -10,9 +10,11 @@ from gradscope.analysis.diagnoses.memory.graph_kept_after_pass import results_ke
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.graphs.made_of_gradients import made_of_gradients
 from gradscope.analysis.facts.modes.training_modes import ModeCall, TrainingModes
+from gradscope.analysis.facts.passes_inside import runs_passes
 from gradscope.analysis.index import NOWHERE
 from gradscope.analysis.sizes import size
 from gradscope.frames.given_names import function_around
+from gradscope.recording.rows import OpKind
 
 WORTH_SAYING = 1 << 20
 """Bytes below which an unused graph is nobody's trouble."""
@@ -26,24 +28,33 @@ def _find(sources: Sources) -> Iterator[Finding]:
     if not len(recording.backwards) and recording.info.outcome.kind not in ("ok", "exit"):
         return  # it may have ended before its first pass
     node_op = recording.nodes.column("op")
-    used_lines = {
-        index.op_statement[node_op[node]]
+    used_ops = {
+        node_op[node]
         for node, op in enumerate(sources.passes.first_walked_at)
         if op >= 0 and node_op[node] < index.op_count
     }
+    kinds = recording.ops.column("kind")
+    used_lines = {index.op_statement[op] for op in used_ops}
+    used_passes = {index.op_statement[op] for op in used_ops if kinds[op] == OpKind.GRAD}
     modes = TrainingModes(sources.events)
     of_gradients = made_of_gradients(index, sources.passes)
     kept = _made_from_kept(sources) | (of_gradients.statements if of_gradients is not None else set())
     by_line: dict[int, int] = {}
-    in_evaluation: dict[int, tuple[ModeCall, int]] = {}
+    of_passes: dict[int, int] = {}
+    in_evaluation: dict[int, tuple[ModeCall, int, int]] = {}
     for op, held in _unused(sources):
         statement = index.op_statement[op]
         call = modes.in_force(op)
-        if statement not in used_lines and statement not in kept:
+        if kinds[op] == OpKind.GRAD:
+            if statement not in used_passes and statement not in kept:
+                of_passes[statement] = of_passes.get(statement, 0) + held
+        elif statement not in used_lines and statement not in kept:
             by_line[statement] = by_line.get(statement, 0) + held
         elif call is not None and not call.training:
-            in_evaluation[call.op] = call, in_evaluation.get(call.op, (call, 0))[1] + held
+            in_evaluation[call.op] = call, in_evaluation.get(call.op, (call, 0, 0))[1] + held, op
     yield from _of_lines(sources, by_line)
+    if recording.info.outcome.kind in ("ok", "exit"):
+        yield from _of_passes(sources, of_passes)
     yield from _of_evaluations(sources, list(in_evaluation.values()))
 
 
@@ -90,17 +101,35 @@ def _of_lines(sources: Sources, unused: dict[int, int]) -> Iterator[Finding]:
         )
 
 
-def _of_evaluations(sources: Sources, unused: list[tuple[ModeCall, int]]) -> Iterator[Finding]:
+def _of_passes(sources: Sources, unused: dict[int, int]) -> Iterator[Finding]:
+    """Lines that ask for gradients with a graph; under ``no_grad`` they would give none at all."""
+    index = sources.index
+    for statement, held in unused.items():
+        op = index.last_op[statement]
+        if statement != NOWHERE and held >= WORTH_SAYING:
+            yield sources.finding(
+                f"Line {index.op_line(op)}: create_graph=True saved {size(held)} for second derivatives, and no "
+                "backward pass came to them",
+                op=op,
+                tensors=[],
+                causes=sources.cause("backward", op),
+                advice="Leave create_graph out where no second derivative is wanted.",
+            )
+
+
+def _of_evaluations(sources: Sources, unused: list[tuple[ModeCall, int, int]]) -> Iterator[Finding]:
     """Lines that training runs as well, in evaluation: one finding for each line that calls ``eval()``."""
     recording = sources.index.recording
-    by_span: dict[int, list[tuple[ModeCall, int]]] = {}
-    for call, held in unused:
-        by_span.setdefault(call.event.span, []).append((call, held))
+    by_span: dict[int, list[tuple[ModeCall, int, int]]] = {}
+    for found in unused:
+        by_span.setdefault(found[0].event.span, []).append(found)
     for span, calls in by_span.items():
-        total, last_call = sum(held for _, held in calls), calls[-1][0]
+        total, last_call = sum(held for _, held, _ in calls), calls[-1][0]
         if span < 0 or total < WORTH_SAYING:
             continue
         row = recording.spans[span]
+        if any(runs_passes(sources.index, row.file, row.line, range(call.op, last)) for call, _, last in calls):
+            continue  # its passes need gradients: what no pass needed is not told apart
         first, last = function_around(recording.files[row.file].text, row.line)
         function = recording.text(sources.index.statements[sources.index.statement_of_span[span]].function)
         is_inside = first <= row.line <= last and first > 1

@@ -13,12 +13,15 @@ from typing import NamedTuple
 from gradscope.analysis.facts.events import Events
 from gradscope.analysis.facts.modes.training_modes import TrainingModes
 from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.passes_inside import runs_passes
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, REQUIRES_GRAD
 
 AT_LEAST = 3
 """Rounds from which on their results are built up."""
+_WORTH_SAYING = 8
+"""Nodes that a round with a backward pass has to add: a sum of parts of a graph that is there anyway keeps no more."""
 _JOINS = re.compile(r"torch\.(stack|cat|concat|concatenate|vstack|hstack)")
 _SUMS = re.compile(r"Tensor\.(add|add_|__add__|__iadd__|__radd__)|torch\.add")
 _EVALUATES = re.compile(
@@ -33,6 +36,8 @@ class BuiltUp(NamedTuple):
     op: int
     """The call that joined them, or the last that added one."""
     is_sum: bool
+    runs_passes: bool
+    """Whether backward passes ran meanwhile, or may run in its function: under ``no_grad`` they would fail."""
 
 
 def kept_in_evaluation(index: Index, passes: Passes, events: Events) -> Iterator[BuiltUp]:
@@ -65,11 +70,11 @@ class _RoundsFinder:
             several = max(by_call.values(), key=len, default=[])
             is_whole = all(self._is_unused(made) for made in index.made.of(op) if self._node[made] >= 0)
             if len(several) >= AT_LEAST and is_whole and self._is_evaluation(self._made_at[several[-1]], op):
-                yield BuiltUp(tuple(several), op, is_sum=False)
+                yield from self._built(several, op, range(self._made_at[several[0]], op), is_sum=False)
 
     def summed(self) -> Iterator[BuiltUp]:
         """Results that a statement added to what it had made itself, round by round."""
-        index, chains = self._index, dict[int, list[int]]()
+        index, chains = self._index, dict[int, list[tuple[int, int]]]()
         for op in range(index.op_count):
             statement = index.op_statement[op]
             if statement == NOWHERE or not _SUMS.fullmatch(index.func(op)):
@@ -80,7 +85,7 @@ class _RoundsFinder:
             if taken < 0 or made < 0:
                 yield from self._of_chain(chains.pop(statement, []))
                 chain = []
-            chains[statement] = [*chain, made] if made >= 0 else chain
+            chains[statement] = [*chain, (made, op)] if made >= 0 else chain
         for chain in chains.values():
             yield from self._of_chain(chain)
 
@@ -90,11 +95,25 @@ class _RoundsFinder:
         is_made = made_at < op and not self._flags[tensor] & EXTERNAL and bool(self._flags[tensor] & REQUIRES_GRAD)
         return is_made and spans[made_at] == spans[op] and bool(_SUMS.fullmatch(self._index.func(made_at)))
 
-    def _of_chain(self, chain: list[int]) -> Iterator[BuiltUp]:
-        if len(chain) >= AT_LEAST and all(self._is_unused(one) for one in set(chain)):
-            op = self._made_at[chain[-1]]
+    def _of_chain(self, chain: list[tuple[int, int]]) -> Iterator[BuiltUp]:
+        tensors = [tensor for tensor, _ in chain]
+        if len(chain) >= AT_LEAST and all(self._is_unused(one) for one in set(tensors)):
+            op = self._made_at[tensors[-1]]
             if self._is_evaluation(op, op):
-                yield BuiltUp(tuple(chain), op, is_sum=True)
+                yield from self._built(tensors, op, range(chain[0][1], chain[-1][1]), is_sum=True)
+
+    def _built(self, tensors: list[int], op: int, meanwhile: range, *, is_sum: bool) -> Iterator[BuiltUp]:
+        """Where passes run inside, it is said only of rounds that each made a graph of their own."""
+        file = self._index.statements[self._index.op_statement[op]].file
+        is_differentiating = runs_passes(self._index, file, self._index.op_line(op), meanwhile)
+        if is_differentiating:
+            made_by, behind = (
+                self._index.recording.nodes.column("op"),
+                self._passes.behind(self._index.node_after(tensors[-1])),
+            )
+            if sum(made_by[node] in meanwhile for node in behind) < _WORTH_SAYING * (len(tensors) - 1):
+                return
+        yield BuiltUp(tuple(tensors), op, is_sum, is_differentiating)
 
     def _is_unused(self, tensor: int) -> bool:
         """Whether a result has a graph that no pass came through."""
