@@ -190,6 +190,10 @@ class EventKind(IntEnum):
     or does not (``no_sync``), other than the one before; the tensors are its parameters, with the first. None is noted
     after one that ``is_last``."""
 
+    SHALLOW_COPY = 82
+    """``copy.copy`` was called on a ``module`` (its class; the subject is its number): the copy holds the module's own
+    parameters. They are the tensors of the first such event of a module."""
+
 
 class Op(NamedTuple):
     """One call seen at torch's Python API, put down to the innermost user frame."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gradscope.analysis.facts.memory_writes.inplace_writes import InplaceWrites
     from gradscope.analysis.facts.memory_writes.outside_writes import OutsideWrites
     from gradscope.analysis.facts.modes.kept_from_training import KeptFromTraining
+    from gradscope.analysis.facts.modules.copied_modules import TreatedAsTwo
     from gradscope.analysis.facts.modules.registered_hooks import RegisteredHooks
     from gradscope.analysis.facts.passes import Passes
     from gradscope.analysis.facts.program.caught_errors import CaughtErrors
@@ -101,6 +102,13 @@ class Sources:
         from gradscope.analysis.facts.program.caught_errors import CaughtErrors
 
         return CaughtErrors(self.index, self.events)
+
+    @cached_property
+    def copied_as_two(self) -> tuple[TreatedAsTwo, ...]:
+        """Shallow copies of modules that the program treats as modules of their own."""
+        from gradscope.analysis.facts.modules.copied_modules import treated_as_two
+
+        return tuple(treated_as_two(self.index, self.events, self.lives))
 
     @cached_property
     def hooks(self) -> RegisteredHooks:

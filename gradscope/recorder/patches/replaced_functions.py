@@ -35,6 +35,7 @@ from gradscope.recorder.patches import (
     optimizer_groups,
     optimizer_states,
     repeated_modules,
+    shallow_copies,
     storage_writes,
     training_mode,
     unseen_calls,
@@ -93,6 +94,7 @@ def _replacements() -> Iterator[Replacement]:
         yield Replacement(torch.optim.lr_scheduler.LRScheduler, learning_rates.UPDATE, learning_rates.scheduler_stepped)
     yield Replacement(nn.Module, "train", training_mode.reported)
     yield Replacement(nn.Module, "load_state_dict", loaded_states.reported)
+    yield Replacement(nn.Module, "__setstate__", shallow_copies.reported)
     for kind in (nn.ModuleList, nn.Sequential):
         yield Replacement(kind, "__init__", repeated_modules.reported)
     yield Replacement(nn.Module, "add_module", repeated_modules.adding_reported)
@@ -147,6 +149,7 @@ def install(recorder: object) -> None:
     if not _users:
         training_mode.forget()
         ddp_forwards.forget()
+        shallow_copies.forget()
         if not _made or not _put_again():
             _made[:] = _replacements()
         _installed.extend(_made)

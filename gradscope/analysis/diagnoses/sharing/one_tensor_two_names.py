@@ -7,15 +7,17 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.modules.copied_modules import TreatedAsTwo
 from gradscope.analysis.facts.program.two_names import keys_for_one, two_names
 from gradscope.analysis.report_model import Evidence
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each place that gave a second name."""
-    index = sources.index
+    index, said = sources.index, set[tuple[int, int]]()
     for pair in (*two_names(index, sources.names_held), *keys_for_one(index, sources.names_held)):
         given = pair.given[0]
+        said.update((pair.file, at.line) for at in pair.given)
         is_named = bool(given.of) and " and " not in given.name
         one, other = (given.name, given.of) if is_named else pair.names
         names = {index.recording.text(name) for name, _, _ in sources.names_held.get(pair.tensors[0], ())}
@@ -31,6 +33,32 @@ def _find(sources: Sources) -> Iterator[Finding]:
             evidence=[Evidence("ops", pair.written)],
             advice="clone(), or copy.deepcopy of a module, makes a tensor of its own.",
         )
+    for copied in sources.copied_as_two:
+        at = index.recording.spans[copied.copies[0].span]
+        if (at.file, at.line) not in said:
+            yield _copied(sources, copied)
+
+
+def _copied(sources: Sources, copied: TreatedAsTwo) -> Finding:
+    """A module that ``copy.copy`` copied: one object more, with the same parameters."""
+    (first, *_), of = copied.copies, copied.source.of
+    causes = sources.cause_of_event("made", first)
+    steps = f"{copied.steps:,} step{'s' * (copied.steps > 1)}"
+    if copied.optimizers:
+        why = (
+            f"{copied.optimizers} optimizers were made since, and each of the {steps} changed {of} and every copy of it"
+        )
+    else:
+        why = f"{steps} since changed {copied.source.name} with it"
+    return sources.finding(
+        f"Line {causes[0].line}: copy.copy({of}) copies no parameter, its copy holds those of {of}",
+        why=why,
+        op=copied.last_step,
+        tensors=copied.tensors,
+        causes=causes,
+        evidence=[Evidence("events", copy.row) for copy in copied.copies],
+        advice=f"copy.deepcopy({of}) makes a module of its own.",
+    )
 
 
 DIAGNOSIS = Diagnosis(
@@ -40,7 +68,8 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""An assignment gave a tensor, or a module, a second name. A write in place changed it, and a
             statement then used both names as if they were two things: it mixed the one into the other, compared them,
-            or read both.""",
+            or read both. Or copy.copy() made several copies of a module, for each of which an optimizer was made, or
+            one that is called best or target while steps went on.""",
         reason="""noisy = clean, self.target = self.policy, copy.copy(model) and {"x": t, "y": t} make no copy of any
             tensor. What is written under the one name is read under the other.""",
         remedy="""Take a copy where the second name is given: clean.clone(), copy.deepcopy(policy), or

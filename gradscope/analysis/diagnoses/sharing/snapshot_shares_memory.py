@@ -11,9 +11,10 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory.kept_moments import kept_moments
 from gradscope.analysis.facts.memory.kept_of_arrays import kept_of_arrays
 from gradscope.analysis.facts.memory_writes.mixed_snapshots import mixed_snapshots
-from gradscope.analysis.facts.memory_writes.stale_snapshots import StaleSnapshots
+from gradscope.analysis.facts.memory_writes.stale_snapshots import StaleSnapshot, StaleSnapshots
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.frames.given_names import function_around, second_names
+from gradscope.recording.rows import OpKind
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -22,6 +23,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
     made_at = index.recording.tensors.column("op")
     told = StaleSnapshots(index, names, sources.sharing).by_statement()
     for statement, snapshots in told.items():
+        if all(_is_of_a_copy(sources, snapshot) for snapshot in snapshots):
+            continue
         last = {names.of(snapshot.tensor): snapshot for snapshot in snapshots}
         tensors = [snapshot.tensor for snapshot in last.values()]
         shown = max(snapshots, key=lambda snapshot: snapshot.read >= 0)
@@ -55,6 +58,17 @@ def _find(sources: Sources) -> Iterator[Finding]:
             evidence=[Evidence("ops", one.written)],
             advice="clone() of what is taken, or copy_() into memory of its own, keeps the two apart.",
         )
+
+
+def _is_of_a_copy(sources: Sources, snapshot: StaleSnapshot) -> bool:
+    """Whether others than the steps of the copy's own training wrote it: the copy is said to share its parameters."""
+    begun = sources.index.recording.tensors.column("op")[snapshot.tensor]
+    is_step = sources.index.recording.ops.column("kind")[snapshot.written] == OpKind.STEP
+    return any(
+        (copied.copies[0].op <= begun and not is_step) or copied.is_of_a_round(begun, snapshot.written)
+        for copied in sources.copied_as_two
+        if snapshot.source in copied.tensors
+    )
 
 
 def _kept_beside(sources: Sources, tensors: list[int]) -> list[Cause]:
