@@ -80,6 +80,10 @@ def _a_change_or_arrays(recording: Recording) -> bool:
     return _a_change(recording) or is_shared or sum(recording.storages.column("external")) > 1
 
 
+def _a_loaded_state(recording: Recording) -> bool:
+    return "nn.Module.load_state_dict" in recording.strings
+
+
 def _complex_values(recording: Recording) -> bool:
     return any(recording.text(layout.dtype).startswith("complex") for layout in recording.layouts)
 
@@ -152,6 +156,7 @@ _ENTRIES = (
     Entry("modules.method_not_called", _anything),
     Entry("modules.result_dropped", _anything),
     Entry("modules.state_not_loaded", _an_event(EventKind.LOADED)),
+    Entry("modules.loaded_then_initialized", _a_loaded_state),
     Entry("modules.frozen_in_vain", _a_pass),
     Entry("modules.layer_made_anew", _a_pass),
     Entry("hooks.hook_writes_shared_gradient", _an_event(EventKind.HOOK)),
