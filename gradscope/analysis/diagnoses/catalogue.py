@@ -80,6 +80,10 @@ def _a_change_or_arrays(recording: Recording) -> bool:
     return _a_change(recording) or is_shared or sum(recording.storages.column("external")) > 1
 
 
+def _gradients_asked_for(recording: Recording) -> bool:
+    return OpKind.GRAD in recording.ops.column("kind")
+
+
 def _a_loaded_state(recording: Recording) -> bool:
     return "nn.Module.load_state_dict" in recording.strings
 
@@ -145,6 +149,7 @@ _ENTRIES = (
     Entry("gradients.leaf_unreached", _a_pass),
     Entry("modules.layer_left_out", _an_event(EventKind.OPTIMIZER)),
     Entry("modules.repeated_module", _an_event(EventKind.REPEATED_MODULE)),
+    Entry("gradients.gradient_of_summed_columns", _gradients_asked_for),
     Entry("gradients.function_of_other_parameters", _a_gradient_of_a_function),
     Entry("gradients.function_without_node", _a_function_of_the_users),
     Entry("gradients.apply_dropped", _applies_a_function),
