@@ -6,7 +6,11 @@ from pathlib import Path
 
 import torch
 from torch import distributed as dist
+from torch.distributed import distributed_c10d
 
+from gradscope.analysis.facts.collectives import collectives
+from gradscope.analysis.facts.events import Events
+from gradscope.analysis.index import Index
 from gradscope.analysis.report_builder import build
 from gradscope.recording.rows import OpKind
 from tests.analysis.building import recorded
@@ -33,7 +37,8 @@ dist.destroy_process_group()
 def test_each_is_an_op_of_its_own_kind_with_what_is_special_of_it():
     recording = recorded(ALONE.format(written="torch.ones(2)"))
     found = [recording.text(op.func) for op in recording.ops if op.kind == OpKind.COLLECTIVE]
-    assert found == ["dist.all_reduce", "dist.broadcast", "dist.all_gather", "dist.all_reduce"]
+    assert found[:4] == ["dist.all_reduce", "dist.broadcast", "dist.all_gather", "dist.all_reduce"]
+    assert found[4:] == ["torch.all_gather_object"]
     assert not recording.faults
     report = build(recording)
     assert not report.answers
@@ -47,6 +52,37 @@ def test_each_is_an_op_of_its_own_kind_with_what_is_special_of_it():
 def test_a_write_that_autograd_does_not_see_is_known():
     answers = build(recorded(ALONE.format(written="x"))).answers
     assert [(one.code, one.causes[0].line) for one in answers] == [("gradient-silently-wrong", 5)]
+
+
+WITHOUT_TENSORS = """\
+import torch, torch.distributed as dist
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+torch.ones(1)
+dist.barrier()
+dist.monitored_barrier()
+everything = [None]
+dist.all_gather_object(everything, 3)
+dist.broadcast_object_list(everything, src=0)
+dist.destroy_process_group()
+dist.barrier()
+"""
+
+
+def test_a_barrier_and_what_sends_objects_are_in_the_order_that_is_compared():
+    recording = recorded(WITHOUT_TENSORS)
+    assert [recording.text(op.func) for op in recording.ops if op.kind == OpKind.COLLECTIVE] == [
+        "dist.barrier",
+        "dist.monitored_barrier",
+        "torch.all_gather_object",
+        "torch.broadcast_object_list",
+        "dist.barrier",
+    ]
+    index = Index(recording)
+    called = [(one.text, one.place.line, one.returned) for one in collectives(index, Events(index))]
+    assert called[0] == ("barrier", 4, True)
+    assert called[-1] == ("barrier", 10, False)
+    assert [text for text, _, _ in called][2:4] == ["all_gather_object", "broadcast_object_list"]
+    assert dist.barrier is distributed_c10d.barrier
 
 
 def test_torch_still_counts_none_of_these_writes():

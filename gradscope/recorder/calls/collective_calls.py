@@ -35,6 +35,9 @@ WHOLE = frozenset(
 )
 """What torch's own Python does by several collectives, and is one call."""
 
+_DEPTH = 10
+"""Frames between such a function and what observes a collective that it calls, at most."""
+
 ALWAYS = ("name", "shape", "dtype")
 """What a detail says of every call; an op has it in its own columns."""
 
@@ -74,6 +77,20 @@ def collective_name(name: str) -> str:
     if not name.startswith(FUNCTIONAL) or ".wait_tensor" in name or "._" in name.partition("functional")[2]:
         return ""
     return f"funcol.{name.partition('functional')[2].partition('.')[2].partition('.')[0]}"
+
+
+def whole_of(frame: FrameType) -> str:
+    """The name of the function of :data:`WHOLE` that a collective is a part of, given a frame inside the collective;
+    empty where it is none's."""
+    current: FrameType | None = frame
+    for _ in range(_DEPTH):
+        if current is None:
+            return ""
+        code = current.f_code
+        if f"torch.{code.co_name}" in WHOLE and code.co_filename.endswith("distributed_c10d.py"):
+            return f"torch.{code.co_name}"
+        current = current.f_back
+    return ""
 
 
 def caller_of(frame: FrameType) -> FrameType:

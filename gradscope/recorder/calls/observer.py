@@ -20,7 +20,7 @@ from torch.nn import Module, Parameter
 
 from gradscope.recorder.calls.after_limit import CountedCalls
 from gradscope.recorder.calls.asked_functions import AskedFunctions
-from gradscope.recorder.calls.collective_calls import ALWAYS, WHOLE, detail_of
+from gradscope.recorder.calls.collective_calls import ALWAYS, WHOLE, detail_of, whole_of
 from gradscope.recorder.calls.faults import is_programs
 from gradscope.recorder.calls.module_looks import ModuleLooks
 from gradscope.recorder.calls.plain_factors import TAKES_FACTOR, plain_factor
@@ -275,10 +275,7 @@ class Observer:
                 self._turn_to(thread)
                 self._watch(tensors[:1], info.kind != _CALL)
         if info.kind == _COLLECTIVE:
-            self._waiting[thread] = detail_of(info.name, kwargs, tensors)
-            if self.tape.is_cheap():  # others may let this process wait until it is killed
-                with self.lock:
-                    self._flush()
+            self.begin_collective(detail_of(whole_of(_getframe(1)) or info.name, kwargs, tensors), thread)
         if info.kind == _SET:
             with self.lock:
                 self._turn_to(thread)
@@ -431,6 +428,29 @@ class Observer:
     def _note_births(self, result: Any, before: Any, inputs: Any, span: int, op: int, thread: int) -> None:
         self._births.note(op, span, thread, tensors_in(inputs), _results(result, before))  # type: ignore[union-attr]
 
+    def begin_collective(self, detail: dict[str, Any], thread: int) -> None:
+        """A collective begins, in which others may let this process wait until it is killed."""
+        self._waiting[thread] = detail
+        if self.tape.is_cheap():
+            with self.lock:
+                self._flush()
+
+    def end_collective(self, function: str, thread: int, frame: FrameType, error: BaseException | None = None) -> None:
+        """Record a collective without a tensor, of which no mode is told, when it is over; a frame called it."""
+        with self.lock:
+            self.identity.bury()
+            located, tape = self.sites.locate(frame), self.tape
+            text = tape.text(function)
+            if self.full:
+                self._waiting.pop(thread, None)
+                self.after_limit.add(located.site.span, text)
+                return
+            op = self._whole_call(text, _COLLECTIVE, located, thread, _VERSION, [])
+            tape.update_op(op, calls=1, flags=_modes() | (_RAISED if error is not None else 0))
+            if error is not None:
+                tape.pending["errors"] += (op, tape.text(type(error).__qualname__), tape.text(str(error)))
+            self._note_collective(op, located.site.span, thread)
+
     def _note_collective(self, op: int, span: int, thread: int) -> None:
         """A collective is over, if it was one."""
         detail = self._waiting.pop(thread, {})
@@ -482,6 +502,8 @@ class Observer:
         if located.group is not None and _is_continued(located.group, tape.op_count):
             flags |= _CONTINUED
         self._group_uses, self._group_begun = set(), tape.tensor_count
+        if located.label in WHOLE and kind == _GROUP:
+            kind = _COLLECTIVE
         return tape.add_op(text, kind, site.span, site.inner, thread, flags), True
 
     def _withdraw(self, op: int) -> None:

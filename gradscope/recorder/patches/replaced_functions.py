@@ -24,6 +24,7 @@ from torch.utils.hooks import RemovableHandle
 from gradscope.frames.replacements import Replacement
 from gradscope.recorder.calls.modes_aside import aside, is_ours_on_top
 from gradscope.recorder.patches import (
+    barriers,
     checkpoint_calls,
     compiled_code,
     ddp_forwards,
@@ -110,6 +111,7 @@ def _replacements() -> Iterator[Replacement]:
     yield Replacement(checkpoint.CheckpointFunction, "apply", checkpoint_calls.reentrant_reported)
     if hasattr(nn.parallel.DistributedDataParallel, ddp_forwards.METHOD):
         yield Replacement(nn.parallel.DistributedDataParallel, ddp_forwards.METHOD, ddp_forwards.reported)
+    yield from barriers.replacements()
     for name in ("__enter__", "__exit__"):
         yield Replacement(torch.inference_mode, name, inference_mode.reported)
     if hasattr(torch._C, "_swap_tensor_impl") and hasattr(torch.utils, "weakref"):
