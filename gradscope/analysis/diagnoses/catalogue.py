@@ -92,6 +92,10 @@ def _complex_values(recording: Recording) -> bool:
     return any(recording.text(layout.dtype).startswith("complex") for layout in recording.layouts)
 
 
+def _a_collective(recording: Recording) -> bool:
+    return OpKind.COLLECTIVE in recording.ops.column("kind")
+
+
 def _a_wrapped_module(recording: Recording) -> bool:
     return any("DistributedDataParallel" in text for text in recording.strings)
 
@@ -122,6 +126,7 @@ _ENTRIES = (
     Entry("gradients.gradient_silently_wrong", _a_pass),
     Entry("gradients.stale_result", _a_step),
     Entry("modules.ddp_bypassed", _a_wrapped_module),
+    Entry("losses.gathered_without_gradient", _a_collective),
     Entry("modules.ddp_not_averaged", _an_event(EventKind.DDP_FORWARD)),
     Entry("modules.checkpoint_draws_anew", _an_event(EventKind.CHECKPOINT)),
     Entry("gradients.gradient_counted_twice", _an_event(EventKind.FUNCTION)),
