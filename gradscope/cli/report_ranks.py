@@ -7,10 +7,8 @@ from pathlib import Path
 
 from gradscope import collector
 from gradscope.analysis.comparison.merged_ranks import MergedRanks, RankMerger
-from gradscope.analysis.facts.collectives import collectives
-from gradscope.analysis.facts.events import Events
-from gradscope.analysis.index import Index
-from gradscope.analysis.report_builder import build
+from gradscope.analysis.facts.rank_facts import rank_facts
+from gradscope.analysis.report_builder import build, gather
 from gradscope.analysis.view import RunView
 from gradscope.cli.options.output_options import Output
 from gradscope.cli.output.delivery import deliver
@@ -50,8 +48,8 @@ def _merged(files: list[Path], view: RunView) -> MergedRanks:
             hint = "gradscope compare A B shows what differs between runs"
             raise UsageError(f"these are not the processes of one run: {what}", hint)
         processes.add(process)
-        index = Index(recording)
-        merger.add(str(file), build(recording, view), collectives(index, Events(index)))
-        del recording, index
+        sources = gather(recording)
+        merger.add(str(file), build(recording, view), rank_facts(sources.index, sources.events, sources.names))
+        del recording, sources
         collector.collect()  # else all recordings stay, as facts refer to each other
     return merger.merged()

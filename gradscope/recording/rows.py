@@ -187,8 +187,13 @@ class EventKind(IntEnum):
 
     DDP_FORWARD = 67
     """The forward of a ``DistributedDataParallel`` (its number is the subject) began whose pass ``averages`` gradients,
-    or does not (``no_sync``), other than the one before; the tensors are its parameters, with the first. None is noted
-    after one that ``is_last``."""
+    or does not (``no_sync``), other than the one before; the tensors are its parameters, with the first, as is whether
+    it ``finds_unused`` ones. None is noted after one that ``is_last``."""
+
+    REPLICA = 74
+    """An optimizer (its number is the subject) of a process among several was about to make its ``step`` 1, 2, 4, 8 …:
+    the 2-norms of its parameters (the tensors) and of their ``gradients``, None where there is none or it was not
+    looked at. What is spread over the processes (DTensor) is not among them."""
 
     SHALLOW_COPY = 82
     """``copy.copy`` was called on a ``module`` (its class; the subject is its number): the copy holds the module's own

@@ -25,10 +25,13 @@ def test_a_layer_that_one_rank_leaves_out_is_named_with_that_rank(tmp_path: Path
         timeouts=(90, 90),
     )
     found = merged(tmp_path)
-    answers = {one["answer"]["code"]: one for one in found["answers"]}
-    unused = answers["ddp-unused-parameters"]
-    assert unused["ranks"] == [1]
-    assert "model.two.weight and model.two.bias" in unused["answer"]["text"]
+    (cause,) = found["causes"]
+    assert (cause["kind"], cause["ranks"], cause["names"]) == (
+        "layer-on-some-ranks",
+        [1],
+        ["model.two.weight", "model.two.bias"],
+    )
+    assert not found["answers"]  # what rank 1 alone says of it is a part of that
     assert (found["stopped_first"], "rank 1 stopped first: it raised RuntimeError at line 14" in screen(tmp_path)) == (
         1,
         True,

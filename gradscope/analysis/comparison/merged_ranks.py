@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from gradscope.analysis.comparison.collective_orders import CollectiveOrders, CollectiveParting
-from gradscope.analysis.facts.collectives import Collective
+from gradscope.analysis.comparison.rank_causes import GradientGap, LineRuns, RankCause, Ranks, rank_causes
+from gradscope.analysis.facts.rank_facts import RankFacts
 from gradscope.analysis.report_model import Answer, Place, Report, RunFacts
 
 NOT_THERE = "not there"
@@ -82,6 +83,8 @@ class MergedRanks(NamedTuple):
     differences: tuple[RankDifference, ...]
     collectives: tuple[CollectiveParting, ...]
     """Of each group of ranks whose collectives are not the same: the first that differs."""
+    causes: tuple[RankCause, ...]
+    """What only the recordings together tell; an answer that says a part of it for one rank is left out."""
 
 
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
@@ -98,13 +101,17 @@ class RankMerger:
         self._rows: list[RankRow] = []
         self._answers: dict[Hashable, tuple[Answer, list[_Process]]] = {}
         self._facts: dict[tuple[str, Place, str], dict[_Process, str]] = {}
-        self._orders = CollectiveOrders()
+        self._orders, self._with_passes = CollectiveOrders(), CollectiveOrders()
+        self._rank_facts: dict[int, RankFacts] = {}
 
-    def add(self, file: str, report: Report, called: Iterable[Collective] = ()) -> None:
-        """Take one, with the collectives that it called."""
+    def add(self, file: str, report: Report, facts: RankFacts | None = None) -> None:
+        """Take one, with what else is to be known of it."""
         run, counts = report.run, report.summary
-        if not run.child:
-            self._orders.add(run.rank, called, is_whole=run.outcome != "running" and not counts.left_out)
+        if not run.child and facts is not None:
+            is_whole = run.outcome != "running" and not counts.left_out
+            self._orders.add(run.rank, facts.called, is_whole=is_whole)
+            self._with_passes.add(run.rank, facts.with_passes, is_whole=is_whole)
+            self._rank_facts[run.rank] = facts._replace(called=(), with_passes=())
         self._rows.append(
             RankRow(
                 run.rank,
@@ -141,7 +148,12 @@ class RankMerger:
         ]
         world_size = max((row.run.world_size for row in rows), default=0)
         known = {rank for rank, _ in processes}
+        all_ended_well = all(row.run.outcome == "ok" and not row.run.exit_code for row in rows)
+        orders = self._orders if all_ended_well else self._with_passes
+        partings = () if has_children else tuple(orders.partings())
+        causes = () if has_children or len(rows) < 2 else tuple(self._causes(partings, all_ended_well))
         answers = (RankAnswer(tuple(sorted(numbers[p] for p in ps)), answer) for answer, ps in self._answers.values())
+        answers = (one for one in answers if not any(_says_part_of(one, cause) for cause in causes))
         # What the program does itself is not what the processes do that it starts.
         compared = [process for process in processes if process[1] or not has_children]
         return MergedRanks(
@@ -152,8 +164,22 @@ class RankMerger:
             ranks=tuple(rows),
             answers=tuple(sorted(answers, key=lambda one: ("problem", "warning", "note").index(one.answer.severity))),
             differences=tuple(self._differences(compared, numbers)),
-            collectives=() if has_children else tuple(self._orders.partings()),
+            collectives=partings,
+            causes=causes,
         )
+
+    def _causes(self, partings: tuple[CollectiveParting, ...], all_ended_well: bool) -> Iterable[RankCause]:
+        ranks = sorted(self._rank_facts)
+        lines, gaps = [], []
+        for (section, place, subject), texts in self._facts.items():
+            by_rank = {rank: texts[rank, ()] for rank in ranks if (rank, ()) in texts}
+            if section == "lines" and (len(by_rank) < len(ranks) or len(set(by_rank.values())) > 1):
+                lines.append(LineRuns(place, by_rank))
+            elif section == "gradients" and len(set(by_rank.values())) > 1:
+                given, left_out = (tuple(r for r in by_rank if by_rank[r] == what) for what in ("gradient", "none"))
+                gaps.append(GradientGap(place, subject, given, left_out))
+        stood = {row.run.rank: _stood(row.run) for row in self._rows}
+        return rank_causes(Ranks(self._rank_facts, lines, gaps, partings, all_ended_well, stood))
 
     def _differences(self, compared: list[_Process], numbers: dict[_Process, int]) -> Iterable[RankDifference]:
         found = []
@@ -165,6 +191,25 @@ class RankMerger:
                 values = tuple(RankValue(text, tuple(ranks)) for text, ranks in by_text.items())
                 found.append(RankDifference(section, place, subject, values))
         return sorted(found, key=lambda one: (SECTIONS.index(one.section), one.place.file, one.place.line))
+
+
+def _stood(run: RunFacts) -> str:
+    """How a process ended, as a clause of which it is the subject."""
+    if run.outcome == "ok":
+        return "ended well"
+    place = run.error_place or run.last_place
+    where = f" at line {place.line}" if place is not None else ""
+    return f"raised {run.error_type}{where}" if run.outcome == "exception" else f"stood{where}"
+
+
+_OF_ONE_RANK = ("leaf-unreached", "ddp-unused-parameters")
+"""Answers that say of one rank that parameters got no gradient."""
+
+
+def _says_part_of(one: RankAnswer, cause: RankCause) -> bool:
+    """Whether an answer says of some ranks what a cause says of all."""
+    about = cause.kind == "layer-on-some-ranks" and one.answer.code in _OF_ONE_RANK
+    return about and set(one.ranks) <= set(cause.ranks) and one.answer.tensor in cause.names
 
 
 def process_of(run: RunFacts) -> _Process:

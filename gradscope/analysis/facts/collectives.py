@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.facts.events import Events
@@ -29,12 +29,20 @@ class Collective(NamedTuple):
     """Whether it was over."""
 
 
-def collectives(index: Index, events: Events) -> Iterator[Collective]:
-    """Every call that all ranks of its group must make, in order; what goes between two ranks is not among them."""
-    recording = index.recording
+def collectives(index: Index, events: Events, others: Iterable[tuple[int, Collective]] = ()) -> Iterator[Collective]:
+    """Every call that all ranks of its group must make, in order; what goes between two ranks is not among them.
+
+    Args:
+        index: Of the recording.
+        events: Of the same.
+        others: What else all ranks must do, by op, to stand among them.
+    """
+    recording, between = index.recording, dict(others)
     details = {event.subject: event.detail for event in events.of(EventKind.COLLECTIVE)}
     columns = (recording.ops.column(name) for name in ("kind", "flags"))
     for op, (kind, flags) in enumerate(zip(*columns, strict=True)):
+        if op in between:
+            yield between[op]
         if kind != COLLECTIVE_OP or index.func(op) in _BETWEEN_TWO or index.op_statement[op] == NOWHERE:
             continue
         detail, uses = details.get(op, {}), index.uses.of(op)

@@ -659,6 +659,19 @@ class Observer:
             text = json.dumps(detail, sort_keys=True)
             self.tape.add_event(kind, site.span, thread, subject, text, rows)
 
+    def observe_written_inside(self, before: list[tuple[Any, int]]) -> None:
+        """Note what was written inside a call into torch's own Python that was the last to be recorded, by what no mode
+        is told of: tensors, and the versions that they had before."""
+        with self.lock:
+            tape = self.tape
+            group = self._group
+            if self.full or group is None or group[1] != tape.op_count - 1:
+                return
+            for tensor, version in before:
+                seen, now = self.identity.tensors.get(id(tensor)), version_of(tensor)
+                if seen is not None and now != version:
+                    self.states.change(group[1], seen, _VERSION, version, now)
+
     def observe_refusal(
         self, call: str, frame: FrameType, thread: int, error: str, message: str, tensors: Iterable[Any]
     ) -> None:

@@ -1,6 +1,7 @@
 """Whether the passes of a ``DistributedDataParallel`` average gradients: decided where its forward begins.
 
-Noted where it is other than the time before, with the parameters the first time.
+Noted where it is other than the time before, with the parameters the first time. And that one was made: it then sends
+its parameters from the first process to the others, which no function mode is told of.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch.compiler import is_dynamo_compiling
 from gradscope.recorder.calls.function_mode import RecorderMode
 from gradscope.recorder.calls.modes_aside import is_ours_on_top
 from gradscope.recorder.patches.noting import note
+from gradscope.recorder.state.tensors_in import version_of
 from gradscope.recording.rows import EventKind
 
 METHOD = "_pre_forward"
@@ -64,7 +66,26 @@ def reported(pre_forward: Callable[..., Any]) -> Callable[..., Any]:
     return begins
 
 
+def making_reported(init: Callable[..., None]) -> Callable[..., None]:
+    """What stands for ``DistributedDataParallel.__init__`` while a recorder is at work."""
+
+    @wraps(init)
+    def makes(wrapper: Any, module: Any, *args: Any, **kwargs: Any) -> None:
+        if is_dynamo_compiling() or not is_ours_on_top() or not isinstance(module, nn.Module):
+            return init(wrapper, module, *args, **kwargs)
+        before = [(parameter, version_of(parameter)) for parameter in module.parameters()]
+        init(wrapper, module, *args, **kwargs)
+        note("DistributedDataParallel", lambda mode: mode.observer.observe_written_inside(before))
+        return None
+
+    return makes
+
+
 def _observe(mode: RecorderMode, module: nn.Module, known: _Known, averages: bool, frame: FrameType) -> None:
-    parameters = [] if known.changes else [one for one in module.parameters() if one.requires_grad]
+    # (those that it averages: what was added to the module since it was wrapped is not among them)
+    averaged = [] if known.changes else getattr(module, "_module_parameters", None) or list(module.parameters())
+    parameters = [one for one in averaged if one.requires_grad]
     detail = {"averages": averages, "is_last": known.changes == CHANGES - 1}
+    if parameters:
+        detail["finds_unused"] = bool(getattr(module, "find_unused_parameters", False))
     mode.observer.observe_event(_DDP_FORWARD, frame, mode.thread, known.number, detail, parameters)

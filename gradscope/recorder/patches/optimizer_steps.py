@@ -19,7 +19,7 @@ from torch.overrides import _get_current_function_mode
 
 from gradscope.recorder.calls.function_mode import RecorderMode
 from gradscope.recorder.calls.observer import Observer
-from gradscope.recorder.patches import learning_rates
+from gradscope.recorder.patches import learning_rates, replica_values
 from gradscope.recorder.patches.optimizer_groups import number_of
 from gradscope.recorder.state.tensors_in import version_of
 from gradscope.recorder.torch_internals.uncounted_writes import updated_by_step
@@ -64,8 +64,10 @@ class OptimizerSteps:
     def install(self) -> None:
         """Register the step hooks."""
         learning_rates.forget()
+        replica_values.forget()
         self._handles = [
             register_optimizer_step_pre_hook(learning_rates.before_step),
+            register_optimizer_step_pre_hook(replica_values.before_step),
             register_optimizer_step_pre_hook(self._before),
             register_optimizer_step_post_hook(self._after),
         ]

@@ -111,6 +111,7 @@ def _replacements() -> Iterator[Replacement]:
     yield Replacement(checkpoint.CheckpointFunction, "apply", checkpoint_calls.reentrant_reported)
     if hasattr(nn.parallel.DistributedDataParallel, ddp_forwards.METHOD):
         yield Replacement(nn.parallel.DistributedDataParallel, ddp_forwards.METHOD, ddp_forwards.reported)
+    yield Replacement(nn.parallel.DistributedDataParallel, "__init__", ddp_forwards.making_reported)
     yield from barriers.replacements()
     for name in ("__enter__", "__exit__"):
         yield Replacement(torch.inference_mode, name, inference_mode.reported)

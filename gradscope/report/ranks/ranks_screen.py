@@ -11,6 +11,7 @@ from rich.text import Text
 
 from gradscope.analysis.comparison.collective_orders import CollectiveParting
 from gradscope.analysis.comparison.merged_ranks import MergedRanks, RankDifference, RankRow, lost_its_connection
+from gradscope.analysis.comparison.rank_causes import ranks_text
 from gradscope.analysis.report_model import Severity
 from gradscope.analysis.sizes import size
 from gradscope.recording.program_end import program_end
@@ -45,10 +46,11 @@ def _parts(merged: MergedRanks, marks: Symbols) -> Iterator[RenderableType]:
     yield _table_of_ranks(merged)
     if (why := _why_first(merged)) is not None:
         yield why
-    if merged.answers:
+    if merged.causes or merged.answers:
         yield Text("")
         yield _answers(merged, marks)
-    for parting in merged.collectives:
+    is_said = any(cause.kind == "called-by-some-ranks" for cause in merged.causes)
+    for parting in () if is_said else merged.collectives:
         yield from _parting(merged, parting, marks)
     for section, differences in groupby(merged.differences, key=lambda one: one.section):
         yield Text(f"\n{_TITLES[section].format(_compared(merged))}", style="bold underline")
@@ -76,18 +78,6 @@ def processes_text(merged: MergedRanks, numbers: Sequence[int]) -> str:
     if not has_children(merged):
         return ranks_text(numbers)
     return ", ".join(row.name for row in merged.ranks if row.rank in numbers)
-
-
-def ranks_text(ranks: Sequence[int]) -> str:
-    """``rank 1``, ``ranks 0, 2 to 5``."""
-    runs: list[list[int]] = []
-    for rank in sorted(ranks):
-        if runs and runs[-1][-1] + 1 == rank:
-            runs[-1].append(rank)
-        else:
-            runs.append([rank])
-    texts = [f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
-    return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(texts)}"
 
 
 def _table_of_ranks(merged: MergedRanks) -> Table:
@@ -162,6 +152,9 @@ def _answers(merged: MergedRanks, marks: Symbols) -> Table:
     table = Table.grid(padding=(0, 1))
     table.add_column(no_wrap=True)
     table.add_column()
+    for cause in merged.causes:
+        said = Text.assemble(safe(cause.text), " ", (f"[{cause.kind}]", "dim"))
+        table.add_row(Text(f"{signs[cause.severity]} {cause.severity}", style=_STYLE[cause.severity]), said)
     for ranks, answer in merged.answers:
         all_of_them = "all processes" if has_children(merged) else "all ranks"
         whose = all_of_them if len(ranks) == len(merged.ranks) > 1 else processes_text(merged, ranks)

@@ -1,0 +1,159 @@
+"""What only the recordings of all ranks together tell: each made in this process, as if the others were there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from torch import distributed as dist
+
+from gradscope.analysis.comparison.merged_ranks import MergedRanks, RankMerger
+from gradscope.analysis.facts.rank_facts import rank_facts
+from gradscope.analysis.report_builder import build, gather
+from gradscope.frames.rank_branches import rank_branch_around
+from tests.analysis.building import recorded
+
+HEAD = """\
+import torch, torch.distributed as dist
+from torch import nn
+from torch.testing._internal.distributed.fake_pg import FakeStore
+rank = {rank}
+dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=2)
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(2, 2), nn.Linear(2, 2)
+    def forward(self, x, both=True):
+        x = torch.tanh(self.one(x))
+        if both:
+            x = self.two(x)
+        return x
+def wrapped(**options):
+    model = nn.parallel.DistributedDataParallel(Net(), **options)
+    model.register_comm_hook(None, as_it_is)  # (the group that only seems to be there has nothing to give)
+    return model
+def as_it_is(_, bucket):
+    done = torch.futures.Future()
+    done.set_result(bucket.buffer())
+    return done
+torch.manual_seed(0)
+"""
+
+
+def merged(program: str, ends: tuple[str, str] = ("ok", "ok")) -> MergedRanks:
+    """Both ranks' recordings of a program, as one; the processes only seem to talk to each other."""
+    merger = RankMerger()
+    for rank, end in enumerate(ends):
+        try:
+            recording = recorded(HEAD.format(rank=rank) + program)
+        finally:
+            dist.destroy_process_group()
+        info = recording.info
+        assert "INTERNAL" not in info.outcome.message
+        info.rank, info.world_size = rank, 2
+        info.outcome.kind = end if info.outcome.kind == "ok" else info.outcome.kind
+        sources = gather(recording)
+        merger.add("", build(recording), rank_facts(sources.index, sources.events, sources.names))
+    return merger.merged()
+
+
+def causes(program: str, ends: tuple[str, str] = ("ok", "ok")) -> list[tuple[str, tuple[int, ...], int]]:
+    found = merged(program, ends).causes
+    return [(one.kind, one.ranks, one.place.line if one.place else 0) for one in found]
+
+
+WRAPPED = """\
+model = wrapped({options})
+for step in range(2):
+    model(torch.ones(1, 2), {both}).sum().backward()
+"""
+
+
+def test_a_layer_that_one_rank_leaves_out_is_one_cause():
+    found = merged(WRAPPED.format(options="", both="rank == 0"))
+    (cause,) = found.causes
+    assert (cause.kind, cause.ranks) == ("layer-on-some-ranks", (1,))
+    assert "model.two.weight and model.two.bias a gradient on rank 0 and none on rank 1" in cause.text
+    assert "DistributedDataParallel (line 16)" in cause.text and "Line 13 ran on rank 0 only" in cause.text
+    assert not found.answers
+
+
+@pytest.mark.parametrize(
+    ("options", "both"), [("", "True"), ("find_unused_parameters=True", "rank == 0"), ("", "step >= 0")]
+)
+def test_what_distributed_data_parallel_can_do_is_no_news(options: str, both: str):
+    assert causes(WRAPPED.format(options=options, both=both)) == []
+
+
+def test_a_collective_under_a_question_for_the_rank_is_named_with_the_question():
+    program = "x = torch.ones(2)\nif rank == 0:\n    dist.barrier()\ndist.all_reduce(x)"
+    (cause,) = merged(program, ("timeout", "timeout")).causes
+    assert (cause.kind, cause.ranks, cause.place and cause.place.line) == ("called-by-some-ranks", (0,), 26)
+    assert cause.text.startswith("Call 1 in which all ranks must take part is not the same: rank 0 called barrier at")
+    assert "rank 1 called all_reduce at line 27. Line 26 is for some ranks only (the if of line 25" in cause.text
+    assert causes(program.replace("rank == 0", "True"), ("timeout", "timeout")) == []
+
+
+def test_a_rank_with_more_batches_waits_in_an_averaging():
+    program = """\
+model = wrapped()
+for batch in range({batches}):
+    loss = model(torch.ones(1, 2)).sum()
+    loss.backward()
+dist.barrier()
+"""
+    (cause,) = merged(program.format(batches="3 - rank"), ("timeout", "timeout")).causes
+    assert "rank 0 called averaging of gradients (DistributedDataParallel) at line 27" in cause.text
+    assert "rank 1 called barrier at line 28" in cause.text
+    assert "Line 26, which calls the model, ran 3 times on rank 0, 2 times on rank 1. Give all ranks" in cause.text
+    assert causes(program.format(batches="3"), ("timeout", "timeout")) == []
+    assert causes(program.format(batches="3 - rank") + "Join = print\nJoin()\n") == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "found"),
+    [
+        ("if rank == 1:\n    model.eval()", [("evaluated-on-some-ranks", (1,), 26)]),
+        ("if rank >= 0:\n    model.eval()", []),
+        ("if rank == 1:\n    model.eval(), model.train()", []),
+    ],
+)
+def test_a_model_that_one_rank_trains_in_evaluation_mode(mode: str, found: list[Any]):
+    assert causes(f"model = Net()\n{mode}\nmodel(torch.ones(1, 2)).sum().backward()") == found
+
+
+STEPS = """\
+{seed}
+model = {model}
+{late}
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(2):
+    for number, one in enumerate(model.parameters()):
+        one.grad = torch.ones_like(one) * (1 + (rank if number in {unlike} else 0))
+    if step == 0:
+        model(torch.ones(1, 2))
+    optimizer.step()
+"""
+NET, DDP = "Net()", "wrapped()"
+LATE = "model.module.three = nn.Linear(2, 2)"
+
+
+@pytest.mark.parametrize(
+    ("seed", "model", "late", "unlike", "found"),
+    [
+        ("torch.manual_seed(rank)", NET, "", (), [("replicas-differ", (0, 1), 33)]),
+        ("torch.manual_seed(0)", NET, "", (), []),
+        ("torch.manual_seed(rank)", NET, "", range(9), []),  # models of their own are meant
+        ("", DDP, LATE, (4, 5), [("gradient-not-averaged", (0, 1), 26)]),
+        ("", DDP, LATE, (), []),
+        ("", DDP, LATE, range(9), []),
+        ("", NET, "model.three = nn.Linear(2, 2)", (4, 5), []),  # experts of their own, for all that is known
+    ],
+)
+def test_parameters_and_gradients_that_differ(seed: str, model: str, late: str, unlike: Any, found: list[Any]):
+    assert causes(STEPS.format(seed=seed, model=model, late=late, unlike=unlike)) == found
+
+
+def test_which_questions_ask_for_a_rank():
+    text = "if dist.get_rank() == 0:\n    a()\nelse:\n    b()\nif ready:\n    c()\nif trainer.is_main_process: d()\n"
+    assert [rank_branch_around(text, line) for line in range(1, 8)] == [0, 1, 1, 1, 0, 0, 7]
