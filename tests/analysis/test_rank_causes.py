@@ -110,6 +110,37 @@ dist.barrier()
     assert causes(program.format(batches="3 - rank") + "Join = print\nJoin()\n") == []
 
 
+def test_that_a_rank_raised_is_the_cause_and_no_other():
+    program = "x = torch.ones(2)\nif rank == 0:\n    dist.barrier()\nelse:\n    raise ValueError"
+    assert causes(program, ("timeout", "ok")) == []
+
+
+SHARDED = """\
+from torch.distributed.fsdp import fully_shard
+model = Net()
+{sharded}
+for step in range({steps}):
+    model(torch.ones(1, 2), {both}).sum().backward()
+torch.ones({after})
+"""
+
+
+@pytest.mark.parametrize(
+    ("steps", "both", "after", "found"),
+    [
+        ("2", "rank == 0", "rank", [("layer-on-some-ranks", (1,), 13)]),
+        ("2", "True", "rank", []),
+        ("3 - rank", "True", "1)\nif rank: torch.ones(1", [("layer-on-some-ranks", (0, 1), 11)]),
+        ("3 - rank", "True", "1", []),  # rank 1 may have been killed on the way
+    ],
+)
+def test_layers_spread_over_ranks_that_not_all_ranks_run(steps: str, both: str, after: str, found: list[Any]):
+    sharded = "fully_shard(model.one), fully_shard(model.two), fully_shard(model)"
+    for spread, expected in ((sharded, found), ("", [])):
+        program = SHARDED.format(sharded=spread, steps=steps, both=both, after=after)
+        assert causes(program, ("timeout", "running")) == expected
+
+
 @pytest.mark.parametrize(
     ("mode", "found"),
     [

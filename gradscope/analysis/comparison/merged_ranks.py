@@ -90,6 +90,9 @@ class MergedRanks(NamedTuple):
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
 """What an error says in one rank where another is gone."""
 
+_WITH_OTHERS = ("gloo", "NCCL", "collective", "monitoredBarrier", "DistBackendError", "imed out", "imeout")
+"""What an error says that comes from collectives which do not fit, or take too long."""
+
 _Process = tuple[int, tuple[int, ...]]
 """Rank, and which child it is."""
 
@@ -155,7 +158,9 @@ class RankMerger:
         answers = (RankAnswer(tuple(sorted(numbers[p] for p in ps)), answer) for answer, ps in self._answers.values())
         answers = (one for one in answers if not any(_says_part_of(one, cause) for cause in causes))
         # What the program does itself is not what the processes do that it starts.
-        compared = [process for process in processes if process[1] or not has_children]
+        # (nor what those do that call no torch: a manager of shared lists)
+        ops = {process_of(row.run): row.ops for row in self._rows}
+        compared = [process for process in processes if (process[1] and ops[process]) or not has_children]
         return MergedRanks(
             target=rows[0].run.target,
             world_size=world_size,
@@ -179,7 +184,8 @@ class RankMerger:
                 given, left_out = (tuple(r for r in by_rank if by_rank[r] == what) for what in ("gradient", "none"))
                 gaps.append(GradientGap(place, subject, given, left_out))
         stood = {row.run.rank: _stood(row.run) for row in self._rows}
-        return rank_causes(Ranks(self._rank_facts, lines, gaps, partings, all_ended_well, stood))
+        own = any(row.run.outcome == "exception" and not _is_of_others(row) for row in self._rows)
+        return rank_causes(Ranks(self._rank_facts, lines, gaps, partings, all_ended_well, stood, own))
 
     def _differences(self, compared: list[_Process], numbers: dict[_Process, int]) -> Iterable[RankDifference]:
         found = []
@@ -191,6 +197,11 @@ class RankMerger:
                 values = tuple(RankValue(text, tuple(ranks)) for text, ranks in by_text.items())
                 found.append(RankDifference(section, place, subject, values))
         return sorted(found, key=lambda one: (SECTIONS.index(one.section), one.place.file, one.place.line))
+
+
+def _is_of_others(row: RankRow) -> bool:
+    """Whether what ended a rank came from what it does with others."""
+    return lost_its_connection(row) or any(sign in row.run.error_message for sign in _WITH_OTHERS)
 
 
 def _stood(run: RunFacts) -> str:

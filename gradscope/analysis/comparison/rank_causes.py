@@ -59,14 +59,17 @@ class Ranks(NamedTuple):
     all_ended_well: bool
     stood: Mapping[int, str]
     """By rank, how it ended: ``ended well``, ``stood at line 9``."""
+    has_own_error: bool
+    """Whether one raised what has nothing to do with the others: they then wait for it, and that is the cause."""
 
 
 def rank_causes(ranks: Ranks) -> Iterator[RankCause]:
     """All that are known, the most harmful first."""
     gaps = list(_layers(ranks))
     yield from gaps
-    if not gaps:
-        yield from _partings(ranks)
+    if not gaps and not ranks.all_ended_well and not ranks.has_own_error:
+        parted = list(_partings(ranks))
+        yield from parted or _sharded(ranks)
     yield from _evaluated(ranks)
     yield from _replicas(ranks)
 
@@ -97,11 +100,51 @@ def _layers(ranks: Ranks) -> Iterator[RankCause]:
         )
 
 
+def _sharded(ranks: Ranks) -> Iterator[RankCause]:
+    """The first layer with parameters spread over the ranks that not all ranks ran as often."""
+    for line in ranks.lines:
+        place = line.place
+        if not any((place.file, place.line) in facts.sharded_layers for facts in ranks.facts.values()):
+            continue
+        some, others = tuple(line.runs), tuple(rank for rank in ranks.facts if rank not in line.runs)
+        most = max(_runs(line, rank) for rank in some)
+        fewer, under = [rank for rank in ranks.facts if _runs(line, rank) < most], _under(ranks, some[0], place)
+        if not (others and under) and not all(_went_on(ranks, rank, some[0]) for rank in fewer):
+            continue  # (it may have come to its end on the way there)
+        said = f"ran on {ranks_text(some)} only{under}" if others else f"ran {_by_rank(line)}"
+        yield RankCause(
+            "layer-on-some-ranks",
+            "problem",
+            others or some,
+            place,
+            f"Line {place.line} {said}: with fully_shard a layer that runs gathers its parameters from all ranks, and "
+            "waits for those that do not run it. Let all ranks run the same layers as often.",
+            (),
+        )
+        return
+
+
+def _runs(line: LineRuns, rank: int) -> int:
+    text = line.runs.get(rank, "")
+    return int(text.split()[1].replace(",", "")) if text else 0
+
+
+def _went_on(ranks: Ranks, rank: int, other: int) -> bool:
+    """Whether a rank ran a line that another did not run as often."""
+    return any(_runs(line, rank) > _runs(line, other) for line in ranks.lines)
+
+
+def _by_rank(line: LineRuns) -> str:
+    """``4 times on rank 0, 3 times on rank 1``."""
+    runs = [f"{text.removeprefix('ran ')} on rank {rank}" for rank, text in sorted(line.runs.items())]
+    return ", ".join(runs[:4])
+
+
 def _partings(ranks: Ranks) -> Iterator[RankCause]:
     """The first call that not all ranks make: who waits there, and what lets the others by."""
     for parting in ranks.partings:
         called = [value for value in parting.values if value.place is not None]
-        if not called or ranks.all_ended_well:
+        if not called:
             continue
         first = min(called, key=lambda value: (value.returned, len(value.ranks)))
         clauses = [_clause(value) for value in called]
@@ -145,8 +188,7 @@ def _counts(ranks: Ranks, of: int) -> str:
     forwards = {(place.file, place.line) for place in ranks.facts[of].forwards}
     for line in ranks.lines:
         if (line.place.file, line.place.line) in forwards and len(line.runs) == len(ranks.facts):
-            runs = [f"{runs.removeprefix('ran ')} on rank {rank}" for rank, runs in sorted(line.runs.items())]
-            return f" Line {line.place.line}, which calls the model, ran {', '.join(runs[:4])}."
+            return f" Line {line.place.line}, which calls the model, ran {_by_rank(line)}."
     return ""
 
 

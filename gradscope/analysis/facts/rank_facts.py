@@ -49,6 +49,8 @@ class RankFacts(NamedTuple):
     evaluated: tuple[Place, ...]
     """Where a module was put into evaluation mode in which it was trained later."""
     looks: tuple[ReplicaLook, ...]
+    sharded_layers: frozenset[tuple[str, int]]
+    """File and line of the calls of layers, where parameters are spread over the ranks (DTensor)."""
     branches: dict[tuple[str, int], int]
     """For lines under an ``if`` that reads the rank: file and line, and the line of that."""
 
@@ -67,6 +69,7 @@ def rank_facts(index: Index, events: Events, names: BestNames) -> RankFacts:
         wrapped_at=_wrapped_at(index, wrapped),
         evaluated=tuple(_evaluated(index, events)),
         looks=tuple(_looks(index, events, names)),
+        sharded_layers=_sharded_layers(index),
         branches=_branches(index),
     )
 
@@ -137,6 +140,14 @@ def _looks(index: Index, events: Events, names: BestNames) -> Iterator[ReplicaLo
 def _line_of(index: Index, tensor: int) -> int:
     op = index.made_by(tensor)
     return index.op_line(op) if 0 <= op < index.op_count else 0
+
+
+def _sharded_layers(index: Index) -> frozenset[tuple[str, int]]:
+    recording = index.recording
+    if not any(recording.text(layout.type_name) == "DTensor" for layout in recording.layouts):
+        return frozenset()
+    places = (index.place(index.statement_of_span[one.span]) for one in recording.modules if one.span >= 0)
+    return frozenset((place.file, place.line) for place in places)
 
 
 def _branches(index: Index) -> dict[tuple[str, int], int]:

@@ -369,7 +369,8 @@ class Reasons:
         used = [op for op in uses if not self._is_only_held(op)]
         if not used:
             wrapped = f" but the one that wraps it (line {self._index.op_line(uses[-1])})" if uses else ""
-            return Unreached(f"no call was seen to use it before this backward pass{wrapped}", unused=True)
+            others = " in this process, which started others" if self._index.recording.info.children else ""
+            return Unreached(f"no call was seen to use it before this backward pass{wrapped}{others}", unused=True)
         if (written := self._written_past_graph(tensor, this)) >= 0:
             line = self._index.op_line(written)
             why = f"line {line} writes what was computed from it into .data, past the graph"

@@ -55,14 +55,14 @@ def _parts(merged: MergedRanks, marks: Symbols) -> Iterator[RenderableType]:
     for section, differences in groupby(merged.differences, key=lambda one: one.section):
         yield Text(f"\n{_TITLES[section].format(_compared(merged))}", style="bold underline")
         yield from _differences(merged, list(differences), marks)
-    if not merged.differences and not merged.collectives:
+    if not merged.differences and not merged.collectives and len(merged.ranks) > 1:
         same = "Which lines ran, which gradients arrived and where the graph was cut is the same for all"
         yield Text(f"\n{same}{' children' * has_children(merged)}.")
 
 
 def has_children(merged: MergedRanks) -> bool:
-    """Whether there are processes that the program started itself."""
-    return any(row.run.child for row in merged.ranks)
+    """Whether there are processes that the program started itself, or none but the program."""
+    return any(row.run.child for row in merged.ranks) or merged.world_size < 2
 
 
 def _how_many(merged: MergedRanks) -> str:
@@ -74,10 +74,13 @@ def _compared(merged: MergedRanks) -> str:
 
 
 def processes_text(merged: MergedRanks, numbers: Sequence[int]) -> str:
-    """``ranks 0, 2``; where there are children ``program, child 1``."""
+    """``ranks 0, 2``; where there are children ``program, children 1, 2``."""
     if not has_children(merged):
         return ranks_text(numbers)
-    return ", ".join(row.name for row in merged.ranks if row.rank in numbers)
+    names = [row.name for row in merged.ranks if row.rank in numbers]
+    children = [name.removeprefix("child ") for name in names if name.startswith("child ")]
+    others = [name for name in names if not name.startswith("child ")]
+    return ", ".join([*others, f"child{'ren' * (len(children) > 1)} {', '.join(children)}"] if children else others)
 
 
 def _table_of_ranks(merged: MergedRanks) -> Table:
