@@ -182,8 +182,9 @@ class EventKind(IntEnum):
     rank that it came from (``src``) or went to (``dst``), how it reduced (``op``) where that is not the sum, whether it
     was ``async``."""
     COLLECTIVE_WAITS = 66
-    """Noted at the end: a collective had been called and had not returned. Its ``name``, the ``shape`` and ``dtype`` of
-    its first tensor, and what ``COLLECTIVE`` has."""
+    """A collective was called that has not returned, if no op of its thread stands after it. Noted at the end, and, as
+    others may let the process wait until it is killed, at the beginning of some. Its ``name``, the ``shape`` and
+    ``dtype`` of its first tensor, when it began (``at``, as ``time.time()``), and what ``COLLECTIVE`` has."""
 
     DDP_FORWARD = 67
     """The forward of a ``DistributedDataParallel`` (its number is the subject) began whose pass ``averages`` gradients,

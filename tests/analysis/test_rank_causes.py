@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from torch import distributed as dist
 
 from gradscope.analysis.comparison.merged_ranks import MergedRanks, RankMerger
+from gradscope.analysis.facts.collectives import waiting
 from gradscope.analysis.facts.rank_facts import rank_facts
 from gradscope.analysis.report_builder import build, gather
 from gradscope.frames.rank_branches import rank_branch_around
+from gradscope.recording.rows import EventKind
+from gradscope.recording.tables import NONE
 from tests.analysis.building import recorded
 
 HEAD = """\
@@ -94,6 +98,24 @@ def test_a_collective_under_a_question_for_the_rank_is_named_with_the_question()
     assert causes(program.replace("rank == 0", "True"), ("timeout", "timeout")) == []
 
 
+def test_what_a_rank_waits_in_that_was_killed_is_told():
+    """Its recording ends with the note that a collective began."""
+    recording = recorded("import torch\ntorch.ones(1)\n")
+    detail = json.dumps({"name": "dist.recv", "shape": "(3,)", "dtype": "float32", "src": 1, "at": 1e9})
+    recording.strings += [detail]
+    text = len(recording.strings) - 1
+    for at in (0, 1):  # the first is over: an op of its thread stands after it
+        recording.events.append((at, EventKind.COLLECTIVE_WAITS, 0, 0, NONE, text))
+    sources = gather(recording)
+    (call,) = waiting(sources.index, sources.events)
+    assert (call.text, call.place.line, call.returned, call.began) == ("recv from rank 1", 2, False, 1e9)
+    recording.info.outcome.kind, recording.info.started_at = "timeout", "2001-09-09T01:46:40.000+00:00"
+    recording.info.duration_ns = 20_000_000_000
+    merger = RankMerger()
+    merger.add("", build(recording), rank_facts(sources.index, sources.events, sources.names))
+    assert merger.merged().ranks[0].waits == "recv from rank 1 at line 2 for 20 s"
+
+
 def test_a_rank_with_more_batches_waits_in_an_averaging():
     program = """\
 model = wrapped()
@@ -128,7 +150,7 @@ torch.ones({after})
 @pytest.mark.parametrize(
     ("steps", "both", "after", "found"),
     [
-        ("2", "rank == 0", "rank", [("layer-on-some-ranks", (1,), 13)]),
+        ("2", "rank == 0", "1)\nif rank: torch.ones(1", [("layer-on-some-ranks", (1,), 13)]),
         ("2", "True", "rank", []),
         ("3 - rank", "True", "1)\nif rank: torch.ones(1", [("layer-on-some-ranks", (0, 1), 11)]),
         ("3 - rank", "True", "1", []),  # rank 1 may have been killed on the way

@@ -7,7 +7,7 @@ Each report is looked at once and not kept, so that many large recordings can be
 """
 
 from collections.abc import Hashable, Iterable
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
 from gradscope.analysis.comparison.collective_orders import CollectiveOrders, CollectiveParting
@@ -41,6 +41,8 @@ class RankRow(NamedTuple):
     peak_bytes: int
     cuts: int
     errors: int
+    waits: str
+    """The collective that it waited in at its end, and for how long: ``barrier at line 9 for 20 s``; empty: none."""
 
 
 class RankValue(NamedTuple):
@@ -130,6 +132,7 @@ class RankMerger:
                 report.memory.peak_bytes,
                 counts.cuts,
                 counts.errors,
+                "" if facts is None else _waits(run, facts),
             )
         )
         for answer in report.answers:
@@ -199,6 +202,15 @@ class RankMerger:
         return sorted(found, key=lambda one: (SECTIONS.index(one.section), one.place.file, one.place.line))
 
 
+def _waits(run: RunFacts, facts: RankFacts) -> str:
+    call = next(iter(facts.waits), None)
+    if call is None:
+        return ""
+    began = datetime.fromtimestamp(call.began, timezone.utc)
+    waited = (_end_of(run) - began).total_seconds() if call.began and run.outcome != "running" else 0
+    return f"{call.text} at line {call.place.line}" + f" for {waited:,.0f} s" * (waited >= 1)
+
+
 def _is_of_others(row: RankRow) -> bool:
     """Whether what ended a rank came from what it does with others."""
     return lost_its_connection(row) or any(sign in row.run.error_message for sign in _WITH_OTHERS)
@@ -266,4 +278,8 @@ def lost_its_connection(row: RankRow) -> bool:
 
 
 def _ended(row: RankRow) -> datetime:
-    return datetime.fromisoformat(row.run.started_at) + timedelta(microseconds=row.run.duration_ns / 1000)
+    return _end_of(row.run)
+
+
+def _end_of(run: RunFacts) -> datetime:
+    return datetime.fromisoformat(run.started_at) + timedelta(microseconds=run.duration_ns / 1000)

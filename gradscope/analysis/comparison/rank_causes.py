@@ -144,6 +144,7 @@ def _partings(ranks: Ranks) -> Iterator[RankCause]:
     """The first call that not all ranks make: who waits there, and what lets the others by."""
     for parting in ranks.partings:
         called = [value for value in parting.values if value.place is not None]
+        whole = ranks_text(parting.group) if parting.group else "all ranks"
         if not called:
             continue
         first = min(called, key=lambda value: (value.returned, len(value.ranks)))
@@ -170,7 +171,7 @@ def _partings(ranks: Ranks) -> Iterator[RankCause]:
             "problem",
             first.ranks if why else others,
             place,
-            f"Call {parting.number:,} in which all ranks must take part is not the same: {'; '.join(clauses)}.{why}"
+            f"Call {parting.number:,} in which {whole} must take part is not the same: {'; '.join(clauses)}.{why}"
             f"{counts} {advice}",
             (),
         )

@@ -27,6 +27,8 @@ class Collective(NamedTuple):
     place: Place
     returned: bool
     """Whether it was over."""
+    began: float = 0
+    """Of one that was not: when it began, in seconds as ``time.time()`` has them; 0: not known."""
 
 
 def collectives(index: Index, events: Events, others: Iterable[tuple[int, Collective]] = ()) -> Iterator[Collective]:
@@ -52,13 +54,26 @@ def collectives(index: Index, events: Events, others: Iterable[tuple[int, Collec
             shape, dtype = recording.text(layout.shape), recording.text(layout.dtype)
         text = _text(index.func(op), shape, dtype, detail)
         yield Collective(_group(detail), text, index.place(index.op_statement[op]), not flags & RAISED)
-    for event in events.of(EventKind.COLLECTIVE_WAITS):
+    yield from (call for call in waiting(index, events) if f"dist.{call.text.partition(' ')[0]}" not in _BETWEEN_TWO)
+
+
+def waiting(index: Index, events: Events) -> Iterator[Collective]:
+    """What had not returned at the end, also what goes between two ranks; once for each thread."""
+    recording = index.recording
+    threads, outcome = recording.ops.column("thread"), recording.info.outcome
+    last = {event.thread: event for event in events.of(EventKind.COLLECTIVE_WAITS)}
+    for event in last.values():
         name, shape, dtype = (str(event.detail.get(key, "")) for key in ("name", "shape", "dtype"))
-        outcome = recording.info.outcome
-        if name not in _BETWEEN_TWO and 0 <= outcome.file < len(recording.files):
+        is_over = any(threads[op] == event.thread for op in range(event.op, index.op_count))
+        if is_over:
+            continue
+        place = index.place(index.statement_of_span[event.span]) if event.span >= 0 else None
+        if place is None and 0 <= outcome.file < len(recording.files):
             source = recording.source(outcome.file, outcome.line).strip()
             place = Place(recording.files[outcome.file].name, outcome.line, outcome.line, "", source)
-            yield Collective(_group(event.detail), _text(name, shape, dtype, event.detail), place, False)
+        began = float(event.detail.get("at") or 0)
+        if place is not None:
+            yield Collective(_group(event.detail), _text(name, shape, dtype, event.detail), place, False, began)
 
 
 def is_of_numbers(index: Index, op: int) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.facts.best_names import BestNames
-from gradscope.analysis.facts.collectives import Collective, collectives
+from gradscope.analysis.facts.collectives import Collective, collectives, waiting
 from gradscope.analysis.facts.events import Events, Happened
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import Place
@@ -37,6 +37,8 @@ class RankFacts(NamedTuple):
 
     called: tuple[Collective, ...]
     """Its collectives."""
+    waits: tuple[Collective, ...]
+    """What it waited in at its end."""
     with_passes: tuple[Collective, ...]
     """The same with the backward passes in which DistributedDataParallel averages among them; only collectives where
     the program may let processes have passes of different number (``Join``)."""
@@ -63,6 +65,7 @@ def rank_facts(index: Index, events: Events, names: BestNames) -> RankFacts:
     joins = any("Join(" in file.text for file in index.recording.files if file.is_user)
     return RankFacts(
         called=called,
+        waits=tuple(waiting(index, events)),
         with_passes=called if joins else tuple(_with_passes(index, events, {t for e in forwards for t in e.tensors})),
         forwards=tuple(index.place(index.statement_of_span[event.span]) for event in forwards if event.span >= 0),
         wrapped=frozenset(names.of(tensor) for tensor in wrapped),

@@ -38,8 +38,8 @@ WHOLE = frozenset(
 _DEPTH = 10
 """Frames between such a function and what observes a collective that it calls, at most."""
 
-ALWAYS = ("name", "shape", "dtype")
-"""What a detail says of every call; an op has it in its own columns."""
+ALWAYS = ("name", "shape", "dtype", "at")
+"""What a detail says of every call, and is kept of those only that do not return."""
 
 _FIRST = {
     "all_reduce": "tensor",

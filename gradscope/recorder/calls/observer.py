@@ -11,6 +11,7 @@ import threading
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
+from time import time
 from types import FrameType
 from typing import Any
 
@@ -275,7 +276,8 @@ class Observer:
                 self._turn_to(thread)
                 self._watch(tensors[:1], info.kind != _CALL)
         if info.kind == _COLLECTIVE:
-            self.begin_collective(detail_of(whole_of(_getframe(1)) or info.name, kwargs, tensors), thread)
+            frame = _getframe(1)
+            self.begin_collective(detail_of(whole_of(frame) or info.name, kwargs, tensors), thread, frame)
         if info.kind == _SET:
             with self.lock:
                 self._turn_to(thread)
@@ -428,11 +430,15 @@ class Observer:
     def _note_births(self, result: Any, before: Any, inputs: Any, span: int, op: int, thread: int) -> None:
         self._births.note(op, span, thread, tensors_in(inputs), _results(result, before))  # type: ignore[union-attr]
 
-    def begin_collective(self, detail: dict[str, Any], thread: int) -> None:
-        """A collective begins, in which others may let this process wait until it is killed."""
+    def begin_collective(self, detail: dict[str, Any], thread: int, frame: FrameType) -> None:
+        """A collective begins, in which others may let this process wait until it is killed; a frame called it."""
         self._waiting[thread] = detail
+        detail["at"] = round(time(), 3)
         if self.tape.is_cheap():
             with self.lock:
+                if not self.full:
+                    span = self.sites.locate(frame).site.span
+                    self.tape.add_event(_COLLECTIVE_WAITS, span, thread, NONE, json.dumps(detail, sort_keys=True), [])
                 self._flush()
 
     def end_collective(self, function: str, thread: int, frame: FrameType, error: BaseException | None = None) -> None:

@@ -37,7 +37,7 @@ def _reported(barrier: Callable[..., Any]) -> Callable[..., Any]:
             return barrier(*args, **kwargs)
         frame = sys._getframe(1)
         given = {"group": args[0], **kwargs} if args else kwargs
-        note(name, lambda mode: mode.observer.begin_collective(detail_of(name, given, ()), mode.thread))
+        note(name, lambda mode: mode.observer.begin_collective(detail_of(name, given, ()), mode.thread, frame))
         try:
             result = barrier(*args, **kwargs)
         except BaseException as raised:

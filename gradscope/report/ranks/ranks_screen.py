@@ -49,7 +49,7 @@ def _parts(merged: MergedRanks, marks: Symbols) -> Iterator[RenderableType]:
     if merged.causes or merged.answers:
         yield Text("")
         yield _answers(merged, marks)
-    is_said = any(cause.kind == "called-by-some-ranks" for cause in merged.causes)
+    is_said = any(cause.kind in ("called-by-some-ranks", "layer-on-some-ranks") for cause in merged.causes)
     for parting in () if is_said else merged.collectives:
         yield from _parting(merged, parting, marks)
     for section, differences in groupby(merged.differences, key=lambda one: one.section):
@@ -113,11 +113,11 @@ def _ended(row: RankRow) -> str:
     where = f" at line {run.error_place.line}" if run.error_place else ""
     if run.outcome == "running":
         last = f", last seen at line {run.last_place.line}" if run.last_place else ""
-        return f"its recording has no end{last}"
+        return f"its recording has no end{f', it was in {safe(row.waits)}' if row.waits else last}"
     if run.outcome == "exception":
         return f"raised {safe(run.error_type)}{where}"
     ended = safe(program_end(run.outcome, run.exit_code, run.error_message)) or run.outcome
-    return ended + where * (run.outcome != "ok")
+    return ended + (f" in {safe(row.waits)}" if row.waits else where * (run.outcome != "ok"))
 
 
 def _why_first(merged: MergedRanks) -> Text | None:
