@@ -10,10 +10,10 @@ from typing import NamedTuple
 from gradscope.errors import UsageError
 
 _VARIABLES = (
-    ("RANK", "LOCAL_RANK", "WORLD_SIZE"),  # torchrun, accelerate, lightning
-    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_SIZE"),  # Open MPI
-    ("PMI_RANK", "MPI_LOCALRANKID", "PMI_SIZE"),  # MPICH, Intel MPI
-    ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS"),  # srun; the last, as it may start one of the others
+    (("RANK",), ("LOCAL_RANK",), ("WORLD_SIZE",)),  # torchrun, accelerate, lightning
+    (("OMPI_COMM_WORLD_RANK",), ("OMPI_COMM_WORLD_LOCAL_RANK",), ("OMPI_COMM_WORLD_SIZE",)),  # Open MPI
+    (("PMI_RANK",), ("MPI_LOCALRANKID", "PMI_LOCAL_RANK"), ("PMI_SIZE",)),  # MPICH (Hydra), Intel MPI, Cray
+    (("SLURM_PROCID",), ("SLURM_LOCALID",), ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS")),  # srun; it may start the others
 )
 """Rank, local rank and world size, by launcher."""
 
@@ -35,10 +35,20 @@ class Launch(NamedTuple):
 def launched_as(environment: Mapping[str, str] = os.environ) -> Launch | None:
     """What the environment says of this process; None where it is alone."""
     for names in _VARIABLES:
-        rank, local_rank, world_size = (environment.get(name, "") for name in names)
+        rank, local_rank, world_size = (
+            next((environment[one] for one in several if environment.get(one)), "") for several in names
+        )
+        if "SLURM_PROCID" in names[0] and _is_batch_script(environment):
+            continue
         if rank.isdecimal() and world_size.isdecimal() and int(rank) < int(world_size) > 1:
             return Launch(int(rank), int(local_rank) if local_rank.isdecimal() else int(rank), int(world_size))
     return None
+
+
+def _is_batch_script(environment: Mapping[str, str]) -> bool:
+    """Whether SLURM runs the process for itself: a batch script has the job's number of tasks, and is none of them."""
+    is_step = environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_STEP_ID")
+    return bool(environment.get("SLURM_JOB_ID")) and not is_step
 
 
 def path_of_rank(path: Path, launch: Launch | None) -> Path:

@@ -11,6 +11,8 @@ from gradscope.recording.file.store import load
 from gradscope.recording.launch import Launch, launched_as, path_of_rank, ranks_in
 from tests.cli.command import gradscope
 
+SLURM = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NTASKS": "4"}
+
 
 @pytest.mark.parametrize(
     ("environment", "launch"),
@@ -26,6 +28,11 @@ from tests.cli.command import gradscope
             Launch(3, 1, 4),
         ),
         ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, Launch(1, 1, 2)),
+        ({"PMI_RANK": "3", "PMI_LOCAL_RANK": "1", "PMI_SIZE": "4"}, Launch(3, 1, 4)),
+        ({"PMI_RANK": "3", "MPI_LOCALRANKID": "1", "PMI_SIZE": "4", "SLURM_PROCID": "0"}, Launch(3, 1, 4)),
+        ({**SLURM, "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2"}, Launch(0, 0, 2)),
+        (SLURM, None),  # python in a batch script, without srun
+        ({**SLURM, "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, Launch(1, 1, 2)),  # mpirun in it
     ],
 )
 def test_what_launchers_say(environment: dict[str, str], launch: Launch | None) -> None:
