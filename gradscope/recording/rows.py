@@ -182,9 +182,10 @@ class EventKind(IntEnum):
     rank that it came from (``src``) or went to (``dst``), how it reduced (``op``) where that is not the sum, whether it
     was ``async``."""
     COLLECTIVE_WAITS = 66
-    """A collective was called that has not returned, if no op of its thread stands after it. Noted at the end, and, as
-    others may let the process wait until it is killed, at the beginning of some. Its ``name``, the ``shape`` and
-    ``dtype`` of its first tensor, when it began (``at``, as ``time.time()``), and what ``COLLECTIVE`` has."""
+    """A collective had been called and had not returned when the recording ended (``at_end``). As others may let the
+    process wait until it is killed, some are noted where they begin, too: they have not returned if the recording has
+    no end and no op of their thread stands after them. Its ``name``, the ``shape`` and ``dtype`` of its first tensor,
+    when it began (``at``, as ``time.time()``), and what ``COLLECTIVE`` has."""
 
     DDP_FORWARD = 67
     """The forward of a ``DistributedDataParallel`` (its number is the subject) began whose pass ``averages`` gradients,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import distributed as dist
 from torch.distributed import distributed_c10d
@@ -83,6 +84,24 @@ def test_a_barrier_and_what_sends_objects_are_in_the_order_that_is_compared():
     assert called[-1] == ("barrier", 10, False)
     assert [text for text, _, _ in called][2:4] == ["all_gather_object", "broadcast_object_list"]
     assert dist.barrier is distributed_c10d.barrier
+
+
+SENT = """\
+import torch, torch.distributed as dist
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+w, b = torch.nn.Parameter(torch.ones(2)), torch.ones(2)
+dist.broadcast(w.data, 0)
+part = b[:1]
+{written}
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize(
+    ("written", "codes"), [("dist.all_reduce(part)", []), ("part.add_(1)", ["write-through-alias"])]
+)
+def test_what_is_sent_through_an_alias_is_meant(written: str, codes: list[str]):
+    assert [one.code for one in build(recorded(SENT.format(written=written))).answers] == codes
 
 
 def test_torch_still_counts_none_of_these_writes():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from gradscope.analysis.facts.events import Events
+from gradscope.analysis.facts.events import Events, Happened
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import Place
 from gradscope.recording.flags import COLLECTIVE_OP, RAISED
@@ -60,12 +60,12 @@ def collectives(index: Index, events: Events, others: Iterable[tuple[int, Collec
 def waiting(index: Index, events: Events) -> Iterator[Collective]:
     """What had not returned at the end, also what goes between two ranks; once for each thread."""
     recording = index.recording
-    threads, outcome = recording.ops.column("thread"), recording.info.outcome
+    outcome = recording.info.outcome
+    has_end = outcome.kind != "running"
     last = {event.thread: event for event in events.of(EventKind.COLLECTIVE_WAITS)}
     for event in last.values():
         name, shape, dtype = (str(event.detail.get(key, "")) for key in ("name", "shape", "dtype"))
-        is_over = any(threads[op] == event.thread for op in range(event.op, index.op_count))
-        if is_over:
+        if not event.detail.get("at_end") and (has_end or _is_over(index, event, name)):
             continue
         place = index.place(index.statement_of_span[event.span]) if event.span >= 0 else None
         if place is None and 0 <= outcome.file < len(recording.files):
@@ -74,6 +74,18 @@ def waiting(index: Index, events: Events) -> Iterator[Collective]:
         began = float(event.detail.get("at") or 0)
         if place is not None:
             yield Collective(_group(event.detail), _text(name, shape, dtype, event.detail), place, False, began)
+
+
+def _is_over(index: Index, event: Happened, name: str) -> bool:
+    """Whether an op of the thread stands after the beginning of a collective.
+
+    What sends objects by several collectives is one op, which stands there when the first is over: of the others it is
+    not known.
+    """
+    threads, begun = index.recording.ops.column("thread"), event.op
+    if begun and index.func(begun - 1) == name and threads[begun - 1] == event.thread and not name.startswith("dist."):
+        return True
+    return any(threads[op] == event.thread for op in range(begun, index.op_count))
 
 
 def is_of_numbers(index: Index, op: int) -> bool:

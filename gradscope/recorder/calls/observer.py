@@ -467,7 +467,8 @@ class Observer:
     def write_waiting(self) -> None:
         """Note the collectives that have not returned, at the end."""
         for thread, detail in self._waiting.items():
-            self.tape.add_event(_COLLECTIVE_WAITS, NONE, thread, NONE, json.dumps(detail, sort_keys=True), [])
+            text = json.dumps({**detail, "at_end": True}, sort_keys=True)
+            self.tape.add_event(_COLLECTIVE_WAITS, NONE, thread, NONE, text, [])
 
     def takes_over(self, *_: object) -> bool:
         """Whether nothing is to be done about a call after the limit: one who stands for an observer has done it."""

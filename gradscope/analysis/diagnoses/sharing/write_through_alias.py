@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory_writes.shared_writes import SharedWrite, shared_writes
 from gradscope.analysis.report_model import WriteEffect
+from gradscope.recording.flags import COLLECTIVE_OP
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -25,6 +26,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
             # Where no graph was open that needs the values, a write past autograd is what was meant; and where it is
             # not known whether autograd would notice, nothing is said of it.
             matters = shared.past_autograd and "would_be_silently_wrong" in found
+            if not matters and index.recording.ops.column("kind")[shared.op] == COLLECTIVE_OP:
+                continue  # (parameters that are sent or averaged through .data: that they change is what it is for)
             if not matters and index.recording.ops.column("inner")[shared.op] >= 0:
                 continue  # (a library writes what it holds itself: an initialisation, a codebook, its own results)
             unseen = ", and autograd cannot notice (another version counter)" if matters else ""
