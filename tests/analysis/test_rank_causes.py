@@ -169,6 +169,7 @@ def test_layers_spread_over_ranks_that_not_all_ranks_run(steps: str, both: str, 
         ("if rank == 1:\n    model.eval()", [("evaluated-on-some-ranks", (1,), 26)]),
         ("if rank >= 0:\n    model.eval()", []),
         ("if rank == 1:\n    model.eval(), model.train()", []),
+        ("if rank == 1:\n    Net().eval()", []),  # it measures something
     ],
 )
 def test_a_model_that_one_rank_trains_in_evaluation_mode(mode: str, found: list[Any]):

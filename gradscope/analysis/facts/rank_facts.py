@@ -112,11 +112,15 @@ def _wraps(index: Index, op: int) -> bool:
 
 
 def _evaluated(index: Index, events: Events) -> Iterator[Place]:
-    passes = [op for op, kind in enumerate(index.recording.ops.column("kind")) if kind == OpKind.BACKWARD]
+    """Not of a module that got no gradient after it: one that is only for measuring."""
     by_module: dict[int, list[Happened]] = {}
     for event in events.of(EventKind.TRAINING_MODE):
         by_module.setdefault(event.subject, []).append(event)
+    gradients = index.recording.gradients if by_module else ()
+    given = [(row.op, row.tensor) for row in gradients if row.outcome in _RECEIVED]
     for several in by_module.values():
+        own = {tensor for event in several for tensor in event.tensors}
+        passes = [op for op, tensor in given if tensor in own]
         for event, after in zip(several, [*several[1:], None], strict=True):
             end = index.op_count if after is None else after.op
             if not event.detail.get("training") and event.span >= 0 and any(event.op <= op < end for op in passes):
