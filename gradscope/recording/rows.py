@@ -190,7 +190,7 @@ class EventKind(IntEnum):
     DDP_FORWARD = 67
     """The forward of a ``DistributedDataParallel`` (its number is the subject) began whose pass ``averages`` gradients,
     or does not (``no_sync``), other than the one before; the tensors are its parameters, with the first, as is whether
-    it ``finds_unused`` ones. None is noted after one that ``is_last``."""
+    it ``finds_unused`` ones and ``ignores`` others. None is noted after one that ``is_last``."""
 
     REPLICA = 74
     """An optimizer (its number is the subject) of a process among several was about to make its ``step`` 1, 2, 4, 8 …:

@@ -188,7 +188,7 @@ for step in range(2):
         model(torch.ones(1, 2))
     optimizer.step()
 """
-NET, DDP = "Net()", "wrapped()"
+NET, DDP, AROUND = "Net()", "wrapped()", "nn.parallel.DistributedDataParallel(model)"
 LATE = "model.module.three = nn.Linear(2, 2)"
 
 
@@ -200,6 +200,7 @@ LATE = "model.module.three = nn.Linear(2, 2)"
         ("torch.manual_seed(rank)", NET, "", range(9), []),  # models of their own are meant
         ("", DDP, LATE, (4, 5), [("gradient-not-averaged", (0, 1), 26)]),
         ("", DDP, LATE, (), []),
+        ("", f"Net(); model._ddp_params_and_buffers_to_ignore = ['two.weight']; model = {AROUND}", "", (2,), []),
         ("", DDP, LATE, range(9), []),
         ("", NET, "model.three = nn.Linear(2, 2)", (4, 5), []),  # experts of their own, for all that is known
     ],

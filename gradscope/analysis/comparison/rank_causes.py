@@ -250,24 +250,25 @@ def _replicas(ranks: Ranks) -> Iterator[RankCause]:
             wrapped = ranks.facts[min(by_rank)].wrapped
             roots = {name.partition(".")[0] for name in wrapped}
             late = [at for at in unlike if names[at] not in wrapped and names[at].partition(".")[0] in roots]
-            if not wrapped or not late or len(late) < len(unlike):
+            if not wrapped or not late or len(late) < len(unlike) or any(one.ignores for one in ranks.facts.values()):
                 continue
             done.add(optimizer)
-            line = max(made[at] for at in late)
             wrapped_at = ranks.facts[min(by_rank)].wrapped_at
-            place = (
-                known[0].place._replace(line=line, end_line=line, source="", function="") if line else known[0].place
-            )
-            those, are = listed([names[at] for at in late]), "was" if len(late) == 1 else "were"
+            line = max(made[at] for at in late)
+            is_later = 0 < wrapped_at < line  # else they were there, and frozen
+            place = known[0].place
+            if is_later:
+                place = place._replace(line=line, end_line=line, source="", function="")
+            those, were = listed([names[at] for at in late]), "was" if len(late) == 1 else "were"
             yield RankCause(
                 "gradient-not-averaged",
                 "warning",
                 tuple(by_rank),
                 place,
                 f"The gradients of {those} differ between the ranks at step {step:,}, those of others do not: "
-                f"DistributedDataParallel averages what the model had when it was wrapped"
-                f"{f' (line {wrapped_at})' if wrapped_at else ''}, and {those} {are} not in it"
-                f"{f' (made at line {line})' if line else ''}. Change the model first, and wrap it then.",
+                "DistributedDataParallel averages those of what required grad in the model when it was wrapped"
+                f"{f' (line {wrapped_at})' if wrapped_at else ''}, and {those} {were} not among that"
+                f"{f' (made at line {line})' if is_later else ''}. Change the model first, and wrap it then.",
                 tuple(names[at] for at in late),
             )
 

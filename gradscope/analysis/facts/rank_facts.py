@@ -46,6 +46,8 @@ class RankFacts(NamedTuple):
     """Where models in DistributedDataParallel were called for the first time."""
     wrapped: frozenset[str]
     """The parameters that DistributedDataParallel waits for in each pass."""
+    ignores: bool
+    """Whether it was told to leave some to the program."""
     wrapped_at: int
     """The line that wrapped them; 0: not known."""
     evaluated: tuple[Place, ...]
@@ -69,6 +71,7 @@ def rank_facts(index: Index, events: Events, names: BestNames) -> RankFacts:
         with_passes=called if joins else tuple(_with_passes(index, events, {t for e in forwards for t in e.tensors})),
         forwards=tuple(index.place(index.statement_of_span[event.span]) for event in forwards if event.span >= 0),
         wrapped=frozenset(names.of(tensor) for tensor in wrapped),
+        ignores=any(event.detail.get("ignores") for event in forwards),
         wrapped_at=_wrapped_at(index, wrapped),
         evaluated=tuple(_evaluated(index, events)),
         looks=tuple(_looks(index, events, names)),

@@ -88,4 +88,5 @@ def _observe(mode: RecorderMode, module: nn.Module, known: _Known, averages: boo
     detail = {"averages": averages, "is_last": known.changes == CHANGES - 1}
     if parameters:
         detail["finds_unused"] = bool(getattr(module, "find_unused_parameters", False))
+        detail["ignores"] = bool(getattr(module, "parameters_to_ignore", ()))
     mode.observer.observe_event(_DDP_FORWARD, frame, mode.thread, known.number, detail, parameters)
