@@ -116,6 +116,27 @@ def test_what_a_rank_waits_in_that_was_killed_is_told():
     assert merger.merged().ranks[0].waits == "recv from rank 1 at line 2"
 
 
+@pytest.mark.parametrize(("seconds", "is_said"), [(20, True), (1, False)])
+def test_a_rank_that_waited_long_for_one_that_was_cut_off_is_told(seconds: int, is_said: bool):
+    """Else the other may only have been behind: the program was to run on."""
+    merger = RankMerger()
+    for rank, name in enumerate(("dist.all_reduce", "")):
+        recording = recorded("import torch\ntorch.ones(1)\n")
+        info = recording.info
+        info.rank, info.world_size, info.outcome.kind, info.duration_ns = rank, 2, "timeout", seconds * 10**9
+        info.started_at = "2001-09-09T01:46:40.000+00:00"
+        if name:
+            detail = {"name": name, "shape": "(3,)", "dtype": "float32", "at": 1e9, "at_end": True}
+            recording.strings += [json.dumps(detail)]
+            recording.events.append((1, EventKind.COLLECTIVE_WAITS, 0, 0, NONE, len(recording.strings) - 1))
+        sources = gather(recording)
+        merger.add("", build(recording), rank_facts(sources.index, sources.events, sources.names))
+    found = merger.merged()
+    assert found.ranks[0].waits == f"all_reduce of (3,) float32 at line 2 for {seconds} s"
+    text = "rank 0 waits in all_reduce at line 2; rank 1 did not, and stood at line 2. Let all ranks"
+    assert [text in one.text for one in found.causes] == [True] * is_said
+
+
 def test_a_rank_with_more_batches_waits_in_an_averaging():
     program = """\
 model = wrapped()

@@ -188,7 +188,9 @@ class RankMerger:
                 gaps.append(GradientGap(place, subject, given, left_out))
         stood = {row.run.rank: _stood(row.run) for row in self._rows}
         own = any(row.run.outcome == "exception" and not _is_of_others(row) for row in self._rows)
-        return rank_causes(Ranks(self._rank_facts, lines, gaps, partings, all_ended_well, stood, own))
+        cut_off = frozenset(row.run.rank for row in self._rows if row.run.outcome not in ("ok", "exception"))
+        waited = {row.run.rank: _waited(row.run, self._rank_facts[row.run.rank]) for row in self._rows}
+        return rank_causes(Ranks(self._rank_facts, lines, gaps, partings, all_ended_well, stood, cut_off, waited, own))
 
     def _differences(self, compared: list[_Process], numbers: dict[_Process, int]) -> Iterable[RankDifference]:
         found = []
@@ -203,12 +205,17 @@ class RankMerger:
 
 
 def _waits(run: RunFacts, facts: RankFacts) -> str:
-    call = next(iter(facts.waits), None)
+    call, waited = next(iter(facts.waits), None), _waited(run, facts)
     if call is None:
         return ""
-    began = datetime.fromtimestamp(call.began, timezone.utc)
-    waited = (_end_of(run) - began).total_seconds() if call.began and run.outcome != "running" else 0
     return f"{call.text} at line {call.place.line}" + f" for {waited:,.0f} s" * (waited >= 1)
+
+
+def _waited(run: RunFacts, facts: RankFacts) -> float:
+    """For how long a process was in a collective when it was ended, in seconds; 0 where that is not known."""
+    began = max((call.began for call in facts.waits), default=0)
+    is_known = began and run.outcome != "running"
+    return (_end_of(run) - datetime.fromtimestamp(began, timezone.utc)).total_seconds() if is_known else 0
 
 
 def _is_of_others(row: RankRow) -> bool:

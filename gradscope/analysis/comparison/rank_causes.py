@@ -12,6 +12,8 @@ from gradscope.analysis.wording import listed
 
 _APART = 1e-4
 """The part by which norms of parameters must differ to be said to."""
+_LONG = 5
+"""Seconds that a rank must have waited for one that was cut off, for more than that one being behind to be said."""
 _SAME = 1e-6
 """The part by which norms of gradients that were averaged differ at most."""
 
@@ -59,6 +61,10 @@ class Ranks(NamedTuple):
     all_ended_well: bool
     stood: Mapping[int, str]
     """By rank, how it ended: ``ended well``, ``stood at line 9``."""
+    cut_off: frozenset[int]
+    """Ranks that were ended while they ran: they may only be behind."""
+    waited: Mapping[int, float]
+    """By rank, for how long it waited in a collective when it was ended, in seconds; 0: not known."""
     has_own_error: bool
     """Whether one raised what has nothing to do with the others: they then wait for it, and that is the cause."""
 
@@ -68,8 +74,7 @@ def rank_causes(ranks: Ranks) -> Iterator[RankCause]:
     gaps = list(_layers(ranks))
     yield from gaps
     if not gaps and not ranks.all_ended_well and not ranks.has_own_error:
-        parted = list(_partings(ranks))
-        yield from parted or _sharded(ranks)
+        yield from list(_partings(ranks)) or list(_sharded(ranks)) or _waiting(ranks)
     yield from _evaluated(ranks)
     yield from _replicas(ranks)
 
@@ -134,6 +139,23 @@ def _went_on(ranks: Ranks, rank: int, other: int) -> bool:
     return any(_runs(line, rank) > _runs(line, other) for line in ranks.lines)
 
 
+def _waiting(ranks: Ranks) -> Iterator[RankCause]:
+    """Ranks that wait for another one, where all called the same collectives: in ``send`` or ``recv``."""
+    for rank, facts in ranks.facts.items():
+        for call in facts.waits if ranks.waited.get(rank, 0) >= _LONG else ():
+            others = [f"rank {other} {stood}" for other, stood in ranks.stood.items() if other != rank][:4]
+            under = _under(ranks, rank, call.place)
+            yield RankCause(
+                "called-by-some-ranks",
+                "problem",
+                (rank,),
+                call.place,
+                f"Line {call.place.line}: rank {rank} waits in {call.text.partition(' of (')[0]}{under}; "
+                f"{', '.join(others)}. What one rank sends another must receive, in the same order.",
+                (),
+            )
+
+
 def _by_rank(line: LineRuns) -> str:
     """``4 times on rank 0, 3 times on rank 1``."""
     runs = [f"{text.removeprefix('ran ')} on rank {rank}" for rank, text in sorted(line.runs.items())]
@@ -150,10 +172,14 @@ def _partings(ranks: Ranks) -> Iterator[RankCause]:
         first = min(called, key=lambda value: (value.returned, len(value.ranks)))
         clauses = [_clause(value) for value in called]
         none = [rank for value in parting.values if value.place is None for rank in value.ranks]
+        is_guarded = any(value.place is not None and _under(ranks, value.ranks[0], value.place) for value in called)
+        waited = max((ranks.waited.get(rank, 0) for value in called for rank in value.ranks), default=0)
+        if len(called) == 1 and ranks.cut_off & set(none) and not is_guarded and waited < _LONG:
+            continue  # (the others may have been about to call it)
         by_end: dict[str, list[int]] = {}
         for rank in none:
             by_end.setdefault(ranks.stood[rank], []).append(rank)
-        clauses += [f"{ranks_text(some)} never did, and {stood}" for stood, some in by_end.items()]
+        clauses += [f"{ranks_text(some)} did not, and {stood}" for stood, some in by_end.items()]
         place, why = first.place, ""
         for value in called:
             if value.place is not None and (under := _under(ranks, value.ranks[0], value.place)):
