@@ -198,6 +198,8 @@ loss.backward()
         "loss = task + 0.1 * sum(p.data.pow(2).sum() for p in net.parameters())  # here",
         "still = out.detach()  # here\nloss = task + still.abs().mean()",
         "with torch.no_grad():  # here\n    size = net(x).norm()\nloss = task + size",
+        "with torch.no_grad():  # here\n    taken = net(x).log_softmax(1)[:, 0]\nloss = -taken.mean() - 1e-3 * task",
+        "with torch.no_grad():  # here\n    taken = net(x).log_softmax(1)[:, 0]\nloss = task - taken.mean()",
     ],
 )
 def test_a_penalty_on_values_that_were_cut_off_is_told_by_the_cut(body: str) -> None:
@@ -211,6 +213,8 @@ def test_a_penalty_on_values_that_were_cut_off_is_told_by_the_cut(body: str) -> 
         "loss = task + sum(p.pow(2).sum() for p in net.parameters())",
         "loss = task + other.weight.detach().pow(2).sum()",
         "loss = task - out.detach().pow(2).mean()",
+        "with torch.no_grad():\n    base = net(x)\nloss = task - base.mean()",
+        "with torch.no_grad():\n    drawn = other(x).log_softmax(1)\nloss = task - drawn.mean()",
         "loss = task + out.pow(2).mean().detach()",
         "target = out.detach()\nloss = task + (target * target.exp().log()).mean() + (target - out).pow(2).mean()",
         "loss = task * out.detach().pow(2).mean()",

@@ -19,6 +19,7 @@ from gradscope.recording.flags import RAISED
 from gradscope.recording.rows import OpKind
 
 _ADDS = ("add", "add_", "__iadd__")
+_SUBTRACTS = ("sub", "sub_", "__isub__", "rsub", "__rsub__")
 
 _CONSTANTS = 32
 """Terms without a gradient of one loss that are followed back."""
@@ -134,9 +135,10 @@ def _lost(sources: Sources, lost: LostTerm | None, tensor: int, at: int, root: i
 def _penalty(sources: Sources, lost: LostTerms, tensor: int, at: int, root: int, op: int) -> Finding | None:
     """A term that penalises what is trained, computed from values that were cut off it."""
     index = sources.index
-    if index.func(at).rpartition(".")[2] not in _ADDS or not is_number(index, tensor):
+    name = index.func(at).rpartition(".")[2]
+    if name not in (*_ADDS, *_SUBTRACTS) or not is_number(index, tensor):
         return None
-    found = lost.penalty(tensor, at, op, sources.events.in_optimizers)
+    found = lost.penalty(tensor, at, op, sources.events.in_optimizers, is_added=name in _ADDS)
     if found is None:
         return None
     cuts = list(dict.fromkeys(sources.cuts.line_to_change(cut) for cut in found.cuts))

@@ -29,11 +29,15 @@ _BENDS = frozenset(
 )
 """Functions that make a term of values: what is only added and averaged may be a baseline."""
 
+_OF_PROBABILITIES = frozenset(("log_softmax", "nll_loss", "cross_entropy"))
+"""What makes a likelihood: to subtract one is to raise it, where another value may be subtracted as a correction."""
+
 
 _MAKES = "__init__"
 """What makes an object of several tensors: a distribution's scale does not come from its mean."""
 
-_WRITTEN = ("detach", "data", "no_grad")
+_REGIONS = ("no_grad",)
+_WRITTEN = ("detach", "data", *_REGIONS)
 """Kinds of cuts by which a penalty comes to be one of values alone."""
 
 
@@ -86,7 +90,9 @@ class LostTerms:
             return None
         return LostTerm(cut, NONE) if cut >= 0 else self._rebuilt(tensor, steps)
 
-    def penalty(self, tensor: int, at: int, before: int, trained: Collection[int]) -> CutPenalty | None:
+    def penalty(
+        self, tensor: int, at: int, before: int, trained: Collection[int], *, is_added: bool
+    ) -> CutPenalty | None:
         """That a term bends values of trained leaves, all of them cut off where they went in, for nothing else.
 
         A number that is detached as a whole is meant to be a constant; so is what a computation with a graph takes too:
@@ -97,11 +103,12 @@ class LostTerms:
             at: The op that added it.
             before: The backward pass.
             trained: Leaves that optimizers hold.
+            is_added: And not subtracted.
         """
         index, steps = self._index, self._steps(tensor, at)
         leaves = [one for one in steps if one in trained and index.is_leaf_with_grad(one, at)]
         names = {index.call_name(step.op).rpartition(".")[2] for step in steps.values() if step.op >= 0}
-        if not leaves or not _BENDS & names:
+        if not leaves or not (_BENDS if is_added else _OF_PROBABILITIES) & names:
             return None
         cuts: dict[int, int] = {}
         ways: list[list[Step]] = []
@@ -109,7 +116,8 @@ class LostTerms:
             way = self._flow.path(steps, leaf)
             ways.append(way)
             first = next((place for place, step in enumerate(way) if step.loses), None)
-            if first is None or self._cuts.kind(way[first].op) not in _WRITTEN:
+            kinds = _WRITTEN if is_added else _REGIONS
+            if first is None or self._cuts.kind(way[first].op) not in kinds:
                 return None
             values = [step.gives for step in way[first:] if not is_number(index, step.gives)]
             if not values or any(self._goes_into_graph(one, before) for one in values):
