@@ -26,7 +26,7 @@ def asks_for_none(text: str, line: int) -> Asks:
     tree = parsed(text)
     if tree is None or ".grad" not in text:
         return ""
-    if _guards(tree, line):
+    if _guards(tree, line) or _chooses_for_each(tree, line):
         return "guards"
     statement = innermost(tree, line, ast.stmt)
     if isinstance(statement, ast.If):
@@ -80,6 +80,39 @@ def _guards(tree: ast.AST, line: int) -> bool:
             if used and used <= guarded:
                 return True
     return False
+
+
+def _chooses_for_each(tree: ast.Module, line: int) -> bool:
+    """Whether a line says something else of the items of a loop that have no gradient: ``0 if p.grad is None else …``.
+
+    All gradients of the statement are asked so.
+    """
+    choices = [node for node in ast.walk(tree) if isinstance(node, ast.IfExp) and _covers(node, line)]
+    asked, within = set[str](), set[ast.AST]()
+    for choice in choices:
+        nodes = [node for node in ast.walk(choice.test) if isinstance(node, ast.Compare)]
+        compared = [node.left for node in nodes if _compares(node, ast.Is, ast.IsNot)]
+        names = {one.value.id for one in compared if isinstance(one, ast.Attribute) and isinstance(one.value, ast.Name)}
+        if compared and len(names) == len({ast.unparse(one) for one in compared}):
+            asked |= names
+            within.update(ast.walk(choice))
+    statement = innermost(tree, line, ast.stmt)
+    if not asked or statement is None or any(_is_gradient(node) and node not in within for node in ast.walk(statement)):
+        return False
+    return asked <= _items_around(tree, line)
+
+
+def _items_around(tree: ast.AST, line: int) -> set[str]:
+    """The names that loops and comprehensions around a line give their items."""
+    targets = [
+        node.target
+        for node in ast.walk(tree)
+        if isinstance(node, ast.For) and node.lineno <= line <= (node.end_lineno or node.lineno)
+    ]
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.GeneratorExp, ast.ListComp, ast.SetComp, ast.DictComp)) and _covers(node, line):
+            targets += [one.target for one in node.generators]
+    return {node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)}
 
 
 def _passes_by(statement: ast.If) -> bool:
