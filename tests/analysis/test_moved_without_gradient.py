@@ -3,7 +3,7 @@
 import pytest
 
 from gradscope.analysis.report_builder import build
-from tests.analysis.building import recorded
+from tests.analysis.building import line_of, recorded
 
 PROGRAM = """
 import torch
@@ -52,3 +52,62 @@ def test_zeros_stop_no_momentum() -> None:
 )
 def test_it_is_silent_where_nothing_moves_them_or_nothing_was_to_stay(given: dict[str, object]) -> None:
     assert said(**given) == []  # type: ignore[arg-type]
+
+
+PRUNED = """
+import torch
+layer, x = torch.nn.Linear(4, 3), torch.rand(5, 4)
+optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)  # made
+mask = None
+for step in range(6):
+    if step == 3:
+        with torch.no_grad():
+            mask = (layer.weight.abs() > 0.2).float()
+            layer.weight.mul_(mask)  # masked
+    optimizer.zero_grad()
+    layer(x).pow(2).sum().backward()
+    if mask is not None:
+        layer.weight.grad.mul_(mask)
+    optimizer.step()
+"""
+
+
+def pruned(source: str) -> list[int]:
+    answers = build(recorded(source)).answers
+    return [cause.line for one in answers if one.code == "moved-without-gradient" for cause in one.causes]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("", ""),
+        ("SGD(layer.parameters(), lr=0.1, momentum=0.9)", "Adam(layer.parameters())"),
+        ("layer.weight.mul_(mask)", "layer.weight.data *= mask"),
+        (".float()", ""),
+    ],
+)
+def test_what_a_mask_set_to_zero_once_is_moved_by_momentum(old: str, new: str) -> None:
+    source = PRUNED.replace(old, new)
+    assert pruned(source) == [line_of(source, "# masked"), line_of(source, "# made")]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (", momentum=0.9", ""),
+        ("step == 3", "step == 0"),  # no momentum is there yet
+        ("    optimizer.step()", "    optimizer.step()\n    if mask is not None: layer.weight.data.mul_(mask)"),
+        ("mul_(mask)  # masked", "mul_(mask); optimizer.state.clear()"),
+        (
+            "mul_(mask)  # masked",
+            "mul_(mask); next(iter(vars(optimizer)['sta' 'te'].values()))['m' 'omentum_buffer'].mul_(mask)",
+        ),
+        ("layer(x)", "(x @ (layer.weight * (1 if mask is None else mask)).T)"),
+        ("layer.weight.grad.mul_(mask)", "pass"),
+        ("(layer.weight.abs() > 0.2).float()", "layer.weight.abs().clone()"),
+        ("optimizer.zero_grad()", "optimizer.zero_grad()\n    if step == 4: layer.weight.data.mul_(mask)"),
+    ],
+)
+def test_a_mask_that_is_put_on_again_or_has_no_momentum_beside_it_is_none(old: str, new: str) -> None:
+    assert old in PRUNED
+    assert pruned(PRUNED.replace(old, new)) == []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.gradient_lives import GradientLives
+from gradscope.analysis.facts.leaf_gradients.masked_steps import MaskedOnce, masked_once
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.report_model import Cause, Evidence
@@ -16,6 +18,8 @@ from gradscope.recording.rows import Field
 
 STEPS = 2
 """Steps that moved a parameter so from which on it is reported."""
+_RESETS = re.compile(r"\.state\b|momentum_buffer|exp_avg")
+"""In a program that does something about the state of its optimizer."""
 _WITH_MOMENTUM = frozenset(("Adam", "Adamax", "AdamW", "NAdam", "RAdam"))
 """Optimizers whose steps go on in the direction of those before, by their default settings."""
 
@@ -28,6 +32,35 @@ def _find(sources: Sources) -> Iterator[Finding]:
         return
     yield from _frozen(sources, lives, optimizers)
     yield from _zeroed(sources, lives, optimizers)
+    yield from _masked(sources, lives, optimizers)
+
+
+def _masked(sources: Sources, lives: GradientLives, optimizers: list[Optimizer]) -> Iterator[Finding]:
+    """Entries that a mask set to zero, as it does those of the gradient, while momentum from before moves them."""
+    index = sources.index
+    if any(file.is_user and _RESETS.search(file.text) for file in index.recording.files):
+        return
+    alike: dict[tuple[int, int], list[tuple[MaskedOnce, Optimizer]]] = {}
+    for masked in masked_once(index, lives):
+        holders = [(number, one) for number, one in enumerate(optimizers) if masked.tensor in one.tensors]
+        if len(holders) == 1 and _has_momentum(holders[0][1], masked.tensor):
+            key = holders[0][0], index.op_statement[masked.masked]
+            alike.setdefault(key, []).append((masked, holders[0][1]))
+    for group in alike.values():
+        masked, optimizer = group[0]
+        names = sources.listed([sources.names.of(one.tensor) for one, _ in group])
+        line = index.op_line(masked.masked)
+        yield sources.finding(
+            f"Line {line}: a mask sets entries of {names} to zero once, and {index.func(masked.last)} moves them again",
+            why=f"their gradients are zero since (line {index.op_line(masked.gradient_masked)}), but the momentum of "
+            f"{optimizer.name} (line {optimizer.line}) goes on in the direction of the {masked.before:,} "
+            f"step{'s' * (masked.before > 1)} before",
+            op=masked.last,
+            tensors=[one.tensor for one, _ in group],
+            causes=[*sources.cause("write", masked.masked), *sources.cause_of_event("made", optimizer.made)],
+            evidence=[Evidence("ops", masked.masked), Evidence("ops", masked.gradient_masked)],
+            advice="Mask the momentum in the optimizer's state too, or the weights after each step.",
+        )
 
 
 def _has_momentum(optimizer: Optimizer, tensor: int) -> bool:
@@ -136,7 +169,8 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""Parameters were frozen during training, or their gradients were set to zero from some step on, and
-            the optimizer's steps went on changing them.""",
+            the optimizer's steps went on changing them. Or a mask was multiplied into a weight once, and into its
+            gradient before each step from then on.""",
         reason="""A step takes every parameter whose .grad is not None. Zeros, or what was left there when
             requires_grad was switched off, are a gradient: momentum goes on, and weight decay shrinks.""",
         remedy="""Set .grad to None (zero_grad() does so by default), or make a new optimizer without the frozen

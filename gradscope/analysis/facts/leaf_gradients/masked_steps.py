@@ -1,0 +1,120 @@
+"""Parameters whose entries a mask set to zero once, and whose gradients the same mask is multiplied into from then on.
+
+That keeps the entries at zero only where a step is made of the gradient alone: momentum from before moves them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import NamedTuple
+
+from gradscope.analysis.facts.gradient_lives import GradientLives
+from gradscope.analysis.index import Index
+from gradscope.recording import NONE
+from gradscope.recording.flags import EXTERNAL
+from gradscope.recording.rows import OpKind
+
+STEPS = 2
+"""Steps with a masked gradient from which on it counts."""
+_MULTIPLIES = ("Tensor.mul_", "Tensor.__imul__")
+_CASTS = ("Tensor.float", "Tensor.to", "Tensor.type_as", "Tensor.type", "Tensor.double", "Tensor.half")
+
+
+class MaskedOnce(NamedTuple):
+    """One parameter."""
+
+    tensor: int
+    masked: int
+    """The call that set its entries to zero; none did again."""
+    gradient_masked: int
+    """The last call that multiplied its gradient by the mask."""
+    before: int
+    """Steps before the first."""
+    last: int
+    """The last step with a masked gradient."""
+
+
+def masked_once(index: Index, lives: GradientLives) -> Iterator[MaskedOnce]:
+    """Every such parameter; none whose mask is used for anything else: the weights in a forward, a step's own state."""
+    finder = _MasksFinder(index, lives)
+    for tensor, steps in lives.steps.items():
+        found = finder.find(tensor, steps)
+        if found is not None:
+            yield found
+
+
+class _MasksFinder:
+    def __init__(self, index: Index, lives: GradientLives) -> None:
+        self._index = index
+        self._lives = lives
+
+    @cached_property
+    def _products(self) -> dict[int, list[tuple[int, int]]]:
+        """For each tensor that something was multiplied by in place: the ops, and what was multiplied."""
+        index, found = self._index, dict[int, list[tuple[int, int]]]()
+        funcs = index.recording.ops.column("func")
+        wanted = {func for func in set(funcs) if index.recording.text(func) in _MULTIPLIES}
+        for op, func in enumerate(funcs):
+            taken = list(index.uses.of(op)) if func in wanted else []
+            if len(taken) == 2:
+                found.setdefault(taken[1], []).append((op, taken[0]))
+        return found
+
+    @cached_property
+    def _masks(self) -> dict[int, list[int]]:
+        """For each memory block the masks that it was multiplied by."""
+        found: dict[int, list[int]] = {}
+        for mask, products in self._products.items():
+            if self._is_mask(mask):
+                for op, written in products:
+                    found.setdefault(self._index.storage_at(written, op), []).append(mask)
+        found.pop(NONE, None)
+        return found
+
+    def _is_mask(self, tensor: int) -> bool:
+        """Whether it is made of bools: its values are zeros and ones."""
+        index, tensors = self._index, self._index.recording.tensors
+        made = tensors.column("op")[tensor]
+        if self._is_bool(tensor):
+            return True
+        is_cast = not tensors.column("flags")[tensor] & EXTERNAL and index.func(made) in _CASTS
+        return is_cast and any(self._is_bool(one) for one in index.uses.of(made)[:1])
+
+    def _is_bool(self, tensor: int) -> bool:
+        layout = self._index.recording.layouts[self._index.recording.tensors.column("layout")[tensor]]
+        return self._index.recording.text(layout.dtype) == "bool"
+
+    def find(self, tensor: int, steps: list[int]) -> MaskedOnce | None:
+        index, own = self._index, self._index.storage_at(tensor, steps[-1])
+        for mask in dict.fromkeys(self._masks.get(own, ())):
+            products = self._products[mask]
+            weights = [op for op, written in products if index.storage_at(written, op) == own]
+            gradients = [op for op, written in products if self._lives.owners.get(self._base(written)) == tensor]
+            if len(weights) + len(gradients) < len(products) or self._is_used_else(mask, {*weights, *gradients}):
+                continue
+            if any(other != mask for other in self._masks[own] if self._last(other, own) > weights[-1]):
+                continue
+            before = [step for step in steps if step < weights[0]]
+            after = [step for step in steps if step > weights[-1]]
+            passes = [max((one for one in self._lives.passes[tensor] if one < step), default=NONE) for step in after]
+            by_step = [next((op for op in gradients if a < op < b), NONE) for a, b in zip(passes, after, strict=True)]
+            if len(weights) == 1 and before and len(after) >= STEPS and all(op >= 0 for op in by_step):
+                return MaskedOnce(tensor, weights[0], by_step[-1], len(before), after[-1])
+        return None
+
+    def _last(self, mask: int, storage: int) -> int:
+        products = self._products[mask]
+        return max(op for op, written in products if self._index.storage_at(written, op) == storage)
+
+    def _base(self, tensor: int) -> int:
+        """What ``.data`` or ``detach()`` was taken of."""
+        index, made = self._index, self._index.recording.tensors.column("op")[tensor]
+        is_taken = index.func(made) in ("Tensor.data.__get__", "Tensor.detach") and tensor not in self._lives.owners
+        return index.uses.of(made)[0] if is_taken and len(index.uses.of(made)) else tensor
+
+    def _is_used_else(self, mask: int, known: set[int]) -> bool:
+        """Whether any other computation takes the mask than a look at it."""
+        index, kinds = self._index, self._index.recording.ops.column("kind")
+        others = (op for op in index.users.of(mask) if op not in known and kinds[op] == OpKind.CALL)
+        return any(index.func(op).rpartition(".")[2] not in ("sum", "mean", "numel", "__repr__") for op in others)
