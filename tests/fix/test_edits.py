@@ -603,3 +603,22 @@ def test_two_edits_become_one_of_the_text_that_neither_has_seen():
     assert both is not None
     assert applied(text, both.changes) == "a = 1000\nb = 2\nc = x\n"
     assert composed(first, Edit("second", "f", (SpanChange(5, 6, "x"),))) is None
+
+
+def test_what_asks_for_gradients_is_not_put_under_no_grad():
+    source = """
+        import torch
+        net = torch.nn.Linear(3, 1)
+        net(torch.ones(2, 3)).sum().backward()
+        def forces(x):
+            return torch.autograd.grad(net(x).exp().sum(), x, create_graph=True)[0]
+        def evaluate():
+            total = 0
+            for n in range(4):
+                total = total + forces(torch.ones(2, 3, requires_grad=True)).exp().sin().tanh().mean()
+            return total
+        evaluate()
+    """
+    edits = changed_lines(source, "evaluated-with-graph")
+    assert edits
+    assert not any("no_grad" in line for edit in edits for line in edit)

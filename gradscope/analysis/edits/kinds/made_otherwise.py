@@ -21,6 +21,7 @@ from gradscope.analysis.edits.span_changes import (
     wrap,
 )
 from gradscope.analysis.report_model import Answer
+from gradscope.frames.reached_functions import reached_functions
 
 _FACTORIES = ("tensor", "ones", "zeros", "rand", "randn", "full", "linspace", "arange", "eye", "empty", "logspace")
 
@@ -264,7 +265,7 @@ _OF_TRAINING = ("forward", "__call__", "training_step", "train", "main", "fit", 
 def under_no_grad(answer: Answer, sources: EditSources) -> Iterator[Edit]:
     """What is computed without a backward pass to come is computed under ``no_grad``: a function, or a statement.
 
-    Not what other code may train with: a module's forward, a function in which a pass begins.
+    Not what other code may train with: a module's forward, a function in which a pass begins, or in one that it calls.
     """
     for at in cause_nodes(answer, sources):
         source, torch = at.source, at.source.imported("torch")
@@ -272,13 +273,22 @@ def under_no_grad(answer: Answer, sources: EditSources) -> Iterator[Edit]:
             continue
         function = _function_at(source, at.cause.line, at.statement)
         if function is not None:
-            trains = any(called_name(node) in ("backward", "grad", "checkpoint") for node in ast.walk(function))
-            if function.name not in _OF_TRAINING and not trains:
+            if function.name not in _OF_TRAINING and not _trains(source, function):
                 changes = before(source, function, f"@{torch}.no_grad()")
                 yield from _edit(f"run {function.name} under no_grad", at.file, changes)
-        elif isinstance(at.statement, (ast.Assign, ast.Expr, ast.AugAssign)):
+        elif isinstance(at.statement, (ast.Assign, ast.Expr, ast.AugAssign)) and not _begins_pass(at.statement):
             changes = wrap(source, [at.statement], f"with {torch}.no_grad():")
             yield from _edit("compute it under no_grad", at.file, changes)
+
+
+def _begins_pass(node: ast.AST) -> bool:
+    return any(called_name(one) in ("backward", "grad", "checkpoint") for one in ast.walk(node))
+
+
+def _trains(source: SourceText, function: ast.FunctionDef) -> bool:
+    names = reached_functions(source.text, function.body[0].lineno)
+    reached = (node for node in ast.walk(source.tree) if isinstance(node, ast.FunctionDef) and node.name in names)
+    return _begins_pass(function) or any(map(_begins_pass, reached))
 
 
 def _function_at(source: SourceText, line: int, statement: ast.stmt) -> ast.FunctionDef | None:
