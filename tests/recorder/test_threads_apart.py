@@ -90,6 +90,26 @@ def test_hooks_of_one_thread_are_not_forgotten_over_an_op_of_another():
     del z
 
 
+def test_a_node_leads_to_what_its_op_took_and_not_to_one_with_the_same_number():
+    """Both threads are fresh: the product of the one and that of the other are their first nodes."""
+
+    def takes():
+        w = torch.ones(2, requires_grad=True)
+        near = w * 2
+        in_thread(lambda: made.append(near.detach().requires_grad_() * 3))
+        ended.append(made[0].sum())
+
+    made: list[torch.Tensor] = []
+    ended: list[torch.Tensor] = []
+    with recorder_here() as recorder:
+        in_thread(takes)
+    recording = recorder.recording
+    by_op = {node.op: row for row, node in enumerate(recording.nodes) if node.variable == NONE}
+    sums, theirs = (by_op[op_named(recording, *name)[0]] for name in (("Tensor.sum",), ("Tensor.mul", 1)))
+    assert [edge.next for edge in recording.edges if edge.node == sums] == [theirs]
+    assert_no_faults(recording)
+
+
 @pytest.mark.parametrize("sets", [torch.Tensor.requires_grad_, torch.Tensor.retain_grad])
 def test_a_node_of_another_thread_is_not_taken_for_one_of_this_thread(sets):
     """Each thread numbers its nodes from the same number."""

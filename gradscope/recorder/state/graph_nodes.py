@@ -7,7 +7,7 @@ counts up in each thread; ``AccumulateGrad`` has none of its own and is known by
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -18,7 +18,7 @@ from torch.utils._mode_utils import no_dispatch
 from gradscope.recorder.state.foreign_memory import ForeignMemory
 from gradscope.recorder.state.identity import Identity
 from gradscope.recorder.state.moves import Moves, change_from
-from gradscope.recorder.state.tensors_in import PLAIN
+from gradscope.recorder.state.tensors_in import PLAIN, tensors_in
 from gradscope.recorder.tape import Tape
 from gradscope.recorder.torch_internals.capabilities import dispatch_modes, sequence_number
 from gradscope.recorder.torch_internals.saved_now import saves_without_hooks
@@ -100,7 +100,9 @@ class GraphNodes:
         ops = self.tape.recording.nodes.column("op")
         return ops[row] if row < len(ops) else self._node_rows[(row - len(ops)) * _NODE_WIDTH]
 
-    def enter(self, root: Any, op: int, since: int, read_saved: bool, known: int = NONE) -> int:
+    def enter(
+        self, root: Any, op: int, since: int, read_saved: bool, known: int = NONE, inputs: Sequence[Any] = ()
+    ) -> int:
         """The row of a node; it and what leads to it are entered where they are unknown.
 
         Args:
@@ -110,6 +112,7 @@ class GraphNodes:
                 they can tell that no hook was in force when they were made.
             read_saved: No saved-tensor hooks are in force.
             known: The row that it has if it is still the node of the tensor that it was, or NONE.
+            inputs: What the op took, where that is known: the node leads to theirs.
         """
         by_sequence, first = self._by_sequence, self.first
         sequence = root._sequence_nr()
@@ -125,12 +128,14 @@ class GraphNodes:
         readable_from = since if read_saved else _NEVER
         if read_saved and dispatch_modes():
             with no_dispatch():  # unpacking an output detaches it, which the program's mode would see
-                self._complete(root, sequence, row, op, readable_from)
+                self._complete(root, sequence, row, op, since, readable_from, inputs)
         else:
-            self._complete(root, sequence, row, op, readable_from)
+            self._complete(root, sequence, row, op, since, readable_from, inputs)
         return row
 
-    def _complete(self, node: Any, sequence: int, row: int, op: int, readable_from: int) -> None:
+    def _complete(
+        self, node: Any, sequence: int, row: int, op: int, since: int, readable_from: int, inputs: Sequence[Any]
+    ) -> None:
         """Enter the edges of a new node and what it saved, and so on for every new node that it leads to.
 
         Written out in one piece: in a training step it runs for every node of the graph.
@@ -148,7 +153,7 @@ class GraphNodes:
                 if number >= _NO_SEQUENCE:
                     target = self._accumulator(following, op)
                 elif several_threads:
-                    target = self._of_any_thread(following, number)
+                    target = self._following(following, number, since, inputs)
                 elif 0 <= number - first < len(by_sequence):
                     target = by_sequence[number - first]
                 else:
@@ -169,10 +174,27 @@ class GraphNodes:
                 return
             node, sequence, row = todo.pop()
 
+    def _following(self, node: Any, sequence: int, since: int, inputs: Sequence[Any]) -> int:
+        """The row of a node to which one that an op has just made leads, where numbers repeat; NONE if it is new too.
+
+        Most are those of the op's inputs, which know them. Of the others those with a number of this call are its own.
+        """
+        name = self._name_of_type(node)
+        known = {row for row in self._rows_at(sequence) if row != NONE and self._name_of(row) == name}
+        for tensor in tensors_in(inputs) if known else ():
+            seen = self.identity.tensors.get(id(tensor))
+            is_one = seen is not None and seen.node in known and type(tensor) in PLAIN
+            if is_one and (tensor._is_view() or tensor.grad_fn is node):  # (asking a view may make its node anew)
+                return seen.node  # type: ignore[union-attr]
+        return self._known(sequence) if inputs and sequence >= since else self._of_any_thread(node, sequence)
+
     def _of_any_thread(self, node: Any, sequence: int) -> int:
         """A node by its number where several threads make nodes: numbers repeat, so the name must be the same."""
-        name = (self._types.get(type(node)) or self._describe(node))[0]
+        name = self._name_of_type(node)
         return next((row for row in self._rows_at(sequence) if row != NONE and self._name_of(row) == name), NONE)
+
+    def _name_of_type(self, node: Any) -> int:
+        return (self._types.get(type(node)) or self._describe(node))[0]
 
     def _rows_at(self, sequence: int) -> Iterator[int]:
         """The node with a number in each thread, or NONE; the thread's that numbers now comes first."""

@@ -37,7 +37,7 @@ class TensorStates:
             with _DisableSubclass():
                 requires_grad = tensor.requires_grad
                 grad_fn = tensor.grad_fn if requires_grad else None
-                node = NONE if grad_fn is None else self.graph.enter(grad_fn, op, since, read_saved)
+                node = NONE if grad_fn is None else self.graph.enter(grad_fn, op, since, read_saved, NONE, inputs)
                 flags |= (_REQUIRES_GRAD if requires_grad else 0) | (_LEAF if grad_fn is None else 0)
                 return self.identity.add(tensor, op, node, flags, inputs)
         if not tensor.requires_grad:
@@ -48,7 +48,7 @@ class TensorStates:
         grad_fn = tensor.grad_fn
         if grad_fn is None:
             return self.identity.add(tensor, op, NONE, flags | _LEAF | _REQUIRES_GRAD, inputs)
-        node = self.graph.enter(grad_fn, op, since, read_saved)
+        node = self.graph.enter(grad_fn, op, since, read_saved, NONE, inputs)
         return self.identity.add(tensor, op, node, flags | _REQUIRES_GRAD, inputs)
 
     def _enter_inside(self, tensor: Tensor, op: int, since: int, read_saved: bool) -> None:
