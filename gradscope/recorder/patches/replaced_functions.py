@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.compiler import is_dynamo_compiling
+from torch.nn.modules._functions import BackwardHookFunction
 from torch.overrides import handle_torch_function
 from torch.utils import checkpoint
 from torch.utils.hooks import RemovableHandle
@@ -121,6 +122,7 @@ def _replacements() -> Iterator[Replacement]:
     for name in storage_writes.METHODS:
         yield Replacement(torch.UntypedStorage, name, storage_writes.reported)
     yield Replacement(torch.Tensor, "set_", unseen_calls.set_seen)
+    yield Replacement(BackwardHookFunction, "apply", unseen_calls.backward_hooks_seen)
     if hasattr(torch.autograd, "_engine_run_backward"):
         yield Replacement(torch.autograd, "_engine_run_backward", unseen_calls.edges_seen)
     if not _BACKWARD_IS_SEEN:

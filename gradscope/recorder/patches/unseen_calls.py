@@ -34,6 +34,20 @@ def edges_seen(run_backward: Callable[..., Any]) -> Callable[..., Any]:
     return _called("backward", "backward", "torch.autograd", begins)
 
 
+def backward_hooks_seen(apply: Callable[..., Any]) -> Callable[..., Any]:
+    """What stands for the function that puts a module's backward hooks into the graph: its result has a node at once.
+
+    The views that its forward makes, without grad mode, would be taken for the module's outputs.
+    """
+
+    def applies(*args: Any) -> Any:
+        if is_dynamo_compiling() or not is_ours_on_top():
+            return apply(*args)
+        return handle_torch_function(applies, args, *args)
+
+    return _called("apply", "BackwardHookFunction.apply", None, applies)
+
+
 def _called(name: str, qualified: str, module: str | None, function: Any) -> Callable[..., Any]:
     """A function under the name by which it is known."""
     function.__name__, function.__qualname__, function.__module__ = name, qualified, module
