@@ -62,6 +62,8 @@ class Source:
     """First and last line of every function; its first line stands for its scope, 0 for the module's."""
     functions_by_line: dict[tuple[int, str], str] = field(default_factory=dict)
     """Qualified names by first line (a decorator's, if there is one) and bare name, as code objects have them."""
+    loops: list[range] = field(default_factory=list)
+    """The lines of every loop."""
     _starts: list[tuple[int, int]] = field(default_factory=list)
 
     def at(self, line: int, col: int) -> SourceStatement:
@@ -105,10 +107,35 @@ class Source:
         return f"{moved[root]}{dot}{rest}" if root in moved else ""
 
     def _between(self, earlier: SourceStatement, later: SourceStatement) -> list[SourceStatement]:
-        if earlier.scope != later.scope or later.line <= earlier.end_line:
+        if earlier.scope != later.scope:
+            return []
+        if (later.line, later.col) <= (earlier.line, earlier.col):
+            return self._around(earlier, later)
+        if later.line <= earlier.end_line:
             return []
         first, last = (bisect_right(self._starts, (line, _ANY_COLUMN)) for line in (earlier.end_line, later.line - 1))
         return [one for one in self.statements[first:last] if one.scope == earlier.scope]
+
+    def _around(self, earlier: SourceStatement, later: SourceStatement) -> list[SourceStatement]:
+        """What runs between two statements of a loop when it begins anew: what is behind one, or before the other."""
+        loop = self._loop_around(earlier, later)
+        first, last = (bisect_right(self._starts, (line, -1)) for line in (loop.start, loop.stop))
+        return [
+            one
+            for one in self.statements[first:last]
+            if one.scope == earlier.scope
+            and not (later.line, later.col) <= (one.line, one.col) <= (earlier.line, earlier.col)
+        ]
+
+    def _loop_around(self, earlier: SourceStatement, later: SourceStatement) -> range:
+        """The lines of the innermost loop that two statements are in; none where they are in no loop together."""
+        around = [lines for lines in self.loops if earlier.line in lines and later.line in lines]
+        return min(around, key=len, default=range(0))
+
+    def may_lead_to(self, earlier: SourceStatement, later: SourceStatement) -> bool:
+        """Whether one call of a function may get from one of its statements to another (or to the same again)."""
+        is_ahead = (later.line, later.col) > (earlier.line, earlier.col)
+        return is_ahead or bool(self._loop_around(earlier, later))
 
     def call_assigned_to(self, name: str, after: int, before: int, col: int = 0) -> Assignment | None:
         """The call that a name was assigned from last.
@@ -164,6 +191,8 @@ def parse_source(text: str) -> Source:
         elif isinstance(node, ast.ClassDef):
             prefix += f"{node.name}."
         elif isinstance(node, ast.stmt):
+            if isinstance(node, (ast.For, ast.AsyncFor, ast.While)):
+                source.loops.append(range(node.lineno, (node.end_lineno or node.lineno) + 1))
             source.statements.append(_statement(node)._replace(scope=scope))
         if isinstance(node, ast.arg):
             source.arguments.add((scope, node.arg))

@@ -225,14 +225,15 @@ class BestNames:
     def _held_in_other_runs(self, tensor: int, op: int) -> str:
         """What the frame that ran an op held the same result as in the last run of which names were looked at."""
         slot, statement = self.slots[tensor], self._index.op_statement[op]
-        matched = self._matched_of_slot.get(slot, ())
-        at = bisect_left(matched, tensor)
-        if slot < 0 or not at or op in self._looked_at:
+        if slot < 0 or op in self._looked_at:
             return ""
-        earlier = matched[at - 1]
-        ops = self._ops_of_statement(statement)
-        then = bisect_left(ops, self._index.recording.tensors.column("op")[earlier])
-        return self.held_at(earlier, ops[then]) if then < len(ops) else ""
+        ops, made_at = self._ops_of_statement(statement), self._index.recording.tensors.column("op")
+        for matched in (self._matched_of_slot.get((slot, one), ()) for one in (statement, NOWHERE)):
+            if at := bisect_left(matched, tensor):
+                then = bisect_left(ops, made_at[matched[at - 1]])
+                if then < len(ops) and (name := self.held_at(matched[at - 1], ops[then])):
+                    return name
+        return ""
 
     @cached_property
     def _looked_at(self) -> frozenset[int]:
@@ -242,12 +243,13 @@ class BestNames:
         return frozenset(op for op, span in zip(*columns, strict=True) if op < len(at) and at[op] == statements[span])
 
     @cached_property
-    def _matched_of_slot(self) -> dict[int, list[int]]:
-        """By slot the tensors that were seen under a name, in order."""
-        found: dict[int, list[int]] = {}
-        for tensor in sorted(self._held.of_tensor):
+    def _matched_of_slot(self) -> dict[tuple[int, int], list[int]]:
+        """By slot and statement the tensors that were seen under a name there, in order; by slot and NOWHERE all."""
+        found: dict[tuple[int, int], list[int]] = {}
+        for tensor, bindings in sorted(self._held.of_tensor.items()):
             if self.slots[tensor] >= 0:
-                found.setdefault(self.slots[tensor], []).append(tensor)
+                for statement in {NOWHERE, *(binding.statement for binding in bindings)}:
+                    found.setdefault((self.slots[tensor], statement), []).append(tensor)
         return found
 
     def _ops_of_statement(self, statement: int) -> array[int]:

@@ -104,6 +104,28 @@ class HeldNames:
         targets = (node.target for node in nodes if isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)))
         return frozenset(one.id for target in targets for one in ast.walk(target) if isinstance(one, ast.Name))
 
+    def _is_behind_its_loop(self, binding: HeldName, statement: int) -> bool:
+        """Whether a name was seen in a loop that gives it its values, and a statement of the same file is in none."""
+        there, here = self._index.statements[binding.statement], self._index.statements[statement]
+        if binding.statement == NOWHERE or there.file != here.file or there.file < 0:
+            return False
+        loops = self._ranges[there.file].get(self._root(binding.name), ())
+        return any(there.line in one for one in loops) and all(here.line not in one for one in loops)
+
+    @cached_property
+    def _ranges(self) -> list[dict[str, list[range]]]:
+        """For each file the lines of the loops that give each name its values."""
+        found: list[dict[str, list[range]]] = []
+        for file in self._index.recording.files:
+            tree, lines = parsed(file.text) if file.is_user else None, dict[str, list[range]]()
+            for node in ast.walk(tree) if tree is not None else ():
+                if isinstance(node, (ast.For, ast.AsyncFor)):
+                    for one in ast.walk(node.target):
+                        if isinstance(one, ast.Name):
+                            lines.setdefault(one.id, []).append(range(node.lineno, (node.end_lineno or 0) + 1))
+            found.append(lines)
+        return found
+
     def varies_at(self, statement: int, name: int) -> bool:
         """Whether a statement was seen to read more than one tensor under a name."""
         _, tensors = self._seen.get((-1, name, statement), (array("i"), array("i")))
@@ -141,6 +163,8 @@ class HeldNames:
         own = self._last((-1, binding.name, statement), op)
         if own is not None:
             return own == tensor
+        if self._is_behind_its_loop(binding, statement):
+            return False  # (what it holds there is the last item, which need not have been looked at)
         last = self._last((binding.scope, binding.name, 0), op)
         if last is not None:
             return last == tensor or self._is_kept_to_the_end(binding, statement)

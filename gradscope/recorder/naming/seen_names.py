@@ -66,7 +66,11 @@ class SeenNames:
             return None
         del self._waiting[id(frame)]
         # A frame that has ended may have had the same id.
-        return waiting if (waiting[0].file, waiting[0].function) == (site.file, site.function) else None
+        is_same = (waiting[0].file, waiting[0].function) == (site.file, site.function)
+        return waiting if is_same and self._may_lead_to(waiting[0], site) else None
+
+    def _may_lead_to(self, earlier: Site, later: Site) -> bool:
+        return self._sources.parsed(earlier.file).may_lead_to(earlier.statement, later.statement)
 
     def match_stored(self, stored_by: Site, op: int, frame: FrameType, site: Site) -> None:
         """Match what a statement stored, and what was stored anew before the frame's next op, at a site."""
@@ -112,10 +116,15 @@ class SeenNames:
         """
         waiting = self._waiting.get(id(frame))
         with reading_locals(frame) as names:
-            if waiting is not None and waiting[0].statement is site.statement:
-                self._match(site, site.statement.stores, names, frame.f_globals, waiting[1], BindingKind.STORE)
+            if waiting is not None and waiting[0].statement is site.statement and self._may_lead_to(site, site):
+                self._match_stored_again(site, waiting[1], names, frame.f_globals)
             self._match(site, site.statement.loads, names, frame.f_globals, op, BindingKind.LOAD)
         self.wait_for_stored(site, frame, op)
+
+    def _match_stored_again(self, site: Site, op: int, names: Mapping[str, Any], others: Mapping[str, Any]) -> None:
+        anew = self._sources.parsed(site.file).stored_between(site.statement, site.statement)
+        kept = tuple(name for name in site.statement.stores if not any(is_stored_by(name, one) for one in anew))
+        self._match(site, kept, names, others, op, BindingKind.STORE)
 
     def wait_for_stored(self, site: Site, frame: FrameType, op: int) -> None:
         """Remember what the op's statement stores, to be looked at when the frame has gone on.

@@ -50,6 +50,9 @@ class Unseen:
         self._on_made = on_made
         self._changed_by_op: set[int] = set()
         self._entered = False
+        self._calls: dict[tuple[int, type], tuple[str, int] | None] = {}
+        """By site and kind of node the call that made what an op there took, in the runs in which it was found; None
+        where there were several."""
 
     def announce(
         self,
@@ -78,12 +81,13 @@ class Unseen:
         frames = [(*one, self._names.stored_since(*one)) for one in self._callers(user, site)]
         for frame, at, stored in frames:
             if stored is not None:
-                self._look_at(stored[0].statement.stores, frame, at, stored[0], thread, flags, read_saved)
+                self._look_at(stored[0].statement.stores, frame, at, stored[0], site, thread, flags, read_saved)
         for frame, at, stored in frames:
             if not any(self._is_news(tensor) for tensor in inputs):
                 break
             stored_by = stored[0] if stored is not None else None
-            self._look_at(at.statement.loads, frame, at, stored_by, thread, flags, read_saved)
+            self._look_at(at.statement.loads, frame, at, stored_by, site, thread, flags, read_saved)
+        self._enter_as_before(site, inputs, thread, flags, read_saved)
         for frame, at, stored in frames:
             if stored is not None:
                 self._names.match_stored(*stored, frame, at)
@@ -133,6 +137,7 @@ class Unseen:
         frame: FrameType,
         site: Site,
         stored_by: Site | None,
+        taken_at: Site,
         thread: int,
         flags: int,
         read_saved: bool,
@@ -143,10 +148,22 @@ class Unseen:
                 if issubclass(type(tensor), Tensor) and self._is_news(tensor):
                     call = self._call_behind(name, site, stored_by)
                     if call is not None:
-                        written, span = call
-                        op = self._add_op(tensor, written, span, thread, flags)
-                        self._enter(tensor, op, read_saved)
-                        self._entered = True
+                        key = (id(taken_at), _kind_of_node(tensor))
+                        self._calls[key] = call if self._calls.get(key, call) == call else None
+                        self._enter_made(tensor, call, thread, flags, read_saved)
+
+    def _enter_as_before(self, site: Site, inputs: list[Any], thread: int, flags: int, read_saved: bool) -> None:
+        """Enter what no name led to in this run: names are looked at in some runs only."""
+        for tensor in inputs:
+            if self._is_news(tensor):
+                call = self._calls.get((id(site), _kind_of_node(tensor)))
+                if call is not None and type(tensor) in PLAIN and not tensor.is_leaf:
+                    self._enter_made(tensor, call, thread, flags, read_saved)
+
+    def _enter_made(self, tensor: Any, call: tuple[str, int], thread: int, flags: int, read_saved: bool) -> None:
+        written, span = call
+        self._enter(tensor, self._add_op(tensor, written, span, thread, flags), read_saved)
+        self._entered = True
 
     def _found_under(self, name: str, site: Site, stored_by: Site | None) -> str:
         """The name that has now what a frame's last statement stored under a name; that itself if it stored no such."""
@@ -193,3 +210,7 @@ class Unseen:
             self._tape.pending["results"] += (op, seen.row)
             self._identity.leaves.pop(seen.row, None)
             self._states.compare(tensor, seen, op, since, read_saved)
+
+
+def _kind_of_node(tensor: Any) -> type:
+    return type(tensor.grad_fn) if type(tensor) in PLAIN and tensor.requires_grad else type(None)

@@ -27,6 +27,7 @@ from gradscope.recorder.places.code_owners import Owner
 from gradscope.recorder.state.tensors_in import tensors_in
 from gradscope.recorder.tape import Tape
 from gradscope.recording.rows import EventKind
+from gradscope.recording.tables import NONE
 
 _RECOMPUTED = int(EventKind.RECOMPUTED)
 
@@ -61,7 +62,7 @@ class _Counting:
             name, group = info.name, None
             if site is None:
                 located = observer.sites.locate(frame)
-                if located.user is None or located.user is self._outer:
+                if located.site.span == NONE or (located.user is not None and located.user is self._outer):
                     return True
                 site, group = located.site, located.group
                 name = located.label or name

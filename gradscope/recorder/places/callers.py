@@ -148,14 +148,16 @@ class CallSites:
             torch_frames = self._up_to_decorator(torch_frames)
         decorated = _decorated(torch_frames[-1]) if torch_frames else None
         site = self._site(current, library) if decorated is None else self._decorated_site(decorated, current, library)
+        at = current.f_lasti if current else NONE
+        # (A decorator's frame does not run: the caller's is at a statement of its own, whose names wait.)
+        user = current if decorated is None or self.owners.of(decorated) is not _USER else None
         if not torch_frames or torch_frames[-1].f_code in MODULE_CALLS or _is_checkpointed(torch_frames):
-            return Located(site, current, below=BELOW)
+            return Located(site, user, below=BELOW)
         if torch_frames[-1].f_code.co_name == "forward" and not site.seen & (site.seen - 1):
             self.look_at_forward(torch_frames[-1])
         label = _compiled(torch_frames[-1], site) or _label(torch_frames)
-        at = current.f_lasti if current else NONE
         group = (call_in(outer) or _made_by(torch_frames[-1]), id(current), at, label) if label else None
-        return Located(site, current, label, group, BELOW)
+        return Located(site, user, label, group, BELOW)
 
     def _up_to_decorator(self, frames: list[FrameType]) -> list[FrameType]:
         """The frames of torch's, innermost first, that set a mode around a function of the user's, without its caller.

@@ -31,7 +31,7 @@ def _row(index: Index, names: BestNames, leaf: int, looks: list[PassLook], numbe
     finite = [size for size in sizes if math.isfinite(size)]
     layout = recording.layouts[index.layout_at(leaf, looks[-1].op)]
     return GradientNorms(
-        name=names.of(leaf),
+        name=names.at(leaf, looks[-1].op),
         shape=recording.text(layout.shape),
         is_parameter=bool(recording.tensors.column("flags")[leaf] & PARAMETER),
         measure="norm" if has_norms else "largest",
