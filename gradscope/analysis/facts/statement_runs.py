@@ -91,7 +91,20 @@ class StatementRuns:
             statement = index.statement_of_span[event.span]
             outside = before[places[event.span], str(event.detail.get("function")).rstrip("_")]
             if outside:  # (checkpoint leaves a function as soon as it has what it needs, maybe in the midst of a line)
-                runs[statement] = max(runs[statement], ceil(event.subject * self.of[statement] / outside))
+                runs[statement] = max(runs[statement], ceil(event.subject * min(self.of[statement] / outside, 1)))
+        return self._again_with_neighbours(runs)
+
+    def _again_with_neighbours(self, runs: list[int]) -> list[int]:
+        """A statement ran again as often as those behind it in its block, whatever it calls itself.
+
+        As often as those before it as well where no function is left in its midst: reentrant checkpoint runs all of it.
+        """
+        index, leaves_early = self._index, bool(Events(self._index).of(EventKind.CHECKPOINT))
+        by_line = {(one.file, one.line): runs[at] for at, one in enumerate(index.statements) if runs[at]}
+        for at, one in enumerate(index.statements):
+            beside = self._blocks[one.file].together.get(one.line, ())
+            bound_to_run = (line for line in beside if line >= one.line or not leaves_early)
+            runs[at] = max([runs[at], *(by_line.get((one.file, line), 0) for line in bound_to_run)])
         return runs
 
     @cached_property
