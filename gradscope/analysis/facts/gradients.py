@@ -17,7 +17,7 @@ from gradscope.analysis.facts.unsharded_parameters import unsharded_parameters
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import BackwardPass, GradientOutcome, GradientRow
 from gradscope.recording import NONE
-from gradscope.recording.flags import EXTERNAL, LEAF, PARAMETER, RAISED
+from gradscope.recording.flags import EXTERNAL, PARAMETER, RAISED
 from gradscope.recording.rows import GradOutcome
 
 if TYPE_CHECKING:
@@ -155,11 +155,10 @@ class Gradients:
     @property
     def leaves_reached(self) -> dict[int, bool]:
         """For each leaf that required grad in a backward pass: whether one gave it a gradient."""
-        flags = self._index.recording.tensors.column("flags")
         reached: dict[int, bool] = {}
         for group in self.groups:
             for tensor, entry in group.tensors.items():
-                if flags[tensor] & LEAF:
+                if self._index.is_leaf(tensor):
                     reached[tensor] = reached.get(tensor, False) or bool(entry.received)
         return reached
 

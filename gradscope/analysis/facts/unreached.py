@@ -175,7 +175,7 @@ class Reasons:
         if not this.asked_for and (by_function := self._gave_none(tensor, this.op)):
             return by_function
         if this.asked_for and tensor in self._leaves_behind(this.op):
-            return Unreached(f"the pass was asked for the gradient of {this.asked_for} only (inputs=)", unused=True)
+            return self._asked_for_others(this)
         if tensor not in this.steps:
             return self._explain_unused(tensor, this)
         way = self._flow.path(this.steps, tensor)
@@ -208,10 +208,15 @@ class Reasons:
         if by_grad := next((step.op for step in way if kinds[step.op] == OpKind.GRAD), 0):
             line = self._index.op_line(by_grad)  # (what is only added to an output has no part in its gradient)
             return Unreached(f"used for the gradient of line {line}, which does not depend on it", unused=True)
+        if this.asked_for and tensor not in self._index.uses.of(this.op):
+            return self._asked_for_others(this)
         if (used := self._inside_functions.on(way, self._roots_of(this.op))) is not None:
             return Unreached(used.why, none_at=(used.returned_at,), changed_at=(used.applied_at,))
         left = next((step.op for step in way if not self._is_linked(step, this)), way[0].op if way else NONE)
         return Unreached(f"the way from it to {this.root} leaves what was seen at line {self._index.op_line(left)}")
+
+    def _asked_for_others(self, this: _Pass) -> Unreached:
+        return Unreached(f"the pass was asked for the gradient of {this.asked_for} only (inputs=)", unused=True)
 
     def _roots_of(self, op: int) -> list[int]:
         return [row.node for row in self._index.recording.backwards if row.op == op]
