@@ -31,6 +31,18 @@ _REGION = re.compile(r"\btorch\.(no_grad|inference_mode|set_grad_enabled)\(")
 _MAY_WRITE_THE_SAME = re.compile(r"(F|torch)\.batch_norm|\w+\.step")
 """Calls that write past the version counter: statistics of zeros, or a step by a gradient of zeros, change nothing."""
 
+_OF_VALUES = ("gradient-always-zero",)
+"""Codes of what may come of the values with which a healthy program begins; each has a check of its own."""
+
+
+def _shares_memory(tensor: torch.Tensor, one: Pass) -> bool:
+    """Whether another leaf that has a name lies on a tensor's memory."""
+    storage = tensor.untyped_storage()._cdata
+    return any(
+        other is not tensor and other.is_leaf and other.untyped_storage()._cdata == storage
+        for other in one.names.values()
+    )
+
 
 class Judge:
     """Compares a report (as JSON types) with what a witness saw.
@@ -147,7 +159,8 @@ class Judge:
                 held = "earlier passes than" in why and passes > MANY_PASSES
                 yield Claim("why-not-looked", one.line, said, held, f"{passes} passes")
                 continue
-            if led and one.inputs and "input" not in why:
+            is_asked_for = any(tensor is given for given in one.inputs)
+            if led and one.inputs and not is_asked_for and "input" not in why:
                 yield Claim("why-inputs", one.line, said, False, "inputs= asked for others only")
                 continue
             if "only the copy that line" in why:
@@ -199,6 +212,8 @@ class Judge:
                 changes = None if moment is None else roots_change(self._source, position, one, dict([moment]))
             truth = "its values change the root" if changes else "its values do not change the root"
             held = None if changes is None else not changes and id(tensor) not in one.led_to
+            if changes and id(tensor) not in one.led_to and _shares_memory(tensor, one):
+                held = None  # (what was changed is the other's values as well)
             yield Claim("why-unused", one.line, said, held, truth)
 
     def _settled(self, tensor: torch.Tensor, position: int, one: Pass) -> int:
@@ -304,7 +319,7 @@ class Judge:
     def _rows(self) -> Iterator[Claim]:
         rows = self._report["lines"]
         alike = Counter((row["line"], row["name"]) for row in rows)
-        changed = Counter(row["line"] for row in rows if row["kind"] == "changed")
+        changed = Counter(row["line"] for row in rows if row["kind"] != "made")
         for row in rows:
             line, name = row["line"], row["name"]
             if row["end_line"] == line and line in self._simple:
@@ -330,7 +345,7 @@ class Judge:
                 held = (said, runs) == (len(states), len(moments))
                 yield Claim("row-some-runs", line, f"{name} required grad in {said} of {runs} runs", held, truth)
             if states:  # (a loop over several tensors has a row for each, with a name of that tensor)
-                is_only = alike[line, name] == 1 and (row["kind"] != "changed" or changed[line] == 1)
+                is_only = alike[line, name] == 1 and (row["kind"] == "made" or changed[line] == 1)
                 yield from self._row(row, states[-1:] if is_only else states)
                 yield from self._names(row, line, moments[-1:] if is_only else moments)
 
@@ -477,7 +492,10 @@ class Judge:
             said = f"{answer['text']} [{answer['code']}]"
             if self._healthy and answer["severity"] != "note":
                 diverges = answer["code"] == "gradient-not-finite" and not all(map(_is_finite, self.seen.passes))
-                yield Claim("alarm", line, said, diverges, "the program is healthy")
+                is_of_values = answer["code"] in _OF_VALUES  # (a layer that died is no mistake of the program's)
+                yield Claim(
+                    "alarm", line, said, diverges or (None if is_of_values else False), "the program is healthy"
+                )
             path = path_of(answer["tensor"])
             if path is None:
                 continue

@@ -409,4 +409,96 @@ ONCE_FALSE: dict[str, str] = {
                 h.sum().backward()
         """
     ),
+    # a decorator's own op is not where the frame of its caller stands, whose names wait to be looked at
+    "checkpoint-before-a-decorated-call": _program(
+        """
+            from torch.utils.checkpoint import checkpoint
+            @torch.no_grad()
+            def features(h):
+                return torch.sigmoid(h) * 2
+            fc = nn.Linear(3, 3)
+            h = checkpoint(fc, x.clone().requires_grad_(), use_reentrant=True)
+            h = features(h)
+        """
+    ),
+    # a line that makes no call itself ran again inside backward as often as its neighbours
+    "line-of-modules-run-again": _program(
+        """
+            from torch.utils.checkpoint import checkpoint
+            def block(module, h):
+                def run(value):
+                    value = module(value)
+                    return torch.tanh(value)
+                return checkpoint(run, h, use_reentrant=True)
+            plain, net = nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+            for step in range(3):
+                h = block(plain, x)
+                h = block(net, h.clone().requires_grad_())
+                h.sum().backward()
+        """
+    ),
+    # a loop's name holds behind the loop what its last item was, whichever was looked at
+    "name-of-a-loop-behind-it": _program(
+        """
+            first, second = nn.Linear(3, 3), nn.Linear(3, 3)
+            first, second = second, first
+            for step in range(40):
+                with torch.no_grad():
+                    h = second(x)
+                h = h + first(x)
+                h.sum().backward()
+                for p in second.parameters():
+                    if p.grad is not None:
+                        p = p - p.grad
+        """
+    ),
+    # names are looked at in some runs: what a call was found to have made then, it made in the others
+    "result-of-a-function-under-another-name": _program(
+        """
+            class OneSided(torch.autograd.Function):
+                @staticmethod
+                def forward(ctx, h, s):
+                    return h * s
+                @staticmethod
+                def backward(ctx, grad):
+                    return grad, None
+            w = torch.randn(3, requires_grad=True)
+            for step in range(40):
+                h = x * w
+                h = OneSided.apply(h, w)
+                if h.requires_grad:
+                    kept = h
+                    kept.retain_grad()
+                h = h + 1
+                h.sum().backward()
+        """
+    ),
+    # where a module has backward hooks its outputs have a node, also those that no name led to
+    "hooked-module-in-a-comprehension": _program(
+        """
+            fc = nn.Linear(3, 3)
+            fc.register_full_backward_hook(lambda module, inner, outer: None)
+            results = [fc(x) for _ in range(3)]
+        """
+    ),
+    # a name that a loop gives to another tensor before it comes back is not what an earlier statement stored
+    "name-stored-again-by-the-loop": _program(
+        """
+            def jitter(h):
+                h += 0.1
+                return h
+            @torch.jit.script
+            def scripted(h):
+                return torch.sigmoid(h) * h
+            fc = nn.Linear(3, 3)
+            for step in range(60):
+                h = x
+                h = h * 1
+                noisy = jitter(h)
+                h = h * noisy
+                h = scripted(h)
+                h = h + fc(x)
+                h.sum().backward()
+        """
+    ),
 }

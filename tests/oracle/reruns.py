@@ -27,9 +27,11 @@ def roots_change(source: str, position: int, one: Pass, changed: Mapping[Path, i
         changed: Names of tensors; each is changed once, at the statement that begins at a moment.
 
     Returns:
-        None where the changed program no longer gets that far.
+        None where the changed program no longer gets that far, or the roots are NaN whatever comes.
     """
     decided = None
+    if all(bool(value.isnan().all()) for value in one.values):
+        return None
     for by in SHIFTS:
         run = Witness(source, _Shift(changed, by), watch=False)
         if len(run.passes) <= position or run.passes[position].line != one.line:

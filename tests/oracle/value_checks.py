@@ -116,7 +116,9 @@ def _lost(seen: Witness, said: Said) -> Iterator[Claim]:
     """What keeps the old values never changed, and the line ran so many times."""
     found = re.search(r"\(([\d,]+) times\), which nothing takes; (.+?) keeps? the old values", said.text)
     for name in listed(found[2]) if found else ():
-        changes = [len(seen.changed_at[id(tensor)]) - 1 for tensor in tensors_of(seen, name)[-1:]]
+        since = seen.moments[line_of(said)][0][0].number if seen.moments[line_of(said)] else 0
+        tensors = tensors_of(seen, name)[-1:]
+        changes = [sum(at > since for at, _ in seen.changed_at[id(tensor)]) for tensor in tensors]
         if changes and found:
             runs = seen.runs[line_of(said)]
             held = changes[0] == 0 and number(found[1]) <= runs

@@ -169,6 +169,7 @@ class Witness:
             finally:
                 torch.set_grad_enabled(grad_mode)
                 self.namespace = vars(module)
+                self._count_saved_at_the_end()
 
     def statement(self, line: int) -> _Statement:
         """A context around each statement (called by the program)."""
@@ -296,6 +297,12 @@ class Witness:
         self.kept += given
         for tensor in (*taken, *given):  # (what was taken may come from a scripted function, which no mode sees)
             self._count_saved(tensor.grad_fn, hooked)
+
+    def _count_saved_at_the_end(self) -> None:
+        """What made the tensors that the module holds in the end was maybe no call, and no call may have taken them."""
+        for value in self.namespace.values() if self.watch else ():
+            if isinstance(value, torch.Tensor) and _is_plain(value):
+                self._count_saved(value.grad_fn, hooked=False)
 
     def _count_saved(self, node: Any, hooked: bool) -> None:
         """Note the nodes that are new behind one; what was packed by a hook is not unpacked, as that may run code."""
