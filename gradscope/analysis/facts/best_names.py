@@ -290,9 +290,10 @@ class BestNames:
         A method's ``self`` is what it is to another method of the class.
         """
         held, statement = self._held, self._index.op_statement[op]
-        if not held.has_own(statement, self.best[tensor]):
-            return ""
         kind = self._class_of(statement)
+        is_methods_own = bool(kind) and self._strings[self.best[tensor]].startswith(_OWN)
+        if not is_methods_own and not held.has_own(statement, self.best[tensor]):
+            return ""
         others = [
             binding
             for binding in held.of_tensor[tensor]

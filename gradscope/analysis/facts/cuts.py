@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -37,6 +38,8 @@ _BY_FUNCTION: dict[str, CutKind] = {
 class CutGroup:
     """Cuts of one kind by one function at one statement."""
 
+    key: tuple[int, int, int]
+    """Statement, function and modes."""
     statement: int
     kind: CutKind
     func: int
@@ -198,18 +201,26 @@ class Cuts:
     def groups(self) -> list[CutGroup]:
         """Cuts by statement, function and kind, in the order in which they first happened."""
         index = self._index
-        funcs, flags = index.recording.ops.column("func"), index.recording.ops.column("flags")
-        modes = GRAD | INFERENCE
         groups: dict[tuple[int, int, int], CutGroup] = {}
-        for op in (op for op, cut in enumerate(self.is_cut) if cut):
-            key = (index.op_statement[op], funcs[op], flags[op] & modes)
+        for op in self.all:
+            key = self.key_of(op)
             group = groups.get(key)
             if group is None:
-                groups[key] = CutGroup(key[0], self.kind(op), key[1], op, op, index.weights[op])
+                groups[key] = CutGroup(key, key[0], self.kind(op), key[1], op, op, index.weights[op])
             else:
                 group.last_op = op
                 group.count += index.weights[op]
         return list(groups.values())
+
+    @property
+    def all(self) -> Iterator[int]:
+        """The ops that are cuts, in order."""
+        return (op for op, cut in enumerate(self.is_cut) if cut)
+
+    def key_of(self, op: int) -> tuple[int, int, int]:
+        """The statement, function and modes of a cut, by which cuts are grouped."""
+        ops = self._index.recording.ops
+        return self._index.op_statement[op], ops.column("func")[op], ops.column("flags")[op] & (GRAD | INFERENCE)
 
     def input_of(self, op: int) -> int:
         """The first input of a cut that required grad; NONE where the op's inputs are unknown."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.library_calls import LibraryCalls
 from gradscope.analysis.facts.statement_runs import StatementRuns
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cut
+from gradscope.recording import NONE
 
 
 def list_cuts(
@@ -30,6 +33,7 @@ def list_cuts(
     """
     spans = index.statement_of_span
     inner = index.recording.ops.column("inner")
+    ran = _runs_with_cuts(index, cuts)
     at_fault = {(index.op_statement[op], index.recording.ops.column("func")[op]) for op in on_path}
     return tuple(
         Cut(
@@ -37,7 +41,7 @@ def list_cuts(
             inner=index.place(spans[inner[group.last_op]]) if inner[group.last_op] >= 0 else None,
             kind=group.kind,
             op=index.recording.text(group.func),
-            executions=min(group.count, max(1, runs.of[group.statement])),
+            executions=min(ran[group.key], group.count, max(1, runs.of[group.statement])),
             input=names.at(cuts.input_of(group.last_op), group.last_op),
             output=names.at(cuts.output_of(group.last_op), group.last_op),
             on_path=(group.statement, group.func) in at_fault,
@@ -45,3 +49,22 @@ def list_cuts(
         )
         for group in cuts.groups
     )
+
+
+def _runs_with_cuts(index: Index, cuts: Cuts) -> dict[tuple[int, int, int], int]:
+    """For each group of cuts how many runs of its statement had some, as far as is seen: one run may have many.
+
+    A run's ops follow each other, but for those of what it calls; and it cuts off one tensor (a layer's weight) once.
+    """
+    at, last = index.op_statement, dict[tuple[int, int, int], int]()
+    stretches, of_input = Counter[tuple[int, int, int]](), Counter[tuple[tuple[int, int, int], int]]()
+    for op in cuts.all:
+        key = cuts.key_of(op)
+        before = last.get(key, NONE)
+        if before < 0 or any(at[between] != key[0] for between in range(before + 1, op)):
+            stretches[key] += index.weights[op]
+        last[key] = op
+        of_input[key, cuts.input_of(op)] += index.weights[op]
+    for (key, _), count in of_input.items():
+        stretches[key] = max(stretches[key], count)
+    return stretches

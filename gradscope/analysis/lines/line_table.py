@@ -23,6 +23,8 @@ from gradscope.recording.rows import OpKind
 
 TEMPORARIES = 50
 """Ops of one statement that are looked through for the cut of a temporary."""
+_OF_A_CALL = 4096
+"""Ops of one statement that are gone back over for what set a mode within it: a library's model is made of many."""
 
 
 class LineTable:
@@ -277,9 +279,12 @@ class LineTable:
                     return False
                 before -= 1
             return before < 0 or bool(flags[before] & GRAD)
-        for earlier in range(min(op, self._index.op_count) - 1, max(-1, op - TEMPORARIES), -1):
+        of_ops = self._recording.ops.column("flags")
+        for earlier in range(min(op, self._index.op_count) - 1, max(-1, op - _OF_A_CALL), -1):
             if statements[earlier] != statements[op]:
                 break
+            if of_ops[earlier] & GRAD:
+                return True  # (it was on when the statement began)
             if kinds[earlier] == OpKind.MODE:
                 is_exit = self._index.func(earlier).endswith("__exit__")
                 return not is_exit and not is_user_code(self._index, earlier)

@@ -29,7 +29,7 @@ from gradscope.recorder.calls.torch_functions import Function, FunctionInfo, des
 from gradscope.recorder.naming.seen_names import FULL_MATCHES, SeenNames
 from gradscope.recorder.naming.unseen_tensors import Unseen
 from gradscope.recorder.places.call_sites import Site
-from gradscope.recorder.places.callers import CallPlace, CallSites, Located
+from gradscope.recorder.places.callers import MODE_METHODS, CallPlace, CallSites, Located
 from gradscope.recorder.places.frames_around import FramesAround
 from gradscope.recorder.places.torch_calls import TorchCall
 from gradscope.recorder.repetition.forgetting import Forgetting
@@ -52,7 +52,6 @@ from gradscope.recording.tables import NONE
 
 _SETS_GRAD = ("Tensor.grad.__set__", "Tensor.grad.__delete__")
 _SETS_REQUIRES_GRAD = ("Tensor.requires_grad.__set__", "Tensor.requires_grad_")
-_MODES = ("no_grad.", "enable_grad.", "set_grad_enabled.", "inference_mode.")
 _CALL, _SET, _MODE, _GROUP, _STEP = (
     int(kind) for kind in (OpKind.CALL, OpKind.SET, OpKind.MODE, OpKind.GROUP, OpKind.STEP)
 )
@@ -493,7 +492,7 @@ class Observer:
         """Name and kind of a call: its own, or those of the call into torch's own Python that it is a part of."""
         if not located.label or info.kind in _PASSES or (info.kind == _COLLECTIVE and located.label not in WHOLE):
             return info.text, info.kind
-        is_mode = info.kind == _MODE and located.label.startswith(_MODES)
+        is_mode = info.kind == _MODE and located.label.startswith(MODE_METHODS)
         return self.tape.text(located.label), _MODE if is_mode else _GROUP
 
     def _op(self, info: Function, located: Located, thread: int, flags: int) -> tuple[int, bool]:

@@ -21,7 +21,7 @@ from gradscope.recorder.state.identity import Identity
 from gradscope.recorder.state.tensor_states import TensorStates
 from gradscope.recorder.state.tensors_in import PLAIN, version_of
 from gradscope.recorder.tape import Tape
-from gradscope.recording.flags import CALL_OP, EXTERNAL, HOOKED, MADE
+from gradscope.recording.flags import CALL_OP, EXTERNAL, GRAD, HOOKED, MADE
 from gradscope.recording.tables import NONE
 
 CALLERS = 8
@@ -195,7 +195,10 @@ class Unseen:
 
     def _add_op(self, tensor: Any, written: str, span: int, thread: int, flags: int) -> int:
         tracked = type(tensor) in PLAIN and tensor.requires_grad
-        forward = getattr(tensor.grad_fn, "_forward_cls", None) if tracked else None
+        node = tensor.grad_fn if tracked else None
+        if node is not None:
+            flags |= GRAD  # (it may be found in the midst of a region that began later)
+        forward = getattr(node, "_forward_cls", None)
         function = f"{forward.__name__}.apply" if forward is not None else written
         return self._tape.add_op(self._tape.text(function), CALL_OP, span, NONE, thread, flags | MADE)
 

@@ -104,11 +104,11 @@ class SpanTable:
             )
         return known
 
-    def of_decorator(self, code: CodeType, wanted: re.Pattern[str]) -> tuple[int, int, SourceStatement]:
-        """Span id, file id and statement of the decorator of a user's function whose source matches."""
+    def of_decorator(self, code: CodeType, wanted: re.Pattern[str]) -> tuple[int, int, SourceStatement] | None:
+        """Span id, file id and statement of the decorator of a user's function whose source matches; None for none."""
         file = self.sources.file(code.co_filename, True)
         lines = self._tape.recording.files[file].text.split("\n")
-        line = first = code.co_firstlineno  # the first decorator's
+        line, first = 0, code.co_firstlineno  # the first decorator's
         for number in range(first, min(first + _DECORATOR_LINES, len(lines) + 1)):
             text = lines[number - 1].lstrip()
             if text.startswith(("def ", "async def ")):
@@ -116,6 +116,8 @@ class SpanTable:
             if text.startswith("@") and wanted.search(text):
                 line = number
                 break
+        if not line:
+            return None
         statement = SourceStatement(line, line)
         return self.shared(Span(file, line, line, NONE, NONE, line, line, self.text(code.co_name))), file, statement
 

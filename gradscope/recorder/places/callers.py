@@ -49,6 +49,8 @@ _SETS_MODE = frozenset(
 ).union(_DECORATES)
 """Code of what sets grad mode and sets it back."""
 _MODES_IN_SOURCE = re.compile(r"\b(no_grad|enable_grad|set_grad_enabled|inference_mode)\b")
+MODE_METHODS = ("no_grad.", "enable_grad.", "set_grad_enabled.", "inference_mode.")
+"""What the names of methods that set a mode begin with."""
 _COMPILES = ("torch/_dynamo/eval_frame.py", "torch\\_dynamo\\eval_frame.py")
 _RESUMED = re.compile(r"torch_dynamo_resume_in_(.+)_at_\d+$")
 """The name of what runs behind a graph break."""
@@ -100,6 +102,8 @@ class CallSites:
         self._callers = Callers()
         self._sites: dict[tuple[int, int], Site] = {}
         self._library_sites: dict[tuple[int, int], Site] = {}
+        self._decorators: dict[int, Site | None] = {}
+        """By ``id(code)`` of a decorated function; the code objects are kept by their owners' table."""
         self.places: dict[tuple[int, int], CallPlace] = {}
         """By ``id(code)`` and instruction; the code objects are kept by their owners' table."""
         self._begun_at: tuple[int, str, tuple[int, int]] | None = None
@@ -147,15 +151,18 @@ class CallSites:
         if torch_frames and torch_frames[0].f_code in _SETS_MODE:
             torch_frames = self._up_to_decorator(torch_frames)
         decorated = _decorated(torch_frames[-1]) if torch_frames else None
-        site = self._site(current, library) if decorated is None else self._decorated_site(decorated, current, library)
+        decorator = None if decorated is None else self._site_of_decorator(decorated)
+        site = decorator or self._site(current, library)
         at = current.f_lasti if current else NONE
         # (A decorator's frame does not run: the caller's is at a statement of its own, whose names wait.)
-        user = current if decorated is None or self.owners.of(decorated) is not _USER else None
+        user = current if decorator is None else None
         if not torch_frames or torch_frames[-1].f_code in MODULE_CALLS or _is_checkpointed(torch_frames):
             return Located(site, user, below=BELOW)
         if torch_frames[-1].f_code.co_name == "forward" and not site.seen & (site.seen - 1):
             self.look_at_forward(torch_frames[-1])
         label = _compiled(torch_frames[-1], site) or _label(torch_frames)
+        if label.startswith(MODE_METHODS):
+            label = self._decorated_by_torch(torch_frames) or label
         group = (call_in(outer) or _made_by(torch_frames[-1]), id(current), at, label) if label else None
         return Located(site, user, label, group, BELOW)
 
@@ -166,20 +173,29 @@ class CallSites:
         """
         for place, frame in enumerate(frames):
             function = _decorated(frame)
-            if function is not None and self.owners.of(function) is _USER:
+            if function is not None and self._site_of_decorator(function) is not None:
                 return frames[: place + 1]
         return frames
 
-    def _decorated_site(self, function: CodeType, user: FrameType | None, library: FrameType | None) -> Site:
-        """The site of a decorator of torch's that sets a mode around a function: the decorator, in the user's code."""
-        if self.owners.of(function) is not Owner.USER:
-            return self._site(user, library)
-        key = (id(function), -1)
-        site = self._sites.get(key)
-        if site is None:
-            span, file, statement = self.spans.of_decorator(function, _MODES_IN_SOURCE)
-            site = self._sites[key] = Site(span, NONE, file, statement, function.co_name)
-        return site
+    def _site_of_decorator(self, function: CodeType) -> Site | None:
+        """The site of a decorator of torch's that sets a mode around a function of the user's, in the user's code.
+
+        None where torch itself has put that around the function, as L-BFGS does with a closure.
+        """
+        if self.owners.of(function) is not _USER:
+            return None
+        if id(function) not in self._decorators:
+            found = self.spans.of_decorator(function, _MODES_IN_SOURCE)
+            site = None if found is None else Site(found[0], NONE, found[1], found[2], function.co_name)
+            self._decorators[id(function)] = site
+        return self._decorators[id(function)]
+
+    def _decorated_by_torch(self, frames: list[FrameType]) -> str:
+        """The function of torch's own around which a mode is set by the innermost of some frames; empty for none."""
+        decorated = next((code for frame in frames if (code := _decorated(frame)) is not None), None)
+        if decorated is None or self.owners.of(decorated) is not _TORCH:
+            return ""
+        return _home(decorated.co_filename) + getattr(decorated, "co_qualname", decorated.co_name)
 
     def call_assigned_to(self, name: str, site: Site, after: int) -> tuple[str, int] | None:
         """The call that a name was assigned from before a site was reached: the function as written, and its span."""

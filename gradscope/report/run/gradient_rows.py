@@ -42,7 +42,7 @@ def gradient_rows(rows: Sequence[GradientNorms], width: int, marks: Symbols, lim
     cells = [_cells(row, scale, marks) for row in rows[:limit]]
     yield table(_COLUMNS, cells, width, marks)
     if len(rows) > limit:
-        yield Text(f"{marks.dots} {len(rows) - limit} more leaves (--all)", style="dim")
+        yield Text(f"{marks.dots} {counted(len(rows) - limit, 'more leaf', 'more leaves')} (--all)", style="dim")
     yield Text(_legend(rows, scale, marks), style="dim")
 
 

@@ -14,7 +14,7 @@ FACTS = (
     Column("shape", minimum=10),
     Column("requires_grad"),
     Column("grad_fn", minimum=12),
-    Column("memory", minimum=6),
+    Column("memory", minimum=8),
     Column("new", justify_right=True),
     Column("saved", justify_right=True),
     Column("in use", justify_right=True),

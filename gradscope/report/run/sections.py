@@ -31,7 +31,7 @@ _UNNAMED = "<unnamed>"
 _LEAST_WORDS = 48
 """Cells that the branches of a graph leave for what a row says."""
 _GRADIENT = (
-    Column("leaf", minimum=10),
+    Column("leaf", minimum=24, keeps_end=True),
     Column("shape", minimum=6),
     Column("gradient"),
     Column("why", wraps=True, minimum=10),
@@ -52,9 +52,10 @@ class Sections:
         self._marks = marks
         self._limit = limit
 
-    def _more(self, count: int, what: str) -> list[RenderableType]:
+    def _more(self, count: int, one: str, several: str = "") -> list[RenderableType]:
         left = count - self._limit
-        return [Text(f"{self._marks.dots} {left} more {what} (--all)", style="dim")] if left > 0 else []
+        more = counted(left, f"more {one}", f"more {several}" if several else "")
+        return [Text(f"{self._marks.dots} {more} (--all)", style="dim")] if left > 0 else []
 
     def _table(self, columns: Sequence[Column], cells: list[list[Text]]) -> RenderableType:
         return table(columns, cells, self._width, self._marks)
@@ -75,7 +76,7 @@ class Sections:
             for at, member in enumerate(group.members[: self._limit]):
                 head = Text(f"{group.storage}  {size(group.nbytes)}{several}" if not at else "", style="blue")
                 cells.append([head, *self._member(member, group)])
-        return Group(self._table(columns, cells), *self._more(len(groups), "blocks"))
+        return Group(self._table(columns, cells), *self._more(len(groups), "block"))
 
     def _member(self, member: AliasMember, group: AliasGroup) -> list[Text]:
         seen = f"first seen at line {member.line}" if member.line else "not seen"
@@ -98,7 +99,7 @@ class Sections:
         rows = graph.rows[: self._limit]
         prefixes = self._prefixes(graph.rows)
         lines = [self._graph_row(row, prefixes[at]) for at, row in enumerate(rows)]
-        return Group(*lines, *self._more(len(graph.rows), "rows"))
+        return Group(*lines, *self._more(len(graph.rows), "row"))
 
     def _prefixes(self, rows: Sequence[GraphRow]) -> list[str]:
         """The branches before each row."""
@@ -158,8 +159,8 @@ class Sections:
             cells = [self._gradient(row, count) for row, count in alike[: self._limit]]
             if cells:
                 parts.append(table(_GRADIENT, cells, self._width, self._marks, header=False))
-            parts += [*self._more(len(alike), "leaves"), *left]
-        return Group(*parts, *self._more(len(passes), "places"))
+            parts += [*self._more(len(alike), "leaf", "leaves"), *left]
+        return Group(*parts, *self._more(len(passes), "place"))
 
     def _left_as_they_were(self, rows: Sequence[GradientRow]) -> list[Text]:
         """In a word, where not all have room, the leaves whose gradients of other passes a pass left."""
@@ -207,22 +208,23 @@ class Sections:
         """Where the graph was cut; lines under one mode as one row."""
         columns = [
             Column("line"),
-            Column("cut by", minimum=12),
-            Column("what", minimum=12),
-            Column("source", minimum=16),
+            Column("cut by", minimum=20),
+            Column("what", minimum=30),
+            Column("source", minimum=12),
         ]
         cells = [self._cut(cut) for cut in cuts if cut.kind not in ("no_grad", "inference_mode")]
         for mode in ("no_grad", "inference_mode"):
             places = [cut for cut in cuts if cut.kind == mode]
             cells += [self._cut(cut) for cut in places] if len(places) < 3 else [self._region(mode, places)]
-        return Group(self._table(columns, cells[: self._limit]), *self._more(len(cells), "places"))
+        return Group(self._table(columns, cells[: self._limit]), *self._more(len(cells), "place"))
 
     def _cut(self, cut: Cut) -> list[Text]:
         line = f"{cut.place.line}{f' {self._marks.times}{cut.executions:,}' if cut.executions > 1 else ''}"
         by = f"{cut.kind}: {cut.op}" if cut.kind in ("no_grad", "inference_mode") else cut.op
         if cut.inner is not None:
             by += f" in {package_of(cut.inner.file)}"
-        what = f"{cut.input} {self._marks.arrow} {cut.output}" if cut.output else cut.input
+        is_itself = cut.output in ("", cut.input)
+        what = cut.input if is_itself else f"{cut.input} {self._marks.arrow} {cut.output}"
         style = "bold red" if cut.on_path else ""
         return [
             Text(line, style=style),
@@ -247,7 +249,7 @@ class Sections:
             Column("for backward", minimum=16, wraps=True),
         ]
         cells = [self._write(write) for write in writes[: self._limit]]
-        return Group(self._table(columns, cells), *self._more(len(writes), "writes"))
+        return Group(self._table(columns, cells), *self._more(len(writes), "write"))
 
     def _write(self, write: InplaceWrite) -> list[Text]:
         times = f" {self._marks.times}{write.executions:,}" if write.executions > 1 else ""
@@ -303,7 +305,7 @@ class Sections:
                     Text(size(line.peak_live_bytes), style="dim"),
                 ]
             )
-        return Group(self._table(columns, cells), *self._more(len(lines), "lines"))
+        return Group(self._table(columns, cells), *self._more(len(lines), "line"))
 
     def watches(self, watches: Sequence[WatchRow]) -> RenderableType:
         """Watched expressions and what they gave."""
@@ -313,7 +315,7 @@ class Sections:
             Column("runs"),
             Column("value", minimum=20),
         ]
-        return Group(self._table(columns, list(self._watched(watches))), *self._more(len(watches), "values"))
+        return Group(self._table(columns, list(self._watched(watches))), *self._more(len(watches), "value"))
 
     def _watched(self, watches: Sequence[WatchRow]) -> Iterator[list[Text]]:
         for watch in watches[: self._limit]:

@@ -71,8 +71,8 @@ def totals(report: Report, marks: Symbols, with_memory: bool = True) -> list[Tex
         counted(numbers.nodes, "graph node"),
         counted(numbers.backwards, "backward pass", "backward passes"),
     ]
-    if numbers.backwards:
-        total = numbers.leaves_with_gradient + numbers.leaves_without_gradient
+    total = numbers.leaves_with_gradient + numbers.leaves_without_gradient
+    if total:
         first.append(f"gradients for {numbers.leaves_with_gradient} of {counted(total, 'leaf', 'leaves')}")
     first.append(counted(numbers.cuts, "cut"))
     if numbers.exports:

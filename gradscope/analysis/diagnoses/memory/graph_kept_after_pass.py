@@ -28,7 +28,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             by_line.setdefault((found.file, found.put.line), (found, []))[1].append(kept)
     for found, several in by_line.values():
         there = [_put_there(sources, kept.tensors) for kept in several]
-        tensors = [tensor for put in there for tensor in put]
+        tensors = _without_bases(sources, [tensor for put in there for tensor in put])
         passes = max(kept.passes - (len(put) < len(kept.tensors)) for kept, put in zip(several, there, strict=True))
         op = index.recording.tensors.column("op")[tensors[-1]]
         handed = dict.fromkeys(f"line {call.line}" for _, call in found.handed)
@@ -51,6 +51,13 @@ def _put_there(sources: Sources, tensors: tuple[int, ...]) -> tuple[int, ...]:
     text = sources.index.recording.text
     *others, last = [any("[" in text(name) for name, _, _ in sources.names_held.get(tensor, ())) for tensor in tensors]
     return tensors[:-1] if any(others) and not last else tensors
+
+
+def _without_bases(sources: Sources, tensors: list[int]) -> list[int]:
+    """Some results without those that live because a view of theirs, which is kept, refers to them."""
+    flags, storages = (sources.index.recording.tensors.column(name) for name in ("flags", "storage"))
+    viewed = {storages[tensor] for tensor in tensors if flags[tensor] & VIEW}
+    return [tensor for tensor in tensors if flags[tensor] & VIEW or storages[tensor] not in viewed]
 
 
 def _views_kept(sources: Sources, kept: KeptAfterPasses) -> list[int]:
