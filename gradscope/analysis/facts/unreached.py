@@ -370,10 +370,10 @@ class Reasons:
         return recording.text(recording.nodes.column("name")[node]).removesuffix("Backward")
 
     def _explain_unused(self, tensor: int, this: _Pass) -> Unreached:
-        uses = self._flow.uses_of(tensor, this.op)
-        used = [op for op in uses if not self._is_only_held(op)]
+        used = [op for op in self._flow.uses_of(tensor, this.op) if not self._is_only_held(op)]
         if not used:
-            wrapped = f" but the one that wraps it (line {self._index.op_line(uses[-1])})" if uses else ""
+            held = [op for op in self._index.users.of(tensor) if op < this.op and self._is_only_held(op)]
+            wrapped = f" but the one that wraps it (line {self._index.op_line(held[-1])})" if held else ""
             others = " in this process, which started others" if self._index.recording.info.children else ""
             return Unreached(f"no call was seen to use it before this backward pass{wrapped}{others}", unused=True)
         if (written := self._written_past_graph(tensor, this)) >= 0:
