@@ -151,3 +151,12 @@ print(embed.weight.grad)
 )
 def test_what_is_frozen_and_left_out_of_the_training_is_no_more_than_noted(freezes: str, severity: str) -> None:
     assert [(code, how) for code, how, _ in said(UNFREEZES.format(freezes))] == [("grad-none-untracked", severity)]
+
+
+def test_a_copy_that_is_frozen_where_it_is_made_was_frozen_there() -> None:
+    source = (
+        "import copy\nteacher = copy.deepcopy(layer).requires_grad_(False)\n"
+        "train(torch.optim.SGD(layer.parameters(), 0.1), lambda: (layer(x) - teacher(x) + 1).pow(2).sum())\n"
+        "print(teacher.weight.grad)"
+    )
+    assert said(source) == [("grad-none-untracked", "note", [10])]

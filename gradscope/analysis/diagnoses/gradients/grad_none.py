@@ -13,7 +13,7 @@ from gradscope.analysis.facts.leaf_gradients.none_reads import NoneKind, NoneRea
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
 from gradscope.frames.none_checks import asks_for_none
-from gradscope.recording.flags import RAISED
+from gradscope.recording.flags import EXTERNAL, RAISED
 from gradscope.recording.rows import OpKind
 
 Reason = tuple[str, list[Cause]]
@@ -130,8 +130,11 @@ def _untracked(sources: Sources, read: NoneRead) -> Reason:
 def _is_plain_leaf(sources: Sources, tensor: int) -> bool:
     """Whether a tensor that does not require grad is no result of a cut."""
     index = sources.index
-    op = index.recording.tensors.column("op")[tensor]
-    return index.is_leaf(tensor) and not (op < index.op_count and sources.cuts.is_cut[op])
+    op, flags = (index.recording.tensors.column(name)[tensor] for name in ("op", "flags"))
+    is_made = (
+        op < index.op_count and not flags & EXTERNAL
+    )  # (what was first seen when it was frozen was not made there)
+    return index.is_leaf(tensor) and not (is_made and sources.cuts.is_cut[op])
 
 
 def _non_leaf(sources: Sources, read: NoneRead) -> Reason:
