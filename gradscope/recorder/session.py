@@ -17,6 +17,7 @@ from weakref import ref
 import torch
 from torch._C import DisableTorchFunction
 
+from gradscope.recorder.calls.core import core_of
 from gradscope.recorder.calls.function_mode import RecorderMode
 from gradscope.recorder.calls.observer import Observer
 from gradscope.recorder.calls.shielded_observer import ShieldedObserver
@@ -89,6 +90,7 @@ class Recorder:
         self._observer.values = Values(tape) if values else None
         if not (every_op or values or nan or fingerprints):
             self._observer.forgetting = Forgetting(tape, self._observer.is_quiet, self._move)
+        self._core = core_of(self._observer)
         self._modes: dict[int, RecorderMode] = {}
         self._optimizers = OptimizerSteps(self._observer, self._modes)
         self._hook_counter = HookCounter()
@@ -259,7 +261,9 @@ class Recorder:
         with self._observer.lock:
             is_inside_modes = torch._C._len_torch_function_stack() > 0
             observer = ShieldedObserver(self._observer) if is_inside_modes else self._observer
-            mode = RecorderMode(observer, len(self.recording.threads))
+            # (the native core does not switch off the modes of the program's that would see it look)
+            core = None if is_inside_modes else self._core
+            mode = RecorderMode(observer, len(self.recording.threads), core)
             self._observer.passes.in_flight.threads.add(mode.thread)
             self.recording.threads.append(name)
         self._modes[ident] = mode

@@ -42,6 +42,18 @@ class Tape:
         on_flush: Called after each batch, to write it to a file while the program still runs.
     """
 
+    # (slots are where the native core finds what every call counts: see native/core.h)
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "flush_at",
+        "node_count",
+        "on_flush",
+        "op_count",
+        "storage_count",
+        "tensor_count",
+    )
+
     def __init__(self, recording: Recording, on_flush: Callable[[Recording], None] | None = None) -> None:
         self.recording = recording
         self.on_flush = on_flush

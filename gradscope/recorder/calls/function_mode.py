@@ -25,8 +25,12 @@ from gradscope.recorder.torch_internals.capabilities import sequence_number, tra
 from gradscope.recording.rows import OpKind
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from gradscope.recorder.calls.observer import Observer
     from gradscope.recorder.calls.shielded_observer import ShieldedObserver
+    from gradscope.recorder.calls.torch_functions import Function
+    from gradscope.recorder.places.call_sites import Site
 
 _READS = (int(OpKind.READ_GRAD), int(OpKind.EXPORT))
 _COLLECTIVE = int(OpKind.COLLECTIVE)
@@ -40,10 +44,14 @@ class RecorderMode(TorchFunctionMode):
     Args:
         observer: What records the calls.
         thread: The thread's number in the recording.
+        core: The native core that records the usual calls, where there is one: see :mod:`.core`.
     """
 
-    def __init__(self, observer: Observer | ShieldedObserver, thread: int) -> None:
+    __slots__ = ("core", "muted", "thread")
+
+    def __init__(self, observer: Observer | ShieldedObserver, thread: int, core: Any = None) -> None:
         super().__init__()
+        self.core = core
         self.observer = observer
         self.functions = observer.functions
         self.places = observer.sites.places
@@ -139,3 +147,57 @@ class RecorderMode(TorchFunctionMode):
                 raise
             observer.fault(info.name)
         return result
+
+    # What the native core calls. It has the same call in hands, and what it was given is named as above.
+
+    def _record(
+        self,
+        info: Function,
+        site: Site,
+        user: FrameType,
+        below: int,
+        args: Any,
+        kwargs: Any,
+        result: Any,
+        before: Any,
+        since: int,
+    ) -> None:
+        """Record a call that has returned and turned out to be unusual."""
+        observer = self.observer
+        try:
+            with observer.lock:
+                located = Located(site, user, below=below)
+                if observer.full:  # (another thread has filled it meanwhile)
+                    observer.count(info, located, result, self.thread)
+                else:
+                    observer.observe(info, located, args, kwargs, result, before, since, self.thread)
+        except Exception as fault:
+            if is_programs(fault):
+                raise
+            observer.fault(info.name)
+
+    def _raised(
+        self,
+        info: Function,
+        site: Site,
+        user: FrameType,
+        below: int,
+        args: Any,
+        kwargs: Any,
+        before: Any,
+        error: BaseException,
+        is_through: bool,
+    ) -> None:
+        """Record a call that has raised; the frame through which it was called goes from the traceback."""
+        if is_through and error.__traceback__ is not None:
+            BaseException.with_traceback(error, error.__traceback__.tb_next)
+        self.observer.observe_error(info, Located(site, user, below=below), (args, kwargs), before, self.thread, error)
+
+    def _failed(self, info: Function, error: BaseException) -> None:
+        """Keep an error of the core's; one that was raised into the program at that moment is raised."""
+        try:
+            raise error
+        except Exception as fault:
+            if is_programs(fault):
+                raise
+            self.observer.fault(info.name)

@@ -137,6 +137,8 @@ def _written(before: list[tuple[Any, int]], is_uncounted: bool) -> list[Any]:
 class Observer:
     """Turns calls into rows. One for all threads of a recording: what is known of one call goes with the call."""
 
+    __slots__ = ("__dict__", "__weakref__", "_thread", "full", "lock", "muted", "values")
+
     def __init__(
         self,
         tape: Tape,

@@ -41,7 +41,7 @@ _DECORATES = frozenset(
     if isinstance(code, CodeType) and code.co_name in ("decorate_context", "generator_context")
 )
 """Code of what stands for a decorated function: it sets a mode, calls the function, and sets the mode back."""
-_SETS_MODE = frozenset(
+SETS_MODE = frozenset(
     method.__code__
     for kind in (torch.no_grad, torch.enable_grad, torch.set_grad_enabled, torch.inference_mode)
     for method in map(vars(kind).get, ("__init__", "__enter__", "__exit__"))
@@ -148,7 +148,7 @@ class CallSites:
             if library is None:
                 outer = current  # of torch, or of Python on the way to it: copy.deepcopy
             current = current.f_back
-        if torch_frames and torch_frames[0].f_code in _SETS_MODE:
+        if torch_frames and torch_frames[0].f_code in SETS_MODE:
             torch_frames = self._up_to_decorator(torch_frames)
         decorated = _decorated(torch_frames[-1]) if torch_frames else None
         decorator = None if decorated is None else self._site_of_decorator(decorated)

@@ -50,6 +50,8 @@ class GraphNodes:
         on_function: Called for each node of a custom Function with its type, its name and the thread's number.
     """
 
+    __slots__ = ("__dict__", "__weakref__", "_accumulators", "_by_sequence", "_foreign", "_older", "first")
+
     def __init__(
         self, tape: Tape, identity: Identity, on_function: Callable[[type, str, int], None] | None = None
     ) -> None:
@@ -68,6 +70,7 @@ class GraphNodes:
         self._node_rows = tape.pending["nodes"]
         self._edge_rows = tape.pending["edges"]
         self._saved_rows = tape.pending["saved"]
+        self._foreign: ForeignMemory | None = None
 
     def turn_to(self, thread: int) -> None:
         """Number nodes as the calling thread does from now on."""
@@ -303,6 +306,7 @@ class GraphNodes:
 
     def look_at_saved(self, foreign: ForeignMemory) -> None:
         """From now on, look at memory that others can write when a node saves it."""
+        self._foreign = foreign
         read = self._read_saved
 
         def reads(node: Any, row: int, op: int) -> None:

@@ -88,6 +88,8 @@ class SeenStorage(ref[Any]):
 class Identity:
     """The live tensors and storages by ``id()``."""
 
+    __slots__ = ("__dict__", "__weakref__", "alike_storages", "alike_tensors", "leaves")
+
     def __init__(self, tape: Tape) -> None:
         self.tape = tape
         self.tensors: dict[int, Seen] = {}

@@ -1,0 +1,150 @@
+/* What the files of the native core share.
+ *
+ * The core does what the Python of recorder/calls and recorder/state does for the usual call, on the very objects that
+ * the Python works on: it reads and writes their slots. Whatever is unusual it leaves to that Python, before it has
+ * changed anything. No code of Python's runs in between, so neither does a signal handler.
+ */
+#ifndef GRADSCOPE_CORE_H
+#define GRADSCOPE_CORE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <frameobject.h>
+
+#ifdef Py_GIL_DISABLED
+#error "relies on the lock of the interpreter; the Python is used instead"
+#endif
+
+#define INTERFACE 1 /* to be raised with every change of what the Python side gives or takes; see calls/core.py */
+
+#define SLOT(object, offset) (*(PyObject **)((char *)(object) + (offset)))
+
+/* What is set up once: each is given by name, from calls/core.py. */
+#define OBJECTS(X)                                                                                                     \
+    X(Tensor) X(Parameter) X(Seen) X(SeenStorage) X(Tape) X(Identity) X(GraphNodes) X(Observer) X(Site) X(Function)    \
+    X(CallPlace) X(Located) X(RecorderMode) X(boring) X(handle_code) X(module_calls) X(sets_mode) X(owner_user)        \
+    X(owner_torch) X(owner_library) X(python_handle) X(python_enter) X(python_add) X(python_bury) X(python_nodes)      \
+    X(tensors_in) X(is_copied_on_write) X(saves_without_hooks) X(innermost_saved_hooks) X(later)
+
+#define SLOTS(X)                                                                                                       \
+    X(Seen, row) X(Seen, storage) X(Seen, layout) X(Seen, node) X(Seen, nbytes) X(Seen, requires_grad)                 \
+    X(Seen, first_version) X(Seen, key)                                                                                \
+    X(SeenStorage, row) X(SeenStorage, nbytes) X(SeenStorage, first) X(SeenStorage, key)                               \
+    X(Tape, op_count) X(Tape, tensor_count) X(Tape, storage_count) X(Tape, node_count) X(Tape, flush_at)               \
+    X(Tape, on_flush)                                                                                                  \
+    X(Identity, leaves) X(Identity, alike_tensors) X(Identity, alike_storages)                                         \
+    X(GraphNodes, first) X(GraphNodes, by_sequence) X(GraphNodes, older) X(GraphNodes, accumulators)                   \
+    X(GraphNodes, foreign)                                                                                             \
+    X(Observer, muted) X(Observer, full) X(Observer, lock) X(Observer, thread) X(Observer, values)                     \
+    X(Site, span) X(Site, inner) X(Site, seen) X(Site, meets_unseen)                                                   \
+    X(Function, code) X(Function, parameters) X(Function, name) X(Function, text) X(Function, kind)                    \
+    X(Function, mutates) X(Function, ignored) X(Function, uncounted) X(Function, shares)                               \
+    X(CallPlace, call) X(CallPlace, site) X(CallPlace, is_recorder) X(CallPlace, is_mode)                              \
+    X(RecorderMode, core) X(RecorderMode, thread) X(RecorderMode, muted)
+
+#define NUMBERS(X)                                                                                                     \
+    X(REQUIRES_GRAD) X(LEAF) X(EXTERNAL) X(VIEW) X(VERSION_FIELD) X(GRAD) X(INFERENCE) X(AUTOCAST) X(BELOW)            \
+    X(FULL_MATCHES) X(CALL) X(READ_GRAD) X(EXPORT) X(BACKWARD) X(PASS_GRAD) X(SET) X(COLLECTIVE)
+
+#define DECLARE(name) extern PyObject *the_##name;
+OBJECTS(DECLARE)
+#undef DECLARE
+#define DECLARE(kind, name) extern Py_ssize_t kind##_##name;
+SLOTS(DECLARE)
+#undef DECLARE
+#define DECLARE(name) extern long name;
+NUMBERS(DECLARE)
+#undef DECLARE
+
+extern PyObject *NO_ARGUMENTS, *NONE_ROW, *ZERO, *ONE;
+
+#define NO_SEQUENCE (1ULL << 63)
+#define NONE (-1L)
+
+/* Something that torch is asked for: a function, a method or an attribute that is written in C. */
+typedef struct {
+    PyObject *callable; /* what is called where it cannot be called directly */
+    PyObject *self;     /* of a function */
+    PyCFunction plain;
+    PyCFunctionWithKeywords with_keywords;
+    getter get;
+    void *closure;
+} Ask;
+
+#define ASKS(X)                                                                                                        \
+    X(requires_grad) X(grad_fn) X(untyped_storage) X(shape) X(stride) X(dtype) X(device) X(version) X(is_view)         \
+    X(storage_nbytes) X(storage_data_ptr)                                                                              \
+    X(is_grad_enabled) X(is_inference_mode) X(is_any_autocast) X(tracing_state) X(sequence_number) X(dispatch_modes)
+#define DECLARE(name) extern Ask ask_##name;
+ASKS(DECLARE)
+#undef DECLARE
+
+int prepare_ask(Ask *ask, PyObject *callable);
+PyObject *ask_of(Ask *ask, PyObject *object); /* a method without arguments, or an attribute */
+PyObject *ask_for(Ask *ask);                  /* a function without arguments */
+int saved_hooks_in_force(void);
+int handed_over(void); /* whether the error that is set is one that torch answers with; it is forgotten then */
+
+/* The core of one recording. */
+#define PLACES 512
+#define OWNERS 512
+typedef struct {
+    PyObject *code; /* kept by the recording's table of owners */
+    int lasti;
+    PyObject *place;
+} KnownPlace;
+typedef struct {
+    PyObject *code;
+    PyObject *owner;
+} KnownOwner;
+typedef struct {
+    PyObject_HEAD
+    PyObject *observer, *observer_names, *states, *tape, *identity, *graph;
+    PyObject *functions, *places, *sites, *owners;
+    PyObject *tensors, *storages, *dead, *entomb, *layouts;
+    PyObject *ops, *tensor_rows, *storage_rows, *uses, *results, *changes, *tensor_deaths, *storage_deaths;
+    PyObject *node_rows, *edge_rows, *saved_rows, *of_threads, *types, *hooked;
+    int is_asked_more;
+    KnownPlace known_places[PLACES];
+    KnownOwner known_owners[OWNERS];
+} Core;
+
+#define HELD(X)                                                                                                        \
+    X(observer) X(observer_names) X(states) X(tape) X(identity) X(graph) X(functions) X(places) X(sites) X(owners)     \
+    X(tensors) X(storages) X(dead) X(entomb) X(layouts) X(ops) X(tensor_rows) X(storage_rows) X(uses) X(results)       \
+    X(changes) X(tensor_deaths) X(storage_deaths) X(node_rows) X(edge_rows) X(saved_rows) X(of_threads) X(types)       \
+    X(hooked)
+
+extern PyTypeObject CoreType;
+extern PyMethodDef handle_method;
+
+/* rows.c */
+int holds_none(PyObject *value);
+int add_row(PyObject *rows, PyObject *const *values, Py_ssize_t width);
+long long number_in(PyObject *object, Py_ssize_t offset);
+int set_number(PyObject *object, Py_ssize_t offset, long long value);
+void set_slot(PyObject *object, Py_ssize_t offset, PyObject *value);
+PyObject *known_by_id(PyObject *known, PyObject *object, int *failed); /* borrowed */
+
+/* identity.c */
+int bury(Core *core);
+PyObject *add_tensor(Core *core, PyObject *tensor, PyObject *op, PyObject *node, long flags, PyObject *inputs);
+int note_saved_storage(Core *core, PyObject *tensor, PyObject *op, PyObject **storage, PyObject **nbytes);
+PyObject *enter_tensor(
+    Core *core, PyObject *tensor, PyObject *op, PyObject *since, int read_saved, long flags, PyObject *inputs);
+
+/* nodes.c */
+PyObject *enter_node(Core *core, PyObject *root, PyObject *op, PyObject *since, int read_saved, PyObject *known);
+
+/* places.c */
+PyObject *place_of(Core *core, PyFrameObject *frame, PyCodeObject *code); /* borrowed; NULL where none is known */
+PyObject *user_site(Core *core, PyFrameObject *frame, PyFrameObject **user); /* borrowed; NULL where Python must look */
+
+/* observing.c */
+typedef enum { FAILED = -1, DONE = 0, LEFT = 1 } Outcome;
+Outcome observe(
+    Core *core, PyObject *info, PyObject *site, long below, PyObject *args, PyObject *kwargs, PyObject *result,
+    PyObject *before, PyObject *since, PyObject *thread);
+PyObject *versions_before(PyObject *args, PyObject *kwargs); /* NULL where Python must look */
+
+#endif

@@ -1,0 +1,412 @@
+/* Tensors and storages that are met for the first time, and those that have died: see recorder/state/identity.py and
+ * recorder/state/tensor_states.py, whose rules these are. */
+#include "core.h"
+
+static int
+forget(PyObject *known, PyObject *key)
+{
+    if (PyDict_DelItem(known, key) < 0) {
+        if (!PyErr_ExceptionMatches(PyExc_KeyError)) {
+            return -1;
+        }
+        PyErr_Clear();
+    }
+    return 0;
+}
+
+static int
+bury_one(Core *core, PyObject *gone)
+{
+    int is_tensor = Py_TYPE(gone) == (PyTypeObject *)the_Seen;
+    PyObject *key = SLOT(gone, is_tensor ? Seen_key : SeenStorage_key);
+    if (key == NULL) { /* an interrupt came while it was being entered */
+        return 0;
+    }
+    PyObject *row = SLOT(gone, is_tensor ? Seen_row : SeenStorage_row);
+    PyObject *died[] = {row, SLOT(core->tape, Tape_op_count)};
+    if (forget(is_tensor ? core->tensors : core->storages, key) < 0) {
+        return -1;
+    }
+    if (is_tensor) {
+        PyObject *leaves = SLOT(core->identity, Identity_leaves);
+        if (PyDict_GET_SIZE(leaves)) {
+            PyObject *leaf = PyDict_GetItemWithError(leaves, row);
+            if (leaf == NULL ? PyErr_Occurred() != NULL : leaf == gone && PyDict_DelItem(leaves, row) < 0) {
+                return -1;
+            }
+        }
+    }
+    return add_row(is_tensor ? core->tensor_deaths : core->storage_deaths, died, 2);
+}
+
+int
+bury(Core *core)
+{
+    if (PyDict_GET_SIZE(SLOT(core->identity, Identity_alike_tensors)) ||
+        PyDict_GET_SIZE(SLOT(core->identity, Identity_alike_storages))) {
+        PyObject *done = PyObject_CallOneArg(the_python_bury, core->identity);
+        Py_XDECREF(done);
+        return done == NULL ? -1 : 0;
+    }
+    Py_ssize_t count;
+    while ((count = PyList_GET_SIZE(core->dead)) > 0) {
+        PyObject *gone = PyList_GET_ITEM(core->dead, count - 1);
+        Py_INCREF(gone);
+        int failed = PyList_SetSlice(core->dead, count - 1, count, NULL) < 0 || bury_one(core, gone) < 0;
+        Py_DECREF(gone);
+        if (failed) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* The row of a tensor's layout and its bytes, as they are known (borrowed); NULL without an error: they are not. */
+static PyObject *
+known_layout(Core *core, PyObject *tensor, int *has_dims)
+{
+    PyObject *parts[5] = {NULL, NULL, NULL, NULL, Py_None};
+    PyObject *found = NULL;
+    if ((parts[0] = ask_of(&ask_shape, tensor)) != NULL && (parts[1] = ask_of(&ask_stride, tensor)) != NULL &&
+        (parts[2] = ask_of(&ask_dtype, tensor)) != NULL && (parts[3] = ask_of(&ask_device, tensor)) != NULL) {
+        *has_dims = PyObject_Size(parts[0]) != 0;
+        PyObject *key = PyTuple_Pack(5, parts[0], parts[1], parts[2], parts[3], parts[4]);
+        if (key != NULL) {
+            found = PyDict_GetItemWithError(core->layouts, key);
+            Py_DECREF(key);
+        }
+    }
+    for (int place = 0; place < 4; place++) {
+        Py_XDECREF(parts[place]);
+    }
+    return found;
+}
+
+/* What is asked of a tensor before anything is noted of it. */
+typedef struct {
+    PyObject *storage, *version, *layout; /* the last is borrowed: layouts are kept */
+    PyObject *known;                      /* of the storage; NULL: it is new */
+    int is_view, has_dims;
+    PyObject *nbytes, *pointer; /* of a new storage */
+} Asked;
+
+static void
+clear_asked(Asked *asked)
+{
+    Py_CLEAR(asked->storage);
+    Py_CLEAR(asked->version);
+    Py_CLEAR(asked->known);
+    Py_CLEAR(asked->nbytes);
+    Py_CLEAR(asked->pointer);
+}
+
+static int
+ask_new_storage(PyObject *tensor, Asked *asked)
+{
+    asked->nbytes = ask_of(&ask_storage_nbytes, asked->storage);
+    if (asked->nbytes == NULL || !PyLong_CheckExact(asked->nbytes)) {
+        return 0;
+    }
+    PyObject *is_cow = PyObject_CallOneArg(the_is_copied_on_write, tensor);
+    if (is_cow == NULL) {
+        return 0;
+    }
+    int is_shared = is_cow != Py_False;
+    Py_DECREF(is_cow);
+    if (is_shared) {
+        asked->pointer = ZERO;
+        Py_INCREF(ZERO);
+    }
+    else {
+        asked->pointer = ask_of(&ask_storage_data_ptr, asked->storage);
+    }
+    return asked->pointer != NULL && PyLong_CheckExact(asked->pointer);
+}
+
+/* 1: all is known; 0: it is for Python to ask (an error may be set). */
+static int
+ask_tensor(Core *core, PyObject *tensor, Asked *asked)
+{
+    int failed;
+    asked->storage = ask_of(&ask_untyped_storage, tensor);
+    if (asked->storage == NULL) {
+        return 0;
+    }
+    asked->layout = known_layout(core, tensor, &asked->has_dims);
+    if (asked->layout == NULL || !PyTuple_CheckExact(asked->layout)) {
+        return 0;
+    }
+    asked->version = ask_of(&ask_version, tensor);
+    if (asked->version == NULL || !PyLong_CheckExact(asked->version)) {
+        return 0;
+    }
+    asked->known = known_by_id(core->storages, asked->storage, &failed);
+    if (asked->known == NULL) {
+        return !failed && ask_new_storage(tensor, asked);
+    }
+    Py_INCREF(asked->known);
+    if (Py_TYPE(asked->known) != (PyTypeObject *)the_SeenStorage) {
+        return 0;
+    }
+    PyObject *is_view = ask_of(&ask_is_view, tensor);
+    if (is_view == NULL) {
+        return 0;
+    }
+    asked->is_view = is_view == Py_True;
+    Py_DECREF(is_view);
+    return 1;
+}
+
+static PyObject *
+new_reference(PyObject *kind, PyObject *object, PyObject *entomb)
+{
+    PyObject *arguments[] = {object, entomb};
+    return PyObject_Vectorcall(kind, arguments, 2, NULL);
+}
+
+static int
+note_storage(Core *core, PyObject *reference, Asked *asked, PyObject *op, long flags, PyObject *first)
+{
+    PyObject *tape = core->tape, *row = SLOT(tape, Tape_storage_count), *key;
+    long long next = PyLong_AsLongLong(row);
+    if (next == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    set_slot(reference, SeenStorage_row, row);
+    set_slot(reference, SeenStorage_first, first);
+    set_slot(reference, SeenStorage_nbytes, asked->nbytes);
+    PyObject *values[] = {op, asked->nbytes, asked->pointer, NONE_ROW, flags & EXTERNAL ? ONE : ZERO};
+    if (add_row(core->storage_rows, values, 5) < 0 || set_number(tape, Tape_storage_count, next + 1) < 0) {
+        return -1;
+    }
+    key = PyLong_FromVoidPtr(asked->storage);
+    if (key == NULL) {
+        return -1;
+    }
+    set_slot(reference, SeenStorage_key, key);
+    int failed = PyDict_SetItem(core->storages, key, reference);
+    Py_DECREF(key);
+    return failed;
+}
+
+static int
+note_tensor(
+    Core *core, PyObject *seen, PyObject *tensor, Asked *asked, PyObject *place, PyObject *op, PyObject *node,
+    long flags, PyObject *inputs)
+{
+    PyObject *tape = core->tape, *row = SLOT(seen, Seen_row);
+    PyObject *layout = PyTuple_GET_ITEM(asked->layout, 0), *nbytes = PyTuple_GET_ITEM(asked->layout, 1);
+    long long next = PyLong_AsLongLong(row);
+    PyObject *all_flags = PyLong_FromLong(flags);
+    if (all_flags == NULL || (next == -1 && PyErr_Occurred())) {
+        Py_XDECREF(all_flags);
+        return -1;
+    }
+    PyObject *values[] = {op, place, layout, node, all_flags, NONE_ROW};
+    int failed = add_row(core->tensor_rows, values, 6) < 0 || set_number(tape, Tape_tensor_count, next + 1) < 0;
+    Py_DECREF(all_flags);
+    if (failed) {
+        return -1;
+    }
+    long version = PyLong_AsLong(asked->version);
+    if (version) {
+        PyObject *field = PyLong_FromLong(VERSION_FIELD);
+        if (field == NULL) {
+            return -1;
+        }
+        set_slot(seen, Seen_first_version, asked->version);
+        PyObject *change[] = {op, row, field, ZERO, asked->version};
+        failed = add_row(core->changes, change, 5) < 0;
+        Py_DECREF(field);
+        if (failed) {
+            return -1;
+        }
+    }
+    if (asked->known != NULL) {
+        static PyObject *name;
+        if (name == NULL && (name = PyUnicode_InternFromString("_note_alias")) == NULL) {
+            return -1;
+        }
+        PyObject *arguments[] = {core->identity, tensor, seen, asked->known, inputs};
+        PyObject *noted = PyObject_VectorcallMethod(name, arguments, 5, NULL);
+        if (noted == NULL) {
+            return -1;
+        }
+        Py_DECREF(noted);
+    }
+    set_slot(seen, Seen_storage, place);
+    set_slot(seen, Seen_layout, layout);
+    set_slot(seen, Seen_node, node);
+    set_slot(seen, Seen_nbytes, nbytes);
+    set_slot(seen, Seen_requires_grad, flags & REQUIRES_GRAD ? Py_True : Py_False);
+    PyObject *key = PyLong_FromVoidPtr(tensor);
+    if (key == NULL) {
+        return -1;
+    }
+    set_slot(seen, Seen_key, key);
+    failed = PyDict_SetItem(core->tensors, key, seen);
+    Py_DECREF(key);
+    if (!failed && flags & REQUIRES_GRAD && PyLong_AsLong(node) == NONE) {
+        failed = PyDict_SetItem(SLOT(core->identity, Identity_leaves), row, seen);
+    }
+    return failed;
+}
+
+/* The storage of a saved tensor that has no row (a new reference) and its bytes (borrowed), the storage entered where it
+ * is new: 1, or 0 where that is for Python to do, or -1 for an error. */
+int
+note_saved_storage(Core *core, PyObject *tensor, PyObject *op, PyObject **storage, PyObject **nbytes)
+{
+    Asked asked = {0};
+    PyObject *reference = NULL;
+    *storage = NULL;
+    if (Py_TYPE(tensor) != (PyTypeObject *)the_Tensor) {
+        return 0;
+    }
+    if (!ask_tensor(core, tensor, &asked)) {
+        clear_asked(&asked);
+        return PyErr_Occurred() && !handed_over() ? -1 : 0;
+    }
+    *nbytes = PyTuple_GET_ITEM(asked.layout, 1);
+    int outcome = 1;
+    if (asked.known != NULL) {
+        *storage = SLOT(asked.known, SeenStorage_row);
+    }
+    else if ((reference = new_reference(the_SeenStorage, asked.storage, core->entomb)) == NULL ||
+             note_storage(core, reference, &asked, op, asked.has_dims ? 0 : EXTERNAL, Py_None) < 0) {
+        outcome = -1;
+    }
+    else {
+        *storage = SLOT(reference, SeenStorage_row);
+    }
+    Py_XINCREF(*storage);
+    Py_XDECREF(reference);
+    clear_asked(&asked);
+    return outcome;
+}
+
+static PyObject *
+add_in_python(Core *core, PyObject *tensor, PyObject *op, PyObject *node, long flags, PyObject *inputs)
+{
+    PyObject *number = PyLong_FromLong(flags);
+    if (number == NULL) {
+        return NULL;
+    }
+    PyObject *arguments[] = {core->identity, tensor, op, node, number, inputs};
+    PyObject *seen = PyObject_Vectorcall(the_python_add, arguments, 6, NULL);
+    Py_DECREF(number);
+    return seen;
+}
+
+PyObject *
+add_tensor(Core *core, PyObject *tensor, PyObject *op, PyObject *node, long flags, PyObject *inputs)
+{
+    Asked asked = {0};
+    PyObject *seen = NULL, *reference = NULL, *place = NULL;
+    if (Py_TYPE(tensor) != (PyTypeObject *)the_Tensor) {
+        return add_in_python(core, tensor, op, node, flags, inputs);
+    }
+    if (!ask_tensor(core, tensor, &asked)) {
+        clear_asked(&asked);
+        if (PyErr_Occurred() && !handed_over()) {
+            return NULL;
+        }
+        return add_in_python(core, tensor, op, node, flags, inputs);
+    }
+    /* Objects are made before rows are counted: to make one may run the garbage collector, and with it anything. */
+    seen = new_reference(the_Seen, tensor, core->entomb);
+    if (seen == NULL) {
+        goto failed;
+    }
+    if (asked.known == NULL && (reference = new_reference(the_SeenStorage, asked.storage, core->entomb)) == NULL) {
+        goto failed;
+    }
+    set_slot(seen, Seen_row, SLOT(core->tape, Tape_tensor_count));
+    if (reference != NULL) {
+        if (note_storage(core, reference, &asked, op, flags, seen) < 0) {
+            goto failed;
+        }
+        place = SLOT(reference, SeenStorage_row);
+    }
+    else {
+        place = SLOT(asked.known, SeenStorage_row);
+        flags |= asked.is_view ? VIEW : 0;
+    }
+    Py_INCREF(place);
+    if (note_tensor(core, seen, tensor, &asked, place, op, node, flags, inputs) < 0) {
+        goto failed;
+    }
+    goto done;
+failed:
+    Py_CLEAR(seen);
+done:
+    Py_XDECREF(reference);
+    Py_XDECREF(place);
+    clear_asked(&asked);
+    return seen;
+}
+
+static PyObject *
+enter_in_python(
+    Core *core, PyObject *tensor, PyObject *op, PyObject *since, int read_saved, long flags, PyObject *inputs)
+{
+    PyObject *number = PyLong_FromLong(flags);
+    if (number == NULL) {
+        return NULL;
+    }
+    PyObject *arguments[] = {core->states, tensor, op, since, read_saved ? Py_True : Py_False, number, inputs};
+    PyObject *seen = PyObject_Vectorcall(the_python_enter, arguments, 7, NULL);
+    Py_DECREF(number);
+    return seen;
+}
+
+PyObject *
+enter_tensor(Core *core, PyObject *tensor, PyObject *op, PyObject *since, int read_saved, long flags, PyObject *inputs)
+{
+    if (Py_TYPE(tensor) != (PyTypeObject *)the_Tensor) {
+        return enter_in_python(core, tensor, op, since, read_saved, flags, inputs);
+    }
+    PyObject *requires_grad = ask_of(&ask_requires_grad, tensor), *grad_fn = NULL;
+    if (requires_grad == Py_False) {
+        Py_DECREF(requires_grad);
+        PyObject *seen = add_tensor(core, tensor, op, NONE_ROW, flags | LEAF, inputs);
+        if (seen == NULL || Py_TYPE(seen) != (PyTypeObject *)the_Seen || flags & EXTERNAL ||
+            PyLong_AsLong(SLOT(seen, Seen_storage)) != NONE) {
+            return seen;
+        }
+        static PyObject *name;
+        if (name == NULL && (name = PyUnicode_InternFromString("_enter_inside")) == NULL) {
+            return NULL;
+        }
+        PyObject *arguments[] = {core->states, tensor, op, since, read_saved ? Py_True : Py_False};
+        PyObject *inside = PyObject_VectorcallMethod(name, arguments, 5, NULL);
+        if (inside == NULL) {
+            Py_DECREF(seen);
+            return NULL;
+        }
+        Py_DECREF(inside);
+        return seen;
+    }
+    if (requires_grad == Py_True) {
+        grad_fn = ask_of(&ask_grad_fn, tensor);
+    }
+    Py_XDECREF(requires_grad);
+    if (grad_fn == NULL) {
+        if (PyErr_Occurred() && !handed_over()) {
+            return NULL;
+        }
+        return enter_in_python(core, tensor, op, since, read_saved, flags, inputs);
+    }
+    if (grad_fn == Py_None) {
+        Py_DECREF(grad_fn);
+        return add_tensor(core, tensor, op, NONE_ROW, flags | LEAF | REQUIRES_GRAD, inputs);
+    }
+    PyObject *node = enter_node(core, grad_fn, op, since, read_saved, NONE_ROW);
+    Py_DECREF(grad_fn);
+    if (node == NULL) {
+        return NULL;
+    }
+    PyObject *seen = add_tensor(core, tensor, op, node, flags | REQUIRES_GRAD, inputs);
+    Py_DECREF(node);
+    return seen;
+}

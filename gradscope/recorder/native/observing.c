@@ -1,0 +1,305 @@
+/* What one call changed: see Observer.observe in recorder/calls/observer.py, whose rules these are. */
+#include "core.h"
+
+/* The modes in force, as OpFlag; -1: saved-tensor hooks are among them, or an error is set. */
+static long
+modes(void)
+{
+    Ask *asks[] = {&ask_is_grad_enabled, &ask_is_inference_mode, &ask_is_any_autocast};
+    long bits[] = {GRAD, INFERENCE, AUTOCAST}, flags = 0;
+    for (int place = 0; place < 3; place++) {
+        PyObject *answer = ask_for(asks[place]);
+        if (answer == NULL) {
+            return -1;
+        }
+        flags |= answer == Py_True ? bits[place] : 0;
+        Py_DECREF(answer);
+    }
+    return saved_hooks_in_force() ? -1 : flags;
+}
+
+static PyObject *
+call_observer(Core *core, PyObject **name, const char *text, PyObject *first, PyObject *second, PyObject *third)
+{
+    if (*name == NULL && (*name = PyUnicode_InternFromString(text)) == NULL) {
+        return NULL;
+    }
+    PyObject *arguments[] = {core->observer, first, second, third};
+    size_t count = 1;
+    while (count < 4 && arguments[count] != NULL) {
+        count++;
+    }
+    return PyObject_VectorcallMethod(*name, arguments, count, NULL);
+}
+
+static int
+note_input(Core *core, PyObject *value, PyObject *op)
+{
+    static PyObject *name;
+    int failed;
+    PyObject *seen = known_by_id(core->tensors, value, &failed);
+    if (failed) {
+        return -1;
+    }
+    if (seen != NULL) {
+        PyObject *values[] = {op, SLOT(seen, Seen_row)};
+        return add_row(core->uses, values, 2);
+    }
+    if (holds_none(value)) {
+        return 0;
+    }
+    PyObject *noted = call_observer(core, &name, "_inputs", value, op, Py_False);
+    Py_XDECREF(noted);
+    return noted == NULL ? -1 : 0;
+}
+
+static int
+note_result(Core *core, PyObject *tensor, PyObject *op, PyObject *since, PyObject *inputs)
+{
+    int failed;
+    PyObject *seen = known_by_id(core->tensors, tensor, &failed);
+    if (failed) {
+        return -1;
+    }
+    if (seen != NULL) {
+        PyObject *values[] = {op, SLOT(seen, Seen_row)};
+        return add_row(core->results, values, 2);
+    }
+    seen = enter_tensor(core, tensor, op, since, 1, 0, inputs);
+    Py_XDECREF(seen);
+    return seen == NULL ? -1 : 0;
+}
+
+/* Returns how many tensors there are, -1 for an error. */
+static Py_ssize_t
+note_results(Core *core, PyObject *result, PyObject *op, PyObject *since, PyObject *inputs)
+{
+    if (Py_TYPE(result) == (PyTypeObject *)the_Tensor || Py_TYPE(result) == (PyTypeObject *)the_Parameter) {
+        return note_result(core, result, op, since, inputs) < 0 ? -1 : 1;
+    }
+    if (holds_none(result)) {
+        return 0;
+    }
+    PyObject *tensors = PyObject_CallOneArg(the_tensors_in, result);
+    if (tensors == NULL) {
+        return -1;
+    }
+    Py_ssize_t count = PyList_GET_SIZE(tensors);
+    for (Py_ssize_t place = 0; place < count; place++) {
+        if (note_result(core, PyList_GET_ITEM(tensors, place), op, since, inputs) < 0) {
+            count = -1;
+        }
+    }
+    Py_DECREF(tensors);
+    return count;
+}
+
+/* The arguments by position, and then by name; a new reference. */
+static PyObject *
+inputs_of(PyObject *args, PyObject *kwargs)
+{
+    if (kwargs == NULL) {
+        Py_INCREF(args);
+        return args;
+    }
+    PyObject *values = PyDict_Values(kwargs), *named = values == NULL ? NULL : PyList_AsTuple(values);
+    PyObject *inputs = named == NULL ? NULL : PySequence_Concat(args, named);
+    Py_XDECREF(values);
+    Py_XDECREF(named);
+    return inputs;
+}
+
+/* What is done at the end: rows are moved on, where that is due. */
+static int
+settle(Core *core)
+{
+    static PyObject *name, *is_old;
+    long long flush_at = number_in(core->tape, Tape_flush_at);
+    int is_due = PyList_GET_SIZE(core->ops) >= flush_at;
+    if (!is_due && SLOT(core->tape, Tape_on_flush) != Py_None) {
+        if (is_old == NULL && (is_old = PyUnicode_InternFromString("is_old")) == NULL) {
+            return -1;
+        }
+        PyObject *old = PyObject_CallMethodNoArgs(core->tape, is_old);
+        is_due = old == Py_True;
+        Py_XDECREF(old);
+    }
+    if (PyErr_Occurred()) {
+        return -1;
+    }
+    if (!is_due) {
+        return 0;
+    }
+    PyObject *done = call_observer(core, &name, "_settle", NULL, NULL, NULL);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+/* Whether the call is of the usual kind, and under which modes. */
+static Outcome
+is_usual(Core *core, PyObject *site, PyObject *thread, long *flags)
+{
+    static PyObject *name;
+    if (name == NULL && (name = PyUnicode_InternFromString("observe")) == NULL) {
+        return FAILED;
+    }
+    if (core->is_asked_more || SLOT(core->observer, Observer_values) != Py_None ||
+        PySet_GET_SIZE(core->hooked) || PyDict_Contains(core->observer_names, name)) {
+        return LEFT;
+    }
+    if (number_in(core->observer, Observer_thread) != PyLong_AsLongLong(thread)) {
+        return LEFT;
+    }
+    long long before = number_in(site, Site_seen);
+    if (before < FULL_MATCHES || !(before & (before - 1)) || SLOT(site, Site_meets_unseen) != Py_False) {
+        return LEFT; /* names are looked for */
+    }
+    *flags = modes();
+    if (*flags < 0) {
+        if (PyErr_Occurred() && !handed_over()) {
+            return FAILED;
+        }
+        return LEFT;
+    }
+    return set_number(site, Site_seen, before + 1) < 0 ? FAILED : DONE;
+}
+
+static int
+add_version(PyObject *versions, PyObject *tensor)
+{
+    if (Py_TYPE(tensor) != (PyTypeObject *)the_Tensor && Py_TYPE(tensor) != (PyTypeObject *)the_Parameter) {
+        return -1;
+    }
+    PyObject *version = ask_of(&ask_version, tensor);
+    if (version == NULL) {
+        return -1; /* an inference tensor has none */
+    }
+    PyObject *pair = PyTuple_Pack(2, tensor, version);
+    Py_DECREF(version);
+    int failed = pair == NULL || PyList_Append(versions, pair) < 0;
+    Py_XDECREF(pair);
+    return failed ? -1 : 0;
+}
+
+static int
+add_versions(PyObject *versions, PyObject *value)
+{
+    if (Py_TYPE(value) == (PyTypeObject *)the_Tensor || Py_TYPE(value) == (PyTypeObject *)the_Parameter) {
+        return add_version(versions, value);
+    }
+    if (holds_none(value)) {
+        return 0;
+    }
+    PyObject *tensors = PyObject_CallOneArg(the_tensors_in, value);
+    int failed = tensors == NULL;
+    for (Py_ssize_t place = 0; !failed && place < PyList_GET_SIZE(tensors); place++) {
+        failed = add_version(versions, PyList_GET_ITEM(tensors, place)) < 0;
+    }
+    Py_XDECREF(tensors);
+    return failed ? -1 : 0;
+}
+
+PyObject *
+versions_before(PyObject *args, PyObject *kwargs)
+{
+    PyObject *versions = PyList_New(0), *inputs = inputs_of(args, kwargs);
+    int failed = versions == NULL || inputs == NULL;
+    for (Py_ssize_t place = 0; !failed && place < PyTuple_GET_SIZE(inputs); place++) {
+        failed = add_versions(versions, PyTuple_GET_ITEM(inputs, place)) < 0;
+    }
+    Py_XDECREF(inputs);
+    if (failed) {
+        Py_CLEAR(versions);
+    }
+    return versions;
+}
+
+/* Whether a call has changed one of its tensors, which is noted then; -1 for an error. */
+static int
+note_changes(Core *core, PyObject *info, PyObject *op, PyObject *before, PyObject *since, PyObject *result)
+{
+    static PyObject *name;
+    int changed = 0;
+    for (Py_ssize_t place = 0; !changed && place < PyList_GET_SIZE(before); place++) {
+        PyObject *pair = PyList_GET_ITEM(before, place);
+        PyObject *version = ask_of(&ask_version, PyTuple_GET_ITEM(pair, 0));
+        if (version == NULL) {
+            return -1;
+        }
+        changed = PyLong_AsLongLong(version) != PyLong_AsLongLong(PyTuple_GET_ITEM(pair, 1));
+        Py_DECREF(version);
+    }
+    if (!changed) {
+        return 0;
+    }
+    if (name == NULL && (name = PyUnicode_InternFromString("_changes")) == NULL) {
+        return -1;
+    }
+    PyObject *arguments[] = {core->observer, info, op, before, since, Py_True, result, Py_None};
+    PyObject *found = PyObject_VectorcallMethod(name, arguments, 8, NULL);
+    changed = found == NULL ? -1 : PyObject_IsTrue(found);
+    Py_XDECREF(found);
+    return changed;
+}
+
+static int
+note_call(
+    Core *core, PyObject *info, PyObject *op, PyObject *before, PyObject *since, PyObject *inputs, PyObject *result)
+{
+    for (Py_ssize_t place = 0; place < PyTuple_GET_SIZE(inputs); place++) {
+        if (note_input(core, PyTuple_GET_ITEM(inputs, place), op) < 0) {
+            return -1;
+        }
+    }
+    Py_ssize_t touched = note_results(core, result, op, since, inputs);
+    if (touched < 0) {
+        return -1;
+    }
+    if (before != NULL) {
+        int changed = note_changes(core, info, op, before, since, result);
+        if (changed < 0) {
+            return -1;
+        }
+        touched += changed;
+    }
+    if (!touched && number_in(info, Function_kind) == CALL) {
+        static PyObject *name;
+        PyObject *done = call_observer(core, &name, "_withdraw", op, NULL, NULL);
+        Py_XDECREF(done);
+        return done == NULL ? -1 : 0;
+    }
+    return settle(core);
+}
+
+Outcome
+observe(
+    Core *core, PyObject *info, PyObject *site, long below, PyObject *args, PyObject *kwargs, PyObject *result,
+    PyObject *before, PyObject *since, PyObject *thread)
+{
+    long flags = 0;
+    Outcome outcome = is_usual(core, site, thread, &flags);
+    if (outcome != DONE) {
+        return outcome;
+    }
+    if (PyList_GET_SIZE(core->dead) && bury(core) < 0) {
+        return FAILED;
+    }
+    PyObject *op = SLOT(core->tape, Tape_op_count), *number = PyLong_FromLong(flags | below);
+    Py_INCREF(op);
+    PyObject *inputs = inputs_of(args, kwargs);
+    outcome = FAILED;
+    if (number != NULL && inputs != NULL) {
+        PyObject *row[] = {SLOT(info, Function_text), SLOT(info, Function_kind), SLOT(site, Site_span),
+                           SLOT(site, Site_inner),    thread,                    number,
+                           ONE};
+        if (add_row(core->ops, row, 7) == 0 &&
+            set_number(core->tape, Tape_op_count, PyLong_AsLongLong(op) + 1) == 0 &&
+            note_call(core, info, op, before, since, inputs, result) == 0) {
+            outcome = DONE;
+        }
+    }
+    Py_DECREF(op);
+    Py_XDECREF(number);
+    Py_XDECREF(inputs);
+    return outcome;
+}
