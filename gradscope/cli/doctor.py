@@ -95,6 +95,7 @@ def _rows(findings: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [(name, value or "not installed") for name, value in findings["versions"].items()]
     rows += [
         ("mechanism", f"{mechanism['name']}: {mechanism['why']}"),
+        ("core", f"{findings['core']['name']} ({findings['core']['why']})"),
         ("node_creation_hook", mechanism["node_creation_hook"]),
         ("CUDA", _cuda(devices)),
         ("stack limit", _stack(findings["limits"])),

@@ -42,6 +42,16 @@ INTERFACE = 1
 """What the core must be built for; see ``native/core.h``."""
 
 
+_PYTHON: dict[str, Any] = {
+    "python_handle": RecorderMode.__torch_function__,
+    "python_enter": TensorStates.enter,
+    "python_add": Identity.add,
+    "python_bury": Identity.bury,
+    "python_nodes": GraphNodes.enter,
+}
+"""What the core stands for, and leaves the unusual to."""
+
+
 class Choice(NamedTuple):
     """What is in use."""
 
@@ -64,20 +74,21 @@ def choice() -> Choice:
         native = import_module("gradscope.recorder.native._core")
         if native.INTERFACE != INTERFACE:
             return Choice("python", "the native core was built from another version of gradscope")
-        python_handle = vars(RecorderMode)["__torch_function__"]
-        handle = native.set_up(_things(python_handle))
+        handle = native.set_up(_things())
     except ImportError:
         return Choice("python", "the native core was not built when gradscope was installed")
     except Exception as error:
         return Choice("python", f"the native core does not fit: {type(error).__name__}: {error}")
-    RecorderMode.__torch_function__ = handle  # type: ignore[method-assign]
+    if RecorderMode.__torch_function__ is _PYTHON["python_handle"]:
+        RecorderMode.__torch_function__ = handle  # type: ignore[method-assign]
     return Choice("native", f"{VARIABLE}=python does without it", native.Core)
 
 
 def core_of(one: Observer) -> Any:
     """A native core for an observer, whose parts use it from now on; None where the Python is in use."""
     kind = choice().core
-    if kind is None:
+    parts = TensorStates.enter, Identity.add, Identity.bury, GraphNodes.enter
+    if kind is None or parts != tuple(_PYTHON.values())[1:]:  # (somebody has put others in their place)
         return None
     try:
         core = kind(one)
@@ -91,11 +102,12 @@ def core_of(one: Observer) -> Any:
     return core
 
 
-def _things(python_handle: Any) -> dict[str, Any]:
+def _things() -> dict[str, Any]:
     """All that the core is set up with, by the names in ``native/core.h``."""
     tensor, storage = torch._C.TensorBase, torch._C.StorageBase
     return {
         **{kind.__name__: kind for kind in (Seen, SeenStorage, Tape, Identity, GraphNodes, Observer, Site, Function)},
+        **_PYTHON,
         "Tensor": Tensor,
         "Parameter": Parameter,
         "CallPlace": callers.CallPlace,
@@ -108,11 +120,6 @@ def _things(python_handle: Any) -> dict[str, Any]:
         "owner_user": Owner.USER,
         "owner_torch": Owner.TORCH,
         "owner_library": Owner.LIBRARY,
-        "python_handle": python_handle,
-        "python_enter": TensorStates.enter,
-        "python_add": Identity.add,
-        "python_bury": Identity.bury,
-        "python_nodes": GraphNodes.enter,
         "tensors_in": tensors_in,
         "is_copied_on_write": capabilities.is_copied_on_write,
         "saves_without_hooks": saves_without_hooks,

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from gradscope.recorder.calls.core import choice
 from gradscope.recorder.doctor.selftest import Check, self_test
 from gradscope.recorder.patches.stack_limit import ROOM, raise_stack_limit
 from gradscope.recorder.torch_internals.capabilities import has_node_creation_hook
@@ -30,6 +31,7 @@ def diagnose() -> dict[str, Any]:
             "why": REASON,
             "node_creation_hook": WITH_HOOK if has_node_creation_hook else WITHOUT_HOOK,
         },
+        "core": {"name": choice().name, "why": choice().why},
         "devices": _devices(),
         "limits": {"stack_before": before, "stack_while_recording": _stack_limits(), "stack_wanted": ROOM},
         "entry_points": [

@@ -39,7 +39,7 @@ class NativeCore(BuildHookInterface):  # type: ignore[misc]
         else:
             build_data["force_include"][str(built)] = f"{_FOLDER}/{_FILE}"
 
-    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+    def finalize(self, *_: Any) -> None:
         """Take away what was compiled, which is in the wheel by now."""
         shutil.rmtree(self._into, ignore_errors=True)
 

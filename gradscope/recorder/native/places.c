@@ -42,12 +42,19 @@ place_of(Core *core, PyFrameObject *frame, PyCodeObject *code)
         return known->place;
     }
     PyObject *place = known_at(core->places, (PyObject *)code, lasti);
+    Py_XINCREF(place);
+    if (place == NULL) {
+        PyObject *name = PyUnicode_InternFromString("new_place");
+        place = name == NULL ? NULL : PyObject_CallMethodOneArg(core->observer, name, (PyObject *)frame);
+        Py_XDECREF(name);
+    }
     if (place == NULL || Py_TYPE(place) != (PyTypeObject *)the_CallPlace) {
+        PyErr_Clear(); /* Python will meet it again */
+        Py_XDECREF(place);
         return NULL;
     }
     known->code = (PyObject *)code;
     known->lasti = lasti;
-    Py_INCREF(place);
     Py_XSETREF(known->place, place);
     return place;
 }
