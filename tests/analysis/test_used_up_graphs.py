@@ -110,3 +110,35 @@ def test_a_state_that_is_carried_is_to_be_detached() -> None:
 def test_the_line_that_one_would_change(program: str, line: int) -> None:
     (answer,) = [one for one in build(recorded(HEAD + program)).answers if one.code == "graph-used-twice"]
     assert [cause.line for cause in answer.causes] == [line]
+
+
+RUNNING = HEAD + (
+    "class Bank:\n"
+    "    mean = None\n"
+    "    def near(self, value):\n        return value if self.mean is None else value - self.mean\n"
+    "    def keep(self, value):\n        self.mean = value if self.mean is None else 0.9 * self.mean + 0.1 * value\n"
+    "bank, norm = Bank(), torch.zeros(())\n"
+    "for _ in range(3):\n"
+    "    h = (x * 2).exp()\n"
+    "    loss = bank.near(h).square().mean() - norm\n"
+    "    {}\n"
+    "    loss.backward()"
+)
+
+
+@pytest.mark.parametrize(
+    ("keeps", "named", "line"),
+    [("bank.keep(h * 3)", "self.mean (saved at line 8)", 8), ("norm = norm + h.norm()", "norm (made at line 13)", 13)],
+    ids=["by-an-object", "by-a-name"],
+)
+def test_what_keeps_a_result_of_the_earlier_run_is_meant_not_what_it_was_made_of(keeps: str, named: str, line: int):
+    (answer,) = [one for one in build(recorded(RUNNING.format(keeps))).answers if one.code == "graph-used-twice"]
+    assert [cause.line for cause in answer.causes] == [line]
+    assert f"through {named} into a graph" in answer.text
+    assert "Either cut it off with detach()" in answer.advice
+
+
+def test_what_is_computed_once_is_meant_though_another_was_made_of_it_before_the_first_pass():
+    program = HEAD + "h = x.exp()\nz = h.sin()\nh.sum().backward()\nfor _ in range(2):\n    (z * x).sum().backward()"
+    (answer,) = [one for one in build(recorded(program)).answers if one.code == "graph-used-twice"]
+    assert "through h (made at line 3)" in answer.text

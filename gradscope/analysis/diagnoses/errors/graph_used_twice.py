@@ -31,18 +31,74 @@ def _entries(sources: Sources, op: int, root: int) -> dict[int, int]:
     """The nodes of an earlier graph that a pass comes to first, each with the pass that used up what is behind it."""
     index, passes = sources.index, sources.passes
     starts, following, variable = passes.edge_starts, index.edges.values, index.recording.nodes.column("variable")
-    found: dict[int, int] = {}
+    reached: dict[int, list[int]] = {}
     came_from, stack = {root: NONE}, [root]
     while stack:
         node = stack.pop()
         if 0 <= passes.used_up_at[node] < op:
             if variable[node] < 0:
-                found.setdefault(_seen_before(sources, node, came_from), passes.used_up_at[node])
+                reached.setdefault(passes.used_up_at[node], []).append(node)
             continue
         for after in following[starts[node] : starts[node + 1]]:
             if after >= 0 and after not in came_from:
                 came_from[after] = node
                 stack.append(after)
+    found: dict[int, int] = {}
+    for used_up, nodes in reached.items():
+        kept = _kept_before(sources, set(nodes), root, used_up, op)
+        for node in nodes:
+            for entry in kept.get(node) or [_seen_before(sources, node, came_from)]:
+                found.setdefault(entry, used_up)
+    return found
+
+
+def _kept_before(sources: Sources, reached: set[int], root: int, used_up: int, op: int) -> dict[int, list[int]]:
+    """For used-up nodes that are only behind it: what the failed pass took of the earlier graph, as a buffer holds it.
+
+    None for what the pass took itself, nor for what was not made anew since the earlier pass: that may be what is used
+    again.
+    """
+    index, made_at = sources.index, sources.index.recording.nodes.column("op")
+    anew = set(index.op_statement[used_up + 1 : op])
+    taken = _first_of_before(sources, root, used_up)
+    found: dict[int, list[int]] = {}
+    for node in sorted(one for one in taken if index.node_tensor[one] >= 0 and one not in reached):
+        for entry in _used_up_behind(sources, node, reached - taken):
+            if index.op_statement[made_at[entry]] in anew:
+                found.setdefault(entry, []).append(node)
+    return found
+
+
+def _first_of_before(sources: Sources, root: int, used_up: int) -> set[int]:
+    """The nodes made before a pass that a root comes to first, by way of those made after it only."""
+    starts, following = sources.passes.edge_starts, sources.index.edges.values
+    made_at = sources.index.recording.nodes.column("op")
+    stack, seen, taken = [root], {root}, set[int]()
+    while stack:
+        node = stack.pop()
+        if made_at[node] < used_up:
+            taken.add(node)
+            continue
+        for after in following[starts[node] : starts[node + 1]]:
+            if after >= 0 and after not in seen:
+                seen.add(after)
+                stack.append(after)
+    return taken
+
+
+def _used_up_behind(sources: Sources, start: int, reached: set[int]) -> list[int]:
+    """Those of some used-up nodes that are behind a node, by way of what was not used up."""
+    starts, following, used_up_at = sources.passes.edge_starts, sources.index.edges.values, sources.passes.used_up_at
+    stack, seen, found = [start], {start}, list[int]()
+    while stack:
+        node = stack.pop()
+        if node in reached:
+            found.append(node)
+        elif used_up_at[node] < 0:
+            for after in following[starts[node] : starts[node + 1]]:
+                if after >= 0 and after not in seen:
+                    seen.add(after)
+                    stack.append(after)
     return found
 
 
@@ -106,7 +162,9 @@ def _advice(sources: Sources, entries: list[int], roles: list[CauseRole], used_u
     index = sources.index
     anew = "compute it anew for each backward"
     detach = "cut it off with detach()"
-    carried = "used" in roles or any(sources.is_stored_again(index.node_tensor[node]) for node in entries)
+    carried = "used" in roles or any(
+        sources.is_stored_again(index.node_tensor[node]) or sources.passes.used_up_at[node] < 0 for node in entries
+    )
     first, second = (detach, anew) if carried else (anew, f"{detach} where no gradient is to flow further back")
     choices = [first, second, "add up the losses for one backward"]
     if not any(used_up < at < op for at, *_ in writes_by_program(index)):

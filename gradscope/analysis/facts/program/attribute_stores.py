@@ -58,6 +58,8 @@ def stores_under(text: str, name: str, values: frozenset[str]) -> list[tuple[int
         return []
     found: list[tuple[ast.stmt, ast.expr]] = []
     for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            continue  # ``self.hidden = None`` stores no tensor
         if isinstance(node, ast.Assign) and any(
             _is_like(target, wanted) or _is_display_of(node.value, target, wanted) for target in node.targets
         ):
