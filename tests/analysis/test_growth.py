@@ -67,3 +67,27 @@ for step in range(20):
         "    x.sum().backward()", "    gamma = gamma + 0 * x[0]\n    x.sum().backward(retain_graph=True)"
     )
     assert "graph-carried-along" in [answer.code for answer in build(recorded(HEAD + kept)).answers]
+
+
+AVERAGED = """
+net, mean = nn.Linear(4, 1), None
+for step in range(12):
+    total = torch.zeros(8, 1)
+    for _ in range(3):
+        total = total + net(torch.ones(8, 4)).sigmoid()
+    total.square().mean().backward()
+    spread = total.exp().amax()
+    mean = spread if mean is None else 0.9 * mean + 0.1 * spread
+"""
+
+
+def test_memory_of_a_graph_that_is_said_to_be_carried_along_is_said_once() -> None:
+    assert told(AVERAGED) == []
+    answers = build(recorded(HEAD + AVERAGED)).answers
+    assert [answer.code for answer in answers if answer.severity != "note"] == ["graph-carried-along"]
+
+
+def test_a_name_is_not_said_to_keep_what_its_graph_did_not_save() -> None:
+    kept = AVERAGED.replace("mean = spread if mean is None else 0.9 * mean + 0.1 * spread", "keep(spread.square())")
+    (text,) = told("kept = {}\ndef keep(x):\n    kept[len(kept), 'x'] = x" + kept)
+    assert "the graph of total" not in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
@@ -126,6 +127,38 @@ def carried_on(sources: Sources, tensor: int) -> list[Cause]:
 
 def _over_passes(sources: Sources) -> Iterator[tuple[Finding, int]]:
     """With the statement of each."""
+    index = sources.index
+    for tensor, op, nodes, crossed in graphs_carried(sources):
+        name = sources.names.of(tensor)
+        finding = sources.finding(
+            f"Line {index.op_place(op).line}: {name} carries its graph from one backward pass to the next "
+            f"({len(nodes):,} nodes, over {crossed:,} passes)",
+            op=op,
+            tensors=[tensor],
+            causes=[*_handed(sources, op, tensor), *sources.cause("made", op)],
+            evidence=[Evidence("nodes", nodes[0]), Evidence("nodes", nodes[-1])],
+            advice="Write the detach() of what is written there."
+            if op != index.recording.tensors.column("op")[tensor] and tensor not in index.results.of(op)
+            else f"{name}.detach() lets go of it, or .item() where only the number is wanted.",
+        )
+        yield finding, index.op_statement[op]
+
+
+class CarriedGraph(NamedTuple):
+    """A graph that grows from pass to pass."""
+
+    tensor: int
+    """The last that it is behind."""
+    op: int
+    """The call that made or wrote it."""
+    nodes: list[int]
+    """Without leaves."""
+    crossed: int
+    """Backward passes that it reaches back over."""
+
+
+def graphs_carried(sources: Sources) -> Iterator[CarriedGraph]:
+    """Those that reach back over enough passes, one for each statement."""
     index, names, passes = sources.index, sources.names, sources.passes
     kinds = index.recording.ops.column("kind")
     backward_ops = [op for op, kind in enumerate(kinds) if kind == OpKind.BACKWARD]
@@ -138,19 +171,7 @@ def _over_passes(sources: Sources) -> Iterator[tuple[Finding, int]]:
         crossed = len({bisect_left(backward_ops, made_by[node]) for node in nodes}) - 1
         all_passes = bisect_left(backward_ops, op) - bisect_left(backward_ops, first)
         if crossed >= RUNS or crossed >= max(AT_LEAST, all_passes):
-            name = names.of(tensor)
-            finding = sources.finding(
-                f"Line {index.op_place(op).line}: {name} carries its graph from one backward pass to the next "
-                f"({len(nodes):,} nodes, over {crossed:,} passes)",
-                op=op,
-                tensors=[tensor],
-                causes=[*_handed(sources, op, tensor), *sources.cause("made", op)],
-                evidence=[Evidence("nodes", nodes[0]), Evidence("nodes", nodes[-1])],
-                advice="Write the detach() of what is written there."
-                if op != index.recording.tensors.column("op")[tensor] and tensor not in index.results.of(op)
-                else f"{name}.detach() lets go of it, or .item() where only the number is wanted.",
-            )
-            yield finding, index.op_statement[op]
+            yield CarriedGraph(tensor, op, nodes, crossed)
 
 
 def _handed(sources: Sources, op: int, carried: int) -> list[Cause]:

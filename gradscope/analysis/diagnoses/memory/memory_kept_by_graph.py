@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
-from gradscope.analysis.diagnoses.memory.graph_carried_along import AT_LEAST, RUNS, carried_on
+from gradscope.analysis.diagnoses.memory.graph_carried_along import AT_LEAST, RUNS, carried_on, graphs_carried
 from gradscope.analysis.diagnoses.memory.graph_kept_after_pass import lines_that_keep, results_kept
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.best_names import BestNames
@@ -63,10 +63,13 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
         storage = recording.tensors.column("storage")[tensor]
         if storage >= 0:  # the line that keeps the result is said to, whatever else was made from it
             saved[storage] = 0
+    for storage in _kept_by_carried(sources) if any(saved) else ():
+        saved[storage] = 0
     made: dict[int, int] = {}
     kept: dict[int, int] = {}
     nbytes: dict[int, int] = {}
     keeping: dict[tuple[int, int], set[int]] = {}
+    left_by: dict[int, set[int]] = {}
     columns = (recording.storages.column(name) for name in ("op", "died", "nbytes", "external"))
     for storage, (op, died, held, external) in enumerate(zip(*columns, strict=True)):
         if external or op >= index.op_count or not saved[storage]:
@@ -78,6 +81,7 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
             kept[statement] = kept.get(statement, 0) + times
             nbytes[statement] = nbytes.get(statement, 0) + held * times
             keeping.setdefault((statement, recording.ops.column("span")[op]), set()).add(op)
+            left_by.setdefault(statement, set()).add(storage)
     # Calls of one span, of which a run makes one or more: there are at least as many as runs that left something.
     calls = {statement: max(len(ops) for (of, _), ops in keeping.items() if of == statement) for statement in kept}
     runs = sources.runs.of
@@ -85,6 +89,8 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
     holder, written_at = _deepest_accumulator(index, sources.names), NONE
     if holder < 0 and results is None:
         holder, written_at = _written_into(index, sources.names)
+    if holder >= 0 and not _keeps_most(_saved_behind(sources, [index.node_after(holder)]), left_by):
+        holder = written_at = NONE
     is_known = results is not None or holder >= 0
     is_large = sum(nbytes.values()) >= WORTH_SAYING and not len(recording.backwards)
     enough = AT_LEAST if is_large or (is_known and _goes_on(index, keeping)) else RUNS
@@ -122,6 +128,38 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
     yield sources.finding(
         f"{where}: {which} memory behind; {left}{because}", op=index.last_op[worst], tensors=about, causes=causes
     )
+
+
+def _kept_by_carried(sources: Sources) -> set[int]:
+    """What graphs saved that are said to be carried along: by all that these lines made and that is still there."""
+    index = sources.index
+    statements = {index.op_statement[one.op] for one in graphs_carried(sources)}
+    columns = (index.recording.tensors.column(name) for name in ("op", "died", "node"))
+    made = [
+        node
+        for made_at, died, node in (zip(*columns, strict=True) if statements else ())
+        if died == NONE and made_at < index.op_count and index.op_statement[made_at] in statements
+    ]
+    return _saved_behind(sources, made) if made else set()
+
+
+def _saved_behind(sources: Sources, roots: list[int]) -> set[int]:
+    """The storages that the graphs behind some nodes have saved."""
+    starts, following = sources.passes.edge_starts, sources.index.edges.values
+    nodes, stack = set[int](), list(roots)
+    while stack:
+        node = stack.pop()
+        if node >= 0 and node not in nodes:
+            nodes.add(node)
+            stack += following[starts[node] : starts[node + 1]]
+    saved = sources.index.recording.saved
+    columns = (saved.column(name) for name in ("node", "storage"))
+    return {storage for node, storage in zip(*columns, strict=True) if node in nodes and storage >= 0}
+
+
+def _keeps_most(saved: set[int], left: dict[int, set[int]]) -> bool:
+    """Whether most of what the runs of some statement left behind is among what a graph has saved."""
+    return any(2 * len(saved & storages) > len(storages) >= AT_LEAST for storages in left.values())
 
 
 def _kept_by_gradients(index: Index, passes: Passes) -> int:
