@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from gradscope.analysis.facts.best_names import BestNames
@@ -38,6 +39,10 @@ _EXPORTS_TRIED = 16
 
 _FOLLOWED = 256
 """Tensors made from a leaf that are followed to where their values leave torch."""
+
+_LOAD = "nn.Module.load_state_dict"
+_LOADS_TRIED = 16
+"""Last loads of results with a graph whose graphs are walked."""
 
 _BUILT_FROM_VALUES = frozenset(("tensor", "as_tensor", "asarray", "new_tensor", "from_numpy", "full"))
 """Functions that build a tensor from plain values."""
@@ -103,6 +108,7 @@ class Reasons:
         self._passes = passes
         self._origins_of_exports: dict[int, dict[int, Step]] = {}
         self._leaves_by_pass: dict[int, frozenset[int]] = {}
+        self._leaves_by_node: dict[int, frozenset[int]] = {}
         self._edges_by_pass: dict[int, dict[int, list[tuple[int, int, int]]]] = {}
         self._walked_before = flow.walked
 
@@ -380,6 +386,10 @@ class Reasons:
             line = self._index.op_line(written)
             why = f"line {line} writes what was computed from it into .data, past the graph"
             return Unreached(why, written)
+        if (loaded := self._loaded_from(tensor, this)) >= 0:
+            line = self._index.op_line(loaded)
+            why = f"line {line} (load_state_dict) copies values that were computed from it, without their graph"
+            return Unreached(why, loaded)
         export, rebuilt = self._values_left_at(tensor, this)
         if export < 0 and (ends := self._left_torch(tensor, this)):
             way = self._flow.path(self._behind_export(ends[-1]), tensor)
@@ -399,6 +409,36 @@ class Reasons:
         """Whether a call made an object of torch's that holds what it is given: ``DDP(model)`` computes nothing."""
         is_group = self._index.recording.ops.column("kind")[op] == OpKind.GROUP
         return is_group and self._index.func(op).endswith(".__init__")
+
+    def _loaded_from(self, leaf: int, this: _Pass) -> int:
+        """The last load of a state that was computed from a leaf of an optimizer into what the root was made from.
+
+        NONE for none, or where the leaf is itself loaded so: an average of it and another is no way for a gradient.
+        """
+        index, node = self._index, self._index.recording.tensors.column("node")
+        for op in self._loads if leaf in self._events.in_optimizers else ():
+            written = set(index.results.of(op))
+            if op > this.op or leaf in written or written.isdisjoint(this.steps):
+                continue
+            values = (node[one] for one in index.uses.of(op) if one not in written)
+            if any(leaf in self._leaves_of_node(one) for one in values if one >= 0):
+                return op
+        return NONE
+
+    def _leaves_of_node(self, node: int) -> frozenset[int]:
+        known = self._leaves_by_node.get(node)
+        if known is None:
+            variable = self._index.recording.nodes.column("variable")
+            known = frozenset(variable[one] for one in self._passes.behind(node)) - {NONE}
+            self._leaves_by_node[node] = known
+        return known
+
+    @cached_property
+    def _loads(self) -> list[int]:
+        """The last calls of ``load_state_dict`` that were given results with a graph, the last first."""
+        index, node = self._index, self._index.recording.tensors.column("node")
+        loads = (op for op in range(index.op_count - 1, -1, -1) if index.func(op) == _LOAD)
+        return list(islice((op for op in loads if any(node[one] >= 0 for one in index.uses.of(op))), _LOADS_TRIED))
 
     def _written_past_graph(self, tensor: int, this: _Pass) -> int:
         """The call that wrote a tracked result of a leaf into the data of what the root was made from; NONE for none.
