@@ -203,6 +203,8 @@ class Reasons:
             return Unreached(f"cut at {where}", cut, changed_at=(statement,))
         if cut >= 0 and (by_hook := self._returned_by_hook(cut)) is not None:
             return by_hook
+        if cut >= 0 and (compared := self._compared_with_source(way, cut)) is not None:
+            return compared
         if cut >= 0:
             return Unreached(f"cut at {self._cuts.where(cut)}", cut)
         if way and not self._index.requires_grad(tensor, way[0].op):
@@ -284,6 +286,26 @@ class Reasons:
             is_on_the_way = any(made in this.steps for made in self._index.tensors_made(found.op))
             if is_on_the_way and any(tensor in self._flow.origins(one, found.op) for one in found.shows):
                 return found
+        return None
+
+    def _compared_with_source(self, way: list[Step], cut: int) -> Unreached | None:
+        """That a straight-through estimate, whose cut is meant, stands where what it shows was to be trained."""
+        from gradscope.analysis.facts.function_sources import Lines
+        from gradscope.analysis.facts.straight_through import StraightThroughs
+
+        index, estimates = self._index, StraightThroughs(self._index, self._flow)
+        for found in filter(None, (estimates.of(step.op) for step in way if step.op > cut)):
+            op = estimates.compared_with_source(found)
+            if op >= 0:
+                statement = index.statements[index.op_statement[op]]
+                function = index.recording.text(statement.function)
+                line, source = index.op_line(op), self._names.at(found.takes, found.op)
+                return Unreached(
+                    f"line {line} compares a straight-through estimate with {source}, cut off: the estimate hands its "
+                    f"gradient to {source} alone, and what it shows was to be taken there",
+                    cut,
+                    changed_at=(Lines(statement.file, line, statement.end_line, function),),
+                )
         return None
 
     @cached_property
