@@ -104,3 +104,29 @@ def test_what_no_grad_would_make_fail_is_said_of_create_graph() -> None:
     assert [cause.line for cause in answer.causes] == [5]
     without = FORCES.replace(", create_graph=True", "")
     assert "saved-in-vain" not in [answer.code for answer in build(recorded(without)).answers]
+
+
+ADJOINT = """
+import torch
+layer = torch.nn.Linear(500, 500)
+class Solve(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, *weights):
+        ctx.save_for_backward(x)
+        return forces(x)
+    @staticmethod
+    def backward(ctx, gradient):
+        with torch.enable_grad():
+            found = forces(ctx.saved_tensors[0])
+        return None, *torch.autograd.grad(found, (layer.weight, layer.bias), gradient, allow_unused=True)
+def forces(x):
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(layer(x).tanh().sum(), x, create_graph=True)[0]
+for step in range(3):
+    Solve.apply(torch.ones(500, 500), *layer.parameters()).square().sum().backward()
+"""
+
+
+def test_what_a_functions_backward_runs_again_is_not_in_vain_in_its_forward() -> None:
+    assert "saved-in-vain" not in [answer.code for answer in build(recorded(ADJOINT)).answers]

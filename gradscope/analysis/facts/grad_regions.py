@@ -67,6 +67,20 @@ class GradRegions:
         first = self._first_tracked.get(ops.column("thread")[op], op)
         return first < op
 
+    def is_tracked_inside_function(self, op: int) -> bool:
+        """Whether an op ran with gradients switched on in the forward of a custom Function, by a ``with`` there."""
+        flags, threads = (self._index.recording.ops.column(name) for name in ("flags", "thread"))
+        where, in_force = self._in_force.get(threads[op], ([], []))
+        depth = 0
+        for at in range(bisect_left(where, op), len(where)):
+            if not self._index.func(where[at]).endswith("__exit__"):
+                depth += 1
+            elif depth:
+                depth -= 1
+            else:
+                return not flags[where[at]] & (GRAD | INFERENCE) and in_force[at] == NONE
+        return False
+
     @cached_property
     def _first_tracked(self) -> dict[int, int]:
         """The first op of each thread that was called with grad mode on."""

@@ -46,7 +46,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
         statement = index.op_statement[op]
         call = modes.in_force(op)
         if kinds[op] == OpKind.GRAD:
-            if statement not in used_passes and statement not in kept:
+            # (what a Function's forward runs its backward may run again, with a use for the graph)
+            is_in_function = sources.cuts.regions.is_tracked_inside_function(op)
+            if statement not in used_passes and statement not in kept and not is_in_function:
                 of_passes[statement] = of_passes.get(statement, 0) + held
         elif statement not in used_lines and statement not in kept:
             by_line[statement] = by_line.get(statement, 0) + held
