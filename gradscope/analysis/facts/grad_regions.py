@@ -67,8 +67,9 @@ class GradRegions:
         first = self._first_tracked.get(ops.column("thread")[op], op)
         return first < op
 
-    def is_tracked_inside_function(self, op: int) -> bool:
-        """Whether an op ran with gradients switched on in the forward of a custom Function, by a ``with`` there."""
+    def is_tracked_inside_others(self, op: int) -> bool:
+        """Whether an op ran with gradients switched on by a ``with``, where a custom Function's forward, or a library,
+        had switched them off."""
         flags, threads = (self._index.recording.ops.column(name) for name in ("flags", "thread"))
         where, in_force = self._in_force.get(threads[op], ([], []))
         depth = 0
@@ -78,7 +79,8 @@ class GradRegions:
             elif depth:
                 depth -= 1
             else:
-                return not flags[where[at]] & (GRAD | INFERENCE) and in_force[at] == NONE
+                is_off = not flags[where[at]] & (GRAD | INFERENCE)
+                return is_off and (in_force[at] == NONE or not self._is_written(in_force[at]))
         return False
 
     @cached_property
@@ -97,9 +99,10 @@ class GradRegions:
         line = self._index.op_line(setter) if setter >= 0 else 0
         if not line:
             return None
-        source = self._index.op_place(setter).source
-        name = self._index.func(setter).partition(".")[0]
-        return Region(setter, line, name, _MODE_IN_SOURCE.search(source) is not None)
+        return Region(setter, line, self._index.func(setter).partition(".")[0], self._is_written(setter))
+
+    def _is_written(self, setter: int) -> bool:
+        return _MODE_IN_SOURCE.search(self._index.op_place(setter).source) is not None
 
 
 class Region(NamedTuple):

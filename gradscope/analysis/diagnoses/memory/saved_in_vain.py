@@ -47,7 +47,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         call = modes.in_force(op)
         if kinds[op] == OpKind.GRAD:
             # (what a Function's forward runs its backward may run again, with a use for the graph)
-            is_in_function = sources.cuts.regions.is_tracked_inside_function(op)
+            is_in_function = sources.cuts.regions.is_tracked_inside_others(op)
             if statement not in used_passes and statement not in kept and not is_in_function:
                 of_passes[statement] = of_passes.get(statement, 0) + held
         elif statement not in used_lines and statement not in kept:
