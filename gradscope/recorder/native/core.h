@@ -88,6 +88,7 @@ int handed_over(void); /* whether the error that is set is one that torch answer
 /* The core of one recording. */
 #define PLACES 512
 #define OWNERS 512
+#define LAYOUTS 256
 typedef struct {
     PyObject *code; /* kept by the recording's table of owners */
     int lasti;
@@ -98,6 +99,10 @@ typedef struct {
     PyObject *owner;
 } KnownOwner;
 typedef struct {
+    PyObject *shape, *stride, *device;
+    PyObject *dtype, *layout; /* kept by torch, and by the table of layouts */
+} KnownLayout;
+typedef struct {
     PyObject_HEAD
     PyObject *observer, *observer_names, *states, *tape, *identity, *graph;
     PyObject *functions, *places, *sites, *owners;
@@ -107,6 +112,7 @@ typedef struct {
     int is_asked_more;
     KnownPlace known_places[PLACES];
     KnownOwner known_owners[OWNERS];
+    KnownLayout known_layouts[LAYOUTS];
 } Core;
 
 #define HELD(X)                                                                                                        \

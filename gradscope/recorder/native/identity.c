@@ -61,20 +61,65 @@ bury(Core *core)
     return 0;
 }
 
+static size_t
+place_of_layout(PyObject *shape, PyObject *stride, PyObject *dtype)
+{
+    size_t at = (size_t)dtype >> 4;
+    PyObject *sizes[] = {shape, stride};
+    for (int which = 0; which < 2; which++) {
+        for (Py_ssize_t dim = 0; dim < PyTuple_GET_SIZE(sizes[which]); dim++) {
+            PyObject *size = PyTuple_GET_ITEM(sizes[which], dim);
+            if (!PyLong_CheckExact(size)) {
+                return LAYOUTS; /* a symbol */
+            }
+            at = at * 1000003 + (size_t)PyLong_AsLongLong(size) + 1;
+        }
+    }
+    return at % LAYOUTS;
+}
+
+static int
+is_same(PyObject *one, PyObject *other)
+{
+    return one != NULL && PyObject_RichCompareBool(one, other, Py_EQ) == 1;
+}
+
+/* What the table knows of a layout, looked up without a hash where it was met before; borrowed. */
+static PyObject *
+layout_of(Core *core, PyObject *shape, PyObject *stride, PyObject *dtype, PyObject *device)
+{
+    size_t at = PyTuple_Check(shape) && PyTuple_Check(stride) ? place_of_layout(shape, stride, dtype) : LAYOUTS;
+    KnownLayout *known = at == LAYOUTS ? NULL : &core->known_layouts[at];
+    if (known != NULL && known->dtype == dtype && is_same(known->shape, shape) && is_same(known->stride, stride) &&
+        is_same(known->device, device)) {
+        return known->layout;
+    }
+    PyObject *key = PyErr_Occurred() ? NULL : PyTuple_Pack(5, shape, stride, dtype, device, Py_None);
+    PyObject *found = key == NULL ? NULL : PyDict_GetItemWithError(core->layouts, key);
+    if (known != NULL && found != NULL) {
+        Py_INCREF(shape);
+        Py_XSETREF(known->shape, shape);
+        Py_INCREF(stride);
+        Py_XSETREF(known->stride, stride);
+        Py_INCREF(device);
+        Py_XSETREF(known->device, device);
+        known->dtype = dtype; /* there is one for each, as long as torch is there */
+        known->layout = found;
+    }
+    Py_XDECREF(key);
+    return found;
+}
+
 /* The row of a tensor's layout and its bytes, as they are known (borrowed); NULL without an error: they are not. */
 static PyObject *
 known_layout(Core *core, PyObject *tensor, int *has_dims)
 {
-    PyObject *parts[5] = {NULL, NULL, NULL, NULL, Py_None};
+    PyObject *parts[4] = {NULL, NULL, NULL, NULL};
     PyObject *found = NULL;
     if ((parts[0] = ask_of(&ask_shape, tensor)) != NULL && (parts[1] = ask_of(&ask_stride, tensor)) != NULL &&
         (parts[2] = ask_of(&ask_dtype, tensor)) != NULL && (parts[3] = ask_of(&ask_device, tensor)) != NULL) {
         *has_dims = PyObject_Size(parts[0]) != 0;
-        PyObject *key = PyTuple_Pack(5, parts[0], parts[1], parts[2], parts[3], parts[4]);
-        if (key != NULL) {
-            found = PyDict_GetItemWithError(core->layouts, key);
-            Py_DECREF(key);
-        }
+        found = layout_of(core, parts[0], parts[1], parts[2], parts[3]);
     }
     for (int place = 0; place < 4; place++) {
         Py_XDECREF(parts[place]);

@@ -138,6 +138,12 @@ core_clear(Core *core)
         core->known_places[at].code = NULL;
         Py_CLEAR(core->known_places[at].place);
     }
+    for (int at = 0; at < LAYOUTS; at++) {
+        core->known_layouts[at].layout = NULL;
+        Py_CLEAR(core->known_layouts[at].shape);
+        Py_CLEAR(core->known_layouts[at].stride);
+        Py_CLEAR(core->known_layouts[at].device);
+    }
     return 0;
 }
 
