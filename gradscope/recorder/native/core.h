@@ -140,7 +140,8 @@ PyObject *enter_tensor(
     Core *core, PyObject *tensor, PyObject *op, PyObject *since, int read_saved, long flags, PyObject *inputs);
 
 /* nodes.c */
-PyObject *enter_node(Core *core, PyObject *root, PyObject *op, PyObject *since, int read_saved, PyObject *known);
+PyObject *enter_node(
+    Core *core, PyObject *root, PyObject *op, PyObject *since, int read_saved, PyObject *known, PyObject *inputs);
 
 /* places.c */
 PyObject *place_of(Core *core, PyFrameObject *frame, PyCodeObject *code); /* borrowed; NULL where none is known */

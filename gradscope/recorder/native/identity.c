@@ -446,7 +446,7 @@ enter_tensor(Core *core, PyObject *tensor, PyObject *op, PyObject *since, int re
         Py_DECREF(grad_fn);
         return add_tensor(core, tensor, op, NONE_ROW, flags | LEAF | REQUIRES_GRAD, inputs);
     }
-    PyObject *node = enter_node(core, grad_fn, op, since, read_saved, NONE_ROW);
+    PyObject *node = enter_node(core, grad_fn, op, since, read_saved, NONE_ROW, inputs);
     Py_DECREF(grad_fn);
     if (node == NULL) {
         return NULL;

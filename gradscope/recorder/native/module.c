@@ -304,12 +304,15 @@ core_add(Core *core, PyObject *const *argv, Py_ssize_t count)
 static PyObject *
 core_enter_node(Core *core, PyObject *const *argv, Py_ssize_t count)
 {
-    if (!enough(count, 4, 5)) {
+    if (!enough(count, 4, 6)) {
         return NULL;
     }
     int read_saved = PyObject_IsTrue(argv[3]);
-    return read_saved < 0 ? NULL
-                          : enter_node(core, argv[0], argv[1], argv[2], read_saved, count == 5 ? argv[4] : NONE_ROW);
+    if (read_saved < 0) {
+        return NULL;
+    }
+    PyObject *known = count > 4 ? argv[4] : NONE_ROW, *inputs = count > 5 ? argv[5] : NO_ARGUMENTS;
+    return enter_node(core, argv[0], argv[1], argv[2], read_saved, known, inputs);
 }
 
 #define FAST(function) (PyCFunction)(void (*)(void))function

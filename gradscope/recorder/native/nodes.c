@@ -423,7 +423,8 @@ is_left_to_python(Core *core, int read_saved)
 }
 
 PyObject *
-enter_node(Core *core, PyObject *root, PyObject *op, PyObject *since, int read_saved, PyObject *known)
+enter_node(
+    Core *core, PyObject *root, PyObject *op, PyObject *since, int read_saved, PyObject *known, PyObject *inputs)
 {
     unsigned long long sequence = 0;
     if (have_names() < 0) {
@@ -438,8 +439,8 @@ enter_node(Core *core, PyObject *root, PyObject *op, PyObject *since, int read_s
         return NULL;
     }
     if (is_left || sequence >= NO_SEQUENCE) {
-        PyObject *arguments[] = {core->graph, root, op, since, read_saved ? Py_True : Py_False, known};
-        return PyObject_Vectorcall(the_python_nodes, arguments, 6, NULL);
+        PyObject *arguments[] = {core->graph, root, op, since, read_saved ? Py_True : Py_False, known, inputs};
+        return PyObject_Vectorcall(the_python_nodes, arguments, 7, NULL);
     }
     PyObject *row = row_by_number(core, sequence);
     if (row != NULL || PyErr_Occurred()) {
