@@ -184,3 +184,11 @@ def test_it_is_silent_where_that_is_meant(source: str) -> None:
 def test_fine_tuning_a_model_of_batch_norms_in_evaluation_is_a_note() -> None:
     source = "model = nn.Sequential(trunk, head[1])\nmodel.eval()\nfor i in range(4): step()"
     assert said(source) == [("trained-in-evaluation", "note", [12])]
+
+
+def test_a_warm_up_whose_first_step_finds_no_gradients_is_no_trouble() -> None:
+    source = (
+        "s = lr_scheduler.LambdaLR(optimizer, lambda i: i / 10)\nfor i in range(6): optimizer.step(); s.step(); step()"
+    )
+    report = build(recorded(HEAD + source))
+    assert (report.faults, said(source)) == ((), [])

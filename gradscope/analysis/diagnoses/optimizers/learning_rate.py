@@ -52,8 +52,10 @@ def _find_zero(sources: Sources) -> Iterator[Finding]:
         elif len(changes) > 1 and changes[0][1]:
             # A warm-up from zero is meant to leave zero at once: only a division that gives nothing else is told of.
             first = [step for step in steps if step < changes[1][0]]
+            if len(first) < STEPS_AT_THE_END:
+                continue
             schedulers = _schedulers(events, first)
-            if len(first) >= STEPS_AT_THE_END and len(schedulers) == 1 and _divided(sources, schedulers[0]):
+            if len(schedulers) == 1 and _divided(sources, schedulers[0]):
                 yield _of_optimizer(sources, optimizer, events, first, steps)
 
 
