@@ -162,7 +162,7 @@ class Recorder:
                     hooks.write_runs(self._tape, self.row_of)
                     write_recomputed(self._tape)
                     self._observer.arrays.write()
-                    self._observer.write_waiting()
+                    self._observer.collectives.note_all()
                     self._look_back(namespace or {}, filename)
             except Exception:
                 self._tape.fault("stop", traceback.format_exc())

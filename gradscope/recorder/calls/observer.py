@@ -11,7 +11,6 @@ import threading
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from time import time
 from types import FrameType
 from typing import Any
 
@@ -21,11 +20,12 @@ from torch.nn import Module, Parameter
 
 from gradscope.recorder.calls.after_limit import CountedCalls
 from gradscope.recorder.calls.asked_functions import AskedFunctions
-from gradscope.recorder.calls.collective_calls import ALWAYS, WHOLE, detail_of, whole_of
+from gradscope.recorder.calls.collective_calls import WHOLE, detail_of, whole_of
 from gradscope.recorder.calls.faults import is_programs
 from gradscope.recorder.calls.module_looks import ModuleLooks
 from gradscope.recorder.calls.plain_factors import TAKES_FACTOR, plain_factor
 from gradscope.recorder.calls.torch_functions import Function, FunctionInfo, describe, lives_with_torch
+from gradscope.recorder.calls.waiting_collectives import WaitingCollectives
 from gradscope.recorder.naming.seen_names import FULL_MATCHES, SeenNames
 from gradscope.recorder.naming.unseen_tensors import Unseen
 from gradscope.recorder.places.call_sites import Site
@@ -59,7 +59,6 @@ _DIRECT_FORWARD, _REFUSED = int(EventKind.DIRECT_FORWARD), int(EventKind.REFUSED
 _FACTOR = int(EventKind.FACTOR)
 _PASSES = (int(OpKind.BACKWARD), int(OpKind.GRAD))
 _COLLECTIVE = int(OpKind.COLLECTIVE)
-_COLLECTIVE_EVENT, _COLLECTIVE_WAITS = int(EventKind.COLLECTIVE), int(EventKind.COLLECTIVE_WAITS)
 _GRAD, _INFERENCE, _AUTOCAST, _RAISED, _HOOKED, _MADE = (
     int(flag) for flag in (OpFlag.GRAD, OpFlag.INFERENCE, OpFlag.AUTOCAST, OpFlag.RAISED, OpFlag.HOOKED, OpFlag.MADE)
 )
@@ -185,8 +184,7 @@ class Observer:
         self._group_begun = 0
         """The number of tensors when the call into torch's Python that is under way began."""
         self.after_limit = CountedCalls(tape)
-        self._waiting: dict[int, dict[str, Any]] = {}
-        """The collective that each thread is in: what is special of it."""
+        self.collectives = WaitingCollectives(tape)
         self._hooked: set[int] = set()
         """Threads whose last op ran under saved-tensor hooks."""
         self.module_looks = ModuleLooks(self)
@@ -350,7 +348,7 @@ class Observer:
                 uncounted = None if info.uncounted is None else info.uncounted.by_call(args, kwargs)
                 touched |= self._changes(info, op, before, since, read_saved, result, uncounted)
                 if info.kind == _COLLECTIVE:
-                    self._note_collective(op, site.span, thread)
+                    self.collectives.end(op, site.span, thread)
                 if info.shares and before:
                     self.arrays.note(op, site.span, identity.row_of(before[0][0]), result)
                 if info.kind == _SET and user is not None and _freezes(info, before[0][0]):
@@ -433,13 +431,11 @@ class Observer:
 
     def begin_collective(self, detail: dict[str, Any], thread: int, frame: FrameType) -> None:
         """A collective begins, in which others may let this process wait until it is killed; a frame called it."""
-        self._waiting[thread] = detail
-        detail["at"] = round(time(), 3)
+        self.collectives.begin(detail, thread)
         if self.tape.is_cheap():
             with self.lock:
                 if not self.full:
-                    span = self.sites.locate(frame).site.span
-                    self.tape.add_event(_COLLECTIVE_WAITS, span, thread, NONE, json.dumps(detail, sort_keys=True), [])
+                    self.collectives.note(self.sites.locate(frame).site.span, thread)
                 self._flush()
 
     def end_collective(self, function: str, thread: int, frame: FrameType, error: BaseException | None = None) -> None:
@@ -449,27 +445,14 @@ class Observer:
             located, tape = self.sites.locate(frame), self.tape
             text = tape.text(function)
             if self.full:
-                self._waiting.pop(thread, None)
+                self.collectives.forget(thread)
                 self.after_limit.add(located.site.span, text)
                 return
             op = self._whole_call(text, _COLLECTIVE, located, thread, _VERSION, [])
             tape.update_op(op, calls=1, flags=_modes() | (_RAISED if error is not None else 0))
             if error is not None:
                 tape.pending["errors"] += (op, tape.text(type(error).__qualname__), tape.text(str(error)))
-            self._note_collective(op, located.site.span, thread)
-
-    def _note_collective(self, op: int, span: int, thread: int) -> None:
-        """A collective is over, if it was one."""
-        detail = self._waiting.pop(thread, {})
-        if len(detail) > len(ALWAYS):
-            text = json.dumps({key: detail[key] for key in detail if key not in ALWAYS}, sort_keys=True)
-            self.tape.add_event(_COLLECTIVE_EVENT, span, thread, op, text, [])
-
-    def write_waiting(self) -> None:
-        """Note the collectives that have not returned, at the end."""
-        for thread, detail in self._waiting.items():
-            text = json.dumps({**detail, "at_end": True}, sort_keys=True)
-            self.tape.add_event(_COLLECTIVE_WAITS, NONE, thread, NONE, text, [])
+            self.collectives.end(op, located.site.span, thread)
 
     def takes_over(self, *_: object) -> bool:
         """Whether nothing is to be done about a call after the limit: one who stands for an observer has done it."""
@@ -483,7 +466,7 @@ class Observer:
     def count(self, info: Function, located: Located, result: Any, thread: int) -> None:
         """Count a call that has returned and is not recorded; the lock is held."""
         if info.kind == _COLLECTIVE:
-            self._waiting.pop(thread, None)
+            self.collectives.forget(thread)
         text, kind = self._named(info, located)
         self.after_limit.count(info, located, text, kind == _GROUP, result, thread)
         if self.tape.on_flush is not None and self.after_limit.is_due():
@@ -780,12 +763,12 @@ class Observer:
                 self._turn_to(thread)
                 flags = _modes() | _RAISED
                 if self.full and not self.after_limit.has_room_for_error():
-                    self._waiting.pop(thread, None)
+                    self.collectives.forget(thread)
                     self.after_limit.add(site.span, self._named(info, located)[0])
                     return
                 op, _ = self._op(info, located, thread, flags)
                 tape.update_op(op, flags=flags)
-                self._note_collective(op, site.span, thread)
+                self.collectives.end(op, site.span, thread)
                 if self.full:
                     self._known_inputs(inputs, op)
                 else:
