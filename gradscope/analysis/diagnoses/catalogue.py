@@ -11,7 +11,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
-from gradscope.recording.rows import EventKind, OpKind
+from gradscope.recording.rows import EventKind, OpFlag, OpKind
 
 if TYPE_CHECKING:
     from gradscope.analysis.diagnoses.diagnosis import Diagnosis
@@ -44,6 +44,11 @@ def _a_pass(recording: Recording) -> bool:
 
 def _a_step(recording: Recording) -> bool:
     return OpKind.STEP in recording.ops.column("kind")
+
+
+def _a_step_under_autocast(recording: Recording) -> bool:
+    kinds, flags = (recording.ops.column(name) for name in ("kind", "flags"))
+    return any(kind == OpKind.STEP and flags[op] & OpFlag.AUTOCAST for op, kind in enumerate(kinds))
 
 
 def _a_mode_or_a_step(recording: Recording) -> bool:
@@ -195,6 +200,7 @@ _ENTRIES = (
     Entry("optimizers.held_untracked", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.iterator_used_up", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.weights_overwritten", _a_pass),
+    Entry("optimizers.stale_casts", _a_step_under_autocast),
     Entry("optimizers.average_reversed", _an_event(EventKind.FACTOR)),
     Entry("optimizers.clipped_in_vain", _a_pass),
     Entry("modules.mode_of_module", _a_mode_or_a_step),
