@@ -22,7 +22,7 @@ from gradscope.recorder.calls.observer import Observer
 from gradscope.recorder.calls.torch_functions import Function
 from gradscope.recorder.naming.seen_names import FULL_MATCHES
 from gradscope.recorder.places import callers
-from gradscope.recorder.places.call_sites import Site
+from gradscope.recorder.places.call_sites import Site, share_warnings
 from gradscope.recorder.places.code_owners import Owner
 from gradscope.recorder.places.forwards_in_frames import MODULE_CALLS
 from gradscope.recorder.state.graph_nodes import LATER, GraphNodes
@@ -38,7 +38,7 @@ from gradscope.recording.rows import OpFlag, OpKind
 VARIABLE = "GRADSCOPE_CORE"
 """The environment's variable that chooses: ``python`` or ``native``; without it the native core where there is one."""
 
-INTERFACE = 1
+INTERFACE = 2
 """What the core must be built for; see ``native/core.h``."""
 
 
@@ -121,6 +121,7 @@ def _things() -> dict[str, Any]:
         "owner_torch": Owner.TORCH,
         "owner_library": Owner.LIBRARY,
         "tensors_in": tensors_in,
+        "share_warnings": share_warnings,
         "is_copied_on_write": capabilities.is_copied_on_write,
         "saves_without_hooks": saves_without_hooks,
         "innermost_saved_hooks": capabilities.innermost_saved_hooks,

@@ -15,7 +15,7 @@
 #error "relies on the lock of the interpreter; the Python is used instead"
 #endif
 
-#define INTERFACE 1 /* to be raised with every change of what the Python side gives or takes; see calls/core.py */
+#define INTERFACE 2 /* to be raised with every change of what the Python side gives or takes; see calls/core.py */
 
 #define SLOT(object, offset) (*(PyObject **)((char *)(object) + (offset)))
 
@@ -24,7 +24,7 @@
     X(Tensor) X(Parameter) X(Seen) X(SeenStorage) X(Tape) X(Identity) X(GraphNodes) X(Observer) X(Site) X(Function)    \
     X(CallPlace) X(Located) X(RecorderMode) X(boring) X(handle_code) X(module_calls) X(sets_mode) X(owner_user)        \
     X(owner_torch) X(owner_library) X(python_handle) X(python_enter) X(python_add) X(python_bury) X(python_nodes)      \
-    X(tensors_in) X(is_copied_on_write) X(saves_without_hooks) X(innermost_saved_hooks) X(later)
+    X(tensors_in) X(share_warnings) X(is_copied_on_write) X(saves_without_hooks) X(innermost_saved_hooks) X(later)
 
 #define SLOTS(X)                                                                                                       \
     X(Seen, row) X(Seen, storage) X(Seen, layout) X(Seen, node) X(Seen, nbytes) X(Seen, requires_grad)                 \

@@ -53,6 +53,14 @@ place_of(Core *core, PyFrameObject *frame, PyCodeObject *code)
         Py_XDECREF(place);
         return NULL;
     }
+    /* Calls made through a frame of Python's may have warned: that is known to the caller's module from here on. */
+    PyObject *shared = PyObject_CallFunctionObjArgs(the_share_warnings, SLOT(place, CallPlace_call), frame, NULL);
+    if (shared == NULL) {
+        PyErr_Clear();
+        Py_DECREF(place);
+        return NULL;
+    }
+    Py_DECREF(shared);
     known->code = (PyObject *)code;
     known->lasti = lasti;
     Py_XSETREF(known->place, place);

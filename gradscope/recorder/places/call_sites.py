@@ -177,4 +177,20 @@ class Callers:
         return call
 
 
+def share_warnings(call: Call, frame: FrameType) -> None:
+    """Let a frame and the function that looks like it know of the same warnings, each of which is shown once.
+
+    For who calls now by the one and now from the other. Nothing is put into a module that had no warning.
+    """
+    space, own = call.__globals__, frame.f_globals
+    through, known = space.get(_SHOWN), own.get(_SHOWN)
+    if known is None:
+        if through:
+            own[_SHOWN] = through
+    elif through is not known:
+        known.update(through or {})
+        space[_SHOWN] = known
+
+
+_SHOWN = "__warningregistry__"
 _TEMPLATE = (lambda func, args, kwargs: func(*args, **kwargs) if kwargs else func(*args)).__code__

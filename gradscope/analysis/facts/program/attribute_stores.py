@@ -61,7 +61,8 @@ def stores_under(text: str, name: str, values: frozenset[str]) -> list[tuple[int
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
             continue  # ``self.hidden = None`` stores no tensor
         if isinstance(node, ast.Assign) and any(
-            _is_like(target, wanted) or _is_display_of(node.value, target, wanted) for target in node.targets
+            _is_like(target, wanted) or _is_display_of(node.value, target, wanted) or _is_among(target, wanted)
+            for target in node.targets
         ):
             found.append((node, node.value))
         elif isinstance(node, ast.Expr) and (appended := _appended(node.value, wanted)) is not None:
@@ -77,6 +78,13 @@ def _is_like(target: ast.expr, wanted: ast.expr) -> bool:
     if isinstance(target, ast.Subscript) and isinstance(wanted, ast.Subscript):
         return _last(target.value) == _last(wanted.value) != ""
     return False
+
+
+def _is_among(target: ast.expr, wanted: ast.expr) -> bool:
+    """Whether several names are stored at once, and under one of them what is wanted, or that of which it is a part."""
+    parts = target.elts if isinstance(target, (ast.Tuple, ast.List)) else []
+    whole = _last(wanted.value) if isinstance(wanted, ast.Subscript) else ""
+    return any(_is_like(part, wanted) or _last(part) == whole != "" for part in parts)
 
 
 def _is_display_of(value: ast.expr, target: ast.expr, wanted: ast.expr) -> bool:
