@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.errors.messages_of_autograd import explained
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.gradient_lives import first_after
 from gradscope.analysis.facts.optimizers import seen_optimizers
 from gradscope.analysis.facts.unreached import Unreached
 from gradscope.analysis.facts.writes import last_written
@@ -101,6 +102,24 @@ def _stepped_in_vain(sources: Sources, tensors: list[int]) -> str:
     return ""
 
 
+def _followed_by_a_step_in_vain(sources: Sources) -> set[int]:
+    """The statements of passes that were, the last time, followed by a step that updated nothing they gave gradients.
+
+    The steps of a generator's optimizer, where its loss reaches the discriminator only.
+    """
+    index, kinds = sources.index, sources.index.recording.ops.column("kind")
+    steps = [op for op, kind in enumerate(kinds) if kind == OpKind.STEP]
+    passes = sorted(sources.gradients.roots)
+    found = set[int]()
+    for group in sources.gradients.groups:
+        step, next_pass = first_after(steps, group.last_op), first_after(passes, group.last_op)
+        if step >= 0 and not 0 <= next_pass < step:
+            given = {tensor for tensor, entry in group.tensors.items() if entry.received}
+            if given.isdisjoint(index.uses.of(step)):
+                found.add(group.statement)
+    return found
+
+
 def _alike(sources: Sources) -> dict[tuple[int, str, bool, str], list[tuple[int, Unreached]]]:
     """Leaves that no pass gave a gradient, by the last pass of a place, the reason, and what says that it is meant.
 
@@ -118,11 +137,15 @@ def _alike(sources: Sources) -> dict[tuple[int, str, bool, str], list[tuple[int,
     named = _cuts_named(sources)
     unreached = sources.gradients.unreached
     used = {tensor for (_, tensor), reason in unreached.items() if not reason.unused}
+    in_vain = _followed_by_a_step_in_vain(sources)
     for group in sources.gradients.groups:
         for tensor, entry in group.tensors.items():
             reason = unreached.get((group.statement, tensor))
             if reason is not None and reason.unused and tensor in used:
                 continue  # (a pass over something else: another one says why the leaf got none)
+            others = (unreached.get((other, tensor)) for other in in_vain if group.statement not in in_vain)
+            if any(other is not None and not other.unused for other in others):
+                continue  # (a pass for other leaves, which its step updated)
             if entry.outcome != GradOutcome.MISSING or tensor in received or tensor in reported:
                 continue
             if sources.is_a_librarys_own(tensor):
