@@ -1,7 +1,8 @@
 """A terminal that a program writes to and gradscope has one line on, which gives way before whatever the program does.
 
+The line stands in the row below the cursor, which stays where the program left it: so that what nobody sees coming, of
+a library in C, another process or a prompt for a password, stands where it would without us.
 Python's two streams are watched by an attribute of their own (``stream.write``), and ``input`` by what stands for it.
-What writes past them, a library in C or another process, is not seen: its text would stand behind the line.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ from typing import Any
 
 from gradscope.frames.replacements import Replacement
 
-_ERASED = "\r\x1b[K"
+_ERASED = "\x1b[J"
+"""All behind the cursor."""
+_ROW_BELOW = "\x1bD\x1b[A"
+"""One row down, where the terminal scrolls if it must, and up again: the column stays."""
+_SAVED_AND_DOWN, _BACK = "\x1b7\x1b[B\r", "\x1b8"
 _COLUMNS = 80
 """Of a terminal that does not tell."""
 
@@ -71,7 +76,8 @@ class SharedTerminal:
                 self.erase()
                 return
             columns = os.get_terminal_size(self._descriptor).columns or _COLUMNS
-            os.write(self._descriptor, f"{_ERASED}{text[: columns - 1]}".encode("ascii", "replace"))
+            drawn = f"{_ERASED}{_ROW_BELOW}{_SAVED_AND_DOWN}{text[: columns - 1]}{_BACK}"
+            os.write(self._descriptor, drawn.encode("ascii", "replace"))
             self._is_drawn = True
 
     def erase(self) -> None:
@@ -124,8 +130,11 @@ class SharedTerminal:
 
 
 def shared_terminal() -> SharedTerminal | None:
-    """The terminal on standard error; None where that is no terminal, or none that can be told to erase a line."""
-    if os.name != "posix" or os.environ.get("TERM", "dumb") == "dumb" or not os.isatty(2):
+    """The terminal on standard error; None where that or standard output is none, or it has no such commands.
+
+    What reads a pipe from the program may print it on the same terminal.
+    """
+    if os.name != "posix" or os.environ.get("TERM", "dumb") == "dumb" or not (os.isatty(1) and os.isatty(2)):
         return None
     streams = tuple(stream for stream in (sys.stdout, sys.stderr) if _is_terminal(stream))
     return SharedTerminal(2, streams)

@@ -18,7 +18,7 @@ from gradscope.hosting.progress_line import Progress, ProgressLine
 from gradscope.hosting.shared_terminal import SharedTerminal
 from tests.cli.command import GRADSCOPE, gradscope
 
-ERASED = "\r\x1b[K"
+ERASED = "\x1b[J"
 SILENT = textwrap.dedent("""
     import sys, torch
     held = torch.ones(256, 4)
@@ -41,6 +41,10 @@ GIVING_WAY = textwrap.dedent("""
     print("write" in vars(sys.stdout), type(input).__name__)
 """)
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="there are no such terminals")
+
+
+def drawn(text: str) -> str:
+    return f"{ERASED}\x1bD\x1b[A\x1b7\x1b[B\r{text}\x1b8"
 
 
 class _Terminal:
@@ -81,7 +85,7 @@ class _Terminal:
 def test_a_silent_program_has_a_line_that_goes_before_it_writes(tmp_path: Path):
     (tmp_path / "silent.py").write_text(SILENT)
     terminal = _Terminal([GRADSCOPE, "run", "-q", "silent.py"], tmp_path)
-    terminal.read_until("| 1 ops | tensors 4.0 KiB | kill -USR1 ")
+    terminal.read_until("| 1 op | tensors 4.0 KiB | kill -USR1 ")
     terminal.type("\n")
     assert terminal.end() == 0
     assert f"{ERASED}over True\r\na prompt" in terminal.written and terminal.written.endswith("a prompt")
@@ -93,8 +97,8 @@ def test_it_gives_way_to_output_prompts_and_questions(tmp_path: Path):
     terminal.type("Ann\n")
     assert terminal.end() == 0
     assert "REFUSED" not in terminal.written
-    assert f"{ERASED}ONE{ERASED}after one\r\n{ERASED}TWO{ERASED}a prompt: its end\r\n" in terminal.written
-    assert f"{ERASED}THREE{ERASED}name? Ann\r\n{ERASED}FOUR{ERASED}" in terminal.written
+    assert f"{drawn('ONE')}{ERASED}after one\r\n{drawn('TWO')}{ERASED}a prompt: its end\r\n" in terminal.written
+    assert f"{drawn('THREE')}{ERASED}name? Ann\r\n{drawn('FOUR')}{ERASED}" in terminal.written
     assert terminal.written.endswith("False builtin_function_or_method\r\n")
 
 
@@ -103,6 +107,8 @@ def test_in_a_pipe_and_where_it_is_not_wanted_there_is_none(tmp_path: Path):
     assert gradscope("run", "-q", "--progress", "looks.py", cwd=tmp_path, TERM="xterm").stdout == "False "
     terminal = _Terminal([GRADSCOPE, "run", "-q", "--no-progress", "looks.py"], tmp_path)
     assert (terminal.end(), terminal.written) == (0, "False ")
+    read = _Terminal(["sh", "-c", f"{GRADSCOPE} run -q looks.py | cat"], tmp_path)
+    assert (read.end(), read.written) == (0, "False ")
 
 
 def test_what_grows_is_the_least_that_lives():
@@ -116,7 +122,7 @@ def test_its_words_fit_a_narrow_terminal():
     shown = progress_words(Progress(75.3, 412_330, 2048, 1024), shown_at=None)
     assert shown == "gradscope 1:15 | 412,330 ops | tensors 2.0 KiB, grown by 1.0 KiB"
     assert progress_words(Progress(3661, 1, 12, -4), shown_at="SIGUSR2").startswith(
-        "gradscope 1:01:01 | 1 ops | tensors"
+        "gradscope 1:01:01 | 1 op | tensors"
     )
 
 

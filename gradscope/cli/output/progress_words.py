@@ -19,5 +19,6 @@ def progress_words(progress: Progress, *, shown_at: str | None) -> str:
     hours, minutes = divmod(minutes, 60)
     time = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
     grown = f", grown by {size(progress.growth)}" if progress.growth > 0 else ""
-    words = f"gradscope {time} | {progress.ops:,} ops | tensors {size(progress.nbytes)}{grown}"
+    ops = f"{progress.ops:,} op{'s' * (progress.ops != 1)}"
+    words = f"gradscope {time} | {ops} | tensors {size(progress.nbytes)}{grown}"
     return words if shown_at is None else f"{words} | kill -{shown_at[3:]} {os.getpid()} shows more"
