@@ -136,9 +136,11 @@ class _NamesFinder:
             return None
         for op in self._writes[tensor]:
             pair = self._pair(tensor, op) if _MIXES.fullmatch(index.func(op)) and not is_step(index, op) else None
+            if pair is None:
+                continue
             others = [use for use in index.uses.of(op) if use != tensor]
             is_own = index.uses.of(op)[1:2] == [tensor] or any(self._is_made_of(use, tensor, op) for use in others)
-            if pair is not None and is_own and not self._shares_in_part(op):
+            if is_own and not self._shares_in_part(op):
                 return _UsedAsTwo(op, op, pair, is_mixed=True)
         return None
 
