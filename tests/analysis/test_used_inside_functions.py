@@ -34,6 +34,7 @@ for step in range(3):
 COMPUTES = {
     "a module that is handed over": "return net(x)",
     "in steps": "z = x * 0\n        for _ in range(3):\n            z = net(z + x)\n        return z.clone()",
+    "under a no_grad of its own": "with torch.no_grad():\n            z = net(x)\n        return z",
     "a weight of it": "return x @ net.weight + net.bias",
     "a module from outside": "return model.inner(x)",
 }

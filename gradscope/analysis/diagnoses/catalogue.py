@@ -169,6 +169,7 @@ _ENTRIES = (
     Entry("modules.frozen", _a_pass),
     Entry("modules.attribute_ignored", _anything),
     Entry("modules.method_not_called", _anything),
+    Entry("modules.context_not_entered", _anything),
     Entry("modules.result_dropped", _anything),
     Entry("modules.state_not_loaded", _an_event(EventKind.LOADED)),
     Entry("modules.loaded_then_initialized", _a_loaded_state),

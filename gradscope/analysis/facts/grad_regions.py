@@ -62,14 +62,22 @@ class GradRegions:
         ops = self._index.recording.ops
         if ops.column("kind")[op] == OpKind.GROUP:  # torch's own Python, which sets modes for itself
             return False
-        if ops.column("flags")[op] & (GRAD | INFERENCE) or self.of(op) >= 0:
-            return False
         first = self._first_tracked.get(ops.column("thread")[op], op)
-        return first < op
+        if ops.column("flags")[op] & (GRAD | INFERENCE) or first >= op:
+            return False
+        return self.of(op) < 0 or self._around(op) == NONE  # (or in a no_grad that the forward has itself)
 
     def is_tracked_inside_others(self, op: int) -> bool:
         """Whether an op ran with gradients switched on by a ``with``, where a custom Function's forward, or a library,
         had switched them off."""
+        around = self._around(op)
+        return around == NONE or (around is not None and not self._is_written(around))
+
+    def _around(self, op: int) -> int | None:
+        """What had put grad mode off around the ``with`` in which an op ran; None where it is on there.
+
+        NONE where autograd had put it off itself, in a custom Function's forward.
+        """
         flags, threads = (self._index.recording.ops.column(name) for name in ("flags", "thread"))
         where, in_force = self._in_force.get(threads[op], ([], []))
         depth = 0
@@ -79,9 +87,8 @@ class GradRegions:
             elif depth:
                 depth -= 1
             else:
-                is_off = not flags[where[at]] & (GRAD | INFERENCE)
-                return is_off and (in_force[at] == NONE or not self._is_written(in_force[at]))
-        return False
+                return None if flags[where[at]] & (GRAD | INFERENCE) else in_force[at]
+        return None
 
     @cached_property
     def _first_tracked(self) -> dict[int, int]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.graphs.dropped_applies import applied_in_vain
+from gradscope.analysis.facts.graphs.applies_dropped import applied_in_vain
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
