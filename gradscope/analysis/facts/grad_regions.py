@@ -23,6 +23,8 @@ class GradRegions:
 
     def __init__(self, index: Index) -> None:
         self._index = index
+        self._left_at: dict[int, int] = {}
+        """For each op that set a mode, the one by which its region was left; filled with what follows."""
 
     @cached_property
     def _in_force(self) -> dict[int, tuple[list[int], list[int]]]:
@@ -36,7 +38,8 @@ class GradRegions:
             stack = stacks.setdefault(threads[op], [])
             name = index.func(op)
             if name.endswith("__exit__"):
-                del stack[-1:]
+                if stack:
+                    self._left_at[stack.pop()] = op
             elif not (name == "set_grad_enabled.__enter__" and stack and spans[stack[-1]] == spans[op]):
                 stack.append(op)  # (``with set_grad_enabled(…)`` has set it already when it was made)
             where.append(op)
@@ -80,15 +83,11 @@ class GradRegions:
         """
         flags, threads = (self._index.recording.ops.column(name) for name in ("flags", "thread"))
         where, in_force = self._in_force.get(threads[op], ([], []))
-        depth = 0
-        for at in range(bisect_left(where, op), len(where)):
-            if not self._index.func(where[at]).endswith("__exit__"):
-                depth += 1
-            elif depth:
-                depth -= 1
-            else:
-                return None if flags[where[at]] & (GRAD | INFERENCE) else in_force[at]
-        return None
+        before = bisect_left(where, op) - 1
+        left = self._left_at.get(in_force[before], NONE) if before >= 0 else NONE
+        if left < 0 or flags[left] & (GRAD | INFERENCE):
+            return None
+        return in_force[bisect_left(where, left)]
 
     @cached_property
     def _first_tracked(self) -> dict[int, int]:

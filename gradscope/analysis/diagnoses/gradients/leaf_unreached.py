@@ -137,7 +137,7 @@ def _alike(sources: Sources) -> dict[tuple[int, str, bool, str], list[tuple[int,
     named = _cuts_named(sources)
     unreached = sources.gradients.unreached
     used = {tensor for (_, tensor), reason in unreached.items() if not reason.unused}
-    in_vain = _followed_by_a_step_in_vain(sources)
+    in_vain = _followed_by_a_step_in_vain(sources) if unreached else set[int]()
     for group in sources.gradients.groups:
         for tensor, entry in group.tensors.items():
             reason = unreached.get((group.statement, tensor))
