@@ -25,7 +25,7 @@ from gradscope.recorder.places import callers
 from gradscope.recorder.places.call_sites import Site, share_warnings
 from gradscope.recorder.places.code_owners import Owner
 from gradscope.recorder.places.forwards_in_frames import MODULE_CALLS
-from gradscope.recorder.state.graph_nodes import LATER, GraphNodes
+from gradscope.recorder.state.graph_nodes import GraphNodes
 from gradscope.recorder.state.identity import Identity, Seen, SeenStorage
 from gradscope.recorder.state.tensor_states import TensorStates
 from gradscope.recorder.state.tensors_in import BORING, tensors_in
@@ -38,7 +38,7 @@ from gradscope.recording.rows import OpFlag, OpKind
 VARIABLE = "GRADSCOPE_CORE"
 """The environment's variable that chooses: ``python`` or ``native``; without it the native core where there is one."""
 
-INTERFACE = 2
+INTERFACE = 3
 """What the core must be built for; see ``native/core.h``."""
 
 
@@ -111,7 +111,6 @@ def _things() -> dict[str, Any]:
         "Tensor": Tensor,
         "Parameter": Parameter,
         "CallPlace": callers.CallPlace,
-        "Located": callers.Located,
         "RecorderMode": RecorderMode,
         "boring": BORING,
         "handle_code": callers.HANDLE_CODE,
@@ -125,7 +124,6 @@ def _things() -> dict[str, Any]:
         "is_copied_on_write": capabilities.is_copied_on_write,
         "saves_without_hooks": saves_without_hooks,
         "innermost_saved_hooks": capabilities.innermost_saved_hooks,
-        "later": LATER,
         "REQUIRES_GRAD": REQUIRES_GRAD,
         "LEAF": LEAF,
         "EXTERNAL": EXTERNAL,
@@ -139,10 +137,6 @@ def _things() -> dict[str, Any]:
         "CALL": int(OpKind.CALL),
         "READ_GRAD": int(OpKind.READ_GRAD),
         "EXPORT": int(OpKind.EXPORT),
-        "BACKWARD": int(OpKind.BACKWARD),
-        "PASS_GRAD": int(OpKind.GRAD),
-        "SET": int(OpKind.SET),
-        "COLLECTIVE": int(OpKind.COLLECTIVE),
         "ask_requires_grad": vars(tensor)["requires_grad"],
         "ask_grad_fn": vars(tensor)["grad_fn"],
         "ask_untyped_storage": vars(tensor)["untyped_storage"],

@@ -15,16 +15,16 @@
 #error "relies on the lock of the interpreter; the Python is used instead"
 #endif
 
-#define INTERFACE 2 /* to be raised with every change of what the Python side gives or takes; see calls/core.py */
+#define INTERFACE 3 /* to be raised with every change of what the Python side gives or takes; see calls/core.py */
 
 #define SLOT(object, offset) (*(PyObject **)((char *)(object) + (offset)))
 
 /* What is set up once: each is given by name, from calls/core.py. */
 #define OBJECTS(X)                                                                                                     \
     X(Tensor) X(Parameter) X(Seen) X(SeenStorage) X(Tape) X(Identity) X(GraphNodes) X(Observer) X(Site) X(Function)    \
-    X(CallPlace) X(Located) X(RecorderMode) X(boring) X(handle_code) X(module_calls) X(sets_mode) X(owner_user)        \
+    X(CallPlace) X(RecorderMode) X(boring) X(handle_code) X(module_calls) X(sets_mode) X(owner_user)                   \
     X(owner_torch) X(owner_library) X(python_handle) X(python_enter) X(python_add) X(python_bury) X(python_nodes)      \
-    X(tensors_in) X(share_warnings) X(is_copied_on_write) X(saves_without_hooks) X(innermost_saved_hooks) X(later)
+    X(tensors_in) X(share_warnings) X(is_copied_on_write) X(saves_without_hooks) X(innermost_saved_hooks)
 
 #define SLOTS(X)                                                                                                       \
     X(Seen, row) X(Seen, storage) X(Seen, layout) X(Seen, node) X(Seen, nbytes) X(Seen, requires_grad)                 \
@@ -37,14 +37,14 @@
     X(GraphNodes, foreign)                                                                                             \
     X(Observer, muted) X(Observer, full) X(Observer, lock) X(Observer, thread) X(Observer, values)                     \
     X(Site, span) X(Site, inner) X(Site, seen) X(Site, meets_unseen)                                                   \
-    X(Function, code) X(Function, parameters) X(Function, name) X(Function, text) X(Function, kind)                    \
+    X(Function, code) X(Function, parameters) X(Function, text) X(Function, kind)                                      \
     X(Function, mutates) X(Function, ignored) X(Function, uncounted) X(Function, shares)                               \
     X(CallPlace, call) X(CallPlace, site) X(CallPlace, is_recorder) X(CallPlace, is_mode)                              \
     X(RecorderMode, core) X(RecorderMode, thread) X(RecorderMode, muted)
 
 #define NUMBERS(X)                                                                                                     \
     X(REQUIRES_GRAD) X(LEAF) X(EXTERNAL) X(VIEW) X(VERSION_FIELD) X(GRAD) X(INFERENCE) X(AUTOCAST) X(BELOW)            \
-    X(FULL_MATCHES) X(CALL) X(READ_GRAD) X(EXPORT) X(BACKWARD) X(PASS_GRAD) X(SET) X(COLLECTIVE)
+    X(FULL_MATCHES) X(CALL) X(READ_GRAD) X(EXPORT)
 
 #define DECLARE(name) extern PyObject *the_##name;
 OBJECTS(DECLARE)
