@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import traceback
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -17,6 +19,9 @@ from gradscope.recorder.calls import core
 from gradscope.recorder.calls.module_looks import ModuleLooks
 from gradscope.recorder.calls.observer import Observer
 from gradscope.recorder.places.call_sites import Site
+from gradscope.recorder.places.callers import CallSites
+from gradscope.recorder.state.tensors_in import tensors_in
+from gradscope.recorder.tape import Tape
 from gradscope.recording import Recording
 from tests.analysis.building import recorded
 from tests.processes import run as run_command
@@ -188,6 +193,41 @@ def test_a_fault_of_the_recorders_is_kept_and_the_program_goes_on(monkeypatch: p
         result = torch.stack([torch.ones(2), torch.ones(2)])
     assert result.tolist() == [[1, 1], [1, 1]]
     assert "ZeroDivisionError" in recorder.recording.faults[0].traceback
+
+
+class TimeIsUp(Exception):
+    pass
+
+
+MOMENTS = [CallSites.new_place, Tape.is_old, tensors_in]
+
+
+@pytest.mark.parametrize("moment", MOMENTS, ids=lambda moment: moment.__name__)
+@pytest.mark.usefixtures("every_call")
+def test_what_a_handler_of_signals_raises_while_the_core_asks_the_python_arrives(moment: Any):
+    raised = []
+
+    def handle(*_: object) -> None:
+        raised.append(1)
+        raise TimeIsUp
+
+    def look(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code is moment.__code__:
+            signal.raise_signal(signal.SIGALRM)
+
+    before = signal.signal(signal.SIGALRM, handle)
+    recorder = session.Recorder(is_user=lambda name: name == __file__, on_flush=lambda *_: None)
+    weight = torch.ones(2, requires_grad=True)
+    try:
+        with recorder:
+            torch.stack([weight * 2, torch.ones(2)])
+            sys.setprofile(look)
+            with pytest.raises(TimeIsUp):
+                (torch.stack([weight * 2, torch.ones(2)]) * 2).add_(1)
+    finally:
+        sys.setprofile(None)
+        signal.signal(signal.SIGALRM, before)
+    assert raised == [1]
 
 
 @pytest.mark.usefixtures("every_call")

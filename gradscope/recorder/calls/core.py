@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from gradscope.recorder.calls.faults import is_programs
 from gradscope.recorder.calls.function_mode import RecorderMode
 from gradscope.recorder.calls.observer import Observer
 from gradscope.recorder.calls.torch_functions import Function
@@ -38,7 +39,7 @@ from gradscope.recording.rows import OpFlag, OpKind
 VARIABLE = "GRADSCOPE_CORE"
 """The environment's variable that chooses: ``python`` or ``native``; without it the native core where there is one."""
 
-INTERFACE = 3
+INTERFACE = 4
 """What the core must be built for; see ``native/core.h``."""
 
 
@@ -120,6 +121,7 @@ def _things() -> dict[str, Any]:
         "owner_torch": Owner.TORCH,
         "owner_library": Owner.LIBRARY,
         "tensors_in": tensors_in,
+        "is_programs": is_programs,
         "share_warnings": share_warnings,
         "is_copied_on_write": capabilities.is_copied_on_write,
         "saves_without_hooks": saves_without_hooks,

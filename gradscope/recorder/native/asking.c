@@ -83,10 +83,36 @@ saved_hooks_in_force(void)
     return found;
 }
 
+/* Whether the error that is set was raised into the program at this moment, by a handler of its signals: that passes
+ * through Python, and leaves a traceback. */
+static int
+is_programs(void)
+{
+    PyObject *kind, *value, *trace, *answer = NULL;
+    PyErr_Fetch(&kind, &value, &trace);
+    if (trace != NULL) {
+        PyErr_NormalizeException(&kind, &value, &trace);
+        if (trace != NULL) {
+            PyException_SetTraceback(value, trace);
+        }
+        answer = PyObject_CallOneArg(the_is_programs, value);
+        if (answer == NULL) { /* another one came meanwhile */
+            Py_XDECREF(kind);
+            Py_XDECREF(value);
+            Py_XDECREF(trace);
+            return 1;
+        }
+    }
+    int is_it = answer == Py_True;
+    Py_XDECREF(answer);
+    PyErr_Restore(kind, value, trace);
+    return is_it;
+}
+
 int
 handed_over(void)
 {
-    if (PyErr_ExceptionMatches(PyExc_Exception) && !PyErr_ExceptionMatches(PyExc_MemoryError)) {
+    if (PyErr_ExceptionMatches(PyExc_Exception) && !PyErr_ExceptionMatches(PyExc_MemoryError) && !is_programs()) {
         PyErr_Clear();
         return 1;
     }

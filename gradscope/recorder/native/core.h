@@ -15,7 +15,7 @@
 #error "relies on the lock of the interpreter; the Python is used instead"
 #endif
 
-#define INTERFACE 3 /* to be raised with every change of what the Python side gives or takes; see calls/core.py */
+#define INTERFACE 4 /* to be raised with every change of what the Python side gives or takes; see calls/core.py */
 
 #define SLOT(object, offset) (*(PyObject **)((char *)(object) + (offset)))
 
@@ -24,7 +24,7 @@
     X(Tensor) X(Parameter) X(Seen) X(SeenStorage) X(Tape) X(Identity) X(GraphNodes) X(Observer) X(Site) X(Function)    \
     X(CallPlace) X(RecorderMode) X(boring) X(handle_code) X(module_calls) X(sets_mode) X(owner_user)                   \
     X(owner_torch) X(owner_library) X(python_handle) X(python_enter) X(python_add) X(python_bury) X(python_nodes)      \
-    X(tensors_in) X(share_warnings) X(is_copied_on_write) X(saves_without_hooks) X(innermost_saved_hooks)
+    X(tensors_in) X(is_programs) X(share_warnings) X(is_copied_on_write) X(saves_without_hooks) X(innermost_saved_hooks)
 
 #define SLOTS(X)                                                                                                       \
     X(Seen, row) X(Seen, storage) X(Seen, layout) X(Seen, node) X(Seen, nbytes) X(Seen, requires_grad)                 \
@@ -83,7 +83,7 @@ int prepare_ask(Ask *ask, PyObject *callable);
 PyObject *ask_of(Ask *ask, PyObject *object); /* a method without arguments, or an attribute */
 PyObject *ask_for(Ask *ask);                  /* a function without arguments */
 int saved_hooks_in_force(void);
-int handed_over(void); /* whether the error that is set is one that torch answers with; it is forgotten then */
+int handed_over(void); /* whether the error that is set is one that Python may meet again; it is forgotten then */
 
 /* The core of one recording. */
 #define PLACES 512
@@ -144,7 +144,7 @@ PyObject *enter_node(
     Core *core, PyObject *root, PyObject *op, PyObject *since, int read_saved, PyObject *known, PyObject *inputs);
 
 /* places.c */
-PyObject *place_of(Core *core, PyFrameObject *frame, PyCodeObject *code); /* borrowed; NULL where none is known */
+PyObject *place_of(Core *core, PyFrameObject *frame, PyCodeObject *code); /* borrowed; NULL where none is known (an error may be set) */
 PyObject *user_site(Core *core, PyFrameObject *frame, PyFrameObject **user); /* borrowed; NULL where Python must look */
 
 /* observing.c */

@@ -62,7 +62,7 @@ skip_torch(Call *call, PyFrameObject **frame, PyObject *code)
     return outer != NULL;
 }
 
-/* Where the call comes from; 0: it is for Python to find out. */
+/* Where the call comes from; 0: it is for Python to find out (an error may be set). */
 static int
 find_place(Call *call)
 {
@@ -109,7 +109,8 @@ find_place(Call *call)
     return is_found;
 }
 
-/* Whether it is a call of the usual kind, of which all is known that must be known before. */
+/* Whether it is a call of the usual kind, of which all is known that must be known before (where not, an error may be
+ * set). */
 static int
 is_usual(Call *call)
 {
@@ -306,7 +307,9 @@ handle(PyObject *mode, PyObject *const *argv, Py_ssize_t nargs, PyObject *kwname
     }
     if (!is_ours || have_names() < 0 || !is_usual(&call) || (call.since = ask_for(&ask_sequence_number)) == NULL) {
         clear_call(&call);
-        PyErr_Clear(); /* Python will meet it again */
+        if (PyErr_Occurred() && !handed_over()) {
+            return NULL;
+        }
         return leave_to_python(mode, argv, nargs, kwnames);
     }
     PyObject *core = (PyObject *)call.core;

@@ -49,14 +49,12 @@ place_of(Core *core, PyFrameObject *frame, PyCodeObject *code)
         Py_XDECREF(name);
     }
     if (place == NULL || Py_TYPE(place) != (PyTypeObject *)the_CallPlace) {
-        PyErr_Clear(); /* Python will meet it again */
         Py_XDECREF(place);
         return NULL;
     }
     /* Calls made through a frame of Python's may have warned: that is known to the caller's module from here on. */
     PyObject *shared = PyObject_CallFunctionObjArgs(the_share_warnings, SLOT(place, CallPlace_call), frame, NULL);
     if (shared == NULL) {
-        PyErr_Clear();
         Py_DECREF(place);
         return NULL;
     }
