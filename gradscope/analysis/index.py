@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from array import array
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from functools import cached_property
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import NamedTuple, TypeVar
 
 from gradscope.analysis.report_model import Place
@@ -126,7 +126,28 @@ class Index:
 
     def func(self, op: int) -> str:
         """The name of an op's function; empty for the op after the last."""
-        return self.recording.text(self.recording.ops.column("func")[op]) if 0 <= op < self.op_count else ""
+        return self._funcs[op] if 0 <= op < self.op_count else ""
+
+    @cached_property
+    def _funcs(self) -> list[str]:
+        return list(map(self.recording.text, self.recording.ops.column("func")))
+
+    def calls_of(self, fits: Callable[[str], object]) -> list[int]:
+        """The ops, in order, of functions whose names fit; a name is asked about once."""
+        found = [ops for func, ops in self._ops_by_func.items() if fits(self.recording.text(func))]
+        return sorted(chain.from_iterable(found)) if len(found) > 1 else [op for ops in found for op in ops]
+
+    @cached_property
+    def _ops_by_func(self) -> dict[int, array[int]]:
+        return _positions(self.recording.ops.column("func"))
+
+    def of_kind(self, *kinds: OpKind) -> list[int]:
+        """The ops, in order, of some kinds."""
+        return sorted(chain.from_iterable(self._ops_by_kind.get(kind, ()) for kind in kinds))
+
+    @cached_property
+    def _ops_by_kind(self) -> dict[int, array[int]]:
+        return _positions(self.recording.ops.column("kind"))
 
     @cached_property
     def weights(self) -> array[int]:
@@ -248,10 +269,7 @@ class Index:
     @cached_property
     def roots(self) -> dict[int, list[int]]:
         """The tensors from which each backward pass (an op) started; none where it did so by an edge of one gone."""
-        kinds = self.recording.ops.column("kind")
-        roots: dict[int, list[int]] = {
-            op: [] for op, kind in enumerate(kinds) if kind in (OpKind.BACKWARD, OpKind.GRAD)
-        }
+        roots: dict[int, list[int]] = {op: [] for op in self.of_kind(OpKind.BACKWARD, OpKind.GRAD)}
         for row in self.recording.backwards:
             if row.root >= 0:
                 roots.setdefault(row.op, []).append(row.root)
@@ -536,3 +554,11 @@ class Index:
                 if change.after >= 0 and tensors[change.after] < 0:
                     tensors[change.after] = change.tensor
         return tensors
+
+
+def _positions(column: array[int]) -> dict[int, array[int]]:
+    """For each value of a column its rows."""
+    found: dict[int, array[int]] = {value: array("i") for value in set(column)}
+    for row, value in enumerate(column):
+        found[value].append(row)
+    return found

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gradscope.analysis.facts.gradients import Gradients
     from gradscope.analysis.facts.leaf_gradients.none_reads import NoneReads
     from gradscope.analysis.facts.library_calls import LibraryCalls
+    from gradscope.analysis.facts.memory.kept_after_passes import KeptAfterPasses
     from gradscope.analysis.facts.memory_writes.inplace_writes import InplaceWrites
     from gradscope.analysis.facts.memory_writes.outside_writes import OutsideWrites
     from gradscope.analysis.facts.modes.kept_from_training import KeptFromTraining
@@ -296,6 +297,13 @@ class Sources:
             for row in rows
             if row[0] == name and self.index.statement_of_span[row[2]] == statement
         )
+
+    @cached_property
+    def kept_after_passes(self) -> list[KeptAfterPasses]:
+        """Results that pile up with graphs that passes have used up."""
+        from gradscope.analysis.facts.memory.kept_after_passes import kept_after_passes
+
+        return kept_after_passes(self.index, self.passes)
 
     @cached_property
     def loads(self) -> dict[int, list[tuple[int, int]]]:

@@ -76,7 +76,7 @@ class Cuts:
             lost[op] = flag == 1 and not skipped[kinds[op]] and funcs[op] not in shape_only
         self._drop_harmless_groups(lost)
         self._drop_unused_looks(lost)
-        for op in (op for op, kind in enumerate(kinds) if kind == OpKind.EXPORT):
+        for op in self._index.of_kind(OpKind.EXPORT):
             lost[op] = tracked[op]
         for rows in index.changed_ops.values():
             for row in rows:
@@ -113,7 +113,7 @@ class Cuts:
         """
         index, ops = self._index, self._index.recording.ops
         modes, spans = ops.column("flags"), ops.column("span")
-        groups = {op for op, kind in enumerate(ops.column("kind")) if kind == OpKind.GROUP and lost[op]}
+        groups = {op for op in index.of_kind(OpKind.GROUP) if lost[op]}
         harmless = set(groups)
         made_at = index.recording.tensors.column("op")
         for op, tensor in zip(index.uses.keys, index.uses.values, strict=True) if groups else ():

@@ -33,7 +33,7 @@ class GradRegions:
         threads, spans = ops.column("thread"), ops.column("span")
         setters: dict[int, tuple[list[int], list[int]]] = {}
         stacks: dict[int, list[int]] = {}
-        for op in (op for op, kind in enumerate(ops.column("kind")) if kind == OpKind.MODE):
+        for op in index.of_kind(OpKind.MODE):
             where, in_force = setters.setdefault(threads[op], ([], []))
             stack = stacks.setdefault(threads[op], [])
             name = index.func(op)

@@ -85,12 +85,11 @@ def _with_passes(index: Index, events: Events, wrapped: set[int]) -> Iterator[Co
     recording = index.recording
     averaged = {row.op for row in recording.gradients if row.tensor in wrapped and row.outcome in _RECEIVED}
     state = [(event.op, bool(event.detail.get("averages"))) for event in events.of(EventKind.DDP_FORWARD)]
-    kinds, flags = (recording.ops.column(name) for name in ("kind", "flags"))
+    flags = recording.ops.column("flags")
     passes = [
         (op, Collective((), AVERAGING, index.place(index.op_statement[op]), not flags[op] & RAISED))
-        for op, kind in enumerate(kinds)
-        if kind == OpKind.BACKWARD
-        and index.op_statement[op] != NOWHERE
+        for op in index.of_kind(OpKind.BACKWARD)
+        if index.op_statement[op] != NOWHERE
         and (op in averaged or flags[op] & RAISED)
         and next((averages for at, averages in reversed(state) if at <= op), False)
     ]

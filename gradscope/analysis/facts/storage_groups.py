@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from array import array
 from collections import Counter
+from functools import lru_cache
 from typing import NamedTuple
 
 from gradscope.analysis.facts.best_names import BestNames
@@ -224,6 +225,7 @@ class StorageGroups:
         return byte_range(shape, stride, self.offset_of(tensor), layout.nbytes // count)
 
 
+@lru_cache(maxsize=4096)
 def numbers_in(text: str) -> tuple[int, ...]:
     """``(2, 3)`` as numbers; empty where a size is symbolic."""
     try:

@@ -600,8 +600,7 @@ class Reasons:
 
     @cached_property
     def _exports(self) -> list[int]:
-        kinds = self._index.recording.ops.column("kind")
-        return [op for op, kind in enumerate(kinds) if kind == OpKind.EXPORT]
+        return self._index.of_kind(OpKind.EXPORT)
 
     def _behind_export(self, export: int) -> dict[int, Step]:
         known = self._origins_of_exports.get(export)

@@ -51,6 +51,11 @@ def writes_by_program(index: Index) -> Iterator[tuple[int, int, int, int]]:
             yield op, tensor, before, after
 
 
+def all_steps(index: Index) -> list[int]:
+    """The ops, in order, that are steps of optimizers of torch's own."""
+    return [op for op in index.of_kind(OpKind.STEP, OpKind.GROUP) if is_step(index, op)]
+
+
 def is_step(index: Index, op: int) -> bool:
     """Whether an op is a step of an optimizer of torch's own."""
     kind = index.recording.ops.column("kind")[op]

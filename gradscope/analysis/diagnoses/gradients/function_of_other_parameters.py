@@ -19,9 +19,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each line that calls such a function."""
     index, found = sources.index, dict[int, Finding]()
     began = NONE
-    for op in range(index.op_count):
-        if index.func(op) not in _GRADS:
-            continue
+    for op in index.calls_of(_GRADS.__contains__):
         given = list(dict.fromkeys(index.uses.of(op)))
         if not given:
             began = op

@@ -25,8 +25,8 @@ def _find_writes(sources: Sources) -> Iterator[Finding]:
     """One finding for each line, about the last write that it made."""
     index, flags = sources.index, sources.index.recording.ops.column("flags")
     last: dict[int, tuple[int, int, int]] = {}
-    for op, func in enumerate(index.recording.ops.column("func")):
-        if index.recording.text(func) not in _WRITES or flags[op] & RAISED:
+    for op in index.calls_of(_WRITES.__contains__):
+        if flags[op] & RAISED:
             continue
         tensors = index.uses.of(op)
         if len(tensors) > 1 and not _is_complex(sources, tensors[0], op) and _is_complex(sources, tensors[-1], op):
@@ -52,8 +52,8 @@ def _find_casts(sources: Sources) -> Iterator[Finding]:
     """One finding for each line that casts complex values with a graph to a real dtype, about its last cast."""
     index, flags = sources.index, sources.index.recording.ops.column("flags")
     last: dict[int, tuple[int, int]] = {}
-    for op, func in enumerate(index.recording.ops.column("func")):
-        if index.recording.text(func) not in _CASTS or flags[op] & RAISED:
+    for op in index.calls_of(_CASTS.__contains__):
+        if flags[op] & RAISED:
             continue
         taken, made = index.uses.of(op), index.tensors_made(op)
         if not taken or not made or not index.requires_grad(taken[0], op):

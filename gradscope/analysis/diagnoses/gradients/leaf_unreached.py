@@ -82,16 +82,15 @@ def _that_ended(sources: Sources, op: int, tensors: list[int], shown: str, reaso
 
 def _stepped_in_vain(sources: Sources, tensors: list[int]) -> str:
     """What steps did of an optimizer that holds some leaves, and nothing with a gradient; empty where none was made."""
-    index, kinds = sources.index, sources.index.recording.ops.column("kind")
-    written = last_written(index)
+    index, written = sources.index, last_written(sources.index)
     for optimizer in seen_optimizers(index, sources.events):
         had_none = sources.lives.passes.keys().isdisjoint(optimizer.tensors)
         if not had_none or not optimizer.tensors.issuperset(tensors):
             continue
         empty = [
             op
-            for op in range(optimizer.made.op, index.op_count)
-            if kinds[op] == OpKind.STEP and index.func(op) == f"{optimizer.name}.step" and not index.uses.of(op)
+            for op in index.of_kind(OpKind.STEP)
+            if op >= optimizer.made.op and index.func(op) == f"{optimizer.name}.step" and not index.uses.of(op)
         ]
         is_written = any(
             written.get(index.storage_at(tensor, index.op_count), NONE) >= optimizer.made.op
@@ -107,8 +106,8 @@ def _followed_by_a_step_in_vain(sources: Sources) -> set[int]:
 
     The steps of a generator's optimizer, where its loss reaches the discriminator only.
     """
-    index, kinds = sources.index, sources.index.recording.ops.column("kind")
-    steps = [op for op, kind in enumerate(kinds) if kind == OpKind.STEP]
+    index = sources.index
+    steps = index.of_kind(OpKind.STEP)
     passes = sorted(sources.gradients.roots)
     found = set[int]()
     for group in sources.gradients.groups:

@@ -160,8 +160,7 @@ class CarriedGraph(NamedTuple):
 def graphs_carried(sources: Sources) -> Iterator[CarriedGraph]:
     """Those that reach back over enough passes, one for each statement."""
     index, names, passes = sources.index, sources.names, sources.passes
-    kinds = index.recording.ops.column("kind")
-    backward_ops = [op for op, kind in enumerate(kinds) if kind == OpKind.BACKWARD]
+    backward_ops = index.of_kind(OpKind.BACKWARD)
     if len(backward_ops) < AT_LEAST:
         return
     made_by, variable = index.recording.nodes.column("op"), index.recording.nodes.column("variable")

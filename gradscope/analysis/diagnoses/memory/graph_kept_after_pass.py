@@ -8,7 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory.keepers import Keeper, keeper
-from gradscope.analysis.facts.memory.kept_after_passes import KeptAfterPasses, kept_after_passes
+from gradscope.analysis.facts.memory.kept_after_passes import KeptAfterPasses
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.recording.flags import VIEW
 
@@ -20,7 +20,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each line that keeps results."""
     index = sources.index
     by_line: dict[tuple[int, int], tuple[Keeper, list[KeptAfterPasses]]] = {}
-    for kept in kept_after_passes(index, sources.passes):
+    for kept in sources.kept_after_passes:
         found = keeper(index, kept.tensors, sources.names_held, kept.alike)
         if found is None and (rows := _views_kept(sources, kept)):
             found = keeper(index, rows, sources.names_held)
@@ -77,7 +77,7 @@ def results_kept(sources: Sources) -> set[int]:
     index = sources.index
     return {
         tensor
-        for kept in kept_after_passes(index, sources.passes)
+        for kept in sources.kept_after_passes
         if keeper(index, kept.tensors, sources.names_held, kept.alike) is not None
         for tensor in kept.alike
     }

@@ -24,7 +24,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     """The source shows that ctx keeps the output; that outputs were still there two passes later shows what it does."""
     index = sources.index
     recording, tensors = index.recording, index.recording.tensors
-    passes = [op for op, kind in enumerate(recording.ops.column("kind")) if kind == OpKind.BACKWARD]
+    passes = index.of_kind(OpKind.BACKWARD)
     for name, written in sources.functions.of_name.items():
         kept = _kept_outputs(written)
         stayed = []

@@ -21,7 +21,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     """Only where one was made, none was at work, and the line that runs its module says so: ``.module(``, its name."""
     index = sources.index
     recording = index.recording
-    made = [op for op, row in enumerate(recording.ops) if recording.text(row.func).endswith(f"{_WRAPPER}.__init__")]
+    made = index.calls_of(lambda name: name.endswith(f"{_WRAPPER}.__init__"))
     if not made or any(recording.text(module.kind) == _WRAPPER for module in recording.modules):
         return
     given = {row.tensor for row in recording.gradients if row.outcome in _RECEIVED}

@@ -25,8 +25,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
     flags, spans = (index.recording.ops.column(name) for name in ("flags", "span"))
     trained: set[int] = set()
     found: dict[int, int] = {}
-    for op, func in enumerate(index.recording.ops.column("func")):
-        if index.recording.text(func) not in _FUNCTIONS or not index.tensors_made(op) or spans[op] < 0:
+    for op in index.calls_of(_FUNCTIONS.__contains__):
+        if not index.tensors_made(op) or spans[op] < 0:
             continue
         call = next((one for one in reversed(modes.calls) if one.op <= op), None)
         if flags[op] & (GRAD | INFERENCE) == GRAD:

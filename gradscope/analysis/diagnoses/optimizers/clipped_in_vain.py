@@ -25,8 +25,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
     index = sources.index
     calls: dict[int, list[int]] = {}
     flags = index.recording.ops.column("flags")
-    for op, func in enumerate(index.recording.ops.column("func")):
-        if index.recording.text(func).startswith(_CLIPS) and not flags[op] & RAISED:
+    for op in index.calls_of(lambda name: name.startswith(_CLIPS)):
+        if not flags[op] & RAISED:
             calls.setdefault(index.op_statement[op], []).append(op)
     if not calls:
         return

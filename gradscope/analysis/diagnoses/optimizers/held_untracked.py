@@ -43,11 +43,11 @@ def _idle(sources: Sources, optimizer: Optimizer) -> list[int]:
 
 
 def _steps(sources: Sources, optimizer: Optimizer) -> list[int]:
-    index, kinds = sources.index, sources.index.recording.ops.column("kind")
+    index = sources.index
     return [
         op
-        for op in range(optimizer.made.op, index.op_count)
-        if kinds[op] == OpKind.STEP and index.func(op) == f"{optimizer.name}.step"
+        for op in index.of_kind(OpKind.STEP)
+        if op >= optimizer.made.op and index.func(op) == f"{optimizer.name}.step"
     ]
 
 

@@ -9,7 +9,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
-from gradscope.analysis.facts.writes import is_step
+from gradscope.analysis.facts.writes import all_steps
 from gradscope.analysis.report_model import Evidence
 
 TIMES = 4
@@ -37,7 +37,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             made.setdefault((index.statement_of_span[one.made.span], one.name), []).append(one)
     if not any(len(optimizers) >= TIMES for optimizers in made.values()):
         return
-    steps = [op for op in range(index.op_count) if is_step(index, op)]
+    steps = all_steps(index)
     for optimizers in made.values():
         if len(optimizers) >= TIMES and _has_one_step_each(sources, optimizers, steps):
             yield _finding(sources, optimizers, steps)

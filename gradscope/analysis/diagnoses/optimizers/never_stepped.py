@@ -31,7 +31,7 @@ STEPS = 2
 def _find(sources: Sources) -> Iterator[Finding]:
     """Parameters that were never written after they got gradients, though optimizers ran their steps."""
     index = sources.index
-    steps = [op for op, kind in enumerate(index.recording.ops.column("kind")) if kind == OpKind.STEP]
+    steps = index.of_kind(OpKind.STEP)
     if len(steps) < STEPS:
         return
     written = last_written(index)

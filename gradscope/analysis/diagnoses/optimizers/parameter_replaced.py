@@ -89,8 +89,8 @@ def _is_stepped_in_vain(sources: Sources, optimizer: Optimizer, tensor: int, oth
     passes = sorted({op for leaf, _ in others for op in lives.passes[leaf] if op > since})
     if len(passes) < PASSES or since < optimizer.made.op or lives.passes.get(tensor, [NONE])[-1] > passes[0]:
         return False
-    kinds, func = index.recording.ops.column("kind"), f"{optimizer.name}.step"
-    steps = [op for op in range(passes[0], index.op_count) if kinds[op] == OpKind.STEP and index.func(op) == func]
+    func = f"{optimizer.name}.step"
+    steps = [op for op in index.of_kind(OpKind.STEP) if op >= passes[0] and index.func(op) == func]
     steps += [one.op for one in sources.events.of(EventKind.STEP) if one.subject == optimizer.made.subject]
     return sum(step > passes[0] for step in steps) >= PASSES
 

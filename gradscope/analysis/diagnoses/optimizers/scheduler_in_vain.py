@@ -11,7 +11,7 @@ from gradscope.analysis.diagnoses.optimizers.optimizer_places import cause_of_ma
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.events import Happened
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
-from gradscope.analysis.facts.writes import is_step
+from gradscope.analysis.facts.writes import all_steps
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording.rows import EventKind
 
@@ -130,8 +130,10 @@ def _steps(sources: Sources, optimizer: Optimizer) -> list[int]:
     index, func = sources.index, f"{optimizer.name}.step"
     return [
         op
-        for op in range(optimizer.made.op, index.op_count)
-        if index.func(op).endswith(func) and is_step(index, op) and not optimizer.tensors.isdisjoint(index.uses.of(op))
+        for op in all_steps(index)
+        if op >= optimizer.made.op
+        and index.func(op).endswith(func)
+        and not optimizer.tensors.isdisjoint(index.uses.of(op))
     ]
 
 

@@ -8,7 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.optimizers import seen_optimizers
-from gradscope.analysis.facts.writes import is_step, last_written
+from gradscope.analysis.facts.writes import all_steps, last_written
 from gradscope.analysis.report_model import Evidence
 from gradscope.frames.untaken_branches import only_step_under
 
@@ -19,7 +19,7 @@ PASSES = 4
 def _find(sources: Sources) -> Iterator[Finding]:
     index = sources.index
     optimizers = seen_optimizers(index, sources.events)
-    if not optimizers or any(is_step(index, op) for op in range(index.op_count)):
+    if not optimizers or all_steps(index):
         return
     written = last_written(index)
     for one in optimizers:

@@ -8,7 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
-from gradscope.analysis.facts.writes import is_step
+from gradscope.analysis.facts.writes import all_steps
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording.flags import RAISED
 from gradscope.recording.rows import Field, OpKind
@@ -23,9 +23,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
     index = sources.index
     kinds, calls, flags = (index.recording.ops.column(name) for name in ("kind", "calls", "flags"))
     given = set(sources.lives.passes) | _set_by_program(sources)
-    asked = {op for op, kind in enumerate(kinds) if kind in (OpKind.BACKWARD, OpKind.GRAD)}
+    asked = index.of_kind(OpKind.BACKWARD, OpKind.GRAD)
     for optimizer in seen_optimizers(index, sources.events):
-        steps = [op for op in range(index.op_count) if is_step(index, op) and index.func(op) in _steps_of(optimizer)]
+        steps = [op for op in all_steps(index) if index.func(op) in _steps_of(optimizer)]
         # (one with a closure is recorded op by op, and is idle where nothing was asked for gradients)
         is_idle = not any((kinds[op] == OpKind.STEP and calls[op]) or flags[op] & RAISED for op in steps)
         if len(steps) < STEPS or not is_idle or not given.isdisjoint(optimizer.tensors) or asked:

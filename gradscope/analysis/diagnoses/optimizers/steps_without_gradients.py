@@ -24,16 +24,11 @@ def _find(sources: Sources) -> Iterator[Finding]:
     index = sources.index
     others = _others(sources)
     optimizers = seen_optimizers(index, sources.events) if others else []
-    kinds = index.recording.ops.column("kind")
     first = min((passes[0] for passes in others.values()), default=NONE)
     for one in optimizers:
         if sum(other.name == one.name for other in optimizers) > 1 or not one.tensors:
             continue  # (which of them made a step is not known)
-        steps = [
-            op
-            for op, kind in enumerate(kinds)
-            if kind == OpKind.STEP and op > first and index.func(op) == f"{one.name}.step"
-        ]
+        steps = [op for op in index.of_kind(OpKind.STEP) if op > first and index.func(op) == f"{one.name}.step"]
         if len(steps) >= STEPS and not any(_may_have_had_one(sources, tensor) for tensor in one.tensors):
             yield _finding(sources, one, others, steps)
 

@@ -18,11 +18,10 @@ class FunctionalUpdates:
     def _asked_at(self) -> dict[int, int]:
         """For each tensor the first call of ``autograd.grad`` that asked for its gradient."""
         index, found = self._index, dict[int, int]()
-        for op, kind in enumerate(index.recording.ops.column("kind")):
-            if kind == OpKind.GRAD:
-                for tensor in index.uses.of(op):
-                    if tensor not in index.roots.get(op, ()):
-                        found.setdefault(tensor, op)
+        for op in index.of_kind(OpKind.GRAD):
+            for tensor in index.uses.of(op):
+                if tensor not in index.roots.get(op, ()):
+                    found.setdefault(tensor, op)
         return found
 
     def has(self, tensor: int) -> bool:

@@ -176,5 +176,4 @@ class LostTerms:
 
     @cached_property
     def _exports(self) -> list[int]:
-        kinds = self._index.recording.ops.column("kind")
-        return [op for op, kind in enumerate(kinds) if kind == OpKind.EXPORT]
+        return self._index.of_kind(OpKind.EXPORT)

@@ -78,8 +78,8 @@ def _keeping_reads(index: Index) -> dict[int, list[int]]:
     """For each gradient the reads of ``.grad`` that kept it."""
     known: dict[int, bool] = {}
     found: dict[int, list[int]] = {}
-    for op in range(index.op_count):
-        if index.func(op) != _READ or index.op_statement[op] == NOWHERE:
+    for op in index.calls_of(_READ.__eq__):
+        if index.op_statement[op] == NOWHERE:
             continue
         number = index.op_statement[op]
         statement = index.statements[number]

@@ -37,8 +37,8 @@ class NoneReads:
         index = self._index
         flags = index.recording.ops.column("flags")
         last: dict[int, int] = {}
-        for op, kind in enumerate(index.recording.ops.column("kind")):
-            if kind != OpKind.READ_GRAD or flags[op] & RAISED:
+        for op in index.of_kind(OpKind.READ_GRAD):
+            if flags[op] & RAISED:
                 continue
             taken = index.uses.of(op)
             gave_one = len(index.results.of(op)) or len(index.made.of(op)) > self._first_seen(op)

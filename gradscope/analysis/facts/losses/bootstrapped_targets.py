@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.analysis.facts.losses.factors import AS_IT_IS, called, maker, tracked_uses
+from gradscope.analysis.facts.losses.factors import AS_IT_IS, called, maker, plain_name, tracked_uses
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
@@ -37,7 +37,7 @@ class BootstrappedTarget(NamedTuple):
 
 def bootstrapped_targets(index: Index, passes: Passes) -> Iterator[BootstrappedTarget]:
     """The last one of each line, of losses that a backward pass came through."""
-    last = {index.op_statement[op]: op for op in range(index.op_count) if called(index, op) in _LOSSES}
+    last = {index.op_statement[op]: op for op in index.calls_of(lambda name: plain_name(name) in _LOSSES)}
     nodes, walked = index.recording.tensors.column("node"), passes.first_walked_at
     for loss in sorted(last.values()):
         made, taken = index.tensors_made(loss), tracked_uses(index, loss)

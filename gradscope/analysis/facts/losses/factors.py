@@ -17,7 +17,12 @@ AS_IT_IS = frozenset(
 
 def called(index: Index, op: int) -> str:
     """The last part of the name of what an op calls, without what stands for an operator: ``add`` for ``__radd__``."""
-    name = index.func(op).rpartition(".")[2].removesuffix("_")
+    return plain_name(index.func(op))
+
+
+def plain_name(func: str) -> str:
+    """The same of a function's whole name."""
+    name = func.rpartition(".")[2].removesuffix("_")
     return name.strip("_").removeprefix("r") if name.startswith("__r") else name.strip("_") if "__" in name else name
 
 

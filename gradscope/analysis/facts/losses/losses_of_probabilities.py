@@ -59,9 +59,8 @@ class LossOfProbabilities(NamedTuple):
 
 def losses_of_probabilities(index: Index, passes: Passes) -> Iterator[LossOfProbabilities]:
     """Each pair of lines once, of the losses that a backward pass came through."""
-    takers = {func for func in set(index.recording.ops.column("func")) if index.recording.text(func) in _TAKES}
     nodes, seen = index.recording.tensors.column("node"), set[tuple[int, int]]()
-    for loss in (op for op, func in enumerate(index.recording.ops.column("func")) if func in takers):
+    for loss in index.calls_of(_TAKES.__contains__):
         taken = index.uses.of(loss)
         made = index.tensors_made(loss)
         if not len(taken) or not made or nodes[made[0]] < 0 or passes.first_walked_at[nodes[made[0]]] < 0:

@@ -60,14 +60,8 @@ def outer_broadcasts(index: Index, passes: Passes) -> Iterator[OuterBroadcast]:
     recording, nodes = index.recording, index.recording.tensors.column("node")
     found: dict[int, OuterBroadcast] = {}
     squares = _square_layouts(index)
-    asked = {
-        func
-        for func in set(recording.ops.column("func"))
-        if (name := recording.text(func)) in _LOSSES
-        or (name.startswith(("Tensor.", "torch.")) and name.rpartition(".")[2] in _ELEMENTWISE)
-    }
     layouts = recording.tensors.column("layout")
-    for op in (op for op, func in enumerate(recording.ops.column("func")) if func in asked):
+    for op in index.calls_of(_may_broadcast):
         made = index.tensors_made(op)
         is_loss = index.func(op) in _LOSSES
         if len(made) != 1 or nodes[made[0]] < 0 or not (is_loss or layouts[made[0]] in squares):
@@ -83,6 +77,10 @@ def outer_broadcasts(index: Index, passes: Passes) -> Iterator[OuterBroadcast]:
         if reduced >= 0:
             found[index.op_statement[op]] = OuterBroadcast(op, column, row, size, reduced, _made(index, column))
     yield from found.values()
+
+
+def _may_broadcast(name: str) -> bool:
+    return name in _LOSSES or (name.startswith(("Tensor.", "torch.")) and name.rpartition(".")[2] in _ELEMENTWISE)
 
 
 def _square_layouts(index: Index) -> frozenset[int]:

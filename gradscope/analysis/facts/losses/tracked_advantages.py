@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.analysis.facts.losses.factors import AS_IT_IS, below, called, maker, tracked_uses
+from gradscope.analysis.facts.losses.factors import AS_IT_IS, below, called, maker, plain_name, tracked_uses
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
@@ -33,10 +33,11 @@ class TrackedAdvantage(NamedTuple):
 
 def tracked_advantages(index: Index, passes: Passes) -> Iterator[TrackedAdvantage]:
     """The last one of each line, of products that a backward pass came through."""
-    log_probs = {op for op in range(index.op_count) if index.func(op).endswith(".log_prob")}
+    log_probs = set(index.calls_of(lambda name: name.endswith(".log_prob")))
     if not log_probs:
         return
-    last = {index.op_statement[op]: op for op in range(min(log_probs), index.op_count) if called(index, op) == "mul"}
+    products = index.calls_of(lambda name: plain_name(name) == "mul")
+    last = {index.op_statement[op]: op for op in products if op > min(log_probs)}
     nodes, walked = index.recording.tensors.column("node"), passes.first_walked_at
     for product in sorted(last.values()):
         taken, made = tracked_uses(index, product), index.tensors_made(product)

@@ -53,9 +53,8 @@ class WeightedMean(NamedTuple):
 
 def weighted_means(index: Index, passes: Passes) -> Iterator[WeightedMean]:
     """The last one of each statement that multiplies, of those that a backward pass came through."""
-    recording, found = index.recording, dict[int, WeightedMean]()
-    products = {func for func in set(recording.ops.column("func")) if recording.text(func) in _PRODUCTS}
-    for op in (op for op, func in enumerate(recording.ops.column("func")) if func in products):
+    found = dict[int, WeightedMean]()
+    for op in index.calls_of(_PRODUCTS.__contains__):
         weighted = _weighted(index, passes, op)
         if weighted is not None:
             found[index.op_statement[op]] = weighted

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.facts.value_looks import PassLook, is_zero
-from gradscope.analysis.facts.writes import is_step
+from gradscope.analysis.facts.writes import all_steps
 from gradscope.analysis.facts.zero_derivatives import FACTORS, LOOKS
 from gradscope.analysis.index import Index
 
@@ -23,7 +23,7 @@ class ZeroNumber(NamedTuple):
 def zero_numbers(index: Index, looks: list[PassLook]) -> Iterator[ZeroNumber]:
     """Those of whose line every product was one with zero, over enough passes and with a step among them."""
     made_by, names = (index.recording.nodes.column(name) for name in ("op", "name"))
-    steps = [op for op in range(index.op_count) if is_step(index, op)]
+    steps = all_steps(index)
     zero: dict[int, dict[int, PassLook]] = {}
     for look in looks:
         for one in look.derivatives:
@@ -40,8 +40,8 @@ def zero_numbers(index: Index, looks: list[PassLook]) -> Iterator[ZeroNumber]:
 
 def _looked_at(index: Index, looks: list[PassLook], statement: int, like: int) -> Iterator[int]:
     """The calls of a statement like one of them, since the pass before one that was looked at, that gave a node."""
-    funcs, nodes = index.recording.ops.column("func"), index.recording.tensors.column("node")
-    ops = [op for op in range(index.op_count) if index.op_statement[op] == statement and funcs[op] == funcs[like]]
+    nodes = index.recording.tensors.column("node")
+    ops = [op for op in index.calls_of(index.func(like).__eq__) if index.op_statement[op] == statement]
     passes = sorted(index.roots)
     for look in looks:
         position = bisect_left(passes, look.op)

@@ -90,11 +90,8 @@ class OverwrittenWeights:
         ``p.lerp_(q, w)``, or ``p.add_(q, …)`` right after ``p.mul_(…)``.
         """
         index, found, scaled = self._index, dict[int, list[tuple[int, int]]](), dict[int, int]()
-        for op, func in enumerate(index.recording.ops.column("func")):
-            name = index.recording.text(func)
-            if name not in ("Tensor.add_", "Tensor.lerp_", "Tensor.mul_"):
-                continue
-            taken = list(index.uses.of(op))
+        for op in index.calls_of(("Tensor.add_", "Tensor.lerp_", "Tensor.mul_").__contains__):
+            name, taken = index.func(op), list(index.uses.of(op))
             if name == "Tensor.mul_" and len(taken) == 1:
                 scaled[taken[0]] = op
             elif len(taken) == 2 and (name == "Tensor.lerp_" or scaled.get(taken[0], NONE) == op - 1):
@@ -105,9 +102,7 @@ class OverwrittenWeights:
     def _copies(self) -> dict[int, list[tuple[int, int]]]:
         """For each memory block the calls that copied all of a tensor of the same shape into it, and from where."""
         index, found = self._index, dict[int, list[tuple[int, int]]]()
-        for op, func in enumerate(index.recording.ops.column("func")):
-            if index.recording.text(func) not in (_COPY, _LOAD):
-                continue
+        for op in index.calls_of((_COPY, _LOAD).__contains__):
             taken = list(index.uses.of(op))
             for into, source in zip(taken[::2], taken[1::2], strict=False):
                 on, of = index.storage_at(into, op), index.storage_at(source, op)

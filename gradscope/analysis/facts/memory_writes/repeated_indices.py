@@ -29,7 +29,7 @@ class RepeatedIndex(NamedTuple):
 
 def repeated_indices(index: Index) -> Iterator[RepeatedIndex]:
     """``x[i] += y`` (or ``x[i] = x[i] + y``) with more indices than rows, so that some come twice."""
-    last = {index.op_statement[op]: op for op in range(index.op_count) if index.func(op) == "Tensor.__setitem__"}
+    last = {index.op_statement[op]: op for op in index.calls_of("Tensor.__setitem__".__eq__)}
     for op in sorted(last.values()):
         uses = list(index.uses.of(op))
         if len(uses) != 3 or not _is_read_and_changed(index, op, *uses):

@@ -40,9 +40,9 @@ def self_copies(index: Index, sharing: StorageGroups) -> list[SelfCopy]:
     """One for each statement that loads a module from itself under another name."""
     steps = {tensor: op for op, tensor, _, _ in all_writes(index) if op < index.op_count and is_step(index, op)}
     found: dict[int, SelfCopy] = {}
-    for op in range(index.op_count):
+    for op in index.calls_of(lambda name: name.endswith(f".{_LOADS}")):
         statement = index.op_statement[op]
-        if statement == NOWHERE or not index.func(op).endswith(f".{_LOADS}"):
+        if statement == NOWHERE:
             continue
         given, tensors = _copied_onto_itself(index, sharing, op)
         destination, source = _owner(index, op, _LOADS), _owner(index, given, _GIVES)

@@ -60,8 +60,8 @@ class _RoundsFinder:
     def joined(self) -> Iterator[BuiltUp]:
         """Results of one call in several rounds that another call took together."""
         index = self._index
-        for op in range(index.op_count):
-            if not _JOINS.fullmatch(index.func(op)) or index.op_statement[op] == NOWHERE:
+        for op in index.calls_of(_JOINS.fullmatch):
+            if index.op_statement[op] == NOWHERE:
                 continue
             by_call: dict[int, list[int]] = {}
             for tensor in dict.fromkeys(index.uses.of(op)):
@@ -75,17 +75,16 @@ class _RoundsFinder:
     def summed(self) -> Iterator[BuiltUp]:
         """Results that a statement added to what it had made itself, round by round."""
         index, chains = self._index, dict[int, list[tuple[int, int]]]()
-        for op in range(index.op_count):
+        for op in index.calls_of(_SUMS.fullmatch):
             statement = index.op_statement[op]
-            if statement == NOWHERE or not _SUMS.fullmatch(index.func(op)):
+            if statement == NOWHERE:
                 continue
             taken = next((one for one in index.uses.of(op) if self._is_of(one, op)), NONE)
-            chain = chains.get(statement, [])
             made = next((one for one in (*index.made.of(op), *index.results.of(op))), NONE)
             if taken < 0 or made < 0:
                 yield from self._of_chain(chains.pop(statement, []))
-                chain = []
-            chains[statement] = [*chain, (made, op)] if made >= 0 else chain
+            if made >= 0:
+                chains.setdefault(statement, []).append((made, op))
         for chain in chains.values():
             yield from self._of_chain(chain)
 

@@ -32,10 +32,9 @@ class LoadOverwritten(NamedTuple):
 def loads_overwritten(index: Index) -> Iterator[LoadOverwritten]:
     """One for each attribute."""
     loaded: dict[int, list[tuple[int, int]]] = {}
-    for op, func in enumerate(index.recording.ops.column("func")):
-        if index.recording.text(func) == LOADS:
-            for tensor in list(index.uses.of(op))[::2]:
-                loaded.setdefault(index.storage_at(tensor, op), []).append((op, tensor))
+    for op in index.calls_of(LOADS.__eq__):
+        for tensor in list(index.uses.of(op))[::2]:
+            loaded.setdefault(index.storage_at(tensor, op), []).append((op, tensor))
     loaded.pop(-1, None)
     found: dict[tuple[int, FirstRunGuard], list[tuple[int, int, int]]] = {}
     guards: dict[int, FirstRunGuard | None] = {}

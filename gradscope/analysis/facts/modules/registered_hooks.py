@@ -98,8 +98,7 @@ class RegisteredHooks:
     @cached_property
     def pass_ops(self) -> list[int]:
         """The ops that were backward passes."""
-        kinds = self._index.recording.ops.column("kind")
-        return [op for op, kind in enumerate(kinds) if kind in (OpKind.BACKWARD, OpKind.GRAD)]
+        return self._index.of_kind(OpKind.BACKWARD, OpKind.GRAD)
 
     def passes_before(self, op: int) -> int:
         """How many passes had run when so many ops had been seen."""

@@ -93,8 +93,8 @@ def _reads(index: Index) -> list[int]:
     """Ops that read numbers out of results that have a graph."""
     return [
         op
-        for op in range(index.op_count)
-        if index.func(op).rpartition(".")[2] in _READS and any(_is_of_graph(index, one) for one in index.uses.of(op))
+        for op in index.calls_of(lambda name: name.rpartition(".")[2] in _READS)
+        if any(_is_of_graph(index, one) for one in index.uses.of(op))
     ]
 
 
