@@ -26,6 +26,22 @@ def test_the_first_passes_are_looked_at_and_then_ever_fewer() -> None:
     assert due == [0, 1, 2, 3, 8, 9, 16, 17, 32, 33, 64, 65, 128, 129, 256, 257]
 
 
+def test_a_pass_from_what_no_pass_started_from_is_looked_at_however_late_it_comes() -> None:
+    recording = recorded("""
+    import torch
+    w = torch.ones(2, requires_grad=True)
+    for step in range(90):
+        loss = (w * 2).sum()
+        if step in (23, 47, 71):
+            loss = loss + (w - w.detach()).pow(2).sum().sqrt()
+        loss.backward()
+        w.grad = None
+    """)
+    bad = [math.isnan(look["norms"][0]) for look in looks(recording, EventKind.GRADIENTS)]
+    due = sum(map(is_due, range(90)))
+    assert (sum(bad), len(bad)) == (2, due + 2)  # (the third time it is looked at no more often than others)
+
+
 @pytest.mark.parametrize(
     ("tensor", "bad", "zero"),
     [

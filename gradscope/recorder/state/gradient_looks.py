@@ -34,6 +34,12 @@ FIRST_PASSES = 4
 IN_A_ROW = 2
 """Passes that are looked at from each later power of two on: programs alternate between models."""
 
+FIRST_OF_KIND = 2
+"""Passes that are looked at of those that start from nodes of a kind: a branch may be taken late, and once."""
+
+_KINDS = 256
+"""Kinds of nodes that are told apart: a program may build another graph for each pass."""
+
 BAD_LOSSES = 3
 """Passes from a loss that is not finite before which everything is looked at."""
 
@@ -91,6 +97,8 @@ class GradientLooks:
         self.passes = 0
         """Backward passes that have begun."""
         self._bad_losses = 0
+        self._kinds: dict[tuple[type, ...], int] = {}
+        """For each kind of nodes from which passes started: how many of these were told apart by it."""
         self._unread: list[Callable[[], None]] = []
 
     def before(self, roots: list[Any]) -> Look | None:
@@ -100,7 +108,10 @@ class GradientLooks:
         if dispatch_modes() or is_observed_otherwise():
             return None
         is_bad_loss = self._bad_losses < BAD_LOSSES and any(map(is_bad_number, roots))
-        if not (is_bad_loss or self._is_thorough or is_due(number)) or not all(type(root) in PLAIN for root in roots):
+        if not all(type(root) in PLAIN for root in roots):
+            return None
+        is_rare = self._is_rare(roots)
+        if not (is_bad_loss or is_rare or self._is_thorough or is_due(number)):
             return None
         self.settle()
         self._bad_losses += is_bad_loss
@@ -115,6 +126,20 @@ class GradientLooks:
                 BackwardBirths(nodes, self._graph.row_of) if self._is_thorough else None,
             )
         return None
+
+    def _is_rare(self, roots: list[Any]) -> bool:
+        """Whether few passes before started from such nodes."""
+        kind: list[type] = []
+        with DisableTorchFunctionSubclass():
+            for root in roots:
+                node = root.grad_fn
+                kind += (type(node), *(type(behind) for behind, _ in node.next_functions)) if node is not None else ()
+        key = tuple(kind)
+        count = self._kinds.get(key, 0)
+        if count == FIRST_OF_KIND or (not count and len(self._kinds) == _KINDS):
+            return False
+        self._kinds[key] = count + 1
+        return True
 
     def after(self, look: Look, op: int, span: int, thread: int, given: list[tuple[int, Any]]) -> None:
         """Look at the gradients that a pass gave (rows of the tensors whose they are, and gradients)."""
