@@ -22,7 +22,7 @@ def annotation(
         line: 0 where it is about no line.
         end_line: Where it is about several, the last.
     """
-    numbers = {"line": str(line or ""), "endLine": str(end_line) if end_line > line else ""}
+    numbers = {"line": f"{line:d}" if line else "", "endLine": str(end_line) if end_line > line else ""}
     properties = {"file": file, **numbers, "title": title}
     given = ",".join(f"{name}={_property(value)}" for name, value in properties.items() if value)
     return f"::{level} {given}::{_message(message)}"

@@ -207,7 +207,7 @@ class Sources:
         row, place = index.recording.spans[span], index.place(index.statement_of_span[span])
         columns = (row.col, row.end_col) if row.col >= 0 and row.end_col >= 0 else ()
         source = index.recording.source(row.file, row.line, row.end_line)
-        return [Cause(place.file, row.line, row.end_line, columns, place.function, source, role)]
+        return [Cause(place.file, index.span_line(span), row.end_line, columns, place.function, source, role)]
 
     def cause_of_span(self, role: CauseRole, span: int) -> list[Cause]:
         """The line of a span as a cause; empty for NONE."""
@@ -249,9 +249,8 @@ class Sources:
     def cause_of_line(self, role: CauseRole, file: int, line: int, end_line: int, function: str) -> Cause:
         """Lines of a file as a cause, where the source names them and no call was seen there."""
         recording = self.index.recording
-        return Cause(
-            recording.files[file].name, line, end_line, (), function, recording.source(file, line, end_line), role
-        )
+        source = recording.source(file, line, end_line)
+        return Cause(recording.files[file].name, self.index.line(file, line), end_line, (), function, source, role)
 
     def stored(self, tensor: int, before: int, *, on_object: bool = False, under: str = "") -> list[Cause]:
         """The statement that last stored a tensor under a name, before an op ran; empty where none was seen.

@@ -53,7 +53,7 @@ class ApplyCalls:
         """The calls, and whether ``apply`` of the class is also taken without being called, for another name."""
         nodes = [(file, node) for file, tree in enumerate(self.trees) if tree is not None for node in ast.walk(tree)]
         calls = [
-            Lines(file, node.lineno, node.end_lineno or node.lineno, "")
+            Lines(file, self._index.line(file, node.lineno), node.end_lineno or node.lineno, "")
             for file, node in nodes
             if isinstance(node, ast.Call) and attribute_of(node.func, name) == "apply"
         ]
@@ -102,13 +102,13 @@ class InsideFunctions:
         returned = written.lines_of(written.returns[0]) if len(written.returns) == 1 else written.header
         calls = (self._calls.at(written.name, op) for op in self._took(way[past - 1].gives, user))
         applied = next((call for call in calls if call is not None), None)
-        line = written.forward.lineno
+        line = self._index.line(written.file, written.forward.lineno)
         uses = f"{written.name}.forward{'' if applied else f' (line {line})'} computes with it"
         given = f"apply{f' (line {applied.line})' if applied else ''} is not given it as an argument"
         returns = f"backward (line {returned.line}) returns gradients only for what apply is given"
         return UsedInside(
             f"{uses}, and {given}: forward makes no graph, and {returns}",
-            applied or Lines(written.file, line, line, f"{written.name}.forward"),
+            applied or Lines(written.file, line, int(line), f"{written.name}.forward"),
             returned,
         )
 

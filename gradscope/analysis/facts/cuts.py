@@ -175,7 +175,7 @@ class Cuts:
         """A cut in words, with the line to change: ``line 3 by Tensor.detach``; in a region, what opened that."""
         checkpoint = self.reentrant.around(op)
         if checkpoint is not None and checkpoint.span >= 0:
-            line = self._index.recording.spans[checkpoint.span].line
+            line = self._index.span_line(checkpoint.span)
             return f"line {line} by checkpoint with use_reentrant=True, since no tensor that it is given requires grad"
         region = self.regions.describe(op) if self.kind(op) in ("no_grad", "inference_mode") else None
         if region is None:

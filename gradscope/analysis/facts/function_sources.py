@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.events import Events
 from gradscope.analysis.index import Index
+from gradscope.analysis.worded_lines import Line
 from gradscope.frames.syntax_trees import parsed
 from gradscope.recording.rows import EventKind
 
@@ -19,7 +20,7 @@ class Lines(NamedTuple):
     """Lines of a file, in a function."""
 
     file: int
-    line: int
+    line: Line
     end_line: int
     function: str
 
@@ -46,22 +47,25 @@ class ReturnedGrad(NamedTuple):
 class WrittenBackward:
     """The backward of one Function, as its source has it."""
 
-    def __init__(self, name: str, file: int, function: str, definition: Definition, forward: Definition | None) -> None:
+    def __init__(
+        self, name: str, file: int, function: str, definition: Definition, forward: Definition | None, called: str
+    ) -> None:
         self.name = name
         self.file = file
         self.function = function
         self.definition = definition
         self.forward = forward
+        self._called = called
 
     @property
     def header(self) -> Lines:
         """Its ``def`` line."""
         line = self.definition.lineno
-        return Lines(self.file, line, line, self.function)
+        return Lines(self.file, Line(line, self._called), line, self.function)
 
     def lines_of(self, node: ast.stmt | ast.expr) -> Lines:
         """The lines of a part of it."""
-        return Lines(self.file, node.lineno, node.end_lineno or node.lineno, self.function)
+        return Lines(self.file, Line(node.lineno, self._called), node.end_lineno or node.lineno, self.function)
 
     @cached_property
     def returns(self) -> list[ast.Return]:
@@ -273,6 +277,7 @@ class FunctionSources:
                         function,
                         definition,
                         _forward_beside(tree, definition),
+                        self._index.line(span.file, span.line).of,
                     )
                 )
         return {name: backwards[0] for name, backwards in found.items() if len(backwards) == 1}

@@ -102,7 +102,7 @@ class GradRegions:
     def describe(self, op: int) -> Region | None:
         """The region in which an op was called, for a sentence; None where nothing was seen to open one."""
         setter = self.of(op)
-        line = self._index.op_line(setter) if setter >= 0 else 0
+        line = self._index.op_line(setter)
         if not line:
             return None
         return Region(setter, line, self._index.func(setter).partition(".")[0], self._is_written(setter))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.events import Events, Happened
 from gradscope.analysis.index import Index
+from gradscope.analysis.worded_lines import Line
 from gradscope.recording.rows import EventKind, OpKind
 
 
@@ -14,7 +15,7 @@ class Optimizer(NamedTuple):
 
     name: str
     """Its class: ``SGD``."""
-    line: int
+    line: Line
     """Where it was made."""
     made: Happened
     """Its first group."""
@@ -39,11 +40,10 @@ def seen_optimizers(index: Index, events: Events) -> list[Optimizer]:
     groups: dict[int, list[Happened]] = {}
     for event in events.of(EventKind.OPTIMIZER):
         groups.setdefault(event.subject, []).append(event)
-    lines = index.recording.spans.column("line")
     return [
         Optimizer(
             str(first.detail.get("optimizer", "")),
-            lines[first.span],
+            index.span_line(first.span),
             first,
             (first, *others),
             frozenset(tensor for group in (first, *others) for tensor in group.tensors),

@@ -49,7 +49,7 @@ class RunInRegions:
                     for statement in body:
                         if statement.lineno <= line <= (statement.end_lineno or statement.lineno):
                             function = self._index.op_place(region.op).function
-                            return Lines(file, line, line, function), region
+                            return Lines(file, self._index.line(file, line), line, function), region
         return None
 
     def _optimizers_of(self, tensor: int) -> set[int]:

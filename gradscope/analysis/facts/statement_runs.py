@@ -49,7 +49,8 @@ class StatementRuns:
         direct, divisors = self._counts()
         for at, count in runs_behind_breaks(index).items():
             direct[at] = count
-        lines = {(statement.file, statement.line): at for at, statement in enumerate(index.statements)}
+        lines: dict[tuple[int, int], int] = {}
+        lines |= {(statement.file, statement.line): at for at, statement in enumerate(index.statements)}
         runs, unsure = direct[:], list[int]()
         for at, statement in enumerate(index.statements):
             if at == NOWHERE:
@@ -100,7 +101,8 @@ class StatementRuns:
         As often as those before it as well where no function is left in its midst: reentrant checkpoint runs all of it.
         """
         index, leaves_early = self._index, bool(Events(self._index).of(EventKind.CHECKPOINT))
-        by_line = {(one.file, one.line): runs[at] for at, one in enumerate(index.statements) if runs[at]}
+        by_line: dict[tuple[int, int], int] = {}
+        by_line |= {(one.file, one.line): runs[at] for at, one in enumerate(index.statements) if runs[at]}
         for at, one in enumerate(index.statements):
             beside = self._blocks[one.file].together.get(one.line, ())
             bound_to_run = (line for line in beside if line >= one.line or not leaves_early)

@@ -42,8 +42,8 @@ class WrappedParameters:
         for place in places:
             for file, wrap in (*named, *others):
                 if file == place[0] and wrap.line <= place[1] <= wrap.end_line:
-                    return _lines(file, wrap)
-        return _lines(*named[0]) if len(named) == 1 and names else None
+                    return _lines(self._index, file, wrap)
+        return _lines(self._index, *named[0]) if len(named) == 1 and names else None
 
     def _names(self, tensor: int) -> set[str]:
         """The last parts of the names under which a tensor was seen."""
@@ -65,5 +65,5 @@ class WrappedParameters:
         return [(statement.file, statement.line) for statement in statements]
 
 
-def _lines(file: int, wrap: ParameterWrap) -> Lines:
-    return Lines(file, wrap.line, wrap.end_line, wrap.function)
+def _lines(index: Index, file: int, wrap: ParameterWrap) -> Lines:
+    return Lines(file, index.line(file, wrap.line), wrap.end_line, wrap.function)

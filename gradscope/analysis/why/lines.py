@@ -10,6 +10,7 @@ from gradscope.analysis.facts.graphs.ways import Way, Ways
 from gradscope.analysis.report_model import Answer
 from gradscope.analysis.why.relevance import rows_of
 from gradscope.analysis.why.said import Said
+from gradscope.analysis.worded_lines import stretch
 from gradscope.frames.syntax_trees import parsed
 from gradscope.recording import NONE
 from gradscope.recording.rows import OpKind
@@ -96,7 +97,7 @@ def _is_place(answer: Answer, file: str, lines: tuple[int, int]) -> bool:
 
 
 def _named(lines: tuple[int, int]) -> str:
-    return f"line {lines[0]}" if lines[0] == lines[1] else f"lines {lines[0]}-{lines[1]}"
+    return stretch(*lines)
 
 
 def _done(sources: Sources, ops: list[int]) -> str:

@@ -22,6 +22,7 @@ from gradscope.analysis.why.asked import Condition, Looked, Numbers, Question
 from gradscope.analysis.why.cut_advice import advice_for_cut, advice_for_miss
 from gradscope.analysis.why.relevance import concerning, explains, of_end, of_failed_pass, rows_of, same_in_other_runs
 from gradscope.analysis.why.said import Said
+from gradscope.analysis.worded_lines import numbers
 from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
 
@@ -130,7 +131,7 @@ class Sentences:
         since = last_before(lives.cleared.get(look.tensor, []), given[-1])
         summed = [op for op in given if op > since]
         lines = list(dict.fromkeys(self._index.op_line(op) for op in summed))
-        at = f"line{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines[:4]))}"
+        at = f"line{'s' if len(lines) > 1 else ''} {numbers(lines[:4])}"
         before = since < 0 and self._sources.lives.was_added(look.tensor, summed[0])
         earlier = ", added to a gradient that was there before the first of them that was seen" if before else ""
         if len(summed) == 1:

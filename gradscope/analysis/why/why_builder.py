@@ -19,6 +19,7 @@ from gradscope.analysis.why.said import Said
 from gradscope.analysis.why.sentences import Sentences, condition_of
 from gradscope.analysis.why.way_steps import WaySteps
 from gradscope.analysis.why.why_model import FurtherAnswer, SeenGradient, WayStep, WhyAnswer
+from gradscope.analysis.worded_lines import stretch
 from gradscope.errors import EvaluationError
 from gradscope.recording import NONE, Recording
 
@@ -120,7 +121,7 @@ class _WhyBuilder:
     def _of_line(self, lines: tuple[int, int]) -> WhyAnswer:
         about = about_line(self._sources, self._answers, self._file, lines)
         if about is None:
-            named = f"line {lines[0]}" if lines[0] == lines[1] else f"lines {lines[0]}-{lines[1]}"
+            named = stretch(*lines)
             raise EvaluationError(
                 f"{named}: no torch call was seen there, and nothing that was found leads there",
                 "the line was never run, or nothing on it concerns autograd",
@@ -131,7 +132,7 @@ class _WhyBuilder:
     def _of_run(self) -> WhyAnswer:
         outcome = self._recording.info.outcome
         if not self._answers and outcome.kind == "exception":
-            at = f" at line {outcome.line}" if outcome.line > 0 else ""
+            at = f" at line {self._index.line(outcome.file, outcome.line)}" if outcome.line > 0 else ""
             raised = f"The program raised {outcome.error_type}{at}: {outcome.message.partition(chr(10))[0]}"
             return self._built(Said(f"{raised}. Nothing was found that explains it.", found=False), NONE, None)
         if not self._answers or self._answers[0].severity == "note":

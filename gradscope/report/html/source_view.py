@@ -86,7 +86,7 @@ _TITLES = (*(column.title for column in FACTS), "what happened")
 
 def anchor(files: Sequence[str], file: str, line: int) -> str:
     """The anchor of a line of a file; empty for a file that is not shown."""
-    return f"f{files.index(file)}-{line}" if line and file in files else ""
+    return f"f{files.index(file)}-{line:d}" if line and file in files else ""
 
 
 def shown_files(recording: Recording, report: Report) -> list[str]:

@@ -127,7 +127,7 @@ class AnswerRows:
         """A sentence, in which the line to change stands out."""
         text = Text(safe(words))
         if answer.causes:
-            text.highlight_regex(re.compile(rf"\b[Ll]ine {answer.causes[0].line}\b"), "bold")
+            text.highlight_regex(re.compile(rf"\b[Ll]ine {re.escape(str(answer.causes[0].line))}\b"), "bold")
         return text
 
     def _code(self, answer: Answer, others: Sequence[Answer]) -> Text:
@@ -180,4 +180,4 @@ class AnswerRows:
 def _line_to_change(answer: Answer) -> str:
     """As terminals and editors open it: ``train.py:12``."""
     where = answer.causes[0] if answer.causes else answer.place
-    return f"{safe(os.path.normpath(where.file))}:{where.line}" if where is not None and where.line else ""
+    return f"{safe(os.path.normpath(where.file))}:{where.line:d}" if where is not None and where.line else ""

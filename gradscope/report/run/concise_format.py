@@ -24,4 +24,4 @@ def concise(answer: Answer) -> str:
         return sentence
     first = answer.causes[0].columns[0] if answer.causes and answer.causes[0].columns else 0
     before = where.source.split("\n")[0].encode()[:first].decode(errors="replace")
-    return f"{safe(os.path.normpath(where.file))}:{where.line}:{len(before) + 1}: {sentence}"
+    return f"{safe(os.path.normpath(where.file))}:{where.line:d}:{len(before) + 1}: {sentence}"

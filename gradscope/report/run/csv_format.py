@@ -40,7 +40,7 @@ def _cell(value: Any) -> str | int | float:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):
-        return value
+        return int(value) if isinstance(value, int) else value  # (a line would name its file)
     text = LIST_SEPARATOR.join(map(str, value)) if isinstance(value, tuple) else str(value)
     shown = "\n".join(safe(line, tab="\t") for line in text.split("\n"))
     return f"'{shown}" if shown.startswith(_FORMULA) and not _NUMBER.fullmatch(shown) else shown

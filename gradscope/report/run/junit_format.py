@@ -59,5 +59,5 @@ def _add_answer(suite: ElementTree.Element, report: Report, answer: Answer) -> N
 def _case(suite: ElementTree.Element, report: Report, name: str, file: str, line: int) -> ElementTree.Element:
     attributes = {"classname": safe(report.run.target), "name": name}
     if line:
-        attributes |= {"file": safe(os.path.normpath(file)), "line": str(line)}
+        attributes |= {"file": safe(os.path.normpath(file)), "line": f"{line:d}"}
     return ElementTree.SubElement(suite, "testcase", attributes)

@@ -74,7 +74,7 @@ class ShownLines:
         return [line, source_text(row.source, self._marks)]
 
     def _line(self, row: LineRow) -> str:
-        return str(row.line) if len(self._files) == 1 else safe(f"{row.file}:{row.line}")
+        return f"{row.line:d}" if len(self._files) == 1 else safe(f"{row.file}:{row.line:d}")
 
     def _stacked(self) -> RenderableType:
         """Each statement's source with what happened, and under it a row for each tensor."""

@@ -107,7 +107,7 @@ def _line(row: ModuleRow, target: str) -> str:
     if not row.places:
         return ""
     place, more = row.places[0], f" +{len(row.places) - 1}" if len(row.places) > 1 else ""
-    return f"{place.line}{more}" if place.file == target else f"{place.file.rpartition('/')[2]}:{place.line}{more}"
+    return f"{place.line}{more}" if place.file == target else f"{place.file.rpartition('/')[2]}:{place.line:d}{more}"
 
 
 def _count(elements: int) -> str:

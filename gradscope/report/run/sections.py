@@ -21,6 +21,7 @@ from gradscope.analysis.report_model import (
     WatchRow,
 )
 from gradscope.analysis.sizes import size
+from gradscope.analysis.worded_lines import numbers
 from gradscope.frames.whose_file import package_of
 from gradscope.report.run.summary import counted
 from gradscope.report.screen.layout import Column, table
@@ -235,7 +236,8 @@ class Sections:
 
     def _region(self, mode: str, cuts: Sequence[Cut]) -> list[Text]:
         lines = sorted({cut.place.line for cut in cuts})
-        shown = f"{lines[0]}{self._marks.dash}{lines[-1]}" if len(lines) > 1 else f"{lines[0]}"
+        is_stretch = len(lines) > 1 and len({cut.place.file for cut in cuts}) == 1
+        shown = f"{lines[0]:d}{self._marks.dash}{lines[-1]}" if is_stretch else numbers(lines, at_most=4)
         return [Text(shown), Text(mode), Text(counted(len(lines), "line")), Text("")]
 
     def writes(self, writes: Sequence[InplaceWrite]) -> RenderableType:

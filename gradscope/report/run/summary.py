@@ -124,7 +124,9 @@ def _after_limit(after: AfterLimit) -> Iterator[str]:
             key = (call.place.file, call.place.line)
             calls[key] = max(calls.get(key, 0), call.count)
         several = len({file for file, _ in calls}) > 1
-        shown = [f"{f'{file}:' if several else ''}{line} (×{count:,})" for (file, line), count in sorted(calls.items())]
+        shown = [
+            f"{f'{file}:' if several else ''}{line:d} (×{count:,})" for (file, line), count in sorted(calls.items())
+        ]
         more = f" and {len(shown) - NEW_LINES:,} more" if len(shown) > NEW_LINES else ""
         yield f"after that these lines ran for the first time: {', '.join(shown[:NEW_LINES])}{more}"
 

@@ -62,7 +62,7 @@ def _events(timeline: OpTimeline) -> Iterator[Mapping[str, Any]]:
 def _statement(one: TimedStatement) -> Mapping[str, Any]:
     place = one.place
     source = " ".join(safe(place.source).split())
-    shown = f"{place.line}: {source}"
+    shown = f"{place.line:d}: {source}"
     return {
         "ph": "X",
         "pid": _PROCESS,

@@ -73,7 +73,7 @@ class WhyScreen:
         )
         text = Text(safe(answer.text))
         for cause in answer.changes[:1]:
-            text.highlight_regex(re.compile(rf"\b[Ll]ine {cause.line}\b"), "bold")
+            text.highlight_regex(re.compile(rf"\b[Ll]ine {re.escape(str(cause.line))}\b"), "bold")
         if answer.code:
             text.append(f" [{answer.code}]", style="dim")
         yield from self._hanging(mark, text)
@@ -138,7 +138,7 @@ class WhyScreen:
             gap = Text("no call seen between", "bold red")
             return [Text(self._marks.dots, "dim"), gap, Text(), Text(), Text()]
         place = step.place
-        line = f"{place.file}:{place.line}" if self._names_files and place.file else str(place.line or "")
+        line = f"{place.file}:{place.line:d}" if self._names_files and place.file else str(place.line or "")
         source = source_text(place.source, self._marks) if place.line else Text("not seen", "dim")
         is_target = step.kind == "tensor"
         name = Text(safe(step.name) if step.kind != "pass" else "", "bold green" if is_target else "bold")
@@ -173,7 +173,7 @@ class WhyScreen:
             yield Text(f"  gradscope explain {answer.code}", style="dim")
 
     def _change(self, cause: Cause) -> Text:
-        where = f"{cause.file}:{cause.line}" if self._names_files else f"line {cause.line}"
+        where = f"{cause.file}:{cause.line:d}" if self._names_files else f"line {cause.line}"
         return Text.assemble("  ", (safe(where), "bold"), "  ", source_text(cause.source, self._marks))
 
     def _further(self) -> Iterator[Text]:

@@ -10,6 +10,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.unreached import is_built_from_values
 from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
 from gradscope.frames.rebound_names import rebound_names
 
@@ -95,7 +96,7 @@ def _cut(sources: Sources, op: int) -> _Untracked | None:
         return rebound
     evidence = [Evidence("ops", one) for one in cuts]
     if inside := sources.gradients.run_inside(op):
-        lines, region = listed([str(statement.line) for statement, _ in inside]), inside[-1][1]
+        lines, region = numbers(statement.line for statement, _ in inside), inside[-1][1]
         where = f"line{'s' * (len(inside) > 1)} {lines}, inside the {region.mode} of line {region.line}"
         causes = [*sources.causes_at("cut", (statement for statement, _ in inside)), *sources.cut_causes(cuts)]
         return _Untracked(f"the graph was cut at {where}", causes, cuts[0], evidence)

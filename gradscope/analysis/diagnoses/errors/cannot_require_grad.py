@@ -63,7 +63,7 @@ def _where_it_ended(sources: Sources) -> Iterator[Finding]:
         and _is_integer(index.recording.text(index.recording.layouts[layouts[tensor]].dtype))
         and (sources.names.of(tensor) in words or index.op_line(last) == outcome.line)
     ]
-    yield _of_integers(sources, last, given[0] if given else NONE, outcome.line, [at], None)
+    yield _of_integers(sources, last, given[0] if given else NONE, at.line, [at], None)
 
 
 def _is_integer(dtype: str) -> bool:

@@ -29,7 +29,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     backward = sources.index.op_line(last.last_op)
     shown = sources.listed([sources.names.at(tensor, last.last_op) for tensor in unused])
     yield sources.finding(
-        f"Line {outcome.line}: DistributedDataParallel refused the next forward",
+        f"Line {sources.index.line(outcome.file, outcome.line)}: DistributedDataParallel refused the next forward",
         why=f"the backward pass of line {backward} gave {shown} no gradient, and it waits for that of each parameter",
         op=last.last_op,
         tensors=unused,

@@ -11,6 +11,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.program.results_dropped import results_dropped
 from gradscope.analysis.facts.writes import writes_by_program
 from gradscope.analysis.report_model import CauseRole, Evidence
+from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
 from gradscope.recording import NONE
 
@@ -117,8 +118,8 @@ def _seen_before(sources: Sources, entry: int, came_from: dict[int, int]) -> int
 def _finding(sources: Sources, op: int, root: int, found: dict[int, int]) -> Finding:
     index, line = sources.index, sources.index.op_line(op)
     entries, used_up = list(found), set(found.values())
-    earlier = sorted({index.op_line(one) for one in used_up})
-    passes = "its own earlier run" if earlier == [line] else f"the backward of line {listed(list(map(str, earlier)))}"
+    earlier = [*dict.fromkeys(index.op_line(one) for one in used_up)]
+    passes = "its own earlier run" if earlier == [line] else f"the backward of line {numbers(earlier)}"
     is_itself = {index.node_tensor[node] for node in entries} <= {root, -1}
     kept = [] if is_itself and earlier != [line] else ways_kept(sources, entries, min(used_up), op)
     dropped = _dropped(sources, entries)

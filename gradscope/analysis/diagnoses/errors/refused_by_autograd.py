@@ -103,7 +103,7 @@ def _refused(sources: Sources) -> Iterator[_Refused]:
     if outcome.kind == "exception" and outcome.file >= 0 and outcome.line > 0 and outcome.message not in said:
         at = sources.cause_of_line("used", outcome.file, outcome.line, outcome.line, "")
         last = index.op_count - 1
-        yield _Refused(last, "", outcome.line, (at,), (), outcome.message, None, (Evidence("ops", last),))
+        yield _Refused(last, "", at.line, (at,), (), outcome.message, None, (Evidence("ops", last),))
 
 
 def _causes(sources: Sources, one: _Refused, found: Explained) -> list[Cause]:

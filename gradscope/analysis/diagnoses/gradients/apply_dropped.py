@@ -13,8 +13,9 @@ from gradscope.analysis.facts.graphs.applies_dropped import applied_in_vain
 def _find(sources: Sources) -> Iterator[Finding]:
     for one in applied_in_vain(sources.index, sources.names_held):
         found = one.found
+        line = sources.index.line(found.file, found.line)
         yield sources.finding(
-            f"Line {found.line}: nothing takes what {found.called}() gives, and {found.owner} stays as it is",
+            f"Line {line}: nothing takes what {found.called}() gives, and {found.owner} stays as it is",
             why=f"the node of {found.function} hangs on that result, and its backward does not run without it",
             op=one.op,
             tensors=[one.tensor],

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.wording import listed
+from gradscope.analysis.worded_lines import numbers
 from gradscope.recording import NONE
 from gradscope.recording.rows import OpKind
 
@@ -26,7 +26,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             inside = sources.gradients.run_inside(op) if cuts else []
             cut_causes = sources.cut_causes(cuts or [left])
             if inside:
-                lines, region = listed([str(statement.line) for statement, _ in inside]), inside[-1][1]
+                lines, region = numbers(statement.line for statement, _ in inside), inside[-1][1]
                 cut_causes = [*sources.causes_at("cut", (statement for statement, _ in inside)), *cut_causes]
                 behind = f"; the graph was cut at line {lines}, inside the {region.mode} of line {region.line}"
             elif cuts:

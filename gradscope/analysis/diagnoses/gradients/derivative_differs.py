@@ -11,6 +11,7 @@ from gradscope.analysis.facts.backward_faults import forgotten, own_factors, swa
 from gradscope.analysis.facts.function_sources import WrittenBackward
 from gradscope.analysis.facts.losses.scalar_formulas import WrongDerivative, wrong_derivatives
 from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
 
 
@@ -39,7 +40,7 @@ def _finding(sources: Sources, written: WrittenBackward, node: int, found: list[
     returned = [written.lines_of(one) for one in written.returns]
     lines = computed or returned
     op, other = sources.index.recording.nodes.column("op")[node], sources.index.node_tensor[node]
-    where = listed(list(dict.fromkeys(str(one.line) for one in lines)))
+    where = numbers(one.line for one in lines)
     said = [
         f"at {', '.join(f'{name} = {value:.2f}' for name, value in one.at.items())} it gives {one.given:.3g} for "
         f"{one.argument}, and forward's formula has the derivative {one.derivative:.3g}"

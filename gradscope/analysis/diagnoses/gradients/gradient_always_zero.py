@@ -16,6 +16,7 @@ from gradscope.analysis.facts.value_looks import looks_at_passes
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.facts.zero_derivatives import Blocked, ZeroGradients
 from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
 from gradscope.recording.flags import BELOW
 
@@ -67,8 +68,8 @@ def _finding(sources: Sources, blocked: Blocked) -> Finding:
     ops = sorted(blocked.cancelled) or blocked.ops
     op = ops[-1]
     calls = listed(list(dict.fromkeys(index.call_name(one) for one in ops)))
-    lines = sorted({index.op_line(one) for one in ops})
-    where = f"Line{'s' if len(lines) > 1 else ''} {listed(list(map(str, lines)))}"
+    lines = {index.op_line(one) for one in ops}
+    where = f"Line{'s' if len(lines) > 1 else ''} {numbers(lines)}"
     names = sources.listed([sources.names.at(leaf, blocked.passes[-1].op) for leaf in blocked.leaves])
     passes = _passes(blocked)
     is_zero = "is zero everywhere" if blocked.everywhere else f"was zero for every element in {passes} looked at"

@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.function_sources import Lines, ReturnedGrad, WrittenBackward
 from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.worded_lines import numbers
 from gradscope.recording import NONE
 from gradscope.recording.rows import GradOutcome
 
@@ -58,7 +59,7 @@ def _leaf_at(sources: Sources, node: int, returned: ReturnedGrad) -> int:
 def _finding(sources: Sources, op: int, source: WrittenBackward, found: list[tuple[int, int, Lines]]) -> Finding:
     leaves = [leaf for leaf, *_ in found]
     within = [source.lines_of(call) for call in source.passes_within]
-    lines = " and ".join(str(one.line) for one in within)
+    lines = numbers(one.line for one in within)
     shown = sources.listed([sources.names.at(leaf, op) for leaf in leaves])
     return sources.finding(
         f"Line {sources.index.op_line(op)}: backward counted the gradient of {shown} twice",

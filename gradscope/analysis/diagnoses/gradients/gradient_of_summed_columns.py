@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.graphs.summed_columns import SummedColumns, summed_columns
 from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.analysis.worded_lines import numbers
 from gradscope.frames.given_names import function_around
 from gradscope.frames.stored_names import assigned_names
 
@@ -26,7 +27,7 @@ def _finding(sources: Sources, found: SummedColumns) -> Finding:
     root, given = names.at(found.root, found.grad), _name(sources, found)
     return sources.finding(
         f"Line {index.op_line(found.grad)}: autograd.grad of {root} with ones gives the gradient of the sum of its "
-        f"{found.columns} columns, and line{'s' * (len(sliced) > 1)} {', '.join(map(str, sliced))} "
+        f"{found.columns} columns, and line{'s' * (len(sliced) > 1)} {numbers(sliced)} "
         f"take{'s' * (len(sliced) == 1)} the columns of {given} apart",
         why=f"each is a derivative of all {found.columns} columns added up, not that of one of them",
         op=found.grad,

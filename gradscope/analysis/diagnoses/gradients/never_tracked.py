@@ -43,7 +43,8 @@ def frozen_by_default(sources: Sources, tensor: int, before: int) -> tuple[str, 
     if len(found) != 1:
         return None
     file, call = found[0]
-    why = f"line {call.line}: Embedding.from_pretrained freezes what it is given, unless freeze=False is"
+    line = index.line(file, call.line)
+    why = f"line {line}: Embedding.from_pretrained freezes what it is given, unless freeze=False is"
     return why, [sources.cause_of_line("made", file, call.line, call.end_line, "")]
 
 

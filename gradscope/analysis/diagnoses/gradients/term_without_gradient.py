@@ -12,6 +12,7 @@ from gradscope.analysis.facts.graphs.lost_terms import LostTerm, LostTerms
 from gradscope.analysis.facts.run_in_regions import RunInRegions
 from gradscope.analysis.facts.zero_derivatives import ZeroGradients
 from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
 from gradscope.frames.number_terms import is_decided_outside, taken_out_at
 from gradscope.recording import NONE
@@ -167,7 +168,7 @@ def _flat(sources: Sources, tensor: int, root: int, ops: list[int]) -> Finding:
     """A term from which no way leads to a leaf but through calls whose derivative is zero everywhere."""
     index = sources.index
     calls = listed(list(dict.fromkeys(index.call_name(op) for op in ops)))
-    lines = listed([str(line) for line in sorted({index.op_line(op) for op in ops})])
+    lines = numbers(index.op_line(op) for op in ops)
     return sources.finding(
         f"{_named(sources, tensor, ops[-1])} is a term of {sources.names.of(root)}, and its gradient is zero",
         why=f"every way from it to a leaf leads through {calls} (line {lines}), whose derivative is zero everywhere",

@@ -12,7 +12,7 @@ from gradscope.analysis.facts.gradient_lives import ops_between
 from gradscope.analysis.facts.leaf_gradients.factors_of_zero import given_values_at
 from gradscope.analysis.facts.value_looks import PassLook, looks_at_passes
 from gradscope.analysis.report_model import Cause, Evidence
-from gradscope.analysis.wording import listed
+from gradscope.analysis.worded_lines import numbers
 
 LOOKS = 3
 """Passes looked at, all that gave the weight a gradient, from which on it is reported."""
@@ -69,8 +69,8 @@ def _finding(sources: Sources, pairs: list[tuple[_Alike, _Alike]]) -> Finding:
     names = sources.listed([sources.names.of(tensor) for tensor in tensors])
     written = sorted({given_values_at(index, tensor, into.passes[0].op) for tensor in tensors}, reverse=True)
     causes: list[Cause] = [cause for op in written for cause in sources.cause("write", op)]
-    lines = [str(line) for line in sorted({cause.line for cause in causes})]
-    where = f"Line{'s' * (len(lines) > 1)} {listed(lines)}: " if lines else ""
+    lines = {cause.line for cause in causes}
+    where = f"Line{'s' * (len(lines) > 1)} {numbers(lines)}: " if lines else ""
     text = f"{where}{names} began with the same values for each of {into.size} units"
     return sources.finding(
         text if where else f"{text[0].upper()}{text[1:]}",

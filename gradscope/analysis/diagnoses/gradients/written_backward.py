@@ -50,9 +50,9 @@ def _find_writing(sources: Sources) -> Iterator[Finding]:
                 continue
             other = index.node_tensor[sharer.node]
             shown = sources.names.at(other, sharer.op) if other >= 0 else "its other input"
+            line = written.lines_of(statement).line
             yield sources.finding(
-                f"Line {statement.lineno}: {written.name}'s backward writes {argument}, the gradient that it is given, "
-                "in place",
+                f"Line {line}: {written.name}'s backward writes {argument}, the gradient that it is given, in place",
                 why=f"an addition gave the same gradient to {shown}, which gets what was written",
                 op=sharer.op,
                 tensors=[other] if other >= 0 else [],
@@ -94,8 +94,9 @@ def _find_unused(sources: Sources) -> Iterator[Finding]:
             continue
         statement = written.returns[-1]
         op, other = sources.index.recording.nodes.column("op")[node], sources.index.node_tensor[node]
+        line = written.lines_of(statement).line
         yield sources.finding(
-            f"Line {statement.lineno}: {written.name}'s backward returns without having used {never[0]}, the gradient "
+            f"Line {line}: {written.name}'s backward returns without having used {never[0]}, the gradient "
             "of one of its outputs",
             why="every output is used for what backward started from, and what is computed from this one has no part "
             "in the gradient",
@@ -144,7 +145,7 @@ def _find_swapped(sources: Sources) -> Iterator[Finding]:
         statement, text, why, advice = said
         op, other = sources.index.recording.nodes.column("op")[nodes[-1]], sources.index.node_tensor[nodes[-1]]
         yield sources.finding(
-            f"Line {statement.lineno}: {written.name}'s backward {text}",
+            f"Line {written.lines_of(statement).line}: {written.name}'s backward {text}",
             why=why,
             op=min(op, sources.index.op_count - 1),
             tensors=[other] if other >= 0 else [],
@@ -205,10 +206,9 @@ def _find_forward_writes(sources: Sources) -> Iterator[Finding]:
 def _forward_writes(
     sources: Sources, written: WrittenBackward, statement: ast.stmt, argument: str, tensor: int, later: int
 ) -> Finding:
-    shown = sources.names.at(tensor, later)
+    shown, line = sources.names.at(tensor, later), written.lines_of(statement).line
     return sources.finding(
-        f"Line {statement.lineno}: {written.name}'s forward writes its argument {argument} in place, without "
-        "ctx.mark_dirty",
+        f"Line {line}: {written.name}'s forward writes its argument {argument} in place, without ctx.mark_dirty",
         why=f"autograd goes on with {shown} as it was made, though its values are others",
         op=later,
         tensors=[tensor],

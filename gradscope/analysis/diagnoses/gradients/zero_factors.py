@@ -10,7 +10,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.leaf_gradients.factors_of_zero import zero_factors
 from gradscope.analysis.facts.value_looks import looks_at_passes
 from gradscope.analysis.report_model import Evidence
-from gradscope.analysis.wording import listed
+from gradscope.analysis.worded_lines import numbers
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -20,8 +20,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
         return
     last = found.passes[-1].op
     written = sorted({op for op in found.written if 0 <= op < index.op_count}, reverse=True)
-    lines = [str(line) for line in sorted({index.op_line(op) for op in written}) if line]
-    where = f"Line{'s' * (len(lines) > 1)} {listed(lines)}: " if lines else ""
+    lines = {line for op in written if (line := index.op_line(op))}
+    where = f"Line{'s' * (len(lines) > 1)} {numbers(lines)}: " if lines else ""
     tensors = list(dict.fromkeys([*found.leaves, *found.factors]))
     names = sources.listed([sources.names.at(one, last) for one in tensors])
     one, factor = ("the gradient of each", "another of them") if len(tensors) > 1 else ("its gradient", "itself")

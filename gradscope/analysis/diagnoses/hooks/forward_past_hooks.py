@@ -28,7 +28,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         names, them = listed([hook.name for hook in hooks]), len(hooks) > 1
         spans = index.recording.ops.column("span")
         last = max((op for op in range(index.op_count) if spans[op] == event.span), default=event.op)
-        line = index.recording.spans[event.span].line
+        line = index.span_line(event.span)
         yield sources.finding(
             f"Line {line}: {event.detail.get('module')}.forward is called in place of "
             f"the module, so that {names}, {'hooks' if them else 'the hook'} on it, {'do' if them else 'does'} not run",

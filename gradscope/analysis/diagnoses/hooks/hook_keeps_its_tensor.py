@@ -58,7 +58,7 @@ def _finding(sources: Sources, hook: RegisteredHook, count: int, event: Happened
     read = hook.source.reads(name) if name else None
     by = f" (as {name})" if name and name != on else ""
     return sources.finding(
-        f"Line {index.recording.spans[event.span].line}: {hook.name}, the hook on {on}, refers to {what}{by}",
+        f"Line {index.span_line(event.span)}: {hook.name}, the hook on {on}, refers to {what}{by}",
         why=f"the graph of {on} keeps the hook, and the hook keeps that graph, so that none of them is ever freed: "
         f"{count} are still there at the end",
         op=min(made_at, index.op_count - 1),

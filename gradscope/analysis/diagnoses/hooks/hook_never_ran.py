@@ -29,7 +29,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             )
             if later >= 0:
                 name = sources.names.at(tensor, tensors.column("op")[tensor])
-                line = index.recording.spans[event.span].line
+                line = index.span_line(event.span)
                 yield sources.finding(
                     f"Line {line}: {hook.name}, the hook on {name}, never ran",
                     why=f"no backward pass went through {name}; what it was made from got its gradient another way",

@@ -26,7 +26,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             continue
         changes = ", each changing the gradient once more" if hook.count("returned") or hook.count("in_place") else ""
         yield sources.finding(
-            f"Line {sources.index.recording.spans[last.span].line}: registers {hook.name} again and again, and {there} "
+            f"Line {sources.index.span_line(last.span)}: registers {hook.name} again and again, and {there} "
             f"of it are on one {'tensor' if hook.is_on_tensor else 'module'} at once",
             why=f"none was removed, so all of them run in each pass{changes}",
             op=min(last.op, sources.index.op_count - 1),

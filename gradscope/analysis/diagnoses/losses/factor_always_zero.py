@@ -38,8 +38,8 @@ def _dropped(sources: Sources, found: ZeroNumber) -> Finding:
     made_at = only_module(index, _DROPS[index.func(op).rpartition(".")[2]]) if is_below else None
     line, causes = index.op_line(op), sources.cause("used", op)
     if made_at is not None:
-        line = made_at[1]
-        causes = [sources.cause_of_line("made", *made_at, line, ""), *causes]
+        line = index.line(*made_at)
+        causes = [sources.cause_of_line("made", *made_at, made_at[1], ""), *causes]
     return sources.finding(
         f"Line {line}: this {index.func(op).rpartition('.')[2]} drops every element (p=1)",
         why=f"what comes out of it is zero in all {len(found.passes)} passes looked at, and no gradient goes back "
@@ -64,8 +64,8 @@ def _whole(sources: Sources, found: ZeroNumber) -> Finding | None:
         return None
     tensor = index.uses.of(op)[0]
     return sources.finding(
-        f"Line {whole.line}: {whole.source} is a whole number, and was 0 in all {len(found.passes)} backward passes "
-        f"looked at",
+        f"Line {index.line(file, whole.line)}: {whole.source} is a whole number, and was 0 in all {len(found.passes)} "
+        "backward passes looked at",
         why=f"{sources.names.at(tensor, op)}, which is multiplied with it, has no part in the loss",
         op=op,
         tensors=[tensor],

@@ -25,8 +25,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
         causes = [] if found.made_at is not None and found.is_inside else sources.cause("used", found.gives)
         line = index.op_line(found.gives)
         if found.made_at is not None:
-            file, line = found.made_at
-            causes = [sources.cause_of_line("made", file, line, line, ""), *causes]
+            line = index.line(*found.made_at)
+            causes = [sources.cause_of_line("made", *found.made_at, found.made_at[1], ""), *causes]
         yield sources.finding(
             f"Line {line}: {loss} takes {found.takes}, and is given the probabilities of this {last}",
             why="it takes the softmax of them itself" if index.func(found.loss) == "F.cross_entropy" else "",

@@ -31,11 +31,12 @@ def _find(sources: Sources) -> Iterator[Finding]:
         tensors = _without_bases(sources, [tensor for put in there for tensor in put])
         passes = max(kept.passes - (len(put) < len(kept.tensors)) for kept, put in zip(several, there, strict=True))
         op = index.recording.tensors.column("op")[tensors[-1]]
-        handed = dict.fromkeys(f"line {call.line}" for _, call in found.handed)
+        handed = dict.fromkeys(f"line {index.line(file, call.line)}" for file, call in found.handed)
         count = f"{index.kept_with(tensors):,}"
         by = f", which {' and '.join(handed)} hands over" if handed else ""
+        line = index.line(found.file, found.put.line)
         yield sources.finding(
-            f"Line {found.put.line}: {found.put.holder} keeps {count} results with their graphs{by}",
+            f"Line {line}: {found.put.holder} keeps {count} results with their graphs{by}",
             why=f"{passes:,} backward passes have used these graphs up, so that none of them can be walked again, and "
             "each iteration puts one more there",
             op=op,

@@ -18,6 +18,7 @@ from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.sizes import size
+from gradscope.analysis.worded_lines import numbers
 from gradscope.recording import NONE
 from gradscope.recording.flags import LEAF, PARAMETER, RAISED
 from gradscope.recording.rows import OpKind
@@ -40,7 +41,11 @@ def _of_gradients(sources: Sources, found: MadeOfGradients) -> Finding:
     index = sources.index
     kept_by = keeper(index, found.kept, sources.names_held)
     kept = lines_that_keep(sources, kept_by) if kept_by is not None else []
-    where = f"{kept_by.put.holder} (line {kept_by.put.line})" if kept_by is not None else "the program"
+    where = (
+        f"{kept_by.put.holder} (line {index.line(kept_by.file, kept_by.put.line)})"
+        if kept_by is not None
+        else "the program"
+    )
     return sources.finding(
         f"Line {index.op_line(found.backward)}: create_graph=True gives the gradients of {found.passes:,} passes a "
         "graph, and no backward pass walks any of them",
@@ -101,7 +106,7 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
     ]
     if not leaking:
         return
-    total, lines = sum(nbytes[key] for key in leaking), sorted(index.statements[key].line for key in leaking)
+    total, lines = sum(nbytes[key] for key in leaking), [index.statements[key].line for key in leaking]
     blocks = sum(kept[key] for key in leaking)
     left = f"{blocks:,} blocks ({size(total)}) saved for backward are still there at the end"
     worst = max(leaking, key=nbytes.__getitem__)
@@ -114,7 +119,7 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
         about = [holder]
     elif results is not None:
         causes, about = lines_that_keep(sources, results.kept_by), [results.tensors[-1]]
-        where = f"Line {results.kept_by.put.line}"
+        where = f"Line {index.line(results.kept_by.file, results.kept_by.put.line)}"
         because = f": {results.container} keeps the graphs of {index.kept_with(results.tensors):,} results"
     elif (differentiated := _kept_by_gradients(index, passes)) >= 0:
         causes, about = sources.cause("backward", differentiated), []
@@ -124,7 +129,7 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
         # Where the whole program runs no backward pass, no graph is needed at the line that makes it.
         causes = [] if len(recording.backwards) else sources.cause("made", index.last_op[worst])
         about, because = [], ""
-        where = f"Line{'s' * (len(lines) > 1)} {', '.join(map(str, lines[:4]))}{' …' * (len(lines) > 4)}"
+        where = f"Line{'s' * (len(lines) > 1)} {numbers(lines, at_most=4)}"
     yield sources.finding(
         f"{where}: {which} memory behind; {left}{because}", op=index.last_op[worst], tensors=about, causes=causes
     )

@@ -38,8 +38,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
             blocks = {tensors.column("storage")[output] for output in stayed} - {NONE}
             held = size(sum(recording.storages.column("nbytes")[block] for block in blocks))
             made_at = tensors.column("op")[stayed[-1]]
+            line = written.lines_of(statement).line
             yield sources.finding(
-                f"Line {statement.lineno}: ctx.{attr} keeps the output of {written.name}, whose graph keeps ctx",
+                f"Line {line}: ctx.{attr} keeps the output of {written.name}, whose graph keeps ctx",
                 why=f"{len(stayed)} outputs ({held}) stayed after their backward pass, until Python looks for cycles",
                 op=min(made_at, index.op_count - 1),
                 tensors=[stayed[-1]],

@@ -13,6 +13,7 @@ from gradscope.analysis.facts.modes.training_modes import ModeCall, TrainingMode
 from gradscope.analysis.facts.passes_inside import runs_passes
 from gradscope.analysis.index import NOWHERE
 from gradscope.analysis.sizes import size
+from gradscope.analysis.worded_lines import numbers
 from gradscope.frames.given_names import function_around
 from gradscope.recording.rows import OpKind
 
@@ -91,8 +92,8 @@ def _of_lines(sources: Sources, unused: dict[int, int]) -> Iterator[Finding]:
         own = {key: held for key, held in own.items() if sources.runs.of[key] >= RUNS}
     total = sum(own.values())
     if total >= WORTH_SAYING:
-        lines = sorted(index.statements[key].line for key in own)
-        shown = ", ".join(map(str, lines[:4])) + (" …" if len(lines) > 4 else "")
+        lines = [index.statements[key].line for key in own]
+        shown = numbers(lines, at_most=4)
         worst = sorted(own, key=own.__getitem__, reverse=True)
         yield sources.finding(
             f"Line{'s' * (len(lines) > 1)} {shown}: saved {size(total)} for backward passes that never came; "
@@ -137,7 +138,8 @@ def _of_evaluations(sources: Sources, unused: list[tuple[ModeCall, int, int]]) -
         is_inside = first <= row.line <= last and first > 1
         whole = [sources.cause_of_line("made", row.file, first, first, function)] if is_inside else []
         yield sources.finding(
-            f"Line {row.line}: what ran after this eval() saved {size(total)} for backward passes that never came",
+            f"Line {sources.index.line(row.file, row.line)}: what ran after this eval() saved {size(total)} for "
+            "backward passes that never came",
             why="eval() leaves gradients on; under torch.no_grad() nothing would be saved",
             op=last_call.op,
             tensors=[],

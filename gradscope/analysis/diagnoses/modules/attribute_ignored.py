@@ -75,7 +75,8 @@ def _finding(sources: Sources, lives: GradientLives, file: int, one: Ignored) ->
     what = "parameters still" if is_for_all else f"{names} still"
     state = "do not require grad" if one.value else "require grad and get gradients"
     finding = sources.finding(
-        f"Line {one.line}: {one.attribute} = {one.value} on {owner} is an attribute that torch ignores; {what} {state}",
+        f"Line {sources.index.line(file, one.line)}: {one.attribute} = {one.value} on {owner} is an attribute that "
+        f"torch ignores; {what} {state}",
         op=lives.passes[left[0]][-1] if left[0] in lives.passes else end - 1,
         tensors=left,
         causes=[sources.cause_of_line("set", file, one.line, one.end_line, one.function or "<module>")],

@@ -23,7 +23,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             line, statement = min(behind)
             function = index.recording.text(index.statements[statement].function)
             yield sources.finding(
-                f"Line {one.line}: {one.source} makes a context manager that nothing enters",
+                f"Line {index.line(number, one.line)}: {one.source} makes a context manager that nothing enters",
                 why=f"line {line} runs as if it were not there",
                 op=index.last_op[statement],
                 tensors=[],

@@ -8,7 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Evidence
-from gradscope.analysis.wording import listed
+from gradscope.analysis.worded_lines import numbers
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -20,8 +20,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
         if frozen:
             alike.setdefault(frozen, []).append(group.last_op)
     for together, ops in alike.items():
-        lines = sorted({index.op_line(op) for op in ops})
-        where = f"Line{'s' * (len(lines) > 1)} {listed([str(line) for line in lines])}"
+        lines = {index.op_line(op) for op in ops}
+        where = f"Line{'s' * (len(lines) > 1)} {numbers(lines)}"
         names = [sources.names.at(tensor, ops[-1]) for tensor in together]
         received = "it received no gradient" if len(names) == 1 else "they received no gradient"
         set_off = _set_off(sources, together, ops[-1])

@@ -38,9 +38,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
         if found is None or last_pass < op:
             continue
         held, others = (sources.listed([sources.names.at(one, last_pass) for one in some]) for some in found[2:4])
-        line, built = index.recording.spans[found.span].line, found.lines[0]
+        line, built = index.span_line(found.span), index.line(found.file, found.lines[0])
         optimizer = sources.events.in_optimizers[found.held[0]][0]
-        trained = index.recording.spans[optimizer.span].line if optimizer.span >= 0 else 0
+        trained = index.span_line(optimizer.span)
         by = f"the optimizer of line {trained}" if trained else "an optimizer"
         yield sources.finding(
             f"Line {line} switched requires_grad off for {others}, and for {held} as well, which {by} holds",

@@ -71,7 +71,7 @@ def _finding(sources: Sources, op: int, last: int, text: str, tensors: list[int]
             "used", where.file, twice.line, twice.end_line, sources.index.op_place(op).function
         )
         causes = [place, *causes]
-        text = f"{text}; line {twice.line} gives {twice.name} twice ({twice.source})"
+        text = f"{text}; line {sources.index.line(where.file, twice.line)} gives {twice.name} twice ({twice.source})"
         advice = "If one of the two was meant to be the other, give it that one."
     return sources.finding(
         f"Line {sources.index.op_line(op)}: {names} never got a gradient, though an optimizer holds {held}",

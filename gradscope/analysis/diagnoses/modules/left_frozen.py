@@ -40,7 +40,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     for group in alike.values():
         tensors, last = [tensor for tensor, _ in group], group[0][1]
         names = sources.listed([sources.names.of(tensor) for tensor in tensors])
-        line = index.recording.spans[last.span].line
+        line = index.span_line(last.span)
         yield sources.finding(
             f"Line {line}: {last.function} switches requires_grad off for {names}, for a gradient of its own, and does "
             f"not set it back; training has given them none since ({index.times(last.passes):,} passes)",

@@ -17,8 +17,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
         guard, function = found.guard, index.op_place(found.written).function
         names = sources.listed([sources.names.of(tensor) for tensor in found.tensors])
         yield sources.finding(
-            f"Line {guard.begins[0]}: {guard.name} is a plain attribute, which no state_dict() holds, so that a module "
-            f"into which a state is loaded begins with {guard.begins_as} again",
+            f"Line {index.line(found.file, guard.begins[0])}: {guard.name} is a plain attribute, which no state_dict() "
+            f"holds, so that a module into which a state is loaded begins with {guard.begins_as} again",
             why=f"load_state_dict (line {index.op_line(found.load)}) had put values into {names}, which "
             f"{index.call_name(found.written)} (line {index.op_line(found.written)}) overwrote",
             op=found.written,

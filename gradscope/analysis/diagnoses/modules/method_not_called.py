@@ -22,9 +22,9 @@ _SO = {
 
 def _find(sources: Sources) -> Iterator[Finding]:
     for found in methods_not_called(sources.index):
-        one = found.statement
+        one, line = found.statement, sources.index.line(found.file, found.statement.line)
         yield sources.finding(
-            f"Line {one.line}: {one.source} is not called, as the parentheses are missing",
+            f"Line {line}: {one.source} is not called, as the parentheses are missing",
             why=_SO[one.method],
             op=found.op,
             tensors=[],

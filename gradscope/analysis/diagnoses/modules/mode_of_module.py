@@ -65,7 +65,7 @@ def _of_model(
     sources: Sources, since: ModeCall, steps: list[int], inside: list[int], trained: frozenset[int]
 ) -> Finding:
     index, last = sources.index, inside[-1]
-    line = index.recording.spans[since.event.span].line if since.event.span >= 0 else 0
+    line = index.span_line(since.event.span)
     parts = [
         f"{number:,} {name}{'s' * (number > 1)}"
         for number, name in ((since.dropouts, "dropout"), (since.norms, "batch norm"))
@@ -164,7 +164,7 @@ def _going_on(sources: Sources, weights: list[int], frozen: int, since: ModeCall
     line, is_trained = index.op_line(frozen), bool(sources.lives.steps.get(weights[0]))
     why, causes = f"requires_grad=False (line {line}) leaves them in the mode that they are in", []
     if since is not None:
-        at = index.recording.spans[since.event.span].line if since.event.span >= 0 else 0
+        at = index.span_line(since.event.span)
         why = f"line {at} called train() on {since.name}, which puts all that is in it into training mode"
         causes = sources.cause_of_event("set", since.event)
     of_freezing = sources.cause("set", frozen)
@@ -195,7 +195,7 @@ def _updates_of_statistics(sources: Sources) -> list[tuple[int, int]]:
 def _of_part(sources: Sources, part: ModeCall, last: ModeCall, op: int) -> Finding:
     index = sources.index
     names = sources.listed([sources.names.of(tensor) for tensor in sorted(part.parameters)])
-    line = index.recording.spans[last.event.span].line if last.event.span >= 0 else 0
+    line = index.span_line(last.event.span)
     return sources.finding(
         f"Line {index.op_line(op)}: the batch norm of a frozen part ({names}) updates its running statistics, though "
         "eval() had been called on that part",

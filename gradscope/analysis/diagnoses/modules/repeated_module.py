@@ -23,7 +23,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             continue
         detail = event.detail
         last[span.file, repeated.line] = sources.finding(
-            f"Line {repeated.line}: {repeated.written} puts one {detail.get('module')} into the "
+            f"Line {index.line(span.file, repeated.line)}: {repeated.written} puts one {detail.get('module')} into the "
             f"{detail.get('list')} {detail.get('times')} times, so that its layers are one set of weights",
             op=min(event.op, index.op_count - 1),
             tensors=event.tensors,

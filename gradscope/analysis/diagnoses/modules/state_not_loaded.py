@@ -31,7 +31,7 @@ def _finding(sources: Sources, event: Happened, keys: int, missing: list[str], u
     if renamed is None and len(missing) < keys:
         return None
     there, here, count = renamed or (unexpected[0], missing[0], 0)
-    line = index.recording.spans[event.span].line if event.span >= 0 else 0
+    line = index.span_line(event.span)
     number = f"{len(missing):,}" if len(missing) < keys else "none"
     what = f"{number} of its {keys:,} tensors"
     left = f"{what} got values" if number == "none" else f"{what} got no values"

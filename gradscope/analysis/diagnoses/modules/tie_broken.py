@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.worded_lines import numbers
 from gradscope.frames.put_on_objects import called_once
 from gradscope.frames.tied_weights import Tie, TieReplaced, replaced, ties
 from gradscope.recording import NONE
@@ -57,8 +59,8 @@ def _of_tie(sources: Sources, file: int, tie: Tie, at_end: dict[str, int]) -> It
         causes = [sources.cause_of_line("set", file, one.line, one.end_line, "") for one in changes]
         causes += [sources.cause_of_line("used", file, *called, "")] if called is not None else []
         yield sources.finding(
-            f"{_told(changes)} from here on, so that {tie.to}.{tie.part} and {tie.of}.{tie.part}, which were one by "
-            f"{' '.join(index.recording.source(file, tie.line, tie.end_line).split())}, are trained as two",
+            f"{_told(index, file, changes)} from here on, so that {tie.to}.{tie.part} and {tie.of}.{tie.part}, which "
+            f"were one by {' '.join(index.recording.source(file, tie.line, tie.end_line).split())}, are trained as two",
             op=passes[0][-1],
             tensors=[one, other],
             causes=causes,
@@ -68,10 +70,10 @@ def _of_tie(sources: Sources, file: int, tie: Tie, at_end: dict[str, int]) -> It
         return
 
 
-def _told(changes: list[TieReplaced]) -> str:
+def _told(index: Index, file: int, changes: list[TieReplaced]) -> str:
+    lines = numbers(index.line(file, one.line) for one in changes)
     if len(changes) == 1:
-        return f"Line {changes[0].line}: {changes[0].target} is another"
-    lines = " and ".join(dict.fromkeys(str(one.line) for one in changes))
+        return f"Line {lines}: {changes[0].target} is another"
     targets = " and ".join(one.target for one in changes)
     return f"Lines {lines}: {targets} are others"
 

@@ -36,7 +36,7 @@ def left_out_by_name(sources: Sources, optimizer: Optimizer, tensor: int) -> tup
     )
     if not filters:
         return None
-    lines = listed([f"line {one.line}" for one in filters])
+    lines = listed([f"line {sources.index.line(file, one.line)}" for one in filters])
     how = "matches no name at all" if not filters[0].matches else "leaves them out"
     if len(filters) > 1:
         how = how.replace("matches", "match").replace("leaves", "leave")

@@ -8,7 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
-from gradscope.analysis.report_model import Cause, Evidence, Place
+from gradscope.analysis.report_model import Evidence, Place
 from gradscope.frames.used_up_iterators import Again, iterated_again
 from gradscope.recording import NONE
 
@@ -50,10 +50,10 @@ def _finding(sources: Sources, optimizer: Optimizer, file: int, again: Again, op
     name = recording.files[file].name
     function = recording.text(recording.spans[optimizer.made.span].function)
     first, last = again.made
-    cause = Cause(name, first, last, (), function, recording.source(file, first, last), "made")
+    cause = sources.cause_of_line("made", file, first, last, function)
     finding = sources.finding(
-        f"Line {again.line}: nothing is done for the parameters in {again.name}",
-        why=f"line {first} makes it an iterator, and the {optimizer.name} that was given it has used it up",
+        f"Line {sources.index.line(file, again.line)}: nothing is done for the parameters in {again.name}",
+        why=f"line {cause.line} makes it an iterator, and the {optimizer.name} that was given it has used it up",
         op=op,
         tensors=list(optimizer.made.tensors),
         causes=[cause],

@@ -13,7 +13,7 @@ from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
 from gradscope.analysis.facts.value_looks import PassLook, is_zero, looks_at_passes
 from gradscope.analysis.facts.zero_derivatives import Blocked, ZeroGradients
 from gradscope.analysis.report_model import Evidence
-from gradscope.analysis.wording import listed
+from gradscope.analysis.worded_lines import numbers
 
 LOOKS = 4
 """Passes looked at in a row, up to the last, from which on it is reported; they are half of all at least."""
@@ -64,7 +64,7 @@ def _of_step(
         return
     optimizer: Optimizer = holders[0]
     rate, line = optimizer.setting(leaves[0], "lr"), line_of_making(sources, optimizer)
-    lines = listed([str(number) for number in sorted({index.op_line(op) for op in blocked.ops})])
+    lines = numbers(index.op_line(op) for op in blocked.ops)
     names = sources.listed([sources.names.of(leaf) for leaf in leaves])
     after = "the step" if len(steps) == 1 else f"one of {len(steps):,} steps"
     yield sources.finding(

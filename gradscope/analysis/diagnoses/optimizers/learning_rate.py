@@ -199,7 +199,7 @@ def _find_early(sources: Sources) -> Iterator[Finding]:
         steps = _steps(sources, optimizer)
         if not steps or steps[0] < event.op:
             continue
-        line = index.recording.spans[event.span].line
+        line = index.span_line(event.span)
         yield sources.finding(
             f"Line {line}: {event.detail.get('scheduler')}.step comes before the first step of {optimizer.name}, "
             "so that the first value of the schedule is never used",

@@ -147,12 +147,12 @@ def _put_there(sources: Sources, made_by: int) -> tuple[list[Cause], str]:
     file = index.statements[index.op_statement[made_by]].file
     text, function = index.recording.files[file].text, index.op_place(made_by).function
     placed, called = placed_later(text, line), called_once(text, line)
-    by = f", called at line {called[0]}," if called is not None else ""
+    by = f", called at line {index.line(file, called[0])}," if called is not None else ""
     causes = sources.cause("made", made_by)
     how = f"they were made later, at line {line}{by.removesuffix(',')}"
     if placed is not None:
         causes = [sources.cause_of_line("set", file, placed.line, placed.end_line, function)]
-        how = f"line {placed.line}{by} put them there ({placed.attribute}) later"
+        how = f"line {index.line(file, placed.line)}{by} put them there ({placed.attribute}) later"
     if called is not None:
         causes.append(sources.cause_of_line("used", file, *called, ""))
     return causes, how
@@ -216,7 +216,8 @@ def _kept_unregistered(sources: Sources, tensor: int) -> _Reason | None:
         return None
     cause = sources.cause_of_line("saved", file, kept.line, kept.end_line, index.op_place(made_by).function)
     return _Reason(
-        f"line {kept.line} keeps {kept.attribute} {_HELD_AS[kept.held_as]}, so that parameters() leaves them out",
+        f"line {index.line(file, kept.line)} keeps {kept.attribute} {_HELD_AS[kept.held_as]}, so that "
+        "parameters() leaves them out",
         (cause,),
         advice=_INSTEAD[kept.held_as],
     )

@@ -98,7 +98,7 @@ def _is_stepped_in_vain(sources: Sources, optimizer: Optimizer, tensor: int, oth
 def _finding(sources: Sources, optimizer: Optimizer, tensor: int, others: list[tuple[int, _Store]]) -> Finding:
     index, (leaf, store) = sources.index, others[-1]
     passes = sorted({op for other, _ in others for op in sources.lives.passes[other]})
-    line = index.recording.spans[store.span].line
+    line = index.span_line(store.span)
     return sources.finding(
         f"Line {line}: {store.name} is another tensor from here on, and {optimizer.name} goes on to step the one that "
         f"it was given, which gets no gradient any more ({index.times(passes):,} passes)",

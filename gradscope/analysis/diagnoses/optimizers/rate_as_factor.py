@@ -10,6 +10,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.optimizers import seen_optimizers
 from gradscope.analysis.facts.writes import is_step
 from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.worded_lines import numbers
 from gradscope.frames.schedule_functions import given_rate, returned_rates
 from gradscope.recording.rows import EventKind
 
@@ -37,9 +38,10 @@ def _find(sources: Sources) -> Iterator[Finding]:
         if not found or len(set(steps)) < STEPS:
             continue
         files = {file.text: number for number, file in enumerate(recording.files)}
-        lines = list(dict.fromkeys(str(one.line) for one in found))
+        lines = dict.fromkeys(index.line(files[one.text], one.line) for one in found)
         yield sources.finding(
-            f"Line{'s' * (len(lines) > 1)} {' and '.join(lines)}: the function of the LambdaLR of line {at.line} gives "
+            f"Line{'s' * (len(lines) > 1)} {numbers(lines)}: the function of the LambdaLR of line "
+            f"{index.span_line(event.span)} gives "
             f"{found[0].source}, a learning rate",
             why=f"the scheduler multiplies what it returns by the rate {rate} = {base:g} of the {optimizer.name} of "
             f"line {optimizer.line}, so that this is in it twice",

@@ -48,12 +48,11 @@ def _of_idle_optimizer(
     sources: Sources, idle: Optimizer, made: Happened, optimizers: list[Optimizer]
 ) -> Iterator[Finding]:
     """A scheduler of an optimizer that makes no step, where another one steps the same parameters."""
-    index = sources.index
     for other in optimizers:
         steps = _steps(sources, other) if other is not idle and other.tensors & idle.tensors else []
         if len(steps) < 2:
             continue
-        line, name = index.recording.spans[made.span].line, made.detail.get("scheduler")
+        line, name = sources.index.span_line(made.span), made.detail.get("scheduler")
         yield sources.finding(
             f"Line {line}: the {name} sets the rate of the {idle.name} of line {idle.line}, which makes no step",
             why=f"the {other.name} of line {other.line} steps the same parameters, with a rate that no scheduler sets",
@@ -73,8 +72,7 @@ def _of_replaced_optimizer(
 
     Not where the other has a scheduler of its own: then the old one is left over, and does no harm.
     """
-    index = sources.index
-    for other in seen_optimizers(index, sources.events):
+    for other in seen_optimizers(sources.index, sources.events):
         is_later = made.row < other.made.row < noted.row and not other.tensors.isdisjoint(idle.tensors)
         own = scheduled.get(other.made.subject, [])
         if not is_later or any(event.detail.get("call") == "made" for event in own):
@@ -83,7 +81,7 @@ def _of_replaced_optimizer(
         steps = [op for op in _steps(sources, other) if began is not None and op >= noted.op]
         if began is None or len(steps) < 2:
             continue
-        line, by = line_of_making(sources, other), index.recording.spans[made.span].line
+        line, by = line_of_making(sources, other), sources.index.span_line(made.span)
         name = made.detail.get("scheduler")
         yield sources.finding(
             f"Line {line}: no scheduler sets the rate of this {other.name}: the {name} of line {by} goes on with the "
@@ -103,7 +101,7 @@ def _never_stepped(sources: Sources, optimizer: Optimizer, made: Happened) -> It
     recording, steps = sources.index.recording, _steps(sources, optimizer)
     if len(steps) < STEPS or recording.info.outcome.kind not in ("ok", "exit") or _has_a_call(sources, made):
         return
-    line, name = recording.spans[made.span].line, made.detail.get("scheduler")
+    line, name = sources.index.span_line(made.span), made.detail.get("scheduler")
     yield sources.finding(
         f"Line {line}: the {name} of {optimizer.name} is never stepped "
         f"({sources.index.times(steps):,} steps of the optimizer)",

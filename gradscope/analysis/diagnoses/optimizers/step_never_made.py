@@ -34,7 +34,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
         found = only_step_under(index.recording.files[file].text, one.line, index.op_line(passes[-1]))
         if found is not None:
             yield sources.finding(
-                f"Line {found.line}: {found.test} was never true in {index.times(passes):,} backward passes, so that "
+                f"Line {index.line(file, found.line)}: {found.test} was never true in {index.times(passes):,} backward "
+                f"passes, so that "
                 f"the {one.name} made no step",
                 op=passes[-1],
                 tensors=sorted(one.tensors)[:1],

@@ -10,6 +10,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory_writes.stacked_writes import data_written_again
 from gradscope.analysis.facts.memory_writes.written_items import WrittenItem, written_items
 from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.worded_lines import numbers
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -44,9 +45,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
 def _of_items(sources: Sources, items: list[WrittenItem]) -> Finding:
     """Items that a data set took as views of what it keeps."""
     index, first = sources.index, items[0]
-    lines = [str(line) for line in sorted({index.op_line(item.write) for item in items})]
+    lines = {index.op_line(item.write) for item in items}
     return sources.finding(
-        f"Line{'s' * (len(lines) > 1)} {' and '.join(lines)}: {index.call_name(first.write)} writes in place what line "
+        f"Line{'s' * (len(lines) > 1)} {numbers(lines)}: {index.call_name(first.write)} writes in place what line "
         f"{index.op_line(first.read)} reads from {sources.names.at(first.base, first.read)}, a view of it: one place "
         f"was written {first.times:,} times, and each reading gives what the one before left",
         op=first.write,

@@ -31,7 +31,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         inside = [op for op in inside if first <= index.op_line(op) <= last]
         if len(inside) > 1:
             yield sources.finding(
-                f"Line {line}: the default of {name} is one tensor for all calls",
+                f"Line {index.line(made.file, line)}: the default of {name} is one tensor for all calls",
                 why=f"{index.call_name(inside[-1])} writes it in place, so a call finds what the one before left",
                 op=made_at[tensor],
                 tensors=[tensor],

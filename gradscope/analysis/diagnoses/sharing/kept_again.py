@@ -21,7 +21,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         taken = f"{index.call_name(kept.read)} took" if kept.read >= 0 else f"{holder or 'a list'} holds"
         what = f"{first.name} keeps" if first.name else f"the generator gives {name}, and {holder or 'a list'} keeps"
         yield sources.finding(
-            f"Line {first.line}: {what} one tensor again and again, without a copy",
+            f"Line {sources.index.line(kept.file, first.line)}: {what} one tensor again and again, without a copy",
             why=f"{taken} {name} itself {kept.times} times, and {index.call_name(kept.written)} wrote it in between: "
             "all of them have its last values",
             op=kept.read if kept.read >= 0 else kept.written,

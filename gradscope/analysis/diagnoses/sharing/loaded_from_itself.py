@@ -16,7 +16,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     index = sources.index
     pairs = {frozenset((copied.destination, copied.source)): copied for copied in self_copies(index, sources.sharing)}
     for copied in pairs.values():
-        line = copied.named_at or index.op_line(copied.op)
+        line = index.line(copied.file, copied.named_at) if copied.named_at else index.op_line(copied.op)
         causes = [_named(sources, copied)] if copied.named_at else sources.cause("used", copied.op)
         yield sources.finding(
             f"Line {line}: {copied.destination} and {copied.source} are one module",
@@ -32,9 +32,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
 
 def _named(sources: Sources, copied: SelfCopy) -> Cause:
     """The line that gave the second name, as its text says."""
-    recording, line = sources.index.recording, copied.named_at
-    file = recording.files[copied.file]
-    return Cause(file.name, line, line, (), "", recording.source(copied.file, line, line), "made")
+    return sources.cause_of_line("made", copied.file, copied.named_at, copied.named_at, "")
 
 
 DIAGNOSIS = Diagnosis(

@@ -25,7 +25,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         shared = f"{one} and {other} {what}" if given.of else f"{given.name} holds the parameters themselves"
         used = " and ".join(pair.names)
         yield sources.finding(
-            f"Line {given.line}: {shared}, no copy was made",
+            f"Line {index.line(pair.file, given.line)}: {shared}, no copy was made",
             why=f"{index.call_name(pair.written)} writes in place, and {used} are used as two",
             op=pair.op,
             tensors=pair.tensors,

@@ -33,10 +33,11 @@ def _find(sources: Sources) -> Iterator[Finding]:
 
 
 def _finding(sources: Sources, kept: Happened, loaded: Happened, steps: list[int]) -> Finding:
-    spans = sources.index.recording.spans
-    at = f", and line {spans[loaded.span].line} loads it back" if loaded.span >= 0 else ", and is loaded back"
+    index, at = sources.index, ", and is loaded back"
+    if loaded.span >= 0:
+        at = f", and line {index.span_line(loaded.span)} loads it back"
     return sources.finding(
-        f"Line {spans[kept.span].line}: an optimizer's state_dict() is kept without a copy{at}",
+        f"Line {index.span_line(kept.span)}: an optimizer's state_dict() is kept without a copy{at}",
         why="its tensors are the optimizer's own, which each step changes in place: what is loaded is the last state "
         f"({len(steps):,} step{'s' * (len(steps) > 1)} later)",
         op=steps[-1],

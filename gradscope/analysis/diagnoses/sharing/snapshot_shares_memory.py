@@ -113,7 +113,10 @@ def _of_arrays(sources: Sources) -> Iterator[Finding]:
         last = kept.tensors[-1]
         if kept.shared_by is not None:
             file, call = kept.shared_by
-            line, causes = call.line, [sources.cause_of_line("made", file, call.line, call.end_line, "")]
+            line, causes = (
+                index.line(file, call.line),
+                [sources.cause_of_line("made", file, call.line, call.end_line, "")],
+            )
             how = f"that {call.call} gave without a copy are kept"
             why = "all of them are the memory of one array, so that each has the values that were last written to it"
         elif kept.kept_by is None:
@@ -121,7 +124,7 @@ def _of_arrays(sources: Sources) -> Iterator[Finding]:
             how = f"that {index.call_name(kept.op)} gave without a copy are kept"
             why = "all of them are the memory of one array, which was changed in between: each has its last values"
         else:
-            line, causes = kept.kept_by.put.line, lines_that_keep(sources, kept.kept_by)
+            line, causes = index.line(kept.kept_by.file, kept.kept_by.put.line), lines_that_keep(sources, kept.kept_by)
             how = f"that {kept.kept_by.put.holder} keeps are the memory of one array"
             why = "no copy was made, so that each has the values that were last written to it"
         yield sources.finding(

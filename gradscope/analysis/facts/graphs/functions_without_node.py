@@ -46,7 +46,7 @@ def without_node(index: Index, passes: Passes) -> Iterator[WithoutNode]:
     """The calls of a recording, each place once."""
     calls = ApplyCalls(index)
     for file, tree in enumerate(calls.trees):
-        for known in () if tree is None else _classes(tree, file):
+        for known in () if tree is None else _classes(index, tree, file):
             seen: set[Lines] = set()
             for result, op in _results(index, passes, known):
                 call = calls.at(known.name, op)
@@ -99,7 +99,7 @@ def _results(index: Index, passes: Passes, known: _Class) -> Iterator[tuple[int,
             yield tensor, op
 
 
-def _classes(tree: ast.Module, file: int) -> Iterator[_Class]:
+def _classes(index: Index, tree: ast.Module, file: int) -> Iterator[_Class]:
     """The Functions whose backward writes into what its ctx holds, whichever gradients are needed."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.ClassDef) or not any(_is_function(base) for base in node.bases):
@@ -112,7 +112,8 @@ def _classes(tree: ast.Module, file: int) -> Iterator[_Class]:
         attributes = {one.attr for one in ast.walk(node) if isinstance(one, ast.Attribute)}
         written = next(_writes(backward), None)
         if written is not None and not attributes.intersection(skipped):
-            lines = Lines(file, written.lineno, written.end_lineno or written.lineno, f"{node.name}.backward")
+            first, last = index.line(file, written.lineno), written.end_lineno or written.lineno
+            lines = Lines(file, first, last, f"{node.name}.backward")
             yield _Class(node.name, file, forward, lines, frozenset(_returned(forward)))
 
 

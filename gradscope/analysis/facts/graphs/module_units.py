@@ -8,6 +8,7 @@ from typing import NamedTuple
 from gradscope.analysis.facts.modules.module_trees import ModuleTrees
 from gradscope.analysis.index import Index
 from gradscope.analysis.sizes import size
+from gradscope.analysis.worded_lines import stretch
 
 LONG = 100
 """Nodes from which on a graph is folded."""
@@ -29,7 +30,7 @@ class ModuleUnit(NamedTuple):
     def summary(self, saved_bytes: int, leaves: int) -> str:
         """What is said of it beside the number of its nodes."""
         first, last = self.lines
-        where = f"line {first}" if first == last else f"lines {first} to {last}"
+        where = stretch(first, last)
         return f"{self.name}, saved {size(saved_bytes)}, {where}, {leaves:,} {'leaf' if leaves == 1 else 'leaves'}"
 
 

@@ -46,7 +46,7 @@ def direct_forwards(index: Index) -> Iterator[DirectForward]:
         inside = {number for number, span in enumerate(recording.spans) if span.file == file and span.line in lines}
         ops = [op for op, span in enumerate(spans) if span in inside and flags[op] & GRAD and _gives_tracked(index, op)]
         if ops:
-            place = Lines(file, forward.lineno, forward.lineno, "")
+            place = Lines(file, index.line(file, forward.lineno), forward.lineno, "")
             yield DirectForward(name, ops[-1], tuple(_calls(index, name)), place)
 
 
@@ -72,4 +72,4 @@ def _calls(index: Index, name: str) -> Iterator[Lines]:
                 owner = node.func.value
                 owner = owner.func if isinstance(owner, ast.Call) else owner
                 if (owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", "")) == name:
-                    yield Lines(number, node.lineno, node.end_lineno or node.lineno, "")
+                    yield Lines(number, index.line(number, node.lineno), node.end_lineno or node.lineno, "")

@@ -68,7 +68,12 @@ class RegisteredHook:
 
     def lines(self, first: int, last: int) -> Lines:
         """Lines of its file."""
-        return Lines(self._place[0], first, last, str(self.registered[0].detail.get("function", "")))
+        return Lines(
+            self._place[0],
+            self.index.line(self._place[0], first),
+            last,
+            str(self.registered[0].detail.get("function", "")),
+        )
 
 
 class RegisteredHooks:
