@@ -14,6 +14,10 @@ from gradscope.analysis.report_model import Answer
 from gradscope.recording import Recording
 from tests.analysis.building import recorded
 
+BARE_LINE = re.compile(r"\b[Ll]ines? \d+\b(?! of module\.py|(?:,| and| to) \d| …)")
+"""A line that is named without its file, and is no part of a list that ends with it."""
+TRANSCRIPTS = ("transcript", "page", "notebook", "docstrings")
+
 
 def answers(recording: Recording, code: str) -> list[Answer]:
     return [answer for answer in build(recording).answers if answer.code == code]
@@ -46,6 +50,16 @@ def test_the_example_shows_it_and_what_it_says_rests_on_recorded_rows(known: Dia
                 assert end <= len(cause.source.split("\n")[-1].encode())
         assert answer.advice in answer.text
         assert answer.tensor.split(".")[0] in answer.subject
+    if recording.info.kind not in TRANSCRIPTS:
+        assert_names_its_file(recording, known.code)
+
+
+def assert_names_its_file(recording: Recording, code: str) -> None:
+    """Where the example is a module that another program imports, each line is named with its file."""
+    recording.info.kind, recording.info.target, recording.files[0].name = "script", "main.py", "module.py"
+    for answer in answers(recording, code):
+        assert re.search(r"\b[Ll]ines? \d", answer.text) is None or "module.py" in answer.text
+        assert BARE_LINE.search(answer.text) is None, answer.text
 
 
 @pytest.mark.parametrize("known", every_diagnosis(), ids=lambda known: known.code)

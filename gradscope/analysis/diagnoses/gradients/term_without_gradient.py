@@ -199,7 +199,7 @@ def _number(sources: Sources, at: int, root: int) -> Finding | None:
     export = _export(sources, statement.file, found[1], at) if found is not None else -1
     if found is None or export < 0:
         return None
-    term, line = found
+    term, line = found[0], index.line(statement.file, found[1])
     return sources.finding(
         f"Line {index.op_line(at)}: {term}, a part of {sources.names.of(root)}, is a plain number, and no gradient "
         "flows through it",
