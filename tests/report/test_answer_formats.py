@@ -14,6 +14,7 @@ import pytest
 from gradscope.analysis.diagnoses.catalogue import every_diagnosis
 from gradscope.analysis.report_model import Cause, SuppressedAnswer
 from gradscope.analysis.view import RunView
+from gradscope.analysis.worded_lines import Line
 from gradscope.recording import Recording
 from gradscope.report.formats import format_named
 from gradscope.report.run.run_result import RunResult
@@ -147,3 +148,15 @@ def test_what_a_comment_or_a_baseline_holds_back_is_suppressed(by: str):
 def test_answers_without_a_place_are_valid_too():
     (result,) = valid_sarif(written("sarif", answers=(answer()._replace(place=None),)))["results"]
     assert result["locations"] == []
+
+
+def test_beside_another_file_the_text_says_of_which_file_its_lines_are():
+    shown = answer("frozen", 3, cause=2, text="Line 3: no gradient: cut at line 2 of model.py.", severity="warning")
+    cause = shown.causes[0]._replace(file="model.py", line=Line(2, "model.py"))
+    (first, _) = written("github", answers=(shown._replace(causes=(cause,)),)).splitlines()
+    assert first.endswith(" (Lines without a file are those of train.py.)")
+    [said] = json.loads(written("sarif", answers=(shown._replace(causes=(cause,)),)))["runs"][0]["results"]
+    assert said["message"]["text"].endswith("those of train.py.)")
+    named = shown._replace(causes=(cause,), text="Lines 2 and 5 of model.py: cut.")
+    assert "those of" not in written("concise", answers=(named,))
+    assert "those of" not in written("concise", answers=(shown,))

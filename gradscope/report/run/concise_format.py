@@ -6,6 +6,7 @@ import os
 from typing import TextIO
 
 from gradscope.analysis.report_model import Answer
+from gradscope.report.run.answer_beside import place_of, text_beside
 from gradscope.report.run.run_result import RunResult
 from gradscope.report.screen.text import safe
 
@@ -18,9 +19,10 @@ def write(result: RunResult, stream: TextIO) -> None:
 
 def concise(answer: Answer) -> str:
     """An answer at the line to change (else at its own place), whose columns count from 1; without a line, no place."""
-    sentence = safe(f"{answer.code} {' '.join(answer.text.split())}")
-    where = answer.causes[0] if answer.causes else answer.place
-    if where is None or not where.line:
+    where = place_of(answer)
+    text = answer.text if where is None else text_beside(answer, where)
+    sentence = safe(f"{answer.code} {' '.join(text.split())}")
+    if where is None:
         return sentence
     first = answer.causes[0].columns[0] if answer.causes and answer.causes[0].columns else 0
     before = where.source.split("\n")[0].encode()[:first].decode(errors="replace")

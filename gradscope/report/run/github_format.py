@@ -8,6 +8,7 @@ from typing import TextIO
 
 from gradscope.analysis.report_model import Answer, Severity
 from gradscope.report.github_commands import AnnotationLevel, annotation
+from gradscope.report.run.answer_beside import place_of, text_beside
 from gradscope.report.run.run_result import RunResult
 from gradscope.report.run.summary import counted
 
@@ -25,8 +26,8 @@ def write(result: RunResult, stream: TextIO) -> None:
 
 def _annotation(answer: Answer) -> str:
     level, title = _LEVELS[answer.severity], f"gradscope: {answer.code}"
-    where = answer.causes[0] if answer.causes else answer.place
-    if where is None or not where.line:
+    where = place_of(answer)
+    if where is None:
         return annotation(level, title, answer.text)
     file = os.path.normpath(where.file)
-    return annotation(level, title, answer.text, file=file, line=where.line, end_line=where.end_line)
+    return annotation(level, title, text_beside(answer, where), file=file, line=where.line, end_line=where.end_line)

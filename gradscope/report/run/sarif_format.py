@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from gradscope.analysis.report_model import Answer, Cause, Place, Report, SuppressedAnswer, SuppressedBy
+from gradscope.report.run.answer_beside import text_beside
 from gradscope.report.run.run_result import RunResult
 from gradscope.report.sarif_parts import LEVELS, RULES, artifact, log, rules
 from gradscope.report.screen.text import safe
@@ -67,7 +68,7 @@ def _result(answer: Answer) -> dict[str, Any]:
         "ruleId": answer.code,
         "ruleIndex": RULES[answer.code],
         "level": LEVELS[answer.severity],
-        "message": {"text": safe(answer.text)},
+        "message": {"text": safe(text_beside(answer, places[0][0]) if places else answer.text)},
         "locations": [_location(*place) for place in places[:1]],
         "partialFingerprints": {"gradscope/v1": _fingerprint(answer)},
     }
