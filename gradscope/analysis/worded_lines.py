@@ -67,6 +67,11 @@ def stretch(first: int, last: int) -> str:
     return f"lines {first:d} to {last}" if is_one_file else f"lines {first} to {last}"
 
 
+def short_place(file: str, line: int) -> str:
+    """A place in a column of a table, ``model.py:8``: its file as sentences call it, and of the main one the name."""
+    return f"{getattr(line, 'of', '') or PurePath(file).name}:{line:d}"
+
+
 class FileNames:
     """How the files of one recording are called in sentences about lines."""
 

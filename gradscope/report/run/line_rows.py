@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from gradscope.analysis.report_model import LineRow
+from gradscope.analysis.worded_lines import short_place
 from gradscope.report.run.line_cells import FACTS, Cells
 from gradscope.report.screen.layout import GAP, Column, fit, narrowed, table, total
 from gradscope.report.screen.text import Symbols, cut_to, safe, source_text
@@ -74,7 +75,7 @@ class ShownLines:
         return [line, source_text(row.source, self._marks)]
 
     def _line(self, row: LineRow) -> str:
-        return f"{row.line:d}" if len(self._files) == 1 else safe(f"{row.file}:{row.line:d}")
+        return f"{row.line:d}" if len(self._files) == 1 else safe(short_place(row.file, row.line))
 
     def _stacked(self) -> RenderableType:
         """Each statement's source with what happened, and under it a row for each tensor."""

@@ -11,6 +11,7 @@ from rich.text import Text
 from gradscope.analysis.report_model import Cause
 from gradscope.analysis.sizes import size
 from gradscope.analysis.why.why_model import SeenGradient, WayStep, WhyAnswer
+from gradscope.analysis.worded_lines import short_place
 from gradscope.report.screen.layout import GAP, Column, fit, narrowed
 from gradscope.report.screen.text import Symbols, allow_any_text, cut_to, safe, source_text, symbols
 
@@ -20,10 +21,12 @@ WIDEST = 100
 """Columns of a paragraph, however wide the terminal is."""
 _ADVICE_LINES = 4
 _CHANGES = 4
+_LEAST_SOURCE = 44
+"""Columns for the source of a line to change beside its place; with less room it stands below."""
 _FURTHER_LINES = 2
 _STYLES = {"problem": "bold red", "warning": "bold yellow", "note": "cyan"}
 _COLUMNS = (
-    Column("line", minimum=4),
+    Column("line", minimum=24, keeps_end=True),
     Column("", minimum=22),
     Column("gives", minimum=8, keeps_end=True),
     Column("grad_fn"),
@@ -138,7 +141,7 @@ class WhyScreen:
             gap = Text("no call seen between", "bold red")
             return [Text(self._marks.dots, "dim"), gap, Text(), Text(), Text()]
         place = step.place
-        line = f"{place.file}:{place.line:d}" if self._names_files and place.file else str(place.line or "")
+        line = short_place(place.file, place.line) if self._names_files and place.file else str(place.line or "")
         source = source_text(place.source, self._marks) if place.line else Text("not seen", "dim")
         is_target = step.kind == "tensor"
         name = Text(safe(step.name) if step.kind != "pass" else "", "bold green" if is_target else "bold")
@@ -163,7 +166,7 @@ class WhyScreen:
         yield Text("")
         yield Text("What to change" if answer.severity else "Where", style="bold")
         for cause in answer.changes[:_CHANGES]:
-            yield cut_to(self._change(cause), self._console.width, self._marks.dots)
+            yield from self._change(cause)
         left = len(answer.changes) - _CHANGES
         if left > 0:
             yield Text(f"  {self._marks.dots} {left} more lines (-f json)", style="dim")
@@ -172,9 +175,16 @@ class WhyScreen:
         if answer.code:
             yield Text(f"  gradscope explain {answer.code}", style="dim")
 
-    def _change(self, cause: Cause) -> Text:
-        where = f"{cause.file}:{cause.line:d}" if self._names_files else f"line {cause.line}"
-        return Text.assemble("  ", (safe(where), "bold"), "  ", source_text(cause.source, self._marks))
+    def _change(self, cause: Cause) -> Iterator[Text]:
+        """The place, whole, and the source beside it, or below it where there is no room for much of it."""
+        where = Text(safe(f"{cause.file}:{cause.line:d}" if self._names_files else f"line {cause.line}"), "bold")
+        source, width = source_text(cause.source, self._marks), self._console.width
+        beside = Text.assemble("  ", where, "  ", source)
+        if beside.cell_len <= width or where.cell_len + _LEAST_SOURCE <= width:
+            yield cut_to(beside, width, self._marks.dots)
+            return
+        yield Text.assemble("  ", where, overflow="fold")
+        yield cut_to(Text.assemble("    ", source), width, self._marks.dots)
 
     def _further(self) -> Iterator[Text]:
         for one in self._answer.further:
