@@ -622,3 +622,21 @@ def test_what_asks_for_gradients_is_not_put_under_no_grad():
     edits = changed_lines(source, "evaluated-with-graph")
     assert edits
     assert not any("no_grad" in line for edit in edits for line in edit)
+
+
+WRITTEN_BY_VIEW = """
+import torch
+
+w = torch.ones(3, 3, requires_grad=True)
+h = torch.sigmoid(w)
+row = h[0]
+row.mul_(2)
+h.sum().backward()
+"""
+
+
+def test_what_a_call_saved_of_its_result_is_copied_where_a_view_is_written():
+    assert changed_lines(WRITTEN_BY_VIEW, "inplace-error") == [
+        ("-h = torch.sigmoid(w)", "+h = torch.sigmoid(w).clone()")
+    ]
+    assert changed_lines(WRITTEN_BY_VIEW.replace("torch.sigmoid(w)", "w * w * w"), "inplace-error") == []

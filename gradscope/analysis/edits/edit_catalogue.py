@@ -94,6 +94,7 @@ KINDS: tuple[EditKind, ...] = (
     EditKind(
         "written_out_of_place:edits", "flow", ("skip-path-overwritten", "argument-written", "data-written-again"), True
     ),
+    EditKind("written_out_of_place:copied_when_made", "loss", ("inplace-error",)),
     EditKind("written_out_of_place:without_grad", "loss", ("inplace-refused",)),
     EditKind(
         "written_out_of_place:returned", "loss", ("hook-raised", "hook-writes-shared-gradient", "hook-changes-gradient")

@@ -115,4 +115,5 @@ def of_end(sources: Sources, answers: Iterable[Answer]) -> Answer | None:
     outcome = sources.index.recording.info.outcome
     if outcome.kind != "exception":
         return None
-    return next((one for one in answers if one.code in _ENDS and one.place and one.place.line == outcome.line), None)
+    ended = sources.index.line(outcome.file, outcome.line)
+    return next((one for one in answers if one.code in _ENDS and one.place and one.place.line == ended), None)

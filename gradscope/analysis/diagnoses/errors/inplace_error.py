@@ -29,7 +29,10 @@ def _find(sources: Sources) -> Iterator[Finding]:
         kinds = listed([writes.saved_as(write) for write in same])
         names = listed([sources.names.of(write.tensor) for write in same])
         is_named = all(sources.names.is_named(write.tensor) for write in same)
+        kept = _saved_under_another_name(sources, first) if is_named and len(same) == 1 else NONE
         what = f"into {names}, which" if is_named else f"through {names} into memory that"
+        if kept >= 0:
+            what = f"into {names}, and so into {sources.names.of(kept)}, which"
         carried = _carried(sources, first)
         through = listed(list(dict.fromkeys(f"{name} (line {causes[0].line})" for name, causes in carried)))
         stale = [] if carried else _made_before_step(sources, first)
@@ -41,7 +44,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             why=why,
             advice=advice or ("Compute it anew after the step, or step after all backward passes." if stale else ""),
             op=first.op,
-            tensors=[write.tensor for write in same],
+            tensors=[*(write.tensor for write in same), *([kept] if kept >= 0 else [])],
             causes=[
                 *(cause for _, causes in carried for cause in causes),
                 *(cause for one in stale for cause in one.causes),
@@ -51,6 +54,16 @@ def _find(sources: Sources) -> Iterator[Finding]:
             evidence=[Evidence("saved", write.effect.saved_row) for write in same]
             + [Evidence("ops", first.effect.backward_op)],
         )
+
+
+def _saved_under_another_name(sources: Sources, write: JudgedWrite) -> int:
+    """What was saved, where the program has another name for it than for what was written: the base of a view."""
+    saved = sources.index.recording.saved[write.effect.saved_row]
+    is_result = sources.index.recording.text(saved.attr) == "result"
+    kept = saved.tensor if saved.tensor >= 0 else sources.index.node_tensor[saved.node] if is_result else NONE
+    if kept in (NONE, write.tensor) or not sources.names.is_named(kept):
+        return NONE
+    return NONE if sources.names.of(kept) == sources.names.of(write.tensor) else kept
 
 
 def _carried(sources: Sources, write: JudgedWrite) -> list[tuple[str, list[Cause]]]:

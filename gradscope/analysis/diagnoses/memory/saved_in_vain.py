@@ -144,7 +144,7 @@ def _of_evaluations(sources: Sources, unused: list[tuple[ModeCall, int, int]]) -
             op=last_call.op,
             tensors=[],
             causes=[*whole, *sources.cause_of_event("set", last_call.event)],
-            advice=f"Put @torch.no_grad() on the function of line {first}." if whole else "",
+            advice=f"Put @torch.no_grad() on the function of line {whole[0].line}." if whole else "",
         )
 
 

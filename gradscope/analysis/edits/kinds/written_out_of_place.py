@@ -189,6 +189,22 @@ def without_grad(answer: Answer, sources: EditSources) -> Iterator[Edit]:
                 yield Edit(f"write under {torch}.no_grad()", at.file, changes)
 
 
+def copied_when_made(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """What a call saved of its own result stays as it was: the program goes on with a copy, ``h = sigmoid(x).clone()``.
+
+    The values are the same everywhere; it is for writes that a view or another name makes.
+    """
+    if "(result of " not in answer.text or ", and so into " not in answer.text:
+        return
+    for at in cause_nodes(answer, sources, ("saved",)):
+        source, statement = at.source, at.statement
+        value = statement.value if isinstance(statement, (ast.Assign, ast.AnnAssign)) else None
+        calls = [node for node in at.nodes if node is value and isinstance(node, ast.Call)]
+        if len(calls) == 1:
+            changes = put(source, calls[0], f"{source.code(calls[0])}.clone()")
+            yield Edit("write into a copy of what was saved", at.file, changes)
+
+
 def returned(answer: Answer, sources: EditSources) -> Iterator[Edit]:
     """A hook returns the changed gradient and leaves the one that it was given: ``return grad * 0.1``."""
     for at in cause_nodes(answer, sources, ("write",)):
