@@ -365,3 +365,18 @@ def test_a_cut_of_another_statement_of_the_loop_is_not_the_lines():
         z = x.detach()
     """
     assert {row.name: row.kind for row in build(recorded(source)).lines} == {"x": "made", "y": "made", "z": "cut"}
+
+
+FROZEN = """
+    import torch
+    from torch import nn
+    trunk, head, other = nn.Linear(2, 2), nn.Linear(2, 1), nn.Linear(2, 1)
+    trunk.requires_grad_(False)
+    head(trunk(torch.ones(3, 2))).sum().backward()
+    other(torch.ones(3, 2)).sum().backward()
+"""
+
+
+def test_what_was_frozen_is_told_of_the_passes_that_it_had_a_part_in():
+    [told] = [one for one in build(recorded(FROZEN)).answers if one.code == "frozen"]
+    assert told.text.startswith("Line 5: trunk.weight and trunk.bias did not require grad")

@@ -640,3 +640,29 @@ def test_what_a_call_saved_of_its_result_is_copied_where_a_view_is_written():
         ("-h = torch.sigmoid(w)", "+h = torch.sigmoid(w).clone()")
     ]
     assert changed_lines(WRITTEN_BY_VIEW.replace("torch.sigmoid(w)", "w * w * w"), "inplace-error") == []
+
+
+GAN = """
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+gen, disc = nn.Linear(4, 2), nn.Linear(2, 1)
+opt_g, opt_d = (torch.optim.SGD(one.parameters(), lr=0.1) for one in (gen, disc))
+for real in torch.randn(2, 8, 2):
+    fake = gen(torch.randn(8, 4))
+    opt_d.zero_grad()
+    loss = disc(real).mean() - disc(fake).mean()
+    loss.backward()
+    opt_d.step()
+    opt_g.zero_grad()
+    disc(fake).mean().backward()
+    opt_g.step()
+"""
+
+
+def test_what_a_generator_made_is_handed_to_the_step_of_the_discriminator_without_its_graph():
+    first, *_ = changed_lines(GAN, "graph-used-twice")
+    assert first[1] == "+    loss = disc(real).mean() - disc(fake.detach()).mean()"
+    both = GAN.replace("torch.optim.SGD(one.parameters()", "torch.optim.SGD([*gen.parameters(), *disc.parameters()]")
+    assert not any("fake.detach()" in "".join(lines) for lines in changed_lines(both, "graph-used-twice"))

@@ -76,6 +76,7 @@ KINDS: tuple[EditKind, ...] = (
             "deepcopy-of-result",
         ),
     ),
+    EditKind("used_again:handed_on_detached", "remade", ("graph-used-twice",)),
     EditKind("used_again:edits", "gradients", ("graph-used-twice", "stale-result")),
     EditKind(
         "written_out_of_place:edits",

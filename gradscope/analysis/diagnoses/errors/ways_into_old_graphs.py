@@ -50,7 +50,7 @@ def _not_detached(sources: Sources, tensor: int, node: int, used_up: int, op: in
     stores = sources.stored(tensor, used_up)
     node_of, walked = recording.tensors.column("node"), sources.passes.first_walked_at
     causes = [
-        cause
+        cause._replace(columns=())  # (the statement read it, in one of its calls)
         for at, span in sources.loads.get(tensor, ())
         if at < used_up and any(walked[node_of[made]] == used_up for made in index.made.of(at) if node_of[made] >= 0)
         for cause in sources.cause_of_span("used", span)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.gradients import PassGroup
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.worded_lines import numbers
 
@@ -16,7 +17,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
     index = sources.index
     alike: dict[tuple[int, ...], list[int]] = {}
     for group in sources.gradients.groups:
-        frozen = tuple(tensor for tensor in group.frozen if not sources.is_a_librarys_own(tensor))
+        used = _used_for(sources, group)
+        frozen = tuple(one for one in group.frozen if one in used and not sources.is_a_librarys_own(one))
         if frozen:
             alike.setdefault(frozen, []).append(group.last_op)
     for together, ops in alike.items():
@@ -32,6 +34,12 @@ def _find(sources: Sources) -> Iterator[Finding]:
             causes=[cause for row in set_off for cause in sources.cause("set", index.recording.changes[row].op)],
             evidence=[Evidence("changes", row) for row in set_off],
         )
+
+
+def _used_for(sources: Sources, group: PassGroup) -> Collection[int]:
+    """What the last pass of a line started from was computed from: a pass of other networks says nothing of these."""
+    roots = sources.gradients.roots.get(group.last_op, [])
+    return sources.flow.origins_of_all(roots, group.last_op) if group.frozen and roots else group.frozen
 
 
 def _set_off(sources: Sources, tensors: tuple[int, ...], before: int) -> list[int]:

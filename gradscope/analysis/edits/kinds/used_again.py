@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 from gradscope.analysis.edits.cause_nodes import cause_nodes, inside, method_call
 from gradscope.analysis.edits.edit_model import Edit, EditSources
 from gradscope.analysis.edits.span_changes import add_keyword, append, move_before
 from gradscope.analysis.report_model import Answer
+
+_HANDED_ON = re.compile(r"([\w.]+)(?:\[[^]]*\])* \(used at line ")
+"""In an answer: what was handed to a pass that was for other parameters than those behind it."""
+
+
+def handed_on_detached(answer: Answer, sources: EditSources) -> Iterator[Edit]:
+    """What a generator made is handed to the discriminator's step without its graph: ``D(fake.detach())``.
+
+    The answer names a use so only where a step followed that wrote none of the parameters behind it.
+    """
+    names = set(_HANDED_ON.findall(answer.text))
+    for at in cause_nodes(answer, sources, ("used",)):
+        given = [
+            argument
+            for node in ast.walk(at.statement)
+            if isinstance(node, ast.Call)
+            for argument in (*node.args, *(keyword.value for keyword in node.keywords))
+            if at.source.code(argument) in names
+        ]
+        if given:
+            changes = tuple(change for one in given for change in append(at.source, one, ".detach()"))
+            yield Edit(f"hand on {at.source.code(given[0])} without its graph", at.file, changes)
 
 
 def edits(answer: Answer, sources: EditSources) -> Iterator[Edit]:
