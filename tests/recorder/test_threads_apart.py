@@ -311,3 +311,31 @@ def test_a_thread_that_comes_to_run_when_the_recording_is_over_does_not_enter_it
     parent.join()
     assert depths == [0]
     assert len(recorder.recording.threads) == 2
+
+
+@pytest.mark.parametrize("taken", [0, 1])
+def test_of_two_threads_nodes_with_one_number_the_one_that_leads_to_the_same_is_meant(taken):
+    """What a call that is not seen was given is known by what its node leads to."""
+    weights = [torch.ones(3, requires_grad=True) for _ in range(2)]
+    recorder = recorder_here()
+    with recorder:
+        results = []
+        for weight in weights:
+            in_thread(lambda weight=weight: results.append(torch.tanh(weight) * 2))
+        loss = Square.apply(results[taken]).sum()
+        loss.backward()
+    recording = recorder.recording
+    assert_no_faults(recording)
+    following: dict[int, list[int]] = {}
+    for edge in recording.edges:
+        following.setdefault(edge.node, []).append(edge.next)
+    todo, reached = [recording.backwards[0].node], set()
+    while todo:
+        node = todo.pop()
+        if node != NONE and node not in reached:
+            reached.add(node)
+            todo += following.get(node, ())
+    leaves = [recording.nodes[node].variable for node in reached if recording.nodes[node].variable != NONE]
+    received = [row.tensor for row in recording.gradients if row.tensor in leaves]
+    assert [node_name(recording, node) for node in sorted(reached)].count("MulBackward0") == 1
+    assert leaves == [recorder.row_of_living(weights[taken])] == received

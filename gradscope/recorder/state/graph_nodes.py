@@ -18,6 +18,7 @@ from torch.utils._mode_utils import no_dispatch
 from gradscope.recorder.state.foreign_memory import ForeignMemory
 from gradscope.recorder.state.identity import Identity
 from gradscope.recorder.state.moves import Moves, change_from
+from gradscope.recorder.state.same_numbers import SameNumbers
 from gradscope.recorder.state.tensors_in import PLAIN, tensors_in
 from gradscope.recorder.tape import Tape
 from gradscope.recorder.torch_internals.capabilities import dispatch_modes, sequence_number
@@ -71,6 +72,7 @@ class GraphNodes:
         self._edge_rows = tape.pending["edges"]
         self._saved_rows = tape.pending["saved"]
         self._foreign: ForeignMemory | None = None
+        self._same_numbers = SameNumbers(tape, self._candidates, self.op_of)
 
     def turn_to(self, thread: int) -> None:
         """Number nodes as the calling thread does from now on."""
@@ -96,7 +98,7 @@ class GraphNodes:
     def row_of(self, node: Any) -> int:
         """The row of a node that was seen, or NONE."""
         sequence = node._sequence_nr()
-        return self._known(sequence) if self.has_one_thread else self._of_any_thread(node, sequence)
+        return self._known(sequence) if self.has_one_thread else self._same_numbers.row_of(node)
 
     def op_of(self, row: int) -> int:
         """The op that made a node, or at which it was first seen."""
@@ -123,10 +125,14 @@ class GraphNodes:
         # A tensor that was just made has a node that is not known: the usual case, so it is asked for first.
         if known != NONE and len(self._of_threads) > 1 and known in self._rows_at(sequence):
             return known
-        if position != len(by_sequence):
-            row = self._known(sequence) if sequence < _NO_SEQUENCE else self._unnumbered(root)
-            if row != NONE:
-                return row
+        if sequence >= _NO_SEQUENCE:
+            row = self._unnumbered(root)
+        elif len(self._of_threads) > 1 and not (inputs and sequence >= since):  # maybe another thread's
+            row = self._same_numbers.row_of(root)
+        else:
+            row = self._known(sequence) if position != len(by_sequence) else NONE
+        if row != NONE:
+            return row
         row = self._new(root, sequence, op)
         readable_from = since if read_saved else _NEVER
         if read_saved and dispatch_modes():
@@ -189,12 +195,17 @@ class GraphNodes:
             is_one = seen is not None and seen.node in known and type(tensor) in PLAIN
             if is_one and (tensor._is_view() or tensor.grad_fn is node):  # (asking a view may make its node anew)
                 return seen.node  # type: ignore[union-attr]
-        return self._known(sequence) if inputs and sequence >= since else self._of_any_thread(node, sequence)
+        return self._known(sequence) if inputs and sequence >= since else self._same_numbers.row_of(node)
 
-    def _of_any_thread(self, node: Any, sequence: int) -> int:
-        """A node by its number where several threads make nodes: numbers repeat, so the name must be the same."""
-        name = self._name_of_type(node)
-        return next((row for row in self._rows_at(sequence) if row != NONE and self._name_of(row) == name), NONE)
+    def _candidates(self, node: Any) -> list[int]:
+        """The rows that a node may have where several threads make nodes: their numbers repeat."""
+        sequence = node._sequence_nr()
+        if sequence < _NO_SEQUENCE:
+            name = self._name_of_type(node)
+            return [row for row in self._rows_at(sequence) if row != NONE and self._name_of(row) == name]
+        seen = self.identity.tensors.get(id(getattr(node, "variable", None)))
+        row = self._unnumbered(node) if seen is None else self._accumulators.get(seen.row, NONE)
+        return [] if row == NONE else [row]
 
     def _name_of_type(self, node: Any) -> int:
         return (self._types.get(type(node)) or self._describe(node))[0]
