@@ -265,6 +265,7 @@ class Recorder:
             core = None if is_inside_modes else self._core
             mode = RecorderMode(observer, len(self.recording.threads), core)
             self._observer.passes.in_flight.threads.add(mode.thread)
+            self._names.begin_thread()
             self.recording.threads.append(name)
         self._modes[ident] = mode
         mode.__enter__()  # type: ignore[no-untyped-call]

@@ -20,6 +20,7 @@ from torch.nn.utils import stateless
 
 from gradscope.frames.frame_locals import reading_locals
 from gradscope.frames.statements import END, SourceStatement, is_stored_by
+from gradscope.recorder.naming.last_statements import LastStatements
 from gradscope.recorder.naming.wrappers import behind_wrappers, wrapped_name
 from gradscope.recorder.places.call_sites import Site, SourceFiles
 from gradscope.recorder.state.identity import Identity
@@ -49,25 +50,31 @@ class SeenNames:
         self._identity = identity
         self._sources = sources
         self._rows = tape.pending["bindings"]
-        self._waiting: dict[int, tuple[Site, int]] = {}
+        self._waiting = LastStatements()
         self._last: dict[tuple[int, str], int] = {}
         self._stored_anew: tuple[str, ...] = ()
         self._modules: dict[tuple[int, str, str], ref[nn.Module]] = {}
 
     def move(self, moves: Moves) -> None:
         """Know ops and tensors by their new rows."""
-        self._waiting = {frame: (site, moves["ops"](op)) for frame, (site, op) in self._waiting.items()}
+        self._waiting.move(moves)
         self._last = {key: moves["tensors"](row) for key, row in self._last.items()}
 
     def stored_since(self, frame: FrameType, site: Site) -> tuple[Site, int] | None:
         """The frame's last statement and its last op, when the frame has gone on to another statement."""
-        waiting = self._waiting.get(id(frame))
+        waiting = self._waiting.of(frame)
         if waiting is None or waiting[0].statement is site.statement:
             return None
-        del self._waiting[id(frame)]
-        # A frame that has ended may have had the same id.
-        is_same = (waiting[0].file, waiting[0].function) == (site.file, site.function)
-        return waiting if is_same and self._may_lead_to(waiting[0], site) else None
+        self._waiting.forget(frame)
+        return waiting if self._may_lead_to(waiting[0], site) else None
+
+    def forget_ended(self, innermost: FrameType) -> None:
+        """A frame of the program's goes on: calls above it are over, with all that they were to be asked."""
+        self._waiting.forget_ended(innermost)
+
+    def begin_thread(self) -> None:
+        """The calling thread has just begun."""
+        self._waiting.begin_thread()
 
     def _may_lead_to(self, earlier: Site, later: Site) -> bool:
         return self._sources.parsed(earlier.file).may_lead_to(earlier.statement, later.statement)
@@ -114,7 +121,7 @@ class SeenNames:
 
         A statement that comes again, with no op of another in between, still has under its names what it stored last.
         """
-        waiting = self._waiting.get(id(frame))
+        waiting = self._waiting.of(frame)
         with reading_locals(frame) as names:
             if waiting is not None and waiting[0].statement is site.statement and self._may_lead_to(site, site):
                 self._match_stored_again(site, waiting[1], names, frame.f_globals)
@@ -131,13 +138,13 @@ class SeenNames:
 
         One that stores nothing is remembered for what is stored after it, unless another one is still to be looked at.
         """
-        if site.statement.stores or id(frame) not in self._waiting:
-            self._waiting[id(frame)] = (site, op)
+        if site.statement.stores or self._waiting.of(frame) is None:
+            self._waiting.note(frame, site, op)
 
     def finish(self, namespace: Mapping[str, Any]) -> None:
         """Match every name of a namespace: the module's globals when the run ends."""
         op = self._tape.op_count
-        for site, at in self._waiting.values():
+        for site, at in self._waiting:
             if site.function == "<module>":
                 anew = self._sources.parsed(site.file).stored_between(site.statement, END)
                 self._match_stored(site, at, anew, END, namespace, namespace)

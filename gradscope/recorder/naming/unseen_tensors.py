@@ -78,6 +78,7 @@ class Unseen:
         read_saved = read_saved and not flags & HOOKED
         self._changed_by_op = {id(tensor) for tensor, version in mutable if version_of(tensor) != version}
         self._entered = False
+        self._names.forget_ended(user)
         frames = [(*one, self._names.stored_since(*one)) for one in self._callers(user, site)]
         for frame, at, stored in frames:
             if stored is not None:
