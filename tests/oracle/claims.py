@@ -31,7 +31,7 @@ _REGION = re.compile(r"\btorch\.(no_grad|inference_mode|set_grad_enabled)\(")
 _MAY_WRITE_THE_SAME = re.compile(r"(F|torch)\.batch_norm|\w+\.step")
 """Calls that write past the version counter: statistics of zeros, or a step by a gradient of zeros, change nothing."""
 
-_OF_VALUES = ("gradient-always-zero",)
+_OF_VALUES = ("gradient-always-zero", "layer-died")
 """Codes of what may come of the values with which a healthy program begins; each has a check of its own."""
 
 

@@ -32,6 +32,19 @@ def _all_zeros(seen: Witness, said: Said) -> Iterator[Claim]:
             yield said.claim("answer-zeros", worst == 0, f"{name} got a gradient of up to {worst}")
 
 
+def _died(seen: Witness, said: Said) -> Iterator[Claim]:
+    """No pass after the one of the number gave a gradient that was not zero."""
+    found = re.search(r"the pass number ([\d,]+), .+ zeros, and (.+?) no gradient", said.text)
+    later = seen.passes[number(found[1]) :] if found else []
+    for name in listed(found[2]) if found else ():
+        (tensor, *others) = tensors_of(seen, name) or (None,)
+        if tensor is None or others:
+            continue
+        given = [one.gradients[id(tensor)] for one in later if id(tensor) in one.received & one.gradients.keys()]
+        worst = max((float(gradient.abs().max()) for gradient in given), default=0.0)
+        yield said.claim("answer-died", worst == 0 if given else None, f"{name} got a gradient of up to {worst}")
+
+
 def _never_received(seen: Witness, said: Said) -> Iterator[Claim]:
     """No pass gave it a gradient."""
     for name in listed(said.answer["subject"]):
@@ -136,6 +149,7 @@ def _moved(seen: Witness, said: Said) -> Iterator[Claim]:
 
 VALUE_CHECKS: dict[str, Callable[[Witness, Said], Iterator[Claim]]] = {
     "gradient-always-zero": _all_zeros,
+    "layer-died": _died,
     "zero-factors": _all_zeros,
     "layer-left-out": _never_received,
     "learning-rate-zero": _steps_change_nothing,
