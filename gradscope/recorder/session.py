@@ -255,6 +255,10 @@ class Recorder:
         mode = self._modes.get(threading.get_ident())
         return mode is not None and not mode.muted and not self._observer.muted
 
+    def mode_here(self) -> RecorderMode | None:
+        """The mode that records the calling thread."""
+        return self._modes.get(threading.get_ident())
+
     def enter_thread(self, name: str) -> None:
         """Begin to record the calling thread."""
         ident = threading.get_ident()

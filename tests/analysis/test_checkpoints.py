@@ -85,3 +85,42 @@ def test_what_runs_again_inside_backward_is_counted(call: str, then: str, runs: 
     again = "3 of 6 runs inside backward (checkpoint); shown are the others"
     assert [(rows[line].executions, again in rows[line].notes) for line in (8, 9)] == [(runs, runs == 6)] * 2
     assert 12 not in rows or rows[12].executions == 3
+
+
+IN_BACKWARD = """
+import torch
+def cube(x):
+    return x ** 3
+class Again(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return cube(x)
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            y = {again}
+        return torch.autograd.grad(y, x, gradient)[0]
+w = torch.ones(3, requires_grad=True)
+for step in range(20):
+    Again.apply(w).sum().backward()
+cube(w).sum().backward()
+"""
+
+
+@pytest.mark.parametrize(("again", "inside"), [("cube(x)", 20), ("x ** 3", 0)])
+def test_what_the_backward_of_a_function_calls_is_counted(again: str, inside: int) -> None:
+    report = build(recorded(IN_BACKWARD.format(again=again)))
+    (row,) = [row for row in report.lines if row.line == 3]
+    assert row.executions == 21 + inside
+    note = f"{inside} of {row.executions} runs inside backward (Again.backward); shown are the others"
+    assert (note in row.notes) == bool(inside)
+    assert not report.faults
+
+
+def test_a_function_called_by_the_program_itself_is_counted_once() -> None:
+    body = IN_BACKWARD.format(again="cube(x)") + "w.grad = Again.backward(Again.apply(w).grad_fn, torch.ones(3))\n"
+    (row,) = [row for row in build(recorded(body)).lines if row.line == 3]
+    assert row.executions == 21 + 20 + 2

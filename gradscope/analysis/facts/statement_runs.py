@@ -8,7 +8,7 @@ comprehension too) runs as often as its neighbours in one block.
 from __future__ import annotations
 
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from functools import cached_property
 from math import ceil, gcd
 
@@ -79,7 +79,10 @@ class StatementRuns:
 
     @cached_property
     def again(self) -> list[int]:
-        """For each statement how often it ran once more inside backward passes, in a checkpointed function."""
+        """For each statement how often it ran inside backward passes, beside its runs outside.
+
+        In a checkpointed function that ran again, or in the backward of a Function.
+        """
         index, runs = self._index, [0] * len(self._index.statements)
         events = Events(index).of(EventKind.RECOMPUTED)
         if not events:
@@ -88,12 +91,24 @@ class StatementRuns:
         for (span, _, func, _, _), count in self._calls().items():
             if span >= 0:
                 before[places[span], index.twin(func)] += count
+        inside = Counter[tuple[int, str]]()
         for event in (event for event in events if event.span >= 0 and not self._is_repeated(event.span)):
-            statement = index.statement_of_span[event.span]
-            outside = before[places[event.span], str(event.detail.get("function")).rstrip("_")]
+            inside[event.span, str(event.detail.get("function")).rstrip("_")] += event.subject
+        for (span, function), times in inside.items():
+            statement = index.statement_of_span[span]
+            outside = before[places[span], function]
             if outside:  # (checkpoint leaves a function as soon as it has what it needs, maybe in the midst of a line)
-                runs[statement] = max(runs[statement], ceil(event.subject * min(self.of[statement] / outside, 1)))
+                runs[statement] = max(runs[statement], ceil(times * min(self.of[statement] / outside, 1)))
         return self._again_with_neighbours(runs)
+
+    @cached_property
+    def inside(self) -> list[str]:
+        """For each statement what ran it inside backward passes: ``checkpoint``, the names of Functions' backwards."""
+        index, callers = self._index, defaultdict[int, set[str]](set)
+        for event in Events(index).of(EventKind.RECOMPUTED):
+            if event.span >= 0:
+                callers[index.statement_of_span[event.span]].add(str(event.detail.get("within") or "checkpoint"))
+        return [" and ".join(sorted(callers[at])) or "checkpoint" for at in range(len(index.statements))]
 
     def _again_with_neighbours(self, runs: list[int]) -> list[int]:
         """A statement ran again as often as those behind it in its block, whatever it calls itself.

@@ -42,7 +42,8 @@ class LineNotes:
             notes.append("saved-tensor hooks in force: what it saved was not read")
         if again := self._runs.again[group.statement]:
             runs = again + self._runs.of[group.statement]
-            notes.append(f"{again:,} of {runs:,} runs inside backward (checkpoint); shown are the others")
+            within = self._runs.inside[group.statement]
+            notes.append(f"{again:,} of {runs:,} runs inside backward ({within}); shown are the others")
         if 0 < group.tracked < group.count and group.members == 1:
             what = "runs" if is_one_a_run else "tensors"
             notes.append(f"requires_grad in {group.tracked:,} of {group.count:,} {what}")

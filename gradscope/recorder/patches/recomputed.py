@@ -1,7 +1,8 @@
-"""What activation checkpointing computes again inside a backward pass: which calls, and how often; not their tensors.
+"""What is computed inside a backward pass: which calls, and how often; not their tensors.
 
 A pass runs with the recorder's mode off, on CUDA in a thread of autograd's own. A mode that only counts is put on for
-the checkpointed function, so that ``×N`` of its lines is how often they ran.
+a checkpointed function that runs again, and for the backward of a Function of the program's (see
+:mod:`.function_backwards`), so that ``×N`` of their lines is how often they ran.
 """
 
 from __future__ import annotations
@@ -31,23 +32,25 @@ from gradscope.recording.tables import NONE
 
 _RECOMPUTED = int(EventKind.RECOMPUTED)
 
-_of_tape: WeakKeyDictionary[Tape, Counter[tuple[int, str]]] = WeakKeyDictionary()
-"""For each recording the calls, by span and name of the function."""
+_of_tape: WeakKeyDictionary[Tape, Counter[tuple[int, str, str]]] = WeakKeyDictionary()
+"""For each recording the calls, by span, name of the function, and what called it."""
 
 
 class _Counting:
-    """Stands for an observer: counts what the checkpointed function calls.
+    """Stands for an observer: counts what a function calls.
 
     Args:
         observer: The recording's.
+        within: What it is to be called: empty for a checkpointed function.
         outer: The user's frame that asked for the backward pass, if it is in this thread: what is put down to it was
             not called by the function.
     """
 
     full = True
 
-    def __init__(self, observer: Observer, outer: FrameType | None) -> None:
+    def __init__(self, observer: Observer, outer: FrameType | None, within: str) -> None:
         self._observer = observer
+        self._within = within
         self._outer = outer
         self._group: Any = None
         """The call into torch's own Python that is under way."""
@@ -67,16 +70,16 @@ class _Counting:
                 site, group = located.site, located.group
                 name = located.label or name
             if group is None or group != self._group:
-                _of_tape.setdefault(observer.tape, Counter())[site.span, name] += 1
+                _of_tape.setdefault(observer.tape, Counter())[site.span, name, self._within] += 1
             self._group = group
         return True
 
 
 class CountingMode(RecorderMode):
-    """A recorder's mode for a checkpointed function that runs again."""
+    """A recorder's mode for what runs inside a backward pass."""
 
-    def __init__(self, mode: RecorderMode, outer: FrameType | None) -> None:
-        observer: Any = _Counting(observer_of(mode), outer)
+    def __init__(self, mode: RecorderMode, outer: FrameType | None, within: str = "") -> None:
+        observer: Any = _Counting(observer_of(mode), outer, within)
         super().__init__(observer, mode.thread)
 
 
@@ -95,7 +98,7 @@ def counted(function: Callable[..., Any]) -> Callable[..., Any]:
     def runs_again(*args: Any, **kwargs: Any) -> Any:
         with ExitStack() as stack:
             if not is_dynamo_compiling():
-                outer = _user_frame(sys._getframe(1), modes[0])
+                outer = user_frame(sys._getframe(1), modes[0])
                 for mode in reversed([one for one in modes if not observer_of(one).muted]):
                     stack.enter_context(CountingMode(mode, outer))
             return function(*args, **kwargs)
@@ -114,8 +117,9 @@ def count_in_backward(result: Any) -> None:
 
 def write_recomputed(tape: Tape) -> None:
     """Note what ran again, when a recording ends."""
-    for (span, function), times in _of_tape.pop(tape, Counter()).items():
-        tape.add_event(_RECOMPUTED, span, 0, times, json.dumps({"function": function}), [])
+    for (span, function, within), times in _of_tape.pop(tape, Counter()).items():
+        detail = {"function": function, **({"within": within} if within else {})}
+        tape.add_event(_RECOMPUTED, span, 0, times, json.dumps(detail), [])
 
 
 def _modes_on_top() -> Iterator[RecorderMode]:
@@ -126,7 +130,8 @@ def _modes_on_top() -> Iterator[RecorderMode]:
             yield mode
 
 
-def _user_frame(frame: FrameType | None, mode: RecorderMode) -> FrameType | None:
+def user_frame(frame: FrameType | None, mode: RecorderMode) -> FrameType | None:
+    """The innermost frame of the program's."""
     owners = mode.observer.sites.owners
     while frame is not None and owners.of(frame.f_code) is not Owner.USER:
         frame = frame.f_back

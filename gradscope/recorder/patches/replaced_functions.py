@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.function import BackwardCFunction
 from torch.compiler import is_dynamo_compiling
 from torch.nn.modules._functions import BackwardHookFunction
 from torch.overrides import handle_torch_function
@@ -29,6 +30,7 @@ from gradscope.recorder.patches import (
     checkpoint_calls,
     compiled_code,
     ddp_forwards,
+    function_backwards,
     grad_scalers,
     hooks,
     inference_mode,
@@ -123,6 +125,9 @@ def _replacements() -> Iterator[Replacement]:
         yield Replacement(torch.UntypedStorage, name, storage_writes.reported)
     yield Replacement(torch.Tensor, "set_", unseen_calls.set_seen)
     yield Replacement(BackwardHookFunction, "apply", unseen_calls.backward_hooks_seen)
+    for name in function_backwards.METHODS:
+        if hasattr(BackwardCFunction, name):
+            yield Replacement(BackwardCFunction, name, function_backwards.counted)
     if hasattr(torch.autograd, "_engine_run_backward"):
         yield Replacement(torch.autograd, "_engine_run_backward", unseen_calls.edges_seen)
     if not _BACKWARD_IS_SEEN:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from gradscope.frames.replacements import Replacement
+from gradscope.recorder.calls.function_mode import RecorderMode
 
 Thread: Any = threading.Thread
 """``_bootstrap_inner`` is private, and the same in Python 3.10 to 3.13."""
@@ -31,6 +32,9 @@ class Follower(Protocol):
 
     def leave_thread(self) -> None:
         """Stop recording the calling thread."""
+
+    def mode_here(self) -> RecorderMode | None:
+        """The mode that records the calling thread."""
 
 
 _following: list[Follower] = []
@@ -63,6 +67,11 @@ def unfollow(recorder: Follower) -> None:
 def following() -> list[Follower]:
     """The recorders at work."""
     return list(_following)
+
+
+def modes_of_this_thread() -> list[RecorderMode]:
+    """The modes that record the calling thread, also while they are off its stack: the first recorder's first."""
+    return [mode for recorder in _following if (mode := recorder.mode_here()) is not None]
 
 
 def _noting(start: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
