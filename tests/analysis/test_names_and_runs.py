@@ -159,3 +159,10 @@ def test_a_parameter_that_nothing_names_has_no_name_of_another() -> None:
     )
     names = [row.name for row in report.backwards[0].gradients]
     assert sorted(name for name in names if name.startswith("named")) == ["named.bias", "named.weight"]
+
+
+def test_all_that_a_line_takes_out_of_torch_is_named() -> None:
+    taken = "print(a.sum().item(), x.tolist(), b.tolist())"
+    body = f"a, b = torch.ones(2), torch.ones(2)\nfor step in range(3):\n    {taken}\n"
+    (row,) = [row for row in report_of(body).lines if row.line == 6 and row.kind == "export"]
+    assert (row.name, row.op) == ("x and b", "Tensor.tolist")

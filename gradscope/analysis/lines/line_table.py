@@ -17,6 +17,7 @@ from gradscope.analysis.lines.line_groups import RowGroup
 from gradscope.analysis.lines.line_notes import LineNotes
 from gradscope.analysis.lines.wrapped_rows import about_parameter
 from gradscope.analysis.report_model import LineRow, RowKind
+from gradscope.analysis.wording import listed
 from gradscope.recording import NONE
 from gradscope.recording.flags import AUTOCAST, GRAD, INFERENCE, LEAF, PARAMETER
 from gradscope.recording.rows import OpKind
@@ -140,10 +141,23 @@ class LineTable:
             return f"{group.members} tensors"
         if group.last_tensor >= 0:
             return self._names.at(group.last_tensor, self._telling_op(group))
+        if group.kind == "export":
+            return listed(self._exported(group))
         roots = self._index.roots.get(group.last_op)
         taken = list(self._index.uses.of(group.last_op)) if roots is None else roots
-        is_about_input = len(taken) and group.kind in ("export", "read", "backward", "error")
+        is_about_input = len(taken) and group.kind in ("read", "backward", "error")
         return self._names.at(taken[0], group.last_op) if is_about_input else ""
+
+    def _exported(self, group: RowGroup) -> list[str]:
+        """What the last run of a statement took out of torch by the function that did so last, in order."""
+        spans, funcs = (self._recording.ops.column(name) for name in ("span", "func"))
+        op, last, found = group.last_op, funcs[group.last_op], dict[int, str]()
+        while op >= group.first_op and self._index.op_statement[op] == group.statement and spans[op] not in found:
+            if funcs[op] == last:
+                taken = self._index.uses.of(op)
+                found[spans[op]] = self._names.at(taken[0], op) if len(taken) else ""
+            op -= 1
+        return list(dict.fromkeys(name for name in reversed(found.values()) if name))
 
     def _names_of(self, group: RowGroup, names: tuple[str, ...]) -> tuple[str, ...]:
         """Every name of the row's tensor, first the one that the row shows."""
