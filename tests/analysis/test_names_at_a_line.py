@@ -1,5 +1,7 @@
 """A name is what the frame of the line in question holds: matched by identity, at that time, by the shortest path."""
 
+import pytest
+
 from gradscope.analysis.report_builder import build
 from gradscope.analysis.report_model import Report
 from tests.analysis.building import line_of, recorded
@@ -215,3 +217,39 @@ def test_names_that_changed_hands_unseen_are_those_of_the_end() -> None:
     received = {row.name: row.received for row in rows if row.name.endswith("weight")}
     assert received["one.weight"] == 17
     assert not received.get("other.weight")
+
+
+STORED_LAST = """
+import torch
+from torch import nn
+class Head(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(3, 3)
+        {last}
+    def forward(self, x):
+        return self.last(self.body(x))
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = Head()
+    def norm(self):
+        layer = self.head.last.weight
+        return layer.norm()
+net = Net()
+net.norm().backward()
+net.head(torch.ones(2, 3)).sum().backward()
+"""
+
+
+@pytest.mark.parametrize(
+    ("last", "names"),
+    [
+        ("self.last = nn.Linear(3, 3)", {"self.last.weight", "self.last.bias"}),
+        ("last = self.last = nn.Linear(3, 3)", None),
+    ],
+)
+def test_what_the_last_statement_of_an_init_makes_has_the_name_that_it_stores(last: str, names: set[str]) -> None:
+    report = build(recorded(STORED_LAST.format(last=last)))
+    made = {row.name for row in report.lines if last in row.source}
+    assert made == names if names is not None else "self.last.weight" not in made

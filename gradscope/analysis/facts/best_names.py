@@ -205,6 +205,8 @@ class BestNames:
         name, born_at = self.of(tensor), self._born_at(tensor)
         if self.best[tensor] < 0:
             return name
+        if born_at == self._index.op_statement[op] and (stored := self._held.as_stored(tensor, born_at)):
+            return stored
         is_matched = tensor in self._held.of_tensor
         made_at, flags = (self._index.recording.tensors.column(column)[tensor] for column in ("op", "flags"))
         if born_at == self._index.op_statement[op] and not flags & EXTERNAL:

@@ -220,6 +220,32 @@ class HeldNames:
         file = self._index.statements[binding.statement].file
         return self._stores[file].get(self._strings[binding.name], []) if file >= 0 else []
 
+    def as_stored(self, tensor: int, statement: int) -> str:
+        """The name that a tensor has by the statement which made it: the attribute that this stores, and the path on.
+
+        ``self.last = nn.Linear(3, 3)`` makes ``self.last.weight``, which other frames were seen to hold as
+        ``decoder.last.weight``. Empty where the statement stores anything else, or names do not agree about the path.
+        """
+        place = self._index.statements[statement]
+        stored = self._stored_at[place.file].get(place.line, ()) if place.file >= 0 else ()
+        if len(stored) != 1 or "." not in stored[0] or ITEM in stored[0]:
+            return ""
+        within = re.compile(rf".*\.{re.escape(stored[0].rpartition('.')[2])}((?:[.\[].*)?)")
+        names = {self._strings[binding.name] for binding in self.of_tensor.get(tensor, ())}
+        paths = {found[1] for found in map(within.fullmatch, names) if found is not None}
+        return stored[0] + paths.pop() if len(paths) == 1 else ""
+
+    @cached_property
+    def _stored_at(self) -> list[dict[int, tuple[str, ...]]]:
+        """For each file what the statement at each line stores; nothing where there are several."""
+        found: list[dict[int, tuple[str, ...]]] = []
+        for file in self._index.recording.files:
+            lines: dict[int, tuple[str, ...]] = {}
+            for one in parse_source(file.text if file.is_user else "").statements:
+                lines[one.line] = () if one.line in lines else one.stores
+            found.append(lines)
+        return found
+
     def is_taken(self, name: int, since: int, op: int) -> bool:
         """Whether a name of the module was seen to hold another tensor after one op and up to another.
 
