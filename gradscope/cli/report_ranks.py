@@ -49,7 +49,8 @@ def _merged(files: list[Path], view: RunView) -> MergedRanks:
             raise UsageError(f"these are not the processes of one run: {what}", hint)
         processes.add(process)
         sources = gather(recording)
-        merger.add(str(file), build(recording, view), rank_facts(sources.index, sources.events, sources.names))
-        del recording, sources
+        facts = rank_facts(sources.index, sources.events, sources.names, sources.passes, sources.cuts)
+        merger.add(str(file), build(recording, view), facts)
+        del recording, sources, facts
         collector.collect()  # else all recordings stay, as facts refer to each other
     return merger.merged()

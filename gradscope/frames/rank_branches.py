@@ -15,9 +15,14 @@ def rank_branch_around(text: str, line: int) -> int:
         for node in (ast.walk(tree) if tree is not None else ())
         if isinstance(node, ast.If)
         and node.body[0].lineno <= line <= (node.end_lineno or 0)
-        and any(_names_rank(part) for part in ast.walk(node.test))
+        and asks_for_rank(node.test)
     ]
     return max(found, default=0)
+
+
+def asks_for_rank(condition: ast.expr) -> bool:
+    """Whether a condition reads a rank."""
+    return any(_names_rank(part) for part in ast.walk(condition))
 
 
 def _names_rank(part: ast.AST) -> bool:

@@ -180,8 +180,8 @@ class EventKind(IntEnum):
 
     COLLECTIVE = 65
     """What was special of a collective (the subject is its op): the ranks of its ``group`` where these are not all, the
-    rank that it came from (``src``) or went to (``dst``), how it reduced (``op``) where that is not the sum, whether it
-    was ``async``."""
+    rank that it came from (``src``) or went to (``dst``) and its ``tag`` where that is not 0, how it reduced (``op``)
+    where that is not the sum, whether it was ``async``."""
     COLLECTIVE_WAITS = 66
     """A collective had been called and had not returned when the recording ended (``at_end``). As others may let the
     process wait until it is killed, some are noted where they begin, too: they have not returned if the recording has
@@ -201,6 +201,10 @@ class EventKind(IntEnum):
     SHALLOW_COPY = 82
     """``copy.copy`` was called on a ``module`` (its class; the subject is its number): the copy holds the module's own
     parameters. They are the tensors of the first such event of a module."""
+
+    DDP_BUFFERS = 83
+    """The forward of a ``DistributedDataParallel`` was about to send the buffers of its model from one process to all
+    others, which must then be in a forward, too."""
 
 
 class Op(NamedTuple):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
 from torch import distributed as dist
 
 from gradscope.analysis.comparison.merged_ranks import MergedRanks, RankMerger
+from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.collectives import waiting
-from gradscope.analysis.facts.rank_facts import rank_facts
+from gradscope.analysis.facts.rank_facts import RankFacts, rank_facts
 from gradscope.analysis.report_builder import build, gather
 from gradscope.frames.rank_branches import rank_branch_around
 from gradscope.recording.rows import EventKind
@@ -18,10 +20,10 @@ from gradscope.recording.tables import NONE
 from tests.analysis.building import recorded
 
 HEAD = """\
-import torch, torch.distributed as dist
+import os, torch, torch.distributed as dist
 from torch import nn
 from torch.testing._internal.distributed.fake_pg import FakeStore
-rank = {rank}
+rank = int(os.environ["AS_RANK"])
 dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=2)
 class Net(nn.Module):
     def __init__(self):
@@ -44,20 +46,27 @@ torch.manual_seed(0)
 """
 
 
+def facts_of(sources: Sources) -> RankFacts:
+    """Of one rank."""
+    return rank_facts(sources.index, sources.events, sources.names, sources.passes, sources.cuts)
+
+
 def merged(program: str, ends: tuple[str, str] = ("ok", "ok")) -> MergedRanks:
     """Both ranks' recordings of a program, as one; the processes only seem to talk to each other."""
     merger = RankMerger()
     for rank, end in enumerate(ends):
         try:
-            recording = recorded(HEAD.format(rank=rank) + program)
+            os.environ["AS_RANK"] = str(rank)  # (their source is the same)
+            recording = recorded(HEAD + program)
         finally:
+            del os.environ["AS_RANK"]
             dist.destroy_process_group()
         info = recording.info
         assert "INTERNAL" not in info.outcome.message
         info.rank, info.world_size = rank, 2
         info.outcome.kind = end if info.outcome.kind == "ok" else info.outcome.kind
         sources = gather(recording)
-        merger.add("", build(recording), rank_facts(sources.index, sources.events, sources.names))
+        merger.add("", build(recording), facts_of(sources))
     return merger.merged()
 
 
@@ -112,7 +121,7 @@ def test_what_a_rank_waits_in_that_was_killed_is_told():
     (call,) = waiting(sources.index, sources.events)
     assert (call.text, call.place.line, call.returned, call.began) == ("recv from rank 1", 2, False, 1e9)
     merger = RankMerger()
-    merger.add("", build(recording), rank_facts(sources.index, sources.events, sources.names))
+    merger.add("", build(recording), facts_of(sources))
     assert merger.merged().ranks[0].waits == "recv from rank 1 at line 2"
 
 
@@ -130,7 +139,7 @@ def test_a_rank_that_waited_long_for_one_that_was_cut_off_is_told(seconds: int, 
             recording.strings += [json.dumps(detail)]
             recording.events.append((1, EventKind.COLLECTIVE_WAITS, 0, 0, NONE, len(recording.strings) - 1))
         sources = gather(recording)
-        merger.add("", build(recording), rank_facts(sources.index, sources.events, sources.names))
+        merger.add("", build(recording), facts_of(sources))
     found = merger.merged()
     assert found.ranks[0].waits == f"all_reduce of (3,) float32 at line 2 for {seconds} s"
     text = "rank 0 waits in all_reduce at line 2; rank 1 did not, and stood at line 2. Let all ranks"
@@ -233,3 +242,94 @@ def test_parameters_and_gradients_that_differ(seed: str, model: str, late: str, 
 def test_which_questions_ask_for_a_rank():
     text = "if dist.get_rank() == 0:\n    a()\nelse:\n    b()\nif ready:\n    c()\nif trainer.is_main_process: d()\n"
     assert [rank_branch_around(text, line) for line in range(1, 8)] == [0, 1, 1, 1, 0, 0, 7]
+
+
+BRANCH = """\
+model = wrapped({options})
+for step in range(3):
+    x = torch.ones(1, 2) * (1 + rank)
+    loss = model(x).sum()
+    if {question}:
+        loss = {other}
+    loss.backward()
+"""
+
+
+@pytest.mark.parametrize(
+    ("question", "other", "found"),
+    [
+        ("rank == 1", "loss * 2", [("branch-on-some-ranks", "warning", (1,), 28)]),
+        ("x[0, 0].item() > 1", "loss * 2", [("branch-on-some-ranks", "note", (1,), 28)]),
+        ("rank == 1", "loss + loss.detach() * 2", [("branch-on-some-ranks", "warning", (1,), 28)]),
+        ("rank == 1", "loss; print(loss.detach() * 2)", []),  # it is only shown
+        ("step == 1", "loss * 2", []),
+    ],
+)
+def test_which_branch_led_one_rank_to_another_loss(question: str, other: str, found: list[Any]):
+    program = BRANCH.format(options="", question=question, other=other)
+    given = [(one.kind, one.severity, one.ranks, one.place and one.place.line) for one in merged(program).causes]
+    assert given == found
+    alone = program.replace("wrapped()", "Net()")
+    assert causes(alone) == []  # models of their own are meant
+    allowed = causes(program.replace("wrapped()", "wrapped(find_unused_parameters=True)"))
+    assert allowed == [one[:1] + one[2:] for one in found if one[1] == "warning"]  # that data decide is meant
+
+
+BUFFERS = """\
+class Normed(Net):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(2))
+model = nn.parallel.DistributedDataParallel({model})
+for step in range(2):
+    if {question}:
+        model(torch.ones(1, 2))
+    torch.ones(1)
+dist.barrier()
+"""
+
+
+@pytest.mark.parametrize("end", ["timeout", "ok"])
+def test_a_forward_that_sends_buffers_on_some_ranks_only(end: str):
+    (cause,) = merged(BUFFERS.format(model="Normed()", question="rank == 0"), (end, end)).causes
+    assert (cause.kind, cause.ranks, cause.place and cause.place.line) == ("called-by-some-ranks", (0,), 31)
+    assert "rank 0 called sending of buffers (forward of DistributedDataParallel) at line 31" in cause.text
+    assert "Line 31 is for some ranks only (the if of line 30 asks for the rank)" in cause.text
+    assert cause.severity == ("warning" if end == "ok" else "problem")
+    assert causes(BUFFERS.format(model="Normed()", question="rank >= 0"), (end, end)) == []
+    assert causes(BUFFERS.format(model="Net()", question="rank == 0"), (end, end)) == []  # nothing is sent
+
+
+TRANSFERS = """\
+x = torch.ones(2)
+if rank == 0:
+    dist.send(x, 1)
+    {second}
+else:
+    dist.recv(x, 0)
+    {last}
+"""
+
+
+@pytest.mark.parametrize(
+    ("second", "last", "found"),
+    [
+        ("dist.send(x, 1)", "pass", [("send-without-recv", (0,), 27)]),
+        ("dist.send(x, 1)", "dist.recv(x, 0)", []),
+        ("dist.send(x, 1)", "dist.recv(x)", []),  # from whoever it was
+        ("dist.isend(x, 1, tag=4)", "dist.irecv(x, 0, tag=5)", [("send-without-recv", (0,), 27)]),
+        ("dist.batch_isend_irecv([dist.P2POp(dist.isend, x, 1)])", "dist.irecv(x, 0)", []),
+        ("pass", "dist.recv(x, 0)", [("send-without-recv", (1,), 30)]),
+    ],
+)
+def test_what_was_sent_and_not_received(second: str, last: str, found: list[Any]):
+    assert causes(TRANSFERS.format(second=second, last=last)) == found
+
+
+def test_what_a_send_without_a_recv_is_said_to_be():
+    (cause,) = merged(TRANSFERS.format(second="dist.isend(x, 1, tag=4)", last="dist.irecv(x, 0, tag=5)")).causes
+    assert cause.severity == "warning"
+    assert cause.text.startswith(
+        "Line 27: rank 0 called send 1 to rank 1 with tag 4, and that has no recv: rank 1 called recv from rank 0 with "
+        "tag 4 never, and ended well"
+    )

@@ -11,7 +11,10 @@ from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
 from gradscope.analysis.comparison.collective_orders import CollectiveOrders, CollectiveParting
-from gradscope.analysis.comparison.rank_causes import GradientGap, LineRuns, RankCause, Ranks, rank_causes
+from gradscope.analysis.comparison.differing_branches import DifferingBranches
+from gradscope.analysis.comparison.rank_causes import rank_causes
+from gradscope.analysis.comparison.rank_model import GradientGap, LineRuns, RankCause, Ranks
+from gradscope.analysis.facts.lines_in_passes import Line
 from gradscope.analysis.facts.rank_facts import RankFacts
 from gradscope.analysis.report_model import Answer, Place, Report, RunFacts
 
@@ -108,6 +111,10 @@ class RankMerger:
         self._facts: dict[tuple[str, Place, str], dict[_Process, str]] = {}
         self._orders, self._with_passes = CollectiveOrders(), CollectiveOrders()
         self._rank_facts: dict[int, RankFacts] = {}
+        self._texts: dict[str, str] = {}
+        """The user's files; empty: not all have the same."""
+        self._runs: dict[Line, dict[int, int]] = {}
+        self._whole: set[int] = set()
 
     def add(self, file: str, report: Report, facts: RankFacts | None = None) -> None:
         """Take one, with what else is to be known of it."""
@@ -116,7 +123,13 @@ class RankMerger:
             is_whole = run.outcome != "running" and not counts.left_out
             self._orders.add(run.rank, facts.called, is_whole=is_whole)
             self._with_passes.add(run.rank, facts.with_passes, is_whole=is_whole)
-            self._rank_facts[run.rank] = facts._replace(called=(), with_passes=())
+            self._rank_facts[run.rank] = facts._replace(called=(), with_passes=(), texts={})
+            self._whole.update([run.rank] if is_whole else [])
+            for name, text in facts.texts.items():
+                self._texts[name] = text if self._texts.get(name, text) == text and not counts.left_out else ""
+            for row in report.lines:
+                by_rank = self._runs.setdefault((row.file, row.line), {})
+                by_rank[run.rank] = max(by_rank.get(run.rank, 0), row.executions)
         self._rows.append(
             RankRow(
                 run.rank,
@@ -190,7 +203,26 @@ class RankMerger:
         own = any(row.run.outcome == "exception" and not _is_of_others(row) for row in self._rows)
         cut_off = frozenset(row.run.rank for row in self._rows if row.run.outcome not in ("ok", "exception"))
         waited = {row.run.rank: _waited(row.run, self._rank_facts[row.run.rank]) for row in self._rows}
-        return rank_causes(Ranks(self._rank_facts, lines, gaps, partings, all_ended_well, stood, cut_off, waited, own))
+        silent = tuple(self._with_passes.partings()) if all_ended_well else ()
+        sources = {name: text for name, text in self._texts.items() if text}
+        standing = {row.run.rank: _standing(row.run) for row in self._rows if row.run.outcome != "ok"}
+        branches = DifferingBranches(sources, self._runs, ranks, standing)
+        return rank_causes(
+            Ranks(
+                self._rank_facts,
+                lines,
+                gaps,
+                partings,
+                all_ended_well,
+                stood,
+                cut_off,
+                waited,
+                branches,
+                silent,
+                frozenset(self._whole),
+                own,
+            )
+        )
 
     def _differences(self, compared: list[_Process], numbers: dict[_Process, int]) -> Iterable[RankDifference]:
         found = []
@@ -230,6 +262,12 @@ def _stood(run: RunFacts) -> str:
     place = run.error_place or run.last_place
     where = f" at line {place.line}" if place is not None else ""
     return f"raised {run.error_type}{where}" if run.outcome == "exception" else f"stood{where}"
+
+
+def _standing(run: RunFacts) -> Line:
+    """Where a process that did not end well stood."""
+    place = run.error_place or run.last_place
+    return (place.file, place.line) if place is not None else ("", 0)
 
 
 _OF_ONE_RANK = ("leaf-unreached", "ddp-unused-parameters")

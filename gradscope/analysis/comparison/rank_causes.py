@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
+from gradscope.analysis.comparison.branch_causes import BRANCHES, branches_in_passes
 from gradscope.analysis.comparison.collective_orders import CollectiveParting, CollectiveValue
-from gradscope.analysis.facts.rank_facts import AVERAGING, RankFacts, ReplicaLook
-from gradscope.analysis.report_model import Place, Severity
+from gradscope.analysis.comparison.rank_model import LineRuns, RankCause, Ranks, by_rank_text, ranks_text, runs_text
+from gradscope.analysis.comparison.transfer_causes import unmatched_transfers
+from gradscope.analysis.facts.rank_facts import AVERAGING, ReplicaLook
+from gradscope.analysis.report_model import Place
 from gradscope.analysis.wording import listed
 
 _APART = 1e-4
@@ -18,63 +20,21 @@ _SAME = 1e-6
 """The part by which norms of gradients that were averaged differ at most."""
 
 
-class RankCause(NamedTuple):
-    """One cause."""
-
-    kind: str
-    """``layer-on-some-ranks``, ``called-by-some-ranks``, ``evaluated-on-some-ranks``, ``replicas-differ``,
-    ``gradient-not-averaged``."""
-    severity: Severity
-    ranks: tuple[int, ...]
-    """Those that do otherwise than the rest, as far as that can be told."""
-    place: Place | None
-    """The line to change first."""
-    text: str
-    names: tuple[str, ...]
-    """The parameters that it is about."""
-
-
-class LineRuns(NamedTuple):
-    """A line that not all ranks ran as often."""
-
-    place: Place
-    runs: Mapping[int, str]
-    """By rank: ``ran 3 times``; none for a rank that never ran it."""
-
-
-class GradientGap(NamedTuple):
-    """A parameter to which a pass gave a gradient on some ranks only."""
-
-    place: Place
-    name: str
-    given: tuple[int, ...]
-    left_out: tuple[int, ...]
-
-
-class Ranks(NamedTuple):
-    """What is known of all."""
-
-    facts: Mapping[int, RankFacts]
-    lines: Sequence[LineRuns]
-    gaps: Sequence[GradientGap]
-    partings: Sequence[CollectiveParting]
-    all_ended_well: bool
-    stood: Mapping[int, str]
-    """By rank, how it ended: ``ended well``, ``stood at line 9``."""
-    cut_off: frozenset[int]
-    """Ranks that were ended while they ran: they may only be behind."""
-    waited: Mapping[int, float]
-    """By rank, for how long it waited in a collective when it was ended, in seconds; 0: not known."""
-    has_own_error: bool
-    """Whether one raised what has nothing to do with the others: they then wait for it, and that is the cause."""
-
-
 def rank_causes(ranks: Ranks) -> Iterator[RankCause]:
     """All that are known, the most harmful first."""
-    gaps = list(_layers(ranks))
-    yield from gaps
-    if not gaps and not ranks.all_ended_well and not ranks.has_own_error:
-        yield from list(_partings(ranks)) or list(_sharded(ranks)) or _waiting(ranks)
+    found = list(_layers(ranks))
+    if not found and not ranks.all_ended_well and not ranks.has_own_error:
+        found = (
+            list(_sharded(ranks, only_guarded=True))
+            or list(_partings(ranks, ranks.partings, only_guarded=True))
+            or list(_sharded(ranks, only_guarded=False))
+            or list(_partings(ranks, ranks.partings, only_guarded=False))
+            or list(unmatched_transfers(ranks))
+            or list(_waiting(ranks))
+        )
+    elif not found and ranks.all_ended_well:
+        found = [*_partings(ranks, ranks.silent, only_guarded=True), *unmatched_transfers(ranks)]
+    yield from found or branches_in_passes(ranks)
     yield from _evaluated(ranks)
     yield from _replicas(ranks)
 
@@ -105,8 +65,13 @@ def _layers(ranks: Ranks) -> Iterator[RankCause]:
         )
 
 
-def _sharded(ranks: Ranks) -> Iterator[RankCause]:
-    """The first layer with parameters spread over the ranks that not all ranks ran as often."""
+def _sharded(ranks: Ranks, *, only_guarded: bool) -> Iterator[RankCause]:
+    """The first layer with parameters spread over the ranks that not all ranks ran as often.
+
+    Args:
+        ranks: All that is known.
+        only_guarded: Only one that some ranks were never let to.
+    """
     for line in ranks.lines:
         place = line.place
         if not any((place.file, place.line) in facts.sharded_layers for facts in ranks.facts.values()):
@@ -114,9 +79,11 @@ def _sharded(ranks: Ranks) -> Iterator[RankCause]:
         some, others = tuple(line.runs), tuple(rank for rank in ranks.facts if rank not in line.runs)
         most = max(_runs(line, rank) for rank in some)
         fewer, under = [rank for rank in ranks.facts if _runs(line, rank) < most], _under(ranks, some[0], place)
+        if only_guarded and not (others and under):
+            continue
         if not (others and under) and not all(_went_on(ranks, rank, some[0]) for rank in fewer):
             continue  # (it may have come to its end on the way there)
-        said = f"ran on {ranks_text(some)} only{under}" if others else f"ran {_by_rank(line)}"
+        said = f"ran on {ranks_text(some)} only{under}" if others else f"ran {by_rank_text(line.runs)}"
         yield RankCause(
             "layer-on-some-ranks",
             "problem",
@@ -156,15 +123,15 @@ def _waiting(ranks: Ranks) -> Iterator[RankCause]:
             )
 
 
-def _by_rank(line: LineRuns) -> str:
-    """``4 times on rank 0, 3 times on rank 1``."""
-    runs = [f"{text.removeprefix('ran ')} on rank {rank}" for rank, text in sorted(line.runs.items())]
-    return ", ".join(runs[:4])
+def _partings(ranks: Ranks, partings: Sequence[CollectiveParting], *, only_guarded: bool) -> Iterator[RankCause]:
+    """The first call that not all ranks make: who waits there, and what lets the others by.
 
-
-def _partings(ranks: Ranks) -> Iterator[RankCause]:
-    """The first call that not all ranks make: who waits there, and what lets the others by."""
-    for parting in ranks.partings:
+    Args:
+        ranks: All that is known.
+        partings: Of each group of ranks.
+        only_guarded: Only those of which it is known what let some ranks, or some more often, come there.
+    """
+    for parting in partings:
         called = [value for value in parting.values if value.place is not None]
         whole = ranks_text(parting.group) if parting.group else "all ranks"
         if not called:
@@ -183,24 +150,42 @@ def _partings(ranks: Ranks) -> Iterator[RankCause]:
         place, why = first.place, ""
         for value in called:
             if value.place is not None and (under := _under(ranks, value.ranks[0], value.place)):
-                place, why = value.place, f" Line {value.place.line} is for some ranks only{under}."
+                whose = "for some ranks only" if "asks for the rank" in under else "not run alike by all ranks"
+                place, why = value.place, f" Line {value.place.line} is {whose}{under}."
                 break
-        counts = _counts(ranks, called[0].ranks[0]) if any(value.text == AVERAGING for value in called) else ""
+        if not why and (led := _led_there(ranks)) is not None:
+            place, why = led
+        if only_guarded and not why:
+            continue
+        averages = any(value.text == AVERAGING for value in called)
+        counts = _counts(ranks, called[0].ranks[0]) if averages and not why else ""
         advice = (
             "Give all ranks as many batches, or train inside torch.distributed.algorithms.join.Join."
-            if counts and not why
+            if counts
             else "Let all ranks make the same calls in the same order."
         )
         others = tuple(rank for value in parting.values if value is not first for rank in value.ranks)
         yield RankCause(
             "called-by-some-ranks",
-            "problem",
+            "warning" if ranks.all_ended_well else "problem",
             first.ranks if why else others,
             place,
             f"Call {parting.number:,} in which {whole} must take part is not the same: {'; '.join(clauses)}.{why}"
             f"{counts} {advice}",
             (),
         )
+
+
+def _led_there(ranks: Ranks) -> tuple[Place, str] | None:
+    """A line that led to such calls and that not all ranks ran as often, with what let only some come there."""
+    for line in ranks.lines:
+        where = line.place.file, line.place.line
+        for rank in line.runs:
+            what = ranks.facts[rank].led_to.get(where)
+            if what is not None and (under := _under(ranks, rank, line.place)):
+                runs = runs_text(line, len(ranks.facts))
+                return line.place, f" Line {line.place.line}, which leads to {what}, {runs}{under}."
+    return None
 
 
 def _clause(value: CollectiveValue) -> str:
@@ -215,7 +200,7 @@ def _counts(ranks: Ranks, of: int) -> str:
     forwards = {(place.file, place.line) for place in ranks.facts[of].forwards}
     for line in ranks.lines:
         if (line.place.file, line.place.line) in forwards and len(line.runs) == len(ranks.facts):
-            return f" Line {line.place.line}, which calls the model, ran {_by_rank(line)}."
+            return f" Line {line.place.line}, which calls the model, ran {by_rank_text(line.runs)}."
     return ""
 
 
@@ -306,18 +291,11 @@ def _alike(values: list[float | None], part: float) -> bool:
 
 
 def _under(ranks: Ranks, rank: int, place: Place) -> str:
-    """The ``if`` that lets only some ranks come to a line."""
-    line = ranks.facts[rank].branches.get((place.file, place.line), 0)
-    return f" (the if of line {line} asks for the rank)" if line else ""
-
-
-def ranks_text(ranks: Sequence[int]) -> str:
-    """``rank 1``, ``ranks 0, 2 to 5``."""
-    runs: list[list[int]] = []
-    for rank in sorted(ranks):
-        if runs and runs[-1][-1] + 1 == rank:
-            runs[-1].append(rank)
-        else:
-            runs.append([rank])
-    texts = [f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
-    return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(texts)}"
+    """What lets only some ranks come to a line, or not as often."""
+    if line := ranks.facts[rank].branches.get((place.file, place.line), 0):
+        return f" (the if of line {line} asks for the rank)"
+    branch = ranks.branches.of((place.file, place.line))
+    if branch is None or branch.keyword not in BRANCHES:
+        return ""
+    runs = {at: f"ran {times:,} time{'s' * (times != 1)}" for at, times in branch.runs.items()}
+    return f" (what the {branch.keyword} of line {branch.line[1]} decides on ran {by_rank_text(runs)})"

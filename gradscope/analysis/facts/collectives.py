@@ -6,14 +6,20 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.facts.events import Events, Happened
+from gradscope.analysis.facts.lines_in_passes import Line
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import Place
 from gradscope.recording.flags import COLLECTIVE_OP, RAISED
 from gradscope.recording.rows import EventKind
 
-_BETWEEN_TWO = frozenset(("dist.send", "dist.isend", "dist.recv", "dist.irecv"))
+BETWEEN_TWO = frozenset(("send", "isend", "recv", "irecv", "send_object_list", "recv_object_list"))
+"""Those that only two ranks take part in."""
 _OF_ONE_SHAPE = frozenset(("dist.all_reduce", "dist.broadcast", "dist.reduce", "funcol.all_reduce", "funcol.broadcast"))
 """Those to which every rank brings a tensor of one size."""
+
+
+_LOOKED_BACK = 200
+"""Operations before a call among which its caller is looked for."""
 
 
 class Collective(NamedTuple):
@@ -29,6 +35,9 @@ class Collective(NamedTuple):
     """Whether it was over."""
     began: float = 0
     """Of one that was not: when it began, in seconds as ``time.time()`` has them; 0: not known."""
+    caller: Line = ("", 0)
+    """The statement of the last operation before it that was in another function: where that is in the function's
+    caller, it led there."""
 
 
 def collectives(index: Index, events: Events, others: Iterable[tuple[int, Collective]] = ()) -> Iterator[Collective]:
@@ -39,13 +48,16 @@ def collectives(index: Index, events: Events, others: Iterable[tuple[int, Collec
         events: Of the same.
         others: What else all ranks must do, by op, to stand among them.
     """
-    recording, between = index.recording, dict(others)
+    recording, between = index.recording, dict[int, list[Collective]]()
+    for op, call in others:
+        between.setdefault(op, []).append(call)
     details = {event.subject: event.detail for event in events.of(EventKind.COLLECTIVE)}
     columns = (recording.ops.column(name) for name in ("kind", "flags"))
     for op, (kind, flags) in enumerate(zip(*columns, strict=True)):
-        if op in between:
-            yield between[op]
-        if kind != COLLECTIVE_OP or index.func(op) in _BETWEEN_TWO or index.op_statement[op] == NOWHERE:
+        yield from between.get(op, ())
+        if kind != COLLECTIVE_OP or index.op_statement[op] == NOWHERE:
+            continue
+        if index.func(op).rpartition(".")[2] in BETWEEN_TWO:
             continue
         detail, uses = details.get(op, {}), index.uses.of(op)
         shape = dtype = ""
@@ -53,27 +65,48 @@ def collectives(index: Index, events: Events, others: Iterable[tuple[int, Collec
             layout = recording.layouts[index.layout_at(uses[0], op)]
             shape, dtype = recording.text(layout.shape), recording.text(layout.dtype)
         text = _text(index.func(op), shape, dtype, detail)
-        yield Collective(_group(detail), text, index.place(index.op_statement[op]), not flags & RAISED)
-    yield from (call for call in waiting(index, events) if f"dist.{call.text.partition(' ')[0]}" not in _BETWEEN_TWO)
+        place, returned = index.place(index.op_statement[op]), not flags & RAISED
+        yield Collective(group_of(detail), text, place, returned, caller=caller_before(index, op))
+    yield from between.get(index.op_count, ())
+    yield from (call for call in waiting(index, events) if call.text.partition(" ")[0] not in BETWEEN_TWO)
+
+
+def caller_before(index: Index, op: int) -> Line:
+    """The last statement before an op that is in another function, where one of the last operations has one."""
+    own, threads = index.statements[index.op_statement[op]], index.recording.ops.column("thread")
+    where = own.file, own.function
+    for before in range(op - 1, max(-1, op - 1 - _LOOKED_BACK), -1):
+        other = index.statements[index.op_statement[before]]
+        if other.file >= 0 and (other.file, other.function) != where and threads[before] == threads[op]:
+            return index.recording.files[other.file].name, other.line
+    return "", 0
 
 
 def waiting(index: Index, events: Events) -> Iterator[Collective]:
     """What had not returned at the end, also what goes between two ranks; once for each thread."""
+    for name, detail, place in waiting_events(index, events):
+        shape, dtype = (str(detail.get(key, "")) for key in ("shape", "dtype"))
+        began = detail.get("at")
+        text = _text(name, shape, dtype, detail)
+        yield Collective(group_of(detail), text, place, False, began if isinstance(began, (int, float)) else 0)
+
+
+def waiting_events(index: Index, events: Events) -> Iterator[tuple[str, dict[str, object], Place]]:
+    """The same as name, detail and place."""
     recording = index.recording
     outcome = recording.info.outcome
     has_end = outcome.kind != "running"
     last = {event.thread: event for event in events.of(EventKind.COLLECTIVE_WAITS)}
     for event in last.values():
-        name, shape, dtype = (str(event.detail.get(key, "")) for key in ("name", "shape", "dtype"))
+        name = str(event.detail.get("name", ""))
         if not event.detail.get("at_end") and (has_end or _is_over(index, event, name)):
             continue
         place = index.place(index.statement_of_span[event.span]) if event.span >= 0 else None
         if place is None and 0 <= outcome.file < len(recording.files):
             source = recording.source(outcome.file, outcome.line).strip()
             place = Place(recording.files[outcome.file].name, outcome.line, outcome.line, "", source)
-        began = float(event.detail.get("at") or 0)
         if place is not None:
-            yield Collective(_group(event.detail), _text(name, shape, dtype, event.detail), place, False, began)
+            yield name, event.detail, place
 
 
 def _is_over(index: Index, event: Happened, name: str) -> bool:
@@ -100,7 +133,8 @@ def special(detail: dict[str, object]) -> list[str]:
     return [*said, *([str(detail["op"])] if "op" in detail else [])]
 
 
-def _group(detail: dict[str, object]) -> tuple[int, ...]:
+def group_of(detail: dict[str, object]) -> tuple[int, ...]:
+    """The ranks of the group of a call; empty: all."""
     group = detail.get("group")
     return tuple(rank for rank in group if isinstance(rank, int)) if isinstance(group, list) else ()
 

@@ -7,7 +7,11 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.collectives import Collective, collectives, waiting
+from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.events import Events, Happened
+from gradscope.analysis.facts.lines_in_passes import Line, lines_in_passes
+from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.transfers import Transfers, transfers
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import Place
 from gradscope.frames.rank_branches import rank_branch_around
@@ -16,6 +20,10 @@ from gradscope.recording.rows import EventKind, GradOutcome, OpKind
 
 AVERAGING = "averaging of gradients (DistributedDataParallel)"
 """How a backward pass is called in which all processes must take part."""
+SPREAD = "backward pass over parameters that are spread over the ranks"
+"""The same where it gathers parameters, and sends each process its part of the gradients (``fully_shard``)."""
+BUFFERS = "sending of buffers (forward of DistributedDataParallel)"
+"""How a forward is called in which all processes must take part."""
 _RECEIVED = (GradOutcome.CREATED, GradOutcome.ACCUMULATED)
 
 
@@ -40,8 +48,11 @@ class RankFacts(NamedTuple):
     waits: tuple[Collective, ...]
     """What it waited in at its end."""
     with_passes: tuple[Collective, ...]
-    """The same with the backward passes in which DistributedDataParallel averages among them; only collectives where
-    the program may let processes have passes of different number (``Join``)."""
+    """The same with what torch does with the other processes inside its own calls among them: backward passes in which
+    gradients are averaged, forwards that send buffers; only collectives where the program may let processes have passes
+    of different number (``Join``)."""
+    led_to: dict[Line, str]
+    """For lines at which one of them was called, or that led there: which."""
     forwards: tuple[Place, ...]
     """Where models in DistributedDataParallel were called for the first time."""
     wrapped: frozenset[str]
@@ -53,22 +64,35 @@ class RankFacts(NamedTuple):
     evaluated: tuple[Place, ...]
     """Where a module was put into evaluation mode in which it was trained later."""
     looks: tuple[ReplicaLook, ...]
-    sharded_layers: frozenset[tuple[str, int]]
+    sharded_layers: frozenset[Line]
     """File and line of the calls of layers, where parameters are spread over the ranks (DTensor)."""
-    branches: dict[tuple[str, int], int]
+    branches: dict[Line, int]
     """For lines under an ``if`` that reads the rank: file and line, and the line of that."""
+    shared_at: int | None
+    """The line that wrapped a model whose gradients are averaged or spread over the ranks; 0: not known; None: none."""
+    in_passes: frozenset[Line]
+    """Lines that backward passes of such a model went through, or that cut what these were given."""
+    texts: dict[str, str]
+    """The user's files."""
+    transfers: Transfers
 
 
-def rank_facts(index: Index, events: Events, names: BestNames) -> RankFacts:
+def rank_facts(index: Index, events: Events, names: BestNames, passes: Passes, cuts: Cuts) -> RankFacts:
     """Gather them."""
     forwards = [event for event in events.of(EventKind.DDP_FORWARD) if event.tensors]
+    in_ddp = {tensor for event in forwards for tensor in event.tensors}
+    spread = _spread_over_ranks(index)
+    shared = in_ddp | spread
     called = tuple(collectives(index, events))
     wrapped = {one for event in forwards if not event.detail.get("finds_unused") for one in event.tensors}
     joins = any("Join(" in file.text for file in index.recording.files if file.is_user)
+    is_comparable = not joins and not len(index.recording.alike)  # (passes that were taken out are not known)
+    with_passes = tuple(_with_passes(index, events, in_ddp, spread)) if is_comparable else called
     return RankFacts(
         called=called,
         waits=tuple(waiting(index, events)),
-        with_passes=called if joins else tuple(_with_passes(index, events, {t for e in forwards for t in e.tensors})),
+        with_passes=with_passes,
+        led_to=_led_to(with_passes),
         forwards=tuple(index.place(index.statement_of_span[event.span]) for event in forwards if event.span >= 0),
         wrapped=frozenset(names.of(tensor) for tensor in wrapped),
         ignores=any(event.detail.get("ignores") for event in forwards),
@@ -77,31 +101,68 @@ def rank_facts(index: Index, events: Events, names: BestNames) -> RankFacts:
         looks=tuple(_looks(index, events, names)),
         sharded_layers=_sharded_layers(index),
         branches=_branches(index),
+        shared_at=_wrapped_at(index, in_ddp) if shared else None,
+        in_passes=lines_in_passes(index, passes, cuts, _passes_with(index, shared)) if shared else frozenset(),
+        texts={file.name: file.text for file in index.recording.files if file.is_user},
+        transfers=transfers(index, events),
     )
 
 
-def _with_passes(index: Index, events: Events, wrapped: set[int]) -> Iterator[Collective]:
-    """Collectives and averaging passes in the order of the run."""
+def _led_to(called: tuple[Collective, ...]) -> dict[Line, str]:
+    found: dict[Line, str] = {}
+    for call in called:
+        found.setdefault((call.place.file, call.place.line), call.text)
+        if call.caller[1]:
+            found.setdefault(call.caller, call.text)
+    return found
+
+
+def _spread_over_ranks(index: Index) -> set[int]:
+    """Tensors that each process has a part of."""
+    layouts = index.recording.layouts
+    spread = {number for number, one in enumerate(layouts) if index.recording.text(one.type_name) == "DTensor"}
+    of = index.recording.tensors.column("layout")
+    return {tensor for tensor, layout in enumerate(of) if layout in spread} if spread else set()
+
+
+def _passes_with(index: Index, tensors: set[int]) -> frozenset[int]:
+    """The backward passes that gave one of some tensors a gradient."""
+    given = (row for row in index.recording.gradients if row.outcome in _RECEIVED)
+    return frozenset(row.op for row in given if row.tensor in tensors)
+
+
+def _with_passes(index: Index, events: Events, in_ddp: set[int], spread: set[int]) -> Iterator[Collective]:
+    """Collectives, passes with others and forwards that send buffers, in the order of the run."""
     recording = index.recording
-    averaged = {row.op for row in recording.gradients if row.tensor in wrapped and row.outcome in _RECEIVED}
+    averaged, gathered = _passes_with(index, in_ddp), _passes_with(index, spread)
     state = [(event.op, bool(event.detail.get("averages"))) for event in events.of(EventKind.DDP_FORWARD)]
     flags = recording.ops.column("flags")
-    passes = [
-        (op, Collective((), AVERAGING, index.place(index.op_statement[op]), not flags[op] & RAISED))
-        for op in index.of_kind(OpKind.BACKWARD)
-        if index.op_statement[op] != NOWHERE
-        and (op in averaged or flags[op] & RAISED)
-        and next((averages for at, averages in reversed(state) if at <= op), False)
-    ]
-    own = list(collectives(index, events, passes))
+    others: list[tuple[int, Collective]] = []
+    for op in index.of_kind(OpKind.BACKWARD):
+        if index.op_statement[op] == NOWHERE:
+            continue
+        failed = bool(flags[op] & RAISED)
+        averages = next((averages for at, averages in reversed(state) if at <= op), False)
+        if averages and (op in averaged or failed):
+            others.append((op, Collective((), AVERAGING, index.place(index.op_statement[op]), not failed)))
+        elif op in gathered or (failed and spread):
+            others.append((op, Collective((), SPREAD, index.place(index.op_statement[op]), not failed)))
+    buffers = [event for event in events.of(EventKind.DDP_BUFFERS) if event.span >= 0]
+    ended_well = recording.info.outcome.kind == "ok"
+    for number, event in enumerate(buffers, 1):
+        over = ended_well or number < len(buffers) or event.op < index.op_count
+        place = index.place(index.statement_of_span[event.span])
+        others.append((event.op, Collective((), BUFFERS, place, over)))
+    own = list(collectives(index, events, sorted(others, key=lambda one: one[0])))
     yield from own
     outcome = recording.info.outcome
     is_known = 0 <= outcome.file < len(recording.files) and outcome.kind not in ("ok", "running")
-    if is_known and state and state[-1][1] and all(one.returned for one in own):
+    text = AVERAGING if state and state[-1][1] else SPREAD if spread else ""
+    if is_known and text and all(one.returned for one in own):
         source = recording.source(outcome.file, outcome.line).strip()
         if ".backward(" in source:
             place = Place(recording.files[outcome.file].name, outcome.line, outcome.line, "", source)
-            yield Collective((), AVERAGING, place, False)
+            yield Collective((), text, place, False)
 
 
 def _wrapped_at(index: Index, tensors: set[int]) -> int:
@@ -151,7 +212,7 @@ def _line_of(index: Index, tensor: int) -> int:
     return index.op_line(op) if 0 <= op < index.op_count else 0
 
 
-def _sharded_layers(index: Index) -> frozenset[tuple[str, int]]:
+def _sharded_layers(index: Index) -> frozenset[Line]:
     recording = index.recording
     if not any(recording.text(layout.type_name) == "DTensor" for layout in recording.layouts):
         return frozenset()
@@ -159,9 +220,9 @@ def _sharded_layers(index: Index) -> frozenset[tuple[str, int]]:
     return frozenset((place.file, place.line) for place in places)
 
 
-def _branches(index: Index) -> dict[tuple[str, int], int]:
+def _branches(index: Index) -> dict[Line, int]:
     """Of every line of the user's that called torch."""
-    found: dict[tuple[str, int], int] = {}
+    found: dict[Line, int] = {}
     for statement in index.statements:
         file = index.recording.files[statement.file] if statement.file >= 0 else None
         if file is not None and file.is_user and "rank" in file.text:

@@ -124,10 +124,20 @@ def detail_of(name: str, kwargs: Any, tensors: Sequence[Any]) -> dict[str, Any]:
     for key in ("src", "dst"):
         if isinstance(kwargs.get(key), int):
             detail[key] = kwargs[key]
+        elif isinstance(kwargs.get(f"group_{key}"), int):
+            detail[key] = _global_rank(group, kwargs[f"group_{key}"])
+    if isinstance(kwargs.get("tag"), int) and kwargs["tag"]:
+        detail["tag"] = kwargs["tag"]
     how = kwargs.get("op")
     if how is not None and how != distributed.ReduceOp.SUM:
         detail["op"] = str(how).rpartition(".")[2].lower()
     return detail
+
+
+def _global_rank(group: Any, number: int) -> int:
+    """A rank as all know it, of a number in a group."""
+    ranks = None if group is None else _ranks_of(group)
+    return ranks[number] if ranks is not None and number < len(ranks) else number
 
 
 def _ranks_of(group: Any) -> list[int] | None:

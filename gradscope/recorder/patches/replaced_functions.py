@@ -29,6 +29,7 @@ from gradscope.recorder.patches import (
     barriers,
     checkpoint_calls,
     compiled_code,
+    ddp_buffers,
     ddp_forwards,
     function_backwards,
     grad_scalers,
@@ -114,6 +115,8 @@ def _replacements() -> Iterator[Replacement]:
     yield Replacement(checkpoint.CheckpointFunction, "apply", checkpoint_calls.reentrant_reported)
     if hasattr(nn.parallel.DistributedDataParallel, ddp_forwards.METHOD):
         yield Replacement(nn.parallel.DistributedDataParallel, ddp_forwards.METHOD, ddp_forwards.reported)
+    if hasattr(nn.parallel.DistributedDataParallel, ddp_buffers.METHOD):
+        yield Replacement(nn.parallel.DistributedDataParallel, ddp_buffers.METHOD, ddp_buffers.reported)
     yield Replacement(nn.parallel.DistributedDataParallel, "__init__", ddp_forwards.making_reported)
     yield from barriers.replacements()
     for name in ("__enter__", "__exit__"):

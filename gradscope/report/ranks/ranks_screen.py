@@ -11,7 +11,7 @@ from rich.text import Text
 
 from gradscope.analysis.comparison.collective_orders import CollectiveParting
 from gradscope.analysis.comparison.merged_ranks import MergedRanks, RankDifference, RankRow, lost_its_connection
-from gradscope.analysis.comparison.rank_causes import ranks_text
+from gradscope.analysis.comparison.rank_model import ranks_text
 from gradscope.analysis.report_model import Severity
 from gradscope.analysis.sizes import size
 from gradscope.recording.program_end import program_end

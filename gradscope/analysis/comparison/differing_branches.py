@@ -1,0 +1,79 @@
+"""Which statements led the processes of a job different ways, from how often each ran which lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from gradscope.analysis.facts.lines_in_passes import Line
+from gradscope.frames.deciding_branches import Deciding, DecidingStatements
+
+
+class DifferingBranch(NamedTuple):
+    """A statement that not all ranks left the same way, or as often."""
+
+    line: Line
+    keyword: str
+    """``if``, ``for``, ``while``, ``match``."""
+    header: str
+    asks_for_rank: bool
+    runs: Mapping[int, int]
+    """How often each rank ran what it decides on."""
+
+
+class DifferingBranches:
+    """Finds them.
+
+    Args:
+        texts: The user's files, as all ranks have them.
+        runs: By line, how often each rank ran it.
+        ranks: All that are compared.
+        standing: Where those stood that did not end well; a rank that is not here ran to its end.
+    """
+
+    def __init__(
+        self,
+        texts: Mapping[str, str],
+        runs: Mapping[Line, Mapping[int, int]],
+        ranks: Sequence[int],
+        standing: Mapping[int, Line],
+    ) -> None:
+        self._texts, self._runs, self._ranks, self._standing = texts, runs, ranks, standing
+        self._files: dict[str, DecidingStatements] = {}
+        self._found: dict[Line, DifferingBranch | None] = {}
+
+    def of(self, line: Line) -> DifferingBranch | None:
+        """What led some ranks to a line more often than others; None where that is not exactly known."""
+        if line not in self._found:
+            self._found[line] = self._look(line)
+        return self._found[line]
+
+    def _look(self, line: Line) -> DifferingBranch | None:
+        file, counts = line[0], self._counts(line)
+        if file not in self._texts or counts is None or len(set(counts)) < 2:
+            return None
+        if file not in self._files:
+            self._files[file] = DecidingStatements(self._texts[file], lambda number: self._counts((file, number)))
+        found = self._files[file].of(line[1])
+        if found is None:
+            return None
+        most = max(found.ran)
+        fewer = (at for at, ran in enumerate(found.ran) if ran < most)
+        if not found.asks_for_rank and not all(self._is_past(file, at, found) for at in fewer):
+            return None  # (it may have come to its end, or been ended, on the way there)
+        by_rank = dict(zip(self._ranks, found.ran, strict=True))
+        return DifferingBranch((file, found.line), found.keyword, found.header, found.asks_for_rank, by_rank)
+
+    def _is_past(self, file: str, at: int, found: Deciding) -> bool:
+        """Whether a rank was behind the statement as often as it came to it."""
+        rank = self._ranks[at]
+        if rank not in self._standing:
+            return True
+        if self._standing[rank][0] == file and found.end_line < self._standing[rank][1] <= found.until:
+            return True
+        times = 1 if found.begun is None else found.begun[at]
+        return any((counts := self._counts((file, line))) and counts[at] >= times > 0 for line in found.behind)
+
+    def _counts(self, line: Line) -> tuple[int, ...] | None:
+        known = self._runs.get(line)
+        return None if known is None else tuple(known.get(rank, 0) for rank in self._ranks)
