@@ -219,10 +219,21 @@ class RankMerger:
                 waited,
                 branches,
                 silent,
+                self._bypassed(),
                 frozenset(self._whole),
                 own,
             )
         )
+
+    def _bypassed(self) -> dict[int, Place]:
+        """Where ranks call the module inside DistributedDataParallel."""
+        found: dict[int, Place] = {}
+        for answer, processes in self._answers.values():
+            if answer.code == _BYPASSED and answer.causes:
+                cause = answer.causes[0]
+                place = Place(cause.file, cause.line, cause.end_line, cause.function, cause.source)
+                found.update((rank, place) for rank, child in processes if not child)
+        return found
 
     def _differences(self, compared: list[_Process], numbers: dict[_Process, int]) -> Iterable[RankDifference]:
         found = []
@@ -270,12 +281,15 @@ def _standing(run: RunFacts) -> Line:
     return (place.file, place.line) if place is not None else ("", 0)
 
 
+_BYPASSED = "ddp-bypassed"
 _OF_ONE_RANK = ("leaf-unreached", "ddp-unused-parameters")
 """Answers that say of one rank that parameters got no gradient."""
 
 
 def _says_part_of(one: RankAnswer, cause: RankCause) -> bool:
     """Whether an answer says of some ranks what a cause says of all."""
+    if one.answer.code == _BYPASSED and cause.kind == "called-by-some-ranks" and cause.place is not None:
+        return cause.place.line in [place.line for place in one.answer.causes]
     about = cause.kind == "layer-on-some-ranks" and one.answer.code in _OF_ONE_RANK
     return about and set(one.ranks) <= set(cause.ranks) and one.answer.tensor in cause.names
 

@@ -153,6 +153,9 @@ def _partings(ranks: Ranks, partings: Sequence[CollectiveParting], *, only_guard
                 whose = "for some ranks only" if "asks for the rank" in under else "not run alike by all ranks"
                 place, why = value.place, f" Line {value.place.line} is {whose}{under}."
                 break
+        past = [rank for value in parting.values if value.text != AVERAGING for rank in value.ranks]
+        if not why and any(value.text == AVERAGING for value in called) and set(past) & set(ranks.bypassed):
+            place, why = _bypassed(ranks, past)
         if not why and (led := _led_there(ranks)) is not None:
             place, why = led
         if only_guarded and not why:
@@ -174,6 +177,16 @@ def _partings(ranks: Ranks, partings: Sequence[CollectiveParting], *, only_guard
             f"{counts} {advice}",
             (),
         )
+
+
+def _bypassed(ranks: Ranks, past: Sequence[int]) -> tuple[Place, str]:
+    """Where ranks that are in no averaging call the module that it is about."""
+    some = [rank for rank in past if rank in ranks.bypassed]
+    place = ranks.bypassed[some[0]]
+    return place, (
+        f" Line {place.line} calls the module inside DistributedDataParallel on {ranks_text(some)}: gradients are not "
+        "averaged there, and the others wait for it."
+    )
 
 
 def _led_there(ranks: Ranks) -> tuple[Place, str] | None:
@@ -293,9 +306,15 @@ def _alike(values: list[float | None], part: float) -> bool:
 def _under(ranks: Ranks, rank: int, place: Place) -> str:
     """What lets only some ranks come to a line, or not as often."""
     if line := ranks.facts[rank].branches.get((place.file, place.line), 0):
-        return f" (the if of line {line} asks for the rank)"
+        return _asks(line)
     branch = ranks.branches.of((place.file, place.line))
     if branch is None or branch.keyword not in BRANCHES:
         return ""
-    runs = {at: f"ran {times:,} time{'s' * (times != 1)}" for at, times in branch.runs.items()}
+    if branch.asks_for_rank:
+        return _asks(branch.line[1])
+    runs = {at: f"{times:,} time{'s' * (times != 1)}" if times else "never" for at, times in branch.runs.items()}
     return f" (what the {branch.keyword} of line {branch.line[1]} decides on ran {by_rank_text(runs)})"
+
+
+def _asks(line: int) -> str:
+    return f" (the if of line {line} asks for the rank)"

@@ -61,6 +61,8 @@ class Ranks(NamedTuple):
     branches: DifferingBranches
     silent: Sequence[CollectiveParting]
     """Where all ended well: the first calls that differ among all that others must take part in, passes too."""
+    bypassed: Mapping[int, Place]
+    """Where ranks call the module inside DistributedDataParallel."""
     whole: frozenset[int]
     """Ranks of which all that they called is known."""
     has_own_error: bool
