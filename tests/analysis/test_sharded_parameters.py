@@ -61,3 +61,6 @@ def test_an_optimizer_that_was_made_before_sharding_is_named_with_the_line_that_
     sharded = next(at for at, line in enumerate(early.strip().splitlines(), 1) if line.startswith("fully_shard"))
     assert f"fully_shard (line {sharded}) put in their place" in answer.text
     assert build(recorded(program)).answers == ()
+    some = program.replace(made, "").replace("fully_shard(model)\n", f"{made}fully_shard(model)\n")
+    (answer,) = build(recorded(some)).answers  # (what was sharded before is stepped)
+    assert "given model.two.weight and model.two.bias" in answer.text and "changed nothing of these" in answer.text

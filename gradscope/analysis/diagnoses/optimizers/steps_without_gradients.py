@@ -1,4 +1,7 @@
-"""An optimizer none of whose parameters ever had a gradient, while the passes gave gradients to others."""
+"""An optimizer none of whose parameters ever had a gradient, while the passes gave gradients to others.
+
+Of parameters that were sharded after the optimizer was made, also some of them.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +32,10 @@ def _find(sources: Sources) -> Iterator[Finding]:
         if sum(other.name == one.name for other in optimizers) > 1 or not one.tensors:
             continue  # (which of them made a step is not known)
         steps = [op for op in index.of_kind(OpKind.STEP) if op > first and index.func(op) == f"{one.name}.step"]
-        if len(steps) >= STEPS and not any(_may_have_had_one(sources, tensor) for tensor in one.tensors):
-            yield _finding(sources, one, others, steps)
+        without = [tensor for tensor in one.tensors if not _may_have_had_one(sources, tensor)]
+        sharded = _sharded_at(sources, one, others) if without else 0
+        if len(steps) >= STEPS and without and (sharded or len(without) == len(one.tensors)):
+            yield _finding(sources, one, without, others, steps, sharded)
 
 
 def _others(sources: Sources) -> dict[int, list[int]]:
@@ -58,16 +63,16 @@ def _may_have_had_one(sources: Sources, tensor: int) -> bool:
     return any(not reason.unused for reason in reasons)
 
 
-def _finding(sources: Sources, one: Optimizer, others: dict[int, list[int]], steps: list[int]) -> Finding:
-    held, got = (
-        sources.listed([sources.names.of(tensor) for tensor in some]) for some in (sorted(one.tensors), others)
-    )
-    sharded = _sharded_at(sources, one, others)
+def _finding(
+    sources: Sources, one: Optimizer, without: list[int], others: dict[int, list[int]], steps: list[int], sharded: int
+) -> Finding:
+    held, got = (sources.listed([sources.names.of(tensor) for tensor in some]) for some in (sorted(without), others))
+    changed = "nothing" if len(without) == len(one.tensors) else f"nothing of {'it' if len(without) == 1 else 'these'}"
     given = f"to those that fully_shard (line {sharded}) put in their place" if sharded else f"to {got}"
     return sources.finding(
         f"Line {one.line}: {one.name} was given {held}, and no backward pass ever gave one of them a gradient: its "
-        f"{sources.index.times(steps):,} steps changed nothing; the passes gave gradients {given}, which no optimizer "
-        "holds",
+        f"{sources.index.times(steps):,} steps changed {changed}; the passes gave gradients {given}, which no "
+        "optimizer holds",
         op=steps[-1],
         tensors=list(others),
         causes=[*cause_of_making(sources, one), *sources.stored(min(others), steps[-1])],
