@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,11 +11,14 @@ import typer
 from gradscope.cli.options.completion import complete_code
 
 if TYPE_CHECKING:
+    from gradscope.analysis.comparison.rank_cause_kinds import RankCauseKind
     from gradscope.analysis.diagnoses.diagnosis import Diagnosis
 
 
 VERSIONS = "torch-versions"
-"""What is explained beside the diagnoses."""
+"""What is explained beside the diagnoses: what changed …"""
+RANKS = "ranks"
+"""… and the causes that only the recordings of several processes together tell; each has a code of its own, too."""
 
 
 class ExplainFormat(str, Enum):
@@ -34,7 +38,7 @@ def explain(
     code: Annotated[
         str,
         typer.Argument(
-            help="The code of a diagnosis, or torch-versions; without one, all are listed.",
+            help="The code of a diagnosis, or ranks, or torch-versions; without one, all are listed.",
             autocompletion=complete_code,
         ),
     ] = "",
@@ -43,15 +47,21 @@ def explain(
 ) -> None:
     """Explain a diagnosis: what it means, why torch behaves so, an example that is run, and how to mend it.
 
-    torch-versions is no diagnosis: it lists the derivatives that are not the same in all versions of torch.
+    Two are no diagnosis: ranks lists what gradscope report says of the processes of a job, under codes that are
+    explained like the others; torch-versions lists the derivatives that are not the same in all versions of torch.
 
     Into a pipe, the list is one diagnosis a line, the columns separated by tabs.
     """
     if code == VERSIONS:
         _print_versions(format)
         return
+    from gradscope.analysis.comparison.rank_cause_kinds import KINDS, rank_cause_kind
     from gradscope.analysis.diagnoses.catalogue import every_diagnosis
 
+    of_ranks = rank_cause_kind(code.strip("[]"))
+    if code == RANKS or of_ranks is not None:
+        _print_ranks(KINDS if of_ranks is None else (of_ranks,), format)
+        return
     wanted = (_named(code),) if code else every_diagnosis()
     if format is not ExplainFormat.TABLE:
         _print_data(wanted, format)
@@ -72,6 +82,20 @@ def _print_versions(format: ExplainFormat) -> None:
         print_versions(CHANGES, console_on(sys.stdout))
     else:
         typer.echo((to_json if format is ExplainFormat.JSON else to_markdown)(CHANGES), nl=False)
+
+
+def _print_ranks(kinds: Sequence[RankCauseKind], format: ExplainFormat) -> None:
+    import sys
+
+    from gradscope.report.explain.rank_cause_texts import print_kind, print_kinds, to_json, to_markdown
+    from gradscope.report.screen.pipe import console_on
+
+    if format is not ExplainFormat.TABLE:
+        typer.echo((to_json if format is ExplainFormat.JSON else to_markdown)(kinds), nl=False)
+    elif len(kinds) == 1:
+        print_kind(kinds[0], console_on(sys.stdout))
+    else:
+        print_kinds(kinds, console_on(sys.stdout))
 
 
 def _named(code: str) -> Diagnosis:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from gradscope.analysis.comparison.rank_cause_kinds import KINDS
+from gradscope.analysis.comparison.rank_model import RankCauseName
 from gradscope.analysis.diagnoses.catalogue import every_diagnosis
 from gradscope.cli.options.completion import complete_code
 from gradscope.experiments.explain.example_runs import run_example
@@ -64,6 +67,19 @@ def test_what_changed_between_versions_of_torch_is_a_topic(tmp_path: Path):
     page = (PAGE.parent / "compare.md").read_text()
     assert gradscope("explain", "torch-versions", "-f", "markdown", cwd=tmp_path).stdout in page
     assert ("torch-versions", "what changed") in complete_code("torch")
+
+
+def test_what_several_processes_show_is_explained_like_the_rest(tmp_path: Path):
+    assert [known.kind for known in KINDS] == list(get_args(RankCauseName))
+    listed = gradscope("explain", "ranks", cwd=tmp_path).stdout
+    assert all(known.kind in listed and known.title in " ".join(listed.split()) for known in KINDS)
+    shown = gradscope("explain", "[send-without-recv]", cwd=tmp_path).stdout
+    assert "How to mend it" in shown and "dist.recv(y, 1 - rank)" in shown
+    (row,) = json.loads(gradscope("explain", "send-without-recv", "-f", "json", cwd=tmp_path).stdout)
+    assert (row["kind"], row["shows"].count("\n")) == ("send-without-recv", 2)
+    page = (PAGE.parent / "ranks.md").read_text()
+    assert gradscope("explain", "ranks", "-f", "markdown", cwd=tmp_path).stdout in page
+    assert [code for code, _ in complete_code("send-w")] == ["send-without-recv"]
 
 
 @pytest.mark.parametrize(("code", "hint"), [("frozn", "did you mean frozen or left-"), ("xyz", "lists the codes")])

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from gradscope.analysis.comparison.collective_orders import CollectiveParting
 from gradscope.analysis.comparison.differing_branches import DifferingBranches
 from gradscope.analysis.facts.rank_facts import RankFacts
 from gradscope.analysis.report_model import Place, Severity
 
+RankCauseName = Literal[
+    "layer-on-some-ranks",
+    "called-by-some-ranks",
+    "send-without-recv",
+    "branch-on-some-ranks",
+    "evaluated-on-some-ranks",
+    "replicas-differ",
+    "gradient-not-averaged",
+]
+
 
 class RankCause(NamedTuple):
     """One cause."""
 
-    kind: str
-    """``layer-on-some-ranks``, ``called-by-some-ranks``, ``evaluated-on-some-ranks``, ``replicas-differ``,
-    ``gradient-not-averaged``, ``send-without-recv``, ``branch-on-some-ranks``."""
+    kind: RankCauseName
     severity: Severity
     ranks: tuple[int, ...]
     """Those that do otherwise than the rest, as far as that can be told."""

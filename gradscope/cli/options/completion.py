@@ -72,9 +72,11 @@ def complete_tag(incomplete: str) -> Offered:
 
 def complete_code(incomplete: str) -> Offered:
     """Codes of diagnoses with their titles, and what else is explained."""
-    return [
-        item for item in [*complete_diagnosis(""), ("torch-versions", "what changed")] if item[0].startswith(incomplete)
-    ]
+    from gradscope.analysis.comparison.rank_cause_kinds import KINDS
+
+    others = [("torch-versions", "what changed"), ("ranks", "what several processes show")]
+    of_ranks = [(known.kind, known.title) for known in KINDS]
+    return [item for item in [*complete_diagnosis(""), *of_ranks, *others] if item[0].startswith(incomplete)]
 
 
 def complete_diagnosis(incomplete: str) -> Offered:

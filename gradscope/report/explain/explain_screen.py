@@ -28,7 +28,8 @@ def print_list(catalogue: Sequence[Diagnosis], console: Console) -> None:
     console.print(table)
     console.print(
         Text(
-            "\ngradscope explain CODE says what one means, and runs an example of it; torch-versions: what changed.",
+            "\ngradscope explain CODE says what one means, and runs an example of it; ranks: what several processes "
+            "show; torch-versions: what changed.",
             "dim",
         )
     )
