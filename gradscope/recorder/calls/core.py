@@ -28,18 +28,19 @@ from gradscope.recorder.places.code_owners import Owner
 from gradscope.recorder.places.forwards_in_frames import MODULE_CALLS
 from gradscope.recorder.state.graph_nodes import GraphNodes
 from gradscope.recorder.state.identity import Identity, Seen, SeenStorage
+from gradscope.recorder.state.many_tensors import ACCUMULATED, CREATED, MISSING, UNTOUCHED
 from gradscope.recorder.state.tensor_states import TensorStates
-from gradscope.recorder.state.tensors_in import BORING, tensors_in
+from gradscope.recorder.state.tensors_in import BORING, grad_of, tensors_in, version_of, written_version_of
 from gradscope.recorder.tape import Tape
 from gradscope.recorder.torch_internals import capabilities
 from gradscope.recorder.torch_internals.saved_now import saves_without_hooks
-from gradscope.recording.flags import BELOW, EXTERNAL, LEAF, REQUIRES_GRAD, VERSION_FIELD, VIEW
+from gradscope.recording.flags import BELOW, EXTERNAL, GRADIENT, LEAF, REQUIRES_GRAD, VERSION_FIELD, VIEW
 from gradscope.recording.rows import OpFlag, OpKind
 
 VARIABLE = "GRADSCOPE_CORE"
 """The environment's variable that chooses: ``python`` or ``native``; without it the native core where there is one."""
 
-INTERFACE = 4
+INTERFACE = 5
 """What the core must be built for; see ``native/core.h``."""
 
 
@@ -51,6 +52,9 @@ _PYTHON: dict[str, Any] = {
     "python_nodes": GraphNodes.enter,
 }
 """What the core stands for, and leaves the unusual to."""
+
+_OF_MANY = ("versions", "updated", "held", "cleared", "before", "after", "note_changes", "enter_new")
+"""Methods of :class:`ManyTensors` that it stands for."""
 
 
 class Choice(NamedTuple):
@@ -100,6 +104,7 @@ def core_of(one: Observer) -> Any:
     vars(one.identity).update(bury=core.bury, add=core.add)
     vars(one.states).update(enter=core.enter)
     vars(one.states.graph).update(enter=core.enter_node)
+    vars(one.many).update({name: getattr(core, name) for name in _OF_MANY})
     return core
 
 
@@ -126,6 +131,14 @@ def _things() -> dict[str, Any]:
         "is_copied_on_write": capabilities.is_copied_on_write,
         "saves_without_hooks": saves_without_hooks,
         "innermost_saved_hooks": capabilities.innermost_saved_hooks,
+        "grad_of": grad_of,
+        "version_of": version_of,
+        "written_version_of": written_version_of,
+        "GRADIENT": GRADIENT,
+        "CREATED": CREATED,
+        "ACCUMULATED": ACCUMULATED,
+        "UNTOUCHED": UNTOUCHED,
+        "MISSING": MISSING,
         "REQUIRES_GRAD": REQUIRES_GRAD,
         "LEAF": LEAF,
         "EXTERNAL": EXTERNAL,
@@ -150,6 +163,9 @@ def _things() -> dict[str, Any]:
         "ask_is_view": vars(tensor)["_is_view"],
         "ask_storage_nbytes": vars(storage)["nbytes"],
         "ask_storage_data_ptr": vars(storage)["data_ptr"],
+        "ask_is_leaf": vars(tensor)["is_leaf"],
+        "ask_retains_grad": vars(tensor)["retains_grad"],
+        "ask_grad": vars(tensor)["grad"],
         "ask_is_grad_enabled": torch.is_grad_enabled,
         "ask_is_inference_mode": torch.is_inference_mode_enabled,
         "ask_is_any_autocast": capabilities.is_any_autocast_enabled,

@@ -10,7 +10,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
 from types import FrameType
 from typing import Any
 
@@ -39,6 +38,7 @@ from gradscope.recorder.state.fingerprints import Fingerprints
 from gradscope.recorder.state.foreign_memory import ForeignMemory
 from gradscope.recorder.state.graph_nodes import LATER, GraphNodes
 from gradscope.recorder.state.identity import Identity
+from gradscope.recorder.state.many_tensors import ManyTensors
 from gradscope.recorder.state.module_numbers import number_of_module
 from gradscope.recorder.state.moves import Moves
 from gradscope.recorder.state.numpy_arrays import NumpyArrays
@@ -152,7 +152,8 @@ class Observer:
         self.tape = tape
         self.identity = identity
         self.states = TensorStates(tape, identity, graph)
-        self.passes = PassObserver(tape, identity, graph, looks_for_births, fingerprints)
+        self.many = ManyTensors(tape, self.states)
+        self.passes = PassObserver(tape, identity, graph, self.many, looks_for_births, fingerprints)
         self._births = ForwardBirths(tape, identity) if looks_for_births else None
         self.sites = sites
         self.names = names
@@ -608,8 +609,7 @@ class Observer:
             if self.full:
                 self.after_limit.add(located.site.span, self.tape.text(f"{optimizer}.step"))
                 return
-            now = ((parameter, version, version_of(parameter)) for parameter, version in versions)
-            updated = [(parameter, before, after) for parameter, before, after in now if before != after]
+            updated = self.many.updated(versions)
             op = self._whole_call(self.tape.text(f"{optimizer}.step"), _STEP, located, thread, _VERSION, updated)
             counted = {id(parameter) for parameter, _, _ in updated} if written else set()
             past = [(parameter, certainty) for parameter, certainty in written if id(parameter) not in counted]
@@ -618,9 +618,7 @@ class Observer:
                 self.states.change(op, self.identity.tensors[id(parameter)], _WRITTEN, NONE, certainty)
             if past:
                 self.tape.update_op(op, calls=len(updated) + len(past))
-            for value in chain.from_iterable(held.values() for held in states if isinstance(held, dict)):
-                if id(value) not in self.identity.tensors and isinstance(value, Tensor):
-                    self.states.enter(value, op, 0, False, 0, ())
+            self.many.enter_new(states, op)
             if self.fingerprints is not None:
                 self.fingerprints.note_op(op, optimizer, (), (), [one for one, *_ in (*updated, *past)])
             if _is_looked_at(located.site) and located.user is not None:
@@ -736,18 +734,11 @@ class Observer:
         self, text: int, kind: int, located: Located, thread: int, field: int, changes: list[tuple[Any, int, int]]
     ) -> int:
         """One row for a call that was looked at around the whole, with what it changed: tensors, before and after."""
-        tape, known = self.tape, self.identity.tensors
+        tape = self.tape
         op = tape.op_count
         tape.op_count = op + 1
         tape.ops += (text, kind, located.site.span, located.site.inner, thread, _modes(), len(changes))
-        for tensor, before, after in changes:
-            seen = known.get(id(tensor))
-            if seen is None:
-                self._inputs([tensor], op, False)
-                seen = known[id(tensor)]
-            else:
-                self._uses += (op, seen.row)
-            self.states.change(op, seen, field, before, after)
+        self.many.note_changes(op, field, changes, self._inputs)
         if len(tape.ops) >= tape.flush_at:
             self._flush()
         return op

@@ -15,7 +15,7 @@
 #error "relies on the lock of the interpreter; the Python is used instead"
 #endif
 
-#define INTERFACE 4 /* to be raised with every change of what the Python side gives or takes; see calls/core.py */
+#define INTERFACE 5 /* to be raised with every change of what the Python side gives or takes; see calls/core.py */
 
 #define SLOT(object, offset) (*(PyObject **)((char *)(object) + (offset)))
 
@@ -24,7 +24,8 @@
     X(Tensor) X(Parameter) X(Seen) X(SeenStorage) X(Tape) X(Identity) X(GraphNodes) X(Observer) X(Site) X(Function)    \
     X(CallPlace) X(RecorderMode) X(boring) X(handle_code) X(module_calls) X(sets_mode) X(owner_user)                   \
     X(owner_torch) X(owner_library) X(python_handle) X(python_enter) X(python_add) X(python_bury) X(python_nodes)      \
-    X(tensors_in) X(is_programs) X(share_warnings) X(is_copied_on_write) X(saves_without_hooks) X(innermost_saved_hooks)
+    X(tensors_in) X(is_programs) X(share_warnings) X(is_copied_on_write) X(saves_without_hooks) X(innermost_saved_hooks)  \
+    X(grad_of) X(version_of) X(written_version_of)
 
 #define SLOTS(X)                                                                                                       \
     X(Seen, row) X(Seen, storage) X(Seen, layout) X(Seen, node) X(Seen, nbytes) X(Seen, requires_grad)                 \
@@ -44,7 +45,8 @@
 
 #define NUMBERS(X)                                                                                                     \
     X(REQUIRES_GRAD) X(LEAF) X(EXTERNAL) X(VIEW) X(VERSION_FIELD) X(GRAD) X(INFERENCE) X(AUTOCAST) X(BELOW)            \
-    X(FULL_MATCHES) X(CALL) X(READ_GRAD) X(EXPORT)
+    X(FULL_MATCHES) X(CALL) X(READ_GRAD) X(EXPORT) X(GRADIENT) X(CREATED)                                          \
+    X(ACCUMULATED) X(UNTOUCHED) X(MISSING)
 
 #define DECLARE(name) extern PyObject *the_##name;
 OBJECTS(DECLARE)
@@ -73,7 +75,7 @@ typedef struct {
 
 #define ASKS(X)                                                                                                        \
     X(requires_grad) X(grad_fn) X(untyped_storage) X(shape) X(stride) X(dtype) X(device) X(version) X(is_view)         \
-    X(storage_nbytes) X(storage_data_ptr)                                                                              \
+    X(storage_nbytes) X(storage_data_ptr) X(is_leaf) X(retains_grad) X(grad)                                                                          \
     X(is_grad_enabled) X(is_inference_mode) X(is_any_autocast) X(tracing_state) X(sequence_number) X(dispatch_modes)
 #define DECLARE(name) extern Ask ask_##name;
 ASKS(DECLARE)
@@ -104,11 +106,11 @@ typedef struct {
 } KnownLayout;
 typedef struct {
     PyObject_HEAD
-    PyObject *observer, *observer_names, *states, *tape, *identity, *graph;
+    PyObject *observer, *observer_names, *states, *tape, *identity, *graph, *many;
     PyObject *functions, *places, *sites, *owners;
     PyObject *tensors, *storages, *dead, *entomb, *layouts;
     PyObject *ops, *tensor_rows, *storage_rows, *uses, *results, *changes, *tensor_deaths, *storage_deaths;
-    PyObject *node_rows, *edge_rows, *saved_rows, *of_threads, *types, *hooked;
+    PyObject *node_rows, *edge_rows, *saved_rows, *gradient_rows, *of_threads, *types, *hooked;
     int is_asked_more;
     KnownPlace known_places[PLACES];
     KnownOwner known_owners[OWNERS];
@@ -116,9 +118,9 @@ typedef struct {
 } Core;
 
 #define HELD(X)                                                                                                        \
-    X(observer) X(observer_names) X(states) X(tape) X(identity) X(graph) X(functions) X(places) X(sites) X(owners)     \
+    X(observer) X(observer_names) X(states) X(tape) X(identity) X(graph) X(many) X(functions) X(places) X(sites) X(owners)     \
     X(tensors) X(storages) X(dead) X(entomb) X(layouts) X(ops) X(tensor_rows) X(storage_rows) X(uses) X(results)       \
-    X(changes) X(tensor_deaths) X(storage_deaths) X(node_rows) X(edge_rows) X(saved_rows) X(of_threads) X(types)       \
+    X(changes) X(tensor_deaths) X(storage_deaths) X(node_rows) X(edge_rows) X(saved_rows) X(gradient_rows) X(of_threads) X(types)       \
     X(hooked)
 
 extern PyTypeObject CoreType;
@@ -142,6 +144,16 @@ PyObject *enter_tensor(
 /* nodes.c */
 PyObject *enter_node(
     Core *core, PyObject *root, PyObject *op, PyObject *since, int read_saved, PyObject *known, PyObject *inputs);
+
+/* many.c: see the methods of ManyTensors that are named so */
+PyObject *many_versions(Core *core, PyObject *tensors);
+PyObject *many_updated(Core *core, PyObject *versions);
+PyObject *many_held(Core *core, PyObject *parameters);
+PyObject *many_cleared(Core *core, PyObject *held);
+PyObject *many_before(Core *core, PyObject *rows);
+PyObject *many_after(Core *core, PyObject *rows, PyObject *before, PyObject *op, int raised);
+PyObject *many_note_changes(Core *core, PyObject *op, PyObject *field, PyObject *changes, PyObject *enter);
+PyObject *many_enter_new(Core *core, PyObject *states, PyObject *op);
 
 /* places.c */
 PyObject *place_of(Core *core, PyFrameObject *frame, PyCodeObject *code); /* borrowed; NULL where none is known (an error may be set) */

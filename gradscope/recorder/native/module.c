@@ -199,6 +199,7 @@ hold_all(Core *core, PyObject *observer)
         !is_a(observer, the_Observer) || hold(observer, "__dict__", &core->observer_names, &PyDict_Type) < 0 ||
         hold(observer, "states", &core->states, NULL) < 0 || hold(observer, "tape", &core->tape, NULL) < 0 ||
         hold(observer, "identity", &core->identity, NULL) < 0 || hold(core->states, "graph", &core->graph, NULL) < 0 ||
+        hold(observer, "many", &core->many, NULL) < 0 ||
         hold(observer, "functions", &core->functions, &PyDict_Type) < 0 || hold(observer, "sites", &sites, NULL) < 0 ||
         hold(sites, "places", &core->places, &PyDict_Type) < 0 ||
         hold(sites, "_sites", &core->sites, &PyDict_Type) < 0 || hold(sites, "owners", &owners, NULL) < 0 ||
@@ -220,7 +221,8 @@ hold_all(Core *core, PyObject *observer)
         hold_rows(pending, "storages", &core->storage_rows) < 0 || hold_rows(pending, "uses", &core->uses) < 0 ||
         hold_rows(pending, "results", &core->results) < 0 || hold_rows(pending, "changes", &core->changes) < 0 ||
         hold_rows(pending, "nodes", &core->node_rows) < 0 || hold_rows(pending, "edges", &core->edge_rows) < 0 ||
-        hold_rows(pending, "saved", &core->saved_rows) < 0;
+        hold_rows(pending, "saved", &core->saved_rows) < 0 ||
+        hold_rows(pending, "gradients", &core->gradient_rows) < 0;
     if (!failed) {
         core->is_asked_more = PyObject_IsTrue(asked);
         failed = core->is_asked_more < 0;
@@ -315,12 +317,42 @@ core_enter_node(Core *core, PyObject *const *argv, Py_ssize_t count)
     return enter_node(core, argv[0], argv[1], argv[2], read_saved, known, inputs);
 }
 
+static PyObject *
+core_after(Core *core, PyObject *const *argv, Py_ssize_t count)
+{
+    if (!enough(count, 4, 4)) {
+        return NULL;
+    }
+    int raised = PyObject_IsTrue(argv[3]);
+    return raised < 0 ? NULL : many_after(core, argv[0], argv[1], argv[2], raised);
+}
+
+static PyObject *
+core_note_changes(Core *core, PyObject *const *argv, Py_ssize_t count)
+{
+    return enough(count, 4, 4) ? many_note_changes(core, argv[0], argv[1], argv[2], argv[3]) : NULL;
+}
+
+static PyObject *
+core_enter_new(Core *core, PyObject *const *argv, Py_ssize_t count)
+{
+    return enough(count, 2, 2) ? many_enter_new(core, argv[0], argv[1]) : NULL;
+}
+
 #define FAST(function) (PyCFunction)(void (*)(void))function
 static PyMethodDef core_methods[] = {
     {"bury", (PyCFunction)core_bury, METH_NOARGS, "See Identity.bury."},
     {"add", FAST(core_add), METH_FASTCALL, "See Identity.add."},
     {"enter", FAST(core_enter), METH_FASTCALL, "See TensorStates.enter."},
     {"enter_node", FAST(core_enter_node), METH_FASTCALL, "See GraphNodes.enter."},
+    {"versions", (PyCFunction)many_versions, METH_O, "See ManyTensors.versions."},
+    {"updated", (PyCFunction)many_updated, METH_O, "See ManyTensors.updated."},
+    {"held", (PyCFunction)many_held, METH_O, "See ManyTensors.held."},
+    {"cleared", (PyCFunction)many_cleared, METH_O, "See ManyTensors.cleared."},
+    {"before", (PyCFunction)many_before, METH_O, "See ManyTensors.before."},
+    {"after", FAST(core_after), METH_FASTCALL, "See ManyTensors.after."},
+    {"note_changes", FAST(core_note_changes), METH_FASTCALL, "See ManyTensors.note_changes."},
+    {"enter_new", FAST(core_enter_new), METH_FASTCALL, "See ManyTensors.enter_new."},
     {NULL, NULL, 0, NULL},
 };
 

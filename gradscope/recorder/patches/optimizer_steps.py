@@ -21,7 +21,6 @@ from gradscope.recorder.calls.function_mode import RecorderMode
 from gradscope.recorder.calls.observer import Observer
 from gradscope.recorder.patches import learning_rates, replica_values
 from gradscope.recorder.patches.optimizer_groups import number_of
-from gradscope.recorder.state.tensors_in import version_of
 from gradscope.recorder.torch_internals.uncounted_writes import updated_by_step
 from gradscope.recording.rows import EventKind
 
@@ -93,7 +92,7 @@ class OptimizerSteps:
             groups = [] if self._observer.full else optimizer.param_groups
             parameters = [parameter for group in groups for parameter in group["params"]]
             with DisableTorchFunction():  # else a mode of the program's below ours would see us look
-                versions = [(parameter, version_of(parameter)) for parameter in parameters]
+                versions = self._observer.many.versions(parameters)
         except Exception:
             self._observer.fault("optimizer step")
             return None

@@ -24,11 +24,9 @@ from gradscope.recorder.calls.function_mode import RecorderMode
 from gradscope.recorder.calls.modes_aside import aside, is_ours_on_top
 from gradscope.recorder.calls.observer import Observer
 from gradscope.recorder.calls.shielded_observer import ShieldedObserver
-from gradscope.recorder.state.tensors_in import PLAIN, grad_of
+from gradscope.recorder.state.many_tensors import Held
+from gradscope.recorder.state.tensors_in import PLAIN
 from gradscope.recorder.torch_internals.capabilities import tracing_state
-
-_Held = tuple[Tensor, int]
-"""A parameter that has a gradient, and the gradient's row (or NONE)."""
 
 _ASKED = (
     "parameters",
@@ -92,21 +90,19 @@ def _of_module(module: nn.Module) -> list[Tensor]:
     return [parameter for table in tables for parameter in table.values() if parameter is not None]
 
 
-def _gradients(observer: Observer | ShieldedObserver, parameters: list[Tensor]) -> list[_Held]:
-    """The gradients that are there. Only numbers are held: one kept alive could change what the program sees."""
-    identity = observer.identity
+def _gradients(observer: Observer | ShieldedObserver, parameters: list[Tensor]) -> list[Held]:
+    """The gradients that are there."""
     if observer.full:
         return []
     with _looking(observer), observer.lock:
-        identity.bury()
-        found = ((parameter, grad_of(parameter)) for parameter in parameters)
-        return [(parameter, identity.row_of(gradient)) for parameter, gradient in found if gradient is not None]
+        observer.identity.bury()
+        return observer.many.held(parameters)
     return []
 
 
-def _observe(mode: RecorderMode, name: str, before: list[_Held], frame: FrameType) -> None:
+def _observe(mode: RecorderMode, name: str, before: list[Held], frame: FrameType) -> None:
     with _looking(mode.observer):
-        cleared = [(parameter, row) for parameter, row in before if grad_of(parameter) is None]
+        cleared = mode.observer.many.cleared(before)
         if not (mode.muted or mode.observer.muted):
             mode.observer.observe_cleared(name, cleared, mode.thread, frame)
 

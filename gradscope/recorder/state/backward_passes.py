@@ -12,14 +12,12 @@ from gradscope.recorder.state.fingerprints import Fingerprints
 from gradscope.recorder.state.gradient_looks import GradientLooks
 from gradscope.recorder.state.graph_nodes import GraphNodes
 from gradscope.recorder.state.identity import Identity, Seen
+from gradscope.recorder.state.many_tensors import ManyTensors
 from gradscope.recorder.state.passes_in_flight import PassesInFlight
-from gradscope.recorder.state.tensors_in import grad_of, tensors_in, written_version_of
+from gradscope.recorder.state.tensors_in import tensors_in
 from gradscope.recorder.tape import Tape
-from gradscope.recording.flags import GRADIENT, LEAF
-from gradscope.recording.rows import GradOutcome, OpKind
+from gradscope.recording.rows import OpKind
 from gradscope.recording.tables import NONE
-
-_CREATED, _ACCUMULATED, _UNTOUCHED, _MISSING = map(int, GradOutcome)
 
 
 class PassObserver:
@@ -30,12 +28,14 @@ class PassObserver:
         tape: Tape,
         identity: Identity,
         graph: GraphNodes,
+        many: ManyTensors,
         looks_for_births: bool,
         fingerprints: Fingerprints | None = None,
     ) -> None:
         self.tape = tape
         self.identity = identity
         self.graph = graph
+        self.many = many
         self.looks = GradientLooks(tape, identity, graph, looks_for_births)
         self.fingerprints = fingerprints
         self.in_flight = PassesInFlight(identity, graph)
@@ -78,9 +78,7 @@ class ObservedPass:
         self._running = passes.in_flight.begin(thread, tensors)
         self._before: dict[int, tuple[int, int]] = {}
         if kind == OpKind.BACKWARD:
-            for row in passes.in_flight.readable(self._running, identity.leaves):
-                gradient = grad_of(identity.leaves[row]())
-                self._before[row] = (0, 0) if gradient is None else (id(gradient), written_version_of(gradient))
+            self._before = passes.many.before(passes.in_flight.readable(self._running, identity.leaves))
 
     def _note_roots(self, op: int, tape: Tape) -> None:
         """Write the pass's roots."""
@@ -118,36 +116,11 @@ class ObservedPass:
 
     def _outcomes(self, op: int, *, raised: bool = False) -> list[tuple[int, Any]]:
         """Write the outcomes; the leaves that got a gradient, and what they have now."""
-        tape, given = self._passes.tape, []
-        self._passes.in_flight.end(self._running)
-        self._note_roots(op, tape)
-        for row in self._passes.in_flight.readable(self._running, self._before):
-            identity_before, version_before = self._before[row]
-            reference = self._identity.leaves.get(row)
-            gradient = grad_of(reference()) if reference is not None else None
-            outcome, grad, nbytes = _MISSING, NONE, 0
-            if gradient is not None:
-                seen = self._identity.tensors.get(id(gradient))
-                is_new = seen is None
-                if seen is None:
-                    with DisableTorchFunctionSubclass():
-                        flags = GRADIENT if gradient.requires_grad else GRADIENT | LEAF
-                        seen = self._identity.add(gradient, op, NONE, flags, ())
-                grad = seen.row
-                if not identity_before:
-                    outcome, nbytes = _CREATED, seen.nbytes
-                elif id(gradient) != identity_before:
-                    outcome, nbytes = _ACCUMULATED, seen.nbytes if is_new else 0
-                elif written_version_of(gradient) != version_before:
-                    outcome = _ACCUMULATED
-                else:
-                    outcome = _UNTOUCHED
-            if outcome in (_CREATED, _ACCUMULATED):
-                given.append((row, gradient))
-            elif raised:
-                continue
-            tape.pending["gradients"] += (op, row, outcome, grad, nbytes)
-        return given
+        passes = self._passes
+        passes.in_flight.end(self._running)
+        self._note_roots(op, passes.tape)
+        leaves = passes.in_flight.readable(self._running, self._before)
+        return passes.many.after(leaves, self._before, op, raised)
 
 
 def _at_edge(edge: GradientEdge, identity: Identity, graph: GraphNodes) -> Seen | None:
