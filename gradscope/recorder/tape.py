@@ -15,7 +15,7 @@ from typing import Any
 
 from gradscope.recorder.uninterrupted import uninterrupted
 from gradscope.recording import Fault, Recording
-from gradscope.recording.tables import Table
+from gradscope.recording.tables import Packing, Table
 
 FLUSH_OPS = 4096
 """Pending ops at which a batch is moved: small enough to bound memory, large enough to be cheap a row."""
@@ -78,6 +78,10 @@ class Tape:
         self._op_updates: dict[int, dict[str, int]] = {}
         self._updates: list[tuple[str, int, str, int]] = []
         self._texts: dict[str, int] = {"": 0}
+        self.packed: Packing | None = None
+        """What makes columns of pending rows, where the native core does."""
+        self.set_pairs: Callable[[MutableSequence[int], list[int], int], None] = _set_pairs
+        """Sets ``column[row] = value`` for so many rows and values that alternate in a list."""
 
     def text(self, text: str) -> int:
         """Intern a text and return its id."""
@@ -172,8 +176,10 @@ class Tape:
                 self._begun = table, row, batch
                 del values[:count]
                 self._add_begun()
-        _set_pairs(recording.tensors.column("died"), self.tensor_deaths)
-        _set_pairs(recording.storages.column("died"), self.storage_deaths)
+        for owner, deaths in (("tensors", self.tensor_deaths), ("storages", self.storage_deaths)):
+            count = len(deaths)
+            self.set_pairs(self._tables[owner].column("died"), deaths, count)
+            del deaths[:count]
         for op, columns in self._op_updates.items():
             for column, value in columns.items():
                 recording.ops.column(column)[op] = value
@@ -192,7 +198,7 @@ class Tape:
         if self._begun is not None:
             table, row, batch = self._begun
             table.truncate(row)
-            table.extend_flat(batch)
+            table.extend_flat(batch, self.packed)
             self._begun = None
 
     def is_old(self) -> bool:
@@ -218,9 +224,6 @@ class Tape:
         self.flush_at = max(FIRST_OPS * _OP_WIDTH, min(FLUSH_OPS * _OP_WIDTH, batch))
 
 
-def _set_pairs(column: MutableSequence[int], pairs: list[int]) -> None:
-    """Set ``column[row] = value`` for rows and values that alternate in a list, and take them off it."""
-    count = len(pairs)
+def _set_pairs(column: MutableSequence[int], pairs: list[int], count: int) -> None:
     for row, value in zip(pairs[:count:2], pairs[1:count:2], strict=True):
         column[row] = value
-    del pairs[:count]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from itertools import chain
 from typing import Generic, TypeVar
@@ -13,6 +13,10 @@ from gradscope.recording.column_marks import columns_of
 RowT = TypeVar("RowT", bound="tuple[int, ...]")
 
 _NARROW, _WIDE = "i", "q"
+
+Packing = Callable[[list[int], int, int, str], bytes]
+"""Gives one column of rows in a list as the bytes of an array: takes the list, the column's position, the width of a
+row, and the array's type code. Raises OverflowError where a number does not fit."""
 
 NONE = -1
 """The id that stands for "no row" in every column that refers to another table."""
@@ -56,10 +60,22 @@ class Table(Generic[RowT]):
         """Append many rows; much cheaper a row than :meth:`append`."""
         self.extend_flat(list(chain.from_iterable(rows)))
 
-    def extend_flat(self, values: list[int]) -> None:
-        """Append many rows given as one list, the values of a row after those of the other."""
+    def extend_flat(self, values: list[int], packed: Packing | None = None) -> None:
+        """Append many rows given as one list, the values of a row after those of the other.
+
+        Args:
+            values: The list.
+            packed: Makes columns of it, where that is done in another language than this.
+        """
         width = len(self.columns)
-        for position, name in enumerate(self.columns):
+        for position, (name, column) in enumerate(self.columns.items()):
+            if packed is not None:
+                try:
+                    column.frombytes(packed(values, position, width, column.typecode))
+                except OverflowError:
+                    pass  # it may have to be widened
+                else:
+                    continue
             self.extend_column(name, values[position::width])
 
     def extend_column(self, name: str, values: list[int]) -> None:

@@ -106,6 +106,28 @@ FUNCTIONS = """
         layer = torch.nn.MultiheadAttention(4, 2, batch_first=True)
         layer(*[torch.ones(1, 2, 4)] * 3)[0].sum().backward()
 """
+VIEWS = """
+    import torch
+    base = torch.arange(12.0)
+    w = torch.ones(12, requires_grad=True)
+    for turn in range(3):
+        view = base.view(3, 4)
+        parts = view[1:], view.t(), base[2:5].unsqueeze(0), base.detach()[1:], base.data.view(4, 3)[1], w.view(3, 4)[0]
+        first = base[3:]
+        again = first.view(9)[1:]
+        del first
+        later = again[1:]
+        joined = torch.stack([w.view(-1)[:4], w[4:8]]).view(8)
+        one, two = torch.unbind(w.view(2, 6))
+        with torch.no_grad():
+            quiet = w.view(4, 3)[1:]
+        with torch.inference_mode():
+            fast = base.view(4, 3)[0]
+        made = torch.nn.Parameter(torch.zeros(4)).view(2, 2)
+        base.data = torch.arange(12.0)
+        moved = view.view(12)
+        ((joined.sum() + one.cumprod(0).sum()) * torch.einsum("ij,jk->ik", w.view(3, 4), w.view(4, 3)).sum()).backward()
+"""
 REPORT = "from gradscope.recorder.doctor.capability_report import diagnose; print(diagnose())"
 
 
@@ -138,7 +160,9 @@ def _by_python(source: str, monkeypatch: pytest.MonkeyPatch) -> Recording:
         return recorded(source)
 
 
-@pytest.mark.parametrize("program", [TRAINING, TENSORS, FUNCTIONS], ids=["training", "tensors", "functions"])
+@pytest.mark.parametrize(
+    "program", [TRAINING, TENSORS, FUNCTIONS, VIEWS], ids=["training", "tensors", "functions", "views"]
+)
 @pytest.mark.usefixtures("every_call")
 def test_every_row_is_what_the_python_records(program: str, monkeypatch: pytest.MonkeyPatch):
     expected, found = _by_python(program, monkeypatch), recorded(program)

@@ -65,6 +65,8 @@ class Choice(NamedTuple):
     why: str
     core: Any = None
     """The class of the native core."""
+    packed_column: Any = None
+    set_pairs: Any = None
 
 
 @cache
@@ -86,7 +88,7 @@ def choice() -> Choice:
         return Choice("python", f"the native core does not fit: {type(error).__name__}: {error}")
     if RecorderMode.__torch_function__ is _PYTHON["python_handle"]:
         RecorderMode.__torch_function__ = handle  # type: ignore[method-assign]
-    return Choice("native", f"{VARIABLE}=python does without it", native.Core)
+    return Choice("native", f"{VARIABLE}=python does without it", native.Core, native.packed_column, native.set_pairs)
 
 
 def core_of(one: Observer) -> Any:
@@ -104,6 +106,7 @@ def core_of(one: Observer) -> Any:
     vars(one.identity).update(bury=core.bury, add=core.add)
     vars(one.states).update(enter=core.enter)
     vars(one.states.graph).update(enter=core.enter_node)
+    one.tape.packed, one.tape.set_pairs = choice().packed_column, choice().set_pairs
     vars(one.many).update({name: getattr(core, name) for name in _OF_MANY})
     return core
 
@@ -131,6 +134,7 @@ def _things() -> dict[str, Any]:
         "is_copied_on_write": capabilities.is_copied_on_write,
         "saves_without_hooks": saves_without_hooks,
         "innermost_saved_hooks": capabilities.innermost_saved_hooks,
+        "strided": torch.strided,
         "grad_of": grad_of,
         "version_of": version_of,
         "written_version_of": written_version_of,
@@ -163,6 +167,12 @@ def _things() -> dict[str, Any]:
         "ask_is_view": vars(tensor)["_is_view"],
         "ask_storage_nbytes": vars(storage)["nbytes"],
         "ask_storage_data_ptr": vars(storage)["data_ptr"],
+        "ask_base": vars(tensor)["_base"],
+        "ask_storage_offset": vars(tensor)["storage_offset"],
+        "ask_nbytes": vars(tensor)["nbytes"],
+        "ask_tensor_layout": vars(tensor)["layout"],
+        "ask_is_nested": vars(tensor)["is_nested"],
+        "ask_dim": vars(tensor)["dim"],
         "ask_is_leaf": vars(tensor)["is_leaf"],
         "ask_retains_grad": vars(tensor)["retains_grad"],
         "ask_grad": vars(tensor)["grad"],

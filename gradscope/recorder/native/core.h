@@ -10,6 +10,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <frameobject.h>
+#include <stdint.h>
 
 #ifdef Py_GIL_DISABLED
 #error "relies on the lock of the interpreter; the Python is used instead"
@@ -25,7 +26,7 @@
     X(CallPlace) X(RecorderMode) X(boring) X(handle_code) X(module_calls) X(sets_mode) X(owner_user)                   \
     X(owner_torch) X(owner_library) X(python_handle) X(python_enter) X(python_add) X(python_bury) X(python_nodes)      \
     X(tensors_in) X(is_programs) X(share_warnings) X(is_copied_on_write) X(saves_without_hooks) X(innermost_saved_hooks)  \
-    X(grad_of) X(version_of) X(written_version_of)
+    X(strided) X(grad_of) X(version_of) X(written_version_of)
 
 #define SLOTS(X)                                                                                                       \
     X(Seen, row) X(Seen, storage) X(Seen, layout) X(Seen, node) X(Seen, nbytes) X(Seen, requires_grad)                 \
@@ -75,7 +76,8 @@ typedef struct {
 
 #define ASKS(X)                                                                                                        \
     X(requires_grad) X(grad_fn) X(untyped_storage) X(shape) X(stride) X(dtype) X(device) X(version) X(is_view)         \
-    X(storage_nbytes) X(storage_data_ptr) X(is_leaf) X(retains_grad) X(grad)                                                                          \
+    X(storage_nbytes) X(storage_data_ptr) X(is_leaf) X(retains_grad) X(grad) \
+    X(base) X(storage_offset) X(nbytes) X(tensor_layout) X(is_nested) X(dim)                                                                          \
     X(is_grad_enabled) X(is_inference_mode) X(is_any_autocast) X(tracing_state) X(sequence_number) X(dispatch_modes)
 #define DECLARE(name) extern Ask ask_##name;
 ASKS(DECLARE)
@@ -110,7 +112,7 @@ typedef struct {
     PyObject *functions, *places, *sites, *owners;
     PyObject *tensors, *storages, *dead, *entomb, *layouts;
     PyObject *ops, *tensor_rows, *storage_rows, *uses, *results, *changes, *tensor_deaths, *storage_deaths;
-    PyObject *node_rows, *edge_rows, *saved_rows, *gradient_rows, *of_threads, *types, *hooked;
+    PyObject *node_rows, *edge_rows, *saved_rows, *gradient_rows, *alias_rows, *of_threads, *types, *hooked;
     int is_asked_more;
     KnownPlace known_places[PLACES];
     KnownOwner known_owners[OWNERS];
@@ -120,7 +122,7 @@ typedef struct {
 #define HELD(X)                                                                                                        \
     X(observer) X(observer_names) X(states) X(tape) X(identity) X(graph) X(many) X(functions) X(places) X(sites) X(owners)     \
     X(tensors) X(storages) X(dead) X(entomb) X(layouts) X(ops) X(tensor_rows) X(storage_rows) X(uses) X(results)       \
-    X(changes) X(tensor_deaths) X(storage_deaths) X(node_rows) X(edge_rows) X(saved_rows) X(gradient_rows) X(of_threads) X(types)       \
+    X(changes) X(tensor_deaths) X(storage_deaths) X(node_rows) X(edge_rows) X(saved_rows) X(gradient_rows) X(alias_rows) X(of_threads) X(types)       \
     X(hooked)
 
 extern PyTypeObject CoreType;
@@ -154,6 +156,10 @@ PyObject *many_before(Core *core, PyObject *rows);
 PyObject *many_after(Core *core, PyObject *rows, PyObject *before, PyObject *op, int raised);
 PyObject *many_note_changes(Core *core, PyObject *op, PyObject *field, PyObject *changes, PyObject *enter);
 PyObject *many_enter_new(Core *core, PyObject *states, PyObject *op);
+
+/* columns.c */
+PyObject *packed_column(PyObject *module, PyObject *args);
+PyObject *set_pairs(PyObject *module, PyObject *args);
 
 /* places.c */
 PyObject *place_of(Core *core, PyFrameObject *frame, PyCodeObject *code); /* borrowed; NULL where none is known (an error may be set) */

@@ -112,13 +112,12 @@ layout_of(Core *core, PyObject *shape, PyObject *stride, PyObject *dtype, PyObje
 
 /* The row of a tensor's layout and its bytes, as they are known (borrowed); NULL without an error: they are not. */
 static PyObject *
-known_layout(Core *core, PyObject *tensor, int *has_dims)
+known_layout(Core *core, PyObject *tensor)
 {
     PyObject *parts[4] = {NULL, NULL, NULL, NULL};
     PyObject *found = NULL;
     if ((parts[0] = ask_of(&ask_shape, tensor)) != NULL && (parts[1] = ask_of(&ask_stride, tensor)) != NULL &&
         (parts[2] = ask_of(&ask_dtype, tensor)) != NULL && (parts[3] = ask_of(&ask_device, tensor)) != NULL) {
-        *has_dims = PyObject_Size(parts[0]) != 0;
         found = layout_of(core, parts[0], parts[1], parts[2], parts[3]);
     }
     for (int place = 0; place < 4; place++) {
@@ -127,11 +126,21 @@ known_layout(Core *core, PyObject *tensor, int *has_dims)
     return found;
 }
 
+/* Whether a question about a tensor is answered with yes; -1 for an error. */
+static int
+is_so(Ask *ask, PyObject *tensor)
+{
+    PyObject *answer = ask_of(ask, tensor);
+    int is_it = answer == NULL ? -1 : answer == Py_True;
+    Py_XDECREF(answer);
+    return is_it;
+}
+
 /* What is asked of a tensor before anything is noted of it. */
 typedef struct {
     PyObject *storage, *version, *layout; /* the last is borrowed: layouts are kept */
     PyObject *known;                      /* of the storage; NULL: it is new */
-    int is_view, has_dims;
+    int is_view, has_dims;                /* the second is asked of new storages of saved tensors alone */
     PyObject *nbytes, *pointer; /* of a new storage */
 } Asked;
 
@@ -177,7 +186,7 @@ ask_tensor(Core *core, PyObject *tensor, Asked *asked)
     if (asked->storage == NULL) {
         return 0;
     }
-    asked->layout = known_layout(core, tensor, &asked->has_dims);
+    asked->layout = known_layout(core, tensor);
     if (asked->layout == NULL || !PyTuple_CheckExact(asked->layout)) {
         return 0;
     }
@@ -193,13 +202,8 @@ ask_tensor(Core *core, PyObject *tensor, Asked *asked)
     if (Py_TYPE(asked->known) != (PyTypeObject *)the_SeenStorage) {
         return 0;
     }
-    PyObject *is_view = ask_of(&ask_is_view, tensor);
-    if (is_view == NULL) {
-        return 0;
-    }
-    asked->is_view = is_view == Py_True;
-    Py_DECREF(is_view);
-    return 1;
+    asked->is_view = is_so(&ask_is_view, tensor);
+    return asked->is_view >= 0;
 }
 
 static PyObject *
@@ -232,6 +236,96 @@ note_storage(Core *core, PyObject *reference, Asked *asked, PyObject *op, long f
     int failed = PyDict_SetItem(core->storages, key, reference);
     Py_DECREF(key);
     return failed;
+}
+
+/* Whether a view is one of another tensor, or both are views of the same; -1 for an error. */
+static int
+is_view_beside(PyObject *view, PyObject *other)
+{
+    PyObject *base = ask_of(&ask_base, view);
+    int found = base == NULL ? -1 : base == other;
+    if (!found && (found = is_so(&ask_is_view, other)) == 1) {
+        PyObject *its_base = ask_of(&ask_base, other);
+        found = its_base == NULL ? -1 : its_base == base;
+        Py_XDECREF(its_base);
+    }
+    Py_XDECREF(base);
+    return found;
+}
+
+static int
+note_alias_in_python(Core *core, PyObject *tensor, PyObject *seen, PyObject *known, PyObject *inputs)
+{
+    static PyObject *name;
+    if (name == NULL && (name = PyUnicode_InternFromString("_note_alias")) == NULL) {
+        return -1;
+    }
+    PyObject *arguments[] = {core->identity, tensor, seen, known, inputs};
+    PyObject *noted = PyObject_VectorcallMethod(name, arguments, 5, NULL);
+    Py_XDECREF(noted);
+    return noted == NULL ? -1 : 0;
+}
+
+/* What is known of the tensor that another one is an alias of, and that tensor (a new reference); NULL where Python must
+ * look (an error may be set). */
+static PyObject *
+base_of(Core *core, PyObject *known, PyObject *inputs, PyObject **tensor)
+{
+    long long storage = number_in(known, SeenStorage_row);
+    for (Py_ssize_t place = 0; place < PyTuple_GET_SIZE(inputs); place++) {
+        int failed;
+        *tensor = PyTuple_GET_ITEM(inputs, place);
+        PyObject *seen = known_by_id(core->tensors, *tensor, &failed);
+        if (seen != NULL && number_in(seen, Seen_storage) == storage) {
+            Py_INCREF(*tensor);
+            return seen;
+        }
+        if (PyErr_Occurred()) {
+            return NULL;
+        }
+    }
+    PyObject *first = SLOT(known, SeenStorage_first);
+    if (first == NULL || Py_TYPE(first) != (PyTypeObject *)the_Seen) {
+        return NULL;
+    }
+    Py_INCREF(first);
+    *tensor = PyObject_CallNoArgs(first);
+    Py_DECREF(first); /* its storage has it */
+    if (*tensor == Py_None) {
+        Py_CLEAR(*tensor);
+    }
+    return *tensor == NULL ? NULL : first;
+}
+
+/* Keep what a tensor is an alias of; only of views is it known that they share a counter. */
+static int
+note_alias(Core *core, PyObject *tensor, PyObject *seen, Asked *asked, PyObject *inputs)
+{
+    if (!asked->is_view || !PyTuple_CheckExact(inputs)) {
+        return note_alias_in_python(core, tensor, seen, asked->known, inputs);
+    }
+    PyObject *other, *base = base_of(core, asked->known, inputs, &other), *offset = NULL;
+    if (base == NULL) {
+        return PyErr_Occurred() ? -1 : note_alias_in_python(core, tensor, seen, asked->known, inputs);
+    }
+    Py_INCREF(base);
+    int is_plain = Py_TYPE(other) == (PyTypeObject *)the_Tensor || Py_TYPE(other) == (PyTypeObject *)the_Parameter;
+    int is_beside = is_plain ? is_view_beside(tensor, other) : 0;
+    if (is_beside == 1 && (offset = ask_of(&ask_storage_offset, tensor)) == NULL) {
+        is_beside = -1;
+    }
+    Py_DECREF(other);
+    int failed = is_beside < 0;
+    if (offset != NULL && PyLong_CheckExact(offset)) {
+        PyObject *values[] = {SLOT(seen, Seen_row), SLOT(base, Seen_row), offset, ONE};
+        failed = add_row(core->alias_rows, values, 4) < 0;
+    }
+    else if (!failed) {
+        failed = note_alias_in_python(core, tensor, seen, asked->known, inputs) < 0;
+    }
+    Py_XDECREF(offset);
+    Py_DECREF(base);
+    return failed ? -1 : 0;
 }
 
 static int
@@ -267,17 +361,8 @@ note_tensor(
             return -1;
         }
     }
-    if (asked->known != NULL) {
-        static PyObject *name;
-        if (name == NULL && (name = PyUnicode_InternFromString("_note_alias")) == NULL) {
-            return -1;
-        }
-        PyObject *arguments[] = {core->identity, tensor, seen, asked->known, inputs};
-        PyObject *noted = PyObject_VectorcallMethod(name, arguments, 5, NULL);
-        if (noted == NULL) {
-            return -1;
-        }
-        Py_DECREF(noted);
+    if (asked->known != NULL && note_alias(core, tensor, seen, asked, inputs) < 0) {
+        return -1;
     }
     set_slot(seen, Seen_storage, place);
     set_slot(seen, Seen_layout, layout);
@@ -297,24 +382,45 @@ note_tensor(
     return failed;
 }
 
-/* The storage of a saved tensor that has no row (a new reference) and its bytes (borrowed), the storage entered where it
- * is new: 1, or 0 where that is for Python to do, or -1 for an error. */
+/* What is asked of a saved tensor that has no row: 1; 0: it is for Python to ask (an error may be set). */
+static int
+ask_saved(Core *core, PyObject *tensor, Asked *asked, PyObject **nbytes)
+{
+    int failed;
+    PyObject *layout = ask_of(&ask_tensor_layout, tensor);
+    int is_usual = layout == the_strided && is_so(&ask_is_nested, tensor) == 0;
+    Py_XDECREF(layout);
+    if (!is_usual || (*nbytes = ask_of(&ask_nbytes, tensor)) == NULL || !PyLong_CheckExact(*nbytes) ||
+        (asked->storage = ask_of(&ask_untyped_storage, tensor)) == NULL) {
+        return 0;
+    }
+    asked->known = known_by_id(core->storages, asked->storage, &failed);
+    if (asked->known != NULL) {
+        Py_INCREF(asked->known);
+        return Py_TYPE(asked->known) == (PyTypeObject *)the_SeenStorage;
+    }
+    PyObject *dims = failed ? NULL : ask_of(&ask_dim, tensor);
+    asked->has_dims = dims != NULL && PyLong_AsLong(dims) != 0;
+    Py_XDECREF(dims);
+    return dims != NULL && ask_new_storage(tensor, asked);
+}
+
+/* The storage of a saved tensor that has no row and its bytes (new references), the storage entered where it is new: 1,
+ * or 0 where that is for Python to do, or -1 for an error. */
 int
 note_saved_storage(Core *core, PyObject *tensor, PyObject *op, PyObject **storage, PyObject **nbytes)
 {
     Asked asked = {0};
     PyObject *reference = NULL;
-    *storage = NULL;
+    *storage = *nbytes = NULL;
     if (Py_TYPE(tensor) != (PyTypeObject *)the_Tensor) {
         return 0;
     }
-    if (!ask_tensor(core, tensor, &asked)) {
-        clear_asked(&asked);
-        return PyErr_Occurred() && !handed_over() ? -1 : 0;
+    int outcome = ask_saved(core, tensor, &asked, nbytes);
+    if (!outcome) {
+        outcome = PyErr_Occurred() && !handed_over() ? -1 : 0;
     }
-    *nbytes = PyTuple_GET_ITEM(asked.layout, 1);
-    int outcome = 1;
-    if (asked.known != NULL) {
+    else if (asked.known != NULL) {
         *storage = SLOT(asked.known, SeenStorage_row);
     }
     else if ((reference = new_reference(the_SeenStorage, asked.storage, core->entomb)) == NULL ||
@@ -325,6 +431,9 @@ note_saved_storage(Core *core, PyObject *tensor, PyObject *op, PyObject **storag
         *storage = SLOT(reference, SeenStorage_row);
     }
     Py_XINCREF(*storage);
+    if (outcome != 1) {
+        Py_CLEAR(*nbytes);
+    }
     Py_XDECREF(reference);
     clear_asked(&asked);
     return outcome;

@@ -222,7 +222,8 @@ hold_all(Core *core, PyObject *observer)
         hold_rows(pending, "results", &core->results) < 0 || hold_rows(pending, "changes", &core->changes) < 0 ||
         hold_rows(pending, "nodes", &core->node_rows) < 0 || hold_rows(pending, "edges", &core->edge_rows) < 0 ||
         hold_rows(pending, "saved", &core->saved_rows) < 0 ||
-        hold_rows(pending, "gradients", &core->gradient_rows) < 0;
+        hold_rows(pending, "gradients", &core->gradient_rows) < 0 ||
+        hold_rows(pending, "aliases", &core->alias_rows) < 0;
     if (!failed) {
         core->is_asked_more = PyObject_IsTrue(asked);
         failed = core->is_asked_more < 0;
@@ -370,6 +371,8 @@ PyTypeObject CoreType = {
 
 static PyMethodDef functions[] = {
     {"set_up", set_up, METH_O, "Take what is worked with; returns what is to be the mode's __torch_function__."},
+    {"packed_column", packed_column, METH_VARARGS, "See Table.extend_flat."},
+    {"set_pairs", set_pairs, METH_VARARGS, "See Tape.set_pairs."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -182,6 +182,9 @@ holds_no_tensor(PyObject *value)
 }
 
 static int
+note_all_saved(Core *core, PyObject *row, PyObject *text, PyObject *values, PyObject *op);
+
+static int
 note_saved(Core *core, PyObject *row, PyObject *text, PyObject *value, PyObject *op)
 {
     int failed;
@@ -196,17 +199,31 @@ note_saved(Core *core, PyObject *row, PyObject *text, PyObject *value, PyObject 
     if (value == Py_None || holds_no_tensor(value)) {
         return 0;
     }
+    if (PyTuple_CheckExact(value)) {
+        return note_all_saved(core, row, text, value, op);
+    }
     PyObject *storage, *nbytes;
     int known = note_saved_storage(core, value, op, &storage, &nbytes);
     if (known) {
         PyObject *values[] = {row, text, storage, NONE_ROW, nbytes};
         failed = known < 0 || add_row(core->saved_rows, values, 5) < 0;
         Py_XDECREF(storage);
+        Py_XDECREF(nbytes);
         return failed ? -1 : 0;
     }
     PyObject *noted = call_graph(core, note_saved_name, row, text, value, op);
     Py_XDECREF(noted);
     return noted == NULL ? -1 : 0;
+}
+
+static int
+note_all_saved(Core *core, PyObject *row, PyObject *text, PyObject *values, PyObject *op)
+{
+    int failed = 0;
+    for (Py_ssize_t place = 0; !failed && place < PyTuple_GET_SIZE(values); place++) {
+        failed = note_saved(core, row, text, PyTuple_GET_ITEM(values, place), op) < 0;
+    }
+    return failed ? -1 : 0;
 }
 
 static int

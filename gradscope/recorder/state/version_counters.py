@@ -1,4 +1,4 @@
-"""Whether two tensors share a version counter: measured, where no other thread could notice it."""
+"""Whether two tensors share a version counter: views do, of others it is measured where no thread could notice it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,13 @@ _COMPILERS = within(Path(torch.__file__).parent / "_inductor")
 def shares_version(tensor: Any, other: Any) -> int:
     """1 or 0, or NONE where it cannot be told: one of them has no counter, or another thread is in the middle of an op.
 
-    Counters that differ are two. Where they agree, one is set, the other looked at, and the first set back.
+    A view that autograd knows has its base's. Counters that differ are two. Where they agree, one is set, the other
+    looked at, and the first set back.
     """
     if type(tensor) not in PLAIN or type(other) not in PLAIN or tensor.is_inference() or other.is_inference():
         return NONE
+    if tensor._is_view() and _has_base(other, tensor._base):
+        return 1
     version = tensor._version
     if version != other._version:
         return 0
@@ -40,6 +43,10 @@ def shares_version(tensor: Any, other: Any) -> int:
     # ``map`` calls them one after the other without a point at which Python may switch threads or run a signal handler.
     _, seen, _ = map(partial.__call__, steps)
     return int(seen != version)
+
+
+def _has_base(tensor: Any, base: Any) -> bool:
+    return base is tensor or (tensor._is_view() and tensor._base is base)
 
 
 def _another_thread_may_be_in_torch() -> bool:
