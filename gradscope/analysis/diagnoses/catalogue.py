@@ -165,6 +165,7 @@ _ENTRIES = (
     Entry("gradients.apply_dropped", _applies_a_function),
     Entry("gradients.written_backward", _an_event(EventKind.FUNCTION)),
     Entry("gradients.derivative_differs", _an_event(EventKind.FUNCTION)),
+    Entry("gradients.constant_in_second_derivative", _an_event(EventKind.FUNCTION)),
     Entry("gradients.backward_reduction", _an_event(EventKind.FUNCTION)),
     Entry("modules.frozen", _a_pass),
     Entry("modules.attribute_ignored", _anything),
