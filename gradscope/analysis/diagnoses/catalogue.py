@@ -202,6 +202,7 @@ _ENTRIES = (
     Entry("optimizers.held_untracked", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.iterator_used_up", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.weights_overwritten", _a_pass),
+    Entry("optimizers.average_left_in_model", _a_step),
     Entry("optimizers.stale_casts", _a_step_under_autocast),
     Entry("optimizers.average_reversed", _an_event(EventKind.FACTOR)),
     Entry("optimizers.clipped_in_vain", _a_pass),

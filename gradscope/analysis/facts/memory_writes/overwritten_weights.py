@@ -101,18 +101,11 @@ class OverwrittenWeights:
     @cached_property
     def _copies(self) -> dict[int, list[tuple[int, int]]]:
         """For each memory block the calls that copied all of a tensor of the same shape into it, and from where."""
-        index, found = self._index, dict[int, list[tuple[int, int]]]()
-        for op in index.calls_of((_COPY, _LOAD).__contains__):
-            taken = list(index.uses.of(op))
-            for into, source in zip(taken[::2], taken[1::2], strict=False):
-                on, of = index.storage_at(into, op), index.storage_at(source, op)
-                is_whole = self._shape(into, op) == self._shape(source, op)
-                if is_whole and on >= 0 and of >= 0 and on != of:
-                    found.setdefault(on, []).append((op, of))
-        return found
-
-    def _shape(self, tensor: int, op: int) -> int:
-        return self._index.recording.layouts[self._index.layout_at(tensor, op)].shape
+        index = self._index
+        return {
+            block: [(op, index.storage_at(source, op)) for op, source in copies]
+            for block, copies in whole_copies(index).items()
+        }
 
     def _source(self, tensor: int, steps: list[int], copied: list[tuple[int, int]]) -> Source | None:
         """What the memory is that was copied from; None where it is neither."""
@@ -150,3 +143,19 @@ class OverwrittenWeights:
                 if on not in (own, source) and flags[taken] & PARAMETER:
                     return False
         return towards
+
+
+def whole_copies(index: Index) -> dict[int, list[tuple[int, int]]]:
+    """For each memory block the calls that copied all of a tensor of the same shape into it, and that tensor."""
+    found: dict[int, list[tuple[int, int]]] = {}
+    shapes = index.recording.layouts.column("shape")
+    for op, func in enumerate(index.recording.ops.column("func")):
+        if index.recording.text(func) not in (_COPY, _LOAD):
+            continue
+        taken = list(index.uses.of(op))
+        for into, source in zip(taken[::2], taken[1::2], strict=False):
+            on, of = index.storage_at(into, op), index.storage_at(source, op)
+            is_whole = shapes[index.layout_at(into, op)] == shapes[index.layout_at(source, op)]
+            if is_whole and on >= 0 and of >= 0 and on != of:
+                found.setdefault(on, []).append((op, source))
+    return found

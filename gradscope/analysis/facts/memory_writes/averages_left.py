@@ -1,0 +1,147 @@
+"""Averages of weights that are put into the model that trains, for an evaluation, and stay there when training goes on.
+
+An average is what was mixed with the weights after several steps since it was put into them last. One that is mixed
+with them once before it takes their place is a step of its own (the slow weights of Lookahead).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from functools import cached_property
+from typing import NamedTuple
+
+from gradscope.analysis.facts.gradient_lives import GradientLives, first_after, last_before
+from gradscope.analysis.facts.memory_writes.overwritten_weights import whole_copies
+from gradscope.analysis.facts.writes import all_writes
+from gradscope.analysis.index import Index
+from gradscope.recording import NONE
+from gradscope.recording.rows import Field, OpFlag, OpKind
+
+WALK_LIMIT = 2_000
+"""Tensors that are looked at to find what one was mixed of."""
+
+_KEEPS = ("Tensor.data.__get__", "Tensor.data.__set__", "Tensor.detach", "Tensor.clone", "Tensor.copy_", "Tensor.cpu")
+"""Functions that keep or move values and evaluate nothing."""
+
+
+class LeftAverage(NamedTuple):
+    """One parameter."""
+
+    tensor: int
+    puts: tuple[int, ...]
+    """The calls that put its average in its place, after each of which training went on."""
+    evaluated_at: int
+    """An op that used it without a graph after the last of them."""
+
+
+class AveragesLeft:
+    """Those of one recording."""
+
+    def __init__(self, index: Index, lives: GradientLives) -> None:
+        self._index = index
+        self._lives = lives
+
+    def found(self) -> list[LeftAverage]:
+        """Every parameter into which its average was put, and that got its own values back no time before training."""
+        found = []
+        for tensor, steps in self._lives.steps.items():
+            puts = self._puts_into(tensor)
+            if not puts or (left := self._left(tensor, steps, puts)) is None:
+                continue
+            found.append(left)
+        return found
+
+    def _left(self, tensor: int, steps: list[int], puts: list[tuple[int, int]]) -> LeftAverage | None:
+        averages, evaluated = list[int](), NONE
+        for at, (op, source) in enumerate(puts):
+            going_on = first_after(self._lives.passes[tensor], op)
+            following = puts[at + 1][0] if at + 1 < len(puts) else self._index.op_count
+            if going_on < 0 or first_after(steps, going_on) < 0:
+                continue
+            if following < going_on:
+                continue  # (something takes its place before training goes on: the weights of before, most likely)
+            is_back = at > 0 and not self._trained_between(tensor, puts[at - 1][0], op)
+            if is_back or not self._is_average(tensor, steps, source, op, puts[at - 1][0] if at else NONE):
+                return None
+            used = self._evaluated(tensor, op, going_on)
+            if used < 0:
+                return None
+            averages.append(op)
+            evaluated = used
+        return LeftAverage(tensor, tuple(averages), evaluated) if averages else None
+
+    def _trained_between(self, tensor: int, first: int, last: int) -> bool:
+        return first < last_before(self._lives.steps[tensor], last)
+
+    def _puts_into(self, tensor: int) -> list[tuple[int, int]]:
+        """The calls that gave a parameter other values whole, with the tensor that has them; in order."""
+        index = self._index
+        blocks = {
+            index.recording.tensors.column("storage")[tensor],
+            *(block for _, block in index.moves.get(tensor, ())),
+        }
+        copies = [
+            (op, source)
+            for block in blocks
+            for op, source in self._copies.get(block, ())
+            if index.storage_at(tensor, op) == block
+        ]
+        return sorted({*copies, *self._set.get(tensor, ())})
+
+    @cached_property
+    def _copies(self) -> dict[int, list[tuple[int, int]]]:
+        return whole_copies(self._index)
+
+    @cached_property
+    def _set(self) -> dict[int, list[tuple[int, int]]]:
+        """For each tensor whose ``data`` was set: the ops, and what it was set to."""
+        index, found = self._index, dict[int, list[tuple[int, int]]]()
+        changes, kinds = index.recording.changes, index.recording.ops.column("kind")
+        columns = (changes.column(name) for name in ("op", "tensor", "field"))
+        for op, tensor, field in zip(*columns, strict=True):
+            if field == Field.STORAGE and op < index.op_count and kinds[op] == OpKind.SET:
+                found.setdefault(tensor, []).append((op, index.uses.of(op)[-1]))
+        return found
+
+    def _evaluated(self, tensor: int, after: int, before: int) -> int:
+        """An op between two that computed with a parameter without a graph; NONE where none did."""
+        users, flags = self._index.users.of(tensor), self._index.recording.ops.column("flags")
+        statement = self._index.op_statement[after]
+        for op in users:
+            is_between = after < op < before and self._index.op_statement[op] != statement
+            if is_between and not flags[op] & OpFlag.GRAD and self._index.func(op) not in _KEEPS:
+                return op
+        return NONE
+
+    def _is_average(self, tensor: int, steps: list[int], source: int, until: int, since: int) -> bool:
+        """Whether a tensor was mixed with a parameter's values after two steps or more, all of them after an op."""
+        index, made_at = self._index, self._index.recording.tensors.column("op")
+        own = self._index.storage_at
+        rounds, seen, todo = set[int](), {source}, [(source, until)]
+        while todo and len(seen) < WALK_LIMIT and len(rounds) < 2:
+            one, before = todo.pop()
+            made = made_at[one]
+            ops = [made] * (one in index.tensors_made(made)) if made < index.op_count else []
+            ops += self._writes_into(own(one, before), max(made, since), before)
+            for op in (op for op in ops if op > since):
+                for taken in index.uses.of(op):
+                    if own(taken, op) == own(tensor, op):
+                        rounds.add(bisect_left(steps, op))
+                    elif taken not in seen:
+                        seen.add(taken)
+                        todo.append((taken, op))
+        return len(rounds - {0}) >= 2
+
+    def _writes_into(self, block: int, after: int, before: int) -> list[int]:
+        ops = self._written.get(block, [])
+        return ops[bisect_left(ops, after + 1) : bisect_left(ops, before)]
+
+    @cached_property
+    def _written(self) -> dict[int, list[int]]:
+        """For each memory block the calls that wrote into it, in order; not the steps of optimizers."""
+        index, kinds = self._index, self._index.recording.ops.column("kind")
+        found: dict[int, list[int]] = {}
+        for op, tensor, _, _ in all_writes(index):
+            if op < index.op_count and kinds[op] in (OpKind.CALL, OpKind.GROUP):
+                found.setdefault(index.storage_at(tensor, op), []).append(op)
+        return found

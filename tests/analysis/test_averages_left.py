@@ -1,0 +1,69 @@
+"""An average that is put into the model for an evaluation: told where training goes on from it."""
+
+from __future__ import annotations
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from tests.analysis.building import recorded
+
+SHADOW = """
+import torch
+net = torch.nn.Linear(4, 1)
+shadow = {n: p.detach().clone() for n, p in net.named_parameters()}
+backup = {}
+optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+x = torch.randn(8, 4)
+for epoch in range(3):
+    for _ in range(3):
+        optimizer.zero_grad()
+        net(x).pow(2).mean().backward()
+        optimizer.step()
+        for n, p in net.named_parameters():
+            shadow[n] = 0.9 * shadow[n] + 0.1 * p.detach()
+    for n, p in net.named_parameters():
+        backup[n] = p.data
+        p.data = shadow[n]
+    with torch.no_grad():
+        net(x)
+    RESTORE
+"""
+
+LOOKAHEAD = """
+import torch
+net = torch.nn.Linear(4, 1)
+slow = [p.detach().clone() for p in net.parameters()]
+optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+x = torch.randn(8, 4)
+for step in range(16):
+    optimizer.zero_grad()
+    net(x).pow(2).mean().backward()
+    optimizer.step()
+    if step % 4 == 3:
+        with torch.no_grad():
+            for s, p in zip(slow, net.parameters()):
+                s.add_(p - s, alpha=0.5)
+                p.copy_(s)
+            net(x)
+"""
+
+
+def codes(source: str) -> dict[str, list[int]]:
+    answers = build(recorded(source)).answers
+    return {one.code: [cause.line for cause in one.causes] for one in answers if one.severity != "note"}
+
+
+def test_a_shadow_that_is_set_as_data_and_stays_is_named_where_it_is_set():
+    assert codes(SHADOW.replace("RESTORE", "pass")) == {"average-left-in-model": [16]}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        SHADOW.replace("RESTORE", "for n, p in net.named_parameters(): p.data = backup[n]"),
+        SHADOW.replace("RESTORE", "break"),
+        LOOKAHEAD,
+    ],
+)
+def test_what_is_put_back_ends_the_training_or_is_mixed_once_is_fine(source: str):
+    assert codes(source) == {}
