@@ -10,6 +10,8 @@ from gradscope.frames.syntax_trees import parsed
 Lines = tuple[int, int]
 """First and last line."""
 _VIEWS = ("view", "reshape", "flatten", "ravel", "detach", "squeeze", "unsqueeze", "t", "transpose", "view_as")
+_KEEPING = ("append", "appendleft", "insert", "add", "setdefault", "setattr", "__setitem__")
+"""Calls that keep their last argument."""
 _CODE = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
@@ -94,6 +96,31 @@ class HookSource:
                 if any(one.id == name and one.lineno > line[1] for one in later):
                     found.append(line)
         return found
+
+    @property
+    def keeps_output(self) -> Lines | None:
+        """Where a forward hook keeps the output that it is given as it is; None where it does not.
+
+        The output is the last argument that has no value of its own: ``hook(module, args, output, name=name)``.
+        """
+        arguments = self._node.args if self._node is not None else None
+        names = [one.arg for one in arguments.args] if arguments is not None else []
+        if arguments is None or arguments.vararg is not None or len(names) - len(arguments.defaults) < 3:
+            return None
+        output = {names[len(names) - len(arguments.defaults) - 1]}
+        for node in self._own():
+            kept: list[ast.expr] = []
+            line = getattr(node, "lineno", 0)
+            if isinstance(node, ast.Assign) and any(
+                isinstance(target, ast.Subscript | ast.Attribute) for target in node.targets
+            ):
+                kept = [node.value]
+            elif isinstance(node, ast.Call):
+                called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                kept = node.args[-1:] if called in _KEEPING else []
+            if any(isinstance(value, ast.Name) and value.id in output for value in kept):
+                return line, getattr(node, "end_lineno", None) or line
+        return None
 
     @property
     def _gradient(self) -> str:

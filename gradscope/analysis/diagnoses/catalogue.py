@@ -181,6 +181,7 @@ _ENTRIES = (
     Entry("hooks.hook_registered_again", _an_event(EventKind.HOOK)),
     Entry("hooks.hook_zeroes_gradient", _an_event(EventKind.HOOK)),
     Entry("hooks.hook_never_ran", _an_event(EventKind.HOOK)),
+    Entry("hooks.hook_output_overwritten", _an_event(EventKind.HOOK)),
     Entry("hooks.hook_keeps_its_tensor", _an_event(EventKind.HOOK_THERE)),
     Entry("hooks.forward_past_hooks", _an_event(EventKind.DIRECT_FORWARD)),
     Entry("modules.left_frozen", _an_event(EventKind.FROZEN)),
