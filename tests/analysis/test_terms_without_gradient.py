@@ -236,3 +236,36 @@ loss = policy.log_prob(torch.ones(4, 1)).mean() - 0.1 * policy.entropy().mean()
 loss.backward()
 """
     assert lines(source) == []
+
+
+DISTILLED = """
+import torch
+from torch.nn import functional as F
+student, teacher = torch.nn.Linear(4, 3), torch.nn.Linear(4, 3)
+optimizer = torch.optim.SGD(student.parameters(), 0.1)
+def soft(mine, others):
+    target = (others / 2).softmax(-1)
+    mine = (ARGUMENT / 2).log_softmax(-1)
+    return F.kl_div(mine, target, reduction="batchmean")
+def distance(own, others):
+    return F.kl_div((ARGUMENT / 2).log_softmax(-1), (others / 2).softmax(-1), reduction="batchmean")
+for step in range(2):
+    x = torch.randn(8, 4)
+    with torch.no_grad():
+        given = teacher(x)
+    logits = student(x)
+    loss = F.cross_entropy(logits, x[:, :3].argmax(1)) + 0.5 * CALLED(logits, given)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def test_a_function_that_never_reads_what_has_the_gradient_is_named_where_it_takes_the_other():
+    source = DISTILLED.replace("ARGUMENT", "others").replace("CALLED", "distance")
+    assert lines(source) == [line_of(source, "return F.kl_div((others")]
+
+
+@pytest.mark.parametrize(("called", "argument"), [("distance", "own"), ("soft", "mine")])
+def test_a_function_that_reads_it_is_fine(called: str, argument: str):
+    assert lines(DISTILLED.replace("ARGUMENT", argument).replace("CALLED", called)) == []

@@ -11,10 +11,12 @@ from gradscope.analysis.facts.graphs.loss_terms import is_number, terms_without_
 from gradscope.analysis.facts.graphs.lost_terms import LostTerm, LostTerms
 from gradscope.analysis.facts.run_in_regions import RunInRegions
 from gradscope.analysis.facts.zero_derivatives import ZeroGradients
+from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
 from gradscope.frames.number_terms import is_decided_outside, taken_out_at
+from gradscope.frames.unread_arguments import Unread, unread_arguments
 from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
 from gradscope.recording.rows import OpKind
@@ -45,7 +47,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 made = index.made_by(tensor)
                 place = (index.op_statement[at], index.op_statement[made] if 0 <= made < index.op_count else NONE)
                 if place not in places:
-                    found = _of_gradient(sources, tensor, at, root)
+                    found = _of_gradient(sources, tensor, at, root) or _unread(sources, tensor, at, root)
                     if found is None and not is_meant and is_number(index, tensor):
                         found = _lost(sources, lost.of(tensor, at), tensor, at, root)
                     if found is None:
@@ -88,6 +90,65 @@ def _of_gradient(sources: Sources, tensor: int, at: int, root: int) -> Finding |
         evidence=[Evidence("ops", cut)],
         advice="Where it is to be trained, call autograd.grad with create_graph=True.",
     )
+
+
+def _unread(sources: Sources, tensor: int, at: int, root: int) -> Finding | None:
+    """A constant that a function computed which was given something with a graph, and never read it."""
+    index, text = sources.index, sources.index.recording.text
+    if not is_number(index, tensor):
+        return None
+    seen = set[int]()
+    ops = sorted({step.op for step in sources.flow.origins(tensor, at).values() if 0 <= step.op < at}, reverse=True)
+    for op in ops:
+        where = index.statements[index.op_statement[op]]
+        is_new = where.function not in seen
+        seen.add(where.function)
+        if not is_new or where.file < 0 or not text(where.function).rpartition(".")[2].isidentifier():
+            continue
+        for unread in unread_arguments(index.recording.files[where.file].text, where.line):
+            given = _given(sources, where.file, unread, at)
+            if given >= 0:
+                return _of_others(sources, unread, given, _taking_others(index, op), tensor, at, root)
+    return None
+
+
+def _taking_others(index: Index, last: int) -> list[int]:
+    """The ops up to one, in one run of its function, that took what was not computed there."""
+    functions = [index.statements[index.op_statement[op]].function for op in range(last + 1)]
+    first = last
+    while first and functions[first - 1] == functions[last]:
+        first -= 1
+    made_at = index.recording.tensors.column("op")
+    return [op for op in range(first, last + 1) if any(made_at[taken] < first for taken in index.uses.of(op))]
+
+
+def _of_others(
+    sources: Sources, unread: Unread, given: int, ops: list[int], tensor: int, at: int, root: int
+) -> Finding:
+    lines = [str(line) for line in sorted({sources.index.op_line(op) for op in ops})]
+    return sources.finding(
+        f"{_named(sources, tensor, at)} is a term of {sources.names.of(root)}, and no gradient flows through it",
+        why=f"{unread.function} (line {unread.line}) never reads its argument {unread.argument}, which has one; what "
+        f"it computes with has none (line{'s' * (len(lines) > 1)} {listed(lines)})",
+        op=at,
+        tensors=[tensor, given],
+        causes=[cause for op in reversed(ops) for cause in sources.cause("cut", op)],
+        evidence=[Evidence("ops", op) for op in ops],
+        advice=f"Compute it from {unread.argument}.",
+    )
+
+
+def _given(sources: Sources, file: int, unread: Unread, before: int) -> int:
+    """The tensor that a call gave for an argument, seen by its name there, where it required grad; or NONE."""
+    index = sources.index
+    for binding in reversed(list(index.recording.bindings)):
+        if binding.op >= before or binding.span < 0 or index.recording.text(binding.name) != unread.given:
+            continue
+        span = index.recording.spans[binding.span]
+        is_there = span.file == file and unread.first_line <= span.line <= unread.last_line
+        if is_there:
+            return binding.tensor if index.requires_grad(binding.tensor, binding.op) else NONE
+    return NONE
 
 
 def _caller_that_decides(sources: Sources, cut: int) -> int:
