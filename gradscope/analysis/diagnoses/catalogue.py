@@ -167,6 +167,7 @@ _ENTRIES = (
     Entry("gradients.written_backward", _an_event(EventKind.FUNCTION)),
     Entry("gradients.derivative_differs", _an_event(EventKind.FUNCTION)),
     Entry("gradients.constant_in_second_derivative", _an_event(EventKind.FUNCTION)),
+    Entry("gradients.state_shared_by_calls", _an_event(EventKind.FUNCTION)),
     Entry("gradients.backward_reduction", _an_event(EventKind.FUNCTION)),
     Entry("modules.frozen", _a_pass),
     Entry("modules.attribute_ignored", _anything),
