@@ -17,7 +17,7 @@ _ALIKE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class AlignedLine:
     """One statement of one recording."""
 
     number: int
@@ -32,20 +32,20 @@ def aligned_lines(recordings: Sequence[Recording]) -> list[Row]:
     return [_row(places, len(recordings)) for places in merged]
 
 
-def merge_lines(columns: Sequence[Sequence[Line]]) -> list[dict[int, Line]]:
+def merge_lines(columns: Sequence[Sequence[AlignedLine]]) -> list[dict[int, AlignedLine]]:
     """The lines of all columns side by side: for each row, the line of each column (by position) that has one."""
-    merged: list[dict[int, Line]] = [{0: line} for line in columns[0]]
+    merged: list[dict[int, AlignedLine]] = [{0: line} for line in columns[0]]
     for at, lines in enumerate(columns[1:], 1):
         merged = _merge(merged, lines, at)
     return merged
 
 
-def _lines(recording: Recording) -> list[Line]:
+def _lines(recording: Recording) -> list[AlignedLine]:
     """Every statement of the target's own file that did something, in the order of the source."""
     rows: dict[tuple[str, int], list[LineRow]] = {}
     for row in build(recording).lines:
         rows.setdefault((row.file, row.line), []).append(row)
-    return [Line(line, rows[0].source, "; ".join(map(_did, rows))) for (_, line), rows in sorted(rows.items())]
+    return [AlignedLine(line, rows[0].source, "; ".join(map(_did, rows))) for (_, line), rows in sorted(rows.items())]
 
 
 def _did(row: LineRow) -> str:
@@ -68,11 +68,11 @@ def _did(row: LineRow) -> str:
     return " ".join(fact for fact in facts if fact).rstrip(",")
 
 
-def _merge(merged: list[dict[int, Line]], lines: Sequence[Line], at: int) -> list[dict[int, Line]]:
+def _merge(merged: list[dict[int, AlignedLine]], lines: Sequence[AlignedLine], at: int) -> list[dict[int, AlignedLine]]:
     """Put another recording's lines beside those that are there."""
     known = [next(iter(places.values())).source for places in merged]
     matcher = SequenceMatcher(None, known, [line.source for line in lines], autojunk=False)
-    result: list[dict[int, Line]] = []
+    result: list[dict[int, AlignedLine]] = []
     for tag, first, end, other, other_end in matcher.get_opcodes():
         old, new = merged[first:end], lines[other:other_end]
         if tag == "equal":
@@ -82,7 +82,7 @@ def _merge(merged: list[dict[int, Line]], lines: Sequence[Line], at: int) -> lis
     return result
 
 
-def _pair(old: list[dict[int, Line]], new: Sequence[Line], at: int) -> Iterator[dict[int, Line]]:
+def _pair(old: list[dict[int, AlignedLine]], new: Sequence[AlignedLine], at: int) -> Iterator[dict[int, AlignedLine]]:
     """Changed lines: each new one beside the next old one that is like it."""
     waiting = list(old)
     for line in new:
@@ -96,12 +96,12 @@ def _pair(old: list[dict[int, Line]], new: Sequence[Line], at: int) -> Iterator[
     yield from waiting
 
 
-def _is_like(places: dict[int, Line], line: Line) -> bool:
+def _is_like(places: dict[int, AlignedLine], line: AlignedLine) -> bool:
     other = next(iter(places.values())).source
     return SequenceMatcher(None, other, line.source, autojunk=False).ratio() >= _ALIKE
 
 
-def _row(places: dict[int, Line], count: int) -> Row:
+def _row(places: dict[int, AlignedLine], count: int) -> Row:
     cells = [
         Cell(_told(places[at], places), "value", False) if at in places else Cell(None, "missing", False)
         for at in range(count)
@@ -112,7 +112,7 @@ def _row(places: dict[int, Line], count: int) -> Row:
     return Row("line", str(first.number), (), f"{first.number} {source}", "", tuple(cells), differs)
 
 
-def _told(line: Line, places: dict[int, Line]) -> str:
+def _told(line: AlignedLine, places: dict[int, AlignedLine]) -> str:
     """What a line did; with its source where that is another than the label says."""
     first = next(iter(places.values()))
     return line.did if line.source == first.source else f"{line.did} [{' '.join(line.source.split())}]"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.graphs.constants_in_backward import ConstantsInBackward, Kept
+from gradscope.analysis.facts.graphs.constants_in_backward import ConstantsInBackward, KeptConstant
 from gradscope.analysis.report_model import Evidence
 
 
@@ -17,7 +17,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         yield _finding(sources, kept)
 
 
-def _finding(sources: Sources, kept: Kept) -> Finding:
+def _finding(sources: Sources, kept: KeptConstant) -> Finding:
     written = kept.written
     forward = f"{written.name}.forward"
     places = [

@@ -31,7 +31,7 @@ _WITHOUT_VALUES = re.compile(r"\b(\w+_like|new_\w+|zero_|fill_|bernoulli_?|norma
 """Calls whose result does not depend on the values of what they are given."""
 
 
-class Kept(NamedTuple):
+class KeptConstant(NamedTuple):
     """A tensor that a Function's forward computed and kept for its backward, under a name of the source's."""
 
     written: WrittenBackward
@@ -56,7 +56,7 @@ class ConstantsInBackward:
         self._passes = passes
         self._functions = functions
 
-    def found(self) -> Iterator[Kept]:
+    def found(self) -> Iterator[KeptConstant]:
         """The last of each Function's; none of one whose backward applies another Function, which may know better."""
         names = self._index.recording.nodes.column("name")
         for name, written in self._functions.of_name.items() if self._recorded_by else ():
@@ -68,7 +68,7 @@ class ConstantsInBackward:
                     yield kept
                     break
 
-    def _kept_by(self, node: int, written: WrittenBackward) -> Kept | None:
+    def _kept_by(self, node: int, written: WrittenBackward) -> KeptConstant | None:
         second = self._second_pass(node)
         if second is None:
             return None
@@ -77,7 +77,7 @@ class ConstantsInBackward:
             tensor, storage = saved.column("tensor")[row], saved.column("storage")[row]
             tensor = self._first_on.get(storage, tensor) if tensor < 0 else tensor
             if tensor >= 0 and self._is_constant(tensor) and (lines := self._statements(tensor, written)):
-                return Kept(written, node, tensor, *lines, second)
+                return KeptConstant(written, node, tensor, *lines, second)
         return None
 
     def _second_pass(self, node: int) -> int | None:

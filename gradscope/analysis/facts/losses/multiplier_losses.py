@@ -44,9 +44,7 @@ class MultiplierLoss(NamedTuple):
 def multiplier_losses(index: Index, passes: Passes, lives: GradientLives) -> Iterator[MultiplierLoss]:
     """One for each statement of a product."""
     found: dict[int, MultiplierLoss] = {}
-    for op in range(index.op_count):
-        if index.func(op) not in _CUTS:
-            continue
+    for op in index.calls_of(_CUTS.__contains__):
         for one in _of_cut(index, passes, lives, op):
             found[index.op_statement[one.product]] = one
     yield from found.values()

@@ -149,9 +149,7 @@ def whole_copies(index: Index) -> dict[int, list[tuple[int, int]]]:
     """For each memory block the calls that copied all of a tensor of the same shape into it, and that tensor."""
     found: dict[int, list[tuple[int, int]]] = {}
     shapes = index.recording.layouts.column("shape")
-    for op, func in enumerate(index.recording.ops.column("func")):
-        if index.recording.text(func) not in (_COPY, _LOAD):
-            continue
+    for op in index.calls_of((_COPY, _LOAD).__contains__):
         taken = list(index.uses.of(op))
         for into, source in zip(taken[::2], taken[1::2], strict=False):
             on, of = index.storage_at(into, op), index.storage_at(source, op)
