@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradscope.analysis.comparison.aligned_lines import Line, merge_lines
+from gradscope.analysis.comparison.aligned_lines import AlignedLine, merge_lines
 from gradscope.analysis.comparison.comparison_model import Cell
 from gradscope.analysis.comparison.joined_rows import together
 from gradscope.analysis.comparison.side_by_side import label_of, row_of
@@ -50,7 +50,9 @@ SOURCES = st.lists(st.sampled_from(["a = 1", "b = a.detach()", "loss = b.sum()",
 
 @given(SOURCES, SOURCES)
 def test_aligning_keeps_every_line_once_and_in_order(first: list[str], second: list[str]) -> None:
-    columns = [[Line(number, source, "did") for number, source in enumerate(lines, 1)] for lines in (first, second)]
+    columns = [
+        [AlignedLine(number, source, "did") for number, source in enumerate(lines, 1)] for lines in (first, second)
+    ]
     merged = merge_lines(columns)
     for at, lines in enumerate(columns):
         assert [places[at] for places in merged if at in places] == lines
