@@ -167,20 +167,26 @@ class BestNames:
         """What the frame that ran an op calls a tensor; a name from elsewhere for one that was made elsewhere."""
         if not 0 <= op < self._index.op_count or tensor < 0:
             return self.of(tensor)
-        return self.held_at(tensor, op) or self._from_elsewhere(tensor, op)
+        name = self.held_at(tensor, op)
+        if name.endswith("]"):
+            # (in a long loop names are looked at ever more rarely: the last round's loss is seen in a list alone)
+            usual = self._held_in_other_runs(tensor, op)
+            return usual if usual.isidentifier() else name
+        return name or self._from_elsewhere(tensor, op)
 
     def held_at(self, tensor: int, op: int) -> str:
         """The name under which the frame that ran an op held a tensor; empty where none was seen.
 
         For the number of ops it is the module's, when the run was over.
-        The names that its function holds come first, then the module's: of each those of no loop that holds one tensor
-        after the other at this statement, then those that nothing stored since they were seen, then the steady ones,
-        those that the statement reads itself, the shortest, and what it was seen under last.
+        The names that its function holds come first, then the module's: of each those that are no item of a container,
+        those of no loop that holds one tensor after the other at this statement, then those that nothing stored since
+        they were seen, then the steady ones, those that the statement reads itself, the shortest, and what it was seen
+        under last.
         """
         held, strings = self._held, self._strings
         statement = self._index.op_statement[op] if op < self._index.op_count else NOWHERE
         is_born_here = self._born_at(tensor) == statement
-        found: tuple[tuple[bool, bool, bool, bool, bool, int, bool, int], int] | None = None
+        found: tuple[tuple[bool, bool, bool, bool, bool, bool, int, bool, int], int] | None = None
         for binding in held.of_tensor.get(tensor, ()):
             is_own = is_born_here and binding.statement == statement
             if is_own and binding.stored:
@@ -195,7 +201,9 @@ class BestNames:
             seen = -binding.op if binding.op <= op else 0
             is_unread = binding.stored or binding.statement != statement
             is_old = held.is_stored_between(binding, statement)
-            rank = (is_global, varies_here, is_old, varies, is_unread, *self._length(binding.name), seen)
+            # What a list keeps of each round is called as the round calls it: loss, and not losses[199].
+            is_second = is_of_loop or is_old or strings[binding.name].endswith("]")
+            rank = (is_global, is_second, varies_here, is_old, varies, is_unread, *self._length(binding.name), seen)
             if found is None or rank < found[0]:
                 found = (rank, binding.name)
         return strings[found[1]] if found is not None else ""

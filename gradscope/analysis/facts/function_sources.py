@@ -48,7 +48,7 @@ class WrittenBackward:
     """The backward of one Function, as its source has it."""
 
     def __init__(
-        self, name: str, file: int, function: str, definition: Definition, forward: Definition | None, called: str
+        self, name: str, file: int, function: str, definition: Definition, forward: Definition | None, called: str = ""
     ) -> None:
         self.name = name
         self.file = file

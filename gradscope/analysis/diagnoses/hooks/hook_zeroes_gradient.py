@@ -10,7 +10,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Evidence
 
 AT_LEAST = 2
-"""Results that were looked at."""
+"""Results that were looked at, from which on it is a warning: one may be an accident of its numbers."""
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -18,7 +18,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     index = sources.index
     for hook in sources.hooks.all:
         looked, zeroed = hook.count("looked"), hook.count("zeroed")
-        if looked < AT_LEAST or zeroed != looked:
+        if not looked or zeroed != looked:
             continue
         event, returns = hook.registered[-1], hook.source.returns
         registered = sources.cause_of_event("made", event)
@@ -26,14 +26,19 @@ def _find(sources: Sources) -> Iterator[Finding]:
         name = sources.names.of(event.tensors[0]) if event.tensors else "a tensor"
         yield sources.finding(
             f"Line {causes[0].line if causes else 0}: {hook.name}, a hook on {name}, gives zeros for its gradient",
-            why=f"in each of the {looked} of its {hook.count('returned')} runs that were looked at, for a gradient "
-            "that was not zero",
+            why=f"{_runs(looked, hook.count('returned'))}, for a gradient that was not zero",
             op=min(event.op, index.op_count - 1),
             tensors=event.tensors[:1],
             causes=causes,
             evidence=[Evidence("events", event.row)],
-            severity="note" if hook.source.is_zero_on_purpose else None,
+            severity="note" if hook.source.is_zero_on_purpose or looked < AT_LEAST else None,
         )
+
+
+def _runs(looked: int, returned: int) -> str:
+    if returned == 1:
+        return "in its one run"
+    return f"in each of the {looked} of its {returned} runs that were looked at"
 
 
 DIAGNOSIS = Diagnosis(

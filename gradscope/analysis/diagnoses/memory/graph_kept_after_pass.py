@@ -35,7 +35,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         count = f"{index.kept_with(tensors):,}"
         by = f", which {' and '.join(handed)} hands over" if handed else ""
         line = index.line(found.file, found.put.line)
-        yield sources.finding(
+        finding = sources.finding(
             f"Line {line}: {found.put.holder} keeps {count} results with their graphs{by}",
             why=f"{passes:,} backward passes have used these graphs up, so that none of them can be walked again, and "
             "each iteration puts one more there",
@@ -45,6 +45,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             evidence=[Evidence("ops", kept.last) for kept in several],
             advice="detach() of what is kept lets go of the graph; item() where only a number is wanted.",
         )
+        yield finding._replace(subject=found.put.holder, tensor=found.put.holder)
 
 
 def _put_there(sources: Sources, tensors: tuple[int, ...]) -> tuple[int, ...]:
