@@ -289,3 +289,21 @@ def test_no_grad_is_not_advised_where_passes_run_in_between() -> None:
         (answer,) = found(program, "graph-carried-along")
         assert ("no_grad" in answer.text) is is_advised
         assert "detach() the state" in answer.text
+
+
+AVERAGES = """
+    import torch
+    from torch import nn
+    net = nn.Linear(2, 2)
+    averages = {name: weight.clone() for name, weight in net.named_parameters()}
+    for step in range(30):
+        net(torch.ones(1, 2)).sum().backward()
+        for name, weight in net.named_parameters():
+            averages[name] = 0.9 * averages[name] + 0.1 * weight
+"""
+
+
+def test_averages_of_several_weights_are_told_together_with_all_of_their_passes():
+    (answer,) = found(AVERAGES, "graph-carried-along")
+    assert "averages['bias'] and averages['weight'] carry their graphs" in answer.text
+    assert "over 30 passes, each" in answer.text

@@ -128,18 +128,22 @@ def carried_on(sources: Sources, tensor: int) -> list[Cause]:
 def _over_passes(sources: Sources) -> Iterator[tuple[Finding, int]]:
     """With the statement of each."""
     index = sources.index
-    for tensor, op, nodes, crossed in graphs_carried(sources):
-        name = sources.names.of(tensor)
+    for tensor, op, nodes, crossed, others in graphs_carried(sources):
+        name, each = sources.names.of(tensor), ""
+        let_go = f"{name}.detach()"
+        if others:
+            name, each, let_go = sources.listed([name, *map(sources.names.of, others)]), ", each", "detach()"
+        carries = "carry their graphs" if others else "carries its graph"
         finding = sources.finding(
-            f"Line {index.op_place(op).line}: {name} carries its graph from one backward pass to the next "
-            f"({len(nodes):,} nodes, over {crossed:,} passes)",
+            f"Line {index.op_place(op).line}: {name} {carries} from one backward pass to the next "
+            f"({len(nodes):,} nodes, over {crossed:,} passes{each})",
             op=op,
-            tensors=[tensor],
+            tensors=[tensor, *others],
             causes=[*_handed(sources, op, tensor), *sources.cause("made", op)],
             evidence=[Evidence("nodes", nodes[0]), Evidence("nodes", nodes[-1])],
             advice="Write the detach() of what is written there."
             if op != index.recording.tensors.column("op")[tensor] and tensor not in index.results.of(op)
-            else f"{name}.detach() lets go of it, or .item() where only the number is wanted.",
+            else f"{let_go} lets go of it, or .item() where only the number is wanted.",
         )
         yield finding, index.op_statement[op]
 
@@ -155,6 +159,8 @@ class CarriedGraph(NamedTuple):
     """Without leaves."""
     crossed: int
     """Backward passes that it reaches back over."""
+    others: tuple[int, ...]
+    """Further results of the same call that carry theirs as well, under other names: an average for each weight."""
 
 
 def graphs_carried(sources: Sources) -> Iterator[CarriedGraph]:
@@ -164,13 +170,37 @@ def graphs_carried(sources: Sources) -> Iterator[CarriedGraph]:
     if len(backward_ops) < AT_LEAST:
         return
     made_by, variable = index.recording.nodes.column("op"), index.recording.nodes.column("variable")
+    made_at = index.recording.tensors.column("op")
     for tensor, first, op in _carried(index, names, passes):
-        nodes = [node for node in passes.behind(index.node_after(tensor)) if variable[node] < 0]
-        # Nodes of each iteration: what was made once, before all of them, is behind every result and carries nothing.
-        crossed = len({bisect_left(backward_ops, made_by[node]) for node in nodes}) - 1
-        all_passes = bisect_left(backward_ops, op) - bisect_left(backward_ops, first)
-        if crossed >= RUNS or crossed >= max(AT_LEAST, all_passes):
-            yield CarriedGraph(tensor, op, nodes, crossed)
+        found = []
+        for one in _last_of_each_name(index, names, tensor, op):
+            nodes = [node for node in passes.behind(index.node_after(one)) if variable[node] < 0]
+            # Nodes of each iteration: what was made once, before all, is behind every result and carries nothing.
+            crossed = len({bisect_left(backward_ops, made_by[node]) for node in nodes}) - 1
+            last = op if one == tensor else made_at[one]
+            all_passes = bisect_left(backward_ops, last) - bisect_left(backward_ops, first)
+            if crossed >= RUNS or crossed >= max(AT_LEAST, all_passes):
+                found.append(CarriedGraph(one, last, nodes, crossed, ()))
+        if found:
+            yield found[0]._replace(others=tuple(one.tensor for one in found[1:]))
+
+
+def _last_of_each_name(index: Index, names: BestNames, tensor: int, op: int) -> list[int]:
+    """What a call made last under each name, that of a result of it first.
+
+    In a long loop names are looked at ever more rarely, and a loop over parameters makes one result for each.
+    """
+    made_at, flags = (index.recording.tensors.column(name) for name in ("op", "flags"))
+    if made_at[tensor] != op:
+        return [tensor]
+    spans, funcs = (index.recording.ops.column(name) for name in ("span", "func"))
+    last = {names.of(tensor): tensor}
+    for one in range(tensor + 1, len(made_at)):
+        at = made_at[one]
+        is_alike = at < index.op_count and spans[at] == spans[op] and funcs[at] == funcs[op]
+        if is_alike and names.best[one] >= 0 and flags[one] & REQUIRES_GRAD and not flags[one] & EXTERNAL:
+            last[names.of(one)] = one
+    return list(last.values())
 
 
 def _handed(sources: Sources, op: int, carried: int) -> list[Cause]:
