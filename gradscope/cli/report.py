@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -135,6 +136,8 @@ def _report_one(
     from gradscope.report.run.run_result import RunResult
 
     result = RunResult(load(recording), view)
+    if view.values and not len(result.recording.values):
+        _say_that_no_values_are_there(recording)
     for path in output:
         write_file(result, path)
     if not output or format != TABLE:
@@ -143,3 +146,10 @@ def _report_one(
         from gradscope.cli.output.judged_answers import judge
 
         after_parsing(context, lambda: judge(result, answers))
+
+
+def _say_that_no_values_are_there(recording: Path) -> None:
+    print(
+        f"gradscope: {recording} has no values: they are recorded with gradscope run --values -o {recording} TARGET",
+        file=sys.stderr,
+    )

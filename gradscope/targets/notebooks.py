@@ -66,7 +66,8 @@ def read_notebook(text: str, name: str, wanted: str | None = None) -> Notebook:
         code, skipped = _without_magics(cell.text)
         if skipped:
             listed = ", ".join(skipped[:3]) + (f" and {len(skipped) - 3} more" if len(skipped) > 3 else "")
-            remarks.append(f"cell {cell.number}: not run, as it is no Python: {listed}")
+            ran = "was run without what" if code.strip() else "was not run, as it"
+            remarks.append(f"cell {cell.number} {ran} is no Python: {listed}")
         if code.strip():
             start = cell.number * step + 1
             ends_run = "raises-exception" not in cell.tags

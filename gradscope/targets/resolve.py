@@ -23,6 +23,9 @@ from gradscope.targets.snippets import as_source, missing_imports
 from gradscope.targets.source import decode, parse, read_file, syntax_error
 from gradscope.targets.transcripts import has_prompts, is_prompt, read_transcript
 
+_ALIKE = 0.7
+"""How much the names of two files have in common that may be taken for each other."""
+
 
 def resolve(target: str, *, code: str | None = None, module: str | None = None) -> Program:
     """Find and read what a target names.
@@ -75,8 +78,8 @@ def _find(name: str) -> str:
 def _similar_files(path: Path) -> list[str]:
     """Files in the same folder that somebody who wrote this one may have meant."""
     folder = path.parent
-    names = [other.name for other in folder.iterdir() if other.suffix == path.suffix] if folder.is_dir() else []
-    return [str(folder / name) for name in get_close_matches(path.name, names, 1)]
+    there = [other.stem for other in folder.iterdir() if other.suffix == path.suffix] if folder.is_dir() else []
+    return [str(folder / f"{stem}{path.suffix}") for stem in get_close_matches(path.stem, there, 1, _ALIKE)]
 
 
 def _from_code(target: str, code: str) -> Program:

@@ -52,7 +52,7 @@ def near_names(sources: Sources, question: Question) -> list[str]:
     """Names of tensors that are spelled nearly so."""
     bindings = sources.index.recording.bindings
     names = {sources.index.recording.text(name) for name in set(bindings.column("name"))}
-    return get_close_matches(question.tensor, sorted(names), n=2)
+    return get_close_matches(question.tensor, sorted(names), n=2, cutoff=0.7)
 
 
 def _as_written(expression: str) -> str:
