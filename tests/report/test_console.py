@@ -137,6 +137,16 @@ def test_wide_characters_keep_columns_aligned() -> None:
 HOSTILE = "\x1b[31mred\x1b[0m [bold]markup[/bold] \x07\r\x9b2J \u202emoc\u2066 :smile: [link=http://x]l[/link]"
 
 
+def test_bytes_of_several_effects_of_a_line_say_whose_they_are() -> None:
+    """What was made on the way to the pass is of the pass, and the step's is its own."""
+    body = "import torch\nw = torch.ones(1000, requires_grad=True)\no = torch.optim.Adam([w])\n"
+    together, apart = (screen(build(recorded(body + f"(w * w).sum().backward(){then}"))) for then in ("; o.step()", ""))
+    assert re.search(r"^ +backward +7\.8 KiB +3\.9 KiB$", together, re.MULTILINE)
+    assert re.search(r"^ +step +7\.8 KiB$", together, re.MULTILINE)
+    assert not re.search(r"^ +backward +", apart, re.MULTILINE)
+    assert re.search(r"^ +7\.8 KiB +3\.9 KiB$", apart, re.MULTILINE)
+
+
 def hostile_report() -> Report:
     builder = Builder()
     builder.recording.files[0].text = f"t0 = {HOSTILE!s}\nt1 = 1\nt2 = 2"

@@ -358,7 +358,8 @@ class LineGroups:
         if named:
             return max(named, key=lambda row: row.last_op)
         telling = [row for row in others if row.kind in ("changed", "backward", "step", "error", "export")]
-        return telling[-1] if telling else None
+        # (what a statement makes on the way to its pass is of that, and not of a step behind it)
+        return next((row for row in telling if row.kind == "backward"), telling[-1] if telling else None)
 
     @staticmethod
     def _absorb(target: RowGroup | None, row: RowGroup) -> None:

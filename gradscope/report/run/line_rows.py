@@ -79,7 +79,7 @@ class ShownLines:
 
     def _stacked(self) -> RenderableType:
         """Each statement's source with what happened, and under it a row for each tensor."""
-        rows = self._facts
+        rows = self._labelled()
         widths = fit(_STACKED, rows, self._width - _INDENT)
         heads = [self._head(at) for at in range(len(rows))]
         header = self._fact_line([Text(column.title) for column in _STACKED], widths)
@@ -91,6 +91,15 @@ class ShownLines:
             if any(cell.plain for cell in rows[at]):
                 parts.append(self._fact_line(rows[at], widths))
         return Group(*parts)
+
+    def _labelled(self) -> list[list[Text]]:
+        """The facts of the rows; of those without a tensor that one statement has several of, what they are of."""
+        bare = [not facts[0].plain and any(cell.plain for cell in facts) for facts in self._facts]
+        alike = Counter(_statement(row) for row, is_bare in zip(self._rows, bare, strict=True) if is_bare)
+        return [
+            [Text(row.kind, style="dim"), *facts[1:]] if is_bare and alike[_statement(row)] > 1 else facts
+            for row, facts, is_bare in zip(self._rows, self._facts, bare, strict=True)
+        ]
 
     def _notes_from(self, at: int) -> Text:
         """What happened in all rows of the statement that starts at a row."""
