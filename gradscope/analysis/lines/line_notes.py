@@ -25,8 +25,15 @@ class LineNotes:
         self._index = index
         self._recording = index.recording
 
-    def of(self, group: RowGroup, state: State | None, name: str) -> tuple[str, ...]:
-        """What is to be said of a row whose tensor has a name, the most important first."""
+    def of(self, group: RowGroup, state: State | None, name: str, first_name: str) -> tuple[str, ...]:
+        """What is to be said of a row whose tensor has a name, the most important first.
+
+        Args:
+            group: The row.
+            state: Its tensor's.
+            name: What that is called there.
+            first_name: What the tensor of the statement's first run was called: maybe another layer's.
+        """
         notes: list[str] = []
         row = self._recording.ops[group.last_op]
         is_one_a_run = group.count == self._runs.of[group.statement]
@@ -50,7 +57,8 @@ class LineNotes:
         if state is not None and group.kind == "made" and group.members == 1 and is_one_a_run:
             # (as it was when the statement was through: what it makes empty and fills is not of that shape)
             first = self._recording.layouts[self._index.layout_at(group.first_tensor, group.last_op + 1)]
-            if group.first_tensor != group.last_tensor and first != self._recording.layouts[state.layout]:
+            is_other = group.first_tensor != group.last_tensor and first_name == name
+            if is_other and first != self._recording.layouts[state.layout]:
                 notes.append(f"{name}: {self._recording.text(first.shape)} in the first run")
         if row.kind == OpKind.MODE and is_user_code(self._index, group.last_op):
             notes.append(self._mode_note(group.last_op))

@@ -130,7 +130,7 @@ class LineTable:
             saved=self._saved(state, self._telling_op(group)),
             live_bytes=self._use.live_after(op),
             modes=self._modes(group, op, state),
-            notes=self._notes.of(group, state, self._name(group)),
+            notes=self._notes.of(group, state, self._name(group), self._first_name(group)),
             value=values.get((op, tensor), ""),
             first_op=group.first_op,
             last_op=group.last_op,
@@ -147,6 +147,12 @@ class LineTable:
         taken = list(self._index.uses.of(group.last_op)) if roots is None else roots
         is_about_input = len(taken) and group.kind in ("read", "backward", "error")
         return self._names.at(taken[0], group.last_op) if is_about_input else ""
+
+    def _first_name(self, group: RowGroup) -> str:
+        """The name of the tensor that the first run made."""
+        if group.kind != "made" or group.first_tensor < 0:
+            return ""
+        return self._names.at(group.first_tensor, self._recording.tensors.column("op")[group.first_tensor])
 
     def _exported(self, group: RowGroup) -> list[str]:
         """What the last run of a statement took out of torch by the function that did so last, in order."""
