@@ -253,3 +253,23 @@ def test_what_the_last_statement_of_an_init_makes_has_the_name_that_it_stores(la
     report = build(recorded(STORED_LAST.format(last=last)))
     made = {row.name for row in report.lines if last in row.source}
     assert made == names if names is not None else "self.last.weight" not in made
+
+
+TWO_PARAMETERS = (
+    "a, b = nn.Parameter(torch.ones(2)), nn.Parameter(torch.zeros(3))\n{then}\n(a.sum() + b.sum()).backward()\n"
+)
+
+
+@pytest.mark.parametrize("then", ["pass", "a, b = b, a", "(a * 2).sum(); torch.utils.swap_tensors(a, b)"])
+def test_each_parameter_that_a_line_makes_has_a_row_and_the_name_that_it_got_there(then: str) -> None:
+    rows = [row for row in report_of(TWO_PARAMETERS.format(then=then)).lines if "ones" in row.source]
+    assert [(row.name, row.shape, row.allocated_bytes) for row in rows] == [("a", "(2,)", 8), ("b", "(3,)", 12)]
+
+
+def test_a_name_that_swapping_gave_a_tensor_is_not_that_of_the_lines_before() -> None:
+    pair = "a, b = nn.Parameter(torch.ones(2)), nn.Parameter(torch.zeros(3))\n"
+    passes = "(a * 2).sum().backward()\n"
+    report = report_of(f"{pair}{passes}torch.utils.swap_tensors(a, b)\n{passes}")
+    named = [[(row.name, row.shape) for row in one.gradients if row.outcome == "created"] for one in report.backwards]
+    assert named == [[("a", "(2,)")], [("a", "(3,)")]]
+    assert [graph.leaves for graph in report.graphs] == [("a",), ("a",)]

@@ -22,6 +22,7 @@ from gradscope.recording.rows import BindingKind
 
 _INNER = re.compile(r"(\.<locals>)?\.?<(listcomp|setcomp|dictcomp|genexpr)>$")
 """Of the name of a comprehension's own frame: its code is that of the function around it."""
+_EXCHANGES = "swap_tensors"
 MODULE = 0
 """The scope of the program's module."""
 
@@ -169,7 +170,17 @@ class HeldNames:
         if last is not None:
             return last == tensor or self._is_kept_to_the_end(binding, statement)
         # It was seen later only: that it was this tensor's before follows where it had been stored, and only once.
-        return self.is_steady(binding.scope, binding.name) and self._is_stored_once(binding, statement)
+        is_steady = self.is_steady(binding.scope, binding.name) and self._is_stored_once(binding, statement)
+        return is_steady and not any(op < at <= binding.op for at in self._exchanged.get(tensor, ()))
+
+    @cached_property
+    def _exchanged(self) -> dict[int, list[int]]:
+        """For each tensor the ops at which ``swap_tensors`` gave it another's names."""
+        found: dict[int, list[int]] = {}
+        for op, tensor in zip(self._index.uses.keys, self._index.uses.values, strict=True):
+            if self._index.func(op) == _EXCHANGES:
+                found.setdefault(tensor, []).append(op)
+        return found
 
     def _is_stored_once(self, binding: HeldName, statement: int) -> bool:
         """Whether no two statements store a name (or what it is a part of), and none that comes after another one."""

@@ -86,6 +86,17 @@ class LibraryCalls:
         return own
 
     @cached_property
+    def wrapped(self) -> bytearray:
+        """1 for each tensor that was made on memory of its own of which a named parameter was made then."""
+        tensors, storages = self._index.recording.tensors, self._index.recording.storages
+        allocated_at = storages.column("op")
+        columns = (tensors.column(name) for name in ("op", "storage", "flags"))
+        return bytearray(
+            storage in self._of_parameters and allocated_at[storage] == op and not flags & EXTERNAL
+            for op, storage, flags in zip(*columns, strict=True)
+        )
+
+    @cached_property
     def _of_parameters(self) -> set[int]:
         """The memory of parameters that have a name and were seen from outside only."""
         tensors, best = self._index.recording.tensors, self._names.best

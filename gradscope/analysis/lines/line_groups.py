@@ -120,6 +120,7 @@ class LineGroups:
         inner = ops.column("inner")
         slots, places = self._names.slots, self._index.places_in_call
         own, unclaimed, weights = self._libraries.own, self._libraries.unclaimed, self._index.weights
+        wrapped = self._libraries.wrapped
         followed = GRAD
         for tensor, (op, flags) in enumerate(zip(tensors.column("op"), tensors.column("flags"), strict=True)):
             if flags & (EXTERNAL | GRADIENT) and not self._index.is_new_parameter(tensor):
@@ -134,8 +135,9 @@ class LineGroups:
             group = groups[position]
             group.last_op = op
             group.count += weights[op]
-            # (what a library made is a row of its own where a parameter lies on it, which a name holds later)
-            group.named = group.named or bool(not own[tensor] if unclaimed[tensor] else visible[tensor])
+            # (what was made is a row of its own where a parameter lies on it, which a name holds later)
+            is_shown = not own[tensor] if unclaimed[tensor] else visible[tensor] or wrapped[tensor]
+            group.named = group.named or bool(is_shown)
             required = flags & REQUIRES_GRAD
             group.tracked += weights[op] if required else 0
             group.by_library = group.by_library and bool(own[tensor])

@@ -5,6 +5,7 @@ The wrapping call is not seen. Where the parameter turns up only later, the row 
 
 from __future__ import annotations
 
+import ast
 import re
 
 from gradscope.analysis.facts.best_names import BestNames
@@ -28,7 +29,8 @@ def about_parameter(index: Index, names: BestNames, sharing: StorageGroups, grou
     if parameter < 0:
         return row
     required = bool(index.recording.tensors.column("flags")[parameter] & REQUIRES_GRAD)
-    name = names.held_at(parameter, group.last_op) or _target(row.source) or names.of(parameter)
+    target = _target(row.source) or _target_among(index, group.last_tensor)
+    name = names.held_at(parameter, group.last_op) or target or names.of(parameter)
     return row._replace(
         name=name,
         names=(name,) if name != names.of(parameter) or names.is_named(parameter) else (),
@@ -46,6 +48,31 @@ def _target(source: str) -> str:
     """The name under which a statement stores its value, as written; empty where that may be another in each run."""
     found = _TARGET.match(source)
     return found[1] if found is not None else ""
+
+
+def _target_among(index: Index, tensor: int) -> str:
+    """The same of one of several values that a statement of one line stores: ``a, b = nn.Parameter(…), 3``."""
+    recording = index.recording
+    span = recording.ops.column("span")[recording.tensors.column("op")[tensor]]
+    place = recording.spans[span] if span >= 0 else None
+    if place is None or place.stmt_line != place.stmt_end_line or place.file < 0:
+        return ""
+    text = recording.source(place.file, place.line)
+    try:
+        body = ast.parse(text.strip()).body
+    except SyntaxError:
+        return ""  # the first line of a block
+    start, assigned = len(text) - len(text.lstrip()), body[0] if len(body) == 1 else None
+    if not isinstance(assigned, ast.Assign) or len(assigned.targets) != 1:
+        return ""
+    target, value = assigned.targets[0], assigned.value
+    if not isinstance(target, ast.Tuple) or not isinstance(value, ast.Tuple) or len(target.elts) != len(value.elts):
+        return ""
+    for name, one in zip(target.elts, value.elts, strict=True):
+        begins, ends = start + one.col_offset, start + (one.end_col_offset or 0)
+        if begins <= place.col and place.end_col <= ends:
+            return ast.unparse(name) if isinstance(name, ast.Name | ast.Attribute) else ""
+    return ""
 
 
 def _is_made_in_library(index: Index, tensor: int) -> bool:
