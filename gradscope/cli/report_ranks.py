@@ -14,6 +14,7 @@ from gradscope.cli.options.output_options import Output
 from gradscope.cli.output.delivery import deliver
 from gradscope.cli.recording_files import recording_files
 from gradscope.errors import ExitCode, UsageError
+from gradscope.recording.file.row_stream import row_stream
 from gradscope.recording.file.store import load
 from gradscope.report.ranks.ranks_screen import render_ranks
 
@@ -33,11 +34,28 @@ def report_ranks(paths: Sequence[Path], view: RunView, output: Output) -> ExitCo
     )
 
 
+def started_ranks(files: Sequence[Path]) -> list[Path]:
+    """Those of processes that a program started itself as the ranks of one job (``torch.multiprocessing.spawn``).
+
+    What only started them is none of the job; nor are the processes that they start themselves.
+    """
+    infos = []
+    for file in files:
+        with row_stream(file) as stream:
+            infos.append((file, stream.info))
+    ranks = [(file, info) for file, info in infos if info.child and info.world_size > 1]
+    is_launched = any(info.world_size > 1 for _, info in infos if not info.child)
+    is_one_job = len({info.rank for _, info in ranks}) == len(ranks) > 1
+    return [file for file, _ in ranks] if is_one_job and not is_launched else []
+
+
 def _merged(files: list[Path], view: RunView) -> MergedRanks:
     merger, processes, targets = RankMerger(), set[object](), set[str]()
-    for file in files:
+    ranks = started_ranks(files)
+    for file in ranks or files:
         recording = load(file)
         info = recording.info
+        info.child = "" if file in ranks else info.child
         process = (info.rank, info.child)
         targets.add(info.target)
         if process in processes or len(targets) > 1:

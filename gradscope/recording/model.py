@@ -94,7 +94,7 @@ class RunInfo:
     """Number of the process that ran it, and writes the file as long as the outcome is ``running``."""
     host: str = ""
     rank: int = 0
-    """Of several processes that a launcher started: which."""
+    """Of several processes that a launcher started, or that are in one process group of torch's: which."""
     local_rank: int = 0
     world_size: int = 1
     """How many they were; 1 where it was alone."""

@@ -143,3 +143,18 @@ def test_a_rank_that_waits_in_vain_is_ended_and_where_the_ranks_part_is_named(tm
     assert f"rank 0 stopped first: it {waits}" in shown
     assert "rank 0 waits in all_reduce at line 9; rank 1 waits in broadcast from rank 1 at line 10" in shown
     assert "Line 9 is for some ranks only (the if of line 8 asks for the rank)" in shown
+
+
+ONE_OF_TWO = """\
+import torch, torch.distributed as dist
+from torch.testing._internal.distributed.fake_pg import FakeStore
+dist.init_process_group("fake", store=FakeStore(), rank=1, world_size=2)
+torch.ones(1)
+dist.destroy_process_group()
+"""
+
+
+def test_without_a_launcher_the_process_group_says_which_rank_it_is():
+    info = recorded(ONE_OF_TWO).info
+    assert (info.rank, info.local_rank, info.world_size) == (1, 1, 2)
+    assert recorded(WITHOUT_TENSORS.rpartition("dist.barrier")[0]).info.world_size == 1

@@ -63,6 +63,21 @@ def test_what_differs_is_named_by_rank_and_line(tmp_path: Path) -> None:
     assert "ranks 0, 1: gradient; rank 2: none" in screen
 
 
+def test_processes_that_the_program_started_as_ranks_are_the_ranks(tmp_path: Path) -> None:
+    job(tmp_path, (2, False), (2, False), (3, False))
+    for number, (rank, world_size, child) in enumerate([(0, 1, ""), (0, 2, "1"), (1, 2, "2")]):
+        recording = load(tmp_path / f"run.rank{number}.gradscope")
+        recording.info.rank, recording.info.world_size, recording.info.child = rank, world_size, child
+        save(recording, tmp_path / f"run.rank{number}.gradscope")
+    merged = report(tmp_path)
+    assert [(row["rank"], row["name"]) for row in merged["ranks"]] == [(0, "rank 0"), (1, "rank 1")]
+    assert {tuple(one["ranks"]) for row in merged["differences"] for one in row["values"]} == {(0,), (1,)}
+    started = load(tmp_path / "run.rank2.gradscope")
+    started.info.rank = 0  # of another job, or a job that was started twice
+    save(started, tmp_path / "run.rank2.gradscope")
+    assert [row["name"] for row in report(tmp_path)["ranks"]] == ["program", "rank 0, child 1", "rank 0, child 2"]
+
+
 def test_what_all_have_is_no_difference(tmp_path: Path) -> None:
     job(tmp_path, (2, False), (2, False))
     assert report(tmp_path)["differences"] == []

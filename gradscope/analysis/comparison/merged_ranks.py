@@ -167,12 +167,14 @@ class RankMerger:
         ]
         world_size = max((row.run.world_size for row in rows), default=0)
         known = {rank for rank, _ in processes}
-        all_ended_well = all(row.run.outcome == "ok" and not row.run.exit_code for row in rows)
+        own = [row for row in rows if not row.run.child]
+        all_ended_well = all(row.run.outcome == "ok" and not row.run.exit_code for row in own)
         orders = self._orders if all_ended_well else self._with_passes
-        partings = () if has_children else tuple(orders.partings())
-        causes = () if has_children or len(rows) < 2 else tuple(self._causes(partings, all_ended_well))
+        partings = tuple(orders.partings())
+        causes = tuple(self._causes(own, partings, all_ended_well)) if len(own) > 1 else ()
         answers = (RankAnswer(tuple(sorted(numbers[p] for p in ps)), answer) for answer, ps in self._answers.values())
-        answers = (one for one in answers if not any(_says_part_of(one, cause) for cause in causes))
+        at = {numbers[process]: process[0] for process in processes if not process[1]}
+        answers = (one for one in answers if not any(_says_part_of(one, at, cause) for cause in causes))
         # What the program does itself is not what the processes do that it starts.
         # (nor what those do that call no torch: a manager of shared lists)
         ops = {process_of(row.run): row.ops for row in self._rows}
@@ -185,11 +187,14 @@ class RankMerger:
             ranks=tuple(rows),
             answers=tuple(sorted(answers, key=lambda one: ("problem", "warning", "note").index(one.answer.severity))),
             differences=tuple(self._differences(compared, numbers)),
-            collectives=partings,
+            collectives=() if has_children else partings,
             causes=causes,
         )
 
-    def _causes(self, partings: tuple[CollectiveParting, ...], all_ended_well: bool) -> Iterable[RankCause]:
+    def _causes(
+        self, rows: list[RankRow], partings: tuple[CollectiveParting, ...], all_ended_well: bool
+    ) -> Iterable[RankCause]:
+        """Of the ranks themselves, whatever processes they started."""
         ranks = sorted(self._rank_facts)
         lines, gaps = [], []
         for (section, place, subject), texts in self._facts.items():
@@ -199,13 +204,13 @@ class RankMerger:
             elif section == "gradients" and len(set(by_rank.values())) > 1:
                 given, left_out = (tuple(r for r in by_rank if by_rank[r] == what) for what in ("gradient", "none"))
                 gaps.append(GradientGap(place, subject, given, left_out))
-        stood = {row.run.rank: _stood(row.run) for row in self._rows}
-        own = any(row.run.outcome == "exception" and not _is_of_others(row) for row in self._rows)
-        cut_off = frozenset(row.run.rank for row in self._rows if row.run.outcome not in ("ok", "exception"))
-        waited = {row.run.rank: _waited(row.run, self._rank_facts[row.run.rank]) for row in self._rows}
+        stood = {row.run.rank: _stood(row.run) for row in rows}
+        own = any(row.run.outcome == "exception" and not _is_of_others(row) for row in rows)
+        cut_off = frozenset(row.run.rank for row in rows if row.run.outcome not in ("ok", "exception"))
+        waited = {row.run.rank: _waited(row.run, self._rank_facts[row.run.rank]) for row in rows}
         silent = tuple(self._with_passes.partings()) if all_ended_well else ()
         sources = {name: text for name, text in self._texts.items() if text}
-        standing = {row.run.rank: _standing(row.run) for row in self._rows if row.run.outcome != "ok"}
+        standing = {row.run.rank: _standing(row.run) for row in rows if row.run.outcome != "ok"}
         branches = DifferingBranches(sources, self._runs, ranks, standing)
         return rank_causes(
             Ranks(
@@ -286,12 +291,12 @@ _OF_ONE_RANK = ("leaf-unreached", "ddp-unused-parameters")
 """Answers that say of one rank that parameters got no gradient."""
 
 
-def _says_part_of(one: RankAnswer, cause: RankCause) -> bool:
-    """Whether an answer says of some ranks what a cause says of all."""
+def _says_part_of(one: RankAnswer, at: dict[int, int], cause: RankCause) -> bool:
+    """Whether an answer says of some ranks (by their numbers) what a cause says of all."""
     if one.answer.code == _BYPASSED and cause.kind == "called-by-some-ranks" and cause.place is not None:
         return cause.place.line in [place.line for place in one.answer.causes]
     about = cause.kind == "layer-on-some-ranks" and one.answer.code in _OF_ONE_RANK
-    return about and set(one.ranks) <= set(cause.ranks) and one.answer.tensor in cause.names
+    return about and {at.get(number) for number in one.ranks} <= set(cause.ranks) and one.answer.tensor in cause.names
 
 
 def process_of(run: RunFacts) -> _Process:

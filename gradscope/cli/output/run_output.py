@@ -167,10 +167,20 @@ class RunOutput:
         try:
             with explained_output():
                 format_named(self._request.format, "run").writer("run")(result, stream)
+                stream.write(self._others() if self._request.format == "table" else "")
                 stream.flush()
         except GradscopeError:
             self._stream.forget()
             raise
+
+    def _others(self) -> str:
+        """What shows all processes of a job together, where each leaves a recording."""
+        if self._launch is None or not self._recordings:
+            return ""
+        path = self._recordings[0].wanted
+        all_of_them = path.with_name(path.name.replace(f".rank{self._launch.rank}.", ".rank*."))
+        shown = os.path.relpath(all_of_them)
+        return f"The {self._launch.world_size} ranks together, and in what they differ: gradscope report {shown}\n"
 
 
 def _named(path: Path) -> Path:

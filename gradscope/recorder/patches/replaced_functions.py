@@ -39,6 +39,7 @@ from gradscope.recorder.patches import (
     loaded_states,
     optimizer_groups,
     optimizer_states,
+    process_ranks,
     repeated_modules,
     shallow_copies,
     storage_writes,
@@ -118,6 +119,8 @@ def _replacements() -> Iterator[Replacement]:
     if hasattr(nn.parallel.DistributedDataParallel, ddp_buffers.METHOD):
         yield Replacement(nn.parallel.DistributedDataParallel, ddp_buffers.METHOD, ddp_buffers.reported)
     yield Replacement(nn.parallel.DistributedDataParallel, "__init__", ddp_forwards.making_reported)
+    if hasattr(torch.distributed, process_ranks.NAME):
+        yield Replacement(torch.distributed, process_ranks.NAME, process_ranks.reported)
     yield from barriers.replacements()
     for name in ("__enter__", "__exit__"):
         yield Replacement(torch.inference_mode, name, inference_mode.reported)

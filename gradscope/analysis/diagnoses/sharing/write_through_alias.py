@@ -11,6 +11,9 @@ from gradscope.analysis.facts.memory_writes.shared_writes import SharedWrite, sh
 from gradscope.analysis.report_model import WriteEffect
 from gradscope.recording.flags import COLLECTIVE_OP
 
+_OF_FULLY_SHARD = "torch._ops.fsdp."
+"""Operators of torch's own that write into the memory of parameters which are spread over processes."""
+
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for all that a statement wrote."""
@@ -21,6 +24,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
     for shared in shared_writes(index, sources.names, sources.sharing):
         if sources.gradients.unsharded.issuperset(shared.seen_by):
             continue  # (fully_shard gathers what it had spread)
+        if index.func(shared.op).startswith(_OF_FULLY_SHARD):
+            continue
         found = effects.get((shared.statement, index.func(shared.op)), set())
         if not shared.is_step and not found & {"raised", "silently_wrong"}:
             # Where no graph was open that needs the values, a write past autograd is what was meant; and where it is
