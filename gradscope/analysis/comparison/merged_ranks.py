@@ -178,7 +178,8 @@ class RankMerger:
         # What the program does itself is not what the processes do that it starts.
         # (nor what those do that call no torch: a manager of shared lists)
         ops = {process_of(row.run): row.ops for row in self._rows}
-        compared = [process for process in processes if (process[1] and ops[process]) or not has_children]
+        started = [process for process in processes if process[1] and ops[process]]
+        compared = started if has_children and len(own) < 2 else [process for process in processes if not process[1]]
         return MergedRanks(
             target=rows[0].run.target,
             world_size=world_size,

@@ -57,7 +57,7 @@ def _parts(merged: MergedRanks, marks: Symbols) -> Iterator[RenderableType]:
         yield from _differences(merged, list(differences), marks)
     if not merged.differences and not merged.collectives and len(merged.ranks) > 1:
         same = "Which lines ran, which gradients arrived and where the graph was cut is the same for all"
-        yield Text(f"\n{same}{' children' * has_children(merged)}.")
+        yield Text(f"\n{same} {_compared(merged)}.")
 
 
 def has_children(merged: MergedRanks) -> bool:
@@ -70,7 +70,8 @@ def _how_many(merged: MergedRanks) -> str:
 
 
 def _compared(merged: MergedRanks) -> str:
-    return "children" if has_children(merged) else "ranks"
+    are_children = has_children(merged) and sum(not row.run.child for row in merged.ranks) < 2
+    return "children" if are_children else "ranks"
 
 
 def processes_text(merged: MergedRanks, numbers: Sequence[int]) -> str:
