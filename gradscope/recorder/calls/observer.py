@@ -605,7 +605,7 @@ class Observer:
         with self.lock:
             self.identity.bury()
             self._turn_to(thread)
-            located = self.sites.locate(_getframe(2))
+            located = self.sites.caller(_getframe(2))
             if self.full:
                 self.after_limit.add(located.site.span, self.tape.text(f"{optimizer}.step"))
                 return

@@ -30,46 +30,68 @@ _FIRST = 2
 """How often a scheduler has stepped after the program's first call: it steps once when it is made."""
 _TINY = 1e-6
 """The part of its first rate that an optimizer's rate has to fall to for its steps to be next to nothing."""
-_zero: WeakKeyDictionary[Optimizer, tuple[tuple[bool, ...], bool]] = WeakKeyDictionary()
-"""Which of an optimizer's groups had a rate of zero when it stepped last, and whether all were next to nothing."""
-_first: WeakKeyDictionary[Optimizer, float] = WeakKeyDictionary()
-"""The largest rate with which an optimizer made its first step."""
 _IDLE = 2
 """Steps of a scheduler in a row between which its optimizer made none, from which on that is noted."""
-_steps: WeakKeyDictionary[Optimizer, int] = WeakKeyDictionary()
-"""Steps that an optimizer has made."""
 _idle: WeakKeyDictionary[Any, tuple[int, int]] = WeakKeyDictionary()
 """For a scheduler: steps of its optimizer when it stepped last, and how often it has stepped since without another."""
-_noted_idle: WeakKeyDictionary[Optimizer, bool] = WeakKeyDictionary()
-"""Optimizers of which it was noted that a scheduler steps without them; whether they have stepped since."""
+
+
+class _Stepping:
+    """What is known of an optimizer that steps."""
+
+    __slots__ = ("first", "has_gone_on", "rates", "steps", "zero")
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.rates: list[float | None] | None = None
+        """Of its groups, when they were looked at last."""
+        self.zero: tuple[tuple[bool, ...], bool] | None = None
+        """Which groups had a rate of zero then, and whether all were next to nothing."""
+        self.first: float | None = None
+        """The largest rate with which it made its first step."""
+        self.has_gone_on: bool | None = None
+        """Where it was noted that a scheduler steps without it: whether it has stepped since."""
+
+
+_known: WeakKeyDictionary[Optimizer, _Stepping] = WeakKeyDictionary()
 
 
 def before_step(optimizer: Optimizer, *_: Any) -> None:
     """Look at the rates: a hook before every optimizer's step."""
     if is_dynamo_compiling():
         return
-    _steps[optimizer] = _steps.get(optimizer, 0) + 1
-    if _noted_idle.get(optimizer) is False:
-        _noted_idle[optimizer] = True
+    known = _known.get(optimizer)
+    if known is None:
+        known = _known[optimizer] = _Stepping()
+    known.steps += 1
+    if known.has_gone_on is False:
+        known.has_gone_on = True
         _report(optimizer, {"call": "busy"}, sys._getframe(1))
-    known = _known_rates(optimizer)
-    zero = tuple(rate == 0 for rate in known)
-    largest = max((rate for rate in known if rate is not None), default=0)
-    first = _first.setdefault(optimizer, largest)
-    is_tiny = 0 < largest <= _TINY * first and None not in known
-    if _zero.get(optimizer) != (zero, is_tiny) and is_ours_on_top():
-        _zero[optimizer] = (zero, is_tiny)
-        small = {"tiny": largest, "first": first} if is_tiny else {}
-        _report(optimizer, {"zero": list(zero), **small}, sys._getframe(1))
+    rates = _known_rates(optimizer)
+    if rates != known.rates:
+        _look_at(optimizer, known, rates, sys._getframe(1))
+
+
+def _look_at(optimizer: Optimizer, known: _Stepping, rates: list[float | None], frame: FrameType) -> None:
+    """Note which rates are zero, or next to nothing, where that is another matter than before."""
+    zero = tuple(rate == 0 for rate in rates)
+    largest = max((rate for rate in rates if rate is not None), default=0)
+    if known.first is None:
+        known.first = largest
+    is_tiny = 0 < largest <= _TINY * known.first and None not in rates
+    if known.zero != (zero, is_tiny):
+        if not is_ours_on_top():
+            return
+        known.zero = (zero, is_tiny)
+        small = {"tiny": largest, "first": known.first} if is_tiny else {}
+        _report(optimizer, {"zero": list(zero), **small}, frame)
+    known.rates = rates
 
 
 def forget() -> None:
     """Note the rates of each optimizer anew: another recording begins."""
-    _zero.clear()
-    _first.clear()
-    _steps.clear()
+    _known.clear()
     _idle.clear()
-    _noted_idle.clear()
 
 
 def scheduler_made(init: Callable[..., None]) -> Callable[..., None]:
@@ -121,16 +143,17 @@ def scheduler_stepped(update: Callable[..., None]) -> Callable[..., None]:
         if scheduler._step_count == _FIRST and not is_dynamo_compiling() and is_ours_on_top():
             call = "first" if getattr(optimizer, "_opt_called", False) else "early"
             _report(optimizer, {"scheduler": type(scheduler).__name__, "call": call}, sys._getframe(1))
-        if optimizer not in _noted_idle and _steps.get(optimizer) and _steps_alone(scheduler, optimizer):
-            _noted_idle[optimizer] = False
+        known = _known.get(optimizer)
+        if known is not None and known.has_gone_on is None and _steps_alone(scheduler, known.steps):
+            known.has_gone_on = False
             _report(optimizer, {"scheduler": type(scheduler).__name__, "call": "idle"}, sys._getframe(1))
 
     return updates
 
 
-def _steps_alone(scheduler: Any, optimizer: Optimizer) -> bool:
-    """Whether a scheduler has stepped several times by now since its optimizer's last step."""
-    steps = _steps[optimizer]
+def _steps_alone(scheduler: Any, steps: int) -> bool:
+    """Whether a scheduler has stepped several times by now since its optimizer's last step, the number of which is
+    given."""
     before, times = _idle.get(scheduler, (0, 0))
     times = times + 1 if before == steps else 0
     _idle[scheduler] = steps, times

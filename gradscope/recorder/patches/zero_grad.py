@@ -8,8 +8,7 @@ finds nothing to clear is an op as well: it ran.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import wraps
 from types import FrameType
 from typing import Any
@@ -21,7 +20,7 @@ from torch.optim import Optimizer
 
 from gradscope.recorder.calls.faults import is_programs
 from gradscope.recorder.calls.function_mode import RecorderMode
-from gradscope.recorder.calls.modes_aside import aside, is_ours_on_top
+from gradscope.recorder.calls.modes_aside import is_ours_on_top, put_back, take_aside
 from gradscope.recorder.calls.observer import Observer
 from gradscope.recorder.calls.shielded_observer import ShieldedObserver
 from gradscope.recorder.state.many_tensors import Held
@@ -59,15 +58,18 @@ def _as_one(
         if is_dynamo_compiling() or to_none is not True or not is_ours_on_top() or tracing_state() is not None:
             return zero_grad(owner, *args, **kwargs)
         parameters = parameters_of(owner)
-        if not parameters or not all(type(parameter) in PLAIN for parameter in parameters):
+        if not parameters or not PLAIN.issuperset(map(type, parameters)):
             return zero_grad(owner, *args, **kwargs)
-        with aside() as modes:
+        modes = take_aside()
+        try:
             before = [_gradients(mode.observer, parameters) for mode in modes]
             try:
                 zero_grad(owner, *args, **kwargs)
             finally:
                 for mode, gradients in zip(modes, before, strict=True):
                     _observe(mode, name, gradients, sys._getframe(1))
+        finally:
+            put_back(modes)
 
     return clears
 
@@ -94,26 +96,27 @@ def _gradients(observer: Observer | ShieldedObserver, parameters: list[Tensor]) 
     """The gradients that are there."""
     if observer.full:
         return []
-    with _looking(observer), observer.lock:
-        observer.identity.bury()
-        return observer.many.held(parameters)
-    return []
+    try:
+        with DisableTorchFunction(), observer.lock:  # (unseen by a mode of the program's below ours)
+            observer.identity.bury()
+            return observer.many.held(parameters)
+    except Exception as fault:
+        _keep(observer, fault)
+        return []
 
 
 def _observe(mode: RecorderMode, name: str, before: list[Held], frame: FrameType) -> None:
-    with _looking(mode.observer):
-        cleared = mode.observer.many.cleared(before)
-        if not (mode.muted or mode.observer.muted):
-            mode.observer.observe_cleared(name, cleared, mode.thread, frame)
-
-
-@contextmanager
-def _looking(observer: Observer | ShieldedObserver) -> Iterator[None]:
-    """Unseen by a mode of the program's below ours; a fault is kept, and does not reach the program."""
     try:
         with DisableTorchFunction():
-            yield
+            cleared = mode.observer.many.cleared(before)
+            if not (mode.muted or mode.observer.muted):
+                mode.observer.observe_cleared(name, cleared, mode.thread, frame)
     except Exception as fault:
-        if is_programs(fault):
-            raise
-        observer.fault("zero_grad")
+        _keep(mode.observer, fault)
+
+
+def _keep(observer: Observer | ShieldedObserver, fault: Exception) -> None:
+    """Keep an error of ours, which does not reach the program; what a signal handler raised meanwhile does."""
+    if is_programs(fault):
+        raise fault
+    observer.fault("zero_grad")

@@ -127,6 +127,19 @@ class CallSites:
         self.places[id(frame.f_code), frame.f_lasti] = place
         return place
 
+    def caller(self, frame: FrameType) -> Located:
+        """Find the user's frame above a frame of torch's that stands for one call as a whole."""
+        current: FrameType | None = frame
+        library = None
+        while current is not None:
+            owner = self.owners.of(current.f_code)
+            if owner is _USER:
+                break
+            if library is None and owner is _LIBRARY:
+                library = current
+            current = current.f_back
+        return Located(self._site(current, library), current, below=BELOW)
+
     def locate(self, frame: FrameType) -> Located:
         """Find the user's frame above a frame, and what of torch's Python lies between."""
         known = self.owners.known

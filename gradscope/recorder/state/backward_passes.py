@@ -19,6 +19,8 @@ from gradscope.recorder.tape import Tape
 from gradscope.recording.rows import OpKind
 from gradscope.recording.tables import NONE
 
+_BACKWARD, _GRAD = int(OpKind.BACKWARD), int(OpKind.GRAD)
+
 
 class PassObserver:
     """Observes the backward passes of one recording: what all of them share."""
@@ -57,34 +59,40 @@ class ObservedPass:
         options = kwargs or {}
         named = (options[name] for name in ("self", "tensors", "outputs") if name in options)
         roots = args[0] if args else next(named, ())
-        listed = (roots,) if isinstance(roots, (Tensor, GradientEdge)) else tuple(roots)
-        tensors = [root for root in listed if isinstance(root, Tensor)]
-        known = [identity.tensors.get(id(root)) for root in tensors]
-        known += [_at_edge(root, identity, passes.graph) for root in listed if isinstance(root, GradientEdge)]
+        if type(roots) is Tensor:  # as most are
+            tensors, known = [roots], [identity.tensors.get(id(roots))]
+        else:
+            listed = (roots,) if isinstance(roots, (Tensor, GradientEdge)) else tuple(roots)
+            tensors = [root for root in listed if isinstance(root, Tensor)]
+            known = [identity.tensors.get(id(root)) for root in tensors]
+            known += [_at_edge(root, identity, passes.graph) for root in listed if isinstance(root, GradientEdge)]
         self._roots = [(seen, seen.node) for seen in known if seen is not None]
         # (the call's arguments keep them alive; what was not seen before is entered when the call is over)
-        self._unseen = [root for root in tensors if id(root) not in identity.tensors]
+        self._unseen = [root for root in tensors if id(root) not in identity.tensors] if None in known else []
         self._look = passes.looks.before(tensors)
         looked = passes.fingerprints
         self._fingerprints = None if looked is None else looked.in_pass(tensors, passes.graph)
-        inputs = options.get("inputs", args[1] if len(args) > 1 else ()) if kind == OpKind.GRAD else ()
-        self._inputs = [identity.row_of(tensor) for tensor in tensors_in(inputs)]
+        self._inputs: list[int] = []
+        if kind == _GRAD:
+            inputs = options.get("inputs", args[1] if len(args) > 1 else ())
+            self._inputs = [identity.row_of(tensor) for tensor in tensors_in(inputs)]
         # Positions of retain_graph: backward(tensors, gradient, here, …), grad(outputs, inputs, grad_outputs, here, …).
-        at = 3 if kind == OpKind.GRAD else 2
+        at = 3 if kind == _GRAD else 2
         create = options.get("create_graph", args[at + 1] if len(args) > at + 1 else False)
         retain = options.get("retain_graph", args[at] if len(args) > at else None)
         self._create_graph = bool(create)
         self._retain_graph = bool(create if retain is None else retain)
         self._running = passes.in_flight.begin(thread, tensors)
         self._before: dict[int, tuple[int, int]] = {}
-        if kind == OpKind.BACKWARD:
+        if kind == _BACKWARD:
             self._before = passes.many.before(passes.in_flight.readable(self._running, identity.leaves))
 
     def _note_roots(self, op: int, tape: Tape) -> None:
         """Write the pass's roots."""
-        entered = [self._identity.tensors.get(id(root)) for root in self._unseen]
-        self._unseen = []
-        self._roots += [(seen, seen.node) for seen in entered if seen is not None]
+        if self._unseen:
+            entered = [self._identity.tensors.get(id(root)) for root in self._unseen]
+            self._unseen = []
+            self._roots += [(seen, seen.node) for seen in entered if seen is not None]
         for seen, node in self._roots:
             # (what a Function gave its grad_fn to, the hook of a module's among them, is known to have one by now)
             found = seen.node if node == NONE else node

@@ -50,7 +50,7 @@ class PassesInFlight:
 
     def begin(self, thread: int, roots: Iterable[Any]) -> RunningPass:
         """A pass from some tensors begins; what it may write is only looked for where several threads make graphs."""
-        others = [other for other in self._running if other.thread != thread]
+        others = [other for other in self._running if other.thread != thread] if self._running else []
         leaves = None if self._graph.has_one_thread and not others else frozenset(self._leaves_behind(roots))
         running = RunningPass(thread, leaves)
         for other in others:
@@ -69,7 +69,7 @@ class PassesInFlight:
         While other threads are at work these are its own, without what their passes may write: to hold, for a moment,
         the gradient of a leaf that another thread is letting go of was seen to end the process.
         """
-        others = [other.leaves for other in self._running if other.thread != running.thread]
+        others = [other.leaves for other in self._running if other.thread != running.thread] if self._running else []
         if None in others:
             return []
         met_none = not others and not running.beside and not running.is_beside_any
