@@ -118,7 +118,7 @@ class Unseen:
                 written, span = call
                 self._enter(tensor, self._add_op(tensor, written, span, 0, flags), read_saved)
             elif id(tensor) not in self._identity.tensors:
-                since = self._states.graph.first
+                since = self._states.graph.begun
                 self._states.enter(tensor, self._tape.op_count, since, read_saved, EXTERNAL, ())
 
     def _callers(self, user: FrameType, site: Site) -> Iterator[tuple[FrameType, Site]]:
@@ -205,7 +205,7 @@ class Unseen:
 
     def _enter(self, tensor: Any, op: int, read_saved: bool) -> None:
         # A Function's node is numbered before what its forward runs, so newer than the last op would be too strict.
-        since = self._states.graph.first
+        since = self._states.graph.begun
         seen = self._identity.tensors.get(id(tensor))
         if seen is None:
             self._states.enter(tensor, op, since, read_saved, 0, ())

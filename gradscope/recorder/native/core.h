@@ -35,7 +35,7 @@
     X(Tape, op_count) X(Tape, tensor_count) X(Tape, storage_count) X(Tape, node_count) X(Tape, flush_at)               \
     X(Tape, on_flush)                                                                                                  \
     X(Identity, leaves) X(Identity, alike_tensors) X(Identity, alike_storages)                                         \
-    X(GraphNodes, first) X(GraphNodes, by_sequence) X(GraphNodes, older) X(GraphNodes, accumulators)                   \
+    X(GraphNodes, begun) X(GraphNodes, first) X(GraphNodes, by_sequence) X(GraphNodes, older) X(GraphNodes, accumulators)                   \
     X(GraphNodes, foreign)                                                                                             \
     X(Observer, muted) X(Observer, full) X(Observer, lock) X(Observer, thread) X(Observer, values)                     \
     X(Site, span) X(Site, inner) X(Site, seen) X(Site, meets_unseen)                                                   \

@@ -2,7 +2,7 @@
 #include "core.h"
 
 static PyObject *sequence_name, *next_name, *variable_name, *append_name, *describe_name, *accumulator_name;
-static PyObject *read_by_function_name, *note_saved_name, *add_name, *without_name;
+static PyObject *read_by_function_name, *note_saved_name, *add_name, *without_name, *older_row_name;
 
 static int
 have_names(void)
@@ -14,7 +14,7 @@ have_names(void)
         {&sequence_name, "_sequence_nr"},   {&next_name, "next_functions"},   {&variable_name, "variable"},
         {&append_name, "append"},           {&describe_name, "_describe"},    {&accumulator_name, "_accumulator"},
         {&note_saved_name, "_note_saved"},
-        {&add_name, "add"},                 {&without_name, "_without_number"},
+        {&add_name, "add"},                 {&without_name, "_without_number"},    {&older_row_name, "_older_row"},
         {&read_by_function_name, "_read_saved"},
     };
     if (read_by_function_name != NULL) {
@@ -73,15 +73,15 @@ row_by_number(Core *core, unsigned long long sequence)
         return row;
     }
     PyObject *key = PyLong_FromUnsignedLongLong(sequence);
-    if (key == NULL) {
-        return NULL;
-    }
-    PyObject *row = PyDict_GetItemWithError(SLOT(core->graph, GraphNodes_older), key);
-    Py_DECREF(key);
-    if (row != NULL && PyLong_AsLong(row) == NONE) {
-        row = NULL;
-    }
+    PyObject *row = key == NULL ? NULL : PyDict_GetItemWithError(SLOT(core->graph, GraphNodes_older), key);
     Py_XINCREF(row);
+    if (row == NULL && !PyErr_Occurred() && (long long)sequence >= number_in(core->graph, GraphNodes_begun)) {
+        row = call_graph(core, older_row_name, key, NULL, NULL, NULL);
+    }
+    Py_XDECREF(key);
+    if (row != NULL && PyLong_AsLong(row) == NONE) {
+        Py_CLEAR(row);
+    }
     return row;
 }
 
@@ -378,7 +378,7 @@ may_be_read(Core *core, PyObject *node, unsigned long long sequence, Readable re
     if (sequence >= readable.from) {
         return 1;
     }
-    long long first = number_in(core->graph, GraphNodes_first);
+    long long first = number_in(core->graph, GraphNodes_begun);
     if (first == -1 && PyErr_Occurred()) {
         return -1;
     }

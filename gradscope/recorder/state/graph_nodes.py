@@ -17,7 +17,8 @@ from torch.utils._mode_utils import no_dispatch
 
 from gradscope.recorder.state.foreign_memory import ForeignMemory
 from gradscope.recorder.state.identity import Identity
-from gradscope.recorder.state.moves import Moves, change_from
+from gradscope.recorder.state.moves import Moves, change_from, numbers
+from gradscope.recorder.state.node_numbers import OlderNumbers
 from gradscope.recorder.state.same_numbers import SameNumbers
 from gradscope.recorder.state.tensors_in import PLAIN, tensors_in
 from gradscope.recorder.tape import Tape
@@ -42,6 +43,33 @@ def _saved_attributes(kind: type) -> tuple[str, ...]:
     return tuple(one for one in dir(kind) if one.startswith("_saved_") and hasattr(kind, "_raw" + one))
 
 
+class _Numbers:
+    """Rows of the nodes of one thread, by sequence number."""
+
+    def __init__(self) -> None:
+        self.begun = self.first = sequence_number()
+        """The number that it gave first while it was recorded, and the first one in ``rows``."""
+        self.rows = array("i", ())
+        """From ``first`` on; NONE for what was not seen."""
+        self.single: dict[int, int] = {}
+        """Those below ``first`` that were seen after."""
+        self.older = OlderNumbers()
+
+    def older_row(self, number: int) -> int:
+        """The row of a node below ``first``, or NONE."""
+        row = self.single.get(number)
+        return self.older.row(number) if row is None else row
+
+    def put_aside(self, start: int) -> None:
+        """Keep the rows that repeat, now that no row from one on is of a period that was taken out, once."""
+        rows = numbers(self.rows)
+        old = ((rows != NONE) & (rows < start)).nonzero()
+        count = int(old[-1]) + 1 if len(old) else 0
+        self.older.add(self.first, self.rows[:count])
+        del self.rows[:count]
+        self.first += count
+
+
 class GraphNodes:
     """The nodes seen so far.
 
@@ -51,7 +79,7 @@ class GraphNodes:
         on_function: Called for each node of a custom Function with its type, its name and the thread's number.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_accumulators", "_by_sequence", "_foreign", "_older", "first")
+    __slots__ = ("__dict__", "__weakref__", "_accumulators", "_by_sequence", "_foreign", "_older", "begun", "first")
 
     def __init__(
         self, tape: Tape, identity: Identity, on_function: Callable[[type, str, int], None] | None = None
@@ -59,12 +87,13 @@ class GraphNodes:
         self.tape = tape
         self.identity = identity
         self._on_function = on_function
-        self.first = sequence_number()
-        """Nodes of this thread with a lower sequence number were made before the recording."""
-        self._by_sequence = array("i", ())
-        self._older: dict[int, int] = {}
+        self._of_threads = {0: _Numbers()}
         self._thread = 0
-        self._of_threads = {0: (self.first, self._by_sequence, self._older)}
+        self.begun = self.first = self._of_threads[0].begun
+        """Nodes of this thread with a lower sequence number were made before the recording; the first of whose rows
+        are in ``_by_sequence``."""
+        self._by_sequence = self._of_threads[0].rows
+        self._older = self._of_threads[0].single
         self._accumulators: dict[int, int] = {}
         self._without_number: set[int] = set()
         self._types: dict[type, tuple[int, tuple[tuple[str, int], ...] | None]] = {}
@@ -77,16 +106,20 @@ class GraphNodes:
     def turn_to(self, thread: int) -> None:
         """Number nodes as the calling thread does from now on."""
         if thread not in self._of_threads:
-            self._of_threads[thread] = (sequence_number(), array("i", ()), {})
+            self._of_threads[thread] = _Numbers()
         self._thread = thread
-        self.first, self._by_sequence, self._older = self._of_threads[thread]
+        own = self._of_threads[thread]
+        self.begun, self.first, self._by_sequence, self._older = own.begun, own.first, own.rows, own.single
 
     def move(self, moves: Moves) -> None:
         """Know nodes by their new rows."""
         nodes, tensors = moves["nodes"], moves["tensors"]
-        for _, rows, older in self._of_threads.values():
-            change_from(rows, len(rows), nodes.start, nodes.of_all)
-            older.update({number: nodes(row) for number, row in older.items()})
+        for thread in self._of_threads.values():
+            change_from(thread.rows, len(thread.rows), nodes.start, nodes.of_all)
+            thread.single.update({number: nodes(row) for number, row in thread.single.items()})
+            thread.older.move(nodes)
+            thread.put_aside(nodes.start)
+        self.turn_to(self._thread)
         self._accumulators = {tensors(leaf): nodes(row) for leaf, row in self._accumulators.items()}
         self._without_number = {nodes(row) for row in self._without_number}
 
@@ -151,7 +184,7 @@ class GraphNodes:
         """
         todo: list[tuple[Any, int, int]] = []
         unnumbered: list[tuple[Any, int]] = []
-        edge_rows, by_sequence, first = self._edge_rows, self._by_sequence, self.first
+        edge_rows, by_sequence, first, begun = self._edge_rows, self._by_sequence, self.first, self.begun
         several_threads = len(self._of_threads) > 1
         while True:
             for following, _ in node.next_functions:
@@ -166,7 +199,7 @@ class GraphNodes:
                 elif 0 <= number - first < len(by_sequence):
                     target = by_sequence[number - first]
                 else:
-                    target = self._older.get(number, NONE)
+                    target = self._known(number)
                 if target == NONE and number >= _NO_SEQUENCE:  # no tensor has it: edges of this graph lead to it
                     target = next((known for met, known in unnumbered if met is following), NONE)
                 if target == NONE:
@@ -177,7 +210,7 @@ class GraphNodes:
                 edge_rows += (row, target)
             if sequence >= readable_from:
                 self._read_saved(node, row, op)
-            elif readable_from != _NEVER and first <= sequence < _NO_SEQUENCE and saves_without_hooks(node):
+            elif readable_from != _NEVER and begun <= sequence < _NO_SEQUENCE and saves_without_hooks(node):
                 self._read_saved(node, row, op)  # of a call that was not seen: a scripted function, a Function's apply
             if not todo:
                 return
@@ -213,9 +246,9 @@ class GraphNodes:
     def _rows_at(self, sequence: int) -> Iterator[int]:
         """The node with a number in each thread, or NONE; the thread's that numbers now comes first."""
         own = self._of_threads[self._thread]
-        for first, rows, older in (own, *(other for other in self._of_threads.values() if other is not own)):
-            position = sequence - first
-            yield rows[position] if 0 <= position < len(rows) else older.get(sequence, NONE)
+        for thread in (own, *(other for other in self._of_threads.values() if other is not own)):
+            position = sequence - thread.first
+            yield thread.rows[position] if 0 <= position < len(thread.rows) else thread.older_row(sequence)
 
     def _name_of(self, row: int) -> int:
         names = self.tape.recording.nodes.column("name")
@@ -226,8 +259,11 @@ class GraphNodes:
         if sequence >= _NO_SEQUENCE:
             return NONE
         if position < 0:
-            return self._older.get(sequence, NONE)
+            return self._older_row(sequence)
         return self._by_sequence[position] if position < len(self._by_sequence) else NONE
+
+    def _older_row(self, sequence: int) -> int:
+        return self._of_threads[self._thread].older_row(sequence)
 
     def _accumulator(self, node: Any, op: int) -> int:
         """Row of an ``AccumulateGrad``, by its leaf, or of another node without a sequence number; NONE if unknown."""
