@@ -19,10 +19,10 @@ TRAINING = """
     net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 1))
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
     kept = []
-    for step in range(1500):
+    for step in range(900):
         loss = net(torch.ones(2, 4)).sum()
         optimizer.zero_grad()
-        if step == 777:
+        if step == 450:
             kept.append(net(torch.ones(2, 4)).exp())
         loss.backward()
         optimizer.step()
@@ -73,7 +73,7 @@ def test_the_numbers_of_a_long_loop_take_no_memory(monkeypatch: pytest.MonkeyPat
     (numbered,) = graphs[0]._of_threads.values()
     kept = len(numbered.rows) + sum(map(len, numbered.older._rows))
     assert len(recording.alike)
-    assert 2 * kept < numbered.first + len(numbered.rows) - numbered.begun
+    assert kept + 1000 < numbered.first + len(numbered.rows) - numbered.begun
     exps = [row for row, node in enumerate(recording.nodes) if recording.strings[node.name] == "ExpBackward0"]
     sums = [row for row, node in enumerate(recording.nodes) if recording.strings[node.name] == "SumBackward0"]
     edges = {(edge.node, edge.next) for edge in recording.edges}
