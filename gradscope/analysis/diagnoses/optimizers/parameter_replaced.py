@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
+from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, LEAF, PARAMETER
@@ -30,6 +31,11 @@ class _Store(NamedTuple):
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
+    found = list(_find_replaced(sources))
+    yield from found or _find_put_aside(sources)
+
+
+def _find_replaced(sources: Sources) -> Iterator[Finding]:
     """One finding for each parameter that an optimizer holds and that a statement put others in the place of."""
     index, lives = sources.index, sources.lives
     held = sources.events.in_optimizers
@@ -50,6 +56,82 @@ def _find(sources: Sources) -> Iterator[Finding]:
             is_next = bool(others) and _takes_its_place(sources, others[0], tensor)
             if is_next and _is_stepped_in_vain(sources, optimizer, tensor, others):
                 yield _finding(sources, optimizer, tensor, others)
+
+
+def _find_put_aside(sources: Sources) -> Iterator[Finding]:
+    """Those whose name stands for what was computed from them, and which nothing uses any more."""
+    index, lives, said = sources.index, sources.lives, set[int]()
+    held = sources.events.in_optimizers
+    names: dict[tuple[str, int, int], list[tuple[int, int]]] = {}
+    for tensor in sources.bindings_of:
+        for one in _names(sources, tensor):
+            names.setdefault((one.name, one.file, one.function), []).append((one.op, tensor))
+    for optimizer in seen_optimizers(index, sources.events):
+        for tensor in sorted(optimizer.tensors):
+            passes = lives.passes.get(tensor, [])
+            last = _last_use(index, tensor) if passes else index.op_count
+            if not passes or len(_rounds_after(sources, optimizer, last)) < PASSES:
+                continue
+            for name in sorted({(one.name, one.file, one.function) for one in _names(sources, tensor)}):
+                later = sorted((op, other) for op, other in names[name] if op > last and other != tensor)
+                made = _made_of(sources, later[0][1], tensor, later[0][0]) if later else NONE
+                others = {other for _, other in later}
+                if (
+                    made >= optimizer.made.op
+                    and held.keys().isdisjoint(others)
+                    and index.op_statement[made] not in said
+                ):
+                    said.add(index.op_statement[made])
+                    yield _put_aside(sources, optimizer, tensor, name[0], made, last)
+                    break
+
+
+def _last_use(index: Index, tensor: int) -> int:
+    """The last call that took a parameter, but for those of optimizers and reads of its gradient."""
+    kinds = index.recording.ops.column("kind")
+    used = (
+        op
+        for op in index.users.of(tensor)
+        if kinds[op] not in (OpKind.STEP, OpKind.READ_GRAD) and not index.func(op).startswith("optim.")
+    )
+    return max(used, default=NONE)
+
+
+def _rounds_after(sources: Sources, optimizer: Optimizer, last: int) -> list[int]:
+    """The steps of an optimizer after an op, with a pass before each."""
+    index, kinds = sources.index, sources.index.recording.ops.column("kind")
+    found, is_passed = [], False
+    for op in range(last + 1, index.op_count):
+        is_passed |= kinds[op] == OpKind.BACKWARD
+        if is_passed and kinds[op] == OpKind.STEP and index.func(op) == f"{optimizer.name}.step":
+            found.append(op)
+            is_passed = False
+    return found
+
+
+def _made_of(sources: Sources, other: int, tensor: int, seen_at: int) -> int:
+    """The call of the user's that made what a tensor holds, where that comes from another one; or NONE."""
+    index = sources.index
+    if not _is_like(sources, other, tensor) or tensor not in sources.flow.origins(other, seen_at):
+        return NONE
+    made, storage = index.made_by(other), index.recording.tensors.column("storage")[other]
+    if made < 0 and storage >= 0:
+        made = index.recording.storages.column("op")[storage]
+    return made if 0 <= made < index.op_count and index.op_line(made) else NONE
+
+
+def _put_aside(sources: Sources, optimizer: Optimizer, tensor: int, name: str, made: int, last: int) -> Finding:
+    index, steps = sources.index, _rounds_after(sources, optimizer, last)
+    return sources.finding(
+        f"Line {index.op_line(made)}: {name} is another tensor from here on, computed from the one that "
+        f"{optimizer.name} was given, and nothing uses that one any more ({len(steps):,} steps)",
+        why="the optimizer goes on with a parameter that no pass comes to",
+        op=steps[-1],
+        tensors=[tensor],
+        causes=sources.cause("made", made),
+        evidence=[Evidence("events", optimizer.made.row), Evidence("ops", made)],
+        advice="Write the new values into the parameter, under torch.no_grad(): copy_(), clamp_().",
+    )
 
 
 def _was_made(flags: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from functools import cached_property
 from typing import Literal, NamedTuple
 
@@ -9,7 +10,10 @@ from gradscope.analysis.facts.gradients import Gradients
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, LEAF, RAISED
-from gradscope.recording.rows import OpKind
+from gradscope.recording.rows import Field, OpKind
+
+_ROUNDS = (OpKind.BACKWARD, OpKind.GRAD, OpKind.STEP)
+"""What a gradient is set before that is the program's own."""
 
 NoneKind = Literal["untracked", "non_leaf", "no_backward", "cleared", "unreached"]
 
@@ -42,9 +46,31 @@ class NoneReads:
                 continue
             taken = index.uses.of(op)
             gave_one = len(index.results.of(op)) or len(index.made.of(op)) > self._first_seen(op)
-            if len(taken) and not gave_one:
+            if len(taken) and not gave_one and not self._gives_one(taken[0], op):
                 last[taken[0]] = op
         return {tensor: self.reason(tensor, op) for tensor, op in last.items()}
+
+    def _gives_one(self, tensor: int, op: int) -> bool:
+        """Whether the program itself sets the gradient that it found to be None, before the next pass or step.
+
+        ``p.grad = d if p.grad is None else p.grad + d`` asks, and is not surprised.
+        """
+        kinds, later = self._index.recording.ops.column("kind"), self._set_at.get(tensor, [])
+        position = bisect_right(later, op)
+        if position == len(later):
+            return False
+        return not any(kinds[one] in _ROUNDS for one in range(op + 1, later[position]))
+
+    @cached_property
+    def _set_at(self) -> dict[int, list[int]]:
+        """For each tensor the ops at which the program set its ``.grad`` to a tensor, in order."""
+        changes, kinds = self._index.recording.changes, self._index.recording.ops.column("kind")
+        columns = (changes.column(name) for name in ("op", "tensor", "field", "after"))
+        found: dict[int, list[int]] = {}
+        for op, tensor, field, after in zip(*columns, strict=True):
+            if field == Field.GRAD and after >= 0 and op < self._index.op_count and kinds[op] == OpKind.SET:
+                found.setdefault(tensor, []).append(op)
+        return found
 
     def _first_seen(self, op: int) -> int:
         """Tensors that were first seen as inputs of an op."""
