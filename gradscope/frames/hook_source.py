@@ -97,6 +97,24 @@ class HookSource:
                     found.append(line)
         return found
 
+    def rebinds_in_vain(self) -> tuple[Lines, str] | None:
+        """Where a hook that returns nothing gives an argument another value and reads it no more; with its name."""
+        nodes = list(self._own())
+        if not isinstance(self._node, ast.FunctionDef | ast.AsyncFunctionDef) or self.returns:
+            return None
+        if any(isinstance(node, ast.Global | ast.Nonlocal | ast.For | ast.While | ast.Yield) for node in nodes):
+            return None
+        arguments = [one.arg for one in (*self._node.args.posonlyargs, *self._node.args.args)]
+        for node in (one for one in nodes if isinstance(one, ast.Assign)):
+            target, last = node.targets[0], node.end_lineno or node.lineno
+            if len(node.targets) != 1 or not isinstance(target, ast.Name) or target.id not in arguments:
+                continue
+            read = [one for one in ast.walk(self._node) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load)]
+            own = [one for one in ast.walk(node.value) if isinstance(one, ast.Name) and one.id == target.id]
+            if own and not any(one.id == target.id and one.lineno > last for one in read):
+                return (node.lineno, last), target.id
+        return None
+
     @property
     def keeps_output(self) -> Lines | None:
         """Where a forward hook keeps the output that it is given as it is; None where it does not.
