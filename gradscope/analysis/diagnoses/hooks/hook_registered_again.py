@@ -70,9 +70,7 @@ def _has_passes_between(sources: Sources, hook: RegisteredHook) -> bool:
     first: dict[int, int] = {}
     for event in hook.registered:
         first.setdefault(int(event.detail.get("there", 0)), event.op)
-    ops = [first[number] for number in sorted(first) if number < AT_LEAST]
-    ran = [sources.hooks.passes_before(op) for op in ops]
-    return len(ran) == AT_LEAST and ran[0] < ran[1] < ran[2]
+    return len({sources.hooks.passes_before(op) for op in first.values()}) >= AT_LEAST
 
 
 DIAGNOSIS = Diagnosis(
