@@ -138,6 +138,7 @@ _ENTRIES = (
     Entry("gradients.gradient_not_finite", _an_event(EventKind.GRADIENTS)),
     Entry("modules.forward_called_directly", _a_function_of_the_users),
     Entry("gradients.zero_factors", _an_event(EventKind.GRADIENTS)),
+    Entry("gradients.divided_by_itself", _a_pass),
     Entry("gradients.units_alike", _an_event(EventKind.GRADIENTS)),
     Entry("gradients.straight_through_reversed", _a_pass),
     Entry("gradients.gradient_always_zero", _an_event(EventKind.GRADIENTS)),
