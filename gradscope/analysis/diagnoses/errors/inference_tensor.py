@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.recording import NONE
 from gradscope.recording.flags import INFERENCE_TENSOR
+from gradscope.recording.rows import OpFlag
 
 _MESSAGES = (
     "Inference tensors cannot be saved for backward",
@@ -26,8 +27,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
         met = next((tensor for tensor in index.uses.of(op) if flags[tensor] & INFERENCE_TENSOR), NONE)
         if met < 0:
             continue
-        entered = _entered(sources, met)
-        causes = sources.cause("set", entered) if entered >= 0 else sources.made_at(met)
+        first = _made_in_it(sources, met)
+        entered = _entered(sources, first)
+        causes = sources.cause("set", entered) if entered >= 0 else sources.made_at(first)
         where = f" of line {causes[0].line}" if causes else ""
         yield sources.finding(
             f"Line {index.op_line(op)}: {index.call_name(op)} failed, since {sources.names.at(met, op)} was made in "
@@ -38,6 +40,19 @@ def _find(sources: Sources) -> Iterator[Finding]:
             advice="Use torch.no_grad() there, or take a clone() of it outside of inference mode.",
             severity=severity,
         )
+
+
+def _made_in_it(sources: Sources, tensor: int) -> int:
+    """The tensor that was made in inference mode, where another one is a view of it that was taken later."""
+    index, tensors = sources.index, sources.index.recording.tensors
+    op_flags = index.recording.ops.column("flags")
+    while (op := tensors.column("op")[tensor]) < index.op_count and not op_flags[op] & OpFlag.INFERENCE:
+        taken = index.uses.of(op) if tensor in index.tensors_made(op) else ()
+        before = [one for one in taken if tensors.column("flags")[one] & INFERENCE_TENSOR]
+        if not before:
+            break
+        tensor = before[0]
+    return tensor
 
 
 def _entered(sources: Sources, tensor: int) -> int:
