@@ -11,6 +11,7 @@ from gradscope.analysis.facts.memory_use import MemoryUse
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import AfterLimit, LeftOut, OpRow, Place, RaisedError, RunFacts, WatchRow
 from gradscope.analysis.view import RunView
+from gradscope.analysis.worded_lines import line_of
 from gradscope.recording import NONE, Recording
 from gradscope.recording.flags import AUTOCAST, GRAD, INFERENCE
 from gradscope.recording.rows import EventKind
@@ -27,7 +28,8 @@ def run_facts(recording: Recording) -> RunFacts:
     place = None
     if 0 <= outcome.file < len(recording.files):
         source = recording.source(outcome.file, outcome.line)
-        place = Place(recording.files[outcome.file].name, outcome.line, outcome.line, "", source)
+        line = line_of(recording, outcome.file, outcome.line)
+        place = Place(recording.files[outcome.file].name, line, outcome.line, "", source)
     return RunFacts(
         target=info.target,
         kind=info.kind,
@@ -59,7 +61,8 @@ def _last_place(recording: Recording) -> Place | None:
             span = recording.spans[number]
             source = recording.source(span.file, span.stmt_line, span.stmt_end_line)
             function = recording.text(span.function)
-            return Place(recording.files[span.file].name, span.stmt_line, span.stmt_end_line, function, source)
+            line = line_of(recording, span.file, span.stmt_line)
+            return Place(recording.files[span.file].name, line, span.stmt_end_line, function, source)
     return None
 
 

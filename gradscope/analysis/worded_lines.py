@@ -109,6 +109,11 @@ _UNNAMED = ("code", "stdin")
 """Kinds of target whose one file has no name that the user gave."""
 
 
+def line_of(recording: Recording, file: int, number: int) -> Line:
+    """One line of a file of a recording, where there is no index that knows the names."""
+    return Line(number, FileNames(recording).of[file])
+
+
 def _told_apart(path: Sequence[str], paths: Sequence[Sequence[str]]) -> str:
     others = [other for other in paths if other != path]
     for count in range(1, len(path)):

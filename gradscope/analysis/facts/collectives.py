@@ -104,7 +104,8 @@ def waiting_events(index: Index, events: Events) -> Iterator[tuple[str, dict[str
         place = index.place(index.statement_of_span[event.span]) if event.span >= 0 else None
         if place is None and 0 <= outcome.file < len(recording.files):
             source = recording.source(outcome.file, outcome.line).strip()
-            place = Place(recording.files[outcome.file].name, outcome.line, outcome.line, "", source)
+            line = index.line(outcome.file, outcome.line)
+            place = Place(recording.files[outcome.file].name, line, outcome.line, "", source)
         if place is not None:
             yield name, event.detail, place
 

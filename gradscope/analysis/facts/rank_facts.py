@@ -161,7 +161,8 @@ def _with_passes(index: Index, events: Events, in_ddp: set[int], spread: set[int
     if is_known and text and all(one.returned for one in own):
         source = recording.source(outcome.file, outcome.line).strip()
         if ".backward(" in source:
-            place = Place(recording.files[outcome.file].name, outcome.line, outcome.line, "", source)
+            line = index.line(outcome.file, outcome.line)
+            place = Place(recording.files[outcome.file].name, line, outcome.line, "", source)
             yield Collective((), text, place, False)
 
 
