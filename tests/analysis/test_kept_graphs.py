@@ -384,3 +384,46 @@ for step in range(30):
 """
     (answer,) = found(source)
     assert "history keeps 10 results" in answer.text and "10 backward passes" in answer.text
+
+
+CALLBACKS = """
+    import torch
+
+    class Meter:
+        def __init__(self):
+            self.values = []
+
+        def update(self, value):
+            self.values.append(value)
+
+    class History:
+        def __init__(self):
+            self.meter = Meter()
+
+        def on_batch_end(self, loss):
+            self.meter.update(loss{kept})
+
+    class Trainer:
+        def __init__(self, callbacks):
+            self.w, self.callbacks = torch.ones(3, requires_grad=True), callbacks
+
+        def step(self, x):
+            loss = (self.w * x).pow(2).sum()
+            loss.backward()
+            for callback in self.callbacks:
+                callback.on_batch_end(loss)
+
+    def main():
+        trainer = Trainer([History()])
+        for step in range(20):
+            trainer.step(torch.ones(3))
+
+    main()
+"""
+
+
+def test_what_a_callback_hands_to_a_meter_is_kept_there():
+    [told] = [one for one in build(recorded(CALLBACKS.format(kept=""))).answers if one.code == "graph-kept-after-pass"]
+    assert "self.values keeps 20 results" in told.text
+    healthy = build(recorded(CALLBACKS.format(kept=".item()"))).answers
+    assert not [one for one in healthy if one.code == "graph-kept-after-pass"]

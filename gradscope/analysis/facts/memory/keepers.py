@@ -88,6 +88,11 @@ class _Made:
         """What the items of the program's loops of a name are items of."""
         return {one for text in self._texts for one in given_out_by(text, name)}
 
+    def is_handed_to(self, put: Put, known: Counter[str]) -> bool:
+        """Whether a call of the text hands what is called so to the function that puts it there: a meter's update."""
+        is_given = bool(put.function) and not set(put.parameters).isdisjoint(put.names)
+        return is_given and any(handed_to(text, put, known, ()) for text in self._texts)
+
     def is_cleared(self, holder: str) -> bool:
         """Whether the text empties what is called so."""
         return any(f"{last_part(holder)}.clear()" in text for text in self._texts)
@@ -146,6 +151,8 @@ def _one_of(
         named = [place for place in places if keeps_output_of_hook(place[1]) and not made.is_cleared(place[1].holder)]
     if not named and made.function not in ("", "<module>", "<lambda>"):
         named = [place for place in places if made.function in place[1].calls]
+    if not named:
+        named = [place for place in places if made.is_handed_to(place[1], known)]
     return named[0] if len(named) == 1 else None
 
 
