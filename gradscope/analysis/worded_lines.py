@@ -94,13 +94,16 @@ class FileNames:
         """
         info, files = self._recording.info, self._recording.files
         target = info.target.partition("::")[0]
-        ends = PurePath(f"{target.removeprefix('-m ').replace('.', '/')}.py" if info.kind == "module" else target).parts
+        is_module = info.kind == "module"
+        named = PurePath(f"{target.removeprefix('-m ').replace('.', '/')}.py" if is_module else target)
+        ends = named.parts[named.parts.count("..") :]
         for at, file in enumerate(files):
             if target and target in (file.path, file.name):
                 return at
         for at, file in enumerate(files):
             parts = PurePath(file.path).parts
-            if ends and parts[-len(ends) :] == ends:
+            is_scenario = not is_module and not named.suffix and parts[-1:] == (f"{named}.py",)
+            if is_scenario or (ends and parts[-len(ends) :] == ends):
                 return at
         return 0 if len(files) == 1 and (not target or info.kind in _UNNAMED) else -1
 

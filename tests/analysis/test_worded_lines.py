@@ -45,6 +45,8 @@ def test_several_lines_name_each_file_once():
     [
         ("train.py", "script", ("train.py", "model.py"), ("", "model.py")),
         ("./train.py", "script", ("train.py", "lib/model.py"), ("", "model.py")),
+        ("../pkg/train.py", "script", ("pkg/train.py", "pkg/model.py"), ("", "model.py")),
+        ("leaf_or_not", "script", ("scenarios/leaf_or_not.py",), ("",)),
         ("-m pkg.train", "module", ("pkg/model.py", "pkg/train.py"), ("model.py", "")),
         ("-m pkg", "module", ("pkg/__main__.py", "pkg/model.py"), ("__main__.py", "model.py")),
         ("train.py", "script", ("train.py", "a/model.py", "b/model.py"), ("", "a/model.py", "b/model.py")),
