@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 
 from gradscope.analysis.report_model import Place
 from gradscope.analysis.sorted_rows import SortedRows
-from gradscope.analysis.worded_lines import FileNames, Line
+from gradscope.analysis.worded_lines import FileNames, NamedLine
 from gradscope.recording import NONE, Recording
 from gradscope.recording.flags import CUT_VIEW, EXTERNAL, LEAF, MADE, PARAMETER, REQUIRES_GRAD
 from gradscope.recording.rows import Field, OpKind
@@ -43,7 +43,7 @@ class Statement(NamedTuple):
     """A statement of the user's code, whatever spans of it made ops."""
 
     file: int
-    line: Line
+    line: NamedLine
     end_line: int
     function: int
 
@@ -69,7 +69,7 @@ class Index:
 
     @cached_property
     def _statements_by_span(self) -> tuple[list[Statement], list[int]]:
-        statements = [Statement(NONE, Line(0), 0, 0)]
+        statements = [Statement(NONE, NamedLine(0), 0, 0)]
         ids: dict[tuple[int, int], int] = {}
         of_span = []
         for span in self.recording.spans:
@@ -91,7 +91,7 @@ class Index:
         """A statement as a report shows it."""
         where = self.statements[statement]
         if where.file == NONE:
-            return Place("", Line(0), 0, "", "")
+            return Place("", NamedLine(0), 0, "", "")
         name = self.recording.files[where.file].name
         source = self.recording.source(where.file, where.line, where.end_line)
         return Place(name, where.line, where.end_line, self.recording.text(where.function), source)
@@ -100,23 +100,23 @@ class Index:
         """The statement of an op; nowhere for the op after the last."""
         return self.place(self.op_statement[op] if 0 <= op < self.op_count else NOWHERE)
 
-    def op_line(self, op: int) -> Line:
+    def op_line(self, op: int) -> NamedLine:
         """The line of an op's own span; 0 where there is none."""
         return self._span_lines[self.recording.ops.column("span")[op] if 0 <= op < self.op_count else NONE]
 
-    def span_line(self, span: int) -> Line:
+    def span_line(self, span: int) -> NamedLine:
         """The line of a span; 0 for NONE."""
         return self._span_lines[span]
 
     @cached_property
-    def _span_lines(self) -> list[Line]:
+    def _span_lines(self) -> list[NamedLine]:
         """The line of each span; the last element is for NONE."""
         files, lines = (self.recording.spans.column(name) for name in ("file", "line"))
-        return [*map(self.line, files, lines), Line(0)]
+        return [*map(self.line, files, lines), NamedLine(0)]
 
-    def line(self, file: int, number: int) -> Line:
+    def line(self, file: int, number: int) -> NamedLine:
         """A line of a file, as sentences name it."""
-        return Line(number, self._called[file] if file >= 0 else "")
+        return NamedLine(number, self._called[file] if file >= 0 else "")
 
     @cached_property
     def _called(self) -> tuple[str, ...]:

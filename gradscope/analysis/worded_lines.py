@@ -10,7 +10,7 @@ from gradscope.analysis.wording import listed
 from gradscope.recording import Recording
 
 
-class Line(int):
+class NamedLine(int):
     """A line of a file: a number that, as text, names its file wherever that is not the program's main one.
 
     ``f"line {line}"`` reads ``line 10 of model.py``; ``f"{file}:{line:d}"`` is for where the file stands beside it.
@@ -20,7 +20,7 @@ class Line(int):
     of: str
     """What the file is called in a sentence; empty for the main file."""
 
-    def __new__(cls, number: int, of: str = "") -> Line:
+    def __new__(cls, number: int, of: str = "") -> NamedLine:
         """A line of the file that is called so in sentences."""
         line = super().__new__(cls, number)
         line.of = of
@@ -33,7 +33,7 @@ class Line(int):
         return int.__format__(self, spec) if spec else str(self)
 
     def __eq__(self, other: object) -> bool:
-        return int(self) == other and not (isinstance(other, Line) and other.of != self.of)
+        return int(self) == other and not (isinstance(other, NamedLine) and other.of != self.of)
 
     def __ne__(self, other: object) -> bool:
         return not self == other
@@ -112,9 +112,9 @@ _UNNAMED = ("code", "stdin")
 """Kinds of target whose one file has no name that the user gave."""
 
 
-def line_of(recording: Recording, file: int, number: int) -> Line:
+def line_of(recording: Recording, file: int, number: int) -> NamedLine:
     """One line of a file of a recording, where there is no index that knows the names."""
-    return Line(number, FileNames(recording).of[file])
+    return NamedLine(number, FileNames(recording).of[file])
 
 
 def _told_apart(path: Sequence[str], paths: Sequence[Sequence[str]]) -> str:

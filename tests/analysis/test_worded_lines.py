@@ -9,7 +9,7 @@ import pytest
 
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_builder import build
-from gradscope.analysis.worded_lines import FileNames, Line, numbers, stretch
+from gradscope.analysis.worded_lines import FileNames, NamedLine, numbers, stretch
 from gradscope.hosting.program_run import ProgramRun
 from gradscope.recording import Recording, SourceFile
 from gradscope.targets.resolve import resolve
@@ -23,20 +23,20 @@ def called(target: str, *names: str, kind: str = "script") -> tuple[str, ...]:
 
 
 def test_a_line_is_a_number_and_as_text_names_its_file():
-    line = Line(10, "model.py")
+    line = NamedLine(10, "model.py")
     assert f"line {line}" == "line 10 of model.py"
     assert (f"{line:d}", json.dumps(line), line + 1, line == 10) == ("10", "10", 11, True)
-    assert f"line {Line(10)}" == "line 10"
-    assert line != Line(10, "losses.py")
-    assert len({line, Line(10, "losses.py"), Line(10, "model.py")}) == 2
+    assert f"line {NamedLine(10)}" == "line 10"
+    assert line != NamedLine(10, "losses.py")
+    assert len({line, NamedLine(10, "losses.py"), NamedLine(10, "model.py")}) == 2
 
 
 def test_several_lines_name_each_file_once():
-    model, losses = [Line(at, "model.py") for at in (5, 3, 5)], [Line(7, "losses.py")]
+    model, losses = [NamedLine(at, "model.py") for at in (5, 3, 5)], [NamedLine(7, "losses.py")]
     assert numbers([5, 3]) == "3 and 5"
     assert numbers(model) == "3 and 5 of model.py"
-    assert numbers([*model, *losses, Line(2)]) == "2, 7 of losses.py and 3 and 5 of model.py"
-    assert stretch(*(Line(at, "model.py") for at in (3, 7))) == "lines 3 to 7 of model.py"
+    assert numbers([*model, *losses, NamedLine(2)]) == "2, 7 of losses.py and 3 and 5 of model.py"
+    assert stretch(*(NamedLine(at, "model.py") for at in (3, 7))) == "lines 3 to 7 of model.py"
     assert stretch(3, 3) == "line 3"
 
 

@@ -14,7 +14,7 @@ import pytest
 from gradscope.analysis.diagnoses.catalogue import every_diagnosis
 from gradscope.analysis.report_model import Cause, SuppressedAnswer
 from gradscope.analysis.view import RunView
-from gradscope.analysis.worded_lines import Line
+from gradscope.analysis.worded_lines import NamedLine
 from gradscope.recording import Recording
 from gradscope.report.formats import format_named
 from gradscope.report.run.run_result import RunResult
@@ -152,7 +152,7 @@ def test_answers_without_a_place_are_valid_too():
 
 def test_beside_another_file_the_text_says_of_which_file_its_lines_are():
     shown = answer("frozen", 3, cause=2, text="Line 3: no gradient: cut at line 2 of model.py.", severity="warning")
-    cause = shown.causes[0]._replace(file="model.py", line=Line(2, "model.py"))
+    cause = shown.causes[0]._replace(file="model.py", line=NamedLine(2, "model.py"))
     (first, _) = written("github", answers=(shown._replace(causes=(cause,)),)).splitlines()
     assert first.endswith(" (Lines without a file are those of train.py.)")
     [said] = json.loads(written("sarif", answers=(shown._replace(causes=(cause,)),)))["runs"][0]["results"]

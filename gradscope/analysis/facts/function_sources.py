@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.events import Events
 from gradscope.analysis.index import Index
-from gradscope.analysis.worded_lines import Line
+from gradscope.analysis.worded_lines import NamedLine
 from gradscope.frames.syntax_trees import parsed
 from gradscope.recording.rows import EventKind
 
@@ -20,7 +20,7 @@ class Lines(NamedTuple):
     """Lines of a file, in a function."""
 
     file: int
-    line: Line
+    line: NamedLine
     end_line: int
     function: str
 
@@ -61,11 +61,11 @@ class WrittenBackward:
     def header(self) -> Lines:
         """Its ``def`` line."""
         line = self.definition.lineno
-        return Lines(self.file, Line(line, self._called), line, self.function)
+        return Lines(self.file, NamedLine(line, self._called), line, self.function)
 
     def lines_of(self, node: ast.stmt | ast.expr) -> Lines:
         """The lines of a part of it."""
-        return Lines(self.file, Line(node.lineno, self._called), node.end_lineno or node.lineno, self.function)
+        return Lines(self.file, NamedLine(node.lineno, self._called), node.end_lineno or node.lineno, self.function)
 
     @cached_property
     def returns(self) -> list[ast.Return]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.events import Events, Happened
 from gradscope.analysis.index import Index
-from gradscope.analysis.worded_lines import Line
+from gradscope.analysis.worded_lines import NamedLine
 from gradscope.recording.rows import EventKind, OpKind
 
 
@@ -15,7 +15,7 @@ class Optimizer(NamedTuple):
 
     name: str
     """Its class: ``SGD``."""
-    line: Line
+    line: NamedLine
     """Where it was made."""
     made: Happened
     """Its first group."""

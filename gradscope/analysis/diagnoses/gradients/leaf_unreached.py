@@ -13,7 +13,7 @@ from gradscope.analysis.facts.gradient_lives import first_after
 from gradscope.analysis.facts.optimizers import seen_optimizers
 from gradscope.analysis.facts.unreached import Unreached
 from gradscope.analysis.facts.writes import last_written
-from gradscope.analysis.worded_lines import Line, numbers
+from gradscope.analysis.worded_lines import NamedLine, numbers
 from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
 from gradscope.recording.rows import GradOutcome, OpKind
@@ -49,7 +49,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         )
 
 
-def _ended_for_want_of(sources: Sources, op: int) -> Line:
+def _ended_for_want_of(sources: Sources, op: int) -> NamedLine:
     """The line that then raised what speaks of gradients, no error of torch's, and ended the program; 0 for none.
 
     opacus: "Per sample gradient is not initialized. Not updated in backward pass?"
@@ -57,13 +57,15 @@ def _ended_for_want_of(sources: Sources, op: int) -> Line:
     index, outcome = sources.index, sources.index.recording.info.outcome
     is_last = op == max(sources.gradients.roots)
     if outcome.kind != "exception" or not is_last or not _OF_GRADIENTS.search(outcome.message):
-        return Line(0)
+        return NamedLine(0)
     if len(index.recording.errors) or explained(outcome.message):  # (torch's own have diagnoses of theirs)
-        return Line(0)
+        return NamedLine(0)
     return index.line(outcome.file, max(outcome.line, 0))
 
 
-def _that_ended(sources: Sources, op: int, tensors: list[int], shown: str, reason: Unreached, line: Line) -> Finding:
+def _that_ended(
+    sources: Sources, op: int, tensors: list[int], shown: str, reason: Unreached, line: NamedLine
+) -> Finding:
     """What wants a gradient of each leaf raised where some had none."""
     index = sources.index
     outcome, passed = index.recording.info.outcome, index.op_line(op)

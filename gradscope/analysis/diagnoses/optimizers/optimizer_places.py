@@ -7,11 +7,11 @@ import ast
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.optimizers import Optimizer
 from gradscope.analysis.report_model import Cause
-from gradscope.analysis.worded_lines import Line
+from gradscope.analysis.worded_lines import NamedLine
 from gradscope.frames.syntax_trees import innermost, parsed
 
 
-def line_of_making(sources: Sources, optimizer: Optimizer) -> Line:
+def line_of_making(sources: Sources, optimizer: Optimizer) -> NamedLine:
     """The line whose place decides when the optimizer is made, and for whom it is."""
     recording = sources.index.recording
     span = recording.spans[optimizer.made.span]
