@@ -5,19 +5,24 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
-from gradscope.recorder.naming.last_statements import LastStatements
+from gradscope.recorder.naming.last_statements import Call, LastStatements, calls_to
 
 SITE: Any = object()
 
 
 def known_here(last: LastStatements) -> bool:
     """Whether anything is known of the calling frame's call; it is at a site from now on."""
-    frame = sys._getframe(1)
-    known = last.of(frame) is not None
-    last.note(frame, SITE, 0)
+    call = call_of(sys._getframe(1))
+    known = last.of(call) is not None
+    last.note(call, SITE, 0)
     return known
+
+
+def call_of(frame: FrameType) -> Call:
+    return calls_to(frame)[id(frame)]
 
 
 def called(last: LastStatements) -> list[bool]:
@@ -39,7 +44,7 @@ def test_a_call_is_over_once_its_caller_goes_on():
     known = []
     for _ in range(2):
         known.append(called(last))
-        last.forget_ended(sys._getframe())
+        last.forget_ended(call_of(sys._getframe()))
     assert known == [[False, True], [False, True]]
     assert not list(last)
 
@@ -48,7 +53,7 @@ def test_what_called_is_not_over_when_what_it_called_goes_on():
     last = LastStatements()
 
     def inner():
-        last.forget_ended(sys._getframe())
+        last.forget_ended(call_of(sys._getframe()))
 
     known_here(last)
     inner()
@@ -64,7 +69,7 @@ def test_a_generator_that_paused_is_known_when_its_caller_went_on():
 
     generator = steps()
     first = next(generator)
-    last.forget_ended(sys._getframe())
+    last.forget_ended(call_of(sys._getframe()))
     assert (first, next(generator)) == (False, True)
 
 
@@ -76,4 +81,4 @@ def test_a_thread_knows_nothing_of_one_that_had_its_number(monkeypatch):
         known += called(last)
     assert known == [False, True] * 2
     monkeypatch.setattr(threading, "get_ident", lambda: -1)
-    assert not last.of(sys._getframe())
+    assert not last.of(call_of(sys._getframe()))

@@ -25,6 +25,7 @@ from gradscope.recorder.calls.module_looks import ModuleLooks
 from gradscope.recorder.calls.plain_factors import TAKES_FACTOR, plain_factor
 from gradscope.recorder.calls.torch_functions import Function, FunctionInfo, describe, lives_with_torch
 from gradscope.recorder.calls.waiting_collectives import WaitingCollectives
+from gradscope.recorder.naming.last_statements import calls_to
 from gradscope.recorder.naming.seen_names import FULL_MATCHES, SeenNames
 from gradscope.recorder.naming.unseen_tensors import Unseen
 from gradscope.recorder.places.call_sites import Site
@@ -367,7 +368,7 @@ class Observer:
             if info.name in TAKES_FACTOR and not grouped:
                 self._note_factor(info.name, args, kwargs, result, site.span, op, thread)
         elif site.meets_unseen and user is not None:
-            self.names.wait_for_stored(site, user, op)
+            self.names.wait_for_stored(site, op, calls_to(user)[id(user)])
         if self.values is not None or self._is_asked_more:
             self._note_extras(result, before, site.span, op)
             if self.fingerprints is not None and info.kind not in _PASSES:

@@ -20,54 +20,64 @@ _HANDS_ON = "__torch_function__"
 """A function of which one stands between a call of torch's and what that calls, or none: the recorder's own."""
 
 
-class _Last(NamedTuple):
-    """Where a call was."""
+class Call(NamedTuple):
+    """A call of a function of the program's."""
 
     code: CodeType
+    number: int
+    """How many callers it has; the frame's address, below zero, for one that may pause."""
     called_from: int
     """A hash of where the callers are, which they do not leave while the call lasts."""
+
+
+class _Last(NamedTuple):
+    call: Call
     site: Site
     op: int
 
 
+def calls_to(innermost: FrameType) -> dict[int, Call]:
+    """By address of each frame on the stack below one, and its own, the call that it is of."""
+    frames, frame = [innermost], innermost.f_back
+    while frame is not None:
+        frames.append(frame)
+        frame = frame.f_back
+    calls, depth, called_from = dict[int, Call](), 0, 0
+    for frame in reversed(frames):
+        code = frame.f_code
+        if code.co_flags & _MAY_PAUSE:
+            calls[id(frame)] = Call(code, -id(frame), 0)
+        else:
+            calls[id(frame)] = Call(code, depth, called_from)
+        if code.co_name != _HANDS_ON:
+            depth += 1
+            called_from = hash((called_from, id(code), frame.f_lasti))
+    return calls
+
+
 class LastStatements:
-    """By thread, and by how many callers a call has; by address for a frame that may pause."""
+    """What is known of calls, by thread."""
 
     def __init__(self) -> None:
         self._threads: dict[int, dict[int, _Last]] = {}
-        self._pausing: dict[int, _Last] = {}
 
-    def of(self, frame: FrameType) -> tuple[Site, int] | None:
-        """The statement's site, and the op that was seen there, of the call that a frame is of."""
-        if frame.f_code.co_flags & _MAY_PAUSE:
-            last, called_from = self._pausing.get(id(frame)), 0
-        else:
-            depth, called_from = _callers_of(frame)
-            last = self._calls().get(depth)
-        if last is None or last.code is not frame.f_code or last.called_from != called_from:
-            return None
-        return last.site, last.op
+    def of(self, call: Call) -> tuple[Site, int] | None:
+        """The statement's site, and the op that was seen there."""
+        last = self._calls().get(call.number)
+        return None if last is None or last.call != call else (last.site, last.op)
 
-    def note(self, frame: FrameType, site: Site, op: int) -> None:
+    def note(self, call: Call, site: Site, op: int) -> None:
         """A call is at a site, where an op was seen."""
-        if frame.f_code.co_flags & _MAY_PAUSE:
-            self._pausing[id(frame)] = _Last(frame.f_code, 0, site, op)
-        else:
-            depth, called_from = _callers_of(frame)
-            self._calls()[depth] = _Last(frame.f_code, called_from, site, op)
+        self._calls()[call.number] = _Last(call, site, op)
 
-    def forget(self, frame: FrameType) -> None:
-        """Nothing is to be looked at any more of the call that a frame is of."""
-        if frame.f_code.co_flags & _MAY_PAUSE:
-            self._pausing.pop(id(frame), None)
-        else:
-            self._calls().pop(_callers_of(frame)[0], None)
+    def forget(self, call: Call) -> None:
+        """Nothing is to be looked at any more of a call."""
+        self._calls().pop(call.number, None)
 
-    def forget_ended(self, innermost: FrameType) -> None:
-        """A frame goes on: what it had called is over."""
+    def forget_ended(self, innermost: Call) -> None:
+        """A call goes on: what it had called is over, but for what may have paused."""
         calls = self._calls()
-        depth = _callers_of(innermost)[0] if calls else 0
-        for deeper in [one for one in calls if one > depth]:
+        for deeper in [one for one in calls if one > innermost.number >= 0]:
             del calls[deeper]
 
     def begin_thread(self) -> None:
@@ -76,30 +86,16 @@ class LastStatements:
 
     def move(self, moves: Moves) -> None:
         """Know ops by their new rows."""
-        for calls in (*self._threads.values(), self._pausing):
+        for calls in self._threads.values():
             calls.update({key: last._replace(op=moves["ops"](last.op)) for key, last in calls.items()})
 
     def __iter__(self) -> Iterator[tuple[Site, int]]:
-        for calls in (*self._threads.values(), self._pausing):
+        for calls in self._threads.values():
             yield from ((last.site, last.op) for last in calls.values())
 
     def clear(self) -> None:
         """Forget them all."""
         self._threads.clear()
-        self._pausing.clear()
 
     def _calls(self) -> dict[int, _Last]:
         return self._threads.setdefault(threading.get_ident(), {})
-
-
-def _callers_of(frame: FrameType) -> tuple[int, int]:
-    """How many callers a frame has, and a hash of where they are."""
-    depth, called_from = 0, 0
-    caller = frame.f_back
-    while caller is not None:
-        code = caller.f_code
-        if code.co_name != _HANDS_ON:
-            depth += 1
-            called_from = hash((called_from, id(code), caller.f_lasti))
-        caller = caller.f_back
-    return depth, called_from

@@ -20,7 +20,7 @@ from torch.nn.utils import stateless
 
 from gradscope.frames.frame_locals import reading_locals
 from gradscope.frames.statements import END, SourceStatement, is_stored_by
-from gradscope.recorder.naming.last_statements import LastStatements
+from gradscope.recorder.naming.last_statements import Call, LastStatements, calls_to
 from gradscope.recorder.naming.wrappers import behind_wrappers, wrapped_name
 from gradscope.recorder.places.call_sites import Site, SourceFiles
 from gradscope.recorder.state.identity import Identity
@@ -60,16 +60,16 @@ class SeenNames:
         self._waiting.move(moves)
         self._last = {key: moves["tensors"](row) for key, row in self._last.items()}
 
-    def stored_since(self, frame: FrameType, site: Site) -> tuple[Site, int] | None:
-        """The frame's last statement and its last op, when the frame has gone on to another statement."""
-        waiting = self._waiting.of(frame)
+    def stored_since(self, call: Call, site: Site) -> tuple[Site, int] | None:
+        """The last statement of a call and its last op, when the call has gone on to another statement."""
+        waiting = self._waiting.of(call)
         if waiting is None or waiting[0].statement is site.statement:
             return None
-        self._waiting.forget(frame)
+        self._waiting.forget(call)
         return waiting if self._may_lead_to(waiting[0], site) else None
 
-    def forget_ended(self, innermost: FrameType) -> None:
-        """A frame of the program's goes on: calls above it are over, with all that they were to be asked."""
+    def forget_ended(self, innermost: Call) -> None:
+        """A call of the program's goes on: what it had called is over, with all that was to be looked at of that."""
         self._waiting.forget_ended(innermost)
 
     def begin_thread(self) -> None:
@@ -116,30 +116,31 @@ class SeenNames:
         for key in [key for key in self._modules if _root(key[1]) in roots] if roots else ():
             del self._modules[key]
 
-    def match_loaded(self, site: Site, frame: FrameType, op: int) -> None:
+    def match_loaded(self, site: Site, frame: FrameType, op: int, call: Call | None = None) -> None:
         """Match what the op's statement reads, and remember what it stores.
 
         A statement that comes again, with no op of another in between, still has under its names what it stored last.
         """
-        waiting = self._waiting.of(frame)
+        call = call or calls_to(frame)[id(frame)]
+        waiting = self._waiting.of(call)
         with reading_locals(frame) as names:
             if waiting is not None and waiting[0].statement is site.statement and self._may_lead_to(site, site):
                 self._match_stored_again(site, waiting[1], names, frame.f_globals)
             self._match(site, site.statement.loads, names, frame.f_globals, op, BindingKind.LOAD)
-        self.wait_for_stored(site, frame, op)
+        self.wait_for_stored(site, op, call)
 
     def _match_stored_again(self, site: Site, op: int, names: Mapping[str, Any], others: Mapping[str, Any]) -> None:
         anew = self._sources.parsed(site.file).stored_between(site.statement, site.statement)
         kept = tuple(name for name in site.statement.stores if not any(is_stored_by(name, one) for one in anew))
         self._match(site, kept, names, others, op, BindingKind.STORE)
 
-    def wait_for_stored(self, site: Site, frame: FrameType, op: int) -> None:
+    def wait_for_stored(self, site: Site, op: int, call: Call) -> None:
         """Remember what the op's statement stores, to be looked at when the frame has gone on.
 
         One that stores nothing is remembered for what is stored after it, unless another one is still to be looked at.
         """
-        if site.statement.stores or self._waiting.of(frame) is None:
-            self._waiting.note(frame, site, op)
+        if site.statement.stores or self._waiting.of(call) is None:
+            self._waiting.note(call, site, op)
 
     def finish(self, namespace: Mapping[str, Any]) -> None:
         """Match every name of a namespace: the module's globals when the run ends."""

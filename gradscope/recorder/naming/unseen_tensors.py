@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from gradscope.frames.frame_locals import reading_locals
+from gradscope.recorder.naming.last_statements import calls_to
 from gradscope.recorder.naming.seen_names import SeenNames, is_user_name, look_up
 from gradscope.recorder.places.call_sites import Site
 from gradscope.recorder.places.callers import CallSites
@@ -78,8 +79,10 @@ class Unseen:
         read_saved = read_saved and not flags & HOOKED
         self._changed_by_op = {id(tensor) for tensor, version in mutable if version_of(tensor) != version}
         self._entered = False
-        self._names.forget_ended(user)
-        frames = [(*one, self._names.stored_since(*one)) for one in self._callers(user, site)]
+        calls = calls_to(user)
+        self._names.forget_ended(calls[id(user)])
+        callers = self._callers(user, site)
+        frames = [(frame, at, self._names.stored_since(calls[id(frame)], at)) for frame, at in callers]
         for frame, at, stored in frames:
             if stored is not None:
                 self._look_at(stored[0].statement.stores, frame, at, stored[0], site, thread, flags, read_saved)
@@ -93,7 +96,7 @@ class Unseen:
             if stored is not None:
                 self._names.match_stored(*stored, frame, at)
             if frame is not user:
-                self._names.match_loaded(at, frame, self._tape.op_count)
+                self._names.match_loaded(at, frame, self._tape.op_count, calls[id(frame)])
         if self._entered and site.seen > 1:  # (in the first run it may have been made long before)
             site.meets_unseen = True
             for _, _, stored in frames:

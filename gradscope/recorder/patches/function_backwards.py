@@ -37,9 +37,11 @@ def counted(apply: Callable[..., Any]) -> Callable[..., Any]:
         if not modes or code is None or modes[0].observer.sites.owners.of(code) is not Owner.USER:
             return apply(node, *args)
         outer = user_frame(sys._getframe(1), modes[0])
-        with ExitStack() as stack:
-            for mode in modes:
-                stack.enter_context(CountingMode(mode, outer, f"{function.__name__}.backward"))
-            return apply(node, *args)
+        within = f"{function.__name__}.backward"
+        with ExitStack() as others:
+            for mode in modes[:-1]:
+                others.enter_context(CountingMode(mode, outer, within))
+            with CountingMode(modes[-1], outer, within):
+                return apply(node, *args)
 
     return applies
