@@ -6,17 +6,18 @@ rank; where there are started ones, its position among all, sorted by rank and t
 Each report is looked at once and not kept, so that many large recordings can be merged.
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
 from gradscope.analysis.comparison.collective_orders import CollectiveOrders, CollectiveParting
 from gradscope.analysis.comparison.differing_branches import DifferingBranches
 from gradscope.analysis.comparison.rank_causes import rank_causes
-from gradscope.analysis.comparison.rank_model import GradientGap, LineRuns, RankCause, Ranks
+from gradscope.analysis.comparison.rank_model import DifferingChoice, GradientGap, LineRuns, RankCause, Ranks
 from gradscope.analysis.facts.lines_in_passes import Line
 from gradscope.analysis.facts.rank_facts import RankFacts
 from gradscope.analysis.report_model import Answer, Place, Report, RunFacts
+from gradscope.frames.deciding_choices import deciding_choice
 
 NOT_THERE = "not there"
 """What is said of a process that has no such fact."""
@@ -224,12 +225,25 @@ class RankMerger:
                 cut_off,
                 waited,
                 branches,
+                tuple(self._choices(sources)),
                 silent,
                 self._bypassed(),
                 frozenset(self._whole),
                 own,
             )
         )
+
+    def _choices(self, texts: Mapping[str, str]) -> Iterator[DifferingChoice]:
+        """Expressions that did not give the same part on all ranks, in statements that all of them ran."""
+        ranks = sorted(self._rank_facts)
+        for place in self._rank_facts[ranks[0]].choices:
+            ran = [self._rank_facts[rank].choices.get(place) for rank in ranks]
+            known = [some for some in ran if some is not None]
+            if len(known) < len(ranks) or len(set(known)) < 2 or place.file not in texts:
+                continue
+            choice = deciding_choice(texts[place.file], place.line, place.end_line, known)
+            if choice is not None:
+                yield DifferingChoice(place, choice, dict(zip(ranks, choice.took, strict=True)))
 
     def _bypassed(self) -> dict[int, Place]:
         """Where ranks call the module inside DistributedDataParallel."""

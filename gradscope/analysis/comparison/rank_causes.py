@@ -6,7 +6,16 @@ from collections.abc import Iterator, Sequence
 
 from gradscope.analysis.comparison.branch_causes import BRANCHES, branches_in_passes
 from gradscope.analysis.comparison.collective_orders import CollectiveParting, CollectiveValue
-from gradscope.analysis.comparison.rank_model import LineRuns, RankCause, Ranks, by_rank_text, ranks_text, runs_text
+from gradscope.analysis.comparison.rank_model import (
+    DifferingChoice,
+    LineRuns,
+    RankCause,
+    Ranks,
+    by_rank_text,
+    ranks_text,
+    runs_text,
+    took_text,
+)
 from gradscope.analysis.comparison.transfer_causes import unmatched_transfers
 from gradscope.analysis.facts.rank_facts import AVERAGING, ReplicaLook
 from gradscope.analysis.report_model import Place
@@ -50,19 +59,30 @@ def _layers(ranks: Ranks) -> Iterator[RankCause]:
         wrapper = f"DistributedDataParallel{f' (line {wrapped_at})' if wrapped_at else ''}"
         those = [line for line in ranks.lines if set(line.runs) == set(given) and line.place.line != place.line]
         said = ""
-        if those:
+        through = ranks.facts[given[0]].in_passes
+        choices = (one for one in ranks.choices if (one.place.file, one.place.line) in through)
+        choice = next((one for one in choices if _parts(one, given)), None)
+        if choice is not None:
+            said = f" {took_text(choice)}."
+        elif those:
             where = those[0].place
             said = f" Line {where.line} ran on {ranks_text(given)} only{_under(ranks, given[0], where)}."
         yield RankCause(
             "layer-on-some-ranks",
             "problem",
             left_out,
-            those[0].place if those else place,
+            choice.place if choice is not None else those[0].place if those else place,
             f"Line {place.line}: backward gave {listed(names)} a gradient on {ranks_text(given)} and none on "
             f"{ranks_text(left_out)}, and {wrapper} lets every rank wait for all of its parameters.{said} "
             "Let all ranks use the same layers, or wrap with find_unused_parameters=True.",
             tuple(names),
         )
+
+
+def _parts(one: DifferingChoice, given: Sequence[int]) -> bool:
+    """Whether an expression gave one part on some ranks, and another on all others."""
+    took = {one.took[rank] for rank in given}
+    return len(took) == 1 and not took & {part for rank, part in one.took.items() if rank not in given}
 
 
 def _sharded(ranks: Ranks, *, only_guarded: bool) -> Iterator[RankCause]:

@@ -9,6 +9,7 @@ from gradscope.analysis.comparison.collective_orders import CollectiveParting
 from gradscope.analysis.comparison.differing_branches import DifferingBranches
 from gradscope.analysis.facts.rank_facts import RankFacts
 from gradscope.analysis.report_model import Place, Severity
+from gradscope.frames.deciding_choices import Choice
 
 RankCauseName = Literal[
     "layer-on-some-ranks",
@@ -43,6 +44,15 @@ class LineRuns(NamedTuple):
     """By rank: ``ran 3 times``; none for a rank that never ran it."""
 
 
+class DifferingChoice(NamedTuple):
+    """An ``a if question else b`` that did not give the same part on all ranks."""
+
+    place: Place
+    choice: Choice
+    took: Mapping[int, str]
+    """By rank the part that it ran."""
+
+
 class GradientGap(NamedTuple):
     """A parameter to which a pass gave a gradient on some ranks only."""
 
@@ -67,6 +77,7 @@ class Ranks(NamedTuple):
     waited: Mapping[int, float]
     """By rank, for how long it waited in a collective when it was ended, in seconds; 0: not known."""
     branches: DifferingBranches
+    choices: Sequence[DifferingChoice]
     silent: Sequence[CollectiveParting]
     """Where all ended well: the first calls that differ among all that others must take part in, passes too."""
     bypassed: Mapping[int, Place]
@@ -75,6 +86,15 @@ class Ranks(NamedTuple):
     """Ranks of which all that they called is known."""
     has_own_error: bool
     """Whether one raised what has nothing to do with the others: they then wait for it, and that is the cause."""
+
+
+def took_text(one: DifferingChoice) -> str:
+    """``Line 9 (rank == 0) took a(x) on rank 0, b(x) on rank 1``."""
+    by_part: dict[str, list[int]] = {}
+    for rank, part in one.took.items():
+        by_part.setdefault(part, []).append(rank)
+    parts = ", ".join(f"{part} on {ranks_text(some)}" for part, some in by_part.items())
+    return f"Line {one.choice.line} ({one.choice.question}) took {parts}"
 
 
 def by_rank_text(runs: Mapping[int, str]) -> str:

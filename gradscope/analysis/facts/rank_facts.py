@@ -14,7 +14,9 @@ from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.facts.transfers import Transfers, transfers
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import Place
+from gradscope.frames.deciding_choices import Range
 from gradscope.frames.rank_branches import rank_branch_around
+from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
 from gradscope.recording.rows import EventKind, GradOutcome, OpKind
 
@@ -72,6 +74,8 @@ class RankFacts(NamedTuple):
     """The line that wrapped a model whose gradients are averaged or spread over the ranks; 0: not known; None: none."""
     in_passes: frozenset[Line]
     """Lines that backward passes of such a model went through, or that cut what these were given."""
+    choices: dict[Place, frozenset[Range]]
+    """For statements with an ``a if question else b``: which calls of theirs were made."""
     texts: dict[str, str]
     """The user's files."""
     transfers: Transfers
@@ -103,6 +107,7 @@ def rank_facts(index: Index, events: Events, names: BestNames, passes: Passes, c
         branches=_branches(index),
         shared_at=_wrapped_at(index, in_ddp) if shared else None,
         in_passes=lines_in_passes(index, passes, cuts, _passes_with(index, shared)) if shared else frozenset(),
+        choices=_choices(index),
         texts={file.name: file.text for file in index.recording.files if file.is_user},
         transfers=transfers(index, events),
     )
@@ -219,6 +224,15 @@ def _sharded_layers(index: Index) -> frozenset[Line]:
         return frozenset()
     places = (index.place(index.statement_of_span[one.span]) for one in recording.modules if one.span >= 0)
     return frozenset((place.file, place.line) for place in places)
+
+
+def _choices(index: Index) -> dict[Place, frozenset[Range]]:
+    spans, found = index.recording.spans, dict[Place, set[Range]]()
+    for number in set(index.recording.ops.column("span")) - {NONE}:
+        span, place = spans[number], index.place(index.statement_of_span[number])
+        if " if " in place.source and " else " in place.source and index.recording.files[span.file].is_user:
+            found.setdefault(place, set()).add((span.line, span.col, span.end_line, span.end_col))
+    return {place: frozenset(some) for place, some in found.items()}
 
 
 def _branches(index: Index) -> dict[Line, int]:
