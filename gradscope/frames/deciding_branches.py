@@ -109,6 +109,8 @@ class DecidingStatements:
 
     def _decided(self, way: list[_Step], line: int, ran: Counts) -> Deciding | _Called | None:
         """The statement, or the function around the line that was not called equally often."""
+        if (asked := self._asked_alike(way, line, ran)) is not None:
+            return asked
         begun: Counts | None = None
         around: list[ast.stmt] | None = None
         is_known = True
@@ -127,12 +129,33 @@ class DecidingStatements:
         jump = self._jump(way[-1], line) if way and is_known else None
         return None if jump is None else self._described(jump, ran, begun, way[-1].block)
 
+    def _asked_alike(self, way: list[_Step], line: int, ran: Counts) -> Deciding | None:
+        """The innermost ``if`` that all came to equally often, by its condition's line, and did not leave alike."""
+        for step, around in zip(reversed(way), [*reversed(way[:-1]), None], strict=True):
+            jump = self._jump_before(step, line)
+            if jump is not None and (asked := self._counts_of(jump.lineno)) is not None and _alike(asked):
+                behind = self._begun_behind(step, jump, line, ran)
+                if behind is not None and not _alike(behind):
+                    return self._described(jump, behind, asked, step.block)
+            if not isinstance(step.owner, ast.If) or around is None:
+                continue
+            asked, inside = self._counts_of(step.owner.lineno), self._begun(step, line, ran)
+            if asked is not None and _alike(asked) and inside is not None and not _alike(inside):
+                return self._described(step.owner, inside, asked, around.block)
+        return None
+
+    def _begun_behind(self, step: _Step, jump: ast.stmt, line: int, ran: Counts) -> Counts | None:
+        """How often what stands behind a statement of a block was begun."""
+        following = step.block[step.block.index(jump) + 1 :]
+        first = next((one for one in following if one.lineno in self._together), None)
+        lines = [] if first is None else [one for one in self._together[first.lineno] if one >= first.lineno]
+        known = (ran if one == line else self._counts_of(one) for one in lines)
+        return next((counts for counts in known if counts is not None), None)
+
     def _begun(self, step: _Step, line: int, ran: Counts) -> Counts | None:
         """How often a block was begun: from the lines that run with its first statement."""
-        together = self._first_together(step.block)
-        if line in together:
-            return ran
-        return next((counts for other in together if (counts := self._counts_of(other)) is not None), None)
+        known = (ran if one == line else self._counts_of(one) for one in self._first_together(step.block))
+        return next((counts for counts in known if counts is not None), None)
 
     def _first_together(self, block: list[ast.stmt]) -> list[int]:
         first = next((one for one in block if one.lineno in self._together), None)
@@ -144,12 +167,18 @@ class DecidingStatements:
 
     def _jump(self, step: _Step, line: int) -> ast.stmt | None:
         """The only ``if`` before a line that may leave its block, where the block was begun alike."""
-        before = step.block[: step.block.index(step.statement)]
-        leaving = [one for one in before if _leaves(one)]
-        if len(leaving) != 1 or not isinstance(leaving[0], ast.If) or step.statement.lineno > line:
+        leaving = self._jump_before(step, line)
+        if leaving is None:
             return None
         counts = next((c for one in self._first_together(step.block) if (c := self._counts_of(one))), None)
-        return leaving[0] if step.owner is None or (counts is not None and _alike(counts)) else None
+        return leaving if step.owner is None or (counts is not None and _alike(counts)) else None
+
+    def _jump_before(self, step: _Step, line: int) -> ast.If | None:
+        """The only statement before a line that may leave its block, where it is an ``if``."""
+        before = step.block[: step.block.index(step.statement)]
+        leaving = [one for one in before if _leaves(one)]
+        is_one = len(leaving) == 1 and isinstance(leaving[0], ast.If) and step.statement.lineno <= line
+        return leaving[0] if is_one else None  # type: ignore[return-value]
 
     def _calls(self, name: str) -> list[int]:
         """Lines of the statements that call a function."""

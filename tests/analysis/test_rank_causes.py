@@ -163,6 +163,29 @@ dist.barrier()
     assert causes(program.format(batches="3 - rank") + "Join = print\nJoin()\n") == []
 
 
+ROUNDS = """\
+model, odd = wrapped(), rank
+def mean(value):
+    dist.all_reduce(value)
+    return value
+for batch in range(2 + rank):
+    loss = model(torch.ones(1, 2)).sum()
+    loss.backward()
+    if rank == 1 and batch == 2:
+        raise RuntimeError("gloo")  # (it waits there)
+    if {question}:
+        continue
+    mean(loss.detach().clone())
+"""
+
+
+def test_a_rank_that_leaves_a_round_early_is_named_with_what_let_it():
+    """It is a pass ahead of the other, which has no fewer batches."""
+    (cause,) = merged(ROUNDS.format(question="loss.item() * 0 + batch * odd == 1"), ("timeout", "ok")).causes
+    assert "Line 26 is not run alike by all ranks (what the if of line 33 decides on ran 2 times" in cause.text
+    assert "as many batches" not in cause.text
+
+
 def test_that_a_rank_raised_is_the_cause_and_no_other():
     program = "x = torch.ones(2)\nif rank == 0:\n    dist.barrier()\nelse:\n    raise ValueError"
     assert causes(program, ("timeout", "ok")) == []

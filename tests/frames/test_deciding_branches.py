@@ -20,7 +20,10 @@ CALLED = "def f():\n    if p:\n        b()\n    c()\na()\nif rank == 0:\n    f()
         (LOOP, 5, {5: (1, 0)}, None),  # how often the loop went round is not known
         (LEAVES, 5, {2: (3, 3), 5: (2, 3)}, (3, "if", (2, 3))),
         (LEAVES, 5, {5: (2, 3)}, None),
+        (LEAVES, 5, {2: (2, 3), 3: (2, 2), 5: (2, 1)}, (3, "if", (2, 1))),  # one is a round ahead
+        (LOOP, 4, {2: (2, 3), 3: (2, 2), 4: (1, 0)}, (3, "if", (1, 0))),
         (CALLED, 4, {4: (1, 0), 5: (1, 1), 8: (1, 1)}, (6, "if", (1, 0))),
+        (CALLED, 4, {2: (2, 1), 4: (1, 1), 5: (1, 1)}, (6, "if", (2, 1))),  # one is yet on the way to the line
         (CALLED + "f()\n", 4, {4: (2, 1), 5: (1, 1), 8: (1, 1)}, None),  # which of its calls it was is not known
         (
             "a()\nif p:\n    b()\nelif q:\n    c()\nelse:\n    d()\n",

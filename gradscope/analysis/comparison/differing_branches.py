@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.lines_in_passes import Line
 from gradscope.frames.deciding_branches import Deciding, DecidingStatements
+from gradscope.frames.loops_around import share_a_loop
 
 
 class DifferingBranch(NamedTuple):
@@ -48,6 +49,17 @@ class DifferingBranches:
             self._found[line] = self._look(line)
         return self._found[line]
 
+    def is_over(self, line: Line) -> bool:
+        """Whether those that ran a line less often than others are seen to be out of the loop that it runs in."""
+        counts = self._counts(line)
+        if counts is None or line[0] not in self._texts:
+            return False
+        fewer = (self._ranks[at] for at, ran in enumerate(counts) if ran < max(counts))
+        standing = [self._standing[rank] for rank in fewer if rank in self._standing]
+        if any(file != line[0] for file, _ in standing):
+            return False
+        return not standing or not share_a_loop(self._texts[line[0]], line[1], [at for _, at in standing])
+
     def _look(self, line: Line) -> DifferingBranch | None:
         file, counts = line[0], self._counts(line)
         if file not in self._texts or counts is None or len(set(counts)) < 2:
@@ -72,7 +84,13 @@ class DifferingBranches:
         if self._standing[rank][0] == file and found.end_line < self._standing[rank][1] <= found.until:
             return True
         times = 1 if found.begun is None else found.begun[at]
-        return any((counts := self._counts((file, line))) and counts[at] >= times > 0 for line in found.behind)
+        if any((counts := self._counts((file, line))) and counts[at] >= times > 0 for line in found.behind):
+            return True
+        return found.keyword == "if" and self._went_on(rank, self._ranks[found.ran.index(max(found.ran))])
+
+    def _went_on(self, rank: int, other: int) -> bool:
+        """Whether a rank ran a line more often than another: it is not behind that one."""
+        return any(by_rank.get(rank, 0) > by_rank.get(other, 0) for by_rank in self._runs.values())
 
     def _counts(self, line: Line) -> tuple[int, ...] | None:
         known = self._runs.get(line)

@@ -229,10 +229,14 @@ def _clause(value: CollectiveValue) -> str:
 
 
 def _counts(ranks: Ranks, of: int) -> str:
-    """How often the line that calls the wrapped model ran on each rank, where that is not the same."""
+    """How often the line that calls the wrapped model ran on each rank, where that is not the same.
+
+    Not where a rank that ran it less often stands in the loop around it, or may: it waits, and has no fewer batches.
+    """
     forwards = {(place.file, place.line) for place in ranks.facts[of].forwards}
     for line in ranks.lines:
-        if (line.place.file, line.place.line) in forwards and len(line.runs) == len(ranks.facts):
+        where = line.place.file, line.place.line
+        if where in forwards and len(line.runs) == len(ranks.facts) and ranks.branches.is_over(where):
             return f" Line {line.place.line}, which calls the model, ran {by_rank_text(line.runs)}."
     return ""
 
