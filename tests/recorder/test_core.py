@@ -283,6 +283,30 @@ def test_nothing_is_kept_of_the_calls_that_were_made():
     assert after - objects < 100
 
 
+def test_nothing_is_kept_of_what_passes_steps_and_zero_grad_looked_at():
+    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Flatten(), torch.nn.Linear(4, 1))
+    optimizer = torch.optim.Adam(net.parameters())
+    counts = []
+    with session.Recorder(is_user=lambda filename: filename == __file__, every_op=True) as recorder:
+        for turn in range(1, 7):
+            for _ in range(200):
+                hidden = net[0](torch.ones(2, 3)).view(2, 4)[:1]
+                hidden.retain_grad()
+                loss = (torch.einsum("ij,kj->ik", hidden, net[2].weight) * 2).sum()
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+            recorder.flush()
+            gc.collect()
+            if turn > 3:
+                known = recorder._identity
+                references = [sys.getrefcount(one) for one in (*net.parameters(), known, known.leaves, recorder._core)]
+                counts.append((len(gc.get_objects()), *references, len(known.tensors), len(known.storages)))
+    (_, *first), (objects, *second), (after, *third) = counts
+    assert second == third == first
+    assert after - objects < 100
+
+
 def test_what_a_thread_records_beside_another_is_all_there():
     source = """
         import threading, torch
