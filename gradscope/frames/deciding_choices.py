@@ -13,7 +13,7 @@ Range = tuple[int, int, int, int]
 """First line, first column, last line, and the column after the last: columns are 0-based and in UTF-8 bytes."""
 
 
-class Choice(NamedTuple):
+class DecidingChoice(NamedTuple):
     """One that was not made alike."""
 
     line: int
@@ -24,7 +24,7 @@ class Choice(NamedTuple):
     """By process the part that it ran, as the source has it."""
 
 
-def deciding_choice(text: str, first: int, last: int, ran: Sequence[Collection[Range]]) -> Choice | None:
+def deciding_choice(text: str, first: int, last: int, ran: Sequence[Collection[Range]]) -> DecidingChoice | None:
     """The first such expression on some lines.
 
     Args:
@@ -38,7 +38,9 @@ def deciding_choice(text: str, first: int, last: int, ran: Sequence[Collection[R
         if all(len(parts) == 1 for parts in took) and len({id(parts[0]) for parts in took}) > 1:
             sources = [ast.get_source_segment(text, parts[0]) or "" for parts in took]
             question = ast.get_source_segment(text, node.test) or ""
-            return Choice(node.lineno, question, asks_for_rank(node.test), tuple(" ".join(s.split()) for s in sources))
+            return DecidingChoice(
+                node.lineno, question, asks_for_rank(node.test), tuple(" ".join(s.split()) for s in sources)
+            )
     return None
 
 
