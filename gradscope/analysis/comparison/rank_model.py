@@ -9,7 +9,7 @@ from gradscope.analysis.comparison.collective_orders import CollectiveParting
 from gradscope.analysis.comparison.differing_branches import DifferingBranches
 from gradscope.analysis.facts.rank_facts import RankFacts
 from gradscope.analysis.report_model import Place, Severity
-from gradscope.frames.deciding_choices import Choice
+from gradscope.frames.deciding_choices import DecidingChoice
 
 RankCauseName = Literal[
     "layer-on-some-ranks",
@@ -48,7 +48,7 @@ class DifferingChoice(NamedTuple):
     """An ``a if question else b`` that did not give the same part on all ranks."""
 
     place: Place
-    choice: Choice
+    choice: DecidingChoice
     took: Mapping[int, str]
     """By rank the part that it ran."""
 
