@@ -36,8 +36,8 @@ def quotients_of_one(index: Index, passes: Passes) -> Iterator[QuotientOfOne]:
     found: dict[int, list[QuotientOfOne]] = {}
     others = set[int]()
     nodes = index.recording.tensors.column("node")
-    for op, func in enumerate(index.recording.ops.column("func")):
-        if not _QUOTIENTS.fullmatch(index.recording.text(func)) or index.op_statement[op] == NOWHERE:
+    for op in index.calls_of(_QUOTIENTS.fullmatch):
+        if index.op_statement[op] == NOWHERE:
             continue
         made = [one for one in index.tensors_made(op) if nodes[one] >= 0 and passes.first_walked_at[nodes[one]] >= 0]
         taken = list(index.uses.of(op))
