@@ -65,7 +65,7 @@ def test_the_numbers_of_a_long_loop_take_no_memory(monkeypatch: pytest.MonkeyPat
         graphs.append(graph)
         make(graph, *arguments)
 
-    for name, number in (("FROM_OPS", 600), ("EVERY", 256)):
+    for name, number in (("FROM_BYTES", 100_000), ("EVERY", 256)):
         monkeypatch.setattr(forgetting, name, number)
     monkeypatch.setattr(gradscope.recorder.tape, "FLUSH_OPS", 256)
     monkeypatch.setattr(GraphNodes, "__init__", noted)

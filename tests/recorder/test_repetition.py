@@ -119,7 +119,7 @@ GROWING = """
 @pytest.fixture
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look for repetition from the first ops on."""
-    monkeypatch.setattr(forgetting, "FROM_OPS", 0)
+    monkeypatch.setattr(forgetting, "FROM_BYTES", 0)
     monkeypatch.setattr(forgetting, "EVERY", BATCH)
     monkeypatch.setattr(tape, "FLUSH_OPS", BATCH)
 

@@ -1,6 +1,6 @@
 """Keeps a recording small while a program repeats itself: what comes again alike is counted, and taken out.
 
-Every call is recorded in full, as ever. From so many ops on it is looked now and then whether the last ones are periods
+Every call is recorded in full, as ever. From some size on it is looked now and then whether the last ones are periods
 that are alike (:mod:`.alike_periods`). If so, all but the first and the last of these are taken out, with every row
 that belongs to them, and the objects of theirs that live are known as those in the same place of a period that is
 kept. So whatever differs in any way that is recorded, be it an error, a line that runs for the first time, another
@@ -17,8 +17,9 @@ from gradscope.recorder.state.moves import Moves
 from gradscope.recorder.tape import Tape
 from gradscope.recorder.uninterrupted import uninterrupted
 
-FROM_OPS = 200_000
-"""Ops that are all kept, about 30 MB; a program of fewer is told without any such counting."""
+FROM_BYTES = 24_000_000
+"""Bytes of rows that are all kept, those of some 160,000 ops, or fewer where a call makes a hundred nodes; a program of
+less is told without any such counting."""
 
 WINDOW = 1 << 18
 """Ops among which a period is looked for that was not found before."""
@@ -43,7 +44,7 @@ class Forgetting:
         self._is_quiet = is_quiet
         self._on_move = on_move
         self._every = EVERY
-        self._next = FROM_OPS
+        self._next = 0
         self._period = 0
         self._looked_at = 0
         self.forgotten = 0
@@ -52,6 +53,9 @@ class Forgetting:
     def look(self) -> None:
         """Take out what came again, if it is time; the lock is held, and no op is under way."""
         if self._tape.op_count < self._next or not self._is_quiet():
+            return
+        if not self.forgotten and self._tape.recording.nbytes < FROM_BYTES:
+            self._next += EVERY
             return
         self._tape.flush()
         before, self._next = (
