@@ -203,7 +203,7 @@ w = torch.nn.Parameter(torch.ones(2))
 optimizer = torch.optim.SGD([w], lr=0.1)
 for step in range(9):
     optimizer.zero_grad()
-    ((w - w.detach()) ** 2).sum().sqrt().backward() if step == 5 else (w * 2).sum().backward()
+    ((w - w.detach() + (step != 5)) ** 2).sum().sqrt().backward()
     optimizer.step()
 """
     (answer,) = found(source)

@@ -25,10 +25,10 @@ def _finding(sources: Sources, kept: KeptConstant) -> Finding:
         written.lines_of(kept.computed)._replace(function=forward),
         written.lines_of(kept.using),
     ]
-    at = f" (line {kept.computed.lineno})" if kept.computed is not kept.keeping else ""
+    at = f" (line {places[1].line})" if kept.computed is not kept.keeping else ""
     return sources.finding(
-        f"Line {kept.keeping.lineno}: {forward} keeps {kept.name}, which it computed{at} outside of the graph, and "
-        f"backward (line {kept.using.lineno}) computes with it",
+        f"Line {places[0].line}: {forward} keeps {kept.name}, which it computed{at} outside of the graph, and "
+        f"backward (line {places[2].line}) computes with it",
         why="a pass went on through that gradient (create_graph=True), and to it "
         f"{kept.name} is a constant: the second derivative leaves out what comes through it",
         op=kept.second_pass,

@@ -38,9 +38,10 @@ def _finding(sources: Sources, written: WrittenBackward, kept: list[SharedState]
     places = listed(list(dict.fromkeys(one.place for one in kept)))
     other = sources.index.node_tensor[nodes[0]]
     forward = f"{written.name}.forward"
+    keeping, reading = (written.lines_of(part).line for part in (first.keeping, first.reading))
     return sources.finding(
-        f"Line {first.keeping.lineno}: {forward} keeps {places} past ctx, where each call overwrites what the call "
-        f"before had kept, and backward (line {first.reading.lineno}) reads it",
+        f"Line {keeping}: {forward} keeps {places} past ctx, where each call overwrites what the call "
+        f"before had kept, and backward (line {reading}) reads it",
         why=f"one pass came through {len(nodes)} calls of it: all but one computed their gradients with what was kept "
         "for another",
         op=sources.passes.first_walked_at[nodes[0]],

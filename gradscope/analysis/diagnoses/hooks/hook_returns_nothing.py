@@ -26,15 +26,15 @@ def _find(sources: Sources) -> Iterator[Finding]:
         if found is None or (hook.is_on_tensor and hook.did and not hook.count("runs")):
             continue
         (first, last), name = found
-        event = hook.registered[-1]
+        lines, event = hook.lines(first, last), hook.registered[-1]
         yield sources.finding(
-            f"Line {first}: {hook.name}, a hook, gives {name} another value and returns nothing",
+            f"Line {lines.line}: {hook.name}, a hook, gives {name} another value and returns nothing",
             why=f"a name of the function's own changes nothing outside; only what a hook returns takes the place of "
             f"{_REPLACES[hook.kind]}",
             op=min(event.op, index.op_count - 1),
             tensors=[],
             causes=[
-                *sources.causes_at("returned", [hook.lines(first, last)]),
+                *sources.causes_at("returned", [lines]),
                 *sources.cause_of_event("made", event),
             ],
             evidence=[Evidence("events", event.row)],
