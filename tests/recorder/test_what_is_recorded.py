@@ -122,6 +122,18 @@ def test_what_a_function_saved_under_hooks_is_not_unpacked():
     del after
 
 
+def test_a_function_whose_result_no_tracked_op_takes_is_seen_in_every_run():
+    x = torch.ones(3, requires_grad=True)
+    with gradscope.record() as recording:
+        for _ in range(40):
+            h = x.detach() + x
+            h = Kept.apply(h)
+            torch.set_grad_enabled(False)
+            h = h * 2
+            torch.set_grad_enabled(True)
+    assert functions(recording).count("Kept.apply") == 40
+
+
 def test_a_call_that_touches_no_tensor_is_no_op():
     x = torch.ones(3)
     with gradscope.record() as recording:

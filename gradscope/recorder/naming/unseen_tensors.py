@@ -51,6 +51,8 @@ class Unseen:
         self._on_made = on_made
         self._changed_by_op: set[int] = set()
         self._entered = False
+        self._below: dict[Site, Site] = {}
+        """By a caller's site that of the last op below it."""
         self._calls: dict[tuple[int, type], tuple[str, int] | None] = {}
         """By site and kind of node the call that made what an op there took, in the runs in which it was found; None
         where there were several."""
@@ -97,11 +99,14 @@ class Unseen:
                 self._names.match_stored(*stored, frame, at)
             if frame is not user:
                 self._names.match_loaded(at, frame, self._tape.op_count, calls[id(frame)])
+                self._below[at] = site
         if self._entered and site.seen > 1:  # (in the first run it may have been made long before)
             site.meets_unseen = True
             for _, _, stored in frames:
                 if stored is not None:
                     stored[0].meets_unseen = True
+                    # (a statement that calls no op itself is known from the ops below it)
+                    self._below.get(stored[0], stored[0]).meets_unseen = True
 
     def enter_rest(self, namespace: Mapping[str, Any], filename: str, flags: int, read_saved: bool) -> None:
         """Enter what is unknown of a module's tensors when its program is over: ``y = Square.apply(x)`` at its end.
