@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pytest
+
+from gradscope.analysis.view import RunView
+from gradscope.cli.output import other_ranks
+from gradscope.recording.launch import Launch
 from tests.ranks.jobs import job, merged, screen
 
 
@@ -49,3 +55,28 @@ def test_where_no_recording_can_be_written_the_ranks_go_on(tmp_path: Path):
         assert one.stderr.startswith(f"gradscope: rank {rank} of 2: cannot write")
         assert one.stderr.endswith("; the program runs without it\n")
         assert (tmp_path / f"run.rank{rank}.gradscope").exists()
+
+
+def test_the_rank_that_prints_says_what_the_others_did_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    ended = job(
+        tmp_path,
+        """
+        w = torch.ones(2, requires_grad=True)
+        if rank == 1:
+            w = w * 3
+        w.sum().backward()
+        dist.barrier()
+        """,
+    )
+    assert "w = w * 3  rank 0: not there; rank 1: ran 1 time" in ended[0].stdout
+    assert ended[0].stdout.endswith("gradscope report run.rank*.gradscope\n")
+    assert not ended[1].stdout
+
+    monkeypatch.setattr(other_ranks, "WAIT", 0)
+    own, other = (tmp_path / f"run.rank{rank}.gradscope" for rank in (0, 1))
+    began = own.stat().st_mtime
+    asked = own, Launch(0, 0, 2), began, RunView()
+    os.utime(other, (began + 1, began + 1))
+    assert other_ranks.beside_others(*asked)
+    os.utime(other, (began - 1, began - 1))  # of an earlier job
+    assert other_ranks.beside_others(*asked) is None

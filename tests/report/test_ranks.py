@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import gradscope.cli.report_ranks as report_ranks_module
+import gradscope.cli.merged_recordings as merged_recordings_module
 from gradscope.analysis.view import RunView
 from gradscope.cli.options.output_options import Output
 from gradscope.cli.report_ranks import report_ranks
@@ -102,7 +102,7 @@ def test_of_many_recordings_one_at_a_time_is_in_memory(tmp_path: Path, monkeypat
         loaded.add(recording)
         return recording
 
-    monkeypatch.setattr(report_ranks_module, "load", counting)
+    monkeypatch.setattr(merged_recordings_module, "load", counting)
     gc.disable()  # as it is while gradscope works
     try:
         report_ranks([tmp_path], RunView(), Output("json", (tmp_path / "out.json",), None, None, True))

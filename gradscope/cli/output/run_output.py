@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -44,6 +45,7 @@ class RunOutput:
     def __init__(self, request: RunRequest) -> None:
         self._request = request
         self._launch = launched_as()
+        self._began = time.time()
         self.failure = ExitCode.OK
         """Set where something could not be shown or written, or an answer is a ground to fail."""
         launch = self._launch
@@ -167,20 +169,33 @@ class RunOutput:
         try:
             with explained_output():
                 format_named(self._request.format, "run").writer("run")(result, stream)
-                stream.write(self._others() if self._request.format == "table" else "")
+                if self._request.format == "table":
+                    self._show_others(stream)
                 stream.flush()
         except GradscopeError:
             self._stream.forget()
             raise
 
-    def _others(self) -> str:
-        """What shows all processes of a job together, where each leaves a recording."""
+    def _show_others(self, stream: io.TextIOWrapper) -> None:
+        """Show in what the other processes of a job differ, or how that is shown once they are over as well."""
         if self._launch is None or not self._recordings:
-            return ""
-        path = self._recordings[0].wanted
-        all_of_them = path.with_name(path.name.replace(f".rank{self._launch.rank}.", ".rank*."))
-        shown = os.path.relpath(all_of_them)
-        return f"The {self._launch.world_size} ranks together, and in what they differ: gradscope report {shown}\n"
+            return
+        from gradscope.cli.output.other_ranks import beside_others
+        from gradscope.report.ranks.ranks_screen import render_ranks
+        from gradscope.report.screen.pipe import console_on
+
+        writer, view = self._recordings[0], self._request.view
+        stream.flush()
+        merged = beside_others(writer.path, self._launch, self._began, view) if writer.path == writer.wanted else None
+        if merged is not None:
+            stream.write("\n")
+            render_ranks(merged, console_on(stream, view.width, view.color))
+            stream.write("\n")
+        name = writer.wanted.name.replace(f".rank{self._launch.rank}.", ".rank*.")
+        shown = os.path.relpath(writer.wanted.with_name(name))
+        stream.write(
+            f"The {self._launch.world_size} ranks together, and in what they differ: gradscope report {shown}\n"
+        )
 
 
 def _named(path: Path) -> Path:
