@@ -35,26 +35,29 @@ _CHECKPOINT = inspect.unwrap(getattr(checkpoint, "_checkpoint_impl", checkpoint.
 """What calls the checkpointed function; since torch 2.14 a function of its own."""
 _DISPATCHERS = ("_ops.py", "_jit_internal.py", "_VF.py")
 _DECORATES = frozenset(
-    code
+    (code.co_filename, code.co_firstlineno)
     for maker in (_contextlib.context_decorator, _contextlib._wrap_generator)
     for code in maker.__code__.co_consts
     if isinstance(code, CodeType) and code.co_name in ("decorate_context", "generator_context")
 )
-"""Code of what stands for a decorated function: it sets a mode, calls the function, and sets the mode back."""
+"""Where the code is of what stands for a decorated function: it sets a mode, calls the function, and sets it back.
+
+Since torch 2.15 each has a copy of that code, which is called as the mode is.
+"""
 SETS_MODE = frozenset(
     method.__code__
     for kind in (torch.no_grad, torch.enable_grad, torch.set_grad_enabled, torch.inference_mode)
     for method in map(vars(kind).get, ("__init__", "__enter__", "__exit__"))
     if inspect.isfunction(method)
-).union(_DECORATES)
-"""Code of what sets grad mode and sets it back."""
+)
+"""Code of what sets grad mode and sets it back, without what stands for decorated functions."""
 _MODES_IN_SOURCE = re.compile(r"\b(no_grad|enable_grad|set_grad_enabled|inference_mode)\b")
 MODE_METHODS = ("no_grad.", "enable_grad.", "set_grad_enabled.", "inference_mode.")
 """What the names of methods that set a mode begin with."""
 _COMPILES = ("torch/_dynamo/eval_frame.py", "torch\\_dynamo\\eval_frame.py")
 _RESUMED = re.compile(r"torch_dynamo_resume_in_(.+)_at_\d+$")
 """The name of what runs behind a graph break."""
-_WRAPPERS = frozenset(("decorate_context", "wrapper", "inner", "wrapped", "decorate_autocast", "_use_grad", "_fn"))
+_WRAPPERS = frozenset(("wrapper", "inner", "wrapped", "decorate_autocast", "_use_grad", "_fn"))
 
 
 class Located:
@@ -161,7 +164,7 @@ class CallSites:
             if library is None:
                 outer = current  # of torch, or of Python on the way to it: copy.deepcopy
             current = current.f_back
-        if torch_frames and torch_frames[0].f_code in SETS_MODE:
+        if torch_frames and (torch_frames[0].f_code in SETS_MODE or _stands_for_decorated(torch_frames[0].f_code)):
             torch_frames = self._up_to_decorator(torch_frames)
         decorated = _decorated(torch_frames[-1]) if torch_frames else None
         decorator = None if decorated is None else self._site_of_decorator(decorated)
@@ -300,9 +303,13 @@ def _is_checkpointed(torch_frames: list[FrameType]) -> bool:
     return False
 
 
+def _stands_for_decorated(code: CodeType) -> bool:
+    return (code.co_filename, code.co_firstlineno) in _DECORATES
+
+
 def _decorated(frame: FrameType) -> CodeType | None:
     """The code of the function around which a frame of torch's sets a mode (``@torch.no_grad()``), if it does."""
-    if frame.f_code not in _DECORATES:
+    if not _stands_for_decorated(frame.f_code):
         return None
     with reading_locals(frame) as names:
         function = names.get("func")
@@ -369,7 +376,8 @@ def _label(frames: list[FrameType]) -> str:
         return ""
     for frame in reversed(frames):
         name = qualified_name(frame.f_code, frame)
-        if "<locals>" not in name and name not in _WRAPPERS:  # a decorator of torch's own
+        is_wrapper = "<locals>" in name or name in _WRAPPERS or _stands_for_decorated(frame.f_code)
+        if not is_wrapper:  # (a decorator of torch's own)
             return _home(frame.f_code.co_filename) + name
     return qualified_name(outer, frames[-1])
 
