@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from gradscope.recorder.calls.collective_calls import caller_of
 from gradscope.recorder.calls.faults import is_programs
+from gradscope.recorder.calls.torch_functions import ViewOfItself
 from gradscope.recorder.places.callers import (
     HANDLE_CODE,
     PLAIN_PLACE,
@@ -106,7 +107,8 @@ class RecorderMode(TorchFunctionMode):
             if place.is_recorder or (is_full and observer.takes_over(info, site, frame)):
                 pass
             elif site is not None:
-                located = Located(site, frame)
+                of_itself = type(info) is ViewOfItself and len(args) == 2 and args[0] is args[1]
+                located = observer.sites.of_apply(site, frame) if of_itself else Located(site, frame)
             elif info.kind not in _READS:  # else torch's own Python looks at a gradient or a value
                 located = observer.locate(frame)
             before = None

@@ -23,7 +23,14 @@ from gradscope.recorder.calls.collective_calls import WHOLE, detail_of, whole_of
 from gradscope.recorder.calls.faults import is_programs
 from gradscope.recorder.calls.module_looks import ModuleLooks
 from gradscope.recorder.calls.plain_factors import TAKES_FACTOR, plain_factor
-from gradscope.recorder.calls.torch_functions import Function, FunctionInfo, describe, lives_with_torch
+from gradscope.recorder.calls.torch_functions import (
+    APPLIES_IN_C,
+    Function,
+    FunctionInfo,
+    ViewOfItself,
+    describe,
+    lives_with_torch,
+)
 from gradscope.recorder.calls.waiting_collectives import WaitingCollectives
 from gradscope.recorder.naming.last_statements import calls_to
 from gradscope.recorder.naming.seen_names import FULL_MATCHES, SeenNames
@@ -207,8 +214,9 @@ class Observer:
     def learn(self, func: Any) -> Function:
         """Describe a function that was not called before."""
         described = describe(func)
+        kind = ViewOfItself if APPLIES_IN_C and described.name == "Tensor.view_as" else Function
         with self.lock:
-            info = Function(described, self.tape.text(described.name), func)
+            info = kind(described, self.tape.text(described.name), func)
         if lives_with_torch(func):
             self.functions[func] = info
         return info

@@ -98,6 +98,19 @@ class Function:
         self.shares = info.shares
 
 
+class ViewOfItself(Function):
+    """``Tensor.view_as``, where torch calls it for a custom Function that returns its input, and no frame says so.
+
+    Since torch 2.14 ``Function.apply`` is no Python. (A class of its own leaves it to the recorder's Python.)
+    """
+
+    __slots__ = ()
+
+
+APPLIES_IN_C = not hasattr(torch.autograd.Function.apply, "__func__")
+"""Whether ``Function.apply`` has no frame."""
+
+
 def _parameters_of(code: CodeType | None) -> int:
     """How many parameters code has; -1 where it takes any number."""
     if code is None or code.co_flags & (CO_VARARGS | CO_VARKEYWORDS):

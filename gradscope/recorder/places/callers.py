@@ -31,6 +31,7 @@ _USER, _TORCH, _LIBRARY = Owner.USER, Owner.TORCH, Owner.LIBRARY  # looked up in
 HANDLE_CODE = torch.overrides.handle_torch_function.__code__
 
 _HANDLER = "__torch_function__"
+_APPLY = "Function.apply"
 _CHECKPOINT = inspect.unwrap(getattr(checkpoint, "_checkpoint_impl", checkpoint.checkpoint)).__code__
 """What calls the checkpointed function; since torch 2.14 a function of its own."""
 _DISPATCHERS = ("_ops.py", "_jit_internal.py", "_VF.py")
@@ -129,6 +130,13 @@ class CallSites:
         place = CallPlace(self._callers.make(frame), site, is_recorder, is_mode)
         self.places[id(frame.f_code), frame.f_lasti] = place
         return place
+
+    def of_apply(self, site: Site, frame: FrameType) -> Located:
+        """Where a tensor became a view of itself: at a custom Function's ``apply``, if the call there is no other."""
+        if torch.is_grad_enabled() or "view_as" in self.spans.text_at(frame):
+            return Located(site, frame)
+        group = (object(), id(frame), frame.f_lasti, _APPLY)  # (no other call is a further one of this)
+        return Located(site, frame, _APPLY, group, BELOW)
 
     def caller(self, frame: FrameType) -> Located:
         """Find the user's frame above a frame of torch's that stands for one call as a whole."""
