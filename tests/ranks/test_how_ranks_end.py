@@ -10,6 +10,7 @@ import pytest
 from gradscope.analysis.view import RunView
 from gradscope.cli.output import other_ranks
 from gradscope.recording.launch import Launch
+from tests.cli.command import gradscope
 from tests.ranks.jobs import job, merged, screen
 
 
@@ -79,4 +80,8 @@ def test_the_rank_that_prints_says_what_the_others_did_otherwise(tmp_path: Path,
     os.utime(other, (began + 1, began + 1))
     assert other_ranks.beside_others(*asked)
     os.utime(other, (began - 1, began - 1))  # of an earlier job
+    assert other_ranks.beside_others(*asked) is None
+    (tmp_path / "other.py").write_text("import torch\ntorch.ones(2)\n")
+    gradscope("run", "-q", "-o", "other.gradscope", "other.py", cwd=tmp_path)
+    (tmp_path / "other.gradscope").replace(other)  # of another program
     assert other_ranks.beside_others(*asked) is None

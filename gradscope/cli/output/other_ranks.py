@@ -8,7 +8,7 @@ from pathlib import Path
 from gradscope.analysis.comparison.merged_ranks import MergedRanks
 from gradscope.analysis.view import RunView
 from gradscope.cli.merged_recordings import merged_recordings
-from gradscope.errors import RecordingError
+from gradscope.errors import GradscopeError, RecordingError
 from gradscope.recording.file.row_stream import row_stream
 from gradscope.recording.launch import Launch
 
@@ -29,7 +29,7 @@ def beside_others(own: Path, launch: Launch, began: float, view: RunView) -> Mer
         view: What is asked for.
 
     Returns:
-        None where the others have not all ended on this machine soon after, or left much.
+        None where the others have not all ended on this machine soon after, left much, or are not to be merged.
     """
     ranks = range(launch.world_size)
     files = [own.with_name(own.name.replace(f".rank{launch.rank}.", f".rank{rank}.")) for rank in ranks]
@@ -40,7 +40,10 @@ def beside_others(own: Path, launch: Launch, began: float, view: RunView) -> Mer
         time.sleep(_LOOK)
     if sum(file.stat().st_size for file in files) > AT_MOST:
         return None
-    merged = merged_recordings(files, view)
+    try:
+        merged = merged_recordings(files, view)
+    except GradscopeError:  # they ran different programs, or one is damaged: ``gradscope report`` says so when asked
+        return None
     return merged._replace(answers=tuple(one for one in merged.answers if launch.rank not in one.ranks))
 
 
