@@ -137,11 +137,8 @@ class Index:
         span = self.recording.spans[span_id]
         if exact and (span.col < 0 or span.end_col < 0):
             return ""
-        lines = self.recording.source(span.file, span.line, span.end_line).encode().split(b"\n")
-        if span.col >= 0 and span.end_col >= 0:
-            lines[-1] = lines[-1][: span.end_col]
-            lines[0] = lines[0][span.col :]
-        return " ".join(b" ".join(lines).decode(errors="replace").split())
+        text = self.recording.excerpt(span.file, span.line, span.end_line, span.col, span.end_col)
+        return " ".join(text.split())
 
     def func(self, op: int) -> str:
         """The name of an op's function; empty for the op after the last."""

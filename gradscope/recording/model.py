@@ -169,6 +169,17 @@ class Recording:
             return ""
         return "\n".join(self.files[file].text.split("\n")[line - 1 : end_line or line])
 
+    def excerpt(self, file: int, line: int, end_line: int, col: int, end_col: int) -> str:
+        """The source text between two columns (counted in bytes) of two lines, on one line.
+
+        Where a column is unknown (below zero): the whole lines.
+        """
+        lines = self.source(file, line, end_line).encode().split(b"\n")
+        if col >= 0 and end_col >= 0:
+            lines[-1] = lines[-1][:end_col]
+            lines[0] = lines[0][col:]
+        return b" ".join(lines).decode(errors="replace")
+
     def __repr__(self) -> str:
         """What was recorded, in numbers that cost nothing."""
         counts = (("op", "s", self.ops), ("tensor", "s", self.tensors), ("backward pass", "es", self.backwards))

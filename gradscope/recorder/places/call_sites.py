@@ -107,12 +107,7 @@ class SpanTable:
     def text_at(self, frame: FrameType) -> str:
         """The source of the instruction that a frame is at, or of its lines where the columns are not known."""
         _, file, _ = self.of(frame)
-        line, end_line, col, end_col = positions(frame.f_code, frame.f_lasti, frame.f_lineno)
-        lines = self._tape.recording.source(file, line, end_line).encode().split(b"\n")
-        if col >= 0 and end_col >= 0:
-            lines[-1] = lines[-1][:end_col]
-            lines[0] = lines[0][col:]
-        return b" ".join(lines).decode(errors="replace")
+        return self._tape.recording.excerpt(file, *positions(frame.f_code, frame.f_lasti, frame.f_lineno))
 
     def of_decorator(self, code: CodeType, wanted: re.Pattern[str]) -> tuple[int, int, SourceStatement] | None:
         """Span id, file id and statement of the decorator of a user's function whose source matches; None for none."""

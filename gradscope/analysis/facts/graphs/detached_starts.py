@@ -40,12 +40,9 @@ class DetachedStart(NamedTuple):
 
 def detached_starts(index: Index, passes: Passes, lives: GradientLives) -> Iterator[DetachedStart]:
     """One of each weight that an optimizer then stepped."""
-    kinds, flags = index.recording.ops.column("kind"), index.recording.tensors.column("flags")
-    nodes = index.recording.tensors.column("node")
+    flags, nodes = (index.recording.tensors.column(name) for name in ("flags", "node"))
     found: dict[int, DetachedStart] = {}
-    for asked, kind in enumerate(kinds):
-        if kind != OpKind.GRAD:
-            continue
+    for asked in index.of_kind(OpKind.GRAD):
         gradients = [one for one in index.tensors_made(asked) if nodes[one] >= 0]
         roots = index.roots.get(asked, ())
         weights = {
