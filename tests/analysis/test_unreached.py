@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from gradscope.analysis.facts import unreached
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.flow import Flow
 from gradscope.analysis.facts.gradients import Gradients
 from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.reaching import unreached
 from gradscope.analysis.facts.storage_groups import StorageGroups
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_builder import build

@@ -12,7 +12,7 @@ from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.flow import Flow
 from gradscope.analysis.facts.memory_use import bytes_of_gradients
 from gradscope.analysis.facts.passes import Passes
-from gradscope.analysis.facts.unreached import WALKED_IN_ALL, Reasons, Unreached
+from gradscope.analysis.facts.reaching.unreached import WALKED_IN_ALL, Reasons, Unreached
 from gradscope.analysis.facts.unsharded_parameters import unsharded_parameters
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import BackwardPass, GradientOutcome, GradientRow
@@ -253,7 +253,7 @@ class Gradients:
     def values_left_before(self, op: int) -> tuple[list[int], int] | None:
         """The cuts by which values left torch, and the call that built what a pass started from of such values."""
         before = max((other for other in self.roots if other < op), default=NONE)
-        return self._reasons.values_left(op, before, self.roots[op])
+        return self._reasons.left_values.between(op, before, self.roots[op])
 
     @cached_property
     def cuts_on_path(self) -> frozenset[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.unreached import Unreached
+from gradscope.analysis.facts.reaching.unreached import Unreached
 from gradscope.analysis.report_model import CutKind
 from gradscope.recording.rows import OpKind
 

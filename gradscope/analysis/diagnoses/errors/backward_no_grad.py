@@ -8,7 +8,7 @@ from typing import NamedTuple
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.unreached import is_built_from_values
+from gradscope.analysis.facts.reaching.left_values import is_built_from_values
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed

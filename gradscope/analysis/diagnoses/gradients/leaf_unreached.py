@@ -11,7 +11,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.gradient_lives import first_after
 from gradscope.analysis.facts.optimizers import seen_optimizers
-from gradscope.analysis.facts.unreached import Unreached
+from gradscope.analysis.facts.reaching.unreached import Unreached
 from gradscope.analysis.facts.writes import last_written
 from gradscope.analysis.worded_lines import NamedLine, numbers
 from gradscope.recording import NONE

@@ -9,7 +9,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.graphs.loss_terms import is_number, terms_without_gradient
 from gradscope.analysis.facts.graphs.lost_terms import LostTerm, LostTerms
-from gradscope.analysis.facts.run_in_regions import RunInRegions
+from gradscope.analysis.facts.reaching.run_in_regions import RunInRegions
 from gradscope.analysis.facts.zero_derivatives import ZeroGradients
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence

@@ -10,9 +10,9 @@ import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.analysis.facts.applied_functions import ApplyCalls
 from gradscope.analysis.facts.function_sources import Definition, Lines, attribute_of, own_parts
 from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.reaching.applied_functions import ApplyCalls
 from gradscope.analysis.index import Index
 from gradscope.recording.flags import GRAD
 from gradscope.recording.rows import OpKind

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.flow import Flow, Step
 from gradscope.analysis.facts.graphs.loss_terms import is_number
-from gradscope.analysis.facts.unreached import is_built_from_values
+from gradscope.analysis.facts.reaching.left_values import is_built_from_values
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 from gradscope.recording.rows import OpKind

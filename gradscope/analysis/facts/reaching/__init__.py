@@ -1,0 +1,1 @@
+"""Why backward passes did not reach tensors."""

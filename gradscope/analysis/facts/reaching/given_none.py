@@ -1,0 +1,84 @@
+"""Custom Functions whose backward gave None to what leads to a leaf."""
+
+from __future__ import annotations
+
+from gradscope.analysis.facts.function_sources import FunctionSources, Lines
+from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.index import Index
+from gradscope.recording.flags import RAISED
+
+
+class GivenNone:
+    """Finds on the way from a leaf up to the roots of a pass the Functions that ended it."""
+
+    def __init__(self, index: Index, passes: Passes, functions: FunctionSources) -> None:
+        self._index = index
+        self._passes = passes
+        self._functions = functions
+        self._edges_by_pass: dict[int, dict[int, list[tuple[int, int, int]]]] = {}
+
+    def why(self, leaf: int, op: int) -> tuple[str, tuple[Lines, ...]] | None:
+        """That custom Functions which a pass came through gave a leaf None, or None where that is not known."""
+        given = self._functions_before(leaf, op)
+        if not given:
+            return None
+        phrases, lines = [], []
+        for node, place in given.items():
+            name = self._name_of_function(node)
+            if place is None:
+                at = self._index.op_line(self._index.recording.nodes.column("op")[node])
+                phrases.append(f"the backward of {name} (line {at}) gave it no gradient (None)")
+            else:
+                lines.append(place[0])
+                said = "returns None for it at" if place[1] else "gave it no gradient (None):"
+                phrases.append(f"{name}'s backward {said} line {place[0].line}")
+        why = " and ".join(dict.fromkeys(phrases))
+        return f"the graph leads to it, but {why}", tuple(dict.fromkeys(lines))
+
+    def _functions_before(self, leaf: int, op: int) -> dict[int, tuple[Lines, bool] | None]:
+        """The custom Functions that gave nothing to what leads to a leaf, each with the lines that say so.
+
+        From the leaf up: a node of torch's passes on what it is given, and so does a Function that computes a gradient
+        by its source. Empty where a way up leads to no Function that may have given None.
+        """
+        before, found = self._edges_into(op), {}
+        variable = self._index.recording.nodes.column("variable")
+        names, functions = self._index.recording.nodes.column("name"), self._index.custom_functions
+        stack = [node for node in before if variable[node] == leaf]
+        seen = set(stack)
+        while stack:
+            node = stack.pop()
+            if not before.get(node):
+                return {}
+            for above, position, inputs in before[node]:
+                if names[above] in functions:
+                    source = self._functions.of_node(above)
+                    place = None if source is None else source.gives_none(position, inputs)
+                    if source is None or place is not None:
+                        found[above] = place
+                        continue
+                if above not in seen:
+                    seen.add(above)
+                    stack.append(above)
+        return found
+
+    def _edges_into(self, op: int) -> dict[int, list[tuple[int, int, int]]]:
+        """For each node behind the roots of a pass: the nodes that lead to it, by which of how many edges."""
+        if self._index.recording.ops.column("flags")[op] & RAISED:
+            return {}
+        known = self._edges_by_pass.get(op)
+        if known is None:
+            starts, following = self._passes.edge_starts, self._index.edges.values
+            known = {}
+            roots = [row.node for row in self._index.recording.backwards if row.op == op]
+            for node in dict.fromkeys(node for root in roots for node in self._passes.behind(root)):
+                first, end = starts[node], starts[node + 1]
+                for position in range(first, end):
+                    if following[position] >= 0:
+                        known.setdefault(following[position], []).append((node, position - first, end - first))
+            self._edges_by_pass = {op: known}
+        return known
+
+    def _name_of_function(self, node: int) -> str:
+        recording = self._index.recording
+        return recording.text(recording.nodes.column("name")[node]).removesuffix("Backward")

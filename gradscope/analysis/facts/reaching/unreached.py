@@ -1,0 +1,342 @@
+"""Why a backward pass did not reach a tensor."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+from gradscope.analysis.facts.best_names import BestNames
+from gradscope.analysis.facts.cuts import Cuts
+from gradscope.analysis.facts.events import Events
+from gradscope.analysis.facts.flow import WALK_LIMIT, Flow, Step
+from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.reaching.left_values import LeftValues
+from gradscope.analysis.facts.reaching.writes_past_graph import WritesPastGraph
+from gradscope.analysis.index import Index
+from gradscope.analysis.wording import listed
+from gradscope.recording import NONE
+from gradscope.recording.rows import OpKind
+
+if TYPE_CHECKING:
+    from gradscope.analysis.facts.function_sources import FunctionSources, Lines
+    from gradscope.analysis.facts.grad_regions import Region
+    from gradscope.analysis.facts.modules.registered_hooks import RegisteredHook
+    from gradscope.analysis.facts.reaching.applied_functions import InsideFunctions
+    from gradscope.analysis.facts.reaching.given_none import GivenNone
+    from gradscope.analysis.facts.reaching.run_in_regions import RunInRegions
+    from gradscope.analysis.facts.reaching.straight_through import StraightThrough
+    from gradscope.analysis.facts.reaching.wrapped_parameters import WrappedParameters
+
+WALKED_IN_ALL = 20 * WALK_LIMIT
+"""Tensors followed for all misses of a run (10 to 20 s at the worst); a miss that is left then is not explained."""
+
+
+class Unreached(NamedTuple):
+    """Why a tensor got no gradient from a pass."""
+
+    why: str
+    cut_op: int = NONE
+    """The op that cut the way from it to the root; NONE where none did."""
+    unused: bool = False
+    """Whether that may be meant: the root was not made from it, as far as is known, or others were asked for."""
+    none_at: tuple[Lines, ...] = ()
+    """Where the backward of a custom Function gave it None."""
+    changed_at: tuple[Lines, ...] = ()
+    """Lines to change before the cut's own: where a parameter was made of what was computed from it, a new leaf; or
+    the statement of a region that was meant for others."""
+    reached: bool = False
+    """The pass came to it, and it had no gradient when the pass was over: a hook may have taken it."""
+
+
+class _Pass(NamedTuple):
+    """A backward pass whose misses are explained."""
+
+    op: int
+    root: str
+    asked_for: str
+    """Leaves that the pass was called with (``inputs=``): it gives gradients to no other."""
+    steps: dict[int, Step]
+    """What the root was made from (see :meth:`Flow.origins`)."""
+    before: int
+    """The pass before it, or NONE."""
+    built: tuple[int, ...]
+    """The ops before it that built tensors behind the root from plain values, in the order of the run."""
+
+
+class Reasons:
+    """Explains misses; what several of them need is computed once."""
+
+    def __init__(self, index: Index, names: BestNames, cuts: Cuts, flow: Flow, passes: Passes) -> None:
+        self._index = index
+        self._names = names
+        self._cuts = cuts
+        self._flow = flow
+        self._passes = passes
+        self._leaves_by_pass: dict[int, frozenset[int]] = {}
+        self._walked_before = flow.walked
+
+    @cached_property
+    def left_values(self) -> LeftValues:
+        """Where values left torch."""
+        return LeftValues(self._index, self._flow, self._events)
+
+    @cached_property
+    def _past_graph(self) -> WritesPastGraph:
+        return WritesPastGraph(self._index, self._flow, self._events, self._passes)
+
+    @cached_property
+    def _given_none(self) -> GivenNone:
+        from gradscope.analysis.facts.reaching.given_none import GivenNone
+
+        return GivenNone(self._index, self._passes, self._functions)
+
+    @cached_property
+    def _functions(self) -> FunctionSources:
+        from gradscope.analysis.facts.function_sources import FunctionSources
+
+        return FunctionSources(self._index, self._events)
+
+    @cached_property
+    def _events(self) -> Events:
+        return Events(self._index)
+
+    @property
+    def _is_exhausted(self) -> bool:
+        return self._flow.walked - self._walked_before >= WALKED_IN_ALL
+
+    def of_pass(self, op: int, before: int, roots: list[int], missed: list[int]) -> dict[int, Unreached]:
+        """Why a pass missed some tensors; those that it would cost too much to look into are left out.
+
+        Args:
+            op: The pass.
+            before: The pass before it, or NONE.
+            roots: The tensors that it started from.
+            missed: The tensors without a gradient.
+        """
+        if self._is_exhausted:
+            return {}
+        steps = self._flow.origins_of_all(roots, op)
+        names = self._named(roots, op), self._named(self._asked_for(op, roots), op)
+        this = _Pass(op, *names, steps, before, self.left_values.built_among(steps))
+        explained: dict[int, Unreached] = {}
+        for tensor in missed:
+            if self._is_exhausted:
+                break
+            explained[tensor] = self._explain(tensor, this)
+        return explained
+
+    def _named(self, tensors: list[int], op: int) -> str:
+        return listed([self._names.at(tensor, op) for tensor in tensors])
+
+    def _asked_for(self, op: int, roots: list[int]) -> list[int]:
+        taken = (tensor for tensor in self._index.uses.of(op) if tensor not in roots)
+        return [tensor for tensor in taken if self._index.is_leaf_with_grad(tensor, op)]
+
+    def _explain(self, tensor: int, this: _Pass) -> Unreached:
+        if self._index.custom_functions and not this.asked_for:
+            given_none = self._given_none.why(tensor, this.op)
+            if given_none is not None:
+                return Unreached(given_none[0], none_at=given_none[1])
+        if this.asked_for and tensor in self._leaves_behind(this.op):
+            return self._asked_for_others(this)
+        if tensor not in this.steps:
+            return self._explain_unused(tensor, this)
+        way = self._flow.path(this.steps, tensor)
+        cut = next((step.op for step in way if step.loses), NONE)
+        if cut >= 0 and self._flow.is_copy(cut):
+            line = self._index.op_line(cut)
+            return Unreached(f"only the copy that line {line} made of it was used", cut, unused=True)
+        if cut >= 0 and (around := self._passed_by(tensor, this)) is not None:
+            line = self._index.op_line(around.op)
+            shown, takes = (self._names.at(one, around.op) for one in (around.shows[0], around.takes))
+            return Unreached(
+                f"line {line} goes on with the values of {shown}, and hands its gradient to {takes}", around.op
+            )
+        if cut >= 0 and (wrapped := self._wrapped(way, tensor)) is not None:
+            return wrapped
+        if cut >= 0 and (inside := self._in_regions.at(tensor, way)) is not None:
+            statement, region = inside
+            where = f"line {statement.line}, which runs it inside the {region.mode} of line {region.line}"
+            return Unreached(f"cut at {where}", cut, changed_at=(statement,))
+        if cut >= 0 and (by_hook := self._returned_by_hook(cut)) is not None:
+            return by_hook
+        if cut >= 0 and (compared := self._compared_with_source(way, cut)) is not None:
+            return compared
+        if cut >= 0:
+            return Unreached(f"cut at {self._cuts.where(cut)}", cut)
+        if way and not self._index.requires_grad(tensor, way[0].op):
+            line = self._index.op_line(way[0].op)
+            return Unreached(f"it did not require grad yet when line {line} used it")
+        if tensor in self._leaves_behind(this.op):
+            return Unreached("the graph leads to it, and the pass left it without a gradient", reached=True)
+        kinds = self._index.recording.ops.column("kind")
+        if by_grad := next((step.op for step in way if kinds[step.op] == OpKind.GRAD), 0):
+            line = self._index.op_line(by_grad)  # (what is only added to an output has no part in its gradient)
+            return Unreached(f"used for the gradient of line {line}, which does not depend on it", unused=True)
+        if this.asked_for and tensor not in self._index.uses.of(this.op):
+            return self._asked_for_others(this)
+        if (used := self._inside_functions.on(way, self._roots_of(this.op))) is not None:
+            return Unreached(used.why, none_at=(used.returned_at,), changed_at=(used.applied_at,))
+        left = next((step.op for step in way if not self._is_linked(step, this)), way[0].op if way else NONE)
+        return Unreached(f"the way from it to {this.root} leaves what was seen at line {self._index.op_line(left)}")
+
+    def _asked_for_others(self, this: _Pass) -> Unreached:
+        return Unreached(f"the pass was asked for the gradient of {this.asked_for} only (inputs=)", unused=True)
+
+    def _roots_of(self, op: int) -> list[int]:
+        return [row.node for row in self._index.recording.backwards if row.op == op]
+
+    @cached_property
+    def _inside_functions(self) -> InsideFunctions:
+        from gradscope.analysis.facts.reaching.applied_functions import InsideFunctions
+
+        return InsideFunctions(self._index, self._flow, self._functions)
+
+    def _returned_by_hook(self, cut: int) -> Unreached | None:
+        """That a cut is in the hook of a module that returns something: that takes the place of the module's own."""
+        span = self._index.recording.ops.column("span")[cut]
+        hook = next((one for one in self._forward_hooks if span >= 0 and one.has_call(span)), None)
+        returns = [] if hook is None else hook.source.returns
+        if hook is None or len(returns) != 1:
+            return None
+        place, what = hook.lines(*returns[0]), "input" if hook.kind == "forward_pre" else "output"
+        why = f"what {hook.name}, a hook, returns at line {place.line} takes the place of the module's {what}"
+        return Unreached(f"cut at {self._cuts.where(cut)}; {why}", cut, changed_at=(place,))
+
+    @cached_property
+    def _forward_hooks(self) -> list[RegisteredHook]:
+        from gradscope.analysis.facts.modules.registered_hooks import RegisteredHooks
+
+        return [one for one in RegisteredHooks(self._index, self._events).all if one.kind.startswith("forward")]
+
+    def _wrapped(self, way: list[Step], leaf: int) -> Unreached | None:
+        """That the way from a leaf ends where a parameter was made of what was computed from it."""
+        made = next((step.gives for step in way if step.loses), NONE)
+        if made < 0 or not self._wraps.is_wrapped(made):
+            return None
+        place = self._wraps.at(made)
+        if place is None:
+            return None
+        shown = self._names.at(made, self._index.recording.tensors.column("op")[made])
+        is_left_out = bool(self._events.in_optimizers) and leaf not in self._events.in_optimizers
+        return Unreached(
+            f"line {place.line} makes a new leaf, {shown}, of what was computed from it: nn.Parameter keeps no history",
+            unused=is_left_out,
+            changed_at=(place,),
+        )
+
+    @cached_property
+    def _in_regions(self) -> RunInRegions:
+        from gradscope.analysis.facts.reaching.run_in_regions import RunInRegions
+
+        return RunInRegions(self._index, self._events)
+
+    @cached_property
+    def _wraps(self) -> WrappedParameters:
+        from gradscope.analysis.facts.reaching.wrapped_parameters import WrappedParameters
+
+        return WrappedParameters(self._index)
+
+    def _passed_by(self, tensor: int, this: _Pass) -> StraightThrough | None:
+        """The straight-through estimate, the wrong way round, that has the gradient which was meant for a leaf."""
+        for found in self._reversed:
+            is_on_the_way = any(made in this.steps for made in self._index.tensors_made(found.op))
+            if is_on_the_way and any(tensor in self._flow.origins(one, found.op) for one in found.shows):
+                return found
+        return None
+
+    def _compared_with_source(self, way: list[Step], cut: int) -> Unreached | None:
+        """That a straight-through estimate, whose cut is meant, stands where what it shows was to be trained."""
+        from gradscope.analysis.facts.function_sources import Lines
+        from gradscope.analysis.facts.reaching.straight_through import StraightThroughs
+
+        index, estimates = self._index, StraightThroughs(self._index, self._flow)
+        for found in filter(None, (estimates.of(step.op) for step in way if step.op > cut)):
+            op = estimates.compared_with_source(found)
+            if op >= 0:
+                statement = index.statements[index.op_statement[op]]
+                function = index.recording.text(statement.function)
+                line, source = index.op_line(op), self._names.at(found.takes, found.op)
+                return Unreached(
+                    f"line {line} compares a straight-through estimate with {source}, cut off: the estimate hands its "
+                    f"gradient to {source} alone, and what it shows was to be taken there",
+                    cut,
+                    changed_at=(Lines(statement.file, line, statement.end_line, function),),
+                )
+        return None
+
+    @cached_property
+    def _reversed(self) -> list[StraightThrough]:
+        from gradscope.analysis.facts.reaching.straight_through import StraightThroughs
+
+        return list(StraightThroughs(self._index, self._flow).reversed())
+
+    def _leaves_behind(self, op: int) -> frozenset[int]:
+        """The leaves to which the graph leads from the roots of a pass."""
+        known = self._leaves_by_pass.get(op)
+        if known is None:
+            variable = self._index.recording.nodes.column("variable")
+            known = frozenset(variable[node] for root in self._roots_of(op) for node in self._passes.behind(root)) - {
+                NONE
+            }
+            self._leaves_by_pass[op] = known
+        return known
+
+    def _is_linked(self, step: Step, this: _Pass) -> bool:
+        """Whether the graph leads from what a step gave to what it took in, as far as nodes of tensors tell."""
+        node = self._index.recording.tensors.column("node")
+        taken = next((one for one, other in this.steps.items() if other is step), NONE)
+        behind = self._passes.behind(node[step.gives])
+        return taken >= 0 and (node[taken] in behind if node[taken] >= 0 else bool(behind))
+
+    def _explain_unused(self, tensor: int, this: _Pass) -> Unreached:
+        used = [op for op in self._flow.uses_of(tensor, this.op) if not self._is_only_held(op)]
+        if not used:
+            held = [op for op in self._index.users.of(tensor) if op < this.op and self._is_only_held(op)]
+            wrapped = f" but the one that wraps it (line {self._index.op_line(held[-1])})" if held else ""
+            others = " in this process, which started others" if self._index.recording.info.children else ""
+            return Unreached(f"no call was seen to use it before this backward pass{wrapped}{others}", unused=True)
+        if (written := self._past_graph.into_data(tensor, this.steps, this.op)) >= 0:
+            line = self._index.op_line(written)
+            why = f"line {line} writes what was computed from it into .data, past the graph"
+            return Unreached(why, written)
+        if (loaded := self._past_graph.by_load(tensor, this.steps, this.op)) >= 0:
+            line = self._index.op_line(loaded)
+            why = f"line {line} (load_state_dict) copies values that were computed from it, without their graph"
+            return Unreached(why, loaded)
+        export, rebuilt = self.left_values.rebuilt(tensor, this.built, this.before)
+        if export < 0 and (ends := self.left_values.ends(tensor, this.op, this.before)):
+            way = self._flow.path(self.left_values.behind(ends[-1]), tensor)
+            cut = next((step.op for step in way if step.loses), ends[-1])
+            calls = dict.fromkeys(f"line {self._index.op_line(op)} ({self._index.call_name(op)})" for op in ends)
+            why = f"all that was made from it left torch at {listed(list(calls))}"
+            return Unreached(f"{why}: what is computed from plain values has no gradient", cut)
+        if export < 0:
+            line = self._index.op_line(used[-1])
+            return Unreached(f"used at line {line}, but no way from there to {this.root} was seen", unused=True)
+        way = self._flow.path(self.left_values.behind(export), tensor)
+        cut = next((step.op for step in way if step.loses), export)
+        line = self._index.op_line(rebuilt)
+        return Unreached(f"cut at {self._cuts.where(cut)}; {this.root} was built from plain values at line {line}", cut)
+
+    def _is_only_held(self, op: int) -> bool:
+        """Whether a call made an object of torch's that holds what it is given: ``DDP(model)`` computes nothing."""
+        is_group = self._index.recording.ops.column("kind")[op] == OpKind.GROUP
+        return is_group and self._index.func(op).endswith(".__init__")
+
+    def run_inside(self, op: int, roots: list[int]) -> list[tuple[Lines, Region]]:
+        """The statements of a region meant for others that cut all that is trained off the roots of a pass.
+
+        None where leaves of several optimizers were cut off: which of them were meant to be is not known.
+        """
+        steps = self._flow.origins_of_all(roots, op)
+        found: dict[Lines, Region] = {}
+        optimizers: set[int] = set()
+        for leaf in (one for one in steps if one in self._events.in_optimizers):
+            if self._index.is_leaf_with_grad(leaf, op):
+                inside = self._in_regions.at(leaf, self._flow.path(steps, leaf))
+                if inside is None:
+                    return []
+                found[inside[0]] = inside[1]
+                optimizers.update(event.subject for event in self._events.in_optimizers[leaf])
+        return sorted(found.items()) if len(optimizers) == 1 else []
