@@ -123,6 +123,13 @@ for step in range(200):
     losses.append(loss.detach())
 print(torch.stack(losses).mean())
 """,
+    "views that torch's own function takes": """
+from torch.nn.utils import prune
+net = nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 200))
+wanted = [(part, "weight") for part in net]
+for step in range(5):
+    prune.global_unstructured(wanted, pruning_method=prune.L1Unstructured, amount=0.1)
+""",
     "all parts of each": """
 parts = []
 for step in range(6):
