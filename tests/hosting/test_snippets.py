@@ -100,6 +100,19 @@ def test_only_an_output_that_is_another_differs(
     assert bool(said(report, "output-differs")) == differs
 
 
+@pytest.mark.parametrize(
+    ("shown", "is_as_shown"), [("tensor([1., 1.], grad_fn=<MulBackward0>)", False), ("nothing came back", None)]
+)
+def test_a_value_where_none_is_printed_differs_and_prose_is_not_compared(
+    tmp_path: Path, shown: str, is_as_shown: bool | None, capsys: pytest.CaptureFixture[str]
+):
+    page = f"prose is here\n>>> import torch\n>>> a = torch.ones(2)\n>>> print(a.grad)\n{shown}\n"
+    report = reported(tmp_path, "page.txt", page)
+    assert bool(said(report, "output-differs")) == (is_as_shown is False)
+    compared = [remark for remark in report.remarks if "as the page shows" in remark]
+    assert compared == ([] if is_as_shown is None else ["outputs as the page shows them, ids apart: 0 of 1"])
+
+
 def test_an_error_of_torchs_has_its_own_answer_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     cell = "import torch\nw = torch.ones(2)\nw.sum().backward()"
     cells = [{"cell_type": "code", "source": text, "metadata": {}} for text in (cell, "print('not reached')")]

@@ -74,7 +74,7 @@ def _is_in_the_text(facts: SnippetFacts) -> bool:
 
 def _differs(sources: Sources) -> Iterator[Finding]:
     for facts in sources.snippets.all:
-        if not facts.differs:
+        if facts.is_as_shown is not False:
             continue
         if facts.shown_error:
             symptom = f"Line {facts.line} raises nothing today, and the page shows {facts.shown_error}"

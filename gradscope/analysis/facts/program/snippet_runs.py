@@ -18,6 +18,8 @@ _OF_ITS_RUN = re.compile(r"\b0x[0-9a-fA-F]+\b|\b\d{9,}\b")
 """Addresses and ids, which are others in each run."""
 _TRACEBACK = re.compile(r"^(?:Traceback \(most recent|\w*(?:Error|Exception|Interrupt)\b)|^-{20,}$", re.MULTILINE)
 _ERROR = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Interrupt|Warning))\b", re.MULTILINE)
+_NO_PYTHON = re.compile(r"<[^<>]*>")
+"""What ``repr`` writes where there is nothing to write that could be read again."""
 _BEGINS = re.compile(r"[A-Za-z_.]*\W?")
 _ALIKE = 0.6
 _SAID = 40
@@ -52,11 +54,13 @@ class SnippetFacts(NamedTuple):
         return bool(self.error_type) and self.shown_error not in (self.error_type.rpartition(".")[2], "an error")
 
     @property
-    def differs(self) -> bool:
-        """The page shows another output than it had, as far as what it shows is an output."""
+    def is_as_shown(self) -> bool | None:
+        """Whether it printed what the page shows; None where there is nothing to compare."""
+        if self.error_type or not self.shown:
+            return None
         if self.shown_error:
-            return not self.error_type
-        return bool(not self.error_type and self.shown and self.printed) and not _is_same(self.shown, self.printed)
+            return False
+        return _is_same(self.shown, self.printed) if self.printed else None
 
 
 class SnippetRuns:
@@ -139,8 +143,8 @@ class SnippetRuns:
 
     def remarks(self) -> tuple[str, ...]:
         """How many outputs are as the page shows them, and the first that an error made another."""
-        shown = [one for one in self.all if one.shown and (one.printed or one.differs) and not one.error_type]
-        others = [one for one in shown if one.differs]
+        shown = [one for one in self.all if one.is_as_shown is not None]
+        others = [one for one in shown if not one.is_as_shown]
         if not shown:
             return ()
         same = len(shown) - len(others)
@@ -158,11 +162,13 @@ def one_line(text: str, longest: int) -> str:
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 
-def _is_same(shown: str, printed: str) -> bool:
-    """Ids and addresses, blanks, and prose behind the output do not count; nor does prose that stands in its place."""
+def _is_same(shown: str, printed: str) -> bool | None:
+    """Ids and addresses, blanks, and prose behind the output do not count; None for prose that stands in its place."""
     page, today = _plain(shown), _plain(printed)
-    if page == today or page.startswith(f"{today} ") or not _is_output(page, today):
+    if page == today or page.startswith(f"{today} "):
         return True
+    if not _is_output(page, today):
+        return None
     pattern = ".*".join(map(re.escape, page.split("...")))
     return "..." in page and re.fullmatch(pattern, today) is not None
 
@@ -172,8 +178,12 @@ def _plain(text: str) -> str:
 
 
 def _is_output(page: str, today: str) -> bool:
+    """Whether a page's text is a literal, what ``repr`` writes of an object, or much like what was printed."""
     try:
-        ast.literal_eval(page)
+        value = ast.parse(_NO_PYTHON.sub("0", page), mode="eval").body
+        if isinstance(value, ast.Call):  # tensor([1., 2.], grad_fn=<AddBackward0>)
+            return True
+        ast.literal_eval(value)
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         begins = [match[0] for match in map(_BEGINS.match, (page, today)) if match]
         return begins[0] == begins[1] != "" or SequenceMatcher(None, page, today).ratio() >= _ALIKE
