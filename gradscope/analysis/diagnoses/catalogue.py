@@ -42,6 +42,10 @@ def _a_pass(recording: Recording) -> bool:
     return len(recording.backwards) > 0
 
 
+def _a_pass_for_results(recording: Recording) -> bool:
+    return OpKind.GRAD in recording.ops.column("kind")
+
+
 def _a_step(recording: Recording) -> bool:
     return OpKind.STEP in recording.ops.column("kind")
 
@@ -169,6 +173,7 @@ _ENTRIES = (
     Entry("gradients.written_backward", _an_event(EventKind.FUNCTION)),
     Entry("gradients.derivative_differs", _an_event(EventKind.FUNCTION)),
     Entry("gradients.constant_in_second_derivative", _an_event(EventKind.FUNCTION)),
+    Entry("gradients.second_derivative_zero", _a_pass_for_results),
     Entry("gradients.state_shared_by_calls", _an_event(EventKind.FUNCTION)),
     Entry("gradients.backward_reduction", _an_event(EventKind.FUNCTION)),
     Entry("modules.frozen", _a_pass),

@@ -8,8 +8,8 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.leaf_gradients.factors_of_zero import zero_factors
-from gradscope.analysis.facts.losses.losses_of_probabilities import only_module
 from gradscope.analysis.facts.modules.direct_forwards import direct_forwards
+from gradscope.analysis.facts.modules.places_of_modules import only_module
 from gradscope.analysis.facts.reaching.straight_through import StraightThroughs
 from gradscope.analysis.facts.softmax_of_one import NORM
 from gradscope.analysis.facts.value_looks import looks_at_passes

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.losses.losses_of_probabilities import only_module
 from gradscope.analysis.facts.losses.zero_numbers import ZeroNumber, zero_numbers
+from gradscope.analysis.facts.modules.places_of_modules import only_module
 from gradscope.analysis.facts.value_looks import looks_at_passes
 from gradscope.analysis.report_model import Evidence
 from gradscope.frames.whole_numbers import whole_number

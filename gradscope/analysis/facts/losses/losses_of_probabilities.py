@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from gradscope.analysis.facts.modules.places_of_modules import only_module
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.index import Index
-from gradscope.frames.syntax_trees import parsed
 from gradscope.recording.flags import BELOW
 
 _TAKES = {
@@ -105,16 +104,3 @@ def _last(index: Index, op: int) -> str:
 def _comes_with_others(index: Index, op: int) -> bool:
     spans = index.recording.ops.column("span")
     return any(0 <= one < index.op_count and spans[one] == spans[op] for one in (op - 1, op + 1))
-
-
-def only_module(index: Index, name: str) -> tuple[int, int] | None:
-    """File and line at which the user's files make a module of a class, where there is one such place alone."""
-    found = []
-    for number, file in enumerate(index.recording.files):
-        tree = parsed(file.text) if name and file.is_user and name in file.text else None
-        for node in ast.walk(tree) if tree is not None else ():
-            if isinstance(node, ast.Call):
-                called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-                if called == name:
-                    found.append((number, node.lineno))
-    return found[0] if len(found) == 1 else None
