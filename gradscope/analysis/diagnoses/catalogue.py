@@ -157,6 +157,7 @@ _ENTRIES = (
     Entry("losses.paired_by_broadcast", _a_pass),
     Entry("losses.weighted_after_mean", _a_pass),
     Entry("losses.target_with_gradient", _a_pass),
+    Entry("losses.teacher_trained", _a_step),
     Entry("losses.advantage_with_gradient", _a_pass),
     Entry("losses.ratio_without_gradient", _a_pass),
     Entry("losses.multiplier_trains_factor", _a_step),

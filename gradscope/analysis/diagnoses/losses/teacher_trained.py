@@ -1,0 +1,79 @@
+"""A teacher or target network that an optimizer trains, and only towards what it is to teach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.losses.trained_teachers import TrainedTeacher, TrainedTeachers
+from gradscope.analysis.report_model import Evidence
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    for found in TrainedTeachers(sources.index, sources.passes, sources.events, sources.names).found():
+        yield _finding(sources, found)
+
+
+def _finding(sources: Sources, found: TrainedTeacher) -> Finding:
+    index = sources.index
+    given = sources.events.in_optimizers[found.leaves[0]][-1]
+    names = sources.listed([sources.names.at(leaf, found.loss) for leaf in found.leaves])
+    optimizer = f"the {given.detail.get('optimizer', 'optimizer')} of line {index.span_line(given.span)}"
+    return sources.finding(
+        f"Line {index.op_line(found.uses)}: {names} give the target of a loss with a gradient, and {optimizer} steps "
+        "them",
+        why="no other way leads to them, so they are trained towards what they are to teach",
+        op=found.loss,
+        tensors=[*found.leaves, found.target],
+        causes=[*sources.cause("made", found.uses), *sources.cause_of_event("used", given)],
+        evidence=[Evidence("ops", found.uses)],
+        advice="Compute the target under torch.no_grad(), and leave them out of the optimizer.",
+    )
+
+
+DIAGNOSIS = Diagnosis(
+    code="teacher-trained",
+    title="a teacher that is trained towards its student",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""A network whose name says that it is a teacher, a target or an average gives the target of a loss,
+            and gradients flow into it. An optimizer holds its parameters, and the loss of the other network is all
+            that trains them. It is reported only where the names say so.""",
+        reason="""model.parameters() of a module that holds both gives an optimizer both. The loss falls as well where
+            the teacher comes to say what the student says, and what it knew is lost. Nothing fails.""",
+        remedy="""with torch.no_grad(): target = teacher(x). Give the optimizer the student's parameters, or freeze the
+            teacher with teacher.requires_grad_(False) before it is made. Where two networks are to learn from each
+            other, give each a loss of its own.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+from torch import nn
+
+
+class Distiller(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.teacher = nn.Linear(4, 3)
+        self.student = nn.Linear(4, 3)
+
+    def forward(self, x):
+        expected = self.teacher(x).softmax(-1)
+        return nn.functional.kl_div(self.student(x).log_softmax(-1), expected, reduction="batchmean")
+
+
+model = Distiller()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(3):
+    loss = model(torch.randn(8, 4))
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+""",
+        instead_of="expected = self.teacher(x).softmax(-1)",
+        silent="expected = self.teacher(x).softmax(-1).detach()",
+    ),
+    find=_find,
+)
