@@ -292,6 +292,11 @@ class Index:
         return roots
 
     @cached_property
+    def creating_graphs(self) -> frozenset[int]:
+        """The backward passes (ops) that were called with create_graph=True."""
+        return frozenset(row.op for row in self.recording.backwards if row.create_graph)
+
+    @cached_property
     def gradients(self) -> SortedRows:
         """Rows of ``gradients`` by op."""
         return SortedRows(self.recording.gradients, "op", "")

@@ -88,6 +88,32 @@ def test_a_penalty_on_gradients_needs_their_graph(graph: str, count: int) -> Non
     assert lines(source) == [line_of(source, "autograd.grad")] * count
 
 
+ONCE = """
+import torch
+from torch.autograd.function import once_differentiable
+class Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
+    @staticmethod
+    @once_differentiable  # marked
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return 2 * x * grad
+x = torch.ones(3, requires_grad=True)
+y = Square.apply(x).sum()
+(slope,) = torch.autograd.grad(y, x, create_graph=True)
+(slope.pow(2).sum() + y).backward()
+"""
+
+
+def test_a_gradient_asked_for_with_its_graph_does_not_want_for_create_graph() -> None:
+    assert lines(ONCE) == [line_of(ONCE, "# marked")]
+    assert lines(ONCE.replace("    @once_differentiable  # marked\n", "")) == []
+    assert lines(ONCE.replace("Square.apply(x).sum()", "(2 * x).sum()")) == []  # (a constant: there is no mistake)
+
+
 ELSEWHERE = """
 import torch
 class Trainer:

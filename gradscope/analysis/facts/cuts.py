@@ -168,7 +168,9 @@ class Cuts:
         if kind == "data":
             return ".data"
         if self._index.recording.ops.column("kind")[op] == OpKind.GRAD:
-            return f"{func} (without create_graph)"
+            return (
+                f"{func} ({'its result has no graph' if op in self._index.creating_graphs else 'without create_graph'})"
+            )
         return func.removesuffix(".__get__").removesuffix(".__set__")
 
     def where(self, op: int) -> str:

@@ -63,6 +63,14 @@ class WrittenBackward:
         line = self.definition.lineno
         return Lines(self.file, NamedLine(line, self._called), line, self.function)
 
+    @property
+    def once_differentiable(self) -> Lines | None:
+        """Where it is decorated so that what it returns has no graph."""
+        for decorator in self.definition.decorator_list:
+            if ast.unparse(decorator).rpartition(".")[2] == "once_differentiable":
+                return self.lines_of(decorator)
+        return None
+
     def lines_of(self, node: ast.stmt | ast.expr) -> Lines:
         """The lines of a part of it."""
         return Lines(self.file, NamedLine(node.lineno, self._called), node.end_lineno or node.lineno, self.function)

@@ -77,6 +77,8 @@ def _of_gradient(sources: Sources, tensor: int, at: int, root: int) -> Finding |
     if not cuts:
         return None
     cut = max(cuts)
+    if cut in index.creating_graphs:
+        return _of_once_differentiable(sources, tensor, at, root, cut)
     caller = _caller_that_decides(sources, cut)
     called = f" (called at line {index.op_line(caller)})" if caller >= 0 else ""
     gradients = f"the gradients of line {index.op_line(cut)}{called}"
@@ -89,6 +91,29 @@ def _of_gradient(sources: Sources, tensor: int, at: int, root: int) -> Finding |
         causes=sources.cause("cut", caller) if caller >= 0 else sources.cause("cut", cut),
         evidence=[Evidence("ops", cut)],
         advice="Where it is to be trained, call autograd.grad with create_graph=True.",
+    )
+
+
+def _of_once_differentiable(sources: Sources, tensor: int, at: int, root: int, asked: int) -> Finding | None:
+    """A constant that was computed from gradients which custom Functions gave that cannot be differentiated again."""
+    index, nodes = sources.index, sources.index.recording.tensors.column("node")
+    names = index.recording.nodes.column("name")
+    behind = {node for one in index.roots[asked] if nodes[one] >= 0 for node in sources.passes.behind(nodes[one])}
+    written = {sources.functions.of_node(node) for node in behind if names[node] in index.custom_functions}
+    marked = [(one, one.once_differentiable) for one in written if one is not None]
+    places = sorted(place for _, place in marked if place is not None)
+    if not places:
+        return None
+    functions = listed(sorted({one.name for one, place in marked if place is not None}))
+    return sources.finding(
+        f"Line {places[0].line}: the backward of {functions} is once_differentiable",
+        why=f"so the gradients of line {index.op_line(asked)} have no graph, in spite of create_graph=True, and no "
+        f"gradient flows through {sources.names.at(tensor, at)}, a term of {sources.names.of(root)}",
+        op=at,
+        tensors=[tensor],
+        causes=sources.causes_at("returned", places),
+        evidence=[Evidence("ops", asked)],
+        advice="Leave the decorator out where backward is made of torch's functions: then it has a derivative itself.",
     )
 
 

@@ -18,10 +18,9 @@ KEPT = 2
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each line of a backward pass."""
     index = sources.index
-    passes = {row.op for row in index.recording.backwards if row.create_graph}
     kinds = index.recording.ops.column("kind")
     by_line: dict[int, set[int]] = {}
-    for op in passes:
+    for op in sorted(index.creating_graphs):
         if kinds[op] == OpKind.BACKWARD:
             by_line.setdefault(index.op_statement[op], set()).add(op)
     for ops in by_line.values():

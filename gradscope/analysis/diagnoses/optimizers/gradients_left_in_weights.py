@@ -52,7 +52,7 @@ class _InputPasses:
 
     def __init__(self, index: Index, lives: GradientLives) -> None:
         self._index = index
-        self._with_graph = {row.op for row in index.recording.backwards if row.create_graph}
+        self._with_graph = index.creating_graphs
         rows, flags = index.recording.gradients, index.recording.tensors.column("flags")
         columns = (rows.column(name) for name in ("op", "tensor", "outcome", "grad"))
         self._given: dict[int, list[tuple[int, int]]] = {}
