@@ -50,6 +50,17 @@ class Trainer:
             both.step()
 Trainer().fit()
 """,
+    "a sum that saves nothing": """
+class Weight:
+    def __init__(self):
+        self.kernel = head.weight + head.weight.flip(1)  # computed
+weight = Weight()
+for step in range(5):
+    loss = (torch.ones(8, 4) @ weight.kernel.t() - y).pow(2).mean()
+    both.zero_grad()
+    loss.backward()
+    both.step()
+""",
     "a table of scales": """
 log_scale = torch.zeros(4, requires_grad=True)
 optimizer = torch.optim.Adam([log_scale], lr=0.1)
@@ -74,6 +85,14 @@ def test_the_line_that_computed_it_is_the_cause(case: str) -> None:
 
 
 HEALTHY = {
+    "a view of a weight": """
+turned = head.weight.t()
+for step in range(5):
+    loss = (torch.ones(8, 4) @ turned - y).pow(2).mean()
+    both.zero_grad()
+    loss.backward()
+    both.step()
+""",
     "computed in each iteration, two passes": """
 for step in range(5):
     features = trunk(x)

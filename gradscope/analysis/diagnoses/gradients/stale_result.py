@@ -27,7 +27,10 @@ def _find(sources: Sources) -> Iterator[Finding]:
         yield sources.finding(
             f"Line {line}: {name} was computed once, and used again after each of {index.times(stale.steps):,} steps "
             f"that changed {_changed(sources, stale)}, from which it was computed",
-            why="retain_graph=True keeps the graph with the values that the weights gave before the first step, so "
+            why="its graph saved nothing, so that later passes go through it without an error and take the values that "
+            "the weights gave before the first step"
+            if stale.is_freed
+            else "retain_graph=True keeps the graph with the values that the weights gave before the first step, so "
             "that later passes take these values, and gradients at them",
             op=made_at,
             tensors=[stale.tensor],
@@ -76,9 +79,9 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""A result was computed once, and backward passes go through its graph after each of several steps,
             though these steps change the weights that it was computed from.""",
-        reason="""retain_graph=True keeps the graph for another pass. The result is not computed anew by that: it has
-            the values of the old weights, and the gradients are those of the old values. Autograd raises an error
-            only where a node had saved the very weights that were changed.""",
+        reason="""retain_graph=True keeps the graph for another pass; one that saved nothing needs no keeping. The
+            result is not computed anew by that: it has the values of the old weights, and the gradients are those of
+            the old values. Autograd raises an error only where a node had saved the very weights that were changed.""",
         remedy="""Compute the result inside the loop, and leave retain_graph=True out. Where it is to stay as it was
             (features of a frozen model), compute it under torch.no_grad() and keep its weights from the
             optimizer.""",
