@@ -35,7 +35,7 @@ for step in range(4):
 """
     (text,) = told(source, "never-stepped")
     assert text == (
-        "Line 10: backward gave second.weight and second.bias gradients (4 passes), and no optimizer step changed "
+        "Backward gave second.weight and second.bias gradients (4 passes), and no optimizer step changed "
         "them: the SGD of line 7 does not hold them."
     )
 
@@ -63,7 +63,7 @@ for step in range(4):
     optimizer.step()
 """
     (text,) = told(source, "never-stepped")
-    assert "backward gave first.weight gradients (4 passes)" in text
+    assert "Backward gave first.weight gradients (4 passes)" in text
 
 
 LATE = """

@@ -195,6 +195,19 @@ class Sources:
             severity=severity,
         )
 
+    def backward_at(self, op: int) -> str:
+        """A backward pass at the beginning of a sentence: with its line where several lines of the program make one.
+
+        It is where the symptom shows. Where there is no other, its line tells nothing, and reads as if it were to be
+        changed.
+        """
+        return f"Line {self.index.op_line(op)}: backward" if len(self._lines_of_passes) > 1 else "Backward"
+
+    @cached_property
+    def _lines_of_passes(self) -> set[tuple[str, int]]:
+        places = map(self.index.op_place, self.gradients.roots)
+        return {(place.file, place.line) for place in places}
+
     def cause(self, role: CauseRole, op: int) -> list[Cause]:
         """The line of an op as a cause; empty where no user code made it."""
         index = self.index

@@ -35,16 +35,18 @@ def _find(sources: Sources) -> Iterator[Finding]:
             yield _that_ended(sources, op, tensors, shown, reason, line)
             continue
         stepped = _stepped_in_vain(sources, tensors) if sources.flow.is_copy(reason.cut_op) else ""
+        causes = [
+            *sources.causes_at("cut", (at for _, one in found for at in one.changed_at)),
+            *sources.cut_causes(one.cut_op for _, one in found),
+            *sources.causes_at("returned", (at for _, one in found for at in one.none_at)),
+        ]
+        backward = sources.backward_at(op) if causes else f"Line {index.op_line(op)}: backward"
         yield sources.finding(
-            f"Line {index.op_line(op)}: backward gave {shown} no gradient",
+            f"{backward} gave {shown} no gradient",
             why=", ".join(filter(None, (reason.why, left_out, stepped))),
             op=op,
             tensors=tensors,
-            causes=[
-                *sources.causes_at("cut", (at for _, one in found for at in one.changed_at)),
-                *sources.cut_causes(one.cut_op for _, one in found),
-                *sources.causes_at("returned", (at for _, one in found for at in one.none_at)),
-            ],
+            causes=causes,
             severity="note" if left_out or (reason.unused and not stepped) else "warning",
         )
 
