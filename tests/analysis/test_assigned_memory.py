@@ -1,4 +1,4 @@
-"""Parameters that are put on others' memory to bring them up to date: found where it is done now and then, not always."""
+"""Parameters that are put on others' memory to bring them up to date: found where it is done now and then."""
 
 from __future__ import annotations
 
