@@ -43,6 +43,11 @@ BORN = {
     z = (x - x.mean(0)) / x.std(0)  # born
     torch.nn.Linear(2, 1)(z).sum().backward()
     """,
+    "eigenvectors where eigenvalues are equal": """
+    w = torch.nn.Parameter(torch.eye(3))
+    values, vectors = torch.linalg.eigh(w)  # born
+    (vectors[0].sum() + values.sum()).backward()
+    """,
     "overflow of exp": """
     w = torch.nn.Parameter(torch.tensor([100.0, 1.0]))
     e = torch.exp(w)  # born
@@ -195,6 +200,12 @@ def test_the_line_that_it_comes_from_is_named(case: str) -> None:
 @pytest.mark.parametrize("case", HEALTHY)
 def test_nothing_is_said_of_what_is_meant_or_dealt_with(case: str) -> None:
     assert not found(program(HEALTHY[case]))
+
+
+def test_a_decomposition_says_what_its_derivative_divides_by() -> None:
+    (answer,) = found(program(BORN["eigenvectors where eigenvalues are equal"]))
+    assert "as it is where two eigenvalues are equal" in answer.text
+    assert answer.advice.endswith("a small diagonal that is added.")
 
 
 def test_what_is_not_known_is_not_said() -> None:

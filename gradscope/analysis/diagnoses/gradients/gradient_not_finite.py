@@ -39,11 +39,18 @@ _UNDEFINED = {
     "acos": "keep its input inside (-1, 1): clamp it to a little less",
     "asin": "keep its input inside (-1, 1): clamp it to a little less",
     "atanh": "keep its input inside (-1, 1): clamp it to a little less",
+    "eigh": "take the eigenvalues alone (eigvalsh), or keep them apart by a small diagonal that is added",
+    "eig": "take the eigenvalues alone (eigvals), or keep them apart by a small diagonal that is added",
+    "svd": "take the singular values alone (svdvals), or keep them apart by a small diagonal that is added",
     "exp": "limit its input, or work with logarithms (logsumexp, log_softmax)",
     "exp2": "limit its input",
     "expm1": "limit its input",
 }
 """What to do, by function."""
+
+_SPLITS = {"eigh": "eigenvalues", "eig": "eigenvalues", "svd": "singular values"}
+"""What a decomposition gives, whose derivative divides by the differences of these (torch.linalg.eigh's and svd's own
+documentation)."""
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -137,6 +144,8 @@ def _born(sources: Sources, look: PassLook, birth: Birth) -> Finding:
         what = f"the backward of {name} gave what is not finite for a gradient that is"
     elif birth.is_derivative:
         at = "" if birth.at is None or not math.isfinite(birth.at) else f" where it keeps {birth.at:g}"
+        if short in _SPLITS:
+            at = f", as it is where two {_SPLITS[short]} are equal"
         what = f"the derivative of {name} is {word_for(birth.values)}{at}"
     else:
         what = f"{name} gave {'NaN' if is_nan(birth.values) else 'an infinity'}"
@@ -172,7 +181,8 @@ def _why(sources: Sources, look: PassLook, birth: Birth) -> str:
 def _advice(short: str, birth: Birth) -> str:
     if birth.mask >= 0:
         return "Fill with a large negative number instead of -inf, or leave one entry of each row unmasked."
-    tail = ", before it and not in what is chosen from its result" if birth.is_derivative else ""
+    is_chosen_from = birth.is_derivative and short not in _SPLITS
+    tail = ", before it and not in what is chosen from its result" if is_chosen_from else ""
     return advice_for(short, tail)
 
 
