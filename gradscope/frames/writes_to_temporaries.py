@@ -27,7 +27,9 @@ def temporaries_written(text: str) -> dict[int, str]:
 def _written(node: ast.AST) -> ast.expr | None:
     if isinstance(node, (ast.Assign, ast.AugAssign)):
         target = node.target if isinstance(node, ast.AugAssign) else node.targets[0]
-        return target.value if isinstance(target, ast.Subscript) and isinstance(target.value, ast.Subscript) else None
+        is_item = isinstance(target, ast.Subscript) and isinstance(target.value, (ast.Subscript, ast.Attribute))
+        is_data = isinstance(target, ast.Attribute) and target.attr == "data"
+        return target.value if isinstance(target, (ast.Subscript, ast.Attribute)) and (is_item or is_data) else None
     call = node.value if isinstance(node, ast.Expr) else None
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
         return None

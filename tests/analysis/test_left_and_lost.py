@@ -4,7 +4,7 @@ import pytest
 
 from gradscope.analysis.report_builder import build
 from gradscope.frames.writes_to_temporaries import temporaries_written
-from tests.analysis.building import recorded
+from tests.analysis.building import line_of, recorded
 
 
 def causes(source: str, code: str) -> list[list[int]]:
@@ -177,6 +177,69 @@ print(x, layer(x))
 )
 def test_writes_into_what_nothing_holds(statement: str, is_lost: bool) -> None:
     assert causes(LOST.format(statement), "write-lost") == ([[6]] if is_lost else [])
+
+
+COMPUTED = """
+import warnings
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize, prune
+warnings.simplefilter("ignore")
+class Symmetric(nn.Module):
+    def forward(self, x):
+        return x.triu() + x.triu(1).T
+def init(tensor):
+    return tensor.data.normal_(0, 0.01)
+layer = nn.Linear(3, 3)
+{}
+{}  # write
+print(layer(torch.ones(2, 3)))
+"""
+NORMED = "layer = parametrizations.weight_norm(layer)"
+WRITTEN = [
+    "layer.weight.data.normal_(0, 0.01)",
+    "layer.weight.data = torch.zeros(3, 3)",
+    "layer.weight.data *= 2",
+    "with torch.no_grad(): layer.weight[0] = 1",
+    "with torch.no_grad(): w = layer.weight; w.mul_(2)",
+    "[nn.init.normal_(m.weight.data) for m in [layer]]",
+    "init(layer.weight)",
+]
+
+
+@pytest.mark.parametrize(
+    ("made", "write"),
+    [
+        *((NORMED, write) for write in WRITTEN),
+        ("layer = nn.utils.weight_norm(layer)", "layer.weight.data.normal_(0, 0.01)"),
+        ("layer = nn.utils.weight_norm(layer); layer(torch.ones(2, 3))", "nn.init.normal_(layer.weight)"),
+        ("prune.l1_unstructured(layer, 'weight', 0.3)", "layer.weight.data.normal_(0, 0.01)"),
+        ("parametrize.register_parametrization(layer, 'weight', Symmetric())", "nn.init.normal_(layer.weight)"),
+        ("parametrize.register_parametrization(layer, 'weight', Symmetric())", "layer.weight.data.fill_(1)"),
+    ],
+)
+def test_what_is_written_into_a_weight_that_is_computed_anew(made: str, write: str) -> None:
+    source = COMPUTED.format(made, write)
+    line = line_of(source, "return tensor.data") if "init(layer" in write[:10] else line_of(source, "# write")
+    assert causes(source, "write-lost") == [[line]]
+    assert not causes(COMPUTED.format("pass", write), "write-lost")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "layer.weight = torch.zeros(3, 3)",
+        "layer.parametrizations.weight.original0.data.normal_()",
+        "layer.bias.data.zero_()",
+        "w = layer.weight.data; w.mul_(2)\nprint(w)",
+        "w = layer.weight.data; w.mul_(2); layer.weight = w",
+        "with torch.no_grad(): layer.weight += 1",
+        "w = layer.weight.detach().clone(); w.mul_(2); print(w)",
+        "with parametrize.cached(): layer.weight.data.mul_(2); layer(torch.ones(2, 3))",
+    ],
+)
+def test_what_is_used_or_assigned_of_such_a_weight_is_not_lost(write: str) -> None:
+    assert not causes(COMPUTED.format(NORMED, write), "write-lost")
 
 
 def test_what_the_text_says_is_written() -> None:

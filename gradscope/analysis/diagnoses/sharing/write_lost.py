@@ -14,10 +14,12 @@ def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each statement."""
     index = sources.index
     for lost in lost_writes(index):
-        why, advice = _of_module(lost) if lost.is_parametrized else _of_copy(lost)
+        is_module = lost.is_parametrized
+        why, advice = _of_module(lost) if is_module else _of_copy(lost)
+        what = "which is computed anew whenever it is needed" if is_module else "a new tensor that nothing holds"
         yield sources.finding(
-            f"Line {index.op_line(lost.op)}: {index.call_name(lost.op)} writes into {lost.written}, a new tensor that "
-            "nothing holds: what it writes is lost",
+            f"Line {index.op_line(lost.op)}: {index.call_name(lost.op)} writes into {lost.written}, {what}: what it "
+            "writes is lost",
             why=why,
             op=lost.op,
             tensors=[lost.source],
@@ -28,9 +30,10 @@ def _find(sources: Sources) -> Iterator[Finding]:
 
 def _of_module(lost: LostWrite) -> tuple[str, str]:
     return (
-        f"{lost.written} is computed anew each time that it is read, by a parametrization",
-        f"Assign it, which torch turns into values for what it is computed from ({lost.written} = …), or write before "
-        "the parametrization is registered.",
+        "its module computes it from other parameters (a parametrization, weight_norm, pruning), which the write "
+        "leaves as they were",
+        f"Write before that is registered, or assign the attribute of a parametrized module ({lost.written} = …), "
+        "which torch turns into values for those parameters.",
     )
 
 

@@ -6,15 +6,21 @@ layer with a parametrization is computed anew at each access.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import NamedTuple
 
+from gradscope.analysis.facts.memory_writes.computed_weights import ComputedWeights
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.frames.writes_to_temporaries import temporaries_written
 from gradscope.recording import NONE
-from gradscope.recording.flags import EXTERNAL
+from gradscope.recording.flags import EXTERNAL, SET_OP
 from gradscope.recording.rows import OpKind
+
+_PARTS = re.compile(r"(\.data|\.detach\(\)|\[[^\]]*\])+$|^\w+(\.data|\.detach\(\)|\[[^\]]*\])*$")
+"""What stands behind the name of a weight; all of what is a name alone, under which it was put."""
 
 
 class LostWrite(NamedTuple):
@@ -31,29 +37,49 @@ class LostWrite(NamedTuple):
 
 
 def lost_writes(index: Index) -> Iterator[LostWrite]:
-    """One for each statement all of whose writes are lost."""
+    """One for each statement all of whose writes are lost, or some of whose were into what a module computes anew."""
     last: dict[int, LostWrite | None] = {}
+    computed: dict[int, LostWrite] = {}
     kinds, made_at = index.recording.ops.column("kind"), index.recording.tensors.column("op")
-    for op, tensor, _, _ in all_writes(index):
+    weights = ComputedWeights(index)
+    for op, tensor in sorted(chain(((op, tensor) for op, tensor, _, _ in all_writes(index)), _replaced(index))):
         statement = index.op_statement[op] if op < index.op_count else NOWHERE
-        if statement == NOWHERE or last.get(statement, ()) is None or made_at[tensor] == op:
+        if statement == NOWHERE or made_at[tensor] == op:
             continue
-        is_writer = kinds[op] == OpKind.CALL or index.func(op).startswith("nn.init.")
+        is_set, is_init = kinds[op] == SET_OP, index.func(op).startswith("nn.init.")
         where = index.statements[statement]
+        is_writer = kinds[op] == OpKind.CALL or is_set or is_init
         written = temporaries_written(index.recording.files[where.file].text).get(where.line) if is_writer else None
-        last[statement] = _lost(index, op, tensor, written) if written else None
-    yield from (found for found in last.values() if found is not None)
+        source = weights.source(op, tensor) if is_writer else NONE
+        if source >= 0:
+            computed[statement] = LostWrite(op, source, _weight(index, tensor, written or ""), True)
+        elif not is_set and last.get(statement, ()) is not None:
+            last[statement] = _lost(index, op, tensor, written) if written else None
+    yield from computed.values()
+    yield from (found for at, found in last.items() if found is not None and at not in computed)
+
+
+def _weight(index: Index, tensor: int, written: str) -> str:
+    """How the program calls a weight that it wrote into: ``layer.weight`` of ``layer.weight.data[0]``."""
+    weight = _PARTS.sub("", written)
+    storage = index.recording.tensors.column("storage")[tensor]
+    return weight or index.span_source(index.recording.storages.column("op")[storage]) or "the weight"
+
+
+def _replaced(index: Index) -> Iterator[tuple[int, int]]:
+    """What was put on other memory: ``layer.weight.data = values``."""
+    for tensor, moves in index.moves.items():
+        yield from ((op, tensor) for op, _ in moves if op < index.op_count)
 
 
 def _lost(index: Index, op: int, tensor: int, written: str) -> LostWrite | None:
     """The write, where the tensor was computed from another one in the same statement, and was gone right after it."""
     tensors, storages = index.recording.tensors, index.recording.storages
-    flags, made, storage = (tensors.column(name)[tensor] for name in ("flags", "op", "storage"))
+    flags, storage = (tensors.column(name)[tensor] for name in ("flags", "storage"))
     if flags & EXTERNAL or storage < 0 or storages.column("external")[storage]:
         return None
-    is_own = index.op_statement[storages.column("op")[storage]] == index.op_statement[op]
-    if not is_own or not op < storages.column("died")[storage] <= op + 1:
+    made = storages.column("op")[storage]  # (the tensor itself may be a view of what it made)
+    if index.op_statement[made] != index.op_statement[op] or not op < storages.column("died")[storage] <= op + 1:
         return None
     source = next((use for use in index.uses.of(made) if tensors.column("storage")[use] != storage), NONE)
-    is_module = index.func(made) == "nn.Module._wrapped_call_impl" and "(" not in written
-    return LostWrite(op, source, written, is_module) if source >= 0 else None
+    return LostWrite(op, source, written, False) if source >= 0 else None
