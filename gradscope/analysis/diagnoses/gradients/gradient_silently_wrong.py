@@ -31,10 +31,19 @@ def _find(sources: Sources) -> Iterator[Finding]:
             "changed values, without an error",
             op=first.op,
             tensors=[write.tensor for write in same],
-            causes=[*sources.cause("write", first.op), *sources.cause("saved", saved_at)],
+            causes=[*sources.cause("write", first.op), *_saved(sources, first, saved_at)],
             evidence=[*evidence, Evidence("ops", first.effect.backward_op)],
+            advice=""
+            if writes.kept_at(first) is None
+            else "Write into a new tensor; ctx.save_for_backward makes autograd notice.",
         )
     yield from _changed_outside(sources)
+
+
+def _saved(sources: Sources, write: JudgedWrite, saved_at: int) -> list[Cause]:
+    """Where what was written had been saved; a line of the Function's forward where its ctx has it as an attribute."""
+    kept = sources.writes.kept_at(write)
+    return sources.causes_at("saved", [kept]) if kept is not None else sources.cause("saved", saved_at)
 
 
 def _changed_outside(sources: Sources) -> Iterator[Finding]:
@@ -96,6 +105,13 @@ def _what_it_did(sources: Sources, same: list[JudgedWrite]) -> str:
     kinds = listed(list(dict.fromkeys(writes.saved_as(write) for write in same)))
     line = index.op_line(writes.saved_at(first))
     calls = listed(list(dict.fromkeys(index.func(write.op) for write in same)))
+    kept = writes.kept_at(first)
+    if kept is not None:
+        attribute, _, node = writes.saved_as(first).partition(" of ")
+        return (
+            f"{calls} changed {names}, whose memory {node.removesuffix('Backward')} keeps as {attribute} (line "
+            f"{kept.line}), a plain attribute, of which autograd checks no version"
+        )
     if first.is_replacement:
         return (
             f"{calls} put {names} on other memory after line {line} had saved it for backward "
@@ -121,8 +137,9 @@ DIAGNOSIS = Diagnosis(
             raise it), by the running statistics of a batch norm in training, by observers for quantization
             (fused_moving_avg_obs_fake_quant), by GradScaler.unscale_ on the gradients, by storage methods
             (untyped_storage().copy_, fill_), by torch.distributed.all_reduce and broadcast, nor where a tensor is put
-            on other memory: x.data = y, vector_to_parameters, module.to(dtype). What numpy writes gradscope finds
-            by the bytes, in blocks of up to 16 KiB that numpy() gave away or from_numpy() took in; what is written
+            on other memory: x.data = y, vector_to_parameters, module.to(dtype). Of a tensor that a custom Function
+            keeps as an attribute (ctx.x = x) it compares none: save_for_backward does. What numpy writes gradscope
+            finds by the bytes, in blocks of up to 16 KiB that numpy() gave away or from_numpy() took in; what is written
             inside a scripted or compiled function it cannot see.""",
         remedy="""Write through detach() under torch.no_grad(), so that autograd can notice; or write into a
             clone(), or after backward. After an optimizer's step compute the loss anew before the next backward.""",

@@ -9,7 +9,9 @@ from functools import cached_property
 from typing import NamedTuple
 
 from gradscope.analysis.facts.best_names import BestNames
+from gradscope.analysis.facts.function_sources import Lines
 from gradscope.analysis.facts.library_calls import LibraryCalls
+from gradscope.analysis.facts.memory_writes.kept_attributes import KeptAttributes
 from gradscope.analysis.facts.node_lifetimes import held_until
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.facts.storage_groups import Letters, StorageGroups
@@ -134,8 +136,11 @@ class InplaceWrites:
         """Whether a node had saved the memory before the write, past the version counter or not, and could be used."""
         earlier = bisect_left(saved, (op, NONE)) if saved else 0
         worst = _NO_EFFECT
-        for _, row in reversed(saved[max(0, earlier - 8) : earlier]):
+        begin, end = max(0, earlier - 8), bisect_left(saved, (op + 1, NONE)) if saved else 0
+        for node_op, row in reversed(saved[begin:end]):
             node = self._saved_by[row]
+            if node_op == op and not self._attributes.is_made_before(row, op):
+                continue
             if 0 <= self._passes.used_up_at[node] < op or self._held_until[node] <= op:
                 continue
             if is_past and (node, tensor) in self._kept_as_destination:
@@ -159,17 +164,25 @@ class InplaceWrites:
         return frozenset((node, tensor) for node, op in enumerate(made_at) for tensor in written.get(op, ()))
 
     def _effect(self, op: int, tensor: int, is_past: bool, row: int, node: int) -> tuple[WriteEffect, int]:
+        """What it does to the next pass; no counter is compared of a tensor that a ctx has as a plain attribute."""
         counters = self._counters_of_saved(row, node)
         own = self._sharing.versions.of(tensor)
-        if len(counters) > 1 and own in counters and not is_past:
+        is_attribute = self._attributes.is_one(row)
+        if is_attribute and not self._attributes.is_read_by_backward(row):
+            return "none", NONE
+        if len(counters) > 1 and own in counters and not is_past and not is_attribute:
             return "unknown", NONE
-        shared = (not counters or own in counters) and not is_past
+        shared = (not counters or own in counters) and not is_past and not is_attribute
         walked = self._walked_after(node, op)
         if walked < 0:
             return ("would_raise" if shared else "would_be_silently_wrong"), NONE
         if shared:
             return ("raised", walked) if self._raised_inplace(walked) else ("none", NONE)
         return ("none", NONE) if self._raised(walked) else ("silently_wrong", walked)
+
+    @cached_property
+    def _attributes(self) -> KeptAttributes:
+        return KeptAttributes(self._index)
 
     @cached_property
     def _held_until(self) -> array[int]:
@@ -251,6 +264,11 @@ class InplaceWrites:
         recording = self._index.recording
         saved = recording.saved[write.effect.saved_row]
         return f"{recording.text(saved.attr)} of {recording.text(recording.nodes.column('name')[saved.node])}"
+
+    def kept_at(self, write: JudgedWrite) -> Lines | None:
+        """The line by which a Function's ctx has got the memory as an attribute; None where none does."""
+        row = write.effect.saved_row
+        return self._attributes.line(row) if row >= 0 and self._attributes.is_one(row) else None
 
     def saved_at(self, write: JudgedWrite) -> int:
         """The op whose node had saved the memory, or NONE."""
