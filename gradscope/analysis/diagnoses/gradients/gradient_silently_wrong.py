@@ -139,8 +139,8 @@ DIAGNOSIS = Diagnosis(
             (untyped_storage().copy_, fill_), by torch.distributed.all_reduce and broadcast, nor where a tensor is put
             on other memory: x.data = y, vector_to_parameters, module.to(dtype). Of a tensor that a custom Function
             keeps as an attribute (ctx.x = x) it compares none: save_for_backward does. What numpy writes gradscope
-            finds by the bytes, in blocks of up to 16 KiB that numpy() gave away or from_numpy() took in; what is written
-            inside a scripted or compiled function it cannot see.""",
+            finds by the bytes, in blocks of up to 16 KiB that numpy() gave away or from_numpy() took in; what is
+            written inside a scripted or compiled function it cannot see.""",
         remedy="""Write through detach() under torch.no_grad(), so that autograd can notice; or write into a
             clone(), or after backward. After an optimizer's step compute the loss anew before the next backward.""",
     ),

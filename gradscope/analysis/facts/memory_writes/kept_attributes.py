@@ -11,26 +11,8 @@ from gradscope.analysis.index import Index
 
 _CTX = "ctx."
 _FORM = frozenset(
-    [
-        "shape",
-        "size",
-        "dtype",
-        "device",
-        "dim",
-        "ndim",
-        "numel",
-        "new_zeros",
-        "new_ones",
-        "new_empty",
-        "is_cuda",
-        "requires_grad",
-        "type",
-        "get_device",
-        "element_size",
-        "layout",
-        "names",
-        "is_sparse",
-    ]
+    {"shape", "size", "dtype", "device", "dim", "ndim", "numel", "requires_grad", "type", "get_device", "is_cuda"}
+    | {"new_zeros", "new_ones", "new_empty", "element_size", "layout", "names", "is_sparse"}
 )
 """Attributes that say nothing of the values."""
 _LIKE = frozenset(("zeros_like", "ones_like", "empty_like", "rand_like", "randn_like", "full_like", "len", "type"))
