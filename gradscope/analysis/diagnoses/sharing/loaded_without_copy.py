@@ -1,0 +1,76 @@
+"""A state that became the parameters themselves, and was used again when steps had changed it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.memory_writes.assigned_states import AssignedState, assigned_states
+from gradscope.analysis.report_model import Evidence
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """One finding for each line that loads."""
+    alike: dict[int, list[AssignedState]] = {}
+    for one in assigned_states(sources.index):
+        alike.setdefault(sources.index.op_statement[one.load], []).append(one)
+    for same in alike.values():
+        yield _finding(sources, same)
+
+
+def _finding(sources: Sources, same: list[AssignedState]) -> Finding:
+    index, names = sources.index, sources.names
+    shown = max(same, key=lambda one: len(one.parameters))
+    own = sources.listed(list(dict.fromkeys(names.of(one.parameters[0]) for one in same)))
+    line = index.op_line(shown.load)
+    what = f"Line {line}: load_state_dict(assign=True) copies nothing, {own} and the loaded state are one memory"
+    step = index.call_name(shown.step)
+    if shown.read < 0:
+        why = (
+            f"{len(shown.parameters)} modules' parameters were put on it, and {step} of one changes those of all, and "
+            "the state that is loaded next"
+        )
+    else:
+        why = f"{step} changed the state as well, and {index.call_name(shown.read)} took both as if they were two"
+    return sources.finding(
+        what,
+        why=why,
+        op=shown.load,
+        tensors=[parameter for one in same for parameter in one.parameters],
+        causes=sources.cause("set", shown.load),
+        evidence=[Evidence("ops", shown.step)],
+        advice="Without assign=True the values are copied; with it, load copy.deepcopy of the state.",
+    )
+
+
+DIAGNOSIS = Diagnosis(
+    code="loaded-without-copy",
+    title="a loaded state that the training changes",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""load_state_dict(state, assign=True) was called, an optimizer stepped the module's parameters, and the
+            state was used again: loaded into another module, or compared, as if it had kept its values.""",
+        reason="""With assign=True the module's parameters are made of the tensors of the state, on their memory. All
+            modules that are loaded so from one state are one set of weights; each step changes the state, too.""",
+        remedy="""Leave assign out, so that the values are copied, or load copy.deepcopy(state). A state that is loaded
+            once, as from a file, needs no copy.""",
+    ),
+    example=Example(
+        shows="""\
+import torch
+
+state = {name: value.clone() for name, value in torch.nn.Linear(3, 1).state_dict().items()}
+for fold in range(2):
+    net = torch.nn.Linear(3, 1)
+    net.load_state_dict(state, assign=True)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    net(torch.ones(2, 3)).sum().backward()
+    optimizer.step()
+""",
+        instead_of="net.load_state_dict(state, assign=True)",
+        silent="net.load_state_dict(state)",
+    ),
+    find=_find,
+)
