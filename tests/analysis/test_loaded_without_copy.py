@@ -37,7 +37,7 @@ def found(source: str) -> list[list[int]]:
         "members = [made(start) for k in range(3)]\nfor member in members:\n    train(member)",
         "net = made(start)\ntrain(net)\nreference = made(start)\nprint(reference(torch.ones(1, 3)))",
         "net = made(start)\ntrain(net)\nprint((net.weight - start['weight']).norm())",
-        "net = made(start)\ntrain(net)\nnet.load_state_dict(start)",
+        "net = made(start)\ntrain(net)\nnet.load_state_dict(dict(start))",
     ],
 )
 def test_a_state_that_is_used_again_after_steps(source: str) -> None:
