@@ -60,6 +60,33 @@ class HookSource:
         return False
 
     @property
+    def is_mask(self) -> bool:
+        """Whether it takes a part of the gradient away: ``grad * mask``, ``grad[rows] = 0``, ``masked_fill(…)``."""
+        for node in self._own():
+            is_zero = isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and node.value.value == 0
+            if is_zero and any(isinstance(target, ast.Subscript) for target in node.targets):
+                return True
+            is_product = isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.Mult)
+            if is_product and any("mask" in name.lower() for name in _names_in(node)):
+                return True
+            if isinstance(node, ast.Attribute) and node.attr.rstrip("_") in ("masked_fill", "index_fill"):
+                return True
+        return self.is_zero_on_purpose
+
+    @property
+    def changes(self) -> bool:
+        """Whether it gives another gradient, or writes into the one it is given: ``print(grad)`` does not."""
+        if not isinstance(self._node, ast.Lambda):
+            return bool(self.returns or self.writes)
+        body = self._node.body
+        if isinstance(body, ast.Call):
+            root: ast.expr = body.func
+            while isinstance(root, ast.Attribute | ast.Call | ast.Subscript):
+                root = root.func if isinstance(root, ast.Call) else root.value
+            return isinstance(root, ast.Name) and root.id in (self._gradient, "torch", "F")
+        return isinstance(body, ast.BinOp | ast.UnaryOp | ast.IfExp)
+
+    @property
     def writes(self) -> list[Lines]:
         """Where it writes the gradient that it is given in place."""
         gradient = self._gradient
@@ -159,6 +186,13 @@ class HookSource:
             yield node
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
                 todo = [*ast.iter_child_nodes(node), *todo]
+
+
+def _names_in(node: ast.AST) -> Iterator[str]:
+    """The names and attributes in a part of a text."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.Name | ast.Attribute):
+            yield part.id if isinstance(part, ast.Name) else part.attr
 
 
 def _is_part(value: ast.expr, names: set[str]) -> bool:
