@@ -63,8 +63,8 @@ class HookSource:
     def is_mask(self) -> bool:
         """Whether it takes a part of the gradient away: ``grad * mask``, ``grad[rows] = 0``, ``masked_fill(…)``."""
         for node in self._own():
-            is_zero = isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and node.value.value == 0
-            if is_zero and any(isinstance(target, ast.Subscript) for target in node.targets):
+            targets = node.targets if isinstance(node, ast.Assign) and _is_zero(node.value) else []
+            if any(isinstance(target, ast.Subscript) for target in targets):
                 return True
             is_product = isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.Mult)
             if is_product and any("mask" in name.lower() for name in _names_in(node)):
@@ -186,6 +186,10 @@ class HookSource:
             yield node
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
                 todo = [*ast.iter_child_nodes(node), *todo]
+
+
+def _is_zero(value: ast.expr) -> bool:
+    return isinstance(value, ast.Constant) and value.value == 0
 
 
 def _names_in(node: ast.AST) -> Iterator[str]:

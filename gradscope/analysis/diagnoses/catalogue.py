@@ -89,6 +89,10 @@ def _a_change_or_arrays(recording: Recording) -> bool:
     return _a_change(recording) or is_shared or sum(recording.storages.column("external")) > 1
 
 
+def _several_threads(recording: Recording) -> bool:
+    return len(recording.backwards) > 0 and len(recording.threads) > 1
+
+
 def _gradients_asked_for(recording: Recording) -> bool:
     return OpKind.GRAD in recording.ops.column("kind")
 
@@ -153,6 +157,7 @@ _ENTRIES = (
     Entry("gradients.imaginary_part_lost", _complex_values),
     Entry("gradients.backward_reached_nothing", _a_pass),
     Entry("gradients.term_without_gradient", _a_pass),
+    Entry("gradients.no_grad_in_other_thread", _several_threads),
     Entry("losses.probabilities_as_logits", _a_pass),
     Entry("losses.factor_always_zero", _an_event(EventKind.VALUES)),
     Entry("losses.paired_by_broadcast", _a_pass),

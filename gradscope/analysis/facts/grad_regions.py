@@ -56,6 +56,15 @@ class GradRegions:
         setter = in_force[before] if before >= 0 else NONE
         return setter if setter >= 0 and flags[setter] & (GRAD | INFERENCE) != GRAD else NONE
 
+    def off_in(self, thread: int, op: int) -> int:
+        """The op by which a thread's code had put grad mode off when another thread made an op; NONE for none."""
+        flags = self._index.recording.ops.column("flags")
+        where, in_force = self._in_force.get(thread, ([], []))
+        before = bisect_left(where, op) - 1
+        setter = in_force[before] if before >= 0 else NONE
+        is_off = setter >= 0 and flags[setter] & (GRAD | INFERENCE) != GRAD and self._is_written(setter)
+        return setter if is_off else NONE
+
     def is_inside_function(self, op: int) -> bool:
         """Whether an op ran in the forward of a custom Function (or in reentrant checkpoint, which is one).
 
