@@ -48,6 +48,13 @@ class HookSource:
                 return node.lineno, node.end_lineno or node.lineno
         return None
 
+    def calls(self, method: str) -> Lines | None:
+        """Where it calls a method of some object first; None where it does not."""
+        for node in self._own():
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == method:
+                return node.lineno, node.end_lineno or node.lineno
+        return None
+
     @property
     def is_zero_on_purpose(self) -> bool:
         """Whether zeros are what it says: ``zeros_like(grad)``, ``grad * 0``, ``zero_()``."""
