@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.leaf_gradients.zeroed_by_hooks import zeroed_by_hook
+from gradscope.analysis.facts.value_looks import looks_at_passes
 from gradscope.analysis.report_model import Evidence
 
 AT_LEAST = 2
@@ -33,6 +35,31 @@ def _find(sources: Sources) -> Iterator[Finding]:
             evidence=[Evidence("events", event.row)],
             severity="note" if hook.source.is_zero_on_purpose or looked < AT_LEAST else None,
         )
+    yield from _of_modules(sources)
+
+
+def _of_modules(sources: Sources) -> Iterator[Finding]:
+    """What a module's hook keeps from those before it, as long as an optimizer steps them."""
+    if all(hook.kind != "backward" for hook in sources.hooks.all):
+        return
+    looks = looks_at_passes(sources.events)
+    found = zeroed_by_hook(sources.index, sources.passes, looks, sources.hooks, sources.lives)
+    if found is None:
+        return
+    hook, registered = found.hook, sources.cause_of_event("made", found.hook.registered[0])
+    returned = sources.causes_at("returned", [hook.lines(*lines) for lines in hook.source.returns[:1]])
+    causes = [*returned, *registered]
+    names = sources.listed([sources.names.of(leaf) for leaf in found.leaves])
+    yield sources.finding(
+        f"Line {causes[0].line if causes else 0}: {hook.name}, a full backward hook, gives zeros as the gradient of "
+        f"its module's input, so that {names}, which come before, get nothing but zeros",
+        why="it does not freeze the module, whose own parameters have their gradients by then",
+        op=found.passes[-1].op,
+        tensors=found.leaves,
+        causes=causes,
+        evidence=[Evidence("events", look.event) for look in found.passes],
+        advice="requires_grad_(False) on the module's parameters freezes them, and lets the gradient through.",
+    )
 
 
 def _runs(looked: int, returned: int) -> str:
@@ -47,9 +74,12 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""A hook on a tensor returned zeros in every run that was looked at, for a gradient that was not
-            zero: nothing behind that tensor learns.""",
-        reason="""What a tensor's hook returns takes the place of the gradient. A mask that is zero everywhere, or has
-            the wrong sign or dtype, makes all of it zero; no error shows that, and .grad is not None.""",
+            zero: nothing behind that tensor learns. Or a module's full backward hook returns zeros for grad_input, and
+            the layers before the module are stepped with zeros.""",
+        reason="""What a tensor's hook returns takes the place of the gradient; what a module's full backward hook
+            returns takes the place of that of the module's input, not of its parameters. A mask that is zero
+            everywhere, or has the wrong sign or dtype, makes all of it zero; no error shows that, and .grad is not
+            None.""",
         remedy="""Look at what the hook multiplies with, and at what it returns. To keep a parameter from training
             requires_grad_(False) is cheaper, and weight decay then leaves it alone too.""",
     ),
