@@ -8,6 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory_writes.overwritten_weights import STEPS, Overwritten, OverwrittenWeights
+from gradscope.analysis.facts.memory_writes.rounded_weights import Rounded, RoundedWeights
 from gradscope.analysis.report_model import Evidence
 
 _SAYS = {
@@ -43,6 +44,29 @@ def _find(sources: Sources) -> Iterator[Finding]:
             evidence=[Evidence("ops", op) for one in group for op in one.copies[-STEPS:]],
             advice=_INSTEAD[source],
         )
+    yield from _rounded(sources)
+
+
+def _rounded(sources: Sources) -> Iterator[Finding]:
+    """One finding for the parameters whose rounded values one line puts in their own place."""
+    index, lives = sources.index, sources.lives
+    alike: dict[int, list[Rounded]] = {}
+    for one in RoundedWeights(index, lives).found():
+        alike.setdefault(index.op_statement[one.writes[-1]], []).append(one)
+    for group in alike.values():
+        last, rounds = group[0].writes[-1], group[0].rounds[-1]
+        names = sources.listed([sources.names.of(one.tensor) for one in group])
+        yield sources.finding(
+            f"Line {index.op_line(last)}: {index.call_name(last)} puts the rounded values of {names} in their own "
+            "place after each step",
+            why=f"what a step adds is lost in {index.call_name(rounds)} unless it reaches the next level, and does not "
+            "add up",
+            op=last,
+            tensors=[one.tensor for one in group],
+            causes=sources.cause("write", last),
+            evidence=[Evidence("ops", op) for one in group for op in one.writes],
+            advice="Leave the parameter alone and compute with w + (round(w) - w).detach().",
+        )
 
 
 DIAGNOSIS = Diagnosis(
@@ -51,12 +75,15 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""After each step of an optimizer, and before the next pass, the program copied other values into the
-            parameters: always the same ones, or the running average of the parameters themselves.""",
+            parameters: always the same ones, the running average of the parameters themselves, or their own values,
+            rounded.""",
         reason="""load_state_dict and copy_ write into the very parameters that the optimizer steps. A checkpoint that
             is loaded inside the loop takes the training back to it each time. An average that is copied into the live
-            model lets through only a small part of each step, (1 - decay) of it.""",
+            model lets through only a small part of each step, (1 - decay) of it. Of rounded weights a step that
+            is smaller than half the distance of two levels leaves nothing.""",
         remedy="""Load a checkpoint before the loop. Write the average into a second model (copy.deepcopy,
-            torch.optim.swa_utils.AveragedModel) and leave the trained one alone.""",
+            torch.optim.swa_utils.AveragedModel) and leave the trained one alone. Quantise a copy of the weights in
+            forward, with a straight-through estimate, and not the parameters.""",
     ),
     example=Example(
         shows="""\
