@@ -130,3 +130,24 @@ for step in range(3):
 
 def test_what_a_functions_backward_runs_again_is_not_in_vain_in_its_forward() -> None:
     assert "saved-in-vain" not in [answer.code for answer in build(recorded(ADJOINT)).answers]
+
+
+ESTIMATED = """
+import torch
+layer = torch.nn.Linear(500, 500)
+def rounded(w):
+    scale = w.abs().max() / 7
+    return (w / scale).round().clamp(-7, 7) * scale
+for step in range(3):
+    w = layer.weight
+    w = {}
+    torch.nn.functional.linear(torch.ones(2, 500), w).sum().backward()
+"""
+
+
+@pytest.mark.parametrize(
+    ("estimate", "is_in_vain"), [("w + (rounded(w) - w).detach()", False), ("w + rounded(w).detach()", True)]
+)
+def test_what_a_straight_through_estimate_takes_away_again(estimate: str, is_in_vain: bool) -> None:
+    codes = [answer.code for answer in build(recorded(ESTIMATED.format(estimate))).answers]
+    assert ("saved-in-vain" in codes) == is_in_vain

@@ -40,6 +40,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     modes = TrainingModes(sources.events)
     of_gradients = made_of_gradients(index, sources.passes)
     kept = _made_from_kept(sources) | (of_gradients.statements if of_gradients is not None else set())
+    kept |= _estimated(sources)
     by_line: dict[int, int] = {}
     of_passes: dict[int, int] = {}
     in_evaluation: dict[int, tuple[ModeCall, int, int]] = {}
@@ -71,6 +72,20 @@ def _made_from_kept(sources: Sources) -> set[int]:
         for op in index.users.of(tensor)
         if 0 <= used_up[columns[tensor]] < op
     }
+
+
+def _estimated(sources: Sources) -> set[int]:
+    """Statements that compute what straight-through estimates take away again: ``w + (rounded(w) - w).detach()``."""
+    index, nodes = sources.index, sources.index.recording.tensors.column("node")
+    node_op, found = index.recording.nodes.column("op"), set[int]()
+    for op in index.calls_of("Tensor.detach".__eq__):
+        difference = next(iter(index.uses.of(op)), -1)
+        made = index.made_by(difference) if difference >= 0 else -1
+        is_sum = any(index.func(user) == "Tensor.add" for one in index.made.of(op) for user in index.users.of(one))
+        if made >= 0 and index.func(made) in ("Tensor.sub", "torch.sub") and is_sum:
+            behind = sources.passes.behind(nodes[difference])
+            found.update(index.op_statement[node_op[node]] for node in behind if node_op[node] < index.op_count)
+    return found
 
 
 def _unused(sources: Sources) -> Iterator[tuple[int, int]]:
