@@ -166,6 +166,7 @@ _ENTRIES = (
     Entry("losses.teacher_trained", _a_step),
     Entry("losses.advantage_with_gradient", _a_pass),
     Entry("losses.ratio_without_gradient", _a_pass),
+    Entry("losses.distance_to_copy", _a_pass),
     Entry("losses.multiplier_trains_factor", _a_step),
     Entry("gradients.sample_without_gradient", _a_pass),
     Entry("gradients.term_counted_twice", _a_pass),

@@ -24,6 +24,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         what = "hold the same tensors" if is_named and given.name not in names else "are one tensor"
         shared = f"{one} and {other} {what}" if given.of else f"{given.name} holds the parameters themselves"
         used = " and ".join(pair.names)
+        copy = "detach().clone()" if any(index.requires_grad(one, pair.op) for one in pair.tensors) else "clone()"
         yield sources.finding(
             f"Line {index.line(pair.file, given.line)}: {shared}, no copy was made",
             why=f"{index.call_name(pair.written)} writes in place, and {used} are used as two",
@@ -31,7 +32,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             tensors=pair.tensors,
             causes=[sources.cause_of_line("made", pair.file, at.line, at.end_line, "") for at in pair.given],
             evidence=[Evidence("ops", pair.written)],
-            advice="clone(), or copy.deepcopy of a module, makes a tensor of its own.",
+            advice=f"{copy}, or copy.deepcopy of a module, makes a tensor of its own.",
         )
     for copied in sources.copied_as_two:
         at = index.recording.spans[copied.copies[0].span]
