@@ -141,3 +141,16 @@ for step in range(6):
 @pytest.mark.parametrize("case", HEALTHY)
 def test_where_the_block_is_needed_nothing_is_said(case: str) -> None:
     assert found(HEAD + HEALTHY[case]) == []
+
+
+def test_what_torchs_own_functions_slice_and_keep_is_no_choice_of_the_program() -> None:
+    program = """
+import torch
+from torch import nn
+from torch.nn.utils import prune
+layers = [nn.Linear(100, 100), nn.Linear(100, 4)]
+for round in range(6):
+    prune.global_unstructured([(one, "weight") for one in layers], prune.L1Unstructured, amount=0.1)
+print(layers[1](torch.rand(2, 100)).sum().item())
+"""
+    assert "block-kept-by-view" not in [one.code for one in build(recorded(program)).answers]

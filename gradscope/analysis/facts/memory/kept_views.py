@@ -69,15 +69,19 @@ class _Finder:
         return list(found.values())
 
     def _by_call(self) -> dict[int, list[int]]:
-        """Views without a graph, much smaller than their block, by the span that made them."""
+        """Views without a graph, much smaller than their block, by the span that made them.
+
+        What torch's own Python sliced and keeps for itself (masks of pruning) is no part that the program chose.
+        """
         index, flags = self._index, self._index.recording.tensors.column("flags")
-        spans, external = index.recording.ops.column("span"), index.recording.storages.column("external")
+        spans, kinds = (index.recording.ops.column(name) for name in ("span", "kind"))
+        external = index.recording.storages.column("external")
         found: dict[int, list[int]] = {}
         for tensor in sorted(self._sharing.alias_row):
             op = self._made_at[tensor]
             if op >= index.op_count or flags[tensor] & (EXTERNAL | REQUIRES_GRAD) or self._on[tensor] < 0:
                 continue
-            if index.op_statement[op] == NOWHERE or tensor in index.moves or external[self._on[tensor]]:
+            if index.op_statement[op] == NOWHERE or kinds[op] == OpKind.GROUP or tensor in index.moves or external[self._on[tensor]]:
                 continue
             if self._nbytes(tensor) * TIMES_LARGER <= self._block(tensor) and not self._is_saved[self._on[tensor]]:
                 found.setdefault(spans[op], []).append(tensor)
