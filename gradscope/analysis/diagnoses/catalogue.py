@@ -175,6 +175,7 @@ _ENTRIES = (
     Entry("modules.repeated_module", _an_event(EventKind.REPEATED_MODULE)),
     Entry("gradients.gradient_of_summed_columns", _gradients_asked_for),
     Entry("gradients.step_from_detached_weights", _gradients_asked_for),
+    Entry("gradients.derivative_without_graph", _gradients_asked_for),
     Entry("gradients.function_of_other_parameters", _a_gradient_of_a_function),
     Entry("gradients.function_without_node", _a_function_of_the_users),
     Entry("gradients.apply_dropped", _applies_a_function),

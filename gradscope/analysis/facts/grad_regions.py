@@ -48,9 +48,12 @@ class GradRegions:
 
     def of(self, op: int) -> int:
         """The op that had put grad mode off when an op was called; NONE where it was on, or nothing was seen to."""
+        is_on = self._index.recording.ops.column("flags")[op] & (GRAD | INFERENCE) == GRAD
+        return NONE if is_on else self.around(op)
+
+    def around(self, op: int) -> int:
+        """The op that had put grad mode off around one, even if torch's own Python switched it on again in there."""
         flags, threads = (self._index.recording.ops.column(name) for name in ("flags", "thread"))
-        if flags[op] & (GRAD | INFERENCE) == GRAD:
-            return NONE
         where, in_force = self._in_force.get(threads[op], ([], []))
         before = bisect_left(where, op) - 1
         setter = in_force[before] if before >= 0 else NONE

@@ -81,7 +81,12 @@ class _Finder:
             op = self._made_at[tensor]
             if op >= index.op_count or flags[tensor] & (EXTERNAL | REQUIRES_GRAD) or self._on[tensor] < 0:
                 continue
-            if index.op_statement[op] == NOWHERE or kinds[op] == OpKind.GROUP or tensor in index.moves or external[self._on[tensor]]:
+            if (
+                index.op_statement[op] == NOWHERE
+                or kinds[op] == OpKind.GROUP
+                or tensor in index.moves
+                or external[self._on[tensor]]
+            ):
                 continue
             if self._nbytes(tensor) * TIMES_LARGER <= self._block(tensor) and not self._is_saved[self._on[tensor]]:
                 found.setdefault(spans[op], []).append(tensor)
