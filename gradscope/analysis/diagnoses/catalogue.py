@@ -221,6 +221,7 @@ _ENTRIES = (
     Entry("optimizers.rate_as_factor", _an_event(EventKind.LEARNING_RATE)),
     Entry("optimizers.update_rounded_away", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.held_untracked", _an_event(EventKind.OPTIMIZER)),
+    Entry("optimizers.mask_is_trained", _a_step),
     Entry("optimizers.iterator_used_up", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.weights_overwritten", _a_pass),
     Entry("optimizers.average_left_in_model", _a_step),
