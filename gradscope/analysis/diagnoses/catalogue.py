@@ -77,7 +77,9 @@ def _applies_a_function(recording: Recording) -> bool:
 
 
 def _a_gradient_of_a_function(recording: Recording) -> bool:
-    return "torch.grad_impl" in recording.strings or "torch.grad_and_value_impl" in recording.strings
+    return any(
+        name in recording.strings for name in ("torch.grad_impl", "torch.grad_and_value_impl", "torch.vmap_impl")
+    )
 
 
 def _a_change(recording: Recording) -> bool:

@@ -10,16 +10,20 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.recording import NONE
 from gradscope.recording.flags import PARAMETER
+from gradscope.recording.rows import OpKind
 
 _GRADS = ("torch.grad_impl", "torch.grad_and_value_impl")
-"""What ``torch.func.grad`` and ``grad_and_value`` call: once before the function, and once after it."""
+"""What ``torch.func.grad`` and ``grad_and_value`` call: once before the function, and once after it, for the zeros of
+what the function did not use."""
+_MAPS = "torch.vmap_impl"
+"""What stands for them under ``torch.func.vmap``."""
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each line that calls such a function."""
     index, found = sources.index, dict[int, Finding]()
     began = NONE
-    for op in index.calls_of(_GRADS.__contains__):
+    for op in index.calls_of((*_GRADS, _MAPS).__contains__):
         given = list(dict.fromkeys(index.uses.of(op)))
         if not given:
             began = op
@@ -32,17 +36,24 @@ def _find(sources: Sources) -> Iterator[Finding]:
 
 
 def _computed_with(sources: Sources, given: list[int], began: int, ended: int) -> list[tuple[int, int]]:
-    """The calls (op and parameter) of a function that takes nothing it is given, but parameters of those shapes."""
+    """The calls (op and parameter) of a function that takes parameters of those shapes, and not what it is given.
+
+    Where it takes other tensors that it is given, the parameters must require grad: else they are another model's.
+    """
     index, flags = sources.index, sources.index.recording.tensors.column("flags")
-    layouts = index.recording.tensors.column("layout")
-    if any(began < user < ended for tensor in given for user in index.users.of(tensor)):
-        return []
+    layouts, kinds = index.recording.tensors.column("layout"), index.recording.ops.column("kind")
+    users = [user for tensor in given for user in index.users.of(tensor) if began < user < ended]
+    is_part = any(kinds[user] == OpKind.GRAD for user in users)
     shapes = [_shape(sources, layouts[tensor]) for tensor in given]
+    zeros = [_shape(sources, layouts[tensor]) for tensor in index.tensors_made(ended)]
+    if any(kinds[user] != OpKind.GRAD for user in users) or (index.func(ended) == _MAPS and zeros != shapes):
+        return []
     taken = [
         (op, tensor)
         for op in range(began + 1, ended)
         for tensor in index.uses.of(op)
         if flags[tensor] & PARAMETER and _shape(sources, layouts[tensor]) in shapes
+        if index.requires_grad(tensor, op) or not is_part
     ]
     own = {tensor for _, tensor in taken}
     return taken if sorted(_shape(sources, layouts[tensor]) for tensor in own) == sorted(shapes) else []
@@ -60,7 +71,8 @@ def _finding(sources: Sources, op: int, taken: list[tuple[int, int]]) -> Finding
     return sources.finding(
         f"Line {causes[0].line if causes else index.op_line(last)}: the function computes with {names} of the module, "
         "not with what it is given",
-        why=f"torch.func.grad asks for the gradient of what is given (at line {index.op_line(op)}): it is all zeros",
+        why=f"torch.func.grad asks for the gradient of what is given (at line {index.op_line(op)}), which is all zeros "
+        f"for {'them' if len(tensors) > 1 else 'it'}",
         op=last,
         tensors=tensors,
         causes=causes,
@@ -86,8 +98,8 @@ DIAGNOSIS = Diagnosis(
     title="torch.func.grad of a function that does not use what it is given",
     severity="warning",
     explanation=Explanation(
-        meaning="""A function was given to torch.func.grad with a dict of parameters. It used none of them, and computed
-            with parameters of the same shapes that a module holds.""",
+        meaning="""A function was given to torch.func.grad with a dict of parameters. It used none of them, or not all,
+            and computed with parameters of the same shapes that a module holds.""",
         reason="""torch.func takes the gradient of a function's arguments alone. What the function reaches by other
             names is a constant for it, and the gradient of arguments that it does not use is zero.""",
         remedy="""torch.func.functional_call(module, parameters, (inputs,)) runs the module with the parameters that are
