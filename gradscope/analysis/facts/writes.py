@@ -95,11 +95,14 @@ def _is_copy(index: Index, set_op: int, storage: int) -> bool:
 def last_written(index: Index) -> dict[int, int]:
     """The last op that wrote into each memory block, or may have, or put the tensor that was on it on another.
 
-    A view that a call made has the version of its base from birth: that is no write.
+    A view that a call made has the version of its base from birth: that is no write. What raised its version after
+    that, inside the same call of a library, is one (``AveragedModel.update_parameters`` writes through ``detach()``).
     """
     flags, made_at = (index.recording.tensors.column(name) for name in ("flags", "op"))
     written = (
-        (tensor, op) for op, tensor, _, _ in all_writes(index) if op != made_at[tensor] or flags[tensor] & EXTERNAL
+        (tensor, op)
+        for op, tensor, before, _ in all_writes(index)
+        if op != made_at[tensor] or flags[tensor] & EXTERNAL or before
     )
     possible = ((tensor, op) for op, tensor in possible_writes(index))
     replaced = ((tensor, op) for op, tensor, _ in replaced_memory(index))
