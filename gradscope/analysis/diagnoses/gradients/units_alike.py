@@ -11,8 +11,10 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.gradient_lives import ops_between
 from gradscope.analysis.facts.leaf_gradients.factors_of_zero import given_values_at
 from gradscope.analysis.facts.value_looks import PassLook, looks_at_passes
+from gradscope.analysis.facts.same_shape import goes_into_a_product, met_at_its_shape
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
+from gradscope.recording.flags import PARAMETER
 
 LOOKS = 3
 """Passes looked at, all that gave the weight a gradient, from which on it is reported."""
@@ -41,7 +43,11 @@ def _find(sources: Sources) -> Iterator[Finding]:
 
 
 def _alike(sources: Sources) -> list[_Alike]:
-    """Weights that steps changed, and whose units were the same in each pass that was looked at."""
+    """Weights that steps changed, and whose units were the same in each pass that was looked at.
+
+    Not one that meets another parameter of its shape whose units differ, as the rho of a random weight meets its mu,
+    nor one that is no weight of a product: the rho of what is drawn without a gradient.
+    """
     looked: dict[int, list[PassLook]] = {}
     for look in looks_at_passes(sources.events):
         for leaf in look.gradients:
@@ -54,7 +60,20 @@ def _alike(sources: Sources) -> list[_Alike]:
         for dim in (0, 1):
             if all((leaf, dim) in look.alike for look in passes):
                 found.append(_Alike(leaf, dim, _size(sources, leaf, dim), passes))
-    return found
+    alike = {(one.tensor, one.dim) for one in found}
+    return [
+        one
+        for one in found
+        if goes_into_a_product(sources.index, one.tensor, one.passes[0].op)
+        and all((other, one.dim) in alike for other in _met(sources, one))
+    ]
+
+
+def _met(sources: Sources, one: _Alike) -> set[int]:
+    """The parameters with which a weight makes one value for each of its elements."""
+    flags = sources.index.recording.tensors.column("flags")
+    met = met_at_its_shape(sources.index, one.tensor, one.passes[0].op)
+    return {other for other in met if flags[other] & PARAMETER}
 
 
 def _size(sources: Sources, tensor: int, dim: int) -> int:
