@@ -1,4 +1,4 @@
-"""Hidden layers of equal units; and parameters that begin with one value and are no weights of a layer by themselves."""
+"""Hidden layers of equal units; and parameters that begin with one value and are weights of no product."""
 
 from __future__ import annotations
 
