@@ -87,6 +87,26 @@ def test_the_line_that_made_it_so_is_the_cause(source: str, expected: tuple[str,
     assert said(source) == [expected]
 
 
+def test_the_optimizer_that_was_given_it_is_no_line_to_change() -> None:
+    source = (
+        "model = nn.Sequential(nn.Embedding.from_pretrained(table), nn.Linear(3, 1))\n"
+        "groups = [{'params': part.parameters()} for part in model]\n"
+        "optimizer = torch.optim.SGD(groups, 0.1)\n"
+        "train(optimizer, lambda: model(torch.tensor([1, 2])).sum())\n"
+    )
+    plain = (
+        "scale = torch.ones(1)\ntrain(torch.optim.SGD([*layer.parameters(), scale]), lambda: (scale * layer(x)).sum())"
+    )
+    assert [one.text for one in build(recorded(HEAD + source)).answers if one.code in CODES] == [
+        "Line 9: Embedding.from_pretrained freezes what it is given, unless freeze=False is: SGD was given "
+        "model.0.weight to train, and none of its 3 steps changed it."
+    ]
+    assert [one.text for one in build(recorded(HEAD + plain)).answers if one.code in CODES] == [
+        "Line 9: scale is a plain tensor and does not require grad: SGD was given it to train, and none of its 3 steps "
+        "changed it. Make it an nn.Parameter, or requires_grad_() it before the optimizer is made."
+    ]
+
+
 @pytest.mark.parametrize(
     "source",
     [

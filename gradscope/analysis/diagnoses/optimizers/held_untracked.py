@@ -72,10 +72,17 @@ def _finding(
     causes = [cause for _, several in found for cause in several]
     is_one = len(tensors) == 1
     is_plain = not sources.index.recording.tensors.column("flags")[tensors[0]] & PARAMETER
+    them, do_not = "it" if is_one else "them", f"do{'es' * is_one} not require grad"
+    vain = f"none of its {len(steps):,} steps changed {them}"
+    if not causes:
+        symptom = f"Line {optimizer.line}: {optimizer.name} was given {names} to train, which {do_not}: {vain}"
+    elif is_plain:
+        made = f"{'is a plain tensor' if is_one else 'are plain tensors'} and {do_not}"
+        symptom = f"Line {causes[0].line}: {names} {made}: {optimizer.name} was given {them} to train, and {vain}"
+    else:
+        symptom = f"{why[:1].upper()}{why[1:]}: {optimizer.name} was given {names} to train, and {vain}"
     return sources.finding(
-        f"Line {optimizer.line}: {optimizer.name} was given {names} to train, which "
-        f"do{'es' * is_one} not require grad: none of its {len(steps):,} steps changed {'it' if is_one else 'them'}",
-        why=why,
+        symptom,
         op=steps[-1],
         tensors=tensors,
         causes=causes or sources.cause_of_event("made", optimizer.made),
