@@ -151,8 +151,8 @@ def handed_to(text: str, put: Put, names: Collection[str], lines: Collection[int
         if not isinstance(node, ast.Call) or last_part(_dotted(node.func)) != put.function:
             continue
         end = node.end_lineno or node.lineno
-        for value in _arguments(node, put, wanted):
-            parts = [part for part in _parts(value) if not _has_no_graph(part)]
+        for value in arguments_for(node, put, wanted):
+            parts = [*parts_with_graphs(value)]
             is_made_here = any(node.lineno <= line <= end for line in lines)
             if parts and (is_made_here or any(_dotted(part) in names for part in parts)):
                 found.append(Handed(node.lineno, end, ast.unparse(value)))
@@ -160,7 +160,7 @@ def handed_to(text: str, put: Put, names: Collection[str], lines: Collection[int
     return found
 
 
-def _arguments(call: ast.Call, put: Put, wanted: list[int]) -> Iterator[ast.expr]:
+def arguments_for(call: ast.Call, put: Put, wanted: list[int]) -> Iterator[ast.expr]:
     """What a call gives for some parameters; ``*rows`` and ``**values`` take all that no other parameter does."""
     names = [put.parameters[at] for at in wanted]
     plain = [name for name in put.parameters if name not in put.collecting]
@@ -175,10 +175,11 @@ def _put(node: ast.AST, holder: str, parts: list[ast.expr], code: ast.AST | None
     names = tuple(filter(None, (_dotted(part) for part in parts)))
     calls = tuple(last_part(_dotted(part.func)) for part in parts if isinstance(part, ast.Call))
     line = getattr(node, "lineno", 0)
-    return Put(line, getattr(node, "end_lineno", None) or line, holder, names, calls, *_function(code))
+    return Put(line, getattr(node, "end_lineno", None) or line, holder, names, calls, *function_of(code))
 
 
-def _function(code: ast.AST | None) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+def function_of(code: ast.AST | None) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """The name of a function, its parameters without the object of a method, and those that take any number."""
     if not isinstance(code, _CODE):
         return "", (), ()
     arguments = [one.arg for one in (*code.args.posonlyargs, *code.args.args, *code.args.kwonlyargs)]
@@ -253,6 +254,11 @@ def _container(value: ast.expr) -> str:
     while isinstance(value, ast.Subscript):
         value = value.value
     return _dotted(value)
+
+
+def parts_with_graphs(value: ast.expr) -> Iterator[ast.expr]:
+    """What a value holds as it is, and what may have a graph as far as the text shows."""
+    return (part for part in _parts(value) if not _has_no_graph(part))
 
 
 def _parts(value: ast.expr) -> Iterator[ast.expr]:

@@ -307,3 +307,79 @@ def test_averages_of_several_weights_are_told_together_with_all_of_their_passes(
     (answer,) = found(AVERAGES, "graph-carried-along")
     assert "averages['bias'] and averages['weight'] carry their graphs" in answer.text
     assert "over 30 passes, each" in answer.text
+
+
+METER = """
+import torch
+import torch.nn.functional as F
+net = torch.nn.Linear(4, 3)
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+class Meter:
+    def __init__(self): self.sum, self.count = 0.0, 0
+    def update(self, value, count=1):
+        self.sum += value * count
+        self.count += count
+class Log:
+    def __init__(self): self.meters = {name: Meter() for name in ("loss", "entropy")}
+    def log(self, **values):
+        for name, value in values.items(): self.meters[name].update(value)
+    def one(self, name, value): self.meters[name].update(value, 8)
+    def several(self, values):
+        for name in values: self.meters[name].update(values[name])
+class Distance(torch.nn.Module):
+    def forward(self, one, other): return (one - other).abs().mean()
+def entropy(logits):
+    logs = F.log_softmax(logits, -1)
+    return -(logs.exp() * logs).sum(-1).mean()
+losses, meter, log, distance = Meter(), Meter(), Log(), Distance()
+def step(x, y):
+    logits = net(x)
+    loss = F.cross_entropy(logits, y)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    losses.update(loss.item(), len(y))
+    losses.update((logits.argmax(1) == y).float().mean())
+    HANDS
+for _ in range(12): step(torch.randn(8, 4), torch.randint(0, 3, (8,)))
+"""
+
+
+@pytest.mark.parametrize(
+    "hands",
+    [
+        "meter.update(entropy(logits), len(y))",
+        "meter.update(value=entropy(logits), count=len(y))",
+        "meter.update(loss)",
+        "meter.update(loss / 2)",
+        "meter.update(distance(logits, 0 * logits))",
+        "h = entropy(logits); meter.update(h)",
+        "log.log(loss=loss.item(), entropy=entropy(logits))",
+        "log.one('entropy', entropy(logits))",
+    ],
+)
+def test_who_hands_a_meter_a_value_with_its_graph_has_the_line_to_change(hands: str) -> None:
+    (answer,) = found(METER.replace("HANDS", hands), "graph-carried-along")
+    line = line_of(METER, "HANDS")
+    assert [cause.line for cause in answer.causes] == [line, line_of(METER, "self.sum += value")]
+    assert f"line {line} hands it" in answer.text
+    assert not found(METER.replace("HANDS", "meter.update(entropy(logits).item())"), "graph-carried-along")
+
+
+MEMBRANE = """
+import torch
+net, head = torch.nn.Linear(2, 3), torch.nn.Linear(3, 1)
+class Neuron:
+    def __init__(self): self.potential = torch.zeros(3)
+    def fire(self, current):
+        self.potential = 0.9 * self.potential + current
+        return self.potential
+neuron = Neuron()
+for step in range(12):
+    head(neuron.fire(net(torch.ones(1, 2)))).sum().backward(retain_graph=True)
+"""
+
+
+def test_what_feeds_a_state_that_passes_walk_is_no_line_to_change() -> None:
+    (answer,) = found(MEMBRANE, "graph-carried-along")
+    assert [cause.line for cause in answer.causes] == [line_of(MEMBRANE, "self.potential = 0.9")]

@@ -18,7 +18,8 @@ from gradscope.analysis.facts.program.streamed_states import StreamedState, stre
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.frames.carried_attributes import carried_attributes
-from gradscope.frames.put_statements import added_at, handed_to, last_part, name_of_function_around
+from gradscope.frames.handing_calls import Given, handing_calls
+from gradscope.frames.put_statements import added_at, last_part
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, REQUIRES_GRAD
 from gradscope.recording.rows import OpKind
@@ -30,6 +31,33 @@ AT_LEAST = 3
 
 _MEANS = ("Tensor.add", "torch.add", "Tensor.lerp", "torch.lerp", "Tensor.__radd__", "Tensor.sub")
 """Calls that make a running mean of what it was before and a new value."""
+_SCALES = frozenset(
+    (
+        "add",
+        "radd",
+        "iadd",
+        "sub",
+        "rsub",
+        "isub",
+        "mul",
+        "rmul",
+        "imul",
+        "div",
+        "truediv",
+        "rtruediv",
+        "itruediv",
+        "true_divide",
+        "multiply",
+        "lerp",
+        "sum",
+        "mean",
+        "float",
+        "double",
+        "to",
+        "squeeze",
+    )
+)
+"""Calls by which a sum takes in a value that it is handed, by the last part of their names without underscores."""
 _SUMS = ("Tensor.add_", "Tensor.__iadd__", "Tensor.sub_")
 """Calls that ``total += loss`` makes of a tensor that is there before."""
 
@@ -134,18 +162,27 @@ def _over_passes(sources: Sources) -> Iterator[tuple[Finding, int]]:
         if others:
             name, each, let_go = sources.listed([name, *map(sources.names.of, others)]), ", each", "detach()"
         carries = "carry their graphs" if others else "carries its graph"
+        handed = _handed(sources, op, tensor)
+        by = f"line {handed[0].line} hands it what has a graph" if handed else ""
         finding = sources.finding(
             f"Line {index.op_place(op).line}: {name} {carries} from one backward pass to the next "
             f"({len(nodes):,} nodes, over {crossed:,} passes{each})",
+            why=by,
             op=op,
             tensors=[tensor, *others],
-            causes=[*_handed(sources, op, tensor), *sources.cause("made", op)],
+            causes=[*handed, *sources.cause("made", op)],
             evidence=[Evidence("nodes", nodes[0]), Evidence("nodes", nodes[-1])],
-            advice="Write the detach() of what is written there."
-            if op != index.recording.tensors.column("op")[tensor] and tensor not in index.results.of(op)
-            else f"{let_go} lets go of it, or .item() where only the number is wanted.",
+            advice=_letting_go(sources, op, tensor, let_go, bool(handed)),
         )
         yield finding, index.op_statement[op]
+
+
+def _letting_go(sources: Sources, op: int, tensor: int, let_go: str, is_handed: bool) -> str:
+    if op != sources.index.recording.tensors.column("op")[tensor] and tensor not in sources.index.results.of(op):
+        return "Write the detach() of what is written there."
+    if is_handed:
+        return "Hand over its detach(), or item() where only the number is wanted."
+    return f"{let_go} lets go of it, or .item() where only the number is wanted."
 
 
 class CarriedGraph(NamedTuple):
@@ -204,8 +241,14 @@ def _last_of_each_name(index: Index, names: BestNames, tensor: int, op: int) -> 
 
 
 def _handed(sources: Sources, op: int, carried: int) -> list[Cause]:
-    """The calls that hand what was added to the function that adds it: a meter's ``update(loss)``."""
+    """The call that hands what was added to the function that adds it: a meter's ``update(loss)``.
+
+    What a pass walks is no sum that is read only: of a state that is fed with inputs, those are right.
+    """
     index = sources.index
+    node = index.recording.tensors.column("node")[carried]
+    if node >= 0 and sources.passes.first_walked_at[node] >= 0:
+        return []
     statement = index.statements[index.op_statement[op]]
     text = index.recording.files[statement.file].text
     put = added_at(text, index.op_line(op))
@@ -214,21 +257,26 @@ def _handed(sources: Sources, op: int, carried: int) -> list[Cause]:
     made_at, flags = (index.recording.tensors.column(name) for name in ("op", "flags"))
     values, todo = list[int](), [op]
     while todo:
-        for one in index.uses.of(todo.pop()):
+        at = todo.pop()
+        if index.func(at).rpartition(".")[2].strip("_") not in _SCALES:
+            return []
+        for one in index.uses.of(at):
             is_result = one != carried and flags[one] & REQUIRES_GRAD and not flags[one] & EXTERNAL
             if is_result and index.op_statement[made_at[one]] != index.op_statement[op]:
                 values.append(one)
             elif is_result and made_at[one] < op:
                 todo.append(made_at[one])
-    names = {index.recording.text(name) for one in values for name, _, _ in sources.names_held.get(one, ())}
-    names |= {sources.names.of(one) for one in values}
-    lines = {index.op_line(made_at[one]) for one in values}
+    if not values:
+        return []
     functions = {last_part(index.op_place(made_at[one]).function) for one in values}
-    calls = [
-        call
-        for call in handed_to(text, put, names, lines)
-        if (name_of_function_around(text, call.line) or "<module>") in functions
-    ]
+    names = {(sources.names.of(one), function) for one in values for function in functions}
+    for one in values:
+        for name, _, span in sources.names_held.get(one, ()):
+            here = {last_part(index.recording.text(index.recording.spans[span].function))} if span >= 0 else functions
+            names |= {(index.recording.text(name), function) for function in here}
+    lines = frozenset(index.op_line(made_at[one]) for one in values)
+    given = Given(frozenset(names), lines, frozenset(functions - {"<module>"}))
+    calls = handing_calls(text, put, given)
     if len(calls) != 1:
         return []
     return [sources.cause_of_line("used", statement.file, calls[0].line, calls[0].end_line, "")]
