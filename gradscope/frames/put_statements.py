@@ -96,15 +96,31 @@ def keeps_output_of_hook(put: Put) -> bool:
 
 
 def added_at(text: str, line: int) -> Put | None:
-    """The assignment of a function at a line, with the names that go into it, as what puts them where it assigns to."""
+    """The assignment of a function at a line, with the names that go into it, as what puts them where it assigns to.
+
+    Likewise a call that writes what it is given into its object: ``self.state.index_copy_(0, ids, values)``.
+    """
     tree = parsed(text)
     for node, code in _with_code(tree, None) if tree is not None else ():
-        if isinstance(node, ast.Assign | ast.AugAssign) and node.lineno <= line <= (node.end_lineno or 0):
-            names: list[ast.expr] = [one for one in _names_with_graphs(node.value) if isinstance(one, ast.Name)]
-            return _put(
-                node, ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target), names, code
-            )
+        if not isinstance(node, ast.stmt) or not node.lineno <= line <= (node.end_lineno or 0):
+            continue
+        given, holder = _taken_in(node)
+        if holder is not None:
+            found = [one for value in given for one in _names_with_graphs(value) if isinstance(one, ast.Name)]
+            return _put(node, ast.unparse(holder), [*found], code)
     return None
+
+
+def _taken_in(statement: ast.stmt) -> tuple[list[ast.expr], ast.expr | None]:
+    """What a statement takes in, and what it puts that into."""
+    if isinstance(statement, ast.Assign):
+        return [statement.value], statement.targets[0]
+    if isinstance(statement, ast.AugAssign):
+        return [statement.value], statement.target
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr.endswith("_"):
+        return [*call.args, *(one.value for one in call.keywords)], call.func.value
+    return [], None
 
 
 def _names_with_graphs(value: ast.AST) -> Iterator[ast.AST]:

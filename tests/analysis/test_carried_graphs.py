@@ -383,3 +383,89 @@ for step in range(12):
 def test_what_feeds_a_state_that_passes_walk_is_no_line_to_change() -> None:
     (answer,) = found(MEMBRANE, "graph-carried-along")
     assert [cause.line for cause in answer.causes] == [line_of(MEMBRANE, "self.potential = 0.9")]
+
+
+KEPT_BUILD = """
+import torch
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.points, self.lin, self.kept = nn.Parameter(torch.randn(5, 3)), nn.Linear(4, 3), {}
+        INIT
+    def build(self):
+        near = torch.relu(self.points @ self.points.t())
+        return torch.softmax(near, 1)
+    def forward(self, x):
+        FIRST
+        return ADJACENCY @ self.lin(x)
+net = Net()
+optimizer = torch.optim.SGD(net.parameters(), 0.1)
+for epoch in range(3):
+    optimizer.zero_grad()
+    net(torch.randn(5, 4)).pow(2).mean().backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("init", "first", "adjacency"),
+    [
+        pytest.param("self.adj = self.build()", "pass", "self.adj", id="an attribute"),
+        pytest.param("self._adj = self.build()", "adj = self._adj", "adj", id="an attribute that a name takes"),
+        pytest.param("self.kept['a'] = self.build()", "pass", "self.kept['a']", id="an item"),
+        pytest.param(
+            "pass", "if not self.kept: self.kept['a'] = self.build()", "self.kept['a']", id="when first asked"
+        ),
+    ],
+)
+def test_the_statement_that_keeps_what_a_method_builds_is_the_cause(init: str, first: str, adjacency: str) -> None:
+    source = KEPT_BUILD.replace("INIT", init).replace("FIRST", first).replace("ADJACENCY", adjacency)
+    (answer,) = found(source, "graph-used-twice")
+    line = line_of(source, "= self.build()")
+    assert [cause.line for cause in answer.causes] == [line]
+    assert f"saved at line {line})" in answer.text
+
+
+MEMORY = """
+import torch
+from torch import nn
+class Memory(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("state", torch.zeros(6, 3))
+    def write(self, ids, values):
+        WRITES
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.memory, self.cell = Memory(), nn.GRUCell(4, 3)
+    def forward(self, ids, x):
+        new = self.cell(x, self.memory.state[ids])
+        self.memory.write(ids, new)
+        return new
+net = Net()
+optimizer = torch.optim.SGD(net.parameters(), 0.1)
+for step in range(4):
+    optimizer.zero_grad()
+    net(torch.randperm(6)[:4], torch.randn(4, 4)).pow(2).mean().backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    "writes",
+    [
+        "state = self.state.clone()\n        state[ids] = values\n        self.state = state",
+        "self.state[ids] = values",
+        "self.state = self.state.index_copy(0, ids, values)",
+        "self.state.index_copy_(0, ids, values)",
+    ],
+)
+def test_who_hands_a_memory_a_state_with_its_graph_has_the_line_to_change(writes: str) -> None:
+    source = MEMORY.replace("WRITES", writes)
+    (answer,) = found(source, "graph-used-twice")
+    lines = [line_of(source, "self.memory.write"), line_of(source, writes.split("\n")[-1])]
+    assert [cause.line for cause in answer.causes] == lines
+    assert f"handed over at line {lines[0]}" in answer.text
+    assert not found(source.replace("write(ids, new)", "write(ids, new.detach())"), "graph-used-twice")

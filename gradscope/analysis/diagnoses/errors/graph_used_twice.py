@@ -10,7 +10,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.program.results_dropped import results_dropped
 from gradscope.analysis.facts.writes import writes_by_program
-from gradscope.analysis.report_model import CauseRole, Evidence
+from gradscope.analysis.report_model import Cause, CauseRole, Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
 from gradscope.recording import NONE
@@ -134,7 +134,7 @@ def _finding(sources: Sources, op: int, root: int, found: dict[int, int]) -> Fin
             evidence=[Evidence("nodes", node) for node in entries] + [Evidence("ops", one) for one in sorted(used_up)],
             advice="Take what it gives: x = x.detach().",
         )
-    through = dict.fromkeys(f"{name} ({causes[0].role} at line {causes[0].line})" for name, causes in kept if causes)
+    through = dict.fromkeys(f"{name} ({_lines_of(causes)})" for name, causes in kept if causes)
     way = f" through {listed(list(through))}" if through and not is_itself else ""
     from_line = f" (line {kept[0][1][0].line})" if through and is_itself else ""
     return sources.finding(
@@ -146,6 +146,14 @@ def _finding(sources: Sources, op: int, root: int, found: dict[int, int]) -> Fin
         evidence=[Evidence("nodes", node) for node in entries] + [Evidence("ops", one) for one in sorted(used_up)],
         advice=_advice(sources, entries, [cause.role for _, causes in kept for cause in causes], min(used_up), op),
     )
+
+
+def _lines_of(causes: list[Cause]) -> str:
+    """``made at line 3``; of what was handed to a function that keeps it, both lines."""
+    first, *others = causes
+    if first.role == "used" and others and others[0].role != "used":
+        return f"handed over at line {first.line}, {others[0].role} at line {others[0].line}"
+    return f"{first.role} at line {first.line}"
 
 
 def _dropped(sources: Sources, entries: list[int]) -> int:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from gradscope.analysis.diagnoses.handed_values import handed_by
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory.caching_functions import caching_lines
-from gradscope.analysis.facts.program.attribute_stores import stores_under
+from gradscope.analysis.facts.program.attribute_stores import stores_of_call, stores_under
 from gradscope.analysis.facts.writes import is_step, writes_by_program
 from gradscope.analysis.report_model import Cause
+from gradscope.frames.put_statements import last_part
 from gradscope.frames.stored_names import assigned_names
 from gradscope.recording import NONE
+from gradscope.recording.flags import EXTERNAL, REQUIRES_GRAD
 
 
 def ways_kept(sources: Sources, entries: list[int], used_up: int, op: int) -> list[tuple[str, list[Cause]]]:
@@ -21,7 +24,9 @@ def ways_kept(sources: Sources, entries: list[int], used_up: int, op: int) -> li
         name = names.of(tensor) or index.call_name(made_by[node])
         causes = (
             _not_detached(sources, tensor, node, used_up, op)
+            or _handed_and_kept(sources, tensor, node, used_up)
             or _kept_on_object(sources, tensor, used_up)
+            or _kept_where_called(sources, tensor, node, used_up)
             or sources.stored(tensor, used_up)
             or stored_as_part(sources, tensor, used_up)
             or _kept_by_function(sources, tensor, op)
@@ -72,6 +77,51 @@ def _kept_on_object(sources: Sources, tensor: int, used_up: int) -> list[Cause]:
             if where := stores_under(index.recording.files[file].text, name, values):
                 return [sources.cause_of_line("saved", file, *line) for line in where]
     return []
+
+
+def _kept_where_called(sources: Sources, tensor: int, node: int, used_up: int) -> list[Cause]:
+    """The statement that puts on an object what the function that made a tensor gives: ``self.kept = self.build()``."""
+    index, text = sources.index, sources.index.recording.text
+    made = index.recording.nodes.column("op")[node]
+    if not 0 <= made < index.op_count or index.op_statement[made] < 0:
+        return []
+    place, file = index.op_place(made), index.statements[index.op_statement[made]].file
+    stored = sources.stored(tensor, used_up)
+    if place.function == "<module>" or any(cause.function != place.function for cause in stored):
+        return []
+    names = {text(name).partition("[")[0] for name, *_ in sources.names_held.get(tensor, ())}
+    held = {last_part(name) for name in names}
+    found = stores_of_call(index.recording.files[file].text, last_part(place.function)) if file >= 0 else []
+    found = [one for one in found if one[2] in held] or found
+    return [sources.cause_of_line("saved", file, *found[0][:2], "")] if len(found) == 1 else []
+
+
+def _handed_and_kept(sources: Sources, tensor: int, node: int, used_up: int) -> list[Cause]:
+    """Who handed a memory what it keeps, and the line that keeps it: ``memory.write(ids, state)``.
+
+    It is one where no pass needed what was written: the state that a loss was computed from is cut where it is kept.
+    """
+    index = sources.index
+    made = index.recording.nodes.column("op")[node]
+    if not 0 <= made < index.op_count or sources.passes.used_up_at[node] >= 0 or index.op_statement[made] < 0:
+        return []
+    made_at, flags = (index.recording.tensors.column(name) for name in ("op", "flags"))
+    values, todo, seen = list[int](), [made], {made}
+    while todo:
+        for one in index.uses.of(todo.pop()):
+            at = made_at[one]
+            if flags[one] & REQUIRES_GRAD and (index.is_leaf(one) or flags[one] & EXTERNAL):
+                return []  # a layer of its own: what goes into that is not what is kept
+            if at >= made or at in seen or not flags[one] & REQUIRES_GRAD:
+                continue
+            seen.add(at)
+            if index.op_statement[at] == index.op_statement[made]:
+                todo.append(at)
+            else:
+                values.append(one)
+    handed = handed_by(sources, made, [one for one in values if one != tensor])
+    kept = _kept_on_object(sources, tensor, used_up) or sources.cause("made", made)
+    return [*handed, *kept] if handed else []
 
 
 def stored_as_part(sources: Sources, tensor: int, before: int) -> list[Cause]:

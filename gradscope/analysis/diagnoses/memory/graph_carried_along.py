@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.handed_values import handed_by
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.graphs.fed_back_gradients import fed_back
@@ -18,8 +19,7 @@ from gradscope.analysis.facts.program.streamed_states import StreamedState, stre
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.frames.carried_attributes import carried_attributes
-from gradscope.frames.handing_calls import Given, handing_calls
-from gradscope.frames.put_statements import added_at, last_part
+from gradscope.frames.put_statements import last_part
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, REQUIRES_GRAD
 from gradscope.recording.rows import OpKind
@@ -249,11 +249,6 @@ def _handed(sources: Sources, op: int, carried: int) -> list[Cause]:
     node = index.recording.tensors.column("node")[carried]
     if node >= 0 and sources.passes.first_walked_at[node] >= 0:
         return []
-    statement = index.statements[index.op_statement[op]]
-    text = index.recording.files[statement.file].text
-    put = added_at(text, index.op_line(op))
-    if put is None or not put.function:
-        return []
     made_at, flags = (index.recording.tensors.column(name) for name in ("op", "flags"))
     values, todo = list[int](), [op]
     while todo:
@@ -266,20 +261,7 @@ def _handed(sources: Sources, op: int, carried: int) -> list[Cause]:
                 values.append(one)
             elif is_result and made_at[one] < op:
                 todo.append(made_at[one])
-    if not values:
-        return []
-    functions = {last_part(index.op_place(made_at[one]).function) for one in values}
-    names = {(sources.names.of(one), function) for one in values for function in functions}
-    for one in values:
-        for name, _, span in sources.names_held.get(one, ()):
-            here = {last_part(index.recording.text(index.recording.spans[span].function))} if span >= 0 else functions
-            names |= {(index.recording.text(name), function) for function in here}
-    lines = frozenset(index.op_line(made_at[one]) for one in values)
-    given = Given(frozenset(names), lines, frozenset(functions - {"<module>"}))
-    calls = handing_calls(text, put, given)
-    if len(calls) != 1:
-        return []
-    return [sources.cause_of_line("used", statement.file, calls[0].line, calls[0].end_line, "")]
+    return handed_by(sources, op, values)
 
 
 def _carried(index: Index, names: BestNames, passes: Passes) -> list[tuple[int, int, int]]:

@@ -72,6 +72,34 @@ def stores_under(text: str, name: str, values: frozenset[str]) -> list[tuple[int
     return [(node.lineno, node.end_lineno or node.lineno, "") for node, _ in found] if len(found) == 1 else []
 
 
+def stores_of_call(text: str, function: str) -> list[tuple[int, int, str]]:
+    """The statements that put what a function gives on an object: ``self.kept = self.build()``.
+
+    Args:
+        text: Source of the file.
+        function: The last part of its name.
+
+    Returns:
+        First and last line, and the last part of the name of the attribute or container.
+    """
+    tree = parsed(text)
+    return [
+        (node.lineno, node.end_lineno or node.lineno, _last(whole))
+        for node in (ast.walk(tree) if tree is not None else ())
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and _last(node.value.func) == function
+        for target in node.targets
+        for part in (target.elts if isinstance(target, (ast.Tuple, ast.List)) else [target])
+        if isinstance(part, (ast.Attribute, ast.Subscript)) and _last(whole := _whole(part))
+    ]
+
+
+def _whole(part: ast.expr) -> ast.expr:
+    """``self.kept`` of ``self.kept['x']``."""
+    while isinstance(part, ast.Subscript):
+        part = part.value
+    return part
+
+
 def _is_like(target: ast.expr, wanted: ast.expr) -> bool:
     if isinstance(target, ast.Attribute) and isinstance(wanted, ast.Attribute):
         return target.attr == wanted.attr
