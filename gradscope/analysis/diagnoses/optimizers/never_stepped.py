@@ -13,6 +13,7 @@ from gradscope.analysis.diagnoses.optimizers.optimizer_places import cause_of_ma
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.gradient_lives import last_before
 from gradscope.analysis.facts.graphs.functional_updates import FunctionalUpdates
+from gradscope.analysis.facts.modules.assigned_loads import assigning_load
 from gradscope.analysis.facts.optimizers import Optimizer, all_were_seen, seen_optimizers
 from gradscope.analysis.facts.writes import last_written
 from gradscope.analysis.index import Index
@@ -109,6 +110,8 @@ def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Re
     if filtered := left_out_by_name(sources, optimizer, tensor):
         why, filters = filtered
         return _Reason(why, filters, events, "Choose it by another name, or let one group have all that is left.")
+    if assigned := _assigned_by_load(sources, optimizer, tensor):
+        return assigned
     causes = tuple(sources.cause_of_event("made", optimizer.made))
     made_by = index.made_by(tensor)
     place = index.op_place(made_by)
@@ -140,6 +143,20 @@ def _copied(sources: Sources, optimizer: Optimizer, tensor: int) -> _Reason | No
                 "Give the optimizer the parameters themselves.",
             )
     return None
+
+
+def _assigned_by_load(sources: Sources, optimizer: Optimizer, tensor: int) -> _Reason | None:
+    """A parameter that ``load_state_dict(assign=True)`` put into its module after the optimizer was made."""
+    index, load = sources.index, assigning_load(sources.index, tensor, optimizer.made.op)
+    if load < 0:
+        return None
+    return _Reason(
+        f"line {index.op_line(load)} (load_state_dict with assign=True) put new parameters into the model, and the "
+        f"{optimizer.name} of line {line_of_making(sources, optimizer)} holds the old ones",
+        (*sources.cause("set", load), *cause_of_making(sources, optimizer)),
+        (optimizer.made.row,),
+        "Leave assign out, or make the optimizer after that.",
+    )
 
 
 def _put_there(sources: Sources, made_by: int) -> tuple[list[Cause], str]:

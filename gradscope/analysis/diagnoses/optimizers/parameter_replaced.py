@@ -8,6 +8,7 @@ from typing import NamedTuple
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.modules.assigned_loads import assigning_load
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
@@ -114,6 +115,8 @@ def _made_of(sources: Sources, other: int, tensor: int, seen_at: int) -> int:
     index = sources.index
     if not _is_like(sources, other, tensor) or tensor not in sources.flow.origins(other, seen_at):
         return NONE
+    if assigning_load(index, other, 0) >= 0:
+        return NONE  # another module's: see never-stepped
     made, storage = index.made_by(other), index.recording.tensors.column("storage")[other]
     if made < 0 and storage >= 0:
         made = index.recording.storages.column("op")[storage]
