@@ -168,11 +168,11 @@ def _goes_through(node: ast.stmt, name: str) -> tuple[int, tuple[int, int]] | No
     if isinstance(node, ast.For) and name in _sources(node.iter):
         last = node.body[-1]
         return node.iter.end_lineno or node.lineno, (node.body[0].lineno, last.end_lineno or last.lineno)
-    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-        call = node.value
-        if ast.unparse(call.func).endswith(_GO_THROUGH) and call.args and name in _sources(call.args[0]):
-            end = node.end_lineno or node.lineno
-            return end, (node.lineno, end)
+    for call in ast.walk(node) if not hasattr(node, "body") else ():
+        if isinstance(call, ast.Call) and ast.unparse(call.func).endswith(_GO_THROUGH):
+            if call.args and name in _sources(call.args[0]):
+                end = node.end_lineno or node.lineno
+                return end, (node.lineno, end)
     return None
 
 

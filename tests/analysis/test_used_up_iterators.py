@@ -41,7 +41,17 @@ def causes(made: str, again: str = LOOP, given: str = "params") -> tuple[list[in
         "filter(lambda p: p.requires_grad, layer.parameters())",
     ],
 )
-@pytest.mark.parametrize("again", [LOOP, "clip_grad_norm_(params, 1.0)", f"for i, p in enumerate(params): p.{'data'}"])
+@pytest.mark.parametrize(
+    "again",
+    [
+        LOOP,
+        "clip_grad_norm_(params, 1.0)",
+        "norm = clip_grad_norm_(params, 1.0)",
+        "norm = clip_grad_norm_(params, 1.0).item()",
+        "print(float(clip_grad_norm_(params, 1.0)))",
+        "for i, p in enumerate(params): p.data",
+    ],
+)
 def test_an_iterator_that_is_gone_through_after_the_optimizer(made: str, again: str) -> None:
     found, source = causes(made, again)
     assert found == [line_of(source, "params = ")]
@@ -55,6 +65,7 @@ def test_an_iterator_that_is_gone_through_after_the_optimizer(made: str, again: 
         ("layer.parameters()", "params = list(layer.parameters())\n    for p in params: p.data", "params"),
         ("layer.parameters()", LOOP, "layer.parameters()"),
         ("layer.parameters()", "for p in layer.parameters(): p.data", "params"),
+        ("list(layer.parameters())", "norm = clip_grad_norm_(params, 1.0).item()", "params"),
         ("layer.parameters()", "def unused():\n        for p in params: p.data", "params"),
         ("nn.ParameterList(layer.parameters())", LOOP, "params"),
     ],

@@ -32,12 +32,14 @@ def _find(sources: Sources) -> Iterator[Finding]:
 def _ops_beside(sources: Sources, file: int, again: Again, since: int) -> int:
     """The last op of a statement beside it after the optimizer was made; NONE too where its own body made one."""
     index, last = sources.index, NONE
+    clips = index.calls_of(lambda name: name.startswith("nn.utils.clip_grad"))
+    clipped = {index.op_statement[op] for op in clips if index.uses.of(op)}
     for statement, op in index.last_op.items():
         where = index.statements[statement]
         if where.file != file:
             continue
         if again.body[0] <= where.line <= again.body[1]:
-            if again.is_loop or index.uses.of(op):
+            if again.is_loop or statement in clipped:
                 return NONE
             last = max(last, op)  # clipping nothing makes a norm of nothing
         if op >= since and any(first <= where.line <= end for first, end in again.beside):
