@@ -169,10 +169,10 @@ def _goes_through(node: ast.stmt, name: str) -> tuple[int, tuple[int, int]] | No
         last = node.body[-1]
         return node.iter.end_lineno or node.lineno, (node.body[0].lineno, last.end_lineno or last.lineno)
     for call in ast.walk(node) if not hasattr(node, "body") else ():
-        if isinstance(call, ast.Call) and ast.unparse(call.func).endswith(_GO_THROUGH):
-            if call.args and name in _sources(call.args[0]):
-                end = node.end_lineno or node.lineno
-                return end, (node.lineno, end)
+        is_one = isinstance(call, ast.Call) and ast.unparse(call.func).endswith(_GO_THROUGH)
+        if isinstance(call, ast.Call) and is_one and call.args and name in _sources(call.args[0]):
+            end = node.end_lineno or node.lineno
+            return end, (node.lineno, end)
     return None
 
 
