@@ -10,7 +10,8 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.gradient_lives import GradientLives, first_after, last_before
 from gradscope.analysis.facts.optimizers import seen_optimizers
 from gradscope.analysis.index import Index
-from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.frames.hook_points import hook_point
 from gradscope.frames.used_up_iterators import iterated_again
 from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
@@ -113,15 +114,35 @@ def _finding(sources: Sources, lives: GradientLives, ops: list[int]) -> Iterator
     backward = first_after(given[0], ops[0])
     were_there = any(len(index.uses.of(op)) for op in ops)
     found = "only gradients that were cleared before a step took them" if were_there else "no gradients"
+    who, called = _called_from(sources, last, backward)
     yield sources.finding(
         f"Line {index.op_line(last)}: {index.func(last).rpartition('.')[2]} found {found} ({index.times(ops):,} calls)",
-        why="it comes before the backward pass whose gradients the step applies",
+        why=f"{who} comes before the backward pass whose gradients the step applies",
         op=last,
         tensors=list(lives.passes)[:1],
-        causes=sources.cause("used", last),
+        causes=[*sources.cause("used", last), *called],
         evidence=[Evidence("ops", backward)],
         advice="Clip after backward and before the step.",
     )
+
+
+def _called_from(sources: Sources, clip: int, backward: int) -> tuple[str, list[Cause]]:
+    """What comes too early, in words: the call of the function that clips, and a callback's ``def``, whose name decides.
+
+    Where a function has both, it is the call that clips.
+    """
+    index = sources.index
+    here, there = index.op_place(clip), index.op_place(backward)
+    file = index.statements[index.op_statement[clip]].file
+    point = hook_point(index.recording.files[file].text, index.op_line(clip)) if file >= 0 else None
+    if point is None or (here.file, here.function) == (there.file, there.function):
+        return "it", []
+    causes = [sources.cause_of_line("used", file, point.line, point.line, here.function)] * point.is_interface
+    who = f"{point.name} (line {index.line(file, point.line)})" if point.is_interface else point.name
+    if point.call is not None:
+        causes.append(sources.cause_of_line("used", file, *point.call, ""))
+        who = f"{who}, called at line {index.line(file, point.call[0])},"
+    return (who, causes) if causes else ("it", [])
 
 
 DIAGNOSIS = Diagnosis(

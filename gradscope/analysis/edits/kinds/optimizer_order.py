@@ -159,7 +159,7 @@ def clip_moved(answer: Answer, sources: EditSources) -> Iterator[Edit]:
     """Gradients are clipped between backward and the step."""
     for at in cause_nodes(answer, sources):
         source, statement = at.source, at.statement
-        if "clip" not in source.code(statement):
+        if "clip" not in source.code(statement) or isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         scope = _scope(source, statement)
         later = [call for call in _calls(scope, "backward") if call.lineno > statement.lineno]
