@@ -127,10 +127,7 @@ def _finding(sources: Sources, lives: GradientLives, ops: list[int]) -> Iterator
 
 
 def _called_from(sources: Sources, clip: int, backward: int) -> tuple[str, list[Cause]]:
-    """What comes too early, in words: the call of the function that clips, and a callback's ``def``, whose name decides.
-
-    Where a function has both, it is the call that clips.
-    """
+    """What comes too early, in words: the call of the function that clips, and the ``def`` of a callback, whose name decides."""
     index = sources.index
     here, there = index.op_place(clip), index.op_place(backward)
     file = index.statements[index.op_statement[clip]].file
