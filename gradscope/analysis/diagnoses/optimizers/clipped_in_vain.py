@@ -127,7 +127,7 @@ def _finding(sources: Sources, lives: GradientLives, ops: list[int]) -> Iterator
 
 
 def _called_from(sources: Sources, clip: int, backward: int) -> tuple[str, list[Cause]]:
-    """What comes too early, in words: the call of the function that clips, and the ``def`` of a callback, whose name decides."""
+    """What comes too early, in words, and the lines of that: of a callback the ``def``, and the call of a function."""
     index = sources.index
     here, there = index.op_place(clip), index.op_place(backward)
     file = index.statements[index.op_statement[clip]].file
