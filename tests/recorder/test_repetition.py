@@ -106,6 +106,25 @@ PLAIN = """
         x = x + y
     x.sum()
 """
+SAVED_AGAIN = """
+    import torch
+    w = torch.ones(3, requires_grad=True)
+    for step in range(60):
+        x = torch.randn(3)
+        for _ in range(20):
+            h = (w + 1) * x
+"""
+LAYERS_MADE = """
+    import torch
+    from torch import nn
+    torch.manual_seed(0)
+    x = torch.ones(2, 3)
+    for step in range(100):
+        probe = nn.Linear(3, 1)
+        probe(x).sum().backward()
+    last = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1))
+    last(x).sum().backward()
+"""
 GROWING = """
     import torch
     w = torch.ones(3, requires_grad=True)
@@ -134,7 +153,7 @@ def _screen(report: Report) -> str:
 @pytest.mark.usefixtures("looks_often")
 @pytest.mark.parametrize(
     ("source", "largest"),
-    [(TRAINING, 0.6), (ALTERNATING, 0.8), (CARRIED, 0.6), (KEPT, 0.8), (PLAIN, 0.3)],
+    [(TRAINING, 0.6), (ALTERNATING, 0.8), (CARRIED, 0.6), (KEPT, 0.8), (PLAIN, 0.3), (SAVED_AGAIN, 0.8)],
 )
 def test_what_is_shown_is_what_it_would_be_with_every_op(source: str, largest: float) -> None:
     whole, part = recorded(source, every_op=True), recorded(source)
@@ -142,6 +161,15 @@ def test_what_is_shown_is_what_it_would_be_with_every_op(source: str, largest: f
     assert len(part.ops) + taken == len(whole.ops) and len(part.ops) < largest * len(whole.ops)
     assert not whole.alike and not whole.info.outcome.message
     assert _screen(build(part)) == _screen(build(whole))
+
+
+@pytest.mark.usefixtures("looks_often")
+def test_layers_that_each_round_makes_anew_are_known_by_their_rows() -> None:
+    """Their rows are taken out as well, and what a later layer's rows say is said of it."""
+    whole, part = recorded(LAYERS_MADE, every_op=True), recorded(LAYERS_MADE)
+    assert len(part.ops) < 0.6 * len(whole.ops) and len(part.modules) < 0.6 * len(whole.modules)
+    assert max(row.tensor for row in part.module_tensors) < len(part.tensors)
+    assert build(part).modules[-4:] == build(whole).modules[-4:]
 
 
 LATE = """

@@ -84,16 +84,17 @@ class MemoryUse:
         addresses = recording.storages.column("data_ptr")
         seen = array("i", bytes(4 * len(recording.storages)))
         by_op = array("q", bytes(8 * (count + 1)))
-        rows = recording.saved
+        rows, once = recording.saved, self._saved_by_alike
+        made_at = recording.storages.column("op")
         for node, storage, nbytes in zip(
             rows.column("node"), rows.column("storage"), rows.column("nbytes"), strict=True
         ):
             if storage < 0:
                 by_op[node_op[node]] += nbytes * weights[node_op[node]]
             elif not seen[storage]:
-                seen[storage] = weights[node_op[node]]
+                seen[storage] = weights[made_at[storage] if storage in once else node_op[node]]
                 if addresses[storage]:
-                    by_op[node_op[node]] += storage_bytes[storage] * weights[node_op[node]]
+                    by_op[node_op[node]] += storage_bytes[storage] * seen[storage]
         of_leaves, counted = 0, bytearray(len(recording.storages))
         tensors = recording.tensors
         for storage, flags in zip(tensors.column("storage"), tensors.column("flags"), strict=True):
@@ -102,6 +103,29 @@ class MemoryUse:
                 counted[storage] = 1
                 of_leaves += storage_bytes[storage] * seen[storage]
         return by_op, of_leaves
+
+    @cached_property
+    def _saved_by_alike(self) -> set[int]:
+        """Storages that an op saves first which stands for others, and that these others save as well.
+
+        Where they save such as were made with them, the op that is like it after the gap saves another one.
+        """
+        recording, weights = self._index.recording, self._index.weights
+        node_op, names = recording.nodes.column("op"), recording.nodes.column("name")
+        ops, rows = recording.ops, recording.saved
+        spans, funcs = ops.column("span"), ops.column("func")
+        first: dict[int, tuple[int, tuple[int, int, int]]] = {}
+        found = set[int]()
+        saved = zip(rows.column("node"), rows.column("storage"), strict=True) if len(recording.alike) else ()
+        for node, storage in saved:
+            op = node_op[node]
+            if storage < 0 or op >= len(ops):
+                continue
+            place = spans[op], funcs[op], names[node]
+            begun, known = first.setdefault(storage, (op, place))
+            if op > begun and place == known and weights[begun] > 1:
+                found.add(storage)
+        return found
 
     @cached_property
     def live(self) -> array[int]:

@@ -61,8 +61,13 @@ class ModuleLooks:
         vars(self._observer)["observe"] = self._observe
 
     def move(self, moves: Moves) -> None:
-        """Know tensors by their new rows; modules were met before, or their rows would not be gone."""
-        self._noted = {(module, moves["tensors"](tensor)) for module, tensor in self._noted}
+        """Know modules and tensors by their new rows: a program that makes modules in a loop repeats these as well."""
+        modules, tensors = moves["modules"], moves["tensors"]
+        self._known = {key: (module, modules(row)) for key, (module, row) in self._known.items()}
+        self._called = set(map(modules, self._called))
+        self._noted = {(modules(module), tensors(tensor)) for module, tensor in self._noted}
+        del self._parents[modules.start : modules.stop]
+        self._parents = [NONE if parent == NONE else modules(parent) for parent in self._parents]
 
     def _observe(self, *call: Any) -> None:
         observer = self._observer

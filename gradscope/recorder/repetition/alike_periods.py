@@ -43,6 +43,7 @@ TABLES = {
     "event_tensors": "event",
     "module_ops": "op",
     "modules": "op",
+    "module_tensors": "module",
 }
 """Tables whose rows belong to ops, and the column by which; those that another's rows belong to come before it."""
 
