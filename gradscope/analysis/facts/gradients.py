@@ -175,7 +175,7 @@ class Gradients:
             for (tensor, entry), name in zip(group.tensors.items(), names, strict=True)
         )
         errors = [recording.text(error.message) for error in recording.errors if error.op == op]
-        received = sum(bool(entry.received) for entry in group.tensors.values())
+        received = [tensor for tensor, entry in group.tensors.items() if entry.received]
         return BackwardPass(
             place=self._index.place(group.statement),
             op=self._index.func(op),
@@ -184,8 +184,8 @@ class Gradients:
             retain_graph=any(row.retain_graph == 1 for row in rows),
             create_graph=any(row.create_graph == 1 for row in rows),
             error=errors[0] if errors else "",
-            received=received,
-            unreached=len(gradients) - received,
+            received=self._index.times_made(received),
+            unreached=self._index.times_made(group.tensors.keys() - set(received)),
             allocated_bytes=group.nbytes,
             gradients=gradients,
         )

@@ -69,11 +69,8 @@ class RowGroup:
     """Flags of the ops that made the row's tensors."""
     others: list[int] = field(default_factory=list)
     """Further tensors that the row stands for, where a statement had too many for a row each."""
-
-    @property
-    def members(self) -> int:
-        """Tensors that the row stands for."""
-        return 1 + len(self.others)
+    members: int = 1
+    """Tensors that the row stands for."""
 
 
 class LineGroups:
@@ -296,8 +293,31 @@ class LineGroups:
             reads = [row for row in others if row.kind in ("call", "export", "read")]
             if made:
                 others = [row for row in others if row not in reads or row.kind == "read" or row is target]
-            kept += _fold(named) + _fold(others)
+            kept += self._fold(named) + self._fold(others)
         return kept
+
+    def _fold(self, rows: list[RowGroup]) -> list[RowGroup]:
+        """One row for many of a kind."""
+        folded: list[RowGroup] = []
+        for kind in dict.fromkeys(row.kind for row in rows):
+            alike = [row for row in rows if row.kind == kind]
+            if len(alike) <= TENSORS_A_STATEMENT:
+                folded += alike
+                continue
+            first = alike[0]
+            first.others = [row.last_tensor for row in alike[1:]]
+            first.members = sum(map(self._standing, alike))
+            for row in alike[1:]:
+                first.allocated += row.allocated
+                first.saved += row.saved
+            first.last_op = max(row.last_op for row in alike)
+            folded.append(first)
+        return folded
+
+    def _standing(self, row: RowGroup) -> int:
+        """The tensors of a row: one, but where it is about a single one that stands for others as well."""
+        is_one = row.first_tensor == row.last_tensor != NONE
+        return self._index.times_made([row.last_tensor]) if is_one else 1
 
     def _once_a_parameter(self, rows: list[RowGroup]) -> list[RowGroup]:
         """Rows without those of what a library made a parameter of where another row is about that parameter."""
@@ -380,21 +400,3 @@ def _telling(unnamed: list[RowGroup]) -> RowGroup:
     last = max(reversed(unnamed), key=lambda row: row.last_op)  # (a network's last layer may be like its first)
     followed = [row for row in unnamed if row.tracked and row.last_op < last.first_op]
     return max(followed, key=lambda row: row.last_op) if followed and not last.tracked else last
-
-
-def _fold(rows: list[RowGroup]) -> list[RowGroup]:
-    """One row for many of a kind."""
-    folded: list[RowGroup] = []
-    for kind in dict.fromkeys(row.kind for row in rows):
-        alike = [row for row in rows if row.kind == kind]
-        if len(alike) <= TENSORS_A_STATEMENT:
-            folded += alike
-            continue
-        first = alike[0]
-        first.others = [row.last_tensor for row in alike[1:]]
-        for row in alike[1:]:
-            first.allocated += row.allocated
-            first.saved += row.saved
-        first.last_op = max(row.last_op for row in alike)
-        folded.append(first)
-    return folded

@@ -136,8 +136,10 @@ class _WhyBuilder:
             raised = f"The program raised {outcome.error_type}{at}: {outcome.message.partition(chr(10))[0]}"
             return self._built(Said(f"{raised}. Nothing was found that explains it.", found=False), NONE, None)
         if not self._answers or self._answers[0].severity == "note":
-            passes = len(self._sources.gradients.roots)
-            counted = f"{self._index.op_count:,} calls of torch and {passes:,} backward passes"
+            passes = self._index.times(self._sources.gradients.roots)
+            counted = (
+                f"{self._index.times(range(self._index.op_count)):,} calls of torch and {passes:,} backward passes"
+            )
             said = Said(f"No problem was seen in this run of {counted}.", found=False)
             return self._built(said, NONE, None)
         first = self._answers[0]

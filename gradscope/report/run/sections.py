@@ -179,7 +179,7 @@ class Sections:
         if one.error:
             text.append(f"  {self._marks.problem} raised", style="bold red")
         elif one.gradients:
-            text.append(f"  {one.received} of {len(one.gradients)} received a gradient", style="dim")
+            text.append(f"  {one.received} of {one.received + one.unreached} received a gradient", style="dim")
         if one.retain_graph:
             text.append("  retain_graph", style="yellow")
         return text

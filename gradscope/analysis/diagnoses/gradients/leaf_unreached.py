@@ -101,7 +101,8 @@ def _stepped_in_vain(sources: Sources, tensors: list[int]) -> str:
             for tensor in optimizer.tensors
         )
         if len(empty) >= STEPS and not is_written:
-            return f"and the {len(empty):,} steps of the {optimizer.name} of line {optimizer.line} had nothing to apply"
+            steps = f"{index.times(empty):,} steps of the {optimizer.name}"
+            return f"and the {steps} of line {optimizer.line} had nothing to apply"
     return ""
 
 

@@ -33,7 +33,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     for rounds in pairs.values():
         (first, second), leaves = max(rounds.items())
         if _is_part(sources, first, second):
-            yield _finding(sources, first, second, leaves, len(rounds))
+            yield _finding(sources, first, second, leaves, sources.index.times(op for _, op in rounds))
 
 
 def _cleared_unused(ends: list[int], steps: list[int], second: int) -> bool:

@@ -66,7 +66,7 @@ def _finding(sources: Sources, tensors: list[int], found: list[_Mixed]) -> Findi
     return sources.finding(
         f"Line {index.op_line(last.own)}: backward adds to gradients of {names} that the pass for another step{where} "
         f"had left there, and line {index.op_line(last.step)} ({index.func(last.step)}) applies the sum "
-        f"({len(found):,} times)",
+        f"({index.times(one.step for one in found):,} times)",
         why=early,
         op=last.own,
         tensors=tensors,

@@ -28,8 +28,9 @@ def _finding(sources: Sources, built: BuiltUp) -> Finding:
     causes = [*whole, *_keeping(sources, built)]
     line = causes[0].line if causes else index.op_line(built.op)
     how = "adds up" if built.is_sum else "keeps"
+    results = f"{index.times_made(built.tensors):,} results"
     return sources.finding(
-        f"Line {line}: an evaluation {how} {len(built.tensors)} results with graphs that no backward pass walks",
+        f"Line {line}: an evaluation {how} {results} with graphs that no backward pass walks",
         why="gradients are on, and all that these rounds save for backward is there till the end of them",
         op=built.op,
         tensors=[built.tensors[-1]],

@@ -35,13 +35,15 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 stayed.append(output)
         if len(stayed) >= AT_LEAST:
             attr, statement = kept[0]
-            blocks = {tensors.column("storage")[output] for output in stayed} - {NONE}
-            held = size(sum(recording.storages.column("nbytes")[block] for block in blocks))
+            blocks = {tensors.column("storage")[output]: index.times_made([output]) for output in stayed}
+            nbytes = recording.storages.column("nbytes")
+            held = size(sum(nbytes[block] * times for block, times in blocks.items() if block >= 0))
             made_at = tensors.column("op")[stayed[-1]]
             line = written.lines_of(statement).line
             yield sources.finding(
                 f"Line {line}: ctx.{attr} keeps the output of {written.name}, whose graph keeps ctx",
-                why=f"{len(stayed)} outputs ({held}) stayed after their backward pass, until Python looks for cycles",
+                why=f"{index.times_made(stayed):,} outputs ({held}) stayed after their backward pass, until Python "
+                "looks for cycles",
                 op=min(made_at, index.op_count - 1),
                 tensors=[stayed[-1]],
                 causes=sources.causes_at("made", [written.lines_of(statement)]),

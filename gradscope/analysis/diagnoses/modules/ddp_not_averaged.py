@@ -37,7 +37,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         causes = _causes(sources, last)
         line = causes[0].line if causes else index.op_line(alone[-1])
         yield sources.finding(
-            f"Line {line}: every pass before each of {len(alone):,} optimizer steps ran under no_sync",
+            f"Line {line}: every pass before each of {index.times(alone):,} optimizer steps ran under no_sync",
             why="so their gradients were not averaged over the processes, and each trains a model of its own",
             op=alone[-1],
             tensors=events[0].tensors[:1],

@@ -30,7 +30,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             op, leaves = max(layers.items())
             yield sources.finding(
                 f"Line {index.op_line(op)}: {index.call_name(op).removesuffix('.__init__')} is made again in each call "
-                f"of {_function_of(index, op)} ({len(layers):,} times)",
+                f"of {_function_of(index, op)} ({index.times(layers):,} times)",
                 why="each of them starts at random, gets a gradient once and is dropped; no optimizer has them",
                 op=op,
                 tensors=leaves,

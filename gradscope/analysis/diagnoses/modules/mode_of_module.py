@@ -74,8 +74,8 @@ def _of_model(
     before = bisect_left(steps, since.op)
     is_set_up = not before and not since.dropouts
     return sources.finding(
-        f"Line {index.op_line(last)}: {len(inside):,} steps train {since.name} in evaluation mode, in which its "
-        f"{' and '.join(parts)} do nothing or keep their statistics",
+        f"Line {index.op_line(last)}: {index.times(inside):,} steps train {since.name} in evaluation mode, in which "
+        f"its {' and '.join(parts)} do nothing or keep their statistics",
         why=f"line {line} called eval(), and nothing called train() after it",
         op=last,
         tensors=sorted(trained)[:1],

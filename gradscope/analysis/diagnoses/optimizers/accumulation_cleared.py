@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -48,7 +49,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
         if not kept.isdisjoint(tensors):
             continue  # what was cleared had been kept, by reference: see gradient-kept-by-reference
         last = found[-1]
-        most = max(one.passes for one in found)
+        # (where rounds are taken out that begin in the midst of one, those at the gap have other numbers)
+        often = Counter(one.passes for one in found)
+        most = max(often, key=lambda passes: (often[passes], passes))
         name = index.call_name(last.cleared).removeprefix("optim.")
         yield sources.finding(
             f"Line {index.op_line(last.step)}: of the {most:,} backward passes before each step, only the last one's "
@@ -75,7 +78,7 @@ def _before_each_step(index: Index, lives: GradientLives, tensor: int, steps: li
         gone = last_before(cleared, last)
         if len(same) < 2 or gone < same[-2] or not _is_all_unused(index, lives, same[:-1], cleared):
             return []
-        found.append(_Dropped(step, len(same), gone))
+        found.append(_Dropped(step, max(len(same), index.times(same) // index.weights[step]), gone))
     return found
 
 

@@ -52,7 +52,9 @@ def _finding(sources: Sources, lives: GradientLives, steps: dict[int, list[int]]
     first = index.op_statement.index(index.op_statement[last])
     is_first = first < lives.passes[tensors[0]][0]
     step_line, clear_line = index.op_line(last), index.op_line(cleared)
-    symptom = f"Line {step_line}: {index.func(last)} found only zeros in .grad of {names} ({len(found):,} times)"
+    symptom = (
+        f"Line {step_line}: {index.func(last)} found only zeros in .grad of {names} ({index.times(found):,} times)"
+    )
     if is_first:
         why, causes = "it comes before backward, and after what clears the gradients", sources.cause("step", last)
         advice = "Step after backward."

@@ -53,7 +53,7 @@ def _of_leaf(sources: Sources, leaf: int, steps: list[int]) -> _Twice | None:
         if last_before(cleared, first) < last_before(passes, first)
         if not first < first_after(passes, first) < second and not first < first_after(cleared, first) < second
     ]
-    return _Twice(*pairs[-1], len(pairs)) if pairs else None
+    return _Twice(*pairs[-1], index.times(second for _, second in pairs)) if pairs else None
 
 
 def _finding(sources: Sources, leaves: dict[int, _Twice], holders: list[Optimizer]) -> Finding:

@@ -45,7 +45,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 stepped[tensor] = op
         else:
             if stepped.get(tensor, NONE) >= 0:
-                times[tensor] = times.get(tensor, 0) + 1
+                times[tensor] = times.get(tensor, 0) + index.weights[op]
                 last[tensor] = op, stepped[tensor]
             stepped[tensor] = NONE
     by_statement: dict[int, dict[int, int]] = {}

@@ -108,7 +108,7 @@ def _finding(sources: Sources, tensors: list[int], found: list[_LeftGradients]) 
     return sources.finding(
         f"Line {index.op_line(last.by)}: backward for the gradient of {wanted} leaves gradients in {names} too; "
         f"line {index.op_line(last.own)} adds to them, and line {index.op_line(last.step)} ({index.func(last.step)}) "
-        f"applies the sum ({len(found):,} times)",
+        f"applies the sum ({index.times(one.step for one in found):,} times)",
         why=f"line {index.op_line(cleared)} clears them before that pass, not after it" if cleared >= 0 else "",
         op=last.by,
         tensors=tensors,

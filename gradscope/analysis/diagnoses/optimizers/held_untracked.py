@@ -70,10 +70,10 @@ def _finding(
     tensors = [tensor for tensor, _ in found]
     names = sources.listed([sources.names.at(tensor, steps[-1]) for tensor in tensors])
     causes = [cause for _, several in found for cause in several]
-    is_one = len(tensors) == 1
+    is_one, count = len(tensors) == 1, sources.index.times(steps)
     is_plain = not sources.index.recording.tensors.column("flags")[tensors[0]] & PARAMETER
     them, do_not = "it" if is_one else "them", f"do{'es' * is_one} not require grad"
-    vain = f"none of its {len(steps):,} steps changed {them}"
+    vain = f"none of its {count:,} steps changed {them}"
     if not causes:
         symptom = f"Line {optimizer.line}: {optimizer.name} was given {names} to train, which {do_not}: {vain}"
     elif is_plain:

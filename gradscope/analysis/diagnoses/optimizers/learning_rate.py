@@ -48,7 +48,7 @@ def _find_zero(sources: Sources) -> Iterator[Finding]:
         ) and "tiny" in small.detail:
             tiny = [step for step in steps if step >= small.op]
             if len(tiny) >= STEPS_AT_THE_END and 2 * len(tiny) >= len(steps):
-                yield from _next_to_nothing(sources, optimizer, events, small, tiny, len(steps))
+                yield from _next_to_nothing(sources, optimizer, events, small, tiny, sources.index.times(steps))
         elif len(changes) > 1 and changes[0][1]:
             # A warm-up from zero is meant to leave zero at once: only a division that gives nothing else is told of.
             first = [step for step in steps if step < changes[1][0]]
@@ -136,8 +136,8 @@ def _next_to_nothing(
     part = float(small.detail["tiny"]) / float(small.detail["first"])
     yield sources.finding(
         f"Line {causes[0].line}: {schedulers[0].detail.get('scheduler')}.step is called so often that the learning "
-        f"rate of {optimizer.name} has fallen to {part:.0e} of what it was, or less, in the last {len(tiny):,} of "
-        f"{steps:,} steps",
+        f"rate of {optimizer.name} has fallen to {part:.0e} of what it was, or less, in the last "
+        f"{sources.index.times(tiny):,} of {steps:,} steps",
         why="they change next to nothing",
         op=tiny[-1],
         tensors=sorted(optimizer.tensors)[:1],

@@ -127,7 +127,7 @@ def _put_aside(sources: Sources, optimizer: Optimizer, tensor: int, name: str, m
     index, steps = sources.index, _rounds_after(sources, optimizer, last)
     return sources.finding(
         f"Line {index.op_line(made)}: {name} is another tensor from here on, computed from the one that "
-        f"{optimizer.name} was given, and nothing uses that one any more ({len(steps):,} steps)",
+        f"{optimizer.name} was given, and nothing uses that one any more ({index.times(steps):,} steps)",
         why="the optimizer goes on with a parameter that no pass comes to",
         op=steps[-1],
         tensors=[tensor],

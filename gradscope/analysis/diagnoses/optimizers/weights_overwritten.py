@@ -36,7 +36,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         names = sources.listed([sources.names.of(tensor) for tensor in tensors])
         yield sources.finding(
             f"Line {index.op_line(last)}: {index.call_name(last)} overwrites {names} after each step "
-            f"({len(group[0].copies):,} times)",
+            f"({index.times(group[0].copies):,} times)",
             why=_SAYS[source],
             op=last,
             tensors=tensors,

@@ -39,7 +39,7 @@ def _finding(sources: Sources, kept: Happened, loaded: Happened, steps: list[int
     return sources.finding(
         f"Line {index.span_line(kept.span)}: an optimizer's state_dict() is kept without a copy{at}",
         why="its tensors are the optimizer's own, which each step changes in place: what is loaded is the last state "
-        f"({len(steps):,} step{'s' * (len(steps) > 1)} later)",
+        f"({index.times(steps):,} step{'s' * (len(steps) > 1)} later)",
         op=steps[-1],
         tensors=[],
         causes=sources.cause_of_event("saved", kept),

@@ -57,7 +57,7 @@ def _finding(sources: Sources, leaf: int, other: int, set_at: int, holder: Optim
     name, of = sources.names.of(leaf), sources.names.of(other)
     return sources.finding(
         f"Line {index.op_line(set_at)}: {name} is put on the memory of {of} by .data, and both stay parameters of "
-        f"their own ({len(steps):,} steps of {holder.name} of both)",
+        f"their own ({index.times(steps):,} steps of {holder.name} of both)",
         why="each gets its own part of the gradient, and each step writes the one memory twice, by two states; a move "
         "to another device or type parts the two",
         op=set_at,

@@ -100,7 +100,7 @@ class _MasksFinder:
             passes = [max((one for one in self._lives.passes[tensor] if one < step), default=NONE) for step in after]
             by_step = [next((op for op in gradients if a < op < b), NONE) for a, b in zip(passes, after, strict=True)]
             if len(weights) == 1 and before and len(after) >= STEPS and all(op >= 0 for op in by_step):
-                return MaskedOnce(tensor, weights[0], by_step[-1], len(before), after[-1])
+                return MaskedOnce(tensor, weights[0], by_step[-1], index.times(before), after[-1])
         return None
 
     def _last(self, mask: int, storage: int) -> int:

@@ -51,7 +51,7 @@ def lost_average(index: Index, lives: GradientLives, last: int, name: str) -> Lo
         and written.get(index.storage_at(tensor, last), NONE) < taken[tensor]
         and not 0 <= died[tensor] <= last
     ]
-    runs = sum(index.op_statement[op] == statement and index.func(op) == index.func(last) for op in ops)
+    runs = index.times(op for op in ops if index.op_statement[op] == statement and index.func(op) == index.func(last))
     return LostAverage(last, averages, weights, runs) if averages and weights and runs >= RUNS else None
 
 

@@ -60,7 +60,7 @@ def treated_as_two(index: Index, events: Events, lives: GradientLives) -> Iterat
         is_each_trained = _trained_in_turn(copies, made, steps) >= 2 or 2 <= len(copies) <= len(made)
         if is_each_trained or _APART.search(source.name):
             number = len(made) if is_each_trained else 0
-            yield TreatedAsTwo(tuple(copies), held, source, len(steps), steps[-1], number)
+            yield TreatedAsTwo(tuple(copies), held, source, index.times(steps), steps[-1], number)
 
 
 def _optimizers(index: Index, events: Events, tensors: tuple[int, ...], since: int, of: str) -> Iterator[int]:
