@@ -9,6 +9,9 @@ from itertools import accumulate, takewhile
 
 NAMES_LISTED = 4
 
+BEFORE = " before"
+"""Behind a name: the tensor that it was the name of before a line gave it to another."""
+
 _PART = r"\[[^]]*\]|\.?[^.\[]+"
 """``net``, ``.fc`` and ``[0]`` of ``net.fc[0]``."""
 

@@ -84,3 +84,13 @@ def test_the_call_is_named(changed: dict[str, str]) -> None:
 )
 def test_it_is_silent_where_nothing_is_lost(changed: dict[str, str]) -> None:
     assert told(**changed)[1] == []
+
+
+def test_where_other_calls_there_made_nodes_that_is_said() -> None:
+    """The second layer's input requires grad, the first one's does not; one layer alone is all calls there are."""
+    texts = []
+    for layers in ("Layer(0), Layer(1)", "Layer(0)"):
+        source = SOURCE.format(**BUG).replace("Layer(0), Layer(1)", layers)
+        texts += [answer.text for answer in build(recorded(source)).answers if answer.code == "function-without-node"]
+    assert [text.count("in some of its calls: for these its backward does not run") for text in texts] == [1, 0]
+    assert all("line 9 writes nothing" in text for text in texts)

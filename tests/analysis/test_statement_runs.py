@@ -91,6 +91,14 @@ PROGRAMS = {
         "for _ in range(5):\n    run(w).sum()",
         5,
     ),
+    "a layer of a model that nobody looked at any more": (
+        "class Deep(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.body = nn.ModuleList(nn.Linear(2, 2) for _ in range(40))\n        self.out = nn.Linear(2, 2)\n"
+        "    def forward(self, x):\n        for layer in self.body:\n            x = layer(x).tanh()\n"
+        "        return self.out(x)  # here\n"
+        "one, other = Deep(), Deep()\nfor net in (one, other):\n    net(w).sum().backward()",
+        2,
+    ),
     "batches, and the end of each epoch": (
         "data = torch.utils.data.DataLoader(torch.ones(6, 2), batch_size=2)\n"
         "for _ in range(2):\n    for batch in data:  # here\n        len(batch)",

@@ -242,3 +242,15 @@ def test_a_parameter_that_was_first_seen_after_a_pass_may_be_older() -> None:
     (told,) = build(recorded(f"{HEAD}{late}(w * 2).sum().backward()\nprint(late.grad)\n")).answers
     assert told.code == "grad-none-unreached"
     assert told.text.endswith("no call was seen to use it before this backward pass.")
+
+
+def test_a_line_that_matters_has_all_of_its_rows() -> None:
+    """``requires_grad_(False)`` on a model of four tensors: not on three of them."""
+    assignments = "\n".join(f"v{n} = torch.zeros(2)" for n in range(60))
+    source = f"""import torch
+frozen = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+frozen.requires_grad_(False)
+{assignments}
+"""
+    rows = [row for row in lines_that_matter(report_of(source)) if "requires_grad_" in row.source]
+    assert [row.name for row in rows] == ["frozen.0.weight", "frozen.0.bias", "frozen.1.weight", "frozen.1.bias"]

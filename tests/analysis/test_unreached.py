@@ -363,7 +363,7 @@ dist.destroy_process_group()
     report = build(recorded(source))
     whys = [row.why for row in report.backwards[0].gradients if row.name.endswith("weight")]
     assert whys == [
-        "no call was seen to use it before this backward pass but the one that wraps it (line 6)",
+        "no call was seen to use it before this backward pass, only to hold it (line 6)",
         "used at line 7, but no way from there to <(w * 2).sum()> was seen",
     ]
 

@@ -12,7 +12,7 @@ from functools import cached_property
 
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
-from gradscope.recording.flags import BELOW, CONTINUED, MADE
+from gradscope.recording.flags import BELOW, CONTINUED, MADE, PARAMETER
 from gradscope.recording.rows import Span
 
 _Used = tuple[int, tuple[int, ...]]
@@ -84,11 +84,12 @@ class ModuleCalls:
     def _used(self, statements: frozenset[int]) -> dict[int, dict[Span, Counter[_Used]]]:
         """By statement and call in the source what ran below it: how often each function took which parameters."""
         index, used = self._index, dict[int, dict[Span, Counter[_Used]]]()
+        tensor_flags = index.recording.tensors.column("flags")
         spans = list(index.recording.spans)
         columns = (index.recording.ops.column(name) for name in ("span", "func", "flags", "inner"))
         for op, (at, span, func, flags, inner) in enumerate(zip(index.op_statement, *columns, strict=True)):
             if at in statements and flags & BELOW and not flags & (MADE | CONTINUED) and inner == NONE:
-                taken = tuple(tensor for tensor in index.uses.of(op) if tensor in self._owners)
+                taken = tuple(one for one in index.uses.of(op) if one in self._owners or tensor_flags[one] & PARAMETER)
                 used.setdefault(at, {}).setdefault(spans[span], Counter())[func, taken] += index.weights[op]
         return used
 
@@ -106,7 +107,7 @@ class ModuleCalls:
         siblings = {parents[root] for root in roots} if len(roots) > 1 else set()
         for (func, taken), count in used.items():
             for tensor in taken:
-                root = self._owners[tensor]
+                root = self._owners.get(tensor, NONE)  # (a model that nobody looked at any more has no rows)
                 while root != NONE and root not in roots and parents[root] not in siblings:
                     root = parents[root]
                 if root == NONE:

@@ -26,7 +26,13 @@ def lines_that_matter(report: Report) -> tuple[LineRow, ...]:
     chosen: set[int] = set()
     for sort, most in _MOST.items():
         alike = sorted((row for row in report.lines if sorts[id(row)] == sort), key=_weight, reverse=True)
-        chosen.update(id(row) for row in alike[:most])
+        statements: dict[tuple[str, int], list[int]] = {}
+        for row in alike:
+            statements.setdefault((row.file, row.line), []).append(id(row))
+        taken: list[int] = []
+        for rows in statements.values():  # (with some of its rows one would seem to have done that to those alone)
+            taken += rows if len(taken) < most else []
+        chosen.update(taken)
     return tuple(row for row in report.lines if id(row) in chosen)
 
 

@@ -17,7 +17,7 @@ from gradscope.analysis.lines.line_groups import RowGroup
 from gradscope.analysis.lines.line_notes import LineNotes
 from gradscope.analysis.lines.wrapped_rows import about_parameter
 from gradscope.analysis.report_model import LineRow, RowKind
-from gradscope.analysis.wording import listed
+from gradscope.analysis.wording import BEFORE, listed
 from gradscope.recording import NONE
 from gradscope.recording.flags import AUTOCAST, GRAD, INFERENCE, LEAF, PARAMETER
 from gradscope.recording.rows import OpKind
@@ -176,7 +176,7 @@ class LineTable:
         if base < 0 or not self._names.is_named(base):
             return ""
         name = self._names.at(base, self._telling_op(group))
-        return f"{name} before" if name == self._name(group) else name
+        return f"{name}{BEFORE}" if name == self._name(group) else name
 
     def _run_start(self, group: RowGroup) -> int:
         """The first op of the statement's last run, as far as it concerns the row's tensor."""

@@ -10,6 +10,7 @@ from rich.text import Text
 from gradscope.analysis.lines.highlights import lines_that_matter
 from gradscope.analysis.report_model import Cut, InplaceWrite, LineRow, Report
 from gradscope.analysis.view import RunView
+from gradscope.analysis.wording import BEFORE
 from gradscope.report.run.answer_rows import AnswerRows
 from gradscope.report.run.line_rows import ShownLines
 from gradscope.report.run.module_rows import module_rows, runs_whole_models
@@ -159,7 +160,8 @@ class RunScreen:
             words.append(f"new: bytes allocated, saved: bytes kept for backward{summed}")
         if alias := next((row for row in rows if row.alias_of), None):
             base = safe(alias.alias_of)
-            words.append(f"{alias.storage} = {base}: on the memory of {base}")
+            other = f"what {base.removesuffix(BEFORE)} was{BEFORE}" if base.endswith(BEFORE) else base
+            words.append(f"{alias.storage} = {base}: the same memory as {other}")
         return "; ".join(filter(None, words))
 
     def _below(self) -> Iterator[RenderableType]:

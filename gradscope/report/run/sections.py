@@ -180,8 +180,8 @@ class Sections:
             text.append(f"  {self._marks.problem} raised", style="bold red")
         elif one.gradients:
             text.append(f"  {one.received} of {one.received + one.unreached} received a gradient", style="dim")
-        if one.retain_graph:
-            text.append("  retain_graph", style="yellow")
+        if one.create_graph or one.retain_graph:  # (the first keeps the graph as well)
+            text.append("  create_graph" if one.create_graph else "  retain_graph", style="yellow")
         return text
 
     def _counted(self, names: Sequence[str]) -> str:

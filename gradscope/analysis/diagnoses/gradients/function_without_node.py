@@ -12,9 +12,12 @@ from gradscope.analysis.facts.graphs.functions_without_node import without_node
 
 def _find(sources: Sources) -> Iterator[Finding]:
     for found in without_node(sources.index, sources.passes):
+        symptom = f"Line {found.call.line}: {found.function} was given no tensor that requires grad"
         yield sources.finding(
-            f"Line {found.call.line}: {found.function} was given no tensor that requires grad, so its backward does "
-            f"not run and never writes what it does at line {found.writes.line}",
+            f"{symptom}, so its backward does not run, and line {found.writes.line} writes nothing"
+            if found.is_always
+            else f"{symptom} in some of its calls: for these its backward does not run, and line {found.writes.line} "
+            "writes nothing",
             op=found.op,
             tensors=[found.result],
             causes=sources.causes_at("made", [found.call]),

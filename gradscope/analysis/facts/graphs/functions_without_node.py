@@ -31,6 +31,8 @@ class WithoutNode(NamedTuple):
     """What it returned (a tensor)."""
     op: int
     """The op that took the result."""
+    is_always: bool
+    """Whether no call there made a node."""
 
 
 class _Class(NamedTuple):
@@ -48,11 +50,16 @@ def without_node(index: Index, passes: Passes) -> Iterator[WithoutNode]:
     for file, tree in enumerate(calls.trees):
         for known in () if tree is None else _classes(index, tree, file):
             seen: set[Lines] = set()
+            with_node: set[tuple[int, int]] | None = None
             for result, op in _results(index, passes, known):
                 call = calls.at(known.name, op)
+                if with_node is None:
+                    applied = (calls.at(known.name, one) for one in _with_node(index, known))
+                    with_node = {(one.file, one.line) for one in applied if one is not None}
                 if call is not None and call not in seen:
                     seen.add(call)
-                    yield WithoutNode(known.name, call, known.writes, result, op)
+                    is_always = (call.file, call.line) not in with_node
+                    yield WithoutNode(known.name, call, known.writes, result, op, is_always)
 
 
 def _results(index: Index, passes: Passes, known: _Class) -> Iterator[tuple[int, int]]:
@@ -75,13 +82,7 @@ def _results(index: Index, passes: Passes, known: _Class) -> Iterator[tuple[int,
         for tensor, made_by in enumerate(recording.tensors.column("op"))
         if given[tensor] >= 0 and passes.first_walked_at[given[tensor]] >= 0
     }
-    nodes = recording.nodes
-    # Where no name holds a result, that it requires grad shows by its node alone, first seen behind its user's.
-    with_node = {
-        op
-        for op, name in zip(nodes.column("op"), nodes.column("name"), strict=True)
-        if recording.text(name) == f"{known.name}Backward"
-    }
+    with_node = _with_node(index, known)
     looked_at: set[int] = set()
     for op, tensor in zip(recording.uses.column("op"), recording.uses.column("tensor"), strict=True) if made else ():
         if tensor not in made or spans[op] in inside or tensor in looked_at:
@@ -97,6 +98,16 @@ def _results(index: Index, passes: Passes, known: _Class) -> Iterator[tuple[int,
             and "float" in recording.text(recording.layouts[index.layout_at(tensor, op)].dtype)
         ):
             yield tensor, op
+
+
+def _with_node(index: Index, known: _Class) -> set[int]:
+    """The ops by which nodes of a Function were seen.
+
+    Where no name holds a result, that it requires grad shows by its node alone, first seen behind its user's.
+    """
+    text, nodes = index.recording.text, index.recording.nodes
+    named = zip(nodes.column("op"), nodes.column("name"), strict=True)
+    return {op for op, name in named if op < index.op_count and text(name) == f"{known.name}Backward"}
 
 
 def _classes(index: Index, tree: ast.Module, file: int) -> Iterator[_Class]:

@@ -45,7 +45,7 @@ class KeptFromTraining:
         held = self._events.in_optimizers
         if held:
             if leaf not in held:
-                return "and no optimizer holds it"
+                return "and held by no optimizer"
             given = {tensor for event in held[leaf] for tensor in event.tensors}
             has_ended_early = bool(self._index.recording.errors) and not given & self._stepped
             return "and the optimizer that holds it had not made a step" if has_ended_early else ""

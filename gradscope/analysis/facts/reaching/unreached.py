@@ -293,7 +293,7 @@ class Reasons:
         used = [op for op in self._flow.uses_of(tensor, this.op) if not self._is_only_held(op)]
         if not used:
             held = [op for op in self._index.users.of(tensor) if op < this.op and self._is_only_held(op)]
-            wrapped = f" but the one that wraps it (line {self._index.op_line(held[-1])})" if held else ""
+            wrapped = f", only to hold it (line {self._index.op_line(held[-1])})" if held else ""
             others = " in this process, which started others" if self._index.recording.info.children else ""
             return Unreached(f"no call was seen to use it before this backward pass{wrapped}{others}", unused=True)
         if (written := self._past_graph.into_data(tensor, this.steps, this.op)) >= 0:
