@@ -115,3 +115,18 @@ def test_an_answer_calls_parameters_as_the_outermost_object_has_them() -> None:
     (answer,) = report_of(source).answers
     assert "net.gain" in answer.text
     assert "self." not in answer.text
+
+
+def test_an_item_has_not_the_name_that_another_item_of_its_list_has() -> None:
+    """A comprehension makes several at once: the next one is no later run of the first, whose name it were."""
+    source = """
+    def make_scale(by):
+        return lambda h: h * by
+    net = nn.Linear(3, 3)
+    ws = [torch.randn(3, requires_grad=True) for _ in range(2)]
+    for step in range(40):
+        scale = make_scale(ws[0])
+        (scale(torch.ones(2, 3)) + net(torch.ones(2, 3))).sum().backward()
+    """
+    (answer,) = report_of(source).answers
+    assert answer.subject == "ws[1]"

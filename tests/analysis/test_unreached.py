@@ -496,3 +496,29 @@ def test_a_cut_before_the_rounds_is_named_where_no_other_is_on_the_way() -> None
     source = source.replace("(self.weight / self.scale).round().detach()", "self.scale.expand(3, 3)")
     why = reasons(build(recorded(source)), "layer.weight")
     assert why == [f"cut at line {line_of(source, 'weight.detach()')} by Tensor.detach"]
+
+
+USED_AS_WELL = """
+import copy
+import torch
+source = torch.nn.Linear(3, 3)
+trained = copy.deepcopy(source)
+optimizer = torch.optim.SGD([*trained.parameters(), *source.parameters()], lr=0.1)
+x = torch.ones(2, 3)
+for step in range(2):
+    with torch.no_grad():
+        h = source(x)
+    loss = trained(torch.from_numpy(h.numpy())).sum()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def test_of_what_was_used_itself_the_copy_is_not_said_to_be_all_that_was() -> None:
+    used, copied = USED_AS_WELL, USED_AS_WELL.replace("h = source(x)", "h = x * 2")
+    whys = [
+        {row.why for row in build(recorded(source)).backwards[0].gradients if row.name.startswith("source")}
+        for source in (used, copied)
+    ]
+    assert whys[0] and not any("only the copy" in why for why in whys[0])
+    assert whys[1] == {"only the copy that line 4 made of it was used"}

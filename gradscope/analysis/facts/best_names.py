@@ -241,9 +241,15 @@ class BestNames:
         for matched in (self._matched_of_slot.get((slot, one), ()) for one in (statement, NOWHERE)):
             if at := bisect_left(matched, tensor):
                 then = bisect_left(ops, made_at[matched[at - 1]])
-                if then < len(ops) and (name := self.held_at(matched[at - 1], ops[then])):
+                name = self.held_at(matched[at - 1], ops[then]) if then < len(ops) else ""
+                if name and not self._is_held_on(matched[at - 1], name, op):
                     return name
         return ""
+
+    def _is_held_on(self, tensor: int, name: str, op: int) -> bool:
+        """Whether a tensor has a name still: it is another item of one list, and not the result of a run before."""
+        died = self._index.recording.tensors.column("died")[tensor]
+        return not 0 <= died <= op and self.held_at(tensor, op) == name
 
     @cached_property
     def _looked_at(self) -> frozenset[int]:

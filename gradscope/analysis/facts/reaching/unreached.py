@@ -144,7 +144,9 @@ class Reasons:
         way = self._flow.path(this.steps, tensor)
         cut = next((step.op for step in way if step.loses), NONE)
         if cut >= 0 and self._flow.is_copy(cut):
-            line = self._index.op_line(cut)
+            line, uses = self._index.op_line(cut), self._flow.uses_of(tensor, this.op)
+            if any(not self._flow.is_copy(op) and not self._is_only_held(op) for op in uses):
+                return self._explain_unused(tensor, this)  # (what it was used for itself led somewhere else)
             return Unreached(f"only the copy that line {line} made of it was used", cut, unused=True)
         if cut >= 0 and (around := self._passed_by(tensor, this)) is not None:
             line = self._index.op_line(around.op)
