@@ -42,6 +42,8 @@ LOST = [
     "w.data = torch.where(w.data > 0, torch.tensor(0.1), torch.tensor(-0.1)) * w.data.sign().abs()",
     "w.data = torch.fake_quantize_per_tensor_affine(w.data, 0.1, 0, -7, 7)",
     "w.data = (w.data / 0.1).round_() * 0.1",
+    "a = w.data.abs().mean(); w.data = torch.where(w.data >= 0, a, -a)",
+    "w.data = (w.data > 0.1).float() - (w.data < -0.1).float()",
 ]
 
 
@@ -49,6 +51,11 @@ LOST = [
 def test_rounded_values_in_the_weights_own_place(write: str) -> None:
     line = line_of(SOURCE, "# write")
     assert found(write) == [[line]]
+
+
+def test_a_view_of_the_weights_is_no_write() -> None:
+    source = "w.data = w.data.sign(); x = x @ self.weight.t() @ self.weight"
+    assert found(source) == [[line_of(SOURCE, "# write")]]
 
 
 def test_after_the_step() -> None:
@@ -71,3 +78,13 @@ def test_after_the_step() -> None:
 )
 def test_where_a_step_is_not_lost(forward: str, before: str, after: str) -> None:
     assert not found(forward, before, after)
+
+
+def test_an_image_of_whole_numbers_that_is_optimised() -> None:
+    source = SOURCE.replace("layer.parameters()", "[image]").replace(
+        "layer = Layer(4, 3)", "image = torch.rand(5, 4)\n{}"
+    )
+    source = source.replace("{}", "image.requires_grad_(); layer = Layer(4, 3)").replace("torch.randn(5, 4)", "image")
+    source = source.replace("{after}", "image.data = (image.data * 255).round() / 255")
+    answers = build(recorded(source.format(forward="pass", before="pass"))).answers
+    assert "weights-overwritten" not in [one.code for one in answers]

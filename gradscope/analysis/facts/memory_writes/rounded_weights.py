@@ -16,7 +16,7 @@ from typing import NamedTuple
 from gradscope.analysis.facts.gradient_lives import GradientLives
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
-from gradscope.recording.flags import EXTERNAL, GROUP_OP
+from gradscope.recording.flags import EXTERNAL, GROUP_OP, PARAMETER
 
 STEPS = 4
 """Steps, between which it was done each time, from which on it counts."""
@@ -24,6 +24,8 @@ _ROUNDS = re.compile(
     r"(Tensor|torch)\.(round|floor|ceil|trunc|fix|sign|fake_quantize_per_(tensor|channel)_affine"
     r"|_fake_quantize_\w+)_?"
 )
+_COMPARES = re.compile(r"(Tensor|torch)\.(__)?(gt|ge|lt|le|greater|less|greater_equal|less_equal)(__)?")
+"""What tells two levels apart."""
 _DRAWS = re.compile(r".*(rand|bernoulli|normal|uniform|dropout|poisson|multinomial).*")
 """What draws, so that a step is not lost on the average."""
 _DEPTH = 40
@@ -48,10 +50,13 @@ class RoundedWeights:
 
     def found(self) -> list[Rounded]:
         """Every parameter with rounded values in its place before each step but the first."""
-        if not self._index.calls_of(_ROUNDS.fullmatch):
+        if not self._index.calls_of(lambda func: _ROUNDS.fullmatch(func) or _COMPARES.fullmatch(func)):
             return []
         found = []
+        flags = self._index.recording.tensors.column("flags")
         for tensor, steps in self._lives.steps.items():
+            if not flags[tensor] & PARAMETER:
+                continue  # (an image that is optimised may have to be one of whole numbers)
             last = steps[-STEPS - 1 :]
             pairs = [self._between(tensor, step, following) for step, following in pairwise(last)]
             known = [pair for pair in pairs if pair is not None]
@@ -98,9 +103,10 @@ class RoundedWeights:
             for begin, storage in [(-1, index.recording.tensors.column("storage")[leaf]), *index.moves.get(leaf, ())]:
                 on.setdefault(storage, []).append((begin, leaf))
         steps = {leaf: frozenset(ops) for leaf, ops in leaves.items()}
+        made_at, flags = (index.recording.tensors.column(name) for name in ("op", "flags"))
         for op, tensor, _, _ in all_writes(index):
-            if op >= index.op_count:
-                continue
+            if op >= index.op_count or (op == made_at[tensor] and not flags[tensor] & EXTERNAL):
+                continue  # (a view has the version of its base from birth)
             for begin, leaf in on.get(index.storage_at(tensor, op), ()):
                 if op in steps[leaf] or op <= begin or index.storage_at(leaf, op) != index.storage_at(tensor, op):
                     continue
@@ -144,6 +150,7 @@ class RoundedWeights:
                 rounds.append(made)
                 is_rounded = True
             elif not index.is_floating(one):
+                rounds += [made] * (_COMPARES.fullmatch(index.func(made)) is not None)
                 is_rounded = True
             stack += [(use, is_rounded) for use in taken]
         return max(rounds) if rounds and reaches else -1
