@@ -208,6 +208,7 @@ _ENTRIES = (
     Entry("hooks.forward_past_hooks", _an_event(EventKind.DIRECT_FORWARD)),
     Entry("modules.left_frozen", _an_event(EventKind.FROZEN)),
     Entry("modules.frozen_with_another", _an_event(EventKind.FROZEN)),
+    Entry("modules.new_layer_frozen", _an_event(EventKind.FROZEN)),
     Entry("optimizers.parameter_replaced", _an_event(EventKind.OPTIMIZER)),
     Entry("modules.tie_broken", _a_pass),
     Entry("optimizers.never_stepped", _a_step),
