@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gradscope.analysis.report_builder import build
-from tests.analysis.building import recorded
+from gradscope.analysis.report_model import Answer
+from tests.analysis.building import line_of, recorded
 
 SOURCE = """
 import torch
@@ -51,3 +54,63 @@ def test_a_frozen_teacher_whose_weights_are_averages_may_learn_statistics() -> N
     assert "frozen-norm-learns" not in said
     never_updated = TEACHER.replace("        teacher.update_parameters(net)\n", "")
     assert "frozen-norm-learns" in [one.code for one in build(recorded(never_updated)).answers]
+
+
+MEAN_TEACHER = """
+import copy, torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+class Both(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.student = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+        self.teacher = TEACHER
+    def loss(self, x):
+        TARGET
+        return (self.student(x) - target).pow(2).mean()
+    def average(self):
+        AVERAGES
+both = Both()
+optimizer = torch.optim.AdamW(HELD, lr=0.01)
+for step in range(8):
+    loss = both.loss(torch.randn(16, 4))
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    both.average()
+"""
+LIBRARY = "AveragedModel(self.student, multi_avg_fn=get_ema_multi_avg_fn(0.9))"
+COPY, UPDATE, ALL = "copy.deepcopy(self.student)", "self.teacher.update_parameters(self.student)", "both.parameters()"
+LERP = "for a, b in zip(self.teacher.parameters(), self.student.parameters()): a.data.lerp_(b.data, 0.1)"
+LERPS = "torch._foreach_lerp_([p.data for p in self.teacher.parameters()], [p.data for p in self.student.parameters()], 0.1)"
+BACK = (
+    LERP + "\n        for a, b in zip(self.student.parameters(), self.teacher.parameters()): a.data.lerp_(b.data, 0.1)"
+)
+TRACKED, NO_GRAD = "target = self.teacher(x + 0.1)", "with torch.no_grad(): target = self.teacher(x + 0.1)"
+
+
+def taught(teacher: str, target: str, averages: str, held: str) -> tuple[list[Answer], str]:
+    source = MEAN_TEACHER.replace("TEACHER", teacher).replace("TARGET", target)
+    source = source.replace("AVERAGES", averages).replace("HELD", held)
+    return [one for one in build(recorded(source)).answers if one.severity != "note"], source
+
+
+@pytest.mark.parametrize(("teacher", "averages"), [(LIBRARY, UPDATE), (COPY, LERP), (COPY, LERPS)])
+def test_a_teacher_that_the_optimizer_trains_as_well_is_reported(teacher: str, averages: str) -> None:
+    (answer,), source = taught(teacher, TRACKED, averages, ALL)
+    assert answer.code == "average-trained"
+    assert [cause.line for cause in answer.causes] == [line_of(source, "optimizer ="), line_of(source, TRACKED)]
+
+
+@pytest.mark.parametrize(
+    ("teacher", "target", "averages", "held"),
+    [
+        pytest.param(LIBRARY, NO_GRAD, UPDATE, ALL, id="no gradients come to it"),
+        pytest.param(LIBRARY, TRACKED, UPDATE, "both.student.parameters()", id="no optimizer holds it"),
+        pytest.param(f"{LIBRARY}.requires_grad_(False)", TRACKED, UPDATE, ALL, id="it is frozen"),
+        pytest.param(COPY, TRACKED, "pass", ALL, id="two networks that learn from each other"),
+        pytest.param(COPY, TRACKED, BACK, ALL, id="two that are drawn together"),
+    ],
+)
+def test_a_teacher_that_is_an_average_only_is_right(teacher: str, target: str, averages: str, held: str) -> None:
+    assert "average-trained" not in [one.code for one in taught(teacher, target, averages, held)[0]]

@@ -230,6 +230,7 @@ _ENTRIES = (
     Entry("optimizers.average_left_in_model", _a_step),
     Entry("optimizers.stale_casts", _a_step_under_autocast),
     Entry("optimizers.average_reversed", _an_event(EventKind.FACTOR)),
+    Entry("optimizers.average_trained", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.clipped_in_vain", _a_pass),
     Entry("modules.mode_of_module", _a_mode_or_a_step),
     Entry("modules.dropout_in_evaluation", _an_event(EventKind.TRAINING_MODE)),
