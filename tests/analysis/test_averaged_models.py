@@ -82,10 +82,12 @@ for step in range(8):
 LIBRARY = "AveragedModel(self.student, multi_avg_fn=get_ema_multi_avg_fn(0.9))"
 COPY, UPDATE, ALL = "copy.deepcopy(self.student)", "self.teacher.update_parameters(self.student)", "both.parameters()"
 LERP = "for a, b in zip(self.teacher.parameters(), self.student.parameters()): a.data.lerp_(b.data, 0.1)"
-LERPS = "torch._foreach_lerp_([p.data for p in self.teacher.parameters()], [p.data for p in self.student.parameters()], 0.1)"
-BACK = (
-    LERP + "\n        for a, b in zip(self.student.parameters(), self.teacher.parameters()): a.data.lerp_(b.data, 0.1)"
+LERPS = (
+    "own, weights = [p.data for p in self.teacher.parameters()], [p.data for p in self.student.parameters()]\n"
+    "        torch._foreach_lerp_(own, weights, 0.1)"
 )
+BACK = f"""{LERP}
+        for a, b in zip(self.student.parameters(), self.teacher.parameters()): a.data.lerp_(b.data, 0.1)"""
 TRACKED, NO_GRAD = "target = self.teacher(x + 0.1)", "with torch.no_grad(): target = self.teacher(x + 0.1)"
 
 
@@ -114,3 +116,14 @@ def test_a_teacher_that_the_optimizer_trains_as_well_is_reported(teacher: str, a
 )
 def test_a_teacher_that_is_an_average_only_is_right(teacher: str, target: str, averages: str, held: str) -> None:
     assert "average-trained" not in [one.code for one in taught(teacher, target, averages, held)[0]]
+
+
+def test_that_no_gradient_comes_to_an_average_is_meant_even_where_an_optimizer_holds_it() -> None:
+    asks = "print(sum(p.grad is not None for p in both.teacher.parameters()))"
+    source = MEAN_TEACHER.replace("TEACHER", LIBRARY).replace("TARGET", NO_GRAD).replace("AVERAGES", UPDATE)
+    for held in (ALL, "both.student.parameters()"):
+        for end in ("", asks):
+            answers = build(recorded(source.replace("HELD", held) + end)).answers
+            assert [one.code for one in answers if one.severity != "note"] == []
+    trained = source.replace(UPDATE, "pass").replace("HELD", ALL) + asks
+    assert "grad-none-unreached" in [one.code for one in build(recorded(trained)).answers if one.severity != "note"]

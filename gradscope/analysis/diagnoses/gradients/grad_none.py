@@ -62,7 +62,8 @@ def _is_expected(sources: Sources, reads: list[tuple[NoneRead, list[Cause]]]) ->
     asks = asks_for_none(index.recording.files[statement.file].text, index.op_line(read.op))
     if read.kind == "untracked" and (asks == "checks" or all(_is_plain_leaf(sources, one.tensor) for one, _ in reads)):
         return bool(asks)
-    return bool(asks) and not any(causes for _, causes in reads)
+    is_average = all(sources.left_out.is_average(one.tensor) for one, _ in reads)
+    return bool(asks) and (is_average or not any(causes for _, causes in reads))
 
 
 def _is_kept_out(sources: Sources, read: NoneRead) -> bool:

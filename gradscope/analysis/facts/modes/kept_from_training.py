@@ -15,7 +15,8 @@ from gradscope.recording.flags import EXTERNAL, GRAD, INFERENCE
 
 _WRITTEN_OUT = ("no_grad", "inference_mode", "detach")
 """Kinds of cuts that somebody wrote to have no gradient; others come about by the way."""
-_COPIES = ("__deepcopy__", "AveragedModel.update_parameters")
+_AVERAGES = "AveragedModel.update_parameters"
+_COPIES = ("__deepcopy__", _AVERAGES)
 """What takes values over into other leaves: of a template the copy may be what is trained, of a model the average."""
 _WRITES_TRACED = 8
 """First writes of a leaf whose values are traced back: an average of weights takes them from others from the start."""
@@ -46,12 +47,33 @@ class KeptFromTraining:
         if held:
             if leaf not in held:
                 return "and held by no optimizer"
+            if self.is_average(leaf):
+                return "and it is an average of other weights"
             given = {tensor for event in held[leaf] for tensor in event.tensors}
             has_ended_early = bool(self._index.recording.errors) and not given & self._stepped
             return "and the optimizer that holds it had not made a step" if has_ended_early else ""
         if self._is_written_from_others(leaf):
             return "and its values are written from other leaves"
         return "and it is a copy that is only used so" if self._is_copy_without_gradients(leaf) else ""
+
+    def is_average(self, leaf: int) -> bool:
+        """Whether torch's own averaging of weights writes a leaf: no gradient is needed for that."""
+        return self._index.storage_at(leaf, NONE) in self._averaged
+
+    @cached_property
+    def _averaged(self) -> frozenset[int]:
+        """The memory that ``AveragedModel.update_parameters`` wrote more than the copies of its first call.
+
+        It writes through views, which have the version of the weights that it reads, too, from their birth.
+        """
+        made_at = self._index.recording.tensors.column("op")
+        return frozenset(
+            self._index.storage_at(tensor, op)
+            for op, tensor, before, _ in all_writes(self._index)
+            if op < self._index.op_count
+            and self._index.func(op).endswith(_AVERAGES)
+            and (before or made_at[tensor] != op)
+        )
 
     def _is_written_from_others(self, leaf: int) -> bool:
         own = self._index.storage_at(leaf, self._index.op_count)
