@@ -26,7 +26,7 @@ _DEEPEST = 3
 """Functions that hand a value on."""
 
 
-class Given(NamedTuple):
+class GivenValue(NamedTuple):
     """What is known of a value that a function is given."""
 
     names: frozenset[tuple[str, str]]
@@ -37,7 +37,7 @@ class Given(NamedTuple):
     """The functions that these are in, by the last part of their names."""
 
 
-def handing_calls(text: str, put: Put, given: Given, deep: int = _DEEPEST) -> list[Handed]:
+def handing_calls(text: str, put: Put, given: GivenValue, deep: int = _DEEPEST) -> list[Handed]:
     """The calls, or the lines that make the dicts for them, that hand a value to the function around a place.
 
     Args:
@@ -71,7 +71,7 @@ def handing_calls(text: str, put: Put, given: Given, deep: int = _DEEPEST) -> li
 
 
 def _handed_on(
-    text: str, call: ast.Call, parts: list[ast.expr], around: ast.AST, given: Given, deep: int
+    text: str, call: ast.Call, parts: list[ast.expr], around: ast.AST, given: GivenValue, deep: int
 ) -> Iterator[Handed]:
     """The calls that hand it to a function that hands on what it was given."""
     name, parameters, collecting = function_of(around)
@@ -84,11 +84,11 @@ def _handed_on(
         yield from handing_calls(text, put, given, deep - 1)
 
 
-def _is_made_inside(call: ast.Call, given: Given) -> bool:
+def _is_made_inside(call: ast.Call, given: GivenValue) -> bool:
     return any(call.lineno <= line <= (call.end_lineno or call.lineno) for line in given.lines)
 
 
-def _is_it(part: ast.expr, around: ast.AST | None, given: Given) -> bool:
+def _is_it(part: ast.expr, around: ast.AST | None, given: GivenValue) -> bool:
     """Whether a part of an argument is the value, by its name there, or as what the function that made it gives."""
     if isinstance(part, ast.Call):
         owner = part.func.value if isinstance(part.func, ast.Attribute) else None

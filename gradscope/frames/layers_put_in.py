@@ -28,6 +28,6 @@ def layer_put_in(text: str, line: int) -> str:
             call = node.value
             if ast.unparse(call.func) == _SETS and len(call.args) == _OF_SET and isinstance(call.args[2], ast.Call):
                 name = call.args[1]
-                part = f".{name.value}" if isinstance(name, ast.Constant) else ""
+                part = f".{name.value}" if isinstance(name, ast.Constant) and isinstance(name.value, str) else ""
                 return f"{ast.unparse(call.args[0])}{part}"
     return ""

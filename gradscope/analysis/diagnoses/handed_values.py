@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Cause
-from gradscope.frames.handing_calls import Given, handing_calls
+from gradscope.frames.handing_calls import GivenValue, handing_calls
 from gradscope.frames.put_statements import added_at, last_part
 
 
@@ -30,7 +30,7 @@ def handed_by(sources: Sources, op: int, values: list[int]) -> list[Cause]:
             here = {last_part(index.recording.text(index.recording.spans[span].function))} if span >= 0 else functions
             names |= {(index.recording.text(name), function) for function in here}
     lines = frozenset(index.op_line(made_at[one]) for one in values)
-    given = Given(frozenset(names), lines, frozenset(functions - {"<module>"}))
+    given = GivenValue(frozenset(names), lines, frozenset(functions - {"<module>"}))
     calls = handing_calls(text, put, given)
     if len(calls) != 1:
         return []
