@@ -79,3 +79,73 @@ def test_the_line_that_shares_comes_first(freezing: str) -> None:
 )
 def test_what_is_not_shared_not_trained_or_frozen_by_itself_is_left_alone(changes: dict[str, str]) -> None:
     assert lines(changes) == []
+
+
+AVERAGED = """
+import copy
+import torch
+from torch import nn
+class Twins(nn.Module):
+    def __init__(self, trunk, width):
+        super().__init__()
+        self.online = nn.Sequential(trunk, nn.Linear(width, 2))
+        {build}
+        {freeze}
+    def average(self):
+        with torch.no_grad():
+            for p, q in zip(self.online.parameters(), self.target.parameters()):
+                {average}
+    def forward(self, x):
+        with torch.no_grad():
+            wanted = self.target(x)
+        return ({online} - wanted - 1).pow(2).mean()
+trunk = nn.Linear(3, 3)
+{first}
+twins = Twins(trunk, width=3)
+optimizer = torch.optim.SGD([p for p in twins.parameters() if p.requires_grad], lr=0.1)
+for step in range(3):
+    optimizer.zero_grad()
+    twins(torch.rand(4, 3)).backward()
+    optimizer.step()
+    twins.average()
+"""
+BOTH = {
+    "build": "self.target = nn.Sequential(trunk, nn.Linear(width, 2))",
+    "freeze": "for p in self.target.parameters():\n            p.requires_grad = False",
+    "average": "q.lerp_(p, 0.1)",
+    "online": "self.online(x)",
+    "first": "",
+}
+
+
+def averaged(changes: dict[str, str]) -> list[int]:
+    answers = build(recorded(AVERAGED.format(**BOTH | changes))).answers
+    return [one.causes[0].line for one in answers if one.code == "frozen-with-another"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"freeze": "self.target.requires_grad_(False)"},
+        {"average": "q.data.mul_(0.9).add_(p.data, alpha=0.1)"},
+        {"average": "q.copy_(p)"},
+    ],
+)
+def test_a_part_that_is_averaged_with_itself_was_to_be_two(changes: dict[str, str]) -> None:
+    assert averaged(changes) == [line_of(AVERAGED.format(**BOTH | changes), "self.target = ")]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"build": "self.target = nn.Sequential(copy.deepcopy(trunk), nn.Linear(width, 2))"},
+        {"freeze": "self.target[1].requires_grad_(False)"},
+        {"first": "trunk.requires_grad_(False)"},
+        {"average": "pass"},
+        {"online": "self.online[1](self.online[0](x).detach())", "first": "trunk.requires_grad_(False)"},
+        {"first": "own = torch.optim.SGD(trunk.parameters(), 0.1)\ntrunk(torch.ones(3)).sum().backward()\nown.step()"},
+    ],
+)
+def test_a_part_that_is_no_second_one_or_was_frozen_by_itself_is_left_alone(changes: dict[str, str]) -> None:
+    assert averaged(changes) == []

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.memory_writes.mixed_with_themselves import mixed_into_itself
 from gradscope.analysis.report_model import Evidence
-from gradscope.frames.shared_arguments import built_with
+from gradscope.frames.shared_arguments import built_with, built_with_argument
+from gradscope.recording.flags import GRAD
 from gradscope.recording.rows import EventKind
 
 _ALONG = 4_096
@@ -55,6 +57,74 @@ def _find(sources: Sources) -> Iterator[Finding]:
             evidence=[Evidence("ops", op)],
             advice="Give one of them a copy (copy.deepcopy), or leave the shared part out when freezing.",
         )
+    yield from _find_mixed(sources)
+
+
+def _find_mixed(sources: Sources) -> Iterator[Finding]:
+    """Shared parameters that no optimizer got, as they were frozen, and that the program treats as two."""
+    index, changes = sources.index, sources.index.recording.changes
+    seen = set[int]()
+    for event in sources.events.of(EventKind.FROZEN):
+        first = _frozen_at_op(sources, event.subject)
+        if index.op_statement[first] in seen:
+            continue
+        seen.add(index.op_statement[first])
+        end = _end_of_run(sources, first)
+        frozen = [
+            tensor
+            for tensor, rows in index.changed_ops.items()
+            if first <= changes[rows[-1]].op < end and not changes[rows[-1]].after and changes[rows[-1]].before
+        ]
+        mixed = {one: mixed_into_itself(index, sources.sharing, one, frozen) for one in frozen}
+        shared = [one for one, op in mixed.items() if op >= 0 and _is_left_out(sources, one, end)]
+        others = [one for one, op in mixed.items() if op < 0]
+        found = _built(sources, first, built_with_argument) if shared and others else None
+        if found is not None:
+            yield _mixed(sources, first, found, shared, others, mixed[shared[0]])
+
+
+def _is_left_out(sources: Sources, tensor: int, since: int) -> bool:
+    """Whether a tensor is used with gradients on since it was frozen, and was never trained."""
+    index, flags = sources.index, sources.index.recording.ops.column("flags")
+    is_used = any(op >= since and flags[op] & GRAD and index.tensors_made(op) for op in index.users.of(tensor))
+    return is_used and tensor not in sources.events.in_optimizers and tensor not in sources.lives.steps
+
+
+def _mixed(
+    sources: Sources, op: int, found: tuple[int, int, list[int]], shared: list[int], others: list[int], mixed: int
+) -> Finding:
+    index, (span, file, lines) = sources.index, found
+    held, rest = (sources.listed([sources.names.of(one) for one in some]) for some in (shared, others))
+    line, built = index.span_line(span), index.line(file, lines[0])
+    return sources.finding(
+        f"Line {built} builds with a module that another model has as well",
+        why=f"the two share {held}, and line {line}, which switched requires_grad off for {rest}, did so for that too: "
+        f"nothing trains it, and {index.call_name(mixed)} writes it from itself",
+        op=mixed,
+        tensors=[*shared, *others],
+        causes=[
+            *(sources.cause_of_line("made", file, at, at, "") for at in lines),
+            *sources.cause_of_span("set", span),
+            *sources.cause("set", op),
+        ],
+        evidence=[Evidence("ops", op)],
+        advice="Give one of them a copy: copy.deepcopy.",
+    )
+
+
+def _frozen_at_op(sources: Sources, op: int) -> int:
+    """The first op of the run of a statement, by one of its ops."""
+    index, first = sources.index, op
+    while first and op - first < _ALONG and index.op_statement[first - 1] == index.op_statement[op]:
+        first -= 1
+    return first
+
+
+def _end_of_run(sources: Sources, first: int) -> int:
+    index, end = sources.index, first
+    while end < index.op_count and index.op_statement[end] == index.op_statement[first] and end - first < _ALONG:
+        end += 1
+    return end
 
 
 def _frozen_at(sources: Sources, tensor: int) -> int:
@@ -64,19 +134,13 @@ def _frozen_at(sources: Sources, tensor: int) -> int:
     last = index.recording.changes[rows[-1]] if rows else None
     if last is None or last.after or not last.before:
         return -1
-    first = last.op
-    while first and last.op - first < _ALONG and index.op_statement[first - 1] == index.op_statement[last.op]:
-        first -= 1
-    return first
+    return _frozen_at_op(sources, last.op)
 
 
 def _shared(sources: Sources, first: int) -> _Shared | None:
     """What the run of a statement that begins at an op froze, where it is two models'."""
     index, holding = sources.index, sources.events.in_optimizers
-    statement = index.op_statement[first]
-    end = first
-    while end < index.op_count and index.op_statement[end] == statement and end - first < _ALONG:
-        end += 1
+    end = _end_of_run(sources, first)
     changes = index.recording.changes
     frozen = [
         tensor
@@ -93,13 +157,21 @@ def _shared(sources: Sources, first: int) -> _Shared | None:
     place = index.statements[index.op_statement[made]] if 0 <= made < index.op_count else None
     if place is None or place.file < 0:
         return None
-    text = index.recording.files[place.file].text
-    for span in _ways(sources, index.recording.ops.column("span")[first]):
+    found = _built(sources, first, lambda text, at: built_with(text, index.op_line(made), at))
+    return _Shared(found[0], first, held, others, *found[1:]) if found and found[1] == place.file else None
+
+
+def _built(
+    sources: Sources, op: int, lines_in: Callable[[str, tuple[int, int, int, int]], list[int]]
+) -> tuple[int, int, list[int]] | None:
+    """On the way to an op, the first span whose lines that build a text shows: span, file, lines."""
+    index = sources.index
+    for span in _ways(sources, index.recording.ops.column("span")[op]):
         row = index.recording.spans[span]
         columns = (row.line, row.col, row.end_line, row.end_col)
-        lines = built_with(text, index.op_line(made), columns) if row.file == place.file else []
+        lines = lines_in(index.recording.files[row.file].text, columns) if row.file >= 0 else []
         if lines:
-            return _Shared(span, first, held, others, place.file, lines)
+            return span, row.file, lines
     return None
 
 
@@ -119,7 +191,8 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""Two models were built with one and the same module. Freezing one of them switched requires_grad off
-            for the shared parameters too, which an optimizer holds beside others of the other model.""",
+            for the shared parameters too, which an optimizer holds beside others of the other model, or which the
+            program averages with themselves as if there were two of them.""",
         reason="""A module that is handed to two models is one module: requires_grad belongs to its parameters, by
             whatever name they are reached. An optimizer skips parameters without a gradient, and nothing fails.""",
         remedy="""Give the model that is to be frozen a copy of the shared part, or freeze what is its own alone. Where
