@@ -72,6 +72,10 @@ def _a_function_of_the_users(recording: Recording) -> bool:
     return any(file.is_user and "Function" in file.text for file in recording.files)
 
 
+def _hooks_of_the_users(recording: Recording) -> bool:
+    return any(file.is_user and "saved_tensors_hooks" in file.text for file in recording.files)
+
+
 def _applies_a_function(recording: Recording) -> bool:
     return any(file.is_user and ".apply" in file.text and "Function" in file.text for file in recording.files)
 
@@ -247,6 +251,7 @@ _ENTRIES = (
     Entry("memory.memory_kept_by_graph", _a_call_again),
     Entry("memory.gradient_cycle", _a_pass),
     Entry("memory.output_kept_by_ctx", _an_event(EventKind.FUNCTION)),
+    Entry("memory.packed_and_kept", _hooks_of_the_users),
     Entry("memory.block_kept_by_view", _a_call_again),
     Entry("memory.evaluated_with_graph", _a_pass),
     Entry("memory.saved_in_vain", _anything),
