@@ -70,8 +70,8 @@ for step in range(4):
     loss.backward()
     w.grad = None
 """,
-        instead_of="    return store[key].float()",
-        silent="    return store.pop(key).float()",
+        instead_of="return store[key].float()",
+        silent="return store.pop(key).float()",
     ),
     find=_find,
 )
