@@ -28,7 +28,7 @@ from gradscope.recorder.patches.optimizer_steps import OptimizerSteps
 from gradscope.recorder.patches.recomputed import write_recomputed
 from gradscope.recorder.patches.stack_limit import raise_stack_limit
 from gradscope.recorder.patches.threads import follow, following, unfollow
-from gradscope.recorder.places.call_sites import SourceFiles, SpanTable
+from gradscope.recorder.places.call_sites import Site, SourceFiles, SpanTable
 from gradscope.recorder.places.callers import CallSites
 from gradscope.recorder.places.code_owners import CodeOwners
 from gradscope.recorder.places.function_places import FunctionPlaces
@@ -259,10 +259,21 @@ class Recorder:
         """The mode that records the calling thread."""
         return self._modes.get(threading.get_ident())
 
-    def enter_thread(self, name: str) -> None:
-        """Begin to record the calling thread."""
+    def start_of_thread(self, frame: FrameType) -> Site | None:
+        """Where a thread is started by a frame; None where that runs no code of the user's."""
+        try:
+            with self._observer.lock:
+                return self._observer.sites.user_site(frame)
+        except Exception:
+            self._observer.fault("thread.start")
+            return None
+
+    def enter_thread(self, name: str, started: Site | None = None) -> None:
+        """Begin to record the calling thread, which was started at a place of the user's."""
         ident = threading.get_ident()
         with self._observer.lock:
+            if started is not None:
+                self._observer.sites.started_at[ident] = started
             is_inside_modes = torch._C._len_torch_function_stack() > 0
             observer = ShieldedObserver(self._observer) if is_inside_modes else self._observer
             # (the native core does not switch off the modes of the program's that would see it look)
@@ -277,6 +288,7 @@ class Recorder:
     def leave_thread(self) -> None:
         """Stop recording the calling thread."""
         mode = self._modes.pop(threading.get_ident(), None)
+        self._observer.sites.started_at.pop(threading.get_ident(), None)
         if mode is not None:
             self._observer.passes.in_flight.threads.discard(mode.thread)
         # In the midst of a call (a hook that ends the process) torch has taken the mode off, and puts it back itself.

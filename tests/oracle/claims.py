@@ -63,7 +63,8 @@ class Judge:
         statements = [node for node in nodes if isinstance(node, ast.stmt)]
         self._simple = {node.lineno for node in statements if not hasattr(node, "body")}
         """Lines of statements that hold no others."""
-        self._returns = {node.lineno for node in statements if isinstance(node, ast.Return)}
+        given = [one for one in statements if isinstance(getattr(one, "value", None), ast.Lambda)]
+        self._returns = {node.lineno for node in statements if isinstance(node, ast.Return) or node in given}
         """Lines whose result has its name in another frame, later."""
         inner = [node for node in nodes if isinstance(node, (ast.ListComp, ast.DictComp, ast.GeneratorExp, ast.Lambda))]
         self._inner_names = {
@@ -322,7 +323,8 @@ class Judge:
         changed = Counter(row["line"] for row in rows if row["kind"] != "made")
         for row in rows:
             line, name = row["line"], row["name"]
-            if row["end_line"] == line and line in self._simple:
+            may_be_skipped = row["kind"] == "step" and "scaler" in self.seen.lines[line - 1]
+            if row["end_line"] == line and line in self._simple and not may_be_skipped:
                 yield self._executions("executions", line, f"{row['op']} ran", row["executions"])
             path = path_of(name)
             if row["kind"] not in ("made", "changed", "cut") or path is None or row["requires_grad"] is None:

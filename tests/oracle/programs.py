@@ -12,7 +12,9 @@ from random import Random
 from typing import NamedTuple
 
 HEAD = """\
+import contextlib
 import copy
+import dataclasses
 import threading
 import torch
 from torch import nn
@@ -132,6 +134,82 @@ def jitter(h):
 @torch.no_grad()
 def features(h):
     return torch.sigmoid(h) * 2""",
+    "Total": """\
+class Total(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, h):
+        ctx.shape = h.shape
+        return h.sum()
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.expand(ctx.shape)""",
+    "Record": """\
+@dataclasses.dataclass
+class Record:
+    value: torch.Tensor
+    scale: float = 2.0""",
+    "Holder": """\
+class Holder:
+    def __init__(self, value):
+        self._value = value
+    @property
+    def value(self):
+        return self._value * 2""",
+    "Tracked": """\
+class Tracked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 3)
+        self.register_buffer("mean", torch.zeros(3))
+    def forward(self, h):
+        out = self.fc(h)
+        with torch.no_grad():
+            self.mean.lerp_(out.mean(0), 0.1)
+        return out - self.mean""",
+    "Averaging": """\
+class Averaging(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 3)
+        self.register_buffer("mean", torch.zeros(3))
+    def forward(self, h):
+        out = self.fc(h)
+        self.mean = 0.9 * self.mean + 0.1 * out.mean(0)
+        return out - self.mean""",
+    "batches": """\
+def batches(h):
+    for number in range(2):
+        part = h[number] * 2
+        yield part""",
+    "quiet": """\
+def quiet(h):
+    with torch.no_grad():
+        value = torch.tanh(h)
+        yield value""",
+    "calm": """\
+@torch.no_grad()
+def calm(h):
+    value = torch.sigmoid(h)
+    yield value
+    value = value * 2
+    yield value""",
+    "held_still": """\
+@contextlib.contextmanager
+def held_still(module):
+    for p in module.parameters():
+        p.requires_grad_(False)
+    yield
+    for p in module.parameters():
+        p.requires_grad_(True)""",
+    "nested": """\
+def nested(h):
+    scale = h.detach()
+    def inner(value):
+        nonlocal scale
+        scale = scale * 2
+        return value * scale
+    h = inner(h)
+    return inner(h)""",
 }
 
 
@@ -274,6 +352,16 @@ def _batch_norm(to: Writer) -> None:
     to.names.append(name)
 
 
+def _with_buffer(name: str) -> Piece:
+    def piece(to: Writer) -> None:
+        model = to.fresh("model")
+        to.add(f"{model} = {to.define(name)}()")
+        to.modules.append(model)
+        to.names.append(model)
+
+    return piece
+
+
 MODULES: dict[str, Piece] = {
     "linear": _linear,
     "two-on-a-line": _two_on_a_line,
@@ -283,7 +371,12 @@ MODULES: dict[str, Piece] = {
     "sequential": _sequential,
     "module-class": _class,
     "batch-norm": _batch_norm,
+    "buffer-averaged": _with_buffer("Tracked"),
+    "buffer-averaged-with-graph": _with_buffer("Averaging"),
 }
+
+SAFE_MODULES = {name: module for name, module in MODULES.items() if name != "buffer-averaged-with-graph"}
+"""Without the one whose graph goes on from round to round."""
 
 
 def _leaf(to: Writer) -> None:
@@ -457,6 +550,25 @@ def _leaf_written_by_numpy(to: Writer) -> None:
         to.add(f"{name} = {to.random.choice(to.leaves)}.detach().numpy()", f"{name}[0] = 0.25")
 
 
+def _output_replaced(to: Writer) -> None:
+    given = to.random.choice(["given * 2", "given.detach()", "torch.zeros_like(given)", "given + taken[0]"])
+    to.add(f"{to.random.choice(to.modules)}.register_forward_hook(lambda module, taken, given: {given})")
+
+
+def _input_replaced(to: Writer) -> None:
+    taken = to.random.choice(["taken[0] * 2", "taken[0].detach()"])
+    to.add(f"{to.random.choice(to.modules)}.register_forward_pre_hook(lambda module, taken: ({taken},))")
+
+
+def _old_weight_norm(to: Writer) -> None:
+    plain = [name for name in to.linears if "[" not in name]
+    if plain:
+        name = to.random.choice(plain)
+        to.linears.remove(name)
+        norm = to.random.choice(["weight_norm", "spectral_norm", "parametrizations.spectral_norm"])
+        to.add(f"nn.utils.{norm}({name})")
+
+
 PREPARATIONS: dict[str, Piece] = {
     "tied": _tied,
     "deepcopy": _copied,
@@ -478,6 +590,9 @@ PREPARATIONS: dict[str, Piece] = {
     "zeroing-hook": _zeroing_hook,
     "accumulated-hook": _accumulated_hook,
     "leaf-written-by-numpy": _leaf_written_by_numpy,
+    "output-replaced": _output_replaced,
+    "input-replaced": _input_replaced,
+    "normed-weight": _old_weight_norm,
 }
 
 
@@ -633,6 +748,70 @@ def _jittered(to: Writer) -> None:
     to.add("h = h * 1", f"{name} = {to.define('jitter')}(h)", f"h = h * {name}")
 
 
+def _activated_in_place(to: Writer) -> None:
+    how = ["nn.ReLU(inplace=True)(h)", "nn.functional.leaky_relu(h, 0.1, inplace=True)", "nn.functional.relu_(h)"]
+    to.add("h = h * 1", f"h = {to.random.choice(how)}")
+
+
+def _in_record(to: Writer) -> None:
+    name, module = to.fresh("record"), to.random.choice(to.modules)
+    to.add(f"{name} = {to.define('Record')}(h)", f"{name}.value = {module}({name}.value)")
+    to.add(f"h = {name}.value * {name}.scale")
+
+
+def _in_dict(to: Writer) -> None:
+    name, module = to.fresh("state"), to.random.choice(to.modules)
+    to.add(f"{name} = {{'h': h}}", f"{name}['h'] = {module}({name}['h'])", f"{name}['old'] = h", f"h = {name}['h']")
+
+
+def _of_property(to: Writer) -> None:
+    name = to.fresh("holder")
+    to.add(f"{name} = {to.define('Holder')}(h)", f"h = h + {name}.value")
+
+
+def _generated(name: str) -> Piece:
+    def piece(to: Writer) -> None:
+        with to.block(f"for value in {to.define(name)}(h):"):
+            to.add("h = h + value")
+
+    return piece
+
+
+def _held_still(to: Writer) -> None:
+    module = to.random.choice(to.modules)
+    with to.block(f"with {to.define('held_still')}({module}):"):
+        to.add(f"h = h + {module}(h)")
+
+
+def _swapped_names(to: Writer) -> None:
+    name = to.fresh("other")
+    to.add(f"{name} = {to.random.choice(to.modules)}(h)", f"h, {name} = {name}, h", f"h = h + {name}")
+
+
+def _func_vjp(to: Writer) -> None:
+    name = to.fresh("pulled")
+    value = to.random.choice(["h", "h.detach()"])
+    to.add(f"{name}, pull = torch.func.vjp(torch.tanh, {value})", f"h = h + pull(torch.ones(2, 3))[0] * {name}")
+
+
+def _func_grad_each(to: Writer) -> None:
+    name = to.fresh("slopes")
+    to.add(f"{name} = torch.func.vmap(torch.func.grad(lambda row: row.sin().sum()))(h)", f"h = h * {name}")
+
+
+def _caught_step(to: Writer) -> None:
+    with to.block("try:"):
+        to.add("h = h @ torch.ones(5, 5)")
+    with to.block("except RuntimeError:"):
+        to.add(f"h = {to.random.choice(to.modules)}(h)")
+
+
+def _closure_variable(to: Writer) -> None:
+    name = to.fresh("shift")
+    to.add(f"{name} = {to.random.choice(to.leaves or ['x'])}", f"later = lambda value: value * {name}")
+    to.add(f"{name} = torch.ones(3)", "h = later(h)")
+
+
 STEPS: dict[str, Piece] = {
     "module": _through_module,
     "residual": _residual,
@@ -682,6 +861,20 @@ STEPS: dict[str, Piece] = {
     "copied-tensor": _copied_tensor,
     "autocast": _autocast,
     "argument-written": _jittered,
+    "activated-in-place": _activated_in_place,
+    "in-record": _in_record,
+    "in-dict": _in_dict,
+    "of-property": _of_property,
+    "generated": _generated("batches"),
+    "generated-under-no-grad": _generated("quiet"),
+    "generated-by-decorated": _generated("calm"),
+    "held-still": _held_still,
+    "names-swapped": _swapped_names,
+    "nested": _called("nested"),
+    "func-vjp": _func_vjp,
+    "func-grad-each": _func_grad_each,
+    "caught-step": _caught_step,
+    "closure-variable": _closure_variable,
 }
 
 SAFE_STEPS: dict[str, Piece] = {
@@ -759,6 +952,60 @@ def _paired(to: Writer) -> None:
     )
 
 
+def _caught_second_pass(to: Writer) -> None:
+    to.add(f"loss = {_loss(to)}", "loss.backward()")
+    with to.block("try:"):
+        to.add("loss.backward()")
+    with to.block("except RuntimeError as error:"):
+        to.add("print(type(error))")
+
+
+def _caught_in_place(to: Writer) -> None:
+    _tracked(to)
+    to.add("out = h.exp()", "loss = out.sum()", "out.detach().mul_(2)")
+    with to.block("try:"):
+        to.add("loss.backward()")
+    with to.block("except RuntimeError:"):
+        to.add("h.sum().backward()")
+
+
+def _by_lbfgs(to: Writer) -> None:
+    name, module = to.fresh("lbfgs"), to.random.choice(to.modules)
+    to.add(f"{name} = torch.optim.LBFGS(list({module}.parameters()), lr=0.1, max_iter=2)")
+    with to.block("def closure():"):
+        to.add(f"{name}.zero_grad()", f"loss = {module}(x).pow(2).sum()", "loss.backward()", "return loss")
+    to.add(f"{name}.step(closure)")
+
+
+def _loaded_batches(to: Writer) -> None:
+    module = to.random.choice(to.modules)
+    if to.random.random() < 0.5:
+        with to.block("for batch in torch.utils.data.DataLoader(x, batch_size=2):"):
+            to.add(f"{module}(batch).sum().backward()")
+    else:
+        with to.block("for a, b in torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, h.detach()), 2):"):
+            to.add(f"loss = nn.functional.mse_loss({module}(a), b)", "loss.backward()")
+
+
+def _scaled_step(to: Writer) -> None:
+    name, opt, module = to.fresh("scaler"), to.fresh("opt"), to.random.choice(to.modules)
+    to.add(f"{name} = torch.amp.GradScaler('cpu', init_scale=8.0)")
+    to.add(f"{opt} = torch.optim.SGD(list({module}.parameters()), lr=0.1)", f"loss = {module}(x).sum()")
+    to.add(f"{name}.scale(loss).backward()", f"{name}.unscale_({opt})", f"{name}.step({opt})", f"{name}.update()")
+
+
+def _function_alone(to: Writer) -> None:
+    _tracked(to)
+    to.add(f"{to.define('Total')}.apply(h).backward()")
+
+
+def _in_thread(to: Writer) -> None:
+    to.add("loss = h.sum()")
+    with to.block("def work():"):
+        to.add("loss.backward()")
+    to.add("thread = threading.Thread(target=work)", "thread.start()", "thread.join()")
+
+
 PASSES: dict[str, Piece] = {
     "backward": _backward,
     "backward-on-a-line": _backward_on_a_line,
@@ -770,6 +1017,13 @@ PASSES: dict[str, Piece] = {
     "scaled": _scaled,
     "retained-graph": _retained_graph,
     "paired": _paired,
+    "caught-second-pass": _caught_second_pass,
+    "caught-in-place": _caught_in_place,
+    "lbfgs": _by_lbfgs,
+    "loaded-batches": _loaded_batches,
+    "scaled-step": _scaled_step,
+    "function-alone": _function_alone,
+    "in-thread": _in_thread,
 }
 
 OPTIMIZERS = {
@@ -943,7 +1197,7 @@ def healthy_program(random: Random, runs: tuple[int, ...] = (2, 3, 5)) -> Progra
     """
     to = Writer(random)
     for _ in range(random.randint(1, 2)):
-        to.piece(MODULES)
+        to.piece(SAFE_MODULES)
     trained, names = list(to.modules), list(to.names)
     closure = random.random() < 0.2
     beside = [one for one in BESIDE if random.random() < 0.4]

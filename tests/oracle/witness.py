@@ -332,7 +332,9 @@ class _Calls(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         with torch._C.DisableTorchFunction():
-            taken, given = (list(filter(_is_plain, _tensors(those))) for those in ([args, kwargs or {}], result))
+            seen = [_tensors(those) for those in ([args, kwargs or {}], result)]
+            taken, given = (list(filter(_is_plain, those)) for those in seen)
+            self._witness.has_wrappers |= len(taken) + len(given) < sum(map(len, seen))
             self._witness.note_call(func, taken, given)
         return result
 
@@ -491,9 +493,7 @@ def saved_by(node: Any) -> list[torch.Tensor]:
     found: list[torch.Tensor] = _tensors(
         list(getattr(node, "__dict__", {}).values())
     )  # what a Function put into its ctx
-    names = [name for name in dir(node) if name.startswith("_saved_")] + ["saved_tensors"] * hasattr(
-        node, "saved_tensors"
-    )
+    names = [name for name in dir(node) if name.startswith("_saved_") or name == "saved_tensors"]
     for name in names:
         with contextlib.suppress(RuntimeError):
             found += _tensors(getattr(node, name))

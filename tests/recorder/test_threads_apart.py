@@ -18,6 +18,7 @@ import torch
 from gradscope.recorder.session import Recorder
 from gradscope.recording import NONE, Recording
 from gradscope.recording.rows import Field
+from tests.analysis.building import recorded
 from tests.recorder.reading import changes_of, functions, node_name, op_named, tensor_called
 
 
@@ -339,3 +340,26 @@ def test_of_two_threads_nodes_with_one_number_the_one_that_leads_to_the_same_is_
     received = [row.tensor for row in recording.gradients if row.tensor in leaves]
     assert [node_name(recording, node) for node in sorted(reached)].count("MulBackward0") == 1
     assert leaves == [recorder.row_of_living(weights[taken])] == received
+
+
+STARTED = """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+import torch
+w = torch.ones(3, requires_grad=True)
+loss, other, last = w.sum(), w.exp().sum(), w.tanh().sum()
+thread = threading.Thread(target=loss.backward)
+thread.start()
+thread.join()
+with ThreadPoolExecutor(1) as pool:
+    pool.submit(other.backward).result()
+    pool.submit(last.backward).result()
+"""
+
+
+def test_what_runs_no_code_of_the_users_in_a_thread_is_of_the_line_that_started_it():
+    """Of a pool's thread it is not: the line that made it start one gave it one job of several."""
+    recording = recorded(STARTED)
+    ops = [op for op in recording.ops if recording.text(op.func) == "Tensor.backward"]
+    lines = [recording.spans[op.span].line if op.span >= 0 else NONE for op in ops]
+    assert lines == [7, NONE, NONE]

@@ -8,14 +8,17 @@ not seen.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from functools import wraps
+from types import FrameType
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from gradscope.frames.replacements import Replacement
 from gradscope.recorder.calls.function_mode import RecorderMode
+from gradscope.recorder.places.call_sites import Site
 
 Thread: Any = threading.Thread
 """``_bootstrap_inner`` is private, and the same in Python 3.10 to 3.13."""
@@ -27,8 +30,11 @@ class Follower(Protocol):
     def records_this_thread(self) -> bool:
         """Whether the calling thread is recorded, now."""
 
-    def enter_thread(self, name: str) -> None:
-        """Begin to record the calling thread."""
+    def start_of_thread(self, frame: FrameType) -> Site | None:
+        """Where a thread is started by a frame; None where that runs no code of the user's."""
+
+    def enter_thread(self, name: str, started: Site | None = None) -> None:
+        """Begin to record the calling thread, which was started at a place of the user's."""
 
     def leave_thread(self) -> None:
         """Stop recording the calling thread."""
@@ -40,7 +46,7 @@ class Follower(Protocol):
 _following: list[Follower] = []
 """The recorders at work, in the order in which they started."""
 
-_inherited: WeakKeyDictionary[threading.Thread, list[Follower]] = WeakKeyDictionary()
+_inherited: WeakKeyDictionary[threading.Thread, list[tuple[Follower, Site | None]]] = WeakKeyDictionary()
 _ROOM = 256 << 20
 """Bytes of address space for the stack of a recorded thread: a deep graph may be freed in it."""
 _replaced: list[Replacement] = []
@@ -79,7 +85,8 @@ def _noting(start: Callable[[threading.Thread], None]) -> Callable[[threading.Th
     def noting_start(thread: threading.Thread) -> None:
         recorders = [recorder for recorder in _following if recorder.records_this_thread()]
         if recorders:
-            _inherited[thread] = recorders
+            caller = sys._getframe(1)  # (a pool's thread runs what other lines give it: the pool itself starts it)
+            _inherited[thread] = [(recorder, recorder.start_of_thread(caller)) for recorder in recorders]
         has_default_room = bool(recorders) and threading.stack_size() == 0
         if has_default_room:
             threading.stack_size(_ROOM)
@@ -95,9 +102,11 @@ def _noting(start: Callable[[threading.Thread], None]) -> Callable[[threading.Th
 def _entering(bootstrap: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
     @wraps(bootstrap)
     def entering_bootstrap(thread: threading.Thread) -> None:
-        recorders = [recorder for recorder in _inherited.pop(thread, ()) if recorder in _following]
-        for recorder in recorders:
-            recorder.enter_thread(thread.name)
+        recorders = []
+        for recorder, started in _inherited.pop(thread, ()):
+            if recorder in _following:
+                recorder.enter_thread(thread.name, started)
+                recorders.append(recorder)
         try:
             bootstrap(thread)
         finally:

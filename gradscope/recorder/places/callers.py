@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 from functools import cache
+from threading import get_ident
 from types import CodeType, FrameType
 from typing import Any
 
@@ -118,6 +119,9 @@ class CallSites:
             line, _, col, _ = positions(begun_at.f_code, begun_at.f_lasti, begun_at.f_lineno)
             self._begun_at = (file, function, (line, col))
         self._nowhere = Site(NONE, NONE, NONE, NO_STATEMENT, "")
+        self.started_at: dict[int, Site] = {}
+        """By thread: where the user's code started it. What has no user frame there was begun by that line:
+        ``Thread(target=loss.backward).start()``."""
         self.note_direct_forward: Callable[[nn.Module, int], None] | None = None
         """Called with a module whose ``forward`` was called without calling the module, and the span of that."""
 
@@ -263,7 +267,7 @@ class CallSites:
 
     def _site(self, user: FrameType | None, library: FrameType | None) -> Site:
         if user is None:
-            site = self._nowhere
+            site = self.started_at.get(get_ident(), self._nowhere)
         else:
             site = self._sites.get((id(user.f_code), user.f_lasti)) or self._user_site(user)
         return site if library is None else self._site_in_library(site, library)

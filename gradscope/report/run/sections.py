@@ -173,7 +173,8 @@ class Sections:
 
     def _pass_head(self, one: BackwardPass) -> Text:
         source = f" from {safe(self._counted(one.roots))}" if one.roots else ""
-        text = Text(f"line {one.place.line}: {safe(one.op)}{source}")
+        where = f"line {one.place.line}" if one.place.line else "at no line of the program's"
+        text = Text(f"{where}: {safe(one.op)}{source}")
         if one.executions > 1:
             text.append(f" {self._marks.times}{one.executions:,}", style="magenta")
         if one.error:

@@ -173,6 +173,12 @@ def _no_backward(sources: Sources, read: NoneRead) -> Reason:
     return f"{why} computes them", []
 
 
+def _the_pass(sources: Sources, op: int) -> str:
+    """A backward pass by its line; one that a pool's thread ran has none."""
+    line = sources.index.op_line(op)
+    return f"the backward pass of line {line}" if line else "the backward pass of another thread"
+
+
 def _cleared(sources: Sources, read: NoneRead) -> Reason:
     at = read.because
     line, call = sources.index.op_line(at), sources.index.call_name(at)
@@ -183,9 +189,9 @@ def _unreached(sources: Sources, read: NoneRead) -> Reason:
     last = read.because
     reason = sources.gradients.unreached.get((sources.index.op_statement[last], read.tensor))
     if reason is None and sources.index.recording.ops.column("flags")[last] & RAISED:
-        return f"the backward pass of line {sources.index.op_line(last)} raised, and gave it none", []
+        return f"{_the_pass(sources, last)} raised, and gave it none", []
     if reason is None:
-        return f"the backward pass of line {sources.index.op_line(last)} gave it none", []
+        return f"{_the_pass(sources, last)} gave it none", []
     before, returned = (
         sources.causes_at("cut", reason.changed_at),
         sources.causes_at("returned", reason.none_at),
