@@ -254,3 +254,28 @@ frozen.requires_grad_(False)
 """
     rows = [row for row in lines_that_matter(report_of(source)) if "requires_grad_" in row.source]
     assert [row.name for row in rows] == ["frozen.0.weight", "frozen.0.bias", "frozen.1.weight", "frozen.1.bias"]
+
+
+PULLED = """
+x = torch.randn(2, 3)
+net = torch.nn.Linear(3, 3)
+for step in range(2):
+    out, pull = torch.func.vjp(torch.tanh, x)
+    h = x + pull(torch.ones(2, 3))[0] * out
+    h = h + net(h)
+    h.sum().backward()
+"""
+CONSTANT = """
+w = torch.ones(3, requires_grad=True)
+(slope,) = torch.autograd.grad((w * 2).sum(), w, create_graph=True)
+(slope.pow(2).sum() + w.sum()).backward()
+"""
+
+
+@pytest.mark.parametrize("source", [PULLED, CONSTANT])
+def test_a_gradient_that_is_a_constant_though_a_graph_was_made_is_not_lost(source: str) -> None:
+    """torch.func.vjp of what no leaf is behind; and the gradient of a sum. Nothing of torch's own is a leaf."""
+    report = report_of(source)
+    assert not [answer.text for answer in report.answers if "create_graph" in answer.text]
+    assert not report.cuts
+    assert {row.name for one in report.backwards for row in one.gradients} <= {"net.weight", "net.bias", "w"}

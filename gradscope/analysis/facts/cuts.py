@@ -76,6 +76,9 @@ class Cuts:
             lost[op] = flag == 1 and not skipped[kinds[op]] and funcs[op] not in shape_only
         self._drop_harmless_groups(lost)
         self._drop_unused_looks(lost)
+        for walk in recording.backwards:  # (with it a gradient that is not tracked is a constant: that of a sum)
+            if walk.create_graph == 1:
+                lost[walk.op] = 0
         for op in self._index.of_kind(OpKind.EXPORT):
             lost[op] = tracked[op]
         for rows in index.changed_ops.values():

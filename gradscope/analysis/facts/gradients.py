@@ -17,7 +17,7 @@ from gradscope.analysis.facts.unsharded_parameters import unsharded_parameters
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import BackwardPass, GradientOutcome, GradientRow
 from gradscope.recording import NONE
-from gradscope.recording.flags import EXTERNAL, PARAMETER, RAISED
+from gradscope.recording.flags import EXTERNAL, NO_STORAGE, PARAMETER, RAISED
 from gradscope.recording.rows import GradOutcome
 
 if TYPE_CHECKING:
@@ -110,6 +110,8 @@ class Gradients:
                 continue
             if outcome == GradOutcome.MISSING and self._is_a_librarys_own(tensor):
                 continue  # (the unsharded parameters of FSDP, whose gradients it takes on; a constraint's way back)
+            if outcome == GradOutcome.MISSING and flags[tensor] & (NO_STORAGE | PARAMETER) == NO_STORAGE:
+                continue  # (what torch.func wraps for itself, which a function that it gave holds)
             if tensor in self.unsharded:
                 continue  # (the sharded ones are given the gradients)
             if outcome == GradOutcome.MISSING and tensor in self._index.given_by_functions:
