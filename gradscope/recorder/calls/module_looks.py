@@ -64,7 +64,7 @@ class ModuleLooks:
         """Know modules and tensors by their new rows: a program that makes modules in a loop repeats these as well."""
         modules, tensors = moves["modules"], moves["tensors"]
         self._known = {key: (module, modules(row)) for key, (module, row) in self._known.items()}
-        self._called = set(map(modules, self._called))
+        self._called = {modules(row) for row in self._called}
         self._noted = {(modules(module), tensors(tensor)) for module, tensor in self._noted}
         del self._parents[modules.start : modules.stop]
         self._parents = [NONE if parent == NONE else modules(parent) for parent in self._parents]

@@ -8,12 +8,16 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.losses.trained_teachers import TrainedTeacher, TrainedTeachers
+from gradscope.analysis.facts.memory_writes.trained_averages import trained_averages
 from gradscope.analysis.report_model import Evidence
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
-    for found in TrainedTeachers(sources.index, sources.passes, sources.events, sources.names).found():
-        yield _finding(sources, found)
+    found = list(TrainedTeachers(sources.index, sources.passes, sources.events, sources.names).found())
+    averages = {one.average for one in trained_averages(sources.index, sources.lives)} if found else set()
+    for one in found:
+        if not averages.issuperset(one.leaves):  # (of an average there is more to say)
+            yield _finding(sources, one)
 
 
 def _finding(sources: Sources, found: TrainedTeacher) -> Finding:

@@ -70,7 +70,9 @@ class DistancesToCopies:
     def found(self) -> Iterator[DistanceToCopy]:
         """The differences, in the order of the run."""
         for node, name in enumerate(self._names) if self._distances else ():
-            sides = self._index.edges.of(node) if name in self._distances else ()
+            if name not in self._distances:
+                continue
+            sides = self._index.edges.of(node)
             if len(sides) != 2 or NONE in sides or sides[0] == sides[1] or self._passes.first_walked_at[node] < 0:
                 continue
             leaves = self._leaves(sides[0], _DEEPEST)
