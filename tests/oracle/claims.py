@@ -194,6 +194,8 @@ class Judge:
                 said_of = tuple(int(number.replace(",", "")) for number in found.groups())
                 held = id(tensor) not in one.received and said_of[1] >= len(passes) and said_of[0] == got
                 yield Claim("why-last", one.line, said, held, f"it got one in {got} of {len(passes)}")
+            elif why == "the last pass here raised":
+                yield Claim("why-raised", one.line, said, bool(one.error), f"its error is {one.error!r}")
             elif "but no way from there" in why:
                 yield Claim("why-no-way", one.line, said, not led, where)
             else:

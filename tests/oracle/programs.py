@@ -560,15 +560,6 @@ def _input_replaced(to: Writer) -> None:
     to.add(f"{to.random.choice(to.modules)}.register_forward_pre_hook(lambda module, taken: ({taken},))")
 
 
-def _old_weight_norm(to: Writer) -> None:
-    plain = [name for name in to.linears if "[" not in name]
-    if plain:
-        name = to.random.choice(plain)
-        to.linears.remove(name)
-        norm = to.random.choice(["weight_norm", "spectral_norm", "parametrizations.spectral_norm"])
-        to.add(f"nn.utils.{norm}({name})")
-
-
 PREPARATIONS: dict[str, Piece] = {
     "tied": _tied,
     "deepcopy": _copied,
@@ -592,7 +583,6 @@ PREPARATIONS: dict[str, Piece] = {
     "leaf-written-by-numpy": _leaf_written_by_numpy,
     "output-replaced": _output_replaced,
     "input-replaced": _input_replaced,
-    "normed-weight": _old_weight_norm,
 }
 
 
