@@ -45,10 +45,10 @@ def _kept_at(tree: ast.Module, line: int, depth: int) -> Unregistered | None:
     function = innermost(tree, line, ast.FunctionDef, ast.AsyncFunctionDef)
     if isinstance(function, _Function) and function.args.args and function.args.args[0].arg == "self":
         statement = _statement(function, line)
-        found = None if statement is None else _of_statement(function, statement)
+        owner = innermost(tree, line, ast.ClassDef)
+        found = None if statement is None else _of_statement(function, statement, owner)
         if found is not None or depth == 0:
             return found
-        owner = innermost(tree, line, ast.ClassDef)
         made = _made_once(tree, owner.name) if isinstance(owner, ast.ClassDef) and function.name == "__init__" else None
     else:
         found = _as_argument(tree, function or tree, line)
@@ -108,20 +108,20 @@ def _made_once(tree: ast.Module, name: str) -> int | None:
     return calls[0].lineno if len(calls) == 1 else None
 
 
-def _of_statement(function: _Function, statement: ast.stmt) -> Unregistered | None:
+def _of_statement(function: _Function, statement: ast.stmt, owner: ast.stmt | None) -> Unregistered | None:
     if isinstance(statement, ast.Expr):
         method = statement.value.func if isinstance(statement.value, ast.Call) else None
         if isinstance(statement.value, ast.Call) and (buffer := _buffer(statement.value)):
             return Unregistered(statement.lineno, statement.end_lineno or statement.lineno, "buffer", buffer)
         is_put = isinstance(method, ast.Attribute) and method.attr in _PUTS
-        return _holder(function, method.value) if isinstance(method, ast.Attribute) and is_put else None
+        return _holder(function, method.value, owner) if isinstance(method, ast.Attribute) and is_put else None
     if isinstance(statement, ast.AugAssign):
-        return _holder(function, statement.target)
+        return _holder(function, statement.target, owner)
     if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
         return None
     target, value = statement.targets[0], statement.value
     if isinstance(target, ast.Subscript):
-        return _holder(function, target.value)
+        return _holder(function, target.value, owner)
     held_as = _plain(value) or _no_parameter(value)
     if held_as is None:
         return None
@@ -152,10 +152,12 @@ def _as_buffer(function: _Function, name: str) -> Unregistered | None:
     return None
 
 
-def _holder(function: _Function, holder: ast.expr) -> Unregistered | None:
-    """Where a container that a function fills is kept on ``self``, if it is a plain one."""
+def _holder(function: _Function, holder: ast.expr, owner: ast.stmt | None = None) -> Unregistered | None:
+    """Where a container that a function fills is kept on ``self``, if it is a plain one; by whatever method."""
     name, stores = ast.unparse(holder), list(_stores(function))
     made = [node for node in stores if ast.unparse(node.targets[0]) == name]
+    if not made and owner is not None and _is_on_self(holder):
+        made = [node for node in _stores(owner) if ast.unparse(node.targets[0]) == name]
     held_as = _plain(made[0].value) if len(made) == 1 else None
     if held_as is None:
         return None

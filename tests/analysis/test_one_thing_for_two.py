@@ -5,7 +5,7 @@ import pytest
 from gradscope.analysis.report_builder import build
 from gradscope.frames.gradient_keeping import keeps_gradient, names_one_twice
 from gradscope.frames.tied_weights import replaced, ties
-from tests.analysis.building import recorded
+from tests.analysis.building import line_of, recorded
 
 
 def causes(source: str, code: str) -> list[list[int]]:
@@ -99,6 +99,37 @@ for step in range(3): model.head(model.embed(torch.arange(6))).logsumexp(1).sum(
 def test_a_tie_of_which_both_sides_are_made_anew() -> None:
     assert causes(RESIZED.format("pass"), "tie-broken") == [[9, 10, 13]]
     assert causes(RESIZED.format("self.head.weight = self.embed.weight"), "tie-broken") == []
+
+
+LOADED = """
+import torch
+from torch import nn
+class Tiny(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)
+        self.tie()
+    def tie(self):
+        self.head.weight = self.embed.weight
+state = {name: value.clone() for name, value in Tiny().state_dict().items()}
+model = Tiny()
+model.load_state_dict(state, assign=True)  # unties
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(3):
+    optimizer.zero_grad()
+    model.head(model.embed(torch.arange(5))).sum().backward()
+    optimizer.step()
+"""
+
+
+def test_a_load_that_assigns_unties() -> None:
+    def lines(source: str) -> list[int]:
+        answers = [one for one in build(recorded(source)).answers if one.code == "tie-broken"]
+        return [cause.line for one in answers for cause in one.causes]
+
+    assert lines(LOADED) == [line_of(LOADED, "# unties")]
+    assert lines(LOADED.replace(", assign=True", "")) == []
+    assert lines(LOADED.replace("# unties", "\nmodel.tie()")) == []
 
 
 ARRAY = """

@@ -88,6 +88,11 @@ def test_a_penalty_on_gradients_needs_their_graph(graph: str, count: int) -> Non
     assert lines(source) == [line_of(source, "autograd.grad")] * count
 
 
+def test_in_a_call_of_several_lines_the_argument_that_decides_is_named() -> None:
+    source = PENALTY.format(",\n    create_graph=critic.bias is None,  # decides\n")
+    assert lines(source) == [line_of(source, "# decides")]
+
+
 ONCE = """
 import torch
 from torch.autograd.function import once_differentiable

@@ -94,3 +94,10 @@ STORES = "class Net:\n    def __init__(self, parts):\n        {}\n"
 def test_functions_and_arguments_are_followed_to_the_line_that_keeps(text: str, line: int, kept: int | None) -> None:
     found = unregistered(text, line)
     assert (found and found.line) == kept
+
+
+def test_a_container_of_any_method_is_followed_to_where_it_is_made() -> None:
+    text = "class Pool:\n    def __init__(self):\n        self.kept = {}\n    def add(self):\n        self.kept['a'] = X()\n"
+    found = unregistered(text, 5)
+    assert found is not None and (found.line, found.held_as) == (3, "dict")
+    assert unregistered(text.replace("{}", "nn.ModuleDict()"), 5) is None

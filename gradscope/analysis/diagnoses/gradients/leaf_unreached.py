@@ -102,7 +102,7 @@ def _stepped_in_vain(sources: Sources, tensors: list[int]) -> str:
         )
         if len(empty) >= STEPS and not is_written:
             steps = f"{index.times(empty):,} steps of the {optimizer.name}"
-            return f"and the {steps} of line {optimizer.line} had nothing to apply"
+            return f"and the {steps} that was given it had nothing to apply"
     return ""
 
 

@@ -12,9 +12,10 @@ from gradscope.analysis.facts.graphs.lost_terms import LostTerm, LostTerms
 from gradscope.analysis.facts.reaching.run_in_regions import RunInRegions
 from gradscope.analysis.facts.zero_derivatives import ZeroGradients
 from gradscope.analysis.index import Index
-from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
+from gradscope.frames.given_keywords import keyword_line
 from gradscope.frames.number_terms import is_decided_outside, taken_out_at
 from gradscope.frames.unread_arguments import Unread, unread_arguments
 from gradscope.recording import NONE
@@ -81,17 +82,30 @@ def _of_gradient(sources: Sources, tensor: int, at: int, root: int) -> Finding |
         return _of_once_differentiable(sources, tensor, at, root, cut)
     caller = _caller_that_decides(sources, cut)
     called = f" (called at line {index.op_line(caller)})" if caller >= 0 else ""
-    gradients = f"the gradients of line {index.op_line(cut)}{called}"
+    asks = _asks(sources, cut)
+    line = asks[0].line if asks else index.op_line(cut)
+    gradients = f"the gradients of line {line}{called}"
     return sources.finding(
         f"Line {index.op_line(at)}: {sources.names.at(tensor, at)} is a term of {sources.names.of(root)}, and no "
         "gradient flows through it",
         why=f"it comes from {gradients}, which are constants without create_graph",
         op=at,
         tensors=[tensor],
-        causes=sources.cause("cut", caller) if caller >= 0 else sources.cause("cut", cut),
+        causes=sources.cause("cut", caller) if caller >= 0 else asks,
         evidence=[Evidence("ops", cut)],
         advice="Where it is to be trained, call autograd.grad with create_graph=True.",
     )
+
+
+def _asks(sources: Sources, cut: int) -> list[Cause]:
+    """The line at which a call for gradients, which may have several, is told whether to make a graph; or its own."""
+    index = sources.index
+    where, line = index.statements[index.op_statement[cut]], index.op_line(cut)
+    text = index.recording.files[where.file].text if where.file >= 0 else ""
+    given = keyword_line(text, line, "grad", "create_graph")
+    if given in (0, line):
+        return sources.cause("cut", cut)
+    return [sources.cause_of_line("cut", where.file, given, given, index.recording.text(where.function))]
 
 
 def _of_once_differentiable(sources: Sources, tensor: int, at: int, root: int, asked: int) -> Finding | None:

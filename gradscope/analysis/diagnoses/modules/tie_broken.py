@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.modules.assigned_loads import assigning_load
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.worded_lines import numbers
@@ -48,19 +49,25 @@ def _of_tie(sources: Sources, file: int, tie: Tie, at_end: dict[str, int]) -> It
         if other is None or other == one:
             continue
         passes = [sources.lives.passes.get(tensor, []) for tensor in (one, other)]
+        if min(map(len, passes)) < PASSES:
+            continue
+        load = assigning_load(index, one, NONE)
+        if load >= 0 and load == assigning_load(index, other, NONE):
+            yield _of_load(sources, tie, _source_of(index, file, tie), (one, other), load, passes[0][-1])
+            return
         text = index.recording.files[file].text
         changes = replaced(text, tie)
         # Where the layer still has the weight that it was made with, the tie did not run.
         made_by = index.made_by(one)
         is_own = made_by == NONE or index.op_line(made_by) in tie.own
-        if min(map(len, passes)) < PASSES or not changes or is_own:
+        if not changes or is_own:
             continue
         called = called_once(text, changes[-1].line)
         causes = [sources.cause_of_line("set", file, one.line, one.end_line, "") for one in changes]
         causes += [sources.cause_of_line("used", file, *called, "")] if called is not None else []
         yield sources.finding(
             f"{_told(index, file, changes)} from here on, so that {tie.to}.{tie.part} and {tie.of}.{tie.part}, which "
-            f"were one by {' '.join(index.recording.source(file, tie.line, tie.end_line).split())}, are trained as two",
+            f"were one by {_source_of(index, file, tie)}, are trained as two",
             op=passes[0][-1],
             tensors=[one, other],
             causes=causes,
@@ -68,6 +75,24 @@ def _of_tie(sources: Sources, file: int, tie: Tie, at_end: dict[str, int]) -> It
             advice="Write the values into the weight that is there (copy_() under torch.no_grad()), or tie them again.",
         )
         return
+
+
+def _source_of(index: Index, file: int, tie: Tie) -> str:
+    return " ".join(index.recording.source(file, tie.line, tie.end_line).split())
+
+
+def _of_load(sources: Sources, tie: Tie, tied_by: str, pair: tuple[int, int], load: int, op: int) -> Finding:
+    """A state that was saved with the tie has the weight under both names, and gives each a parameter of its own."""
+    to, of = f"{tie.to}.{tie.part}", f"{tie.of}.{tie.part}"
+    return sources.finding(
+        f"Line {sources.index.op_line(load)}: load_state_dict(assign=True) gives {to} and {of} a parameter each, so "
+        f"that they, which were one by {tied_by}, are trained as two",
+        op=op,
+        tensors=pair,
+        causes=sources.cause("set", load),
+        evidence=[Evidence("ops", load)],
+        advice="Tie them again after the load, or leave assign out.",
+    )
 
 
 def _told(index: Index, file: int, changes: list[TieReplaced]) -> str:
