@@ -143,6 +143,9 @@ int note_saved_storage(Core *core, PyObject *tensor, PyObject *op, PyObject **st
 PyObject *enter_tensor(
     Core *core, PyObject *tensor, PyObject *op, PyObject *since, int read_saved, long flags, PyObject *inputs);
 
+/* references.c */
+void keep_uncounted(PyTypeObject *type);
+
 /* nodes.c */
 PyObject *enter_node(
     Core *core, PyObject *root, PyObject *op, PyObject *since, int read_saved, PyObject *known, PyObject *inputs);

@@ -112,6 +112,8 @@ set_up(PyObject *module, PyObject *things)
         }
         return NULL;
     }
+    keep_uncounted((PyTypeObject *)the_Seen);
+    keep_uncounted((PyTypeObject *)the_SeenStorage);
     is_set_up = 1;
     return PyDescr_NewMethod((PyTypeObject *)the_RecorderMode, &handle_method);
 }
