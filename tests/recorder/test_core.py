@@ -20,6 +20,7 @@ from gradscope.recorder.calls.module_looks import ModuleLooks
 from gradscope.recorder.calls.observer import Observer
 from gradscope.recorder.places.call_sites import Site
 from gradscope.recorder.places.callers import CallSites
+from gradscope.recorder.state.backward_passes import ObservedPass
 from gradscope.recorder.state.tensors_in import tensors_in
 from gradscope.recorder.tape import Tape
 from gradscope.recording import Recording
@@ -128,6 +129,59 @@ VIEWS = """
         moved = view.view(12)
         ((joined.sum() + one.cumprod(0).sum()) * torch.einsum("ij,jk->ik", w.view(3, 4), w.view(4, 3)).sum()).backward()
 """
+PASSES = """
+    import torch
+    from torch import nn
+    class Fails(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+        @staticmethod
+        def backward(ctx, grad):
+            raise ValueError("never")
+    def attempt(step):
+        try:
+            step()
+        except (RuntimeError, ValueError, TypeError):
+            pass
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+    frozen = nn.Linear(3, 1).requires_grad_(False)
+    kinds = torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW
+    optimizers = [kind(net.parameters(), lr=0.01) for kind in kinds]
+    optimizers.append(torch.optim.Adam(net.parameters(), lr=0.01, fused=True))
+    x, w = torch.randn(6, 3), torch.randn(3, requires_grad=True)
+    for turn in range(30):
+        optimizer = optimizers[turn % 4]
+        loss = (net(x) + frozen(x) * w.sum()).pow(2).mean()
+        loss.backward(retain_graph=turn % 3 == 0)
+        (w * 2).backward(torch.ones(3))
+        kept = w.exp()
+        kept.retain_grad()
+        kept.sum().backward(create_graph=turn % 5 == 0, inputs=[kept, w] if turn % 2 else None)
+        torch.autograd.backward((w * w).sum(), None, turn % 2 == 0)
+        torch.autograd.backward([w.sum(), kept.detach().requires_grad_().sum()])
+        attempt(lambda: loss.backward())
+        attempt(lambda: (w * 2).backward())
+        attempt(lambda: Fails.apply(w * 3).sum().backward())
+        attempt(lambda: w.detach().sum().backward())
+        (w.sum() * (float("nan") if turn == 20 else 1)).backward()
+        optimizer.step()
+        attempt(lambda: optimizer.step(3))
+        (net if turn % 7 == 0 else optimizer).zero_grad()
+        optimizer.zero_grad(set_to_none=turn % 6 != 0)
+        if turn == 9:
+            hook = net[0].weight.register_hook(lambda grad: grad * 2)
+            stepped = optimizers[0].register_step_post_hook(lambda *_: None)
+        if turn == 17:
+            optimizers[0].param_groups[0]["lr"] = 0.0
+            optimizers[1].add_param_group({"params": [w]})
+            stepped.remove()
+        if turn == 23:
+            net[2].weight = nn.Parameter(net[2].weight.detach())
+            net[0].bias.requires_grad_(False)
+        w.grad = None
+"""
 REPORT = "from gradscope.recorder.doctor.capability_report import diagnose; print(diagnose())"
 
 
@@ -161,13 +215,31 @@ def _by_python(source: str, monkeypatch: pytest.MonkeyPatch) -> Recording:
 
 
 @pytest.mark.parametrize(
-    "program", [TRAINING, TENSORS, FUNCTIONS, VIEWS], ids=["training", "tensors", "functions", "views"]
+    "program",
+    [TRAINING, TENSORS, FUNCTIONS, VIEWS, PASSES],
+    ids=["training", "tensors", "functions", "views", "passes"],
 )
 @pytest.mark.usefixtures("every_call")
 def test_every_row_is_what_the_python_records(program: str, monkeypatch: pytest.MonkeyPatch):
     expected, found = _by_python(program, monkeypatch), recorded(program)
     assert found.strings == expected.strings
     assert _rows(found) == _rows(expected)
+
+
+def test_usual_passes_are_recorded_by_the_core(monkeypatch: pytest.MonkeyPatch):
+    """Of 80 passes from a loss those are left to the Python at which something is to be looked at."""
+    source = """
+        import torch
+        w = torch.ones(4, requires_grad=True)
+        for turn in range(80):
+            (w * 2).sum().backward()
+    """
+    expected, made, make = _by_python(source, monkeypatch), [], ObservedPass.__init__
+    monkeypatch.setattr(ObservedPass, "__init__", lambda self, *given: (made.append(1), make(self, *given))[1])
+    found = recorded(source)
+    assert _rows(found) == _rows(expected)
+    assert len(found.backwards) == 80
+    assert 4 < len(made) < 30
 
 
 def test_a_loop_is_recorded_alike_with_its_names(monkeypatch: pytest.MonkeyPatch):

@@ -26,9 +26,11 @@ from gradscope.recorder.places import callers
 from gradscope.recorder.places.call_sites import Site, share_warnings
 from gradscope.recorder.places.code_owners import Owner
 from gradscope.recorder.places.forwards_in_frames import MODULE_CALLS
+from gradscope.recorder.state.gradient_looks import FIRST_OF_KIND, FIRST_PASSES, IN_A_ROW, GradientLooks
 from gradscope.recorder.state.graph_nodes import GraphNodes
 from gradscope.recorder.state.identity import Identity, Seen, SeenStorage
 from gradscope.recorder.state.many_tensors import ACCUMULATED, CREATED, MISSING, UNTOUCHED
+from gradscope.recorder.state.passes_in_flight import RunningPass
 from gradscope.recorder.state.tensor_states import TensorStates
 from gradscope.recorder.state.tensors_in import BORING, grad_of, tensors_in, version_of, written_version_of
 from gradscope.recorder.tape import Tape
@@ -40,7 +42,7 @@ from gradscope.recording.rows import OpFlag, OpKind
 VARIABLE = "GRADSCOPE_CORE"
 """The environment's variable that chooses: ``python`` or ``native``; without it the native core where there is one."""
 
-INTERFACE = 5
+INTERFACE = 6
 """What the core must be built for; see ``native/core.h``."""
 
 
@@ -129,6 +131,8 @@ def _things() -> dict[str, Any]:
         "owner_torch": Owner.TORCH,
         "owner_library": Owner.LIBRARY,
         "tensors_in": tensors_in,
+        "RunningPass": RunningPass,
+        "GradientLooks": GradientLooks,
         "is_programs": is_programs,
         "share_warnings": share_warnings,
         "is_copied_on_write": capabilities.is_copied_on_write,
@@ -156,6 +160,10 @@ def _things() -> dict[str, Any]:
         "CALL": int(OpKind.CALL),
         "READ_GRAD": int(OpKind.READ_GRAD),
         "EXPORT": int(OpKind.EXPORT),
+        "BACKWARD": int(OpKind.BACKWARD),
+        "FIRST_PASSES": FIRST_PASSES,
+        "IN_A_ROW": IN_A_ROW,
+        "FIRST_OF_KIND": FIRST_OF_KIND,
         "ask_requires_grad": vars(tensor)["requires_grad"],
         "ask_grad_fn": vars(tensor)["grad_fn"],
         "ask_untyped_storage": vars(tensor)["untyped_storage"],
@@ -176,6 +184,11 @@ def _things() -> dict[str, Any]:
         "ask_is_leaf": vars(tensor)["is_leaf"],
         "ask_retains_grad": vars(tensor)["retains_grad"],
         "ask_grad": vars(tensor)["grad"],
+        "ask_numel": vars(tensor)["numel"],
+        "ask_is_cpu": vars(tensor)["is_cpu"],
+        "ask_item": vars(tensor)["item"],
+        "ask_profiler": capabilities.profiler_enabled,
+        "ask_functorch": capabilities.functorch,
         "ask_is_grad_enabled": torch.is_grad_enabled,
         "ask_is_inference_mode": torch.is_inference_mode_enabled,
         "ask_is_any_autocast": capabilities.is_any_autocast_enabled,

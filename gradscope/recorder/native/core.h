@@ -16,7 +16,7 @@
 #error "relies on the lock of the interpreter; the Python is used instead"
 #endif
 
-#define INTERFACE 5 /* to be raised with every change of what the Python side gives or takes; see calls/core.py */
+#define INTERFACE 6 /* to be raised with every change of what the Python side gives or takes; see calls/core.py */
 
 #define SLOT(object, offset) (*(PyObject **)((char *)(object) + (offset)))
 
@@ -26,7 +26,7 @@
     X(CallPlace) X(RecorderMode) X(boring) X(handle_code) X(module_calls) X(sets_mode) X(owner_user)                   \
     X(owner_torch) X(owner_library) X(python_handle) X(python_enter) X(python_add) X(python_bury) X(python_nodes)      \
     X(tensors_in) X(is_programs) X(share_warnings) X(is_copied_on_write) X(saves_without_hooks) X(innermost_saved_hooks)  \
-    X(strided) X(grad_of) X(version_of) X(written_version_of)
+    X(RunningPass) X(GradientLooks) X(strided) X(grad_of) X(version_of) X(written_version_of)
 
 #define SLOTS(X)                                                                                                       \
     X(Seen, row) X(Seen, storage) X(Seen, layout) X(Seen, node) X(Seen, nbytes) X(Seen, requires_grad)                 \
@@ -42,12 +42,13 @@
     X(Function, code) X(Function, parameters) X(Function, text) X(Function, kind)                                      \
     X(Function, mutates) X(Function, ignored) X(Function, uncounted) X(Function, shares)                               \
     X(CallPlace, call) X(CallPlace, site) X(CallPlace, is_recorder) X(CallPlace, is_mode)                              \
+    X(GradientLooks, passes) X(RunningPass, beside) X(RunningPass, is_beside_any)                                      \
     X(RecorderMode, core) X(RecorderMode, thread) X(RecorderMode, muted)
 
 #define NUMBERS(X)                                                                                                     \
     X(REQUIRES_GRAD) X(LEAF) X(EXTERNAL) X(VIEW) X(VERSION_FIELD) X(GRAD) X(INFERENCE) X(AUTOCAST) X(BELOW)            \
     X(FULL_MATCHES) X(CALL) X(READ_GRAD) X(EXPORT) X(GRADIENT) X(CREATED)                                          \
-    X(ACCUMULATED) X(UNTOUCHED) X(MISSING)
+    X(ACCUMULATED) X(UNTOUCHED) X(MISSING) X(BACKWARD) X(FIRST_PASSES) X(IN_A_ROW) X(FIRST_OF_KIND)
 
 #define DECLARE(name) extern PyObject *the_##name;
 OBJECTS(DECLARE)
@@ -78,6 +79,7 @@ typedef struct {
     X(requires_grad) X(grad_fn) X(untyped_storage) X(shape) X(stride) X(dtype) X(device) X(version) X(is_view)         \
     X(storage_nbytes) X(storage_data_ptr) X(is_leaf) X(retains_grad) X(grad) \
     X(base) X(storage_offset) X(nbytes) X(tensor_layout) X(is_nested) X(dim)                                                                          \
+    X(numel) X(is_cpu) X(item) X(profiler) X(functorch)                                                               \
     X(is_grad_enabled) X(is_inference_mode) X(is_any_autocast) X(tracing_state) X(sequence_number) X(dispatch_modes)
 #define DECLARE(name) extern Ask ask_##name;
 ASKS(DECLARE)
@@ -113,6 +115,7 @@ typedef struct {
     PyObject *tensors, *storages, *dead, *entomb, *layouts;
     PyObject *ops, *tensor_rows, *storage_rows, *uses, *results, *changes, *tensor_deaths, *storage_deaths;
     PyObject *node_rows, *edge_rows, *saved_rows, *gradient_rows, *alias_rows, *of_threads, *types, *hooked;
+    PyObject *passes, *looks, *kinds, *running, *foreign, *backward_rows;
     int is_asked_more;
     KnownPlace known_places[PLACES];
     KnownOwner known_owners[OWNERS];
@@ -123,7 +126,7 @@ typedef struct {
     X(observer) X(observer_names) X(states) X(tape) X(identity) X(graph) X(many) X(functions) X(places) X(sites) X(owners)     \
     X(tensors) X(storages) X(dead) X(entomb) X(layouts) X(ops) X(tensor_rows) X(storage_rows) X(uses) X(results)       \
     X(changes) X(tensor_deaths) X(storage_deaths) X(node_rows) X(edge_rows) X(saved_rows) X(gradient_rows) X(alias_rows) X(of_threads) X(types)       \
-    X(hooked)
+    X(hooked) X(passes) X(looks) X(kinds) X(running) X(foreign) X(backward_rows)
 
 extern PyTypeObject CoreType;
 extern PyMethodDef handle_method;
@@ -168,11 +171,23 @@ PyObject *set_pairs(PyObject *module, PyObject *args);
 PyObject *place_of(Core *core, PyFrameObject *frame, PyCodeObject *code); /* borrowed; NULL where none is known (an error may be set) */
 PyObject *user_site(Core *core, PyFrameObject *frame, PyFrameObject **user); /* borrowed; NULL where Python must look */
 
+/* passes.c */
+typedef struct {
+    PyObject *seen, *node;     /* of the tensor that it starts from */
+    PyObject *retain, *create; /* borrowed: True or False */
+    PyObject *running;         /* among the passes in flight; NULL: it is not begun */
+    PyObject *before;          /* what ManyTensors.before gave of the leaves */
+} Pass;
+int begin_pass(Core *core, PyObject *args, PyObject *kwargs, PyObject *thread, Pass *pass);
+int finish_pass(Core *core, Pass *pass, PyObject *op, PyObject *result, PyObject *span);
+PyObject *pass_for_python(Core *core, Pass *pass);
+void clear_pass(Pass *pass);
+
 /* observing.c */
 typedef enum { FAILED = -1, DONE = 0, LEFT = 1 } Outcome;
 Outcome observe(
     Core *core, PyObject *info, PyObject *site, long below, PyObject *args, PyObject *kwargs, PyObject *result,
-    PyObject *before, PyObject *since, PyObject *thread);
+    PyObject *before, Pass *pass, PyObject *since, PyObject *thread);
 PyObject *versions_before(PyObject *args, PyObject *kwargs); /* NULL where Python must look */
 
 #endif

@@ -27,6 +27,7 @@ typedef struct {
     PyObject *info, *site, *since;
     PyObject *place;  /* through which it is called, NULL where it is called directly */
     PyObject *before; /* its tensors and their versions, as Observer.before gives them; NULL: it changes none */
+    Pass pass;        /* that it is, if that is begun */
     PyFrameObject *user;
     long below;
 } Call;
@@ -40,6 +41,7 @@ clear_call(Call *call)
     Py_CLEAR(call->place);
     Py_CLEAR(call->before);
     Py_CLEAR(call->user);
+    clear_pass(&call->pass);
 }
 
 /* Whether the call was handed over by torch's own Python as it was made: the frame of its caller is left then. */
@@ -109,6 +111,48 @@ find_place(Call *call)
     return is_found;
 }
 
+/* Take the observer's lock; a new reference to it: a fork puts another in its place. */
+static PyObject *
+take_lock(Call *call)
+{
+    PyObject *lock = SLOT(call->core->observer, Observer_lock);
+    Py_INCREF(lock);
+    PyObject *done = PyObject_CallMethodNoArgs(lock, acquire_name);
+    if (done == NULL) {
+        Py_CLEAR(lock);
+    }
+    Py_XDECREF(done);
+    return lock;
+}
+
+/* Leave it; an error that is set remains. */
+static void
+leave_lock(PyObject *lock)
+{
+    PyObject *kind, *value, *trace;
+    PyErr_Fetch(&kind, &value, &trace);
+    PyObject *done = PyObject_CallMethodNoArgs(lock, release_name);
+    if (done == NULL) {
+        PyErr_Clear();
+    }
+    Py_XDECREF(done);
+    PyErr_Restore(kind, value, trace);
+    Py_DECREF(lock);
+}
+
+static int
+begin_with_lock(Call *call)
+{
+    PyObject *lock = take_lock(call);
+    if (lock == NULL) {
+        return 0;
+    }
+    PyObject *thread = SLOT(call->mode, RecorderMode_thread);
+    int is_begun = begin_pass(call->core, call->args, call->kwargs, thread, &call->pass);
+    leave_lock(lock);
+    return is_begun;
+}
+
 /* Whether it is a call of the usual kind, of which all is known that must be known before (where not, an error may be
  * set). */
 static int
@@ -123,8 +167,10 @@ is_usual(Call *call)
         return 0;
     }
     int mutates = SLOT(call->info, Function_mutates) != Py_False;
-    if (mutates && (PyLong_AsLong(SLOT(call->info, Function_kind)) != CALL ||
-                    SLOT(call->info, Function_uncounted) != Py_None || SLOT(call->info, Function_shares) != Py_False)) {
+    long kind = PyLong_AsLong(SLOT(call->info, Function_kind));
+    if (mutates && kind != BACKWARD &&
+        (kind != CALL ||
+         SLOT(call->info, Function_uncounted) != Py_None || SLOT(call->info, Function_shares) != Py_False)) {
         return 0;
     }
     PyObject *tracing = ask_for(&ask_tracing_state);
@@ -133,11 +179,26 @@ is_usual(Call *call)
     if (is_traced || !find_place(call)) {
         return 0;
     }
+    if (kind == BACKWARD) {
+        return begin_with_lock(call);
+    }
     if (mutates) {
         call->before = versions_before(call->args, call->kwargs);
         return call->before != NULL;
     }
     return 1;
+}
+
+/* What Python is to know of what was before; a new reference. */
+static PyObject *
+before_for_python(Call *call)
+{
+    if (call->pass.running != NULL) {
+        return pass_for_python(call->core, &call->pass);
+    }
+    PyObject *before = call->before == NULL ? Py_None : call->before;
+    Py_INCREF(before);
+    return before;
 }
 
 static PyObject *
@@ -178,15 +239,16 @@ static PyObject *
 record_error(Call *call)
 {
     PyObject *error = take_error();
-    PyObject *below = PyLong_FromLong(call->below), *noted = NULL;
-    if (below != NULL) {
+    PyObject *below = PyLong_FromLong(call->below), *before = before_for_python(call), *noted = NULL;
+    if (below != NULL && before != NULL) {
         PyObject *arguments[] = {
             call->mode, call->info, call->site, (PyObject *)call->user, below, call->args,
-            call->kwargs == NULL ? Py_None : call->kwargs, call->before == NULL ? Py_None : call->before, error,
+            call->kwargs == NULL ? Py_None : call->kwargs, before, error,
             call->place == NULL ? Py_False : Py_True};
         noted = PyObject_VectorcallMethod(raised_name, arguments, 10, NULL);
     }
     Py_XDECREF(below);
+    Py_XDECREF(before);
     if (noted == NULL) {
         Py_DECREF(error);
         return NULL;
@@ -211,15 +273,15 @@ keep_error(Call *call)
 static int
 record_in_python(Call *call, PyObject *result)
 {
-    PyObject *below = PyLong_FromLong(call->below);
-    if (below == NULL) {
-        return -1;
+    PyObject *below = PyLong_FromLong(call->below), *before = before_for_python(call), *noted = NULL;
+    if (below != NULL && before != NULL) {
+        PyObject *arguments[] = {
+            call->mode, call->info, call->site, (PyObject *)call->user, below, call->args,
+            call->kwargs == NULL ? Py_None : call->kwargs, result, before, call->since};
+        noted = PyObject_VectorcallMethod(record_name, arguments, 10, NULL);
     }
-    PyObject *arguments[] = {
-        call->mode, call->info, call->site, (PyObject *)call->user, below, call->args,
-        call->kwargs == NULL ? Py_None : call->kwargs, result, call->before == NULL ? Py_None : call->before, call->since};
-    PyObject *noted = PyObject_VectorcallMethod(record_name, arguments, 10, NULL);
-    Py_DECREF(below);
+    Py_XDECREF(below);
+    Py_XDECREF(before);
     Py_XDECREF(noted);
     return noted == NULL ? -1 : 0;
 }
@@ -227,26 +289,15 @@ record_in_python(Call *call, PyObject *result)
 static int
 record(Call *call, PyObject *result)
 {
-    PyObject *lock = SLOT(call->core->observer, Observer_lock);
-    Py_INCREF(lock); /* a fork puts another in its place */
-    PyObject *done = PyObject_CallMethodNoArgs(lock, acquire_name);
+    PyObject *lock = take_lock(call);
     Outcome outcome = FAILED;
-    if (done != NULL) {
-        Py_DECREF(done);
-        PyObject *thread = SLOT(call->mode, RecorderMode_thread);
+    if (lock != NULL) {
+        Pass *pass = call->pass.running == NULL ? NULL : &call->pass;
         outcome = observe(
-            call->core, call->info, call->site, call->below, call->args, call->kwargs, result, call->before, call->since,
-            thread);
-        PyObject *kind, *value, *trace;
-        PyErr_Fetch(&kind, &value, &trace);
-        done = PyObject_CallMethodNoArgs(lock, release_name);
-        Py_XDECREF(done);
-        if (done == NULL) {
-            PyErr_Clear();
-        }
-        PyErr_Restore(kind, value, trace);
+            call->core, call->info, call->site, call->below, call->args, call->kwargs, result, call->before, pass,
+            call->since, SLOT(call->mode, RecorderMode_thread));
+        leave_lock(lock);
     }
-    Py_DECREF(lock);
     if (outcome == LEFT) {
         return record_in_python(call, result);
     }
@@ -305,7 +356,7 @@ handle(PyObject *mode, PyObject *const *argv, Py_ssize_t nargs, PyObject *kwname
         clear_call(&call);
         return result;
     }
-    if (!is_ours || have_names() < 0 || !is_usual(&call) || (call.since = ask_for(&ask_sequence_number)) == NULL) {
+    if (!is_ours || have_names() < 0 || (call.since = ask_for(&ask_sequence_number)) == NULL || !is_usual(&call)) {
         clear_call(&call);
         if (PyErr_Occurred() && !handed_over()) {
             return NULL;

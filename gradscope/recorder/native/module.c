@@ -194,7 +194,7 @@ is_a(PyObject *object, PyObject *kind)
 static int
 hold_all(Core *core, PyObject *observer)
 {
-    PyObject *pending = NULL, *sites = NULL, *owners = NULL, *asked = NULL;
+    PyObject *pending = NULL, *sites = NULL, *owners = NULL, *asked = NULL, *in_flight = NULL;
     Py_INCREF(observer);
     core->observer = observer;
     int failed =
@@ -216,6 +216,11 @@ hold_all(Core *core, PyObject *observer)
         hold(core->identity, "_layouts", &core->layouts, &PyDict_Type) < 0 ||
         hold(core->tape, "tensor_deaths", &core->tensor_deaths, &PyList_Type) < 0 ||
         hold(core->tape, "storage_deaths", &core->storage_deaths, &PyList_Type) < 0 ||
+        hold(observer, "passes", &core->passes, NULL) < 0 || hold(observer, "foreign", &core->foreign, NULL) < 0 ||
+        hold(core->passes, "looks", &core->looks, NULL) < 0 || !is_a(core->looks, the_GradientLooks) ||
+        hold(core->looks, "_kinds", &core->kinds, &PyDict_Type) < 0 ||
+        hold(core->passes, "in_flight", &in_flight, NULL) < 0 ||
+        hold(in_flight, "_running", &core->running, &PyList_Type) < 0 ||
         hold(core->graph, "_of_threads", &core->of_threads, &PyDict_Type) < 0 ||
         hold(core->graph, "_types", &core->types, &PyDict_Type) < 0 ||
         hold(core->tape, "pending", &pending, &PyDict_Type) < 0 || hold_rows(pending, "ops", &core->ops) < 0 ||
@@ -225,6 +230,7 @@ hold_all(Core *core, PyObject *observer)
         hold_rows(pending, "nodes", &core->node_rows) < 0 || hold_rows(pending, "edges", &core->edge_rows) < 0 ||
         hold_rows(pending, "saved", &core->saved_rows) < 0 ||
         hold_rows(pending, "gradients", &core->gradient_rows) < 0 ||
+        hold_rows(pending, "backwards", &core->backward_rows) < 0 ||
         hold_rows(pending, "aliases", &core->alias_rows) < 0;
     if (!failed) {
         core->is_asked_more = PyObject_IsTrue(asked);
@@ -234,6 +240,7 @@ hold_all(Core *core, PyObject *observer)
     Py_XDECREF(sites);
     Py_XDECREF(owners);
     Py_XDECREF(asked);
+    Py_XDECREF(in_flight);
     return failed ? -1 : 0;
 }
 

@@ -244,7 +244,8 @@ note_changes(Core *core, PyObject *info, PyObject *op, PyObject *before, PyObjec
 
 static int
 note_call(
-    Core *core, PyObject *info, PyObject *op, PyObject *before, PyObject *since, PyObject *inputs, PyObject *result)
+    Core *core, PyObject *info, PyObject *site, PyObject *op, PyObject *before, Pass *pass, PyObject *since,
+    PyObject *inputs, PyObject *result)
 {
     for (Py_ssize_t place = 0; place < PyTuple_GET_SIZE(inputs); place++) {
         if (note_input(core, PyTuple_GET_ITEM(inputs, place), op) < 0) {
@@ -262,6 +263,9 @@ note_call(
         }
         touched += changed;
     }
+    if (pass != NULL && finish_pass(core, pass, op, result, SLOT(site, Site_span)) < 0) {
+        return -1;
+    }
     if (!touched && number_in(info, Function_kind) == CALL) {
         static PyObject *name;
         PyObject *done = call_observer(core, &name, "_withdraw", op, NULL, NULL);
@@ -274,7 +278,7 @@ note_call(
 Outcome
 observe(
     Core *core, PyObject *info, PyObject *site, long below, PyObject *args, PyObject *kwargs, PyObject *result,
-    PyObject *before, PyObject *since, PyObject *thread)
+    PyObject *before, Pass *pass, PyObject *since, PyObject *thread)
 {
     long flags = 0;
     Outcome outcome = is_usual(core, site, thread, &flags);
@@ -294,7 +298,7 @@ observe(
                            ONE};
         if (add_row(core->ops, row, 7) == 0 &&
             set_number(core->tape, Tape_op_count, PyLong_AsLongLong(op) + 1) == 0 &&
-            note_call(core, info, op, before, since, inputs, result) == 0) {
+            note_call(core, info, site, op, before, pass, since, inputs, result) == 0) {
             outcome = DONE;
         }
     }

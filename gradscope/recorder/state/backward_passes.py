@@ -13,7 +13,7 @@ from gradscope.recorder.state.gradient_looks import GradientLooks
 from gradscope.recorder.state.graph_nodes import GraphNodes
 from gradscope.recorder.state.identity import Identity, Seen
 from gradscope.recorder.state.many_tensors import ManyTensors
-from gradscope.recorder.state.passes_in_flight import PassesInFlight
+from gradscope.recorder.state.passes_in_flight import PassesInFlight, RunningPass
 from gradscope.recorder.state.tensors_in import tensors_in
 from gradscope.recorder.tape import Tape
 from gradscope.recording.rows import OpKind
@@ -41,6 +41,24 @@ class PassObserver:
         self.looks = GradientLooks(tape, identity, graph, looks_for_births)
         self.fingerprints = fingerprints
         self.in_flight = PassesInFlight(identity, graph)
+
+    def under_way(
+        self,
+        seen: Seen,
+        node: int,
+        retain_graph: bool,
+        create_graph: bool,
+        running: RunningPass,
+        before: dict[int, tuple[int, int]],
+    ) -> ObservedPass:
+        """A pass from one tensor that the native core has begun, and that is to be finished here."""
+        begun = object.__new__(ObservedPass)
+        begun._passes, begun._identity, begun._thread = self, self.identity, running.thread
+        begun._roots, begun._unseen, begun._inputs = [(seen, node)], [], []
+        begun._look, begun._fingerprints = None, None
+        begun._retain_graph, begun._create_graph = retain_graph, create_graph
+        begun._running, begun._before = running, before
+        return begun
 
 
 class ObservedPass:

@@ -89,6 +89,9 @@ class GradientLooks:
         is_thorough: Look at every pass, and at each of its nodes while it runs.
     """
 
+    # (a slot is where the native core counts: see native/core.h)
+    __slots__ = ("__dict__", "passes")
+
     def __init__(self, tape: Tape, identity: Identity, graph: GraphNodes, is_thorough: bool = False) -> None:
         self._is_thorough = is_thorough
         self._tape = tape

@@ -19,6 +19,8 @@ from gradscope.recorder.state.identity import Identity
 class RunningPass:
     """One pass that runs: its thread, and the leaves that it may write; None: any."""
 
+    __slots__ = ("beside", "is_beside_any", "leaves", "thread")
+
     def __init__(self, thread: int, leaves: frozenset[int] | None) -> None:
         self.thread = thread
         self.leaves = leaves

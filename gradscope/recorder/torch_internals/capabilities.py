@@ -22,14 +22,17 @@ dispatch_modes: Callable[[], int] = torch._C._len_torch_dispatch_stack
 tracing_state: Callable[[], object] = torch._C._get_tracing_state
 """Not None while ``torch.jit.trace`` runs."""
 
-_profiler_enabled: Callable[[], bool] = torch._C._autograd._profiler_enabled
-_functorch: Callable[[], object] = getattr(torch._C._functorch, "peek_interpreter_stack", lambda: None)
+profiler_enabled: Callable[[], bool] = torch._C._autograd._profiler_enabled
+
+functorch: Callable[[], object] = getattr(torch._C._functorch, "peek_interpreter_stack", lambda: None)
+"""The innermost transform of functions that runs (``vmap``, ``grad``), or None."""
+
 _cuda_is_used: Callable[[], bool] = torch.cuda.is_initialized
 
 
 def is_observed_otherwise() -> bool:
     """Whether what we ask of tensors would show: in a profile, a transform of functions, a captured CUDA graph."""
-    if _profiler_enabled() or _functorch() is not None:
+    if profiler_enabled() or functorch() is not None:
         return True
     return _cuda_is_used() and torch.cuda.is_current_stream_capturing()
 
