@@ -91,6 +91,10 @@ class Tape:
             self.recording.strings.append(text)
         return known
 
+    def known_text(self, text: str) -> int | None:
+        """The id of a text, if it has one."""
+        return self._texts.get(text)
+
     def add_op(self, func: int, kind: int, span: int, inner: int, thread: int, flags: int) -> int:
         """Append an op that stands for one call, and return its id."""
         op = self.op_count

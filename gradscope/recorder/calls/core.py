@@ -37,7 +37,7 @@ from gradscope.recorder.tape import Tape
 from gradscope.recorder.torch_internals import capabilities
 from gradscope.recorder.torch_internals.saved_now import saves_without_hooks
 from gradscope.recording.flags import BELOW, EXTERNAL, GRADIENT, LEAF, REQUIRES_GRAD, VERSION_FIELD, VIEW
-from gradscope.recording.rows import OpFlag, OpKind
+from gradscope.recording.rows import Field, OpFlag, OpKind
 
 VARIABLE = "GRADSCOPE_CORE"
 """The environment's variable that chooses: ``python`` or ``native``; without it the native core where there is one."""
@@ -109,6 +109,7 @@ def core_of(one: Observer) -> Any:
     vars(one.states).update(enter=core.enter)
     vars(one.states.graph).update(enter=core.enter_node)
     one.tape.packed, one.tape.set_pairs = choice().packed_column, choice().set_pairs
+    one.has_noted_step, one.has_noted_cleared = core.has_noted_step, core.has_noted_cleared
     vars(one.many).update({name: getattr(core, name) for name in _OF_MANY})
     return core
 
@@ -161,6 +162,9 @@ def _things() -> dict[str, Any]:
         "READ_GRAD": int(OpKind.READ_GRAD),
         "EXPORT": int(OpKind.EXPORT),
         "BACKWARD": int(OpKind.BACKWARD),
+        "STEP": int(OpKind.STEP),
+        "GROUP": int(OpKind.GROUP),
+        "GRAD_FIELD": int(Field.GRAD),
         "FIRST_PASSES": FIRST_PASSES,
         "IN_A_ROW": IN_A_ROW,
         "FIRST_OF_KIND": FIRST_OF_KIND,

@@ -9,7 +9,7 @@ import json
 import sys
 import threading
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -46,7 +46,7 @@ from gradscope.recorder.state.fingerprints import Fingerprints
 from gradscope.recorder.state.foreign_memory import ForeignMemory
 from gradscope.recorder.state.graph_nodes import LATER, GraphNodes
 from gradscope.recorder.state.identity import Identity
-from gradscope.recorder.state.many_tensors import ManyTensors
+from gradscope.recorder.state.many_tensors import Held, ManyTensors
 from gradscope.recorder.state.module_numbers import number_of_module
 from gradscope.recorder.state.moves import Moves
 from gradscope.recorder.state.numpy_arrays import NumpyArrays
@@ -92,6 +92,11 @@ def _modes() -> int:
     if is_any_autocast_enabled():
         flags |= _AUTOCAST
     return flags if innermost_saved_hooks(True) is None else flags | _HOOKED
+
+
+def _is_left(*_: object) -> bool:
+    """Where there is no native core."""
+    return False
 
 
 def _is_looked_at(site: Site) -> bool:
@@ -197,6 +202,9 @@ class Observer:
         self._hooked: set[int] = set()
         """Threads whose last op ran under saved-tensor hooks."""
         self.module_looks = ModuleLooks(self)
+        self.has_noted_step: Callable[..., bool] = _is_left
+        self.has_noted_cleared: Callable[..., bool] = _is_left
+        """The native core's, which note the usual ones."""
         self.forgetting: Forgetting | None = None
         """Takes out what came again alike, where that was asked for."""
         self._limit()
@@ -612,14 +620,17 @@ class Observer:
         Those of a fused one are given as written: their version counters stay as they are.
         """
         with self.lock:
+            frame, text = _getframe(2), self.tape.text(f"{optimizer}.step")
+            if not written and self.has_noted_step(text, versions, states, thread, frame):
+                return
             self.identity.bury()
             self._turn_to(thread)
-            located = self.sites.caller(_getframe(2))
+            located = self.sites.caller(frame)
             if self.full:
-                self.after_limit.add(located.site.span, self.tape.text(f"{optimizer}.step"))
+                self.after_limit.add(located.site.span, text)
                 return
             updated = self.many.updated(versions)
-            op = self._whole_call(self.tape.text(f"{optimizer}.step"), _STEP, located, thread, _VERSION, updated)
+            op = self._whole_call(text, _STEP, located, thread, _VERSION, updated)
             counted = {id(parameter) for parameter, _, _ in updated} if written else set()
             past = [(parameter, certainty) for parameter, certainty in written if id(parameter) not in counted]
             for parameter, certainty in past:
@@ -702,9 +713,13 @@ class Observer:
                 return
             self._whole_call(self.tape.text(function), _MODE, located, thread, _VERSION, [])
 
-    def observe_cleared(self, function: str, gradients: list[tuple[Any, int]], thread: int, frame: FrameType) -> None:
-        """Record a function of torch's that took parameters' gradients (rows, or NONE) away; a frame called it."""
+    def observe_cleared(self, function: str, held: list[Held], thread: int, frame: FrameType) -> None:
+        """Record a function of torch's that took gradients away, of those that were there before; a frame called it."""
         with self.lock:
+            known = self.tape.known_text(function)
+            if known is not None and self.has_noted_cleared(known, held, thread, frame):
+                return
+            gradients = self.many.cleared(held)
             self.identity.bury()
             self._turn_to(thread)
             located = self.sites.locate(frame)

@@ -14,6 +14,11 @@
 
 #ifdef Py_GIL_DISABLED
 #error "relies on the lock of the interpreter; the Python is used instead"
+/* whole.c */
+Outcome whole_step(
+    Core *core, PyObject *text, PyObject *versions, PyObject *states, PyObject *thread, PyObject *frame);
+Outcome whole_cleared(Core *core, PyObject *text, PyObject *held, PyObject *thread, PyObject *frame);
+
 #endif
 
 #define INTERFACE 6 /* to be raised with every change of what the Python side gives or takes; see calls/core.py */
@@ -48,7 +53,7 @@
 #define NUMBERS(X)                                                                                                     \
     X(REQUIRES_GRAD) X(LEAF) X(EXTERNAL) X(VIEW) X(VERSION_FIELD) X(GRAD) X(INFERENCE) X(AUTOCAST) X(BELOW)            \
     X(FULL_MATCHES) X(CALL) X(READ_GRAD) X(EXPORT) X(GRADIENT) X(CREATED)                                          \
-    X(ACCUMULATED) X(UNTOUCHED) X(MISSING) X(BACKWARD) X(FIRST_PASSES) X(IN_A_ROW) X(FIRST_OF_KIND)
+    X(ACCUMULATED) X(UNTOUCHED) X(MISSING) X(BACKWARD) X(STEP) X(GROUP) X(GRAD_FIELD) X(FIRST_PASSES) X(IN_A_ROW) X(FIRST_OF_KIND)
 
 #define DECLARE(name) extern PyObject *the_##name;
 OBJECTS(DECLARE)
@@ -169,6 +174,7 @@ PyObject *set_pairs(PyObject *module, PyObject *args);
 
 /* places.c */
 PyObject *place_of(Core *core, PyFrameObject *frame, PyCodeObject *code); /* borrowed; NULL where none is known (an error may be set) */
+PyObject *site_around(Core *core, PyFrameObject *frame, int walks); /* borrowed; NULL where Python must look */
 PyObject *user_site(Core *core, PyFrameObject *frame, PyFrameObject **user); /* borrowed; NULL where Python must look */
 
 /* passes.c */
@@ -185,9 +191,15 @@ void clear_pass(Pass *pass);
 
 /* observing.c */
 typedef enum { FAILED = -1, DONE = 0, LEFT = 1 } Outcome;
+long modes_in_force(void); /* -1 where Python must look (an error may be set) */
 Outcome observe(
     Core *core, PyObject *info, PyObject *site, long below, PyObject *args, PyObject *kwargs, PyObject *result,
     PyObject *before, Pass *pass, PyObject *since, PyObject *thread);
 PyObject *versions_before(PyObject *args, PyObject *kwargs); /* NULL where Python must look */
+
+/* whole.c */
+Outcome whole_step(
+    Core *core, PyObject *text, PyObject *versions, PyObject *states, PyObject *thread, PyObject *frame);
+Outcome whole_cleared(Core *core, PyObject *text, PyObject *held, PyObject *thread, PyObject *frame);
 
 #endif

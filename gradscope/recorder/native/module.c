@@ -349,6 +349,24 @@ core_enter_new(Core *core, PyObject *const *argv, Py_ssize_t count)
     return enough(count, 2, 2) ? many_enter_new(core, argv[0], argv[1]) : NULL;
 }
 
+static PyObject *
+is_done(Outcome outcome)
+{
+    return outcome == FAILED ? NULL : PyBool_FromLong(outcome == DONE);
+}
+
+static PyObject *
+core_step(Core *core, PyObject *const *argv, Py_ssize_t count)
+{
+    return enough(count, 5, 5) ? is_done(whole_step(core, argv[0], argv[1], argv[2], argv[3], argv[4])) : NULL;
+}
+
+static PyObject *
+core_zero_grad(Core *core, PyObject *const *argv, Py_ssize_t count)
+{
+    return enough(count, 4, 4) ? is_done(whole_cleared(core, argv[0], argv[1], argv[2], argv[3])) : NULL;
+}
+
 #define FAST(function) (PyCFunction)(void (*)(void))function
 static PyMethodDef core_methods[] = {
     {"bury", (PyCFunction)core_bury, METH_NOARGS, "See Identity.bury."},
@@ -363,6 +381,8 @@ static PyMethodDef core_methods[] = {
     {"after", FAST(core_after), METH_FASTCALL, "See ManyTensors.after."},
     {"note_changes", FAST(core_note_changes), METH_FASTCALL, "See ManyTensors.note_changes."},
     {"enter_new", FAST(core_enter_new), METH_FASTCALL, "See ManyTensors.enter_new."},
+    {"has_noted_step", FAST(core_step), METH_FASTCALL, "See Observer.observe_step."},
+    {"has_noted_cleared", FAST(core_zero_grad), METH_FASTCALL, "See Observer.observe_cleared."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -2,8 +2,8 @@
 #include "core.h"
 
 /* The modes in force, as OpFlag; -1: saved-tensor hooks are among them, or an error is set. */
-static long
-modes(void)
+long
+modes_in_force(void)
 {
     Ask *asks[] = {&ask_is_grad_enabled, &ask_is_inference_mode, &ask_is_any_autocast};
     long bits[] = {GRAD, INFERENCE, AUTOCAST}, flags = 0;
@@ -154,7 +154,7 @@ is_usual(Core *core, PyObject *site, PyObject *thread, long *flags)
     if (before < FULL_MATCHES || !(before & (before - 1)) || SLOT(site, Site_meets_unseen) != Py_False) {
         return LEFT; /* names are looked for */
     }
-    *flags = modes();
+    *flags = modes_in_force();
     if (*flags < 0) {
         if (PyErr_Occurred() && !handed_over()) {
             return FAILED;

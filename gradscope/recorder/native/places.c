@@ -94,6 +94,31 @@ is_in(PyObject *set, PyObject *code)
     return found != 0;
 }
 
+/* The site of the user's frame that a frame is, or, where it walks, of the first above it without a library between. */
+PyObject *
+site_around(Core *core, PyFrameObject *frame, int walks)
+{
+    PyFrameObject *current = frame;
+    PyObject *site = NULL;
+    Py_INCREF(current);
+    while (current != NULL) {
+        PyCodeObject *code = PyFrame_GetCode(current);
+        PyObject *owner = owner_of(core, (PyObject *)code);
+        Py_DECREF(code); /* the frame holds it */
+        if (owner == the_owner_user) {
+            site = known_at(core->sites, (PyObject *)code, instruction_of(current));
+        }
+        if (owner == NULL || owner == the_owner_user || owner == the_owner_library || !walks) {
+            break;
+        }
+        PyFrameObject *outer = PyFrame_GetBack(current);
+        Py_DECREF(current);
+        current = outer;
+    }
+    Py_XDECREF(current);
+    return site == NULL || Py_TYPE(site) == (PyTypeObject *)the_Site ? site : NULL;
+}
+
 /* The usual ways to a call of torch's own Python: a module was called by the user's code. */
 PyObject *
 user_site(Core *core, PyFrameObject *frame, PyFrameObject **user)

@@ -108,9 +108,8 @@ def _gradients(observer: Observer | ShieldedObserver, parameters: list[Tensor]) 
 def _observe(mode: RecorderMode, name: str, before: list[Held], frame: FrameType) -> None:
     try:
         with DisableTorchFunction():
-            cleared = mode.observer.many.cleared(before)
             if not (mode.muted or mode.observer.muted):
-                mode.observer.observe_cleared(name, cleared, mode.thread, frame)
+                mode.observer.observe_cleared(name, before, mode.thread, frame)
     except Exception as fault:
         _keep(mode.observer, fault)
 
