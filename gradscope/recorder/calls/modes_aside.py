@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch.overrides import _get_current_function_mode
 
 from gradscope.recorder.calls.function_mode import RecorderMode
 
 
+_height, _mode_at = torch._C._len_torch_function_stack, torch._C._get_function_stack_at
+
+
+def uppermost() -> Any:
+    """The mode to which the next torch function is handed first, or None."""
+    height = _height()
+    return _mode_at(height - 1) if height else None
+
+
 def is_ours_on_top() -> bool:
     """Whether the next torch function is handed to a recorder first."""
-    return type(_get_current_function_mode()) is RecorderMode  # type: ignore[no-untyped-call]
+    return type(uppermost()) is RecorderMode
 
 
 def take_aside() -> tuple[RecorderMode, ...]:
     """Take the recorders' modes from the top of the stack, the uppermost first."""
     modes: list[RecorderMode] = []
-    while is_ours_on_top():
+    while type(uppermost()) is RecorderMode:
         modes.append(torch._C._pop_torch_function_stack())
     return tuple(modes)
 

@@ -124,8 +124,11 @@ def loading_reported(load_state_dict: Callable[..., None]) -> Callable[..., None
 
 def _known_rates(optimizer: Optimizer) -> list[float | None]:
     """The rate of each group; None where reading it could make the program wait for a device."""
-    rates = (group.get("lr") for group in getattr(optimizer, "param_groups", ()))
-    return [rate if type(rate) in (int, float) else None for rate in rates]
+    rates: list[float | None] = []
+    for group in getattr(optimizer, "param_groups", ()):
+        rate = group.get("lr")
+        rates.append(rate if type(rate) in (int, float) else None)
+    return rates
 
 
 def scheduler_stepped(update: Callable[..., None]) -> Callable[..., None]:

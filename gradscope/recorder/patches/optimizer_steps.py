@@ -8,16 +8,16 @@ or of the user's own optimizer runs user code, and is recorded op by op.
 from __future__ import annotations
 
 import sys
-import threading
+from threading import get_ident
 from typing import Any
 
 import torch
 from torch._C import DisableTorchFunction
 from torch.compiler import is_dynamo_compiling
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook, register_optimizer_step_pre_hook
-from torch.overrides import _get_current_function_mode
 
 from gradscope.recorder.calls.function_mode import RecorderMode
+from gradscope.recorder.calls.modes_aside import uppermost
 from gradscope.recorder.calls.observer import Observer
 from gradscope.recorder.patches import learning_rates, replica_values
 from gradscope.recorder.patches.optimizer_groups import number_of
@@ -41,12 +41,12 @@ class Pause:
 
     def __init__(self, mode: RecorderMode) -> None:
         self._mode: RecorderMode | None = mode
-        self._thread = threading.get_ident()
+        self._thread = get_ident()
         torch._C._pop_torch_function_stack()
 
     def end(self) -> None:
         """Put the mode back; once."""
-        if self._mode is not None and threading.get_ident() == self._thread:
+        if self._mode is not None and get_ident() == self._thread:
             torch._C._push_on_torch_function_stack(self._mode)
             self._mode = None
 
@@ -82,8 +82,9 @@ class OptimizerSteps:
     def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
         if is_dynamo_compiling():
             return None
-        mode = self._modes.get(threading.get_ident())
-        if mode is None or _get_current_function_mode() is not mode:  # type: ignore[no-untyped-call]
+        thread = get_ident()
+        mode = self._modes.get(thread)
+        if mode is None or uppermost() is not mode:
             return None
         if len(args) > 1 or kwargs or not _runs_only_torch(optimizer):
             self._note_begun(optimizer, mode)
@@ -98,7 +99,7 @@ class OptimizerSteps:
             return None
         arguments = _Arguments(args)
         arguments.pause = Pause(mode)
-        self._under_way[threading.get_ident()] = (arguments.pause, versions)
+        self._under_way[thread] = (arguments.pause, versions)
         return arguments, kwargs
 
     def _note_begun(self, optimizer: Optimizer, mode: RecorderMode) -> None:
@@ -113,12 +114,12 @@ class OptimizerSteps:
     def _after(self, optimizer: Optimizer, *_: Any) -> None:
         if is_dynamo_compiling():
             return
-        under_way = self._under_way.pop(threading.get_ident(), None)
+        under_way = self._under_way.pop(get_ident(), None)
         if under_way is None:
             return
         pause, versions = under_way
         try:
-            thread = self._modes[threading.get_ident()].thread
+            thread = self._modes[get_ident()].thread
             with DisableTorchFunction():
                 written = list(updated_by_step(optimizer))
                 states = optimizer.state.values()
