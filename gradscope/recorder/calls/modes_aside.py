@@ -10,7 +10,6 @@ import torch
 
 from gradscope.recorder.calls.function_mode import RecorderMode
 
-
 _height, _mode_at = torch._C._len_torch_function_stack, torch._C._get_function_stack_at
 
 

@@ -90,7 +90,7 @@ typedef struct {
 ASKS(DECLARE)
 #undef DECLARE
 
-int prepare_ask(Ask *ask, PyObject *callable);
+int prepare_ask(Ask *ask, PyObject *callable); /* one that is prepared again lets go of what it had */
 PyObject *ask_of(Ask *ask, PyObject *object); /* a method without arguments, or an attribute */
 PyObject *ask_for(Ask *ask);                  /* a function without arguments */
 int saved_hooks_in_force(void);
@@ -113,6 +113,15 @@ typedef struct {
     PyObject *shape, *stride, *device;
     PyObject *dtype, *layout; /* kept by torch, and by the table of layouts */
 } KnownLayout;
+/* A type of nodes that torch has in C, with what its nodes are asked. */
+#define NODE_TYPES 128
+#define SAVED_ASKS 6
+typedef struct {
+    PyTypeObject *type;    /* kept by the table of types, as is */
+    PyObject *description; /* what that knows of it */
+    Ask sequence, edges, saved[SAVED_ASKS];
+    Py_ssize_t saved_count;
+} KnownNodeType;
 typedef struct {
     PyObject_HEAD
     PyObject *observer, *observer_names, *states, *tape, *identity, *graph, *many;
@@ -125,6 +134,7 @@ typedef struct {
     KnownPlace known_places[PLACES];
     KnownOwner known_owners[OWNERS];
     KnownLayout known_layouts[LAYOUTS];
+    KnownNodeType known_node_types[NODE_TYPES];
 } Core;
 
 #define HELD(X)                                                                                                        \
@@ -155,6 +165,7 @@ PyObject *enter_tensor(
 void keep_uncounted(PyTypeObject *type);
 
 /* nodes.c */
+void forget_node_types(Core *core);
 PyObject *enter_node(
     Core *core, PyObject *root, PyObject *op, PyObject *since, int read_saved, PyObject *known, PyObject *inputs);
 

@@ -140,6 +140,7 @@ core_clear(Core *core)
         core->known_places[at].code = NULL;
         Py_CLEAR(core->known_places[at].place);
     }
+    forget_node_types(core);
     for (int at = 0; at < LAYOUTS; at++) {
         core->known_layouts[at].layout = NULL;
         Py_CLEAR(core->known_layouts[at].shape);

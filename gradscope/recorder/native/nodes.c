@@ -39,11 +39,78 @@ call_graph(Core *core, PyObject *name, PyObject *first, PyObject *second, PyObje
     return PyObject_VectorcallMethod(name, arguments, count, NULL);
 }
 
+static int
+prepare_attribute(Ask *ask, PyTypeObject *type, PyObject *name)
+{
+    PyObject *attribute = PyObject_GetAttr((PyObject *)type, name);
+    int failed = attribute == NULL || prepare_ask(ask, attribute) < 0;
+    Py_XDECREF(attribute);
+    return failed ? -1 : 0;
+}
+
+/* Enter a type that the table of types has: one of torch's own, whose attributes are in C. */
+static int
+learn_node_type(KnownNodeType *known, PyTypeObject *type, PyObject *description)
+{
+    known->type = NULL;
+    PyObject *attributes = PyTuple_GET_ITEM(description, 1);
+    Py_ssize_t count = PyTuple_CheckExact(attributes) ? PyTuple_GET_SIZE(attributes) : 0;
+    known->saved_count = count < SAVED_ASKS ? count : SAVED_ASKS;
+    if (prepare_attribute(&known->sequence, type, sequence_name) < 0 ||
+        prepare_attribute(&known->edges, type, next_name) < 0) {
+        return -1;
+    }
+    for (Py_ssize_t place = 0; place < known->saved_count; place++) {
+        PyObject *name = PyTuple_GET_ITEM(PyTuple_GET_ITEM(attributes, place), 0);
+        if (prepare_attribute(&known->saved[place], type, name) < 0) {
+            return -1;
+        }
+    }
+    if (known->edges.get == NULL) {
+        return -1;
+    }
+    known->type = type;
+    known->description = description;
+    return 0;
+}
+
+/* NULL for one that is not known, or that is a Function's: it is asked as Python asks. */
+static KnownNodeType *
+known_type(Core *core, PyObject *node)
+{
+    PyTypeObject *type = Py_TYPE(node);
+    KnownNodeType *known = &core->known_node_types[((size_t)type >> 4) % NODE_TYPES];
+    if (known->type == type) {
+        return known;
+    }
+    PyObject *description = PyDict_GetItemWithError(core->types, (PyObject *)type);
+    if (description == NULL || learn_node_type(known, type, description) < 0) {
+        PyErr_Clear();
+        return NULL;
+    }
+    return known;
+}
+
+void
+forget_node_types(Core *core)
+{
+    for (int at = 0; at < NODE_TYPES; at++) {
+        KnownNodeType *known = &core->known_node_types[at];
+        known->type = NULL;
+        Py_CLEAR(known->sequence.callable);
+        Py_CLEAR(known->edges.callable);
+        for (int place = 0; place < SAVED_ASKS; place++) {
+            Py_CLEAR(known->saved[place].callable);
+        }
+    }
+}
+
 /* Fails with -1 and an error set; else 0. */
 static int
-sequence_of(PyObject *node, unsigned long long *sequence)
+sequence_of(Core *core, PyObject *node, unsigned long long *sequence)
 {
-    PyObject *number = PyObject_CallMethodNoArgs(node, sequence_name);
+    KnownNodeType *known = known_type(core, node);
+    PyObject *number = known == NULL ? PyObject_CallMethodNoArgs(node, sequence_name) : ask_of(&known->sequence, node);
     if (number == NULL) {
         return -1;
     }
@@ -89,12 +156,12 @@ row_by_number(Core *core, unsigned long long sequence)
 static PyObject *
 description_of(Core *core, PyObject *node)
 {
-    PyObject *known = PyDict_GetItemWithError(core->types, (PyObject *)Py_TYPE(node));
+    KnownNodeType *known = known_type(core, node);
     if (known != NULL) {
-        Py_INCREF(known);
-        return known;
+        Py_INCREF(known->description);
+        return known->description;
     }
-    return PyErr_Occurred() ? NULL : call_graph(core, describe_name, node, NULL, NULL, NULL);
+    return call_graph(core, describe_name, node, NULL, NULL, NULL);
 }
 
 static int
@@ -243,7 +310,10 @@ read_saved_of(Core *core, PyObject *node, PyObject *row, PyObject *op)
     else {
         for (Py_ssize_t place = 0; !failed && place < PyTuple_GET_SIZE(attributes); place++) {
             PyObject *attribute = PyTuple_GET_ITEM(attributes, place);
-            PyObject *value = PyObject_GetAttr(node, PyTuple_GET_ITEM(attribute, 0));
+            KnownNodeType *known = known_type(core, node); /* (asked anew: Python may run in between) */
+            PyObject *value = known != NULL && place < known->saved_count
+                                  ? ask_of(&known->saved[place], node)
+                                  : PyObject_GetAttr(node, PyTuple_GET_ITEM(attribute, 0));
             if (value == NULL) {
                 failed = !PyErr_ExceptionMatches(PyExc_RuntimeError);
                 if (!failed) { /* freed already */
@@ -321,7 +391,7 @@ enter_edge(Core *core, PyObject *row, PyObject *following, PyObject *op, PyObjec
         return add_row(core->edge_rows, values, 2);
     }
     unsigned long long number;
-    if (sequence_of(following, &number) < 0) {
+    if (sequence_of(core, following, &number) < 0) {
         return -1;
     }
     target = number >= NO_SEQUENCE ? row_without_number(core, following, op) : row_by_number(core, number);
@@ -347,7 +417,8 @@ enter_edge(Core *core, PyObject *row, PyObject *following, PyObject *op, PyObjec
 static int
 enter_edges(Core *core, PyObject *node, PyObject *row, PyObject *op, PyObject *todo, PyObject *unnumbered)
 {
-    PyObject *edges = PyObject_GetAttr(node, next_name);
+    KnownNodeType *known = known_type(core, node);
+    PyObject *edges = known == NULL ? PyObject_GetAttr(node, next_name) : ask_of(&known->edges, node);
     if (edges == NULL) {
         return -1;
     }
@@ -415,7 +486,7 @@ complete(Core *core, PyObject *node, unsigned long long sequence, PyObject *row,
         row = PyList_GET_ITEM(todo, count - 1);
         Py_INCREF(node);
         Py_INCREF(row);
-        failed = PyList_SetSlice(todo, count - 2, count, NULL) < 0 || sequence_of(node, &sequence) < 0;
+        failed = PyList_SetSlice(todo, count - 2, count, NULL) < 0 || sequence_of(core, node, &sequence) < 0;
     }
     Py_DECREF(node);
     Py_DECREF(row);
@@ -448,7 +519,7 @@ enter_node(
         return NULL;
     }
     int is_left = is_left_to_python(core, read_saved);
-    if (is_left < 0 || (!is_left && sequence_of(root, &sequence) < 0)) {
+    if (is_left < 0 || (!is_left && sequence_of(core, root, &sequence) < 0)) {
         return NULL;
     }
     Readable readable = {read_saved, PyLong_AsUnsignedLongLong(since)};
