@@ -294,7 +294,7 @@ class Index:
     @cached_property
     def creating_graphs(self) -> frozenset[int]:
         """The backward passes (ops) that were called with create_graph=True."""
-        return frozenset(row.op for row in self.recording.backwards if row.create_graph)
+        return frozenset(row.op for row in self.recording.backwards if row.create_graph == 1)
 
     @cached_property
     def gradients(self) -> SortedRows:

@@ -97,7 +97,8 @@ def test_functions_and_arguments_are_followed_to_the_line_that_keeps(text: str, 
 
 
 def test_a_container_of_any_method_is_followed_to_where_it_is_made() -> None:
-    text = "class Pool:\n    def __init__(self):\n        self.kept = {}\n    def add(self):\n        self.kept['a'] = X()\n"
+    pool = "class Pool:\n    def __init__(self):\n        self.kept = {}\n"
+    text = pool + "    def add(self):\n        self.kept['a'] = X()\n"
     found = unregistered(text, 5)
     assert found is not None and (found.line, found.held_as) == (3, "dict")
     assert unregistered(text.replace("{}", "nn.ModuleDict()"), 5) is None

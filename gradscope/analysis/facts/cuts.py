@@ -76,9 +76,8 @@ class Cuts:
             lost[op] = flag == 1 and not skipped[kinds[op]] and funcs[op] not in shape_only
         self._drop_harmless_groups(lost)
         self._drop_unused_looks(lost)
-        for walk in recording.backwards:  # (with it a gradient that is not tracked is a constant: that of a sum)
-            if walk.create_graph == 1:
-                lost[walk.op] = 0
+        for op in self._index.creating_graphs:  # (a gradient that is not tracked then is a constant: that of a sum)
+            lost[op] = 0
         for op in self._index.of_kind(OpKind.EXPORT):
             lost[op] = tracked[op]
         for rows in index.changed_ops.values():
@@ -171,9 +170,7 @@ class Cuts:
         if kind == "data":
             return ".data"
         if self._index.recording.ops.column("kind")[op] == OpKind.GRAD:
-            return (
-                f"{func} ({'its result has no graph' if op in self._index.creating_graphs else 'without create_graph'})"
-            )
+            return f"{func} (without create_graph)"
         return func.removesuffix(".__get__").removesuffix(".__set__")
 
     def where(self, op: int) -> str:

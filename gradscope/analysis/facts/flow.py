@@ -169,13 +169,9 @@ class Flow:
         What the forward of a custom Function ran is never tracked: its result gets a node when the Function is done.
         And a gradient that a pass made no graph for, though it was asked to, is a constant: that of a sum.
         """
-        if not self._index.requires_grad(taken, op) or op in self._with_create_graph:
+        if not self._index.requires_grad(taken, op) or op in self._index.creating_graphs:
             return False
         return not self.is_inside_function(op)
-
-    @cached_property
-    def _with_create_graph(self) -> frozenset[int]:
-        return frozenset(row.op for row in self._index.recording.backwards if row.create_graph == 1)
 
     def is_inside_function(self, op: int) -> bool:
         """Whether an op ran in the forward of a custom Function of the program's, not in that of a checkpoint."""

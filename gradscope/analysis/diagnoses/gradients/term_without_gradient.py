@@ -72,14 +72,15 @@ def _of_gradient(sources: Sources, tensor: int, at: int, root: int) -> Finding |
     """A constant that was computed from gradients without a graph, of tensors that lead to leaves."""
     index, kinds = sources.index, sources.index.recording.ops.column("kind")
     steps = sources.flow.origins(tensor, at)
+    asked = max((step.op for step in steps.values() if step.op in index.creating_graphs), default=NONE)
+    if asked >= 0:
+        return _of_once_differentiable(sources, tensor, at, root, asked)
     ways = [sources.flow.path(steps, one) for one in steps if index.is_leaf_with_grad(one, at)]
     lost = [[step.op for step in way if step.loses] for way in ways]
     cuts = [ops[0] for ops in lost if len(ops) == 1 and kinds[ops[0]] == OpKind.GRAD]
     if not cuts:
         return None
     cut = max(cuts)
-    if cut in index.creating_graphs:
-        return _of_once_differentiable(sources, tensor, at, root, cut)
     caller = _caller_that_decides(sources, cut)
     called = f" (called at line {index.op_line(caller)})" if caller >= 0 else ""
     asks = _asks(sources, cut)

@@ -85,8 +85,6 @@ class LostTerms:
         lost = {step.op for step in steps.values() if step.loses}
         if any(self._cuts.kind(op) in _MEANT for op in lost):
             return None
-        if not lost.isdisjoint(self._index.creating_graphs):
-            return None  # (a derivative that has none itself, as that of what is linear)
         cut = self._one_cut(steps, at) if lost else NONE
         if self._index.func(cut).endswith(_MAKES):
             return None
