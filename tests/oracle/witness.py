@@ -185,13 +185,15 @@ class Witness:
             self.begun.append(moment)
             if not self._depth:
                 self.before[line] = moment
+            else:  # (another thread's pass may be over when this statement is)
+                self.before.pop(line, None)
         context = self._intervene(self, line, frame) if self._intervene is not None else None
         return context or contextlib.nullcontext()
 
     def end(self, line: int, frame: types.FrameType) -> None:
         """A statement has ended without an error."""
         self.number += 1
-        if self._depth:
+        if self._depth or (self.watch and line not in self.before):
             return
         self.ended[line] += 1
         if self.watch:
