@@ -291,6 +291,18 @@ class Index:
                 roots.setdefault(row.op, []).append(row.root)
         return roots
 
+    def root_nodes(self, op: int) -> list[int]:
+        """The nodes from which a backward pass started."""
+        return self._root_nodes.get(op, [])
+
+    @cached_property
+    def _root_nodes(self) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for row in self.recording.backwards:
+            if row.node >= 0:
+                found.setdefault(row.op, []).append(row.node)
+        return found
+
     @cached_property
     def creating_graphs(self) -> frozenset[int]:
         """The backward passes (ops) that were called with create_graph=True."""

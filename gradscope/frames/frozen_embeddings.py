@@ -6,7 +6,7 @@ import ast
 from functools import lru_cache
 from typing import NamedTuple
 
-from gradscope.frames.syntax_trees import parsed
+from gradscope.frames.syntax_trees import last_name, parsed
 
 _CLASSES = ("Embedding", "EmbeddingBag")
 
@@ -27,7 +27,7 @@ def frozen_embeddings(text: str) -> tuple[FrozenEmbedding, ...]:
     if tree is None:
         return ()
     named = {
-        node.value: frozenset(_last(target) for target in node.targets) - {""}
+        node.value: frozenset(last_name(target) for target in node.targets) - {""}
         for node in ast.walk(tree)
         if isinstance(node, ast.Assign)
     }
@@ -40,11 +40,6 @@ def frozen_embeddings(text: str) -> tuple[FrozenEmbedding, ...]:
 
 def _is_left_frozen(call: ast.Call) -> bool:
     func = call.func
-    is_it = isinstance(func, ast.Attribute) and func.attr == "from_pretrained" and _last(func.value) in _CLASSES
+    is_it = isinstance(func, ast.Attribute) and func.attr == "from_pretrained" and last_name(func.value) in _CLASSES
     says = len(call.args) > 1 or any(keyword.arg in ("freeze", None) for keyword in call.keywords)
     return is_it and not says and not any(isinstance(one, ast.Starred) for one in call.args)
-
-
-def _last(node: ast.expr) -> str:
-    """The last name of a dotted one; empty for anything else."""
-    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")

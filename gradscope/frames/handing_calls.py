@@ -18,7 +18,7 @@ from gradscope.frames.put_statements import (
     last_part,
     parts_with_graphs,
 )
-from gradscope.frames.syntax_trees import innermost, parsed
+from gradscope.frames.syntax_trees import dotted_name, innermost, parsed
 
 _OF_OBJECTS = ("forward", "__call__")
 """Methods that run where the object is called, whatever name that has."""
@@ -52,7 +52,7 @@ def handing_calls(text: str, put: Put, given: GivenValue, deep: int = _DEEPEST) 
         return []
     found: dict[int, Handed] = {}
     for call in ast.walk(tree):
-        if not isinstance(call, ast.Call) or last_part(_dotted(call.func)) != put.function:
+        if not isinstance(call, ast.Call) or last_part(dotted_name(call.func)) != put.function:
             continue
         around = innermost(tree, call.lineno, ast.FunctionDef, ast.AsyncFunctionDef)
         for value in arguments_for(call, put, wanted):
@@ -94,8 +94,8 @@ def _is_it(part: ast.expr, around: ast.AST | None, given: GivenValue) -> bool:
         owner = part.func.value if isinstance(part.func, ast.Attribute) else None
         is_own = owner is None or (isinstance(owner, ast.Name) and owner.id == "self")
         by_object = is_own and not given.makers.isdisjoint(_OF_OBJECTS)
-        return by_object or last_part(_dotted(part.func)) in given.makers
-    return (_dotted(part), getattr(around, "name", "<module>")) in given.names
+        return by_object or last_part(dotted_name(part.func)) in given.makers
+    return (dotted_name(part), getattr(around, "name", "<module>")) in given.names
 
 
 def _assigned(scope: ast.AST, value: ast.expr, call: ast.Call) -> ast.expr | None:
@@ -110,7 +110,3 @@ def _assigned(scope: ast.AST, value: ast.expr, call: ast.Call) -> ast.expr | Non
         and any(isinstance(target, ast.Name) and target.id == value.id for target in node.targets)
     ]
     return max(assigned, key=lambda one: (one.lineno, one.col_offset), default=None)
-
-
-def _dotted(value: ast.expr) -> str:
-    return ast.unparse(value) if isinstance(value, ast.Name | ast.Attribute) else ""

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.frames.syntax_trees import parsed
+from gradscope.frames.syntax_trees import last_name, parsed
 
 _HOOKS = "saved_tensors_hooks"
 
@@ -66,12 +66,12 @@ class _Source:
             if not isinstance(call, ast.Call) or not call.args:
                 continue
             is_super = ast.unparse(call.func) == "super().__init__" and self._is_hooks_class(self._around(call))
-            if _last(call.func) == _HOOKS or is_super:
-                yield _last(call.args[0])
+            if last_name(call.func) == _HOOKS or is_super:
+                yield last_name(call.args[0])
 
     def _is_hooks_class(self, function: ast.AST | None) -> bool:
         owner = self._above.get(function) if function is not None else None
-        return isinstance(owner, ast.ClassDef) and any(_last(base) == _HOOKS for base in owner.bases)
+        return isinstance(owner, ast.ClassDef) and any(last_name(base) == _HOOKS for base in owner.bases)
 
     def _stores(self, pack: ast.FunctionDef) -> Iterator[PackStore]:
         own = [one for one in ast.walk(pack) if isinstance(one, ast.Assign | ast.Expr)]
@@ -95,7 +95,7 @@ class _Source:
                     for node in self._nodes
                     if isinstance(node, ast.Subscript)
                     and isinstance(node.ctx, ast.Load)
-                    and _last(node.value) == _last(store)
+                    and last_name(node.value) == last_name(store)
                 }
                 told.add(ast.unparse(store))
                 yield PackStore(pack.name, one.lineno, ast.unparse(store), tuple(sorted(reads)))
@@ -127,15 +127,15 @@ class _Source:
 
     def _is_new_key(self, value: ast.expr) -> bool:
         """Whether a value is another one each time: of a counter, of a growing store, a random name."""
-        calls = [_last(one.func) for one in ast.walk(value) if isinstance(one, ast.Call)]
+        calls = [last_name(one.func) for one in ast.walk(value) if isinstance(one, ast.Call)]
         return bool({"next", "len", "uuid4", "uuid1"}.intersection(calls)) or self._is_counter(value)
 
     def _is_counter(self, value: ast.expr) -> bool:
         """Whether a value is a name that is added to, and set in one place only: where it begins."""
         if not isinstance(value, ast.Name | ast.Attribute):
             return False
-        name = _last(value)
-        added = [one for one in self._nodes if isinstance(one, ast.AugAssign) and _last(one.target) == name]
+        name = last_name(value)
+        added = [one for one in self._nodes if isinstance(one, ast.AugAssign) and last_name(one.target) == name]
         return bool(added) and len(self._set(name)) == 1
 
     def _set(self, name: str) -> list[ast.AST]:
@@ -148,21 +148,25 @@ class _Source:
             parts = [
                 part for target in targets for part in (target.elts if isinstance(target, ast.Tuple) else [target])
             ]
-            found += [one for part in parts if isinstance(part, ast.Name | ast.Attribute) and _last(part) == name]
+            found += [one for part in parts if isinstance(part, ast.Name | ast.Attribute) and last_name(part) == name]
         return found
 
     def _only_grows(self, store: ast.expr) -> bool:
         """Whether all that the file does with a store is to put items there and to read them."""
-        name = _last(store)
+        name = last_name(store)
         for node in self._nodes:
-            if not isinstance(node, ast.Name | ast.Attribute) or _last(node) != name or isinstance(node.ctx, ast.Store):
+            if (
+                not isinstance(node, ast.Name | ast.Attribute)
+                or last_name(node) != name
+                or isinstance(node.ctx, ast.Store)
+            ):
                 continue
             above = self._above.get(node)
             if isinstance(above, ast.Attribute) and above.attr in _READS:
                 continue
             if isinstance(above, ast.Subscript) and above.value is node and not isinstance(above.ctx, ast.Del):
                 continue
-            if isinstance(above, ast.Call) and node in above.args and _last(above.func) in _COUNTS:
+            if isinstance(above, ast.Call) and node in above.args and last_name(above.func) in _COUNTS:
                 continue
             if isinstance(above, ast.Compare | ast.comprehension | ast.For):
                 continue
@@ -171,7 +175,7 @@ class _Source:
 
     def _is_one(self, store: ast.expr) -> bool:
         """Whether a store is made once: that of a module, or of an object or a call of which there is one."""
-        (made,) = self._set(_last(store))
+        (made,) = self._set(last_name(store))
         return self._runs_once(made, _DEEPEST)
 
     def _runs_once(self, node: ast.AST, allowed: int) -> bool:
@@ -186,7 +190,7 @@ class _Source:
             return False
         owner = self._above.get(above)
         name = owner.name if above.name == "__init__" and isinstance(owner, ast.ClassDef) else above.name
-        calls = [one for one in self._nodes if isinstance(one, ast.Call) and _last(one.func) == name]
+        calls = [one for one in self._nodes if isinstance(one, ast.Call) and last_name(one.func) == name]
         return len(calls) == 1 and self._runs_once(calls[0], allowed - 1)
 
     def _around(self, node: ast.AST) -> ast.AST | None:
@@ -194,10 +198,6 @@ class _Source:
         while above is not None and not isinstance(above, _FUNCTIONS):
             above = self._above.get(above)
         return above
-
-
-def _last(node: ast.expr) -> str:
-    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
 
 
 def _root(node: ast.expr) -> str:

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.frames.syntax_trees import parsed
+from gradscope.frames.syntax_trees import last_name, parsed
 
 
 class ParameterWrap(NamedTuple):
@@ -32,7 +32,7 @@ def _within(node: ast.AST, function: str) -> Iterator[ParameterWrap]:
     for child in ast.iter_child_nodes(node):
         inside = child.name if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) else function
         if isinstance(child, ast.Assign | ast.AnnAssign | ast.Expr | ast.Return):
-            wraps = [one for one in ast.walk(child) if isinstance(one, ast.Call) and _last(one.func) == "Parameter"]
+            wraps = [one for one in ast.walk(child) if isinstance(one, ast.Call) and last_name(one.func) == "Parameter"]
             if wraps:
                 is_of_new = all(_is_of_torch(one) for one in wraps)
                 line, end = child.lineno, child.end_lineno or child.lineno
@@ -46,15 +46,10 @@ def _attributes(statement: ast.Assign | ast.AnnAssign | ast.Expr | ast.Return) -
     targets = [statement.target] if isinstance(statement, ast.AnnAssign) else targets
     for target in targets:
         for one in target.elts if isinstance(target, ast.Tuple) else [target]:
-            yield _last(one)
+            yield last_name(one)
     call = statement.value
-    if isinstance(call, ast.Call) and _last(call.func) in ("register_parameter", "setattr"):
+    if isinstance(call, ast.Call) and last_name(call.func) in ("register_parameter", "setattr"):
         yield from (one.value for one in call.args if isinstance(one, ast.Constant) and isinstance(one.value, str))
-
-
-def _last(node: ast.expr) -> str:
-    """The last name of a dotted one; empty for anything else."""
-    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
 
 
 def _is_of_torch(wrap: ast.Call) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from gradscope.frames.syntax_trees import innermost, parsed
+from gradscope.frames.syntax_trees import dotted_name, innermost, parsed
 
 _PUTS = ("append", "appendleft", "add", "insert", "extend", "extendleft", "put")
 _GRAPHLESS = ("detach", "item", "numpy", "tolist", "data")
@@ -86,7 +86,7 @@ def given_out_by(text: str, name: str) -> frozenset[str]:
             if isinstance(source, ast.Call) and isinstance(source.func, ast.Attribute) and source.func.attr in _ITEMS:
                 source = source.func.value
             if name in targets and isinstance(source, ast.Name | ast.Attribute):
-                found.add(last_part(_dotted(source)))
+                found.add(last_part(dotted_name(source)))
     return frozenset(found)
 
 
@@ -164,13 +164,13 @@ def handed_to(text: str, put: Put, names: Collection[str], lines: Collection[int
         return []
     found = []
     for node in ast.walk(tree):
-        if not isinstance(node, ast.Call) or last_part(_dotted(node.func)) != put.function:
+        if not isinstance(node, ast.Call) or last_part(dotted_name(node.func)) != put.function:
             continue
         end = node.end_lineno or node.lineno
         for value in arguments_for(node, put, wanted):
             parts = [*parts_with_graphs(value)]
             is_made_here = any(node.lineno <= line <= end for line in lines)
-            if parts and (is_made_here or any(_dotted(part) in names for part in parts)):
+            if parts and (is_made_here or any(dotted_name(part) in names for part in parts)):
                 found.append(Handed(node.lineno, end, ast.unparse(value)))
                 break
     return found
@@ -188,8 +188,8 @@ def arguments_for(call: ast.Call, put: Put, wanted: list[int]) -> Iterator[ast.e
 
 
 def _put(node: ast.AST, holder: str, parts: list[ast.expr], code: ast.AST | None) -> Put:
-    names = tuple(filter(None, (_dotted(part) for part in parts)))
-    calls = tuple(last_part(_dotted(part.func)) for part in parts if isinstance(part, ast.Call))
+    names = tuple(filter(None, (dotted_name(part) for part in parts)))
+    calls = tuple(last_part(dotted_name(part.func)) for part in parts if isinstance(part, ast.Call))
     line = getattr(node, "lineno", 0)
     return Put(line, getattr(node, "end_lineno", None) or line, holder, names, calls, *function_of(code))
 
@@ -227,7 +227,7 @@ def _held(node: ast.AST) -> Iterator[tuple[str, list[ast.expr]]]:
             if isinstance(target, ast.Subscript):
                 yield _container(target), [node.value]
             elif isinstance(target, ast.Name | ast.Attribute):
-                yield _dotted(target), _joined(node.value, _dotted(target))
+                yield dotted_name(target), _joined(node.value, dotted_name(target))
 
 
 def _joined(value: ast.expr, target: str) -> list[ast.expr]:
@@ -239,20 +239,20 @@ def _joined(value: ast.expr, target: str) -> list[ast.expr]:
         return [value.elt]
     if isinstance(value, ast.DictComp):
         return [value.value]
-    if isinstance(value, ast.Call) and last_part(_dotted(value.func))[:1].isupper():
+    if isinstance(value, ast.Call) and last_part(dotted_name(value.func))[:1].isupper():
         given = [*value.args, *(one.value for one in value.keywords)]
-        others = [one for one in given if _dotted(one) != target]
+        others = [one for one in given if dotted_name(one) != target]
         return others if len(others) < len(given) else []
-    if isinstance(value, ast.Call) and _dotted(value.func) in ("list", "tuple"):
+    if isinstance(value, ast.Call) and dotted_name(value.func) in ("list", "tuple"):
         return [given for given in _given_on(value) if isinstance(given, ast.Call | ast.GeneratorExp)]
-    if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Add) and _dotted(value.left) == target:
+    if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Add) and dotted_name(value.left) == target:
         return [value.right] if isinstance(value.right, ast.List | ast.Tuple) else []
     return []
 
 
 def _given_on(value: ast.expr) -> Iterator[ast.expr]:
     """What ``list(islice(steps(), 8))`` takes its items from."""
-    if isinstance(value, ast.Call) and last_part(_dotted(value.func)) in _TAKES_ALL:
+    if isinstance(value, ast.Call) and last_part(dotted_name(value.func)) in _TAKES_ALL:
         for one in value.args:
             yield from _given_on(one)
     else:
@@ -269,7 +269,7 @@ def _container(value: ast.expr) -> str:
         value = value.func.value
     while isinstance(value, ast.Subscript):
         value = value.value
-    return _dotted(value)
+    return dotted_name(value)
 
 
 def parts_with_graphs(value: ast.expr) -> Iterator[ast.expr]:
@@ -285,13 +285,13 @@ def _parts(value: ast.expr) -> Iterator[ast.expr]:
     elif isinstance(value, ast.Dict):
         for item in value.values:
             yield from _parts(item)
-    elif isinstance(value, ast.Call) and last_part(_dotted(value.func))[:1].isupper():
+    elif isinstance(value, ast.Call) and last_part(dotted_name(value.func))[:1].isupper():
         for item in (*value.args, *(one.value for one in value.keywords)):
             yield from _parts(item)
     elif isinstance(value, ast.Lambda):
         for default in (*value.args.defaults, *(one for one in value.args.kw_defaults if one is not None)):
             yield from _parts(default)
-    elif isinstance(value, ast.Call) and last_part(_dotted(value.func)) == "partial":
+    elif isinstance(value, ast.Call) and last_part(dotted_name(value.func)) == "partial":
         for item in (*value.args[1:], *(one.value for one in value.keywords)):
             yield from _parts(item)
     elif isinstance(value, ast.ListComp | ast.GeneratorExp | ast.SetComp):
@@ -307,16 +307,12 @@ def _has_no_graph(value: ast.expr) -> bool:
     """Whether the text shows that a value is a number, or a tensor without a graph, or an empty container."""
     if isinstance(value, ast.Constant | ast.JoinedStr | ast.Compare):
         return True
-    if isinstance(value, ast.Call) and _dotted(value.func) in _NUMBERS:
+    if isinstance(value, ast.Call) and dotted_name(value.func) in _NUMBERS:
         return True
-    if isinstance(value, ast.Call) and _dotted(value.func).partition(".")[0] in _CONTAINERS:
+    if isinstance(value, ast.Call) and dotted_name(value.func).partition(".")[0] in _CONTAINERS:
         return True
     while isinstance(value, ast.Call | ast.Attribute | ast.Subscript):
         if isinstance(value, ast.Attribute) and value.attr in _GRAPHLESS:
             return True
         value = value.func if isinstance(value, ast.Call) else value.value
     return False
-
-
-def _dotted(value: ast.expr) -> str:
-    return ast.unparse(value) if isinstance(value, ast.Name | ast.Attribute) else ""

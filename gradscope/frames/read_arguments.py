@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from gradscope.frames.syntax_trees import innermost, parsed
+from gradscope.frames.syntax_trees import innermost, last_name, parsed
 
 _ABOUT = ("shape", "size", "dim", "ndim", "numel", "device", "dtype", "requires_grad", "new_zeros", "new_ones")
 """What is asked of a tensor without its values."""
@@ -62,7 +62,7 @@ def reads_both(text: str, line: int, function: str, names: frozenset[str], defin
 
 def _both(reader: _ArgumentReader, call: ast.Call, *, is_random: bool) -> str:
     parts = [set(reader.roles(part)) for part in (*call.args, *(one.value for one in call.keywords))]
-    may_differ = is_random and bool(_LOSS.fullmatch(_last(call.func)))
+    may_differ = is_random and bool(_LOSS.fullmatch(last_name(call.func)))
     for at, roles in enumerate(parts):
         others = [other for place, several in enumerate(parts) if place != at for other in several]
         for role in roles:
@@ -88,7 +88,7 @@ class _ArgumentReader:
 
     def is_function(self, call: ast.Call) -> bool:
         """Whether a call is one of the function that writes."""
-        return _last(call.func) in self._functions
+        return last_name(call.func) in self._functions
 
     def are_taken_for_two(self, role: _Role, other: _Role, may_differ: bool) -> bool:
         """Whether a result, and another or what the function was given, are read as two things though they are one.
@@ -148,9 +148,9 @@ def _callables(tree: ast.Module, function: str) -> frozenset[str]:
         name
         for node in ast.walk(tree)
         if isinstance(node, ast.Assign)
-        and any(isinstance(part, ast.Call) and _last(part.func) == parts[-2] for part in ast.walk(node.value))
+        and any(isinstance(part, ast.Call) and last_name(part.func) == parts[-2] for part in ast.walk(node.value))
         for target in node.targets
-        if (name := _last(target))
+        if (name := last_name(target))
     )
 
 
@@ -158,7 +158,7 @@ def _draws(definition: str, function: str) -> bool:
     """Whether a function's text draws numbers at random: noise, or what is left out."""
     tree, name = parsed(definition), function.rpartition(".")[2]
     return tree is not None and any(
-        isinstance(part, ast.Call) and _RANDOM.fullmatch(_last(part.func))
+        isinstance(part, ast.Call) and _RANDOM.fullmatch(last_name(part.func))
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef) and node.name == name
         for part in ast.walk(node)
@@ -168,12 +168,6 @@ def _draws(definition: str, function: str) -> bool:
 def _given(call: ast.Call) -> list[str]:
     """The names that a call is given as they are."""
     return [one.id for one in (*call.args, *(word.value for word in call.keywords)) if isinstance(one, ast.Name)]
-
-
-def _last(function: ast.expr) -> str:
-    if isinstance(function, ast.Attribute):
-        return function.attr
-    return function.id if isinstance(function, ast.Name) else ""
 
 
 def _simple(function: ast.AST) -> Iterator[ast.stmt]:

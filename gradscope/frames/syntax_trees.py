@@ -21,6 +21,16 @@ def parsed(text: str) -> ast.Module | None:
     return None
 
 
+def last_name(node: ast.expr | None) -> str:
+    """The last name of a dotted one: ``rows`` of ``self.rows``; empty for anything else."""
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def dotted_name(node: ast.expr) -> str:
+    """The source of a name or of an attribute: ``self.rows``; empty for anything else."""
+    return ast.unparse(node) if isinstance(node, ast.Name | ast.Attribute) else ""
+
+
 def innermost(tree: ast.Module, line: int, *kinds: type[ast.stmt]) -> ast.stmt | None:
     """The innermost statement of some kinds around a line; None where there is none."""
     around = (

@@ -195,13 +195,14 @@ class Sources:
             severity=severity,
         )
 
-    def backward_at(self, op: int) -> str:
+    def backward_at(self, op: int, causes: Collection[Cause]) -> str:
         """A backward pass at the beginning of a sentence: with its line where several lines of the program make one.
 
         It is where the symptom shows. Where there is no other, its line tells nothing, and reads as if it were to be
-        changed.
+        changed; it is named where no cause is.
         """
-        return f"Line {self.index.op_line(op)}: backward" if len(self._lines_of_passes) > 1 else "Backward"
+        is_named = not causes or len(self._lines_of_passes) > 1
+        return f"Line {self.index.op_line(op)}: backward" if is_named else "Backward"
 
     @cached_property
     def _lines_of_passes(self) -> set[tuple[str, int]]:

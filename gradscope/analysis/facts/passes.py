@@ -118,6 +118,11 @@ class Passes:
                     stack.append(after)
         return found
 
+    def leaves_behind(self, *roots: int) -> set[int]:
+        """The leaves to which the graph leads from some nodes; NONE leads nowhere."""
+        variable = self._index.recording.nodes.column("variable")
+        return {variable[node] for root in roots for node in self.behind(root)} - {NONE}
+
     def _walk_freeing(self, root: int, op: int, walks: _Walks, needed: set[int] | None) -> None:
         starts, following = self.edge_starts, self._index.edges.values
         used_up, first, last = walks.used_up, walks.first, walks.last

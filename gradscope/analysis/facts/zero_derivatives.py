@@ -143,10 +143,8 @@ class ZeroGradients:
         return [] if goes_on else ops
 
     def _walk(self, look: PassLook, everywhere: bool) -> dict[int, frozenset[int]]:
-        rows = self._index.recording.backwards
-        roots = [row.node for row in rows if row.op == look.op and row.node >= 0]
         flat = set() if everywhere else {one.node for one in look.derivatives if self._is_flat(one)}
-        blocking, reached = self._ways(roots, flat)
+        blocking, reached = self._ways(self._index.root_nodes(look.op), flat)
         found: dict[int, set[int]] = {}
         for node, starts in blocking.items():
             for behind in {one for start in starts for one in self._passes.behind(start)}:

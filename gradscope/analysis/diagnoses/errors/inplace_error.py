@@ -71,7 +71,7 @@ def _saved_under_another_name(sources: Sources, write: JudgedWrite) -> int:
 def _carried(sources: Sources, write: JudgedWrite) -> list[tuple[str, list[Cause]]]:
     """What a loop carries from run to run, where a step wrote what an earlier run of the same pass had come through."""
     index, passes, failed = sources.index, sources.passes, write.effect.backward_op
-    roots = [row.node for row in index.recording.backwards if row.op == failed and row.node >= 0]
+    roots = index.root_nodes(failed)
     made_at = index.recording.nodes.column("op")
     if not is_step(index, write.op) or any(made_at[root] < write.op for root in roots):
         return []
@@ -102,7 +102,7 @@ def _made_before_step(sources: Sources, write: JudgedWrite) -> list[_Stale]:
     index, failed = sources.index, write.effect.backward_op
     if not is_step(index, write.op):
         return []
-    roots = [row.node for row in index.recording.backwards if row.op == failed and row.node >= 0]
+    roots = index.root_nodes(failed)
     saved = index.recording.saved.column("node")[write.effect.saved_row]
     found = []
     for node in _made_before(sources, roots, write.op):

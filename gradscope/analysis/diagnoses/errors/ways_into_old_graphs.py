@@ -10,7 +10,6 @@ from gradscope.analysis.facts.writes import is_step, writes_by_program
 from gradscope.analysis.report_model import Cause
 from gradscope.frames.put_statements import last_part
 from gradscope.frames.stored_names import assigned_names
-from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, REQUIRES_GRAD
 
 
@@ -48,8 +47,7 @@ def _not_detached(sources: Sources, tensor: int, node: int, used_up: int, op: in
     """
     index, recording = sources.index, sources.index.recording
     stepped = {written for at, written, *_ in writes_by_program(index) if used_up < at < op and is_step(index, at)}
-    variable = recording.nodes.column("variable")
-    leaves = {variable[one] for one in sources.passes.behind(node)} - {NONE}
+    leaves = sources.passes.leaves_behind(node)
     if not stepped or tensor < 0 or stepped & leaves or index.op_statement[used_up] == index.op_statement[op]:
         return []
     stores = sources.stored(tensor, used_up)

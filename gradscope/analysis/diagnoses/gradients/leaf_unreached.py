@@ -40,9 +40,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
             *sources.cut_causes(one.cut_op for _, one in found),
             *sources.causes_at("returned", (at for _, one in found for at in one.none_at)),
         ]
-        backward = sources.backward_at(op) if causes else f"Line {index.op_line(op)}: backward"
         yield sources.finding(
-            f"{backward} gave {shown} no gradient",
+            f"{sources.backward_at(op, causes)} gave {shown} no gradient",
             why=", ".join(filter(None, (reason.why, left_out, stepped))),
             op=op,
             tensors=tensors,

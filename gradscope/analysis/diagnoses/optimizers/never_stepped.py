@@ -54,9 +54,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
         times = max(index.times(op for op in several if index.op_statement[op] == statement) for several in passes)
         names = [sources.names.of(tensor) for tensor in tensors]
         number = f" ({len(names)} tensors)" if len(set(names)) < len(names) else ""
-        backward = sources.backward_at(last_pass) if reason.causes else f"Line {index.op_line(last_pass)}: backward"
         yield sources.finding(
-            f"{backward} gave {sources.listed(names)}{number} gradients "
+            f"{sources.backward_at(last_pass, reason.causes)} gave {sources.listed(names)}{number} gradients "
             f"({times:,} passes), and no optimizer step changed them",
             why=reason.why,
             op=last_pass,

@@ -7,7 +7,6 @@ graph (``create_graph=True``). In a residual ``du + k * u`` the parameters are t
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from functools import cached_property
 from typing import NamedTuple
 
 from gradscope.analysis.facts.grad_regions import GradRegions
@@ -62,24 +61,20 @@ class _SumsOfDerivatives:
     def of(self, op: int) -> ConstantDerivative | None:
         """What became of the derivative that a call computed; None where it is not known to be a constant in a sum."""
         index = self._index
-        rows = [row for row in index.recording.backwards if row.op == op] if op in self._without_graph else []
-        asked = set(index.uses.of(op)).difference(row.root for row in rows)
+        nodes = [] if op in index.creating_graphs else index.root_nodes(op)
+        asked = set(index.uses.of(op)).difference(index.roots.get(op, ()))
         first = self._first_of(op)
         is_plain = not any(index.requires_grad(one, op + 1) for one in index.tensors_made(op))
-        if not rows or first < 0 or not is_plain or asked.intersection(self._trained):
+        if not nodes or first < 0 or not is_plain or asked.intersection(self._trained):
             return None
         if self._regions.around(first) >= 0:  # (autograd.functional switches gradients on for itself)
             return None
-        leaves = self._leaves_behind([row.node for row in rows])
+        leaves = self._leaves_behind(nodes)
         if not leaves:
             return None
         asked.update(index.uses.of(first))
         summed = self._sums(op, asked, leaves)
         return None if summed is None else ConstantDerivative(first, summed[0], summed[1])
-
-    @cached_property
-    def _without_graph(self) -> frozenset[int]:
-        return frozenset(row.op for row in self._index.recording.backwards if not row.create_graph)
 
     def _first_of(self, op: int) -> int:
         """The first op of the call of the user's that an op belongs to; NONE where that is not one that is known."""
@@ -95,9 +90,7 @@ class _SumsOfDerivatives:
         return first if self._index.func(first) in FUNCTIONAL else NONE
 
     def _leaves_behind(self, nodes: list[int]) -> set[int]:
-        variables = self._index.recording.nodes.column("variable")
-        behind = {one for node in nodes if node >= 0 for one in self._passes.behind(node)}
-        return {variables[one] for one in behind if variables[one] in self._trained}
+        return {leaf for leaf in self._passes.leaves_behind(*nodes) if leaf in self._trained}
 
     def _sums(self, op: int, asked: set[int], leaves: set[int]) -> tuple[int, tuple[int, ...]] | None:
         """The last sum that took what was computed of a derivative; None where something else with a gradient did."""

@@ -20,9 +20,8 @@ class PassOrder:
     @cached_property
     def _graph(self) -> dict[int, list[int]]:
         """The nodes behind the pass's roots, each with those that come next."""
-        roots = [row.node for row in self._index.recording.backwards if row.op == self._op and row.node >= 0]
         found: dict[int, list[int]] = {}
-        for node in (one for root in roots for one in self._passes.behind(root)):
+        for node in (one for root in self._index.root_nodes(self._op) for one in self._passes.behind(root)):
             found[node] = [after for after in self._index.edges.of(node) if after >= 0]
         return found
 

@@ -64,7 +64,7 @@ def _crossed(index: Index, passes: Passes, op: int) -> dict[int, int]:
     recording, starts, following = index.recording, passes.edge_starts, index.edges.values
     names, variables = recording.nodes.column("name"), recording.nodes.column("variable")
     hooked = {name for name in set(names) if recording.text(name) == _NODE}
-    roots = [row.node for row in recording.backwards if row.op == op and row.node >= 0]
+    roots = index.root_nodes(op)
     fewest = {root: int(names[root] in hooked) for root in roots}
     waiting = deque(roots)
     while waiting:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from gradscope.analysis.facts.losses.factors import AS_IT_IS, called, maker, plain_name, tracked_uses
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.index import Index
-from gradscope.recording import NONE
 
 _LOSSES = frozenset(("mse_loss", "smooth_l1_loss", "huber_loss", "l1_loss", "sub"))
 _CHOOSES = AS_IT_IS | {"max", "amax", "min", "amin", "minimum", "gather", "stack", "cat", "values"}
@@ -78,5 +77,4 @@ def _of_target(index: Index, passes: Passes, loss: int, target: int, estimate: i
 
 
 def _leaves(index: Index, passes: Passes, tensor: int) -> set[int]:
-    node, variable = index.recording.tensors.column("node")[tensor], index.recording.nodes.column("variable")
-    return {variable[one] for one in passes.behind(node)} - {NONE} if node >= 0 else set()
+    return passes.leaves_behind(index.recording.tensors.column("node")[tensor])

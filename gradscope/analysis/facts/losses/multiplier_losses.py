@@ -80,7 +80,7 @@ def _leaf_of(index: Index, passes: Passes, tensor: int) -> int:
     node = index.recording.tensors.column("node")[tensor]
     if node < 0:
         return tensor if index.is_leaf(tensor) else NONE
-    leaves = {index.recording.nodes.column("variable")[one] for one in passes.behind(node)} - {NONE}
+    leaves = passes.leaves_behind(node)
     leaf = leaves.pop() if len(leaves) == 1 else NONE
     return leaf if leaf >= 0 and _is_one(index, leaf) else NONE
 

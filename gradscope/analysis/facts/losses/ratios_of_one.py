@@ -8,7 +8,6 @@ from typing import NamedTuple
 from gradscope.analysis.facts.losses.factors import AS_IT_IS, below, called, maker, tracked_uses
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.index import Index
-from gradscope.recording import NONE
 
 _HANDED_ON = AS_IT_IS | {"sum", "stack", "cat", "neg"}
 _FOLLOWED = 200
@@ -45,9 +44,9 @@ def ratios_of_one(index: Index, passes: Passes) -> Iterator[RatioOfOne]:
 
 
 def _of_sides(index: Index, passes: Passes, op: int, first: int, second: int) -> RatioOfOne | None:
-    nodes, variable = index.recording.tensors.column("node"), index.recording.nodes.column("variable")
+    nodes = index.recording.tensors.column("node")
     ends = [_probability(index, side) for side in (first, second)]
-    leaves = [{variable[node] for node in passes.behind(nodes[side])} - {NONE} for side in (first, second)]
+    leaves = [passes.leaves_behind(nodes[side]) for side in (first, second)]
     if any(end is None for end in ends) or not leaves[0] or leaves[0] != leaves[1]:
         return None
     (old, of_old), (new, of_new) = sorted(end for end in ends if end is not None)

@@ -88,9 +88,7 @@ class _Way:
         self._flow = flow
         self._op = op
         self._backward = backward
-        rows = index.recording.backwards
-        roots = [row.node for row in rows if row.op == backward and row.node >= 0]
-        self._behind = {node for root in roots for node in passes.behind(root)}
+        self._behind = {node for root in index.root_nodes(backward) for node in passes.behind(root)}
         self._passes = passes
         self._leaves: dict[int, frozenset[int]] = {}
 
@@ -102,7 +100,7 @@ class _Way:
         if not given or not made:
             return None
         sample = made[-1]
-        behind = {variable[node] for one in given for node in self._passes.behind(nodes[one])} - {NONE}
+        behind = self._passes.leaves_behind(*(nodes[one] for one in given))
         behind |= {one for one in given if index.is_leaf_with_grad(one, self._op)}
         reached = {variable[node] for node in self._behind} & behind
         if not reached:

@@ -93,5 +93,4 @@ def _squared(index: Index, passes: Passes, tensors: list[int]) -> int:
 
 
 def _leaves(index: Index, passes: Passes, tensor: int) -> list[int]:
-    node, variable = index.recording.tensors.column("node")[tensor], index.recording.nodes.column("variable")
-    return sorted({variable[one] for one in passes.behind(node)} - {NONE}) if node >= 0 else []
+    return sorted(passes.leaves_behind(index.recording.tensors.column("node")[tensor]))

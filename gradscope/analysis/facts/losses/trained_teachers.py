@@ -11,7 +11,6 @@ from gradscope.analysis.facts.events import Events
 from gradscope.analysis.facts.losses.factors import plain_name, tracked_uses
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.index import Index
-from gradscope.recording import NONE
 
 _EITHER_SIDE = frozenset(("mse_loss", "smooth_l1_loss", "huber_loss", "l1_loss", "cosine_similarity", "sub"))
 _SECOND_IS_TARGET = frozenset(("kl_div", "cross_entropy", "binary_cross_entropy", "binary_cross_entropy_with_logits"))
@@ -70,9 +69,13 @@ class TrainedTeachers:
         node = self._nodes[target]
         if node < 0:
             return []
-        leaves = {self._variables[one] for one in self._passes.behind(node)} - {NONE}
+        leaves = self._passes.leaves_behind(node)
         others = self._beside(op, node)
-        if not leaves or not leaves.isdisjoint(others) or not others & self._leaves_of(estimate):
+        if (
+            not leaves
+            or not leaves.isdisjoint(others)
+            or not others & self._passes.leaves_behind(self._nodes[estimate])
+        ):
             return []
         is_meant = all(leaf in self._events.in_optimizers for leaf in leaves)
         return sorted(leaves) if is_meant and all(_SAYS_SO.search(self._names.at(one, op)) for one in leaves) else []
@@ -82,14 +85,10 @@ class TrainedTeachers:
         users = (op for op in self._index.users.of(target) if op != loss)
         return [made for op in users for made in self._index.tensors_made(op)]
 
-    def _leaves_of(self, tensor: int) -> set[int]:
-        node = self._nodes[tensor]
-        return {self._variables[one] for one in self._passes.behind(node)} - {NONE} if node >= 0 else set()
-
     def _beside(self, op: int, node: int) -> set[int]:
         """The leaves to which the graph leads from the roots of a pass without going through a node."""
         starts, following = self._passes.edge_starts, self._index.edges.values
-        stack = [row.node for row in self._index.recording.backwards if row.op == op and row.node >= 0]
+        stack = list(self._index.root_nodes(op))
         seen = {node, *stack}
         found: set[int] = set()
         while stack:

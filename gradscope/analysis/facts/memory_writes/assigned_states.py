@@ -12,13 +12,12 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from gradscope.analysis.facts.modules.assigned_loads import assigning_loads
 from gradscope.analysis.facts.writes import all_writes, is_step
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 from gradscope.recording.flags import PARAMETER
 
-_LOADS = "nn.Module.load_state_dict"
-_ASSIGNS = re.compile(r"\bassign\s*=\s*(?!False)")
 _COMPARED = re.compile(
     r"(Tensor|torch)\.(sub|subtract|rsub|__rsub__|equal|allclose|isclose|eq|ne|dist|__eq__|__ne__|copy_)"
     r"|torch\._foreach_(sub|copy_)|F\.mse_loss|nn\.Module\.load_state_dict"
@@ -42,7 +41,7 @@ class AssignedState(NamedTuple):
 
 def assigned_states(index: Index) -> list[AssignedState]:
     """One for each block that was used as if it had kept the values of the state."""
-    loads = [op for op in index.calls_of(lambda func: func == _LOADS) if _ASSIGNS.search(index.span_source(op))]
+    loads = assigning_loads(index)
     if not loads:
         return []
     tensors = index.recording.tensors

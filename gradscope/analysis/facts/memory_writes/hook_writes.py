@@ -30,20 +30,13 @@ def written_by_hooks(index: Index, passes: Passes, hooks: RegisteredHooks, faile
     writers = [one for one in hooks.all if _writes(one)]
     if not writers:
         return None
-    roots = {row.node: row.op for row in index.recording.backwards if row.node >= 0 and row.op <= failed}
     earlier = [op for op in hooks.pass_ops if op < failed]
-    nodes, made_at = index.recording.nodes.column("variable"), index.recording.nodes.column("op")
-    needed = [node for root, op in roots.items() if op == failed for node in passes.behind(root)]
+    made_at = index.recording.nodes.column("op")
+    needed = [node for root in index.root_nodes(failed) for node in passes.behind(root)]
     saved = index.recording.saved
     kept = {(saved.column("storage")[row], row): made_at[node] for node in needed for row in index.saved.of(node)}
     for op in reversed(earlier):
-        reached = {
-            nodes[node]
-            for row in index.recording.backwards
-            if row.op == op and row.node >= 0
-            for node in passes.behind(row.node)
-            if nodes[node] >= 0
-        }
+        reached = passes.leaves_behind(*index.root_nodes(op))
         for hook in writers:
             on = {event.tensors[0] for event in hook.registered if event.tensors and event.op <= op} & reached
             storages = {index.storage_at(tensor, op): tensor for tensor in sorted(on)}

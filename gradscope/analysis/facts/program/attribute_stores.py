@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from gradscope.frames.syntax_trees import parsed
+from gradscope.frames.syntax_trees import last_name, parsed
 
 
 def attribute_stores(text: str, line: int) -> list[tuple[int, int, str]]:
@@ -84,12 +84,12 @@ def stores_of_call(text: str, function: str) -> list[tuple[int, int, str]]:
     """
     tree = parsed(text)
     return [
-        (node.lineno, node.end_lineno or node.lineno, _last(whole))
+        (node.lineno, node.end_lineno or node.lineno, last_name(whole))
         for node in (ast.walk(tree) if tree is not None else ())
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and _last(node.value.func) == function
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and last_name(node.value.func) == function
         for target in node.targets
         for part in (target.elts if isinstance(target, (ast.Tuple, ast.List)) else [target])
-        if isinstance(part, (ast.Attribute, ast.Subscript)) and _last(whole := _whole(part))
+        if isinstance(part, (ast.Attribute, ast.Subscript)) and last_name(whole := _whole(part))
     ]
 
 
@@ -104,32 +104,26 @@ def _is_like(target: ast.expr, wanted: ast.expr) -> bool:
     if isinstance(target, ast.Attribute) and isinstance(wanted, ast.Attribute):
         return target.attr == wanted.attr
     if isinstance(target, ast.Subscript) and isinstance(wanted, ast.Subscript):
-        return _last(target.value) == _last(wanted.value) != ""
+        return last_name(target.value) == last_name(wanted.value) != ""
     return False
 
 
 def _is_among(target: ast.expr, wanted: ast.expr) -> bool:
     """Whether several names are stored at once, and under one of them what is wanted, or that of which it is a part."""
     parts = target.elts if isinstance(target, (ast.Tuple, ast.List)) else []
-    whole = _last(wanted.value) if isinstance(wanted, ast.Subscript) else ""
-    return any(_is_like(part, wanted) or _last(part) == whole != "" for part in parts)
+    whole = last_name(wanted.value) if isinstance(wanted, ast.Subscript) else ""
+    return any(_is_like(part, wanted) or last_name(part) == whole != "" for part in parts)
 
 
 def _is_display_of(value: ast.expr, target: ast.expr, wanted: ast.expr) -> bool:
     """Whether a list or dict, of which a part is wanted, is written out where it is stored."""
     is_display = isinstance(value, (ast.ListComp, ast.DictComp)) or bool(getattr(value, "elts", None))
-    return is_display and isinstance(wanted, ast.Subscript) and _last(wanted.value) == _last(target) != ""
+    return is_display and isinstance(wanted, ast.Subscript) and last_name(wanted.value) == last_name(target) != ""
 
 
 def _appended(call: ast.expr, wanted: ast.expr) -> ast.expr | None:
     """What a call appends to the list of which a part is wanted."""
     if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "append" and call.args:
-        is_list = isinstance(wanted, ast.Subscript) and _last(call.func.value) == _last(wanted.value) != ""
+        is_list = isinstance(wanted, ast.Subscript) and last_name(call.func.value) == last_name(wanted.value) != ""
         return call.args[0] if is_list else None
     return None
-
-
-def _last(expression: ast.expr) -> str:
-    if isinstance(expression, ast.Attribute):
-        return expression.attr
-    return expression.id if isinstance(expression, ast.Name) else ""

@@ -70,7 +70,7 @@ class GivenNone:
         if known is None:
             starts, following = self._passes.edge_starts, self._index.edges.values
             known = {}
-            roots = [row.node for row in self._index.recording.backwards if row.op == op]
+            roots = self._index.root_nodes(op)
             for node in dict.fromkeys(node for root in roots for node in self._passes.behind(root)):
                 first, end = starts[node], starts[node + 1]
                 for position in range(first, end):

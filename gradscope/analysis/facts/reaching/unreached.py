@@ -177,16 +177,13 @@ class Reasons:
             return Unreached(f"used for the gradient of line {line}, which does not depend on it", unused=True)
         if this.asked_for and tensor not in self._index.uses.of(this.op):
             return self._asked_for_others(this)
-        if (used := self._inside_functions.on(way, self._roots_of(this.op))) is not None:
+        if (used := self._inside_functions.on(way, self._index.root_nodes(this.op))) is not None:
             return Unreached(used.why, none_at=(used.returned_at,), changed_at=(used.applied_at,))
         left = next((step.op for step in way if not self._is_linked(step, this)), way[0].op if way else NONE)
         return Unreached(f"the way from it to {this.root} leaves what was seen at line {self._index.op_line(left)}")
 
     def _asked_for_others(self, this: _Pass) -> Unreached:
         return Unreached(f"the pass was asked for the gradient of {this.asked_for} only (inputs=)", unused=True)
-
-    def _roots_of(self, op: int) -> list[int]:
-        return [row.node for row in self._index.recording.backwards if row.op == op]
 
     @cached_property
     def _inside_functions(self) -> InsideFunctions:
@@ -277,10 +274,7 @@ class Reasons:
         """The leaves to which the graph leads from the roots of a pass."""
         known = self._leaves_by_pass.get(op)
         if known is None:
-            variable = self._index.recording.nodes.column("variable")
-            known = frozenset(variable[node] for root in self._roots_of(op) for node in self._passes.behind(root)) - {
-                NONE
-            }
+            known = frozenset(self._passes.leaves_behind(*self._index.root_nodes(op)))
             self._leaves_by_pass[op] = known
         return known
 

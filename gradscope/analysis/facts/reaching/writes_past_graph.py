@@ -79,13 +79,12 @@ class WritesPastGraph:
     def _loads(self) -> list[int]:
         """The last calls of ``load_state_dict`` that were given results with a graph, the last first."""
         index, node = self._index, self._index.recording.tensors.column("node")
-        loads = (op for op in range(index.op_count - 1, -1, -1) if index.func(op) == _LOAD)
+        loads = reversed(index.calls_of(_LOAD.__eq__))
         return list(islice((op for op in loads if any(node[one] >= 0 for one in index.uses.of(op))), _LOADS_TRIED))
 
     def _leaves_of_node(self, node: int) -> frozenset[int]:
         known = self._leaves_by_node.get(node)
         if known is None:
-            variable = self._index.recording.nodes.column("variable")
-            known = frozenset(variable[one] for one in self._passes.behind(node)) - {NONE}
+            known = frozenset(self._passes.leaves_behind(node))
             self._leaves_by_node[node] = known
         return known
