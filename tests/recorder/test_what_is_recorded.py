@@ -134,6 +134,18 @@ def test_a_function_whose_result_no_tracked_op_takes_is_seen_in_every_run():
     assert functions(recording).count("Kept.apply") == 40
 
 
+def test_a_pass_from_what_a_function_returned_starts_at_its_node():
+    x = torch.ones((), requires_grad=True)
+    with gradscope.record() as recording:
+        for _ in range(20):
+            Kept.apply(x).backward()
+        y = Kept.apply(x)
+        y.backward()
+    assert {node_name(recording, row.node) for row in recording.backwards} == {"KeptBackward"}
+    assert len(recording.saved) == 21  # (looked at before the pass has freed it)
+    assert functions(recording).count("Kept.apply") == 1
+
+
 def test_a_call_that_touches_no_tensor_is_no_op():
     x = torch.ones(3)
     with gradscope.record() as recording:

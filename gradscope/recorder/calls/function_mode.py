@@ -116,7 +116,7 @@ class RecorderMode(TorchFunctionMode):
                 if located and info.kind in _PASSES:
                     observer.begin_pass_after_limit(args, kwargs, located, self.thread)
             elif located and (info.mutates or kwargs):
-                before = observer.before(info, args, kwargs, self.thread)
+                before = observer.before(info, located, args, kwargs, self.thread)
         except Exception as fault:
             if is_programs(fault):
                 raise

@@ -166,7 +166,7 @@ class Observer:
         self.identity = identity
         self.states = TensorStates(tape, identity, graph)
         self.many = ManyTensors(tape, self.states)
-        self.passes = PassObserver(tape, identity, graph, self.many, looks_for_births, fingerprints)
+        self.passes = PassObserver(tape, self.states, self.many, looks_for_births, fingerprints)
         self._births = ForwardBirths(tape, identity) if looks_for_births else None
         self.sites = sites
         self.names = names
@@ -277,13 +277,16 @@ class Observer:
             self._thread = thread
             self.states.graph.turn_to(thread)
 
-    def before(self, info: Function, args: Any, kwargs: Any, thread: int) -> Any:
+    def before(self, info: Function, located: Located, args: Any, kwargs: Any, thread: int) -> Any:
         """What must be known of the arguments before a call that may change them."""
         if info.kind in _PASSES:
             with self.lock:
                 self._turn_to(thread)
                 if self.foreign and not self.full:
                     self.foreign.look_at_all(thread)
+                root = args[0] if args else None
+                if self.passes.was_given_node(root):
+                    self._take_up(root, located, thread)
                 return ObservedPass(self.passes, info.kind, args, kwargs, thread)
         if not info.mutates and "out" not in kwargs:
             return None
@@ -304,6 +307,14 @@ class Observer:
                     known.gradient = self.identity.row_of(grad_of(tensors[0]))
                     return known
         return [(tensor, version_of(tensor)) for tensor in tensors]
+
+    def _take_up(self, root: Any, located: Located, thread: int) -> None:
+        """Enter what a Function's ``apply`` made, from which a pass is to start: by its name, or at the pass."""
+        flags = _modes()
+        if located.user is not None:
+            self._unseen.announce(located.site, located.user, [root], (), thread, flags, not self._hooked)
+        if self.passes.was_given_node(root):
+            self.passes.take_up(root, not flags & _HOOKED)
 
     def observe(
         self,

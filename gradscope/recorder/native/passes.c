@@ -135,7 +135,7 @@ begin(Core *core, PyObject *args, PyObject *kwargs, PyObject *thread, Pass *pass
     pass->create = option(args, kwargs, "create_graph", 3, Py_False);
     pass->retain = pass->create == NULL ? NULL : option(args, kwargs, "retain_graph", 2, pass->create);
     long long number;
-    if (pass->node == NULL || pass->retain == NULL || !is_not_looked_at(core, root, &number)) {
+    if (pass->node == NULL || PyLong_AsLong(pass->node) == NONE || pass->retain == NULL || !is_not_looked_at(core, root, &number)) {
         return 0;
     }
     PyObject *leaves = PyDict_Keys(SLOT(core->identity, Identity_leaves));
@@ -208,9 +208,7 @@ finish_pass(Core *core, Pass *pass, PyObject *op, PyObject *result, PyObject *sp
     if (PyList_SetSlice(core->running, 0, 1, NULL) < 0) {
         return -1;
     }
-    /* (what a Function gave its grad_fn to is known to have one by now) */
-    PyObject *node = PyLong_AsLong(pass->node) == NONE ? SLOT(pass->seen, Seen_node) : pass->node;
-    PyObject *row[] = {op, SLOT(pass->seen, Seen_row), node, pass->retain, pass->create};
+    PyObject *row[] = {op, SLOT(pass->seen, Seen_row), pass->node, pass->retain, pass->create};
     PyObject *leaves = add_row(core->backward_rows, row, 5) < 0 ? NULL : PyDict_Keys(pass->before);
     PyObject *given = leaves == NULL ? NULL : many_after(core, leaves, pass->before, op, 0);
     Py_XDECREF(leaves);

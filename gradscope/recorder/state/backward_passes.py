@@ -14,7 +14,8 @@ from gradscope.recorder.state.graph_nodes import GraphNodes
 from gradscope.recorder.state.identity import Identity, Seen
 from gradscope.recorder.state.many_tensors import ManyTensors
 from gradscope.recorder.state.passes_in_flight import PassesInFlight, RunningPass
-from gradscope.recorder.state.tensors_in import tensors_in
+from gradscope.recorder.state.tensor_states import TensorStates
+from gradscope.recorder.state.tensors_in import PLAIN, tensors_in
 from gradscope.recorder.tape import Tape
 from gradscope.recording.rows import OpKind
 from gradscope.recording.tables import NONE
@@ -28,19 +29,32 @@ class PassObserver:
     def __init__(
         self,
         tape: Tape,
-        identity: Identity,
-        graph: GraphNodes,
+        states: TensorStates,
         many: ManyTensors,
         looks_for_births: bool,
         fingerprints: Fingerprints | None = None,
     ) -> None:
         self.tape = tape
-        self.identity = identity
-        self.graph = graph
+        self.states = states
+        self.identity = identity = states.identity
+        self.graph = graph = states.graph
         self.many = many
         self.looks = GradientLooks(tape, identity, graph, looks_for_births)
         self.fingerprints = fingerprints
         self.in_flight = PassesInFlight(identity, graph)
+
+    def was_given_node(self, root: Tensor) -> bool:
+        """Whether a Function gave what its forward returned a ``grad_fn``, which is not known yet."""
+        seen = self.identity.tensors.get(id(root))
+        if seen is None or seen.node != NONE or type(root) not in PLAIN or not root.requires_grad:
+            return False
+        return not root._is_view() and not root.is_leaf  # (to ask a view for its node can raise, or rebuild it)
+
+    def take_up(self, root: Tensor, read_saved: bool) -> None:
+        """Note such a ``grad_fn`` before the pass frees what its node saved."""
+        seen = self.identity.tensors[id(root)]
+        self.identity.leaves.pop(seen.row, None)
+        self.states.compare(root, seen, self.tape.op_count, self.graph.begun, read_saved)
 
     def under_way(
         self,
