@@ -58,3 +58,22 @@ def test_the_line_that_keeps_the_old_one_is_the_cause(body: str) -> None:
 )
 def test_ratios_to_something_else_are_none(body: str) -> None:
     assert lines(body) == []
+
+
+@pytest.mark.parametrize("second", ["old = logps  # here", "old = logps.detach()"])
+def test_the_line_of_the_second_name_comes_first(second: str) -> None:
+    source = f"""
+import torch
+policy = torch.nn.Linear(3, 4)
+def loss_of(x, old=None):
+    logps = torch.log_softmax(policy(x), 1)[:, 0]
+    if old is None:
+        {second}
+    return -torch.minimum(torch.exp(logps - old) * 2, torch.exp(logps - old)).mean()
+for step in range(40):
+    loss_of(torch.rand(5, 3)).backward()
+"""
+    answers = [one for one in build(recorded(source)).answers if one.severity != "note"]
+    lines = [line_of(source, "# here"), line_of(source, "torch.minimum")] if "here" in second else []
+    assert [cause.line for one in answers for cause in one.causes] == lines
+    assert all(f"old, which line {lines[0]} made a second name of one tensor" in one.text for one in answers)

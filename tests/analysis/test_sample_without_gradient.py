@@ -132,3 +132,27 @@ def test_the_line_that_draws_an_action_is_the_cause(draws: str, gain: str) -> No
 )  # fmt: skip
 def test_actions_that_are_to_have_no_gradient_are_left_alone(body: str, after: str) -> None:
     assert action_lines(body, after)[0] == []
+
+
+def test_a_divergence_at_its_least_value_is_not_blamed_for_what_the_sample_cut_off() -> None:
+    source = """
+import torch
+from torch import nn
+from torch.distributions import Normal, kl_divergence
+class Layer(nn.Module):
+    def __init__(self, n, m):
+        super().__init__()
+        self.mu, self.rho = nn.Parameter(torch.zeros(m, n)), nn.Parameter(torch.full((m, n), -1.0))
+    def forward(self, x):
+        posterior = Normal(self.mu, self.rho.exp())
+        self.kl = kl_divergence(posterior, Normal(0.0, 1.0)).sum()
+        return x @ posterior.sample().T  # here
+model = nn.Sequential(Layer(3, 4), nn.Tanh(), Layer(4, 1))
+for step in range(3):
+    loss = model(torch.ones(5, 3)).pow(2).mean() + model[0].kl + model[2].kl
+    loss.backward()
+"""
+    answers = [one for one in build(recorded(source)).answers if one.severity != "note"]
+    assert [one.code for one in answers] == ["sample-without-gradient"]
+    assert [cause.line for cause in answers[0].causes] == [line_of(source, "# here")]
+    assert "model.* (4)" in answers[0].text

@@ -38,6 +38,25 @@ def test_a_target_that_the_same_weights_move(body: str) -> None:
     assert lines(body, "target-with-gradient") == [line_of(PROGRAM.format(body), "# here")]
 
 
+def test_the_line_that_computed_what_follows_is_named_too() -> None:
+    """In a loop the name of the value is given anew by the line that reads it, which is none that computed it."""
+    source = """
+import torch
+value = torch.nn.Linear(3, 1)
+for step in range(3):
+    ret = value(torch.rand(6, 3)).squeeze(1)
+    returns = []
+    for reward in torch.rand(4, 6):
+        ret = reward + 0.9 * ret * (1 - torch.zeros(6))
+        returns.append(ret)
+    torch.nn.functional.mse_loss(value(torch.rand(24, 3)).squeeze(1), torch.cat(returns)).backward()
+"""
+    [found] = [one for one in build(recorded(source)).answers if one.code == "target-with-gradient"]
+    sums, computed = line_of(source, "0.9"), line_of(source, "ret = value")
+    assert [cause.line for cause in found.causes] == [sums, computed]
+    assert f"through the value that line {computed} computed" in found.text
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -223,6 +223,7 @@ _ENTRIES = (
     Entry("optimizers.gradient_kept_by_reference", _a_pass),
     Entry("optimizers.accumulation_cleared", _a_pass),
     Entry("losses.gradients_of_other_loss", _a_pass),
+    Entry("losses.derivative_left", _a_step),
     Entry("optimizers.learning_rate", _an_event(EventKind.LEARNING_RATE)),
     Entry("optimizers.scheduler_in_vain", _an_event(EventKind.LEARNING_RATE)),
     Entry("optimizers.rate_as_factor", _an_event(EventKind.LEARNING_RATE)),

@@ -349,12 +349,19 @@ class Sources:
 
     @cached_property
     def _stores(self) -> dict[int, list[tuple[int, int, int]]]:
-        """For each tensor the stores that were seen: name, op and span, in order."""
+        """For each tensor the stores that were seen: name, op and span, in order.
+
+        While ``x = x * 2 + 1`` runs its name still holds what the statement read under it: that is no store of its.
+        """
         found: dict[int, list[tuple[int, int, int]]] = {}
+        statements, read = self.index.statement_of_span, set[tuple[int, int, int]]()
         bindings = self.index.recording.bindings
         columns = (bindings.column(name) for name in ("name", "tensor", "op", "span", "kind"))
         for name, tensor, op, span, kind in zip(*columns, strict=True):
-            if kind == BindingKind.STORE and span >= 0:
+            at = (name, tensor, statements[span]) if span >= 0 else None
+            if at is not None and kind == BindingKind.LOAD:
+                read.add(at)
+            elif at is not None and kind == BindingKind.STORE and at not in read:
                 found.setdefault(tensor, []).append((name, op, span))
         return found
 

@@ -43,7 +43,7 @@ class PassObserver:
         self.fingerprints = fingerprints
         self.in_flight = PassesInFlight(identity, graph)
 
-    def was_given_node(self, root: Tensor) -> bool:
+    def was_given_node(self, root: Any) -> bool:
         """Whether a Function gave what its forward returned a ``grad_fn``, which is not known yet."""
         seen = self.identity.tensors.get(id(root))
         if seen is None or seen.node != NONE or type(root) not in PLAIN or not root.requires_grad:

@@ -8,6 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.leaf_gradients.factors_of_zero import zero_factors
+from gradscope.analysis.facts.losses.samples_in_losses import samples_in_losses
 from gradscope.analysis.facts.modules.direct_forwards import direct_forwards
 from gradscope.analysis.facts.modules.places_of_modules import only_module
 from gradscope.analysis.facts.reaching.straight_through import StraightThroughs
@@ -15,9 +16,10 @@ from gradscope.analysis.facts.softmax_of_one import NORM
 from gradscope.analysis.facts.value_looks import looks_at_passes
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.facts.zero_derivatives import Blocked, ZeroGradients
-from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
+from gradscope.frames.given_names import second_names
 from gradscope.recording.flags import BELOW
 
 _ONE_VALUE = (".constant_", ".fill_", ".full", ".full_like")
@@ -34,7 +36,11 @@ def _find(sources: Sources) -> Iterator[Finding]:
     others = zero_factors(sources.index, looks)
     told = frozenset(others.leaves if others is not None else ())
     estimates = {sources.index.made_by(one.takes) for one in StraightThroughs(sources.index, sources.flow).reversed()}
-    for blocked in ZeroGradients(sources.index, sources.passes, looks, sources.functions).found():
+    zeros = ZeroGradients(sources.index, sources.passes, looks, sources.functions).found()
+    sampled = _behind_samples(sources) if zeros else set()
+    for blocked in zeros:
+        if not blocked.everywhere and sampled.issuperset(blocked.leaves):
+            continue  # (the other way, through a sample, was cut: a divergence alone starts at its least value)
         if told.issuperset(blocked.leaves):
             continue  # (what they hold is the cause)
         if not _alike(sources, list(estimates)).isdisjoint(_alike(sources, blocked.ops)):
@@ -43,6 +49,11 @@ def _find(sources: Sources) -> Iterator[Finding]:
             continue  # (the backward that passes a gradient on was not called)
         if blocked.everywhere or not _is_at_rest(blocked):
             yield _finding(sources, blocked)
+
+
+def _behind_samples(sources: Sources) -> set[int]:
+    found = samples_in_losses(sources.index, sources.flow, sources.passes, sources.lives)
+    return {leaf for one in found for leaf in one.leaves}
 
 
 def explain(sources: Sources, leaf: int) -> Finding | None:
@@ -95,6 +106,7 @@ def _finding(sources: Sources, blocked: Blocked) -> Finding:
         op=op,
         tensors=blocked.leaves,
         causes=[
+            *_two_names(sources, blocked),
             *([sources.cause_of_line("made", *made_at, made_at[1], "")] if made_at is not None else []),
             *(cause for one in start for cause in sources.cause("write", one)),
             *(cause for one in reversed(ops) for cause in sources.cause("cut", one)),
@@ -156,10 +168,30 @@ def _passes(blocked: Blocked) -> str:
 def _cancelled(sources: Sources, blocked: Blocked, names: str) -> str:
     """What cancels, and what else is on the way."""
     terms = sources.listed([sources.names.at(term, op) for op, terms in blocked.cancelled.items() for term in terms])
+    named = _two_names(sources, blocked)
+    if named:
+        terms += f", which line {named[0].line} made a second name of one tensor (no detach()),"
     others = [one for one in blocked.ops if one not in blocked.cancelled]
     calls = listed(list(dict.fromkeys(sources.index.call_name(one) for one in others)))
     rest = f" and the derivative of {calls}, the way that is left, is zero" if others else ""
     return f"{terms} is added and taken away again, so that its gradient is 1 - 1{rest}: no other way leads to {names}"
+
+
+def _two_names(sources: Sources, blocked: Blocked) -> list[Cause]:
+    """The line that gave a tensor the second of the names by which it is taken away from itself."""
+    index = sources.index
+    for op, terms in blocked.cancelled.items():
+        taken_twice = [term for term in terms if list(index.uses.of(op)).count(term) > 1]
+        file, span = index.recording.spans[index.recording.ops[op].span].file, index.op_place(op)
+        for term in taken_twice if file >= 0 else ():
+            slot, slots = sources.names.slots[term], sources.names.slots
+            alike = [one for one in sources.names_held if one == term or (slot >= 0 and slots[one] == slot)]
+            names = {index.recording.text(name) for one in alike for name, _, _ in sources.names_held[one]}
+            given = second_names(index.recording.files[file].text, names, same_part=False)
+            here = [one for one in given if one.name in span.source and one.of in span.source]
+            if here:
+                return [sources.cause_of_line("made", file, here[-1].line, here[-1].end_line, span.function)]
+    return []
 
 
 def _detached(sources: Sources, blocked: Blocked) -> str:

@@ -16,14 +16,17 @@ def _find(sources: Sources) -> Iterator[Finding]:
     for found in bootstrapped_targets(index, sources.passes):
         target, loss = index.op_line(found.target), index.op_line(found.loss)
         names = sources.listed([sources.names.at(leaf, found.loss) for leaf in found.leaves])
+        forms = (sources.stored(one, found.loss) for one in found.followed)
+        stored = next((causes for causes in forms if causes and causes[0].line != target), [])
+        through = f", through the value that line {stored[0].line} computed" if stored else ""
         yield sources.finding(
             f"Line {target}: {sources.names.at(found.tensor, found.loss)}, the target of the loss at line {loss}, has "
-            f"a gradient to {names}",
+            f"a gradient to {names}{through}",
             why="a reward and the discounted value of what follows are to be a constant there; so the same weights are "
             "changed to move the target towards the estimate as well",
             op=found.loss,
             tensors=[found.tensor],
-            causes=[*sources.cause("made", found.target), *sources.cause("made", found.value)],
+            causes=[*sources.cause("made", found.target), *stored, *sources.cause("made", found.value)],
             evidence=[Evidence("ops", found.target), Evidence("ops", found.value)],
             advice="Compute the target under torch.no_grad(), or detach() it.",
         )

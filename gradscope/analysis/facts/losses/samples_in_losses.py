@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.facts.flow import Flow
-from gradscope.analysis.facts.gradient_lives import GradientLives, first_after, last_before
+from gradscope.analysis.facts.gradient_lives import GradientLives, first_after, last_before, ops_between
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
@@ -36,6 +36,8 @@ _CODES = frozenset(
     """.split()  # noqa: SIM905 - quoted, the names would be hard to read
 )
 """Functions that give a drawn number another form, as long as they take nothing else that requires grad."""
+_DRAWS_A_PASS = 32
+"""Draws of one line that are looked at for one pass: a network has one in each of its layers."""
 _FOLLOWED = 4_000
 """Tensors that are followed from one sample."""
 
@@ -44,9 +46,10 @@ class SampleInLoss(NamedTuple):
     """One line that draws."""
 
     op: int
+    """The last draw before the pass."""
     sample: int
     leaves: list[int]
-    """Those behind the distribution to which the pass gave gradients by other ways."""
+    """Those behind what the line drew from for this pass, to which it gave gradients by other ways."""
     backward: int
 
 
@@ -67,10 +70,13 @@ def samples_in_losses(index: Index, flow: Flow, passes: Passes, lives: GradientL
             later[index.op_statement[op]] = op
     for ops in sorted(drawn.values(), key=lambda ops: ops[-1]):
         for backward in sorted(later.values()):
-            op = last_before(ops, backward)
-            found = _Way(index, flow, passes, lives, op, backward).found() if op >= 0 else None
-            if found is not None:
-                yield found
+            before = max((op for op in index.roots if op < backward), default=NONE)
+            drawn_for_it = ops_between(ops, before, backward)[-_DRAWS_A_PASS:] or [last_before(ops, backward)]
+            ways = (_Way(index, flow, passes, lives, op, backward).found() for op in drawn_for_it if op >= 0)
+            found = [way for way in ways if way is not None]
+            if found:
+                leaves = {leaf for way in found for leaf in way.leaves}
+                yield found[-1]._replace(leaves=sorted(leaves))
                 break
 
 
