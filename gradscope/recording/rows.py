@@ -115,7 +115,8 @@ class EventKind(IntEnum):
     ``made``, or stepped for the ``first`` time, or did so before the optimizer (``early``). The subject is the
     optimizer's."""
     TRAINING_MODE = 9
-    """``train()`` or ``eval()`` was called on a module; its parameters are with the first such event of a module."""
+    """``train()`` or ``eval()`` was called on a module; its parameters are with the first such event of a module.
+    ``through`` has the spans of the functions around, the innermost first, where there is more than one."""
     MEMORY_CHANGED = 10
     """Bytes of a storage (the subject) that others than torch can write were found to be others than when they were
     looked at before: when ``since`` ops had been seen, at the op ``after``. Of ``bytes`` each is the first one of a

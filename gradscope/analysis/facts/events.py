@@ -34,6 +34,11 @@ class Events:
     def _tensors(self) -> SortedRows:
         return SortedRows(self._index.recording.event_tensors, "event", "tensor")
 
+    @property
+    def spans(self) -> int:
+        """How many spans there are, which a detail may name."""
+        return len(self._index.recording.spans)
+
     def of(self, kind: EventKind) -> list[Happened]:
         """Events of one kind, in the order of the run."""
         recording = self._index.recording

@@ -22,6 +22,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from gradscope.recorder.calls.function_mode import RecorderMode
 from gradscope.recorder.calls.modes_aside import is_ours_on_top
 from gradscope.recorder.patches.noting import note
+from gradscope.recorder.places.frames_around import spans_around
 from gradscope.recording.rows import EventKind
 
 _TRAINING_MODE = int(EventKind.TRAINING_MODE)
@@ -60,7 +61,15 @@ def _observe(mode: RecorderMode, module: nn.Module, training: bool, frame: Frame
         held = _known[id(module)] = (weakref.ref(module), next(_next), counts)
         parameters = list(module.parameters())
     _, number, (dropouts, norms) = held
-    detail = {"training": training, "module": type(module).__name__, "dropouts": dropouts, "norms": norms}
+    detail: dict[str, Any] = {
+        "training": training,
+        "module": type(module).__name__,
+        "dropouts": dropouts,
+        "norms": norms,
+    }
     if mode.observer.sites.locate(frame).site.inner >= 0:
         detail["by_library"] = True
+    around = spans_around(mode.observer.sites, frame)
+    if len(around) > 1:  # a helper or an evaluation calls it: who called that tells where the mode is left
+        detail["through"] = around
     mode.observer.observe_event(_TRAINING_MODE, frame, mode.thread, number, detail, parameters)

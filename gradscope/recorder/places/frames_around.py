@@ -1,6 +1,7 @@
 """In which of the user's functions something happened: an error of torch's, which one of them may have caught.
 
-Of a tensor that is frozen it tells for whom: a helper that does so is called from several places.
+Of a tensor that is frozen, and of train() and eval(), it tells for whom: a helper that does so is called from several
+places.
 """
 
 from __future__ import annotations
@@ -56,10 +57,15 @@ class FramesAround:
 
     def frames(self, frame: FrameType) -> list[int]:
         """The spans at which the user's functions are around a frame, the innermost first."""
-        spans: list[int] = []
-        current: FrameType | None = frame
-        while current is not None and len(spans) < _DEPTH:
-            if self._sites.owners.of(current.f_code) is Owner.USER and current.f_code.co_name != CALL_NAME:
-                spans.append(self._sites.spans.of(current)[0])
-            current = current.f_back
-        return spans
+        return spans_around(self._sites, frame)
+
+
+def spans_around(sites: CallSites, frame: FrameType) -> list[int]:
+    """The spans at which the user's functions are around a frame, the innermost first."""
+    spans: list[int] = []
+    current: FrameType | None = frame
+    while current is not None and len(spans) < _DEPTH:
+        if sites.owners.of(current.f_code) is Owner.USER and current.f_code.co_name != CALL_NAME:
+            spans.append(sites.spans.of(current)[0])
+        current = current.f_back
+    return spans

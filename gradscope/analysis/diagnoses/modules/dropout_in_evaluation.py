@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.modes.mode_runs import DROPOUTS
 from gradscope.analysis.facts.modes.training_modes import TrainingModes
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording.flags import GRAD, INFERENCE
 
-_FUNCTIONS = ("F.dropout", "F.dropout1d", "F.dropout2d", "F.dropout3d", "F.alpha_dropout", "F.feature_alpha_dropout")
 _TRAINING = 3
 """Arguments by position from which on one is ``training``."""
 
@@ -25,7 +25,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     flags, spans = (index.recording.ops.column(name) for name in ("flags", "span"))
     trained: set[int] = set()
     found: dict[int, int] = {}
-    for op in index.calls_of(_FUNCTIONS.__contains__):
+    for op in index.calls_of(DROPOUTS.__contains__):
         if not index.tensors_made(op) or spans[op] < 0:
             continue
         call = next((one for one in reversed(modes.calls) if one.op <= op), None)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.modules.left_in_evaluation import STEPS, has_no_effect, left_in_evaluation
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.gradient_lives import last_before
 from gradscope.analysis.facts.modes.training_modes import ModeCall, TrainingModes
@@ -16,15 +17,16 @@ from gradscope.analysis.report_model import Evidence
 from gradscope.recording import NONE
 from gradscope.recording.rows import Field
 
-STEPS = 3
-"""Steps in evaluation mode from which on it is reported."""
-
 
 def _find_evaluating(sources: Sources) -> Iterator[Finding]:
-    """Models that an optimizer steps to the end in the mode that a call of ``eval()`` put them into."""
+    """Models that an evaluation leaves in its mode, or that are stepped to the end in the mode that eval() set."""
     modes = TrainingModes(sources.events)
     if all(call.training for call in modes.calls):
         return
+    said: set[int] = set()
+    for finding, spans in left_in_evaluation(sources, modes):
+        said |= spans
+        yield finding
     lives = sources.lives
     for optimizer in seen_optimizers(sources.index, sources.events):
         trained = frozenset(tensor for tensor in optimizer.tensors if tensor in lives.steps)
@@ -33,7 +35,7 @@ def _find_evaluating(sources: Sources) -> Iterator[Finding]:
         if call is None or not call.dropouts + call.norms or not steps:
             continue
         last = _last_setting(modes, call, steps[-1])
-        if last is None or last.training or last.by_library:
+        if last is None or last.training or last.by_library or last.event.span in said:
             continue
         since = _set_since(modes, last)
         inside = [
@@ -41,7 +43,7 @@ def _find_evaluating(sources: Sources) -> Iterator[Finding]:
             for step in steps
             if step >= since.op and max(last_before(lives.passes[tensor], step) for tensor in trained) >= since.op
         ]
-        if len(inside) >= STEPS:
+        if len(inside) >= STEPS and not has_no_effect(sources, trained, since.op):
             yield _of_model(sources, since, steps, inside, trained)
 
 
@@ -229,11 +231,13 @@ DIAGNOSES = (
         severity="warning",
         explanation=Explanation(
             meaning="""eval() was called on a model with dropout or batch norms, no train() followed, and an optimizer
-                went on to step its parameters. It is a note where the model has batch norms only and was in that mode
+                went on to step its parameters; or an evaluation in the middle of training left it so until a later
+                train(). It is a note where the model has batch norms only and was in that mode
                 from the first step on: that may be meant.""",
             reason="""eval() switches dropout off and lets batch norms use their running statistics without updating
                 them. It has nothing to do with gradients: backward and steps go on, on another function.""",
-            remedy="""Call model.train() where an epoch begins, not once before the loop.""",
+            remedy="""Call model.train() where an epoch begins, not once before the loop, and again after an evaluation
+                in the middle of it.""",
         ),
         example=Example(
             shows=_MODEL.replace("    model.train()\n", "    model.zero_grad()\n"),

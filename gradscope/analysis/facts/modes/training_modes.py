@@ -27,6 +27,8 @@ class ModeCall(NamedTuple):
     """Those of the module."""
     by_library: bool = False
     """A library called it, which may put the mode back by setting ``training``: that is no call."""
+    through: tuple[int, ...] = ()
+    """The spans at which the user's functions were around it, the innermost first."""
 
     def covers(self, parameters: frozenset[int]) -> bool:
         """Whether it set the mode of what has some parameters as well."""
@@ -43,13 +45,16 @@ class TrainingModes:
     def calls(self) -> list[ModeCall]:
         """Every call, in the order of the run."""
         parameters: dict[int, frozenset[int]] = {}
-        found = []
+        found, spans = [], self._events.spans
         for event in self._events.of(EventKind.TRAINING_MODE):
             known = parameters.setdefault(event.subject, frozenset(event.tensors))
             dropouts, norms = (int(event.detail.get(name) or 0) for name in ("dropouts", "norms"))
             name, training = str(event.detail.get("module", "")), event.detail.get("training") is True
             by_library = event.detail.get("by_library") is True
-            found.append(ModeCall(event, event.op, training, event.subject, name, dropouts, norms, known, by_library))
+            around = _spans(event.detail.get("through"), spans) or tuple(one for one in (event.span,) if one >= 0)
+            found.append(
+                ModeCall(event, event.op, training, event.subject, name, dropouts, norms, known, by_library, around)
+            )
         return found
 
     def in_force(self, op: int) -> ModeCall | None:
@@ -64,3 +69,9 @@ class TrainingModes:
     def last_before(self, op: int, parameters: frozenset[int]) -> ModeCall | None:
         """The last call before an op that set the mode of all that has some parameters; None where none did."""
         return next((call for call in reversed(self.calls) if call.op <= op and call.covers(parameters)), None)
+
+
+def _spans(way: object, count: int) -> tuple[int, ...]:
+    """The spans of a detail; none where a file that was changed by hand holds something else."""
+    is_way = isinstance(way, list) and all(isinstance(one, int) and 0 <= one < count for one in way)
+    return tuple(way) if isinstance(way, list) and is_way else ()

@@ -1,0 +1,185 @@
+"""An evaluation in the middle of training that leaves a model in evaluation mode: the next steps train it so."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.gradient_lives import last_before
+from gradscope.analysis.facts.modes.mode_runs import mode_runs
+from gradscope.analysis.facts.modes.training_modes import ModeCall, TrainingModes
+from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.wording import listed
+from gradscope.frames.reached_functions import reached_functions
+from gradscope.recording import NONE
+
+STEPS = 3
+"""Steps in evaluation mode from which on it is reported."""
+
+
+class _Trained(NamedTuple):
+    """The backward passes of a program by what its dropouts and batch norms did in them."""
+
+    as_evaluated: frozenset[int]
+    as_trained: frozenset[int]
+    evaluations: list[int]
+    """Calls of theirs in evaluation that no pass came through."""
+
+
+class _LeftBehind(NamedTuple):
+    """An ``eval()`` after which a model was evaluated, and then trained."""
+
+    call: ModeCall
+    back: ModeCall | None
+    """Where the program calls ``train()`` on it."""
+    is_put_back: bool
+    """That call, or another of ``train()``, ended it."""
+    place: int
+    """The span of the evaluation, in the function that has the loop of the training as well."""
+    steps: tuple[int, ...]
+    all_steps: tuple[int, ...]
+
+
+def left_in_evaluation(sources: Sources, modes: TrainingModes) -> Iterator[tuple[Finding, frozenset[int]]]:
+    """One finding for each place of an evaluation, with the spans of the calls of ``eval()`` that it speaks of."""
+    calls = [one for one in modes.calls if not (one.training or one.by_library) and one.dropouts + one.norms]
+    trained = _passes_by_mode(sources) if calls else None
+    if trained is None:
+        return
+    found: dict[int, list[_LeftBehind]] = {}
+    for call in calls:
+        if (left := _left(sources, modes, call, trained)) is not None:
+            found.setdefault(left.place, []).append(left)
+    for group in found.values():
+        steps = sorted({step for left in group for step in left.steps})
+        if len(steps) >= STEPS:
+            yield _finding(sources, group, steps), frozenset(left.call.event.span for left in group)
+
+
+def has_no_effect(sources: Sources, tensors: Collection[int], since: int) -> bool:
+    """Whether dropouts and batch norms ran as before after an ``eval()``, in the passes that gave tensors gradients.
+
+    The mode may have been put back by setting ``training``; and a dropout of rate zero has none.
+    """
+    passes = {op for tensor in tensors for op in sources.lives.passes[tensor]}
+    runs = [run for run in mode_runs(sources.index, sources.passes) if run.walked_by in passes]
+    before = {run.site for run in runs if run.walked_by < since and not run.is_active}
+    after = {run.site for run in runs if run.walked_by >= since and not run.is_active}
+    return bool(runs) and after <= before
+
+
+def _passes_by_mode(sources: Sources) -> _Trained | None:
+    """None where no dropout or batch norm ran in both modes in forwards that passes came through."""
+    runs = mode_runs(sources.index, sources.passes)
+    by_pass: dict[int, dict[tuple[str, int], set[bool]]] = {}
+    for run in runs:
+        if run.walked_by >= 0:
+            by_pass.setdefault(run.walked_by, {}).setdefault(run.site, set()).add(run.is_active)
+    seen: dict[bool, set[tuple[str, int]]] = {True: set(), False: set()}
+    for sites in by_pass.values():
+        for site, active in sites.items():
+            if len(active) == 1:
+                seen[next(iter(active))].add(site)
+    switched = seen[True] & seen[False]
+    if not switched:
+        return None
+    kinds: dict[bool, set[int]] = {True: set(), False: set()}
+    for op, sites in by_pass.items():
+        active = set().union(*(sites[site] for site in sites if site in switched))
+        if len(active) == 1:
+            kinds[next(iter(active))].add(op)
+    idle = [run.op for run in runs if not run.is_active and run.walked_by < 0 and run.site in switched]
+    return _Trained(frozenset(kinds[False]), frozenset(kinds[True]), idle)
+
+
+def _left(sources: Sources, modes: TrainingModes, call: ModeCall, trained: _Trained) -> _LeftBehind | None:
+    """What went on in the mode that a call had set, if first there was an evaluation: else it may be set for training.
+
+    The lines that train must be lines that train in training mode as well.
+    """
+    index, lives = sources.index, sources.lives
+    tensors = [tensor for tensor in call.parameters if tensor in lives.steps]
+    until = next((one.op for one in modes.calls if _ends(one, call)), index.op_count)
+    passes = sorted({op for tensor in tensors for op in lives.passes[tensor]})
+    first = next((op for op in passes if call.op <= op < until), NONE)
+    at = bisect_left(trained.evaluations, call.op)
+    if first < 0 or at == len(trained.evaluations) or trained.evaluations[at] > first:
+        return None
+    usual = {index.op_statement[op] for op in passes if op in trained.as_trained}
+    before = {step: last_before(lives.passes[tensor], step) for tensor in tensors for step in lives.steps[tensor]}
+    steps = [
+        step
+        for step, op in before.items()
+        if call.op <= op and step < until and op in trained.as_evaluated and index.op_statement[op] in usual
+    ]
+    back = _back(modes, call)
+    place, within = _place(sources, call, back)
+    if not steps or _may_train(sources, within, first):
+        return None
+    return _LeftBehind(call, back, until < index.op_count, place, tuple(sorted(steps)), tuple(before))
+
+
+def _ends(later: ModeCall, call: ModeCall) -> bool:
+    """Whether a call set another mode for a part of a module, or the same for all of it again."""
+    is_after = later.event.row > call.event.row
+    return is_after and (
+        not later.parameters.isdisjoint(call.parameters) if later.training else later.covers(call.parameters)
+    )
+
+
+def _back(modes: TrainingModes, call: ModeCall) -> ModeCall | None:
+    """The call of ``train()`` before an ``eval()``; the next after it where none was."""
+    others = [one for one in modes.calls if one.training and not one.parameters.isdisjoint(call.parameters)]
+    earlier = [one for one in others if one.event.row < call.event.row]
+    return earlier[-1] if earlier else next(iter(others), None)
+
+
+def _place(sources: Sources, call: ModeCall, back: ModeCall | None) -> tuple[int, tuple[int, ...]]:
+    """Where the function that sets both modes, itself or by others, sets this one; and the calls inside of that."""
+    spans = sources.index.recording.spans
+    functions = {(spans[one].file, spans[one].function): one for one in back.through} if back is not None else {}
+    for at, span in enumerate(call.through):
+        if functions.get((spans[span].file, spans[span].function), span) != span:
+            return span, call.through[:at]
+    return call.event.span, call.through[: len(call.through) - 1]
+
+
+def _may_train(sources: Sources, calls: tuple[int, ...], op: int) -> bool:
+    """Whether the functions of some calls may come to make a pass: what an evaluation trains is trained for it."""
+    index, files = sources.index, sources.index.recording.files
+    function = index.op_place(op).function.rpartition(".")[2]
+    spans = [index.recording.spans[one] for one in calls]
+    return any(function in reached_functions(files[one.file].text, one.line) for one in spans if one.file >= 0)
+
+
+def _finding(sources: Sources, group: list[_LeftBehind], steps: list[int]) -> Finding:
+    index, last = sources.index, group[-1]
+    line, at = index.span_line(last.place), index.span_line(last.call.event.span)
+    dropouts, norms = (sum({one.call.module: one.call[part] for one in group}.values()) for part in (5, 6))
+    parts = ["without dropout"] * bool(dropouts) + ["with statistics of batch norms that stand still"] * bool(norms)
+    total = {step for left in group for step in left.all_steps}
+    how = f" (eval() at line {at})" if at != line else ""
+    when = "does only later" if any(left.is_put_back for left in group) else "did before it only"
+    again = f" (line {index.span_line(_shown(sources, last.back, last.place))} {when})" if last.back else ""
+    return sources.finding(
+        f"Line {line}: an evaluation in the middle of training leaves "
+        f"{listed(list(dict.fromkeys(left.call.name for left in group)))} in evaluation mode{how}, and "
+        f"{index.times(steps):,} of {index.times(total):,} steps then train it so, {' and '.join(parts)}",
+        why=f"nothing calls train() before they go on{again}",
+        op=steps[-1],
+        tensors=sorted(last.call.parameters)[:1],
+        causes=sources.cause_of_span("set", last.place),
+        evidence=[Evidence("events", left.call.event.row) for left in group],
+        advice="Call train() again after each evaluation.",
+    )
+
+
+def _shown(sources: Sources, back: ModeCall, place: int) -> int:
+    """Where the function that has the evaluation calls ``train()``, itself or by others."""
+    spans = sources.index.recording.spans
+    function = (spans[place].file, spans[place].function)
+    inside = (one for one in back.through if (spans[one].file, spans[one].function) == function)
+    return next(inside, back.event.span)

@@ -1,0 +1,149 @@
+"""Evaluations in the middle of training that leave a model in evaluation mode; and where that is meant, or put back."""
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from tests.analysis.building import recorded
+
+HEAD = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+body, head = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4)), nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 1))
+model, x = nn.Sequential(body, head), torch.randn(6, 2)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+def step(net=model):
+    optimizer.zero_grad()
+    net(x).square().sum().backward()
+    optimizer.step()
+def score(net=model):
+    with torch.no_grad(): return net(x).sum().item()
+"""
+LINES = HEAD.strip("\n").count("\n") + 1
+
+
+def said(source: str) -> list[tuple[str, list[int]]]:
+    answers = build(recorded(HEAD + source)).answers
+    return [
+        (one.text, [cause.line - LINES for cause in one.causes])
+        for one in answers
+        if one.code == "trained-in-evaluation"
+    ]
+
+
+EPOCH = """\
+for epoch in range(3):
+    model.train()
+    for i in range(6):
+        step()
+        if i % 3 == 1:
+            {}
+"""
+VALIDATE = "def validate():\n    model.eval()\n    return score()\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        pytest.param(EPOCH.format("model.eval(); score()"), 6, id="in the loop"),
+        pytest.param(VALIDATE + EPOCH.format("validate()"), 9, id="by a function"),
+        pytest.param(
+            "def validate():\n    with torch.no_grad():\n        model.eval()\n        return model(x).sum()\n"
+            + EPOCH.format("validate()"),
+            10,
+            id="by a function that opens no_grad first",
+        ),
+        pytest.param(
+            "class Trainer:\n"
+            "    def start(self):\n        body.train(); head.train()\n"
+            "    def stop(self):\n        body.eval(); head.eval()\n"
+            "    def validate(self):\n        self.stop()\n        return score()\n"
+            "    def fit(self):\n        for epoch in range(3):\n            self.start()\n"
+            "            for i in range(6):\n"
+            "                step()\n                if i % 3 == 1: self.validate()\n"
+            "Trainer().fit()",
+            14,
+            id="by helpers of a class, on parts of the model",
+        ),
+        pytest.param(
+            "def sample():\n    model.eval()\n    return score()\n"
+            "for i in range(9):\n    step()\n    if i == 4: sample()\n",
+            2,
+            id="by what samples from it, and train() is never called",
+        ),
+        pytest.param(
+            "def validate():\n    model.eval()\n    return model(x).sum().item()\n" + EPOCH.format("validate()"),
+            9,
+            id="with gradients on",
+        ),
+    ],
+)
+def test_the_evaluation_is_named(source: str, line: int) -> None:
+    ((text, causes),) = said(source)
+    assert causes == [line]
+    assert " steps" in text
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(EPOCH.format("model.eval(); score(); model.train()"), id="put back at once"),
+        pytest.param(
+            "def validate():\n    before = model.training\n    model.eval()\n    score()\n    model.train(before)\n"
+            + EPOCH.format("validate()"),
+            id="put back to what it was",
+        ),
+        pytest.param(
+            "def validate():\n    before = [m.training for m in model.modules()]\n    model.eval()\n    score()\n"
+            "    for m, mode in zip(model.modules(), before): m.training = mode\n" + EPOCH.format("validate()"),
+            id="put back without a call",
+        ),
+        pytest.param(
+            EPOCH.replace("        step()", "        model.train(); step()").format("model.eval(); score()"),
+            id="train() in each round",
+        ),
+        pytest.param(
+            EPOCH.replace("model.train()", "model.train(); body.eval()").format("score()"),
+            id="a part that is kept in evaluation",
+        ),
+        pytest.param(
+            VALIDATE + "for epoch in range(6):\n    model.train()\n    if epoch > 2: body[1].eval()\n"
+            "    for i in range(3): step()\n    validate()\n",
+            id="batch norms that are frozen after a while",
+        ),
+        pytest.param(
+            VALIDATE + "for epoch in range(6):\n    model.train(epoch < 3)\n"
+            "    for i in range(3): step()\n    validate()\nmodel.train(); step()",
+            id="epochs that train in evaluation mode",
+        ),
+        pytest.param(
+            EPOCH.format("body.eval(); score(); body.train()"),
+            id="a part that is evaluated",
+        ),
+        pytest.param(
+            "def adapt():\n    for i in range(3): step()\n"
+            "def test():\n    model.eval()\n"
+            "    for task in range(3):\n        score()\n        adapt()\n        score()\n"
+            "for i in range(3): model.train(); adapt(); test()\nmodel.train()",
+            id="an evaluation that trains",
+        ),
+        pytest.param(
+            "model = nn.Sequential(nn.Linear(2, 4), nn.LayerNorm(4), nn.Dropout(0.0))\n"
+            "optimizer = torch.optim.SGD(model.parameters(), lr=0.01)\n"
+            + EPOCH.format("model.eval(); score(model)").replace("step()", "step(model)"),
+            id="a model without a mode",
+        ),
+        pytest.param(
+            "other = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4))\n" + EPOCH.format("other.eval(); score(other)"),
+            id="another model",
+        ),
+        pytest.param(EPOCH.format("model.eval(); score(); head.train(); body.train()"), id="put back by parts"),
+        pytest.param(
+            "for i in range(3): model.train(); step()\n"
+            "for i in range(3): body.eval(); score(); body[1].train(); step()",
+            id="only the part with a mode is put back",
+        ),
+    ],
+)
+def test_it_is_silent(source: str) -> None:
+    assert not said(source)
