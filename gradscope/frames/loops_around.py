@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 
 from gradscope.frames.syntax_trees import innermost, parsed
 
@@ -22,6 +23,18 @@ def share_a_loop(text: str, line: int, others: Collection[int]) -> bool:
     loops = [loop for at in _with_callers(tree, line, outside_loops=True) if (loop := _loop_at(tree, at)) is not None]
     inside = {at for other in others for at in _with_callers(tree, other, outside_loops=False)}
     return any(loop.lineno <= at <= (loop.end_lineno or 0) for loop in loops for at in inside)
+
+
+@lru_cache(maxsize=256)
+def loops_around(text: str, line: int) -> list[tuple[int, int]]:
+    """The first and last lines of the loops around a line in its own function, the outermost first."""
+    tree = parsed(text)
+    if tree is None:
+        return []
+    function = innermost(tree, line, *_CODE)
+    start = function.lineno if function is not None else 0
+    loops = (node for node in ast.walk(tree) if isinstance(node, _LOOPS) and _is_inside(node, line))
+    return sorted((loop.lineno, loop.end_lineno or 0) for loop in loops if loop.lineno > start)
 
 
 def share_rounds(text: str, line: int, holder: str, writes: Collection[int], made: int | None) -> bool:

@@ -239,6 +239,7 @@ _ENTRIES = (
     Entry("optimizers.clipped_in_vain", _a_pass),
     Entry("modules.mode_of_module", _a_mode_or_a_step),
     Entry("modules.dropout_in_evaluation", _an_event(EventKind.TRAINING_MODE)),
+    Entry("modules.evaluated_in_training", _an_event(EventKind.TRAINING_MODE)),
     Entry("optimizers.gradients_applied_again", _a_pass),
     Entry("optimizers.gradients_left_in_weights", _a_pass),
     Entry("optimizers.steps_without_gradients", _an_event(EventKind.OPTIMIZER)),

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterator
+from itertools import chain, compress, islice
 from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.gradient_lives import last_before
+from gradscope.analysis.facts.gradient_lives import first_after, last_before
 from gradscope.analysis.facts.modes.mode_runs import mode_runs
 from gradscope.analysis.facts.modes.training_modes import ModeCall, TrainingModes
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.wording import listed
 from gradscope.frames.reached_functions import reached_functions
-from gradscope.recording import NONE
 
 STEPS = 3
 """Steps in evaluation mode from which on it is reported."""
@@ -29,6 +29,17 @@ class _Trained(NamedTuple):
     """Calls of theirs in evaluation that no pass came through."""
 
 
+class _Training(NamedTuple):
+    """The passes and steps of a module's parameters, in order."""
+
+    passes: list[int]
+    steps: list[int]
+    before: dict[int, int]
+    """The last pass before each step."""
+    usual: frozenset[int]
+    """Statements that made passes in training mode."""
+
+
 class _LeftBehind(NamedTuple):
     """An ``eval()`` after which a model was evaluated, and then trained."""
 
@@ -40,18 +51,23 @@ class _LeftBehind(NamedTuple):
     place: int
     """The span of the evaluation, in the function that has the loop of the training as well."""
     steps: tuple[int, ...]
-    all_steps: tuple[int, ...]
+    of: int
+    """All steps of the module."""
 
 
 def left_in_evaluation(sources: Sources, modes: TrainingModes) -> Iterator[tuple[Finding, frozenset[int]]]:
     """One finding for each place of an evaluation, with the spans of the calls of ``eval()`` that it speaks of."""
-    calls = [one for one in modes.calls if not (one.training or one.by_library) and one.dropouts + one.norms]
-    trained = _passes_by_mode(sources) if calls else None
+    calls = modes.calls
+    is_asked = [not (one.training or one.by_library) and one.dropouts + one.norms > 0 for one in calls]
+    trained = _passes_by_mode(sources) if any(is_asked) else None
     if trained is None:
         return
     found: dict[int, list[_LeftBehind]] = {}
-    for call in calls:
-        if (left := _left(sources, modes, call, trained)) is not None:
+    training: dict[int, _Training] = {}
+    for at, call in compress(enumerate(calls), is_asked):
+        if call.module not in training:
+            training[call.module] = _training_of(sources, call.parameters, trained)
+        if (left := _left(sources, calls, at, trained, training[call.module])) is not None:
             found.setdefault(left.place, []).append(left)
     for group in found.values():
         steps = sorted({step for left in group for step in left.steps})
@@ -95,46 +111,53 @@ def _passes_by_mode(sources: Sources) -> _Trained | None:
     return _Trained(frozenset(kinds[False]), frozenset(kinds[True]), idle)
 
 
-def _left(sources: Sources, modes: TrainingModes, call: ModeCall, trained: _Trained) -> _LeftBehind | None:
+def _training_of(sources: Sources, parameters: frozenset[int], trained: _Trained) -> _Training:
+    index, lives = sources.index, sources.lives
+    tensors = [tensor for tensor in parameters if tensor in lives.steps]
+    passes = sorted({op for tensor in tensors for op in lives.passes[tensor]})
+    before = {step: last_before(lives.passes[tensor], step) for tensor in tensors for step in lives.steps[tensor]}
+    usual = frozenset(index.op_statement[op] for op in passes if op in trained.as_trained)
+    return _Training(passes, sorted(before), before, usual)
+
+
+def _left(
+    sources: Sources, calls: list[ModeCall], at: int, trained: _Trained, training: _Training
+) -> _LeftBehind | None:
     """What went on in the mode that a call had set, if first there was an evaluation: else it may be set for training.
 
     The lines that train must be lines that train in training mode as well.
     """
-    index, lives = sources.index, sources.lives
-    tensors = [tensor for tensor in call.parameters if tensor in lives.steps]
-    until = next((one.op for one in modes.calls if _ends(one, call)), index.op_count)
-    passes = sorted({op for tensor in tensors for op in lives.passes[tensor]})
-    first = next((op for op in passes if call.op <= op < until), NONE)
-    at = bisect_left(trained.evaluations, call.op)
-    if first < 0 or at == len(trained.evaluations) or trained.evaluations[at] > first:
+    index, call = sources.index, calls[at]
+    ended = next((one for one in islice(calls, at + 1, None) if _ends(one, call)), None)
+    until = ended.op if ended is not None else index.op_count
+    first = first_after(training.passes, call.op - 1)
+    evaluation = first_after(trained.evaluations, call.op - 1)
+    if not 0 <= evaluation < first < until:
         return None
-    usual = {index.op_statement[op] for op in passes if op in trained.as_trained}
-    before = {step: last_before(lives.passes[tensor], step) for tensor in tensors for step in lives.steps[tensor]}
-    steps = [
+    steps = tuple(
         step
-        for step, op in before.items()
-        if call.op <= op and step < until and op in trained.as_evaluated and index.op_statement[op] in usual
-    ]
-    back = _back(modes, call)
-    place, within = _place(sources, call, back)
-    if not steps or _may_train(sources, within, first):
+        for step in training.steps[bisect_left(training.steps, first) : bisect_left(training.steps, until)]
+        if (op := training.before[step]) >= first
+        and op in trained.as_evaluated
+        and index.op_statement[op] in training.usual
+    )
+    if not steps:
         return None
-    return _LeftBehind(call, back, until < index.op_count, place, tuple(sorted(steps)), tuple(before))
+    earlier, later = (calls[one] for one in range(at - 1, -1, -1)), islice(calls, at + 1, None)
+    back = next((one for one in chain(earlier, later) if one.training and _overlap(one, call)), None)
+    place, within = _place(sources, call, back)
+    if _may_train(sources, within, first):
+        return None
+    return _LeftBehind(call, back, ended is not None and ended.training, place, steps, index.times(training.steps))
 
 
 def _ends(later: ModeCall, call: ModeCall) -> bool:
-    """Whether a call set another mode for a part of a module, or the same for all of it again."""
-    is_after = later.event.row > call.event.row
-    return is_after and (
-        not later.parameters.isdisjoint(call.parameters) if later.training else later.covers(call.parameters)
-    )
+    """Whether a later call set another mode for a part of a module, or the same for all of it again."""
+    return _overlap(later, call) if later.training else later.covers(call.parameters)
 
 
-def _back(modes: TrainingModes, call: ModeCall) -> ModeCall | None:
-    """The call of ``train()`` before an ``eval()``; the next after it where none was."""
-    others = [one for one in modes.calls if one.training and not one.parameters.isdisjoint(call.parameters)]
-    earlier = [one for one in others if one.event.row < call.event.row]
-    return earlier[-1] if earlier else next(iter(others), None)
+def _overlap(one: ModeCall, other: ModeCall) -> bool:
+    return not one.parameters.isdisjoint(other.parameters)
 
 
 def _place(sources: Sources, call: ModeCall, back: ModeCall | None) -> tuple[int, tuple[int, ...]]:
@@ -160,14 +183,13 @@ def _finding(sources: Sources, group: list[_LeftBehind], steps: list[int]) -> Fi
     line, at = index.span_line(last.place), index.span_line(last.call.event.span)
     dropouts, norms = (sum({one.call.module: one.call[part] for one in group}.values()) for part in (5, 6))
     parts = ["without dropout"] * bool(dropouts) + ["with statistics of batch norms that stand still"] * bool(norms)
-    total = {step for left in group for step in left.all_steps}
     how = f" (eval() at line {at})" if at != line else ""
     when = "does only later" if any(left.is_put_back for left in group) else "did before it only"
     again = f" (line {index.span_line(_shown(sources, last.back, last.place))} {when})" if last.back else ""
     return sources.finding(
         f"Line {line}: an evaluation in the middle of training leaves "
         f"{listed(list(dict.fromkeys(left.call.name for left in group)))} in evaluation mode{how}, and "
-        f"{index.times(steps):,} of {index.times(total):,} steps then train it so, {' and '.join(parts)}",
+        f"{index.times(steps):,} of {max(left.of for left in group):,} steps then train it so, {' and '.join(parts)}",
         why=f"nothing calls train() before they go on{again}",
         op=steps[-1],
         tensors=sorted(last.call.parameters)[:1],
