@@ -8,6 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.errors.ways_into_old_graphs import ways_kept
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.diagnoses.uncut_by_no_grad import ADVICE, no_cut, uncut_by_no_grad
 from gradscope.analysis.facts.program.results_dropped import results_dropped
 from gradscope.analysis.facts.writes import writes_by_program
 from gradscope.analysis.report_model import Cause, CauseRole, Evidence
@@ -133,6 +134,19 @@ def _finding(sources: Sources, op: int, root: int, found: dict[int, int]) -> Fin
             causes=sources.cause("used", dropped),
             evidence=[Evidence("nodes", node) for node in entries] + [Evidence("ops", one) for one in sorted(used_up)],
             advice="Take what it gives: x = x.detach().",
+        )
+    uncut = uncut_by_no_grad(sources, [one for node in entries if (one := index.node_tensor[node]) >= 0], op)
+    if uncut:
+        names = list(dict.fromkeys(sources.names.of(index.node_tensor[node]) for node in entries))
+        return sources.finding(
+            f"Line {line}: backward failed, since {sources.names.of(root)} leads through {listed(names)} into a graph "
+            f"that {passes} had used up and freed",
+            why=no_cut(uncut),
+            op=op,
+            tensors=[root],
+            causes=uncut,
+            evidence=[Evidence("nodes", node) for node in entries] + [Evidence("ops", one) for one in sorted(used_up)],
+            advice=ADVICE,
         )
     through = dict.fromkeys(f"{name} ({_lines_of(causes)})" for name, causes in kept if causes)
     way = f" through {listed(list(through))}" if through and not is_itself else ""

@@ -10,6 +10,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.handed_values import handed_by
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.diagnoses.uncut_by_no_grad import ADVICE, no_cut, uncut_by_no_grad
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.graphs.fed_back_gradients import fed_back
 from gradscope.analysis.facts.memory_writes.tracked_writes import tracked_writes
@@ -164,17 +165,27 @@ def _over_passes(sources: Sources) -> Iterator[tuple[Finding, int]]:
         carries = "carry their graphs" if others else "carries its graph"
         handed = _handed(sources, op, tensor)
         by = f"line {handed[0].line} hands it what has a graph" if handed else ""
+        uncut = uncut_by_no_grad(sources, _taken_in(index, index.op_statement[op]), index.op_count)
         finding = sources.finding(
             f"Line {index.op_place(op).line}: {name} {carries} from one backward pass to the next "
             f"({len(nodes):,} nodes, over {crossed:,} passes{each})",
-            why=by,
+            why=no_cut(uncut) if uncut else by,
             op=op,
             tensors=[tensor, *others],
-            causes=[*handed, *sources.cause("made", op)],
+            causes=uncut or [*handed, *sources.cause("made", op)],
             evidence=[Evidence("nodes", nodes[0]), Evidence("nodes", nodes[-1])],
-            advice=_letting_go(sources, op, tensor, let_go, bool(handed)),
+            advice=ADVICE if uncut else _letting_go(sources, op, tensor, let_go, bool(handed)),
         )
         yield finding, index.op_statement[op]
+
+
+def _taken_in(index: Index, statement: int) -> list[int]:
+    """What a statement had made itself and took in again, the last few times."""
+    made_at, count = index.recording.tensors.column("op"), index.op_count
+    ops = [op for op in range(count) if index.op_statement[op] == statement]
+    taken = dict.fromkeys(one for op in ops for one in index.uses.of(op))
+    own = [one for one in taken if made_at[one] < count and index.op_statement[made_at[one]] == statement]
+    return own[-AT_LEAST:]
 
 
 def _letting_go(sources: Sources, op: int, tensor: int, let_go: str, is_handed: bool) -> str:
