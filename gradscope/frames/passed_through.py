@@ -1,6 +1,7 @@
 """What goes through a region with gradients off as it is: ``with torch.no_grad(): return tuple(h for h in hidden)``.
 
-``no_grad`` keeps what is computed in it from being recorded; a tensor that is only handed on keeps its graph.
+``no_grad`` keeps what is computed in it from being recorded; a tensor that is only handed on keeps its graph. So does
+what a function hands on that detaches something else: the one of two types that it is given, the first of a tuple.
 """
 
 from __future__ import annotations
@@ -25,13 +26,16 @@ class PassedThrough(NamedTuple):
 
     line: int
     end_line: int
-    """Of the ``with``, or of the decorator."""
+    """Of the ``with``, the decorator or the ``return``."""
     opened_at: range
-    """The lines of what opens it: of a function that is decorated its first is that of the first decorator."""
+    """The lines of what opens it: of a function that is decorated its first is that of the first decorator; empty of a
+    ``return``."""
     names: frozenset[str]
     """The last parts of the names of what goes through, in the function and where it is called."""
     goes_to: frozenset[str]
     """Those of what takes it; with an empty one among them where that has no name."""
+    called_at: frozenset[int]
+    """The lines of calls in the midst of a statement, whose results have no name."""
 
 
 def passed_through(text: str) -> list[PassedThrough]:
@@ -44,30 +48,54 @@ def passed_through(text: str) -> list[PassedThrough]:
         if isinstance(node, ast.With) and any(_is_off(item.context_expr) for item in node.items):
             around = innermost(tree, node.lineno, *_CODE)
             through = _Through(getattr(around, "name", ""), is_function=False)
+            through.read(node.body)
             last = node.items[-1].context_expr.end_lineno or node.lineno
-            found.append(_region(tree, through, node, around, range(node.lineno, last)))
+            found.append(_region(tree, through, around, range(node.lineno, last), range(node.lineno, node.lineno + 1)))
         elif isinstance(node, _CODE):
             for decorator in filter(_is_off, node.decorator_list):
                 through = _Through(node.name, is_function=True)
-                found.append(_region(tree, through, node, node, range(decorator.lineno, decorator.lineno)))
+                through.read(node.body)
+                opened_at = range(node.decorator_list[0].lineno, node.lineno + 1)
+                found.append(_region(tree, through, node, range(decorator.lineno, decorator.lineno), opened_at))
     return [one for one in found if one.names and one.goes_to]
+
+
+def handed_on(text: str) -> list[PassedThrough]:
+    """The ``return`` of functions that detach something, and hand on by it what they are given as it is."""
+    tree = parsed(text) if "detach" in text else None
+    found: list[PassedThrough] = []
+    for node in ast.walk(tree) if tree is not None else ():
+        if tree is not None and isinstance(node, _CODE) and _detaches(node):
+            given = {one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)}
+            for statement in (one for one in ast.walk(node) if isinstance(one, ast.Return)):
+                through = _Through(node.name, is_function=True)
+                through.read(node.body)
+                if through.of(statement.value) & given:
+                    through.names.clear()
+                    through.read([statement])
+                    end = statement.end_lineno or statement.lineno
+                    found.append(_region(tree, through, node, range(statement.lineno, end), range(0)))
+    return [one for one in found if one.names and one.goes_to]
+
+
+def _detaches(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return any(isinstance(one, ast.Attribute) and one.attr in ("detach", "detach_") for one in ast.walk(function))
 
 
 def _region(
     tree: ast.Module,
     through: _Through,
-    node: ast.With | ast.FunctionDef | ast.AsyncFunctionDef,
     around: ast.stmt | None,
     lines: range,
+    opened_at: range,
 ) -> PassedThrough:
-    through.read(node.body)
     names, goes_to = set(through.names), set(through.goes_to)
     calls = list(_calls(tree, around)) if through.is_returned else []
+    called_at = frozenset(call.lineno for call, targets in calls if "" in targets)
     for call, targets in calls:
         names.update(*map(through.of, (*call.args, *(one.value for one in call.keywords))))
         goes_to |= targets
-    first = node.lineno if isinstance(node, ast.With) else node.decorator_list[0].lineno
-    return PassedThrough(lines.start, lines.stop, range(first, node.lineno + 1), frozenset(names), frozenset(goes_to))
+    return PassedThrough(lines.start, lines.stop, opened_at, frozenset(names), frozenset(goes_to), called_at)
 
 
 def _is_off(opened: ast.expr) -> bool:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.errors.ways_into_old_graphs import ways_kept
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.passed_uncut import ADVICE, passed_uncut
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.diagnoses.uncut_by_no_grad import ADVICE, no_cut, uncut_by_no_grad
 from gradscope.analysis.facts.program.results_dropped import results_dropped
 from gradscope.analysis.facts.writes import writes_by_program
 from gradscope.analysis.report_model import Cause, CauseRole, Evidence
@@ -135,13 +135,13 @@ def _finding(sources: Sources, op: int, root: int, found: dict[int, int]) -> Fin
             evidence=[Evidence("nodes", node) for node in entries] + [Evidence("ops", one) for one in sorted(used_up)],
             advice="Take what it gives: x = x.detach().",
         )
-    uncut = uncut_by_no_grad(sources, [one for node in entries if (one := index.node_tensor[node]) >= 0], op)
+    uncut, no_cut = passed_uncut(sources, [one for node in entries if (one := index.node_tensor[node]) >= 0], op)
     if uncut:
         names = list(dict.fromkeys(sources.names.of(index.node_tensor[node]) for node in entries))
         return sources.finding(
             f"Line {line}: backward failed, since {sources.names.of(root)} leads through {listed(names)} into a graph "
             f"that {passes} had used up and freed",
-            why=no_cut(uncut),
+            why=no_cut,
             op=op,
             tensors=[root],
             causes=uncut,

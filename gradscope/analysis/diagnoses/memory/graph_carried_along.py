@@ -9,8 +9,8 @@ from typing import NamedTuple
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.handed_values import handed_by
+from gradscope.analysis.diagnoses.passed_uncut import ADVICE, passed_uncut
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.diagnoses.uncut_by_no_grad import ADVICE, no_cut, uncut_by_no_grad
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.graphs.fed_back_gradients import fed_back
 from gradscope.analysis.facts.memory_writes.tracked_writes import tracked_writes
@@ -165,11 +165,11 @@ def _over_passes(sources: Sources) -> Iterator[tuple[Finding, int]]:
         carries = "carry their graphs" if others else "carries its graph"
         handed = _handed(sources, op, tensor)
         by = f"line {handed[0].line} hands it what has a graph" if handed else ""
-        uncut = uncut_by_no_grad(sources, _taken_in(index, index.op_statement[op]), index.op_count)
+        uncut, no_cut = passed_uncut(sources, _taken_in(index, index.op_statement[op]), index.op_count)
         finding = sources.finding(
             f"Line {index.op_place(op).line}: {name} {carries} from one backward pass to the next "
             f"({len(nodes):,} nodes, over {crossed:,} passes{each})",
-            why=no_cut(uncut) if uncut else by,
+            why=no_cut if uncut else by,
             op=op,
             tensors=[tensor, *others],
             causes=uncut or [*handed, *sources.cause("made", op)],

@@ -1,4 +1,4 @@
-"""States that are passed through ``torch.no_grad()`` to be cut off, which keeps their graphs."""
+"""States passed through ``torch.no_grad()``, or a function that detaches another type, keep their graphs."""
 
 import pytest
 
@@ -74,6 +74,26 @@ def test_the_region_is_the_cause(source: str, line: int) -> None:
     ((text, causes),) = said(source)
     assert causes == [line]
     assert "passes through" in text
+
+
+CUT = "def cut(h):\n    if isinstance(h, torch.Tensor):\n        return h.detach()\n    return tuple({} for v in h)\n"
+
+
+def test_the_return_that_hands_on_what_it_is_given_is_the_cause() -> None:
+    ((text, causes),) = said(CUT.format("v") + LSTM.format("cut(state)"))
+    assert causes == [4]
+    assert "line 12 returns what it is given as it is" in text.replace(f"line {4 + LINES}", "line 12")
+
+
+@pytest.mark.parametrize("source", [LSTM.format("cut(state)"), LOOP.format("hidden = cut(hidden)")])
+def test_a_function_that_detaches_both_is_none(source: str) -> None:
+    assert not said(CUT.format("cut(v)") + source)
+
+
+@pytest.mark.parametrize("lost", ["logged = cut((hidden, x))", "print(len(cut((hidden, x))))"])
+def test_a_function_that_detaches_what_is_lost_is_not_blamed(lost: str) -> None:
+    ((text, _),) = said(CUT.format("v") + LOOP.format(lost))
+    assert "as it is" not in text
 
 
 @pytest.mark.parametrize(
