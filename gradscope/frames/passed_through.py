@@ -7,7 +7,7 @@ what a function hands on that detaches something else: the one of two types that
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from gradscope.frames.syntax_trees import innermost, last_name, parsed
@@ -111,8 +111,9 @@ def _calls(tree: ast.Module, function: ast.stmt | None) -> Iterator[tuple[ast.Ca
         elif isinstance(node, ast.Assign):
             taken[id(node.value)] = {_name_of(part) for target in node.targets for part in _parts(target)}
     for node in ast.walk(tree):
-        is_call = isinstance(node, ast.Call) and last_name(node.func) == name
-        if is_call and innermost(tree, node.lineno, *_CODE) is not function:
+        if not isinstance(node, ast.Call) or last_name(node.func) != name:
+            continue
+        if innermost(tree, node.lineno, *_CODE) is not function:
             yield node, taken.get(id(node), {""})
 
 
@@ -143,7 +144,9 @@ class _Through:
                 self.names |= returned
                 self.is_returned |= bool(returned)
             elif isinstance(statement, ast.Assign | ast.AnnAssign):
-                targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+                targets: Sequence[ast.expr] = (
+                    statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+                )
                 self._assign(targets, self.of(statement.value))
             elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
                 put = statement.value.func
@@ -155,7 +158,7 @@ class _Through:
                 if not isinstance(statement, (*_CODE, ast.ClassDef)):
                     self.read(getattr(statement, inner, []))
 
-    def _assign(self, targets: list[ast.expr], values: set[str]) -> None:
+    def _assign(self, targets: Sequence[ast.expr], values: set[str]) -> None:
         for target in targets:
             self._hold(target, values)
             if values and (not self._is_function or isinstance(target, ast.Attribute)):

@@ -181,7 +181,8 @@ def _may_train(sources: Sources, calls: tuple[int, ...], op: int) -> bool:
 def _finding(sources: Sources, group: list[_LeftBehind], steps: list[int]) -> Finding:
     index, last = sources.index, group[-1]
     line, at = index.span_line(last.place), index.span_line(last.call.event.span)
-    dropouts, norms = (sum({one.call.module: one.call[part] for one in group}.values()) for part in (5, 6))
+    calls = {one.call.module: one.call for one in group}.values()
+    dropouts, norms = sum(one.dropouts for one in calls), sum(one.norms for one in calls)
     parts = ["without dropout"] * bool(dropouts) + ["with statistics of batch norms that stand still"] * bool(norms)
     how = f" (eval() at line {at})" if at != line else ""
     when = "does only later" if any(left.is_put_back for left in group) else "did before it only"
