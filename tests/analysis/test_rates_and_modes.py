@@ -186,6 +186,13 @@ def test_fine_tuning_a_model_of_batch_norms_in_evaluation_is_a_note() -> None:
     assert said(source) == [("trained-in-evaluation", "note", [12])]
 
 
+def test_what_is_set_to_evaluation_in_the_middle_for_its_batch_norms_is_a_note() -> None:
+    model = "model = trunk\noptimizer = torch.optim.SGD(model.parameters(), lr=0.1)\nfor i in range(3): step()\n"
+    assert said(model + "model.eval()\nfor i in range(4): step()") == [("trained-in-evaluation", "note", [14])]
+    evaluated = model + "model.eval()\nwith torch.no_grad(): model(x)\nfor i in range(4): step()"
+    assert said(evaluated) == [("trained-in-evaluation", "warning", [14])]
+
+
 def test_a_warm_up_whose_first_step_finds_no_gradients_is_no_trouble() -> None:
     source = (
         "s = lr_scheduler.LambdaLR(optimizer, lambda i: i / 10)\nfor i in range(6): optimizer.step(); s.step(); step()"

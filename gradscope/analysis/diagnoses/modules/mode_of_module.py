@@ -10,6 +10,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.modules.left_in_evaluation import STEPS, has_no_effect, left_in_evaluation
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.gradient_lives import last_before
+from gradscope.analysis.facts.modes.mode_runs import mode_runs
 from gradscope.analysis.facts.modes.training_modes import ModeCall, TrainingModes
 from gradscope.analysis.facts.optimizers import seen_optimizers
 from gradscope.analysis.facts.writes import last_written
@@ -74,7 +75,7 @@ def _of_model(
         if number
     ]
     before = bisect_left(steps, since.op)
-    is_set_up = not before and not since.dropouts
+    is_set_up = not since.dropouts and (not before or not _is_for_evaluation(sources, since, inside[0]))
     return sources.finding(
         f"Line {index.op_line(last)}: {index.times(inside):,} steps train {since.name} in evaluation mode, in which "
         f"its {' and '.join(parts)} do nothing or keep their statistics",
@@ -86,6 +87,13 @@ def _of_model(
         advice="Call train() before the steps, and again after each evaluation.",
         severity="note" if is_set_up else None,
     )
+
+
+def _is_for_evaluation(sources: Sources, call: ModeCall, step: int) -> bool:
+    """Whether a model was evaluated after an ``eval()``, before the training went on to a step."""
+    runs = mode_runs(sources.index, sources.passes)
+    first = next((run.op for run in runs if run.op >= call.op and run.walked_by >= 0), step)
+    return any(call.op <= run.op < first and not run.is_active for run in runs)
 
 
 def _find_learning(sources: Sources) -> Iterator[Finding]:
@@ -233,7 +241,7 @@ DIAGNOSES = (
             meaning="""eval() was called on a model with dropout or batch norms, no train() followed, and an optimizer
                 went on to step its parameters; or an evaluation in the middle of training left it so until a later
                 train(). It is a note where the model has batch norms only and was in that mode
-                from the first step on: that may be meant.""",
+                from the first step on, or was not evaluated in between: that may be meant.""",
             reason="""eval() switches dropout off and lets batch norms use their running statistics without updating
                 them. It has nothing to do with gradients: backward and steps go on, on another function.""",
             remedy="""Call model.train() where an epoch begins, not once before the loop, and again after an evaluation
