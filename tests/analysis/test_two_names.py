@@ -109,11 +109,11 @@ class Env:
         self.state = torch.zeros(3)
     def step(self):
         self.state += torch.randn(3)
-        return self.state
+        return self.state  # second
 env, replay = Env(), deque(maxlen=10)
 for step in range(6):
     state = env.step()
-    replay.append((state, step))  # second
+    replay.append((state, step))
 states, _ = zip(*replay)
 print(torch.stack(states).mean(0))
 """,
@@ -150,11 +150,11 @@ class Board:
         self.cells = torch.zeros(3, 3)
     def play(self, at):
         self.cells.view(-1)[at] = 1
-        return {"cells": self.cells}
+        return {"cells": self.cells}  # second
 board, episode = Board(), []
 for at in range(4):
     seen = board.play(at)
-    episode.append((seen["cells"], at))  # second
+    episode.append((seen["cells"], at))
 print(torch.stack([cells for cells, _ in episode]).sum())
 """,
     "one model as all members of an ensemble": """
@@ -191,9 +191,9 @@ class Walker:
         self.at = torch.zeros(2)
     def move(self, by):
         self.at += by
-        return self.at
+        return self.at  # second
 walker = Walker()
-track = [walker.move(by) for by in torch.ones(4, 2)]  # second
+track = [walker.move(by) for by in torch.ones(4, 2)]
 print(torch.stack(track))
 """,
     "a running mean, put into a log by a method": """
@@ -233,7 +233,7 @@ def test_the_line_that_made_no_copy_is_the_cause(case: str) -> None:
     (answer,) = found(ONE[case])
     line = line_of(HEAD + ONE[case], "# second")
     assert answer.causes[0].line == line
-    assert all(".append(" in cause.source for cause in answer.causes[1:])
+    assert all(".append(" in cause.source or ".move(" in cause.source for cause in answer.causes[1:])
     assert answer.text.startswith(f"Line {line}: ")
 
 

@@ -15,20 +15,32 @@ def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each line that puts the same tensor into a list again."""
     index = sources.index
     for kept in kept_again(index, sources.sharing, sources.names_held):
-        first = kept.puts[0]
+        first, back = kept.puts[0], kept.given_back
         holder = next((one.name for one in kept.puts if one.name), "")
-        name = first.of or sources.names.of(kept.tensor)
+        name = back.value if back else first.of if first.of in kept.names else sources.names.of(kept.tensor)
+        line = f"Line {index.line(kept.file, first.line)}"
+        if back is not None:
+            line, put = f"Line {index.line(kept.file, back.line)}", line.lower()
+            what = f"{back.function} gives back {name} itself, and {put} puts this one tensor into {holder or 'a list'}"
+        elif first.name:
+            what = f"{first.name} keeps one tensor"
+        else:
+            what = f"the generator gives {name}, and {holder or 'a list'} keeps one tensor"
         taken = f"{index.call_name(kept.read)} took" if kept.read >= 0 else f"{holder or 'a list'} holds"
-        what = f"{first.name} keeps" if first.name else f"the generator gives {name}, and {holder or 'a list'} keeps"
         yield sources.finding(
-            f"Line {sources.index.line(kept.file, first.line)}: {what} one tensor again and again, without a copy",
+            f"{line}: {what} again and again, without a copy",
             why=f"{taken} {name} itself {kept.times} times, and {index.call_name(kept.written)} wrote it in between: "
             "all of them have its last values",
             op=kept.read if kept.read >= 0 else kept.written,
             tensors=[kept.tensor],
-            causes=[sources.cause_of_line("made", kept.file, one.line, one.end_line, "") for one in kept.puts],
+            causes=[
+                *([] if back is None else [sources.cause_of_line("made", kept.file, back.line, back.end_line, "")]),
+                *(sources.cause_of_line("made", kept.file, one.line, one.end_line, "") for one in kept.puts),
+            ],
             evidence=[Evidence("ops", kept.written)],
-            advice="clone() of what is put there keeps the values of the moment."
+            advice=f"{name}.clone() gives back the values of the moment."
+            if back is not None
+            else "clone() of what is put there keeps the values of the moment."
             if first.of
             else "A list comprehension makes one tensor for each item.",
         )

@@ -21,9 +21,10 @@ from typing import NamedTuple
 from gradscope.analysis.facts.storage_groups import StorageGroups
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import NOWHERE, Index
+from gradscope.frames.given_back import GivenBack, given_back
 from gradscope.frames.given_names import Given, puts, repetitions, yields
 from gradscope.frames.loops_around import is_written_between, share_rounds
-from gradscope.frames.put_statements import containers_of, last_part, puts_in
+from gradscope.frames.put_statements import containers_of, given_out_by, handed_to, last_part, puts_in
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, PARAMETER
 from gradscope.recording.rows import OpKind
@@ -47,6 +48,10 @@ class KeptAgain(NamedTuple):
     """The last op that wrote it before that."""
     file: int
     puts: tuple[Given, ...]
+    given_back: GivenBack | None
+    """What wrote it last and gave it out as it is; None where the list is given it by its own name."""
+    names: frozenset[str]
+    """All names under which it was seen."""
 
 
 def kept_again(index: Index, sharing: StorageGroups, names: dict[int, list[tuple[int, int, int]]]) -> list[KeptAgain]:
@@ -69,8 +74,19 @@ def kept_again(index: Index, sharing: StorageGroups, names: dict[int, list[tuple
         known = {index.recording.text(name) for name, _, _ in names.get(tensor, ())}
         for file, given in _put_at(index, known, before):
             if _is_written_between(index, tensor, file, given, before):
-                found.setdefault((file, given[0].line), KeptAgain(tensor, times, read, before[-1], file, given))
+                back = _given_back(index, known, file, given, before[-1])
+                kept = KeptAgain(tensor, times, read, before[-1], file, given, back, frozenset(known))
+                found.setdefault((file, given[0].line), kept)
     return list(found.values())
+
+
+def _given_back(index: Index, known: set[str], file: int, puts: tuple[Given, ...], written: int) -> GivenBack | None:
+    statement = index.statements[index.op_statement[written]]
+    if statement.file != file:
+        return None
+    back = given_back(index.recording.files[file].text, known, statement.line)
+    is_by_name = back is not None and any("." in one.of and last_part(one.of) == last_part(back.value) for one in puts)
+    return None if is_by_name else back
 
 
 def _is_written_between(index: Index, tensor: int, file: int, puts: tuple[Given, ...], writes: list[int]) -> bool:
@@ -200,6 +216,7 @@ def _put_at(index: Index, known: set[str], writes: list[int]) -> Iterator[tuple[
     written = {index.op_statement[op] for op in writes}
     lines = {(index.statements[one].file, index.statements[one].line) for one in written}
     chosen = [one for one in chosen if (one[0], one[1].line) not in lines]
+    chosen = chosen or [(number, given) for number, text in users for given in _handed(text, known, held_in)]
     if not chosen:
         chosen = [(number, given) for number, text in users for given in yields(text, known)]
         chosen += [
@@ -210,3 +227,16 @@ def _put_at(index: Index, known: set[str], writes: list[int]) -> Iterator[tuple[
         ]
     if 0 < len(chosen) <= _PUT_LINES and len({file for file, _ in chosen}) == 1:
         yield chosen[0][0], tuple(sorted(given for _, given in chosen))
+
+
+def _handed(text: str, known: set[str], held_in: set[str]) -> Iterator[Given]:
+    """Calls that hand the tensor, with others, to a function that puts all of them into lists: ``add(obs=obs)``.
+
+    The loop over what it is given (``for key, value in given.items()``) puts each of them there once.
+    """
+    lists = {*held_in, *(one for name in held_in for one in given_out_by(text, name))}
+    for put in puts_in(text):
+        if last_part(put.holder) in lists:
+            taken = tuple({one for name in put.names for one in given_out_by(text, name)})
+            for handed in handed_to(text, put._replace(names=taken), known, ()):
+                yield Given(handed.line, handed.end_line, put.holder, handed.value)
