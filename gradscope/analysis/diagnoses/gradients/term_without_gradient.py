@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.graphs.loss_terms import is_number, terms_without_gradient
 from gradscope.analysis.facts.graphs.lost_terms import LostTerm, LostTerms
+from gradscope.analysis.facts.reaching.called_cuts import call_of_cut
 from gradscope.analysis.facts.reaching.run_in_regions import RunInRegions
 from gradscope.analysis.facts.zero_derivatives import ZeroGradients
 from gradscope.analysis.index import Index
@@ -253,6 +254,11 @@ def _penalty(sources: Sources, lost: LostTerms, tensor: int, at: int, root: int,
         ((statement, region),) = statements
         where = f"line {statement.line}, inside the {region.mode} of line {region.line}, which is there for others"
         causes = [*sources.causes_at("cut", [statement]), *causes]
+    calls = set() if len(found.cuts) > 1 else {call_of_cut(index, sources.cuts, way) for way in found.ways}
+    called = calls.pop() if len(calls) == 1 else None
+    if called is not None:
+        where = f"{where}, in what line {called.line} calls"
+        causes = [*sources.causes_at("cut", [called]), *causes]
     names = sources.listed([sources.names.at(leaf, op) for leaf in found.leaves])
     return sources.finding(
         f"{_named(sources, tensor, at)} is a term of {sources.names.of(root)}, and no gradient flows through it",

@@ -10,6 +10,7 @@ from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.events import Events
 from gradscope.analysis.facts.flow import WALK_LIMIT, Flow, Step
 from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.reaching.called_cuts import call_of_cut
 from gradscope.analysis.facts.reaching.left_values import LeftValues
 from gradscope.analysis.facts.reaching.writes_past_graph import WritesPastGraph
 from gradscope.analysis.index import Index
@@ -165,7 +166,11 @@ class Reasons:
         if cut >= 0 and (compared := self._compared_with_source(way, cut)) is not None:
             return compared
         if cut >= 0:
-            return Unreached(f"cut at {self._cuts.where(cut)}", cut)
+            called = call_of_cut(self._index, self._cuts, way)
+            where = self._cuts.where(cut)
+            if called is not None:
+                return Unreached(f"cut at {where}, in what line {called.line} calls", cut, changed_at=(called,))
+            return Unreached(f"cut at {where}", cut)
         if way and not self._index.requires_grad(tensor, way[0].op):
             line = self._index.op_line(way[0].op)
             return Unreached(f"it did not require grad yet when line {line} used it")
