@@ -31,6 +31,9 @@ REGIONS = {
         "encoder = Frozen(3, 3)\nh = nn.Sequential(encoder)(x)"
     ),
     "inference mode": "with torch.inference_mode():  # here\n    h = encoder(x)\nh = h.clone()",
+    "inference mode, which enable_grad does not end": (
+        "with torch.inference_mode():  # here\n    with torch.enable_grad():\n        h = encoder(x)\nh = h.clone()"
+    ),
     "inference mode, decorator": "@torch.inference_mode()  # here\ndef f(v):\n    return encoder(v)\nh = f(x).clone()",
 }
 

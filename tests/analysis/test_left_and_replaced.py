@@ -70,6 +70,28 @@ def test_what_is_set_back_or_frozen_for_training_is_no_finding(function: str) ->
     assert said(f"{HEAD}\ndef other():\n{function}\n{TRAINS}") == []
 
 
+def test_a_teacher_that_the_training_after_it_leaves_alone_is_no_finding() -> None:
+    program = """
+def train(model, steps):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(steps):
+        optimizer.zero_grad()
+        model(x).sum().backward()
+        optimizer.step()
+
+def distil(student):
+    body.requires_grad_(False)
+    (student(x) - body(x)).pow(2).mean().backward()
+
+student = nn.Linear(2, 2)
+train(body, 4)
+distil(student)
+train(student, 4)
+"""
+    assert said(HEAD + program) == []
+    assert said(HEAD + program + "train(lambda_ := nn.Sequential(body, student), 4)\n") == [("left-frozen", [15])]
+
+
 def test_a_leaf_that_takes_the_name_of_the_optimizers() -> None:
     program = """\
 import torch

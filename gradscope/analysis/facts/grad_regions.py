@@ -25,6 +25,8 @@ class GradRegions:
         self._index = index
         self._left_at: dict[int, int] = {}
         """For each op that set a mode, the one by which its region was left; filled with what follows."""
+        self._outer: dict[int, int] = {}
+        """For each the one that was in force around it; likewise."""
 
     @cached_property
     def _in_force(self) -> dict[int, tuple[list[int], list[int]]]:
@@ -41,6 +43,7 @@ class GradRegions:
                 if stack:
                     self._left_at[stack.pop()] = op
             elif not (name == "set_grad_enabled.__enter__" and stack and spans[stack[-1]] == spans[op]):
+                self._outer[op] = stack[-1] if stack else NONE
                 stack.append(op)  # (``with set_grad_enabled(…)`` has set it already when it was made)
             where.append(op)
             in_force.append(stack[-1] if stack else NONE)
@@ -57,7 +60,13 @@ class GradRegions:
         where, in_force = self._in_force.get(threads[op], ([], []))
         before = bisect_left(where, op) - 1
         setter = in_force[before] if before >= 0 else NONE
+        # (what switches gradients on in inference mode does not end that)
+        while setter >= 0 and flags[setter] & (GRAD | INFERENCE) == GRAD | INFERENCE and not self._is_inference(setter):
+            setter = self._outer[setter]
         return setter if setter >= 0 and flags[setter] & (GRAD | INFERENCE) != GRAD else NONE
+
+    def _is_inference(self, setter: int) -> bool:
+        return self._index.func(setter).startswith("inference_mode")
 
     def off_in(self, thread: int, op: int) -> int:
         """The op by which a thread's code had put grad mode off when another thread made an op; NONE for none."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.gradient_lives import ops_between
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording.rows import EventKind, OpKind
 
@@ -72,6 +74,9 @@ def _left(sources: Sources, tensor: int, ways: dict[int, list[list[int]]]) -> _L
     if change.after or not change.before or not any(step < change.op for step in lives.steps[tensor]):
         return None
     places = {index.op_statement[op] for op in lives.passes[tensor] if op < change.op}
+    passes = [op for op in sources.hooks.pass_ops if op > change.op]
+    users = sorted(index.users.of(tensor))
+    took_part = [ops_between(users, before, op) for before, op in pairwise((change.op, *passes))]
     for span in next(iter(ways.get(index.recording.ops.column("span")[change.op], [])), []):
         where = index.recording.spans[span]
         function = index.recording.text(where.function)
@@ -81,8 +86,8 @@ def _left(sources: Sources, tensor: int, ways: dict[int, list[list[int]]]) -> _L
             continue
         after = tuple(
             op
-            for op in sources.hooks.pass_ops
-            if op > change.op and index.op_statement[op] in places and index.op_place(op).function != function
+            for op, uses in zip(passes, took_part, strict=True)
+            if uses and index.op_statement[op] in places and index.op_place(op).function != function
         )
         return _Left(rows[-1], change.op, span, function, after) if len(after) >= PASSES else None
     return None
