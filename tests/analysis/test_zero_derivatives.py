@@ -14,7 +14,7 @@ from torch import Tensor
 from gradscope.analysis.facts.zero_derivatives import ZERO_EVERYWHERE, has_no_derivative
 from gradscope.analysis.report_builder import build
 from gradscope.analysis.report_model import Answer
-from tests.analysis.building import recorded
+from tests.analysis.building import line_of, recorded
 from tests.transparency.operators import OPERATORS, tensors_of
 
 X = torch.linspace(0.05, 0.95, 7)
@@ -299,3 +299,39 @@ def test_what_blocks_every_way_is_named(case: str) -> None:
 @pytest.mark.parametrize("case", OPEN)
 def test_what_leaves_a_way_or_may_change_is_not_reported(case: str) -> None:
     assert not found(OPEN[case])
+
+
+SATURATED = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+model = nn.Sequential(
+    nn.Linear(20, 2),
+    nn.Softmax(dim=-1),
+)
+optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+x, y = torch.rand(6, 20) * 40_000, nn.functional.one_hot(torch.arange(6) % 2, 2).float()
+for step in range(10):
+    optimizer.zero_grad()
+    nn.functional.binary_cross_entropy(model(x), y).backward()
+    optimizer.step()
+"""
+
+
+def test_a_softmax_that_gives_only_0_and_1_is_named_where_it_is_made() -> None:
+    (answer,) = [one for one in build(recorded(SATURATED)).answers if one.severity == "warning"]
+    assert answer.code == "gradient-always-zero"
+    assert answer.causes[0].line == line_of(SATURATED, "nn.Softmax")
+    assert "(all that it gave was 0 or 1)" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (" * 40_000", ""),
+        ("binary_cross_entropy(model(x)", "cross_entropy(model[0](x)"),
+    ],
+)
+def test_a_softmax_with_a_derivative_is_not_blamed(old: str, new: str) -> None:
+    source = SATURATED.replace(old, new)
+    assert "gradient-always-zero" not in {one.code for one in build(recorded(source)).answers}

@@ -23,6 +23,7 @@ from gradscope.recorder.torch_internals.singular_nodes import (
     FLAT_BESIDE,
     KEEPS_FLAT,
     POLES,
+    SATURATES,
     kind_of,
 )
 
@@ -38,6 +39,9 @@ _limits: dict[type, int] = {}
 
 _KEPT, _KEPT_FLAT, _KEPT_FACTOR = -1, -2, -3
 """What nodes keep is asked, not their derivative; it may tell that the derivative is zero."""
+
+_SATURATED = 1 << 16
+"""Elements of the largest result that is asked whether all of it is 0 or 1."""
 
 _BESIDE = _PROBED - 1
 """The derivative is asked for of nodes that give one alone."""
@@ -96,6 +100,9 @@ class GraphValues:
                 asked.append(Asked(row, attr, flat_at))
                 is_whole = is_number and not tensor.is_floating_point() and not tensor.is_complex()
                 tensors.append(tensor.double() if is_whole else tensor)  # (ranges are asked of floating point alone)
+            if limit == _KEPT and kind_of(kind.__name__) in SATURATES and kept and kept[-1][1].numel() <= _SATURATED:
+                asked.append(Asked(row, "", (0.0,)))
+                tensors.append(kept[-1][1] * (1 - kept[-1][1]))
             for derivative in _derivatives(node, 0 if limit == _BESIDE and _gives_several(node) else limit):
                 if kept:
                     sources[len(asked)] = (derivative, dict(kept).get("other", kept[-1][1]))
@@ -201,7 +208,7 @@ def _value_at(derivative: Tensor, kept: Tensor) -> float | None:
 
 def is_extreme(one: Asked) -> bool:
     """Whether it tells that a derivative is not finite, or zero throughout."""
-    return is_flat(one) or (not one.attr and is_bad(one.values))
+    return is_flat(one) or (not one.attr and not one.flat_at and is_bad(one.values))
 
 
 def is_flat(one: Asked) -> bool:

@@ -21,6 +21,9 @@ POLES = frozenset(
 ENDING = frozenset(("Softmax", "LogSoftmax", "SafeSoftmax", "Exp", "Exp2", "Expm1"))
 """Only their result may be: they keep it, and the derivative ends where the result does."""
 
+SATURATES = frozenset(("Softmax", "SafeSoftmax"))
+"""Their derivatives are zero where all that they give, which they keep, is 0 or 1."""
+
 DECOMPOSITIONS = frozenset(("LinalgEigh", "LinalgEig", "LinalgSvd"))
 """Likewise where two of their values are equal; what a derivative costs is not proportional to its size."""
 

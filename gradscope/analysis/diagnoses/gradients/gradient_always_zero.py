@@ -27,6 +27,9 @@ _ONE_VALUE = (".constant_", ".fill_", ".full", ".full_like")
 
 _SAMPLES = ("bernoulli", "poisson")
 _OF_ONE_NORM = "Normalise over several values, or leave the layer norm out."
+_SATURATED = (
+    "Scale the inputs, that the logits are not so far apart; cross_entropy of the logits has a derivative there too."
+)
 _OF_ONE = "For one logit use sigmoid; where weights of several are meant, go over their dimension."
 
 
@@ -89,8 +92,11 @@ def _finding(sources: Sources, blocked: Blocked) -> Finding:
         is_zero = "is zero, since it goes over one value (less its own mean, that is 0, whatever goes in)"
     elif blocked.of_one:
         is_zero = "is zero, since it goes over a dimension of size 1 (the softmax of one is 1, whatever goes in)"
+    is_softmax = not blocked.cancelled and all(index.func(one).endswith("softmax") for one in ops)
+    if is_softmax and not blocked.of_one:
+        is_zero += " (all that it gave was 0 or 1)"
     what = f"the derivative of {calls} {is_zero}, and every way from the loss to {names} leads through it"
-    made_at = _only_softmax(sources, ops) if blocked.of_one and not is_norm else None
+    made_at = _only_softmax(sources, ops) if is_softmax and not is_norm else None
     if made_at is not None:
         where = f"Line {made_at[1]}"
     start = [] if blocked.everywhere or blocked.of_one else _starting_values(sources, blocked)
@@ -116,6 +122,8 @@ def _finding(sources: Sources, blocked: Blocked) -> Finding:
         if blocked.cancelled
         else (_OF_ONE_NORM if is_norm else _OF_ONE)
         if blocked.of_one
+        else _SATURATED
+        if is_softmax
         else _advice(index.call_name(op), blocked.everywhere),
     )
 
