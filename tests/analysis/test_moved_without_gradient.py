@@ -32,8 +32,8 @@ def said(
 
 
 def test_what_is_frozen_while_its_gradient_is_there_goes_on_with_momentum_or_decay() -> None:
-    assert said(FREEZE, optimizer="Adam") == [8]
-    assert said(FREEZE, settings="lr=0.1, weight_decay=0.1") == [8]
+    assert said(FREEZE, optimizer="Adam") == [8, 6]
+    assert said(FREEZE, settings="lr=0.1, weight_decay=0.1") == [8, 6]
 
 
 def test_zeros_stop_no_momentum() -> None:
@@ -52,6 +52,73 @@ def test_zeros_stop_no_momentum() -> None:
 )
 def test_it_is_silent_where_nothing_moves_them_or_nothing_was_to_stay(given: dict[str, object]) -> None:
     assert said(**given) == []  # type: ignore[arg-type]
+
+
+FOR_A_WHILE = """
+import torch
+from torch import nn
+body, head = nn.Linear(2, 2), nn.Linear(2, 1)
+optimizer = torch.optim.SGD([*body.parameters(), *head.parameters()], 0.1, momentum=0.9)
+def train(rounds):
+    for _ in range(rounds):
+        optimizer.zero_grad(set_to_none=False)  # zeroed
+        head(body(torch.ones(3, 2))).sum().backward()
+        optimizer.step()
+def freeze(module, on=True):
+    for p in module.parameters():
+        p.requires_grad = not on  # frozen
+train(3)
+for _ in range(2):
+    freeze(body)
+    train({frozen})
+    freeze(body, on=False)
+    train(2)
+"""
+
+
+@pytest.mark.parametrize("frozen", [1, 4])
+def test_what_was_frozen_for_a_while_is_told_of_though_it_is_trained_again(frozen: int) -> None:
+    source = FOR_A_WHILE.replace("{frozen}", str(frozen))
+    assert pruned(source) == [line_of(source, "# frozen"), line_of(source, "# zeroed")]
+
+
+def test_what_moves_them_is_said_and_no_more() -> None:
+    (text,) = [
+        one.text
+        for one in build(recorded(FOR_A_WHILE.replace("{frozen}", "4"))).answers
+        if one.code == "moved-without-gradient"
+    ]
+    assert "sets to zero and not to None, so that the optimizer goes on with its momentum." in text
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("p.requires_grad = not on", "p.requires_grad, p.grad = not on, None"),
+        ("set_to_none=False", ""),
+        (", momentum=0.9", ""),
+        ("freeze(body)", "pass"),
+    ],
+)
+def test_what_was_frozen_for_a_while_and_stayed_is_none(old: str, new: str) -> None:
+    assert old in FOR_A_WHILE
+    assert pruned(FOR_A_WHILE.replace(old, new).replace("{frozen}", "4")) == []
+
+
+def test_what_is_frozen_for_the_second_loss_steps_with_the_gradient_of_the_first() -> None:
+    source = """
+import torch
+critic, actor, x = torch.nn.Linear(2, 1), torch.nn.Linear(2, 2), torch.ones(3, 2)
+optimizer = torch.optim.Adam([*critic.parameters(), *actor.parameters()])
+for _ in range(6):
+    optimizer.zero_grad(set_to_none=False)
+    critic(x).pow(2).mean().backward()
+    critic.requires_grad_(False)
+    (-critic(actor(x)).mean()).backward()
+    optimizer.step()
+    critic.requires_grad_(True)
+"""
+    assert pruned(source) == []
 
 
 PRUNED = """

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.gradient_lives import GradientLives
+from gradscope.analysis.facts.gradient_lives import GradientLives, last_before, ops_between
 from gradscope.analysis.facts.leaf_gradients.masked_steps import MaskedOnce, masked_once
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
 from gradscope.analysis.facts.writes import all_writes
+from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.recording import NONE
-from gradscope.recording.rows import Field
+from gradscope.recording.rows import Field, OpKind
 
 STEPS = 2
 """Steps that moved a parameter so from which on it is reported."""
@@ -69,47 +70,79 @@ def _has_momentum(optimizer: Optimizer, tensor: int) -> bool:
 
 def _frozen(sources: Sources, lives: GradientLives, optimizers: list[Optimizer]) -> Iterator[Finding]:
     """Parameters frozen after steps whose ``.grad`` is still there: zeros move them by what is beside the gradient."""
-    index, changes = sources.index, sources.index.recording.changes
-    alike: dict[int, list[tuple[int, int, int]]] = {}
-    for tensor, steps in lives.steps.items():
-        rows = [changes[row] for row in index.changed_ops.get(tensor, ())]
-        if not rows or rows[-1].after or not rows[-1].before:
+    index = sources.index
+    alike: dict[tuple[int, bool, str], list[tuple[int, int, int, int]]] = {}
+    backward = index.of_kind(OpKind.BACKWARD)
+    for tensor in lives.steps:
+        moved = [
+            (since, step)
+            for since, until in _frozen_spans(index, tensor)
+            if not _is_given_gradients(sources, lives, tensor, since, until)
+            for step in _stale_steps(lives, backward, tensor, since, until)
+        ]
+        if len(moved) < STEPS:
             continue
-        frozen_at = rows[-1].op
-        after = [step for step in steps if step > frozen_at]
-        is_zero = bool(after) and lives.zeroed_before(tensor, after[-1]) >= 0
-        moves = not is_zero or any(
-            tensor in one.tensors and (_has_momentum(one, tensor) or one.setting(tensor, "weight_decay"))
-            for one in optimizers
-        )
-        if moves and len(after) >= STEPS and not _is_given_gradients(sources, lives, tensor, frozen_at):
-            alike.setdefault(index.op_statement[frozen_at], []).append((tensor, frozen_at, after[-1]))
-    for group in alike.values():
-        tensors, frozen_at, last = [tensor for tensor, _, _ in group], group[0][1], group[0][2]
+        frozen_at, last = moved[-1]
+        zeroed = lives.zeroed_before(tensor, last)
+        movers = _movers(optimizers, tensor) if zeroed >= 0 else "it"
+        if movers:
+            alike.setdefault((index.op_statement[frozen_at], zeroed >= 0, movers), []).append(
+                (tensor, frozen_at, last, zeroed)
+            )
+    for (_, is_zero, movers), group in alike.items():
+        _, frozen_at, last, zeroed = group[0]
         line = index.op_line(frozen_at)
+        how = f"a .grad, which line {index.op_line(zeroed)} sets to zero and not to None" if is_zero else "their .grad"
         yield _finding(
             sources,
             last,
-            tensors,
-            f"line {line} froze them and left their .grad as it was, so that the optimizer goes on with it, and with "
-            "momentum and weight decay",
-            sources.cause("set", frozen_at),
+            [tensor for tensor, *_ in group],
+            f"line {line} froze them and left them {how}, so that the optimizer goes on with {movers}",
+            [*sources.cause("set", frozen_at), *(sources.cause("cleared", zeroed) if is_zero else ())],
             [Evidence("ops", frozen_at)],
         )
 
 
-def _is_given_gradients(sources: Sources, lives: GradientLives, tensor: int, since: int) -> bool:
-    """Whether the program put gradients of its own into ``.grad`` after an op: then its steps are meant."""
+def _movers(optimizers: list[Optimizer], tensor: int) -> str:
+    """What moves a parameter whose gradient is zero, in words."""
+    holders = [one for one in optimizers if tensor in one.tensors]
+    momentum = any(_has_momentum(one, tensor) for one in holders)
+    decay = any(one.setting(tensor, "weight_decay") for one in holders)
+    return " and ".join([*["its momentum"] * momentum, *["its weight decay"] * decay])
+
+
+def _frozen_spans(index: Index, tensor: int) -> Iterator[tuple[int, int]]:
+    """From when to when a parameter was frozen: the op that froze it, and the one that freed it again, or the end."""
+    rows = [index.recording.changes[row] for row in index.changed_ops.get(tensor, ())]
+    for number, row in enumerate(rows):
+        if row.before and not row.after:
+            yield row.op, rows[number + 1].op if number + 1 < len(rows) else index.op_count
+
+
+def _stale_steps(lives: GradientLives, backward: list[int], tensor: int, since: int, until: int) -> Iterator[int]:
+    """The steps between two ops that moved a parameter after a pass that gave it nothing.
+
+    A parameter may be frozen for the second of two losses, and step with the gradient that the first one gave it.
+    """
+    steps = lives.steps[tensor]
+    for step in ops_between(steps, since, until):
+        before = last_before(steps, step)
+        if last_before(lives.passes[tensor], step) < before < last_before(backward, step):
+            yield step
+
+
+def _is_given_gradients(sources: Sources, lives: GradientLives, tensor: int, since: int, until: int) -> bool:
+    """Whether the program put gradients of its own into ``.grad`` between two ops: then its steps are meant."""
     index, changes = sources.index, sources.index.recording.changes
     columns = (changes.column(name) for name in ("op", "tensor", "field", "after"))
     if any(
-        op > since and owner == tensor and field == Field.GRAD and after >= 0
+        since < op < until and owner == tensor and field == Field.GRAD and after >= 0
         for op, owner, field, after in zip(*columns, strict=True)
     ):
         return True
     cleared = set(lives.cleared.get(tensor, ()))
     return any(
-        since < op and lives.owners.get(written) == tensor and op not in cleared
+        since < op < until and lives.owners.get(written) == tensor and op not in cleared
         for op, written, _, _ in all_writes(index)
     )
 
