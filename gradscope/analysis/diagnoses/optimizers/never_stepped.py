@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
@@ -13,6 +13,7 @@ from gradscope.analysis.diagnoses.optimizers.optimizer_places import cause_of_ma
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.gradient_lives import last_before
 from gradscope.analysis.facts.graphs.functional_updates import FunctionalUpdates
+from gradscope.analysis.facts.leaf_gradients.given_to_others import asked_and_given
 from gradscope.analysis.facts.modules.assigned_loads import assigning_load
 from gradscope.analysis.facts.optimizers import Optimizer, all_were_seen, seen_optimizers
 from gradscope.analysis.facts.writes import last_written
@@ -40,7 +41,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     held, updates = sources.events.in_optimizers, FunctionalUpdates(index)
     missed = {
         tensor: passes
-        for tensor, passes in _passes_that_gave(index, before=steps[-1]).items()
+        for tensor, passes in _all_passes(index, held, steps[-1]).items()
         if len(passes) >= STEPS
         and passes[0] < steps[-STEPS]
         and _last_write(index, written, tensor) < passes[0]
@@ -294,6 +295,17 @@ def _passes_that_gave(index: Index, before: int) -> dict[int, list[int]]:
     return {tensor: ops for tensor, ops in passes.items() if died[tensor] == NONE or died[tensor] > before}
 
 
+def _all_passes(index: Index, held: Collection[int], before: int) -> dict[int, list[int]]:
+    """The same, and the passes whose gradients the program gave to a copy of the leaf that an optimizer holds."""
+    flags = index.recording.tensors.column("flags")
+    asked = {
+        tensor: [op for op in ops if op < before]
+        for tensor, ops in asked_and_given(index, held).items()
+        if tensor not in held and flags[tensor] & LEAF
+    }
+    return {**asked, **_passes_that_gave(index, before)}
+
+
 def _what_steps_did(index: Index, steps: list[int]) -> str:
     """``line 18 (SGD.step) updated 4 others`` for each place with steps."""
     last = {index.op_statement[op]: op for op in steps}
@@ -311,10 +323,11 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""Backward passes gave parameters gradients, optimizers made their steps, and the parameters were
-            never written.""",
+            never written. Gradients that autograd.grad returned count where they became the .grad of what an optimizer
+            holds in place of the parameters.""",
         reason="""An optimizer updates the very objects that it was given. A layer that was added, replaced or
-            unfrozen after the optimizer was made, parameters in a plain list, or an iterator that was used up
-            before leave parameters out of it.""",
+            unfrozen after the optimizer was made, parameters in a plain list, copies of the parameters (clone,
+            deepcopy), or an iterator that was used up before leave parameters out of it.""",
         remedy="""Make the optimizer after the model is complete, from the parameters that are trained, or add the
             new ones with add_param_group. If they are not to be trained, requires_grad_(False) saves their
             gradients.""",
