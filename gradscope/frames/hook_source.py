@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 from gradscope.frames.syntax_trees import parsed
@@ -12,6 +13,13 @@ Lines = tuple[int, int]
 _VIEWS = ("view", "reshape", "flatten", "ravel", "detach", "squeeze", "unsqueeze", "t", "transpose", "view_as")
 _KEEPING = ("append", "appendleft", "insert", "add", "setdefault", "setattr", "__setitem__")
 """Calls that keep their last argument."""
+_COLLECTIVES = ("all_reduce", "reduce", "broadcast")
+"""Calls of ``torch.distributed`` that write their first argument."""
+_CHANGE = "(averag|avg|mean|scal|clip|clamp|mask|nois|normali[sz]|divid|div|reduc|sync|halv)[a-z]*"
+_FOR_GRADIENTS = re.compile(f"(?i){_CHANGE}_?(the_|all_)?grad|grad(ient)?s?_?{_CHANGE}")
+"""Names of functions that say that gradients are what they change."""
+_GRADIENT = re.compile(r"(?i)(^|(?<!with)_)(grads?|gradients?|grad_?(in|input|out|output)|g|dw)$")
+"""Names of arguments that say that they are gradients."""
 _CODE = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
@@ -131,6 +139,51 @@ class HookSource:
                     found.append(line)
         return found
 
+    @property
+    def takes_it_for_gradient(self) -> bool:
+        """Whether its names say that what it is given is a gradient, and it asks for ``.grad`` of nothing.
+
+        ``def clip(param): param.data.clamp_(0, 1)`` may mean the weights.
+        """
+        name = "" if self._node is None or isinstance(self._node, ast.Lambda) else self._node.name
+        if not _GRADIENT.search(self._gradient) and not _FOR_GRADIENTS.search(name):
+            return False
+        parts = [node for node in self._own() if isinstance(node, ast.Attribute | ast.Constant)]
+        return not any((node.attr if isinstance(node, ast.Attribute) else node.value) == "grad" for node in parts)
+
+    @property
+    def writes_of_argument(self) -> list[Lines]:
+        """Where it writes into the memory of what it is given: ``g /= n``, ``torch.clamp_(g)``, ``all_reduce(g)``."""
+        nodes, found = list(self._own()), []
+        names = {self._gradient} - {""}
+        for node in nodes:
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and _is_part(node.value, names):
+                names.add(node.targets[0].id)
+            written: list[ast.expr] = []
+            if isinstance(node, ast.AugAssign):
+                written = [node.target]
+            elif isinstance(node, ast.Assign):
+                written = [target for target in node.targets if isinstance(target, ast.Subscript)]
+            elif isinstance(node, ast.Call):
+                written = list(_written_by(node))
+            if any(_is_part(one, names) for one in written) and isinstance(node, ast.stmt | ast.expr):
+                found.append((node.lineno, node.end_lineno or node.lineno))
+        return found
+
+    @property
+    def new_values(self) -> list[Lines]:
+        """Where it returns what it computed of what it is given, and not that itself."""
+        if isinstance(self._node, ast.Lambda):
+            return self.returns if self.changes else []
+        return [
+            (node.lineno, node.end_lineno or node.lineno)
+            for node in self._own()
+            if isinstance(node, ast.Return)
+            and node.value is not None
+            and not isinstance(node.value, ast.Name)
+            and self._gradient in _names_in(node.value)
+        ]
+
     def rebinds_in_vain(self) -> tuple[Lines, str] | None:
         """Where a hook that returns nothing gives an argument another value and reads it no more; with its name."""
         nodes = list(self._own())
@@ -217,6 +270,16 @@ def _is_part(value: ast.expr, names: set[str]) -> bool:
             value = value.func.value
         else:
             return False
+
+
+def _written_by(call: ast.Call) -> Iterator[ast.expr]:
+    """What a call writes by its name: its object or, of a function, its first argument; its ``out``."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    yield from (one.value for one in call.keywords if one.arg == "out")
+    if (name.endswith("_") and not name.endswith("__")) or name in _COLLECTIVES:
+        yield from call.args[:1]
+        if isinstance(call.func, ast.Attribute):
+            yield call.func.value
 
 
 def _taken_by(statement: ast.AST) -> Iterator[ast.AST]:

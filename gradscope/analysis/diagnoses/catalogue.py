@@ -202,6 +202,7 @@ _ENTRIES = (
     Entry("modules.layer_made_anew", _a_pass),
     Entry("hooks.hook_writes_shared_gradient", _an_event(EventKind.HOOK)),
     Entry("hooks.hook_changes_gradient", _an_event(EventKind.HOOK_RUNS)),
+    Entry("hooks.hook_takes_parameter", _an_event(EventKind.HOOK_RUNS)),
     Entry("hooks.hook_registered_again", _an_event(EventKind.HOOK)),
     Entry("hooks.hook_zeroes_gradient", _an_event(EventKind.HOOK)),
     Entry("hooks.hook_not_copied", _an_event(EventKind.HOOK)),
