@@ -1,20 +1,37 @@
-"""Dropout that is called as a function without ``training=``, or made in forward: it is active in evaluation too."""
+"""Dropout that is called as a function without ``training=``, or made in forward: it is active in evaluation too.
+
+So is one with ``training=True``, which may be meant: only beside others that evaluation turned off, in a program that
+says nothing of it and does not draw several results for one input.
+"""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.modes.mode_runs import DROPOUTS
 from gradscope.analysis.facts.modes.training_modes import TrainingModes
+from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
+from gradscope.frames.given_names import function_around
+from gradscope.recording import NONE
 from gradscope.recording.flags import GRAD, INFERENCE
 
 _TRAINING = 3
 """Arguments by position from which on one is ``training``."""
+_SAMPLES = 3
+"""Evaluations of one input with nothing trained between them, from which on they are samples."""
+_IS_MEANT = re.compile(
+    r"(?i)(\b|_)mc(\b|_|drop|sampl)|mcdrop|monte|bayes|uncertain|stochast|epistem|posterior|ensembl|prenet|variational|"
+    r"always|on purpose|deliberate|intention|intended|even (in|at|during)|(test|inference)[ _-]time|n(um)?_samples|"
+    r"\bsamples\b|noise"
+)
+"""What a program says in which dropout belongs to the evaluation."""
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -25,49 +42,93 @@ def _find(sources: Sources) -> Iterator[Finding]:
     flags, spans = (index.recording.ops.column(name) for name in ("flags", "span"))
     trained: set[int] = set()
     found: dict[int, int] = {}
+    idle: dict[tuple[int, int], int] = {}
     for op in index.calls_of(DROPOUTS.__contains__):
-        if not index.tensors_made(op) or spans[op] < 0:
+        if spans[op] < 0:
             continue
-        call = next((one for one in reversed(modes.calls) if one.op <= op), None)
+        call = modes.in_force(op)
         if flags[op] & (GRAD | INFERENCE) == GRAD:
-            trained.add(spans[op])
+            if index.tensors_made(op):
+                trained.add(spans[op])
         elif call is not None and not call.training:
-            found[spans[op]] = op
+            if index.tensors_made(op):
+                found[spans[op]] = op
+            else:
+                idle.setdefault(_function(index, op), op)
     for span, op in found.items():
-        if span in trained and _has_no_mode(index.span_source(op, exact=True)):
+        call_node = _call(index.span_source(op, exact=True)) if span in trained else None
+        if call_node is None:
+            continue
+        if _has_no_mode(call_node):
             yield _finding(sources, modes, op)
+        elif _is_always_on(call_node):
+            other = idle.get(_function(index, op))
+            if other is not None and not _is_meant(sources, modes, flags):
+                yield _finding(sources, modes, op, other)
 
 
-def _has_no_mode(source: str) -> bool:
-    """Whether a call says nothing of ``training``: by its text a function, or a module that is made for the call."""
+def _call(source: str) -> ast.Call | None:
     try:
         call = ast.parse(source, mode="eval").body
     except SyntaxError:
-        return False
-    if not isinstance(call, ast.Call):
-        return False
+        return None
+    return call if isinstance(call, ast.Call) else None
+
+
+def _has_no_mode(call: ast.Call) -> bool:
+    """Whether a call says nothing of ``training``: by its text a function, or a module that is made for the call."""
     if isinstance(call.func, ast.Call):
         return "Dropout" in ast.unparse(call.func.func)
     has_it = len(call.args) >= _TRAINING or any(one.arg in ("training", None) for one in call.keywords)
     return "dropout" in ast.unparse(call.func) and not has_it and not any(_is_star(one) for one in call.args)
 
 
+def _is_always_on(call: ast.Call) -> bool:
+    """Whether it is a function that is told ``True``, as it stands, for ``training``."""
+    given = [one.value for one in call.keywords if one.arg == "training"] or call.args[_TRAINING - 1 : _TRAINING]
+    is_true = any(isinstance(one, ast.Constant) and one.value is True for one in given)
+    return is_true and "dropout" in ast.unparse(call.func) and not any(_is_star(one) for one in call.args)
+
+
+def _function(index: Index, op: int) -> tuple[int, int]:
+    """The file and the first line of the function in which a call stands."""
+    span = index.recording.spans[index.recording.ops.column("span")[op]]
+    if span.file < 0:
+        return span.file, span.line
+    return span.file, function_around(index.recording.files[span.file].text, span.line)[0]
+
+
+def _is_meant(sources: Sources, modes: TrainingModes, flags: Sequence[int]) -> bool:
+    """Whether the program says that dropout belongs to its evaluation, or evaluates one input again and again."""
+    index = sources.index
+    if any(file.is_user and _IS_MEANT.search(file.text) for file in index.recording.files):
+        return True
+    given: Counter[tuple[int, int, tuple[int, ...]]] = Counter()
+    spans = index.recording.ops.column("span")
+    for one in range(modes.calls[0].op, index.op_count):
+        call, uses = modes.in_force(one), tuple(index.uses.of(one))
+        if call is not None and not call.training and len(uses) > 1 and flags[one] & (GRAD | INFERENCE) != GRAD:
+            given[sources.hooks.passes_before(one), spans[one], uses] += 1
+    return any(count >= _SAMPLES for count in given.values())
+
+
 def _is_star(argument: ast.expr) -> bool:
     return isinstance(argument, ast.Starred)
 
 
-def _finding(sources: Sources, modes: TrainingModes, op: int) -> Finding:
-    index = sources.index
-    last = next(one for one in reversed(modes.calls) if one.op <= op)
+def _finding(sources: Sources, modes: TrainingModes, op: int, other: int = NONE) -> Finding:
+    """The finding for a call; ``other`` is a dropout of the same function that the same evaluation turned off."""
+    index, last = sources.index, modes.in_force(op)
+    always = "training=True keeps it on, while eval() turned another dropout of this function off"
+    kept = "Pass training=self.training, or keep an nn.Dropout that __init__ makes"
     return sources.finding(
         f"Line {index.op_line(op)}: {index.func(op)} drops values after eval() as well",
-        why="the call does not depend on the mode of the module that it is in",
+        why=always if other != NONE else "the call does not depend on the mode of the module that it is in",
         op=op,
         tensors=index.tensors_made(op)[:1],
         causes=sources.cause("used", op),
-        evidence=[Evidence("events", last.event.row)],
-        advice="Pass training=self.training, or keep an nn.Dropout that __init__ makes (training=True says that it is "
-        "meant).",
+        evidence=[Evidence("events", last.event.row)] if last is not None else [],
+        advice=f"{kept}." if other != NONE else f"{kept} (training=True says that it is meant).",
     )
 
 
@@ -77,7 +138,8 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""F.dropout without training=, or an nn.Dropout that forward makes for the call, dropped values in
-            training and, after eval(), in a pass without gradients too.""",
+            training and, after eval(), in a pass without gradients too. With training=True it is told only where
+            evaluation turned another dropout of the same function off, and nothing says that it is meant.""",
         reason="""F.dropout is a function: its training argument is True unless it is passed. eval() reaches modules
             that are registered, not functions, and not modules that are made anew in each call.""",
         remedy="""F.dropout(x, p, training=self.training), or self.dropout = nn.Dropout(p) in __init__.""",
