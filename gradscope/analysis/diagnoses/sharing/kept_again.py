@@ -18,17 +18,18 @@ def _find(sources: Sources) -> Iterator[Finding]:
         first, back = kept.puts[0], kept.given_back
         holder = next((one.name for one in kept.puts if one.name), "")
         name = back.value if back else first.of if first.of in kept.names else sources.names.of(kept.tensor)
-        line = f"Line {index.line(kept.file, first.line)}"
+        put_at = index.line(kept.file, first.line)
+        line = put_at if back is None else index.line(kept.file, back.line)
         if back is not None:
-            line, put = f"Line {index.line(kept.file, back.line)}", line.lower()
-            what = f"{back.function} gives back {name} itself, and {put} puts this one tensor into {holder or 'a list'}"
+            into = holder or "a list"
+            what = f"{back.function} gives back {name} itself, and line {put_at} puts this one tensor into {into}"
         elif first.name:
             what = f"{first.name} keeps one tensor"
         else:
             what = f"the generator gives {name}, and {holder or 'a list'} keeps one tensor"
         taken = f"{index.call_name(kept.read)} took" if kept.read >= 0 else f"{holder or 'a list'} holds"
         yield sources.finding(
-            f"{line}: {what} again and again, without a copy",
+            f"Line {line}: {what} again and again, without a copy",
             why=f"{taken} {name} itself {kept.times} times, and {index.call_name(kept.written)} wrote it in between: "
             "all of them have its last values",
             op=kept.read if kept.read >= 0 else kept.written,
