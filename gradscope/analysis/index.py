@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from array import array
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from functools import cached_property
@@ -468,13 +469,21 @@ class Index:
 
     def requires_grad(self, tensor: int, op: int) -> bool:
         """Whether a tensor required grad when an op was called."""
-        required = bool(self.recording.tensors.column("flags")[tensor] & REQUIRES_GRAD)
-        for row in self.changed_ops.get(tensor, ()):
-            change = self.recording.changes[row]
-            if change.op >= op:
-                return bool(change.before)
-            required = bool(change.after)
-        return required
+        changes = self._requirement_changes.get(tensor)
+        if changes is None:
+            return bool(self.recording.tensors.column("flags")[tensor] & REQUIRES_GRAD)
+        ops, states = changes
+        return states[bisect_left(ops, op)]
+
+    @cached_property
+    def _requirement_changes(self) -> dict[int, tuple[list[int], list[bool]]]:
+        """For each tensor that changed so: the ops, and whether it required grad before each and after the last."""
+        rows, found = self.recording.changes, dict[int, tuple[list[int], list[bool]]]()
+        at, before, after = (rows.column(name) for name in ("op", "before", "after"))
+        for tensor, changed in self.changed_ops.items():
+            states = [*(bool(before[row]) for row in changed), bool(after[changed[-1]])]
+            found[tensor] = [at[row] for row in changed], states
+        return found
 
     def layout_at(self, tensor: int, op: int) -> int:
         """The layout that a tensor had when an op was called: ``t.data = …`` and ``set_`` change it."""

@@ -72,12 +72,12 @@ def _frozen(sources: Sources, lives: GradientLives, optimizers: list[Optimizer])
     """Parameters frozen after steps whose ``.grad`` is still there: zeros move them by what is beside the gradient."""
     index = sources.index
     alike: dict[tuple[int, bool, str], list[tuple[int, int, int, int]]] = {}
-    backward = index.of_kind(OpKind.BACKWARD)
+    backward, given = index.of_kind(OpKind.BACKWARD), _given_by_program(index, lives)
     for tensor in lives.steps:
         moved = [
             (since, step)
             for since, until in _frozen_spans(index, tensor)
-            if not _is_given_gradients(sources, lives, tensor, since, until)
+            if not ops_between(given.get(tensor, []), since, until)
             for step in _stale_steps(lives, backward, tensor, since, until)
         ]
         if len(moved) < STEPS:
@@ -131,20 +131,19 @@ def _stale_steps(lives: GradientLives, backward: list[int], tensor: int, since: 
             yield step
 
 
-def _is_given_gradients(sources: Sources, lives: GradientLives, tensor: int, since: int, until: int) -> bool:
-    """Whether the program put gradients of its own into ``.grad`` between two ops: then its steps are meant."""
-    index, changes = sources.index, sources.index.recording.changes
+def _given_by_program(index: Index, lives: GradientLives) -> dict[int, list[int]]:
+    """For each parameter the ops by which the program put a gradient of its own into ``.grad``: it means the steps."""
+    changes, found = index.recording.changes, dict[int, set[int]]()
     columns = (changes.column(name) for name in ("op", "tensor", "field", "after"))
-    if any(
-        since < op < until and owner == tensor and field == Field.GRAD and after >= 0
-        for op, owner, field, after in zip(*columns, strict=True)
-    ):
-        return True
-    cleared = set(lives.cleared.get(tensor, ()))
-    return any(
-        since < op < until and lives.owners.get(written) == tensor and op not in cleared
-        for op, written, _, _ in all_writes(index)
-    )
+    for op, owner, field, after in zip(*columns, strict=True):
+        if field == Field.GRAD and after >= 0:
+            found.setdefault(owner, set()).add(op)
+    cleared = {owner: set(ops) for owner, ops in lives.cleared.items()}
+    for op, written, _, _ in all_writes(index):
+        owner = lives.owners.get(written, NONE)
+        if owner >= 0 and op not in cleared.get(owner, ()):
+            found.setdefault(owner, set()).add(op)
+    return {owner: sorted(ops) for owner, ops in found.items()}
 
 
 def _zeroed(sources: Sources, lives: GradientLives, optimizers: list[Optimizer]) -> Iterator[Finding]:
