@@ -5,7 +5,7 @@ They keep the graph that they have.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.index import NOWHERE
@@ -35,11 +35,7 @@ def passed_uncut(sources: Sources, tensors: Collection[int], before: int) -> tup
 
 def _passed_with_gradients_off(sources: Sources, tensors: Collection[int], before: int) -> list[Cause]:
     index = sources.index
-    regions = [
-        (number, region)
-        for number, file in enumerate(index.recording.files)
-        for region in (passed_through(file.text) if file.is_user else ())
-    ]
+    regions = _regions(sources, passed_through)
     enters = [op for op in index.of_kind(OpKind.MODE) if op < before] if regions else []
     found: dict[tuple[int, int], Cause] = {}
     for tensor in tensors:
@@ -63,11 +59,7 @@ def _passed_with_gradients_off(sources: Sources, tensors: Collection[int], befor
 
 def _handed_on(sources: Sources, tensors: Collection[int], before: int) -> list[Cause]:
     index = sources.index
-    regions = [
-        (number, region)
-        for number, file in enumerate(index.recording.files)
-        for region in (handed_on(file.text) if file.is_user else ())
-    ]
+    regions = _regions(sources, handed_on)
     found: dict[tuple[int, int], Cause] = {}
     for tensor in tensors if regions else ():
         names = _names(sources, tensor)
@@ -80,6 +72,12 @@ def _handed_on(sources: Sources, tensors: Collection[int], before: int) -> list[
                 cause = sources.cause_of_line("used", number, region.line, region.end_line, "")
                 found.setdefault((number, region.line), cause)
     return list(found.values())
+
+
+def _regions(sources: Sources, read: Callable[[str], list[PassedThrough]]) -> list[tuple[int, PassedThrough]]:
+    """What is read of the user's files, each with the number of its file."""
+    files = enumerate(sources.index.recording.files)
+    return [(number, region) for number, file in files if file.is_user for region in read(file.text)]
 
 
 def _names(sources: Sources, tensor: int) -> list[tuple[str, int, int]]:
