@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import gradscope
+from gradscope.recorder import session
 from gradscope.recording import NONE
 from gradscope.recording.rows import Field, GradOutcome, OpFlag, OpKind, TensorFlag
 from tests.recorder.reading import (
@@ -113,6 +114,21 @@ def test_a_backward_pass_says_who_received_a_gradient():
     first, second = tensor_called(recording, "used"), row_index(recording, unused)
     assert [(name, size) for tensor, name, size in outcomes if tensor == first] == [("CREATED", 16), ("ACCUMULATED", 0)]
     assert [name for tensor, name, _ in outcomes if tensor == second] == ["MISSING", "MISSING"]
+
+
+@pytest.mark.filterwarnings("ignore:Using backward")
+@pytest.mark.parametrize("by_core", [True, False])
+def test_a_gradient_at_the_address_of_the_one_that_it_replaces_is_another(by_core, monkeypatch):
+    """A pass that makes a graph replaces the gradient, and the new object is often where the old one was."""
+    if not by_core:
+        monkeypatch.setattr(session, "core_of", lambda observer: None)
+    weight = torch.ones(3, requires_grad=True)
+    weight.grad = torch.zeros(3)  # (not known before the first pass)
+    with gradscope.record() as recording:
+        for _ in range(120):
+            weight.exp().sum().backward(create_graph=True)
+    outcomes = [(GradOutcome(row.outcome).name, row.nbytes) for row in recording.gradients]
+    assert outcomes == [("ACCUMULATED", 12)] * 120
 
 
 def row_index(recording, tensor):

@@ -228,18 +228,20 @@ many_cleared(Core *core, PyObject *held)
     return list_of(core, held, add_cleared);
 }
 
-/* What a leaf has for a gradient: its id and its version, twice 0 where it has none; a new reference. */
+/* A weak reference to a leaf's gradient and its version, None and 0 where it has none; a new reference. */
 static PyObject *
-state_of(PyObject *gradient)
+state_of(Core *core, PyObject *gradient)
 {
     if (gradient == Py_None) {
-        return PyTuple_Pack(2, ZERO, ZERO);
+        return PyTuple_Pack(2, Py_None, ZERO);
     }
-    PyObject *key = PyLong_FromVoidPtr(gradient), *version = written_version_of(gradient), *state = NULL;
-    if (key != NULL && version != NULL) {
-        state = PyTuple_Pack(2, key, version);
+    int failed;
+    PyObject *known = known_by_id(core->tensors, gradient, &failed), *version = NULL, *state = NULL;
+    PyObject *reference = failed ? NULL : known != NULL ? given(known) : PyWeakref_NewRef(gradient, NULL);
+    if (reference != NULL && (version = written_version_of(gradient)) != NULL) {
+        state = PyTuple_Pack(2, reference, version);
     }
-    Py_XDECREF(key);
+    Py_XDECREF(reference);
     Py_XDECREF(version);
     return state;
 }
@@ -258,7 +260,7 @@ many_before(Core *core, PyObject *rows)
             PyErr_SetObject(PyExc_KeyError, row);
         }
         PyObject *gradient = leaf == NULL ? NULL : gradient_behind(leaf);
-        PyObject *state = gradient == NULL ? NULL : state_of(gradient);
+        PyObject *state = gradient == NULL ? NULL : state_of(core, gradient);
         failed = state == NULL || PyDict_SetItem(found, row, state) < 0;
         Py_XDECREF(gradient);
         Py_XDECREF(state);
@@ -314,13 +316,15 @@ outcome_of(PyObject *gradient, PyObject *before)
     if (parts_of(before, 2, parts) < 0) {
         return -1;
     }
-    void *was = PyLong_AsVoidPtr(parts[0]);
-    if (was == NULL) {
-        return PyErr_Occurred() ? -1 : CREATED;
+    if (parts[0] == Py_None) {
+        return CREATED;
     }
-    if (was != (void *)gradient) {
-        return ACCUMULATED;
+    PyObject *was = PyObject_CallNoArgs(parts[0]);
+    if (was != gradient) {
+        Py_XDECREF(was);
+        return was == NULL ? -1 : ACCUMULATED;
     }
+    Py_DECREF(was); /* the leaf holds it */
     PyObject *version = written_version_of(gradient);
     int is_same = version == NULL ? -1 : PyObject_RichCompareBool(version, parts[1], Py_EQ);
     Py_XDECREF(version);

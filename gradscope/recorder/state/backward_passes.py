@@ -12,7 +12,7 @@ from gradscope.recorder.state.fingerprints import Fingerprints
 from gradscope.recorder.state.gradient_looks import GradientLooks
 from gradscope.recorder.state.graph_nodes import GraphNodes
 from gradscope.recorder.state.identity import Identity, Seen
-from gradscope.recorder.state.many_tensors import ManyTensors
+from gradscope.recorder.state.many_tensors import GradientBefore, ManyTensors
 from gradscope.recorder.state.passes_in_flight import PassesInFlight, RunningPass
 from gradscope.recorder.state.tensor_states import TensorStates
 from gradscope.recorder.state.tensors_in import PLAIN, tensors_in
@@ -63,7 +63,7 @@ class PassObserver:
         retain_graph: bool,
         create_graph: bool,
         running: RunningPass,
-        before: dict[int, tuple[int, int]],
+        before: dict[int, GradientBefore],
     ) -> ObservedPass:
         """A pass from one tensor that the native core has begun, and that is to be finished here."""
         begun = object.__new__(ObservedPass)
@@ -115,7 +115,7 @@ class ObservedPass:
         self._create_graph = bool(create)
         self._retain_graph = bool(create if retain is None else retain)
         self._running = passes.in_flight.begin(thread, tensors)
-        self._before: dict[int, tuple[int, int]] = {}
+        self._before: dict[int, GradientBefore] = {}
         if kind == _BACKWARD:
             self._before = passes.many.before(passes.in_flight.readable(self._running, identity.leaves))
 

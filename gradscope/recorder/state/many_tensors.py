@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+from weakref import ref
 
 from torch import Tensor
 from torch._C import DisableTorchFunctionSubclass
@@ -21,10 +22,12 @@ from gradscope.recording.rows import GradOutcome
 from gradscope.recording.tables import NONE
 
 CREATED, ACCUMULATED, UNTOUCHED, MISSING = map(int, GradOutcome)
-_NO_GRADIENT = (0, 0)
+_NO_GRADIENT = (None, 0)
 
 Held = tuple[Any, int]
 """A parameter that has a gradient, and the gradient's row (or NONE)."""
+GradientBefore = tuple[Callable[[], Any] | None, int]
+"""A weak reference to a leaf's gradient, or None where it has none, and the gradient's version."""
 
 
 class ManyTensors:
@@ -59,16 +62,24 @@ class ManyTensors:
         """Those that had a gradient and have none any more."""
         return [(parameter, row) for parameter, row in held if grad_of(parameter) is None]
 
-    def before(self, leaves: list[int]) -> dict[int, tuple[int, int]]:
-        """The ``id`` and the version of the gradient of each of some leaves (rows), before a pass."""
-        found = dict[int, tuple[int, int]]()
+    def before(self, leaves: list[int]) -> dict[int, GradientBefore]:
+        """The gradient of each of some leaves (rows) before a pass.
+
+        A pass that makes a graph replaces it, and the new one is often at the address of the old one: an ``id`` does
+        not tell them apart.
+        """
+        found = dict[int, GradientBefore]()
         for row in leaves:
             gradient = grad_of(self._identity.leaves[row]())
-            found[row] = _NO_GRADIENT if gradient is None else (id(gradient), written_version_of(gradient))
+            if gradient is None:
+                found[row] = _NO_GRADIENT
+            else:
+                known = self._identity.tensors.get(id(gradient))
+                found[row] = (ref(gradient) if known is None else known, written_version_of(gradient))
         return found
 
     def after(
-        self, leaves: list[int], before: Mapping[int, tuple[int, int]], op: int, raised: bool
+        self, leaves: list[int], before: Mapping[int, GradientBefore], op: int, raised: bool
     ) -> list[tuple[int, Any]]:
         """Write what became of the gradients of some leaves in a pass.
 
@@ -83,7 +94,7 @@ class ManyTensors:
         """
         given = list[tuple[int, Any]]()
         for row in leaves:
-            identity_before, version_before = before[row]
+            gradient_before, version_before = before[row]
             reference = self._identity.leaves.get(row)
             gradient = grad_of(reference()) if reference is not None else None
             outcome, grad, nbytes = MISSING, NONE, 0
@@ -93,9 +104,9 @@ class ManyTensors:
                 if seen is None:
                     seen = self._enter_gradient(gradient, op)
                 grad = seen.row
-                if not identity_before:
+                if gradient_before is None:
                     outcome, nbytes = CREATED, seen.nbytes
-                elif id(gradient) != identity_before:
+                elif gradient_before() is not gradient:
                     outcome, nbytes = ACCUMULATED, seen.nbytes if is_new else 0
                 elif written_version_of(gradient) != version_before:
                     outcome = ACCUMULATED
