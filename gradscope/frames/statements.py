@@ -34,12 +34,14 @@ NO_STATEMENT = SourceStatement(0, 0)
 _ANY_COLUMN = 1_000_000
 END = SourceStatement(1 << 30, 1 << 30)
 """Stands for the end of a module, after all of its statements."""
+_HANDED_OVER = frozenset(("get", "pop", "popleft", "setdefault"))
+"""Methods of containers: what they return was there before."""
 _LONGEST = 2_000
 """Lines of the longest statement that is found from its last line."""
 
 
 class Assignment(NamedTuple):
-    """A call whose value is stored under a name: ``y = Square.apply(x)``."""
+    """A call that may have made the value that is stored under a name: ``y = Square.apply(x)``."""
 
     function: str
     """The called function, as written: ``Square.apply``."""
@@ -55,7 +57,7 @@ class Source:
 
     statements: list[SourceStatement] = field(default_factory=list)
     assigned_calls: dict[tuple[int, str], list[Assignment | None]] = field(default_factory=dict)
-    """By scope and stored name, every assignment to it there; None for one whose value is no call."""
+    """By scope and stored name, every assignment to it there; None for one whose value no call made."""
     arguments: set[tuple[int, str]] = field(default_factory=set)
     """Scopes and names of the arguments of functions."""
     functions: list[tuple[int, int]] = field(default_factory=list)
@@ -318,4 +320,6 @@ def _call(value: ast.expr) -> Assignment | None:
     if not isinstance(value, ast.Call) or value.end_lineno is None or value.end_col_offset is None:
         return None
     name = ast.unparse(value.func)
+    if name == "getattr" or (isinstance(value.func, ast.Attribute) and value.func.attr in _HANDED_OVER):
+        return None
     return Assignment(name, value.lineno, value.end_lineno, value.col_offset, value.end_col_offset)

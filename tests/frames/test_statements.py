@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,6 +49,14 @@ def test_a_statement_of_several_lines_is_found_from_each():
 def test_an_augmented_assignment_reads_what_it_stores():
     loads, stores = names_at(6, 4)
     assert stores == {"model.bias"} and {"model.bias", "y"} <= loads
+
+
+@pytest.mark.parametrize(
+    ("call", "made"),
+    [("getattr(w, 'sample')", False), ("kept.get(0)", False), ("self.kept.pop()", False), ("load(0)", True)],
+)
+def test_what_a_container_hands_over_was_not_made_by_the_call(call: str, made: bool):
+    assert (parse_source(f"x = {call}").call_assigned_to("x", 0, 2) is not None) is made
 
 
 def test_the_assigning_call_is_known_only_where_it_is_certain():
