@@ -382,8 +382,8 @@ static PyMethodDef core_methods[] = {
     {"after", FAST(core_after), METH_FASTCALL, "See ManyTensors.after."},
     {"note_changes", FAST(core_note_changes), METH_FASTCALL, "See ManyTensors.note_changes."},
     {"enter_new", FAST(core_enter_new), METH_FASTCALL, "See ManyTensors.enter_new."},
-    {"has_noted_step", FAST(core_step), METH_FASTCALL, "See Observer.observe_step."},
-    {"has_noted_cleared", FAST(core_zero_grad), METH_FASTCALL, "See Observer.observe_cleared."},
+    {"has_noted_step", FAST(core_step), METH_FASTCALL, "See WholeCalls.observe_step."},
+    {"has_noted_cleared", FAST(core_zero_grad), METH_FASTCALL, "See WholeCalls.observe_cleared."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,5 +1,5 @@
-/* Calls that are looked at around the whole, an optimizer's step and zero_grad: see Observer.observe_step and
- * observe_cleared in recorder/calls/observer.py, whose rules these are. The lock is held. */
+/* Calls that are looked at around the whole, an optimizer's step and zero_grad: see WholeCalls.observe_step and
+ * observe_cleared in recorder/calls/whole_calls.py, whose rules these are. The lock is held. */
 #include "core.h"
 
 /* Where a call was made, and under which modes. */
@@ -58,7 +58,7 @@ note_all_changes(Core *core, PyObject *op, long field, PyObject *changes)
     return noted == NULL ? -1 : 0;
 }
 
-/* One row for the call, with what it changed: see Observer._whole_call. */
+/* One row for the call, with what it changed: see CallRows._whole_call. */
 static int
 write_call(
     Core *core, Made *made, PyObject *text, long kind, long field, PyObject *changes, PyObject *states,
