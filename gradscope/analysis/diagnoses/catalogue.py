@@ -199,6 +199,7 @@ _ENTRIES = (
     Entry("modules.state_not_loaded", _an_event(EventKind.LOADED)),
     Entry("modules.loaded_then_initialized", _a_loaded_state),
     Entry("modules.frozen_in_vain", _a_pass),
+    Entry("modules.freezing_undone", _a_pass),
     Entry("modules.layer_made_anew", _a_pass),
     Entry("hooks.hook_writes_shared_gradient", _an_event(EventKind.HOOK)),
     Entry("hooks.hook_changes_gradient", _an_event(EventKind.HOOK_RUNS)),
