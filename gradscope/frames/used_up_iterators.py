@@ -37,7 +37,8 @@ def iterated_again(text: str, line: int) -> list[Again]:
     """Where a file goes through an iterator that a call at a line was given.
 
     Only of names that are bound once in the whole file, to what is an iterator by its making: a generator expression, a
-    chain of ``itertools``, ``filter``, ``map``, ``zip``, ``iter``, or the ``parameters()`` of a module.
+    chain of ``itertools``, ``filter``, ``map``, ``zip``, ``iter``, the ``parameters()`` of a module, or what a function
+    of the file that gives nothing else returns.
     """
     tree = parsed(text)
     if tree is None:
@@ -91,13 +92,18 @@ def _bound(tree: ast.Module) -> Counter[str]:
 def _iterators(tree: ast.Module) -> dict[str, ast.stmt]:
     """Names that a statement binds to an iterator."""
     bound, imported = _bound(tree), _imported(tree)
+    giving = {
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and bound[node.name] == 1 and _gives_iterator(node, bound, imported)
+    }
     return {
         ast.unparse(node.targets[0]): node
         for node in ast.walk(tree)
         if isinstance(node, ast.Assign)
         and len(node.targets) == 1
         and isinstance(node.targets[0], (ast.Name, ast.Attribute))
-        and _is_iterator(node.value, bound, imported)
+        and (_is_iterator(node.value, bound, imported) or _called(node.value) in giving)
     }
 
 
@@ -110,6 +116,31 @@ def _imported(tree: ast.Module) -> dict[str, str]:
         elif isinstance(node, ast.ImportFrom):
             names.update((one.asname or one.name, f"{node.module}.{one.name}") for one in node.names)
     return names
+
+
+def _gives_iterator(function: ast.FunctionDef, bound: Counter[str], imported: dict[str, str]) -> bool:
+    """Whether a call of a function gives an iterator: it yields, or returns what is one by its making, and no other."""
+    own, todo = list[ast.AST](), list[ast.AST](function.body)
+    while todo:
+        node = todo.pop()
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
+            own.append(node)
+            todo += ast.iter_child_nodes(node)
+    if function.decorator_list:
+        return False
+    if any(isinstance(node, (ast.Yield, ast.YieldFrom)) for node in own):
+        return True
+    returned = [node.value for node in own if isinstance(node, ast.Return)]
+    return bool(returned) and all(one is not None and _is_iterator(one, bound, imported) for one in returned)
+
+
+def _called(value: ast.expr) -> str:
+    """The name of the function or method that a call calls; none of what else is called."""
+    if not isinstance(value, ast.Call):
+        return ""
+    if isinstance(value.func, ast.Attribute):
+        return value.func.attr if isinstance(value.func.value, ast.Name) else ""
+    return value.func.id if isinstance(value.func, ast.Name) else ""
 
 
 def _is_iterator(value: ast.expr, bound: Counter[str], imported: dict[str, str]) -> bool:

@@ -57,6 +57,43 @@ def test_an_iterator_that_is_gone_through_after_the_optimizer(made: str, again: 
     assert found == [line_of(source, "params = ")]
 
 
+TRAINER = """
+import torch
+from torch import nn
+class Trainer:
+    def __init__(self, model):
+        self.model = model
+        self.kept = self.trainable()
+        self.optimizer = torch.optim.SGD(self.kept, lr=0.1)
+    def trainable(self):
+        {}
+    def clip(self):
+        if self.model.training:
+            return nn.utils.clip_grad_norm_(self.kept, 1.0)
+trainer = Trainer(nn.Linear(3, 1))
+for step in range(3):
+    trainer.optimizer.zero_grad()
+    trainer.model(torch.ones(2, 3)).sum().backward()
+    trainer.clip()
+    trainer.optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "is_one"),
+    [
+        ("return (p for p in self.model.parameters() if p.requires_grad)", True),
+        ("for p in self.model.parameters():\n            yield p", True),
+        ("return [p for p in self.model.parameters() if p.requires_grad]", False),
+        ("return list(p for p in self.model.parameters())", False),
+    ],
+)
+def test_what_a_method_of_the_file_returns(body: str, is_one: bool) -> None:
+    source = TRAINER.format(body)
+    found = [answer for answer in build(recorded(source)).answers if answer.code == "iterator-used-up"]
+    assert [answer.causes[0].line for answer in found] == [line_of(source, "self.kept = ")] * is_one
+
+
 @pytest.mark.parametrize(
     ("made", "again", "given"),
     [
