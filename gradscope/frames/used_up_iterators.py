@@ -13,6 +13,7 @@ _CHAINS = frozenset(("itertools.chain", "itertools.chain.from_iterable"))
 _BUILTINS = frozenset(("filter", "map", "iter", "zip"))
 _METHODS = frozenset(("parameters", "named_parameters"))
 _PASSED_THROUGH = frozenset(("list", "tuple", "set", "enumerate", "zip", "reversed", "sorted"))
+_TAKES_ALL = frozenset(("sum", "list", "tuple", "set", "sorted", "max", "min", "len"))
 _GO_THROUGH = ("clip_grad_norm_", "clip_grad_value_")
 
 
@@ -72,6 +73,39 @@ def iterator_given(text: str, line: int) -> tuple[str, int, int] | None:
         return None
     statement = made[names[0]]
     return names[0], statement.lineno, statement.end_lineno or statement.lineno
+
+
+def used_up_before(text: str, line: int) -> tuple[str, tuple[int, int], tuple[int, int]] | None:
+    """The iterator that a call at a line is given after another statement of its block has gone through it.
+
+    Its name, and the first and last lines of the statement that makes it and of the one that goes through all of it: a
+    loop, a comprehension, or a function that takes all (``sum(p.numel() for p in params)``, ``len(list(params))``).
+    """
+    given, tree = iterator_given(text, line), parsed(text)
+    if given is None or tree is None:
+        return None
+    name, first, last = given
+    for block in _blocks(tree):
+        if not any(_spans(statement, line) for statement in block):
+            continue
+        for statement in block:
+            nodes = ast.walk(statement) if not hasattr(statement, "body") else [statement]
+            if last < statement.lineno < line and any(_takes_all(node, name) for node in nodes):
+                return name, (first, last), (statement.lineno, statement.end_lineno or statement.lineno)
+    return None
+
+
+def _takes_all(node: ast.AST, name: str) -> bool:
+    """Whether a node goes through all of an iterator, each time that it runs."""
+    if isinstance(node, ast.For):
+        return name in _sources(node.iter) and not any(isinstance(one, ast.Break) for one in ast.walk(node))
+    if isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp):
+        return name in _sources(node.generators[0].iter)
+    if not isinstance(node, ast.Call) or ast.unparse(node.func) not in _TAKES_ALL or len(node.args) != 1:
+        return False
+    value = node.args[0]
+    of_it = value.generators[0].iter if isinstance(value, ast.GeneratorExp) else value
+    return name in _sources(of_it)
 
 
 def _bound(tree: ast.Module) -> Counter[str]:

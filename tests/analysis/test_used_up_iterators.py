@@ -109,3 +109,47 @@ def test_what_a_method_of_the_file_returns(body: str, is_one: bool) -> None:
 )
 def test_what_is_no_iterator_or_not_gone_through_again(made: str, again: str, given: str) -> None:
     assert causes(made, again, given)[0] == []
+
+
+COUNTED = """
+import torch
+from torch import nn
+body, head = nn.Linear(3, 4), nn.Linear(4, 1)
+tuned = {made}
+{before}
+optimizer = torch.optim.SGD([{{"params": head.parameters()}}, {{"params": tuned}}], lr=0.1)
+for step in range(3):
+    optimizer.zero_grad()
+    head(body(torch.ones(2, 3))).sum().backward()
+    optimizer.step()
+"""
+GENERATOR = "(p for p in body.parameters() if p.requires_grad)"
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "print(sum(p.numel() for p in tuned))",
+        "count = len(list(tuned))",
+        "sizes = [p.numel() for p in tuned]",
+        "for p in tuned: p.data.mul_(0.5)",
+    ],
+)
+def test_what_an_optimizer_is_given_after_another_statement_went_through_it(before: str) -> None:
+    source = COUNTED.format(made=GENERATOR, before=before)
+    answers = [answer for answer in build(recorded(source)).answers if answer.code == "never-stepped"]
+    lines = line_of(source, "tuned = "), line_of(source, before)
+    assert [tuple(cause.line for cause in answer.causes) for answer in answers] == [lines]
+
+
+@pytest.mark.parametrize(
+    ("made", "before"),
+    [
+        (f"list({GENERATOR})", "print(sum(p.numel() for p in tuned))"),
+        (GENERATOR, "pass"),
+        (GENERATOR, "if not tuned: print(sum(p.numel() for p in tuned))"),
+        (GENERATOR, "count = lambda: sum(p.numel() for p in head.parameters())"),
+    ],
+)
+def test_what_is_still_there_for_the_optimizer(made: str, before: str) -> None:
+    assert [one.code for one in build(recorded(COUNTED.format(made=made, before=before))).answers] == []

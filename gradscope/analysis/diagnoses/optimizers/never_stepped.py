@@ -22,6 +22,7 @@ from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
 from gradscope.frames.put_on_objects import called_once, placed_later
 from gradscope.frames.unregistered import unregistered
+from gradscope.frames.used_up_iterators import used_up_before
 from gradscope.recording import NONE
 from gradscope.recording.flags import LEAF, PARAMETER
 from gradscope.recording.rows import GradOutcome, OpKind
@@ -110,6 +111,8 @@ def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Re
     if filtered := left_out_by_name(sources, optimizer, tensor):
         why, filters = filtered
         return _Reason(why, filters, events, "Choose it by another name, or let one group have all that is left.")
+    if used_up := _used_up(sources, optimizer):
+        return used_up
     if assigned := _assigned_by_load(sources, optimizer, tensor):
         return assigned
     causes = tuple(sources.cause_of_event("made", optimizer.made))
@@ -143,6 +146,26 @@ def _copied(sources: Sources, optimizer: Optimizer, tensor: int) -> _Reason | No
                 "Give the optimizer the parameters themselves.",
             )
     return None
+
+
+def _used_up(sources: Sources, optimizer: Optimizer) -> _Reason | None:
+    """An optimizer that was given an iterator which a statement before it has gone through."""
+    span = sources.index.recording.spans[optimizer.made.span]
+    text = sources.index.recording.files[span.file].text if span.file >= 0 else ""
+    found = used_up_before(text, span.line)
+    if found is None:
+        return None
+    name, made, through = found
+    function = sources.index.recording.text(span.function)
+    cause = sources.cause_of_line("made", span.file, *made, function)
+    other = sources.cause_of_line("used", span.file, *through, function)
+    return _Reason(
+        f"the {optimizer.name} of line {optimizer.line} got nothing from {name}, which line {cause.line} makes an "
+        f"iterator and line {other.line} has used up",
+        (cause, other),
+        (optimizer.made.row,),
+        f"Make {name} a list.",
+    )
 
 
 def _assigned_by_load(sources: Sources, optimizer: Optimizer, tensor: int) -> _Reason | None:
