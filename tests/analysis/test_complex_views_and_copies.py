@@ -25,9 +25,21 @@ def causes(program: str) -> dict[str, list[int]]:
         "n = torch.nn.Linear(2, 2)\nn.seen = n(torch.ones(2)).detach()\ncopy.deepcopy(n)",
         "x = torch.ones(4, requires_grad=True)\ntorch.fft.ifft(torch.fft.fft(x) * 2j).to(x.dtype).sum().backward()",
         "z = torch.ones(3, dtype=torch.complex64, requires_grad=True)\n(z * z.conj()).float().sum().backward()",
+        "x = torch.ones(4, requires_grad=True)\nu, v = (torch.fft.ifft(torch.fft.fft(x)) for _ in 'ab')\n"
+        "(u * v).to(x.dtype).sum().backward()",
         "z = torch.ones(3, dtype=torch.complex64)\nz.to(torch.float32)",
     ],
-    ids=["real-part", "real-into-complex", "views-first", "not-of-the-loss", "detached", "inverse", "norm", "data"],
+    ids=[
+        "real-part",
+        "real-into-complex",
+        "views-first",
+        "not-of-the-loss",
+        "detached",
+        "inverse",
+        "norm",
+        "both",
+        "data",
+    ],
 )
 def test_healthy_programs_are_left_alone(program: str) -> None:
     assert causes(program) == {}
@@ -55,5 +67,13 @@ def test_grad_that_raises_for_another_view_is_a_problem() -> None:
 def test_a_cast_of_tracked_complex_values_to_a_real_dtype_is_named(cast: str) -> None:
     program = (
         f"k = torch.ones(3, requires_grad=True)\nturn = torch.polar(torch.ones(3), k)\nturn.{cast}.sum().backward()"
+    )
+    assert causes(program) == {"imaginary-part-lost": [5]}
+
+
+def test_what_an_inverse_transform_gave_is_complex_again_after_a_phase() -> None:
+    program = (
+        "x, k = torch.ones(4), torch.ones(4, requires_grad=True)\nfield = torch.fft.ifft(torch.fft.fft(x) * 2j)\n"
+        "(field * torch.exp(1j * k)).to(x.dtype).sum().backward()"
     )
     assert causes(program) == {"imaginary-part-lost": [5]}

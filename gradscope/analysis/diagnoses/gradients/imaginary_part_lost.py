@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, RAISED
 
 _WRITES = frozenset(("Tensor.__setitem__", "Tensor.copy_"))
 _CASTS = frozenset(("Tensor.to", "Tensor.float", "Tensor.double", "Tensor.half", "Tensor.type"))
-_REAL_AFTER = ("ifft", "ihfft", "conj", "adjoint", "vdot", "eig", "mH", "H.__get__")
+_CONJUGATES = ("conj", "adjoint", "vdot", "eig", "mH", "H.__get__")
+_INVERSE = ("ifft", "ihfft")
+_PRODUCTS = frozenset(("mul", "multiply", "mul_", "matmul", "bmm", "mm", "mv", "einsum", "div", "div_"))
 _STEPS_BACK = 6
 """Calls from a cast back within which a conjugate or an inverse transform is looked for."""
 
@@ -75,19 +78,35 @@ def _find_casts(sources: Sources) -> Iterator[Finding]:
 
 def _is_real_in_effect(sources: Sources, tensor: int, op: int) -> bool:
     """Whether complex values may be real but for rounding: of an inverse transform, or a product with a conjugate."""
+    return _has_behind(sources, tensor, op, _CONJUGATES, _STEPS_BACK) or _is_transformed_back(sources, tensor, op, 0)
+
+
+def _has_behind(sources: Sources, tensor: int, op: int, words: tuple[str, ...], steps: int) -> bool:
+    """Whether one of the last calls behind complex values has a word in its name, or is not known."""
+    made, taken = _made_from(sources, tensor, op)
+    if made < 0 or any(word in sources.index.func(made) for word in words):
+        return True
+    return steps > 0 and any(_has_behind(sources, one, made, words, steps - 1) for one in taken)
+
+
+def _is_transformed_back(sources: Sources, tensor: int, op: int, depth: int) -> bool:
+    """Whether complex values are of an inverse transform; of a product all factors."""
+    made, taken = _made_from(sources, tensor, op)
+    function = sources.index.func(made) if made >= 0 else ""
+    if made < 0 or any(word in function for word in _INVERSE):
+        return True
+    decides = all if function.rpartition(".")[2] in _PRODUCTS and len(taken) > 1 else any
+    return depth < _STEPS_BACK and decides([_is_transformed_back(sources, one, made, depth + 1) for one in taken])
+
+
+def _made_from(sources: Sources, tensor: int, op: int) -> tuple[int, list[int]]:
+    """The call that made complex values before another, NONE where that is not known, and the complex ones it took."""
     index = sources.index
     made_at, flags = (index.recording.tensors.column(name) for name in ("op", "flags"))
-    todo, seen = [(tensor, 0)], {tensor}
-    while todo:
-        one, depth = todo.pop()
-        made = made_at[one]
-        if flags[one] & EXTERNAL or made >= op or any(word in index.func(made) for word in _REAL_AFTER):
-            return True
-        if depth < _STEPS_BACK:
-            new = [taken for taken in index.uses.of(made) if taken not in seen and _is_complex(sources, taken, made)]
-            seen.update(new)
-            todo += [(taken, depth + 1) for taken in new]
-    return False
+    made = made_at[tensor]
+    if flags[tensor] & EXTERNAL or made >= op:
+        return NONE, []
+    return made, [one for one in dict.fromkeys(index.uses.of(made)) if _is_complex(sources, one, made)]
 
 
 def _dtype(sources: Sources, tensor: int, op: int) -> str:
