@@ -3,7 +3,7 @@
 import pytest
 
 from gradscope.analysis.report_builder import build
-from tests.analysis.building import recorded
+from tests.analysis.building import line_of, recorded
 
 HEAD = "import torch\nimport numpy as np\nw = torch.ones(3, 2, requires_grad=True)\n"
 CODES = {
@@ -134,3 +134,39 @@ y.sum().backward(retain_graph=True)
 """
     (answer,) = [one for one in build(recorded(HEAD + program)).answers if one.code == "compiled-backward"]
     assert [cause.line for cause in answer.causes] == [5, 10]
+
+
+BESIDE = """
+import torch
+from torch.nn.utils import parameters_to_vector
+net = torch.nn.Linear(3, 1)
+a, b = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+"""
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "u = net(torch.ones(3)).sum()\nv = parameters_to_vector(net.parameters())  # here\n",
+        "u = a.exp().sum()\nv = a * 1.0  # here\n",
+        "u = (a * b).sum()\nv = torch.cat([a, b])  # here\n",
+    ],
+)
+def test_a_gradient_is_none_for_what_was_made_beside_the_way(program: str) -> None:
+    source = BESIDE + program + "(slope,) = torch.autograd.grad(u, v, allow_unused=True)"
+    answers = [one for one in build(recorded(source)).answers if one.code == "asked-for-gradient"]
+    assert [(one.severity, one.causes[0].line) for one in answers] == [("warning", line_of(source, "# here"))]
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "v = a * 1.0\nu = v.exp().sum()\ntorch.autograd.grad(u, v, allow_unused=True)",
+        "u = a.exp().sum()\ntorch.autograd.grad(u, b, allow_unused=True)",  # it is no part of it, as was allowed for
+        "first, second = a * 1.0, b * 2.0\nu = first.sum()\n"
+        "torch.autograd.grad(u, [first, second], allow_unused=True)",  # of several features some are used
+        "u = a.exp().sum()\nv = b * 1.0\ntorch.autograd.grad(u, v, allow_unused=True)",
+    ],
+)
+def test_a_gradient_that_may_be_none_is_not_told(program: str) -> None:
+    assert not [one for one in build(recorded(BESIDE + program)).answers if one.code == "asked-for-gradient"]

@@ -46,6 +46,10 @@ def _a_pass_for_results(recording: Recording) -> bool:
     return OpKind.GRAD in recording.ops.column("kind")
 
 
+def _asks_or_raises(recording: Recording) -> bool:
+    return _an_error_or_refusal(recording) or _a_pass_for_results(recording)
+
+
 def _a_step(recording: Recording) -> bool:
     return OpKind.STEP in recording.ops.column("kind")
 
@@ -134,7 +138,7 @@ _ENTRIES = (
     Entry("errors.ddp_unused_parameters", _an_error),
     Entry("errors.hook_raised", _an_error),
     Entry("errors.backward_not_scalar", _an_error),
-    Entry("errors.asked_for_gradient", _an_error_or_refusal),
+    Entry("errors.asked_for_gradient", _asks_or_raises),
     Entry("errors.gradient_does_not_fit", _an_error),
     Entry("errors.cannot_require_grad", _an_error),
     Entry("errors.tracked_refused", _an_error),

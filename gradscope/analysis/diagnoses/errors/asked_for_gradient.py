@@ -12,8 +12,8 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
 from gradscope.recording import NONE
-from gradscope.recording.flags import EXTERNAL
-from gradscope.recording.rows import EventKind, Field
+from gradscope.recording.flags import EXTERNAL, RAISED
+from gradscope.recording.rows import EventKind, Field, OpKind
 
 _UNUSED = "appears to not have been used in the graph"
 _UNTRACKED = (
@@ -35,6 +35,7 @@ class _Absence(NamedTuple):
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each line that raised, the last of each."""
     yield from _find_hooks(sources)
+    yield from _find_given_none(sources)
     index = sources.index
     raised = sources.raised(_UNUSED, *_UNTRACKED)
     last = {index.op_statement[op]: (op, message, severity) for op, message, severity in raised if index.uses.of(op)}
@@ -74,6 +75,34 @@ def _find_hooks(sources: Sources) -> Iterator[Finding]:
             advice=reason.advice,
             severity=sources.severity_of_error(event.span, error, message),
         )
+
+
+def _find_given_none(sources: Sources) -> Iterator[Finding]:
+    """Calls with allow_unused that asked for one tensor and got None, since it was made beside the way to the root."""
+    index = sources.index
+    flags, asked = index.recording.ops.column("flags"), dict[int, tuple[int, int]]()
+    for op in index.of_kind(OpKind.GRAD):
+        roots = sources.gradients.roots.get(op, [])
+        tensors = index.uses.of(op)[len(roots) :]
+        if len(tensors) == 1 and roots and not flags[op] & RAISED and not index.results.of(op):
+            asked[index.op_statement[op]] = op, tensors[0]
+    for op, tensor in asked.values():
+        roots = sources.gradients.roots[op]
+        steps = sources.flow.origins_of_all(roots, op)
+        if tensor in steps or not index.requires_grad(tensor, op) or _is_view_of_used(sources, op, tensor):
+            continue
+        reason = _made_beside(sources, op, tensor, listed([sources.names.at(one, op) for one in roots]), set(steps))
+        if reason is not None:
+            yield sources.finding(
+                f"Line {index.op_line(op)}: {index.call_name(op)} gave no gradient (None) for "
+                f"{sources.names.at(tensor, op)}",
+                why=reason.why,
+                op=op,
+                tensors=[tensor],
+                causes=reason.causes,
+                advice=reason.advice,
+                severity="warning",
+            )
 
 
 def _meant(sources: Sources, op: int, message: str) -> int:
@@ -210,7 +239,8 @@ DIAGNOSIS = Diagnosis(
     severity="problem",
     explanation=Explanation(
         meaning="""autograd.grad raised since one of the tensors whose gradient it was asked for was not used for the
-            output or does not require grad; or a hook or retain_grad() was asked for on a tensor that does not.""",
+            output or does not require grad, or gave None for it with allow_unused=True; or a hook or retain_grad() was
+            asked for on a tensor that does not.""",
         reason="""Autograd goes from the output back through the very tensors that it was computed from. A copy that is
             made for the question, or a name that was given to another tensor meanwhile, is none of those, though it
             holds the same values.""",
