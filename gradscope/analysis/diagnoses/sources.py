@@ -378,6 +378,8 @@ class Sources:
                 found += self.cause_of_event("cut", checkpoint)
             else:
                 found += self.cause("cut", self.cuts.line_to_change(op))
+                if self.cuts.integers_written(op) is not None:
+                    found += self.cause("write", op)
         return found
 
     def made(self, tensor: int) -> str:

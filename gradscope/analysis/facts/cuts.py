@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from gradscope.analysis.facts.grad_regions import GradRegions
 from gradscope.analysis.facts.reentrant_checkpoints import ReentrantCheckpoints
@@ -32,6 +33,18 @@ _BY_FUNCTION: dict[str, CutKind] = {
     "requires_grad_": "requires_grad_false",
     "requires_grad": "requires_grad_false",
 }
+
+
+_WRITES = ("__setitem__", "copy_", "index_put_", "scatter_", "index_copy_", "masked_scatter_", "index_add_")
+_WITHOUT_GRADIENT = ("int", "uint", "bool")
+
+
+class Integers(NamedTuple):
+    """Memory of integers or booleans."""
+
+    made: int
+    """The op that made it."""
+    dtype: str
 
 
 @dataclass(eq=False, repr=False)
@@ -171,6 +184,8 @@ class Cuts:
             return ".data"
         if self._index.recording.ops.column("kind")[op] == OpKind.GRAD:
             return f"{func} (without create_graph)"
+        if (memory := self.integers_written(op)) is not None:
+            return f"{func} into memory of {memory.dtype}, made at line {self._index.op_line(memory.made)}"
         return func.removesuffix(".__get__").removesuffix(".__set__")
 
     def where(self, op: int) -> str:
@@ -195,9 +210,28 @@ class Cuts:
         return f" in {place.function.partition('.<')[0]} of {package_of(place.file)}"
 
     def line_to_change(self, op: int) -> int:
-        """The op at whose line a cut would be taken out: what opened the region that it lies in, or the cut itself."""
+        """The op at whose line a cut would be taken out: what opened the region that it lies in, or the cut itself.
+
+        Of a write into integers that of what made them with that dtype.
+        """
         region = self.regions.describe(op) if self.kind(op) in ("no_grad", "inference_mode") else None
-        return op if region is None else region.op
+        if region is not None:
+            return region.op
+        memory = self.integers_written(op)
+        return op if memory is None else memory.made
+
+    def integers_written(self, op: int) -> Integers | None:
+        """The memory of integers or booleans that a call wrote something with a graph into; None where it did not."""
+        index, recording = self._index, self._index.recording
+        if self.kind(op) != "no_gradient_defined" or not index.func(op).endswith(_WRITES) or not index.uses.of(op):
+            return None
+        written = index.uses.of(op)[0]
+        dtype = recording.text(recording.layouts[index.layout_at(written, op)].dtype)
+        storage = index.storage_at(written, op)
+        if not dtype.startswith(_WITHOUT_GRADIENT) or storage < 0 or recording.storages.column("external")[storage]:
+            return None
+        made = recording.storages.column("op")[storage]
+        return Integers(made, dtype) if made < op else None
 
     @cached_property
     def groups(self) -> list[CutGroup]:

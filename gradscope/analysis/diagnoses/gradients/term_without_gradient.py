@@ -229,7 +229,7 @@ def _lost(sources: Sources, lost: LostTerm | None, tensor: int, at: int, root: i
         why=why,
         op=at,
         tensors=[tensor],
-        causes=sources.cause("cut", lost.cut),
+        causes=sources.cut_causes([lost.cut]),
         evidence=[Evidence("ops", lost.cut)],
         advice="It changes what the loss is, and nothing that is trained.",
     )
