@@ -30,7 +30,9 @@ def causes(made: str, write: str) -> tuple[list[list[int]], str]:
     return [[cause.line for cause in one.causes] for one in answers if one.code == "leaf-unreached"], source
 
 
-@pytest.mark.parametrize("made", ["ids.new_zeros(2, 3)", "torch.zeros_like(ids)", "torch.zeros(2, 3, dtype=torch.long)"])
+@pytest.mark.parametrize(
+    "made", ["ids.new_zeros(2, 3)", "torch.zeros_like(ids)", "torch.zeros(2, 3, dtype=torch.long)"]
+)
 @pytest.mark.parametrize("write", ["table[:] = values", "table[0].copy_(values[0])", "table[:, 1:] = values[:, 1:]"])
 def test_the_line_that_made_the_integers_comes_first(made: str, write: str) -> None:
     found, source = causes(made, write)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from gradscope.frames.syntax_trees import innermost, parsed
+
 _DECORATORS = frozenset(("cache", "lru_cache", "cached_property"))
 _Where = tuple[int, int, str]
 """First and last line, and the function's name."""
@@ -30,8 +32,23 @@ def caching_lines(text: str, statement: str) -> list[_Where]:
     return [where for function in functions for where in _kept(function)]
 
 
-def _kept(function: ast.FunctionDef) -> Iterator[_Where]:
-    for decorator in function.decorator_list:
+def caches_around(text: str, line: int) -> list[_Where]:
+    """Where the innermost function around a line keeps its result, or where another keeps what that one returns."""
+    tree = parsed(text)
+    function = innermost(tree, line, ast.FunctionDef) if tree is not None else None
+    if tree is None or not isinstance(function, ast.FunctionDef):
+        return []
+    return list(_kept(function)) or [
+        where
+        for other in ast.walk(tree)
+        if isinstance(other, ast.FunctionDef) and other is not function
+        for where in _kept(other, of=function.name)
+    ]
+
+
+def _kept(function: ast.FunctionDef, of: str = "") -> Iterator[_Where]:
+    """Where a function keeps its result; what another returns, where that is named."""
+    for decorator in function.decorator_list if not of or _returns_call(function, of) else ():
         bare = decorator.func if isinstance(decorator, ast.Call) else decorator
         name = bare.attr if isinstance(bare, ast.Attribute) else getattr(bare, "id", "")
         if name in _DECORATORS:
@@ -41,9 +58,19 @@ def _kept(function: ast.FunctionDef) -> Iterator[_Where]:
         if not isinstance(guard, ast.If):
             continue
         for node in guard.body:
-            if not isinstance(node, ast.Assign):
+            if not isinstance(node, ast.Assign) or (of and not _calls(node.value, of)):
                 continue
             for target in node.targets:
                 is_kept = isinstance(target, (ast.Subscript, ast.Attribute)) and ast.unparse(target) in returned
                 if is_kept:
                     yield node.lineno, node.end_lineno or node.lineno, function.name
+
+
+def _returns_call(function: ast.FunctionDef, name: str) -> bool:
+    returned = [node.value for node in ast.walk(function) if isinstance(node, ast.Return) and node.value]
+    return any(_calls(value, name) for value in returned)
+
+
+def _calls(value: ast.expr, name: str) -> bool:
+    called = [node.func for node in ast.walk(value) if isinstance(node, ast.Call)]
+    return name in [getattr(one, "attr", getattr(one, "id", "")) for one in called]

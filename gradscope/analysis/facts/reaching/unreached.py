@@ -11,6 +11,7 @@ from gradscope.analysis.facts.events import Events
 from gradscope.analysis.facts.flow import WALK_LIMIT, Flow, Step
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.facts.reaching.called_cuts import call_of_cut
+from gradscope.analysis.facts.reaching.kept_by_caches import kept_by_cache
 from gradscope.analysis.facts.reaching.left_values import LeftValues
 from gradscope.analysis.facts.reaching.writes_past_graph import WritesPastGraph
 from gradscope.analysis.index import Index
@@ -166,8 +167,11 @@ class Reasons:
         if cut >= 0 and (compared := self._compared_with_source(way, cut)) is not None:
             return compared
         if cut >= 0:
-            called = call_of_cut(self._index, self._cuts, way)
             where = self._cuts.where(cut)
+            if (cache := kept_by_cache(self._index, self._cuts, way)) is not None:
+                why = f"cut at {where}; line {cache.line} keeps what it gave, for later calls of {cache.function}"
+                return Unreached(why, cut, changed_at=(cache,))
+            called = call_of_cut(self._index, self._cuts, way)
             if called is not None:
                 return Unreached(f"cut at {where}, in what line {called.line} calls", cut, changed_at=(called,))
             return Unreached(f"cut at {where}", cut)

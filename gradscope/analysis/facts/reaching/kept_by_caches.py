@@ -1,0 +1,30 @@
+"""A function that keeps what it computed in a region without gradients, and gives it again outside of that."""
+
+from __future__ import annotations
+
+from gradscope.analysis.facts.cuts import Cuts
+from gradscope.analysis.facts.flow import Step
+from gradscope.analysis.facts.function_sources import Lines
+from gradscope.analysis.facts.memory.caching_functions import caches_around
+from gradscope.analysis.index import Index
+
+
+def kept_by_cache(index: Index, cuts: Cuts, way: list[Step]) -> Lines | None:
+    """Where a cache keeps what a way from a leaf to a root takes out of a region; None where none is known to.
+
+    The last call of the way in the region is one of a function that keeps its results, or of one whose results such a
+    function keeps.
+    """
+    cut = next((number for number, step in enumerate(way) if step.loses), len(way))
+    region = cuts.regions.describe(way[cut].op) if cut < len(way) else None
+    if region is None:
+        return None
+    inside = [step.op for step in way[cut:] if step.op >= 0 and cuts.regions.of(step.op) == region.op]
+    last = index.statements[index.op_statement[inside[-1]]] if inside else None
+    if last is None or last.file < 0 or inside[-1] == way[-1].op:
+        return None
+    found = caches_around(index.recording.files[last.file].text, last.line)
+    if len(found) != 1:
+        return None
+    first, end, function = found[0]
+    return Lines(last.file, index.line(last.file, first), end, function)
