@@ -1,8 +1,8 @@
 """Where a text puts something into a list, dict or set, and who hands it to the function that does.
 
-``rows.append(x)``, ``kept[key] = x``, ``rows += [x]``, ``rows = rows + [x]``, ``rows = [f(b) for b in batches]``,
-``node = Node(x, node)``. What can hold no graph, as far as the text shows (numbers, ``x.detach()``, an empty list), is
-no such thing.
+``rows.append(x)``, ``kept[key] = x``, ``heappush(rows, x)``, ``rows += [x]``, ``rows = rows + [x]``,
+``rows = [f(b) for b in batches]``, ``node = Node(x, node)``. What can hold no graph, as far as the text shows (numbers,
+``x.detach()``, an empty list), is no such thing.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import NamedTuple
 from gradscope.frames.syntax_trees import dotted_name, innermost, parsed
 
 _PUTS = ("append", "appendleft", "add", "insert", "extend", "extendleft", "put")
+_PUT_FUNCTIONS = ("heappush", "heappushpop", "heapreplace", "insort", "insort_left", "insort_right")
+"""Functions that put their second argument into their first."""
 _GRAPHLESS = ("detach", "item", "numpy", "tolist", "data")
 _NUMBERS = ("float", "int", "bool", "len", "str", "round", "range")
 _CONTAINERS = ("list", "dict", "set", "deque", "defaultdict", "OrderedDict", "collections")
@@ -219,6 +221,8 @@ def _held(node: ast.AST) -> Iterator[tuple[str, list[ast.expr]]]:
     """What a node puts something into, and what it puts there."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _PUTS:
         yield _container(node.func.value), node.args[-1:]
+    elif isinstance(node, ast.Call) and last_part(dotted_name(node.func)) in _PUT_FUNCTIONS:
+        yield _container(node.args[0]) if node.args else "", node.args[1:2]
     elif isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add | ast.BitOr):
         if isinstance(node.value, ast.List | ast.Tuple | ast.Dict | ast.Set):
             yield _container(node.target), [node.value]

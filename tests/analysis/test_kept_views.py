@@ -79,6 +79,33 @@ def test_the_line_that_makes_the_views_is_the_cause(case: str) -> None:
     assert "6 views" in answer.text
 
 
+LARGEST = """
+import heapq
+import itertools
+class Hardest:
+    def __init__(self):
+        self.heap, self.ticket = [], itertools.count()
+    def offer(self, images, losses):
+        for image, loss in zip(images, losses.tolist()):  # view
+            heapq.heappush(self.heap, (loss, next(self.ticket), image{}))  # puts away
+            if len(self.heap) > 12:
+                heapq.heappop(self.heap)
+torch.manual_seed(0)
+hardest = Hardest()
+for step in range(12):
+    hardest.offer(torch.rand(64, 3, 16, 16), torch.rand(64))
+print(torch.stack([image for *_, image in hardest.heap]).mean())
+"""
+
+
+def test_items_of_a_loop_over_a_tensor_that_a_heap_keeps() -> None:
+    source = HEAD + LARGEST.format("")
+    (answer,) = found(source)
+    assert [cause.line for cause in answer.causes] == [line_of(source, "# view"), line_of(source, "# puts away")]
+    assert "12 views" in answer.text
+    assert found(HEAD + LARGEST.format(".clone()")) == []
+
+
 def test_much_memory_that_torch_made_larger_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     source = HEAD + HEALTHY["means whose blocks torch made larger"]
     monkeypatch.setattr(kept_views, "WORTH_SAYING_OF_TORCHS", 64 * 1024)
@@ -87,6 +114,19 @@ def test_much_memory_that_torch_made_larger_is_told(monkeypatch: pytest.MonkeyPa
 
 
 HEALTHY = {
+    "all items of each batch": """
+kept = []
+for step in range(6):
+    for row in torch.rand(32, 3, 16, 16):
+        kept.append(row)
+print(torch.stack(kept).mean())
+""",
+    "items that are only looked at": """
+seen = []
+for step in range(6):
+    for row in torch.rand(32, 3, 16, 16):
+        seen.append(row.mean().item())
+""",
     "copies": "rows = []\nfor step in range(6):\n    rows.append((torch.ones(4, 100, 16) * 2)[:, 0].clone())\n",
     "the whole is kept too": """
 whole, rows = [], []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,6 +22,7 @@ from gradscope.recording.rows import BindingKind, OpKind
 RUNS = 4
 """Views of one statement that are there at once, from which on they pile up."""
 TIMES_LARGER = 8
+_ITERATION = "torch.Tensor.__iter__"
 WORTH_SAYING = 32 * 1024
 """Bytes that all blocks hold beyond what the views show."""
 WORTH_SAYING_OF_TORCHS = 16 * 1024 * 1024
@@ -55,10 +57,10 @@ class _Finder:
     def find(self) -> list[KeptViews]:
         found: dict[int, KeptViews] = {}
         for views in self._by_call().values():
-            several = self._most_at_once(views) if len(views) >= RUNS else []
+            moment, several = self._most_at_once(views) if len(views) >= RUNS else (NONE, [])
             rounds = self._rounds(views)
             alone = [view for view in several if self._is_small_part(view) and self._is_alone(view, rounds)]
-            views_there = self._beside(views, alone)
+            views_there = self._beside(views, alone, moment)
             kept = KeptViews(views_there, sum(map(self._nbytes, views_there)), sum(map(self._block, alone)))
             enough = WORTH_SAYING if any(map(self._is_part, alone)) else WORTH_SAYING_OF_TORCHS
             is_worth_saying = kept.held - kept.shown >= enough
@@ -69,7 +71,8 @@ class _Finder:
     def _by_call(self) -> dict[int, list[int]]:
         """Views without a graph, much smaller than their block, by the span that made them.
 
-        What torch's own Python sliced and keeps for itself (masks of pruning) is no part that the program chose.
+        What torch's own Python sliced and keeps for itself (masks of pruning) is no part that the program chose; what
+        a loop over a tensor gives is.
         """
         index, flags = self._index, self._index.recording.tensors.column("flags")
         spans, kinds = (index.recording.ops.column(name) for name in ("span", "kind"))
@@ -81,7 +84,7 @@ class _Finder:
                 continue
             if (
                 index.op_statement[op] == NOWHERE
-                or kinds[op] == OpKind.GROUP
+                or (kinds[op] == OpKind.GROUP and index.func(op) != _ITERATION)
                 or tensor in index.moves
                 or external[self._on[tensor]]
             ):
@@ -107,13 +110,18 @@ class _Finder:
     def _block(self, tensor: int) -> int:
         return self._index.recording.storages.column("nbytes")[self._on[tensor]]
 
-    def _most_at_once(self, views: list[int]) -> list[int]:
-        """The views of one call that lived when it had made the most that did, on different blocks."""
-        died = sorted(self._died[view] for view in views if self._died[view] != NONE)
-        counts = [number + 1 - bisect_right(died, self._made_at[view]) for number, view in enumerate(views)]
-        most = self._made_at[views[max(range(len(views)), key=counts.__getitem__)]]
-        there = [view for view in views if self._made_at[view] <= most and not 0 <= self._died[view] <= most]
-        return list({self._on[view]: view for view in there}.values())
+    def _most_at_once(self, views: list[int]) -> tuple[int, list[int]]:
+        """The last op at which the views of one call lived on the most blocks, and one of them on each of these."""
+        events = [(self._made_at[view], self._on[view], 1) for view in views]
+        events += [(self._died[view], self._on[view], -1) for view in views if self._died[view] != NONE]
+        alive, blocks, most, moment = Counter[int](), 0, 0, NONE
+        for op, block, change in sorted(events):
+            alive[block] += change
+            blocks += change if alive[block] == (change == 1) else 0
+            if blocks >= most and change == 1:
+                most, moment = blocks, op
+        there = [view for view in views if self._made_at[view] <= moment and not 0 <= self._died[view] <= moment]
+        return moment, list({self._on[view]: view for view in there}.values())
 
     def _is_small_part(self, view: int) -> bool:
         """Whether a view, and the other small views that live as long as it, are little of their block together."""
@@ -128,11 +136,14 @@ class _Finder:
         others = [one for one in self._sharing.tensors_on[self._on[view]] if one != view]
         return not others or any(self._nbytes(one) > self._nbytes(view) for one in others)
 
-    def _beside(self, views: list[int], alone: list[int]) -> tuple[int, ...]:
-        """The views of one call that are there together, of all that it made of some blocks."""
+    def _beside(self, views: list[int], alone: list[int], moment: int) -> tuple[int, ...]:
+        """The views of one call that are there at a moment, of all that it made of some blocks."""
         blocks = {self._on[view] for view in alone}
-        last = max((self._made_at[view] for view in alone), default=NONE)
-        return tuple(view for view in views if self._on[view] in blocks and not 0 <= self._died[view] <= last)
+        return tuple(
+            view
+            for view in views
+            if self._on[view] in blocks and self._made_at[view] <= moment and not 0 <= self._died[view] <= moment
+        )
 
     def _rounds(self, views: list[int]) -> tuple[array[int], array[int]]:
         """For each block in turn the first and the last op that made one of the views of it: there may be several."""
