@@ -36,6 +36,9 @@ class Blocks(NamedTuple):
     """Calls that make others, one for each item."""
     at_most: dict[int, int]
     """How often the statements in loops over a known number of items run at most: ``for lr in (0.1, 0.01)``."""
+    between: dict[int, list[int]]
+    """For each statement that a pass through a loop may leave out, those with which each pass begins: they run between
+    any two runs of it."""
 
     def is_repeated(self, start: _Position, end: _Position) -> bool:
         """Whether a call may be made more than once a run; with columns of -1, whether any on its line may."""
@@ -46,7 +49,7 @@ class Blocks(NamedTuple):
 
 def parse_blocks(text: str) -> Blocks:
     """Read the blocks of a file; of one that cannot be parsed nothing is known."""
-    blocks = Blocks(frozenset(), {}, {}, [], [], {})
+    blocks = Blocks(frozenset(), {}, {}, [], [], {}, {})
     tree = parsed(text)
     if tree is None:
         return blocks
@@ -61,7 +64,11 @@ def parse_blocks(text: str) -> Blocks:
         if isinstance(node, (ast.For, ast.AsyncFor)):
             first = node.body[0].lineno
             blocks.headers[node.lineno] = blocks.together.get(first, [first])
-        elif isinstance(node, ast.Call) and _name_of(node.func) in _ITERATING:
+        if isinstance(node, _LOOPS):
+            begins = blocks.together.get(node.body[0].lineno, [])
+            left_out = (line for line in _run_once_a_pass(node.body) if line not in begins)
+            blocks.between.update(dict.fromkeys(left_out, begins))
+        if isinstance(node, ast.Call) and _name_of(node.func) in _ITERATING:
             blocks.iterating.extend(_range(node))
     blocks.repeated.extend(_repeated_parts(tree))
     blocks.at_most.update(_counted_loops(tree.body, 1))
@@ -95,6 +102,15 @@ def _blocks_of(statement: ast.stmt) -> Iterator[list[ast.stmt]]:
             yield block
     for part in (*getattr(statement, "handlers", ()), *getattr(statement, "cases", ())):
         yield part.body
+
+
+def _run_once_a_pass(body: list[ast.stmt]) -> Iterator[int]:
+    """First lines of the statements that one pass through a loop's body runs once, or not at all."""
+    for statement in body:
+        yield statement.lineno
+        if not isinstance(statement, (*_LOOPS, *_FUNCTIONS)):
+            for inner in _blocks_of(statement):
+                yield from _run_once_a_pass(inner)
 
 
 def _may_jump(statement: ast.stmt) -> bool:

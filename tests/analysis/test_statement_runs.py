@@ -57,6 +57,30 @@ PROGRAMS = {
         3,
     ),
     "a copy of a module": ("import copy\nfor _ in range(3):\n    copied = copy.deepcopy(net)  # here", 3),
+    "a copy of a state in one pass of a loop": (
+        "import copy\nfor n in range(4):\n    net(w).sum().backward()\n    optimizer.step()\n"
+        "    if n == 1:\n        kept = copy.deepcopy({'w': w, 'grad': w.grad})  # here",
+        1,
+    ),
+    "a copy of a state in each pass of a loop": (
+        "import copy\nfor n in range(4):\n    net(w).sum().backward()\n    optimizer.step()\n"
+        "    if n < 9:\n        kept = copy.deepcopy({'w': w, 'grad': w.grad})  # here",
+        4,
+    ),
+    "a copy of a state in some passes of a loop without end": (
+        "import copy, itertools\nfor n in itertools.count():\n    a = w * 2\n    if n == 9:\n        break\n"
+        "    if n % 3 == 0:\n        kept = copy.deepcopy([w, a.detach()])  # here",
+        3,
+    ),
+    "a copy of a state behind what a pass leaves out": (
+        "import copy\nfor n in range(5):\n    a = w * 2\n    if n % 2:\n        continue\n"
+        "    kept = copy.deepcopy([w, a.detach()])  # here",
+        3,
+    ),
+    "a copy of a state in a loop in which nothing else is seen": (
+        "import copy\nfor n in range(4):\n    if n < 9:\n        kept = copy.deepcopy([w])  # here",
+        4,
+    ),
     "layers that are alike": (
         "alike = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2), nn.Tanh())\n"
         "def run(x):\n    return alike(x)  # here\nfor _ in range(5):\n    run(w).sum()",

@@ -2,7 +2,8 @@
 
 Nothing in a recording says where a run begins. What does: a call that the statement itself makes comes once a run; a
 statement outside of loops and functions runs once; and one that makes no such call (``net(x)`` makes any number, a
-comprehension too) runs as often as its neighbours in one block.
+comprehension too) runs as often as its neighbours in one block; and what its loop runs each time parts the runs of one
+that stands there alone behind a condition.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from math import ceil, gcd
 from gradscope.analysis.facts.events import Events
 from gradscope.analysis.facts.module_calls import ModuleCalls
 from gradscope.analysis.facts.resumed_runs import runs_behind_breaks
+from gradscope.analysis.facts.separated_runs import separated_runs
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.frames.statement_blocks import Blocks, parse_blocks
 from gradscope.frames.statements import parse_source
@@ -51,7 +53,7 @@ class StatementRuns:
             direct[at] = count
         lines: dict[tuple[int, int], int] = {}
         lines |= {(statement.file, statement.line): at for at, statement in enumerate(index.statements)}
-        runs, unsure = direct[:], list[int]()
+        runs, unsure, alone = direct[:], list[int](), dict[int, list[int]]()
         for at, statement in enumerate(index.statements):
             if at == NOWHERE:
                 continue
@@ -66,6 +68,9 @@ class StatementRuns:
             ran = {line: direct[lines.get((statement.file, line), NOWHERE)] for line in beside}
             nearest = sorted((abs(line - statement.line), count) for line, count in ran.items() if count)
             most = gcd(divisors[at], blocks.at_most.get(statement.line, 0))
+            if not nearest and not direct[at] and not is_header:
+                others = (lines.get((statement.file, line), NOWHERE) for line in blocks.between.get(statement.line, ()))
+                alone[at] = [other for other in others if direct[other]]
             if not nearest and not direct[at] and most:
                 unsure.append(at)
             asked = direct[at] - self._ends_of_loops[at] if is_header and not nearest else direct[at]
@@ -73,7 +78,9 @@ class StatementRuns:
         by_modules = ModuleCalls(index, self._is_repeated).of(unsure)
         for at, count in self._by_parameters([at for at in unsure if at not in by_modules and runs[at] > 1]).items():
             runs[at] = count if not runs[at] % count else runs[at]
-        for at, count in by_modules.items():
+        for at, count in (
+            by_modules | separated_runs(index, {at: those for at, those in alone.items() if those})
+        ).items():
             runs[at] = count
         return runs
 
