@@ -44,7 +44,7 @@ class LineNotes:
         if row.kind == OpKind.COLLECTIVE:
             notes.append(self._collective_note(group.last_op))
         if cleared := self._cleared(group.last_op):
-            notes.append(f"set .grad of {_tensors(cleared)} to None")
+            notes.append(f"set .grad of {_counted(cleared)} to None")
         if row.flags & HOOKED:
             notes.append("saved-tensor hooks in force: what it saved was not read")
         if again := self._runs.again[group.statement]:
@@ -96,15 +96,16 @@ class LineNotes:
         return cleared
 
     def _step_note(self, op: int) -> str:
+        """The parameters that a step changed; its own state, which it changes as well, is only told of when made."""
         made = set(self._index.tensors_made(op))
         past = self._changed_by_op(op, Field.WRITTEN)
         certain = [*self._changed_by_op(op, Field.VERSION), *(change for change in past if change.after)]
         changed = {change.tensor for change in certain} - made
         possible = {change.tensor for change in past if not change.after}
-        state = f", made {_tensors(made)} of its own" if made else ""
+        state = f", made {_counted(made)} of its own" if made else ""
         if possible and not changed:
-            return f"changed {_tensors(possible)} in place unless GradScaler skipped it{state}"
-        return f"changed {_tensors(changed)} in place{state}"
+            return f"changed {_counted(possible, 'parameter')} in place unless GradScaler skipped it{state}"
+        return f"changed {_counted(changed, 'parameter')} in place{state}"
 
     def _error_of(self, op: int) -> str:
         for row in self._recording.errors:
@@ -117,6 +118,6 @@ class LineNotes:
         return [change for change in changes if change.field == field and change.before != change.after]
 
 
-def _tensors(tensors: Collection[int]) -> str:
-    """``1 tensor``, ``500 tensors``"""
-    return f"{len(tensors):,} tensor{'s' * (len(tensors) != 1)}"
+def _counted(tensors: Collection[int], what: str = "tensor") -> str:
+    """``1 tensor``, ``500 parameters``"""
+    return f"{len(tensors):,} {what}{'s' * (len(tensors) != 1)}"
