@@ -15,7 +15,7 @@ import torch
 
 from .answer_checks import checked_answers
 from .claim import Claim, equal
-from .naming import Path, path_of
+from .naming import DEPTH, Path, path_of
 from .number_checks import checked_numbers
 from .reruns import roots_change, with_values_as_saved, without_cuts
 from .witness import Moment, Pass, State, Witness, walk
@@ -63,6 +63,9 @@ class Judge:
         statements = [node for node in nodes if isinstance(node, ast.stmt)]
         self._simple = {node.lineno for node in statements if not hasattr(node, "body")}
         """Lines of statements that hold no others."""
+        begins = Counter(node.lineno for node in statements)
+        self._crowded = {line for line, count in begins.items() if count > 1}
+        """Lines on which several statements begin: what is said there may be of any of them."""
         given = [one for one in statements if isinstance(getattr(one, "value", None), ast.Lambda)]
         self._returns = {node.lineno for node in statements if isinstance(node, ast.Return) or node in given}
         """Lines whose result has its name in another frame, later."""
@@ -87,7 +90,9 @@ class Judge:
         yield from self._memory()
         yield from self._answers()
         yield from checked_answers(self.seen, self._report["answers"])
-        yield from checked_numbers(self.seen, self._report, {line for line in self._simple if self._ended(line)})
+        yield from checked_numbers(
+            self.seen, self._report, {line for line in self._simple - self._crowded if self._ended(line)}
+        )
 
     # ---- the run
 
@@ -115,7 +120,8 @@ class Judge:
             yield equal("pass-error", line, "the error", row["error"], last.error)
             for name in row["roots"]:
                 if (tensor := last.names.get(path_of(name) or ())) is not None:
-                    yield equal("root", line, f"{name} is a root", True, any(tensor is root for root in last.roots))
+                    is_root = any(tensor is root for root in last.roots) or tensor.grad_fn in last.edges
+                    yield equal("root", line, f"{name} is a root", True, is_root)
             whys: dict[tuple[str, int], dict[Path, torch.Tensor]] = defaultdict(dict)
             newest = {gradient["name"]: gradient for gradient in row["gradients"]}
             for gradient in newest.values():  # (those before it of one name are of earlier runs)
@@ -172,7 +178,7 @@ class Judge:
                 yield Claim("why-copy", one.line, said, copied and not led and not changes, truth)
             elif cut_line:
                 named = frozenset(map(int, re.findall(r"\bline (\d+)", why))) or {cut_line}
-                held, truth = self._is_cut_by(frozenset(named), path, tensor, position, one)
+                held, truth = self._is_cut_in_any(frozenset(named), path, tensor, position, one)
                 yield Claim("why-cut", one.line, said, held and not led, truth)
             elif "no call on the way cut the graph" in why:
                 yield Claim("why-no-cut", one.line, said, led, where)
@@ -258,6 +264,20 @@ class Judge:
         named = [found for at in tried if (found := self._named_after(tensor, at)) is not None]
         found = [roots_change(self._source, position, one, dict([moment])) for moment in named]
         return any(found) if found and None not in found else None
+
+    def _is_cut_in_any(
+        self, named: frozenset[int], path: Path, tensor: torch.Tensor, position: int, one: Pass
+    ) -> tuple[bool | None, str]:
+        """Whether lines cut a leaf off the root of any of the last passes of a line, as one line may serve several
+        models: of a leaf that none of them reached the reason is one that was found in any."""
+        held, truth = self._is_cut_by(named, path, tensor, position, one)
+        passes = self._passes_at(one.line)[-MANY_PASSES:]
+        for at, other in reversed(passes):
+            if held is not False:
+                break
+            if other is not one and other.kind == "backward" and other.names.get(path) is tensor:
+                held, _ = self._is_cut_by(named, path, tensor, at, other)
+        return held, truth
 
     def _is_cut_by(
         self, named: frozenset[int], path: Path, tensor: torch.Tensor, position: int, one: Pass
@@ -350,6 +370,7 @@ class Judge:
                 yield Claim("row-some-runs", line, f"{name} required grad in {said} of {runs} runs", held, truth)
             if states:  # (a loop over several tensors has a row for each, with a name of that tensor)
                 is_only = alike[line, name] == 1 and (row["kind"] == "made" or changed[line] == 1)
+                is_only = is_only and line not in self._crowded
                 yield from self._row(row, states[-1:] if is_only else states)
                 yield from self._names(row, line, moments[-1:] if is_only else moments)
 
@@ -362,8 +383,9 @@ class Judge:
 
     def _executions(self, kind: str, line: int, what: str, said: int) -> Claim:
         """How often something ran: as often as its statement."""
-        runs = self.seen.runs[line]
-        return Claim(kind, line, f"{what} {said} times", said == runs, f"the statement ran {runs} times")
+        runs = list(self.seen.runs_at[line].values()) or [0]
+        truth = " and ".join(map(str, runs))
+        return Claim(kind, line, f"{what} {said} times", said in runs, f"the statement ran {truth} times")
 
     def _names(self, row: dict[str, Any], line: int, moments: list[Moment]) -> Iterator[Claim]:
         """That some tensor which had the row's name then had each of its other names at some time."""
@@ -372,7 +394,7 @@ class Judge:
         known = {path[0] for path in self.seen.ever} - self._inner_names
         for name in row["names"] if tensors else ():
             path = path_of(name)
-            if path is not None and path[0] in known:
+            if path is not None and path[0] in known and len(path) <= DEPTH:
                 held = not tensors.isdisjoint(self.seen.ever.get(path, {}))
                 yield Claim("names", line, f"{row['name']} is also {name}", held, "that was the name of others only")
 
@@ -404,10 +426,11 @@ class Judge:
             path = path_of(name)
             if path is None or not self._ended(line):
                 continue
+            # (A tensor's best name is maybe one that it got after the write: ``noisy = jitter(h)``.)
             states = [
                 (before.state(tensor), after.state(tensor), after)
                 for before, after in self.seen.moments[line]
-                if (tensor := after.names.get(path)) is not None
+                for tensor in self.seen.ever.get(path, {}).values()
             ]
             runs = [(then, now, after) for then, now, after in states if then is not None and now is not None]
             if not runs:
@@ -432,23 +455,22 @@ class Judge:
         yield from self._unseen_writes()
 
     def _unseen_writes(self) -> Iterator[Claim]:
-        """Optimizer steps: how many tensors they changed."""
+        """Optimizer steps: how many parameters they changed, which are those with a gradient."""
         for row in self._report["lines"]:
-            found = [re.match(r"changed ([\d,]+) tensors? in place", note) for note in row["notes"]]
+            found = [re.match(r"changed ([\d,]+) parameters? in place", note) for note in row["notes"]]
             if row["kind"] != "step" or not any(found) or not self._ended(row["line"]):
                 continue
             before, after = self.seen.moments[row["line"]][-1]
-            gradients = {id(state.grad) for state in after.states.values() if state.grad is not None}
             changed = {
                 state.storage
                 for key, state in after.states.items()
-                if key in before.states and before.states[key].values != state.values and key not in gradients
+                if (then := before.states.get(key)) and then.grad is not None and then.values != state.values
             }
             said = next(int(match[1].replace(",", "")) for match in found if match)
             yield Claim(
                 "step-changed",
                 row["line"],
-                f"{row['op']} changed {said} tensors",
+                f"{row['op']} changed {said} parameters",
                 said >= len(changed),
                 str(len(changed)),
             )
@@ -471,7 +493,7 @@ class Judge:
     def _graphs(self) -> Iterator[Claim]:
         for graph in self._report["graphs"]:
             passes = self._passes_at(graph["line"])
-            if passes and len(passes[-1][1].roots) == 1:
+            if passes and len(passes[-1][1].roots) + len(passes[-1][1].edges) == 1:
                 last = passes[-1][1]
                 yield equal(
                     "graph-nodes", graph["line"], f"nodes behind {graph['root']}", graph["nodes"], len(last.walked)
@@ -582,10 +604,10 @@ class Judge:
             )
 
     def _graph_carried_along(self, said: str, line: int, path: Path) -> Iterator[Claim]:
-        passes = [one for one in self.seen.passes if one.kind == "backward"]
-        tensor = passes[-1].names.get(path) if passes else None
-        if tensor is not None and (found := re.search(r"\(([\d,]+) nodes", said)):
-            leaves, nodes = walk([tensor])
+        """The nodes are those of the last tensor of that name."""
+        tensors = list(self.seen.ever.get(path, {}).values())
+        if tensors and (found := re.search(r"\(([\d,]+) nodes", said)):
+            leaves, nodes = walk(tensors[-1:])
             truth = len(nodes) - len(leaves)
             yield Claim("answer-carried", line, said, int(found[1].replace(",", "")) == truth, f"{truth} nodes")
 
@@ -600,7 +622,8 @@ class Judge:
     @cached_property
     def _wrong_passes(self) -> set[int]:
         """Lines with passes that gave other gradients than the values at the time of the forward give."""
-        if "create_graph" in self._source or any(one.error for one in self.seen.passes):
+        is_other = "create_graph" in self._source or self.seen.has_own_inside  # (to which a copied leaf is no leaf)
+        if is_other or any(one.error for one in self.seen.passes):
             return set()
         true = with_values_as_saved(self._source)
         wrong = set()

@@ -13,6 +13,8 @@ Path = tuple[str, ...]
 DEPTH = 5
 """Parts of a name beyond which nothing is looked for."""
 
+_STANDS_FOR_ANOTHER = (torch.nn.parallel.DistributedDataParallel, torch.nn.DataParallel)
+
 _PART = re.compile(r"\[\s*['\"]?([^\]'\"]*)['\"]?\s*\]|([^.\[\]]+)")
 
 
@@ -43,6 +45,8 @@ def _below(path: Path, value: Any) -> Iterator[tuple[Path, torch.Tensor]]:
             yield from _below((*path, str(key)), item)
     elif isinstance(value, torch.nn.Module):
         held = vars(value)  # a module whose __init__ has not run yet has none of the three
+        if isinstance(value, _STANDS_FOR_ANOTHER):  # which is called as if it was not there
+            yield from _below(path, value.module)
         for kind in ("_parameters", "_buffers", "_modules"):
             for key, item in held.get(kind, {}).items():
                 yield from _below((*path, key), item)

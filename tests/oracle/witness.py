@@ -15,12 +15,14 @@ import linecache
 import sys
 import types
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+from torch.autograd.graph import GradientEdge
 from torch.overrides import TorchFunctionMode
 
 from tests.analysis.building import FILE
@@ -73,6 +75,8 @@ class Pass:
     kind: str
     """``backward`` or ``grad``."""
     roots: list[torch.Tensor]
+    edges: list[Any]
+    """The nodes of roots that are given as gradient edges."""
     values: list[torch.Tensor]
     """Copies of the roots."""
     inputs: list[torch.Tensor]
@@ -110,7 +114,9 @@ class Witness:
         self.lines = source.split("\n")
         self.watch = watch
         self.runs: dict[int, int] = defaultdict(int)
-        """How often the statement of each line began."""
+        """How often the statements of each line began."""
+        self.runs_at: dict[int, Counter[int]] = defaultdict(Counter)
+        """How often each of them did, by the column at which it begins: a line may hold several."""
         self.runs_in_passes: dict[int, int] = defaultdict(int)
         """How often of these inside a backward pass, of which no moments are kept."""
         self.before: dict[int, Moment] = {}
@@ -128,6 +134,8 @@ class Witness:
         self.saved_bytes = 0
         self.has_wrappers = False
         """``torch.func`` took gradients: what the nodes of its wrappers save is not counted."""
+        self.has_own_inside = False
+        """Whether a backward of the program's own ran passes itself."""
         self.changed_at: dict[int, list[tuple[int, Path]]] = defaultdict(list)
         """For each tensor: when its bytes were first seen to be others than before, birth included, and a name then."""
         self.ended: dict[int, int] = defaultdict(int)
@@ -171,15 +179,19 @@ class Witness:
                 self.namespace = vars(module)
                 self._count_saved_at_the_end()
 
-    def statement(self, line: int) -> _Statement:
+    def statement(self, line: int, column: int) -> _Statement:
         """A context around each statement (called by the program)."""
-        return _Statement(self, line)
+        return _Statement(self, line, column)
 
-    def begin(self, line: int, frame: types.FrameType) -> contextlib.AbstractContextManager[None]:
-        """A statement begins; what is returned is to last as long as it."""
+    def begin(
+        self, line: int, column: int, frame: types.FrameType
+    ) -> tuple[contextlib.AbstractContextManager[None], Moment | None]:
+        """A statement begins: what is to last as long as it, and the moment (None inside a backward pass)."""
         self.runs[line] += 1
+        self.runs_at[line][column] += 1
         self.runs_in_passes[line] += bool(self._depth)
         self.number += 1
+        moment = None
         if self.watch:
             moment = self._look(frame)
             self.begun.append(moment)
@@ -187,23 +199,25 @@ class Witness:
                 self.before[line] = moment
             else:  # (another thread's pass may be over when this statement is)
                 self.before.pop(line, None)
+                moment = None
         context = self._intervene(self, line, frame) if self._intervene is not None else None
-        return context or contextlib.nullcontext()
+        return context or contextlib.nullcontext(), moment
 
-    def end(self, line: int, frame: types.FrameType) -> None:
-        """A statement has ended without an error."""
+    def end(self, line: int, before: Moment | None, frame: types.FrameType) -> None:
+        """A statement that began at a moment has ended without an error."""
         self.number += 1
-        if self._depth or (self.watch and line not in self.before):
+        if self._depth or (self.watch and before is None):
             return
         self.ended[line] += 1
-        if self.watch:
+        if before is not None:
             self.after[line] = self._look(frame)
-            self.moments[line].append((self.before[line], self.after[line]))
+            self.moments[line].append((before, self.after[line]))
 
     def _look(self, frame: types.FrameType) -> Moment:
         moment = Moment(self.number)
-        with torch._C.DisableTorchFunction():
-            moment.names = names_in(frame)
+        # (Inside ``torch.func.grad`` a detach() of any tensor would be one of its wrappers.)
+        with torch._C.DisableTorchFunction(), temporarily_clear_interpreter_stack():
+            moment.names = {path: tensor for path, tensor in names_in(frame).items() if _is_plain(tensor)}
             for path, tensor in moment.names.items() if self.watch else ():
                 self.ever[path][id(tensor)] = tensor
                 if id(tensor) not in moment.states:
@@ -239,27 +253,31 @@ class Witness:
             assert frame is not None
             self.has_wrappers = True
             if not self._depth:
-                self.passes.append(Pass(frame.f_lineno, self.number, kind, [], [], [], set(), set(), {}, {}))
+                self.passes.append(Pass(frame.f_lineno, self.number, kind, [], [], [], [], set(), set(), {}, {}))
             self._depth += 1
             try:
                 yield
             finally:
                 self._depth -= 1
             return
+        frame = _user_frame()
         if self._depth:  # a pass inside a pass, as a reentrant checkpoint runs it, is part of that
+            self.has_own_inside |= frame is not None and frame.f_lineno != self.passes[-1].line
             yield
             return
-        tensors, given, frame = _tensors(roots), _tensors(inputs), _user_frame()
+        tensors, given = _tensors(roots), _tensors(inputs)
         assert frame is not None, "a backward pass that the program did not ask for"
         with torch._C.DisableTorchFunction():
             moment = self._look(frame)
-            leaves, nodes = walk(tensors)
+            edges = _edges(roots)
+            leaves, nodes = walk(tensors, edges)
             named = {id(tensor): tensor for tensor in moment.names.values()}
             one = Pass(
                 line=frame.f_lineno,
                 number=self.number,
                 kind=kind,
                 roots=tensors,
+                edges=edges,
                 values=[_DETACH(root).clone() for root in tensors],
                 inputs=given,
                 led_to=set(map(id, leaves)),
@@ -298,13 +316,13 @@ class Witness:
         hooked = torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
         self.kept += given
         for tensor in (*taken, *given):  # (what was taken may come from a scripted function, which no mode sees)
-            self._count_saved(tensor.grad_fn, hooked)
+            self._count_saved(node_of(tensor), hooked)
 
     def _count_saved_at_the_end(self) -> None:
         """What made the tensors that the module holds in the end was maybe no call, and no call may have taken them."""
         for value in self.namespace.values() if self.watch else ():
             if isinstance(value, torch.Tensor) and _is_plain(value):
-                self._count_saved(value.grad_fn, hooked=False)
+                self._count_saved(node_of(value), hooked=False)
 
     def _count_saved(self, node: Any, hooked: bool) -> None:
         """Note the nodes that are new behind one; what was packed by a hook is not unpacked, as that may run code."""
@@ -355,18 +373,19 @@ def _code_of(source: str) -> types.CodeType:
 class _Statement:
     """Lasts as long as one statement."""
 
-    def __init__(self, witness: Witness, line: int) -> None:
+    def __init__(self, witness: Witness, line: int, column: int) -> None:
         self._witness = witness
         self._line = line
+        self._column = column
 
     def __enter__(self) -> None:
-        self._context = self._witness.begin(self._line, sys._getframe(1))
+        self._context, self._before = self._witness.begin(self._line, self._column, sys._getframe(1))
         self._context.__enter__()
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         self._context.__exit__(kind, error, traceback)
         if kind is None:
-            self._witness.end(self._line, sys._getframe(1))
+            self._witness.end(self._line, self._before, sys._getframe(1))
 
 
 class _Noting(ast.NodeTransformer):
@@ -382,7 +401,7 @@ class _Noting(ast.NodeTransformer):
 
 
 def _noted(statement: ast.stmt) -> ast.stmt:
-    (noted,) = ast.parse(f"with __witness__.statement({statement.lineno}): pass").body
+    (noted,) = ast.parse(f"with __witness__.statement({statement.lineno}, {statement.col_offset}): pass").body
     assert isinstance(noted, ast.With)
     for part in ast.walk(noted):
         ast.copy_location(part, statement)
@@ -427,6 +446,13 @@ def _tensors(value: Any) -> list[torch.Tensor]:
     return []
 
 
+def _edges(value: Any) -> list[Any]:
+    """The nodes of gradient edges."""
+    if isinstance(value, GradientEdge):
+        return [value.node]
+    return [node for item in value for node in _edges(item)] if isinstance(value, (list, tuple)) else []
+
+
 def _note_receipt(leaf: torch.Tensor, received: set[int]) -> Any:
     """Hooks after accumulation run for a gradient that is None too; this one does not."""
 
@@ -450,9 +476,19 @@ def grad_of(tensor: torch.Tensor) -> torch.Tensor | None:
     return tensor.grad if tensor.is_leaf or tensor.retains_grad else None
 
 
+def node_of(tensor: torch.Tensor) -> Any:
+    """The ``grad_fn`` of a tensor; None for a view made under no_grad whose base was written since, which has none."""
+    try:
+        return tensor.grad_fn
+    except RuntimeError as error:
+        if "A view was created in no_grad mode" not in str(error):
+            raise
+        return None
+
+
 def state_of(tensor: torch.Tensor) -> State:
     """What torch says of a tensor now."""
-    node, plain, gradient = tensor.grad_fn, _DETACH(tensor), grad_of(tensor)
+    node, plain, gradient = node_of(tensor), _DETACH(tensor), grad_of(tensor)
     if plain.dtype is torch.bfloat16:  # which numpy does not know
         plain = plain.view(torch.int16)
     start = tensor.storage_offset() * tensor.element_size()
@@ -474,10 +510,10 @@ def state_of(tensor: torch.Tensor) -> State:
     )
 
 
-def walk(roots: list[torch.Tensor]) -> tuple[list[torch.Tensor], set[Any]]:
-    """The leaves to which the graph behind some roots leads, and its nodes."""
+def walk(roots: list[torch.Tensor], nodes: list[Any] | None = None) -> tuple[list[torch.Tensor], set[Any]]:
+    """The leaves to which the graph behind some roots and nodes leads, and its nodes."""
     leaves = {id(root): root for root in roots if root.requires_grad and root.grad_fn is None}
-    todo = [root.grad_fn for root in roots if root.grad_fn is not None]
+    todo = [*(root.grad_fn for root in roots if root.grad_fn is not None), *(nodes or ())]
     seen: set[Any] = set()
     while todo:
         node = todo.pop()
