@@ -501,4 +501,51 @@ ONCE_FALSE: dict[str, str] = {
                 h.sum().backward()
         """
     ),
+    # what functions of the program do to a tensor before the line that calls them is over
+    "changed-by-what-the-line-calls": _program(
+        """
+            def freeze(module):
+                for p in module.parameters():
+                    p.requires_grad_(False)
+                return module
+            def each(module):
+                return freeze(module)
+            def tracked(t):
+                t.requires_grad = True
+                return t
+            def jitter(h):
+                h += 0.1
+                return h
+            class Net(nn.Module):
+                def __init__(self):
+                    super().__init__()
+                    self.body = each(nn.Linear(3, 3))
+                    self.head = nn.Linear(3, 3)
+            net = freeze(nn.Linear(3, 3))
+            layers = nn.Sequential(each(nn.Linear(3, 3)), nn.ReLU())
+            model = Net()
+            for step in range(3):
+                leaf = tracked(torch.zeros(3))
+                noisy = jitter(x * 1)
+            later = nn.Linear(3, 3)
+            freeze(later)
+            again = freeze(nn.Linear(3, 3))
+            for p in again.parameters():
+                p.requires_grad_(True)
+            twice = jitter(x * 1)
+            jitter(twice)
+        """
+    ),
+    # a copy of a state under a condition, which makes any number of calls
+    "copied-in-some-passes": _program(
+        """
+            w = torch.zeros(3, requires_grad=True)
+            for step in range(4):
+                h = x * w
+                if step == 1:
+                    kept = copy.deepcopy({"w": w, "x": x})
+                if step > 1:
+                    rows = list(w)
+        """
+    ),
 }

@@ -11,6 +11,7 @@ from gradscope.analysis.facts.program.states_after import State, StatesAfter
 from gradscope.analysis.facts.statement_runs import StatementRuns
 from gradscope.analysis.facts.storage_groups import Letters, StorageGroups
 from gradscope.analysis.index import APPLIED, Index
+from gradscope.analysis.lines.called_below import CalledBelow
 from gradscope.analysis.lines.changed_runs import tell_of_tracked_runs
 from gradscope.analysis.lines.folded_rows import about_all
 from gradscope.analysis.lines.line_groups import RowGroup
@@ -63,6 +64,7 @@ class LineTable:
         self._runs = runs
         self._letters = letters
         self._notes = LineNotes(index, runs)
+        self._below = CalledBelow(index)
 
     def describe(self, groups: list[RowGroup]) -> tuple[LineRow, ...]:
         """Rows as a report shows them."""
@@ -85,7 +87,8 @@ class LineTable:
         tensors = [tensor for tensor in (group.last_tensor, *group.others) if tensor >= 0]
         if group.members == 1 or not tensors:
             return row
-        return about_all(self._recording, row, [states.after(tensor, group.last_op) for tensor in tensors])
+        ends = {tensor: self._below.end(group.last_op, tensor) for tensor in tensors}
+        return about_all(self._recording, row, [states.after(tensor, end) for tensor, end in ends.items()])
 
     def _values(self, tensors: set[int]) -> dict[tuple[int, int], str]:
         rows = self._recording.values
@@ -96,7 +99,8 @@ class LineTable:
     ) -> LineRow:
         place = self._index.place(group.statement)
         tensor, op = group.last_tensor, self._last_op(group)
-        state = states.after(tensor, op, since=self._run_start(group)) if tensor >= 0 else None
+        end = self._below.end(op, tensor)
+        state = states.after(tensor, end, since=self._run_start(group)) if tensor >= 0 else None
         layout = self._recording.layouts[state.layout] if state is not None else None
         base = self._sharing.base_of(tensor) if tensor >= 0 else NONE
         return LineRow(
@@ -117,7 +121,7 @@ class LineTable:
             type_name=self._recording.text(layout.type_name) if layout else "",
             requires_grad=state.requires_grad if state else None,
             requires_grad_before=state.requires_grad_before if state else None,
-            requires_grad_why=self._why(group, state),
+            requires_grad_why=self._why(group, state, end),
             is_leaf=state.is_leaf if state else None,
             grad_fn=self._grad_fn(state),
             storage=self._letters.of(state.storage) if state else "",
@@ -310,14 +314,14 @@ class LineTable:
                 return not is_exit and not is_user_code(self._index, earlier)
         return False
 
-    def _why(self, group: RowGroup, state: State | None) -> str:
+    def _why(self, group: RowGroup, state: State | None, end: int) -> str:
         """What set or changed requires_grad."""
         if state is None:
             return ""
         tensor = group.last_tensor
         if state.requires_grad_before is not None:
             cut = self._cut_of(group, state) if group.kind == "made" else NONE
-            changed = self._changed_by(group)
+            changed = self._changed_by(group, end)
             cause = self._cuts.cause(cut) if cut >= 0 else ""
             return f"{cause}, then {changed}" if cause and changed not in cause else changed
         if group.members > 1:
@@ -334,10 +338,10 @@ class LineTable:
         named = dict.fromkeys(self._names.at(taken, op) for taken in sources)
         return "from " + ", ".join(list(named)[:2]) if named else ""
 
-    def _changed_by(self, group: RowGroup) -> str:
+    def _changed_by(self, group: RowGroup, end: int) -> str:
         for row in reversed(self._index.changed_ops.get(group.last_tensor, [])):
             change = self._recording.changes[row]
-            if change.op <= group.last_op:
+            if change.op <= max(group.last_op, end):
                 func = self._index.func(change.op).rpartition("Tensor.")[2]
                 if func.endswith(".__set__"):
                     return f"{func.removesuffix('.__set__')} = {bool(change.after)}"
