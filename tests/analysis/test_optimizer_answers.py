@@ -81,7 +81,6 @@ for step in range(4):
 @pytest.mark.parametrize(
     "change",
     [
-        "import copy; model = copy.deepcopy(model)",
         "model[1] = nn.Linear(2, 1)",
         "model[0].weight = nn.Parameter(torch.zeros(2, 2))",
         "model.append(nn.Linear(1, 1))",

@@ -10,6 +10,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.optimizers.chosen_by_name import left_out_by_name
 from gradscope.analysis.diagnoses.optimizers.optimizer_choice import OptimizerFor
 from gradscope.analysis.diagnoses.optimizers.optimizer_places import cause_of_making, line_of_making
+from gradscope.analysis.diagnoses.optimizers.rebuilt_models import RebuiltModel, rebuilt_later
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.gradient_lives import last_before
 from gradscope.analysis.facts.graphs.functional_updates import FunctionalUpdates
@@ -115,6 +116,8 @@ def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Re
         return used_up
     if assigned := _assigned_by_load(sources, optimizer, tensor):
         return assigned
+    if rebuilt := rebuilt_later(sources, optimizer, tensor):
+        return _rebuilt(sources, optimizer, rebuilt)
     causes = tuple(sources.cause_of_event("made", optimizer.made))
     made_by = index.made_by(tensor)
     place = index.op_place(made_by)
@@ -127,6 +130,19 @@ def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Re
         (*cause_of_making(sources, optimizer), *later),
         events,
         "Make the optimizer after that, or give them to it with add_param_group.",
+    )
+
+
+def _rebuilt(sources: Sources, optimizer: Optimizer, later: RebuiltModel) -> _Reason:
+    """A parameter of a model that took the name of the one whose parameters the optimizer holds."""
+    line = sources.index.line(later.file, later.statement.line)
+    cause = sources.cause_of_line("made", later.file, later.statement.line, later.statement.end_line, later.function)
+    return _Reason(
+        f"line {line} makes {later.statement.name} anew after the {optimizer.name} of line "
+        f"{line_of_making(sources, optimizer)} was made, which holds the parameters of the one before",
+        (cause, *cause_of_making(sources, optimizer)),
+        (optimizer.made.row,),
+        "Make the optimizer after that.",
     )
 
 

@@ -1,0 +1,105 @@
+"""Models that are made anew under the same name, while the optimizer holds the parameters of the first."""
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from tests.analysis.building import line_of, recorded
+
+HEAD = """\
+import copy
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 1)
+
+    def forward(self, x):
+        return self.last(self.first(x).tanh())
+
+x = torch.ones(5, 3)
+"""
+FUNCTION = """
+def train():
+    for step in range(4):
+        optimizer.zero_grad()
+        net(x).sum().backward()
+        optimizer.step()
+
+net = Net()
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+{}
+train()
+"""
+TRAINER = """
+class Trainer:
+    def __init__(self):
+        self.net = Net()
+        self.optimizer = torch.optim.SGD(self.net.parameters(), lr=0.1)
+
+    def reset(self):
+        {}
+
+    def fit(self):
+        self.reset()
+        for step in range(4):
+            self.optimizer.zero_grad()
+            self.net(x).sum().backward()
+            self.optimizer.step()
+
+Trainer().fit()
+"""
+
+
+def told(program: str) -> list[tuple[str, list[int]]]:
+    answers = build(recorded(program)).answers
+    return [(one.text, [cause.line for cause in one.causes]) for one in answers if one.code == "never-stepped"]
+
+
+@pytest.mark.parametrize(
+    ("program", "anew", "name"),
+    [
+        (FUNCTION, "net = Net()  # again", "net"),
+        (FUNCTION, "net = copy.deepcopy(net)  # again", "net"),
+        (FUNCTION, "kinds = [Net]\nnet = kinds[0]()  # again", "net"),
+        (FUNCTION, "def restart():\n    global net\n    net = Net()  # again\nrestart()", "net"),
+        (FUNCTION, "net.last = nn.Linear(4, 1)  # again", "net.last"),
+        (TRAINER, "self.net = Net()  # again", "self.net"),
+    ],
+)
+def test_the_line_that_makes_the_model_anew_is_named_first(program: str, anew: str, name: str) -> None:
+    source = HEAD + program.format(anew)
+    line, optimizer = line_of(source, "# again"), line_of(source, "optimizer = torch.optim")
+    ((text, causes),) = told(source)
+    assert f"line {line} makes {name} anew after the SGD of line {optimizer} was made" in text
+    assert causes == [line, optimizer]
+
+
+@pytest.mark.parametrize(
+    ("program", "anew"),
+    [
+        (FUNCTION, "net = net.float()"),
+        (FUNCTION, "net = Net(); optimizer = torch.optim.SGD(net.parameters(), lr=0.1)"),
+        (FUNCTION, "optimizer.add_param_group({'params': (net := Net()).parameters()})"),
+        (TRAINER, "self.__init__()"),
+    ],
+)
+def test_a_model_that_the_optimizer_holds_is_stepped(program: str, anew: str) -> None:
+    assert told(HEAD + program.format(anew)) == []
+
+
+def test_of_two_lines_that_may_have_done_it_none_is_named() -> None:
+    other = "    def {}(self):\n        self.net = Net()\n\n"
+    both = other.format("restore") + other.format("clear")
+    twice = TRAINER.format("self.restore()").replace("    def fit", f"{both}    def fit")
+    ((text, causes),) = told(HEAD + twice)
+    assert "anew" not in text
+    assert causes == [line_of(HEAD + twice, "optimizer = torch.optim")]
+
+
+def test_a_part_that_is_made_later_under_a_name_of_its_own_is_no_model_made_anew() -> None:
+    added = FUNCTION.format("head = Net()").replace("net(x).sum()", "head(net(x).expand(5, 3)).sum()")
+    ((text, causes),) = told(HEAD + added)
+    assert "anew" not in text
+    assert causes == [line_of(HEAD + added, "optimizer = torch.optim")]
