@@ -393,7 +393,8 @@ class Field(IntEnum):
     """``storage_offset()``, in elements, was found to be another at the end: ``set_``, ``t.data = …``."""
     WRITTEN = 8
     """Its memory was written and the version counter does not show it (a fused optimizer, running statistics). Before:
-    NONE. After: 1, or 0 where it is not known whether the write took place: the device decided, and was not asked."""
+    NONE. After: 1; 0 where it is not known whether the write took place: the device decided, and was not asked; 2
+    where it put the values there that were there (running statistics, with a momentum of zero)."""
 
 
 _BeforeOrAfter = Annotated[

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gradscope.recorder.torch_internals.uncounted_writes import MAYBE, UNCOUNTED, took_place
+from gradscope.recorder.torch_internals.uncounted_writes import MAYBE, SAME_VALUES, UNCOUNTED, took_place
 from gradscope.recording.rows import Field, OpKind
 from tests.analysis.building import recorded
 from tests.recorder.reading import changes_of, op_named, tensor_called
@@ -220,6 +220,20 @@ def test_running_statistics_are_written_in_training_only() -> None:
     """)
     for name in STATISTICS:
         assert changes_of(recording, tensor_called(recording, f"norm.{name}"), Field.WRITTEN) == [(-1, 1)]
+
+
+@pytest.mark.parametrize("momentum", [0, 0.0])
+def test_with_a_momentum_of_zero_the_values_are_those_that_were_there(momentum: float) -> None:
+    recording = recorded(f"""
+    import torch
+    norm = torch.nn.BatchNorm1d(3, momentum={momentum})
+    before = norm.running_mean.clone()
+    norm(torch.rand(4, 3))
+    assert torch.equal(norm.running_mean, before)
+    """)
+    for name in STATISTICS:
+        changes = changes_of(recording, tensor_called(recording, f"norm.{name}"), Field.WRITTEN)
+        assert changes == [(-1, SAME_VALUES)]
 
 
 def test_instance_norm_is_counted() -> None:

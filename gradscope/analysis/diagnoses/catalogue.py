@@ -244,6 +244,8 @@ _ENTRIES = (
     Entry("optimizers.average_trained", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.clipped_in_vain", _a_pass),
     Entry("modules.mode_of_module", _a_mode_or_a_step),
+    Entry("modules.frozen_norms", _a_mode_or_a_step),
+    Entry("modules.frozen_norm_by_batch", _a_mode_or_a_step),
     Entry("modules.dropout_in_evaluation", _an_event(EventKind.TRAINING_MODE)),
     Entry("modules.evaluated_in_training", _an_event(EventKind.TRAINING_MODE)),
     Entry("optimizers.gradients_applied_again", _a_pass),

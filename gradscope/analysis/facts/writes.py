@@ -34,7 +34,7 @@ def possible_writes(index: Index) -> Iterator[tuple[int, int]]:
     """Writes of which it is not known whether they took place, since the device decided: op and tensor."""
     changes = index.recording.changes
     rows = zip(*(changes.column(name) for name in ("op", "tensor", "field", "after")), strict=True)
-    return ((op, tensor) for op, tensor, field, after in rows if field == Field.WRITTEN and after != 1)
+    return ((op, tensor) for op, tensor, field, after in rows if field == Field.WRITTEN and after == 0)
 
 
 def writes_by_program(index: Index) -> Iterator[tuple[int, int, int, int]]:

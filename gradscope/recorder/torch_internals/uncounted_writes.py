@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 Argument = tuple[int, str]
 """Position and name."""
 
-MAYBE, CERTAINLY = 0, 1
+MAYBE, CERTAINLY, SAME_VALUES = 0, 1, 2
 """Whether a write took place, as :attr:`gradscope.recording.rows.Field.WRITTEN` says it."""
 
 
@@ -33,14 +33,19 @@ class Uncounted(NamedTuple):
     """What that argument is if it is left out."""
     is_skippable: bool = False
     """It writes nothing where the tensor ``found_inf`` is not zero."""
+    share: Argument | None = None
+    """The number by which new values count in what it writes: with zero, it writes those that are there."""
 
     def by_call(self, args: Any, kwargs: Any) -> list[tuple[Any, int]]:
-        """The arguments that a call with these writes (a tensor, a list, None), each with MAYBE or CERTAINLY."""
+        """The arguments that a call with these writes (a tensor, a list, None), each with how certain that is."""
         if self.only_if is not None and not _argument(self.only_if, args, kwargs, self.defaults_to):
             return []
         certainty = took_place(kwargs.get("found_inf")) if self.is_skippable else CERTAINLY
         if certainty is None:
             return []
+        share = None if self.share is None else _argument(self.share, args, kwargs, None)
+        if type(share) in (int, float) and share == 0:
+            certainty = SAME_VALUES
         return [(_argument(argument, args, kwargs, None), certainty) for argument in self.written]
 
 
@@ -72,10 +77,11 @@ def updated_by_step(optimizer: Optimizer) -> Iterator[tuple[Any, int]]:
 
 
 _STATISTICS = ((3, "running_mean"), (4, "running_var"))
-_WHEN_TRAINING = Uncounted(_STATISTICS, only_if=(5, "training"))
+_MOMENTUM = (6, "momentum")
+_WHEN_TRAINING = Uncounted(_STATISTICS, only_if=(5, "training"), share=_MOMENTUM)
 
 UNCOUNTED = {
-    "F.batch_norm": Uncounted(((1, "running_mean"), (2, "running_var")), only_if=(5, "training")),
+    "F.batch_norm": Uncounted(((1, "running_mean"), (2, "running_var")), only_if=(5, "training"), share=_MOMENTUM),
     "torch.batch_norm": _WHEN_TRAINING,
     "torch.native_batch_norm": _WHEN_TRAINING,
     "torch._native_batch_norm_legit": _WHEN_TRAINING,

@@ -1,0 +1,87 @@
+"""Frozen batch norms whose momentum is zero: they learn nothing, and go by each batch while they are in training."""
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from tests.analysis.building import line_of, recorded
+
+PROGRAM = """\
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.norm, self.head = nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)
+
+    def forward(self, x):
+        return self.head(self.norm(self.layer(x)))
+
+net = Net()
+net.norm.running_mean.fill_(1.0)
+{freeze}
+optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.1)
+for epoch in range(3):
+    net.train()
+    {after}
+    for batch in torch.randn(2, 5, 3):
+        optimizer.zero_grad()
+        net(batch).pow(2).sum().backward()
+        optimizer.step()
+    {evaluate}
+"""
+FREEZE = "net.norm.momentum = 0.0\nnet.norm.requires_grad_(False)"
+EVALUATE = "net.eval(); net(torch.ones(2, 3))"
+
+
+def said(freeze: str = FREEZE, after: str = "pass", evaluate: str = EVALUATE) -> list[tuple[str, str, list[int]]]:
+    source = PROGRAM.format(freeze=freeze, after=after, evaluate=evaluate)
+    answers = build(recorded(source)).answers
+    return [
+        (one.code, one.text, [cause.line for cause in one.causes])
+        for one in answers
+        if one.code.startswith("frozen-norm")
+    ]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "net.norm.momentum = 0.0",
+        "for m in net.modules():\n    if isinstance(m, nn.BatchNorm1d): m.momentum = 0",
+        "setattr(net.norm, 'momentum', 0)",
+        "net.norm = nn.BatchNorm1d(4, momentum=0.0)",
+    ],
+)
+def test_the_line_of_the_momentum_and_the_call_of_train_are_named(setting: str) -> None:
+    source = f"{setting}\nnet.norm.requires_grad_(False)"
+    program = PROGRAM.format(freeze=source, after="pass", evaluate=EVALUATE)
+    ((code, text, causes),) = said(source)
+    assert code == "frozen-norm-by-batch"
+    assert "(net.norm.weight) keep their running statistics, yet training normalises by those of each batch" in text
+    assert "learn" not in text
+    momentum = next(n for n, line in enumerate(program.split("\n"), 1) if "momentum" in line)
+    assert causes == [momentum, line_of(program, "net.train()")]
+
+
+def test_a_norm_with_a_momentum_learns() -> None:
+    ((code, _, _),) = said("net.norm.requires_grad_(False)")
+    assert code == "frozen-norm-learns"
+
+
+def test_one_that_learns_at_times_is_said_to_learn() -> None:
+    ((code, _, _),) = said(after="net.norm.momentum = 0.1 * (epoch > 0)")
+    assert code == "frozen-norm-learns"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"after": "net.norm.eval()"}, id="set to evaluation"),
+        pytest.param({"freeze": "net.norm.momentum = 0.0"}, id="trained, without statistics"),
+        pytest.param({"evaluate": "net(torch.randn(2, 3))"}, id="never evaluated otherwise"),
+        pytest.param({"after": "net.norm.train()"}, id="meant to be in training mode"),
+    ],
+)
+def test_silent(changes: dict[str, str]) -> None:
+    assert said(**changes) == []
