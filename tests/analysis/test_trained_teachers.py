@@ -60,3 +60,93 @@ HEALTHY = {
 @pytest.mark.parametrize("case", HEALTHY)
 def test_networks_that_are_to_learn_are_not_named(case: str) -> None:
     assert found(HEALTHY[case]) == []
+
+
+MODES = """import torch
+from torch import nn
+F = nn.functional
+net, expert = (nn.Sequential(nn.Linear(4, 5), nn.Dropout(0.1), nn.Linear(5, 3)) for _ in range(2))
+opt = torch.optim.SGD([*net.parameters(), *expert.parameters()], lr=0.1)
+x, y = torch.randn(8, 4), torch.randint(0, 3, (8,))
+for step in range(3):
+    net.train()
+    expert.eval()
+    mine = net(x)
+    soft = expert(x)  # teaches
+    loss = F.cross_entropy(mine, y) + DISTANCE
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+"""
+DISTANCE = "(F.normalize(mine, dim=1) - F.normalize(soft, dim=1)).pow(2).sum(1).mean()"
+
+
+@pytest.mark.parametrize(
+    "distance",
+    [
+        DISTANCE,
+        "F.kl_div(mine.log_softmax(1), soft.softmax(1), reduction='batchmean')",
+        "-(soft.softmax(1) * mine.log_softmax(1)).sum(1).mean()",
+        "F.mse_loss(mine, soft) + (1 - F.cosine_similarity(mine, soft)).mean()",
+    ],
+)
+def test_one_that_is_trained_in_evaluation_mode_only_teaches_under_any_name(distance: str) -> None:
+    source = MODES.replace("DISTANCE", distance)
+    (answer,) = found(source)
+    assert [cause.line for cause in answer.causes] == [line_of(source, "# teaches"), line_of(source, "opt =")]
+
+
+def test_the_call_of_a_teacher_is_named_and_what_a_class_calls_it_elsewhere_counts() -> None:
+    """The network's own forward is that of the student as well, and the trainer has another name for it."""
+    source = """\
+    import torch
+    from torch import nn
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Linear(4, 3)
+        def forward(self, x):
+            return self.stem(x)
+    class Trainer:
+        def __init__(self, student, teacher):
+            self.model, self.Distillation = student, teacher
+            self.opt = torch.optim.SGD([*student.parameters(), *teacher.parameters()], lr=0.1)
+        def train(self):
+            for step in range(3):
+                mine = self.model(torch.ones(2, 4))
+                soft = self.Distillation(torch.ones(2, 4))  # teaches
+                loss = (mine - soft).abs().mean() + mine.pow(2).mean()
+                self.opt.zero_grad()
+                loss.backward()
+                self.opt.step()
+    teacher = Net()
+    Trainer(Net(), teacher).train()
+    teacher.stem(torch.ones(2, 4))
+    """
+    (answer,) = found(source)
+    assert answer.causes[0].line == line_of(source, "# teaches")
+
+
+TRAINED = {
+    "in groups of their own": MODES.replace(
+        "[*net.parameters(), *expert.parameters()]",
+        "[{'params': net.parameters()}, {'params': expert.parameters(), 'lr': 1e-5}]",
+    ),
+    "both in training mode": MODES.replace("expert.eval()", "expert.train()"),
+    "no loss but the distance": MODES.replace("F.cross_entropy(mine, y) + ", ""),
+    "with a loss of its own": MODES.replace("DISTANCE", "F.cross_entropy(soft, y) + DISTANCE"),
+    "a residual": MODES.replace("DISTANCE", "F.cross_entropy(mine - soft, y)"),
+    "trained in training mode before": MODES.replace(
+        "for step", "expert.train()(x).sum().backward()\nopt.step()\nfor step"
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TRAINED)
+def test_the_mode_of_what_is_meant_to_learn_says_nothing(case: str) -> None:
+    assert found(TRAINED[case].replace("DISTANCE", DISTANCE)) == []
+
+
+def test_a_target_may_be_the_other_domain() -> None:
+    source = PAIR.replace("LOSS", "F.mse_loss(mine, expected) + F.cross_entropy(mine, y)")
+    assert found(source.replace("student", "source").replace("teacher", "target")) == []

@@ -25,13 +25,17 @@ def _finding(sources: Sources, found: TrainedTeacher) -> Finding:
     given = sources.events.in_optimizers[found.leaves[0]][-1]
     names = sources.listed([sources.names.at(leaf, found.loss) for leaf in found.leaves])
     optimizer = f"the {given.detail.get('optimizer', 'optimizer')} of line {index.span_line(given.span)}"
+    line = index.span_line(found.span) if found.span >= 0 else index.op_line(found.uses)
+    by_mode = "" if found.is_called_so else "; eval() freezes nothing"
     return sources.finding(
-        f"Line {index.op_line(found.uses)}: {names} give the target of a loss with a gradient, and {optimizer} steps "
-        "them",
-        why="no other way leads to them, so they are trained towards what they are to teach",
+        f"Line {line}: {names} give the target of a loss with a gradient, and {optimizer} steps them",
+        why=f"no other way leads to them, so they are trained towards what they are to teach{by_mode}",
         op=found.loss,
         tensors=[*found.leaves, found.target],
-        causes=[*sources.cause("made", found.uses), *sources.cause_of_event("used", given)],
+        causes=[
+            *(sources.cause_of_span("made", found.span) or sources.cause("made", found.uses)),
+            *sources.cause_of_event("used", given),
+        ],
         evidence=[Evidence("ops", found.uses)],
         advice="Compute the target under torch.no_grad(), and leave them out of the optimizer.",
     )
@@ -44,7 +48,8 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""A network whose name says that it is a teacher, a target or an average gives the target of a loss,
             and gradients flow into it. An optimizer holds its parameters, and the loss of the other network is all
-            that trains them. It is reported only where the names say so.""",
+            that trains them. It is reported where the names say so, and where the program trains it in evaluation
+            mode alone, beside a network in training mode that has a loss of its own.""",
         reason="""model.parameters() of a module that holds both gives an optimizer both. The loss falls as well where
             the teacher comes to say what the student says, and what it knew is lost. Nothing fails.""",
         remedy="""with torch.no_grad(): target = teacher(x). Give the optimizer the student's parameters, or freeze the
