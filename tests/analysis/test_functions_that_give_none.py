@@ -66,3 +66,82 @@ def test_of_two_functions_with_one_name_none_is_blamed_by_its_source() -> None:
     twice = other + other.replace("import torch\n", "").replace("x, w = torch.ones", "x, v = torch.ones")
     for answer in build(recorded(twice)).answers:
         assert [cause.role for cause in answer.causes] == []
+
+
+CONDITION = """
+import torch
+class Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, w, bias, k):
+        ctx.save_for_backward(x, w)
+        return x @ w + bias
+    @staticmethod
+    def backward(ctx, grad):
+        x, w = ctx.saved_tensors
+        {}
+        return of_x, of_w, grad.sum(0) if ctx.needs_input_grad[2] else None, None
+x, w, bias = torch.ones(2, 3), torch.ones(3, 4, requires_grad=True), torch.ones(4, requires_grad=True)
+Product.apply(x, w, bias, 2).sum().backward()
+"""
+
+
+def under(body: str) -> list[tuple[list[str], str]]:
+    """The lines of the causes, and the sentence."""
+    source = CONDITION.format(body.replace("\n", "\n        "))
+    answers = [one for one in build(recorded(source)).answers if one.code == "leaf-unreached"]
+    text = source.strip().split("\n")
+    return [([text[cause.line - 1].strip() for cause in one.causes], one.text) for one in answers]
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        (
+            "of_x = of_w = None\nif {}:\n    of_x = grad @ w.t()\n    of_w = x.t() @ grad",
+            ["if {}:", "of_w = x.t() @ grad"],
+        ),
+        ("of_x, of_w = None, x.t() @ grad if {} else None", ["of_x, of_w = None, x.t() @ grad if {} else None"]),
+        (
+            "of_x = None\nif not {}:\n    of_w = None\nelse:\n    of_w = x.t().mm(grad)",
+            ["if not {}:", "of_w = x.t().mm(grad)"],
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [("ctx.needs_input_grad[0]", True), ("(ctx.needs_input_grad[0] and ctx.needs_input_grad[1])", False)],
+)
+def test_a_gradient_computed_under_the_condition_of_another_input_names_the_condition(
+    body: str, named: list[str], asked: str, told: bool
+) -> None:
+    ((lines, text),) = under(body.format(asked))
+    assert lines == [one.format(asked) for one in named]
+    assert ("which asks for x and did not hold" in text) == (told and "not " not in body)
+
+
+@pytest.mark.parametrize(
+    ("asked", "count"),
+    [
+        ("ctx.needs_input_grad[1]", 0),
+        ("ctx.needs_input_grad[0] or ctx.needs_input_grad[1]", 0),
+        ("any(ctx.needs_input_grad)", 0),
+        ("wants[0]", 1),
+    ],
+)
+def test_a_condition_that_holds_for_the_input_itself_is_none(asked: str, count: int) -> None:
+    body = f"wants = ctx.needs_input_grad\nof_x = of_w = None\nif {asked}:\n    of_w = x.t() @ grad"
+    assert len(under(body)) == count
+
+
+def test_an_elif_is_told_by_its_own_line() -> None:
+    first = "of_x = of_w = None\nif grad is not None:\n    of_x = grad @ w.t()\n"
+    body = f"{first}elif ctx.needs_input_grad[1]:\n    of_w = x.t() @ grad"
+    ((lines, text),) = under(body)
+    assert lines == ["elif ctx.needs_input_grad[1]:", "of_w = x.t() @ grad"]
+    assert "only in the elif of line" in text
+
+
+def test_what_may_be_given_elsewhere_too_is_told_by_the_return() -> None:
+    body = "of_x = of_w = None\nif ctx.needs_input_grad[0]:\n    of_w = x.t() @ grad\nfor of_w in [None]:\n    pass"
+    ((lines, _),) = under(body)
+    assert lines[0].startswith("return of_x, of_w")

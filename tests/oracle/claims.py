@@ -182,7 +182,9 @@ class Judge:
                 yield Claim("why-cut", one.line, said, held and not led, truth)
             elif "no call on the way cut the graph" in why:
                 yield Claim("why-no-cut", one.line, said, led, where)
-            elif "gave it no gradient (None)" in why or "backward returns None for it" in why:
+            elif re.search(
+                r"gave it no gradient \(None\)|backward returns None for it|backward computes its gradient", why
+            ):
                 yield Claim("why-none", one.line, said, led, where)
             elif found := re.search(r"did not require grad yet when line (\d+) used it", why):
                 before = self.seen.before.get(int(found[1]))

@@ -4,8 +4,23 @@ from __future__ import annotations
 
 from gradscope.analysis.facts.function_sources import FunctionSources, Lines
 from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.reaching.conditional_gradients import ConditionalGradient, conditional_gradient
 from gradscope.analysis.index import Index
 from gradscope.recording.flags import RAISED
+
+_Place = tuple[Lines, bool] | ConditionalGradient
+
+
+def _under(given: ConditionalGradient) -> str:
+    """Where a gradient is computed, and what did not let pass."""
+    name = f"{given.name}, line" if given.name else "line"
+    where = f" ({name} {given.computed.line})" if given.computed.line != given.condition.line or given.name else ""
+    if given.branch != "if":
+        return f"{where} only in the {given.branch} of line {given.condition.line}, which was not entered"
+    if not given.test:
+        return f"{where} only where the condition of line {given.condition.line} does not hold, and it held"
+    asks = f"asks for {given.told_of} and " if given.told_of else ""
+    return f"{where} only under the condition of line {given.condition.line} ({given.test}), which {asks}did not hold"
 
 
 class GivenNone:
@@ -28,6 +43,9 @@ class GivenNone:
             if place is None:
                 at = self._index.op_line(self._index.recording.nodes.column("op")[node])
                 phrases.append(f"the backward of {name} (line {at}) gave it no gradient (None)")
+            elif isinstance(place, ConditionalGradient):
+                lines += [place.condition, place.computed]
+                phrases.append(f"{name}'s backward computes its gradient{_under(place)}")
             else:
                 lines.append(place[0])
                 said = "returns None for it at" if place[1] else "gave it no gradient (None):"
@@ -35,13 +53,14 @@ class GivenNone:
         why = " and ".join(dict.fromkeys(phrases))
         return f"the graph leads to it, but {why}", tuple(dict.fromkeys(lines))
 
-    def _functions_before(self, leaf: int, op: int) -> dict[int, tuple[Lines, bool] | None]:
+    def _functions_before(self, leaf: int, op: int) -> dict[int, _Place | None]:
         """The custom Functions that gave nothing to what leads to a leaf, each with the lines that say so.
 
         From the leaf up: a node of torch's passes on what it is given, and so does a Function that computes a gradient
         by its source. Empty where a way up leads to no Function that may have given None.
         """
-        before, found = self._edges_into(op), {}
+        before = self._edges_into(op)
+        found: dict[int, _Place | None] = {}
         variable = self._index.recording.nodes.column("variable")
         names, functions = self._index.recording.nodes.column("name"), self._index.custom_functions
         stack = [node for node in before if variable[node] == leaf]
@@ -55,7 +74,8 @@ class GivenNone:
                     source = self._functions.of_node(above)
                     place = None if source is None else source.gives_none(position, inputs)
                     if source is None or place is not None:
-                        found[above] = place
+                        under = None if source is None else conditional_gradient(source, position, inputs)
+                        found[above] = under or place
                         continue
                 if above not in seen:
                     seen.add(above)
