@@ -61,3 +61,28 @@ def test_a_clip_before_the_gradients_are_divided(optimizer: str, clip: str) -> N
 )
 def test_clips_of_gradients_that_are_not_scaled_or_not_stepped_by_the_scaler(body: str) -> None:
     assert causes("SGD", body)[0] == []
+
+
+BOTH = "clip_grad_norm_([*layer.parameters(), *other.parameters()], 1.0)"
+BOTH_VALUES = "clip_grad_value_([*layer.parameters(), *other.parameters()], 1.0)"
+
+
+@pytest.mark.parametrize("clip", [BOTH, BOTH_VALUES])
+@pytest.mark.parametrize(
+    ("unscaled", "is_found"),
+    [
+        ("scaler.unscale_(optimizer)", True),
+        ("scaler.unscale_(second)", True),
+        ("scaler.unscale_(optimizer); scaler.unscale_(second)", False),
+        ("for p in other.parameters(): p.grad.div_(scaler.get_scale())\nscaler.unscale_(optimizer)", False),
+    ],
+)
+def test_a_clip_of_the_gradients_of_two_optimizers(unscaled: str, clip: str, is_found: bool) -> None:
+    body = f"{SCALED}\n{unscaled}\n{clip}\nscaler.step(second)"
+    found, source = causes("SGD", body)
+    assert found == [line_of(source, clip)] * is_found
+
+
+def test_gradients_that_no_step_takes_after_the_clip_are_none() -> None:
+    body = f"{SCALED}\nscaler.unscale_(optimizer)\n{BOTH}\nsecond.zero_grad()"
+    assert causes("SGD", body)[0] == []

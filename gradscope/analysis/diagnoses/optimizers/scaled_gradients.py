@@ -8,7 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.events import Happened
-from gradscope.analysis.facts.gradient_lives import last_before
+from gradscope.analysis.facts.gradient_lives import last_before, ops_between
 from gradscope.analysis.facts.optimizers import seen_optimizers
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
@@ -28,26 +28,35 @@ def _find(sources: Sources) -> Iterator[Finding]:
     gradients = _gradients_of(index, set(passes))
     steps = [event.op for event in events if event.detail.get("call") == "step"]
     clips = _clips(index, before=max(steps, default=0))
-    found: list[tuple[int, int, list[int]]] = []
     for clip in {index.op_statement[clip]: clip for clip in clips}.values():
-        written = clips[clip]
-        owners = [gradients[tensor] for tensor in written if tensor in gradients]
-        before = [(op, tensor) for op, tensor in owners if op < clip]
-        if before and len(before) == len(written):
-            last = max(op for op, _ in before)
-            if _is_scaled(sources, last, clip, [tensor for _, tensor in before], set(written), events):
-                found.append((clip, last, [tensor for _, tensor in before]))
-    for clip, backward, tensors in found:
-        yield sources.finding(
-            f"Line {index.op_line(clip)}: {index.func(clip)} clips gradients that are still multiplied by the loss "
-            "scale",
-            why="GradScaler divides them only afterwards, so that the limit is too small by the scale",
-            op=clip,
-            tensors=tensors,
-            causes=sources.cause("write", clip),
-            evidence=[Evidence("ops", backward), Evidence("events", passes[backward].row)],
-            advice="Call scaler.unscale_(optimizer) before it.",
-        )
+        owners = {gradient: gradients[gradient] for gradient in clips[clip] if gradient in gradients}
+        if len(owners) == len(set(clips[clip])) and all(op < clip for op, _ in owners.values()):
+            left = _left_scaled(sources, clip, owners, events)
+            if left:
+                yield _clipped(sources, clip, owners, left, passes)
+
+
+def _clipped(
+    sources: Sources, clip: int, owners: dict[int, tuple[int, int]], left: set[int], passes: dict[int, Happened]
+) -> Finding:
+    """What is said of a clip of gradients, of which some are left scaled."""
+    index = sources.index
+    backward = max(op for op, leaf in owners.values() if leaf in left)
+    tensors = [leaf for _, leaf in owners.values() if leaf in left]
+    is_part = len(left) < len(owners)
+    part = f"of which those of {sources.listed([sources.names.at(leaf, clip) for leaf in tensors])} " if is_part else ""
+    why = "GradScaler divides them only afterwards, so that the limit is too small by the scale"
+    why_part = "their optimizer was not given to unscale_, so that they outweigh the others in what is clipped"
+    return sources.finding(
+        f"Line {index.op_line(clip)}: {index.func(clip)} clips gradients {part or 'that '}are still multiplied by the "
+        "loss scale",
+        why=why_part if is_part else why,
+        op=clip,
+        tensors=tensors,
+        causes=sources.cause("write", clip),
+        evidence=[Evidence("ops", backward), Evidence("events", passes[backward].row)],
+        advice=f"Call scaler.unscale_(optimizer) before it{' for each optimizer' if is_part else ''}.",
+    )
 
 
 def _find_unscaled(sources: Sources) -> Iterator[Finding]:
@@ -115,22 +124,35 @@ def _clips(index: Index, before: int) -> dict[int, list[int]]:
     return found
 
 
-def _is_scaled(
-    sources: Sources, backward: int, clip: int, tensors: list[int], gradients: set[int], events: list[Happened]
-) -> bool:
-    """Whether nothing had divided the gradients when they were clipped, and their scaler did so afterwards."""
+def _left_scaled(sources: Sources, clip: int, owners: dict[int, tuple[int, int]], events: list[Happened]) -> set[int]:
+    """The leaves whose gradients nothing had divided when they were clipped, and their scaler did so afterwards.
+
+    Args:
+        sources: What is known.
+        clip: The call that limits gradients.
+        owners: For each gradient that it wrote, the scaled pass that gave it last, and whose it is.
+        events: What scalers did.
+    """
     index = sources.index
     held = {one.made.subject: one.tensors for one in seen_optimizers(index, sources.events)}
+    left = {leaf for _, leaf in owners.values()}
     for event in events:
-        if event.detail.get("call") == "unscale_" and backward < event.op <= clip:
-            of = held.get(event.detail.get("optimizer", NONE))
-            if of is None or not of.isdisjoint(tensors):
-                return False
-    later = (event for event in events if event.detail.get("call") == "step" and event.op > clip)
-    stepped = {tensor for event in later for tensor in held.get(event.detail.get("optimizer", NONE), ())}
-    storages = {index.storage_at(gradient, clip) for gradient in gradients}
+        if event.detail.get("call") == "unscale_" and event.op <= clip:
+            of = held.get(event.detail.get("optimizer", NONE), left)
+            left -= {leaf for op, leaf in owners.values() if op < event.op and leaf in of}
+    stepped = {
+        leaf
+        for event in events
+        if event.detail.get("call") == "step" and event.op > clip
+        for leaf in held.get(event.detail.get("optimizer", NONE), ())
+        if not ops_between(sources.lives.cleared.get(leaf, []), clip, event.op)
+    }
+    if not stepped.isdisjoint(left) and len(left) < len(owners):
+        left &= stepped
+    storages = {index.storage_at(gradient, clip) for gradient, (_, leaf) in owners.items() if leaf in left}
+    backward = max(op for op, _ in owners.values())
     written = (index.storage_at(tensor, op) for op, tensor, _, _ in all_writes(index) if backward < op < clip)
-    return not stepped.isdisjoint(tensors) and storages.isdisjoint(written)
+    return set() if stepped.isdisjoint(left) or not storages.isdisjoint(written) else left
 
 
 _CLIPPED = Diagnosis(
