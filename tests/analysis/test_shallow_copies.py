@@ -45,16 +45,74 @@ for epoch in range(2):
     score, best = epoch, copy.copy(server.net)  # here
 """
 
+BRANCH = """
+class Branch(torch.nn.Linear):
+    def twin(self):
+        return copy.copy(self)  # here
+online = Branch(3, 1)
+branch = online.twin()
+optimizer = torch.optim.SGD(online.parameters(), lr=0.1)
+for round in range(2):
+    fit(online, optimizer)
+    with torch.no_grad():
+        for slow, fast in zip(branch.parameters(), online.parameters()):
+            slow.lerp_(fast, 0.01)  # mixed
+"""
+
+LOADED = """
+def second(net):
+    other = copy.copy(net)  # here
+    return other.eval()
+online = torch.nn.Linear(3, 1)
+slower = second(online)
+fit(online, torch.optim.SGD(online.parameters(), lr=0.1))
+slower.load_state_dict(online.state_dict())
+"""
+
+GIVEN = """
+class Average:
+    def __init__(self, net):
+        self.net = net
+    @torch.no_grad()
+    def follow(self, net):
+        for s, p in zip(self.net.parameters(), net.parameters()):
+            s.data.mul_(0.9)
+            s.data.add_(0.1 * p.data)
+average = Average(copy.copy(server.net))  # here
+fit(server.net, torch.optim.SGD(server.net.parameters(), lr=0.1))
+average.follow(server.net)
+"""
+
+RETURNED = """
+def cloned(net):
+    other = copy.copy(net)  # here
+    return other
+teacher = cloned(server.net)
+fit(server.net, torch.optim.SGD(server.net.parameters(), lr=0.1))
+print(teacher(x).sum())
+"""
+
+OWN = """
+def cloned(net):
+    new = copy.copy(net)
+    new._parameters = {name: torch.nn.Parameter(p.detach().clone()) for name, p in net._parameters.items()}
+    return new
+target = cloned(server.net)
+fit(server.net, torch.optim.SGD(server.net.parameters(), lr=0.1))
+print(target(x).sum())
+"""
+
 
 def lines(body: str, code: str = "one-tensor-two-names") -> list[int]:
     answers = build(recorded(HEAD + body)).answers
     return [cause.line for one in answers if one.code == code for cause in one.causes]
 
 
-@pytest.mark.parametrize("body", [ROUNDS, MEMBERS, BEST])
+@pytest.mark.parametrize("body", [ROUNDS, MEMBERS, BEST, BRANCH, LOADED, GIVEN, RETURNED])
 def test_the_line_of_the_copy_is_the_one_cause(body: str) -> None:
     assert lines(body) == [line_of(HEAD + body, "# here")]
     assert lines(body, "snapshot-shares-memory") == []
+    assert lines(body, "loaded-from-itself") == []
 
 
 @pytest.mark.parametrize(
@@ -68,11 +126,26 @@ def test_the_line_of_the_copy_is_the_one_cause(body: str) -> None:
         (BEST, "score, best =", "score, view ="),
         (BEST, "copy.copy(server.net)", "copy.copy(x)"),
         (BEST, "epoch in range(2)", "epoch in range(1)"),
+        (BRANCH, "copy.copy", "copy.deepcopy"),
+        (BRANCH, "slow.lerp_(fast, 0.01)", "slow.mul_(0.9).add_(slow, alpha=0.1)"),
+        (LOADED, "copy.copy", "copy.deepcopy"),
+        (LOADED, "slower.load_state_dict(online", "online.load_state_dict(online"),
+        (GIVEN, "copy.copy", "copy.deepcopy"),
+        (GIVEN, "average.follow(server.net)", "average.follow(torch.nn.Linear(3, 1))"),
+        (RETURNED, "copy.copy", "copy.deepcopy"),
+        (RETURNED, "teacher", "view"),
+        (RETURNED, "return other", "return net"),
     ],
 )
 def test_a_copy_of_its_own_or_one_that_may_share_is_none(body: str, old: str, new: str) -> None:
     assert old in body
     assert lines(body.replace(old, new)) == []
+
+
+def test_a_copy_that_was_given_parameters_of_its_own_is_none() -> None:
+    assert lines(OWN) == []
+    shared = OWN.replace("p.detach().clone()", "p").replace("torch.nn.Parameter(p)", "p")
+    assert lines(shared) == [line_of(HEAD + shared, "new = ")]
 
 
 def test_a_snapshot_of_one_copy_is_the_cause_where_its_own_training_goes_on() -> None:

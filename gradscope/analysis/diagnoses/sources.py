@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gradscope.analysis.facts.memory.kept_after_passes import KeptAfterPasses
     from gradscope.analysis.facts.memory_writes.inplace_writes import InplaceWrites
     from gradscope.analysis.facts.memory_writes.outside_writes import OutsideWrites
+    from gradscope.analysis.facts.memory_writes.self_copies import SelfCopy
     from gradscope.analysis.facts.modes.kept_from_training import KeptFromTraining
     from gradscope.analysis.facts.modules.copied_modules import TreatedAsTwo
     from gradscope.analysis.facts.modules.registered_hooks import RegisteredHooks
@@ -109,7 +110,15 @@ class Sources:
         """Shallow copies of modules that the program treats as modules of their own."""
         from gradscope.analysis.facts.modules.copied_modules import treated_as_two
 
-        return tuple(treated_as_two(self.index, self.events, self.lives))
+        loaded = {tensor: copied.op for copied in self.self_copies for tensor in copied.tensors}
+        return tuple(treated_as_two(self.index, self.events, self.lives, self.sharing, loaded, self.names_held))
+
+    @cached_property
+    def self_copies(self) -> tuple[SelfCopy, ...]:
+        """Modules that were loaded from themselves under another name."""
+        from gradscope.analysis.facts.memory_writes.self_copies import self_copies
+
+        return tuple(self_copies(self.index, self.sharing))
 
     @cached_property
     def hooks(self) -> RegisteredHooks:

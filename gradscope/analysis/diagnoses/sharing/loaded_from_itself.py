@@ -7,14 +7,19 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.memory_writes.self_copies import SelfCopy, self_copies
+from gradscope.analysis.facts.memory_writes.self_copies import SelfCopy
 from gradscope.analysis.report_model import Cause, Evidence
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each pair of names."""
     index = sources.index
-    pairs = {frozenset((copied.destination, copied.source)): copied for copied in self_copies(index, sources.sharing)}
+    by_copy = {one for copied in sources.copied_as_two for one in copied.tensors}  # two modules with one set of tensors
+    pairs = {
+        frozenset((copied.destination, copied.source)): copied
+        for copied in sources.self_copies
+        if by_copy.isdisjoint(copied.tensors)
+    }
     for copied in pairs.values():
         line = index.line(copied.file, copied.named_at) if copied.named_at else index.op_line(copied.op)
         causes = [_named(sources, copied)] if copied.named_at else sources.cause("used", copied.op)

@@ -15,8 +15,11 @@ from gradscope.analysis.report_model import Evidence
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each place that gave a second name."""
     index, said = sources.index, set[tuple[int, int]]()
+    by_copy = {one for copied in sources.copied_as_two for one in copied.tensors if copied.mixed >= 0}
     for pair in (*two_names(index, sources.names_held), *keys_for_one(index, sources.names_held)):
         given = pair.given[0]
+        if not by_copy.isdisjoint(pair.tensors):
+            continue  # it is the copy that was taken for a module of its own
         said.update((pair.file, at.line) for at in pair.given)
         is_named = bool(given.of) and " and " not in given.name
         one, other = (given.name, given.of) if is_named else pair.names
@@ -42,15 +45,18 @@ def _find(sources: Sources) -> Iterator[Finding]:
 
 def _copied(sources: Sources, copied: TreatedAsTwo) -> Finding:
     """A module that ``copy.copy`` copied: one object more, with the same parameters."""
-    (first, *_), of = copied.copies, copied.source.of
+    (first, *_), of = copied.copies, copied.of
     causes = sources.cause_of_event("made", first)
-    steps = f"{copied.steps:,} step{'s' * (copied.steps > 1)}"
+    steps, since = f"{copied.steps:,} step{'s' * (copied.steps > 1)}", "since changed both"
     if copied.optimizers:
         why = (
             f"{copied.optimizers} optimizers were made since, and each of the {steps} changed {of} and every copy of it"
         )
+    elif copied.mixed >= 0:
+        call = sources.index.call_name(copied.mixed)
+        why = f"{steps} {since}, and {call} gives its parameters their own values"
     else:
-        why = f"{steps} since changed {copied.source.name} with it"
+        why = f"{steps} since changed {copied.name} with it"
     return sources.finding(
         f"Line {causes[0].line}: copy.copy({of}) copies no parameter, its copy holds those of {of}",
         why=why,
@@ -70,7 +76,7 @@ DIAGNOSIS = Diagnosis(
         meaning="""An assignment gave a tensor, or a module, a second name. A write in place changed it, and a
             statement then used both names as if they were two things: it mixed the one into the other, compared them,
             or read both. Or copy.copy() made several copies of a module, for each of which an optimizer was made, or
-            one that is called best or target while steps went on.""",
+            one that is called best or target while steps went on, or that a statement mixed with the module itself.""",
         reason="""noisy = clean, self.target = self.policy, copy.copy(model) and {"x": t, "y": t} make no copy of any
             tensor. What is written under the one name is read under the other.""",
         remedy="""Take a copy where the second name is given: clean.clone(), copy.deepcopy(policy), or
