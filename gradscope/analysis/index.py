@@ -167,6 +167,11 @@ class Index:
         return _positions(self.recording.ops.column("kind"))
 
     @cached_property
+    def events_by_kind(self) -> dict[int, array[int]]:
+        """The rows of events of each kind, in order."""
+        return _positions(self.recording.events.column("kind"))
+
+    @cached_property
     def weights(self) -> array[int]:
         """For each op how often it came: once, and as often as it stands for others that were alike and are not kept.
 
@@ -573,13 +578,16 @@ class Index:
 
     def node_after(self, tensor: int) -> int:
         """A tensor's grad_fn at the end of the run."""
-        node = self.recording.tensors.column("node")[tensor]
-        changes = self.recording.changes
-        columns = (changes.column(name) for name in ("tensor", "field", "after"))
-        for changed, field, after in zip(*columns, strict=True):
-            if changed == tensor and field == Field.GRAD_FN:
-                node = after
-        return node
+        return self._nodes_after[tensor]
+
+    @cached_property
+    def _nodes_after(self) -> array[int]:
+        nodes = self.recording.tensors.column("node")[:]
+        columns = (self.recording.changes.column(name) for name in ("tensor", "field", "after"))
+        for tensor, field, after in zip(*columns, strict=True):
+            if field == Field.GRAD_FN:
+                nodes[tensor] = after
+        return nodes
 
     @cached_property
     def node_tensor(self) -> array[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from gradscope.frames.syntax_trees import innermost, parsed
@@ -175,6 +176,7 @@ def first_statement(text: str, line: int) -> tuple[int, int] | None:
     return body[0].lineno, body[0].end_lineno or body[0].lineno
 
 
+@lru_cache(maxsize=256)  # asked for every tensor that a loop writes
 def default_arguments(text: str, line: int) -> tuple[str, int, int, int, int] | None:
     """The argument whose default is made at a line of a function's header.
 

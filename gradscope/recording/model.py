@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -57,6 +58,11 @@ class SourceFile:
     text: str
     is_user: bool = True
     """False for a third-party file that is kept only because an ``inner`` span points to it."""
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """The text's lines, which are asked for one by one, often once for each op."""
+        return self.text.split("\n")
 
 
 @dataclass
@@ -167,7 +173,7 @@ class Recording:
         """The source text of a line (or of the lines up to ``end_line``), without the newline at its end."""
         if not 0 <= file < len(self.files) or line < 1:
             return ""
-        return "\n".join(self.files[file].text.split("\n")[line - 1 : end_line or line])
+        return "\n".join(self.files[file].lines[line - 1 : end_line or line])
 
     def excerpt(self, file: int, line: int, end_line: int, col: int, end_col: int) -> str:
         """The source text between two columns (counted in bytes) of two lines, on one line.

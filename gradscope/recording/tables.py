@@ -113,7 +113,7 @@ class Table(Generic[RowT]):
     def __getitem__(self, row_id: int) -> RowT:
         if row_id < 0:
             raise IndexError(f"no row {row_id} in {self.row_type.__name__}")
-        return self.row_type._make(column[row_id] for column in self.columns.values())  # type: ignore[attr-defined, no-any-return]
+        return self.row_type._make([column[row_id] for column in self.columns.values()])  # type: ignore[attr-defined, no-any-return]
 
     def __iter__(self) -> Iterator[RowT]:
         return map(self.row_type._make, zip(*self.columns.values(), strict=True))  # type: ignore[attr-defined]

@@ -41,20 +41,13 @@ class Events:
 
     def of(self, kind: EventKind) -> list[Happened]:
         """Events of one kind, in the order of the run."""
+        return [self._happened(row) for row in self._index.events_by_kind.get(kind, ())]
+
+    def _happened(self, number: int) -> Happened:
         recording = self._index.recording
-        return [
-            Happened(
-                number,
-                row.op,
-                row.span,
-                row.thread,
-                row.subject,
-                _read(recording.text(row.detail)),
-                tuple(self._tensors.of(number)),
-            )
-            for number, row in enumerate(recording.events)
-            if row.kind == kind
-        ]
+        row = recording.events[number]
+        detail = _read(recording.text(row.detail))
+        return Happened(number, row.op, row.span, row.thread, row.subject, detail, tuple(self._tensors.of(number)))
 
     @cached_property
     def in_optimizers(self) -> dict[int, list[Happened]]:

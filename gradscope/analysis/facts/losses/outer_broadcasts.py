@@ -61,7 +61,7 @@ def outer_broadcasts(index: Index, passes: Passes) -> Iterator[OuterBroadcast]:
     found: dict[int, OuterBroadcast] = {}
     squares = _square_layouts(index)
     layouts = recording.tensors.column("layout")
-    for op in index.calls_of(_may_broadcast):
+    for op in index.calls_of(_may_broadcast if squares else _LOSSES.__contains__):
         made = index.tensors_made(op)
         is_loss = index.func(op) in _LOSSES
         if len(made) != 1 or nodes[made[0]] < 0 or not (is_loss or layouts[made[0]] in squares):

@@ -54,7 +54,10 @@ class WeightedMean(NamedTuple):
 def weighted_means(index: Index, passes: Passes) -> Iterator[WeightedMean]:
     """The last one of each statement that multiplies, of those that a backward pass came through."""
     found = dict[int, WeightedMean]()
-    for op in index.calls_of(_PRODUCTS.__contains__):
+    recording, layout_of = index.recording, index.recording.tensors.column("layout")
+    numbers = {number for number, layout in enumerate(recording.layouts) if recording.text(layout.shape) == "()"}
+    taking = {op for op, tensor in zip(index.uses.keys, index.uses.values, strict=True) if layout_of[tensor] in numbers}
+    for op in filter(taking.__contains__, index.calls_of(_PRODUCTS.__contains__)):
         weighted = _weighted(index, passes, op)
         if weighted is not None:
             found[index.op_statement[op]] = weighted

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, INFERENCE_TENSOR, LEAF, NO_VERSION, REQUIRES_GRAD
-from gradscope.recording.rows import Change, Field
+from gradscope.recording.rows import Field
 
 
 @dataclass(eq=False, repr=False)
@@ -60,20 +60,30 @@ class StatesAfter:
             version=0 if has_version else None,
             offset=self._offsets.get(tensor, 0),
         )
-        changes = [self._recording.changes[row] for row in self._changes[tensor]]
-        for row, change in zip(self._changes[tensor], changes, strict=True):
-            if change.op > op:
+        changes = self._recording.changes
+        ops, fields, befores, afters = (changes.column(name) for name in ("op", "field", "before", "after"))
+        for row in self._changes[tensor]:
+            if ops[row] > op:
                 break
-            at_birth = row in self._found or (change.op == born.op and not flags & EXTERNAL)
-            if at_birth and change.field == Field.VERSION and _is_of_later_write(change, changes):
+            at_birth = row in self._found or (ops[row] == born.op and not flags & EXTERNAL)
+            if at_birth and fields[row] == Field.VERSION and self._is_of_later_write(tensor, row):
                 continue
-            self._apply(state, change.field, change.after)
-            if since is not None and change.op >= since and not at_birth:
-                self._remember(state, change.field, change.before)
+            self._apply(state, fields[row], afters[row])
+            if since is not None and ops[row] >= since and not at_birth:
+                self._remember(state, fields[row], befores[row])
         given_at, node = self._given.get(tensor, (op + 1, NONE))
         if state.node < 0 and given_at <= op:
             self._apply(state, Field.GRAD_FN, node)
         return state
+
+    def _is_of_later_write(self, tensor: int, born: int) -> bool:
+        """Whether the version that a tensor was first seen at came of a write: it is entered when that is over."""
+        ops, fields, befores, afters = (
+            self._recording.changes.column(name) for name in ("op", "field", "before", "after")
+        )
+        later = (row for row in self._changes[tensor] if fields[row] == Field.VERSION and ops[row] > ops[born])
+        first = next(later, None)
+        return first is not None and befores[first] < afters[born]
 
     @staticmethod
     def _apply(state: State, field: int, after: int) -> None:
@@ -99,10 +109,3 @@ class StatesAfter:
             state.version_before = before
         elif field == Field.REQUIRES_GRAD and state.requires_grad_before is None:
             state.requires_grad_before = bool(before)
-
-
-def _is_of_later_write(born: Change, changes: Sequence[Change]) -> bool:
-    """Whether the version that a tensor was first seen at came of a write: it is entered when that is over."""
-    later = (change for change in changes if change.field == Field.VERSION and change.op > born.op)
-    first = next(later, None)
-    return first is not None and first.before < born.after
