@@ -12,6 +12,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis
 from gradscope.analysis.report_builder import build
 from gradscope.analysis.report_model import Answer
 from gradscope.recording import Recording
+from gradscope.recording.rows import Field
 from tests.analysis.building import recorded
 
 BARE_LINE = re.compile(r"\b[Ll]ines? \d+\b(?! of module\.py|(?:,| and| to) \d| …)")
@@ -84,3 +85,32 @@ def test_what_a_recording_is_not_asked_for_would_find_nothing(known: Diagnosis, 
 def test_it_is_explained(known: Diagnosis):
     assert known.title
     assert all(len(part.split()) > 5 for part in known.explanation)
+
+
+PASS = """\
+import torch
+x = torch.ones(3, requires_grad=True)
+y = x * x
+y.sum().backward()
+"""
+
+
+@pytest.mark.parametrize("code", ["write-through-alias", "weights-overwritten", "skip-path-overwritten"])
+def test_what_is_said_of_writes_is_looked_for_where_something_was_written_after_it_was_made(code: str):
+    def is_looked_for(program: str) -> bool:
+        return code in {known.code for known in diagnoses_for(recorded(program))}
+
+    fields = recorded(PASS).changes.column("field")
+    assert list(fields) == [Field.VERSION]  # of the gradient: autograd added up two in place before it gave it
+    assert not is_looked_for(PASS)
+    assert is_looked_for(f"{PASS}y.detach().zero_()\n")
+    assert is_looked_for(f"{PASS}x.data = torch.zeros(3)\n")
+
+
+def test_what_takes_several_passes_or_parameters_is_not_looked_for_in_less():
+    def looked_for(program: str) -> set[str]:
+        return {known.code for known in diagnoses_for(recorded(program))}
+
+    few = {"tie-broken", "graph-kept-after-pass", "divided-by-itself", "units-alike"}
+    assert not looked_for(PASS) & few
+    assert looked_for(f"{PASS}for _ in range(2):\n    torch.nn.Linear(3, 1)(x).sum().backward()\n") >= few

@@ -11,11 +11,16 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
-from gradscope.recording.rows import EventKind, OpFlag, OpKind
+from gradscope.recording.flags import EXTERNAL, PARAMETER
+from gradscope.recording.rows import EventKind, Field, OpFlag, OpKind
 
 if TYPE_CHECKING:
     from gradscope.analysis.diagnoses.diagnosis import Diagnosis
     from gradscope.recording import Recording
+
+
+_OF_GRAPHS = frozenset((Field.REQUIRES_GRAD, Field.GRAD_FN, Field.LEAF, Field.GRAD))
+"""What of a tensor changes though its memory stays as it is."""
 
 
 class Entry(NamedTuple):
@@ -90,13 +95,48 @@ def _a_gradient_of_a_function(recording: Recording) -> bool:
     )
 
 
-def _a_change(recording: Recording) -> bool:
-    return len(recording.changes) > 0
+def _a_write(recording: Recording) -> bool:
+    """Whether anything was written in place, or put on other memory, after it was made; a step writes what it steps."""
+    tensors, allocated_at = recording.tensors, recording.storages.column("op")
+    made_at, flags, storages = (tensors.column(name) for name in ("op", "flags", "storage"))
+    columns = (recording.changes.column(name) for name in ("op", "tensor", "field"))
+    for op, tensor, field in zip(*columns, strict=True):
+        is_new = op == made_at[tensor] and not flags[tensor] & EXTERNAL and storages[tensor] >= 0
+        is_birth = field == Field.VERSION and is_new and allocated_at[storages[tensor]] == op  # on memory of its own
+        if not is_birth and field not in _OF_GRAPHS:
+            return True
+    return False
 
 
-def _a_change_or_arrays(recording: Recording) -> bool:
+def _a_write_or_arrays(recording: Recording) -> bool:
     is_shared = EventKind.MEMORY_CHANGED in recording.events.column("kind")
-    return _a_change(recording) or is_shared or sum(recording.storages.column("external")) > 1
+    return _a_write(recording) or is_shared or sum(recording.storages.column("external")) > 1
+
+
+def _a_pass_and_a_write(recording: Recording) -> bool:
+    return _a_pass(recording) and _a_write(recording)
+
+
+def _several_passes(recording: Recording) -> bool:
+    return len(recording.backwards) > 1
+
+
+def _several_looks_at_gradients(recording: Recording) -> bool:
+    return recording.events.column("kind").count(EventKind.GRADIENTS) > 1
+
+
+def _a_pass_and_parameters(recording: Recording) -> bool:
+    return _a_pass(recording) and any(flags & PARAMETER for flags in recording.tensors.column("flags"))
+
+
+def _a_call(name: str) -> Callable[[Recording], bool]:
+    """Whether there is a function in whose name something stands: ``.exp``."""
+    return lambda recording: any(name in text for text in recording.strings)
+
+
+def _a_pass_and_a_call(name: str) -> Callable[[Recording], bool]:
+    is_called = _a_call(name)
+    return lambda recording: _a_pass(recording) and is_called(recording)
 
 
 def _several_threads(recording: Recording) -> bool:
@@ -156,26 +196,26 @@ _ENTRIES = (
     Entry("gradients.gradient_not_finite", _an_event(EventKind.GRADIENTS)),
     Entry("modules.forward_called_directly", _a_function_of_the_users),
     Entry("modules.backward_of_module", _a_pass),
-    Entry("gradients.zero_factors", _an_event(EventKind.GRADIENTS)),
-    Entry("gradients.divided_by_itself", _a_pass),
-    Entry("gradients.units_alike", _an_event(EventKind.GRADIENTS)),
+    Entry("gradients.zero_factors", _several_looks_at_gradients),
+    Entry("gradients.divided_by_itself", _several_passes),
+    Entry("gradients.units_alike", _several_looks_at_gradients),
     Entry("gradients.straight_through_reversed", _a_pass),
     Entry("gradients.gradient_always_zero", _an_event(EventKind.GRADIENTS)),
-    Entry("optimizers.layer_died", _an_event(EventKind.GRADIENTS)),
+    Entry("optimizers.layer_died", _several_looks_at_gradients),
     Entry("gradients.grad_none", _anything),
     Entry("gradients.grad_of_other_view", _a_pass),
     Entry("gradients.imaginary_part_lost", _complex_values),
     Entry("gradients.backward_reached_nothing", _a_pass),
     Entry("gradients.term_without_gradient", _a_pass),
     Entry("gradients.no_grad_in_other_thread", _several_threads),
-    Entry("losses.probabilities_as_logits", _a_pass),
+    Entry("losses.probabilities_as_logits", _a_pass_and_a_call("F.")),
     Entry("losses.factor_always_zero", _an_event(EventKind.VALUES)),
     Entry("losses.paired_by_broadcast", _a_pass),
     Entry("losses.weighted_after_mean", _a_pass),
     Entry("losses.target_with_gradient", _a_pass),
     Entry("losses.teacher_trained", _a_step),
-    Entry("losses.advantage_with_gradient", _a_pass),
-    Entry("losses.ratio_without_gradient", _a_pass),
+    Entry("losses.advantage_with_gradient", _a_pass_and_a_call(".log_prob")),
+    Entry("losses.ratio_without_gradient", _a_pass_and_a_call(".exp")),
     Entry("losses.distance_to_copy", _a_pass),
     Entry("losses.multiplier_trains_factor", _a_step),
     Entry("gradients.sample_without_gradient", _a_pass),
@@ -203,8 +243,8 @@ _ENTRIES = (
     Entry("modules.state_not_loaded", _an_event(EventKind.LOADED)),
     Entry("modules.loaded_then_initialized", _a_loaded_state),
     Entry("modules.frozen_in_vain", _a_pass),
-    Entry("modules.freezing_undone", _a_pass),
-    Entry("modules.layer_made_anew", _a_pass),
+    Entry("modules.freezing_undone", _a_pass_and_parameters),
+    Entry("modules.layer_made_anew", _a_pass_and_parameters),
     Entry("hooks.hook_writes_shared_gradient", _an_event(EventKind.HOOK)),
     Entry("hooks.hook_changes_gradient", _an_event(EventKind.HOOK_RUNS)),
     Entry("hooks.hook_takes_parameter", _an_event(EventKind.HOOK_RUNS)),
@@ -220,15 +260,15 @@ _ENTRIES = (
     Entry("modules.frozen_with_another", _an_event(EventKind.FROZEN)),
     Entry("modules.new_layer_frozen", _an_event(EventKind.FROZEN)),
     Entry("optimizers.parameter_replaced", _an_event(EventKind.OPTIMIZER)),
-    Entry("modules.tie_broken", _a_pass),
+    Entry("modules.tie_broken", _a_pass_and_parameters),
     Entry("optimizers.never_stepped", _a_step),
     Entry("optimizers.step_without_backward", _steps_alone),
     Entry("optimizers.step_never_made", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.update_lost", _a_pass),
-    Entry("optimizers.cleared_before_step", _a_pass),
+    Entry("optimizers.cleared_before_step", _a_pass_and_a_write),
     Entry("optimizers.gradient_kept_by_reference", _a_pass),
-    Entry("optimizers.accumulation_cleared", _a_pass),
-    Entry("losses.gradients_of_other_loss", _a_pass),
+    Entry("optimizers.accumulation_cleared", _a_pass_and_a_write),
+    Entry("losses.gradients_of_other_loss", _a_pass_and_a_write),
     Entry("losses.derivative_left", _a_step),
     Entry("optimizers.learning_rate", _an_event(EventKind.LEARNING_RATE)),
     Entry("optimizers.scheduler_in_vain", _an_event(EventKind.LEARNING_RATE)),
@@ -237,27 +277,27 @@ _ENTRIES = (
     Entry("optimizers.held_untracked", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.mask_is_trained", _a_step),
     Entry("optimizers.iterator_used_up", _an_event(EventKind.OPTIMIZER)),
-    Entry("optimizers.weights_overwritten", _a_pass),
+    Entry("optimizers.weights_overwritten", _a_pass_and_a_write),
     Entry("optimizers.average_left_in_model", _a_step),
     Entry("optimizers.stale_casts", _a_step_under_autocast),
     Entry("optimizers.average_reversed", _an_event(EventKind.FACTOR)),
     Entry("optimizers.average_trained", _an_event(EventKind.OPTIMIZER)),
-    Entry("optimizers.clipped_in_vain", _a_pass),
+    Entry("optimizers.clipped_in_vain", _a_pass_and_a_call("nn.utils.clip_grad")),
     Entry("modules.mode_of_module", _a_mode_or_a_step),
     Entry("modules.frozen_norms", _a_mode_or_a_step),
     Entry("modules.frozen_norm_by_batch", _a_mode_or_a_step),
     Entry("modules.dropout_in_evaluation", _an_event(EventKind.TRAINING_MODE)),
     Entry("modules.evaluated_in_training", _an_event(EventKind.TRAINING_MODE)),
-    Entry("optimizers.gradients_applied_again", _a_pass),
-    Entry("optimizers.gradients_left_in_weights", _a_pass),
+    Entry("optimizers.gradients_applied_again", _a_pass_and_a_write),
+    Entry("optimizers.gradients_left_in_weights", _a_pass_and_a_write),
     Entry("optimizers.steps_without_gradients", _an_event(EventKind.OPTIMIZER)),
-    Entry("optimizers.gradient_applied_twice", _a_pass),
+    Entry("optimizers.gradient_applied_twice", _a_pass_and_a_write),
     Entry("optimizers.made_anew", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.scaled_gradients", _an_event(EventKind.GRAD_SCALER)),
     Entry("optimizers.zeroed_gradients", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.moved_without_gradient", _an_event(EventKind.OPTIMIZER)),
     Entry("memory.graph_carried_along", _a_call_again),
-    Entry("memory.graph_kept_after_pass", _a_pass),
+    Entry("memory.graph_kept_after_pass", _several_passes),
     Entry("memory.memory_kept_by_graph", _a_call_again),
     Entry("memory.gradient_cycle", _a_pass),
     Entry("memory.output_kept_by_ctx", _an_event(EventKind.FUNCTION)),
@@ -265,23 +305,23 @@ _ENTRIES = (
     Entry("memory.block_kept_by_view", _a_call_again),
     Entry("memory.evaluated_with_graph", _a_pass),
     Entry("memory.saved_in_vain", _anything),
-    Entry("sharing.snapshot_shares_memory", _a_change_or_arrays),
+    Entry("sharing.snapshot_shares_memory", _a_write_or_arrays),
     Entry("sharing.loaded_from_itself", _a_step),
     Entry("sharing.loaded_without_copy", _a_loaded_state),
     Entry("sharing.optimizer_state_kept", _an_event(EventKind.OPTIMIZER_STATE)),
-    Entry("sharing.one_tensor_two_names", _a_change),
+    Entry("sharing.one_tensor_two_names", _a_write),
     Entry("sharing.tied_by_data", _a_step),
     Entry("sharing.memory_assigned", _a_step),
-    Entry("sharing.kept_again", _a_change),
-    Entry("modules.skip_path_overwritten", _a_change),
-    Entry("sharing.write_into_expanded", _a_change),
-    Entry("sharing.repeated_index_write", _a_change),
-    Entry("sharing.data_written_again", _a_change),
-    Entry("sharing.argument_written", _a_change),
-    Entry("sharing.default_argument_written", _a_change),
-    Entry("sharing.write_lost", _a_change),
+    Entry("sharing.kept_again", _a_write),
+    Entry("modules.skip_path_overwritten", _a_write),
+    Entry("sharing.write_into_expanded", _a_write),
+    Entry("sharing.repeated_index_write", _a_call("Tensor.__setitem__")),
+    Entry("sharing.data_written_again", _a_write),
+    Entry("sharing.argument_written", _a_write),
+    Entry("sharing.default_argument_written", _a_write),
+    Entry("sharing.write_lost", _a_write),
     Entry("modules.checkpoint_updates_twice", _an_event(EventKind.CHECKPOINT)),
-    Entry("sharing.write_through_alias", _a_change),
+    Entry("sharing.write_through_alias", _a_write),
 )
 
 

@@ -58,13 +58,14 @@ def _check_sizes(recording: Recording) -> None:
 def _check_graph(recording: Recording) -> None:
     """Who walks a graph of nodes must come to its end."""
     made_by = recording.nodes.column("op")
-    edges = [edge for edge in recording.edges if edge.next >= 0]
+    columns = (recording.edges.column(name) for name in ("node", "next"))
+    edges = [(node, after) for node, after in zip(*columns, strict=True) if after >= 0]
     # The recorder comes from a node to those before it: of an earlier op, or found in the same one's walk after it.
-    if all((made_by[edge.next], -edge.next) < (made_by[edge.node], -edge.node) for edge in edges):
+    if all((made_by[after], -after) < (made_by[node], -node) for node, after in edges):
         return
     order: TopologicalSorter[int] = TopologicalSorter()
-    for edge in edges:
-        order.add(edge.node, edge.next)
+    for node, after in edges:
+        order.add(node, after)
     try:
         order.prepare()
     except CycleError as error:
