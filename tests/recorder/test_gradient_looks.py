@@ -232,3 +232,15 @@ def test_a_weight_whose_units_and_their_gradients_are_the_same(weight: str, alik
     )
     (look,) = looks(recording, EventKind.GRADIENTS)
     assert look.get("alike", []) == alike
+
+
+@pytest.mark.parametrize(("dtype", "is_kept"), [("float16", True), ("float32", False)])
+def test_where_a_number_in_float16_was_too_large_all_that_the_graph_keeps_is_noted(dtype: str, is_kept: bool) -> None:
+    recording = recorded(f"""
+    import torch
+    w = torch.full((4,), 300.0, dtype=torch.{dtype}, requires_grad=True)
+    (w * 2 * torch.rsqrt((w * 2).pow(2).mean())).sum().backward()
+    """)
+    kept = [tuple(values) for look in looks(recording, EventKind.VALUES) for _, _, *values in look["keep"]]
+    assert ((0.0, 0.0) in kept and (600.0, 600.0) in kept) == is_kept
+    assert bool(kept) == is_kept

@@ -20,7 +20,7 @@ from torch._C import DisableTorchFunctionSubclass
 from gradscope.recorder.state.alike_units import alike_along
 from gradscope.recorder.state.births import BackwardBirths
 from gradscope.recorder.state.graph_nodes import GraphNodes
-from gradscope.recorder.state.graph_values import GraphValues, is_extreme, is_flat
+from gradscope.recorder.state.graph_values import GraphValues, is_extreme, is_flat, is_overflown
 from gradscope.recorder.state.identity import Identity
 from gradscope.recorder.state.tensors_in import PLAIN
 from gradscope.recorder.state.value_ranges import Norms, Range, Ranges, is_bad, is_zero
@@ -42,6 +42,9 @@ _KINDS = 256
 
 BAD_LOSSES = 3
 """Passes from a loss that is not finite before which everything is looked at."""
+
+OVERFLOWS = 3
+"""Passes with an infinity in float16 before which everything that their graph keeps is looked at."""
 
 _SURVEYED = 1 << 26
 """Elements of the tensors that are looked at where a loss is not finite."""
@@ -100,6 +103,7 @@ class GradientLooks:
         self.passes = 0
         """Backward passes that have begun."""
         self._bad_losses = 0
+        self._overflows = 0
         self._kinds: dict[tuple[type, ...], int] = {}
         """For each kind of nodes from which passes started: how many of these were told apart by it."""
         self._unread: list[Callable[[], None]] = []
@@ -121,9 +125,13 @@ class GradientLooks:
         with _unseen(), suppress(RuntimeError):  # (no memory left)
             nodes = [root.grad_fn for root in roots if root.requires_grad and root.grad_fn is not None]
             surveyed = self._alive() if is_bad_loss else []
+            graph = GraphValues(nodes, self._graph.row_of, is_bad_loss)
+            if graph.is_overflown and not is_bad_loss and self._overflows < OVERFLOWS:
+                self._overflows += 1
+                graph = GraphValues(nodes, self._graph.row_of, in_full=True)
             return Look(
                 Ranges(roots),
-                GraphValues(nodes, self._graph.row_of, is_bad_loss),
+                graph,
                 [row for row, _ in surveyed],
                 Ranges(tensor for _, tensor in surveyed),
                 BackwardBirths(nodes, self._graph.row_of) if self._is_thorough else None,
@@ -215,10 +223,12 @@ class GradientLooks:
         if alike:
             detail["alike"] = alike
         self._tape.add_event(_GRADIENTS, span, thread, op, json.dumps(detail), rows)
+        asked = look.graph.read()
         is_wrong = any(map(is_bad, (*roots, *ranges)))
+        is_shown = is_wrong or any(map(is_overflown, asked))
         kept, derivatives = [], []
-        for one in look.graph.read():
-            if one.attr and is_wrong:
+        for one in asked:
+            if one.attr and is_shown:
                 kept.append([one.node, one.attr, *_rounded(one.values)])
             if is_flat(one) or (is_wrong and is_extreme(one)):
                 values = (0.0, 0.0) if is_flat(one) else _rounded(one.values)

@@ -21,6 +21,7 @@ from gradscope.recorder.torch_internals.singular_nodes import (
     FACTORS,
     FLAT,
     FLAT_BESIDE,
+    INVERSES,
     KEEPS_FLAT,
     POLES,
     SATURATES,
@@ -54,10 +55,14 @@ _kept_by: dict[type, list[tuple[str, str]]] = {}
 class Asked:
     """One tensor that a node keeps, or the derivative that it gives."""
 
-    __slots__ = ("at", "attr", "flat_at", "node", "values")
+    __slots__ = ("at", "attr", "flat_at", "node", "overflown_at", "values")
 
-    def __init__(self, node: int, attr: str, flat_at: tuple[float, ...] = ()) -> None:
+    def __init__(
+        self, node: int, attr: str, flat_at: tuple[float, ...] = (), overflown_at: tuple[float, ...] = ()
+    ) -> None:
         self.node = node
+        self.overflown_at = overflown_at
+        """Where an end of its range is one of these, a number in float16 was larger than it can hold."""
         self.flat_at = flat_at
         """Where it is one of these values throughout, the derivative is zero."""
         self.attr = attr
@@ -97,7 +102,7 @@ class GraphValues:
                 continue
             flat_at = _FLAT_AT[kind_of(kind.__name__)] if limit == _KEPT_FLAT or is_number else ()
             for attr, tensor in kept:
-                asked.append(Asked(row, attr, flat_at))
+                asked.append(Asked(row, attr, flat_at, _overflown_at(kind, attr, tensor)))
                 is_whole = is_number and not tensor.is_floating_point() and not tensor.is_complex()
                 tensors.append(tensor.double() if is_whole else tensor)  # (ranges are asked of floating point alone)
             if limit == _KEPT and kind_of(kind.__name__) in SATURATES and kept and kept[-1][1].numel() <= _SATURATED:
@@ -118,6 +123,11 @@ class GraphValues:
             one.values = values
             if position in sources and is_bad(values):
                 one.at = _value_at(*sources[position])
+
+    @property
+    def is_overflown(self) -> bool:
+        """Whether a number in float16 was larger than it can hold, as far as that is known without waiting."""
+        return self._ranges.is_free and any(map(is_overflown, self._asked))
 
     def read(self) -> list[Asked]:
         """All that was asked."""
@@ -204,6 +214,18 @@ def _value_at(derivative: Tensor, kept: Tensor) -> float | None:
         return None
     at = torch.isfinite(found).logical_not().flatten().to(torch.uint8).argmax()
     return float(values.flatten()[at])
+
+
+def _overflown_at(kind: type, attr: str, tensor: Tensor) -> tuple[float, ...]:
+    if tensor.dtype is not torch.float16:
+        return ()
+    is_inverse = attr == "result" and kind_of(kind.__name__) in INVERSES
+    return (math.inf, 0.0) if is_inverse else (math.inf,)  # (1 / 65,504 is not zero)
+
+
+def is_overflown(one: Asked) -> bool:
+    """Whether it tells that a number in float16 was larger than it can hold."""
+    return one.values is not None and not set(one.values).isdisjoint(one.overflown_at)
 
 
 def is_extreme(one: Asked) -> bool:

@@ -18,6 +18,9 @@ POLES = frozenset(
 )
 """Their result or their derivative may be infinite or not a number though what goes in is finite."""
 
+INVERSES = frozenset(("Rsqrt",))
+"""What they give, which they keep, is zero for an infinity alone: in float16 the largest number gives 0.004."""
+
 ENDING = frozenset(("Softmax", "LogSoftmax", "SafeSoftmax", "Exp", "Exp2", "Expm1"))
 """Only their result may be: they keep it, and the derivative ends where the result does."""
 

@@ -8,6 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.leaf_gradients.factors_of_zero import zero_factors
+from gradscope.analysis.facts.leaf_gradients.overflown_halves import overflown_halves
 from gradscope.analysis.facts.losses.samples_in_losses import samples_in_losses
 from gradscope.analysis.facts.modules.direct_forwards import direct_forwards
 from gradscope.analysis.facts.modules.places_of_modules import only_module
@@ -38,6 +39,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     direct = {found.op for found in direct_forwards(sources.index)}
     others = zero_factors(sources.index, looks)
     told = frozenset(others.leaves if others is not None else ())
+    overflown = {leaf for one in overflown_halves(sources.index, sources.passes, looks) for leaf in one.leaves}
     estimates = {sources.index.made_by(one.takes) for one in StraightThroughs(sources.index, sources.flow).reversed()}
     zeros = ZeroGradients(sources.index, sources.passes, looks, sources.functions).found()
     sampled = _behind_samples(sources) if zeros else set()
@@ -46,6 +48,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
             continue  # (the other way, through a sample, was cut: a divergence alone starts at its least value)
         if told.issuperset(blocked.leaves):
             continue  # (what they hold is the cause)
+        if not overflown.isdisjoint(blocked.leaves):
+            continue  # (a norm that overflowed is the cause, of what is zero behind it, too)
         if not _alike(sources, list(estimates)).isdisjoint(_alike(sources, blocked.ops)):
             continue  # (the sum that hands the gradient to it instead of past it is the cause)
         if direct and not direct.isdisjoint(_alike(sources, blocked.ops)):
