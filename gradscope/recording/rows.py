@@ -207,6 +207,11 @@ class EventKind(IntEnum):
     """The forward of a ``DistributedDataParallel`` was about to send the buffers of its model from one process to all
     others, which must then be in a forward, too."""
 
+    WRITTEN_AGAIN = 91
+    """An op (the subject) wrote memory that is not torch's through a tensor (the only one) that had been put on it at
+    the span, or by the ``op``, when its bytes were still as other ops had left them: those ``before``, through a tensor
+    that was put on it earlier. So many ``times`` in a row it was put there."""
+
 
 class Op(NamedTuple):
     """One call seen at torch's Python API, put down to the innermost user frame."""

@@ -301,7 +301,15 @@ class Observer(WholeCalls):
 
     def move(self, moves: Moves) -> None:
         """Know everything by its new row; what has died since it was looked for repetition is still known as well."""
-        for one in (self.identity, self.states.graph, self.foreign, self.arrays, self.names, self.module_looks):
+        for one in (
+            self.identity,
+            self.states.graph,
+            self.foreign,
+            self.wrapped,
+            self.arrays,
+            self.names,
+            self.module_looks,
+        ):
             one.move(moves)
         tensors, ops = moves["tensors"], moves["ops"]
         self._group_uses = {tensors(row) for row in self._group_uses}
@@ -365,6 +373,7 @@ class Observer(WholeCalls):
         past_counter = None if uncounted is None else _by_identity(uncounted)
         if info.shares:
             self._watch([result] if issubclass(type(result), Tensor) else [], False)
+            self.wrapped.wrap(result, NONE, op)
         changed = info.kind == _SET
         for tensor, version in before:
             seen = self.identity.tensors[id(tensor)]
@@ -372,6 +381,8 @@ class Observer(WholeCalls):
             if now != version:
                 self.states.change(op, seen, _VERSION, version, now)
                 changed = True
+                if self.wrapped:
+                    self.wrapped.written(tensor, seen.row, op, self._thread)
             elif past_counter and id(tensor) in past_counter:
                 self.states.change(op, seen, _WRITTEN, NONE, past_counter[id(tensor)])
                 changed = True

@@ -18,6 +18,7 @@ from gradscope.recorder.state.graph_nodes import GraphNodes
 from gradscope.recorder.state.identity import Identity
 from gradscope.recorder.state.many_tensors import Held
 from gradscope.recorder.state.tensors_in import version_of
+from gradscope.recorder.state.wrapped_arrays import WrappedArrays
 from gradscope.recorder.tape import Tape
 from gradscope.recording.rows import EventKind, Field, OpFlag, OpKind
 from gradscope.recording.tables import NONE
@@ -54,6 +55,7 @@ class WholeCalls(CallRows):
         super().__init__(tape, identity, graph, sites, names, max_ops)
         self.fingerprints = fingerprints
         self.collectives = WaitingCollectives(tape)
+        self.wrapped = WrappedArrays(tape)
         self.has_noted_step: Callable[..., bool] = _is_left
         self.has_noted_cleared: Callable[..., bool] = _is_left
         """The native core's, which note the usual ones."""
@@ -144,6 +146,12 @@ class WholeCalls(CallRows):
             site = self.sites.locate(frame).site
             text = json.dumps(detail, sort_keys=True)
             self.tape.add_event(kind, site.span, thread, subject, text, rows)
+
+    def observe_wrapped(self, tensor: Any, frame: FrameType) -> None:
+        """Note that a tensor was put on an array, by a call of a frame that is no op."""
+        with self.lock:
+            if not self.full:
+                self.wrapped.wrap(tensor, self.sites.locate(frame).site.span, NONE)
 
     def observe_written_inside(self, before: list[tuple[Any, int]]) -> None:
         """Note what was written inside a call into torch's own Python that was the last to be recorded, by what no mode

@@ -26,6 +26,7 @@ from torch.utils.hooks import RemovableHandle
 from gradscope.frames.replacements import Replacement
 from gradscope.recorder.calls.modes_aside import aside, is_ours_on_top
 from gradscope.recorder.patches import (
+    arrays_wrapped,
     barriers,
     checkpoint_calls,
     compiled_code,
@@ -129,6 +130,7 @@ def _replacements() -> Iterator[Replacement]:
         yield Replacement(torch.utils, "weakref", lambda _: without_ours())
     for name in storage_writes.METHODS:
         yield Replacement(torch.UntypedStorage, name, storage_writes.reported)
+    yield Replacement(torch, "from_numpy", arrays_wrapped.reported)
     yield Replacement(torch.Tensor, "set_", unseen_calls.set_seen)
     yield Replacement(BackwardHookFunction, "apply", unseen_calls.backward_hooks_seen)
     for name in function_backwards.METHODS:

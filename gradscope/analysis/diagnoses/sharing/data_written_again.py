@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.memory_writes.rewrapped_writes import RewrappedWrites, rewrapped_writes
 from gradscope.analysis.facts.memory_writes.stacked_writes import data_written_again
 from gradscope.analysis.facts.memory_writes.written_items import WrittenItem, written_items
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.worded_lines import numbers
+from gradscope.analysis.wording import listed
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -40,6 +42,30 @@ def _find(sources: Sources) -> Iterator[Finding]:
             by_read.setdefault(index.op_statement[item.read], []).append(item)
     for items in by_read.values():
         yield _of_items(sources, items)
+    for rewrapped in rewrapped_writes(index, sources.events):
+        yield _of_arrays(sources, rewrapped)
+
+
+def _of_arrays(sources: Sources, found: RewrappedWrites) -> Finding:
+    """An array that tensors are put on, again and again."""
+    index = sources.index
+    lines = sorted({index.op_line(op) for op in found.writes})
+    calls = listed(list(dict.fromkeys(index.call_name(op) for op in found.writes)))
+    made = index.span_line(found.span)
+    shared = "a tensor there shares its memory" if lines == [made] else f"the tensor of line {made} shares its memory"
+    changes = f"{calls} changes" if " and " not in calls else f"{calls} change"
+    return sources.finding(
+        f"Line{'s' * (len(lines) > 1)} {numbers(lines)}: {changes} the array itself ({shared}), "
+        f"{found.times:,} times in a row, each time on top of what the time before had left",
+        op=found.writes[-1],
+        tensors=[found.tensor],
+        causes=[
+            *(cause for op in found.writes for cause in sources.cause("write", op)),
+            *sources.cause_of_span("made", found.span),
+        ],
+        evidence=[Evidence("events", found.row)],
+        advice="Compute a new tensor there (x = (x - mean) / std), or put the tensor on a copy of the array.",
+    )
 
 
 def _of_items(sources: Sources, items: list[WrittenItem]) -> Finding:
@@ -68,7 +94,8 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""A function that prepares data (__getitem__, forward, augment …) took a view of stored values and
             added noise to it, or multiplied it, in place. It did so several times at the same place, and nothing else
-            writes there. Or a __getitem__ took such a view, and a transform wrote into it.""",
+            writes there. Or a __getitem__ took such a view, and a transform wrote into it. Or a tensor was put on a
+            NumPy array (from_numpy), which was normalised through it, and again in the next epoch.""",
         reason="""An index, a slice or a row is a view of what is stored. x += noise on it changes the data set, so that
             the noise of all epochs adds up, and a factor is applied once more in each.""",
         remedy="""x = x + noise in place of x += noise, or x = self.data[i].clone().""",

@@ -87,15 +87,21 @@ def _kind(index: Index, op: int) -> str:
         return "factor"
     if name not in _ADDS or len(uses) != 2:
         return ""
-    tensor = uses[1]
-    for _ in range(_STEPS):
+    return "random" if is_random(index, op) else ""
+
+
+def is_random(index: Index, op: int) -> bool:
+    """Whether the second operand of a call was drawn, or is such a tensor times a number."""
+    uses = list(index.uses.of(op))
+    tensor = uses[1] if len(uses) > 1 else -1
+    for _ in range(_STEPS if tensor >= 0 else 0):
         made = maker(index, tensor)
         if made < 0:
-            return ""
+            return False
         if _RANDOM.match(index.func(made)):
-            return "random"
+            return True
         taken = list(index.uses.of(made))
         if len(taken) != 1:
-            return ""
+            return False
         tensor = taken[0]
-    return ""
+    return False
