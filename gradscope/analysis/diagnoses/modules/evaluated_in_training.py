@@ -14,6 +14,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.gradient_lives import first_after
 from gradscope.analysis.facts.modes.mode_runs import ModeRun, mode_runs
 from gradscope.analysis.facts.modes.training_modes import ModeCall, TrainingModes
+from gradscope.analysis.facts.modes.undone_evaluations import UndoneEvaluation, undone_evaluations
 from gradscope.analysis.report_model import Evidence
 from gradscope.frames.loops_around import loops_around
 from gradscope.recording.rows import OpKind
@@ -40,6 +41,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
     if len({call.training for call in modes.calls}) < len((True, False)):
         return
     runs = mode_runs(sources.index, sources.passes)
+    for undone in undone_evaluations(sources.index, modes, runs):
+        yield _undone(sources, undone)
     if len({run.is_active for run in runs if run.walked_by < 0}) < len((True, False)):
         return
     found: dict[int, list[_Evaluation]] = {}
@@ -156,6 +159,25 @@ def _finding(sources: Sources, group: list[_Evaluation]) -> Finding:
     )
 
 
+def _undone(sources: Sources, found: UndoneEvaluation) -> Finding:
+    """An evaluation that ran in training mode from its first round on."""
+    index, back = sources.index, found.back
+    line, at = (index.span_line(one.event.span) for one in (back, found.undone))
+    counts = dict.fromkeys(("dropout", "batch norm"), 0)
+    for run in found.runs:
+        counts["batch norm" if run.site[0] == "weight" or "norm" in run.site[0] else "dropout"] += 1
+    calls = " and ".join(f"{count:,} calls of a {kind}" for kind, count in counts.items() if count)
+    return sources.finding(
+        f"Line {line}: {found.helper}, which training and evaluation share, calls train() on {back.name} right after "
+        f"the eval() of line {at}: the evaluation runs in training mode ({calls})",
+        op=found.runs[-1].op,
+        tensors=[],
+        causes=[*sources.cause_of_event("set", back.event), *sources.cause_of_event("set", found.undone.event)],
+        evidence=[Evidence("events", one.event.row) for one in (back, found.undone)],
+        advice="Call train() where a training epoch begins, and not in what an evaluation calls too.",
+    )
+
+
 DIAGNOSIS = Diagnosis(
     code="evaluated-in-training",
     title="an evaluation goes on in training mode",
@@ -163,7 +185,7 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""eval() was called for an evaluation, and a round of it called train() (a probe, a callback that draws
             with dropout) without an eval() after it. The rounds that followed ran with dropout, and their batch norms
-            updated running statistics.""",
+            updated running statistics. Or a helper that training and evaluation share calls train() each time.""",
         reason="""The mode belongs to the module, not to the function that sets it: it stays as it was set for all who
             call the module. torch.no_grad() has nothing to do with it.""",
         remedy="""Set the mode back where it was changed: was = model.training, then model.train(was). For draws with
