@@ -72,6 +72,10 @@ def _steps_alone(recording: Recording) -> bool:
     return EventKind.OPTIMIZER in recording.events.column("kind") and not _a_pass(recording)
 
 
+def _steps_of_lbfgs(recording: Recording) -> bool:
+    return "optim.LBFGS.step" in recording.strings
+
+
 def _a_call_again(recording: Recording) -> bool:
     spans = recording.ops.column("span")
     return len(set(spans)) < len(spans)
@@ -264,6 +268,7 @@ _ENTRIES = (
     Entry("modules.tie_broken", _a_pass_and_parameters),
     Entry("optimizers.never_stepped", _a_step),
     Entry("optimizers.step_without_backward", _steps_alone),
+    Entry("optimizers.closure_without_backward", _steps_of_lbfgs),
     Entry("optimizers.step_never_made", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.update_lost", _a_pass),
     Entry("optimizers.cleared_before_step", _a_pass_and_a_write),

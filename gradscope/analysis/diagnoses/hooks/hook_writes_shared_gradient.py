@@ -17,7 +17,8 @@ _HANDS_ON = ("AddBackward0",)
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each line that registers such a hook."""
     for hook in sources.hooks.all:
-        if hook.kind != "tensor" or not hook.count("in_place"):
+        is_written = hook.count("in_place") or (hook.count("runs") and hook.source.writes_data)
+        if hook.kind != "tensor" or not is_written:
             continue
         for event in hook.registered:
             shared = _shared_with(sources, event.tensors[0]) if event.tensors else (NONE, NONE)

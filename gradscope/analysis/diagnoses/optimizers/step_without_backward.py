@@ -8,6 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
+from gradscope.analysis.facts.passes_of_closures import idle_closures
 from gradscope.analysis.facts.writes import all_steps
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording.flags import RAISED
@@ -24,10 +25,13 @@ def _find(sources: Sources) -> Iterator[Finding]:
     kinds, calls, flags = (index.recording.ops.column(name) for name in ("kind", "calls", "flags"))
     given = set(sources.lives.passes) | _set_by_program(sources)
     asked = index.of_kind(OpKind.BACKWARD, OpKind.GRAD)
+    closures = {index.op_statement[one.step] for one in idle_closures(index)}
     for optimizer in seen_optimizers(index, sources.events):
         steps = [op for op in all_steps(index) if index.func(op) in _steps_of(optimizer)]
         # (one with a closure is recorded op by op, and is idle where nothing was asked for gradients)
         is_idle = not any((kinds[op] == OpKind.STEP and calls[op]) or flags[op] & RAISED for op in steps)
+        if closures.intersection(index.op_statement[op] for op in steps):
+            continue  # (the backward that is left out is one of the closure's)
         if len(steps) < STEPS or not is_idle or not given.isdisjoint(optimizer.tensors) or asked:
             continue
         losses = [
