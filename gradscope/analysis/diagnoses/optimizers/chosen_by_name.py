@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.modules.names_in_modules import names_in_modules
 from gradscope.analysis.facts.optimizers import Optimizer
 from gradscope.analysis.report_model import Cause
 from gradscope.analysis.wording import listed
 from gradscope.frames.name_filters import filters_that_leave_out
-from gradscope.recording import NONE
 
 
 def left_out_by_name(sources: Sources, optimizer: Optimizer, tensor: int) -> tuple[str, tuple[Cause, ...]] | None:
@@ -23,7 +23,7 @@ def left_out_by_name(sources: Sources, optimizer: Optimizer, tensor: int) -> tup
     if made_at < 0 or index.made_by(tensor) >= optimizer.made.op:
         return None
     file = index.recording.spans[made_at].file
-    names = _names_in_modules(sources)
+    names = names_in_modules(index)
     name = names.get(tensor)
     if name is None or file < 0:
         return None
@@ -42,17 +42,3 @@ def left_out_by_name(sources: Sources, optimizer: Optimizer, tensor: int) -> tup
         how = how.replace("matches", "match").replace("leaves", "leave")
     causes = tuple(sources.cause_of_line("set", file, one.line, one.end_line, "") for one in filters)
     return f"the {optimizer.name} does not hold them, as the choice by name at {lines} {how}", causes
-
-
-def _names_in_modules(sources: Sources) -> dict[int, tuple[int, str]]:
-    """For each parameter the outermost module that was seen to have it, and its name in ``named_parameters``."""
-    recording = sources.index.recording
-    modules, text = recording.modules, recording.text
-    found: dict[int, tuple[int, str]] = {}
-    for module, tensor, name in recording.module_tensors:
-        parts, current = [text(name)], module
-        while (row := modules[current]).parent != NONE:
-            parts.append(text(row.name))
-            current = row.parent
-        found.setdefault(tensor, (current, ".".join(part for part in reversed(parts) if part)))
-    return found
