@@ -114,8 +114,8 @@ class HookSource:
     @property
     def writes_data(self) -> bool:
         """Whether it writes the gradient through ``data``, whenever it runs: no version counter shows that."""
-        body: list[ast.stmt] | list[ast.expr] = [] if self._node is None else self._node.body
-        body = [self._node.body] if isinstance(self._node, ast.Lambda) else body
+        node = self._node
+        body: list[ast.AST] = [] if node is None else [node.body] if isinstance(node, ast.Lambda) else [*node.body]
         written = (one.value if isinstance(one, ast.Expr) else one for one in body)
         return any(
             _writes(one, self._gradient) and any(getattr(part, "attr", "") == "data" for part in ast.walk(one))

@@ -96,7 +96,8 @@ class WrappedArrays:
         ops = moves["ops"]
         for block in self._blocks.values():
             block.op = ops(block.op)
-            block.writes, block.before = list(map(ops, block.writes)), list(map(ops, block.before))
+            block.writes = [ops(op) for op in block.writes]
+            block.before = [ops(op) for op in block.before]
 
 
 def _foreign(tensor: Any) -> tuple[int, int]:

@@ -15,7 +15,8 @@ _SHOWN = 4
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
-    for found in missed_unfreezings(sources.index, sources.gradients):
+    passed = {tensor: group.last_op for group in sources.gradients.groups for tensor in group.frozen}
+    for found in missed_unfreezings(sources.index, passed):
         yield _finding(sources, found)
 
 

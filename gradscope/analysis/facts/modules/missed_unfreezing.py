@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.analysis.facts.gradients import Gradients
 from gradscope.analysis.facts.modules.names_in_modules import names_in_modules
 from gradscope.analysis.index import Index
 from gradscope.frames.unfreezing_by_name import Unfreezing, unfreezings
@@ -26,9 +25,13 @@ class MissedUnfreezing(NamedTuple):
     """The last pass that they took part in without requiring grad."""
 
 
-def missed_unfreezings(index: Index, gradients: Gradients) -> Iterator[MissedUnfreezing]:
-    """One for each test in the program's files."""
-    passed = {tensor: group.last_op for group in gradients.groups for tensor in group.frozen}
+def missed_unfreezings(index: Index, passed: dict[int, int]) -> Iterator[MissedUnfreezing]:
+    """One for each test in the program's files.
+
+    Args:
+        index: The recording.
+        passed: By parameter that took part in passes without requiring grad, the last of these.
+    """
     if not passed:
         return
     names = {tensor: name for tensor, (_, name) in names_in_modules(index).items()}
