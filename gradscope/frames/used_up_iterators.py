@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
-from gradscope.frames.syntax_trees import parsed
+from gradscope.frames.syntax_trees import last_name, parsed
 
 _CHAINS = frozenset(("itertools.chain", "itertools.chain.from_iterable"))
 _BUILTINS = frozenset(("filter", "map", "iter", "zip"))
@@ -73,6 +74,61 @@ def iterator_given(text: str, line: int) -> tuple[str, int, int] | None:
         return None
     statement = made[names[0]]
     return names[0], statement.lineno, statement.end_lineno or statement.lineno
+
+
+class Once(NamedTuple):
+    """A function that goes through an iterator which stays the same, and that a loop calls: it has its items once."""
+
+    name: str
+    made: tuple[int, int]
+    line: int
+    end_line: int
+    """The statement of the function that goes through it."""
+
+
+@lru_cache(maxsize=16)
+def gone_through_once(text: str) -> tuple[Once, ...]:
+    """Where functions of a file that its loops call go through an iterator that another function, or none, has made."""
+    tree = parsed(text)
+    if tree is None:
+        return ()
+    bound, found = _bound(tree), list[Once]()
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    named = Counter(function.name for function in functions)
+    for name, made in _iterators(tree).items():
+        for function in functions if bound[name] == 1 else ():
+            if made in ast.walk(function) or named[function.name] > 1 or not _is_called_in_loop(tree, function.name):
+                continue
+            for statement in function.body:
+                nodes = ast.walk(statement) if not hasattr(statement, "body") else [statement]
+                if any(_takes_all(node, name) for node in nodes):
+                    ends = (one.end_lineno or one.lineno for one in (made, statement))
+                    found.append(Once(name, (made.lineno, next(ends)), statement.lineno, next(ends)))
+    return tuple(found)
+
+
+def _is_called_in_loop(tree: ast.Module, name: str) -> bool:
+    """Whether a loop calls what is called so in each of its rounds, or wherever there is an object to call it of."""
+    return any(
+        _is_called(statement, name)
+        for loop in ast.walk(tree)
+        if isinstance(loop, ast.For | ast.While)
+        for statement in loop.body
+    )
+
+
+def _is_called(node: ast.AST, name: str) -> bool:
+    if isinstance(node, ast.If | ast.IfExp) and not any(
+        isinstance(one, ast.Call)
+        and isinstance(one.func, ast.Attribute)
+        and one.func.attr == name
+        and ast.unparse(one.func.value) in (ast.unparse(node.test), ast.unparse(node.test).removesuffix(" is not None"))
+        for one in ast.walk(node)
+    ):
+        return _is_called(node.test, name)
+    if isinstance(node, ast.Call) and last_name(node.func) == name:
+        return True
+    return any(_is_called(child, name) for child in ast.iter_child_nodes(node))
 
 
 def used_up_before(text: str, line: int) -> tuple[str, tuple[int, int], tuple[int, int]] | None:

@@ -153,3 +153,44 @@ def test_what_an_optimizer_is_given_after_another_statement_went_through_it(befo
 )
 def test_what_is_still_there_for_the_optimizer(made: str, before: str) -> None:
     assert [one.code for one in build(recorded(COUNTED.format(made=made, before=before))).answers] == []
+
+
+ANCHORED = """
+import torch
+from torch import nn
+class Anchor:
+    def __init__(self, model):
+        self.terms = {made}
+    def penalty(self):
+        return 0.1 * sum((p - a).pow(2).sum() for p, a in self.terms)  # again
+net = nn.Linear(3, 1)
+anchor = Anchor(net)
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+{before}
+for step in range(6):
+    loss = net(torch.ones(2, 3)).sum() + {term}
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+PAIRS = "zip(net.parameters(), [p.detach().clone() for p in net.parameters()])"
+
+
+def test_a_penalty_that_goes_through_its_terms_once() -> None:
+    source = ANCHORED.format(made=PAIRS, before="", term="anchor.penalty()")
+    answers = [one for one in build(recorded(source)).answers if one.code == "iterator-used-up"]
+    lines = line_of(source, "self.terms = "), line_of(source, "# again")
+    assert [tuple(cause.line for cause in answer.causes) for answer in answers] == [lines]
+
+
+@pytest.mark.parametrize(
+    ("made", "before", "term"),
+    [
+        (f"list({PAIRS})", "", "anchor.penalty()"),
+        (PAIRS, "start = anchor.penalty().item()", "start"),  # once, as it is meant
+        (PAIRS, "", "(anchor.penalty() if step == 0 else 0.0)"),
+    ],
+)
+def test_terms_that_are_there_each_time_or_wanted_once(made: str, before: str, term: str) -> None:
+    source = ANCHORED.format(made=made, before=before, term=term)
+    assert [one.code for one in build(recorded(source)).answers if one.code == "iterator-used-up"] == []

@@ -1,4 +1,4 @@
-"""Loops over parameters that run zero times, since an optimizer has used up the iterator."""
+"""Loops that run zero times, since an optimizer, or the same loop before, has used up the iterator."""
 
 from __future__ import annotations
 
@@ -9,11 +9,63 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
 from gradscope.analysis.report_model import Evidence, Place
-from gradscope.frames.used_up_iterators import Again, iterated_again
+from gradscope.frames.used_up_iterators import Again, Once, gone_through_once, iterated_again
 from gradscope.recording import NONE
+
+PASSES = 3
+"""Passes from one line without what the first one had, from which on it is reported."""
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
+    yield from _find_given(sources)
+    yield from _find_once(sources)
+
+
+def _find_once(sources: Sources) -> Iterator[Finding]:
+    """Functions that did something for the first of many passes only, and go through an iterator for it."""
+    index = sources.index
+    for number, file in enumerate(index.recording.files):
+        for once in gone_through_once(file.text) if file.is_user else ():
+            ops = [
+                op
+                for statement, op in index.last_op.items()
+                if index.statements[statement].file == number
+                and once.line <= index.statements[statement].line <= once.end_line
+            ]
+            passes = _passes_from(sources, max(ops, default=NONE))
+            if len(passes) > PASSES:
+                yield _gone_through_once(sources, number, once, passes)
+
+
+def _passes_from(sources: Sources, op: int) -> list[int]:
+    """The passes of one line, the first of which went through a node of an op that was not run again for the others."""
+    index = sources.index
+    after = [one for one in index.roots if one > op] if op >= 0 else []
+    if not after or index.op_statement[after[0]] < 0:
+        return []
+    made = index.recording.nodes.column("op")
+    is_in_it = any(made[node] == op for root in index.root_nodes(after[0]) for node in sources.passes.behind(root))
+    return [one for one in after if index.op_statement[one] == index.op_statement[after[0]]] if is_in_it else []
+
+
+def _gone_through_once(sources: Sources, file: int, once: Once, passes: list[int]) -> Finding:
+    index = sources.index
+    cause = sources.cause_of_line("made", file, *once.made, "")
+    here = sources.cause_of_line("used", file, once.line, once.end_line, "")
+    return sources.finding(
+        f"Line {here.line} went through {once.name} once, for the first of {index.times(passes):,} backward passes "
+        f"(line {index.op_line(passes[0])})",
+        why=f"line {cause.line} makes it an iterator, which has nothing left after that",
+        op=passes[-1],
+        tensors=[],
+        causes=[cause, here],
+        evidence=[Evidence("ops", op) for op in passes[:2]],
+        advice=f"Make {once.name} a list there.",
+    )
+
+
+def _find_given(sources: Sources) -> Iterator[Finding]:
+    """Iterators that an optimizer was given before a loop goes through them."""
     index = sources.index
     said: set[tuple[int, str]] = set()
     for optimizer in seen_optimizers(index, sources.events):
@@ -68,12 +120,13 @@ def _finding(sources: Sources, optimizer: Optimizer, file: int, again: Again, op
 
 DIAGNOSIS = Diagnosis(
     code="iterator-used-up",
-    title="a loop over parameters that an optimizer has used up",
+    title="a loop over an iterator that was used up before",
     severity="warning",
     explanation=Explanation(
         meaning="""A name stands for an iterator over parameters (parameters(), itertools.chain, filter, a generator
             expression). An optimizer was given it, and a loop or a clipping function goes through it later; nothing
-            was done there.""",
+            was done there. Or a function that a loop calls goes through it in each call, and found items in the first
+            only.""",
         reason="""An iterator can be gone through once. The optimizer makes a list of its own from it; who comes
             later finds nothing, and Python raises no error.""",
         remedy="""Keep a list: params = list(model.parameters()). Or ask the model for its parameters at each
