@@ -36,6 +36,10 @@ class Blocks(NamedTuple):
     """Calls that make others, one for each item."""
     at_most: dict[int, int]
     """How often the statements in loops over a known number of items run at most: ``for lr in (0.1, 0.01)``."""
+    calls: frozenset[tuple[_Position, _Position]]
+    """Calls in the source: whatever function it is that one calls, it does so once a run."""
+    choices: list[list[tuple[_Position, _Position]]]
+    """Parts of which one run of a statement runs one, or none: ``a + 1 if n else a * 2``, what follows an ``and``."""
     between: dict[int, list[int]]
     """For each statement that a pass through a loop may leave out, those with which each pass begins: they run between
     any two runs of it."""
@@ -46,10 +50,18 @@ class Blocks(NamedTuple):
             return any(first[0] <= start[0] <= last[0] for first, last in (*self.repeated, *self.iterating))
         return (start, end) in self.iterating or any(first <= start < last for first, last in self.repeated)
 
+    def chosen(self, start: _Position) -> tuple[int, int] | None:
+        """The choice, and which part of it, that a call stands in; None where each run of its statement comes to it."""
+        for number, parts in enumerate(self.choices):
+            for part, (first, last) in enumerate(parts):
+                if first <= start < last:
+                    return number, part
+        return None
+
 
 def parse_blocks(text: str) -> Blocks:
     """Read the blocks of a file; of one that cannot be parsed nothing is known."""
-    blocks = Blocks(frozenset(), {}, {}, [], [], {}, {})
+    blocks = Blocks(frozenset(), {}, {}, [], [], {}, frozenset(), [], {})
     tree = parsed(text)
     if tree is None:
         return blocks
@@ -72,7 +84,9 @@ def parse_blocks(text: str) -> Blocks:
             blocks.iterating.extend(_range(node))
     blocks.repeated.extend(_repeated_parts(tree))
     blocks.at_most.update(_counted_loops(tree.body, 1))
-    return blocks._replace(once=frozenset(once))
+    calls = (part for node in ast.walk(tree) if isinstance(node, ast.Call) for part in _range(node))
+    blocks.choices.extend(_choices(tree))
+    return blocks._replace(once=frozenset(once), calls=frozenset(calls))
 
 
 def _groups(body: list[ast.stmt], todo: list[tuple[list[ast.stmt], bool]], is_once: bool) -> Iterator[list[int]]:
@@ -136,6 +150,23 @@ def _repeated_parts(tree: ast.AST) -> Iterator[tuple[_Position, _Position]]:
             parts.append(node.body)
         for part in parts:
             yield from _range(part)
+
+
+def _choices(tree: ast.AST) -> Iterator[list[tuple[_Position, _Position]]]:
+    """Those around others first."""
+    todo: list[ast.AST] = [tree]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.IfExp):
+            alternatives, last = [node.body], node.orelse
+            while isinstance(last, ast.IfExp):
+                alternatives.append(last.body)
+                last = last.orelse
+            yield [part for one in (*alternatives, last) for part in _range(one)]
+        elif isinstance(node, ast.BoolOp):
+            for value in node.values[1:]:
+                yield list(_range(value))
+        todo.extend(ast.iter_child_nodes(node))
 
 
 def _counted_loops(body: list[ast.stmt], times: int) -> Iterator[tuple[int, int]]:

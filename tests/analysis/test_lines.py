@@ -270,7 +270,7 @@ def test_a_line_that_ran_in_training_and_evaluation_tells_of_training() -> None:
         )
     )
     (line,) = [row for row in report.lines if row.line == 4]
-    assert (line.grad_fn, line.executions, line.saved_bytes) == ("ExpBackward0", 3, 48)
+    assert (line.grad_fn, line.executions, line.saved_bytes) == ("ExpBackward0", 4, 48)
 
 
 def test_one_row_for_many_tensors_tells_what_all_have_in_common() -> None:

@@ -81,6 +81,24 @@ PROGRAMS = {
         "import copy\nfor n in range(4):\n    if n < 9:\n        kept = copy.deepcopy([w])  # here",
         4,
     ),
+    "a call of one function after the other": ("for act in (torch.relu, torch.tanh):\n    act(w)  # here", 2),
+    "a function that calls what it is given": (
+        "def run(f, *args):\n    return f(*args)  # here\nrun(torch.exp, w)\n"
+        "for _ in range(3):\n    run(torch.mul, w, w)",
+        4,
+    ),
+    "an item that is written": ("a = w * 2\nfor _ in range(3):\n    a[0] *= 2  # here", 3),
+    "a call that copies several things": (
+        "import copy\nnet.seen = net(w)\ntry:\n    copy.deepcopy(net)  # here\nexcept RuntimeError:\n    pass",
+        1,
+    ),
+    "one of two values": ("for n in range(4):\n    a = w * 2 if n == 1 else w + 2  # here", 4),
+    "one of three values": ("for n in range(6):\n    a = w * 2 if n == 1 else w + 2 if n > 3 else w / 2  # here", 6),
+    "a value that is made in one run": ("for n in range(4):\n    b = w + 1\n    a = w * 2 if n == 1 else n  # here", 4),
+    "a condition that is looked at in one run": (
+        "for n in range(4):\n    b = w + 1\n    a = n == 1 and w.sum()  # here",
+        4,
+    ),
     "layers that are alike": (
         "alike = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2), nn.Tanh())\n"
         "def run(x):\n    return alike(x)  # here\nfor _ in range(5):\n    run(w).sum()",

@@ -48,7 +48,7 @@ class StatementRuns:
     def of(self) -> list[int]:
         """For each statement how often it ran; of one whose runs nothing shows, how often at most."""
         index = self._index
-        direct, divisors = self._counts()
+        direct, divisors, some = self._counts()
         for at, count in runs_behind_breaks(index).items():
             direct[at] = count
         lines: dict[tuple[int, int], int] = {}
@@ -68,13 +68,13 @@ class StatementRuns:
             ran = {line: direct[lines.get((statement.file, line), NOWHERE)] for line in beside}
             nearest = sorted((abs(line - statement.line), count) for line, count in ran.items() if count)
             most = gcd(divisors[at], blocks.at_most.get(statement.line, 0))
-            if not nearest and not direct[at] and not is_header:
+            if not nearest and not direct[at] and not some[at] and not is_header:
                 others = (lines.get((statement.file, line), NOWHERE) for line in blocks.between.get(statement.line, ()))
                 alone[at] = [other for other in others if direct[other]]
-            if not nearest and not direct[at] and most:
+            if not nearest and not direct[at] and not some[at] and most:
                 unsure.append(at)
             asked = direct[at] - self._ends_of_loops[at] if is_header and not nearest else direct[at]
-            runs[at] = nearest[0][1] if nearest else asked or most or 1
+            runs[at] = nearest[0][1] if nearest else asked or some[at] or most or 1
         by_modules = ModuleCalls(index, self._is_repeated).of(unsure)
         for at, count in self._by_parameters([at for at in unsure if at not in by_modules and runs[at] > 1]).items():
             runs[at] = count if not runs[at] % count else runs[at]
@@ -135,12 +135,15 @@ class StatementRuns:
     def _blocks(self) -> list[Blocks]:
         return [parse_blocks(file.text if file.is_user else "") for file in self._index.recording.files]
 
-    def _counts(self) -> tuple[list[int], list[int]]:
-        """For each statement the most calls that one of its spans makes itself; the divisor of all the others."""
+    def _counts(self) -> tuple[list[int], list[int], list[int]]:
+        """For each statement the most calls that one of its spans makes itself; the divisor of all the others; how
+        often it did what it does in some of its runs only.
+        """
         index = self._index
         statements = index.statement_of_span
         direct, divisors = [0] * len(index.statements), [0] * len(index.statements)
         totals: dict[tuple[Span, str], int] = {}
+        chosen: dict[int, dict[tuple[int, int], int]] = {}
         places = list(index.recording.spans)
         steps = self._begun(EventKind.STEP)
         checkpoints = self._begun(EventKind.CHECKPOINT) + self._begun(EventKind.REENTRANT_CHECKPOINT)
@@ -156,11 +159,26 @@ class StatementRuns:
             if inner != NONE:
                 divisors[statement] = gcd(divisors[statement], count)
             elif not is_below or (kind not in _OF_LAYERS and index.recording.text(func) != _SET_IN_MODULES):
-                key = (places[span], index.twin(func))  # (a call that was specialised has two spans of one place)
+                key = (places[span], self._called(places[span], func))
                 totals[key] = totals.get(key, 0) + count
-                direct[statement] = max(direct[statement], totals[key])
+                choice = self._blocks[places[span].file].chosen((places[span].line, places[span].col))
+                if choice is None:
+                    direct[statement] = max(direct[statement], totals[key])
+                else:
+                    known = chosen.setdefault(statement, {})
+                    known[choice] = max(known.get(choice, 0), totals[key])
         self._divide_by_results(divisors)
-        return direct, divisors
+        return direct, divisors, [_most_chosen(chosen.get(at, {})) for at in range(len(direct))]
+
+    def _called(self, place: Span, func: int) -> str:
+        """What tells the calls of one place apart: it may call one function now and another then (``act(x)``), and
+        what Python asks for by itself (``x[0] += 1`` takes and puts at one place) is not what stands there.
+
+        A call that was specialised has two spans of one place.
+        """
+        is_call = ((place.line, place.col), (place.end_line, place.end_col)) in self._blocks[place.file].calls
+        is_of_python = self._index.recording.text(func).endswith("__")
+        return "" if is_call and not is_of_python else self._index.twin(func)
 
     def _begun(self, kind: EventKind) -> Counter[int]:
         """How often a call of torch's began at each span that runs code of the user's, which parts the calls below it:
@@ -277,3 +295,11 @@ class StatementRuns:
             key = at.get(pair, (row.span, NONE, row.func, int(OpKind.CALL), 0))
             counts[key] = counts.get(key, 0) + (row.left_out * known // (known + more) if more else row.left_out)
         return counts
+
+
+def _most_chosen(counts: dict[tuple[int, int], int]) -> int:
+    """Of several choices the most often taken, all its parts together."""
+    taken = Counter[int]()
+    for (choice, _), count in counts.items():
+        taken[choice] += count
+    return max(taken.values(), default=0)
