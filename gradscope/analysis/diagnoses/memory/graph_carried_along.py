@@ -282,11 +282,11 @@ def _carried(index: Index, names: BestNames, passes: Passes) -> list[tuple[int, 
         The last such result, the first run's op, and the op that made it or wrote it last.
     """
     tensors, statements = index.recording.tensors, index.op_statement
-    made_at, flags = tensors.column("op"), tensors.column("flags")
+    made_at, flags, best = tensors.column("op"), tensors.column("flags"), names.best
     found: dict[int, list[tuple[int, int]]] = {}
     averaged: dict[int, list[tuple[int, int]]] = {}
     for op, taken in zip(index.uses.keys, index.uses.values, strict=True):
-        if statements[op] == NOWHERE or names.best[taken] < 0 or made_at[taken] >= op:
+        if statements[op] == NOWHERE or best[taken] < 0 or made_at[taken] >= op:
             continue
         is_own = statements[made_at[taken]] == statements[op] and flags[taken] & REQUIRES_GRAD
         if is_own or (index.func(op) in _SUMS and taken in index.results.of(op)):
@@ -295,7 +295,7 @@ def _carried(index: Index, names: BestNames, passes: Passes) -> list[tuple[int, 
             # ``old = decay * self.mean``, then ``self.mean = old + ...``: by way of one other statement.
             own = (one for one in index.uses.of(made_at[taken]) if statements[made_at[one]] == statements[op])
             earlier = next((one for one in own if made_at[one] < op and flags[one] & REQUIRES_GRAD), NONE)
-            if earlier >= 0 and names.best[earlier] >= 0 and not flags[earlier] & EXTERNAL:
+            if earlier >= 0 and best[earlier] >= 0 and not flags[earlier] & EXTERNAL:
                 averaged.setdefault(statements[op], []).append((earlier, op))
     walked = passes.first_walked_at
     for statement, several in averaged.items():
@@ -311,7 +311,7 @@ def _carried(index: Index, names: BestNames, passes: Passes) -> list[tuple[int, 
             carried.append((tensor, several[0][1], last if is_written else made_at[tensor]))
     known = {tensor for tensor, *_ in carried}
     for (_, tensor), ops in tracked_writes(index).items():
-        if tensor not in known and names.best[tensor] >= 0 and len(ops) >= AT_LEAST:
+        if tensor not in known and best[tensor] >= 0 and len(ops) >= AT_LEAST:
             carried.append((tensor, ops[0], ops[-1]))
     return carried
 
