@@ -38,6 +38,7 @@ def recorded(source: str, max_ops: int | None = None, **settings: Any) -> Record
         outcome.kind, outcome.error_type, outcome.message = "exception", type(error).__name__, str(error)
         lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == FILE]
         outcome.line = lines[-1] if lines else NONE
+        outcome.traceback = "".join(traceback.format_exception(error))
     finally:
         recorder.stop(module.__dict__, FILE)
         sys.excepthook = excepthook  # torch.distributed puts its own there, which names the rank

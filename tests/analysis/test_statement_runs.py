@@ -146,6 +146,18 @@ PROGRAMS = {
         "for _ in range(2):\n    for batch in data:  # here\n        len(batch)",
         6,
     ),
+    "a loop that an error in a function ended": (
+        "class Own(torch.autograd.Function):\n    forward = staticmethod(lambda ctx, x: x.clone())\n"
+        "    backward = staticmethod(lambda ctx, g: g)\ndef bad(h):\n    raise ValueError\n"
+        "for _ in range(18):\n    h = Own.apply(w)  # here\n    bad(h)",
+        1,
+    ),
+    "a loop that came to its end before an error": (
+        "class Own(torch.autograd.Function):\n    forward = staticmethod(lambda ctx, x: x.clone())\n"
+        "    backward = staticmethod(lambda ctx, g: g)\n"
+        "for _ in range(18):\n    h = Own.apply(w)  # here\nraise ValueError",
+        18,
+    ),
     "a lambda": ("f = [(lambda x: x * 2)(w) for _ in range(3)]  # here", 1),
 }
 

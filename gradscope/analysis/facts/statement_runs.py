@@ -14,6 +14,7 @@ from functools import cached_property
 from math import ceil, gcd
 
 from gradscope.analysis.facts.events import Events
+from gradscope.analysis.facts.loops_cut_short import LoopsCutShort
 from gradscope.analysis.facts.module_calls import ModuleCalls
 from gradscope.analysis.facts.resumed_runs import runs_behind_breaks
 from gradscope.analysis.facts.separated_runs import separated_runs
@@ -54,6 +55,7 @@ class StatementRuns:
         lines: dict[tuple[int, int], int] = {}
         lines |= {(statement.file, statement.line): at for at, statement in enumerate(index.statements)}
         runs, unsure, alone = direct[:], list[int](), dict[int, list[int]]()
+        cut_short = LoopsCutShort(index)
         for at, statement in enumerate(index.statements):
             if at == NOWHERE:
                 continue
@@ -68,6 +70,8 @@ class StatementRuns:
             ran = {line: direct[lines.get((statement.file, line), NOWHERE)] for line in beside}
             nearest = sorted((abs(line - statement.line), count) for line, count in ran.items() if count)
             most = gcd(divisors[at], blocks.at_most.get(statement.line, 0))
+            if most and cut_short.around(statement.file, statement.line):
+                most = 0
             if not nearest and not direct[at] and not some[at] and not is_header:
                 others = (lines.get((statement.file, line), NOWHERE) for line in blocks.between.get(statement.line, ()))
                 alone[at] = [other for other in others if direct[other]]
