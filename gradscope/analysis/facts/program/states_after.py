@@ -42,6 +42,7 @@ class StatesAfter:
             if tensor in wanted:
                 wanted[tensor].append(row)
         self._changes = wanted
+        self._written_inside = self._versions_of_parts()
         aliases = self._recording.aliases
         pairs = zip(aliases.column("tensor"), aliases.column("offset"), strict=True)
         self._offsets = {tensor: offset for tensor, offset in pairs if tensor in wanted}
@@ -71,10 +72,29 @@ class StatesAfter:
             self._apply(state, fields[row], afters[row])
             if since is not None and ops[row] >= since and not at_birth:
                 self._remember(state, fields[row], befores[row])
+        if state.version is not None and op == born.op:
+            state.version = max(state.version, self._written_inside.get(tensor, 0))
         given_at, node = self._given.get(tensor, (op + 1, NONE))
         if state.node < 0 and given_at <= op:
             self._apply(state, Field.GRAD_FN, node)
         return state
+
+    def _versions_of_parts(self) -> dict[int, int]:
+        """For tensors whose parts the very call that made them wrote, as ``nn.Embedding`` its padding: the version."""
+        recording = self._recording
+        made_at, aliases, changes = recording.tensors.column("op"), recording.aliases, recording.changes
+        columns = (aliases.column(name) for name in ("tensor", "base", "shares_version"))
+        parts = {
+            part: base
+            for part, base, shares in zip(*columns, strict=True)
+            if shares == 1 and base in self._changes and made_at[part] == made_at[base]
+        }
+        found: dict[int, int] = {}
+        columns = (changes.column(name) for name in ("tensor", "op", "field", "after"))
+        for part, op, field, version in zip(*columns, strict=True) if parts else ():
+            if part in parts and field == Field.VERSION and op == made_at[part]:
+                found[parts[part]] = max(found.get(parts[part], 0), version)
+        return found
 
     def _is_of_later_write(self, tensor: int, born: int) -> bool:
         """Whether the version that a tensor was first seen at came of a write: it is entered when that is over."""
