@@ -48,3 +48,58 @@ def test_the_assignment_is_the_cause(value: str) -> None:
 )
 def test_copies_and_what_is_tied_are_none(old: str, new: str) -> None:
     assert lines(SYNCED.replace(old, new)) == []
+
+
+ROUNDS = """import torch
+from torch import nn
+server = nn.Linear(3, 1)
+clients = [nn.Linear(3, 1) for _ in range(3)]
+def begin(client, state):
+    for name, mine in client.named_parameters():
+        mine.data = state[name]  # puts
+for rnd in range(3):
+    results = []
+    for client in clients:
+        begin(client, server.state_dict())
+        opt = torch.optim.SGD(client.parameters(), lr=0.1)
+        for step in range(2):
+            opt.zero_grad()
+            (client(torch.rand(4, 3)) - 1).pow(2).mean().backward()
+            opt.step()
+        results.append({name: value.clone() for name, value in client.state_dict().items()})
+    server.load_state_dict({name: sum(one[name] for one in results) / 3 for name in results[0]})
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("mine.data = state[name]", "mine.data = state[name]"),
+        ("mine.data = state[name]", "mine.data = dict(server.named_parameters())[name].data"),
+        ("mine.data = state[name]", "mine.data = state[name].to('cpu')"),
+        ("    for name, mine", "    torch.set_grad_enabled(False)\n    for name, mine"),
+    ],
+)
+def test_clients_that_are_stepped_on_the_memory_of_their_server(old: str, new: str) -> None:
+    source = ROUNDS.replace(old, new)
+    if "grad_enabled" in new:  # (set_ is refused for a leaf that requires grad, but under no_grad)
+        source = source.replace("mine.data = state[name]", "mine.set_(state[name])")
+        source = source.replace("        opt = ", "        torch.set_grad_enabled(True)\n        opt = ")
+    assert lines(source) == [line_of(source, "# puts")]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("mine.data = state[name]", "mine.data = state[name].clone()"),
+        ("mine.data = state[name]", "mine.data.copy_(state[name])"),
+        ("server.state_dict()", "{name: value.clone() for name, value in server.state_dict().items()}"),
+        # what is trained in the place of a part of a larger network
+        ("    server.load_state_dict(", "    assert ("),
+        # nothing is stepped
+        ("opt.step()", "pass"),
+    ],
+)
+def test_what_starts_from_copies_or_is_to_train_the_other_is_none(old: str, new: str) -> None:
+    assert old in ROUNDS
+    assert lines(ROUNDS.replace(old, new)) == []

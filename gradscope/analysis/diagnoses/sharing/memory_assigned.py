@@ -1,4 +1,4 @@
-"""A copy of a network that was brought up to date by ``.data =``: it lies on the memory of the one that is trained."""
+"""A copy of a network that ``.data =`` was to bring up to date: it lies on the other's memory, and one is trained."""
 
 from __future__ import annotations
 
@@ -7,23 +7,32 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.memory_writes.assigned_memory import AssignedMemory, assigned_again
+from gradscope.analysis.facts.memory_writes.assigned_memory import AssignedMemory, assigned_again, assigned_and_stepped
 from gradscope.analysis.report_model import Evidence
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
     for found in assigned_again(sources.index, sources.lives):
         yield _finding(sources, found)
+    for found in assigned_and_stepped(sources.index, sources.lives):
+        yield _finding(sources, found)
 
 
 def _finding(sources: Sources, found: AssignedMemory) -> Finding:
     index = sources.index
-    put = sources.listed([sources.names.of(one) for one, _ in found.pairs])
+    names = [sources.names.of(one) for one, _ in found.pairs if sources.names.is_named(one)]
+    put = sources.listed(names) if len(names) == len(found.pairs) else "parameters"
     of = sources.listed([sources.names.of(other) for _, other in found.pairs])
+    how = ".data = …" if index.func(found.op).endswith("__set__") else "set_()"
+    why = (
+        f"each step changes both since: when the line ran again, {found.steps:,} steps later, nothing was left to "
+        "bring up to date"
+    )
+    if found.stepped_at >= 0:
+        why = f"{found.steps:,} steps of the former changed the latter, too, before the line ran again"
     return sources.finding(
-        f"Line {index.op_line(found.op)}: .data = … puts {put} on the memory of {of}, and copies nothing",
-        why=f"each step changes both since: when the line ran again, {found.steps:,} steps later, nothing was left to "
-        "bring up to date",
+        f"Line {index.op_line(found.op)}: {how} puts {put} on the memory of {of}, and copies nothing",
+        why=why,
         op=found.op,
         tensors=[one for pair in found.pairs for one in pair],
         causes=sources.cause("write", found.op),
@@ -38,7 +47,8 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""x.data = y.data was run again and again to bring the parameters of one network up to those of
-            another, which an optimizer steps. Both were on one memory already when it ran again.""",
+            another, of which an optimizer steps one. Both were on one memory already when it ran again; or what the
+            other was to start from had been changed by the steps of the one before it (clients of a server).""",
         reason="""An assignment to .data makes a tensor show the memory of what it is given. Nothing is copied: from
             then on both are one, and a target network moves with each step of the network that it is the target for.
             Nothing fails.""",
