@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.optimizers.clearing_calls import call_that_clears
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.gradient_lives import GradientLives, first_after, last_before
 from gradscope.analysis.facts.leaf_gradients.kept_gradients import owners_kept
@@ -52,14 +53,13 @@ def _find(sources: Sources) -> Iterator[Finding]:
         # (where rounds are taken out that begin in the midst of one, those at the gap have other numbers)
         often = Counter(one.passes for one in found)
         most = max(often, key=lambda passes: (often[passes], passes))
-        name = index.call_name(last.cleared).removeprefix("optim.")
+        where, causes = call_that_clears(sources, last.cleared, last_before(lives.passes[tensors[0]], last.step))
         yield sources.finding(
-            f"Line {index.op_line(last.step)}: of the {most:,} backward passes before each step, only the last one's "
-            f"gradients of {sources.listed([sources.names.of(tensor) for tensor in tensors])} were there",
-            why=f"line {index.op_line(last.cleared)} ({name}) cleared those of the others, which nothing had used",
+            f"L{where[1:]} clears what all but the last of the {most:,} backward passes before each step gave "
+            f"{sources.listed([sources.names.of(tensor) for tensor in tensors])}, and nothing had used it",
             op=last.step,
             tensors=tensors,
-            causes=[*sources.cause("cleared", last.cleared), *sources.cause("step", last.step)],
+            causes=causes,
             evidence=[Evidence("ops", one.cleared) for one in found[-STEPS:]],
             advice="To add them up, clear once a step: before the first of the passes, or after the step.",
         )

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.optimizers.clearing_calls import call_that_clears
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.gradient_lives import GradientLives
+from gradscope.analysis.facts.gradient_lives import GradientLives, last_before
 from gradscope.analysis.report_model import Evidence
 
 STEPS = 2
@@ -51,18 +52,17 @@ def _finding(sources: Sources, lives: GradientLives, steps: dict[int, list[int]]
     names = sources.listed([sources.names.of(tensor) for tensor in tensors])
     first = index.op_statement.index(index.op_statement[last])
     is_first = first < lives.passes[tensors[0]][0]
-    step_line, clear_line = index.op_line(last), index.op_line(cleared)
-    symptom = (
-        f"Line {step_line}: {index.func(last)} found only zeros in .grad of {names} ({index.times(found):,} times)"
-    )
+    times = f"{index.times(found):,} times"
+    symptom = f"Line {index.op_line(last)}: {index.func(last)} found only zeros in .grad of {names} ({times})"
     if is_first:
         why, causes = "it comes before backward, and after what clears the gradients", sources.cause("step", last)
         advice = "Step after backward."
     else:
-        why = (
-            f"line {clear_line} ({index.call_name(cleared).removeprefix('optim.')}) cleared it between backward and it"
+        where, causes = call_that_clears(sources, cleared, last_before(lives.passes[tensors[0]], cleared))
+        why, advice = (
+            f"{where} cleared it between backward and it",
+            "Clear gradients before backward or after the step.",
         )
-        causes, advice = sources.cause("cleared", cleared), "Clear gradients before backward or after the step."
     return sources.finding(
         symptom,
         why=why,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.optimizers.chosen_by_name import left_out_by_name
+from gradscope.analysis.diagnoses.optimizers.clearing_calls import call_that_clears
 from gradscope.analysis.diagnoses.optimizers.optimizer_choice import OptimizerFor
 from gradscope.analysis.diagnoses.optimizers.optimizer_places import cause_of_making, line_of_making
 from gradscope.analysis.diagnoses.optimizers.rebuilt_models import RebuiltModel, rebuilt_later
@@ -307,10 +308,10 @@ def _held(
     if between and all(gone > last_before(passes, op) for gone, op in zip(between, own[-len(between) :], strict=True)):
         lines = {index.op_line(op) for op in between}
         if len(lines) == 1 and lines != {0}:
+            where, causes = call_that_clears(sources, between[-1], last_before(passes, between[-1]))
             return _Reason(
-                f"line {lines.pop()} ({index.call_name(between[-1]).removeprefix('optim.')}) cleared their gradients "
-                "between backward and the step",
-                tuple(sources.cause("cleared", between[-1])),
+                f"{where} cleared their gradients between backward and the step",
+                tuple(causes),
                 (holder.made.row,),
                 "Clear them before backward or after the step.",
             )
