@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from types import EllipsisType
 
 from gradscope.frames.syntax_trees import innermost, parsed
 
 _CONVERSIONS = frozenset(("float", "int", "round", "abs", "max", "min", "sum"))
-"""Functions of Python's that give numbers; of what float() is given it is known that it was a tensor where a call that
-takes values out of one was seen in its line."""
+"""Functions of Python's that give numbers; of what float() or a function of ``math`` is given it is known that it was a
+tensor where a call that takes values out of one was seen in its line."""
 _DEPTH = 6
 """Names and calls that are followed from one to the next."""
 
@@ -18,7 +18,9 @@ _Key = str | bytes | bool | int | float | complex | EllipsisType | None
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def taken_out_at(text: str, line: int, source: str, tensor: str) -> tuple[str, int] | None:
+def taken_out_at(
+    text: str, line: int, source: str, tensor: str, tensors: Collection[str] = ()
+) -> tuple[str, int] | None:
     """The term of a sum that is computed from numbers taken out of tensors, and the line that takes them out.
 
     Args:
@@ -26,6 +28,7 @@ def taken_out_at(text: str, line: int, source: str, tensor: str) -> tuple[str, i
         line: Where the sum is.
         source: The sum itself: ``rec + weight * adv``, ``loss += weight * adv``.
         tensor: What of it made the tensor that is added to, if that is in the same statement: no term of numbers.
+        tensors: Names that were seen to hold tensors there, if at times only: ``total``, which starts as 0.
 
     Returns:
         The term in words and the line; None where the text does not say for certain. A term has a name that is given
@@ -40,7 +43,7 @@ def taken_out_at(text: str, line: int, source: str, tensor: str) -> tuple[str, i
     inner = ast.unparse(made) if made is not None and tensor else ""
     is_of_many = isinstance(getattr(summed.body[0], "value", None), ast.Call)
     for term in _terms(summed.body[0]):
-        if inner and inner in ast.unparse(term):
+        if (inner and inner in ast.unparse(term)) or getattr(term, "id", "") in tensors:
             continue
         text = f"an item of {ast.unparse(term)}" if is_of_many else f"the term {ast.unparse(term)}"
         if any(_takes_out(node) for node in ast.walk(term)):
@@ -129,6 +132,10 @@ class _Text:
         if isinstance(value, ast.Call):
             if _takes_out(value):
                 return value.lineno
+            if isinstance(value.func, ast.Attribute) and getattr(value.func.value, "id", "") == "math":
+                return next(
+                    (at for one in value.args if (at := self.number(one, scope, line, depth - 1))), value.lineno
+                )
             if _converts(value):
                 return next((at for one in value.args if (at := self.number(one, scope, line, depth - 1))), 0)
             if isinstance(value.func, ast.Attribute) and value.func.attr == "values" and not value.args:

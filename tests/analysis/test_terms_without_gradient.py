@@ -300,3 +300,69 @@ def test_a_function_that_never_reads_what_has_the_gradient_is_named_where_it_tak
 @pytest.mark.parametrize(("called", "argument"), [("distance", "own"), ("soft", "mine")])
 def test_a_function_that_reads_it_is_fine(called: str, argument: str):
     assert lines(DISTILLED.replace("ARGUMENT", argument).replace("CALLED", called)) == []
+
+
+FAR = """
+import math
+import torch
+w = torch.linspace(-1, 1, 5, requires_grad=True)
+table = torch.eye(5)
+def violations(paths):
+    found = []
+    for one in paths:
+        if one > 2:
+            found.append(1.0)
+        else:
+            found.append(0.0)
+    return found
+def check(first, second):
+    bad = [not table[a, b] for a, b in zip(first.tolist(), {second})]  # left
+    return {built}
+class Rate:
+    def __call__(self, logits):
+        best = logits.argmax(-1).tolist()  # left
+        rates = violations(best)
+        return {built_here}
+rate = Rate()
+grid = w[:, None] * torch.arange(40.0)
+loss = (w * 2 - 1).pow(2).mean()
+{term}
+total = loss + 0.1 * term
+total.backward()
+"""
+
+
+@pytest.mark.parametrize("built", ["torch.FloatTensor(bad)", "torch.tensor(bad).float()", "torch.as_tensor(bad) * 1.0"])
+@pytest.mark.parametrize("term", ["apart = check({0}, grid.argmin(0))\nterm = (apart.exp() - 1).sum()"])
+def test_what_left_torch_in_a_function_that_builds_a_tensor_of_it_is_the_cause(term: str, built: str) -> None:
+    fill = {"built": built, "second": "second.tolist()", "built_here": "0"}
+    source = FAR.format(term=term.format("grid.argmax(0)"), **fill)
+    assert lines(source) == [line_of(source, "zip(first")]
+    fill["second"] = "[0] * 40"
+    assert lines(FAR.format(term=term.format("torch.arange(40) % 5"), **fill)) == []
+
+
+@pytest.mark.parametrize("built", ["torch.tensor(rates).mean()", "torch.Tensor(rates).mean()"])
+def test_values_are_followed_through_the_functions_that_they_are_given_to(built: str) -> None:
+    fill = {"built": "0", "second": "second", "built_here": built}
+    source = FAR.format(term="term = rate(grid)", **fill)
+    assert lines(source) == [line_of(source, "best = ")]
+    assert lines(FAR.format(term="term = rate(grid.detach())", **fill)) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "count"),
+    [
+        ("wrong = (w.sigmoid() > 0.5).float().mean().item()  # out\n    loss = error + 0.5 * wrong", 1),
+        ("n = math.log(w.norm())  # out\n    loss = error + 0.5 * n", 1),
+        ("wrong = (w.detach().sigmoid() > 0.5).float().mean().item()\n    loss = error + 0.5 * wrong", 0),
+        ("n = math.log(3.0)\n    loss = error + 0.5 * n", 0),
+        (
+            "loss = 0\n    for one in (1, 2):\n        scale = w.norm().item()\n        loss = loss + scale * error",
+            0,
+        ),
+    ],
+)
+def test_numbers_by_comparison_and_by_math_and_a_sum_that_starts_as_a_number(body: str, count: int) -> None:
+    source = "import math\n" + NUMBER.format(body)
+    assert lines(source) == ([line_of(source, "# out")] if count else [])

@@ -21,7 +21,7 @@ from gradscope.frames.number_terms import is_decided_outside, taken_out_at
 from gradscope.frames.unread_arguments import Unread, unread_arguments
 from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
-from gradscope.recording.rows import OpKind
+from gradscope.recording.rows import BindingKind, OpKind
 
 _ADDS = ("add", "add_", "__iadd__")
 _SUBTRACTS = ("sub", "sub_", "__isub__", "rsub", "__rsub__")
@@ -64,7 +64,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
                     said.add(index.op_statement[ops[-1]])
                     yield _flat(sources, tensor, root, ops)
             for at in terms.with_numbers:
-                if index.op_statement[at] not in said and (found := _number(sources, at, root)):
+                if index.op_statement[at] not in said and (found := _number(sources, lost, at, root)):
                     said.add(index.op_statement[at])
                     yield found
 
@@ -218,9 +218,8 @@ def _lost(sources: Sources, lost: LostTerm | None, tensor: int, at: int, root: i
     if lost is None:
         return None
     index, line = sources.index, sources.index.op_line(lost.cut)
-    if lost.built >= 0:
-        built = index.op_line(lost.built)
-        there = "there" if built == line else f"at line {built}"
+    if lost.built is not None:
+        there = "there" if lost.built == line else f"at line {lost.built}"
         why = f"its values left torch at line {line} ({index.call_name(lost.cut)}), and a new tensor was built {there}"
     else:
         why = f"line {line} cut it off ({sources.cuts.cause(lost.cut)})"
@@ -292,7 +291,7 @@ def _named(sources: Sources, tensor: int, at: int) -> str:
     return f"{name[0].upper()}{name[1:]}" if name.startswith("the ") else name
 
 
-def _number(sources: Sources, at: int, root: int) -> Finding | None:
+def _number(sources: Sources, lost: LostTerms, at: int, root: int) -> Finding | None:
     """A number that the text takes out of a tensor, at a line where a call took it out of one that required grad."""
     index = sources.index
     statement = index.statements[index.op_statement[at]]
@@ -302,31 +301,41 @@ def _number(sources: Sources, at: int, root: int) -> Finding | None:
     made = index.recording.tensors.column("op")[index.uses.of(at)[0]]
     is_made_there = made < at and index.op_statement[made] == index.op_statement[at]
     tensor_source = index.span_source(made, exact=True) if is_made_there else ""
-    found = taken_out_at(text, index.op_line(at), index.span_source(at, exact=True), tensor_source)
-    export = _export(sources, statement.file, found[1], at) if found is not None else -1
+    line, source = index.op_line(at), index.span_source(at, exact=True)
+    found = taken_out_at(text, line, source, tensor_source, _names_of_tensors(index, statement.file, line))
+    export = _export(sources, lost, statement.file, found[1], at) if found is not None else -1
     if found is None or export < 0:
         return None
-    term, line = found[0], index.line(statement.file, found[1])
+    term, taken_at = found[0], index.line(statement.file, found[1])
     return sources.finding(
-        f"Line {index.op_line(at)}: {term}, a part of {sources.names.of(root)}, is a plain number, and no gradient "
-        "flows through it",
-        why=f"line {line} ({index.call_name(export)}) took it out of the graph",
+        f"Line {line}: {term}, a part of {sources.names.of(root)}, is a plain number, and no gradient flows through it",
+        why=f"line {taken_at} ({index.call_name(export)}) took it out of the graph",
         op=at,
         tensors=[root],
         causes=sources.cause("cut", export),
         evidence=[Evidence("ops", export)],
-        advice="Add the tensor itself; a number is for logs.",
+        advice="Add the tensor itself; a number is for logs."
+        if index.requires_grad(index.uses.of(export)[0], export)
+        else "It changes what the loss is, and nothing that is trained.",
     )
 
 
-def _export(sources: Sources, file: int, line: int, before: int) -> int:
-    """The last call of a line that took a value out of a tensor that required grad, or -1."""
+def _names_of_tensors(index: Index, file: int, line: int) -> frozenset[str]:
+    """The names that held tensors, if at times only, where a line read them."""
+    spans = index.recording.spans
+    read = (one for one in index.recording.bindings if one.span >= 0 and one.kind == BindingKind.LOAD)
+    return frozenset(
+        index.recording.text(one.name) for one in read if (spans[one.span].file, spans[one.span].line) == (file, line)
+    )
+
+
+def _export(sources: Sources, lost: LostTerms, file: int, line: int, before: int) -> int:
+    """The last call of a line that took a value out of what leads to leaves and was not cut off on purpose, or -1."""
     index, kinds = sources.index, sources.index.recording.ops.column("kind")
     for op in range(before - 1, -1, -1):
         where = index.statements[index.op_statement[op]]
         if kinds[op] == OpKind.EXPORT and where.file == file and index.op_line(op) == line:
-            taken = index.uses.of(op)
-            return op if len(taken) and index.requires_grad(taken[0], op) else -1
+            return op if len(index.uses.of(op)) and lost.is_lost_at(op) else -1
     return -1
 
 

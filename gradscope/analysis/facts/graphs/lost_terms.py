@@ -10,8 +10,10 @@ from typing import NamedTuple
 from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.flow import Flow, Step
 from gradscope.analysis.facts.graphs.loss_terms import is_number
+from gradscope.analysis.facts.reaching.built_by_text import BuiltByText
 from gradscope.analysis.facts.reaching.left_values import is_built_from_values
 from gradscope.analysis.index import Index
+from gradscope.analysis.worded_lines import NamedLine
 from gradscope.recording import NONE
 from gradscope.recording.rows import OpKind
 
@@ -56,8 +58,8 @@ class LostTerm(NamedTuple):
 
     cut: int
     """The op."""
-    built: int
-    """The op that built a tensor of values that had left torch by the cut; NONE where they did not."""
+    built: NamedLine | None
+    """The line that built a tensor of values that had left torch by the cut; None where they did not."""
 
 
 class LostTerms:
@@ -68,6 +70,7 @@ class LostTerms:
         self._flow = flow
         self._cuts = cuts
         self._known: dict[tuple[int, int], dict[int, Step]] = {}
+        self._built = BuiltByText(index)
 
     def is_meant(self, tensor: int, at: int) -> bool:
         """Whether a term was cut off by a call that is there for nothing else: a correction, a target."""
@@ -88,7 +91,7 @@ class LostTerms:
         cut = self._one_cut(steps, at) if lost else NONE
         if self._index.func(cut).endswith(_MAKES):
             return None
-        return LostTerm(cut, NONE) if cut >= 0 else self._rebuilt(tensor, steps)
+        return LostTerm(cut, None) if cut >= 0 else self._rebuilt(tensor, steps)
 
     def penalty(
         self, tensor: int, at: int, before: int, trained: Collection[int], *, is_added: bool
@@ -152,17 +155,36 @@ class LostTerms:
         index, made_at = self._index, self._index.recording.tensors.column("op")
         names = {index.call_name(step.op).rpartition(".")[2] for step in steps.values() if step.op >= 0}
         names.add(index.call_name(made_at[tensor]).rpartition(".")[2])
+        bends = bool(_BENDS & names)
         for taken in steps:
             if not is_built_from_values(index, taken):
                 continue
             built = made_at[taken]
             export = self._export_before(built)
-            if export < 0 or not (_BENDS & names or index.op_statement[export] == index.op_statement[built]):
+            if export < 0 or not (bends or index.op_statement[export] == index.op_statement[built]):
                 continue
-            given = index.uses.of(export)[0]
-            if index.requires_grad(given, export) or self._one_cut(self._flow.origins(given, export), export) >= 0:
-                return LostTerm(export, built)
+            if self._cut_before(export) is not None:
+                return LostTerm(export, index.op_line(built))
+        for taken in steps:
+            known = self._built.of(taken)
+            for export in self._built.exports(known) if known is not None else ():
+                is_lost = self._cut_before(export) is not None if bends else self.is_lost_at(export)
+                if known is not None and is_lost:
+                    return LostTerm(export, known.line)
         return None
+
+    def is_lost_at(self, export: int) -> bool:
+        """Whether what left torch at a call came from leaves, and nobody cut it off on purpose before."""
+        cut = self._cut_before(export)
+        return cut is not None and self._cuts.kind(cut) not in _MEANT
+
+    def _cut_before(self, export: int) -> int | None:
+        """The call that cut what left torch at another off leaves: that one itself of what was tracked; or None."""
+        index, given = self._index, self._index.uses.of(export)[0]
+        if index.requires_grad(given, export):
+            return export
+        cut = self._one_cut(self._flow.origins(given, export), export)
+        return cut if cut >= 0 else None
 
     def _export_before(self, built: int) -> int:
         """The last call before another one that took values out of torch, in the same function and near; or NONE."""
