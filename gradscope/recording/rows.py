@@ -81,8 +81,8 @@ class EventKind(IntEnum):
     OPTIMIZER = 0
     """Parameters were given to an optimizer, as one of its groups: when it was made, or later."""
     GRAD_SCALER = 1
-    """A ``GradScaler`` scaled a loss (the tensor is the result), divided the gradients of an optimizer by the scale, or
-    began the step of one."""
+    """A ``GradScaler`` scaled a loss (the tensor is the result), divided the gradients of an optimizer by the scale,
+    began the step of one, or was asked for the scale."""
     CHECKPOINT = 2
     """``torch.utils.checkpoint.checkpoint`` (not reentrant) began to run a function (``begins``), or was done."""
     FUNCTION = 3

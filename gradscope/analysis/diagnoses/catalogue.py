@@ -301,6 +301,7 @@ _ENTRIES = (
     Entry("optimizers.gradient_applied_twice", _a_pass_and_a_write),
     Entry("optimizers.made_anew", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.scaled_gradients", _an_event(EventKind.GRAD_SCALER)),
+    Entry("optimizers.scales_mixed", _an_event(EventKind.GRAD_SCALER)),
     Entry("optimizers.zeroed_gradients", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.moved_without_gradient", _an_event(EventKind.OPTIMIZER)),
     Entry("memory.graph_carried_along", _a_call_again),

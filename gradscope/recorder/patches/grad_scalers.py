@@ -20,8 +20,9 @@ from gradscope.recorder.patches.noting import note
 from gradscope.recorder.patches.optimizer_groups import number_of
 from gradscope.recording.rows import EventKind
 
-METHODS = ("scale", "unscale_", "step")
+METHODS = ("scale", "unscale_", "step", "get_scale")
 """Those that are reported; a disabled scaler does nothing in them, and is not."""
+_WITHOUT_OPTIMIZER = ("scale", "get_scale")
 
 _GRAD_SCALER = int(EventKind.GRAD_SCALER)
 _numbers: WeakKeyDictionary[GradScaler, int] = WeakKeyDictionary()
@@ -42,6 +43,8 @@ def reported(method: Callable[..., Any]) -> Callable[..., Any]:
             _report(name, scaler, optimizer, (), frame)
             return method(scaler, *args, **kwargs)
         result = method(scaler, *args, **kwargs)
+        if name == "get_scale" and frame.f_globals.get("__name__") == GradScaler.__module__:  # (for state_dict)
+            return result
         _report(name, scaler, optimizer, (result,) if isinstance(result, Tensor) else (), frame)
         return result
 
@@ -50,7 +53,7 @@ def reported(method: Callable[..., Any]) -> Callable[..., Any]:
 
 def _report(name: str, scaler: GradScaler, optimizer: Any, scaled: tuple[Tensor, ...], frame: FrameType) -> None:
     def observe(mode: RecorderMode) -> None:
-        detail = {"call": name} if name == "scale" else {"call": name, "optimizer": number_of(optimizer)}
+        detail = {"call": name} if name in _WITHOUT_OPTIMIZER else {"call": name, "optimizer": number_of(optimizer)}
         number = _numbers.setdefault(scaler, next(_next))
         mode.observer.observe_event(_GRAD_SCALER, frame, mode.thread, number, detail, scaled)
 

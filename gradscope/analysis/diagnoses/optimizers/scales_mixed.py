@@ -1,0 +1,77 @@
+"""What is added to gradients that carry the loss scale and does not carry it itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.leaf_gradients.mixed_scales import MixedScales, mixed_scales
+from gradscope.analysis.report_model import Evidence
+from gradscope.recording.rows import OpKind
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """One finding for each line that adds what lacks the scale."""
+    index, found = sources.index, dict[int, list[MixedScales]]()
+    for one in mixed_scales(index, sources.events, sources.flow, sources.lives):
+        found.setdefault(index.op_statement[one.added], []).append(one)
+    for mixed in found.values():
+        first, leaves = mixed[0], [one.leaf for one in mixed if one.step is mixed[0].step]
+        names = sources.listed([sources.names.at(leaf, first.added) for leaf in leaves])
+        is_pass = index.recording.ops.column("kind")[first.added] == OpKind.BACKWARD
+        yield sources.finding(
+            f"Line {index.op_line(first.added)}: "
+            + (
+                f"backward from a loss that was not scaled adds to gradients of {names} that are"
+                if is_pass
+                else f"a term is added to gradients of {names} that are still"
+            )
+            + " multiplied by the loss scale",
+            why="scaler.step divides both by the scale, and what was added counts next to nothing",
+            op=first.added,
+            tensors=leaves,
+            causes=sources.cause("backward" if is_pass else "write", first.added),
+            evidence=[Evidence("ops", first.scaled), Evidence("events", first.step.row)],
+            advice="Scale this loss, too: scaler.scale(loss).backward()."
+            if is_pass
+            else "Call scaler.unscale_(optimizer) before it.",
+        )
+
+
+DIAGNOSES = (
+    Diagnosis(
+        code="unscaled-term-added",
+        title="what lacks the loss scale is added to gradients that carry it",
+        severity="warning",
+        explanation=Explanation(
+            meaning="""Backward ran from a loss that a GradScaler had scaled. Before the scaler divided the gradients by
+                the scale, something was added to them that was not multiplied by it: a term made of the weights or of
+                noise, or the gradients of a loss that was not scaled.""",
+            reason="""scaler.step() divides all of a gradient by the scale, which is thousands: what was added without
+                it is thousands of times too small, and changes nothing.""",
+            remedy="""scaler.unscale_(optimizer) after backward and before the term is added; scaler.step() then does
+                not divide again. Or add the term to the loss before it is scaled.""",
+        ),
+        example=Example(
+            shows="""\
+import torch
+
+layer = torch.nn.Linear(4, 1)
+optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+for step in range(3):
+    optimizer.zero_grad()
+    scaler.scale(layer(torch.ones(2, 4)).sum()).backward()
+    for p in layer.parameters():
+        p.grad.add_(p.detach(), alpha=0.01)
+    scaler.step(optimizer)
+    scaler.update()
+""",
+            instead_of="p.grad.add_(p.detach(), alpha=0.01)",
+            silent="p.grad.add_(p.detach(), alpha=0.01 * scaler.get_scale())",
+        ),
+        find=_find,
+    ),
+)
