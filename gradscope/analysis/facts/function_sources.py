@@ -164,13 +164,13 @@ class WrittenBackward:
             value = statement.value
             elements = value.elts if isinstance(value, ast.Tuple | ast.List) else [value]
             for position, element in enumerate(elements):
-                kept = self._kept(self._grad_of(element))
-                if kept is not None and kept == self._kept_by_forward.get(position):
+                kept = self.kept(self._grad_of(element))
+                if kept is not None and kept == self.kept_by_forward.get(position):
                     found.append(ReturnedGrad(self.lines_of(statement), position, len(elements)))
         return found
 
     @cached_property
-    def _kept_by_forward(self) -> dict[int, Kept]:
+    def kept_by_forward(self) -> dict[int, Kept]:
         """For each argument of ``forward`` that it keeps as it is, in one place: how."""
         if self.forward is None or len(self.forward.args.args) < 2:
             return {}
@@ -200,7 +200,7 @@ class WrittenBackward:
             element = bound[1] if bound is not None and bound[0] is None else None
         return element.value if isinstance(element, ast.Attribute) and element.attr == "grad" else None
 
-    def _kept(self, value: ast.expr | None) -> Kept | None:
+    def kept(self, value: ast.expr | None) -> Kept | None:
         """Which tensor of the ctx an expression is."""
         position: int | None = None
         if isinstance(value, ast.Name):

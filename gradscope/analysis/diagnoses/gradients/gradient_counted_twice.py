@@ -1,12 +1,17 @@
-"""A custom Function whose backward fills a leaf's ``.grad`` by a pass of its own and returns that ``.grad`` as well."""
+"""A custom Function whose backward fills a leaf's ``.grad`` itself and returns the gradient as well.
+
+By a backward pass of its own, or by a statement that adds to ``.grad``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.added_grads import AddedGrad, added_grads
 from gradscope.analysis.facts.function_sources import Lines, ReturnedGrad, WrittenBackward
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.worded_lines import numbers
@@ -37,6 +42,46 @@ def _find(sources: Sources) -> Iterator[Finding]:
         alike.setdefault((op, function), []).append((leaf, node, lines))
     for (op, function), found in alike.items():
         yield _finding(sources, op, doubling[function], found)
+
+
+def _find_added(sources: Sources) -> Iterator[Finding]:
+    """Where backward itself adds to ``.grad`` of a leaf what it then returns for it."""
+    recording, passes = sources.index.recording, sources.passes
+    doubling = {name: added for name, one in sources.functions.of_name.items() if (added := added_grads(one))}
+    if not doubling:
+        return
+    given = {(row.op, row.tensor): row.outcome for row in recording.gradients if row.outcome in _GIVEN}
+    found: dict[AddedGrad, dict[int, tuple[int, int]]] = {}
+    for node, name in enumerate(recording.nodes.column("name")):
+        op = passes.last_walked_at[node]
+        for added in doubling.get(recording.text(name), ()):
+            leaf = _leaf_at(sources, node, added.returned)
+            outcome = given.get((op, leaf))
+            if outcome == GradOutcome.ACCUMULATED or (outcome is not None and not added.finds_one):
+                found.setdefault(added, {})[leaf] = (op, node)
+    said: set[tuple[str, Lines]] = set()
+    for added, leaves in found.items():
+        name, at = added.lines.function.rpartition(".")[0], added.returned.lines
+        if (name, at) not in said:
+            said.add((name, at))
+            yield _finding_added(sources, added, leaves)
+
+
+def _finding_added(sources: Sources, added: AddedGrad, leaves: dict[int, tuple[int, int]]) -> Finding:
+    op = max(op for op, _ in leaves.values())
+    shown = sources.listed([sources.names.at(leaf, op) for leaf in leaves])
+    function = added.lines.function.rpartition(".")[0]
+    lines = (added.lines, added.returned.lines)
+    return sources.finding(
+        f"Line {added.lines.line}: the backward of {function} adds the gradient of {shown} to .grad itself and returns "
+        f"it at line {added.returned.lines.line} as well",
+        why="autograd adds what it returns once more",
+        op=op,
+        tensors=list(leaves),
+        causes=sources.causes_at("returned", lines),
+        evidence=[Evidence("nodes", node) for _, node in leaves.values()],
+        advice="Return it and leave .grad as it is.",
+    )
 
 
 def _leaf_at(sources: Sources, node: int, returned: ReturnedGrad) -> int:
@@ -79,12 +124,13 @@ DIAGNOSIS = Diagnosis(
     severity="problem",
     explanation=Explanation(
         meaning="""The backward of a custom Function runs a backward pass of its own, and then returns .grad of a
-            tensor that it had saved. By what was recorded, that tensor is the leaf itself, not a copy of it.""",
-        reason="""The pass within adds the gradient to .grad of the leaf. What the Function returns for it is then
-            added to the same .grad by the pass around it: the gradient is doubled, and in the next pass what had
-            gathered there is added once more.""",
+            tensor that it had saved; or it adds a gradient to .grad of such a tensor and returns the same gradient for
+            it. By what was recorded, that tensor is the leaf itself, not a copy of it.""",
+        reason="""The pass within, or the addition, puts the gradient into .grad of the leaf. What the Function returns
+            for it is then added to the same .grad by the pass around it: the gradient is doubled.""",
         remedy="""Call torch.autograd.grad within backward, which leaves .grad as it is, and return what it gives.
-            Or compute with weight.detach().requires_grad_() and return the .grad of that copy.""",
+            Or compute with weight.detach().requires_grad_() and return the .grad of that copy. Where backward adds to
+            .grad itself, it is to return None for that argument.""",
     ),
     example=Example(
         shows="""\
@@ -110,5 +156,5 @@ Product.apply(w).sum().backward()
         instead_of="torch.autograd.backward(out, grad)",
         silent="(of_w,) = torch.autograd.grad(out, w, grad)\nreturn of_w",
     ),
-    find=_find,
+    find=lambda sources: chain(_find(sources), _find_added(sources)),
 )
