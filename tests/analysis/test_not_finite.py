@@ -31,6 +31,35 @@ BORN = {
     a = scores.softmax(-1)  # born
     (a @ w)[1].sum().backward()
     """,
+    "logaddexp of what cannot be reached": """
+    w = torch.nn.Parameter(torch.zeros(3))
+    start = torch.full((3,), -float("inf"))  # born
+    start[0] = 0.0
+    shifted = torch.cat([start[-1:], start[:-1]])
+    reached = torch.logaddexp(start + w, shifted)  # born
+    reached[1].backward()
+    """,
+    "logsumexp of a row of -inf": """
+    w = torch.nn.Parameter(torch.zeros(2, 2))
+    barred = torch.zeros(2, 2).masked_fill(torch.tensor([[True, True], [False, True]]), -float("inf"))  # born
+    rows = (w + barred).logsumexp(1)  # born
+    rows[1].backward()
+    """,
+    "hypot at 0": """
+    w = torch.nn.Parameter(torch.zeros(2))
+    r = torch.hypot(w[0], w[1])  # born
+    r.backward()
+    """,
+    "slogdet of a singular matrix": """
+    w = torch.nn.Parameter(torch.stack([torch.eye(2), torch.zeros(2, 2)]))
+    sizes = torch.linalg.slogdet(w)[1]  # born
+    sizes[0].backward()
+    """,
+    "qr of columns that are zero": """
+    w = torch.nn.Parameter(torch.zeros(2, 2))
+    q = torch.linalg.qr(w)[0]  # born
+    q.sum().backward()
+    """,
     "0 / 0": """
     w = torch.nn.Parameter(torch.ones(2))
     count = torch.tensor([0.0, 1.0])
@@ -129,6 +158,23 @@ BORN = {
 }
 
 HEALTHY = {
+    "logaddexp with a large negative number": """
+    w = torch.nn.Parameter(torch.zeros(3))
+    start = torch.full((3,), -1e9)
+    start[0] = 0.0
+    shifted = torch.cat([start[-1:], start[:-1]])
+    torch.logaddexp(start + w, shifted)[1].backward()
+    """,
+    "logaddexp of -inf and a number": """
+    w = torch.nn.Parameter(torch.zeros(3))
+    torch.logaddexp(w, torch.full((3,), -float("inf"))).sum().backward()
+    """,
+    "functions that torch gives a derivative where it has none": """
+    w = torch.nn.Parameter(torch.zeros(2, 2))
+    terms = w.norm(), torch.atan2(w, w), torch.cdist(w, w), w ** 0.0, torch.dist(w, w), w.std(), w.prod()
+    sum(one.sum() for one in terms).backward()
+    assert torch.isfinite(w.grad).all()
+    """,
     "an eps that half precision can hold": """
     layer = torch.nn.Linear(2, 1).half()
     optimizer = torch.optim.AdamW(layer.parameters(), lr=1e-3, eps=1e-4)
@@ -228,3 +274,16 @@ def test_a_parameter_that_a_step_spoilt_is_named_where_every_op_is_looked_at() -
     answers = [one for one in build(recorded(source, nan=True), RunView()).answers if one.code == "gradient-not-finite"]
     assert {cause.line for cause in answers[0].causes} <= lines_with("born", source)
     assert "the eps=1e-08 of AdamW is 0 in float16" in answers[0].text
+
+
+@pytest.mark.parametrize(
+    ("case", "where"),
+    [
+        ("logaddexp of what cannot be reached", "where both of its inputs are -inf"),
+        ("logsumexp of a row of -inf", "where every entry is -inf"),
+    ],
+)
+def test_where_sums_of_exponentials_have_no_derivative(case: str, where: str) -> None:
+    (answer,) = found(program(BORN[case]))
+    assert where in answer.text
+    assert answer.text.endswith("Fill with a large negative number instead of -inf.")

@@ -13,7 +13,7 @@ POLES = frozenset(
     """
     Sqrt Rsqrt Reciprocal Div Pow Log Log2 Log10 Log1P Acos Asin Acosh Atanh Atan2 Logit Xlogy SpecialXlog1Py Erfinv
     Std Var StdMean VarMean Logsumexp Logcumsumexp Norm LinalgVectorNorm Cdist Prod
-    Cumprod Tan Lgamma Digamma Renorm SpecialEntr
+    Cumprod Tan Lgamma Digamma Renorm SpecialEntr Logaddexp Logaddexp2 Hypot Fmod Remainder Cosh Sinh
     """.split()  # noqa: SIM905 - quoted, the names would be hard to read
 )
 """Their result or their derivative may be infinite or not a number though what goes in is finite."""
@@ -27,8 +27,9 @@ ENDING = frozenset(("Softmax", "LogSoftmax", "SafeSoftmax", "Exp", "Exp2", "Expm
 SATURATES = frozenset(("Softmax", "SafeSoftmax"))
 """Their derivatives are zero where all that they give, which they keep, is 0 or 1."""
 
-DECOMPOSITIONS = frozenset(("LinalgEigh", "LinalgEig", "LinalgSvd"))
-"""Likewise where two of their values are equal; what a derivative costs is not proportional to its size."""
+DECOMPOSITIONS = frozenset(("LinalgEigh", "LinalgEig", "LinalgSvd", "LinalgQr", "LinalgSlogdet"))
+"""Likewise where two of their values are equal, or one is zero; what a derivative costs is not proportional to its
+size."""
 
 KEEPS_FLAT = {"Relu": (0.0,), "Sigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0)}
 """Their derivatives are zero where their results, which they keep, are one of these values."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.leaf_gradients.births_of_nan import Birth, Births
+from gradscope.analysis.facts.leaf_gradients.births_of_nan import Birth, Births, is_masked
 from gradscope.analysis.facts.leaf_gradients.vanished_eps import VanishedEps, in_half_precision, vanished_eps
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
 from gradscope.analysis.facts.value_looks import PassLook, born_in_ops, is_nan, looks_at_passes, word_for
@@ -28,6 +28,9 @@ _UNDEFINED = {
     "rsqrt": "add a small number under the root",
     "pow": "add a small number to the base, or keep it away from 0",
     "norm": "add a small number under the root",
+    "hypot": "add a small number to one of its inputs",
+    "slogdet": "keep the matrix invertible: a small diagonal that is added",
+    "qr": "keep the columns independent: a small diagonal that is added",
     "vector_norm": "add a small number under the root",
     "std": "add a small number under the root, and take it of more than one element",
     "log": "keep its input away from 0: clamp(min=...) or a small number added",
@@ -51,6 +54,14 @@ _UNDEFINED = {
 _SPLITS = {"eigh": "eigenvalues", "eig": "eigenvalues", "svd": "singular values"}
 """What a decomposition gives, whose derivative divides by the differences of these (torch.linalg.eigh's and svd's own
 documentation)."""
+
+_MASKED = {
+    "logaddexp": "both of its inputs are",
+    "logaddexp2": "both of its inputs are",
+    "logsumexp": "every entry is",
+    "logcumsumexp": "every entry so far is",
+}
+"""Where the derivative of a function ends that is finite for a loss; each was asked of torch."""
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -144,6 +155,8 @@ def _born(sources: Sources, look: PassLook, birth: Birth) -> Finding:
         what = f"the backward of {name} gave what is not finite for a gradient that is"
     elif birth.is_derivative:
         at = "" if birth.at is None or not math.isfinite(birth.at) else f" where it keeps {birth.at:g}"
+        if is_masked(birth.at) and short in _MASKED:
+            at = f" where {_MASKED[short]} -inf"
         if short in _SPLITS:
             at = f", as it is where two {_SPLITS[short]} are equal"
         what = f"the derivative of {name} is {word_for(birth.values)}{at}"
@@ -165,6 +178,9 @@ def _born(sources: Sources, look: PassLook, birth: Birth) -> Finding:
 
 def _why(sources: Sources, look: PassLook, birth: Birth) -> str:
     index = sources.index
+    if birth.mask >= 0 and birth.is_derivative:
+        line = index.op_line(birth.mask)
+        return "" if line == index.op_line(birth.op) else f"line {line} fills with it"
     if birth.mask >= 0:
         line = index.op_line(birth.mask)
         at = "" if line == index.op_line(birth.op) else f", filled at line {line},"
@@ -179,6 +195,8 @@ def _why(sources: Sources, look: PassLook, birth: Birth) -> str:
 
 
 def _advice(short: str, birth: Birth) -> str:
+    if is_masked(birth.at) and short in _MASKED:
+        return "Fill with a large negative number instead of -inf."
     if birth.mask >= 0:
         return "Fill with a large negative number instead of -inf, or leave one entry of each row unmasked."
     is_chosen_from = birth.is_derivative and short not in _SPLITS
@@ -284,9 +302,10 @@ DIAGNOSIS = Diagnosis(
         meaning="""After a backward pass a gradient, or before it the loss, had a NaN or an infinity. The first passes
             of a run are looked at, then ever fewer of them; with gradscope run --nan, every op and every node.""",
         reason="""Some functions are not finite everywhere, or their derivatives are not: log(0), 0 / 0, the derivative
-            of sqrt at 0, softmax of a row that is masked with -inf throughout. A NaN that is left out afterwards
-            (where, indexing, multiplying by a mask) comes back in the gradient: 0 * NaN and 0 * inf are NaN. After
-            the next step of the optimizer every weight that it reached is NaN.""",
+            of sqrt at 0 or of logaddexp where both inputs are -inf, softmax of a row that is masked with -inf
+            throughout. A NaN that is left out afterwards (where, indexing, multiplying by a mask) comes back in the
+            gradient: 0 * NaN and 0 * inf are NaN. After the next step of the optimizer every weight that it reached
+            is NaN.""",
         remedy="""Keep the input away from where the function ends, before the function and not after it: clamp(), a
             small number added, where() on the input. Mask with a large negative number instead of -inf where a row
             may be masked throughout. Where the values grow from pass to pass, lower the learning rate. A step that

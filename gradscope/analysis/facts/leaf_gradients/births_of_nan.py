@@ -32,6 +32,9 @@ _FILLS = frozenset(
 """Calls by which programs put an infinity where they want one."""
 
 
+_OF_EXPONENTIALS = ("softmax", "logsumexp", "logaddexp")
+"""Functions that divide by a sum of exponentials, which is zero where all that they are given is -inf."""
+
 _RESULTS = ("result", "result0", "result1", "output")
 """What a node keeps of its own results."""
 
@@ -74,6 +77,11 @@ class Birth(NamedTuple):
     """A call right behind it, without a graph, whose function is not finite everywhere; its result is not known."""
 
 
+def is_masked(at: float | None) -> bool:
+    """Whether a derivative ends at -inf."""
+    return at == -math.inf
+
+
 class Births:
     """Finds them in what was looked at before a pass."""
 
@@ -100,7 +108,8 @@ class Births:
         if forward is not None:
             return forward
         known = next((one for one in look.derivatives if one.node == node), None)
-        return Birth(op, known and known.values, True, known and known.at)
+        at = known and known.at
+        return Birth(op, known and known.values, True, at, mask=self._mask(op) if is_masked(at) else NONE)
 
     def _spoilt(self, look: PassLook, behind: set[int]) -> Birth | None:
         """A parameter that was not finite any more before the pass: what the calls make of it began in a step."""
@@ -132,7 +141,8 @@ class Births:
         spoilt = set(look.bad_gradients)
         for one in sorted(look.derivatives, key=lambda one: one.node, reverse=True):
             if is_bad(one.values) and not spoilt.isdisjoint(self._leaves_behind(one.node)):
-                return Birth(made_by[one.node], one.values, True, one.at)
+                op = made_by[one.node]
+                return Birth(op, one.values, True, one.at, mask=self._mask(op) if is_masked(one.at) else NONE)
         return self._overflown(look, spoilt)
 
     def _overflown(self, look: PassLook, spoilt: set[int]) -> Birth | None:
@@ -248,8 +258,8 @@ class Births:
         return last in _FILLS and "inf" in self._index.op_place(op).source
 
     def _mask(self, op: int) -> int:
-        """The call right behind a softmax that filled with an infinity; NONE for another function, and for none."""
-        if "softmax" not in self._index.func(op).lower() and "logsumexp" not in self._index.func(op):
+        """The call right behind a softmax or the like that filled with an infinity; NONE for none."""
+        if not any(name in self._index.func(op).lower() for name in _OF_EXPONENTIALS):
             return NONE
         found = [one for one in self._ops_behind(op, _WAYS) if self._is_fill(one)]
         return max(found, default=NONE)
