@@ -1,5 +1,7 @@
 """Complex values in real memory, gradients of other views, copies of results: healthy variants stay silent."""
 
+import re
+
 import pytest
 
 from gradscope.analysis.report_builder import build
@@ -52,6 +54,93 @@ def test_what_forward_put_on_the_module_is_named_though_no_call_stands_there() -
         "net = Net(2, 2)\nnet(torch.ones(2))\ncopy.deepcopy(net)"
     )
     assert causes(program) == {"deepcopy-of-result": [6]}
+
+
+TRAINER = """
+class Meter:
+    def __init__(self):
+        self.rows, self.state, self.best = [], {}, None
+    def loss(self):
+        return w.exp().sum()
+    def step(self):
+        loss = w.exp().sum()
+        loss.backward()
+        KEEP
+w, meter = torch.ones(3, requires_grad=True), Meter()
+meter.step()
+copy.deepcopy(meter)
+"""
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [
+        "self.best = loss",
+        "self.best = self.last = loss",
+        "self.rows.append(loss)",
+        "self.rows.append((len(self.rows), loss))",
+        "self.state.update(step=1, score=loss)",
+        "self.state.update({'score': loss})",
+        "self.state['score'] = loss",
+        "self.state = {'score': loss, 'step': 1}",
+        "self.state = dict(score=loss)",
+        "self.state.setdefault('score', []).append(loss)",
+        "setattr(self, 'score', loss)",
+        "self.best = self.loss()",
+        "self.rows.append(self.loss())",
+        "kept = []; kept.append(loss); self.best = loss",
+    ],
+)
+def test_the_statement_that_keeps_the_result_is_named_not_the_one_that_made_it(keep: str) -> None:
+    program = TRAINER.replace("KEEP", keep)
+    line = (HEAD + program).split("\n").index(f"        {keep}") + 1
+    answers = [one for one in build(recorded(HEAD + program)).answers if one.code == "deepcopy-of-result"]
+    assert [[cause.line for cause in one.causes] for one in answers] == [[line]]
+    assert all(f"(kept at line {line})" in one.text for one in answers)
+    kept = "self.loss()" if "self.loss()" in keep else r"\bloss\b"
+    detached = re.sub(kept.replace("()", r"\(\)"), lambda found: f"{found[0]}.detach()", keep)
+    assert detached != keep
+    assert causes(TRAINER.replace("KEEP", detached)) == {}
+
+
+def test_a_call_that_copies_a_module_is_put_down_to_the_result_on_it_not_to_a_parameter() -> None:
+    program = """
+class Net(torch.nn.Linear):
+    def scaled(self):
+        return self.weight * 2
+    def forward(self, x):
+        self.used = self.scaled()
+        return torch.nn.functional.linear(x, self.used, self.bias)
+net = Net(2, 2)
+net(torch.ones(2)).sum().backward()
+torch.optim.swa_utils.AveragedModel(net)
+"""
+    (answer,) = [one for one in build(recorded(HEAD + program)).answers if one.code == "deepcopy-of-result"]
+    assert [cause.line for cause in answer.causes] == [8]
+    assert "used (kept at line 8) is a result with a graph (MulBackward0)" in answer.text
+
+
+def test_what_a_forward_hook_keeps_is_named_by_the_hook() -> None:
+    program = """
+def keep(module, inputs, output):
+    module.seen = output
+net = torch.nn.Sequential(torch.nn.Linear(2, 2))
+net[0].register_forward_hook(keep)
+net(torch.ones(2)).sum().backward()
+copy.deepcopy(net)
+"""
+    assert causes(program) == {"deepcopy-of-result": [5]}
+    assert causes(program.replace("= output", "= output.detach()")) == {}
+
+
+def test_the_weight_of_a_weight_norm_is_put_down_to_it() -> None:
+    program = """
+net = torch.nn.utils.weight_norm(torch.nn.Linear(2, 2))
+net(torch.ones(2)).sum().backward()
+copy.deepcopy(net)
+"""
+    assert causes(program) == {"deepcopy-of-result": [4]}
+    assert causes(program.replace("utils.weight", "utils.parametrizations.weight")) == {}
 
 
 def test_a_result_that_is_copied_itself_is_put_down_to_the_copy() -> None:

@@ -7,44 +7,105 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.program.attribute_stores import attribute_stores
-from gradscope.analysis.report_model import Cause
+from gradscope.analysis.facts.memory.keepers import keeper
+from gradscope.analysis.facts.program.attribute_stores import stores_of_hooks, stores_on_objects
+from gradscope.analysis.report_model import Cause, Severity
+from gradscope.analysis.worded_lines import numbers
+from gradscope.frames.calls_of_functions import calls_of
+from gradscope.frames.put_statements import containers_of
+from gradscope.recording.flags import BELOW, LEAF, PARAMETER
 
 _MESSAGE = "support the deepcopy protocol"
+_PLACES = 2
+"""Statements that are named as those that keep a result; of more of them none is known to."""
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
     index, tensors = sources.index, sources.index.recording.tensors
     for op, _, severity in sources.raised(_MESSAGE):
-        tensor = index.uses.of(op)[0]
+        # A call that copies a whole module (AveragedModel) was given its parameters as well.
+        results = [one for one in index.uses.of(op) if not tensors.column("flags")[one] & (LEAF | PARAMETER)]
+        tensor = next((one for one in results if tensors.column("node")[one] >= 0), None)
+        if tensor is None:
+            continue
+        if of_norm := _weight_norms(sources, tensor):
+            yield _of_weight_norm(sources, op, tensor, of_norm, severity)
+            continue
         kept = _kept(sources, tensor, op)
+        made = [] if kept or _is_copied_itself(sources, tensor, op) else sources.made_at(tensor)
         grad_fn = index.recording.text(index.recording.nodes.column("name")[tensors.column("node")[tensor]])
-        where = f" (kept at line {kept[0].line})" if kept else ""
+        lines = [cause.line for cause in kept or made]
+        where = f" ({'kept' if kept else 'made'} at line{'s' * (len(lines) > 1)} {numbers(lines)})" if lines else ""
         yield sources.finding(
             f"Line {index.op_line(op)}: deepcopy failed, since {sources.names.of(tensor)}{where} is a result "
             f"with a graph ({grad_fn})",
             op=op,
             tensors=[tensor],
-            causes=kept or sources.cause("used", op),
+            causes=kept or made or sources.cause("used", op),
             advice="Keep a detached one there (detach()), or keep it as a local name only.",
             severity=severity,
         )
 
 
+def _weight_norms(sources: Sources, tensor: int) -> list[Cause]:
+    """The lines that call ``torch.nn.utils.weight_norm``, where that computed the tensor as the weight of a module."""
+    index = sources.index
+    made_at = index.recording.tensors.column("op")[tensor]
+    if made_at >= index.op_count or index.func(made_at) != "torch._weight_norm":
+        return []
+    files = [(number, file.text) for number, file in enumerate(index.recording.files) if file.is_user]
+    calls = [(number, call) for number, text in files for call in calls_of(text, "weight_norm")]
+    return [sources.cause_of_line("saved", number, *call) for number, call in calls[:_PLACES]]
+
+
+def _of_weight_norm(sources: Sources, op: int, tensor: int, causes: list[Cause], severity: Severity) -> Finding:
+    return sources.finding(
+        f"Line {sources.index.op_line(op)}: deepcopy failed, since the weight that weight_norm (line"
+        f"{'s' * (len(causes) > 1)} {numbers(cause.line for cause in causes)}) puts on the module is a result with a "
+        "graph",
+        op=op,
+        tensors=[tensor],
+        causes=causes,
+        advice="torch.nn.utils.parametrizations.weight_norm keeps none: a module with it can be copied.",
+        severity=severity,
+    )
+
+
+def _is_copied_itself(sources: Sources, tensor: int, op: int) -> bool:
+    """Whether it is what was copied, not a part of something."""
+    return any(at == op for at, _ in sources.loads.get(tensor, ()))
+
+
 def _kept(sources: Sources, tensor: int, op: int) -> list[Cause]:
-    """The lines that put a tensor on an object; that which made it where none is known to."""
+    """The lines that put a tensor on an object; none where none is known to."""
     index = sources.index
     if stored := sources.stored(tensor, op, on_object=True):
         return stored
-    if any(at == op for at, _ in sources.loads.get(tensor, ())):
-        return []  # it was copied itself, not as a part of something
-    made_at = index.recording.tensors.column("op")[tensor]
+    if _is_copied_itself(sources, tensor, op):
+        return []
+    made_at, names = index.recording.tensors.column("op")[tensor], sources.names_held.get(tensor, ())
     statement = index.statements[index.op_statement[made_at]] if made_at < index.op_count else index.statements[0]
-    if statement.file >= 0:
-        text = index.recording.files[statement.file].text
-        if lines := attribute_stores(text, statement.line):
-            return [sources.cause_of_line("saved", statement.file, *where) for where in lines]
-    return sources.stored(tensor, op) or sources.made_at(tensor)
+    spans = [index.recording.spans[span] for _, _, span in names if span >= 0]
+    seen_in = {one for name, _, _ in names for one in containers_of(index.recording.text(name))}
+    function = index.recording.text(statement.function).rpartition(".")[2]
+    for number, file in enumerate(index.recording.files):
+        made_here = {statement.line} if statement.file == number else set()
+        lines = made_here | {span.stmt_line for span in spans if span.file == number}
+        functions = {function} - {"<module>", "<lambda>", "forward", "__call__"}
+        found = stores_on_objects(file.text, lines, functions, seen_in) if file.is_user else []
+        if (
+            not found
+            and file.is_user
+            and made_at < index.op_count
+            and index.recording.ops.column("flags")[made_at] & BELOW
+        ):
+            found = stores_of_hooks(file.text)
+        if 0 < len(found) <= _PLACES:
+            return [sources.cause_of_line("saved", number, *where) for where in found]
+    found_by = keeper(index, [tensor], sources.names_held)
+    if found_by is None:
+        return []
+    return [sources.cause_of_line("saved", found_by.file, found_by.put.line, found_by.put.end_line, "")]
 
 
 DIAGNOSIS = Diagnosis(

@@ -1,44 +1,132 @@
-"""Where a function puts what it assigned to a name on an object, as the source says: ``self.kept = y``."""
+"""Where a text puts a value on an object, into a list or into a dict: ``self.kept = y``."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
 
-from gradscope.frames.syntax_trees import last_name, parsed
+from gradscope.frames.put_statements import parts_with_graphs
+from gradscope.frames.syntax_trees import dotted_name, last_name, parsed
+
+_PUTS = ("append", "appendleft", "add", "insert", "extend", "update", "setdefault", "put", "register_buffer")
+_OF_HOOK = 3
+"""Parameters of a forward hook: module, inputs, output."""
 
 
-def attribute_stores(text: str, line: int) -> list[tuple[int, int, str]]:
-    """The statements that put what a line assigns on an attribute or into an item, in the same function.
+class StoredOn(NamedTuple):
+    """A statement that puts something on an object, into a list or into a dict."""
+
+    line: int
+    end_line: int
+    function: str
+    """The function around it; ``<module>`` for none."""
+
+
+def stores_on_objects(
+    text: str, lines: Collection[int], functions: Collection[str], containers: Collection[str]
+) -> list[StoredOn]:
+    """The statements that put a value where a copy of the object finds it.
+
+    ``self.kept = y``, ``self.rows.append((n, y))``, ``self.state.update(score=y)``, ``setattr(self, name, y)``, and
+    ``rows.append(y)`` where nothing puts it on an attribute.
 
     Args:
         text: Source of the file.
-        line: First line of the statement that makes the value.
-
-    Returns:
-        First and last line of each statement, and the function's name.
+        lines: Lines that make the value, or give it a name in the function that they are in.
+        functions: Functions that give it, by the last part of their names.
+        containers: What it was seen in, by the last part of its name; where some statement puts it there, no other one
+            does.
     """
     tree = parsed(text)
-    if tree is None:
-        return []
-    around = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.lineno <= line <= (node.end_lineno or 0)
-    ]
-    if not around:
-        return []
-    function = max(around, key=lambda node: node.lineno)
-    assigned = [node for node in ast.walk(function) if isinstance(node, ast.Assign)]
-    names = {
-        target.id for node in assigned if node.lineno == line for target in node.targets if isinstance(target, ast.Name)
+    places = [] if tree is None else [*_places(tree)]
+    given = {
+        (place.scope, name)
+        for place in places
+        if any(place.line <= line <= place.end_line for line in lines)
+        for name in _assigned_names(place.statement)
     }
+    found: list[tuple[str, StoredOn]] = []
+    for place in places:
+        is_made_here = any(place.line <= line <= place.end_line for line in lines)
+        for holder, part in _stored(place.statement):
+            is_it = (isinstance(part, ast.Name) and (place.scope, part.id) in given) or (
+                isinstance(part, ast.Call) and (is_made_here or last_name(part.func) in functions)
+            )
+            if is_it:
+                found.append((holder, StoredOn(place.line, place.end_line, place.function)))
+    inside = [pair for pair in found if pair[0].rpartition(".")[2] in containers]
+    on_attributes = [pair for pair in found if "." in pair[0]]
+    return [*dict.fromkeys(one for _, one in inside or on_attributes or found)]
+
+
+def stores_of_hooks(text: str) -> list[StoredOn]:
+    """The statements by which functions with the three parameters of a forward hook keep the output: the third one."""
+    tree = parsed(text)
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)] if tree is not None else []
+    outputs = {node.lineno: node.args.args[-1].arg for node in functions if len(node.args.args) == _OF_HOOK}
     return [
-        (node.lineno, node.end_lineno or node.lineno, function.name)
-        for node in assigned
-        if node.lineno >= line
-        and any(isinstance(target, (ast.Attribute, ast.Subscript)) for target in node.targets)
-        and (node.lineno == line or (isinstance(node.value, ast.Name) and node.value.id in names))
+        StoredOn(place.line, place.end_line, place.function)
+        for place in (_places(tree) if tree is not None and "register_forward_hook" in text else ())
+        if any(
+            isinstance(part, ast.Name) and part.id == outputs.get(place.scope) for _, part in _stored(place.statement)
+        )
     ]
+
+
+class _PlaceInText(NamedTuple):
+    statement: ast.stmt
+    line: int
+    end_line: int
+    scope: int
+    function: str
+
+
+def _places(tree: ast.Module) -> Iterator[_PlaceInText]:
+    """Every simple statement with the function that it is in."""
+    todo: list[tuple[ast.AST, int, str]] = [(tree, 0, "<module>")]
+    while todo:
+        node, scope, function = todo.pop()
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            scope, function = node.lineno, node.name
+        if isinstance(node, (ast.Assign, ast.AnnAssign, ast.Expr)):
+            yield _PlaceInText(node, node.lineno, node.end_lineno or node.lineno, scope, function)
+        todo += [(child, scope, function) for child in ast.iter_child_nodes(node)]
+
+
+def _targets(statement: ast.stmt) -> list[ast.expr]:
+    targets = statement.targets if isinstance(statement, ast.Assign) else getattr(statement, "target", None)
+    several = targets if isinstance(targets, list) else [targets] if targets is not None else []
+    return [one for each in several for one in (each.elts if isinstance(each, (ast.Tuple, ast.List)) else [each])]
+
+
+def _assigned_names(statement: ast.stmt) -> list[str]:
+    return [target.id for target in _targets(statement) if isinstance(target, ast.Name)]
+
+
+def _stored(statement: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
+    """What a statement puts on objects and into containers as it is, each with the name of where."""
+    value = getattr(statement, "value", None)
+    for target in _targets(statement):
+        holder = dotted_name(_whole(target))
+        if holder and value is not None and not isinstance(target, ast.Name):
+            yield from ((holder, part) for part in _kept_of(value))
+    if not isinstance(statement, ast.Expr) or not isinstance(value, ast.Call):
+        return
+    given = [*value.args, *(keyword.value for keyword in value.keywords)]
+    if isinstance(value.func, ast.Attribute) and value.func.attr in _PUTS:
+        holder = dotted_name(_whole(value.func.value))
+        of_object = f"{holder}." if value.func.attr == "register_buffer" else holder
+        yield from ((of_object, part) for one in given for part in _kept_of(one))
+    elif dotted_name(value.func) in ("setattr", "object.__setattr__"):
+        yield from ((f"{dotted_name(given[0])}.", part) for one in given[2:] for part in _kept_of(one))
+
+
+def _kept_of(value: ast.expr) -> Iterator[ast.expr]:
+    """What a value holds as it is; of ``dict(x=y)`` as of ``{"x": y}``."""
+    is_dict = isinstance(value, ast.Call) and dotted_name(value.func) in ("dict", "SimpleNamespace")
+    for one in (keyword.value for keyword in value.keywords) if is_dict and isinstance(value, ast.Call) else [value]:
+        yield from parts_with_graphs(one)
 
 
 def stores_under(text: str, name: str, values: frozenset[str]) -> list[tuple[int, int, str]]:
