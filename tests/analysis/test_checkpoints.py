@@ -51,6 +51,79 @@ def test_layers_of_torch_that_are_checkpointed_as_they_are_are_seen() -> None:
     assert codes(program) == {"checkpoint-draws-anew": [9]}
 
 
+STATE = """
+class Mean(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lin = torch.nn.Linear(3, 3)
+        self.register_buffer("mean", torch.zeros(3))
+        self.register_buffer("batches", torch.zeros(()))
+        self.again = False
+    def forward(self, x):
+        h = self.lin(x)
+        UPDATE
+        return (h - self.mean).exp().log1p()
+net = Mean()
+for step in range(2):
+    y = checkpoint(net, x, use_reentrant=REENTRANT)
+    (y * 2).sum().backward()
+"""
+
+
+@pytest.mark.parametrize("reentrant", ["False", "True"])
+@pytest.mark.parametrize(
+    ("update", "named"),
+    [
+        ("self.batches += 1", "net.batches"),
+        ("self.mean.mul_(0.9).add_(h.detach().mean(0), alpha=0.1)", "net.mean"),
+        ("self.mean.lerp_(h.detach().mean(0), 0.1)", "net.mean"),
+        ("self.mean = 0.9 * self.mean + 0.1 * h.detach().mean(0)", "net.mean"),
+        ("self.mean[:] = 0.9 * self.mean + 0.1 * h.detach().mean(0)", "net.mean"),
+        ("self.mean.copy_(0.9 * self.mean + 0.1 * h.detach().mean(0))", "net.mean"),
+    ],
+)
+def test_state_of_the_programs_own_that_is_updated_from_what_it_was_is_named(
+    update: str, named: str, reentrant: str
+) -> None:
+    program = STATE.replace("UPDATE", update).replace("REENTRANT", reentrant)
+    line = (HEAD + program).split("\n").index(f"    y = checkpoint(net, x, use_reentrant={reentrant})") + 1
+    (answer,) = [one for one in build(recorded(HEAD + program)).answers if one.code.startswith("checkpoint")]
+    assert (answer.code, [cause.line for cause in answer.causes]) == ("checkpoint-updates-twice", [line])
+    assert f"updates {named} from what it was" in answer.text
+    plain = program.replace(f"checkpoint(net, x, use_reentrant={reentrant})", "net(x)")
+    assert codes(plain) == {}
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        "self.mean.copy_(h.detach().mean(0))",
+        "self.mean[:] = h.detach().mean(0)",
+        "self.mean = h.detach().mean(0)",
+        "self.mean.zero_()",
+        "h = h.add_(1)",
+        "self.again = not self.again; self.batches.add_(int(self.again))if self.again else None",
+    ],
+)
+def test_state_that_a_second_run_leaves_the_same_is_not_blamed(update: str) -> None:
+    assert codes(STATE.replace("UPDATE", update).replace("REENTRANT", "False")) == {}
+
+
+def test_the_line_whose_run_no_backward_came_through_is_not_blamed() -> None:
+    both = STATE.replace("UPDATE", "self.batches += 1").replace("REENTRANT", "False")
+    both += "with torch.no_grad():\n    checkpoint(net, x, use_reentrant=False)\n"
+    assert codes(both) == {"checkpoint-updates-twice": [22]}
+
+
+def test_an_update_behind_all_that_backward_needs_runs_once() -> None:
+    late = (
+        STATE.replace("        UPDATE\n", "").replace("return (h", "h = (h").replace("log1p()", "log1p()\n        {}")
+    )
+    late = late.format("self.batches += 1\n        return h").replace("REENTRANT", "False")
+    assert codes(late) == {}
+    assert codes(late.replace("use_reentrant=False", "use_reentrant=True")) == {"checkpoint-updates-twice": [23]}
+
+
 RUN_AGAIN = """
 import torch
 from torch.utils.checkpoint import checkpoint

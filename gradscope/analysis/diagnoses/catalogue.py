@@ -167,8 +167,8 @@ def _a_wrapped_module(recording: Recording) -> bool:
     return any("DistributedDataParallel" in text for text in recording.strings)
 
 
-def _an_event(kind: EventKind) -> Callable[[Recording], bool]:
-    return lambda recording: kind in recording.events.column("kind")
+def _an_event(*kinds: EventKind) -> Callable[[Recording], bool]:
+    return lambda recording: not set(kinds).isdisjoint(recording.events.column("kind"))
 
 
 _ENTRIES = (
@@ -328,7 +328,7 @@ _ENTRIES = (
     Entry("sharing.argument_written", _a_write),
     Entry("sharing.default_argument_written", _a_write),
     Entry("sharing.write_lost", _a_write),
-    Entry("modules.checkpoint_updates_twice", _an_event(EventKind.CHECKPOINT)),
+    Entry("modules.checkpoint_updates_twice", _an_event(EventKind.CHECKPOINT, EventKind.RECOMPUTED)),
     Entry("sharing.write_through_alias", _a_write),
 )
 

@@ -1,13 +1,14 @@
-"""Activation checkpointing runs a function again in backward: running statistics are updated in both runs."""
+"""Activation checkpointing runs a function again in backward: what it updates is updated in both runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.modules.checkpoints import reruns
+from gradscope.analysis.facts.modules.updated_again import UpdatedAgain, updated_again
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording.rows import Field, OpKind
 
@@ -15,6 +16,44 @@ _NORMS = ("batch_norm", "instance_norm")
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
+    yield from _statistics(sources)
+    yield from _own_state(sources)
+
+
+def _own_state(sources: Sources) -> Iterator[Finding]:
+    """One finding for each line that checkpoints, about what the program's functions update themselves."""
+    index = sources.index
+    by_line: dict[int, list[UpdatedAgain]] = {}
+    for again in updated_again(index, sources.events, sources.passes, sources.sharing):
+        by_line.setdefault(again.event.span, []).append(again)
+    for runs in by_line.values():
+        causes = sources.cause_of_event("used", runs[0].event)
+        if not causes:
+            continue
+        updates = {tensor: op for run in runs for tensor, op in run.updates.items()}
+        names = _names(sources, updates)
+        last = runs[-1].updates
+        tensor, op = next(reversed(last.items()))
+        were, are = ("they were", "they are") if len(names) > 1 else ("it was", "it is")
+        yield sources.finding(
+            f"Line {causes[0].line}: checkpoint ran a function that updates {sources.listed(names)} from what {were}, "
+            f"and backward runs it again: {are} updated twice a batch",
+            op=op,
+            tensors=[tensor],
+            causes=causes,
+            evidence=[Evidence("events", runs[-1].event.row), Evidence("ops", op)],
+            advice="Leave the update outside of what is checkpointed, or do not checkpoint it.",
+        )
+
+
+def _names(sources: Sources, tensors: Iterable[int]) -> list[str]:
+    """The names of tensors, those of an object by a name that tells which object it is where one is known."""
+    names = list(dict.fromkeys(sources.names.of(tensor) for tensor in tensors))
+    ends = tuple(f".{name.removeprefix('self.')}" for name in names if not name.startswith("self."))
+    return [name for name in names if not (name.startswith("self.") and any(end.endswith(name[4:]) for end in ends))]
+
+
+def _statistics(sources: Sources) -> Iterator[Finding]:
     """One finding for each line that checkpoints, about the statistics of all that it ran."""
     index = sources.index
     written: dict[int, list[int]] = {}
@@ -54,17 +93,18 @@ def _find(sources: Sources) -> Iterator[Finding]:
 
 DIAGNOSIS = Diagnosis(
     code="checkpoint-updates-twice",
-    title="running statistics under activation checkpointing are updated in backward too",
+    title="what a checkpointed function updates is updated in backward too",
     severity="warning",
     explanation=Explanation(
-        meaning="""A function under torch.utils.checkpoint contains a normalization in training mode, and a backward
-            pass came through it: its running statistics are updated by the forward pass and again by backward.""",
+        meaning="""A function under torch.utils.checkpoint contains a normalization in training mode, or updates what
+            the program keeps (an average, a count), and a backward pass came through it: the running statistics, or
+            what is kept, are updated by the forward pass and again by backward.""",
         reason="""Checkpointing keeps no activations. Backward runs the function a second time to have them, with all
             that it does besides: BatchNorm moves its running mean and variance by the same batch again and counts the
             batch twice, so that they are not those of a run without checkpointing.""",
-        remedy="""Leave the normalization outside of the function that is checkpointed, or use one without running
-            statistics (GroupNorm, LayerNorm), or do not checkpoint the block. Where a momentum was chosen that
-            accounts for both updates there is nothing to mend.""",
+        remedy="""Leave the normalization, or the update, outside of the function that is checkpointed, or use a
+            normalization without running statistics (GroupNorm, LayerNorm), or do not checkpoint the block. Where a
+            momentum was chosen that accounts for both updates there is nothing to mend.""",
     ),
     example=Example(
         shows="""\
