@@ -10,9 +10,10 @@ from tests.analysis.building import recorded
 
 
 @pytest.mark.parametrize(
-    "layer", ["Embedding(5, 2)", "Embedding(5, 2, padding_idx=0)", "EmbeddingBag(5, 2, padding_idx=1)", "Linear(2, 2)"]
+    ("kind", "options"),
+    [("Embedding", {}), ("Embedding", {"padding_idx": 0}), ("EmbeddingBag", {"padding_idx": 1}), ("Linear", {})],
 )
-def test_the_version_of_a_new_parameter(layer: str) -> None:
-    expected = eval(f"nn.{layer}").weight._version
-    rows = build(recorded(f"import torch\nlayer = torch.nn.{layer}")).lines
+def test_the_version_of_a_new_parameter(kind: str, options: dict[str, int]) -> None:
+    expected = getattr(nn, kind)(5, 2, **options).weight._version
+    rows = build(recorded(f"import torch\nlayer = torch.nn.{kind}(5, 2, **{options})")).lines
     assert [row.version for row in rows if row.name == "layer.weight"] == [expected]
