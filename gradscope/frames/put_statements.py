@@ -47,6 +47,8 @@ class Put(NamedTuple):
     """The parameters of that function, without the object of a method."""
     collecting: tuple[str, ...]
     """Those of them that take any number of arguments: ``rows`` of ``*rows``."""
+    selected_from: str = ""
+    """What a comprehension takes its items from that puts them there as they are: ``rows`` of ``[r for r in rows]``."""
 
 
 class Handed(NamedTuple):
@@ -193,7 +195,25 @@ def _put(node: ast.AST, holder: str, parts: list[ast.expr], code: ast.AST | None
     names = tuple(filter(None, (dotted_name(part) for part in parts)))
     calls = tuple(last_part(dotted_name(part.func)) for part in parts if isinstance(part, ast.Call))
     line = getattr(node, "lineno", 0)
-    return Put(line, getattr(node, "end_lineno", None) or line, holder, names, calls, *function_of(code))
+    end = getattr(node, "end_lineno", None) or line
+    return Put(line, end, holder, names, calls, *function_of(code), _selected_from(getattr(node, "value", None)))
+
+
+def _selected_from(value: ast.AST | None) -> str:
+    """The list or dict whose items, or parts of them, a comprehension gives as they are; empty for anything else."""
+    if not isinstance(value, ast.ListComp | ast.DictComp):
+        return ""
+    given, found = value.elt if isinstance(value, ast.ListComp) else value.value, ""
+    for loop in reversed(value.generators):
+        while isinstance(given, ast.Subscript | ast.Attribute):
+            given = given.value
+        targets = {one.id for one in ast.walk(loop.target) if isinstance(one, ast.Name)}
+        if isinstance(given, ast.Name) and given.id in targets:
+            given = loop.iter
+            if isinstance(given, ast.Call) and isinstance(given.func, ast.Attribute) and given.func.attr in _ITEMS:
+                given = given.func.value
+            found = dotted_name(given)
+    return found
 
 
 def function_of(code: ast.AST | None) -> tuple[str, tuple[str, ...], tuple[str, ...]]:

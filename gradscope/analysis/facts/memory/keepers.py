@@ -56,6 +56,9 @@ def keeper(
     users = [(number, file.text) for number, file in enumerate(index.recording.files) if file.is_user]
     places = [(number, put) for number, source in users for put in puts_in(source)]
     found = _one_of(places, known, _containers(known, len(tensors)), made)
+    while found is not None and found[1].selected_from:  # (they were kept in another list before)
+        before = [one for one in places if one[1].holder == found[1].selected_from and one != found]
+        found = before[0] if len(before) == 1 else None
     if found is None:
         return None
     handed = [
