@@ -86,9 +86,9 @@ def _part_is_never_used(base: str, part: str, files: list[tuple[str, Ran]]) -> b
         parents = _parents(tree)
         reads = dict(_items_read(tree))
         reads |= {node: node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node not in reads}
-        for node, name in reads.items():
-            others += name != part and ast.unparse(node.value) in bases
-            if name == part and not _ran(node, parents, ran):
+        for read, name in reads.items():
+            others += name != part and ast.unparse(read.value) in bases
+            if name == part and not _ran(read, parents, ran):
                 return False
         for node in ast.walk(tree):
             if _reads_any_of(node, bases) or _is_told_elsewhere(node, part, parents):
