@@ -54,10 +54,15 @@ def calls_behind(text: str, line: int, source: str, names: frozenset[str]) -> li
 
 
 def lines_behind(text: str, line: int, source: str) -> frozenset[int]:
-    """The lines that an expression at a line may come from, its own included; none where it is not found there."""
+    """The lines that an expression at a line may come from, its own included; none where it is not found there.
+
+    Without lines that compare: what a condition decides is not computed of what it looks at.
+    """
     tree = _tree(text)
     found = None if tree is None else tree.expression(line, source)
-    return frozenset() if tree is None or found is None else tree.lines([found], tree.scope(line))
+    if tree is None or found is None:
+        return frozenset()
+    return tree.lines([found], tree.scope(line), with_conditions=False)
 
 
 @lru_cache(maxsize=4)
@@ -123,21 +128,27 @@ class _Tree:
             found += inner
         return found
 
-    def lines(self, values: Iterable[ast.expr], scope: ast.AST) -> frozenset[int]:
+    def lines(self, values: Iterable[ast.expr], scope: ast.AST, with_conditions: bool = True) -> frozenset[int]:
         """The lines of all that some values come from."""
         stack = [(one, scope) for one in values]
-        seen, found = set[int](), set[int]()
+        seen, found, comparing = set[int](), set[int](), set[int]()
         while stack and len(seen) < _LIMIT:
             value, where = stack.pop()
             if id(value) in seen:
                 continue
             seen.add(id(value))
             found.update(range(value.lineno, (value.end_lineno or value.lineno) + 1))
-            stack += self._behind(value, where)
-        return frozenset(found)
+            conditions = [] if with_conditions else _conditions(value)
+            for one in conditions:
+                comparing.update(range(one.lineno, (one.end_lineno or one.lineno) + 1))
+            stack += self._behind(value, where, conditions, with_conditions)
+        return frozenset(found - comparing)
 
-    def _behind(self, value: ast.expr, scope: ast.AST) -> Iterator[tuple[ast.expr, ast.AST]]:
-        parts = list(ast.walk(value))
+    def _behind(
+        self, value: ast.expr, scope: ast.AST, conditions: list[ast.expr], with_conditions: bool
+    ) -> Iterator[tuple[ast.expr, ast.AST]]:
+        left_out = {id(part) for one in conditions for part in ast.walk(one)}
+        parts = [one for one in ast.walk(value) if id(one) not in left_out]
         inner = {
             one.id
             for part in parts
@@ -149,17 +160,19 @@ class _Tree:
         inner |= {one.arg for part in parts if isinstance(part, ast.Lambda) for one in part.args.args}
         for part in parts:
             if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load) and part.id not in inner:
-                yield from self._of_name(part, scope)
+                yield from self._of_name(part, scope, with_conditions)
             elif isinstance(part, ast.Attribute) and getattr(part.value, "id", "") == "self":
                 yield from self._of_attribute(part.attr, scope)
             elif isinstance(part, ast.Call) and (called := self._called(part, scope)) is not None:
                 yield from ((one, called) for one in _returned(called))
 
-    def _of_name(self, name: ast.Name, scope: ast.AST) -> Iterator[tuple[ast.expr, ast.AST]]:
+    def _of_name(self, name: ast.Name, scope: ast.AST, with_conditions: bool) -> Iterator[tuple[ast.expr, ast.AST]]:
         given = self._last_given(name, scope)
         for one in given:
             yield one.value, scope
-            if isinstance(one.value, ast.Constant):  # (what is counted or set so comes from what decides about it)
+            if with_conditions and isinstance(
+                one.value, ast.Constant
+            ):  # (what is counted or set so comes from what decides about it)
                 yield from ((test, scope) for test in _tests_around(scope, one.statement))
         if isinstance(scope, _FUNCTIONS) and name.id in _arguments(scope):
             yield from self._given_by_callers(scope, name.id)
@@ -275,6 +288,19 @@ def _tests_around(scope: ast.AST, statement: ast.stmt) -> list[ast.expr]:
         for node in _own(scope)
         if isinstance(node, ast.If) and any(inner is statement for inner in ast.walk(node))
     ]
+
+
+def _conditions(value: ast.expr) -> list[ast.expr]:
+    """What an expression compares and what it chooses by."""
+    found: list[ast.expr] = []
+    for node in ast.walk(value):
+        if isinstance(node, ast.IfExp):
+            found.append(node.test)
+        elif isinstance(node, ast.Compare):
+            found.append(node)
+        elif isinstance(node, ast.comprehension):
+            found += node.ifs
+    return found
 
 
 def _returned(function: Function) -> list[ast.expr]:

@@ -221,6 +221,7 @@ _ENTRIES = (
     Entry("losses.teacher_trained", _a_step),
     Entry("losses.advantage_with_gradient", _a_pass_and_a_call(".log_prob")),
     Entry("losses.ratio_without_gradient", _a_pass_and_a_call(".exp")),
+    Entry("losses.weight_as_number", _a_pass),
     Entry("losses.distance_to_copy", _a_pass),
     Entry("losses.multiplier_trains_factor", _a_step),
     Entry("gradients.sample_without_gradient", _a_pass),
