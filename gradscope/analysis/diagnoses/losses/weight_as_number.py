@@ -61,8 +61,8 @@ for step in range(3):
     loss.backward()
     optimizer.step()
 """,
-        instead_of="    weight = math.exp(-log_scale.item())",
-        silent="    weight = torch.exp(-log_scale).sum()",
+        instead_of="weight = math.exp(-log_scale.item())",
+        silent="weight = torch.exp(-log_scale).sum()",
     ),
     find=_find,
 )
