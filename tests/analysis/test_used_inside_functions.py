@@ -79,3 +79,71 @@ def test_what_apply_is_given_is_not_said_to_be_kept_from_it() -> None:
     answers = missed("return x @ net", call)[1]
     assert answers
     assert not any("is not given" in answer.text for answer in answers)
+
+
+AGAIN = """
+import torch
+from torch import nn
+class Again(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, run, x):
+        ctx.run, ctx.x = run, x
+        with torch.no_grad():
+            return run(x)
+    @staticmethod
+    def backward(ctx, grad):
+        x = ctx.x.detach().requires_grad_()
+        with torch.enable_grad():
+            ctx.run(x).backward(grad)
+        return None, x.grad
+{other}
+class Layer(nn.Module):
+    def __init__(self, *sizes):
+        super().__init__()
+        self.inner = nn.Linear(*sizes)
+    def forward(self, x):
+        return self.inner(x).tanh()
+first, second, last = Layer(3, 3), Layer(3, 3), nn.Linear(3, 1)
+def model(x):
+    for layer in (first, second):
+        x = {call}
+    return last(x.mean(0))
+for step in range(3):
+    {loss}.backward()
+"""
+APPLIED = "Again.apply(layer, x)"
+
+
+@pytest.mark.parametrize("other", ["", "class Sign(torch.autograd.Function):\n    pass"])
+def test_the_call_of_a_function_that_was_given_nothing_that_requires_grad(other: str) -> None:
+    source = AGAIN.format(call=APPLIED, loss="model(torch.ones(2, 3)).sum()", other=other)
+    (answer,) = [one for one in build(recorded(source)).answers if one.code == "leaf-unreached"]
+    line = line_of(source, APPLIED)
+    assert f"Again.apply (line {line}) was given no tensor that requires grad" in answer.text
+    assert [cause.line for cause in answer.causes] == [line]
+    assert "first.inner.* (2) and second.inner.* (2)" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("call", "loss"),
+    [
+        (APPLIED, "model(torch.ones(2, 3, requires_grad=True)).sum()"),
+        (f"{APPLIED} if x.requires_grad else layer(x)", "model(torch.ones(2, 3)).sum()"),
+    ],
+)
+def test_a_function_that_is_given_what_requires_grad_is_none(call: str, loss: str) -> None:
+    assert "leaf-unreached" not in {
+        one.code for one in build(recorded(AGAIN.format(call=call, loss=loss, other=""))).answers
+    }
+
+
+@pytest.mark.parametrize(
+    ("call", "loss"),
+    [
+        ("layer(x).detach()", "model(torch.ones(2, 3)).sum()"),
+        ("Again.apply(layer, x.requires_grad_()).detach()", "model(torch.ones(2, 3)).sum()"),
+    ],
+)
+def test_a_cut_behind_it_is_not_put_down_to_the_function(call: str, loss: str) -> None:
+    answers = build(recorded(AGAIN.format(call=call, loss=loss, other=""))).answers
+    assert not any("was given no tensor that requires grad" in one.text for one in answers)

@@ -17,7 +17,11 @@ from gradscope.analysis.facts.function_sources import FunctionSources, Lines, at
 from gradscope.analysis.index import Index
 from gradscope.frames.syntax_trees import parsed
 from gradscope.recording import NONE
+from gradscope.recording.flags import GRAD
 from gradscope.recording.rows import Field
+
+_WITHOUT_GRAPH = frozenset(("detach", "detach_", "data", "tensor", "new_tensor", "as_tensor", "asarray", "deepcopy"))
+"""Functions whose results have no graph."""
 
 
 class ApplyCalls:
@@ -32,6 +36,12 @@ class ApplyCalls:
         files = self._index.recording.files
         named = [file.is_user and ("Function" in file.text or ".apply" in file.text) for file in files]
         return [parsed(file.text) if is_named else None for file, is_named in zip(files, named, strict=True)]
+
+    def is_cut(self, op: int) -> bool:
+        """Whether an op gives no graph whatever it is given, so that it does not tell whether that had one."""
+        return not any(map(self._index.is_floating, self._index.tensors_made(op))) or any(
+            part in _WITHOUT_GRAPH for part in self._index.func(op).split(".")
+        )
 
     def at(self, name: str, op: int) -> Lines | None:
         """The call whose result an op took: in its statement, or the only one that there is, by no other name."""
@@ -67,8 +77,8 @@ class UsedInside(NamedTuple):
     """That no gradient comes to it, in words."""
     applied_at: Lines
     """The call of ``apply``, or the ``def`` line of forward where the call is not known."""
-    returned_at: Lines
-    """Where backward returns gradients, for those that ``apply`` was given."""
+    returned_at: Lines | None
+    """Where backward returns gradients, for those that ``apply`` was given; None where it does not run."""
 
 
 class InsideFunctions:
@@ -97,6 +107,8 @@ class InsideFunctions:
         names = self._index.recording.nodes.column("name")
         found = {names[node]: node for node in nodes if node >= 0 and names[node] in self._index.custom_functions}
         written = self._functions.of_node(*found.values()) if len(found) == 1 else None
+        if not found and user >= 0:
+            return self._without_node(way[first:past], user)
         if written is None or written.forward is None:
             return None
         returned = written.lines_of(written.returns[0]) if len(written.returns) == 1 else written.header
@@ -111,6 +123,30 @@ class InsideFunctions:
             applied or Lines(written.file, line, int(line), f"{written.name}.forward"),
             returned,
         )
+
+    def _without_node(self, inside: list[Step], user: int) -> UsedInside | None:
+        """The call of a Function that made no node, since nothing that it was given requires grad.
+
+        Args:
+            inside: The steps of its forward, and of the forwards right behind it.
+            user: The op that took the result, while grad mode was on.
+        """
+        index = self._index
+        if index.requires_grad(inside[-1].gives, user) or not index.recording.ops.column("flags")[user] & GRAD:
+            return None
+        classes = [one for tree in self._calls.trees if tree is not None for one in _functions(tree)]
+        spans = {index.recording.ops.column("span")[step.op] for step in inside}
+        lines = {index.recording.spans[span].line for span in spans if span >= 0}
+        own = [one for one in classes if any(_covers(one, line) for line in lines)]
+        called = [
+            (one, self._calls.at(one.name, inside[0].op) or self._calls.at(one.name, user)) for one in own or classes
+        ]
+        found = [(one.name, call) for one, call in called if call is not None and not _marks_results(one)]
+        if len(found) != 1 or self._calls.is_cut(user):
+            return None
+        ((name, call),) = found
+        why = f"{name}.apply (line {call.line}) was given no tensor that requires grad, so it makes no graph"
+        return UsedInside(f"{why} and its backward does not run", call, None)
 
     def _nodes(self, tensor: int) -> Iterator[int]:
         """The grad_fn that a tensor had first, and those that it got."""
@@ -143,3 +179,21 @@ class InsideFunctions:
             if field == Field.GRAD_FN and after >= 0:
                 found.setdefault(tensor, []).append((op, after))
         return found
+
+
+def _functions(tree: ast.Module) -> Iterator[ast.ClassDef]:
+    """The classes of Functions that a file has."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and any(
+            ast.unparse(base).split(".")[-1] == "Function" for base in node.bases
+        ):
+            yield node
+
+
+def _covers(function: ast.ClassDef, line: int) -> bool:
+    return function.lineno <= line <= (function.end_lineno or function.lineno)
+
+
+def _marks_results(function: ast.ClassDef) -> bool:
+    """Whether it says itself that its results have no gradient."""
+    return any(isinstance(one, ast.Attribute) and one.attr == "mark_non_differentiable" for one in ast.walk(function))

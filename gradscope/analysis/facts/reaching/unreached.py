@@ -187,7 +187,8 @@ class Reasons:
         if this.asked_for and tensor not in self._index.uses.of(this.op):
             return self._asked_for_others(this)
         if (used := self._inside_functions.on(way, self._index.root_nodes(this.op))) is not None:
-            return Unreached(used.why, none_at=(used.returned_at,), changed_at=(used.applied_at,))
+            returned = (used.returned_at,) if used.returned_at is not None else ()
+            return Unreached(used.why, none_at=returned, changed_at=(used.applied_at,))
         left = next((step.op for step in way if not self._is_linked(step, this)), way[0].op if way else NONE)
         return Unreached(f"the way from it to {this.root} leaves what was seen at line {self._index.op_line(left)}")
 
