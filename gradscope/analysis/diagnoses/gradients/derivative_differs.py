@@ -8,11 +8,14 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.backward_faults import forgotten, own_factors, swapped, unpacked_wrongly
-from gradscope.analysis.facts.function_sources import WrittenBackward
+from gradscope.analysis.facts.drawn_factors import DRAWS, drawing_functions, drawn_factors
+from gradscope.analysis.facts.function_sources import Lines, WrittenBackward
 from gradscope.analysis.facts.losses.scalar_formulas import WrongDerivative, wrong_derivatives
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
+from gradscope.frames.syntax_trees import parsed
+from gradscope.recording.rows import EventKind
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -24,10 +27,49 @@ def _find(sources: Sources) -> Iterator[Finding]:
             last[recording.text(name)] = node
     for function, node in last.items():
         written = sources.functions.of_name[function]
+        if drawn := _drawn_anew(sources, written):
+            yield _of_other_numbers(sources, written, node, drawn)
+            continue
         if len(written.returns) != 1 or _is_told(written):
             continue
         if found := list(wrong_derivatives(written)):
             yield _finding(sources, written, node, found)
+
+
+def _drawn_anew(sources: Sources, written: WrittenBackward) -> list[Lines]:
+    """Where backward drew a random factor of what comes in, as forward does of what it is given."""
+    recording, within = sources.index.recording, f"{written.name}.backward"
+    drawn = {
+        recording.spans[event.span].line
+        for event in sources.events.of(EventKind.RECOMPUTED)
+        if event.detail.get("within") == within
+        and str(event.detail.get("function")).rpartition(".")[2] in DRAWS
+        and event.span >= 0
+        and recording.spans[event.span].file == written.file
+    }
+    tree = parsed(recording.files[written.file].text) if drawn and written.forward is not None else None
+    if tree is None or written.forward is None:
+        return []
+    helpers = drawing_functions(tree)
+    statements = drawn_factors(written.definition, helpers) if drawn_factors(written.forward, helpers) else []
+    body = range(written.definition.lineno, (written.definition.end_lineno or 0) + 1)
+    by_helper = any(line not in body for line in drawn)
+    lines = [written.lines_of(one) for one in statements]
+    return [one for one in lines if by_helper or any(one.line <= line <= one.end_line for line in drawn)]
+
+
+def _of_other_numbers(sources: Sources, written: WrittenBackward, node: int, drawn: list[Lines]) -> Finding:
+    op, other = sources.index.recording.nodes.column("op")[node], sources.index.node_tensor[node]
+    where = numbers(one.line for one in drawn)
+    return sources.finding(
+        f"Line{'s' * (' and ' in where)} {where}: {written.name}'s backward draws a random factor anew: its gradient "
+        "belongs to other numbers than those that its forward multiplied by",
+        op=min(op, sources.index.op_count - 1),
+        tensors=[other] if other >= 0 else [],
+        causes=sources.causes_at("made", drawn),
+        evidence=[Evidence("nodes", node)],
+        advice="Keep what forward drew, by ctx.save_for_backward, and use that.",
+    )
 
 
 def _is_told(written: WrittenBackward) -> bool:
@@ -65,7 +107,7 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""Forward and backward of a custom Function are formulas of single elements in its source. Evaluated
             at a few numbers, the gradient that backward gives is not the derivative of forward. The program itself
-            was not run again.""",
+            was not run again. Or forward multiplies by random numbers (a mask), and backward drew others.""",
         reason="""autograd takes what a backward returns as it is. A factor that is missing, a sign, the product rule
             with its factors in each other's place have the right shape, and training goes on with wrong
             gradients.""",
