@@ -197,3 +197,62 @@ def test_a_function_called_by_the_program_itself_is_counted_once() -> None:
     body = IN_BACKWARD.format(again="cube(x)") + "w.grad = Again.backward(Again.apply(w).grad_fn, torch.ones(3))\n"
     (row,) = [row for row in build(recorded(body)).lines if row.line == 3]
     assert row.executions == 21 + 20 + 2
+
+
+OUTSIDE = """
+import random
+from random import gauss
+import numpy as np
+rng = np.random.default_rng(0)
+net = torch.nn.Linear(3, 3)
+def gain():
+    return rng.uniform(0.5, 1.5)
+def stage(x, seed=None):
+    DRAW
+    return net(h).exp()
+for step in range(2):
+    y = checkpoint(stage, x, use_reentrant=REENTRANT)
+    y.sum().backward()
+"""
+
+
+@pytest.mark.parametrize("reentrant", ["False", "True"])
+@pytest.mark.parametrize(
+    ("draw", "at"),
+    [
+        ("h = x * random.uniform(0.5, 1.5)", 17),
+        ("h = x * gauss(1, 0.1)", 17),
+        ("scale = np.random.rand(); h = x * scale", 17),
+        ("scale = torch.from_numpy(rng.normal(size=(4, 3))).float(); h = x * scale", 17),
+        ("h = x * gain()", 15),
+        ("h = x.exp()\n    if random.random() < 2: h = h * 2", 18),
+    ],
+)
+def test_what_numpy_or_python_draws_in_a_checkpointed_function_is_named(draw: str, at: int, reentrant: str) -> None:
+    program = OUTSIDE.replace("DRAW", draw).replace("REENTRANT", reentrant)
+    assert codes(program) == {"checkpoint-draws-anew": [at]}
+    assert codes(program.replace(f"checkpoint(stage, x, use_reentrant={reentrant})", "stage(x)")) == {}
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        "h = x * torch.rand(())",
+        "h = x * np.random.default_rng(seed or 3).uniform(0.5, 1.5)",
+        "rng = np.random.default_rng(3); h = x * rng.uniform(0.5, 1.5)",
+        "random.seed(3); h = x * random.random()",
+        "h = x.exp()\n    k = random.randrange(3)\n    print(h[0, k].item())",
+        "h = x.exp()\n    if random.random() < 2: print(h.sum().item())",
+        "h = x.exp()\n    if random.random() < 0: h = h * 2",
+        "state = random.getstate(); h = x * random.random(); random.setstate(state)",
+    ],
+)
+def test_what_is_drawn_alike_or_for_nothing_is_not_blamed(draw: str) -> None:
+    assert codes(OUTSIDE.replace("DRAW", draw).replace("REENTRANT", "False")) == {}
+
+
+def test_what_is_drawn_before_the_checkpoint_is_not_blamed() -> None:
+    before = OUTSIDE.replace("DRAW", "h = x * seed").replace(
+        "x, use_reentrant=REENTRANT", "x, gain(), use_reentrant=False"
+    )
+    assert codes(before) == {}

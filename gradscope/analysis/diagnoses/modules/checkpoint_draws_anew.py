@@ -10,12 +10,46 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.modules.checkpoints import Rerun, reruns
 from gradscope.analysis.report_model import Evidence
+from gradscope.frames.draws_outside_torch import draws_outside_torch
+from gradscope.recording.rows import EventKind
 
 _DROPS = re.compile(r"(F|torch)\.(feature_)?(alpha_)?dropout[123]?d?")
 _DRAWS = re.compile(r"torch\.(rand|randn|rand_like|randn_like|bernoulli|normal)|Tensor\.(bernoulli|normal|uniform)_?")
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
+    yield from _of_torch(sources)
+    yield from _of_others(sources)
+
+
+def _of_others(sources: Sources) -> Iterator[Finding]:
+    """One finding for each statement that draws with NumPy or Python in a function that backward ran again."""
+    index = sources.index
+    again = [
+        event for event in sources.events.of(EventKind.RECOMPUTED) if event.span >= 0 and not event.detail.get("within")
+    ]
+    lines: dict[int, dict[int, int]] = {}
+    for event in again:
+        span = index.recording.spans[event.span]
+        lines.setdefault(span.file, {})[span.stmt_line] = event.row
+    statements = [index.statements[one] for one in set(index.op_statement)] if lines else []
+    for file, rows in lines.items():
+        ran = {one.line for one in statements if one.file == file}
+        for draw in draws_outside_torch(index.recording.files[file].text, rows.keys(), ran):
+            cause = sources.cause_of_line("used", file, draw.line, draw.end_line, draw.function)
+            yield sources.finding(
+                f"Line {cause.line}: {draw.call} draws other numbers when backward runs the checkpointed function "
+                "again: checkpoint puts back torch's random state only, and the gradients are not those of the values "
+                "that were computed",
+                op=index.op_count - 1,
+                tensors=[],
+                causes=[cause],
+                evidence=[Evidence("events", row) for row in sorted(rows.values())[:1]],
+                advice="Draw with torch (torch.rand), or outside of what is checkpointed.",
+            )
+
+
+def _of_torch(sources: Sources) -> Iterator[Finding]:
     """One finding for each line that checkpoints, about the first random op of its last run."""
     index, found = sources.index, {}
     for rerun in reruns(index, sources.events, sources.passes):
@@ -55,12 +89,13 @@ DIAGNOSIS = Diagnosis(
     severity="problem",
     explanation=Explanation(
         meaning="""A function under torch.utils.checkpoint with preserve_rng_state=False drew random numbers (dropout),
-            and a backward pass came through it.""",
+            and a backward pass came through it. Or it drew numbers of NumPy's or Python's, whose state checkpoint does
+            not put back in any case.""",
         reason="""Backward runs the function a second time to have its activations. Without the random state of the
             forward pass it draws other numbers, another dropout mask, and the gradients are those of a function that
             was not the one that gave the loss; nothing fails.""",
         remedy="""Leave out preserve_rng_state=False: the state is then kept and put back, at a small cost. It may
-            stay where the function draws nothing.""",
+            stay where the function draws nothing. What NumPy or Python draws, draw with torch or outside.""",
     ),
     example=Example(
         shows="""\
