@@ -58,7 +58,7 @@ def _weight_norms(sources: Sources, tensor: int) -> list[Cause]:
     return [sources.cause_of_line("saved", number, *call) for number, call in calls[:_PLACES]]
 
 
-def _of_weight_norm(sources: Sources, op: int, tensor: int, causes: list[Cause], severity: Severity) -> Finding:
+def _of_weight_norm(sources: Sources, op: int, tensor: int, causes: list[Cause], severity: Severity | None) -> Finding:
     return sources.finding(
         f"Line {sources.index.op_line(op)}: deepcopy failed, since the weight that weight_norm (line"
         f"{'s' * (len(causes) > 1)} {numbers(cause.line for cause in causes)}) puts on the module is a result with a "

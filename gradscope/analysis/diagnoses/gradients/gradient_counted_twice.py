@@ -47,7 +47,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
 def _find_added(sources: Sources) -> Iterator[Finding]:
     """Where backward itself adds to ``.grad`` of a leaf what it then returns for it."""
     recording, passes = sources.index.recording, sources.passes
-    doubling = {name: added for name, one in sources.functions.of_name.items() if (added := added_grads(one))}
+    known = {name: added_grads(one) for name, one in sources.functions.of_name.items()}
+    doubling = {name: several for name, several in known.items() if several}
     if not doubling:
         return
     given = {(row.op, row.tensor): row.outcome for row in recording.gradients if row.outcome in _GIVEN}
