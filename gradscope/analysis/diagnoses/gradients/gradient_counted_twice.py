@@ -62,9 +62,9 @@ def _find_added(sources: Sources) -> Iterator[Finding]:
                 found.setdefault(added, {})[leaf] = (op, node)
     said: set[tuple[str, Lines]] = set()
     for added, leaves in found.items():
-        name, at = added.lines.function.rpartition(".")[0], added.returned.lines
-        if (name, at) not in said:
-            said.add((name, at))
+        where = (added.lines.function.rpartition(".")[0], added.returned.lines)
+        if where not in said:
+            said.add(where)
             yield _finding_added(sources, added, leaves)
 
 
