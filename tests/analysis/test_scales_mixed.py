@@ -78,3 +78,10 @@ def test_unscaling_after_the_term_is_too_late() -> None:
 )
 def test_what_carries_the_scale_or_is_gone_by_then(body: str) -> None:
     assert causes(body)[0] == []
+
+
+def test_a_helper_is_called_beside_the_pass() -> None:
+    helper = "def pull():\n    for p, s in zip(model.parameters(), start): p.grad.add_(p.detach() - s)\n"
+    source = PROGRAM.replace("for step", helper + "for step").format(f"{SCALED}\n    pull()  # called")
+    (answer,) = (one for one in build(recorded(source)).answers if one.code == "unscaled-term-added")
+    assert [cause.line for cause in answer.causes] == [line_of(source, "# called"), line_of(source, "p.grad.add_")]
