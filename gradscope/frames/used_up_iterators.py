@@ -131,12 +131,19 @@ def _is_called(node: ast.AST, name: str) -> bool:
     return any(_is_called(child, name) for child in ast.iter_child_nodes(node))
 
 
-def used_up_before(text: str, line: int) -> tuple[str, tuple[int, int], tuple[int, int]] | None:
-    """The iterator that a call at a line is given after another statement of its block has gone through it.
+class TakenBefore(NamedTuple):
+    """An iterator that a call is given after another statement of its block took items out of it."""
 
-    Its name, and the first and last lines of the statement that makes it and of the one that goes through all of it: a
-    loop, a comprehension, or a function that takes all (``sum(p.numel() for p in params)``, ``len(list(params))``).
-    """
+    name: str
+    made: tuple[int, int]
+    taken: tuple[int, int]
+    """First and last lines of the statements that make it and that take from it."""
+    is_all: bool
+    """Whether that takes all: a loop, ``sum(p.numel() for p in params)``; else the first: ``next(params)``."""
+
+
+def taken_before(text: str, line: int) -> TakenBefore | None:
+    """What was taken before out of the iterator that a call at a line is given; None where nothing was."""
     given, tree = iterator_given(text, line), parsed(text)
     if given is None or tree is None:
         return None
@@ -145,10 +152,22 @@ def used_up_before(text: str, line: int) -> tuple[str, tuple[int, int], tuple[in
         if not any(_spans(statement, line) for statement in block):
             continue
         for statement in block:
-            nodes = ast.walk(statement) if not hasattr(statement, "body") else [statement]
-            if last < statement.lineno < line and any(_takes_all(node, name) for node in nodes):
-                return name, (first, last), (statement.lineno, statement.end_lineno or statement.lineno)
+            if not last < statement.lineno < line:
+                continue
+            nodes = list(ast.walk(statement)) if not hasattr(statement, "body") else [statement]
+            is_all = any(_takes_all(node, name) for node in nodes)
+            if is_all or any(_takes_first(node, name) for node in nodes):
+                taken = statement.lineno, statement.end_lineno or statement.lineno
+                return TakenBefore(name, (first, last), taken, is_all)
     return None
+
+
+def _takes_first(node: ast.AST, name: str) -> bool:
+    return (
+        isinstance(node, ast.Call)
+        and last_name(node.func) == "next"
+        and [ast.unparse(one) for one in node.args] == [name]
+    )
 
 
 def _takes_all(node: ast.AST, name: str) -> bool:

@@ -72,8 +72,9 @@ def test_the_line_that_makes_the_model_anew_is_named_first(program: str, anew: s
     source = HEAD + program.format(anew)
     line, optimizer = line_of(source, "# again"), line_of(source, "optimizer = torch.optim")
     ((text, causes),) = told(source)
-    assert f"line {line} makes {name} anew after the SGD of line {optimizer} was made" in text
-    assert causes == [line, optimizer]
+    assert f" makes {name} anew after the SGD of line {optimizer} was made" in text
+    assert causes[:2] == [line, optimizer]
+    assert len(causes) == 2 or f"line {line}, called at line {causes[2]}, makes" in text
 
 
 @pytest.mark.parametrize(

@@ -519,8 +519,9 @@ def closure():
 for step in range(4):
     search.step(closure)  # here
 """
-    assert lines(body, "step-without-backward") == here(body)
-    assert lines(body.replace("return loss", "loss.backward(); return loss"), "step-without-backward") == []
+    assert lines(body, "closure-without-backward")[:1] == [line_of(HEAD + body, "loss = ")]
+    assert lines(body, "step-without-backward") == []
+    assert lines(body.replace("return loss", "loss.backward(); return loss"), "closure-without-backward") == []
 
 
 COUNTED = """

@@ -142,9 +142,18 @@ def test_what_an_optimizer_is_given_after_another_statement_went_through_it(befo
     assert [tuple(cause.line for cause in answer.causes) for answer in answers] == [lines]
 
 
+def test_an_optimizer_that_is_given_what_is_left_after_the_first() -> None:
+    source = COUNTED.format(made="body.parameters()", before="device = next(tuned).device")
+    (answer,) = (one for one in build(recorded(source)).answers if one.code == "never-stepped")
+    assert [cause.line for cause in answer.causes] == [line_of(source, "tuned = "), line_of(source, "device = ")]
+    assert "body.weight" in answer.text and "body.bias" not in answer.text
+
+
 @pytest.mark.parametrize(
     ("made", "before"),
     [
+        ("list(body.parameters())", "device = next(iter(tuned)).device"),
+        ("body.parameters()", "device = next(body.parameters()).device"),
         (f"list({GENERATOR})", "print(sum(p.numel() for p in tuned))"),
         (GENERATOR, "pass"),
         (GENERATOR, "if not tuned: print(sum(p.numel() for p in tuned))"),

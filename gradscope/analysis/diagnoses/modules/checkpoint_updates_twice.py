@@ -13,6 +13,8 @@ from gradscope.analysis.report_model import Evidence
 from gradscope.recording.rows import Field, OpKind
 
 _NORMS = ("batch_norm", "instance_norm")
+_COUNTER = "num_batches_tracked"
+"""What normalizations count beside their statistics, of which a finding of its own tells."""
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -31,9 +33,11 @@ def _own_state(sources: Sources) -> Iterator[Finding]:
         if not causes:
             continue
         updates = {tensor: op for run in runs for tensor, op in run.updates.items()}
+        updates = {tensor: op for tensor, op in updates.items() if not sources.names.of(tensor).endswith(_COUNTER)}
+        if not updates:
+            continue
         names = _names(sources, updates)
-        last = runs[-1].updates
-        tensor, op = next(reversed(last.items()))
+        tensor, op = next(reversed(updates.items()))
         were, are = ("they were", "they are") if len(names) > 1 else ("it was", "it is")
         yield sources.finding(
             f"Line {causes[0].line}: checkpoint ran a function that updates {sources.listed(names)} from what {were}, "

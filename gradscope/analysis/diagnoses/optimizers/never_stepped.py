@@ -24,7 +24,7 @@ from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
 from gradscope.frames.put_on_objects import called_once, placed_later
 from gradscope.frames.unregistered import unregistered
-from gradscope.frames.used_up_iterators import used_up_before
+from gradscope.frames.used_up_iterators import taken_before
 from gradscope.recording import NONE
 from gradscope.recording.flags import LEAF, PARAMETER
 from gradscope.recording.rows import GradOutcome, OpKind
@@ -113,7 +113,7 @@ def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Re
     if filtered := left_out_by_name(sources, optimizer, tensor):
         why, filters = filtered
         return _Reason(why, filters, events, "Choose it by another name, or let one group have all that is left.")
-    if used_up := _used_up(sources, optimizer):
+    if used_up := _used_up(sources, optimizer, tensor):
         return used_up
     if assigned := _assigned_by_load(sources, optimizer, tensor):
         return assigned
@@ -138,10 +138,13 @@ def _rebuilt(sources: Sources, optimizer: Optimizer, later: RebuiltModel) -> _Re
     """A parameter of a model that took the name of the one whose parameters the optimizer holds."""
     line = sources.index.line(later.file, later.statement.line)
     cause = sources.cause_of_line("made", later.file, later.statement.line, later.statement.end_line, later.function)
+    called = called_once(sources.index.recording.files[later.file].text, later.statement.line)
+    by = [] if called is None else [sources.cause_of_line("used", later.file, *called, "")]
+    how = f", called at line {by[0].line}," if by else ""
     return _Reason(
-        f"line {line} makes {later.statement.name} anew after the {optimizer.name} of line "
+        f"line {line}{how} makes {later.statement.name} anew after the {optimizer.name} of line "
         f"{line_of_making(sources, optimizer)} was made, which holds the parameters of the one before",
-        (cause, *cause_of_making(sources, optimizer)),
+        (cause, *cause_of_making(sources, optimizer), *by),
         (optimizer.made.row,),
         "Make the optimizer after that.",
     )
@@ -165,23 +168,26 @@ def _copied(sources: Sources, optimizer: Optimizer, tensor: int) -> _Reason | No
     return None
 
 
-def _used_up(sources: Sources, optimizer: Optimizer) -> _Reason | None:
-    """An optimizer that was given an iterator which a statement before it has gone through."""
+def _used_up(sources: Sources, optimizer: Optimizer, tensor: int) -> _Reason | None:
+    """An optimizer that was given an iterator out of which a statement before it had taken all, or the first."""
     span = sources.index.recording.spans[optimizer.made.span]
     text = sources.index.recording.files[span.file].text if span.file >= 0 else ""
-    found = used_up_before(text, span.line)
-    if found is None:
+    found = taken_before(text, span.line)
+    if found is None or not (found.is_all or tensor < min(optimizer.tensors, default=NONE)):
         return None
-    name, made, through = found
     function = sources.index.recording.text(span.function)
-    cause = sources.cause_of_line("made", span.file, *made, function)
-    other = sources.cause_of_line("used", span.file, *through, function)
+    made = sources.cause_of_line("made", span.file, *found.made, function)
+    taken = sources.cause_of_line("used", span.file, *found.taken, function)
+    how = (
+        f"got nothing from {found.name}, which line {made.line} makes an iterator and line {taken.line} has used up"
+        if found.is_all
+        else f"got the rest of {found.name}, an iterator (line {made.line}) of which line {taken.line} took the first"
+    )
     return _Reason(
-        f"the {optimizer.name} of line {optimizer.line} got nothing from {name}, which line {cause.line} makes an "
-        f"iterator and line {other.line} has used up",
-        (cause, other),
+        f"the {optimizer.name} of line {optimizer.line} {how}",
+        (made, taken),
         (optimizer.made.row,),
-        f"Make {name} a list.",
+        f"Make {found.name} a list.",
     )
 
 

@@ -32,18 +32,31 @@ def caching_lines(text: str, statement: str) -> list[_Where]:
     return [where for function in functions for where in _kept(function)]
 
 
-def caches_around(text: str, line: int) -> list[_Where]:
-    """Where the innermost function around a line keeps its result, or where another keeps what that one returns."""
+def caches_around(text: str, line: int, outside: int) -> list[_Where]:
+    """Where the innermost function around a line keeps its result, or where another keeps what that one returns.
+
+    Args:
+        text: Source of the file.
+        line: The line.
+        outside: A line of the file that is in none of such functions; 0 for one of another file.
+    """
     tree = parsed(text)
     function = innermost(tree, line, ast.FunctionDef) if tree is not None else None
     if tree is None or not isinstance(function, ast.FunctionDef):
         return []
-    return list(_kept(function)) or [
+    if not _has_line(function, outside) and (own := list(_kept(function))):
+        return own
+    return [
         where
         for other in ast.walk(tree)
-        if isinstance(other, ast.FunctionDef) and other is not function
+        if isinstance(other, ast.FunctionDef) and other is not function and not _has_line(other, outside)
         for where in _kept(other, of=function.name)
     ]
+
+
+def _has_line(function: ast.FunctionDef, line: int) -> bool:
+    first = min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)])
+    return first <= line <= (function.end_lineno or function.lineno)
 
 
 def _kept(function: ast.FunctionDef, of: str = "") -> Iterator[_Where]:

@@ -13,7 +13,7 @@ def kept_by_cache(index: Index, cuts: Cuts, way: list[Step]) -> Lines | None:
     """Where a cache keeps what a way from a leaf to a root takes out of a region; None where none is known to.
 
     The last call of the way in the region is one of a function that keeps its results, or of one whose results such a
-    function keeps.
+    function keeps; it did not open the region itself.
     """
     cut = next((number for number, step in enumerate(way) if step.loses), len(way))
     region = cuts.regions.describe(way[cut].op) if cut < len(way) else None
@@ -23,7 +23,9 @@ def kept_by_cache(index: Index, cuts: Cuts, way: list[Step]) -> Lines | None:
     last = index.statements[index.op_statement[inside[-1]]] if inside else None
     if last is None or last.file < 0 or inside[-1] == way[-1].op:
         return None
-    found = caches_around(index.recording.files[last.file].text, last.line)
+    opened = index.statements[index.op_statement[region.op]]
+    outside = opened.line if opened.file == last.file else 0
+    found = caches_around(index.recording.files[last.file].text, last.line, outside)
     if len(found) != 1:
         return None
     first, end, function = found[0]
