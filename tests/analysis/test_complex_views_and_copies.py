@@ -166,3 +166,22 @@ def test_what_an_inverse_transform_gave_is_complex_again_after_a_phase() -> None
         "(field * torch.exp(1j * k)).to(x.dtype).sum().backward()"
     )
     assert causes(program) == {"imaginary-part-lost": [5]}
+
+
+def test_memory_alike_to_real_memory_is_real_by_what_made_that() -> None:
+    program = (
+        "k = torch.ones(3, requires_grad=True)\nkept = torch.zeros(3)\nfor _ in range(2):\n"
+        "    turned = torch.empty_like(kept)\n    turned[:] = torch.polar(kept, k)\n    kept = turned.flatten()"
+    )
+    assert causes(program) == {"imaginary-part-lost": [4, 6, 7]}
+
+
+def test_a_hook_that_keeps_the_output_on_its_module() -> None:
+    program = (
+        "def tap(module, inputs, output):\n    module.seen = output\n"
+        "class Net(torch.nn.Module):\n    def __init__(self, width, depth, last):\n        super().__init__()\n"
+        "        self.last = last\n        self.body = torch.nn.Linear(width, depth)\n"
+        "    def forward(self, x):\n        return self.body(x)\n"
+        "net = Net(2, 3, 4)\nnet.body.register_forward_hook(tap)\nnet(torch.ones(2))\ncopy.deepcopy(net)"
+    )
+    assert causes(program) == {"deepcopy-of-result": [4]}

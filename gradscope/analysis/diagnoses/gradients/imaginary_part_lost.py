@@ -11,6 +11,7 @@ from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, RAISED
 
 _WRITES = frozenset(("Tensor.__setitem__", "Tensor.copy_"))
+_LIKE = ("_like", "Tensor.clone", "torch.where", "Tensor.neg", "Tensor.flatten", "Tensor.reshape")
 _CASTS = frozenset(("Tensor.to", "Tensor.float", "Tensor.double", "Tensor.half", "Tensor.type"))
 _CONJUGATES = ("conj", "adjoint", "vdot", "eig", "mH", "H.__get__")
 _INVERSE = ("ifft", "ihfft")
@@ -40,6 +41,9 @@ def _find_writes(sources: Sources) -> Iterator[Finding]:
             whole = base
         made = sources.made_at(whole)
         where = f", which line {made[0].line} made" if made else ""
+        first = sources.made_at(_alike(sources, whole))
+        if made and first and first[0].line != made[0].line:
+            made, where = [*first, *made], f"{where} alike to what line {first[0].line} made"
         name = sources.names.at(whole, op)
         yield sources.finding(
             f"Line {index.op_line(op)}: {index.call_name(op)} wrote complex values into {name}{where} with the dtype "
@@ -49,6 +53,21 @@ def _find_writes(sources: Sources) -> Iterator[Finding]:
             causes=[*made, *sources.cause("write", op)],
             advice=f"Make {name} with the complex dtype, or write .real where the real part is meant.",
         )
+
+
+def _alike(sources: Sources, tensor: int) -> int:
+    """The tensor that gave a real one its dtype, by ``empty_like`` and the like, or by views; itself where none did."""
+    index = sources.index
+    made_at, flags = (index.recording.tensors.column(name) for name in ("op", "flags"))
+    while not flags[tensor] & EXTERNAL and made_at[tensor] < index.op_count:
+        made = made_at[tensor]
+        function = index.func(made)
+        is_view = sources.sharing.base_of(tensor) >= 0
+        taken = [one for one in index.uses.of(made) if _dtype(sources, one, made) == _dtype(sources, tensor, made + 1)]
+        if not taken or not (is_view or function.endswith(_LIKE) or ".new_" in function):
+            break
+        tensor = taken[0]
+    return tensor
 
 
 def _find_casts(sources: Sources) -> Iterator[Finding]:

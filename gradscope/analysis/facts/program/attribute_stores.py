@@ -64,7 +64,8 @@ def stores_of_hooks(text: str) -> list[StoredOn]:
     """The statements by which functions with the three parameters of a forward hook keep the output: the third one."""
     tree = parsed(text)
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)] if tree is not None else []
-    outputs = {node.lineno: node.args.args[-1].arg for node in functions if len(node.args.args) == _OF_HOOK}
+    taken = {node.lineno: [one.arg for one in node.args.args if one.arg not in ("self", "cls")] for node in functions}
+    outputs = {line: names[-1] for line, names in taken.items() if len(names) == _OF_HOOK}
     return [
         StoredOn(place.line, place.end_line, place.function)
         for place in (_places(tree) if tree is not None and "register_forward_hook" in text else ())
