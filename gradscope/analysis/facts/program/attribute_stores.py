@@ -63,7 +63,7 @@ def stores_on_objects(
 def stores_of_hooks(text: str) -> list[StoredOn]:
     """The statements by which functions with the three parameters of a forward hook keep the output: the third one."""
     tree = parsed(text)
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)] if tree is not None else []
+    functions = _hooks(tree) if tree is not None else []
     taken = {node.lineno: [one.arg for one in node.args.args if one.arg not in ("self", "cls")] for node in functions}
     outputs = {line: names[-1] for line, names in taken.items() if len(names) == _OF_HOOK}
     return [
@@ -73,6 +73,19 @@ def stores_of_hooks(text: str) -> list[StoredOn]:
             isinstance(part, ast.Name) and part.id == outputs.get(place.scope) for _, part in _stored(place.statement)
         )
     ]
+
+
+def _hooks(tree: ast.Module) -> list[ast.FunctionDef]:
+    """The functions that are registered as forward hooks by their names, or that one which is called for it defines."""
+    given = [
+        one.func if isinstance(one, ast.Call) else one
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and last_name(node.func) == "register_forward_hook"
+        for one in node.args[:1]
+    ]
+    names = {last_name(one) for one in given}
+    named = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name in names]
+    return [inner for node in named for inner in ast.walk(node) if isinstance(inner, ast.FunctionDef)]
 
 
 class _PlaceInText(NamedTuple):
