@@ -22,6 +22,32 @@ _GRADIENT = re.compile(r"(?i)(^|(?<!with)_)(grads?|gradients?|grad_?(in|input|ou
 """Names of arguments that say that they are gradients."""
 _CODE = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
+_CHOOSING = frozenset(
+    (
+        "bernoulli",
+        "clamp",
+        "clamp_max",
+        "clamp_min",
+        "clip",
+        "dropout",
+        "hardshrink",
+        "kthvalue",
+        "maximum",
+        "minimum",
+        "nan_to_num",
+        "quantile",
+        "rand",
+        "rand_like",
+        "relu",
+        "round",
+        "sign",
+        "softshrink",
+        "threshold",
+        "topk",
+    )
+)
+"""Calls whose result is zero at places that depend on what they are given, or on chance."""
+
 
 class HookSource:
     """A function or lambda at a line of a text; nothing is known of it where there are none, or two.
@@ -87,6 +113,26 @@ class HookSource:
             if isinstance(node, ast.Attribute) and node.attr.rstrip("_") in ("masked_fill", "index_fill"):
                 return True
         return self.is_zero_on_purpose
+
+    @property
+    def chooses_by_gradient(self) -> bool:
+        """Whether which elements it changes may depend on the gradient: ``g * (g > 0)``, ``g.clamp(min=0)``."""
+        for node in self._own():
+            takes_it = self._gradient in _names_in(node)
+            if isinstance(node, ast.Compare) and takes_it:
+                return True
+            called = node.func if isinstance(node, ast.Call) else None
+            if isinstance(called, ast.Attribute) and called.attr.rstrip("_") in _CHOOSING:
+                return True
+            if isinstance(called, ast.Name) and takes_it:
+                return True
+        return False
+
+    @property
+    def mentions(self) -> frozenset[str]:
+        """The names and attributes in it, in small letters."""
+        node = self._node
+        return frozenset(name.lower() for name in _names_in(node)) if node is not None else frozenset()
 
     @property
     def changes(self) -> bool:

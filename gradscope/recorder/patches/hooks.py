@@ -24,6 +24,7 @@ from torch.compiler import is_dynamo_compiling
 
 from gradscope.recorder.calls.function_mode import RecorderMode
 from gradscope.recorder.calls.modes_aside import is_ours_on_top
+from gradscope.recorder.patches.hook_effects import HookEffect
 from gradscope.recorder.patches.hook_references import tensors_referred
 from gradscope.recorder.patches.hook_tables import StandIn, original, prepare, table_of
 from gradscope.recorder.patches.noting import note
@@ -48,6 +49,8 @@ MODULE_HOOKS = {
 }
 NOTED = 64
 """Registrations of one subject that are noted; a program may register one for each activation of each step."""
+EFFECTS = 8
+"""Hooks of one subject on leaves whose effect is looked at."""
 LOOKS = 8
 """Results of the hooks of one subject that are looked at: the first, second, fourth …"""
 
@@ -75,22 +78,26 @@ class HookRuns:
         self.raised: tuple[str, str, int] | None = None
         self.on_results: list[_OnResult] = []
         """Those on results of operations, as they were registered."""
+        self.effects: list[HookEffect] = []
+        """What the first ones on leaves did to their gradients."""
 
 
 class _WatchedHook(StandIn):
     """Stands for a hook on a tensor: counts, and is the hook in all else."""
 
-    __slots__ = ("_watched_by",)
+    __slots__ = ("_effect", "_watched_by")
 
-    def __init__(self, hook: Any, watched_by: list[HookRuns]) -> None:
+    def __init__(self, hook: Any, watched_by: list[HookRuns], effect: HookEffect | None) -> None:
         super().__init__(hook)
         self._watched_by = watched_by
+        self._effect = effect
         for runs in watched_by:
             runs.is_watched = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         given = args[0] if args else None
         version = version_of(given) if type(given) in PLAIN else NONE
+        before = self._effect.before(given) if self._effect is not None else None
         try:
             result = self.hook(*args, **kwargs)
         except BaseException as error:
@@ -99,6 +106,8 @@ class _WatchedHook(StandIn):
                 if runs.raised is None and isinstance(error, Exception):
                     runs.raised = (type(error).__qualname__, str(error), _line_in(error, self.hook))
             raise
+        if before is not None and self._effect is not None:
+            self._effect.after(before, given, result)
         for runs in self._watched_by:
             runs.runs += 1
             runs.in_place += version != NONE and version_of(given) != version
@@ -162,7 +171,7 @@ def reported_on_tensor(name: str) -> Callable[[Callable[..., Any]], Callable[...
             note(name, lambda mode: found.extend(_registered(mode, hook, frame, tensor, table)))
             if not found:
                 return register(tensor, hook, *args, **kwargs)
-            watched = _WatchedHook(hook, [one.runs for one in found])
+            watched = _WatchedHook(hook, [one.runs for one in found], _effect_of(tensor, kind, found))
             prepare(tensor, table)
             hooks = table_of(tensor, table)
             try:
@@ -221,6 +230,17 @@ def reported_removal(remove: Callable[..., Any]) -> Callable[..., Any]:
     return removes
 
 
+def _effect_of(tensor: Tensor, kind: str, found: list[_Registered]) -> HookEffect | None:
+    """What is to look at the effect of a hook that is about to be registered; none of those after the first few."""
+    all_runs = [one.runs for one in found if len(one.runs.effects) < EFFECTS]
+    if not all_runs or type(tensor) not in PLAIN or not tensor.is_leaf:
+        return None
+    effect = HookEffect(tensor, kind == "accumulated")
+    for runs in all_runs:
+        runs.effects.append(effect)
+    return effect
+
+
 def _remember(mode: RecorderMode, found: list[_Registered], tensor: Tensor, hook: ref[_WatchedHook]) -> None:
     for runs in (one.runs for one in found if one.mode is mode and len(one.runs.on_results) < NOTED):
         observer = mode.observer
@@ -255,7 +275,13 @@ def write_runs(tape: Tape, row_of: Callable[[Any], int]) -> None:
         }
         if runs.raised is not None:
             detail |= dict(zip(("raised", "message", "line"), runs.raised, strict=True))
-        tape.add_event(_HOOK_RUNS, runs.span, runs.thread, runs.number, json.dumps(detail, sort_keys=True), [])
+        effects = [(row_of(one.leaf), one.found()) for one in runs.effects if one.leaf is not None]
+        looked = {row: effect for row, effect in effects if row != NONE and effect is not None}
+        if looked:
+            detail["effects"] = list(looked.values())
+        tape.add_event(
+            _HOOK_RUNS, runs.span, runs.thread, runs.number, json.dumps(detail, sort_keys=True), list(looked)
+        )
 
 
 def _write_there(tape: Tape, runs: HookRuns, registered: _OnResult, row_of: Callable[[Any], int]) -> None:

@@ -24,6 +24,8 @@ class RegisteredHook:
     registered: list[Happened] = field(default_factory=list)
     did: dict[str, Any] = field(default_factory=dict)
     """What those on tensors did."""
+    leaves: tuple[int, ...] = ()
+    """The leaves whose gradients were looked at around it."""
 
     @property
     def kind(self) -> str:
@@ -92,7 +94,7 @@ class RegisteredHooks:
                 found.setdefault(event.subject, RegisteredHook(self._index)).registered.append(event)
         for event in self._events.of(EventKind.HOOK_RUNS):
             if event.subject in found:
-                found[event.subject].did = event.detail
+                found[event.subject].did, found[event.subject].leaves = event.detail, event.tensors
         return list(found.values())
 
     @cached_property
