@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.optimizers.decayed_by_zero_factor import decayed_by_zero_factor
 from gradscope.analysis.diagnoses.optimizers.zeroed_by_hook import decayed_past_hooks
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
@@ -48,6 +49,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     if not decaying:
         return
     yield from decayed_past_hooks(sources, decaying)
+    yield from decayed_by_zero_factor(sources, decaying)
     history = _History(index)
     found: dict[tuple[int, int], list[tuple[Optimizer, int, list[_Zeroed]]]] = {}
     for optimizer, tensor in decaying:
@@ -226,7 +228,8 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""Between backward and the step, or in a hook, the program set elements of a gradient to zero, and the
-            optimizer that made the step has weight decay.""",
+            optimizer that made the step has weight decay. Or all that a layer adds to the loss is multiplied by a
+            weight that is 0 for the time being, which gives the layer a gradient of zeros.""",
         reason="""A zero gradient is still a gradient: the step applies weight decay to all elements of a parameter
             that has one, so that those with gradient zero shrink a little in every step.""",
         remedy="""Give such parameters a group of their own with weight_decay=0, or write the old values back after
