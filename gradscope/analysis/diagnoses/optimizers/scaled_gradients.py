@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.optimizers.scaled_hooks import limited_by_hooks
+from gradscope.analysis.diagnoses.optimizers.scaled_norms import steps_withheld
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.events import Happened
 from gradscope.analysis.facts.gradient_lives import last_before, ops_between
@@ -27,6 +28,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         return
     passes = {row.op: scaled[row.root] for row in index.recording.backwards if row.root in scaled}
     yield from limited_by_hooks(sources, passes)
+    yield from steps_withheld(sources, passes)
     gradients = _gradients_of(index, set(passes))
     steps = [event.op for event in events if event.detail.get("call") == "step"]
     clips = _clips(index, before=max(steps, default=0))
@@ -163,7 +165,8 @@ _CLIPPED = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""A loss was scaled by a GradScaler, backward ran from it, and the gradients were clipped (or a hook
-            limited them in the pass) before the scaler divided them by the scale, which it did in its step.""",
+            limited them in the pass) before the scaler divided them by the scale, which it did in its step. Or a norm
+            of them was compared with a limit before that, and hardly a step was made.""",
         reason="""scaler.step() divides the gradients by the scale itself, right before the optimizer's step. What
             looks at them or limits them earlier sees values thousands of times as large: nearly every gradient is
             clipped, and is divided by the scale after that.""",
