@@ -15,6 +15,8 @@ from gradscope.recording.rows import EventKind
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
 
+_MUTATORS = frozenset(("append", "add_", "copy_", "update", "extend"))
+
 
 class Lines(NamedTuple):
     """Lines of a file, in a function."""
@@ -111,6 +113,15 @@ class WrittenBackward:
         if not literal and all(self._is_computed(element) for _, elements in given for element in elements):
             return None
         return (self.lines_of(self.returns[0]) if len(self.returns) == 1 else self.header), False
+
+    @cached_property
+    def only_writes(self) -> bool:
+        """Whether it gives no input a gradient, by all of its ``return`` statements, and keeps what it computes itself.
+
+        An input that requires grad is a dummy then: for it the Function gets a node, and its backward runs.
+        """
+        given = [element for one in self.returns for element in _elements(one.value, 0, 0)]
+        return bool(given) and all(map(_is_none, given)) and any(writes_to_held(self.definition))
 
     def computed_at(self, position: int) -> list[Lines]:
         """The last line that computes what it returns at a position, where its one ``return`` gives a name there."""
@@ -330,6 +341,38 @@ def own_parts(definition: Definition) -> Iterator[ast.AST]:
         yield node
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
             stack.extend(reversed(list(ast.iter_child_nodes(node))))
+
+
+def writes_to_held(backward: Definition) -> Iterator[ast.stmt]:
+    """Statements that write into an object which the ctx holds: ``ctx.store.grad = …``, ``ctx.seen.append(…)``."""
+    context = backward.args.args[0].arg
+    held = {
+        part.targets[0].id
+        for part in own_parts(backward)
+        if isinstance(part, ast.Assign)
+        and isinstance(part.targets[0], ast.Name)
+        and attribute_of(part.value, context) not in ("", "saved_tensors")
+    }
+    for part in own_parts(backward):
+        targets: list[ast.expr] = []
+        if isinstance(part, ast.Assign):
+            targets = part.targets
+        elif isinstance(part, ast.AugAssign):
+            targets = [part.target]
+        elif isinstance(part, ast.Expr) and isinstance(part.value, ast.Call):
+            function = part.value.func
+            if isinstance(function, ast.Attribute) and function.attr in _MUTATORS:
+                targets = [function]
+        for target in targets:
+            if isinstance(target, ast.Attribute | ast.Subscript) and _is_held(target.value, context, held):
+                assert isinstance(part, ast.stmt)
+                yield part
+
+
+def _is_held(value: ast.expr, context: str, held: set[str]) -> bool:
+    while not attribute_of(value, context) and isinstance(value, ast.Attribute | ast.Subscript):
+        value = value.value
+    return bool(attribute_of(value, context)) or (isinstance(value, ast.Name) and value.id in held)
 
 
 def _elements(value: ast.expr | None, position: int, inputs: int) -> list[ast.expr]:

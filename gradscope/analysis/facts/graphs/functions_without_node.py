@@ -10,14 +10,12 @@ import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.analysis.facts.function_sources import Definition, Lines, attribute_of, own_parts
+from gradscope.analysis.facts.function_sources import Definition, Lines, own_parts, writes_to_held
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.facts.reaching.applied_functions import ApplyCalls
 from gradscope.analysis.index import Index
 from gradscope.recording.flags import GRAD
 from gradscope.recording.rows import OpKind
-
-_MUTATORS = frozenset(("append", "add_", "copy_", "update", "extend"))
 
 
 class WithoutNode(NamedTuple):
@@ -51,7 +49,7 @@ def without_node(index: Index, passes: Passes) -> Iterator[WithoutNode]:
         for known in () if tree is None else _classes(index, tree, file):
             seen: set[Lines] = set()
             with_node: set[tuple[int, int]] | None = None
-            for result, op in _results(index, passes, known):
+            for result, op in _results(index, passes, known, calls):
                 call = calls.at(known.name, op)
                 if with_node is None:
                     applied = (calls.at(known.name, one) for one in _with_node(index, known))
@@ -62,8 +60,8 @@ def without_node(index: Index, passes: Passes) -> Iterator[WithoutNode]:
                     yield WithoutNode(known.name, call, known.writes, result, op, is_always)
 
 
-def _results(index: Index, passes: Passes, known: _Class) -> Iterator[tuple[int, int]]:
-    """What forward returned without a graph, with the op that took it while grad mode was on, in a pass's graph."""
+def _results(index: Index, passes: Passes, known: _Class, calls: ApplyCalls) -> Iterator[tuple[int, int]]:
+    """What forward returned without a graph, with the op that took it while grad mode was on, on the way to a pass."""
     recording = index.recording
     flags, kinds, spans = (recording.ops.column(name) for name in ("flags", "kind", "span"))
     inside = {
@@ -91,13 +89,31 @@ def _results(index: Index, passes: Passes, known: _Class) -> Iterator[tuple[int,
         between = range(recording.tensors.column("op")[tensor] + 1, op)
         if (
             flags[op] & GRAD
-            and op in walked
             and not any(kinds[one] == OpKind.MODE for one in between)
             and op not in with_node
             and not index.requires_grad(tensor, op)
             and "float" in recording.text(recording.layouts[index.layout_at(tensor, op)].dtype)
+            and _is_walked_behind(index, op, walked, calls)
         ):
             yield tensor, op
+
+
+def _is_walked_behind(index: Index, first: int, walked: set[int], calls: ApplyCalls) -> bool:
+    """Whether what an op took came into a pass's graph: there, or by ops that made no node either, a view first of all.
+
+    Not by such as would have given no graph in any case.
+    """
+    flags, todo, seen = index.recording.ops.column("flags"), [first], set[int]()
+    while todo:
+        op = todo.pop()
+        if op in seen or not flags[op] & GRAD:
+            continue
+        if op in walked:
+            return True
+        seen.add(op)
+        if not calls.is_cut(op):
+            todo += [user for made in index.tensors_made(op) for user in index.users.of(made)]
+    return False
 
 
 def _with_node(index: Index, known: _Class) -> set[int]:
@@ -121,7 +137,7 @@ def _classes(index: Index, tree: ast.Module, file: int) -> Iterator[_Class]:
             continue
         skipped = ("needs_input_grad", "mark_non_differentiable")
         attributes = {one.attr for one in ast.walk(node) if isinstance(one, ast.Attribute)}
-        written = next(_writes(backward), None)
+        written = next(writes_to_held(backward), None)
         if written is not None and not attributes.intersection(skipped):
             first, last = index.line(file, written.lineno), written.end_lineno or written.lineno
             lines = Lines(file, first, last, f"{node.name}.backward")
@@ -132,38 +148,6 @@ def _is_function(base: ast.expr) -> bool:
     return (isinstance(base, ast.Attribute) and base.attr == "Function") or (
         isinstance(base, ast.Name) and base.id == "Function"
     )
-
-
-def _writes(backward: Definition) -> Iterator[ast.stmt]:
-    """Statements that write into an object which the ctx holds: ``ctx.store.grad = …``, ``ctx.seen.append(…)``."""
-    context = backward.args.args[0].arg
-    held = {
-        part.targets[0].id
-        for part in own_parts(backward)
-        if isinstance(part, ast.Assign)
-        and isinstance(part.targets[0], ast.Name)
-        and attribute_of(part.value, context) not in ("", "saved_tensors")
-    }
-    for part in own_parts(backward):
-        targets: list[ast.expr] = []
-        if isinstance(part, ast.Assign):
-            targets = part.targets
-        elif isinstance(part, ast.AugAssign):
-            targets = [part.target]
-        elif isinstance(part, ast.Expr) and isinstance(part.value, ast.Call):
-            function = part.value.func
-            if isinstance(function, ast.Attribute) and function.attr in _MUTATORS:
-                targets = [function]
-        for target in targets:
-            if isinstance(target, ast.Attribute | ast.Subscript) and _is_held(target.value, context, held):
-                assert isinstance(part, ast.stmt)
-                yield part
-
-
-def _is_held(value: ast.expr, context: str, held: set[str]) -> bool:
-    while not attribute_of(value, context) and isinstance(value, ast.Attribute | ast.Subscript):
-        value = value.value
-    return bool(attribute_of(value, context)) or (isinstance(value, ast.Name) and value.id in held)
 
 
 def _returned(forward: Definition) -> Iterator[int]:

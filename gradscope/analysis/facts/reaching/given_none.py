@@ -32,8 +32,11 @@ class GivenNone:
         self._functions = functions
         self._edges_by_pass: dict[int, dict[int, list[tuple[int, int, int]]]] = {}
 
-    def why(self, leaf: int, op: int) -> tuple[str, tuple[Lines, ...]] | None:
-        """That custom Functions which a pass came through gave a leaf None, or None where that is not known."""
+    def why(self, leaf: int, op: int) -> tuple[str, tuple[Lines, ...], bool] | None:
+        """That custom Functions which a pass came through gave a leaf None, or None where that is not known.
+
+        With the lines, and whether each of the Functions has a backward only for what it writes.
+        """
         given = self._functions_before(leaf, op)
         if not given:
             return None
@@ -51,7 +54,9 @@ class GivenNone:
                 said = "returns None for it at" if place[1] else "gave it no gradient (None):"
                 phrases.append(f"{name}'s backward {said} line {place[0].line}")
         why = " and ".join(dict.fromkeys(phrases))
-        return f"the graph leads to it, but {why}", tuple(dict.fromkeys(lines))
+        sources = [self._functions.of_node(node) for node in given]
+        only_writes = all(source is not None and source.only_writes for source in sources)
+        return f"the graph leads to it, but {why}", tuple(dict.fromkeys(lines)), only_writes
 
     def _functions_before(self, leaf: int, op: int) -> dict[int, _Place | None]:
         """The custom Functions that gave nothing to what leads to a leaf, each with the lines that say so.
