@@ -234,6 +234,7 @@ _ENTRIES = (
     Entry("gradients.derivative_without_graph", _gradients_asked_for),
     Entry("gradients.function_of_other_parameters", _a_gradient_of_a_function),
     Entry("gradients.function_without_node", _a_function_of_the_users),
+    Entry("gradients.marked_non_differentiable", _a_function_of_the_users),
     Entry("gradients.apply_dropped", _applies_a_function),
     Entry("gradients.written_backward", _an_event(EventKind.FUNCTION)),
     Entry("gradients.derivative_differs", _an_event(EventKind.FUNCTION)),

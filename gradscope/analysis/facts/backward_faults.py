@@ -197,6 +197,11 @@ def _dependents(definition: Definition, names: set[str]) -> set[str]:
             return found
 
 
+def names_made_from(definition: Definition, name: str) -> set[str]:
+    """All names of a function that may hold what was computed from one of its arguments."""
+    return _dependents(definition, {name})
+
+
 def _changed(statement: ast.stmt | ast.NamedExpr, held: set[str]) -> set[str]:
     """What a statement binds; all of its names where it may write in place (a call by itself)."""
     if isinstance(statement, ast.Assign):

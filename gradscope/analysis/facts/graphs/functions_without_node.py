@@ -74,12 +74,7 @@ def _results(index: Index, passes: Passes, known: _Class, calls: ApplyCalls) -> 
         for tensor, op in enumerate(recording.tensors.column("op"))
         if 0 <= op < index.op_count and inside.get(spans[op]) in known.returned
     }
-    given = recording.tensors.column("node")
-    walked = {
-        made_by
-        for tensor, made_by in enumerate(recording.tensors.column("op"))
-        if given[tensor] >= 0 and passes.first_walked_at[given[tensor]] >= 0
-    }
+    walked = walked_ops(index, passes)
     with_node = _with_node(index, known)
     looked_at: set[int] = set()
     for op, tensor in zip(recording.uses.column("op"), recording.uses.column("tensor"), strict=True) if made else ():
@@ -93,12 +88,18 @@ def _results(index: Index, passes: Passes, known: _Class, calls: ApplyCalls) -> 
             and op not in with_node
             and not index.requires_grad(tensor, op)
             and "float" in recording.text(recording.layouts[index.layout_at(tensor, op)].dtype)
-            and _is_walked_behind(index, op, walked, calls)
+            and is_walked_behind(index, op, walked, calls)
         ):
             yield tensor, op
 
 
-def _is_walked_behind(index: Index, first: int, walked: set[int], calls: ApplyCalls) -> bool:
+def walked_ops(index: Index, passes: Passes) -> set[int]:
+    """The ops that made something in the graph of a backward pass."""
+    made_at, given = (index.recording.tensors.column(name) for name in ("op", "node"))
+    return {op for op, node in zip(made_at, given, strict=True) if node >= 0 and passes.first_walked_at[node] >= 0}
+
+
+def is_walked_behind(index: Index, first: int, walked: set[int], calls: ApplyCalls) -> bool:
     """Whether what an op took came into a pass's graph: there, or by ops that made no node either, a view first of all.
 
     Not by such as would have given no graph in any case.
@@ -129,7 +130,7 @@ def _with_node(index: Index, known: _Class) -> set[int]:
 def _classes(index: Index, tree: ast.Module, file: int) -> Iterator[_Class]:
     """The Functions whose backward writes into what its ctx holds, whichever gradients are needed."""
     for node in ast.walk(tree):
-        if not isinstance(node, ast.ClassDef) or not any(_is_function(base) for base in node.bases):
+        if not isinstance(node, ast.ClassDef) or not any(is_function(base) for base in node.bases):
             continue
         methods = {one.name: one for one in node.body if isinstance(one, ast.FunctionDef)}
         forward, backward = methods.get("forward"), methods.get("backward")
@@ -144,7 +145,8 @@ def _classes(index: Index, tree: ast.Module, file: int) -> Iterator[_Class]:
             yield _Class(node.name, file, forward, lines, frozenset(_returned(forward)))
 
 
-def _is_function(base: ast.expr) -> bool:
+def is_function(base: ast.expr) -> bool:
+    """Whether a base of a class is ``torch.autograd.Function``, by its name."""
     return (isinstance(base, ast.Attribute) and base.attr == "Function") or (
         isinstance(base, ast.Name) and base.id == "Function"
     )
