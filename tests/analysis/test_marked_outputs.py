@@ -93,3 +93,24 @@ def test_nothing_that_requires_grad_needs_no_gradient() -> None:
     source = source.replace("loss.backward()", "(loss * torch.ones((), requires_grad=True)).backward()")
     answers = build(recorded(source)).answers
     assert "marked-non-differentiable" not in [one.code for one in answers]
+
+
+@pytest.mark.parametrize(("mark", "said"), [("ctx.mark_non_differentiable(out)", [6]), ("pass", [])])
+def test_a_loss_made_of_it_alone_fails_and_is_a_use(mark: str, said: list[int]) -> None:
+    source = f"""
+    import torch
+    class Round(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            out = x.round()
+            {mark}
+            return out
+        @staticmethod
+        def backward(ctx, grad):
+            return grad
+    w = torch.rand(3, requires_grad=True)
+    loss = (Round.apply(w * 2) - 1).pow(2).sum()
+    loss.backward()
+    """
+    answers = [one for one in build(recorded(source)).answers if one.code == "marked-non-differentiable"]
+    assert [cause.line for answer in answers for cause in answer.causes] == said

@@ -229,6 +229,26 @@ def test_a_gradient_of_one_output_that_is_never_used_is_named_at_the_return(use:
 
 
 @pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        (["of_x = of_sin * x.cos()", "return of_x"], [0]),
+        (["of_x = None", "if True: of_x = of_sin * x.cos()", "return of_x"], [1]),
+        (["of_x = of_sin * 1", "of_x = of_x * x.cos()", "return of_x"], [0, 1]),
+        (["cosine = x.cos()", "return of_sin * cosine"], [1]),
+        (["shape = of_sin.shape; cosine = x.cos()", "of_x = (of_sin * cosine).view(shape)", "return of_x + 0"], [1]),
+        (["if x is None: return None", "of_x = of_sin * x.cos()", "return of_x"], [2]),
+    ],
+)
+def test_the_statements_that_compute_without_it_are_named(body: list[str], named: list[int]) -> None:
+    source = BOTH.format(second="of_cos", returned="0", use="(sin * cos).sum()")
+    source = source.replace("return 0", "\n        ".join(body))
+    (answer,) = found(source, "backward-ignores-incoming")
+    assert [cause.line for cause in answer.causes] == [line_of(source, body[at]) for at in named]
+    lines = " and ".join(f"{cause.line}" for cause in answer.causes)
+    assert answer.text.startswith(f"Line{'s' * (len(named) > 1)} {lines}: Wave's backward computes")
+
+
+@pytest.mark.parametrize(
     ("second", "returned", "use"),
     [
         ("of_cos", "of_sin * x.cos() - of_cos * x.sin()", "(sin * cos).sum()"),

@@ -140,6 +140,24 @@ def unused(written: WrittenBackward) -> list[str]:
     return [name for name in given if name not in named and not name.startswith(("_", "unused", "ignored"))]
 
 
+def computing(written: WrittenBackward) -> list[ast.stmt]:
+    """The statements of a backward with one ``return`` that compute from incoming gradients what it returns.
+
+    The last step of each, and the ``return`` itself for what stands there whole or is passed on.
+    """
+    assigned, depends = _assignments(written), _dependents(written.definition, set(incoming(written)))
+    statement = written.returns[-1]
+    value, found = statement.value, dict[ast.stmt, None]()
+    if len(written.returns) > 1:
+        return [statement]
+    for element in value.elts if isinstance(value, ast.Tuple) else [value]:
+        names = depends.intersection(() if element is None else _names(element))
+        steps = [one for name in names for one in assigned.get(name, ()) if not depends.isdisjoint(_names(one.value))]
+        if names:
+            found |= dict.fromkeys(sorted(steps, key=lambda one: one.lineno) or [statement])
+    return sorted(found, key=lambda one: one.lineno) or [statement]
+
+
 _HIDING = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.Match, ast.Try, ast.With)
 """What may use a gradient in a way that is not followed here."""
 

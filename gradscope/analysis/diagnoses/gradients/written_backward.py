@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.backward_faults import (
+    computing,
     forgotten,
     incoming,
     own_factors,
@@ -23,6 +24,7 @@ from gradscope.analysis.facts.graphs.outputs_used import OutputsUsed
 from gradscope.analysis.facts.leaf_gradients.shared_gradients import SharedGradients
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.worded_lines import numbers
 
 
 def _walked(sources: Sources, name: str) -> list[int]:
@@ -92,17 +94,17 @@ def _find_unused(sources: Sources) -> Iterator[Finding]:
         node = next((node for node in nodes if outputs.of(node) >= len(incoming(written))), None)
         if node is None:
             continue
-        statement = written.returns[-1]
         op, other = sources.index.recording.nodes.column("op")[node], sources.index.node_tensor[node]
-        line = written.lines_of(statement).line
+        lines = [written.lines_of(statement) for statement in computing(written)]
+        shown = numbers(one.line for one in lines)
         yield sources.finding(
-            f"Line {line}: {written.name}'s backward returns without having used {never[0]}, the gradient "
-            "of one of its outputs",
+            f"Line{'s' * (len(lines) > 1)} {shown}: {written.name}'s backward computes what it returns without "
+            f"{never[0]}, the gradient of one of its outputs",
             why="every output is used for what backward started from, and what is computed from this one has no part "
             "in the gradient",
             op=min(op, sources.index.op_count - 1),
             tensors=[other] if other >= 0 else [],
-            causes=sources.causes_at("returned", [written.lines_of(statement)]),
+            causes=sources.causes_at("returned", lines),
             evidence=[Evidence("nodes", node)],
             advice=f"Add what {never[0]} contributes, or mark that output with ctx.mark_non_differentiable.",
         )

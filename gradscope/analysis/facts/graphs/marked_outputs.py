@@ -15,7 +15,8 @@ from gradscope.analysis.facts.graphs.functions_without_node import is_function, 
 from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.facts.reaching.applied_functions import ApplyCalls
 from gradscope.analysis.index import Index
-from gradscope.recording.flags import GRAD
+from gradscope.recording.flags import GRAD, RAISED
+from gradscope.recording.rows import OpKind
 
 
 class MarkedOutput(NamedTuple):
@@ -121,7 +122,8 @@ def _use(
     ops = [op for op in range(index.op_count) if spans[op] in inside] if inside else []
     if not any(index.requires_grad(tensor, op) for op in ops for tensor in index.uses.of(op)):
         return None
-    walked = walked_ops(index, passes)
+    failed = {op for op in index.of_kind(OpKind.BACKWARD) if flags[op] & RAISED}  # (for want of any graph)
+    walked = walked_ops(index, passes) | failed
     for made_at in (op for op in ops if inside[spans[op]] in lines):
         for tensor in index.tensors_made(made_at):
             if not index.is_floating(tensor) or recording.tensors.column("node")[tensor] >= 0:
