@@ -256,3 +256,46 @@ def test_what_is_drawn_before_the_checkpoint_is_not_blamed() -> None:
         "x, use_reentrant=REENTRANT", "x, gain(), use_reentrant=False"
     )
     assert codes(before) == {}
+
+
+NORMED = """
+from torch.nn.utils import spectral_norm as hooked
+from torch.nn.utils.parametrizations import spectral_norm as normed
+from torch.nn.utils.parametrize import cached
+lin = KIND(torch.nn.Linear(3, 3))
+class Own(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = lin
+    def forward(self, x):
+        return torch.relu(self.inner(x))
+net, data = MODULE, torch.randn(4, 3)
+for step in range(STEPS):
+    CALL
+"""
+CHECKPOINTED = "checkpoint(net, data, use_reentrant=False).sum().backward()"
+
+
+@pytest.mark.parametrize("steps", ["1", "3"])
+@pytest.mark.parametrize("module", ["torch.nn.Sequential(lin, torch.nn.ReLU())", "Own()", "lambda x: lin(x).relu()"])
+@pytest.mark.parametrize("kind", ["normed", "hooked"])
+def test_a_power_iteration_that_backward_makes_again_is_named(kind: str, module: str, steps: str) -> None:
+    program = NORMED.replace("KIND", kind).replace("MODULE", module).replace("STEPS", steps)
+    assert codes(program.replace("CALL", CHECKPOINTED)) == {"checkpoint-updates-twice": [21]}
+    assert codes(program.replace("CALL", "net(data).sum().backward()")) == {}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "lin.eval(); " + CHECKPOINTED,
+        "checkpoint(net, data, use_reentrant=False)",
+        "with cached(): " + CHECKPOINTED,
+        "h = net(data); checkpoint(torch.sigmoid, h, use_reentrant=False).sum().backward()",
+        "with torch.no_grad(): checkpoint(net, data, use_reentrant=False)\n    net(data).sum().backward()",
+    ],
+    ids=["evaluation", "no backward", "kept for both runs", "outside", "no_grad"],
+)
+def test_a_power_iteration_that_is_made_once_is_not_blamed(call: str) -> None:
+    program = NORMED.replace("KIND", "normed").replace("MODULE", "torch.nn.Sequential(lin, torch.nn.ReLU())")
+    assert codes(program.replace("STEPS", "3").replace("CALL", call)) == {}

@@ -8,6 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.modules.checkpoints import reruns
+from gradscope.analysis.facts.modules.power_iterations import MovedAgain, moved_again
 from gradscope.analysis.facts.modules.updated_again import UpdatedAgain, updated_again
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording.rows import Field, OpKind
@@ -20,6 +21,31 @@ _COUNTER = "num_batches_tracked"
 def _find(sources: Sources) -> Iterator[Finding]:
     yield from _statistics(sources)
     yield from _own_state(sources)
+    yield from _power_iterations(sources)
+
+
+def _power_iterations(sources: Sources) -> Iterator[Finding]:
+    """One finding for each line that checkpoints, about the vectors of spectral norms."""
+    by_line: dict[int, list[MovedAgain]] = {}
+    for again in moved_again(sources.index, sources.events, sources.passes):
+        by_line.setdefault(again.rerun.event.span, []).append(again)
+    for runs in by_line.values():
+        causes = sources.cause_of_event("used", runs[0].rerun.event)
+        vectors = {tensor: op for run in runs for tensor, op in run.vectors.items()}
+        names = sources.listed([sources.names.of(tensor) for tensor in vectors])
+        where = f"Line {causes[0].line}" if causes else "A call"
+        last = runs[-1]
+        op = max(last.vectors.values())
+        yield sources.finding(
+            f"{where}: checkpoint ran a function with a power iteration (spectral_norm in training mode), and backward "
+            f"runs it again: {names} {'are' if len(vectors) > 1 else 'is'} moved twice a batch, and the weights that "
+            "backward computes with are not those of the forward pass",
+            op=op,
+            tensors=list(vectors),
+            causes=causes,
+            evidence=[Evidence("events", last.rerun.event.row), Evidence("ops", max(last.rerun.nodes.values()))],
+            advice="Leave the module with the spectral norm outside of what is checkpointed, or do not checkpoint it.",
+        )
 
 
 def _own_state(sources: Sources) -> Iterator[Finding]:
