@@ -299,3 +299,96 @@ def test_a_power_iteration_that_backward_makes_again_is_named(kind: str, module:
 def test_a_power_iteration_that_is_made_once_is_not_blamed(call: str) -> None:
     program = NORMED.replace("KIND", "normed").replace("MODULE", "torch.nn.Sequential(lin, torch.nn.ReLU())")
     assert codes(program.replace("STEPS", "3").replace("CALL", call)) == {}
+
+
+GENERATED = """
+gen = torch.Generator().manual_seed(0)
+class Drop(torch.nn.Module):
+    def __init__(self, generator):
+        super().__init__()
+        self.generator, self.lin, self.seed = generator, torch.nn.Linear(3, 3), 3
+    def forward(self, x):
+        x = self.lin(x)
+        DRAW
+        return (x * keep).exp()
+net = torch.nn.Sequential(torch.nn.Linear(3, 3), Drop(gen))
+for step in range(2):
+    BEFORE
+    checkpoint(net, x, use_reentrant=False).sum().backward()
+"""
+
+
+def generated(draw: str, before: str = "pass") -> str:
+    return GENERATED.replace("DRAW", draw).replace("BEFORE", before)
+
+
+@pytest.mark.parametrize(
+    ("draw", "at"),
+    [
+        ("keep = torch.rand(len(x), 1, generator=self.generator) >= 0.4", 16),
+        ("keep = (torch.rand(len(x), 1, generator=gen) >= 0.4) / 0.6", 16),
+        ("keep = torch.empty(3).bernoulli_(0.5, generator=self.generator)", 16),
+        ("own = self.generator\n        keep = torch.randn(x.shape, generator=own)", 17),
+        ("keep = torch.bernoulli(torch.full((3,), 0.5),\n            generator=self.generator)", 16),
+    ],
+)
+@pytest.mark.parametrize("before", ["pass", "torch.manual_seed(step)", "gen.manual_seed(step)"])
+def test_what_a_generator_of_its_own_draws_in_a_checkpointed_function_is_named(draw: str, at: int, before: str) -> None:
+    program = generated(draw, before)
+    assert codes(program) == {"checkpoint-draws-anew": [at]}
+    assert codes(program.replace("checkpoint(net, x, use_reentrant=False)", "net(x)")) == {}
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        "keep = torch.rand(len(x), 1) >= 0.4",
+        "keep = torch.rand(len(x), 1, generator=None) >= 0.4",
+        "self.generator.manual_seed(3); keep = torch.rand(len(x), 1, generator=self.generator) >= 0.4",
+        "keep = torch.rand(len(x), 1, generator=torch.Generator().manual_seed(3)) >= 0.4",
+        "own = torch.Generator().manual_seed(3)\n        keep = torch.rand(len(x), 1, generator=own) >= 0.4",
+        "keep = 2\n        print(torch.rand(1, generator=self.generator).item())",
+        "state = gen.get_state(); keep = torch.rand(3, generator=gen); gen.set_state(state)",
+    ],
+)
+def test_what_a_generator_draws_alike_or_for_nothing_is_not_blamed(draw: str) -> None:
+    assert codes(generated(draw)) == {}
+
+
+HELPED = """
+def dropped(x, generator):
+    return torch.rand(x.shape, generator=generator)
+def made():
+    return torch.Generator().manual_seed(3)
+def masked(x, module):
+    HELPER
+"""
+
+
+@pytest.mark.parametrize(
+    ("helper", "draw", "named"),
+    [
+        ("return dropped(x, module.generator)", "keep = masked(x, self)", True),
+        ("return dropped(x, made())", "keep = masked(x, self)", False),
+        ("own = made(); return dropped(x, own)", "keep = masked(x, self)", False),
+        ("own = torch.Generator(); own.manual_seed(3); return dropped(x, own)", "keep = masked(x, self)", False),
+        (
+            "module.generator = torch.Generator().manual_seed(3)",
+            "masked(x, self); keep = dropped(x, self.generator)",
+            False,
+        ),
+        ("pass", "own = torch.Generator().manual_seed(self.seed); keep = dropped(x, own)", False),
+        ("pass", "own = made(); keep = dropped(x, own)", False),
+        ("pass", "keep = dropped(x, self.generator)", True),
+    ],
+)
+def test_a_generator_that_is_made_anew_in_each_run_draws_alike(helper: str, draw: str, named: bool) -> None:
+    found = codes(HELPED.replace("HELPER", helper) + generated(draw))
+    assert found == ({"checkpoint-draws-anew": [10]} if named else {})
+
+
+def test_where_the_generator_is_made_for_the_model_or_for_the_data_does_not_matter() -> None:
+    program = generated("keep = torch.rand(len(x), 1, generator=self.generator) >= 0.4")
+    program = program.replace("gen = torch", "def build():\n    return torch").replace("Drop(gen)", "Drop(build())")
+    program += "\ndef data():\n    own = torch.Generator()\n    own.manual_seed(0)\n    return own\n"
+    assert codes(program) == {"checkpoint-draws-anew": [17]}

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.events import Happened
 from gradscope.analysis.facts.modules.checkpoints import Rerun, reruns
 from gradscope.analysis.report_model import Evidence
+from gradscope.frames.draws_from_generators import draws_from_generators
 from gradscope.frames.draws_outside_torch import draws_outside_torch
 from gradscope.recording.rows import EventKind
 
 _DROPS = re.compile(r"(F|torch)\.(feature_)?(alpha_)?dropout[123]?d?")
 _DRAWS = re.compile(r"torch\.(rand|randn|rand_like|randn_like|bernoulli|normal)|Tensor\.(bernoulli|normal|uniform)_?")
 
+_RANDOM = re.compile(
+    r"torch\.(rand|randn|randint|randperm|rand_like|randn_like|bernoulli|normal|multinomial|poisson)"
+    r"|Tensor\.(bernoulli|normal|uniform|exponential|random|cauchy|geometric|log_normal)_?"
+)
+
 
 def _find(sources: Sources) -> Iterator[Finding]:
     yield from _of_torch(sources)
     yield from _of_others(sources)
+    yield from _of_generators(sources)
 
 
 def _of_others(sources: Sources) -> Iterator[Finding]:
@@ -47,6 +55,54 @@ def _of_others(sources: Sources) -> Iterator[Finding]:
                 evidence=[Evidence("events", row) for row in sorted(rows.values())[:1]],
                 advice="Draw with torch (torch.rand), or outside of what is checkpointed.",
             )
+
+
+def _of_generators(sources: Sources) -> Iterator[Finding]:
+    """One finding for each statement that draws from a generator of the program's in a function that ran again."""
+    index = sources.index
+    spans, again = index.recording.spans, list[Happened]()
+    for event in sources.events.of(EventKind.RECOMPUTED):
+        if event.span >= 0 and not event.detail.get("within"):
+            again.append(event)
+    drawn = {event.span: event for event in again if _RANDOM.fullmatch(str(event.detail.get("function")))}
+    in_gradient = _draws_in_gradient(sources, drawn.keys()) if drawn else set[int]()
+    for file in {spans[span].file for span in in_gradient}:
+        draws = {
+            (spans[span].stmt_line, str(drawn[span].detail["function"]).rpartition(".")[2])
+            for span in in_gradient
+            if spans[span].file == file
+        }
+        ran = {spans[event.span].line for event in again if spans[event.span].file == file}
+        for draw in draws_from_generators(index.recording.files[file].text, draws, ran):
+            cause = sources.cause_of_line("used", file, draw.line, draw.end_line, draw.function)
+            yield sources.finding(
+                f"Line {cause.line}: {draw.call} draws other numbers from {draw.generator} when backward runs the "
+                "checkpointed function again: checkpoint puts back the state of torch's own generators only, and the "
+                "gradients are not those of the values that were computed",
+                op=index.op_count - 1,
+                tensors=[],
+                causes=[cause],
+                evidence=[Evidence("events", event.row) for event in drawn.values()][:1],
+                advice="Draw without generator=, or outside of what is checkpointed.",
+            )
+
+
+def _draws_in_gradient(sources: Sources, spans: Collection[int]) -> set[int]:
+    """Those of some places at which a checkpointed function drew what a node took that a pass came through."""
+    index, found = sources.index, set[int]()
+    column = index.recording.ops.column("span")
+    for rerun in reruns(index, sources.events, sources.passes):
+        for op in (one for one in rerun.ops if column[one] in spans and column[one] not in found):
+            todo, seen = [*index.tensors_made(op), *list(index.uses.of(op))[:1]], set[int]()
+            while todo:
+                tensor = todo.pop()
+                users = [user for user in index.users.of(tensor) if op < user <= rerun.ops[-1]]
+                if any(user in rerun.nodes for user in users):
+                    found.add(column[op])
+                    break
+                seen.add(tensor)
+                todo += [made for user in users for made in index.tensors_made(user) if made not in seen]
+    return found
 
 
 def _of_torch(sources: Sources) -> Iterator[Finding]:
@@ -89,13 +145,14 @@ DIAGNOSIS = Diagnosis(
     severity="problem",
     explanation=Explanation(
         meaning="""A function under torch.utils.checkpoint with preserve_rng_state=False drew random numbers (dropout),
-            and a backward pass came through it. Or it drew numbers of NumPy's or Python's, whose state checkpoint does
-            not put back in any case.""",
+            and a backward pass came through it. Or it drew numbers of NumPy's or Python's, or from a torch.Generator of
+            the program's, whose state checkpoint does not put back in any case.""",
         reason="""Backward runs the function a second time to have its activations. Without the random state of the
             forward pass it draws other numbers, another dropout mask, and the gradients are those of a function that
             was not the one that gave the loss; nothing fails.""",
         remedy="""Leave out preserve_rng_state=False: the state is then kept and put back, at a small cost. It may
-            stay where the function draws nothing. What NumPy or Python draws, draw with torch or outside.""",
+            stay where the function draws nothing. What NumPy, Python or a generator of its own draws, draw
+            with torch's default generator or outside.""",
     ),
     example=Example(
         shows="""\
