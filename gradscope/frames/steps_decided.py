@@ -40,7 +40,7 @@ def decided_step(text: str, lines: Collection[int], functions: Collection[str]) 
     aware = _aware(tree) if tree is not None else set()
     for scope in [*scopes, *([tree] if tree is not None else [])]:
         nodes = list(_own(scope))
-        steps = [node.lineno for node in nodes if _is_step(node)]
+        steps = [node.lineno for node in nodes if isinstance(node, ast.Call) and _is_step(node)]
         if not steps:
             continue
         known = _computed(nodes, lines, functions, aware)
@@ -63,9 +63,9 @@ def _own(scope: ast.AST) -> Iterator[ast.AST]:
             todo = [*ast.iter_child_nodes(node), *todo]
 
 
-def _is_step(node: ast.AST) -> bool:
+def _is_step(node: ast.Call) -> bool:
     """Whether it is a call of an optimizer's or a scaler's step, by its name."""
-    called = node.func if isinstance(node, ast.Call) else None
+    called = node.func
     return isinstance(called, ast.Attribute) and called.attr == "step" and "sched" not in ast.unparse(called.value)
 
 

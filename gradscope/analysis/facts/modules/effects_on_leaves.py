@@ -44,5 +44,13 @@ def effects_on_leaves(hooks: RegisteredHooks) -> Iterator[EffectOnLeaf]:
         effects: list[dict[str, Any]] = hook.did.get("effects") or []
         for leaf, effect in zip(hook.leaves, effects, strict=False):
             looks = [LookAtHook(*numbers) for numbers in effect["looks"]]
-            counts = (effect[name] for name in ("elements", "zeroed", "at_times", "valued", "moved"))
-            yield EffectOnLeaf(hook, leaf, *counts, looks)
+            yield EffectOnLeaf(
+                hook,
+                leaf,
+                effect["elements"],
+                effect["zeroed"],
+                effect["at_times"],
+                effect["valued"],
+                effect["moved"],
+                looks,
+            )
