@@ -52,11 +52,12 @@ def _found(tree: ast.Module, again: list[_Function], draws: Collection[tuple[int
         wanted = {name for line, name in draws if line == statement.lineno}
         for call in ast.walk(statement) if wanted and not isinstance(statement, _BLOCKS) else ():
             given = _generator(call) if isinstance(call, ast.Call) and last_name(call.func) in wanted else None
-            around = [one for one in again if one.lineno <= call.lineno <= (one.end_lineno or 0)] if given else []
-            inner = max(around, key=lambda one: one.lineno, default=None)
-            if given is None or inner is None or not _outlives(given, inner):
+            if given is None or not isinstance(call, ast.Call):
                 continue
-            assert isinstance(call, ast.Call)
+            around = [one for one in again if one.lineno <= call.lineno <= (one.end_lineno or 0)]
+            inner = max(around, key=lambda one: one.lineno, default=None)
+            if inner is None or not _outlives(given, inner):
+                continue
             end, name = statement.end_lineno or statement.lineno, _name(inner)
             yield GeneratorDraw(statement.lineno, end, name, ast.unparse(call.func), dotted_name(given))
 

@@ -154,7 +154,7 @@ def computing(written: WrittenBackward) -> list[ast.stmt]:
         names = depends.intersection(() if element is None else _names(element))
         steps = [one for name in names for one in assigned.get(name, ()) if not depends.isdisjoint(_names(one.value))]
         if names:
-            found |= dict.fromkeys(sorted(steps, key=lambda one: one.lineno) or [statement])
+            found |= dict.fromkeys(steps) if steps else {statement: None}
     return sorted(found, key=lambda one: one.lineno) or [statement]
 
 

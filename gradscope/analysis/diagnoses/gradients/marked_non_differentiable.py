@@ -58,8 +58,8 @@ x = torch.rand(3, requires_grad=True)
 sin, cos = Wave.apply(x)
 (sin + cos.pow(2)).sum().backward()
 """,
-        instead_of="        ctx.mark_non_differentiable(cos)",
-        silent="        ctx.mark_non_differentiable()",
+        instead_of="ctx.mark_non_differentiable(cos)",
+        silent="ctx.mark_non_differentiable()",
     ),
     find=_find,
 )
