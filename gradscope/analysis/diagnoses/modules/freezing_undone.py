@@ -15,7 +15,8 @@ from gradscope.recording import NONE
 from gradscope.recording.flags import PARAMETER
 from gradscope.recording.rows import OpKind
 
-_OF_MODULE = "nn.Module.requires_grad_"
+_OF_MODULE = ".requires_grad_"
+"""How the method of modules ends: Python 3.10 knows the object's class only, ``nn.Sequential.requires_grad_``."""
 
 
 class _Undone(NamedTuple):
@@ -58,7 +59,7 @@ def _undone(index: Index) -> Iterator[_Undone]:
 def _is_used(index: Index, tensor: int, since: int, until: int) -> bool:
     kinds, users = index.recording.ops.column("kind"), index.users.of(tensor)
     between = users[bisect_right(users, since) : bisect_left(users, until)]
-    return any(kinds[op] != OpKind.SET and index.func(op) not in (_OF_MODULE, "Tensor.detach") for op in between)
+    return any(kinds[op] != OpKind.SET and not index.func(op).endswith((_OF_MODULE, "Tensor.detach")) for op in between)
 
 
 def _covers_others(index: Index, undone: _Undone) -> bool:
@@ -69,7 +70,7 @@ def _covers_others(index: Index, undone: _Undone) -> bool:
         if index.op_statement[op] != statement:
             if op > undone.back:
                 break
-        elif kinds[op] == OpKind.SET or index.func(op) == _OF_MODULE:
+        elif kinds[op] == OpKind.SET or index.func(op).endswith(_OF_MODULE):
             for tensor in index.uses.of(op):
                 if flags[tensor] & PARAMETER and tensor not in undone.tensors and index.requires_grad(tensor, op):
                     return True
