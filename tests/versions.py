@@ -10,6 +10,9 @@ import pytest
 KNOWS_COLUMNS = sys.version_info >= (3, 11)
 """Python 3.10 says of an instruction only on which line it is."""
 
+needs_columns = pytest.mark.skipif(not KNOWS_COLUMNS, reason="which call of a line it was is not known without columns")
+"""For tests of what is told by the text of a call."""
+
 _TORCH = tuple(int(part) for part in version("torch").split("+")[0].split(".")[:2])
 
 shows_words_of_torch = pytest.mark.skipif(
