@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from gradscope.analysis.diagnoses.optimizers.calls_beside_passes import called_beside
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Cause
-from gradscope.frames.calls_beside import call_beside
 
 
 def call_that_clears(sources: Sources, cleared: int, passed: int) -> tuple[str, list[Cause]]:
@@ -17,12 +17,9 @@ def call_that_clears(sources: Sources, cleared: int, passed: int) -> tuple[str, 
         cleared: The op that clears.
         passed: A backward pass whose gradients it clears.
     """
-    index = sources.index
-    file, other = (index.statements[index.op_statement[op]].file for op in (cleared, passed))
-    text = index.recording.files[file].text if 0 <= file == other else ""
-    call = call_beside(text, int(index.op_line(cleared)), [int(index.op_line(passed))])
-    if call is None:
+    index, called = sources.index, called_beside(sources, "cleared", cleared, passed)
+    if called is None:
         name = index.call_name(cleared).removeprefix("optim.")
         return f"line {index.op_line(cleared)} ({name})", sources.cause("cleared", cleared)
-    cause = sources.cause_of_line("cleared", file, call.line, call.end_line, "")
-    return f"line {cause.line} ({call.called})", [cause]
+    name, cause = called
+    return f"line {cause.line} ({name})", [cause]

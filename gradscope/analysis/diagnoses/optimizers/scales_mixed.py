@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.optimizers.calls_beside_passes import called_beside
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.leaf_gradients.mixed_scales import MixedScales, mixed_scales
-from gradscope.analysis.report_model import Cause, Evidence
-from gradscope.frames.calls_beside import call_beside
+from gradscope.analysis.report_model import Evidence
 from gradscope.recording.rows import OpKind
 
 
@@ -22,8 +22,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
         first, leaves = mixed[0], [one.leaf for one in mixed if one.step is mixed[0].step]
         names = sources.listed([sources.names.at(leaf, first.added) for leaf in leaves])
         is_pass = index.recording.ops.column("kind")[first.added] == OpKind.BACKWARD
-        called = _called_beside(sources, first)
-        by = f", called at line {called[0].line}" if called else ""
+        called = called_beside(sources, "used", first.added, first.scaled)
+        calls = [] if called is None else [called[1]]
+        by = f", called at line {calls[0].line}" if calls else ""
         yield sources.finding(
             f"Line {index.op_line(first.added)}{by}: "
             + (
@@ -35,21 +36,12 @@ def _find(sources: Sources) -> Iterator[Finding]:
             why="scaler.step divides both by the scale, and what was added counts next to nothing",
             op=first.added,
             tensors=leaves,
-            causes=[*called, *sources.cause("backward" if is_pass else "write", first.added)],
+            causes=[*calls, *sources.cause("backward" if is_pass else "write", first.added)],
             evidence=[Evidence("ops", first.scaled), Evidence("events", first.step.row)],
             advice="Scale this loss, too: scaler.scale(loss).backward()."
             if is_pass
             else "Call scaler.unscale_(optimizer) before it.",
         )
-
-
-def _called_beside(sources: Sources, mixed: MixedScales) -> list[Cause]:
-    """The call of a helper by which a term is added beside the pass from the scaled loss: it comes too early."""
-    index = sources.index
-    file, other = (index.statements[index.op_statement[op]].file for op in (mixed.added, mixed.scaled))
-    text = index.recording.files[file].text if 0 <= file == other else ""
-    call = call_beside(text, int(index.op_line(mixed.added)), [int(index.op_line(mixed.scaled))])
-    return [] if call is None else [sources.cause_of_line("used", file, call.line, call.end_line, "")]
 
 
 DIAGNOSES = (
