@@ -6,19 +6,38 @@ import ast
 from functools import lru_cache
 
 TRIES = 8
+_BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 
 
 @lru_cache(maxsize=16)
 def parsed(text: str) -> ast.Module | None:
-    """The tree, which nobody changes; None where the text is no Python (a notebook, a file that changed meanwhile)."""
+    """The tree, which nobody changes; None where the text is no Python (a notebook, a file that changed meanwhile).
+
+    ``h: Tensor = net(x)`` stands in it as ``h = net(x)`` does: who asks what is assigned does not ask for its type.
+    """
     for _ in range(TRIES):
         try:
-            return ast.parse(text)
+            tree = ast.parse(text)
+            _without_annotations(tree)
+            return tree
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return None
         except SystemError:  # of CPython up to 3.11 where two threads parse at once; the text has nothing to do with it
             continue
     return None
+
+
+def _without_annotations(node: ast.AST) -> None:
+    """Put plain assignments in place of those with an annotation, in all blocks of statements below a node."""
+    for name in _BLOCKS:
+        block = getattr(node, name, None)
+        if not isinstance(block, list):  # `body` of a lambda is an expression
+            continue
+        for position, part in enumerate(block):
+            if isinstance(part, ast.AnnAssign) and part.value is not None:
+                block[position] = ast.copy_location(ast.Assign([part.target], part.value), part)
+            else:
+                _without_annotations(part)
 
 
 def last_name(node: ast.expr | None) -> str:

@@ -78,8 +78,8 @@ class Recorder:
         self.recording = Recording()
         self._tape = tape = Tape(self.recording, on_flush)
         self._is_user = is_user
-        owners = CodeOwners(is_user)
         self._sources = SourceFiles(tape, sources or {})
+        owners = CodeOwners(is_user, self._sources.text)
         self._identity = identity = Identity(tape)
         self._names = SeenNames(tape, identity, self._sources)
         spans = SpanTable(tape, self._sources, owners)

@@ -71,7 +71,7 @@ def test_every_question_has_one_answer(filename, is_users):
     program = resolve("", code="x = 1")._replace(user_root=ROOT)
     assert program.is_user(filename) == (is_users or filename == program.filename)
     code = compile("0", filename, "exec")
-    owner = CodeOwners(lambda name: is_beside(name, ROOT)).of(code)
+    owner = CodeOwners(lambda name: is_beside(name, ROOT), lambda name: "").of(code)
     assert (owner is Owner.USER) == is_users
     assert (owner is Owner.GRADSCOPE) == is_own(code) == is_gradscope(filename)
 

@@ -56,14 +56,16 @@ class SourceFiles:
         """The id of a file, its text read when it is first met."""
         known = self._ids.get(filename)
         if known is None:
-            text = self._texts.get(filename)
-            if text is None:
-                text = "".join(linecache.getlines(filename))
-            file = SourceFile(filename, _short(filename), text, is_user)
+            file = SourceFile(filename, _short(filename), self.text(filename), is_user)
             files = self._tape.recording.files
             known = self._ids[filename] = len(files)
             files.append(file)
         return known
+
+    def text(self, filename: str) -> str:
+        """The text of a file as it was run; empty where it is not known."""
+        text = self._texts.get(filename)
+        return "".join(linecache.getlines(filename)) if text is None else text
 
     def parsed(self, file: int) -> Source:
         """The statements of a file."""
@@ -91,10 +93,10 @@ class SpanTable:
         key = (id(code), frame.f_lasti)
         known = self._spans.get(key)
         if known is None:
-            owner = self._owners.of(code)
-            file = self.sources.file(code.co_filename, owner is Owner.USER)
+            is_user = self._owners.of(code) in (Owner.USER, Owner.HELPER)
+            file = self.sources.file(code.co_filename, is_user)
             line, end_line, col, end_col = positions(code, frame.f_lasti, frame.f_lineno)
-            source = self.sources.parsed(file) if owner is Owner.USER else None
+            source = self.sources.parsed(file) if is_user else None
             statement = SourceStatement(line, end_line) if source is None else source.at(line, col)
             function = self._tape.text(qualified_name(code, frame, source))
             known = self._spans[key] = (
