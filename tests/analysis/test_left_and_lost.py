@@ -3,7 +3,7 @@
 import pytest
 
 from gradscope.analysis.report_builder import build
-from gradscope.frames.writes_to_temporaries import temporaries_written
+from gradscope.frames.without_effect.writes_to_temporaries import temporaries_written
 from tests.analysis.building import line_of, recorded
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from gradscope.analysis.report_builder import build
-from gradscope.frames.gradient_keeping import keeps_gradient, names_one_twice
-from gradscope.frames.tied_weights import replaced, ties
+from gradscope.frames.modules.tied_weights import replaced, ties
+from gradscope.frames.values.gradient_keeping import keeps_gradient, names_one_twice
 from tests.analysis.building import line_of, recorded
 
 

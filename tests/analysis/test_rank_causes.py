@@ -15,7 +15,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.collectives import waiting
 from gradscope.analysis.facts.rank_facts import RankFacts, rank_facts
 from gradscope.analysis.report_builder import build, gather
-from gradscope.frames.rank_branches import rank_branch_around
+from gradscope.frames.blocks.rank_branches import rank_branch_around
 from gradscope.recording.rows import EventKind
 from gradscope.recording.tables import NONE
 from tests.analysis.building import recorded

@@ -3,7 +3,7 @@
 import pytest
 
 from gradscope.analysis.report_builder import build
-from gradscope.frames.unregistered import unregistered
+from gradscope.frames.modules.unregistered import unregistered
 from tests.analysis.building import recorded
 
 PROGRAM = """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradscope.frames.closures_given import closure_without_result
+from gradscope.frames.called_by_torch.closures_given import closure_without_result
 
 CLOSURE = "def closure():\n    loss = f()\n    loss.backward()\n"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gradscope.frames.deciding_branches import Counts, DecidingStatements
+from gradscope.frames.blocks.deciding_branches import Counts, DecidingStatements
 
 LOOP = "for x in data:\n    a(x)\n    if x.item() > 1:\n        b(x)\n        c(x)\n    d(x)\n"
 LEAVES = "for x in data:\n    a(x)\n    if x.item() > 1:\n        continue\n    d(x)\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gradscope.frames.deciding_choices import Range, deciding_choice
+from gradscope.frames.blocks.deciding_choices import Range, deciding_choice
 
 TEXT = "y = f(g(x) if rank == 0 else h(x))\nz = k(x)\n"
 F, G, H, K = (1, 4, 1, 34), (1, 6, 1, 10), (1, 29, 1, 33), (2, 4, 2, 8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gradscope.frames.module_backwards import module_backwards
+from gradscope.frames.modules.module_backwards import module_backwards
 
 REVERSAL = """
 class Reversal(nn.Module):

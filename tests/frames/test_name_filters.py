@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gradscope.frames.name_filters import choice_given, filters_that_leave_out
+from gradscope.frames.modules.name_filters import choice_given, filters_that_leave_out
 
 NAMES = ["body.weight", "body.bias", "classifier.weight", "classifier.bias"]
 BODY = "body = [p for n, p in net.named_parameters() if n.startswith('body')]\n"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gradscope.frames.none_checks import asks_for_none
+from gradscope.frames.values.none_checks import asks_for_none
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from gradscope.analysis.facts.lines_in_passes import Line
-from gradscope.frames.deciding_branches import Deciding, DecidingStatements
-from gradscope.frames.loops_around import share_a_loop
+from gradscope.frames.blocks.deciding_branches import Deciding, DecidingStatements
+from gradscope.frames.blocks.loops_around import share_a_loop
 
 
 class DifferingBranch(NamedTuple):

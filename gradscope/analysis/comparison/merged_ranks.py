@@ -17,7 +17,7 @@ from gradscope.analysis.comparison.rank_model import DifferingChoice, GradientGa
 from gradscope.analysis.facts.lines_in_passes import Line
 from gradscope.analysis.facts.rank_facts import RankFacts
 from gradscope.analysis.report_model import Answer, Place, Report, RunFacts
-from gradscope.frames.deciding_choices import deciding_choice
+from gradscope.frames.blocks.deciding_choices import deciding_choice
 
 NOT_THERE = "not there"
 """What is said of a process that has no such fact."""

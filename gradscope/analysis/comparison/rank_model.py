@@ -9,7 +9,7 @@ from gradscope.analysis.comparison.collective_orders import CollectiveParting
 from gradscope.analysis.comparison.differing_branches import DifferingBranches
 from gradscope.analysis.facts.rank_facts import RankFacts
 from gradscope.analysis.report_model import Place, Severity
-from gradscope.frames.deciding_choices import DecidingChoice
+from gradscope.frames.blocks.deciding_choices import DecidingChoice
 
 RankCauseName = Literal[
     "layer-on-some-ranks",

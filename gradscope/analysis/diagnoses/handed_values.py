@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Cause
-from gradscope.frames.handing_calls import GivenValue, handing_calls
-from gradscope.frames.put_statements import added_at, last_part
+from gradscope.frames.calls.handing_calls import GivenValue, handing_calls
+from gradscope.frames.names.put_statements import added_at, last_part
 
 
 def handed_by(sources: Sources, op: int, values: list[int]) -> list[Cause]:

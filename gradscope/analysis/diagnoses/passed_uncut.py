@@ -11,7 +11,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.index import NOWHERE
 from gradscope.analysis.report_model import Cause
 from gradscope.analysis.worded_lines import numbers
-from gradscope.frames.passed_through import PassedThrough, handed_on, passed_through
+from gradscope.frames.values.passed_through import PassedThrough, handed_on, passed_through
 from gradscope.recording import NONE
 from gradscope.recording.rows import BindingKind, OpKind
 

@@ -299,7 +299,7 @@ class Sources:
 
     def _is_loop_variable(self, name: str, span: int) -> bool:
         """Whether a statement stores a name as one that it gives the items of a loop: none of them is new."""
-        from gradscope.frames.stored_names import loop_variables
+        from gradscope.frames.names.stored_names import loop_variables
 
         row = self.index.recording.spans[span]
         known = loop_variables(self.index.recording.files[row.file].text) if row.file >= 0 else ()

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from gradscope.analysis.index import NOWHERE, Index
-from gradscope.frames.statement_blocks import parse_blocks
+from gradscope.frames.blocks.statement_blocks import parse_blocks
 from gradscope.frames.statements import ITEM, is_stored_by, parse_source
 from gradscope.frames.syntax_trees import parsed
 from gradscope.recording.rows import BindingKind

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradscope.analysis.index import Index
-from gradscope.frames.reached_functions import reached_functions
+from gradscope.frames.calls.reached_functions import reached_functions
 
 
 def runs_passes(index: Index, file: int, line: int, meanwhile: range) -> bool:

@@ -14,8 +14,8 @@ from gradscope.analysis.facts.passes import Passes
 from gradscope.analysis.facts.transfers import Transfers, transfers
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import Place
-from gradscope.frames.deciding_choices import Range
-from gradscope.frames.rank_branches import rank_branch_around
+from gradscope.frames.blocks.deciding_choices import Range
+from gradscope.frames.blocks.rank_branches import rank_branch_around
 from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
 from gradscope.recording.rows import EventKind, GradOutcome, OpKind

@@ -19,7 +19,7 @@ from gradscope.analysis.facts.module_calls import ModuleCalls
 from gradscope.analysis.facts.resumed_runs import runs_behind_breaks
 from gradscope.analysis.facts.separated_runs import separated_runs
 from gradscope.analysis.index import NOWHERE, Index
-from gradscope.frames.statement_blocks import Blocks, parse_blocks
+from gradscope.frames.blocks.statement_blocks import Blocks, parse_blocks
 from gradscope.frames.statements import parse_source
 from gradscope.recording import NONE
 from gradscope.recording.flags import BELOW, CONTINUED, MADE

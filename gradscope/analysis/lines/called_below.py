@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from gradscope.analysis.index import NOWHERE, Index
-from gradscope.frames.called_functions import CalledFunctions, called_functions
+from gradscope.frames.calls.called_functions import CalledFunctions, called_functions
 from gradscope.recording import NONE
 
 LIMIT = 4096

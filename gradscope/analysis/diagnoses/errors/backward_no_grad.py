@@ -12,7 +12,7 @@ from gradscope.analysis.facts.reaching.left_values import is_built_from_values
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
-from gradscope.frames.rebound_names import rebound_names
+from gradscope.frames.names.rebound_names import rebound_names
 
 _MESSAGE = "does not require grad and does not have a grad_fn"
 

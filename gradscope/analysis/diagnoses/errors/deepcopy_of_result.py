@@ -11,8 +11,8 @@ from gradscope.analysis.facts.memory.keepers import keeper
 from gradscope.analysis.facts.program.attribute_stores import stores_of_hooks, stores_on_objects
 from gradscope.analysis.report_model import Cause, Severity
 from gradscope.analysis.worded_lines import numbers
-from gradscope.frames.calls_of_functions import calls_of
-from gradscope.frames.put_statements import containers_of
+from gradscope.frames.calls.calls_of_functions import calls_of
+from gradscope.frames.names.put_statements import containers_of
 from gradscope.recording.flags import BELOW, LEAF, PARAMETER
 
 _MESSAGE = "support the deepcopy protocol"

@@ -11,7 +11,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.modules.registered_hooks import RegisteredHook
 from gradscope.analysis.report_model import Cause, Severity
-from gradscope.frames.inplace_modules import inplace_modules
+from gradscope.frames.modules.inplace_modules import inplace_modules
 from gradscope.recording import NONE
 
 

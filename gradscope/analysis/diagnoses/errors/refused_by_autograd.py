@@ -11,9 +11,9 @@ from gradscope.analysis.diagnoses.errors.messages_of_autograd import Explained, 
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Cause, Evidence, Place, Severity
-from gradscope.frames.closures_given import closure_without_result
-from gradscope.frames.name_filters import choice_given
-from gradscope.frames.used_up_iterators import iterator_given
+from gradscope.frames.called_by_torch.closures_given import closure_without_result
+from gradscope.frames.modules.name_filters import choice_given
+from gradscope.frames.names.used_up_iterators import iterator_given
 from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
 from gradscope.recording.rows import EventKind, OpKind

@@ -8,8 +8,8 @@ from gradscope.analysis.facts.memory.caching_functions import caching_lines
 from gradscope.analysis.facts.program.attribute_stores import stores_of_call, stores_under
 from gradscope.analysis.facts.writes import is_step, writes_by_program
 from gradscope.analysis.report_model import Cause
-from gradscope.frames.put_statements import last_part
-from gradscope.frames.stored_names import assigned_names
+from gradscope.frames.names.put_statements import last_part
+from gradscope.frames.names.stored_names import assigned_names
 from gradscope.recording.flags import EXTERNAL, REQUIRES_GRAD
 
 

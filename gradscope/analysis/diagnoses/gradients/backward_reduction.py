@@ -9,7 +9,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.function_sources import WrittenBackward
 from gradscope.analysis.report_model import Evidence
-from gradscope.frames.reductions import averaged_alone, averages_alone
+from gradscope.frames.called_by_torch.reductions import averaged_alone, averages_alone
 
 
 def _find(sources: Sources) -> Iterator[Finding]:

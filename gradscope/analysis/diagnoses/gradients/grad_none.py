@@ -12,7 +12,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.leaf_gradients.none_reads import NoneKind, NoneRead
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
-from gradscope.frames.none_checks import asks_for_none
+from gradscope.frames.values.none_checks import asks_for_none
 from gradscope.recording.flags import EXTERNAL, RAISED
 from gradscope.recording.rows import OpKind
 

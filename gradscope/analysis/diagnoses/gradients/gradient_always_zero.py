@@ -20,7 +20,7 @@ from gradscope.analysis.facts.zero_derivatives import Blocked, ZeroGradients
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
-from gradscope.frames.given_names import second_names
+from gradscope.frames.names.given_names import second_names
 from gradscope.recording.flags import BELOW
 
 _ONE_VALUE = (".constant_", ".fill_", ".full", ".full_like")

@@ -10,8 +10,8 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.graphs.summed_columns import SummedColumns, summed_columns
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
-from gradscope.frames.given_names import function_around
-from gradscope.frames.stored_names import assigned_names
+from gradscope.frames.names.given_names import function_around
+from gradscope.frames.names.stored_names import assigned_names
 
 
 def _find(sources: Sources) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from gradscope.analysis.facts.memory_writes.inplace_writes import JudgedWrite
 from gradscope.analysis.facts.memory_writes.outside_writes import OutsideWrite
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
-from gradscope.frames.shared_arrays import sharing_calls
+from gradscope.frames.names.shared_arrays import sharing_calls
 
 
 def _find(sources: Sources) -> Iterator[Finding]:

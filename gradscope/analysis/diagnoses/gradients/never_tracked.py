@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Cause
-from gradscope.frames.frozen_embeddings import frozen_embeddings
+from gradscope.frames.modules.frozen_embeddings import frozen_embeddings
 from gradscope.recording.flags import EXTERNAL, PARAMETER
 
 _LOOKS_UP = ("F.embedding", "F.embedding_bag", "torch.embedding", "torch.embedding_bag")

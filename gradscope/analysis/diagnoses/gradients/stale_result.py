@@ -9,7 +9,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory_writes.stale_results import StaleResult, stale_results
 from gradscope.analysis.report_model import Cause, Evidence
-from gradscope.frames.stored_names import assigned_names
+from gradscope.frames.names.stored_names import assigned_names
 
 
 def _find(sources: Sources) -> Iterator[Finding]:

@@ -16,9 +16,9 @@ from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
-from gradscope.frames.given_keywords import keyword_line
-from gradscope.frames.number_terms import is_decided_outside, taken_out_at
-from gradscope.frames.unread_arguments import Unread, unread_arguments
+from gradscope.frames.calls.given_keywords import keyword_line
+from gradscope.frames.values.number_terms import is_decided_outside, taken_out_at
+from gradscope.frames.without_effect.unread_arguments import Unread, unread_arguments
 from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
 from gradscope.recording.rows import BindingKind, OpKind

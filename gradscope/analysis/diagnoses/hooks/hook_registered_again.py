@@ -9,7 +9,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.modules.registered_hooks import RegisteredHook
 from gradscope.analysis.report_model import Evidence
-from gradscope.frames.hook_source import meets_parameters_again
+from gradscope.frames.called_by_torch.hook_source import meets_parameters_again
 
 _TWICE = 2
 AT_LEAST = 3

@@ -11,7 +11,7 @@ from gradscope.analysis.facts.losses.zero_numbers import ZeroNumber, zero_number
 from gradscope.analysis.facts.modules.places_of_modules import only_module
 from gradscope.analysis.facts.value_looks import looks_at_passes
 from gradscope.analysis.report_model import Evidence
-from gradscope.frames.whole_numbers import whole_number
+from gradscope.frames.values.whole_numbers import whole_number
 from gradscope.recording.flags import BELOW
 
 _DROPS = {

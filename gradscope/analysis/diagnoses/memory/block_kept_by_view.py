@@ -12,7 +12,7 @@ from gradscope.analysis.facts.memory.keepers import keeper
 from gradscope.analysis.facts.memory.kept_views import KeptViews, kept_views
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.sizes import size
-from gradscope.frames.given_names import function_around
+from gradscope.frames.names.given_names import function_around
 
 
 def _find(sources: Sources) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory.keepers import keeper
 from gradscope.analysis.facts.modes.kept_in_evaluation import BuiltUp, kept_in_evaluation
 from gradscope.analysis.report_model import Cause, Evidence
-from gradscope.frames.given_names import function_around
+from gradscope.frames.names.given_names import function_around
 
 
 def _find(sources: Sources) -> Iterator[Finding]:

@@ -19,8 +19,8 @@ from gradscope.analysis.facts.passes_inside import runs_passes
 from gradscope.analysis.facts.program.streamed_states import StreamedState, streamed_states
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import Cause, Evidence
-from gradscope.frames.carried_attributes import carried_attributes
-from gradscope.frames.put_statements import last_part
+from gradscope.frames.calls.carried_attributes import carried_attributes
+from gradscope.frames.names.put_statements import last_part
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, REQUIRES_GRAD
 from gradscope.recording.rows import OpKind

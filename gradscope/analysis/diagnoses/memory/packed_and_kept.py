@@ -9,7 +9,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Evidence
-from gradscope.frames.pack_stores import growing_stores
+from gradscope.frames.called_by_torch.pack_stores import growing_stores
 from gradscope.recording.flags import HOOKED
 from gradscope.recording.rows import OpKind
 

@@ -14,7 +14,7 @@ from gradscope.analysis.facts.passes_inside import runs_passes
 from gradscope.analysis.index import NOWHERE
 from gradscope.analysis.sizes import size
 from gradscope.analysis.worded_lines import numbers
-from gradscope.frames.given_names import function_around
+from gradscope.frames.names.given_names import function_around
 from gradscope.recording.rows import OpKind
 
 WORTH_SAYING = 1 << 20

@@ -8,7 +8,12 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.gradient_lives import GradientLives
-from gradscope.frames.ignored_attributes import Ignored, defines_requires_grad, ignored_attributes, is_called
+from gradscope.frames.without_effect.ignored_attributes import (
+    Ignored,
+    defines_requires_grad,
+    ignored_attributes,
+    is_called,
+)
 from gradscope.recording.flags import PARAMETER
 from gradscope.recording.rows import OpKind
 

@@ -8,7 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.modules.places_of_modules import places_of_modules
-from gradscope.frames.module_backwards import ModuleBackward, module_backwards
+from gradscope.frames.modules.module_backwards import ModuleBackward, module_backwards
 
 
 def _find(sources: Sources) -> Iterator[Finding]:

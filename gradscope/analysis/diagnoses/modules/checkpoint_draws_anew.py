@@ -11,8 +11,8 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.events import Happened
 from gradscope.analysis.facts.modules.checkpoints import Rerun, reruns
 from gradscope.analysis.report_model import Evidence
-from gradscope.frames.draws_from_generators import draws_from_generators
-from gradscope.frames.draws_outside_torch import draws_outside_torch
+from gradscope.frames.called_by_torch.draws_from_generators import draws_from_generators
+from gradscope.frames.called_by_torch.draws_outside_torch import draws_outside_torch
 from gradscope.recording.rows import EventKind
 
 _DROPS = re.compile(r"(F|torch)\.(feature_)?(alpha_)?dropout[123]?d?")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.frames.contexts_not_entered import contexts_not_entered
+from gradscope.frames.without_effect.contexts_not_entered import contexts_not_entered
 
 
 def _find(sources: Sources) -> Iterator[Finding]:

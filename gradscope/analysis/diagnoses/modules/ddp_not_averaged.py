@@ -11,7 +11,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.collectives import is_of_numbers
 from gradscope.analysis.facts.events import Happened
 from gradscope.analysis.report_model import Cause, Evidence
-from gradscope.frames.with_statements import with_around
+from gradscope.frames.blocks.with_statements import with_around
 from gradscope.recording.flags import COLLECTIVE_OP
 from gradscope.recording.rows import EventKind
 

@@ -18,7 +18,7 @@ from gradscope.analysis.facts.modes.mode_runs import DROPOUTS
 from gradscope.analysis.facts.modes.training_modes import TrainingModes
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
-from gradscope.frames.given_names import function_around
+from gradscope.frames.names.given_names import function_around
 from gradscope.recording import NONE
 from gradscope.recording.flags import GRAD, INFERENCE
 

@@ -16,7 +16,7 @@ from gradscope.analysis.facts.modes.mode_runs import ModeRun, mode_runs
 from gradscope.analysis.facts.modes.training_modes import ModeCall, TrainingModes
 from gradscope.analysis.facts.modes.undone_evaluations import UndoneEvaluation, undone_evaluations
 from gradscope.analysis.report_model import Evidence
-from gradscope.frames.loops_around import loops_around
+from gradscope.frames.blocks.loops_around import loops_around
 from gradscope.recording.rows import OpKind
 
 ROUNDS = 2

@@ -15,7 +15,7 @@ from gradscope.analysis.facts.modes.training_modes import ModeCall, TrainingMode
 from gradscope.analysis.facts.writes import last_written
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cause, Evidence
-from gradscope.frames.zero_momentum import zero_momentum
+from gradscope.frames.modules.zero_momentum import zero_momentum
 from gradscope.recording import NONE
 
 

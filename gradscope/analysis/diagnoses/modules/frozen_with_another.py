@@ -10,7 +10,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory_writes.mixed_with_themselves import mixed_into_itself
 from gradscope.analysis.report_model import Evidence
-from gradscope.frames.shared_arguments import built_with, built_with_argument
+from gradscope.frames.calls.shared_arguments import built_with, built_with_argument
 from gradscope.recording.flags import GRAD
 from gradscope.recording.rows import EventKind
 

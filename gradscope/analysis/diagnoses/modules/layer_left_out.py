@@ -11,7 +11,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.leaf_gradients.results_in_no_loss import ResultsInNoLoss, UnusedResult
 from gradscope.analysis.facts.optimizers import seen_optimizers
 from gradscope.analysis.report_model import Evidence
-from gradscope.frames.unused_names import given_twice, unread_attribute, unread_name
+from gradscope.frames.without_effect.unused_names import given_twice, unread_attribute, unread_name
 from gradscope.recording.flags import PARAMETER
 
 _USE_IT = "Use it in the loss: what is evaluated with it is as it was initialized."

@@ -9,7 +9,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
-from gradscope.frames.unregistered import is_in_module_method
+from gradscope.frames.modules.unregistered import is_in_module_method
 from gradscope.recording.flags import PARAMETER
 from gradscope.recording.rows import OpKind
 

@@ -14,7 +14,7 @@ from gradscope.analysis.facts.modes.mode_runs import mode_runs
 from gradscope.analysis.facts.modes.training_modes import ModeCall, TrainingModes
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.wording import listed
-from gradscope.frames.reached_functions import reached_functions
+from gradscope.frames.calls.reached_functions import reached_functions
 
 STEPS = 3
 """Steps in evaluation mode from which on it is reported."""

@@ -11,7 +11,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.writes import all_writes, replaced_memory
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
-from gradscope.frames.layers_put_in import layer_put_in
+from gradscope.frames.modules.layers_put_in import layer_put_in
 from gradscope.recording import NONE
 from gradscope.recording.flags import PARAMETER
 from gradscope.recording.rows import EventKind, OpKind

@@ -8,7 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Evidence
-from gradscope.frames.repeated_items import repeated_item
+from gradscope.frames.modules.repeated_items import repeated_item
 from gradscope.recording.rows import EventKind
 
 

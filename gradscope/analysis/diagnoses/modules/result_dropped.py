@@ -8,7 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.program.results_dropped import UpdateDropped, results_dropped, updates_dropped
-from gradscope.frames.dropped_updates import DroppedUpdate
+from gradscope.frames.without_effect.dropped_updates import DroppedUpdate
 
 
 def _find(sources: Sources) -> Iterator[Finding]:

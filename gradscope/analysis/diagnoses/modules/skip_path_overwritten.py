@@ -10,7 +10,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory_writes.rectified_skips import RectifiedSkip, rectified_skips
 from gradscope.analysis.report_model import Cause, Evidence
-from gradscope.frames.inplace_modules import inplace_modules
+from gradscope.frames.modules.inplace_modules import inplace_modules
 
 _IN_PLACE = re.compile(r"inplace\s*=\s*True|\w_\(")
 """In the source of a call: that it works in place."""

@@ -11,8 +11,8 @@ from gradscope.analysis.facts.modules.assigned_loads import assigning_load
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.worded_lines import numbers
-from gradscope.frames.put_on_objects import called_once
-from gradscope.frames.tied_weights import Tie, TieReplaced, replaced, ties
+from gradscope.frames.modules.tied_weights import Tie, TieReplaced, replaced, ties
+from gradscope.frames.names.put_on_objects import called_once
 from gradscope.recording import NONE
 from gradscope.recording.flags import PARAMETER
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Cause, CauseRole
-from gradscope.frames.calls_beside import call_beside
+from gradscope.frames.calls.calls_beside import call_beside
 
 
 def called_beside(sources: Sources, role: CauseRole, done: int, passed: int) -> tuple[str, Cause] | None:

@@ -7,7 +7,7 @@ from gradscope.analysis.facts.modules.names_in_modules import names_in_modules
 from gradscope.analysis.facts.optimizers import Optimizer
 from gradscope.analysis.report_model import Cause
 from gradscope.analysis.wording import listed
-from gradscope.frames.name_filters import filters_that_leave_out
+from gradscope.frames.modules.name_filters import filters_that_leave_out
 
 
 def left_out_by_name(sources: Sources, optimizer: Optimizer, tensor: int) -> tuple[str, tuple[Cause, ...]] | None:

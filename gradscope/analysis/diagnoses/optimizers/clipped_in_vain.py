@@ -11,8 +11,8 @@ from gradscope.analysis.facts.gradient_lives import GradientLives, first_after, 
 from gradscope.analysis.facts.optimizers import seen_optimizers
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cause, Evidence
-from gradscope.frames.hook_points import hook_point
-from gradscope.frames.used_up_iterators import iterated_again
+from gradscope.frames.called_by_torch.hook_points import hook_point
+from gradscope.frames.names.used_up_iterators import iterated_again
 from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
 

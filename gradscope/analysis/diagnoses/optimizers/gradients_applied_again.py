@@ -13,7 +13,7 @@ from gradscope.analysis.facts.program.methods_not_called import methods_not_call
 from gradscope.analysis.facts.writes import is_step
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cause, Evidence
-from gradscope.frames.given_names import first_statement
+from gradscope.frames.names.given_names import first_statement
 from gradscope.recording import NONE
 from gradscope.recording.rows import EventKind, Field, GradOutcome, OpKind
 

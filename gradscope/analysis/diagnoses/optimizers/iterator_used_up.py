@@ -9,7 +9,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
 from gradscope.analysis.report_model import Evidence, Place
-from gradscope.frames.used_up_iterators import Again, Once, gone_through_once, iterated_again
+from gradscope.frames.names.used_up_iterators import Again, Once, gone_through_once, iterated_again
 from gradscope.recording import NONE
 
 PASSES = 3

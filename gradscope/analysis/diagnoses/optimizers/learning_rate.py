@@ -12,7 +12,7 @@ from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
 from gradscope.analysis.facts.writes import all_steps
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
-from gradscope.frames.integer_divisions import divided_in_factor
+from gradscope.frames.called_by_torch.integer_divisions import divided_in_factor
 from gradscope.recording.rows import EventKind
 
 STEPS = 3

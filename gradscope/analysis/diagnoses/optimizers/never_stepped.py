@@ -22,9 +22,9 @@ from gradscope.analysis.facts.writes import last_written
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
-from gradscope.frames.put_on_objects import called_once, placed_later
-from gradscope.frames.unregistered import unregistered
-from gradscope.frames.used_up_iterators import taken_before
+from gradscope.frames.modules.unregistered import unregistered
+from gradscope.frames.names.put_on_objects import called_once, placed_later
+from gradscope.frames.names.used_up_iterators import taken_before
 from gradscope.recording import NONE
 from gradscope.recording.flags import LEAF, PARAMETER
 from gradscope.recording.rows import GradOutcome, OpKind

@@ -11,7 +11,7 @@ from gradscope.analysis.facts.optimizers import seen_optimizers
 from gradscope.analysis.facts.writes import is_step
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.worded_lines import numbers
-from gradscope.frames.schedule_functions import given_rate, returned_rates
+from gradscope.frames.called_by_torch.schedule_functions import given_rate, returned_rates
 from gradscope.recording.rows import EventKind
 
 STEPS = 2

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.optimizers import Optimizer
-from gradscope.frames.rebuilt_names import Rebuilt, assignments_of, names_in, only_later, reads_itself
+from gradscope.frames.names.rebuilt_names import Rebuilt, assignments_of, names_in, only_later, reads_itself
 
 
 class RebuiltModel(NamedTuple):

@@ -11,7 +11,7 @@ from gradscope.analysis.facts.gradient_lives import first_after, ops_between
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
-from gradscope.frames.steps_decided import decided_step
+from gradscope.frames.blocks.steps_decided import decided_step
 from gradscope.recording import NONE
 from gradscope.recording.rows import EventKind, OpKind
 

@@ -10,7 +10,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Cause, Evidence
-from gradscope.frames.with_blocks import with_around
+from gradscope.frames.blocks.with_blocks import with_around
 from gradscope.recording import NONE
 from gradscope.recording.flags import AUTOCAST
 

@@ -10,7 +10,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.optimizers import seen_optimizers
 from gradscope.analysis.facts.writes import all_steps, last_written
 from gradscope.analysis.report_model import Evidence
-from gradscope.frames.untaken_branches import only_step_under
+from gradscope.frames.blocks.untaken_branches import only_step_under
 
 PASSES = 4
 """Backward passes without any step from which on it is reported."""

@@ -10,7 +10,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory_writes.lost_averages import LostAverage, lost_average
 from gradscope.analysis.facts.writes import last_written
 from gradscope.analysis.report_model import Evidence
-from gradscope.frames.rebound_names import lost_in_loops
+from gradscope.frames.names.rebound_names import lost_in_loops
 from gradscope.recording import NONE
 from gradscope.recording.flags import PARAMETER
 from gradscope.recording.rows import OpKind

@@ -9,7 +9,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.writes import writes_by_program
 from gradscope.analysis.report_model import Evidence
-from gradscope.frames.given_names import default_arguments
+from gradscope.frames.names.given_names import default_arguments
 
 
 def _find(sources: Sources) -> Iterator[Finding]:

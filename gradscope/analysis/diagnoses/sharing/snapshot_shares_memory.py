@@ -13,7 +13,7 @@ from gradscope.analysis.facts.memory.kept_of_arrays import kept_of_arrays
 from gradscope.analysis.facts.memory_writes.mixed_snapshots import mixed_snapshots
 from gradscope.analysis.facts.memory_writes.stale_snapshots import StaleSnapshot, StaleSnapshots
 from gradscope.analysis.report_model import Cause, Evidence
-from gradscope.frames.given_names import function_around, second_names
+from gradscope.frames.names.given_names import function_around, second_names
 from gradscope.recording.rows import OpKind
 
 

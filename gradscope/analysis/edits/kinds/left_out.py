@@ -10,7 +10,7 @@ from gradscope.analysis.edits.edit_model import Edit, EditSources, SpanChange
 from gradscope.analysis.edits.source_text import SourceText
 from gradscope.analysis.edits.span_changes import add_keyword, append, before, keep_only, move_before, put
 from gradscope.analysis.report_model import Answer
-from gradscope.frames.tied_weights import replaced, ties
+from gradscope.frames.modules.tied_weights import replaced, ties
 
 _OF_CHECKPOINT = ("use_reentrant", "preserve_rng_state", "context_fn", "determinism_check", "debug", "early_stop")
 

@@ -21,7 +21,7 @@ from gradscope.analysis.edits.span_changes import (
     wrap,
 )
 from gradscope.analysis.report_model import Answer
-from gradscope.frames.reached_functions import reached_functions
+from gradscope.frames.calls.reached_functions import reached_functions
 
 _FACTORIES = ("tensor", "ones", "zeros", "rand", "randn", "full", "linspace", "arange", "eye", "empty", "logspace")
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.index import Index
-from gradscope.frames.dropped_applies import DroppedApply, dropped_applies
 from gradscope.frames.syntax_trees import parsed
+from gradscope.frames.without_effect.dropped_applies import DroppedApply, dropped_applies
 from gradscope.recording.flags import GRAD
 
 

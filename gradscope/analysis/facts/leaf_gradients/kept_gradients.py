@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.gradient_lives import GradientLives
 from gradscope.analysis.index import NOWHERE, Index
-from gradscope.frames.gradient_keeping import keeps_gradient, names_one_twice
+from gradscope.frames.values.gradient_keeping import keeps_gradient, names_one_twice
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL
 

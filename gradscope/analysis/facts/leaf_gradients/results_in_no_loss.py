@@ -14,7 +14,7 @@ from gradscope.analysis.facts.gradient_lives import GradientLives
 from gradscope.analysis.facts.held_names import HeldName, HeldNames
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import NOWHERE, Index
-from gradscope.frames.reads_of_results import HeldIn, Ran, Use, use_of
+from gradscope.frames.calls.reads_of_results import HeldIn, Ran, Use, use_of
 from gradscope.recording import NONE
 from gradscope.recording.flags import GRAD
 from gradscope.recording.rows import OpKind

@@ -14,7 +14,7 @@ from gradscope.analysis.facts.flow import Flow
 from gradscope.analysis.facts.gradients import Gradients
 from gradscope.analysis.facts.reaching.built_by_text import BuiltByText
 from gradscope.analysis.index import Index
-from gradscope.frames.value_slices import lines_behind
+from gradscope.frames.values.value_slices import lines_behind
 from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
 from gradscope.recording.rows import OpKind

@@ -21,10 +21,10 @@ from typing import NamedTuple
 from gradscope.analysis.facts.storage_groups import StorageGroups
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import NOWHERE, Index
-from gradscope.frames.given_back import GivenBack, given_back
-from gradscope.frames.given_names import Given, puts, repetitions, yields
-from gradscope.frames.loops_around import is_written_between, share_rounds
-from gradscope.frames.put_statements import containers_of, given_out_by, handed_to, last_part, puts_in
+from gradscope.frames.blocks.loops_around import is_written_between, share_rounds
+from gradscope.frames.calls.given_back import GivenBack, given_back
+from gradscope.frames.names.given_names import Given, puts, repetitions, yields
+from gradscope.frames.names.put_statements import containers_of, given_out_by, handed_to, last_part, puts_in
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, PARAMETER
 from gradscope.recording.rows import OpKind

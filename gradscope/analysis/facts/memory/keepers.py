@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gradscope.analysis.index import Index
-from gradscope.frames.put_statements import (
+from gradscope.frames.names.put_statements import (
     Handed,
     Put,
     containers_of,

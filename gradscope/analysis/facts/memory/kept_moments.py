@@ -13,7 +13,7 @@ from gradscope.analysis.facts.events import Events, Happened
 from gradscope.analysis.facts.storage_groups import StorageGroups, overlap
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import NOWHERE, Index
-from gradscope.frames.sliced_results import is_sliced
+from gradscope.frames.calls.sliced_results import is_sliced
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, REQUIRES_GRAD
 from gradscope.recording.rows import EventKind, OpKind

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from gradscope.analysis.facts.events import Events
 from gradscope.analysis.facts.memory.keepers import Keeper, keeper
 from gradscope.analysis.index import NOWHERE, Index
-from gradscope.frames.shared_arrays import SharingCall, gives_written_memory, sharing_calls
+from gradscope.frames.names.shared_arrays import SharingCall, gives_written_memory, sharing_calls
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL
 from gradscope.recording.rows import EventKind

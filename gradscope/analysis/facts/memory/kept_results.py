@@ -7,7 +7,7 @@ from typing import NamedTuple
 from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.memory.keepers import Keeper, keeper
 from gradscope.analysis.index import Index
-from gradscope.frames.put_statements import last_part, puts_in
+from gradscope.frames.names.put_statements import last_part, puts_in
 from gradscope.recording import NONE
 
 

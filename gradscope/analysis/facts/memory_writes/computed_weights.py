@@ -11,8 +11,8 @@ from functools import cached_property
 
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
-from gradscope.frames.given_names import function_around
-from gradscope.frames.writes_to_temporaries import temporaries_written
+from gradscope.frames.names.given_names import function_around
+from gradscope.frames.without_effect.writes_to_temporaries import temporaries_written
 from gradscope.recording import NONE
 from gradscope.recording.flags import BELOW, GROUP_OP, PARAMETER
 from gradscope.recording.rows import BindingKind

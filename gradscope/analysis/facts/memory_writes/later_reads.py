@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 from typing import NamedTuple
 
-from gradscope.frames.loops_around import share_a_loop
+from gradscope.frames.blocks.loops_around import share_a_loop
 from gradscope.frames.syntax_trees import parsed
 
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from gradscope.analysis.facts.memory_writes.computed_weights import ComputedWeights
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import NOWHERE, Index
-from gradscope.frames.writes_to_temporaries import temporaries_written
+from gradscope.frames.without_effect.writes_to_temporaries import temporaries_written
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, SET_OP
 from gradscope.recording.rows import OpKind

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.writes import writes_by_program
 from gradscope.analysis.index import NOWHERE, Index
-from gradscope.frames.skip_paths import kept_name
+from gradscope.frames.names.skip_paths import kept_name
 from gradscope.recording.flags import EXTERNAL
 
 _ACTIVATIONS = re.compile(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.writes import writes_by_program
 from gradscope.analysis.index import NOWHERE, Index
-from gradscope.frames.read_arguments import reads_both
+from gradscope.frames.calls.read_arguments import reads_both
 from gradscope.recording.flags import PARAMETER
 from gradscope.recording.rows import BindingKind, OpKind
 

@@ -16,7 +16,7 @@ from gradscope.analysis.facts.gradient_lives import GradientLives
 from gradscope.analysis.facts.modules.mixed_with_itself import mixed_with_itself
 from gradscope.analysis.facts.storage_groups import StorageGroups
 from gradscope.analysis.index import Index
-from gradscope.frames.copy_calls import shallow_copy_at
+from gradscope.frames.names.copy_calls import shallow_copy_at
 from gradscope.recording import NONE
 from gradscope.recording.flags import PARAMETER
 from gradscope.recording.rows import EventKind

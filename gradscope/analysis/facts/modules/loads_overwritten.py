@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import NOWHERE, Index
-from gradscope.frames.first_run_guards import FirstRunGuard, first_run_guard
+from gradscope.frames.blocks.first_run_guards import FirstRunGuard, first_run_guard
 from gradscope.recording.rows import OpKind
 
 LOADS = "nn.Module.load_state_dict"

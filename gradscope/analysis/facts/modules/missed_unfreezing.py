@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.modules.names_in_modules import names_in_modules
 from gradscope.analysis.index import Index
-from gradscope.frames.unfreezing_by_name import Unfreezing, unfreezings
+from gradscope.frames.modules.unfreezing_by_name import Unfreezing, unfreezings
 
 
 class MissedUnfreezing(NamedTuple):

@@ -10,8 +10,8 @@ from typing import Any
 from gradscope.analysis.facts.events import Events, Happened
 from gradscope.analysis.facts.function_sources import Lines
 from gradscope.analysis.index import Index
-from gradscope.frames.given_names import function_around
-from gradscope.frames.hook_source import HookSource
+from gradscope.frames.called_by_torch.hook_source import HookSource
+from gradscope.frames.names.given_names import function_around
 from gradscope.recording import NONE
 from gradscope.recording.rows import EventKind, OpKind
 

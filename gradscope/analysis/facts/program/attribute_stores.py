@@ -6,7 +6,7 @@ import ast
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from gradscope.frames.put_statements import parts_with_graphs
+from gradscope.frames.names.put_statements import parts_with_graphs
 from gradscope.frames.syntax_trees import dotted_name, last_name, parsed
 
 _PUTS = ("append", "appendleft", "add", "insert", "extend", "update", "setdefault", "put", "register_buffer")

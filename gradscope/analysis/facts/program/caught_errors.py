@@ -6,7 +6,7 @@ from functools import cached_property
 
 from gradscope.analysis.facts.events import Events
 from gradscope.analysis.index import Index
-from gradscope.frames.handlers import Caught, Passed, caught
+from gradscope.frames.blocks.handlers import Caught, Passed, caught
 from gradscope.recording.rows import EventKind
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gradscope.analysis.index import Index
-from gradscope.frames.uncalled_methods import Uncalled, uncalled_methods
+from gradscope.frames.without_effect.uncalled_methods import Uncalled, uncalled_methods
 
 
 class NotCalled(NamedTuple):

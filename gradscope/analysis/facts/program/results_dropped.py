@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gradscope.analysis.index import Index
-from gradscope.frames.dropped_results import dropped_results
-from gradscope.frames.dropped_updates import DroppedUpdate, dropped_updates
+from gradscope.frames.without_effect.dropped_results import dropped_results
+from gradscope.frames.without_effect.dropped_updates import DroppedUpdate, dropped_updates
 from gradscope.recording import NONE
 from gradscope.recording.rows import OpKind, Span
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.writes import all_writes, is_step
 from gradscope.analysis.index import NOWHERE, Index
-from gradscope.frames.given_names import (
+from gradscope.frames.names.given_names import (
     Given,
     function_around,
     keys_from_one,

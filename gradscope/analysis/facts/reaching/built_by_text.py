@@ -11,7 +11,7 @@ from typing import NamedTuple
 from gradscope.analysis.index import Index
 from gradscope.analysis.worded_lines import NamedLine
 from gradscope.frames.syntax_trees import last_name
-from gradscope.frames.value_slices import calls_behind
+from gradscope.frames.values.value_slices import calls_behind
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, REQUIRES_GRAD
 from gradscope.recording.rows import OpKind

@@ -10,7 +10,7 @@ from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.flow import Step
 from gradscope.analysis.facts.function_sources import Lines
 from gradscope.analysis.index import Index
-from gradscope.frames.calls_of_functions import calls_of
+from gradscope.frames.calls.calls_of_functions import calls_of
 
 
 def call_of_cut(index: Index, cuts: Cuts, way: list[Step]) -> Lines | None:

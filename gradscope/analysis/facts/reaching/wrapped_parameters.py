@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from gradscope.analysis.facts.function_sources import Lines
 from gradscope.analysis.index import Index
-from gradscope.frames.parameter_wraps import ParameterWrap, parameter_wraps
+from gradscope.frames.modules.parameter_wraps import ParameterWrap, parameter_wraps
 from gradscope.recording.flags import EXTERNAL, LEAF, PARAMETER
 
 _NEW_LEAF = EXTERNAL | LEAF | PARAMETER

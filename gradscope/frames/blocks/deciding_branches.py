@@ -11,8 +11,8 @@ import ast
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from gradscope.frames.rank_branches import asks_for_rank
-from gradscope.frames.statement_blocks import parse_blocks
+from gradscope.frames.blocks.rank_branches import asks_for_rank
+from gradscope.frames.blocks.statement_blocks import parse_blocks
 from gradscope.frames.syntax_trees import parsed
 
 Counts = tuple[int, ...]

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.frames.loops_around import loops_around
+from gradscope.frames.blocks.loops_around import loops_around
 from gradscope.frames.syntax_trees import innermost, parsed
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef

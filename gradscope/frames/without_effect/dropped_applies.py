@@ -10,7 +10,7 @@ import ast
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from gradscope.frames.statement_blocks import parse_blocks
+from gradscope.frames.blocks.statement_blocks import parse_blocks
 from gradscope.frames.syntax_trees import innermost, parsed
 
 _CODE = (ast.FunctionDef, ast.AsyncFunctionDef)

@@ -9,7 +9,7 @@ import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.frames.put_statements import (
+from gradscope.frames.names.put_statements import (
     Handed,
     Put,
     arguments_for,

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from gradscope.frames.rank_branches import asks_for_rank
+from gradscope.frames.blocks.rank_branches import asks_for_rank
 from gradscope.frames.syntax_trees import parsed
 
 Range = tuple[int, int, int, int]

@@ -1,0 +1,1 @@
+"""The text of a file: the blocks around a line, how often they run, and what decides it."""

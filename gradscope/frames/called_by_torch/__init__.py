@@ -1,0 +1,1 @@
+"""The text of a file: functions that torch calls: hooks, closures, schedules, parts of custom Functions."""

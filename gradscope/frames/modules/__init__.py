@@ -1,0 +1,1 @@
+"""The text of a file: how it makes modules and parameters, keeps them, and chooses among them."""

@@ -1,0 +1,1 @@
+"""The text of a file: statements and names that come to nothing."""
