@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
-from gradscope.analysis.diagnoses.optimizers.chosen_by_name import left_out_by_name
-from gradscope.analysis.diagnoses.optimizers.clearing_calls import call_that_clears
-from gradscope.analysis.diagnoses.optimizers.optimizer_choice import OptimizerFor
+from gradscope.analysis.diagnoses.optimizers.members.chosen_by_name import left_out_by_name
+from gradscope.analysis.diagnoses.optimizers.members.optimizer_choice import OptimizerFor
+from gradscope.analysis.diagnoses.optimizers.members.rebuilt_models import RebuiltModel, rebuilt_later
 from gradscope.analysis.diagnoses.optimizers.optimizer_places import cause_of_making, line_of_making
-from gradscope.analysis.diagnoses.optimizers.rebuilt_models import RebuiltModel, rebuilt_later
+from gradscope.analysis.diagnoses.optimizers.order.clearing_calls import call_that_clears
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.gradient_lives import last_before
 from gradscope.analysis.facts.graphs.functional_updates import FunctionalUpdates

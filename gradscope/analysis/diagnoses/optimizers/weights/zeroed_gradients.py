@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
-from gradscope.analysis.diagnoses.optimizers.decayed_by_zero_factor import decayed_by_zero_factor
-from gradscope.analysis.diagnoses.optimizers.zeroed_by_hook import decayed_past_hooks
+from gradscope.analysis.diagnoses.optimizers.weights.decayed_by_zero_factor import decayed_by_zero_factor
+from gradscope.analysis.diagnoses.optimizers.weights.zeroed_by_hook import decayed_past_hooks
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
 from gradscope.analysis.facts.writes import is_step, writes_by_program

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
-from gradscope.analysis.diagnoses.optimizers.scaled_hooks import limited_by_hooks
-from gradscope.analysis.diagnoses.optimizers.scaled_norms import steps_withheld
+from gradscope.analysis.diagnoses.optimizers.half_precision.scaled_hooks import limited_by_hooks
+from gradscope.analysis.diagnoses.optimizers.half_precision.scaled_norms import steps_withheld
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.events import Happened
 from gradscope.analysis.facts.gradient_lives import last_before, ops_between

@@ -1,0 +1,1 @@
+"""Loss scales, autocast, and weights in half precision."""

@@ -1,0 +1,1 @@
+"""Learning rates, and the schedulers that are to set them."""

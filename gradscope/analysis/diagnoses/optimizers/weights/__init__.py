@@ -1,0 +1,1 @@
+"""What becomes of the weights at steps: decay, lost updates, dead layers, averages."""
