@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.events import Events
 from gradscope.analysis.facts.memory_use import MemoryUse
+from gradscope.analysis.facts.names.best_names import BestNames
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import AfterLimit, LeftOut, OpRow, Place, RaisedError, RunFacts, WatchRow
 from gradscope.analysis.view import RunView

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from gradscope.analysis.diagnoses.answers import find_answers
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.best_names import BestNames
-from gradscope.analysis.facts.cuts import Cuts
-from gradscope.analysis.facts.flow import Flow
 from gradscope.analysis.facts.gradients import Gradients
 from gradscope.analysis.facts.graphs.graph_trees import Graphs
 from gradscope.analysis.facts.listed_cuts import list_cuts
@@ -14,9 +11,12 @@ from gradscope.analysis.facts.memory_use import MemoryUse, report_memory
 from gradscope.analysis.facts.memory_writes.inplace_writes import InplaceWrites
 from gradscope.analysis.facts.modes.grad_modes import list_modes
 from gradscope.analysis.facts.modules.module_trees import ModuleTrees
-from gradscope.analysis.facts.passes import Passes
-from gradscope.analysis.facts.statement_runs import StatementRuns
+from gradscope.analysis.facts.names.best_names import BestNames
+from gradscope.analysis.facts.passes.passes import Passes
+from gradscope.analysis.facts.statement_counts.statement_runs import StatementRuns
 from gradscope.analysis.facts.storage_groups import Letters, StorageGroups
+from gradscope.analysis.facts.tracking.cuts import Cuts
+from gradscope.analysis.facts.tracking.flow import Flow
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.lines.line_groups import LineGroups
 from gradscope.analysis.lines.line_table import LineTable

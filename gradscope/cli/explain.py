@@ -74,7 +74,7 @@ def explain(
 def _print_versions(format: ExplainFormat) -> None:
     import sys
 
-    from gradscope.analysis.facts.version_changes import CHANGES
+    from gradscope.analysis.facts.derivatives.version_changes import CHANGES
     from gradscope.report.explain.version_tables import print_versions, to_json, to_markdown
     from gradscope.report.screen.pipe import console_on
 

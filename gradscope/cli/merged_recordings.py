@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gradscope import collector
 from gradscope.analysis.comparison.merged_ranks import MergedRanks, RankMerger
-from gradscope.analysis.facts.rank_facts import rank_facts
+from gradscope.analysis.facts.ranks.rank_facts import rank_facts
 from gradscope.analysis.report_builder import build, gather
 from gradscope.analysis.view import RunView
 from gradscope.errors import UsageError

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_builder import build
 from tests.analysis.building import recorded

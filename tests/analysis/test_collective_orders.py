@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradscope.analysis.comparison.collective_orders import CollectiveOrders
-from gradscope.analysis.facts.collectives import Collective
+from gradscope.analysis.facts.ranks.collectives import Collective
 from gradscope.analysis.report_model import Place
 
 

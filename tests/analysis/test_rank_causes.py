@@ -12,8 +12,8 @@ from torch import distributed as dist
 
 from gradscope.analysis.comparison.merged_ranks import MergedRanks, RankMerger
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.collectives import waiting
-from gradscope.analysis.facts.rank_facts import RankFacts, rank_facts
+from gradscope.analysis.facts.ranks.collectives import waiting
+from gradscope.analysis.facts.ranks.rank_facts import RankFacts, rank_facts
 from gradscope.analysis.report_builder import build, gather
 from gradscope.frames.blocks.rank_branches import rank_branch_around
 from gradscope.recording.rows import EventKind

@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from gradscope.analysis.facts.function_sources import WrittenBackward
+from gradscope.analysis.facts.derivatives.function_sources import WrittenBackward
 from gradscope.analysis.facts.losses.scalar_formulas import wrong_derivatives
 
 

@@ -1,6 +1,6 @@
 """One call in the source that makes several calls of one torch function: counts and names."""
 
-from gradscope.analysis.facts.best_names import BestNames
+from gradscope.analysis.facts.names.best_names import BestNames
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_builder import build
 from gradscope.recording import Recording

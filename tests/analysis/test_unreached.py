@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from gradscope.analysis.facts.best_names import BestNames
-from gradscope.analysis.facts.cuts import Cuts
-from gradscope.analysis.facts.flow import Flow
 from gradscope.analysis.facts.gradients import Gradients
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.names.best_names import BestNames
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.reaching import unreached
 from gradscope.analysis.facts.storage_groups import StorageGroups
+from gradscope.analysis.facts.tracking.cuts import Cuts
+from gradscope.analysis.facts.tracking.flow import Flow
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_builder import build
 from gradscope.analysis.report_model import Answer, Report

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import hardswish
 
 import gradscope
-from gradscope.analysis.facts.version_changes import CHANGES, VersionChange, changes_between
+from gradscope.analysis.facts.derivatives.version_changes import CHANGES, VersionChange, changes_between
 
 _NAN = float("nan")
 Probe = tuple[Callable[..., Tensor], list[list[float]]]

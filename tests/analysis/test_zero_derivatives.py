@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gradscope.analysis.facts.zero_derivatives import ZERO_EVERYWHERE, has_no_derivative
+from gradscope.analysis.facts.derivatives.zero_derivatives import ZERO_EVERYWHERE, has_no_derivative
 from gradscope.analysis.report_builder import build
 from gradscope.analysis.report_model import Answer
 from tests.analysis.building import line_of, recorded

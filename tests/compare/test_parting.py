@@ -11,8 +11,8 @@ import torch
 
 from gradscope.analysis.comparison.comparison_model import Parting
 from gradscope.analysis.comparison.parting import find_parting
-from gradscope.analysis.facts import version_changes
-from gradscope.analysis.facts.version_changes import VersionChange
+from gradscope.analysis.facts.derivatives import version_changes
+from gradscope.analysis.facts.derivatives.version_changes import VersionChange
 from gradscope.analysis.report_builder import gather
 from gradscope.recorder.state.fingerprints import Fingerprints, _on_device
 from gradscope.recorder.state.identity import Identity

@@ -9,8 +9,8 @@ import torch
 from torch import distributed as dist
 from torch.distributed import distributed_c10d
 
-from gradscope.analysis.facts.collectives import collectives
 from gradscope.analysis.facts.events import Events
+from gradscope.analysis.facts.ranks.collectives import collectives
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_builder import build
 from gradscope.recording.rows import OpKind

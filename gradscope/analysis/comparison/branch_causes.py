@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from gradscope.analysis.comparison.differing_branches import DifferingBranch
 from gradscope.analysis.comparison.rank_model import DifferingChoice, LineRuns, RankCause, Ranks, runs_text, took_text
-from gradscope.analysis.facts.lines_in_passes import Line
+from gradscope.analysis.facts.passes.lines_in_passes import Line
 
 BRANCHES = ("if", "match")
 """Statements that choose a way; a loop that goes round more often has more data."""

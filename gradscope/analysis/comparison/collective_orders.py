@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from gradscope.analysis.facts.collectives import Collective
+from gradscope.analysis.facts.ranks.collectives import Collective
 from gradscope.analysis.report_model import Place
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from gradscope.analysis.facts.version_changes import ChangeSeen
+from gradscope.analysis.facts.derivatives.version_changes import ChangeSeen
 from gradscope.analysis.report_model import Place
 
 Value = bool | int | float | str | None

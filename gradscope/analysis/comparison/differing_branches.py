@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from gradscope.analysis.facts.lines_in_passes import Line
+from gradscope.analysis.facts.passes.lines_in_passes import Line
 from gradscope.frames.blocks.deciding_branches import Deciding, DecidingStatements
 from gradscope.frames.blocks.loops_around import share_a_loop
 

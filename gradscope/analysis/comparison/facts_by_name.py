@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gradscope.analysis.comparison.comparison_model import Unit, Value
-from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.memory_use import MemoryUse
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.names.best_names import BestNames
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.program.states_after import State, StatesAfter
 from gradscope.analysis.facts.storage_groups import StorageGroups
 from gradscope.analysis.index import Index

@@ -14,8 +14,8 @@ from gradscope.analysis.comparison.collective_orders import CollectiveOrders, Co
 from gradscope.analysis.comparison.differing_branches import DifferingBranches
 from gradscope.analysis.comparison.rank_causes import rank_causes
 from gradscope.analysis.comparison.rank_model import DifferingChoice, GradientGap, LineRuns, RankCause, Ranks
-from gradscope.analysis.facts.lines_in_passes import Line
-from gradscope.analysis.facts.rank_facts import RankFacts
+from gradscope.analysis.facts.passes.lines_in_passes import Line
+from gradscope.analysis.facts.ranks.rank_facts import RankFacts
 from gradscope.analysis.report_model import Answer, Place, Report, RunFacts
 from gradscope.frames.blocks.deciding_choices import deciding_choice
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from gradscope.analysis.comparison.comparison_model import PartedAt, Parting
-from gradscope.analysis.facts.version_changes import changes_between
+from gradscope.analysis.facts.derivatives.version_changes import changes_between
 from gradscope.analysis.index import NOWHERE
 from gradscope.analysis.report_builder import gather
 from gradscope.analysis.report_model import Place

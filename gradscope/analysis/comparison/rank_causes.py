@@ -17,7 +17,7 @@ from gradscope.analysis.comparison.rank_model import (
     took_text,
 )
 from gradscope.analysis.comparison.transfer_causes import unmatched_transfers
-from gradscope.analysis.facts.rank_facts import AVERAGING, ReplicaLook
+from gradscope.analysis.facts.ranks.rank_facts import AVERAGING, ReplicaLook
 from gradscope.analysis.report_model import Place
 from gradscope.analysis.wording import listed
 

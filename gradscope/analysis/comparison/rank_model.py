@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from gradscope.analysis.comparison.collective_orders import CollectiveParting
 from gradscope.analysis.comparison.differing_branches import DifferingBranches
-from gradscope.analysis.facts.rank_facts import RankFacts
+from gradscope.analysis.facts.ranks.rank_facts import RankFacts
 from gradscope.analysis.report_model import Place, Severity
 from gradscope.frames.blocks.deciding_choices import DecidingChoice
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.comparison.rank_model import RankCause, Ranks
-from gradscope.analysis.facts.transfers import Channel
+from gradscope.analysis.facts.ranks.transfers import Channel
 from gradscope.analysis.report_model import Place
 
 _SAID = 4

@@ -15,12 +15,8 @@ from gradscope.recording.flags import EXTERNAL, RAISED
 from gradscope.recording.rows import BindingKind
 
 if TYPE_CHECKING:
-    from gradscope.analysis.facts.best_names import BestNames
-    from gradscope.analysis.facts.cuts import Cuts
+    from gradscope.analysis.facts.derivatives.function_sources import FunctionSources, Lines
     from gradscope.analysis.facts.events import Events, Happened
-    from gradscope.analysis.facts.flow import Flow
-    from gradscope.analysis.facts.function_sources import FunctionSources, Lines
-    from gradscope.analysis.facts.gradient_lives import GradientLives
     from gradscope.analysis.facts.gradients import Gradients
     from gradscope.analysis.facts.leaf_gradients.none_reads import NoneReads
     from gradscope.analysis.facts.library_calls import LibraryCalls
@@ -31,11 +27,15 @@ if TYPE_CHECKING:
     from gradscope.analysis.facts.modes.kept_from_training import KeptFromTraining
     from gradscope.analysis.facts.modules.copied_modules import TreatedAsTwo
     from gradscope.analysis.facts.modules.registered_hooks import RegisteredHooks
-    from gradscope.analysis.facts.passes import Passes
+    from gradscope.analysis.facts.names.best_names import BestNames
+    from gradscope.analysis.facts.passes.gradient_lives import GradientLives
+    from gradscope.analysis.facts.passes.passes import Passes
     from gradscope.analysis.facts.program.caught_errors import CaughtErrors
     from gradscope.analysis.facts.program.snippet_runs import SnippetRuns
-    from gradscope.analysis.facts.statement_runs import StatementRuns
+    from gradscope.analysis.facts.statement_counts.statement_runs import StatementRuns
     from gradscope.analysis.facts.storage_groups import StorageGroups
+    from gradscope.analysis.facts.tracking.cuts import Cuts
+    from gradscope.analysis.facts.tracking.flow import Flow
     from gradscope.analysis.index import Index
 
 _COMPARED = 60
@@ -73,7 +73,7 @@ class Sources:
     @cached_property
     def lives(self) -> GradientLives:
         """When each tensor got gradients, when they were cleared, and when steps took them."""
-        from gradscope.analysis.facts.gradient_lives import GradientLives
+        from gradscope.analysis.facts.passes.gradient_lives import GradientLives
 
         return GradientLives(self.index)
 
@@ -87,7 +87,7 @@ class Sources:
     @cached_property
     def functions(self) -> FunctionSources:
         """The backwards of custom Functions, as their source has them."""
-        from gradscope.analysis.facts.function_sources import FunctionSources
+        from gradscope.analysis.facts.derivatives.function_sources import FunctionSources
 
         return FunctionSources(self.index, self.events)
 

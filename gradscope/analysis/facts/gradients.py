@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from gradscope.analysis.facts.best_names import BestNames
-from gradscope.analysis.facts.cuts import Cuts
-from gradscope.analysis.facts.flow import Flow
 from gradscope.analysis.facts.memory_use import bytes_of_gradients
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.names.best_names import BestNames
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.reaching.unreached import WALKED_IN_ALL, Reasons, Unreached
+from gradscope.analysis.facts.tracking.cuts import Cuts
+from gradscope.analysis.facts.tracking.flow import Flow
 from gradscope.analysis.facts.unsharded_parameters import unsharded_parameters
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import BackwardPass, GradientOutcome, GradientRow
@@ -21,8 +21,8 @@ from gradscope.recording.flags import EXTERNAL, NO_STORAGE, PARAMETER, RAISED
 from gradscope.recording.rows import GradOutcome
 
 if TYPE_CHECKING:
-    from gradscope.analysis.facts.function_sources import Lines
-    from gradscope.analysis.facts.grad_regions import Region
+    from gradscope.analysis.facts.derivatives.function_sources import Lines
+    from gradscope.analysis.facts.tracking.grad_regions import Region
 
 _OUTCOMES: dict[int, GradientOutcome] = {
     GradOutcome.CREATED: "created",

@@ -10,9 +10,9 @@ from __future__ import annotations
 from functools import cached_property
 from itertools import compress, count
 
-from gradscope.analysis.facts.best_names import BestNames
-from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.gradients import Gradients
+from gradscope.analysis.facts.names.best_names import BestNames
+from gradscope.analysis.facts.tracking.cuts import Cuts
 from gradscope.analysis.index import Index
 from gradscope.recording.flags import EXTERNAL, PARAMETER, REQUIRES_GRAD
 from gradscope.recording.rows import BindingKind

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from gradscope.analysis.facts.best_names import BestNames
-from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.library_calls import LibraryCalls
-from gradscope.analysis.facts.statement_runs import StatementRuns
+from gradscope.analysis.facts.names.best_names import BestNames
+from gradscope.analysis.facts.statement_counts.statement_runs import StatementRuns
+from gradscope.analysis.facts.tracking.cuts import Cuts
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cut
 from gradscope.recording import NONE

@@ -8,7 +8,7 @@ from collections import Counter
 from functools import lru_cache
 from typing import NamedTuple
 
-from gradscope.analysis.facts.best_names import BestNames
+from gradscope.analysis.facts.names.best_names import BestNames
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import AliasGroup, AliasMember
 from gradscope.recording import NONE

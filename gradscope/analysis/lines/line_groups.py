@@ -10,11 +10,11 @@ from array import array
 from dataclasses import dataclass, field
 from textwrap import dedent
 
-from gradscope.analysis.facts.best_names import BestNames
-from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.library_calls import LibraryCalls
 from gradscope.analysis.facts.memory_use import MemoryUse
 from gradscope.analysis.facts.modes.grad_modes import is_user_code
+from gradscope.analysis.facts.names.best_names import BestNames
+from gradscope.analysis.facts.tracking.cuts import Cuts
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import RowKind
 from gradscope.recording import NONE

@@ -6,11 +6,11 @@ from collections.abc import Collection
 from functools import cached_property
 from typing import Any
 
-from gradscope.analysis.facts.collectives import special
 from gradscope.analysis.facts.events import Events
 from gradscope.analysis.facts.modes.grad_modes import is_user_code, mode_set
 from gradscope.analysis.facts.program.states_after import State
-from gradscope.analysis.facts.statement_runs import StatementRuns
+from gradscope.analysis.facts.ranks.collectives import special
+from gradscope.analysis.facts.statement_counts.statement_runs import StatementRuns
 from gradscope.analysis.index import Index
 from gradscope.analysis.lines.line_groups import RowGroup
 from gradscope.recording.flags import GRAD, HOOKED, RAISED

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from gradscope.analysis.facts.best_names import BestNames
-from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.library_calls import LibraryCalls
 from gradscope.analysis.facts.memory_use import MemoryUse
 from gradscope.analysis.facts.modes.grad_modes import is_user_code
+from gradscope.analysis.facts.names.best_names import BestNames
 from gradscope.analysis.facts.program.states_after import State, StatesAfter
-from gradscope.analysis.facts.statement_runs import StatementRuns
+from gradscope.analysis.facts.statement_counts.statement_runs import StatementRuns
 from gradscope.analysis.facts.storage_groups import Letters, StorageGroups
+from gradscope.analysis.facts.tracking.cuts import Cuts
 from gradscope.analysis.index import APPLIED, Index
 from gradscope.analysis.lines.called_below import CalledBelow
 from gradscope.analysis.lines.changed_runs import tell_of_tracked_runs

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import re
 
-from gradscope.analysis.facts.best_names import BestNames
+from gradscope.analysis.facts.names.best_names import BestNames
 from gradscope.analysis.facts.storage_groups import StorageGroups
 from gradscope.analysis.index import WRAPS, Index
 from gradscope.analysis.lines.line_groups import RowGroup

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 
-from gradscope.analysis.facts.best_names import BestNames
-from gradscope.analysis.facts.held_names import HeldNames
+from gradscope.analysis.facts.names.best_names import BestNames
+from gradscope.analysis.facts.names.held_names import HeldNames
 from gradscope.analysis.index import Index
 
 _OWN = ("self.", "cls.")

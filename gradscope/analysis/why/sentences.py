@@ -8,7 +8,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.gradients import gradient_always_zero, gradient_not_finite
 from gradscope.analysis.diagnoses.gradients.grad_none import explain
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.gradient_lives import first_after, last_before
+from gradscope.analysis.facts.passes.gradient_lives import first_after, last_before
 from gradscope.analysis.facts.value_looks import (
     Range,
     born_in_ops,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradscope.analysis.comparison.comparison_model import PartedAt, Parting
-from gradscope.analysis.facts.version_changes import ChangeSeen
+from gradscope.analysis.facts.derivatives.version_changes import ChangeSeen
 from gradscope.analysis.report_model import Place
 
 TITLE = "Where they part"

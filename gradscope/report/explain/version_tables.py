@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from gradscope.analysis.facts.version_changes import VersionChange
+from gradscope.analysis.facts.derivatives.version_changes import VersionChange
 
 WIDEST = 100
 """Columns of a paragraph, however wide the terminal is."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.function_sources import WrittenBackward
+from gradscope.analysis.facts.derivatives.function_sources import WrittenBackward
 from gradscope.analysis.report_model import Evidence
 from gradscope.frames.called_by_torch.reductions import averaged_alone, averages_alone
 

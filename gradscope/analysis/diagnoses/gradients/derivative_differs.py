@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.backward_faults import forgotten, own_factors, swapped, unpacked_wrongly
-from gradscope.analysis.facts.drawn_factors import DRAWS, drawing_functions, drawn_factors
-from gradscope.analysis.facts.function_sources import Lines, WrittenBackward
+from gradscope.analysis.facts.derivatives.backward_faults import forgotten, own_factors, swapped, unpacked_wrongly
+from gradscope.analysis.facts.derivatives.drawn_factors import DRAWS, drawing_functions, drawn_factors
+from gradscope.analysis.facts.derivatives.function_sources import Lines, WrittenBackward
 from gradscope.analysis.facts.losses.scalar_formulas import WrongDerivative, wrong_derivatives
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.worded_lines import numbers

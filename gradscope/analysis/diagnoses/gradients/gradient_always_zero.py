@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.derivatives.softmax_of_one import NORM
+from gradscope.analysis.facts.derivatives.zero_derivatives import Blocked, ZeroGradients
 from gradscope.analysis.facts.leaf_gradients.factors_of_zero import zero_factors
 from gradscope.analysis.facts.leaf_gradients.overflown_halves import overflown_halves
 from gradscope.analysis.facts.losses.samples_in_losses import samples_in_losses
 from gradscope.analysis.facts.modules.direct_forwards import direct_forwards
 from gradscope.analysis.facts.modules.places_of_modules import only_module
 from gradscope.analysis.facts.reaching.straight_through import StraightThroughs
-from gradscope.analysis.facts.softmax_of_one import NORM
 from gradscope.analysis.facts.value_looks import looks_at_passes
 from gradscope.analysis.facts.writes import all_writes
-from gradscope.analysis.facts.zero_derivatives import Blocked, ZeroGradients
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed

@@ -11,8 +11,8 @@ from itertools import chain
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.added_grads import AddedGrad, added_grads
-from gradscope.analysis.facts.function_sources import Lines, ReturnedGrad, WrittenBackward
+from gradscope.analysis.facts.derivatives.added_grads import AddedGrad, added_grads
+from gradscope.analysis.facts.derivatives.function_sources import Lines, ReturnedGrad, WrittenBackward
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.recording import NONE

@@ -9,8 +9,8 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.errors.messages_of_autograd import explained
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.gradient_lives import first_after
 from gradscope.analysis.facts.optimizers import seen_optimizers
+from gradscope.analysis.facts.passes.gradient_lives import first_after
 from gradscope.analysis.facts.reaching.unreached import Unreached
 from gradscope.analysis.facts.writes import last_written
 from gradscope.analysis.worded_lines import NamedLine, numbers

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.backward_faults import SharedState, shared_state
-from gradscope.analysis.facts.function_sources import WrittenBackward
+from gradscope.analysis.facts.derivatives.backward_faults import SharedState, shared_state
+from gradscope.analysis.facts.derivatives.function_sources import WrittenBackward
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.wording import listed
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.gradient_lives import first_after
+from gradscope.analysis.facts.passes.gradient_lives import first_after
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording.flags import RAISED
 from gradscope.recording.rows import OpKind

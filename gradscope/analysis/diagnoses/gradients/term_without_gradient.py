@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.derivatives.zero_derivatives import ZeroGradients
 from gradscope.analysis.facts.graphs.loss_terms import is_number, terms_without_gradient
 from gradscope.analysis.facts.graphs.lost_terms import LostTerm, LostTerms
 from gradscope.analysis.facts.reaching.called_cuts import call_of_cut
 from gradscope.analysis.facts.reaching.run_in_regions import RunInRegions
-from gradscope.analysis.facts.zero_derivatives import ZeroGradients
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.gradient_lives import ops_between
+from gradscope.analysis.facts.derivatives.same_shape import goes_into_a_product, met_at_its_shape
 from gradscope.analysis.facts.leaf_gradients.factors_of_zero import given_values_at
-from gradscope.analysis.facts.same_shape import goes_into_a_product, met_at_its_shape
+from gradscope.analysis.facts.passes.gradient_lives import ops_between
 from gradscope.analysis.facts.value_looks import PassLook, looks_at_passes
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.backward_faults import (
+from gradscope.analysis.facts.derivatives.backward_faults import (
     computing,
     forgotten,
     incoming,
@@ -19,7 +19,7 @@ from gradscope.analysis.facts.backward_faults import (
     write_to_argument,
     write_to_incoming,
 )
-from gradscope.analysis.facts.function_sources import Lines, WrittenBackward
+from gradscope.analysis.facts.derivatives.function_sources import Lines, WrittenBackward
 from gradscope.analysis.facts.graphs.outputs_used import OutputsUsed
 from gradscope.analysis.facts.leaf_gradients.shared_gradients import SharedGradients
 from gradscope.analysis.facts.writes import all_writes

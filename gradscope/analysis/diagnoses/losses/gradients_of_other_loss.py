@@ -8,8 +8,8 @@ from typing import NamedTuple
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.gradient_lives import GradientLives, first_after, last_before, ops_between
 from gradscope.analysis.facts.leaf_gradients.pass_order import PassOrder
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, last_before, ops_between
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording import NONE

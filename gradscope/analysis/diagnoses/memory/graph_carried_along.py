@@ -11,11 +11,11 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.handed_values import handed_by
 from gradscope.analysis.diagnoses.passed_uncut import ADVICE, passed_uncut
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.graphs.fed_back_gradients import fed_back
 from gradscope.analysis.facts.memory_writes.tracked_writes import tracked_writes
-from gradscope.analysis.facts.passes import Passes
-from gradscope.analysis.facts.passes_inside import runs_passes
+from gradscope.analysis.facts.names.best_names import BestNames
+from gradscope.analysis.facts.passes.passes import Passes
+from gradscope.analysis.facts.passes.passes_inside import runs_passes
 from gradscope.analysis.facts.program.streamed_states import StreamedState, streamed_states
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import Cause, Evidence

@@ -9,12 +9,12 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.memory.graph_carried_along import AT_LEAST, RUNS, carried_on, graphs_carried
 from gradscope.analysis.diagnoses.memory.graph_kept_after_pass import lines_that_keep, results_kept
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.graphs.made_of_gradients import MadeOfGradients, made_of_gradients
 from gradscope.analysis.facts.memory.keepers import keeper
 from gradscope.analysis.facts.memory.kept_results import kept_results
 from gradscope.analysis.facts.memory_writes.tracked_writes import tracked_writes
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.names.best_names import BestNames
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.sizes import size

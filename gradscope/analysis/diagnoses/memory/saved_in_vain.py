@@ -10,7 +10,7 @@ from gradscope.analysis.diagnoses.memory.graph_kept_after_pass import results_ke
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.graphs.made_of_gradients import made_of_gradients
 from gradscope.analysis.facts.modes.training_modes import ModeCall, TrainingModes
-from gradscope.analysis.facts.passes_inside import runs_passes
+from gradscope.analysis.facts.passes.passes_inside import runs_passes
 from gradscope.analysis.index import NOWHERE
 from gradscope.analysis.sizes import size
 from gradscope.analysis.worded_lines import numbers

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.gradient_lives import GradientLives
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives
 from gradscope.frames.without_effect.ignored_attributes import (
     Ignored,
     defines_requires_grad,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.collectives import is_of_numbers
+from gradscope.analysis.facts.ranks.collectives import is_of_numbers
 from gradscope.recording import NONE
 from gradscope.recording.flags import COLLECTIVE_OP
 from gradscope.recording.rows import GradOutcome

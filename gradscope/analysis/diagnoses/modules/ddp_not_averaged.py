@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.collectives import is_of_numbers
 from gradscope.analysis.facts.events import Happened
+from gradscope.analysis.facts.ranks.collectives import is_of_numbers
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.frames.blocks.with_statements import with_around
 from gradscope.recording.flags import COLLECTIVE_OP

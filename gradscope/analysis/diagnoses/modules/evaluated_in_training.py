@@ -11,10 +11,10 @@ from typing import NamedTuple
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.gradient_lives import first_after
 from gradscope.analysis.facts.modes.mode_runs import ModeRun, mode_runs
 from gradscope.analysis.facts.modes.training_modes import ModeCall, TrainingModes
 from gradscope.analysis.facts.modes.undone_evaluations import UndoneEvaluation, undone_evaluations
+from gradscope.analysis.facts.passes.gradient_lives import first_after
 from gradscope.analysis.report_model import Evidence
 from gradscope.frames.blocks.loops_around import loops_around
 from gradscope.recording.rows import OpKind

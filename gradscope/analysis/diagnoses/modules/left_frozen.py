@@ -9,7 +9,7 @@ from typing import NamedTuple
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.gradient_lives import ops_between
+from gradscope.analysis.facts.passes.gradient_lives import ops_between
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording.rows import EventKind, OpKind
 

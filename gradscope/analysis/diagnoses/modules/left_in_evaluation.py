@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.gradient_lives import first_after, last_before
 from gradscope.analysis.facts.modes.mode_runs import mode_runs
 from gradscope.analysis.facts.modes.training_modes import ModeCall, TrainingModes
+from gradscope.analysis.facts.passes.gradient_lives import first_after, last_before
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.wording import listed
 from gradscope.frames.calls.reached_functions import reached_functions

@@ -9,10 +9,10 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.modules.left_in_evaluation import STEPS, has_no_effect, left_in_evaluation
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.gradient_lives import last_before
 from gradscope.analysis.facts.modes.mode_runs import mode_runs
 from gradscope.analysis.facts.modes.training_modes import ModeCall, TrainingModes
 from gradscope.analysis.facts.optimizers import seen_optimizers
+from gradscope.analysis.facts.passes.gradient_lives import last_before
 from gradscope.analysis.report_model import Evidence
 
 

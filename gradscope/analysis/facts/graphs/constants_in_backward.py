@@ -13,15 +13,15 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
-from gradscope.analysis.facts.flow import Flow
-from gradscope.analysis.facts.function_sources import (
+from gradscope.analysis.facts.derivatives.function_sources import (
     Definition,
     FunctionSources,
     WrittenBackward,
     attribute_of,
     own_parts,
 )
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.passes.passes import Passes
+from gradscope.analysis.facts.tracking.flow import Flow
 from gradscope.analysis.index import Index
 
 _STEPS = re.compile(r"__(eq|ne|lt|le|gt|ge)__|\b(eq|ne|lt|le|gt|ge|sign|sgn|round|floor|ceil|trunc|fix|frac)_?$")

@@ -10,8 +10,8 @@ import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.analysis.facts.function_sources import Definition, Lines, own_parts, writes_to_held
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.derivatives.function_sources import Definition, Lines, own_parts, writes_to_held
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.reaching.applied_functions import ApplyCalls
 from gradscope.analysis.index import Index
 from gradscope.recording.flags import GRAD

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.analysis.facts.collectives import is_of_numbers
-from gradscope.analysis.facts.cuts import Cuts
-from gradscope.analysis.facts.flow import Flow, Step
 from gradscope.analysis.facts.gradients import Gradients
+from gradscope.analysis.facts.ranks.collectives import is_of_numbers
+from gradscope.analysis.facts.tracking.cuts import Cuts
+from gradscope.analysis.facts.tracking.flow import Flow, Step
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
 from gradscope.recording.flags import COLLECTIVE_OP, GRAD, RAISED

@@ -9,11 +9,11 @@ from array import array
 from collections import Counter
 from typing import NamedTuple
 
-from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.gradients import Gradients
 from gradscope.analysis.facts.graphs.module_units import ModuleUnit, ModuleUnits
 from gradscope.analysis.facts.modules.module_trees import ModuleTrees
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.names.best_names import BestNames
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Graph, GraphRow, SavedTensor
 from gradscope.recording import NONE

@@ -7,11 +7,11 @@ from collections.abc import Collection
 from functools import cached_property
 from typing import NamedTuple
 
-from gradscope.analysis.facts.cuts import Cuts
-from gradscope.analysis.facts.flow import Flow, Step
 from gradscope.analysis.facts.graphs.loss_terms import is_number
 from gradscope.analysis.facts.reaching.built_by_text import BuiltByText
 from gradscope.analysis.facts.reaching.left_values import is_built_from_values
+from gradscope.analysis.facts.tracking.cuts import Cuts
+from gradscope.analysis.facts.tracking.flow import Flow, Step
 from gradscope.analysis.index import Index
 from gradscope.analysis.worded_lines import NamedLine
 from gradscope.recording import NONE

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.index import Index
 from gradscope.recording.rows import OpKind
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gradscope.analysis.facts.cuts import Cuts
-from gradscope.analysis.facts.flow import Flow
 from gradscope.analysis.facts.gradients import Gradients
+from gradscope.analysis.facts.tracking.cuts import Cuts
+from gradscope.analysis.facts.tracking.flow import Flow
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 

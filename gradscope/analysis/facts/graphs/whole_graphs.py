@@ -12,13 +12,13 @@ import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import NamedTuple
 
-from gradscope.analysis.facts.best_names import BestNames
-from gradscope.analysis.facts.cuts import Cuts
-from gradscope.analysis.facts.flow import Flow
 from gradscope.analysis.facts.gradients import Gradients
 from gradscope.analysis.facts.graphs.graph_trees import Graphs, Root
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.names.best_names import BestNames
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.storage_groups import StorageGroups
+from gradscope.analysis.facts.tracking.cuts import Cuts
+from gradscope.analysis.facts.tracking.flow import Flow
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Place
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gradscope.analysis.facts.flow import Flow
+from gradscope.analysis.facts.tracking.flow import Flow
 from gradscope.analysis.facts.value_looks import PassLook, is_zero
 from gradscope.analysis.index import Index
 from gradscope.recording.rows import OpKind

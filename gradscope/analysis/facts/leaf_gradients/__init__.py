@@ -1,1 +1,1 @@
-"""Backward passes, and the gradients that leaves got of them."""
+"""The gradients that leaves got of backward passes: their order, their numbers, and what was done with them."""

@@ -10,7 +10,7 @@ from functools import cached_property
 from operator import itemgetter
 from typing import NamedTuple
 
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.value_looks import PassLook, Range, is_bad, is_nan
 from gradscope.analysis.facts.writes import is_step, writes_by_program
 from gradscope.analysis.index import Index

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.analysis.facts.gradient_lives import GradientLives, last_before, ops_between
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives, last_before, ops_between
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 from gradscope.recording.rows import OpKind

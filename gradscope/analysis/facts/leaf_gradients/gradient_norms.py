@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.events import Events
+from gradscope.analysis.facts.names.best_names import BestNames
 from gradscope.analysis.facts.value_looks import PassLook, is_zero, looks_at_passes
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import GradientNorms

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.analysis.facts.gradient_lives import GradientLives
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.frames.values.gradient_keeping import keeps_gradient, names_one_twice
 from gradscope.recording import NONE

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
-from gradscope.analysis.facts.gradient_lives import GradientLives
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL

@@ -7,9 +7,9 @@ from functools import cached_property
 from typing import NamedTuple
 
 from gradscope.analysis.facts.events import Events, Happened
-from gradscope.analysis.facts.flow import Flow
-from gradscope.analysis.facts.gradient_lives import GradientLives, last_before, ops_between
 from gradscope.analysis.facts.optimizers import seen_optimizers
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives, last_before, ops_between
+from gradscope.analysis.facts.tracking.flow import Flow
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.leaf_gradients.vanished_eps import dtype_of
 from gradscope.analysis.facts.losses.factors import AS_IT_IS, called, maker
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.value_looks import PassLook, Range, is_bad, is_zero
 from gradscope.analysis.index import Index
 

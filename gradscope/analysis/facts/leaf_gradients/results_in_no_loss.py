@@ -10,8 +10,8 @@ from bisect import bisect_left
 from functools import cached_property
 from typing import NamedTuple
 
-from gradscope.analysis.facts.gradient_lives import GradientLives
-from gradscope.analysis.facts.held_names import HeldName, HeldNames
+from gradscope.analysis.facts.names.held_names import HeldName, HeldNames
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.frames.calls.reads_of_results import HeldIn, Ran, Use, use_of

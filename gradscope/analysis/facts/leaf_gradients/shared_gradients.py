@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import NamedTuple
 
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.index import Index
 
 _VIEWS = frozenset(

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from gradscope.analysis.facts.gradient_lives import GradientLives
 from gradscope.analysis.facts.modules.registered_hooks import RegisteredHook, RegisteredHooks
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.value_looks import PassLook, is_bad, is_zero
 from gradscope.analysis.index import Index
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.facts.losses.factors import AS_IT_IS, called, maker, plain_name, tracked_uses
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.index import Index
 
 _LOSSES = frozenset(("mse_loss", "smooth_l1_loss", "huber_loss", "l1_loss", "sub"))

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.analysis.facts.gradient_lives import GradientLives, first_after, ops_between
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, ops_between
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.facts.losses.factors import AS_IT_IS, below, called, maker, tracked_uses
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.index import Index
 
 _HANDED_ON = AS_IT_IS | {"sum", "stack", "cat", "neg"}

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.analysis.facts.flow import Flow
-from gradscope.analysis.facts.gradient_lives import GradientLives, first_after, last_before, ops_between
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, last_before, ops_between
+from gradscope.analysis.facts.passes.passes import Passes
+from gradscope.analysis.facts.tracking.flow import Flow
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED

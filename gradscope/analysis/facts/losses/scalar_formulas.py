@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from gradscope.analysis.facts.function_sources import Definition, WrittenBackward
+from gradscope.analysis.facts.derivatives.function_sources import Definition, WrittenBackward
 
 Value = float | tuple[float, ...] | None
 

@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterator
 from functools import cached_property
 from typing import NamedTuple
 
-from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.events import Events
-from gradscope.analysis.facts.held_names import HeldNames
 from gradscope.analysis.facts.losses.factors import AS_IT_IS, below, called, maker, plain_name, tracked_uses
 from gradscope.analysis.facts.modes.training_modes import TrainingModes
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.names.best_names import BestNames
+from gradscope.analysis.facts.names.held_names import HeldNames
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 

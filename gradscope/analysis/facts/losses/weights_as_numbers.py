@@ -10,9 +10,9 @@ from heapq import heappop, heappush
 from typing import NamedTuple
 
 from gradscope.analysis.facts.events import Events
-from gradscope.analysis.facts.flow import Flow
 from gradscope.analysis.facts.gradients import Gradients
 from gradscope.analysis.facts.reaching.built_by_text import BuiltByText
+from gradscope.analysis.facts.tracking.flow import Flow
 from gradscope.analysis.index import Index
 from gradscope.frames.values.value_slices import lines_behind
 from gradscope.recording import NONE

@@ -6,9 +6,9 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from gradscope.analysis.facts.derivatives.zero_derivatives import FACTORS, LOOKS
 from gradscope.analysis.facts.value_looks import PassLook, is_zero
 from gradscope.analysis.facts.writes import all_steps
-from gradscope.analysis.facts.zero_derivatives import FACTORS, LOOKS
 from gradscope.analysis.index import Index
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.derivatives.zero_derivatives import FACTORS, LOOKS
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.value_looks import PassLook, is_zero
-from gradscope.analysis.facts.zero_derivatives import FACTORS, LOOKS
 from gradscope.analysis.index import Index
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.memory.keepers import Keeper, keeper
+from gradscope.analysis.facts.names.best_names import BestNames
 from gradscope.analysis.index import Index
 from gradscope.frames.names.put_statements import last_part, puts_in
 from gradscope.recording import NONE

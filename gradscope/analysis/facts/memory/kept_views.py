@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.storage_groups import StorageGroups
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.recording import NONE

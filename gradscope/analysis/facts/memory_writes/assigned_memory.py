@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import NamedTuple
 
-from gradscope.analysis.facts.gradient_lives import GradientLives
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE

@@ -10,8 +10,8 @@ from bisect import bisect_left
 from functools import cached_property
 from typing import NamedTuple
 
-from gradscope.analysis.facts.gradient_lives import GradientLives, first_after, last_before
 from gradscope.analysis.facts.memory_writes.overwritten_weights import whole_copies
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, last_before
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE

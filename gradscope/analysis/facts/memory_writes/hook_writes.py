@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gradscope.analysis.facts.modules.registered_hooks import RegisteredHook, RegisteredHooks
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.index import Index
 
 

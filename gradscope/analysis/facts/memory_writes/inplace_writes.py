@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-from gradscope.analysis.facts.best_names import BestNames
-from gradscope.analysis.facts.function_sources import Lines
+from gradscope.analysis.facts.derivatives.function_sources import Lines
 from gradscope.analysis.facts.library_calls import LibraryCalls
 from gradscope.analysis.facts.memory_writes.kept_attributes import KeptAttributes
-from gradscope.analysis.facts.node_lifetimes import held_until
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.names.best_names import BestNames
+from gradscope.analysis.facts.passes.node_lifetimes import held_until
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.storage_groups import Letters, StorageGroups
 from gradscope.analysis.facts.writes import all_writes, is_step, replaced_memory, writes_by_program
 from gradscope.analysis.index import Index

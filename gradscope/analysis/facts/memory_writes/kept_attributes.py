@@ -5,8 +5,14 @@ from __future__ import annotations
 import ast
 from functools import cached_property
 
+from gradscope.analysis.facts.derivatives.function_sources import (
+    FunctionSources,
+    Lines,
+    WrittenBackward,
+    attribute_of,
+    own_parts,
+)
 from gradscope.analysis.facts.events import Events
-from gradscope.analysis.facts.function_sources import FunctionSources, Lines, WrittenBackward, attribute_of, own_parts
 from gradscope.analysis.index import Index
 
 _CTX = "ctx."

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
-from gradscope.analysis.facts.best_names import BestNames
+from gradscope.analysis.facts.names.best_names import BestNames
 from gradscope.analysis.facts.storage_groups import StorageGroups
 from gradscope.analysis.facts.writes import all_writes, is_step, writes_by_program
 from gradscope.analysis.index import NOWHERE, Index

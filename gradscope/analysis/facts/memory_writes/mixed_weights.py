@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from gradscope.analysis.facts.events import Events
-from gradscope.analysis.facts.gradient_lives import GradientLives, ops_between
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives, ops_between
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from gradscope.analysis.facts.events import Events, Happened
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.storage_groups import StorageGroups, overlap
 from gradscope.analysis.facts.writes import all_writes, possible_writes
 from gradscope.analysis.index import Index

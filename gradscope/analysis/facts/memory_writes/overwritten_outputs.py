@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.analysis.facts.function_sources import Lines
+from gradscope.analysis.facts.derivatives.function_sources import Lines
 from gradscope.analysis.facts.modules.registered_hooks import RegisteredHook
 from gradscope.analysis.facts.writes import writes_by_program
 from gradscope.analysis.index import NOWHERE, Index

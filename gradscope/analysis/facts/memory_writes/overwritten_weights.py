@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
-from gradscope.analysis.facts.gradient_lives import GradientLives, first_after
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE

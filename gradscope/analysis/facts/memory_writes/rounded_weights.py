@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
-from gradscope.analysis.facts.gradient_lives import GradientLives
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
 from gradscope.recording.flags import EXTERNAL, GROUP_OP, PARAMETER

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gradscope.analysis.facts.best_names import BestNames
+from gradscope.analysis.facts.names.best_names import BestNames
 from gradscope.analysis.facts.storage_groups import StorageGroups, overlap
 from gradscope.analysis.facts.writes import is_step, writes_by_program
 from gradscope.analysis.index import NOWHERE, Index

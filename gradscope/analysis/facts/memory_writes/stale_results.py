@@ -12,8 +12,8 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from gradscope.analysis.facts.gradient_lives import GradientLives
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.memory_writes.later_reads import LaterReads
+from gradscope.analysis.facts.names.best_names import BestNames
 from gradscope.analysis.facts.storage_groups import StorageGroups, overlap
-from gradscope.analysis.facts.values_taken import ValuesTaken
+from gradscope.analysis.facts.tracking.values_taken import ValuesTaken
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.recording import NONE

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
-from gradscope.analysis.facts.gradient_lives import GradientLives, ops_between
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives, ops_between
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE

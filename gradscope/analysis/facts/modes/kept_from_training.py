@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.events import Events
-from gradscope.analysis.facts.flow import Flow
-from gradscope.analysis.facts.values_taken import ValuesTaken
+from gradscope.analysis.facts.tracking.cuts import Cuts
+from gradscope.analysis.facts.tracking.flow import Flow
+from gradscope.analysis.facts.tracking.values_taken import ValuesTaken
 from gradscope.analysis.facts.writes import all_writes, is_step
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE

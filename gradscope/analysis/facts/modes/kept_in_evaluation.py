@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.events import Events
 from gradscope.analysis.facts.modes.training_modes import TrainingModes
-from gradscope.analysis.facts.passes import Passes
-from gradscope.analysis.facts.passes_inside import runs_passes
+from gradscope.analysis.facts.passes.passes import Passes
+from gradscope.analysis.facts.passes.passes_inside import runs_passes
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, REQUIRES_GRAD

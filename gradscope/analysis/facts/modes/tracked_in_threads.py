@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gradscope.analysis.facts.grad_regions import GradRegions
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.passes.passes import Passes
+from gradscope.analysis.facts.tracking.grad_regions import GradRegions
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 from gradscope.recording.flags import GRAD

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.facts.events import Events, Happened
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.index import Index
 from gradscope.recording.flags import EXTERNAL
 from gradscope.recording.rows import EventKind

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.facts.events import Events, Happened
-from gradscope.analysis.facts.gradient_lives import GradientLives
 from gradscope.analysis.facts.modules.mixed_with_itself import mixed_with_itself
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives
 from gradscope.analysis.facts.storage_groups import StorageGroups
 from gradscope.analysis.index import Index
 from gradscope.frames.names.copy_calls import shallow_copy_at

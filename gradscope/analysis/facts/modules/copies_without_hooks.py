@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from gradscope.analysis.facts.gradient_lives import GradientLives
 from gradscope.analysis.facts.modules.registered_hooks import RegisteredHook, RegisteredHooks
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives
 from gradscope.analysis.index import Index
 from gradscope.recording.flags import PARAMETER
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.analysis.facts.function_sources import Definition, Lines
+from gradscope.analysis.facts.derivatives.function_sources import Definition, Lines
 from gradscope.analysis.index import Index
 from gradscope.frames.syntax_trees import parsed
 from gradscope.recording.flags import GRAD

@@ -13,8 +13,8 @@ from functools import cached_property
 from itertools import groupby
 from typing import NamedTuple
 
-from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.memory_use import MemoryUse
+from gradscope.analysis.facts.names.best_names import BestNames
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import ModuleRow, Place
 from gradscope.recording import NONE

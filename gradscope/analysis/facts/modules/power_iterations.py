@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.events import Events
 from gradscope.analysis.facts.modules.checkpoints import Rerun, reruns
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.index import Index
 from gradscope.recording.rows import Field, TensorFlag
 

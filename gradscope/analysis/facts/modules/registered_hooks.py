@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from gradscope.analysis.facts.derivatives.function_sources import Lines
 from gradscope.analysis.facts.events import Events, Happened
-from gradscope.analysis.facts.function_sources import Lines
 from gradscope.analysis.index import Index
 from gradscope.frames.called_by_torch.hook_source import HookSource
 from gradscope.frames.names.given_names import function_around

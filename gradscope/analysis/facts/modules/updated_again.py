@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.events import Events, Happened
 from gradscope.analysis.facts.modules.checkpoints import reruns
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.storage_groups import StorageGroups
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
-from gradscope.analysis.facts.best_names import BestNames
 from gradscope.analysis.facts.memory_use import MemoryUse
+from gradscope.analysis.facts.names.best_names import BestNames
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import Place
 from gradscope.recording import Recording

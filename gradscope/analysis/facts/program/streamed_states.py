@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import NamedTuple
 
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.recording.flags import EXTERNAL, REQUIRES_GRAD
 

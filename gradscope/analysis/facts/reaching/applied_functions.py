@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
-from gradscope.analysis.facts.flow import Flow, Step
-from gradscope.analysis.facts.function_sources import FunctionSources, Lines, attribute_of
+from gradscope.analysis.facts.derivatives.function_sources import FunctionSources, Lines, attribute_of
+from gradscope.analysis.facts.tracking.flow import Flow, Step
 from gradscope.analysis.index import Index
 from gradscope.frames.syntax_trees import parsed
 from gradscope.recording import NONE

@@ -6,9 +6,9 @@ line to change is then the generator's call, not the one in ``query``.
 
 from __future__ import annotations
 
-from gradscope.analysis.facts.cuts import Cuts
-from gradscope.analysis.facts.flow import Step
-from gradscope.analysis.facts.function_sources import Lines
+from gradscope.analysis.facts.derivatives.function_sources import Lines
+from gradscope.analysis.facts.tracking.cuts import Cuts
+from gradscope.analysis.facts.tracking.flow import Step
 from gradscope.analysis.index import Index
 from gradscope.frames.calls.calls_of_functions import calls_of
 

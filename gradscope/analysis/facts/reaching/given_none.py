@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gradscope.analysis.facts.function_sources import FunctionSources, Lines
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.derivatives.function_sources import FunctionSources, Lines
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.reaching.conditional_gradients import ConditionalGradient, conditional_gradient
 from gradscope.analysis.index import Index
 from gradscope.recording.flags import RAISED

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gradscope.analysis.facts.cuts import Cuts
-from gradscope.analysis.facts.flow import Step
-from gradscope.analysis.facts.function_sources import Lines
+from gradscope.analysis.facts.derivatives.function_sources import Lines
 from gradscope.analysis.facts.memory.caching_functions import caches_around
+from gradscope.analysis.facts.tracking.cuts import Cuts
+from gradscope.analysis.facts.tracking.flow import Step
 from gradscope.analysis.index import Index
 
 

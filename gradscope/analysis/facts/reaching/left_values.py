@@ -7,8 +7,8 @@ from bisect import bisect_left, bisect_right
 from functools import cached_property
 
 from gradscope.analysis.facts.events import Events
-from gradscope.analysis.facts.flow import Flow, Step
 from gradscope.analysis.facts.reaching.numbers_passed_on import may_hold
+from gradscope.analysis.facts.tracking.flow import Flow, Step
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, REQUIRES_GRAD

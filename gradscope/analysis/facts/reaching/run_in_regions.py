@@ -9,10 +9,10 @@ from __future__ import annotations
 import ast
 from functools import cached_property
 
+from gradscope.analysis.facts.derivatives.function_sources import Lines
 from gradscope.analysis.facts.events import Events
-from gradscope.analysis.facts.flow import Step
-from gradscope.analysis.facts.function_sources import Lines
-from gradscope.analysis.facts.grad_regions import GradRegions, Region
+from gradscope.analysis.facts.tracking.flow import Step
+from gradscope.analysis.facts.tracking.grad_regions import GradRegions, Region
 from gradscope.analysis.index import Index
 from gradscope.frames.syntax_trees import innermost, parsed
 from gradscope.recording.flags import PARAMETER

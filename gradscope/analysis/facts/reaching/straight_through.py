@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.analysis.facts.flow import Flow
-from gradscope.analysis.facts.zero_derivatives import has_no_derivative
+from gradscope.analysis.facts.derivatives.zero_derivatives import has_no_derivative
+from gradscope.analysis.facts.tracking.flow import Flow
 from gradscope.analysis.index import Index
 
 _SIGNS = {

@@ -5,29 +5,29 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from gradscope.analysis.facts.best_names import BestNames
-from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.events import Events
-from gradscope.analysis.facts.flow import WALK_LIMIT, Flow, Step
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.names.best_names import BestNames
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.reaching.called_cuts import call_of_cut
 from gradscope.analysis.facts.reaching.kept_by_caches import kept_by_cache
 from gradscope.analysis.facts.reaching.left_values import LeftValues
 from gradscope.analysis.facts.reaching.writes_past_graph import WritesPastGraph
+from gradscope.analysis.facts.tracking.cuts import Cuts
+from gradscope.analysis.facts.tracking.flow import WALK_LIMIT, Flow, Step
 from gradscope.analysis.index import Index
 from gradscope.analysis.wording import listed
 from gradscope.recording import NONE
 from gradscope.recording.rows import OpKind
 
 if TYPE_CHECKING:
-    from gradscope.analysis.facts.function_sources import FunctionSources, Lines
-    from gradscope.analysis.facts.grad_regions import Region
+    from gradscope.analysis.facts.derivatives.function_sources import FunctionSources, Lines
     from gradscope.analysis.facts.modules.registered_hooks import RegisteredHook
     from gradscope.analysis.facts.reaching.applied_functions import InsideFunctions
     from gradscope.analysis.facts.reaching.given_none import GivenNone
     from gradscope.analysis.facts.reaching.run_in_regions import RunInRegions
     from gradscope.analysis.facts.reaching.straight_through import StraightThrough
     from gradscope.analysis.facts.reaching.wrapped_parameters import WrappedParameters
+    from gradscope.analysis.facts.tracking.grad_regions import Region
 
 WALKED_IN_ALL = 20 * WALK_LIMIT
 """Tensors followed for all misses of a run (10 to 20 s at the worst); a miss that is left then is not explained."""
@@ -94,7 +94,7 @@ class Reasons:
 
     @cached_property
     def _functions(self) -> FunctionSources:
-        from gradscope.analysis.facts.function_sources import FunctionSources
+        from gradscope.analysis.facts.derivatives.function_sources import FunctionSources
 
         return FunctionSources(self._index, self._events)
 
@@ -258,7 +258,7 @@ class Reasons:
 
     def _compared_with_source(self, way: list[Step], cut: int) -> Unreached | None:
         """That a straight-through estimate, whose cut is meant, stands where what it shows was to be trained."""
-        from gradscope.analysis.facts.function_sources import Lines
+        from gradscope.analysis.facts.derivatives.function_sources import Lines
         from gradscope.analysis.facts.reaching.straight_through import StraightThroughs
 
         index, estimates = self._index, StraightThroughs(self._index, self._flow)

@@ -6,7 +6,7 @@ which may be far from the line that wrapped it: that line is found in the source
 
 from __future__ import annotations
 
-from gradscope.analysis.facts.function_sources import Lines
+from gradscope.analysis.facts.derivatives.function_sources import Lines
 from gradscope.analysis.index import Index
 from gradscope.frames.modules.parameter_wraps import ParameterWrap, parameter_wraps
 from gradscope.recording.flags import EXTERNAL, LEAF, PARAMETER

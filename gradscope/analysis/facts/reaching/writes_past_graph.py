@@ -7,9 +7,9 @@ from functools import cached_property
 from itertools import islice
 
 from gradscope.analysis.facts.events import Events
-from gradscope.analysis.facts.flow import Flow
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.reaching.left_values import FOLLOWED
+from gradscope.analysis.facts.tracking.flow import Flow
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 

@@ -10,8 +10,8 @@ from gradscope.analysis.diagnoses.optimizers.half_precision.scaled_hooks import 
 from gradscope.analysis.diagnoses.optimizers.half_precision.scaled_norms import steps_withheld
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.events import Happened
-from gradscope.analysis.facts.gradient_lives import last_before, ops_between
 from gradscope.analysis.facts.optimizers import seen_optimizers
+from gradscope.analysis.facts.passes.gradient_lives import last_before, ops_between
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence

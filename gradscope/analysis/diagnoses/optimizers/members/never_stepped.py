@@ -13,11 +13,11 @@ from gradscope.analysis.diagnoses.optimizers.members.rebuilt_models import Rebui
 from gradscope.analysis.diagnoses.optimizers.optimizer_places import cause_of_making, line_of_making
 from gradscope.analysis.diagnoses.optimizers.order.clearing_calls import call_that_clears
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.gradient_lives import last_before
 from gradscope.analysis.facts.graphs.functional_updates import FunctionalUpdates
 from gradscope.analysis.facts.leaf_gradients.given_to_others import asked_and_given
 from gradscope.analysis.facts.modules.assigned_loads import assigning_load
 from gradscope.analysis.facts.optimizers import Optimizer, all_were_seen, seen_optimizers
+from gradscope.analysis.facts.passes.gradient_lives import last_before
 from gradscope.analysis.facts.writes import last_written
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cause, Evidence

@@ -10,8 +10,8 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.optimizers.order.clearing_calls import call_that_clears
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.gradient_lives import GradientLives, first_after, last_before
 from gradscope.analysis.facts.leaf_gradients.kept_gradients import owners_kept
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, last_before
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording import NONE

@@ -8,7 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.optimizers.order.clearing_calls import call_that_clears
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.gradient_lives import GradientLives, last_before
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives, last_before
 from gradscope.analysis.report_model import Evidence
 
 STEPS = 2

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.gradient_lives import GradientLives, first_after, last_before
 from gradscope.analysis.facts.optimizers import seen_optimizers
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, last_before
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.frames.called_by_torch.hook_points import hook_point

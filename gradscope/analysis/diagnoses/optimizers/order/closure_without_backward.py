@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.passes_of_closures import idle_closures
+from gradscope.analysis.facts.passes.passes_of_closures import idle_closures
 from gradscope.analysis.report_model import Evidence
 
 

@@ -10,8 +10,8 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.optimizers.optimizer_places import cause_of_making, line_of_making
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.gradient_lives import first_after, last_before
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
+from gradscope.analysis.facts.passes.gradient_lives import first_after, last_before
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording.rows import OpKind
 

@@ -8,7 +8,7 @@ from heapq import merge
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.gradient_lives import last_before
+from gradscope.analysis.facts.passes.gradient_lives import last_before
 from gradscope.analysis.facts.program.methods_not_called import methods_not_called
 from gradscope.analysis.facts.writes import is_step
 from gradscope.analysis.index import Index

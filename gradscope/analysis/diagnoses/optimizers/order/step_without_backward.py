@@ -8,7 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
-from gradscope.analysis.facts.passes_of_closures import idle_closures
+from gradscope.analysis.facts.passes.passes_of_closures import idle_closures
 from gradscope.analysis.facts.writes import all_steps
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording.flags import RAISED

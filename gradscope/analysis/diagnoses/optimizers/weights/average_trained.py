@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.gradient_lives import last_before
 from gradscope.analysis.facts.memory_writes.trained_averages import TrainedAverage, trained_averages
+from gradscope.analysis.facts.passes.gradient_lives import last_before
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording.rows import OpKind
 

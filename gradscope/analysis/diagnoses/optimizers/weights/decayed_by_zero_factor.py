@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.gradient_lives import ops_between
 from gradscope.analysis.facts.losses.zero_terms import ZeroStretch, zero_stretches
 from gradscope.analysis.facts.optimizers import Optimizer
+from gradscope.analysis.facts.passes.gradient_lives import ops_between
 from gradscope.analysis.facts.value_looks import looks_at_passes
 from gradscope.analysis.report_model import Evidence
 

@@ -8,10 +8,10 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.optimizers.optimizer_places import cause_of_making, line_of_making
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.gradient_lives import ops_between
+from gradscope.analysis.facts.derivatives.zero_derivatives import Blocked, ZeroGradients
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
+from gradscope.analysis.facts.passes.gradient_lives import ops_between
 from gradscope.analysis.facts.value_looks import PassLook, is_zero, looks_at_passes
-from gradscope.analysis.facts.zero_derivatives import Blocked, ZeroGradients
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.worded_lines import numbers
 

@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import NamedTuple
 
-from gradscope.analysis.facts.backward_faults import zeroed
-from gradscope.analysis.facts.cancelled_terms import CancelledTerms
-from gradscope.analysis.facts.function_sources import FunctionSources, Lines, WrittenBackward
-from gradscope.analysis.facts.passes import Passes
-from gradscope.analysis.facts.softmax_of_one import NODES, is_of_one
+from gradscope.analysis.facts.derivatives.backward_faults import zeroed
+from gradscope.analysis.facts.derivatives.cancelled_terms import CancelledTerms
+from gradscope.analysis.facts.derivatives.function_sources import FunctionSources, Lines, WrittenBackward
+from gradscope.analysis.facts.derivatives.softmax_of_one import NODES, is_of_one
+from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.value_looks import Derivative, PassLook, is_zero
 from gradscope.analysis.facts.writes import is_step, writes_by_program
 from gradscope.analysis.index import Index

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.facts.events import Events, Happened
-from gradscope.analysis.facts.lines_in_passes import Line
+from gradscope.analysis.facts.passes.lines_in_passes import Line
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import Place
 from gradscope.recording.flags import COLLECTIVE_OP, RAISED

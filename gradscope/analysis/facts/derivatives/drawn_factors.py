@@ -10,7 +10,7 @@ import ast
 import re
 from collections.abc import Collection, Iterator
 
-from gradscope.analysis.facts.function_sources import Definition, own_parts
+from gradscope.analysis.facts.derivatives.function_sources import Definition, own_parts
 from gradscope.frames.syntax_trees import last_name
 
 _DROPS = frozenset(("dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout", "alpha_dropout"))

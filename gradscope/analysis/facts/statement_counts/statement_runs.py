@@ -14,10 +14,10 @@ from functools import cached_property
 from math import ceil, gcd
 
 from gradscope.analysis.facts.events import Events
-from gradscope.analysis.facts.loops_cut_short import LoopsCutShort
-from gradscope.analysis.facts.module_calls import ModuleCalls
-from gradscope.analysis.facts.resumed_runs import runs_behind_breaks
-from gradscope.analysis.facts.separated_runs import separated_runs
+from gradscope.analysis.facts.statement_counts.loops_cut_short import LoopsCutShort
+from gradscope.analysis.facts.statement_counts.module_calls import ModuleCalls
+from gradscope.analysis.facts.statement_counts.resumed_runs import runs_behind_breaks
+from gradscope.analysis.facts.statement_counts.separated_runs import separated_runs
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.frames.blocks.statement_blocks import Blocks, parse_blocks
 from gradscope.frames.statements import parse_source

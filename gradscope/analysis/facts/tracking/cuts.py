@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from gradscope.analysis.facts.grad_regions import GradRegions
-from gradscope.analysis.facts.reentrant_checkpoints import ReentrantCheckpoints
-from gradscope.analysis.facts.values_taken import ValuesTaken
+from gradscope.analysis.facts.tracking.grad_regions import GradRegions
+from gradscope.analysis.facts.tracking.reentrant_checkpoints import ReentrantCheckpoints
+from gradscope.analysis.facts.tracking.values_taken import ValuesTaken
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import CutKind
 from gradscope.frames.whose_file import package_of

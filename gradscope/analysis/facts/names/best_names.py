@@ -7,8 +7,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from functools import cached_property
 
-from gradscope.analysis.facts.held_names import MODULE, HeldName, HeldNames
-from gradscope.analysis.facts.slots import find_slots
+from gradscope.analysis.facts.names.held_names import MODULE, HeldName, HeldNames
+from gradscope.analysis.facts.names.slots import find_slots
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, PARAMETER

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gradscope.analysis.facts.cuts import Cuts
-from gradscope.analysis.facts.passes import Passes
+from gradscope.analysis.facts.passes.passes import Passes
+from gradscope.analysis.facts.tracking.cuts import Cuts
 from gradscope.analysis.index import NOWHERE, Index
 
 Line = tuple[str, int]

@@ -13,10 +13,10 @@ from collections import deque
 from functools import cached_property
 from typing import NamedTuple
 
-from gradscope.analysis.facts.grad_regions import GradRegions
-from gradscope.analysis.facts.reentrant_checkpoints import ReentrantCheckpoints
 from gradscope.analysis.facts.storage_groups import StorageGroups, overlap
-from gradscope.analysis.facts.values_taken import ValuesTaken
+from gradscope.analysis.facts.tracking.grad_regions import GradRegions
+from gradscope.analysis.facts.tracking.reentrant_checkpoints import ReentrantCheckpoints
+from gradscope.analysis.facts.tracking.values_taken import ValuesTaken
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.analysis.facts.best_names import BestNames
-from gradscope.analysis.facts.collectives import Collective, collectives, waiting
-from gradscope.analysis.facts.cuts import Cuts
 from gradscope.analysis.facts.events import Events, Happened
-from gradscope.analysis.facts.lines_in_passes import Line, lines_in_passes
-from gradscope.analysis.facts.passes import Passes
-from gradscope.analysis.facts.transfers import Transfers, transfers
+from gradscope.analysis.facts.names.best_names import BestNames
+from gradscope.analysis.facts.passes.lines_in_passes import Line, lines_in_passes
+from gradscope.analysis.facts.passes.passes import Passes
+from gradscope.analysis.facts.ranks.collectives import Collective, collectives, waiting
+from gradscope.analysis.facts.ranks.transfers import Transfers, transfers
+from gradscope.analysis.facts.tracking.cuts import Cuts
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import Place
 from gradscope.frames.blocks.deciding_choices import Range

@@ -6,8 +6,8 @@ from array import array
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.analysis.facts.collectives import BETWEEN_TWO, group_of, waiting_events
 from gradscope.analysis.facts.events import Events
+from gradscope.analysis.facts.ranks.collectives import BETWEEN_TWO, group_of, waiting_events
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import Place
 from gradscope.recording.flags import COLLECTIVE_OP, RAISED

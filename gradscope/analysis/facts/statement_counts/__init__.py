@@ -1,0 +1,1 @@
+"""How often the statements of the program ran."""

@@ -1,0 +1,1 @@
+"""Where values came from, and where autograd lost track of them."""
