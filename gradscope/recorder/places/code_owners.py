@@ -9,7 +9,7 @@ from types import CodeType
 
 import torch
 
-from gradscope.frames.backward_helpers import calls_backward_only
+from gradscope.frames.calls.backward_helpers import calls_backward_only
 from gradscope.frames.whose_file import is_gradscope, is_installed, is_standard_library, within
 
 

@@ -24,7 +24,7 @@ def calls_backward_only(code: CodeType, text: str) -> bool:
     if _CALLED not in code.co_names:
         return False
     tree = parsed(text)
-    functions = (node for node in ast.walk(tree or ast.Module()) if isinstance(node, ast.FunctionDef))
+    functions = (node for node in ([] if tree is None else ast.walk(tree)) if isinstance(node, ast.FunctionDef))
     place = code.co_name, code.co_firstlineno
     return any((one.name, one.lineno) == place and _Helper(one).hands_on for one in functions)
 
