@@ -26,10 +26,10 @@ def calls_backward_only(code: CodeType, text: str) -> bool:
     tree = parsed(text)
     functions = (node for node in ([] if tree is None else ast.walk(tree)) if isinstance(node, ast.FunctionDef))
     place = code.co_name, code.co_firstlineno
-    return any((one.name, one.lineno) == place and _Helper(one).hands_on for one in functions)
+    return any((one.name, one.lineno) == place and _HandingOn(one).hands_on for one in functions)
 
 
-class _Helper:
+class _HandingOn:
     """A function that may be one."""
 
     def __init__(self, function: ast.FunctionDef) -> None:
