@@ -83,6 +83,8 @@ def test_a_scheduler_that_goes_on_with_the_optimizer_before() -> None:
     assert said(REPLACED) == [("scheduler-in-vain", [12, 9])]
     made = REPLACED.replace("optim.SGD(layer.parameters(), lr=0.05)", "make(0.05)")
     assert said(FACTORY + made) == [("scheduler-in-vain", [14, 11])]
+    named = FACTORY.replace("return", "made =") + "    return made\n"
+    assert said(named + made) == [("scheduler-in-vain", [15, 12])]
 
 
 @pytest.mark.parametrize(
