@@ -62,7 +62,10 @@ def found(source: str) -> list[Answer]:
     return [answer for answer in build(recorded(source)).answers if answer.code in codes]
 
 
-@pytest.mark.parametrize("source", [POOL, MEMORY], ids=["a term", "a leaf"])
+BROKEN = POOL.replace("(pool.query(made))).mean()  # call", "(\n        pool.query(made)  # call\n    )).mean()")
+
+
+@pytest.mark.parametrize("source", [POOL, MEMORY, BROKEN], ids=["a term", "a leaf", "of several lines"])
 def test_the_call_is_the_first_cause_and_the_cut_in_it_the_second(source: str) -> None:
     (answer,) = found(source)
     call, cut = line_of(source, "# call"), line_of(source, "# cut")

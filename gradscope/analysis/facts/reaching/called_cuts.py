@@ -41,7 +41,7 @@ def call_of_cut(index: Index, cuts: Cuts, way: list[Step]) -> Lines | None:
             around = function.rpartition(".")[2].strip("<>")
             around = "" if around == "module" else around
             there = [call for number, call in calls if number == where.file and call.function == around]
-            if len(there) != 1 or there[0].line > where.line:
+            if len(there) != 1 or there[0].line > where.end_line:
                 return None
             return Lines(where.file, index.line(where.file, there[0].line), there[0].end_line, function)
     return None
