@@ -23,9 +23,9 @@ from gradscope.recorder.calls.observer import Observer
 from gradscope.recorder.calls.shielded_observer import ShieldedObserver
 from gradscope.recorder.naming.held_at_end import held_at_end
 from gradscope.recorder.naming.seen_names import SeenNames
-from gradscope.recorder.patches import hooks, replaced_functions
+from gradscope.recorder.patches import hooks, inside_writes, replaced_functions
+from gradscope.recorder.patches.inside_counts import write_counts
 from gradscope.recorder.patches.optimizer_steps import OptimizerSteps
-from gradscope.recorder.patches.recomputed import write_recomputed
 from gradscope.recorder.patches.stack_limit import raise_stack_limit
 from gradscope.recorder.patches.threads import follow, following, unfollow
 from gradscope.recorder.places.call_sites import Site, SourceFiles, SpanTable
@@ -111,6 +111,7 @@ class Recorder:
     def _move(self, moves: Moves) -> None:
         self._observer.move(moves)
         hooks.move(self._tape, moves)
+        inside_writes.move(self._tape, moves)
 
     @property
     def is_busy(self) -> bool:
@@ -160,7 +161,8 @@ class Recorder:
                 self._identity.bury()
                 with DisableTorchFunction():
                     hooks.write_runs(self._tape, self.row_of)
-                    write_recomputed(self._tape)
+                    write_counts(self._tape)
+                    inside_writes.write_effects(self._tape)
                     self._observer.arrays.write()
                     self._observer.collectives.note_all()
                     self._look_back(namespace or {}, filename)

@@ -135,8 +135,8 @@ class EventKind(IntEnum):
     a module was added to one that held it before; the tensors are its parameters."""
     RECOMPUTED = 35
     """A ``function`` was called inside backward passes, by a checkpointed function that ran again, or ``within`` the
-    backward of a Function of the program's. Noted at the end, once for each place of such calls; the subject is their
-    number."""
+    backward of a Function of the program's, or ``hooks``. Noted at the end, once for each place of such calls; the
+    subject is their number."""
     SNIPPET = 16
     """A part of a transcript, page or notebook has run, which the program's file has from ``line`` to ``end_line``:
     what the page has as ``shown`` below it, what it ``printed``, and the ``error_type``, ``message`` and ``error_line``
@@ -215,6 +215,11 @@ class EventKind(IntEnum):
     """An op (the subject) wrote memory that is not torch's through a tensor (the only one) that had been put on it at
     the span, or by the ``op``, when its bytes were still as other ops had left them: those ``before``, through a tensor
     that was put on it earlier. So many ``times`` in a row it was put there."""
+
+    INSIDE_PASS = 96
+    """Calls of a ``function`` inside backward passes, in hooks of the program's, ``wrote`` the tensors, or ``cleared``
+    or ``set`` their ``.grad`` (what they ``did``), each so many ``times``. Noted at the end, once for each place; the
+    subject is the span of the call that began the passes."""
 
 
 class Op(NamedTuple):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any, NamedTuple
+
 from gradscope.recording import NONE, Recording
-from gradscope.recording.rows import Field, Op, Tensor
+from gradscope.recording.rows import EventKind, Field, Op, Tensor
 
 
 def functions(recording: Recording) -> list[str]:
@@ -53,3 +56,24 @@ def node_name(recording: Recording, node: int) -> str | None:
 def names_of(recording: Recording, tensor: int) -> set[str]:
     """Every name that was seen to hold a tensor."""
     return {recording.text(row.name) for row in recording.bindings if row.tensor == tensor}
+
+
+class EventRow(NamedTuple):
+    """An event, read."""
+
+    line: int
+    subject: int
+    detail: dict[str, Any]
+    names: list[str]
+    """Of its tensors: one each."""
+
+
+def events_read(recording: Recording, kind: EventKind) -> list[EventRow]:
+    """The events of one kind."""
+    found, bound = list[EventRow](), {row.tensor: recording.text(row.name) for row in recording.bindings}
+    for number, event in enumerate(recording.events):
+        if event.kind == kind:
+            line = recording.spans[event.span].line if event.span != NONE else 0
+            names = [bound.get(one.tensor, "") for one in recording.event_tensors if one.event == number]
+            found.append(EventRow(line, event.subject, json.loads(recording.text(event.detail)), names))
+    return found

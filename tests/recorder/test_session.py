@@ -176,8 +176,9 @@ def test_a_recording_that_ends_in_the_midst_of_a_call_takes_no_other_mode_away()
     depths = []
 
     def stops(gradient):
+        before = torch._C._len_torch_function_stack()
         recorder.stop()
-        depths.append(torch._C._len_torch_function_stack())
+        depths.append(torch._C._len_torch_function_stack() - before)
 
     recorder = Recorder(is_user=lambda name: name == __file__)
     recorder.start()

@@ -48,7 +48,7 @@ class RecorderMode(TorchFunctionMode):
         core: The native core that records the usual calls, where there is one: see :mod:`.core`.
     """
 
-    __slots__ = ("core", "muted", "thread")
+    __slots__ = ("core", "inside", "muted", "thread")
 
     def __init__(self, observer: Observer | ShieldedObserver, thread: int, core: Any = None) -> None:
         super().__init__()
@@ -59,6 +59,8 @@ class RecorderMode(TorchFunctionMode):
         self.thread = thread
         self.muted = False
         """Calls of this thread are not recorded for a while."""
+        self.inside: Any = None
+        """What stands for it inside a backward pass, once one ran."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if is_dynamo_compiling():  # constant to torch.compile, which then traces the call as if we were not there

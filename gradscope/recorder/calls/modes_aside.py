@@ -24,10 +24,10 @@ def is_ours_on_top() -> bool:
     return type(uppermost()) is RecorderMode
 
 
-def take_aside() -> tuple[RecorderMode, ...]:
-    """Take the recorders' modes from the top of the stack, the uppermost first."""
+def take_aside(kind: type[RecorderMode] = RecorderMode) -> tuple[RecorderMode, ...]:
+    """Take the recorders' modes (of one kind) from the top of the stack, the uppermost first."""
     modes: list[RecorderMode] = []
-    while type(uppermost()) is RecorderMode:
+    while isinstance(uppermost(), kind):
         modes.append(torch._C._pop_torch_function_stack())
     return tuple(modes)
 

@@ -1,22 +1,22 @@
-"""What the program's own ``autograd.Function`` computes in its backward: which calls, and how often; not their tensors.
+"""What the program's own ``autograd.Function`` computes in its backward: which calls, how often, and what they wrote.
 
-The engine calls it in the midst of a pass, with the recorder's mode off; so a mode that only counts is put on for it,
-as for a checkpointed function that runs again.
+The engine calls it in the midst of a pass. A mode of its own is put on for it, as for a checkpointed function that runs
+again; for the backward of others' Functions (compiled code among them) none is on.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
 from functools import wraps
+from types import FrameType
 from typing import Any
 
 from torch.compiler import is_dynamo_compiling
-from torch.overrides import _get_current_function_mode
 
 from gradscope.recorder.calls.function_mode import RecorderMode
-from gradscope.recorder.patches.recomputed import CountingMode, user_frame
+from gradscope.recorder.calls.modes_aside import put_back, take_aside, uppermost
+from gradscope.recorder.patches.inside_passes import InsideMode, inside_function
 from gradscope.recorder.patches.threads import modes_of_this_thread
 from gradscope.recorder.places.code_owners import Owner
 
@@ -29,19 +29,29 @@ def counted(apply: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(apply)
     def applies(node: Any, *args: Any) -> Any:
-        if is_dynamo_compiling() or isinstance(_get_current_function_mode(), RecorderMode):  # type: ignore[no-untyped-call]
+        if is_dynamo_compiling():
             return apply(node, *args)
-        modes = [mode for mode in modes_of_this_thread() if not (mode.muted or mode.observer.muted)]
-        function: Any = getattr(node, "_forward_cls", None)
-        code = getattr(getattr(function, "backward", None), "__code__", None)
-        if not modes or code is None or modes[0].observer.sites.owners.of(code) is not Owner.USER:
+        aside = take_aside(InsideMode)
+        ours = tuple(_modes_for(node, aside, sys._getframe(1)))
+        put_back(ours)
+        try:
             return apply(node, *args)
-        outer = user_frame(sys._getframe(1), modes[0])
-        within = f"{function.__name__}.backward"
-        with ExitStack() as others:
-            for mode in modes[:-1]:
-                others.enter_context(CountingMode(mode, outer, within))
-            with CountingMode(modes[-1], outer, within):
-                return apply(node, *args)
+        finally:
+            if ours:
+                take_aside(InsideMode)
+            put_back(aside)
 
     return applies
+
+
+def _modes_for(node: Any, aside: tuple[RecorderMode, ...], frame: FrameType) -> Iterator[RecorderMode]:
+    """The modes to be on while a node's backward runs, which a frame calls; what is taken aside for it is given."""
+    if isinstance(uppermost(), RecorderMode):
+        return
+    function: Any = getattr(node, "_forward_cls", None)
+    code = getattr(getattr(function, "backward", None), "__code__", None)
+    outside = [mode.outside for mode in aside if isinstance(mode, InsideMode)] or reversed(modes_of_this_thread())
+    for mode in outside if code is not None else ():
+        is_at_work = not (mode.muted or mode.observer.muted)
+        if is_at_work and mode.observer.sites.owners.of(code) is Owner.USER:
+            yield inside_function(mode, f"{function.__name__}.backward", frame)

@@ -22,7 +22,7 @@ def note(where: str, observe: Callable[[RecorderMode], None]) -> None:
     """
     with aside() as modes:
         for mode in modes:
-            if mode.muted or mode.observer.muted:
+            if type(mode) is not RecorderMode or mode.muted or mode.observer.muted:
                 continue
             try:
                 with DisableTorchFunction():

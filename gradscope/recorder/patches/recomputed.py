@@ -1,39 +1,32 @@
 """What is computed inside a backward pass: which calls, and how often; not their tensors.
 
 A pass runs with the recorder's mode off, on CUDA in a thread of autograd's own. A mode that only counts is put on for
-a checkpointed function that runs again, and for the backward of a Function of the program's (see
-:mod:`.function_backwards`), so that ``×N`` of their lines is how often they ran.
+a checkpointed function that runs again, so that ``×N`` of its lines is how often they ran. (Other code of the program's
+in a pass: :mod:`.inside_passes`, :mod:`.function_backwards`.)
 """
 
 from __future__ import annotations
 
-import json
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from types import FrameType
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch.compiler import is_dynamo_compiling
 from torch.utils import checkpoint
 
 from gradscope.recorder.calls.function_mode import RecorderMode
+from gradscope.recorder.calls.modes_aside import put_back, take_aside
 from gradscope.recorder.calls.observer import Observer
 from gradscope.recorder.calls.torch_functions import Function
+from gradscope.recorder.patches.inside_counts import count_call
+from gradscope.recorder.patches.inside_passes import InsideMode
 from gradscope.recorder.places.call_sites import Site
 from gradscope.recorder.places.code_owners import Owner
 from gradscope.recorder.state.tensors_in import tensors_in
-from gradscope.recorder.tape import Tape
-from gradscope.recording.rows import EventKind
 from gradscope.recording.tables import NONE
-
-_RECOMPUTED = int(EventKind.RECOMPUTED)
-
-_of_tape: WeakKeyDictionary[Tape, Counter[tuple[int, str, str]]] = WeakKeyDictionary()
-"""For each recording the calls, by span, name of the function, and what called it."""
 
 
 class _Counting:
@@ -41,16 +34,14 @@ class _Counting:
 
     Args:
         observer: The recording's.
-        within: What it is to be called: empty for a checkpointed function.
         outer: The user's frame that asked for the backward pass, if it is in this thread: what is put down to it was
             not called by the function.
     """
 
     full = True
 
-    def __init__(self, observer: Observer, outer: FrameType | None, within: str) -> None:
+    def __init__(self, observer: Observer, outer: FrameType | None) -> None:
         self._observer = observer
-        self._within = within
         self._outer = outer
         self._group: Any = None
         """The call into torch's own Python that is under way."""
@@ -70,7 +61,7 @@ class _Counting:
                 site, group = located.site, located.group
                 name = located.label or name
             if group is None or group != self._group:
-                _of_tape.setdefault(observer.tape, Counter())[site.span, name, self._within] += 1
+                count_call(observer.tape, site.span, name, "")
             self._group = group
         return True
 
@@ -78,8 +69,8 @@ class _Counting:
 class CountingMode(RecorderMode):
     """A recorder's mode for what runs inside a backward pass."""
 
-    def __init__(self, mode: RecorderMode, outer: FrameType | None, within: str = "") -> None:
-        observer: Any = _Counting(observer_of(mode), outer, within)
+    def __init__(self, mode: RecorderMode, outer: FrameType | None) -> None:
+        observer: Any = _Counting(observer_of(mode), outer)
         super().__init__(observer, mode.thread)
 
 
@@ -98,6 +89,7 @@ def counted(function: Callable[..., Any]) -> Callable[..., Any]:
     def runs_again(*args: Any, **kwargs: Any) -> Any:
         with ExitStack() as stack:
             if not is_dynamo_compiling():
+                stack.callback(put_back, take_aside(InsideMode))
                 outer = user_frame(sys._getframe(1), modes[0])
                 for mode in reversed([one for one in modes if not observer_of(one).muted]):
                     stack.enter_context(CountingMode(mode, outer))
@@ -113,13 +105,6 @@ def count_in_backward(result: Any) -> None:
         if getattr(type(node), "_forward_cls", None) is checkpoint.CheckpointFunction:
             node.run_function = counted(node.run_function)
             return
-
-
-def write_recomputed(tape: Tape) -> None:
-    """Note what ran again, when a recording ends."""
-    for (span, function, within), times in _of_tape.pop(tape, Counter()).items():
-        detail = {"function": function, **({"within": within} if within else {})}
-        tape.add_event(_RECOMPUTED, span, 0, times, json.dumps(detail), [])
 
 
 def _modes_on_top() -> Iterator[RecorderMode]:

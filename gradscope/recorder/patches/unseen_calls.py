@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch.compiler import is_dynamo_compiling
 from torch.overrides import handle_torch_function
 
 from gradscope.recorder.calls.modes_aside import is_ours_on_top
+from gradscope.recorder.patches.inside_passes import begin_pass, end_pass
 
 
 def set_seen(set_: Callable[..., Any]) -> Callable[..., Any]:
@@ -23,13 +25,21 @@ def set_seen(set_: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def edges_seen(run_backward: Callable[..., Any]) -> Callable[..., Any]:
-    """What stands for the engine's start: a pass that is asked for by gradient edges alone reaches it unannounced."""
+    """What stands for the engine's start: a pass that is asked for by gradient edges alone reaches it unannounced.
+
+    What the program does inside any pass is seen from here on.
+    """
 
     def begins(*args: Any, **kwargs: Any) -> Any:
-        is_for_leaves = kwargs.get("accumulate_grad") is True
-        if not is_for_leaves or is_dynamo_compiling() or not is_ours_on_top():
+        if is_dynamo_compiling():
             return run_backward(*args, **kwargs)
-        return handle_torch_function(begins, (), *args, **kwargs)
+        if kwargs.get("accumulate_grad") is True and is_ours_on_top():
+            return handle_torch_function(begins, (), *args, **kwargs)
+        under_way = begin_pass(sys._getframe(1))
+        try:
+            return run_backward(*args, **kwargs)
+        finally:
+            end_pass(under_way)
 
     return _called("backward", "backward", "torch.autograd", begins)
 
