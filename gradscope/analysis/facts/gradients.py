@@ -18,7 +18,7 @@ from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import BackwardPass, GradientOutcome, GradientRow
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, NO_STORAGE, PARAMETER, RAISED
-from gradscope.recording.rows import GradOutcome
+from gradscope.recording.rows import EventKind, GradOutcome
 
 if TYPE_CHECKING:
     from gradscope.analysis.facts.derivatives.function_sources import Lines
@@ -161,8 +161,19 @@ class Gradients:
         for group in self.groups:
             for tensor, entry in group.tensors.items():
                 if self._index.is_leaf(tensor):
-                    reached[tensor] = reached.get(tensor, False) or bool(entry.received)
+                    reached[tensor] = reached.get(tensor, False) or self._has_received(group, tensor, entry)
         return reached
+
+    def _has_received(self, group: PassGroup, tensor: int, entry: TensorGradients) -> bool:
+        """Whether a tensor got a gradient from passes of a statement, though a hook may have taken it at once."""
+        if entry.received:
+            return True
+        reason = (
+            self.unreached.get((group.statement, tensor))
+            if self._index.events_by_kind.get(EventKind.INSIDE_PASS)
+            else None
+        )
+        return reason is not None and reason.taken
 
     def passes(self) -> tuple[BackwardPass, ...]:
         """Passes as a report shows them."""
@@ -177,7 +188,7 @@ class Gradients:
             for (tensor, entry), name in zip(group.tensors.items(), names, strict=True)
         )
         errors = [recording.text(error.message) for error in recording.errors if error.op == op]
-        received = [tensor for tensor, entry in group.tensors.items() if entry.received]
+        received = [tensor for tensor, entry in group.tensors.items() if self._has_received(group, tensor, entry)]
         return BackwardPass(
             place=self._index.place(group.statement),
             op=self._index.func(op),

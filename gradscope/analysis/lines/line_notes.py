@@ -6,6 +6,7 @@ from collections.abc import Collection
 from functools import cached_property
 from typing import Any
 
+from gradscope.analysis.facts.done_in_passes import DoneInPasses
 from gradscope.analysis.facts.events import Events
 from gradscope.analysis.facts.modes.grad_modes import is_user_code, mode_set
 from gradscope.analysis.facts.program.states_after import State
@@ -13,15 +14,23 @@ from gradscope.analysis.facts.ranks.collectives import special
 from gradscope.analysis.facts.statement_counts.statement_runs import StatementRuns
 from gradscope.analysis.index import Index
 from gradscope.analysis.lines.line_groups import RowGroup
+from gradscope.analysis.wording import listed
 from gradscope.recording.flags import GRAD, HOOKED, RAISED
 from gradscope.recording.rows import Change, EventKind, Field, OpKind
+
+_PASSES = (OpKind.BACKWARD, OpKind.GRAD)
+_DONE_INSIDE = 4
+"""Places that are told of which did something inside the passes of one row."""
+_DID = {"wrote": "changed {} in place", "cleared": "set .grad of {} to None", "set": "set .grad of {}"}
 
 
 class LineNotes:
     """Writes the notes of rows."""
 
-    def __init__(self, index: Index, runs: StatementRuns) -> None:
+    def __init__(self, index: Index, runs: StatementRuns, names: BestNames) -> None:
         self._runs = runs
+        self._names = names
+        self._done_inside = DoneInPasses(index)
         self._index = index
         self._recording = index.recording
 
@@ -47,6 +56,8 @@ class LineNotes:
             notes.append(f"set .grad of {_counted(cleared)} to None")
         if row.flags & HOOKED:
             notes.append("saved-tensor hooks in force: what it saved was not read")
+        if row.kind in _PASSES:
+            notes += self._inside_notes(group)
         if again := self._runs.again[group.statement]:
             runs = again + self._runs.of[group.statement]
             within = self._runs.inside[group.statement]
@@ -66,6 +77,16 @@ class LineNotes:
             results = self._index.results.of(group.last_op)
             notes.append("" if len(results) else f"{name}.grad is None")
         return tuple(note for note in notes if note)
+
+    def _inside_notes(self, group: RowGroup) -> list[str]:
+        """What hooks and the like did to tensors inside the passes that a row stands for."""
+        done = self._done_inside.by_statement.get(group.statement, [])
+        told = []
+        for line, did, tensors in done[:_DONE_INSIDE]:
+            names = listed([self._names.at(tensor, group.last_op) for tensor in tensors])
+            told.append(f"inside it line {line} {_DID.get(did, did).format(names)}")
+        left = len(done) - len(told)
+        return [*told, f"{left:,} more lines inside it wrote"] if left else told
 
     def _mode_note(self, op: int) -> str:
         mode = mode_set(self._index, op)

@@ -63,7 +63,7 @@ class LineTable:
         self._use = use
         self._runs = runs
         self._letters = letters
-        self._notes = LineNotes(index, runs)
+        self._notes = LineNotes(index, runs, names)
         self._below = CalledBelow(index)
 
     def describe(self, groups: list[RowGroup]) -> tuple[LineRow, ...]:

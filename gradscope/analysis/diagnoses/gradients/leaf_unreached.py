@@ -153,7 +153,7 @@ def _alike(sources: Sources) -> dict[tuple[int, str, bool, str], list[tuple[int,
                 continue
             if sources.is_a_librarys_own(tensor):
                 continue
-            if reason is not None and reason.reached and sources.hooks.may_take_gradients:
+            if reason is not None and (reason.taken or (reason.reached and sources.hooks.may_take_gradients)):
                 continue
             if reason is not None and not (reason.unused and sources.names.of(tensor) in names_received):
                 reported.add(tensor)

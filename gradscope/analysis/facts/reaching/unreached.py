@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+from gradscope.analysis.facts.done_in_passes import DoneInPasses
 from gradscope.analysis.facts.events import Events
 from gradscope.analysis.facts.names.best_names import BestNames
 from gradscope.analysis.facts.passes.passes import Passes
@@ -48,6 +49,8 @@ class Unreached(NamedTuple):
     the statement of a region that was meant for others."""
     reached: bool = False
     """The pass came to it, and it had no gradient when the pass was over: a hook may have taken it."""
+    taken: bool = False
+    """It was seen that one took it."""
 
 
 class _Pass(NamedTuple):
@@ -81,6 +84,10 @@ class Reasons:
     def left_values(self) -> LeftValues:
         """Where values left torch."""
         return LeftValues(self._index, self._flow, self._events)
+
+    @cached_property
+    def _done_inside(self) -> DoneInPasses:
+        return DoneInPasses(self._index)
 
     @cached_property
     def _past_graph(self) -> WritesPastGraph:
@@ -135,6 +142,10 @@ class Reasons:
         return [tensor for tensor in taken if self._index.is_leaf_with_grad(tensor, op)]
 
     def _explain(self, tensor: int, this: _Pass) -> Unreached:
+        line = self._done_inside.cleared_at(tensor, this.op)
+        if line is not None and tensor in self._leaves_behind(this.op):
+            why = f"line {line}, which ran inside the pass, set its gradient to None"
+            return Unreached(why, reached=True, taken=True)
         if self._index.custom_functions and not this.asked_for:
             given_none = self._given_none.why(tensor, this.op)
             if given_none is not None:
