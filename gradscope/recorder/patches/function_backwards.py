@@ -50,8 +50,10 @@ def _modes_for(node: Any, aside: tuple[RecorderMode, ...], frame: FrameType) -> 
         return
     function: Any = getattr(node, "_forward_cls", None)
     code = getattr(getattr(function, "backward", None), "__code__", None)
+    if code is None:
+        return
     outside = [mode.outside for mode in aside if isinstance(mode, InsideMode)] or reversed(modes_of_this_thread())
-    for mode in outside if code is not None else ():
+    for mode in outside:
         is_at_work = not (mode.muted or mode.observer.muted)
         if is_at_work and mode.observer.sites.owners.of(code) is Owner.USER:
             yield inside_function(mode, f"{function.__name__}.backward", frame)
