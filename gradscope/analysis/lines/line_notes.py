@@ -9,6 +9,7 @@ from typing import Any
 from gradscope.analysis.facts.done_in_passes import DoneInPasses
 from gradscope.analysis.facts.events import Events
 from gradscope.analysis.facts.modes.grad_modes import is_user_code, mode_set
+from gradscope.analysis.facts.names.best_names import BestNames
 from gradscope.analysis.facts.program.states_after import State
 from gradscope.analysis.facts.ranks.collectives import special
 from gradscope.analysis.facts.statement_counts.statement_runs import StatementRuns
