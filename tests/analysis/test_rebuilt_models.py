@@ -104,3 +104,26 @@ def test_a_part_that_is_made_later_under_a_name_of_its_own_is_no_model_made_anew
     ((text, causes),) = told(HEAD + added)
     assert "anew" not in text
     assert causes == [line_of(HEAD + added, "optimizer = torch.optim")]
+
+
+SHRUNK = """
+def shrunk(layer):
+    small = nn.Linear(layer.in_features, layer.out_features)
+    small.bias = nn.Parameter(layer.bias.detach().clone())
+    return small
+
+def compress(net):
+    net.first = shrunk(net.first)
+    net.last = shrunk(net.last)
+
+{}
+"""
+
+
+def test_all_that_was_made_after_one_optimizer_is_one_answer() -> None:
+    program = HEAD + FUNCTION.replace("\n{}\n", SHRUNK.format("train()\ncompress(net)  # once"))
+    answers = [one for one in build(recorded(program)).answers if one.severity != "note"]
+    assert [one.code for one in answers] == ["never-stepped"]
+    made, called = line_of(program, "net.first = shrunk"), line_of(program, "# once")
+    assert f"and {made}, called at line {called}, made them later" in answers[0].text
+    assert answers[0].causes[0].line == line_of(program, "optimizer = torch.optim")

@@ -21,6 +21,7 @@ from gradscope.analysis.facts.passes.gradient_lives import last_before
 from gradscope.analysis.facts.writes import last_written
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
 from gradscope.frames.modules.unregistered import unregistered
 from gradscope.frames.names.put_on_objects import called_once, placed_later
@@ -78,6 +79,8 @@ class _Reason(NamedTuple):
     causes: tuple[Cause, ...] = ()
     events: tuple[int, ...] = ()
     advice: str = ""
+    is_order: bool = False
+    """Whether all that is wrong is that the optimizer (its event) was made before them."""
 
 
 def _by_reason(sources: Sources, missed: dict[int, list[int]], steps: list[int]) -> dict[_Reason, list[int]]:
@@ -98,7 +101,35 @@ def _by_reason(sources: Sources, missed: dict[int, list[int]], steps: list[int])
                 or _not_given_to_library(sources, tensor, steps)
             )
         found.setdefault(reason or unknown, []).append(tensor)
-    return found
+    return _with_one_order(sources, found, optimizers)
+
+
+def _with_one_order(
+    sources: Sources, found: dict[_Reason, list[int]], optimizers: list[Optimizer]
+) -> dict[_Reason, list[int]]:
+    """The same, with all that was made after one optimizer together: one line, moved, mends them all."""
+    united = dict[_Reason, _Reason]()
+    for optimizer in optimizers:
+        reasons = [reason for reason in found if reason.is_order and reason.events == (optimizer.made.row,)]
+        if len(reasons) < 2:
+            continue
+        causes = tuple(dict.fromkeys(cause for reason in reasons for cause in reason.causes))
+        own = cause_of_making(sources, optimizer)
+        lines = numbers(sorted({cause.line for cause in causes if cause not in own and cause.role != "used"}))
+        called = sorted({cause.line for cause in causes if cause.role == "used"})
+        by = f", called at line {numbers(called)}," if len(called) == 1 else ""
+        one = _Reason(
+            f"the {optimizer.name} of line {line_of_making(sources, optimizer)} was made before them and does not hold "
+            f"them, as lines {lines}{by} made them later",
+            (*own, *(cause for cause in causes if cause not in own)),
+            reasons[0].events,
+            "Make the optimizer after that.",
+        )
+        united.update(dict.fromkeys(reasons, one))
+    together: dict[_Reason, list[int]] = {}
+    for reason, tensors in found.items():
+        together.setdefault(united.get(reason, reason), []).extend(tensors)
+    return together
 
 
 def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Reason | None:
@@ -131,6 +162,7 @@ def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Re
         (*cause_of_making(sources, optimizer), *later),
         events,
         "Make the optimizer after that, or give them to it with add_param_group.",
+        is_order=True,
     )
 
 
@@ -147,6 +179,7 @@ def _rebuilt(sources: Sources, optimizer: Optimizer, later: RebuiltModel) -> _Re
         (cause, *cause_of_making(sources, optimizer), *by),
         (optimizer.made.row,),
         "Make the optimizer after that.",
+        is_order=True,
     )
 
 

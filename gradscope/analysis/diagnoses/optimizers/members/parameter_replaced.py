@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
@@ -80,11 +80,18 @@ def _find_put_aside(sources: Sources) -> Iterator[Finding]:
                 if (
                     made >= optimizer.made.op
                     and held.keys().isdisjoint(others)
+                    and not _are_trained(sources, others)
                     and index.op_statement[made] not in said
                 ):
                     said.add(index.op_statement[made])
                     yield _put_aside(sources, optimizer, tensor, name[0], made, last)
                     break
+
+
+def _are_trained(sources: Sources, tensors: Collection[int]) -> bool:
+    """Whether these are parameters of their own to which several passes gave gradients: see never-stepped."""
+    flags, passes = sources.index.recording.tensors.column("flags"), sources.lives.passes
+    return all(flags[one] & PARAMETER and len(passes.get(one, ())) >= PASSES for one in tensors)
 
 
 def _last_use(index: Index, tensor: int) -> int:
