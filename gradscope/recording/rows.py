@@ -223,7 +223,8 @@ class EventKind(IntEnum):
 
 
 class Op(NamedTuple):
-    """One call seen at torch's Python API, put down to the innermost user frame."""
+    """One call seen at torch's Python API, put down to the innermost user frame; a pass to the caller of a function
+    that does no more than call backward for it."""
 
     func: _Text
     """Text: ``Tensor.mul``, ``F.linear``, ``Tensor.requires_grad.__set__``."""
