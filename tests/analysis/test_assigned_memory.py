@@ -43,7 +43,6 @@ def test_the_assignment_is_the_cause(value: str) -> None:
         ("mine.data = theirs.data", "mine.data.copy_(theirs.data)"),
         ("mine.data = theirs.data", "mine.data = theirs.data.clone()"),
         ("if step % 3 == 2:", "if True:"),  # one with the other at each step: tied on purpose
-        ("if step % 3 == 2:", "if False:"),
     ],
 )
 def test_copies_and_what_is_tied_are_none(old: str, new: str) -> None:
@@ -103,3 +102,74 @@ def test_clients_that_are_stepped_on_the_memory_of_their_server(old: str, new: s
 def test_what_starts_from_copies_or_is_to_train_the_other_is_none(old: str, new: str) -> None:
     assert old in ROUNDS
     assert lines(ROUNDS.replace(old, new)) == []
+
+
+ONCE = """import torch
+from torch import nn
+def net():
+    return nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
+online, follower = net(), net()
+opt = torch.optim.Adam(online.parameters())
+def put():
+    for mine, theirs in zip(follower.parameters(), online.parameters()):
+        mine.data = theirs.data  # puts
+for step in range(6):
+    with torch.no_grad():
+        goal = follower(torch.ones(4, 3)) + 1
+    loss = (online(torch.ones(4, 3)) - goal).pow(2).mean()
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+    if step == 2:
+        put()
+"""
+AT_FIRST = ONCE.replace("    if step == 2:\n        put()\n", "").replace("for step", "put()\nfor step")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        ONCE,
+        ONCE.replace("theirs.data  #", "theirs.detach()  #"),
+        AT_FIRST.replace("follower", "target_net"),
+        SYNCED.replace("if step % 3 == 2:", "if False:"),
+        AT_FIRST.replace("follower", "opponents"),
+    ],
+)
+def test_one_time_is_enough_where_the_other_was_at_work_or_is_to_stay_behind(source: str) -> None:
+    assert lines(source) == [line_of(source, "# puts")]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        ONCE.replace("mine.data = theirs.data", "mine.data.copy_(theirs.data)"),
+        ONCE.replace("if step == 2:", "if step == 4:"),  # one step came after
+        AT_FIRST,  # two that are one from the start
+        AT_FIRST.replace("follower", "target").replace("mine.data = theirs.data", "mine.data = theirs.data.clone()"),
+    ],
+)
+def test_what_shares_from_the_start_or_is_copied_is_none(source: str) -> None:
+    assert lines(source) == []
+
+
+EVALUATED = """import torch
+from torch import nn
+model, shown = nn.Linear(3, 1), nn.Linear(3, 1)
+opt = torch.optim.SGD(model.parameters(), lr=0.1)
+for epoch in range(4):
+    for step in range(3):
+        opt.zero_grad()
+        model(torch.ones(2, 3)).sum().backward()
+        opt.step()
+        seen = None  # in the epoch
+    for mine, theirs in zip(shown.parameters(), model.parameters()):
+        mine.data = theirs.data
+    with torch.no_grad():
+        print(shown(torch.ones(1, 3)))
+"""
+
+
+def test_what_is_put_there_to_be_evaluated_before_the_next_step_is_none() -> None:
+    assert lines(EVALUATED) == []
+    assert lines(EVALUATED.replace("seen = None  # in", "seen = shown(torch.ones(1, 3))  # in"))

@@ -59,3 +59,37 @@ def test_a_state_that_is_used_again_after_steps(source: str) -> None:
 )
 def test_what_is_loaded_once_or_taken_on(source: str) -> None:
     assert not found(source)
+
+
+PLAYERS = """
+player, AT_WORK = nn.Linear(3, 2), nn.Linear(3, 2)
+def promote():
+    AT_WORK.load_state_dict(player.state_dict(), assign=True)  # promotes
+FIRST
+optimizer = torch.optim.SGD(player.parameters(), lr=0.1)
+for game in range(6):
+    with torch.no_grad():
+        theirs = AT_WORK(torch.ones(4, 3)).argmax(1)
+    loss = torch.nn.functional.cross_entropy(player(torch.ones(4, 3)), theirs)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    LATER
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "later", "is_found"),
+    [
+        ("opponent", "promote()", "", True),
+        ("ema_net", "promote()", "if game == 2: promote()", True),
+        ("opponent", "", "if game == 2: promote()", True),
+        ("opponent", "", "if game == 4: promote()", False),  # one step came after
+        ("sampler", "promote()", "", False),  # the same weights may be meant
+        ("sampler", "promote()", "promote()", False),
+    ],
+)
+def test_the_state_of_what_is_trained(name: str, first: str, later: str, is_found: bool) -> None:
+    source = PLAYERS.replace("AT_WORK", name).replace("FIRST", first or "pass").replace("LATER", later or "pass")
+    assert found(source) == [[line_of(HEAD + source, "# promotes")]] * is_found
+    assert not found(source.replace("player.state_dict()", "copy.deepcopy(player.state_dict())"))

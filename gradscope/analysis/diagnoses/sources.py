@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gradscope.analysis.facts.memory.kept_after_passes import KeptAfterPasses
     from gradscope.analysis.facts.memory_writes.inplace_writes import InplaceWrites
     from gradscope.analysis.facts.memory_writes.outside_writes import OutsideWrites
+    from gradscope.analysis.facts.memory_writes.put_on_trained import PutOnTrained
     from gradscope.analysis.facts.memory_writes.self_copies import SelfCopy
     from gradscope.analysis.facts.modes.kept_from_training import KeptFromTraining
     from gradscope.analysis.facts.modules.copied_modules import TreatedAsTwo
@@ -119,6 +120,13 @@ class Sources:
         from gradscope.analysis.facts.memory_writes.self_copies import self_copies
 
         return tuple(self_copies(self.index, self.sharing))
+
+    @cached_property
+    def put_on_trained(self) -> tuple[PutOnTrained, ...]:
+        """Networks that were put on the memory of a trained one and used as others."""
+        from gradscope.analysis.facts.memory_writes.put_on_trained import put_on_trained
+
+        return tuple(put_on_trained(self.index, self.lives, self.names_held))
 
     @cached_property
     def hooks(self) -> RegisteredHooks:

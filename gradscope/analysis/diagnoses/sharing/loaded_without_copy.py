@@ -8,6 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory_writes.assigned_states import AssignedState, assigned_states
+from gradscope.analysis.facts.memory_writes.put_on_trained import SETS, PutOnTrained
 from gradscope.analysis.report_model import Evidence
 
 
@@ -18,6 +19,12 @@ def _find(sources: Sources) -> Iterator[Finding]:
         alike.setdefault(sources.index.op_statement[one.load], []).append(one)
     for same in alike.values():
         yield _finding(sources, same)
+    live: dict[int, list[PutOnTrained]] = {}
+    for put in sources.put_on_trained:
+        if sources.index.func(put.op) not in SETS and sources.index.op_statement[put.op] not in alike:
+            live.setdefault(sources.index.op_statement[put.op], []).append(put)
+    for group in live.values():
+        yield _of_trained(sources, group)
 
 
 def _finding(sources: Sources, same: list[AssignedState]) -> Finding:
@@ -45,13 +52,33 @@ def _finding(sources: Sources, same: list[AssignedState]) -> Finding:
     )
 
 
+def _of_trained(sources: Sources, group: list[PutOnTrained]) -> Finding:
+    """The state of a network that is trained, loaded into one that is to stay behind it."""
+    index, names, load = sources.index, sources.names, group[-1].op
+    put, of = (
+        sources.listed(list(dict.fromkeys(map(names.of, some))))
+        for some in ([one.put for one in group], [one.trained for one in group])
+    )
+    steps = max(one.steps for one in group)
+    return sources.finding(
+        f"Line {index.op_line(load)}: load_state_dict(assign=True) copies nothing, {put} and {of} are one memory",
+        why=f"state_dict() gives the parameters themselves, and {steps:,} steps changed both since",
+        op=load,
+        tensors=[tensor for one in group for tensor in (one.put, one.trained)],
+        causes=sources.cause("set", load),
+        evidence=[Evidence("ops", one.used) for one in group[-1:]],
+        advice="Without assign=True the values are copied; with it, load copy.deepcopy of the state.",
+    )
+
+
 DIAGNOSIS = Diagnosis(
     code="loaded-without-copy",
     title="a loaded state that the training changes",
     severity="warning",
     explanation=Explanation(
         meaning="""load_state_dict(state, assign=True) was called, an optimizer stepped the module's parameters, and the
-            state was used again: loaded into another module, or compared, as if it had kept its values.""",
+            state was used again: loaded into another module, or compared, as if it had kept its values. Or the state
+            was that of the network that is trained, and was loaded into one that is to stay behind it.""",
         reason="""With assign=True the module's parameters are made of the tensors of the state, on their memory. All
             modules that are loaded so from one state are one set of weights; each step changes the state, too.""",
         remedy="""Leave assign out, so that the values are copied, or load copy.deepcopy(state). A state that is loaded

@@ -8,35 +8,57 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory_writes.assigned_memory import AssignedMemory, assigned_again, assigned_and_stepped
+from gradscope.analysis.facts.memory_writes.mixed_snapshots import mixed_snapshots
+from gradscope.analysis.facts.memory_writes.put_on_trained import SETS, PutOnTrained
 from gradscope.analysis.report_model import Evidence
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
-    for found in assigned_again(sources.index, sources.lives):
-        yield _finding(sources, found)
-    for found in assigned_and_stepped(sources.index, sources.lives):
-        yield _finding(sources, found)
+    """One finding for each statement."""
+    index, lives, said = sources.index, sources.lives, set[int]()
+    for found in (*assigned_again(index, lives), *assigned_and_stepped(index, lives)):
+        said.add(index.op_statement[found.op])
+        yield _put(sources, found.op, found.pairs, _again(found))
+    alike: dict[int, list[PutOnTrained]] = {}
+    for one in sources.put_on_trained:
+        if index.func(one.op) in SETS and index.op_statement[one.op] not in said:
+            alike.setdefault(index.op_statement[one.op], []).append(one)
+    is_told = _mixed_with_itself(sources) if alike else frozenset[int]()
+    for group in alike.values():
+        if any(one.put in is_told for one in group):
+            continue
+        pairs = list(dict.fromkeys((one.put, one.trained) for one in group))
+        yield _put(sources, group[-1].op, pairs, f"{max(one.steps for one in group):,} steps changed both since")
 
 
-def _finding(sources: Sources, found: AssignedMemory) -> Finding:
-    index = sources.index
-    names = [sources.names.of(one) for one, _ in found.pairs if sources.names.is_named(one)]
-    put = sources.listed(names) if len(names) == len(found.pairs) else "parameters"
-    of = sources.listed([sources.names.of(other) for _, other in found.pairs])
-    how = ".data = …" if index.func(found.op).endswith("__set__") else "set_()"
-    why = (
+def _mixed_with_itself(sources: Sources) -> frozenset[int]:
+    """What is mixed with that on whose memory it is: snapshot-shares-memory tells of it."""
+    mixed = mixed_snapshots(sources.index, sources.names, sources.sharing)
+    return frozenset(one.tensor for group in mixed.values() for one in group)
+
+
+def _again(found: AssignedMemory) -> str:
+    if found.stepped_at >= 0:
+        return f"{found.steps:,} steps of the former changed the latter, too, before the line ran again"
+    return (
         f"each step changes both since: when the line ran again, {found.steps:,} steps later, nothing was left to "
         "bring up to date"
     )
-    if found.stepped_at >= 0:
-        why = f"{found.steps:,} steps of the former changed the latter, too, before the line ran again"
+
+
+def _put(sources: Sources, op: int, pairs: list[tuple[int, int]], why: str) -> Finding:
+    index = sources.index
+    names = [sources.names.of(one) for one, _ in pairs if sources.names.is_named(one)]
+    put = sources.listed(names) if len(names) == len(pairs) else "parameters"
+    of = sources.listed([sources.names.of(other) for _, other in pairs])
+    how = ".data = …" if index.func(op).endswith("__set__") else "set_()"
     return sources.finding(
-        f"Line {index.op_line(found.op)}: {how} puts {put} on the memory of {of}, and copies nothing",
+        f"Line {index.op_line(op)}: {how} puts {put} on the memory of {of}, and copies nothing",
         why=why,
-        op=found.op,
-        tensors=[one for pair in found.pairs for one in pair],
-        causes=sources.cause("write", found.op),
-        evidence=[Evidence("ops", found.op)],
+        op=op,
+        tensors=[one for pair in pairs for one in pair],
+        causes=sources.cause("write", op),
+        evidence=[Evidence("ops", op)],
         advice="Copy the values: target.data.copy_(source.data), or copy_ under torch.no_grad().",
     )
 
@@ -46,9 +68,11 @@ DIAGNOSIS = Diagnosis(
     title="a copy of a network that is put on the other's memory in place of getting its values",
     severity="warning",
     explanation=Explanation(
-        meaning="""x.data = y.data was run again and again to bring the parameters of one network up to those of
-            another, of which an optimizer steps one. Both were on one memory already when it ran again; or what the
-            other was to start from had been changed by the steps of the one before it (clients of a server).""",
+        meaning="""x.data = y.data was run to bring the parameters of one network up to those of another, of which an
+            optimizer steps one. The other one was used when steps had changed both: it had been at work with values
+            of its own, has a name for what stays behind (target, teacher, opponent), or the line ran again to bring it
+            up to date. Or what the other was to start from had been changed by the steps of the one before it (clients
+            of a server).""",
         reason="""An assignment to .data makes a tensor show the memory of what it is given. Nothing is copied: from
             then on both are one, and a target network moves with each step of the network that it is the target for.
             Nothing fails.""",

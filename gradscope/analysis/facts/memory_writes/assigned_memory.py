@@ -8,7 +8,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import NamedTuple
 
-from gradscope.analysis.facts.passes.gradient_lives import GradientLives
+from gradscope.analysis.facts.memory_writes.put_on_trained import SETS, source_of, used_alone
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives, ops_between
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
@@ -17,9 +18,6 @@ from gradscope.recording.rows import OpKind
 
 STEPS = 2
 """Steps between two runs of the statement."""
-
-_SETS = ("Tensor.data.__set__", "Tensor.set_")
-_SAME_MEMORY = ("Tensor.data.__get__", "Tensor.detach", "Tensor.requires_grad_")
 
 
 class AssignedMemory(NamedTuple):
@@ -38,19 +36,21 @@ class AssignedMemory(NamedTuple):
 def assigned_again(index: Index, lives: GradientLives) -> list[AssignedMemory]:
     """The statements that gave a parameter the memory that it had already, several steps later: a copy was meant.
 
-    What is put there again after each step may be meant to be one with the other.
+    What is put there again after each step may be meant to be one with the other; and what is only used before the next
+    step, as in an evaluation, has the values that it was to have.
     """
     last: dict[tuple[int, int], int] = {}
     found: dict[int, dict[tuple[int, int], tuple[int, int]]] = {}
-    for op in index.calls_of(_SETS.__contains__):
+    for op in index.calls_of(SETS.__contains__):
         taken = index.uses.of(op)
-        pair = (taken[0], _source(index, taken[1])) if len(taken) == 2 else (NONE, NONE)
+        pair = (taken[0], source_of(index, taken[1])) if len(taken) == 2 else (NONE, NONE)
         steps = lives.steps.get(pair[1], ())
         if not steps or pair[0] == pair[1] or pair[0] in lives.steps:
             continue
-        between = sum(last.get(pair, op) < step < op for step in steps)
-        if between >= STEPS and index.storage_at(pair[0], op - 1) == index.storage_at(pair[1], op - 1):
-            found.setdefault(index.op_statement[op], {})[pair] = (op, between)
+        between = ops_between(steps, last.get(pair, op), op)
+        is_there = index.storage_at(pair[0], op - 1) == index.storage_at(pair[1], op - 1)
+        if len(between) >= STEPS and is_there and ops_between(used_alone(index, *pair), between[0], op):
+            found.setdefault(index.op_statement[op], {})[pair] = (op, len(between))
         last[pair] = op
     return [
         AssignedMemory(max(op for op, _ in seen.values()), list(seen), max(count for _, count in seen.values()))
@@ -64,7 +64,7 @@ def assigned_and_stepped(index: Index, lives: GradientLives) -> list[AssignedMem
     The statement ran again for the same parameter after such steps, and between two runs the program gave it other
     values itself: the steps were not meant to train it, as they are where a part of a larger network is trained.
     """
-    sets = index.calls_of(_SETS.__contains__)
+    sets = index.calls_of(SETS.__contains__)
     if not any(taken[:1] and taken[0] in lives.steps for taken in map(index.uses.of, sets)):
         return []
     tenants, overwritten = _tenants(index), _overwritten(index)
@@ -117,11 +117,3 @@ def _overwritten(index: Index) -> dict[int, list[int]]:
         if op < index.op_count and kinds[op] != OpKind.STEP:
             found.setdefault(tensor, []).append(op)
     return found
-
-
-def _source(index: Index, value: int) -> int:
-    """The tensor whose ``.data`` a value is; the value itself where it is nobody's."""
-    made = index.made_by(value)
-    if 0 <= made < index.op_count and index.func(made) in _SAME_MEMORY and len(index.uses.of(made)):
-        return index.uses.of(made)[0]
-    return value
