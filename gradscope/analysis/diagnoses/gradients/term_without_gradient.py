@@ -10,6 +10,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.derivatives.zero_derivatives import ZeroGradients
 from gradscope.analysis.facts.graphs.loss_terms import is_number, terms_without_gradient
 from gradscope.analysis.facts.graphs.lost_terms import LostTerm, LostTerms
+from gradscope.analysis.facts.losses.evaluated_terms import evaluated_term
 from gradscope.analysis.facts.reaching.called_cuts import call_of_cut
 from gradscope.analysis.facts.reaching.run_in_regions import RunInRegions
 from gradscope.analysis.index import Index
@@ -54,6 +55,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
                         found = _lost(sources, lost.of(tensor, at), tensor, at, root)
                     if found is None:
                         found = _penalty(sources, lost, tensor, at, root, op)
+                    if found is None:
+                        found = _evaluated(sources, tensor, at, root, op)
                 if found:
                     places.add(place)
                     said.add(index.op_statement[at])
@@ -270,6 +273,25 @@ def _penalty(sources: Sources, lost: LostTerms, tensor: int, at: int, root: int,
     )
 
 
+def _evaluated(sources: Sources, tensor: int, at: int, root: int, op: int) -> Finding | None:
+    """A term that another network computed, without a graph, from what the loss is to train."""
+    index = sources.index
+    reached = {leaf for leaf, passes in sources.lives.passes.items() if op in passes}
+    found = evaluated_term(index, sources.flow, sources.cuts, sources.passes, tensor, at, reached)
+    if found is None:
+        return None
+    return sources.finding(
+        f"{_named(sources, tensor, at)} is a term of {sources.names.of(root)}, and no gradient flows through it",
+        why=f"it was computed from {sources.names.at(found.given, found.cut)}, cut off at "
+        f"{sources.cuts.where(found.cut)}",
+        op=at,
+        tensors=[tensor, found.given],
+        causes=sources.cause("cut", sources.cuts.line_to_change(found.cut)),
+        evidence=[Evidence("ops", found.cut)],
+        advice="requires_grad_(False) keeps gradients out of a network's parameters, and the way through it open.",
+    )
+
+
 def _flat(sources: Sources, tensor: int, root: int, ops: list[int]) -> Finding:
     """A term from which no way leads to a leaf but through calls whose derivative is zero everywhere."""
     index = sources.index
@@ -348,7 +370,8 @@ DIAGNOSIS = Diagnosis(
             out of a tensor which autograd tracked, or was computed from the result of autograd.grad without
             create_graph, from values that were turned into a new tensor (NumPy, torch.tensor), or by a call without a
             derivative (a comparison, argmax, a cast to integers). Or all of it was computed from values of trained
-            leaves that .data, detach() or no_grad cut off, and which go into nothing that has a gradient.""",
+            leaves that .data, detach() or no_grad cut off, and which go into nothing that has a gradient. Or another
+            network computed it, under no_grad, from something that autograd tracked: the value of an action.""",
         reason="""Autograd follows tensors that it tracks. A number, and a gradient without create_graph=True, are
             constants to it: they change what the loss is, and no gradient, whatever weight they get.""",
         remedy="""Add the tensor itself, and take the number only for the log. For a penalty on gradients:
