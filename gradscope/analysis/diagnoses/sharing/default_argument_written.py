@@ -1,4 +1,4 @@
-"""The default of an argument that a function writes in place: it keeps what earlier calls left."""
+"""The default of an argument, which all calls share: a function writes it in place, or several models train it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.modules.shared_defaults import shared_defaults
 from gradscope.analysis.facts.writes import writes_by_program
 from gradscope.analysis.report_model import Evidence
 from gradscope.frames.names.given_names import default_arguments
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
-    """One finding for each default that was written in the body of its function, by more than one write."""
+    """One finding for each default that was written in the body of its function, more than once, or by steps."""
     index = sources.index
     recording, made_at = index.recording, index.recording.tensors.column("op")
     written: dict[int, list[int]] = {}
@@ -39,18 +40,33 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 evidence=[Evidence("ops", op) for op in inside[-1:]],
                 advice="Make it in the body, where the argument is None.",
             )
+    for shared in shared_defaults(index, sources.lives, sources.names_held):
+        step, default = sources.lives.steps[shared.tensors[0]][-1], shared.default
+        line, (one, other) = index.line(shared.file, default.line), shared.owners
+        yield sources.finding(
+            f"Line {line}: {default.name} is one module, made once: {one} and {other} are the same parameters",
+            why=f"each {index.call_name(step)} changes both",
+            op=step,
+            tensors=shared.tensors,
+            causes=[sources.cause_of_line("made", shared.file, default.line, default.end_line, "")],
+            evidence=[Evidence("ops", step)],
+            advice="Let the default be None, and make a module for each in __init__.",
+        )
 
 
 DIAGNOSIS = Diagnosis(
     code="default-argument-written",
-    title="a tensor as the default of an argument that is written in place",
+    title="a tensor or module as the default of an argument, written by all calls",
     severity="warning",
     explanation=Explanation(
         meaning="""A tensor that was made in the header of a function, as the default of an argument, was written in
-            place by the function's body, more than once.""",
+            place by the function's body, more than once. Or a module that was made there, or in the body of a class,
+            is held by several models, and an optimizer steps it.""",
         reason="""Python evaluates defaults once, when the def is run. All calls that do not give the argument get
-            the same tensor, with what earlier calls wrote there.""",
-        remedy="Let the default be None, and make the tensor in the body: total = torch.zeros(3) if total is None.",
+            the same tensor, with what earlier calls wrote there, or the same module: a target network moves with the
+            network that it is the target for.""",
+        remedy="""Let the default be None, and make the tensor, or the module, in the body: total = torch.zeros(3) if
+            total is None.""",
     ),
     example=Example(
         shows="""\
