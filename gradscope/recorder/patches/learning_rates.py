@@ -101,7 +101,10 @@ def scheduler_made(init: Callable[..., None]) -> Callable[..., None]:
     def makes(scheduler: Any, *args: Any, **kwargs: Any) -> None:
         init(scheduler, *args, **kwargs)
         if not is_dynamo_compiling() and is_ours_on_top():
-            _report(scheduler.optimizer, {"scheduler": type(scheduler).__name__, "call": "made"}, sys._getframe(1))
+            rates = _known_rates(scheduler.optimizer)
+            is_one = len(rates) > 1 and len(set(rates)) == 1
+            detail = {"scheduler": type(scheduler).__name__, "call": "made", **({"one": rates[0]} if is_one else {})}
+            _report(scheduler.optimizer, detail, sys._getframe(1))
 
     return makes
 
