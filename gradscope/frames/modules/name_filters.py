@@ -53,7 +53,7 @@ def filters_that_leave_out(text: str, name: str, names: Collection[str], held: C
     if tree is None or "named_parameters" not in text:
         return []
     found: list[NameFilter] = []
-    filters, constants = list(_filters(tree)), _constants(tree)
+    filters, constants = list(_filters(tree)), constants_of(tree)
     if not any((_chosen(one, other, constants) or (False,))[0] for one in filters for other in held):
         parts = name.split(".")
         ends = [".".join(parts[first:]) for first in range(1, len(parts))]
@@ -93,6 +93,19 @@ def choice_given(text: str, line: int) -> tuple[int, int] | None:
     ]
     given = stored or [one for one in chosen if one.lineno <= line <= (one.end_lineno or one.lineno)]
     return (given[0].lineno, given[0].end_lineno or given[0].lineno) if len(given) == 1 else None
+
+
+def holds_for(test: ast.expr, name: str, variables: tuple[str, str], known: dict[str, Any]) -> bool | None:
+    """Whether a condition holds for a name; None where that does not follow from it.
+
+    Args:
+        test: The condition.
+        name: The name.
+        variables: What the condition calls the name, and the parameter.
+        known: Values of further names that it reads.
+    """
+    value = _value(test, {**known, variables[0]: name}, variables[1])
+    return None if value is _UNKNOWN else bool(value)
 
 
 def _filters(tree: ast.AST) -> Iterator[_Filter]:
@@ -169,8 +182,8 @@ def _kept(body: list[ast.stmt], known: dict[str, Any], parameter: str, decided: 
     return "passed"
 
 
-def _constants(tree: ast.AST) -> dict[str, Any]:
-    """Names that a file gives one constant value and no other."""
+def constants_of(tree: ast.AST) -> dict[str, Any]:
+    """Names that a file gives one constant value and no other, with that."""
     found: dict[str, Any] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):

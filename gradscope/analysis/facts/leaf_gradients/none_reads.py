@@ -88,7 +88,9 @@ class NoneReads:
         if not index.recording.tensors.column("flags")[tensor] & LEAF:
             return "non_leaf", NONE
         kinds = index.recording.ops.column("kind")
-        last = max((at for at in self._gradients.roots if at < op and kinds[at] == OpKind.BACKWARD), default=NONE)
+        passes = [at for at in self._gradients.roots if at < op and kinds[at] == OpKind.BACKWARD]
+        # (one that was frozen for a pass and set back was to get nothing from that: its gradient is of one before)
+        last = max((at for at in passes if index.requires_grad(tensor, at)), default=max(passes, default=NONE))
         if last < 0 or index.made_not_before(tensor) > last:
             return "no_backward", NONE
         cleared = [at for at in index.cleared_at.get(tensor, ()) if last < at < op]
