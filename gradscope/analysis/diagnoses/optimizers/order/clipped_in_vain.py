@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.modules.registered_hooks import RegisteredHook
 from gradscope.analysis.facts.optimizers import seen_optimizers
 from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, last_before
 from gradscope.analysis.index import Index
@@ -15,6 +16,7 @@ from gradscope.frames.called_by_torch.hook_points import hook_point
 from gradscope.frames.names.used_up_iterators import iterated_again
 from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
+from gradscope.recording.rows import GradOutcome
 
 CALLS = 2
 """Calls without an effect from which on it is reported."""
@@ -36,7 +38,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
         is_measure = "inf" in index.span_source(ops[-1])
         if len(ops) < CALLS or is_measure:
             continue
-        if all(_is_in_vain(index, lives, op) for op in ops):
+        if (hook := _taking_hook(sources, ops)) is not None:
+            yield _taken_by_hook(sources, ops, hook)
+        elif all(_is_in_vain(index, lives, op) for op in ops):
             yield from _finding(sources, lives, ops)
         elif others := _given_others(sources, lives, ops):
             yield _of_others(sources, ops, others)
@@ -60,6 +64,38 @@ def _is_in_vain(index: Index, lives: GradientLives, op: int) -> bool:
         if cleared < 0 and first_after(lives.passes[tensor], op) >= 0:
             return False
     return True
+
+
+def _taking_hook(sources: Sources, ops: list[int]) -> RegisteredHook | None:
+    """The hook that ran on every parameter of the passes once its gradient was there, where a pass left none of them.
+
+    Each call is then given nothing, whatever parameters it is given.
+    """
+    index, rows = sources.index, sources.index.recording.gradients
+    hooks = [hook for hook in sources.hooks.all if hook.kind == "accumulated" and hook.count("runs")]
+    if len(hooks) != 1 or any(len(index.uses.of(op)) for op in ops):
+        return None
+    hooked = {event.tensors[0]: event.op for event in hooks[0].registered if event.tensors}
+    columns = (rows.column(name) for name in ("op", "tensor", "outcome"))
+    after = [(tensor, op, outcome) for op, tensor, outcome in zip(*columns, strict=True)]
+    is_first = hooked and max(hooked.values()) <= min((op for _, op, _ in after), default=NONE)
+    is_taken = all(tensor in hooked and outcome == GradOutcome.MISSING for tensor, _, outcome in after)
+    return hooks[0] if is_first and is_taken else None
+
+
+def _taken_by_hook(sources: Sources, ops: list[int], hook: RegisteredHook) -> Finding:
+    index, last, event = sources.index, ops[-1], hook.registered[0]
+    return sources.finding(
+        f"Line {index.op_line(last)}: {index.func(last).rpartition('.')[2]} found no gradients "
+        f"({index.times(ops):,} calls)",
+        why=f"{hook.name}, the hook of line {index.span_line(event.span)}, takes each away within backward, as soon as "
+        "it is there",
+        op=last,
+        tensors=event.tensors[:1],
+        causes=[*sources.cause("used", last), *sources.cause_of_event("made", event)],
+        evidence=[Evidence("events", event.row)],
+        advice="Clip in the hook, before it steps; or step after backward.",
+    )
 
 
 def _given_others(sources: Sources, lives: GradientLives, ops: list[int]) -> list[int]:
@@ -148,7 +184,8 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""Each call of clip_grad_norm_ or clip_grad_value_ at a line found no gradients, or gradients that were
-            cleared before a step used them. The steps applied gradients that nothing had clipped.""",
+            cleared before a step used them. The steps applied gradients that nothing had clipped. Or a hook that runs
+            once a gradient is there takes it away within the backward pass.""",
         reason="""Clipping changes what is in .grad at that moment, of the parameters that it is given. Before backward
             that is nothing, or what is left of the round before; another model's parameters may have none at all.""",
         remedy="""The order is: clear, forward, backward, clip, step; with a GradScaler unscale_ comes before clip. Give
