@@ -250,6 +250,7 @@ _ENTRIES = (
     Entry("modules.state_not_loaded", _an_event(EventKind.LOADED)),
     Entry("modules.loaded_then_initialized", _a_loaded_state),
     Entry("modules.frozen_in_vain", _a_pass),
+    Entry("modules.frozen_rows_rescaled", _a_pass_and_a_call("F.embedding")),
     Entry("modules.nothing_frozen", _a_pass_and_parameters),
     Entry("modules.freezing_undone", _a_pass_and_parameters),
     Entry("modules.unfrozen_in_vain", _a_pass_and_parameters),

@@ -43,3 +43,16 @@ def _is_left_frozen(call: ast.Call) -> bool:
     is_it = isinstance(func, ast.Attribute) and func.attr == "from_pretrained" and last_name(func.value) in _CLASSES
     says = len(call.args) > 1 or any(keyword.arg in ("freeze", None) for keyword in call.keywords)
     return is_it and not says and not any(isinstance(one, ast.Starred) for one in call.args)
+
+
+@lru_cache(maxsize=16)
+def with_max_norm(text: str) -> tuple[tuple[int, int], ...]:
+    """First and last line of each call of ``Embedding.from_pretrained`` that gives a ``max_norm``."""
+    tree = parsed(text) if "max_norm" in text and "from_pretrained" in text else None
+    return tuple(
+        (node.lineno, node.end_lineno or node.lineno)
+        for node in (ast.walk(tree) if tree is not None else ())
+        if isinstance(node, ast.Call)
+        and last_name(node.func) == "from_pretrained"
+        and any(keyword.arg == "max_norm" for keyword in node.keywords)
+    )
