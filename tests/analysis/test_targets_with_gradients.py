@@ -77,6 +77,13 @@ def test_a_constant_target_another_network_or_a_residual_is_none(body: str) -> N
         "gain = reward - now\ngain = (gain - gain.mean()) / (gain.std() + 1e-8)\n"
         "ratio = (choice.log_prob(action) - choice.log_prob(action).detach()).exp()\n"
         "loss = -(ratio * gain).mean() + F.mse_loss(now, reward)  # here",
+        "gain = reward - now\nscore = 0.0\nfor _ in range(20):\n    score = score + choice.log_prob(choice.sample())\n"
+        "loss = -(score * gain).mean() + F.mse_loss(now, reward)  # here",
+        "gain = now - reward\nchosen = F.log_softmax(policy(body(state)), -1).gather(1, action[:, None]).squeeze(1)\n"
+        "loss = (chosen * gain).mean() + gain.pow(2).mean()  # here",
+        "gain = reward - now\nchosen = F.cross_entropy(policy(body(state)), action, reduction='none')\n"
+        "loss = (chosen * gain).mean() + gain.pow(2).mean()  # here",
+        "gain = 0.7 - now\nloss = -(choice.log_prob(action) * gain).mean() + F.mse_loss(now, reward)  # here",
     ],
 )
 def test_an_advantage_that_moves_the_critic(body: str) -> None:
@@ -92,4 +99,34 @@ def test_an_advantage_that_moves_the_critic(body: str) -> None:
     ],
 )
 def test_a_constant_advantage_or_a_value_that_nothing_else_trains_is_none(body: str) -> None:
+    assert lines(body, "advantage-with-gradient") == []
+
+
+@pytest.mark.parametrize(("cleared", "told"), [("critic.zero_grad()", []), ("actor.zero_grad()", [10])])
+def test_a_gradient_of_the_policys_loss_that_is_cleared_before_a_step_moves_nothing(
+    cleared: str, told: list[int]
+) -> None:
+    source = f"""import torch
+policy, value = torch.nn.Linear(3, 2), torch.nn.Linear(3, 1)
+actor, critic = (torch.optim.SGD(one.parameters(), lr=0.1) for one in (policy, value))
+state, reward = torch.rand(6, 3), torch.rand(6)
+for _ in range(3):
+    choice = torch.distributions.Categorical(logits=policy(state))
+    gain = reward - value(state).squeeze(1)
+    actor.zero_grad()
+    critic.zero_grad()
+    (-choice.log_prob(choice.sample()) * gain).mean().backward(retain_graph=True)
+    actor.step()
+    {cleared}
+    gain.pow(2).mean().backward()
+    critic.step()
+"""
+    answers = build(recorded(source)).answers
+    assert [one.causes[0].line for one in answers if one.code == "advantage-with-gradient"] == told
+
+
+def test_the_divergence_of_two_distributions_is_no_advantage() -> None:
+    body = """
+mine, its = (F.log_softmax(one(body(state)), -1) for one in (policy, torch.nn.Linear(4, 2)))
+loss = (mine * (mine - its)).mean() + (mine - its).pow(2).mean()"""
     assert lines(body, "advantage-with-gradient") == []

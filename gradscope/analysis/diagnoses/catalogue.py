@@ -133,13 +133,13 @@ def _a_pass_and_parameters(recording: Recording) -> bool:
     return _a_pass(recording) and any(flags & PARAMETER for flags in recording.tensors.column("flags"))
 
 
-def _a_call(name: str) -> Callable[[Recording], bool]:
-    """Whether there is a function in whose name something stands: ``.exp``."""
-    return lambda recording: any(name in text for text in recording.strings)
+def _a_call(*names: str) -> Callable[[Recording], bool]:
+    """Whether there is a function in whose name one of some words stands: ``.exp``."""
+    return lambda recording: any(name in text for text in recording.strings for name in names)
 
 
-def _a_pass_and_a_call(name: str) -> Callable[[Recording], bool]:
-    is_called = _a_call(name)
+def _a_pass_and_a_call(*names: str) -> Callable[[Recording], bool]:
+    is_called = _a_call(*names)
     return lambda recording: _a_pass(recording) and is_called(recording)
 
 
@@ -219,7 +219,7 @@ _ENTRIES = (
     Entry("losses.weighted_after_mean", _a_pass),
     Entry("losses.target_with_gradient", _a_pass),
     Entry("losses.teacher_trained", _a_step),
-    Entry("losses.advantage_with_gradient", _a_pass_and_a_call(".log_prob")),
+    Entry("losses.advantage_with_gradient", _a_pass_and_a_call("log_prob", "softmax", "cross_entropy", "nll_loss")),
     Entry("losses.ratio_without_gradient", _a_pass_and_a_call(".exp")),
     Entry("losses.weight_as_number", _a_pass),
     Entry("losses.distance_to_copy", _a_pass),

@@ -13,7 +13,7 @@ from gradscope.analysis.report_model import Evidence
 
 def _find(sources: Sources) -> Iterator[Finding]:
     index = sources.index
-    for found in tracked_advantages(index, sources.passes):
+    for found in tracked_advantages(index, sources.passes, sources.lives):
         product, difference = index.op_line(found.product), index.op_line(found.difference)
         names = sources.listed([sources.names.at(leaf, found.product) for leaf in found.leaves])
         there = "" if difference == product else f" (line {difference})"

@@ -6,15 +6,22 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.facts.losses.factors import AS_IT_IS, below, called, maker, plain_name, tracked_uses
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after
 from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 
-_OF_PROBABILITY = AS_IT_IS | {"neg", "sum", "stack", "cat", "exp", "sub"}
+_OF_PROBABILITY = AS_IT_IS | {"neg", "sum", "stack", "cat", "exp", "sub", "add", "mean"}
+"""Calls that leave the logarithm of a probability one, add several, or make a ratio of probabilities of it."""
+_PICKS = frozenset(("gather", "take_along_dim", "index_select", "__getitem__", "getitem"))
+_OF_LABELS = frozenset(("cross_entropy", "nll_loss"))
+"""Losses that are the negative logarithm of the probability of what they are given."""
 _NORMALISED = AS_IT_IS | {"div", "truediv", "stack", "cat", "neg", "mul"}
 _SQUARES = frozenset(("pow", "square", "mse_loss", "smooth_l1_loss", "huber_loss"))
 _STEPS = 8
 """Calls from an advantage to the difference in it that are followed."""
+_SUMMED = 64
+"""Calls that are followed from the sum of the log-probabilities of an episode."""
 
 
 class TrackedAdvantage(NamedTuple):
@@ -31,23 +38,54 @@ class TrackedAdvantage(NamedTuple):
     """Behind the value."""
 
 
-def tracked_advantages(index: Index, passes: Passes) -> Iterator[TrackedAdvantage]:
+def tracked_advantages(index: Index, passes: Passes, lives: GradientLives) -> Iterator[TrackedAdvantage]:
     """The last one of each line, of products that a backward pass came through."""
-    log_probs = set(index.calls_of(lambda name: name.endswith(".log_prob")))
-    if not log_probs:
-        return
     products = index.calls_of(lambda name: plain_name(name) == "mul")
-    last = {index.op_statement[op]: op for op in products if op > min(log_probs)}
+    last = {index.op_statement[op]: op for op in products}
     nodes, walked = index.recording.tensors.column("node"), passes.first_walked_at
     for product in sorted(last.values()):
         taken, made = tracked_uses(index, product), index.tensors_made(product)
         if len(taken) != 2 or not made or nodes[made[0]] < 0 or walked[nodes[made[0]]] < 0:
             continue
         for probability, advantage in (taken, taken[::-1]):
-            if maker(index, below(index, probability, _OF_PROBABILITY)) in log_probs:
+            if _is_of_probability(index, probability):
                 found = _of_product(index, passes, product, advantage)
-                if found is not None:
-                    yield found
+                if found is not None and (leaves := _moved(lives, found.leaves, walked[nodes[made[0]]])):
+                    yield found._replace(leaves=leaves)
+
+
+def _is_of_probability(index: Index, tensor: int) -> bool:
+    """Whether a tensor is the logarithm of the probability of what was chosen, a sum of such ones, or a ratio."""
+    todo, seen, is_picked = [tensor], {tensor}, False
+    while todo and len(seen) < _SUMMED:
+        op = maker(index, todo.pop())
+        name = called(index, op) if op >= 0 else ""
+        is_picked = is_picked or name in _PICKS
+        if name == "log_prob" or name in _OF_LABELS or (is_picked and _is_of_softmax(index, op, name)):
+            return True
+        if name in _OF_PROBABILITY or name in _PICKS:
+            new = [one for one in tracked_uses(index, op) if one not in seen]
+            todo += new
+            seen.update(new)
+    return False
+
+
+def _is_of_softmax(index: Index, op: int, name: str) -> bool:
+    taken = tracked_uses(index, op)
+    if name == "log" and taken:
+        made = maker(index, below(index, taken[0], AS_IT_IS | _PICKS))
+        return made >= 0 and called(index, made) == "softmax"
+    return name == "log_softmax"
+
+
+def _moved(lives: GradientLives, leaves: list[int], backward: int) -> list[int]:
+    """Of some leaves those whose gradient of a pass was not cleared before a step could take it."""
+    found = []
+    for leaf in leaves:
+        cleared, stepped = (first_after(ops.get(leaf, []), backward) for ops in (lives.cleared, lives.steps))
+        if backward in lives.passes.get(leaf, []) and (cleared < 0 or 0 <= stepped < cleared):
+            found.append(leaf)
+    return found
 
 
 def _of_product(index: Index, passes: Passes, product: int, advantage: int) -> TrackedAdvantage | None:
@@ -59,12 +97,16 @@ def _of_product(index: Index, passes: Passes, product: int, advantage: int) -> T
         if op < 0 or called(index, op) not in ("sub", "add"):
             return None
         uses, taken = list(index.uses.of(op)), tracked_uses(index, op)
-        if len(uses) == 2 and called(index, op) == "sub" and uses[1] in taken and not _is_statistic(index, uses[1]):
-            squared = _squared(index, passes, [tensor, uses[1]])
-            leaves = _leaves(index, passes, uses[1])
-            return TrackedAdvantage(product, advantage, op, squared, leaves) if squared >= 0 and leaves else None
         if not taken:
             return None
+        if called(index, op) == "sub" and not _is_statistic(index, uses[-1]):
+            value = uses[-1] if uses[-1] in taken else uses[0]  # (a return that is a number is no tensor)
+            squared = _squared(index, passes, [tensor, value])
+            leaves = _leaves(index, passes, value)
+            if squared >= 0 and leaves:
+                return TrackedAdvantage(product, advantage, op, squared, leaves)
+            if len(uses) > 1:
+                return None
         tensor = taken[0]
     return None
 
