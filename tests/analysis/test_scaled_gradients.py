@@ -86,3 +86,21 @@ def test_a_clip_of_the_gradients_of_two_optimizers(unscaled: str, clip: str, is_
 def test_gradients_that_no_step_takes_after_the_clip_are_none() -> None:
     body = f"{SCALED}\nscaler.unscale_(optimizer)\n{BOTH}\nsecond.zero_grad()"
     assert causes("SGD", body)[0] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("second.step()  # here", True),
+        ("scaler.unscale_(optimizer)\nsecond.step()  # here", True),
+        ("scaler.unscale_(second)\nsecond.step()", False),
+        ("scaler.step(second)", False),
+        ("for p in other.parameters(): p.grad /= scaler.get_scale()\nsecond.step()", False),
+        ("second.zero_grad()\nother(x).sum().backward()\nsecond.step()", False),
+    ],
+)
+def test_a_step_of_one_of_two_optimizers_that_the_scaler_does_not_make(body: str, told: bool) -> None:
+    source = PROGRAM.format("SGD", f"{SCALED}\n{body}".replace("\n", "\n    "))
+    answers = [one for one in build(recorded(source)).answers if one.code == "scaled-gradients-applied"]
+    expected = [line_of(source, "# here")] if told else []
+    assert [cause.line for answer in answers for cause in answer.causes] == expected

@@ -68,13 +68,20 @@ def _find_unscaled(sources: Sources) -> Iterator[Finding]:
     index, events = sources.index, sources.events.of(EventKind.GRAD_SCALER)
     scaled = {tensor: event for event in events if event.detail.get("call") == "scale" for tensor in event.tensors}
     passes = {row.op: scaled[row.root] for row in index.recording.backwards if row.root in scaled}
-    undone = sorted(event.op for event in events if event.detail.get("call") in ("unscale_", "step"))
+    undone = [event for event in events if event.detail.get("call") in ("unscale_", "step")]
+    held = (
+        {one.made.subject: frozenset(one.tensors) for one in seen_optimizers(index, sources.events)} if passes else {}
+    )
     found: dict[int, dict[int, int]] = {}
     steps: dict[int, int] = {}
     for leaf, ops in sources.lives.steps.items() if passes else ():
         for step in ops:
             backward = last_before(sources.lives.passes[leaf], step)
-            is_undone = backward <= last_before(undone, step + 1)
+            is_undone = any(
+                backward <= event.op <= step
+                and (event.detail.get("optimizer", NONE) not in held or leaf in held[event.detail["optimizer"]])
+                for event in undone
+            )
             if backward in passes and not is_undone and not _is_written_between(sources, leaf, backward, step):
                 statement = index.op_statement[step]
                 found.setdefault(statement, {})[leaf] = backward
@@ -82,10 +89,11 @@ def _find_unscaled(sources: Sources) -> Iterator[Finding]:
     for statement, leaves in found.items():
         step, backward = steps[statement], max(leaves.values())
         names = sources.listed([sources.names.at(leaf, step) for leaf in leaves])
+        of_it = " for this optimizer" if undone else ""
         yield sources.finding(
             f"Line {index.op_line(step)}: {index.func(step)} applies gradients of {names} that are still multiplied by "
             "the loss scale",
-            why="the loss was scaled by a GradScaler, and neither its step nor unscale_ was called",
+            why=f"the loss was scaled by a GradScaler, and neither its step nor unscale_ was called{of_it}",
             op=step,
             tensors=list(leaves),
             causes=sources.cause("step", step),
