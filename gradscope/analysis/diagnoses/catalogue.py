@@ -288,7 +288,7 @@ _ENTRIES = (
     Entry("optimizers.half_precision.update_rounded_away", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.members.held_untracked", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.members.mask_is_trained", _a_step),
-    Entry("optimizers.members.iterator_used_up", _an_event(EventKind.OPTIMIZER)),
+    Entry("optimizers.members.iterator_used_up", _a_pass),
     Entry("optimizers.weights.weights_overwritten", _a_pass_and_a_write),
     Entry("optimizers.weights.average_left_in_model", _a_step),
     Entry("optimizers.half_precision.stale_casts", _a_step_under_autocast),

@@ -45,7 +45,7 @@ def iterated_again(text: str, line: int) -> list[Again]:
     tree = parsed(text)
     if tree is None:
         return []
-    bound, made = _bound(tree), _iterators(tree)
+    bound, made = names_bound(tree), iterators_of(tree)
     found: list[Again] = []
     for user in (node for node in ast.walk(tree) if isinstance(node, ast.stmt) and _spans(node, line)):
         given = {ast.unparse(node) for node in _arguments(user)}
@@ -62,7 +62,7 @@ def iterator_given(text: str, line: int) -> tuple[str, int, int] | None:
     tree = parsed(text)
     if tree is None:
         return None
-    bound, made = _bound(tree), _iterators(tree)
+    bound, made = names_bound(tree), iterators_of(tree)
     given = {
         ast.unparse(node)
         for user in ast.walk(tree)
@@ -92,10 +92,10 @@ def gone_through_once(text: str) -> tuple[Once, ...]:
     tree = parsed(text)
     if tree is None:
         return ()
-    bound, found = _bound(tree), list[Once]()
+    bound, found = names_bound(tree), list[Once]()
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     named = Counter(function.name for function in functions)
-    for name, made in _iterators(tree).items():
+    for name, made in iterators_of(tree).items():
         for function in functions if bound[name] == 1 else ():
             if made in ast.walk(function) or named[function.name] > 1 or not _is_called_in_loop(tree, function.name):
                 continue
@@ -183,7 +183,7 @@ def _takes_all(node: ast.AST, name: str) -> bool:
     return name in _sources(of_it)
 
 
-def _bound(tree: ast.Module) -> Counter[str]:
+def names_bound(tree: ast.Module) -> Counter[str]:
     """How often each name or attribute is bound, in any scope."""
     bound: Counter[str] = Counter()
     for node in ast.walk(tree):
@@ -198,9 +198,9 @@ def _bound(tree: ast.Module) -> Counter[str]:
     return bound
 
 
-def _iterators(tree: ast.Module) -> dict[str, ast.stmt]:
+def iterators_of(tree: ast.Module) -> dict[str, ast.stmt]:
     """Names that a statement binds to an iterator."""
-    bound, imported = _bound(tree), _imported(tree)
+    bound, imported = names_bound(tree), _imported(tree)
     giving = {
         node.name
         for node in ast.walk(tree)
@@ -214,6 +214,20 @@ def _iterators(tree: ast.Module) -> dict[str, ast.stmt]:
         and isinstance(node.targets[0], (ast.Name, ast.Attribute))
         and (_is_iterator(node.value, bound, imported) or _called(node.value) in giving)
     }
+
+
+def is_iterator_in(tree: ast.Module, value: ast.expr) -> bool:
+    """Whether an expression of a file is an iterator by its making, or a name that is bound once, to one."""
+    bound = names_bound(tree)
+    if isinstance(value, ast.Name | ast.Attribute):
+        name = ast.unparse(value)
+        return bound[name] == 1 and name in iterators_of(tree)
+    return _is_iterator(value, bound, _imported(tree))
+
+
+def goes_through(value: ast.expr, name: str) -> bool:
+    """Whether a loop over a value goes through what a name stands for."""
+    return name in _sources(value)
 
 
 def _imported(tree: ast.Module) -> dict[str, str]:

@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
 from gradscope.analysis.report_model import Evidence, Place
+from gradscope.frames.names.iterated_twice import IteratedTwice, Region, iterated_twice
 from gradscope.frames.names.used_up_iterators import Again, Once, gone_through_once, iterated_again
 from gradscope.recording import NONE
 
@@ -19,6 +20,7 @@ PASSES = 3
 def _find(sources: Sources) -> Iterator[Finding]:
     yield from _find_given(sources)
     yield from _find_once(sources)
+    yield from _find_twice(sources)
 
 
 def _find_once(sources: Sources) -> Iterator[Finding]:
@@ -35,6 +37,57 @@ def _find_once(sources: Sources) -> Iterator[Finding]:
             passes = _passes_from(sources, max(ops, default=NONE))
             if len(passes) > PASSES:
                 yield _gone_through_once(sources, number, once, passes)
+
+
+def _find_twice(sources: Sources) -> Iterator[Finding]:
+    """Iterators of which one place did something with each item, so that the next place found none."""
+    index = sources.index
+    for number, file in enumerate(index.recording.files):
+        for twice in iterated_twice(file.text) if file.is_user else ():
+            done = _last_op_in(sources, number, twice.done)
+            if done >= 0 and _last_op_in(sources, number, twice.undone) < 0:
+                yield _iterated_twice(sources, number, twice, done)
+
+
+def _last_op_in(sources: Sources, file: int, region: Region) -> int:
+    """The last op that took a tensor and was called from a region of a file; where columns are unknown, its lines."""
+    index, last = sources.index, NONE
+    spans, ops = index.recording.spans, index.recording.ops.column("span")
+    begins, ends = region[:2], region[2:]
+    inside = {
+        row
+        for row, span in enumerate(spans)
+        if span.file == file
+        and (begins[0] <= span.line <= ends[0])
+        and (span.col < 0 or (begins <= (span.line, span.col) and (span.end_line, span.end_col) <= ends))
+    }
+    for op, span in enumerate(ops if inside else ()):
+        if span in inside and index.uses.of(op):
+            last = op
+    return last
+
+
+def _iterated_twice(sources: Sources, file: int, twice: IteratedTwice, op: int) -> Finding:
+    made = sources.cause_of_line("made", file, *twice.made, "")
+    first = sources.cause_of_line("used", file, *twice.first, "")
+    again = sources.index.line(file, twice.again[0])
+    if twice.function:
+        symptom = f"Line {made.line}: {twice.function} is given {twice.source}, an iterator"
+        why = f"line {first.line} goes through it, and line {again}, which does so again, finds nothing left"
+        advice = f"Give it {f'[{twice.source[1:-1]}]' if twice.source[0] == '(' else f'list({twice.source})'}."
+    else:
+        symptom = f"Line {again}: nothing is done for what is in {twice.name}"
+        why = f"line {made.line} makes it an iterator, and line {first.line} has used it up"
+        advice = f"Make {twice.name} a list there."
+    return sources.finding(
+        symptom,
+        why=why,
+        op=op,
+        tensors=list(sources.index.uses.of(op))[:1],
+        causes=[made, first],
+        evidence=[Evidence("ops", op)],
+        advice=advice,
+    )
 
 
 def _passes_from(sources: Sources, op: int) -> list[int]:
