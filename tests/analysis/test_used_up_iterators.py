@@ -203,3 +203,60 @@ def test_a_penalty_that_goes_through_its_terms_once() -> None:
 def test_terms_that_are_there_each_time_or_wanted_once(made: str, before: str, term: str) -> None:
     source = ANCHORED.format(made=made, before=before, term=term)
     assert [one.code for one in build(recorded(source)).answers if one.code == "iterator-used-up"] == []
+
+
+GROUPED = """
+import itertools
+import torch
+from itertools import groupby
+from torch import nn
+net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+key = lambda item: item[0].split(".")[0]
+groups = []
+{made}
+optimizer = torch.optim.SGD(groups, lr=0.1)
+for step in range(4):
+    optimizer.zero_grad()
+    net(torch.ones(2, 4)).sum().backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("made", "is_one"),
+    [
+        (
+            "layers = [group for _, group in itertools.groupby(net.named_parameters(), key)]  # here\n"
+            "groups = [{'params': (p for _, p in group)} for group in layers]",
+            True,
+        ),
+        (
+            "layers = list(groupby(net.named_parameters(), key))  # here\n"
+            "groups = [{'params': [p for _, p in group]} for _, group in layers]",
+            True,
+        ),
+        (
+            "for number, (name, group) in enumerate(groupby(net.named_parameters(), key)):\n"
+            "    groups.append({'params': map(lambda item: item[1], group), 'lr': 0.1 + number})  # here",
+            True,
+        ),
+        ("groups = [{'params': [p for _, p in group]} for _, group in groupby(net.named_parameters(), key)]", False),
+        (
+            "layers = [list(group) for _, group in itertools.groupby(net.named_parameters(), key)]\n"
+            "groups = [{'params': (p for _, p in group)} for group in layers]",
+            False,
+        ),
+    ],
+)
+def test_an_optimizer_that_is_given_groups_which_the_next_ones_emptied(made: str, is_one: bool) -> None:
+    source = GROUPED.format(made=made)
+    answers = [one for one in build(recorded(source)).answers if one.code == "never-stepped"]
+    found = [cause.line for answer in answers for cause in answer.causes]
+    assert found == ([line_of(source, "# here")] if is_one else [])
+
+
+def test_groups_of_the_file_that_no_optimizer_was_to_get() -> None:
+    made = "names = [group for _, group in groupby(net.named_parameters(), key)]\ngroups = [net[0].weight]"
+    answers = [one for one in build(recorded(GROUPED.format(made=made))).answers if one.code == "never-stepped"]
+    assert answers
+    assert "groupby" not in answers[0].text

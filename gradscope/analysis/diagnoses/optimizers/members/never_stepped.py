@@ -24,6 +24,7 @@ from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
 from gradscope.frames.modules.unregistered import unregistered
+from gradscope.frames.names.kept_groups import kept_groups
 from gradscope.frames.names.put_on_objects import called_once, placed_later
 from gradscope.frames.names.used_up_iterators import taken_before
 from gradscope.recording import NONE
@@ -146,6 +147,8 @@ def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Re
         return _Reason(why, filters, events, "Choose it by another name, or let one group have all that is left.")
     if used_up := _used_up(sources, optimizer, tensor):
         return used_up
+    if emptied := _emptied_groups(sources, optimizer):
+        return emptied
     if assigned := _assigned_by_load(sources, optimizer, tensor):
         return assigned
     if rebuilt := rebuilt_later(sources, optimizer, tensor):
@@ -221,6 +224,23 @@ def _used_up(sources: Sources, optimizer: Optimizer, tensor: int) -> _Reason | N
         (made, taken),
         (optimizer.made.row,),
         f"Make {found.name} a list.",
+    )
+
+
+def _emptied_groups(sources: Sources, optimizer: Optimizer) -> _Reason | None:
+    """An optimizer with groups in which there is nothing, in a file that keeps the groups of ``itertools.groupby``."""
+    recording = sources.index.recording
+    row = recording.spans[optimizer.made.span]
+    kept = kept_groups(recording.files[row.file].text) if row.file >= 0 else []
+    if len(kept) != 1 or all(group.tensors for group in optimizer.groups):
+        return None
+    cause = sources.cause_of_line("made", row.file, *kept[0], "")
+    return _Reason(
+        f"line {cause.line} keeps the groups of itertools.groupby, each of which is empty once the next is asked for, "
+        f"and the {optimizer.name} of line {optimizer.line} got nothing from them",
+        (cause,),
+        (optimizer.made.row,),
+        "Keep a list of each group there.",
     )
 
 
