@@ -8,6 +8,7 @@ from typing import NamedTuple
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.modes.graphs_in_training import left_without_graph
 from gradscope.analysis.facts.reaching.left_values import is_built_from_values
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
@@ -89,6 +90,7 @@ def _built_in_forward(sources: Sources, given_at: int) -> int | None:
 
 
 def _cut(sources: Sources, op: int) -> _Untracked | None:
+    index = sources.index
     cuts = sources.gradients.cuts_behind(op)
     if not cuts:
         return None
@@ -101,6 +103,16 @@ def _cut(sources: Sources, op: int) -> _Untracked | None:
         causes = [*sources.causes_at("cut", (statement for statement, _ in inside)), *sources.cut_causes(cuts)]
         return _Untracked(f"the graph was cut at {where}", causes, cuts[0], evidence)
     where = listed(list(dict.fromkeys(map(sources.cuts.where, cuts))))
+    left = [left_without_graph(index, sources.passes, sources.events, cut) for cut in cuts]
+    if (call := left[0]) is not None and None not in left:
+        return _Untracked(
+            f"the graph was cut at {where}, which makes one in training mode only, and eval() at line "
+            f"{index.span_line(call.event.span)} left {call.name} in the other",
+            [*sources.cause_of_span("set", call.event.span), *sources.cut_causes(cuts)],
+            cuts[0],
+            [*evidence, Evidence("events", call.event.row)],
+            "Call train() again before training goes on.",
+        )
     return _Untracked(f"the graph was cut at {where}", sources.cut_causes(cuts), cuts[0], evidence)
 
 

@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.errors.ways_into_old_graphs import ways_kept
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.passed_uncut import ADVICE, passed_uncut
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.modes.graphs_in_training import left_without_graph
 from gradscope.analysis.facts.program.results_dropped import results_dropped
 from gradscope.analysis.facts.writes import writes_by_program
 from gradscope.analysis.report_model import Cause, CauseRole, Evidence
@@ -134,6 +135,19 @@ def _finding(sources: Sources, op: int, root: int, found: dict[int, int]) -> Fin
             causes=sources.cause("used", dropped),
             evidence=[Evidence("nodes", node) for node in entries] + [Evidence("ops", one) for one in sorted(used_up)],
             advice="Take what it gives: x = x.detach().",
+        )
+    left = [left_without_graph(index, sources.passes, sources.events, one) for one in sorted(used_up)]
+    if (call := left[0]) is not None and None not in left:
+        return sources.finding(
+            f"Line {line}: backward failed, since {sources.names.of(root)} leads into a graph that {passes} had used "
+            f"up and freed",
+            why="that keeps the graph in training mode only, and eval() at line "
+            f"{index.span_line(call.event.span)} left {call.name} in the other",
+            op=op,
+            tensors=[root],
+            causes=sources.cause_of_span("set", call.event.span),
+            evidence=[Evidence("events", call.event.row)] + [Evidence("ops", one) for one in sorted(used_up)],
+            advice="Call train() before training goes on.",
         )
     uncut, no_cut = passed_uncut(sources, [one for node in entries if (one := index.node_tensor[node]) >= 0], op)
     if uncut:

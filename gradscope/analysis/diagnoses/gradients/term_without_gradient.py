@@ -11,6 +11,7 @@ from gradscope.analysis.facts.derivatives.zero_derivatives import ZeroGradients
 from gradscope.analysis.facts.graphs.loss_terms import is_number, terms_without_gradient
 from gradscope.analysis.facts.graphs.lost_terms import LostTerm, LostTerms
 from gradscope.analysis.facts.losses.evaluated_terms import evaluated_term
+from gradscope.analysis.facts.modes.graphs_in_training import left_without_graph
 from gradscope.analysis.facts.reaching.called_cuts import call_of_cut
 from gradscope.analysis.facts.reaching.run_in_regions import RunInRegions
 from gradscope.analysis.index import Index
@@ -85,6 +86,8 @@ def _of_gradient(sources: Sources, tensor: int, at: int, root: int) -> Finding |
     if not cuts:
         return None
     cut = max(cuts)
+    if left := _left_in_evaluation(sources, tensor, at, root, cut):
+        return left
     caller = _caller_that_decides(sources, cut)
     called = f" (called at line {index.op_line(caller)})" if caller >= 0 else ""
     asks = _asks(sources, cut)
@@ -99,6 +102,23 @@ def _of_gradient(sources: Sources, tensor: int, at: int, root: int) -> Finding |
         causes=sources.cause("cut", caller) if caller >= 0 else asks,
         evidence=[Evidence("ops", cut)],
         advice="Where it is to be trained, call autograd.grad with create_graph=True.",
+    )
+
+
+def _left_in_evaluation(sources: Sources, tensor: int, at: int, root: int, cut: int) -> Finding | None:
+    """A graph that is asked for in training mode only, of a model that an evaluation left in the other."""
+    index, call = sources.index, left_without_graph(sources.index, sources.passes, sources.events, cut)
+    if call is None:
+        return None
+    return sources.finding(
+        f"Line {index.span_line(call.event.span)}: eval() leaves {call.name} in evaluation mode, and no gradient flows "
+        f"through {sources.names.at(tensor, at)}, a term of {sources.names.of(root)}",
+        why=f"it comes from the gradients of line {index.op_line(cut)}, which have a graph in training mode only",
+        op=at,
+        tensors=[tensor],
+        causes=sources.cause_of_span("set", call.event.span),
+        evidence=[Evidence("ops", cut), Evidence("events", call.event.row)],
+        advice="Call train() again before training goes on.",
     )
 
 
