@@ -36,6 +36,23 @@ for step in range(4):
     monitor.keep(out)  # hands over
     (w * step).exp().sum().backward()
 """,
+    "fields of a step in a buffer, of which samples are drawn": """
+import collections, random
+Step = collections.namedtuple("Step", "hidden state")
+class Buffer:
+    def __init__(self):
+        self.storage = collections.deque(maxlen=100)
+    def add(self, *fields):
+        self.storage.append(Step(*fields))  # keeps
+    def sample(self, number):
+        return Step(*(torch.stack(one) for one in zip(*random.sample(self.storage, number))))
+buffer = Buffer()
+for step in range(12):
+    hidden = torch.tanh(w * step)
+    buffer.add(hidden, torch.rand(3))  # hands over
+    if step > 5:
+        (w * buffer.sample(4).hidden.detach()).sum().backward()
+""",
     "losses of a validation in a list, without a backward pass": """
 losses = []
 for step in range(9):
@@ -245,6 +262,11 @@ def test_the_line_that_keeps_is_the_cause(case: str) -> None:
     assert answer.text.startswith(f"Line {line}: ")
 
 
+def test_what_keeps_is_called_as_the_line_that_puts_things_there_calls_it() -> None:
+    (answer,) = found(CARRIED["fields of a step in a buffer, of which samples are drawn"])
+    assert "self.storage keeps the graphs" in answer.text
+
+
 HEALTHY = {
     "numbers": "total = torch.zeros(())\nfor step in range(4):\n    loss = (w * step).sum()\n    loss.backward()\n"
     "    total += loss.item()\n",
@@ -258,6 +280,9 @@ HEALTHY = {
     "    losses.append((w * step).exp().mean())\ntorch.stack(losses).sum().backward()\n",
     "detached results in a list": "kept = []\nfor step in range(9):\n    out = (w * step).exp()\n"
     "    kept.append(out.detach())\n    out.sum().backward()\n",
+    "detached fields of a step in a buffer": "import collections\nStep = collections.namedtuple('Step', 'state')\n"
+    "buffer = collections.deque(maxlen=100)\ndef add(*fields):\n    buffer.append(Step(*fields))\n"
+    "for step in range(12):\n    out = torch.tanh(w * step)\n    add(out.detach())\n    out.sum().backward()\n",
     "the last results only": "last = {}\nfor step in range(9):\n    out = (w * step).exp()\n"
     "    last['out'] = out\n    (w * step).sum().backward()\n",
     "a few results, at the end of a program": "kept = []\nfor step in range(4):\n"

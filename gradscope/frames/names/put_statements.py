@@ -312,6 +312,8 @@ def _parts(value: ast.expr) -> Iterator[ast.expr]:
     elif isinstance(value, ast.Call) and last_part(dotted_name(value.func))[:1].isupper():
         for item in (*value.args, *(one.value for one in value.keywords)):
             yield from _parts(item)
+    elif isinstance(value, ast.Starred):
+        yield from _parts(value.value)
     elif isinstance(value, ast.Lambda):
         for default in (*value.args.defaults, *(one for one in value.args.kw_defaults if one is not None)):
             yield from _parts(default)

@@ -43,7 +43,8 @@ def kept_results(
     for container, kept in sorted(found.items(), key=lambda pair: -len(pair[1])):
         kept_by = keeper(index, kept, held) if len(kept) >= at_least else None
         if kept_by is not None:
-            return KeptResults(container, tuple(kept), kept_by)
+            is_called_so = last_part(container.partition("[")[0]) == last_part(kept_by.put.holder)
+            return KeptResults(container if is_called_so else kept_by.put.holder, tuple(kept), kept_by)
     return _by_argument(index, names, held, alive, at_least)
 
 
