@@ -8,6 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.optimizers.half_precision.scaled_hooks import limited_by_hooks
 from gradscope.analysis.diagnoses.optimizers.half_precision.scaled_norms import steps_withheld
+from gradscope.analysis.diagnoses.optimizers.half_precision.scaled_steps import steps_with_scaled_derivatives
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.events import Happened
 from gradscope.analysis.facts.optimizers import seen_optimizers
@@ -64,7 +65,8 @@ def _clipped(
 
 
 def _find_unscaled(sources: Sources) -> Iterator[Finding]:
-    """Steps that an optimizer made itself with gradients which nothing had divided by the scale."""
+    """Steps that an optimizer, or the program, made itself with gradients which nothing had divided by the scale."""
+    yield from steps_with_scaled_derivatives(sources)
     index, events = sources.index, sources.events.of(EventKind.GRAD_SCALER)
     scaled = {tensor: event for event in events if event.detail.get("call") == "scale" for tensor in event.tensors}
     passes = {row.op: scaled[row.root] for row in index.recording.backwards if row.root in scaled}
@@ -207,10 +209,12 @@ _APPLIED = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""A loss was scaled by a GradScaler, backward ran from it, and the optimizer made its step itself:
-            nothing divided the gradients by the scale.""",
+            nothing divided the gradients by the scale. Or autograd.grad gave gradients of a scaled loss, and the
+            program made a step of its own with them, or a penalty on their length.""",
         reason="""scaler.step(optimizer) divides the gradients, looks whether they are finite, and calls the optimizer's
             step. optimizer.step() knows nothing of the scale: with SGD each step is thousands of times too large.""",
-        remedy="""scaler.step(optimizer) in place of optimizer.step(), and scaler.update() after it.""",
+        remedy="""scaler.step(optimizer) in place of optimizer.step(), and scaler.update() after it. What autograd.grad
+            gave is to be divided by scaler.get_scale() before it is used.""",
     ),
     example=Example(
         shows="""\
