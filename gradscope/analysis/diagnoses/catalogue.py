@@ -240,6 +240,7 @@ _ENTRIES = (
     Entry("gradients.derivative_differs", _an_event(EventKind.FUNCTION)),
     Entry("gradients.constant_in_second_derivative", _an_event(EventKind.FUNCTION)),
     Entry("gradients.second_derivative_zero", _a_pass_for_results),
+    Entry("gradients.kept_gradient_overwritten", _an_event(EventKind.FUNCTION)),
     Entry("gradients.state_shared_by_calls", _an_event(EventKind.FUNCTION)),
     Entry("gradients.backward_reduction", _an_event(EventKind.FUNCTION)),
     Entry("modules.frozen", _a_pass),

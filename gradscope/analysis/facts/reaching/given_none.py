@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gradscope.analysis.facts.derivatives.function_sources import FunctionSources, Lines
+from gradscope.analysis.facts.derivatives.overwritten_grads import keeps_gradient
 from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.reaching.conditional_gradients import ConditionalGradient, conditional_gradient
 from gradscope.analysis.index import Index
@@ -32,10 +33,11 @@ class GivenNone:
         self._functions = functions
         self._edges_by_pass: dict[int, dict[int, list[tuple[int, int, int]]]] = {}
 
-    def why(self, leaf: int, op: int) -> tuple[str, tuple[Lines, ...], bool] | None:
+    def why(self, leaf: int, op: int) -> tuple[str, tuple[Lines, ...], bool, bool] | None:
         """That custom Functions which a pass came through gave a leaf None, or None where that is not known.
 
-        With the lines, and whether each of the Functions has a backward only for what it writes.
+        With the lines, whether each of the Functions has a backward only for what it writes, and whether each keeps
+        a gradient elsewhere.
         """
         given = self._functions_before(leaf, op)
         if not given:
@@ -56,7 +58,8 @@ class GivenNone:
         why = " and ".join(dict.fromkeys(phrases))
         sources = [self._functions.of_node(node) for node in given]
         only_writes = all(source is not None and source.only_writes for source in sources)
-        return f"the graph leads to it, but {why}", tuple(dict.fromkeys(lines)), only_writes
+        keeps = all(source is not None and keeps_gradient(source) for source in sources)
+        return f"the graph leads to it, but {why}", tuple(dict.fromkeys(lines)), only_writes, keeps
 
     def _functions_before(self, leaf: int, op: int) -> dict[int, _Place | None]:
         """The custom Functions that gave nothing to what leads to a leaf, each with the lines that say so.

@@ -149,9 +149,9 @@ class Reasons:
         if self._index.custom_functions and not this.asked_for:
             given_none = self._given_none.why(tensor, this.op)
             if given_none is not None:
-                why, none_at, only_writes = given_none
+                why, none_at, only_writes, keeps = given_none
                 is_dummy = only_writes and tensor not in self._events.in_optimizers
-                return Unreached(why, none_at=none_at, unused=is_dummy)
+                return Unreached(why, none_at=none_at, unused=is_dummy or keeps)
         if this.asked_for and tensor in self._leaves_behind(this.op):
             return self._asked_for_others(this)
         if tensor not in this.steps:
