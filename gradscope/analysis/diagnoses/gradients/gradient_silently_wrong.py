@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.gradients.recomputed_with_changed import recomputed_with_changed
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory_writes.inplace_writes import JudgedWrite
 from gradscope.analysis.facts.memory_writes.outside_writes import OutsideWrite
@@ -38,6 +39,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             else "Write into a new tensor; ctx.save_for_backward makes autograd notice.",
         )
     yield from _changed_outside(sources)
+    yield from recomputed_with_changed(sources)
 
 
 def _saved(sources: Sources, write: JudgedWrite, saved_at: int) -> list[Cause]:
@@ -138,9 +140,10 @@ DIAGNOSIS = Diagnosis(
             (fused_moving_avg_obs_fake_quant), by GradScaler.unscale_ on the gradients, by storage methods
             (untyped_storage().copy_, fill_), by torch.distributed.all_reduce and broadcast, nor where a tensor is put
             on other memory: x.data = y, vector_to_parameters, module.to(dtype). Of a tensor that a custom Function
-            keeps as an attribute (ctx.x = x) it compares none: save_for_backward does. What numpy writes gradscope
-            finds by the bytes, in blocks of up to 16 KiB that numpy() gave away or from_numpy() took in; what is
-            written inside a scripted or compiled function it cannot see.""",
+            keeps as an attribute (ctx.x = x) it compares none: save_for_backward does; nor of the weights of a
+            module that backward calls again (ctx.layer(x)), which a step may have changed since forward. What numpy
+            writes gradscope finds by the bytes, in blocks of up to 16 KiB that numpy() gave away or from_numpy() took
+            in; what is written inside a scripted or compiled function it cannot see.""",
         remedy="""Write through detach() under torch.no_grad(), so that autograd can notice; or write into a
             clone(), or after backward. After an optimizer's step compute the loss anew before the next backward.""",
     ),

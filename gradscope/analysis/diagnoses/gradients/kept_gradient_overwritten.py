@@ -65,8 +65,8 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""The backward of a custom autograd.Function puts a gradient on an object that its ctx holds, by a
-            plain assignment (ctx.store.grad = …, weight.main_grad = …). One backward pass came through several calls of the
-            Function with the same parameter.""",
+            plain assignment (ctx.store.grad = …, weight.main_grad = …). One backward pass came through several calls
+            of the Function with the same parameter.""",
         reason="""Autograd adds up the gradients of all uses of a leaf in .grad. What backward keeps itself it has to
             add up itself: backward runs once for each call, and an assignment leaves the gradient of the last one.""",
         remedy="""store.grad = g if store.grad is None else store.grad + g, and set it to None after the update.""",
