@@ -40,7 +40,7 @@ class ChangedSince(NamedTuple):
 
 def changed_since(index: Index, passes: Passes, functions: FunctionSources, lives: GradientLives) -> list[ChangedSince]:
     """One for each Function and line that steps."""
-    again = {name: (one, found) for name, one in functions.of_name.items() if (found := computes_anew(one)) is not None}
+    again = {name: (one, at) for name, one in functions.of_name.items() if (at := computes_anew(one)) is not None}
     found: dict[tuple[str, int], ChangedSince] = {}
     names, made_at = index.recording.nodes.column("name"), index.recording.nodes.column("op")
     inside = _GivenInside(index, passes, lives)
