@@ -28,8 +28,8 @@ def stores_on_objects(
 ) -> list[StoredOn]:
     """The statements that put a value where a copy of the object finds it.
 
-    ``self.kept = y``, ``self.rows.append((n, y))``, ``self.state.update(score=y)``, ``setattr(self, name, y)``, and
-    ``rows.append(y)`` where nothing puts it on an attribute.
+    ``self.kept = y``, ``self.rows.append((n, y))``, ``self.state.update(score=y)``, ``setattr(self, name, y)``,
+    ``SGD(weights, lr=y)``, and ``rows.append(y)`` where nothing puts it on an attribute.
 
     Args:
         text: Source of the file.
@@ -50,8 +50,10 @@ def stores_on_objects(
     for place in places:
         is_made_here = any(place.line <= line <= place.end_line for line in lines)
         for holder, part in _stored(place.statement):
-            is_it = (isinstance(part, ast.Name) and (place.scope, part.id) in given) or (
-                isinstance(part, ast.Call) and (is_made_here or last_name(part.func) in functions)
+            is_it = (
+                (isinstance(part, ast.Name) and (place.scope, part.id) in given)
+                or (isinstance(part, ast.Call) and (is_made_here or last_name(part.func) in functions))
+                or (isinstance(part, ast.Attribute) and part.attr in functions)  # (of a property)
             )
             if is_it:
                 found.append((holder, StoredOn(place.line, place.end_line, place.function)))
@@ -125,6 +127,7 @@ def _stored(statement: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
         holder = dotted_name(_whole(target))
         if holder and value is not None and not isinstance(target, ast.Name):
             yield from ((holder, part) for part in _kept_of(value))
+    yield from (("param_groups.", part) for part in _learning_rates(value))
     if not isinstance(statement, ast.Expr) or not isinstance(value, ast.Call):
         return
     given = [*value.args, *(keyword.value for keyword in value.keywords)]
@@ -134,6 +137,11 @@ def _stored(statement: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
         yield from ((of_object, part) for one in given for part in _kept_of(one))
     elif dotted_name(value.func) in ("setattr", "object.__setattr__"):
         yield from ((f"{dotted_name(given[0])}.", part) for one in given[2:] for part in _kept_of(one))
+
+
+def _learning_rates(value: ast.expr | None) -> list[ast.expr]:
+    """What a call is given as a learning rate, which an optimizer keeps in its groups."""
+    return [keyword.value for keyword in value.keywords if keyword.arg == "lr"] if isinstance(value, ast.Call) else []
 
 
 def _kept_of(value: ast.expr) -> Iterator[ast.expr]:
