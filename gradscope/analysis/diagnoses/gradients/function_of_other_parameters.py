@@ -8,6 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.frames.calls.functions_of_grad import call_in_function
 from gradscope.recording import NONE
 from gradscope.recording.flags import PARAMETER
 from gradscope.recording.rows import OpKind
@@ -67,7 +68,7 @@ def _finding(sources: Sources, op: int, taken: list[tuple[int, int]]) -> Finding
     index, last = sources.index, taken[-1][0]
     tensors = list(dict.fromkeys(tensor for _, tensor in taken))
     names = sources.listed([sources.names.of(tensor) for tensor in tensors])
-    causes = _called_at(sources, tensors[0], last)
+    causes = _called_at(sources, tensors[0], last, op)
     return sources.finding(
         f"Line {causes[0].line if causes else index.op_line(last)}: the function computes with {names} of the module, "
         "not with what it is given",
@@ -81,10 +82,20 @@ def _finding(sources: Sources, op: int, taken: list[tuple[int, int]]) -> Finding
     )
 
 
-def _called_at(sources: Sources, parameter: int, used: int) -> list[Cause]:
-    """Where the module was called that has a parameter; the line that uses it where that is in no forward."""
+def _called_at(sources: Sources, parameter: int, used: int, ended: int) -> list[Cause]:
+    """Where the module was called that has a parameter; the line that uses it where that is in no forward.
+
+    What the text of the function calls is asked first: a module's first call may be elsewhere.
+    """
     recording = sources.index.recording
     if sources.index.op_place(used).function.endswith("forward"):
+        statement = sources.index.statements[sources.index.op_statement[ended]]
+        names = set(sources.names.of(parameter).split("."))
+        for number, file in enumerate(recording.files):
+            lines = range(statement.line, statement.end_line + 1) if statement.file == number else ()
+            found = call_in_function(file.text, lines, names) if file.is_user else None
+            if found is not None:
+                return [sources.cause_of_line("used", number, *found)]
         for module, tensor, _ in recording.module_tensors:
             if tensor == parameter:
                 while recording.modules[module].parent != NONE:
