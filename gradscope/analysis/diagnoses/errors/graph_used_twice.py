@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gradscope.analysis.diagnoses.cached_weights import OF_CACHED, cached_at
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.errors.ways_into_old_graphs import ways_kept
 from gradscope.analysis.diagnoses.finding import Finding
@@ -148,6 +149,18 @@ def _finding(sources: Sources, op: int, root: int, found: dict[int, int]) -> Fin
             causes=sources.cause_of_span("set", call.event.span),
             evidence=[Evidence("events", call.event.row)] + [Evidence("ops", one) for one in sorted(used_up)],
             advice="Call train() before training goes on.",
+        )
+    if cached := cached_at(sources, [index.node_tensor[node] for node in entries], op):
+        return sources.finding(
+            f"Line {line}: backward failed, since {sources.names.of(root)} leads into a graph that {passes} had used "
+            "up and freed",
+            why=f"parametrize.cached() (line {cached[0].line}) keeps the weights that it computed first, with their "
+            "graph, as long as it is open",
+            op=op,
+            tensors=[root],
+            causes=cached,
+            evidence=[Evidence("nodes", node) for node in entries] + [Evidence("ops", one) for one in sorted(used_up)],
+            advice=OF_CACHED,
         )
     uncut, no_cut = passed_uncut(sources, [one for node in entries if (one := index.node_tensor[node]) >= 0], op)
     if uncut:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gradscope.analysis.diagnoses.cached_weights import OF_CACHED, cached_at
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
@@ -18,6 +19,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
     for stale in stale_results(index, sources.passes, sources.lives):
         made_at = index.recording.tensors.column("op")[stale.tensor]
         causes = sources.stored(stale.tensor, stale.last) or _put_on_object(sources, stale.tensor)
+        if not causes and (cached := cached_at(sources, [stale.tensor], stale.last)):
+            yield _of_cached(sources, stale, cached)
+            continue
         # What a later iteration computes anew is as old as was meant; of what has no name only the call tells.
         if _is_anew(sources, stale.tensor) or not (causes or index.calls_like(made_at) == 1):
             continue
@@ -38,6 +42,20 @@ def _find(sources: Sources) -> Iterator[Finding]:
             evidence=[Evidence("ops", op) for op in (stale.first, stale.steps[-1], stale.last)],
             advice="Compute it in the loop, after each step; detach() it where it is to stay as it was.",
         )
+
+
+def _of_cached(sources: Sources, stale: StaleResult, causes: list[Cause]) -> Finding:
+    """A weight that ``parametrize.cached()`` keeps while steps change what it is computed from."""
+    times = sources.index.times(stale.steps)
+    return sources.finding(
+        f"Line {causes[0].line}: parametrize.cached() keeps the weight that it computed first, which was used again "
+        f"after each of {times:,} steps that changed {_changed(sources, stale)}, from which it was computed",
+        op=sources.index.recording.tensors.column("op")[stale.tensor],
+        tensors=[stale.tensor],
+        causes=causes,
+        evidence=[Evidence("ops", op) for op in (stale.first, stale.steps[-1], stale.last)],
+        advice=OF_CACHED,
+    )
 
 
 def _attributes(sources: Sources, tensor: int) -> set[int]:
