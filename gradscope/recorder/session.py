@@ -26,6 +26,7 @@ from gradscope.recorder.naming.seen_names import SeenNames
 from gradscope.recorder.patches import hooks, inside_writes, replaced_functions
 from gradscope.recorder.patches.inside_counts import write_counts
 from gradscope.recorder.patches.optimizer_steps import OptimizerSteps
+from gradscope.recorder.patches.rerun_states import write_rerun_states
 from gradscope.recorder.patches.stack_limit import raise_stack_limit
 from gradscope.recorder.patches.threads import follow, following, unfollow
 from gradscope.recorder.places.call_sites import Site, SourceFiles, SpanTable
@@ -163,6 +164,7 @@ class Recorder:
                     hooks.write_runs(self._tape, self.row_of)
                     write_counts(self._tape)
                     inside_writes.write_effects(self._tape)
+                    write_rerun_states(self._tape)
                     self._observer.arrays.write()
                     self._observer.collectives.note_all()
                     self._look_back(namespace or {}, filename)

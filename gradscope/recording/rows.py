@@ -220,6 +220,12 @@ class EventKind(IntEnum):
     """Calls of a ``function`` inside backward passes, in hooks of the program's, ``wrote`` the tensors, or ``cleared``
     or ``set`` their ``.grad`` (what they ``did``), each so many ``times``. Noted at the end, once for each place; the
     subject is the span of the call that began the passes."""
+    RERUN_STATE = 121
+    """What checkpointed functions found of state that is no tensor, when backward ran them again; noted at the end for
+    each place that calls checkpoint. Pairs of the class of an object (empty: a file's own names) and an attribute:
+    those that they found otherwise than at first and changed again (``own``), had changed at first only (``entered``),
+    or had not changed (``outside``); lists and tensors with a graph that they put there again and that were ``left``
+    there until a function ran next."""
 
 
 class Op(NamedTuple):

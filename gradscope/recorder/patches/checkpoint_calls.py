@@ -20,6 +20,7 @@ from torch.compiler import is_dynamo_compiling
 from gradscope.recorder.calls.modes_aside import is_ours_on_top
 from gradscope.recorder.patches.noting import note
 from gradscope.recorder.patches.recomputed import count_in_backward, counted
+from gradscope.recorder.patches.rerun_states import RerunWatch, watched
 from gradscope.recording.rows import EventKind
 
 GENERATORS = ("_checkpoint_without_reentrant_generator_impl", "_checkpoint_without_reentrant_generator")
@@ -39,13 +40,16 @@ def reported(generator: Callable[..., Any]) -> Callable[..., Any]:
             yield from generator(*args, **kwargs)
             return
         preserves = kwargs.get("preserve_rng_state", args[1:2] != (False,))
-        subject = next(_next)
+        subject, function, given = next(_next), args[0] if args else None, args[1:]
         _report(_CHECKPOINT, sys._getframe(1), subject, {"begins": True, "preserve_rng_state": bool(preserves)})
+        watches = _watches(sys._getframe(1), function, given)
         if args:
-            args = (counted(args[0]), *args[1:])
+            args = (counted(watched(function, watches)), *given)
         try:
             yield from generator(*args, **kwargs)
         finally:
+            for watch in watches:
+                watch.look(function, given)
             _report(_CHECKPOINT, sys._getframe(1), subject, {"begins": False})
 
     return around
@@ -61,15 +65,25 @@ def reentrant_reported(apply: Callable[..., Any]) -> Callable[..., Any]:
         subject, frame = next(_next), sys._getframe(1)
         tracked = any(isinstance(one, Tensor) and one.requires_grad for one in args)
         _report(_REENTRANT, frame, subject, {"begins": True, "requires_grad": tracked})
+        watches = _watches(frame, args[0] if args else None, args[1:])
         try:
             result = apply(*args, **kwargs)
+            for watch in watches:
+                watch.look(args[0], args[1:])
             with DisableTorchFunction():
-                count_in_backward(result)
+                count_in_backward(result, watches)
             return result
         finally:
             _report(_REENTRANT, frame, subject, {"begins": False})
 
     return applies
+
+
+def _watches(frame: FrameType, function: Any, args: tuple[Any, ...]) -> list[RerunWatch]:
+    found: list[RerunWatch] = []
+    if function is not None and is_ours_on_top():
+        note("checkpoint", lambda mode: found.append(RerunWatch(mode, frame, function, args)))
+    return found
 
 
 def _report(kind: int, frame: FrameType, subject: int, detail: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from gradscope.recorder.calls.observer import Observer
 from gradscope.recorder.calls.torch_functions import Function
 from gradscope.recorder.patches.inside_counts import count_call
 from gradscope.recorder.patches.inside_passes import InsideMode
+from gradscope.recorder.patches.rerun_states import RerunWatch, watched
 from gradscope.recorder.places.call_sites import Site
 from gradscope.recorder.places.code_owners import Owner
 from gradscope.recorder.state.tensors_in import tensors_in
@@ -98,12 +99,12 @@ def counted(function: Callable[..., Any]) -> Callable[..., Any]:
     return runs_again
 
 
-def count_in_backward(result: Any) -> None:
-    """Let the function be counted whose results reentrant checkpoint gave, when the backward of their node runs it."""
+def count_in_backward(result: Any, watches: list[RerunWatch]) -> None:
+    """Let the function be counted and watched that reentrant checkpoint ran, when the backward of its node runs it."""
     for tensor in tensors_in(result):
         node = tensor.grad_fn
         if getattr(type(node), "_forward_cls", None) is checkpoint.CheckpointFunction:
-            node.run_function = counted(node.run_function)
+            node.run_function = counted(watched(node.run_function, watches))
             return
 
 

@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.errors.ways_into_old_graphs import ways_kept
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.passed_uncut import ADVICE, passed_uncut
+from gradscope.analysis.diagnoses.rerun_causes import OF_LEFT, left_behind, owned
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.modes.graphs_in_training import left_without_graph
 from gradscope.analysis.facts.program.results_dropped import results_dropped
@@ -161,6 +162,19 @@ def _finding(sources: Sources, op: int, root: int, found: dict[int, int]) -> Fin
             causes=cached,
             evidence=[Evidence("nodes", node) for node in entries] + [Evidence("ops", one) for one in sorted(used_up)],
             advice=OF_CACHED,
+        )
+    if left := left_behind(sources, [index.node_tensor[node] for node in entries]):
+        state, causes = left
+        return sources.finding(
+            f"Line {line}: backward failed, since {sources.names.of(root)} leads into a graph that {passes} had used "
+            "up and freed",
+            why=f"that pass ran the function again that line {causes[-1].line} checkpoints, which added to "
+            f"{owned(state)} (line {causes[0].line}) a second time, and what it added was still there",
+            op=op,
+            tensors=[root],
+            causes=causes,
+            evidence=[Evidence("nodes", node) for node in entries] + [Evidence("ops", one) for one in sorted(used_up)],
+            advice=OF_LEFT,
         )
     uncut, no_cut = passed_uncut(sources, [one for node in entries if (one := index.node_tensor[node]) >= 0], op)
     if uncut:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.errors.messages_of_autograd import Explained, Where, explained
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.rerun_causes import rerun_cause
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Cause, Evidence, Place, Severity
 from gradscope.frames.called_by_torch.closures_given import closure_without_result
@@ -48,6 +49,17 @@ def _find(sources: Sources) -> Iterator[Finding]:
 
 
 def _finding(sources: Sources, one: _Refused, found: Explained) -> Finding:
+    rerun = rerun_cause(sources, one.op) if found.where is Where.CHECKPOINT else None
+    if rerun is not None:
+        return sources.finding(
+            f"Line {one.line}: {one.call} failed",
+            why=rerun.why,
+            op=one.op,
+            tensors=list(one.tensors[:1]),
+            causes=rerun.causes,
+            advice=rerun.advice,
+            severity=one.severity,
+        )
     causes = _causes(sources, one, found)
     what = f"{one.call} failed" if one.call else "torch refused what it does"
     at = [cause.line for cause in causes if cause.line != one.line]

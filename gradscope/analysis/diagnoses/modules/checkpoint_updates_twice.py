@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.rerun_causes import OF_LEFT, USED_TWICE, causes_of_left, owned
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.modules.checkpoints import reruns
 from gradscope.analysis.facts.modules.power_iterations import MovedAgain, moved_again
+from gradscope.analysis.facts.modules.rerun_states import found_otherwise
 from gradscope.analysis.facts.modules.updated_again import UpdatedAgain, updated_again
 from gradscope.analysis.report_model import Evidence
-from gradscope.recording.rows import Field, OpKind
+from gradscope.recording.rows import EventKind, Field, OpKind
 
 _NORMS = ("batch_norm", "instance_norm")
 _COUNTER = "num_batches_tracked"
@@ -22,6 +24,28 @@ def _find(sources: Sources) -> Iterator[Finding]:
     yield from _statistics(sources)
     yield from _own_state(sources)
     yield from _power_iterations(sources)
+    yield from _left(sources)
+
+
+def _left(sources: Sources) -> Iterator[Finding]:
+    """One finding for each list, or sum, of tensors with a graph to which backward added again, and that kept these.
+
+    (Where a later pass failed, as it came into their graphs, that says so.)
+    """
+    failed = {event.span for event in sources.events.of(EventKind.CHECKPOINT)} if sources.raised(USED_TWICE) else ()
+    for found in found_otherwise(sources.index, sources.events):
+        if found.sort == "left" and found.lines and found.span not in failed:
+            causes = causes_of_left(sources, found)
+            yield sources.finding(
+                f"Line {causes[0].line}: backward runs the function again that line {causes[-1].line} checkpoints, "
+                f"which adds to {owned(found)} a second time: what it added is still there, with its graph, in the "
+                "next forward pass",
+                op=sources.index.op_count - 1,
+                tensors=[],
+                causes=causes,
+                evidence=[Evidence("events", found.event)],
+                advice=OF_LEFT,
+            )
 
 
 def _power_iterations(sources: Sources) -> Iterator[Finding]:
@@ -127,8 +151,8 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""A function under torch.utils.checkpoint contains a normalization in training mode, or updates what
-            the program keeps (an average, a count), and a backward pass came through it: the running statistics, or
-            what is kept, are updated by the forward pass and again by backward.""",
+            the program keeps (an average, a count, a list of losses), and a backward pass came through it: the running
+            statistics, or what is kept, are updated by the forward pass and again by backward.""",
         reason="""Checkpointing keeps no activations. Backward runs the function a second time to have them, with all
             that it does besides: BatchNorm moves its running mean and variance by the same batch again and counts the
             batch twice, so that they are not those of a run without checkpointing.""",

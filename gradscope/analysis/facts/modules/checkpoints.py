@@ -25,19 +25,24 @@ class Rerun(NamedTuple):
 
 def reruns(index: Index, events: Events, passes: Passes) -> Iterator[Rerun]:
     """Checkpointed functions through which a backward pass came: it ran them a second time, unseen."""
-    begun: dict[int, Happened] = {}
-    threads, raised = index.recording.ops.column("thread"), {error.op for error in index.recording.errors}
-    for event in events.of(EventKind.CHECKPOINT):
-        if event.detail.get("begins"):
-            begun[event.subject] = event
-            continue
-        first = begun.pop(event.subject, None)
-        if first is None:
-            continue
-        ops = tuple(op for op in range(first.op, min(event.op, index.op_count)) if threads[op] == event.thread)
+    raised = {error.op for error in index.recording.errors}
+    for first, ops in checkpointed_runs(index, events):
         walked = {op: at for op in ops if (at := _walked_at(index, passes, op)) >= 0 and at not in raised}
         if walked:
             yield Rerun(first, ops, walked)
+
+
+def checkpointed_runs(index: Index, events: Events) -> Iterator[tuple[Happened, tuple[int, ...]]]:
+    """All of them (not reentrant): where each began, and its ops."""
+    begun: dict[int, Happened] = {}
+    threads = index.recording.ops.column("thread")
+    for event in events.of(EventKind.CHECKPOINT):
+        if event.detail.get("begins"):
+            begun[event.subject] = event
+        elif event.subject in begun:
+            first = begun.pop(event.subject)
+            ops = range(first.op, min(event.op, index.op_count))
+            yield first, tuple(op for op in ops if threads[op] == event.thread)
 
 
 def _walked_at(index: Index, passes: Passes, op: int) -> int:
