@@ -20,7 +20,7 @@ from torch.compiler import is_dynamo_compiling
 from gradscope.recorder.calls.modes_aside import is_ours_on_top
 from gradscope.recorder.patches.noting import note
 from gradscope.recorder.patches.recomputed import count_in_backward, counted
-from gradscope.recorder.patches.rerun_states import RerunWatch, watched
+from gradscope.recorder.patches.state_when_run_again import RerunWatch, watched
 from gradscope.recording.rows import EventKind
 
 GENERATORS = ("_checkpoint_without_reentrant_generator_impl", "_checkpoint_without_reentrant_generator")
