@@ -15,6 +15,7 @@ from gradscope.analysis.facts.tracking.flow import Flow, Step
 from gradscope.analysis.index import Index
 from gradscope.analysis.worded_lines import NamedLine
 from gradscope.recording import NONE
+from gradscope.recording.flags import NO_STORAGE
 from gradscope.recording.rows import OpKind
 
 _MEANT = ("detach", "data", "no_grad", "inference_mode", "requires_grad_false")
@@ -129,13 +130,17 @@ class LostTerms:
         return CutPenalty(list(cuts.values()), leaves, ways)
 
     def _goes_into_graph(self, tensor: int, before: int) -> bool:
-        """Whether a call that gave a tracked result took a tensor in, or somebody wrote it elsewhere."""
-        index = self._index
+        """Whether a call that gave a tracked result took a tensor in, or somebody wrote it elsewhere.
+
+        (Inside a transform of torch.func its own derivatives are tracked: no graph of the program's.)
+        """
+        index, flags = self._index, self._index.recording.tensors.column("flags")
         return any(
             index.requires_grad(made, op + 1)
             for op in index.users.of(tensor)
             if op < before
             for made in index.tensors_made(op)
+            if not flags[made] & NO_STORAGE
         )
 
     def _steps(self, tensor: int, at: int) -> dict[int, Step]:

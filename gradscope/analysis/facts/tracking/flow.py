@@ -16,6 +16,7 @@ from typing import NamedTuple
 from gradscope.analysis.facts.storage_groups import StorageGroups, overlap
 from gradscope.analysis.facts.tracking.grad_regions import GradRegions
 from gradscope.analysis.facts.tracking.reentrant_checkpoints import ReentrantCheckpoints
+from gradscope.analysis.facts.tracking.transform_results import TransformResults
 from gradscope.analysis.facts.tracking.values_taken import ValuesTaken
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
@@ -58,6 +59,7 @@ class Flow:
         self._sharing = sharing
         self._values = ValuesTaken(index)
         self._regions = GradRegions(index)
+        self._transforms = TransformResults(index)
         self._reentrant = ReentrantCheckpoints(index)
         self.walked = 0
         """Tensors looked at so far, in all walks: what they cost."""
@@ -122,8 +124,10 @@ class Flow:
                     found.append((taken, made, not is_tracked and self._is_lost(taken, made)))
             if op_flags[made] & MADE or flags & PARAMETER:
                 found += self._from_base(tensor, made)
+                found += [(taken, made, False) for taken in self._transforms.taken(tensor) if not flags & PARAMETER]
         elif flags & EXTERNAL and made < index.op_count:
             found += self._from_base(tensor, made)
+            found += [(taken, made, False) for taken in self._transforms.taken(tensor) if not flags & PARAMETER]
         for op, written in self._writes_before(tensor, until):
             if index.is_leaf_with_grad(tensor, op) or index.is_leaf_with_grad(written, op):
                 continue
