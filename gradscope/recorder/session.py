@@ -26,8 +26,6 @@ from gradscope.recorder.naming.seen_names import SeenNames
 from gradscope.recorder.patches import hooks, inside_writes, replaced_functions
 from gradscope.recorder.patches.inside_counts import write_counts
 from gradscope.recorder.patches.optimizer_steps import OptimizerSteps
-from gradscope.recorder.patches.rerun_states import write_rerun_states
-from gradscope.recorder.patches.recomputed import write_recomputed
 from gradscope.recorder.patches.stack_limit import raise_stack_limit
 from gradscope.recorder.patches.state_when_run_again import write_rerun_states
 from gradscope.recorder.patches.threads import follow, following, unfollow

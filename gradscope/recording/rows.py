@@ -135,8 +135,8 @@ class EventKind(IntEnum):
     a module was added to one that held it before; the tensors are its parameters."""
     RECOMPUTED = 35
     """A ``function`` was called inside backward passes, by a checkpointed function that ran again, or ``within`` the
-    backward of a Function of the program's, or ``hooks``. Noted at the end, once for each place of such calls; the
-    subject is their number."""
+    backward of a Function of the program's, or ``hooks``; ``draws`` says of a Function's that it drew random numbers.
+    Noted at the end, once for each place of such calls; the subject is their number."""
     SNIPPET = 16
     """A part of a transcript, page or notebook has run, which the program's file has from ``line`` to ``end_line``:
     what the page has as ``shown`` below it, what it ``printed``, and the ``error_type``, ``message`` and ``error_line``

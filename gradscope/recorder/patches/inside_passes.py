@@ -16,7 +16,7 @@ from gradscope.recorder.calls.function_mode import RecorderMode
 from gradscope.recorder.calls.observer import Observer
 from gradscope.recorder.calls.shielded_observer import ShieldedObserver
 from gradscope.recorder.calls.torch_functions import Function
-from gradscope.recorder.patches.inside_counts import count_call
+from gradscope.recorder.patches.inside_counts import count_call, draws
 from gradscope.recorder.patches.inside_writes import PlaceEffect, note_effect
 from gradscope.recorder.patches.threads import modes_of_this_thread
 from gradscope.recorder.places.callers import Located
@@ -91,7 +91,7 @@ class _Inside:
         *_: int,
     ) -> None:
         """Count a call that has returned, and note what it wrote."""
-        self._count(info, located)
+        self._count(info, located, self._within != HOOKS and draws(info.name, kwargs or {}))
         if before is None:
             return
         if isinstance(before, bool):
@@ -110,9 +110,9 @@ class _Inside:
         with self._observer.lock:
             self._count(info, located)
 
-    def _count(self, info: Function, located: Located) -> None:
+    def _count(self, info: Function, located: Located, drew: bool = False) -> None:
         if located.group is None or located.group != self._group:
-            count_call(self._observer.tape, located.site.span, located.label or info.name, self._within)
+            count_call(self._observer.tape, located.site.span, located.label or info.name, self._within, drew)
         self._group = located.group
 
     def _note(self, info: Function, located: Located, did: str, tensors: list[Any]) -> None:

@@ -23,7 +23,6 @@ from gradscope.recorder.calls.observer import Observer
 from gradscope.recorder.calls.torch_functions import Function
 from gradscope.recorder.patches.inside_counts import count_call
 from gradscope.recorder.patches.inside_passes import InsideMode
-from gradscope.recorder.patches.rerun_states import RerunWatch, watched
 from gradscope.recorder.patches.state_when_run_again import RerunWatch, watched
 from gradscope.recorder.places.call_sites import Site
 from gradscope.recorder.places.code_owners import Owner

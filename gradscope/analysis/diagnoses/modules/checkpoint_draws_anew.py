@@ -11,8 +11,10 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.events import Happened
 from gradscope.analysis.facts.modules.checkpoints import Rerun, reruns
 from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.worded_lines import numbers
 from gradscope.frames.called_by_torch.draws_from_generators import draws_from_generators
 from gradscope.frames.called_by_torch.draws_outside_torch import draws_outside_torch
+from gradscope.frames.called_by_torch.reruns_in_backward import puts_random_state_back, reruns_in_backward
 from gradscope.recording.rows import EventKind
 
 _DROPS = re.compile(r"(F|torch)\.(feature_)?(alpha_)?dropout[123]?d?")
@@ -24,10 +26,54 @@ _RANDOM = re.compile(
 )
 
 
+_PASSES = ("torch.autograd.grad", "torch.autograd.backward", "Tensor.backward")
+
+
 def _find(sources: Sources) -> Iterator[Finding]:
     yield from _of_torch(sources)
     yield from _of_others(sources)
     yield from _of_generators(sources)
+    yield from _in_functions(sources)
+
+
+def _in_functions(sources: Sources) -> Iterator[Finding]:
+    """One finding for each Function of the program's whose backward runs again, with draws, what its forward ran."""
+    index, drawn, differentiated = sources.index, dict[str, list[Happened]](), set[str]()
+    for event in sources.events.of(EventKind.RECOMPUTED):
+        if event.detail.get("function") in _PASSES:
+            differentiated.add(str(event.detail.get("within")))
+        if event.detail.get("draws") is True and event.span >= 0:
+            drawn.setdefault(str(event.detail.get("within")), []).append(event)
+    spans = index.recording.ops.column("span")
+    files = [(number, file.text) for number, file in enumerate(index.recording.files) if file.is_user]
+    for within, events in drawn.items():
+        places = {(event.span, str(event.detail.get("function"))): event for event in events}
+        again = [
+            op
+            for op in index.calls_of(lambda name: any(name == func for _, func in places))  # noqa: B023 (called here)
+            if (spans[op], index.func(op)) in places and sources.flow.is_inside_function(op)
+        ]
+        # (One that only draws again, to round a gradient at random, runs nothing to differentiate it.)
+        name, again = within.partition(".")[0], again if within in differentiated else []
+        lines = {index.recording.spans[event.span].line for event in events}
+        if not again or any(puts_random_state_back(text, name, line) for _, text in files for line in lines):
+            continue
+        causes = [
+            sources.cause_of_line("used", file, *at) for file, text in files for at in reruns_in_backward(text, name)
+        ]
+        if not causes:
+            continue
+        at = sorted({cause.line for cause in causes})
+        yield sources.finding(
+            f"Line{'s' * (len(at) > 1)} {numbers(at)}: backward of {name} runs again what its forward ran, and "
+            f"{index.call_name(again[0])} draws other numbers then: nothing puts back torch's random state, and the "
+            "gradients are not those of the values that were computed",
+            op=again[-1],
+            tensors=index.tensors_made(again[-1]),
+            causes=causes,
+            evidence=[Evidence("events", places[spans[again[0]], index.func(again[0])].row)],
+            advice="Keep torch.get_rng_state() in forward, and set it for the second run, in torch.random.fork_rng().",
+        )
 
 
 def _of_others(sources: Sources) -> Iterator[Finding]:
@@ -146,7 +192,8 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""A function under torch.utils.checkpoint with preserve_rng_state=False drew random numbers (dropout),
             and a backward pass came through it. Or it drew numbers of NumPy's or Python's, or from a torch.Generator of
-            the program's, whose state checkpoint does not put back in any case.""",
+            the program's, whose state checkpoint does not put back in any case. Or the backward of a Function of the
+            program's runs again, with dropout, what its forward ran.""",
         reason="""Backward runs the function a second time to have its activations. Without the random state of the
             forward pass it draws other numbers, another dropout mask, and the gradients are those of a function that
             was not the one that gave the loss; nothing fails.""",
