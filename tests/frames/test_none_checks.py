@@ -52,3 +52,79 @@ def test_a_loop_that_says_something_else_where_there_is_none_asks() -> None:
 
 def test_a_condition_outside_of_a_loop_asks_about_one() -> None:
     assert asks_for_none("if w.grad is not None:\n    print(w.grad)\n", 1) == ""
+
+
+IN_A_LOOP = "for n, p in enumerate(ps):\n    {}\n"
+BY_A_FUNCTION = "def norm(g, w):\n    return 0 if g is None else g.norm()\n\nfor p in ps:\n    {}\n"
+
+
+@pytest.mark.parametrize(
+    ("of_each", "of_one", "asks"),
+    [
+        ("idle[n] += p.up.weight.grad is None", "idle[n] += w.up.weight.grad is None", "lists"),
+        ("idle[n] += experts[n].weight.grad is None", "idle[n] += w.weight.grad is None", "lists"),
+        ("weight = p.weight\n    idle[n] += weight.grad is None", "idle[n] += weight.grad is None", "lists"),
+        ("print(n, p.grad is None)", "print(n, w.grad is None)", "lists"),
+        ("print(n, isinstance(p.grad, Tensor))", "print(n, isinstance(p.grad.norm(), Tensor))", "lists"),
+        ("idle[n] += getattr(p, 'grad', None) is None", "idle[n] += getattr(p, 'grad', None).isnan().sum()", "lists"),
+        ("g = p.grad\n    if g is None: continue", "g = w.grad\n    if g is None: continue", "guards"),
+        ("g = p.grad\n    if g is None: continue", "g = p.grad\n    if h is None: continue", "guards"),
+        ("g, m = p.grad, n\n    if g is None: continue", "m, g = p.grad, n\n    if g is None: continue", "guards"),
+        ("if (g := p.grad) is not None: g.mul_(2)", "if (g := p.grad).norm() > 1: g.mul_(2)", "guards"),
+        (
+            "seen[n] = p.grad\n    if seen[n] is None: continue",
+            "seen[n] = p.grad\n    if n is None: continue",
+            "guards",
+        ),
+    ],
+)
+def test_what_is_asked_of_each_of_several(of_each: str, of_one: str, asks: str) -> None:
+    def found(body: str) -> str:
+        text = IN_A_LOOP.format(body)
+        return asks_for_none(text, next(at for at, line in enumerate(text.split("\n"), 1) if "grad" in line))
+
+    assert (found(of_each), found(of_one)) == (asks, "")
+
+
+@pytest.mark.parametrize(
+    ("provided", "not_provided"),
+    [
+        ("total += norm(p.grad, p)", "total += norm(p, p.grad)"),
+        ("total += norm(g=p.grad, w=p)", "total += norm(g=p, w=p.grad)"),
+    ],
+)
+def test_a_function_that_takes_none_as_well(provided: str, not_provided: str) -> None:
+    found = [asks_for_none(BY_A_FUNCTION.format(one), 5) for one in (provided, not_provided)]
+    assert found == ["guards", ""]
+
+
+@pytest.mark.parametrize(
+    ("reads", "asked", "not_asked"),
+    [
+        (
+            "grads = [p.grad for p in ps]",
+            "sum(g.norm() for g in grads if g is not None)",
+            "sum(g.norm() for g in grads)",
+        ),
+        (
+            "grads = [p.grad for p in ps]",
+            "for p, g in zip(ps, grads):\n    if g is None:\n        continue",
+            "print(g)",
+        ),
+        ("grads = (p.grad for p in ps)", "grads = filter(lambda g: g is not None, grads)", "grads = list(grads)"),
+    ],
+)
+def test_gradients_put_into_a_list(reads: str, asked: str, not_asked: str) -> None:
+    assert [asks_for_none(f"{reads}\n{after}\n", 1) for after in (asked, not_asked)] == ["guards", ""]
+
+
+@pytest.mark.parametrize(
+    ("body", "asks"), [("return not p.grad is None", "lists"), ("print(p.grad is None)", ""), ("return p.grad", "")]
+)
+def test_what_a_function_asks_of_what_it_is_given(body: str, asks: str) -> None:
+    """What it only prints of one may be all that somebody wants to know."""
+    assert asks_for_none(f"def touched(p):\n    {body}\n", 2) == asks
+
+
+def test_a_round_of_training_asks_about_one() -> None:
+    assert asks_for_none("for step in range(9):\n    step_loss = w.sum()\n    print(w.grad is None)\n", 3) == ""

@@ -6,7 +6,8 @@ import ast
 from collections.abc import Iterator
 from typing import Literal
 
-from gradscope.frames.syntax_trees import innermost, parsed
+from gradscope.frames.syntax_trees import innermost, last_name, parsed
+from gradscope.frames.values.none_provided import Provisions, is_gradient, tests_for_none
 
 Asks = Literal["checks", "lists", "guards", ""]
 """``checks``: whether all or any are (``all(p.grad is None for …)``, an ``assert``); ``lists``: which of several;
@@ -14,6 +15,8 @@ Asks = Literal["checks", "lists", "guards", ""]
 
 _QUANTIFIERS = ("all", "any", "sum")
 _PASSES_BY = (ast.Continue, ast.Pass)
+_TAKES_A_PART = (ast.Name, ast.Attribute, ast.Subscript, ast.Constant, ast.expr_context)
+_BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 
 
 def asks_for_none(text: str, line: int) -> Asks:
@@ -24,95 +27,86 @@ def asks_for_none(text: str, line: int) -> Asks:
         line: A line of the statement.
     """
     tree = parsed(text)
-    if tree is None or ".grad" not in text:
+    if tree is None or "grad" not in text:
         return ""
-    if _guards(tree, line) or _chooses_for_each(tree, line):
+    if _guards(tree, line):
         return "guards"
     statement = innermost(tree, line, ast.stmt)
-    if isinstance(statement, ast.If):
-        return "lists" if _is_asked_of_each(tree, statement) else ""
-    if statement is None or isinstance(statement, (ast.FunctionDef, ast.For, ast.While, ast.With, ast.ClassDef)):
+    nodes = [] if statement is None else list(_own_parts(statement))
+    gradients = [node for node in nodes if isinstance(node, ast.expr) and is_gradient(node)]
+    if statement is None or not gradients:
         return ""
-    nodes = list(ast.walk(statement))
-    compared = {node.left for node in nodes if isinstance(node, ast.Compare) and _compares(node, ast.Is, ast.IsNot)}
-    gradients = {node for node in nodes if _is_gradient(node)}
-    within = {
-        inner
-        for node in nodes
-        if isinstance(node, (ast.GeneratorExp, ast.ListComp, ast.SetComp))
-        for inner in ast.walk(node)
-    }
-    if not gradients or not gradients <= compared:
-        return ""
+    tested = [one for node in nodes for one in tests_for_none(node) if is_gradient(one)]
+    if not set(gradients) <= set(tested):
+        provisions = Provisions(tree)
+        provided = all(_is_of_an_item(tree, statement, one) and provisions.has(one) for one in gradients)
+        return "guards" if provided else ""
     if isinstance(statement, ast.Assert):
         return "checks"
-    if not gradients <= within:
+    if not all(_is_of_an_item(tree, statement, one) for one in gradients):
         return ""
-    quantified = any(
-        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _QUANTIFIERS
-        for node in nodes
-    )
-    return "checks" if quantified else "lists"
+    quantified = (isinstance(one, ast.Call) and last_name(one.func) in _QUANTIFIERS for one in nodes)
+    return "checks" if any(quantified) and not isinstance(statement, ast.If) else "lists"
 
 
-def _is_asked_of_each(tree: ast.AST, statement: ast.If) -> bool:
-    """Whether an ``if`` asks it of each item of a loop around it, and looks at no gradient otherwise."""
-    nodes = list(ast.walk(statement.test))
-    gradients = [node for node in nodes if _is_gradient(node)]
-    compared = [node.left for node in nodes if isinstance(node, ast.Compare) and _compares(node, ast.Is, ast.IsNot)]
-    asked = {one.value.id for one in compared if isinstance(one, ast.Attribute) and isinstance(one.value, ast.Name)}
-    if not gradients or len(gradients) > len(compared) or len(asked) < len(set(map(ast.unparse, compared))):
+def _own_parts(statement: ast.stmt) -> Iterator[ast.AST]:
+    """All in a statement but the blocks of statements in it."""
+    for name, value in ast.iter_fields(statement):
+        for part in value if isinstance(value, list) else [value]:
+            if name not in _BLOCKS and isinstance(part, ast.AST):
+                yield from ast.walk(part)
+
+
+def _is_of_an_item(tree: ast.Module, statement: ast.stmt, gradient: ast.expr) -> bool:
+    """Whether a gradient is one of many: of what a loop goes over, or of what a function is given.
+
+    What a function prints of what it is given may be all that somebody wants to know.
+    """
+    names = {one.id for one in ast.walk(gradient) if isinstance(one, ast.Name)}
+    if not names.isdisjoint(_items_around(tree, gradient.lineno)):
+        return True
+    function = innermost(tree, statement.lineno, ast.FunctionDef, ast.AsyncFunctionDef)
+    if not isinstance(function, ast.FunctionDef) or isinstance(statement, ast.Expr):
         return False
-    loops = (node for node in ast.walk(tree) if isinstance(node, ast.For) and statement in ast.walk(node))
-    items = {node.id for loop in loops for node in ast.walk(loop.target) if isinstance(node, ast.Name)}
-    return asked <= items
+    return not names.isdisjoint({one.arg for one in function.args.args} - {"self"})
 
 
 def _guards(tree: ast.AST, line: int) -> bool:
-    """Whether a line uses only the gradients that there are, by an ``if`` in a loop or in a comprehension."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.For) and node.lineno < line <= (node.end_lineno or node.lineno):
-            if any(_passes_by(inner) and _covers(inner.test, line) for inner in node.body if isinstance(inner, ast.If)):
-                return True
-        elif isinstance(node, (ast.GeneratorExp, ast.ListComp, ast.SetComp, ast.DictComp)) and _covers(node, line):
-            guarded = {ast.unparse(left) for test in _conditions(node) for left in _there(test)}
-            used = {ast.unparse(inner) for inner in _elements(node) if _is_gradient(inner)}
-            if used and used <= guarded:
-                return True
-    return False
-
-
-def _chooses_for_each(tree: ast.Module, line: int) -> bool:
-    """Whether a line says something else of the items of a loop that have no gradient: ``0 if p.grad is None else …``.
-
-    All gradients of the statement are asked so.
-    """
-    choices = [node for node in ast.walk(tree) if isinstance(node, ast.IfExp) and _covers(node, line)]
-    asked, within = set[str](), set[ast.AST]()
-    for choice in choices:
-        nodes = [node for node in ast.walk(choice.test) if isinstance(node, ast.Compare)]
-        compared = [node.left for node in nodes if _compares(node, ast.Is, ast.IsNot)]
-        names = {one.value.id for one in compared if isinstance(one, ast.Attribute) and isinstance(one.value, ast.Name)}
-        if compared and len(names) == len({ast.unparse(one) for one in compared}):
-            asked |= names
-            within.update(ast.walk(choice))
-    statement = innermost(tree, line, ast.stmt)
-    if not asked or statement is None or any(_is_gradient(node) and node not in within for node in ast.walk(statement)):
-        return False
-    return asked <= _items_around(tree, line)
+    """Whether a line uses only the gradients that there are, by an ``if`` in a loop."""
+    loops = (node for node in ast.walk(tree) if isinstance(node, ast.For) and _covers(node, line))
+    tests = (inner for loop in loops for inner in loop.body if isinstance(inner, ast.If) and _covers(inner.test, line))
+    return any(map(_passes_by, tests))
 
 
 def _items_around(tree: ast.AST, line: int) -> set[str]:
-    """The names that loops and comprehensions around a line give their items."""
-    targets = [
-        node.target
-        for node in ast.walk(tree)
-        if isinstance(node, ast.For) and node.lineno <= line <= (node.end_lineno or node.lineno)
-    ]
+    """The names that loops, comprehensions and lambdas around a line give their items; and the parts of items."""
+    names = set[str]()
     for node in ast.walk(tree):
-        if isinstance(node, (ast.GeneratorExp, ast.ListComp, ast.SetComp, ast.DictComp)) and _covers(node, line):
-            targets += [one.target for one in node.generators]
-    return {node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)}
+        if isinstance(node, (ast.For, ast.While)) and _covers(node, line):
+            for part in ast.walk(node):
+                if isinstance(part, ast.For) and part is node:
+                    names |= _stored(part.target)
+                elif isinstance(part, ast.AugAssign) and isinstance(node, ast.While):
+                    names |= _stored(part.target)  # (what counts the rounds)
+                elif isinstance(part, ast.Assign) and not names.isdisjoint(_roots(part.value)):
+                    names |= {name for target in part.targets for name in _stored(target)}
+        elif isinstance(node, (ast.GeneratorExp, ast.ListComp, ast.SetComp, ast.DictComp)) and _covers(node, line):
+            names |= {name for one in node.generators for name in _stored(one.target)}
+        elif isinstance(node, ast.Lambda) and _covers(node, line):
+            names |= {one.arg for one in node.args.args}
+    return names
+
+
+def _stored(target: ast.AST) -> set[str]:
+    return {node.id for node in ast.walk(target) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+
+
+def _roots(value: ast.expr) -> set[str]:
+    """The names of which an expression takes a part, by attributes and indices only."""
+    nodes = list(ast.walk(value))
+    if isinstance(value, ast.Name) or not all(isinstance(one, _TAKES_A_PART) for one in nodes):
+        return set()
+    return {node.id for node in nodes if isinstance(node, ast.Name)}
 
 
 def _passes_by(statement: ast.If) -> bool:
@@ -122,7 +116,8 @@ def _passes_by(statement: ast.If) -> bool:
     if any(_there(statement.test)):
         return True
     only = statement.body[0]
-    return _compares(statement.test, ast.Is) and len(statement.body) == 1 and isinstance(only, _PASSES_BY)
+    asks = isinstance(statement.test, ast.Compare) and any(map(is_gradient, tests_for_none(statement.test, ast.Is)))
+    return asks and len(statement.body) == 1 and isinstance(only, _PASSES_BY)
 
 
 def _there(test: ast.expr) -> Iterator[ast.expr]:
@@ -130,38 +125,9 @@ def _there(test: ast.expr) -> Iterator[ast.expr]:
     if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And):
         for part in test.values:
             yield from _there(part)
-    elif isinstance(test, ast.Compare) and _compares(test, ast.IsNot):
-        yield test.left
+    elif isinstance(test, ast.Compare):
+        yield from filter(is_gradient, tests_for_none(test, ast.IsNot))
 
 
-def _conditions(node: ast.AST) -> Iterator[ast.expr]:
-    for inner in ast.iter_child_nodes(node):
-        if isinstance(inner, ast.comprehension):
-            yield from inner.ifs
-
-
-def _elements(node: ast.AST) -> Iterator[ast.AST]:
-    """All in what a comprehension gives."""
-    for inner in ast.iter_child_nodes(node):
-        if not isinstance(inner, ast.comprehension):
-            yield from ast.walk(inner)
-
-
-def _compares(node: ast.AST, *operators: type[ast.cmpop]) -> bool:
-    """Whether it compares a gradient, and nothing else, with None."""
-    return (
-        isinstance(node, ast.Compare)
-        and len(node.ops) == 1
-        and isinstance(node.ops[0], operators)
-        and isinstance(node.comparators[0], ast.Constant)
-        and node.comparators[0].value is None
-        and _is_gradient(node.left)
-    )
-
-
-def _is_gradient(node: ast.AST) -> bool:
-    return isinstance(node, ast.Attribute) and node.attr == "grad"
-
-
-def _covers(node: ast.expr, line: int) -> bool:
+def _covers(node: ast.expr | ast.stmt, line: int) -> bool:
     return node.lineno <= line <= (node.end_lineno or node.lineno)
