@@ -185,3 +185,31 @@ def test_a_hook_that_keeps_the_output_on_its_module() -> None:
         "net = Net(2, 3, 4)\nnet.body.register_forward_hook(tap)\nnet(torch.ones(2))\ncopy.deepcopy(net)"
     )
     assert causes(program) == {"deepcopy-of-result": [4]}
+
+
+ROTARY = """
+class Rotary(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.out = torch.nn.Linear(3, 3)
+        self.turn = torch.nn.Parameter(torch.polar(torch.ones(3), torch.ones(3)))
+        self.register_buffer("start", torch.polar(torch.ones(2), torch.ones(2)))
+net = Rotary()
+"""
+
+
+@pytest.mark.parametrize(
+    "cast", ["to(torch.float32)", "to('cpu', torch.float64)", "to(net.out.weight)", "type('torch.FloatTensor')"]
+)
+def test_a_module_that_is_cast_with_its_complex_parameters_and_buffers(cast: str) -> None:
+    program = f"{ROTARY}net.{cast}\n"
+    assert causes(program) == {"imaginary-part-lost": [11]}
+    sentence = next(one.text for one in build(recorded(HEAD + program)).answers if one.code in CODES)
+    assert "net.turn and net.start, which are complex" in sentence, sentence
+
+
+@pytest.mark.parametrize(
+    "move", ["to('cpu')", "float()", "double()", "half()", "to(torch.complex64)", "out.to(torch.float64)"]
+)
+def test_a_module_whose_complex_parameters_stay_complex(move: str) -> None:
+    assert causes(f"{ROTARY}net.{move}\n") == {}

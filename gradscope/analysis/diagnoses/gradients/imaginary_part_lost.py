@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
@@ -9,10 +10,12 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, RAISED
+from gradscope.recording.rows import Field
 
 _WRITES = frozenset(("Tensor.__setitem__", "Tensor.copy_"))
 _LIKE = ("_like", "Tensor.clone", "torch.where", "Tensor.neg", "Tensor.flatten", "Tensor.reshape")
 _CASTS = frozenset(("Tensor.to", "Tensor.float", "Tensor.double", "Tensor.half", "Tensor.type"))
+_MODULE_CASTS = frozenset(("nn.Module.to", "nn.Module.type"))
 _CONJUGATES = ("conj", "adjoint", "vdot", "eig", "mH", "H.__get__")
 _INVERSE = ("ifft", "ihfft")
 _PRODUCTS = frozenset(("mul", "multiply", "mul_", "matmul", "bmm", "mm", "mv", "einsum", "div", "div_"))
@@ -23,6 +26,7 @@ _STEPS_BACK = 6
 def _find(sources: Sources) -> Iterator[Finding]:
     yield from _find_writes(sources)
     yield from _find_casts(sources)
+    yield from _find_module_casts(sources)
 
 
 def _find_writes(sources: Sources) -> Iterator[Finding]:
@@ -95,6 +99,42 @@ def _find_casts(sources: Sources) -> Iterator[Finding]:
         )
 
 
+def _find_module_casts(sources: Sources) -> Iterator[Finding]:
+    """One finding for each line that casts modules with complex parameters or buffers to a real dtype."""
+    index = sources.index
+    casts = ((op, _made_real(sources, op)) for op in index.calls_of(_MODULE_CASTS.__contains__))
+    last = {index.op_statement[op]: (op, tensors) for op, tensors in casts if tensors}
+    for op, tensors in last.values():
+        names = sources.listed([sources.names.at(one, op + 1) for one in tensors])
+        verb = "is" if len(tensors) == 1 else "are"
+        yield sources.finding(
+            f"Line {index.op_line(op)}: {index.call_name(op)} casts {names}, which {verb} complex, to "
+            f"{_dtype(sources, tensors[0], op + 1)}: the imaginary part is dropped",
+            op=op,
+            tensors=tensors,
+            causes=sources.cause("cast", op),
+            advice="Give it the device only; float(), double() and half() leave complex values as they are.",
+        )
+
+
+def _made_real(sources: Sources, op: int) -> list[int]:
+    """What a call for a whole module made real: parameters stay the tensors that they are, buffers are replaced.
+
+    A buffer that was replaced is gone when the call is over; what has its shape then came in its place.
+    """
+    index, recording = sources.index, sources.index.recording
+    changes = (recording.changes[row] for row in index.changes.of(op))
+    changed = dict.fromkeys(one.tensor for one in changes if one.field == Field.LAYOUT)
+    found = [one for one in changed if _is_complex(sources, one, op) and not _is_complex(sources, one, op + 1)]
+    gone = (one for one, died in enumerate(recording.tensors.column("died")) if died == op + 1)
+    shapes = Counter(_shape(sources, one, op) for one in gone if _is_complex(sources, one, op))
+    for one in index.tensors_made(op):
+        if shapes[_shape(sources, one, op + 1)] and not _is_complex(sources, one, op + 1):
+            shapes[_shape(sources, one, op + 1)] -= 1
+            found.append(one)
+    return found
+
+
 def _is_real_in_effect(sources: Sources, tensor: int, op: int) -> bool:
     """Whether complex values may be real but for rounding: of an inverse transform, or a product with a conjugate."""
     return _has_behind(sources, tensor, op, _CONJUGATES, _STEPS_BACK) or _is_transformed_back(sources, tensor, op, 0)
@@ -133,6 +173,11 @@ def _dtype(sources: Sources, tensor: int, op: int) -> str:
     return recording.text(recording.layouts[sources.index.layout_at(tensor, op)].dtype)
 
 
+def _shape(sources: Sources, tensor: int, op: int) -> str:
+    recording = sources.index.recording
+    return recording.text(recording.layouts[sources.index.layout_at(tensor, op)].shape)
+
+
 def _is_complex(sources: Sources, tensor: int, op: int) -> bool:
     return _dtype(sources, tensor, op).startswith("complex")
 
@@ -143,9 +188,10 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""A complex tensor was written into a real one, by copy_ or an assignment to a part of it, or one with
-            a graph was cast to a real dtype.""",
+            a graph was cast to a real dtype; or a module was, with complex parameters or buffers in it.""",
         reason="""torch casts what is written to the dtype of the memory that it is written into. Of a complex number
-            the real part is left, in the values and in what flows back; torch warns once a process, and goes on.""",
+            the real part is left, in the values and in what flows back; torch warns once a process, and goes on. A
+            module's to(dtype) casts complex parameters and buffers too; its float() and half() leave them.""",
         remedy="""Make the tensor with a complex dtype (torch.zeros(n, dtype=spectrum.dtype)). Where the real part is
             what was meant, write x.real: that says so, and torch does not warn.""",
     ),
