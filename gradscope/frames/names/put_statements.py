@@ -1,6 +1,7 @@
 """Where a text puts something into a list, dict or set, and who hands it to the function that does.
 
 ``rows.append(x)``, ``kept[key] = x``, ``heappush(rows, x)``, ``rows += [x]``, ``rows = rows + [x]``,
+``rows = [*rows, x]``,
 ``rows = [f(b) for b in batches]``, ``node = Node(x, node)``. What can hold no graph, as far as the text shows (numbers,
 ``x.detach()``, an empty list), is no such thing.
 """
@@ -13,6 +14,7 @@ from collections.abc import Collection, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
+from gradscope.frames.names.object_listings import lists_objects
 from gradscope.frames.syntax_trees import dotted_name, innermost, parsed
 
 _PUTS = ("append", "appendleft", "add", "insert", "extend", "extendleft", "put")
@@ -259,6 +261,11 @@ def _joined(value: ast.expr, target: str) -> list[ast.expr]:
 
     Likewise an object that is made of the one that the name had before: ``node = Node(state, parent=node)``.
     """
+    if lists_objects(value):
+        return []
+    if isinstance(value, ast.List | ast.Tuple):
+        others = [one for one in value.elts if not (isinstance(one, ast.Starred) and dotted_name(one.value) == target)]
+        return others if len(others) < len(value.elts) else []
     if isinstance(value, ast.ListComp):
         return [value.elt]
     if isinstance(value, ast.DictComp):

@@ -111,6 +111,7 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
     left = f"{blocks:,} blocks ({size(total)}) saved for backward are still there at the end"
     worst = max(leaking, key=nbytes.__getitem__)
     which = "every run leaves" if all(kept[key] == made[key] for key in leaking) else "most runs leave"
+    advice = ""
     if holder >= 0:
         by_hand = sources.cause("made", written_at) if written_at >= 0 else carried_on(sources, holder)
         written = by_hand or sources.made_at(holder)
@@ -120,7 +121,11 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
     elif results is not None:
         causes, about = lines_that_keep(sources, results.kept_by), [results.tensors[-1]]
         where = f"Line {index.line(results.kept_by.file, results.kept_by.put.line)}"
-        because = f": {results.container} keeps the graphs of {index.kept_with(results.tensors):,} results"
+        graphs = f"the graphs of {index.kept_with(results.tensors):,} results"
+        because = f": {results.container} keeps {graphs}"
+        if results.by_traceback:
+            because = f": {results.container} keeps exceptions, and the frames in their tracebacks {graphs}"
+            advice = "Keep str(error), or error.with_traceback(None), which lets go of the frames."
     elif (differentiated := _kept_by_gradients(index, passes)) >= 0:
         causes, about = sources.cause("backward", differentiated), []
         where = f"Line {index.op_line(differentiated)}"
@@ -131,7 +136,11 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
         about, because = [], ""
         where = f"Line{'s' * (len(lines) > 1)} {numbers(lines, at_most=4)}"
     yield sources.finding(
-        f"{where}: {which} memory behind; {left}{because}", op=index.last_op[worst], tensors=about, causes=causes
+        f"{where}: {which} memory behind; {left}{because}",
+        op=index.last_op[worst],
+        tensors=about,
+        causes=causes,
+        advice=advice,
     )
 
 
@@ -246,7 +255,8 @@ DIAGNOSIS = Diagnosis(
         meaning="""Memory that operations of a loop saved for backward was still there when the run ended, most of
             it from most of the iterations: no backward pass used its graph up, and something keeps that graph.""",
         reason="""What is saved for backward lives as long as the graph, and the graph lives as long as a tensor
-            that leads to it: a sum of losses, a list of outputs, an attribute. backward(create_graph=True) gives the
+            that leads to it: a sum of losses, a list of outputs, an attribute, a local name of a function in the
+            traceback of an exception that is kept. backward(create_graph=True) gives the
             gradients graphs too, which what is computed from them leads to.""",
         remedy="""Keep numbers or detached tensors instead (loss.item(), output.detach()), or run what needs no
             gradient under torch.no_grad().""",

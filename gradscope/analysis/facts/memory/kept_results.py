@@ -7,8 +7,11 @@ from typing import NamedTuple
 from gradscope.analysis.facts.memory.keepers import Keeper, keeper
 from gradscope.analysis.facts.names.best_names import BestNames
 from gradscope.analysis.index import Index
+from gradscope.frames.names.object_listings import object_listings
 from gradscope.frames.names.put_statements import last_part, puts_in
 from gradscope.recording import NONE
+
+_TRACEBACK = ".__traceback__."
 
 
 class KeptResults(NamedTuple):
@@ -17,6 +20,8 @@ class KeptResults(NamedTuple):
     container: str
     tensors: tuple[int, ...]
     kept_by: Keeper
+    by_traceback: bool
+    """Whether exceptions are in it, through whose frames the tensors are there."""
 
 
 def kept_results(
@@ -36,15 +41,17 @@ def kept_results(
         for tensor, (node, died) in enumerate(zip(tensors.column("node"), tensors.column("died"), strict=True))
         if node >= 0 and died == NONE and names.is_named(tensor)
     ]
-    found: dict[str, list[int]] = {}
+    listings = {name for file in index.recording.files if file.is_user for name in object_listings(file.text)}
+    found: dict[tuple[str, bool], list[int]] = {}
     for tensor, known in names.all_of(alive).items():
-        for container in {name.rpartition("[")[0] for name in known if "[" in name}:
-            found.setdefault(container, []).append(tensor)
-    for container, kept in sorted(found.items(), key=lambda pair: -len(pair[1])):
+        for container in {_container(name) for name in known if "[" in name}:
+            if last_part(container[0]) not in listings:
+                found.setdefault(container, []).append(tensor)
+    for (container, by_traceback), kept in sorted(found.items(), key=lambda pair: -len(pair[1])):
         kept_by = keeper(index, kept, held) if len(kept) >= at_least else None
         if kept_by is not None:
             is_called_so = last_part(container.partition("[")[0]) == last_part(kept_by.put.holder)
-            return KeptResults(container if is_called_so else kept_by.put.holder, tuple(kept), kept_by)
+            return KeptResults(container if is_called_so else kept_by.put.holder, tuple(kept), kept_by, by_traceback)
     return _by_argument(index, names, held, alive, at_least)
 
 
@@ -63,8 +70,14 @@ def _by_argument(
     for kept in sorted(found.values(), key=len, reverse=True):
         kept_by = keeper(index, kept, held) if len(kept) >= at_least else None
         if kept_by is not None:
-            return KeptResults(kept_by.put.holder, tuple(kept), kept_by)
+            return KeptResults(kept_by.put.holder, tuple(kept), kept_by, by_traceback=False)
     return None
+
+
+def _container(name: str) -> tuple[str, bool]:
+    """What the name of an item says that it is in, and whether that is an exception in there, or its traceback."""
+    error, dot, _ = name.partition(_TRACEBACK)
+    return (error.partition("[")[0], True) if dot and "[" in error else (name.rpartition("[")[0], False)
 
 
 def only_put_into(index: Index, container: str) -> tuple[int, int] | None:
