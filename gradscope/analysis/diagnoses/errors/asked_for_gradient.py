@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from gradscope.analysis.diagnoses.compiled_results import ADVICE, beside_compiled
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
@@ -181,8 +182,15 @@ def _set_at(sources: Sources, tensor: int, after: int, before: int) -> list[Caus
 
 
 def _made_beside(sources: Sources, op: int, tensor: int, root: str, behind: set[int]) -> _Absence | None:
-    """It was made from a tensor behind the root, and the root was made from that tensor: ``grad(u, x[:, :1])``."""
+    """It was made from a tensor behind the root, and the root was made from that tensor: ``grad(u, x[:, :1])``.
+
+    So were both results of one compiled function.
+    """
     index, tensors = sources.index, sources.index.recording.tensors
+    compiled = beside_compiled(sources, tensor, sources.gradients.roots.get(op, []))
+    if compiled is not None:
+        why, causes = compiled
+        return _Absence(why, [*causes, *sources.cause("backward", op)], ADVICE)
     made = tensors.column("op")[tensor]
     if tensors.column("flags")[tensor] & EXTERNAL or made >= index.op_count:
         return None

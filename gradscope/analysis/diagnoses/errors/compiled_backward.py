@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator
 
+from gradscope.analysis.diagnoses.compiled_results import compiled_at
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.report_model import Cause
-from gradscope.frames.syntax_trees import parsed
 
 _DONATED = "compiled with non-empty donated buffers"
 _TWICE = "does not currently support double backward"
@@ -22,7 +20,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         index.op_statement[op]: (op, message, severity) for op, message, severity in sources.raised(_DONATED, _TWICE)
     }
     for op, message, severity in last.values():
-        compiled = _compiled_at(sources)
+        compiled = compiled_at(sources)
         where = f" (line {compiled[0].line})" if len(compiled) == 1 else ""
         if _DONATED in message:
             why = f"it asks to keep the graph of a compiled function{where}, whose backward gives away what it saved"
@@ -42,17 +40,6 @@ def _find(sources: Sources) -> Iterator[Finding]:
             advice=advice,
             severity=severity,
         )
-
-
-def _compiled_at(sources: Sources) -> list[Cause]:
-    """The one place in the user's files that compiles something, as their text says; empty where there are several."""
-    recording, places = sources.index.recording, set[tuple[int, int]]()
-    for number, file in enumerate(recording.files):
-        tree = parsed(file.text) if file.is_user else None
-        for node in ast.walk(tree) if tree is not None else ():
-            if isinstance(node, ast.Attribute) and node.attr == "compile" and ast.unparse(node.value) != "re":
-                places.add((number, node.lineno))
-    return [sources.cause_of_line("made", file, line, line, "") for file, line in places] if len(places) == 1 else []
 
 
 DIAGNOSIS = Diagnosis(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
+from gradscope.analysis.diagnoses.compiled_results import beside_compiled
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.gradients.never_tracked import why_untracked
@@ -188,6 +189,9 @@ def _cleared(sources: Sources, read: NoneRead) -> Reason:
 def _unreached(sources: Sources, read: NoneRead) -> Reason:
     last = read.because
     reason = sources.gradients.unreached.get((sources.index.op_statement[last], read.tensor))
+    compiled = beside_compiled(sources, read.tensor, sources.gradients.roots.get(last, [])) if reason is None else None
+    if compiled is not None:
+        return compiled
     if reason is None and sources.index.recording.ops.column("flags")[last] & RAISED:
         return f"{_the_pass(sources, last)} raised, and gave it none", []
     if reason is None:
