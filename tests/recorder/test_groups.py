@@ -1,9 +1,12 @@
 """One call into torch's own Python that ran many ops: what went into it from outside, each tensor once."""
 
+import pytest
+import torch
+
 from gradscope.recording import Recording
 from gradscope.recording.rows import OpFlag
 from tests.analysis.building import recorded
-from tests.recorder.reading import op_named, tensor_called
+from tests.recorder.reading import functions, op_named, tensor_called
 
 
 def test_everything_that_went_in_is_an_input_once() -> None:
@@ -97,3 +100,18 @@ def test_tracing_that_begins_inside_a_call_is_the_program_s() -> None:
     """)
     assert recording.info.outcome.kind == "ok", recording.info.outcome.message
     assert rows_of(recording, "torch.grad_impl") == [False, True]
+
+
+def test_a_step_that_dynamo_lets_alone_keeps_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.optim.LBFGS([torch.ones(1, requires_grad=True)])  # (torch wraps the step of a class with the first of it)
+    monkeypatch.setattr(torch.optim.LBFGS, "step", torch._dynamo.disable(torch.optim.LBFGS.step))
+    recording = recorded(
+        """
+        import torch
+        w = torch.ones(2, requires_grad=True)
+        search = torch.optim.LBFGS([w], max_iter=1)
+        search.step(lambda: w.pow(2).sum())
+        """
+    )
+    assert {"optim.LBFGS.step"} < set(functions(recording))
+    assert "<module>" not in functions(recording)

@@ -397,9 +397,19 @@ def _label(frames: list[FrameType]) -> str:
 def _compiled(outer: FrameType, site: Site) -> str:
     """The function of the user's whose compiled code a frame of torch's runs; empty where it runs none."""
     code = outer.f_code
-    if code.co_name != "_fn" or not code.co_filename.endswith(_COMPILES):
+    if code.co_name != "_fn" or not code.co_filename.endswith(_COMPILES) or code.co_firstlineno in _lets_alone():
         return ""
     return _RESUMED.sub(r"\1", site.function)
+
+
+@cache
+def _lets_alone() -> frozenset[int]:
+    """The lines at which what stands for a function begins that dynamo lets alone.
+
+    With the first ``torch.compile`` of a process it puts such a one in the place of ``LBFGS.step``.
+    """
+    disables = sys.modules["torch._dynamo.eval_frame"].DisableContext.__call__
+    return frozenset(one.co_firstlineno for one in disables.__code__.co_consts if isinstance(one, CodeType))
 
 
 @cache
