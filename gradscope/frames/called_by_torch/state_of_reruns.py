@@ -67,7 +67,7 @@ class StateOfReruns:
 
     def puts(self) -> list[StateLines]:
         """The statements that put something into it, or add to it: ``self.losses.append(loss)``."""
-        found = []
+        found: list[StateLines] = []
         for ran in (self._ran, self._others):
             found = found or [
                 _lines(part, one.name)

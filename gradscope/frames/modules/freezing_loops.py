@@ -167,10 +167,8 @@ class _Loops:
         if len(calls) != 1:
             return known, ()
         arguments = arguments[1:] if arguments[:1] == ["self"] else arguments
-        given = {
-            **dict(zip(arguments, calls[0].args, strict=False)),
-            **{one.arg: one.value for one in calls[0].keywords},
-        }
+        given = {one.arg: one.value for one in calls[0].keywords}
+        given.update(zip(arguments, calls[0].args, strict=False))
         lines = set[int]()
         for name, value in given.items():
             try:

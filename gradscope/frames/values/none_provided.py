@@ -52,7 +52,7 @@ class Provisions:
 
     def has(self, gradient: ast.expr) -> bool:
         """Whether it is asked of a gradient where it is read, or of the name, the list, the parameter it is given."""
-        node: ast.expr = gradient
+        node: ast.AST = gradient
         source, is_one = ast.unparse(gradient), True
         while (parent := self._parents.get(node)) is not None:
             if any(one is node for one in tests_for_none(parent)) or self._is_asked_in(parent, node, source):
@@ -132,12 +132,12 @@ class Provisions:
         names = {one.arg for one in parameters}
         return any(isinstance(one, ast.Name) and one.id in names for one in tests_for_none(function))
 
-    def _holder(self, statement: ast.AST, value: ast.expr, is_one: bool) -> _GradientHolder | None:
+    def _holder(self, statement: ast.AST, value: ast.AST, is_one: bool) -> _GradientHolder | None:
         """What a statement, or a part of one, puts the value under."""
         if isinstance(statement, ast.Tuple) and isinstance(outer := self._parents[statement], ast.Assign):
             names = outer.targets[0]  # ``g, m = p.grad, …``
             if isinstance(names, ast.Tuple) and len(names.elts) == len(statement.elts):
-                return _GradientHolder(_last_name(names.elts[statement.elts.index(value)]), is_one)
+                return _GradientHolder(_last_name(names.elts[[*map(id, statement.elts)].index(id(value))]), is_one)
         if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
             target = statement.targets[0]
             if isinstance(target, ast.Subscript):

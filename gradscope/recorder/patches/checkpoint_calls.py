@@ -40,7 +40,8 @@ def reported(generator: Callable[..., Any]) -> Callable[..., Any]:
             yield from generator(*args, **kwargs)
             return
         preserves = kwargs.get("preserve_rng_state", args[1:2] != (False,))
-        subject, function, given = next(_next), args[0] if args else None, args[1:]
+        function: Any = args[0] if args else None
+        subject, given = next(_next), args[1:]
         _report(_CHECKPOINT, sys._getframe(1), subject, {"begins": True, "preserve_rng_state": bool(preserves)})
         watches = _watches(sys._getframe(1), function, given)
         if args:

@@ -221,7 +221,8 @@ def _has_plain_attributes(one: Any) -> bool:
     """Whether it is an object of the program's: looking into it runs no code of its class."""
     kind = type(one)
     is_other = isinstance(one, nn.Module | Tensor | type | FunctionType | MethodType | torch.optim.Optimizer)
-    is_plain = kind.__dictoffset__ != 0 and kind.__getattribute__ is object.__getattribute__
+    reads: Any = kind.__getattribute__
+    is_plain = kind.__dictoffset__ != 0 and reads is object.__getattribute__
     return is_plain and not is_other and not kind.__module__.startswith("torch")
 
 

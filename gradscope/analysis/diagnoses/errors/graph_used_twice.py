@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.cached_weights import OF_CACHED, cached_at
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
@@ -119,6 +120,42 @@ def _seen_before(sources: Sources, entry: int, came_from: dict[int, int]) -> int
     return node if node != NONE and 0 <= made_at[node] < used_up else entry
 
 
+class _Known(NamedTuple):
+    """What a program does that leads into the earlier graph, where it is more than to use what was kept."""
+
+    why: str
+    causes: list[Cause]
+    advice: str
+
+
+def _known(sources: Sources, entries: list[int], used_up: list[int], op: int) -> _Known | None:
+    """What led an op into the graphs that earlier passes used up, by way of some nodes; None for none of these."""
+    index = sources.index
+    dropped = _dropped(sources, entries)
+    if dropped >= 0:
+        why = f"line {index.op_line(dropped)} ({index.call_name(dropped)}) gives a new tensor, which nothing takes"
+        return _Known(why, sources.cause("used", dropped), "Take what it gives: x = x.detach().")
+    left = [left_without_graph(index, sources.passes, sources.events, one) for one in used_up]
+    if (call := left[0]) is not None and None not in left:
+        why = f"eval() at line {index.span_line(call.event.span)} left {call.name} in the other"
+        return _Known(
+            f"that keeps the graph in training mode only, and {why}",
+            sources.cause_of_span("set", call.event.span),
+            "Call train() before training goes on.",
+        )
+    tensors = [index.node_tensor[node] for node in entries]
+    if cached := cached_at(sources, tensors, op):
+        why = f"parametrize.cached() (line {cached[0].line}) keeps the weights that it computed first, with their graph"
+        return _Known(f"{why}, as long as it is open", cached, OF_CACHED)
+    if added := left_behind(sources, tensors):
+        state, causes = added
+        why = f"that pass ran the function again that line {causes[-1].line} checkpoints, which added to {owned(state)}"
+        return _Known(
+            f"{why} (line {causes[0].line}) a second time, and what it added was still there", causes, OF_LEFT
+        )
+    return None
+
+
 def _finding(sources: Sources, op: int, root: int, found: dict[int, int]) -> Finding:
     index, line = sources.index, sources.index.op_line(op)
     entries, used_up = list(found), set(found.values())
@@ -126,55 +163,17 @@ def _finding(sources: Sources, op: int, root: int, found: dict[int, int]) -> Fin
     passes = "its own earlier run" if earlier == [line] else f"the backward of line {numbers(earlier)}"
     is_itself = {index.node_tensor[node] for node in entries} <= {root, -1}
     kept = [] if is_itself and earlier != [line] else ways_kept(sources, entries, min(used_up), op)
-    dropped = _dropped(sources, entries)
-    if dropped >= 0:
-        return sources.finding(
-            f"Line {line}: backward failed, since {sources.names.of(root)} leads into a graph that {passes} had used "
-            f"up and freed",
-            why=f"line {index.op_line(dropped)} ({index.call_name(dropped)}) gives a new tensor, which nothing takes",
-            op=op,
-            tensors=[root],
-            causes=sources.cause("used", dropped),
-            evidence=[Evidence("nodes", node) for node in entries] + [Evidence("ops", one) for one in sorted(used_up)],
-            advice="Take what it gives: x = x.detach().",
-        )
-    left = [left_without_graph(index, sources.passes, sources.events, one) for one in sorted(used_up)]
-    if (call := left[0]) is not None and None not in left:
-        return sources.finding(
-            f"Line {line}: backward failed, since {sources.names.of(root)} leads into a graph that {passes} had used "
-            f"up and freed",
-            why="that keeps the graph in training mode only, and eval() at line "
-            f"{index.span_line(call.event.span)} left {call.name} in the other",
-            op=op,
-            tensors=[root],
-            causes=sources.cause_of_span("set", call.event.span),
-            evidence=[Evidence("events", call.event.row)] + [Evidence("ops", one) for one in sorted(used_up)],
-            advice="Call train() before training goes on.",
-        )
-    if cached := cached_at(sources, [index.node_tensor[node] for node in entries], op):
+    known = _known(sources, entries, sorted(used_up), op)
+    if known is not None:
         return sources.finding(
             f"Line {line}: backward failed, since {sources.names.of(root)} leads into a graph that {passes} had used "
             "up and freed",
-            why=f"parametrize.cached() (line {cached[0].line}) keeps the weights that it computed first, with their "
-            "graph, as long as it is open",
+            why=known.why,
             op=op,
             tensors=[root],
-            causes=cached,
+            causes=known.causes,
             evidence=[Evidence("nodes", node) for node in entries] + [Evidence("ops", one) for one in sorted(used_up)],
-            advice=OF_CACHED,
-        )
-    if left := left_behind(sources, [index.node_tensor[node] for node in entries]):
-        state, causes = left
-        return sources.finding(
-            f"Line {line}: backward failed, since {sources.names.of(root)} leads into a graph that {passes} had used "
-            "up and freed",
-            why=f"that pass ran the function again that line {causes[-1].line} checkpoints, which added to "
-            f"{owned(state)} (line {causes[0].line}) a second time, and what it added was still there",
-            op=op,
-            tensors=[root],
-            causes=causes,
-            evidence=[Evidence("nodes", node) for node in entries] + [Evidence("ops", one) for one in sorted(used_up)],
-            advice=OF_LEFT,
+            advice=known.advice,
         )
     uncut, no_cut = passed_uncut(sources, [one for node in entries if (one := index.node_tensor[node]) >= 0], op)
     if uncut:

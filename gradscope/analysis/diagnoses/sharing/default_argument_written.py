@@ -41,14 +41,14 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 advice="Make it in the body, where the argument is None.",
             )
     for shared in shared_defaults(index, sources.lives, sources.names_held):
-        step, default = sources.lives.steps[shared.tensors[0]][-1], shared.default
-        line, (one, other) = index.line(shared.file, default.line), shared.owners
+        step, module = sources.lives.steps[shared.tensors[0]][-1], shared.default
+        line, (one, other) = index.line(shared.file, module.line), shared.owners
         yield sources.finding(
-            f"Line {line}: {default.name} is one module, made once: {one} and {other} are the same parameters",
+            f"Line {line}: {module.name} is one module, made once: {one} and {other} are the same parameters",
             why=f"each {index.call_name(step)} changes both",
             op=step,
             tensors=shared.tensors,
-            causes=[sources.cause_of_line("made", shared.file, default.line, default.end_line, "")],
+            causes=[sources.cause_of_line("made", shared.file, module.line, module.end_line, "")],
             evidence=[Evidence("ops", step)],
             advice="Let the default be None, and make a module for each in __init__.",
         )

@@ -47,11 +47,11 @@ def kept_results(
         for container in {_container(name) for name in known if "[" in name}:
             if last_part(container[0]) not in listings:
                 found.setdefault(container, []).append(tensor)
-    for (container, by_traceback), kept in sorted(found.items(), key=lambda pair: -len(pair[1])):
+    for (name, by_traceback), kept in sorted(found.items(), key=lambda pair: -len(pair[1])):
         kept_by = keeper(index, kept, held) if len(kept) >= at_least else None
         if kept_by is not None:
-            is_called_so = last_part(container.partition("[")[0]) == last_part(kept_by.put.holder)
-            return KeptResults(container if is_called_so else kept_by.put.holder, tuple(kept), kept_by, by_traceback)
+            is_called_so = last_part(name.partition("[")[0]) == last_part(kept_by.put.holder)
+            return KeptResults(name if is_called_so else kept_by.put.holder, tuple(kept), kept_by, by_traceback)
     return _by_argument(index, names, held, alive, at_least)
 
 
