@@ -167,10 +167,10 @@ class _Loops:
         if len(calls) != 1:
             return known, ()
         arguments = arguments[1:] if arguments[:1] == ["self"] else arguments
-        given = {one.arg: one.value for one in calls[0].keywords}
-        given.update(zip(arguments, calls[0].args, strict=False))
+        given: list[tuple[str | None, ast.expr]] = [*zip(arguments, calls[0].args, strict=False)]
+        given += [(one.arg, one.value) for one in calls[0].keywords]
         lines = set[int]()
-        for name, value in given.items():
+        for name, value in given:
             try:
                 literal = ast.literal_eval(value)
             except (ValueError, TypeError, SyntaxError):
