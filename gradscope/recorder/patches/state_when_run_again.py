@@ -219,7 +219,7 @@ def _attributes(owner: Any, names: Any, depth: int) -> Iterator[tuple[tuple[int,
 
 def _has_plain_attributes(one: Any) -> bool:
     """Whether it is an object of the program's: looking into it runs no code of its class."""
-    kind = type(one)
+    kind: Any = type(one)
     is_other = isinstance(one, nn.Module | Tensor | type | FunctionType | MethodType | torch.optim.Optimizer)
     reads: Any = kind.__getattribute__
     is_plain = kind.__dictoffset__ != 0 and reads is object.__getattribute__
