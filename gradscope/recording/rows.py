@@ -103,8 +103,8 @@ class EventKind(IntEnum):
     HOOK = 6
     """A hook of the user's was registered on a tensor (the tensor) or a module (its own parameters). The subject is one
     for all that a line registers of the same code; the detail has the kind of ``hook``, its ``function``, the span of
-    its first line (``place``), how many of that code were ``there`` on the same object, and the number of the module
-    (``on``)."""
+    its first line (``place``), how many of that code were ``there`` on the same object, the number of the module
+    (``on``), and how many frames dynamo had ``compiled`` before, if any."""
     HOOK_RUNS = 7
     """What the hooks of one subject on tensors did up to the end: how often they ran, were ``removed``, ``returned`` a
     gradient, wrote it ``in_place``, and of those ``looked`` at gave zeros for what was not (``zeroed``); of the first
@@ -112,7 +112,8 @@ class EventKind(IntEnum):
     around it; the ``effects`` on each: of so many ``elements``, those that were made zero and stayed so (``zeroed``),
     made zero ``at_times`` only, of the zeroed ones those that hold another value than zero (``valued``) and those that
     ``moved`` between the first look and the last; of each of the ``looks`` how many were not zero before, were made
-    smaller, were made as small as the largest is then, and the 2-norms before and after."""
+    smaller, were made as small as the largest is then, and the 2-norms before and after. Of hooks on modules that were
+    registered when frames had been ``compiled``: how many had been at the end, and how many hooks were ``removed``."""
     LEARNING_RATE = 8
     """An optimizer was about to step, and which of its groups had a learning rate of ``zero``, or that the rate is next
     to nothing (``tiny``, beside that of the ``first`` step), had changed or was not known; or a ``scheduler`` of it was

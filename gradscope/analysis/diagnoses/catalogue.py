@@ -264,6 +264,7 @@ _ENTRIES = (
     Entry("hooks.hook_zeroes_gradient", _an_event(EventKind.HOOK)),
     Entry("hooks.hook_not_copied", _an_event(EventKind.HOOK)),
     Entry("hooks.hook_never_ran", _an_event(EventKind.HOOK)),
+    Entry("hooks.hook_not_compiled", _an_event(EventKind.HOOK)),
     Entry("hooks.hook_returns_nothing", _an_event(EventKind.HOOK)),
     Entry("hooks.hook_output_overwritten", _an_event(EventKind.HOOK)),
     Entry("hooks.hook_keeps_its_tensor", _an_event(EventKind.HOOK_THERE)),

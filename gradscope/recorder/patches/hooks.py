@@ -34,6 +34,7 @@ from gradscope.recorder.state.module_numbers import number_of_module
 from gradscope.recorder.state.moves import Moves
 from gradscope.recorder.state.tensors_in import PLAIN, version_of
 from gradscope.recorder.tape import Tape
+from gradscope.recorder.torch_internals.dynamo import frames_compiled
 from gradscope.recording.rows import EventKind, Span
 from gradscope.recording.tables import NONE
 
@@ -69,6 +70,8 @@ class HookRuns:
         self.registered = 0
         self.is_watched = False
         """It is on tensors."""
+        self.is_behind_compiled = False
+        """It is on a module, and something was compiled before."""
         self.runs = 0
         self.returned = 0
         self.removed = 0
@@ -205,6 +208,10 @@ def reported_on_module(name: str) -> Callable[[Callable[..., Any]], Callable[...
             handle = register(module, hook, *args, **kwargs)
             if found:
                 parts = {"on": number_of_module(module)}
+                if compiled := frames_compiled():
+                    parts["compiled"] = compiled
+                    for one in found:
+                        one.runs.is_behind_compiled = True
                 note(
                     name,
                     lambda mode: _observe(mode, found, kind, frame, lambda: _own_parameters(module), handle.id, parts),
@@ -262,6 +269,9 @@ def write_runs(tape: Tape, row_of: Callable[[Any], int]) -> None:
     for runs in hooks.runs.values() if hooks is not None else ():
         for registered in runs.on_results:
             _write_there(tape, runs, registered, row_of)
+        if runs.is_behind_compiled:
+            done = {"compiled": frames_compiled(), "removed": runs.removed}
+            tape.add_event(_HOOK_RUNS, runs.span, runs.thread, runs.number, json.dumps(done), [])
     for runs in (one for one in hooks.runs.values() if one.is_watched) if hooks is not None else ():
         looks = [(int(given), int(result)) for given, result in runs.looks]
         counted = [result for given, result in looks if given]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from types import CodeType
 from typing import Any
@@ -27,3 +28,9 @@ def _code_skipper() -> Callable[[CodeType], object]:
 
 skip_code = _code_skipper()
 """Let dynamo run code as it is: it neither compiles nor counts it."""
+
+
+def frames_compiled() -> int:
+    """How many frames dynamo has begun to compile in this process; 0 where nobody has imported it."""
+    counters = getattr(sys.modules.get("torch._dynamo.utils"), "counters", {})
+    return int(counters.get("frames", {}).get("total", 0))

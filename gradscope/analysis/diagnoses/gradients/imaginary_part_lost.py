@@ -112,7 +112,7 @@ def _find_module_casts(sources: Sources) -> Iterator[Finding]:
             f"{_dtype(sources, tensors[0], op + 1)}: the imaginary part is dropped",
             op=op,
             tensors=tensors,
-            causes=sources.cause("set", op),
+            causes=sources.cause("write", op),
             advice="Give it the device only; float(), double() and half() leave complex values as they are.",
         )
 
