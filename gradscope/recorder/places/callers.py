@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from threading import get_ident
 from types import CodeType, FrameType
 from typing import Any
@@ -19,6 +20,7 @@ from gradscope.frames.code_names import qualified_name
 from gradscope.frames.frame_locals import reading_locals
 from gradscope.frames.statements import NO_STATEMENT, Assignment
 from gradscope.frames.tracebacks import CALL_NAME
+from gradscope.frames.whose_file import within
 from gradscope.recorder.places.call_sites import Call, Callers, Site, SpanTable, positions
 from gradscope.recorder.places.code_owners import CodeOwners, Owner
 from gradscope.recorder.places.forwards_in_frames import MODULE_CALLS, directly_called
@@ -57,6 +59,7 @@ _MODES_IN_SOURCE = re.compile(r"\b(no_grad|enable_grad|set_grad_enabled|inferenc
 MODE_METHODS = ("no_grad.", "enable_grad.", "set_grad_enabled.", "inference_mode.")
 """What the names of methods that set a mode begin with."""
 _COMPILES = ("torch/_dynamo/eval_frame.py", "torch\\_dynamo\\eval_frame.py")
+_OPTIMIZERS = within(Path(torch.optim.__file__).parent)
 _RESUMED = re.compile(r"torch_dynamo_resume_in_(.+)_at_\d+$")
 """The name of what runs behind a graph break."""
 _WRAPPERS = frozenset(("wrapper", "inner", "wrapped", "decorate_autocast", "_use_grad", "_fn"))
@@ -188,7 +191,7 @@ class CallSites:
             return Located(site, user, below=BELOW)
         if torch_frames[-1].f_code.co_name == "forward" and not site.seen & (site.seen - 1):
             self.look_at_forward(torch_frames[-1])
-        label = _compiled(torch_frames[-1], site) or _label(torch_frames)
+        label = _compiled(torch_frames, site) or _label(torch_frames)
         if label.startswith(MODE_METHODS):
             label = self._decorated_by_torch(torch_frames) or label
         group = (call_in(outer) or _made_by(torch_frames[-1]), id(current), at, label) if label else None
@@ -394,22 +397,19 @@ def _label(frames: list[FrameType]) -> str:
     return qualified_name(outer, frames[-1])
 
 
-def _compiled(outer: FrameType, site: Site) -> str:
-    """The function of the user's whose compiled code a frame of torch's runs; empty where it runs none."""
-    code = outer.f_code
-    if code.co_name != "_fn" or not code.co_filename.endswith(_COMPILES) or code.co_firstlineno in _lets_alone():
-        return ""
-    return _RESUMED.sub(r"\1", site.function)
+def _compiled(frames: list[FrameType], site: Site) -> str:
+    """The function of the user's whose compiled code frames of torch's run; empty where they run none.
 
-
-@cache
-def _lets_alone() -> frozenset[int]:
-    """The lines at which what stands for a function begins that dynamo lets alone.
-
-    With the first ``torch.compile`` of a process it puts such a one in the place of ``LBFGS.step``.
+    Args:
+        frames: Innermost first.
+        site: Where the outermost was called.
     """
-    disables = sys.modules["torch._dynamo.eval_frame"].DisableContext.__call__
-    return frozenset(one.co_firstlineno for one in disables.__code__.co_consts if isinstance(one, CodeType))
+    code = frames[-1].f_code
+    if code.co_name != "_fn" or not code.co_filename.endswith(_COMPILES):
+        return ""
+    if any(frame.f_code.co_filename.startswith(_OPTIMIZERS) for frame in frames):
+        return ""  # (with the first compilation dynamo puts what is called so before LBFGS.step, to let that alone)
+    return _RESUMED.sub(r"\1", site.function)
 
 
 @cache
