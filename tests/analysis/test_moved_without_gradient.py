@@ -178,3 +178,32 @@ def test_what_a_mask_set_to_zero_once_is_moved_by_momentum(old: str, new: str) -
 def test_a_mask_that_is_put_on_again_or_has_no_momentum_beside_it_is_none(old: str, new: str) -> None:
     assert old in PRUNED
     assert pruned(PRUNED.replace(old, new)) == []
+
+
+SEARCHED = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+body, head = nn.Linear(2, 2), nn.Linear(2, 1)
+search = torch.optim.LBFGS([*body.parameters(), *head.parameters()], lr=0.1, max_iter=4)
+def closure():
+    search.zero_grad()
+    loss = head(body(torch.randn(3, 2)).tanh()).pow(2).sum()
+    loss.backward()
+    return loss
+for i in range(6):
+    if i == 3:
+        body.requires_grad_(False)
+        {}
+    search.step(closure)
+"""
+
+
+def test_directions_that_lbfgs_kept_from_before_and_none_of_a_new_one() -> None:
+    (answer,) = [
+        one for one in build(recorded(SEARCHED.format("pass"))).answers if one.code == "moved-without-gradient"
+    ]
+    assert [cause.line for cause in answer.causes] == [13, 5]
+    assert "keeps from the steps before" in answer.text
+    anew = SEARCHED.format("search = torch.optim.LBFGS([*body.parameters(), *head.parameters()], lr=0.1)")
+    assert "moved-without-gradient" not in [one.code for one in build(recorded(anew)).answers]

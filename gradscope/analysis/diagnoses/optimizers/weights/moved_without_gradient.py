@@ -24,6 +24,9 @@ _RESETS = re.compile(r"\.state\b|momentum_buffer|exp_avg")
 _WITH_MOMENTUM = frozenset(("Adam", "Adamax", "AdamW", "NAdam", "RAdam"))
 """Optimizers whose steps go on in the direction of those before, by their default settings."""
 
+_KEEPS_DIRECTIONS = "LBFGS"
+"""Takes a missing gradient for zeros, and steps along what it has kept of gradients before."""
+
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for the parameters that one line froze, or whose gradients one line set to zero."""
@@ -72,6 +75,7 @@ def _frozen(sources: Sources, lives: GradientLives, optimizers: list[Optimizer])
     """Parameters frozen after steps whose ``.grad`` is still there: zeros move them by what is beside the gradient."""
     index = sources.index
     alike: dict[tuple[int, bool, str], list[tuple[int, int, int, int]]] = {}
+    directed: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
     backward, given = index.of_kind(OpKind.BACKWARD), _given_by_program(index, lives)
     for tensor in lives.steps:
         moved = [
@@ -84,6 +88,11 @@ def _frozen(sources: Sources, lives: GradientLives, optimizers: list[Optimizer])
             continue
         frozen_at, last = moved[-1]
         zeroed = lives.zeroed_before(tensor, last)
+        if zeroed < 0 and last_before(lives.cleared.get(tensor, []), last) > last_before(lives.passes[tensor], last):
+            kept = _with_directions(optimizers, tensor, last)
+            if kept is not None and kept.made.op < frozen_at:
+                directed.setdefault((kept.made.row, index.op_statement[frozen_at]), []).append((tensor, *moved[-1]))
+            continue
         movers = _movers(optimizers, tensor) if zeroed >= 0 else "it"
         if movers:
             alike.setdefault((index.op_statement[frozen_at], zeroed >= 0, movers), []).append(
@@ -101,6 +110,29 @@ def _frozen(sources: Sources, lives: GradientLives, optimizers: list[Optimizer])
             [*sources.cause("set", frozen_at), *(sources.cause("cleared", zeroed) if is_zero else ())],
             [Evidence("ops", frozen_at)],
         )
+    for (made, _), held in directed.items():
+        _, frozen_at, last = held[0]
+        optimizer = next(one for one in optimizers if one.made.row == made)
+        yield _finding(
+            sources,
+            last,
+            [tensor for tensor, *_ in held],
+            f"line {index.op_line(frozen_at)} froze them, and {optimizer.name} (line {optimizer.line}) goes on in "
+            "directions that it keeps from the steps before, whatever has no gradient now",
+            [*sources.cause("set", frozen_at), *sources.cause_of_event("made", optimizer.made)],
+            [Evidence("ops", frozen_at), Evidence("events", made)],
+            "Make a new optimizer there, of what is still trained.",
+        )
+
+
+def _with_directions(optimizers: list[Optimizer], tensor: int, step: int) -> Optimizer | None:
+    """The optimizer that a parameter without a gradient was stepped by, where its steps take that for zeros.
+
+    It counts what it adds to a parameter as a change, zeros too: only directions from before make it move.
+    """
+    holders = [one for one in optimizers if tensor in one.tensors and one.made.op < step]
+    newest = max(holders, key=lambda one: one.made.op, default=None)
+    return newest if newest is not None and newest.name == _KEEPS_DIRECTIONS else None
 
 
 def _movers(optimizers: list[Optimizer], tensor: int) -> str:
@@ -180,7 +212,13 @@ def _zeroed(sources: Sources, lives: GradientLives, optimizers: list[Optimizer])
 
 
 def _finding(
-    sources: Sources, last: int, tensors: list[int], why: str, causes: list[Cause], evidence: list[Evidence]
+    sources: Sources,
+    last: int,
+    tensors: list[int],
+    why: str,
+    causes: list[Cause],
+    evidence: list[Evidence],
+    advice: str = "Set .grad to None there: a step leaves out what has no gradient.",
 ) -> Finding:
     index = sources.index
     names = sources.listed([sources.names.of(tensor) for tensor in tensors])
@@ -191,7 +229,7 @@ def _finding(
         tensors=tensors,
         causes=causes,
         evidence=evidence,
-        advice="Set .grad to None there: a step leaves out what has no gradient.",
+        advice=advice,
     )
 
 
