@@ -14,6 +14,7 @@ from gradscope.recording.flags import VIEW
 
 _VIEWS = 2
 """Views of views of a result that are looked at: rows of a reshaped output."""
+_CACHED = "functools finds a tensor only as the very same object: cache what is made of numbers, and no tensors."
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -43,7 +44,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
             tensors=tensors[-1:],
             causes=lines_that_keep(sources, found),
             evidence=[Evidence("ops", kept.last) for kept in several],
-            advice="detach() of what is kept lets go of the graph; item() where only a number is wanted.",
+            advice=_CACHED
+            if found.is_cache
+            else "detach() of what is kept lets go of the graph; item() where only a number is wanted.",
         )
         yield finding._replace(subject=found.put.holder, tensor=found.put.holder)
 
@@ -96,7 +99,7 @@ DIAGNOSIS = Diagnosis(
     title="results that are kept with graphs that are used up",
     severity="warning",
     explanation=Explanation(
-        meaning="""Results of several backward passes are kept at the same time, in a list, a dict or an object, with
+        meaning="""Results of several backward passes are kept at the same time, in a list, a dict, an object or a cache, with
             their graphs. The passes have used those graphs up: no gradient can come of them any more.""",
         reason="""A result that requires grad keeps its grad_fn, and that the nodes of the whole graph behind it, the
             results that these refer to, and what hooks keep. A pass frees only what was saved for it.""",

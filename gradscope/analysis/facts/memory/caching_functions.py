@@ -8,9 +8,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from gradscope.frames.names.caching_decorators import caching_decorators
 from gradscope.frames.syntax_trees import innermost, parsed
 
-_DECORATORS = frozenset(("cache", "lru_cache", "cached_property"))
 _Where = tuple[int, int, str]
 """First and last line, and the function's name."""
 
@@ -61,11 +61,8 @@ def _has_line(function: ast.FunctionDef, line: int) -> bool:
 
 def _kept(function: ast.FunctionDef, of: str = "") -> Iterator[_Where]:
     """Where a function keeps its result; what another returns, where that is named."""
-    for decorator in function.decorator_list if not of or _returns_call(function, of) else ():
-        bare = decorator.func if isinstance(decorator, ast.Call) else decorator
-        name = bare.attr if isinstance(bare, ast.Attribute) else getattr(bare, "id", "")
-        if name in _DECORATORS:
-            yield decorator.lineno, decorator.lineno, function.name
+    for decorator in caching_decorators(function) if not of or _returns_call(function, of) else ():
+        yield decorator.lineno, decorator.lineno, function.name
     returned = {ast.unparse(node.value) for node in ast.walk(function) if isinstance(node, ast.Return) and node.value}
     for guard in ast.walk(function):
         if not isinstance(guard, ast.If):

@@ -1,4 +1,4 @@
-"""The line that puts tensors into a list or dict where they stay, and the call that hands them to it.
+"""The line that puts tensors into a list, dict or cache where they stay, and the call that hands them to it.
 
 That tensors are kept was seen, and often in what; the statement that put them there calls no torch function, and is
 read from the text. It is known where one place only puts something into what is called so, or is the very statement
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gradscope.analysis.index import Index
+from gradscope.frames.names.caching_decorators import cached_functions
 from gradscope.frames.names.put_statements import (
     Handed,
     Put,
@@ -38,6 +39,8 @@ class Keeper(NamedTuple):
     put: Put
     handed: tuple[tuple[int, Handed], ...]
     """By file: calls that hand them to the function that puts them there."""
+    is_cache: bool = False
+    """functools puts there what a function returns."""
 
 
 def keeper(
@@ -55,12 +58,14 @@ def keeper(
     made = _Made(index, tensors)
     users = [(number, file.text) for number, file in enumerate(index.recording.files) if file.is_user]
     places = [(number, put) for number, source in users for put in puts_in(source)]
-    found = _one_of(places, known, _containers(known, len(tensors)), made)
+    found = _one_of(places, known, _containers(known, len(tensors)), made) or made.kept_by_cache(known)
     while found is not None and found[1].selected_from:  # (they were kept in another list before)
         before = [one for one in places if one[1].holder == found[1].selected_from and one != found]
         found = before[0] if len(before) == 1 else None
     if found is None:
         return None
+    if found not in places:
+        return Keeper(*found, (), is_cache=True)
     handed = [
         (number, call)
         for number, source in users
@@ -81,7 +86,9 @@ class _Made:
         self.lines = frozenset(index.op_line(op) for op in ops)
         self.function = last_part(index.recording.text(statement.function)) if ops else ""
 
-        self._texts = [one.text for one in index.recording.files if one.is_user]
+        users = [(number, one.text) for number, one in enumerate(index.recording.files) if one.is_user]
+        self._texts = [text for _, text in users]
+        self._cached = [(number, one, text) for number, text in users for one in cached_functions(text)]
         has_hooks = any("register_forward_hook" in text for text in self._texts)
         is_below = bool(ops) and all(index.recording.ops.column("flags")[op] & BELOW for op in ops)
         self.may_be_of_hooked_module = has_hooks and is_below
@@ -99,6 +106,23 @@ class _Made:
     def is_cleared(self, holder: str) -> bool:
         """Whether the text empties what is called so."""
         return any(f"{last_part(holder)}.clear()" in text for text in self._texts)
+
+    @property
+    def in_cached_function(self) -> tuple[int, Put] | None:
+        """Where it is said that what the function around the lines returns is kept; None where it is nowhere."""
+        around = [
+            (number, one.put)
+            for number, one, _ in self._cached
+            if number == self.file
+            and one.name == self.function
+            and all(one.line <= line <= one.end_line for line in self.lines)
+        ]
+        return around[0] if len(around) == 1 else None
+
+    def kept_by_cache(self, known: Counter[str]) -> tuple[int, Put] | None:
+        """The one function whose results are kept that gave what is called so, or was given it."""
+        found = [(number, one.put) for number, one, text in self._cached if one.keeps(text, known)]
+        return found[0] if len(found) == 1 else None
 
     def is_in(self, file: int, put: Put) -> bool:
         return file == self.file and any(put.line <= line <= put.end_line for line in self.lines)
@@ -146,6 +170,8 @@ def _one_of(
             return chosen
     if is_named:
         return None
+    if made.in_cached_function is not None:
+        return made.in_cached_function
     direct = [place for place in places if made.is_in(*place)]
     if direct:
         return direct[0] if len(direct) == 1 else None

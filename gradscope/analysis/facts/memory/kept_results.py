@@ -1,4 +1,4 @@
-"""Results that a list or dict keeps with their graphs when the run ends, and the line that puts them there."""
+"""Results that a list, dict or cache keeps with their graphs when the run ends, and the line that puts them there."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def kept_results(
         if kept_by is not None:
             is_called_so = last_part(name.partition("[")[0]) == last_part(kept_by.put.holder)
             return KeptResults(name if is_called_so else kept_by.put.holder, tuple(kept), kept_by, by_traceback)
-    return _by_argument(index, names, held, alive, at_least)
+    return _by_argument(index, names, held, alive, at_least) or _by_cache(index, held, at_least)
 
 
 def _by_argument(
@@ -78,6 +78,20 @@ def _container(name: str) -> tuple[str, bool]:
     """What the name of an item says that it is in, and whether that is an exception in there, or its traceback."""
     error, dot, _ = name.partition(_TRACEBACK)
     return (error.partition("[")[0], True) if dot and "[" in error else (name.rpartition("[")[0], False)
+
+
+def _by_cache(index: Index, held: dict[int, list[tuple[int, int, int]]], at_least: int) -> KeptResults | None:
+    """Results of one statement that the cache of their function keeps, which gives them no name."""
+    columns = (index.recording.tensors.column(name) for name in ("op", "node", "died"))
+    found: dict[int, list[int]] = {}
+    for tensor, (op, node, died) in enumerate(zip(*columns, strict=True)):
+        if node >= 0 and died == NONE and op < index.op_count:
+            found.setdefault(index.op_statement[op], []).append(tensor)
+    for kept in sorted(found.values(), key=len, reverse=True):
+        kept_by = keeper(index, kept, held) if len(kept) >= at_least else None
+        if kept_by is not None and kept_by.is_cache:
+            return KeptResults(kept_by.put.holder, tuple(kept), kept_by, by_traceback=False)
+    return None
 
 
 def only_put_into(index: Index, container: str) -> tuple[int, int] | None:
