@@ -12,6 +12,7 @@ from gradscope.analysis.diagnoses.handed_values import handed_by
 from gradscope.analysis.diagnoses.passed_uncut import ADVICE, passed_uncut
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.graphs.fed_back_gradients import fed_back
+from gradscope.analysis.facts.graphs.states_over_passes import Takings
 from gradscope.analysis.facts.memory_writes.tracked_writes import tracked_writes
 from gradscope.analysis.facts.names.best_names import BestNames
 from gradscope.analysis.facts.passes.passes import Passes
@@ -219,7 +220,10 @@ def graphs_carried(sources: Sources) -> Iterator[CarriedGraph]:
         return
     made_by, variable = index.recording.nodes.column("op"), index.recording.nodes.column("variable")
     made_at = index.recording.tensors.column("op")
-    for tensor, first, op in _carried(index, names, passes):
+    carried = _carried(index, names, passes)
+    # What others take in again is a state where it leads back to the first of them; else they may be let go in time.
+    enough = RUNS if carried else len(backward_ops)
+    for tensor, first, op in carried or Takings(index, names).by_other_statements(AT_LEAST - 1, passes):
         found = []
         for one in _last_of_each_name(index, names, tensor, op):
             nodes = [node for node in passes.behind(index.node_after(one)) if variable[node] < 0]
@@ -227,7 +231,7 @@ def graphs_carried(sources: Sources) -> Iterator[CarriedGraph]:
             crossed = len({bisect_left(backward_ops, made_by[node]) for node in nodes}) - 1
             last = op if one == tensor else made_at[one]
             all_passes = bisect_left(backward_ops, last) - bisect_left(backward_ops, first)
-            if crossed >= RUNS or crossed >= max(AT_LEAST, all_passes):
+            if crossed >= enough or crossed >= max(AT_LEAST, all_passes):
                 found.append(CarriedGraph(one, last, nodes, crossed, ()))
         if found:
             yield found[0]._replace(others=tuple(one.tensor for one in found[1:]))
@@ -283,13 +287,17 @@ def _carried(index: Index, names: BestNames, passes: Passes) -> list[tuple[int, 
     """
     tensors, statements = index.recording.tensors, index.op_statement
     made_at, flags, best = tensors.column("op"), tensors.column("flags"), names.best
+    takings = Takings(index, names)
     found: dict[int, list[tuple[int, int]]] = {}
     averaged: dict[int, list[tuple[int, int]]] = {}
     for op, taken in zip(index.uses.keys, index.uses.values, strict=True):
         if statements[op] == NOWHERE or best[taken] < 0 or made_at[taken] >= op:
             continue
         is_own = statements[made_at[taken]] == statements[op] and flags[taken] & REQUIRES_GRAD
-        if is_own or (index.func(op) in _SUMS and taken in index.results.of(op)):
+        is_sum = index.func(op) in _SUMS and taken in index.results.of(op)
+        if is_own and not is_sum and not takings.is_over_a_pass(op, taken):
+            continue  # what it made itself since the last pass leads no further than whatever went into it
+        if is_own or is_sum:
             found.setdefault(statements[op], []).append((taken, op))
         elif flags[taken] & REQUIRES_GRAD and index.func(op) in _MEANS:
             # ``old = decay * self.mean``, then ``self.mean = old + ...``: by way of one other statement.

@@ -99,8 +99,9 @@ DIAGNOSIS = Diagnosis(
     title="results that are kept with graphs that are used up",
     severity="warning",
     explanation=Explanation(
-        meaning="""Results of several backward passes are kept at the same time, in a list, a dict, an object or a cache, with
-            their graphs. The passes have used those graphs up: no gradient can come of them any more.""",
+        meaning="""Results of several backward passes are kept at the same time, in a list, a dict, an object or the
+            cache of a function, with their graphs. The passes have used those graphs up: no gradient can come of
+            them any more.""",
         reason="""A result that requires grad keeps its grad_fn, and that the nodes of the whole graph behind it, the
             results that these refer to, and what hooks keep. A pass frees only what was saved for it.""",
         remedy="""Put output.detach() there (with clone() where it is a small part of a large block), or loss.item()
