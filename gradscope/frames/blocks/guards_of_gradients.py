@@ -1,4 +1,4 @@
-"""The condition under which a function sets ``.grad``: ``if p.grad is not None: return`` before it, or one around it."""
+"""The condition under which a function sets ``.grad``: ``if p.grad is not None: return`` before it, or around it."""
 
 from __future__ import annotations
 
