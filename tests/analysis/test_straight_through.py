@@ -38,6 +38,12 @@ def report(body: str) -> dict[str, list[int]]:
         "offset = z.detach() - codes.detach()\ny = codes + offset  # here",
         "y = hard + (z - hard).detach()  # here",
         "y = one - soft + soft.detach()  # here",
+        "y = z.detach() + (hard - z)  # here",
+        "y = hard - (z - z.data)  # here",
+        "scaled = z / 0.1\ny = 0.1 * (scaled.detach() + scaled.round() - scaled)  # here",
+        "y = z.detach() + (codes - z)  # here",
+        "weights = z.softmax(1)\nfirst = torch.nn.functional.one_hot(z.argmax(1), 3)\n"
+        "y = first - weights + weights.detach()  # here",
     ],
 )
 def test_the_sum_is_the_cause_and_no_other_line_is(body: str) -> None:
@@ -57,6 +63,12 @@ def test_the_sum_is_the_cause_and_no_other_line_is(body: str) -> None:
         "y = torch.tanh(z) + (hard - torch.tanh(z)).detach()",
         "y = z + codes.detach()",
         "y = codes + z",
+        "y = hard + (z - z.detach())",
+        "y = 2 * z.detach() - z",
+        "y = z.detach() - (z - z.detach())",
+        "y = z.detach() + (torch.tanh(z) - z)",
+        "y = z.detach() + (encoder(x + 1) - z)",
+        "y = z.detach() + (hard - z) + 2 * z",
     ],
 )
 def test_what_hands_the_gradient_on_is_none(body: str) -> None:

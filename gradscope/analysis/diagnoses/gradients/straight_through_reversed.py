@@ -29,9 +29,11 @@ def _finding(sources: Sources, found: StraightThrough) -> Finding:
         why = f"{takes} was computed from {shows} by a call that lets no gradient back, so that {shows} gets none here"
         advice = f"To use {takes} and pass its gradient on to {shows}: {shows} + ({takes} - {shows}).detach()."
     else:
-        symptom = f"Line {line}: this sum has the values of {shows}, and takes {takes} away from them with its graph"
-        why = f"its gradient goes to {takes} with a minus"
-        advice = f"Add {takes} with its graph and take it away without: {takes} + ({shows} - {takes}).detach()."
+        symptom = f"Line {line}: this sum takes {takes} away with its graph and adds it again without"
+        why = f"nothing is left of its values, and the gradient of the sum goes to {takes} with a minus"
+        advice = f"Add {takes} with its graph and take it away without"
+        is_named = len(found.shows) == 1 and not shows.startswith("<")
+        advice += f": {takes} + ({shows} - {takes}).detach()." if is_named else "."
     return sources.finding(
         symptom,
         why=why,

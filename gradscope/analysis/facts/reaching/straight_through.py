@@ -70,15 +70,65 @@ class StraightThroughs:
         """
         for ops in self._candidates:
             found = next((one for one in map(self.of, ops) if one is not None), None)
-            if found is None:
-                continue
-            op = found.op
-            if found.sign > 0:
+            if found is not None and found.sign > 0:
+                op = found.op
                 shows = [one for one in found.shows if self._is_tracked(one, op) and self._lost(one, found.takes, op)]
                 if shows:
                     yield found._replace(shows=shows)
-            elif any(self._lost(found.takes, one, op) for one in found.shows):
-                yield found
+                continue
+            taken_away = next((one for one in map(self._taken_away, ops) if one is not None), None)
+            if taken_away is not None and not self._gets_more(taken_away.takes, ops[-1]):
+                yield taken_away
+
+    def _taken_away(self, op: int) -> StraightThrough | None:
+        """The one that a call is which takes a tensor away with its graph and adds it without: its gradient is -1.
+
+        What the sum shows may have a graph of its own, as a ``round`` has, if that does not lead to the tensor.
+        """
+        terms = self._terms(op) if self._signs(op) is not None else {}
+        takes = [one for one, counted in terms.items() if counted == [-1, 1]]
+        shows = [one for one, counted in terms.items() if sorted(counted) == [0, 1]]
+        if len(takes) != 1 or len(self._index.tensors_made(op)) != 1:
+            return None
+        (taken,) = takes
+        sources = [taken, *self._made_from(taken)]
+        found = [one for one in shows if any(self._lost(source, one, op) for source in sources)]
+        return StraightThrough(op, taken, found, -1) if found else None
+
+    def _gets_more(self, tensor: int, op: int) -> bool:
+        """Whether a gradient of a sum comes to a tensor through another term too, or twice."""
+        terms = self._terms(op)
+        return terms.get(tensor) != [-1, 1] or any(
+            tracked and one != tensor and self._leads_to(one, tensor) for one, (tracked, _) in terms.items()
+        )
+
+    def _made_from(self, tensor: int) -> list[int]:
+        """What a tensor was made from by one call that keeps the shape: the logits of a softmax."""
+        index = self._index
+        made = index.made_by(tensor)
+        taken = list(index.uses.of(made)) if 0 <= made < index.op_count else []
+        layouts, rows = index.recording.tensors.column("layout"), index.recording.layouts
+        is_one = len(taken) == 1 and rows[layouts[taken[0]]].shape == rows[layouts[tensor]].shape
+        return taken if is_one else []
+
+    def _leads_to(self, tensor: int, other: int) -> bool:
+        """Whether a gradient of a tensor comes to another one, along its graph: not where a derivative is zero."""
+        recording = self._index.recording
+        nodes, names, variables = (
+            recording.tensors.column("node"),
+            recording.nodes.column("name"),
+            recording.nodes.column("variable"),
+        )
+        todo, seen = [nodes[tensor]], set[int]()
+        while todo:
+            node = todo.pop()
+            if node < 0 or node in seen or has_no_derivative(recording.text(names[node])):
+                continue
+            if node == nodes[other] or variables[node] == other:
+                return True
+            seen.add(node)
+            todo += self._index.edges.of(node)
+        return False
 
     def compared_with_source(self, found: StraightThrough) -> int:
         """The call that takes an estimate and, cut off, the tensor that takes its gradient; -1 for none.
