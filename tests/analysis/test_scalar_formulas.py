@@ -18,7 +18,9 @@ def wrong(arguments: str, forward: str, backward: str) -> list[str]:
     first, second = ast.parse(source).body
     assert isinstance(first, ast.FunctionDef)
     assert isinstance(second, ast.FunctionDef)
-    return [one.argument for one in wrong_derivatives(WrittenBackward("F", 0, "F.backward", second, first))]
+    return [
+        one.argument for one in wrong_derivatives(WrittenBackward("F", 0, "F.backward", second, {"forward": first}))
+    ]
 
 
 SAVED = "ctx.save_for_backward(x)\nreturn {}"

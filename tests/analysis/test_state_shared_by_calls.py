@@ -12,6 +12,14 @@ import torch
 STATE = {}
 class Relu(torch.autograd.Function):
     stack = []
+    factor = 2
+    @classmethod
+    def keep(cls, mask): cls.mask = mask
+    @classmethod
+    def keep_all(cls, **kept):
+        for name, value in kept.items(): setattr(cls, name, value)
+    @classmethod
+    def log(cls, **kept): print(sorted(kept))
     @staticmethod
     def forward(ctx, x):
         KEEP
@@ -32,7 +40,28 @@ def lines(keep: str, read: str, calls: str = TWO) -> list[list[int]]:
 
 @pytest.mark.parametrize("place", ['STATE["mask"]', "Relu.mask"])
 def test_where_it_is_kept_and_read_is_named(place: str):
-    assert lines(f"{place} = x > 0", place) == [[7, 11]]
+    assert lines(f"{place} = x > 0", place) == [[15, 19]]
+
+
+@pytest.mark.parametrize(
+    ("keep", "read"),
+    [
+        ("Relu.mask, Relu.size = x > 0, x.shape", "Relu.mask"),
+        ('setattr(Relu, "mask", x > 0)', "Relu.mask"),
+        ("Relu.mask = x > 0", 'getattr(Relu, "mask")'),
+        ("STATE.update(mask=x > 0)", "STATE['mask']"),
+        ("STATE['mask'] = x > 0", "STATE.get('mask')"),
+        ("Relu.keep(x > 0)", "Relu.mask"),
+        ("Relu.keep(mask=x > 0)", "Relu.mask"),
+        ("Relu.keep_all(mask=x > 0)", "Relu.mask"),
+        ("mask = x > 0; Relu.mask = mask", "Relu.mask"),
+        ("Relu.given = x", "(Relu.given > 0)"),
+        ("Relu.keep_all(given=x)", "(Relu.given > 0)"),
+    ],
+)
+def test_so_it_is_however_it_is_put_there(keep: str, read: str):
+    source = TWO.replace("Relu.apply(w)", "Relu.apply(2 * w)")
+    assert lines(keep, read, source) == [[15, 19]]
 
 
 @pytest.mark.parametrize(
@@ -41,6 +70,11 @@ def test_where_it_is_kept_and_read_is_named(place: str):
         ("ctx.mask = x > 0", "ctx.mask", TWO),
         ("Relu.stack.append(x > 0)", "Relu.stack.pop()", TWO),
         ("STATE[id(ctx)] = x > 0", "STATE[id(ctx)]", TWO),
+        ("ctx.given = x", "(ctx.given > 0)", TWO),
+        ("Relu.given = x", "(Relu.given > 0)", "(Relu.apply(w) + 3 * Relu.apply(w)).sum().backward()"),
+        ("Relu.log(factor=x > 0)", "Relu.factor", TWO),
+        ("if 'one' not in STATE: STATE['one'] = torch.ones(1).to(x)", "STATE['one']", TWO),
+        ("Relu.keep(x.shape)", "len(Relu.mask)", TWO),
         ("ctx.mask = x > 0; Relu.size = x.shape[0] + 0", "ctx.mask * (Relu.size > 0)", TWO),
         ("Relu.mask = x > 0", "Relu.mask", "for k in range(3):\n    Relu.apply(w * k).sum().backward()"),
     ],

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.derivatives.backward_faults import SharedState, shared_state
 from gradscope.analysis.facts.derivatives.function_sources import WrittenBackward
+from gradscope.analysis.facts.derivatives.shared_states import SharedState, shared_state
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.wording import listed
+from gradscope.recording import NONE
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -19,8 +20,19 @@ def _find(sources: Sources) -> Iterator[Finding]:
     for name, written in sources.functions.of_name.items():
         kept = shared_state(written)
         nodes = _of_one_pass(sources, name) if kept else []
-        if len(nodes) > 1:
+        kept = [one for one in kept if one.argument < 0 or _differs(sources, written, one.argument, nodes)]
+        if len(nodes) > 1 and kept:
             yield _finding(sources, written, kept, nodes)
+
+
+def _differs(sources: Sources, written: WrittenBackward, argument: int, nodes: list[int]) -> bool:
+    """Whether the calls were given other tensors as an argument, each with a graph: it may be the same for all."""
+    edges = [list(sources.index.edges.of(node)) for node in nodes]
+    arguments = len(written.forward.args.args) - 1 if written.forward is not None else 0
+    if any(len(following) != arguments for following in edges):
+        return False  # some are no tensors, and which ones is not known
+    given = {following[argument] for following in edges}
+    return NONE not in given and len(given) > 1
 
 
 def _of_one_pass(sources: Sources, name: str) -> list[int]:

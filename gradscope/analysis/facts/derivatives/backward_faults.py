@@ -436,62 +436,6 @@ def write_to_argument(written: WrittenBackward) -> tuple[ast.stmt, str] | None:
     return None
 
 
-class SharedState(NamedTuple):
-    """What a forward keeps for its backward in a place that all calls of the Function have in common."""
-
-    place: str
-    """The class's attribute, an item of something global, or a global name; as the source has it."""
-    keeping: ast.stmt
-    reading: ast.expr
-
-
-def shared_state(written: WrittenBackward) -> list[SharedState]:
-    """What a forward computes from its arguments, stores past ctx, and its backward reads; in order."""
-    forward = written.forward
-    if forward is None or len(forward.args.args) < 2:
-        return []
-    arguments = {one.arg for one in forward.args.args[1:]}
-    local = arguments | {forward.args.args[0].arg}
-    parts = list(own_parts(forward))
-    outside = {name for part in parts if isinstance(part, ast.Global | ast.Nonlocal) for name in part.names}
-    local |= {one.id for one in parts if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)} - outside
-    depends = _dependents(forward, arguments)
-    places = [one for one in own_parts(written.definition) if isinstance(one, _PLACES)]
-    read = {ast.unparse(one): one for one in places if isinstance(one.ctx, ast.Load)}
-    bound = {ast.unparse(one) for one in places if not isinstance(one.ctx, ast.Load)}
-    found = []
-    for part in (one for one in parts if isinstance(one, ast.Assign)):
-        if not _is_of_values(part.value) or depends.isdisjoint(_names(part.value)):
-            continue
-        for target in part.targets:
-            place, base = ast.unparse(target), _owner(target)
-            is_outside = base not in local and (not isinstance(target, ast.Name) or place in outside)
-            if base and is_outside and place in read and place not in bound:
-                found.append(SharedState(place, part, read[place]))
-    return found
-
-
-def _owner(place: ast.expr) -> str:
-    """The name that attributes and items with constant keys lead to; empty for others."""
-    while isinstance(place, ast.Attribute | ast.Subscript):
-        if isinstance(place, ast.Subscript) and not isinstance(place.slice, ast.Constant):
-            return ""
-        place = place.value
-    return place.id if isinstance(place, ast.Name) else ""
-
-
-_PLACES = (ast.Attribute, ast.Subscript, ast.Name)
-_ABOUT = frozenset(("shape", "size", "dim", "ndim", "numel", "device", "dtype", "len", "type", "is_cuda"))
-"""What is asked of a tensor that is the same in all calls, most likely."""
-
-
-def _is_of_values(value: ast.expr) -> bool:
-    """Whether an expression computes with values: an argument as it is may be a number that all calls are given."""
-    names = {*_names(value), *(one.attr for one in ast.walk(value) if isinstance(one, ast.Attribute))}
-    is_computed = any(isinstance(one, ast.Call | ast.Compare | ast.BinOp) for one in ast.walk(value))
-    return is_computed and names.isdisjoint(_ABOUT)
-
-
 def _argument_of(name: str, arguments: list[str]) -> str:
     """The argument of which a name says that it is the gradient; empty where it says so of none or of several."""
     found = _OF_ARGUMENT.match(name.lower())

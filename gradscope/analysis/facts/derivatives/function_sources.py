@@ -50,13 +50,20 @@ class WrittenBackward:
     """The backward of one Function, as its source has it."""
 
     def __init__(
-        self, name: str, file: int, function: str, definition: Definition, forward: Definition | None, called: str = ""
+        self,
+        name: str,
+        file: int,
+        function: str,
+        definition: Definition,
+        methods: dict[str, Definition],
+        called: str = "",
     ) -> None:
         self.name = name
         self.file = file
         self.function = function
         self.definition = definition
-        self.forward = forward
+        self.forward = methods.get("forward")
+        self.methods = methods
         self._called = called
 
     @property
@@ -295,7 +302,7 @@ class FunctionSources:
                         span.file,
                         function,
                         definition,
-                        _forward_beside(tree, definition),
+                        _methods_beside(tree, definition),
                         self._index.line(span.file, span.line).of,
                     )
                 )
@@ -316,14 +323,13 @@ def _definition_at(tree: ast.Module, line: int) -> Definition | None:
     return None
 
 
-def _forward_beside(tree: ast.Module, backward: Definition) -> Definition | None:
-    """The ``forward`` that takes a ctx in the class of a backward."""
+def _methods_beside(tree: ast.Module, backward: Definition) -> dict[str, Definition]:
+    """The methods of the class of a backward."""
     for owner in ast.walk(tree):
         if isinstance(owner, ast.ClassDef) and backward in owner.body:
-            for node in owner.body:
-                if isinstance(node, ast.FunctionDef) and node.name == "forward":
-                    return node
-    return None
+            methods = [node for node in owner.body if isinstance(node, ast.FunctionDef)]
+            return {method.name: method for method in reversed(methods)}  # (of two of a name the first)
+    return {}
 
 
 def attribute_of(node: ast.AST | None, name: str) -> str:
