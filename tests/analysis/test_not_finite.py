@@ -128,6 +128,20 @@ BORN = {
     out = layer(torch.full((4, 8), 100.0).half())
     (out.float().sum() * 1e4).backward()
     """,
+    "rows of which nothing is left, filled by a constant in two places": """
+    LOG_ZERO = -float("inf")
+    def total(w):
+        unused = torch.full((4,), LOG_ZERO) + 1
+        lines = w.log_softmax(-1)
+        row = torch.full((4,), LOG_ZERO)  # born
+        row = torch.cat([lines[:1], row[1:]])
+        for step in range(2):
+            pad = torch.full((1,), LOG_ZERO)  # born
+            both = torch.stack([row, torch.cat([pad, row[:-1]])])
+            row = torch.logsumexp(both, 0) + lines  # born
+        return row[0]
+    total(torch.nn.Parameter(torch.zeros(4))).backward()
+    """,
     "std of one element": """
     w = torch.nn.Parameter(torch.ones(1))
     s = w.std()  # born

@@ -14,6 +14,7 @@ from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
 from gradscope.analysis.facts.value_looks import PassLook, born_in_ops, is_nan, looks_at_passes, word_for
 from gradscope.analysis.facts.writes import writes_by_program
 from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.analysis.worded_lines import numbers
 from gradscope.recording import NONE
 from gradscope.recording.rows import EventKind
 
@@ -164,7 +165,8 @@ def _born(sources: Sources, look: PassLook, birth: Birth) -> Finding:
         what = f"{name} gave {'NaN' if is_nan(birth.values) else 'an infinity'}"
     why = _why(sources, look, birth)
     causes = sources.cause("used", birth.op)
-    mask = sources.cause("used", max(birth.mask, birth.given)) if max(birth.mask, birth.given) >= 0 else []
+    filling = _fills(birth) or [op for op in (max(birth.mask, birth.given),) if op >= 0]
+    mask = [cause for op in filling for cause in sources.cause("used", op)]
     return sources.finding(
         f"Line {index.op_line(birth.op)}: {what}: {_seen(sources, look)}",
         why=why,
@@ -176,11 +178,17 @@ def _born(sources: Sources, look: PassLook, birth: Birth) -> Finding:
     )
 
 
+def _fills(birth: Birth) -> list[int]:
+    """The calls that filled with the -inf at which a derivative ends."""
+    return list(birth.fills) or ([birth.mask] if birth.mask >= 0 and birth.is_derivative else [])
+
+
 def _why(sources: Sources, look: PassLook, birth: Birth) -> str:
     index = sources.index
-    if birth.mask >= 0 and birth.is_derivative:
-        line = index.op_line(birth.mask)
-        return "" if line == index.op_line(birth.op) else f"line {line} fills with it"
+    if birth.is_derivative and (fills := _fills(birth)):
+        lines = dict.fromkeys(index.op_line(op) for op in fills)
+        lines.pop(index.op_line(birth.op), None)
+        return f"line{'s' * (len(lines) > 1)} {numbers(lines)} fill{'s' * (len(lines) == 1)} with it" if lines else ""
     if birth.mask >= 0:
         line = index.op_line(birth.mask)
         at = "" if line == index.op_line(birth.op) else f", filled at line {line},"

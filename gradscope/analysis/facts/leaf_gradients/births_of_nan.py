@@ -10,6 +10,7 @@ from functools import cached_property
 from operator import itemgetter
 from typing import NamedTuple
 
+from gradscope.analysis.facts.leaf_gradients.infinite_fills import InfiniteFills
 from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.value_looks import PassLook, Range, is_bad, is_nan
 from gradscope.analysis.facts.writes import is_step, writes_by_program
@@ -22,15 +23,6 @@ _FOLLOWED = 100_000
 
 _WAYS = 8
 """Calls behind a softmax in which the masking call is looked for."""
-
-_FILLS = frozenset(
-    """
-    masked_fill masked_fill_ full full_like new_full fill_ tensor where triu tril __setitem__ index_fill index_fill_
-    masked_scatter scatter as_tensor pad
-    """.split()  # noqa: SIM905
-)
-"""Calls by which programs put an infinity where they want one."""
-
 
 _OF_EXPONENTIALS = ("softmax", "logsumexp", "logaddexp")
 """Functions that divide by a sum of exponentials, which is zero where all that they are given is -inf."""
@@ -75,6 +67,8 @@ class Birth(NamedTuple):
     """The leaf that was not finite already."""
     given: int = NONE
     """A call right behind it, without a graph, whose function is not finite everywhere; its result is not known."""
+    fills: tuple[int, ...] = ()
+    """All calls that put in the -inf at which a derivative ends, where they are known."""
 
 
 def is_masked(at: float | None) -> bool:
@@ -89,6 +83,7 @@ class Births:
         self._index = index
         self._born = born
         self._passes = passes
+        self._fills = InfiniteFills(index)
 
     def of(self, look: PassLook) -> Birth | None:
         """The first of a pass that was not finite; None where nothing is known of it."""
@@ -109,7 +104,7 @@ class Births:
             return forward
         known = next((one for one in look.derivatives if one.node == node), None)
         at = known and known.at
-        return Birth(op, known and known.values, True, at, mask=self._mask(op) if is_masked(at) else NONE)
+        return self._of_derivative(op, known and known.values, at)
 
     def _spoilt(self, look: PassLook, behind: set[int]) -> Birth | None:
         """A parameter that was not finite any more before the pass: what the calls make of it began in a step."""
@@ -121,7 +116,7 @@ class Births:
 
     def _first_born(self, ops: set[int], is_wanted_nan: bool) -> Birth | None:
         """The first of some ops in which a NaN or, where none is, an infinity was born that was not meant."""
-        born = sorted(op for op in ops if op in self._born and not self._is_fill(op))
+        born = sorted(op for op in ops if op in self._born and not self._fills.is_one(op))
         nans = [op for op in born if is_nan(self._born[op])]
         if nans and is_wanted_nan:
             before = self._ops_behind(nans[0])
@@ -142,8 +137,13 @@ class Births:
         for one in sorted(look.derivatives, key=lambda one: one.node, reverse=True):
             if is_bad(one.values) and not spoilt.isdisjoint(self._leaves_behind(one.node)):
                 op = made_by[one.node]
-                return Birth(op, one.values, True, one.at, mask=self._mask(op) if is_masked(one.at) else NONE)
+                return self._of_derivative(op, one.values, one.at)
         return self._overflown(look, spoilt)
+
+    def _of_derivative(self, op: int, values: Range | None, at: float | None) -> Birth:
+        if not is_masked(at):
+            return Birth(op, values, True, at)
+        return Birth(op, values, True, at, mask=self._mask(op), fills=tuple(self._fills.into(op)))
 
     def _overflown(self, look: PassLook, spoilt: set[int]) -> Birth | None:
         """The first exponential that gave an infinity which the loss leaves out: a clamp or a choice behind it.
@@ -182,7 +182,7 @@ class Births:
             elif is_nan(values) or flags[tensor] & PARAMETER:
                 return Birth(NONE, values, False, leaf=tensor)
         self._add_poles(look, behind, found)
-        meant = {op for op in found if self._is_fill(op)}
+        meant = {op for op in found if self._fills.is_one(op)}
         nans = [op for op in found if is_nan(found[op]) and op not in meant]
         wanted = min(nans, default=max(found, default=NONE))
         before = self._ops_behind(wanted)
@@ -253,15 +253,11 @@ class Births:
             made_at[tensor] in meant for tensor in self._index.uses.of(op)
         )
 
-    def _is_fill(self, op: int) -> bool:
-        last = self._index.func(op).rpartition(".")[2]
-        return last in _FILLS and "inf" in self._index.op_place(op).source
-
     def _mask(self, op: int) -> int:
         """The call right behind a softmax or the like that filled with an infinity; NONE for none."""
         if not any(name in self._index.func(op).lower() for name in _OF_EXPONENTIALS):
             return NONE
-        found = [one for one in self._ops_behind(op, _WAYS) if self._is_fill(one)]
+        found = [one for one in self._ops_behind(op, _WAYS) if self._fills.is_one(one)]
         return max(found, default=NONE)
 
     def _maker(self, node: int, attr: str, before: int) -> int:
