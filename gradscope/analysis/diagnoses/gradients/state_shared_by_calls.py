@@ -72,9 +72,9 @@ DIAGNOSIS = Diagnosis(
     title="a Function that keeps what belongs to one call for all of them",
     severity="warning",
     explanation=Explanation(
-        meaning="""The forward of a custom autograd.Function stores what it computed from its arguments on the class, or
-            in something global, and its backward reads it from there. One backward pass came through several calls
-            of the Function.""",
+        meaning="""The forward of a custom autograd.Function stores what it was given, or computed from that, on the
+            class or in something global, and its backward reads it from there. One backward pass came through several
+            calls of the Function.""",
         reason="""There is one such place for all calls. Each forward overwrites what the one before had stored, so in
             the backward pass all calls but the last compute with what belongs to another. Where the shapes fit,
             nothing is raised.""",

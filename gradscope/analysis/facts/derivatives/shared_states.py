@@ -109,14 +109,14 @@ def _stored_by(written: WrittenBackward, call: ast.Call, statement: ast.stmt) ->
         return
     named = [(one.arg, one.value) for one in call.keywords if one.arg is not None]
     if func.attr == "update" and not call.args:
-        for name, value in named:
-            yield _Stored(ast.Subscript(func.value, ast.Constant(name), ast.Load()), value, statement)
+        for key, given in named:
+            yield _Stored(ast.Subscript(func.value, ast.Constant(key), ast.Load()), given, statement)
     method = written.methods.get(func.attr) if isinstance(func.value, ast.Name) else None
     if method is None or not isinstance(func.value, ast.Name) or func.value.id != written.name:
         return
     if any(isinstance(one, ast.Call) and ast.unparse(one.func) == "setattr" for one in own_parts(method)):
-        for name, value in named:
-            yield _Stored(ast.Attribute(func.value, name, ast.Load()), value, statement)
+        for key, given in named:
+            yield _Stored(ast.Attribute(func.value, key, ast.Load()), given, statement)
     yield from _set_by(method, call, func.value, statement)
 
 
