@@ -14,6 +14,7 @@ from gradscope.analysis.facts.memory.keepers import keeper
 from gradscope.analysis.facts.memory.kept_results import kept_results
 from gradscope.analysis.facts.memory_writes.tracked_writes import tracked_writes
 from gradscope.analysis.facts.names.best_names import BestNames
+from gradscope.analysis.facts.passes.node_lifetimes import held_until
 from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import Evidence
@@ -104,6 +105,10 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
         for key, count in kept.items()
         if key != NOWHERE and min(calls[key], runs[key]) >= enough and count * 2 > made[key]
     ]
+    differentiated = _kept_by_gradients(index, passes) if holder < 0 and results is None else NONE
+    if leaking and holder < 0 and results is None and differentiated < 0:
+        graphs = _saved_by_living_graphs(index, passes)
+        leaking = [key for key in leaking if _keeps_most(graphs, {key: left_by[key]})]
     if not leaking:
         return
     total, lines = sum(nbytes[key] for key in leaking), [index.statements[key].line for key in leaking]
@@ -126,7 +131,7 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
         if results.by_traceback:
             because = f": {results.container} keeps exceptions, and the frames in their tracebacks {graphs}"
             advice = "Keep str(error), or error.with_traceback(None), which lets go of the frames."
-    elif (differentiated := _kept_by_gradients(index, passes)) >= 0:
+    elif differentiated >= 0:
         causes, about = sources.cause("backward", differentiated), []
         where = f"Line {index.op_line(differentiated)}"
         because = ": create_graph=True gives .grad a graph that leads back to its tensor, and so each keeps the other"
@@ -220,6 +225,16 @@ def _saved_by_unused_nodes(index: Index, passes: Passes) -> bytearray:
         if storage >= 0 and flags & LEAF and died == NONE and (flags & PARAMETER or held[tensor]):
             saved[storage] = 0
     return saved
+
+
+def _saved_by_living_graphs(index: Index, passes: Passes) -> set[int]:
+    """The storages that nodes had saved to which a tensor still leads at the end.
+
+    What nodes of other graphs had saved and is there all the same, the program holds: the actions of a replay buffer.
+    """
+    saved, until = index.recording.saved, held_until(index, passes)
+    columns = (saved.column(name) for name in ("node", "storage"))
+    return {storage for node, storage in zip(*columns, strict=True) if until[node] == index.op_count}
 
 
 def _deepest_accumulator(index: Index, names: BestNames) -> int:
