@@ -283,10 +283,11 @@ HEALTHY = {
     "detached fields of a step in a buffer": "import collections\nStep = collections.namedtuple('Step', 'state')\n"
     "buffer = collections.deque(maxlen=100)\ndef add(*fields):\n    buffer.append(Step(*fields))\n"
     "for step in range(12):\n    out = torch.tanh(w * step)\n    add(out.detach())\n    out.sum().backward()\n",
-    "what was drawn by graphs that are gone": "from torch.distributions import Categorical\nclass Buffer:\n"
-    "    def __init__(self):\n        self.rows = []\nbuffer = Buffer()\nfor step in range(40):\n"
-    "    spread = Categorical(logits=w[:4] * step)\n    action = spread.sample()\n"
-    "    buffer.rows.append((action, spread.log_prob(action).detach()))\n    w.sum().backward()\n",
+    "what graphs that are gone had saved": "import collections\nStep = collections.namedtuple('Step', 'state value')\n"
+    "class Agent:\n    def __init__(self):\n        self.memory = collections.deque(maxlen=500)\n"
+    "    def act(self, state):\n        return (w * state).sum().detach()\nagent = Agent()\n"
+    "def observe(step):\n    return torch.ones(100) * step\nfor step in range(160):\n"
+    "    state = observe(step)\n    agent.memory.append(Step(state, agent.act(state)))\n    w.sum().backward()\n",
     "the last results only": "last = {}\nfor step in range(9):\n    out = (w * step).exp()\n"
     "    last['out'] = out\n    (w * step).sum().backward()\n",
     "a few results, at the end of a program": "kept = []\nfor step in range(4):\n"

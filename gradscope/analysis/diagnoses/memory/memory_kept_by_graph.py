@@ -107,8 +107,8 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
     ]
     differentiated = _kept_by_gradients(index, passes) if holder < 0 and results is None else NONE
     if leaking and holder < 0 and results is None and differentiated < 0:
-        graphs = _saved_by_living_graphs(index, passes)
-        leaking = [key for key in leaking if _keeps_most(graphs, {key: left_by[key]})]
+        living = _saved_by_living_graphs(index, passes)
+        leaking = [key for key in leaking if _keeps_most(living, {key: left_by[key]})]
     if not leaking:
         return
     total, lines = sum(nbytes[key] for key in leaking), [index.statements[key].line for key in leaking]
