@@ -19,6 +19,7 @@ from torch._C import DisableTorchFunction
 
 from gradscope.recorder.calls.core import core_of
 from gradscope.recorder.calls.function_mode import RecorderMode
+from gradscope.recorder.calls.modes_aside import uppermost
 from gradscope.recorder.calls.observer import Observer
 from gradscope.recorder.calls.shielded_observer import ShieldedObserver
 from gradscope.recorder.naming.held_at_end import held_at_end
@@ -296,8 +297,9 @@ class Recorder:
         if mode is not None:
             self._observer.passes.in_flight.threads.discard(mode.thread)
         # In the midst of a call (a hook that ends the process) torch has taken the mode off, and puts it back itself.
-        if mode is not None and torch.overrides._get_current_function_mode() is mode:  # type: ignore[no-untyped-call]
-            mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+        # Code that was compiled in an earlier recording of the process puts that one's there again.
+        while mode is not None and ((top := uppermost()) is mode or (isinstance(top, RecorderMode) and top.observer.muted)):
+            torch._C._pop_torch_function_stack()
 
     def before_swap(self, pair: tuple[Any, Any]) -> bool:
         """Two tensors are about to change places; returns whether :meth:`after_swap` is due."""
