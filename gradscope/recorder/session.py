@@ -298,7 +298,7 @@ class Recorder:
             self._observer.passes.in_flight.threads.discard(mode.thread)
         # In the midst of a call (a hook that ends the process) torch has taken the mode off, and puts it back itself.
         # Code that was compiled in an earlier recording of the process puts that one's there again.
-        while mode is not None and ((top := uppermost()) is mode or (isinstance(top, RecorderMode) and top.observer.muted)):
+        while mode is not None and (uppermost() is mode or _is_over(uppermost())):
             torch._C._pop_torch_function_stack()
 
     def before_swap(self, pair: tuple[Any, Any]) -> bool:
@@ -342,3 +342,8 @@ def _silence_child() -> None:
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork either
     os.register_at_fork(after_in_child=_silence_child)
+
+
+def _is_over(mode: Any) -> bool:
+    """Whether a mode is that of a recording that has ended."""
+    return isinstance(mode, RecorderMode) and mode.observer.muted
