@@ -120,7 +120,7 @@ def _seen_before(sources: Sources, entry: int, came_from: dict[int, int]) -> int
     return node if node != NONE and 0 <= made_at[node] < used_up else entry
 
 
-class _Known(NamedTuple):
+class _LedBack(NamedTuple):
     """What a program does that leads into the earlier graph, where it is more than to use what was kept."""
 
     why: str
@@ -128,17 +128,17 @@ class _Known(NamedTuple):
     advice: str
 
 
-def _known(sources: Sources, entries: list[int], used_up: list[int], op: int) -> _Known | None:
+def _known(sources: Sources, entries: list[int], used_up: list[int], op: int) -> _LedBack | None:
     """What led an op into the graphs that earlier passes used up, by way of some nodes; None for none of these."""
     index = sources.index
     dropped = _dropped(sources, entries)
     if dropped >= 0:
         why = f"line {index.op_line(dropped)} ({index.call_name(dropped)}) gives a new tensor, which nothing takes"
-        return _Known(why, sources.cause("used", dropped), "Take what it gives: x = x.detach().")
+        return _LedBack(why, sources.cause("used", dropped), "Take what it gives: x = x.detach().")
     left = [left_without_graph(index, sources.passes, sources.events, one) for one in used_up]
     if (call := left[0]) is not None and None not in left:
         why = f"eval() at line {index.span_line(call.event.span)} left {call.name} in the other"
-        return _Known(
+        return _LedBack(
             f"that keeps the graph in training mode only, and {why}",
             sources.cause_of_span("set", call.event.span),
             "Call train() before training goes on.",
@@ -146,11 +146,11 @@ def _known(sources: Sources, entries: list[int], used_up: list[int], op: int) ->
     tensors = [index.node_tensor[node] for node in entries]
     if cached := cached_at(sources, tensors, op):
         why = f"parametrize.cached() (line {cached[0].line}) keeps the weights that it computed first, with their graph"
-        return _Known(f"{why}, as long as it is open", cached, OF_CACHED)
+        return _LedBack(f"{why}, as long as it is open", cached, OF_CACHED)
     if added := left_behind(sources, tensors):
         state, causes = added
         why = f"that pass ran the function again that line {causes[-1].line} checkpoints, which added to {owned(state)}"
-        return _Known(
+        return _LedBack(
             f"{why} (line {causes[0].line}) a second time, and what it added was still there", causes, OF_LEFT
         )
     return None
