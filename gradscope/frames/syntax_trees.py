@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from functools import lru_cache
 
 TRIES = 8
-_BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 
 
 @lru_cache(maxsize=16)
@@ -27,17 +27,34 @@ def parsed(text: str) -> ast.Module | None:
     return None
 
 
-def _without_annotations(node: ast.AST) -> None:
+def _without_annotations(node: ast.stmt | ast.Module) -> None:
     """Put plain assignments in place of those with an annotation, in all blocks of statements below a node."""
-    for name in _BLOCKS:
-        block = getattr(node, name, None)
-        if not isinstance(block, list):  # `body` of a lambda is an expression
-            continue
+    for block in blocks_of(node):
         for position, part in enumerate(block):
             if isinstance(part, ast.AnnAssign) and part.value is not None:
                 block[position] = ast.copy_location(ast.Assign([part.target], part.value), part)
             else:
                 _without_annotations(part)
+
+
+def blocks_of(statement: ast.stmt | ast.Module) -> Iterator[list[ast.stmt]]:
+    """The blocks of a compound statement or a module, those of its handlers and cases too."""
+    for name in ("body", "orelse", "finalbody"):
+        if block := getattr(statement, name, None):
+            yield block
+    for part in (*getattr(statement, "handlers", ()), *getattr(statement, "cases", ())):
+        yield part.body
+
+
+def assigned_names(statement: ast.stmt) -> list[str]:
+    """The names to which an assignment gives a value; none for any other statement."""
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    return [
+        part.id
+        for target in targets
+        for part in ast.walk(target)
+        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
+    ]
 
 
 def last_name(node: ast.expr | None) -> str:

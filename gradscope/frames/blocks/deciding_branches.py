@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from gradscope.frames.blocks.rank_branches import asks_for_rank
 from gradscope.frames.blocks.statement_blocks import parse_blocks
-from gradscope.frames.syntax_trees import parsed
+from gradscope.frames.syntax_trees import blocks_of, parsed
 
 Counts = tuple[int, ...]
 """How often a line ran, by process."""
@@ -103,7 +103,7 @@ class DecidingStatements:
         for statement in block:
             if statement.lineno <= line <= (statement.end_lineno or statement.lineno):
                 yield _Step(owner, block, statement)
-                for inner in _blocks(statement):
+                for inner in blocks_of(statement):
                     yield from self._way(inner, statement, line)
                 return
 
@@ -208,14 +208,6 @@ class DecidingStatements:
             if next_one is not None and not _leaves(statement)
             else (),
         )
-
-
-def _blocks(statement: ast.stmt) -> Iterator[list[ast.stmt]]:
-    for name in ("body", "orelse", "finalbody"):
-        if block := getattr(statement, name, None):
-            yield block
-    for part in (*getattr(statement, "handlers", ()), *getattr(statement, "cases", ())):
-        yield part.body
 
 
 def _is_elif(step: _Step) -> bool:

@@ -10,7 +10,7 @@ import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.frames.syntax_trees import parsed
+from gradscope.frames.syntax_trees import blocks_of, parsed
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 _JUMPS = (ast.Break, ast.Continue, ast.Return, ast.Raise, ast.Try, ast.Yield, ast.YieldFrom, ast.Await)
@@ -103,19 +103,11 @@ def _groups(body: list[ast.stmt], todo: list[tuple[list[ast.stmt], bool]], is_on
             group.append(statement.lineno)
         is_loop, is_function = isinstance(statement, _LOOPS), isinstance(statement, _FUNCTIONS)
         inside = is_once and not is_loop and (not is_function or isinstance(statement, ast.ClassDef))
-        todo.extend((inner, inside) for inner in _blocks_of(statement))
+        todo.extend((inner, inside) for inner in blocks_of(statement))
         if _may_jump(statement):
             yield group
             group = []
     yield group
-
-
-def _blocks_of(statement: ast.stmt) -> Iterator[list[ast.stmt]]:
-    for name in ("body", "orelse", "finalbody"):
-        if block := getattr(statement, name, None):
-            yield block
-    for part in (*getattr(statement, "handlers", ()), *getattr(statement, "cases", ())):
-        yield part.body
 
 
 def _run_once_a_pass(body: list[ast.stmt]) -> Iterator[int]:
@@ -123,7 +115,7 @@ def _run_once_a_pass(body: list[ast.stmt]) -> Iterator[int]:
     for statement in body:
         yield statement.lineno
         if not isinstance(statement, (*_LOOPS, *_FUNCTIONS)):
-            for inner in _blocks_of(statement):
+            for inner in blocks_of(statement):
                 yield from _run_once_a_pass(inner)
 
 
@@ -178,7 +170,7 @@ def _counted_loops(body: list[ast.stmt], times: int) -> Iterator[tuple[int, int]
             if items := _items_of(statement.iter):
                 yield from _counted_loops(statement.body, times * items)
         elif not isinstance(statement, (ast.While, *_FUNCTIONS)):
-            for inner in _blocks_of(statement):
+            for inner in blocks_of(statement):
                 yield from _counted_loops(inner, times)
 
 

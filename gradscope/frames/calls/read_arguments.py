@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from gradscope.frames.syntax_trees import innermost, last_name, parsed
+from gradscope.frames.syntax_trees import assigned_names, innermost, last_name, parsed
 
 _ABOUT = ("shape", "size", "dim", "ndim", "numel", "device", "dtype", "requires_grad", "new_zeros", "new_ones")
 """What is asked of a tensor without its values."""
@@ -120,7 +120,7 @@ class _ArgumentReader:
             yield from self.roles(child, depth)
 
     def _of_name(self, name: str, depth: int) -> Iterator[_Role]:
-        stored = next((node for node in reversed(self._before) if name in _bound(node)), None)
+        stored = next((node for node in reversed(self._before) if name in assigned_names(node)), None)
         value = stored.value if isinstance(stored, ast.Assign) else None
         if isinstance(value, ast.Call) and self.is_function(value):
             given = [one for one in _given(value) if one != name]
@@ -136,7 +136,7 @@ class _ArgumentReader:
             yield _Role(name, "given", name)
 
     def _is_bound_after(self, name: str, stored: ast.stmt) -> bool:
-        return any(name in _bound(node) for node in self._before[self._before.index(stored) + 1 :])
+        return any(name in assigned_names(node) for node in self._before[self._before.index(stored) + 1 :])
 
 
 def _callables(tree: ast.Module, function: str) -> frozenset[str]:
@@ -179,13 +179,3 @@ def _simple(function: ast.AST) -> Iterator[ast.stmt]:
             yield node
         else:
             yield from _simple(node)
-
-
-def _bound(node: ast.stmt) -> list[str]:
-    targets = node.targets if isinstance(node, ast.Assign) else []
-    return [
-        part.id
-        for target in targets
-        for part in ast.walk(target)
-        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
-    ]

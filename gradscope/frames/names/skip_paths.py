@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from functools import lru_cache
 
-from gradscope.frames.syntax_trees import innermost, parsed
+from gradscope.frames.syntax_trees import assigned_names, innermost, parsed
 
 
 @lru_cache(maxsize=256)
@@ -42,7 +42,7 @@ def kept_name(text: str, written: int, read: int, known: frozenset[str]) -> str:
         }
         own = {id(part) for part in ast.walk(call)}
         after = [node for node in _simple(function) if one.lineno <= node.lineno and node.lineno < other.lineno]
-        names -= {name for node in after for name in _bound(node)}
+        names -= {name for node in after for name in assigned_names(node)}
         for part in ast.walk(other):
             if isinstance(part, ast.Name) and part.id in names and part.id in known and id(part) not in own:
                 return part.id
@@ -71,14 +71,4 @@ def _second(node: ast.stmt, name: str) -> list[str]:
     """The names that an assignment gives what another name holds: ``identity = x``."""
     if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Name) or node.value.id != name:
         return []
-    return _bound(node)
-
-
-def _bound(node: ast.stmt) -> list[str]:
-    targets = node.targets if isinstance(node, ast.Assign) else []
-    return [
-        part.id
-        for target in targets
-        for part in ast.walk(target)
-        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
-    ]
+    return assigned_names(node)

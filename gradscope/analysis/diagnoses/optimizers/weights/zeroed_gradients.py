@@ -13,6 +13,7 @@ from gradscope.analysis.diagnoses.optimizers.weights.decayed_by_zero_factor impo
 from gradscope.analysis.diagnoses.optimizers.weights.zeroed_by_hook import decayed_past_hooks
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
+from gradscope.analysis.facts.passes.gradient_lives import last_before
 from gradscope.analysis.facts.writes import is_step, writes_by_program
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
@@ -104,10 +105,10 @@ class _History:
         gone, found = index.cleared_at.get(tensor, []), []
         for op in sorted(self._zeroing.get(tensor, ())):
             at = bisect_left(steps, op)
-            last_pass = _last_before(passes, op)
-            if at == len(steps) or last_pass != _last_before(passes, steps[at]):
+            last_pass = last_before(passes, op)
+            if at == len(steps) or last_pass != last_before(passes, steps[at]):
                 continue
-            if last_pass > max(_last_before(steps, op), _last_before(gone, steps[at])):
+            if last_pass > max(last_before(steps, op), last_before(gone, steps[at])):
                 found.append(_Zeroed(op, steps[at]))
         return found
 
@@ -183,11 +184,6 @@ class _History:
             level = [use for op in taken for use in index.uses.of(op) if use not in seen]
             seen.update(level)
         return False
-
-
-def _last_before(ops: list[int], op: int) -> int:
-    position = bisect_left(ops, op)
-    return ops[position - 1] if position else NONE
 
 
 def _statement(source: str) -> ast.stmt | None:
