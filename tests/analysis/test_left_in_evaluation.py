@@ -147,3 +147,49 @@ def test_the_evaluation_is_named(source: str, line: int) -> None:
 )
 def test_it_is_silent(source: str) -> None:
     assert not said(source)
+
+
+FROZEN_STATISTICS = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+stages = nn.ModuleList(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)) for _ in range(2))
+class Net(nn.Module):
+    def __init__(self, keeps):
+        super().__init__()
+        self.stages, self.head, self.keeps = stages, nn.Linear(2, 1), keeps
+    def train(self, mode=True):
+        super().train(mode)
+        for norm in self.modules():
+            if self.keeps and isinstance(norm, nn.BatchNorm1d): norm.eval()
+        return self
+    def forward(self, x):
+        for stage in self.stages: x = stage(x)
+        return self.head(x)
+x = torch.randn(6, 2)
+def epoch(net, optimizer, evaluates=True):
+    net.train()
+    for i in range(4):
+        optimizer.zero_grad()
+        net(x).square().sum().backward()
+        optimizer.step()
+    if evaluates:
+        with torch.no_grad():
+            net.eval()
+            net(x)
+first = Net(False)
+optimizer = torch.optim.SGD(first.parameters(), lr=0.01)
+for _ in range(3): epoch(first, optimizer)
+"""
+
+
+def test_statistics_that_stand_still_while_a_frozen_stage_runs_before_what_is_trained() -> None:
+    second = """
+stages[0].requires_grad_(False)
+net = Net(True)
+optimizer = torch.optim.SGD(net.head.parameters(), lr=0.01)
+optimizer.add_param_group({"params": stages[1].parameters()})
+for n in range(6): epoch(net, optimizer, n in (1, 5))
+"""
+    answers = build(recorded(FROZEN_STATISTICS + second)).answers
+    assert [one.text for one in answers if one.code == "trained-in-evaluation" and one.severity != "note"] == []

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.modes.mode_runs import mode_runs
+from gradscope.analysis.facts.modes.mode_runs import ModeRun, mode_runs
 from gradscope.analysis.facts.modes.training_modes import ModeCall, TrainingModes
 from gradscope.analysis.facts.passes.gradient_lives import first_after, last_before
 from gradscope.analysis.report_model import Evidence
@@ -26,7 +26,7 @@ class _Trained(NamedTuple):
     as_evaluated: frozenset[int]
     as_trained: frozenset[int]
     evaluations: list[int]
-    """Calls of theirs in evaluation that no pass came through."""
+    """Calls of theirs in evaluation that no pass came through, in order."""
 
 
 class _Training(NamedTuple):
@@ -107,8 +107,23 @@ def _passes_by_mode(sources: Sources) -> _Trained | None:
         active = set().union(*(sites[site] for site in sites if site in switched))
         if len(active) == 1:
             kinds[next(iter(active))].add(op)
-    idle = [run.op for run in runs if not run.is_active and run.walked_by < 0 and run.site in switched]
-    return _Trained(frozenset(kinds[False]), frozenset(kinds[True]), idle)
+    return _Trained(frozenset(kinds[False]), frozenset(kinds[True]), _evaluations(runs, switched))
+
+
+def _evaluations(runs: list[ModeRun], switched: set[tuple[str, int]]) -> list[int]:
+    """Runs in evaluation of what no pass came through, but for those of frozen parts in a forward that is trained.
+
+    After one of those the forward goes on to what a pass comes through, before the part itself runs again.
+    """
+    found, following, trained = [], dict[tuple[str, int], int](), len(runs)
+    for at in range(len(runs) - 1, -1, -1):
+        run = runs[at]
+        if run.walked_by >= 0:
+            trained = at
+        elif not run.is_active and run.site in switched and following.get(run.site, len(runs)) <= trained:
+            found.append(run.op)
+        following[run.site] = at
+    return found[::-1]
 
 
 def _training_of(sources: Sources, parameters: frozenset[int], trained: _Trained) -> _Training:

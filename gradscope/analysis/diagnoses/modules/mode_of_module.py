@@ -11,7 +11,7 @@ from gradscope.analysis.diagnoses.modules.left_in_evaluation import STEPS, has_n
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.modes.mode_runs import mode_runs
 from gradscope.analysis.facts.modes.training_modes import ModeCall, TrainingModes
-from gradscope.analysis.facts.optimizers import seen_optimizers
+from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
 from gradscope.analysis.facts.passes.gradient_lives import last_before
 from gradscope.analysis.report_model import Evidence
 
@@ -26,10 +26,14 @@ def _find_evaluating(sources: Sources) -> Iterator[Finding]:
         said |= spans
         yield finding
     lives = sources.lives
-    for optimizer in seen_optimizers(sources.index, sources.events):
+    optimizers = seen_optimizers(sources.index, sources.events)
+    for optimizer in optimizers:
+        handed_on = _handed_on(optimizer, optimizers)
         trained = frozenset(tensor for tensor in optimizer.tensors if tensor in lives.steps)
         call = next((one for one in reversed(modes.calls) if trained and one.covers(trained)), None)
-        steps = sorted({step for tensor in trained for step in lives.steps[tensor]})
+        steps = sorted(
+            {step for tensor in trained for step in lives.steps[tensor] if step < handed_on.get(tensor, step + 1)}
+        )
         if call is None or not call.dropouts + call.norms or not steps:
             continue
         last = _last_setting(modes, call, steps[-1])
@@ -43,6 +47,16 @@ def _find_evaluating(sources: Sources) -> Iterator[Finding]:
         ]
         if len(inside) >= STEPS and not has_no_effect(sources, trained, since.op):
             yield _of_model(sources, since, steps, inside, trained)
+
+
+def _handed_on(optimizer: Optimizer, optimizers: list[Optimizer]) -> dict[int, int]:
+    """From which op on another optimizer, given a tensor later than this one, may be what steps it."""
+    since: dict[int, int] = {}
+    later = (one for one in optimizers if one.made.op > optimizer.made.op)
+    for group in sorted((group for one in later for group in one.groups), key=lambda group: group.op):
+        for tensor in optimizer.tensors.intersection(group.tensors):
+            since.setdefault(tensor, group.op)
+    return since
 
 
 def _last_setting(modes: TrainingModes, model: ModeCall, op: int) -> ModeCall | None:
