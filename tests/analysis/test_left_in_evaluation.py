@@ -183,13 +183,15 @@ for _ in range(3): epoch(first, optimizer)
 """
 
 
-def test_statistics_that_stand_still_while_a_frozen_stage_runs_before_what_is_trained() -> None:
+def test_statistics_that_stand_still_while_a_stage_is_frozen_for_some_epochs() -> None:
     second = """
 stages[0].requires_grad_(False)
 net = Net(True)
 optimizer = torch.optim.SGD(net.head.parameters(), lr=0.01)
 optimizer.add_param_group({"params": stages[1].parameters()})
-for n in range(6): epoch(net, optimizer, n in (1, 5))
+for n in range(6):
+    if n == 4: optimizer.add_param_group({"params": stages[0].requires_grad_(True).parameters()})
+    epoch(net, optimizer, n in (1, 5))
 """
     answers = build(recorded(FROZEN_STATISTICS + second)).answers
     assert [one.text for one in answers if one.code == "trained-in-evaluation" and one.severity != "note"] == []
