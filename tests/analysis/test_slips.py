@@ -592,3 +592,45 @@ for step in range(4):
 def test_an_optimizers_state_that_is_kept_without_a_copy(keeping: str, loading: str, is_found: bool) -> None:
     body = BEST.format(keeping, loading)
     assert lines(body, "optimizer-state-kept") == (here(body) if is_found else [])
+
+
+TWO = """
+import copy
+a, b = torch.optim.Adam(body.parameters()), torch.optim.Adam(head.parameters())
+def both(times):
+    for _ in range(times):
+        head(body(x)).sum().backward()
+        a.step(); b.step()
+both(2)
+twin = (nn.Linear(3, 4), nn.Linear(4, 1))
+c, d = torch.optim.Adam(twin[0].parameters()), torch.optim.Adam(twin[1].parameters())
+{}
+def others(times):
+    for _ in range(times):
+        twin[1](twin[0](x)).sum().backward()
+        c.step(); d.step()
+{}
+"""
+
+
+@pytest.mark.parametrize(
+    ("loading", "after", "is_found"),
+    [
+        ("c.load_state_dict(a.state_dict())  # here", "both(1); others(1)", True),
+        ("kept = {'opt': a.state_dict()}\nc.load_state_dict(kept['opt'])  # here", "both(1); others(1)", True),
+        ("c.load_state_dict(copy.copy(a.state_dict()))  # here", "both(1); others(1)", True),
+        (
+            "state = copy.deepcopy(a.state_dict())\nc.load_state_dict(state)\na.load_state_dict(state)  # here",
+            "both(1); others(1)",
+            True,
+        ),
+        ("c.load_state_dict(copy.deepcopy(a.state_dict()))", "both(1); others(1)", False),
+        ("c.load_state_dict(a.state_dict())", "others(2)", False),
+        ("c.load_state_dict(a.state_dict())", "both(2)", False),
+        ("c = torch.optim.Adam(body.parameters()); c.load_state_dict(a.state_dict())", "both(1); others(1)", False),
+        ("a = torch.optim.SGD(body.parameters(), 0.1); c.load_state_dict(a.state_dict())", "both(1); others(1)", False),
+    ],
+)
+def test_a_state_that_two_optimizers_have(loading: str, after: str, is_found: bool) -> None:
+    body = TWO.format(loading, after)
+    assert lines(body, "optimizer-state-shared") == (here(body) if is_found else [])

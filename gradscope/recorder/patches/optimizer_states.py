@@ -1,4 +1,4 @@
-"""Where the program takes an optimizer's state, and where it gives that back though it is the optimizer's own."""
+"""Where the program takes an optimizer's state, and where it loads one that is still an optimizer's own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gradscope.recording.rows import EventKind
 _STATE = int(EventKind.OPTIMIZER_STATE)
 _next = count()
 _taken: WeakKeyDictionary[Optimizer, dict[int, int]] = WeakKeyDictionary()
-"""For each optimizer the number of the call that gave each state, by the identity of the state.
+"""For each optimizer that gave or loaded a state, the number of the call that gave each, by the state's identity.
 
 One that is gone may have left its identity to another: which call gave a state that is still there is the last one.
 """
@@ -52,7 +52,12 @@ def loading_reported(load_state_dict: Callable[..., Any]) -> Callable[..., Any]:
             number = _taken.get(optimizer, {}).get(id(state))
             if number is not None and (own := _shared(optimizer, state)):
                 _report(optimizer, {"call": "loaded", "number": number, "own": own})
-        return load_state_dict(optimizer, *args, **kwargs)
+        load_state_dict(optimizer, *args, **kwargs)
+        if not is_dynamo_compiling() and is_ours_on_top():
+            for other in list(_taken):
+                if other is not optimizer and (shared := _shared(other, {"state": optimizer.state})):
+                    _report(optimizer, {"call": "loaded", "from": number_of(other), "shared": shared})
+            _taken.setdefault(optimizer, {})
 
     return loads
 
