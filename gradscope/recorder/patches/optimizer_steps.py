@@ -19,7 +19,7 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook, 
 from gradscope.recorder.calls.function_mode import RecorderMode
 from gradscope.recorder.calls.modes_aside import uppermost
 from gradscope.recorder.calls.observer import Observer
-from gradscope.recorder.patches import learning_rates, replica_values
+from gradscope.recorder.patches import learning_rates, replica_values, stray_groups
 from gradscope.recorder.patches.optimizer_groups import number_of
 from gradscope.recorder.torch_internals.uncounted_writes import updated_by_step
 from gradscope.recording.rows import EventKind
@@ -67,6 +67,7 @@ class OptimizerSteps:
         self._handles = [
             register_optimizer_step_pre_hook(learning_rates.before_step),
             register_optimizer_step_pre_hook(replica_values.before_step),
+            register_optimizer_step_pre_hook(stray_groups.before_step),
             register_optimizer_step_pre_hook(self._before),
             register_optimizer_step_post_hook(self._after),
         ]
@@ -75,6 +76,7 @@ class OptimizerSteps:
         """Take the step hooks away, and end what a raising step left under way."""
         for handle in self._handles:
             handle.remove()
+        stray_groups.forget()
         for pause, _ in self._under_way.values():
             pause.end()
         self._under_way.clear()

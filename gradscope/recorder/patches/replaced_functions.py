@@ -44,6 +44,7 @@ from gradscope.recorder.patches import (
     repeated_modules,
     shallow_copies,
     storage_writes,
+    stray_groups,
     training_mode,
     unseen_calls,
     zero_grad,
@@ -152,8 +153,9 @@ def _replacements() -> Iterator[Replacement]:
 
 
 def _loading_reported(load_state_dict: Callable[..., None]) -> Callable[..., None]:
-    """What stands for ``Optimizer.load_state_dict``: both what a state has of tensors and of rates is noted."""
-    return learning_rates.loading_reported(optimizer_states.loading_reported(load_state_dict))
+    """What stands for ``Optimizer.load_state_dict``: what a state has of tensors, of rates and of groups is noted."""
+    loads = stray_groups.loading_reported(load_state_dict)
+    return learning_rates.loading_reported(optimizer_states.loading_reported(loads))
 
 
 _installed: list[Replacement] = []
