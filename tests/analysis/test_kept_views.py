@@ -194,3 +194,51 @@ for round in range(6):
 print(layers[1](torch.rand(2, 100)).sum().item())
 """
     assert "block-kept-by-view" not in [one.code for one in build(recorded(program)).answers]
+
+
+COLLECTED = """
+import numpy as np
+kept, other = [], []
+def collect():
+    for step in range(8):
+        out = layer(torch.ones(200, 16))
+        out.sum().backward()
+        {}
+collect()
+print(np.concatenate(kept).sum())
+"""
+
+
+@pytest.mark.parametrize(
+    "keeping",
+    [
+        "kept.append(out.detach().numpy()[:, 0])  # view",
+        "kept.append(out.detach().cpu().numpy()[..., 0])  # view",
+        "array = out.detach().numpy()  # view\n        kept.append(array[:5, 0])",
+        "array = out.detach().numpy()  # view\n        print(array.mean()); kept.append(array[0])",
+        "kept.append(out[:, 0].detach().numpy())  # view",
+    ],
+)
+def test_parts_of_arrays_that_are_kept(keeping: str) -> None:
+    source = HEAD + COLLECTED.format(keeping)
+    assert [answer.causes[0].line for answer in found(source)] == [line_of(source, "# view")]
+
+
+@pytest.mark.parametrize(
+    "keeping",
+    [
+        "kept.append(out.detach().numpy()[:, 0].copy())",
+        "kept.append(out.detach().numpy()[:, :8])",
+        "kept.append(out.detach().numpy()[:, [0]])",
+        "kept.append(out.detach().numpy()[:, 0].astype('float64'))",
+        "other.append(out.detach()); kept.append(out.detach().numpy()[:, 0])",
+        "array = out.detach().numpy(); other.append(array); kept.append(array[0])",
+        "array = out.detach().numpy(); kept.extend(array[i] for i in range(200))",
+        "kept[:] = [out.detach().numpy()[:, 0]]",
+        "kept.append(out[:, 0].detach().clone().numpy())",
+        "kept.append(out.detach().numpy()[:, 0]); other.append(out.detach().numpy()[:, 1:])",
+        "kept.append(out.detach().mean(1).numpy())",
+    ],
+)
+def test_arrays_of_which_nothing_more_is_kept_than_shown(keeping: str) -> None:
+    assert found(HEAD + COLLECTED.format(keeping)) == []

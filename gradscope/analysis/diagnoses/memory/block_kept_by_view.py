@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.memory.graph_kept_after_pass import lines_that_keep
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory.keepers import keeper
+from gradscope.analysis.facts.memory.kept_array_parts import kept_array_parts
 from gradscope.analysis.facts.memory.kept_views import KeptViews, kept_views
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.sizes import size
@@ -33,6 +34,18 @@ def _find(sources: Sources) -> Iterator[Finding]:
             causes=[*sources.cause("made", op), *puts],
             evidence=[Evidence("storages", on[one]) for one in kept.views],
             advice="clone() of what is kept lets go of the rest.",
+        )
+    for part in kept_array_parts(index, sources.sharing, sources.events):
+        yield sources.finding(
+            f"Line {index.op_line(part.op)}: {'parts of ' * part.are_sliced}{part.arrays} arrays of "
+            f"{index.call_name(part.op)} show "
+            f"{size(part.shown)} and keep {size(part.held)} alive",
+            why="each holds all of a tensor's memory, which nothing else needs any more",
+            op=part.op,
+            tensors=[part.tensor],
+            causes=sources.cause("made", part.op),
+            evidence=[Evidence("events", part.event)],
+            advice="copy() of what is kept lets go of the rest.",
         )
 
 

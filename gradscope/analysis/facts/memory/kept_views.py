@@ -186,19 +186,25 @@ class _Finder:
 
     @cached_property
     def _held(self) -> set[int]:
-        """Tensors that are held in an object, a list or a dict, or at the end of the run."""
-        bindings = self._index.recording.bindings
-        strings, kinds = self._index.recording.strings, bindings.column("kind")
-        columns = (bindings.column(name) for name in ("name", "tensor", "span"))
-        return {
-            tensor
-            for (name, tensor, span), kind in zip(zip(*columns, strict=True), kinds, strict=True)
-            if (span == NONE and self._died[tensor] == NONE and not self._is_last_of_loop(tensor))
-            or kind == BindingKind.MEMBER
-            or "." in strings[name]
-        }
+        return held_tensors(self._index)
 
-    def _is_last_of_loop(self, tensor: int) -> bool:
-        """Whether a name at the end holds a tensor only since its loop ended there: others had the name before."""
-        op = self._made_at[tensor]
-        return op < self._index.op_count and self._index.calls_like(op) >= RUNS
+
+def held_tensors(index: Index) -> set[int]:
+    """Tensors that are held in an object, a list or a dict, or at the end of the run.
+
+    Not those that a name at the end holds only since its loop ended there: others had the name before.
+    """
+    bindings, strings = index.recording.bindings, index.recording.strings
+    columns = (bindings.column(name) for name in ("name", "tensor", "span", "kind"))
+    died, made_at = (index.recording.tensors.column(name) for name in ("died", "op"))
+
+    def is_last_of_loop(tensor: int) -> bool:
+        return made_at[tensor] < index.op_count and index.calls_like(made_at[tensor]) >= RUNS
+
+    return {
+        tensor
+        for name, tensor, span, kind in zip(*columns, strict=True)
+        if (span == NONE and died[tensor] == NONE and not is_last_of_loop(tensor))
+        or kind == BindingKind.MEMBER
+        or "." in strings[name]
+    }
