@@ -203,6 +203,7 @@ _ENTRIES = (
     Entry("modules.backward_of_module", _a_pass),
     Entry("gradients.zero_factors", _several_looks_at_gradients),
     Entry("gradients.divided_by_itself", _several_passes),
+    Entry("gradients.sum_of_normalized", _several_passes),
     Entry("gradients.units_alike", _several_looks_at_gradients),
     Entry("gradients.straight_through_reversed", _a_pass),
     Entry("gradients.overflow_in_half", _an_event(EventKind.VALUES)),

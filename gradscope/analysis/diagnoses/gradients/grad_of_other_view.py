@@ -34,13 +34,17 @@ def _find(sources: Sources) -> Iterator[Finding]:
             if base >= 0 and not _is_among(sources, tensor, behind) and _is_among(sources, base, behind):
                 last[index.op_statement[op]] = op, tensor, base
     for op, tensor, base in last.values():
-        name, whole = sources.names.at(tensor, op), sources.names.at(base, op)
+        whole, made = sources.names.at(base, op), sources.made_at(tensor)
         gave = "failed" if op in unused else "gave no gradient (None)"
-        made = sources.made_at(tensor)
-        at = f" that line {made[0].line} made" if made else ""
+        if made:  # (the call may stand in a helper, which is right)
+            symptom = f"Line {made[0].line}: autograd.grad {gave} for the view of {whole} that is made here"
+        else:
+            symptom = (
+                f"Line {index.op_line(op)}: autograd.grad {gave} for {sources.names.at(tensor, op)}, a view of {whole}"
+            )
         yield sources.finding(
-            f"Line {index.op_line(op)}: autograd.grad {gave} for {name}",
-            why=f"it is a view of {whole}{at}, and the result was computed from {whole}, not from this view",
+            symptom,
+            why=f"the result was computed from {whole}, not from this view",
             op=op,
             tensors=[tensor, base],
             causes=made,
