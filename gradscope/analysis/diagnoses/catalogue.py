@@ -89,6 +89,10 @@ def _hooks_of_the_users(recording: Recording) -> bool:
     return any(file.is_user and "saved_tensors_hooks" in file.text for file in recording.files)
 
 
+def _hooks_that_keep(recording: Recording) -> bool:
+    return any(file.is_user and "_hook" in file.text and ".pop" in file.text for file in recording.files)
+
+
 def _applies_a_function(recording: Recording) -> bool:
     return any(file.is_user and ".apply" in file.text and "Function" in file.text for file in recording.files)
 
@@ -322,6 +326,7 @@ _ENTRIES = (
     Entry("memory.output_kept_by_ctx", _an_event(EventKind.FUNCTION)),
     Entry("memory.packed_and_kept", _hooks_of_the_users),
     Entry("memory.block_kept_by_view", _a_call_again),
+    Entry("memory.kept_for_no_backward", _hooks_that_keep),
     Entry("memory.evaluated_with_graph", _a_pass),
     Entry("memory.saved_in_vain", _anything),
     Entry("sharing.snapshot_shares_memory", _a_write_or_arrays),
