@@ -10,6 +10,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.derivatives.backward_faults import forgotten, own_factors, swapped, unpacked_wrongly
 from gradscope.analysis.facts.derivatives.drawn_factors import DRAWS, drawing_functions, drawn_factors
 from gradscope.analysis.facts.derivatives.function_sources import Lines, WrittenBackward
+from gradscope.analysis.facts.losses.complex_formulas import without_conjugate
 from gradscope.analysis.facts.losses.scalar_formulas import WrongDerivative, wrong_derivatives
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.worded_lines import numbers
@@ -32,8 +33,45 @@ def _find(sources: Sources) -> Iterator[Finding]:
             continue
         if len(written.returns) != 1 or _is_told(written):
             continue
-        if found := list(wrong_derivatives(written)):
+        if _is_complex(sources, written):
+            if lacking := list(without_conjugate(written)):
+                yield _without_conjugate(sources, written, node, lacking)
+        elif found := list(wrong_derivatives(written)):
             yield _finding(sources, written, node, found)
+
+
+def _is_complex(sources: Sources, written: WrittenBackward) -> bool:
+    """Whether all that the calls of forward took and made was complex."""
+    index, recording, forward = sources.index, sources.index.recording, written.forward
+    if forward is None:
+        return False
+    body, layouts = range(forward.lineno, (forward.end_lineno or 0) + 1), recording.tensors.column("layout")
+    statements = {
+        number
+        for number, one in enumerate(index.statements)
+        if one.file == written.file and one.line in body and one.end_line in body
+    }
+    ops = [op for op, statement in enumerate(index.op_statement) if statement in statements]
+    tensors = {tensor for op in ops for tensor in (*index.uses.of(op), *index.made.of(op))}
+    kinds = {recording.text(recording.layouts[layouts[one]].dtype) for one in tensors}
+    return bool(kinds) and all(kind.startswith("complex") for kind in kinds)
+
+
+def _without_conjugate(sources: Sources, written: WrittenBackward, node: int, found: list[tuple[int, str]]) -> Finding:
+    computed = [lines for position, _ in found for lines in written.computed_at(position)]
+    lines = computed or [written.lines_of(one) for one in written.returns]
+    op, other = sources.index.recording.nodes.column("op")[node], sources.index.node_tensor[node]
+    where = numbers(one.line for one in lines)
+    return sources.finding(
+        f"Line{'s' * (' and ' in where)} {where}: {written.name}'s backward lacks a conjugate in what it gives "
+        f"{listed([name for _, name in found])}: its values are complex",
+        why="the gradient of a factor of a product is what comes in times the conjugate of the other factor",
+        op=min(op, sources.index.op_count - 1),
+        tensors=[other] if other >= 0 else [],
+        causes=sources.causes_at("returned", lines),
+        evidence=[Evidence("nodes", node)],
+        advice="Multiply by conj() of what forward saved.",
+    )
 
 
 def _drawn_anew(sources: Sources, written: WrittenBackward) -> list[Lines]:
@@ -107,7 +145,8 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""Forward and backward of a custom Function are formulas of single elements in its source. Evaluated
             at a few numbers, the gradient that backward gives is not the derivative of forward. The program itself
-            was not run again. Or forward multiplies by random numbers (a mask), and backward drew others.""",
+            was not run again. Or forward multiplies by random numbers (a mask), and backward drew others; or it takes
+            complex values, and backward lacks the conjugate of a factor.""",
         reason="""autograd takes what a backward returns as it is. A factor that is missing, a sign, the product rule
             with its factors in each other's place have the right shape, and training goes on with wrong
             gradients.""",

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import ClassVar, NamedTuple
 
 from gradscope.analysis.facts.derivatives.function_sources import Definition, WrittenBackward
 
-Value = float | tuple[float, ...] | None
+Value = complex | tuple[complex, ...] | None
+"""Numbers are of the kind that is evaluated: float, or complex."""
 
 _GIVEN = 0.013
 """The gradient that the backward is given: small, so that one that clips it leaves it as it is."""
@@ -32,7 +33,7 @@ def _sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
 
-_SMOOTH: dict[str, Callable[..., float]] = {
+_SMOOTH: dict[str, Callable[..., complex]] = {
     "exp": math.exp,
     "log": math.log,
     "log1p": math.log1p,
@@ -64,15 +65,13 @@ _SMOOTH: dict[str, Callable[..., float]] = {
 }
 """Functions of torch, or methods, that have a derivative everywhere."""
 
-_BACKWARD_ONLY: dict[str, Callable[..., float]] = {
+_BACKWARD_ONLY: dict[str, Callable[..., complex]] = {
     "ones_like": lambda _: 1.0,
     "zeros_like": lambda _: 0.0,
-    "sum": lambda x, *_: x,
-    "sum_to_size": lambda x, *_: x,
     "clamp": lambda x, low=-math.inf, high=math.inf: min(max(x, low), high),
     "abs": abs,
 }
-"""What may come in a backward besides: of one element the sum is the element."""
+"""What may come in a backward besides."""
 
 _AS_IT_IS = frozenset(
     "clone detach contiguous float double to type_as view_as reshape_as expand_as requires_grad_".split()  # noqa: SIM905
@@ -92,7 +91,7 @@ class WrongDerivative(NamedTuple):
     derivative: float
 
 
-class _UnknownError(Exception):
+class UnknownFormulaError(Exception):
     """A part of a source that is not evaluated."""
 
 
@@ -147,15 +146,17 @@ def _row(
     try:
         slopes = []
         for name in names:
-            above, below = (_Run(forward, {**values, name: values[name] + step}).returned() for step in (_STEP, -_STEP))
+            above, below = (
+                FormulaRun(forward, {**values, name: values[name] + step}).returned() for step in (_STEP, -_STEP)
+            )
             if not isinstance(above, float) or not isinstance(below, float):
                 return None
             slopes.append((above - below) / (2 * _STEP))
-        kept = _Run(forward, values)
+        kept = FormulaRun(forward, values)
         kept.returned()
         incoming = written.definition.args.args[1].arg
-        gives = _Run(written.definition, {incoming: _GIVEN}, kept).returned()
-    except (_UnknownError, ArithmeticError, ValueError, TypeError):
+        gives = FormulaRun(written.definition, {incoming: _GIVEN}, kept).returned()
+    except (UnknownFormulaError, ArithmeticError, ValueError, TypeError):
         return None
     elements = gives if isinstance(gives, tuple) else (gives,)
     if len(elements) != len(names):
@@ -165,7 +166,7 @@ def _row(
     return values, slopes, [one / _GIVEN if isinstance(one, float) else None for one in elements]
 
 
-class _Run:
+class FormulaRun:
     """One evaluation of a method's body.
 
     Args:
@@ -174,13 +175,15 @@ class _Run:
         kept: The evaluation of forward, where it is that of backward.
     """
 
-    def __init__(self, definition: Definition, values: dict[str, float], kept: _Run | None = None) -> None:
+    kind: ClassVar[type[float] | type[complex]] = float
+
+    def __init__(self, definition: Definition, values: Mapping[str, complex], kept: FormulaRun | None = None) -> None:
         self._definition = definition
         self._context = definition.args.args[0].arg
         self._names: dict[str, Value] = dict(values)
         self._is_backward = kept is not None
-        self.saved: tuple[float, ...] = kept.saved if kept is not None else ()
-        self.attributes: dict[str, float] = dict(kept.attributes) if kept is not None else {}
+        self.saved: tuple[complex, ...] = kept.saved if kept is not None else ()
+        self.attributes: dict[str, complex] = dict(kept.attributes) if kept is not None else {}
 
     def returned(self) -> Value | tuple[Value, ...]:
         """What the method returns."""
@@ -189,18 +192,22 @@ class _Run:
                 value = statement.value
                 return tuple(map(self._value, value.elts)) if isinstance(value, ast.Tuple) else self._value(value)
             self._run(statement)
-        raise _UnknownError
+        raise UnknownFormulaError
 
     def _run(self, statement: ast.stmt) -> None:
         if isinstance(statement, ast.Expr):
             self._expression(statement.value)
-        elif isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-            self._assign(statement.targets[0], statement.value)
+        elif isinstance(statement, ast.Assign):
+            for target in statement.targets:
+                self._assign(target, statement.value)
+        elif isinstance(statement, ast.If) and self._asks_what_is_needed(statement.test):
+            for one in statement.body:
+                self._run(one)
         elif isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name):
             left = ast.Name(statement.target.id, ast.Load())
             self._names[statement.target.id] = self._value(ast.BinOp(left, statement.op, statement.value))
         else:
-            raise _UnknownError
+            raise UnknownFormulaError
 
     def _expression(self, value: ast.expr) -> None:
         """A docstring, or a call that saves."""
@@ -208,7 +215,7 @@ class _Run:
             return
         is_saving = isinstance(value, ast.Call) and self._attribute(value.func) == "save_for_backward"
         if not is_saving or not isinstance(value, ast.Call) or value.keywords:
-            raise _UnknownError
+            raise UnknownFormulaError
         self.saved = tuple(map(self._number, value.args))
 
     def _assign(self, target: ast.expr, value: ast.expr) -> None:
@@ -219,23 +226,27 @@ class _Run:
         elif isinstance(target, ast.Tuple | ast.List):
             found = self._value(value) if not isinstance(value, ast.Tuple) else tuple(map(self._number, value.elts))
             if not isinstance(found, tuple) or len(found) != len(target.elts):
-                raise _UnknownError
+                raise UnknownFormulaError
             for one, number in zip(target.elts, found, strict=True):
                 if not isinstance(one, ast.Name):
-                    raise _UnknownError
+                    raise UnknownFormulaError
                 self._names[one.id] = number
         else:
-            raise _UnknownError
+            raise UnknownFormulaError
 
     def _attribute(self, node: ast.expr) -> str:
         """The attribute of ctx that an expression is; empty for others."""
         is_one = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
         return node.attr if is_one and node.value.id == self._context else ""  # type: ignore[attr-defined]
 
-    def _number(self, node: ast.expr) -> float:
+    def _asks_what_is_needed(self, test: ast.expr) -> bool:
+        """Whether a condition is that an input needs its gradient, as the one that is looked at does."""
+        return isinstance(test, ast.Subscript) and self._attribute(test.value) == "needs_input_grad"
+
+    def _number(self, node: ast.expr) -> complex:
         value = self._value(node)
-        if not isinstance(value, float):
-            raise _UnknownError
+        if not isinstance(value, self.kind):
+            raise UnknownFormulaError
         return value
 
     def _value(self, node: ast.expr) -> Value:
@@ -243,7 +254,7 @@ class _Run:
             if node.value is None:
                 return None
             if isinstance(node.value, int | float) and not isinstance(node.value, bool):
-                return float(node.value)
+                return self.kind(node.value)
         elif isinstance(node, ast.Name) and node.id in self._names:
             return self._names[node.id]
         elif isinstance(node, ast.Attribute):
@@ -257,9 +268,11 @@ class _Run:
             return -number if isinstance(node.op, ast.USub) else number
         elif isinstance(node, ast.BinOp):
             return self._operation(node)
+        elif isinstance(node, ast.IfExp) and self._asks_what_is_needed(node.test):
+            return self._value(node.body)
         elif isinstance(node, ast.Call):
             return self._call(node)
-        raise _UnknownError
+        raise UnknownFormulaError
 
     def _of_attribute(self, node: ast.Attribute) -> Value:
         attribute = self._attribute(node)
@@ -268,10 +281,10 @@ class _Run:
         if attribute in self.attributes:
             return self.attributes[attribute]
         if isinstance(node.value, ast.Name) and node.value.id == "math" and node.attr in ("pi", "e"):
-            return float(getattr(math, node.attr))
-        raise _UnknownError
+            return self.kind(getattr(math, node.attr))
+        raise UnknownFormulaError
 
-    def _operation(self, node: ast.BinOp) -> float:
+    def _operation(self, node: ast.BinOp) -> complex:
         left, right = self._number(node.left), self._number(node.right)
         if isinstance(node.op, ast.Add):
             return left + right
@@ -282,25 +295,31 @@ class _Run:
         if isinstance(node.op, ast.Div):
             return left / right
         if isinstance(node.op, ast.Pow):
-            return math.pow(left, right)
-        raise _UnknownError
+            return self._power(left, right)
+        raise UnknownFormulaError
 
-    def _call(self, node: ast.Call) -> float:
+    def _power(self, base: complex, exponent: complex) -> complex:
+        return math.pow(base.real, exponent.real)
+
+    def _known(self, name: str) -> Callable[..., complex] | None:
+        return _SMOOTH.get(name) or (_BACKWARD_ONLY.get(name) if self._is_backward else None)
+
+    def _call(self, node: ast.Call) -> complex:
         if not isinstance(node.func, ast.Attribute):
-            raise _UnknownError
+            raise UnknownFormulaError
         name, owner = node.func.attr, node.func.value
-        known = _SMOOTH.get(name) or (_BACKWARD_ONLY.get(name) if self._is_backward else None)
+        known = self._known(name)
         if name in _AS_IT_IS:
             return self._number(owner)
-        if known is None:
-            raise _UnknownError
-        is_function = _is_library(owner)
-        if name in ("sum", "sum_to_size"):
+        is_function = _is_library(owner)  # (of one element the sum is the element)
+        if name in ("sum", "sum_to_size") and self._is_backward:
             return self._number(node.args[0] if is_function else owner)
+        if known is None:
+            raise UnknownFormulaError
         if node.keywords:
-            raise _UnknownError
+            raise UnknownFormulaError
         arguments = [*([] if is_function else [owner]), *node.args]
-        return float(known(*map(self._number, arguments)))
+        return self.kind(known(*map(self._number, arguments)))
 
 
 def _is_library(owner: ast.expr) -> bool:
