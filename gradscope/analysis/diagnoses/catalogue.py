@@ -89,6 +89,10 @@ def _hooks_of_the_users(recording: Recording) -> bool:
     return any(file.is_user and "saved_tensors_hooks" in file.text for file in recording.files)
 
 
+def _conditional_hooks(recording: Recording) -> bool:
+    return _a_pass(recording) and any(file.is_user and ".register_hook" in file.text for file in recording.files)
+
+
 def _hooks_that_keep(recording: Recording) -> bool:
     return any(file.is_user and "_hook" in file.text and ".pop" in file.text for file in recording.files)
 
@@ -269,6 +273,7 @@ _ENTRIES = (
     Entry("hooks.hook_zeroes_gradient", _an_event(EventKind.HOOK)),
     Entry("hooks.hook_not_copied", _an_event(EventKind.HOOK)),
     Entry("hooks.hook_never_ran", _an_event(EventKind.HOOK)),
+    Entry("hooks.hook_not_registered", _conditional_hooks),
     Entry("hooks.hook_not_compiled", _an_event(EventKind.HOOK)),
     Entry("hooks.hook_returns_nothing", _an_event(EventKind.HOOK)),
     Entry("hooks.hook_output_overwritten", _an_event(EventKind.HOOK)),
