@@ -93,6 +93,10 @@ def _conditional_hooks(recording: Recording) -> bool:
     return _a_pass(recording) and any(file.is_user and ".register_hook" in file.text for file in recording.files)
 
 
+def _norms_and_steps(recording: Recording) -> bool:
+    return "F.batch_norm" in recording.strings and _several_passes(recording) and _a_step(recording)
+
+
 def _hooks_that_keep(recording: Recording) -> bool:
     return any(file.is_user and "_hook" in file.text and ".pop" in file.text for file in recording.files)
 
@@ -260,6 +264,7 @@ _ENTRIES = (
     Entry("modules.result_dropped", _anything),
     Entry("modules.state_not_loaded", _an_event(EventKind.LOADED)),
     Entry("modules.loaded_then_initialized", _a_loaded_state),
+    Entry("modules.norm_learns_twice", _norms_and_steps),
     Entry("modules.frozen_in_vain", _a_pass),
     Entry("modules.frozen_rows_rescaled", _a_pass_and_a_call("F.embedding")),
     Entry("modules.nothing_frozen", _a_pass_and_parameters),

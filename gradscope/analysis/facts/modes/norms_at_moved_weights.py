@@ -1,0 +1,110 @@
+"""Batch norms that learn statistics a second time from one batch, at weights that were moved for a moment only.
+
+Sharpness-aware training (SAM), adversarial weights: a pass, weights moved by hand, another forward and pass of the same
+batch, the weights put back, a step. The statistics of the second forward are of weights that the model never has.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+from gradscope.analysis.facts.modes.norm_statistics import LEARNED, runs_in_training
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives
+from gradscope.analysis.facts.writes import all_steps, writes_by_program
+from gradscope.analysis.index import Index
+from gradscope.recording.flags import EXTERNAL, PARAMETER
+from gradscope.recording.rows import OpKind
+
+ROUNDS = 3
+"""Rounds of it, from which on it is reported."""
+
+
+class LearnedAtMovedWeights(NamedTuple):
+    """One batch norm, in the last of its rounds."""
+
+    weight: int
+    moved: int
+    """The op that moved weights last, before the second forward."""
+    normalized: int
+    """The call of the norm in it."""
+    passed: int
+    """The second pass."""
+    rounds: int
+
+
+def learned_at_moved_weights(index: Index, lives: GradientLives) -> Iterator[LearnedAtMovedWeights]:
+    """One for each batch norm."""
+    runs: dict[int, list[int]] = {}
+    for op, weight in runs_in_training(index, LEARNED):
+        runs.setdefault(weight, []).append(op)
+    if not runs:
+        return
+    rounds = _Rounds(index, lives)
+    for weight, ops in runs.items():
+        found = [one for first, second in pairwise(ops) if (one := rounds.between(first, second))]
+        if len(found) >= ROUNDS:
+            moved, second, passed = found[-1]
+            yield LearnedAtMovedWeights(weight, moved, second, passed, index.times(one[1] for one in found))
+
+
+class _Rounds:
+    """Tells whether two runs of a norm are those of one round."""
+
+    def __init__(self, index: Index, lives: GradientLives) -> None:
+        self._index = index
+        self._steps, self._passes = all_steps(index), index.of_kind(OpKind.BACKWARD)
+        steps = set(self._steps)
+        storages = index.recording.tensors.column("storage")
+        own = {storages[leaf]: leaf for leaf in lives.passes}
+        own |= {storage: leaf for leaf in lives.passes for _, storage in index.moves.get(leaf, ())}
+        written = ((op, index.storage_at(tensor, op)) for op, tensor, *_ in writes_by_program(index))
+        moves = {(op, own[on]) for op, on in written if on in own and op not in steps}
+        moves |= {(op, leaf) for leaf in lives.passes for op, _ in index.moves.get(leaf, ())}  # (p.data = kept)
+        self._moves = sorted(moves)
+        self._moved_at = [op for op, _ in self._moves]
+
+    def between(self, first: int, second: int) -> tuple[int, int, int] | None:
+        """The last op that moved weights, the second run and its pass, where the weights were put back after it."""
+        before = self._next(self._passes, first)
+        passed = self._next(self._passes, second)
+        if before is None or passed is None or not first < before < second:
+            return None
+        step = self._next(self._steps, first)
+        if step is None or step < passed:
+            return None
+        moved, back = self._within(before, second), self._within(passed, step)
+        leaves = {leaf for _, leaf in moved}
+        if not leaves or not leaves <= {leaf for _, leaf in back} or self._data(first) != self._data(second):
+            return None
+        return moved[-1][0], second, passed
+
+    def _next(self, ops: list[int], after: int) -> int | None:
+        at = bisect_right(ops, after)
+        return ops[at] if at < len(ops) else None
+
+    def _within(self, first: int, last: int) -> list[tuple[int, int]]:
+        return self._moves[bisect_left(self._moved_at, first) : bisect_left(self._moved_at, last)]
+
+    def _data(self, op: int) -> frozenset[int]:
+        """What goes into a run of a norm that no call made, or that calls without parameters made: the batch."""
+        index, flags = self._index, self._index.recording.tensors.column("flags")
+        found, seen = set[int](), set[int]()
+        todo: list[int] = list(index.uses.of(op)[:1])
+        while todo:
+            one = todo.pop()
+            if one in seen:
+                continue
+            seen.add(one)
+            made = index.made_by(one)
+            taken: Iterable[int] = index.uses.of(made) if 0 <= made < index.op_count else ()
+            if flags[one] & EXTERNAL or not self._leads_to_weights(one):
+                found.add(one)
+            else:
+                todo += [other for other in taken if not flags[other] & PARAMETER]
+        return frozenset(found)
+
+    def _leads_to_weights(self, tensor: int) -> bool:
+        return self._index.recording.tensors.column("node")[tensor] >= 0
