@@ -9,7 +9,7 @@ import pytest
 from gradscope.analysis.report_builder import build
 from gradscope.analysis.report_model import Answer
 from gradscope.analysis.view import RunView
-from tests.analysis.building import recorded
+from tests.analysis.building import line_of, recorded
 
 BORN = {
     "sqrt at 0": """
@@ -301,3 +301,38 @@ def test_where_sums_of_exponentials_have_no_derivative(case: str, where: str) ->
     (answer,) = found(program(BORN[case]))
     assert where in answer.text
     assert answer.text.endswith("Fill with a large negative number instead of -inf.")
+
+
+OUTLIERS = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+torch.manual_seed(0)
+first, last = nn.Linear(4, 4), nn.Linear(4, 1)
+optimizer = torch.optim.SGD([*first.parameters(), *last.parameters()], lr=1e-3)
+def soft(x, threshold=20.0):
+    return {}
+for step in range(20):
+    x = torch.rand(8, 4) * (3000 if step == 6 else 1)
+    loss = last(soft(first(x))).abs().mean() if step != 6 else last(soft(first(x))).clamp(-1, 1).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_([*first.parameters(), *last.parameters()], 1.0)
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("formula", "is_found"),
+    [
+        ("torch.where(x > threshold, x, torch.log1p(torch.exp(x)))", True),
+        ("torch.where(x <= threshold, x.exp().log1p(), x)", True),
+        ("torch.where(threshold < x, x, x.exp().log1p())", True),
+        ("torch.where(x > threshold, x, torch.log1p(torch.exp(x.clamp(max=threshold))))", False),
+        ("F.softplus(x)", False),
+    ],
+)
+def test_a_branch_that_overflows_in_a_pass_that_was_not_looked_at(formula: str, is_found: bool) -> None:
+    source = OUTLIERS.format(formula)
+    answers = [one for one in build(recorded(source)).answers if one.code == "gradient-not-finite"]
+    assert [one.causes[0].line for one in answers if one.causes] == ([line_of(source, "where(")] if is_found else [])

@@ -15,6 +15,7 @@ from gradscope.analysis.facts.value_looks import PassLook, born_in_ops, is_nan, 
 from gradscope.analysis.facts.writes import writes_by_program
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
+from gradscope.frames.values.unguarded_branches import UnguardedBranch, unguarded_branches
 from gradscope.recording import NONE
 from gradscope.recording.rows import EventKind
 
@@ -282,6 +283,8 @@ def _unknown(sources: Sources, looks: list[PassLook], birth: Birth | None) -> Fi
         if earlier:
             passes = f"between pass {_number(sources, earlier[-1])} and pass {_number(sources, look)}"
             why, causes = f"{name} has become {held} {passes}", []
+            if (unguarded := _unguarded(sources, look.op)) is not None:
+                return _unguarded_finding(sources, look, f"{seen}: {why}", *unguarded)
         else:
             line = f", line {causes[0].line}" if causes else ""
             why = f"{name}{line} held {held} values before it"
@@ -299,6 +302,39 @@ def _unknown(sources: Sources, looks: list[PassLook], birth: Birth | None) -> Fi
         causes=causes,
         evidence=[Evidence("events", look.event)],
         advice=advice,
+    )
+
+
+def _unguarded(sources: Sources, before: int) -> tuple[int, UnguardedBranch] | None:
+    """The one call of where that ran with a branch that is not finite for all values, with its op."""
+    index = sources.index
+    found: dict[tuple[int, int], tuple[int, UnguardedBranch]] = {}
+    files = {
+        number: {one.line: one for one in unguarded_branches(file.text)}
+        for number, file in enumerate(index.recording.files)
+        if file.is_user
+    }
+    for op in index.calls_of(lambda name: name.endswith(".where")):
+        span = index.recording.spans[index.recording.ops.column("span")[op]]
+        branch = files.get(span.file, {}).get(span.line)
+        if branch is not None and op < before:
+            found[span.file, span.line] = op, branch
+    return next(iter(found.values())) if len(found) == 1 else None
+
+
+def _unguarded_finding(sources: Sources, look: PassLook, seen: str, op: int, branch: UnguardedBranch) -> Finding:
+    """What is known of a NaN that began in a pass that was not looked at, where one call is made for it."""
+    when = "overflows" if branch.function in ("exp", "expm1", "exp2", "cosh", "sinh") else "is not finite"
+    return sources.finding(
+        f"Line {sources.index.op_line(op)}: where {branch.function}({branch.value}) {when}, the gradient is NaN, 0 * "
+        "inf, though torch.where takes the other branch",
+        why=seen,
+        op=op,
+        tensors=look.bad_gradients,
+        causes=sources.cause("used", op),
+        evidence=[Evidence("events", look.event), Evidence("ops", look.op)],
+        advice="Limit what goes into the branch (clamp, or another where on the input); gradscope run --nan shows "
+        "whether it began there.",
     )
 
 
