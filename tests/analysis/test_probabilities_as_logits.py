@@ -60,3 +60,37 @@ def test_the_line_that_makes_probabilities_is_named(last: str, returned: str, lo
 )
 def test_what_a_loss_takes_is_not_told(returned: str, loss: str) -> None:
     assert causes("nn.Identity()", returned, loss) == []
+
+
+DRAWN = """
+import torch
+from torch import nn
+import torch.nn.functional as F
+from torch.distributions import Bernoulli, Categorical
+layer, x = nn.Linear(3, 2), torch.ones(5, 3)
+for step in range(2):
+    scores = layer(x){probabilities}  # here
+    {loss}.backward()
+"""
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "loss", "is_found"),
+    [
+        (".softmax(1)", "Categorical(logits=scores).log_prob(torch.ones(5)).mean()", True),
+        (".sigmoid()", "Bernoulli(logits=scores[:, 0]).log_prob(torch.ones(5)).mean()", True),
+        (".softmax(1)", "F.gumbel_softmax(scores, tau=0.5).pow(2).sum()", True),
+        (".softmax(1)", "F.softmax(scores, dim=1).pow(2).sum()", True),
+        (".sigmoid()", "scores.sigmoid().log().sum()", True),
+        ("", "Categorical(logits=scores).log_prob(torch.ones(5)).mean()", False),
+        (".log_softmax(1)", "Categorical(logits=scores).log_prob(torch.ones(5)).mean()", False),
+        (".softmax(1)", "Categorical(scores).log_prob(torch.ones(5)).mean()", False),
+        (".softmax(1)", "Categorical(probs=scores).log_prob(torch.ones(5)).mean()", False),
+        (".sigmoid()", "scores.softmax(1).pow(2).sum()", False),  # (gates of which shares are taken)
+        (".softmax(1)", "F.softmax(scores * 3 - 1, dim=1).pow(2).sum()", False),
+    ],
+)
+def test_distributions_and_second_activations(probabilities: str, loss: str, is_found: bool) -> None:
+    source = DRAWN.format(probabilities=probabilities, loss=loss)
+    answers = [one for one in build(recorded(source)).answers if one.code == "probabilities-as-logits"]
+    assert [one.causes[0].line for one in answers] == ([line_of(source, "# here")] if is_found else [])

@@ -303,6 +303,7 @@ _ENTRIES = (
     Entry("optimizers.learning_rates.scheduler_in_vain", _an_event(EventKind.LEARNING_RATE)),
     Entry("optimizers.learning_rates.one_rate_for_all", _an_event(EventKind.LEARNING_RATE)),
     Entry("optimizers.learning_rates.rate_of_lost_group", _an_event(EventKind.LEARNING_RATE)),
+    Entry("optimizers.learning_rates.rate_of_one_group", _an_event(EventKind.LEARNING_RATE)),
     Entry("optimizers.learning_rates.rate_as_factor", _an_event(EventKind.LEARNING_RATE)),
     Entry("optimizers.half_precision.update_rounded_away", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.members.held_untracked", _an_event(EventKind.OPTIMIZER)),

@@ -32,6 +32,8 @@ _TINY = 1e-6
 """The part of its first rate that an optimizer's rate has to fall to for its steps to be next to nothing."""
 _IDLE = 2
 """Steps of a scheduler in a row between which its optimizer made none, from which on that is noted."""
+_CHANGES = 4
+"""Times that the rate of one group has changed, from which on it is noted that another one's has not."""
 _idle: WeakKeyDictionary[Any, tuple[int, int]] = WeakKeyDictionary()
 """For a scheduler: steps of its optimizer when it stepped last, and how often it has stepped since without another."""
 
@@ -39,7 +41,7 @@ _idle: WeakKeyDictionary[Any, tuple[int, int]] = WeakKeyDictionary()
 class _Stepping:
     """What is known of an optimizer that steps."""
 
-    __slots__ = ("first", "has_gone_on", "rates", "steps", "zero")
+    __slots__ = ("changes", "first", "has_gone_on", "is_uneven", "rates", "steps", "zero")
 
     def __init__(self) -> None:
         self.steps = 0
@@ -47,6 +49,10 @@ class _Stepping:
         """Of its groups, when they were looked at last."""
         self.zero: tuple[tuple[bool, ...], bool] | None = None
         """Which groups had a rate of zero then, and whether all were next to nothing."""
+        self.changes: list[int] = []
+        """How often the rate of each group was another than at the step before."""
+        self.is_uneven: bool | None = None
+        """Where it was noted that only some of the groups change: whether that is so still."""
         self.first: float | None = None
         """The largest rate with which it made its first step."""
         self.has_gone_on: bool | None = None
@@ -69,6 +75,8 @@ def before_step(optimizer: Optimizer, *_: Any) -> None:
         _report(optimizer, {"call": "busy"}, sys._getframe(1))
     rates = _known_rates(optimizer)
     if rates != known.rates:
+        if len(rates) > 1 and known.rates is not None and len(known.rates) == len(rates):
+            _count_changes(optimizer, known, rates, sys._getframe(1))
         _look_at(optimizer, known, rates, sys._getframe(1))
 
 
@@ -86,6 +94,22 @@ def _look_at(optimizer: Optimizer, known: _Stepping, rates: list[float | None], 
         small = {"tiny": largest, "first": known.first} if is_tiny else {}
         _report(optimizer, {"zero": list(zero), **small}, frame)
     known.rates = rates
+
+
+def _count_changes(optimizer: Optimizer, known: _Stepping, rates: list[float | None], frame: FrameType) -> None:
+    """Note that the rates of some groups change again and again while those of others stay, or that they do not."""
+    known.changes += [0] * (len(rates) - len(known.changes))
+    for group, (before, now) in enumerate(zip(known.rates or (), rates, strict=True)):
+        known.changes[group] += before != now
+    if known.is_uneven is False or None in rates:
+        return
+    stays = [group for group, changes in enumerate(known.changes) if not changes]
+    if known.is_uneven is None and stays and max(known.changes) >= _CHANGES and is_ours_on_top():
+        known.is_uneven = True
+        _report(optimizer, {"call": "uneven", "stays": stays}, frame)
+    elif known.is_uneven and not stays:
+        known.is_uneven = False
+        _report(optimizer, {"call": "even"}, frame)
 
 
 def forget() -> None:

@@ -21,6 +21,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             yield _of_logits(sources, found)
             continue
         given, loss = index.call_name(found.gives), index.call_name(found.loss)
+        loss = loss.removeprefix("distributions.").removesuffix(".__init__")
         last = given.rpartition(".")[2]
         causes = [] if found.made_at is not None and found.is_inside else sources.cause("used", found.gives)
         line = index.op_line(found.gives)
@@ -34,8 +35,14 @@ def _find(sources: Sources) -> Iterator[Finding]:
             tensors=list(index.uses.of(found.loss))[:1],
             causes=causes,
             evidence=[Evidence("ops", found.gives)],
-            advice=_WITHOUT.format(given=last) if found.takes == "logits" else _LOGARITHM,
+            advice=_advice(index.func(found.loss), last, found.takes),
         )
+
+
+def _advice(taking: str, given: str, takes: str) -> str:
+    if taking.startswith("distributions."):
+        return "Give it them as probs=, or the logits as they are."
+    return _WITHOUT.format(given=given) if takes == "logits" else _LOGARITHM
 
 
 def _of_logits(sources: Sources, found: LossOfProbabilities) -> Finding:
@@ -61,8 +68,9 @@ DIAGNOSIS = Diagnosis(
     title="a loss that takes logits is given probabilities",
     severity="warning",
     explanation=Explanation(
-        meaning="""cross_entropy or binary_cross_entropy_with_logits was given the result of a softmax or a sigmoid;
-            or nll_loss or kl_div, which take logarithms, the result of a softmax or of a layer.""",
+        meaning="""cross_entropy or binary_cross_entropy_with_logits, a Categorical(logits=...) or a second softmax
+            (sigmoid) was given the result of a softmax or a sigmoid; or nll_loss or kl_div, which take logarithms, the
+            result of a softmax or of a layer.""",
         reason="""Such a loss applies softmax (or sigmoid) itself. Of probabilities, which lie between 0 and 1, it
             gives a nearly even distribution whatever the model says: the loss stays far from zero, gradients small.""",
         remedy="""Let the model return logits, and take softmax or sigmoid only where probabilities are shown. For

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -16,9 +17,20 @@ _TAKES = {
     "F.multilabel_soft_margin_loss": "logits",
     "F.nll_loss": "log-probabilities",
     "F.kl_div": "log-probabilities",
+    "F.gumbel_softmax": "logits",
 }
 """What each loss takes as its first argument. (Of logarithms of a softmax, cross entropy gives what it gives of the
 logits: they are not looked for.)"""
+
+_DISTRIBUTION = re.compile(
+    r"distributions\.(Categorical|OneHotCategorical|OneHotCategoricalStraightThrough|RelaxedOneHotCategorical|Bernoulli"
+    r"|RelaxedBernoulli|ContinuousBernoulli|Binomial|Geometric|Multinomial)\.__init__"
+)
+"""What takes logits where it is given them by that name."""
+_BY_NAME = re.compile(r"\blogits\s*=")
+
+_AGAIN = {"softmax": frozenset(("softmax",)), "sigmoid": frozenset(("sigmoid",))}
+"""What is applied twice by mistake: each takes logits."""
 
 _GIVES = {
     "softmax": "Softmax",
@@ -59,12 +71,18 @@ class LossOfProbabilities(NamedTuple):
 def losses_of_probabilities(index: Index, passes: Passes) -> Iterator[LossOfProbabilities]:
     """Each pair of lines once, of the losses that a backward pass came through."""
     nodes, seen = index.recording.tensors.column("node"), set[tuple[int, int]]()
-    for loss in index.calls_of(_TAKES.__contains__):
-        taken = index.uses.of(loss)
-        made = index.tensors_made(loss)
-        if not len(taken) or not made or nodes[made[0]] < 0 or passes.first_walked_at[nodes[made[0]]] < 0:
+    for loss in index.calls_of(lambda name: bool(_takes(name))):
+        taken, takes = index.uses.of(loss), _takes(index.func(loss))
+        is_distribution = bool(_DISTRIBUTION.fullmatch(index.func(loss)))
+        through = list(taken[:1]) if is_distribution else index.tensors_made(loss)[:1]
+        if not len(taken) or not through or nodes[through[0]] < 0 or passes.first_walked_at[nodes[through[0]]] < 0:
             continue
-        gives = _origin(index, taken[0], _TAKES[index.func(loss)] == "log-probabilities")
+        if is_distribution and not _BY_NAME.search(index.span_source(loss)):
+            continue
+        gives = _origin(index, taken[0], takes == "log-probabilities")
+        again = _AGAIN.get(_last(index, loss))
+        if gives >= 0 and again is not None and _last(index, gives) not in again:
+            continue
         key = (index.op_statement[loss], index.op_statement[gives] if gives >= 0 else -1)
         if gives >= 0 and key not in seen:
             seen.add(key)
@@ -72,10 +90,16 @@ def losses_of_probabilities(index: Index, passes: Passes) -> Iterator[LossOfProb
             yield LossOfProbabilities(
                 loss,
                 gives,
-                _TAKES[index.func(loss)],
+                takes,
                 only_module(index, _GIVES.get(_last(index, gives), "")) if is_below else None,
                 is_below and _comes_with_others(index, gives),
             )
+
+
+def _takes(name: str) -> str:
+    """What a call of a name takes; empty where that is not known."""
+    is_like_one = bool(_DISTRIBUTION.fullmatch(name)) or name.rpartition(".")[2] in _AGAIN
+    return _TAKES.get(name, "logits" if is_like_one else "")
 
 
 def _origin(index: Index, tensor: int, takes_logarithms: bool) -> int:

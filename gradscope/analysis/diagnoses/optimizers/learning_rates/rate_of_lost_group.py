@@ -9,7 +9,6 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.events import Happened
 from gradscope.analysis.report_model import Cause, Evidence
-from gradscope.frames.names.given_names import function_around
 from gradscope.frames.names.kept_group_dicts import kept_group_dicts
 from gradscope.recording.rows import EventKind
 
@@ -57,11 +56,11 @@ def _listed(rates: list[float]) -> str:
 def _where_kept(sources: Sources) -> tuple[Cause, str] | None:
     """The one line of the program that keeps the groups, or one of them, and how it calls them."""
     files = [(number, file.text) for number, file in enumerate(sources.index.recording.files) if file.is_user]
-    found = [(number, line, what, text) for number, text in files for line, what in kept_group_dicts(text)]
+    found = [(number, line, what) for number, text in files for line, what in kept_group_dicts(text)]
     if len(found) != 1:
         return None
-    number, line, what, text = found[0]
-    return sources.cause_of_line("made", number, line, line, function_around(text, line)), what
+    number, line, what = found[0]
+    return sources.cause_of_line("made", number, line, line, ""), what
 
 
 DIAGNOSIS = Diagnosis(

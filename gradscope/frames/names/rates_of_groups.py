@@ -1,0 +1,42 @@
+"""Where a text sets the learning rate of one group of an optimizer by its number, and of no others.
+
+``optimizer.param_groups[0]["lr"] = rate``.
+"""
+
+from __future__ import annotations
+
+import ast
+
+from gradscope.frames.syntax_trees import parsed
+
+_GROUPS = "param_groups"
+
+
+def rates_of_one_group(text: str) -> list[tuple[int, int]]:
+    """Line and number of the group of each such statement; none where the text sets rates of groups otherwise, too."""
+    tree = parsed(text) if _GROUPS in text else None
+    if tree is None:
+        return []
+    found: list[tuple[int, int]] = []
+    for node in ast.walk(tree):
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        targets = [node.target] if isinstance(node, ast.AugAssign) else targets
+        for target in targets:
+            if not isinstance(target, ast.Subscript) or not _is(target.slice, "lr"):
+                continue
+            number = _number_of_group(target.value)
+            if number is None:
+                return []
+            found.append((node.lineno, number))
+    return found
+
+
+def _number_of_group(node: ast.expr) -> int | None:
+    if not isinstance(node, ast.Subscript) or not isinstance(node.slice, ast.Constant):
+        return None
+    is_groups = isinstance(node.value, ast.Attribute) and node.value.attr == _GROUPS
+    return node.slice.value if is_groups and type(node.slice.value) is int else None
+
+
+def _is(node: ast.expr, value: str) -> bool:
+    return isinstance(node, ast.Constant) and node.value == value
