@@ -94,3 +94,43 @@ def test_distributions_and_second_activations(probabilities: str, loss: str, is_
     source = DRAWN.format(probabilities=probabilities, loss=loss)
     answers = [one for one in build(recorded(source)).answers if one.code == "probabilities-as-logits"]
     assert [one.causes[0].line for one in answers] == ([line_of(source, "# here")] if is_found else [])
+
+
+CUT_OFF = """
+import torch
+from torch import nn
+import torch.nn.functional as F
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 8), nn.Linear(8, 2)
+        self.body = nn.Sequential(self.first, nn.ReLU(), self.last)
+    def forward(self, x):
+        return {returned}  # here
+out = Net()(torch.ones(5, 3))
+{loss}.backward()
+"""
+CROSS_ENTROPY = "F.cross_entropy(out, torch.tensor([0, 1, 0, 1, 0]))"
+
+
+@pytest.mark.parametrize(
+    ("returned", "loss", "is_found"),
+    [
+        ("F.relu(self.last(F.relu(self.first(x))))", CROSS_ENTROPY, True),
+        ("self.last(self.first(x).relu()).relu()", CROSS_ENTROPY, True),
+        ("F.relu(self.body(x)).view(5, 2)", "F.binary_cross_entropy_with_logits(out, torch.ones(5, 2))", True),
+        ("self.body(x)", CROSS_ENTROPY, False),
+        ("F.relu(self.body(x))", "F.mse_loss(out, torch.ones(5, 2))", False),
+        ("F.relu(self.body(x))", CROSS_ENTROPY.replace("(out,", "(-out,"), False),
+        ("F.leaky_relu(self.body(x))", CROSS_ENTROPY, False),
+        (
+            "F.relu(self.body(x))",
+            CROSS_ENTROPY.replace("F.cross", "print(F.cross").replace("]))", "])))\nout.sum()"),
+            False,
+        ),
+    ],
+)
+def test_logits_behind_a_relu(returned: str, loss: str, is_found: bool) -> None:
+    source = CUT_OFF.format(returned=returned, loss=loss)
+    answers = [one for one in build(recorded(source)).answers if one.code == "logits-cut-off"]
+    assert [one.causes[0].line for one in answers] == ([line_of(source, "# here")] if is_found else [])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.facts.modules.places_of_modules import only_module
@@ -37,6 +37,9 @@ _GIVES = {
     "sigmoid": "Sigmoid",
 }
 """Functions that give probabilities, and the modules that call them."""
+
+_OF_LOGITS = frozenset(("F.cross_entropy", "F.binary_cross_entropy_with_logits"))
+_RECTIFIES = frozenset(("relu", "relu_", "relu6"))
 
 LAYERS = frozenset(("linear", "conv1d", "conv2d", "conv3d", "bilinear"))
 """Functions whose results are logits, where a loss is computed from them."""
@@ -96,14 +99,37 @@ def losses_of_probabilities(index: Index, passes: Passes) -> Iterator[LossOfProb
             )
 
 
+def losses_of_rectified(index: Index, passes: Passes) -> Iterator[LossOfProbabilities]:
+    """Each pair of lines once of losses that take logits and were given what a ReLU gave, as it is."""
+    nodes, seen = index.recording.tensors.column("node"), set[tuple[int, int]]()
+    for loss in index.calls_of(_OF_LOGITS.__contains__):
+        taken, made = index.uses.of(loss), index.tensors_made(loss)
+        if not len(taken) or not made or nodes[made[0]] < 0 or passes.first_walked_at[nodes[made[0]]] < 0:
+            continue
+        gives = _origin(index, taken[0], takes_logarithms=False, wanted=_RECTIFIES)
+        key = (index.op_statement[loss], index.op_statement[gives] if gives >= 0 else -1)
+        if gives >= 0 and key not in seen:
+            seen.add(key)
+            is_below = bool(index.recording.ops.column("flags")[gives] & BELOW)
+            yield LossOfProbabilities(
+                loss,
+                gives,
+                "logits",
+                only_module(index, "ReLU") if is_below else None,
+                is_below and _comes_with_others(index, gives),
+            )
+
+
 def _takes(name: str) -> str:
     """What a call of a name takes; empty where that is not known."""
     is_like_one = bool(_DISTRIBUTION.fullmatch(name)) or name.rpartition(".")[2] in _AGAIN
     return _TAKES.get(name, "logits" if is_like_one else "")
 
 
-def _origin(index: Index, tensor: int, takes_logarithms: bool) -> int:
+def _origin(index: Index, tensor: int, takes_logarithms: bool, wanted: Container[str] = _GIVES) -> int:
     """The call that gave probabilities (or logits, to what takes logarithms) that come to be a tensor as they are.
+
+    Or a call of another function that is wanted.
 
     -1 where there is none.
     """
@@ -112,7 +138,7 @@ def _origin(index: Index, tensor: int, takes_logarithms: bool) -> int:
         if not 0 <= op < index.op_count:
             return -1
         name = _last(index, op)
-        if name in _GIVES or (takes_logarithms and name in LAYERS):
+        if name in wanted or (takes_logarithms and name in LAYERS):
             return op
         taken = index.uses.of(op)
         if name not in _AS_IT_IS or not len(taken):
