@@ -45,7 +45,8 @@ def kept_for_backward(text: str) -> list[KeptForBackward]:
     taken: dict[str, set[str]] = {}
     for function in functions:
         for node in ast.walk(function):
-            if (store := _store_of(node, _TAKES)) and not node.args:
+            is_last = isinstance(node, ast.Call) and not node.args
+            if is_last and (store := _store_of(node, _TAKES)):
                 taken.setdefault(_called(store), set()).add(function.name)
     others = {name for node in ast.walk(tree) if (name := _emptied(node))}
     found: list[KeptForBackward] = []

@@ -36,8 +36,10 @@ def parts_of_arrays(text: str, line: int, method: str) -> list[ast.expr]:
     for node in ast.walk(statement):
         if isinstance(node, ast.Subscript) and node.value is calls[0]:
             return [node.slice]
-    target = statement.targets[0] if isinstance(statement, ast.Assign) else None
-    if target is None or not isinstance(target, ast.Name) or statement.value is not calls[0]:
+    if not isinstance(statement, ast.Assign) or statement.value is not calls[0]:
+        return []
+    target = statement.targets[0]
+    if not isinstance(target, ast.Name):
         return []
     scope = innermost(tree, line, *_FUNCTIONS) or tree
     return _parts_of_name(scope, target.id)
@@ -53,8 +55,9 @@ def _parts_of_name(scope: ast.AST, name: str) -> list[ast.expr]:
             known.add(id(node.value))
         elif isinstance(node, ast.Attribute) and node.attr in _LOOKS | _COPIES and _is_name(node.value, name):
             known.add(id(node.value))
-    loads = [node for node in ast.walk(scope) if _is_name(node, name) and isinstance(node.ctx, ast.Load)]
-    stores = [node for node in ast.walk(scope) if _is_name(node, name) and isinstance(node.ctx, ast.Store)]
+    names = [node for node in ast.walk(scope) if isinstance(node, ast.Name) and node.id == name]
+    loads = [node for node in names if isinstance(node.ctx, ast.Load)]
+    stores = [node for node in names if isinstance(node.ctx, ast.Store)]
     return found if len(stores) == 1 and all(id(node) in known for node in loads) else []
 
 

@@ -19,8 +19,9 @@ def rates_of_one_group(text: str) -> list[tuple[int, int]]:
         return []
     found: list[tuple[int, int]] = []
     for node in ast.walk(tree):
-        targets = node.targets if isinstance(node, ast.Assign) else []
-        targets = [node.target] if isinstance(node, ast.AugAssign) else targets
+        if not isinstance(node, ast.Assign | ast.AugAssign):
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         for target in targets:
             if not isinstance(target, ast.Subscript) or not _is(target.slice, "lr"):
                 continue

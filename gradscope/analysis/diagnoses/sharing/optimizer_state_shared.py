@@ -49,7 +49,7 @@ def _finding(sources: Sources, own: Optimizer, other: Optimizer, loaded: Happene
         "of the other",
         op=step,
         tensors=[],
-        causes=sources.cause_of_event("loaded", loaded),
+        causes=sources.cause_of_event("set", loaded),
         evidence=[Evidence("events", loaded.row), Evidence("ops", step)],
         advice="Load copy.deepcopy() of the state.",
     )

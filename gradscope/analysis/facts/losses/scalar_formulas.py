@@ -144,7 +144,7 @@ def _row(
 ) -> tuple[dict[str, float], list[float], list[float | None]] | None:
     """At one point the derivatives of forward by its arguments, and what backward gives; None where one is unknown."""
     try:
-        slopes = []
+        slopes: list[float] = []
         for name in names:
             above, below = (
                 FormulaRun(forward, {**values, name: values[name] + step}).returned() for step in (_STEP, -_STEP)
@@ -319,7 +319,8 @@ class FormulaRun:
         if node.keywords:
             raise UnknownFormulaError
         arguments = [*([] if is_function else [owner]), *node.args]
-        return self.kind(known(*map(self._number, arguments)))
+        value = known(*map(self._number, arguments))
+        return value.real if self.kind is float else complex(value)
 
 
 def _is_library(owner: ast.expr) -> bool:
