@@ -313,7 +313,6 @@ _ENTRIES = (
     Entry("optimizers.weights.weights_overwritten", _a_pass_and_a_write),
     Entry("optimizers.weights.average_left_in_model", _a_step),
     Entry("optimizers.half_precision.stale_casts", _a_step_under_autocast),
-    Entry("modules.average_without_buffers", _norms_and_steps),
     Entry("optimizers.weights.average_reversed", _an_event(EventKind.FACTOR)),
     Entry("optimizers.weights.average_trained", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.order.clipped_in_vain", _a_pass_and_a_call("nn.utils.clip_grad")),
