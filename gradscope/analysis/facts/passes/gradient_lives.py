@@ -33,9 +33,13 @@ class GradientLives:
 
     def was_added(self, parameter: int, op: int) -> bool:
         """Whether a pass found a gradient of the parameter there, and added to it."""
+        return (op, parameter) in self._added
+
+    @cached_property
+    def _added(self) -> frozenset[tuple[int, int]]:
         rows = self._index.recording.gradients
         columns = (rows.column(name) for name in ("op", "tensor", "outcome"))
-        return (op, parameter, GradOutcome.ACCUMULATED) in zip(*columns, strict=True)
+        return frozenset((op, one) for op, one, how in zip(*columns, strict=True) if how == GradOutcome.ACCUMULATED)
 
     @cached_property
     def owners(self) -> dict[int, int]:
