@@ -308,6 +308,7 @@ _ENTRIES = (
     Entry("optimizers.learning_rates.rate_as_factor", _an_event(EventKind.LEARNING_RATE)),
     Entry("optimizers.half_precision.update_rounded_away", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.members.held_untracked", _an_event(EventKind.OPTIMIZER)),
+    Entry("optimizers.members.held_by_two", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.members.mask_is_trained", _a_step),
     Entry("optimizers.members.iterator_used_up", _a_pass),
     Entry("optimizers.weights.weights_overwritten", _a_pass_and_a_write),
