@@ -67,3 +67,57 @@ def test_a_shadow_that_is_set_as_data_and_stays_is_named_where_it_is_set():
 )
 def test_what_is_put_back_ends_the_training_or_is_mixed_once_is_fine(source: str):
     assert codes(source) == {}
+
+
+SOMETIMES = """
+import copy, torch
+net = torch.nn.Linear(4, 1)
+mean = copy.deepcopy(net).requires_grad_(False)
+optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+x = torch.randn(8, 4)
+def train():
+    for _ in range(3):
+        optimizer.zero_grad()
+        net(x).pow(2).mean().backward()
+        optimizer.step()
+        with torch.no_grad():
+            for m, p in zip(mean.parameters(), net.parameters()):
+                m.lerp_(p, 0.1)
+def swap(state):
+    net.load_state_dict(state)
+def evaluate(epoch):
+    kept = copy.deepcopy(net.state_dict())
+    swap(mean.state_dict())
+    with torch.no_grad():
+        net(x)
+    BACK
+for epoch in range(6):
+    train()
+    evaluate(epoch)
+"""
+
+
+@pytest.mark.parametrize(
+    ("back", "lines", "text"),
+    [
+        ("if epoch % 2:\n        return\n    swap(kept)", [22, 23], "Line 22: after this return"),
+        ("if epoch % 2:\n        swap(kept)", [22, 21], "under the condition of line 21 only"),
+    ],
+)
+def test_what_leaves_before_the_values_are_put_back_is_named(back: str, lines: list[int], text: str):
+    (answer,) = build(recorded(SOMETIMES.replace("BACK", back))).answers
+    assert answer.code == "average-left-in-model"
+    assert [cause.line for cause in answer.causes] == lines
+    assert text in answer.text
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "if epoch % 2:\n        return swap(kept)\n    swap(kept)",
+        "if epoch == 5:\n        return\n    swap(kept)",
+        "swap(kept)",
+    ],
+)
+def test_what_puts_them_back_on_every_way_out_is_fine(back: str):
+    assert codes(SOMETIMES.replace("BACK", back)) == {}

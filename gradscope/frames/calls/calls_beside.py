@@ -57,6 +57,13 @@ def call_beside(text: str, line: int, others: Collection[int]) -> CallBeside | N
     return next(iter(common[0].calls))
 
 
+def called_twice(text: str, line: int) -> tuple[CallBeside, CallBeside] | None:
+    """The two calls by which the innermost function that makes more than one reaches a line; None of any more."""
+    levels = (sorted(level.calls) for level in _levels(text, line, 0))
+    calls = next((several for several in levels if len(several) > 1), [])
+    return (calls[0], calls[1]) if len(calls) == 2 else None
+
+
 @lru_cache(maxsize=64)
 def _levels(text: str, line: int, without: int) -> tuple[_Level, ...]:
     """The function around a line, those that call it, and so on: but for what calls the one that begins at a line."""

@@ -32,6 +32,8 @@ class LeftAverage(NamedTuple):
     """The calls that put its average in its place, after each of which training went on."""
     evaluated_at: int
     """An op that used it without a graph after the last of them."""
+    restored_at: int = NONE
+    """The last call that put other values in the place of its average before training went on; NONE: none ever did."""
 
 
 class AveragesLeft:
@@ -42,7 +44,7 @@ class AveragesLeft:
         self._lives = lives
 
     def found(self) -> list[LeftAverage]:
-        """Every parameter into which its average was put, and that got its own values back no time before training."""
+        """Every parameter into which its average was put, and that did not get its own values back each time."""
         found = []
         for tensor, steps in self._lives.steps.items():
             puts = self._puts_into(tensor)
@@ -52,7 +54,7 @@ class AveragesLeft:
         return found
 
     def _left(self, tensor: int, steps: list[int], puts: list[tuple[int, int]]) -> LeftAverage | None:
-        averages, evaluated = list[int](), NONE
+        averages, evaluated, restored = list[int](), NONE, NONE
         for at, (op, source) in enumerate(puts):
             going_on = first_after(self._lives.passes[tensor], op)
             following = puts[at + 1][0] if at + 1 < len(puts) else self._index.op_count
@@ -60,15 +62,19 @@ class AveragesLeft:
                 continue
             if following < going_on:
                 continue  # (something takes its place before training goes on: the weights of before, most likely)
-            is_back = at > 0 and not self._trained_between(tensor, puts[at - 1][0], op)
-            if is_back or not self._is_average(tensor, steps, source, op, puts[at - 1][0] if at else NONE):
+            if at > 0 and not self._trained_between(tensor, puts[at - 1][0], op):
+                if source == puts[at - 1][1]:
+                    return None  # (it was put there twice)
+                restored = op
+                continue
+            if not self._is_average(tensor, steps, source, op, puts[at - 1][0] if at else NONE):
                 return None
             used = self._evaluated(tensor, op, going_on)
             if used < 0:
                 return None
             averages.append(op)
             evaluated = used
-        return LeftAverage(tensor, tuple(averages), evaluated) if averages else None
+        return LeftAverage(tensor, tuple(averages), evaluated, restored) if averages else None
 
     def _trained_between(self, tensor: int, first: int, last: int) -> bool:
         return first < last_before(self._lives.steps[tensor], last)

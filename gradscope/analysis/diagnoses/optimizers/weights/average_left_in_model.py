@@ -6,9 +6,17 @@ from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.optimizers.calls_beside_passes import called_beside
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory_writes.averages_left import AveragesLeft, LeftAverage
-from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.frames.blocks.early_exits import condition_of_last, early_exit
+from gradscope.frames.calls.calls_beside import called_twice
+
+_WHY = (
+    "what was computed then is of the average, and the next steps go on from it: the training since the last time "
+    "counts only as far as the average has followed"
+)
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -17,19 +25,80 @@ def _find(sources: Sources) -> Iterator[Finding]:
     for one in AveragesLeft(index, sources.lives).found():
         alike.setdefault(index.op_statement[one.puts[-1]], []).append(one)
     for group in alike.values():
-        tensors, last = [one.tensor for one in group], group[0].puts[-1]
-        names, times = sources.listed([sources.names.of(tensor) for tensor in tensors]), len(group[0].puts)
-        yield sources.finding(
-            f"Line {index.op_line(last)}: {index.call_name(last)} puts the running average of {names} in the place of "
-            f"the trained values{f' ({times} times)' if times > 1 else ''}, and nothing puts those back",
-            why="what was computed then is of the average, and the next steps go on from it: the training since the "
-            "last time counts only as far as the average has followed",
-            op=last,
-            tensors=tensors,
-            causes=sources.cause("write", last),
-            evidence=[Evidence("ops", op) for one in group for op in (*one.puts[-2:], one.evaluated_at)],
-            advice="Keep a copy of the trained values and put it back afterwards, or evaluate a second model.",
-        )
+        yield _never_restored(sources, group) if group[0].restored_at < 0 else _not_always_restored(sources, group)
+
+
+def _never_restored(sources: Sources, group: list[LeftAverage]) -> Finding:
+    index, tensors, last = sources.index, [one.tensor for one in group], group[0].puts[-1]
+    names, times = sources.listed([sources.names.of(tensor) for tensor in tensors]), len(group[0].puts)
+    return sources.finding(
+        f"Line {index.op_line(last)}: {index.call_name(last)} puts the running average of {names} in the place of "
+        f"the trained values{f' ({times} times)' if times > 1 else ''}, and nothing puts those back",
+        why=_WHY,
+        op=last,
+        tensors=tensors,
+        causes=sources.cause("write", last),
+        evidence=_evidence(group),
+        advice="Keep a copy of the trained values and put it back afterwards, or evaluate a second model.",
+    )
+
+
+def _not_always_restored(sources: Sources, group: list[LeftAverage]) -> Finding:
+    """By the statement that leaves before the line that restores them, or by the condition under which it runs."""
+    index, tensors, last = sources.index, [one.tensor for one in group], group[0].puts[-1]
+    names, times = sources.listed([sources.names.of(tensor) for tensor in tensors]), len(group[0].puts)
+    put, back = _put_and_back(sources, last, group[0].restored_at)
+    left = f"the running average of {names} stays in the place of the trained values ({_times(times)})"
+    file = index.statements[index.op_statement[last]].file
+    text, causes = index.recording.files[file].text if file >= 0 else "", [back] if back is not None else []
+    symptom = f"Line {index.op_line(last)}: {left}, though it is replaced at other times"
+    if put is not None and back is not None and put.file == back.file:
+        leaves = early_exit(text, int(put.line), int(back.line))
+        condition = condition_of_last(text, int(put.line), int(back.line))
+        if leaves is not None:
+            causes = [sources.cause_of_line("used", file, leaves.line, leaves.end_line, put.function), back]
+            symptom = f"Line {index.line(file, leaves.line)}: after this {leaves.word} {left}"
+            symptom += f", since line {back.line}, which puts those back, does not run"
+        elif condition:
+            causes = [back, sources.cause_of_line("used", file, condition, condition, put.function)]
+            symptom = f"Line {back.line}: the trained values are put back under the condition of line {condition} only"
+            symptom += f"; else {left}"
+    return sources.finding(
+        symptom,
+        why=_WHY,
+        op=last,
+        tensors=tensors,
+        causes=causes or sources.cause("write", last),
+        evidence=[*_evidence(group), Evidence("ops", group[0].restored_at)],
+        advice="Put the trained values back on every way out: in a finally, or before the condition.",
+    )
+
+
+def _put_and_back(sources: Sources, put: int, back: int) -> tuple[Cause | None, Cause | None]:
+    """The lines by which the function that reaches two ops reaches each; of one line, its two calls in their order."""
+    index = sources.index
+    line, file = int(index.op_line(put)), index.statements[index.op_statement[put]].file
+    if index.op_statement[put] != index.op_statement[back]:
+        return _line_beside(sources, put, back), _line_beside(sources, back, put)
+    calls = called_twice(index.recording.files[file].text, line) if file >= 0 else None
+    if calls is None:
+        return None, None
+    first, last = (sources.cause_of_line("write", file, call.line, call.end_line, "") for call in calls)
+    return first, last
+
+
+def _line_beside(sources: Sources, op: int, other: int) -> Cause | None:
+    """The line by which the function that reaches two ops reaches the first."""
+    called = called_beside(sources, "write", op, other)
+    return called[1] if called is not None else next(iter(sources.cause("write", op)), None)
+
+
+def _times(times: int) -> str:
+    return "once" if times == 1 else f"{times} times"
+
+
+def _evidence(group: list[LeftAverage]) -> list[Evidence]:
+    return [Evidence("ops", op) for one in group for op in (*one.puts[-2:], one.evaluated_at)]
 
 
 DIAGNOSIS = Diagnosis(
@@ -38,7 +107,8 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""A running average of the weights was copied into the very parameters that train, the model was run
-            without a graph, and the next pass and step went on with no other values put back.""",
+            without a graph, and the next pass and step went on with no other values put back: never, or not each
+            time, where a return or a condition stands before what restores them.""",
         reason="""copy_, load_state_dict and x.data = … change the parameters themselves. An average lags behind what
             the steps made, so each evaluation throws training back, and the optimizer's moments belong to other
             weights.""",
