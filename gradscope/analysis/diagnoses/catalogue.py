@@ -213,6 +213,7 @@ _ENTRIES = (
     Entry("gradients.gradient_not_finite", _an_event(EventKind.GRADIENTS)),
     Entry("modules.forward_called_directly", _a_function_of_the_users),
     Entry("modules.backward_of_module", _a_pass),
+    Entry("optimizers.order.nan_left_in_gradients", _several_looks_at_gradients),
     Entry("gradients.zero_factors", _several_looks_at_gradients),
     Entry("gradients.divided_by_itself", _several_passes),
     Entry("gradients.sum_of_normalized", _several_passes),
