@@ -287,6 +287,7 @@ _ENTRIES = (
     Entry("hooks.hook_keeps_its_tensor", _an_event(EventKind.HOOK_THERE)),
     Entry("hooks.forward_past_hooks", _an_event(EventKind.DIRECT_FORWARD)),
     Entry("modules.left_frozen", _an_event(EventKind.FROZEN)),
+    Entry("modules.saved_when_frozen", _an_event(EventKind.FROZEN)),
     Entry("modules.frozen_with_another", _an_event(EventKind.FROZEN)),
     Entry("modules.new_layer_frozen", _an_event(EventKind.FROZEN)),
     Entry("optimizers.members.parameter_replaced", _an_event(EventKind.OPTIMIZER)),
