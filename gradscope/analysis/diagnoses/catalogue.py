@@ -300,6 +300,7 @@ _ENTRIES = (
     Entry("optimizers.order.cleared_before_step", _a_pass_and_a_write),
     Entry("optimizers.order.gradient_kept_by_reference", _a_pass),
     Entry("optimizers.order.accumulation_cleared", _a_pass_and_a_write),
+    Entry("optimizers.order.remainder_left", _a_pass_and_a_write),
     Entry("losses.gradients_of_other_loss", _a_pass_and_a_write),
     Entry("losses.derivative_left", _a_step),
     Entry("optimizers.learning_rates.learning_rate", _an_event(EventKind.LEARNING_RATE)),
