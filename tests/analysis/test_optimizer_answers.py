@@ -282,6 +282,7 @@ for step in range(4):
         "with torch.no_grad(): w -= 0.1 * w.grad",
         "w.data.add_(w.grad.data, alpha=-0.1)",
         "with torch.no_grad(): w.copy_(w - 0.1 * w.grad.clamp(-1, 1))",
+        "w.data = (w.data - 0.1 * w.grad.detach().sign()).clamp(-1, 1)",
     ],
 )
 def test_an_update_by_hand_that_clears_nothing(update: str) -> None:
@@ -297,6 +298,22 @@ for step in range(4):
     assert "Set .grad to None" in answer.advice
     assert found(source.format(update, "w.grad = None"), "gradients-applied-again") == []
     assert found(source.format("with torch.no_grad(): w.mul_(0.9)", "pass"), "gradients-applied-again") == []
+
+
+def test_a_leaf_of_no_optimizer_that_another_optimizers_zero_grad_is_not_to_clear() -> None:
+    source = """
+optimizer = torch.optim.SGD(first.parameters(), lr=0.1)
+delta = torch.zeros(3, 2, requires_grad=True)
+for step in range(4):
+    optimizer.zero_grad()
+    first(x + delta).sum().backward()
+    delta.data = (delta + 0.1 * delta.grad.sign()).clamp(-1, 1)
+    {}
+optimizer.step()
+"""
+    (answer,) = found(source.format("pass"), "gradients-applied-again")
+    assert [cause.line for cause in answer.causes] == [11, 12]
+    assert found(source.format("delta.grad = None"), "gradients-applied-again") == []
 
 
 @pytest.mark.parametrize("copy", ["p.detach().requires_grad_()", "p.clone().detach().requires_grad_()"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from gradscope.frames.calls.calls_of_functions import calls_of
 from gradscope.frames.syntax_trees import assigned_names, innermost, last_name, parsed
 
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
@@ -26,8 +25,7 @@ def counted_condition(text: str, line: int) -> tuple[int, int] | None:
     found = _counted_at(tree, line)
     function = innermost(tree, line, *_CODE)
     if found is None and isinstance(function, _CODE):
-        inside = range(function.lineno, (function.end_lineno or 0) + 1)
-        calls = [call.line for call in calls_of(text, function.name) if call.line not in inside]
+        calls = _calls(tree, function)
         found = _counted_at(tree, calls[0]) if len(calls) == 1 else None
     return found
 
@@ -52,9 +50,15 @@ def _is_run_again(tree: ast.Module, loop: ast.stmt, function: ast.stmt | None) -
     around = [node for node in ast.walk(tree) if isinstance(node, _LOOPS) and node is not loop]
     if any(start < node.lineno <= loop.lineno <= (node.end_lineno or 0) for node in around):
         return True
-    name = getattr(function, "name", None)
-    calls = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Call) and last_name(node.func) == name]
+    calls = _calls(tree, function) if isinstance(function, _CODE) else []
     return len(calls) > 1 or any(node.lineno <= at <= (node.end_lineno or 0) for node in around for at in calls)
+
+
+def _calls(tree: ast.Module, function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[int]:
+    """The lines outside a function that call it by its name."""
+    inside = range(function.lineno, (function.end_lineno or 0) + 1)
+    named = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and last_name(node.func) == function.name)
+    return [node.lineno for node in named if node.lineno not in inside]
 
 
 def _counts(scope: ast.stmt | ast.Module, loop: ast.stmt) -> set[str]:

@@ -63,14 +63,16 @@ def _finding(sources: Sources, again: dict[int, int], step: int, last_pass: int)
     index = sources.index
     names, line = sources.listed([sources.names.of(tensor) for tensor in again]), index.op_line(last_pass)
     causes = [*sources.cause("backward", last_pass), *sources.cause("step", step)]
-    often = f"{index.func(step).removeprefix('optim.')} applied gradients of earlier steps again"
+    is_assigned = index.recording.ops.column("kind")[step] == OpKind.SET
+    applies = "the assignment to .data" if is_assigned else index.func(step).removeprefix("optim.")
+    often = f"{applies} applied gradients of earlier steps again"
     often = f"{often} ({max(again.values()):,} times)"
     symptom = f"Line {index.op_line(step)}: {often}"
     why = f"nothing cleared .grad of {names} between a step and the next backward, line {line}"
     advice = "Call zero_grad() once a step: before backward, or after the step."
     if not is_step(index, step):
         advice = "Set .grad to None once a step: before backward, or after the update."
-    clears = _clears_others(sources, again, step, last_pass)
+    clears = _clears_others(sources, again, step, last_pass) if is_step(index, step) else NONE
     if clears >= 0:
         called = index.call_name(clears).removeprefix("optim.")
         symptom, causes = f"Line {index.op_line(clears)}: {called} does not clear .grad of {names}", []
@@ -139,6 +141,7 @@ def _writes(index: Index) -> Iterator[tuple[int, int, int]]:
     recording, owners = index.recording, _owner_of_gradient(index)
     storages, made_at = (recording.tensors.column(name) for name in ("storage", "op"))
     leaves = {storages[leaf]: leaf for leaf in owners.values() if storages[leaf] >= 0}
+    kinds, trained = recording.ops.column("kind"), set(owners.values())
     columns = (recording.changes.column(name) for name in ("op", "tensor", "field", "after"))
     for op, tensor, field, after in zip(*columns, strict=True):
         if op >= index.op_count:
@@ -147,6 +150,9 @@ def _writes(index: Index) -> Iterator[tuple[int, int, int]]:
             yield op, tensor, _FRESH
         elif field == Field.WRITTEN and is_step(index, op):
             yield op, tensor, _STEPPED if after else _FRESH  # one that may have been skipped tells nothing
+        elif field == Field.STORAGE:
+            if kinds[op] == OpKind.SET and tensor in trained and _takes_gradient(index, owners, op, tensor):
+                yield op, tensor, _STEPPED
         elif field == Field.VERSION and is_step(index, op) and storages[tensor] not in owners:
             yield op, tensor, _STEPPED
         elif field == Field.VERSION and storages[tensor] in leaves and made_at[tensor] != op:
