@@ -79,7 +79,10 @@ class EventKind(IntEnum):
     """What sort of thing happened at torch's Python API that is no call of a torch function."""
 
     OPTIMIZER = 0
-    """Parameters were given to an optimizer, as one of its groups: when it was made, or later."""
+    """Parameters were given to an optimizer, as one of its groups: when it was made, or later. The detail has the class
+    (``optimizer``), the group's ``settings``, and the line that ``called`` the function that did it. Where the group is
+    the dictionary of another optimizer: by which its settings were ``filled_by``, and the numbers that this one was
+    made with ``in_vain``, as others were there."""
     GRAD_SCALER = 1
     """A ``GradScaler`` scaled a loss (the tensor is the result), divided the gradients of an optimizer by the scale,
     began the step of one, or was asked for the scale."""

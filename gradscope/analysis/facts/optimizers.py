@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gradscope.analysis.facts.events import Events, Happened
+from gradscope.analysis.facts.writes import all_steps
 from gradscope.analysis.index import Index
 from gradscope.analysis.worded_lines import NamedLine
+from gradscope.recording import NONE
 from gradscope.recording.rows import EventKind, OpKind
 
 
@@ -52,6 +54,12 @@ def seen_optimizers(index: Index, events: Events) -> list[Optimizer]:
         for first, *others in groups.values()
         if first.span >= 0
     ]
+
+
+def first_step_of(index: Index, made: Happened) -> int:
+    """The first step after an optimizer got a group by one of its class; NONE where there was none."""
+    name = f"{made.detail.get('optimizer', '')}.step"
+    return next((op for op in all_steps(index) if op >= made.op and index.func(op).endswith(name)), NONE)
 
 
 def all_were_seen(index: Index, optimizers: list[Optimizer]) -> bool:

@@ -24,6 +24,8 @@ _OPTIMIZER = int(EventKind.OPTIMIZER)
 _BEFORE_GROUPS = ("optimizer got an empty parameter list", "params argument given to the optimizer")
 """What is refused before there is a group."""
 _numbers: WeakKeyDictionary[Optimizer, int] = WeakKeyDictionary()
+_filled: WeakKeyDictionary[Optimizer, dict[int, frozenset[str]]] = WeakKeyDictionary()
+"""The settings that each optimizer put into the dictionary of a group (its id) itself: it was given without them."""
 _next = count()
 
 
@@ -39,13 +41,14 @@ def reported(add_param_group: Callable[..., Any]) -> Callable[..., Any]:
     def adds(optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
         if is_dynamo_compiling() or not is_ours_on_top():
             return add_param_group(optimizer, *args, **kwargs)
-        frame = sys._getframe(1)
+        frame, group = sys._getframe(1), args[0] if args else kwargs.get("param_group")
+        given = frozenset(group) if type(group) is dict else frozenset[str]()
         try:
             result = add_param_group(optimizer, *args, **kwargs)
         except Exception as error:
             note_refusal(f"optim.{type(optimizer).__name__}", frame, _tensors_of(args[0] if args else None), error)
             raise
-        note("add_param_group", lambda mode: _observe(mode, optimizer, frame))
+        note("add_param_group", lambda mode: _observe(mode, optimizer, frame, given))
         return result
 
     return adds
@@ -75,16 +78,34 @@ def _tensors_of(group: Any) -> list[Tensor]:
     return [one for one in listed if isinstance(one, Tensor)]
 
 
-def _observe(mode: RecorderMode, optimizer: Optimizer, frame: FrameType) -> None:
+def _observe(mode: RecorderMode, optimizer: Optimizer, frame: FrameType, given: frozenset[str]) -> None:
     group = optimizer.param_groups[-1]
+    _filled.setdefault(optimizer, {})[id(group)] = frozenset(group) - given
     tensors = [one for one in group["params"] if isinstance(one, Tensor)]
     called = _called_at(mode, frame)
     detail = {
         "optimizer": type(optimizer).__name__,
         "settings": _settings(group),
         **({"called": called} if called else {}),
+        **_filled_by_another(optimizer, group),
     }
     mode.observer.observe_event(_OPTIMIZER, frame, mode.thread, number_of(optimizer), detail, tensors)
+
+
+def _filled_by_another(optimizer: Optimizer, group: dict[str, Any]) -> dict[str, Any]:
+    """Where the group is the dictionary of another optimizer: which one, and what this one was made with in vain.
+
+    An optimizer puts its settings only where there are none; those that the other had put there are kept.
+    """
+    for other in [one for one in list(_numbers) if one is not optimizer]:
+        if not any(one is group for one in other.param_groups):
+            continue
+        names = sorted(_filled.get(other, {}).get(id(group), frozenset()) & optimizer.defaults.keys())
+        made_with = {name: optimizer.defaults[name] for name in names if optimizer.defaults[name] != group[name]}
+        numbers = {name: value for name, value in made_with.items() if type(value) in (int, float)}
+        if numbers:
+            return {"filled_by": number_of(other), "in_vain": numbers}
+    return {}
 
 
 def _called_at(mode: RecorderMode, frame: FrameType) -> int:
