@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import chain
 from typing import NamedTuple
 
 from gradscope.analysis.facts.events import Events, Happened
@@ -70,6 +71,35 @@ def mixed_scales(index: Index, events: Events, flow: Flow, lives: GradientLives)
             added = plain[0] if plain else next(terms.added(leaf, scaled[0], until, scales), NONE)
             if added >= 0:
                 yield MixedScales(leaf, added, scaled[0], step)
+
+
+class Unscaled(NamedTuple):
+    """A gradient that a scaler's step divided, though none of the losses that it is of was scaled."""
+
+    leaf: int
+    passed: int
+    """The last backward pass that gave it."""
+    step: Happened
+
+
+def unscaled_steps(index: Index, events: Events, flow: Flow, lives: GradientLives) -> Iterator[Unscaled]:
+    """Of each step of a scaler the gradients that passes gave for what was not scaled, as they gave them.
+
+    One that the program wrote, or set, may have been multiplied by hand.
+    """
+    steps = [event for event in events.of(EventKind.GRAD_SCALER) if event.detail.get("call") == "step"]
+    if not steps:
+        return
+    optimizers = {one.made.subject: one.tensors for one in seen_optimizers(index, events)}
+    scales, terms = _Scales(index, events, flow, lives), _Terms(index, flow, lives)
+    last: dict[int, int] = {}
+    for step in steps:
+        for leaf in optimizers.get(step.detail.get("optimizer", NONE), ()):
+            began = max(last.get(leaf, NONE), last_before(lives.cleared.get(leaf, []), step.op))
+            last[leaf] = step.op
+            passes = ops_between(lives.passes.get(leaf, []), began, step.op)
+            if passes and all(map(scales.lacks, passes)) and not terms.is_touched(leaf, began, step.op):
+                yield Unscaled(leaf, passes[-1], step)
 
 
 class _Scales:
@@ -181,6 +211,18 @@ class _Terms:
             if field == Field.GRAD and after >= 0 and op < self._index.op_count:
                 found.setdefault(tensor, []).append((op, after))
         return found
+
+    def is_touched(self, leaf: int, since: int, until: int) -> bool:
+        """Whether the program wrote a leaf's gradient between two ops, or gave it another one; it may be limited."""
+        index = self._index
+        passes = {*self._lives.passes.get(leaf, ())}
+        storages = {index.storage_at(one, until) for one, owner in self._lives.owners.items() if owner == leaf}
+        written = (op for storage in storages for op, _ in self._written.get(storage, ()) if op not in passes)
+        set_at = (op for op, _ in self._set.get(leaf, ()))
+        return any(
+            since < op < until and not index.func(op).startswith((*_CLIPS, _OF_SCALERS))
+            for op in chain(written, set_at)
+        )
 
     def added(self, leaf: int, scaled: int, until: int, scales: _Scales) -> Iterator[int]:
         """The ops between two that added a term without the scale to a leaf's gradient, up to one that is unclear."""

@@ -8,8 +8,9 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.optimizers.calls_beside_passes import called_beside
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.leaf_gradients.mixed_scales import MixedScales, mixed_scales
-from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.facts.leaf_gradients.mixed_scales import MixedScales, Unscaled, mixed_scales, unscaled_steps
+from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.frames.calls.backwards_called import backwards_called
 from gradscope.recording.rows import OpKind
 
 
@@ -42,6 +43,39 @@ def _find(sources: Sources) -> Iterator[Finding]:
             if is_pass
             else "Call scaler.unscale_(optimizer) before it.",
         )
+
+
+def _find_unscaled(sources: Sources) -> Iterator[Finding]:
+    """One finding for each line that calls backward without the scale."""
+    index, found = sources.index, dict[int, list[Unscaled]]()
+    for one in unscaled_steps(index, sources.events, sources.flow, sources.lives):
+        found.setdefault(index.op_statement[one.passed], []).append(one)
+    for several in found.values():
+        first = several[0]
+        leaves = [one.leaf for one in several if one.step is first.step]
+        names = sources.listed([sources.names.at(leaf, first.passed) for leaf in leaves])
+        causes = _where_called(sources, first.passed)
+        line = causes[0].line if causes else index.op_line(first.passed)
+        yield sources.finding(
+            f"Line {line}: backward runs from a loss that was not scaled",
+            why=f"GradScaler divides .grad of {names} by the loss scale all the same, which makes them too small by it",
+            op=first.passed,
+            tensors=leaves,
+            causes=causes,
+            evidence=[Evidence("events", first.step.row)],
+            advice="Scale this loss, too: scaler.scale(loss).backward().",
+        )
+
+
+def _where_called(sources: Sources, passed: int) -> list[Cause]:
+    """The line that calls backward: where a function does it for who calls it, that in the function."""
+    index = sources.index
+    statement = index.statements[index.op_statement[passed]]
+    text = index.recording.files[statement.file].text if statement.file >= 0 else ""
+    inside = backwards_called(text, statement.line)
+    if len(inside) != 1:
+        return sources.cause("backward", passed)
+    return [sources.cause_of_line("backward", statement.file, inside[0].line, inside[0].end_line, inside[0].function)]
 
 
 DIAGNOSES = (
@@ -77,5 +111,39 @@ for step in range(3):
             silent="p.grad.add_(p.detach(), alpha=0.01 * scaler.get_scale())",
         ),
         find=_find,
+    ),
+    Diagnosis(
+        code="loss-not-scaled",
+        title="a loss that was not scaled, and a step that a GradScaler makes",
+        severity="warning",
+        explanation=Explanation(
+            meaning="""A GradScaler made a step of an optimizer, and backward had run from a loss that it had not
+                scaled. Other losses of the program were scaled.""",
+            reason="""scaler.step() divides the gradients by the loss scale, which is thousands, without knowing where
+                they come from. What was never multiplied by it is thousands of times too small: with SGD the weights
+                stay as they are.""",
+            remedy="""Call backward on scaler.scale(loss) for each loss whose optimizer steps by the scaler; or call the
+                optimizer's own step().""",
+        ),
+        example=Example(
+            shows="""\
+import torch
+
+first, second = torch.nn.Linear(4, 1), torch.nn.Linear(4, 1)
+optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in (first, second)]
+scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+for step in range(3):
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    scaler.scale(first(torch.ones(2, 4)).sum()).backward()
+    second(torch.ones(2, 4)).sum().backward()
+    for optimizer in optimizers:
+        scaler.step(optimizer)
+    scaler.update()
+""",
+            instead_of="second(torch.ones(2, 4)).sum().backward()",
+            silent="scaler.scale(second(torch.ones(2, 4)).sum()).backward()",
+        ),
+        find=_find_unscaled,
     ),
 )
