@@ -57,6 +57,30 @@ def self_copies(index: Index, sharing: StorageGroups) -> list[SelfCopy]:
     return list(found.values())
 
 
+class SelfLoad(NamedTuple):
+    """One call of ``load_state_dict`` that copied a module's tensors onto themselves."""
+
+    op: int
+    tensors: tuple[int, ...]
+    is_by_one_name: bool
+    """The program calls what it loads and what it loads that from the same."""
+
+
+def loads_of_themselves(index: Index, sharing: StorageGroups) -> dict[int, list[SelfLoad]]:
+    """For each statement that takes a module's state and loads it into that module, in all of its runs: the calls."""
+    found, others = dict[int, list[SelfLoad]](), {NOWHERE}
+    for op in index.calls_of(lambda name: name.endswith(f".{_LOADS}")):
+        statement = index.op_statement[op]
+        given, tensors = _copied_onto_itself(index, sharing, op)
+        if not tensors or index.op_statement[given] != statement:
+            others.add(statement)
+            continue
+        name = _owner(index, op, _LOADS)
+        is_one = bool(name) and name == _owner(index, given, _GIVES)
+        found.setdefault(statement, []).append(SelfLoad(op, tensors, is_one))
+    return {statement: calls for statement, calls in found.items() if statement not in others}
+
+
 def _copied_onto_itself(index: Index, sharing: StorageGroups, op: int) -> tuple[int, tuple[int, ...]]:
     """The call of ``state_dict`` that gave all of an op's values, and the tensors on whose memory they are."""
     taken = index.uses.of(op)

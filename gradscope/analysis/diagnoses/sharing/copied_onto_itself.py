@@ -1,0 +1,75 @@
+"""Weights that are copied onto themselves where another model's were meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.memory_writes.onto_themselves import OntoItself, onto_themselves
+from gradscope.analysis.report_model import Cause
+from gradscope.frames.calls.given_twice import given_twice
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """One finding for each statement; what gives one model for two is the line to change, where the text has it."""
+    known = {one.op for one in sources.self_copies}  # two names that are one module
+    for one in onto_themselves(sources.index, sources.sharing):
+        if one.op not in known:
+            yield from _finding(sources, one)
+
+
+def _finding(sources: Sources, one: OntoItself) -> Iterator[Finding]:
+    index = sources.index
+    statement = index.statements[index.op_statement[one.op]]
+    given = None if one.is_by_one_name else given_twice(index.recording.files[statement.file].text, statement.line)
+    if given is None and (one.changes or (one.is_load and not one.is_by_one_name)):
+        return
+    causes: list[Cause] = sources.cause("write", one.op)
+    if given is not None:
+        causes = [sources.cause_of_line("write", statement.file, *given, "")]
+    line = causes[0].line if causes else index.op_line(one.op)
+    names = sources.listed([sources.names.of(tensor) for tensor in one.tensors])
+    what = f"load_state_dict copies {names} onto" if one.is_load else f"{names} are mixed with"
+    yield sources.finding(
+        f"Line {line}: {what} themselves ({one.times:,} times)",
+        why="what is written comes from nothing but what it is written to",
+        op=one.op,
+        tensors=one.tensors,
+        causes=causes,
+        advice="Give it the model whose values are meant.",
+    )
+
+
+DIAGNOSIS = Diagnosis(
+    code="copied-onto-itself",
+    title="weights that are copied onto themselves",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""A statement that runs again and again during the training loads a module from its own state, or mixes
+            each of its parameters with itself. It never has an effect: where a target network is to follow another one,
+            the target stays as it was.""",
+        reason="""load_state_dict(), copy_() and lerp_() take whatever they are given. That both sides are one module is
+            no error.""",
+        remedy="""Name the other model on one side: target.load_state_dict(online.state_dict()).""",
+    ),
+    example=Example(
+        shows="""\
+import copy
+import torch
+
+online = torch.nn.Linear(3, 1)
+target = copy.deepcopy(online)
+optimizer = torch.optim.SGD(online.parameters(), lr=0.1)
+for step in range(4):
+    optimizer.zero_grad()
+    (online(torch.ones(2, 3)) - target(torch.ones(2, 3)).detach() - 1).sum().backward()
+    optimizer.step()
+    target.load_state_dict(target.state_dict())
+""",
+        instead_of="target.load_state_dict(target.state_dict())",
+        silent="target.load_state_dict(online.state_dict())",
+    ),
+    find=_find,
+)
