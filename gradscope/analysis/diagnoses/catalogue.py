@@ -321,6 +321,7 @@ _ENTRIES = (
     Entry("optimizers.half_precision.stale_casts", _a_step_under_autocast),
     Entry("optimizers.weights.average_reversed", _an_event(EventKind.FACTOR)),
     Entry("optimizers.weights.average_trained", _an_event(EventKind.OPTIMIZER)),
+    Entry("optimizers.weights.average_without_statistics", _a_pass_and_a_call("F.batch_norm")),
     Entry("optimizers.order.clipped_in_vain", _a_pass_and_a_call("nn.utils.clip_grad")),
     Entry("optimizers.order.clipped_while_accumulating", _a_pass_and_a_call("nn.utils.clip_grad", "clamp_", "clip_")),
     Entry("modules.mode_of_module", _a_mode_or_a_step),

@@ -1,0 +1,81 @@
+"""A copy that follows a trained model's parameters only: its batch norms go on with the statistics of the start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.memory_writes.averages_without_statistics import StaleStatistics, stale_statistics
+from gradscope.analysis.report_model import Evidence
+
+
+def _find(sources: Sources) -> Iterator[Finding]:
+    """One finding for the norms of one statement that writes them."""
+    by_statement: dict[int, list[StaleStatistics]] = {}
+    for one in stale_statistics(sources.index, sources.lives):
+        by_statement.setdefault(sources.index.op_statement[one.ops[-1]], []).append(one)
+    for found in by_statement.values():
+        yield _finding(sources, found)
+
+
+def _finding(sources: Sources, found: list[StaleStatistics]) -> Finding:
+    index, op = sources.index, found[0].ops[-1]
+    weights = [one.weight for one in found]
+    names = sources.listed([sources.names.at(one.weight, one.used[-1]) for one in found])
+    trained = sources.listed([sources.names.of(one.source) for one in found])
+    times = index.times(found[0].used)
+    return sources.finding(
+        f"Line {index.op_line(op)}: {names} of a copy {'is' if len(found) == 1 else 'are'} written from {trained} step "
+        "after step, and nothing updates the running statistics of the same batch norms: in evaluation mode they "
+        f"normalise with what was there before the first run ({times:,} {'time' if times == 1 else 'times'}), while "
+        "those of the trained model went on",
+        why="parameters() gives no buffers",
+        op=op,
+        tensors=weights,
+        causes=sources.cause("write", op),
+        evidence=[Evidence("ops", one) for one in (found[0].ops[0], found[0].used[-1])],
+        advice="Copy the buffers as well: for a, b in zip(average.buffers(), model.buffers()): a.copy_(b).",
+    )
+
+
+DIAGNOSIS = Diagnosis(
+    code="average-without-statistics",
+    title="averaged weights with the batch norm statistics of the start",
+    severity="warning",
+    explanation=Explanation(
+        meaning="""The weights of a copy of a model (an average, a teacher, a target network) were written from the
+            trained weights again and again. The running mean and variance of its batch norms were never written in
+            all that time, and the copy normalised with them in evaluation mode, while the trained model's own batch
+            norms learned theirs.""",
+        reason="""Running statistics are buffers: parameters() does not give them, and a copy in evaluation mode does
+            not learn its own. It computes with new weights and with a mean and a variance that belong to none of
+            them (0 and 1, where it was made at the start).""",
+        remedy="""Copy the buffers too, average state_dict() instead of parameters(), or use
+            torch.optim.swa_utils.AveragedModel, which does it. torch.optim.swa_utils.update_bn learns them anew.""",
+    ),
+    example=Example(
+        shows="""\
+import copy
+import torch
+from torch import nn
+
+model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+average = copy.deepcopy(model).eval()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(4):
+    x = torch.randn(8, 3)
+    model(x).pow(2).mean().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    with torch.no_grad():
+        for a, p in zip(average.parameters(), model.parameters()):
+            a.lerp_(p, 0.1)
+        average(x)
+""",
+        instead_of="average = copy.deepcopy(model).eval()",
+        silent="average = copy.deepcopy(model)",
+    ),
+    find=_find,
+)
