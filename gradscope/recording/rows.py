@@ -100,9 +100,10 @@ class EventKind(IntEnum):
     VALUES = 5
     """Values were looked at before a backward pass (the subject is its op): of what nodes ``keep`` (node, attribute,
     smallest, largest value), of their ``derivatives`` for a gradient of ones (node, smallest, largest, and the value
-    that the node keeps where it is not finite, or None), and of the tensors, as ``ranges``. With ``--nan`` also the
-    ``nodes`` that were given what is finite and gave what is not; and of an op (the subject) that a NaN or an infinity
-    was ``born`` in it: the smallest and the largest value of its result."""
+    that the node keeps where it is not finite, or None), and of the tensors, as ``ranges``. Of nodes that give zeros
+    for an argument that they were called with (``by_argument``): the places of the inputs (none: all). With ``--nan``
+    also the ``nodes`` that were given what is finite and gave what is not; and of an op (the subject) that a NaN or an
+    infinity was ``born`` in it: the smallest and the largest value of its result."""
     HOOK = 6
     """A hook of the user's was registered on a tensor (the tensor) or a module (its own parameters). The subject is one
     for all that a line registers of the same code; the detail has the kind of ``hook``, its ``function``, the span of

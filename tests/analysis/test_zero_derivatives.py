@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gradscope.analysis.facts.derivatives.zero_derivatives import ZERO_EVERYWHERE, has_no_derivative
 from gradscope.analysis.report_builder import build
 from gradscope.analysis.report_model import Answer
+from gradscope.recorder.state.graph_values import nodes_behind
+from gradscope.recorder.torch_internals.singular_nodes import BY_ARGUMENT, kind_of
 from tests.analysis.building import line_of, recorded
 from tests.transparency.operators import OPERATORS, tensors_of
 
@@ -86,6 +89,81 @@ def measured(operator: Any) -> list[tuple[str, bool]]:
             if numbers:
                 found.append((output.grad_fn.name(), all(not one.any() for one in numbers)))
     return found
+
+
+ARGUED: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "GridSampler2D": (lambda x: sampled(x, "nearest", 2), lambda x: sampled(x, "bilinear", 2)),
+    "GridSampler3D": (lambda x: sampled(x, "nearest", 3), lambda x: sampled(x, "bilinear", 3)),
+    "Div": (lambda x: torch.div(x, 0.3, rounding_mode="floor"), lambda x: torch.div(x, 0.3, rounding_mode=None)),
+    "Pow": (lambda x: x**0, lambda x: x**2),
+    "Norm": (lambda x: F.pairwise_distance(x.view(1, -1), x.new_zeros(1), p=0), lambda x: x.abs()),
+    "LinalgVectorNorm": (lambda x: torch.norm(x, p=0), lambda x: torch.norm(x, p=1)),
+    "Dist": (lambda x: torch.dist(x, torch.zeros(12), 0), lambda x: torch.dist(x, torch.zeros(12), 1)),
+    "Cdist": (lambda x: torch.cdist(x.view(4, 3), torch.ones(2, 3), p=0), lambda x: (x.view(4, 3) - 1).norm(dim=1)),
+    "Pdist": (lambda x: F.pdist(x.view(4, 3), p=0), lambda x: F.pdist(x.view(4, 3), p=1)),
+}
+"""Of each kind of nodes in the table a call with the argument, and one without that has a derivative."""
+
+
+def sampled(x: Tensor, mode: str, dims: int) -> Tensor:
+    image = torch.arange(64.0).view(1, 1, *(8,) * 2 if dims == 2 else (4,) * 3)
+    return F.grid_sample(image, x.view(1, *(1,) * (dims - 1), -1, dims), mode=mode, align_corners=False)
+
+
+@pytest.mark.parametrize("kind", sorted(BY_ARGUMENT))
+def test_an_argument_makes_the_derivative_zero(kind: str) -> None:
+    name, values, _ = BY_ARGUMENT[kind]
+    with_it, without = ARGUED[kind]
+    x = torch.linspace(0.05, 0.95, 12).requires_grad_()
+    y = with_it(x)
+    assert getattr(node_of(y, kind), f"_saved_{name}") in values
+    (gradient,) = torch.autograd.grad(y.sum(), x, allow_unused=True)
+    assert gradient is None or not gradient.any()
+    (gradient,) = torch.autograd.grad(without(x).sum(), x)
+    assert gradient.any()
+
+
+def node_of(y: Tensor, kind: str) -> Any:
+    return next(node for node in nodes_behind([y.grad_fn]) if kind_of(type(node).__name__) == kind)
+
+
+BY_SETTING = """
+import torch
+import torch.nn.functional as F
+class Config:
+    mode: str = "nearest"  # set
+cfg = Config()
+flow = torch.nn.Conv2d(1, 2, 3, padding=1)
+optimizer = torch.optim.SGD(flow.parameters(), lr=0.1)
+grid = F.affine_grid(torch.eye(2, 3)[None], (1, 1, 6, 6), align_corners=False)
+for step in range(4):
+    image = torch.rand(1, 1, 6, 6)
+    moved = grid + flow(image).permute(0, 2, 3, 1)
+    loss = F.grid_sample(image, moved, mode=cfg.mode, align_corners=False).mean()  # called
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "lines"),
+    [
+        ("", "", ["# set", "# called"]),
+        ("mode=cfg.mode", "mode='nearest'", ["# called"]),
+        ("mode=cfg.mode", "mode='near' + 'est'", ["# called"]),
+        ("cfg = Config()", "cfg = Config(); cfg.mode = 'nearest'", ["# called"]),
+        ("mode: str", "mode: str = 'bilinear'; other: str", []),
+        ("mode=cfg.mode", "mode='bilinear' if step else cfg.mode", []),
+        ("F.grid_sample(image, moved", "F.grid_sample(flow(image), grid", []),
+    ],
+    ids=["a setting", "in the call", "computed", "two places", "another mode", "only once", "by its image"],
+)
+def test_the_line_that_sets_the_argument_is_named_first(before: str, after: str, lines: list[str]) -> None:
+    source = BY_SETTING.replace(before, after) if before else BY_SETTING
+    found = [one for one in build(recorded(source)).answers if one.severity != "note"]
+    causes = [cause.line for one in found for cause in one.causes]
+    assert causes == [line_of(source, line) for line in lines]
 
 
 BLOCKED = {

@@ -48,6 +48,8 @@ class PassLook:
     """Tensors, with the dimension along which they and their gradients have the same values throughout."""
     kept: list[KeptValues] = field(default_factory=list)
     derivatives: list[Derivative] = field(default_factory=list)
+    by_argument: dict[int, frozenset[int]] = field(default_factory=dict)
+    """Nodes that give zeros for an argument that they were called with: the places of the inputs, none for all."""
     tensors: dict[int, Range] = field(default_factory=dict)
     """Tensors that lived before the pass; looked at only where the loss was not finite."""
     nodes: list[int] = field(default_factory=list)
@@ -103,6 +105,8 @@ def looks_at_passes(events: Events) -> list[PassLook]:
             look.derivatives += [
                 Derivative(node, (low, high), at) for node, low, high, at in _list(event.detail, "derivatives")
             ]
+            by_argument = _list(event.detail, "by_argument")
+            look.by_argument.update({node: frozenset(places) for node, places in by_argument})
             look.tensors.update(_by_tensor(event.tensors, event.detail))
     return [found[op] for op in sorted(found)]
 

@@ -234,8 +234,9 @@ class GradientLooks:
                 values = (0.0, 0.0) if is_flat(one) else _rounded(one.values)
                 derivatives.append([one.node, *values, one.at])
         born = look.births.nodes if look.births is not None else []
-        if kept or derivatives or look.surveyed or born:
+        if kept or derivatives or look.surveyed or born or look.graph.by_argument:
             found_there = {
+                "by_argument": look.graph.by_argument,
                 "nodes": born,
                 "keep": kept,
                 "derivatives": derivatives,

@@ -16,6 +16,7 @@ from torch import Tensor
 from gradscope.recorder.state.value_ranges import Range, Ranges, is_bad, is_zero, numbers_of
 from gradscope.recorder.torch_internals.capabilities import saved_hooks_were_used, saved_tensors_tell_hooks
 from gradscope.recorder.torch_internals.singular_nodes import (
+    BY_ARGUMENT,
     DECOMPOSITIONS,
     ENDING,
     FACTORS,
@@ -51,6 +52,10 @@ _FLAT_AT = KEEPS_FLAT | FACTORS
 
 _kept_by: dict[type, list[tuple[str, str]]] = {}
 
+_Argument = tuple[str, tuple[object, ...], tuple[int, ...]]
+_arguments: dict[type, _Argument | None] = {}
+"""The argument of nodes of a type, as :data:`BY_ARGUMENT` has it; None: there is none."""
+
 
 class Asked:
     """One tensor that a node keeps, or the derivative that it gives."""
@@ -85,10 +90,15 @@ class GraphValues:
         asked: list[Asked] = []
         tensors: list[Tensor] = []
         sources: dict[int, tuple[Tensor, Tensor]] = {}
+        self.by_argument: list[tuple[int, tuple[int, ...]]] = []
+        """Nodes whose derivative is zero by an argument, with the places of the inputs by which it is (none: all)."""
         for node in nodes_behind(roots):
             kind = type(node)
             if hasattr(kind, "_forward_cls"):  # a Function of the program's: its code is not run, its class not kept
                 continue
+            argument = _arguments[kind] if kind in _arguments else _argument_of(kind)
+            if argument is not None and _is_zero_by(node, argument) and (row := row_of(node)) >= 0:
+                self.by_argument.append((row, argument[2]))
             limit = _limits.get(kind)
             if limit is None:
                 limit = _limits[kind] = _limit_of(kind)
@@ -134,6 +144,17 @@ class GraphValues:
         if not self._ranges.is_free:
             self._take({})
         return [one for one in self._asked if one.values is not None]
+
+
+def _argument_of(kind: type) -> _Argument | None:
+    found = BY_ARGUMENT.get(kind_of(kind.__name__))
+    _arguments[kind] = found if found is not None and hasattr(kind, f"_saved_{found[0]}") else None
+    return _arguments[kind]
+
+
+def _is_zero_by(node: Any, argument: _Argument) -> bool:
+    value = getattr(node, f"_saved_{argument[0]}")
+    return type(value) in (int, float, str) and value in argument[1]
 
 
 def _limit_of(kind: type) -> int:

@@ -43,6 +43,20 @@ FLAT_BESIDE = frozenset(("Minimum", "Maximum", "Where"))
 FLAT = frozenset(("Clamp", "ClampMin", "ClampMax", "Hardtanh", "Threshold", "Hardsigmoid"))
 """Their derivative is zero for some values: where it is for all of them, nothing flows back."""
 
+BY_ARGUMENT: dict[str, tuple[str, tuple[object, ...], tuple[int, ...]]] = {
+    "GridSampler2D": ("interpolation_mode", (1,), (1,)),
+    "GridSampler3D": ("interpolation_mode", (1,), (1,)),
+    "Div": ("rounding_mode", ("floor", "trunc"), ()),
+    "Pow": ("exponent", (0,), ()),
+    "Norm": ("p", (0,), ()),
+    "LinalgVectorNorm": ("ord", (0,), ()),
+    "Dist": ("p", (0,), ()),
+    "Cdist": ("p", (0,), ()),
+    "Pdist": ("p", (0,), ()),
+}
+"""Zero whatever goes in where an argument that the node keeps is one of some: by which inputs (none: by each). Sampling
+``nearest`` to the points of a grid does not change with these; a norm with p = 0 counts."""
+
 
 def kind_of(node_name: str) -> str:
     """The name of a node's function: ``Sqrt`` for ``SqrtBackward0``; a Function of the program's has no number."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.diagnoses.zeroing_arguments import ZeroingArgument, zeroing_argument
 from gradscope.analysis.facts.derivatives.softmax_of_one import NORM
 from gradscope.analysis.facts.derivatives.zero_derivatives import Blocked, ZeroGradients
 from gradscope.analysis.facts.leaf_gradients.factors_of_zero import zero_factors
@@ -110,6 +111,8 @@ def _finding(sources: Sources, blocked: Blocked) -> Finding:
         what = _cancelled(sources, blocked, names)
     elif len(blocked.returned) == len(ops):
         return _returned(sources, blocked, names)
+    elif ops == [one for one in ops if one in blocked.by_argument] and (argued := zeroing_argument(sources, op)):
+        return _by_argument(sources, blocked, names, argued)
     return sources.finding(
         f"{where}: {what}",
         why=f"the gradient is all zeros{f' in {passes} looked at' if blocked.everywhere else ''}",
@@ -129,6 +132,24 @@ def _finding(sources: Sources, blocked: Blocked) -> Finding:
         else _SATURATED
         if is_softmax
         else _advice(index.call_name(op), blocked.everywhere),
+    )
+
+
+def _by_argument(sources: Sources, blocked: Blocked, names: str, argued: ZeroingArgument) -> Finding:
+    """Calls whose derivative is zero for an argument that they have."""
+    index, op = sources.index, blocked.ops[-1]
+    call, line = index.call_name(op), index.op_line(op)
+    at = argued.causes[0].line if argued.causes else line
+    here = f" (line {line})" if at != line else ""
+    return sources.finding(
+        f"Line {at}: with {argued.said} the derivative of {call}{here}{argued.by} is zero everywhere, and every way "
+        f"from the loss to {names} leads through it",
+        why=f"the gradient is all zeros in {_passes(blocked)} looked at",
+        op=op,
+        tensors=blocked.leaves,
+        causes=[*argued.causes, *(cause for one in reversed(blocked.ops) for cause in sources.cause("cut", one))],
+        evidence=[Evidence("events", look.event) for look in blocked.passes],
+        advice=_advice(call, blocked.everywhere) if argued.advice is None else argued.advice,
     )
 
 
@@ -233,8 +254,8 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""Leaves got a gradient in backward, but it was zero in every pass that was looked at, and every way
             from the loss to them leads through a call whose derivative is zero: everywhere (round, sign, floor,
-            a sample, softmax over a dimension of size 1), or for all the values that were seen (clamp outside of
-            its bounds, a ReLU that is never active).""",
+            a sample, softmax over a dimension of size 1, grid_sample with mode='nearest' by its grid), or for all the
+            values that were seen (clamp outside of its bounds, a ReLU that is never active).""",
         reason="""Such a call has a node in the graph, so that nothing fails and no gradient is None. Zeros come out
             of it all the same, and what lies behind it is not trained.""",
         remedy="""Let the gradient pass as if the call were not there (straight-through: x + (round(x) - x).detach()),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.diagnoses.zeroing_arguments import zeroing_argument
 from gradscope.analysis.facts.derivatives.zero_derivatives import ZeroGradients
 from gradscope.analysis.facts.graphs.loss_terms import is_number, terms_without_gradient
 from gradscope.analysis.facts.graphs.lost_terms import LostTerm, LostTerms
@@ -14,6 +15,7 @@ from gradscope.analysis.facts.losses.evaluated_terms import evaluated_term
 from gradscope.analysis.facts.modes.graphs_in_training import left_without_graph
 from gradscope.analysis.facts.reaching.called_cuts import call_of_cut
 from gradscope.analysis.facts.reaching.run_in_regions import RunInRegions
+from gradscope.analysis.facts.value_looks import looks_at_passes
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
@@ -36,7 +38,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     """For the last pass of each place: one finding for each term."""
     index, said, places = sources.index, set[int](), set[tuple[int, int]]()
     flags, kinds = (index.recording.ops.column(name) for name in ("flags", "kind"))
-    zeros = ZeroGradients(index, sources.passes, [], sources.functions)
+    zeros = ZeroGradients(index, sources.passes, looks_at_passes(sources.events), sources.functions)
     for group in sources.gradients.groups:
         op = group.last_op
         if flags[op] & RAISED or kinds[op] != OpKind.BACKWARD:
@@ -66,7 +68,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 ops = zeros.ending(index.recording.tensors.column("node")[tensor])
                 if ops and index.op_statement[ops[-1]] not in said:
                     said.add(index.op_statement[ops[-1]])
-                    yield _flat(sources, tensor, root, ops)
+                    yield _flat(sources, zeros, tensor, root, ops)
             for at in terms.with_numbers:
                 if index.op_statement[at] not in said and (found := _number(sources, lost, at, root)):
                     said.add(index.op_statement[at])
@@ -312,17 +314,23 @@ def _evaluated(sources: Sources, tensor: int, at: int, root: int, op: int) -> Fi
     )
 
 
-def _flat(sources: Sources, tensor: int, root: int, ops: list[int]) -> Finding:
+def _flat(sources: Sources, zeros: ZeroGradients, tensor: int, root: int, ops: list[int]) -> Finding:
     """A term from which no way leads to a leaf but through calls whose derivative is zero everywhere."""
     index = sources.index
     calls = listed(list(dict.fromkeys(index.call_name(op) for op in ops)))
     lines = numbers(index.op_line(op) for op in ops)
+    argued = zeroing_argument(sources, ops[-1]) if len(ops) == 1 and zeros.is_by_argument(ops[0]) else None
+    given = "" if argued is None else f"{argued.by} with {argued.said}"
+    through = f"{calls} (line {lines}), whose derivative{given} is zero everywhere"
     return sources.finding(
         f"{_named(sources, tensor, ops[-1])} is a term of {sources.names.of(root)}, and its gradient is zero",
-        why=f"every way from it to a leaf leads through {calls} (line {lines}), whose derivative is zero everywhere",
+        why=f"every way from it to a leaf leads through {through}",
         op=ops[-1],
         tensors=[tensor],
-        causes=[cause for op in reversed(ops) for cause in sources.cause("cut", op)],
+        causes=[
+            *([] if argued is None else argued.causes),
+            *(cause for op in reversed(ops) for cause in sources.cause("cut", op)),
+        ],
         evidence=[Evidence("ops", op) for op in ops],
         advice="It changes what the loss is, and nothing that is trained.",
     )

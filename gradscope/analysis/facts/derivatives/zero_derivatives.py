@@ -62,6 +62,8 @@ class Blocked(NamedTuple):
     """By the op of a sum, what it adds and takes away again; the other ops are on what is left of the way."""
     returned: dict[int, tuple[WrittenBackward, Lines]]
     """By the op of a custom Function, that its backward returns zeros: the lines."""
+    by_argument: dict[int, frozenset[int]]
+    """By the op whose derivative is zero for an argument: the places of the inputs by which it is; none for all."""
     passes: list[PassLook]
 
 
@@ -77,6 +79,7 @@ class ZeroGradients:
         self._cancelled: dict[int, list[int]] = {}
         self._functions = functions
         self._returned: dict[int, tuple[WrittenBackward, Lines]] = {}
+        self._argued: dict[int, frozenset[int]] = {}
 
     def found(self) -> list[Blocked]:
         """The leaves, by what blocks the way to them."""
@@ -109,7 +112,8 @@ class ZeroGradients:
         of_one = all(node in self._of_one for nodes in blocks for node in nodes)
         cancelled = {op: self._cancelled[op] for op in ops if op in self._cancelled}
         returned = {op: self._returned[op] for op in ops if op in self._returned}
-        return Blocked([leaf], ops, everywhere, of_one, cancelled, returned, looks)
+        argued = {op: self._argued[op] for op in ops if op in self._argued}
+        return Blocked([leaf], ops, everywhere, of_one, cancelled, returned, argued, looks)
 
     def _everywhere_first(self, looks: list[PassLook], leaf: int) -> tuple[bool, list[frozenset[int]]]:
         """What blocks the way to a leaf in each pass; empty where nothing does in one of them.
@@ -142,6 +146,10 @@ class ZeroGradients:
         goes_on = any(self._variable[one] >= 0 for one in reached) or any(op in self._returned for op in ops)
         return [] if goes_on else ops
 
+    def is_by_argument(self, op: int) -> bool:
+        """Whether a call was found to have a derivative of zero for an argument that it has."""
+        return op in self._argued
+
     def _walk(self, look: PassLook, everywhere: bool) -> dict[int, frozenset[int]]:
         flat = set() if everywhere else {one.node for one in look.derivatives if self._is_flat(one)}
         blocking, reached = self._ways(self._index.root_nodes(look.op), flat)
@@ -170,7 +178,7 @@ class ZeroGradients:
                 blocking[node] = [node]
                 continue
             reached.add(node)
-            cancelling = self._cancels(node) or self._returns_zeros(node)
+            cancelling = self._by_argument_of(node) or self._cancels(node) or self._returns_zeros(node)
             if cancelling is None:
                 todo += self._following(node)
             else:
@@ -178,6 +186,41 @@ class ZeroGradients:
                 reached.discard(node)
                 todo += left
         return blocking, reached
+
+    def _by_argument_of(self, node: int) -> tuple[list[int], list[int]] | None:
+        """The nodes that a call gives zeros for an argument that it has, and the others; None for other calls."""
+        places = self._by_argument.get(node)
+        if places is None:
+            return None
+        self._argued[self._made_by[node]] = places
+        following = list(enumerate(self._index.edges.of(node)))
+        lost = [one for place, one in following if one >= 0 and (place in places or not places)]
+        return lost, [one for place, one in following if one >= 0 and one not in lost]
+
+    @cached_property
+    def _by_argument(self) -> dict[int, frozenset[int]]:
+        """Nodes whose derivative is zero for an argument, with those of passes that were not looked at.
+
+        One call gives them all the same argument, where it did so whenever it was looked at.
+        """
+        known = {node: places for look in self._looks for node, places in look.by_argument.items()}
+        if not known:
+            return known
+        spans, looked_at = self._index.recording.ops.column("span"), {look.op for look in self._looks}
+        calls = {(spans[self._made_by[node]], self._names[node]): places for node, places in known.items()}
+        others, changing = dict[int, frozenset[int]](), set[tuple[int, int]]()
+        for node, name in enumerate(self._names):
+            op = self._made_by[node]
+            call = (spans[op], name) if 0 <= op < self._index.op_count else None
+            if call in calls and node not in known:
+                others[node] = calls[call]
+                if self._passes.first_walked_at[node] in looked_at:
+                    changing.add(call)
+        return known | {
+            node: places
+            for node, places in others.items()
+            if (spans[self._made_by[node]], self._names[node]) not in changing
+        }
 
     def _cancels(self, node: int) -> tuple[list[int], list[int]] | None:
         """The nodes of what cancels in a sum, and of what is left; None for other nodes and where it is not known."""
