@@ -49,8 +49,8 @@ DIAGNOSIS = Diagnosis(
         meaning="""A sample was drawn with a graph (rsample(), mean + std * noise), and the loss takes its
             log-probability under the same distribution. What is behind the mean got a gradient of exactly zero in every
             pass that was looked at, and no other way from the loss leads to it.""",
-        reason="""log_prob(x) depends on x - mean, and x is mean + std * noise: the mean is added and taken away again. A
-            score-function loss (REINFORCE, a policy gradient) needs the sample as a constant.""",
+        reason="""log_prob(x) depends on x - mean, and x is mean + std * noise: the mean is added and taken away again.
+            A score-function loss (REINFORCE, a policy gradient) needs the sample as a constant.""",
         remedy="""sample(), or log_prob(action.detach()). rsample() is for losses that are computed from the sample
             itself.""",
     ),

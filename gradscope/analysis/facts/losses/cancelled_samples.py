@@ -77,7 +77,7 @@ def _always_zero(looks: list[PassLook]) -> dict[int, list[PassLook]]:
 
 
 def _drawn_by(index: Index, scored: int) -> int:
-    """The op that drew what a log-probability is of, with a graph; NONE where it has none, or is no sum with a noise."""
+    """The op that drew what a log-probability is of, with a graph; NONE where it has none, or is no sum."""
     value = next(iter(index.uses.of(scored)), NONE)
     for _ in range(_FORMED):
         if value < 0 or not index.requires_grad(value, scored):
@@ -112,8 +112,7 @@ def _only_ways(index: Index, passes: Passes, look: PassLook, leaf: int, scores: 
         else:
             todo += [after for after in index.edges.of(node) if after >= 0]
     for scored in found:
-        value, *others = index.uses.of(scored)
-        behind = [passes.leaves_behind(nodes[one]) for one in (value, *others) if nodes[one] >= 0]
-        if sum(leaf in one for one in behind) < len((value, others)):
+        value, *others = [one == leaf or leaf in passes.leaves_behind(nodes[one]) for one in index.uses.of(scored)]
+        if not (value and any(others)):
             return set()
     return found
