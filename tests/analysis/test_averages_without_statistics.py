@@ -50,6 +50,13 @@ def test_the_line_that_writes_the_parameters_is_named(written: str):
     assert found(source) == [line_of(source, written.strip().splitlines()[-1].strip())]
 
 
+def test_a_helper_that_is_given_the_parameters_is_named_where_it_is_called():
+    helper = "def follow(to, of):\n    for a, p in zip(to, of):\n        a.lerp_(p, 0.1)\n"
+    call = "        follow(average.parameters(), net.parameters())\n"
+    source = SOURCE.replace(LOOP, call).replace("optimizer =", helper + "optimizer =")
+    assert found(source) == [line_of(source, call.strip()), line_of(source, "a.lerp_")]
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [

@@ -10,6 +10,7 @@ from gradscope.analysis.diagnoses.modules.left_in_evaluation import STEPS
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.modes.norm_statistics import LEARNED, runs_in_training
 from gradscope.analysis.facts.modes.training_modes import ModeCall, TrainingModes
+from gradscope.analysis.facts.modes.unreached_norms import unreached_norms
 from gradscope.analysis.facts.writes import last_written
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording import NONE
@@ -18,6 +19,8 @@ from gradscope.recording import NONE
 def _find_learning(sources: Sources) -> Iterator[Finding]:
     """Parts that were frozen and set to evaluation, which a call of ``train()`` on more than them has put back."""
     index, modes = sources.index, TrainingModes(sources.events)
+    if any(True for _ in unreached_norms(index, modes, sources.passes)):
+        return  # (train() of their class is the cause)
     parts: dict[int, ModeCall] = {}
     running: list[tuple[int, int]] = []
     for call in modes.calls:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory_writes.averages_without_statistics import StaleStatistics, stale_statistics
-from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.analysis.worded_lines import numbers
+from gradscope.frames.calls.calls_of_functions import calls_of
+from gradscope.frames.syntax_trees import innermost, parsed
+
+_ASKED = ".parameters("
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -25,19 +31,41 @@ def _finding(sources: Sources, found: list[StaleStatistics]) -> Finding:
     weights = [one.weight for one in found]
     names = sources.listed([sources.names.at(one.weight, one.used[-1]) for one in found])
     trained = sources.listed([sources.names.of(one.source) for one in found])
-    times = index.times(found[0].used)
+    times, is_or_are = index.times(found[0].used), "is" if len(found) == 1 else "are"
+    given = _given_by(sources, op)
+    lines = {cause.line for cause in given} or {index.op_line(op)}
     return sources.finding(
-        f"Line {index.op_line(op)}: {names} of a copy {'is' if len(found) == 1 else 'are'} written from {trained} step "
-        "after step, and nothing updates the running statistics of the same batch norms: in evaluation mode they "
+        f"Line{'s' if len(lines) > 1 else ''} {numbers(lines)}: {names} of a copy {is_or_are} written from {trained} "
+        "step after step, and nothing updates the running statistics of the same batch norms: in evaluation mode they "
         f"normalise with what was there before the first run ({times:,} {'time' if times == 1 else 'times'}), while "
         "those of the trained model went on",
         why="parameters() gives no buffers",
         op=op,
         tensors=weights,
-        causes=sources.cause("write", op),
+        causes=[*given, *sources.cause("write", op)],
         evidence=[Evidence("ops", one) for one in (found[0].ops[0], found[0].used[-1])],
         advice="Copy the buffers as well: for a, b in zip(average.buffers(), model.buffers()): a.copy_(b).",
     )
+
+
+def _given_by(sources: Sources, op: int) -> list[Cause]:
+    """The calls that give ``parameters()`` to the function that writes the weights, where it does not ask for them.
+
+    ``polyak_update(net.parameters(), target.parameters())``: there the buffers are left out.
+    """
+    recording = sources.index.recording
+    span = recording.ops.column("span")[op]
+    row = recording.spans[span] if span >= 0 else None
+    if row is None or row.file < 0:
+        return []
+    name = recording.text(row.function).rpartition(".")[2]
+    text = recording.files[row.file].text
+    tree = parsed(text)
+    around = innermost(tree, row.line, ast.FunctionDef) if tree is not None else None
+    if around is None or _ASKED in recording.source(row.file, around.lineno, around.end_lineno):
+        return []
+    calls = [call for call in calls_of(text, name) if _ASKED in recording.source(row.file, call.line, call.end_line)]
+    return [sources.cause_of_line("made", row.file, call.line, call.end_line, call.function) for call in calls]
 
 
 DIAGNOSIS = Diagnosis(
