@@ -1,4 +1,4 @@
-"""What lacks the loss scale and is added to gradients that carry it: said where a scaler's step divides both."""
+"""What lacks the loss scale and is added to gradients that carry it, or carries it and is added to those divided."""
 
 import pytest
 
@@ -24,9 +24,9 @@ EACH = "for p, s in zip(model.parameters(), start):"
 SQUARES = "0.01 * sum(p.pow(2).sum() for p in model.parameters())"
 
 
-def causes(body: str) -> tuple[list[int], str]:
+def causes(body: str, code: str = "unscaled-term-added") -> tuple[list[int], str]:
     source = PROGRAM.format(body.replace("\n", "\n    "))
-    answers = [one for one in build(recorded(source)).answers if one.code == "unscaled-term-added"]
+    answers = [one for one in build(recorded(source)).answers if one.code == code]
     return [cause.line for answer in answers for cause in answer.causes], source
 
 
@@ -85,3 +85,35 @@ def test_a_helper_is_called_beside_the_pass() -> None:
     source = PROGRAM.replace("for step", helper + "for step").format(f"{SCALED}\n    pull()  # called")
     (answer,) = (one for one in build(recorded(source)).answers if one.code == "unscaled-term-added")
     assert [cause.line for cause in answer.causes] == [line_of(source, "# called"), line_of(source, "p.grad.add_")]
+
+
+UNDONE = "scaler.unscale_(optimizer)"
+CLIPPED = "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)"
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        "scaler.update()",
+        f"{CLIPPED}\nscaler.update()",
+        "",
+        CLIPPED,
+    ],
+)
+def test_a_pass_adds_to_gradients_that_were_divided(between: str) -> None:
+    found, source = causes(f"{SCALED}\n{UNDONE}\n{between}\n{SCALED}", "unscaled-while-accumulating")
+    assert found == [line_of(source, UNDONE)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"{SCALED}\n{SCALED}\n{UNDONE}\n{CLIPPED}",
+        f"{SCALED}\n{UNDONE}\nscaler.update()\noptimizer.zero_grad()\n{SCALED}",
+        f"{SCALED}\n{UNDONE}\n{CLIPPED}\nscaler.step(optimizer)\nscaler.update()\n{SCALED}",
+        f"{SCALED}\n{UNDONE}\nfor p in model.parameters(): p.grad.mul_(scaler.get_scale())\n{SCALED}",
+        f"{SCALED}\n{UNDONE}\n({SQUARES}).backward()",
+    ],
+)
+def test_gradients_divided_once_or_multiplied_again(body: str) -> None:
+    assert causes(body, "unscaled-while-accumulating")[0] == []

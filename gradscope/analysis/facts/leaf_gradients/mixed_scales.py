@@ -1,4 +1,7 @@
-"""What lacks the loss scale and is added to gradients that carry it: it is divided by the scale with them."""
+"""Sums of gradients of which a part carries the loss scale and a part does not: a step takes both for the same.
+
+What lacks the scale was added to gradients that carry it; or more gradients that carry it were, after a division.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.events import Events, Happened
 from gradscope.analysis.facts.optimizers import seen_optimizers
-from gradscope.analysis.facts.passes.gradient_lives import GradientLives, last_before, ops_between
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, last_before, ops_between
 from gradscope.analysis.facts.tracking.flow import Flow
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
@@ -43,6 +46,16 @@ class MixedScales(NamedTuple):
     """The op that added what lacks the scale: a call, or a backward pass."""
     scaled: int
     """A backward pass of a scaled loss that gave the rest."""
+    step: Happened
+
+
+class AddedAfterDivision(NamedTuple):
+    """A gradient that unscale_ divided by the scale and to which a pass of a scaled loss then added, and the step."""
+
+    leaf: int
+    undone: Happened
+    added: int
+    """The pass (an op) that added to it."""
     step: Happened
 
 
@@ -100,6 +113,35 @@ def unscaled_steps(index: Index, events: Events, flow: Flow, lives: GradientLive
             passes = ops_between(lives.passes.get(leaf, []), began, step.op)
             if passes and all(map(scales.lacks, passes)) and not terms.is_touched(leaf, began, step.op):
                 yield Unscaled(leaf, passes[-1], step)
+
+
+def added_after_division(
+    index: Index, events: Events, flow: Flow, lives: GradientLives
+) -> Iterator[AddedAfterDivision]:
+    """Of each call of unscale_ the gradients to which a pass of a scaled loss added before the scaler's step.
+
+    None that was cleared in between, or that the program itself wrote: it may have multiplied it by the scale again.
+    """
+    calls = events.of(EventKind.GRAD_SCALER)
+    undone = [event for event in calls if event.detail.get("call") == "unscale_"]
+    if not undone:
+        return
+    optimizers = {one.made.subject: one.tensors for one in seen_optimizers(index, events)}
+    scales, terms = _Scales(index, events, flow, lives), _Terms(index, flow, lives)
+    for event in undone:
+        optimizer, since = event.detail.get("optimizer", NONE), event.op - 1
+        steps = [one for one in calls if one.detail.get("call") == "step" and one.detail.get("optimizer") == optimizer]
+        step = next((one for one in steps if one.op > since), None)
+        for leaf in optimizers.get(optimizer, ()) if step is not None else ():
+            passes, cleared = lives.passes.get(leaf, []), lives.cleared.get(leaf, [])
+            given, added = last_before(passes, event.op), first_after(passes, since)
+            if not 0 <= given < since < added < step.op or ops_between(cleared, given, step.op):
+                continue
+            is_stepped = ops_between(lives.steps.get(leaf, []), given, added)
+            if is_stepped or not (scales.carries(given) and scales.carries(added)):
+                continue
+            if not terms.may_multiply(leaf, given, since, added):
+                yield AddedAfterDivision(leaf, event, added, step)
 
 
 class _Scales:
@@ -245,6 +287,14 @@ class _Terms:
                 return
             yield from (at for at, term in terms if scales.is_plain(term, at))
             gradient = new if new >= 0 else gradient
+
+    def may_multiply(self, leaf: int, given: int, after: int, before: int) -> bool:
+        """Whether the program wrote or replaced a gradient between two ops, and did more than to limit it."""
+        index = self._index
+        storage = index.storage_at(self._given(leaf, given), after)
+        written = (op for op, _ in self._written.get(storage, ()) if after < op < before)
+        is_written = any(not index.func(op).startswith(_CLIPS) for op in written)
+        return is_written or any(after < op < before for op, _ in self._set.get(leaf, ()))
 
     def _given(self, leaf: int, backward: int) -> int:
         given = self._lives.given.get(backward, ())

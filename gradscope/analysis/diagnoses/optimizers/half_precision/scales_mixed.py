@@ -1,4 +1,4 @@
-"""What is added to gradients that carry the loss scale and does not carry it itself."""
+"""Gradients that carry the loss scale in part: what lacks it is added, or more is added after they were divided."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.optimizers.calls_beside_passes import called_beside
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.leaf_gradients.mixed_scales import MixedScales, Unscaled, mixed_scales, unscaled_steps
+from gradscope.analysis.facts.leaf_gradients.mixed_scales import (
+    AddedAfterDivision,
+    MixedScales,
+    Unscaled,
+    added_after_division,
+    mixed_scales,
+    unscaled_steps,
+)
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.frames.calls.backwards_called import backwards_called
+from gradscope.recording import NONE
 from gradscope.recording.rows import OpKind
 
 
@@ -76,6 +84,27 @@ def _where_called(sources: Sources, passed: int) -> list[Cause]:
     if len(inside) != 1:
         return sources.cause("backward", passed)
     return [sources.cause_of_line("backward", statement.file, inside[0].line, inside[0].end_line, inside[0].function)]
+
+
+def _find_divided(sources: Sources) -> Iterator[Finding]:
+    """One finding for each line that divides gradients to which passes then add."""
+    index, found = sources.index, dict[int, list[AddedAfterDivision]]()
+    for one in added_after_division(index, sources.events, sources.flow, sources.lives):
+        found.setdefault(index.statement_of_span[one.undone.span] if one.undone.span >= 0 else NONE, []).append(one)
+    for divided in (several for statement, several in found.items() if statement >= 0):
+        first = divided[0]
+        leaves = [one.leaf for one in divided if one.undone is first.undone]
+        names = sources.listed([sources.names.at(leaf, first.added) for leaf in leaves])
+        yield sources.finding(
+            f"Line {index.span_line(first.undone.span)}: scaler.unscale_ divides gradients of {names} by the loss "
+            "scale, and backward from a scaled loss then adds to them, before the step",
+            why="the step applies sums of gradients of different scales, in which one micro-batch outweighs the others",
+            op=first.added,
+            tensors=leaves,
+            causes=sources.cause_of_event("used", first.undone),
+            evidence=[Evidence("events", first.undone.row), Evidence("events", first.step.row)],
+            advice="Call unscale_, clip, step and update once, after the last micro-batch of a step.",
+        )
 
 
 DIAGNOSES = (
@@ -145,5 +174,39 @@ for step in range(3):
             silent="scaler.scale(second(torch.ones(2, 4)).sum()).backward()",
         ),
         find=_find_unscaled,
+    ),
+    Diagnosis(
+        code="unscaled-while-accumulating",
+        title="gradients are divided by the loss scale while passes still add to them",
+        severity="warning",
+        explanation=Explanation(
+            meaning="""A GradScaler's unscale_ divided gradients by the loss scale. Backward from a scaled loss then
+                added to them, and the scaler's step took the sum: nothing cleared or stepped them in between.""",
+            reason="""unscale_ divides what is in .grad, all of it. Called after each micro-batch (with update() after
+                it, or it raises), it divides the sum of the earlier ones again each time, by thousands: only the last
+                counts. Called after the first alone, what is added later stays multiplied by the scale, and counts
+                thousands of times.""",
+            remedy="""Backward for each micro-batch; then, once, unscale_, clipping, step and update.""",
+        ),
+        example=Example(
+            shows="""\
+import torch
+
+layer = torch.nn.Linear(4, 1)
+optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+for step in range(3):
+    optimizer.zero_grad()
+    for part in range(4):
+        scaler.scale(layer(torch.randn(2, 4)).sum() / 4).backward()
+        scaler.unscale_(optimizer)
+        scaler.update()
+    scaler.step(optimizer)
+    scaler.update()
+""",
+            instead_of="scaler.unscale_(optimizer)",
+            silent="if part == 3:\n    scaler.unscale_(optimizer)",
+        ),
+        find=_find_divided,
     ),
 )
