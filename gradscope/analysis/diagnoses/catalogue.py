@@ -155,6 +155,11 @@ def _a_pass_and_a_call(*names: str) -> Callable[[Recording], bool]:
     return lambda recording: _a_pass(recording) and is_called(recording)
 
 
+def _names_in_a_step(recording: Recording) -> bool:
+    texts = [file.text for file in recording.files if file.is_user] if _a_step(recording) else []
+    return any("named_" in text or "state_dict" in text for text in texts)
+
+
 def _several_threads(recording: Recording) -> bool:
     return len(recording.backwards) > 0 and len(recording.threads) > 1
 
@@ -291,6 +296,7 @@ _ENTRIES = (
     Entry("modules.saved_when_frozen", _an_event(EventKind.FROZEN)),
     Entry("modules.frozen_with_another", _an_event(EventKind.FROZEN)),
     Entry("modules.new_layer_frozen", _an_event(EventKind.FROZEN)),
+    Entry("modules.copied_while_frozen", _an_event(EventKind.FROZEN)),
     Entry("optimizers.members.parameter_replaced", _an_event(EventKind.OPTIMIZER)),
     Entry("modules.tie_broken", _a_pass_and_parameters),
     Entry("optimizers.members.never_stepped", _a_step),
@@ -321,6 +327,7 @@ _ENTRIES = (
     Entry("optimizers.weights.average_left_in_model", _a_step),
     Entry("optimizers.half_precision.stale_casts", _a_step_under_autocast),
     Entry("optimizers.weights.average_reversed", _an_event(EventKind.FACTOR)),
+    Entry("optimizers.weights.average_skipped", _names_in_a_step),
     Entry("optimizers.weights.average_trained", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.weights.average_without_statistics", _a_pass_and_a_call("F.batch_norm")),
     Entry("optimizers.order.clipped_in_vain", _a_pass_and_a_call("nn.utils.clip_grad")),
