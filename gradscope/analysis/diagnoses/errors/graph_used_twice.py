@@ -18,6 +18,7 @@ from gradscope.analysis.facts.writes import writes_by_program
 from gradscope.analysis.report_model import Cause, CauseRole, Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
+from gradscope.frames.names.list_defaults import ListDefault, list_default
 from gradscope.recording import NONE
 
 _MESSAGE = "backward through the graph a second time"
@@ -156,6 +157,28 @@ def _known(sources: Sources, entries: list[int], used_up: list[int], op: int) ->
     return None
 
 
+def _left_in_default(sources: Sources, kept: list[tuple[str, list[Cause]]]) -> _LedBack | None:
+    """The list, made once for all calls, in which all that leads into the old graph was found; None for none."""
+    texts = {file.name: (number, file.text) for number, file in enumerate(sources.index.recording.files)}
+    found = set[tuple[int, ListDefault]]()
+    for name, causes in kept:
+        number, text = texts.get(causes[-1].file, (NONE, "")) if causes else (NONE, "")
+        default = list_default(text, int(causes[-1].line), name.partition("[")[0]) if number >= 0 else None
+        if default is None:
+            return None
+        found.add((number, default))
+    if len(found) != 1:
+        return None
+    ((number, one),) = found
+    cause = sources.cause_of_line("made", number, one.line, one.end_line, "")
+    return _LedBack(
+        f"{one.name} has what earlier calls of {one.function} put there: its default (line {cause.line}) is made once "
+        "for all calls",
+        [cause],
+        "Let the default be None, and make it anew in the body of the function.",
+    )
+
+
 def _finding(sources: Sources, op: int, root: int, found: dict[int, int]) -> Finding:
     index, line = sources.index, sources.index.op_line(op)
     entries, used_up = list(found), set(found.values())
@@ -163,7 +186,7 @@ def _finding(sources: Sources, op: int, root: int, found: dict[int, int]) -> Fin
     passes = "its own earlier run" if earlier == [line] else f"the backward of line {numbers(earlier)}"
     is_itself = {index.node_tensor[node] for node in entries} <= {root, -1}
     kept = [] if is_itself and earlier != [line] else ways_kept(sources, entries, min(used_up), op)
-    known = _known(sources, entries, sorted(used_up), op)
+    known = _known(sources, entries, sorted(used_up), op) or _left_in_default(sources, kept)
     if known is not None:
         return sources.finding(
             f"Line {line}: backward failed, since {sources.names.of(root)} leads into a graph that {passes} had used "

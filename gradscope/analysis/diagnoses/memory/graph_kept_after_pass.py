@@ -10,6 +10,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory.keepers import Keeper, keeper
 from gradscope.analysis.facts.memory.kept_after_passes import KeptAfterPasses
 from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.analysis.worded_lines import NamedLine
 from gradscope.recording.flags import VIEW
 
 _VIEWS = 2
@@ -34,10 +35,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
         op = index.recording.tensors.column("op")[tensors[-1]]
         handed = dict.fromkeys(f"line {index.line(file, call.line)}" for file, call in found.handed)
         count = f"{index.kept_with(tensors):,}"
-        by = f", which {' and '.join(handed)} hands over" if handed else ""
-        line = index.line(found.file, found.put.line)
+        by = f", which {' and '.join(handed)} hands over" if handed and found.default is None else ""
         finding = sources.finding(
-            f"Line {line}: {found.put.holder} keeps {count} results with their graphs{by}",
+            f"Line {line_that_keeps(sources, found)}: {holder_of(found)} keeps {count} results with their graphs{by}",
             why=f"{passes:,} backward passes have used these graphs up, so that none of them can be walked again, and "
             "each iteration puts one more there",
             op=op,
@@ -46,6 +46,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
             evidence=[Evidence("ops", kept.last) for kept in several],
             advice=_CACHED
             if found.is_cache
+            else "Let the default be None, and make it anew in the body of the function; or put detached results there."
+            if found.default is not None
             else "detach() of what is kept lets go of the graph; item() where only a number is wanted.",
         )
         yield finding._replace(subject=found.put.holder, tensor=found.put.holder)
@@ -88,8 +90,25 @@ def results_kept(sources: Sources) -> set[int]:
     }
 
 
+def line_that_keeps(sources: Sources, found: Keeper) -> NamedLine:
+    """The first of these lines."""
+    return sources.index.line(found.file, found.put.line if found.default is None else found.default.line)
+
+
+def holder_of(found: Keeper) -> str:
+    """What keeps things, as a sentence says it."""
+    if found.default is None:
+        return found.put.holder
+    return f"{found.default.name}, whose default is made once for all calls of {found.default.function},"
+
+
 def lines_that_keep(sources: Sources, found: Keeper) -> list[Cause]:
-    """What puts things where they stay, as the text says, and the calls that hand them to it."""
+    """What puts things where they stay, as the text says, and the calls that hand them to it.
+
+    Of a list that is the default of an argument, that default: with a list for each call nothing would stay.
+    """
+    if found.default is not None:
+        return [sources.cause_of_line("made", found.file, found.default.line, found.default.end_line, "")]
     put = sources.cause_of_line("made", found.file, found.put.line, found.put.end_line, found.put.function)
     return [put, *(sources.cause_of_line("used", file, call.line, call.end_line, "") for file, call in found.handed)]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.memory.graph_carried_along import AT_LEAST, RUNS, carried_on, graphs_carried
-from gradscope.analysis.diagnoses.memory.graph_kept_after_pass import lines_that_keep, results_kept
+from gradscope.analysis.diagnoses.memory.graph_kept_after_pass import line_that_keeps, lines_that_keep, results_kept
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.graphs.made_of_gradients import MadeOfGradients, made_of_gradients
 from gradscope.analysis.facts.memory.keepers import keeper
@@ -125,9 +125,11 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
         about = [holder]
     elif results is not None:
         causes, about = lines_that_keep(sources, results.kept_by), [results.tensors[-1]]
-        where = f"Line {index.line(results.kept_by.file, results.kept_by.put.line)}"
+        where = f"Line {line_that_keeps(sources, results.kept_by)}"
         graphs = f"the graphs of {index.kept_with(results.tensors):,} results"
         because = f": {results.container} keeps {graphs}"
+        if (default := results.kept_by.default) is not None:
+            because = f": the default of {default.name}, made once for all calls of {default.function}, keeps {graphs}"
         if results.by_traceback:
             because = f": {results.container} keeps exceptions, and the frames in their tracebacks {graphs}"
             advice = "Keep str(error), or error.with_traceback(None), which lets go of the frames."

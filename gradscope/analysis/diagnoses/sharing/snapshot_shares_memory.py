@@ -6,7 +6,7 @@ from collections.abc import Container, Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
-from gradscope.analysis.diagnoses.memory.graph_kept_after_pass import lines_that_keep
+from gradscope.analysis.diagnoses.memory.graph_kept_after_pass import line_that_keeps, lines_that_keep
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory.kept_moments import kept_moments
 from gradscope.analysis.facts.memory.kept_of_arrays import kept_of_arrays
@@ -124,7 +124,7 @@ def _of_arrays(sources: Sources) -> Iterator[Finding]:
             how = f"that {index.call_name(kept.op)} gave without a copy are kept"
             why = "all of them are the memory of one array, which was changed in between: each has its last values"
         else:
-            line, causes = index.line(kept.kept_by.file, kept.kept_by.put.line), lines_that_keep(sources, kept.kept_by)
+            line, causes = line_that_keeps(sources, kept.kept_by), lines_that_keep(sources, kept.kept_by)
             how = f"that {kept.kept_by.put.holder} keeps are the memory of one array"
             why = "no copy was made, so that each has the values that were last written to it"
         yield sources.finding(

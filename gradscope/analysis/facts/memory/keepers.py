@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.index import Index
 from gradscope.frames.names.caching_decorators import cached_functions
+from gradscope.frames.names.list_defaults import ListDefault, list_default
 from gradscope.frames.names.put_statements import (
     Handed,
     Put,
@@ -41,6 +42,8 @@ class Keeper(NamedTuple):
     """By file: calls that hand them to the function that puts them there."""
     is_cache: bool = False
     """functools puts there what a function returns."""
+    default: ListDefault | None = None
+    """Where they are put is the default of an argument, which all calls share."""
 
 
 def keeper(
@@ -71,7 +74,8 @@ def keeper(
         for number, source in users
         for call in handed_to(source, found[1], known, made.lines if number == made.file else ())
     ]
-    return Keeper(*found, tuple(handed) if len(handed) <= _HANDED else ())
+    default = list_default(index.recording.files[found[0]].text, found[1].line, found[1].holder)
+    return Keeper(*found, tuple(handed) if len(handed) <= _HANDED else (), default=default)
 
 
 class _Made:
