@@ -40,6 +40,42 @@ _FLOATING = ("float", "bfloat", "complex", "double", "half")
 _DROPPED = -1_000_000
 
 
+_METHODS = {
+    "__radd__": "add",
+    "__rmul__": "mul",
+    "__rsub__": "rsub",
+    "__mul__": "mul",
+    "__iadd__": "add_",
+    "__isub__": "sub_",
+    "__imul__": "mul_",
+    "__itruediv__": "div_",
+    "multiply": "mul",
+    "multiply_": "mul_",
+    "subtract": "sub",
+    "subtract_": "sub_",
+    "divide": "div",
+    "divide_": "div_",
+    "true_divide": "div",
+    "true_divide_": "div_",
+    "negative": "neg",
+    "negative_": "neg_",
+    "absolute": "abs",
+    "absolute_": "abs_",
+    "clip": "clamp",
+    "clip_": "clamp_",
+}
+"""Other names of methods, those of operators among them."""
+
+
+def as_method(func: str) -> str:
+    """The name of a function as that of a method: ``Tensor.detach`` for ``torch.detach``, ``Tensor.mul`` for ``2 * x``.
+
+    A function of torch's that is no method gets such a name too, ``Tensor.cat``; any other keeps its own.
+    """
+    owner, _, name = func.rpartition(".")
+    return f"Tensor.{_METHODS.get(name, name)}" if owner in ("Tensor", "torch") else func
+
+
 class Statement(NamedTuple):
     """A statement of the user's code, whatever spans of it made ops."""
 
@@ -145,6 +181,10 @@ class Index:
         """The name of an op's function; empty for the op after the last."""
         return self._funcs[op] if 0 <= op < self.op_count else ""
 
+    def method(self, op: int) -> str:
+        """The name of an op's function as that of a tensor's method, however it was called: see :func:`as_method`."""
+        return as_method(self.func(op))
+
     @cached_property
     def _funcs(self) -> list[str]:
         return list(map(self.recording.text, self.recording.ops.column("func")))
@@ -153,6 +193,10 @@ class Index:
         """The ops, in order, of functions whose names fit; a name is asked about once."""
         found = [ops for func, ops in self._ops_by_func.items() if fits(self.recording.text(func))]
         return sorted(chain.from_iterable(found)) if len(found) > 1 else [op for ops in found for op in ops]
+
+    def calls_of_methods(self, *names: str) -> list[int]:
+        """The ops, in order, of functions that have one of some names as methods."""
+        return self.calls_of(lambda func: as_method(func) in names)
 
     @cached_property
     def _ops_by_func(self) -> dict[int, array[int]]:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 TRIES = 8
+_ALSO_FUNCTIONS = frozenset(("detach", "detach_", "clone"))
+"""Methods of tensors that ``torch`` has as functions, and that are looked for as methods."""
 
 
 @lru_cache(maxsize=16)
@@ -14,7 +16,21 @@ def parsed(text: str) -> ast.Module | None:
     """The tree, which nobody changes; None where the text is no Python (a notebook, a file that changed meanwhile).
 
     ``h: Tensor = net(x)`` stands in it as ``h = net(x)`` does: who asks what is assigned does not ask for its type.
+    ``torch.detach(x)`` and ``torch.Tensor.detach(x)`` stand in it as ``x.detach()`` does.
     """
+    tree = _tree(text)
+    if tree is not None:
+        _as_methods(tree)
+    return tree
+
+
+@lru_cache(maxsize=16)
+def as_written(text: str) -> ast.Module | None:
+    """The tree in which each call is as it is written, for who changes the text; None where that is no Python."""
+    return _tree(text)
+
+
+def _tree(text: str) -> ast.Module | None:
     for _ in range(TRIES):
         try:
             tree = ast.parse(text)
@@ -35,6 +51,28 @@ def _without_annotations(node: ast.stmt | ast.Module) -> None:
                 block[position] = ast.copy_location(ast.Assign([part.target], part.value), part)
             else:
                 _without_annotations(part)
+
+
+def _as_methods(tree: ast.Module) -> None:
+    """Put calls of methods in place of those of functions: the tensor stands where the function's module did."""
+    nodes = list(ast.walk(tree))
+    modules = {
+        one.asname or one.name
+        for node in nodes
+        if isinstance(node, ast.Import)
+        for one in node.names
+        if one.name == "torch"
+    }
+    for node in nodes if modules else ():
+        if not isinstance(node, ast.Call) or not node.args or isinstance(node.args[0], ast.Starred):
+            continue
+        called = node.func
+        if isinstance(called, ast.Attribute):
+            of = dotted_name(called.value)
+            is_function = of in modules and called.attr in _ALSO_FUNCTIONS
+            is_method = of.removesuffix(".Tensor") in modules - {of} and not called.attr.startswith("_")
+            if is_function or is_method:
+                called.value = node.args.pop(0)
 
 
 def blocks_of(statement: ast.stmt | ast.Module) -> Iterator[list[ast.stmt]]:

@@ -123,6 +123,29 @@ for step in range(5):
     assert said(program.replace("net.weight = torch.nn.Parameter", "net.weight.data.copy_")) == []
 
 
+def test_a_parameter_made_of_a_name_is_put_down_to_the_statement_that_makes_it() -> None:
+    program = """\
+import torch
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Linear(3, 3)
+    def forward(self, x):
+        weight = self.conv.weight.relu()
+        self.conv.weight = torch.nn.Parameter(weight)
+        return self.conv(x)
+net = Net()
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+for step in range(5):
+    optimizer.zero_grad()
+    net(torch.ones(2, 3)).sum().backward()
+    optimizer.step()
+"""
+    assert ("parameter-replaced", [8]) in said(program)
+    kept = program.replace("self.conv.weight = torch.nn.Parameter(weight)", "weight = torch.nn.Parameter(weight)")
+    assert "parameter-replaced" not in [code for code, _ in said(kept)]
+
+
 def test_weights_that_an_inner_loop_trains_without_writing_them_are_no_finding() -> None:
     program = """\
 import torch

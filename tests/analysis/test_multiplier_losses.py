@@ -35,6 +35,11 @@ def test_two_passes_whose_gradients_one_step_takes_are_told():
     assert lines(first="loss = torch.nn.functional.softplus(scale).detach() * size") == [11]
 
 
+def test_functions_are_methods():
+    cut = "torch.mul(torch.detach(torch.nn.functional.softplus(scale)), size)"
+    assert lines(first=f"loss = {cut}") == [11]
+
+
 @pytest.mark.parametrize(
     "changed",
     [

@@ -38,6 +38,16 @@ def test_a_parameter_that_is_wrapped_anew_in_each_step_is_named_where_it_is():
     assert lines("self.scale = torch.nn.Parameter(self.scale.detach().clamp(0, 1))") == [10]
 
 
+def test_gradients_that_are_set_to_none_by_hand_are_no_use_of_it():
+    by_hand = """for group in optimizer.param_groups:
+        for one in group["params"]:
+            one.grad = None"""
+    bound = "self.scale = torch.nn.Parameter(self.scale.detach().clamp(0, 1))"
+    source = SOURCE.replace("optimizer.zero_grad()", by_hand)
+    answers = build(recorded(source.replace("BOUND", bound))).answers
+    assert [cause.line for one in answers if one.code == "parameter-replaced" for cause in one.causes] == [10]
+
+
 @pytest.mark.parametrize(
     "bound",
     [

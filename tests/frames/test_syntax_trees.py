@@ -1,10 +1,10 @@
-"""Trees in which an annotation makes no difference."""
+"""Trees in which an annotation makes no difference, nor whether a method is called as one or as a function."""
 
 from __future__ import annotations
 
 import ast
 
-from gradscope.frames.syntax_trees import parsed
+from gradscope.frames.syntax_trees import as_written, parsed
 
 _TEXT = """\
 class Net:
@@ -29,3 +29,31 @@ def test_an_annotated_assignment_is_an_assignment() -> None:
     assert sorted(map(ast.unparse, assigned)) == ["rate = 0.1", "self.kept = {}", "y = x", "z = 2"]
     assert [(node.lineno, node.col_offset) for node in assigned if ast.unparse(node) == "y = x"] == [(7, 12)]
     assert [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.AnnAssign)] == ["size: int"]
+
+
+_CALLS = """\
+import torch
+import torch as th
+import other
+
+a = torch.detach(x)
+b = th.Tensor.add_(x + 1, y, alpha=2)
+c = torch.clone(input=x)
+d = other.detach(x)
+e = torch.Tensor._make_subclass(cls, x)
+f = torch.exp(x)
+"""
+
+
+def test_a_method_called_as_a_function_is_called_as_a_method() -> None:
+    tree = parsed(_CALLS)
+    assert tree is not None
+    values = [ast.unparse(node.value) for node in tree.body if isinstance(node, ast.Assign)]
+    assert values[:2] == ["x.detach()", "(x + 1).add_(y, alpha=2)"]
+    assert values[2:] == [line.partition(" = ")[2] for line in _CALLS.splitlines()[-4:]]
+
+
+def test_who_changes_a_text_sees_calls_as_they_are_written() -> None:
+    tree = as_written(_CALLS)
+    assert tree is not None
+    assert ast.unparse(tree).splitlines()[3:] == _CALLS.splitlines()[4:]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from itertools import accumulate
 
-from gradscope.frames.syntax_trees import parsed
+from gradscope.frames.syntax_trees import as_written
 
 Scopes = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 Loops = (ast.For, ast.AsyncFor, ast.While)
@@ -27,7 +27,7 @@ class SourceText:
     @classmethod
     def read(cls, text: str) -> SourceText | None:
         """A text, or None where it is no Python."""
-        tree = parsed(text)
+        tree = as_written(text)
         return None if tree is None else cls(text, tree)
 
     @cached_property

@@ -87,6 +87,10 @@ class SeenNames:
             if anew:
                 self._match(site, anew, names, frame.f_globals, self._tape.op_count, BindingKind.LOAD)
 
+    def match_made(self, name: str, tensor: Any, op: int, span: int, function: str) -> None:
+        """Match a name with what a call that no op was seen of made for it, at the call's span."""
+        self._bind(name, tensor, op, span, BindingKind.STORE, function)
+
     def _match_stored(
         self,
         stored_by: Site,

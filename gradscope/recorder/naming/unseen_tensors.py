@@ -92,7 +92,8 @@ class Unseen:
             if not any(self._is_news(tensor) for tensor in inputs):
                 break
             stored_by = stored[0] if stored is not None else None
-            self._look_at(at.statement.loads, frame, at, stored_by, site, thread, flags, read_saved)
+            wanted = (*at.statement.loads, *self._sites.parts_stored_before(at, stored_by))
+            self._look_at(wanted, frame, at, stored_by, site, thread, flags, read_saved)
         self._enter_as_before(site, inputs, thread, flags, read_saved)
         for frame, at, stored in frames:
             if stored is not None:
@@ -160,6 +161,8 @@ class Unseen:
                         key = (id(taken_at), _kind_of_node(tensor))
                         self._calls[key] = call if self._calls.get(key, call) == call else None
                         self._enter_made(tensor, call, thread, flags, read_saved)
+                        if stored_by is None or name not in stored_by.statement.stores:  # (no op's: nothing waits)
+                            self._names.match_made(name, tensor, self._tape.op_count, call[1], site.function)
 
     def _enter_as_before(self, site: Site, inputs: list[Any], thread: int, flags: int, read_saved: bool) -> None:
         """Enter what no name led to in this run: names are looked at in some runs only."""

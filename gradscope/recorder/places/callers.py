@@ -18,7 +18,7 @@ from torch.utils import _contextlib, checkpoint
 
 from gradscope.frames.code_names import qualified_name
 from gradscope.frames.frame_locals import reading_locals
-from gradscope.frames.statements import NO_STATEMENT, Assignment
+from gradscope.frames.statements import NO_STATEMENT, Assignment, SourceStatement
 from gradscope.frames.tracebacks import CALL_NAME
 from gradscope.frames.whose_file import within
 from gradscope.recorder.places.call_sites import Call, Callers, Site, SpanTable, positions
@@ -248,6 +248,17 @@ class CallSites:
         """The name that has at a site what an earlier statement stored under a name; that itself if none is known."""
         parsed = self.spans.sources.parsed(stored_by.file)
         return parsed.found_under(name, stored_by.statement, site.statement) or name
+
+    def parts_stored_before(self, site: Site, stored_by: Site | None) -> tuple[str, ...]:
+        """Attributes of what a site's statement reads that were assigned since the frame's last op.
+
+        ``self.layer.weight`` of ``self.layer.weight = nn.Parameter(new)`` before ``self.layer(x)``.
+        """
+        scope = site.statement.scope
+        since = stored_by.statement if stored_by is not None else SourceStatement(scope, scope, scope=scope)
+        stored = self.spans.sources.parsed(site.file).stored_between(since, site.statement)
+        read = tuple(f"{name}." for name in site.statement.loads)
+        return tuple(name for name in stored if name.startswith(read))
 
     def call_at_end(self, name: str, filename: str) -> tuple[str, int] | None:
         """The call that a name of a module was assigned from, if it was assigned once: the function, and its span."""

@@ -237,7 +237,7 @@ def _dropped(sources: Sources, entries: list[int]) -> int:
     """The last ``detach`` of what leads into the old graph whose result nothing took; NONE where there is none."""
     index = sources.index
     lines = {
-        index.op_statement[one.op]: one.op for one in results_dropped(index) if index.func(one.op) == "Tensor.detach"
+        index.op_statement[one.op]: one.op for one in results_dropped(index) if index.method(one.op) == "Tensor.detach"
     }
     taken = [index.node_tensor[node] for node in entries]
     users = {index.op_statement[op] for tensor in taken if tensor >= 0 for op in index.users.of(tensor)}

@@ -31,7 +31,7 @@ RUNS = 8
 AT_LEAST = 3
 """Backward passes from which on a graph is carried along that reaches back over all of them."""
 
-_MEANS = ("Tensor.add", "torch.add", "Tensor.lerp", "torch.lerp", "Tensor.__radd__", "Tensor.sub")
+_MEANS = ("Tensor.add", "Tensor.lerp", "Tensor.sub")
 """Calls that make a running mean of what it was before and a new value."""
 _SCALES = frozenset(
     (
@@ -60,7 +60,7 @@ _SCALES = frozenset(
     )
 )
 """Calls by which a sum takes in a value that it is handed, by the last part of their names without underscores."""
-_SUMS = ("Tensor.add_", "Tensor.__iadd__", "Tensor.sub_")
+_SUMS = ("Tensor.add_", "Tensor.sub_")
 """Calls that ``total += loss`` makes of a tensor that is there before."""
 
 
@@ -294,12 +294,12 @@ def _carried(index: Index, names: BestNames, passes: Passes) -> list[tuple[int, 
         if statements[op] == NOWHERE or best[taken] < 0 or made_at[taken] >= op:
             continue
         is_own = statements[made_at[taken]] == statements[op] and flags[taken] & REQUIRES_GRAD
-        is_sum = index.func(op) in _SUMS and taken in index.results.of(op)
+        is_sum = index.method(op) in _SUMS and taken in index.results.of(op)
         if is_own and not is_sum and not takings.is_over_a_pass(op, taken):
             continue  # what it made itself since the last pass leads no further than whatever went into it
         if is_own or is_sum:
             found.setdefault(statements[op], []).append((taken, op))
-        elif flags[taken] & REQUIRES_GRAD and index.func(op) in _MEANS:
+        elif flags[taken] & REQUIRES_GRAD and index.method(op) in _MEANS:
             # ``old = decay * self.mean``, then ``self.mean = old + ...``: by way of one other statement.
             own = (one for one in index.uses.of(made_at[taken]) if statements[made_at[one]] == statements[op])
             earlier = next((one for one in own if made_at[one] < op and flags[one] & REQUIRES_GRAD), NONE)

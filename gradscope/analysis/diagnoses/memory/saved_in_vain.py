@@ -78,11 +78,11 @@ def _estimated(sources: Sources) -> set[int]:
     """Statements that compute what straight-through estimates take away again: ``w + (rounded(w) - w).detach()``."""
     index, nodes = sources.index, sources.index.recording.tensors.column("node")
     node_op, found = index.recording.nodes.column("op"), set[int]()
-    for op in index.calls_of("Tensor.detach".__eq__):
+    for op in index.calls_of_methods("Tensor.detach"):
         difference = next(iter(index.uses.of(op)), -1)
         made = index.made_by(difference) if difference >= 0 else -1
-        is_sum = any(index.func(user) == "Tensor.add" for one in index.made.of(op) for user in index.users.of(one))
-        if made >= 0 and index.func(made) in ("Tensor.sub", "torch.sub") and is_sum:
+        is_sum = any(index.method(user) == "Tensor.add" for one in index.made.of(op) for user in index.users.of(one))
+        if made >= 0 and index.method(made) == "Tensor.sub" and is_sum:
             behind = sources.passes.behind(nodes[difference])
             found.update(index.op_statement[node_op[node]] for node in behind if node_op[node] < index.op_count)
     return found

@@ -59,7 +59,9 @@ def _undone(index: Index) -> Iterator[_Undone]:
 def _is_used(index: Index, tensor: int, since: int, until: int) -> bool:
     kinds, users = index.recording.ops.column("kind"), index.users.of(tensor)
     between = users[bisect_right(users, since) : bisect_left(users, until)]
-    return any(kinds[op] != OpKind.SET and not index.func(op).endswith((_OF_MODULE, "Tensor.detach")) for op in between)
+    return any(
+        kinds[op] != OpKind.SET and not index.method(op).endswith((_OF_MODULE, "Tensor.detach")) for op in between
+    )
 
 
 def _covers_others(index: Index, undone: _Undone) -> bool:

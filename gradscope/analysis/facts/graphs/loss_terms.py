@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from gradscope.analysis.index import Index
 
-_SUMS = frozenset(("Tensor.add", "Tensor.sub", "torch.add", "torch.sub", "Tensor.rsub", "Tensor.__rsub__"))
-_PUT_TOGETHER = frozenset(("torch.stack", "torch.cat"))
-_ADDED_TO = frozenset(("Tensor.add_", "Tensor.sub_", "Tensor.__iadd__", "Tensor.__isub__"))
-_SCALED = frozenset(("Tensor.mul", "Tensor.div", "Tensor.neg", "torch.mul", "torch.div"))
-_OF_ALL = frozenset(("Tensor.mean", "Tensor.sum", "torch.mean", "torch.sum"))
+_SUMS = frozenset(("Tensor.add", "Tensor.sub", "Tensor.rsub"))
+_PUT_TOGETHER = frozenset(("Tensor.stack", "Tensor.cat"))
+_ADDED_TO = frozenset(("Tensor.add_", "Tensor.sub_"))
+_SCALED = frozenset(("Tensor.mul", "Tensor.div", "Tensor.neg"))
+_OF_ALL = frozenset(("Tensor.mean", "Tensor.sum"))
 _LONGEST = 1_000
 """Terms of one loss that are looked at."""
 
@@ -32,9 +32,9 @@ def terms_without_gradient(index: Index, root: int, before: int) -> Terms:
     made_at = index.recording.tensors.column("op")
     while stack and len(seen) < _LONGEST:
         tensor = stack.pop()
-        ops = [op for op in index.users.of(tensor) if op < before and index.func(op) in _ADDED_TO]
+        ops = [op for op in index.users.of(tensor) if op < before and index.method(op) in _ADDED_TO]
         for op in [made_at[tensor], *ops]:
-            name, taken = index.func(op), list(index.uses.of(op))
+            name, taken = index.method(op), list(index.uses.of(op))
             if name in _SUMS | _ADDED_TO and taken:
                 found.constants.extend((one, op) for one in taken if not index.requires_grad(one, op))
                 if len(taken) == 1:

@@ -18,13 +18,12 @@ from gradscope.recording.flags import EXTERNAL
 
 _READ = "Tensor.grad.__get__"
 _JOINS = (
-    "torch.cat",
-    "torch.stack",
+    "Tensor.cat",
+    "Tensor.stack",
     "Tensor.flatten",
     "Tensor.reshape",
     "Tensor.view",
     "Tensor.ravel",
-    "torch.flatten",
 )
 _DEPTH = 3
 """Calls that join or reshape between a gradient and the call that takes it twice."""
@@ -104,7 +103,7 @@ class _Keys:
         """A gradient that two arguments of a call are, or are joined from; NONE where there is none."""
         seen: set[_Key] = set()
         uses = self._index.uses.of(op)
-        if len(uses) < 2 or self._index.func(op) in _JOINS:
+        if len(uses) < 2 or self._index.method(op) in _JOINS:
             return NONE
         for tensor in uses:
             key = self._key(tensor, _DEPTH)
@@ -126,7 +125,7 @@ class _Keys:
         op = self._made_at[tensor]
         if depth == 0 or self._flags[tensor] & EXTERNAL or op >= self._index.op_count:
             return None
-        if self._index.func(op) not in _JOINS:
+        if self._index.method(op) not in _JOINS:
             return None
         parts = [self._key(use, depth - 1) for use in self._index.uses.of(op)]
         whole = [part for part in parts if part is not None]

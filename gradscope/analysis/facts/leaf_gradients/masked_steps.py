@@ -110,7 +110,7 @@ class _MasksFinder:
     def _base(self, tensor: int) -> int:
         """What ``.data`` or ``detach()`` was taken of."""
         index, made = self._index, self._index.recording.tensors.column("op")[tensor]
-        is_taken = index.func(made) in ("Tensor.data.__get__", "Tensor.detach") and tensor not in self._lives.owners
+        is_taken = index.method(made) in ("Tensor.data.__get__", "Tensor.detach") and tensor not in self._lives.owners
         return index.uses.of(made)[0] if is_taken and len(index.uses.of(made)) else tensor
 
     def _is_used_else(self, mask: int, known: set[int]) -> bool:

@@ -32,7 +32,7 @@ _ADDS = frozenset(
     for name in names.split()
 )
 _COPIES = frozenset(("Tensor.copy_", "Tensor.clone", "Tensor.detach", "Tensor.data.__get__", "Tensor.to"))
-_CLIPS = ("nn.utils.clip_grad", "Tensor.clamp_", "Tensor.clip_")
+_CLIPS = ("nn.utils.clip_grad", "Tensor.clamp_")
 _OF_SCALERS = "amp.GradScaler."
 _DEPTH = 8
 """Additions on one another of which the terms are looked for."""
@@ -280,7 +280,7 @@ class _Terms:
             if scaled < op < until and op not in passes
         ]
         for op, tensor, new in sorted(written + replaced):
-            if new < 0 and index.func(op).startswith(_CLIPS):
+            if new < 0 and index.method(op).startswith(_CLIPS):
                 continue
             terms = self._of_write(op, tensor) if new < 0 else self._of(new, gradient, op)
             if terms is None:
@@ -327,7 +327,7 @@ class _Terms:
             if not 0 <= op < index.op_count:
                 return None
             uses = list(index.uses.of(op))
-            if index.func(op) in _COPIES and uses:
+            if index.method(op) in _COPIES and uses:
                 tensor = uses[0]
             elif index.func(op) in _ADDS:
                 carriers = [at for at, one in enumerate(uses) if self._is_part(one, storage, op)]

@@ -16,7 +16,7 @@ from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 
 _CUTS = ("Tensor.detach", "Tensor.data.__get__")
-_PRODUCTS = ("Tensor.mul", "torch.mul", "torch.multiply", "Tensor.multiply", "Tensor.__rmul__")
+_PRODUCT = "Tensor.mul"
 _SHIFTS = re.compile(r"(Tensor|torch)\.(__)?r?(add|sub|neg|subtract|negative)(__)?")
 _ONE = re.compile(r"\((1(, 1)*,?)?\)")
 _DEPTH = 5
@@ -44,7 +44,7 @@ class MultiplierLoss(NamedTuple):
 def multiplier_losses(index: Index, passes: Passes, lives: GradientLives) -> Iterator[MultiplierLoss]:
     """One for each statement of a product."""
     found: dict[int, MultiplierLoss] = {}
-    for op in index.calls_of(_CUTS.__contains__):
+    for op in index.calls_of_methods(*_CUTS):
         for one in _of_cut(index, passes, lives, op):
             found[index.op_statement[one.product]] = one
     yield from found.values()
@@ -58,7 +58,7 @@ def _of_cut(index: Index, passes: Passes, lives: GradientLives, cut: int) -> Ite
     if leaf < 0 or leaf not in lives.steps:
         return
     for detached in index.tensors_made(cut):
-        for first in (op for op in index.users.of(detached) if index.func(op) in _PRODUCTS):
+        for first in (op for op in index.users.of(detached) if index.method(op) == _PRODUCT):
             base = _unshifted(index, _other(index, first, detached), first)
             pass_of_first = _walked(index, passes, first)
             until = index.op_count if pass_of_first < 0 else pass_of_first
@@ -118,7 +118,7 @@ def _products(index: Index, leaf: int, near: int) -> Iterator[tuple[int, int]]:
         for op in index.users.of(tensor):
             if abs(op - near) > _NEAR:
                 continue
-            other = _other(index, op, tensor) if index.func(op) in _PRODUCTS else NONE
+            other = _other(index, op, tensor) if index.method(op) == _PRODUCT else NONE
             if other >= 0 and other not in seen:
                 yield op, other
             for made in index.tensors_made(op) if depth and other < 0 else ():

@@ -28,8 +28,8 @@ _MODULES = {
 _BY_TARGET = ("F.cross_entropy", "F.nll_loss")
 """Losses that give one number for each element of their target."""
 
-_REDUCES = frozenset(("Tensor.mean", "torch.mean", "Tensor.sum", "torch.sum"))
-_PRODUCTS = frozenset(("Tensor.mul", "torch.mul", "Tensor.__mul__", "Tensor.__rmul__", "torch.multiply"))
+_REDUCES = frozenset(("Tensor.mean", "Tensor.sum"))
+_PRODUCT = "Tensor.mul"
 _NUMBERS = frozenset(("neg", "__neg__", "mul", "div", "add", "sub", "__rsub__", "rsub", "exp"))
 _STEPS = 4
 """Calls from the mean to the product."""
@@ -57,7 +57,7 @@ def weighted_means(index: Index, passes: Passes) -> Iterator[WeightedMean]:
     recording, layout_of = index.recording, index.recording.tensors.column("layout")
     numbers = {number for number, layout in enumerate(recording.layouts) if recording.text(layout.shape) == "()"}
     taking = {op for op, tensor in zip(index.uses.keys, index.uses.values, strict=True) if layout_of[tensor] in numbers}
-    for op in filter(taking.__contains__, index.calls_of(_PRODUCTS.__contains__)):
+    for op in filter(taking.__contains__, index.calls_of_methods(_PRODUCT)):
         weighted = _weighted(index, passes, op)
         if weighted is not None:
             found[index.op_statement[op]] = weighted
@@ -74,7 +74,7 @@ def _weighted(index: Index, passes: Passes, op: int) -> WeightedMean | None:
             continue
         averaged = _averaged(index, number, shape) if _shape(index, number) == "()" else -1
         users = [one for one in index.users.of(made[0]) if 0 <= one < index.op_count]
-        reduced = [one for one in users if index.func(one) in _REDUCES and _is_number(index, one)]
+        reduced = [one for one in users if index.method(one) in _REDUCES and _is_number(index, one)]
         if averaged >= 0 and reduced and _shape(index, made[0]) == shape and len(users) == len(reduced):
             is_below = bool(index.recording.ops.column("flags")[averaged] & BELOW)
             made_at = only_module(index, _MODULES.get(index.func(averaged), "")) if is_below else None
@@ -98,7 +98,7 @@ def _averaged(index: Index, number: int, shape: str) -> int:
         if func in _MODULES:
             of = taken[1] if func in _BY_TARGET and len(taken) > 1 else taken[0]
             return op if _same_count(_shape(index, of), shape) else -1
-        if func in _REDUCES:
+        if index.method(op) in _REDUCES:
             return op if _same_count(_shape(index, taken[0]), shape) else -1
         if func.rpartition(".")[2] not in _NUMBERS or len(taken) != 1:
             return -1

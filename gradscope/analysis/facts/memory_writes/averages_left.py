@@ -115,7 +115,7 @@ class AveragesLeft:
         statement = self._index.op_statement[after]
         for op in users:
             is_between = after < op < before and self._index.op_statement[op] != statement
-            if is_between and not flags[op] & OpFlag.GRAD and self._index.func(op) not in _KEEPS:
+            if is_between and not flags[op] & OpFlag.GRAD and self._index.method(op) not in _KEEPS:
                 return op
         return NONE
 

@@ -85,7 +85,7 @@ def used_alone(index: Index, tensor: int, other: int) -> list[int]:
         op
         for op in index.users.of(tensor)
         if kinds[op] == OpKind.CALL
-        and index.func(op) not in _SAME_MEMORY
+        and index.method(op) not in _SAME_MEMORY
         and index.tensors_made(op)
         and other not in index.uses.of(op)
     ]
@@ -94,7 +94,7 @@ def used_alone(index: Index, tensor: int, other: int) -> list[int]:
 def source_of(index: Index, value: int) -> int:
     """The tensor whose ``.data`` a value is; the value itself where it is nobody's."""
     made = index.made_by(value)
-    if 0 <= made < index.op_count and index.func(made) in _SAME_MEMORY and len(index.uses.of(made)):
+    if 0 <= made < index.op_count and index.method(made) in _SAME_MEMORY and len(index.uses.of(made)):
         return index.uses.of(made)[0]
     return value
 

@@ -62,7 +62,7 @@ class GradientLives:
         """The calls that set all of each parameter's gradient to zero."""
         found: dict[int, list[int]] = {}
         for op, tensor, _, _ in all_writes(self._index):
-            if tensor in self.owners and op < self._index.op_count and self._index.func(op) in _ZEROES:
+            if tensor in self.owners and op < self._index.op_count and self._index.method(op) in _ZEROES:
                 ops = found.setdefault(self.owners[tensor], [])
                 if ops[-1:] != [op]:
                     ops.append(op)

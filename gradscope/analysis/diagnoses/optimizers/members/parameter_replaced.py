@@ -95,12 +95,13 @@ def _are_trained(sources: Sources, tensors: Collection[int]) -> bool:
 
 
 def _last_use(index: Index, tensor: int) -> int:
-    """The last call that took a parameter, but for those of optimizers and reads of its gradient."""
+    """The last call that took a parameter, but for those of optimizers, and for its .grad read or set."""
     kinds = index.recording.ops.column("kind")
     used = (
         op
         for op in index.users.of(tensor)
-        if kinds[op] not in (OpKind.STEP, OpKind.READ_GRAD) and not index.func(op).startswith("optim.")
+        if kinds[op] not in (OpKind.STEP, OpKind.READ_GRAD)
+        and not index.func(op).startswith(("optim.", "Tensor.grad."))  # (another gradient, or none)
     )
     return max(used, default=NONE)
 

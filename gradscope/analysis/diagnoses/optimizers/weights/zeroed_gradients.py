@@ -143,14 +143,14 @@ class _History:
         index = self._index
         if op >= index.op_count or index.recording.ops.column("kind")[op] != OpKind.CALL:
             return False
-        func = index.func(op)
+        func = index.method(op)
         if func == "Tensor.zero_":
             return True
         if func == "Tensor.__setitem__":
             return _assigns_zero(index.op_place(op).source)
         if func in _FILLS:
             return _fills_with_zero(index.op_place(op).source)
-        if func in ("Tensor.mul_", "Tensor.__imul__"):
+        if func == "Tensor.mul_":
             return any(self._is_mask(tensor, op) for tensor in index.uses.of(op)[1:])
         return False
 
@@ -167,7 +167,7 @@ class _History:
             is_written = any(made_by < one < op for one in self._written.get(index.storage_at(tensor, op), ()))
             if index.func(made_by) in (*_ZEROS, *_ONES):
                 return is_written
-            if index.func(made_by) not in _VIEWS or not index.uses.of(made_by):
+            if index.method(made_by) not in _VIEWS or not index.uses.of(made_by):
                 return False
             tensor = index.uses.of(made_by)[0]
         return False
