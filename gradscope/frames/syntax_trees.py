@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 from collections.abc import Iterator
 from functools import lru_cache
 
 TRIES = 8
+_OPERATORS = {"add": ast.Add, "sub": ast.Sub, "mul": ast.Mult, "div": ast.Div, "matmul": ast.MatMult, "pow": ast.Pow}
+"""Functions of ``torch`` that operators call."""
 _ALSO_FUNCTIONS = frozenset(("detach", "detach_", "clone"))
 """Methods of tensors that ``torch`` has as functions, and that are looked for as methods."""
 
@@ -16,11 +19,14 @@ def parsed(text: str) -> ast.Module | None:
     """The tree, which nobody changes; None where the text is no Python (a notebook, a file that changed meanwhile).
 
     ``h: Tensor = net(x)`` stands in it as ``h = net(x)`` does: who asks what is assigned does not ask for its type.
-    ``torch.detach(x)`` and ``torch.Tensor.detach(x)`` stand in it as ``x.detach()`` does.
+    ``torch.detach(x)`` and ``torch.Tensor.detach(x)`` stand in it as ``x.detach()`` does, and ``torch.add(x, y)`` as
+    ``x + y``.
     """
     tree = _tree(text)
-    if tree is not None:
-        _as_methods(tree)
+    modules = _modules(tree) if tree is not None else set()
+    if tree is not None and modules:
+        with contextlib.suppress(RecursionError):  # an expression too deep for it: what is in it stays as it is written
+            _Calls(modules).visit(tree)
     return tree
 
 
@@ -53,26 +59,32 @@ def _without_annotations(node: ast.stmt | ast.Module) -> None:
                 _without_annotations(part)
 
 
-def _as_methods(tree: ast.Module) -> None:
-    """Put calls of methods in place of those of functions: the tensor stands where the function's module did."""
-    nodes = list(ast.walk(tree))
-    modules = {
-        one.asname or one.name
-        for node in nodes
-        if isinstance(node, ast.Import)
-        for one in node.names
-        if one.name == "torch"
-    }
-    for node in nodes if modules else ():
-        if not isinstance(node, ast.Call) or not node.args or isinstance(node.args[0], ast.Starred):
-            continue
+def _modules(tree: ast.Module) -> set[str]:
+    """The names that ``torch`` has in a file."""
+    imports = (node for node in ast.walk(tree) if isinstance(node, ast.Import))
+    return {one.asname or one.name for node in imports for one in node.names if one.name == "torch"}
+
+
+class _Calls(ast.NodeTransformer):
+    """Puts calls of methods, and operators, in place of those of functions of torch's, where the function's stood."""
+
+    def __init__(self, modules: set[str]) -> None:
+        self._modules = modules
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        self.generic_visit(node)
         called = node.func
-        if isinstance(called, ast.Attribute):
-            of = dotted_name(called.value)
-            is_function = of in modules and called.attr in _ALSO_FUNCTIONS
-            is_method = of.removesuffix(".Tensor") in modules - {of} and not called.attr.startswith("_")
-            if is_function or is_method:
-                called.value = node.args.pop(0)
+        if not isinstance(called, ast.Attribute) or not node.args or isinstance(node.args[0], ast.Starred):
+            return node
+        of = dotted_name(called.value)
+        is_function = of in self._modules
+        is_method = of.removesuffix(".Tensor") in self._modules - {of} and not called.attr.startswith("_")
+        if is_method or (is_function and called.attr in _ALSO_FUNCTIONS):
+            called.value = node.args.pop(0)
+        elif is_function and called.attr in _OPERATORS and len(node.args) == 2 and not node.keywords:
+            left, right = node.args
+            return ast.copy_location(ast.BinOp(left, _OPERATORS[called.attr](), right), node)
+        return node
 
 
 def blocks_of(statement: ast.stmt | ast.Module) -> Iterator[list[ast.stmt]]:
@@ -103,6 +115,32 @@ def last_name(node: ast.expr | None) -> str:
 def dotted_name(node: ast.expr) -> str:
     """The source of a name or of an attribute: ``self.rows``; empty for anything else."""
     return ast.unparse(node) if isinstance(node, ast.Name | ast.Attribute) else ""
+
+
+def bases_of(tree: ast.Module, node: ast.ClassDef) -> list[str]:
+    """The bases of a class as they are written; of one that the file has itself, its own.
+
+    One that was imported under another name has that which it has in its module.
+    """
+    known = {one.name: one for one in ast.walk(tree) if isinstance(one, ast.ClassDef)}
+    imported = {
+        alias.asname: alias.name
+        for one in ast.walk(tree)
+        if isinstance(one, ast.ImportFrom)
+        for alias in one.names
+        if alias.asname
+    }
+    found: list[str] = []
+    todo, seen = [node], set[str]()
+    while todo:
+        for base in todo.pop().bases:
+            name = dotted_name(base)
+            if name in known and name not in seen:
+                seen.add(name)
+                todo.append(known[name])
+            elif name not in known:
+                found.append(imported.get(name, name) or ast.unparse(base))
+    return found
 
 
 def innermost(tree: ast.Module, line: int, *kinds: type[ast.stmt]) -> ast.stmt | None:

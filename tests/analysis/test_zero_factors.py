@@ -45,6 +45,15 @@ def test_the_call_that_zeroes_both_factors_is_named() -> None:
     assert causes(**parts) == [line_of(PROGRAM, "{more}")]
 
 
+def test_zeros_that_had_a_name_before_they_were_parameters_are_named_where_they_are_made() -> None:
+    source = PROGRAM.format(first="torch.rand(2, 3)", second="torch.zeros(3, 2)", more="pass", used=LOW_RANK)
+    named = source.replace("self.first = nn.Parameter(torch.rand(2, 3))", "zeros = torch.zeros(2, 3)")
+    named = named.replace("self.second = nn", "self.first = nn.Parameter(zeros); self.second = nn")
+    answers = build(recorded(named)).answers
+    lines = [cause.line for one in answers if one.code == "zero-factors" for cause in one.causes]
+    assert lines == [line_of(named, "self.second ="), line_of(named, "zeros =")]
+
+
 @pytest.mark.parametrize(
     ("first", "second", "used"),
     [

@@ -27,6 +27,17 @@ def test_it_is_found_with_its_line() -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
+        ("Reversal(nn.Module):", "Block(nn.Module):\n    pass\n\nclass Reversal(Block):"),
+        ("loss.backward()", "torch.autograd.backward(loss)"),
+    ],
+)
+def test_a_base_of_the_files_own_and_a_pass_by_its_function_change_nothing(old: str, new: str) -> None:
+    assert [one.name for one in module_backwards(REVERSAL.replace(old, new))] == ["Reversal"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
         ("nn.Module", "torch.autograd.Function"),
         ("nn.Module", "LightningModule"),
         ("grad_output", "loss"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from gradscope.frames.syntax_trees import as_written, parsed
+from gradscope.frames.syntax_trees import as_written, bases_of, parsed
 
 _TEXT = """\
 class Net:
@@ -42,6 +42,8 @@ c = torch.clone(input=x)
 d = other.detach(x)
 e = torch.Tensor._make_subclass(cls, x)
 f = torch.exp(x)
+g = torch.add(x, torch.mul(y, 2))
+h = torch.add(x, y, alpha=2)
 """
 
 
@@ -50,10 +52,24 @@ def test_a_method_called_as_a_function_is_called_as_a_method() -> None:
     assert tree is not None
     values = [ast.unparse(node.value) for node in tree.body if isinstance(node, ast.Assign)]
     assert values[:2] == ["x.detach()", "(x + 1).add_(y, alpha=2)"]
-    assert values[2:] == [line.partition(" = ")[2] for line in _CALLS.splitlines()[-4:]]
+    written = [line.partition(" = ")[2] for line in _CALLS.splitlines()[3:]]
+    assert values[2:6] == written[3:7]
+    assert values[6:] == ["x + y * 2", written[-1]]
 
 
 def test_who_changes_a_text_sees_calls_as_they_are_written() -> None:
     tree = as_written(_CALLS)
     assert tree is not None
     assert ast.unparse(tree).splitlines()[3:] == _CALLS.splitlines()[4:]
+
+
+def test_the_bases_of_a_class_are_those_that_its_file_does_not_have() -> None:
+    tree = parsed("""\
+from torch.autograd import Function as Op
+class Base(Op): pass
+class Mixed(Base, nn.Module): pass
+class Own: pass
+""")
+    assert tree is not None
+    bases = [bases_of(tree, node) for node in tree.body if isinstance(node, ast.ClassDef)]
+    assert bases == [["Function"], ["nn.Module", "Function"], []]

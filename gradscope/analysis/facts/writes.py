@@ -86,7 +86,7 @@ def _is_copy(index: Index, set_op: int, storage: int) -> bool:
     tensor = index.uses.of(set_op)[-1]
     while on[tensor] != storage:
         op = made_at[tensor]
-        if op >= set_op or not _COPIES.fullmatch(index.func(op)) or not index.uses.of(op):
+        if op >= set_op or not _COPIES.fullmatch(index.method(op)) or not index.uses.of(op):
             return False
         set_op, tensor = op, index.uses.of(op)[0]
     return True

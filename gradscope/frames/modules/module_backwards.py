@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import NamedTuple
 
-from gradscope.frames.syntax_trees import parsed
+from gradscope.frames.syntax_trees import bases_of, last_name, parsed
 
 _MODULES = frozenset(("Module", "nn.Module", "torch.nn.Module"))
 
@@ -29,7 +29,7 @@ def module_backwards(text: str) -> list[ModuleBackward]:
         return []
     found = []
     for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef) and _is_module(node):
+        if isinstance(node, ast.ClassDef) and _is_module(tree, node):
             methods = {one.name: one for one in node.body if isinstance(one, ast.FunctionDef)}
             backward, forward = methods.get("backward"), methods.get("forward")
             if backward is not None and forward is not None and _takes_gradient(backward):
@@ -39,8 +39,9 @@ def module_backwards(text: str) -> list[ModuleBackward]:
     return found
 
 
-def _is_module(node: ast.ClassDef) -> bool:
-    return bool(node.bases) and all(ast.unparse(base) in _MODULES for base in node.bases)
+def _is_module(tree: ast.Module, node: ast.ClassDef) -> bool:
+    bases = bases_of(tree, node)
+    return bool(bases) and all(base in _MODULES for base in bases)
 
 
 def _takes_gradient(backward: ast.FunctionDef) -> bool:
@@ -50,5 +51,8 @@ def _takes_gradient(backward: ast.FunctionDef) -> bool:
 
 def _is_given(tree: ast.Module) -> bool:
     """Whether a call hands something to a ``backward``, which may be that of a module."""
-    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
-    return any(isinstance(one.func, ast.Attribute) and one.func.attr == "backward" and one.args for one in calls)
+    called = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args)
+    return any(
+        isinstance(one, ast.Attribute) and one.attr == "backward" and last_name(one.value) != "autograd"
+        for one in called
+    )

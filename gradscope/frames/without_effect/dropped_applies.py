@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from gradscope.frames.blocks.statement_blocks import parse_blocks
-from gradscope.frames.syntax_trees import innermost, parsed
+from gradscope.frames.syntax_trees import bases_of, innermost, parsed
 
 _CODE = (ast.FunctionDef, ast.AsyncFunctionDef)
 _MODES = frozenset(("enable_grad", "set_grad_enabled", "autocast", "no_grad"))
@@ -93,7 +93,7 @@ def dropped_applies(texts: Sequence[str]) -> list[DroppedApply]:
 def _functions(file: int, tree: ast.Module) -> Iterator[_Function]:
     """The Functions of a file that have a backward, and whose forward does nothing but give its result."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef) and any(ast.unparse(one).endswith("Function") for one in node.bases):
+        if isinstance(node, ast.ClassDef) and any(one.endswith("Function") for one in bases_of(tree, node)):
             methods = {one.name: one for one in node.body if isinstance(one, ast.FunctionDef)}
             forward = methods.get("forward")
             if forward is not None and "backward" in methods and _only_gives(forward):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from gradscope.frames.syntax_trees import innermost, parsed
+from gradscope.frames.syntax_trees import bases_of, innermost, parsed
 
 _BY_NAME = re.compile(r"getattr|_modules|children\(|modules\(|__dict__|vars\(|state_dict|register_module|locals\(")
 """What reaches attributes or names otherwise than by writing them."""
@@ -21,7 +21,7 @@ def unread_attribute(text: str, line: int, texts: Iterable[str]) -> str:
     """
     tree = parsed(text)
     owner = innermost(tree, line, ast.ClassDef) if tree is not None else None
-    if not isinstance(owner, ast.ClassDef) or [ast.unparse(base) for base in owner.bases] not in [[b] for b in _BASES]:
+    if tree is None or not isinstance(owner, ast.ClassDef) or bases_of(tree, owner) not in [[base] for base in _BASES]:
         return ""
     stored = [
         node.targets[0].attr

@@ -90,7 +90,7 @@ def _weight_of(index: Index, detached: int, step: int, weights: dict[int, int]) 
         if weight >= 0:
             return weight if weight != detached else NONE
         op = made_at[one]
-        if op >= index.op_count or not _CUTS.fullmatch(index.func(op)) or one not in index.tensors_made(op):
+        if op >= index.op_count or not _CUTS.fullmatch(index.method(op)) or one not in index.tensors_made(op):
             return NONE
         taken = list(index.uses.of(op))
         if len(taken) != 1:

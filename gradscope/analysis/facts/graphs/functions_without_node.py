@@ -14,6 +14,7 @@ from gradscope.analysis.facts.derivatives.function_sources import Definition, Li
 from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.reaching.applied_functions import ApplyCalls
 from gradscope.analysis.index import Index
+from gradscope.frames.syntax_trees import bases_of
 from gradscope.recording.flags import GRAD
 from gradscope.recording.rows import OpKind
 
@@ -130,7 +131,7 @@ def _with_node(index: Index, known: _Class) -> set[int]:
 def _classes(index: Index, tree: ast.Module, file: int) -> Iterator[_Class]:
     """The Functions whose backward writes into what its ctx holds, whichever gradients are needed."""
     for node in ast.walk(tree):
-        if not isinstance(node, ast.ClassDef) or not any(is_function(base) for base in node.bases):
+        if not isinstance(node, ast.ClassDef) or not is_function(tree, node):
             continue
         methods = {one.name: one for one in node.body if isinstance(one, ast.FunctionDef)}
         forward, backward = methods.get("forward"), methods.get("backward")
@@ -145,11 +146,9 @@ def _classes(index: Index, tree: ast.Module, file: int) -> Iterator[_Class]:
             yield _Class(node.name, file, forward, lines, frozenset(_returned(forward)))
 
 
-def is_function(base: ast.expr) -> bool:
-    """Whether a base of a class is ``torch.autograd.Function``, by its name."""
-    return (isinstance(base, ast.Attribute) and base.attr == "Function") or (
-        isinstance(base, ast.Name) and base.id == "Function"
-    )
+def is_function(tree: ast.Module, node: ast.ClassDef) -> bool:
+    """Whether a class of a file is a ``torch.autograd.Function``, by the names of its bases."""
+    return any(base.rpartition(".")[2] == "Function" for base in bases_of(tree, node))
 
 
 def _returned(forward: Definition) -> Iterator[int]:

@@ -74,6 +74,8 @@ def given_values_at(index: Index, leaf: int, before: int) -> int:
     written = [
         op for op, tensor, *_ in all_writes(index) if made < op < before and index.storage_at(tensor, op) == storage
     ]
+    if made < 0 and storage >= 0:
+        made = index.recording.storages.column("op")[storage]  # nn.Parameter(zeros): of what a call before it made
     met = index.recording.tensors.column("op")[leaf]
     if met < before and index.func(met).endswith("_") and leaf in index.uses.of(met):
         written.append(met)  # what it was before its first call, which writes it, nobody saw: that is no row of a write

@@ -94,7 +94,7 @@ class ComputedWeights:
 
     def _looks(self, op: int) -> bool:
         """Whether an op reads no values."""
-        return _LOOKS.fullmatch(self._index.func(op)) is not None
+        return _LOOKS.fullmatch(self._index.method(op)) is not None
 
     def _is_read(self, storage: int, op: int) -> bool:
         """Whether any call after an op took what is on a storage, other than to write it or to look at its form."""

@@ -83,7 +83,7 @@ class _MixFinder:
 
     def _before_statement(self, tensor: int, op: int) -> int:
         """The tensor that a statement took without a copy (``p`` of ``p.data``), which was there before it."""
-        while self._is_in_statement(tensor, op) and _TAKES.fullmatch(self._index.func(self._made_at[tensor])):
+        while self._is_in_statement(tensor, op) and _TAKES.fullmatch(self._index.method(self._made_at[tensor])):
             base = self._sharing.base_of(tensor)
             if base < 0:
                 break
@@ -114,7 +114,7 @@ class _MixFinder:
         taken = NONE
         if tensor in index.moves and self._flags[tensor] & self._flags[source] & PARAMETER:
             taken = max((at for at, _ in index.moves[tensor] if at < op), default=NONE)
-        elif _TAKES.fullmatch(index.func(made_at)) and not self._flags[tensor] & EXTERNAL:
+        elif _TAKES.fullmatch(index.method(made_at)) and not self._flags[tensor] & EXTERNAL:
             is_kept = any("[" in name or "." in name for name in self._names.all_of([tensor])[tensor])
             # Both may have been taken of one weight, the one later than the other: two calls of state_dict().
             base = self._sharing.base_of(tensor)

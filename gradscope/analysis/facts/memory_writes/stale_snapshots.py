@@ -96,7 +96,7 @@ class StaleSnapshots:
             if made_at[tensor] < index.op_count
             and not flags[tensor] & EXTERNAL
             and index.op_statement[made_at[tensor]] != NOWHERE
-            and _TAKES.fullmatch(index.func(made_at[tensor]))
+            and _TAKES.fullmatch(index.method(made_at[tensor]))
             and not any(written == tensor for written, _ in self._own_writes.get(tensor, ()))
         ]
 
@@ -137,7 +137,7 @@ class StaleSnapshots:
                     while tensor >= 0 and tensor not in seen:
                         seen.add(tensor)
                         found.setdefault(tensor, []).append((tensor, op))
-                        if not _TAKES.fullmatch(self._index.func(self._index.recording.tensors.column("op")[tensor])):
+                        if not _TAKES.fullmatch(self._index.method(self._index.recording.tensors.column("op")[tensor])):
                             tensor = self._sharing.base_of(tensor)
                             continue
                         break

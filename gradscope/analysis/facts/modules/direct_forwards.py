@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.derivatives.function_sources import Definition, Lines
 from gradscope.analysis.index import Index
-from gradscope.frames.syntax_trees import parsed
+from gradscope.frames.syntax_trees import bases_of, parsed
 from gradscope.recording.flags import GRAD
 
 _NAME = re.compile(r"((torch\.)?autograd\.)?Function")
@@ -57,7 +57,7 @@ def _gives_tracked(index: Index, op: int) -> bool:
 def _forwards(tree: ast.Module) -> Iterator[tuple[str, Definition]]:
     """The ``forward`` of each Function that has a backward of its own, by the name of its class."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef) and any(_NAME.fullmatch(ast.unparse(base)) for base in node.bases):
+        if isinstance(node, ast.ClassDef) and any(map(_NAME.fullmatch, bases_of(tree, node))):
             methods = {one.name: one for one in node.body if isinstance(one, ast.FunctionDef) and one.decorator_list}
             if "forward" in methods and "backward" in methods:
                 yield node.name, methods["forward"]

@@ -31,7 +31,12 @@ def results_dropped(index: Index) -> list[ResultDropped]:
             where = index.statements[statement]
             owner = dropped.get((where.line, where.end_line)) if where.file == number else None
             made = index.tensors_made(op)
-            if owner is None or kinds[op] != OpKind.CALL or len(made) != 1 or not index.func(op).startswith("Tensor."):
+            if (
+                owner is None
+                or kinds[op] != OpKind.CALL
+                or len(made) != 1
+                or not index.method(op).startswith("Tensor.")
+            ):
                 continue
             if not len(index.users.of(made[0])) and len(index.uses.of(op)):
                 found.append(ResultDropped(op, index.uses.of(op)[0], owner))

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from gradscope.analysis.facts.derivatives.function_sources import FunctionSources, Lines, attribute_of
 from gradscope.analysis.facts.tracking.flow import Flow, Step
 from gradscope.analysis.index import Index
-from gradscope.frames.syntax_trees import parsed
+from gradscope.frames.syntax_trees import bases_of, parsed
 from gradscope.recording import NONE
 from gradscope.recording.flags import GRAD
 from gradscope.recording.rows import Field
@@ -185,7 +185,7 @@ def _functions(tree: ast.Module) -> Iterator[ast.ClassDef]:
     """The classes of Functions that a file has."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef) and any(
-            ast.unparse(base).split(".")[-1] == "Function" for base in node.bases
+            base.rpartition(".")[2] == "Function" for base in bases_of(tree, node)
         ):
             yield node
 
