@@ -19,14 +19,13 @@ def parsed(text: str) -> ast.Module | None:
     """The tree, which nobody changes; None where the text is no Python (a notebook, a file that changed meanwhile).
 
     ``h: Tensor = net(x)`` stands in it as ``h = net(x)`` does: who asks what is assigned does not ask for its type.
-    ``torch.detach(x)`` and ``torch.Tensor.detach(x)`` stand in it as ``x.detach()`` does, and ``torch.add(x, y)`` as
-    ``x + y``.
+    ``torch.detach(x)`` and ``torch.Tensor.detach(x)`` stand in it as ``x.detach()`` does, ``torch.add(x, y)`` as
+    ``x + y``, and ``exp(x)`` as ``torch.exp(x)`` where that is what the file imported.
     """
     tree = _tree(text)
-    modules = _modules(tree) if tree is not None else set()
-    if tree is not None and modules:
+    if tree is not None and "torch" in text:
         with contextlib.suppress(RecursionError):  # an expression too deep for it: what is in it stays as it is written
-            _Calls(modules).visit(tree)
+            _Calls(tree).visit(tree)
     return tree
 
 
@@ -65,19 +64,41 @@ def _modules(tree: ast.Module) -> set[str]:
     return {one.asname or one.name for node in imports for one in node.names if one.name == "torch"}
 
 
+def _functions(tree: ast.Module) -> dict[str, str]:
+    """The names of functions of torch's that a file imports one by one, and gives nothing else."""
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "torch"]
+    found = {one.asname or one.name: one.name for node in names for one in node.names} if names else {}
+    for node in ast.walk(tree) if found else ():
+        if isinstance(node, ast.arg):
+            found.pop(node.arg, None)
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found.pop(node.name, None)
+        elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            found.pop(node.id, None)
+    return found
+
+
 class _Calls(ast.NodeTransformer):
     """Puts calls of methods, and operators, in place of those of functions of torch's, where the function's stood."""
 
-    def __init__(self, modules: set[str]) -> None:
-        self._modules = modules
+    def __init__(self, tree: ast.Module) -> None:
+        self._modules = _modules(tree)
+        self._functions = _functions(tree)
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         self.generic_visit(node)
         called = node.func
-        if not isinstance(called, ast.Attribute) or not node.args or isinstance(node.args[0], ast.Starred):
+        if not node.args or isinstance(node.args[0], ast.Starred):
+            return node
+        if isinstance(called, ast.Name) and called.id in self._functions:
+            module = ast.copy_location(ast.Name("torch", ast.Load()), called)
+            called = node.func = ast.copy_location(
+                ast.Attribute(module, self._functions[called.id], ast.Load()), called
+            )
+        if not isinstance(called, ast.Attribute):
             return node
         of = dotted_name(called.value)
-        is_function = of in self._modules
+        is_function = of in self._modules or of == "torch"
         is_method = of.removesuffix(".Tensor") in self._modules - {of} and not called.attr.startswith("_")
         if is_method or (is_function and called.attr in _ALSO_FUNCTIONS):
             called.value = node.args.pop(0)
@@ -105,6 +126,15 @@ def assigned_names(statement: ast.stmt) -> list[str]:
         for part in ast.walk(target)
         if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
     ]
+
+
+def assigned_pairs(statement: ast.Assign) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """What an assignment stores to, with its value; of tuples each item with its own."""
+    for target in statement.targets:
+        if isinstance(target, ast.Tuple) and isinstance(statement.value, ast.Tuple):
+            yield from zip(target.elts, statement.value.elts, strict=False)
+        else:
+            yield target, statement.value
 
 
 def last_name(node: ast.expr | None) -> str:

@@ -38,6 +38,11 @@ def test_the_loss_of_the_closure_is_named() -> None:
     assert said(f"{loss}\nreturn loss") == [("closure-without-backward", [loss, "optimizer.step(closure)"])]
 
 
+def test_a_gradient_that_is_set_to_none_is_none() -> None:
+    loss = "loss = (x @ w - y).pow(2).mean()"
+    assert said(f"w.grad = None\n{loss}\nreturn loss")[0][0] == "closure-without-backward"
+
+
 def test_no_grad_around_it_is_named_first() -> None:
     loss = "loss = (x @ w - y).pow(2).mean()"
     ((code, causes),) = said(f"with torch.no_grad():\n    {loss}\nreturn loss")

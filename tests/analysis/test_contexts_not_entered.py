@@ -55,5 +55,31 @@ def test_what_is_entered_kept_or_no_context_manager_is_none(statement: str) -> N
     assert said(statement)[1] == []
 
 
+MODULE = """
+import torch
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = torch.nn.Linear(3, 1)
+    def forward(self, x):
+        return self.body(x)
+def validate(net, x):
+    torch.no_grad()
+    return net(x)
+net = Net()
+"""
+
+
+def test_what_runs_behind_it_may_be_a_module_of_the_programs() -> None:
+    (answer,) = (
+        one
+        for one in build(recorded(f"{MODULE}validate(net, torch.ones(2, 3))")).answers
+        if one.code == "context-not-entered"
+    )
+    assert "line 10 runs" in answer.text
+    without = build(recorded(f"{MODULE}net(torch.ones(2, 3))")).answers
+    assert "context-not-entered" not in [one.code for one in without]
+
+
 def test_what_never_ran_is_none() -> None:
     assert [one.code for one in build(recorded(HEAD.format("net.bare()"))).answers] == []

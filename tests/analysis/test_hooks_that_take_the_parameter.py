@@ -24,6 +24,17 @@ for k in range(3):
     optimizer.step()
 """
 TAKEN = {
+    "is wrapped": (
+        "import functools\n"
+        "def timed(function):\n"
+        "    @functools.wraps(function)\n"
+        "    def wrapper(*args):\n"
+        "        return function(*args)\n"
+        "    return wrapper\n"
+        "@timed\n"
+        "def hook(grad):\n"
+        "    grad /= 4  # here"
+    ),
     "divides": "def hook(grad):\n    grad /= 4  # here\n    return grad",
     "clips": "def hook(grad):\n    grad.clamp_(-1, 1)  # here",
     "clips by a function": "def hook(g):\n    torch.clamp_(g, -1, 1)  # here",

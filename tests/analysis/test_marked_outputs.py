@@ -53,13 +53,14 @@ def told(**changed: str) -> tuple[str, list[int]]:
         {"use": "((1 - kept) * w[:2]).sum()"},
         {"use": "(kept[None] * w[:2]).sum()"},
         {"marks": "ctx.mark_non_differentiable(kept)"},
+        {"kept": "best, index = scores.topk(2); kept = best"},
         {"kept": "index = scores.topk(2).indices; kept = scores[index]"},
         {
             "computes": "if grad_kept is not None:\n"
             "            grad_scores = grad_nodes.new_zeros(ctx.shape).index_add(0, index, grad_kept)"
         },
     ],
-    ids=["a factor", "a view", "alone", "in two steps", "where it is given"],
+    ids=["a factor", "a view", "alone", "by another name", "in two steps", "where it is given"],
 )
 def test_the_mark_is_named(changed: dict[str, str]) -> None:
     source, lines = told(**{"use": "(w[:2] * kept).sum()", **changed})

@@ -101,6 +101,24 @@ def test_a_tie_of_which_both_sides_are_made_anew() -> None:
     assert causes(RESIZED.format("self.head.weight = self.embed.weight"), "tie-broken") == []
 
 
+def test_a_tie_of_a_model_that_only_a_function_knows() -> None:
+    last = """
+class Trainer:
+    def __init__(self):
+        self.model = Model()
+        self.model.embed.weight = nn.Parameter(torch.randn(5, 3))
+    def fit(self):
+        for step in range(3):
+            self.model.head(self.model.embed(torch.arange(5))).logsumexp(1).sum().backward()
+Trainer().fit()
+"""
+    made = "self.embed, self.head = nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)"
+    apart = "self.embed = nn.Embedding(5, 3)\n        self.head = nn.Linear(3, 5, bias=False)"
+    source = RESIZED.partition("    def resize")[0].replace(made, apart) + last
+    assert [one[0] for one in causes(source, "tie-broken")] == [line_of(source, "= nn.Parameter")]
+    assert causes(source.replace("self.model.embed.weight = nn.Parameter", "self.kept = "), "tie-broken") == []
+
+
 LOADED = """
 import torch
 from torch import nn

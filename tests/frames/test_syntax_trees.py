@@ -57,6 +57,15 @@ def test_a_method_called_as_a_function_is_called_as_a_method() -> None:
     assert values[6:] == ["x + y * 2", written[-1]]
 
 
+def test_a_function_that_is_imported_by_name_is_torchs() -> None:
+    tree = parsed(
+        "from torch import detach, sigmoid as act, exp, no_grad\nexp = 1\na = act(detach(x))\nb = exp(x)\nc = no_grad()"
+    )
+    assert tree is not None
+    values = [ast.unparse(node.value) for node in tree.body if isinstance(node, ast.Assign)]
+    assert values == ["1", "torch.sigmoid(x.detach())", "exp(x)", "no_grad()"]
+
+
 def test_who_changes_a_text_sees_calls_as_they_are_written() -> None:
     tree = as_written(_CALLS)
     assert tree is not None

@@ -71,7 +71,8 @@ def replaced(text: str, tie: Tie) -> list[TieReplaced]:
         path = _path(target)
         is_layer = bool(path) and path[-1] != tie.part
         is_made = is_layer and any(first <= node.lineno <= last for first, last in inits)
-        if path[1:] in wanted and node.lineno != tie.line and not is_made and len(_path(node.value)) < 2:
+        is_side = any(path[1:][-len(side) :] == side for side in wanted)
+        if is_side and node.lineno != tie.line and not is_made and len(_path(node.value)) < 2:
             found.append(TieReplaced(node.lineno, node.end_lineno or node.lineno, ast.unparse(target)))
     functions = {_function_around(text, one.line) for one in found}
     is_one = len(found) == 1 or (len(functions) == 1 and None not in functions)

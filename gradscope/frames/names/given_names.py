@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from gradscope.frames.syntax_trees import innermost, parsed
+from gradscope.frames.syntax_trees import assigned_pairs, innermost, parsed
 
 _PUTS = ("append", "appendleft", "add", "insert")
 _PARAMETERS = ("parameters", "named_parameters", "buffers", "named_buffers", "items", "values")
@@ -201,11 +201,7 @@ def default_arguments(text: str, line: int) -> tuple[str, int, int, int, int] | 
 def _assigned(tree: ast.Module) -> Iterator[tuple[ast.expr, ast.expr]]:
     """Every name or attribute that is assigned, with its value; of tuples each."""
     for node in (node for node in ast.walk(tree) if isinstance(node, ast.Assign)):
-        for target in node.targets:
-            pairs = [(target, node.value)]
-            if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
-                pairs = list(zip(target.elts, node.value.elts, strict=False))
-            yield from (pair for pair in pairs if isinstance(pair[0], ast.Name | ast.Attribute))
+        yield from (pair for pair in assigned_pairs(node) if isinstance(pair[0], ast.Name | ast.Attribute))
 
 
 def _taken_whole(value: ast.expr) -> str | None:

@@ -308,7 +308,10 @@ def _write_there(tape: Tape, runs: HookRuns, registered: _OnResult, row_of: Call
 
 
 def code_of(hook: Any) -> CodeType | None:
-    """The code that a hook runs first; None for one that has none of Python's."""
+    """The code of a hook; of one that wraps another function, as functools.wraps says, that of the other.
+
+    None for one that has no code of Python's.
+    """
     while isinstance(hook, functools.partial):
         hook = hook.func
     hook = original(hook)
@@ -316,6 +319,8 @@ def code_of(hook: Any) -> CodeType | None:
         hook = hook.__func__
     if type(hook) is not FunctionType:
         hook = vars(type(hook)).get("__call__")
+    while type(hook) is FunctionType and type(inner := vars(hook).get("__wrapped__")) is FunctionType:
+        hook = inner
     return hook.__code__ if type(hook) is FunctionType else None
 
 

@@ -11,25 +11,39 @@ from gradscope.frames.without_effect.contexts_not_entered import contexts_not_en
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
-    """One finding for each such statement behind which something ran in its block."""
+    """One finding for each such statement behind which something ran in its block, itself or in what it called."""
     index = sources.index
     for number, file in enumerate(index.recording.files):
         made = contexts_not_entered(file.text) if file.is_user else []
-        ran = [(one.line, at) for at, one in enumerate(index.statements) if one.file == number] if made else []
+        ran = list(_ran(sources, number)) if made else []
         for one in made:
-            behind = [(line, at) for line, at in ran if one.end_line < line <= one.until and at in index.last_op]
+            behind = [(line, function, op) for line, function, op in ran if one.end_line < line <= one.until]
             if not behind:
                 continue
-            line, statement = min(behind)
-            function = index.recording.text(index.statements[statement].function)
+            line, function, op = min(behind)
             yield sources.finding(
                 f"Line {index.line(number, one.line)}: {one.source} makes a context manager that nothing enters",
                 why=f"line {line} runs as if it were not there",
-                op=index.last_op[statement],
+                op=op,
                 tensors=[],
                 causes=[sources.cause_of_line("used", number, one.line, one.end_line, function)],
                 advice=f"Write with {one.source}: around what is meant.",
             )
+
+
+def _ran(sources: Sources, file: int) -> Iterator[tuple[int, str, int]]:
+    """Lines of a file at which calls were seen, and those at which a name led to a tensor or a module that one took.
+
+    Each with its function, and an op.
+    """
+    index, recording = sources.index, sources.index.recording
+    for statement, op in index.last_op.items():
+        place = index.statements[statement]
+        if place.file == file:
+            yield place.line, recording.text(place.function), op
+    for span, op in zip(recording.bindings.column("span"), recording.bindings.column("op"), strict=True):
+        if span >= 0 and recording.spans[span].file == file and op < index.op_count:
+            yield recording.spans[span].stmt_line, recording.text(recording.spans[span].function), op
 
 
 DIAGNOSIS = Diagnosis(

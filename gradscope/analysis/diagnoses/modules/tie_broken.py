@@ -22,23 +22,23 @@ PASSES = 2
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each tie that the text has, where both sides are trained as two at the end."""
-    at_end: dict[str, int] | None = None
+    at_end: list[dict[str, int]] | None = None
     for number, file in enumerate(sources.index.recording.files):
         for tie in ties(file.text) if file.is_user else ():
             at_end = _named_at_end(sources) if at_end is None else at_end
-            yield from _of_tie(sources, number, tie, at_end)
+            yield from next(filter(None, (list(_of_tie(sources, number, tie, names)) for names in at_end)), [])
 
 
-def _named_at_end(sources: Sources) -> dict[str, int]:
-    """Parameters by the names that held them when the run ended."""
-    index = sources.index
-    flags = index.recording.tensors.column("flags")
-    return {
-        index.recording.text(name): tensor
-        for tensor, rows in sources.names_held.items()
-        for name, _, span in rows
-        if span == NONE and flags[tensor] & PARAMETER
-    }
+def _named_at_end(sources: Sources) -> list[dict[str, int]]:
+    """Parameters by the names that held them when the run ended, and by those that were seen last in each function."""
+    recording = sources.index.recording
+    flags, spans, bindings = recording.tensors.column("flags"), recording.spans.column("function"), recording.bindings
+    found: dict[int, dict[str, int]] = {NONE: {}}
+    for name, tensor, span in zip(*map(bindings.column, ("name", "tensor", "span")), strict=True):
+        if flags[tensor] & PARAMETER:
+            function = spans[span] if span >= 0 else NONE
+            found.setdefault(function, {})[recording.text(name)] = tensor
+    return list(found.values())
 
 
 def _of_tie(sources: Sources, file: int, tie: Tie, at_end: dict[str, int]) -> Iterator[Finding]:

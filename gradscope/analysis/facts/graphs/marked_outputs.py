@@ -15,6 +15,7 @@ from gradscope.analysis.facts.graphs.functions_without_node import is_function, 
 from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.reaching.applied_functions import ApplyCalls
 from gradscope.analysis.index import Index
+from gradscope.frames.syntax_trees import assigned_pairs, last_name
 from gradscope.recording.flags import GRAD, RAISED
 from gradscope.recording.rows import OpKind
 
@@ -98,11 +99,21 @@ def _is_used(backward: Definition, argument: str) -> bool:
 
 
 def _made_at(parts: list[ast.AST], name: str) -> Iterator[int]:
-    for part in parts:
-        if isinstance(part, ast.Assign) and any(
-            isinstance(one, ast.Name) and one.id == name for target in part.targets for one in ast.walk(target)
-        ):
-            yield from range(part.lineno, (part.end_lineno or part.lineno) + 1)
+    """Where a name is assigned, or what it was given as it is."""
+    names, todo = {name}, [name]
+    while todo:
+        wanted = todo.pop()
+        for part in (one for one in parts if isinstance(one, ast.Assign)):
+            stored = (one for target in part.targets for one in ast.walk(target) if isinstance(one, ast.Name))
+            if any(one.id == wanted for one in stored):
+                yield from range(part.lineno, (part.end_lineno or part.lineno) + 1)
+                given = {
+                    value.id
+                    for target, value in assigned_pairs(part)
+                    if last_name(target) == wanted and isinstance(value, ast.Name)
+                }
+                todo += given - names
+                names |= given
 
 
 def _use(

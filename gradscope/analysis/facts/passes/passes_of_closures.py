@@ -34,8 +34,12 @@ def idle_closures(index: Index) -> Iterator[IdleClosure]:
     ops = index.recording.ops
     kinds, flags = ops.column("kind"), ops.column("flags")
     changes = index.recording.changes
-    columns = (changes.column(name) for name in ("op", "field"))
-    written = {op for op, field in zip(*columns, strict=True) if field in (Field.GRAD, Field.VERSION)}
+    columns = (changes.column(name) for name in ("op", "field", "after"))
+    written = {
+        op
+        for op, field, after in zip(*columns, strict=True)
+        if field == Field.VERSION or (field == Field.GRAD and after >= 0)
+    }
     own = {op for op in written if op < index.op_count and kinds[op] != OpKind.GROUP}  # (zero_grad gives nothing)
     by_line: dict[int, list[range]] = {}
     last: dict[int, int] = {}
