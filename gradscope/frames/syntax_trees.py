@@ -36,11 +36,25 @@ def as_written(text: str) -> ast.Module | None:
 
 
 def _tree(text: str) -> ast.Module | None:
+    tree = fresh_tree(text)
+    if tree is not None:
+        try:
+            _without_annotations(tree)
+        except RecursionError:
+            return None
+    return tree
+
+
+def fresh_tree(text: str, filename: str = "<unknown>") -> ast.Module | None:
+    """The tree of a text, for one who changes it; None where the text is no Python.
+
+    Args:
+        text: What is parsed.
+        filename: To which Python puts down its warnings.
+    """
     for _ in range(TRIES):
         try:
-            tree = ast.parse(text)
-            _without_annotations(tree)
-            return tree
+            return ast.parse(text, filename)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return None
         except SystemError:  # of CPython up to 3.11 where two threads parse at once; the text has nothing to do with it

@@ -19,6 +19,8 @@ from gradscope.frames.whose_file import is_gradscope
 
 CALL_NAME = "<gradscope call>"
 """Name of the frames through which torch functions are called; they stand for the caller (see ``sites.Callers``)."""
+PROBE_NAME = "__gradscope probe"
+"""How the names begin under which a program calls its probes (see ``hosting.probes``)."""
 
 _HANDLER = ("torch/overrides.py", "torch\\overrides.py")
 _IMPORTLIB = "<frozen importlib"

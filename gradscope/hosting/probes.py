@@ -16,6 +16,8 @@ from itertools import count
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
+from gradscope.frames.tracebacks import PROBE_NAME
+
 Action = Callable[[FrameType], None]
 
 _runs = count(1)
@@ -41,7 +43,7 @@ class InsertedProbes:
     """
 
     def __init__(self, probes: Sequence[Probe], filename: str) -> None:
-        self._name = f"__gradscope probe {next(_runs)}__"  # with no "_" before it torch.compile would not look into it
+        self._name = f"{PROBE_NAME} {next(_runs)}__"  # with no "_" before it torch.compile would not look into it
         self._filename = filename
         self._actions = [probe.action for probe in probes]
         self._before: dict[tuple[int, int], list[int]] = {}

@@ -4,9 +4,6 @@ import pytest
 
 from gradscope.analysis.report_builder import build
 from tests.analysis.building import line_of, recorded
-from tests.versions import needs_columns
-
-pytestmark = needs_columns
 
 HEAD = """\
 import torch

@@ -6,9 +6,6 @@ import pytest
 
 from gradscope.analysis.report_builder import build
 from tests.analysis.building import recorded
-from tests.versions import needs_columns
-
-pytestmark = needs_columns
 
 PROGRAM = """
 import torch

@@ -7,9 +7,6 @@ import pytest
 from gradscope.analysis.report_builder import build
 from gradscope.analysis.report_model import Answer
 from tests.analysis.building import line_of, recorded
-from tests.versions import needs_columns
-
-pytestmark = needs_columns
 
 NET = """
 import torch

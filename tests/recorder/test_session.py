@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from contextlib import ExitStack
 from typing import ClassVar
@@ -132,7 +131,6 @@ class Ready(torch.autograd.Function):
         return gradient
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 knows no columns")
 def test_in_one_line_what_comes_before_the_recording_is_told_from_what_comes_in_it():
     w = torch.ones(2, requires_grad=True)
     Ready.results += torch.ones(2), torch.ones(2)

@@ -23,7 +23,6 @@ from tests.recorder.reading import (
     row_called,
     tensor_called,
 )
-from tests.versions import KNOWS_COLUMNS
 
 
 def test_autocast_is_noted_at_each_op():
@@ -304,7 +303,6 @@ def test_the_assigning_call_is_not_guessed():
     assert parse_source(either).call_assigned_to("y", 0, 6) is None
 
 
-@pytest.mark.skipif(not KNOWS_COLUMNS, reason="Python 3.10 does not say where an instruction ends")
 def test_a_call_over_several_lines_has_its_whole_span():
     with gradscope.record() as recording:
         y = torch.add(

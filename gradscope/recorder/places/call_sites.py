@@ -21,6 +21,9 @@ from gradscope.recording import SourceFile
 from gradscope.recording.rows import Span
 from gradscope.recording.tables import NONE
 
+if sys.version_info < (3, 11):
+    from gradscope.frames.instruction_positions import RecompiledText
+
 Call = Callable[[Any, Any, Any], Any]
 _DECORATOR_LINES = 50
 """Lines above a function's ``def`` in which its decorators are looked for."""
@@ -51,6 +54,7 @@ class SourceFiles:
         self._texts = texts
         self._ids: dict[str, int] = {}
         self._parsed: dict[int, Source] = {}
+        self._compiled: dict[int, RecompiledText] = {}
 
     def file(self, filename: str, is_user: bool) -> int:
         """The id of a file, its text read when it is first met."""
@@ -74,6 +78,22 @@ class SourceFiles:
             known = self._parsed[file] = parse_source(self._tape.recording.files[file].text)
         return known
 
+    def positions(self, file: int, frame: FrameType) -> tuple[int, int, int, int]:
+        """First line, last line, first and last column of the instruction that a frame is at.
+
+        The columns are -1 where they are not known.
+        """
+        code, lasti, line = frame.f_code, frame.f_lasti, frame.f_lineno
+        if sys.version_info >= (3, 11):
+            found = next(islice(code.co_positions(), lasti // 2, None), (None, None, None, None))
+            start, end, col, end_col = found
+            first = start or line or 0
+            return first, end or first, NONE if col is None else col, NONE if end_col is None else end_col
+        compiled = self._compiled.get(file)
+        if compiled is None:
+            compiled = self._compiled[file] = RecompiledText(self._tape.recording.files[file].text)
+        return compiled.at(code, lasti) or (line or 0, line or 0, NONE, NONE)
+
 
 class SpanTable:
     """Spans of instructions, each once."""
@@ -95,7 +115,7 @@ class SpanTable:
         if known is None:
             is_user = self._owners.of(code) in (Owner.USER, Owner.HELPER)
             file = self.sources.file(code.co_filename, is_user)
-            line, end_line, col, end_col = positions(code, frame.f_lasti, frame.f_lineno)
+            line, end_line, col, end_col = self.sources.positions(file, frame)
             source = self.sources.parsed(file) if is_user else None
             statement = SourceStatement(line, end_line) if source is None else source.at(line, col)
             function = self._tape.text(qualified_name(code, frame, source))
@@ -109,7 +129,7 @@ class SpanTable:
     def text_at(self, frame: FrameType) -> str:
         """The source of the instruction that a frame is at, or of its lines where the columns are not known."""
         _, file, _ = self.of(frame)
-        return self._tape.recording.excerpt(file, *positions(frame.f_code, frame.f_lasti, frame.f_lineno))
+        return self._tape.recording.excerpt(file, *self.sources.positions(file, frame))
 
     def of_decorator(self, code: CodeType, wanted: re.Pattern[str]) -> tuple[int, int, SourceStatement] | None:
         """Span id, file id and statement of the decorator of a user's function whose source matches; None for none."""
@@ -140,16 +160,6 @@ class SpanTable:
         self._tape.pending["spans"] += span
         self._count += 1
         return self._count - 1
-
-
-def positions(code: CodeType, lasti: int, line: int | None) -> tuple[int, int, int, int]:
-    """First line, last line, first and last column of an instruction; columns are -1 where Python keeps none."""
-    if sys.version_info >= (3, 11):
-        found = next(islice(code.co_positions(), lasti // 2, None), (None, None, None, None))
-        start, end, col, end_col = found
-        first = start or line or 0
-        return first, end or first, NONE if col is None else col, NONE if end_col is None else end_col
-    return line or 0, line or 0, NONE, NONE
 
 
 def _short(filename: str) -> str:

@@ -21,7 +21,7 @@ from gradscope.frames.frame_locals import reading_locals
 from gradscope.frames.statements import NO_STATEMENT, Assignment, SourceStatement
 from gradscope.frames.tracebacks import CALL_NAME
 from gradscope.frames.whose_file import within
-from gradscope.recorder.places.call_sites import Call, Callers, Site, SpanTable, positions
+from gradscope.recorder.places.call_sites import Call, Callers, Site, SpanTable
 from gradscope.recorder.places.code_owners import CodeOwners, Owner
 from gradscope.recorder.places.forwards_in_frames import MODULE_CALLS, directly_called
 from gradscope.recorder.places.torch_calls import call_in
@@ -119,7 +119,7 @@ class CallSites:
         if begun_at is not None:
             file = spans.sources.file(begun_at.f_code.co_filename, True)
             function = qualified_name(begun_at.f_code, begun_at, spans.sources.parsed(file))
-            line, _, col, _ = positions(begun_at.f_code, begun_at.f_lasti, begun_at.f_lineno)
+            line, _, col, _ = spans.sources.positions(file, begun_at)
             self._begun_at = (file, function, (line, col))
         self._nowhere = Site(NONE, NONE, NONE, NO_STATEMENT, "")
         self.started_at: dict[int, Site] = {}
