@@ -295,6 +295,7 @@ _ENTRIES = (
     Entry("modules.left_frozen", _an_event(EventKind.FROZEN)),
     Entry("modules.saved_when_frozen", _an_event(EventKind.FROZEN)),
     Entry("modules.frozen_with_another", _an_event(EventKind.FROZEN)),
+    Entry("modules.frozen_with_new", _an_event(EventKind.FROZEN)),
     Entry("modules.new_layer_frozen", _an_event(EventKind.FROZEN)),
     Entry("modules.copied_while_frozen", _an_event(EventKind.FROZEN)),
     Entry("optimizers.members.parameter_replaced", _an_event(EventKind.OPTIMIZER)),
