@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.leaf_gradients.copied_gradients import CopiedGradient, CopiedGradients
 from gradscope.analysis.facts.modules.registered_hooks import RegisteredHook
 from gradscope.analysis.facts.optimizers import seen_optimizers
 from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, last_before
@@ -34,12 +35,15 @@ def _find(sources: Sources) -> Iterator[Finding]:
     if not calls:
         return
     lives = sources.lives
+    copied = CopiedGradients(index, lives)
     for ops in calls.values():
         is_measure = "inf" in index.span_source(ops[-1])
         if len(ops) < CALLS or is_measure:
             continue
         if (hook := _taking_hook(sources, ops)) is not None:
             yield _taken_by_hook(sources, ops, hook)
+        elif copies := _copied_before(copied, lives, index, ops):
+            yield _of_copied(sources, ops, copies)
         elif all(_is_in_vain(index, lives, op) for op in ops):
             yield from _finding(sources, lives, ops)
         elif others := _given_others(sources, lives, ops):
@@ -56,6 +60,8 @@ def _is_in_vain(index: Index, lives: GradientLives, op: int) -> bool:
         )
     for gradient in clipped:
         tensor = lives.owners[gradient]
+        if tensor not in lives.passes:
+            return False  # (the program sets its gradient itself, and which steps take it is not known here)
         cleared = first_after(lives.cleared.get(tensor, []), op)
         stepped = first_after(lives.steps.get(tensor, []), op)
         until = cleared if cleared >= 0 else index.op_count
@@ -64,6 +70,32 @@ def _is_in_vain(index: Index, lives: GradientLives, op: int) -> bool:
         if cleared < 0 and first_after(lives.passes[tensor], op) >= 0:
             return False
     return True
+
+
+def _copied_before(copied: CopiedGradients, lives: GradientLives, index: Index, ops: list[int]) -> list[CopiedGradient]:
+    """Where each call clips what was copied before: the copies of the last one; else none."""
+    found: list[CopiedGradient] = []
+    for op in ops:
+        clipped = [one for one in index.uses.of(op) if one in lives.owners]
+        copies = [copy for one in clipped if (copy := copied.before(one, op)) is not None]
+        if not clipped or len(copies) < len(clipped):
+            return []
+        found = copies
+    return found
+
+
+def _of_copied(sources: Sources, ops: list[int], copies: list[CopiedGradient]) -> Finding:
+    index, last, copy = sources.index, ops[-1], copies[0]
+    optimizer, name = index.func(copy.step).removeprefix("optim."), index.func(last).rpartition(".")[2]
+    return sources.finding(
+        f"Line {index.op_line(last)}: {name} clips gradients that were copied before ({index.times(ops):,} calls)",
+        why=f"{optimizer} applies the copies, made at line {index.op_line(copy.copied_at)}, and nothing clips those",
+        op=last,
+        tensors=[one.other for one in copies],
+        causes=sources.cause("used", last),
+        evidence=[Evidence("ops", copy.copied_at), Evidence("ops", copy.step)],
+        advice="Clip the parameters that the optimizer steps, or clip before the copies are made.",
+    )
 
 
 def _taking_hook(sources: Sources, ops: list[int]) -> RegisteredHook | None:
@@ -184,8 +216,9 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""Each call of clip_grad_norm_ or clip_grad_value_ at a line found no gradients, or gradients that were
-            cleared before a step used them. The steps applied gradients that nothing had clipped. Or a hook that runs
-            once a gradient is there takes it away within the backward pass.""",
+            cleared before a step used them, or that had been copied to other parameters before, which the steps
+            change. The steps applied gradients that nothing had clipped. Or a hook that runs once a gradient is there
+            takes it away within the backward pass.""",
         reason="""Clipping changes what is in .grad at that moment, of the parameters that it is given. Before backward
             that is nothing, or what is left of the round before; another model's parameters may have none at all.""",
         remedy="""The order is: clear, forward, backward, clip, step; with a GradScaler unscale_ comes before clip. Give
