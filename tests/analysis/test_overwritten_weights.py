@@ -43,14 +43,15 @@ def said(rounds: str) -> list[int]:
 @pytest.mark.parametrize(
     ("rounds", "line"),
     [
-        ("step(); average(); copied()", 20),
-        ("step(); average(); loaded()", 22),
-        ("loaded(); step()", 22),
-        ("step(); copied()", 20),
+        ("step(); average(); net.load_state_dict(other.state_dict())", 27),
+        ("step(); average(); copied()", 27),
+        ("step(); average(); loaded()", 27),
+        ("loaded(); step()", 27),
+        ("step(); copied()", 27),
         ("step(); pulled()", 16),
     ],
 )
-def test_the_copy_is_the_cause(rounds: str, line: int) -> None:
+def test_the_copy_or_what_asks_for_it_is_the_cause(rounds: str, line: int) -> None:
     assert said(rounds) == [line]
 
 

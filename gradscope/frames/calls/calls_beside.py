@@ -64,6 +64,23 @@ def called_twice(text: str, line: int) -> tuple[CallBeside, CallBeside] | None:
     return (calls[0], calls[1]) if len(calls) == 2 else None
 
 
+def only_call_of_what_ends(text: str, line: int) -> CallBeside | None:
+    """The only call of the function that ends with the statement at a line, or with the loop or block around that.
+
+    Whatever comes after it comes after that call. None where other statements follow it in the function (but for a
+    ``return``, or a plain assignment), or where more than one call leads to it.
+    """
+    tree = parsed(text)
+    function = innermost(tree, line, *_FUNCTIONS) if tree is not None else None
+    if tree is None or not isinstance(function, _Function):
+        return None
+    after = [statement for statement in function.body if statement.lineno > line]
+    if any(isinstance(node, ast.Call) for statement in after for node in ast.walk(statement)):
+        return None
+    calls = [call for _, call in _calls(tree, function)]
+    return calls[0] if len(calls) == 1 else None
+
+
 @lru_cache(maxsize=64)
 def _levels(text: str, line: int, without: int) -> tuple[_Level, ...]:
     """The function around a line, those that call it, and so on: but for what calls the one that begins at a line."""

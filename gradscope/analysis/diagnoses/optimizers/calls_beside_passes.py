@@ -1,10 +1,10 @@
-"""The call of a helper by which a program does something beside a backward pass: what comes first is decided there."""
+"""The call of a helper by which a program does something beside another thing: what comes first is decided there."""
 
 from __future__ import annotations
 
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Cause, CauseRole
-from gradscope.frames.calls.calls_beside import call_beside
+from gradscope.frames.calls.calls_beside import call_beside, only_call_of_what_ends
 
 
 def called_beside(sources: Sources, role: CauseRole, done: int, passed: int) -> tuple[str, Cause] | None:
@@ -16,10 +16,33 @@ def called_beside(sources: Sources, role: CauseRole, done: int, passed: int) -> 
         sources: The facts.
         role: The part that the call has.
         done: The op that does it.
-        passed: The backward pass.
+        passed: What it is done beside: a backward pass, a step, an evaluation.
     """
     index = sources.index
     file, other = (index.statements[index.op_statement[op]].file for op in (done, passed))
     text = index.recording.files[file].text if 0 <= file == other else ""
     call = call_beside(text, int(index.op_line(done)), [int(index.op_line(passed))])
     return None if call is None else (call.called, sources.cause_of_line(role, file, call.line, call.end_line, ""))
+
+
+def where_asked_for(sources: Sources, role: CauseRole, done: int, beside: int) -> tuple[str, list[Cause]]:
+    """What the program calls to have something done, as written, and that line: of the op itself where no helper does.
+
+    What a helper does may be right; that it is called there, or that nothing is called to undo it, is not.
+
+    Args:
+        sources: The facts.
+        role: The part that the line has.
+        done: The op that does it.
+        beside: An op before or after which it should not be done.
+    """
+    index, called = sources.index, called_beside(sources, role, done, beside)
+    if called is not None:
+        return called[0], [called[1]]
+    file = index.statements[index.op_statement[done]].file
+    text = index.recording.files[file].text if file >= 0 else ""
+    call = only_call_of_what_ends(text, int(index.op_line(done)))
+    is_beside = call is not None and index.op_place(done).function != index.op_place(beside).function
+    if call is None or not is_beside:
+        return index.call_name(done), sources.cause(role, done)
+    return call.called, [sources.cause_of_line(role, file, call.line, call.end_line, "")]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
-from gradscope.analysis.diagnoses.optimizers.calls_beside_passes import called_beside
+from gradscope.analysis.diagnoses.optimizers.calls_beside_passes import called_beside, where_asked_for
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory_writes.averages_left import AveragesLeft, LeftAverage
 from gradscope.analysis.report_model import Cause, Evidence
@@ -31,13 +31,15 @@ def _find(sources: Sources) -> Iterator[Finding]:
 def _never_restored(sources: Sources, group: list[LeftAverage]) -> Finding:
     index, tensors, last = sources.index, [one.tensor for one in group], group[0].puts[-1]
     names, times = sources.listed([sources.names.of(tensor) for tensor in tensors]), len(group[0].puts)
+    puts, causes = where_asked_for(sources, "write", last, group[0].evaluated_at)
+    line = causes[0].line if causes else index.op_line(last)
     return sources.finding(
-        f"Line {index.op_line(last)}: {index.call_name(last)} puts the running average of {names} in the place of "
+        f"Line {line}: {puts} puts the running average of {names} in the place of "
         f"the trained values{f' ({times} times)' if times > 1 else ''}, and nothing puts those back",
         why=_WHY,
         op=last,
         tensors=tensors,
-        causes=sources.cause("write", last),
+        causes=causes,
         evidence=_evidence(group),
         advice="Keep a copy of the trained values and put it back afterwards, or evaluate a second model.",
     )

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.optimizers.calls_beside_passes import where_asked_for
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory_writes.overwritten_weights import STEPS, Overwritten, OverwrittenWeights
 from gradscope.analysis.facts.memory_writes.rounded_weights import Rounded, RoundedWeights
+from gradscope.analysis.facts.passes.gradient_lives import last_before
 from gradscope.analysis.report_model import Evidence
 
 _SAYS = {
@@ -34,13 +36,16 @@ def _find(sources: Sources) -> Iterator[Finding]:
     for (_, source), group in alike.items():
         tensors, last = [one.tensor for one in group], group[0].copies[-1]
         names = sources.listed([sources.names.of(tensor) for tensor in tensors])
+        writes, causes = index.call_name(last), sources.cause("write", last)
+        if source != "towards":  # (which of two is written is decided where it is written)
+            writes, causes = where_asked_for(sources, "write", last, last_before(lives.steps[tensors[0]], last))
+        line = causes[0].line if causes else index.op_line(last)
         yield sources.finding(
-            f"Line {index.op_line(last)}: {index.call_name(last)} overwrites {names} after each step "
-            f"({index.times(group[0].copies):,} times)",
+            f"Line {line}: {writes} overwrites {names} after each step ({index.times(group[0].copies):,} times)",
             why=_SAYS[source],
             op=last,
             tensors=tensors,
-            causes=sources.cause("write", last),
+            causes=causes,
             evidence=[Evidence("ops", op) for one in group for op in one.copies[-STEPS:]],
             advice=_INSTEAD[source],
         )
