@@ -336,3 +336,37 @@ def test_a_branch_that_overflows_in_a_pass_that_was_not_looked_at(formula: str, 
     source = OUTLIERS.format(formula)
     answers = [one for one in build(recorded(source)).answers if one.code == "gradient-not-finite"]
     assert [one.causes[0].line for one in answers if one.causes] == ([line_of(source, "where(")] if is_found else [])
+
+
+ALIGNED = """import torch
+net, loss_of = torch.nn.Linear(4, 5), torch.nn.CTCLoss()
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+for step in range(4):
+    chances = net(torch.randn(3, 2, 4)).log_softmax(-1)
+    targets = torch.tensor([[1, 2, 3], [1, 2, 3]])
+    loss = loss_of(chances, targets, torch.tensor([3, 3]), torch.tensor([3, 3]))
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def test_a_ctc_loss_that_nothing_can_be_aligned_with_is_named_where_it_is_made() -> None:
+    source = ALIGNED.replace("[1, 2, 3]])", "[1, 2, 2]])")
+    (answer,) = found(source)
+    assert [cause.line for cause in answer.causes] == [2, 7]
+    assert "cannot be aligned" in answer.text
+    assert "zero_infinity=True" in answer.advice
+
+
+@pytest.mark.parametrize("instead", ["torch.nn.CTCLoss(zero_infinity=True)", "torch.nn.CTCLoss(blank=4)"])
+def test_a_ctc_loss_that_leaves_such_targets_out_or_has_none_is_fine(instead: str) -> None:
+    made = "[1, 2, 2]])" if "zero" in instead else "[1, 2, 3]])"
+    assert not found(ALIGNED.replace("torch.nn.CTCLoss()", instead).replace("[1, 2, 3]])", made))
+
+
+def test_chances_that_are_masked_with_infinity_are_no_matter_of_alignment() -> None:
+    masked = "log_softmax(-1).masked_fill(torch.arange(5) == 1, -torch.inf)"
+    answers = found(ALIGNED.replace("log_softmax(-1)", masked))
+    assert answers
+    assert not any("align" in one.text or "zero_infinity" in one.text for one in answers)

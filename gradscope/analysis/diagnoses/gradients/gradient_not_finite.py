@@ -10,13 +10,15 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.leaf_gradients.births_of_nan import Birth, Births, is_masked
 from gradscope.analysis.facts.leaf_gradients.vanished_eps import VanishedEps, in_half_precision, vanished_eps
+from gradscope.analysis.facts.modules.places_of_modules import only_module
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
-from gradscope.analysis.facts.value_looks import PassLook, born_in_ops, is_nan, looks_at_passes, word_for
+from gradscope.analysis.facts.value_looks import PassLook, born_in_ops, is_bad, is_nan, looks_at_passes, word_for
 from gradscope.analysis.facts.writes import writes_by_program
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.frames.values.unguarded_branches import UnguardedBranch, unguarded_branches
 from gradscope.recording import NONE
+from gradscope.recording.flags import BELOW
 from gradscope.recording.rows import EventKind
 
 _GROWN = 1e4
@@ -52,6 +54,14 @@ _UNDEFINED = {
     "expm1": "limit its input",
 }
 """What to do, by function."""
+
+_CTC, _LOGARITHMS = "ctc_loss", "log_probs"
+_UNALIGNED = (
+    "a target that needs more steps than its input has (a letter that is repeated takes one more) cannot be aligned "
+    "with it, and is infinitely unlikely"
+)
+
+_ALIGNED = "Pass zero_infinity=True, or leave such targets out."
 
 _SPLITS = {"eigh": "eigenvalues", "eig": "eigenvalues", "svd": "singular values"}
 """What a decomposition gives, whose derivative divides by the differences of these (torch.linalg.eigh's and svd's own
@@ -166,17 +176,34 @@ def _born(sources: Sources, look: PassLook, birth: Birth) -> Finding:
         what = f"{name} gave {'NaN' if is_nan(birth.values) else 'an infinity'}"
     why = _why(sources, look, birth)
     causes = sources.cause("used", birth.op)
+    line = index.op_line(birth.op)
+    is_unaligned = short == _CTC and _is_unaligned(sources, look, birth)
+    if is_unaligned:
+        is_below = index.recording.ops.column("flags")[birth.op] & BELOW
+        made_at, why = only_module(index, "CTCLoss") if is_below else None, _UNALIGNED
+        if made_at is not None:
+            what = f"this CTCLoss (called at line {line}) gave an infinity"
+            causes = [sources.cause_of_line("made", *made_at, made_at[1], ""), *causes]
+            line = causes[0].line
     filling = _fills(birth) or [op for op in (max(birth.mask, birth.given),) if op >= 0]
     mask = [cause for op in filling for cause in sources.cause("used", op)]
     return sources.finding(
-        f"Line {index.op_line(birth.op)}: {what}: {_seen(sources, look)}",
+        f"Line {line}: {what}: {_seen(sources, look)}",
         why=why,
         op=birth.op,
         tensors=look.bad_gradients,
         causes=[*mask, *causes],
         evidence=[Evidence("events", look.event), Evidence("ops", look.op)],
-        advice=_advice(short, birth),
+        advice=_ALIGNED if is_unaligned else _advice(short, birth),
     )
+
+
+def _is_unaligned(sources: Sources, look: PassLook, birth: Birth) -> bool:
+    """Whether a CTC loss is infinite though the logarithms that it was given are not."""
+    made_by = sources.index.recording.nodes.column("op")
+    given = [one.values for one in look.kept if one.attr == _LOGARITHMS and made_by[one.node] == birth.op]
+    is_infinite = birth.values is not None and not is_nan(birth.values) and not birth.is_derivative
+    return is_infinite and bool(given) and not any(map(is_bad, given))
 
 
 def _fills(birth: Birth) -> list[int]:
