@@ -12,7 +12,7 @@ from gradscope.analysis.report_model import Cause, CauseRole, Evidence, Severity
 from gradscope.analysis.wording import listed
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, RAISED
-from gradscope.recording.rows import BindingKind
+from gradscope.recording.rows import BindingKind, OpKind
 
 if TYPE_CHECKING:
     from gradscope.analysis.facts.derivatives.function_sources import FunctionSources, Lines
@@ -218,12 +218,15 @@ class Sources:
         It is where the symptom shows. Where there is no other, its line tells nothing, and reads as if it were to be
         changed; it is named where no cause is.
         """
-        is_named = not causes or len(self._lines_of_passes) > 1
+        place = self.index.op_place(op)
+        is_named = not causes or len(self._lines_of_backward | {(place.file, place.line)}) > 1
         return f"Line {self.index.op_line(op)}: backward" if is_named else "Backward"
 
     @cached_property
-    def _lines_of_passes(self) -> set[tuple[str, int]]:
-        places = map(self.index.op_place, self.gradients.roots)
+    def _lines_of_backward(self) -> set[tuple[str, int]]:
+        """Of passes that are to fill ``.grad``: ``autograd.grad`` is no ``backward``."""
+        kinds = self.index.recording.ops.column("kind")
+        places = (self.index.op_place(op) for op in self.gradients.roots if kinds[op] == OpKind.BACKWARD)
         return {(place.file, place.line) for place in places}
 
     def cause(self, role: CauseRole, op: int) -> list[Cause]:

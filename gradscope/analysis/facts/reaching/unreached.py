@@ -236,15 +236,22 @@ class Reasons:
         made = next((step.gives for step in way if step.loses), NONE)
         if made < 0 or not self._wraps.is_wrapped(made):
             return None
-        place = self._wraps.at(made)
-        if place is None:
-            return None
+        wrapped = self._wraps.at(made)
         shown = self._names.at(made, self._index.recording.tensors.column("op")[made])
         is_left_out = bool(self._events.in_optimizers) and leaf not in self._events.in_optimizers
+        if wrapped is None:
+            why = f"{shown}, which was used in its place, is a new leaf on the memory of what was computed from it"
+            return Unreached(f"{why}: making a parameter of a result keeps no history", unused=is_left_out)
+        place, begun = wrapped.at, wrapped.begun
+        if wrapped.by == "Parameter":
+            why = f"line {place.line} makes a new leaf, {shown}, of what was computed from it"
+            return Unreached(f"{why}: nn.Parameter keeps no history", unused=is_left_out, changed_at=(place,))
+        into = f"an nn.{wrapped.by}" if begun is None else f"the nn.{wrapped.by} of line {begun.line}"
         return Unreached(
-            f"line {place.line} makes a new leaf, {shown}, of what was computed from it: nn.Parameter keeps no history",
+            f"line {place.line} puts what was computed from it into {into}, which makes a new leaf of each tensor, "
+            "without its history",
             unused=is_left_out,
-            changed_at=(place,),
+            changed_at=(place,) if begun is None else (place, begun),
         )
 
     @cached_property

@@ -6,6 +6,8 @@ which may be far from the line that wrapped it: that line is found in the source
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from gradscope.analysis.facts.derivatives.function_sources import Lines
 from gradscope.analysis.index import Index
 from gradscope.frames.modules.parameter_wraps import ParameterWrap, parameter_wraps
@@ -14,24 +16,34 @@ from gradscope.recording.flags import EXTERNAL, LEAF, PARAMETER
 _NEW_LEAF = EXTERNAL | LEAF | PARAMETER
 
 
+class Wrapped(NamedTuple):
+    """One such statement."""
+
+    at: Lines
+    by: str
+    """What makes the parameter: ``Parameter``, ``ParameterDict``."""
+    begun: Lines | None
+    """The line that makes that dict, or list, where it is one of the same function."""
+
+
 class WrappedParameters:
     """Finds the statements that wrapped parameters; what several of them need is computed once."""
 
     def __init__(self, index: Index) -> None:
         self._index = index
-        self._known: dict[int, Lines | None] = {}
+        self._known: dict[int, Wrapped | None] = {}
 
     def is_wrapped(self, tensor: int) -> bool:
         """Whether a tensor is a parameter that no seen call made."""
         return self._index.recording.tensors.column("flags")[tensor] & _NEW_LEAF == _NEW_LEAF
 
-    def at(self, tensor: int) -> Lines | None:
+    def at(self, tensor: int) -> Wrapped | None:
         """The one statement that may have wrapped a parameter; None where the source has none, or several."""
         if tensor not in self._known:
             self._known[tensor] = self._find(tensor)
         return self._known[tensor]
 
-    def _find(self, tensor: int) -> Lines | None:
+    def _find(self, tensor: int) -> Wrapped | None:
         files = self._index.recording.files
         wraps = [
             (number, wrap) for number, file in enumerate(files) if file.is_user for wrap in parameter_wraps(file.text)
@@ -42,8 +54,10 @@ class WrappedParameters:
         for place in places:
             for file, wrap in (*named, *others):
                 if file == place[0] and wrap.line <= place[1] <= wrap.end_line:
-                    return _lines(self._index, file, wrap)
-        return _lines(self._index, *named[0]) if len(named) == 1 and names else None
+                    return _wrapped(self._index, file, wrap)
+        if named:
+            return _wrapped(self._index, *named[0]) if len(named) == 1 and names else None
+        return _wrapped(self._index, *others[0]) if len(others) == 1 and others[0][1].by != "Parameter" else None
 
     def _names(self, tensor: int) -> set[str]:
         """The last parts of the names under which a tensor was seen."""
@@ -65,5 +79,6 @@ class WrappedParameters:
         return [(statement.file, statement.line) for statement in statements]
 
 
-def _lines(index: Index, file: int, wrap: ParameterWrap) -> Lines:
-    return Lines(file, index.line(file, wrap.line), wrap.end_line, wrap.function)
+def _wrapped(index: Index, file: int, wrap: ParameterWrap) -> Wrapped:
+    begun = Lines(file, index.line(file, wrap.begun), wrap.begun, wrap.function) if wrap.begun else None
+    return Wrapped(Lines(file, index.line(file, wrap.line), wrap.end_line, wrap.function), wrap.by, begun)
