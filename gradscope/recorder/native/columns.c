@@ -1,5 +1,8 @@
 /* Rows that are pending, made columns: see Table.extend_flat in recording/tables.py and Tape in recorder/tape.py. */
 #include "core.h"
+#if PY_VERSION_HEX < 0x030B0000
+#include <longintrepr.h>
+#endif
 
 typedef struct {
     char code;
@@ -9,7 +12,7 @@ typedef struct {
 
 static const Kind kinds[] = {
     {'b', 1, INT8_MIN, INT8_MAX},   {'B', 1, 0, UINT8_MAX},         {'H', 2, 0, UINT16_MAX},
-    {'i', 4, INT32_MIN, INT32_MAX}, {'q', 8, INT64_MIN, INT64_MAX}, {'Q', 8, 0, 0},
+    {'i', 4, INT32_MIN, INT32_MAX}, {'q', 8, INT64_MIN, INT64_MAX}, {'Q', 8, 0, INT64_MAX},
 };
 
 static const Kind *
@@ -24,22 +27,54 @@ kind_of(char code)
     return NULL;
 }
 
-static void
+/* Whether an int is of one digit, which is read without a call. */
+static inline int
+is_small(PyObject *number, Py_ssize_t *value)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    if (!PyUnstable_Long_IsCompact((PyLongObject *)number)) {
+        return 0;
+    }
+    *value = PyUnstable_Long_CompactValue((PyLongObject *)number);
+#else
+    Py_ssize_t digits = Py_SIZE(number);
+    if (digits < -1 || digits > 1) {
+        return 0;
+    }
+    *value = digits * (Py_ssize_t)((PyLongObject *)number)->ob_digit[0];
+#endif
+    return 1;
+}
+
+static inline void
 put_number(char *at, const Kind *kind, long long value)
 {
     int8_t narrow = (int8_t)value;
     int16_t half = (int16_t)value;
     int32_t whole = (int32_t)value;
-    int64_t wide = (int64_t)value;
-    const void *from = kind->size == 1 ? (void *)&narrow : kind->size == 2 ? (void *)&half
-                     : kind->size == 4 ? (void *)&whole : (void *)&wide;
-    memcpy(at, from, (size_t)kind->size);
+    switch (kind->size) {
+    case 1:
+        memcpy(at, &narrow, 1);
+        break;
+    case 2:
+        memcpy(at, &half, 2);
+        break;
+    case 4:
+        memcpy(at, &whole, 4);
+        break;
+    default:
+        memcpy(at, &value, 8);
+    }
 }
 
 /* A number that a column of a kind can hold, by its bits; -1 with an error set for another. */
 static long long
 number_for(const Kind *kind, PyObject *object)
 {
+    Py_ssize_t small;
+    if (PyLong_CheckExact(object) && is_small(object, &small) && small <= kind->most && small >= kind->least) {
+        return (long long)small;
+    }
     if (kind->code == 'Q') {
         return (long long)PyLong_AsUnsignedLongLong(object);
     }

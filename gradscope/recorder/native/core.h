@@ -152,6 +152,7 @@ int add_row(PyObject *rows, PyObject *const *values, Py_ssize_t width);
 long long number_in(PyObject *object, Py_ssize_t offset);
 int set_number(PyObject *object, Py_ssize_t offset, long long value);
 void set_slot(PyObject *object, Py_ssize_t offset, PyObject *value);
+PyObject *id_of(void *object);
 PyObject *known_by_id(PyObject *known, PyObject *object, int *failed); /* borrowed */
 
 /* identity.c */

@@ -51,8 +51,8 @@ bury(Core *core)
     Py_ssize_t count;
     while ((count = PyList_GET_SIZE(core->dead)) > 0) {
         PyObject *gone = PyList_GET_ITEM(core->dead, count - 1);
-        Py_INCREF(gone);
-        int failed = PyList_SetSlice(core->dead, count - 1, count, NULL) < 0 || bury_one(core, gone) < 0;
+        Py_SET_SIZE(core->dead, count - 1); /* its reference is ours */
+        int failed = bury_one(core, gone) < 0;
         Py_DECREF(gone);
         if (failed) {
             return -1;
@@ -228,7 +228,7 @@ note_storage(Core *core, PyObject *reference, Asked *asked, PyObject *op, long f
     if (add_row(core->storage_rows, values, 5) < 0 || set_number(tape, Tape_storage_count, next + 1) < 0) {
         return -1;
     }
-    key = PyLong_FromVoidPtr(asked->storage);
+    key = id_of(asked->storage);
     if (key == NULL) {
         return -1;
     }
@@ -369,7 +369,7 @@ note_tensor(
     set_slot(seen, Seen_node, node);
     set_slot(seen, Seen_nbytes, nbytes);
     set_slot(seen, Seen_requires_grad, flags & REQUIRES_GRAD ? Py_True : Py_False);
-    PyObject *key = PyLong_FromVoidPtr(tensor);
+    PyObject *key = id_of(tensor);
     if (key == NULL) {
         return -1;
     }

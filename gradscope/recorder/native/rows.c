@@ -1,11 +1,21 @@
 /* Rows that are pending, in lists, and numbers in slots. */
 #include "core.h"
 
-/* A row is there as a whole or not at all. */
+/* A row is there as a whole or not at all. Most fit into the room that the list has to spare, which its public layout
+ * tells: they are put there at once. */
 int
 add_row(PyObject *rows, PyObject *const *values, Py_ssize_t width)
 {
     Py_ssize_t before = PyList_GET_SIZE(rows);
+    PyListObject *list = (PyListObject *)rows;
+    if (width <= list->allocated - before) {
+        for (Py_ssize_t place = 0; place < width; place++) {
+            Py_INCREF(values[place]);
+            list->ob_item[before + place] = values[place];
+        }
+        Py_SET_SIZE(list, before + width);
+        return 0;
+    }
     for (Py_ssize_t place = 0; place < width; place++) {
         if (PyList_Append(rows, values[place]) < 0) {
             PyObject *kind, *value, *trace;
@@ -53,10 +63,35 @@ set_number(PyObject *object, Py_ssize_t offset, long long value)
     return 0;
 }
 
+/* Ids that were asked for last, by a part of them: memory comes back, and a dictionary finds the very int that is its
+ * key without comparing. */
+#define IDS 8192
+static struct {
+    void *object;
+    PyObject *id;
+} ids[IDS];
+
+/* The id of an object, as Python's id() gives it; a new reference. */
+PyObject *
+id_of(void *object)
+{
+    size_t at = ((size_t)object >> 4) % IDS;
+    if (ids[at].object != object || ids[at].id == NULL) {
+        PyObject *id = PyLong_FromVoidPtr(object);
+        if (id == NULL) {
+            return NULL;
+        }
+        ids[at].object = object;
+        Py_XSETREF(ids[at].id, id);
+    }
+    Py_INCREF(ids[at].id);
+    return ids[at].id;
+}
+
 PyObject *
 known_by_id(PyObject *known, PyObject *object, int *failed)
 {
-    PyObject *key = PyLong_FromVoidPtr(object);
+    PyObject *key = id_of(object);
     if (key == NULL) {
         *failed = 1;
         return NULL;
