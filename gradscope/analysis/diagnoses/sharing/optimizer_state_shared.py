@@ -68,7 +68,7 @@ DIAGNOSIS = Diagnosis(
             make steps: their running means (momentum, exp_avg) are the same tensors.""",
         reason="""state_dict() gives the optimizer's tensors, and load_state_dict() keeps those it is given where type
             and device fit. Neither makes a copy (load_state_dict of a module does).""",
-        remedy="""other.load_state_dict(copy.deepcopy(optimizer.state_dict())).""",
+        remedy="""Load a copy of the state: other.load_state_dict(copy.deepcopy(optimizer.state_dict())).""",
     ),
     example=Example(
         shows="""\
