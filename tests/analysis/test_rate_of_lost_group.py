@@ -70,3 +70,19 @@ def test_the_load_is_named_where_it_is_not_known_who_keeps_the_group() -> None:
 )
 def test_groups_that_are_looked_up_or_left_as_they_are(source: str) -> None:
     assert said(source) == []
+
+
+def test_a_group_that_was_kept_keeps_no_parameter_alive() -> None:
+    source = """
+import gc, weakref
+first = optimizer.param_groups[0]
+optimizer.load_state_dict(saved)
+step()
+seen = weakref.ref(layer.weight)
+del first, optimizer, layer, saved
+gc.collect()
+assert seen() is None
+"""
+    assert recorded(HEAD + source).info.outcome.kind == "ok"
+    held = source.replace("del first, optimizer", "del optimizer")
+    assert recorded(HEAD + held).info.outcome.kind == "exception"
