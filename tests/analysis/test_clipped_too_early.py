@@ -76,3 +76,18 @@ def test_where_all_is_in_one_function_the_line_says_it_all() -> None:
 )
 def test_what_clips_behind_backward_is_right(point: str, before: str, after: str) -> None:
     assert not said(point, before, after)[0]
+
+
+def test_clipping_after_the_step_is_called_so() -> None:
+    source = """
+import torch
+layer = torch.nn.Linear(3, 1)
+optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+for step in range(4):
+    optimizer.zero_grad()
+    layer(torch.ones(2, 3)).pow(2).sum().backward()
+    optimizer.step()
+    torch.nn.utils.clip_grad_norm_(layer.parameters(), 1.0)
+"""
+    (answer,) = [one for one in build(recorded(source)).answers if one.code == "clipped-in-vain"]
+    assert "found only gradients that a step had applied before (4 calls): it comes after that step" in answer.text

@@ -181,17 +181,29 @@ def _finding(sources: Sources, lives: GradientLives, ops: list[int]) -> Iterator
         return
     backward = first_after(given[0], ops[0])
     were_there = any(len(index.uses.of(op)) for op in ops)
+    is_after = were_there and _is_after_step(lives, last)
     found = "only gradients that were cleared before a step took them" if were_there else "no gradients"
+    found = "only gradients that a step had applied before" if is_after else found
     who, called = _called_from(sources, last, backward)
     yield sources.finding(
         f"Line {index.op_line(last)}: {index.func(last).rpartition('.')[2]} found {found} ({index.times(ops):,} calls)",
-        why=f"{who} comes before the backward pass whose gradients the step applies",
+        why=f"{who} comes after that step"
+        if is_after
+        else f"{who} comes before the backward pass whose gradients the step applies",
         op=last,
         tensors=list(lives.passes)[:1],
         causes=[*sources.cause("used", last), *called],
         evidence=[Evidence("ops", backward)],
         advice="Clip after backward and before the step.",
     )
+
+
+def _is_after_step(lives: GradientLives, op: int) -> bool:
+    """Whether the gradients that a call found had been applied by a step, of every parameter that had one."""
+    last = [
+        (last_before(passes, op), last_before(lives.steps.get(leaf, []), op)) for leaf, passes in lives.passes.items()
+    ]
+    return any(given >= 0 for given, _ in last) and all(stepped > given for given, stepped in last if given >= 0)
 
 
 def _called_from(sources: Sources, clip: int, backward: int) -> tuple[str, list[Cause]]:
