@@ -251,6 +251,8 @@ def _names(part: ast.AST, loads: dict[str, None], stores: dict[str, None]) -> No
                 (stores if is_stored else loads)[name] = None
             elif is_stored and isinstance(node, ast.Attribute):
                 stores.update(dict.fromkeys(_attribute_of_item(node)))
+        elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store) and (name := dotted(node.value)):
+            stores[f"{name}{ITEM}"] = None  # (maybe a layer of a list of layers, whose names are others' from here on)
 
 
 def _attribute_of_item(target: ast.Attribute) -> tuple[str, ...]:

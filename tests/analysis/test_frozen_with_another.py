@@ -149,3 +149,31 @@ def test_a_part_that_is_averaged_with_itself_was_to_be_two(changes: dict[str, st
 )
 def test_a_part_that_is_no_second_one_or_was_frozen_by_itself_is_left_alone(changes: dict[str, str]) -> None:
     assert averaged(changes) == []
+
+
+def test_a_part_that_is_an_attribute_of_who_builds_both() -> None:
+    program = """
+import torch
+from torch import nn
+class Trainer:
+    def __init__(self):
+        self.table = nn.Linear(3, 3)
+        self.student = nn.Sequential(self.table, nn.Linear(3, 2))
+        self.teacher = nn.Sequential(self.table, nn.Tanh(), nn.Linear(3, 2))
+        self.teacher.requires_grad_(False)
+        self.optimizer = torch.optim.SGD(self.student.parameters(), lr=0.1)
+    def fit(self):
+        for step in range(2):
+            x = torch.rand(4, 3)
+            self.optimizer.zero_grad()
+            (self.student(x) - self.teacher(x)).pow(2).mean().backward()
+            self.optimizer.step()
+Trainer().fit()
+"""
+
+    def told(source: str) -> list[int]:
+        answers = build(recorded(source)).answers
+        return [cause.line for one in answers if one.code == "frozen-with-another" for cause in one.causes]
+
+    assert told(program) == [line_of(program, "self.teacher = "), line_of(program, "requires_grad_(")]
+    assert told(program.replace("(self.table, nn.Tanh()", "(nn.Linear(3, 3), nn.Tanh()")) == []

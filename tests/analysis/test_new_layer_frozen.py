@@ -91,3 +91,29 @@ def test_the_call_that_freezes_the_new_layer_too_is_the_cause(put: str, rest: st
 )
 def test_what_is_meant_or_mended_is_silent(body: str) -> None:
     assert said(body)[0] == []
+
+
+IN_FUNCTION = """
+import torch
+from torch import nn
+def main():
+    model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 10))
+    PUT
+    model.requires_grad_(False)
+    model[1].requires_grad_(True)
+    optimizer = torch.optim.SGD(model[1].parameters(), lr=0.1)
+    for step in range(6):
+        optimizer.zero_grad()
+        model(torch.rand(5, 3)).pow(2).mean().backward()
+        optimizer.step()
+main()
+"""
+
+
+def test_a_layer_of_a_sequence_that_only_a_function_knows() -> None:
+    def told(put: str) -> list[int]:
+        answers = build(recorded(IN_FUNCTION.replace("PUT", put))).answers
+        return [cause.line for one in answers if one.code == "new-layer-frozen" for cause in one.causes]
+
+    assert told("model[2] = nn.Linear(4, 2)") == [7, 6]
+    assert told("kept = nn.Linear(4, 2)") == []

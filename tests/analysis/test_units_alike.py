@@ -62,3 +62,27 @@ def test_a_unit_is_alike_only_if_all_of_its_parameters_are(weight: str) -> None:
 )
 def test_weights_that_are_all_alike_are_reported(weight: str, lines: list[int]) -> None:
     assert said(weight, EQUAL) == [("units-alike", lines)]
+
+
+SEQUENCE = """
+import torch
+from torch import nn
+net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+for layer in (net[0], net[2]):
+    nn.init.{init}
+    nn.init.zeros_(layer.bias)
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+for step in range(4):
+    optimizer.zero_grad()
+    {called}(torch.randn(8, 3)).sub(1).pow(2).mean().backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize("called", ["net", "net.forward"])
+def test_a_module_whose_forward_is_called_by_itself_is_made_of_the_same_layers(called: str) -> None:
+    def codes(init: str) -> list[str]:
+        return [one.code for one in build(recorded(SEQUENCE.format(init=init, called=called))).answers]
+
+    assert "units-alike" in codes("constant_(layer.weight, 0.1)")
+    assert "units-alike" not in codes("normal_(layer.weight)")

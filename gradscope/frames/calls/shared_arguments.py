@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from gradscope.frames.syntax_trees import innermost, parsed
+from gradscope.frames.syntax_trees import dotted_name, innermost, parsed
 
 
 def built_with(text: str, made_line: int, at: tuple[int, int, int, int]) -> list[int]:
@@ -101,14 +101,20 @@ def _body_around(tree: ast.Module, line: int) -> list[ast.stmt]:
 
 def _bound(statement: ast.stmt) -> list[str]:
     targets = statement.targets if isinstance(statement, ast.Assign) else []
-    return [one.id for target in targets for one in ast.walk(target) if isinstance(one, ast.Name)]
+    return [name for target in targets for one in ast.walk(target) if (name := _stored_name(one))]
+
+
+def _stored_name(node: ast.AST) -> str:
+    """A name, or an attribute of an object's own, that is stored: ``table``, ``self.table``."""
+    is_stored = isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store)
+    return dotted_name(node) if is_stored else ""
 
 
 def _given(value: ast.expr) -> set[str]:
     """The names that a call is given, or the calls of a tuple are."""
     calls = [one for one in ast.walk(value) if isinstance(one, ast.Call)]
     arguments = [one for call in calls for one in (*call.args, *(keyword.value for keyword in call.keywords))]
-    return {one.id for one in arguments if isinstance(one, ast.Name)}
+    return {dotted_name(one) for one in arguments if isinstance(one, ast.Name | ast.Attribute)}
 
 
 def _names_at(tree: ast.Module, at: tuple[int, int, int, int]) -> set[str]:
@@ -117,9 +123,9 @@ def _names_at(tree: ast.Module, at: tuple[int, int, int, int]) -> set[str]:
     loop = innermost(tree, line, ast.For)
     looped = set() if not isinstance(loop, ast.For) or loop.lineno == line else _names(loop.iter)
     within = {
-        node.id
+        dotted_name(node)
         for node in ast.walk(tree)
-        if isinstance(node, ast.Name)
+        if isinstance(node, ast.Name | ast.Attribute)
         and (line, col) <= (node.lineno, node.col_offset)
         and (node.end_lineno or 0, node.end_col_offset or 0) <= (end_line, end_col)
     }
@@ -127,4 +133,4 @@ def _names_at(tree: ast.Module, at: tuple[int, int, int, int]) -> set[str]:
 
 
 def _names(node: ast.AST) -> set[str]:
-    return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+    return {dotted_name(one) for one in ast.walk(node) if isinstance(one, ast.Name | ast.Attribute)}

@@ -49,9 +49,13 @@ def called_once(text: str, line: int) -> tuple[int, int] | None:
     function = None if tree is None else innermost(tree, line, ast.FunctionDef, ast.AsyncFunctionDef)
     if tree is None or not isinstance(function, _Function):
         return None
+    name = function.name
+    if name == "__init__":  # which the call of the class calls
+        owner = innermost(tree, line, ast.ClassDef)
+        name = owner.name if isinstance(owner, ast.ClassDef) else ""
     calls = [
         node
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == function.name
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == name
     ]
     return (calls[0].lineno, calls[0].end_lineno or calls[0].lineno) if len(calls) == 1 else None

@@ -28,6 +28,7 @@ AFTER_NEW = 32
 FRAMES = 48
 """Frames above a call in which a module's is looked for."""
 _CALLS = nn.Module._wrapped_call_impl.__code__
+_FORWARD = "forward"
 
 
 class Observing(Protocol):
@@ -81,13 +82,10 @@ class ModuleLooks:
 
     def _look(self, op: int) -> None:
         frame: FrameType | None = sys._getframe(2)
-        left = FRAMES
-        while frame is not None and left and frame.f_code is not _CALLS:
+        left, module = FRAMES, None
+        while frame is not None and left and (module := _called_in(frame)) is None:
             frame, left = frame.f_back, left - 1
-        if frame is None or not left:
-            return
-        module = _module_of(frame)
-        if module is None:
+        if frame is None or module is None:
             return
         row = self._row_of(module)
         if row is None:
@@ -175,6 +173,11 @@ class ModuleLooks:
         return NONE
 
 
+def _called_in(frame: FrameType) -> nn.Module | None:
+    """The module of which a frame is the call, or the ``forward``, which may have been called without it."""
+    return _module_of(frame) if frame.f_code is _CALLS or frame.f_code.co_name == _FORWARD else None
+
+
 def _module_of(frame: FrameType) -> nn.Module | None:
     with reading_locals(frame) as names:
         module = names.get("self")
@@ -182,11 +185,17 @@ def _module_of(frame: FrameType) -> nn.Module | None:
 
 
 def _calls_above(frame: FrameType) -> list[tuple[nn.Module, FrameType]]:
-    """The calls of modules that are under way, that of a frame and those around it, the innermost first."""
-    found = []
+    """The calls of modules that are under way, that of a frame and those around it, the innermost first.
+
+    Of a module's call, the ``forward`` that it calls and that of a base class, the outermost frame.
+    """
+    found: list[tuple[nn.Module, FrameType]] = []
     current: FrameType | None = frame
     while current is not None:
-        if current.f_code is _CALLS and (module := _module_of(current)) is not None:
+        module = _called_in(current)
+        if module is not None:
+            if found and found[-1][0] is module:
+                found.pop()
             found.append((module, current))
         current = current.f_back
     return found

@@ -23,7 +23,7 @@ from gradscope.frames.tracebacks import CALL_NAME
 from gradscope.frames.whose_file import within
 from gradscope.recorder.places.call_sites import Call, Callers, Site, SpanTable
 from gradscope.recorder.places.code_owners import CodeOwners, Owner
-from gradscope.recorder.places.forwards_in_frames import MODULE_CALLS, directly_called
+from gradscope.recorder.places.forwards_in_frames import MODULE_CALLS, directly_called, is_forward
 from gradscope.recorder.places.torch_calls import call_in
 from gradscope.recording.flags import BELOW
 from gradscope.recording.rows import Span
@@ -189,8 +189,10 @@ class CallSites:
         user = current if decorator is None else None
         if not torch_frames or torch_frames[-1].f_code in MODULE_CALLS or _is_checkpointed(torch_frames):
             return Located(site, user, below=BELOW)
-        if torch_frames[-1].f_code.co_name == "forward" and not site.seen & (site.seen - 1):
-            self.look_at_forward(torch_frames[-1])
+        if is_forward(torch_frames[-1]):  # what it is made of is seen as it is where the module is called
+            if not site.seen & (site.seen - 1):
+                self.look_at_forward(torch_frames[-1])
+            return Located(site, user, below=BELOW)
         label = _compiled(torch_frames, site) or _label(torch_frames)
         if label.startswith(MODE_METHODS):
             label = self._decorated_by_torch(torch_frames) or label

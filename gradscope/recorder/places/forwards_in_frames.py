@@ -36,6 +36,11 @@ def directly_called(frame: FrameType, is_user: Callable[[CodeType], bool]) -> tu
     return module, caller
 
 
+def is_forward(frame: FrameType) -> bool:
+    """Whether a frame runs the ``forward`` of a module."""
+    return frame.f_code.co_name == "forward" and _own_module(frame) is not None
+
+
 def _own_module(frame: FrameType) -> nn.Module | None:
     """The module that a frame's first argument is."""
     code = frame.f_code
