@@ -43,7 +43,7 @@ def _ran(sources: Sources, file: int) -> Iterator[tuple[int, str, int]]:
             yield place.line, recording.text(place.function), op
     for span, op in zip(recording.bindings.column("span"), recording.bindings.column("op"), strict=True):
         if span >= 0 and recording.spans[span].file == file and op < index.op_count:
-            yield recording.spans[span].stmt_line, recording.text(recording.spans[span].function), op
+            yield index.line(file, recording.spans[span].stmt_line), recording.text(recording.spans[span].function), op
 
 
 DIAGNOSIS = Diagnosis(
