@@ -106,8 +106,9 @@ def _bound(statement: ast.stmt) -> list[str]:
 
 def _stored_name(node: ast.AST) -> str:
     """A name, or an attribute of an object's own, that is stored: ``table``, ``self.table``."""
-    is_stored = isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store)
-    return dotted_name(node) if is_stored else ""
+    if not isinstance(node, ast.Name | ast.Attribute) or not isinstance(node.ctx, ast.Store):
+        return ""
+    return dotted_name(node)
 
 
 def _given(value: ast.expr) -> set[str]:

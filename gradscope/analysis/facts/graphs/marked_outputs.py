@@ -49,7 +49,7 @@ def marked_outputs(index: Index, passes: Passes) -> Iterator[MarkedOutput]:
     calls = ApplyCalls(index)
     for file, tree in enumerate(calls.trees):
         for node in () if tree is None else ast.walk(tree):
-            if not isinstance(node, ast.ClassDef) or not is_function(tree, node):
+            if tree is None or not isinstance(node, ast.ClassDef) or not is_function(tree, node):
                 continue
             methods = {one.name: one for one in node.body if isinstance(one, ast.FunctionDef)}
             forward, backward = methods.get("forward"), methods.get("backward")
