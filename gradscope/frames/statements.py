@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -36,6 +37,13 @@ END = SourceStatement(1 << 30, 1 << 30)
 """Stands for the end of a module, after all of its statements."""
 _HANDED_OVER = frozenset(("get", "pop", "popleft", "setdefault"))
 """Methods of containers: what they return was there before."""
+_BARE_NAMES: dict[type[ast.AST], str] = {
+    ast.Lambda: "<lambda>",
+    ast.GeneratorExp: "<genexpr>",
+    ast.ListComp: "<listcomp>",
+    ast.SetComp: "<setcomp>",
+    ast.DictComp: "<dictcomp>",
+}
 _LONGEST = 2_000
 """Lines of the longest statement that is found from its last line."""
 
@@ -192,6 +200,9 @@ def parse_source(text: str) -> Source:
             prefix += f"{node.name}.<locals>."
         elif isinstance(node, ast.ClassDef):
             prefix += f"{node.name}."
+        elif sys.version_info < (3, 11) and (name := _BARE_NAMES.get(type(node))) is not None:
+            source.functions_by_line.setdefault((node.lineno, name), prefix + name)
+            prefix += f"{name}.<locals>." if isinstance(node, ast.Lambda) else f"{name}."
         elif isinstance(node, ast.stmt):
             if isinstance(node, (ast.For, ast.AsyncFor, ast.While)):
                 source.loops.append(range(node.lineno, (node.end_lineno or node.lineno) + 1))

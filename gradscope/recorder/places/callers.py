@@ -225,10 +225,11 @@ class CallSites:
 
     def _decorated_by_torch(self, frames: list[FrameType]) -> str:
         """The function of torch's own around which a mode is set by the innermost of some frames; empty for none."""
-        decorated = next((code for frame in frames if (code := _decorated(frame)) is not None), None)
-        if decorated is None or self.owners.of(decorated) is not _TORCH:
+        decorated = next((one for frame in frames if (one := _decorated_function(frame)) is not None), None)
+        if decorated is None or self.owners.of(decorated.__code__) is not _TORCH:
             return ""
-        return _home(decorated.co_filename) + getattr(decorated, "co_qualname", decorated.co_name)
+        code = decorated.__code__
+        return _home(code.co_filename) + getattr(code, "co_qualname", decorated.__qualname__)
 
     def call_assigned_to(self, name: str, site: Site, after: int) -> tuple[str, int] | None:
         """The call that a name was assigned from before a site was reached: the function as written, and its span."""
@@ -337,12 +338,18 @@ def _stands_for_decorated(code: CodeType) -> bool:
 
 def _decorated(frame: FrameType) -> CodeType | None:
     """The code of the function around which a frame of torch's sets a mode (``@torch.no_grad()``), if it does."""
+    function = _decorated_function(frame)
+    return None if function is None else function.__code__
+
+
+def _decorated_function(frame: FrameType) -> Any:
+    """That function, which has code."""
     if not _stands_for_decorated(frame.f_code):
         return None
     with reading_locals(frame) as names:
         function = names.get("func")
-    code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
-    return code if isinstance(code, CodeType) else None
+    function = inspect.unwrap(function) if callable(function) else None
+    return function if isinstance(getattr(function, "__code__", None), CodeType) else None
 
 
 def caller_behind_recorder(frame: FrameType) -> FrameType | None:
