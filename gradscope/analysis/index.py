@@ -166,7 +166,7 @@ class Index:
     def span_source(self, op: int, exact: bool = False) -> str:
         """The source text that made an op's call, on one line.
 
-        Where columns are unknown (Python 3.10): the whole lines or, with ``exact``, nothing.
+        Where columns are unknown (on some lines, under Python 3.10): the whole lines or, with ``exact``, nothing.
         """
         span_id = self.recording.ops.column("span")[op] if 0 <= op < self.op_count else NONE
         if span_id < 0:

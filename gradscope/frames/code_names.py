@@ -74,7 +74,7 @@ def _codes(function: Any) -> Iterator[CodeType]:
     """
     parts = [function]
     for _ in range(_DEEPEST):
-        part = parts.pop() if parts else None
+        part: Any = parts.pop() if parts else None
         if type(part) is property:
             parts += [part.fget, part.fset, part.fdel]
         elif type(part) in (staticmethod, classmethod):

@@ -45,7 +45,7 @@ class Position(NamedTuple):
     end_col: int
 
 
-class _Step(NamedTuple):
+class _NumberedStep(NamedTuple):
     does: tuple[str, Any]
     """The instruction and what it is done with, in whichever order a code object keeps its names and constants."""
     offset: int
@@ -115,7 +115,7 @@ class _Nodes:
         position = self._positions.get(number)
         return 1 if position is None else position.line
 
-    def position(self, step: _Step) -> Position | None:
+    def position(self, step: _NumberedStep) -> Position | None:
         """Where the node of an instruction stands; None for the instructions that make a function or a class."""
         if step.number in self._definitions:
             return None
@@ -167,7 +167,7 @@ def _all_codes(code: CodeType) -> Iterator[CodeType]:
             yield from _all_codes(inner)
 
 
-def _by_line(code: CodeType, line_of: Callable[[int], int]) -> dict[int, list[_Step]]:
+def _by_line(code: CodeType, line_of: Callable[[int], int]) -> dict[int, list[_NumberedStep]]:
     """What a code object does on each line, in its order."""
     numbers = {
         offset: number
@@ -175,10 +175,10 @@ def _by_line(code: CodeType, line_of: Callable[[int], int]) -> dict[int, list[_S
         if number is not None
         for offset in range(start, end, 2)
     }
-    found: dict[int, list[_Step]] = {}
+    found: dict[int, list[_NumberedStep]] = {}
     for offset, does in _instructions(code):
         if (number := numbers.get(offset)) is not None:
-            found.setdefault(line_of(number), []).append(_Step(does, offset, number))
+            found.setdefault(line_of(number), []).append(_NumberedStep(does, offset, number))
     return found
 
 
@@ -204,7 +204,7 @@ def _instructions(code: CodeType) -> Iterator[tuple[int, tuple[str, Any]]]:
             yield one.offset, (name, value.co_name if isinstance(value, CodeType) else (type(value), value))
 
 
-def _does(lines: dict[int, list[_Step]]) -> dict[int, list[tuple[str, Any]]]:
+def _does(lines: dict[int, list[_NumberedStep]]) -> dict[int, list[tuple[str, Any]]]:
     return {line: [step.does for step in steps] for line, steps in lines.items()}
 
 

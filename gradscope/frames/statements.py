@@ -200,7 +200,7 @@ def parse_source(text: str) -> Source:
             prefix += f"{node.name}.<locals>."
         elif isinstance(node, ast.ClassDef):
             prefix += f"{node.name}."
-        elif sys.version_info < (3, 11) and (name := _BARE_NAMES.get(type(node))) is not None:
+        elif sys.version_info < (3, 11) and isinstance(node, ast.expr) and (name := _BARE_NAMES.get(type(node))):
             source.functions_by_line.setdefault((node.lineno, name), prefix + name)
             prefix += f"{name}.<locals>." if isinstance(node, ast.Lambda) else f"{name}."
         elif isinstance(node, ast.stmt):

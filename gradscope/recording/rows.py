@@ -264,7 +264,7 @@ class Span(NamedTuple):
     line: _Number
     end_line: _Number
     col: _Number
-    """0-based, in UTF-8 bytes like the AST; -1 when unknown (Python 3.10 knows lines only)."""
+    """0-based, in UTF-8 bytes like the AST; -1 when unknown (Python 3.10 knows some lines only)."""
     end_col: _Number
     stmt_line: _Number
     """First line of the statement around it (a compound statement counts with its header only)."""

@@ -229,7 +229,8 @@ class CallSites:
         if decorated is None or self.owners.of(decorated.__code__) is not _TORCH:
             return ""
         code = decorated.__code__
-        return _home(code.co_filename) + getattr(code, "co_qualname", decorated.__qualname__)
+        name: str = getattr(code, "co_qualname", decorated.__qualname__)
+        return _home(code.co_filename) + name
 
     def call_assigned_to(self, name: str, site: Site, after: int) -> tuple[str, int] | None:
         """The call that a name was assigned from before a site was reached: the function as written, and its span."""

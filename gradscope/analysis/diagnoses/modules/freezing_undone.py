@@ -16,7 +16,7 @@ from gradscope.recording.flags import PARAMETER
 from gradscope.recording.rows import OpKind
 
 _OF_MODULE = ".requires_grad_"
-"""How the method of modules ends: Python 3.10 knows the object's class only, ``nn.Sequential.requires_grad_``."""
+"""How the method of modules ends: a class of the program's may have one of its own."""
 
 
 class _Undone(NamedTuple):
