@@ -31,9 +31,11 @@ def _finding(sources: Sources, one: OntoItself) -> Iterator[Finding]:
         causes = [sources.cause_of_line("write", statement.file, *given, "")]
     line = causes[0].line if causes else index.op_line(one.op)
     names = sources.listed([sources.names.of(tensor) for tensor in one.tensors])
-    what = f"load_state_dict copies {names} onto" if one.is_load else f"{names} are mixed with"
+    is_one = len(one.tensors) == 1
+    mixed = f"{names} {'is' if is_one else 'are'} mixed with"
+    what = f"load_state_dict copies {names} onto" if one.is_load else mixed
     yield sources.finding(
-        f"Line {line}: {what} themselves ({one.times:,} times)",
+        f"Line {line}: {what} {'itself' if is_one else 'themselves'} ({one.times:,} times)",
         why="what is written comes from nothing but what it is written to",
         op=one.op,
         tensors=one.tensors,

@@ -98,10 +98,12 @@ class Unscaled(NamedTuple):
 def unscaled_steps(index: Index, events: Events, flow: Flow, lives: GradientLives) -> Iterator[Unscaled]:
     """Of each step of a scaler the gradients that passes gave for what was not scaled, as they gave them.
 
-    One that the program wrote, or set, may have been multiplied by hand.
+    One that the program wrote, or set, may have been multiplied by hand. Where no loss at all was seen to be scaled,
+    compiled code may have done it.
     """
-    steps = [event for event in events.of(EventKind.GRAD_SCALER) if event.detail.get("call") == "step"]
-    if not steps:
+    calls = events.of(EventKind.GRAD_SCALER)
+    steps = [event for event in calls if event.detail.get("call") == "step"]
+    if not steps or not any(event.detail.get("call") == "scale" and event.tensors for event in calls):
         return
     optimizers = {one.made.subject: one.tensors for one in seen_optimizers(index, events)}
     scales, terms = _Scales(index, events, flow, lives), _Terms(index, flow, lives)
