@@ -72,8 +72,9 @@ def _counts(scope: ast.stmt | ast.Module, loop: ast.stmt) -> set[str]:
         if isinstance(node, ast.AugAssign) and isinstance(node.value, ast.Constant) and node.value.value == 1
     }
     for node in ast.walk(scope):
-        is_before = isinstance(node, ast.Assign) and node.lineno < loop.lineno
-        if is_before and isinstance(node.value, ast.Constant) and type(node.value.value) is int:
+        if not isinstance(node, ast.Assign) or node.lineno >= loop.lineno:
+            continue
+        if isinstance(node.value, ast.Constant) and type(node.value.value) is int:
             counts |= raised.intersection(map(ast.unparse, node.targets))
     return counts
 

@@ -27,9 +27,9 @@ class LeftRemainder(NamedTuple):
 def left_remainders(index: Index, lives: GradientLives) -> Iterator[LeftRemainder]:
     """One for each group of parameters that have had the same passes and steps."""
     alike: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = {}
-    for tensor, steps in lives.steps.items():
+    for tensor, stepped in lives.steps.items():
         if tensor in lives.cleared:
-            alike.setdefault((tuple(lives.passes[tensor]), tuple(steps)), []).append(tensor)
+            alike.setdefault((tuple(lives.passes[tensor]), tuple(stepped)), []).append(tensor)
     for (passes, steps), tensors in alike.items():
         counts = _counts(index, list(passes), list(steps), lives.cleared[tensors[0]])
         found = _remainder(counts)
