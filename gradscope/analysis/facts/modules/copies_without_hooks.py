@@ -34,7 +34,7 @@ def copied_without_hooks(index: Index, hooks: RegisteredHooks, lives: GradientLi
     if not copied or not changing:
         return []
     hooked = {tensor for one in hooks.all for event in one.registered for tensor in event.tensors}
-    copies = {op: copies_made(index, op) for op in copied}
+    copies = {op: copies_of_parameters(index, op) for op in copied}
     found: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
     for number, hook in enumerate(changing):
         if hook.count("removed") or len(hook.registered) >= _NOTED:
@@ -54,7 +54,7 @@ def copied_without_hooks(index: Index, hooks: RegisteredHooks, lives: GradientLi
     ]
 
 
-def copies_made(index: Index, op: int) -> dict[int, list[int]]:
+def copies_of_parameters(index: Index, op: int) -> dict[int, list[int]]:
     """For each parameter that a call copied, the parameters that were seen on the memory of its copy.
 
     The call makes, for each, a tensor on the parameter's own memory, and then the copy of that.

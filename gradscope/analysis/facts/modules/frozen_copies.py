@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.facts.events import Events
-from gradscope.analysis.facts.modules.copies_without_hooks import copies_made
+from gradscope.analysis.facts.modules.copies_without_hooks import copies_of_parameters
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
 from gradscope.analysis.facts.passes.gradient_lives import GradientLives
 from gradscope.analysis.facts.tracking.flow import Flow
@@ -45,7 +45,7 @@ def frozen_copies(index: Index, events: Events, flow: Flow, lives: GradientLives
     calls = index.calls_of(lambda name: name == "nn.Parameter.__deepcopy__")
     written = last_written(index) if calls else {}
     for op in calls:
-        made = copies_made(index, op)
+        made = copies_of_parameters(index, op)
         copies = [one for several in made.values() for one in several]
         if not copies or any(index.requires_grad(one, op) or not _was_frozen(index, one, op) for one in made):
             continue
