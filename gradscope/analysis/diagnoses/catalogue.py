@@ -336,6 +336,7 @@ _ENTRIES = (
     Entry("optimizers.order.clipped_while_accumulating", _a_pass_and_a_call("nn.utils.clip_grad", "clamp_", "clip_")),
     Entry("modules.mode_of_module", _a_mode_or_a_step),
     Entry("modules.copy_runs_original", _a_call("__deepcopy__")),
+    Entry("modules.average_in_evaluation", _an_event(EventKind.TRAINING_MODE)),
     Entry("modules.mode_not_handed_on", _an_event(EventKind.TRAINING_MODE)),
     Entry("modules.frozen_norms", _a_mode_or_a_step),
     Entry("modules.frozen_norm_by_batch", _a_mode_or_a_step),
