@@ -45,11 +45,11 @@ def stale_statistics(index: Index, lives: GradientLives) -> list[StaleStatistics
     learned = {index.storage_at(weight, op): op for op, weight in runs_in_training(index, LEARNED)}
     if not learned or not lives.steps:
         return []
-    finder = _Finder(index, lives)
+    finder = _StaleFinder(index, lives)
     return [found for weight, uses in finder.evaluated.items() if (found := finder.stale(weight, uses, learned))]
 
 
-class _Finder:
+class _StaleFinder:
     def __init__(self, index: Index, lives: GradientLives) -> None:
         self._index = index
         self._lives = lives

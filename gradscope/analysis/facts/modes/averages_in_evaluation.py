@@ -59,7 +59,7 @@ def averages_in_evaluation(index: Index, events: Events) -> Iterator[AverageInEv
             yield AverageInEvaluation(op, average, evaluated, period.row)
 
 
-class _Evaluation(NamedTuple):
+class _EvaluationPeriod(NamedTuple):
     begin: int
     end: int
     row: int
@@ -70,7 +70,7 @@ class _Periods:
 
     def __init__(self, index: Index, modes: TrainingModes) -> None:
         self._passes = index.of_kind(OpKind.BACKWARD, OpKind.GRAD)
-        calls, self.evaluations = modes.calls, list[_Evaluation]()
+        calls, self.evaluations = modes.calls, list[_EvaluationPeriod]()
         for at, call in enumerate(calls):
             later = (
                 one.op for one in calls[at + 1 :] if one.training and not one.parameters.isdisjoint(call.parameters)
@@ -78,10 +78,10 @@ class _Periods:
             end = next(later, index.op_count)
             is_evaluation = not call.training and call.parameters and not call.by_library
             if is_evaluation and not ops_between(self._passes, call.op - 1, end):
-                self.evaluations.append(_Evaluation(call.op, end, call.event.row))
+                self.evaluations.append(_EvaluationPeriod(call.op, end, call.event.row))
         self._begins = [one.begin for one in self.evaluations]
 
-    def evaluation(self, op: int) -> _Evaluation | None:
+    def evaluation(self, op: int) -> _EvaluationPeriod | None:
         """The evaluation that an op is in."""
         position = bisect_left(self._begins, op + 1)
         found = self.evaluations[position - 1] if position else None
