@@ -332,6 +332,7 @@ _ENTRIES = (
     Entry("optimizers.weights.average_skipped", _names_in_a_step),
     Entry("optimizers.weights.average_trained", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.weights.average_without_statistics", _a_pass_and_a_call("F.batch_norm")),
+    Entry("optimizers.order.gradient_views_lost", _a_pass_and_a_write),
     Entry("optimizers.order.clipped_in_vain", _a_pass_and_a_call("nn.utils.clip_grad")),
     Entry("optimizers.order.clipped_while_accumulating", _a_pass_and_a_call("nn.utils.clip_grad", "clamp_", "clip_")),
     Entry("modules.mode_of_module", _a_mode_or_a_step),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from heapq import merge
+from itertools import chain
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
@@ -138,10 +139,10 @@ def _gradients(index: Index) -> Iterator[tuple[int, int, int]]:
 
 def _writes(index: Index) -> Iterator[tuple[int, int, int]]:
     """Steps that wrote a parameter, and whatever else was done to a gradient: taken for a clearing."""
-    recording, owners = index.recording, _owner_of_gradient(index)
+    recording, owners = index.recording, _owners_of_gradients(index)
     storages, made_at = (recording.tensors.column(name) for name in ("storage", "op"))
-    leaves = {storages[leaf]: leaf for leaf in owners.values() if storages[leaf] >= 0}
-    kinds, trained = recording.ops.column("kind"), set(owners.values())
+    leaves = {storages[leaf]: leaf for leaf in chain.from_iterable(owners.values()) if storages[leaf] >= 0}
+    kinds, trained = recording.ops.column("kind"), set(chain.from_iterable(owners.values()))
     columns = (recording.changes.column(name) for name in ("op", "tensor", "field", "after"))
     for op, tensor, field, after in zip(*columns, strict=True):
         if op >= index.op_count:
@@ -162,10 +163,10 @@ def _writes(index: Index) -> Iterator[tuple[int, int, int]]:
         elif made_at[tensor] == op:
             continue  # a view of a gradient is first seen at the version that it has
         elif field == Field.VERSION and storages[tensor] in owners and not index.func(op).startswith(_SCALES):
-            yield op, owners[storages[tensor]], _FRESH
+            yield from ((op, owner, _FRESH) for owner in owners[storages[tensor]])
 
 
-def _takes_gradient(index: Index, owners: dict[int, int], op: int, leaf: int) -> bool:
+def _takes_gradient(index: Index, owners: dict[int, list[int]], op: int, leaf: int) -> bool:
     """Whether a write of the program's into a leaf takes what was computed from its gradient: an update by hand."""
     storages, kinds = index.recording.tensors.column("storage"), index.recording.ops.column("kind")
     todo, seen = [one for one in index.uses.of(op) if storages[one] != storages[leaf]], set[int]()
@@ -174,7 +175,7 @@ def _takes_gradient(index: Index, owners: dict[int, int], op: int, leaf: int) ->
         if tensor in seen:
             continue
         seen.add(tensor)
-        if owners.get(storages[tensor]) == leaf:
+        if leaf in owners.get(storages[tensor], ()):
             return True
         made = index.made_by(tensor)
         if 0 <= made < op and kinds[made] == OpKind.CALL:
@@ -182,11 +183,14 @@ def _takes_gradient(index: Index, owners: dict[int, int], op: int, leaf: int) ->
     return False
 
 
-def _owner_of_gradient(index: Index) -> dict[int, int]:
-    """The parameter to which the gradient on a memory block belongs."""
+def _owners_of_gradients(index: Index) -> dict[int, list[int]]:
+    """The parameters to which the gradients on a memory block belong: several, where they are views of one buffer."""
     gradients, storages = index.recording.gradients, index.recording.tensors.column("storage")
-    columns = (gradients.column(name) for name in ("tensor", "grad"))
-    return {storages[grad]: tensor for tensor, grad in zip(*columns, strict=True) if grad >= 0 and storages[grad] >= 0}
+    columns, found = (gradients.column(name) for name in ("tensor", "grad")), dict[int, dict[int, None]]()
+    for tensor, grad in zip(*columns, strict=True):
+        if grad >= 0 and storages[grad] >= 0:
+            found.setdefault(storages[grad], {})[tensor] = None
+    return {block: [*owners] for block, owners in found.items()}
 
 
 DIAGNOSIS = Diagnosis(
