@@ -122,6 +122,28 @@ BORN = {
         return both * w
     scaled(torch.nn.Parameter(torch.ones(2))).sum().backward()
     """,
+    "an inverse of data that ends at the bound": """
+    def loss_of(w):
+        action = torch.tensor([0.5, 1.0])
+        before = torch.atanh(action)  # born
+        score = -(before - w).pow(2) / 2
+        return torch.where(action < 1, score, torch.zeros(2)).sum()
+    loss_of(torch.nn.Parameter(torch.zeros(2))).backward()
+    """,
+    "an inverse by logarithms, taken by a distribution": """
+    def loss_of(w):
+        action = torch.tensor([0.5, 1.0])
+        before = 0.5 * (action.log1p() - (-action).log1p())  # born
+        score = torch.distributions.Normal(w, w.exp(), validate_args=False).log_prob(before)
+        return torch.where(action < 1, score, torch.zeros(2)).sum()
+    loss_of(torch.nn.Parameter(torch.zeros(2))).backward()
+    """,
+    "an inverse of what is trained": """
+    w = torch.nn.Parameter(torch.tensor([0.5, 1.0]))
+    before = torch.atanh(w)  # born
+    score = -(before - 0.1).pow(2) / 2
+    torch.where(w < 1, score, torch.zeros(2)).sum().backward()
+    """,
     "a gradient beyond what half precision holds": """
     layer = torch.nn.Linear(8, 1)
     layer = layer.half()  # born

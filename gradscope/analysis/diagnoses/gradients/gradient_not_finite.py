@@ -46,6 +46,12 @@ _UNDEFINED = {
     "acos": "keep its input inside (-1, 1): clamp it to a little less",
     "asin": "keep its input inside (-1, 1): clamp it to a little less",
     "atanh": "keep its input inside (-1, 1): clamp it to a little less",
+    "arctanh": "keep its input inside (-1, 1): clamp it to a little less",
+    "erfinv": "keep its input inside (-1, 1): clamp it to a little less",
+    "logit": "keep its input inside (0, 1): give it an eps",
+    "log1p": "keep its input above -1: clamp it to a little more",
+    "rdiv": "keep the divisor away from 0",
+    "rtruediv": "keep the divisor away from 0",
     "eigh": "take the eigenvalues alone (eigvalsh), or keep them apart by a small diagonal that is added",
     "eig": "take the eigenvalues alone (eigvals), or keep them apart by a small diagonal that is added",
     "svd": "take the singular values alone (svdvals), or keep them apart by a small diagonal that is added",
@@ -127,6 +133,8 @@ def _finding(sources: Sources, looks: list[PassLook]) -> Finding:
     diverged = _diverged(sources, looks)
     if diverged is not None and (birth is None or not birth.is_derivative):
         return _divergence(sources, looks, diverged)
+    if birth is not None and birth.is_met:
+        return _met(sources, look, birth)
     if birth is not None and birth.op >= 0:
         return _born(sources, look, birth)
     stepped = birth is not None and any(birth.leaf in one.gradients for one in looks[:-1])
@@ -204,6 +212,23 @@ def _is_unaligned(sources: Sources, look: PassLook, birth: Birth) -> bool:
     given = [one.values for one in look.kept if one.attr == _LOGARITHMS and made_by[one.node] == birth.op]
     is_infinite = birth.values is not None and not is_nan(birth.values) and not birth.is_derivative
     return is_infinite and bool(given) and not any(map(is_bad, given))
+
+
+def _met(sources: Sources, look: PassLook, birth: Birth) -> Finding:
+    """By the call whose values end where its input does: what takes them is where it shows only."""
+    index, given = sources.index, sources.index.call_name(birth.given)
+    short = given.rpartition(".")[2].strip("_")
+    left_out = "the loss leaves these values out, but their gradient is 0 * inf, which is NaN"
+    return sources.finding(
+        f"Line {index.op_line(birth.given)}: {given} is not finite everywhere, and {index.call_name(birth.op)}, which "
+        f"takes what was computed from it, meets an infinity: {_seen(sources, look)}",
+        why=left_out if _word(look) == "NaN" else "",
+        op=birth.op,
+        tensors=look.bad_gradients,
+        causes=sources.cause("used", birth.given),
+        evidence=[Evidence("events", look.event), Evidence("ops", look.op), Evidence("ops", birth.given)],
+        advice=advice_for(short, ", before it and not in what is chosen from its result"),
+    )
 
 
 def _fills(birth: Birth) -> list[int]:

@@ -49,6 +49,11 @@ _ENDING = frozenset(
 )
 """Functions that are not finite everywhere."""
 
+_ENDING_AT_BOUND = frozenset(
+    ("log", "log2", "log10", "log1p", "logit", "atanh", "arctanh", "erfinv", "reciprocal", "rdiv", "rtruediv", "rsqrt")
+)
+"""Functions that are infinite at the end of where they are defined; ``1 / x`` is one, ``x / 2`` is not."""
+
 
 class Birth(NamedTuple):
     """Where it came from."""
@@ -69,6 +74,8 @@ class Birth(NamedTuple):
     """A call right behind it, without a graph, whose function is not finite everywhere; its result is not known."""
     fills: tuple[int, ...] = ()
     """All calls that put in the -inf at which a derivative ends, where they are known."""
+    is_met: bool = False
+    """An infinity came to the call, of which only a call right behind it is known that may have given it."""
 
 
 def is_masked(at: float | None) -> bool:
@@ -134,11 +141,41 @@ class Births:
             op, values = min(nans, key=itemgetter(0))
             return Birth(op, values, False, mask=self._mask(op))
         spoilt = set(look.bad_gradients)
-        for one in sorted(look.derivatives, key=lambda one: one.node, reverse=True):
-            if is_bad(one.values) and not spoilt.isdisjoint(self._leaves_behind(one.node)):
-                op = made_by[one.node]
+        bad = [
+            one
+            for one in sorted(look.derivatives, key=lambda one: one.node, reverse=True)
+            if is_bad(one.values) and not spoilt.isdisjoint(self._leaves_behind(one.node))
+        ]
+        infinite = self._given_infinities(look)
+        for one in bad:
+            op = made_by[one.node]
+            if one.node not in infinite or (is_masked(one.at) and self._is_of_exponentials(op)):
                 return self._of_derivative(op, one.values, one.at)
-        return self._overflown(look, spoilt)
+        if not bad:
+            return self._overflown(look, spoilt)
+        return self._met(made_by[bad[-1].node], infinite[bad[-1].node]) or self._of_derivative(
+            made_by[bad[0].node], bad[0].values, None
+        )
+
+    def _given_infinities(self, look: PassLook) -> dict[int, Range]:
+        """The nodes that keep an infinity of what they were given: it began before them."""
+        found = {}
+        for one in look.kept:
+            if one.attr not in _RESULTS and is_bad(one.values) and not is_nan(one.values):
+                found[one.node] = one.values
+        return found
+
+    def _met(self, op: int, values: Range) -> Birth | None:
+        """An infinity that came to a call from values without a graph, where one call made them that may give it."""
+        index = self._index
+        found = [
+            one
+            for one in self._ops_behind(op, _WAYS)
+            if index.func(one).rpartition(".")[2].strip("_") in _ENDING_AT_BOUND
+            and not any(index.requires_grad(tensor, op) for tensor in index.tensors_made(one))
+        ]
+        lines = {index.op_statement[one] for one in found}
+        return Birth(op, values, False, given=max(found), is_met=True) if len(lines) == 1 else None
 
     def _of_derivative(self, op: int, values: Range | None, at: float | None) -> Birth:
         if not is_masked(at):
@@ -255,10 +292,13 @@ class Births:
 
     def _mask(self, op: int) -> int:
         """The call right behind a softmax or the like that filled with an infinity; NONE for none."""
-        if not any(name in self._index.func(op).lower() for name in _OF_EXPONENTIALS):
+        if not self._is_of_exponentials(op):
             return NONE
         found = [one for one in self._ops_behind(op, _WAYS) if self._fills.is_one(one)]
         return max(found, default=NONE)
+
+    def _is_of_exponentials(self, op: int) -> bool:
+        return any(name in self._index.func(op).lower() for name in _OF_EXPONENTIALS)
 
     def _maker(self, node: int, attr: str, before: int) -> int:
         """The op that made what a node keeps: the node's own where it is not known, NONE for what is trained."""
