@@ -45,7 +45,7 @@ def _number(value: ast.expr) -> float | None:
     if isinstance(value, ast.UnaryOp) and isinstance(value.op, ast.USub):
         inner = _number(value.operand)
         return None if inner is None else -inner
-    if isinstance(value, ast.Constant) and type(value.value) in (int, float):
+    if isinstance(value, ast.Constant) and isinstance(value.value, int | float):
         return float(value.value)
     is_float = isinstance(value, ast.Call) and last_name(value.func) == "float" and len(value.args) == 1
     if is_float and isinstance(value, ast.Call) and isinstance(value.args[0], ast.Constant):
