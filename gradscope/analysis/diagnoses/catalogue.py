@@ -214,6 +214,7 @@ _ENTRIES = (
     Entry("modules.ddp_not_averaged", _an_event(EventKind.DDP_FORWARD)),
     Entry("modules.checkpoint_draws_anew", _an_event(EventKind.CHECKPOINT, EventKind.RECOMPUTED)),
     Entry("modules.checkpoint_runs_otherwise", _an_event(EventKind.CHECKPOINT, EventKind.REENTRANT_CHECKPOINT)),
+    Entry("modules.checkpoint_reads_late", _an_event(EventKind.CHECKPOINT, EventKind.REENTRANT_CHECKPOINT)),
     Entry("gradients.gradient_counted_twice", _an_event(EventKind.FUNCTION)),
     Entry("gradients.gradient_not_finite", _an_event(EventKind.GRADIENTS)),
     Entry("modules.forward_called_directly", _a_function_of_the_users),
