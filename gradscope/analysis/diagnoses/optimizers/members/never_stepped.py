@@ -8,6 +8,7 @@ from typing import NamedTuple
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.optimizers.members.chosen_by_name import left_out_by_name
+from gradscope.analysis.diagnoses.optimizers.members.copied_apart import optimizer_copied_apart
 from gradscope.analysis.diagnoses.optimizers.members.optimizer_choice import OptimizerFor
 from gradscope.analysis.diagnoses.optimizers.members.rebuilt_models import RebuiltModel, rebuilt_later
 from gradscope.analysis.diagnoses.optimizers.optimizer_places import cause_of_making, line_of_making
@@ -97,7 +98,8 @@ def _by_reason(sources: Sources, missed: dict[int, list[int]], steps: list[int])
             reason = _held(sources, holders, tensor, passes, steps)
         else:
             reason = (
-                _not_held(sources, choice.of(tensor), tensor)
+                _with_optimizer_copied(sources, tensor)
+                or _not_held(sources, choice.of(tensor), tensor)
                 or _held_twice(sources, optimizers)
                 or _not_given_to_library(sources, tensor, steps)
             )
@@ -131,6 +133,19 @@ def _with_one_order(
     for reason, tensors in found.items():
         together.setdefault(united.get(reason, reason), []).extend(tensors)
     return together
+
+
+def _with_optimizer_copied(sources: Sources, tensor: int) -> _Reason | None:
+    """A parameter of a copied network whose optimizer was copied too, in a call of its own."""
+    causes = optimizer_copied_apart(sources, tensor)
+    if not causes:
+        return None
+    return _Reason(
+        f"line {causes[0].line} copies the optimizer apart from the network, so that it has copies of its own of the "
+        "parameters, with which nothing computes",
+        causes,
+        advice="Make an optimizer for the copied network, and load the other's state_dict() into it.",
+    )
 
 
 def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Reason | None:
