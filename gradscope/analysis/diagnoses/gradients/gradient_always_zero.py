@@ -9,12 +9,13 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.diagnoses.zeroing_arguments import ZeroingArgument, zeroing_argument
 from gradscope.analysis.facts.derivatives.softmax_of_one import NORM
+from gradscope.analysis.facts.derivatives.softmax_of_one import NORM, OF_GROUPS
 from gradscope.analysis.facts.derivatives.zero_derivatives import Blocked, ZeroGradients
 from gradscope.analysis.facts.leaf_gradients.factors_of_zero import zero_factors
 from gradscope.analysis.facts.leaf_gradients.overflown_halves import overflown_halves
 from gradscope.analysis.facts.losses.samples_in_losses import samples_in_losses
 from gradscope.analysis.facts.modules.direct_forwards import direct_forwards
-from gradscope.analysis.facts.modules.places_of_modules import only_module
+from gradscope.analysis.facts.modules.places_of_modules import only_module, put_on_self
 from gradscope.analysis.facts.reaching.straight_through import StraightThroughs
 from gradscope.analysis.facts.value_looks import looks_at_passes
 from gradscope.analysis.facts.writes import all_writes
@@ -28,7 +29,7 @@ _ONE_VALUE = (".constant_", ".fill_", ".full", ".full_like")
 """Calls that give all elements one value."""
 
 _SAMPLES = ("bernoulli", "poisson")
-_OF_ONE_NORM = "Normalise over several values, or leave the layer norm out."
+_OF_ONE_NORM = "Normalise over several values, or leave the norm out."
 _SATURATED = (
     "Scale the inputs, that the logits are not so far apart; cross_entropy of the logits has a derivative there too."
 )
@@ -92,8 +93,11 @@ def _finding(sources: Sources, blocked: Blocked) -> Finding:
     names = sources.listed([sources.names.at(leaf, blocked.passes[-1].op) for leaf in blocked.leaves])
     passes = _passes(blocked)
     is_zero = "is zero everywhere" if blocked.everywhere else f"was zero for every element in {passes} looked at"
-    is_norm = blocked.of_one and index.func(op) == NORM
-    if is_norm:
+    is_norm = blocked.of_one and index.func(op) in (NORM, OF_GROUPS)
+    is_rounded = blocked.of_one and any(index.func(one) == OF_GROUPS for one in ops)
+    if is_rounded:
+        is_zero = "is zero, since each group is one value (less its own mean, that is 0, whatever goes in)"
+    elif is_norm:
         is_zero = "is zero, since it goes over one value (less its own mean, that is 0, whatever goes in)"
     elif blocked.of_one:
         is_zero = "is zero, since it goes over a dimension of size 1 (the softmax of one is 1, whatever goes in)"
@@ -102,6 +106,8 @@ def _finding(sources: Sources, blocked: Blocked) -> Finding:
         is_zero += " (all that it gave was 0 or 1)"
     what = f"the derivative of {calls} {is_zero}, and every way from the loss to {names} leads through it"
     made_at = _only_softmax(sources, ops) if is_softmax and not is_norm else None
+    if is_rounded:
+        made_at = put_on_self(index, op) if len(lines) == 1 else None
     if made_at is not None:
         where = f"Line {made_at[1]}"
     start = [] if blocked.everywhere or blocked.of_one else _starting_values(sources, blocked)
@@ -115,14 +121,19 @@ def _finding(sources: Sources, blocked: Blocked) -> Finding:
         return _by_argument(sources, blocked, names, argued)
     return sources.finding(
         f"{where}: {what}",
-        why=f"the gradient is all zeros{f' in {passes} looked at' if blocked.everywhere else ''}",
+        why=f"the gradient is {'zero, but for rounding,' if is_rounded else 'all zeros'}"
+        + (f" in {passes} looked at" if blocked.everywhere else ""),
         op=op,
         tensors=blocked.leaves,
         causes=[
             *_two_names(sources, blocked),
             *([sources.cause_of_line("made", *made_at, made_at[1], "")] if made_at is not None else []),
             *(cause for one in start for cause in sources.cause("write", one)),
-            *(cause for one in reversed(ops) for cause in sources.cause("cut", one)),
+            *(
+                cause
+                for one in reversed(ops if made_at is None or not is_rounded else [])
+                for cause in sources.cause("cut", one)
+            ),
         ],
         evidence=[Evidence("events", look.event) for look in blocked.passes],
         advice=_detached(sources, blocked)

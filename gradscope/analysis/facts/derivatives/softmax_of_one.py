@@ -1,4 +1,7 @@
-"""Softmax or a layer norm over one value: the result is 1, or 0, and the derivative 0, whatever goes in."""
+"""Softmax, a layer norm or a group norm over one value: the result is 1, or 0, and the derivative 0, whatever goes in.
+
+That of a group norm comes out as what rounding leaves of zero, which the normalisation makes hundreds of times larger.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,15 @@ from gradscope.analysis.index import Index
 from gradscope.frames.syntax_trees import parsed
 from gradscope.recording.flags import BELOW
 
-NODES = ("SoftmaxBackward0", "LogSoftmaxBackward0", "NativeLayerNormBackward0")
+GROUP_NORM = "NativeGroupNormBackward0"
+NODES = ("SoftmaxBackward0", "LogSoftmaxBackward0", "NativeLayerNormBackward0", GROUP_NORM)
 """Names of the nodes that may be of one."""
 
 _FUNCTIONS = frozenset(("softmax", "log_softmax", "softmin"))
 _MODULES = frozenset(("Softmax", "LogSoftmax", "Softmin"))
-NORM = "F.layer_norm"
+NORM, OF_GROUPS = "F.layer_norm", "F.group_norm"
+_OF_ONE_SIZE = ("float32", "float64")
+"""What a norm keeps its means in as well; of half precision they may be larger."""
 _LOSSES = frozenset(("F.cross_entropy",))
 
 
@@ -28,6 +34,8 @@ def is_of_one(index: Index, op: int) -> bool:
     if index.func(op) == NORM:
         taken = index.uses.of(op)
         return len(taken) > 1 and _sizes(index, taken[1], op) == ["1"]  # (the weight has the shape that it is over)
+    if index.func(op) == OF_GROUPS:
+        return _has_a_mean_for_each(index, op)
     if index.func(op) in _LOSSES:
         taken = index.uses.of(op)
         return bool(taken) and _sizes(index, taken[0], op)[1:2] == ["1"]
@@ -35,6 +43,17 @@ def is_of_one(index: Index, op: int) -> bool:
     sizes = _sizes(index, made[0], op) if made else []
     dimension = _dimension(index, op) if "1" in sizes else None
     return dimension is not None and -len(sizes) <= dimension < len(sizes) and sizes[dimension] == "1"
+
+
+def _has_a_mean_for_each(index: Index, op: int) -> bool:
+    """Whether a group norm keeps as many means as it was given values."""
+    taken, nodes = index.uses.of(op), [index.node_after(one) for one in index.tensors_made(op)]
+    if not taken or not nodes or nodes[0] < 0:
+        return False
+    layout = index.recording.layouts[index.layout_at(taken[0], op)]
+    rows = (index.recording.saved[row] for row in index.saved.of(nodes[0]))
+    means = [row.nbytes for row in rows if index.recording.text(row.attr) == "result1"]
+    return index.recording.text(layout.dtype) in _OF_ONE_SIZE and means == [layout.nbytes]
 
 
 def _sizes(index: Index, tensor: int, op: int) -> list[str]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from gradscope.analysis.facts.derivatives.backward_faults import zeroed
 from gradscope.analysis.facts.derivatives.cancelled_terms import CancelledTerms
 from gradscope.analysis.facts.derivatives.function_sources import FunctionSources, Lines, WrittenBackward
-from gradscope.analysis.facts.derivatives.softmax_of_one import NODES, is_of_one
+from gradscope.analysis.facts.derivatives.softmax_of_one import GROUP_NORM, NODES, is_of_one
 from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.value_looks import Derivative, PassLook, is_zero
 from gradscope.analysis.facts.writes import is_step, writes_by_program
@@ -27,6 +27,9 @@ ZERO_EVERYWHERE = frozenset(("Round", "Floor", "Ceil", "Trunc", "Sign", "Bernoul
 
 LOOKS = 3
 """Passes in which a derivative must have been zero that is not zero everywhere."""
+
+_ROUNDING = 1e-3
+"""Beside the largest gradient of a pass, what rounding may leave of one that is zero."""
 
 FACTORS = frozenset(("MulBackward0",))
 """Nodes that multiply with what may be zero."""
@@ -46,6 +49,12 @@ _NUMBER = re.compile(r"Backward\d+$")
 def has_no_derivative(node_name: str) -> bool:
     """Whether a node of this name gives zeros whatever it is given."""
     return _NUMBER.sub("", node_name) in ZERO_EVERYWHERE
+
+
+def _is_next_to_zero(look: PassLook, leaf: int) -> bool:
+    """Whether a gradient may be what rounding leaves of zero, beside the largest of the pass."""
+    largest = max(max(abs(low), abs(high)) for low, high in look.gradients.values())
+    return max(map(abs, look.gradients[leaf])) <= _ROUNDING * largest
 
 
 class Blocked(NamedTuple):
@@ -89,9 +98,12 @@ class ZeroGradients:
                 looked_at.setdefault(leaf, []).append(look)
         groups: dict[tuple[int, ...], Blocked] = {}
         for leaf, looks in looked_at.items():
-            if not all(is_zero(look.gradients[leaf]) for look in looks):
+            is_exact = all(is_zero(look.gradients[leaf]) for look in looks)
+            if not is_exact and not (self._rounding and all(_is_next_to_zero(look, leaf) for look in looks)):
                 continue
             everywhere, blocks = self._everywhere_first(looks, leaf)
+            if not is_exact and not all(nodes <= self._of_one and nodes & self._rounding for nodes in blocks):
+                continue
             if blocks and (everywhere or self._lasts(looks)):
                 blocked = self._blocked(leaf, everywhere, blocks, looks)
                 known = groups.setdefault(tuple(blocked.ops), blocked)
@@ -175,7 +187,9 @@ class ZeroGradients:
             if node in reached or node in blocking:
                 continue
             if node in flat or self._is_certain(node):
-                blocking[node] = [node]
+                following = list(self._index.edges.of(node)) if node in self._rounding else []
+                blocking[node] = [one for one in following[:2] if one >= 0] or [node]  # (its input and its weight)
+                todo += [one for one in following[2:] if one >= 0]  # (its bias)
                 continue
             reached.add(node)
             cancelling = self._by_argument_of(node) or self._cancels(node) or self._returns_zeros(node)
@@ -285,6 +299,12 @@ class ZeroGradients:
         nodes = [node for node, name in enumerate(self._names) if name in softmaxes] if softmaxes else []
         known = {op: is_of_one(self._index, op) for op in {self._made_by[node] for node in nodes}}
         return frozenset(node for node in nodes if known[self._made_by[node]])
+
+    @cached_property
+    def _rounding(self) -> frozenset[int]:
+        """Those of one that give what rounding leaves of zero."""
+        text = self._index.recording.text
+        return frozenset(node for node in self._of_one if text(self._names[node]) == GROUP_NORM)
 
     @cached_property
     def _certain(self) -> frozenset[int]:

@@ -25,3 +25,22 @@ def places_of_modules(index: Index, name: str) -> list[tuple[int, int]]:
                 if called == name:
                     found.append((number, node.lineno))
     return found
+
+
+def put_on_self(index: Index, op: int) -> tuple[int, int] | None:
+    """File and line at which the class around puts the module on ``self`` that an op ran in, where one alone does."""
+    modules, spans = index.recording.modules, index.recording.ops.column("span")
+    text, places = index.recording.text, set[tuple[str, str]]()
+    for at, module in index.recording.module_ops:  # (of the first passes alone)
+        if spans[at] == spans[op] and index.func(at) == index.func(op):
+            parent = modules[module].parent
+            places.add((text(modules[module].name), text(modules[parent].kind) if parent >= 0 else ""))
+    name, around = places.pop() if len(places) == 1 else ("", "")
+    found = []
+    for number, file in enumerate(index.recording.files):
+        tree = parsed(file.text) if name and around and file.is_user and around in file.text else None
+        for node in ast.walk(tree) if tree is not None else ():
+            if isinstance(node, ast.ClassDef) and node.name == around:
+                parts = (one for one in ast.walk(node) if isinstance(one, ast.Assign))
+                found += [(number, one.lineno) for one in parts if f"self.{name}" in map(ast.unparse, one.targets)]
+    return found[0] if len(found) == 1 else None
