@@ -27,6 +27,9 @@ _GROWN = 1e4
 _LARGE = 1e5
 """And how large it then is."""
 
+_NEVER = 3
+"""Passes that give NaN whatever the scale from which on a GradScaler is taken to skip all steps."""
+
 _UNDEFINED = {
     "sqrt": "add a small number under the root",
     "rsqrt": "add a small number under the root",
@@ -40,6 +43,7 @@ _UNDEFINED = {
     "log": "keep its input away from 0: clamp(min=...) or a small number added",
     "log2": "keep its input away from 0: clamp(min=...) or a small number added",
     "log10": "keep its input away from 0: clamp(min=...) or a small number added",
+    "normalize": "compute it in float32 (its eps of 1e-12 is 0 in float16), or give it a larger eps",
     "div": "keep the divisor away from 0",
     "truediv": "keep the divisor away from 0",
     "reciprocal": "keep the divisor away from 0",
@@ -85,13 +89,20 @@ _MASKED = {
 def _find(sources: Sources) -> Iterator[Finding]:
     looks = looks_at_passes(sources.events)
     scaled = _scaled(sources)
+    is_never = len(looks) >= _NEVER and all(map(_is_nan_at_any_scale, looks))
     for position, look in enumerate(looks):
         is_scaled = any(row.root in scaled for row in sources.index.recording.backwards if row.op == look.op)
-        if is_scaled and not any(map(is_nan, look.bad_roots)):
+        if is_scaled and not is_never and not any(map(is_nan, look.bad_roots)):
             continue  # a GradScaler tries large scales, and takes back the steps that do not work out
         if (look.bad_roots or look.bad_gradients) and not _was_dealt_with(sources, look):
             yield _finding(sources, looks[: position + 1])
             return
+
+
+def _is_nan_at_any_scale(look: PassLook) -> bool:
+    """Whether a gradient is NaN, and a call's derivative is where it keeps 0: no other scale makes it better."""
+    derivatives = (one.values for one in look.derivatives if one.at == 0)
+    return any(map(is_nan, look.gradients.values())) and any(map(is_nan, derivatives))
 
 
 def explain(sources: Sources, tensor: int) -> Finding | None:
