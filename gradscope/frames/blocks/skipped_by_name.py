@@ -130,6 +130,7 @@ def _made(tree: ast.Module, name: str) -> Iterator[tuple[int, int]]:
                 yield node.lineno, node.end_lineno or node.lineno
         if isinstance(node, ast.For) and _is_named(node.iter):
             for one in ast.walk(node):
-                targets = one.targets if isinstance(one, ast.Assign) else []
-                if any(isinstance(to, ast.Subscript) and last_name(to.value) == name for to in targets):
-                    yield one.lineno, getattr(one, "end_lineno", None) or one.lineno
+                if isinstance(one, ast.Assign) and any(
+                    isinstance(to, ast.Subscript) and last_name(to.value) == name for to in one.targets
+                ):
+                    yield one.lineno, one.end_lineno or one.lineno

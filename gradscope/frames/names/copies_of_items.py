@@ -18,8 +18,9 @@ _STEPS = 4
 def copied_beside_itself(text: str, line: int) -> str:
     """What the one ``copy.deepcopy`` of a line copies, as the text has it, and keeps where it took it; else empty."""
     tree = parsed(text)
-    calls = [] if tree is None else [node for node in ast.walk(tree) if _is_copy(node) and node.lineno == line]
-    if tree is None or len(calls) != 1 or not isinstance(calls[0], ast.Call):
+    nodes = (node for node in (ast.walk(tree) if tree is not None else ()) if isinstance(node, ast.Call))
+    calls = [node for node in nodes if _is_copy(node) and node.lineno == line]
+    if tree is None or len(calls) != 1:
         return ""
     call = calls[0]
     function = innermost(tree, line, ast.FunctionDef) or tree

@@ -134,7 +134,9 @@ def added_after_division(
         optimizer, since = event.detail.get("optimizer", NONE), event.op - 1
         steps = [one for one in calls if one.detail.get("call") == "step" and one.detail.get("optimizer") == optimizer]
         step = next((one for one in steps if one.op > since), None)
-        for leaf in optimizers.get(optimizer, ()) if step is not None else ():
+        if step is None:
+            continue
+        for leaf in optimizers.get(optimizer, ()):
             passes, cleared = lives.passes.get(leaf, []), lives.cleared.get(leaf, [])
             given, added = last_before(passes, event.op), first_after(passes, since)
             if not 0 <= given < since < added < step.op or ops_between(cleared, given, step.op):
