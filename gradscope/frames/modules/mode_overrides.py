@@ -30,8 +30,9 @@ def mode_overrides(text: str) -> tuple[ModeOverride, ...]:
 
 def _found(text: str) -> Iterator[ModeOverride]:
     tree = parsed(text)
-    for owner in ast.walk(tree) if tree is not None else ():
-        for method in owner.body if isinstance(owner, ast.ClassDef) else ():
+    owners = (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)) if tree is not None else ()
+    for owner in owners:
+        for method in owner.body:
             if isinstance(method, ast.FunctionDef) and method.name == "train" and _sets_some_only(method):
                 body = method.body[1:] if ast.get_docstring(method) is not None else method.body
                 if body:

@@ -195,7 +195,7 @@ def _born(sources: Sources, look: PassLook, birth: Birth) -> Finding:
         what = f"{name} gave {'NaN' if is_nan(birth.values) else 'an infinity'}"
     why = _why(sources, look, birth)
     causes = sources.cause("used", birth.op)
-    line = index.op_line(birth.op)
+    line: int = index.op_line(birth.op)
     is_unaligned = short == _CTC and _is_unaligned(sources, look, birth)
     if is_unaligned:
         is_below = index.recording.ops.column("flags")[birth.op] & BELOW

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.modules.copies_without_hooks import copies_made
+from gradscope.analysis.facts.modules.copies_without_hooks import copies_of_parameters
 from gradscope.analysis.report_model import Cause
 
 _COPIES_OPTIMIZER = re.compile(
@@ -22,7 +22,7 @@ def optimizer_copied_apart(sources: Sources, tensor: int) -> tuple[Cause, ...]:
     """
     index = sources.index
     calls = index.calls_of(lambda name: name == "nn.Parameter.__deepcopy__")
-    made = {op: copies_made(index, op) for op in calls} if calls else {}
+    made = {op: copies_of_parameters(index, op) for op in calls} if calls else {}
     origin = next((one for several in made.values() for one, copies in several.items() if tensor in copies), -1)
     if origin < 0 or origin not in sources.events.in_optimizers:
         return ()
