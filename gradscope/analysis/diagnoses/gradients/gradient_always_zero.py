@@ -8,7 +8,6 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.diagnoses.zeroing_arguments import ZeroingArgument, zeroing_argument
-from gradscope.analysis.facts.derivatives.softmax_of_one import NORM
 from gradscope.analysis.facts.derivatives.softmax_of_one import NORM, OF_GROUPS
 from gradscope.analysis.facts.derivatives.zero_derivatives import Blocked, ZeroGradients
 from gradscope.analysis.facts.leaf_gradients.factors_of_zero import zero_factors
