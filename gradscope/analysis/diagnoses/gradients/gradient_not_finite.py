@@ -203,7 +203,7 @@ def _born(sources: Sources, look: PassLook, birth: Birth) -> Finding:
         if made_at is not None:
             what = f"this CTCLoss (called at line {line}) gave an infinity"
             causes = [sources.cause_of_line("made", *made_at, made_at[1], ""), *causes]
-            line = causes[0].line
+            line = index.line(*made_at)
     filling = _fills(birth) or [op for op in (max(birth.mask, birth.given),) if op >= 0]
     mask = [cause for op in filling for cause in sources.cause("used", op)]
     return sources.finding(
