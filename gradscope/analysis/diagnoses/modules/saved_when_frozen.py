@@ -19,7 +19,7 @@ PASSES = 2
 _FLAG = "requires_grad"
 
 
-class _Left(NamedTuple):
+class _SetBack(NamedTuple):
     """One parameter."""
 
     change: int
@@ -35,7 +35,7 @@ class _Left(NamedTuple):
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for the parameters that one line switched off."""
     index = sources.index
-    alike: dict[int, list[tuple[int, _Left]]] = {}
+    alike: dict[int, list[tuple[int, _SetBack]]] = {}
     for tensor in sources.events.in_optimizers:
         if (left := _left(sources, tensor)) is not None:
             alike.setdefault(index.op_statement[left.again], []).append((tensor, left))
@@ -64,7 +64,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         )
 
 
-def _left(sources: Sources, tensor: int) -> _Left | None:
+def _left(sources: Sources, tensor: int) -> _SetBack | None:
     """The change that left a parameter off, where the same line visited it twice before another set it back."""
     index, changes = sources.index, sources.index.recording.changes
     kinds, rows = index.recording.ops.column("kind"), index.changed_ops.get(tensor, [])
@@ -85,7 +85,7 @@ def _left(sources: Sources, tensor: int) -> _Left | None:
         for start, end in pairwise((change.op, *ends))
     ]
     passes = tuple(op for op, is_used in zip(ends, took_part, strict=True) if is_used)
-    return _Left(rows[-1], later[0], back, passes) if len(passes) >= PASSES else None
+    return _SetBack(rows[-1], later[0], back, passes) if len(passes) >= PASSES else None
 
 
 def _sets_others_back(sources: Sources, off: int, back: int) -> bool:

@@ -28,7 +28,7 @@ _DEPTH = 4
 _GIVEN = (GradOutcome.CREATED, GradOutcome.ACCUMULATED)
 
 
-class _Step(NamedTuple):
+class _StepOf(NamedTuple):
     op: int
     is_whole: bool
     """It is a step of the optimizer that has more."""
@@ -45,14 +45,14 @@ def _find(sources: Sources) -> Iterator[Finding]:
 
 def _steps_in_turn(sources: Sources, own: Optimizer, whole: Optimizer) -> list[tuple[int, int]]:
     """A step of the one and the next of the other, both of which wrote what they share; none where there are few."""
-    index, steps = sources.index, list[_Step]()
+    index, steps = sources.index, list[_StepOf]()
     names = {f"{own.name}.step", f"{whole.name}.step"}
     for op in index.of_kind(OpKind.STEP):
         written = frozenset(index.uses.of(op))
         if index.func(op) not in names or not own.tensors <= written:
             continue
         if written == own.tensors or written <= whole.tensors:
-            steps.append(_Step(op, written != own.tensors))
+            steps.append(_StepOf(op, written != own.tensors))
     turns = [(one, other) for one, other in pairwise(steps) if one.is_whole != other.is_whole]
     counts = [sum(1 for one, _ in turns if one.is_whole == is_whole) for is_whole in (True, False)]
     return [(one.op, other.op) for one, other in turns] if min(counts) >= TURNS else []

@@ -21,7 +21,7 @@ ROUNDS = 2
 Within one round of an accumulation they are added as well; its step is skipped, and then they are cleared."""
 
 
-class _Kept(NamedTuple):
+class _KeptNaN(NamedTuple):
     since: PassLook
     """The first pass whose gradient is not finite."""
     until: PassLook
@@ -34,7 +34,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for the parameters that one line cleared the last time."""
     looks, held = looks_at_passes(sources.events), sources.events.in_optimizers
     bad = dict.fromkeys(tensor for look in looks for tensor in look.bad_gradients if tensor in held)
-    found: dict[int, dict[int, _Kept]] = {}
+    found: dict[int, dict[int, _KeptNaN]] = {}
     for tensor in bad:
         if (kept := _kept(sources, tensor, looks)) is not None:
             found.setdefault(sources.index.op_statement[kept.cleared], {})[tensor] = kept
@@ -42,7 +42,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         yield _finding(sources, leaves)
 
 
-def _kept(sources: Sources, tensor: int, looks: list[PassLook]) -> _Kept | None:
+def _kept(sources: Sources, tensor: int, looks: list[PassLook]) -> _KeptNaN | None:
     index, lives = sources.index, sources.lives
     passes, cleared, steps = (known.get(tensor, []) for known in (lives.passes, lives.cleared, lives.steps))
     first = next(look for look in looks if tensor in look.bad_gradients)
@@ -58,10 +58,10 @@ def _kept(sources: Sources, tensor: int, looks: list[PassLook]) -> _Kept | None:
     rounds = [-1, *cleared[: bisect_left(cleared, first.op)]]
     usual = max(index.times(ops_between(passes, start, stop)) for start, stop in pairwise(rounds))
     added = bisect_right(passes, later[-1].op) - bisect_right(passes, last)
-    return _Kept(first, later[-1], last) if added > ROUNDS * max(usual, 1) else None
+    return _KeptNaN(first, later[-1], last) if added > ROUNDS * max(usual, 1) else None
 
 
-def _finding(sources: Sources, leaves: dict[int, _Kept]) -> Finding:
+def _finding(sources: Sources, leaves: dict[int, _KeptNaN]) -> Finding:
     index = sources.index
     kept = next(iter(leaves.values()))
     names = sources.listed([sources.names.of(tensor) for tensor in leaves])
