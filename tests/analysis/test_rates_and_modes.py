@@ -73,6 +73,13 @@ def said(source: str) -> list[tuple[str, str, list[int]]]:
             id="training that goes on after an evaluation",
         ),
         pytest.param(
+            "parts = [torch.optim.SGD(one.parameters(), lr=0.1) for one in (trunk, head)]\n"
+            "for i in range(4): model.train(); step()\nmodel.eval()\n"
+            "for i in range(4):\n    step()\n    for part in parts: part.step()",
+            ("trained-in-evaluation", "warning", [13]),
+            id="training that goes on by several optimizers, told once",
+        ),
+        pytest.param(
             "trunk.requires_grad_(False)\ntrunk.eval()\nmodel.train()\nstep()",
             ("frozen-norm-learns", "warning", [13]),
             id="a frozen part that is put back",
@@ -125,6 +132,13 @@ def test_the_line_to_change_is_the_cause(source: str, expected: tuple[str, str, 
 @pytest.mark.parametrize(
     "source",
     [
+        pytest.param(
+            "for i in range(4): model.train(); step()\nmodel.eval()\n"
+            "with torch.no_grad(): model(x)\n"
+            "for sample in range(3):\n    optimizer = torch.optim.Adam(model.parameters())\n"
+            "    for i in range(4): optimizer.zero_grad(); model(x).exp().sum().backward(); optimizer.step()",
+            id="an evaluated model that is adapted in its mode, by optimizers made for that",
+        ),
         pytest.param(
             "s = lr_scheduler.LambdaLR(optimizer, lambda i: i / 10)\nfor i in range(6): step(); s.step()",
             id="a warm-up from zero",

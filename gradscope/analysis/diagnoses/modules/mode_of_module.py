@@ -17,7 +17,11 @@ from gradscope.analysis.report_model import Evidence
 
 
 def _find_evaluating(sources: Sources) -> Iterator[Finding]:
-    """Models that an evaluation leaves in its mode, or that are stepped to the end in the mode that eval() set."""
+    """Models that an evaluation leaves in its mode, or that are stepped to the end in the mode that eval() set.
+
+    One finding for each call of eval(). None for an optimizer that is made after it, of what was trained before:
+    whoever adapts an evaluated model does so in its mode.
+    """
     modes = TrainingModes(sources.events)
     if all(call.training for call in modes.calls):
         return
@@ -25,7 +29,7 @@ def _find_evaluating(sources: Sources) -> Iterator[Finding]:
     for finding, spans in left_in_evaluation(sources, modes):
         said |= spans
         yield finding
-    lives = sources.lives
+    lives, found = sources.lives, dict[int, tuple[int, Finding]]()
     optimizers = seen_optimizers(sources.index, sources.events)
     for optimizer in optimizers:
         handed_on = _handed_on(optimizer, optimizers)
@@ -45,8 +49,11 @@ def _find_evaluating(sources: Sources) -> Iterator[Finding]:
             for step in steps
             if step >= since.op and max(last_before(lives.passes[tensor], step) for tensor in trained) >= since.op
         ]
-        if len(inside) >= STEPS and not has_no_effect(sources, trained, since.op):
-            yield _of_model(sources, since, steps, inside, trained)
+        is_chosen = optimizer.made.op >= since.op and any(step < since.op for step in steps)
+        if len(inside) >= STEPS and not is_chosen and not has_no_effect(sources, trained, since.op):
+            one = len(inside), _of_model(sources, since, steps, inside, trained)
+            found[since.event.span] = max(one, found.get(since.event.span, one), key=lambda each: each[0])
+    yield from (finding for _, finding in found.values())
 
 
 def _handed_on(optimizer: Optimizer, optimizers: list[Optimizer]) -> dict[int, int]:
