@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from gradscope.frames.syntax_trees import parsed
+from gradscope.frames.syntax_trees import as_written
 
 _IN_PLACE = re.compile(
     r"add|sub|subtract|mul|multiply|div|divide|true_divide|addcmul|addcdiv|lerp|clamp|clip|clamp_min|clamp_max|relu"
@@ -63,7 +63,7 @@ class DroppedUpdate(NamedTuple):
 @lru_cache(maxsize=16)
 def dropped_updates(text: str) -> tuple[DroppedUpdate, ...]:
     """Those in loops or functions of a file, where nothing around them tries the call only."""
-    tree = parsed(text)
+    tree = as_written(text)
     return tuple(_in_block(tree.body, ())) if tree is not None else ()
 
 

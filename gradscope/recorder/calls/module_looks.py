@@ -81,12 +81,10 @@ class ModuleLooks:
             self._look(before)
 
     def _look(self, op: int) -> None:
-        frame: FrameType | None = sys._getframe(2)
-        left, module = FRAMES, None
-        while frame is not None and left and (module := _called_in(frame)) is None:
-            frame, left = frame.f_back, left - 1
-        if frame is None or module is None:
+        called = next(_calls_above(sys._getframe(2), FRAMES), None)
+        if called is None:
             return
+        module, frame = called
         row = self._row_of(module)
         if row is None:
             row = self._enter(module, frame, op)
@@ -184,18 +182,23 @@ def _module_of(frame: FrameType) -> nn.Module | None:
     return module if isinstance(module, nn.Module) else None
 
 
-def _calls_above(frame: FrameType) -> list[tuple[nn.Module, FrameType]]:
+def _calls_above(frame: FrameType, frames: int = sys.maxsize) -> Iterator[tuple[nn.Module, FrameType]]:
     """The calls of modules that are under way, that of a frame and those around it, the innermost first.
 
-    Of a module's call, the ``forward`` that it calls and that of a base class, the outermost frame.
+    A ``forward`` is a call of its own where no call of a module runs it: else that stands for it, also where a module
+    was given the ``forward`` of another.
     """
-    found: list[tuple[nn.Module, FrameType]] = []
+    met: tuple[nn.Module, FrameType] | None = None
     current: FrameType | None = frame
-    while current is not None:
+    while current is not None and frames:
         module = _called_in(current)
         if module is not None:
-            if found and found[-1][0] is module:
-                found.pop()
-            found.append((module, current))
-        current = current.f_back
-    return found
+            is_call = current.f_code is _CALLS
+            if met is not None and not is_call and met[0] is not module:
+                yield met
+            met = None if is_call else (module, current)
+            if is_call:
+                yield module, current
+        current, frames = current.f_back, frames - 1
+    if met is not None:
+        yield met
