@@ -89,14 +89,7 @@ def losses_of_probabilities(index: Index, passes: Passes) -> Iterator[LossOfProb
         key = (index.op_statement[loss], index.op_statement[gives] if gives >= 0 else -1)
         if gives >= 0 and key not in seen:
             seen.add(key)
-            is_below = bool(index.recording.ops.column("flags")[gives] & BELOW)
-            yield LossOfProbabilities(
-                loss,
-                gives,
-                takes,
-                only_module(index, _GIVES.get(_last(index, gives), "")) if is_below else None,
-                is_below and _comes_with_others(index, gives),
-            )
+            yield _pair(index, loss, gives, takes, _GIVES.get(_last(index, gives), ""))
 
 
 def losses_of_rectified(index: Index, passes: Passes) -> Iterator[LossOfProbabilities]:
@@ -110,14 +103,14 @@ def losses_of_rectified(index: Index, passes: Passes) -> Iterator[LossOfProbabil
         key = (index.op_statement[loss], index.op_statement[gives] if gives >= 0 else -1)
         if gives >= 0 and key not in seen:
             seen.add(key)
-            is_below = bool(index.recording.ops.column("flags")[gives] & BELOW)
-            yield LossOfProbabilities(
-                loss,
-                gives,
-                "logits",
-                only_module(index, "ReLU") if is_below else None,
-                is_below and _comes_with_others(index, gives),
-            )
+            yield _pair(index, loss, gives, "logits", "ReLU")
+
+
+def _pair(index: Index, loss: int, gives: int, takes: str, module: str) -> LossOfProbabilities:
+    """Two calls that do not fit; the second may be made by the only module of a class."""
+    is_below = bool(index.recording.ops.column("flags")[gives] & BELOW)
+    made = only_module(index, module) if is_below else None
+    return LossOfProbabilities(loss, gives, takes, made, is_below and _comes_with_others(index, gives))
 
 
 def _takes(name: str) -> str:
