@@ -634,3 +634,19 @@ def others(times):
 def test_a_state_that_two_optimizers_have(loading: str, after: str, is_found: bool) -> None:
     body = TWO.format(loading, after)
     assert lines(body, "optimizer-state-shared") == (here(body) if is_found else [])
+
+
+def test_a_loss_whose_hook_goes_on_from_there_reaches_what_it_is_meant_to() -> None:
+    body = """
+for step in range(3):
+    parts = [head(body(x[i::2])).detach().requires_grad_() for i in range(2)]
+    loss = sum(part.square().mean() for part in parts)
+    kept = torch.autograd.grad(loss, parts)
+    optimizer.zero_grad()
+    loss = loss.detach().requires_grad_()
+    loss.register_hook(lambda _: [head(body(x[i::2])).backward(kept[i]) for i in range(2)] and None)
+    loss.backward()
+    optimizer.step()
+"""
+    assert lines(body, "backward-reached-nothing") == []
+    assert lines(body.replace("register_hook", "register_hook if step > 9 else print"), "backward-reached-nothing")

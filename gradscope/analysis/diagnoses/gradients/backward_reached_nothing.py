@@ -14,11 +14,14 @@ from gradscope.recording.rows import OpKind
 
 def _find(sources: Sources) -> Iterator[Finding]:
     index, made_at = sources.index, sources.index.recording.tensors.column("op")
+    hooked = _made_for_hooks(sources)
     for group in sources.gradients.groups:
         op = group.last_op
         for root in sources.gradients.roots[op]:
             others = [tensor for tensor in group.tensors if tensor != root]
             if not index.is_leaf_with_grad(root, op) or not others:
+                continue
+            if made_at[root] < index.op_count and index.op_statement[made_at[root]] in hooked:
                 continue
             cuts = sources.gradients.cuts_behind(op)[:1]
             left = _values_left_at(sources, made_at[root])
@@ -40,6 +43,17 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 tensors=[root],
                 causes=[*cut_causes, *sources.made_at(root)],
             )
+
+
+def _made_for_hooks(sources: Sources) -> set[int]:
+    """The statements that made tensors on which the program registered hooks.
+
+    A hook on a loss goes on from there: gradients that were kept are handed to what gave the values.
+    """
+    made_at, index = sources.index.recording.tensors.column("op"), sources.index
+    hooks = (one for one in sources.hooks.all if one.is_on_tensor)
+    ops = (made_at[tensor] for one in hooks for event in one.registered for tensor in event.tensors)
+    return {index.op_statement[op] for op in ops if 0 <= op < index.op_count}
 
 
 def _values_left_at(sources: Sources, made: int) -> int:
