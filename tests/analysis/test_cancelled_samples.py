@@ -41,8 +41,9 @@ def found(source: str) -> list[int]:
         ("policy.rsample()", "mean + std * torch.randn_like(std)"),
         ("Independent(Normal(mean, std), 1)", "MultivariateNormal(mean, scale_tril=torch.diag_embed(std))"),
         ("log_prob(action)", "log_prob(action.view(8, 2))"),
+        ("Normal(mean, std)", "Normal(mean, std, validate_args=False)"),
     ],
-    ids=["rsample", "by hand", "other distribution", "reshaped"],
+    ids=["rsample", "by hand", "other distribution", "reshaped", "not validated"],
 )
 def test_the_line_that_draws_is_named_first(before: str, after: str) -> None:
     source = SOURCE.replace(before, after) if before else SOURCE

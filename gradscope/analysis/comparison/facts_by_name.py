@@ -83,10 +83,13 @@ class Facts:
         recording = self._recording
         bindings, text = recording.bindings, recording.text
         functions = recording.spans.column("function")
-        columns = (bindings.column(name) for name in ("name", "tensor", "span"))
+        columns = (bindings.column(name) for name in ("op", "name", "tensor", "span"))
         found: dict[str, int] = {}
         local: dict[str, tuple[str, int]] = {}
-        for name_id, tensor, span in zip(*columns, strict=True):
+        in_order = sorted(
+            zip(*columns, strict=True), key=lambda row: row[0]
+        )  # (some are written once a statement is over)
+        for _, name_id, tensor, span in in_order:
             name = text(name_id)
             function = _MODULE if span == NONE else text(functions[span])
             if ("." in name or "[" in name) and self._names.of(tensor) != name:

@@ -35,7 +35,9 @@ class NativeCore(BuildHookInterface):  # type: ignore[misc]
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
         if version == "editable":
-            (folder / _FILE).write_bytes(built.read_bytes())
+            beside = folder / f"new{_FILE}"
+            beside.write_bytes(built.read_bytes())
+            beside.replace(folder / _FILE)  # (processes that run have the file that was there in their memory)
         else:
             build_data["force_include"][str(built)] = f"{_FOLDER}/{_FILE}"
 

@@ -51,7 +51,7 @@ class CancelledSample(NamedTuple):
 
 def cancelled_samples(index: Index, passes: Passes, looks: list[PassLook]) -> Iterator[CancelledSample]:
     """One for each line that draws."""
-    scores = {op: drawn for op in index.calls_of(_LOG_PROB.fullmatch) if (drawn := _drawn_by(index, op)) >= 0}
+    scores = {op: sample for op in index.calls_of(_LOG_PROB.fullmatch) if (sample := _drawn(index, op)) is not None}
     if not scores:
         return
     by_line: dict[int, CancelledSample] = {}
@@ -59,9 +59,10 @@ def cancelled_samples(index: Index, passes: Passes, looks: list[PassLook]) -> It
         ways = [_only_ways(index, passes, look, leaf, scores) for look in own]
         if all(ways):
             scored = max(ways[-1])
-            known = by_line.get(index.op_statement[scores[scored]])
+            drawn, _ = scores[scored]
+            known = by_line.get(index.op_statement[drawn])
             if known is None:
-                by_line[index.op_statement[scores[scored]]] = CancelledSample(scores[scored], scored, [leaf], own)
+                by_line[index.op_statement[drawn]] = CancelledSample(drawn, scored, [leaf], own)
             else:
                 known.leaves.append(leaf)
     yield from by_line.values()
@@ -76,23 +77,33 @@ def _always_zero(looks: list[PassLook]) -> dict[int, list[PassLook]]:
     return {leaf: own for leaf, own in found.items() if all(is_zero(look.gradients[leaf]) for look in own)}
 
 
-def _drawn_by(index: Index, scored: int) -> int:
-    """The op that drew what a log-probability is of, with a graph; NONE where it has none, or is no sum."""
-    value = next(iter(index.uses.of(scored)), NONE)
+def _drawn(index: Index, scored: int) -> tuple[int, int] | None:
+    """The op that drew what a log-probability is of, with a graph, and that value; None where none is known.
+
+    The value is what is taken first where torch validates it, as it does unless it is told not to; what ``rsample``
+    drew is known wherever it stands.
+    """
+    taken = list(index.uses.of(scored))
+    behind = {value: _before_forms(index, scored, value) for value in taken}
+    for value, op in behind.items():
+        if op >= 0 and (_RSAMPLE.fullmatch(index.func(op)) or (value == taken[0] and index.func(op) in _SUMS)):
+            return op, value
+    return None
+
+
+def _before_forms(index: Index, scored: int, value: int) -> int:
+    """The op that made a value, before it was given other forms; NONE where it has no graph."""
     for _ in range(_FORMED):
         if value < 0 or not index.requires_grad(value, scored):
             return NONE
         op = index.made_by(value)
-        func = index.func(op) if op >= 0 else ""
-        if _RSAMPLE.fullmatch(func) or func in _SUMS:
+        if op < 0 or index.func(op).rpartition(".")[2] not in _FORMS:
             return op
-        if func.rpartition(".")[2] not in _FORMS:
-            return NONE
         value = next(iter(index.uses.of(op)), NONE)
     return NONE
 
 
-def _only_ways(index: Index, passes: Passes, look: PassLook, leaf: int, scores: dict[int, int]) -> set[int]:
+def _only_ways(index: Index, passes: Passes, look: PassLook, leaf: int, scores: dict[int, tuple[int, int]]) -> set[int]:
     """The log-probabilities through which every way of a pass to a leaf leads; none where another way does.
 
     Of each the sample and the distribution are to lead to the leaf, both.
@@ -112,7 +123,7 @@ def _only_ways(index: Index, passes: Passes, look: PassLook, leaf: int, scores: 
         else:
             todo += [after for after in index.edges.of(node) if after >= 0]
     for scored in found:
-        value, *others = [one == leaf or leaf in passes.leaves_behind(nodes[one]) for one in index.uses.of(scored)]
-        if not (value and any(others)):
+        leads = {one: one == leaf or leaf in passes.leaves_behind(nodes[one]) for one in index.uses.of(scored)}
+        if not leads.pop(scores[scored][1]) or not any(leads.values()):
             return set()
     return found
