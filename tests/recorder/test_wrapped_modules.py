@@ -50,6 +50,7 @@ from torch.nn.parallel import DistributedDataParallel
 dist.init_process_group("gloo", init_method="file://{tmp_path}/store", rank=0, world_size=1)
 model = DistributedDataParallel(Net())
 {STEP}
+del model  # (or the collector frees the group under the interpreter's lock, which its thread may wait for)
 dist.destroy_process_group()
 """
     assert leaves(recorded(source)) == {"model.layers.0.weight", "model.layers.0.bias"}
