@@ -92,8 +92,6 @@ def _values_of(tree: ast.Module, name: str) -> Iterator[ast.expr]:
         match node:
             case ast.Assign(targets=targets, value=value) if any(_last_name(target) == name for target in targets):
                 yield value
-            case ast.AnnAssign(target=target, value=ast.expr() as value) if _last_name(target) == name:
-                yield value
             case ast.keyword(arg=given, value=value) if given == name:
                 yield value
             case ast.Dict(keys=keys, values=values):
