@@ -19,6 +19,8 @@ from gradscope.analysis.report_model import Cause, CauseRole, Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
 from gradscope.frames.names.list_defaults import ListDefault, list_default
+from gradscope.frames.names.partly_emptied import PartlyEmptied, partly_emptied
+from gradscope.frames.names.put_statements import last_part
 from gradscope.recording import NONE
 
 _MESSAGE = "backward through the graph a second time"
@@ -158,7 +160,7 @@ def _known(sources: Sources, entries: list[int], used_up: list[int], op: int) ->
 
 
 def _left_in_default(sources: Sources, kept: list[tuple[str, list[Cause]]]) -> _LedBack | None:
-    """The list, made once for all calls, in which all that leads into the old graph was found; None for none."""
+    """The list, made once for all calls, in which all that leads into the old graph was found; else None."""
     texts = {file.name: (number, file.text) for number, file in enumerate(sources.index.recording.files)}
     found = set[tuple[int, ListDefault]]()
     for name, causes in kept:
@@ -179,6 +181,28 @@ def _left_in_default(sources: Sources, kept: list[tuple[str, list[Cause]]]) -> _
     )
 
 
+def _left_in_list(sources: Sources, kept: list[tuple[str, list[Cause]]]) -> _LedBack | None:
+    """The list, emptied by nothing that empties others, in which all that leads back was found; else None."""
+    texts = {file.name: (number, file.text) for number, file in enumerate(sources.index.recording.files)}
+    found = dict[tuple[int, str], PartlyEmptied]()
+    for name, causes in kept:
+        number, text = texts.get(causes[-1].file, (NONE, "")) if causes else (NONE, "")
+        holder = name.partition("[")[0]
+        one = partly_emptied(text, int(causes[-1].line), last_part(holder)) if number >= 0 and holder != name else None
+        if one is None:
+            return None
+        found[number, holder] = one
+    if len(found) != 1:
+        return None
+    (((number, holder), one),) = found.items()
+    cause = sources.cause_of_line("used", number, one.line, one.end_line, "")
+    return _LedBack(
+        f"line {cause.line} empties {listed(one.others)} only, and {holder} still has what earlier runs put there",
+        [cause],
+        f"Empty {last_part(holder)} there too.",
+    )
+
+
 def _finding(sources: Sources, op: int, root: int, found: dict[int, int]) -> Finding:
     index, line = sources.index, sources.index.op_line(op)
     entries, used_up = list(found), set(found.values())
@@ -186,7 +210,9 @@ def _finding(sources: Sources, op: int, root: int, found: dict[int, int]) -> Fin
     passes = "its own earlier run" if earlier == [line] else f"the backward of line {numbers(earlier)}"
     is_itself = {index.node_tensor[node] for node in entries} <= {root, -1}
     kept = [] if is_itself and earlier != [line] else ways_kept(sources, entries, min(used_up), op)
-    known = _known(sources, entries, sorted(used_up), op) or _left_in_default(sources, kept)
+    known = (
+        _known(sources, entries, sorted(used_up), op) or _left_in_default(sources, kept) or _left_in_list(sources, kept)
+    )
     if known is not None:
         return sources.finding(
             f"Line {line}: backward failed, since {sources.names.of(root)} leads into a graph that {passes} had used "

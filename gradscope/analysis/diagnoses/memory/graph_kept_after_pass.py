@@ -11,6 +11,7 @@ from gradscope.analysis.facts.memory.keepers import Keeper, keeper
 from gradscope.analysis.facts.memory.kept_after_passes import KeptAfterPasses
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import NamedLine
+from gradscope.analysis.wording import listed
 from gradscope.recording.flags import VIEW
 
 _VIEWS = 2
@@ -92,24 +93,29 @@ def results_kept(sources: Sources) -> set[int]:
 
 def line_that_keeps(sources: Sources, found: Keeper) -> NamedLine:
     """The first of these lines."""
-    return sources.index.line(found.file, found.put.line if found.default is None else found.default.line)
+    return sources.index.line(found.file, (found.default or found.emptied or found.put).line)
 
 
 def holder_of(found: Keeper) -> str:
     """What keeps things, as a sentence says it."""
-    if found.default is None:
-        return found.put.holder
-    return f"{found.default.name}, whose default is made once for all calls of {found.default.function},"
+    if found.default is not None:
+        return f"{found.default.name}, whose default is made once for all calls of {found.default.function},"
+    if found.emptied is not None:
+        return f"{found.put.holder}, which is not emptied with {listed(found.emptied.others)},"
+    return found.put.holder
 
 
 def lines_that_keep(sources: Sources, found: Keeper) -> list[Cause]:
     """What puts things where they stay, as the text says, and the calls that hand them to it.
 
-    Of a list that is the default of an argument, that default: with a list for each call nothing would stay.
+    Of a list that is the default of an argument, that default: with a list for each call nothing would stay. First,
+    what empties others and not this one.
     """
     if found.default is not None:
         return [sources.cause_of_line("made", found.file, found.default.line, found.default.end_line, "")]
     put = sources.cause_of_line("made", found.file, found.put.line, found.put.end_line, found.put.function)
+    if found.emptied is not None:
+        return [sources.cause_of_line("used", found.file, found.emptied.line, found.emptied.end_line, ""), put]
     return [put, *(sources.cause_of_line("used", file, call.line, call.end_line, "") for file, call in found.handed)]
 
 

@@ -20,6 +20,7 @@ from gradscope.analysis.index import NOWHERE, Index
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.sizes import size
 from gradscope.analysis.worded_lines import numbers
+from gradscope.analysis.wording import listed
 from gradscope.recording import NONE
 from gradscope.recording.flags import LEAF, PARAMETER, RAISED
 from gradscope.recording.rows import OpKind
@@ -130,6 +131,8 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
         because = f": {results.container} keeps {graphs}"
         if (default := results.kept_by.default) is not None:
             because = f": the default of {default.name}, made once for all calls of {default.function}, keeps {graphs}"
+        elif (emptied := results.kept_by.emptied) is not None:
+            because = f": {results.container}, which is not emptied with {listed(emptied.others)}, keeps {graphs}"
         if results.by_traceback:
             because = f": {results.container} keeps exceptions, and the frames in their tracebacks {graphs}"
             advice = "Keep str(error), or error.with_traceback(None), which lets go of the frames."

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from gradscope.analysis.index import Index
 from gradscope.frames.names.caching_decorators import cached_functions
 from gradscope.frames.names.list_defaults import ListDefault, list_default
+from gradscope.frames.names.partly_emptied import PartlyEmptied, partly_emptied
 from gradscope.frames.names.put_statements import (
     Handed,
     Put,
@@ -44,6 +45,8 @@ class Keeper(NamedTuple):
     """functools puts there what a function returns."""
     default: ListDefault | None = None
     """Where they are put is the default of an argument, which all calls share."""
+    emptied: PartlyEmptied | None = None
+    """What empties other lists that are filled beside it."""
 
 
 def keeper(
@@ -74,8 +77,10 @@ def keeper(
         for number, source in users
         for call in handed_to(source, found[1], known, made.lines if number == made.file else ())
     ]
-    default = list_default(index.recording.files[found[0]].text, found[1].line, found[1].holder)
-    return Keeper(*found, tuple(handed) if len(handed) <= _HANDED else (), default=default)
+    text, put = index.recording.files[found[0]].text, found[1]
+    default = list_default(text, put.line, put.holder)
+    emptied = partly_emptied(text, put.line, last_part(put.holder))
+    return Keeper(*found, tuple(handed) if len(handed) <= _HANDED else (), default=default, emptied=emptied)
 
 
 class _Made:
