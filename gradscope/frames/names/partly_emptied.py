@@ -107,10 +107,7 @@ def _listed_names(function: ast.AST) -> dict[str, set[str]]:
     """The variables of loops over names, or over the lists themselves, each with what it stands for."""
     return {
         node.target.id: {
-            part.value if isinstance(part, ast.Constant) else last_name(part)
-            for part in node.iter.elts
-            if isinstance(part, ast.Attribute | ast.Name)
-            or (isinstance(part, ast.Constant) and isinstance(part.value, str))
+            str(part.value) if isinstance(part, ast.Constant) else last_name(part) for part in node.iter.elts
         }
         for node in ast.walk(function)
         if isinstance(node, ast.For)
