@@ -522,3 +522,19 @@ def test_of_what_was_used_itself_the_copy_is_not_said_to_be_all_that_was() -> No
     ]
     assert whys[0] and not any("only the copy" in why for why in whys[0])
     assert whys[1] == {"only the copy that line 4 made of it was used"}
+
+BALANCED = """
+import torch
+w, codes = (torch.ones(3, requires_grad=True) for _ in range(2))
+out = w * 2 + codes.detach()
+penalty = (codes - out.detach()).pow(2).sum()
+(grad,) = torch.autograd.grad({}, [out], allow_unused=True)
+out.sum().backward()
+"""
+
+
+@pytest.mark.parametrize(("asked", "line"), [("penalty", "autograd.grad"), ("out.sum()", "codes.detach()")])
+def test_a_term_that_is_asked_for_the_gradient_of_what_it_was_not_made_from(asked: str, line: str) -> None:
+    source = BALANCED.format(asked)
+    (answer,) = (one for one in build(recorded(source)).answers if one.code == "leaf-unreached")
+    assert [cause.line for cause in answer.causes] == [line_of(source, line)], answer.text

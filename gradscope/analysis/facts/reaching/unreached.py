@@ -163,6 +163,12 @@ class Reasons:
             if any(not self._flow.is_copy(op) and not self._is_only_held(op) for op in uses):
                 return self._explain_unused(tensor, this)  # (what it was used for itself led somewhere else)
             return Unreached(f"only the copy that line {line} made of it was used", cut, unused=True)
+        if cut >= 0 and (asked := self._asked_without(tensor)) >= 0:
+            roots = self._index.roots.get(asked, [])
+            others = self._named([one for one in self._index.uses.of(asked) if one not in roots], asked)
+            where = f"line {self._index.op_line(asked)} asks {self._named(roots, asked)}, which leads to it"
+            why = f"{where}, for the gradient of {others} only, and gets None"
+            return Unreached(why, changed_at=(self._lines_of(asked),))
         if cut >= 0 and (around := self._passed_by(tensor, this)) is not None:
             line = self._index.op_line(around.op)
             shown, takes = (self._names.at(one, around.op) for one in (around.shows[0], around.takes))
@@ -204,6 +210,21 @@ class Reasons:
             return Unreached(used.why, none_at=returned, changed_at=(used.applied_at,))
         left = next((step.op for step in way if not self._is_linked(step, this)), way[0].op if way else NONE)
         return Unreached(f"the way from it to {this.root} leaves what was seen at line {self._index.op_line(left)}")
+
+    def _asked_without(self, tensor: int) -> int:
+        """The last autograd.grad() that gave nothing, and from whose root the graph leads to a leaf; else NONE.
+
+        One that gave something was made for that.
+        """
+        passes = [op for op in self._index.of_kind(OpKind.GRAD) if not self._index.tensors_made(op)]
+        return max((op for op in passes if tensor in self._leaves_behind(op)), default=NONE)
+
+    def _lines_of(self, op: int) -> Lines:
+        from gradscope.analysis.facts.derivatives.function_sources import Lines
+
+        statement = self._index.statements[self._index.op_statement[op]]
+        function = self._index.recording.text(statement.function)
+        return Lines(statement.file, self._index.op_line(op), statement.end_line, function)
 
     def _asked_for_others(self, this: _Pass) -> Unreached:
         return Unreached(f"the pass was asked for the gradient of {this.asked_for} only (inputs=)", unused=True)
@@ -276,21 +297,18 @@ class Reasons:
 
     def _compared_with_source(self, way: list[Step], cut: int) -> Unreached | None:
         """That a straight-through estimate, whose cut is meant, stands where what it shows was to be trained."""
-        from gradscope.analysis.facts.derivatives.function_sources import Lines
         from gradscope.analysis.facts.reaching.straight_through import StraightThroughs
 
         index, estimates = self._index, StraightThroughs(self._index, self._flow)
         for found in filter(None, (estimates.of(step.op) for step in way if step.op > cut)):
             op = estimates.compared_with_source(found)
             if op >= 0:
-                statement = index.statements[index.op_statement[op]]
-                function = index.recording.text(statement.function)
                 line, source = index.op_line(op), self._names.at(found.takes, found.op)
                 return Unreached(
                     f"line {line} compares a straight-through estimate with {source}, cut off: the estimate hands its "
                     f"gradient to {source} alone, and what it shows was to be taken there",
                     cut,
-                    changed_at=(Lines(statement.file, line, statement.end_line, function),),
+                    changed_at=(self._lines_of(op),),
                 )
         return None
 
