@@ -523,6 +523,7 @@ def test_of_what_was_used_itself_the_copy_is_not_said_to_be_all_that_was() -> No
     assert whys[0] and not any("only the copy" in why for why in whys[0])
     assert whys[1] == {"only the copy that line 4 made of it was used"}
 
+
 BALANCED = """
 import torch
 w, codes = (torch.ones(3, requires_grad=True) for _ in range(2))
