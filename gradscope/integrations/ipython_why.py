@@ -45,7 +45,7 @@ def answer_about(last: RecordedCell, names: dict[str, Any], text: str, unseen: i
     looks: tuple[Looked, ...] = ()
     if question.expression:
         recorder = last.recorder
-        look, tensor = Looking(question).look(names, _HERE, recorder.op_count, recorder.row_of_living)
+        look, tensor = Looking(question).look(names, _HERE, recorder.op_count, recorder.row_of)
         if tensor is not None:
             _check_unchanged(last, look, tensor, question.tensor)
         looks = (look,)

@@ -234,11 +234,6 @@ class Recorder:
         """Row of a tensor that was seen and lives, or NONE."""
         return self._identity.row_of(tensor)
 
-    def row_of_living(self, tensor: Any) -> int:
-        """The same once observing has stopped, when nobody forgets any more what has died."""
-        seen = self._identity.tensors.get(id(tensor))
-        return NONE if seen is None or seen() is not tensor else seen.row
-
     def gradients_of_living(self) -> dict[int, tuple[Any, int]]:
         """The ``.grad`` of each leaf that lives, by the leaf's row: a weak reference and the version counter."""
         leaves = {row: seen() for row, seen in self._identity.leaves.items()}

@@ -109,3 +109,16 @@ run(2)
     (row,) = [one for one in report.lines if one.line == line_of(HEAD + source, "# norm")]
     assert row.executions == 3
     assert "2 of 3 runs inside backward (hooks); shown are the others" in row.notes
+
+
+def test_what_a_hook_makes_where_a_known_tensor_was_is_no_such_tensor() -> None:
+    source = """
+known = [torch.zeros(3) for _ in range(8)]
+def replace(grad):
+    known.clear()
+    for one in [torch.zeros(3) for _ in range(8)]:
+        one.add_(1)
+net.weight.register_hook(replace)
+run(3)
+"""
+    assert not notes(source)

@@ -248,9 +248,9 @@ class Identity:
         self.leaves[seen.row] = seen
 
     def row_of(self, tensor: Any) -> int:
-        """Row of a tensor that was seen, or NONE."""
+        """Row of a tensor that was seen, or NONE; it may be asked for while the list of the dead is not worked off."""
         seen = self.tensors.get(id(tensor))
-        return NONE if seen is None else seen.row
+        return NONE if seen is None or seen() is not tensor else seen.row
 
     def tensor_on(self, storage: Any) -> Any:
         """A known tensor that lives on a storage, or None."""
