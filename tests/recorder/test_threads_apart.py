@@ -339,7 +339,7 @@ def test_of_two_threads_nodes_with_one_number_the_one_that_leads_to_the_same_is_
     leaves = [recording.nodes[node].variable for node in reached if recording.nodes[node].variable != NONE]
     received = [row.tensor for row in recording.gradients if row.tensor in leaves]
     assert [node_name(recording, node) for node in sorted(reached)].count("MulBackward0") == 1
-    assert leaves == [recorder.row_of_living(weights[taken])] == received
+    assert leaves == [recorder.row_of(weights[taken])] == received
 
 
 STARTED = """
