@@ -53,6 +53,18 @@ for step in range(12):
     if step > 5:
         (w * buffer.sample(4).hidden.detach()).sum().backward()
 """,
+    "what each step gave, a dict, in a list of the epoch": """
+def step_of(step):
+    return {"loss": (w * step).exp().mean(), "step": step}
+def train():
+    outputs = []
+    for step in range(6):
+        output = step_of(step)
+        output["loss"].backward()
+        outputs.append(output)  # keeps
+    return sum(one["loss"].item() for one in outputs)
+train()
+""",
     "losses of a validation in a list, without a backward pass": """
 losses = []
 for step in range(9):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.graphs.loss_terms import is_number
 from gradscope.analysis.facts.reaching.built_by_text import BuiltByText
+from gradscope.analysis.facts.reaching.common_cuts import cuts_of_all
 from gradscope.analysis.facts.reaching.left_values import is_built_from_values
 from gradscope.analysis.facts.tracking.cuts import Cuts
 from gradscope.analysis.facts.tracking.flow import Flow, Step
@@ -48,7 +49,7 @@ class CutPenalty(NamedTuple):
     """A term that was computed, all of it, from what somebody cut off trained leaves by the way."""
 
     cuts: list[int]
-    """The ops, one for each statement."""
+    """The ops, one for each statement; that which all leaves lead to, alone, where there is one."""
     leaves: list[int]
     ways: list[list[Step]]
     """From each of the leaves to the term."""
@@ -127,7 +128,7 @@ class LostTerms:
             if not values or any(self._goes_into_graph(one, before) for one in values):
                 return None
             cuts[index.op_statement[way[first].op]] = way[first].op
-        return CutPenalty(list(cuts.values()), leaves, ways)
+        return CutPenalty(cuts_of_all(index, self._flow, cuts.values(), leaves), leaves, ways)
 
     def _goes_into_graph(self, tensor: int, before: int) -> bool:
         """Whether a call that gave a tracked result took a tensor in, or somebody wrote it elsewhere.

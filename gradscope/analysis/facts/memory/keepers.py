@@ -185,6 +185,9 @@ def _one_of(
     if direct:
         return direct[0] if len(direct) == 1 else None
     named = [place for place in places if not known.keys().isdisjoint(place[1].names)]
+    if not named:  # the dict or tuple that they are part of, made anew each time, is what is put there
+        whole = {one for name in known for one in containers_of(name)}
+        named = [place for place in places if not whole.isdisjoint(place[1].names)]
     if not named and made.may_be_of_hooked_module:
         named = [place for place in places if keeps_output_of_hook(place[1]) and not made.is_cleared(place[1].holder)]
     if not named and made.function not in ("", "<module>", "<lambda>"):
