@@ -125,6 +125,16 @@ LAYERS_MADE = """
     last = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1))
     last(x).sum().backward()
 """
+BATCHES = """
+    import torch
+    w = torch.ones(4, requires_grad=True)
+    batches = torch.randn(20, 4).unbind()
+    for epoch in range(80):
+        for x in batches:
+            loss = (w * x).sum()
+            w.grad = None
+            loss.square().backward()
+"""
 GROWING = """
     import torch
     w = torch.ones(3, requires_grad=True)
@@ -153,7 +163,15 @@ def _screen(report: Report) -> str:
 @pytest.mark.usefixtures("looks_often")
 @pytest.mark.parametrize(
     ("source", "largest"),
-    [(TRAINING, 0.6), (ALTERNATING, 0.8), (CARRIED, 0.6), (KEPT, 0.8), (PLAIN, 0.3), (SAVED_AGAIN, 0.8)],
+    [
+        (TRAINING, 0.6),
+        (ALTERNATING, 0.8),
+        (CARRIED, 0.6),
+        (KEPT, 0.8),
+        (PLAIN, 0.3),
+        (SAVED_AGAIN, 0.8),
+        (BATCHES, 0.8),
+    ],
 )
 def test_what_is_shown_is_what_it_would_be_with_every_op(source: str, largest: float) -> None:
     whole, part = recorded(source, every_op=True), recorded(source)

@@ -8,6 +8,7 @@ whose graph goes on with that of the one before are not alike.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from ctypes import string_at
 from typing import NamedTuple
@@ -57,11 +58,10 @@ LEAST = 6
 _DISTANCES = 64
 """Distances that are looked at: a loop in which every tenth iteration does more comes again after ten of them."""
 
-_COMPARED = 4
-"""Distances of which the periods are compared row by row."""
-
-_PATTERN = 8
-"""Ops that are looked for again."""
+_SHORT = 8
+_PATTERNS = ((256, 2), (_SHORT, 4))
+"""Ops that are looked for again, and the distances of which the periods are compared row by row: so many ops as come
+again in the next epoch only, where each iteration has a batch of its own; and so few as do in the next iteration."""
 
 _BYTES = 8
 _VERSION = int(Field.VERSION)
@@ -69,6 +69,8 @@ _PARTNERS = {"before": "after", "after": "before"}
 """Columns of a change."""
 _OP_COLUMNS = ("func", "kind", "span", "inner", "thread", "flags", "calls")
 _PRIME = 1_000_003
+_MIXED = 0x9E3779B97F4A7C15 - (1 << 64)
+"""An odd number of 64 bits: products with small numbers that differ are far apart."""
 
 
 class AlikePeriods(NamedTuple):
@@ -94,55 +96,79 @@ def alike_periods(recording: Recording, window: int, hint: int) -> list[AlikePer
     first = max(0, len(recording.ops) - window)
     if COLLECTIVE_OP in recording.ops.column("kind")[first:]:
         return []  # their order is compared with that of other processes, which may have been looked at elsewhere
-    keys, best, most, compared = _keys(recording, first), list[AlikePeriods](), 0, 0
-    for ops in _distances(keys, hint):
-        periods = _equal_at_end(keys, ops)
-        if periods < LEAST:
-            continue
-        found = _Compared(recording, len(recording.ops) - periods * ops, ops, periods).stretches()
-        gone = sum(one.periods * one.ops for one in found)
-        if gone > most:
-            best, most = found, gone
-        compared += 1
-        if 2 * gone > len(keys) or compared == _COMPARED:
-            break
-    return best
+    keys = _keys(recording, first)
+    known = {hint}
+    if hint and (found := _stretches(recording, keys, hint)):
+        return found
+    for length, compared_at_most in _PATTERNS:
+        best, most, compared = list[AlikePeriods](), 0, 0
+        told_apart = keys if length == _SHORT else _keys_with_old(recording, keys)
+        for ops in _distances(told_apart, length):
+            if ops in known or not _equal_at_end(keys, ops):
+                continue
+            known.add(ops)
+            found = _stretches(recording, keys, ops)
+            gone = sum(one.periods * one.ops for one in found)
+            if gone > most:
+                best, most = found, gone
+            compared += 1
+            if 2 * gone > len(keys) or compared == compared_at_most:
+                break
+        if best:
+            return best
+    return []
+
+
+def _stretches(recording: Recording, keys: Tensor, ops: int) -> list[AlikePeriods]:
+    """Those among the periods of so many ops that are the last ones."""
+    periods = _equal_at_end(keys, ops)
+    return _Compared(recording, len(recording.ops) - periods * ops, ops, periods).stretches() if periods else []
 
 
 def _keys(recording: Recording, first: int) -> Tensor:
-    """One number an op, by which ops are told apart."""
+    """One number an op, by which ops are told apart: what ran where."""
     keys = torch.zeros(len(recording.ops) - first, dtype=torch.int64, device="cpu")
     for name in _OP_COLUMNS:
         keys = keys * _PRIME + numbers(recording.ops.column(name), first)
     return keys
 
 
-def _distances(keys: Tensor, hint: int) -> Iterator[int]:
-    """How far before the end the last ops were seen before: a period that was found before, then the nearest ones."""
-    if hint:
-        yield hint
+def _keys_with_old(recording: Recording, keys: Tensor) -> Tensor:
+    """The same with what each op took that had been there before the later half of them.
+
+    An op that takes another batch each time is not alike in each iteration of a loop, but in each epoch.
+    """
+    first, uses = len(recording.ops) - len(keys), recording.uses
+    half = bisect_left(recording.tensors.column("op"), first + len(keys) // 2)
+    since = bisect_left(uses.column("op"), first)
+    ops, taken = (numbers(uses.column(name), since) for name in ("op", "tensor"))
+    is_old = (ops >= first) & (taken < half)
+    return keys.index_add(0, ops[is_old] - first, (taken[is_old] + 1) * _MIXED)
+
+
+def _distances(keys: Tensor, length: int) -> Iterator[int]:
+    """How far before the end the last ops, of which there are so many, were seen before: the nearest first."""
     content = string_at(keys.data_ptr(), len(keys) * _BYTES)
-    end, at = len(content) - _PATTERN * _BYTES, len(content) - _PATTERN * _BYTES
+    end = at = len(content) - length * _BYTES
     pattern = content[end:]
-    found = 0
-    while found < _DISTANCES and end > 0:
-        at = content.rfind(pattern, 0, at + len(pattern) - 1)
+    for _ in range(_DISTANCES):
+        at = content.rfind(pattern, 0, at + len(pattern) - 1) if at > 0 else -1
         if at < 0:
             return
         distance, rest = divmod(end - at, _BYTES)
-        if not rest and distance != hint:
-            found += 1
+        if not rest:
             yield distance
 
 
 def _equal_at_end(keys: Tensor, ops: int) -> int:
-    """How many periods of so many ops the last ones are."""
+    """How many periods of so many ops the last ones are; 0 where these are too few."""
     whole = len(keys) // ops
     if whole < LEAST:
         return 0
     differ = (keys[ops:] != keys[:-ops]).nonzero()
     since = int(differ[-1]) + 1 if len(differ) else 0  # (from here on each op is like the one a period later)
-    return (len(keys) - since) // ops
+    periods = (len(keys) - since) // ops
+    return periods if periods >= LEAST else 0
 
 
 class _Compared:
