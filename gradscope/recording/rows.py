@@ -178,7 +178,8 @@ class EventKind(IntEnum):
     FACTOR = 72
     """A call (the subject is its op) that needs no gradients was given the plain number that it multiplies or divides
     ``by``, or by which its second operand counts (``alpha``, the weight of ``lerp``). Noted of the first runs of an
-    instruction, then ever more rarely."""
+    instruction, then ever more rarely. Or scaled_dot_product_attention was given the share that it ``drops``, whether
+    gradients are needed or not; noted after each ``train()`` and ``eval()`` anew."""
 
     OPTIMIZER_STATE = 73
     """``state_dict()`` of an optimizer was ``taken``, or one that is still the same object was ``loaded`` into it (the

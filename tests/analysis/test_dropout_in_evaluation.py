@@ -98,3 +98,77 @@ HEALTHY = {
 @pytest.mark.parametrize("case", HEALTHY)
 def test_what_is_meant_or_follows_the_mode_is_left_alone(case: str) -> None:
     assert found(HEALTHY[case]) == []
+
+
+ATTENTION = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+torch.manual_seed(0)
+class Mixer(nn.Module):
+    def __init__(self, drop=0.2):
+        super().__init__()
+        self.drop, self.dropout = drop, nn.Dropout(drop)
+        self.qkv, self.out = nn.Linear(4, 12), nn.Linear(4, 1)
+    def forward(self, x):
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        y = F.scaled_dot_product_attention(q, k, v, dropout_p=self.drop)  # here
+        return self.out(y).mean(1)
+net = Mixer()
+other = Mixer()
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+data = [(torch.randn(4, 3, 4), torch.randn(4, 1)) for _ in range(30)]
+for epoch in range(3):
+    net.train()
+    for x, y in data:
+        optimizer.zero_grad()
+        F.mse_loss(net(x), y).backward()
+        optimizer.step()
+    net.eval()
+    with torch.no_grad():
+        total = sum(F.mse_loss(net(x), y).item() for x, y in data)
+"""
+SHARE = "dropout_p=self.drop"
+
+
+@pytest.mark.parametrize(
+    "share",
+    [SHARE, "dropout_p=0.1", "dropout_p=self.dropout.p", "attn_mask=None, dropout_p=self.drop", "None, self.drop"],
+)
+def test_attention_that_drops_what_it_is_told_in_evaluation_too(share: str) -> None:
+    (answer,) = found(ATTENTION.replace(SHARE, share))
+    assert [cause.line for cause in answer.causes] == [line_of(ATTENTION, "# here")]
+    assert "dropout_p" in answer.text
+
+
+def test_attention_that_is_first_evaluated_after_many_steps() -> None:
+    once = ATTENTION.replace(
+        "    net.eval()\n    with torch.no_grad():\n        total", "net.eval()\nwith torch.no_grad():\n    total"
+    )
+    assert len(found(once)) == 1
+
+
+QUIET_ATTENTION = {
+    "follows the mode": (SHARE, "dropout_p=self.drop if self.training else 0.0"),
+    "multiplied by the mode": (SHARE, "dropout_p=self.drop * self.training"),
+    "drops nothing": ("drop=0.2", "drop=0.0"),
+    "no evaluation": ("    net.eval()\n", ""),
+    "another model was set to evaluation": ("    net.eval()\n", "    other.eval()\n"),
+    "another model is in evaluation, and this one in training": ("    net.eval()\n", "    other.eval(); net.train()\n"),
+    "samples of a model": ("class Mixer", "# uncertainty by MC dropout\nclass Mixer"),
+}
+
+
+@pytest.mark.parametrize("case", QUIET_ATTENTION)
+def test_attention_that_follows_the_mode_or_is_not_evaluated(case: str) -> None:
+    old, new = QUIET_ATTENTION[case]
+    assert old in ATTENTION
+    assert found(ATTENTION.replace(old, new)) == []
+
+
+def test_what_a_model_in_training_drops_while_another_is_in_evaluation() -> None:
+    source = PROGRAM.replace("h = F.dropout(h, 0.5, training=True)", "h = F.dropout(h, 0.5)")
+    source = source.replace("    net.eval()\n", "    net.train(); other.eval()\n").replace(
+        "net = Net()", "net, other = Net(), Net()"
+    )
+    assert found(source) == []

@@ -21,14 +21,15 @@ from gradscope.recorder.calls.call_rows import is_looked_at, modes_in_force
 from gradscope.recorder.calls.collective_calls import detail_of, whole_of
 from gradscope.recorder.calls.faults import is_programs
 from gradscope.recorder.calls.module_looks import ModuleLooks
-from gradscope.recorder.calls.plain_factors import TAKES_FACTOR, plain_factor
+from gradscope.recorder.calls.plain_factors import ATTENTION, TAKES_FACTOR, dropped_share, plain_factor
 from gradscope.recorder.calls.torch_functions import (
     Function,
 )
 from gradscope.recorder.calls.whole_calls import WholeCalls
 from gradscope.recorder.naming.last_statements import calls_to
-from gradscope.recorder.naming.seen_names import SeenNames
+from gradscope.recorder.naming.seen_names import FULL_MATCHES, SeenNames
 from gradscope.recorder.naming.unseen_tensors import Unseen
+from gradscope.recorder.places.call_sites import Site
 from gradscope.recorder.places.callers import CallPlace, CallSites, Located
 from gradscope.recorder.places.frames_around import FramesAround
 from gradscope.recorder.repetition.forgetting import Forgetting
@@ -119,6 +120,7 @@ class Observer(WholeCalls):
         self._births = ForwardBirths(tape, identity) if looks_for_births else None
         self._frozen = FramesAround(tape, sites, EventKind.FROZEN)
         self._direct_forwards: set[tuple[int, int]] = set()
+        self._dropping: set[Site] = set()
         sites.note_direct_forward = self._note_direct_forward
         self._unseen = Unseen(tape, self.states, sites, names, lambda tensor: self._watch([tensor], False))
         self._device_memory = AllocatorFigures(tape)
@@ -274,6 +276,8 @@ class Observer(WholeCalls):
             self.names.match_loaded(site, user, op)
             if info.name in TAKES_FACTOR and not grouped:
                 self._note_factor(info.name, args, kwargs, result, site.span, op, thread)
+            elif info.name == ATTENTION and not grouped:
+                self._note_dropped(site, args, kwargs, op, thread)
         elif site.meets_unseen and user is not None:
             self.names.wait_for_stored(site, op, calls_to(user)[id(user)])
         if self.values is not None or self._is_asked_more:
@@ -329,6 +333,18 @@ class Observer(WholeCalls):
         factor = plain_factor(name, args, kwargs)
         if factor is not None and type(result) in PLAIN and not result.requires_grad:
             self.tape.add_event(_FACTOR, span, thread, op, json.dumps({"by": factor}), [])
+
+    def _note_dropped(self, site: Site, args: Any, kwargs: Any, op: int, thread: int) -> None:
+        share = dropped_share(args, kwargs)
+        if share > 0:
+            self._dropping.add(site)
+            self.tape.add_event(_FACTOR, site.span, thread, op, json.dumps({"drops": share}), [])
+
+    def look_at_dropping(self) -> None:
+        """Look again at what drops by itself: a mode was set that it may not follow."""
+        with self.lock:
+            for site in self._dropping:
+                site.seen = min(site.seen, FULL_MATCHES - 1)
 
     def _note_births(self, result: Any, before: Any, inputs: Any, span: int, op: int, thread: int) -> None:
         self._births.note(op, span, thread, tensors_in(inputs), _results(result, before))  # type: ignore[union-attr]

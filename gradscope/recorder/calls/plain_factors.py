@@ -1,4 +1,4 @@
-"""The plain numbers that arithmetic without gradients is given: ``average.mul_(0.99)``, ``lerp_(weight, 0.01)``."""
+"""Plain numbers that calls are given: ``average.mul_(0.99)``, ``lerp_(weight, 0.01)``, ``dropout_p=0.1``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ TAKES_FACTOR = frozenset(
 )
 """Functions that are given one by which tensors are mixed."""
 _OPERANDS = 2
+ATTENTION = "F.scaled_dot_product_attention"
+_DROPOUT_P = 4
 
 
 def plain_factor(function: str, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> float | None:
@@ -29,3 +31,9 @@ def plain_factor(function: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     else:
         value = next((one for one in args if type(one) is float), None)
     return float(value) if isinstance(value, (int, float)) else None
+
+
+def dropped_share(args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> float:
+    """The share of its weights that a call of scaled_dot_product_attention drops, whatever the mode; 0 for none."""
+    value = args[_DROPOUT_P] if len(args) > _DROPOUT_P else (kwargs or {}).get("dropout_p")
+    return float(value) if isinstance(value, (int, float)) else 0.0

@@ -72,4 +72,5 @@ def _observe(mode: RecorderMode, module: nn.Module, training: bool, frame: Frame
     around = spans_around(mode.observer.sites, frame)
     if len(around) > 1:  # a helper or an evaluation calls it: who called that tells where the mode is left
         detail["through"] = around
+    mode.observer.look_at_dropping()
     mode.observer.observe_event(_TRAINING_MODE, frame, mode.thread, number, detail, parameters)

@@ -1,7 +1,8 @@
 """Dropout that is called as a function without ``training=``, or made in forward: it is active in evaluation too.
 
-So is one with ``training=True``, which may be meant: only beside others that evaluation turned off, in a program that
-says nothing of it and does not draw several results for one input.
+So is that of scaled_dot_product_attention, which is told ``dropout_p`` and knows no mode: the share that it was given
+in evaluation is recorded. And so is one with ``training=True``, which may be meant: only beside others that evaluation
+turned off, in a program that says nothing of it and does not draw several results for one input.
 """
 
 from __future__ import annotations
@@ -15,17 +16,25 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.modes.mode_runs import DROPOUTS
-from gradscope.analysis.facts.modes.training_modes import TrainingModes
+from gradscope.analysis.facts.modes.training_modes import ModeCall, TrainingModes
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
 from gradscope.frames.names.given_names import function_around
 from gradscope.recording import NONE
-from gradscope.recording.flags import GRAD, INFERENCE
+from gradscope.recording.flags import EXTERNAL, GRAD, INFERENCE, PARAMETER
+from gradscope.recording.rows import EventKind
 
 _TRAINING = 3
 """Arguments by position from which on one is ``training``."""
+_ATTENTION = "F.scaled_dot_product_attention"
+_STEPS_BACK = 12
+"""Ops before a dropout among which the last parameter is looked for."""
 _SAMPLES = 3
 """Evaluations of one input with nothing trained between them, from which on they are samples."""
+_SAMPLES_MODELS = re.compile(
+    r"(?i)(\b|_)mc(\b|_|drop|sampl)|mcdrop|monte|bayes|uncertain|stochast|epistem|posterior|ensembl|variational"
+)
+"""What a program says that evaluates with dropout so as to have several results."""
 _IS_MEANT = re.compile(
     r"(?i)(\b|_)mc(\b|_|drop|sampl)|mcdrop|monte|bayes|uncertain|stochast|epistem|posterior|ensembl|prenet|variational|"
     r"always|on purpose|deliberate|intention|intended|even (in|at|during)|(test|inference)[ _-]time|n(um)?_samples|"
@@ -40,13 +49,14 @@ def _find(sources: Sources) -> Iterator[Finding]:
     if all(call.training for call in modes.calls):
         return
     flags, spans = (index.recording.ops.column(name) for name in ("flags", "span"))
+    shares = {one.subject for one in sources.events.of(EventKind.FACTOR) if one.detail.get("drops")}
     trained: set[int] = set()
     found: dict[int, int] = {}
     idle: dict[tuple[int, int], int] = {}
-    for op in index.calls_of(DROPOUTS.__contains__):
-        if spans[op] < 0:
+    for op in index.calls_of(lambda name: name in DROPOUTS or name == _ATTENTION):
+        if spans[op] < 0 or (index.func(op) == _ATTENTION and op not in shares):
             continue
-        call = modes.in_force(op)
+        call = _mode(index, modes, op)
         if flags[op] & (GRAD | INFERENCE) == GRAD:
             if index.tensors_made(op):
                 trained.add(spans[op])
@@ -56,6 +66,10 @@ def _find(sources: Sources) -> Iterator[Finding]:
             else:
                 idle.setdefault(_function(index, op), op)
     for span, op in found.items():
+        if index.func(op) == _ATTENTION:
+            if span in trained and not _draws_samples(sources, modes, flags, _SAMPLES_MODELS):
+                yield _of_attention(sources, modes, op)
+            continue
         call_node = _call(index.span_source(op, exact=True)) if span in trained else None
         if call_node is None:
             continue
@@ -63,7 +77,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             yield _finding(sources, modes, op)
         elif _is_always_on(call_node):
             other = idle.get(_function(index, op))
-            if other is not None and not _is_meant(sources, modes, flags):
+            if other is not None and not _draws_samples(sources, modes, flags, _IS_MEANT):
                 yield _finding(sources, modes, op, other)
 
 
@@ -98,10 +112,25 @@ def _function(index: Index, op: int) -> tuple[int, int]:
     return span.file, function_around(index.recording.files[span.file].text, span.line)[0]
 
 
-def _is_meant(sources: Sources, modes: TrainingModes, flags: Sequence[int]) -> bool:
+def _mode(index: Index, modes: TrainingModes, op: int) -> ModeCall | None:
+    """The call that set the mode in which an op ran: of a module with the parameters that its inputs come of."""
+    flags, made_by = (index.recording.tensors.column(name) for name in ("flags", "op"))
+    seen, level = {op}, [op]
+    for _ in range(_STEPS_BACK):
+        taken = {tensor for one in level for tensor in index.uses.of(one)}
+        parameters = frozenset(tensor for tensor in taken if flags[tensor] & PARAMETER)
+        if parameters:
+            return modes.last_before(op, parameters)
+        before = {made_by[tensor] for tensor in taken if not flags[tensor] & EXTERNAL and made_by[tensor] < op}
+        level = sorted(before - seen)
+        seen.update(level)
+    return modes.in_force(op)
+
+
+def _draws_samples(sources: Sources, modes: TrainingModes, flags: Sequence[int], words: re.Pattern[str]) -> bool:
     """Whether the program says that dropout belongs to its evaluation, or evaluates one input again and again."""
     index = sources.index
-    if any(file.is_user and _IS_MEANT.search(file.text) for file in index.recording.files):
+    if any(file.is_user and words.search(file.text) for file in index.recording.files):
         return True
     given: Counter[tuple[int, int, tuple[int, ...]]] = Counter()
     spans = index.recording.ops.column("span")
@@ -114,6 +143,19 @@ def _is_meant(sources: Sources, modes: TrainingModes, flags: Sequence[int]) -> b
 
 def _is_star(argument: ast.expr) -> bool:
     return isinstance(argument, ast.Starred)
+
+
+def _of_attention(sources: Sources, modes: TrainingModes, op: int) -> Finding:
+    index, last = sources.index, modes.in_force(op)
+    return sources.finding(
+        f"Line {index.op_line(op)}: {index.func(op)} drops attention weights after eval() as well",
+        why="it drops what dropout_p says, and does not know the mode of the module that it is in",
+        op=op,
+        tensors=index.tensors_made(op)[:1],
+        causes=sources.cause("used", op),
+        evidence=[Evidence("events", last.event.row)] if last is not None else [],
+        advice="Give dropout_p only while self.training is True, else 0.0.",
+    )
 
 
 def _finding(sources: Sources, modes: TrainingModes, op: int, other: int = NONE) -> Finding:
@@ -137,12 +179,15 @@ DIAGNOSIS = Diagnosis(
     title="dropout is active in evaluation",
     severity="warning",
     explanation=Explanation(
-        meaning="""F.dropout without training=, or an nn.Dropout that forward makes for the call, dropped values in
-            training and, after eval(), in a pass without gradients too. With training=True it is told only where
+        meaning="""F.dropout without training=, scaled_dot_product_attention with a dropout_p that is not 0, or an
+            nn.Dropout that forward makes for the call, dropped values in training and, after eval(), in a pass without
+            gradients too. With training=True it is told only where
             evaluation turned another dropout of the same function off, and nothing says that it is meant.""",
-        reason="""F.dropout is a function: its training argument is True unless it is passed. eval() reaches modules
-            that are registered, not functions, and not modules that are made anew in each call.""",
-        remedy="""F.dropout(x, p, training=self.training), or self.dropout = nn.Dropout(p) in __init__.""",
+        reason="""F.dropout is a function: its training argument is True unless it is passed, and
+            scaled_dot_product_attention has none. eval() reaches modules that are registered, not functions, and not
+            modules that are made anew in each call.""",
+        remedy="""F.dropout(x, p, training=self.training), or self.dropout = nn.Dropout(p) in __init__; for attention,
+            dropout_p=p if self.training else 0.0.""",
     ),
     example=Example(
         shows="""\
