@@ -111,13 +111,16 @@ class EventKind(IntEnum):
     (``on``), and how many frames dynamo had ``compiled`` before, if any."""
     HOOK_RUNS = 7
     """What the hooks of one subject on tensors did up to the end: how often they ran, were ``removed``, ``returned`` a
-    gradient, wrote it ``in_place``, and of those ``looked`` at gave zeros for what was not (``zeroed``); of the first
-    error that one ``raised`` the ``message`` and the ``line``. The tensors are leaves whose gradients were looked at
+    gradient, wrote it ``in_place``, and of those ``looked`` at gave zeros for what was not (``zeroed``), and how often
+    they gave a tensor ``again`` that a run before had made and given, if they then gave no other; of the first error
+    that one ``raised`` the ``message`` and the ``line``. The tensors are leaves whose gradients were looked at
     around it; the ``effects`` on each: of so many ``elements``, those that were made zero and stayed so (``zeroed``),
     made zero ``at_times`` only, of the zeroed ones those that hold another value than zero (``valued``) and those that
     ``moved`` between the first look and the last; of each of the ``looks`` how many were not zero before, were made
-    smaller, were made as small as the largest is then, and the 2-norms before and after. Of hooks on modules that were
-    registered when frames had been ``compiled``: how many had been at the end, and how many hooks were ``removed``."""
+    smaller, were made as small as the largest is then, and the 2-norms before and after; how many ``repeats``
+    of the first gradient, which it left as it was, were all others that it made of another one. Of hooks on modules
+    that were registered when frames had been ``compiled``: how many had been at the end, and how many hooks were
+    ``removed``."""
     LEARNING_RATE = 8
     """An optimizer was about to step, and which of its groups had a learning rate of ``zero``, or that the rate is next
     to nothing (``tiny``, beside that of the ``first`` step), had changed or was not known; or a ``scheduler`` of it was

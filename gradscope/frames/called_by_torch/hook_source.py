@@ -75,6 +75,40 @@ class HookSource:
             if isinstance(node, ast.Return) and node.value is not None
         ]
 
+    @property
+    def sets_gradient(self) -> list[Lines]:
+        """Where it sets ``.grad`` of something, or copies into it."""
+        found = []
+        for node in self._own():
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "copy_":
+                targets = [node.func.value]
+            if isinstance(node, ast.stmt | ast.expr) and any(
+                isinstance(part, ast.Attribute) and part.attr == "grad" for one in targets for part in ast.walk(one)
+            ):
+                found.append((node.lineno, node.end_lineno or node.lineno))
+        return found
+
+    def keeps_first(self) -> Lines | None:
+        """Where it returns what it keeps of the first thing that it was given; None where it does not.
+
+        ``if key not in kept: kept[key] = grad`` and ``return kept[key]``; ``return kept.setdefault(key, grad)``.
+        """
+        given = set(self._arguments)
+        kept: set[str] = set()
+        for node in self._own():
+            if isinstance(node, ast.If) and not node.orelse and _asks_whether_there(node.test):
+                for one in (part for part in node.body if isinstance(part, ast.Assign)):
+                    if given & set(_names_in(one.value)):
+                        kept |= {ast.unparse(target) for target in one.targets}
+        values = [self._node.body] if isinstance(self._node, ast.Lambda) else []
+        values += [node.value for node in self._own() if isinstance(node, ast.Return) and node.value is not None]
+        for value in values:
+            parts = value.elts if isinstance(value, ast.Tuple) else [value]
+            if all(ast.unparse(part) in kept or _sets_default(part, given) for part in parts):
+                return value.lineno, value.end_lineno or value.lineno
+        return None
+
     def reads(self, name: str) -> Lines | None:
         """Where it reads a name first; None where it does not."""
         for node in self._own():
@@ -285,6 +319,11 @@ class HookSource:
         return None
 
     @property
+    def _arguments(self) -> list[str]:
+        names = [one.arg for one in self._node.args.args] if self._node is not None else []
+        return names[1:] if names[:1] in (["self"], ["cls"]) else names
+
+    @property
     def _gradient(self) -> str:
         if self._node is None or not self._node.args.args:
             return ""
@@ -303,6 +342,24 @@ class HookSource:
             yield node
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
                 todo = [*ast.iter_child_nodes(node), *todo]
+
+
+def _asks_whether_there(test: ast.expr) -> bool:
+    """Whether a test asks whether something is kept yet: ``key not in kept``, ``self.first is None``."""
+    if not isinstance(test, ast.Compare) or len(test.ops) != 1:
+        return False
+    to = test.comparators[0]
+    is_none = isinstance(test.ops[0], ast.Is) and isinstance(to, ast.Constant) and to.value is None
+    return isinstance(test.ops[0], ast.NotIn) or is_none
+
+
+def _sets_default(value: ast.expr, given: set[str]) -> bool:
+    """Whether an expression is ``kept.setdefault(key, value of what was given)``."""
+    called = value.func if isinstance(value, ast.Call) else None
+    is_it = isinstance(called, ast.Attribute) and called.attr == "setdefault"
+    return (
+        is_it and isinstance(value, ast.Call) and len(value.args) == 2 and bool(given & set(_names_in(value.args[1])))
+    )
 
 
 def _is_zero(value: ast.expr) -> bool:

@@ -41,6 +41,10 @@ class HookEffect:
         """Elements that were zero after each look."""
         self._ever: Tensor | None = None
         """Elements that a look found made zero."""
+        self._first: Tensor | None = None
+        """What the gradient was after the first look, if the hook left it as it was then."""
+        self._repeats: list[Tensor] = []
+        """Of the first look whether that holds; of each later one whether the gradient was made the same again."""
         self._moved: Tensor | None = None
         """Elements of the leaf that were another number at the last look than at the first."""
 
@@ -71,6 +75,7 @@ class HookEffect:
             numbers = [torch.count_nonzero(old), torch.count_nonzero(smaller)]
             numbers += [torch.count_nonzero(smaller & (new == new.max())), old.norm(), new.norm()]
             self._seen.append(torch.stack([one.double() for one in numbers]))
+            self._compare(before, gradient.detach())
             zero = new == 0
             made_zero = zero & (old != 0)
             if self._start is None or self._always is None or self._ever is None:
@@ -78,6 +83,15 @@ class HookEffect:
             else:
                 self._always, self._ever = self._always & zero, self._ever | made_zero
             self._moved = values != self._start
+
+    def _compare(self, before: Tensor, gradient: Tensor) -> None:
+        """Note whether the gradient is that of the first look, though it was another one before the hook."""
+        if self._first is None:
+            size = gradient.abs()
+            self._first = gradient.clone()
+            self._repeats.append((before == gradient).all() & (size.max() != size.min()))
+        else:
+            self._repeats.append((gradient == self._first).all() & (before != self._first).any())
 
     def found(self) -> dict[str, Any] | None:
         """What was found, when the recording ends; None where nothing was looked at."""
@@ -87,7 +101,10 @@ class HookEffect:
             held = self._always & self._ever
             counts = (held, self._ever & ~self._always, held & (self._start != 0), held & self._moved)
             zeroed, at_times, valued, moved = (int(torch.count_nonzero(one)) for one in counts)
+            repeats = [bool(one) for one in self._repeats]
+            same = {"repeats": len(repeats) - 1} if len(repeats) > 1 and all(repeats) else {}
             return {
+                **same,
                 "elements": self._start.numel(),
                 "zeroed": zeroed,
                 "at_times": at_times,

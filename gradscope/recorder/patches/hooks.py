@@ -24,6 +24,7 @@ from torch.compiler import is_dynamo_compiling
 
 from gradscope.recorder.calls.function_mode import RecorderMode
 from gradscope.recorder.calls.modes_aside import is_ours_on_top
+from gradscope.recorder.patches.given_again import GivenAgain
 from gradscope.recorder.patches.hook_effects import HookEffect
 from gradscope.recorder.patches.hook_references import tensors_referred
 from gradscope.recorder.patches.hook_tables import StandIn, original, prepare, table_of
@@ -61,7 +62,7 @@ _HOOK, _HOOK_RUNS, _HOOK_THERE = (int(kind) for kind in (EventKind.HOOK, EventKi
 class HookRuns:
     """What the hooks did that one line registers of one code."""
 
-    def __init__(self, number: int, span: int, place: int, thread: int, function: str) -> None:
+    def __init__(self, number: int, span: int, place: int, thread: int, function: str, again: GivenAgain) -> None:
         self.number = number
         self.span = span
         self.place = place
@@ -75,6 +76,7 @@ class HookRuns:
         self.runs = 0
         self.returned = 0
         self.removed = 0
+        self.again = again
         self.in_place = 0
         self.looks: list[tuple[Tensor, Tensor]] = []
         """Numbers of elements of the gradient and of the result that are not zero, on their device."""
@@ -115,6 +117,7 @@ class _WatchedHook(StandIn):
             runs.runs += 1
             runs.in_place += version != NONE and version_of(given) != version
             runs.returned += result is not None
+            runs.again.note(given, result)
             if result is not None and not runs.returned & (runs.returned - 1) and len(runs.looks) < LOOKS:
                 _look(runs, given, result)
         return result
@@ -283,6 +286,8 @@ def write_runs(tape: Tape, row_of: Callable[[Any], int]) -> None:
             "looked": len(counted),
             "zeroed": counted.count(0),
         }
+        if runs.again.times and not runs.again.refreshed:
+            detail["again"] = runs.again.times
         if runs.raised is not None:
             detail |= dict(zip(("raised", "message", "line"), runs.raised, strict=True))
         effects = [(row_of(one.leaf), one.found()) for one in runs.effects if one.leaf is not None]
@@ -337,7 +342,9 @@ def _registered(mode: RecorderMode, hook: Any, frame: FrameType, owner: Any, tab
             spans = observer.sites.spans
             file, line = spans.sources.file(code.co_filename, True), code.co_firstlineno
             place = spans.shared(Span(file, line, line, NONE, NONE, line, line, spans.text(code.co_name)))
-            runs = hooks.runs[span, code] = HookRuns(len(hooks.runs), span, place, mode.thread, code.co_name)
+            runs = hooks.runs[span, code] = HookRuns(
+                len(hooks.runs), span, place, mode.thread, code.co_name, GivenAgain(observer)
+            )
     present = getattr(owner, table, None) or {}
     yield _Registered(mode, runs, sum(code_of(one) is code for one in list(present.values())))
 
