@@ -24,7 +24,7 @@ from gradscope.recorder.calls.observer import Observer
 from gradscope.recorder.calls.shielded_observer import ShieldedObserver
 from gradscope.recorder.naming.held_at_end import held_at_end
 from gradscope.recorder.naming.seen_names import SeenNames
-from gradscope.recorder.patches import hooks, inside_writes, replaced_functions
+from gradscope.recorder.patches import hooks, inside_writes, packed_tensors, replaced_functions
 from gradscope.recorder.patches.inside_counts import write_counts
 from gradscope.recorder.patches.optimizer_steps import OptimizerSteps
 from gradscope.recorder.patches.stack_limit import raise_stack_limit
@@ -163,6 +163,7 @@ class Recorder:
                 self._identity.bury()
                 with DisableTorchFunction():
                     hooks.write_runs(self._tape, self.row_of)
+                    packed_tensors.write_packed(self._tape)
                     write_counts(self._tape)
                     inside_writes.write_effects(self._tape)
                     write_rerun_states(self._tape)

@@ -232,6 +232,10 @@ class EventKind(IntEnum):
     """Calls of a ``function`` inside backward passes, in hooks of the program's, ``wrote`` the tensors, or ``cleared``
     or ``set`` their ``.grad`` (what they ``did``), each so many ``times``. Noted at the end, once for each place; the
     subject is the span of the call that began the passes."""
+    PACKED = 131
+    """Of the tensors that a pack ``function`` of saved-tensor hooks was given (``packed``) so many were ``mixed_up``:
+    what came back for them was put away for another one. Noted at the end for each place that puts hooks in force (the
+    span) and each such function, if there are any; the function's first line is the span ``place``."""
     RERUN_STATE = 121
     """What checkpointed functions found of state that is no tensor, when backward ran them again; noted at the end for
     each place that calls checkpoint. Pairs of the class of an object (empty: a file's own names) and an attribute:

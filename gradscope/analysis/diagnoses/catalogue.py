@@ -362,6 +362,7 @@ _ENTRIES = (
     Entry("memory.gradient_cycle", _a_pass),
     Entry("memory.output_kept_by_ctx", _an_event(EventKind.FUNCTION)),
     Entry("memory.packed_and_kept", _hooks_of_the_users),
+    Entry("gradients.packed_mixed_up", _an_event(EventKind.PACKED)),
     Entry("memory.block_kept_by_view", _a_call_again),
     Entry("memory.kept_for_no_backward", _hooks_that_keep),
     Entry("memory.evaluated_with_graph", _a_pass),

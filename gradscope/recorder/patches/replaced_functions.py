@@ -40,6 +40,7 @@ from gradscope.recorder.patches import (
     loaded_states,
     optimizer_groups,
     optimizer_states,
+    packed_tensors,
     process_ranks,
     repeated_modules,
     shallow_copies,
@@ -114,6 +115,7 @@ def _replacements() -> Iterator[Replacement]:
         yield Replacement(torch.Tensor, name, hooks.reported_on_tensor(name))
     for name in hooks.MODULE_HOOKS:
         yield Replacement(nn.Module, name, hooks.reported_on_module(name))
+    yield Replacement(torch.autograd.graph.saved_tensors_hooks, "__enter__", packed_tensors.reported)
     yield Replacement(RemovableHandle, "remove", hooks.reported_removal)
     yield Replacement(checkpoint.CheckpointFunction, "apply", checkpoint_calls.reentrant_reported)
     if hasattr(nn.parallel.DistributedDataParallel, ddp_forwards.METHOD):
