@@ -9,10 +9,17 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory_writes.shared_writes import SharedWrite, shared_writes
 from gradscope.analysis.report_model import WriteEffect
-from gradscope.recording.flags import COLLECTIVE_OP
+from gradscope.recording import NONE
+from gradscope.recording.flags import COLLECTIVE_OP, EXTERNAL
 
 _OF_FULLY_SHARD = "torch._ops.fsdp."
 """Operators of torch's own that write into the memory of parameters which are spread over processes."""
+
+
+_COMPUTES = frozenset(
+    f"Tensor.{name}_" for name in ("mul", "div", "add", "sub", "pow", "neg", "exp", "square", "sqrt", "true_divide")
+)
+_CONJUGATES = frozenset(("Tensor.conj", "torch.conj"))
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -35,6 +42,10 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 continue  # (parameters that are sent or averaged through .data: that they change is what it is for)
             if not matters and index.recording.ops.column("inner")[shared.op] >= 0:
                 continue  # (a library writes what it holds itself: an initialisation, a codebook, its own results)
+            conjugate = _conjugate(sources, shared)
+            if conjugate >= 0 and not matters:
+                yield _through_conjugate(sources, shared, conjugate)
+                continue
             unseen = ", and autograd cannot notice (another version counter)" if matters else ""
             through, seen = (_listed(sources, tensors) for tensors in (shared.written, shared.seen_by))
             yield sources.finding(
@@ -45,6 +56,37 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 causes=sources.cause("write", shared.op),
                 severity="warning" if matters else "note",
             )
+
+
+def _conjugate(sources: Sources, shared: SharedWrite) -> int:
+    """The call that gave the conjugate which a statement computes with in place, again and again; NONE where none did.
+
+    Each run takes the conjugate anew, of memory that was there before the first.
+    """
+    index, (written, *others) = sources.index, shared.written
+    if others or index.func(shared.op) not in _COMPUTES:
+        return NONE
+    spans, flags = index.recording.ops.column("span"), index.recording.tensors.column("flags")
+    made = NONE if flags[written] & EXTERNAL else index.recording.tensors.column("op")[written]
+    if made < 0 or index.func(made) not in _CONJUGATES or not set(index.uses.of(made)) & set(shared.seen_by):
+        return NONE
+    storage = index.storage_at(written, shared.op)
+    there_since = index.recording.storages.column("op")[storage] if storage >= 0 else shared.op
+    is_again = spans.count(spans[shared.op]) > 1 < spans.count(spans[made])
+    return made if is_again and there_since < spans.index(spans[made]) else NONE
+
+
+def _through_conjugate(sources: Sources, shared: SharedWrite, made: int) -> Finding:
+    seen = _listed(sources, shared.seen_by)
+    return sources.finding(
+        f"{_where(sources, shared)} through {_listed(sources, shared.written)} also changed {seen}, each time it ran",
+        why="a conjugate is a view, on the memory of what it was taken of",
+        op=shared.op,
+        tensors=[shared.written[-1], *shared.seen_by],
+        causes=[*sources.cause("write", shared.op), *sources.cause("made", made)],
+        advice="Out of place (y = x.conj() * factor) it makes a tensor of its own.",
+        severity="warning",
+    )
 
 
 def _where(sources: Sources, shared: SharedWrite) -> str:
