@@ -182,7 +182,7 @@ def _memory(tensor: Any) -> _Memory | None:
         if tensor.layout is not torch.strided or tensor.is_meta or tensor.numel() < 2:
             return None
         return _Memory(
-            StorageWeakRef(tensor.untyped_storage()),
+            StorageWeakRef(tensor.untyped_storage()),  # type: ignore[no-untyped-call]
             (tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), tensor.dtype),
         )
 

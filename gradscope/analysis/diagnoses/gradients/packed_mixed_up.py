@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.report_model import CauseRole, Evidence
 from gradscope.frames.called_by_torch.pack_writes import pack_write
 from gradscope.recording.rows import EventKind
 
@@ -22,10 +22,11 @@ def _find(sources: Sources) -> Iterator[Finding]:
         told.add(place)
         span, function = recording.spans[place], str(event.detail.get("function", ""))
         write = pack_write(recording.files[span.file].text, span.line, function)
+        roles: tuple[CauseRole, CauseRole] = ("write", "made")
         lines = [write.puts] if write.key is None else [write.puts, write.key]
         causes = [
             sources.cause_of_line(role, span.file, index.line(span.file, first), index.line(span.file, last), function)
-            for role, (first, last) in zip(("write", "made"), lines, strict=False)
+            for role, (first, last) in zip(roles, lines, strict=False)
         ]
         name = "a lambda" if function == "<lambda>" else function
         yield sources.finding(
