@@ -144,6 +144,16 @@ def pack(t):
 def unpack(_):
     return stack.pop()
 """,
+    "a scratch that unpack fills": """
+scratch = {}
+def pack(t):
+    return t.detach().half()
+def unpack(packed):
+    if packed.shape not in scratch:
+        scratch[packed.shape] = torch.empty(packed.shape)
+    scratch[packed.shape].data.copy_(packed)
+    return scratch[packed.shape]
+""",
     "with its shape": """
 def pack(t):
     return t.shape, t.detach().clone()

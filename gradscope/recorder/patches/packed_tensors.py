@@ -66,7 +66,7 @@ class _Seen(NamedTuple):
 class _Packed:
     """What a pack function gave for a saved tensor."""
 
-    __slots__ = ("__weakref__", "is_collided", "key", "source", "source_version", "tensors", "value")
+    __slots__ = ("__weakref__", "is_collided", "key", "source", "source_version", "storages", "tensors", "value")
 
     def __init__(self, value: Any, source: _Memory, source_version: int) -> None:
         self.value = value
@@ -75,6 +75,8 @@ class _Packed:
         self.tensors: list[tuple[ref[Tensor], int]] = []
         self.key: Any = None
         self.is_collided = False
+        self.storages: list[StorageWeakRef] = []
+        """Of the tensors in it."""
 
 
 class PackRuns:
@@ -102,6 +104,7 @@ class PackRuns:
             memory = _memory(one)
             if memory is not None and memory.storage.cdata != packed.source.storage.cdata:
                 packed.tensors.append((ref(one), version_of(one)))
+                packed.storages.append(memory.storage)
                 _bound(self._waits)[id(one)] = ref(one), _without_value(packed)
         if not packed.tensors and _is_key(packed.value):
             packed.key = packed.value
@@ -120,7 +123,9 @@ class PackRuns:
         before = self._given.get(key)
         _bound(self._given)[key] = seen
         is_given_twice = before is not None and before.version == seen.version and not before.is_of_same(packed)
-        if is_given_twice or self._is_overwritten(packed):
+        # (what unpack fills anew for each is no place where anything waited: ``scratch.data.copy_(…)`` has no version)
+        was_put_there = packed.is_collided or any(one.cdata == memory.storage.cdata for one in packed.storages)
+        if (is_given_twice and was_put_there) or self._is_overwritten(packed):
             self.mixed_up += 1
         elif packed.is_collided and len(looks := self._looks.setdefault(packed.key, [])) < _LOOKS:
             figures = _figures(result)
