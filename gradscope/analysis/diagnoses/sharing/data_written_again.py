@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.memory_writes.prepared_items import PreparedItems, prepared_items
 from gradscope.analysis.facts.memory_writes.rewrapped_writes import RewrappedWrites, rewrapped_writes
 from gradscope.analysis.facts.memory_writes.stacked_writes import data_written_again
 from gradscope.analysis.facts.memory_writes.written_items import WrittenItem, written_items
@@ -40,10 +41,33 @@ def _find(sources: Sources) -> Iterator[Finding]:
     for item in written_items(index):
         if index.op_statement[item.write] not in told:
             by_read.setdefault(index.op_statement[item.read], []).append(item)
+            told.add(index.op_statement[item.write])
     for items in by_read.values():
         yield _of_items(sources, items)
     for rewrapped in rewrapped_writes(index, sources.events):
+        told.update(index.op_statement[op] for op in rewrapped.writes)
         yield _of_arrays(sources, rewrapped)
+    for prepared in prepared_items(index, sources.sharing, sources.events):
+        if told.isdisjoint(index.op_statement[op] for op in prepared.writes):
+            yield _of_prepared(sources, prepared)
+
+
+def _of_prepared(sources: Sources, found: PreparedItems) -> Finding:
+    """Items that a program keeps, each a tensor of its own."""
+    index = sources.index
+    lines = sorted({index.op_line(op) for op in found.writes})
+    calls = listed(list(dict.fromkeys(index.call_name(op) for op in found.writes)))
+    writes = "write" if " and " in calls else "writes"
+    return sources.finding(
+        f"Line{'s' * (len(lines) > 1)} {numbers(lines)}: {calls} {writes} into the stored tensors themselves: "
+        f"{found.items:,} of them were written so again, up to {found.times:,} times, each time on top of what was "
+        "left the time before",
+        op=found.writes[-1],
+        tensors=[found.tensor],
+        causes=[cause for op in found.writes for cause in sources.cause("write", op)],
+        evidence=[Evidence("ops", found.writes[-1])],
+        advice="Compute a new tensor there (x = x / w), or take a copy first: .clone().",
+    )
 
 
 def _of_arrays(sources: Sources, found: RewrappedWrites) -> Finding:
@@ -95,7 +119,8 @@ DIAGNOSIS = Diagnosis(
         meaning="""A function that prepares data (__getitem__, forward, augment …) took a view of stored values and
             added noise to it, or multiplied it, in place. It did so several times at the same place, and nothing else
             writes there. Or a __getitem__ took such a view, and a transform wrote into it. Or a tensor was put on a
-            NumPy array (from_numpy), which was normalised through it, and again in the next epoch.""",
+            NumPy array (from_numpy), which was normalised through it, and again in the next epoch. Or the tensors of
+            a list that is gone through each epoch were written in place by a transform or in the loop.""",
         reason="""An index, a slice or a row is a view of what is stored. x += noise on it changes the data set, so that
             the noise of all epochs adds up, and a factor is applied once more in each.""",
         remedy="""x = x + noise in place of x += noise, or x = self.data[i].clone().""",

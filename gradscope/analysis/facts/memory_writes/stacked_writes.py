@@ -98,10 +98,15 @@ def is_random(index: Index, op: int) -> bool:
         made = maker(index, tensor)
         if made < 0:
             return False
-        if _RANDOM.match(index.func(made)):
+        if is_drawing(index, made):
             return True
         taken = list(index.uses.of(made))
         if len(taken) != 1:
             return False
         tensor = taken[0]
     return False
+
+
+def is_drawing(index: Index, op: int) -> bool:
+    """Whether an op gives random numbers."""
+    return _RANDOM.match(index.func(op)) is not None
