@@ -43,6 +43,16 @@ def causes(
         "table.grad.mul_(~keep[:, None])",
         "table.grad *= factor",
         "table.grad.zero_()",
+        "table.grad.data[keep, :] = table.grad.data[keep, :].fill_(0)",
+        "table.grad[keep] = torch.zeros_like(table.grad[keep])",
+        "table.grad[keep] *= 0",
+        "table.grad[:3].mul_(0.0)",
+        "table.grad = table.grad * factor",
+        "table.grad.data = table.grad.data * ~keep[:, None]",
+        "table.grad.copy_(table.grad * factor)",
+        "table.grad = torch.where(keep[:, None], torch.zeros_like(table.grad), table.grad)",
+        "table.grad = table.grad.masked_fill(keep[:, None], 0)",
+        "new = torch.zeros_like(table.grad)\n    new[~keep] = table.grad[~keep]\n    table.grad = new",
     ],
 )
 def test_a_gradient_that_is_zeroed_before_a_step_with_decay(zero: str, to_none: bool) -> None:
@@ -52,6 +62,25 @@ def test_a_gradient_that_is_zeroed_before_a_step_with_decay(zero: str, to_none: 
 @pytest.mark.parametrize("optimizer", [NONE, "AdamW([{'params': [table], 'weight_decay': 0}, {'params': [other]}])"])
 def test_without_decay_nothing_moves(optimizer: str) -> None:
     assert causes(ZERO, optimizer) == []
+
+
+@pytest.mark.parametrize(
+    "zero",
+    [
+        "table.grad *= table.grad.abs() > 0.1",
+        "table.grad.masked_fill_(torch.isnan(table.grad), 0)",
+        "table.grad[~torch.isfinite(table.grad)] = 0",
+        "table.grad *= torch.rand_like(table.grad) < 0.5",
+        "table.grad = torch.where(table.grad.isfinite(), table.grad, torch.zeros_like(table.grad))",
+        "table.grad = table.grad * 0.5",
+        "table.grad.data = table.grad.data / 2",
+        "new = torch.zeros_like(table)\n    new += table.grad\n    table.grad = new",
+        "new = torch.zeros_like(table)\n    new[:] = table.grad\n    table.grad = new",
+        "table.grad = torch.zeros_like(table)",
+    ],
+)
+def test_gradients_that_are_cleaned_or_thinned_out(zero: str) -> None:
+    assert causes(zero) == []
 
 
 @pytest.mark.parametrize(
@@ -74,3 +103,7 @@ def test_writes_that_are_not_known_to_hold_something_still(zero: str) -> None:
 )
 def test_what_is_written_back_or_is_zero_itself_or_comes_after_the_step(zero: str, before: str, after: str) -> None:
     assert causes(zero, before=before, after=after) == []
+
+
+def test_rows_that_were_given_a_number_before_are_moved_all_the_same() -> None:
+    assert causes("table.grad[keep] *= 0", before="table.data[3] = 2.0") == [8]

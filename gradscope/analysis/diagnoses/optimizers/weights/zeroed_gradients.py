@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
@@ -12,6 +12,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.optimizers.weights.decayed_by_zero_factor import decayed_by_zero_factor
 from gradscope.analysis.diagnoses.optimizers.weights.zeroed_by_hook import decayed_past_hooks
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.memory_writes.stacked_writes import is_drawing
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
 from gradscope.analysis.facts.passes.gradient_lives import last_before
 from gradscope.analysis.facts.writes import is_step, writes_by_program
@@ -25,7 +26,10 @@ STEPS = 2
 """Steps that followed such a write from which on it is reported."""
 
 _FILLS = ("Tensor.masked_fill_", "Tensor.index_fill_", "Tensor.fill_")
-_ZEROS, _ONES = ("torch.zeros", "torch.zeros_like"), ("torch.ones", "torch.ones_like")
+_PUTS = ("Tensor.__setitem__", "Tensor.copy_", "Tensor.grad.__set__", "Tensor.data.__set__")
+_REPLACES = ("Tensor.grad.__set__", "Tensor.data.__set__")
+_MASKS = ("Tensor.mul", "Tensor.where", "Tensor.masked_fill")
+_ZEROS, _ONES = ("torch.zeros", "torch.zeros_like", "Tensor.new_zeros"), ("torch.ones", "torch.ones_like")
 _CONVERSIONS = ("Tensor.float", "Tensor.to", "Tensor.type", "Tensor.type_as", "Tensor.half", "Tensor.double")
 _VIEWS = (*_CONVERSIONS, "Tensor.unsqueeze", "Tensor.view", "Tensor.reshape", "Tensor.expand", "Tensor.__getitem__")
 _WAY = 8
@@ -97,6 +101,8 @@ class _History:
         for storage, ops in self._written.items():
             if storage in self._owner:
                 self._zeroing.setdefault(self._owner[storage], []).extend(filter(self._sets_zeros, ops))
+        for op, tensor in self._replaced():
+            self._zeroing.setdefault(tensor, []).append(op)
 
     def zeroed(self, tensor: int, func: str) -> list[_Zeroed]:
         """The writes after a backward pass, of which the next step with the tensor took the gradient."""
@@ -122,7 +128,8 @@ class _History:
         on = index.storage_at(tensor, zeroed[0].step)
         if any("pad" in part.lower() or part == "0" for part in parts if isinstance(part, str)):
             return True
-        if any(isinstance(part, int) and self._is_from(part, on) for part in parts):
+        tensors = [part for part in parts if isinstance(part, int)]
+        if any(self._is_from(part, on) or self._is_chosen_anew(part, tensor) for part in tensors):
             return True
         return any(not parts.isdisjoint(self._parts(op)) for op in own)
 
@@ -135,8 +142,89 @@ class _History:
         """What a write picks elements by: tensors that it takes beside the one that it writes, and an index's text."""
         index = self._index
         target = _target(index.op_place(op).source)
-        beside: set[int | str] = set(index.uses.of(op)[1:])
+        taken = list(index.uses.of(op))[1:]
+        beside: set[int | str] = set(taken)
+        if taken and index.method(op) in _PUTS and not _assigns_zero(index.op_place(op).source):
+            beside = {*taken[:-1], *self._masks_of(taken[-1], op)}
         return beside | {target} if target else beside
+
+    def _masks_of(self, value: int, op: int) -> set[int]:
+        """What picks the elements of a value that was computed from a gradient."""
+        index, made = self._index, self._index.made_by(value)
+        if not 0 <= made < op or index.method(made) not in _MASKS:
+            return set()
+        return {one for one in index.uses.of(made) if self._is_mask(one, made)}
+
+    def _is_chosen_anew(self, part: int, tensor: int) -> bool:
+        """Whether what elements are picked by was computed from the gradient, or drawn: each time others are."""
+        index, level = self._index, {part}
+        for _ in range(_WAY):
+            if self.is_gradient_of(level, tensor):
+                return True
+            made = [op for one in level if 0 <= (op := index.made_by(one)) < index.op_count]
+            if any(is_drawing(index, op) for op in made):
+                return True
+            level = {use for op in made if not index.func(op).endswith("_like") for use in index.uses.of(op)}
+        return False
+
+    def is_gradient_of(self, tensors: Iterable[int], leaf: int) -> bool:
+        """Whether one of some tensors lies where a gradient of a leaf does."""
+        return any(self._owner.get(self._index.storage_at(one, self._index.op_count)) == leaf for one in tensors)
+
+    def _replaced(self) -> Iterator[tuple[int, int]]:
+        """Where a gradient was replaced by its own values, of which some are zeros now: ``p.grad = p.grad * mask``."""
+        index = self._index
+        for op in index.of_kind(OpKind.SET):
+            taken = list(index.uses.of(op))
+            if index.func(op) not in _REPLACES or len(taken) < 2:
+                continue
+            own = index.storage_at(taken[0], op - 1)
+            leaf = taken[0] if index.func(op) == _REPLACES[0] else self._owner.get(own, NONE)
+            if leaf >= 0 and self._holds_zeros(taken[1], op) and self._is_computed_from(taken[1], op, leaf):
+                yield op, leaf
+
+    def _is_computed_from(self, value: int, op: int, leaf: int) -> bool:
+        index, level = self._index, {value}
+        for _ in range(3):
+            if self.is_gradient_of(level, leaf):
+                return True
+            made = {made for one in level if 0 <= (made := index.made_by(one)) < op}
+            made |= {at for one in level for at in self._written.get(index.storage_at(one, op), ()) if at < op}
+            level = {use for one in made for use in index.uses.of(one)}
+        return False
+
+    def _holds_zeros(self, value: int, op: int) -> bool:
+        """Whether the program made elements of a value zero: all of them, or those that a mask picks."""
+        index = self._index
+        for _ in range(_WAY):
+            made = index.made_by(value)
+            if not 0 <= made < op:
+                return False
+            written = [at for at in self._written.get(index.storage_at(value, op), ()) if made < at < op]
+            if index.func(made) in _ZEROS:
+                return all(map(self._writes_a_part, written))
+            if any(map(self._sets_zeros, written)):
+                return True
+            taken, name = list(index.uses.of(made)), index.method(made)
+            if name in _MASKS:
+                return self._picks(made, name, taken)
+            if name not in (*_VIEWS, "Tensor.clone", "Tensor.data.__get__", "Tensor.detach") or not taken:
+                return False
+            value = taken[0]
+        return False
+
+    def _writes_a_part(self, op: int) -> bool:
+        """Whether a call writes elements that an index picks, and leaves the others as they are."""
+        func = self._index.method(op)
+        target = _target(self._index.op_place(op).source)
+        return func == "Tensor.index_copy_" or (func == "Tensor.__setitem__" and target not in ("", ":", "..."))
+
+    def _picks(self, op: int, name: str, taken: list[int]) -> bool:
+        """Whether a call multiplies by a mask, or puts zeros where one is true."""
+        if name == "Tensor.mul":
+            return any(self._is_mask(one, op) for one in taken)
+        zeros = any(self._index.func(self._index.made_by(one)) in _ZEROS for one in taken)
+        return zeros or _has_zero(self._index.span_source(op, exact=True))
 
     def _sets_zeros(self, op: int) -> bool:
         """Whether an op is a call of the program's that is known to set elements to zero."""
@@ -146,10 +234,16 @@ class _History:
         func = index.method(op)
         if func == "Tensor.zero_":
             return True
-        if func == "Tensor.__setitem__":
-            return _assigns_zero(index.op_place(op).source)
+        if func == "Tensor.__setitem__" and _assigns_zero(index.op_place(op).source):
+            return True
+        if func in _PUTS:
+            value = list(index.uses.of(op))[1:][-1:]
+            is_index = func == "Tensor.__setitem__" and bool(value) and self._is_mask(value[0], op)
+            return bool(value) and not is_index and self._holds_zeros(value[0], op)
         if func in _FILLS:
-            return _fills_with_zero(index.op_place(op).source)
+            return _fills_with_zero(index.op_place(op).source) or _has_zero(index.span_source(op, exact=True))
+        if func == "Tensor.mul_" and len(index.uses.of(op)) == 1:
+            return _has_zero(index.span_source(op, exact=True))
         if func == "Tensor.mul_":
             return any(self._is_mask(tensor, op) for tensor in index.uses.of(op)[1:])
         return False
@@ -205,6 +299,15 @@ def _target(source: str) -> str:
     if isinstance(found, ast.Assign) and isinstance(found.targets[0], ast.Subscript):
         return ast.unparse(found.targets[0].slice)
     return ""
+
+
+def _has_zero(source: str) -> bool:
+    """Whether a call, or ``x *= 0``, is given zero as it is."""
+    found = _statement(source)
+    if isinstance(found, ast.AugAssign):
+        return _is_zero(found.value)
+    call = found.value if isinstance(found, ast.Expr) else None
+    return isinstance(call, ast.Call) and any(map(_is_zero, call.args))
 
 
 def _assigns_zero(source: str) -> bool:
