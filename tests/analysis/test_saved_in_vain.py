@@ -151,3 +151,31 @@ for step in range(3):
 def test_what_a_straight_through_estimate_takes_away_again(estimate: str, is_in_vain: bool) -> None:
     codes = [answer.code for answer in build(recorded(ESTIMATED.format(estimate))).answers]
     assert ("saved-in-vain" in codes) == is_in_vain
+
+
+CUT_OFF = """
+import torch
+from torch import nn
+model, other = nn.Sequential(nn.Linear(64, 512), nn.Sigmoid(), nn.Linear(512, 64)), nn.Linear(64, 1)
+optimizer = torch.optim.SGD({held}, lr=0.1)
+x = torch.rand(512, 64)
+for step in range(3):
+    hidden = model(x){cut}
+    optimizer.zero_grad()
+    other(hidden).mean().backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("held", "cut", "found"),
+    [
+        ("[*model.parameters(), *other.parameters()]", ".gt(0.5).float()", []),
+        ("[*model.parameters(), *other.parameters()]", ".detach()", []),
+        ("[*other.parameters()]", ".detach()", ["saved-in-vain"]),
+        ("[*model.parameters(), *other.parameters()]", "", []),
+    ],
+)
+def test_a_graph_that_is_cut_off_though_it_is_to_be_trained(held: str, cut: str, found: list[str]) -> None:
+    codes = [one.code for one in build(recorded(CUT_OFF.format(held=held, cut=cut))).answers]
+    assert [one for one in codes if one == "saved-in-vain"] == found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
@@ -15,6 +15,7 @@ from gradscope.analysis.index import NOWHERE
 from gradscope.analysis.sizes import size
 from gradscope.analysis.worded_lines import numbers
 from gradscope.frames.names.given_names import function_around
+from gradscope.recording import NONE
 from gradscope.recording.rows import OpKind
 
 WORTH_SAYING = 1 << 20
@@ -102,7 +103,8 @@ def _unused(sources: Sources) -> Iterator[tuple[int, int]]:
 def _of_lines(sources: Sources, unused: dict[int, int]) -> Iterator[Finding]:
     """Lines that no pass ever came to."""
     index = sources.index
-    own = {key: held for key, held in unused.items() if key != NOWHERE}
+    cut_off = _cut_off(sources, unused)
+    own = {key: held for key, held in unused.items() if key != NOWHERE and key not in cut_off}
     if not len(index.recording.backwards):
         own = {key: held for key, held in own.items() if sources.runs.of[key] >= RUNS}
     total = sum(own.values())
@@ -117,6 +119,23 @@ def _of_lines(sources: Sources, unused: dict[int, int]) -> Iterator[Finding]:
             tensors=[],
             causes=[cause for key in worst[:4] for cause in sources.cause("saved", index.last_op[key])],
         )
+
+
+def _cut_off(sources: Sources, statements: Iterable[int]) -> set[int]:
+    """Statements whose graph leads to what an optimizer is to train and to which no pass gave a gradient.
+
+    What cuts their graph off from the loss is the mistake, which has an answer of its own: gradients are wanted here.
+    """
+    index, given, trained = sources.index, sources.events.in_optimizers, sources.lives.passes
+    if not len(index.recording.backwards) or all(leaf in trained for leaf in given):
+        return set()
+    nodes, found = index.recording.nodes.column("op"), set[int]()
+    last = {index.op_statement[op]: node for node, op in enumerate(nodes) if op < index.op_count}
+    for statement in statements:
+        held = [leaf for leaf in sources.passes.leaves_behind(last.get(statement, NONE)) if leaf in given]
+        if held and not any(leaf in trained for leaf in held):
+            found.add(statement)
+    return found
 
 
 def _of_passes(sources: Sources, unused: dict[int, int]) -> Iterator[Finding]:
