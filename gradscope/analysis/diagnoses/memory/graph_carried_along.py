@@ -131,7 +131,7 @@ def _let_go(sources: Sources, state: StreamedState) -> str:
 
 
 def carried_on(sources: Sources, tensor: int) -> list[Cause]:
-    """Where an object takes what a model made of the state that it has: the one such line; empty for none, or several.
+    """Where an object takes what a model made of the state that it has, one line for an attribute; else nothing.
 
     The model's own line is right: in training its sequences end.
     """
@@ -145,14 +145,17 @@ def carried_on(sources: Sources, tensor: int) -> list[Cause]:
         if made_at[one] < index.op_count and index.op_statement[made_at[one]] == statement
         for name, _, _ in rows
     }
-    attributes = {last_part(name) for name in held if "." in name}
+    attributes = {last_part(name).partition("[")[0] for name in held if "." in name}
     found = [
-        (number, line, end)
+        (attribute, (number, line, end))
         for number, file in enumerate(index.recording.files)
         for attribute, line, end in (carried_attributes(file.text) if file.is_user else ())
         if attribute in attributes
     ]
-    return [sources.cause_of_line("made", *found[0], "")] if len(found) == 1 else []
+    files = {place[0] for _, place in found}
+    if len(files) != 1 or len({attribute for attribute, _ in found}) < len(found):
+        return []
+    return [sources.cause_of_line("made", *place, "") for place in sorted({place for _, place in found})]
 
 
 def _over_passes(sources: Sources) -> Iterator[tuple[Finding, int]]:
