@@ -4,7 +4,7 @@ import pytest
 
 from gradscope.analysis.report_builder import build
 from gradscope.frames.modules.tied_weights import replaced, ties
-from gradscope.frames.values.gradient_keeping import keeps_gradient, names_one_twice
+from gradscope.frames.values.gradient_keeping import keeps_gradient, names_one_twice, stored_later
 from tests.analysis.building import line_of, recorded
 
 
@@ -29,6 +29,39 @@ for step in range(3):
 def test_a_gradient_that_is_kept_without_a_copy() -> None:
     assert causes(GRADIENTS.format("zero_()", "w.grad"), "gradient-kept-by-reference") == [[6]]
     assert causes(GRADIENTS.format("zero_()", "w.grad.clone()"), "gradient-kept-by-reference") == []
+
+
+KEPT_IN_STATE = """
+import torch
+w, state = torch.ones(3, requires_grad=True), {{"before": torch.zeros(3)}}
+for step in range(4):
+    if w.grad is not None: w.grad.zero_()
+    (w * torch.randn(3)).sum().backward()
+    grad = w.grad
+    print((state["before"] - grad).norm())
+    state["before"] = {}
+"""
+
+
+def test_the_line_that_stores_what_another_named() -> None:
+    assert causes(KEPT_IN_STATE.format("grad"), "gradient-kept-by-reference") == [[8]]
+    assert causes(KEPT_IN_STATE.format("grad.clone()"), "gradient-kept-by-reference") == []
+
+
+@pytest.mark.parametrize(
+    ("stores", "line"),
+    [
+        ("self.before = g", 3),
+        ("kept.append(g)", 3),
+        ("state['before'] = g.clone()", 0),
+        ("before = g", 0),
+        ("a.x = g; b.x = g", 0),
+        ("p.grad = other", 0),
+    ],
+)
+def test_where_a_named_gradient_is_stored(stores: str, line: int) -> None:
+    found = stored_later(f"def step(self, p):\n    g = p.grad\n    {stores}\n", 2)
+    assert found == ((line, line) if line else None)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,36 @@ def keeps_gradient(text: str, line: int) -> bool:
     return isinstance(value, ast.expr) and _is_kept(value)
 
 
+def stored_later(text: str, line: int) -> tuple[int, int] | None:
+    """The one statement that stores where it stays what a line gives a name: ``g = p.grad``, ``state["old"] = g``.
+
+    Returns:
+        Its first and last line; None where the line gives no name, or that is stored nowhere, or at several places.
+    """
+    tree = parsed(text)
+    named = None if tree is None else innermost(tree, line, ast.Assign)
+    function = None if tree is None else innermost(tree, line, ast.FunctionDef, ast.AsyncFunctionDef)
+    if not isinstance(named, ast.Assign) or not _is_kept(named.value):
+        return None
+    names = {target.id for target in named.targets if isinstance(target, ast.Name)}
+    found = [
+        node
+        for node in (ast.walk(function or tree) if tree is not None else ())
+        if isinstance(node, ast.Assign | ast.Expr) and node is not named and _stores(node, names)
+    ]
+    return (found[0].lineno, found[0].end_lineno or found[0].lineno) if len(found) == 1 else None
+
+
+def _stores(statement: ast.Assign | ast.Expr, names: set[str]) -> bool:
+    """Whether a statement puts what has one of some names into an attribute, a list or a dict, as it is."""
+    value = statement.value
+    if isinstance(statement, ast.Assign):
+        is_part = any(isinstance(target, ast.Attribute | ast.Subscript) for target in statement.targets)
+        return is_part and isinstance(value, ast.Name) and value.id in names
+    is_call = isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr in _COLLECTS
+    return is_call and any(isinstance(one, ast.Name) and one.id in names for one in value.args)
+
+
 def _is_kept(value: ast.expr | None) -> bool:
     if isinstance(value, ast.Attribute):
         return value.attr == "grad"

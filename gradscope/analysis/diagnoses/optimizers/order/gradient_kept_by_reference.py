@@ -8,7 +8,8 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.leaf_gradients.kept_gradients import kept_gradients
-from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.frames.values.gradient_keeping import stored_later
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -16,16 +17,27 @@ def _find(sources: Sources) -> Iterator[Finding]:
     index = sources.index
     for kept in kept_gradients(index, sources.lives):
         name = sources.names.of(kept.parameter)
+        causes = _stored(sources, kept.kept) or sources.cause("made", kept.kept)
+        line = causes[0].line if causes else index.op_line(kept.kept)
         yield sources.finding(
-            f"Line {index.op_line(kept.kept)}: .grad of {name} itself is kept, without a copy",
+            f"Line {line}: .grad of {name} itself is kept, without a copy",
             why=f"{index.call_name(kept.written)} wrote into it afterwards, and {index.call_name(kept.used)} takes the "
             "one tensor twice, as if it were two gradients",
             op=kept.used,
             tensors=[kept.parameter],
-            causes=sources.cause("made", kept.kept),
+            causes=causes,
             evidence=[Evidence("ops", kept.written), Evidence("tensors", kept.gradient)],
             advice="grad.clone() keeps the values; torch.autograd.grad() gives new tensors each time.",
         )
+
+
+def _stored(sources: Sources, read: int) -> list[Cause]:
+    """The line that stores the gradient which another one gave a name for the while; empty where there is none."""
+    index = sources.index
+    statement = index.statements[index.op_statement[read]]
+    lines = stored_later(index.recording.files[statement.file].text, index.op_line(read))
+    function = index.recording.text(statement.function)
+    return [sources.cause_of_line("made", statement.file, *lines, function)] if lines is not None else []
 
 
 DIAGNOSIS = Diagnosis(
