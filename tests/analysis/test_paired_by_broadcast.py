@@ -33,6 +33,10 @@ def lines(body: str) -> list[int]:
         "loss = F.mse_loss(out, y)  # here",
         "loss = -torch.min(y.exp() * out, y.exp().clamp(0.9, 1.1) * out).mean()  # here",
         "loss = F.smooth_l1_loss(out, y, reduction='none').mean()  # here",
+        "loss = torch.exp(out - y).pow(2).mean()  # here",
+        "loss = torch.log1p((out - y) ** 2).mean()  # here",
+        "gap = out - y  # here\nloss = (gap * gap).mean()",
+        "loss = F.mse_loss(out, y) + (out - out.T).abs().mean()  # here",
     ],
 )
 def test_the_line_that_pairs_is_the_cause(body: str) -> None:
@@ -54,6 +58,12 @@ def test_the_line_that_pairs_is_the_cause(body: str) -> None:
         "loss = (side(x).sum(1, keepdim=True) + y).mean()",
         "loss = (out * weights).sum()",
         "loss = ((out - y).detach().mean() + out.mean())",
+        "loss = (-((out - y) ** 2) / 2).exp().mean()",
+        "gap = out - y\nloss = torch.exp(-0.5 * gap * gap).mean()",
+        "loss = (-(out - y).abs() / 0.3).exp().mean()",
+        "loss = ((1 + (out - y) ** 2) ** -1).mean()",
+        "loss = 2 * (out - y).abs().mean() - (out - out.squeeze(1)).abs().mean() - (y[:, None] - y).abs().mean()",
+        "loss = 2 * (out - y).abs().mean() - (out - out.T).abs().mean() - (y[:, None] - y).abs().mean()",
     ],
 )
 def test_pairs_that_are_meant_are_none(body: str) -> None:
