@@ -93,6 +93,30 @@ PROGRAMS = {
             optimizer.step()
             losses.append(loss)
     """,
+    "renamed": """
+        import torch
+        from torch import nn
+
+        torch.manual_seed(0)
+
+
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.branches = [nn.Linear(4, 4) for _ in range(2)]
+                self.out = nn.Linear(4, 3)
+
+            def forward(self, x):
+                return torch.softmax(self.out(sum(branch(x) for branch in self.branches)), -1)
+
+
+        net = Net()
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        for step in range(4):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(torch.randn(8, 4)), torch.arange(8) % 3).backward()
+            optimizer.step()
+    """,
     "left": """
         import torch
 
@@ -180,6 +204,17 @@ def test_edits_of_several_answers_are_proved_alone_and_together(reports: dict[st
         "never-stepped",
     ]
     assert report["diff"].count("\n+ ") + report["diff"].count("\n+o") == 2
+
+
+def test_a_leaf_that_an_edit_names_otherwise_is_not_taken_for_one_without_gradient(reports: dict[str, Any]):
+    """The branches get the same gradients to the bit, and the softmax's edit changes them all."""
+    report = reports["renamed"]
+    leaves = [f"net.{part}.{kind}" for part in ("branches.0", "branches.1", "out") for kind in ("bias", "weight")]
+    registered = next(fix for fix in offered(report) if "ModuleList" in fix["title"])["proof"]["gradients"]
+    assert registered["same"] == 6 and [one["after"] for one in registered["renamed"]] == leaves[:4]
+    together = report["together"]
+    assert together["holds"] and together["gradients"]["other"] == leaves
+    assert together["gradients"]["lost"] == together["gradients"]["gained"] == []
 
 
 def test_a_graph_that_an_edit_leaves_in_a_list_is_edited_with_it(reports: dict[str, Any]):

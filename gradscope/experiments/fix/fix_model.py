@@ -14,6 +14,13 @@ class Measure(NamedTuple):
     after: float | None
 
 
+class Renamed(NamedTuple):
+    """A leaf that the edit gives another name."""
+
+    before: str
+    after: str
+
+
 class GradientsChanged(NamedTuple):
     """The gradients of leaves after the first backward pass of each run, by the leaves' names."""
 
@@ -27,6 +34,8 @@ class GradientsChanged(NamedTuple):
     """Leaves that have none any more."""
     furthest: float | None
     """The largest relative difference of two norms; None where each is the same, or that is not known."""
+    renamed: tuple[Renamed, ...] = ()
+    """Leaves that only have another name with the edit: their gradients are counted as any."""
 
 
 class Proof(NamedTuple):

@@ -223,7 +223,8 @@ class Fixing:
         (run,) = self._run([self._replaced([one.edit for one in offered])])
         answers = [answer for one in offered for answer in one.answers]
         keeps = max((one.keeps for one in offered), key=("seen", "gradients", "loss", "remade", "flow", "").index)
-        return prove(answers, before, ProvedRun(run), keeps)
+        alone = [one.proof for one in offered if one.proof is not None]
+        return prove(answers, before, ProvedRun(run), keeps, alone)
 
     def _replaced(self, edits: Iterable[Edit]) -> dict[str, EditedSource]:
         return {

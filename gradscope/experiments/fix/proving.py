@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,7 +12,7 @@ from gradscope.analysis.edits.edit_catalogue import Keeps
 from gradscope.analysis.report_builder import build, gather
 from gradscope.analysis.report_model import Answer, Report
 from gradscope.experiments.edited.edited_runs import EditedRun
-from gradscope.experiments.fix.fix_model import GradientsChanged, Measure, Proof
+from gradscope.experiments.fix.fix_model import GradientsChanged, Measure, Proof, Renamed
 from gradscope.experiments.process_end import variant_end
 from gradscope.recording.kept_values import KeptValue
 
@@ -64,7 +64,9 @@ class ProvedRun:
         return found
 
 
-def prove(answers: Iterable[Answer], before: ProvedRun, after: ProvedRun, keeps: Keeps) -> Proof:
+def prove(
+    answers: Iterable[Answer], before: ProvedRun, after: ProvedRun, keeps: Keeps, alone: Sequence[Proof] = ()
+) -> Proof:
     """What the run with an edit shows.
 
     Args:
@@ -72,6 +74,8 @@ def prove(answers: Iterable[Answer], before: ProvedRun, after: ProvedRun, keeps:
         before: The run of the program as it is.
         after: The run with the edit.
         keeps: What the edit must not change.
+        alone: Where it is several edits at once, the proofs of each: the names that they give and the leaves that they
+            take away are theirs, and nothing against all together.
     """
     answers = list(answers)
     wanted = {_key(answer) for answer in answers}
@@ -81,7 +85,7 @@ def prove(answers: Iterable[Answer], before: ProvedRun, after: ProvedRun, keeps:
     found = [answer for answer in after.answers if _key(answer) not in had]
     new = tuple(answer.text for answer in found)
     counted = [answer.text for answer in found if answer.severity == "problem" or not _goes_on(before, after)]
-    gradients = _gradients(before, after, made_leaves)
+    gradients = _gradients(before, after, made_leaves, [one.gradients for one in alone])
     losses = before.losses, after.losses
     first = Measure(*(one[0] if one else None for one in losses))
     reasons = [
@@ -160,16 +164,22 @@ def _is_near(before: float | None, after: float | None) -> bool:
     return math.isclose(before, after, rel_tol=_SAME_LOSS, abs_tol=1e-7)
 
 
-def _gradients(before: ProvedRun, after: ProvedRun, made_leaves: Collection[str]) -> GradientsChanged:
-    """By name; a leaf of another name in the second run is the one that has the same gradient to the bit."""
+def _gradients(
+    before: ProvedRun, after: ProvedRun, made_leaves: Collection[str], alone: Iterable[GradientsChanged]
+) -> GradientsChanged:
+    """By name; a leaf of another name in the second run is the one that has the same gradient to the bit.
+
+    Where another edit changes the gradients, too, which leaf has which name is known from the runs with one edit each.
+    """
     had, has = dict(before.gradients), dict(after.gradients)
-    by_digest = {_digests(its): name for name, its in has.items() if name not in had}
+    taken_away, known_names = set(made_leaves), dict[str, str]()
+    for one in alone:
+        taken_away.update(one.lost)
+        known_names.update(one.renamed)
+    renamed = list(_renamed(had, has, known_names))
+    for name, now in renamed:
+        had[now] = had.pop(name)
     same, other, furthest, known = 0, list[str](), 0.0, True
-    for name in sorted(had.keys() - has.keys()):
-        renamed = by_digest.pop(_digests(had[name]), None)
-        if renamed is not None:
-            same += len(had.pop(name))
-            del has[renamed]
     for name in had.keys() & has.keys():
         if _digests(had[name]) == _digests(has[name]):
             same += len(had[name])
@@ -183,9 +193,28 @@ def _gradients(before: ProvedRun, after: ProvedRun, made_leaves: Collection[str]
         same=same,
         other=tuple(sorted(other)),
         gained=tuple(sorted(has.keys() - had.keys())),
-        lost=tuple(name for name in sorted(had.keys() - has.keys() - set(made_leaves)) if not name.startswith("<")),
+        lost=tuple(name for name in sorted(had.keys() - has.keys() - taken_away) if not name.startswith("<")),
         furthest=furthest if other and known else None,
+        renamed=tuple(renamed),
     )
+
+
+def _renamed(
+    had: Mapping[str, list[KeptValue]], has: Mapping[str, list[KeptValue]], known: Mapping[str, str]
+) -> Iterable[Renamed]:
+    free = {name: its for name, its in has.items() if name not in had}
+    gone = sorted(had.keys() - has.keys())
+    for name in gone:
+        if known.get(name) in free:
+            del free[known[name]]
+            yield Renamed(name, known[name])
+    by_digest: dict[tuple[str, ...], list[str]] = {}
+    for name in sorted(free):
+        by_digest.setdefault(_digests(free[name]), []).append(name)
+    for name in gone:
+        alike = by_digest.get(_digests(had[name]))
+        if alike and known.get(name) not in has:
+            yield Renamed(name, alike.pop(0))
 
 
 def _digests(values: Iterable[KeptValue]) -> tuple[str, ...]:

@@ -118,12 +118,12 @@ class _FixScreen:
         found = proof.gradients
         parts = [f"{found.same} the same"] if found.same else []
         if found.other:
-            off = f" (norm off by {found.furthest:.2g} at most)" if found.furthest is not None else ""
-            parts.append(f"{self._named(found.other)} another{off}")
-        parts += [f"{self._named(found.gained)} new"] if found.gained else []
-        parts += [f"{self._named(found.lost)} gone"] if found.lost else []
+            off = f" (norms by up to {_percent(found.furthest)})" if found.furthest else ""
+            parts.append(f"changed for {self._named(found.other)}{off}")
+        parts += [f"new for {self._named(found.gained)}"] if found.gained else []
+        parts += [f"none any more for {self._named(found.lost)}"] if found.lost else []
         if parts:
-            yield self._row("gradients", f"after the first pass: {', '.join(parts)}")
+            yield self._row("gradients", f"after the first pass: {'; '.join(parts)}")
         saved = self._measured(proof.saved_bytes, lambda number: size(int(number)))
         peak = self._measured(proof.peak_bytes, lambda number: size(int(number)))
         yield self._row("memory", f"saved for backward {saved}, peak {peak}")
@@ -168,6 +168,11 @@ class _FixScreen:
 
 def _loss(number: float) -> str:
     return f"{number:.6g}" if math.isfinite(number) else str(number)
+
+
+def _percent(part: float) -> str:
+    percent = part * 100
+    return f"{percent:.0f}%" if percent >= 10 else f"{percent:.2g}%"
 
 
 def _seconds(number: float) -> str:
