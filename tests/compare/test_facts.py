@@ -55,6 +55,22 @@ def test_a_further_way_to_a_tensor_is_no_row_of_its_own(tmp_path: Path) -> None:
     assert ("kept['y']", "present") not in told
 
 
+def test_a_further_way_is_compared_where_another_run_has_a_tensor_of_its_own_there(tmp_path: Path) -> None:
+    file = tmp_path / "cells.py"
+    use = "b(torch.ones(1, 2)).sum().backward()"
+    made = ("b = a", "b = nn.Linear(2, 2)", "pass")
+    cells = "".join(f"# %% {at}\n{one}\n{use if at < 2 else ''}\n" for at, one in enumerate(made))
+    file.write_text(f"import torch\nfrom torch import nn\na = nn.Linear(2, 2)\n{cells}")
+    rows = {
+        (row.name, row.fact): [cell.value for cell in row.cells]
+        for group in compare(str(file), all_rows=True).groups
+        for row in group.rows
+    }
+    assert rows["b.weight", "present"] == [True, True, False]
+    assert rows["b.weight", "memory"] == ["is a.weight", "own", None]
+    assert rows["b.bias", "grad"] == ["received", "received", None]
+
+
 def test_a_watched_name_that_a_whole_run_never_had_is_an_error(tmp_path: Path) -> None:
     told = facts(tmp_path, "d = 1\n# watch: nowhere")
     assert told["nowhere", "watch"] == "NameError: name 'nowhere' is not defined"

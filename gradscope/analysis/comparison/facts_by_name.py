@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from gradscope.analysis.comparison.comparison_model import Unit, Value
@@ -74,17 +74,21 @@ class Facts:
         self._names = BestNames(self._index)
         self._sharing = StorageGroups(self._index, self._names)
         self._passes = Passes(self._index)
-        self.tensor_of = self._last_tensor_by_name()
+        self.tensor_of, self._further = self._last_tensor_by_name()
         """The tensor that each name held last."""
-        self._states = StatesAfter(self._index, set(self.tensor_of.values()))
+        self._states = StatesAfter(self._index, {*self.tensor_of.values(), *self._further.values()})
 
-    def _last_tensor_by_name(self) -> dict[str, int]:
-        """Names of the module as they are, local ones with their function: ``hidden in forward``."""
+    def _last_tensor_by_name(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Names of the module as they are, local ones with their function: ``hidden in forward``.
+
+        Apart from them the further ways of the module to a tensor that has a better name.
+        """
         recording = self._recording
         bindings, text = recording.bindings, recording.text
         functions = recording.spans.column("function")
         columns = (bindings.column(name) for name in ("op", "name", "tensor", "span"))
         found: dict[str, int] = {}
+        further: dict[str, int] = {}
         local: dict[str, tuple[str, int]] = {}
         in_order = sorted(
             zip(*columns, strict=True), key=lambda row: row[0]
@@ -93,7 +97,9 @@ class Facts:
             name = text(name_id)
             function = _MODULE if span == NONE else text(functions[span])
             if ("." in name or "[" in name) and self._names.of(tensor) != name:
-                continue  # a further way to a tensor that has a better name
+                if function == _MODULE:
+                    further[name] = tensor
+                continue
             if function == _MODULE:
                 found[name] = tensor
             else:
@@ -101,7 +107,13 @@ class Facts:
         for qualified, (name, tensor) in local.items():
             if found.get(name) != tensor:
                 found[qualified] = tensor
-        return found
+        return found, further
+
+    def name_as(self, names: Iterable[str]) -> None:
+        """Count as names those further ways that are names in another run: ``b.weight``, where here ``b is a``."""
+        for name in names:
+            if name in self._further:
+                self.tensor_of.setdefault(name, self._further[name])
 
     def of_name(self, name: str, order: dict[str, int]) -> dict[str, Value]:
         """Every fact about a name.

@@ -176,6 +176,8 @@ def _name_rows(facts: Sequence[Facts | None], local: bool) -> list[Placed]:
     for one in known.values():
         for name in one.tensor_of:
             order.setdefault(name, len(order))
+    for one in known.values():
+        one.name_as(order)
     names = [name for name in order if local or not is_local(name)]
     shared = [name for name in names if sum(name in one.tensor_of for one in known.values()) > 1]
     places = {name: order[name] for name in shared}
