@@ -9,6 +9,7 @@ import pytest
 
 from gradscope.analysis.comparison.facts_by_name import Facts
 from gradscope.analysis.report_builder import build
+from gradscope.analysis.whatif.effects import costs
 from gradscope.analysis.whatif.whatif_model import Trial, WhatIf
 from gradscope.experiments.compare.variant_process import VariantJob
 from gradscope.experiments.compare.variant_runs import Ran, run_variants
@@ -201,3 +202,53 @@ for step in range(3):
     trying = Trying(repeat=0, stop_after=1)
     stopped = trial_of(try_variants(resolve(str(path)), read_asked("6"), ("remove",), trying), "remove")
     assert stopped.gained and not stopped.gone_answers
+
+
+CHECKPOINTED = """\
+import torch
+torch.manual_seed(0)
+layer, deep = torch.nn.Linear(8, 8), torch.nn.Sequential(*[torch.nn.Tanh() for _ in range(3)])
+x, label = torch.randn(64, 8), torch.arange(64) % 8
+for step in range(3):
+    y = torch.softmax(layer(x), -1)
+    h = deep(layer(x))
+    (torch.nn.functional.cross_entropy(y, label) + h.sum()).backward()
+"""
+
+
+def test_a_checkpoint_keeps_its_input_and_what_is_not_seen_behind_it_is_not_cured(tmp_path: Path) -> None:
+    path = tmp_path / "checkpointed.py"
+    path.write_text(CHECKPOINTED)
+    program = resolve(str(path))
+    softmax = try_variants(program, read_asked("6"), ["checkpoint"], Trying(repeat=3))
+    base, variant = softmax.trials
+    assert variant.saved_bytes == base.saved_bytes and variant.saves == ()
+    assert variant.gone_answers == () and "probabilities-as-logits" in {
+        answer.code for answer in build(run_variants([VariantJob(program)])[0].recording).answers
+    }
+    assert base.wall_ns and variant.wall_ns and variant.wall_ns < base.wall_ns + 1_500_000_000  # (torch._dynamo: 3 s)
+    (variant,) = try_variants(program, read_asked("7"), ["checkpoint"], Trying(repeat=0)).trials[1:]
+    block = 64 * 8 * 4  # of each tanh the result is saved; the checkpoint keeps what the first is given
+    assert base.saved_bytes and variant.saved_bytes == base.saved_bytes - 3 * 2 * block
+
+
+@pytest.mark.parametrize(
+    ("wall_ns", "said"), [(105, "5% more time"), (190, "90% more time"), (21_000, "210 times the time")]
+)
+def test_what_takes_longer_is_said_in_words_that_fit_its_size(
+    wall_ns: int, said: str, tried: Mapping[str, WhatIf]
+) -> None:
+    base = tried["gan"].trials[0]._replace(wall_ns=100, wall_runs_ns=(100, 100, 100))
+    assert costs(base._replace(wall_ns=wall_ns, wall_runs_ns=(wall_ns,) * 3), base, ()) == (said,)
+
+
+def test_what_hooks_for_saved_tensors_keep_is_not_known(tmp_path: Path) -> None:
+    path = tmp_path / "packed.py"
+    path.write_text(CHECKPOINTED)
+    (packed,) = try_variants(
+        resolve(str(path)),
+        read_asked("7"),
+        ["torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t).__enter__() or deep(layer(x))"],
+        Trying(repeat=0),
+    ).trials[1:]
+    assert packed.saved_bytes is None and packed.saves == ()

@@ -54,10 +54,20 @@ def _changes(trial: Trial, base: Trial, uncertain: Sequence[str], sign: int) -> 
             continue
         one, other = getattr(trial, fact), getattr(base, fact)
         if fact not in uncertain and one is not None and other is not None and (one - other) * sign > 0:
-            yield f"{size(abs(one - other))} {words}{_part(one - other, other)}"
+            yield f"{size(abs(one - other))} {'more ' if sign > 0 else ''}{words}{_part(one - other, other)}"
     mine, its = trial.wall_ns, base.wall_ns
     if mine is not None and its is not None and (mine - its) * sign > _FASTER * its and _are_apart(trial, base):
-        yield f"{abs(mine - its) / its:.0%} of the time"
+        yield _of_time(mine, its)
+
+
+def _of_time(mine: int, its: int) -> str:
+    if mine < its:
+        return f"{(its - mine) / its:.0%} of the time"
+    return f"{(mine - its) / its:.0%} more time" if mine < 2 * its else f"{_times(mine / its)} the time"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.1f} times" if ratio < 10 else f"{ratio:.0f} times"
 
 
 def _are_apart(trial: Trial, base: Trial) -> bool:

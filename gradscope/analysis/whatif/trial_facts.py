@@ -8,6 +8,7 @@ from itertools import count
 
 from gradscope.analysis.comparison.facts_by_name import Facts
 from gradscope.analysis.diagnoses.answers import find_answers
+from gradscope.analysis.facts.modules.checkpoints import bytes_kept_by_checkpoints
 from gradscope.analysis.report_builder import gather
 from gradscope.analysis.whatif.leaf_names import leaf_names
 from gradscope.recording import Recording
@@ -97,6 +98,13 @@ class TrialFacts:
     def run(self) -> Mapping[str, object]:
         """Facts about the run as a whole, as ``compare`` has them."""
         return Facts(self._recording).of_run()
+
+    @cached_property
+    def saved_bytes(self) -> int | None:
+        """Saved for backward, with what checkpoints keep; None where hooks for saved tensors keep what is not known."""
+        by_nodes = self.run["total_saved"]
+        by_checkpoints = bytes_kept_by_checkpoints(self._sources.index, self._sources.events)
+        return None if by_checkpoints is None or not isinstance(by_nodes, int) else by_nodes + by_checkpoints
 
     @cached_property
     def recomputes(self) -> bool:

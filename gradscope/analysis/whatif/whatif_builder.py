@@ -133,7 +133,7 @@ def _trial(
     trial = trial._replace(
         parameters=len(facts.reached),
         with_gradient=len(facts.received),
-        saved_bytes=_number(measured["total_saved"]),
+        saved_bytes=facts.saved_bytes,
         peak_bytes=_number(measured["peak"]),
         recomputes=facts.recomputes,
     )
@@ -146,8 +146,18 @@ def _trial(
         gradients=gradients_alike(facts, base, differ),
         values=values_alike(facts, base, differ),
         new_answers=tuple(sorted(facts.answers - base.answers)),
-        gone_answers=tuple(sorted(base.answers - facts.answers - (_OF_WHOLE_RUNS if is_cut_short else frozenset()))),
+        gone_answers=_gone(facts, base, is_cut_short),
     )
+
+
+def _gone(facts: TrialFacts, base: TrialFacts, is_cut_short: bool) -> tuple[str, ...]:
+    """Answers that the variant's run does not give any more.
+
+    Behind a checkpoint less is seen of what runs, while the same is computed: that nothing is said then is no cure.
+    """
+    if facts.recomputes and not base.recomputes:
+        return ()
+    return tuple(sorted(base.answers - facts.answers - (_OF_WHOLE_RUNS if is_cut_short else frozenset())))
 
 
 def _number(value: object) -> int | None:

@@ -59,7 +59,7 @@ class Trial(NamedTuple):
     """The most tensor memory in use at a time."""
     recomputes: bool
     """A part of it is computed anew in backward passes (a checkpoint), or kept by saved-tensor hooks: what is in use
-    meanwhile, and what a checkpoint's inputs keep, is in no number."""
+    meanwhile is in no number."""
     wall_ns: int | None
     """From the first statement to the end, without the recorder: the median; None where it was not timed."""
     wall_spread_ns: int | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import pickle
 import sys
@@ -48,6 +49,10 @@ class Left:
     """Processes of Python that it has started."""
 
 
+def _run_text(source: EditedSource) -> str:
+    return source.text if source.tree is None else ast.unparse(source.tree)
+
+
 @dataclass(frozen=True)
 class EditedJob:
     """What to run, and what to look at."""
@@ -71,6 +76,12 @@ class EditedJob:
     threads: int | None = None
     """Threads of torch's own; None: as torch decides."""
 
+    @property
+    def loads_late(self) -> bool:
+        """Whether its first call of an optimizer or a checkpoint loads torch's compiler, which takes seconds."""
+        texts = (self.program.source, *map(_run_text, self.replacements.values()))
+        return any(word in text for text in texts for word in ("optim", "checkpoint"))
+
     def perform(self, folder: Path) -> int:
         """Run it and leave what there is to know of it."""
         import torch
@@ -79,6 +90,9 @@ class EditedJob:
         from gradscope.experiments.edited.pass_watch import PassWatch, wait
         from gradscope.experiments.edited.statement_look import LookingAtStatement
         from gradscope.experiments.edited.value_files import ValueWriter
+
+        if self.loads_late:
+            import torch._dynamo  # loaded before the clock starts: it is no part of what a line costs
 
         given = give_input(self.input)
         begin_random(self.seed)

@@ -60,8 +60,8 @@ def run_edited(
         import gradscope.experiments.edited.pass_watch
         import gradscope.recorder.session  # noqa: F401 - loaded once, for all forks
 
-        if any("optim" in job.program.source for job in jobs):
-            import torch._dynamo  # noqa: F401 - an optimizer loads it, which takes longer than many a program
+        if any(job.loads_late for job in jobs):
+            import torch._dynamo  # noqa: F401 - loaded once, for all forks
     return run_isolated(jobs, _collect, timeout=timeout, at_once=at_once, fork=fork, progress=progress)
 
 

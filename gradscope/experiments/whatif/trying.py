@@ -285,8 +285,7 @@ class _Trials:
             found.append("no seed was set for the runs: --seed 0 starts every random number generator from 0")
         if any(trial.recomputes for trial in tried.trials):
             found.append(
-                "with a checkpoint, or saved-tensor hooks, what its inputs keep and what a backward pass computes anew "
-                "is in no number of memory"
+                "with a checkpoint, or saved-tensor hooks, what a backward pass computes anew is in no number of memory"
             )
         if any(one.left.processes for one in ran):
             found.append("the program starts processes: what they do is in no number here")

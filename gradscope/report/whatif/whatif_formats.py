@@ -32,6 +32,6 @@ def as_markdown(whatif: WhatIf) -> str:
         lines += [f"  - mends: {escaped(one)}" for one in trial.mends]
         lines += [f"  - breaks: {escaped(one)}" for one in trial.breaks]
         lines += [f"  - saves {escaped(one)}" for one in trial.saves]
-        lines += [f"  - takes {escaped(one)} more" for one in trial.costs]
+        lines += [f"  - takes {escaped(one)}" for one in trial.costs]
     lines += ["", *(escaped(one) for one in (*whatif.noise, *whatif.remarks)), "", escaped(whatif.summary), ""]
     return "\n".join(lines)

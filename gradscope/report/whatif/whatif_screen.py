@@ -76,7 +76,7 @@ class WhatIfScreen:
             *((self._marks.arrow, "green", one) for one in trial.mends),
             *((self._marks.problem, "red", one) for one in trial.breaks),
             *(("-", "green", f"saves {one}") for one in trial.saves),
-            *(("+", "yellow", f"takes {one} more") for one in trial.costs),
+            *(("+", "yellow", f"takes {one}") for one in trial.costs),
         ]
         if trial.new_answers:
             effects.append((self._marks.warning, "yellow", f"gradscope run would say: {', '.join(trial.new_answers)}"))
