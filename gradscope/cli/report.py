@@ -142,7 +142,7 @@ def _report_one(
         write_file(result, path)
     if not output or format != TABLE:
         write_file(result, STANDARD_OUTPUT, format)
-    if answers.fail_on or answers.new_baseline is not None:
+    if answers.fail_on or answers.new_baseline is not None or view.lines is not None:
         from gradscope.cli.output.judged_answers import judge
 
         after_parsing(context, lambda: judge(result, answers))

@@ -13,7 +13,7 @@ import re
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
-from gradscope.errors import SourceError, TargetError
+from gradscope.errors import TargetError
 from gradscope.targets.program import Snippet
 
 _RUN_AS_CODE = frozenset(("time", "timeit", "capture", "prun", "gradscope"))
@@ -50,8 +50,7 @@ def read_notebook(text: str, name: str, wanted: str | None = None) -> Notebook:
         wanted: The number or a tag of the last cell to run: it may use what those before it define. None: all.
 
     Raises:
-        SourceError: It is no notebook, or of a format that is not read here.
-        TargetError: It has no such cell, or none at all.
+        TargetError: It is no notebook, or of a format that is not read here; it has no such cell, or none at all.
     """
     cells = _code_cells(text, name)
     if not cells:
@@ -88,16 +87,16 @@ def _code_cells(text: str, name: str) -> list[_Cell]:
     try:
         content = json.loads(text)
     except ValueError as error:
-        raise SourceError(f"{name} is no notebook: {error}") from error
+        raise TargetError(f"{name} is no notebook: {error}") from error
     version = content.get("nbformat") if isinstance(content, dict) else None
     if not isinstance(version, int) or not isinstance(content.get("cells", []), list):
-        raise SourceError(f"{name} is no notebook: it does not say which format it has")
+        raise TargetError(f"{name} is no notebook: it does not say which format it has")
     if version < 4:
         hint = f"write it anew with: jupyter nbconvert --to notebook {name}"
-        raise SourceError(f"{name} is a notebook of format {version}, of before 2015", hint)
+        raise TargetError(f"{name} is a notebook of format {version}, of before 2015", hint)
     language = _at(_at(content, "metadata"), "kernelspec").get("language", "python")
     if language != "python":
-        raise SourceError(f"{name} is a notebook in {language}, not in Python")
+        raise TargetError(f"{name} is a notebook in {language}, not in Python")
     found = [cell for cell in content.get("cells", []) if isinstance(cell, dict) and cell.get("cell_type") == "code"]
     return [_Cell(number, _text(cell), _tags(cell)) for number, cell in enumerate(found, 1)]
 

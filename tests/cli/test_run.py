@@ -170,6 +170,8 @@ def test_a_recording_for_which_there_is_no_room_is_said_in_one_line_and_the_prog
         (["-o", "no/such.json", "train.py"], "no folder"),
         (["-o", "-", "train.py"], "-f json"),
         (["--line", "5-2", "train.py"], "--line '5-2'"),
+        (["--rank", "x", "train.py"], "--rank: 'x'"),
+        (["no.ipynb"], "no.ipynb is no notebook"),
         (["--watch", "a b", "-o", "kept.json", "train.py"], "--watch 'a b'"),
         (["-c", "-m", "x"], "cannot be used together"),
         (["-m", "no.such"], "no module named no"),
@@ -179,11 +181,22 @@ def test_a_recording_for_which_there_is_no_room_is_said_in_one_line_and_the_prog
 )
 def test_wrong_use_is_one_message_and_2_and_nothing_is_run_or_written(folder: Path, arguments, message: str):
     (folder / "kept.json").write_text("kept")
+    (folder / "no.ipynb").write_text("def f(:")
     done = gradscope("run", *arguments, cwd=folder)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert (folder / "kept.json").read_text() == "kept"
+
+
+def test_a_line_that_no_file_has_is_wrong_use_and_one_without_calls_is_not(folder: Path):
+    (folder / "short.py").write_text("import torch\nprint(torch.ones(1).item())\n\n")
+    for line, code, said in (("1", 0, ""), ("900", 2, "gradscope: --line 900: no file")):
+        done = gradscope("run", "--line", line, "-o", "run.gradscope", "short.py", cwd=folder)
+        assert (done.returncode, done.stdout.startswith("1.0\n")) == (code, True)
+        again = gradscope("report", "--line", line, "run.gradscope", cwd=folder)
+        assert again.returncode == code
+        assert all(one.stderr.startswith(said) for one in (done, again)), done.stderr
 
 
 def test_what_python_would_not_run_ends_as_under_python(folder: Path):

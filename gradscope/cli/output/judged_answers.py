@@ -9,7 +9,7 @@ from gradscope.report.run.run_result import RunResult
 
 
 def judge(result: RunResult, asked: AnswersAsked) -> ExitCode:
-    """Accept the answers of a run where that was asked, else say whether the command is to fail for one.
+    """Accept the answers of a run where that was asked, else say whether the command is to fail.
 
     Raises:
         GradscopeError: The baseline cannot be written.
@@ -30,4 +30,13 @@ def judge(result: RunResult, asked: AnswersAsked) -> ExitCode:
 
         if failing(result.report.answers, asked.fail_on):
             return ExitCode.DIFFERENT
-    return ExitCode.OK
+    return _judge_lines(result)
+
+
+def _judge_lines(result: RunResult) -> ExitCode:
+    """Wrong use where ``--line`` asks for what no file has; which files there are is known once the program ran."""
+    lines, files = result.view.lines, [file for file in result.recording.files if file.is_user]
+    if lines is None or not files or any(not file.text or file.text.count("\n") + 1 >= lines[0] for file in files):
+        return ExitCode.OK
+    note(f"--line {lines[0]}: no file in which torch was called has as many lines")
+    return ExitCode.USAGE

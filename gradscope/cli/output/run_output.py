@@ -49,7 +49,8 @@ class RunOutput:
         self.failure = ExitCode.OK
         """Set where something could not be shown or written, or an answer is a ground to fail."""
         launch = self._launch
-        self._prints = launch is None or launch.rank in ranks_in(request.ranks, launch.world_size)
+        printing = ranks_in(request.ranks, launch.world_size if launch is not None else 1)
+        self._prints = launch is None or launch.rank in printing
         is_recording = [format_of_file(_named(path), "run") is None for path in request.outputs]
         if request.children is ChildProcesses.FOLLOW and not any(is_recording):
             raise UsageError("--children follow writes recordings beside the program's own", "add -o run.gradscope")
