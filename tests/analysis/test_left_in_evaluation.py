@@ -195,3 +195,30 @@ for n in range(6):
 """
     answers = build(recorded(FROZEN_STATISTICS + second)).answers
     assert [one.text for one in answers if one.code == "trained-in-evaluation" and one.severity != "note"] == []
+
+
+@pytest.mark.parametrize(
+    ("evaluates", "called"),
+    [("net.eval()", "net"), ("[part.eval() for part in net]", "net.0 and net.1")],
+)
+def test_the_module_is_named_as_the_program_names_it(evaluates: str, called: str) -> None:
+    program = f"""
+import torch
+from torch import nn
+parts = [nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4)), nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))]
+net, x = nn.Sequential(*parts), torch.randn(6, 2)
+del parts
+optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+for epoch in range(3):
+    net.train()
+    for i in range(6):
+        optimizer.zero_grad()
+        net(x).square().sum().backward()
+        optimizer.step()
+        if i == 2:
+            {evaluates}
+            with torch.no_grad():
+                net(x)
+"""
+    (text,) = [one.text for one in build(recorded(program)).answers if one.code == "trained-in-evaluation"]
+    assert f" leaves {called} in evaluation mode" in text

@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.modes.graphs_in_training import left_without_graph
+from gradscope.analysis.facts.modules.module_words import module_word
 from gradscope.analysis.facts.reaching.left_values import is_built_from_values
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
@@ -107,7 +108,7 @@ def _cut(sources: Sources, op: int) -> _Untracked | None:
     if (call := left[0]) is not None and None not in left:
         return _Untracked(
             f"the graph was cut at {where}, which makes one in training mode only, and eval() at line "
-            f"{index.span_line(call.event.span)} left {call.name} in the other",
+            f"{index.span_line(call.event.span)} left {module_word(index, sources.names, call)} in the other",
             [*sources.cause_of_span("set", call.event.span), *sources.cut_causes(cuts)],
             cuts[0],
             [*evidence, Evidence("events", call.event.row)],

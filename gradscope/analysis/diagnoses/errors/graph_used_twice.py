@@ -13,6 +13,7 @@ from gradscope.analysis.diagnoses.passed_uncut import ADVICE, passed_uncut
 from gradscope.analysis.diagnoses.rerun_causes import OF_LEFT, left_behind, owned
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.modes.graphs_in_training import left_without_graph
+from gradscope.analysis.facts.modules.module_words import module_word
 from gradscope.analysis.facts.program.results_dropped import results_dropped
 from gradscope.analysis.facts.writes import writes_by_program
 from gradscope.analysis.report_model import Cause, CauseRole, Evidence
@@ -140,7 +141,8 @@ def _known(sources: Sources, entries: list[int], used_up: list[int], op: int) ->
         return _LedBack(why, sources.cause("used", dropped), "Take what it gives: x = x.detach().")
     left = [left_without_graph(index, sources.passes, sources.events, one) for one in used_up]
     if (call := left[0]) is not None and None not in left:
-        why = f"eval() at line {index.span_line(call.event.span)} left {call.name} in the other"
+        module = module_word(index, sources.names, call)
+        why = f"eval() at line {index.span_line(call.event.span)} left {module} in the other"
         return _LedBack(
             f"that keeps the graph in training mode only, and {why}",
             sources.cause_of_span("set", call.event.span),

@@ -13,6 +13,7 @@ from gradscope.analysis.facts.graphs.loss_terms import is_number, terms_without_
 from gradscope.analysis.facts.graphs.lost_terms import LostTerm, LostTerms
 from gradscope.analysis.facts.losses.evaluated_terms import evaluated_term
 from gradscope.analysis.facts.modes.graphs_in_training import left_without_graph
+from gradscope.analysis.facts.modules.module_words import module_word
 from gradscope.analysis.facts.passes.passes_by_step import PassesByStep
 from gradscope.analysis.facts.reaching.called_cuts import call_of_cut
 from gradscope.analysis.facts.reaching.run_in_regions import RunInRegions
@@ -113,8 +114,9 @@ def _left_in_evaluation(sources: Sources, tensor: int, at: int, root: int, cut: 
     index, call = sources.index, left_without_graph(sources.index, sources.passes, sources.events, cut)
     if call is None:
         return None
+    module = module_word(index, sources.names, call)
     return sources.finding(
-        f"Line {index.span_line(call.event.span)}: eval() leaves {call.name} in evaluation mode, and no gradient flows "
+        f"Line {index.span_line(call.event.span)}: eval() leaves {module} in evaluation mode, and no gradient flows "
         f"through {sources.names.at(tensor, at)}, a term of {sources.names.of(root)}",
         why=f"it comes from the gradients of line {index.op_line(cut)}, which have a graph in training mode only",
         op=at,

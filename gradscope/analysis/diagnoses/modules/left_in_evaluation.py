@@ -11,6 +11,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.modes.mode_runs import ModeRun, mode_runs
 from gradscope.analysis.facts.modes.training_modes import ModeCall, TrainingModes
+from gradscope.analysis.facts.modules.module_words import module_word
 from gradscope.analysis.facts.passes.gradient_lives import first_after, last_before
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.wording import listed
@@ -197,6 +198,7 @@ def _finding(sources: Sources, group: list[_LeftBehind], steps: list[int]) -> Fi
     index, last = sources.index, group[-1]
     line, at = index.span_line(last.place), index.span_line(last.call.event.span)
     calls = {one.call.module: one.call for one in group}.values()
+    modules = list(dict.fromkeys(module_word(index, sources.names, one) for one in calls))
     dropouts, norms = sum(one.dropouts for one in calls), sum(one.norms for one in calls)
     parts = ["without dropout"] * bool(dropouts) + ["with statistics of batch norms that stand still"] * bool(norms)
     how = f" (eval() at line {at})" if at != line else ""
@@ -204,7 +206,7 @@ def _finding(sources: Sources, group: list[_LeftBehind], steps: list[int]) -> Fi
     again = f" (line {index.span_line(_shown(sources, last.back, last.place))} {when})" if last.back else ""
     return sources.finding(
         f"Line {line}: an evaluation in the middle of training leaves "
-        f"{listed(list(dict.fromkeys(left.call.name for left in group)))} in evaluation mode{how}, and "
+        f"{listed(modules)} in evaluation mode{how}, and "
         f"{index.times(steps):,} of {max(left.of for left in group):,} steps then train it so, {' and '.join(parts)}",
         why=f"nothing calls train() before they go on{again}",
         op=steps[-1],

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sharing.out_of_place import a_new_tensor
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory_writes.written_arguments import WrittenArgument, written_arguments
 from gradscope.analysis.report_model import Evidence
@@ -28,7 +29,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             tensors=[written.tensor],
             causes=sources.cause("write", written.written),
             evidence=[Evidence("spans", written.span)],
-            advice="Compute a new tensor there (x = x + noise), or hand the function x.clone().",
+            advice=f"Compute {a_new_tensor(index, written.written)}, or hand the function x.clone().",
         )
 
 

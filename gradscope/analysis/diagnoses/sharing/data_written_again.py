@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.sharing.out_of_place import a_new_tensor
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory_writes.prepared_items import PreparedItems, prepared_items
+from gradscope.analysis.facts.losses.factors import called
 from gradscope.analysis.facts.memory_writes.rewrapped_writes import RewrappedWrites, rewrapped_writes
 from gradscope.analysis.facts.memory_writes.stacked_writes import data_written_again
 from gradscope.analysis.facts.memory_writes.written_items import WrittenItem, written_items
@@ -23,9 +25,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
         told.add(index.op_statement[found.op])
         view, base = (sources.names.at(one, found.op) for one in (found.view, found.base))
         made = index.made_by(found.view)
-        what = (
-            "what it adds is added to the noise of the times before" if found.is_random else "the factor counts again"
-        )
+        again = "the factor counts again" if called(index, found.op) == "mul" else "it is divided again"
+        what = "what it adds is added to the noise of the times before" if found.is_random else again
         yield sources.finding(
             f"Line {index.op_line(found.op)}: {index.call_name(found.op)} changes {base} itself, of which {view} is a "
             f"view, {found.times:,} times at the same place",
@@ -34,7 +35,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             tensors=[found.base, found.view],
             causes=[*sources.cause("write", found.op), *(sources.cause("made", made) if made >= 0 else [])],
             evidence=[Evidence("ops", made)] if made >= 0 else [],
-            advice=f"Compute a new tensor there ({view} = {view} + …), or take {view} with clone().",
+            advice=f"Compute {a_new_tensor(index, found.op, view)}, or take {view} with clone().",
         )
 
     by_read: dict[int, list[WrittenItem]] = {}
@@ -88,7 +89,7 @@ def _of_arrays(sources: Sources, found: RewrappedWrites) -> Finding:
             *sources.cause_of_span("made", found.span),
         ],
         evidence=[Evidence("events", found.row)],
-        advice="Compute a new tensor there (x = (x - mean) / std), or put the tensor on a copy of the array.",
+        advice=f"Compute {a_new_tensor(index, found.writes[-1])}, or put the tensor on a copy of the array.",
     )
 
 
@@ -107,7 +108,7 @@ def _of_items(sources: Sources, items: list[WrittenItem]) -> Finding:
             *sources.cause("made", first.read),
         ],
         evidence=[Evidence("ops", first.read)],
-        advice="Compute a new tensor there (x = x * gain), or read a copy: .clone().",
+        advice=f"Compute {a_new_tensor(index, first.write)}, or read a copy: .clone().",
     )
 
 
