@@ -79,18 +79,18 @@ for step in range(4):
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "them"),
     [
-        "model[1] = nn.Linear(2, 1)",
-        "model[0].weight = nn.Parameter(torch.zeros(2, 2))",
-        "model.append(nn.Linear(1, 1))",
+        ("model[1] = nn.Linear(2, 1)", "them"),
+        ("model[0].weight = nn.Parameter(torch.zeros(2, 2))", "it"),
+        ("model.append(nn.Linear(1, 1))", "them"),
     ],
 )
-def test_parameters_made_after_the_optimizer_name_it_and_the_line_that_made_them(change: str) -> None:
+def test_parameters_made_after_the_optimizer_name_it_and_the_line_that_made_them(change: str, them: str) -> None:
     (answer,) = found(LATE.format(change), "never-stepped")
     assert [cause.line for cause in answer.causes] == [8, 10]
-    assert "the SGD of line 8 was made before them" in answer.text
-    assert "they were made later, at line 10" in answer.text
+    assert f"changed {them}: the SGD of line 8 was made before {them} and does not hold {them}, as " in answer.text
+    assert f"{'they were' if them == 'them' else 'it was'} made later, at line 10" in answer.text
 
 
 def test_the_line_that_puts_a_new_layer_on_the_model_and_the_call_that_does_are_named() -> None:
@@ -393,3 +393,25 @@ for step in range(3):
 """
     answers = found(source, "term-counted-twice")
     assert [cause.line for answer in answers for cause in answer.causes] == lines
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        ("n != '0.bias'", "it: the SGD does not hold it, as the choice by name at line 8 leaves it out."),
+        ("n.startswith('1')", "them: the SGD does not hold them, as the choice by name at line 8 leaves them out."),
+    ],
+)
+def test_what_a_choice_by_name_leaves_out_is_one_or_several(choice: str, said: str) -> None:
+    (text,) = told(
+        f"""
+model = nn.Sequential(first, second)
+optimizer = torch.optim.SGD([p for n, p in model.named_parameters() if {choice}], lr=0.1)
+for step in range(4):
+    optimizer.zero_grad()
+    model(x).sum().backward()
+    optimizer.step()
+""",
+        "never-stepped",
+    )
+    assert f"no optimizer step changed {said}" in text

@@ -10,7 +10,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.losses.losses_of_probabilities import LAYERS, LossOfProbabilities, losses_of_probabilities
 from gradscope.analysis.report_model import Evidence
 
-_WITHOUT = "Give it what {given} is given, without {given}."
+_WITHOUT = "Give it what goes into this {given}."
 _LOGARITHM = "Use log_softmax, or give cross_entropy the logits."
 
 

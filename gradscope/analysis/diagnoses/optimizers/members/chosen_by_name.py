@@ -38,7 +38,8 @@ def left_out_by_name(sources: Sources, optimizer: Optimizer, tensor: int) -> tup
         return None
     lines = listed([f"line {sources.index.line(file, one.line)}" for one in filters])
     how = "matches no name at all" if not filters[0].matches else "leaves them out"
+    choice = "the choice"
     if len(filters) > 1:
-        how = how.replace("matches", "match").replace("leaves", "leave")
+        choice, how = "the choices", how.replace("matches", "match").replace("leaves", "leave")
     causes = tuple(sources.cause_of_line("set", file, one.line, one.end_line, "") for one in filters)
-    return f"the {optimizer.name} does not hold them, as the choice by name at {lines} {how}", causes
+    return f"the {optimizer.name} does not hold them, as {choice} by name at {lines} {how}", causes

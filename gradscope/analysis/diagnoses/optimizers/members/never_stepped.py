@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
@@ -36,6 +37,10 @@ STEPS = 2
 """Optimizer steps without an update from which on a parameter is reported."""
 
 
+_OF_SEVERAL = re.compile(r"\b(hold|leaves?|before|put) them\b")
+"""Where a reason speaks of the parameters that have it."""
+
+
 def _find(sources: Sources) -> Iterator[Finding]:
     """Parameters that were never written after they got gradients, though optimizers ran their steps."""
     index = sources.index
@@ -63,8 +68,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
         number = f" ({len(names)} tensors)" if len(set(names)) < len(names) else ""
         yield sources.finding(
             f"{sources.backward_at(last_pass, reason.causes)} gave {sources.listed(names)}{number} gradients "
-            f"({times:,} passes), and no optimizer step changed them",
-            why=reason.why,
+            f"({times:,} passes), and no optimizer step changed {'them' if len(names) > 1 else 'it'}",
+            why=reason.why if len(names) > 1 else _of_one(reason.why),
             op=last_pass,
             tensors=tensors,
             causes=reason.causes,
@@ -72,6 +77,10 @@ def _find(sources: Sources) -> Iterator[Finding]:
             + [Evidence("events", row) for row in reason.events],
             advice=reason.advice,
         )
+
+
+def _of_one(why: str) -> str:
+    return _OF_SEVERAL.sub(r"\1 it", why).replace("as they were made", "as it was made")
 
 
 class _Reason(NamedTuple):
@@ -179,7 +188,7 @@ def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Re
         f"the {optimizer.name} of line {line} was made before them and does not hold them, as {how}",
         (*cause_of_making(sources, optimizer), *later),
         events,
-        "Make the optimizer after that, or give them to it with add_param_group.",
+        "Make the optimizer after that, or add what is missing with add_param_group.",
         is_order=True,
     )
 
