@@ -145,3 +145,18 @@ def test_what_may_be_given_elsewhere_too_is_told_by_the_return() -> None:
     body = "of_x = of_w = None\nif ctx.needs_input_grad[0]:\n    of_w = x.t() @ grad\nfor of_w in [None]:\n    pass"
     ((lines, _),) = under(body)
     assert lines[0].startswith("return of_x, of_w")
+
+
+@pytest.mark.parametrize(
+    ("block", "is_told"), [("if True:", True), ("with torch.enable_grad():", False)], ids=["without", "enabled"]
+)
+def test_what_a_backward_computes_without_a_graph_and_asks_for_gradients(block: str, is_told: bool) -> None:
+    gives = f"""w = w.detach().requires_grad_()
+        {block}
+            out = torch.mul(x, w)  # anew
+        out.requires_grad_()
+        given = torch.autograd.grad(out, w, grad, allow_unused=True)
+        return grad * w, 0 * grad, given[0]"""
+    source, answers = missed(gives, "Product.apply(x, torch.ones(3), w)")
+    lines = [cause.line for one in answers for cause in one.causes]
+    assert lines == ([line_of(source, "# anew")] if is_told else [])

@@ -29,3 +29,11 @@ def test_the_call_is_the_cause_where_no_argument_requires_grad() -> None:
 @pytest.mark.parametrize(("grad", "reentrant"), [(".requires_grad_()", True), ("", False)])
 def test_an_argument_that_requires_grad_or_the_other_kind_lets_them_through(grad: str, reentrant: bool) -> None:
     assert not [one for one in build(recorded(PROGRAM.format(grad, reentrant))).answers if one.code == "leaf-unreached"]
+
+
+def test_where_another_line_says_that_it_is_reentrant_that_is_named_first() -> None:
+    source = PROGRAM.format("", True).replace("h = checkpoint(", "from functools import partial\nh = run(")
+    source = source.replace(", use_reentrant=True", "")
+    source = source.replace("h = run", "run = partial(checkpoint, use_reentrant=True)  # told\nh = run")
+    (answer,) = [one for one in build(recorded(source)).answers if one.code == "leaf-unreached"]
+    assert [cause.line for cause in answer.causes] == [line_of(source, "# told"), line_of(source, "h = run")]

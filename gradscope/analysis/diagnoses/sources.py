@@ -395,6 +395,8 @@ class Sources:
         for op in (one for one in ops if one >= 0):
             checkpoint = self.cuts.reentrant.around(op)
             if checkpoint is not None and checkpoint.span >= 0:
+                if (told := self.cuts.reentrant.told_at(checkpoint)) is not None:
+                    found.append(self.cause_of_line("set", *told, told[1], ""))
                 found += self.cause_of_event("cut", checkpoint)
             else:
                 found += self.cause("cut", self.cuts.line_to_change(op))

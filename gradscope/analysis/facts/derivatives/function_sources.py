@@ -27,6 +27,9 @@ class Lines(NamedTuple):
     function: str
 
 
+_SWITCH_ON = ("enable_grad", "set_grad_enabled", "checkpoint", "vjp", "vjp_fn", "functional_call")
+
+
 class Kept(NamedTuple):
     """A tensor that a Function's ctx keeps, as the source of its backward takes it out."""
 
@@ -44,6 +47,14 @@ class ReturnedGrad(NamedTuple):
     """Which argument of the Function's it is."""
     arguments: int
     """How many it takes."""
+
+
+class Untracked(NamedTuple):
+    """What a backward computes without a graph, and asks for gradients."""
+
+    name: str
+    computed: Lines
+    asked: Lines
 
 
 class WrittenBackward:
@@ -160,6 +171,32 @@ class WrittenBackward:
             and not any(keyword.arg == "inputs" for keyword in one.keywords)
             and not (one.args and isinstance(one.args[0], ast.Name) and one.args[0].id == self._context)
         ]
+
+    @cached_property
+    def untracked(self) -> Untracked | None:
+        """What it computes itself and asks ``autograd.grad`` about, in no block that switches gradients on.
+
+        Autograd runs a backward without them, unless a graph of its own is asked for.
+        """
+        parts = list(own_parts(self.definition))
+        if any(isinstance(one, ast.Attribute) and one.attr in _SWITCH_ON for one in parts):
+            return None
+        for call in parts:
+            if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("autograd.grad"):
+                given = [*call.args[:1], *(one.value for one in call.keywords if one.arg == "outputs")]
+                for statement in parts:
+                    if isinstance(statement, ast.Assign) and given and isinstance(given[0], ast.Name):
+                        names = [one.id for one in statement.targets if isinstance(one, ast.Name)]
+                        if given[0].id in names and self._is_of_torch(statement.value):
+                            return Untracked(given[0].id, self.lines_of(statement), self.lines_of(call))
+        return None
+
+    def _is_of_torch(self, value: ast.expr) -> bool:
+        """Whether an expression is computed right here: the program's own functions may switch gradients on."""
+        if isinstance(value, ast.BinOp):
+            return True
+        called = value.func if isinstance(value, ast.Call) else None
+        return isinstance(called, ast.Attribute) and ast.unparse(called.value) in ("torch", "F", "torch.nn.functional")
 
     @property
     def _context(self) -> str:

@@ -51,6 +51,13 @@ class GivenNone:
             elif isinstance(place, ConditionalGradient):
                 lines += [place.condition, place.computed]
                 phrases.append(f"{name}'s backward computes its gradient{_under(place)}")
+            elif not place[1] and (written := self._functions.of_node(node)) and written.untracked is not None:
+                untracked = written.untracked
+                lines.append(untracked.computed)
+                phrases.append(
+                    f"{name}'s backward computes {untracked.name} at line {untracked.computed.line} without "
+                    f"torch.enable_grad(), and line {untracked.asked.line} finds no graph behind it (None)"
+                )
             else:
                 lines.append(place[0])
                 said = "returns None for it at" if place[1] else "gave it no gradient (None):"

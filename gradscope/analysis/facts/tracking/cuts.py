@@ -192,8 +192,9 @@ class Cuts:
         """A cut in words, with the line to change: ``line 3 by Tensor.detach``; in a region, what opened that."""
         checkpoint = self.reentrant.around(op)
         if checkpoint is not None and checkpoint.span >= 0:
-            line = self._index.span_line(checkpoint.span)
-            return f"line {line} by checkpoint with use_reentrant=True, since no tensor that it is given requires grad"
+            line, told = self._index.span_line(checkpoint.span), self.reentrant.told_at(checkpoint)
+            reentrant = "use_reentrant=True" + (f" (line {self._index.line(*told)})" if told is not None else "")
+            return f"line {line} by checkpoint with {reentrant}, since no tensor that it is given requires grad"
         region = self.regions.describe(op) if self.kind(op) in ("no_grad", "inference_mode") else None
         if region is None:
             return f"line {self._index.op_line(op)} by {self.cause(op)}{self._in_library(op)}"

@@ -6,6 +6,7 @@ from functools import cached_property
 
 from gradscope.analysis.facts.events import Events, Happened
 from gradscope.analysis.index import Index
+from gradscope.frames.calls.given_keywords import keyword_elsewhere
 from gradscope.recording.rows import EventKind
 
 
@@ -21,6 +22,15 @@ class ReentrantCheckpoints:
             return None
         thread = self._index.recording.ops.column("thread")[op]
         return next((one for one, end in self._calls if one.op <= op < end and one.thread == thread), None)
+
+    def told_at(self, call: Happened) -> tuple[int, int] | None:
+        """The file and line that tell such a call to be reentrant, where the statement that runs it does not."""
+        if call.span < 0:
+            return None
+        span = self._index.recording.spans[call.span]
+        text = self._index.recording.files[span.file].text if span.file >= 0 else ""
+        line = keyword_elsewhere(text, span.stmt_line, span.stmt_end_line, "use_reentrant")
+        return (span.file, line) if line else None
 
     @cached_property
     def _kinds(self) -> frozenset[int]:
