@@ -147,7 +147,7 @@ class Sources:
         """Where ``.grad`` was read and was None."""
         from gradscope.analysis.facts.leaf_gradients.none_reads import NoneReads
 
-        return NoneReads(self.index, self.gradients)
+        return NoneReads(self.index, self.gradients, self.passes)
 
     def listed(self, names: Collection[str]) -> str:
         """Names of tensors in a sentence, shortened only where no other parameter is called so."""

@@ -169,7 +169,7 @@ class Sentences:
             text += f" The backward pass of line {self._index.op_line(given)} had given it one." if given >= 0 else ""
         if read.kind == "unreached":
             miss = (self._index.op_statement[read.because], tensor)
-            advice = advice_for_miss(sources, sources.gradients.unreached.get(miss))
+            advice = advice_for_miss(sources, read.reason or sources.gradients.unreached.get(miss))
         return Said(text, True, code, finding.severity, finding.causes, advice, finding.place)
 
     def _never_tracked(self, look: Looked, code: str, finding: Finding) -> Said:

@@ -108,15 +108,14 @@ class _WhyBuilder:
 
     def _of_recorded(self, named: NamedTensor) -> WhyAnswer:
         """Of a tensor that has gone, or that a function held which has returned: from the recording alone."""
-        look = Looked(self._index.op_count, named.tensor, is_none=self._has_no_gradient(named.tensor))
+        look = Looked(
+            self._index.op_count,
+            named.tensor,
+            is_none=not self._sources.lives.is_there(named.tensor, self._index.op_count),
+        )
         where = f"(the last that {named.function or 'the program'} was seen to have)"
         said = Sentences(self._sources, self._answers, self._question, where, is_recorded=True).of(look)
         return self._built(said, named.tensor, None, named.remarks)
-
-    def _has_no_gradient(self, tensor: int) -> bool:
-        lives = self._sources.lives
-        given, gone = lives.passes.get(tensor, []), self._index.cleared_at.get(tensor, [])
-        return not given or bool(gone and gone[-1] > given[-1])
 
     def _of_line(self, lines: tuple[int, int]) -> WhyAnswer:
         about = about_line(self._sources, self._answers, self._file, lines)

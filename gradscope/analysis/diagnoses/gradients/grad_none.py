@@ -11,6 +11,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.gradients.never_tracked import why_untracked
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.leaf_gradients.none_reads import NoneKind, NoneRead
+from gradscope.analysis.facts.reaching.unreached import Unreached
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
 from gradscope.frames.values.none_checks import asks_for_none
@@ -140,24 +141,36 @@ def _is_plain_leaf(sources: Sources, tensor: int) -> bool:
 
 
 def _non_leaf(sources: Sources, read: NoneRead) -> Reason:
-    tensor = read.tensor
+    tensor, retained = read.tensor, sources.none_reads.retained_at(read.tensor, read.op)
     name, leaf = sources.names.at(tensor, read.op), _leaf_behind(sources, tensor, read.op)
+    not_leaf = f"{name} is not a leaf, it was {sources.made(tensor)}"
+    if read.because >= 0 and retained > read.because:
+        late, over = sources.index.op_line(retained), _the_pass(sources, read.because)
+        why = f"line {late} calls {name}.retain_grad() after {over}, which had dropped its gradient by then"
+        return why, sources.cause("used", retained)
+    if retained >= 0:
+        return f"{not_leaf}, and nothing gave it a gradient after retain_grad()", sources.made_at(tensor)
+    if read.because < 0 and not sources.none_reads.is_followed_by_pass(tensor, read.op):
+        before = f"{not_leaf}, and no backward pass had run by then"
+        return f"{before}. For its gradient: call {name}.retain_grad(), then backward", sources.made_at(tensor)
     # Where no name holds the leaf (``torch.randn(3, requires_grad=True).double()``), it was meant for one.
     or_a_leaf = "" if leaf else ", or set requires_grad on it last, so that it is a leaf"
     why = (
-        f"{name} is not a leaf, it was {sources.made(tensor)}. Backward fills .grad of leaves only{leaf}. "
+        f"{not_leaf}. Backward fills .grad of leaves only{leaf}. "
         f"For {name} itself: call {name}.retain_grad() before backward{or_a_leaf}"
     )
     return why, sources.made_at(tensor)
 
 
 def _leaf_behind(sources: Sources, tensor: int, read_at: int) -> str:
-    """The named leaf that requires grad and from which a tensor was made: its .grad is what was meant."""
+    """The named leaf that has a gradient and from which a tensor was made: its .grad is what was meant."""
     at = sources.index.recording.tensors.column("op")[tensor]
     leaves = [
         name
         for origin in sources.flow.origins(tensor, at)
-        if sources.index.is_leaf_with_grad(origin, at) and (name := sources.names.held_at(origin, read_at))
+        if sources.index.is_leaf_with_grad(origin, at)
+        and sources.lives.is_there(origin, read_at)
+        and (name := sources.names.held_at(origin, read_at))
     ]
     return f": read {listed([f'{leaf}.grad' for leaf in dict.fromkeys(leaves)])} instead" if leaves else ""
 
@@ -186,7 +199,21 @@ def _cleared(sources: Sources, read: NoneRead) -> Reason:
     return f"line {line} ({call}) had set it to None", sources.cause("cleared", at)
 
 
+def _not_through(sources: Sources, read: NoneRead, reason: Unreached) -> Reason:
+    """That no pass came through what was computed from others: keeping its gradient would keep nothing."""
+    name = sources.names.at(read.tensor, read.op)
+    is_kept = sources.none_reads.retained_at(read.tensor, read.op) >= 0
+    if reason.cut_op >= 0:
+        too = "" if is_kept else f", and as {name} is not a leaf, {name}.retain_grad() has to be called as well"
+        causes = [*sources.causes_at("cut", reason.changed_at), *sources.cut_causes([reason.cut_op])]
+    else:
+        too, causes = f". {name} was {sources.made(read.tensor)}", sources.made_at(read.tensor)
+    return f"{_the_pass(sources, read.because)} did not come through {name}: {reason.why}{too}", causes
+
+
 def _unreached(sources: Sources, read: NoneRead) -> Reason:
+    if read.reason is not None:
+        return _not_through(sources, read, read.reason)
     last = read.because
     reason = sources.gradients.unreached.get((sources.index.op_statement[last], read.tensor))
     compiled = beside_compiled(sources, read.tensor, sources.gradients.roots.get(last, [])) if reason is None else None
@@ -318,14 +345,15 @@ print(w.grad)
     ),
     Diagnosis(
         code="grad-none-unreached",
-        title=".grad is None: backward did not reach the leaf",
+        title=".grad is None: backward did not reach the tensor",
         severity="problem",
         explanation=Explanation(
-            meaning=".grad of a leaf that requires grad was read after a backward pass that did not reach it.",
-            reason="""Backward goes from the loss along the graph. A leaf that the loss was not computed from, or
+            meaning="""Of a leaf that requires grad, or of a result (even one whose retain_grad() was called), .grad was
+                read after a backward pass that did not reach it.""",
+            reason="""Backward goes from the loss along the graph. A tensor that the loss was not computed from, or
                 from which the way was cut (detach, .data, no_grad, .item(), a result without a gradient), is not
                 on any way. A custom Function may also return None for it.""",
-            remedy="Change the line that is named as the cut, or use the leaf in the loss.",
+            remedy="Change the line that is named as the cut, or use the tensor in the loss.",
         ),
         example=Example(
             shows="""\

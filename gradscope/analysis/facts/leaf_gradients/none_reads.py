@@ -6,7 +6,9 @@ from bisect import bisect_right
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from gradscope.analysis.facts.gradients import Gradients
+from gradscope.analysis.facts.gradients import PASSES_TRIED, Gradients
+from gradscope.analysis.facts.passes.passes import Passes
+from gradscope.analysis.facts.reaching.unreached import Unreached
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, LEAF, RAISED
@@ -14,6 +16,9 @@ from gradscope.recording.rows import Field, OpKind
 
 _ROUNDS = (OpKind.BACKWARD, OpKind.GRAD, OpKind.STEP)
 """What a gradient is set before that is the program's own."""
+
+_UNKNOWN = -2
+"""In place of a pass: whether there was one is not known."""
 
 NoneKind = Literal["untracked", "non_leaf", "no_backward", "cleared", "unreached"]
 
@@ -25,15 +30,20 @@ class NoneRead(NamedTuple):
     op: int
     kind: NoneKind
     because: int
-    """The op that cleared it, or the last backward pass before the read; NONE for the other kinds."""
+    """The op that cleared it, or the last backward pass before the read; NONE for the other kinds. Of what was computed
+    from others: the last pass that came through it, where one did."""
+    reason: Unreached | None = None
+    """Of what was computed from others, and a pass did not come through: why not."""
 
 
 class NoneReads:
     """Reads of ``.grad`` that gave None."""
 
-    def __init__(self, index: Index, gradients: Gradients) -> None:
+    def __init__(self, index: Index, gradients: Gradients, passes: Passes) -> None:
         self._index = index
         self._gradients = gradients
+        self._passes = passes
+        self._reasons_by_line: dict[tuple[int, int], Unreached | None] = {}
 
     @cached_property
     def last_of(self) -> dict[int, NoneRead]:
@@ -79,19 +89,73 @@ class NoneReads:
 
     def reason(self, tensor: int, op: int) -> NoneRead:
         """Why the ``.grad`` of a tensor was None when an op was called; the number of ops: at the end of the run."""
-        return NoneRead(tensor, op, *self._kind(tensor, op))
-
-    def _kind(self, tensor: int, op: int) -> tuple[NoneKind, int]:
         index = self._index
         if not index.requires_grad(tensor, op) or index.is_cut_view(tensor):
-            return "untracked", NONE
+            return NoneRead(tensor, op, "untracked", NONE)
         if not index.recording.tensors.column("flags")[tensor] & LEAF:
-            return "non_leaf", NONE
-        kinds = index.recording.ops.column("kind")
-        passes = [at for at in self._gradients.roots if at < op and kinds[at] == OpKind.BACKWARD]
+            return self._of_result(tensor, op)
+        passes = self._passes_before(op)
         # (one that was frozen for a pass and set back was to get nothing from that: its gradient is of one before)
         last = max((at for at in passes if index.requires_grad(tensor, at)), default=max(passes, default=NONE))
         if last < 0 or index.made_not_before(tensor) > last:
-            return "no_backward", NONE
-        cleared = [at for at in index.cleared_at.get(tensor, ()) if last < at < op]
-        return ("cleared", cleared[-1]) if cleared else ("unreached", last)
+            return NoneRead(tensor, op, "no_backward", NONE)
+        return self._cleared(tensor, op, last) or NoneRead(tensor, op, "unreached", last)
+
+    def _passes_before(self, op: int) -> list[int]:
+        kinds = self._index.recording.ops.column("kind")
+        return [at for at in self._gradients.roots if at < op and kinds[at] == OpKind.BACKWARD]
+
+    def _cleared(self, tensor: int, op: int, last: int) -> NoneRead | None:
+        cleared = [at for at in self._index.cleared_at.get(tensor, ()) if last < at < op]
+        return NoneRead(tensor, op, "cleared", cleared[-1]) if cleared else None
+
+    def retained_at(self, tensor: int, op: int) -> int:
+        """The first call of ``retain_grad()`` on a tensor before an op; NONE where there was none."""
+        index = self._index
+        return next((at for at in index.users.of(tensor) if at < op and index.func(at) == "Tensor.retain_grad"), NONE)
+
+    def is_followed_by_pass(self, tensor: int, op: int) -> bool:
+        """Whether a backward pass ran after a tensor was made, and before an op."""
+        made = self._index.made_not_before(tensor)
+        return any(at > made for at in self._passes_before(op))
+
+    def _of_result(self, tensor: int, op: int) -> NoneRead:
+        """Of what was computed from others: ``retain_grad()`` helps where a pass comes through, and nowhere else."""
+        retained, made = self.retained_at(tensor, op), self._index.made_not_before(tensor)
+        passes = sorted(at for at in self._passes_before(op) if at > made)
+        if not passes:
+            return NoneRead(tensor, op, "non_leaf" if retained < 0 else "no_backward", NONE)
+        came_through = self._came_through(tensor, op)
+        if came_through >= 0:
+            cleared = self._cleared(tensor, op, came_through) if 0 <= retained < came_through else None
+            return cleared or NoneRead(tensor, op, "non_leaf", came_through)
+        if came_through == NONE and (reason := self._why_not_through(tensor, op, passes)) is not None:
+            return NoneRead(tensor, op, "unreached", passes[-1], reason)
+        return NoneRead(tensor, op, "non_leaf", NONE)
+
+    def _came_through(self, tensor: int, op: int) -> int:
+        """The last pass before an op that came through what computed a tensor; NONE for none; -2: it is not known."""
+        nodes = {self._index.recording.tensors.column("node")[tensor], self._index.node_after(tensor)}
+        if min(nodes) < 0:
+            return _UNKNOWN
+        walks = [(self._passes.first_walked_at[node], self._passes.last_walked_at[node]) for node in nodes]
+        return max((at for walk in walks for at in walk if at < op), default=NONE)
+
+    def _why_not_through(self, tensor: int, op: int, passes: list[int]) -> Unreached | None:
+        """Why none of the passes came through: a cut, or no part in the loss; None where the way was not seen whole.
+
+        What one line makes and another reads in each round has the same reason in each: it is looked for once.
+        """
+        index = self._index
+        made = index.recording.tensors.column("op")[tensor]
+        lines = (
+            index.op_statement[op] if op < index.op_count else NONE,
+            index.op_statement[made] if made < index.op_count else NONE,
+        )
+        if lines not in self._reasons_by_line:
+            found = [self._gradients.reason_for(at, tensor) for at in reversed(passes[-PASSES_TRIED:])]
+            known = [one for one in found if one is not None and not one.reached and (one.cut_op >= 0 or one.unused)]
+            is_seen = len(known) == len(found)
+            first = next((one for one in known if not one.unused), known[0] if known else None)
+            self._reasons_by_line[lines] = first if is_seen or (first is not None and not first.unused) else None
+        return self._reasons_by_line[lines]

@@ -31,6 +31,13 @@ class GradientLives:
                 found.setdefault(tensor, []).append(op)
         return found
 
+    def is_there(self, tensor: int, op: int) -> bool:
+        """Whether a pass before an op gave a tensor a gradient that nothing had taken away by then."""
+        given = bisect_left(self.passes.get(tensor, []), op)
+        taken = self._index.cleared_at.get(tensor, [])
+        gone = bisect_left(taken, op)
+        return given > 0 and (gone == 0 or taken[gone - 1] < self.passes[tensor][given - 1])
+
     def was_added(self, parameter: int, op: int) -> bool:
         """Whether a pass found a gradient of the parameter there, and added to it."""
         return (op, parameter) in self._added
