@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from textwrap import dedent
+from typing import Any
 
 import pytest
 
@@ -323,6 +325,52 @@ def test_where_sums_of_exponentials_have_no_derivative(case: str, where: str) ->
     (answer,) = found(program(BORN[case]))
     assert where in answer.text
     assert answer.text.endswith("Fill with a large negative number instead of -inf.")
+
+
+DIVERGING = """import torch
+torch.manual_seed(0)
+inputs = torch.randn(16, 5)
+net = torch.nn.Sequential(torch.nn.Linear(5, 16), torch.nn.ReLU(), torch.nn.Linear(16, 1))
+optimizer = torch.optim.SGD(net.parameters(), lr=0.9)
+for step in range(40):
+    loss = (net(inputs) - 3 * inputs.sum(1, keepdim=True)).pow(2).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    if step == 12:
+        pass
+"""
+
+
+def test_each_gradient_is_called_what_it_is() -> None:
+    (answer,) = found(DIVERGING)
+    names: dict[str, Any] = {}
+    exec(DIVERGING.replace("optimizer.step()", "if not loss.isfinite(): break\n    optimizer.step()"), names)
+    for name, one in names["net"].named_parameters():
+        held = "NaN" if one.grad.isnan().any() else "infinite" if one.grad.isinf().any() else ""
+        part = next((part for part in re.split(" and (?=the)|, ", answer.text) if f"net.{name}" in part), "")
+        assert (held in part) if held else not part, (name, held, answer.text)
+
+
+def test_a_rate_that_is_raised_later_is_named_though_the_passes_between_were_not_looked_at() -> None:
+    source = DIVERGING.replace("lr=0.9", "lr=0.01").replace("pass\n", 'optimizer.param_groups[0]["lr"] = 0.9\n')
+    (answer,) = found(source)
+    assert [cause.line for cause in answer.causes] == [12, 5]
+    assert "has grown to values as large as" in answer.text
+
+
+def test_a_rate_that_is_set_after_it_has_diverged_is_not_named() -> None:
+    source = DIVERGING.replace("pass\n", 'optimizer.param_groups[0]["lr"] = 1.5\n')
+    (answer,) = found(source)
+    assert [cause.line for cause in answer.causes] == [5]
+
+
+def test_one_batch_that_is_out_of_range_is_no_divergence() -> None:
+    source = DIVERGING.replace("lr=0.9", "lr=0.01").replace(
+        "net(inputs) -", "net(inputs * (1e30 if step == 20 else 1)) -"
+    )
+    (answer,) = found(source)
+    assert "diverges" not in answer.text
 
 
 OUTLIERS = """

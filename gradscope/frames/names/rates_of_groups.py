@@ -1,4 +1,4 @@
-"""Where a text sets the learning rate of one group of an optimizer by its number, and of no others.
+"""Where a text sets learning rates by hand: that of one group by its number, or those of groups to a written number.
 
 ``optimizer.param_groups[0]["lr"] = rate``.
 """
@@ -30,6 +30,23 @@ def rates_of_one_group(text: str) -> list[tuple[int, int]]:
                 return []
             found.append((node.lineno, number))
     return found
+
+
+def rates_written(text: str) -> list[tuple[int, float | None]]:
+    """Line of each statement that sets the rate of a group, and the number that it is set to, where that is written."""
+    tree = parsed(text) if _GROUPS in text else None
+    return [
+        (node.lineno, _written(node.value) if isinstance(node, ast.Assign) else None)
+        for node in (ast.walk(tree) if tree is not None else ())
+        if isinstance(node, ast.Assign | ast.AugAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Subscript) and _is(target.slice, "lr")
+    ]
+
+
+def _written(node: ast.expr) -> float | None:
+    is_number = isinstance(node, ast.Constant) and isinstance(node.value, int | float)
+    return float(node.value) if is_number else None  # type: ignore[attr-defined]
 
 
 def _number_of_group(node: ast.expr) -> int | None:

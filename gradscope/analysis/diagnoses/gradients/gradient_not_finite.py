@@ -16,6 +16,7 @@ from gradscope.analysis.facts.value_looks import PassLook, born_in_ops, is_bad, 
 from gradscope.analysis.facts.writes import writes_by_program
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
+from gradscope.frames.names.rates_of_groups import rates_written
 from gradscope.frames.values.unguarded_branches import UnguardedBranch, unguarded_branches
 from gradscope.recording import NONE
 from gradscope.recording.flags import BELOW
@@ -26,6 +27,12 @@ _GROWN = 1e4
 
 _LARGE = 1e5
 """And how large it then is."""
+
+_LARGE_WEIGHT = 1e6
+"""How large a weight is that has grown so: none begins with that."""
+
+_FIRST, _TEN = 3, 10
+"""Passes from the first on in which gradients stay below ten times those of the first, where it begins well."""
 
 _NEVER = 3
 """Passes that give NaN whatever the scale from which on a GradScaler is taken to skip all steps."""
@@ -143,7 +150,7 @@ def _finding(sources: Sources, looks: list[PassLook]) -> Finding:
     birth = Births(sources.index, sources.passes, born_in_ops(sources.events)).of(look)
     diverged = _diverged(sources, looks)
     if diverged is not None and (birth is None or not birth.is_derivative):
-        return _divergence(sources, looks, diverged)
+        return _divergence(sources, looks, *diverged)
     if birth is not None and birth.is_met:
         return _met(sources, look, birth)
     if birth is not None and birth.op >= 0:
@@ -160,13 +167,20 @@ def _finding(sources: Sources, looks: list[PassLook]) -> Finding:
 def _seen(sources: Sources, look: PassLook) -> str:
     """What was seen of a pass: ``the gradient of w is NaN``."""
     number, bad = _number(sources, look), look.bad_gradients
-    names = sources.listed([sources.names.at(tensor, look.op) for tensor in bad])
     which = "the first backward pass" if number == 1 else f"backward pass {number}"
-    gradient = f"the gradient{'s' if len(bad) > 1 else ''} of {names} {'are' if len(bad) > 1 else 'is'}"
+    by_word = [[one for one in bad if is_nan(look.gradients[one]) == nan] for nan in (True, False)]
+    parts = [f"{_gradients_of(sources, look, some)} {word_for(look.gradients[some[0]])}" for some in by_word if some]
+    gradient = " and ".join(parts)
     if look.bad_roots:
         loss = f"the loss of {which} is {word_for(look.bad_roots[0])}"
-        return f"{loss}, and {gradient} {_word(look)}" if bad else loss
-    return f"{gradient} {_word(look)} in {which}, though the loss is finite"
+        return f"{loss}{', ' if len(parts) > 1 else ', and '}{gradient}" if bad else loss
+    return f"{gradient} in {which}, though the loss is finite"
+
+
+def _gradients_of(sources: Sources, look: PassLook, tensors: list[int]) -> str:
+    """``the gradients of a and b are``."""
+    names = sources.listed([sources.names.at(tensor, look.op) for tensor in tensors])
+    return f"the gradient{'s' * (len(tensors) > 1)} of {names} {'are' if len(tensors) > 1 else 'is'}"
 
 
 def _word(look: PassLook) -> str:
@@ -287,15 +301,25 @@ def advice_for(function: str, tail: str = "") -> str:
     return f"{known[0].upper()}{known[1:]}{tail}." if known else ""
 
 
-def _diverged(sources: Sources, looks: list[PassLook]) -> Optimizer | None:
-    """The optimizer whose parameters had ever larger gradients, if it is one."""
-    largest = [_largest(look) for look in looks[:-1]]
-    known = [one for one in largest if one > 0]
-    if len(known) < 2 or known[-1] < _LARGE or known[-1] < _GROWN * known[0]:
+def _diverged(sources: Sources, looks: list[PassLook]) -> tuple[Optimizer, str] | None:
+    """The optimizer whose parameters, or their gradients, have grown beyond measure, if it is one; and what grew."""
+    known = [one for one in map(_largest, looks[:-1]) if one > 0]
+    if len(known) < 2:
         return None
-    trained = looks[-1].gradients.keys() | looks[-2].gradients.keys()
-    optimizers = seen_optimizers(sources.index, sources.events)
-    return next((one for one in optimizers if not trained.isdisjoint(one.tensors)), None)
+    optimizers, look = seen_optimizers(sources.index, sources.events), looks[-1]
+    if known[-1] >= _LARGE and known[-1] >= _GROWN * known[0]:
+        trained = look.gradients.keys() | looks[-2].gradients.keys()
+        grown = f"the largest gradient grew from {known[0]:.2g} to {known[-1]:.2g}"
+        return next(((one, grown) for one in optimizers if not trained.isdisjoint(one.tensors)), None)
+    # (the passes in which it grew may not have been looked at: what they left in the weights is seen)
+    steps = sources.lives.steps
+    sizes = {tensor: max(map(abs, values)) for tensor, values in look.tensors.items() if not is_bad(values)}
+    stepped = {tensor for tensor in sizes if len([op for op in steps.get(tensor, ()) if op < look.op]) > 1}
+    largest = max(stepped, key=sizes.__getitem__, default=NONE)
+    if largest < 0 or sizes[largest] < max(_LARGE_WEIGHT, _GROWN * known[0]):
+        return None
+    grown = f"{sources.names.at(largest, look.op)} has grown to values as large as {sizes[largest]:.2g}"
+    return next(((one, grown) for one in optimizers if largest in one.tensors), None)
 
 
 def _largest(look: PassLook) -> float:
@@ -303,20 +327,46 @@ def _largest(look: PassLook) -> float:
     return max(values, default=0.0) if all(map(math.isfinite, values)) else 0.0
 
 
-def _divergence(sources: Sources, looks: list[PassLook], optimizer: Optimizer) -> Finding:
-    look, before = looks[-1], [one for one in map(_largest, looks[:-1]) if one > 0]
+def _divergence(sources: Sources, looks: list[PassLook], optimizer: Optimizer, grown: str) -> Finding:
+    look = looks[-1]
     rate = (optimizer.made.detail.get("settings") or {}).get("lr")
-    with_rate = f" (lr={rate:g})" if isinstance(rate, (int, float)) else ""
     causes: list[Cause] = sources.cause_of_event("made", optimizer.made)
+    raised = None if _grew_at_once(looks) else _raised(sources, rate)
+    if raised is None:
+        with_rate = f" (lr={rate:g})" if isinstance(rate, (int, float)) else ""
+        begun = f"Line {optimizer.line}: with this {optimizer.name}{with_rate} the training diverges"
+    else:
+        file, line, to = raised
+        begun = (
+            f"Line {sources.index.line(file, line)}: with the lr={to:g} that this gives the {optimizer.name} of line "
+            f"{optimizer.line}, made with lr={rate:g}, the training diverges"
+        )
+        causes = [sources.cause_of_line("set", file, line, line, ""), *causes]
     return sources.finding(
-        f"Line {optimizer.line}: with this {optimizer.name}{with_rate} the training diverges: the largest gradient "
-        f"grew from {before[0]:.2g} to {before[-1]:.2g}, and then {_seen(sources, look)}",
+        f"{begun}: {grown}, and then {_seen(sources, look)}",
         op=look.op,
         tensors=look.bad_gradients,
         causes=causes,
         evidence=[Evidence("events", look.event), Evidence("events", optimizer.made.row)],
         advice="Lower the learning rate, or clip the gradients.",
     )
+
+
+def _grew_at_once(looks: list[PassLook]) -> bool:
+    """Whether gradients grew from the first passes on: with the rate that the optimizer was made with."""
+    first = [_largest(look) for look in looks[:_FIRST]]
+    return len(looks) <= _FIRST or max(first[1:]) > _TEN * first[0]
+
+
+def _raised(sources: Sources, rate: object) -> tuple[int, int, float] | None:
+    """The one statement of the program that sets a rate by hand: to a written number, larger than that of the only
+    optimizer."""
+    files = [(number, file.text) for number, file in enumerate(sources.index.recording.files) if file.is_user]
+    places = [(number, *one) for number, text in files for one in rates_written(text)]
+    is_only_one = len(seen_optimizers(sources.index, sources.events)) == 1 and len(places) == 1
+    if not is_only_one or places[0][2] is None or not isinstance(rate, (int, float)) or places[0][2] <= rate:
+        return None
+    return places[0][0], places[0][1], places[0][2]
 
 
 def _without_eps(sources: Sources, look: PassLook, birth: Birth, vanished: VanishedEps) -> Finding:
