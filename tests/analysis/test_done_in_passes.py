@@ -47,9 +47,9 @@ def test_what_hooks_did_is_told_at_the_pass() -> None:
     source = "stepping()\nnet.register_full_backward_hook(collect)\nrun(3)"
     step, clear, stats = (line_of(HEAD + source, f"# {what}") for what in ("step", "clear", "stats"))
     assert notes(source) == [
-        f"inside it line {step} changed net.bias and net.weight in place",
+        f"inside it line {step} wrote net.bias and net.weight in place",
         f"inside it line {clear} set .grad of net.bias and net.weight to None",
-        f"inside it line {stats} changed stats in place",
+        f"inside it line {stats} wrote stats in place",
     ]
 
 

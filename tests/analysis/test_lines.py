@@ -132,7 +132,7 @@ def test_a_step_tells_the_parameters_that_it_changed_from_the_state_that_it_made
     optimizer.step()
     """
     (step,) = [found for found in build(recorded(source)).lines if found.kind == "step"]
-    assert step.notes == ("changed 2 parameters in place, made 6 tensors of its own",)
+    assert step.notes == ("wrote 2 parameters in place, made 6 tensors of its own",)
 
 
 def test_many_tensors_of_one_statement_are_one_row() -> None:

@@ -214,4 +214,4 @@ def test_a_step_of_which_the_device_alone_knows_whether_it_took_place(monkeypatc
     source = loop("torch.optim.AdamW(p, fused=True)", "closure(); optimizer.step()")
     assert found(source) == []  # neither "never stepped" nor anything that rests on a step
     notes = [note for row in build(recorded(source)).lines for note in row.notes]
-    assert any(note.startswith("changed 6 parameters in place unless GradScaler skipped it") for note in notes)
+    assert any(note.startswith("wrote 6 parameters in place unless GradScaler skipped it") for note in notes)

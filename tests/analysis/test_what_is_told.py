@@ -182,7 +182,7 @@ optimizer.zero_grad()
 def test_notes():
     notes = {row.line: row.notes for row in build(recorded(HOOKED)).lines}
     assert notes[4] == ("saved-tensor hooks in force: what it saved was not read",)
-    assert notes[7] == ("changed 1 parameter in place",)
+    assert notes[7] == ("wrote 1 parameter in place",)
     assert notes[8] == ("set .grad of 1 tensor to None",)
 
 

@@ -459,7 +459,7 @@ class Judge:
     def _unseen_writes(self) -> Iterator[Claim]:
         """Optimizer steps: how many parameters they changed, which are those with a gradient."""
         for row in self._report["lines"]:
-            found = [re.match(r"changed ([\d,]+) parameters? in place", note) for note in row["notes"]]
+            found = [re.match(r"wrote ([\d,]+) parameters? in place", note) for note in row["notes"]]
             if row["kind"] != "step" or not any(found) or not self._ended(row["line"]):
                 continue
             before, after = self.seen.moments[row["line"]][-1]

@@ -59,7 +59,7 @@ def _more_nodes(report: Report) -> None:
 
 def _fewer_changed(report: Report) -> None:
     for row in _rows(report, "optimizer.step()"):
-        row["notes"] = [re.sub(r"changed \d+ parameters", "changed 1 parameter", note) for note in row["notes"]]
+        row["notes"] = [re.sub(r"wrote \d+ parameters", "wrote 1 parameter", note) for note in row["notes"]]
 
 
 def _written_another(report: Report) -> None:

@@ -22,7 +22,7 @@ from gradscope.recording.rows import Change, EventKind, Field, OpKind
 _PASSES = (OpKind.BACKWARD, OpKind.GRAD)
 _DONE_INSIDE = 4
 """Places that are told of which did something inside the passes of one row."""
-_DID = {"wrote": "changed {} in place", "cleared": "set .grad of {} to None", "set": "set .grad of {}"}
+_DID = {"wrote": "wrote {} in place", "cleared": "set .grad of {} to None", "set": "set .grad of {}"}
 
 
 class LineNotes:
@@ -118,7 +118,7 @@ class LineNotes:
         return cleared
 
     def _step_note(self, op: int) -> str:
-        """The parameters that a step changed; its own state, which it changes as well, is only told of when made."""
+        """The parameters that a step wrote, be it what they held; its own state only when made."""
         made = set(self._index.tensors_made(op))
         past = self._changed_by_op(op, Field.WRITTEN)
         certain = [*self._changed_by_op(op, Field.VERSION), *(change for change in past if change.after)]
@@ -126,8 +126,8 @@ class LineNotes:
         possible = {change.tensor for change in past if not change.after}
         state = f", made {_counted(made)} of its own" if made else ""
         if possible and not changed:
-            return f"changed {_counted(possible, 'parameter')} in place unless GradScaler skipped it{state}"
-        return f"changed {_counted(changed, 'parameter')} in place{state}"
+            return f"wrote {_counted(possible, 'parameter')} in place unless GradScaler skipped it{state}"
+        return f"wrote {_counted(changed, 'parameter')} in place{state}"
 
     def _error_of(self, op: int) -> str:
         for row in self._recording.errors:
