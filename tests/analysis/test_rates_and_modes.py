@@ -195,6 +195,34 @@ def test_it_is_silent_where_that_is_meant(source: str) -> None:
     assert said(source) == []
 
 
+GROUPS = """
+optimizer = torch.optim.SGD([{{"params": trunk.parameters(), "lr": {}}}, {{"params": head.parameters()}}], lr=0.1)
+for i in range(6):
+    {}
+    step()
+"""
+
+
+@pytest.mark.parametrize("rate", ["0.0", "0"])
+def test_a_group_that_was_made_with_a_rate_of_zero_is_a_note(rate: str) -> None:
+    assert said(GROUPS.format(rate, "pass")) == [("learning-rate-zero", "note", [12])]
+    schedule = "s = lr_scheduler.CosineAnnealingLR(optimizer, 4)\n"
+    source = GROUPS.format(rate, "s.step() if i else None").replace("for i", schedule + "for i")
+    assert said(source) == [("learning-rate-zero", "note", [12])]
+
+
+@pytest.mark.parametrize(
+    ("rate", "first"),
+    [
+        ("0.01", "pass"),
+        ("0.0", "optimizer.param_groups[0]['lr'] = 0.01 * (i > 2)"),
+        ("0.0", "trunk.requires_grad_(False)"),
+    ],
+)
+def test_a_group_that_has_a_rate_later_or_is_frozen_is_none(rate: str, first: str) -> None:
+    assert "learning-rate-zero" not in [code for code, *_ in said(GROUPS.format(rate, first))]
+
+
 def test_fine_tuning_a_model_of_batch_norms_in_evaluation_is_a_note() -> None:
     source = "model = nn.Sequential(trunk, head[1])\nmodel.eval()\nfor i in range(4): step()"
     assert said(source) == [("trained-in-evaluation", "note", [12])]

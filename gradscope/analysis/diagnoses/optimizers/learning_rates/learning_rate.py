@@ -28,7 +28,7 @@ def _find_zero(sources: Sources) -> Iterator[Finding]:
     """Optimizers all of whose groups have a rate of zero: from the first step to the last, or in the second half."""
     by_optimizer = _by_optimizer(sources)
     seen = [event.detail for events in by_optimizer.values() for event in events]
-    if not any("tiny" in detail or all(detail.get("zero") or [False]) for detail in seen):
+    if not any("tiny" in detail or any(detail.get("zero") or ()) for detail in seen):
         return
     optimizers = seen_optimizers(sources.index, sources.events)
     tried = {one.made.span for one in optimizers if _begins_above_zero(by_optimizer.get(one.made.subject, []))}
@@ -43,6 +43,8 @@ def _find_zero(sources: Sources) -> Iterator[Finding]:
         is_always = bool(changes) and changes[0][1] and len(changes) == 1
         if len(zero) >= (STEPS if is_always else STEPS_AT_THE_END) and 2 * len(zero) >= len(steps):
             yield _of_optimizer(sources, optimizer, events, zero, steps)
+        elif len(steps) >= STEPS and (groups := _groups_at_zero(optimizer, events)):
+            yield from _of_groups(sources, optimizer, groups, steps)
         elif (
             small := next((one for one in reversed(events) if "zero" in one.detail), None)
         ) and "tiny" in small.detail:
@@ -57,6 +59,39 @@ def _find_zero(sources: Sources) -> Iterator[Finding]:
             schedulers = _schedulers(events, first)
             if len(schedulers) == 1 and _divided(sources, schedulers[0]):
                 yield _of_optimizer(sources, optimizer, events, first, steps)
+
+
+def _groups_at_zero(optimizer: Optimizer, events: list[Happened]) -> list[Happened]:
+    """The groups that were made with a rate of zero, beside others, and had that in all steps."""
+    zero = [event.detail["zero"] for event in events if event.detail.get("zero")]
+    if not zero or len({len(rates) for rates in zero}) > 1 or len(zero[0]) != len(optimizer.groups):
+        return []
+    return [
+        group
+        for number, group in enumerate(optimizer.groups)
+        if (group.detail.get("settings") or {}).get("lr") == 0 and all(rates[number] for rates in zero)
+    ]
+
+
+def _of_groups(sources: Sources, optimizer: Optimizer, groups: list[Happened], steps: list[int]) -> Iterator[Finding]:
+    """A note: who wants to freeze parameters may do it so, and a rate that was forgotten looks the same."""
+    index, trained = sources.index, [tensor for group in groups for tensor in group.tensors]
+    names = [sources.names.of(tensor) for tensor in trained if tensor in sources.lives.passes]
+    if not names:
+        return
+    line = index.span_line(groups[0].span) if groups[0].span >= 0 else optimizer.line
+    are, kept = ("is", "it as it is") if len(names) == 1 else ("are", "them as they are")
+    yield sources.finding(
+        f"Line {line}: {sources.listed(names)} {are} in a group with a learning rate of 0 in all "
+        f"{index.times(steps):,} steps of {optimizer.name}, which leave {kept}",
+        why="gradients are computed for nothing",
+        op=steps[-1],
+        tensors=trained,
+        causes=sources.cause_of_event("made", groups[0]),
+        evidence=[Evidence("events", group.row) for group in groups],
+        advice="Give the group a rate, or set requires_grad_(False) where it is to stay as it is.",
+        severity="note",
+    )
 
 
 def _begins_above_zero(events: list[Happened]) -> bool:
@@ -219,7 +254,8 @@ DIAGNOSES = (
         explanation=Explanation(
             meaning="""All steps of an optimizer, or all of the second half of a run, or of a warm-up whose function
                 divides whole numbers, were made with lr 0 in every one of its groups: gradients were computed and the
-                parameters did not move. Or the rate fell below a millionth of the first one, and stayed so.""",
+                parameters did not move. Or the rate fell below a millionth of the first one, and stayed so. A group
+                that was made with lr 0 beside others, and kept that, is a note.""",
             reason="""lr=0 is a valid setting, and schedulers reach it: a lambda with an integer division, a decay that
                 is over before the training is, a scheduler that is stepped in every batch and was made for epochs.
                 load_state_dict() of an optimizer brings back the rate of the state too: 0 after a finished schedule.
