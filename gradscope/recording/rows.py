@@ -242,6 +242,9 @@ class EventKind(IntEnum):
     those that they found otherwise than at first and changed again (``own``), had changed at first only (``entered``),
     or had not changed (``outside``); lists and tensors with a graph that they put there again and that were ``left``
     there until a function ran next."""
+    ROUNDED_AWAY = 140
+    """Steps of an optimizer (the subject) were looked at that changed no parameter in half precision that had a
+    gradient (the tensors): ``lost``, or a later one did. Of each the first elements were, or the ``whole``."""
 
 
 class Op(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -56,3 +58,67 @@ def test_what_torch_rounds_away(dtype: torch.dtype, half: float) -> None:
     one = torch.ones((), dtype=dtype)
     assert one - torch.tensor(0.999 * half, dtype=dtype) == one
     assert one - torch.tensor(1.01 * half, dtype=dtype) < one
+
+
+PLAIN = """
+import torch
+net = torch.nn.Linear(16, 4).to(torch.{dtype})  # here
+before = [one.detach().clone() for one in net.parameters()]
+optimizer = torch.optim.{made}
+for step in range({steps}):
+    {first}
+    optimizer.zero_grad()
+    net(torch.randn(8, 16, dtype=net.weight.dtype)).float().pow(2).mean().backward()
+    optimizer.step()
+"""
+
+
+def plain(made: str, dtype: str = "bfloat16", steps: int = 6, first: str = "pass") -> str:
+    return PLAIN.format(made=made, dtype=dtype, steps=steps, first=first)
+
+
+def lost(source: str) -> list[int]:
+    answers = build(recorded(source)).answers
+    return [one.causes[0].line for one in answers if one.code == "update-rounded-away"]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize(
+    "made",
+    [
+        "SGD(net.parameters(), lr=1e-8)",
+        "SGD(net.parameters(), lr=1e-8, momentum=0.9)",
+        "AdamW(net.parameters(), lr=1e-9, eps=1e-4, foreach=False)",
+        "RMSprop([net.weight], lr=1e-9)",
+    ],
+)
+def test_steps_that_change_nothing_at_all_are_seen(made: str, dtype: str) -> None:
+    source = plain(made, dtype)
+    names: dict[str, Any] = {}
+    exec(source, names)
+    is_kept = all(torch.equal(*pair) for pair in zip(names["before"], names["net"].parameters(), strict=True))
+    assert is_kept
+    assert lost(source) == [line_of(source, "# here")]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        plain("SGD(net.parameters(), lr=1e-2)"),
+        plain("SGD(net.parameters(), lr=1e-8)", "float32"),
+        plain("SGD(net.parameters(), lr=1e-8)", steps=2),
+        plain("SGD(net.parameters(), lr=0.0)"),
+        plain("SGD(net.parameters(), lr=1e-8)", first="optimizer.param_groups[0]['lr'] = 1e-8 * 100**step"),
+        plain("SGD(net.parameters(), lr=1e-2)", first="net.load_state_dict(dict(zip(net.state_dict(), before)))"),
+        plain("SGD(net.parameters(), lr=1e-8)").replace(".mean().backward", ".mul(0).mean().backward"),
+        plain("SGD([one.float().detach().requires_grad_() for one in net.parameters()], lr=1e-8)"),
+    ],
+)
+def test_steps_that_change_something_or_have_nothing_to_change_are_none(source: str) -> None:
+    assert lost(source) == []
+
+
+def test_looking_at_steps_is_no_part_of_the_recording() -> None:
+    half, single = (recorded(plain("SGD(net.parameters(), lr=1e-8)", dtype)) for dtype in ("bfloat16", "float32"))
+    assert len(half.ops) in (len(single.ops), len(single.ops) + 6)  # (float() converts)
+    assert not build(half).faults

@@ -19,7 +19,7 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook, 
 from gradscope.recorder.calls.function_mode import RecorderMode
 from gradscope.recorder.calls.modes_aside import uppermost
 from gradscope.recorder.calls.observer import Observer
-from gradscope.recorder.patches import learning_rates, replica_values, stray_groups
+from gradscope.recorder.patches import learning_rates, replica_values, rounded_steps, stray_groups
 from gradscope.recorder.patches.optimizer_groups import number_of
 from gradscope.recorder.torch_internals.uncounted_writes import updated_by_step
 from gradscope.recording.rows import EventKind
@@ -64,12 +64,15 @@ class OptimizerSteps:
         """Register the step hooks."""
         learning_rates.forget()
         replica_values.forget()
+        rounded_steps.forget()
         self._handles = [
             register_optimizer_step_pre_hook(learning_rates.before_step),
             register_optimizer_step_pre_hook(replica_values.before_step),
             register_optimizer_step_pre_hook(stray_groups.before_step),
+            register_optimizer_step_pre_hook(rounded_steps.before_step),
             register_optimizer_step_pre_hook(self._before),
             register_optimizer_step_post_hook(self._after),
+            register_optimizer_step_post_hook(rounded_steps.after_step),
         ]
 
     def remove(self) -> None:

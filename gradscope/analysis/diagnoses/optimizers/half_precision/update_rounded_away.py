@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.events import Happened
 from gradscope.analysis.facts.leaf_gradients.vanished_eps import dtype_of, made_so
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
 from gradscope.analysis.facts.writes import all_writes
@@ -37,9 +38,14 @@ def _find(sources: Sources) -> Iterator[Finding]:
     index, lives = sources.index, sources.lives
     if not any(dtype_of(index, layout) in _HALF_A_STEP for layout in range(len(index.recording.layouts))):
         return
-    ones = _weights_of_ones(sources)
-    for optimizer in seen_optimizers(index, sources.events) if ones else ():
-        if optimizer.name not in _ADAMS or not _has_its_first_rate(sources, optimizer):
+    ones, lost = _weights_of_ones(sources), _lost_steps(sources)
+    for optimizer in seen_optimizers(index, sources.events) if ones or lost else ():
+        if not _has_its_first_rate(sources, optimizer):
+            continue
+        if (event := lost.get(optimizer.made.subject)) is not None:
+            yield _none_moved(sources, optimizer, event)
+            continue
+        if optimizer.name not in _ADAMS:
             continue
         kept: dict[tuple[str, int], list[int]] = {}
         for tensor in sorted(optimizer.tensors & ones & lives.steps.keys()):
@@ -51,6 +57,32 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 kept.setdefault((dtype, changed if changed >= 0 else index.made_by(tensor)), []).append(tensor)
         for (dtype, made), tensors in kept.items():
             yield _finding(sources, optimizer, dtype, made, tensors)
+
+
+def _lost_steps(sources: Sources) -> dict[int, Happened]:
+    """By optimizer, that no step of it that was looked at changed a parameter in half precision."""
+    last = {event.subject: event for event in sources.events.of(EventKind.ROUNDED_AWAY)}
+    return {subject: event for subject, event in last.items() if event.detail.get("lost") and event.tensors}
+
+
+def _none_moved(sources: Sources, optimizer: Optimizer, event: Happened) -> Finding:
+    index, tensors = sources.index, list(event.tensors)
+    dtype = dtype_of(index, index.layout_at(tensors[0], event.op))
+    changed = made_so(index, tensors[0], dtype, event.op)
+    made = changed if changed >= 0 else index.made_by(tensors[0])
+    names, rate = sources.listed([sources.names.of(tensor) for tensor in tensors]), optimizer.setting(tensors[0], "lr")
+    as_far = "" if event.detail.get("whole") else ", as far as they were looked at"
+    return sources.finding(
+        f"Line {index.op_line(made)}: {names} {'is' if len(tensors) == 1 else 'are'} {dtype}, in which the "
+        f"{optimizer.name} of line {optimizer.line} with lr={rate:g} changes nothing",
+        why=f"each of {STEPS} steps left all of their values as they were{as_far}, though none has a gradient of zero: "
+        "an update that is less than half of the distance to the next number is rounded away, in each step anew",
+        op=min(event.op, index.op_count - 1),
+        tensors=tensors,
+        causes=[*sources.cause("set", made), *sources.cause_of_event("made", optimizer.made)],
+        evidence=[Evidence("events", event.row), Evidence("events", optimizer.made.row)],
+        advice="Keep the weights in float32 and compute under torch.autocast, or take a larger rate.",
+    )
 
 
 def _finding(sources: Sources, optimizer: Optimizer, dtype: str, made: int, tensors: list[int]) -> Finding:
@@ -108,7 +140,8 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""The weights of a norm, which begin at 1, were bfloat16 or float16, and Adam or AdamW stepped them
-            with a rate so small that 1 less a step is rounded to 1 again.""",
+            with a rate so small that 1 less a step is rounded to 1 again. Or steps of any of torch's optimizers were
+            looked at, and none changed a single value of what it holds in half precision.""",
         reason="""Numbers near 1 are 0.0039 apart in bfloat16, and those near 0.1 are 0.0005 apart. A step of Adam is
             about as large as the rate. What is less than half the distance to the next number is lost, in each step
             anew: it does not add up.""",

@@ -1,0 +1,133 @@
+"""Whether steps of torch's own optimizers change parameters in half precision at all: small ones may be rounded away.
+
+A part of each such parameter is copied before the steps 1 to 4, 8, 16 … and compared after them, until it changes.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import FrameType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch.compiler import is_dynamo_compiling
+from torch.optim import Optimizer
+
+from gradscope.recorder.calls.function_mode import RecorderMode
+from gradscope.recorder.calls.modes_aside import is_ours_on_top
+from gradscope.recorder.patches.noting import note
+from gradscope.recorder.patches.optimizer_groups import number_of
+from gradscope.recorder.state.tensors_in import PLAIN, grad_of
+from gradscope.recorder.torch_internals.capabilities import dispatch_modes
+from gradscope.recording.rows import EventKind
+
+_ROUNDED_AWAY = int(EventKind.ROUNDED_AWAY)
+STEPS = 3
+"""Steps that were looked at and changed nothing from which on it is noted."""
+MOST = 1024
+"""Parameters of one optimizer that are looked at: where it has more, none is."""
+ELEMENTS = 1 << 12
+"""The first elements of a parameter, which are compared."""
+_HALF = (torch.float16, torch.bfloat16)
+
+
+class _Looks:
+    """What is known of an optimizer's steps."""
+
+    __slots__ = ("copies", "is_over", "steps", "unmoved")
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.unmoved = 0
+        """Steps that were looked at, all of which changed nothing."""
+        self.copies: list[tuple[Any, Any]] = []
+        """Parameters and what they held before the step that is under way."""
+        self.is_over = False
+        """It is known that steps change something, or nothing will be."""
+
+
+_known: WeakKeyDictionary[Optimizer, _Looks] = WeakKeyDictionary()
+
+
+def forget() -> None:
+    """Look at each optimizer anew: another recording begins."""
+    _known.clear()
+
+
+def before_step(optimizer: Optimizer, *_: Any) -> None:
+    """Copy what a step may change: a hook before every optimizer's step."""
+    if is_dynamo_compiling():
+        return
+    looks = _known.get(optimizer)
+    if looks is None:
+        looks = _known[optimizer] = _Looks()
+        looks.is_over = not type(optimizer).__module__.startswith("torch.optim")
+    if looks.is_over:
+        return
+    looks.steps += 1
+    looks.copies = []
+    is_due = looks.steps <= STEPS or not looks.steps & (looks.steps - 1)
+    if is_due and is_ours_on_top() and not dispatch_modes():
+        note("step", lambda _: _copy(optimizer, looks))
+
+
+def after_step(optimizer: Optimizer, *_: Any) -> None:
+    """Compare: a hook after every optimizer's step, when that has been written down."""
+    looks = None if is_dynamo_compiling() else _known.get(optimizer)
+    if looks is None or not looks.copies:
+        return
+    frame, copies, looks.copies = sys._getframe(1), looks.copies, []
+    if not dispatch_modes() and _has_a_rate(optimizer):
+        note("step", lambda mode: _compare(optimizer, looks, copies, mode, frame))
+
+
+def _copy(optimizer: Optimizer, looks: _Looks) -> None:
+    held = _in_half_precision(optimizer)
+    looks.is_over = not 0 < len(held) <= MOST
+    if not looks.is_over and not _is_capturing(held):
+        with torch.no_grad():
+            looks.copies = [(one, _first_of(one).clone()) for one in held if _has_gradient(one)]
+
+
+def _compare(
+    optimizer: Optimizer, looks: _Looks, copies: list[tuple[Any, Any]], mode: RecorderMode, frame: FrameType
+) -> None:
+    with torch.no_grad():
+        is_lost = all(torch.equal(_first_of(one), before) for one, before in copies)
+    looks.is_over = not is_lost
+    looks.unmoved += is_lost
+    if looks.unmoved == STEPS if is_lost else looks.unmoved >= STEPS:
+        held = [one for one, _ in copies]
+        detail = {"lost": is_lost, "whole": all(one.numel() <= ELEMENTS for one in held)}
+        mode.observer.observe_event(_ROUNDED_AWAY, frame, mode.thread, number_of(optimizer), detail, held)
+
+
+def _in_half_precision(optimizer: Optimizer) -> list[Any]:
+    return [
+        one
+        for group in optimizer.param_groups
+        for one in group["params"]
+        if type(one) in PLAIN and one.dtype in _HALF and one.is_contiguous() and not one.is_meta and one.numel()
+    ]
+
+
+def _first_of(parameter: Any) -> Any:
+    return parameter.detach().view(-1)[:ELEMENTS]
+
+
+def _has_gradient(parameter: Any) -> bool:
+    gradient = grad_of(parameter)
+    is_dense = type(gradient) in PLAIN and gradient.layout == torch.strided
+    return is_dense and bool(gradient.count_nonzero())
+
+
+def _has_a_rate(optimizer: Optimizer) -> bool:
+    """Whether all groups have a rate, and no scaler lets a step pass without effect."""
+    rates = [group.get("lr") for group in optimizer.param_groups]
+    return not hasattr(optimizer, "found_inf") and all(type(rate) is float and rate > 0 for rate in rates)
+
+
+def _is_capturing(tensors: list[Any]) -> bool:
+    """Whether a graph of a device is being captured, while which nothing may be read."""
+    return any(one.is_cuda for one in tensors) and torch.cuda.is_current_stream_capturing()
