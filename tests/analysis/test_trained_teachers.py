@@ -48,7 +48,31 @@ def test_the_line_that_runs_the_teacher_is_the_cause(loss: str) -> None:
     assert answer.causes[0].line == line_of(source, "# teaches")
 
 
+@pytest.mark.parametrize(
+    "term",
+    [
+        "F.mse_loss(mine.detach(), expected)",
+        "F.kl_div((mine.detach() / 2).log_softmax(-1), (expected / 2).softmax(-1), reduction='batchmean')",
+        "F.cross_entropy(mine.data, expected.softmax(-1))",
+        "F.smooth_l1_loss(expected, mine.detach())",
+    ],
+)
+def test_what_was_to_learn_is_cut_off_and_its_teacher_is_not(term: str) -> None:
+    source = PAIR.replace("LOSS", f"F.cross_entropy(mine, y) + {term}  # cut")
+    (answer,) = found(source)
+    assert answer.causes[0].line == line_of(source, "# cut")
+    assert "cut off at line" in answer.text
+
+
+REVERSED = PAIR.replace("LOSS", "F.cross_entropy(mine, y) + F.mse_loss(mine.detach(), expected)")
 HEALTHY = {
+    "cut off, and the teacher has a loss of its own": REVERSED.replace(
+        "opt.zero", "loss = loss + expected.var()\n    opt.zero"
+    ),
+    "cut off, of two that learn from each other": REVERSED.replace("teacher", "second"),
+    "cut off, and the other is of the target domain": REVERSED.replace("teacher", "target"),
+    "both cut off": REVERSED.replace("expected)", "expected.detach())"),
+    "cut off, and the teacher is not optimized": REVERSED.replace("pair.param", "pair.student.param"),
     "it has a loss of its own": PAIR.replace("LOSS", "F.mse_loss(mine, expected) + F.cross_entropy(expected, y)"),
     "two that learn from each other": PAIR.replace("LOSS", "F.mse_loss(mine, expected)").replace("teacher", "second"),
     "detached": PAIR.replace("LOSS", "F.mse_loss(mine, expected.detach())"),

@@ -11,13 +11,40 @@ from gradscope.analysis.facts.losses.trained_teachers import TrainedTeacher, Tra
 from gradscope.analysis.facts.memory_writes.trained_averages import trained_averages
 from gradscope.analysis.report_model import Evidence
 
+_WRITTEN = ("detach", "data", "no_grad")
+"""Kinds of cuts that somebody wrote."""
+
 
 def _find(sources: Sources) -> Iterator[Finding]:
-    found = list(TrainedTeachers(sources.index, sources.passes, sources.events, sources.names).found())
+    teachers = TrainedTeachers(sources.index, sources.passes, sources.events, sources.names)
+    for one in teachers.reversed(sources.flow):
+        if sources.cuts.kind(one.cut) in _WRITTEN:
+            yield _of_reversed(sources, one)
+    found = list(teachers.found())
     averages = {one.average for one in trained_averages(sources.index, sources.lives)} if found else set()
     for one in found:
         if not averages.issuperset(one.leaves):  # (of an average there is more to say)
             yield _finding(sources, one)
+
+
+def _of_reversed(sources: Sources, found: TrainedTeacher) -> Finding:
+    index = sources.index
+    given = sources.events.in_optimizers[found.leaves[0]][-1]
+    names = sources.listed([sources.names.at(leaf, found.loss) for leaf in found.leaves])
+    optimizer = f"the {given.detail.get('optimizer', 'optimizer')} of line {index.span_line(given.span)}"
+    return sources.finding(
+        f"Line {index.op_line(found.loss)}: {index.call_name(found.loss)} takes what is to learn cut off at "
+        f"{sources.cuts.where(found.cut)}, and its target with a gradient: it trains {names} alone",
+        why=f"{optimizer} steps them towards what they are to teach",
+        op=found.loss,
+        tensors=[*found.leaves, found.target],
+        causes=[
+            *sources.cause("cut", sources.cuts.line_to_change(found.cut)),
+            *sources.cause_of_event("used", given),
+        ],
+        evidence=[Evidence("ops", found.loss), Evidence("ops", found.cut)],
+        advice="Detach the target instead, and leave what gives it out of the optimizer.",
+    )
 
 
 def _finding(sources: Sources, found: TrainedTeacher) -> Finding:
@@ -49,7 +76,8 @@ DIAGNOSIS = Diagnosis(
         meaning="""A network whose name says that it is a teacher, a target or an average gives the target of a loss,
             and gradients flow into it. An optimizer holds its parameters, and the loss of the other network is all
             that trains them. It is reported where the names say so, and where the program trains it in evaluation
-            mode alone, beside a network in training mode that has a loss of its own.""",
+            mode alone, beside a network in training mode that has a loss of its own. Or the other network was cut off
+            in the loss (detach), and the teacher alone was not.""",
         reason="""model.parameters() of a module that holds both gives an optimizer both. The loss falls as well where
             the teacher comes to say what the student says, and what it knew is lost. Nothing fails.""",
         remedy="""with torch.no_grad(): target = teacher(x). Give the optimizer the student's parameters, or freeze the

@@ -13,6 +13,7 @@ from gradscope.analysis.facts.modes.training_modes import TrainingModes
 from gradscope.analysis.facts.names.best_names import BestNames
 from gradscope.analysis.facts.names.held_names import HeldNames
 from gradscope.analysis.facts.passes.passes import Passes
+from gradscope.analysis.facts.tracking.flow import Flow
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 
@@ -54,6 +55,8 @@ class TrainedTeacher(NamedTuple):
     """Where the program calls the network for them; NONE where that was not seen."""
     is_called_so: bool
     """Its name says what it is. Else it was put into evaluation mode, and the other one into training mode."""
+    cut: int = NONE
+    """The op that cut what the loss compares it with off what that was computed from; NONE: none did."""
 
 
 class _Distance(NamedTuple):
@@ -96,15 +99,53 @@ class TrainedTeachers:
                 shown = sorted(leaves)
                 yield TrainedTeacher(last.loss, last.target, shown, uses, where, last.is_called_so)
 
-    def _last_losses(self) -> dict[int, list[int]]:
-        """By pass the calls with a gradient, of what may be such a loss, that no later pass came through again."""
+    def reversed(self, flow: Flow) -> Iterator[TrainedTeacher]:
+        """Those whose losses train nothing else: what is to learn was cut off, and the target was not.
+
+        Only where it is called a teacher: two networks that learn from each other each cut the other one off, and one
+        for a target domain learns from that for the source.
+        """
+        for op, losses in sorted(self._last_losses(tracked=1).items()):
+            distances = [one for loss in losses for one in self._from_cut(loss, op)]
+            others = self._beside(op, distances) if distances else set[int]()
+            for one in distances:
+                cut = self._cut_off(one, others, flow) if one.leaves.isdisjoint(others) else NONE
+                if cut >= 0:
+                    yield TrainedTeacher(one.loss, one.target, sorted(one.leaves), one.loss, NONE, True, cut)
+
+    def _from_cut(self, loss: int, op: int) -> Iterator[_Distance]:
+        """A loss whose one side has a gradient, and comes from a teacher that an optimizer steps."""
+        name, taken = plain_name(self._index.func(loss)), list(self._index.uses.of(loss))
+        (target,) = tracked_uses(self._index, loss)
+        is_side = name in _EITHER_SIDE - {"sub"} or (name in _SECOND_IS_TARGET and taken[1:2] == [target])
+        leaves = frozenset(self._passes.leaves_behind(self._nodes[target]))
+        is_trained = bool(leaves) and all(leaf in self._events.in_optimizers for leaf in leaves)
+        if len(taken) == 2 and is_side and is_trained and all(self._is_called_teacher(leaf, op) for leaf in leaves):
+            (estimate,) = [one for one in taken if one != target] or [target]
+            yield _Distance(loss, target, estimate, leaves, True)
+
+    def _cut_off(self, one: _Distance, others: Collection[int], flow: Flow) -> int:
+        """The one cut between an estimate and the leaves that other parts of the loss train; NONE for none."""
+        steps = flow.origins(one.estimate, one.loss)
+        learns = [leaf for leaf in steps if leaf in others and leaf in self._events.in_optimizers]
+        if any(self._is_of_its_kind(leaf, one.loss) for leaf in learns):
+            return NONE
+        cuts = {next((step.op for step in flow.path(steps, leaf) if step.loses), NONE) for leaf in learns}
+        return cuts.pop() if len(cuts) == 1 else NONE
+
+    def _last_losses(self, tracked: int = 2) -> dict[int, list[int]]:
+        """By pass the calls with a gradient, of what may be such a loss, that no later pass came through again.
+
+        Args:
+            tracked: How many tensors with a gradient the calls take.
+        """
         index, walked = self._index, self._passes.first_walked_at
         wanted = _EITHER_SIDE | _SECOND_IS_TARGET | {_PRODUCT}
         spans, last, ops = index.recording.ops.column("span"), dict[int, int](), dict[int, list[int]]()
         for op in index.calls_of(lambda name: plain_name(name) in wanted):
             made = index.tensors_made(op)
             by = walked[self._nodes[made[0]]] if made and self._nodes[made[0]] >= 0 else NONE
-            if by >= 0 and len(tracked_uses(index, op)) == 2:
+            if by >= 0 and len(tracked_uses(index, op)) == tracked:
                 last[spans[op]] = by
                 ops.setdefault(by, []).append(op)
         kept = {by: [op for op in some if last[spans[op]] == by] for by, some in ops.items()}
@@ -144,7 +185,10 @@ class TrainedTeachers:
 
     def _is_called_so(self, leaf: int, op: int) -> bool:
         """Whether what holds a parameter in the training is called a teacher or a target, or a teacher anywhere."""
-        if _SAYS_SO.search(self._names.at(leaf, op)):
+        return _SAYS_SO.search(self._names.at(leaf, op)) is not None or self._is_called_teacher(leaf, op)
+
+    def _is_called_teacher(self, leaf: int, op: int) -> bool:
+        if _TEACHER.search(self._names.at(leaf, op)):
             return True
         strings = self._index.recording.strings
         names = {one.name for one in self._held.of_tensor.get(leaf, ())}
