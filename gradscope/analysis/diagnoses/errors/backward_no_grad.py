@@ -15,6 +15,7 @@ from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
 from gradscope.frames.names.rebound_names import rebound_names
+from gradscope.recording.flags import EXTERNAL
 
 _MESSAGE = "does not require grad and does not have a grad_fn"
 
@@ -33,7 +34,13 @@ def _find(sources: Sources) -> Iterator[Finding]:
     index, names = sources.index, sources.names
     for op in sources.gradients.untracked_roots:
         root = sources.gradients.roots[op][0]
-        reason = _cut(sources, op) or _left_torch(sources, op) or _frozen(sources, op) or _unknown(sources, op, root)
+        reason = (
+            _cut(sources, op)
+            or _left_torch(sources, op)
+            or _frozen(sources, op)
+            or _constants(sources, op, root)
+            or _unknown(sources, op, root)
+        )
         yield sources.finding(
             f"Line {index.op_line(op)}: backward failed, since {names.at(root, op)} does not require grad",
             why=reason.why,
@@ -171,6 +178,24 @@ def _frozen(sources: Sources, op: int) -> _Untracked | None:
         causes,
         changes[rows[0]].op,
         [Evidence("changes", row) for row in rows],
+    )
+
+
+def _constants(sources: Sources, op: int, root: int) -> _Untracked | None:
+    """All that it was made from, right before, was made of nothing: the losses of a batch without a target."""
+    index, made = sources.index, sources.index.made_by(root)
+    taken = list(index.uses.of(made)) if 0 <= made < index.op_count else []
+    flags = index.recording.tensors.column("flags")
+    if not taken or any(flags[one] & EXTERNAL or len(index.uses.of(index.made_by(one))) for one in taken):
+        return None
+    shown = [f"{sources.names.at(one, op)} (line {index.op_line(index.made_by(one))})" for one in taken]
+    several = "new constants" if len(taken) > 1 else "a new constant"
+    return _Untracked(
+        f"it was made at line {index.op_line(made)} from {listed(shown)}, {several}",
+        [*(cause for one in taken for cause in sources.made_at(one)), *sources.made_at(root)],
+        op,
+        [Evidence("tensors", one) for one in taken],
+        "Where there is nothing to compute a loss from, give one that leads to the outputs: outputs.sum() * 0.",
     )
 
 

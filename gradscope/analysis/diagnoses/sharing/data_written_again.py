@@ -8,8 +8,8 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sharing.out_of_place import a_new_tensor
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.memory_writes.prepared_items import PreparedItems, prepared_items
 from gradscope.analysis.facts.losses.factors import called
+from gradscope.analysis.facts.memory_writes.prepared_items import PreparedItems, prepared_items
 from gradscope.analysis.facts.memory_writes.rewrapped_writes import RewrappedWrites, rewrapped_writes
 from gradscope.analysis.facts.memory_writes.stacked_writes import data_written_again
 from gradscope.analysis.facts.memory_writes.written_items import WrittenItem, written_items
