@@ -44,8 +44,9 @@ def _stores(statement: ast.Assign | ast.Expr, names: set[str]) -> bool:
     if isinstance(statement, ast.Assign):
         is_part = any(isinstance(target, ast.Attribute | ast.Subscript) for target in statement.targets)
         return is_part and isinstance(value, ast.Name) and value.id in names
-    is_call = isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr in _COLLECTS
-    return is_call and any(isinstance(one, ast.Name) and one.id in names for one in value.args)
+    if not isinstance(value, ast.Call) or not isinstance(value.func, ast.Attribute):
+        return False
+    return value.func.attr in _COLLECTS and any(isinstance(one, ast.Name) and one.id in names for one in value.args)
 
 
 def _is_kept(value: ast.expr | None) -> bool:

@@ -112,7 +112,8 @@ class _CallsInTurn:
             if write.storage >= 0 and op < index.op_count and not is_born:
                 self._writes.setdefault(write.storage, []).append(write)
                 self._by_call.setdefault(self._call(write), []).append(write)
-        self._numbers = {event.subject: event.detail.get("by") for event in events.of(EventKind.FACTOR)}
+        by_op = ((event.subject, event.detail.get("by")) for event in events.of(EventKind.FACTOR))
+        self._numbers = {op: float(number) for op, number in by_op if isinstance(number, (int, float))}
         self._again: dict[_Call, dict[_Item, list[_Write]]] = {}
         for call, writes in self._by_call.items():
             visits = {key: found for key, found in self._visits(writes).items() if len(found) > 1}
