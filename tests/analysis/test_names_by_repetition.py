@@ -2,6 +2,8 @@
 
 from textwrap import dedent
 
+import pytest
+
 from gradscope.analysis.report_builder import build
 from gradscope.analysis.report_model import Report
 from gradscope.analysis.view import RunView
@@ -130,3 +132,18 @@ def test_an_item_has_not_the_name_that_another_item_of_its_list_has() -> None:
     """
     (answer,) = report_of(source).answers
     assert answer.subject == "ws[1]"
+
+
+@pytest.mark.parametrize("kept", ["history.append(loss)", "history['last'] = loss", "history[step] = loss"])
+def test_what_is_kept_in_a_list_later_has_at_its_line_the_name_that_the_line_stores(kept: str) -> None:
+    report = report_of(
+        f"""
+        net, history = nn.Linear(2, 1), {"[]" if "append" in kept else "{}"}
+        for step in range(20):
+            loss = net(torch.ones(3, 2)).pow(2).mean()
+            loss.backward()
+            {kept}
+        """
+    )
+    assert {row.name for row in report.lines if "loss" in row.name or "history" in row.name} == {"loss"}
+    assert [graph.root for graph in report.graphs] == ["loss"]

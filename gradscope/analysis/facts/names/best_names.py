@@ -242,9 +242,18 @@ class BestNames:
             if at := bisect_left(matched, tensor):
                 then = bisect_left(ops, made_at[matched[at - 1]])
                 name = self.held_at(matched[at - 1], ops[then]) if then < len(ops) else ""
-                if name and not self._is_held_on(matched[at - 1], name, op):
+                is_stored = bool(name) and self._is_stored_anew(matched[at - 1], tensor, name)
+                if name and (is_stored or not self._is_held_on(matched[at - 1], name, op)):
                     return name
         return ""
+
+    def _is_stored_anew(self, before: int, tensor: int, name: str) -> bool:
+        """Whether the statement that made two tensors stores what it makes under a name, which is the later one's."""
+        born_at, strings = self._born_at(before), self._strings
+        return self._born_at(tensor) == born_at and any(
+            binding.stored and binding.statement == born_at and strings[binding.name] == name
+            for binding in self._held.of_tensor.get(before, ())
+        )
 
     def _is_held_on(self, tensor: int, name: str, op: int) -> bool:
         """Whether a tensor has a name still: it is another item of one list, and not the result of a run before."""
