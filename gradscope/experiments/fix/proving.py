@@ -173,9 +173,9 @@ def _gradients(
     """
     had, has = dict(before.gradients), dict(after.gradients)
     taken_away, known_names = set(made_leaves), dict[str, str]()
-    for one in alone:
-        taken_away.update(one.lost)
-        known_names.update(one.renamed)
+    for changed in alone:
+        taken_away.update(changed.lost)
+        known_names.update(changed.renamed)
     renamed = list(_renamed(had, has, known_names))
     for name, now in renamed:
         had[now] = had.pop(name)
