@@ -41,6 +41,8 @@ def test_the_function_and_the_line_that_keeps_are_the_causes(source: str, expect
         "@torch.no_grad()\ndef evaluate():\n    torch.cat([layer(x) for i in range(4)])\nevaluate()",
         "def evaluate():\n    torch.cat([layer(x), layer(x)])\nevaluate()",
         "def rounds():\n    torch.cat([layer(x) for i in range(4)])\nrounds()",
+        "layer.eval()\ndef forward(x):\n    total = 0\n    for i in range(4):\n        total = total + layer(x).sum()\n"
+        "    return total, layer(x)\n[forward(x)[1].sum() for i in range(3)]",
         "def evaluate():\n    total = 0\n    for i in range(4):\n        total += layer(x).sum().item()\nevaluate()",
         "def evaluate():\n    for i in range(4):\n        total = 0\n        total += layer(x).sum()\nevaluate()",
     ],

@@ -10,7 +10,10 @@ from gradscope.frames.values.none_checks import asks_for_none
     [
         ("print(all(p.grad is None for p in teacher.parameters()))", "checks"),
         ("found = any(p.grad is not None for p in teacher.parameters())", "checks"),
-        ("assert w.grad is None", "checks"),
+        ("assert w.grad is None", "wants"),
+        ("assert all(p.grad is None for p in ps)", "wants"),
+        ("assert not any(p.grad is None for p in ps)", "checks"),
+        ("assert w.grad is not None", "checks"),
         ("resting = [n for n, p in model.named_parameters() if p.grad is None]", "lists"),
         ("if w.grad is None:\n    print(w)", ""),
         ("print(w.grad is None)", ""),

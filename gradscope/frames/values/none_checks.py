@@ -9,9 +9,9 @@ from typing import Literal
 from gradscope.frames.syntax_trees import innermost, last_name, parsed
 from gradscope.frames.values.none_provided import Provisions, is_gradient, tests_for_none
 
-Asks = Literal["checks", "lists", "guards", ""]
-"""``checks``: whether all or any are (``all(p.grad is None for …)``, an ``assert``); ``lists``: which of several;
-``guards``: passes by those that are (``if p.grad is not None:``)."""
+Asks = Literal["wants", "checks", "lists", "guards", ""]
+"""``wants``: asserts that they are None; ``checks``: whether all or any are (``all(p.grad is None for …)``, another
+``assert``); ``lists``: which of several; ``guards``: passes by those that are (``if p.grad is not None:``)."""
 
 _QUANTIFIERS = ("all", "any", "sum")
 _PASSES_BY = (ast.Continue, ast.Pass)
@@ -42,7 +42,11 @@ def asks_for_none(text: str, line: int) -> Asks:
         provided = all(_is_of_an_item(tree, statement, one) and provisions.has(one) for one in gradients)
         return "guards" if provided else ""
     if isinstance(statement, ast.Assert):
-        return "checks"
+        is_negated = any(isinstance(node, ast.Not) for node in nodes) or any(
+            isinstance(node, ast.Call) and last_name(node.func) == "any" for node in nodes
+        )
+        wanted = [one for node in nodes for one in tests_for_none(node, ast.Is, ast.Eq)]
+        return "wants" if set(gradients) <= set(wanted) and not is_negated else "checks"
     if not all(_is_of_an_item(tree, statement, one) for one in gradients):
         return ""
     quantified = (isinstance(one, ast.Call) and last_name(one.func) in _QUANTIFIERS for one in nodes)

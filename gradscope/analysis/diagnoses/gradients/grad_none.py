@@ -62,7 +62,11 @@ def _is_expected(sources: Sources, reads: list[tuple[NoneRead, list[Cause]]]) ->
     if statement.file < 0:
         return False
     asks = asks_for_none(index.recording.files[statement.file].text, index.op_line(read.op))
-    if read.kind == "untracked" and (asks == "checks" or all(_is_plain_leaf(sources, one.tensor) for one, _ in reads)):
+    if asks == "wants" and index.recording.info.outcome.line not in range(statement.line, statement.end_line + 1):
+        return True  # (it is asserted, and holds)
+    if read.kind == "untracked" and (
+        asks in ("checks", "wants") or all(_is_plain_leaf(sources, one.tensor) for one, _ in reads)
+    ):
         return bool(asks)
     is_average = all(sources.left_out.is_average(one.tensor) for one, _ in reads)
     return bool(asks) and (is_average or not any(causes for _, causes in reads))

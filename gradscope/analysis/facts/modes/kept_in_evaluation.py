@@ -98,7 +98,8 @@ class _RoundsFinder:
         tensors = [tensor for tensor, _ in chain]
         if len(chain) >= AT_LEAST and all(self._is_unused(one) for one in set(tensors)):
             op = self._made_at[tensors[-1]]
-            if self._is_evaluation(op, op):
+            is_of_layers = self._index.op_place(op).function.rpartition(".")[2] == "forward"
+            if not is_of_layers and self._is_evaluation(op, op):
                 yield from self._built(tensors, op, range(chain[0][1], chain[-1][1]), is_sum=True)
 
     def _built(self, tensors: list[int], op: int, meanwhile: range, *, is_sum: bool) -> Iterator[BuiltUp]:
