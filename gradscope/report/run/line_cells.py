@@ -39,7 +39,8 @@ class Cells:
 
     def facts(self, row: LineRow) -> list[Text]:
         """One cell for each of :data:`FACTS`."""
-        if row.requires_grad is None:
+        are_several = row.kind in ("made", "changed", "cut") and bool(row.name)
+        if row.requires_grad is None and not are_several:
             return [Text("") for _ in range(5)] + self._bytes(row)
         return [
             Text(safe(row.name), style="dim italic" if row.name.startswith("<") else "bold"),
@@ -52,9 +53,9 @@ class Cells:
 
     def _shape(self, row: LineRow) -> Text:
         text = Text(safe(row.shape))
-        if row.dtype != self._usual[0]:
+        if row.dtype not in ("", self._usual[0]):
             text.append(f" {safe(row.dtype)}", style="yellow")
-        if row.device != self._usual[1]:
+        if row.device not in ("", self._usual[1]):
             text.append(f" {safe(row.device)}", style="yellow")
         if row.type_name not in ("Tensor", "Parameter", ""):
             text.append(f" {safe(row.type_name)}", style="yellow")
@@ -64,7 +65,7 @@ class Cells:
         style = "green" if row.requires_grad else "dim"
         if row.requires_grad_before is not None and row.requires_grad_before != row.requires_grad:
             return Text(f"{row.requires_grad_before}{self._marks.arrow}{row.requires_grad}", style=f"bold {style}")
-        return Text(str(row.requires_grad), style=style)
+        return Text("some" if row.requires_grad is None else str(row.requires_grad), style=style)
 
     def _storage(self, row: LineRow) -> Text:
         """Letter, whose memory it is, and the version counter where it is not 0."""
