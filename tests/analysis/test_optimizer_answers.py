@@ -352,6 +352,34 @@ for step in range(4):
 
 
 @pytest.mark.parametrize(
+    ("made", "lines"),
+    [
+        ("torch.optim.SGD(first.parameters(), lr=0.1), torch.optim.SGD(parameters, lr=0.1)", [6]),
+        (
+            "torch.optim.SGD([*first.parameters(), *unused.parameters()], lr=0.1), torch.optim.SGD(parameters, lr=0.1)",
+            [6],
+        ),
+        ("torch.optim.SGD(first.parameters(), lr=0.1), torch.optim.SGD(second.parameters(), lr=0.1)", []),
+    ],
+)
+@pytest.mark.parametrize(
+    "steps", ["for one in optimizers:\n        one.step()", "[one.step() for one in optimizers]"], ids=["loop", "list"]
+)
+def test_parameters_that_two_optimizers_of_one_class_step_at_one_line(made: str, lines: list[int], steps: str) -> None:
+    source = f"""optimizers = {made}
+for step in range(4):
+    for one in optimizers:
+        one.zero_grad()
+    second(first(x)).sum().backward()
+    {steps}
+"""
+    answers = found(f"unused = nn.Linear(2, 2); {source}", "gradient-applied-twice")
+    assert [cause.line for answer in answers for cause in answer.causes] == lines
+    own = source.replace("    second(first", "        second(first").replace(steps, "    one.step()")
+    assert found(f"unused = nn.Linear(2, 2); {own}", "gradient-applied-twice") == []
+
+
+@pytest.mark.parametrize(
     ("made", "rounds", "lines"),
     [
         ("torch.optim.Adam(parameters, lr=0.1)", 1, [8]),

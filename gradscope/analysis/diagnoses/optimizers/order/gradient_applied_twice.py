@@ -1,4 +1,7 @@
-"""One gradient that two steps apply: two optimizers hold a parameter, or a step is made at two lines."""
+"""One gradient that two steps apply: two optimizers hold a parameter, or a step is made at two lines.
+
+One statement may step several optimizers in a loop. Which of them a step was is known by what it wrote.
+"""
 
 from __future__ import annotations
 
@@ -29,31 +32,43 @@ class _Twice(NamedTuple):
 def _find(sources: Sources) -> Iterator[Finding]:
     index = sources.index
     found: dict[tuple[int, int], dict[int, _Twice]] = {}
+    optimizers = seen_optimizers(index, sources.events)
     for leaf, steps in sources.lives.steps.items():
-        twice = _of_leaf(sources, leaf, steps)
+        twice = _of_leaf(sources, leaf, steps, optimizers)
         if twice is not None and twice.times >= TIMES:
             lines = (index.op_statement[twice.first], index.op_statement[twice.second])
             found.setdefault(lines, {})[leaf] = twice
-    optimizers = seen_optimizers(index, sources.events) if found else []
     for leaves in found.values():
         holders = [one for one in optimizers if one.tensors >= leaves.keys()]
         yield _finding(sources, leaves, holders)
 
 
-def _of_leaf(sources: Sources, leaf: int, steps: list[int]) -> _Twice | None:
-    """Two steps at two lines that took the gradient of one pass, which was there still."""
+def _of_leaf(sources: Sources, leaf: int, steps: list[int], optimizers: list[Optimizer]) -> _Twice | None:
+    """Two steps, at two lines or of two optimizers, that took the gradient of one pass, which was there still."""
     index, lives = sources.index, sources.lives
     kinds = index.recording.ops.column("kind")
     passes, cleared = lives.passes[leaf], lives.cleared.get(leaf, [])
     pairs = [
         (first, second)
         for first, second in pairwise(steps)
-        if index.op_statement[first] != index.op_statement[second] or index.func(first) != index.func(second)
         if kinds[first] == kinds[second] == OpKind.STEP
         if last_before(cleared, first) < last_before(passes, first)
         if not first < first_after(passes, first) < second and not first < first_after(cleared, first) < second
+        if index.op_statement[first] != index.op_statement[second]
+        or index.func(first) != index.func(second)
+        or _are_of_two(sources, optimizers, first, second)
     ]
     return _Twice(*pairs[-1], index.times(second for _, second in pairs)) if pairs else None
+
+
+def _are_of_two(sources: Sources, optimizers: list[Optimizer], first: int, second: int) -> bool:
+    """Whether two steps of one class are of two optimizers: none holds what both wrote, or one wrote all it has."""
+    index = sources.index
+    one, other = (frozenset(index.uses.of(op)) for op in (first, second))
+    holders = [{place for place, has in enumerate(optimizers) if wrote <= has.tensors} for wrote in (one, other)]
+    if not all(holders) or one == other:
+        return False
+    return holders[0].isdisjoint(holders[1]) or any(has.tensors in (one, other) for has in optimizers)
 
 
 def _finding(sources: Sources, leaves: dict[int, _Twice], holders: list[Optimizer]) -> Finding:
@@ -68,9 +83,12 @@ def _finding(sources: Sources, leaves: dict[int, _Twice], holders: list[Optimize
         symptom = (
             f"Line {made[1]}: the {holders[1].name} made there holds {names}, as the {holders[0].name} of line "
             f"{made[0]} does"
+            if made[0] != made[1]
+            else f"Line {made[1]}: two optimizers made there hold {names}"
         )
-        why = f"each gradient of theirs is applied twice {often}, by {calls[0]} and by {calls[1]}"
-        causes = [cause for one in reversed(holders) for cause in cause_of_making(sources, one)]
+        each = f", by {calls[0]} and by {calls[1]}" if calls[0] != calls[1] else ", once by each"
+        why = f"each gradient of theirs is applied twice {often}{each}"
+        causes = list(dict.fromkeys(cause for one in reversed(holders) for cause in cause_of_making(sources, one)))
         advice = "Give each parameter to one optimizer."
     else:
         symptom = f"Line {lines[1]}: {calls[1]} applies the gradients of {names} again that line {lines[0]} applied"
