@@ -87,7 +87,8 @@ class EventKind(IntEnum):
     """A ``GradScaler`` scaled a loss (the tensor is the result), divided the gradients of an optimizer by the scale,
     began the step of one, or was asked for the scale."""
     CHECKPOINT = 2
-    """``torch.utils.checkpoint.checkpoint`` (not reentrant) began to run a function (``begins``), or was done."""
+    """``torch.utils.checkpoint.checkpoint`` (not reentrant) began to run a function (``begins``), or was done. The
+    lines of the same file that ``called`` the function in which that was, the innermost first."""
     FUNCTION = 3
     """A node of a custom ``autograd.Function`` of the user's was first seen: the span is the first line of its
     ``backward``, its decorators included; the detail has the ``node`` type's name."""
@@ -140,7 +141,7 @@ class EventKind(IntEnum):
     """An optimizer's step began that is recorded op by op: it runs a closure, hooks, or is an optimizer of others."""
     REENTRANT_CHECKPOINT = 14
     """``torch.utils.checkpoint.checkpoint`` with ``use_reentrant=True`` began to run a function (``begins``), or was
-    done; ``requires_grad`` says whether a tensor among its arguments did."""
+    done; ``requires_grad`` says whether a tensor among its arguments did; ``called`` as in ``CHECKPOINT``."""
     REPEATED_MODULE = 15
     """An ``nn.ModuleList`` or ``nn.Sequential`` (``list``) was made that holds one module several ``times``, or
     a module was added to one that held it before; the tensors are its parameters."""

@@ -17,10 +17,12 @@ from torch import Tensor
 from torch._C import DisableTorchFunction
 from torch.compiler import is_dynamo_compiling
 
+from gradscope.recorder.calls.function_mode import RecorderMode
 from gradscope.recorder.calls.modes_aside import is_ours_on_top
 from gradscope.recorder.patches.noting import note
 from gradscope.recorder.patches.recomputed import count_in_backward, counted
 from gradscope.recorder.patches.state_when_run_again import RerunWatch, watched
+from gradscope.recorder.places.lines_of_callers import lines_of_callers
 from gradscope.recording.rows import EventKind
 
 GENERATORS = ("_checkpoint_without_reentrant_generator_impl", "_checkpoint_without_reentrant_generator")
@@ -28,6 +30,8 @@ GENERATORS = ("_checkpoint_without_reentrant_generator_impl", "_checkpoint_witho
 ``checkpoint`` calls the first, which takes all but the function and its arguments by name."""
 
 _CHECKPOINT, _REENTRANT = int(EventKind.CHECKPOINT), int(EventKind.REENTRANT_CHECKPOINT)
+_CALLERS = 3
+"""Functions of the program's through which what is checkpointed may be handed on."""
 _next = count()
 
 
@@ -89,7 +93,9 @@ def _watches(frame: FrameType, function: Any, args: tuple[Any, ...]) -> list[Rer
 
 def _report(kind: int, frame: FrameType, subject: int, detail: dict[str, Any]) -> None:
     if is_ours_on_top():
-        note(
-            "checkpoint",
-            lambda mode: mode.observer.observe_event(kind, frame, mode.thread, subject, detail, ()),
-        )
+        note("checkpoint", lambda mode: _observe(mode, kind, frame, subject, detail))
+
+
+def _observe(mode: RecorderMode, kind: int, frame: FrameType, subject: int, detail: dict[str, Any]) -> None:
+    called = lines_of_callers(mode.observer.sites, frame, _CALLERS) if detail["begins"] else []
+    mode.observer.observe_event(kind, frame, mode.thread, subject, detail | ({"called": called} if called else {}), ())

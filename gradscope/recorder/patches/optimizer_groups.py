@@ -18,6 +18,7 @@ from gradscope.recorder.calls.function_mode import RecorderMode
 from gradscope.recorder.calls.modes_aside import is_ours_on_top
 from gradscope.recorder.patches.noting import note
 from gradscope.recorder.patches.refused_calls import note_refusal
+from gradscope.recorder.places.lines_of_callers import lines_of_callers
 from gradscope.recording.rows import EventKind
 
 _OPTIMIZER = int(EventKind.OPTIMIZER)
@@ -82,11 +83,11 @@ def _observe(mode: RecorderMode, optimizer: Optimizer, frame: FrameType, given: 
     group = optimizer.param_groups[-1]
     _filled.setdefault(optimizer, {})[id(group)] = frozenset(group) - given
     tensors = [one for one in group["params"] if isinstance(one, Tensor)]
-    called = _called_at(mode, frame)
+    called = lines_of_callers(mode.observer.sites, frame)
     detail = {
         "optimizer": type(optimizer).__name__,
         "settings": _settings(group),
-        **({"called": called} if called else {}),
+        **({"called": called[0]} if called else {}),
         **_filled_by_another(optimizer, group),
     }
     mode.observer.observe_event(_OPTIMIZER, frame, mode.thread, number_of(optimizer), detail, tensors)
@@ -106,16 +107,6 @@ def _filled_by_another(optimizer: Optimizer, group: dict[str, Any]) -> dict[str,
         if numbers:
             return {"filled_by": number_of(other), "in_vain": numbers}
     return {}
-
-
-def _called_at(mode: RecorderMode, frame: FrameType) -> int:
-    """The line of the user's that called the function in which it was done, where both are in one file; else 0."""
-    sites = mode.observer.sites
-    inner = sites.locate(frame).user
-    outer = inner.f_back if inner is not None else None
-    if inner is None or outer is None or outer.f_code.co_filename != inner.f_code.co_filename:
-        return 0
-    return outer.f_lineno or 0
 
 
 def _settings(group: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.events import Happened
 from gradscope.analysis.report_model import Evidence
-from gradscope.frames.called_by_torch.late_loop_variables import late_variables
+from gradscope.frames.called_by_torch.late_loop_variables import LateVariable, late_variables
 from gradscope.recording.rows import EventKind
 
 _KINDS = (EventKind.CHECKPOINT, EventKind.REENTRANT_CHECKPOINT)
@@ -18,35 +18,58 @@ _KINDS = (EventKind.CHECKPOINT, EventKind.REENTRANT_CHECKPOINT)
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each call of checkpoint that ran several times for one backward pass."""
-    index, runs = sources.index, dict[int, list[Happened]]()
+    runs: dict[tuple[int, LateVariable], list[Happened]] = {}
     for event in (one for kind in _KINDS for one in sources.events.of(kind)):
-        if event.detail.get("begins") and event.span >= 0:
-            runs.setdefault(event.span, []).append(event)
+        late = _late(sources, event) if event.detail.get("begins") and event.span >= 0 else None
+        if late is not None:
+            runs.setdefault((event.span, late), []).append(event)
     passes = sorted(sources.gradients.roots)
-    for span, events in runs.items():
-        row = index.recording.spans[span]
-        known = late_variables(index.recording.files[row.file].text) if row.file >= 0 else ()
-        late = next((one for one in known if one.line <= row.line <= one.end_line), None)
+    for (span, late), events in runs.items():
         together = [
             (first, following)
             for first, second in pairwise(events)
             if (following := next((op for op in passes if op >= second.op), -1)) >= 0
             and not any(first.op <= op < second.op for op in passes)
         ]
-        if late is None or not together:
-            continue
-        first, following = together[-1]
-        yield sources.finding(
-            f"Line {index.span_line(span)}: what is checkpointed there reads {late.name}, a variable of the loop, when "
-            "it runs",
-            why=f"backward runs it again for each iteration, after the loop, and all find the last {late.name}: the "
-            "gradients are not those of what was computed",
-            op=following,
-            tensors=[],
-            causes=sources.cause_of_span("used", span),
-            evidence=[Evidence("events", first.row)],
-            advice=f"Hand it over: checkpoint({late.name}, …), or bind it as a default ({late.name}={late.name}).",
-        )
+        if together:
+            yield _finding(sources, span, late, *together[-1])
+
+
+def _late(sources: Sources, event: Happened) -> LateVariable | None:
+    """What of a run is looked up late: it is checkpointed at its line, or handed on from one of those that called."""
+    row, called = sources.index.recording.spans[event.span], event.detail.get("called")
+    known = late_variables(sources.index.recording.files[row.file].text) if row.file >= 0 else ()
+    above = [one for one in called if type(one) is int] if isinstance(called, list) else []
+    return next(
+        (
+            one
+            for one in known
+            if any(one.line <= line <= one.end_line for line in (above if one.is_handed_on else [row.line]))
+        ),
+        None,
+    )
+
+
+def _finding(sources: Sources, span: int, late: LateVariable, first: Happened, following: int) -> Finding:
+    symptom = f"Line {sources.index.span_line(span)}: what is checkpointed there reads"
+    causes = sources.cause_of_span("used", span)
+    if late.is_handed_on:
+        file = sources.index.recording.spans[span].file
+        causes = [sources.cause_of_line("used", file, late.line, late.end_line, late.function)]
+        symptom = f"Line {causes[0].line}: what is handed on to checkpoint there reads"
+    advice = f"Bind it as a default: {late.name}={late.name}."
+    if not late.is_handed_on:
+        advice = f"Hand it over: checkpoint({late.name}, …), or bind it as a default ({late.name}={late.name})."
+    return sources.finding(
+        f"{symptom} {late.name}, a variable of the loop, when it runs",
+        why=f"backward runs it again for each iteration, after the loop, and all find the last {late.name}: the "
+        "gradients are not those of what was computed",
+        op=following,
+        tensors=[],
+        causes=causes,
+        evidence=[Evidence("events", first.row)],
+        advice=advice,
+    )
 
 
 DIAGNOSIS = Diagnosis(
