@@ -147,3 +147,41 @@ def test_a_function_that_is_given_what_requires_grad_is_none(call: str, loss: st
 def test_a_cut_behind_it_is_not_put_down_to_the_function(call: str, loss: str) -> None:
     answers = build(recorded(AGAIN.format(call=call, loss=loss, other=""))).answers
     assert not any("was given no tensor that requires grad" in one.text for one in answers)
+
+
+TURNS = """
+import torch
+class Scaled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, layer):
+        ctx.layer = layer
+        return x @ layer.weight.T
+    @staticmethod
+    def backward(ctx, grad):
+        return grad @ ctx.layer.weight, None
+class Layer(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.rand(3, 3))
+    def forward(self, x):
+        return Scaled.apply(x, self)  # apply
+maker, critic = torch.nn.Sequential(torch.nn.Linear(3, 3), Layer()), torch.nn.Linear(3, 1)
+for_maker = torch.optim.SGD(maker.parameters(), lr=0.1)
+for_critic = torch.optim.SGD(critic.parameters(), lr=0.1)
+for step in range(3):
+    made = maker(torch.rand(4, 3))
+    for_critic.zero_grad()
+    critic(made.detach()).mean().backward()
+    for_critic.step()
+    for_maker.zero_grad()
+    critic(made).mean().backward()
+    for_maker.step()
+"""
+
+
+def test_a_pass_for_others_is_not_the_one_that_should_have_reached_it() -> None:
+    found = [one for one in build(recorded(TURNS)).answers if one.code == "leaf-unreached"]
+    assert [cause.line for one in found for cause in one.causes][:1] == [line_of(TURNS, "# apply")]
+    assert "detach" not in " ".join(one.text for one in found)
+    plain = TURNS.replace("Scaled.apply(x, self)", "x @ self.weight.T")
+    assert [one for one in build(recorded(plain)).answers if one.code == "leaf-unreached"] == []

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cached_property
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.errors.messages_of_autograd import explained
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.gradients import PassGroup
 from gradscope.analysis.facts.optimizers import seen_optimizers
 from gradscope.analysis.facts.passes.gradient_lives import first_after
 from gradscope.analysis.facts.reaching.unreached import Unreached
@@ -140,6 +142,7 @@ def _alike(sources: Sources) -> dict[tuple[int, str, bool, str], list[tuple[int,
     named = _cuts_named(sources)
     unreached = sources.gradients.unreached
     used = {tensor for (_, tensor), reason in unreached.items() if not reason.unused}
+    meant = _MeantPasses(sources)
     in_vain = _followed_by_a_step_in_vain(sources) if unreached else set[int]()
     for group in sources.gradients.groups:
         for tensor, entry in group.tensors.items():
@@ -153,6 +156,8 @@ def _alike(sources: Sources) -> dict[tuple[int, str, bool, str], list[tuple[int,
                 continue
             if sources.is_a_librarys_own(tensor):
                 continue
+            if reason is not None and not reason.unused and meant.is_another(group, tensor):
+                continue  # (the same: another pass gave gradients to those that are stepped with it)
             if reason is not None and (reason.taken or (reason.reached and sources.hooks.may_take_gradients)):
                 continue
             if reason is not None and not (reason.unused and sources.names.of(tensor) in names_received):
@@ -162,6 +167,34 @@ def _alike(sources: Sources) -> dict[tuple[int, str, bool, str], list[tuple[int,
                     key = (group.last_op, reason.why, reason.unused, left_out)
                     alike.setdefault(key, []).append((tensor, reason))
     return alike
+
+
+class _MeantPasses:
+    """The passes that are meant for a leaf: those that give gradients to others of the optimizer that holds it."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._groups, self._unreached = sources.gradients.groups, sources.gradients.unreached
+        self._holders = {
+            tensor: frozenset(event.subject for event in events)
+            for tensor, events in sources.events.in_optimizers.items()
+        }
+
+    @cached_property
+    def _given(self) -> dict[int, frozenset[int]]:
+        """By the statement of passes: the optimizers to whose leaves they gave gradients."""
+        found: dict[int, frozenset[int]] = {}
+        for group in self._groups:
+            given = (self._holders.get(leaf, frozenset()) for leaf, entry in group.tensors.items() if entry.received)
+            found[group.statement] = frozenset[int]().union(found.get(group.statement, frozenset()), *given)
+        return found
+
+    def is_another(self, group: PassGroup, tensor: int) -> bool:
+        """Whether a pass is for others, and one that is for the leaf did not reach it either, though it was used."""
+        own = self._holders.get(tensor, frozenset[int]())
+        if not own or own & self._given[group.statement]:
+            return False
+        meant = (self._unreached.get((other, tensor)) for other, given in self._given.items() if own & given)
+        return any(reason is not None and not reason.unused for reason in meant)
 
 
 def _cuts_named(sources: Sources) -> set[int]:
