@@ -3,7 +3,7 @@
 import pytest
 
 from gradscope.analysis.report_builder import build
-from tests.analysis.building import recorded
+from tests.analysis.building import line_of, recorded
 
 HEAD = """
 import torch
@@ -222,3 +222,74 @@ for epoch in range(3):
 """
     (text,) = [one.text for one in build(recorded(program)).answers if one.code == "trained-in-evaluation"]
     assert f" leaves {called} in evaluation mode" in text
+
+
+KEEPS = """
+import torch
+from torch import nn
+net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.2), nn.Linear(8, 1))
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+class Evaluating:
+    def __init__(self, model):
+        self.model = model
+    def __enter__(self):
+        self.model.eval()
+        self.was = self.model.training  # on entering
+    def __exit__(self, *_):
+        self.model.train(self.was)
+@torch.no_grad()
+def evaluate(model):
+    BEFORE
+    score = model(torch.rand(4, 4)).mean()
+    AFTER
+    return score
+for epoch in range(2):
+    net.train()
+    for step in range(8):
+        optimizer.zero_grad()
+        net(torch.rand(4, 4)).mean().backward()
+        optimizer.step()
+        if step % 4 == 3:
+            evaluate(net)
+"""
+
+
+def kept(before: str, after: str) -> tuple[str, list[int]]:
+    source = KEEPS.replace("BEFORE", before.replace("; ", "\n    ")).replace("AFTER", after)
+    found = [one for one in build(recorded(source)).answers if one.code == "trained-in-evaluation"]
+    return source, [cause.line for one in found for cause in one.causes]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "named"),
+    [
+        ("model.eval(); was = model.training", "model.train(was)", "was = model"),
+        ("was = model.eval().training", "model.train(was)", "was = model"),
+        ("model.train(False); was = model.training", "model.train(mode=was)", "was = model"),
+        ("model.eval(); was = model.training", "if was: model.train()", "was = model"),
+        ("helper = Evaluating(model); helper.__enter__()", "helper.__exit__()", "# on entering"),
+    ],
+)
+def test_the_mode_is_kept_after_it_was_set(before: str, after: str, named: str) -> None:
+    source, lines = kept(before, after)
+    assert lines == [line_of(source, named)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("was = model.training; model.eval()", "model.train(was)"),
+        ("was = model.training; model.eval()", "if was: model.train()"),
+        ("model.eval(); print(model.training)", "model.train()"),
+    ],
+)
+def test_the_mode_is_kept_before_it_is_set(before: str, after: str) -> None:
+    assert kept(before, after)[1] == []
+
+
+def test_a_mode_that_is_set_again_after_an_evaluation_and_was_that_before() -> None:
+    source = KEEPS.replace("BEFORE", "was = model.training\n    model.eval()").replace("AFTER", "model.train(was)")
+    source = source.replace("    for step in", "    if epoch: net.eval()  # frozen\n    for step in")
+    found = [one for one in build(recorded(source)).answers if one.code == "trained-in-evaluation"]
+    assert line_of(source, "was = model") not in [cause.line for one in found for cause in one.causes]
+    assert not any("an evaluation" in one.text or "the evaluation" in one.text for one in found)

@@ -13,9 +13,10 @@ from gradscope.analysis.facts.modes.mode_runs import ModeRun, mode_runs
 from gradscope.analysis.facts.modes.training_modes import ModeCall, TrainingModes
 from gradscope.analysis.facts.modules.module_words import module_word
 from gradscope.analysis.facts.passes.gradient_lives import first_after, last_before
-from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
 from gradscope.frames.calls.reached_functions import reached_functions
+from gradscope.frames.modules.modes_read_late import mode_read_after
 
 STEPS = 3
 """Steps in evaluation mode from which on it is reported."""
@@ -144,10 +145,13 @@ def _left(
     The lines that train must be lines that train in training mode as well.
     """
     index, call = sources.index, calls[at]
-    ended = next((one for one in islice(calls, at + 1, None) if _ends(one, call)), None)
-    until = ended.op if ended is not None else index.op_count
     first = first_after(training.passes, call.op - 1)
     evaluation = first_after(trained.evaluations, call.op - 1)
+    ends = [one for one in islice(calls, at + 1, None) if _ends(one, call)]
+    if ends and _is_set_again(calls, at, ends[0], trained, first) and _read_late(sources, call):
+        del ends[0]
+    ended = ends[0] if ends else None
+    until = ended.op if ended is not None else index.op_count
     if not 0 <= evaluation < first < until:
         return None
     steps = tuple(
@@ -170,6 +174,20 @@ def _left(
 def _ends(later: ModeCall, call: ModeCall) -> bool:
     """Whether a later call set another mode for a part of a module, or the same for all of it again."""
     return _overlap(later, call) if later.training else later.covers(call.parameters)
+
+
+def _is_set_again(calls: list[ModeCall], at: int, again: ModeCall, trained: _Trained, first: int) -> bool:
+    """Whether the evaluation that a call begins sets the mode again when it is over, though it was another before.
+
+    ``train(False)``, before the first pass. Where training was to go on in that mode, it was set by other calls.
+    """
+    evaluations = [first_after(trained.evaluations, op - 1) for op in (calls[at].op, again.op)]
+    if again.training or not evaluations[0] < again.op <= first or again.op <= evaluations[1] < first:
+        return False
+    own = (calls[at].event.span, again.event.span)
+    before = (one for one in reversed(calls[:at]) if one.event.span not in own and _ends(one, calls[at]))
+    found = next(before, None)
+    return found is None or found.training
 
 
 def _overlap(one: ModeCall, other: ModeCall) -> bool:
@@ -203,7 +221,20 @@ def _finding(sources: Sources, group: list[_LeftBehind], steps: list[int]) -> Fi
     parts = ["without dropout"] * bool(dropouts) + ["with statistics of batch norms that stand still"] * bool(norms)
     how = f" (eval() at line {at})" if at != line else ""
     when = "does only later" if any(left.is_put_back for left in group) else "did before it only"
+    read = _read_late(sources, last.call)
     again = f" (line {index.span_line(_shown(sources, last.back, last.place))} {when})" if last.back else ""
+    if read:
+        return sources.finding(
+            f"Line {read[0].line} keeps the mode after eval() has set it, so that it is False always: the evaluation "
+            f"leaves {listed(list(dict.fromkeys(left.call.name for left in group)))} in evaluation mode",
+            why=f"{index.times(steps):,} of {max(left.of for left in group):,} steps then train it so, "
+            f"{' and '.join(parts)}",
+            op=steps[-1],
+            tensors=sorted(last.call.parameters)[:1],
+            causes=read,
+            evidence=[Evidence("events", left.call.event.row) for left in group],
+            advice="Keep it before: was = model.training, then model.eval().",
+        )
     return sources.finding(
         f"Line {line}: an evaluation in the middle of training leaves "
         f"{listed(modules)} in evaluation mode{how}, and "
@@ -215,6 +246,18 @@ def _finding(sources: Sources, group: list[_LeftBehind], steps: list[int]) -> Fi
         evidence=[Evidence("events", left.call.event.row) for left in group],
         advice="Call train() again after each evaluation.",
     )
+
+
+def _read_late(sources: Sources, call: ModeCall) -> list[Cause]:
+    """The statement that keeps the mode that is put back after an evaluation, where it does so too late."""
+    recording = sources.index.recording
+    if call.event.span < 0:
+        return []
+    span = recording.spans[call.event.span]
+    read = mode_read_after(recording.files[span.file].text, span.line) if span.file >= 0 else None
+    if read is None:
+        return []
+    return [sources.cause_of_line("set", span.file, *read, recording.text(span.function))]
 
 
 def _shown(sources: Sources, back: ModeCall, place: int) -> int:
