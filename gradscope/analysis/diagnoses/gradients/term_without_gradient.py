@@ -11,6 +11,7 @@ from gradscope.analysis.diagnoses.zeroing_arguments import zeroing_argument
 from gradscope.analysis.facts.derivatives.zero_derivatives import ZeroGradients
 from gradscope.analysis.facts.graphs.loss_terms import is_number, terms_without_gradient
 from gradscope.analysis.facts.graphs.lost_terms import LostTerm, LostTerms
+from gradscope.analysis.facts.graphs.terms_of_copies import TermOfCopies, TermsOfCopies
 from gradscope.analysis.facts.losses.evaluated_terms import evaluated_term
 from gradscope.analysis.facts.modes.graphs_in_training import left_without_graph
 from gradscope.analysis.facts.modules.module_words import module_word
@@ -271,6 +272,11 @@ def _penalty(sources: Sources, lost: LostTerms, tensor: int, at: int, root: int,
     found = lost.penalty(tensor, at, op, sources.events.in_optimizers, is_added=name in _ADDS)
     if found is None:
         return None
+    of_copies = TermsOfCopies(index, sources.flow)
+    copies = of_copies.of(tensor, at, found)
+    if copies is not None:
+        return _of_copies(sources, copies, tensor, at, root, found.leaves)
+    found = of_copies.without_old(tensor, at, found)
     cuts = list(dict.fromkeys(sources.cuts.line_to_change(cut) for cut in found.cuts))
     where = listed(list(dict.fromkeys(sources.cuts.where(cut) for cut in found.cuts)))
     causes = [cause for cut in cuts for cause in sources.cause("cut", cut)]
@@ -295,6 +301,31 @@ def _penalty(sources: Sources, lost: LostTerms, tensor: int, at: int, root: int,
         causes=causes,
         evidence=[Evidence("ops", cut) for cut in found.cuts],
         advice="It changes what the loss is, and nothing that is trained.",
+    )
+
+
+def _of_copies(sources: Sources, copies: TermOfCopies, tensor: int, at: int, root: int, leaves: list[int]) -> Finding:
+    """A term that was computed from copies of parameters where the parameters were meant."""
+    index, overwritten = sources.index, copies.overwritten
+    names = sources.listed([sources.names.at(leaf, at) for leaf in leaves])
+    if overwritten is not None:
+        line = index.line(copies.file, overwritten.line)
+        why = (
+            f"line {line} gives the name {overwritten.name} another value before anything has read the parameter, and "
+            f"nothing but earlier copies of {names} is left to compute it from"
+        )
+        causes = [sources.cause_of_line("cut", copies.file, overwritten.line, overwritten.end_line, "")]
+    else:
+        why = f"line {index.op_line(copies.used)} computes it from earlier copies of {names} alone"
+        causes = sources.cause("used", copies.used)
+    return sources.finding(
+        f"{_named(sources, tensor, at)} is a term of {sources.names.of(root)}, and no gradient flows through it",
+        why=why,
+        op=at,
+        tensors=[tensor, *leaves],
+        causes=causes,
+        evidence=[Evidence("ops", copies.used)],
+        advice="Compute it from the parameters themselves, which require grad.",
     )
 
 
