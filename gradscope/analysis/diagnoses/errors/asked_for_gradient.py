@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.compiled_results import ADVICE, beside_compiled
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.passes.steps_between import step_between
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
 from gradscope.recording import NONE
@@ -168,6 +169,7 @@ def _unused(sources: Sources, op: int, tensor: int) -> _Absence:
     return (
         _made_beside(sources, op, tensor, root, set(steps))
         or _left_torch(sources, op, tensor)
+        or _stepped(sources, op, tensor, root, steps)
         or _never_used(sources, op, tensor, root)
     )
 
@@ -213,6 +215,22 @@ def _left_torch(sources: Sources, op: int, tensor: int) -> _Absence | None:
     if reason is None or reason.cut_op < 0:
         return None
     return _Absence(reason.why, sources.cut_causes([reason.cut_op]), "")
+
+
+def _stepped(sources: Sources, op: int, tensor: int, root: str, behind: Collection[int]) -> _Absence | None:
+    """The weights that the root was made from were written in place with the gradients of a pass through it."""
+    index = sources.index
+    between = step_between(index, sources.passes, tensor, behind, op)
+    if between is None:
+        return None
+    names = sources.listed([sources.names.at(leaf, between.wrote) for leaf in between.leaves])
+    wrote = index.op_line(between.wrote)
+    return _Absence(
+        f"line {wrote} ({index.call_name(between.wrote)}) writes {names} in place, with the gradients of line "
+        f"{index.op_line(between.passed)}, and a step is no part of the graph: no way leads through it to {root}",
+        [*sources.cause("cut", between.wrote), *sources.cause("backward", between.passed)],
+        "Make the step with autograd.grad(..., create_graph=True) and new tensors: p - lr * g, for functional_call.",
+    )
 
 
 def _is_view_of_used(sources: Sources, op: int, tensor: int) -> bool:
