@@ -82,6 +82,14 @@ def test_the_line_that_gave_the_second_name_is_the_cause(case: str) -> None:
 
 
 TWO = {
+    "the first of several that one state is handed to": """
+nets = [nn.Linear(3, 1) for _ in range(3)]
+server = nets[0]
+for net in nets:
+    train(net)
+for net in nets:
+    net.load_state_dict(server.state_dict())
+""",
     "a copy": "a = nn.Linear(3, 1)\nb = copy.deepcopy(a)\nb.load_state_dict(a.state_dict())\ntrain(a)\n",
     "a copy that is made anew": """
 a = nn.Linear(3, 1)

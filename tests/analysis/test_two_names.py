@@ -39,7 +39,26 @@ def found(source: str) -> list[Answer]:
     return [answer for answer in answers if answer.code in CODES and answer.severity == "warning"]
 
 
+AVERAGE = """
+workers = [copy.deepcopy(model) for _ in range(3)]
+models = dict(enumerate(workers))
+@torch.no_grad()
+def add(to, of):
+    for p, q in zip(to.parameters(), of.parameters()):
+        p.add_(q)
+    return to
+def average(models):
+    every = list(models.values())
+    result = every[0]  # second
+    for i in range(1, len(every)):
+        result = add(result, every[i])
+    return result
+server = average(models)
+print([(p - q).abs().sum() for p, q in zip(server.parameters(), workers[0].parameters())])
+"""
+
 ONE = {
+    "an average that begins with the first model": AVERAGE,
     "a target that is the policy": f"""
 class Agent:
     def __init__(self):
@@ -447,6 +466,7 @@ for p in params:
     p.data.clamp_(-1, 1)
 print(sum((p - p.mean()).sum() for p in params))
 """,
+    "an average that begins with a copy of the first model": AVERAGE.replace("every[0]", "copy.deepcopy(every[0])"),
 }
 
 

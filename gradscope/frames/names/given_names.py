@@ -47,7 +47,7 @@ def second_names(text: str, names: Collection[str], *, same_part: bool = True) -
             is_second = of is not None and _are_ends(name, of, names)
         if of is not None and is_second and name != of:
             found.append(Given(target.lineno, value.end_lineno or value.lineno, name, of))
-        elif of is None and _collects_parameters(value) and any(one.startswith(f"{name}[") for one in names):
+        elif of is None and _collects_parameters(value) and any(_is_item(one, name) for one in names):
             found.append(Given(target.lineno, value.end_lineno or value.lineno, name, ""))
     return found
 
@@ -208,7 +208,20 @@ def _taken_whole(value: ast.expr) -> str | None:
     """The name that is given as it is, or by ``copy.copy``, which copies no tensor; None for other values."""
     if isinstance(value, ast.Call) and len(value.args) == 1 and not value.keywords:
         value = value.args[0] if ast.unparse(value.func) in ("copy.copy", "copy") else value
-    return ast.unparse(value) if isinstance(value, ast.Name | ast.Attribute) else None
+    return ast.unparse(value) if isinstance(value, ast.Name | ast.Attribute) or _is_first_item(value) else None
+
+
+def _is_first_item(value: ast.expr) -> bool:
+    """Whether a value is one item of a container, by a number: ``models[0]``."""
+    if not isinstance(value, ast.Subscript) or not isinstance(value.value, ast.Name | ast.Attribute):
+        return False
+    index = value.slice.operand if isinstance(value.slice, ast.UnaryOp) else value.slice
+    return isinstance(index, ast.Constant) and isinstance(index.value, int | str)
+
+
+def _is_item(name: str, container: str) -> bool:
+    """Whether a name is that of an item, which is the tensor itself and no module that has it."""
+    return name.startswith(f"{container}[") and name.find("]", len(container)) == len(name) - 1
 
 
 def _are_ends(name: str, of: str, names: Collection[str]) -> bool:

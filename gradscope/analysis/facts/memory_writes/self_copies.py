@@ -37,7 +37,10 @@ class SelfCopy(NamedTuple):
 
 
 def self_copies(index: Index, sharing: StorageGroups) -> list[SelfCopy]:
-    """One for each statement that loads a module from itself under another name."""
+    """One for each statement that loads a module from itself under another name.
+
+    Not for one that goes on to load others: what hands one state to all of a list may come by the one that it is from.
+    """
     steps = {tensor: op for op, tensor, _, _ in all_writes(index) if op < index.op_count and is_step(index, op)}
     found: dict[int, SelfCopy] = {}
     for op in index.calls_of(lambda name: name.endswith(f".{_LOADS}")):
@@ -45,6 +48,9 @@ def self_copies(index: Index, sharing: StorageGroups) -> list[SelfCopy]:
         if statement == NOWHERE:
             continue
         given, tensors = _copied_onto_itself(index, sharing, op)
+        if not tensors:
+            found.pop(statement, None)
+            continue
         destination, source = _owner(index, op, _LOADS), _owner(index, given, _GIVES)
         step = max((steps[tensor] for tensor in tensors if tensor in steps), default=NONE)
         if step >= 0 and _are_two(destination, source):
