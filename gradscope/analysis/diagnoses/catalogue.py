@@ -225,6 +225,7 @@ _ENTRIES = (
     Entry("gradients.sum_of_normalized", _several_passes),
     Entry("gradients.units_alike", _several_looks_at_gradients),
     Entry("gradients.straight_through_reversed", _a_pass),
+    Entry("gradients.estimate_subtracted", _a_pass),
     Entry("gradients.overflow_in_half", _an_event(EventKind.VALUES)),
     Entry("gradients.gradient_always_zero", _an_event(EventKind.GRADIENTS)),
     Entry("optimizers.weights.layer_died", _several_looks_at_gradients),

@@ -22,6 +22,9 @@ _SIGNS = {
 }
 """How calls take their first and their second tensor."""
 
+_DISTANCES = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
+"""Functions that depend on the difference of their first two tensors alone."""
+
 _LARGEST = 64
 """Calls of one sum that are followed."""
 
@@ -35,6 +38,8 @@ class Sum(NamedTuple):
     """The tensors that are in it as often with a plus as with a minus."""
     left: list[int]
     """The others that require grad."""
+    constant: list[int]
+    """The others that do not."""
 
 
 class CancelledTerms:
@@ -43,9 +48,18 @@ class CancelledTerms:
     def __init__(self, index: Index) -> None:
         self._index = index
 
+    def of_distance(self, op: int) -> Sum | None:
+        """What cancels in the difference that a loss function takes of its two tensors; see :meth:`of`."""
+        is_distance = self._index.func(op).rpartition(".")[2] in _DISTANCES
+        return self._expanded(op, (1, -1)) if is_distance and len(self._index.uses.of(op)) > 1 else None
+
     def of(self, op: int) -> Sum | None:
         """What cancels in the result of a call; None where nothing does, or where it is not known."""
-        if self._signs(op) is None or op in self._unclear:
+        signs = self._signs(op)
+        return None if signs is None else self._expanded(op, signs)
+
+    def _expanded(self, op: int, own_signs: tuple[int, ...]) -> Sum | None:
+        if op in self._unclear:
             return None
         counts: dict[int, int] = {}
         todo, steps = [(op, 1)], 0
@@ -54,7 +68,7 @@ class CancelledTerms:
             steps += 1
             if steps > _LARGEST:
                 return None
-            signs = self._signs(current) or ()
+            signs = own_signs if current == op else self._signs(current) or ()
             for tensor, own in zip(self._index.uses.of(current), signs, strict=False):
                 made = self._index.recording.tensors.column("op")[tensor]
                 if tensor in self._regraphed:
@@ -64,8 +78,9 @@ class CancelledTerms:
                 else:
                     counts[tensor] = counts.get(tensor, 0) + sign * own
         cancelled = [one for one, count in counts.items() if not count and self._index.requires_grad(one, op)]
-        left = [one for one, count in counts.items() if count and self._index.requires_grad(one, op)]
-        return Sum(op, cancelled, left) if cancelled else None
+        others = [one for one, count in counts.items() if count]
+        left = [one for one in others if self._index.requires_grad(one, op)]
+        return Sum(op, cancelled, left, [one for one in others if one not in left]) if cancelled else None
 
     def _signs(self, op: int) -> tuple[int, ...] | None:
         if not 0 <= op < self._index.op_count:
