@@ -57,6 +57,12 @@ def test_an_iterator_that_is_gone_through_after_the_optimizer(made: str, again: 
     assert found == [line_of(source, "params = ")]
 
 
+@pytest.mark.parametrize("second, is_said", [("params", True), ("list(layer.parameters())", False)])
+def test_a_second_name_of_the_iterator_is_as_used_up(second: str, is_said: bool) -> None:
+    found, source = causes("layer.parameters()", f"clipped = {second}\n    clip_grad_norm_(clipped, 1.0)")
+    assert found == ([line_of(source, "params = ")] if is_said else [])
+
+
 TRAINER = """
 import torch
 from torch import nn

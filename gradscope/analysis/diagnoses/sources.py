@@ -136,6 +136,13 @@ class Sources:
         return RegisteredHooks(self.index, self.events)
 
     @cached_property
+    def tracked_behind(self) -> frozenset[int]:
+        """Ops that ran with gradients on behind a ``torch.no_grad()`` that nothing entered."""
+        from gradscope.analysis.facts.modes.tracked_behind import tracked_behind
+
+        return tracked_behind(self.index)
+
+    @cached_property
     def snippets(self) -> SnippetRuns:
         """How the parts of a transcript, page or notebook ran."""
         from gradscope.analysis.facts.program.snippet_runs import SnippetRuns

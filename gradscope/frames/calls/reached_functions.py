@@ -18,11 +18,25 @@ def reached_functions(text: str, line: int) -> frozenset[str]:
     around = innermost(tree, line, *_FUNCTIONS) if tree is not None else None
     if tree is None or not isinstance(around, _FUNCTIONS):
         return frozenset()
+    return _reached(tree, {around.name})
+
+
+def named_from(text: str, first: int, last: int) -> frozenset[str]:
+    """Names of the functions that the statements at some lines may call, directly or not; known as above."""
+    tree = parsed(text)
+    if tree is None:
+        return frozenset()
+    inside = (one for one in ast.walk(tree) if isinstance(one, ast.expr) and first <= one.lineno <= last)
+    return _reached(tree, {name for one in inside for name in _named(one)})
+
+
+def _reached(tree: ast.Module, names: set[str]) -> frozenset[str]:
     bodies: dict[str, list[ast.AST]] = {}
     for node in ast.walk(tree):
         if isinstance(node, _FUNCTIONS):
             bodies.setdefault(node.name, []).append(node)
-    found, todo = {around.name}, [around.name, "forward"]
+    found = names & bodies.keys()
+    todo = [*found, "forward"]
     while todo:
         for body in bodies.get(todo.pop(), ()):
             for name in _mentioned(body) & bodies.keys() - found:
@@ -33,6 +47,10 @@ def reached_functions(text: str, line: int) -> frozenset[str]:
 
 def _mentioned(body: ast.AST) -> set[str]:
     """All names in a part of the tree: a function may be handed on before it is called."""
-    walked = list(ast.walk(body))
-    names = {node.id for node in walked if isinstance(node, ast.Name)}
-    return names | {node.attr for node in walked if isinstance(node, ast.Attribute)}
+    return {name for node in ast.walk(body) for name in _named(node)}
+
+
+def _named(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Name):
+        return [node.id]
+    return [node.attr] if isinstance(node, ast.Attribute) else []

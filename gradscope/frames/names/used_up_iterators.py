@@ -40,7 +40,7 @@ def iterated_again(text: str, line: int) -> list[Again]:
 
     Only of names that are bound once in the whole file, to what is an iterator by its making: a generator expression, a
     chain of ``itertools``, ``filter``, ``map``, ``zip``, ``iter``, the ``parameters()`` of a module, or what a function
-    of the file that gives nothing else returns.
+    of the file that gives nothing else returns; and of names bound once to such a name.
     """
     tree = parsed(text)
     if tree is None:
@@ -50,7 +50,8 @@ def iterated_again(text: str, line: int) -> list[Again]:
     for user in (node for node in ast.walk(tree) if isinstance(node, ast.stmt) and _spans(node, line)):
         given = {ast.unparse(node) for node in _arguments(user)}
         for name in (name for name in given if name in made and bound[name] == 1):
-            found.extend(_again(tree, name, made[name], user))
+            for called in (name, *_second_names(tree, name, bound)):
+                found.extend(_again(tree, name, called, made[name], user))
     return list(dict.fromkeys(found))
 
 
@@ -297,12 +298,23 @@ def _arguments(statement: ast.stmt) -> Iterator[ast.expr]:
                     yield from group.values
 
 
-def _again(tree: ast.Module, name: str, made: ast.stmt, user: ast.stmt) -> Iterator[Again]:
+def _second_names(tree: ast.Module, name: str, bound: Counter[str]) -> list[str]:
+    """Names that are bound once, to what a name stands for: ``params_to_clip = lora_layers``."""
+    return [
+        target
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and ast.unparse(node.value) == name
+        for target in map(ast.unparse, node.targets)
+        if bound[target] == 1
+    ]
+
+
+def _again(tree: ast.Module, name: str, called: str, made: ast.stmt, user: ast.stmt) -> Iterator[Again]:
     for block in _blocks(tree):
         for node in block:
             if node in (made, user):
                 continue
-            through = _goes_through(node, name)
+            through = _goes_through(node, called)
             if through is not None:
                 beside = tuple((one.lineno, one.end_lineno or one.lineno) for one in block if one is not node)
                 made_at = made.lineno, made.end_lineno or made.lineno

@@ -79,8 +79,8 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
     left_by: dict[int, set[int]] = {}
     columns = (recording.storages.column(name) for name in ("op", "died", "nbytes", "external"))
     for storage, (op, died, held, external) in enumerate(zip(*columns, strict=True)):
-        if external or op >= index.op_count or not saved[storage]:
-            continue
+        if external or op >= index.op_count or not saved[storage] or op in sources.tracked_behind:
+            continue  # (what ran behind a no_grad() that nothing entered is said to come from that)
         statement = index.op_statement[op]
         made[statement] = made.get(statement, 0) + index.weights[op]
         if died == NONE:
