@@ -352,6 +352,7 @@ _ENTRIES = (
     Entry("optimizers.members.steps_without_gradients", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.order.gradient_applied_twice", _a_pass_and_a_write),
     Entry("optimizers.order.gradient_given_once", _a_pass_and_a_write),
+    Entry("optimizers.order.replaced_before_step", _a_step),
     Entry("optimizers.members.made_anew", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.half_precision.scaled_gradients", _an_event(EventKind.GRAD_SCALER)),
     Entry("optimizers.half_precision.scales_mixed", _an_event(EventKind.GRAD_SCALER)),

@@ -27,8 +27,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
     seen, wrapped = index.recording.tensors.column("op"), WrappedParameters(index)
     found: dict[int, dict[int, int]] = {}
     made_of: dict[tuple[int, Lines], dict[int, int]] = {}
-    for op, kind in enumerate(kinds):
-        if kind != OpKind.SET or "requires_grad" not in index.func(op):
+    for op in (one for one, kind in enumerate(kinds) if kind == OpKind.SET):
+        if "requires_grad" not in index.func(op):
             continue
         tensor = index.uses.of(op)[0]
         leaf = trained.get(storages[tensor], tensor)
@@ -66,7 +66,8 @@ def _of_wrapped(sources: Sources, wrap: Lines, leaves: dict[int, int]) -> Findin
     names = sources.listed([sources.names.at(leaf, sources.lives.passes[leaf][-1]) for leaf in leaves])
     (cause,) = sources.causes_at("made", [wrap])
     return sources.finding(
-        f"Line {cause.line}: {names} require{'s' * (len(leaves) == 1)} grad and get{'s' * (len(leaves) == 1)} gradients",
+        f"Line {cause.line}: {names} require{'s' * (len(leaves) == 1)} grad, and gradients reach "
+        f"{'it' if len(leaves) == 1 else 'them'}",
         why=f"requires_grad was switched off on the tensor (line {index.op_line(op)}), and the parameter that is made "
         "of it has a requires_grad of its own, which is True",
         op=op,
