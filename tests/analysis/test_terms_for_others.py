@@ -39,6 +39,14 @@ def test_the_cut_that_all_of_it_came_through_is_named() -> None:
     assert found(SOURCE) == [line_of(SOURCE, "# judged")]
 
 
+def test_so_it_is_where_the_next_round_clears_what_it_gives_to_others() -> None:
+    source = SOURCE.replace("in enumerate(optimizers)", "in reversed(list(enumerate(optimizers)))")
+    assert found(source) == [line_of(SOURCE, "# judged")]
+    assert not found(
+        source.replace("critic(torch.cat([fake.detach(), given], 1))  #", "critic(torch.cat([fake, given], 1))  #")
+    )
+
+
 def test_so_is_that_of_a_term_without_any_gradient_in_the_pass_of_one_optimizer_of_several() -> None:
     frozen = "        critic.requires_grad_(number == 1)\n        loss = loss_of(number)"
     source = SOURCE.replace("        loss = loss_of(number)", frozen)

@@ -473,3 +473,53 @@ print(sum((p - p.mean()).sum() for p in params))
 @pytest.mark.parametrize("case", MEANT)
 def test_what_is_meant_to_be_one_is_not_blamed(case: str) -> None:
     assert found(MEANT[case]) == []
+
+
+BEST = """
+import copy
+import torch
+from torch import nn
+def make():
+    return nn.Linear(3, 1)
+def train(model, optimizer):
+    optimizer.zero_grad()
+    model(torch.ones(2, 3)).pow(2).sum().backward()
+    optimizer.step()
+def search():
+    best_loss, best_model = 1e9, None
+    model = make()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    for epoch in range(4):
+        {anew}
+        train(model, optimizer)
+        loss = model(torch.ones(2, 3)).pow(2).sum().item()
+        if loss < best_loss:
+            best_loss = loss
+            {kept}
+    {then}
+search()
+"""
+KEPT = "best_model = model  # here"
+ANEW = "model = make(); optimizer = torch.optim.SGD(model.parameters(), lr=0.01)"
+
+
+@pytest.mark.parametrize("then", ["return best_model", "print(best_model(torch.ones(2, 3)))", "model = best_model"])
+def test_a_loop_that_keeps_the_best_of_its_model_has_to_copy_it(then: str) -> None:
+    source = BEST.format(anew="pass", kept=KEPT, then=then)
+    (answer,) = found(source)
+    assert [cause.line for cause in answer.causes] == [line_of(HEAD + source, "# here")]
+
+
+@pytest.mark.parametrize(
+    ("anew", "kept", "then"),
+    [
+        ("pass", "best_model = copy.deepcopy(model)", "return best_model"),
+        (ANEW, KEPT, "return best_model"),
+        ("pass", f"{KEPT}\n            break", "return best_model"),
+        ("pass", KEPT, "return model"),
+        ("pass", "best_epoch = epoch", "return best_epoch"),
+    ],
+    ids=["a copy", "a model of each round", "it ends there", "it is not used", "a number"],
+)
+def test_the_best_of_several_models_or_a_copy_is_fine(anew: str, kept: str, then: str) -> None:
+    assert found(BEST.format(anew=anew, kept=kept, then=then)) == []

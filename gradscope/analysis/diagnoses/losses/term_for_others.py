@@ -16,32 +16,39 @@ from gradscope.recording.rows import OpKind
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
-    """For the last pass of each place before a step of each optimizer: one finding for each cut."""
+    """For the last passes of each place before a step of each optimizer: one finding for each cut.
+
+    The last but one as well: what a round clears before its own pass is not cleared any more after the last round.
+    """
     index, said = sources.index, set[tuple[int, ...]]()
     flags, kinds = (index.recording.ops.column(name) for name in ("flags", "kind"))
     by_step = PassesByStep(index, sources.lives)
     terms = TermsForOthers(index, sources.passes, by_step, sources.lives, sources.flow, sources.cuts)
-    for op in (op for group in sources.gradients.groups for op in by_step.last_of_each(group.ops)):
+    for op in (op for group in sources.gradients.groups for op in _last_two(by_step, group.ops)):
         if flags[op] & RAISED or kinds[op] != OpKind.BACKWARD:
             continue
         for found in terms.of_pass(op, sources.gradients.roots[op]):
-            if (cuts := tuple(found.cuts)) not in said:
+            if (cuts := tuple(index.op_statement[cut] for cut in found.cuts)) not in said:
                 said.add(cuts)
                 yield _finding(sources, found, op)
 
 
+def _last_two(by_step: PassesByStep, ops: list[int]) -> list[int]:
+    last = by_step.last_of_each(ops)
+    before = [op for op in ops if op not in last]
+    return [*last, *(by_step.last_of_each(before) if before else ())]
+
+
 def _finding(sources: Sources, found: TermForOthers, op: int) -> Finding:
-    index, names = sources.index, sources.names
+    names = sources.names
     (root, *_) = sources.gradients.roots[op]
     where = listed(list(dict.fromkeys(sources.cuts.where(cut) for cut in found.cuts)))
     trained = sources.listed([names.at(leaf, op) for leaf in found.trained])
     others = sources.listed([names.at(leaf, op) for leaf in found.others])
     cuts = dict.fromkeys(sources.cuts.line_to_change(cut) for cut in found.cuts)
     return sources.finding(
-        f"Line {index.op_line(index.made_by(found.term))}: {names.at(found.term, op)} is a term of {names.of(root)}, "
-        f"and gives what the step at line {index.op_line(found.step)} updates no gradient",
-        why=f"it was computed from {trained}, cut off at {where}; it gives gradients to {others} only, which line "
-        f"{index.op_line(found.cleared)} clears before any step",
+        f"{names.at(found.term, op)}, a term of {names.of(root)}, gives {trained} no gradient, which the step updates",
+        why=f"it was cut off at {where}, and the gradients that it gives to {others} are cleared before any step",
         op=op,
         tensors=[found.term, *found.trained],
         causes=[cause for cut in cuts for cause in sources.cause("cut", cut)],

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.modules.best_is_trained import BestIsTrained, best_is_trained
 from gradscope.analysis.facts.modules.copied_modules import TreatedAsTwo
 from gradscope.analysis.facts.program.two_names import keys_for_one, two_names
 from gradscope.analysis.report_model import Evidence
@@ -40,7 +41,25 @@ def _find(sources: Sources) -> Iterator[Finding]:
     for copied in sources.copied_as_two:
         at = index.recording.spans[copied.copies[0].span]
         if (at.file, at.line) not in said:
+            said.add((at.file, at.line))
             yield _copied(sources, copied)
+    for best in best_is_trained(index, sources.names_held):
+        if (best.file, best.kept.line) not in said:
+            yield _best(sources, best)
+
+
+def _best(sources: Sources, best: BestIsTrained) -> Finding:
+    """A module that is called the best so far, and that is the one which is trained on."""
+    kept = best.kept
+    cause = sources.cause_of_line("made", best.file, kept.line, kept.end_line, "")
+    return sources.finding(
+        f"Line {cause.line}: {kept.name} is {kept.of} itself, no copy was made",
+        why="the steps that follow change both",
+        op=best.step,
+        tensors=best.tensors,
+        causes=[cause],
+        advice=f"copy.deepcopy({kept.of}) makes a module of its own.",
+    )
 
 
 def _copied(sources: Sources, copied: TreatedAsTwo) -> Finding:
@@ -76,7 +95,8 @@ DIAGNOSIS = Diagnosis(
         meaning="""An assignment gave a tensor, or a module, a second name. A write in place changed it, and a
             statement then used both names as if they were two things: it mixed the one into the other, compared them,
             or read both. Or copy.copy() made several copies of a module, for each of which an optimizer was made, or
-            one that is called best or target while steps went on, or that a statement mixed with the module itself.""",
+            one that is called best or target while steps went on, or that a statement mixed with the module itself.
+            Or a loop keeps the module that it trains under the name of the best so far.""",
         reason="""noisy = clean, self.target = self.policy, copy.copy(model) and {"x": t, "y": t} make no copy of any
             tensor. What is written under the one name is read under the other.""",
         remedy="""Take a copy where the second name is given: clean.clone(), copy.deepcopy(policy), or
