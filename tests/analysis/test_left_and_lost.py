@@ -245,3 +245,34 @@ def test_what_is_used_or_assigned_of_such_a_weight_is_not_lost(write: str) -> No
 def test_what_the_text_says_is_written() -> None:
     text = "nn.init.zeros_(layer.weight)\nx[mask].zero_()\nw.zero_()\ny = x[0].zero_()\nx[a][0] += 1\nf(x[0])\ng_()"
     assert temporaries_written(text) == {1: "layer.weight", 2: "x[mask]", 5: "x[a]"}
+
+
+PENALTY = """
+import torch
+critic = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
+optimizer = torch.optim.SGD(critic.parameters(), lr=0.1)
+def penalty():
+    mixed = torch.rand(2, 3, requires_grad=True)
+    out = critic(mixed).sum()
+    {}
+    return (gradient.norm() - 1) ** 2{}
+for step in range(4):
+    loss = critic(torch.ones(2, 3)).sum() + penalty()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+FILLED = "out.backward(create_graph=True); gradient = mixed.grad"
+
+
+@pytest.mark.filterwarnings("ignore:Using backward")
+@pytest.mark.parametrize(
+    ("differentiated", "after", "found"),
+    [
+        (FILLED, "", [[7]]),
+        (f"{FILLED}; mixed.grad = None", "", []),
+        ("(gradient,) = torch.autograd.grad(out, mixed, create_graph=True)", "", []),
+    ],
+)
+def test_inputs_that_only_their_gradients_keep(differentiated: str, after: str, found: list[list[int]]) -> None:
+    assert causes(PENALTY.format(differentiated, after), "gradient-cycle") == found

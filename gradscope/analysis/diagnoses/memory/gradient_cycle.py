@@ -1,4 +1,4 @@
-"""Parameters that nothing holds any more but their own gradients: ``backward(create_graph=True)`` makes a cycle."""
+"""Leaves that nothing holds any more but their own gradients: ``backward(create_graph=True)`` makes a cycle."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording import NONE
+from gradscope.recording.flags import PARAMETER
 from gradscope.recording.rows import OpKind
 
 KEPT = 2
-"""Such parameters of one origin from which on it is reported."""
+"""Such leaves of one origin from which on it is reported."""
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -35,42 +36,45 @@ def _find(sources: Sources) -> Iterator[Finding]:
 
 
 def _kept(sources: Sources, ops: set[int]) -> dict[int, int]:
-    """Parameters whose last gradient has a graph, which live on without a name at the end: the pass that gave it."""
+    """Leaves whose gradient has a graph, which live on without a name at the end: the pass that gave it that.
+
+    A pass that adds to a gradient since, without a graph of its own, does so in place: the graph stays.
+    """
     index, died = sources.index, sources.index.recording.tensors.column("died")
     return {
-        tensor: passes[-1]
+        tensor: given[-1]
         for tensor, passes in sources.lives.passes.items()
-        if passes[-1] in ops
-        and died[tensor] == NONE
-        and not any(one > passes[-1] for one in index.cleared_at.get(tensor, ()))
+        if died[tensor] == NONE
+        and (given := [one for one in passes if one in ops])
+        and not any(one > given[-1] for one in index.cleared_at.get(tensor, ()))
         and not any(span == NONE for _, _, span in sources.names_held.get(tensor, ()))
     }
 
 
 def _finding(sources: Sources, op: int, tensors: list[int], rounds: int) -> Finding:
     index = sources.index
-    first = min(index.made_by(tensor) for tensor in tensors)
+    flags = index.recording.tensors.column("flags")
+    what = "parameters" if all(flags[tensor] & PARAMETER for tensor in tensors) else "tensors"
     return sources.finding(
-        f"Line {index.op_line(op)}: backward(create_graph=True) gives parameters gradients whose graph leads back to "
-        f"them: {len(tensors):,} parameters, made at line {index.op_line(first)} in {rounds:,} rounds, are in memory "
-        "at the end, and no name holds one",
+        f"Line {index.op_line(op)}: backward(create_graph=True) gives {what} gradients whose graph leads back to "
+        f"them: {len(tensors):,} {what} of {rounds:,} rounds are in memory at the end, and no name holds one",
         op=op,
         tensors=[tensors[-1]],
         causes=sources.cause("backward", op),
         evidence=[Evidence("tensors", tensor) for tensor in tensors],
-        advice="Use torch.autograd.grad(loss, parameters, create_graph=True), which fills no .grad; or set .grad to "
+        advice=f"Use torch.autograd.grad(loss, {what}, create_graph=True), which fills no .grad; or set .grad to "
         "None once the second pass is over.",
     )
 
 
 DIAGNOSIS = Diagnosis(
     code="gradient-cycle",
-    title="parameters that only their own gradients keep in memory",
+    title="parameters or inputs that only their own gradients keep in memory",
     severity="warning",
     explanation=Explanation(
-        meaning="""backward(create_graph=True) gave parameters gradients that have a graph themselves. The models were
-            given up since, and their parameters are still in memory.""",
-        reason="""A parameter holds its .grad, the gradient holds its graph, and the graph leads to the parameter. The
+        meaning="""backward(create_graph=True) gave parameters, or inputs, gradients that have a graph themselves. The
+            models, or the batches, were given up since, and these leaves are still in memory.""",
+        reason="""A leaf holds its .grad, the gradient holds its graph, and the graph leads to the leaf. The
             link through the graph is in C++, where Python's garbage collector does not see it.""",
         remedy="""torch.autograd.grad(loss, parameters, create_graph=True) returns the gradients and fills no .grad.
             Where backward() has to be used, set .grad to None as soon as the second pass is over.""",
