@@ -8,6 +8,7 @@ from typing import NamedTuple
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.graphs.loss_terms import is_number
 from gradscope.analysis.facts.modes.graphs_in_training import left_without_graph
 from gradscope.analysis.facts.modules.module_words import module_word
 from gradscope.analysis.facts.reaching.left_values import is_built_from_values
@@ -186,12 +187,14 @@ def _constants(sources: Sources, op: int, root: int) -> _Untracked | None:
     index, made = sources.index, sources.index.made_by(root)
     taken = list(index.uses.of(made)) if 0 <= made < index.op_count else []
     flags = index.recording.tensors.column("flags")
-    if not taken or any(flags[one] & EXTERNAL or len(index.uses.of(index.made_by(one))) for one in taken):
+    is_new = all(not flags[one] & EXTERNAL and not len(index.uses.of(index.made_by(one))) for one in taken)
+    if not taken or not is_new or not all(is_number(index, one) for one in taken):
         return None
     shown = [f"{sources.names.at(one, op)} (line {index.op_line(index.made_by(one))})" for one in taken]
     several = "new constants" if len(taken) > 1 else "a new constant"
     return _Untracked(
-        f"it was made at line {index.op_line(made)} from {listed(shown)}, {several}",
+        "nothing that it was made from requires grad; it was made at line "
+        f"{index.op_line(made)} from {listed(shown)}, {several}",
         [*(cause for one in taken for cause in sources.made_at(one)), *sources.made_at(root)],
         op,
         [Evidence("tensors", one) for one in taken],
