@@ -105,3 +105,28 @@ def test_an_array_taken_back_is_the_memory_that_it_was() -> None:
     )
     assert {line.place.line: line.allocated_bytes for line in report.memory.lines} == {2: 1200, 3: 400, 5: 800}
     assert report.memory.live_bytes == 2400
+
+
+EVALUATED = """
+import torch
+net, body = torch.nn.Linear(64, 64), torch.nn.Linear(64, 64)
+def run(x):
+    first, second = 0.0, 0.0
+    for part in x:
+        first = first + body(part).exp().mean()
+        second = second + net(part).tanh().exp().mean()
+    return first, second
+total = 0.0
+for step in range(9):
+    first, second = run(torch.rand(9, 64, 64))
+    {}
+first, second = run(torch.rand(9, 64, 64))
+torch.autograd.grad(first, body.weight)
+"""
+
+
+def test_the_last_of_what_passes_use_up_is_no_leak() -> None:
+    answers = build(recorded(EVALUATED.format("(first + second).backward()"))).answers
+    assert [one.text for one in answers if one.code == "memory-kept-by-graph"] == []
+    answers = build(recorded(EVALUATED.format("first.backward(); total = total + second"))).answers
+    assert [one for one in answers if one.code == "memory-kept-by-graph"]

@@ -156,3 +156,53 @@ for step in range(3):
     assert [one.code for one in answers] == ["sample-without-gradient"]
     assert [cause.line for cause in answers[0].causes] == [line_of(source, "# here")]
     assert "model.* (4)" in answers[0].text
+
+
+ROLLED = """
+import torch
+import torch.nn.functional as F
+from torch.distributions import Normal, kl_divergence
+encode, cell, decode = torch.nn.Linear(8, 4), torch.nn.GRUCell(2, 5), torch.nn.Linear(2, 3)
+def draw(dist):
+    return dist.sample()  # here
+for step in range(2):
+    h, x, loss = torch.zeros(6, 5), torch.rand(6, 3), 0.0
+    for _ in range(4):
+        mean, spread = encode(torch.cat([x, h], 1)).chunk(2, 1)
+        dist = Normal(mean, F.softplus(spread))
+        z = draw(dist)
+        h = cell(z, h)
+        {}
+    loss.backward()
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "loss = loss + F.mse_loss(decode(z), x) + kl_divergence(dist, Normal(0.0, 1.0)).mean()",
+        "loss = loss + (decode(z.tanh()) - x).abs().mean() - dist.entropy().mean()",
+        "loss = loss + decode(z).pow(2).mean() + 0.1 * mean.pow(2).mean()",
+        "loss = loss + decode(h[:, :2]).pow(2).mean() - dist.entropy().mean()",
+        "loss = loss - Normal(decode(z), 1.0).log_prob(x).mean() - dist.entropy().mean()",
+    ],
+)
+def test_a_model_that_goes_on_from_its_samples_and_is_trained_by_what_they_become(body: str) -> None:
+    source = ROLLED.format(body)
+    found = [one for one in build(recorded(source)).answers if one.code == "sample-without-gradient"]
+    assert [cause.line for one in found for cause in one.causes] == [line_of(source, "# here")]
+    drawn = build(recorded(source.replace(".sample()", ".rsample()"))).answers
+    assert [one for one in drawn if one.code == "sample-without-gradient"] == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "loss = loss - dist.log_prob(x[:, :2]).mean()",
+        "loss = loss - (dist.log_prob(z).sum(1) * decode(z).pow(2).sum(1)).mean() - dist.entropy().mean()",
+        "loss = loss + F.mse_loss(decode(z + mean - mean.detach()), x) - dist.entropy().mean()",
+    ],
+)
+def test_a_model_that_goes_on_from_its_samples_on_purpose(body: str) -> None:
+    found = build(recorded(ROLLED.format(body))).answers
+    assert [one for one in found if one.code == "sample-without-gradient"] == []

@@ -110,7 +110,7 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
     if leaking and holder < 0 and results is None and differentiated < 0:
         living = _saved_by_living_graphs(index, passes)
         leaking = [key for key in leaking if _keeps_most(living, {key: left_by[key]})]
-    if not leaking:
+    if not leaking or (holder >= 0 and _is_mostly_walked(index, passes, holder)):
         return
     total, lines = sum(nbytes[key] for key in leaking), [index.statements[key].line for key in leaking]
     blocks = sum(kept[key] for key in leaking)
@@ -254,6 +254,20 @@ def _deepest_accumulator(index: Index, names: BestNames) -> int:
         if any(names.best[use] == name and use != tensor for use in taken):
             return tensor
     return NONE
+
+
+def _is_mostly_walked(index: Index, passes: Passes, tensor: int) -> bool:
+    """Whether passes came through most of what the call that made a tensor gave.
+
+    The last of it has its graph still: a term that an evaluation at the end did not use.
+    """
+    spans, nodes = index.recording.ops.column("span"), index.recording.tensors.column("node")
+    span, taken = spans[index.made_by(tensor)], [0, 0]
+    for op in (one for one, at in enumerate(spans) if at == span >= 0):
+        for made in index.tensors_made(op):
+            if nodes[made] >= 0:
+                taken[passes.first_walked_at[nodes[made]] >= 0] += index.weights[op]
+    return taken[1] > taken[0]
 
 
 def _written_into(index: Index, names: BestNames) -> tuple[int, int]:

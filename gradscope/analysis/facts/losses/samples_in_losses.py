@@ -72,7 +72,8 @@ def samples_in_losses(index: Index, flow: Flow, passes: Passes, lives: GradientL
         for backward in sorted(later.values()):
             before = max((op for op in index.roots if op < backward), default=NONE)
             drawn_for_it = ops_between(ops, before, backward)[-_DRAWS_A_PASS:] or [last_before(ops, backward)]
-            ways = (_Way(index, flow, passes, lives, op, backward).found() for op in drawn_for_it if op >= 0)
+            repeats = len(drawn_for_it) > 1
+            ways = (_Way(index, flow, passes, lives, op, backward, repeats).found() for op in drawn_for_it if op >= 0)
             found = [way for way in ways if way is not None]
             if found:
                 leaves = {leaf for way in found for leaf in way.leaves}
@@ -88,8 +89,12 @@ def _draws(function: str) -> bool:
 class _Way:
     """The ways from one sample to what one pass started from."""
 
-    def __init__(self, index: Index, flow: Flow, passes: Passes, lives: GradientLives, op: int, backward: int) -> None:
+    def __init__(
+        self, index: Index, flow: Flow, passes: Passes, lives: GradientLives, op: int, backward: int, repeats: bool
+    ) -> None:
         self._index = index
+        self._repeats = repeats
+        """Its line draws several times for the pass: a state that is carried on may take each sample in."""
         self._lives = lives
         self._flow = flow
         self._op = op
@@ -124,7 +129,8 @@ class _Way:
 
         Shown so: what the distribution is made of is put in beside the sample (a straight-through estimate, a
         probability written out, a model that is run on its own samples), or a probability of the sample is a factor
-        of what depends on it (a score function).
+        of what depends on it (a score function). Where a sample is drawn at each step, and the model goes on from it,
+        what comes of that is left aside: the sample must go into the loss by another way as well.
         """
         index = self._index
         nodes = index.recording.tensors.column("node")
@@ -141,7 +147,9 @@ class _Way:
                 uses = list(index.uses.of(op))
                 is_probability = tensor in probabilities or name in _OF_PROBABILITY
                 if not is_probability and any(self._of_model(one, given, leaves) for one in uses):
-                    return False
+                    if not self._repeats or any(one in given for one in uses):
+                        return False
+                    continue
                 if name in _PRODUCTS and self._is_score(op, uses, sample, probabilities):
                     return False
                 for made in index.tensors_made(op):
@@ -153,7 +161,21 @@ class _Way:
                     if made not in known:
                         known.add(made)
                         stack.append(made)
-        return arrives
+        return arrives and (not self._repeats or self._comes_to_loss(sample, given | leaves))
+
+    def _comes_to_loss(self, sample: int, own: set[int]) -> bool:
+        """Whether what the pass starts from was computed from a sample other than by what it was drawn from itself."""
+        index, roots = self._index, self._index.roots[self._backward]
+        seen, stack = {sample}, [sample]
+        while stack and len(seen) <= _FOLLOWED:
+            for op in index.users.of(stack.pop()):
+                uses = list(index.uses.of(op))
+                if not self._op < op < self._backward or not own.isdisjoint(uses):
+                    continue
+                made = [one for one in index.tensors_made(op) if one not in seen and not self._is_cut(op, one, uses)]
+                seen.update(made)
+                stack += made
+        return not seen.isdisjoint(roots)
 
     def _serves_only(self, leaves: set[int]) -> bool:
         """Whether no step applied what the pass gave to others than some leaves."""
