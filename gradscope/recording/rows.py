@@ -239,10 +239,10 @@ class EventKind(IntEnum):
     span) and each such function, if there are any; the function's first line is the span ``place``."""
     RERUN_STATE = 121
     """What checkpointed functions found of state that is no tensor, when backward ran them again; noted at the end for
-    each place that calls checkpoint. Pairs of the class of an object (empty: a file's own names) and an attribute:
-    those that they found otherwise than at first and changed again (``own``), had changed at first only (``entered``),
-    or had not changed (``outside``); lists and tensors with a graph that they put there again and that were ``left``
-    there until a function ran next."""
+    each place that calls checkpoint. The class of an object (empty: a file's own names), an attribute, and pairs of
+    whole numbers that it was at first and then: of those that they found otherwise than at first and changed again
+    (``own``), had changed at first only (``entered``), or had not changed (``outside``); lists and tensors with a graph
+    that they put there again and that were ``left`` there until a function ran next."""
     ROUNDED_AWAY = 140
     """Steps of an optimizer (the subject) were looked at that changed no parameter in half precision that had a
     gradient (the tensors): ``lost``, or a later one did. Of each the first elements were, or the ``whole``."""

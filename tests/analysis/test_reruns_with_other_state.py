@@ -71,6 +71,9 @@ OWN = {
     "number": "h = (self.lin(x).tanh() / self.t).exp()\nself.t = max(0.1, self.t * 0.5)  # change\nreturn h.sin()",
     "by-name": "t = self.t\nself.t *= 0.5  # change\nh = self.lin(x).tanh() / t\nreturn h.exp()",
     "last": "h = (self.lin(x).tanh() / self.t).exp()\nself.t = self.t * 0.5  # change\nreturn h",
+    "choice": "n = 2.0 if self.calls % 2 else 1.0\nself.calls += 1  # change\nreturn (self.lin(x).tanh() * n).exp()",
+    "chosen": "if self.calls % 2 == 0:\n    n = 2.0\nelse:\n    n = 1.0\nself.calls += 1  # change\n"
+    "return (self.lin(x) * n).exp()",
     "branch": "self.calls += 1  # change\nh = self.lin(x)\nif self.calls % 2 == 0:\n    h = h * 2\nreturn h.exp()",
 }
 
@@ -84,9 +87,54 @@ def test_what_a_function_changes_and_computes_with_is_named(forward: str, call: 
     assert named(program(forward, PLAIN)) == []
 
 
+SHARED = """
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+class Turns:
+    def __init__(self):
+        self.turn = 0
+    def shift(self):
+        n = 1 if self.turn % 2 else 0
+        self.turn += 1  # change
+        return torch.full((3,), float(n))
+class Block(nn.Module):
+    def __init__(self, turns):
+        super().__init__()
+        self.lin, self.turns = nn.Linear(3, 3), turns
+    def forward(self, x):
+        return (self.lin(x).tanh() + self.turns.shift()).exp()
+class Given(nn.Module):
+    def __init__(self, turns):
+        super().__init__()
+        self.lin = nn.Linear(3, 3)
+    def forward(self, x, turns):
+        return (self.lin(x).tanh() + turns.shift()).exp()
+turns = Turns()
+first, second, third = (nn.ModuleList(KIND(turns) for _ in range(3)))
+x = torch.rand(4, 3, requires_grad=True)
+turns.turn = 0
+for block in (first, second, third):
+    x = CALL  # checkpoint
+x.sum().backward()
+"""
+
+
+@pytest.mark.parametrize(("kind", "given"), [("Block", "x"), ("Given", "x, turns")])
+def test_a_counter_that_blocks_share_decides_otherwise(kind: str, given: str) -> None:
+    source = SHARED.replace("KIND", kind).replace("CALL", f"checkpoint(block, {given}, use_reentrant=False)")
+    lines = [line_of(source, "# change"), line_of(source, "# checkpoint")]
+    assert named(source) == [("checkpoint-runs-otherwise", lines)]
+    assert named(SHARED.replace("KIND", kind).replace("CALL", f"block({given})")) == []
+    assert named(source.replace("self.turn % 2", "self.turn > 9")) == []
+
+
 HEALTHY = {
     "counted-only": "self.calls += 1\nreturn (self.lin(x) / self.t).exp()",
     "printed": "self.calls += 1\nh = self.lin(x).exp()\nif self.calls > 99:\n    print(h.std(), self.calls)\nreturn h",
+    "tag": "tag = 'odd' if self.calls % 2 else 'even'\nself.calls += 1\nprint(tag)\nreturn self.lin(x).exp()",
+    "first": "n = 2.0 if self.calls == 0 else self.t\nself.calls += 1\nreturn (self.lin(x) * n).exp()",
+    "late": "n = 3.0 if self.calls > 99 else 2.0\nself.calls += 1\nreturn (self.lin(x) * n).exp()",
     "set-first": "self.width = x.shape[-1]\nreturn (self.lin(x) / self.width).exp()",
     "the-largest": "self.width = max(self.width, x.shape[-1])\nreturn (self.lin(x) / self.width).exp()",
     "once": "if not self.calls:\n    self.t, self.calls = 3.0, 1\nreturn (self.lin(x) / self.t).exp()",

@@ -9,10 +9,12 @@ import ast
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from gradscope.frames.syntax_trees import dotted_name, last_name, parsed
+from gradscope.frames.called_by_torch.decided_by_values import decides_otherwise
+from gradscope.frames.syntax_trees import assigned_names, dotted_name, last_name, parsed
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _PUTS = ("append", "appendleft", "add", "extend", "insert")
+_CHOICES = 2
 _SIMPLE = (ast.Assign, ast.AugAssign, ast.Return, ast.Expr)
 
 
@@ -33,13 +35,22 @@ class StateOfReruns:
         name: ``temperature``.
         again: First lines of the statements that ran a second time.
         ran: First lines of those that ran in forward passes.
+        values: What it was when a function ran at first, and when it ran again, each time that these differed.
     """
 
-    def __init__(self, text: str, owner: str, name: str, again: set[int], ran: set[int]) -> None:
+    def __init__(
+        self,
+        text: str,
+        owner: str,
+        name: str,
+        again: set[int],
+        ran: set[int],
+        values: Collection[tuple[int, int]] = (),
+    ) -> None:
         tree = parsed(text) if name in text else None
         self._name = name
         self._kind: type[ast.Name | ast.Attribute] = ast.Attribute if owner else ast.Name
-        self._again, self._forward = again, ran
+        self._again, self._forward, self._values = again, ran, values
         self._others_own = _attributes_of_others(tree, owner) if tree is not None else set[int]()
         functions = [node for node in (ast.walk(tree) if tree is not None else ()) if isinstance(node, _Function)]
         self._ran = [one for one in functions if any(part.lineno in again for part in _statements(one))]
@@ -104,9 +115,12 @@ class StateOfReruns:
     def _computing(self, function: _Function) -> Iterator[ast.stmt]:
         names = set[str]()
         for part in _statements(function):
+            if isinstance(part, ast.If) and self._chooses(part):
+                names |= {name for block in (*part.body, *part.orelse) for name in assigned_names(block)}
             if not isinstance(part, ast.Assign | ast.AugAssign | ast.Return) or part.value is None:
                 continue
-            if self._is_update(part) or not self._reads(part.value, names):
+            is_chosen = any(map(self._chooses, ast.walk(part.value)))
+            if self._is_update(part) or not (is_chosen or self._reads(part.value, names)):
                 continue
             if part.lineno in self._again:
                 yield part
@@ -136,6 +150,15 @@ class StateOfReruns:
         if isinstance(node, ast.Attribute) and node.attr in getattr(self, "_givers", ()):
             return True
         return any(self._reads(child, names) for child in ast.iter_child_nodes(node))
+
+    def _chooses(self, node: ast.AST) -> bool:
+        """Whether a choice came out otherwise, more than once: at first only, something may be made to be kept."""
+        if not isinstance(node, ast.IfExp | ast.If):
+            return False
+        differ = [
+            pair for pair in self._values if decides_otherwise(node.test, lambda one: self._is_it(one, ast.Load), *pair)
+        ]
+        return len(differ) >= _CHOICES
 
     def _is_it(self, node: ast.AST, context: type[ast.expr_context]) -> bool:
         is_named = isinstance(node, self._kind) and last_name(node) == self._name and id(node) not in self._others_own

@@ -32,6 +32,8 @@ IN_ALL = 256
 _DEPTH = 3
 _PARTS = 64
 _PLAIN = (int, float, bool, str)
+_VALUES = 6
+"""Pairs of values that are kept of one name."""
 _INTERNAL = frozenset(vars(nn.Module()))
 _GLOBALS = ""
 """What stands for the class of an object where a name is one of a file's own."""
@@ -62,8 +64,8 @@ class _RerunsSeen:
 
     def __init__(self) -> None:
         self.looked_at: Counter[int] = Counter()
-        self.found: dict[int, dict[str, dict[tuple[str, str], None]]] = {}
-        """By span of the call of checkpoint: of each sort, what it was found of."""
+        self.found: dict[int, dict[str, dict[tuple[str, str], dict[tuple[_FoundThere, _FoundThere], None]]]] = {}
+        """By span of the call of checkpoint: of each sort, what it was found of, and what it was at first and then."""
         self.left: dict[tuple[int, str], tuple[int, _FoundThere]] = {}
         """What a function put there when it ran again, with the span."""
 
@@ -122,7 +124,7 @@ class RerunWatch:
                     self._known.left[key] = self._span, last
             elif first is not None and then is not None and now is not None and first.differs(now):
                 sort = "own" if now.differs(last) else "entered" if first.differs(then) else "outside"
-                self._add(sort, self._span, key, now)
+                self._add(sort, self._span, key, now, (first, now))
 
     def _note_left(self) -> None:
         """Of what a run in backward put somewhere: is it still there when a function begins to run?"""
@@ -131,8 +133,17 @@ class RerunWatch:
             if span >= 0 and value.identity == left.identity and value.length >= left.length:
                 self._add("left", span, key, value)
 
-    def _add(self, sort: str, span: int, key: tuple[int, str], value: _FoundThere) -> None:
-        self._known.found.setdefault(span, {}).setdefault(sort, {})[value.owner, key[1]] = None
+    def _add(
+        self,
+        sort: str,
+        span: int,
+        key: tuple[int, str],
+        value: _FoundThere,
+        pair: tuple[_FoundThere, _FoundThere] | None = None,
+    ) -> None:
+        pairs = self._known.found.setdefault(span, {}).setdefault(sort, {}).setdefault((value.owner, key[1]), {})
+        if pair is not None and len(pairs) < _VALUES and all(type(one.plain) in (int, bool) for one in pair):
+            pairs[pair] = None
 
 
 def watched(function: Callable[..., Any], watches: list[RerunWatch]) -> Callable[..., Any]:
@@ -157,7 +168,11 @@ def write_rerun_states(tape: Tape) -> None:
     """Note what was found otherwise, when a recording ends."""
     known = _of_tape.pop(tape, None)
     for span, found in known.found.items() if known is not None else ():
-        tape.add_event(_RERUN_STATE, span, 0, 0, json.dumps({sort: list(names) for sort, names in found.items()}), [])
+        detail = {
+            sort: [[*name, [[first.plain, now.plain] for first, now in pairs]] for name, pairs in names.items()]
+            for sort, names in found.items()
+        }
+        tape.add_event(_RERUN_STATE, span, 0, 0, json.dumps(detail), [])
 
 
 def _key(function: Any) -> int:
@@ -185,7 +200,11 @@ def _state_of(function: Any, args: tuple[Any, ...]) -> Iterator[tuple[tuple[int,
         one, depth = todo.pop()
         if isinstance(one, nn.Module):
             modules |= {id(part): part for part in islice(one.modules(), _PARTS)}
+        elif depth == 0 and _has_plain_attributes(one):
+            yield from _attributes(one, vars(one).keys(), 1)
         elif depth < _DEPTH and isinstance(one, MethodType):
+            if _has_plain_attributes(one.__self__):
+                yield from _attributes(one.__self__, vars(one.__self__).keys(), 1)
             todo += [(one.__self__, depth + 1), (one.__func__, depth + 1)]
         elif depth < _DEPTH and isinstance(one, partial):
             todo += [(part, depth + 1) for part in (one.func, *one.args, *one.keywords.values())]

@@ -51,10 +51,10 @@ def found_otherwise(index: Index, events: Events) -> Iterator[FoundOtherwise]:
             ran.setdefault(index.statements[number].file, set()).add(index.statements[number].line)
     for event in known:
         for sort in _SORTS:
-            for owner, name in _pairs(event.detail.get(sort)):
+            for owner, name, values in _named(event.detail.get(sort)):
                 for file, lines in again.items():
                     text = index.recording.files[file].text
-                    state = StateOfReruns(text, owner, name, lines, ran.get(file, set()))
+                    state = StateOfReruns(text, owner, name, lines, ran.get(file, set()), values)
                     yield from _found(state, partial(FoundOtherwise, event.row, event.span, owner, name, sort, file))
 
 
@@ -72,8 +72,12 @@ def _found(state: StateOfReruns, found: partial[FoundOtherwise]) -> Iterator[Fou
         yield found(known, is_computed_with, state.is_read())
 
 
-def _pairs(value: object) -> Iterator[tuple[str, str]]:
-    """Names of a detail; none where a file that was changed by hand holds something else."""
+def _named(value: object) -> Iterator[tuple[str, str, list[tuple[int, int]]]]:
+    """Names of a detail, with their values; none where a file that was changed by hand holds something else."""
     for one in value if isinstance(value, list) else ():
-        if isinstance(one, list) and len(one) == 2 and all(isinstance(part, str) for part in one):
-            yield one[0], one[1]
+        if isinstance(one, list) and len(one) >= 2 and all(isinstance(part, str) for part in one[:2]):
+            values = next((part for part in one[2:] if isinstance(part, list)), [])
+            pairs = [
+                pair for pair in values if isinstance(pair, list) and [isinstance(x, int) for x in pair] == [True] * 2
+            ]
+            yield one[0], one[1], [(first, then) for first, then in pairs]
