@@ -7,6 +7,7 @@ from gradscope.analysis.report_model import Answer
 from tests.analysis.building import line_of, recorded
 
 HEAD = """\
+from functools import partial
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -48,6 +49,7 @@ CALLS = {
     "reentrant": "checkpoint(layer, x, use_reentrant=True)",
     "lambda": "checkpoint(lambda x, layer=layer: layer(x), x, use_reentrant=False)",
     "method": "checkpoint(layer.forward, x, use_reentrant=False)",
+    "partial": "checkpoint(partial(layer), x, use_reentrant=False)",
 }
 PLAIN = "layer(x)"
 CODES = ("checkpoint-runs-otherwise", "checkpoint-updates-twice", "refused-by-autograd", "graph-used-twice")

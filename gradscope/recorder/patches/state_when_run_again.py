@@ -200,8 +200,6 @@ def _state_of(function: Any, args: tuple[Any, ...]) -> Iterator[tuple[tuple[int,
         one, depth = todo.pop()
         if isinstance(one, nn.Module):
             modules |= {id(part): part for part in islice(one.modules(), _PARTS)}
-        elif depth == 0 and _has_plain_attributes(one):
-            yield from _attributes(one, vars(one).keys(), 1)
         elif depth < _DEPTH and isinstance(one, MethodType):
             if _has_plain_attributes(one.__self__):
                 yield from _attributes(one.__self__, vars(one.__self__).keys(), 1)
@@ -213,6 +211,8 @@ def _state_of(function: Any, args: tuple[Any, ...]) -> Iterator[tuple[tuple[int,
             known = [one.__globals__.get(name) for name in one.__code__.co_names]
             known += [cell.cell_contents for cell in one.__closure__ or () if _is_set(cell)]
             todo += [(part, depth + 1) for part in (*known, *(one.__defaults__ or ()))]
+        elif depth == 0 and _has_plain_attributes(one):
+            yield from _attributes(one, vars(one).keys(), 1)
     for module in modules.values():
         if not type(module).__module__.startswith("torch."):
             yield from _attributes(module, vars(module).keys() - _INTERNAL, 0)
