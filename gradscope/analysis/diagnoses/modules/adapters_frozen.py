@@ -60,7 +60,7 @@ def _adapters(sources: Sources, optimizer: Optimizer) -> Iterator[_Adapters]:
 
 
 def _has_trained_siblings(sources: Sources, makers: set[int], frozen: Collection[int], before: int) -> bool:
-    """Whether layers that the same statements had made by then are trained: a part was frozen on purpose with its own."""
+    """Whether layers of the same statements, made before, are trained: a part was frozen on purpose with its own."""
     index = sources.index
     return any(
         0 <= (made := index.made_by(tensor)) < before and index.op_statement[made] in makers
