@@ -67,6 +67,22 @@ def test_an_evaluation_by_the_lines_of_training_is_blamed_at_its_function() -> N
     assert "saved-in-vain" not in [answer.code for answer in build(recorded(guarded)).answers]
 
 
+def test_what_only_the_evaluation_runs_is_a_part_of_it() -> None:
+    source = HEAD + TRAINED.replace(
+        "return forward().argmax(1)", "out = forward().exp()\n    return torch.stack([out] * 40)"
+    )
+    (answer,) = (answer for answer in build(recorded(source)).answers if answer.code == "saved-in-vain")
+    assert answer.causes[0].line == line_of(source, "def evaluate():")
+
+
+def test_what_runs_after_a_function_that_only_calls_eval_is_not_put_down_to_it() -> None:
+    source = HEAD + TRAINED.replace("    return forward().argmax(1)\n", "").replace(
+        "print(evaluate()", "evaluate()\n    print(forward()"
+    )
+    (answer,) = (answer for answer in build(recorded(source)).answers if answer.code == "saved-in-vain")
+    assert [cause.line for cause in answer.causes] == [line_of(source, "    net.eval()")]
+
+
 def test_what_works_with_results_that_another_line_keeps_is_not_blamed() -> None:
     program = """
         import torch

@@ -30,6 +30,11 @@ def named_from(text: str, first: int, last: int) -> frozenset[str]:
     return _reached(tree, {name for one in inside for name in _named(one)})
 
 
+def function_named(qualified: str) -> str:
+    """The name of a function, or of the one that a lambda or a comprehension stands in; empty for the top level."""
+    return next((part for part in reversed(qualified.split(".")) if not part.startswith("<")), "")
+
+
 def _reached(tree: ast.Module, names: set[str]) -> frozenset[str]:
     bodies: dict[str, list[ast.AST]] = {}
     for node in ast.walk(tree):

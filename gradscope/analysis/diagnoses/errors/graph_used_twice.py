@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.cached_weights import OF_CACHED, cached_at
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.errors.detached_too_seldom import detached_too_seldom
 from gradscope.analysis.diagnoses.errors.ways_into_old_graphs import ways_kept
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.passed_uncut import ADVICE, passed_uncut
@@ -238,6 +239,19 @@ def _finding(sources: Sources, op: int, root: int, found: dict[int, int]) -> Fin
             causes=uncut,
             evidence=[Evidence("nodes", node) for node in entries] + [Evidence("ops", one) for one in sorted(used_up)],
             advice=ADVICE,
+        )
+    tensors = [one for node in entries if (one := index.node_tensor[node]) >= 0]
+    if (seldom := detached_too_seldom(sources, tensors, op)) is not None:
+        return sources.finding(
+            f"Line {seldom.cause.line} detaches {seldom.name} before the loop of line "
+            f"{index.line(index.statements[index.op_statement[op]].file, seldom.loop)}, not in each of its rounds",
+            why=f"from its second round on {sources.names.of(root)} leads into the graph of the round before, which "
+            "backward had used up and freed",
+            op=op,
+            tensors=[root],
+            causes=[seldom.cause, *(cause for _, causes in kept for cause in causes)],
+            evidence=[Evidence("nodes", node) for node in entries] + [Evidence("ops", one) for one in sorted(used_up)],
+            advice=f"Detach {seldom.name} at the beginning of each round.",
         )
     through = dict.fromkeys(f"{name} ({_lines_of(causes)})" for name, causes in kept if causes)
     way = f" through {listed(list(through))}" if through and not is_itself else ""

@@ -12,8 +12,10 @@ from gradscope.analysis.facts.graphs.made_of_gradients import made_of_gradients
 from gradscope.analysis.facts.modes.training_modes import ModeCall, TrainingModes
 from gradscope.analysis.facts.passes.passes_inside import runs_passes
 from gradscope.analysis.index import NOWHERE
+from gradscope.analysis.report_model import Cause
 from gradscope.analysis.sizes import size
 from gradscope.analysis.worded_lines import numbers
+from gradscope.frames.calls.reached_functions import function_named, reached_functions
 from gradscope.frames.names.given_names import function_around
 from gradscope.recording import NONE
 from gradscope.recording.rows import OpKind
@@ -44,6 +46,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     kept |= _estimated(sources)
     by_line: dict[int, int] = {}
     of_passes: dict[int, int] = {}
+    only_there: dict[tuple[int, int], int] = {}
     in_evaluation: dict[int, tuple[ModeCall, int, int]] = {}
     for op, held in _unused(sources):
         statement = index.op_statement[op]
@@ -55,12 +58,20 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 of_passes[statement] = of_passes.get(statement, 0) + held
         elif statement not in used_lines and statement not in kept:
             by_line[statement] = by_line.get(statement, 0) + held
+            if call is not None and not call.training:
+                key = call.event.span, statement
+                only_there[key] = only_there.get(key, 0) + held
         elif call is not None and not call.training:
             in_evaluation[call.op] = call, in_evaluation.get(call.op, (call, 0, 0))[1] + held, op
-    yield from _of_lines(sources, by_line)
+    evaluations = list(_of_evaluations(sources, list(in_evaluation.values()), only_there))
+    yield from evaluations
+    said = {cause.line for one in evaluations for cause in one.causes}
+    for (span, statement), held in only_there.items():
+        if span >= 0 and index.span_line(span) in said:
+            by_line[statement] -= held  # (the evaluation that this is a part of is said to be the cause)
+    yield from _of_lines(sources, {statement: held for statement, held in by_line.items() if held})
     if recording.info.outcome.kind in ("ok", "exit"):
         yield from _of_passes(sources, of_passes)
-    yield from _of_evaluations(sources, list(in_evaluation.values()))
 
 
 def _made_from_kept(sources: Sources) -> set[int]:
@@ -159,32 +170,49 @@ def _of_passes(sources: Sources, unused: dict[int, int]) -> Iterator[Finding]:
             )
 
 
-def _of_evaluations(sources: Sources, unused: list[tuple[ModeCall, int, int]]) -> Iterator[Finding]:
-    """Lines that training runs as well, in evaluation: one finding for each line that calls ``eval()``."""
+def _of_evaluations(
+    sources: Sources, unused: list[tuple[ModeCall, int, int]], only_there: dict[tuple[int, int], int]
+) -> Iterator[Finding]:
+    """Lines that training runs as well, in evaluation: one finding for each line that calls ``eval()``.
+
+    What is saved there by lines that training does not run counts with it.
+    """
     recording = sources.index.recording
     by_span: dict[int, list[tuple[ModeCall, int, int]]] = {}
     for found in unused:
         by_span.setdefault(found[0].event.span, []).append(found)
     for span, calls in by_span.items():
-        total, last_call = sum(held for _, held, _ in calls), calls[-1][0]
+        total, last_op = sum(held for _, held, _ in calls), calls[-1][2]
         if span < 0 or total < WORTH_SAYING:
             continue
         row = recording.spans[span]
         if any(runs_passes(sources.index, row.file, row.line, range(call.op, last)) for call, _, last in calls):
             continue  # its passes need gradients: what no pass needed is not told apart
-        first, last = function_around(recording.files[row.file].text, row.line)
-        function = recording.text(sources.index.statements[sources.index.statement_of_span[span]].function)
-        is_inside = first <= row.line <= last and first > 1
-        whole = [sources.cause_of_line("made", row.file, first, first, function)] if is_inside else []
+        total += sum(held for (one, _), held in only_there.items() if one == span)
+        whole, here = _function(sources, span, last_op), sources.cause_of_event("set", calls[-1][0].event)
+        saves = f"saved {size(total)} for backward passes that never came"
         yield sources.finding(
-            f"Line {sources.index.line(row.file, row.line)}: what ran after this eval() saved {size(total)} for "
-            "backward passes that never came",
+            f"Line {whole[0].line}: {whole[0].function} {saves}"
+            if whole
+            else f"Line {sources.index.line(row.file, row.line)}: what ran after this eval() {saves}",
             why="eval() leaves gradients on; under torch.no_grad() nothing would be saved",
-            op=last_call.op,
+            op=calls[-1][0].op,
             tensors=[],
-            causes=[*whole, *sources.cause_of_event("set", last_call.event)],
-            advice=f"Put @torch.no_grad() on the function of line {whole[0].line}." if whole else "",
+            causes=[*whole, *here],
+            advice="Put @torch.no_grad() on it." if whole else "",
         )
+
+
+def _function(sources: Sources, span: int, op: int) -> list[Cause]:
+    """The function that calls ``eval()``, where what ran after that ran within it."""
+    index = sources.index
+    row, statement = index.recording.spans[span], index.statements[index.statement_of_span[span]]
+    text = index.recording.files[row.file].text
+    first, last = function_around(text, row.line)
+    function, ran_in = index.recording.text(statement.function), function_named(index.op_place(op).function)
+    if not (1 < first <= row.line and row.stmt_end_line < last) or ran_in not in reached_functions(text, row.line):
+        return []
+    return [sources.cause_of_line("made", row.file, first, first, function)]
 
 
 DIAGNOSIS = Diagnosis(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradscope.analysis.index import Index
-from gradscope.frames.calls.reached_functions import named_from
+from gradscope.frames.calls.reached_functions import function_named, named_from
 from gradscope.frames.without_effect.contexts_not_entered import contexts_not_entered
 
 _SWITCH_OFF = ("no_grad()", "inference_mode()")
@@ -31,7 +31,7 @@ def _behind(index: Index, file: int, lines: range, called: frozenset[str]) -> se
         if place.file == file and place.line in lines:
             found.update([*waiting, op])
             is_inside, waiting = True, []
-        elif place.file < 0 or _function(index.recording.text(place.function)) in called:
+        elif place.file < 0 or function_named(index.recording.text(place.function)) in called:
             if is_inside:
                 found.add(op)
             else:
@@ -39,8 +39,3 @@ def _behind(index: Index, file: int, lines: range, called: frozenset[str]) -> se
         else:
             is_inside, waiting = False, []
     return found
-
-
-def _function(qualified: str) -> str:
-    """The name of a function, or of the one that a lambda or a comprehension stands in."""
-    return next((part for part in reversed(qualified.split(".")) if not part.startswith("<")), "")

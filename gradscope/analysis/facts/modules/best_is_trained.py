@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gradscope.analysis.index import Index
-from gradscope.frames.calls.reached_functions import named_from
+from gradscope.frames.calls.reached_functions import function_named, named_from
 from gradscope.frames.names.best_kept import BestKept, best_kept
 from gradscope.recording.flags import PARAMETER
 from gradscope.recording.rows import OpKind
@@ -54,7 +54,7 @@ def _steps_within(index: Index, file: int, kept: BestKept) -> list[int]:
     found = []
     for op in index.of_kind(OpKind.STEP):
         place = index.statements[index.op_statement[op]]
-        function = index.recording.text(place.function).rpartition(".")[2]
+        function = function_named(index.recording.text(place.function))
         if place.file == file and (first <= place.line <= last or function in called):
             found.append(op)
     return found
