@@ -39,13 +39,13 @@ def outcome(test: ast.expr, is_it: Callable[[ast.AST], bool], value: _Value) -> 
     if is_it(test):
         return value
     if isinstance(test, ast.Constant):
-        return test.value if type(test.value) in (int, float, bool, str) else None
+        return test.value if isinstance(test.value, int | float | str) else None
     if isinstance(test, ast.UnaryOp):
         given = outcome(test.operand, is_it, value)
         if given is None or not isinstance(test.op, ast.Not | ast.USub) or isinstance(given, str):
             return None
         return not given if isinstance(test.op, ast.Not) else -given
-    pair = None
+    pair: tuple[ast.expr, ast.AST, ast.expr] | None = None
     if isinstance(test, ast.BinOp):
         pair = test.left, test.op, test.right
     elif isinstance(test, ast.Compare) and len(test.ops) == 1:
