@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.passes.replaced_before_step import ReplacedBeforeStep, replaced_before_steps
+from gradscope.analysis.facts.passes.steps_after_replacing import ReplacedBeforeStep, replaced_before_steps
 from gradscope.analysis.report_model import Evidence
 
 STEPS = 2
