@@ -169,6 +169,23 @@ def test_what_a_straight_through_estimate_takes_away_again(estimate: str, is_in_
     assert ("saved-in-vain" in codes) == is_in_vain
 
 
+STYLE = """
+import torch
+w = torch.ones(1, requires_grad=True)
+for step in range(3):
+    x = torch.rand(400, 500) * w
+    spread = (x.var(dim=0) + 1e-3).sqrt() * x
+    spread = {}
+    (x / spread.mean()).sum().backward()
+"""
+
+
+@pytest.mark.parametrize(("spread", "is_in_vain"), [("spread.detach()", False), ("torch.ones(3)", True)])
+def test_what_the_next_line_cuts_off(spread: str, is_in_vain: bool) -> None:
+    codes = [answer.code for answer in build(recorded(STYLE.format(spread))).answers]
+    assert ("saved-in-vain" in codes) == is_in_vain
+
+
 CUT_OFF = """
 import torch
 from torch import nn

@@ -39,6 +39,7 @@ def lines(source: str) -> list[int]:
     [
         "size = w.norm().item(); loss = error + weight * size".replace("; ", "\n    "),
         "loss = error + weight * w.norm().item()",
+        "loss = error + weight * w.norm().detach().item()",
         "loss = error\n    loss += 2 * float(w.norm())",
         "sizes = [one.norm().item() for one in (w,)]\n    loss = error + weight * sum(sizes)",
         "sizes = []\n    for one in (w,):\n        sizes.append(one.norm().item())\n    loss = error + sum(sizes)",

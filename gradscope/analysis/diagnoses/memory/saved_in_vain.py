@@ -18,6 +18,7 @@ from gradscope.analysis.worded_lines import numbers
 from gradscope.frames.calls.reached_functions import function_named, reached_functions
 from gradscope.frames.names.given_names import function_around
 from gradscope.recording import NONE
+from gradscope.recording.flags import BELOW
 from gradscope.recording.rows import OpKind
 
 WORTH_SAYING = 1 << 20
@@ -87,16 +88,27 @@ def _made_from_kept(sources: Sources) -> set[int]:
 
 
 def _estimated(sources: Sources) -> set[int]:
-    """Statements that compute what straight-through estimates take away again: ``w + (rounded(w) - w).detach()``."""
+    """Statements that compute what straight-through estimates take away again: ``w + (rounded(w) - w).detach()``.
+
+    And those that compute in a function, with no module, what its next lines cut off: ``mean = mean.detach()``.
+    """
     index, nodes = sources.index, sources.index.recording.tensors.column("node")
-    node_op, found = index.recording.nodes.column("op"), set[int]()
+    node_op, flags = index.recording.nodes.column("op"), index.recording.ops.column("flags")
+    found = set[int]()
     for op in index.calls_of_methods("Tensor.detach"):
         difference = next(iter(index.uses.of(op)), -1)
         made = index.made_by(difference) if difference >= 0 else -1
+        if made < 0:
+            continue
         is_sum = any(index.method(user) == "Tensor.add" for one in index.made.of(op) for user in index.users.of(one))
-        if made >= 0 and index.method(made) == "Tensor.sub" and is_sum:
-            behind = sources.passes.behind(nodes[difference])
-            found.update(index.op_statement[node_op[node]] for node in behind if node_op[node] < index.op_count)
+        is_estimate = index.method(made) == "Tensor.sub" and is_sum
+        here = index.statements[index.op_statement[op]]
+        for node in sources.passes.behind(nodes[difference]) if nodes[difference] >= 0 else ():
+            if 0 <= (at := node_op[node]) < index.op_count:
+                where = index.statements[index.op_statement[at]]
+                is_beside = (where.file, where.function) == (here.file, here.function) and not flags[at] & BELOW
+                if is_estimate or (is_beside and where.line < here.line):
+                    found.add(index.op_statement[at])
     return found
 
 

@@ -180,9 +180,15 @@ class LostTerms:
         return None
 
     def is_lost_at(self, export: int) -> bool:
-        """Whether what left torch at a call came from leaves, and nobody cut it off on purpose before."""
-        cut = self._cut_before(export)
-        return cut is not None and self._cuts.kind(cut) not in _MEANT
+        """Whether what left torch at a call came from leaves, and nobody cut it off on purpose before.
+
+        ``loss.detach().item()`` is how many write ``loss.item()``.
+        """
+        index, cut = self._index, self._cut_before(export)
+        if cut is None or self._cuts.kind(cut) not in _MEANT:
+            return cut is not None
+        is_habit = self._cuts.kind(cut) == "detach" and index.op_statement[cut] == index.op_statement[export]
+        return is_habit and all(is_number(index, one) for one in index.uses.of(cut))
 
     def _cut_before(self, export: int) -> int | None:
         """The call that cut what left torch at another off leaves: that one itself of what was tracked; or None."""
