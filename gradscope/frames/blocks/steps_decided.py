@@ -85,7 +85,7 @@ def _decides(branch: ast.If, steps: list[int]) -> bool:
 def _assigned(nodes: Iterable[ast.AST]) -> Iterator[tuple[ast.stmt, str, ast.expr]]:
     """Each name that is given a value: the statement, the name, the value."""
     for node in nodes:
-        if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign) and node.value is not None:
+        if isinstance(node, ast.Assign | ast.AugAssign) and node.value is not None:
             for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
                 names = target.elts if isinstance(target, ast.Tuple) else [target]
                 are_pairs = isinstance(node.value, ast.Tuple) and len(node.value.elts) == len(names)

@@ -74,7 +74,7 @@ def _outlives(given: ast.expr, function: _Function) -> bool:
     values = [
         part.value
         for part in ast.walk(function)
-        if isinstance(part, ast.Assign | ast.AnnAssign | ast.NamedExpr)
+        if isinstance(part, ast.Assign | ast.NamedExpr)
         for target in (part.targets if isinstance(part, ast.Assign) else [part.target])
         if dotted_name(target) == dotted_name(given)
     ]

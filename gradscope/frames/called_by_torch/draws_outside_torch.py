@@ -103,7 +103,7 @@ class _DrawsOfFunction:
             return
         drawn: dict[str, OutsideDraw] = {}
         for part in self._parts:
-            if isinstance(part, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Return):
+            if isinstance(part, ast.Assign | ast.AugAssign | ast.Return):
                 draw = self._drawn(part, part.value, drawn)
                 if draw is None:
                     continue

@@ -401,7 +401,7 @@ def _taken_by(statement: ast.AST) -> Iterator[ast.AST]:
     if isinstance(statement, ast.Expr):
         whole = statement.value
         yield from (node for node in ast.walk(whole) if node is not whole)
-    elif isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Return) and statement.value is not None:
+    elif isinstance(statement, ast.Assign | ast.AugAssign | ast.Return) and statement.value is not None:
         yield from ast.walk(statement.value)
 
 

@@ -142,9 +142,7 @@ class _Source:
         """The assignments to a name or an attribute."""
         found: list[ast.AST] = []
         for one in self._nodes:
-            targets = (
-                one.targets if isinstance(one, ast.Assign) else [one.target] if isinstance(one, ast.AnnAssign) else []
-            )
+            targets = one.targets if isinstance(one, ast.Assign) else []
             parts = [
                 part for target in targets for part in (target.elts if isinstance(target, ast.Tuple) else [target])
             ]

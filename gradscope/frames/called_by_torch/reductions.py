@@ -31,9 +31,7 @@ def averaged_alone(forward: ast.AST, backward: ast.AST) -> ast.stmt | None:
 
 def _simple(definition: ast.AST) -> list[ast.stmt]:
     return [
-        node
-        for node in ast.walk(definition)
-        if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Return | ast.Expr)
+        node for node in ast.walk(definition) if isinstance(node, ast.Assign | ast.AugAssign | ast.Return | ast.Expr)
     ]
 
 

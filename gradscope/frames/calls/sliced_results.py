@@ -32,7 +32,7 @@ def is_sliced(text: str, line: int, method: str) -> bool:
     return False
 
 
-_SIMPLE = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr, ast.Return)
+_SIMPLE = (ast.Assign, ast.AugAssign, ast.Expr, ast.Return)
 
 
 def _calls(node: ast.AST, name: str) -> bool:

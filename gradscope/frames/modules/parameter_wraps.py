@@ -84,7 +84,7 @@ def _is_new(value: ast.expr) -> bool:
 def _within(node: ast.AST, function: str) -> Iterator[ParameterWrap]:
     for child in ast.iter_child_nodes(node):
         inside = child.name if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) else function
-        if isinstance(child, ast.Assign | ast.AnnAssign | ast.Expr | ast.Return):
+        if isinstance(child, ast.Assign | ast.Expr | ast.Return):
             wraps = [one for one in ast.walk(child) if isinstance(one, ast.Call) and last_name(one.func) == "Parameter"]
             if wraps:
                 is_of_new = all(_is_of_torch(one) for one in wraps)
@@ -94,9 +94,8 @@ def _within(node: ast.AST, function: str) -> Iterator[ParameterWrap]:
             yield from _within(child, inside)
 
 
-def _attributes(statement: ast.Assign | ast.AnnAssign | ast.Expr | ast.Return) -> Iterator[str]:
+def _attributes(statement: ast.Assign | ast.Expr | ast.Return) -> Iterator[str]:
     targets = statement.targets if isinstance(statement, ast.Assign) else []
-    targets = [statement.target] if isinstance(statement, ast.AnnAssign) else targets
     for target in targets:
         several = target.elts if isinstance(target, ast.Tuple) else [target]
         yield from filter(None, map(last_name, several))

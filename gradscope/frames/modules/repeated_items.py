@@ -36,7 +36,7 @@ def repeated_item(text: str, line: int) -> Repeated | None:
     statements = [
         node
         for node in (ast.walk(tree) if tree is not None else ())
-        if isinstance(node, (ast.Assign, ast.AnnAssign, ast.Return, ast.Expr)) and _covers(node, line)
+        if isinstance(node, (ast.Assign, ast.Return, ast.Expr)) and _covers(node, line)
     ]
     if tree is None or not statements:
         return None

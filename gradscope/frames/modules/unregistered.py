@@ -95,7 +95,7 @@ def _statement(function: _Function, line: int) -> ast.stmt | None:
         (
             node
             for node in ast.walk(function)
-            if isinstance(node, ast.Assign | ast.AnnAssign | ast.Expr | ast.AugAssign)
+            if isinstance(node, ast.Assign | ast.Expr | ast.AugAssign)
             and node.lineno <= line <= (node.end_lineno or node.lineno)
         ),
         None,

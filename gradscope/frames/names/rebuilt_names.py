@@ -39,7 +39,7 @@ def assignments_of(text: str, path: str, function: str) -> list[Rebuilt]:
     found: dict[int, Rebuilt] = {}
     for scope in _scopes(tree, parts[0], function):
         for node in _own_nodes(scope):
-            if isinstance(node, ast.Assign | ast.AnnAssign) and _calls(node.value):
+            if isinstance(node, ast.Assign) and _calls(node.value):
                 for name in _stored(node) & names:
                     found[node.lineno] = Rebuilt(node.lineno, node.end_lineno or node.lineno, name)
     return [found[line] for line in sorted(found)]
@@ -50,7 +50,7 @@ def reads_itself(text: str, statement: Rebuilt) -> bool:
     tree = parsed(text)
     nodes = ast.walk(tree) if tree is not None else ()
     return any(
-        isinstance(node, ast.Assign | ast.AnnAssign)
+        isinstance(node, ast.Assign)
         and node.lineno == statement.line
         and node.value is not None
         and any(isinstance(one, ast.expr) and ast.unparse(one) == statement.name for one in ast.walk(node.value))
@@ -92,7 +92,7 @@ def _calls(value: ast.expr | None) -> bool:
     return value is not None and any(isinstance(node, ast.Call) for node in ast.walk(value))
 
 
-def _stored(statement: ast.Assign | ast.AnnAssign) -> set[str]:
+def _stored(statement: ast.Assign) -> set[str]:
     """What an assignment stores, of several names each."""
     targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
     nodes = (node for target in targets for node in ast.walk(target) if isinstance(node, ast.Name | ast.Attribute))

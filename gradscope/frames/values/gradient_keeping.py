@@ -7,7 +7,7 @@ import ast
 from gradscope.frames.syntax_trees import innermost, parsed
 
 _COLLECTS = ("list", "tuple", "dict", "append", "extend", "update", "appendleft")
-_STATEMENTS = (ast.Assign, ast.AnnAssign, ast.Return, ast.Expr, ast.AugAssign)
+_STATEMENTS = (ast.Assign, ast.Return, ast.Expr, ast.AugAssign)
 
 
 def keeps_gradient(text: str, line: int) -> bool:

@@ -253,7 +253,7 @@ def _assigned(scope: ast.AST, wanted: str) -> list[tuple[ast.expr | None, int | 
                 named = target.elts if isinstance(target, ast.Tuple) else [target]
                 positions = [position for position, one in enumerate(named) if getattr(one, "id", "") == wanted]
                 found += ((node.value, one if named != [target] else None, node.lineno) for one in positions)
-        elif isinstance(node, (ast.AugAssign, ast.AnnAssign)) and isinstance(node.target, ast.Name):
+        elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
             if node.target.id == wanted:
                 found.append((node.value, None, node.lineno))
         elif isinstance(node, ast.For) and getattr(node.target, "id", "") == wanted:

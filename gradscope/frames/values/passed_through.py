@@ -143,7 +143,7 @@ class _Through:
                 returned = self.of(statement.value)
                 self.names |= returned
                 self.is_returned |= bool(returned)
-            elif isinstance(statement, ast.Assign | ast.AnnAssign):
+            elif isinstance(statement, ast.Assign):
                 targets: Sequence[ast.expr] = (
                     statement.targets if isinstance(statement, ast.Assign) else [statement.target]
                 )

@@ -233,8 +233,6 @@ def _given(scope: ast.AST, name: str) -> list[_Given]:
         if isinstance(node, ast.Assign):
             for target in node.targets:
                 found += _given_by_target(target, node.value, node, name)
-        elif isinstance(node, ast.AnnAssign) and node.value is not None:
-            found += _given_by_target(node.target, node.value, node, name)
         elif isinstance(node, ast.AugAssign) and _base(node.target) == name:
             found.append(_Given(node.value, node, is_whole=False))
         elif isinstance(node, (ast.For, ast.AsyncFor)) and any(

@@ -24,7 +24,7 @@ def edits(answer: Answer, sources: EditSources) -> Iterator[Edit]:
 
 def _values(at: CauseNodes) -> Iterator[ast.expr]:
     statement = at.statement
-    value = statement.value if isinstance(statement, (ast.Assign, ast.AnnAssign, ast.Return)) else None
+    value = statement.value if isinstance(statement, (ast.Assign, ast.Return)) else None
     if value is not None and not isinstance(value, (ast.Tuple, ast.List, ast.Dict)):
         yield value
     else:

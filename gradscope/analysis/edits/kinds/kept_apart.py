@@ -126,7 +126,7 @@ def copied(answer: Answer, sources: EditSources) -> Iterator[Edit]:
 def _copies(at: CauseNodes, answer: Answer) -> Iterator[tuple[str, Changes]]:
     source, statement = at.source, at.statement
     value: ast.expr | None = None
-    if isinstance(statement, (ast.Assign, ast.AnnAssign, ast.Return)):
+    if isinstance(statement, (ast.Assign, ast.Return)):
         value = statement.value
     elif (
         isinstance(statement, ast.Expr)

@@ -191,7 +191,7 @@ def as_list(answer: Answer, sources: EditSources) -> Iterator[Edit]:
     """A list, which can be gone through any number of times, in place of an iterator."""
     for at in cause_nodes(answer, sources, ("made",)):
         source, statement = at.source, at.statement
-        if not isinstance(statement, (ast.Assign, ast.AnnAssign, ast.Return)):
+        if not isinstance(statement, (ast.Assign, ast.Return)):
             continue
         value = statement.value
         changes: Changes = ()

@@ -198,7 +198,7 @@ def copied_when_made(answer: Answer, sources: EditSources) -> Iterator[Edit]:
         return
     for at in cause_nodes(answer, sources, ("saved",)):
         source, statement = at.source, at.statement
-        value = statement.value if isinstance(statement, (ast.Assign, ast.AnnAssign)) else None
+        value = statement.value if isinstance(statement, ast.Assign) else None
         calls = [node for node in at.nodes if node is value and isinstance(node, ast.Call)]
         if len(calls) == 1:
             changes = put(source, calls[0], f"{source.code(calls[0])}.clone()")

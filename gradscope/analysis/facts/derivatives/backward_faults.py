@@ -224,7 +224,7 @@ def _changed(statement: ast.stmt | ast.NamedExpr, held: set[str]) -> set[str]:
     """What a statement binds; all of its names where it may write in place (a call by itself)."""
     if isinstance(statement, ast.Assign):
         return {name for target in statement.targets for name in _names(target)}
-    if isinstance(statement, (ast.AugAssign, ast.AnnAssign, ast.NamedExpr, ast.For)):
+    if isinstance(statement, (ast.AugAssign, ast.NamedExpr, ast.For)):
         return set(_names(statement.target))
     return held
 

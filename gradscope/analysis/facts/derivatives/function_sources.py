@@ -153,7 +153,7 @@ class WrittenBackward:
         binding = [
             part
             for part in own_parts(self.definition)
-            if isinstance(part, ast.Assign | ast.AugAssign | ast.AnnAssign)
+            if isinstance(part, ast.Assign | ast.AugAssign)
             for target in (part.targets if isinstance(part, ast.Assign) else [part.target])
             if isinstance(target, ast.Name) and target.id == element.id
         ]

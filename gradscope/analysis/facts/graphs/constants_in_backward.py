@@ -190,7 +190,7 @@ def _assigned(definition: Definition) -> Iterator[tuple[str, ast.stmt]]:
     """The names that a function's statements bind once, with the statement."""
     found: dict[str, list[ast.stmt]] = {}
     for part in own_parts(definition):
-        if isinstance(part, ast.Assign | ast.AugAssign | ast.AnnAssign):
+        if isinstance(part, ast.Assign | ast.AugAssign):
             for target in part.targets if isinstance(part, ast.Assign) else [part.target]:
                 for one in _names(target):
                     found.setdefault(one, []).append(part)
@@ -252,7 +252,7 @@ def _use_for_return(definition: Definition, kept: _KeptValue) -> ast.stmt | None
     depends, first = {kept.taken_as}, None
     statements = (one for one in own_parts(definition) if isinstance(one, ast.stmt) and one.lineno > kept.from_line)
     for part in sorted(statements, key=lambda statement: statement.lineno):
-        if isinstance(part, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Return) and part.value is not None:
+        if isinstance(part, ast.Assign | ast.AugAssign | ast.Return) and part.value is not None:
             if depends.isdisjoint(_mentioned(part.value)):
                 depends -= set() if isinstance(part, ast.Return) else _bound(part)
                 continue
@@ -266,7 +266,7 @@ def _use_for_return(definition: Definition, kept: _KeptValue) -> ast.stmt | None
     return None
 
 
-def _bound(statement: ast.Assign | ast.AugAssign | ast.AnnAssign) -> set[str]:
+def _bound(statement: ast.Assign | ast.AugAssign) -> set[str]:
     targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
     return {name for target in targets for name in _names(target)}
 

@@ -84,8 +84,6 @@ def _stored(statement: ast.stmt) -> frozenset[str]:
     targets: list[ast.expr] = []
     if isinstance(statement, ast.Assign):
         targets = statement.targets
-    elif isinstance(statement, ast.AnnAssign):
-        targets = [statement.target]
     elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
         method = statement.value.func
         if isinstance(method, ast.Attribute) and method.attr in ("append", "extend", "update"):

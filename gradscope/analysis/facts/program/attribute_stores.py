@@ -105,7 +105,7 @@ def _places(tree: ast.Module) -> Iterator[_PlaceInText]:
         node, scope, function = todo.pop()
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             scope, function = node.lineno, node.name
-        if isinstance(node, (ast.Assign, ast.AnnAssign, ast.Expr)):
+        if isinstance(node, (ast.Assign, ast.Expr)):
             yield _PlaceInText(node, node.lineno, node.end_lineno or node.lineno, scope, function)
         todo += [(child, scope, function) for child in ast.iter_child_nodes(node)]
 
@@ -162,10 +162,11 @@ def stores_under(text: str, name: str, values: frozenset[str]) -> list[tuple[int
     Returns:
         First and last line, and nothing for the function; empty where it is not clear which.
     """
-    try:
-        tree, wanted = ast.parse(text), ast.parse(name, mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    tree, named = parsed(text), parsed(name)
+    statement = named.body[0] if named is not None and named.body else None
+    if tree is None or not isinstance(statement, ast.Expr):
         return []
+    wanted = statement.value
     found: list[tuple[ast.stmt, ast.expr]] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):

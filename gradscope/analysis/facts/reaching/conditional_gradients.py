@@ -108,7 +108,7 @@ def _given(written: WrittenBackward, element: ast.expr) -> Iterator[_Value]:
     if any(_binds_otherwise(one, element.id) for one in own_parts(written.definition)):
         return
     for statement, guards in _guarded(written.definition.body, ()):
-        if not isinstance(statement, (ast.Assign, ast.AnnAssign)) or statement.value is None:
+        if not isinstance(statement, ast.Assign) or statement.value is None:
             continue
         for target in statement.targets if isinstance(statement, ast.Assign) else [statement.target]:
             if isinstance(target, ast.Name) and target.id == element.id:
