@@ -303,6 +303,7 @@ _ENTRIES = (
     Entry("modules.frozen_with_new", _an_event(EventKind.FROZEN)),
     Entry("modules.new_layer_frozen", _an_event(EventKind.FROZEN)),
     Entry("modules.adapters_frozen", _an_event(EventKind.OPTIMIZER)),
+    Entry("modules.zeros_not_learned", _an_event(EventKind.OPTIMIZER)),
     Entry("modules.copied_while_frozen", _an_event(EventKind.FROZEN)),
     Entry("optimizers.members.parameter_replaced", _an_event(EventKind.OPTIMIZER)),
     Entry("modules.tie_broken", _a_pass_and_parameters),
