@@ -89,7 +89,7 @@ def lost(source: str) -> list[int]:
         "SGD(net.parameters(), lr=1e-8)",
         "SGD(net.parameters(), lr=1e-8, momentum=0.9)",
         "AdamW(net.parameters(), lr=1e-9, eps=1e-4, foreach=False)",
-        "RMSprop([net.weight], lr=1e-9)",
+        "RMSprop([net.weight], lr=1e-9, eps=1e-4)",
     ],
 )
 def test_steps_that_change_nothing_at_all_are_seen(made: str, dtype: str) -> None:
