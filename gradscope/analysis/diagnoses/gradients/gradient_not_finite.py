@@ -197,7 +197,7 @@ def _born(sources: Sources, look: PassLook, birth: Birth) -> Finding:
     name = index.call_name(birth.op)
     short = name.rpartition(".")[2].strip("_")
     if birth.values is None:
-        what = f"the backward of {name} gave what is not finite for a gradient that is"
+        what = f"the backward of {birth.function or name} gave what is not finite for a gradient that is"
     elif birth.is_derivative:
         at = "" if birth.at is None or not math.isfinite(birth.at) else f" where it keeps {birth.at:g}"
         if is_masked(birth.at) and short in _MASKED:
@@ -218,6 +218,11 @@ def _born(sources: Sources, look: PassLook, birth: Birth) -> Finding:
             what = f"this CTCLoss (called at line {line}) gave an infinity"
             causes = [sources.cause_of_line("made", *made_at, made_at[1], ""), *causes]
             line = index.line(*made_at)
+    written = sources.functions.of_name.get(f"{birth.function}Backward")
+    if birth.function and written is not None:  # the program's own: what its backward computes
+        places = written.computed_at(0) or [written.header]
+        causes = [*sources.causes_at("returned", places), *causes]
+        line = places[0].line
     filling = _fills(birth) or [op for op in (max(birth.mask, birth.given),) if op >= 0]
     mask = [cause for op in filling for cause in sources.cause("used", op)]
     return sources.finding(

@@ -76,6 +76,8 @@ class Birth(NamedTuple):
     """All calls that put in the -inf at which a derivative ends, where they are known."""
     is_met: bool = False
     """An infinity came to the call, of which only a call right behind it is known that may have given it."""
+    function: str = ""
+    """The custom Function whose node it is: what applied that is not seen, and a call beside it would be blamed."""
 
 
 def is_masked(at: float | None) -> bool:
@@ -111,7 +113,11 @@ class Births:
             return forward
         known = next((one for one in look.derivatives if one.node == node), None)
         at = known and known.at
-        return self._of_derivative(op, known and known.values, at)
+        birth = self._of_derivative(op, known and known.values, at)
+        named = self._index.recording.nodes.column("name")[node]
+        if named not in self._index.custom_functions or birth.values is not None:
+            return birth
+        return birth._replace(function=self._index.recording.text(named).removesuffix("Backward"))
 
     def _spoilt(self, look: PassLook, behind: set[int]) -> Birth | None:
         """A parameter that was not finite any more before the pass: what the calls make of it began in a step."""
