@@ -80,7 +80,7 @@ def test_the_node_is_named_that_spoils_a_gradient_in_any_pass() -> None:
     nodes = [node for _, detail in details(recording) for node in detail.get("nodes", ())]
     assert [recording.text(recording.nodes[node].name) for node in nodes] == ["SpoilBackward"]
     (answer,) = (one for one in build(recording).answers if one.code == "gradient-not-finite")
-    assert [cause.line for cause in answer.causes] == [15]
+    assert [cause.line for cause in answer.causes] == [7, 15]  # its backward, and where it is applied
     assert "backward pass 6" in answer.text
 
 
