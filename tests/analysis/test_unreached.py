@@ -539,3 +539,15 @@ def test_a_term_that_is_asked_for_the_gradient_of_what_it_was_not_made_from(aske
     source = BALANCED.format(asked)
     (answer,) = (one for one in build(recorded(source)).answers if one.code == "leaf-unreached")
     assert [cause.line for cause in answer.causes] == [line_of(source, line)], answer.text
+
+
+def test_what_a_call_makes_beside_its_result_is_not_taken_for_made_of_what_that_came_from() -> None:
+    source = """
+import torch
+first, second = torch.nn.Linear(4, 1), torch.nn.Linear(4, 1)
+scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+scaler.scale(first(torch.ones(2, 4)).sum()).backward()
+scaler.scale(second(torch.ones(2, 4)).sum()).backward()
+"""
+    whys = reasons(build(recorded(source)), "first.weight")
+    assert not [why for why in whys if "cut" in why], whys

@@ -119,7 +119,11 @@ class Flow:
         found: list[tuple[int, int, bool]] = []
         if made < index.op_count and not flags & EXTERNAL and kinds[made] not in _VALUES_START_ANEW:
             is_tracked = not flags & LEAF or tensor in self._got_a_node
+            is_number = not is_tracked and kinds[made] == OpKind.GROUP and index.is_floating(tensor)
+            is_beside = is_number and self._gave_a_graph(made)
             for taken in self._values.of(made):
+                if is_beside and index.requires_grad(taken, made):
+                    continue  # (what has a graph went into the result: that this came from it, too, was not seen)
                 if made_at[taken] != made or not index.is_made_inside(taken):
                     found.append((taken, made, not is_tracked and self._is_lost(taken, made)))
             if op_flags[made] & MADE or flags & PARAMETER:
@@ -136,6 +140,10 @@ class Flow:
                 if taken not in (tensor, written):
                     found.append((taken, op, not is_tracked and self._is_lost(taken, op)))
         return found
+
+    def _gave_a_graph(self, op: int) -> bool:
+        """Whether one of the tensors that an op made has a graph."""
+        return any(not self._index.is_leaf(one) for one in self._index.tensors_made(op))
 
     def _price(self, op: int, gives: int, last_pass: int) -> int:
         """What a cut counts among those of competing ways, where one pass of the same line was the last before."""
