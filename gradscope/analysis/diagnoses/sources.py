@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gradscope.analysis.facts.names.best_names import BestNames
     from gradscope.analysis.facts.passes.gradient_lives import GradientLives
     from gradscope.analysis.facts.passes.passes import Passes
+    from gradscope.analysis.facts.passes.passes_by_step import PassesByStep
     from gradscope.analysis.facts.program.caught_errors import CaughtErrors
     from gradscope.analysis.facts.program.snippet_runs import SnippetRuns
     from gradscope.analysis.facts.statement_counts.statement_runs import StatementRuns
@@ -77,6 +78,13 @@ class Sources:
         from gradscope.analysis.facts.passes.gradient_lives import GradientLives
 
         return GradientLives(self.index)
+
+    @cached_property
+    def passes_by_step(self) -> PassesByStep:
+        """Which step followed each pass, and what it updated."""
+        from gradscope.analysis.facts.passes.passes_by_step import PassesByStep
+
+        return PassesByStep(self.index, self.lives)
 
     @cached_property
     def left_out(self) -> KeptFromTraining:

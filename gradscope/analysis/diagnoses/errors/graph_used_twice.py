@@ -162,12 +162,18 @@ def _known(sources: Sources, entries: list[int], used_up: list[int], op: int) ->
     return None
 
 
+def _file_of(sources: Sources, causes: list[Cause]) -> tuple[int, str]:
+    """The number and the text of the file in which the last of some causes is; NONE for none."""
+    files = enumerate(sources.index.recording.files)
+    found = ((number, file.text) for number, file in files if causes and file.name == causes[-1].file)
+    return next(found, (NONE, ""))
+
+
 def _left_in_default(sources: Sources, kept: list[tuple[str, list[Cause]]]) -> _LedBack | None:
     """The list, made once for all calls, in which all that leads into the old graph was found; else None."""
-    texts = {file.name: (number, file.text) for number, file in enumerate(sources.index.recording.files)}
     found = set[tuple[int, ListDefault]]()
     for name, causes in kept:
-        number, text = texts.get(causes[-1].file, (NONE, "")) if causes else (NONE, "")
+        number, text = _file_of(sources, causes)
         default = list_default(text, int(causes[-1].line), name.partition("[")[0]) if number >= 0 else None
         if default is None:
             return None
@@ -186,10 +192,9 @@ def _left_in_default(sources: Sources, kept: list[tuple[str, list[Cause]]]) -> _
 
 def _left_in_list(sources: Sources, kept: list[tuple[str, list[Cause]]]) -> _LedBack | None:
     """The list, emptied by nothing that empties others, in which all that leads back was found; else None."""
-    texts = {file.name: (number, file.text) for number, file in enumerate(sources.index.recording.files)}
     found = dict[tuple[int, str], PartlyEmptied]()
     for name, causes in kept:
-        number, text = texts.get(causes[-1].file, (NONE, "")) if causes else (NONE, "")
+        number, text = _file_of(sources, causes)
         holder = name.partition("[")[0]
         one = partly_emptied(text, int(causes[-1].line), last_part(holder)) if number >= 0 and holder != name else None
         if one is None:

@@ -15,7 +15,6 @@ from gradscope.analysis.facts.graphs.terms_of_copies import TermOfCopies, TermsO
 from gradscope.analysis.facts.losses.evaluated_terms import evaluated_term
 from gradscope.analysis.facts.modes.graphs_in_training import left_without_graph
 from gradscope.analysis.facts.modules.module_words import module_word
-from gradscope.analysis.facts.passes.passes_by_step import PassesByStep
 from gradscope.analysis.facts.reaching.called_cuts import call_of_cut
 from gradscope.analysis.facts.reaching.run_in_regions import RunInRegions
 from gradscope.analysis.facts.value_looks import looks_at_passes
@@ -42,8 +41,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     index, said, places = sources.index, set[int](), set[tuple[int, int]]()
     flags, kinds = (index.recording.ops.column(name) for name in ("flags", "kind"))
     zeros = ZeroGradients(index, sources.passes, looks_at_passes(sources.events), sources.functions)
-    by_step = PassesByStep(index, sources.lives)
-    for op in (op for group in sources.gradients.groups for op in by_step.last_of_each(group.ops)):
+    for op in (op for group in sources.gradients.groups for op in sources.passes_by_step.last_of_each(group.ops)):
         if flags[op] & RAISED or kinds[op] != OpKind.BACKWARD:
             continue
         for root in (one for one in sources.gradients.roots[op] if index.requires_grad(one, op)):

@@ -22,7 +22,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     """
     index, said = sources.index, set[tuple[int, ...]]()
     flags, kinds = (index.recording.ops.column(name) for name in ("flags", "kind"))
-    by_step = PassesByStep(index, sources.lives)
+    by_step = sources.passes_by_step
     terms = TermsForOthers(index, sources.passes, by_step, sources.lives, sources.flow, sources.cuts)
     for op in (op for group in sources.gradients.groups for op in _last_two(by_step, group.ops)):
         if flags[op] & RAISED or kinds[op] != OpKind.BACKWARD:

@@ -25,8 +25,6 @@ class TermForOthers(NamedTuple):
     """One such term."""
 
     term: int
-    step: int
-    """The step that follows the pass."""
     cuts: list[int]
     """The ops at which the term was cut off what that step updates."""
     trained: list[int]
@@ -53,8 +51,7 @@ class TermsForOthers:
     def of_pass(self, op: int, roots: list[int]) -> Iterator[TermForOthers]:
         """The terms of one pass, where the step of an optimizer follows it before the next pass."""
         index, nodes = self._index, self._index.recording.tensors.column("node")
-        step = self._by_step.step_after(op)
-        updated = self._by_step.updated(step)
+        updated = self._by_step.updated(self._by_step.step_after(op))
         for root in roots if updated else ():
             terms = terms_without_gradient(index, root, op).tracked
             behind = {term: self._passes.leaves_behind(nodes[term]) for term in terms}
@@ -65,7 +62,7 @@ class TermsForOthers:
                 if not leaves or leaves & updated or cleared < 0:
                     continue
                 if ways := self._ways(term, op, updated):
-                    yield TermForOthers(term, step, *ways, sorted(leaves), cleared)
+                    yield TermForOthers(term, *ways, sorted(leaves), cleared)
 
     def _cleared_unused(self, leaves: frozenset[int] | set[int], op: int) -> int:
         """The last op that cleared the gradients of leaves after a pass, before any step used them; NONE: not all."""
