@@ -15,7 +15,7 @@ _MASKED = frozenset(("setitem", "masked_fill"))
 _SETTLES = frozenset(("clamp", "clip", "clamp_min", "clamp_max", "abs", "nan_to_num", "relu"))
 """Writes that change nothing the second time."""
 
-UNDOES = (frozenset(("add", "sub")), frozenset(("mul", "div")))
+UNDOES = (_ADDS, _FACTORS)
 """Of such a pair one may take back what the other did."""
 
 _VIEWS = AS_IT_IS | {"getitem"}
