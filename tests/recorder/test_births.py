@@ -75,13 +75,27 @@ for step in range(8):
 """
 
 
-def test_the_node_is_named_that_spoils_a_gradient_in_any_pass() -> None:
-    recording = recorded(LATE, nan=True)
+@pytest.mark.parametrize("nan", [True, False])
+def test_the_node_of_a_function_is_named_that_spoils_a_gradient(nan: bool) -> None:
+    recording = recorded(LATE, nan=nan)
     nodes = [node for _, detail in details(recording) for node in detail.get("nodes", ())]
     assert [recording.text(recording.nodes[node].name) for node in nodes] == ["SpoilBackward"]
     (answer,) = (one for one in build(recording).answers if one.code == "gradient-not-finite")
     assert [cause.line for cause in answer.causes] == [7, 15]  # its backward, and where it is applied
     assert "backward pass 6" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("line", "after"),
+    [("return gradient / 0", "(h / 0 * 0)"), ("return gradient * 3", "h.sqrt()")],
+    ids=["given what is not finite", "hands it on"],
+)
+def test_a_function_that_is_given_what_is_not_finite_is_not_named(line: str, after: str) -> None:
+    source = (
+        LATE.replace("return gradient / 0", line).replace("h.sum()", f"{after}.sum()").replace("h = w * 2", "h = w * 0")
+    )
+    report = build(recorded(source))
+    assert not any("the backward of Spoil" in answer.text for answer in report.answers)
 
 
 @pytest.mark.parametrize("raises", [False, True])

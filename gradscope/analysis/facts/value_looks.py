@@ -53,7 +53,8 @@ class PassLook:
     tensors: dict[int, Range] = field(default_factory=dict)
     """Tensors that lived before the pass; looked at only where the loss was not finite."""
     nodes: list[int] = field(default_factory=list)
-    """Nodes that were given what is finite and gave what is not, in the order in which they ran (``--nan`` only)."""
+    """Nodes that were given what is finite and gave what is not, in the order in which they ran: of all with ``--nan``,
+    else of Functions that are not torch's own."""
 
     @property
     def bad_roots(self) -> list[Range]:

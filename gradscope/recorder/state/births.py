@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch._C import DisableTorchFunction, DisableTorchFunctionSubclass
 
-from gradscope.recorder.state.graph_values import nodes_behind
 from gradscope.recorder.state.identity import Identity
 from gradscope.recorder.state.value_ranges import Range, Ranges, is_bad
 from gradscope.recorder.tape import Tape
@@ -80,26 +79,30 @@ class ForwardBirths:
 
 
 class BackwardBirths:
-    """Looks at what each node of a pass is given and gives, by hooks that are taken off when the pass is over.
+    """Looks at what nodes of a pass are given and give, by hooks that are taken off when the pass is over.
 
     Args:
-        roots: The ``grad_fn`` of each root.
+        nodes: Those to look at; leaves have nothing to look at.
         row_of: Gives the row of a node, or NONE.
+        waits: Look at what is on a device, too, and wait for it.
     """
 
-    def __init__(self, roots: list[Any], row_of: Callable[[Any], int]) -> None:
+    def __init__(self, nodes: Iterable[Any], row_of: Callable[[Any], int], waits: bool) -> None:
+        self._waits = waits
         self.nodes: list[int] = []
         """Those that were given what is finite and gave what is not, in the order in which they ran."""
         self._handles = [
             node.register_hook(self._hook(row))
-            for node in nodes_behind(roots)
+            for node in nodes
             if not hasattr(node, "variable") and (row := row_of(node)) >= 0
         ]
 
     def _hook(self, row: int) -> Callable[[Any, Any], None]:
         def look(given_back: Any, given: Any) -> None:
             with torch.no_grad(), DisableTorchFunction():
-                if _worst(_ranges(given_back)) is not None and _worst(_ranges(given)) is None:
+                after = _ranges(given_back)
+                is_asked = self._waits or after.is_free
+                if is_asked and _worst(after.read()) is not None and _worst(_ranges(given).read()) is None:
                     self.nodes.append(row)
 
         return look
@@ -111,8 +114,8 @@ class BackwardBirths:
         self._handles.clear()
 
 
-def _ranges(tensors: Iterable[Any]) -> list[Range | None]:
-    return Ranges(tensor for tensor in tensors if isinstance(tensor, Tensor)).read()
+def _ranges(tensors: Iterable[Any]) -> Ranges:
+    return Ranges(tensor for tensor in tensors if isinstance(tensor, Tensor))
 
 
 def _has_nan(values: Range | None) -> bool:

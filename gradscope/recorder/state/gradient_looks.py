@@ -20,7 +20,7 @@ from torch._C import DisableTorchFunctionSubclass
 from gradscope.recorder.state.alike_units import alike_along
 from gradscope.recorder.state.births import BackwardBirths
 from gradscope.recorder.state.graph_nodes import GraphNodes
-from gradscope.recorder.state.graph_values import GraphValues, is_extreme, is_flat, is_overflown
+from gradscope.recorder.state.graph_values import GraphValues, is_extreme, is_flat, is_overflown, nodes_behind
 from gradscope.recorder.state.identity import Identity
 from gradscope.recorder.state.tensors_in import PLAIN
 from gradscope.recorder.state.value_ranges import Norms, Range, Ranges, is_bad, is_zero
@@ -65,10 +65,10 @@ def is_due(number: int) -> bool:
 
 
 class Look:
-    """One look: what was found before the pass, and of each node while it runs, where that was asked for."""
+    """One look: what was found before the pass, and while it runs: of Functions, or of each node (``--nan``)."""
 
     def __init__(
-        self, roots: Ranges, graph: GraphValues, surveyed: list[int], survey: Ranges, births: BackwardBirths | None
+        self, roots: Ranges, graph: GraphValues, surveyed: list[int], survey: Ranges, births: BackwardBirths
     ) -> None:
         self.roots = roots
         self.graph = graph
@@ -78,8 +78,8 @@ class Look:
 
     def end(self) -> None:
         """The pass is over, or has raised."""
-        if self.births is not None:
-            self.births.remove()
+        self.births.remove()
+        self.graph.functions.clear()
 
 
 class GradientLooks:
@@ -134,7 +134,11 @@ class GradientLooks:
                 graph,
                 [row for row, _ in surveyed],
                 Ranges(tensor for _, tensor in surveyed),
-                BackwardBirths(nodes, self._graph.row_of) if self._is_thorough else None,
+                BackwardBirths(
+                    nodes_behind(nodes) if self._is_thorough else graph.functions,
+                    self._graph.row_of,
+                    waits=self._is_thorough,
+                ),
             )
         return None
 
@@ -233,7 +237,7 @@ class GradientLooks:
             if is_flat(one) or (is_wrong and is_extreme(one)):
                 values = (0.0, 0.0) if is_flat(one) else _rounded(one.values)
                 derivatives.append([one.node, *values, one.at])
-        born = look.births.nodes if look.births is not None else []
+        born = look.births.nodes
         if kept or derivatives or look.surveyed or born or look.graph.by_argument:
             found_there = {
                 "by_argument": look.graph.by_argument,

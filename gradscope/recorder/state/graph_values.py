@@ -92,9 +92,13 @@ class GraphValues:
         sources: dict[int, tuple[Tensor, Tensor]] = {}
         self.by_argument: list[tuple[int, tuple[int, ...]]] = []
         """Nodes whose derivative is zero by an argument, with the places of the inputs by which it is (none: all)."""
+        self.functions: list[Any] = []
+        """Nodes of Functions that are not torch's own: what they give can be seen only while a pass runs."""
         for node in nodes_behind(roots):
             kind = type(node)
-            if hasattr(kind, "_forward_cls"):  # a Function of the program's: its code is not run, its class not kept
+            if hasattr(kind, "_forward_cls"):  # a Function: its code is not run, its class not kept
+                if not kind._forward_cls.__module__.startswith("torch."):
+                    self.functions.append(node)
                 continue
             argument = _arguments[kind] if kind in _arguments else _argument_of(kind)
             if argument is not None and _is_zero_by(node, argument) and (row := row_of(node)) >= 0:

@@ -106,6 +106,8 @@ class Births:
             return self._spoilt(look, behind) or self._first_born(behind, any(map(is_nan, look.bad_roots)))
         if not look.nodes:
             return None
+        if not self._born and (taken := self._taken_in(look)) is not None:
+            return taken
         node = look.nodes[0]
         op = self._index.recording.nodes.column("op")[node]
         forward = self._first_born({op, *self._ops_behind(op)}, True)
@@ -141,11 +143,8 @@ class Births:
     def _in_gradient(self, look: PassLook) -> Birth | None:
         """The loss is finite: a NaN that the loss leaves out, or a derivative that is not finite."""
         made_by = self._index.recording.nodes.column("op")
-        kept = [(self._maker(one.node, one.attr, look.op), one.values) for one in look.kept if is_nan(one.values)]
-        nans = [(op, values) for op, values in kept if op >= 0]
-        if nans:
-            op, values = min(nans, key=itemgetter(0))
-            return Birth(op, values, False, mask=self._mask(op))
+        if (taken := self._taken_in(look)) is not None:
+            return taken
         spoilt = set(look.bad_gradients)
         bad = [
             one
@@ -162,6 +161,12 @@ class Births:
         return self._met(made_by[bad[-1].node], infinite[bad[-1].node]) or self._of_derivative(
             made_by[bad[0].node], bad[0].values, None
         )
+
+    def _taken_in(self, look: PassLook) -> Birth | None:
+        """The first call of which a NaN is kept for backward: the loss leaves it out."""
+        kept = [(self._maker(one.node, one.attr, look.op), one.values) for one in look.kept if is_nan(one.values)]
+        op, values = min(((op, values) for op, values in kept if op >= 0), key=itemgetter(0), default=(NONE, None))
+        return Birth(op, values, False, mask=self._mask(op)) if values is not None else None
 
     def _given_infinities(self, look: PassLook) -> dict[int, Range]:
         """The nodes that keep an infinity of what they were given: it began before them."""
