@@ -31,6 +31,11 @@ PROGRAMS = {
         "for _ in range(3):\n    net.zero_grad()  # here\n    net(w).sum().backward()",
         3,
     ),
+    "a lambda that is checkpointed": (
+        "from torch.utils.checkpoint import checkpoint\nfor layer in net:\n"
+        "    w = checkpoint(lambda x: layer(x).tanh(), w, use_reentrant=False)  # here",
+        3,
+    ),
     "the body of a with statement": (
         "for _ in range(3):\n    with torch.no_grad():\n        net(w)  # here\n    w * 2",
         3,

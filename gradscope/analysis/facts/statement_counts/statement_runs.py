@@ -158,7 +158,7 @@ class StatementRuns:
             if self._is_repeated(span):
                 continue
             if is_below and inner == NONE and ((span in steps and self._steps(span)) or span in checkpoints):
-                direct[statement] = max(direct[statement], steps[span] or checkpoints[span])
+                direct[statement] = max(direct[statement], steps[span])
                 continue
             if inner != NONE:
                 divisors[statement] = gcd(divisors[statement], count)
@@ -171,6 +171,9 @@ class StatementRuns:
                 else:
                     known = chosen.setdefault(statement, {})
                     known[choice] = max(known.get(choice, 0), totals[key])
+        for span, times in checkpoints.items():  # (what a lambda computes that it was given is below no call)
+            if span >= 0 and statements[span] != NOWHERE and not self._is_repeated(span):
+                direct[statements[span]] = max(direct[statements[span]], times)
         self._divide_by_results(divisors)
         return direct, divisors, [_most_chosen(chosen.get(at, {})) for at in range(len(direct))]
 
