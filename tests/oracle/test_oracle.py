@@ -148,8 +148,8 @@ def _held(program: str, answers: list[dict[str, Any]]) -> list[bool | None]:
     return [claim.held for claim in claims if any(code in claim.said for code in codes)]
 
 
-NOT_AS_HERE = {"snippet-raised", "output-differs", "compiled-backward"}
-"""Codes whose examples the witness cannot run: transcripts, and a compiled program (it looks at every statement)."""
+NOT_AS_HERE = {"snippet-raised", "output-differs", "compiled-backward", "hook-not-compiled"}
+"""Codes whose examples the witness cannot run: transcripts, and compiled programs (it looks at every statement)."""
 
 
 @pytest.mark.oracle
