@@ -196,3 +196,18 @@ def test_tensors_that_share_a_row_are_counted_also_where_not_all_require_grad(wi
     )
     text = screen(build(recorded(source + "net(torch.ones(2, 3)).sum().backward()\n")), width)
     assert re.search(r"\b9 tensors +some +leaf", text)
+
+
+def test_a_leaf_that_another_pass_trains_is_no_failure_of_the_pass_that_leaves_it() -> None:
+    source = """
+        import torch
+        g, d, lost = (torch.ones(2, requires_grad=True) for _ in range(3))
+        made = g * 2
+        cut = (lost * d).detach()
+        (made.detach() * d + cut).sum().backward()
+        (made * d).sum().backward()
+    """
+    shown = screen(build(recorded(source)))
+    (first, *_) = re.findall(r"Gradients\n.*?\n(.*?)(?=\nline)", shown, re.DOTALL)
+    assert re.search(r"^  g +\(2,\) +missing +cut at line", first, re.MULTILINE)
+    assert re.search(r"^  lost +\(2,\) +✗ missing +cut at line", first, re.MULTILINE)

@@ -151,13 +151,15 @@ class Sections:
     def gradients(self, passes: Sequence[BackwardPass]) -> RenderableType:
         """What each backward pass did."""
         parts: list[RenderableType] = []
+        every = [row for one in passes for row in one.gradients if not row.name.startswith("<")]
+        trained = {row.name for row in every if row.received or row.outcome in _GIVEN}
         for one in passes[: self._limit]:
             parts.append(self._pass_head(one))
             rows = sorted(one.gradients, key=lambda row: (row.outcome in _GIVEN, row.received, row.name == _UNNAMED))
             if left := self._left_as_they_were(rows):
                 rows = [row for row in rows if row.outcome != "untouched"]
             alike = _alike(rows)
-            cells = [self._gradient(row, count) for row, count in alike[: self._limit]]
+            cells = [self._gradient(row, count, row.name in trained) for row, count in alike[: self._limit]]
             if cells:
                 parts.append(table(_GRADIENT, cells, self._width, self._marks, header=False))
             parts += [*self._more(len(alike), "leaf", "leaves"), *left]
@@ -190,19 +192,19 @@ class Sections:
         counts = Counter(names)
         return ", ".join(f"{name} {self._marks.times}{many:,}" if many > 1 else name for name, many in counts.items())
 
-    def _gradient(self, row: GradientRow, count: int) -> list[Text]:
+    def _gradient(self, row: GradientRow, count: int, is_trained: bool) -> list[Text]:
+        """One leaf; one that other passes give a gradient is no failure where this one gives it none."""
         reached = row.outcome in _GIVEN
         amount = f"new {size(row.nbytes)}" if row.nbytes else ""
         several = f" {self._marks.times}{count}" if count > 1 else ""
         if row.received and not reached:  # (a line that serves several models)
             name = Text(f"  {safe(row.name)}{several}", style="bold")
             return [name, Text(safe(row.shape)), Text("received"), Text(row.why)]
+        outcome = row.outcome if reached or is_trained else f"{self._marks.problem} {row.outcome}"
         return [
-            Text(f"  {safe(row.name)}{several}", style="bold" if reached else "bold red"),
+            Text(f"  {safe(row.name)}{several}", style="bold" if reached or is_trained else "bold red"),
             Text(safe(row.shape)),
-            Text(
-                row.outcome if reached else f"{self._marks.problem} {row.outcome}", style="green" if reached else "red"
-            ),
+            Text(outcome, style="green" if reached else "dim" if is_trained else "red"),
             Text(amount, style="dim") if reached else Text(safe(row.why)),
         ]
 
