@@ -551,3 +551,21 @@ scaler.scale(second(torch.ones(2, 4)).sum()).backward()
 """
     whys = reasons(build(recorded(source)), "first.weight")
     assert not [why for why in whys if "cut" in why], whys
+
+
+HYPERGRADIENT = """
+import torch
+w, rate = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+optimizer = torch.optim.SGD([rate], lr=0.1)
+for _ in range(2):
+    (w * rate.detach()).sum().backward()
+    rate.grad = torch.autograd.grad((w * rate).sum(), rate)[0]
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+
+
+@pytest.mark.parametrize(("asked", "found"), [("rate.grad =", 0), ("unused =", 1)])
+def test_a_leaf_whose_gradient_the_program_sets_itself_wants_none_of_a_pass(asked: str, found: int) -> None:
+    answers = build(recorded(HYPERGRADIENT.replace("rate.grad =", asked))).answers
+    assert len([one for one in answers if one.code == "leaf-unreached"]) == found

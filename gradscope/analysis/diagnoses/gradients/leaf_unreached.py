@@ -137,6 +137,7 @@ def _alike(sources: Sources) -> dict[tuple[int, str, bool, str], list[tuple[int,
         if entry.received or entry.outcome != GradOutcome.MISSING
     }
     names_received = set(map(sources.names.of, received))
+    received |= _stepped(sources)
     reported = set(sources.none_reads.last_of) | _meant_by_failed_passes(sources)
     alike: dict[tuple[int, str, bool, str], list[tuple[int, Unreached]]] = {}
     named = _cuts_named(sources)
@@ -167,6 +168,12 @@ def _alike(sources: Sources) -> dict[tuple[int, str, bool, str], list[tuple[int,
                     key = (group.last_op, reason.why, reason.unused, left_out)
                     alike.setdefault(key, []).append((tensor, reason))
     return alike
+
+
+def _stepped(sources: Sources) -> set[int]:
+    """Leaves that a step found a gradient of: where no pass gave it, the program did (``leaf.grad = ...``)."""
+    index = sources.index
+    return {tensor for op in index.of_kind(OpKind.STEP) for tensor in index.uses.of(op)}
 
 
 class _MeantPasses:
