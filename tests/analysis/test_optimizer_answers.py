@@ -184,6 +184,34 @@ for step in range(5):
     assert "Call zero_grad() once a step" in text
 
 
+ASCENT = """
+optimizer = torch.optim.SGD(parameters, lr=0.1)
+@torch.no_grad()
+def move(sign):
+    for p in parameters:
+        if sign > 0:
+            moved[p] = 0.05 * p.grad
+        p.add_(moved[p], alpha=sign)
+moved = {{}}
+for step in range(5):
+    second(first(x)).sum().backward()
+    move(1)
+    {}
+    second(first(x)).sum().backward()
+    move(-1)
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+
+
+def test_the_update_by_hand_whose_gradients_a_step_applies_too_is_the_cause() -> None:
+    (answer,) = found(ASCENT.format("pass"), "gradients-applied-again")
+    assert [cause.line for cause in answer.causes] == [17]
+    assert answer.text.startswith("Line 17: this writes into")
+    assert "SGD.step applied both" in answer.text
+    assert found(ASCENT.format("optimizer.zero_grad()"), "gradients-applied-again") == []
+
+
 def test_what_clears_the_gradients_of_one_module_only_is_the_cause() -> None:
     source = """
 optimizer = torch.optim.SGD(parameters, lr=0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from heapq import merge
 from itertools import chain
@@ -9,11 +10,12 @@ from itertools import chain
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.passes.gradient_lives import last_before
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives, last_before
 from gradscope.analysis.facts.program.methods_not_called import methods_not_called
 from gradscope.analysis.facts.writes import is_step
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.frames.calls.calls_of_functions import calls_of
 from gradscope.frames.names.given_names import first_statement
 from gradscope.recording import NONE
 from gradscope.recording.rows import EventKind, Field, GradOutcome, OpKind
@@ -35,20 +37,21 @@ def _find(sources: Sources) -> Iterator[Finding]:
     """
     index = sources.index
     times: dict[int, int] = {}
-    stepped: dict[int, int] = {}
-    """For each parameter whose gradient a step has applied: the pass that has added to it since, or NONE."""
-    last: dict[int, tuple[int, int]] = {}
-    for op, tensor, event in merge(_gradients(index), _writes(index)):
+    stepped: dict[int, tuple[int, int]] = {}
+    """For each parameter whose gradient a step has applied: the pass that has added to it since, or NONE; the step."""
+    last: dict[int, tuple[int, int, int]] = {}
+    for op, tensor, event in merge(_gradients(index), _writes(index, sources.lives)):
         if event == _FRESH:
             stepped.pop(tensor, None)
         elif event == _ADDED:
             if tensor in stepped:
-                stepped[tensor] = op
+                stepped[tensor] = op, stepped[tensor][1]
         else:
-            if stepped.get(tensor, NONE) >= 0:
+            added, before = stepped.get(tensor, (NONE, NONE))
+            if added >= 0:
                 times[tensor] = times.get(tensor, 0) + index.weights[op]
-                last[tensor] = op, stepped[tensor]
-            stepped[tensor] = NONE
+                last[tensor] = op, added, before
+            stepped[tensor] = NONE, op
     by_statement: dict[int, dict[int, int]] = {}
     for tensor, count in times.items():
         if count >= TIMES:
@@ -59,8 +62,10 @@ def _find(sources: Sources) -> Iterator[Finding]:
         yield _finding(sources, again, *max(last[tensor] for tensor in again))
 
 
-def _finding(sources: Sources, again: dict[int, int], step: int, last_pass: int) -> Finding:
-    """By what clears those of others only, by the closure that clears none, or else by backward and the step."""
+def _finding(sources: Sources, again: dict[int, int], step: int, last_pass: int, before: int) -> Finding:
+    """By what clears those of others only, by the closure that clears none, by the update by hand after which another
+    kind of step applies them again, or else by backward and the step.
+    """
     index = sources.index
     names, line = sources.listed([sources.names.of(tensor) for tensor in again]), index.op_line(last_pass)
     causes = [*sources.cause("backward", last_pass), *sources.cause("step", step)]
@@ -83,6 +88,12 @@ def _finding(sources: Sources, again: dict[int, int], step: int, last_pass: int)
         symptom = f"Line {begins.line}: the closure begins without clearing .grad of {names}"
         causes, why = [begins, *sources.cause("backward", last_pass)], f"nothing else clears it, and {often}"
         advice = "The first thing in a closure is zero_grad()."
+    elif is_step(index, step) and not is_step(index, before):
+        update = _update(sources, before, last_pass)
+        symptom = f"Line {update.line}: this writes into {names} by their gradients, which nothing clears then"
+        count = f" ({max(again.values()):,} times)"
+        causes, why = [update], f"the backward of line {line} adds to them, and {applies} applied both{count}"
+        advice = "Call zero_grad() after it, before the next backward."
     return sources.finding(
         symptom,
         why=why,
@@ -128,6 +139,21 @@ def _closure_around(sources: Sources, step: int, last_pass: int) -> Cause | None
     return sources.cause_of_line("cleared", statement.file, *first, index.op_place(last_pass).function)
 
 
+def _update(sources: Sources, op: int, next_pass: int) -> Cause:
+    """A write by hand: by the one call before the next pass, in the function of that, of the function that makes it."""
+    index = sources.index
+    inside, outside = (index.statements[index.op_statement[one]] for one in (op, next_pass))
+    name, around = (index.recording.text(one.function).rpartition(".")[2] for one in (inside, outside))
+    if (inside.file, inside.function) != (outside.file, outside.function) and name.isidentifier():
+        around = "" if around == "<module>" else around
+        calls = calls_of(index.recording.files[outside.file].text, name)
+        there = [one for one in calls if one.function == around and one.line < outside.line]
+        if len(there) == 1:
+            text = index.recording.text(outside.function)
+            return sources.cause_of_line("write", outside.file, there[0].line, there[0].end_line, text)
+    return sources.cause("write", op)[0]
+
+
 def _gradients(index: Index) -> Iterator[tuple[int, int, int]]:
     """What passes did to gradients: op, parameter, event."""
     gradients = index.recording.gradients
@@ -137,7 +163,7 @@ def _gradients(index: Index) -> Iterator[tuple[int, int, int]]:
             yield op, tensor, events[GradOutcome(outcome)]
 
 
-def _writes(index: Index) -> Iterator[tuple[int, int, int]]:
+def _writes(index: Index, lives: GradientLives) -> Iterator[tuple[int, int, int]]:
     """Steps that wrote a parameter, and whatever else was done to a gradient: taken for a clearing."""
     recording, owners = index.recording, _owners_of_gradients(index)
     storages, made_at = (recording.tensors.column(name) for name in ("storage", "op"))
@@ -152,13 +178,13 @@ def _writes(index: Index) -> Iterator[tuple[int, int, int]]:
         elif field == Field.WRITTEN and is_step(index, op):
             yield op, tensor, _STEPPED if after else _FRESH  # one that may have been skipped tells nothing
         elif field == Field.STORAGE:
-            if kinds[op] == OpKind.SET and tensor in trained and _takes_gradient(index, owners, op, tensor):
+            if kinds[op] == OpKind.SET and tensor in trained and _takes_gradient(index, owners, op, tensor, lives):
                 yield op, tensor, _STEPPED
         elif field == Field.VERSION and is_step(index, op) and storages[tensor] not in owners:
             yield op, tensor, _STEPPED
         elif field == Field.VERSION and storages[tensor] in leaves and made_at[tensor] != op:
             leaf = leaves[storages[tensor]]
-            if _takes_gradient(index, owners, op, leaf):
+            if _takes_gradient(index, owners, op, leaf, lives):
                 yield op, leaf, _STEPPED
         elif made_at[tensor] == op:
             continue  # a view of a gradient is first seen at the version that it has
@@ -166,20 +192,25 @@ def _writes(index: Index) -> Iterator[tuple[int, int, int]]:
             yield from ((op, owner, _FRESH) for owner in owners[storages[tensor]])
 
 
-def _takes_gradient(index: Index, owners: dict[int, list[int]], op: int, leaf: int) -> bool:
-    """Whether a write of the program's into a leaf takes what was computed from its gradient: an update by hand."""
+def _takes_gradient(index: Index, owners: dict[int, list[int]], op: int, leaf: int, lives: GradientLives) -> bool:
+    """Whether a write of the program's into a leaf takes what was computed from its gradient: an update by hand.
+
+    Of the gradient since the last pass: a move that is taken back later takes nothing of what a pass added meanwhile.
+    """
     storages, kinds = index.recording.tensors.column("storage"), index.recording.ops.column("kind")
-    todo, seen = [one for one in index.uses.of(op) if storages[one] != storages[leaf]], set[int]()
+    last_pass = last_before(lives.passes.get(leaf, []), op)
+    todo = deque((one, op) for one in index.uses.of(op) if storages[one] != storages[leaf])
+    seen = set[int]()
     while todo and len(seen) < _FOLLOWED:
-        tensor = todo.pop()
+        tensor, user = todo.popleft()
         if tensor in seen:
             continue
         seen.add(tensor)
         if leaf in owners.get(storages[tensor], ()):
-            return True
+            return user > last_pass
         made = index.made_by(tensor)
         if 0 <= made < op and kinds[made] == OpKind.CALL:
-            todo += index.uses.of(made)
+            todo.extend((one, made) for one in index.uses.of(made))
     return False
 
 
