@@ -414,6 +414,7 @@ class Sources:
                     found.append(self.cause_of_line("set", *told, told[1], ""))
                 found += self.cause_of_event("cut", checkpoint)
             else:
+                found += self.causes_at("returned", self.hooks.returns_around(op))
                 found += self.cause("cut", self.cuts.line_to_change(op))
                 if self.cuts.integers_written(op) is not None:
                     found += self.cause("write", op)

@@ -24,15 +24,23 @@ def reached_functions(text: str, line: int) -> frozenset[str]:
 def named_from(text: str, first: int, last: int) -> frozenset[str]:
     """Names of the functions that the statements at some lines may call, directly or not; known as above."""
     tree = parsed(text)
-    if tree is None:
-        return frozenset()
-    inside = (one for one in ast.walk(tree) if isinstance(one, ast.expr) and first <= one.lineno <= last)
-    return _reached(tree, {name for one in inside for name in _named(one)})
+    return frozenset() if tree is None else _reached(tree, _named_at(tree, first, last))
+
+
+def called_at(text: str, first: int, last: int) -> frozenset[str]:
+    """Names and attributes that stand at some lines: of the functions that these call, among others."""
+    tree = parsed(text)
+    return frozenset() if tree is None else frozenset(_named_at(tree, first, last))
 
 
 def function_named(qualified: str) -> str:
     """The name of a function, or of the one that a lambda or a comprehension stands in; empty for the top level."""
     return next((part for part in reversed(qualified.split(".")) if not part.startswith("<")), "")
+
+
+def _named_at(tree: ast.Module, first: int, last: int) -> set[str]:
+    inside = (one for one in ast.walk(tree) if isinstance(one, ast.expr) and first <= one.lineno <= last)
+    return {name for one in inside for name in _named(one)}
 
 
 def _reached(tree: ast.Module, names: set[str]) -> frozenset[str]:

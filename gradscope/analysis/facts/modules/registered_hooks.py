@@ -11,6 +11,7 @@ from gradscope.analysis.facts.derivatives.function_sources import Lines
 from gradscope.analysis.facts.events import Events, Happened
 from gradscope.analysis.index import Index
 from gradscope.frames.called_by_torch.hook_source import HookSource
+from gradscope.frames.calls.reached_functions import called_at, function_named
 from gradscope.frames.names.given_names import function_around
 from gradscope.recording import NONE
 from gradscope.recording.rows import EventKind, OpKind
@@ -96,6 +97,26 @@ class RegisteredHooks:
             if event.subject in found:
                 found[event.subject].did, found[event.subject].leaves = event.detail, event.tensors
         return list(found.values())
+
+    def returns_around(self, op: int) -> list[Lines]:
+        """Where a forward hook returns something, of one whose code runs an op, or calls the function that does.
+
+        What such a hook returns takes the place of the output, also where it was made for keeping: ``return kept``.
+        """
+        index, hooks = self._index, [hook for hook in self.all if hook.kind == "forward"]
+        where = index.statements[index.op_statement[op]]
+        if not hooks or where.file < 0:
+            return []
+        name = function_named(index.recording.text(where.function))
+        text = index.recording.files[where.file].text
+        for hook in hooks:
+            own = hook.source.returns
+            if hook.name == name:
+                return [hook.lines(*lines) for lines in own]
+            if own and name in called_at(text, *own[0]):
+                first = function_around(text, where.line)[0]
+                return [hook.lines(*lines) for lines in HookSource(text, first, name).returns]
+        return []
 
     @cached_property
     def may_take_gradients(self) -> bool:
