@@ -559,6 +559,11 @@ class Index:
         layout = self.recording.layouts[self.recording.tensors.column("layout")[tensor]]
         return self.recording.text(layout.dtype).startswith(_FLOATING)
 
+    def has_one_element(self, tensor: int) -> bool:
+        """Whether a tensor is a single number."""
+        layout = self.recording.layouts[self.recording.tensors.column("layout")[tensor]]
+        return set(re.findall(r"\d+", self.recording.text(layout.shape))) <= {"1"}
+
     def is_leaf(self, tensor: int) -> bool:
         """Whether a tensor was a leaf when it was first seen by the program."""
         is_one = bool(self.recording.tensors.column("flags")[tensor] & LEAF)

@@ -545,9 +545,14 @@ def test_what_a_call_makes_beside_its_result_is_not_taken_for_made_of_what_that_
     source = """
 import torch
 first, second = torch.nn.Linear(4, 1), torch.nn.Linear(4, 1)
+optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in (first, second)]
 scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
-scaler.scale(first(torch.ones(2, 4)).sum()).backward()
-scaler.scale(second(torch.ones(2, 4)).sum()).backward()
+for step in range(2):
+    scaler.scale(first(torch.ones(2, 4)).sum()).backward()
+    scaler.scale(second(torch.ones(2, 4)).sum()).backward()
+    for optimizer in optimizers:
+        scaler.step(optimizer)
+    scaler.update()
 """
     whys = reasons(build(recorded(source)), "first.weight")
     assert not [why for why in whys if "cut" in why], whys

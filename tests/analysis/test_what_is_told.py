@@ -87,7 +87,7 @@ def test_a_leaf_that_required_grad_too_late():
         "w = torch.ones(3)\nh = w * 2\nw.requires_grad_()\nv = torch.ones(3, requires_grad=True)\n"
         "(h * v).sum().backward()\nprint(w.grad)\n"
     )
-    assert "it did not require grad yet when line 5 used it" in found["grad-none-unreached"].text
+    assert "it did not require grad when line 5 used it" in found["grad-none-unreached"].text
 
 
 def test_what_was_left_out_and_faults_are_counted():

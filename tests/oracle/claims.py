@@ -186,11 +186,11 @@ class Judge:
                 r"gave it no gradient \(None\)|backward returns None for it|backward computes its gradient", why
             ):
                 yield Claim("why-none", one.line, said, led, where)
-            elif found := re.search(r"did not require grad yet when line (\d+) used it", why):
-                before = self.seen.before.get(int(found[1]))
-                state = before.state(tensor) if before else None
-                truth = "unknown" if state is None else f"requires_grad was {state.requires_grad}"
-                yield Claim("why-not-yet", one.line, said, None if state is None else not state.requires_grad, truth)
+            elif found := re.search(r"did not require grad when line (\d+) used it", why):
+                moments = (before.state(tensor) for before, _ in self.seen.moments.get(int(found[1]), ()))
+                states = {state.requires_grad for state in moments if state is not None}
+                truth = f"requires_grad was {states}" if states else "unknown"
+                yield Claim("why-not-yet", one.line, said, False in states if states else None, truth)
             elif "was asked for the gradient of" in why:
                 others = bool(one.inputs) and not any(tensor is given for given in one.inputs)
                 yield Claim(

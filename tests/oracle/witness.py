@@ -177,7 +177,6 @@ class Witness:
             finally:
                 torch.set_grad_enabled(grad_mode)
                 self.namespace = vars(module)
-                self._count_saved_at_the_end()
 
     def statement(self, line: int, column: int) -> _Statement:
         """A context around each statement (called by the program)."""
@@ -225,6 +224,8 @@ class Witness:
                     if self._bytes.get(id(tensor)) != state.values:
                         self._bytes[id(tensor)] = state.values
                         self.changed_at[id(tensor)].append((self.number, path))
+                    if not self._depth:  # (what made it was maybe no call, and none may take it)
+                        self._count_saved(node_of(tensor))
         return moment
 
     @contextlib.contextmanager
@@ -313,19 +314,13 @@ class Witness:
         for tensor in taken:
             self.kept.append(tensor)
             self.uses[id(tensor)].append((self.number, line, getattr(func, "__name__", "")))
-        hooked = torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
         self.kept += given
         for tensor in (*taken, *given):  # (what was taken may come from a scripted function, which no mode sees)
-            self._count_saved(node_of(tensor), hooked)
+            self._count_saved(node_of(tensor))
 
-    def _count_saved_at_the_end(self) -> None:
-        """What made the tensors that the module holds in the end was maybe no call, and no call may have taken them."""
-        for value in self.namespace.values() if self.watch else ():
-            if isinstance(value, torch.Tensor) and _is_plain(value):
-                self._count_saved(node_of(value), hooked=False)
-
-    def _count_saved(self, node: Any, hooked: bool) -> None:
+    def _count_saved(self, node: Any) -> None:
         """Note the nodes that are new behind one; what was packed by a hook is not unpacked, as that may run code."""
+        hooked = torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
         todo = [node]
         while todo:
             node = todo.pop()

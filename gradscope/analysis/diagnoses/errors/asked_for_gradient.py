@@ -160,7 +160,7 @@ def _unused(sources: Sources, op: int, tensor: int) -> _Absence:
         used, set_at = index.op_line(way[0].op), _set_at(sources, tensor, way[0].op, op)
         later = f", line {set_at[0].line} set that later" if set_at else ""
         return _Absence(
-            f"it did not require grad yet when line {used} used it for {root}{later}",
+            f"it did not require grad when line {used} used it for {root}{later}",
             [*set_at, *sources.cause("used", way[0].op)],
             "Call requires_grad_() on it before that.",
         )

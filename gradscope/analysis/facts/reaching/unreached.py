@@ -196,7 +196,7 @@ class Reasons:
             return Unreached(f"cut at {where}", cut)
         if way and not self._index.requires_grad(tensor, way[0].op):
             line = self._index.op_line(way[0].op)
-            return Unreached(f"it did not require grad yet when line {line} used it")
+            return Unreached(f"it did not require grad when line {line} used it")
         if tensor in self._leaves_behind(this.op):
             return Unreached("the graph leads to it, and the pass left it without a gradient", reached=True)
         kinds = self._index.recording.ops.column("kind")

@@ -119,7 +119,8 @@ class Flow:
         found: list[tuple[int, int, bool]] = []
         if made < index.op_count and not flags & EXTERNAL and kinds[made] not in _VALUES_START_ANEW:
             is_tracked = not flags & LEAF or tensor in self._got_a_node
-            is_number = not is_tracked and kinds[made] == OpKind.GROUP and index.is_floating(tensor)
+            is_number = not is_tracked and kinds[made] == OpKind.GROUP
+            is_number = is_number and (index.is_floating(tensor) or index.has_one_element(tensor))
             is_beside = is_number and self._gave_a_graph(made)
             for taken in self._values.of(made):
                 if is_beside and index.requires_grad(taken, made):
