@@ -4,6 +4,7 @@ import threading
 from collections import Counter
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 import gradscope
 from gradscope.recording import Recording
@@ -110,3 +111,15 @@ def test_a_single_thread_s_pass_has_an_outcome_of_every_leaf() -> None:
         unused.detach()
         (used * 2).sum().backward()
     assert list(map(len, outcomes(recording).values())) == [2]
+
+
+def test_a_pass_in_a_thread_gives_what_the_pass_inside_it_gives() -> None:
+    """The layer of a reentrant checkpoint is in the graph of neither: its backward makes one, and a pass of its own."""
+    layer, scale = torch.nn.Linear(3, 3), torch.ones(3, requires_grad=True)
+    with gradscope.record() as recording:
+        out = checkpoint(layer, torch.ones(2, 3) * scale, use_reentrant=True)
+        thread = threading.Thread(target=out.sum().backward)
+        thread.start()
+        thread.join()
+    assert [row.outcome for row in recording.gradients] == [GradOutcome.CREATED] * 3
+    assert not recording.faults

@@ -139,14 +139,22 @@ class InsideMode(RecorderMode):
         self.under_way = under_way
 
 
-def begin_pass(frame: FrameType) -> list[InsideMode]:
+def begin_pass(frame: FrameType, roots: Any) -> list[InsideMode]:
     """The engine is about to run for a frame: put a mode on for each recorder whose own is off as it handles the call.
+
+    Args:
+        frame: What asks for the pass.
+        roots: From where.
 
     Returns what :func:`end_pass` is to be given. (Two functions, so that none of our frames is added to the program's:
     torch puts its warnings down to a frame so many above.)
     """
     modes = [mode.inside or _inside(mode) for mode in modes_of_this_thread() if _is_off(mode)]
     for mode in modes:
+        if mode.under_way:
+            observer = mode.outside.observer
+            with observer.lock:
+                observer.passes.leads_on(mode.thread, roots)
         mode.under_way.append(_PassBegun(frame))
         _push(mode)
     return modes

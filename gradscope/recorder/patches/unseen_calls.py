@@ -35,7 +35,7 @@ def edges_seen(run_backward: Callable[..., Any]) -> Callable[..., Any]:
             return run_backward(*args, **kwargs)
         if kwargs.get("accumulate_grad") is True and is_ours_on_top():
             return handle_torch_function(begins, (), *args, **kwargs)
-        under_way = begin_pass(sys._getframe(1))
+        under_way = begin_pass(sys._getframe(1), args[0] if args else ())
         try:
             return run_backward(*args, **kwargs)
         finally:

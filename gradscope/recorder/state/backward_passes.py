@@ -56,6 +56,13 @@ class PassObserver:
         self.identity.leaves.pop(seen.row, None)
         self.states.compare(root, seen, self.tape.op_count, self.graph.begun, read_saved)
 
+    def leads_on(self, thread: int, roots: Any) -> None:
+        """A pass that code inside the one of a thread begins from some tensors (a reentrant checkpoint's) is part of it."""
+        tensors = [root for root in roots if isinstance(root, Tensor)] if isinstance(roots, tuple) else []
+        led = self.in_flight.leads_on(thread, tensors)
+        if led is not None and led[0].before is not None:
+            led[0].before.update(self.many.before(led[1]))
+
     def under_way(
         self,
         seen: Seen,
@@ -118,6 +125,7 @@ class ObservedPass:
         self._before: dict[int, GradientBefore] = {}
         if kind == _BACKWARD:
             self._before = passes.many.before(passes.in_flight.readable(self._running, identity.leaves))
+            self._running.before = self._before
 
     def _note_roots(self, op: int, tape: Tape) -> None:
         """Write the pass's roots."""

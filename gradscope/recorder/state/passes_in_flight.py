@@ -14,16 +14,19 @@ from torch._C import DisableTorchFunctionSubclass
 
 from gradscope.recorder.state.graph_nodes import GraphNodes
 from gradscope.recorder.state.identity import Identity
+from gradscope.recorder.state.many_tensors import GradientBefore
 
 
 class RunningPass:
     """One pass that runs: its thread, and the leaves that it may write; None: any."""
 
-    __slots__ = ("beside", "is_beside_any", "leaves", "thread")
+    __slots__ = ("before", "beside", "is_beside_any", "leaves", "thread")
 
     def __init__(self, thread: int, leaves: frozenset[int] | None) -> None:
         self.thread = thread
         self.leaves = leaves
+        self.before: dict[int, GradientBefore] | None = None
+        """The gradients that leaves had when it began, where it looks at them."""
         self.beside: set[int] = set()
         """Leaves that passes of other threads may have written since this one began."""
         self.is_beside_any = False
@@ -60,6 +63,21 @@ class PassesInFlight:
             running.meet(other)
         self._running.append(running)
         return running
+
+    def leads_on(self, thread: int, roots: Iterable[Any]) -> tuple[RunningPass, list[int]] | None:
+        """Code inside the pass of a thread begins another one, whose leaves the first may write from now on.
+
+        Returns the pass and those of these leaves that may be looked at; None where it may write any.
+        """
+        running = next((one for one in reversed(self._running) if one.thread == thread), None)
+        if running is None or running.leaves is None:
+            return None
+        more = frozenset(self._leaves_behind(roots)) - running.leaves
+        running.leaves |= more
+        for other in self._running:
+            if other.thread != thread:
+                other.beside |= more
+        return running, self.readable(running, more & self._identity.leaves.keys())
 
     def end(self, running: RunningPass) -> None:
         """A pass is over, or has raised."""
