@@ -173,8 +173,8 @@ def test_a_look_leaves_everything_as_it_was(defect: bool) -> None:
         names: dict[str, Any] = {"DEFECT": defect}
         before = torch._C._autograd._get_sequence_nr()
         run(PROGRAM.replace("DEFECT", str(defect)), names)
-        found = names["seen"]
-        return [item - before if isinstance(item, int) and item > before > 2 else item for item in found]
+        *found, number, gradient = names["seen"]
+        return [*found, number - before, gradient]
 
     from gradscope.recorder.session import Recorder
 

@@ -57,7 +57,7 @@ class PassObserver:
         self.states.compare(root, seen, self.tape.op_count, self.graph.begun, read_saved)
 
     def leads_on(self, thread: int, roots: Any) -> None:
-        """A pass that code inside the one of a thread begins from some tensors (a reentrant checkpoint's) is part of it."""
+        """A pass that is begun inside the one of a thread, as a reentrant checkpoint's is, belongs to that."""
         tensors = [root for root in roots if isinstance(root, Tensor)] if isinstance(roots, tuple) else []
         led = self.in_flight.leads_on(thread, tensors)
         if led is not None and led[0].before is not None:
