@@ -317,6 +317,7 @@ _ENTRIES = (
     Entry("optimizers.order.accumulation_cleared", _a_pass_and_a_write),
     Entry("optimizers.order.remainder_left", _a_pass_and_a_write),
     Entry("losses.gradients_of_other_loss", _a_pass_and_a_write),
+    Entry("losses.loss_reaches_other", _a_step),
     Entry("losses.derivative_left", _a_step),
     Entry("optimizers.learning_rates.learning_rate", _an_event(EventKind.LEARNING_RATE)),
     Entry("optimizers.learning_rates.scheduler_in_vain", _an_event(EventKind.LEARNING_RATE)),
