@@ -1,0 +1,131 @@
+"""Gradients that passes of an earlier part of a training left in parameters, and that one step applied all at once.
+
+The passes were for others, which steps followed each time and whose gradients were cleared each time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import chain
+from typing import NamedTuple
+
+from gradscope.analysis.facts.events import Events, Happened
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, last_before, ops_between
+from gradscope.analysis.facts.passes.passes_by_step import PassesByStep
+from gradscope.analysis.facts.writes import all_writes, replaced_memory
+from gradscope.analysis.index import Index
+from gradscope.recording import NONE
+
+ROUNDS = 3
+"""Steps of others, each with what clears their gradients, from which on it is reported."""
+_USUAL = 2
+"""Steps of a parameter with gradients of fewer passes: a program may add up more and more of them, or fewer."""
+_RARE = 3
+"""So many other steps there are to each one with such a sum, where that alone tells them apart."""
+
+
+class SumOfBefore(NamedTuple):
+    """One step that applied such a sum."""
+
+    tensors: tuple[int, ...]
+    step: int
+    passes: tuple[int, ...]
+    """The passes whose gradients it applied."""
+    usual: int
+    """How many passes most of the other steps applied."""
+    cleared: int
+    """The last op that cleared the gradients of the others, and not these."""
+    given: Happened | None
+    """What gave them to the optimizer, where that was after the first of the passes."""
+
+
+class SumsOfBefore:
+    """Finds them in one recording."""
+
+    def __init__(self, index: Index, events: Events, lives: GradientLives, by_step: PassesByStep) -> None:
+        self._index = index
+        self._events = events
+        self._lives = lives
+        self._by_step = by_step
+        self._rounds: dict[int, int] = {}
+
+    def found(self) -> Iterator[SumOfBefore]:
+        """The last one of each parameter; those that the same line left and the same line gave to a step are one."""
+        alike: dict[tuple[int, int], list[SumOfBefore]] = {}
+        for tensor in self._lives.steps:
+            one = self._of(tensor)
+            if one is not None:
+                given = one.given.span if one.given is not None else NONE
+                alike.setdefault((self._index.op_statement[one.cleared], given), []).append(one)
+        for several in alike.values():
+            longest = max(several, key=lambda one: (len(one.passes), one.step))
+            yield longest._replace(tensors=tuple(tensor for one in several for tensor in one.tensors))
+
+    def _of(self, tensor: int) -> SumOfBefore | None:
+        """The last step of a parameter with such a sum.
+
+        One that no optimizer held at first is seen to begin late. Of others that is seen only where it is rare: they
+        may be stepped in every so many rounds for a while, and in each one then.
+        """
+        steps = self._lives.steps[tensor]
+        applied = [tuple(self._applied(tensor, step)) for step in steps]
+        usual, times = Counter(map(self._count, steps, applied)).most_common(1)[0]
+        sums = [at for at, step in enumerate(steps) if self._count(step, applied[at]) >= usual + ROUNDS]
+        if not sums or not usual or times < _USUAL:
+            return None
+        step, passes = steps[sums[-1]], applied[sums[-1]]
+        events = self._events.in_optimizers.get(tensor, ())
+        given = [event for event in events if passes[0] < event.op <= step]
+        cleared = self._cleared_of_others(passes) if given or len(sums) * _RARE <= times else NONE
+        if cleared < 0 or self._is_written(tensor, passes[0], step):
+            return None
+        return SumOfBefore((tensor,), step, passes, usual, cleared, given[-1] if given else None)
+
+    def _count(self, step: int, passes: tuple[int, ...]) -> int:
+        """How many passes a step applied; where it stands for others that were alike, these have as many."""
+        return self._index.times(passes) // self._index.weights[step]
+
+    def _applied(self, tensor: int, step: int) -> list[int]:
+        """The passes whose gradients a step applied."""
+        since = max(
+            last_before(self._lives.cleared.get(tensor, []), step), last_before(self._lives.steps[tensor], step)
+        )
+        return ops_between(self._lives.passes[tensor], since, step)
+
+    def _is_written(self, tensor: int, since: int, step: int) -> bool:
+        """Whether a parameter was written between: by hand, from its gradient, or from a state."""
+        block = self._index.storage_at(tensor, step)
+        return any(since < op < step for op in self._written.get(block, ()))
+
+    def _cleared_of_others(self, passes: tuple[int, ...]) -> int:
+        """What last cleared the gradients that one of the passes gave others; NONE where that is not done each time."""
+        rounds = [self._round(one) for one in passes[:-1]]
+        known = [(one, gone) for one, gone in zip(passes, rounds, strict=False) if gone >= 0]
+        return known[-1][1] if self._index.times(one for one, _ in known) >= ROUNDS else NONE
+
+    def _round(self, one: int) -> int:
+        """What cleared the gradients that a pass gave others, after a step applied them; NONE where there is none."""
+        if one not in self._rounds:
+            self._rounds[one] = self._found_round(one)
+        return self._rounds[one]
+
+    def _found_round(self, one: int) -> int:
+        lives, step = self._lives, self._by_step.step_after(one)
+        for other in self._by_step.updated(step) if step >= 0 else ():
+            gone = first_after(lives.cleared.get(other, []), one)
+            next_pass = first_after(lives.passes[other], one)
+            if last_before(lives.passes[other], one + 1) == one and gone > step:
+                return gone if next_pass < 0 or gone < next_pass else NONE
+        return NONE
+
+    @cached_property
+    def _written(self) -> dict[int, list[int]]:
+        """By memory block the ops that wrote it; a view has the version of its base from birth."""
+        found: dict[int, list[int]] = {}
+        made_at = self._index.recording.tensors.column("op")
+        written = (one for one in all_writes(self._index) if one[0] != made_at[one[1]])
+        for op, tensor, *_ in chain(written, replaced_memory(self._index)):
+            found.setdefault(self._index.storage_at(tensor, op), []).append(op)
+        return found
