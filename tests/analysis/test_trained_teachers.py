@@ -174,3 +174,59 @@ def test_the_mode_of_what_is_meant_to_learn_says_nothing(case: str) -> None:
 def test_a_target_may_be_the_other_domain() -> None:
     source = PAIR.replace("LOSS", "F.mse_loss(mine, expected) + F.cross_entropy(mine, y)")
     assert found(source.replace("student", "source").replace("teacher", "target")) == []
+
+
+OWN = PAIR.replace("LOSS", "F.cross_entropy(mine, y) + F.cross_entropy(expected, y) + TERM  # term")
+TARGETS = [
+    "F.kl_div(mine.log_softmax(1), expected.softmax(1), reduction='batchmean')",
+    "F.kl_div(mine.log_softmax(1), expected.log_softmax(1), reduction='batchmean', log_target=True)",
+    "F.cross_entropy(mine, (expected / 2).softmax(1))",
+    "-(expected.softmax(1) * mine.log_softmax(1)).sum(1).mean()",
+    "(expected.softmax(1) * (expected.log_softmax(1) - mine.log_softmax(1))).sum(1).mean()",
+    "F.binary_cross_entropy_with_logits(mine, expected.sigmoid())",
+]
+
+
+@pytest.mark.parametrize("term", TARGETS)
+def test_a_teacher_with_a_loss_of_its_own_gives_targets_that_are_to_be_constants(term: str) -> None:
+    source = OWN.replace("TERM", term)
+    (answer,) = found(source)
+    assert [cause.line for cause in answer.causes] == [line_of(source, "# term")]
+    assert found(source.replace("expected.", "expected.detach().").replace("(expected /", "(expected.detach() /")) == []
+    assert found(source.replace("teacher", "second").replace("student", "first")) == []
+
+
+def test_so_it_is_where_only_what_the_network_gave_is_called_a_target() -> None:
+    source = OWN.replace("TERM", TARGETS[0].replace("expected.softmax(1)", "soft_targets"))
+    source = source.replace("    loss =", "    soft_targets = expected.softmax(1)  # soft\n    loss =")
+    source = source.replace("self.teacher", "self.deep").replace("pair.teacher", "pair.deep")
+    (answer,) = found(source)
+    assert answer.causes[0].line == line_of(source, "# soft")
+    assert found(source.replace("soft_targets", "second")) == []
+    assert found(source.replace("soft_targets", "target").replace("mine", "source")) == []
+
+
+def test_a_part_of_the_network_that_both_have_is_none_of_the_teachers() -> None:
+    source = OWN.replace("TERM", TARGETS[0]).replace("Pair()", "Pair()\nstem = nn.Linear(4, 4)", 1)
+    source = source.replace("student(x)", "student(stem(x))").replace("teacher(x)", "teacher(stem(x))")
+    (answer,) = found(source.replace("pair.param", "nn.ModuleList([pair, stem]).param"))
+    assert "pair.teacher" in answer.text
+    assert "stem" not in answer.text
+
+
+MUTUAL = "F.kl_div(expected.log_softmax(1), mine.softmax(1), reduction='batchmean')"
+LEARNING = {
+    "each learns from the other": OWN.replace("TERM", f"{TARGETS[0]} + {MUTUAL}"),
+    "each learns from the other, in a pass of its own": OWN.replace("TERM", TARGETS[0]).replace(
+        "    loss.backward()\n", f"    loss.backward(retain_graph=True)\n    {MUTUAL}.backward()\n"
+    ),
+    "a distance": OWN.replace("TERM", "F.mse_loss(mine, expected)"),
+    "weights of a sum": OWN.replace("TERM", "(expected.softmax(1) * mine).sum(1).pow(2).mean()"),
+    "not optimized": OWN.replace("TERM", TARGETS[0]).replace("pair.param", "pair.student.param"),
+    "one network twice": OWN.replace("TERM", TARGETS[0]).replace("pair.student(x)", "pair.teacher(x + 1)"),
+}
+
+
+@pytest.mark.parametrize("case", LEARNING)
+def test_targets_that_are_to_learn_are_not_named(case: str) -> None:
+    assert found(LEARNING[case]) == []

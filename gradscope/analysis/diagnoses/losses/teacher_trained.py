@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.losses.tracked_targets import TrackedTarget, TrackedTargets
 from gradscope.analysis.facts.losses.trained_teachers import TrainedTeacher, TrainedTeachers
 from gradscope.analysis.facts.memory_writes.trained_averages import trained_averages
 from gradscope.analysis.report_model import Evidence
+from gradscope.recording import NONE
 
 _WRITTEN = ("detach", "data", "no_grad")
 """Kinds of cuts that somebody wrote."""
@@ -20,11 +22,26 @@ def _find(sources: Sources) -> Iterator[Finding]:
     for one in teachers.reversed(sources.flow):
         if sources.cuts.kind(one.cut) in _WRITTEN:
             yield _of_reversed(sources, one)
-    found = list(teachers.found())
+    found = [one for one in teachers.found() if not _has_pass_of_its_own(sources, one)]
     averages = {one.average for one in trained_averages(sources.index, sources.lives)} if found else set()
     for one in found:
         if not averages.issuperset(one.leaves):  # (of an average there is more to say)
             yield _finding(sources, one)
+    said = {leaf for one in found for leaf in one.leaves}
+    for target in TrackedTargets(sources.index, sources.passes, sources.events, teachers).found():
+        if said.isdisjoint(target.leaves):
+            yield _of_target(sources, target)
+            said.update(target.leaves)
+
+
+def _has_pass_of_its_own(sources: Sources, found: TrainedTeacher) -> bool:
+    """Whether a backward at another line trains the teacher meanwhile: in the rounds of the loop that has the loss."""
+    statements, nodes = sources.index.op_statement, sources.index.recording.tensors.column("node")
+    made = sources.index.tensors_made(found.loss)
+    by = sources.passes.first_walked_at[nodes[made[0]]] if made and nodes[made[0]] >= 0 else NONE
+    given = sources.lives.passes.get(found.leaves[0], [])
+    own = [op for op in given if by >= 0 and statements[op] == statements[by]]
+    return any(own[0] < op < own[-1] and statements[op] != statements[by] for op in given if own)
 
 
 def _of_reversed(sources: Sources, found: TrainedTeacher) -> Finding:
@@ -44,6 +61,23 @@ def _of_reversed(sources: Sources, found: TrainedTeacher) -> Finding:
         ],
         evidence=[Evidence("ops", found.loss), Evidence("ops", found.cut)],
         advice="Detach the target instead, and leave what gives it out of the optimizer.",
+    )
+
+
+def _of_target(sources: Sources, found: TrackedTarget) -> Finding:
+    index = sources.index
+    names = sources.listed([sources.names.at(leaf, found.loss) for leaf in found.leaves])
+    made, loss = index.op_line(found.made), index.op_line(found.loss)
+    there = "the loss there" if made == loss else f"the loss at line {loss}"
+    return sources.finding(
+        f"Line {made}: {sources.names.at(found.target, found.loss)} is the target of {there}, and has a gradient to "
+        f"{names}",
+        why="the loss of what is to learn changes these as well, towards what that says already",
+        op=found.loss,
+        tensors=[found.target, *found.leaves],
+        causes=[*sources.cause("made", found.made), *sources.cause("used", found.loss)],
+        evidence=[Evidence("ops", found.made)],
+        advice="detach() the target; the teacher keeps the gradient of its own loss.",
     )
 
 
@@ -77,7 +111,8 @@ DIAGNOSIS = Diagnosis(
             and gradients flow into it. An optimizer holds its parameters, and the loss of the other network is all
             that trains them. It is reported where the names say so, and where the program trains it in evaluation
             mode alone, beside a network in training mode that has a loss of its own. Or the other network was cut off
-            in the loss (detach), and the teacher alone was not.""",
+            in the loss (detach), and the teacher alone was not. Or a teacher that has a loss of its own gives the
+            probabilities that are the target of the other network's, and they have a gradient.""",
         reason="""model.parameters() of a module that holds both gives an optimizer both. The loss falls as well where
             the teacher comes to say what the student says, and what it knew is lost. Nothing fails.""",
         remedy="""with torch.no_grad(): target = teacher(x). Give the optimizer the student's parameters, or freeze the

@@ -22,8 +22,8 @@ _EITHER_SIDE = frozenset(
     mse_loss smooth_l1_loss huber_loss l1_loss cosine_similarity cosine_embedding_loss pairwise_distance dist sub
     """.split()  # noqa: SIM905 - quoted, the names would be hard to read
 )
-_SECOND_IS_TARGET = frozenset(("kl_div", "cross_entropy", "binary_cross_entropy", "binary_cross_entropy_with_logits"))
-_PRODUCT = "mul"
+SECOND_IS_TARGET = frozenset(("kl_div", "cross_entropy", "binary_cross_entropy", "binary_cross_entropy_with_logits"))
+PRODUCT = "mul"
 """Of probabilities with the logarithms of others: a cross entropy that is written out."""
 _MEASURES = frozenset(("pow", "square", "abs", "norm", "vector_norm", "mul", "sum", "mean"))
 """What a difference goes into where it is a distance."""
@@ -82,7 +82,7 @@ class TrainedTeachers:
 
     def found(self) -> Iterator[TrainedTeacher]:
         """Those of the last pass that came through each loss in the source."""
-        for op, losses in sorted(self._last_losses().items()):
+        for op, losses in sorted(self.last_losses().items()):
             distances = [one for loss in losses for one in self._distances(loss, op)]
             others = self._beside(op, distances) if distances else set[int]()
             mine = [one for one in distances if one.leaves.isdisjoint(others)]
@@ -105,7 +105,7 @@ class TrainedTeachers:
         Only where it is called a teacher: two networks that learn from each other each cut the other one off, and one
         for a target domain learns from that for the source.
         """
-        for op, losses in sorted(self._last_losses(tracked=1).items()):
+        for op, losses in sorted(self.last_losses(tracked=1).items()):
             distances = [one for loss in losses for one in self._from_cut(loss, op)]
             others = self._beside(op, distances) if distances else set[int]()
             for one in distances:
@@ -117,10 +117,10 @@ class TrainedTeachers:
         """A loss whose one side has a gradient, and comes from a teacher that an optimizer steps."""
         name, taken = plain_name(self._index.func(loss)), list(self._index.uses.of(loss))
         (target,) = tracked_uses(self._index, loss)
-        is_side = name in _EITHER_SIDE - {"sub"} or (name in _SECOND_IS_TARGET and taken[1:2] == [target])
+        is_side = name in _EITHER_SIDE - {"sub"} or (name in SECOND_IS_TARGET and taken[1:2] == [target])
         leaves = frozenset(self._passes.leaves_behind(self._nodes[target]))
         is_trained = bool(leaves) and all(leaf in self._events.in_optimizers for leaf in leaves)
-        if len(taken) == 2 and is_side and is_trained and all(self._is_called_teacher(leaf, op) for leaf in leaves):
+        if len(taken) == 2 and is_side and is_trained and all(self.is_called_teacher(leaf, op) for leaf in leaves):
             (estimate,) = [one for one in taken if one != target] or [target]
             yield _Distance(loss, target, estimate, leaves, True)
 
@@ -133,14 +133,14 @@ class TrainedTeachers:
         cuts = {next((step.op for step in flow.path(steps, leaf) if step.loses), NONE) for leaf in learns}
         return cuts.pop() if len(cuts) == 1 else NONE
 
-    def _last_losses(self, tracked: int = 2) -> dict[int, list[int]]:
+    def last_losses(self, tracked: int = 2) -> dict[int, list[int]]:
         """By pass the calls with a gradient, of what may be such a loss, that no later pass came through again.
 
         Args:
             tracked: How many tensors with a gradient the calls take.
         """
         index, walked = self._index, self._passes.first_walked_at
-        wanted = _EITHER_SIDE | _SECOND_IS_TARGET | {_PRODUCT}
+        wanted = _EITHER_SIDE | SECOND_IS_TARGET | {PRODUCT}
         spans, last, ops = index.recording.ops.column("span"), dict[int, int](), dict[int, list[int]]()
         for op in index.calls_of(lambda name: plain_name(name) in wanted):
             made = index.tensors_made(op)
@@ -154,7 +154,7 @@ class TrainedTeachers:
     def _distances(self, loss: int, op: int) -> Iterator[_Distance]:
         """A loss with each of its sides as the target that comes from parameters of a teacher only."""
         name, (first, second) = plain_name(self._index.func(loss)), tracked_uses(self._index, loss)
-        if name == _PRODUCT:
+        if name == PRODUCT:
             sides = [pair for pair in ((first, second), (second, first)) if self._is_cross_entropy(*pair)]
         elif name == "sub" and not self._is_measured(loss):
             return
@@ -185,9 +185,10 @@ class TrainedTeachers:
 
     def _is_called_so(self, leaf: int, op: int) -> bool:
         """Whether what holds a parameter in the training is called a teacher or a target, or a teacher anywhere."""
-        return _SAYS_SO.search(self._names.at(leaf, op)) is not None or self._is_called_teacher(leaf, op)
+        return _SAYS_SO.search(self._names.at(leaf, op)) is not None or self.is_called_teacher(leaf, op)
 
-    def _is_called_teacher(self, leaf: int, op: int) -> bool:
+    def is_called_teacher(self, leaf: int, op: int) -> bool:
+        """Whether what holds a parameter in the training, or anywhere in the program, is called a teacher."""
         if _TEACHER.search(self._names.at(leaf, op)):
             return True
         strings = self._index.recording.strings
