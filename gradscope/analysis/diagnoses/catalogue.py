@@ -383,6 +383,7 @@ _ENTRIES = (
     Entry("sharing.tied_by_data", _a_step),
     Entry("sharing.memory_assigned", _a_step),
     Entry("sharing.kept_again", _a_write),
+    Entry("sharing.list_item_overwritten", _a_pass_and_a_write),
     Entry("sharing.sum_left_in_weights", _a_write),
     Entry("modules.skip_path_overwritten", _a_write),
     Entry("sharing.write_into_expanded", _a_write),
