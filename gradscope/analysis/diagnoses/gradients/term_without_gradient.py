@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.gradients.number_added import number_added
+from gradscope.analysis.diagnoses.gradients.term_left_out import terms_that_derivatives_leave_out
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.diagnoses.zeroing_arguments import zeroing_argument
 from gradscope.analysis.facts.derivatives.zero_derivatives import ZeroGradients
@@ -23,11 +25,11 @@ from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
 from gradscope.frames.calls.given_keywords import keyword_line
-from gradscope.frames.values.number_terms import is_decided_outside, taken_out_at
+from gradscope.frames.values.number_terms import is_decided_outside
 from gradscope.frames.without_effect.unread_arguments import Unread, unread_arguments
 from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
-from gradscope.recording.rows import BindingKind, OpKind
+from gradscope.recording.rows import OpKind
 
 _ADDS = ("add", "add_", "__iadd__")
 _SUBTRACTS = ("sub", "sub_", "__isub__", "rsub", "__rsub__")
@@ -74,6 +76,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 if index.op_statement[at] not in said and (found := _number(sources, lost, at, root)):
                     said.add(index.op_statement[at])
                     yield found
+    yield from terms_that_derivatives_leave_out(sources)
 
 
 def _of_gradient(sources: Sources, tensor: int, at: int, root: int) -> Finding | None:
@@ -375,50 +378,21 @@ def _named(sources: Sources, tensor: int, at: int) -> str:
 
 def _number(sources: Sources, lost: LostTerms, at: int, root: int) -> Finding | None:
     """A number that the text takes out of a tensor, at a line where a call took it out of one that required grad."""
-    index = sources.index
-    statement = index.statements[index.op_statement[at]]
-    if statement.file < 0 or not index.recording.files[statement.file].is_user:
+    index, found = sources.index, number_added(sources, lost, at)
+    if found is None:
         return None
-    text = index.recording.files[statement.file].text
-    made = index.recording.tensors.column("op")[index.uses.of(at)[0]]
-    is_made_there = made < at and index.op_statement[made] == index.op_statement[at]
-    tensor_source = index.span_source(made, exact=True) if is_made_there else ""
-    line, source = index.op_line(at), index.span_source(at, exact=True)
-    found = taken_out_at(text, line, source, tensor_source, _names_of_tensors(index, statement.file, line))
-    export = _export(sources, lost, statement.file, found[1], at) if found is not None else -1
-    if found is None or export < 0:
-        return None
-    term, taken_at = found[0], index.line(statement.file, found[1])
     return sources.finding(
-        f"Line {line}: {term}, a part of {sources.names.of(root)}, is a plain number, and no gradient flows through it",
-        why=f"line {taken_at} ({index.call_name(export)}) took it out of the graph",
+        f"Line {index.op_line(at)}: {found.term}, a part of {sources.names.of(root)}, is a plain number, and no "
+        "gradient flows through it",
+        why=f"line {found.line} ({index.call_name(found.export)}) took it out of the graph",
         op=at,
         tensors=[root],
-        causes=sources.cause("cut", export),
-        evidence=[Evidence("ops", export)],
+        causes=sources.cause("cut", found.export),
+        evidence=[Evidence("ops", found.export)],
         advice="Add the tensor itself; a number is for logs."
-        if index.requires_grad(index.uses.of(export)[0], export)
+        if index.requires_grad(index.uses.of(found.export)[0], found.export)
         else "It changes what the loss is, and nothing that is trained.",
     )
-
-
-def _names_of_tensors(index: Index, file: int, line: int) -> frozenset[str]:
-    """The names that held tensors, if at times only, where a line read them."""
-    spans = index.recording.spans
-    read = (one for one in index.recording.bindings if one.span >= 0 and one.kind == BindingKind.LOAD)
-    return frozenset(
-        index.recording.text(one.name) for one in read if (spans[one.span].file, spans[one.span].line) == (file, line)
-    )
-
-
-def _export(sources: Sources, lost: LostTerms, file: int, line: int, before: int) -> int:
-    """The last call of a line that took a value out of what leads to leaves and was not cut off on purpose, or -1."""
-    index, kinds = sources.index, sources.index.recording.ops.column("kind")
-    for op in range(before - 1, -1, -1):
-        where = index.statements[index.op_statement[op]]
-        if kinds[op] == OpKind.EXPORT and where.file == file and index.op_line(op) == line:
-            return op if len(index.uses.of(op)) and lost.is_lost_at(op) else -1
-    return -1
 
 
 DIAGNOSIS = Diagnosis(
@@ -431,7 +405,9 @@ DIAGNOSIS = Diagnosis(
             create_graph, from values that were turned into a new tensor (NumPy, torch.tensor), or by a call without a
             derivative (a comparison, argmax, a cast to integers). Or all of it was computed from values of trained
             leaves that .data, detach() or no_grad cut off, and which go into nothing that has a gradient. Or another
-            network computed it, under no_grad, from something that autograd tracked: the value of an action.""",
+            network computed it, under no_grad, from something that autograd tracked: the value of an action. Or the
+            derivative of a sum (an energy) by an input (positions) was asked for, and one of its terms was computed
+            from that input under no_grad, from detach() or with NumPy: forces that lack a part of the energy.""",
         reason="""Autograd follows tensors that it tracks. A number, and a gradient without create_graph=True, are
             constants to it: they change what the loss is, and no gradient, whatever weight they get.""",
         remedy="""Add the tensor itself, and take the number only for the log. For a penalty on gradients:

@@ -95,6 +95,19 @@ class LostTerms:
             return None
         return LostTerm(cut, None) if cut >= 0 else self._rebuilt(tensor, steps)
 
+    def rebuilt_by_text(self, steps: dict[int, Step]) -> LostTerm | None:
+        """That a term was built of values that left torch, and of which the text says that they are the same.
+
+        Args:
+            steps: Its origins.
+        """
+        for taken in steps:
+            known = self._built.of(taken) if self._index.is_floating(taken) else None
+            for export in self._built.exports(known) if known is not None else ():
+                if known is not None and self._cut_before(export) is not None:
+                    return LostTerm(export, known.line)
+        return None
+
     def penalty(
         self, tensor: int, at: int, before: int, trained: Collection[int], *, is_added: bool
     ) -> CutPenalty | None:
