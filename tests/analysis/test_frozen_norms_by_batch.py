@@ -85,3 +85,54 @@ def test_one_that_learns_at_times_is_said_to_learn() -> None:
 )
 def test_silent(changes: dict[str, str]) -> None:
     assert said(**changes) == []
+
+
+LEARNED_BEFORE = """\
+for batch in torch.randn(2, 5, 3):
+    net(batch).sum().backward()
+def freeze_norm():
+    net.norm.momentum = 0.0
+    net.norm.requires_grad_(False)
+freeze_norm()
+"""
+LOADED = """\
+net.load_state_dict({name: torch.ones_like(one) for name, one in net.state_dict().items()})
+net.norm.momentum = 0.0
+net.norm.requires_grad_(False)
+"""
+
+
+@pytest.mark.parametrize(
+    "freeze", [LEARNED_BEFORE, LOADED, LEARNED_BEFORE.replace("    net.norm.requires_grad_(False)\n", "")]
+)
+def test_one_that_has_statistics_needs_no_evaluation(freeze: str) -> None:
+    program = PROGRAM.format(freeze=freeze, after="pass", evaluate="pass")
+    ((code, _, causes),) = said(freeze, evaluate="pass")
+    assert code == "frozen-norm-by-batch"
+    assert causes == [line_of(program, "momentum = 0.0"), line_of(program, "net.train()")]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param("momentum = 0.0", "eval()", id="set to evaluation, and back"),
+        pytest.param("    net(batch).sum()", "    net.eval()(batch).sum()", id="has learned nothing"),
+        pytest.param(
+            "    net.norm.requires_grad_(False)\n", "    net.norm.train()\n", id="meant to be in training mode"
+        ),
+    ],
+)
+def test_silent_about_one_without(old: str, new: str) -> None:
+    assert old in LEARNED_BEFORE
+    codes = [code for code, *_ in said(LEARNED_BEFORE.replace(old, new), after="net.norm.train()", evaluate="pass")]
+    assert "frozen-norm-by-batch" not in codes
+
+
+def test_silent_where_the_momentum_alone_is_set_and_nothing_says_that_it_freezes() -> None:
+    freeze = LEARNED_BEFORE.replace("freeze_norm", "second_pass").replace("    net.norm.requires_grad_(False)\n", "")
+    assert said(freeze, evaluate="pass") == []
+
+
+def test_silent_where_the_momentum_is_put_back_for_every_other_run() -> None:
+    freeze = LEARNED_BEFORE.replace("    net.norm.requires_grad_(False)\n", "")
+    assert said(freeze, after="freeze_norm(); net(torch.randn(5, 3)); net.norm.momentum = 0.1") == []

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import ast
+import re
 from functools import lru_cache
 
-from gradscope.frames.syntax_trees import last_name, parsed
+from gradscope.frames.syntax_trees import innermost, last_name, parsed
+
+_FREEZES = re.compile(r"free?z|froz|fix|lock", re.IGNORECASE)
+
+
+def is_to_freeze(text: str, line: int) -> bool:
+    """Whether the function around a line says by its name that it is there to freeze something."""
+    tree = parsed(text)
+    function = innermost(tree, line, ast.FunctionDef) if tree is not None else None
+    return isinstance(function, ast.FunctionDef) and _FREEZES.search(function.name) is not None
 
 
 @lru_cache(maxsize=16)

@@ -10,12 +10,12 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.modules.left_in_evaluation import STEPS
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.modes.mode_runs import mode_runs
-from gradscope.analysis.facts.modes.norm_statistics import KEPT, LEARNED, runs_in_training
+from gradscope.analysis.facts.modes.norm_statistics import KEPT, LEARNED, runs_in_training, with_statistics
 from gradscope.analysis.facts.modes.training_modes import ModeCall, TrainingModes
 from gradscope.analysis.facts.writes import last_written
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cause, Evidence
-from gradscope.frames.modules.zero_momentum import zero_momentum
+from gradscope.frames.modules.zero_momentum import is_to_freeze, zero_momentum
 from gradscope.recording import NONE
 
 
@@ -30,39 +30,51 @@ class _Norm(NamedTuple):
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each call of ``train()``, about all norms that were frozen and are in its mode.
 
-    They are evaluated in the other mode, while others are trained. One that learns statistics as well, whose weight is
-    written meanwhile (an average of weights), or whose own part was put into training mode, may be meant to.
+    They have statistics that they learned before or that were loaded, or are evaluated in the other mode, while others
+    are trained. One that learns statistics as well, whose weight is written meanwhile (an average of weights), or whose
+    own part was put into training mode, may be meant to. The weight of one may be trained where a function that says
+    that it freezes gave it its momentum.
     """
     index, events = sources.index, sources.events
     kept: dict[int, list[int]] = {}
     for op, weight in runs_in_training(index, KEPT):
-        if not index.requires_grad(weight, op):
-            kept.setdefault(weight, []).append(op)
+        kept.setdefault(weight, []).append(op)
     if not kept:
         return
-    modes, written = TrainingModes(events), last_written(index)
+    modes, written, settings = TrainingModes(events), last_written(index), _momentum(sources)
     learned = {weight: op for op, weight in runs_in_training(index, LEARNED)}
+    known = with_statistics(index, kept)
     evaluated = {run.site: run.op for run in mode_runs(index, sources.passes) if not run.is_active}
     steps = sorted({step for ops in sources.lives.steps.values() for step in ops})
-    groups: dict[int, list[_Norm]] = {}
-    for weight, runs in kept.items():
+    groups: dict[tuple[int, bool], list[_Norm]] = {}
+    for weight, all_runs in kept.items():
+        runs = [op for op in all_runs if not index.requires_grad(weight, op)] or all_runs
+        is_frozen = not index.requires_grad(weight, runs[0])
         is_beside = sum(runs[0] < step <= runs[-1] for step in steps) >= STEPS - 1
-        is_evaluated = evaluated.get(("weight", weight), NONE) > runs[0]
-        is_moved = written.get(index.storage_at(weight, runs[-1]), NONE) > runs[0]
-        if len(runs) < STEPS or not is_beside or not is_evaluated or is_moved or learned.get(weight, NONE) > runs[0]:
+        is_evaluated = is_frozen and evaluated.get(("weight", weight), NONE) > runs[0]
+        is_moved = is_frozen and written.get(index.storage_at(weight, runs[-1]), NONE) > runs[0]
+        if not (is_evaluated or weight in known) or not (is_frozen or _is_to_freeze(sources, settings)):
+            continue
+        if len(runs) < STEPS or not is_beside or is_moved or learned.get(weight, NONE) > runs[0]:
             continue
         last = modes.last_before(runs[0], frozenset((weight,)))
-        if last is not None and not any(index.requires_grad(tensor, runs[0]) for tensor in last.parameters):
+        if last is not None and not any(index.requires_grad(one, runs[0]) for one in _others(last, kept)):
             continue
         since = last if last is not None and last.training else None
-        groups.setdefault(since.event.span if since is not None else NONE, []).append(_Norm(weight, runs[0], since))
-    for norms in groups.values():
-        yield _finding(sources, norms)
+        place = since.event.span if since is not None else NONE
+        groups.setdefault((place, is_frozen), []).append(_Norm(weight, runs[0], since))
+    for (_, is_frozen), norms in groups.items():
+        yield _finding(sources, norms, settings, "frozen " if is_frozen else "")
 
 
-def _finding(sources: Sources, norms: list[_Norm]) -> Finding:
+def _others(call: ModeCall, norms: dict[int, list[int]]) -> list[int]:
+    """The parameters that are in a call's mode, without those of norms that are all that is in it."""
+    is_of_norms = call.norms > 0 and len(call.parameters) <= 2 * call.norms
+    return [] if is_of_norms and norms.keys() & call.parameters else sorted(call.parameters)
+
+
+def _finding(sources: Sources, norms: list[_Norm], settings: list[Cause], frozen: str) -> Finding:
     index, since, weights = sources.index, norms[0].since, [norm.weight for norm in norms]
-    settings = _momentum(sources)
     where = f"Line {settings[0].line}: " if settings else ""
     names = sources.listed([sources.names.of(weight) for weight in weights])
     why, causes = "nothing put them into evaluation mode for the training", settings
@@ -71,14 +83,14 @@ def _finding(sources: Sources, norms: list[_Norm]) -> Finding:
         why = f"line {line} called train() on {since.name}, which puts all that is in it into training mode"
         causes = [*settings, *sources.cause_of_event("set", since.event)]
     return sources.finding(
-        f"{where}{'with' if where else 'With'} a momentum of zero frozen batch norms ({names}) keep their running "
+        f"{where}{'with' if where else 'With'} a momentum of zero {frozen}batch norms ({names}) keep their running "
         "statistics, yet training normalises by those of each batch, and evaluation alone by the running ones",
         why=why,
         op=_frozen_at(index, norms[0]),
         tensors=weights,
         causes=causes,
         evidence=[Evidence("events", since.event.row)] if since is not None else [],
-        advice="Call eval() on the frozen norms after each train().",
+        advice=f"Call eval() on the {frozen}norms after each train().",
     )
 
 
@@ -95,13 +107,21 @@ def _momentum(sources: Sources) -> list[Cause]:
     return [sources.cause_of_line("set", *lines[0], "")] if len(lines) == 1 else []
 
 
+def _is_to_freeze(sources: Sources, settings: list[Cause]) -> bool:
+    """Whether a function that is there to freeze set it."""
+    texts = {file.name: file.text for file in sources.index.recording.files if file.is_user}
+    return any(is_to_freeze(texts.get(one.file, ""), one.line) for one in settings)
+
+
 DIAGNOSIS = Diagnosis(
     code="frozen-norm-by-batch",
     title="frozen batch norms that normalise by each batch, and are evaluated by other statistics",
     severity="warning",
     explanation=Explanation(
         meaning="""Batch norms do not require grad and have a momentum of zero, so that neither their parameters nor
-            their running statistics change. They ran in training mode nevertheless, and in evaluation mode later.""",
+            their running statistics change. They ran in training mode nevertheless, though they had statistics that
+            they learned before, or were evaluated by these later. Or a function that is there to freeze them gave them
+            that momentum alone.""",
         reason="""In training mode a batch norm normalises by mean and variance of the batch that it is given, whatever
             its momentum. The running statistics are used in evaluation mode only: what was trained was another function
             than the one that is evaluated.""",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
 from gradscope.recording.rows import Field
 
 LEARNED, KEPT = 1, 2
 """As ``Field.WRITTEN`` says it: with a momentum of zero a norm puts the values there that were there."""
 
-_WEIGHT = slice(3, 4)
-"""Of what a call takes: the input and the statistics come before it."""
+_STATISTICS, _WEIGHT = slice(1, 3), slice(3, 4)
+"""Of what a call takes: the input comes before the statistics, and these before the weight."""
+
+_LOADS = "load_state_dict"
 
 
 def runs_in_training(index: Index, written: int) -> list[tuple[int, int]]:
@@ -23,3 +26,25 @@ def runs_in_training(index: Index, written: int) -> list[tuple[int, int]]:
     }
     norms = sorted(op for op in ops if index.func(op) == "F.batch_norm")
     return [(op, weight) for op in norms for weight in index.uses.of(op)[_WEIGHT]]
+
+
+def with_statistics(index: Index, runs: dict[int, list[int]]) -> set[int]:
+    """The weights of norms that had statistics of other data before their first run: learned, or loaded.
+
+    Args:
+        index: The recording.
+        runs: Of each weight, runs in training mode, in order.
+    """
+    learned: dict[int, int] = {}
+    for op, weight in runs_in_training(index, LEARNED):
+        learned.setdefault(weight, op)
+    loaded: dict[int, int] = {}
+    for op, tensor, *_ in all_writes(index):
+        if op < index.op_count and index.func(op).endswith(_LOADS):
+            loaded.setdefault(tensor, op)
+    return {
+        weight
+        for weight, (first, *_) in runs.items()
+        if learned.get(weight, first) < first
+        or any(loaded.get(one, first) < first for one in index.uses.of(first)[_STATISTICS])
+    }
