@@ -95,6 +95,7 @@ def freeze_norm():
     net.norm.requires_grad_(False)
 freeze_norm()
 """
+COPIED = LEARNED_BEFORE.replace("def freeze", "import copy\nnet = copy.deepcopy(net)\ndef freeze")
 LOADED = """\
 net.load_state_dict({name: torch.ones_like(one) for name, one in net.state_dict().items()})
 net.norm.momentum = 0.0
@@ -103,7 +104,7 @@ net.norm.requires_grad_(False)
 
 
 @pytest.mark.parametrize(
-    "freeze", [LEARNED_BEFORE, LOADED, LEARNED_BEFORE.replace("    net.norm.requires_grad_(False)\n", "")]
+    "freeze", [LEARNED_BEFORE, LOADED, COPIED, LEARNED_BEFORE.replace("    net.norm.requires_grad_(False)\n", "")]
 )
 def test_one_that_has_statistics_needs_no_evaluation(freeze: str) -> None:
     program = PROGRAM.format(freeze=freeze, after="pass", evaluate="pass")

@@ -78,3 +78,12 @@ for step in range(3):
 
 def test_a_gradient_that_is_asked_for_and_then_set_by_hand_surprises_nobody():
     assert [one.code for one in build(recorded(SET_BY_HAND)).answers if one.severity != "note"] == []
+
+
+@pytest.mark.parametrize(("learns", "told"), [(True, [19]), (False, [])])
+def test_a_parameter_of_a_frozen_copy_took_nothings_place(learns: bool, told: list[int]):
+    bound = f"self.scale = torch.nn.Parameter(self.scale.detach().clamp(0, 1), requires_grad={learns})"
+    source = SOURCE.replace("BOUND", "pass").replace("range(6)", "range(12)")
+    source += f"    if step == 5: {bound.replace('self', 'model')}\n"
+    answers = build(recorded(source)).answers
+    assert [cause.line for one in answers if one.code == "parameter-replaced" for cause in one.causes] == told

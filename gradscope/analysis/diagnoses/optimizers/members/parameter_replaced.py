@@ -81,6 +81,7 @@ def _find_put_aside(sources: Sources) -> Iterator[Finding]:
                     made >= optimizer.made.op
                     and held.keys().isdisjoint(others)
                     and not _are_trained(sources, others)
+                    and not _are_frozen(index, others)
                     and index.op_statement[made] not in said
                 ):
                     said.add(index.op_statement[made])
@@ -92,6 +93,12 @@ def _are_trained(sources: Sources, tensors: Collection[int]) -> bool:
     """Whether these are parameters of their own to which several passes gave gradients: see never-stepped."""
     flags, passes = sources.index.recording.tensors.column("flags"), sources.lives.passes
     return all(flags[one] & PARAMETER and len(passes.get(one, ())) >= PASSES for one in tensors)
+
+
+def _are_frozen(index: Index, tensors: Collection[int]) -> bool:
+    """Whether these are parameters that are not to be trained: those of a copy that was frozen."""
+    flags = index.recording.tensors.column("flags")
+    return all(flags[one] & PARAMETER and not index.requires_grad(one, index.op_count) for one in tensors)
 
 
 def _last_use(index: Index, tensor: int) -> int:
