@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.derivatives.backward_faults import forgotten, own_factors, swapped, unpacked_wrongly
 from gradscope.analysis.facts.derivatives.drawn_factors import DRAWS, drawing_functions, drawn_factors
+from gradscope.analysis.facts.derivatives.factors_left_out import FactorLeftOut, factor_left_out, places_of
 from gradscope.analysis.facts.derivatives.function_sources import Lines, WrittenBackward
 from gradscope.analysis.facts.losses.complex_formulas import without_conjugate
 from gradscope.analysis.facts.losses.scalar_formulas import WrongDerivative, wrong_derivatives
@@ -38,6 +39,10 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 yield _without_conjugate(sources, written, node, lacking)
         elif found := list(wrong_derivatives(written)):
             yield _finding(sources, written, node, found)
+        else:
+            left_out = factor_left_out(written, recording.files[written.file].text)
+            if left_out is not None and _is_number(sources, written, left_out):
+                yield _without_factor(sources, written, node, left_out)
 
 
 def _is_complex(sources: Sources, written: WrittenBackward) -> bool:
@@ -110,6 +115,35 @@ def _of_other_numbers(sources: Sources, written: WrittenBackward, node: int, dra
     )
 
 
+def _is_number(sources: Sources, written: WrittenBackward, found: FactorLeftOut) -> bool:
+    """Whether the call that forward multiplied by, as it ran, took one tensor: the other factor was a plain number."""
+    index, lines = sources.index, range(found.multiplied.lineno, (found.multiplied.end_lineno or 0) + 1)
+    calls = [
+        op
+        for op, statement in enumerate(index.op_statement)
+        if index.method(op) in ("Tensor.mul", "Tensor.div", "Tensor.mul_", "Tensor.div_")
+        and index.statements[statement].file == written.file
+        and index.statements[statement].line in lines
+    ]
+    return any(len(index.uses.of(op)) == 1 for op in calls)
+
+
+def _without_factor(sources: Sources, written: WrittenBackward, node: int, found: FactorLeftOut) -> Finding:
+    lines = list(places_of(written, found))
+    op, other = sources.index.recording.nodes.column("op")[node], sources.index.node_tensor[node]
+    does = "divides by" if found.divides else "multiplies by"
+    kept = f"ctx.{found.attribute}"
+    return sources.finding(
+        f"Line {lines[0].line}: {written.name}'s backward leaves out {found.argument}, which its forward {does}",
+        why=f"forward keeps it as {kept} for the backward, which never reads that",
+        op=min(op, sources.index.op_count - 1),
+        tensors=[other] if other >= 0 else [],
+        causes=sources.causes_at("returned", lines),
+        evidence=[Evidence("nodes", node)],
+        advice=f"{'Divide' if found.divides else 'Multiply'} what comes in by {kept}.",
+    )
+
+
 def _is_told(written: WrittenBackward) -> bool:
     faults = (forgotten(written), swapped(written), unpacked_wrongly(written), own_factors(written))
     return any(faults)
@@ -146,13 +180,14 @@ DIAGNOSIS = Diagnosis(
         meaning="""Forward and backward of a custom Function are formulas of single elements in its source. Evaluated
             at a few numbers, the gradient that backward gives is not the derivative of forward. The program itself
             was not run again. Or forward multiplies by random numbers (a mask), and backward drew others; or it takes
-            complex values, and backward lacks the conjugate of a factor.""",
+            complex values, and backward lacks the conjugate of a factor. Or forward multiplies by a number that it
+            keeps in ctx, and backward never reads that.""",
         reason="""autograd takes what a backward returns as it is. A factor that is missing, a sign, the product rule
             with its factors in each other's place have the right shape, and training goes on with wrong
             gradients.""",
         remedy="""Mend the formula, and check it: torch.autograd.gradcheck(Function.apply, inputs of float64). Nothing
-            is reported where backward passes on what it is given, or where forward has steps or branches: such a
-            backward is meant to differ.""",
+            is reported where backward passes on what it is given and nothing was kept for it, or where forward has
+            steps or branches: such a backward is meant to differ.""",
     ),
     example=Example(
         shows="""\
