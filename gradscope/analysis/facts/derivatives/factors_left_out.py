@@ -56,14 +56,16 @@ def factor_left_out(written: WrittenBackward, text: str) -> FactorLeftOut | None
     forward = written.forward
     if forward is None or len(written.returns) != 1 or _says_so(written, text):
         return None
-    kept = _Kept.of(written, forward)
+    kept = _KeptForBackward.of(written, forward)
     if kept is None or not _is_smooth(forward):
         return None
     found = (_left_out(written, forward, kept, product) for product in _products(forward))
     return next((one for one in found if one is not None), None)
 
 
-def _left_out(written: WrittenBackward, forward: Definition, kept: _Kept, product: _Product) -> FactorLeftOut | None:
+def _left_out(
+    written: WrittenBackward, forward: Definition, kept: _KeptForBackward, product: _Product
+) -> FactorLeftOut | None:
     factor, rest = product.factor, _names(product.rest)
     own = attribute_of(factor, kept.context)
     argument = factor.id if isinstance(factor, ast.Name) else kept.arguments_of.get(own, "")
@@ -94,7 +96,7 @@ def _says_so(written: WrittenBackward, text: str) -> bool:
     return _MEANT.search("\n".join([written.name, *lines[max(above - 2, 0) : last]])) is not None
 
 
-class _Kept(NamedTuple):
+class _KeptForBackward(NamedTuple):
     """What forward, or ``setup_context``, keeps for backward."""
 
     context: str
@@ -107,7 +109,7 @@ class _Kept(NamedTuple):
     """Of each attribute the names that its value is made of; of ``saved_tensors`` all that is saved."""
 
     @classmethod
-    def of(cls, written: WrittenBackward, forward: Definition) -> _Kept | None:
+    def of(cls, written: WrittenBackward, forward: Definition) -> _KeptForBackward | None:
         """None where it is not known what is kept."""
         keeping, known = written.methods.get("setup_context"), forward.args
         if known.vararg is not None or known.kwarg is not None or known.kwonlyargs:
@@ -228,7 +230,7 @@ def _made_from(forward: Definition, name: str) -> set[str]:
     return found
 
 
-def _reads(backward: Definition, attribute: str, depends: set[str], kept: _Kept) -> bool:
+def _reads(backward: Definition, attribute: str, depends: set[str], kept: _KeptForBackward) -> bool:
     """Whether a backward reads what ctx keeps of a factor, or of what was computed with it, or may do so."""
     ctx = backward.args.args[0].arg if backward.args.args else ""
     attributes = [part for part in ast.walk(backward) if isinstance(part, ast.Attribute) and attribute_of(part, ctx)]
