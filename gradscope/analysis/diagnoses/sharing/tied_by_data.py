@@ -1,4 +1,4 @@
-"""Two parameters that were put on one memory by ``.data``: an optimizer steps them as two."""
+"""Two parameters on one memory, by ``.data``, ``set_`` or ``nn.Parameter``: an optimizer steps them as two."""
 
 from __future__ import annotations
 
@@ -7,64 +7,72 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
-from gradscope.analysis.report_model import Evidence
-from gradscope.recording import NONE
-from gradscope.recording.flags import PARAMETER
-
-STEPS = 2
-"""Steps of both from which on it is reported."""
+from gradscope.analysis.facts.memory_writes.stepped_as_two import SteppedAsTwo, stepped_as_two
+from gradscope.analysis.facts.optimizers import seen_optimizers
+from gradscope.analysis.facts.reaching.wrapped_parameters import WrappedParameters
+from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.frames.modules.weights_wrapped_again import wrapped_again
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
-    """One finding for each parameter that lies on the memory of another, as long as both are stepped."""
-    index, steps = sources.index, sources.lives.steps
-    flags = index.recording.tensors.column("flags")
-    by_storage: dict[int, list[int]] = {}
-    for leaf in steps:
-        if flags[leaf] & PARAMETER:
-            by_storage.setdefault(index.storage_at(leaf, steps[leaf][-1]), []).append(leaf)
-    optimizers = seen_optimizers(index, sources.events) if any(map(_several, by_storage.values())) else []
-    for leaves in filter(_several, by_storage.values()):
-        for leaf in leaves:
-            set_at = _put_by_data(sources, leaf)
-            others = [other for other in leaves if other != leaf and _put_by_data(sources, other) == NONE]
-            holder = next((one for one in optimizers if leaf in one.tensors), None)
-            same = others and index.layout_at(leaf, index.op_count) == index.layout_at(others[0], index.op_count)
-            if set_at < 0 or not same or holder is None or not _has_state(holder, leaf):
-                continue
-            if min(len(steps[leaf]), len(steps[others[0]])) >= STEPS:
-                yield _finding(sources, leaf, others[0], set_at, holder)
+    """One finding for each line that put a parameter on the memory of another, as long as both are stepped."""
+    index, said = sources.index, set[tuple[str, int]]()
+    optimizers = seen_optimizers(index, sources.events)
+    for pair in stepped_as_two(index, sources.lives, sources.sharing, optimizers):
+        states = _states(pair)
+        put = _put(sources, pair) if states else None
+        if put is not None and (put[0].file, put[0].line) not in said:
+            said.add((put[0].file, put[0].line))
+            yield _finding(sources, pair, *put, states)
 
 
-def _several(leaves: list[int]) -> bool:
-    return len(leaves) > 1
+def _states(pair: SteppedAsTwo) -> str:
+    """What an optimizer does twice to the one memory; empty where its two steps add up to that of the sum.
+
+    SGD is linear in the gradient, with its momentum: only the decay counts twice.
+    """
+    own = "each gets its own part of the gradient, and each step"
+    if pair.holder.name != "SGD":
+        return f"{own} writes the one memory twice, by two states"
+    return f"{own} decays the one memory twice" if pair.holder.setting(pair.leaf, "weight_decay") else ""
 
 
-def _has_state(optimizer: Optimizer, leaf: int) -> bool:
-    """Whether it keeps something of each parameter: steps of plain SGD add up to that of the sum."""
-    return optimizer.name != "SGD" or bool(optimizer.setting(leaf, "momentum"))
+def _put(sources: Sources, pair: SteppedAsTwo) -> tuple[Cause, str] | None:
+    """The statement that put the one on the memory of the other, and what it did; None where the text has it not."""
+    index, name, of = sources.index, sources.names.of(pair.leaf), sources.names.of(pair.other)
+    if pair.put_by >= 0:
+        how = "set_()" if index.func(pair.put_by) == "Tensor.set_" else ".data"
+        causes = sources.cause("set", pair.put_by)
+        return (causes[0], f"{name} is put on the memory of {of} by {how}") if causes else None
+    weight, made = _names(sources, pair.other), _names(sources, pair.leaf)
+    made_by = f"makes {name} a second parameter on the memory of {of}"
+    for number, file in enumerate(index.recording.files):
+        again = wrapped_again(file.text, weight, made) if file.is_user else None
+        if again is not None:
+            return sources.cause_of_line("made", number, again.line, again.end_line, ""), f"{again.by} {made_by}"
+    wrap = WrappedParameters(index).at(pair.leaf)
+    return (sources.causes_at("made", [wrap.at])[0], f"nn.{wrap.by} {made_by}") if wrap is not None else None
 
 
-def _put_by_data(sources: Sources, leaf: int) -> int:
-    """The last op that put a parameter on other memory by ``x.data = y``; NONE where none did."""
-    moves = [op for op, _ in sources.index.moves.get(leaf, ()) if sources.index.func(op) == "Tensor.data.__set__"]
-    return moves[-1] if moves else NONE
+def _names(sources: Sources, tensor: int) -> set[str]:
+    return {sources.index.recording.text(name) for name, _, _ in sources.names_held.get(tensor, ())}
 
 
-def _finding(sources: Sources, leaf: int, other: int, set_at: int, holder: Optimizer) -> Finding:
-    index, steps = sources.index, sources.lives.steps[leaf]
-    name, of = sources.names.of(leaf), sources.names.of(other)
+def _finding(sources: Sources, pair: SteppedAsTwo, cause: Cause, what: str, why: str) -> Finding:
+    index, steps = sources.index, pair.steps
+    is_alike = index.layout_at(pair.leaf, index.op_count) == index.layout_at(pair.other, index.op_count)
+    moved = "; a move to another device or type parts the two" if pair.put_by >= 0 else ""
     return sources.finding(
-        f"Line {index.op_line(set_at)}: {name} is put on the memory of {of} by .data, and both stay parameters of "
-        f"their own ({index.times(steps):,} steps of {holder.name} of both)",
-        why="each gets its own part of the gradient, and each step writes the one memory twice, by two states; a move "
-        "to another device or type parts the two",
-        op=set_at,
-        tensors=[leaf, other],
-        causes=sources.cause("set", set_at),
+        f"Line {cause.line}: {what}, and both stay parameters of their own ({index.times(steps):,} steps of "
+        f"{pair.holder.name} of both)",
+        why=f"{why}{moved}",
+        op=pair.put_by if pair.put_by >= 0 else steps[0],
+        tensors=[pair.leaf, pair.other],
+        causes=[cause],
         evidence=[Evidence("ops", steps[-1])],
-        advice="Give both layers the one parameter: a.weight = b.weight.",
+        advice="Give both layers the one parameter: a.weight = b.weight."
+        if is_alike
+        else "Use the one parameter in both places, and take the view of it where it is used.",
     )
 
 
@@ -73,9 +81,10 @@ DIAGNOSIS = Diagnosis(
     title="two parameters on one memory, stepped as two",
     severity="warning",
     explanation=Explanation(
-        meaning="""x.weight.data = y.weight.data put one parameter on the memory of another. Both got gradients of their
-            own, and an optimizer that keeps a state for each (momentum, running means) stepped both.""",
-        reason=""".data shares memory, not the parameter: parameters() lists two, each with its own .grad. The steps of
+        meaning="""x.weight.data = y.weight.data, or x.weight = nn.Parameter(y.weight), put one parameter on the memory
+            of another. Both got gradients of their own, and an optimizer that keeps a state for each, or decays them,
+            stepped both.""",
+        reason="""Memory is shared, not the parameter: parameters() lists two, each with its own .grad. The steps of
             both are written to the one memory, after one another. model.to(...) gives each memory of its own.""",
         remedy="""Tie the parameter itself: x.weight = y.weight, before the optimizer is made.""",
     ),

@@ -11,6 +11,9 @@ from gradscope.analysis.index import NOWHERE, Index
 from gradscope.recording import NONE
 from gradscope.recording.flags import REQUIRES_GRAD
 
+_PUT = "Tensor.set_"
+"""Puts a tensor on other memory, and raises its version; it writes no value."""
+
 
 @dataclass(eq=False, repr=False)
 class SharedWrite:
@@ -34,6 +37,8 @@ def shared_writes(index: Index, names: BestNames, sharing: StorageGroups) -> lis
     last: dict[tuple[int, int], dict[int, tuple[int, int, bool]]] = {}
     for op, tensor, before, _ in writes_by_program(index):
         statement, storage = index.op_statement[op], index.storage_at(tensor, op)
+        if index.func(op) == _PUT:
+            continue
         if storage in sharing.tensors_on and statement != NOWHERE:
             last.setdefault((statement, funcs[op]), {})[storage] = (op, tensor, before == NONE)
     found = [_collect(index, names, sharing, statement, blocks) for (statement, _), blocks in last.items()]
