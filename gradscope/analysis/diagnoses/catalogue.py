@@ -376,7 +376,7 @@ _ENTRIES = (
     Entry("sharing.snapshot_shares_memory", _a_write_or_arrays),
     Entry("sharing.loaded_from_itself", _a_step),
     Entry("sharing.copied_onto_itself", _a_step),
-    Entry("sharing.loaded_without_copy", _a_loaded_state),
+    Entry("sharing.loaded_without_copy", _a_step),
     Entry("sharing.optimizer_state_kept", _an_event(EventKind.OPTIMIZER_STATE)),
     Entry("sharing.optimizer_state_shared", _an_event(EventKind.OPTIMIZER_STATE)),
     Entry("sharing.one_tensor_two_names", _a_write),

@@ -1,4 +1,4 @@
-"""A state that became the parameters themselves, and was used again when steps had changed it."""
+"""A state, or a vector, that became the parameters themselves, and was used again when steps had changed it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory_writes.assigned_states import AssignedState, assigned_states
 from gradscope.analysis.facts.memory_writes.put_on_trained import SETS, PutOnTrained
+from gradscope.analysis.facts.memory_writes.trained_away import TrainedAway, trained_away
 from gradscope.analysis.report_model import Evidence
 
 
@@ -25,6 +26,11 @@ def _find(sources: Sources) -> Iterator[Finding]:
             live.setdefault(sources.index.op_statement[put.op], []).append(put)
     for group in live.values():
         yield _of_trained(sources, group)
+    put_back: dict[int, list[TrainedAway]] = {}
+    for one in trained_away(sources.index, sources.lives, sources.sharing, sources.names_held):
+        put_back.setdefault(sources.index.op_statement[one.op], []).append(one)
+    for several in put_back.values():
+        yield _of_kept(sources, several)
 
 
 def _finding(sources: Sources, same: list[AssignedState]) -> Finding:
@@ -71,18 +77,55 @@ def _of_trained(sources: Sources, group: list[PutOnTrained]) -> Finding:
     )
 
 
+def _of_kept(sources: Sources, several: list[TrainedAway]) -> Finding:
+    """Values that one statement put under parameters, and that were used again when these had been stepped."""
+    index, names, first = sources.index, sources.names, several[0]
+    own = sources.listed(list(dict.fromkeys(names.of(one.parameter) for one in several)))
+    values = list(dict.fromkeys(_named(sources, one.values) for one in several))
+    kept = sources.listed(values) if all(values) else "what it is given"
+    how = "vector_to_parameters" if index.func(first.op).endswith("vector_to_parameters") else ".data = …"
+    how = "set_()" if index.func(first.op) == "Tensor.set_" else how
+    steps = f"{index.times(first.steps):,} steps changed both"
+    if first.again == first.parameter:
+        why = f"{steps}, and putting it back {'changed nothing' if first.was_there else 'gave what it had become'}"
+    elif first.again >= 0:
+        why = f"{steps} before it was put under {names.of(first.again)} as well"
+    else:
+        why = f"{steps}, and {index.call_name(first.read)} took them as if they were two"
+    return sources.finding(
+        f"Line {index.op_line(first.op)}: {how} copies nothing, {own} and {kept} are one memory",
+        why=why,
+        op=first.op,
+        tensors=[one.parameter for one in several],
+        causes=sources.cause("set", first.op),
+        evidence=[Evidence("ops", op) for op in (first.steps[-1], first.read)],
+        advice="Put a copy there: clone() of the values, or copy_() under torch.no_grad().",
+    )
+
+
+def _named(sources: Sources, values: tuple[int, ...]) -> str:
+    """The name of values, or of what they are a part of; empty where none was seen."""
+    for tensor in values:
+        while tensor >= 0:
+            if sources.names.is_named(tensor):
+                return sources.names.of(tensor)
+            tensor = sources.sharing.base_of(tensor)
+    return ""
+
+
 DIAGNOSIS = Diagnosis(
     code="loaded-without-copy",
     title="a loaded state that the training changes",
     severity="warning",
     explanation=Explanation(
-        meaning="""load_state_dict(state, assign=True) was called, an optimizer stepped the module's parameters, and the
-            state was used again: loaded into another module, or compared, as if it had kept its values. Or the state
-            was that of the network that is trained, and was loaded into one that is to stay behind it.""",
-        reason="""With assign=True the module's parameters are made of the tensors of the state, on their memory. All
-            modules that are loaded so from one state are one set of weights; each step changes the state, too.""",
-        remedy="""Leave assign out, so that the values are copied, or load copy.deepcopy(state). A state that is loaded
-            once, as from a file, needs no copy.""",
+        meaning="""load_state_dict(state, assign=True), vector_to_parameters(vector, …) or p.data = value was called, an
+            optimizer stepped the parameters, and the values were used again: put back, put into another module, or
+            compared, as if they had stayed. Or the state was that of the network that is trained, and was loaded into
+            one that is to stay behind it.""",
+        reason="""None of these copies: the parameters lie on the memory of what they are given. All modules that are
+            loaded so from one state are one set of weights; each step changes the state, too.""",
+        remedy="""Give it a copy: vector.clone(), copy.deepcopy(state), or leave assign out. What is loaded once, as
+            from a file, needs none.""",
     ),
     example=Example(
         shows="""\

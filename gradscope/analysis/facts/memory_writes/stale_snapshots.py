@@ -34,7 +34,7 @@ _BESIDE = re.compile(
     r"|F\.(mse_loss|l1_loss|smooth_l1_loss|cosine_similarity)|torch\.(cosine_similarity|testing.*)|.*\.load_state_dict"
 )
 """Calls whose result is known beforehand where both tensors are the same elements."""
-_PAST = re.compile(
+PAST = re.compile(
     r"(?:^|[._])(best|before|prev|previous|old|last|start|init|initial|snap|snapshot|saved|backup|orig|original|anchor"
     r"|copy|kept|earlier|first|checkpoint|ckpt)(?:$|[._\[\d])",
     re.IGNORECASE,
@@ -160,7 +160,12 @@ class StaleSnapshots:
             if 0 <= died <= op + 1:
                 return NONE
             is_other = through != tensor and tensor not in index.uses.of(op)
-            if is_other and overlap(own, self._sharing.range_of(through)):
+            # What was put there later: no copy that is taken here would keep its writes off.
+            if (
+                is_other
+                and not any(made_at < moved <= op for moved, _ in index.moves.get(through, ()))
+                and overlap(own, self._sharing.range_of(through))
+            ):
                 return op
         return NONE
 
@@ -175,7 +180,7 @@ class StaleSnapshots:
         is_in_container = any("[" in name for name in names)
         if is_in_container and self._is_one_of_several(tensor, written):
             return NONE
-        is_for_the_past = any(map(_PAST.search, names))
+        is_for_the_past = any(map(PAST.search, names))
         if not is_in_container and not is_for_the_past:
             return NONE if self._gives_array(tensor) and self._is_named_later(tensor, written) else None
         if not is_for_the_past and self._is_taken_anew(tensor):

@@ -1,0 +1,148 @@
+"""Values that are put back without a copy and trained on: found where they are used again as if they had stayed."""
+
+from __future__ import annotations
+
+import pytest
+
+from gradscope.analysis.report_builder import build
+from tests.analysis.building import line_of, recorded
+
+SETUP = """import copy
+import torch
+from torch import nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+net = nn.Linear(3, 2)
+
+def train(net, steps=3):
+    opt = torch.optim.SGD(net.parameters(), lr=0.1)
+    for step in range(steps):
+        opt.zero_grad()
+        net(torch.rand(4, 3)).pow(2).mean().backward()
+        opt.step()
+
+"""
+VECTOR = (
+    SETUP
+    + """start = parameters_to_vector(net.parameters()).detach().clone()
+for trial in range(2):
+    vector_to_parameters(start, net.parameters())  # puts
+    train(net)
+"""
+)
+LISTED = (
+    SETUP
+    + """start = [p.detach().clone() for p in net.parameters()]
+for trial in range(2):
+    for p, values in zip(net.parameters(), start):
+        p.data = values  # puts
+    train(net)
+"""
+)
+SLICED = (
+    SETUP
+    + """start = parameters_to_vector(net.parameters()).detach().clone()
+def restore():
+    done = 0
+    for p in net.parameters():
+        p.data = start[done : done + p.numel()].view_as(p)  # puts
+        done += p.numel()
+for trial in range(2):
+    restore()
+    train(net)
+"""
+)
+COMPARED = (
+    SETUP
+    + """start = parameters_to_vector(net.parameters()).detach()
+vector_to_parameters(start, net.parameters())  # puts
+train(net)
+print((parameters_to_vector(net.parameters()) - start).norm())
+"""
+)
+LOOKAHEAD = (
+    SETUP
+    + """slow = [p.detach().clone() for p in net.parameters()]
+for k in range(2):
+    train(net)
+    for p, values in zip(net.parameters(), slow):
+        values += 0.5 * (p.data - values)
+        p.data = values  # puts
+"""
+)
+CLIENTS = (
+    SETUP
+    + """shared = parameters_to_vector(net.parameters()).detach()
+results = []
+for number in range(2):
+    client = nn.Linear(3, 2)
+    vector_to_parameters(shared, client.parameters())  # puts
+    train(client)
+    results.append(client)
+"""
+)
+CHOSEN = (
+    SETUP
+    + """saved = []
+for number in range(2):
+    train(net)
+    saved.append(parameters_to_vector(net.parameters()).detach())
+for values in (saved[0], saved[1], saved[0]):
+    vector_to_parameters(values, net.parameters())  # puts
+    train(net)
+"""
+)
+
+
+def told(source: str) -> list[tuple[str, int]]:
+    answers = build(recorded(source)).answers
+    return [(answer.code, cause.line) for answer in answers for cause in answer.causes if answer.severity != "note"]
+
+
+@pytest.mark.parametrize("source", [VECTOR, LISTED, SLICED, COMPARED, LOOKAHEAD, CLIENTS, CHOSEN])
+def test_the_line_that_puts_the_values_there_is_the_cause(source: str) -> None:
+    assert told(source) == [("loaded-without-copy", line_of(source, "# puts"))]
+
+
+@pytest.mark.parametrize(
+    ("source", "old", "new"),
+    [
+        (VECTOR, "parameters(start,", "parameters(start.clone(),"),
+        (LISTED, "p.data = values", "p.data = values.clone()"),
+        (LISTED, "p.data = values", "p.data.copy_(values)"),
+        (SLICED, ".view_as(p)", ".view_as(p).clone()"),
+        (COMPARED, "parameters(start,", "parameters(start.clone(),"),
+        (LOOKAHEAD, "p.data = values", "p.data.copy_(values)"),
+        (CLIENTS, "parameters(shared,", "parameters(shared.clone(),"),
+        (CHOSEN, "(values, net", "(values.clone(), net"),
+        (VECTOR, "range(2)", "range(1)"),
+        (COMPARED, "print((parameters_to_vector(net.parameters()) - start).norm())", "print(start.norm())"),
+    ],
+)
+def test_copies_and_what_is_not_asked_for_again_are_none(source: str, old: str, new: str) -> None:
+    assert told(source.replace(old, new)) == []
+
+
+def test_views_that_are_meant_to_follow_are_none() -> None:
+    bank = (
+        SETUP
+        + """bank = torch.stack([parameters_to_vector(net.parameters()).detach() for _ in range(2)])
+for generation in range(2):
+    for row in bank:
+        vector_to_parameters(row, net.parameters())
+        train(net)
+"""
+    )
+    pointed_at_again = VECTOR.replace("range(2)", "range(4)").replace("train(net)", "train(net, 1)")
+    perturbed = (
+        SETUP
+        + """flat = parameters_to_vector(net.parameters()).detach().clone()
+for k in range(3):
+    vector_to_parameters(flat + 0.1, net.parameters())
+    net(torch.ones(2, 3))
+    vector_to_parameters(flat, net.parameters())
+    train(net)
+"""
+    )
+    kept_up = VECTOR.replace("    vector", "    start.mul_(0.9)\n    vector")
+    assert [told(source) for source in (bank, pointed_at_again, perturbed, kept_up)] == [[], [], [], []]
