@@ -8,6 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.losses.factors import tracked_uses
+from gradscope.analysis.facts.losses.left_in_judge import LeftInJudge, LeftInJudges
 from gradscope.analysis.facts.losses.reached_before_step import ReachedBeforeStep, ReachedBeforeSteps
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.recording import NONE
@@ -20,12 +21,14 @@ def _find(sources: Sources) -> Iterator[Finding]:
     found = ReachedBeforeSteps(sources.index, sources.passes, sources.lives, sources.passes_by_step)
     for one in found.found():
         yield _finding(sources, one)
+    for left in LeftInJudges(sources.index, sources.passes, sources.lives, sources.passes_by_step).found():
+        yield _of_judge(sources, left)
 
 
 def _finding(sources: Sources, found: ReachedBeforeStep) -> Finding:
     index, names = sources.index, sources.names
     reached = sources.listed([names.at(tensor, found.other) for tensor in found.tensors])
-    made = _line_of_term(sources, found)
+    made = _line_of_term(sources, found.term, found.other)
     root = next(iter(index.roots[found.other]), NONE)
     loss = names.at(root, found.other) if root >= 0 else "this loss"
     backward = f"line {index.op_line(found.other)} (backward)" if made else "backward"
@@ -48,21 +51,59 @@ def _finding(sources: Sources, found: ReachedBeforeStep) -> Finding:
     )
 
 
-def _line_of_term(sources: Sources, found: ReachedBeforeStep) -> list[Cause]:
+def _of_judge(sources: Sources, found: LeftInJudge) -> Finding:
+    """Of gradients in the network that judges: where its own pass adds to them, or where they are added to its own."""
+    index, names = sources.index, sources.names
+    judge = sources.listed([names.at(tensor, found.second) for tensor in found.tensors])
+    root = next(iter(index.roots[found.second]), NONE)
+    loss = names.at(root, found.second) if root >= 0 else "this loss"
+    first, second = index.op_line(found.first), index.op_line(found.second)
+    made = _line_of_term(sources, found.term, found.second)
+    sum_of_both = f"and the step applies the sum ({found.times:,} times)"
+    if made:
+        makers = sources.listed([names.at(tensor, found.second) for tensor in found.makers])
+        symptom = f"Line {made[0].line}: from here the gradient of {loss} flows on into {makers}"
+        why = f"line {second} (backward) adds it to that of the loss against it (line {first}), as it does in {judge}, "
+        why += sum_of_both
+        advice = "detach() what that network made, in this loss alone, and clear the gradients of the one that judges "
+        advice += "right before its backward."
+    elif found.is_own_second:
+        symptom = (
+            f"Line {second}: backward adds to the gradients of {judge} that the pass of line {first} has left there"
+        )
+        why = f"that loss is against theirs, {sum_of_both}"
+        advice = "Clear them right before this backward (zero_grad of the optimizer that makes their step)."
+    else:
+        symptom = f"Line {second}: the gradient of {loss} goes to {judge} as well"
+        why = f"backward adds it to the gradient of their own loss (line {first}), {sum_of_both}"
+        advice = "Make that network's step, and clear its gradients, before the other loss is computed; or give "
+        advice += "backward the parameters that it is for (inputs=)."
+    return sources.finding(
+        symptom,
+        why=why,
+        op=found.second,
+        tensors=found.tensors,
+        causes=[*made, *sources.cause("backward", found.second)],
+        evidence=[Evidence("ops", found.first), Evidence("ops", found.step)],
+        advice=advice,
+    )
+
+
+def _line_of_term(sources: Sources, term: int, walk: int) -> list[Cause]:
     """Where the other network's loss takes what this one made: the line that stored the judgment, if it is its own."""
-    if found.term < 0:
+    if term < 0:
         return []
     index, walked = sources.index, sources.passes.first_walked_at
-    op = index.recording.nodes.column("op")[found.term]
+    op = index.recording.nodes.column("op")[term]
     lines = sources.cause("made", op)
     nodes = index.recording.tensors.column("node")
     tensor = next(iter(index.tensors_made(op)), NONE)
     for _ in range(_CALLS):
         taken = tracked_uses(index, index.made_by(tensor)) if index.made_by(tensor) >= 0 else []
-        if len(taken) != 1 or walked[nodes[taken[0]]] != found.other:
+        if len(taken) != 1 or walked[nodes[taken[0]]] != walk:
             return lines
         (tensor,) = taken
-        stored = sources.stored(tensor, found.other)
+        stored = sources.stored(tensor, walk)
         if stored and lines and stored[0].function == lines[0].function:
             return stored
     return lines
@@ -74,15 +115,15 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""Two networks have a loss and an optimizer each, and one judges what the other made. Both losses were
-            walked before the two steps, and the second walk came to the first network as well: its step applied the
-            gradient of both losses. That each is to have its own shows in that the gradients which the first walk left
-            in the other network were cleared.""",
+            walked before the two steps, and a network had the gradients of both when its step came. That each is to
+            have its own shows in what was cleared between the two, or in that the losses want opposite things of the
+            same judgment.""",
         reason="""In a GAN the two losses are against each other: what the discriminator's loss adds to the generator
             pulls it back. backward(retain_graph=True) silences the error that would have said that the same graph is
             walked a second time.""",
-        remedy="""Give the discriminator's loss discriminator(fake.detach()): then no retain_graph is needed. Where it
-            is the discriminator that is reached, make its step first, clear its gradients before its next loss, and
-            compute the generator's loss with the weights that it has then.""",
+        remedy="""Give the discriminator's loss discriminator(fake.detach()): then no retain_graph is needed. Clear the
+            discriminator's gradients right before its own backward: the generator's loss has left some there. Where
+            its loss comes first, make its step before the generator's loss is computed.""",
     ),
     example=Example(
         shows="""\

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.facts.leaf_gradients.pass_order import PassOrder
+from gradscope.analysis.facts.losses.contrary_terms import ContraryTerms
 from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, last_before, ops_between
 from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.passes.passes_by_step import PassesByStep
@@ -20,10 +21,6 @@ from gradscope.recording.rows import OpKind
 
 TIMES = 2
 """Steps with gradients of both from which on it is reported."""
-
-_GOES_ON = frozenset(("AddBackward0", "SubBackward0", "MulBackward0", "DivBackward0", "NegBackward0", "MeanBackward0"))
-_GOES_ON |= {"MeanBackward1", "SumBackward0", "SumBackward1", "RsubBackward1", "StackBackward0"}
-"""Names of the nodes through which a loss is taken apart into its terms: sums, and what takes one of them on."""
 
 
 class ReachedBeforeStep(NamedTuple):
@@ -45,12 +42,6 @@ class ReachedBeforeStep(NamedTuple):
     times: int
 
 
-class _Term(NamedTuple):
-    node: int
-    """Its first node below the sum that it is a term of."""
-    leaves: frozenset[int]
-
-
 class _Round(NamedTuple):
     own: int
     other: int
@@ -66,6 +57,7 @@ class ReachedBeforeSteps:
         self._passes = passes
         self._lives = lives
         self._by_step = by_step
+        self._terms = ContraryTerms(index, passes)
 
     def found(self) -> Iterator[ReachedBeforeStep]:
         """One for each place of the two passes and of the step."""
@@ -141,29 +133,8 @@ class ReachedBeforeSteps:
         judge, maker = (others, mine) if through_others else (mine, others)
         owns = self._applied(judge, one.other_step if through_others else one.step)
         owns = owns if through_others else [op for op in owns if op < one.other]
-        alone = [term.leaves & judge for op in owns for term in self._terms(op) if not term.leaves & maker]
-        both = [term for term in self._terms(one.other) if term.leaves & maker and term.leaves & judge]
+        alone = [term.leaves & judge for op in owns for term in self._terms.of_pass(op) if not term.leaves & maker]
+        both = [term for term in self._terms.of_pass(one.other) if term.leaves & maker and term.leaves & judge]
         if not both or not any(leaves >= both[0].leaves & judge for leaves in alone):
             return None
-        return both[0].node if through_others else NONE
-
-    def _terms(self, op: int) -> Iterator[_Term]:
-        """The terms of what a pass began with; a sum is taken apart as far as there are sums below."""
-        starts, following = self._passes.edge_starts, self._index.edges.values
-        names, text = self._index.recording.nodes.column("name"), self._index.recording.text
-        stack = [(root, root) for root in self._index.root_nodes(op)]
-        seen = set[int]()
-        while stack:
-            node, top = stack.pop()
-            if node in seen:
-                continue
-            seen.add(node)
-            after = [one for one in following[starts[node] : starts[node + 1]] if one >= 0]
-            if text(names[node]) not in _GOES_ON or not after:
-                yield _Term(top, frozenset(self._passes.leaves_behind(top)))
-            elif len(after) == 1:
-                stack.append((after[0], top))
-            elif text(names[node]) in ("MulBackward0", "DivBackward0"):
-                yield _Term(top, frozenset(self._passes.leaves_behind(top)))
-            else:
-                stack += [(one, one) for one in after]
+        return both[0].top if through_others else NONE
