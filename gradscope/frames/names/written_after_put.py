@@ -22,16 +22,20 @@ def written_after_put(text: str, written: int, names: frozenset[str]) -> tuple[P
     Where a function of the file writes what it is given, the lines that call it count as writing it.
     """
     tree = parsed(text)
-    for line in (written, *_calls_of_function_around(tree, written)) if tree is not None else ():
+    if tree is None:
+        return None
+    for line in (written, *_calls_of_function_around(tree, written)):
         statement = innermost(tree, line, ast.stmt)
         read = frozenset(_names_in(statement)) & names if statement is not None else frozenset()
         for first, last in reversed(loops_around(text, line)) if read else ():
             loop = next(
                 (node for node in ast.walk(tree) if getattr(node, "lineno", 0) == first and _is_loop(node)), None
             )
-            for put in puts_in(text) if loop is not None else ():
+            if loop is None:
+                continue
+            for put in puts_in(text):
                 if first <= put.line <= last and loops_around(text, put.line)[-1:] == [(first, last)]:
-                    for name in read & set(put.names):
+                    for name in sorted(read & set(put.names)):
                         if _is_carried_on(loop, name, put, line):
                             return put, name
     return None
