@@ -96,6 +96,28 @@ def given_out_by(text: str, name: str) -> frozenset[str]:
     return frozenset(found)
 
 
+def is_given_what_returns(text: str, put: Put, function: str) -> bool:
+    """Whether what is put there was given, in the function around, what another one returned: ``out = step(batch)``."""
+    tree = parsed(text)
+    for node, code in _with_code(tree, None) if tree is not None else ():
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and function_of(code)[0] == put.function:
+            names = {one.id for target in node.targets for one in ast.walk(target) if isinstance(one, ast.Name)}
+            if last_part(dotted_name(node.value.func)) == function and not names.isdisjoint(put.names):
+                return True
+    return False
+
+
+def returned_by(text: str, function: str) -> set[str]:
+    """The names of what functions of a name return as it is, by itself or as a part of a tuple, dict or object."""
+    tree = parsed(text)
+    return {
+        dotted_name(part)
+        for node, code in (_with_code(tree, None) if tree is not None else ())
+        if isinstance(node, ast.Return) and node.value is not None and function_of(code)[0] == function
+        for part in parts_with_graphs(node.value)
+    }
+
+
 def keeps_output_of_hook(put: Put) -> bool:
     """Whether a place keeps the whole output that a forward hook is given: its third parameter."""
     return len(put.parameters) == _OF_HOOK and put.names == (put.parameters[-1],) and not put.collecting

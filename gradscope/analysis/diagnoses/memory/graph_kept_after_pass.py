@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.memory.entries_kept import EntryKept, entry_kept
 from gradscope.analysis.facts.memory.keepers import Keeper, keeper
 from gradscope.analysis.facts.memory.kept_after_passes import KeptAfterPasses
 from gradscope.analysis.report_model import Cause, Evidence
@@ -34,16 +35,14 @@ def _find(sources: Sources) -> Iterator[Finding]:
         tensors = _without_bases(sources, [tensor for put in there for tensor in put])
         passes = max(kept.passes - (len(put) < len(kept.tensors)) for kept, put in zip(several, there, strict=True))
         op = index.recording.tensors.column("op")[tensors[-1]]
-        handed = dict.fromkeys(f"line {index.line(file, call.line)}" for file, call in found.handed)
-        count = f"{index.kept_with(tensors):,}"
-        by = f", which {' and '.join(handed)} hands over" if handed and found.default is None else ""
+        entry = entry_kept(index, sources.passes, tensors, sources.names_held, found)
         finding = sources.finding(
-            f"Line {line_that_keeps(sources, found)}: {holder_of(found)} keeps {count} results with their graphs{by}",
+            _keeps(sources, found, entry, f"{index.kept_with(tensors):,}"),
             why=f"{passes:,} backward passes have used these graphs up, so that none of them can be walked again, and "
             "each iteration puts one more there",
             op=op,
             tensors=tensors[-1:],
-            causes=lines_that_keep(sources, found),
+            causes=[*_entering(sources, entry), *lines_that_keep(sources, found)],
             evidence=[Evidence("ops", kept.last) for kept in several],
             advice=_CACHED
             if found.is_cache
@@ -52,6 +51,24 @@ def _find(sources: Sources) -> Iterator[Finding]:
             else "detach() of what is kept lets go of the graph; item() where only a number is wanted.",
         )
         yield finding._replace(subject=found.put.holder, tensor=found.put.holder)
+
+
+def _keeps(sources: Sources, found: Keeper, entry: EntryKept | None, count: str) -> str:
+    """What keeps results, and where it gets them."""
+    index, line = sources.index, line_that_keeps(sources, found)
+    if entry is not None:
+        at = index.line(entry.file, entry.entry.line)
+        where = f"into what {holder_of(found)} keeps (line {line})"
+        return f"Line {at}: {count} results go with their graphs, as {entry.key}, {where}"
+    handed = dict.fromkeys(f"line {index.line(file, call.line)}" for file, call in found.handed)
+    by = f", which {' and '.join(handed)} hands over" if handed and found.default is None else ""
+    return f"Line {line}: {holder_of(found)} keeps {count} results with their graphs{by}"
+
+
+def _entering(sources: Sources, entry: EntryKept | None) -> list[Cause]:
+    if entry is None:
+        return []
+    return [sources.cause_of_line("made", entry.file, entry.entry.line, entry.entry.end_line, entry.entry.function)]
 
 
 def _put_there(sources: Sources, tensors: tuple[int, ...]) -> tuple[int, ...]:

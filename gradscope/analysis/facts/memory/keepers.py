@@ -21,10 +21,13 @@ from gradscope.frames.names.put_statements import (
     containers_of,
     given_out_by,
     handed_to,
+    is_given_what_returns,
     keeps_output_of_hook,
     last_part,
     puts_in,
+    returned_by,
 )
+from gradscope.frames.names.stored_names import assigned_names
 from gradscope.recording import NONE
 from gradscope.recording.flags import BELOW, EXTERNAL
 
@@ -97,6 +100,7 @@ class _Made:
 
         users = [(number, one.text) for number, one in enumerate(index.recording.files) if one.is_user]
         self._texts = [text for _, text in users]
+        self._files = dict(users)
         self._cached = [(number, one, text) for number, text in users for one in cached_functions(text)]
         has_hooks = any("register_forward_hook" in text for text in self._texts)
         is_below = bool(ops) and all(index.recording.ops.column("flags")[op] & BELOW for op in ops)
@@ -111,6 +115,13 @@ class _Made:
         """Whether a call of the text hands what is called so to the function that puts it there: a meter's update."""
         is_given = bool(put.function) and not set(put.parameters).isdisjoint(put.names)
         return is_given and any(handed_to(text, put, known, ()) for text in self._texts)
+
+    def is_returned_to(self, file: int, put: Put, known: Counter[str]) -> bool:
+        """Whether what is put there is what the function around the lines returned, with what is called so."""
+        if not is_given_what_returns(self._files[file], put, self.function):
+            return False
+        stored = {name for line, name in assigned_names(self._files.get(self.file, "")) if line in self.lines}
+        return any(not (known.keys() | stored).isdisjoint(returned_by(text, self.function)) for text in self._texts)
 
     def is_cleared(self, holder: str) -> bool:
         """Whether the text empties what is called so."""
@@ -192,6 +203,7 @@ def _one_of(
         named = [place for place in places if keeps_output_of_hook(place[1]) and not made.is_cleared(place[1].holder)]
     if not named and made.function not in ("", "<module>", "<lambda>"):
         named = [place for place in places if made.function in place[1].calls]
+        named = named or [place for place in places if made.is_returned_to(*place, known)]
     if not named:
         named = [place for place in places if made.is_handed_to(place[1], known)]
     return named[0] if len(named) == 1 else None
