@@ -12,6 +12,7 @@ from gradscope.analysis.facts.graphs.loss_terms import is_number
 from gradscope.analysis.facts.modes.graphs_in_training import left_without_graph
 from gradscope.analysis.facts.modules.module_words import module_word
 from gradscope.analysis.facts.reaching.left_values import is_built_from_values
+from gradscope.analysis.facts.tracking.left_in_checkpoints import left_in_checkpoint
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
@@ -39,6 +40,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             _cut(sources, op)
             or _left_torch(sources, op)
             or _frozen(sources, op)
+            or _left_behind(sources, op, root)
             or _constants(sources, op, root)
             or _unknown(sources, op, root)
         )
@@ -179,6 +181,27 @@ def _frozen(sources: Sources, op: int) -> _Untracked | None:
         causes,
         changes[rows[0]].op,
         [Evidence("changes", row) for row in rows],
+    )
+
+
+def _left_behind(sources: Sources, op: int, root: int) -> _Untracked | None:
+    """A reentrant checkpoint's function computed it, and kept it beside what it returned."""
+    index = sources.index
+    found = left_in_checkpoint(index, sources.flow, sources.cuts, root, op)
+    if found is None:
+        return None
+    told, line = sources.cuts.reentrant.told_at(found.call), index.span_line(found.call.span)
+    reentrant = "use_reentrant=True" + (f" (line {index.line(*told)})" if told is not None else "")
+    return _Untracked(
+        f"line {line} runs checkpoint with {reentrant}, whose function has no graph in the forward pass, and line "
+        f"{index.op_line(index.made_by(found.left))} computed a value in there that it does not return",
+        [
+            *([sources.cause_of_line("set", *told, told[1], "")] if told is not None else []),
+            *sources.cause_of_event("cut", found.call),
+        ],
+        op,
+        [Evidence("events", found.call.row)],
+        "Call it with use_reentrant=False, or return the value from what is checkpointed.",
     )
 
 

@@ -19,6 +19,7 @@ from gradscope.analysis.facts.modes.graphs_in_training import left_without_graph
 from gradscope.analysis.facts.modules.module_words import module_word
 from gradscope.analysis.facts.reaching.called_cuts import call_of_cut
 from gradscope.analysis.facts.reaching.run_in_regions import RunInRegions
+from gradscope.analysis.facts.tracking.left_in_checkpoints import left_in_checkpoint
 from gradscope.analysis.facts.value_looks import looks_at_passes
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cause, Evidence
@@ -56,6 +57,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 made = index.made_by(tensor)
                 place = (index.op_statement[at], index.op_statement[made] if 0 <= made < index.op_count else NONE)
                 if place not in places:
+                    found = _of_checkpoint(sources, tensor, at, root)
+                if place not in places and found is None:
                     found = _of_gradient(sources, tensor, at, root) or _unread(sources, tensor, at, root)
                     if found is None and not is_meant and is_number(index, tensor):
                         found = _lost(sources, lost.of(tensor, at), tensor, at, root)
@@ -77,6 +80,30 @@ def _find(sources: Sources) -> Iterator[Finding]:
                     said.add(index.op_statement[at])
                     yield found
     yield from terms_that_derivatives_leave_out(sources)
+
+
+def _of_checkpoint(sources: Sources, tensor: int, at: int, root: int) -> Finding | None:
+    """A constant that was computed from what a reentrant checkpoint's function kept beside what it returns."""
+    index = sources.index
+    found = left_in_checkpoint(index, sources.flow, sources.cuts, tensor, at) if is_number(index, tensor) else None
+    if found is None:
+        return None
+    told = sources.cuts.reentrant.told_at(found.call)
+    reentrant = "use_reentrant=True" + (f" (line {index.line(*told)})" if told is not None else "")
+    made = index.op_line(index.made_by(found.left))
+    return sources.finding(
+        f"Line {index.span_line(found.call.span)}: checkpoint with {reentrant} runs its function without a graph, and "
+        f"no gradient flows through {sources.names.at(tensor, at)}, a term of {sources.names.of(root)}",
+        why=f"line {made} computed it in there, and only what the function returns gets a graph",
+        op=at,
+        tensors=[tensor],
+        causes=[
+            *([sources.cause_of_line("set", *told, told[1], "")] if told is not None else []),
+            *sources.cause_of_event("cut", found.call),
+        ],
+        evidence=[Evidence("events", found.call.row)],
+        advice="Call it with use_reentrant=False, or return the term from what is checkpointed.",
+    )
 
 
 def _of_gradient(sources: Sources, tensor: int, at: int, root: int) -> Finding | None:
@@ -407,7 +434,8 @@ DIAGNOSIS = Diagnosis(
             leaves that .data, detach() or no_grad cut off, and which go into nothing that has a gradient. Or another
             network computed it, under no_grad, from something that autograd tracked: the value of an action. Or the
             derivative of a sum (an energy) by an input (positions) was asked for, and one of its terms was computed
-            from that input under no_grad, from detach() or with NumPy: forces that lack a part of the energy.""",
+            from that input under no_grad, from detach() or with NumPy: forces that lack a part of the energy. Or a
+            layer computed it in a reentrant checkpoint, and kept it (self.balance = …) beside what it returns.""",
         reason="""Autograd follows tensors that it tracks. A number, and a gradient without create_graph=True, are
             constants to it: they change what the loss is, and no gradient, whatever weight they get.""",
         remedy="""Add the tensor itself, and take the number only for the log. For a penalty on gradients:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gradscope.analysis.index import Index
+from gradscope.recording.rows import Field
 
 _SUMS = frozenset(("Tensor.add", "Tensor.sub", "Tensor.rsub"))
 _PUT_TOGETHER = frozenset(("Tensor.stack", "Tensor.cat"))
@@ -36,11 +37,11 @@ def terms_without_gradient(index: Index, root: int, before: int) -> Terms:
         for op in [made_at[tensor], *ops]:
             name, taken = index.method(op), list(index.uses.of(op))
             if name in _SUMS | _ADDED_TO and taken:
-                found.constants.extend((one, op) for one in taken if not index.requires_grad(one, op))
+                found.constants.extend((one, op) for one in _constants(index, op, taken))
                 if len(taken) == 1:
                     found.with_numbers.append(op)
             elif name in _PUT_TOGETHER and len(taken) > 1:
-                found.constants.extend((one, op) for one in taken if not index.requires_grad(one, op))
+                found.constants.extend((one, op) for one in _constants(index, op, taken))
             elif op == made_at[tensor] and name not in _SCALED and is_number(index, tensor):
                 found.tracked.append(tensor)
             if name not in _SUMS | _ADDED_TO | _PUT_TOGETHER and (name not in _SCALED | _OF_ALL or len(taken) != 1):
@@ -49,6 +50,20 @@ def terms_without_gradient(index: Index, root: int, before: int) -> Terms:
             seen.update(new)
             stack += new
     return found
+
+
+def _constants(index: Index, op: int, taken: list[int]) -> list[int]:
+    """What an op took that had no graph.
+
+    What a custom Function, or a checkpoint, gave is known to have one where it was looked at since. It was not where
+    the node of the op leads to more than what is known: then nothing is said of any.
+    """
+    constants = [one for one in taken if not index.requires_grad(one, op)]
+    changes = (index.recording.changes[row] for row in index.changes.of(op))
+    nodes = [index.recording.tensors.column("node")[made] for made in index.tensors_made(op)]
+    nodes += [change.after for change in changes if change.field == Field.GRAD_FN]
+    edges = [following for node in nodes[:1] if node >= 0 for following in index.edges.of(node) if following >= 0]
+    return constants if len(edges) <= len(taken) - len(constants) else []
 
 
 def is_number(index: Index, tensor: int) -> bool:

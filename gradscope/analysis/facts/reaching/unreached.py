@@ -15,6 +15,7 @@ from gradscope.analysis.facts.reaching.left_values import LeftValues
 from gradscope.analysis.facts.reaching.writes_past_graph import WritesPastGraph
 from gradscope.analysis.facts.tracking.cuts import Cuts
 from gradscope.analysis.facts.tracking.flow import WALK_LIMIT, Flow, Step
+from gradscope.analysis.facts.tracking.left_in_checkpoints import way_out
 from gradscope.analysis.index import Index
 from gradscope.analysis.wording import listed
 from gradscope.recording import NONE
@@ -208,6 +209,11 @@ class Reasons:
         if (used := self._inside_functions.on(way, self._index.root_nodes(this.op))) is not None:
             returned = (used.returned_at,) if used.returned_at is not None else ()
             return Unreached(used.why, none_at=returned, changed_at=(used.applied_at,))
+        if (out := way_out(self._cuts, way, this.op)) is not None and out[0].span >= 0:
+            call, made = out[0], self._index.op_line(self._index.made_by(out[1]))
+            why = f"line {made} computes with it inside the reentrant checkpoint of line "
+            why += f"{self._index.span_line(call.span)}, whose function has no graph in the forward pass, and keeps the"
+            return Unreached(f"{why} result beside what it returns", changed_at=(self._lines_of_span(call.span),))
         left = next((step.op for step in way if not self._is_linked(step, this)), way[0].op if way else NONE)
         return Unreached(f"the way from it to {this.root} leaves what was seen at line {self._index.op_line(left)}")
 
@@ -225,6 +231,13 @@ class Reasons:
         statement = self._index.statements[self._index.op_statement[op]]
         function = self._index.recording.text(statement.function)
         return Lines(statement.file, self._index.op_line(op), statement.end_line, function)
+
+    def _lines_of_span(self, number: int) -> Lines:
+        from gradscope.analysis.facts.derivatives.function_sources import Lines
+
+        span = self._index.recording.spans[number]
+        function = self._index.recording.text(span.function)
+        return Lines(span.file, self._index.line(span.file, span.line), span.end_line, function)
 
     def _asked_for_others(self, this: _Pass) -> Unreached:
         return Unreached(f"the pass was asked for the gradient of {this.asked_for} only (inputs=)", unused=True)
