@@ -33,17 +33,17 @@ def wrapped_again(text: str, weight: Collection[str], made: Collection[str]) -> 
         made: Names under which the parameter was seen; of several statements that which assigns to one counts.
     """
     tree = parsed(text) if any(f"{maker}(" in text for maker in _MAKERS) else None
-    found = []
+    found: list[tuple[ast.stmt, ast.Call]] = []
     for node in ast.walk(tree) if tree is not None else ():
         for call in _calls(node) if isinstance(node, _SIMPLE) else ():
             if any(_is_name(one, weight) for value in call.args[:1] for one in _chains(value)):
                 found.append((node, call))
     if len(found) > 1:
-        found = [(node, call) for node, call in found if any(_is_name(one, made) for one in _targets(node))]
+        found = [one for one in found if any(_is_name(target, made) for target in _targets(one[0]))]
     if len(found) != 1:
         return None
-    node, call = found[0]
-    return WrappedAgain(node.lineno, node.end_lineno or node.lineno, ast.unparse(call.func))
+    statement, call = found[0]
+    return WrappedAgain(statement.lineno, statement.end_lineno or statement.lineno, ast.unparse(call.func))
 
 
 def _calls(statement: ast.stmt) -> Iterator[ast.Call]:

@@ -27,8 +27,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
     for group in live.values():
         yield _of_trained(sources, group)
     put_back: dict[int, list[TrainedAway]] = {}
-    for one in trained_away(sources.index, sources.lives, sources.sharing, sources.names_held):
-        put_back.setdefault(sources.index.op_statement[one.op], []).append(one)
+    for kept in trained_away(sources.index, sources.lives, sources.sharing, sources.names_held):
+        put_back.setdefault(sources.index.op_statement[kept.op], []).append(kept)
     for several in put_back.values():
         yield _of_kept(sources, several)
 
