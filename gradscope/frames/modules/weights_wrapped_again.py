@@ -34,8 +34,9 @@ def wrapped_again(text: str, weight: Collection[str], made: Collection[str]) -> 
     """
     tree = parsed(text) if any(f"{maker}(" in text for maker in _MAKERS) else None
     found: list[tuple[ast.stmt, ast.Call]] = []
-    for node in ast.walk(tree) if tree is not None else ():
-        for call in _calls(node) if isinstance(node, _SIMPLE) else ():
+    nodes = ast.walk(tree) if tree is not None else ()
+    for node in (one for one in nodes if isinstance(one, _SIMPLE)):
+        for call in _calls(node):
             if any(_is_name(one, weight) for value in call.args[:1] for one in _chains(value)):
                 found.append((node, call))
     if len(found) > 1:
