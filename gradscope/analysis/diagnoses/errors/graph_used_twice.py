@@ -24,6 +24,7 @@ from gradscope.frames.names.list_defaults import ListDefault, list_default
 from gradscope.frames.names.partly_emptied import PartlyEmptied, partly_emptied
 from gradscope.frames.names.put_statements import last_part
 from gradscope.recording import NONE
+from gradscope.recording.flags import EXTERNAL, PARAMETER
 
 _MESSAGE = "backward through the graph a second time"
 
@@ -162,6 +163,28 @@ def _known(sources: Sources, entries: list[int], used_up: list[int], op: int) ->
     return None
 
 
+def _of_data(sources: Sources, entries: list[int], root: int) -> _LedBack | None:
+    """The tensors by which data track, of no module: nothing ever changes them, as it does others of the loss."""
+    index, node_of = sources.index, sources.index.recording.tensors.column("node")
+    behind = sources.passes.leaves_behind
+    leaves = {leaf for node in entries for leaf in behind(node)}
+    others = behind(node_of[root]) - leaves
+    flags = index.recording.tensors.column("flags")
+    changed = {tensor for _, tensor, *_ in writes_by_program(index)} | sources.events.in_optimizers.keys()
+    if not leaves or not changed.isdisjoint(leaves) or changed.isdisjoint(others):
+        return None
+    if any(flags[leaf] & (PARAMETER | EXTERNAL) for leaf in leaves):
+        return None
+    made = sorted(leaves, key=index.made_by)
+    names = listed([sources.names.of(index.node_tensor[node]) for node in entries if index.node_tensor[node] >= 0])
+    wants = "require grad though nothing trains them" if len(made) > 1 else "requires grad though nothing trains it"
+    return _LedBack(
+        f"{names} was made from {listed([sources.names.of(leaf) for leaf in made])}, which {wants}",
+        [cause for leaf in made for cause in sources.cause("made", index.made_by(leaf))],
+        "Leave requires_grad out there, or make data under torch.no_grad().",
+    )
+
+
 def _file_of(sources: Sources, causes: list[Cause]) -> tuple[int, str]:
     """The number and the text of the file in which the last of some causes is; NONE for none."""
     files = enumerate(sources.index.recording.files)
@@ -219,7 +242,10 @@ def _finding(sources: Sources, op: int, root: int, found: dict[int, int]) -> Fin
     is_itself = {index.node_tensor[node] for node in entries} <= {root, -1}
     kept = [] if is_itself and earlier != [line] else ways_kept(sources, entries, min(used_up), op)
     known = (
-        _known(sources, entries, sorted(used_up), op) or _left_in_default(sources, kept) or _left_in_list(sources, kept)
+        _known(sources, entries, sorted(used_up), op)
+        or _left_in_default(sources, kept)
+        or _left_in_list(sources, kept)
+        or _of_data(sources, entries, root)
     )
     if known is not None:
         return sources.finding(
