@@ -184,6 +184,35 @@ for step in range(5):
     assert "Call zero_grad() once a step" in text
 
 
+LISTED = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.mix, self.critic = (nn.Linear(2, 2) for _ in range(3))
+    def own(self):
+        return [*self.body.parameters(){}]
+net = Net()
+optimizer = torch.optim.SGD(net.own(), lr=0.1)
+second = torch.optim.SGD(net.critic.parameters(), lr=0.1)
+for step in range(4):
+    out = net.mix(net.body(x))
+    net.zero_grad()
+    (out.sum() - net.critic(out).sum()).backward()
+    optimizer.step()
+    second.zero_grad()
+    net.critic(out.detach()).sum().backward()
+    second.step()
+"""
+
+
+def test_the_function_that_lists_the_parameters_of_an_optimizer_is_the_cause() -> None:
+    """Of two optimizers it is the one whose step follows the pass: the loss leads to what the other holds as well."""
+    (answer,) = found(LISTED.format(""), "never-stepped")
+    assert [cause.line for cause in answer.causes] == [12, 14]
+    assert "line 12 leaves them out of what the SGD of line 14 is given" in answer.text
+    assert found(LISTED.format(", *self.mix.parameters()"), "never-stepped") == []
+
+
 ASCENT = """
 optimizer = torch.optim.SGD(parameters, lr=0.1)
 @torch.no_grad()

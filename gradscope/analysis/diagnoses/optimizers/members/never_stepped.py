@@ -27,6 +27,7 @@ from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
 from gradscope.frames.modules.unregistered import unregistered
 from gradscope.frames.names.kept_groups import kept_groups
+from gradscope.frames.names.listed_by_functions import listed_by
 from gradscope.frames.names.put_on_objects import called_once, placed_later
 from gradscope.frames.names.used_up_iterators import taken_before
 from gradscope.recording import NONE
@@ -181,6 +182,9 @@ def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Re
     made_by = index.made_by(tensor)
     place = index.op_place(made_by)
     if made_by < optimizer.made.op or place.function.endswith("__init__") or not index.op_line(made_by):
+        if lists := _lists(sources, optimizer):
+            why = f"line {lists[0].line} leaves them out of what the {optimizer.name} of line {optimizer.line} is given"
+            return _Reason(why, (*lists, *causes), events)
         return _Reason(f"the {optimizer.name} of line {optimizer.line} does not hold them", causes, events)
     later, how = _put_there(sources, made_by)
     line = line_of_making(sources, optimizer)
@@ -191,6 +195,16 @@ def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Re
         "Make the optimizer after that, or add what is missing with add_param_group.",
         is_order=True,
     )
+
+
+def _lists(sources: Sources, optimizer: Optimizer) -> tuple[Cause, ...]:
+    """What the one function of the program's returns that is called for the parameters: ``net.body_parameters()``."""
+    recording, made_at = sources.index.recording, optimizer.made.span
+    if made_at < 0:
+        return ()
+    row = recording.spans[made_at]
+    lines = listed_by(recording.files[row.file].text, row.line, row.end_line)
+    return tuple(sources.cause_of_line("set", row.file, first, last, "") for first, last in lines)
 
 
 def _rebuilt(sources: Sources, optimizer: Optimizer, later: RebuiltModel) -> _Reason:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cached_property
 
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.optimizers import Optimizer
-from gradscope.recording.rows import GradOutcome
+from gradscope.analysis.facts.passes.gradient_lives import last_before
+from gradscope.recording.rows import GradOutcome, OpKind
 
 _STEP_OF_PATH = re.compile(r"\[[^]]*\]|\.?[^.\[]+")
 
@@ -17,9 +19,10 @@ class OptimizerFor:
 
     A single one comes into question alone. Of several it is the one that holds a parameter of the same shape that gets
     no gradient (a model was replaced, and the optimizer holds the old one); or else the one that holds parameters to
-    which the same passes gave gradients; or of several such the one that holds those with the most of the name's
-    beginning in common (``net.head.weight`` belongs to ``net.body.weight``). One that was made for all that others hold
-    (a phase of training follows another) stands for them, for a parameter that was made after it.
+    which the same passes gave gradients; or of several such the one whose steps follow these passes; or the one that
+    holds those with the most of the name's beginning in common (``net.head.weight`` belongs to ``net.body.weight``).
+    One that was made for all that others hold (a phase of training follows another) stands for them, for a parameter
+    that was made after it.
     """
 
     def __init__(self, sources: Sources, optimizers: list[Optimizer]) -> None:
@@ -37,8 +40,10 @@ class OptimizerFor:
         """The optimizer for a parameter that none holds; None where there is none or more than one."""
         if len(self._optimizers) < 2:
             return self._optimizers[0] if self._optimizers else None
-        chosen = self._alone(self._idle, tensor) or self._alone(self._beside, tensor) or self._by_name(tensor)
-        return chosen or self._last_of_phases(tensor)
+        for rule in (self._idle, self._beside, self._follows):
+            if (chosen := self._alone(rule, tensor)) is not None:
+                return chosen
+        return self._by_name(tensor) or self._last_of_phases(tensor)
 
     def _alone(self, rule: Callable[[Optimizer, int], bool], tensor: int) -> Optimizer | None:
         chosen = [one for one in self._optimizers if rule(one, tensor)]
@@ -53,6 +58,22 @@ class OptimizerFor:
         """Whether a pass gave gradients to the parameter and to one that it holds."""
         passes = self._passes.get(tensor, set())
         return any(not passes.isdisjoint(self._passes.get(other, ())) for other in optimizer.tensors)
+
+    def _follows(self, optimizer: Optimizer, tensor: int) -> bool:
+        """Whether it makes a step after a pass that gave the parameter a gradient, and before the next pass."""
+        return not self._followed_by[optimizer.made.row].isdisjoint(self._passes.get(tensor, ()))
+
+    @cached_property
+    def _followed_by(self) -> dict[int, set[int]]:
+        """By the event that made each optimizer the passes that its steps follow."""
+        index, passes = self._sources.index, sorted(self._sources.gradients.roots)
+        found: dict[int, set[int]] = {one.made.row: set() for one in self._optimizers}
+        for step in index.of_kind(OpKind.STEP):
+            last_pass, used = last_before(passes, step), index.uses.of(step)
+            for one in self._optimizers:
+                if not one.tensors.isdisjoint(used):
+                    found[one.made.row].add(last_pass)
+        return found
 
     def _by_name(self, tensor: int) -> Optimizer | None:
         names, own = self._sources.names, _parts(self._sources.names.of(tensor))
