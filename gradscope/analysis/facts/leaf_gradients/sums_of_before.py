@@ -41,6 +41,13 @@ class SumOfBefore(NamedTuple):
     """What gave them to the optimizer, where that was after the first of the passes."""
 
 
+class _Sum(NamedTuple):
+    step: int
+    passes: tuple[int, ...]
+    usual: int
+    is_rare: bool
+
+
 class SumsOfBefore:
     """Finds them in one recording."""
 
@@ -54,34 +61,47 @@ class SumsOfBefore:
     def found(self) -> Iterator[SumOfBefore]:
         """The last one of each parameter; those that the same line left and the same line gave to a step are one."""
         alike: dict[tuple[int, int], list[SumOfBefore]] = {}
-        for tensor in self._lives.steps:
-            one = self._of(tensor)
-            if one is not None:
+        for tensors in self._with_the_same_passes():
+            last = self._last_sum(tensors[0])
+            found = [self._of(tensor, last) for tensor in tensors] if last is not None else []
+            for one in (one for one in found if one is not None):
                 given = one.given.span if one.given is not None else NONE
                 alike.setdefault((self._index.op_statement[one.cleared], given), []).append(one)
         for several in alike.values():
             longest = max(several, key=lambda one: (len(one.passes), one.step))
             yield longest._replace(tensors=tuple(tensor for one in several for tensor in one.tensors))
 
-    def _of(self, tensor: int) -> SumOfBefore | None:
-        """The last step of a parameter with such a sum.
+    def _with_the_same_passes(self) -> list[list[int]]:
+        """The parameters that had the same passes and steps, and were cleared together."""
+        lives, found = self._lives, dict[tuple[tuple[int, ...], ...], list[int]]()
+        for tensor, steps in lives.steps.items():
+            key = (tuple(steps), tuple(lives.passes[tensor]), tuple(lives.cleared.get(tensor, ())))
+            found.setdefault(key, []).append(tensor)
+        return list(found.values())
+
+    def _last_sum(self, tensor: int) -> _Sum | None:
+        """The last step of a parameter that applied many more passes than most of the others did."""
+        steps = self._lives.steps[tensor]
+        applied = [tuple(self._applied(tensor, step)) for step in steps]
+        counts = list(map(self._count, steps, applied))
+        usual, times = Counter(counts).most_common(1)[0]
+        sums = [at for at, count in enumerate(counts) if count >= usual + ROUNDS]
+        if not sums or not usual or times < _USUAL:
+            return None
+        return _Sum(steps[sums[-1]], applied[sums[-1]], usual, len(sums) * _RARE <= times)
+
+    def _of(self, tensor: int, last: _Sum) -> SumOfBefore | None:
+        """What there is to say of such a step of a parameter.
 
         One that no optimizer held at first is seen to begin late. Of others that is seen only where it is rare: they
         may be stepped in every so many rounds for a while, and in each one then.
         """
-        steps = self._lives.steps[tensor]
-        applied = [tuple(self._applied(tensor, step)) for step in steps]
-        usual, times = Counter(map(self._count, steps, applied)).most_common(1)[0]
-        sums = [at for at, step in enumerate(steps) if self._count(step, applied[at]) >= usual + ROUNDS]
-        if not sums or not usual or times < _USUAL:
-            return None
-        step, passes = steps[sums[-1]], applied[sums[-1]]
         events = self._events.in_optimizers.get(tensor, ())
-        given = [event for event in events if passes[0] < event.op <= step]
-        cleared = self._cleared_of_others(passes) if given or len(sums) * _RARE <= times else NONE
-        if cleared < 0 or self._is_written(tensor, passes[0], step):
+        given = [event for event in events if last.passes[0] < event.op <= last.step]
+        cleared = self._cleared_of_others(last.passes) if given or last.is_rare else NONE
+        if cleared < 0 or self._is_written(tensor, last.passes[0], last.step):
             return None
-        return SumOfBefore((tensor,), step, passes, usual, cleared, given[-1] if given else None)
+        return SumOfBefore((tensor,), last.step, last.passes, last.usual, cleared, given[-1] if given else None)
 
     def _count(self, step: int, passes: tuple[int, ...]) -> int:
         """How many passes a step applied; where it stands for others that were alike, these have as many."""
