@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.leaf_gradients.left_in_judge import LeftInJudge, LeftInJudges
+from gradscope.analysis.facts.leaf_gradients.reached_before_step import ReachedBeforeStep, ReachedBeforeSteps
 from gradscope.analysis.facts.losses.factors import tracked_uses
-from gradscope.analysis.facts.losses.left_in_judge import LeftInJudge, LeftInJudges
-from gradscope.analysis.facts.losses.reached_before_step import ReachedBeforeStep, ReachedBeforeSteps
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.recording import NONE
 
