@@ -53,6 +53,7 @@ def lines(source: str) -> list[int]:
         (f"energy + {TERM}", f"torch.stack([energy, {TERM}]).sum()"),
         (f"energy + {TERM}", f"torch.ones(1) * (energy + {TERM})"),
         (f"energy + {TERM}", f"torch.zeros(1).index_add(0, torch.tensor([0, 0]), torch.stack([energy, {TERM}])).sum()"),
+        (f"energy + {TERM}", f"(energy + {TERM}) - 3"),
         (TERM, "0.5 * (cosine + 0.3).pow(2)"),
         (TRAINING, "    pos = pos.detach() - 0.1 * slope\n"),
         (
@@ -83,6 +84,8 @@ def test_a_number_in_the_sum_is_one() -> None:
         (f"energy + {TERM}", f"energy - {TERM}"),  # a baseline
         (f"energy + {TERM}", "(energy - cosine).exp().log() + cosine"),  # the largest of a logsumexp
         (f"energy + {TERM}", f"energy * cosine + {TERM}"),  # solved for: the energy is stationary in it
+        (f"energy + {TERM}", "energy + (-energy.detach()).min()"),  # an offset
+        (f"energy + {TERM}", "energy + 2 * energy.exp().item()"),
         ("range(3)", "range(1)"),
         (
             "(-slope - 1)",

@@ -25,7 +25,7 @@ from gradscope.recording.rows import OpKind
 _WRITES = frozenset(("add", "sub", "index_add", "scatter_add"))
 _TAKES_ALL = frozenset(("add", "index_add", "scatter_add", "stack", "cat"))
 _TAKES_FIRST = frozenset(("sub",))
-_OF_ONE = AS_IT_IS | {"mul", "div", "truediv", "sum", "mean", "neg"}
+_OF_ONE = AS_IT_IS | {"sub", "mul", "div", "truediv", "sum", "mean", "neg"}
 
 _WITHOUT_WAY = frozenset(
     """
@@ -130,8 +130,9 @@ class _LeftOutTerms:
         flags, variables = self._index.recording.tensors.column("flags"), self._index.recording.nodes.column("variable")
         is_model = any(variables[node] >= 0 and flags[variables[node]] & PARAMETER for node in behind)
         lines = set[int]()
-        for term, at in self._terms(root, asked, leading, by):
-            cut = self._cut(term, at, root, asked, by, is_model=is_model)
+        terms, summed = self._terms(root, asked, leading, by)
+        for term, at in terms:
+            cut = self._cut(term, at, root, asked, by, summed, is_model=is_model)
             line = self._index.op_statement[self._cuts.line_to_change(cut)] if cut >= 0 else NONE
             if cut < 0 or line in lines:
                 continue
@@ -140,15 +141,15 @@ class _LeftOutTerms:
             lines.add(line)
             yield LeftOutTerm(asked, by, root, term, at, cut)
 
-    def _cut(self, term: int, at: int, root: int, asked: int, by: int, *, is_model: bool) -> int:
+    def _cut(self, term: int, at: int, root: int, asked: int, by: int, summed: set[int], *, is_model: bool) -> int:
         """Where a term lost its way to a leaf; NONE where it did not come from that, or is meant to be a constant."""
         if term < 0:
             export = self._taken_out(at)
-            return export if export >= 0 and self._left_from(export, by) else NONE
+            return export if export >= 0 and self._left_from(export, by, summed) else NONE
         steps = self._flow.origins(term, at)
         if by not in steps:
             left = None if self._is_like(term, by) else self._lost.rebuilt_by_text(steps)
-            return left.cut if left is not None and self._left_from(left.cut, by) else NONE
+            return left.cut if left is not None and self._left_from(left.cut, by, summed) else NONE
         way = self._flow.path(steps, by)
         lost = [step for step in way if step.loses]
         if not lost or self._is_like(term, by):
@@ -157,17 +158,17 @@ class _LeftOutTerms:
         kind = self._cuts.kind(cut)
         if kind not in _REGIONS and (kind not in _WRITTEN or not is_model):
             return NONE
-        is_meant = not self._has_derivative(way) or self._goes_elsewhere(after, term, at, root, asked)
+        is_meant = not self._has_derivative(way, summed) or self._goes_elsewhere(after, term, at, root, asked)
         return NONE if is_meant else cut
 
-    def _left_from(self, export: int, by: int) -> bool:
+    def _left_from(self, export: int, by: int, summed: set[int]) -> bool:
         """Whether values that left torch were computed from a leaf, by calls that have a derivative."""
         given = self._index.uses.of(export)[0]
         steps = self._flow.origins(given, export)
-        if by not in steps or not self._index.is_floating(given):
+        if by not in steps or not self._index.is_floating(given) or given in summed:
             return False
         way = self._flow.path(steps, by)
-        return self._has_derivative(way) or self._index.call_name(export).rpartition(".")[2] in _ARRAYS
+        return self._has_derivative(way, summed) or self._index.call_name(export).rpartition(".")[2] in _ARRAYS
 
     def _leading(self, behind: list[int], by: int) -> set[int]:
         """The nodes of a graph from which a way leads to a leaf."""
@@ -185,8 +186,8 @@ class _LeftOutTerms:
             stack += new
         return found
 
-    def _terms(self, root: int, before: int, leading: set[int], by: int) -> Iterator[tuple[int, int]]:
-        """The largest terms of a sum from which no way leads to a leaf, and the ops that added them.
+    def _terms(self, root: int, before: int, leading: set[int], by: int) -> tuple[list[tuple[int, int]], set[int]]:
+        """The largest terms of a sum from which no way leads to a leaf, with the ops that added them, and the others.
 
         Args:
             root: The sum.
@@ -194,11 +195,11 @@ class _LeftOutTerms:
             leading: The nodes from which one does.
             by: The leaf.
 
-        Yields:
-            NONE for a plain number.
+        Returns:
+            As a term NONE for a plain number; the others are partial sums, too.
         """
         index, made_at = self._index, self._index.recording.tensors.column("op")
-        stack, seen = [root], {root}
+        stack, seen, found = [root], {root}, list[tuple[int, int]]()
         while stack and len(seen) < _LONGEST:
             tensor = stack.pop()
             written = (op for op in index.users.of(tensor) if op < before and called(index, op) in _WRITES)
@@ -208,14 +209,15 @@ class _LeftOutTerms:
                 if not is_sum and (name not in _OF_ONE or not self._is_scaled(taken, op, leading, by)):
                     continue
                 if is_sum and len(taken) == 1 and name == "add":
-                    yield NONE, op
+                    found.append((NONE, op))
                 for place, one in enumerate(taken):
                     is_led = one == tensor or self._nodes[one] in leading
                     if is_led and one not in seen:
                         seen.add(one)
                         stack.append(one)
                     elif not is_led and is_sum and (name in _TAKES_ALL or not place):
-                        yield one, op
+                        found.append((one, op))
+        return found, seen - {by}
 
     def _is_scaled(self, taken: list[int], op: int, leading: set[int], by: int) -> bool:
         """Whether one of the factors alone comes from a leaf."""
@@ -230,7 +232,13 @@ class _LeftOutTerms:
         ]
         return shapes[0] == shapes[1]
 
-    def _has_derivative(self, way: list[Step]) -> bool:
+    def _has_derivative(self, way: list[Step], summed: set[int]) -> bool:
+        """Whether calls with a derivative lead from a leaf to a term, without what it was added to.
+
+        The least of some energies that is added to all of them is an offset, and no energy.
+        """
+        if any(step.gives in summed for step in way[:-1]):
+            return False
         names = [plain_name(self._index.func(step.op)) for step in way]
         is_computed = any(name not in AS_IT_IS | {"detach", "data"} for name in names)
         return is_computed and not any(
@@ -274,7 +282,7 @@ class _LeftOutTerms:
     def _comes_from(self, tensor: int, at: int, by: int) -> bool:
         steps = self._flow.origins(tensor, at)
         left = None if by in steps else self._lost.rebuilt_by_text(steps)
-        return by in steps or (left is not None and self._left_from(left.cut, by))
+        return by in steps or (left is not None and self._left_from(left.cut, by, set()))
 
     def _derivatives(self, asked: int, by: int) -> list[int]:
         made = list(self._index.tensors_made(asked))
