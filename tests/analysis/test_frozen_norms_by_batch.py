@@ -129,8 +129,9 @@ def test_silent_about_one_without(old: str, new: str) -> None:
     assert "frozen-norm-by-batch" not in codes
 
 
-def test_silent_where_the_momentum_alone_is_set_and_nothing_says_that_it_freezes() -> None:
-    freeze = LEARNED_BEFORE.replace("freeze_norm", "second_pass").replace("    net.norm.requires_grad_(False)\n", "")
+@pytest.mark.parametrize("name", ["second_pass", "make_block", "fixup", "add_prefix"])
+def test_silent_where_the_momentum_alone_is_set_and_nothing_says_that_it_freezes(name: str) -> None:
+    freeze = LEARNED_BEFORE.replace("freeze_norm", name).replace("    net.norm.requires_grad_(False)\n", "")
     assert said(freeze, evaluate="pass") == []
 
 

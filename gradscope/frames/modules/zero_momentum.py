@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from gradscope.frames.syntax_trees import innermost, last_name, parsed
 
-_FREEZES = re.compile(r"free?z|froz|fix|lock", re.IGNORECASE)
+_FREEZES = re.compile(r"freez|froz|(^|_)fix(ed|_|$)|(^|_)lock", re.IGNORECASE)
 
 
 def is_to_freeze(text: str, line: int) -> bool:
