@@ -7,7 +7,7 @@ import pytest
 from gradscope.analysis.report_builder import build
 from tests.analysis.building import line_of, recorded
 
-SOURCE = """import torch
+SOURCE = """import torch, math
 w = torch.ones(3, requires_grad=True)
 class Scale(torch.autograd.Function):
     @staticmethod
@@ -55,6 +55,10 @@ def lines(source: str) -> list[int]:
         ("x * c", "ctx.c * x.clone()"),
         ("return x * c", "out = x.mul(c)\n        return out"),
         ("x * c", "x.view_as(x) * c"),
+        ("x * c", "x / math.sqrt(c)"),
+        ("x * c", "-c * x"),
+        ("x * c", "2 * x * c ** 0.5"),
+        ("x * c", "x * (1 - c)"),
         ("return grad, None", "return grad.clone(), None"),
         ("return grad, None", "return (grad if ctx.needs_input_grad[0] else None), None"),
         (FORWARD, SETUP),
@@ -91,6 +95,10 @@ def test_of_a_formula_that_is_not_of_single_elements_the_line_that_computes_come
 def test_silent(old: str, new: str) -> None:
     assert old in SOURCE
     assert lines(SOURCE.replace(old, new)) == []
+
+
+def test_a_mask_beside_a_number_is_none() -> None:
+    assert lines(SOURCE.replace("x * c", "x * c * 2.0").replace("0.1)", "torch.ones(3))")) == []
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ from gradscope.analysis.wording import listed
 from gradscope.frames.syntax_trees import parsed
 from gradscope.recording.rows import EventKind
 
+_PRODUCTS = ("Tensor.mul", "Tensor.div", "Tensor.mul_", "Tensor.div_")
+
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each Function that a backward pass came through, and of which nothing plainer is to be said."""
@@ -116,16 +118,18 @@ def _of_other_numbers(sources: Sources, written: WrittenBackward, node: int, dra
 
 
 def _is_number(sources: Sources, written: WrittenBackward, found: FactorLeftOut) -> bool:
-    """Whether the call that forward multiplied by, as it ran, took one tensor: the other factor was a plain number."""
+    """Whether forward multiplied by a plain number, as it ran: by a call that took one tensor.
+
+    What it multiplied with each other are the arguments whose gradients lack the number, and no mask.
+    """
     index, lines = sources.index, range(found.multiplied.lineno, (found.multiplied.end_lineno or 0) + 1)
-    calls = [
-        op
-        for op, statement in enumerate(index.op_statement)
-        if index.method(op) in ("Tensor.mul", "Tensor.div", "Tensor.mul_", "Tensor.div_")
-        and index.statements[statement].file == written.file
-        and index.statements[statement].line in lines
-    ]
-    return any(len(index.uses.of(op)) == 1 for op in calls)
+    spans, taken = index.recording.ops.column("span"), dict[tuple[int, str], int]()
+    for op, statement in enumerate(index.op_statement):
+        where = index.statements[statement]
+        if where.file == written.file and where.line in lines and index.method(op) in _PRODUCTS:
+            taken[spans[op], index.method(op)] = len(index.uses.of(op))
+    of_two = sum(count > 1 for count in taken.values())
+    return 1 in taken.values() and of_two < len(found.positions)
 
 
 def _without_factor(sources: Sources, written: WrittenBackward, node: int, found: FactorLeftOut) -> Finding:
@@ -134,13 +138,13 @@ def _without_factor(sources: Sources, written: WrittenBackward, node: int, found
     does = "divides by" if found.divides else "multiplies by"
     kept = f"ctx.{found.attribute}"
     return sources.finding(
-        f"Line {lines[0].line}: {written.name}'s backward leaves out {found.argument}, which its forward {does}",
-        why=f"forward keeps it as {kept} for the backward, which never reads that",
+        f"Line {lines[0].line}: {written.name}'s backward leaves out {found.factor}, which its forward {does}",
+        why=f"forward keeps {kept} for the backward, which never reads it",
         op=min(op, sources.index.op_count - 1),
         tensors=[other] if other >= 0 else [],
         causes=sources.causes_at("returned", lines),
         evidence=[Evidence("nodes", node)],
-        advice=f"{'Divide' if found.divides else 'Multiply'} what comes in by {kept}.",
+        advice=f"{'Divide' if found.divides else 'Multiply'} the gradient by it.",
     )
 
 

@@ -36,9 +36,10 @@ _DIVIDES = frozenset(("div", "divide", "true_divide", "div_"))
 class FactorLeftOut(NamedTuple):
     """A factor of what forward returns."""
 
-    argument: str
+    factor: str
+    """As forward has it."""
     attribute: str
-    """Under which name ctx keeps it."""
+    """Under which name ctx keeps what it is computed from."""
     divides: bool
     multiplied: ast.stmt
     """The statement of forward that does."""
@@ -66,9 +67,8 @@ def factor_left_out(written: WrittenBackward, text: str) -> FactorLeftOut | None
 def _left_out(
     written: WrittenBackward, forward: Definition, kept: _KeptForBackward, product: _Product
 ) -> FactorLeftOut | None:
-    factor, rest = product.factor, _names(product.rest)
-    own = attribute_of(factor, kept.context)
-    argument = factor.id if isinstance(factor, ast.Name) else kept.arguments_of.get(own, "")
+    rest = {name for one in product.rest for name in _names(one)}
+    argument = _argument_of(product.factor, kept)
     attribute = next((name for name, one in kept.arguments_of.items() if one == argument), "")
     depends = _made_from(forward, argument)
     if not attribute or depends & rest or _reads(written.definition, attribute, depends, kept):
@@ -83,7 +83,18 @@ def _left_out(
     ]
     if len(given) not in (1, len(kept.arguments)) or not positions:
         return None
-    return FactorLeftOut(argument, attribute, product.divides, product.statement, positions)
+    return FactorLeftOut(ast.unparse(product.factor), attribute, product.divides, product.statement, positions)
+
+
+def _argument_of(factor: ast.expr, kept: _KeptForBackward) -> str:
+    """The one argument that a factor is computed from, besides numbers; empty where it is not of one alone."""
+    named = _names(factor) - {"math", kept.context}
+    named |= {
+        kept.arguments_of.get(attribute_of(one, kept.context), "?")
+        for one in ast.walk(factor)
+        if isinstance(one, ast.Attribute) and attribute_of(one, kept.context)
+    }
+    return named.pop() if len(named) == 1 else ""
 
 
 def _says_so(written: WrittenBackward, text: str) -> bool:
@@ -173,13 +184,14 @@ class _Product(NamedTuple):
     """Something times a name, or divided by it."""
 
     statement: ast.stmt
-    rest: ast.expr
+    rest: list[ast.expr]
+    """The other factors, and what they are divided by."""
     factor: ast.expr
     divides: bool
 
 
 def _products(forward: Definition) -> Iterator[_Product]:
-    """What forward returns as something times a name: of two names, each may be the factor."""
+    """What forward returns as a product, by each of its factors."""
     returns = [one for one in ast.walk(forward) if isinstance(one, ast.Return)]
     if len(returns) != 1 or returns[0].value is None:
         return
@@ -194,17 +206,27 @@ def _products(forward: Definition) -> Iterator[_Product]:
         if len(made) != 1:
             return
         statement, value = made[0], made[0].value
-    factors = _factors(value)
-    if factors is None:
+    factors = list(_factors(value, divides=False))
+    for place, (factor, divides) in enumerate(factors if len(factors) > 1 else ()):
+        yield _Product(statement, [one for at, (one, _) in enumerate(factors) if at != place], factor, divides)
+
+
+def _factors(value: ast.expr, *, divides: bool) -> Iterator[tuple[ast.expr, bool]]:
+    """The factors of a product, and whether it is divided by them."""
+    if isinstance(value, ast.UnaryOp) and isinstance(value.op, ast.USub):
+        yield from _factors(value.operand, divides=divides)
         return
-    left, right, divides = factors
-    if _is_plain(right):
-        yield _Product(statement, left, right, divides)
-    if _is_plain(left) and not divides:
-        yield _Product(statement, right, left, divides)
+    sides = _sides(value)
+    if sides is None:
+        yield value, divides
+        return
+    left, right, is_quotient = sides
+    yield from _factors(left, divides=divides)
+    yield from _factors(right, divides=divides != is_quotient)
 
 
-def _factors(value: ast.expr) -> tuple[ast.expr, ast.expr, bool] | None:
+def _sides(value: ast.expr) -> tuple[ast.expr, ast.expr, bool] | None:
+    """Both sides of a multiplication or a division, and whether it is the latter."""
     if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Mult | ast.Div):
         return value.left, value.right, isinstance(value.op, ast.Div)
     if not isinstance(value, ast.Call) or not isinstance(value.func, ast.Attribute) or value.keywords:
@@ -215,10 +237,6 @@ def _factors(value: ast.expr) -> tuple[ast.expr, ast.expr, bool] | None:
     if len(given) != 2 or name not in _MULTIPLIES | _DIVIDES:
         return None
     return given[0], given[1], name in _DIVIDES
-
-
-def _is_plain(value: ast.expr) -> bool:
-    return isinstance(value, ast.Name) or (isinstance(value, ast.Attribute) and isinstance(value.value, ast.Name))
 
 
 def _made_from(forward: Definition, name: str) -> set[str]:
