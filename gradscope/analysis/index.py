@@ -559,6 +559,11 @@ class Index:
         layout = self.recording.layouts[self.recording.tensors.column("layout")[tensor]]
         return self.recording.text(layout.dtype).startswith(_FLOATING)
 
+    def gave_a_tensor(self, op: int) -> bool:
+        """Whether a call returned a tensor, known before or not; one first seen as its input is none."""
+        flags, made = self.recording.tensors.column("flags"), self.made.of(op)
+        return bool(len(self.results.of(op))) or not all(flags[tensor] & EXTERNAL for tensor in made)
+
     def has_one_element(self, tensor: int) -> bool:
         """Whether a tensor is a single number."""
         layout = self.recording.layouts[self.recording.tensors.column("layout")[tensor]]

@@ -75,8 +75,7 @@ class LineNotes:
         if row.kind == OpKind.MODE and is_user_code(self._index, group.last_op):
             notes.append(self._mode_note(group.last_op))
         if group.kind == "read":
-            results = self._index.results.of(group.last_op)
-            notes.append("" if len(results) else f"{name}.grad is None")
+            notes.append("" if self._index.gave_a_tensor(group.last_op) else f"{name}.grad is None")
         return tuple(note for note in notes if note)
 
     def _inside_notes(self, group: RowGroup) -> list[str]:

@@ -246,7 +246,7 @@ def _is_view_of_used(sources: Sources, op: int, tensor: int) -> bool:
 
 
 def _never_used(sources: Sources, op: int, tensor: int, root: str) -> _Absence:
-    index, uses = sources.index, sources.flow.uses_of(tensor, op)
+    index, uses = sources.index, sources.flow.computed_with(tensor, op)
     advice = "Use it there, or pass allow_unused=True and take None for it."
     if not uses:
         return _Absence(

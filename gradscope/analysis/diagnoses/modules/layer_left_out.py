@@ -56,7 +56,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
 def _left_out(sources: Sources, tensor: int, before: int) -> _Found | None:
     """What is wrong with a layer by the text of the program."""
     index = sources.index
-    made, uses = index.made_by(tensor), sources.flow.uses_of(tensor, before)
+    made, uses = index.made_by(tensor), sources.flow.computed_with(tensor, before)
     at = uses[-1] if uses else made
     statement = index.statements[index.op_statement[at]] if 0 <= at < index.op_count else index.statements[0]
     if statement.file < 0 or not index.recording.files[statement.file].is_user:

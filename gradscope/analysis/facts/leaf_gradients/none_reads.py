@@ -11,7 +11,7 @@ from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.reaching.unreached import Unreached
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
-from gradscope.recording.flags import EXTERNAL, LEAF, RAISED
+from gradscope.recording.flags import LEAF, RAISED
 from gradscope.recording.rows import Field, OpKind
 
 _ROUNDS = (OpKind.BACKWARD, OpKind.GRAD, OpKind.STEP)
@@ -55,8 +55,7 @@ class NoneReads:
             if flags[op] & RAISED:
                 continue
             taken = index.uses.of(op)
-            gave_one = len(index.results.of(op)) or len(index.made.of(op)) > self._first_seen(op)
-            if len(taken) and not gave_one and not self._gives_one(taken[0], op):
+            if len(taken) and not index.gave_a_tensor(op) and not self._gives_one(taken[0], op):
                 last[taken[0]] = op
         return {tensor: self.reason(tensor, op) for tensor, op in last.items()}
 
@@ -82,11 +81,6 @@ class NoneReads:
                 found.setdefault(tensor, []).append(op)
         return found
 
-    def _first_seen(self, op: int) -> int:
-        """Tensors that were first seen as inputs of an op."""
-        flags = self._index.recording.tensors.column("flags")
-        return sum(bool(flags[tensor] & EXTERNAL) for tensor in self._index.made.of(op))
-
     def reason(self, tensor: int, op: int) -> NoneRead:
         """Why the ``.grad`` of a tensor was None when an op was called; the number of ops: at the end of the run."""
         index = self._index
@@ -99,7 +93,12 @@ class NoneReads:
         last = max((at for at in passes if index.requires_grad(tensor, at)), default=max(passes, default=NONE))
         if last < 0 or index.made_not_before(tensor) > last:
             return NoneRead(tensor, op, "no_backward", NONE)
-        return self._cleared(tensor, op, last) or NoneRead(tensor, op, "unreached", last)
+        if (cleared := self._cleared(tensor, op, last)) is not None:
+            return cleared
+        # (a pass over something else took nothing away: what did may have come before it)
+        before, reason = self._cleared(tensor, op, NONE), self._gradients.reason_for(last, tensor)
+        is_of_others = before is not None and reason is not None and reason.unused
+        return before if before is not None and is_of_others else NoneRead(tensor, op, "unreached", last)
 
     def _passes_before(self, op: int) -> list[int]:
         kinds = self._index.recording.ops.column("kind")

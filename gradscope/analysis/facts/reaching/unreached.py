@@ -19,7 +19,7 @@ from gradscope.analysis.facts.tracking.left_in_checkpoints import way_out
 from gradscope.analysis.index import Index
 from gradscope.analysis.wording import listed
 from gradscope.recording import NONE
-from gradscope.recording.rows import OpKind
+from gradscope.recording.rows import GradOutcome, OpKind
 
 if TYPE_CHECKING:
     from gradscope.analysis.facts.derivatives.function_sources import FunctionSources, Lines
@@ -350,9 +350,8 @@ class Reasons:
         used = [op for op in self._flow.uses_of(tensor, this.op) if not self._is_only_held(op)]
         if not used:
             held = [op for op in self._index.users.of(tensor) if op < this.op and self._is_only_held(op)]
-            wrapped = f", only to hold it (line {self._index.op_line(held[-1])})" if held else ""
-            others = " in this process, which started others" if self._index.recording.info.children else ""
-            return Unreached(f"no call was seen to use it before this backward pass{wrapped}{others}", unused=True)
+            but = f", only to hold it (line {self._index.op_line(held[-1])})" if held else ""
+            return self._never_used(tensor, this, but)
         if (written := self._past_graph.into_data(tensor, this.steps, this.op)) >= 0:
             line = self._index.op_line(written)
             why = f"line {line} writes what was computed from it into .data, past the graph"
@@ -369,12 +368,29 @@ class Reasons:
             why = f"all that was made from it left torch at {listed(list(calls))}"
             return Unreached(f"{why}: what is computed from plain values has no gradient", cut)
         if export < 0:
-            line = self._index.op_line(used[-1])
+            if not (computing := self._flow.computed_with(tensor, this.op)):
+                return self._never_used(tensor, this, "")
+            line = self._index.op_line(computing[-1])
             return Unreached(f"used at line {line}, but no way from there to {this.root} was seen", unused=True)
         way = self._flow.path(self.left_values.behind(export), tensor)
         cut = next((step.op for step in way if step.loses), export)
         line = self._index.op_line(rebuilt)
         return Unreached(f"cut at {self._cuts.where(cut)}; {this.root} was built from plain values at line {line}", cut)
+
+    def _never_used(self, tensor: int, this: _Pass, but: str) -> Unreached:
+        others = " in this process, which started others" if self._index.recording.info.children else ""
+        if self._first_given.get(tensor, this.op) < this.op:  # (by a call that no mode sees: of a scripted function)
+            return Unreached(f"no way from it to {this.root} was seen", unused=True)
+        return Unreached(f"no call was seen to use it before this backward pass{but}{others}", unused=True)
+
+    @cached_property
+    def _first_given(self) -> dict[int, int]:
+        """The first pass that gave each leaf a gradient."""
+        rows, found = self._index.recording.gradients, dict[int, int]()
+        for op, tensor, outcome in zip(*(rows.column(name) for name in ("op", "tensor", "outcome")), strict=True):
+            if outcome in (GradOutcome.CREATED, GradOutcome.ACCUMULATED):
+                found.setdefault(tensor, op)
+        return found
 
     def _is_only_held(self, op: int) -> bool:
         """Whether a call made an object of torch's that holds what it is given: ``DDP(model)`` computes nothing."""

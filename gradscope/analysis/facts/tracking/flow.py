@@ -8,6 +8,7 @@ a starting point of the graph, whatever its values came from).
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections import deque
 from functools import cached_property
@@ -36,6 +37,12 @@ _PRICE_OF_SELECTION = 2
 _PRICE_OF_START = 100
 """What a cut counts that only set something up, in an ``__init__`` or before the last pass of the same line: where
 another way is cut in each round, that one is meant."""
+
+_LOOKS_AFTER = re.compile(
+    r"nn\.Module\.(zero_grad|requires_grad_|(load_)?state_dict|float|double|half|bfloat16|to|type|cpu|cuda)"
+    r"|nn\.utils\.vector_to_parameters|nn\.Parameter\.__deepcopy__"
+)
+"""Calls that compute nothing with the parameters that they are given."""
 
 _VALUES_START_ANEW = frozenset((OpKind.BACKWARD, OpKind.STEP, OpKind.READ_GRAD, OpKind.MODE))
 
@@ -244,6 +251,17 @@ class Flow:
             and kinds[op] not in _VALUES_START_ANEW
             and not (op == born and self._index.is_made_inside(tensor))
             and not (kinds[op] == OpKind.SET and self._index.uses.of(op)[0] == tensor)
+        ]
+
+    def computed_with(self, tensor: int, before_op: int) -> list[int]:
+        """Those of these ops that computed something: not what clears its gradient, switches it or asks about it."""
+        index, kinds = self._index, self._index.recording.ops.column("kind")
+        return [
+            op
+            for op in self.uses_of(tensor, before_op)
+            if kinds[op] not in (OpKind.GRAD, OpKind.SET)
+            and (kinds[op] != OpKind.GROUP or index.tensors_made(op))
+            and not _LOOKS_AFTER.fullmatch(index.func(op))
         ]
 
     def goes_into(self, tensor: int, before_op: int) -> list[int]:
