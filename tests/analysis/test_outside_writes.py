@@ -33,6 +33,13 @@ y = w * t
 a[1] = 8
 y.sum().backward()
 """,
+    "a leaf on an array": """\
+a = np.ones(3, dtype=np.float32)
+t = torch.from_numpy(a).requires_grad_()
+y = t * t
+a[1] = 8
+y.sum().backward()
+""",
     "a storage was filled": "y = w.sigmoid()\ny.untyped_storage().fill_(0)\ny.sum().backward()",
     "a storage was written to": "y = w.sigmoid()\ny.untyped_storage()[0] = 3\ny.sum().backward()",
     "a storage was copied into": """\

@@ -183,7 +183,8 @@ class Observer(WholeCalls):
         if info.kind == _SET:
             with self.lock:
                 self._turn_to(thread)
-                self._enter_unknown(tensors)
+                if unknown := [one for one in tensors if id(one) not in self.identity.tensors]:
+                    self._watch(unknown, False)  # (torch.from_numpy(array).requires_grad_())
                 if info.name in _SETS_GRAD:
                     known = _GradSet((tensor, version_of(tensor)) for tensor in tensors)
                     known.gradient = self.identity.row_of(grad_of(tensors[0]))
