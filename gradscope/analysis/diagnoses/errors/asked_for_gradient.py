@@ -14,7 +14,7 @@ from gradscope.analysis.facts.passes.steps_between import step_between
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
 from gradscope.recording import NONE
-from gradscope.recording.flags import EXTERNAL, RAISED
+from gradscope.recording.flags import BELOW, EXTERNAL, RAISED
 from gradscope.recording.rows import EventKind, Field, OpKind
 
 _UNUSED = "appears to not have been used in the graph"
@@ -80,13 +80,18 @@ def _find_hooks(sources: Sources) -> Iterator[Finding]:
 
 
 def _find_given_none(sources: Sources) -> Iterator[Finding]:
-    """Calls with allow_unused that asked for one tensor and got None, since it was made beside the way to the root."""
+    """Calls with allow_unused that asked for one tensor and got None, since it was made beside the way to the root.
+
+    What torch or a library asks in a call of the program's (``hessian``, ``jacobian``) is no question of the program's,
+    and what it asks for are tensors that only it holds.
+    """
     index = sources.index
     flags, asked = index.recording.ops.column("flags"), dict[int, tuple[int, int]]()
     for op in index.of_kind(OpKind.GRAD):
         roots = sources.gradients.roots.get(op, [])
         tensors = index.uses.of(op)[len(roots) :]
-        if len(tensors) == 1 and roots and not flags[op] & RAISED and not index.results.of(op):
+        gave = index.tensors_made(op) or index.results.of(op)
+        if len(tensors) == 1 and roots and not flags[op] & (RAISED | BELOW) and not gave:
             asked[index.op_statement[op]] = op, tensors[0]
     for op, tensor in asked.values():
         roots = sources.gradients.roots[op]
