@@ -8,7 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.report_model import Evidence
-from gradscope.recording.flags import RAISED, VIEW
+from gradscope.recording.flags import BELOW, RAISED, VIEW
 from gradscope.recording.rows import Field, OpKind
 
 _MESSAGE = "appears to not have been used in the graph"
@@ -21,7 +21,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
     unused = {op: severity or "problem" for op, _, severity in sources.raised(_MESSAGE)}
     roots: dict[int, list[int]] = {}
     for row in index.recording.backwards:
-        if kinds[row.op] == OpKind.GRAD and row.node >= 0 and (row.op in unused or not flags[row.op] & RAISED):
+        # (what torch or a library asks, and takes None for, is no question of the program's)
+        is_told = row.op in unused or not flags[row.op] & (RAISED | BELOW)
+        if kinds[row.op] == OpKind.GRAD and row.node >= 0 and is_told:
             roots.setdefault(row.op, []).append(row.node)
     last: dict[int, tuple[int, int, int]] = {}
     for op, nodes in roots.items():
