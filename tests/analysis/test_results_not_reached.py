@@ -75,6 +75,53 @@ def test_a_leaf_that_has_no_gradient_is_not_said_to_have_one() -> None:
     assert "instead" not in answer.text
 
 
+STEPS = """import torch
+w, v = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+(w * 2).sum().backward()
+k = w{}
+for _ in range(2):
+    k = k * v
+k.sum().backward({})
+print(k.grad)
+"""
+
+
+@pytest.mark.parametrize(
+    ("copy", "inputs", "read"),
+    [
+        ("", "", "read v.grad and w.grad instead"),
+        (".detach()", "", "read v.grad instead"),  # the gradient of w is of the pass before
+        (".detach().clone().requires_grad_()", "", "read v.grad instead"),
+        ("", "inputs=[v]", "read v.grad instead"),
+    ],
+)
+def test_a_leaf_to_read_is_one_that_the_pass_came_to(copy: str, inputs: str, read: str) -> None:
+    (answer,) = [one for one in build(recorded(STEPS.format(copy, inputs))).answers if one.code == "grad-none-non-leaf"]
+    assert read in answer.text
+
+
+def test_the_leaf_whose_name_was_given_to_what_was_made_of_it_is_not_mixed_up_with_the_one_it_was_copied_from() -> None:
+    source = STEPS.format(".detach().clone().requires_grad_()", "").replace("k * v", "k - 0.1 * k.cos()")
+    (answer,) = [one for one in build(recorded(source)).answers if one.code == "grad-none-non-leaf"]
+    assert "instead" not in answer.text
+
+
+@pytest.mark.parametrize(("again", "reads"), [("w", True), ("w.detach()", False)])
+def test_so_it_is_in_the_last_of_many_rounds(again: str, reads: bool) -> None:
+    source = f"""import torch
+w, u = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+for _ in range(40):
+    w.grad = None
+    (w * 2).sum().backward()
+    h = {again} * u[:1]
+    h.sum().backward()
+    print(h.grad)
+"""
+    (answer,) = [one for one in build(recorded(source)).answers if one.code == "grad-none-non-leaf"]
+    assert ("read w.grad and u.grad instead" in answer.text) == reads
+    assert ("read u.grad instead" in answer.text) != reads
+
+
 def test_retaining_after_the_pass_is_too_late() -> None:
     body = "(h * v).sum().backward()\nh.retain_grad()  # here\nprint(h.grad)"
     answer = told(body)

@@ -146,7 +146,7 @@ def _is_plain_leaf(sources: Sources, tensor: int) -> bool:
 
 def _non_leaf(sources: Sources, read: NoneRead) -> Reason:
     tensor, retained = read.tensor, sources.none_reads.retained_at(read.tensor, read.op)
-    name, leaf = sources.names.at(tensor, read.op), _leaf_behind(sources, tensor, read.op)
+    name, leaf = sources.names.at(tensor, read.op), _leaf_behind(sources, read)
     not_leaf = f"{name} is not a leaf, it was {sources.made(tensor)}"
     if read.because >= 0 and retained > read.because:
         late, over = sources.index.op_line(retained), _the_pass(sources, read.because)
@@ -166,15 +166,24 @@ def _non_leaf(sources: Sources, read: NoneRead) -> Reason:
     return why, sources.made_at(tensor)
 
 
-def _leaf_behind(sources: Sources, tensor: int, read_at: int) -> str:
-    """The named leaf that has a gradient and from which a tensor was made: its .grad is what was meant."""
-    at = sources.index.recording.tensors.column("op")[tensor]
+def _leaf_behind(sources: Sources, read: NoneRead) -> str:
+    """The named leaves to which the graph of a tensor leads, and which the pass that came through gave a gradient.
+
+    One that it was computed from and that was cut off has the gradient of another pass, if any.
+    """
+    index, op = sources.index, read.op
+    at, node = (index.recording.tensors.column(name)[read.tensor] for name in ("op", "node"))
+    reached = sources.passes.leaves_behind(node, index.node_after(read.tensor))
+    # (where it is not known which pass came through, it was one since the tensor was made)
+    through = [read.because] if read.because >= 0 else range(index.made_not_before(read.tensor) + 1, op)
     leaves = [
         name
-        for origin in sources.flow.origins(tensor, at)
-        if sources.index.is_leaf_with_grad(origin, at)
-        and sources.lives.is_there(origin, read_at)
-        and (name := sources.names.held_at(origin, read_at))
+        for origin in sources.flow.origins(read.tensor, at)
+        if origin in reached
+        and index.is_leaf_with_grad(origin, at)
+        and sources.lives.is_there(origin, op)
+        and any(given in through for given in sources.lives.passes[origin])
+        and (name := sources.names.held_at(origin, op))
     ]
     return f": read {listed([f'{leaf}.grad' for leaf in dict.fromkeys(leaves)])} instead" if leaves else ""
 
