@@ -8,15 +8,15 @@ from typing import Any
 
 from gradscope.analysis.facts.done_in_passes import DoneInPasses
 from gradscope.analysis.facts.events import Events
-from gradscope.analysis.facts.modes.grad_modes import is_user_code, mode_set
 from gradscope.analysis.facts.names.best_names import BestNames
 from gradscope.analysis.facts.program.states_after import State
 from gradscope.analysis.facts.ranks.collectives import special
 from gradscope.analysis.facts.statement_counts.statement_runs import StatementRuns
 from gradscope.analysis.index import Index
 from gradscope.analysis.lines.line_groups import RowGroup
+from gradscope.analysis.lines.mode_notes import ModeNotes
 from gradscope.analysis.wording import listed
-from gradscope.recording.flags import GRAD, HOOKED, RAISED
+from gradscope.recording.flags import HOOKED, RAISED
 from gradscope.recording.rows import Change, EventKind, Field, OpKind
 
 _PASSES = (OpKind.BACKWARD, OpKind.GRAD)
@@ -32,6 +32,7 @@ class LineNotes:
         self._runs = runs
         self._names = names
         self._done_inside = DoneInPasses(index)
+        self._modes = ModeNotes(index)
         self._index = index
         self._recording = index.recording
 
@@ -72,8 +73,8 @@ class LineNotes:
             is_other = group.first_tensor != group.last_tensor and first_name == name
             if is_other and first != self._recording.layouts[state.layout]:
                 notes.append(f"{name}: {self._recording.text(first.shape)} in the first run")
-        if row.kind == OpKind.MODE and is_user_code(self._index, group.last_op):
-            notes.append(self._mode_note(group.last_op))
+        if row.kind == OpKind.MODE:
+            notes += self._modes.of(group.statement)
         if group.kind == "read":
             notes.append("" if self._index.gave_a_tensor(group.last_op) else f"{name}.grad is None")
         return tuple(note for note in notes if note)
@@ -87,12 +88,6 @@ class LineNotes:
             told.append(f"inside it line {line} {_DID.get(did, did).format(names)}")
         left = len(done) - len(told)
         return [*told, f"{left:,} more lines inside it wrote"] if left else told
-
-    def _mode_note(self, op: int) -> str:
-        mode = mode_set(self._index, op)
-        if mode != "set_grad_enabled":
-            return f"sets {mode}"
-        return f"switches grad mode {'on' if self._recording.ops.column('flags')[op] & GRAD else 'off'}"
 
     def _collective_note(self, op: int) -> str:
         detail = self._collectives.get(op, {})
