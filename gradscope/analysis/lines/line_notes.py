@@ -71,7 +71,7 @@ class LineNotes:
             # (as it was when the statement was through: what it makes empty and fills is not of that shape)
             first = self._recording.layouts[self._index.layout_at(group.first_tensor, group.last_op + 1)]
             is_other = group.first_tensor != group.last_tensor and first_name == name
-            if is_other and first != self._recording.layouts[state.layout]:
+            if is_other and first.shape != self._recording.layouts[state.layout].shape:
                 notes.append(f"{name}: {self._recording.text(first.shape)} in the first run")
         if row.kind == OpKind.MODE:
             notes += self._modes.of(group.statement)

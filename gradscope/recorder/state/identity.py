@@ -310,6 +310,8 @@ class Identity:
             kind = None if type(tensor) is Tensor else type(tensor).__name__
             key = (tensor.shape, tensor.stride(), tensor.dtype, tensor.device, kind)
             known = self._layouts.get(key)
+            if tensor.layout is torch.sparse_coo:
+                key = known = None  # (its strides, 0, do not tell how many elements are there)
         except (RuntimeError, NotImplementedError, TypeError):
             key = None  # a layout without strides, or with symbolic ones
             known = None
