@@ -308,7 +308,7 @@ class Identity:
         """Row of a tensor's layout, and the bytes of its elements."""
         try:
             kind = None if type(tensor) is Tensor else type(tensor).__name__
-            key = (tensor.shape, tensor.stride(), tensor.dtype, tensor.device, kind)
+            key: Any = (tensor.shape, tensor.stride(), tensor.dtype, tensor.device, kind)
             known = self._layouts.get(key)
             if tensor.layout is torch.sparse_coo:
                 key = known = None  # (its strides, 0, do not tell how many elements are there)
