@@ -541,6 +541,44 @@ def test_a_term_that_is_asked_for_the_gradient_of_what_it_was_not_made_from(aske
     assert [cause.line for cause in answer.causes] == [line_of(source, line)], answer.text
 
 
+RAISING = BALANCED.replace("(grad,) = ", "try: ").replace(", allow_unused=True)", ")\nexcept RuntimeError: pass")
+OF_OTHERS = BALANCED.replace("[out]", "[other]").replace(
+    "penalty =", "other = torch.ones(3, requires_grad=True)\npenalty ="
+)
+BESIDE_IT = BALANCED.replace("[out]", "[w]").replace("codes - out.detach()", "codes * 2")
+ANOTHERS = BALANCED.replace("[out]", "[aside]").replace("penalty =", "aside = w * codes.data\npenalty =")
+LATER = BALANCED.replace("out.sum().backward()\n", "").replace(
+    "(grad,)", "out.sum().backward(retain_graph=True)\n(grad,)"
+)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [RAISING, OF_OTHERS, BESIDE_IT, ANOTHERS, LATER],
+    ids=["it raised", "of others", "beside the cut", "of no part", "asked later"],
+)
+def test_a_call_that_asked_for_something_else_is_not_why_a_pass_was_cut(program: str) -> None:
+    answers = build(recorded(f"{program.format('penalty')}print(codes.grad)\n")).answers
+    (answer,) = [one for one in answers if one.code == "grad-none-unreached"]
+    assert [cause.line for cause in answer.causes] == [line_of(program, "codes.detach()")], answer.text
+
+
+def test_a_call_that_raised_is_not_said_to_have_given_none() -> None:
+    source = """
+import torch
+a, c = (torch.ones(3, requires_grad=True) for _ in range(2))
+try:
+    torch.autograd.grad((a * 2).sum(), [c])
+except RuntimeError as error:
+    print(error)
+(torch.nn.Linear(3, 1)(a.detach())).backward()
+print(a.grad)
+"""
+    (answer,) = [one for one in build(recorded(source)).answers if one.code == "grad-none-unreached"]
+    assert [cause.line for cause in answer.causes] == [line_of(source, "a.detach()")]
+    assert "asks" not in answer.text
+
+
 def test_what_a_call_makes_beside_its_result_is_not_taken_for_made_of_what_that_came_from() -> None:
     source = """
 import torch

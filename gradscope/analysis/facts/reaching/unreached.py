@@ -20,6 +20,8 @@ from gradscope.analysis.index import Index
 from gradscope.analysis.wording import listed
 from gradscope.recording import NONE
 from gradscope.recording.rows import GradOutcome, OpKind
+from gradscope.recording.flags import RAISED
+from gradscope.recording.rows import OpKind
 
 if TYPE_CHECKING:
     from gradscope.analysis.facts.derivatives.function_sources import FunctionSources, Lines
@@ -164,9 +166,8 @@ class Reasons:
             if any(not self._flow.is_copy(op) and not self._is_only_held(op) for op in uses):
                 return self._explain_unused(tensor, this)  # (what it was used for itself led somewhere else)
             return Unreached(f"only the copy that line {line} made of it was used", cut, unused=True)
-        if cut >= 0 and (asked := self._asked_without(tensor)) >= 0:
-            roots = self._index.roots.get(asked, [])
-            others = self._named([one for one in self._index.uses.of(asked) if one not in roots], asked)
+        if cut >= 0 and (asked := self._asked_without(tensor, this)) >= 0:
+            roots, others = self._index.roots.get(asked, []), self._named(self._asked_of(asked), asked)
             where = f"line {self._index.op_line(asked)} asks {self._named(roots, asked)}, which leads to it"
             why = f"{where}, for the gradient of {others} only, and gets None"
             return Unreached(why, changed_at=(self._lines_of(asked),))
@@ -217,13 +218,25 @@ class Reasons:
         left = next((step.op for step in way if not self._is_linked(step, this)), way[0].op if way else NONE)
         return Unreached(f"the way from it to {this.root} leaves what was seen at line {self._index.op_line(left)}")
 
-    def _asked_without(self, tensor: int) -> int:
+    def _asked_without(self, tensor: int, this: _Pass) -> int:
         """The last autograd.grad() that gave nothing, and from whose root the graph leads to a leaf; else NONE.
 
-        One that gave something was made for that.
+        One that gave something was made for that, and one that raised gave nothing that the program went on with. It
+        asked for what was made of the leaf on its way to the root of the pass: others have no part in that.
         """
-        passes = [op for op in self._index.of_kind(OpKind.GRAD) if not self._index.tensors_made(op)]
-        return max((op for op in passes if tensor in self._leaves_behind(op)), default=NONE)
+        flags = self._index.recording.ops.column("flags")
+        for op in reversed(self._index.of_kind(OpKind.GRAD)):
+            gave = self._index.tensors_made(op) or self._index.results.of(op)
+            if op > this.op or flags[op] & RAISED or gave or tensor not in self._leaves_behind(op):
+                continue
+            on_the_way = (one for one in self._asked_of(op) if one in this.steps)
+            if any(tensor in self._flow.origins(one, op) for one in on_the_way):
+                return op
+        return NONE
+
+    def _asked_of(self, op: int) -> list[int]:
+        roots = self._index.roots.get(op, [])
+        return [one for one in self._index.uses.of(op) if one not in roots]
 
     def _lines_of(self, op: int) -> Lines:
         from gradscope.analysis.facts.derivatives.function_sources import Lines
