@@ -41,11 +41,12 @@ from gradscope.recording.tables import NONE
 
 _TYPED = SUBCLASS | PARAMETER
 _COMPRESSED_PARTS = {
-    torch.sparse_csr: ("crow_indices", "col_indices"),
-    torch.sparse_bsr: ("crow_indices", "col_indices"),
-    torch.sparse_csc: ("ccol_indices", "row_indices"),
-    torch.sparse_bsc: ("ccol_indices", "row_indices"),
+    torch.sparse_csr: ("values", "crow_indices", "col_indices"),
+    torch.sparse_bsr: ("values", "crow_indices", "col_indices"),
+    torch.sparse_csc: ("values", "ccol_indices", "row_indices"),
+    torch.sparse_bsc: ("values", "ccol_indices", "row_indices"),
 }
+_SPARSE_PARTS = {torch.sparse_coo: ("_values", "_indices"), **_COMPRESSED_PARTS}
 _META = torch.device("meta")
 
 
@@ -179,6 +180,8 @@ class Identity:
                 flags |= VIEW
         elif not flags & NO_STORAGE:
             place = self.add_storage(storage, tensor, op, flags, seen)
+        else:
+            self._add_parts(tensor, op, flags)
         # No call stands between the count and the row: an interrupt cannot come between them.
         tape.tensor_count = row + 1
         self._tensor_rows += (op, place, layout, node, flags, NONE)
@@ -219,6 +222,18 @@ class Identity:
         seen.key = key
         self.storages[key] = seen
         return row
+
+    def _add_parts(self, tensor: Any, op: int, flags: int) -> None:
+        """Enter the storages of a sparse tensor's values and indices: it has none of its own."""
+        if flags & SUBCLASS or tensor.layout not in _SPARSE_PARTS:
+            return
+        try:
+            storages = [(part, part.untyped_storage()) for part in _sparse_parts(tensor)]
+        except (RuntimeError, NotImplementedError):  # inside a transform such as vmap
+            return
+        for part, storage in storages:
+            if id(storage) not in self.storages:
+                self.add_storage(storage, part, op, flags & EXTERNAL, None)
 
     def exchange(self, first: Any, second: Any) -> None:
         """Two tensors that are known have been given each other's content: what is known of it goes with it."""
@@ -288,6 +303,7 @@ class Identity:
             op: The op that may have made it grow.
         """
         if storage == NONE:
+            self._add_parts(tensor, op, 0 if type(tensor) is Tensor else _type_flag(tensor))
             return storage, []
         memory = tensor.untyped_storage()
         known, nbytes = self.storages.get(id(memory)), memory.nbytes()
@@ -389,16 +405,20 @@ def _bytes_of_elements(tensor: Any) -> int:
     """
     itemsize: int = tensor.element_size()
     if tensor.layout in _COMPRESSED_PARTS:
-        with no_dispatch():
-            plain = tensor.detach()
-            parts = [getattr(plain, part)() for part in ("values", *_COMPRESSED_PARTS[tensor.layout])]
-            return sum(part.numel() * part.element_size() for part in parts)
+        return sum(part.numel() * part.element_size() for part in _sparse_parts(tensor))
     if tensor.layout is not torch.sparse_coo:
         count = tensor.numel()
         return count * itemsize if type(count) is int else 0
     with no_dispatch():
         count, dims = int(tensor._nnz()), int(tensor.sparse_dim())
     return count * (dims * torch.int64.itemsize + prod(map(int, tensor.shape[dims:])) * itemsize)
+
+
+def _sparse_parts(tensor: Any) -> list[Any]:
+    """The tensors that hold a sparse tensor's values and where they are."""
+    with no_dispatch():
+        plain = tensor.detach()
+        return [getattr(plain, part)() for part in _SPARSE_PARTS[tensor.layout]]
 
 
 def _type_flag(tensor: Any) -> int:
