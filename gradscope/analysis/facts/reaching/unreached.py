@@ -19,9 +19,8 @@ from gradscope.analysis.facts.tracking.left_in_checkpoints import way_out
 from gradscope.analysis.index import Index
 from gradscope.analysis.wording import listed
 from gradscope.recording import NONE
-from gradscope.recording.rows import GradOutcome, OpKind
 from gradscope.recording.flags import RAISED
-from gradscope.recording.rows import OpKind
+from gradscope.recording.rows import GradOutcome, OpKind
 
 if TYPE_CHECKING:
     from gradscope.analysis.facts.derivatives.function_sources import FunctionSources, Lines
