@@ -139,3 +139,23 @@ def test_a_result_that_is_read_before_any_pass_has_no_leaf_to_read_instead() -> 
 def test_what_was_retained_in_time_is_no_matter() -> None:
     answers = build(recorded(PROGRAM.format("h.retain_grad()\n(h * v).sum().backward()\nprint(h.grad)"))).answers
     assert not answers
+
+
+def test_what_a_function_of_the_program_s_gave_is_no_leaf() -> None:
+    source = """
+        import torch
+        class Double(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                return x * 2
+            @staticmethod
+            def backward(ctx, gradient):
+                return gradient * 2
+        w = torch.ones(3, requires_grad=True)
+        h = Double.apply(w)
+        h.sum().backward()
+        print(h.grad)
+    """
+    (answer,) = (one for one in build(recorded(source)).answers if one.code.startswith("grad-none"))
+    assert answer.code == "grad-none-non-leaf"
+    assert "read w.grad instead" in answer.text
