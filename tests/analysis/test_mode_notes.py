@@ -146,3 +146,18 @@ def test_runs_that_a_recording_leaves_out_are_counted(monkeypatch: pytest.Monkey
     assert len(recording.ops) < 300
     (row,) = [row for row in build(recording).lines if row.line == line_of(source, "# here")]
     assert row.notes == (GRAD + "on in 100 of 300 runs",)
+
+
+def test_a_mode_was_set_as_often_as_its_line_ran() -> None:
+    report = build(
+        recorded("""
+        import torch
+        w = torch.ones(2, requires_grad=True)
+        for flag in (True, False, False):
+            with torch.set_grad_enabled(flag):
+                w * 2
+        with torch.no_grad():
+            w * 2
+    """)
+    )
+    assert [(one.mode, one.executions) for one in report.modes] == [("set_grad_enabled", 3), ("no_grad", 1)]

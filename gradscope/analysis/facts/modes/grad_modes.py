@@ -12,6 +12,8 @@ from gradscope.recording.rows import OpKind
 _RUN_LOOKED_AT = 256
 """Ops of one statement that are gone back over for the mode in which it began."""
 _IN_SOURCE = r"\b(no_grad|enable_grad|set_grad_enabled|inference_mode|autocast)\b"
+_ENDS = ("__exit__", "__call__")
+"""Give back what was in force before: the end of a ``with``, and that a decorator has been made."""
 
 
 def is_user_code(index: Index, op: int) -> bool:
@@ -43,11 +45,11 @@ def _turns_off(index: Index, op: int) -> bool:
 def list_modes(index: Index) -> tuple[ModeChange, ...]:
     """Places that set grad mode, and the first statement of each stretch under inference mode or autocast."""
     found: dict[tuple[int, str], list[int]] = {}
-    ops = index.recording.ops
+    for statement, ops in settings_by_statement(index).items():
+        for op in ops:
+            found.setdefault((statement, mode_set(index, op)), []).append(op)
     last = 0
-    for op, (kind, flags) in enumerate(zip(ops.column("kind"), ops.column("flags"), strict=True)):
-        if kind == OpKind.MODE and is_user_code(index, op):
-            found.setdefault((index.op_statement[op], mode_set(index, op)), []).append(op)
+    for op, flags in enumerate(index.recording.ops.column("flags")):
         entered = flags & ~last & (INFERENCE | AUTOCAST)
         if entered:
             mode = "inference_mode" if entered & INFERENCE else "autocast"
@@ -58,6 +60,28 @@ def list_modes(index: Index) -> tuple[ModeChange, ...]:
         for (statement, mode), where in found.items()
         if statement != NOWHERE
     )
+
+
+def settings_by_statement(index: Index) -> dict[int, list[int]]:
+    """For each statement the calls by which it set grad mode, each once, in order; not those that give it back.
+
+    ``set_grad_enabled`` sets it when it is made, and again when a ``with`` enters it, or for each call of what it
+    decorates, by a copy.
+    """
+    found: dict[int, list[int]] = {}
+    for op in index.of_kind(OpKind.MODE):
+        if not index.func(op).endswith(_ENDS) and is_user_code(index, op):
+            found.setdefault(index.op_statement[op], []).append(op)
+    return {statement: _each_once(index, ops) for statement, ops in found.items()}
+
+
+def _each_once(index: Index, ops: list[int]) -> list[int]:
+    of_kind = {op: index.func(op).rpartition(".")[2] for op in ops}
+    made = {op for op, method in of_kind.items() if method == "__init__"}
+    copies = {op for op, method in of_kind.items() if method == "clone"}
+    entered = {op for op in ops if of_kind[op] == "__enter__" and op - 1 in made | copies}
+    again = entered | (copies if made else set())
+    return [op for op in ops if op not in again]
 
 
 def mode_set(index: Index, op: int) -> str:
