@@ -10,6 +10,8 @@ import traceback
 import types
 from typing import Any
 
+import torch
+
 from gradscope.hosting.program_run import ProgramRun
 from gradscope.recorder.session import Recorder
 from gradscope.recording import NONE, Recording, SourceFile
@@ -28,7 +30,7 @@ def recorded(source: str, max_ops: int | None = None, **settings: Any) -> Record
     recorder = Recorder(is_user=lambda name: name == FILE, sources={FILE: text}, max_ops=max_ops, **settings)
     code = compile(text, FILE, "exec")
     outcome = recorder.recording.info.outcome
-    excepthook = sys.excepthook
+    excepthook, grad_mode = sys.excepthook, torch.is_grad_enabled()
     recorder.start()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -42,6 +44,7 @@ def recorded(source: str, max_ops: int | None = None, **settings: Any) -> Record
     finally:
         recorder.stop(module.__dict__, FILE)
         sys.excepthook = excepthook  # torch.distributed puts its own there, which names the rank
+        torch.set_grad_enabled(grad_mode)
     recording = recorder.recording
     assert not recording.faults, recording.faults[0].traceback
     names = [file.path for file in recording.files]

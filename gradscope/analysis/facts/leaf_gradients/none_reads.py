@@ -93,12 +93,7 @@ class NoneReads:
         last = max((at for at in passes if index.requires_grad(tensor, at)), default=max(passes, default=NONE))
         if last < 0 or index.made_not_before(tensor) > last:
             return NoneRead(tensor, op, "no_backward", NONE)
-        if (cleared := self._cleared(tensor, op, last)) is not None:
-            return cleared
-        # (a pass over something else took nothing away: what did may have come before it)
-        before, reason = self._cleared(tensor, op, NONE), self._gradients.reason_for(last, tensor)
-        is_of_others = before is not None and reason is not None and reason.unused
-        return before if before is not None and is_of_others else NoneRead(tensor, op, "unreached", last)
+        return self._cleared(tensor, op, last) or NoneRead(tensor, op, "unreached", last)
 
     def _passes_before(self, op: int) -> list[int]:
         kinds = self._index.recording.ops.column("kind")
