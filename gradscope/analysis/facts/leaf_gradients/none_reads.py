@@ -11,7 +11,7 @@ from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.reaching.unreached import Unreached
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
-from gradscope.recording.flags import RAISED
+from gradscope.recording.flags import LEAF, RAISED
 from gradscope.recording.rows import Field, OpKind
 
 _ROUNDS = (OpKind.BACKWARD, OpKind.GRAD, OpKind.STEP)
@@ -86,7 +86,9 @@ class NoneReads:
         index = self._index
         if not index.requires_grad(tensor, op) or index.is_cut_view(tensor):
             return NoneRead(tensor, op, "untracked", NONE)
-        if not index.is_leaf(tensor):
+        # (what a Function gave has a node that was not known as it was made: of what is retained the passes tell more)
+        is_given = tensor in index.given_by_functions and self.retained_at(tensor, op) < 0
+        if is_given or not index.recording.tensors.column("flags")[tensor] & LEAF:
             return self._of_result(tensor, op)
         passes = self._passes_before(op)
         # (one that was frozen for a pass and set back was to get nothing from that: its gradient is of one before)
