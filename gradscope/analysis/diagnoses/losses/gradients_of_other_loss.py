@@ -9,7 +9,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.leaf_gradients.pass_order import PassOrder
-from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, last_before, ops_between
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, last_before
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording import NONE
@@ -96,8 +96,7 @@ def _given(lives: GradientLives, op: int) -> set[int]:
 
 def _mixed(index: Index, lives: GradientLives, written: dict[int, set[int]], tensor: int, step: int) -> _Mixed | None:
     """Whether a step applied what two passes gave a parameter, with a step of others for the first one between."""
-    since = max(last_before(lives.cleared.get(tensor, []), step), last_before(lives.steps[tensor], step))
-    passes = ops_between(lives.passes[tensor], since, step)
+    passes = lives.applied(tensor, step)
     if len(passes) < 2:
         return None
     own = passes[-1]

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from gradscope.analysis.facts.losses.contrary_terms import ContraryTerms, SignedTerm
-from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, last_before, ops_between
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, last_before
 from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.passes.passes_by_step import PassesByStep
 from gradscope.analysis.index import Index
@@ -74,22 +74,12 @@ class LeftInJudges:
                 mine, others = self._by_step.updated(judge), self._by_step.updated(maker)
                 if not mine or not others or not mine.isdisjoint(others):
                     continue
-                applied = self._applied(mine, judge)
+                applied = self._lives.applied_to_all(mine, judge)
                 is_by_backward = all(kinds[op] == OpKind.BACKWARD for op in applied)
                 if len(applied) < 2 or not is_by_backward or last_before(steps, min(step, other)) > applied[0]:
                     continue
-                for of_maker in self._applied(others, maker):
+                for of_maker in self._lives.applied_to_all(others, maker):
                     yield from ((of_maker, own, judge, maker) for own in applied if own != of_maker in applied)
-
-    def _applied(self, tensors: frozenset[int], step: int) -> list[int]:
-        """The passes whose gradients a step applied, where these are the same for all; else none."""
-        found = {tuple(self._applied_to(tensor, step)) for tensor in tensors}
-        return list(found.pop()) if len(found) == 1 else []
-
-    def _applied_to(self, tensor: int, step: int) -> list[int]:
-        lives = self._lives
-        since = max(last_before(lives.cleared.get(tensor, []), step), last_before(lives.steps[tensor], step))
-        return ops_between(lives.passes[tensor], since, step)
 
     def _judged(self, of_maker: int, own: int, step: int, other_step: int, times: int) -> LeftInJudge | None:
         """What there is to say of a round in which the two passes want opposite things of the judge; else None."""
@@ -102,7 +92,7 @@ class LeftInJudges:
         reached = tuple(sorted(against.leaves & maker)) if own > of_maker else ()
         first, second = sorted((of_maker, own))
         if own > of_maker and not reached:  # (where its first pass begins, what was left is to be gone)
-            second = min(op for op in self._applied(judge, step) if op > of_maker)
+            second = min(op for op in self._lives.applied_to_all(judge, step) if op > of_maker)
         term, tensors = (against.top if reached else NONE), tuple(sorted(judge))
         return LeftInJudge(first, second, own > of_maker, step, tensors, term, reached, times)
 
@@ -114,7 +104,7 @@ class LeftInJudges:
     ) -> bool:
         """Whether the judge's own loss wants the opposite of it where it judges what the maker did not make."""
         samples, used = self._terms.samples(against, judge), against.leaves & judge
-        for op in self._applied(judge, step):
+        for op in self._lives.applied_to_all(judge, step):
             for term in self._terms.of_pass(op) if op != of_maker else ():
                 is_alone = not term.leaves & maker and term.leaves & judge >= used
                 is_of_others = is_alone and samples.isdisjoint(self._terms.samples(term, judge))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.leaf_gradients.pass_order import PassOrder
 from gradscope.analysis.facts.losses.contrary_terms import ContraryTerms
-from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, last_before, ops_between
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, last_before
 from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.passes.passes_by_step import PassesByStep
 from gradscope.analysis.index import Index
@@ -98,13 +98,7 @@ class ReachedBeforeSteps:
 
     def _applied(self, tensors: frozenset[int], step: int) -> list[int]:
         """The passes whose gradients a step applied, where these are the same for all; else [NONE]."""
-        found = {tuple(self._applied_to(tensor, step)) for tensor in tensors}
-        return list(found.pop()) or [NONE] if len(found) == 1 else [NONE]
-
-    def _applied_to(self, tensor: int, step: int) -> list[int]:
-        lives = self._lives
-        since = max(last_before(lives.cleared.get(tensor, []), step), last_before(lives.steps[tensor], step))
-        return ops_between(lives.passes[tensor], since, step)
+        return self._lives.applied_to_all(tensors, step) or [NONE]
 
     def _of_others(self, others: frozenset[int], own: int, later: list[int], step: int) -> int:
         """The first later pass for others, whose gradients of the own pass were cleared before it; NONE for none.

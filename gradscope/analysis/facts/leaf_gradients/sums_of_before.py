@@ -12,7 +12,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from gradscope.analysis.facts.events import Events, Happened
-from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, last_before, ops_between
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, last_before
 from gradscope.analysis.facts.passes.passes_by_step import PassesByStep
 from gradscope.analysis.facts.writes import all_writes, replaced_memory
 from gradscope.analysis.index import Index
@@ -82,7 +82,7 @@ class SumsOfBefore:
     def _last_sum(self, tensor: int) -> _Sum | None:
         """The last step of a parameter that applied many more passes than most of the others did."""
         steps = self._lives.steps[tensor]
-        applied = [tuple(self._applied(tensor, step)) for step in steps]
+        applied = [tuple(self._lives.applied(tensor, step)) for step in steps]
         counts = list(map(self._count, steps, applied))
         usual, times = Counter(counts).most_common(1)[0]
         sums = [at for at, count in enumerate(counts) if count >= usual + ROUNDS]
@@ -106,13 +106,6 @@ class SumsOfBefore:
     def _count(self, step: int, passes: tuple[int, ...]) -> int:
         """How many passes a step applied; where it stands for others that were alike, these have as many."""
         return self._index.times(passes) // self._index.weights[step]
-
-    def _applied(self, tensor: int, step: int) -> list[int]:
-        """The passes whose gradients a step applied."""
-        since = max(
-            last_before(self._lives.cleared.get(tensor, []), step), last_before(self._lives.steps[tensor], step)
-        )
-        return ops_between(self._lives.passes[tensor], since, step)
 
     def _is_written(self, tensor: int, since: int, step: int) -> bool:
         """Whether a parameter was written between: by hand, from its gradient, or from a state."""

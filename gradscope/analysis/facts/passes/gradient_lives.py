@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 from functools import cached_property
 from itertools import chain
 
@@ -92,6 +93,16 @@ class GradientLives:
             if op < index.op_count and tensor in self.passes and is_step(index, op):
                 found.setdefault(tensor, set()).add(op)
         return {tensor: sorted(ops) for tensor, ops in found.items()}
+
+    def applied(self, tensor: int, step: int) -> list[int]:
+        """The passes whose gradients a step applied to a parameter: those since it was cleared, or stepped, before."""
+        since = max(last_before(self.cleared.get(tensor, []), step), last_before(self.steps[tensor], step))
+        return ops_between(self.passes[tensor], since, step)
+
+    def applied_to_all(self, tensors: Iterable[int], step: int) -> list[int]:
+        """These passes, where they are the same for all of some parameters; else none."""
+        found = {tuple(self.applied(tensor, step)) for tensor in tensors}
+        return list(found.pop()) if len(found) == 1 else []
 
     def zeroed_before(self, tensor: int, step: int) -> int:
         """What had set a parameter's gradient to zero since the last pass before a step; NONE where nothing had."""

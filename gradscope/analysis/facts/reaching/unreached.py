@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gradscope.analysis.facts.done_in_passes import DoneInPasses
 from gradscope.analysis.facts.events import Events
 from gradscope.analysis.facts.names.best_names import BestNames
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives
 from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.reaching.called_cuts import call_of_cut
 from gradscope.analysis.facts.reaching.kept_by_caches import kept_by_cache
@@ -20,7 +21,7 @@ from gradscope.analysis.index import Index
 from gradscope.analysis.wording import listed
 from gradscope.recording import NONE
 from gradscope.recording.flags import RAISED
-from gradscope.recording.rows import GradOutcome, OpKind
+from gradscope.recording.rows import OpKind
 
 if TYPE_CHECKING:
     from gradscope.analysis.facts.derivatives.function_sources import FunctionSources, Lines
@@ -391,18 +392,14 @@ class Reasons:
 
     def _never_used(self, tensor: int, this: _Pass, but: str) -> Unreached:
         others = " in this process, which started others" if self._index.recording.info.children else ""
-        if self._first_given.get(tensor, this.op) < this.op:  # (by a call that no mode sees: of a scripted function)
+        given = self._lives.passes.get(tensor, ())
+        if given and given[0] < this.op:  # (it was used by a call that no mode sees: of a scripted function)
             return Unreached(f"no way from it to {this.root} was seen", unused=True)
         return Unreached(f"no call was seen to use it before this backward pass{but}{others}", unused=True)
 
     @cached_property
-    def _first_given(self) -> dict[int, int]:
-        """The first pass that gave each leaf a gradient."""
-        rows, found = self._index.recording.gradients, dict[int, int]()
-        for op, tensor, outcome in zip(*(rows.column(name) for name in ("op", "tensor", "outcome")), strict=True):
-            if outcome in (GradOutcome.CREATED, GradOutcome.ACCUMULATED):
-                found.setdefault(tensor, op)
-        return found
+    def _lives(self) -> GradientLives:
+        return GradientLives(self._index)
 
     def _is_only_held(self, op: int) -> bool:
         """Whether a call made an object of torch's that holds what it is given: ``DDP(model)`` computes nothing."""

@@ -9,7 +9,7 @@ from functools import cached_property
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.optimizers import Optimizer
 from gradscope.analysis.facts.passes.gradient_lives import last_before
-from gradscope.recording.rows import GradOutcome, OpKind
+from gradscope.recording.rows import OpKind
 
 _STEP_OF_PATH = re.compile(r"\[[^]]*\]|\.?[^.\[]+")
 
@@ -28,12 +28,7 @@ class OptimizerFor:
     def __init__(self, sources: Sources, optimizers: list[Optimizer]) -> None:
         self._sources = sources
         self._optimizers = optimizers
-        gradients = sources.index.recording.gradients
-        columns = (gradients.column(name) for name in ("op", "tensor", "outcome"))
-        self._passes: dict[int, set[int]] = {}
-        for op, tensor, outcome in zip(*columns, strict=True):
-            if outcome in (GradOutcome.CREATED, GradOutcome.ACCUMULATED):
-                self._passes.setdefault(tensor, set()).add(op)
+        self._passes = {tensor: frozenset(passes) for tensor, passes in sources.lives.passes.items()}
         self._layouts = sources.index.recording.tensors.column("layout")
 
     def of(self, tensor: int) -> Optimizer | None:
@@ -56,7 +51,7 @@ class OptimizerFor:
 
     def _beside(self, optimizer: Optimizer, tensor: int) -> bool:
         """Whether a pass gave gradients to the parameter and to one that it holds."""
-        passes = self._passes.get(tensor, set())
+        passes = self._passes.get(tensor, frozenset())
         return any(not passes.isdisjoint(self._passes.get(other, ())) for other in optimizer.tensors)
 
     def _follows(self, optimizer: Optimizer, tensor: int) -> bool:

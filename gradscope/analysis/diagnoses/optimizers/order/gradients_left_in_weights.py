@@ -8,7 +8,7 @@ from typing import NamedTuple
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.passes.gradient_lives import GradientLives, last_before, ops_between
+from gradscope.analysis.facts.passes.gradient_lives import GradientLives, last_before
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording.flags import PARAMETER
@@ -85,8 +85,7 @@ def _left(index: Index, lives: GradientLives, inputs: _InputPasses, tensor: int,
 
     In one function, one pass of each: that is how people train on a batch and its disturbed copy together.
     """
-    since = max(last_before(lives.cleared.get(tensor, []), step), last_before(lives.steps[tensor], step))
-    passes = ops_between(lives.passes[tensor], since, step)
+    passes = lives.applied(tensor, step)
     if len(passes) < 2:
         return None
     own, others = passes[-1], passes[:-1]
