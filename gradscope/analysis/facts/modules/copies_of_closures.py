@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from gradscope.analysis.facts.modules.copies_without_hooks import copies_of_parameters
@@ -34,30 +34,40 @@ class CopiedClosure(NamedTuple):
 
 
 def copied_closures(index: Index) -> Iterator[CopiedClosure]:
-    """Copies that were called, each once."""
+    """Copies that were called; those that took parameters of the same originals are told once."""
     files = index.recording.files
     places = [(at, *lines) for at, file in enumerate(files) if file.is_user for lines in bound_forwards(file.text)]
-    copied = index.calls_of(_COPIES.fullmatch) if places else []
-    if not copied:
+    copies = {
+        copy: (original, op)
+        for op in (index.calls_of(_COPIES.fullmatch) if places else ())
+        for original, made in copies_of_parameters(index, op).items()
+        for copy in made
+    }
+    if not copies:
         return
-    trees = _trees(index)
-    own: dict[int, list[int]] = {}
-    for module, tensor, _ in index.recording.module_tensors:
-        own.setdefault(trees[module], []).append(tensor)
-    ops: dict[int, list[int]] = {}
-    for op, module in index.recording.module_ops:
-        ops.setdefault(trees[module], []).append(op)
-    for op in copied:
-        copies = {copy: original for original, made in copies_of_parameters(index, op).items() for copy in made}
-        for module, tensors in own.items():
-            mine = [one for one in tensors if one in copies]
-            used = (user for one in mine for user in index.users.of(one) if user > op)
-            if not mine or len(mine) < len(tensors) or not all(_computes_nothing(index, user) for user in used):
-                continue
-            originals = {copies[one] for one in mine}
-            ran = [one for one in ops.get(module, ()) if one > op and not originals.isdisjoint(index.uses.of(one))]
-            if ran:
-                yield CopiedClosure(op, module, ran[-1], mine, sorted(originals), places)
+    own, ops = _below(index)
+    unused: dict[tuple[int, ...], list[int]] = {}
+    for module, tensors in own.items():
+        mine = [one for one in tensors if one in copies]
+        originals = tuple(sorted({copies[one][0] for one in mine}))
+        if mine and {*tensors} <= {*mine, *originals} and all(_has_no_part(index, one, copies[one][1]) for one in mine):
+            unused.setdefault(originals, []).append(module)
+    for originals, modules in unused.items():
+        made = min(copies[one][1] for module in modules for one in own[module] if one in copies)
+        ran = [
+            op
+            for one in modules
+            for op in ops.get(one, ())
+            if op > made and not {*originals}.isdisjoint(index.uses.of(op))
+        ]
+        called = [one for one in modules if any(op > made for op in ops.get(one, ()))]
+        if ran:
+            mine = sorted({one for module in called for one in own[module] if one in copies})
+            yield CopiedClosure(made, min(called), max(ran), mine, list(originals), places)
+
+
+def _has_no_part(index: Index, copy: int, copied: int) -> bool:
+    return all(_computes_nothing(index, user) for user in index.users.of(copy) if user > copied)
 
 
 def _computes_nothing(index: Index, op: int) -> bool:
@@ -66,11 +76,20 @@ def _computes_nothing(index: Index, op: int) -> bool:
     return is_set or index.func(op) in _TAKES or bool(_WRITES.fullmatch(index.func(op)))
 
 
-def _trees(index: Index) -> list[int]:
-    """The outermost module that each is part of."""
-    parents, found = index.recording.modules.column("parent"), list[int]()
-    for module in range(len(parents)):
-        while parents[module] != NONE:
-            module = parents[module]
-        found.append(module)
-    return found
+def _below(index: Index) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
+    """The parameters, and the ops, of each module and of all that are part of it."""
+    parents = index.recording.modules.column("parent")
+    own, ops = dict[int, list[int]](), dict[int, list[int]]()
+    for module, tensor, _ in index.recording.module_tensors:
+        for one in _up(parents, module):
+            own.setdefault(one, []).append(tensor)
+    for op, module in index.recording.module_ops:
+        for one in _up(parents, module):
+            ops.setdefault(one, []).append(op)
+    return own, ops
+
+
+def _up(parents: Sequence[int], module: int) -> Iterator[int]:
+    while module != NONE:
+        yield module
+        module = parents[module]
