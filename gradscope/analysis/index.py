@@ -183,7 +183,12 @@ class Index:
 
     def method(self, op: int) -> str:
         """The name of an op's function as that of a tensor's method, however it was called: see :func:`as_method`."""
-        return as_method(self.func(op))
+        return self._methods[op] if 0 <= op < self.op_count else ""
+
+    @cached_property
+    def _methods(self) -> list[str]:
+        known: dict[str, str] = {}
+        return [known.get(func) or known.setdefault(func, as_method(func)) for func in self._funcs]
 
     @cached_property
     def _funcs(self) -> list[str]:

@@ -296,13 +296,14 @@ def _carried(index: Index, names: BestNames, passes: Passes) -> list[tuple[int, 
     for op, taken in zip(index.uses.keys, index.uses.values, strict=True):
         if statements[op] == NOWHERE or best[taken] < 0 or made_at[taken] >= op:
             continue
-        is_own = statements[made_at[taken]] == statements[op] and flags[taken] & REQUIRES_GRAD
+        requires_grad = flags[taken] & REQUIRES_GRAD
+        is_own = requires_grad and statements[made_at[taken]] == statements[op]
         is_sum = index.method(op) in _SUMS and taken in index.results.of(op)
         if is_own and not is_sum and not takings.is_over_a_pass(op, taken):
             continue  # what it made itself since the last pass leads no further than whatever went into it
         if is_own or is_sum:
             found.setdefault(statements[op], []).append((taken, op))
-        elif flags[taken] & REQUIRES_GRAD and index.method(op) in _MEANS:
+        elif requires_grad and index.method(op) in _MEANS:
             # ``old = decay * self.mean``, then ``self.mean = old + ...``: by way of one other statement.
             own = (one for one in index.uses.of(made_at[taken]) if statements[made_at[one]] == statements[op])
             earlier = next((one for one in own if made_at[one] < op and flags[one] & REQUIRES_GRAD), NONE)

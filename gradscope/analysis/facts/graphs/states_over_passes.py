@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator
+from itertools import accumulate
 
 from gradscope.analysis.facts.names.best_names import BestNames
 from gradscope.analysis.facts.passes.passes import Passes
@@ -17,13 +17,14 @@ class Takings:
 
     def __init__(self, index: Index, names: BestNames) -> None:
         self._index, self._names = index, names
-        self._passes = index.of_kind(OpKind.BACKWARD)
+        kinds = index.recording.ops.column("kind")
+        self._passes_before = list(accumulate((kind == OpKind.BACKWARD for kind in kinds), initial=0))
+        """For each op."""
 
     def is_over_a_pass(self, op: int, taken: int) -> bool:
         """Whether a pass ran between the making of a tensor and an op that takes it in."""
         made_at = self._index.recording.tensors.column("op")[taken]
-        at = bisect_left(self._passes, made_at)
-        return at < len(self._passes) and self._passes[at] < op
+        return self._passes_before[made_at] < self._passes_before[op]
 
     def by_other_statements(self, at_least: int, passes: Passes) -> Iterator[tuple[int, int, int]]:
         """For each statement whose results others make more of over passes, and each of them leads to the one before.
