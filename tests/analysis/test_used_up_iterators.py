@@ -266,3 +266,39 @@ def test_groups_of_the_file_that_no_optimizer_was_to_get() -> None:
     answers = [one for one in build(recorded(GROUPED.format(made=made))).answers if one.code == "never-stepped"]
     assert answers
     assert "groupby" not in answers[0].text
+
+
+IN_A_LOOP = """
+import torch
+from torch import nn
+net = nn.Linear(4, 1)
+optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+params = net.parameters()  # made
+for step in range(8):
+    loss = net(torch.ones(2, 4)).sum(){term}
+    optimizer.zero_grad()
+    loss.backward()
+    {again}
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"again": "nn.utils.clip_grad_norm_(params, 1.0)"},
+        {"again": "for p in params: p.grad.clamp_(-1, 1)"},
+        {"term": " + 0.1 * sum(p.abs().sum() for p in params)", "again": "pass"},
+    ],
+    ids=["clips", "loop", "term"],
+)
+def test_each_round_of_a_loop_goes_through_one_iterator(parts: dict[str, str]) -> None:
+    source = IN_A_LOOP.format(**{"term": "", **parts})
+    answers = [one for one in build(recorded(source)).answers if one.code == "iterator-used-up"]
+    assert [one.causes[0].line for one in answers] == [line_of(source, "# made")]
+    for fine in (
+        source.replace("= net.parameters()", "= list(net.parameters())"),
+        source.replace("    loss = net", "    params = net.parameters()\n    loss = net"),
+        source.replace("range(8)", "range(2)"),
+    ):
+        assert "iterator-used-up" not in {one.code for one in build(recorded(fine)).answers}

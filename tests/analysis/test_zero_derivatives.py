@@ -413,3 +413,48 @@ def test_a_softmax_that_gives_only_0_and_1_is_named_where_it_is_made() -> None:
 def test_a_softmax_with_a_derivative_is_not_blamed(old: str, new: str) -> None:
     source = SATURATED.replace(old, new)
     assert "gradient-always-zero" not in {one.code for one in build(recorded(source)).answers}
+
+
+SPIKES = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+class Spike(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, v):
+        ctx.save_for_backward(v)
+        return (v > 0).float()
+    @staticmethod
+    def backward(ctx, grad):
+        v, = ctx.saved_tensors
+        window = (v.abs() < 1e-6).float()  # computed
+        return grad * window  # returned
+first, second = nn.Linear(5, 20), nn.Linear(20, 2)
+optimizer = torch.optim.Adam([*first.parameters(), *second.parameters()], 1e-2)
+x, y = torch.randn(8, 5), torch.arange(8) % 2
+for step in range(6):
+    loss = nn.functional.cross_entropy(second(Spike.apply(first(x))), y)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def test_a_backward_that_computes_zeros_is_named() -> None:
+    (answer,) = [one for one in build(recorded(SPIKES)).answers if one.severity == "warning"]
+    assert (answer.code, answer.causes[0].line) == ("gradient-always-zero", line_of(SPIKES, "# returned"))
+    assert "first.weight and first.bias" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("< 1e-6", "< 1.0"),
+        ("second(Spike.apply(first(x)))", "second(Spike.apply(first(x)) + first(x))"),
+        ("second(Spike.apply(first(x)))", "second(Spike.apply(first(x))) * (step == 4)"),
+    ],
+    ids=["some are not zero", "another way", "what comes in is zero"],
+)
+def test_a_backward_that_lets_gradients_pass_is_not_blamed(old: str, new: str) -> None:
+    source = SPIKES.replace(old, new)
+    assert "gradient-always-zero" not in {one.code for one in build(recorded(source)).answers}

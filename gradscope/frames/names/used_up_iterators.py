@@ -84,7 +84,51 @@ class Once(NamedTuple):
     made: tuple[int, int]
     line: int
     end_line: int
-    """The statement of the function that goes through it."""
+    """The statement that goes through it."""
+
+
+class OnceInLoop(NamedTuple):
+    """What each round of a loop does for the items of an iterator that was made before the loop."""
+
+    once: Once
+    region: tuple[int, int, int, int]
+    """First line and column, last line and column of what goes through it (as in spans: 0-based, the last behind)."""
+    loop: tuple[int, int]
+    """First and last line of the loop."""
+
+
+@lru_cache(maxsize=16)
+def gone_through_in_loops(text: str) -> tuple[OnceInLoop, ...]:
+    """Where each round of a loop goes through an iterator that was made before the loop."""
+    tree = parsed(text)
+    if tree is None:
+        return ()
+    bound, made = names_bound(tree), iterators_of(tree)
+    found = list[OnceInLoop]()
+    for loop in (node for node in ast.walk(tree) if isinstance(node, ast.For | ast.While)):
+        inside = set(ast.walk(loop))
+        for name, making in made.items():
+            if bound[name] != 1 or making in inside:
+                continue
+            for statement in loop.body:
+                through = _going_through(statement, name)
+                if through is not None:
+                    once = Once(name, _lines(making), *_lines(statement))
+                    region = through.lineno, through.col_offset, _lines(through)[1], through.end_col_offset or 0
+                    found.append(OnceInLoop(once, region, _lines(loop)))
+    return tuple(found)
+
+
+def _going_through(statement: ast.stmt, name: str) -> ast.stmt | ast.expr | None:
+    """What of a statement goes through all of an iterator: itself, or a part of an expression."""
+    if _goes_through(statement, name) is not None:
+        return statement
+    nodes = ast.walk(statement) if not hasattr(statement, "body") else [statement]
+    return next((one for one in nodes if isinstance(one, ast.stmt | ast.expr) and _takes_all(one, name)), None)
+
+
+def _lines(node: ast.stmt | ast.expr) -> tuple[int, int]:
+    return node.lineno, node.end_lineno or node.lineno
 
 
 @lru_cache(maxsize=16)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch._C import DisableTorchFunction, DisableTorchFunctionSubclass
 
 from gradscope.recorder.state.identity import Identity
-from gradscope.recorder.state.value_ranges import Range, Ranges, is_bad
+from gradscope.recorder.state.value_ranges import Range, Ranges, is_bad, is_zero
 from gradscope.recorder.tape import Tape
 from gradscope.recorder.torch_internals.capabilities import dispatch_modes, is_observed_otherwise
 from gradscope.recording.rows import EventKind
@@ -91,6 +91,8 @@ class BackwardBirths:
         self._waits = waits
         self.nodes: list[int] = []
         """Those that were given what is finite and gave what is not, in the order in which they ran."""
+        self.zeros: list[int] = []
+        """Those that were given what is not zero and gave zeros alone, likewise."""
         self._handles = [
             node.register_hook(self._hook(row))
             for node in nodes
@@ -101,9 +103,12 @@ class BackwardBirths:
         def look(given_back: Any, given: Any) -> None:
             with torch.no_grad(), DisableTorchFunction():
                 after = _ranges(given_back)
-                is_asked = self._waits or after.is_free
-                if is_asked and _worst(after.read()) is not None and _worst(_ranges(given).read()) is None:
-                    self.nodes.append(row)
+                found = after.read() if self._waits or after.is_free else []
+                if _worst(found) is not None:
+                    if _worst(_ranges(given).read()) is None:
+                        self.nodes.append(row)
+                elif found and all(map(is_zero, found)) and not all(map(is_zero, _ranges(given).read())):
+                    self.zeros.append(row)
 
         return look
 

@@ -237,6 +237,7 @@ class GradientLooks:
             if is_flat(one) or (is_wrong and is_extreme(one)):
                 values = (0.0, 0.0) if is_flat(one) else _rounded(one.values)
                 derivatives.append([one.node, *values, one.at])
+        derivatives += [[node, 0.0, 0.0, None] for node in look.births.zeros]
         born = look.births.nodes
         if kept or derivatives or look.surveyed or born or look.graph.by_argument:
             found_there = {

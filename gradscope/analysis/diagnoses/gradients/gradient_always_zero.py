@@ -116,6 +116,8 @@ def _finding(sources: Sources, blocked: Blocked) -> Finding:
         what = _cancelled(sources, blocked, names)
     elif len(blocked.returned) == len(ops):
         return _returned(sources, blocked, names)
+    elif len(blocked.gave_zeros) == len(ops):
+        return _gave_zeros(sources, blocked, names)
     elif ops == [one for one in ops if one in blocked.by_argument] and (argued := zeroing_argument(sources, op)):
         return _by_argument(sources, blocked, names, argued)
     return sources.finding(
@@ -199,6 +201,25 @@ def _returned(sources: Sources, blocked: Blocked, names: str) -> Finding:
         op=blocked.ops[-1],
         tensors=blocked.leaves,
         causes=sources.causes_at("returned", places),
+        evidence=[Evidence("events", look.event) for look in blocked.passes],
+    )
+
+
+def _gave_zeros(sources: Sources, blocked: Blocked, names: str) -> Finding:
+    """Zeros that custom Functions computed."""
+    written = list(dict.fromkeys(blocked.gave_zeros[op] for op in sorted(blocked.gave_zeros)))
+    places = [one.lines_of(statement) for one in written for statement in one.returns] or [
+        one.header for one in written
+    ]
+    computed = [lines for one in written for lines in one.computed_at(0)]
+    lines = numbers({sources.index.line(place.file, place.line) for place in places})
+    return sources.finding(
+        f"{listed([f'{one.name}.backward' for one in written])} (line{'s' if len(places) > 1 else ''} {lines}) gave "
+        f"zeros alone for gradients that were not zero, in {_passes(blocked)} looked at, and every way from the loss "
+        f"to {names} leads through it",
+        op=blocked.ops[-1],
+        tensors=blocked.leaves,
+        causes=sources.causes_at("returned", [*places, *computed]),
         evidence=[Evidence("events", look.event) for look in blocked.passes],
     )
 

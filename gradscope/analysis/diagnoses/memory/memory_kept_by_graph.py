@@ -11,7 +11,7 @@ from gradscope.analysis.diagnoses.memory.graph_kept_after_pass import line_that_
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.graphs.made_of_gradients import MadeOfGradients, made_of_gradients
 from gradscope.analysis.facts.memory.keepers import keeper
-from gradscope.analysis.facts.memory.kept_results import kept_results
+from gradscope.analysis.facts.memory.kept_results import KeptResults, kept_results
 from gradscope.analysis.facts.memory_writes.tracked_writes import tracked_writes
 from gradscope.analysis.facts.names.best_names import BestNames
 from gradscope.analysis.facts.passes.node_lifetimes import held_until
@@ -127,7 +127,7 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
     elif results is not None:
         causes, about = lines_that_keep(sources, results.kept_by), [results.tensors[-1]]
         where = f"Line {line_that_keeps(sources, results.kept_by)}"
-        graphs = f"the graphs of {index.kept_with(results.tensors):,} results"
+        graphs = f"the graphs of {_at_least(index, results)}{index.kept_with(results.tensors):,} results"
         because = f": {results.container} keeps {graphs}"
         if (default := results.kept_by.default) is not None:
             because = f": the default of {default.name}, made once for all calls of {default.function}, keeps {graphs}"
@@ -152,6 +152,18 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
         causes=causes,
         advice=advice,
     )
+
+
+def _at_least(index: Index, results: KeptResults) -> str:
+    """Says so where what made them made others that live as well: in a long loop few are looked up by name."""
+    tensors = index.recording.tensors
+    columns = [tensors.column(name) for name in ("op", "node", "died")]
+    made = {index.op_statement[columns[0][one]] for one in results.tensors if columns[0][one] < index.op_count}
+    alive = sum(
+        node >= 0 and died == NONE and op < index.op_count and index.op_statement[op] in made
+        for op, node, died in zip(*columns, strict=True)
+    )
+    return "at least " if alive > len(results.tensors) else ""
 
 
 def _kept_by_carried(sources: Sources) -> set[int]:

@@ -71,6 +71,8 @@ class Blocked(NamedTuple):
     """By the op of a sum, what it adds and takes away again; the other ops are on what is left of the way."""
     returned: dict[int, tuple[WrittenBackward, Lines]]
     """By the op of a custom Function, that its backward returns zeros: the lines."""
+    gave_zeros: dict[int, WrittenBackward]
+    """By the op of a custom Function that gave zeros for what was none: its backward."""
     by_argument: dict[int, frozenset[int]]
     """By the op whose derivative is zero for an argument: the places of the inputs by which it is; none for all."""
     passes: list[PassLook]
@@ -125,7 +127,10 @@ class ZeroGradients:
         cancelled = {op: self._cancelled[op] for op in ops if op in self._cancelled}
         returned = {op: self._returned[op] for op in ops if op in self._returned}
         argued = {op: self._argued[op] for op in ops if op in self._argued}
-        return Blocked([leaf], ops, everywhere, of_one, cancelled, returned, argued, looks)
+        custom = (node for node in sorted(blocks[-1]) if self._names[node] in self._index.custom_functions)
+        written = {self._made_by[node]: self._functions.of_node(node) for node in custom}
+        gave = {op: one for op, one in written.items() if one is not None and op not in returned}
+        return Blocked([leaf], ops, everywhere, of_one, cancelled, returned, gave, argued, looks)
 
     def _everywhere_first(self, looks: list[PassLook], leaf: int) -> tuple[bool, list[frozenset[int]]]:
         """What blocks the way to a leaf in each pass; empty where nothing does in one of them.

@@ -8,9 +8,16 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
+from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence, Place
 from gradscope.frames.names.iterated_twice import IteratedTwice, Region, iterated_twice
-from gradscope.frames.names.used_up_iterators import Again, Once, gone_through_once, iterated_again
+from gradscope.frames.names.used_up_iterators import (
+    Again,
+    Once,
+    gone_through_in_loops,
+    gone_through_once,
+    iterated_again,
+)
 from gradscope.recording import NONE
 
 PASSES = 3
@@ -20,6 +27,7 @@ PASSES = 3
 def _find(sources: Sources) -> Iterator[Finding]:
     yield from _find_given(sources)
     yield from _find_once(sources)
+    yield from _find_in_loops(sources)
     yield from _find_twice(sources)
 
 
@@ -37,6 +45,24 @@ def _find_once(sources: Sources) -> Iterator[Finding]:
             passes = _passes_from(sources, max(ops, default=NONE))
             if len(passes) > PASSES:
                 yield _gone_through_once(sources, number, once, passes)
+
+
+def _find_in_loops(sources: Sources) -> Iterator[Finding]:
+    """Statements of a loop that did something in its first round only, with passes in all of them."""
+    index = sources.index
+    for number, file in enumerate(index.recording.files):
+        for once, region, loop in gone_through_in_loops(file.text) if file.is_user else ():
+            done = _last_op_in(sources, number, region)
+            rounds = [one for one in index.roots if _is_in(index, one, number, loop)]
+            passes = [one for one in rounds if one > done]
+            # More than one before it are those of an earlier call: of what is then gone through, nothing is known.
+            if done >= 0 and len(passes) > PASSES and len(rounds) - len(passes) <= 1:
+                yield _gone_through_once(sources, number, once, rounds)
+
+
+def _is_in(index: Index, op: int, file: int, lines: tuple[int, int]) -> bool:
+    statement = index.op_statement[op]
+    return statement >= 0 and index.statements[statement].file == file and lines[0] <= index.op_line(op) <= lines[1]
 
 
 def _find_twice(sources: Sources) -> Iterator[Finding]:
