@@ -127,7 +127,7 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
     elif results is not None:
         causes, about = lines_that_keep(sources, results.kept_by), [results.tensors[-1]]
         where = f"Line {line_that_keeps(sources, results.kept_by)}"
-        graphs = f"the graphs of {_at_least(index, results)}{index.kept_with(results.tensors):,} results"
+        graphs = f"the graphs of {_at_least(sources, results)}{index.kept_with(results.tensors):,} results"
         because = f": {results.container} keeps {graphs}"
         if (default := results.kept_by.default) is not None:
             because = f": the default of {default.name}, made once for all calls of {default.function}, keeps {graphs}"
@@ -154,16 +154,20 @@ def _left_behind(sources: Sources) -> Iterator[Finding]:
     )
 
 
-def _at_least(index: Index, results: KeptResults) -> str:
-    """Says so where what made them made others that live as well: in a long loop few are looked up by name."""
-    tensors = index.recording.tensors
-    columns = [tensors.column(name) for name in ("op", "node", "died")]
-    made = {index.op_statement[columns[0][one]] for one in results.tensors if columns[0][one] < index.op_count}
-    alive = sum(
-        node >= 0 and died == NONE and op < index.op_count and index.op_statement[op] in made
-        for op, node, died in zip(*columns, strict=True)
+def _at_least(sources: Sources, results: KeptResults) -> str:
+    """Says so where the calls that made them made others that live, and that were not found at the end by any name."""
+    tensors, ops = sources.index.recording.tensors, sources.index.recording.ops
+    made_at, nodes, died = (tensors.column(name) for name in ("op", "node", "died"))
+    spans, funcs = ops.column("span"), ops.column("func")
+    calls = {(spans[op], funcs[op]) for one in results.tensors if (op := made_at[one]) < len(ops)}
+    others = (
+        one
+        for one, op in enumerate(made_at)
+        if op < len(ops) and nodes[one] >= 0 and died[one] == NONE and (spans[op], funcs[op]) in calls
     )
-    return "at least " if alive > len(results.tensors) else ""
+    held = sources.names_held
+    is_all = all(any(span == NONE for _, _, span in held.get(one, ())) for one in others)
+    return "" if is_all else "at least "
 
 
 def _kept_by_carried(sources: Sources) -> set[int]:

@@ -10,10 +10,11 @@ from itertools import chain
 from gradscope.analysis.facts.writes import all_writes, is_step, possible_writes
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
-from gradscope.recording.rows import GradOutcome
+from gradscope.recording.rows import Field, GradOutcome
 
 _ZEROES = ("Tensor.zero_", "optim.Optimizer.zero_grad", "nn.Module.zero_grad", "torch._foreach_zero_")
 """Functions that set all of a gradient to zero where they write it."""
+_SETS = "Tensor.grad.__set__"
 
 
 class GradientLives:
@@ -77,6 +78,19 @@ class GradientLives:
         return found
 
     @cached_property
+    def put(self) -> dict[int, list[int]]:
+        """The calls that gave each parameter another gradient, by hand: they set ``.grad``, or wrote into it."""
+        index, found = self._index, dict[int, set[int]]()
+        changes = (index.recording.changes.column(name) for name in ("op", "tensor", "field", "after"))
+        for op, tensor, field, after in zip(*changes, strict=True):
+            if field == Field.GRAD and after >= 0 and index.func(op) == _SETS:
+                found.setdefault(tensor, set()).add(op)
+        for op, tensor, _, _ in all_writes(index):
+            if tensor in self.owners and op < index.op_count and index.method(op) not in _ZEROES:
+                found.setdefault(self.owners[tensor], set()).add(op)
+        return {tensor: sorted(ops) for tensor, ops in found.items()}
+
+    @cached_property
     def cleared(self) -> dict[int, list[int]]:
         """The calls that set each parameter's gradient to zero, or took it away."""
         gone = self._index.cleared_at
@@ -105,12 +119,11 @@ class GradientLives:
         return list(found.pop()) if len(found) == 1 else []
 
     def zeroed_before(self, tensor: int, step: int) -> int:
-        """What had set a parameter's gradient to zero since the last pass before a step; NONE where nothing had."""
-        last_pass, zeroed = (
-            last_before(self.passes.get(tensor, []), step),
-            last_before(self.zeroed.get(tensor, []), step),
+        """What had set a parameter's gradient to zero, and was the last to change it before a step; else NONE."""
+        last_pass, put, zeroed = (
+            last_before(ops.get(tensor, []), step) for ops in (self.passes, self.put, self.zeroed)
         )
-        return zeroed if zeroed > last_pass > NONE else NONE
+        return zeroed if zeroed > max(last_pass, put) and last_pass > NONE else NONE
 
 
 def last_before(ops: list[int], op: int) -> int:
