@@ -32,6 +32,47 @@ kept, x = x, torch.ones(3, requires_grad=True)
 first.backward()
 """,
     ),
+    "points of a grid, where one optimizer takes over from another": (
+        "never-stepped",
+        """
+class Problem:
+    def __init__(self):
+        self.x = torch.rand(8, 1, requires_grad=True)
+    def loss(self, net):
+        u = net(self.x)
+        slope, = torch.autograd.grad(u.sum(), self.x, create_graph=True)
+        return (slope + u).pow(2).mean()
+problem, net = Problem(), nn.Sequential(nn.Linear(1, 4), nn.Tanh(), nn.Linear(4, 1))
+adam = torch.optim.Adam(net.parameters())
+for step in range(5):
+    adam.zero_grad()
+    problem.loss(net).backward()
+    adam.step()
+lbfgs = torch.optim.LBFGS(net.parameters(), max_iter=5)
+def closure():
+    lbfgs.zero_grad()
+    loss = problem.loss(net)
+    loss.backward()
+    return loss
+lbfgs.step(closure)
+""",
+    ),
+    "zeros that another gradient takes the place of": (
+        "cleared-before-step",
+        """
+body, weights = nn.Linear(3, 2), nn.Parameter(torch.ones(2))
+optimizer = torch.optim.Adam([weights], lr=0.1)
+for step in range(4):
+    losses = body(torch.randn(5, 3)).pow(2).mean(0)
+    (weights * losses).sum().backward(retain_graph=True)
+    weights.grad.zero_()
+    sizes = torch.stack([w * torch.autograd.grad(one, body.weight, retain_graph=True)[0].norm()
+                         for w, one in zip(weights, losses)])
+    weights.grad = torch.autograd.grad((sizes - sizes.mean().detach()).abs().sum(), weights)[0]
+    optimizer.step()
+    body.zero_grad()
+""",
+    ),
     "a leaf beside a pass that raised in the end": (
         "leaf-unreached",
         f"{TWO_LEAVES}for number in (1, 5):\n    (x * 2)[:1].backward(torch.ones(number))\n",

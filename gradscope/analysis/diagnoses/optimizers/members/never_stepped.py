@@ -51,13 +51,15 @@ def _find(sources: Sources) -> Iterator[Finding]:
     written = last_written(index)
     flags = index.recording.tensors.column("flags")
     held, updates = sources.events.in_optimizers, FunctionalUpdates(index)
+    asked = {tensor for op in index.of_kind(OpKind.GRAD) for tensor in index.uses.of(op)}
     missed = {
         tensor: passes
         for tensor, passes in _all_passes(index, held, steps[-1]).items()
         if len(passes) >= STEPS
         and passes[0] < steps[-STEPS]
         and _last_write(index, written, tensor) < passes[0]
-        and (flags[tensor] & PARAMETER or _kept_unregistered(sources, tensor) is not None)
+        # (what autograd.grad is asked about, and is no parameter, is where a derivative is taken: points of a grid)
+        and (flags[tensor] & PARAMETER or (tensor not in asked and _kept_unregistered(sources, tensor) is not None))
         and (tensor in held or not updates.has(tensor))
     }
     for reason, tensors in _by_reason(sources, missed, steps).items():
@@ -110,7 +112,7 @@ def _by_reason(sources: Sources, missed: dict[int, list[int]], steps: list[int])
             reason = (
                 _with_optimizer_copied(sources, tensor)
                 or _not_held(sources, choice.of(tensor), tensor)
-                or _held_twice(sources, optimizers)
+                or _held_twice(sources, optimizers, steps)
                 or _not_given_to_library(sources, tensor, steps)
             )
         found.setdefault(reason or unknown, []).append(tensor)
@@ -313,15 +315,17 @@ def _put_there(sources: Sources, made_by: int) -> tuple[list[Cause], str]:
     return causes, how
 
 
-def _held_twice(sources: Sources, optimizers: list[Optimizer]) -> _Reason | None:
+def _held_twice(sources: Sources, optimizers: list[Optimizer], steps: list[int]) -> _Reason | None:
     """Two optimizers that were given the same parameters, one of them meant for others; None where there are not two.
 
-    Not where a line makes both: a function that makes one for each of its calls is given what it is to hold.
+    Not where a line makes both: a function that makes one for each of its calls is given what it is to hold. Nor where
+    one takes over from the other: training goes on with it.
     """
     if len(optimizers) != 2 or optimizers[0].tensors != optimizers[1].tensors:
         return None
     first, second = optimizers
-    if first.line == second.line:
+    steps_of_first = (op for op in steps if sources.index.func(op) == f"{first.name}.step")
+    if first.line == second.line or all(op < second.made.op for op in steps_of_first):
         return None
     return _Reason(
         f"line {second.line} gives {second.name} the parameters that the {first.name} of line {first.line} holds too",
