@@ -469,3 +469,23 @@ def test_what_a_callback_hands_to_a_meter_is_kept_there():
     assert "self.values keeps 20 results" in told.text
     healthy = build(recorded(CALLBACKS.format(kept=".item()"))).answers
     assert not [one for one in healthy if one.code == "graph-kept-after-pass"]
+
+
+def test_all_results_in_the_tuples_of_a_list_are_counted() -> None:
+    (answer,) = found("""
+class Buffer:
+    def __init__(self):
+        self.items = []
+    def push(self, *fields):
+        self.items.append(fields)  # keeps
+    def sample(self):
+        return [torch.stack(z) for z in zip(*self.items[-4:])]
+buffer = Buffer()
+for step in range(60):
+    score = (w * step).exp().sum()
+    buffer.push(torch.ones(()), score)
+    if step > 4:
+        _, scores = buffer.sample()
+        (w * scores.mean().detach()).sum().backward()
+""")
+    assert "buffer.items keeps the graphs of 60 results" in answer.text

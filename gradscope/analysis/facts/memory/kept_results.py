@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.facts.memory.keepers import Keeper, keeper
@@ -44,7 +45,7 @@ def kept_results(
     listings = {name for file in index.recording.files if file.is_user for name in object_listings(file.text)}
     found: dict[tuple[str, bool], list[int]] = {}
     for tensor, known in names.all_of(alive).items():
-        for container in {_container(name) for name in known if "[" in name}:
+        for container in {one for name in known if "[" in name for one in _containers(name)}:
             if last_part(container[0]) not in listings:
                 found.setdefault(container, []).append(tensor)
     for (name, by_traceback), kept in sorted(found.items(), key=lambda pair: -len(pair[1])):
@@ -74,10 +75,17 @@ def _by_argument(
     return None
 
 
-def _container(name: str) -> tuple[str, bool]:
-    """What the name of an item says that it is in, and whether that is an exception in there, or its traceback."""
+def _containers(name: str) -> Iterator[tuple[str, bool]]:
+    """What the name of an item says that it is in, and whether that is an exception in there, or its traceback.
+
+    An item of the tuples of a list is in each of both.
+    """
     error, dot, _ = name.partition(_TRACEBACK)
-    return (error.partition("[")[0], True) if dot and "[" in error else (name.rpartition("[")[0], False)
+    if dot and "[" in error:
+        yield error.partition("[")[0], True
+    else:
+        yield name.rpartition("[")[0], False
+        yield name.partition("[")[0], False
 
 
 def _by_cache(index: Index, held: dict[int, list[tuple[int, int, int]]], at_least: int) -> KeptResults | None:
