@@ -87,3 +87,28 @@ def test_the_second_run_of_the_model_is_the_cause(changes: tuple[tuple[str, str]
 )
 def test_what_learns_once_or_from_another_batch(changes: tuple[tuple[str, str], ...]) -> None:
     assert said(*changes)[0] == []
+
+
+BY_HAND = """
+import torch
+from torch import nn
+x = torch.randn(8, 3)
+net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 1))
+for step in range(6):
+    net.zero_grad()
+    net(x).pow(2).mean().backward()
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(p.grad, alpha=-0.1)
+            p.mul_(0.999)
+other = nn.Linear(3, 1)
+optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
+for step in range(3):
+    optimizer.zero_grad()
+    other(x).pow(2).mean().backward()
+    optimizer.step()
+"""
+
+
+def test_a_model_that_is_trained_by_hand_is_not_put_back_before_the_step_of_another() -> None:
+    assert "norm-learns-twice" not in {one.code for one in build(recorded(BY_HAND)).answers}

@@ -21,6 +21,12 @@ PROGRAMS = {
     "a comprehension in a loop": ("for _ in range(2):\n    a = w * 2\n    b = [a + n for n in range(3)]  # here", 2),
     "a sum of items": ("for _ in range(2):\n    total = sum(w * n for n in range(4)).exp()  # here", 2),
     "only a sum": ("for _ in range(2):\n    a = w + 1\n    total = sum([a, a, a])  # here", 2),
+    "a layer that raises in some runs": (
+        "def call(x):\n    return net[0](x)  # here\nfor n in (2, 3, 2, 3, 2):\n"
+        "    try:\n        call(torch.ones(4, n)).sum()\n    except RuntimeError:\n        pass",
+        5,
+    ),
+    "a function on one line": ("def call(x): return net(x)  # here\nfor _ in range(3):\n    call(w)", 3),
     "a module called for its value": ("for _ in range(4):\n    net(w)  # here\n    a = w * 2", 4),
     "a module whose result is stored": ("for _ in range(4):\n    out = net(w)  # here", 4),
     "a clearing that finds nothing to clear": (
@@ -230,3 +236,9 @@ def test_a_line_with_several_graph_breaks_ran_once_each_time(capsys: pytest.Capt
     ran = {row.line: row.executions for row in rows if "print(" in row.source}
     assert ran and set(ran.values()) == {3}
     assert {row.executions for row in rows if row.line in (14, 15)} == {3}
+
+
+def test_what_a_call_gave_has_a_row_beside_the_runs_in_which_it_raised() -> None:
+    source = PROGRAMS["a layer that raises in some runs"][0]
+    rows = [row for row in build(recorded(HEAD + source)).lines if "# here" in row.source]
+    assert sorted((row.kind, row.shape) for row in rows) == [("error", ""), ("made", "(4, 2)")]

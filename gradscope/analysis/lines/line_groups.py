@@ -288,6 +288,12 @@ class LineGroups:
                     unnamed.remove(result)
                     kept.append(result)
                     target = result
+            if target is not None and target.kind == "error":
+                given = [row for row in unnamed if self._is_of_same_call(row, target)]
+                if given:  # (what the call gave in the runs in which it did not raise)
+                    unnamed.remove(given[-1])
+                    kept.append(given[-1])
+                    target = given[-1]
             for row in unnamed:
                 self._absorb(target, row)
             reads = [row for row in others if row.kind in ("call", "export", "read")]
@@ -374,6 +380,11 @@ class LineGroups:
         """Whether the same op made what two rows are about."""
         made_at = self._index.recording.tensors.column("op")
         return made_at[row.last_tensor] == made_at[named.last_tensor]
+
+    def _is_of_same_call(self, row: RowGroup, other: RowGroup) -> bool:
+        """Whether the last ops of two rows are runs of one call."""
+        columns = (self._index.recording.ops.column(name) for name in ("span", "func", "inner"))
+        return all(column[row.last_op] == column[other.last_op] for column in columns)
 
     @staticmethod
     def _target(named: list[RowGroup], others: list[RowGroup]) -> RowGroup | None:

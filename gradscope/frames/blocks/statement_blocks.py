@@ -99,7 +99,8 @@ def _groups(body: list[ast.stmt], todo: list[tuple[list[ast.stmt], bool]], is_on
             group.append(statement.lineno)
             waiting.extend(reversed(statement.body))
             continue
-        if not isinstance(statement, _LOOPS):  # whose header runs once more than it begins
+        # A loop's header runs once more than it begins; of ``def f(x): return x`` the line is that of what it runs.
+        if not isinstance(statement, _LOOPS) and not _is_on_one_line(statement):
             group.append(statement.lineno)
         is_loop, is_function = isinstance(statement, _LOOPS), isinstance(statement, _FUNCTIONS)
         inside = is_once and not is_loop and (not is_function or isinstance(statement, ast.ClassDef))
@@ -108,6 +109,10 @@ def _groups(body: list[ast.stmt], todo: list[tuple[list[ast.stmt], bool]], is_on
             yield group
             group = []
     yield group
+
+
+def _is_on_one_line(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.FunctionDef) and statement.body[0].lineno == statement.lineno
 
 
 def _run_once_a_pass(body: list[ast.stmt]) -> Iterator[int]:

@@ -56,6 +56,7 @@ class _Rounds:
     def __init__(self, index: Index, lives: GradientLives) -> None:
         self._index = index
         self._steps, self._passes = all_steps(index), index.of_kind(OpKind.BACKWARD)
+        self._steps_of = lives.steps
         steps = set(self._steps)
         storages = index.recording.tensors.column("storage")
         own = {storages[leaf]: leaf for leaf in lives.passes}
@@ -77,6 +78,8 @@ class _Rounds:
             return None
         moved, back = self._within(before, second), self._within(passed, step)
         leaves = {leaf for _, leaf in moved}
+        if not any(step in self._steps_of.get(leaf, ()) for leaf in leaves):
+            return None  # (the step is another model's: this one is trained by hand)
         if not leaves or not leaves <= {leaf for _, leaf in back} or self._data(first) != self._data(second):
             return None
         return moved[-1][0], second, passed

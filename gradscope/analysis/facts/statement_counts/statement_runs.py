@@ -22,7 +22,7 @@ from gradscope.analysis.index import NOWHERE, Index
 from gradscope.frames.blocks.statement_blocks import Blocks, parse_blocks
 from gradscope.frames.statements import parse_source
 from gradscope.recording import NONE
-from gradscope.recording.flags import BELOW, CONTINUED, MADE
+from gradscope.recording.flags import BELOW, CONTINUED, MADE, RAISED
 from gradscope.recording.rows import BindingKind, EventKind, OpKind, Span
 
 _SET_IN_MODULES = "torch._set_grad_enabled"
@@ -86,7 +86,25 @@ class StatementRuns:
             by_modules | separated_runs(index, {at: those for at, those in alone.items() if those})
         ).items():
             runs[at] = count
+        for at, count in self._raised_in_layers.items():
+            runs[at] += count
         return runs
+
+    @cached_property
+    def _raised_in_layers(self) -> Counter[int]:
+        """For each statement the runs that a module's layer ended by raising, where the layer gave results in others.
+
+        They are counted beside these: of each of several layers there are as many calls as the run came to.
+        """
+        index, found = self._index, Counter[int]()
+        columns = (index.recording.ops.column(name) for name in ("span", "func", "flags"))
+        rows = list(zip(*columns, strict=True))
+        raised = [op for op, (_, _, flags) in enumerate(rows) if flags & RAISED]
+        layers = {(span, func) for span, func, flags in rows if flags & BELOW} if raised else set()
+        for op in raised:
+            if rows[op][:2] in layers:
+                found[index.op_statement[op]] += index.weights[op]
+        return found
 
     @cached_property
     def again(self) -> list[int]:
@@ -286,7 +304,10 @@ class StatementRuns:
         at: dict[tuple[int, int], tuple[int, int, int, int, int]] = {}
         further: Counter[tuple[int, int]] = Counter()
         columns = (recording.ops.column(name) for name in ("span", "inner", "func", "kind", "flags"))
+        apart = self._raised_in_layers
         for (span, inner, func, kind, flags), count in self._index.times_each(zip(*columns, strict=True)).items():
+            if flags & RAISED and self._index.statement_of_span[span] in apart:
+                continue
             if not flags & (MADE | CONTINUED):  # found by name, in some of the runs only; in one run, any number
                 key = (span, inner, func, kind, flags & BELOW)
                 counts[key] = counts.get(key, 0) + count
