@@ -193,6 +193,10 @@ def _no_backward(sources: Sources, read: NoneRead) -> Reason:
     made, kinds = index.made_not_before(read.tensor), index.recording.ops.column("kind")
     if any(kinds[op] == OpKind.BACKWARD and op < made for op in sources.gradients.roots):
         return f"no backward pass ran after line {index.op_line(made)} had made it", []
+    asked = [op for op in index.of_kind(OpKind.GRAD) if op < read.op]
+    if asked:
+        line = index.op_line(asked[-1])
+        return f"only autograd.grad ran before (line {line}), which returns gradients and fills no .grad", []
     if not (started := index.recording.info.children):
         return "no backward pass ran before", []
     others = "another" if started == 1 else f"{started:,} others"
