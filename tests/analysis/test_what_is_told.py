@@ -72,13 +72,13 @@ validation = forward(w)
 def test_a_grad_that_is_read_before_any_backward():
     found = answers("x = torch.ones(3, requires_grad=True)\nprint(x.grad)\n(x * 2).sum().backward()\n")
     assert found["grad-none-no-backward"].text == "x.grad is None at line 5: no backward pass ran before."
+    assert found["grad-none-no-backward"].severity == "note"
 
 
 def test_a_grad_that_is_read_where_only_autograd_grad_was_asked():
     source = "x = torch.ones(3, requires_grad=True)\n(g,) = torch.autograd.grad((x * x).sum(), x)\nprint(x.grad)\n"
     text = answers(source)["grad-none-no-backward"].text
     assert "only autograd.grad ran before (line 5), which returns gradients and fills no .grad" in text
-    assert found["grad-none-no-backward"].severity == "note"
 
 
 def test_a_leaf_that_nothing_uses_is_a_note():
