@@ -56,6 +56,34 @@ PROGRAMS = {
             layer(h).sum().backward()
             opt.step()
     """,
+    "of_two": """
+        import torch
+        from torch import nn
+
+        class Scale(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x, s):
+                ctx.save_for_backward(s)
+                return x * s
+
+            @staticmethod
+            def backward(ctx, g):
+                return g * ctx.saved_tensors[0], None
+
+        class Layer(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.l, self.s = nn.Linear(3, 3), nn.Parameter(torch.ones(3))
+            def forward(self, x):
+                return Scale.apply(self.l(x), self.s)
+
+        net = nn.Sequential(Layer(), Layer())
+        for p in net[0].parameters():
+            p.require_grad = False
+        for step in range(2):
+            net(torch.ones(2, 3)).sum().backward()
+        print([n for n, p in net.named_parameters() if p.grad is None])
+    """,
     "gap": """
         import torch
         from torch import nn
@@ -232,3 +260,9 @@ def test_what_an_error_kept_from_being_seen_is_no_reason_against_the_edit_that_m
 
 def test_nothing_is_run_twice_for_a_healthy_program(reports: dict[str, Any]):
     assert reports["healthy"]["fixes"] == [] and reports["healthy"]["runs"] == 1
+
+
+def test_an_answer_about_what_is_left_of_several_is_no_new_one_and_none_that_is_gone(reports: dict[str, Any]):
+    (fix,) = [one for one in offered(reports["of_two"]) if "p.requires_grad = False" in added(one)]
+    assert fix["proof"]["gone"] == ["attribute-ignored"]
+    assert not fix["proof"]["new"]

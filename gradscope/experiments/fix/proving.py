@@ -81,8 +81,10 @@ def prove(
     wanted = {_key(answer) for answer in answers}
     made_leaves = {answer.tensor for answer in answers if answer.code == "backward-reached-nothing"}
     had, has = (Counter(map(_key, run.answers)) for run in (before, after))
-    gone = tuple(dict.fromkeys(code for code, subject in had if (code, subject) not in has))
-    found = [answer for answer in after.answers if _key(answer) not in had]
+    others = [one for one in after.answers if _key(one) not in had]
+    found = [one for one in others if not _is_left_of(one, before.answers)]
+    left = {one.code for one in others if one not in found}
+    gone = tuple(dict.fromkeys(code for code, subject in had if (code, subject) not in has and code not in left))
     new = tuple(answer.text for answer in found)
     counted = [answer.text for answer in found if answer.severity == "problem" or not _goes_on(before, after)]
     gradients = _gradients(before, after, made_leaves, [one.gradients for one in alone])
@@ -114,6 +116,11 @@ def prove(
         peak_bytes=Measure(*(one.peak_bytes for one in memory)),
         wall_ns=Measure(before.run.left.wall_ns, after.run.left.wall_ns),
     )
+
+
+def _is_left_of(answer: Answer, before: Iterable[Answer]) -> bool:
+    """Whether it is what is left of one that was about more: ``net.0.s and net.1.s``, of which one is mended."""
+    return bool(answer.subject) and any(one.code == answer.code and answer.subject in one.text for one in before)
 
 
 def _goes_on(before: ProvedRun, after: ProvedRun) -> bool:
