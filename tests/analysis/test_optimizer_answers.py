@@ -384,6 +384,16 @@ for step in range(4):
 """
     (answer,) = found(source, "never-stepped")
     assert answer.causes[0].line == 7
+    later = f"""
+adam = torch.optim.Adam(second.parameters())
+for step in range(2):
+    adam.zero_grad()
+    second(x).sum().backward()
+    adam.step()
+"""
+    # (an optimizer that is made when all that is over is not the one that should hold them)
+    (answer,) = found(source + later, "never-stepped")
+    assert answer.causes[0].line == 7
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from functools import cached_property
 
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.optimizers import Optimizer
 from gradscope.analysis.facts.passes.gradient_lives import last_before
+from gradscope.recording import NONE
 from gradscope.recording.rows import OpKind
 
 _STEP_OF_PATH = re.compile(r"\[[^]]*\]|\.?[^.\[]+")
@@ -32,17 +32,19 @@ class OptimizerFor:
         self._layouts = sources.index.recording.tensors.column("layout")
 
     def of(self, tensor: int) -> Optimizer | None:
-        """The optimizer for a parameter that none holds; None where there is none or more than one."""
-        if len(self._optimizers) < 2:
-            return self._optimizers[0] if self._optimizers else None
-        for rule in (self._idle, self._beside, self._follows):
-            if (chosen := self._alone(rule, tensor)) is not None:
-                return chosen
-        return self._by_name(tensor) or self._last_of_phases(tensor)
+        """The optimizer for a parameter that none holds; None where there is none or more than one.
 
-    def _alone(self, rule: Callable[[Optimizer, int], bool], tensor: int) -> Optimizer | None:
-        chosen = [one for one in self._optimizers if rule(one, tensor)]
-        return chosen[0] if len(chosen) == 1 else None
+        One that was made behind the last pass that gave it a gradient is for something else, where others are there.
+        """
+        last = max(self._passes.get(tensor, ()), default=NONE)
+        there = [one for one in self._optimizers if one.made.op <= last] or self._optimizers
+        if len(there) < 2:
+            return there[0] if there else None
+        for rule in (self._idle, self._beside, self._follows):
+            chosen = [one for one in there if rule(one, tensor)]
+            if len(chosen) == 1:
+                return chosen[0]
+        return self._by_name(tensor) or self._last_of_phases(tensor)
 
     def _idle(self, optimizer: Optimizer, tensor: int) -> bool:
         """Whether it holds a parameter of the shape that gets no gradient."""
