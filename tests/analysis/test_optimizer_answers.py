@@ -384,7 +384,7 @@ for step in range(4):
 """
     (answer,) = found(source, "never-stepped")
     assert answer.causes[0].line == 7
-    later = f"""
+    later = """
 adam = torch.optim.Adam(second.parameters())
 for step in range(2):
     adam.zero_grad()

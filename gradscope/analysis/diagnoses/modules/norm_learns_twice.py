@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.modules.run_of_model import run_of_model
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.modes.norms_at_moved_weights import LearnedAtMovedWeights, learned_at_moved_weights
-from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.analysis.report_model import Evidence
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -22,7 +23,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
 
 def _finding(sources: Sources, several: list[LearnedAtMovedWeights]) -> Finding:
     one = several[-1]
-    causes = _run_of_model(sources, one)
+    causes = run_of_model(sources, one.normalized, one.passed, one.passed)
     norms = sources.listed([sources.names.of(each.weight).rpartition(".")[0] or "a batch norm" for each in several])
     return sources.finding(
         f"Line {causes[0].line}: the model runs a second time on the same batch here, at weights that are put back "
@@ -34,20 +35,6 @@ def _finding(sources: Sources, several: list[LearnedAtMovedWeights]) -> Finding:
         evidence=[Evidence("ops", one.moved), Evidence("ops", one.passed)],
         advice="Set the norms' momentum to 0 for the second run.",
     )
-
-
-def _run_of_model(sources: Sources, one: LearnedAtMovedWeights) -> list[Cause]:
-    """The line that called the model, as far as the function of the pass has one; else the norm's own."""
-    index = sources.index
-    function = index.statements[index.op_statement[one.passed]]
-    for op in range(one.normalized, one.passed + 1):
-        statement = index.statements[index.op_statement[op]]
-        if (statement.file, statement.function) == (function.file, function.function):
-            taken = list(index.uses.of(op))
-            stored = sources.stored(taken[0], op) if taken else []
-            inside = [cause for cause in stored if cause.function == index.op_place(op).function]
-            return inside or sources.cause("used", op)
-    return sources.cause("used", one.normalized)
 
 
 DIAGNOSIS = Diagnosis(

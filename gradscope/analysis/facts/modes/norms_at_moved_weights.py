@@ -7,15 +7,15 @@ batch, the weights put back, a step. The statistics of the second forward are of
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
+from gradscope.analysis.facts.modes.batches import batch_behind
 from gradscope.analysis.facts.modes.norm_statistics import LEARNED, runs_in_training
 from gradscope.analysis.facts.passes.gradient_lives import GradientLives
 from gradscope.analysis.facts.writes import all_steps, writes_by_program
 from gradscope.analysis.index import Index
-from gradscope.recording.flags import EXTERNAL, PARAMETER
 from gradscope.recording.rows import OpKind
 
 ROUNDS = 3
@@ -80,7 +80,11 @@ class _Rounds:
         leaves = {leaf for _, leaf in moved}
         if not any(step in self._steps_of.get(leaf, ()) for leaf in leaves):
             return None  # (the step is another model's: this one is trained by hand)
-        if not leaves or not leaves <= {leaf for _, leaf in back} or self._data(first) != self._data(second):
+        if (
+            not leaves
+            or not leaves <= {leaf for _, leaf in back}
+            or batch_behind(self._index, first) != batch_behind(self._index, second)
+        ):
             return None
         return moved[-1][0], second, passed
 
@@ -90,24 +94,3 @@ class _Rounds:
 
     def _within(self, first: int, last: int) -> list[tuple[int, int]]:
         return self._moves[bisect_left(self._moved_at, first) : bisect_left(self._moved_at, last)]
-
-    def _data(self, op: int) -> frozenset[int]:
-        """What goes into a run of a norm that no call made, or that calls without parameters made: the batch."""
-        index, flags = self._index, self._index.recording.tensors.column("flags")
-        found, seen = set[int](), set[int]()
-        todo: list[int] = list(index.uses.of(op)[:1])
-        while todo:
-            one = todo.pop()
-            if one in seen:
-                continue
-            seen.add(one)
-            made = index.made_by(one)
-            taken: Iterable[int] = index.uses.of(made) if 0 <= made < index.op_count else ()
-            if flags[one] & EXTERNAL or not self._leads_to_weights(one):
-                found.add(one)
-            else:
-                todo += [other for other in taken if not flags[other] & PARAMETER]
-        return frozenset(found)
-
-    def _leads_to_weights(self, tensor: int) -> bool:
-        return self._index.recording.tensors.column("node")[tensor] >= 0
