@@ -10,6 +10,7 @@ from gradscope.analysis.diagnoses.modules.left_in_evaluation import STEPS
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.modes.norm_statistics import LEARNED, runs_in_training
 from gradscope.analysis.facts.modes.training_modes import ModeCall, TrainingModes
+from gradscope.analysis.facts.modes.undone_norm_modes import UndoneNorms, undone_norm_modes
 from gradscope.analysis.facts.modes.unreached_norms import unreached_norms
 from gradscope.analysis.facts.writes import last_written
 from gradscope.analysis.report_model import Evidence
@@ -42,8 +43,10 @@ def _find_learning(sources: Sources) -> Iterator[Finding]:
             if not any(index.requires_grad(tensor, op) for tensor in part.parameters):
                 said.add(last.event.span)
                 yield _of_part(sources, part, last, op)
-    if not said:
-        yield from _find_going_on(sources, modes)
+    going_on = list(_find_going_on(sources, modes)) if not said else []
+    yield from going_on
+    if not (said or going_on):
+        yield from (_undone(sources, one) for one in undone_norm_modes(index, modes, sources.passes))
 
 
 def _is_frozen_there(sources: Sources, modes: TrainingModes, call: ModeCall, learned: int) -> bool:
@@ -128,6 +131,26 @@ def _of_part(sources: Sources, part: ModeCall, last: ModeCall, op: int) -> Findi
     )
 
 
+def _undone(sources: Sources, undone: UndoneNorms) -> Finding:
+    """Norms that are not frozen, but for their statistics: eval() was called on them alone."""
+    index = sources.index
+    names = sources.listed([sources.names.of(weight) for weight in undone.weights])
+    asked, line = (index.span_line(one.event.span) for one in (undone.asked, undone.back))
+    return sources.finding(
+        f"Batch norms ({names}) go by each batch and update their running statistics in "
+        f"{index.times(undone.passes):,} training passes, though eval() had been called on them (line {asked})",
+        why=f"line {line} called train() on {undone.back.name}, which puts all that is in it back into training mode",
+        op=undone.runs[0],
+        tensors=undone.weights,
+        causes=[
+            *sources.cause_of_event("set", undone.back.event),
+            *sources.cause_of_event("set", undone.asked.event),
+        ],
+        evidence=[Evidence("events", one.event.row) for one in (undone.asked, undone.back)],
+        advice="Call eval() on the norms after each train(), or override train() of the model so that it does.",
+    )
+
+
 DIAGNOSIS = Diagnosis(
     code="frozen-norm-learns",
     title="the batch norm of a frozen part learns statistics again",
@@ -136,7 +159,8 @@ DIAGNOSIS = Diagnosis(
         meaning="""A part of a model does not require grad and was set to evaluation mode. A later train() on the
             whole model put it back into training mode, and its batch norms updated their running statistics. Or
             its batch norms were frozen for good, and nothing called eval() on them: they went on so while other
-            parts were trained.""",
+            parts were trained. Or eval() was called on the batch norms alone, and a later train() of the whole model
+            undid it before a training pass ran, or after each evaluation.""",
         reason="""requires_grad=False keeps parameters from gradients; running statistics are no parameters, they
             follow from the mode. train() sets the mode of every module within.""",
         remedy="""Call eval() on the frozen part after each train(), or override train() of the model so that it
