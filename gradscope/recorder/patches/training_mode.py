@@ -27,7 +27,7 @@ from gradscope.recording.rows import EventKind
 
 _TRAINING_MODE = int(EventKind.TRAINING_MODE)
 _known: dict[int, tuple[weakref.ref[nn.Module], int, list[int]]] = {}
-"""For each module by its ``id``: itself, its number, and how many dropouts and batch norms it has."""
+"""For each module by its ``id``: itself, its number, and how many dropouts (that drop) and batch norms it has."""
 _next = count()
 
 
@@ -57,7 +57,8 @@ def _observe(mode: RecorderMode, module: nn.Module, training: bool, frame: Frame
     parameters: list[Any] = []
     if held is None or held[0]() is not module:
         inside = list(module.modules())
-        counts = [sum(isinstance(one, kind) for one in inside) for kind in (_DropoutNd, _BatchNorm)]
+        norms = sum(isinstance(one, _BatchNorm) for one in inside)
+        counts = [sum(isinstance(one, _DropoutNd) and _drops(one) for one in inside), norms]
         held = _known[id(module)] = (weakref.ref(module), next(_next), counts)
         parameters = list(module.parameters())
     _, number, (dropouts, norms) = held
@@ -74,3 +75,9 @@ def _observe(mode: RecorderMode, module: nn.Module, training: bool, frame: Frame
         detail["through"] = around
     mode.observer.look_at_dropping()
     mode.observer.observe_event(_TRAINING_MODE, frame, mode.thread, number, detail, parameters)
+
+
+def _drops(dropout: _DropoutNd) -> bool:
+    """Whether a dropout has a rate: one of zero does the same in both modes."""
+    rate = vars(dropout).get("p")
+    return type(rate) not in (int, float) or rate > 0

@@ -165,8 +165,8 @@ def _left(
         return None
     earlier, later = (calls[one] for one in range(at - 1, -1, -1)), islice(calls, at + 1, None)
     back = next((one for one in chain(earlier, later) if one.training and _overlap(one, call)), None)
-    place, within = _place(sources, call, back)
-    if _may_train(sources, within, first):
+    place, within = place_of_evaluation(sources, call, back)
+    if may_train(sources, within, first):
         return None
     return _LeftBehind(call, back, ended is not None and ended.training, place, steps, index.times(training.steps))
 
@@ -194,7 +194,7 @@ def _overlap(one: ModeCall, other: ModeCall) -> bool:
     return not one.parameters.isdisjoint(other.parameters)
 
 
-def _place(sources: Sources, call: ModeCall, back: ModeCall | None) -> tuple[int, tuple[int, ...]]:
+def place_of_evaluation(sources: Sources, call: ModeCall, back: ModeCall | None) -> tuple[int, tuple[int, ...]]:
     """Where the function that sets both modes, itself or by others, sets this one; and the calls inside of that."""
     spans = sources.index.recording.spans
     functions = {(spans[one].file, spans[one].function): one for one in back.through} if back is not None else {}
@@ -204,7 +204,7 @@ def _place(sources: Sources, call: ModeCall, back: ModeCall | None) -> tuple[int
     return call.event.span, call.through[: len(call.through) - 1]
 
 
-def _may_train(sources: Sources, calls: tuple[int, ...], op: int) -> bool:
+def may_train(sources: Sources, calls: tuple[int, ...], op: int) -> bool:
     """Whether the functions of some calls may come to make a pass: what an evaluation trains is trained for it."""
     index, files = sources.index, sources.index.recording.files
     function = index.op_place(op).function.rpartition(".")[2]

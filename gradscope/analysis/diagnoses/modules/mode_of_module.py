@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.modules.left_in_evaluation import STEPS, has_no_effect, left_in_evaluation
+from gradscope.analysis.diagnoses.modules.training_undone import training_undone
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.modes.mode_runs import mode_runs
 from gradscope.analysis.facts.modes.training_modes import ModeCall, TrainingModes
@@ -26,9 +27,10 @@ def _find_evaluating(sources: Sources) -> Iterator[Finding]:
     if all(call.training for call in modes.calls):
         return
     said: set[int] = set()
-    for finding, spans in left_in_evaluation(sources, modes):
-        said |= spans
-        yield finding
+    for finding, spans in (*left_in_evaluation(sources, modes), *training_undone(sources, modes)):
+        if said.isdisjoint(spans):
+            said |= spans
+            yield finding
     lives, found = sources.lives, dict[int, tuple[int, Finding]]()
     optimizers = seen_optimizers(sources.index, sources.events)
     for optimizer in optimizers:
@@ -135,7 +137,7 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""eval() was called on a model with dropout or batch norms, no train() followed, and an optimizer
             went on to step its parameters; or an evaluation in the middle of training left it so until a later
-            train(). It is a note where the model has batch norms only and was in that mode
+            train(), or a function that evaluates did so between train() and the training pass. It is a note where the model has batch norms only and was in that mode
             from the first step on, or was not evaluated in between: that may be meant.""",
         reason="""eval() switches dropout off and lets batch norms use their running statistics without updating
             them. It has nothing to do with gradients: backward and steps go on, on another function.""",
