@@ -80,4 +80,4 @@ def _observe(mode: RecorderMode, module: nn.Module, training: bool, frame: Frame
 def _drops(dropout: _DropoutNd) -> bool:
     """Whether a dropout has a rate: one of zero does the same in both modes."""
     rate = vars(dropout).get("p")
-    return type(rate) not in (int, float) or rate > 0
+    return not isinstance(rate, int | float) or rate > 0

@@ -137,7 +137,8 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""eval() was called on a model with dropout or batch norms, no train() followed, and an optimizer
             went on to step its parameters; or an evaluation in the middle of training left it so until a later
-            train(), or a function that evaluates did so between train() and the training pass. It is a note where the model has batch norms only and was in that mode
+            train(), or a function that evaluates did so between train() and the training pass. It is a note where the
+            model has batch norms only and was in that mode
             from the first step on, or was not evaluated in between: that may be meant.""",
         reason="""eval() switches dropout off and lets batch norms use their running statistics without updating
             them. It has nothing to do with gradients: backward and steps go on, on another function.""",
