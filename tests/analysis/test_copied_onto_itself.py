@@ -78,3 +78,69 @@ def test_what_takes_from_another_or_changes_itself_on_purpose(body: str) -> None
 def test_a_statement_that_shares_a_part_with_the_other_model() -> None:
     body = "target.weight = online.weight\n    soft(target, online)"
     assert found(body)[0] == []
+
+
+AVERAGE = """
+import copy, torch
+from torch import nn
+net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+average = copy.deepcopy(net).requires_grad_(False)
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+@torch.no_grad()
+def update(ma, model):
+    own, of = dict(ma.named_parameters()), {walked}
+    for name, p in model.named_parameters():
+        own[name].lerp_(p, 0.1)
+    {loop}
+for step in range(4):
+    optimizer.zero_grad()
+    net(torch.randn(5, 3)).pow(2).mean().backward()
+    optimizer.step()
+    update(average, net)
+with torch.no_grad():
+    average(torch.randn(5, 3))
+"""
+BY_ITEM = """for name, b in {}.named_buffers():  # here
+        if b.dtype.is_floating_point:
+            of[name].lerp_(b, 0.1)
+        else:
+            of[name].copy_(b)"""
+BY_NAME = """for name, b in {}.state_dict().items():  # here
+        if b.is_floating_point() and "running" in name:
+            mine = of[name]
+            mine.mul_(0.9).add_(b, alpha=0.1)"""
+BY_CALL = """for name, b in {}.named_buffers():  # here
+        ma.get_buffer(name).copy_(b)"""
+BY_KEYS = """mine, other = dict(ma.named_buffers()), dict({}.named_buffers())  # here
+    for name in mine:
+        mine[name].copy_(other[name])"""
+BUFFERS, STATE = "dict(ma.named_buffers())", "ma.state_dict()"
+
+
+@pytest.mark.parametrize(
+    ("walked", "loop"),
+    [(BUFFERS, BY_ITEM), (STATE, BY_ITEM), (STATE, BY_NAME), (BUFFERS, BY_CALL), (BUFFERS, BY_KEYS)],
+)
+@pytest.mark.parametrize("own", [True, False])
+def test_a_loop_that_walks_the_average_itself(walked: str, loop: str, *, own: bool) -> None:
+    source = AVERAGE.replace("{walked}", walked).replace("{loop}", loop.format("ma" if own else "model"))
+    answers = [
+        one for one in build(recorded(source)).answers if one.code in ("copied-onto-itself", "one-tensor-two-names")
+    ]
+    assert [[cause.line for cause in one.causes] for one in answers] == [[line_of(source, "# here")]] * own
+    assert not own or "running_mean" in answers[0].text or "mine is mixed with itself" in answers[0].text
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        "for name, b in ma.named_buffers():\n        b.copy_(b)",
+        "for name, b in ma.named_buffers():\n        b.mul_(1)",
+        "for name, b in ma.named_buffers():\n        of[name].copy_(model.get_buffer(name))",
+        "for name, b in model.named_buffers():\n        of[name].copy_(b)",
+    ],
+)
+def test_states_that_are_not_taken_for_two(loop: str) -> None:
+    source = AVERAGE.replace("{walked}", BUFFERS).replace("{loop}", loop)
+    answers = [one for one in build(recorded(source)).answers if one.code == "copied-onto-itself"]
+    assert answers == []

@@ -10,36 +10,54 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory_writes.onto_themselves import OntoItself, onto_themselves
 from gradscope.analysis.report_model import Cause
 from gradscope.frames.calls.given_twice import given_twice
+from gradscope.frames.calls.walked_by_name import walked_by_name
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each statement; what gives one model for two is the line to change, where the text has it."""
     known = {one.op for one in sources.self_copies}  # two names that are one module
+    found: dict[tuple[str, int], tuple[OntoItself, Cause]] = {}
     for one in onto_themselves(sources.index, sources.sharing):
-        if one.op not in known:
-            yield from _finding(sources, one)
+        cause = _cause(sources, one) if one.op not in known else None
+        if cause is not None:
+            before = found.get((cause.file, cause.line))
+            both = one if before is None else _joined(before[0], one)
+            found[cause.file, cause.line] = both, cause
+    yield from (_finding(sources, one, cause) for one, cause in found.values())
 
 
-def _finding(sources: Sources, one: OntoItself) -> Iterator[Finding]:
+def _joined(one: OntoItself, other: OntoItself) -> OntoItself:
+    """Two statements of a loop: one mixes, another copies what is no number to be mixed."""
+    tensors = tuple(dict.fromkeys((*one.tensors, *other.tensors)))
+    return max(one, other, key=lambda each: each.times)._replace(tensors=tensors)
+
+
+def _cause(sources: Sources, one: OntoItself) -> Cause | None:
+    """The line to change; None where nothing shows that two models were meant."""
     index = sources.index
     statement = index.statements[index.op_statement[one.op]]
-    given = None if one.is_by_one_name else given_twice(index.recording.files[statement.file].text, statement.line)
-    if given is None and (one.changes or (one.is_load and not one.is_by_one_name)):
-        return
-    causes: list[Cause] = sources.cause("write", one.op)
+    given = None
+    if not one.is_by_one_name and statement.file >= 0:
+        text = index.recording.files[statement.file].text
+        given = given_twice(text, statement.line) or walked_by_name(text, index.op_line(one.op))
     if given is not None:
-        causes = [sources.cause_of_line("write", statement.file, *given, "")]
-    line = causes[0].line if causes else index.op_line(one.op)
-    names = sources.listed([sources.names.of(tensor) for tensor in one.tensors])
-    is_one = len(one.tensors) == 1
+        return sources.cause_of_line("write", statement.file, *given, "")
+    if one.changes or one.is_of_states or (one.is_load and not one.is_by_one_name):
+        return None
+    return next(iter(sources.cause("write", one.op)), None)
+
+
+def _finding(sources: Sources, one: OntoItself, cause: Cause) -> Finding:
+    called = list(dict.fromkeys(sources.names.of(tensor) for tensor in one.tensors))
+    names, is_one = sources.listed(called), len(called) == 1
     mixed = f"{names} {'is' if is_one else 'are'} mixed with"
     what = f"load_state_dict copies {names} onto" if one.is_load else mixed
-    yield sources.finding(
-        f"Line {line}: {what} {'itself' if is_one else 'themselves'} ({one.times:,} times)",
+    return sources.finding(
+        f"Line {cause.line}: {what} {'itself' if is_one else 'themselves'} ({one.times:,} times)",
         why="what is written comes from nothing but what it is written to",
         op=one.op,
         tensors=one.tensors,
-        causes=causes,
+        causes=[cause],
         advice="Give it the model whose values are meant.",
     )
 
@@ -50,8 +68,8 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""A statement that runs again and again during the training loads a module from its own state, or mixes
-            each of its parameters with itself. It never has an effect: where a target network is to follow another one,
-            the target stays as it was.""",
+            each of its parameters, or buffers, with itself. It never has an effect: where a target network is to follow
+            another one, the target stays as it was.""",
         reason="""load_state_dict(), copy_() and lerp_() take whatever they are given. That both sides are one module is
             no error.""",
         remedy="""Name the other model on one side: target.load_state_dict(online.state_dict()).""",

@@ -11,6 +11,7 @@ from gradscope.analysis.facts.modules.best_is_trained import BestIsTrained, best
 from gradscope.analysis.facts.modules.copied_modules import TreatedAsTwo
 from gradscope.analysis.facts.program.two_names import keys_for_one, two_names
 from gradscope.analysis.report_model import Evidence
+from gradscope.frames.calls.walked_by_name import walked_by_name
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -21,6 +22,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
         given = pair.given[0]
         if not by_copy.isdisjoint(pair.tensors):
             continue  # it is the copy that was taken for a module of its own
+        written = index.statements[index.op_statement[pair.op]]
+        if written.file >= 0 and walked_by_name(index.recording.files[written.file].text, index.op_line(pair.op)):
+            continue  # it is the loop that walks the other model in place of this one
         said.update((pair.file, at.line) for at in pair.given)
         is_named = bool(given.of) and " and " not in given.name
         one, other = (given.name, given.of) if is_named else pair.names

@@ -37,11 +37,13 @@ class OntoItself(NamedTuple):
     """What is written and what is taken have one name in the statement."""
     changes: bool
     """It may change them (``p.copy_(0.9 * p)``): it is in vain only where two were meant."""
+    is_of_states: bool = False
+    """They are no parameters: buffers of a model, or anything else that is written in place."""
 
 
 def onto_themselves(index: Index, sharing: StorageGroups) -> Iterator[OntoItself]:
     """One for each statement that loads modules from themselves, or mixes parameters with themselves alone."""
-    steps = all_steps(index)
+    steps, flags = all_steps(index), index.recording.tensors.column("flags")
     for loads in loads_of_themselves(index, sharing).values():
         ops, last = [one.op for one in loads], loads[-1]
         if _is_repeated(steps, ops):
@@ -54,7 +56,8 @@ def onto_themselves(index: Index, sharing: StorageGroups) -> Iterator[OntoItself
         if _is_repeated(steps, ops):
             changes = not all(_leaves_as_it_is(index, op) for op, _ in writes)
             is_one = _is_by_one_name(index, ops[-1])
-            yield OntoItself(ops[-1], tuple(by_tensor), index.times(ops), False, is_one, changes)
+            is_of_states = not all(flags[tensor] & PARAMETER for tensor in by_tensor)
+            yield OntoItself(ops[-1], tuple(by_tensor), index.times(ops), False, is_one, changes, is_of_states)
 
 
 def _is_repeated(steps: list[int], ops: list[int]) -> bool:
@@ -62,13 +65,15 @@ def _is_repeated(steps: list[int], ops: list[int]) -> bool:
 
 
 def _mixed(index: Index) -> dict[int, list[tuple[int, int]]]:
-    """For each statement whose writes of parameters all take that parameter and no other tensor: the writes."""
+    """For each statement whose writes all take what they write (a parameter, a state) and no other tensor: these."""
     tensors = index.recording.tensors
     flags, storages, layouts = (tensors.column(name) for name in ("flags", "storage", "layout"))
     shapes = index.recording.layouts.column("shape")
-    owners = {storages[one]: one for one, flag in enumerate(flags) if flag & PARAMETER and storages[one] >= 0}
+    mixes = index.calls_of(_MIXES.__contains__)
+    owners = _states(index, mixes)
+    owners |= {storages[one]: one for one, flag in enumerate(flags) if flag & PARAMETER and storages[one] >= 0}
     found, others = dict[int, list[tuple[int, int]]](), {NOWHERE}
-    for op in index.calls_of(_MIXES.__contains__):
+    for op in mixes:
         statement, uses = index.op_statement[op], list(index.uses.of(op))
         leaf = owners.get(index.storage_at(uses[0], op), NONE) if uses and statement not in others else NONE
         if leaf < 0:
@@ -79,6 +84,21 @@ def _mixed(index: Index) -> dict[int, list[tuple[int, int]]]:
         else:
             others.add(statement)
     return {statement: writes for statement, writes in found.items() if statement not in others}
+
+
+def _states(index: Index, mixes: list[int]) -> dict[int, int]:
+    """What calls write in place that their own statements did not make, by its memory."""
+    made_at, nodes = (index.recording.tensors.column(name) for name in ("op", "node"))
+    found: dict[int, int] = {}
+    for op in mixes:
+        written = next(iter(index.uses.of(op)), NONE)
+        if written < 0 or nodes[written] >= 0:
+            continue
+        made = made_at[written]
+        if made >= index.op_count or index.op_statement[made] != index.op_statement[op]:
+            found.setdefault(index.storage_at(written, op), written)
+    found.pop(NONE, None)
+    return found
 
 
 def _made_of(index: Index, op: int, taken: list[int], owners: dict[int, int]) -> set[int]:
