@@ -246,6 +246,10 @@ class EventKind(IntEnum):
     ROUNDED_AWAY = 140
     """Steps of an optimizer (the subject) were looked at that changed no parameter in half precision that had a
     gradient (the tensors): ``lost``, or a later one did. Of each the first elements were, or the ``whole``."""
+    SEEDED = 150
+    """``torch.manual_seed`` was called with a ``seed``; whether the generator (of the CPU) was found in the very state
+    ``again`` in which the call before, at the same place and with the same seed, had found it. ``through`` is as in
+    ``TRAINING_MODE``. Noted of the first calls of a place."""
 
 
 class Op(NamedTuple):

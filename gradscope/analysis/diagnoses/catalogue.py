@@ -346,6 +346,7 @@ _ENTRIES = (
     Entry("modules.mode_of_module", _a_mode_or_a_step),
     Entry("modules.copy_runs_original", _a_call("__deepcopy__")),
     Entry("modules.average_in_evaluation", _an_event(EventKind.TRAINING_MODE)),
+    Entry("modules.draws_repeat", _an_event(EventKind.SEEDED)),
     Entry("modules.mode_not_handed_on", _an_event(EventKind.TRAINING_MODE)),
     Entry("modules.frozen_norms", _a_mode_or_a_step),
     Entry("modules.frozen_norm_by_batch", _a_mode_or_a_step),

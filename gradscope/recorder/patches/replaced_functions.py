@@ -43,6 +43,7 @@ from gradscope.recorder.patches import (
     packed_tensors,
     process_ranks,
     repeated_modules,
+    seeds,
     shallow_copies,
     storage_writes,
     stray_groups,
@@ -134,6 +135,8 @@ def _replacements() -> Iterator[Replacement]:
     for name in storage_writes.METHODS:
         yield Replacement(torch.UntypedStorage, name, storage_writes.reported)
     yield Replacement(torch, "from_numpy", arrays_wrapped.reported)
+    yield Replacement(torch, seeds.NAME, seeds.reported)
+    yield Replacement(torch.random, seeds.NAME, seeds.reported)
     yield Replacement(torch.Tensor, "set_", unseen_calls.set_seen)
     yield Replacement(BackwardHookFunction, "apply", unseen_calls.backward_hooks_seen)
     for name in function_backwards.METHODS:
@@ -172,6 +175,7 @@ def install(recorder: object) -> None:
         training_mode.forget()
         ddp_forwards.forget()
         shallow_copies.forget()
+        seeds.forget()
         if not _made or not _put_again():
             _made[:] = _replacements()
         _installed.extend(_made)
