@@ -1,4 +1,4 @@
-"""A gradient of several columns at once, whose own columns are taken for the derivatives of one each."""
+"""A gradient of several columns at once that is taken for the derivatives of one each."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.graphs.broadcast_gradients import BroadcastGradient, broadcast_gradients
 from gradscope.analysis.facts.graphs.summed_columns import SummedColumns, summed_columns
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
@@ -17,6 +18,8 @@ from gradscope.frames.names.stored_names import assigned_names
 def _find(sources: Sources) -> Iterator[Finding]:
     for found in summed_columns(sources.index, sources.passes):
         yield _finding(sources, found)
+    for stretched in broadcast_gradients(sources.index):
+        yield _of_stretched(sources, stretched)
 
 
 def _finding(sources: Sources, found: SummedColumns) -> Finding:
@@ -35,6 +38,25 @@ def _finding(sources: Sources, found: SummedColumns) -> Finding:
         causes=[*own, *_kept(sources, found, given), *taken],
         evidence=[Evidence("ops", op) for op in found.sliced],
         advice="Ask for the gradient of each column by itself: grad(out[:, 0].sum(), x).",
+    )
+
+
+def _of_stretched(sources: Sources, found: BroadcastGradient) -> Finding:
+    index, names = sources.index, sources.names
+    own = [] if found.is_of_one_too else sources.cause("backward", found.grad)
+    given, other = names.at(found.given, found.combined), names.at(found.other, found.combined)
+    several = names.at(found.columns_of, found.grad)
+    return sources.finding(
+        f"Line {index.op_line(found.combined)}: {index.call_name(found.combined)} sets {given}, one column, against "
+        f"each of the {found.columns} columns of {other}",
+        why=f"it is the gradient of the sum of the {found.columns} columns of {several}, by autograd.grad at "
+        f"line {index.op_line(found.grad)}, not the derivative of each",
+        op=found.grad,
+        tensors=[found.given, found.columns_of],
+        causes=[*own, *sources.cause("used", found.combined)],
+        evidence=[Evidence("ops", found.combined), Evidence("tensors", found.other)],
+        advice="Ask for the gradient of each column by itself, and put them side by side: "
+        "torch.cat([grad(out[..., i].sum(), x, create_graph=True)[0] for i in …], -1).",
     )
 
 
@@ -58,11 +80,12 @@ def _kept(sources: Sources, found: SummedColumns, name: str) -> list[Cause]:
 
 DIAGNOSIS = Diagnosis(
     code="gradient-of-summed-columns",
-    title="a gradient of several columns at once, taken apart by columns",
+    title="a gradient of several columns at once, taken for that of each",
     severity="warning",
     explanation=Explanation(
         meaning="""autograd.grad was called for a result with several columns, with ones for all of them. The program
-            takes columns of that result by themselves, and takes columns of the gradient too.""",
+            takes columns of that result by themselves, and takes columns of the gradient too; or the gradient has one
+            column, and is added to or taken from as many as the result has.""",
         reason="""grad_outputs=ones_like(out) adds up all elements of out: what comes out is the gradient of that sum.
             Rows do not mix where each is made from its own row of the input; columns do. grad[:, 0] is then
             du/dx + dv/dx for out = (u, v).""",
