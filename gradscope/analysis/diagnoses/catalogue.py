@@ -267,6 +267,7 @@ _ENTRIES = (
     Entry("gradients.constant_in_second_derivative", _an_event(EventKind.FUNCTION)),
     Entry("gradients.second_derivative_zero", _a_pass_for_results),
     Entry("gradients.kept_gradient_overwritten", _an_event(EventKind.FUNCTION)),
+    Entry("gradients.gradient_of_last_round", _an_event(EventKind.RECOMPUTED)),
     Entry("gradients.state_shared_by_calls", _an_event(EventKind.FUNCTION)),
     Entry("gradients.backward_reduction", _an_event(EventKind.FUNCTION)),
     Entry("modules.frozen", _a_pass),
