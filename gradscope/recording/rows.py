@@ -244,8 +244,9 @@ class EventKind(IntEnum):
     (``own``), had changed at first only (``entered``), or had not changed (``outside``); lists and tensors with a graph
     that they put there again and that were ``left`` there until a function ran next."""
     ROUNDED_AWAY = 140
-    """Steps of an optimizer (the subject) were looked at that changed no parameter in half precision that had a
-    gradient (the tensors): ``lost``, or a later one did. Of each the first elements were, or the ``whole``."""
+    """Steps of an optimizer (the subject) were looked at that changed next to nothing of the parameters in half
+    precision that had a gradient (the tensors): ``lost``, or a later one did. Of each the first elements were, or the
+    ``whole``. The one that changed most ``moved`` so many values ``of`` those that had a gradient other than zero."""
     SEEDED = 150
     """``torch.manual_seed`` was called with a ``seed``; whether the generator (of the CPU) was found in the very state
     ``again`` in which the call before, at the same place and with the same seed, had found it. ``through`` is as in

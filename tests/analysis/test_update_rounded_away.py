@@ -118,6 +118,47 @@ def test_steps_that_change_something_or_have_nothing_to_change_are_none(source: 
     assert lost(source) == []
 
 
+FINE = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+net = nn.Sequential(nn.Embedding(12, 16), nn.Flatten(), nn.Linear(64, 16), nn.GELU(), nn.Linear(16, 3))
+{cast}  # here
+optimizer = torch.optim.{made}
+for step in range(6):
+    optimizer.zero_grad()
+    nn.functional.cross_entropy(net(torch.randint(12, (8, 4))).float(), torch.randint(3, (8,))).backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("cast", "made"),
+    [
+        ("net = net.to(torch.bfloat16)", "AdamW(net.parameters(), lr=2e-5)"),
+        ("net.half()", "Adam(net.parameters(), lr=5e-6, eps=1e-3)"),
+        ("net.bfloat16()", "RMSprop(net.parameters(), lr=5e-6)"),
+    ],
+)
+def test_steps_that_change_few_of_the_values_with_a_gradient_are_seen(cast: str, made: str) -> None:
+    source = FINE.format(cast=cast, made=made)
+    assert lost(source) == [line_of(source, "# here")]
+
+
+@pytest.mark.parametrize(
+    ("cast", "made"),
+    [
+        ("net.float()", "AdamW(net.parameters(), lr=2e-5)"),
+        ("net.bfloat16()", "AdamW(net.parameters(), lr=3e-3)"),
+        ("net.bfloat16()", "SGD(net.parameters(), lr=1e-2)"),
+        ("net[0].bfloat16().requires_grad_(False), net[2:].bfloat16()", "AdamW(net.parameters(), lr=3e-3)"),
+        ("net.bfloat16()", "AdamW([one.detach().float().requires_grad_() for one in net.parameters()], lr=2e-5)"),
+    ],
+)
+def test_steps_that_change_most_or_that_follow_small_gradients_are_none(cast: str, made: str) -> None:
+    assert lost(FINE.format(cast=cast, made=made)) == []
+
+
 def test_looking_at_steps_is_no_part_of_the_recording() -> None:
     half, single = (recorded(plain("SGD(net.parameters(), lr=1e-8)", dtype)) for dtype in ("bfloat16", "float32"))
     assert len(half.ops) in (len(single.ops), len(single.ops) + 6)  # (float() converts)

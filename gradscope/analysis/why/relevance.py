@@ -45,7 +45,8 @@ _LOSES = frozenset(
     advantage-with-gradient backward-differs-from-forward backward-ignores-incoming backward-reduces-otherwise
     backward-returns-swapped backward-writes-incoming estimate-subtracted factor-always-zero function-without-node
     gradient-always-zero gradient-counted-twice gradient-of-last-round gradient-silently-wrong imaginary-part-lost
-    layer-made-anew marked-non-differentiable paired-by-broadcast probabilities-as-logits ratio-without-gradient repeated-index-write
+    layer-made-anew marked-non-differentiable paired-by-broadcast probabilities-as-logits ratio-without-gradient
+    repeated-index-write
     sample-without-gradient skip-path-overwritten stale-result straight-through-reversed target-with-gradient
     term-counted-twice term-without-gradient write-into-expanded zero-factors
     """.split()  # noqa: SIM905

@@ -1,6 +1,7 @@
-"""Whether steps of torch's own optimizers change parameters in half precision at all: small ones may be rounded away.
+"""Whether steps of torch's own optimizers change parameters in half precision: small ones may be rounded away.
 
-A part of each such parameter is copied before the steps 1 to 4, 8, 16 … and compared after them, until it changes.
+A part of each such parameter is copied before the steps 1 to 4, 8, 16 … and compared after them, until a step changes
+a good share of the values that have a gradient.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from gradscope.recording.rows import EventKind
 
 _ROUNDED_AWAY = int(EventKind.ROUNDED_AWAY)
 STEPS = 3
-"""Steps that were looked at and changed nothing from which on it is noted."""
+"""Steps that were looked at and changed next to nothing from which on it is noted."""
+SHARE = 0.25
+"""Of the values with a gradient: where a step changes more of them, most of what is learned is there."""
 MOST = 1024
 """Parameters of one optimizer that are looked at: where it has more, none is."""
 ELEMENTS = 1 << 12
@@ -35,14 +38,16 @@ _HALF = (torch.float16, torch.bfloat16)
 class _Looks:
     """What is known of an optimizer's steps."""
 
-    __slots__ = ("copies", "is_over", "steps", "unmoved")
+    __slots__ = ("copies", "is_over", "most", "steps", "unmoved")
 
     def __init__(self) -> None:
         self.steps = 0
         self.unmoved = 0
-        """Steps that were looked at, all of which changed nothing."""
-        self.copies: list[tuple[Any, Any]] = []
-        """Parameters and what they held before the step that is under way."""
+        """Steps that were looked at, all of which changed no more than the share."""
+        self.most: tuple[int, int] = (0, 1)
+        """Of these the one that changed most: how many values, of how many that had a gradient."""
+        self.copies: list[tuple[Any, Any, Any]] = []
+        """Parameters, what they held before the step that is under way, and where they have a gradient."""
         self.is_over = False
         """It is known that steps change something, or nothing will be."""
 
@@ -87,19 +92,27 @@ def _copy(optimizer: Optimizer, looks: _Looks) -> None:
     looks.is_over = not 0 < len(held) <= MOST
     if not looks.is_over and not _is_capturing(held):
         with torch.no_grad():
-            looks.copies = [(one, _first_of(one).clone()) for one in held if _has_gradient(one)]
+            looks.copies = [
+                (one, _first_of(one).clone(), _first_of(grad_of(one)) != 0) for one in held if _has_gradient(one)
+            ]
 
 
 def _compare(
-    optimizer: Optimizer, looks: _Looks, copies: list[tuple[Any, Any]], mode: RecorderMode, frame: FrameType
+    optimizer: Optimizer, looks: _Looks, copies: list[tuple[Any, Any, Any]], mode: RecorderMode, frame: FrameType
 ) -> None:
     with torch.no_grad():
-        is_lost = all(torch.equal(_first_of(one), before) for one, before in copies)
+        moved = sum(int(((_first_of(one) != before) & given).sum()) for one, before, given in copies)
+        of = sum(int(given.sum()) for _, _, given in copies)
+    if not of:
+        return
+    is_lost = moved <= SHARE * of
     looks.is_over = not is_lost
     looks.unmoved += is_lost
+    looks.most = max(looks.most, (moved, of), key=lambda counts: counts[0] / counts[1])
     if looks.unmoved == STEPS if is_lost else looks.unmoved >= STEPS:
-        held = [one for one, _ in copies]
-        detail = {"lost": is_lost, "whole": all(one.numel() <= ELEMENTS for one in held)}
+        held = [one for one, _, _ in copies]
+        whole = all(one.numel() <= ELEMENTS for one in held)
+        detail = {"lost": is_lost, "whole": whole, "moved": looks.most[0], "of": looks.most[1]}
         mode.observer.observe_event(_ROUNDED_AWAY, frame, mode.thread, number_of(optimizer), detail, held)
 
 
@@ -113,7 +126,7 @@ def _in_half_precision(optimizer: Optimizer) -> list[Any]:
 
 
 def _first_of(parameter: Any) -> Any:
-    return parameter.detach().view(-1)[:ELEMENTS]
+    return parameter.detach().reshape(-1)[:ELEMENTS]
 
 
 def _has_gradient(parameter: Any) -> bool:

@@ -22,6 +22,8 @@ _HALF_A_STEP = {"bfloat16": 2.0**-9, "float16": 2.0**-12}
 """For each precision, half of the distance from 1 to the next number below: what is less is rounded away."""
 
 _ADAMS = ("Adam", "AdamW")
+_OF_THE_RATE = frozenset((*_ADAMS, "NAdam", "RAdam", "Adamax", "RMSprop"))
+"""Optimizers whose steps are about as large as the rate for every value with a gradient, however small that is."""
 _LARGEST = 3.2
 """Of these a step moves a weight by at most so many times the rate: (1 - 0.9) / sqrt(1 - 0.999), by their paper."""
 
@@ -43,8 +45,12 @@ def _find(sources: Sources) -> Iterator[Finding]:
         if not _has_its_first_rate(sources, optimizer):
             continue
         if (event := lost.get(optimizer.made.subject)) is not None:
-            yield _none_moved(sources, optimizer, event)
-            continue
+            if not event.detail.get("moved"):
+                yield _none_moved(sources, optimizer, event)
+                continue
+            if optimizer.name in _OF_THE_RATE:
+                yield _few_moved(sources, optimizer, event)
+                continue
         if optimizer.name not in _ADAMS:
             continue
         kept: dict[tuple[str, int], list[int]] = {}
@@ -60,23 +66,46 @@ def _find(sources: Sources) -> Iterator[Finding]:
 
 
 def _lost_steps(sources: Sources) -> dict[int, Happened]:
-    """By optimizer, that no step of it that was looked at changed a parameter in half precision."""
+    """By optimizer, that no step of it that was looked at changed much of its parameters in half precision."""
     last = {event.subject: event for event in sources.events.of(EventKind.ROUNDED_AWAY)}
     return {subject: event for subject, event in last.items() if event.detail.get("lost") and event.tensors}
 
 
 def _none_moved(sources: Sources, optimizer: Optimizer, event: Happened) -> Finding:
+    as_far = "" if event.detail.get("whole") else ", as far as they were looked at"
+    return _looked_at(
+        sources,
+        optimizer,
+        event,
+        "changes nothing",
+        f"each of {STEPS} steps left all of their values as they were{as_far}, though none has a gradient of zero",
+    )
+
+
+def _few_moved(sources: Sources, optimizer: Optimizer, event: Happened) -> Finding:
+    moved, of = int(event.detail["moved"]), int(event.detail["of"])
+    as_far = "" if event.detail.get("whole") else ", as far as they were looked at"
+    return _looked_at(
+        sources,
+        optimizer,
+        event,
+        "leaves most values as they are",
+        f"of {of:,} with a gradient other than zero a step changed {moved:,}, and none of {STEPS} that were looked "
+        f"at a larger share{as_far}",
+    )
+
+
+def _looked_at(sources: Sources, optimizer: Optimizer, event: Happened, does: str, seen: str) -> Finding:
     index, tensors = sources.index, list(event.tensors)
     dtype = dtype_of(index, index.layout_at(tensors[0], event.op))
     changed = made_so(index, tensors[0], dtype, event.op)
     made = changed if changed >= 0 else index.made_by(tensors[0])
     names, rate = sources.listed([sources.names.of(tensor) for tensor in tensors]), optimizer.setting(tensors[0], "lr")
-    as_far = "" if event.detail.get("whole") else ", as far as they were looked at"
     return sources.finding(
         f"Line {index.op_line(made)}: {names} {'is' if len(tensors) == 1 else 'are'} {dtype}, in which the "
-        f"{optimizer.name} of line {optimizer.line} with lr={rate:g} changes nothing",
-        why=f"each of {STEPS} steps left all of their values as they were{as_far}, though none has a gradient of zero: "
-        "an update that is less than half of the distance to the next number is rounded away, in each step anew",
+        f"{optimizer.name} of line {optimizer.line} with lr={rate:g} {does}",
+        why=f"{seen}: an update that is less than half of the distance to the next number is rounded away, in each "
+        "step anew",
         op=min(event.op, index.op_count - 1),
         tensors=tensors,
         causes=[*sources.cause("set", made), *sources.cause_of_event("made", optimizer.made)],
@@ -141,7 +170,8 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""The weights of a norm, which begin at 1, were bfloat16 or float16, and Adam or AdamW stepped them
             with a rate so small that 1 less a step is rounded to 1 again. Or steps of any of torch's optimizers were
-            looked at, and none changed a single value of what it holds in half precision.""",
+            looked at, and none changed a single value of what it holds in half precision; or, of those of the Adams
+            and RMSprop, more than a quarter of the values with a gradient.""",
         reason="""Numbers near 1 are 0.0039 apart in bfloat16, and those near 0.1 are 0.0005 apart. A step of Adam is
             about as large as the rate. What is less than half the distance to the next number is lost, in each step
             anew: it does not add up.""",
