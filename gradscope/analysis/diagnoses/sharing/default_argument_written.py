@@ -1,4 +1,4 @@
-"""The default of an argument, which all calls share: a function writes it in place, or several models train it."""
+"""The default of an argument, which all calls share: what one of them writes or keeps there, the others find."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.losses.self_compared import SelfCompared, self_compared
 from gradscope.analysis.facts.modules.shared_defaults import shared_defaults
 from gradscope.analysis.facts.writes import writes_by_program
 from gradscope.analysis.report_model import Evidence
 from gradscope.frames.names.given_names import default_arguments
+from gradscope.frames.names.one_store import OneStore
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -52,6 +54,25 @@ def _find(sources: Sources) -> Iterator[Finding]:
             evidence=[Evidence("ops", step)],
             advice="Let the default be None, and make a module for each in __init__.",
         )
+    for compared in self_compared(index, sources.passes):
+        if compared.store is not None and compared.store.default:
+            yield _of_one_store(sources, compared, compared.store)
+
+
+def _of_one_store(sources: Sources, compared: SelfCompared, store: OneStore) -> Finding:
+    """A list or dict for all calls, in which what belongs to one takes the place of what belongs to another."""
+    index, (one, other) = sources.index, compared.texts
+    causes = [sources.cause_of_line("made", compared.file, line, end_line, "") for line, end_line in store.lines]
+    return sources.finding(
+        f"Line {index.op_line(compared.op)}: {index.call_name(compared.op)} compares {one} with {other}, which are one "
+        f"tensor in each of {compared.runs:,} runs, so that it gives zero and no gradient",
+        why=f"the default of {store.default} is one object for all calls of {store.function}, made once at "
+        f"line {causes[0].line}",
+        op=compared.op,
+        tensors=[compared.tensor],
+        causes=[*causes, *sources.cause("used", compared.op)],
+        advice="Let the default be None, and make the object in the body.",
+    )
 
 
 DIAGNOSIS = Diagnosis(
@@ -61,7 +82,8 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""A tensor that was made in the header of a function, as the default of an argument, was written in
             place by the function's body, more than once. Or a module that was made there, or in the body of a class,
-            is held by several models, and an optimizer steps it.""",
+            is held by several models, and an optimizer steps it. Or a list or dict that is a default was filled by
+            several calls, and a term of a loss compares what it takes from there with itself.""",
         reason="""Python evaluates defaults once, when the def is run. All calls that do not give the argument get
             the same tensor, with what earlier calls wrote there, or the same module: a target network moves with the
             network that it is the target for.""",

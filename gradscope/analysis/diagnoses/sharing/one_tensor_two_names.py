@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.losses.self_compared import SelfCompared, self_compared
 from gradscope.analysis.facts.modules.best_is_trained import BestIsTrained, best_is_trained
 from gradscope.analysis.facts.modules.copied_modules import TreatedAsTwo
 from gradscope.analysis.facts.program.two_names import keys_for_one, two_names
@@ -50,6 +51,28 @@ def _find(sources: Sources) -> Iterator[Finding]:
     for best in best_is_trained(index, sources.names_held):
         if (best.file, best.kept.line) not in said:
             yield _best(sources, best)
+    for compared in self_compared(index, sources.passes):
+        if compared.store is None or not compared.store.default:
+            yield _compared(sources, compared)
+
+
+def _compared(sources: Sources, compared: SelfCompared) -> Finding:
+    """A term of a loss that compares a tensor with itself under another name."""
+    index, (one, other), store = sources.index, compared.texts, compared.store
+    made = [
+        sources.cause_of_line("made", compared.file, line, end_line, "")
+        for line, end_line in (store.lines if store is not None else ())
+    ]
+    by = f"; by line {made[0].line} both are read from one object" if made else ""
+    return sources.finding(
+        f"Line {index.op_line(compared.op)}: {index.call_name(compared.op)} compares {one} with {other}, which are one "
+        "tensor",
+        why=f"so in each of {compared.runs:,} runs what it gives is zero, and so is the gradient{by}",
+        op=compared.op,
+        tensors=[compared.tensor],
+        causes=[*made, *sources.cause("used", compared.op)],
+        advice="Keep the two apart: a list or dict of its own for each, or a copy.",
+    )
 
 
 def _best(sources: Sources, best: BestIsTrained) -> Finding:
@@ -100,7 +123,8 @@ DIAGNOSIS = Diagnosis(
             statement then used both names as if they were two things: it mixed the one into the other, compared them,
             or read both. Or copy.copy() made several copies of a module, for each of which an optimizer was made, or
             one that is called best or target while steps went on, or that a statement mixed with the module itself.
-            Or a loop keeps the module that it trains under the name of the best so far.""",
+            Or a loop keeps the module that it trains under the name of the best so far. Or a term of a loss compares
+            a tensor with itself, by two expressions and each time that it runs.""",
         reason="""noisy = clean, self.target = self.policy, copy.copy(model) and {"x": t, "y": t} make no copy of any
             tensor. What is written under the one name is read under the other.""",
         remedy="""Take a copy where the second name is given: clean.clone(), copy.deepcopy(policy), or
