@@ -53,6 +53,54 @@ def test_so_is_that_of_a_term_without_any_gradient_in_the_pass_of_one_optimizer_
     assert found(source) == [line_of(SOURCE, "# judged")]
 
 
+AROUND = SOURCE.replace("code.detach()  # given", "code")
+
+
+def test_what_both_are_given_may_be_reached_around_the_generator() -> None:
+    assert found(AROUND) == [line_of(AROUND, "# judged")]
+    by_data = AROUND.replace(
+        "critic(torch.cat([fake.detach(), given], 1))  #", "critic(torch.cat([fake.data, given], 1))  #"
+    )
+    assert found(by_data) == [line_of(by_data, "# judged")]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("critic(torch.cat([fake.detach(), given], 1))  # judged", "critic(torch.cat([fake, given], 1))"),
+        ("        optimizer.zero_grad()\n", ""),
+        ("[*encoder.parameters(), *generator.parameters()]", "encoder.parameters()"),
+    ],
+    ids=["not cut off", "not cleared", "not updated"],
+)
+def test_a_term_that_trains_what_it_is_for_is_fine(before: str, after: str) -> None:
+    assert before in AROUND
+    assert not found(AROUND.replace(before, after))
+
+
+ACTOR = """
+import torch
+encoder, actor, critic = torch.nn.Linear(2, 3), torch.nn.Linear(3, 1), torch.nn.Linear(4, 1)
+both = torch.optim.SGD([*encoder.parameters(), *actor.parameters()], lr=0.1)
+judge = torch.optim.SGD(critic.parameters(), lr=0.1)
+for step in range(3):
+    code = encoder(torch.ones(4, 2))
+    features = code.detach()
+    value = critic(torch.cat([features, actor(features)], 1)).mean()
+    loss = code.pow(2).mean() - value
+    both.zero_grad()
+    loss.backward()
+    both.step()
+    judge.zero_grad()
+    critic(torch.cat([features, actor(features).detach()], 1)).pow(2).mean().backward()
+    judge.step()
+"""
+
+
+def test_an_actor_on_features_that_it_is_not_to_move_is_fine() -> None:
+    assert not found(ACTOR)
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [

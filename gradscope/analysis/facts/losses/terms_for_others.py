@@ -1,6 +1,7 @@
 """Terms of a loss whose gradients reach none of what the next step updates, and are cleared before a step applies them.
 
-A generator's loss, in which the discriminator judges what the generator made, cut off: the term trains neither.
+A generator's loss, in which the discriminator judges what the generator made, cut off: the term trains neither. It may
+still reach what both are given, the encoder of a condition, by a way around the generator.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 
 _WRITTEN = ("detach", "data", "no_grad", "inference_mode")
+_AT_ONE_TENSOR = ("detach", "data")
+"""Cuts of one tensor, which leave the ways around it as they are."""
 
 
 class TermForOthers(NamedTuple):
@@ -58,11 +61,15 @@ class TermsForOthers:
             if not any(leaves & updated for leaves in behind.values()):
                 continue
             for term, leaves in behind.items():
-                cleared = self._cleared_unused(leaves, op)
-                if not leaves or leaves & updated or cleared < 0:
+                reached, others = leaves & updated, leaves - updated
+                cleared = self._cleared_unused(others, op)
+                if not others or cleared < 0:
                     continue
-                if ways := self._ways(term, op, updated):
-                    yield TermForOthers(term, *ways, sorted(leaves), cleared)
+                ways = self._ways(term, op, updated - reached)
+                if ways is None or (reached and not self._is_around(reached, ways[0])):
+                    continue
+                if any(not one.isdisjoint(ways[1]) for one in behind.values()) or not reached:
+                    yield TermForOthers(term, *ways, sorted(others), cleared)
 
     def _cleared_unused(self, leaves: frozenset[int] | set[int], op: int) -> int:
         """The last op that cleared the gradients of leaves after a pass, before any step used them; NONE: not all."""
@@ -74,6 +81,19 @@ class TermsForOthers:
                 return NONE
             last = max(last, cleared)
         return last
+
+    def _is_around(self, reached: frozenset[int] | set[int], cuts: list[int]) -> bool:
+        """Whether all updated leaves that a term reaches come before each of the cuts as well.
+
+        Where one comes after a cut only, it is what the term is to train: an actor on features that it is not to move.
+        """
+        for cut in cuts:
+            taken = list(self._index.uses.of(cut))
+            if self._cuts.kind(cut) not in _AT_ONE_TENSOR or len(taken) != 1:
+                return False
+            if not reached <= self._flow.origins(taken[0], cut).keys():
+                return False
+        return True
 
     def _ways(self, term: int, op: int, updated: frozenset[int]) -> tuple[list[int], list[int]] | None:
         """The cuts, all of them written as such, between a term and what is updated; and the leaves behind them."""
