@@ -464,3 +464,68 @@ for epoch in range(4):
     )
     (answer,) = found(source)
     assert [cause.line for cause in answer.causes] == [line_of(source, "# taken"), line_of(source, "# kept")]
+
+
+RESTORED = (
+    HEAD
+    + """
+table = model.weight
+rows, ids = torch.arange(3) != 2, torch.tensor([0, 1])
+original = {taken}  # taken
+for step in range(3):
+    train()
+    with torch.no_grad():
+        {put}
+"""
+)
+
+
+@pytest.mark.parametrize("taken", ["table.detach()", "model.weight.data", "model.state_dict()['weight']"])
+@pytest.mark.parametrize(
+    "put",
+    [
+        "table[:, rows] = original[:, rows]",
+        "table[0] = original[0]",
+        "table.data[:, torch.arange(3) != 2] = original[:, torch.arange(3) != 2].clone()",
+        "table.index_copy_(1, ids, original.index_select(1, ids))",
+        "table.copy_(torch.where(rows, original, table))",
+        "model.weight.data = rows * original + (~rows) * table",
+        "table[:, :2].copy_(original[:, :2])",
+        "print((table[:, ids] - original[:, ids]).norm())",
+    ],
+)
+def test_rows_that_are_put_back_onto_themselves(taken: str, put: str) -> None:
+    source = RESTORED.format(taken=taken, put=put)
+    (answer,) = found(source)
+    assert [cause.line for cause in answer.causes] == [line_of(source, "# taken")]
+    if "[:, rows] =" in put:
+        assert "changes nothing" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("taken", "put"),
+    [
+        ("table.detach().clone()", "table[:, rows] = original[:, rows]"),
+        ("table.detach().clone()", "table.copy_(torch.where(rows, original, table))"),
+        # Others are put there than those that are there: rows are moved about.
+        ("table.detach()", "table[:, 1:] = original[:, :-1].clone()"),
+        ("table.detach()", "table[:, ids] = original[:, ids.flip(0)]"),
+        ("table.detach()", "table[:, torch.randperm(3)] = original[:, torch.randperm(3)]"),
+        ("table.detach()", "table.copy_(torch.where(rows, original, torch.zeros(3)))"),
+    ],
+)
+def test_copies_and_other_rows_are_no_rows_put_back_onto_themselves(taken: str, put: str) -> None:
+    source = RESTORED.format(taken=taken, put=put).replace("original", "others")
+    assert found(source) == []
+
+
+def test_a_mask_that_keeps_the_gradient_off_some_rows_needs_no_copy() -> None:
+    source = f"""{HEAD}
+fixed, rows = model.weight.detach(), torch.arange(3) != 2
+for step in range(3):
+    weight = torch.where(rows, fixed, model.weight)
+    optimizer.zero_grad()
+    nn.functional.linear(torch.ones(2, 3), weight).pow(2).sum().backward()
+    optimizer.step()
+"""
+    assert found(source) == []

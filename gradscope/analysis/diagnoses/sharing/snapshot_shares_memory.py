@@ -11,6 +11,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory.kept_moments import kept_moments
 from gradscope.analysis.facts.memory.kept_of_arrays import kept_of_arrays
 from gradscope.analysis.facts.memory_writes.mixed_snapshots import mixed_snapshots
+from gradscope.analysis.facts.memory_writes.parts_put_back import PUTS_PART
 from gradscope.analysis.facts.memory_writes.stale_snapshots import StaleSnapshot, StaleSnapshots
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.frames.names.given_names import function_around, second_names
@@ -30,7 +31,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         shown = max(snapshots, key=lambda snapshot: snapshot.read >= 0)
         taken_of = list(dict.fromkeys(names.at(one.source, made_at[one.tensor]) for one in last.values()))
         read = f", and {index.call_name(shown.read)} read what it had become" if shown.read >= 0 else ""
-        if index.func(shown.read).endswith("data.__set__"):
+        if _is_put_back(index.method(shown.read)):
             read = ", and putting it back changes nothing"
         yield sources.finding(
             f"Line {index.place(statement).line}: {index.call_name(made_at[shown.tensor])} took "
@@ -58,6 +59,11 @@ def _find(sources: Sources) -> Iterator[Finding]:
             evidence=[Evidence("ops", one.written)],
             advice="clone() of what is taken, or copy_() into memory of its own, keeps the two apart.",
         )
+
+
+def _is_put_back(method: str) -> bool:
+    """Whether what was taken, or a part of it, replaced what was in its memory."""
+    return method == "Tensor.data.__set__" or method in PUTS_PART
 
 
 def _is_of_a_copy(sources: Sources, snapshot: StaleSnapshot) -> bool:

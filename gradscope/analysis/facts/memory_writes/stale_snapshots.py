@@ -3,7 +3,8 @@
 That something shares memory is no mistake: views are there to be written through, and to be read again and again. What
 is taken for a snapshot here shows by its use that its values were meant to be those of the time when it was taken:
 
-- it is compared with, subtracted from, copied onto or put back as the very memory on which it lies itself;
+- it, or a part of it, is compared with, subtracted from, copied onto or put back as the very memory on which it lies
+  itself;
 - several of one statement, taken at different times from the same elements, are kept in one list or dict;
 - it is kept in a list or dict, or under a name that says so (``best``, ``before``), and is read after the write, once.
 """
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from gradscope.analysis.facts.memory_writes.later_reads import LaterReads
+from gradscope.analysis.facts.memory_writes.parts_put_back import PartsPutBack
 from gradscope.analysis.facts.names.best_names import BestNames
 from gradscope.analysis.facts.storage_groups import StorageGroups, overlap
 from gradscope.analysis.facts.tracking.values_taken import ValuesTaken
@@ -70,6 +72,7 @@ class StaleSnapshots:
         self._names = names
         self._sharing = sharing
         self._values = ValuesTaken(index)
+        self._parts = PartsPutBack(index, self._is_same, _BESIDE.fullmatch)
         self._later_reads: dict[int, LaterReads] = {}
 
     def by_statement(self) -> dict[int, list[StaleSnapshot]]:
@@ -176,6 +179,9 @@ class StaleSnapshots:
         for op in later:
             if _BESIDE.fullmatch(index.func(op)) and any(self._is_same(tensor, other) for other in index.uses.of(op)):
                 return op
+            met = self._parts.met_at(tensor, op)
+            if met >= 0:
+                return met
         names = self._all_names[tensor]
         is_in_container = any("[" in name for name in names)
         if is_in_container and self._is_one_of_several(tensor, written):
