@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sharing.out_of_place import a_new_tensor
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.losses.factors import called
+from gradscope.analysis.facts.memory_writes.normalized_again import NormalizedAgain, normalized_again
 from gradscope.analysis.facts.memory_writes.prepared_items import PreparedItems, prepared_items
 from gradscope.analysis.facts.memory_writes.rewrapped_writes import RewrappedWrites, rewrapped_writes
 from gradscope.analysis.facts.memory_writes.stacked_writes import data_written_again
@@ -16,6 +17,7 @@ from gradscope.analysis.facts.memory_writes.written_items import WrittenItem, wr
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
+from gradscope.recording import NONE
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -50,7 +52,43 @@ def _find(sources: Sources) -> Iterator[Finding]:
         yield _of_arrays(sources, rewrapped)
     for prepared in prepared_items(index, sources.sharing, sources.events):
         if told.isdisjoint(index.op_statement[op] for op in prepared.writes):
+            told.update(index.op_statement[op] for op in prepared.writes)
             yield _of_prepared(sources, prepared)
+    for normalized in normalized_again(index, sources.sharing, sources.events):
+        if told.isdisjoint(index.op_statement[op] for op in normalized.writes):
+            yield _of_normalized(sources, normalized)
+
+
+def _of_normalized(sources: Sources, found: NormalizedAgain) -> Finding:
+    """Items that are normalised in place by what was computed from them."""
+    index = sources.index
+    lines = sorted({index.op_line(op) for op in found.writes})
+    calls = listed(list(dict.fromkeys(index.call_name(op) for op in found.writes)))
+    view, base = found.tensor, sources.sharing.base_of(found.tensor)
+    while (below := sources.sharing.base_of(base)) >= 0:
+        base = below
+    made = index.made_by(view) if base >= 0 else NONE
+    names = sources.listed(list(dict.fromkeys(map(sources.names.of, found.statistics))))
+    write = "write" if " and " in calls else "writes"
+    place, was = ("places", "were") if found.items > 1 else ("place", "was")
+    why = f"from the second time on {names}, which other calls use, come from what is normalised already"
+    if not found.statistics:
+        why = "they overlap: what one was normalised by counts for a part of the next, too"
+    whose = f"the memory of {sources.names.of(base)}" if base >= 0 else "that memory"
+    return sources.finding(
+        f"Line{'s' * (len(lines) > 1)} {numbers(lines)}: {calls} {write} what was computed from "
+        f"{sources.names.of(view)} into {whose} itself: {found.items:,} {place} {was} written so, up to "
+        f"{found.times:,} times",
+        why=why,
+        op=found.writes[-1],
+        tensors=[view, *([base] if base >= 0 else [])],
+        causes=[
+            *(cause for op in found.writes for cause in sources.cause("write", op)),
+            *(sources.cause("made", made) if made >= 0 else []),
+        ],
+        evidence=[Evidence("ops", op) for op in found.writes],
+        advice="Compute a new tensor there (x = (x - mean) / scale), or take a copy first: .clone().",
+    )
 
 
 def _of_prepared(sources: Sources, found: PreparedItems) -> Finding:
@@ -121,7 +159,8 @@ DIAGNOSIS = Diagnosis(
             added noise to it, or multiplied it, in place. It did so several times at the same place, and nothing else
             writes there. Or a __getitem__ took such a view, and a transform wrote into it. Or a tensor was put on a
             NumPy array (from_numpy), which was normalised through it, and again in the next epoch. Or the tensors of
-            a list that is gone through each epoch were written in place by a transform or in the loop.""",
+            a list that is gone through each epoch were written in place by a transform or in the loop. Or they were
+            normalised in place by their own mean, and the mean was used for something else, too.""",
         reason="""An index, a slice or a row is a view of what is stored. x += noise on it changes the data set, so that
             the noise of all epochs adds up, and a factor is applied once more in each.""",
         remedy="""x = x + noise in place of x += noise, or x = self.data[i].clone().""",
