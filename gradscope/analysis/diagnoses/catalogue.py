@@ -203,6 +203,7 @@ _ENTRIES = (
     Entry("errors.gradient_does_not_fit", _an_error),
     Entry("errors.cannot_require_grad", _an_error),
     Entry("errors.tracked_refused", _an_error),
+    Entry("errors.integers_refused", _an_error),
     Entry("errors.no_second_derivative", _an_error),
     Entry("errors.no_derivative", _an_error),
     Entry("errors.compiled_backward", _an_error),
