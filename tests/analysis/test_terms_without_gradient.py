@@ -367,3 +367,54 @@ def test_values_are_followed_through_the_functions_that_they_are_given_to(built:
 def test_numbers_by_comparison_and_by_math_and_a_sum_that_starts_as_a_number(body: str, count: int) -> None:
     source = "import math\n" + NUMBER.format(body)
     assert lines(source) == ([line_of(source, "# out")] if count else [])
+
+
+JUDGED = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+maker, judge = nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 1))
+of_maker = torch.optim.SGD(maker.parameters(), lr=0.1)
+of_judge = torch.optim.SGD(judge.parameters(), lr=0.1)
+softplus = nn.functional.softplus
+def judge_step(real):
+    {thaw}
+    real = real.clone().requires_grad_()
+    {made}
+    (slope,) = torch.autograd.grad(judge(real).sum(), real, create_graph=True)
+    loss = slope.pow(2).sum() + softplus(-judge(real)).mean() + softplus(judge(fake)).mean()
+    of_judge.zero_grad()
+    loss.backward()
+    of_judge.step()
+def maker_step(x, wanted):
+    judge.requires_grad_(False)
+    out = maker(x)
+    {term}
+    of_maker.zero_grad()
+    loss.backward()
+    of_maker.step()
+for _ in range(4):
+    judge_step(torch.randn(5, 4))
+    maker_step(torch.randn(5, 3), torch.randn(5, 4))
+"""
+FAKES = (
+    "with torch.no_grad(): fake = maker(torch.randn(5, 3))",
+    "fake = maker(torch.randn(5, 3)).detach()",
+)
+
+
+@pytest.mark.parametrize("made", FAKES)
+def test_what_a_frozen_judge_says_of_made_samples_is_not_cut_off_by_what_made_them(made: str) -> None:
+    term = "loss = softplus(-judge(out)).mean()"
+    assert lines(JUDGED.format(made=made, term=term, thaw="pass")) == []
+    assert lines(JUDGED.format(made=made, term=term, thaw="judge.requires_grad_(True)")) == []
+
+
+@pytest.mark.parametrize("made", FAKES)
+def test_what_is_cut_off_where_the_judge_is_frozen_for_it_is_told(made: str) -> None:
+    term = (
+        "with torch.no_grad(): said = softplus(-judge(maker(x))).mean()  # cut\n"
+        "    loss = (out - wanted).abs().mean() + said"
+    )
+    source = JUDGED.format(made=made, term=term, thaw="judge.requires_grad_(True)")
+    assert lines(source) == [line_of(source, "# cut")]

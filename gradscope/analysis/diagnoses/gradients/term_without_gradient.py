@@ -17,6 +17,7 @@ from gradscope.analysis.facts.graphs.terms_of_copies import TermOfCopies, TermsO
 from gradscope.analysis.facts.losses.evaluated_terms import evaluated_term
 from gradscope.analysis.facts.modes.graphs_in_training import left_without_graph
 from gradscope.analysis.facts.modules.module_words import module_word
+from gradscope.analysis.facts.passes.gradient_lives import first_after, ops_between
 from gradscope.analysis.facts.reaching.called_cuts import call_of_cut
 from gradscope.analysis.facts.reaching.run_in_regions import RunInRegions
 from gradscope.analysis.facts.tracking.left_in_checkpoints import left_in_checkpoint
@@ -291,6 +292,21 @@ def _lost(sources: Sources, lost: LostTerm | None, tensor: int, at: int, root: i
     )
 
 
+def _is_for_frozen(sources: Sources, frozen: list[int], cut: list[int], op: int) -> bool:
+    """Whether a term was there to train what was frozen meanwhile, and not what was cut off it.
+
+    A discriminator judges what a generator made under no_grad: where the discriminator is frozen, that is what left the
+    term without a gradient. What was cut off is trained by steps of others; those that follow this pass leave it alone.
+    """
+    lives = sources.lives
+    if not any(one in lives.passes for one in frozen):
+        return False
+    following = first_after(sources.hooks.pass_ops, op)
+    end = following if following >= 0 else sources.index.op_count
+    steps = [lives.steps.get(leaf, []) for leaf in cut]
+    return all(known and not ops_between(known, op, end) for known in steps)
+
+
 def _penalty(sources: Sources, lost: LostTerms, tensor: int, at: int, root: int, op: int) -> Finding | None:
     """A term that penalises what is trained, computed from values that were cut off it."""
     index = sources.index
@@ -298,7 +314,9 @@ def _penalty(sources: Sources, lost: LostTerms, tensor: int, at: int, root: int,
     if name not in (*_ADDS, *_SUBTRACTS) or not is_number(index, tensor):
         return None
     found = lost.penalty(tensor, at, op, sources.events.in_optimizers, is_added=name in _ADDS)
-    if found is None:
+    if found is None or _is_for_frozen(
+        sources, lost.frozen(tensor, at, sources.events.in_optimizers), found.leaves, op
+    ):
         return None
     of_copies = TermsOfCopies(index, sources.flow)
     copies = of_copies.of(tensor, at, found)

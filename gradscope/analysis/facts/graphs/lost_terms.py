@@ -143,6 +143,11 @@ class LostTerms:
             cuts[index.op_statement[way[first].op]] = way[first].op
         return CutPenalty(cuts_of_all(index, self._flow, cuts.values(), leaves), leaves, ways)
 
+    def frozen(self, tensor: int, at: int, trained: Collection[int]) -> list[int]:
+        """Leaves among what a term was computed from that optimizers hold, and that required no grad by then."""
+        index = self._index
+        return [one for one in self._steps(tensor, at) if one in trained and not index.requires_grad(one, at)]
+
     def _goes_into_graph(self, tensor: int, before: int) -> bool:
         """Whether a call that gave a tracked result took a tensor in, or somebody wrote it elsewhere.
 
