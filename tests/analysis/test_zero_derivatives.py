@@ -458,3 +458,51 @@ def test_a_backward_that_computes_zeros_is_named() -> None:
 def test_a_backward_that_lets_gradients_pass_is_not_blamed(old: str, new: str) -> None:
     source = SPIKES.replace(old, new)
     assert "gradient-always-zero" not in {one.code for one in build(recorded(source)).answers}
+
+
+RATIO = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+class Batch:
+    def __init__(self, tokens, logp=None):
+        self.tokens, self.logp = tokens, logp
+policy = nn.Linear(3, 4)
+optimizer = torch.optim.Adam(policy.parameters(), lr=0.1)
+def objective(policy, batch, gains):
+    logp = policy(batch.tokens).log_softmax(1)[:, 0]
+    {second}  # second
+    ratio = (logp - {taken}).exp()  # ratio
+    return -(ratio * gains).mean()
+for step in range(4):
+    batch = Batch(torch.rand(5, 3))
+    loss = objective(policy, batch, torch.rand(5) - 0.5)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("second", "taken"),
+    [
+        ("old = logp", "old"),
+        ("old = logp if batch.logp is None else batch.logp", "old"),
+        ("old = batch.logp if batch.logp is not None else logp", "old"),
+        ("old = batch.logp or logp", "old"),
+        ("old = getattr(batch, 'old', logp)", "old"),
+        ("old = vars(batch).get('old', logp)", "old"),
+        ("batch.logp = logp", "batch.logp"),
+        ("batch = Batch(batch.tokens, logp=logp)", "batch.logp"),
+    ],
+)
+def test_the_line_that_gives_a_second_name_is_named_where_both_cancel(second: str, taken: str) -> None:
+    source = RATIO.format(second=second, taken=taken)
+    (answer,) = [one for one in build(recorded(source)).answers if one.code == "gradient-always-zero"]
+    assert [cause.line for cause in answer.causes] == [line_of(source, "# second"), line_of(source, "# ratio")]
+
+
+@pytest.mark.parametrize("second", ["old = logp.detach() if batch.logp is None else batch.logp", "old = logp.detach()"])
+def test_a_constant_beside_it_cancels_nothing(second: str) -> None:
+    source = RATIO.format(second=second, taken="old")
+    assert [one for one in build(recorded(source)).answers if one.code == "gradient-always-zero"] == []

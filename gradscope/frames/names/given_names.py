@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from gradscope.frames.syntax_trees import assigned_pairs, innermost, parsed
+from gradscope.frames.syntax_trees import assigned_pairs, innermost, last_name, parsed
 
 _PUTS = ("append", "appendleft", "add", "insert")
 _PARAMETERS = ("parameters", "named_parameters", "buffers", "named_buffers", "items", "values")
@@ -29,8 +29,8 @@ class Given(NamedTuple):
 def second_names(text: str, names: Collection[str], *, same_part: bool = True) -> list[Given]:
     """Assignments by which several of a tensor's names may have come to hold it.
 
-    ``a = b``, ``self.target = self.policy``, ``x.weight = y.weight``, ``best = copy.copy(model)``,
-    ``backup = list(model.parameters())`` and a dict with one name under two keys.
+    ``a = b``, ``a = c if … else b``, ``self.target = self.policy``, ``x.weight = y.weight``,
+    ``best = copy.copy(model)``, ``backup = list(model.parameters())`` and a dict with one name under two keys.
 
     Args:
         text: Source of the file.
@@ -40,16 +40,27 @@ def second_names(text: str, names: Collection[str], *, same_part: bool = True) -
     tree = parsed(text)
     found = []
     for target, value in _assigned(tree) if tree is not None else ():
-        name, of = ast.unparse(target), _taken_whole(value)
-        if of is not None and "." in name and "." in of and name.rpartition(".")[2] == of.rpartition(".")[2]:
-            is_second = same_part and _are_same_part(name, names)
-        else:
-            is_second = of is not None and _are_ends(name, of, names)
-        if of is not None and is_second and name != of:
-            found.append(Given(target.lineno, value.end_lineno or value.lineno, name, of))
-        elif of is None and _collects_parameters(value) and any(_is_item(one, name) for one in names):
+        name, taken = ast.unparse(target), _taken_whole(value)
+        given = [of for of in taken if name != of and _is_second(name, of, names, same_part=same_part)]
+        if given:
+            found.append(Given(target.lineno, value.end_lineno or value.lineno, name, given[0]))
+        elif not taken and _collects_parameters(value) and any(_is_item(one, name) for one in names):
             found.append(Given(target.lineno, value.end_lineno or value.lineno, name, ""))
     return found
+
+
+def fields_given(text: str, names: Collection[str]) -> list[Given]:
+    """Calls that make an object with what one name holds as a field, by which it was seen: ``Batch(x, logp=logp)``."""
+    tree = parsed(text)
+    return [
+        Given(node.lineno, node.end_lineno or node.lineno, field, keyword.value.id)
+        for node in (ast.walk(tree) if tree is not None else ())
+        if isinstance(node, ast.Call) and last_name(node.func)[:1].isupper()
+        for keyword in node.keywords
+        if isinstance(keyword.value, ast.Name) and keyword.value.id in names
+        for field in names
+        if field.endswith(f".{keyword.arg}")
+    ]
 
 
 def keys_of_one(text: str, names: Collection[str]) -> list[Given]:
@@ -204,11 +215,29 @@ def _assigned(tree: ast.Module) -> Iterator[tuple[ast.expr, ast.expr]]:
         yield from (pair for pair in assigned_pairs(node) if isinstance(pair[0], ast.Name | ast.Attribute))
 
 
-def _taken_whole(value: ast.expr) -> str | None:
-    """The name that is given as it is, or by ``copy.copy``, which copies no tensor; None for other values."""
-    if isinstance(value, ast.Call) and len(value.args) == 1 and not value.keywords:
-        value = value.args[0] if ast.unparse(value.func) in ("copy.copy", "copy") else value
-    return ast.unparse(value) if isinstance(value, ast.Name | ast.Attribute) or _is_first_item(value) else None
+def _taken_whole(value: ast.expr) -> list[str]:
+    """The name that is given as it is, or by ``copy.copy``, which copies no tensor; none for other values.
+
+    Of a choice (``a if … else b``, ``a or b``, ``kept.get("a", b)``) those that it may take.
+    """
+    if isinstance(value, ast.IfExp):
+        return [*_taken_whole(value.body), *_taken_whole(value.orelse)]
+    if isinstance(value, ast.BoolOp):
+        return [of for one in value.values for of in _taken_whole(one)]
+    if isinstance(value, ast.Call) and not value.keywords:
+        called = ast.unparse(value.func)
+        if len(value.args) == 1 and called in ("copy.copy", "copy"):
+            return _taken_whole(value.args[0])
+        if (called == "getattr" and len(value.args) == 3) or (last_name(value.func) == "get" and len(value.args) == 2):
+            return _taken_whole(value.args[-1])
+    return [ast.unparse(value)] if isinstance(value, ast.Name | ast.Attribute) or _is_first_item(value) else []
+
+
+def _is_second(name: str, of: str, names: Collection[str], *, same_part: bool) -> bool:
+    """Whether a name may have come to hold a tensor by being given what another one held."""
+    if "." in name and "." in of and name.rpartition(".")[2] == of.rpartition(".")[2]:
+        return same_part and _are_same_part(name, names)
+    return _are_ends(name, of, names)
 
 
 def _is_first_item(value: ast.expr) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
@@ -21,7 +22,8 @@ from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
-from gradscope.frames.names.given_names import second_names
+from gradscope.frames.names.given_names import fields_given, second_names
+from gradscope.frames.syntax_trees import dotted_name
 from gradscope.recording.flags import BELOW
 
 _ONE_VALUE = (".constant_", ".fill_", ".full", ".full_like")
@@ -251,11 +253,23 @@ def _two_names(sources: Sources, blocked: Blocked) -> list[Cause]:
             slot, slots = sources.names.slots[term], sources.names.slots
             alike = [one for one in sources.names_held if one == term or (slot >= 0 and slots[one] == slot)]
             names = {index.recording.text(name) for one in alike for name, _, _ in sources.names_held[one]}
-            given = second_names(index.recording.files[file].text, names, same_part=False)
+            names |= _operands(index.span_source(op, exact=True))
+            text = index.recording.files[file].text
+            given = second_names(text, names, same_part=False) or fields_given(text, names)
             here = [one for one in given if one.name in span.source and one.of in span.source]
             if here:
                 return [sources.cause_of_line("made", file, here[-1].line, here[-1].end_line, span.function)]
     return []
+
+
+def _operands(text: str) -> set[str]:
+    """What an expression calls the two that it subtracts one from the other, or adds."""
+    try:
+        node = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()
+    sides = (node.left, node.right) if isinstance(node, ast.BinOp) else ()
+    return {name for side in sides if (name := dotted_name(side))}
 
 
 def _detached(sources: Sources, blocked: Blocked) -> str:
