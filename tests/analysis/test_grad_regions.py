@@ -58,3 +58,19 @@ def test_the_line_that_opened_the_region_is_named(region: str):
 )
 def test_what_runs_outside_of_a_region_is_not_cut(region: str):
     assert build(recorded(HEAD + region + TAIL)).answers == ()
+
+
+def test_a_with_that_was_left_is_not_in_force_where_a_decorator_is() -> None:
+    source = """
+import torch
+layer, x = torch.nn.Linear(2, 2), torch.ones(3, 2)
+with torch.set_grad_enabled(False): z = layer(x)
+forward = torch.no_grad()(layer.forward)
+y = forward(x)  # here
+try:
+    y.sum().backward()
+except RuntimeError:
+    pass
+"""
+    (answer,) = build(recorded(source)).answers
+    assert [cause.line for cause in answer.causes] == [line_of(source, "# here")]

@@ -242,3 +242,14 @@ def test_what_a_call_gave_has_a_row_beside_the_runs_in_which_it_raised() -> None
     source = PROGRAMS["a layer that raises in some runs"][0]
     rows = [row for row in build(recorded(HEAD + source)).lines if "# here" in row.source]
     assert sorted((row.kind, row.shape) for row in rows) == [("error", ""), ("made", "(4, 2)")]
+
+
+def test_a_module_that_a_pool_calls_by_itself_has_no_line() -> None:
+    source = """
+from concurrent.futures import ThreadPoolExecutor
+with ThreadPoolExecutor(2) as pool:
+    outs = list(pool.map(net, torch.ones(8, 2).split(2)))
+outs[0].sum().backward()
+"""
+    report = build(recorded(HEAD + source))
+    assert not report.faults and report.summary.backwards == 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import NamedTuple
 
 from gradscope.analysis.facts.modes.batches import batch_behind
@@ -44,7 +43,9 @@ def learned_at_moved_weights(index: Index, lives: GradientLives) -> Iterator[Lea
         return
     rounds = _Rounds(index, lives)
     for weight, ops in runs.items():
-        found = [one for first, second in pairwise(ops) if (one := rounds.between(first, second))]
+        behind = [*ops[2:], index.op_count]
+        triples = zip(ops, ops[1:], behind, strict=False)
+        found = [one for first, second, after in triples if (one := rounds.between(first, second, after))]
         if len(found) >= ROUNDS:
             moved, second, passed = found[-1]
             yield LearnedAtMovedWeights(weight, moved, second, passed, index.times(one[1] for one in found))
@@ -67,14 +68,16 @@ class _Rounds:
         self._moves = sorted(moves)
         self._moved_at = [op for op, _ in self._moves]
 
-    def between(self, first: int, second: int) -> tuple[int, int, int] | None:
-        """The last op that moved weights, the second run and its pass, where the weights were put back after it."""
+    def between(self, first: int, second: int, after: int) -> tuple[int, int, int] | None:
+        """The last op that moved weights, the second run and its pass, where the weights were put back behind that, for
+        a step before the run after.
+        """
         before = self._next(self._passes, first)
         passed = self._next(self._passes, second)
         if before is None or passed is None or not first < before < second:
             return None
         step = self._next(self._steps, first)
-        if step is None or step < passed:
+        if step is None or not passed < step < after:
             return None
         moved, back = self._within(before, second), self._within(passed, step)
         leaves = {leaf for _, leaf in moved}

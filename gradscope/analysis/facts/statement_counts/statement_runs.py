@@ -220,6 +220,8 @@ class StatementRuns:
         return _STEP in self._index.recording.source(place.file, place.line, place.end_line)
 
     def _is_repeated(self, span: int) -> bool:
+        if span < 0:  # a thread that has no frame of the program's
+            return False
         place = self._index.recording.spans[span]
         return self._blocks[place.file].is_repeated((place.line, place.col), (place.end_line, place.end_col))
 

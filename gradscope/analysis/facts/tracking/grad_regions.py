@@ -32,7 +32,7 @@ class GradRegions:
     def _in_force(self) -> dict[int, tuple[list[int], list[int]]]:
         """For each thread: ops that set its mode, and the one in force after each (NONE: none that was seen)."""
         index, ops = self._index, self._index.recording.ops
-        threads, spans = ops.column("thread"), ops.column("span")
+        threads = ops.column("thread")
         setters: dict[int, tuple[list[int], list[int]]] = {}
         stacks: dict[int, list[int]] = {}
         for op in index.of_kind(OpKind.MODE):
@@ -42,12 +42,18 @@ class GradRegions:
             if name.endswith("__exit__"):
                 if stack:
                     self._left_at[stack.pop()] = op
-            elif not (name == "set_grad_enabled.__enter__" and stack and spans[stack[-1]] == spans[op]):
+            elif not (name == "set_grad_enabled.__enter__" and stack and self._is_set_by(stack[-1], op)):
                 self._outer[op] = stack[-1] if stack else NONE
                 stack.append(op)  # (``with set_grad_enabled(…)`` has set it already when it was made)
             where.append(op)
             in_force.append(stack[-1] if stack else NONE)
         return setters
+
+    def _is_set_by(self, setter: int, entered: int) -> bool:
+        """Whether the ``with`` of an op enters what that very statement made."""
+        statements = self._index.op_statement
+        made = self._index.func(setter) == "set_grad_enabled.__init__"
+        return made and statements[setter] == statements[entered]
 
     def of(self, op: int) -> int:
         """The op that had put grad mode off when an op was called; NONE where it was on, or nothing was seen to."""
