@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from gradscope.frames.uncounted import uncounted
+
 
 class Replacement:
     """An attribute of a module, a class or an object that is ours until it is put back.
@@ -26,7 +28,7 @@ class Replacement:
         self._is_inherited = name not in self._attributes()
         self._before = self._attributes().get(name)
         self._stands_for = getattr(owner, name)
-        self._ours = make(self._stands_for)
+        self._ours = uncounted(make(self._stands_for))
         setattr(owner, name, self._ours)
 
     def put_again(self) -> bool:

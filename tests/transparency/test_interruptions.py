@@ -240,6 +240,44 @@ def warnings_at_the_programs_lines():
     return x
 
 
+def warnings_from_inside_passes():
+    """Each is put down to the frame some frames above: of a Function, of hooks, of a step."""
+
+    def warn(*_):
+        for above in range(1, 6):
+            warnings.warn(f"{above} above", stacklevel=above)
+
+    class Doubled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            warn()
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, grad):
+            warn()
+            return grad
+
+    class Warner(torch.optim.SGD):
+        def step(self, closure=None):
+            warn()
+            return super().step(closure)
+
+    layer, x = nn.Linear(2, 2), torch.ones(2, requires_grad=True)
+    layer.register_forward_pre_hook(warn)
+    layer.register_forward_hook(warn)
+    layer.register_full_backward_hook(warn)
+    layer.weight.register_hook(warn)
+    layer.weight.register_post_accumulate_grad_hook(warn)
+    layer(torch.ones(2)).sum().backward()  # "Full backward hook is firing …", 5 frames above
+    layer(Doubled.apply(x)).sum().backward()
+    torch.autograd.grad(Doubled.apply(x).sum(), x)
+    optimizer = Warner([x, *layer.parameters()], lr=0.1)
+    optimizer.step()
+    optimizer.zero_grad()
+    return x
+
+
 class TimeIsUp(Exception):
     pass
 
@@ -293,6 +331,7 @@ PROGRAMS = [
     optimizers_that_raise,
     optimizers,
     warnings_at_the_programs_lines,
+    warnings_from_inside_passes,
 ]
 
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch._C import DisableTorchFunction
 from torch.compiler import is_dynamo_compiling
 
+from gradscope.frames.uncounted import uncounted
 from gradscope.recorder.calls.function_mode import RecorderMode
 from gradscope.recorder.calls.modes_aside import is_ours_on_top
 from gradscope.recorder.patches.given_again import GivenAgain
@@ -99,6 +100,7 @@ class _WatchedHook(StandIn):
         for runs in watched_by:
             runs.is_watched = True
 
+    @uncounted
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         given = args[0] if args else None
         version = version_of(given) if type(given) in PLAIN else NONE
