@@ -332,7 +332,7 @@ class Observer(WholeCalls):
 
     def _note_factor(self, name: str, args: Any, kwargs: Any, result: Any, span: int, op: int, thread: int) -> None:
         factor = plain_factor(name, args, kwargs)
-        if factor is not None and type(result) in PLAIN and not result.requires_grad:
+        if factor is not None and type(result) in PLAIN and (result.is_leaf or not result.requires_grad):
             self.tape.add_event(_FACTOR, span, thread, op, json.dumps({"by": factor}), [])
 
     def _note_dropped(self, site: Site, args: Any, kwargs: Any, op: int, thread: int) -> None:
