@@ -131,7 +131,8 @@ class _Finder:
     def _carried(self, step: list[int], before: int) -> int:
         """The first tensor with a graph that the closure took and that was made before the step."""
         for op in self._inside(step):
-            for tensor in (*self._index.uses.of(op), *self._index.roots.get(op, ())):
+            taken: list[int] = [*self._index.uses.of(op), *self._index.roots.get(op, ())]
+            for tensor in taken:
                 if self._nodes[tensor] >= 0 and self._made_at[tensor] < step[0]:
                     return tensor
         return before

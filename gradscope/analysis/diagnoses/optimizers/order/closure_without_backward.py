@@ -49,7 +49,7 @@ def _stale(sources: Sources, stale: StaleClosure) -> Finding:
         what = f"goes on with {name}{where}, which was computed before the step, in all of its "
         what += f"{index.times(stale.passes):,} passes: wherever the step has moved the parameters to"
         causes = [*made, *sources.cause("backward", stale.passes[-1]), *step]
-        at = index.op_line(stale.passes[-1])
+        at: int = index.op_line(stale.passes[-1])
     else:
         file = index.statements[index.op_statement[stale.step]].file
         causes = [sources.cause_of_line("made", file, *stale.closure, ""), *step, *made]
