@@ -77,6 +77,12 @@ def test_what_was_computed_before_is_named_first(before: str, inside: str) -> No
     assert line_of(source, "found.backward") in causes
 
 
+def test_one_step_that_asks_several_times() -> None:
+    before = f"if step: break\n    {OUT}"
+    (causes,), source = said(before, AGAIN.format("found = (out - y).pow(2).mean()"), optimizer=LBFGS.format(5))
+    assert causes[0] == line_of(source, "# out")
+
+
 FUNCTIONS = """def compute():
     optimizer.zero_grad()
     found = (head(features) - y).pow(2).mean()

@@ -20,7 +20,8 @@ from gradscope.recording.flags import CONTINUED, RAISED
 from gradscope.recording.rows import OpKind
 
 STEPS = 2
-"""Steps with such a closure from which on it is reported."""
+"""Steps with a closure that computes nothing from which on it is reported; of one that differentiates again, two passes
+in one step are enough, after which LBFGS stops: it sees no change."""
 _QUIET = (OpKind.EXPORT, OpKind.READ_GRAD, OpKind.MODE)
 _CLEARS = ("optim.Optimizer.zero_grad", "nn.Module.zero_grad")
 
@@ -50,10 +51,10 @@ def stale_closures(index: Index, events: Events, passes: Passes) -> Iterator[Sta
     is_asked_again = all(one.setting(tensor, "max_iter") > 1 for one in optimizers for tensor in one.tensors)
     finder = _Finder(index, passes, held)
     for statement, steps in by_line.items():
-        if not held or len(steps) < STEPS or finder.uses_parameters(steps):
+        if not held or finder.uses_parameters(steps):
             continue
         found = finder.carrying(steps)
-        if not found and is_asked_again:
+        if not found and is_asked_again and len(steps) >= STEPS:
             found = finder.idle(statement, steps)
         yield from found
 
