@@ -318,6 +318,7 @@ _ENTRIES = (
     Entry("optimizers.order.gradient_kept_by_reference", _a_pass),
     Entry("optimizers.order.accumulation_cleared", _a_pass_and_a_write),
     Entry("optimizers.order.remainder_left", _a_pass_and_a_write),
+    Entry("optimizers.order.divided_for_nothing", _a_pass_and_a_write),
     Entry("optimizers.order.old_gradients_applied", _a_step),
     Entry("losses.gradients_of_other_loss", _a_pass_and_a_write),
     Entry("losses.loss_reaches_other", _a_step),
