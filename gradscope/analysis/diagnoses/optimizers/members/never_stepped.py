@@ -25,6 +25,7 @@ from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
+from gradscope.frames.modules.optimizers_in_constructors import made_inside
 from gradscope.frames.modules.unregistered import unregistered
 from gradscope.frames.names.kept_groups import kept_groups
 from gradscope.frames.names.listed_by_functions import listed_by
@@ -95,6 +96,8 @@ class _Reason(NamedTuple):
     advice: str = ""
     is_order: bool = False
     """Whether all that is wrong is that the optimizer (its event) was made before them."""
+    through: tuple[Cause, ...] = ()
+    """Calls by which the constructor that made them has made the optimizer before."""
 
 
 def _by_reason(sources: Sources, missed: dict[int, list[int]], steps: list[int]) -> dict[_Reason, list[int]]:
@@ -129,13 +132,14 @@ def _with_one_order(
         if len(reasons) < 2:
             continue
         causes = tuple(dict.fromkeys(cause for reason in reasons for cause in reason.causes))
-        own = cause_of_making(sources, optimizer)
+        through = reasons[0].through
+        own = [*through, *cause_of_making(sources, optimizer)]
         lines = numbers(sorted({cause.line for cause in causes if cause not in own and cause.role != "used"}))
         called = sorted({cause.line for cause in causes if cause.role == "used"})
         by = f", called at line {numbers(called)}," if len(called) == 1 else ""
         one = _Reason(
-            f"the {optimizer.name} of line {line_of_making(sources, optimizer)} was made before them and does not hold "
-            f"them, as lines {lines}{by} made them later",
+            f"{_made_by(sources, optimizer, through)} was made before them and does not hold them, as lines "
+            f"{lines}{by} made them later",
             (*own, *(cause for cause in causes if cause not in own)),
             reasons[0].events,
             "Make the optimizer after that.",
@@ -182,21 +186,47 @@ def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Re
         return _rebuilt(sources, optimizer, rebuilt)
     causes = tuple(sources.cause_of_event("made", optimizer.made))
     made_by = index.made_by(tensor)
-    place = index.op_place(made_by)
-    if made_by < optimizer.made.op or place.function.endswith("__init__") or not index.op_line(made_by):
+    is_later = index.made_not_before(tensor) >= optimizer.made.op and bool(index.op_line(made_by))
+    through = _through(sources, optimizer, made_by) if is_later else None
+    if not is_later or (index.op_place(made_by).function.endswith("__init__") and through is None):
         if lists := _lists(sources, optimizer):
             why = f"line {lists[0].line} leaves them out of what the {optimizer.name} of line {optimizer.line} is given"
             return _Reason(why, (*lists, *causes), events)
         return _Reason(f"the {optimizer.name} of line {optimizer.line} does not hold them", causes, events)
-    later, how = _put_there(sources, made_by)
-    line = line_of_making(sources, optimizer)
+    if through is None:
+        later, how = _put_there(sources, made_by)
+    else:
+        later, how = sources.cause("made", made_by), f"they were made later, at line {index.op_line(made_by)}"
+    calls = through or ()
     return _Reason(
-        f"the {optimizer.name} of line {line} was made before them and does not hold them, as {how}",
-        (*cause_of_making(sources, optimizer), *later),
+        f"{_made_by(sources, optimizer, calls)} was made before them and does not hold them, as {how}",
+        (*calls, *cause_of_making(sources, optimizer), *later),
         events,
         "Make the optimizer after that, or add what is missing with add_param_group.",
         is_order=True,
+        through=calls,
     )
+
+
+def _through(sources: Sources, optimizer: Optimizer, made_by: int) -> tuple[Cause, ...] | None:
+    """The calls by which the constructor that made a layer had made the optimizer before; None where it did not."""
+    index = sources.index
+    file = index.recording.spans[optimizer.made.span].file
+    if file < 0 or file != index.statements[index.op_statement[made_by]].file:
+        return None
+    found = made_inside(index.recording.files[file].text, int(optimizer.line), int(index.op_line(made_by)))
+    if found is None:
+        return None
+    return tuple(sources.cause_of_line("set", file, first, last, "") for first, last in found.calls)
+
+
+def _made_by(sources: Sources, optimizer: Optimizer, through: tuple[Cause, ...]) -> str:
+    """The optimizer, and how its constructor came to make it."""
+    name = f"the {optimizer.name} of line {line_of_making(sources, optimizer)}"
+    if not through:
+        return name
+    first, *others = [str(cause.line) for cause in through]
+    return f"{name}, which line {first} has made{f' (from line {others[0]})' if others else ''},"
 
 
 def _lists(sources: Sources, optimizer: Optimizer) -> tuple[Cause, ...]:
