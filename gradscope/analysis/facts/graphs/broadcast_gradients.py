@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.analysis.facts.losses.pairs_meant import shape_of
+from gradscope.analysis.facts.shapes import shape_of
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 from gradscope.recording.rows import OpKind

@@ -13,10 +13,10 @@ from gradscope.analysis.facts.losses.pairs_meant import (
     is_paired_on_purpose,
     made_at,
     paired_with_themselves,
-    shape_of,
     square_layouts,
 )
 from gradscope.analysis.facts.passes.passes import Passes
+from gradscope.analysis.facts.shapes import shape_of
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 

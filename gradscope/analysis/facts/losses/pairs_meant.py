@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 
+from gradscope.analysis.facts.shapes import numbers_in, shape_of
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 
@@ -17,7 +17,6 @@ _MEANT_FOR_PAIRS = frozenset(
 """Functions by which somebody makes a column of a row."""
 
 _SAME_VALUES = _MEANT_FOR_PAIRS | frozenset(("squeeze", "flatten", "ravel", "detach", "data", "clone", "__getitem__"))
-_NUMBER = re.compile(r"\d+")
 _STEPS = 8
 """Calls back to where a shape came from."""
 
@@ -26,21 +25,10 @@ def square_layouts(index: Index) -> frozenset[int]:
     """The layouts of shape ``(N, N)``."""
     found = []
     for number, layout in enumerate(index.recording.layouts):
-        shape = _numbers(index.recording.text(layout.shape))
+        shape = numbers_in(index.recording.text(layout.shape))
         if len(shape) == 2 and shape[0] == shape[1] and shape[0] != 1:
             found.append(number)
     return frozenset(found)
-
-
-def shape_of(index: Index, tensor: int) -> tuple[int, ...]:
-    """The shape that a tensor was made with."""
-    layout = index.recording.layouts[index.recording.tensors.column("layout")[tensor]]
-    return _numbers(index.recording.text(layout.shape))
-
-
-def _numbers(shape: str) -> tuple[int, ...]:
-    """A shape as it is written: ``(3, 1)``."""
-    return tuple(map(int, _NUMBER.findall(shape)))
 
 
 def column_and_row(index: Index, op: int) -> tuple[int, int, int] | None:
