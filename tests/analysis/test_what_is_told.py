@@ -386,3 +386,17 @@ FROZEN = """
 def test_what_was_frozen_is_told_of_the_passes_that_it_had_a_part_in():
     [told] = [one for one in build(recorded(FROZEN)).answers if one.code == "frozen"]
     assert told.text.startswith("Line 5: trunk.weight and trunk.bias did not require grad")
+
+
+def test_a_layer_that_the_line_trains_before_it_is_over_is_told_as_it_was_made():
+    source = """
+def trained(layer):
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    for _ in range(3):
+        layer(torch.ones(4, 3)).sum().backward()
+        optimizer.step()
+    return layer
+layer = trained(torch.nn.Linear(3, 1))  # made
+"""
+    rows = [row for row in build(recorded(f"import torch\n{source}")).lines if "# made" in row.source]
+    assert {(row.name, row.version) for row in rows} == {("layer.weight", 1), ("layer.bias", 1)}

@@ -30,8 +30,8 @@ class CalledBelow:
     def end(self, op: int, tensor: int) -> int:
         """The op itself, or the last behind it that changed the tensor before the line was over.
 
-        Nothing tells where one call of a function ends and another begins: what changes the tensor for the second time
-        at one place is taken for another call.
+        Nothing tells where one call of a function ends and another begins. Where one place changes the tensor for the
+        second time (a loop trains it), it is not known when the line was over: then it is told as it was made.
         """
         index, statements = self._index, self._index.op_statement
         changing = [at for at in self._changed_at.get(tensor, ()) if op < at < op + LIMIT]
@@ -48,7 +48,7 @@ class CalledBelow:
                 break
             if at in changing:
                 if spans[at] in seen:
-                    break
+                    return op
                 seen.add(spans[at])
                 end = at
         return end
