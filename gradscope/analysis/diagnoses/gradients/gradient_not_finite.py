@@ -34,6 +34,9 @@ _LARGE_WEIGHT = 1e6
 _FIRST, _TEN = 3, 10
 """Passes from the first on in which gradients stay below ten times those of the first, where it begins well."""
 
+_TOLD = 3
+"""Passes that are told of, each with leaves of its own."""
+
 _NEVER = 3
 """Passes that give NaN whatever the scale from which on a GradScaler is taken to skip all steps."""
 
@@ -97,13 +100,19 @@ def _find(sources: Sources) -> Iterator[Finding]:
     looks = looks_at_passes(sources.events)
     scaled = _scaled(sources)
     is_never = len(looks) >= _NEVER and all(map(_is_nan_at_any_scale, looks))
+    told, count = set[int](), 0
     for position, look in enumerate(looks):
         is_scaled = any(row.root in scaled for row in sources.index.recording.backwards if row.op == look.op)
         if is_scaled and not is_never and not any(map(is_nan, look.bad_roots)):
             continue  # a GradScaler tries large scales, and takes back the steps that do not work out
+        if not told.isdisjoint(look.gradients) or (told and not look.gradients):
+            continue  # (what was not finite once spreads with the weights)
         if (look.bad_roots or look.bad_gradients) and not _was_dealt_with(sources, look):
             yield _finding(sources, looks[: position + 1])
-            return
+            told.update(look.gradients)
+            count += 1
+            if count == _TOLD:
+                return
 
 
 def _is_nan_at_any_scale(look: PassLook) -> bool:
