@@ -253,3 +253,11 @@ outs[0].sum().backward()
 """
     report = build(recorded(HEAD + source))
     assert not report.faults and report.summary.backwards == 1
+
+
+def test_a_cut_is_counted_where_one_line_is_the_whole_loop() -> None:
+    source = """
+ps = [nn.Parameter(torch.ones(2)) for _ in range(3)]
+for i in range(6): (ps[i % 3] - ps[(i + 1) % 3].detach()).sum().backward()  # here
+"""
+    assert [cut.executions for cut in build(recorded(HEAD + source)).cuts] == [6]

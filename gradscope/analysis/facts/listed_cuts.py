@@ -11,6 +11,7 @@ from gradscope.analysis.facts.tracking.cuts import Cuts
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cut
 from gradscope.recording import NONE
+from gradscope.recording.flags import BELOW
 
 
 def list_cuts(
@@ -33,7 +34,7 @@ def list_cuts(
     """
     spans = index.statement_of_span
     inner = index.recording.ops.column("inner")
-    ran = _runs_with_cuts(index, cuts)
+    ran = _runs_with_cuts(index, cuts, runs)
     at_fault = {(index.op_statement[op], index.recording.ops.column("func")[op]) for op in on_path}
     return tuple(
         Cut(
@@ -51,11 +52,15 @@ def list_cuts(
     )
 
 
-def _runs_with_cuts(index: Index, cuts: Cuts) -> dict[tuple[int, int, int], int]:
+def _runs_with_cuts(index: Index, cuts: Cuts, runs: StatementRuns) -> dict[tuple[int, int, int], int]:
     """For each group of cuts how many runs of its statement had some, as far as is seen: one run may have many.
 
-    A run's ops follow each other, but for those of what it calls; and it cuts off one tensor (a layer's weight) once.
+    A run's ops follow each other, but for those of what it calls; it cuts off one tensor (a layer's weight) once, and
+    what stands in it once, and calls torch itself, does so once.
     """
+    ops = index.recording.ops
+    spans, flags = ops.column("span"), ops.column("flags")
+    calls = dict[tuple[int, int, int], Counter[int]]()
     at, last = index.op_statement, dict[tuple[int, int, int], int]()
     stretches, of_input = Counter[tuple[int, int, int]](), Counter[tuple[tuple[int, int, int], int]]()
     for op in cuts.all:
@@ -65,6 +70,11 @@ def _runs_with_cuts(index: Index, cuts: Cuts) -> dict[tuple[int, int, int], int]
             stretches[key] += index.weights[op]
         last[key] = op
         of_input[key, cuts.input_of(op)] += index.weights[op]
+        if not flags[op] & BELOW:
+            calls.setdefault(key, Counter())[spans[op]] += index.weights[op]
     for (key, _), count in of_input.items():
         stretches[key] = max(stretches[key], count)
+    for key, of_span in calls.items():
+        once = [count for span, count in of_span.items() if not runs.is_repeated(span)]
+        stretches[key] = max([stretches[key], *once])
     return stretches

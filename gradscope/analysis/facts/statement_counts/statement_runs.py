@@ -79,7 +79,7 @@ class StatementRuns:
                 unsure.append(at)
             asked = direct[at] - self._ends_of_loops[at] if is_header and not nearest else direct[at]
             runs[at] = nearest[0][1] if nearest else asked or some[at] or most or 1
-        by_modules = ModuleCalls(index, self._is_repeated).of(unsure)
+        by_modules = ModuleCalls(index, self.is_repeated).of(unsure)
         for at, count in self._by_parameters([at for at in unsure if at not in by_modules and runs[at] > 1]).items():
             runs[at] = count if not runs[at] % count else runs[at]
         for at, count in (
@@ -121,7 +121,7 @@ class StatementRuns:
             if span >= 0:
                 before[places[span], index.twin(func)] += count
         inside = Counter[tuple[int, str]]()
-        for event in (event for event in events if event.span >= 0 and not self._is_repeated(event.span)):
+        for event in (event for event in events if event.span >= 0 and not self.is_repeated(event.span)):
             inside[event.span, str(event.detail.get("function")).rstrip("_")] += event.subject
         for (span, function), times in inside.items():
             statement = index.statement_of_span[span]
@@ -173,7 +173,7 @@ class StatementRuns:
             statement = statements[span]
             if statement == NOWHERE:
                 continue
-            if self._is_repeated(span):
+            if self.is_repeated(span):
                 continue
             if is_below and inner == NONE and ((span in steps and self._steps(span)) or span in checkpoints):
                 direct[statement] = max(direct[statement], steps[span])
@@ -190,7 +190,7 @@ class StatementRuns:
                     known = chosen.setdefault(statement, {})
                     known[choice] = max(known.get(choice, 0), totals[key])
         for span, times in checkpoints.items():  # (what a lambda computes that it was given is below no call)
-            if span >= 0 and statements[span] != NOWHERE and not self._is_repeated(span):
+            if span >= 0 and statements[span] != NOWHERE and not self.is_repeated(span):
                 direct[statements[span]] = max(direct[statements[span]], times)
         self._divide_by_results(divisors)
         return direct, divisors, [_most_chosen(chosen.get(at, {})) for at in range(len(direct))]
@@ -219,7 +219,8 @@ class StatementRuns:
         place = self._index.recording.spans[span]
         return _STEP in self._index.recording.source(place.file, place.line, place.end_line)
 
-    def _is_repeated(self, span: int) -> bool:
+    def is_repeated(self, span: int) -> bool:
+        """Whether a call may be made more than once in a run of its statement: it is in a comprehension."""
         if span < 0:  # a thread that has no frame of the program's
             return False
         place = self._index.recording.spans[span]
@@ -236,7 +237,7 @@ class StatementRuns:
         for slot, tensor in dict(zip(self._slots, range(len(self._slots)), strict=True)).items():
             op = made_at[tensor]
             is_layer = slot >= 0 and op < count and flags[op] & BELOW and kinds[op] == OpKind.CALL and inner[op] == NONE
-            if is_layer and not self._is_repeated(ops.column("span")[op]):
+            if is_layer and not self.is_repeated(ops.column("span")[op]):
                 statement = self._index.op_statement[op]
                 divisors[statement] = gcd(divisors[statement], results[slot])
 
