@@ -57,13 +57,6 @@ def lines(source: str) -> list[int]:
     return [one.causes[0].line for one in answers if one.code == "divided-for-nothing"]
 
 
-@pytest.mark.parametrize(
-    "source", [PLAIN.replace("x, accum = torch.randn(32, 3), 4", "x = torch.randn(32, 3)\naccum = 4")]
-)
-def test_of_a_name_of_the_files_own(source: str) -> None:
-    assert lines(source) == [line_of(source, "# asked")]
-
-
 @pytest.mark.parametrize("source", [PLAIN, TRAINER, FUNCTION])
 def test_the_condition_is_the_line_to_change(source: str) -> None:
     assert lines(source) == [line_of(source, "# asked")]
@@ -78,6 +71,7 @@ def test_the_condition_is_the_line_to_change(source: str) -> None:
             "import torch", "import torch\ninput = 4"
         ),
         PLAIN.replace("mean() / accum", "mean() / 2"),
+        PLAIN.replace("32, 8)", "32, accum)").replace("i + 8", "i + accum").replace("mean()", "sum()"),
         PLAIN.replace("mean() / accum", "mean()"),
         PLAIN.replace("            opt.zero_grad()\n", ""),
         PLAIN.replace("range(2)", "range(1)").replace("range(0, 32, 8)", "range(0, 16, 8)"),
