@@ -29,6 +29,17 @@ second, = torch.autograd.grad(first.sum(), at, create_graph=True)
 wave = 2 * second + first
 (-wave + out).pow(2).mean().backward()  # set against
 """
+APART = """
+import torch
+net = torch.nn.Sequential(torch.nn.Linear(1, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
+at = torch.linspace(0, 1, 6).requires_grad_()
+out = net(at[:, None])
+place, speed = out[:, 0], out[:, 1]
+slope, = torch.autograd.grad(out, at, torch.ones_like(out), create_graph=True)  # asked
+first = slope - speed  # one
+second = slope + 4 * place  # other
+(first.pow(2) + second.pow(2)).mean().backward()
+"""
 
 
 def lines(source: str) -> list[int]:
@@ -39,6 +50,14 @@ def lines(source: str) -> list[int]:
 @pytest.mark.parametrize("source", [SYSTEM, BY_SUM])
 def test_the_call_comes_first_and_then_where_its_result_is_stretched(source: str) -> None:
     assert lines(source) == [line_of(source, "# asked"), line_of(source, "# set against")]
+
+
+def test_two_equations_that_take_it_with_a_column_each() -> None:
+    assert lines(APART) == [line_of(APART, text) for text in ("# asked", "# one", "# other")]
+    assert lines(APART.replace("slope + 4 * place", "slope * place")) == []
+    assert lines(APART.replace("slope + 4 * place", "slope + 4 * speed.sin()")) == []
+    whole = APART.replace("slope - speed", "slope.unsqueeze(1) - out")
+    assert lines(whole) == [line_of(whole, "# asked"), line_of(whole, "# one")]
 
 
 def test_a_call_that_is_right_for_one_column_is_not_the_line_to_change() -> None:

@@ -42,19 +42,26 @@ def _finding(sources: Sources, found: SummedColumns) -> Finding:
 
 
 def _of_stretched(sources: Sources, found: BroadcastGradient) -> Finding:
-    index, names = sources.index, sources.names
+    index, names, last = sources.index, sources.names, found.combined[-1]
     own = [] if found.is_of_one_too else sources.cause("backward", found.grad)
-    given, other = names.at(found.given, found.combined), names.at(found.other, found.combined)
+    given, other = names.at(found.given, found.combined[0]), names.at(found.other, last)
     several = names.at(found.columns_of, found.grad)
+    lines = list(dict.fromkeys(index.op_line(op) for op in found.combined))
+    if len(found.combined) > 1:
+        symptom = f"Line{'s' * (len(lines) > 1)} {numbers(lines)}: {given} is set against two columns of {several}"
+    else:
+        symptom = (
+            f"Line {lines[0]}: {index.call_name(last)} sets {given}, one column, against each of the {found.columns} "
+            f"columns of {other}"
+        )
     return sources.finding(
-        f"Line {index.op_line(found.combined)}: {index.call_name(found.combined)} sets {given}, one column, against "
-        f"each of the {found.columns} columns of {other}",
+        symptom,
         why=f"it is the gradient of the sum of the {found.columns} columns of {several}, by autograd.grad at "
         f"line {index.op_line(found.grad)}, not the derivative of each",
         op=found.grad,
         tensors=[found.given, found.columns_of],
-        causes=[*own, *sources.cause("used", found.combined)],
-        evidence=[Evidence("ops", found.combined), Evidence("tensors", found.other)],
+        causes=[*own, *(cause for op in found.combined for cause in sources.cause("used", op))],
+        evidence=[*(Evidence("ops", op) for op in found.combined), Evidence("tensors", found.other)],
         advice="Ask for the gradient of each column by itself, and put them side by side: "
         "torch.cat([grad(out[..., i].sum(), x, create_graph=True)[0] for i in …], -1).",
     )
@@ -85,7 +92,7 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""autograd.grad was called for a result with several columns, with ones for all of them. The program
             takes columns of that result by themselves, and takes columns of the gradient too; or the gradient has one
-            column, and is added to or taken from as many as the result has.""",
+            column, and is added to or taken from as many as the result has, or each of several of them.""",
         reason="""grad_outputs=ones_like(out) adds up all elements of out: what comes out is the gradient of that sum.
             Rows do not mix where each is made from its own row of the input; columns do. grad[:, 0] is then
             du/dx + dv/dx for out = (u, v).""",
