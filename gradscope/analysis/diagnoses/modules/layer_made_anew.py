@@ -1,4 +1,4 @@
-"""A layer that forward makes in each of its calls: it is random each time, and never trained."""
+"""A layer that forward makes in each of its calls, or a loop in each round: it is new each time, and never trained."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.modules.made_each_round import MadeEachRound, made_each_round
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
 from gradscope.frames.modules.unregistered import is_in_module_method
@@ -25,9 +26,11 @@ def _find(sources: Sources) -> Iterator[Finding]:
         is_dropped = len(passes) == 1 and leaf not in sources.events.in_optimizers
         if 0 <= op < index.op_count and is_dropped and _is_in_forward(index, op):
             made.setdefault(index.op_statement[op], {}).setdefault(op, []).append(leaf)
-    for layers in made.values():
+    told = set[int]()
+    for statement, layers in made.items():
         if len(layers) >= TIMES and not any(leaf in sources.lives.steps for all_ in layers.values() for leaf in all_):
             op, leaves = max(layers.items())
+            told.add(statement)
             yield sources.finding(
                 f"Line {index.op_line(op)}: {index.call_name(op).removesuffix('.__init__')} is made again in each call "
                 f"of {_function_of(index, op)} ({index.times(layers):,} times)",
@@ -38,6 +41,31 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 evidence=[Evidence("ops", one) for one in list(layers)[-TIMES:]],
                 advice="Make it in __init__, and call it in forward.",
             )
+
+    for found in made_each_round(index, sources.lives, sources.events.in_optimizers):
+        if told.isdisjoint(index.op_statement[op] for op in found.ops):
+            yield _of_loop(sources, found)
+
+
+def _of_loop(sources: Sources, found: MadeEachRound) -> Finding:
+    """What a line of a loop, or of a function that is called in each round, has made anew."""
+    index, op = sources.index, found.ops[-1]
+    line = index.line(found.file, found.at.line)
+    what = found.at.name or index.call_name(op).removesuffix(".__init__")
+    names = sources.listed([sources.names.of(leaf) for leaf in found.leaves])
+    causes = sources.cause("made", op)
+    if found.at.name:
+        causes = [sources.cause_of_line("made", found.file, found.at.line, found.at.end_line, "")]
+    them, each = ("them", "each of them starts") if len(found.leaves) > 1 else ("it", "it starts")
+    return sources.finding(
+        f"Line {line}: {what} is made again in each round ({index.times(found.ops):,} times), with {names}",
+        why=f"{each} anew, gets a gradient once and is dropped; no optimizer has {them}",
+        op=op,
+        tensors=list(found.leaves),
+        causes=causes,
+        evidence=[Evidence("ops", one) for one in found.ops[-TIMES:]],
+        advice="Make it once, before the loop, and give its parameters to the optimizer.",
+    )
 
 
 def _is_in_forward(index: Index, op: int) -> bool:
@@ -58,11 +86,13 @@ def _function_of(index: Index, op: int) -> str:
 
 DIAGNOSIS = Diagnosis(
     code="layer-made-anew",
-    title="a layer that forward makes in each of its calls",
+    title="a layer that is made again in each call or round",
     severity="warning",
     explanation=Explanation(
         meaning="""A line of a forward, or of a method of a module that has one, made a layer (or a parameter) again
-            and again. The parameters of each got one gradient, and no optimizer was given them.""",
+            and again. The parameters of each got one gradient, and no optimizer was given them. Or a loop that trains
+            made a module (a loss with weights that are to be learned) or a parameter in each of its rounds, each of
+            which went untrained.""",
         reason="""A layer's parameters are made with the layer, at random. One that is made in forward is another one
             in each call: the optimizer, which was made before, knows none of them.""",
         remedy="""Make layers in __init__. Where a size is known in forward only, nn.LazyLinear, or make it in the first
