@@ -47,7 +47,9 @@ def found(source: str) -> list[int]:
 @pytest.mark.parametrize("written", [LOOP, *WRITES.values()], ids=["lerp", *WRITES])
 def test_the_line_that_writes_the_parameters_is_named(written: str):
     source = SOURCE.replace(LOOP, written)
-    assert found(source) == [line_of(source, written.strip().splitlines()[-1].strip())]
+    lines = [one.strip() for one in written.strip().splitlines()]
+    loops = [line_of(source, one) for one in lines if one.startswith("for ") and "parameters()" in one]
+    assert found(source) == [*loops, line_of(source, lines[-1])]
 
 
 def test_a_helper_that_is_given_the_parameters_is_named_where_it_is_called():

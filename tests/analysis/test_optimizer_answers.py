@@ -371,6 +371,10 @@ optimizer.step()
     (answer,) = found(source.format("pass"), "gradients-applied-again")
     assert [cause.line for cause in answer.causes] == [11, 12]
     assert found(source.format("delta.grad = None"), "gradients-applied-again") == []
+    attack = source.replace("    optimizer.zero_grad()", "    first.zero_grad()").replace("\noptimizer.step()", "")
+    (answer,) = found(attack.format("pass"), "gradients-applied-again")
+    assert [cause.line for cause in answer.causes] == [10]
+    assert "nn.Module.zero_grad does not clear .grad of delta" in answer.text
 
 
 @pytest.mark.parametrize("copy", ["p.detach().requires_grad_()", "p.clone().detach().requires_grad_()"])

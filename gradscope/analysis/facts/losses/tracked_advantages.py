@@ -101,7 +101,8 @@ def _of_product(index: Index, passes: Passes, product: int, advantage: int) -> T
             return None
         if called(index, op) == "sub" and not _is_statistic(index, uses[-1]):
             value = uses[-1] if uses[-1] in taken else uses[0]  # (a return that is a number is no tensor)
-            squared = _squared(index, passes, [tensor, value])
+            # (each loss may have a view of its own of what the critic gave)
+            squared = _squared(index, passes, [tensor, value, below(index, value, AS_IT_IS)])
             leaves = _leaves(index, passes, value)
             if squared >= 0 and leaves:
                 return TrackedAdvantage(product, advantage, op, squared, leaves)

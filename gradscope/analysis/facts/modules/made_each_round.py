@@ -6,7 +6,6 @@ from bisect import bisect_left
 from collections.abc import Collection
 from typing import NamedTuple
 
-from gradscope.analysis.facts.losses.factors import maker
 from gradscope.analysis.facts.passes.gradient_lives import GradientLives
 from gradscope.analysis.facts.writes import all_steps, last_written
 from gradscope.analysis.index import NOWHERE, Index
@@ -102,7 +101,9 @@ def _is_copy(index: Index, op: int, leaf: int) -> bool:
     for _ in range(_STEPS):
         if any(flags[one] & PARAMETER and storages[one] != storages[leaf] for one in todo):
             return True
-        todo = {used for one in todo if (made := maker(index, one)) >= 0 for used in index.uses.of(made)}
+        todo = {
+            used for one in todo if 0 <= (made := index.made_by(one)) < index.op_count for used in index.uses.of(made)
+        }
     return False
 
 

@@ -78,12 +78,13 @@ def _finding(sources: Sources, again: dict[int, int], step: int, last_pass: int,
     advice = "Call zero_grad() once a step: before backward, or after the step."
     if not is_step(index, step):
         advice = "Set .grad to None once a step: before backward, or after the update."
-    clears = _clears_others(sources, again, step, last_pass) if is_step(index, step) else NONE
+    clears = _clears_others(sources, again, step, last_pass)
     if clears >= 0:
         called = index.call_name(clears).removeprefix("optim.")
         symptom, causes = f"Line {index.op_line(clears)}: {called} does not clear .grad of {names}", []
         causes, why = sources.cause("cleared", clears), f"nothing else does, and {often}"
-        advice = "Call zero_grad() of the optimizer that makes the step, or of each of the modules."
+        if is_step(index, step):
+            advice = "Call zero_grad() of the optimizer that makes the step, or of each of the modules."
     elif (begins := _closure_around(sources, step, last_pass)) is not None:
         symptom = f"Line {begins.line}: the closure begins without clearing .grad of {names}"
         causes, why = [begins, *sources.cause("backward", last_pass)], f"nothing else clears it, and {often}"
@@ -108,9 +109,11 @@ def _finding(sources: Sources, again: dict[int, int], step: int, last_pass: int,
 def _clears_others(sources: Sources, again: dict[int, int], step: int, last_pass: int) -> int:
     """What cleared the gradients of others that the pass gave, once a round, by one call; NONE where nothing did.
 
-    Others of which a step of the same round writes one: what is cleared there is meant to be what is trained.
+    Others of which a step of the same round writes one: what is cleared there is meant to be what is trained. Where the
+    update is by hand (an image, a patch), the function around the pass clears those of a model that none trains.
     """
-    lives = sources.lives
+    index, lives = sources.index, sources.lives
+    around = _function_of(index, last_pass)
     if any(tensor in lives.cleared for tensor in again):
         return NONE
     passes = lives.passes[next(iter(again))]
@@ -118,12 +121,22 @@ def _clears_others(sources: Sources, again: dict[int, int], step: int, last_pass
     others = {
         tensor: op
         for tensor, ops in lives.cleared.items()
-        if tensor in lives.steps
-        and since < (op := last_before(ops, step))
+        if since < (op := last_before(ops, step))
         and last_pass in lives.passes.get(tensor, ())
+        and (tensor in lives.steps if is_step(index, step) else _is_beside(sources, tensor, op, around))
     }
     ops = set(others.values())
-    return ops.pop() if len({sources.index.op_statement[op] for op in ops}) == 1 else NONE
+    return ops.pop() if len({index.op_statement[op] for op in ops}) == 1 else NONE
+
+
+def _is_beside(sources: Sources, tensor: int, cleared: int, function: tuple[int, int]) -> bool:
+    """Whether a function cleared the gradient of what no step trains: in vain, where it is not what it updates."""
+    return tensor not in sources.lives.steps and _function_of(sources.index, cleared) == function
+
+
+def _function_of(index: Index, op: int) -> tuple[int, int]:
+    statement = index.statements[index.op_statement[op]]
+    return statement.file, statement.function
 
 
 def _closure_around(sources: Sources, step: int, last_pass: int) -> Cause | None:

@@ -11,6 +11,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory_writes.averages_without_statistics import StaleStatistics, stale_statistics
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
+from gradscope.frames.blocks.loops_around import loops_around
 from gradscope.frames.calls.calls_of_functions import calls_of
 from gradscope.frames.syntax_trees import innermost, parsed
 
@@ -42,10 +43,21 @@ def _finding(sources: Sources, found: list[StaleStatistics]) -> Finding:
         why="parameters() gives no buffers",
         op=op,
         tensors=weights,
-        causes=[*given, *sources.cause("write", op)],
+        causes=[*given, *(_loop_around(sources, op) if not given else ()), *sources.cause("write", op)],
         evidence=[Evidence("ops", one) for one in (found[0].ops[0], found[0].used[-1])],
         advice="Copy the buffers as well: for a, b in zip(average.buffers(), model.buffers()): a.copy_(b).",
     )
+
+
+def _loop_around(sources: Sources, op: int) -> list[Cause]:
+    """The header of the loop over ``parameters()`` that writes: there the buffers are left out."""
+    recording = sources.index.recording
+    span = recording.ops.column("span")[op]
+    row = recording.spans[span] if span >= 0 else None
+    loops = loops_around(recording.files[row.file].text, row.line) if row is not None and row.file >= 0 else []
+    if row is None or not loops or _ASKED not in recording.source(row.file, loops[-1][0], loops[-1][0]):
+        return []
+    return [sources.cause_of_line("made", row.file, loops[-1][0], loops[-1][0], recording.text(row.function))]
 
 
 def _given_by(sources: Sources, op: int) -> list[Cause]:
