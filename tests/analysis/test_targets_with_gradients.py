@@ -130,3 +130,13 @@ def test_the_divergence_of_two_distributions_is_no_advantage() -> None:
 mine, its = (F.log_softmax(one(body(state)), -1) for one in (policy, torch.nn.Linear(4, 2)))
 loss = (mine * (mine - its)).mean() + (mine - its).pow(2).mean()"""
     assert lines(body, "advantage-with-gradient") == []
+
+
+def test_an_advantage_of_which_each_loss_has_a_view_of_its_own() -> None:
+    body = (
+        "base = value(body(state))\nadvantage = reward - base.view(-1)\n"
+        "loss = -(choice.log_prob(action) * {}).mean() + F.mse_loss(base.view(-1), reward)  # here"
+    )
+    source = PROGRAM.format(body.format("advantage"))
+    assert lines(body.format("advantage"), "advantage-with-gradient") == [line_of(source, "# here")]
+    assert lines(body.format("advantage.detach()"), "advantage-with-gradient") == []
