@@ -293,6 +293,7 @@ _ENTRIES = (
     Entry("hooks.hook_not_copied", _an_event(EventKind.HOOK)),
     Entry("hooks.hook_never_ran", _an_event(EventKind.HOOK)),
     Entry("hooks.hook_gives_kept", _an_event(EventKind.HOOK)),
+    Entry("hooks.hook_reads_late", _an_event(EventKind.HOOK)),
     Entry("hooks.hook_not_registered", _conditional_hooks),
     Entry("hooks.hook_not_compiled", _an_event(EventKind.HOOK)),
     Entry("hooks.hook_returns_nothing", _an_event(EventKind.HOOK)),

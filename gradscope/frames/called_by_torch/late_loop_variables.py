@@ -57,13 +57,13 @@ class _LateReads:
                 inside = [*loops, child]
             if isinstance(child, ast.Call) and loops:
                 for given, is_handed_on in self._arguments.of(child):
-                    if names := _read_late(given, loops[-1]):
+                    if names := read_late(given, loops[-1]):
                         end = child.end_lineno or child.lineno
                         yield LateVariable(child.lineno, end, names[0], is_handed_on, function)
             yield from self.within(child, inside, within)
 
 
-def _read_late(given: ast.expr, loop: ast.AST) -> list[str]:
+def read_late(given: ast.expr, loop: ast.AST) -> list[str]:
     """The variables of a loop that a function, which is made in it, reads."""
     code: ast.AST | None = given if isinstance(given, ast.Lambda) else None
     if isinstance(given, ast.Name):
