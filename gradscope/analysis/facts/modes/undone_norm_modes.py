@@ -34,7 +34,7 @@ class UndoneNorms(NamedTuple):
     """The passes that came through these."""
 
 
-class _Undone(NamedTuple):
+class _AskedInVain(NamedTuple):
     """One call of ``eval()`` and what came of it."""
 
     call: ModeCall
@@ -51,7 +51,7 @@ def undone_norm_modes(index: Index, modes: TrainingModes, passes: Passes) -> Ite
             asked.setdefault(call.event.span, []).append((at, call))
     if not asked or not any(call.training for call in modes.calls):
         return
-    runs = _Runs(index, passes)
+    runs = _NormRuns(index, passes)
     for calls in asked.values():
         chosen = [(at, call) for at, call in calls if call.norms and call.parameters]
         if not chosen or not _chooses_norms(index, [call for _, call in calls], runs.parameters):
@@ -67,7 +67,7 @@ def undone_norm_modes(index: Index, modes: TrainingModes, passes: Passes) -> Ite
         yield UndoneNorms(last.call, last.back, weights, tuple(run.op for _, run in lost), tuple(sorted(ended)))
 
 
-class _Runs:
+class _NormRuns:
     """What norms did in training passes."""
 
     def __init__(self, index: Index, passes: Passes) -> None:
@@ -98,7 +98,7 @@ def _chooses_norms(index: Index, calls: list[ModeCall], parameters: set[int]) ->
     return span.file >= 0 and is_to_freeze(index.recording.files[span.file].text, span.line)
 
 
-def _undone(index: Index, calls: list[ModeCall], at: int, runs: _Runs) -> _Undone | None:
+def _undone(index: Index, calls: list[ModeCall], at: int, runs: _NormRuns) -> _AskedInVain | None:
     """What a call of ``eval()`` came to; None where it was not undone, or where that may have been meant."""
     call = calls[at]
     later = [one for one in calls[at + 1 :] if one.covers(call.parameters)]
@@ -109,13 +109,13 @@ def _undone(index: Index, calls: list[ModeCall], at: int, runs: _Runs) -> _Undon
     found = [(weight, run) for weight, run in everything if run.walked_by >= 0]
     lost = [(weight, run) for weight, run in found if run.is_active]
     if not lost:
-        return _Undone(call, call, [])
+        return _AskedInVain(call, call, [])
     if back is None or back.by_library or back is again:
         return None
     if any(run.walked_by < 0 and run.op < later[0].op for _, run in everything):
         return None  # (it was for an evaluation, with dropout maybe)
     is_held = len(lost) < len(found)
-    return None if is_held and not _is_restored(index, later, back) else _Undone(call, back, lost)
+    return None if is_held and not _is_restored(index, later, back) else _AskedInVain(call, back, lost)
 
 
 def _is_restored(index: Index, later: list[ModeCall], back: ModeCall) -> bool:

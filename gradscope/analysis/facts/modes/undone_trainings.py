@@ -44,7 +44,7 @@ def undone_trainings(
     repeated = [positions for positions in by_call.values() if len(positions) >= TIMES]
     if not repeated:
         return
-    windows = _Windows(index, modes.calls, mode_runs(index, passes), lives)
+    windows = _TrainWindows(index, modes.calls, mode_runs(index, passes), lives)
     for positions in repeated:
         found: list[UndoneTraining] = []
         for at in positions:
@@ -57,7 +57,7 @@ def undone_trainings(
                 yield found
 
 
-class _Windows:
+class _TrainWindows:
     def __init__(self, index: Index, calls: list[ModeCall], runs: list[ModeRun], lives: GradientLives) -> None:
         self._index = index
         self._calls = calls

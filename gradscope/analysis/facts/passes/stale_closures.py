@@ -49,13 +49,13 @@ def stale_closures(index: Index, events: Events, passes: Passes) -> Iterator[Sta
     optimizers = [one for one in seen_optimizers(index, events) if one.name == "LBFGS"]
     held = frozenset(tensor for one in optimizers for tensor in one.tensors)
     is_asked_again = all(one.setting(tensor, "max_iter") > 1 for one in optimizers for tensor in one.tensors)
-    finder = _Finder(index, passes, held)
+    calls = _ClosureCalls(index, passes, held)
     for statement, steps in by_line.items():
-        if not held or finder.uses_parameters(steps):
+        if not held or calls.uses_parameters(steps):
             continue
-        found = finder.carrying(steps)
+        found = calls.carrying(steps)
         if not found and is_asked_again and len(steps) >= STEPS:
-            found = finder.idle(statement, steps)
+            found = calls.idle(statement, steps)
         yield from found
 
 
@@ -72,7 +72,7 @@ def _steps_by_line(index: Index) -> dict[int, list[list[int]]]:
     return found
 
 
-class _Finder:
+class _ClosureCalls:
     def __init__(self, index: Index, passes: Passes, held: frozenset[int]) -> None:
         self._index = index
         self._passes = passes

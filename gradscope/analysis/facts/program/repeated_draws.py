@@ -66,12 +66,12 @@ def repeated_draws(index: Index, events: Events, passes: Passes, lives: Gradient
         seed = event.detail.get("seed")
         if event.span >= 0 and isinstance(seed, int):
             by_place.setdefault((_through(event, events.spans), seed), []).append(at)
-    finder = _Finder(index, events, passes, lives)
+    stretches = _Stretches(index, events, passes, lives)
     for (through, seed), positions in by_place.items():
         if len(positions) < TIMES:
             continue
-        found = finder.alike(seeded, positions, through)
-        if len(found) >= TIMES - 1 and not finder.begins_anew(found):
+        found = stretches.alike(seeded, positions, through)
+        if len(found) >= TIMES - 1 and not stretches.begins_anew(found):
             draws = tuple(op for one in found for op in one.draws)
             calls = tuple(seeded[at] for at in positions)
             yield RepeatedDraws(seed, calls, through, draws, len(found), found[-1].steps[-1])
@@ -83,7 +83,7 @@ def _through(event: Happened, spans: int) -> tuple[int, ...]:
     return tuple(way) if isinstance(way, list) and is_way else (event.span,)
 
 
-class _Finder:
+class _Stretches:
     def __init__(self, index: Index, events: Events, passes: Passes, lives: GradientLives) -> None:
         self._index = index
         self._events = events
