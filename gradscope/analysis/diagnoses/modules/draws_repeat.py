@@ -25,7 +25,7 @@ def _finding(sources: Sources, one: RepeatedDraws) -> Finding:
     helper = f" (torch.manual_seed at line {index.span_line(around[0])})" if around else ""
     return sources.finding(
         f"Line {index.op_line(last)}: the training draws the same numbers again and again ({called}, in "
-        f"{one.stretches:,} stretches of it, in which the generator went through the same states)",
+        f"{one.stretches:,} stretches of it that were looked at, the generator went through the same states)",
         why=f"line {index.span_line(place)} seeds the generator of the whole program with {one.seed} "
         f"before each{helper}",
         op=last,

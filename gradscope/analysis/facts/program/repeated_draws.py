@@ -74,7 +74,8 @@ def repeated_draws(index: Index, events: Events, passes: Passes, lives: Gradient
         if len(found) >= TIMES - 1 and not stretches.begins_anew(found):
             draws = tuple(op for one in found for op in one.draws)
             calls = tuple(seeded[at] for at in positions)
-            yield RepeatedDraws(seed, calls, through, draws, len(found), found[-1].steps[-1])
+            times = index.times(one.draws[0] for one in found)
+            yield RepeatedDraws(seed, calls, through, draws, times, found[-1].steps[-1])
 
 
 def _through(event: Happened, spans: int) -> tuple[int, ...]:
