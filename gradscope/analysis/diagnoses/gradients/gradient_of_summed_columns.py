@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.graphs.broadcast_gradients import BroadcastGradient, broadcast_gradients
 from gradscope.analysis.facts.graphs.summed_columns import SummedColumns, summed_columns
+from gradscope.analysis.facts.losses.broadcast_gradients import BroadcastGradient, broadcast_gradients
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.frames.names.given_names import function_around
