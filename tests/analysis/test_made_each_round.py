@@ -110,3 +110,11 @@ for size in (2, 3, 4, 5):
     layer(torch.ones(1, size)).sum().backward()
 """
     assert [one for one in build(recorded(source)).answers if one.code == "layer-made-anew"] == []
+
+
+def test_one_for_each_epoch_is_told_once_with_its_passes() -> None:
+    body = "if step % 2 == 0:\n    weighted = Weighted()  # made\nloss = weighted(error(top(body(x))))"
+    (answer,), source = found(body)
+    assert [cause.line for cause in answer.causes] == [line_of(source, "# made")]
+    assert "gradients from 2 passes" in answer.text
+    assert "never-stepped" not in {one.code for one in build(recorded(source)).answers}

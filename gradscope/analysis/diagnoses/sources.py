@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gradscope.analysis.facts.memory_writes.self_copies import SelfCopy
     from gradscope.analysis.facts.modes.kept_from_training import KeptFromTraining
     from gradscope.analysis.facts.modules.copied_modules import TreatedAsTwo
+    from gradscope.analysis.facts.modules.made_each_round import MadeEachRound
     from gradscope.analysis.facts.modules.registered_hooks import RegisteredHooks
     from gradscope.analysis.facts.names.best_names import BestNames
     from gradscope.analysis.facts.passes.gradient_lives import GradientLives
@@ -128,6 +129,13 @@ class Sources:
         from gradscope.analysis.facts.memory_writes.self_copies import self_copies
 
         return tuple(self_copies(self.index, self.sharing))
+
+    @cached_property
+    def made_each_round(self) -> tuple[MadeEachRound, ...]:
+        """Modules and parameters that a training loop makes anew in each of its rounds."""
+        from gradscope.analysis.facts.modules.made_each_round import made_each_round
+
+        return tuple(made_each_round(self.index, self.lives, self.events.in_optimizers))
 
     @cached_property
     def put_on_trained(self) -> tuple[PutOnTrained, ...]:

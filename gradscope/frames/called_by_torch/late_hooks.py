@@ -49,7 +49,7 @@ def _within(node: ast.AST, loops: list[ast.AST]) -> Iterator[LateHook]:
 
 def _is_set_anew(loop: ast.AST, name: str) -> bool:
     """Whether a loop gives a name another value in each round: a sum, which grows, may be meant as it is at the end."""
-    growing = [one.target for one in ast.walk(loop) if isinstance(one, ast.AugAssign)]
+    growing: list[ast.expr] = [one.target for one in ast.walk(loop) if isinstance(one, ast.AugAssign)]
     for one in ast.walk(loop):
         if isinstance(one, ast.Assign) and name in names_read(one.value):
             growing += one.targets

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.modules.made_each_round import MadeEachRound, made_each_round
+from gradscope.analysis.facts.modules.made_each_round import MadeEachRound
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
 from gradscope.frames.modules.unregistered import is_in_module_method
@@ -42,7 +42,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
                 advice="Make it in __init__, and call it in forward.",
             )
 
-    for found in made_each_round(index, sources.lives, sources.events.in_optimizers):
+    for found in sources.made_each_round:
         if told.isdisjoint(index.op_statement[op] for op in found.ops):
             yield _of_loop(sources, found)
 
@@ -52,14 +52,17 @@ def _of_loop(sources: Sources, found: MadeEachRound) -> Finding:
     index, op = sources.index, found.ops[-1]
     line = index.line(found.file, found.at.line)
     what = found.at.name or index.call_name(op).removesuffix(".__init__")
-    names = sources.listed([sources.names.of(leaf) for leaf in found.leaves])
+    named = [sources.names.of(leaf) for leaf in found.leaves if sources.names.is_named(leaf)]
+    names = sources.listed(named) if named else "parameters of its own"
     causes = sources.cause("made", op)
     if found.at.name:
         causes = [sources.cause_of_line("made", found.file, found.at.line, found.at.end_line, "")]
-    them, each = ("them", "each of them starts") if len(found.leaves) > 1 else ("it", "it starts")
+    them, each = ("them", "each of them starts") if len(found.leaves) > 1 or not named else ("it", "it starts")
+    passes = max(len(sources.lives.passes[leaf]) for leaf in found.leaves)
+    gets = "a gradient once" if passes == 1 else f"gradients from {passes:,} passes"
     return sources.finding(
         f"Line {line}: {what} is made again in each round ({index.times(found.ops):,} times), with {names}",
-        why=f"{each} anew, gets a gradient once and is dropped; no optimizer has {them}",
+        why=f"{each} anew, gets {gets} and is dropped; no optimizer has {them}",
         op=op,
         tensors=list(found.leaves),
         causes=causes,

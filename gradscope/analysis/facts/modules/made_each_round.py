@@ -37,7 +37,7 @@ class MadeEachRound(NamedTuple):
 
 
 def made_each_round(index: Index, lives: GradientLives, held: Collection[int]) -> list[MadeEachRound]:
-    """One for each line, none where one of its parameters was used for more than a pass.
+    """One for each line, none where one of its parameters was read, written or kept.
 
     Args:
         index: The recording.
@@ -56,7 +56,7 @@ def made_each_round(index: Index, lives: GradientLives, held: Collection[int]) -
         at = construction(index.recording.files[where.file].text, int(where.line)) if where.file >= 0 else None
         if (
             at is not None
-            and not any(_is_used(index, lives, leaf, written) for leaf in leaves)
+            and not any(_is_written(index, lives, leaf, written) for leaf in leaves)
             and not any(leaf in held or leaf in read or leaf in lives.steps for leaf in leaves)
             and _are_dropped(index, lives, made)
             and bisect_left(steps, min(made)) + TIMES - 1 <= bisect_left(steps, max(made))
@@ -107,10 +107,9 @@ def _is_copy(index: Index, op: int, leaf: int) -> bool:
     return False
 
 
-def _is_used(index: Index, lives: GradientLives, leaf: int, written: dict[int, int]) -> bool:
-    """Whether a parameter had several passes, or was written after its pass: by whatever updates it."""
-    passes = lives.passes[leaf]
-    return len(passes) > 1 or written.get(index.storage_at(leaf, NONE), NONE) > passes[0]
+def _is_written(index: Index, lives: GradientLives, leaf: int, written: dict[int, int]) -> bool:
+    """Whether a parameter was written after it got a gradient: by whatever updates it."""
+    return written.get(index.storage_at(leaf, NONE), NONE) > lives.passes[leaf][0]
 
 
 def _are_dropped(index: Index, lives: GradientLives, made: dict[int, list[int]]) -> bool:

@@ -53,10 +53,12 @@ def _find(sources: Sources) -> Iterator[Finding]:
     flags = index.recording.tensors.column("flags")
     held, updates = sources.events.in_optimizers, FunctionalUpdates(index)
     asked = {tensor for op in index.of_kind(OpKind.GRAD) for tensor in index.uses.of(op)}
+    anew = {leaf for one in sources.made_each_round for leaf in one.leaves}  # (see layer-made-anew)
     missed = {
         tensor: passes
         for tensor, passes in _all_passes(index, held, steps[-1]).items()
         if len(passes) >= STEPS
+        and tensor not in anew
         and passes[0] < steps[-STEPS]
         and _last_write(index, written, tensor) < passes[0]
         # (what autograd.grad is asked about, and is no parameter, is where a derivative is taken: points of a grid)
