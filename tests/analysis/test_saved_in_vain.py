@@ -212,3 +212,27 @@ for step in range(3):
 def test_a_graph_that_is_cut_off_though_it_is_to_be_trained(held: str, cut: str, found: list[str]) -> None:
     codes = [one.code for one in build(recorded(CUT_OFF.format(held=held, cut=cut))).answers]
     assert [one for one in codes if one == "saved-in-vain"] == found
+
+
+INNER_STEPS = """
+import torch
+from torch import nn
+from torch.func import functional_call
+net = nn.Sequential(nn.Linear(64, 512), nn.Sigmoid(), nn.Linear(512, 64))
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+x = torch.rand(64, 64)
+for step in range(3):
+    weights = dict(net.named_parameters())
+    for _ in range(2):
+        loss = functional_call(net, weights, (x,)).pow(2).mean()
+        grads = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
+        weights = {name: nn.Parameter(p - 0.1 * g) for (name, p), g in zip(weights.items(), grads)}
+    optimizer.zero_grad()
+    functional_call(net, weights, (x,)).mean().backward()
+    optimizer.step()
+"""
+
+
+def test_a_graph_of_gradients_that_a_new_leaf_cuts_off_is_wanted() -> None:
+    codes = [one.code for one in build(recorded(INNER_STEPS)).answers]
+    assert "saved-in-vain" not in codes and "leaf-unreached" in codes

@@ -158,9 +158,15 @@ def _cut_off(sources: Sources, statements: Iterable[int]) -> set[int]:
     if not len(index.recording.backwards) or all(leaf in trained for leaf in given):
         return set()
     nodes, found = index.recording.nodes.column("op"), set[int]()
-    last = {index.op_statement[op]: node for node, op in enumerate(nodes) if op < index.op_count}
+    first, last = dict[int, int](), dict[int, int]()
+    for node, op in enumerate(nodes):
+        if op < index.op_count:
+            last[index.op_statement[op]] = node
+            first.setdefault(index.op_statement[op], node)
     for statement in statements:
-        held = [leaf for leaf in sources.passes.leaves_behind(last.get(statement, NONE)) if leaf in given]
+        # (the first step of an inner loop starts from what is to be trained, the last one from what that gave)
+        ends = {one.get(statement, NONE) for one in (first, last)}
+        held = {leaf for end in ends for leaf in sources.passes.leaves_behind(end) if leaf in given}
         if held and not any(leaf in trained for leaf in held):
             found.add(statement)
     return found
@@ -169,9 +175,11 @@ def _cut_off(sources: Sources, statements: Iterable[int]) -> set[int]:
 def _of_passes(sources: Sources, unused: dict[int, int]) -> Iterator[Finding]:
     """Lines that ask for gradients with a graph; under ``no_grad`` they would give none at all."""
     index = sources.index
-    for statement, held in unused.items():
+    large = {statement: held for statement, held in unused.items() if held >= WORTH_SAYING}
+    cut_off = _cut_off(sources, large)
+    for statement, held in large.items():
         op = index.last_op[statement]
-        if statement != NOWHERE and held >= WORTH_SAYING:
+        if statement != NOWHERE and statement not in cut_off:
             yield sources.finding(
                 f"Line {index.op_line(op)}: create_graph=True saved {size(held)} for second derivatives, and no "
                 "backward pass came to them",

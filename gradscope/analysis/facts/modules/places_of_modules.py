@@ -15,16 +15,24 @@ def only_module(index: Index, name: str) -> tuple[int, int] | None:
 
 
 def places_of_modules(index: Index, name: str) -> list[tuple[int, int]]:
-    """Files and lines at which the user's files call a class by its name."""
-    found = []
+    """Files and lines at which the user's files call a class by its name; else those that hand it on, to be called."""
+    called, handed = list[tuple[int, int]](), list[tuple[int, int]]()
     for number, file in enumerate(index.recording.files):
         tree = parsed(file.text) if name and file.is_user and name in file.text else None
-        for node in ast.walk(tree) if tree is not None else ():
-            if isinstance(node, ast.Call):
-                called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-                if called == name:
-                    found.append((number, node.lineno))
-    return found
+        nodes = list(ast.walk(tree)) if tree is not None else []
+        called += [(number, one.lineno) for one in nodes if isinstance(one, ast.Call) and _named(one.func) == name]
+        asked = {id(part) for one in nodes if _asks_for_kind(one) for part in ast.walk(one)}
+        named = [one for one in nodes if isinstance(one, ast.Attribute | ast.Name) and id(one) not in asked]
+        handed += [(number, one.lineno) for one in named if _named(one) == name]
+    return called or handed
+
+
+def _named(value: ast.expr) -> str:
+    return value.attr if isinstance(value, ast.Attribute) else value.id if isinstance(value, ast.Name) else ""
+
+
+def _asks_for_kind(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and _named(node.func) in ("isinstance", "issubclass")
 
 
 def put_on_self(index: Index, op: int) -> tuple[int, int] | None:
