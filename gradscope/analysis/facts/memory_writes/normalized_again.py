@@ -23,6 +23,8 @@ from gradscope.recording.rows import EventKind, OpKind
 
 _STEPS = 8
 """Calls from what is subtracted back to what it was computed from."""
+_FOLLOWED = 48
+"""Tensors that are looked at for one write."""
 
 
 class NormalizedAgain(NamedTuple):
@@ -126,12 +128,19 @@ def _statistics(index: Index, op: int, tensor: int) -> tuple[frozenset[int], fro
     storage = index.storage_at(tensor, op)
     nbytes, layout = index.recording.layouts.column("nbytes"), index.recording.tensors.column("layout")
     size, found, calls = nbytes[layout[tensor]], set[int](), set[int]()
+    known: dict[int, bool] = {}
 
     def is_from(one: int, steps: int) -> bool:
+        if one not in known:
+            known[one] = False
+            known[one] = is_made_from(one, steps)
+        return known[one]
+
+    def is_made_from(one: int, steps: int) -> bool:
         if index.storage_at(one, op) == storage:
             return True
         made = maker(index, one)
-        if made < 0 or not steps:
+        if made < 0 or not steps or len(known) > _FOLLOWED:
             return False
         comes = [is_from(used, steps - 1) for used in index.uses.of(made)]
         if any(comes):
