@@ -42,7 +42,7 @@ class NormalizedAgain(NamedTuple):
     """What was computed of it the last time, and used for something else, too; none where only places overlap."""
 
 
-class _Write(NamedTuple):
+class _NormalizingWrite(NamedTuple):
     op: int
     tensor: int
     statistics: frozenset[int]
@@ -60,11 +60,11 @@ class _Place(NamedTuple):
 def normalized_again(index: Index, sharing: StorageGroups, events: Events) -> Iterator[NormalizedAgain]:
     """One for each function whose writes are the only ones there."""
     steps, outside = all_steps(index), {event.subject for event in events.of(EventKind.MEMORY_CHANGED)}
-    by_function: dict[tuple[int, int], dict[int, list[_Write]]] = {}
+    by_function: dict[tuple[int, int], dict[int, list[_NormalizingWrite]]] = {}
     for storage, writes in _by_storage(index, sharing).items():
         if storage in outside:
             continue
-        found = [_Write(op, tensor, *_statistics(index, op, tensor)) for op, tensor in writes]
+        found = [_NormalizingWrite(op, tensor, *_statistics(index, op, tensor)) for op, tensor in writes]
         first = next((number for number, one in enumerate(found) if one.statistics), len(found))
         functions = {_function(index, one.op) for one in found[first:]}
         are_all = all(one.statistics or kind_of_write(index, one.op) == "settles" for one in found[first:])
@@ -75,10 +75,10 @@ def normalized_again(index: Index, sharing: StorageGroups, events: Events) -> It
 
 
 def _of_function(
-    index: Index, sharing: StorageGroups, steps: list[int], by_storage: dict[int, list[_Write]]
+    index: Index, sharing: StorageGroups, steps: list[int], by_storage: dict[int, list[_NormalizingWrite]]
 ) -> Iterator[NormalizedAgain]:
     """What one function did to all memory that it writes, if that is data on which something is trained."""
-    again: dict[_Place, list[_Write]] = {}
+    again: dict[_Place, list[_NormalizingWrite]] = {}
     crossed: set[_Place] = set()
     for storage, writes in by_storage.items():
         by_place = _by_place(index, sharing, storage, writes)
@@ -160,17 +160,17 @@ def _function(index: Index, op: int) -> tuple[int, int]:
 
 
 def _by_place(
-    index: Index, sharing: StorageGroups, storage: int, writes: Iterable[_Write]
-) -> dict[_Place, list[_Write]]:
+    index: Index, sharing: StorageGroups, storage: int, writes: Iterable[_NormalizingWrite]
+) -> dict[_Place, list[_NormalizingWrite]]:
     layout = index.recording.tensors.column("layout")
-    found: dict[_Place, list[_Write]] = {}
+    found: dict[_Place, list[_NormalizingWrite]] = {}
     for one in writes:
         place = _Place(storage, sharing.offset_of(one.tensor), layout[one.tensor])
         found.setdefault(place, []).append(one)
     return found
 
 
-def _times(index: Index, writes: Iterable[_Write]) -> int:
+def _times(index: Index, writes: Iterable[_NormalizingWrite]) -> int:
     """How often the call was made that wrote most often."""
     by_call: dict[tuple[int, str], list[int]] = {}
     for one in writes:
@@ -178,7 +178,7 @@ def _times(index: Index, writes: Iterable[_Write]) -> int:
     return max(index.times(ops) for ops in by_call.values())
 
 
-def _is_again(index: Index, steps: list[int], writes: list[_Write]) -> bool:
+def _is_again(index: Index, steps: list[int], writes: list[_NormalizingWrite]) -> bool:
     """Whether one statement wrote a place twice, with a step of an optimizer between."""
     first: dict[int, int] = {}
     for one in writes:
@@ -188,7 +188,7 @@ def _is_again(index: Index, steps: list[int], writes: list[_Write]) -> bool:
     return False
 
 
-def _crossed(index: Index, sharing: StorageGroups, by_place: dict[_Place, list[_Write]]) -> set[_Place]:
+def _crossed(index: Index, sharing: StorageGroups, by_place: dict[_Place, list[_NormalizingWrite]]) -> set[_Place]:
     """Places without gaps in them that share some of their bytes with another one."""
     dense = []
     for place, writes in by_place.items():
@@ -199,7 +199,7 @@ def _crossed(index: Index, sharing: StorageGroups, by_place: dict[_Place, list[_
     return {place for one, other in pairwise(dense) if overlap(one[:2], other[:2]) for place in (one[2], other[2])}
 
 
-def _used_elsewhere(index: Index, told: Iterable[_Write], inner: set[int]) -> tuple[int, ...]:
+def _used_elsewhere(index: Index, told: Iterable[_NormalizingWrite], inner: set[int]) -> tuple[int, ...]:
     """Of the last statistics those that went into what is trained by another way than what was written."""
     last: dict[tuple[int, int], int] = {}
     spans = index.recording.ops.column("span")
