@@ -325,6 +325,7 @@ _ENTRIES = (
     Entry("losses.loss_reaches_other", _a_step),
     Entry("losses.derivative_left", _a_step),
     Entry("optimizers.learning_rates.learning_rate", _an_event(EventKind.LEARNING_RATE)),
+    Entry("optimizers.learning_rates.scheduler_per_batch", _an_event(EventKind.LEARNING_RATE)),
     Entry("optimizers.learning_rates.scheduler_in_vain", _an_event(EventKind.LEARNING_RATE)),
     Entry("optimizers.learning_rates.one_rate_for_all", _an_event(EventKind.LEARNING_RATE)),
     Entry("optimizers.learning_rates.rate_of_lost_group", _an_event(EventKind.LEARNING_RATE)),

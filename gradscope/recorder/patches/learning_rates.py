@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 from torch.compiler import is_dynamo_compiling
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR
 
 from gradscope.recorder.calls.modes_aside import is_ours_on_top
 from gradscope.recorder.patches.noting import note
@@ -32,6 +33,8 @@ _TINY = 1e-6
 """The part of its first rate that an optimizer's rate has to fall to for its steps to be next to nothing."""
 _IDLE = 2
 """Steps of a scheduler in a row between which its optimizer made none, from which on that is noted."""
+_PERIODS = 4
+"""Descents and ascents of a cosine after which it is taken to have gone past its end."""
 _CHANGES = 4
 """Times that the rate of one group has changed, from which on it is noted that another one's has not."""
 _idle: WeakKeyDictionary[Any, tuple[int, int]] = WeakKeyDictionary()
@@ -173,12 +176,31 @@ def scheduler_stepped(update: Callable[..., None]) -> Callable[..., None]:
         if scheduler._step_count == _FIRST and not is_dynamo_compiling() and is_ours_on_top():
             call = "first" if getattr(optimizer, "_opt_called", False) else "early"
             _report(optimizer, {"scheduler": type(scheduler).__name__, "call": call}, sys._getframe(1))
+        end = _end_of(scheduler)
+        if end and scheduler.last_epoch == end and not is_dynamo_compiling() and is_ours_on_top():
+            detail = {"scheduler": type(scheduler).__name__, "call": "over", "of": _length_of(scheduler)}
+            first = _known[optimizer].first if optimizer in _known else None
+            _report(optimizer, {**detail, "first": first, "rates": _known_rates(optimizer)}, sys._getframe(1))
         known = _known.get(optimizer)
         if known is not None and known.has_gone_on is None and _steps_alone(scheduler, known.steps):
             known.has_gone_on = False
             _report(optimizer, {"scheduler": type(scheduler).__name__, "call": "idle"}, sys._getframe(1))
 
     return updates
+
+
+def _length_of(scheduler: Any) -> int:
+    """The number of steps that it was made for: to the last milestone, or to the end of the first descent; else 0."""
+    if type(scheduler) is MultiStepLR:
+        return int(max(scheduler.milestones, default=0))
+    if type(scheduler) is CosineAnnealingLR and type(scheduler.T_max) is int:
+        return int(scheduler.T_max)
+    return 0
+
+
+def _end_of(scheduler: Any) -> int:
+    """The step at which it is noted that it is over: a cosine goes up again, maybe on purpose, and not many times."""
+    return _length_of(scheduler) * (_PERIODS if type(scheduler) is CosineAnnealingLR else 1)
 
 
 def _steps_alone(scheduler: Any, steps: int) -> bool:
