@@ -252,6 +252,8 @@ class EventKind(IntEnum):
     """``torch.manual_seed`` was called with a ``seed``; whether the generator (of the CPU) was found in the very state
     ``again`` in which the call before, at the same place and with the same seed, had found it. ``through`` is as in
     ``TRAINING_MODE``. Noted of the first calls of a place."""
+    TABLE_MADE = 160
+    """``nn.Embedding.from_pretrained`` (``EmbeddingBag``) made a module; its weight is the tensor."""
 
 
 class Op(NamedTuple):

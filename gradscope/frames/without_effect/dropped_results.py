@@ -23,3 +23,15 @@ def dropped_results(text: str) -> dict[tuple[int, int], str]:
             if isinstance(node, ast.Expr) and isinstance(method, ast.Attribute) and method.attr in _GIVES:
                 found[node.lineno, node.end_lineno or node.lineno] = ast.unparse(method.value)
     return found
+
+
+def dropped_call(text: str, line: int, method: str) -> tuple[str, int, int] | None:
+    """What a statement at a line calls a method on, which is nothing but that call; with its first and last line."""
+    tree = parsed(text)
+    for node in ast.walk(tree) if tree is not None else ():
+        called = node.value.func if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) else None
+        if isinstance(node, ast.Expr) and isinstance(called, ast.Attribute) and called.attr == method:
+            end = node.end_lineno or node.lineno
+            if node.lineno <= line <= end:
+                return ast.unparse(called.value), node.lineno, end
+    return None

@@ -47,6 +47,7 @@ from gradscope.recorder.patches import (
     shallow_copies,
     storage_writes,
     stray_groups,
+    tables_made,
     training_mode,
     unseen_calls,
     zero_grad,
@@ -135,6 +136,8 @@ def _replacements() -> Iterator[Replacement]:
     for name in storage_writes.METHODS:
         yield Replacement(torch.UntypedStorage, name, storage_writes.reported)
     yield Replacement(torch, "from_numpy", arrays_wrapped.reported)
+    for table in tables_made.KINDS:
+        yield Replacement(table, tables_made.NAME, tables_made.reported)
     yield Replacement(torch, seeds.NAME, seeds.reported)
     yield Replacement(torch.random, seeds.NAME, seeds.reported)
     yield Replacement(torch.Tensor, "set_", unseen_calls.set_seen)

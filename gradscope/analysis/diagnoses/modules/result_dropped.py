@@ -8,7 +8,13 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.program.results_dropped import UpdateDropped, results_dropped, updates_dropped
+from gradscope.analysis.report_model import Evidence
+from gradscope.frames.without_effect.dropped_results import dropped_call
 from gradscope.frames.without_effect.dropped_updates import DroppedUpdate
+from gradscope.recording.rows import EventKind
+
+_FROM = "from_pretrained"
+"""A class method: called on an object, it makes another."""
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -26,6 +32,29 @@ def _find(sources: Sources) -> Iterator[Finding]:
         )
     for dropped in updates_dropped(index):
         yield _update(sources, dropped)
+    yield from _tables(sources)
+
+
+def _tables(sources: Sources) -> Iterator[Finding]:
+    """Embeddings that ``from_pretrained`` made for nobody: one for each place."""
+    index, told = sources.index, set[tuple[int, int]]()
+    for event in sources.events.of(EventKind.TABLE_MADE):
+        span = index.recording.spans[event.span] if event.span >= 0 else None
+        text = index.recording.files[span.file].text if span is not None and span.file >= 0 else ""
+        found = dropped_call(text, span.line, _FROM) if span is not None else None
+        if span is None or found is None or (span.file, found[1]) in told:
+            continue
+        told.add((span.file, found[1]))
+        owner, kind = found[0], event.detail.get("module")
+        yield sources.finding(
+            f"Line {index.line(span.file, found[1])}: {owner}.{_FROM}() gives a new {kind}, which nothing takes, and "
+            f"{owner} stays as it is",
+            op=min(event.op, index.op_count - 1),
+            tensors=list(event.tensors[:1]),
+            causes=[sources.cause_of_line("used", span.file, *found[1:], index.recording.text(span.function))],
+            evidence=[Evidence("events", event.row)],
+            advice=f"Write {owner} = nn.{kind}.{_FROM}(…); it freezes the weight unless freeze=False.",
+        )
 
 
 def _update(sources: Sources, dropped: UpdateDropped) -> Finding:
@@ -55,7 +84,8 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""A statement in a loop or a function is nothing but a call like hidden.detach() or w.clamp(0, 1), and
             nothing took the tensor that it gave. Or like torch.add(total, x) or F.normalize(w), whose first
-            argument is used on. Calls under try or with, in a test, or beside a clock are left out.""",
+            argument is used on. Or self.table.from_pretrained(vectors), which makes another table. Calls under try or
+            with, in a test, or beside a clock are left out.""",
         reason="""Methods without an underscore at their end leave their tensor as it is and give a new one. A hidden
             state keeps its graph, a weight its values. So do the functions of torch and torch.nn.functional.""",
         remedy="""hidden = hidden.detach(), or the method that changes the tensor in place: w.clamp_(0, 1) under
