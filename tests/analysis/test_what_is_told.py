@@ -400,3 +400,13 @@ layer = trained(torch.nn.Linear(3, 1))  # made
 """
     rows = [row for row in build(recorded(f"import torch\n{source}")).lines if "# made" in row.source]
     assert {(row.name, row.version) for row in rows} == {("layer.weight", 1), ("layer.bias", 1)}
+
+
+def test_a_pass_from_several_roots_is_told_with_all_of_them():
+    source = """
+a, b = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+p, q = (a * 2).sum(), (a * b).sum()
+torch.autograd.backward([p, q])  # pass
+"""
+    rows = [row for row in build(recorded(f"import torch\n{source}")).lines if "# pass" in row.source]
+    assert [(row.kind, row.name) for row in rows] == [("backward", "p and q")]

@@ -149,8 +149,10 @@ class LineTable:
             return listed(self._exported(group))
         roots = self._index.roots.get(group.last_op)
         taken = list(self._index.uses.of(group.last_op)) if roots is None else roots
-        is_about_input = len(taken) and group.kind in ("read", "backward", "error")
-        return self._names.at(taken[0], group.last_op) if is_about_input else ""
+        if not len(taken) or group.kind not in ("read", "backward", "error"):
+            return ""
+        told = taken if roots is not None and group.kind == "backward" else taken[:1]
+        return listed([self._names.at(one, group.last_op) for one in told])
 
     def _first_name(self, group: RowGroup) -> str:
         """The name of the tensor that the first run made."""
