@@ -121,6 +121,7 @@ def _by_storage(index: Index, sharing: StorageGroups) -> dict[int, list[tuple[in
 
 
 _TRAINED = PARAMETER | GRADIENT | REQUIRES_GRAD
+_PASSES = (OpKind.BACKWARD, OpKind.GRAD)
 
 
 def _statistics(index: Index, op: int, tensor: int) -> tuple[frozenset[int], frozenset[int]]:
@@ -129,6 +130,7 @@ def _statistics(index: Index, op: int, tensor: int) -> tuple[frozenset[int], fro
     nbytes, layout = index.recording.layouts.column("nbytes"), index.recording.tensors.column("layout")
     size, found, calls = nbytes[layout[tensor]], set[int](), set[int]()
     known: dict[int, bool] = {}
+    flags, kinds = index.recording.tensors.column("flags"), index.recording.ops.column("kind")
 
     def is_from(one: int, steps: int) -> bool:
         if one not in known:
@@ -141,6 +143,8 @@ def _statistics(index: Index, op: int, tensor: int) -> tuple[frozenset[int], fro
             return True
         made = maker(index, one)
         if made < 0 or not steps or len(known) > _FOLLOWED:
+            return False
+        if flags[one] & GRADIENT or kinds[made] in _PASSES:  # (what a step by hand takes off)
             return False
         comes = [is_from(used, steps - 1) for used in index.uses.of(made)]
         if any(comes):
