@@ -51,7 +51,7 @@ def broadcast_gradients(index: Index) -> Iterator[BroadcastGradient]:
     kinds, spans = (index.recording.ops.column(name) for name in ("kind", "span"))
     passes = [op for op in index.creating_graphs if kinds[op] == OpKind.GRAD and len(index.roots[op]) == 1]
     added_up = {op: several for op in sorted(passes) if (several := _added_up(index, op, index.roots[op][0])) >= 0}
-    finder, found, of_one = _Finder(index, added_up), dict[int, BroadcastGradient](), set[int]()
+    finder, found, of_one = _ColumnsStretched(index, added_up), dict[int, BroadcastGradient](), set[int]()
     for op, several in reversed(added_up.items()):
         shape = shape_of(index, several)
         if len(shape) < 2 or shape[-1] == 1:
@@ -72,7 +72,7 @@ def _added_up(index: Index, op: int, root: int) -> int:
     return taken[0] if len(taken) == 1 else NONE
 
 
-class _Finder:
+class _ColumnsStretched:
     def __init__(self, index: Index, added_up: dict[int, int]) -> None:
         self._index = index
         self._derived: dict[int, list[int]] = {}
