@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from gradscope.analysis.index import NOWHERE, Index
+from gradscope.frames.blocks.loops_around import loops_around
 from gradscope.frames.calls.called_functions import CalledFunctions, called_functions
 from gradscope.recording import NONE
 
@@ -30,8 +31,9 @@ class CalledBelow:
     def end(self, op: int, tensor: int) -> int:
         """The op itself, or the last behind it that changed the tensor before the line was over.
 
-        Nothing tells where one call of a function ends and another begins. Where one place changes the tensor for the
-        second time (a loop trains it), it is not known when the line was over: then it is told as it was made.
+        Nothing tells where one call of a function ends and another begins: what changes the tensor for the second time
+        at one place is taken for another call. But where a loop does (it trains what was made), it is not known when
+        the line was over: then it is told as it was made.
         """
         index, statements = self._index, self._index.op_statement
         changing = [at for at in self._changed_at.get(tensor, ()) if op < at < op + LIMIT]
@@ -48,10 +50,14 @@ class CalledBelow:
                 break
             if at in changing:
                 if spans[at] in seen:
-                    return op
+                    return op if self._is_in_loop(spans[at]) else end
                 seen.add(spans[at])
                 end = at
         return end
+
+    def _is_in_loop(self, row: int) -> bool:
+        span = self._index.recording.spans[row] if row >= 0 else None
+        return span is not None and bool(loops_around(self._index.recording.files[span.file].text, span.line))
 
     def _parts(self, function: int) -> list[str]:
         return self._index.recording.text(function).split(".")
