@@ -57,7 +57,11 @@ class CalledBelow:
 
     def _is_in_loop(self, row: int) -> bool:
         span = self._index.recording.spans[row] if row >= 0 else None
-        return span is not None and bool(loops_around(self._index.recording.files[span.file].text, span.line))
+        return (
+            span is not None
+            and span.file >= 0
+            and bool(loops_around(self._index.recording.files[span.file].text, span.line))
+        )
 
     def _parts(self, function: int) -> list[str]:
         return self._index.recording.text(function).split(".")
