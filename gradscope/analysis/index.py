@@ -177,6 +177,11 @@ class Index:
         text = self.recording.excerpt(span.file, span.line, span.end_line, span.col, span.end_col)
         return " ".join(text.split())
 
+    def function_of(self, op: int) -> tuple[int, int]:
+        """The file and the function (a text) of the user's in which an op was called."""
+        statement = self.statements[self.op_statement[op]]
+        return statement.file, statement.function
+
     def func(self, op: int) -> str:
         """The name of an op's function; empty for the op after the last."""
         return self._funcs[op] if 0 <= op < self.op_count else ""

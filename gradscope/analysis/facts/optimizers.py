@@ -37,6 +37,18 @@ class Optimizer(NamedTuple):
         return 0.0
 
 
+def steps_of(index: Index, optimizer: Optimizer) -> list[int]:
+    """The steps that an optimizer made."""
+    func = f"{optimizer.name}.step"
+    return [
+        op
+        for op in all_steps(index)
+        if op >= optimizer.made.op
+        and index.func(op).endswith(func)
+        and not optimizer.tensors.isdisjoint(index.uses.of(op))
+    ]
+
+
 def seen_optimizers(index: Index, events: Events) -> list[Optimizer]:
     """Every optimizer that the user's code was seen to make, in their order."""
     groups: dict[int, list[Happened]] = {}

@@ -22,7 +22,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     if TrainingModes(sources.events).calls:
         return
     runs = mode_runs(sources.index, sources.passes)
-    for found in evaluations_without_eval(sources.index, runs, sources.cuts.regions):
+    for found in evaluations_without_eval(sources.index, sources.sharing, runs, sources.cuts.regions):
         yield _finding(sources, found)
 
 

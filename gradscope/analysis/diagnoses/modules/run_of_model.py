@@ -16,11 +16,10 @@ def run_of_model(sources: Sources, op: int, by: int, until: int) -> list[Cause]:
         until: The last op that is looked at for what the caller made of the result.
     """
     index = sources.index
-    caller = index.statements[index.op_statement[by]]
+    caller = index.function_of(by)
     for other in range(op, min(until, index.op_count - 1) + 1):
-        statement = index.statements[index.op_statement[other]]
         taken = [one for one in index.uses.of(other) if op <= index.made_by(one) < other]
-        if taken and (statement.file, statement.function) == (caller.file, caller.function):
+        if taken and index.function_of(other) == caller:
             stored = sources.stored(taken[0], other)
             inside = [cause for cause in stored if cause.function == index.op_place(other).function]
             return inside or sources.cause("used", other)

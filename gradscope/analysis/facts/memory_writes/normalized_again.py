@@ -66,7 +66,7 @@ def normalized_again(index: Index, sharing: StorageGroups, events: Events) -> It
             continue
         found = [_NormalizingWrite(op, tensor, *_statistics(index, op, tensor)) for op, tensor in writes]
         first = next((number for number, one in enumerate(found) if one.statistics), len(found))
-        functions = {_function(index, one.op) for one in found[first:]}
+        functions = {index.function_of(one.op) for one in found[first:]}
         are_all = all(one.statistics or kind_of_write(index, one.op) == "settles" for one in found[first:])
         if len(functions) == 1 and are_all:
             by_function.setdefault(functions.pop(), {})[storage] = found[first:]
@@ -156,11 +156,6 @@ def _statistics(index: Index, op: int, tensor: int) -> tuple[frozenset[int], fro
     for one in index.uses.of(op)[1:]:
         is_from(one, _STEPS)
     return frozenset(found), frozenset(calls)
-
-
-def _function(index: Index, op: int) -> tuple[int, int]:
-    where = index.statements[index.op_statement[op]]
-    return where.file, where.function
 
 
 def _by_place(

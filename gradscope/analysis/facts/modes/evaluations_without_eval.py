@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.facts.modes.batches import batch_behind, untracked_batch_behind
 from gradscope.analysis.facts.modes.mode_runs import ModeRun
+from gradscope.analysis.facts.storage_groups import StorageGroups
 from gradscope.analysis.facts.tracking.grad_regions import GradRegions
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
@@ -37,29 +38,35 @@ class EvaluationWithoutEval(NamedTuple):
     rounds: int
 
 
+class _Evaluated(NamedTuple):
+    run: ModeRun
+    region: int
+    """The op that had switched gradients off."""
+
+
 def evaluations_without_eval(
-    index: Index, runs: list[ModeRun], regions: GradRegions
+    index: Index, sharing: StorageGroups, runs: list[ModeRun], regions: GradRegions
 ) -> Iterator[EvaluationWithoutEval]:
     """One for each statement that switches gradients off."""
     trained: dict[tuple[str, int], list[ModeRun]] = {}
     for run in runs:
         if run.is_active and run.walked_by >= 0:
             trained.setdefault(_layer(index, run), []).append(run)
-    found: dict[int, list[ModeRun]] = {}
+    found: dict[int, list[_Evaluated]] = {}
     flags = index.recording.ops.column("flags")
     for run in runs:
         is_evaluated = run.is_active and run.walked_by < 0 and not flags[run.op] & GRAD
-        if is_evaluated and _layer(index, run) in trained:
-            found.setdefault(index.op_statement[regions.of(run.op)], []).append(run)
+        region = regions.of(run.op) if is_evaluated else NONE
+        if region >= 0 and _layer(index, run) in trained:
+            found.setdefault(index.op_statement[region], []).append(_Evaluated(run, region))
     of_one_layer = next(iter(trained.values())) if found else []
-    places = _Places(index)
-    trained_on = {place for run in of_one_layer for place in places.of(batch_behind(index, run.op))}
+    trained_on = {place for run in of_one_layer for place in _places(sharing, index, batch_behind(index, run.op))}
     for evaluated in found.values():
-        if _is_evaluation(index, evaluated, regions, places, trained_on):
-            first = evaluated[0].site
-            last = [run for run in evaluated if regions.of(run.op) == regions.of(evaluated[-1].op)]
-            rounds = index.times(run.op for run in evaluated if run.site == first)
-            yield EvaluationWithoutEval(regions.of(last[0].op), last[0].op, tuple(evaluated), rounds)
+        if _is_evaluation(index, sharing, evaluated, trained_on):
+            runs_there, region = tuple(one.run for one in evaluated), evaluated[-1].region
+            called = next(one.run.op for one in evaluated if one.region == region)
+            rounds = index.times(run.op for run in runs_there if run.site == runs_there[0].site)
+            yield EvaluationWithoutEval(region, called, runs_there, rounds)
 
 
 def _layer(index: Index, run: ModeRun) -> tuple[str, int]:
@@ -79,32 +86,25 @@ def _layer(index: Index, run: ModeRun) -> tuple[str, int]:
     return run.site
 
 
-class _Places:
+def _places(sharing: StorageGroups, index: Index, tensors: Iterable[int]) -> frozenset[tuple[int, int]]:
     """Where tensors begin in memory: slices of a data set are made anew each time."""
-
-    def __init__(self, index: Index) -> None:
-        aliases = index.recording.aliases
-        self._storages = index.recording.tensors.column("storage")
-        self._starts = dict(zip(aliases.column("tensor"), aliases.column("offset"), strict=True))
-
-    def of(self, tensors: Iterable[int]) -> frozenset[tuple[int, int]]:
-        return frozenset((self._storages[one], self._starts.get(one, 0)) for one in tensors)
+    storages = index.recording.tensors.column("storage")
+    return frozenset((storages[one], sharing.offset_of(one)) for one in tensors)
 
 
 def _is_evaluation(
-    index: Index, runs: list[ModeRun], regions: GradRegions, places: _Places, trained_on: set[tuple[int, int]]
+    index: Index, sharing: StorageGroups, evaluated: list[_Evaluated], trained_on: set[tuple[int, int]]
 ) -> bool:
     seen: dict[tuple[object, int], set[frozenset[tuple[int, int]]]] = {}
-    for run in runs:
-        region = regions.of(run.op)
-        if region < 0 or not index.op_line(region):
+    for run, region in evaluated:
+        if not index.op_line(region):
             return False
-        batch = places.of(untracked_batch_behind(index, run.op, region))
+        batch = _places(sharing, index, untracked_batch_behind(index, run.op, region))
         once = seen.setdefault((run.site, region), set())
         if not batch or batch in once or not trained_on.isdisjoint(batch):
             return False  # (drawn from, or measured where it is trained)
         once.add(batch)
-    becomes = [_becomes(index, run.op) for run in runs]
+    becomes = [_becomes(index, run.op) for run, _ in evaluated]
     return all(is_held for is_held, _ in becomes) and any(left for _, left in becomes)
 
 

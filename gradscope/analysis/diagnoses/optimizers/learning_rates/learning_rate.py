@@ -8,8 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.events import Happened
-from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
-from gradscope.analysis.facts.writes import all_steps
+from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers, steps_of
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
 from gradscope.frames.called_by_torch.integer_divisions import divided_in_factor
@@ -36,7 +35,7 @@ def _find_zero(sources: Sources) -> Iterator[Finding]:
         events = by_optimizer.get(optimizer.made.subject, [])
         if optimizer.made.span in tried and not _begins_above_zero(events) and _zero_loaded(events) is None:
             continue  # one of several rates that its line is given, to see what each does
-        steps = _steps(sources, optimizer)
+        steps = steps_of(sources.index, optimizer)
         changes = [(event.op, all(event.detail["zero"])) for event in events if event.detail.get("zero")]
         since = changes[-1][0] if changes and changes[-1][1] else len(sources.index.recording.ops)
         zero = [step for step in steps if step >= since]
@@ -111,18 +110,6 @@ def _by_optimizer(sources: Sources) -> dict[int, list[Happened]]:
     for event in sources.events.of(EventKind.LEARNING_RATE):
         found.setdefault(event.subject, []).append(event)
     return found
-
-
-def _steps(sources: Sources, optimizer: Optimizer) -> list[int]:
-    """The steps that an optimizer made."""
-    index, func = sources.index, f"{optimizer.name}.step"
-    return [
-        op
-        for op in all_steps(index)
-        if op >= optimizer.made.op
-        and index.func(op).endswith(func)
-        and not optimizer.tensors.isdisjoint(index.uses.of(op))
-    ]
 
 
 def _of_optimizer(
@@ -231,7 +218,7 @@ def _find_early(sources: Sources) -> Iterator[Finding]:
         optimizer = optimizers.get(event.subject)
         if event.detail.get("call") != "early" or event.span < 0 or optimizer is None or event.subject in scaled:
             continue
-        steps = _steps(sources, optimizer)
+        steps = steps_of(sources.index, optimizer)
         if not steps or steps[0] < event.op:
             continue
         line = index.span_line(event.span)

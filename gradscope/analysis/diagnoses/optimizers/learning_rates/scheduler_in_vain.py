@@ -10,8 +10,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.optimizers.optimizer_places import cause_of_making, line_of_making
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.events import Happened
-from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
-from gradscope.analysis.facts.writes import all_steps
+from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers, steps_of
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording.rows import EventKind
 
@@ -49,7 +48,7 @@ def _of_idle_optimizer(
 ) -> Iterator[Finding]:
     """A scheduler of an optimizer that makes no step, where another one steps the same parameters."""
     for other in optimizers:
-        steps = _steps(sources, other) if other is not idle and other.tensors & idle.tensors else []
+        steps = steps_of(sources.index, other) if other is not idle and other.tensors & idle.tensors else []
         if len(steps) < 2:
             continue
         line, name = sources.index.span_line(made.span), made.detail.get("scheduler")
@@ -78,7 +77,7 @@ def _of_replaced_optimizer(
         if not is_later or any(event.detail.get("call") == "made" for event in own):
             continue
         began = next((event for event in own if "zero" in event.detail), None)
-        steps = [op for op in _steps(sources, other) if began is not None and op >= noted.op]
+        steps = [op for op in steps_of(sources.index, other) if began is not None and op >= noted.op]
         if began is None or len(steps) < 2:
             continue
         line, by = line_of_making(sources, other), sources.index.span_line(made.span)
@@ -98,7 +97,7 @@ def _of_replaced_optimizer(
 
 def _never_stepped(sources: Sources, optimizer: Optimizer, made: Happened) -> Iterator[Finding]:
     """A scheduler that was never stepped in a run that came to its end, and for which the text has no such call."""
-    recording, steps = sources.index.recording, _steps(sources, optimizer)
+    recording, steps = sources.index.recording, steps_of(sources.index, optimizer)
     if len(steps) < STEPS or recording.info.outcome.kind not in ("ok", "exit") or _has_a_call(sources, made):
         return
     line, name = sources.index.span_line(made.span), made.detail.get("scheduler")
@@ -122,17 +121,6 @@ def _has_a_call(sources: Sources, made: Happened) -> bool:
     names = set(re.findall(r"[A-Za-z_]\w*", target))
     called = {name for file in recording.files if file.is_user for name in _STEPPED.findall(file.text)}
     return any(name in names or _OF_SCHEDULES.search(name) for name in called)
-
-
-def _steps(sources: Sources, optimizer: Optimizer) -> list[int]:
-    index, func = sources.index, f"{optimizer.name}.step"
-    return [
-        op
-        for op in all_steps(index)
-        if op >= optimizer.made.op
-        and index.func(op).endswith(func)
-        and not optimizer.tensors.isdisjoint(index.uses.of(op))
-    ]
 
 
 DIAGNOSIS = Diagnosis(

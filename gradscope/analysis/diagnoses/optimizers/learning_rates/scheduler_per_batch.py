@@ -9,8 +9,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.events import Happened
-from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
-from gradscope.analysis.facts.writes import all_steps
+from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers, steps_of
 from gradscope.analysis.report_model import Evidence
 from gradscope.frames.blocks.loops_around import loops_around
 from gradscope.frames.calls.calls_of_functions import calls_of
@@ -29,7 +28,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         optimizer = optimizers.get(event.subject)
         if event.detail.get("call") != "over" or optimizer is None or event.span < 0:
             continue
-        steps = [op for op in all_steps(sources.index) if not optimizer.tensors.isdisjoint(sources.index.uses.of(op))]
+        steps = steps_of(sources.index, optimizer)
         before = bisect_left(steps, event.op)
         if before and _is_over(event, before, len(steps)) and _is_in_inner_loop(sources, event):
             yield _finding(sources, optimizer, event, before, len(steps))

@@ -113,7 +113,7 @@ def _clears_others(sources: Sources, again: dict[int, int], step: int, last_pass
     update is by hand (an image, a patch), the function around the pass clears those of a model that none trains.
     """
     index, lives = sources.index, sources.lives
-    around = _function_of(index, last_pass)
+    around = index.function_of(last_pass)
     if any(tensor in lives.cleared for tensor in again):
         return NONE
     passes = lives.passes[next(iter(again))]
@@ -131,12 +131,7 @@ def _clears_others(sources: Sources, again: dict[int, int], step: int, last_pass
 
 def _is_beside(sources: Sources, tensor: int, cleared: int, function: tuple[int, int]) -> bool:
     """Whether a function cleared the gradient of what no step trains: in vain, where it is not what it updates."""
-    return tensor not in sources.lives.steps and _function_of(sources.index, cleared) == function
-
-
-def _function_of(index: Index, op: int) -> tuple[int, int]:
-    statement = index.statements[index.op_statement[op]]
-    return statement.file, statement.function
+    return tensor not in sources.lives.steps and sources.index.function_of(cleared) == function
 
 
 def _closure_around(sources: Sources, step: int, last_pass: int) -> Cause | None:
