@@ -9,8 +9,10 @@ whose graph goes on with that of the one before are not alike.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator
 from ctypes import string_at
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -99,7 +101,7 @@ def alike_periods(recording: Recording, window: int, hint: int) -> list[AlikePer
     keys = _keys(recording, first)
     known = {hint}
     if hint and (found := _stretches(recording, keys, hint)):
-        return found
+        return _of_longer_periods(recording, keys, found)
     for length, compared_at_most in _PATTERNS:
         best, most, compared = list[AlikePeriods](), 0, 0
         told_apart = keys if length == _SHORT else _keys_with_old(recording, keys)
@@ -108,15 +110,37 @@ def alike_periods(recording: Recording, window: int, hint: int) -> list[AlikePer
                 continue
             known.add(ops)
             found = _stretches(recording, keys, ops)
-            gone = sum(one.periods * one.ops for one in found)
+            gone = _ops_of(found)
             if gone > most:
                 best, most = found, gone
             compared += 1
             if 2 * gone > len(keys) or compared == compared_at_most:
                 break
         if best:
-            return best
+            return _of_longer_periods(recording, keys, best)
     return []
+
+
+def _of_longer_periods(recording: Recording, keys: Tensor, found: list[AlikePeriods]) -> list[AlikePeriods]:
+    """The stretches of as many periods as lie between two of them, where more is taken out so, else the same.
+
+    Where every fifth epoch keeps a loss and is like none of the four, five epochs are like the five before.
+    """
+    longer = _stretches(recording, keys, ops) if (ops := regular_distance(found)) else []
+    return longer if _ops_of(longer) > _ops_of(found) else found
+
+
+def regular_distance(found: list[AlikePeriods]) -> int:
+    """How many ops lie between the beginnings of stretches, where it is the same several times; else 0."""
+    starts = [one.first_op for one in found]
+    for ops, times in Counter(later - earlier for later, earlier in pairwise(starts)).most_common(1):
+        return ops if times > 1 else 0
+    return 0
+
+
+def _ops_of(found: list[AlikePeriods]) -> int:
+    """The ops that are taken out with them."""
+    return sum(one.periods * one.ops for one in found)
 
 
 def _stretches(recording: Recording, keys: Tensor, ops: int) -> list[AlikePeriods]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gradscope.recorder.repetition.alike_periods import alike_periods
+from gradscope.recorder.repetition.alike_periods import LEAST, alike_periods, regular_distance
 from gradscope.recorder.repetition.rows_taken_out import may_be_taken_out, moves_of, take_out
 from gradscope.recorder.state.moves import Moves
 from gradscope.recorder.tape import Tape
@@ -25,7 +25,7 @@ WINDOW = 1 << 18
 """Ops among which a period is looked for that was not found before."""
 
 EVERY = 4096
-"""Ops between two looks, at least; where nothing is found ever more, up to a quarter of the window."""
+"""Ops between two looks, at least; where little is found ever more, up to a quarter of the window."""
 
 _NEVER = 1 << 62
 
@@ -47,6 +47,8 @@ class Forgetting:
         self._next = 0
         self._period = 0
         self._looked_at = 0
+        self._between = 0
+        """Ops from one stretch of periods to the next: there may be periods as long, of which more has to be seen."""
         self.forgotten = 0
         """Ops that were taken out."""
 
@@ -58,13 +60,12 @@ class Forgetting:
             self._next += EVERY
             return
         self._tape.flush()
-        before, self._next = (
-            self._tape.op_count,
-            _NEVER,
-        )  # (where a look fails, which is a fault of ours, it was the last)
+        before = self._tape.op_count
+        self._next = _NEVER  # (where a look fails, which is a fault of ours, it was the last)
         uninterrupted(self._look)
         gone = before - self._tape.op_count
-        self._every = max(EVERY, 4 * self._period) if gone else min(2 * self._every, WINDOW // 4)
+        wanted = max(EVERY, 4 * self._period, 2 * LEAST * self._between) if gone else 2 * self._every
+        self._every = min(wanted, WINDOW // 4)
         self._looked_at = self._tape.op_count
         self._next = self._tape.op_count + self._every
 
@@ -74,6 +75,7 @@ class Forgetting:
         found = alike_periods(tape.recording, min(window, WINDOW), self._period)
         gone = sum(one.periods * one.ops for one in found)
         self._period = found[0].ops if gone >= self._every // 4 else 0
+        self._between = regular_distance(found)
         for moves in map(moves_of, found) if self._period else ():
             if may_be_taken_out(tape.recording, moves):
                 take_out(tape.recording, moves)
