@@ -131,7 +131,8 @@ def _of_arrays(sources: Sources) -> Iterator[Finding]:
             why = "all of them are the memory of one array, which was changed in between: each has its last values"
         else:
             line, causes = line_that_keeps(sources, kept.kept_by), lines_that_keep(sources, kept.kept_by)
-            how = f"that {kept.kept_by.put.holder} keeps are the memory of one array"
+            # (those that torch has seen: what no call took is in the holder as well)
+            how = f"of those that {kept.kept_by.put.holder} keeps are the memory of one array"
             why = "no copy was made, so that each has the values that were last written to it"
         yield sources.finding(
             f"Line {line}: {len(kept.tensors)} tensors {how}",
