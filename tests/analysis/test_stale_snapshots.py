@@ -189,6 +189,18 @@ def main():
         model(states).sum().backward()
 main()
 """,
+    "tensors of an array, beside one of a copy": """
+import numpy as np
+row, memory = np.zeros(3, dtype=np.float32), []
+obs = torch.from_numpy(row.copy())
+for step in range(8):
+    row[:] = 0.9 * row + step
+    now = torch.from_numpy(row)  # taken
+    memory.append((obs, step))
+    obs = now
+    if len(memory) > 4:
+        model(torch.stack([one for one, _ in memory[-4:]])).sum().backward()
+""",
     "tensors of an array, each given to the model": """
 import numpy as np
 def main():

@@ -204,6 +204,8 @@ _ENTRIES = (
     Entry("errors.cannot_require_grad", _an_error),
     Entry("errors.tracked_refused", _an_error),
     Entry("errors.integers_refused", _an_error),
+    Entry("errors.scaler_refused", _an_error),
+    Entry("errors.scheduler_refused", _an_error),
     Entry("errors.no_second_derivative", _an_error),
     Entry("errors.no_derivative", _an_error),
     Entry("errors.compiled_backward", _an_error),

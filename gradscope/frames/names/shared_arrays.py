@@ -8,6 +8,8 @@ from typing import NamedTuple
 from gradscope.frames.syntax_trees import parsed
 
 _SHARES = ("from_numpy", "as_tensor", "asarray", "frombuffer", "from_dlpack")
+_COPIES = ("array", "astype", "concatenate", "copy", "deepcopy", "stack")
+"""Functions and methods whose array nothing else holds."""
 
 
 class SharingCall(NamedTuple):
@@ -22,7 +24,7 @@ class SharingCall(NamedTuple):
 
 
 def sharing_calls(text: str) -> list[SharingCall]:
-    """The calls of torch's functions that copy nothing, without those whose result is copied at once."""
+    """The calls of torch's functions that copy nothing, without those whose result or array is a copy at once."""
     tree = parsed(text)
     nodes = list(ast.walk(tree)) if tree is not None else []
     copied = {
@@ -39,7 +41,15 @@ def sharing_calls(text: str) -> list[SharingCall]:
         and ast.unparse(node.func.value) in ("torch", "torch.utils.dlpack")
         and node.args
         and id(node) not in copied
+        and not _is_copy(node.args[0])
     ]
+
+
+def _is_copy(given: ast.expr) -> bool:
+    """Whether a call is given an array that is made in it: ``obs.copy()``, ``2 * obs``."""
+    if isinstance(given, ast.Call):
+        return isinstance(given.func, ast.Attribute) and given.func.attr in _COPIES
+    return isinstance(given, ast.BinOp | ast.UnaryOp)
 
 
 def gives_written_memory(text: str, call: SharingCall) -> bool:
