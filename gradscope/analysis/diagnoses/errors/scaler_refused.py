@@ -65,8 +65,8 @@ for batch in torch.ones(3, 2, 3):
     scaler.unscale_(optimizer)
     scaler.step(optimizer)
 """,
-        instead_of="    scaler.step(optimizer)\n",
-        silent="    scaler.step(optimizer)\n    scaler.update()\n",
+        instead_of="scaler.step(optimizer)",
+        silent="scaler.step(optimizer), scaler.update()",
     ),
     find=_find,
 )

@@ -102,8 +102,8 @@ for epoch in range(3):
         optimizer.step()
         scheduler.step()
 """,
-        instead_of="total_steps=3",
-        silent="total_steps=12",
+        instead_of="scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=3)",
+        silent="scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=12)",
     ),
     find=_find,
 )
