@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from gradscope.analysis.facts.library_calls import LibraryCalls
     from gradscope.analysis.facts.memory.kept_after_passes import KeptAfterPasses
     from gradscope.analysis.facts.memory_writes.inplace_writes import InplaceWrites
+    from gradscope.analysis.facts.memory_writes.onto_themselves import OntoItself
     from gradscope.analysis.facts.memory_writes.outside_writes import OutsideWrites
     from gradscope.analysis.facts.memory_writes.put_on_trained import PutOnTrained
     from gradscope.analysis.facts.memory_writes.self_copies import SelfCopy
+    from gradscope.analysis.facts.memory_writes.stale_snapshots import StaleSnapshot
     from gradscope.analysis.facts.modes.kept_from_training import KeptFromTraining
     from gradscope.analysis.facts.modules.copied_modules import TreatedAsTwo
     from gradscope.analysis.facts.modules.made_each_round import MadeEachRound
@@ -129,6 +131,20 @@ class Sources:
         from gradscope.analysis.facts.memory_writes.self_copies import self_copies
 
         return tuple(self_copies(self.index, self.sharing))
+
+    @cached_property
+    def stale_snapshots(self) -> dict[int, list[StaleSnapshot]]:
+        """By the statement that took them: snapshots without a copy that were changed, and read as if they had not."""
+        from gradscope.analysis.facts.memory_writes.stale_snapshots import StaleSnapshots
+
+        return StaleSnapshots(self.index, self.names, self.sharing).by_statement()
+
+    @cached_property
+    def mixed_with_themselves(self) -> tuple[OntoItself, ...]:
+        """What is written with nothing but its own values."""
+        from gradscope.analysis.facts.memory_writes.onto_themselves import onto_themselves
+
+        return tuple(onto_themselves(self.index, self.sharing))
 
     @cached_property
     def made_each_round(self) -> tuple[MadeEachRound, ...]:

@@ -155,7 +155,7 @@ def _alike(sources: Sources) -> dict[tuple[int, str, bool, str], list[tuple[int,
                 continue  # (a pass for other leaves, which its step updated)
             if entry.outcome != GradOutcome.MISSING or tensor in received or tensor in reported:
                 continue
-            if sources.is_a_librarys_own(tensor):
+            if sources.is_a_librarys_own(tensor) or _is_taken_over(sources, tensor, reason, received):
                 continue
             if reason is not None and not reason.unused and meant.is_another(group, tensor):
                 continue  # (the same: another pass gave gradients to those that are stepped with it)
@@ -168,6 +168,15 @@ def _alike(sources: Sources) -> dict[tuple[int, str, bool, str], list[tuple[int,
                     key = (group.last_op, reason.why, reason.unused, left_out)
                     alike.setdefault(key, []).append((tensor, reason))
     return alike
+
+
+def _is_taken_over(sources: Sources, tensor: int, reason: Unreached | None, received: set[int]) -> bool:
+    """Whether a call of torch's put another leaf in its place, on its memory, which a pass gave a gradient."""
+    index = sources.index
+    if reason is None or reason.cut_op < 0 or not index.func(reason.cut_op).startswith("nn.utils."):
+        return False
+    block = index.storage_at(tensor, index.op_count)
+    return any(index.storage_at(other, index.op_count) == block for other in received if other != tensor)
 
 
 def _stepped(sources: Sources) -> set[int]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.memory_writes.onto_themselves import OntoItself, onto_themselves
+from gradscope.analysis.facts.memory_writes.onto_themselves import OntoItself
 from gradscope.analysis.report_model import Cause
 from gradscope.frames.calls.given_twice import given_twice
 from gradscope.frames.calls.walked_by_name import walked_by_name
@@ -15,10 +15,16 @@ from gradscope.frames.calls.walked_by_name import walked_by_name
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each statement; what gives one model for two is the line to change, where the text has it."""
+    index = sources.index
     known = {one.op for one in sources.self_copies}  # two names that are one module
+    # (what is put back was taken without a copy: see snapshot-shares-memory)
+    told = {
+        index.op_statement[one.read] for taken in sources.stale_snapshots.values() for one in taken if one.read >= 0
+    }
     found: dict[tuple[str, int], tuple[OntoItself, Cause]] = {}
-    for one in onto_themselves(sources.index, sources.sharing):
-        cause = _cause(sources, one) if one.op not in known else None
+    for one in sources.mixed_with_themselves:
+        is_told = one.op in known or index.op_statement[one.op] in told
+        cause = None if is_told else _cause(sources, one)
         if cause is not None:
             before = found.get((cause.file, cause.line))
             both = one if before is None else _joined(before[0], one)

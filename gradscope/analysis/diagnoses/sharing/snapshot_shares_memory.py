@@ -12,7 +12,7 @@ from gradscope.analysis.facts.memory.kept_moments import kept_moments
 from gradscope.analysis.facts.memory.kept_of_arrays import kept_of_arrays
 from gradscope.analysis.facts.memory_writes.mixed_snapshots import mixed_snapshots
 from gradscope.analysis.facts.memory_writes.parts_put_back import PUTS_PART
-from gradscope.analysis.facts.memory_writes.stale_snapshots import StaleSnapshot, StaleSnapshots
+from gradscope.analysis.facts.memory_writes.stale_snapshots import StaleSnapshot
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.frames.names.given_names import function_around, second_names
 from gradscope.recording.rows import OpKind
@@ -22,7 +22,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for all that a statement took."""
     index, names = sources.index, sources.names
     made_at = index.recording.tensors.column("op")
-    told = StaleSnapshots(index, names, sources.sharing).by_statement()
+    told = sources.stale_snapshots
     for statement, snapshots in told.items():
         if all(_is_of_a_copy(sources, snapshot) for snapshot in snapshots):
             continue
@@ -47,6 +47,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
     yield from _of_several_moments(sources, told)
     yield from _of_arrays(sources)
     for statement, mixed in mixed_snapshots(index, names, sources.sharing).items():
+        if statement in told:
+            continue
         of = {names.of(one.tensor): one for one in mixed}
         one = mixed[-1]
         yield sources.finding(

@@ -11,6 +11,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.optimizers.order.clearing_calls import call_that_clears
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.leaf_gradients.kept_gradients import owners_kept
+from gradscope.analysis.facts.memory.items_kept_again import kept_again
 from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, last_before
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
@@ -44,11 +45,13 @@ def _find(sources: Sources) -> Iterator[Finding]:
         if len(found) >= STEPS:
             key = index.op_statement[found[-1].step], index.op_statement[found[-1].cleared]
             alike.setdefault(key, []).append((tensor, found))
+    # What was cleared had been kept, by reference: see gradient-kept-by-reference and kept-again.
     kept = owners_kept(index, lives) if alike else set()
+    again = {one.tensor for one in kept_again(index, sources.sharing, sources.names_held)} if alike else set()
     for group in alike.values():
         tensors, found = [tensor for tensor, _ in group], group[0][1]
-        if not kept.isdisjoint(tensors):
-            continue  # what was cleared had been kept, by reference: see gradient-kept-by-reference
+        if not kept.isdisjoint(tensors) or not again.isdisjoint(_gradients_of(lives, tensors)):
+            continue
         last = found[-1]
         # (where rounds are taken out that begin in the midst of one, those at the gap have other numbers)
         often = Counter(one.passes for one in found)
@@ -63,6 +66,12 @@ def _find(sources: Sources) -> Iterator[Finding]:
             evidence=[Evidence("ops", one.cleared) for one in found[-STEPS:]],
             advice="To add them up, clear once a step: before the first of the passes, or after the step.",
         )
+
+
+def _gradients_of(lives: GradientLives, tensors: list[int]) -> Iterator[int]:
+    for tensor in tensors:
+        for one in lives.passes[tensor]:
+            yield from lives.given.get(one, ())
 
 
 def _before_each_step(index: Index, lives: GradientLives, tensor: int, steps: list[int]) -> list[_Dropped]:

@@ -22,7 +22,11 @@ _WHY = (
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for the parameters that calls of one line give their average."""
     index, alike = sources.index, dict[int, list[LeftAverage]]()
+    # (what was to be put back is the memory that the average was written to: see snapshot-shares-memory)
+    put_back = {tensor for one in sources.mixed_with_themselves for tensor in one.tensors}
     for one in AveragesLeft(index, sources.lives).found():
+        if one.tensor in put_back:
+            continue
         alike.setdefault(index.op_statement[one.puts[-1]], []).append(one)
     for group in alike.values():
         yield _never_restored(sources, group) if group[0].restored_at < 0 else _not_always_restored(sources, group)
