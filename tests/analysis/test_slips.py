@@ -92,6 +92,8 @@ def test_a_layer_that_forward_makes_anew() -> None:
     body = NET.format("self.kept = nn.Linear(3, 1)  # here")
     assert lines(body, "layer-made-anew") == here(body)
     assert lines(NET.format("self.kept = self.kept or nn.Linear(3, 1)"), "layer-made-anew") == []
+    generated = NET.format("self.kept = lambda x: F.linear(x, nn.Parameter(body(x)[:, :3]))")
+    assert lines(generated, "layer-made-anew") == []  # (what others computed is wrapped: leaf-unreached)
 
 
 def test_layers_that_a_generator_in_init_makes_are_made_once() -> None:

@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.leaf_gradients.births_of_nan import Birth, Births, is_masked
+from gradscope.analysis.facts.leaf_gradients.nan_of_sizes import NanOfSize, nan_of_size
 from gradscope.analysis.facts.leaf_gradients.vanished_eps import VanishedEps, in_half_precision, vanished_eps
 from gradscope.analysis.facts.modules.places_of_modules import only_module
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
@@ -203,6 +204,9 @@ def _number(sources: Sources, look: PassLook) -> int:
 
 def _born(sources: Sources, look: PassLook, birth: Birth) -> Finding:
     index = sources.index
+    is_result = birth.values is not None and is_nan(birth.values) and not birth.is_derivative and not birth.function
+    if is_result and (of_size := nan_of_size(index, birth.op)) is not None:
+        return _born_of_size(sources, look, of_size)
     name = index.call_name(birth.op)
     short = name.rpartition(".")[2].strip("_")
     if birth.values is None:
@@ -242,6 +246,22 @@ def _born(sources: Sources, look: PassLook, birth: Birth) -> Finding:
         causes=[*mask, *causes],
         evidence=[Evidence("events", look.event), Evidence("ops", look.op)],
         advice=_ALIGNED if is_unaligned else _advice(short, birth),
+    )
+
+
+def _born_of_size(sources: Sources, look: PassLook, found: NanOfSize) -> Finding:
+    """By the call that was given nothing, or one value only."""
+    index, name = sources.index, sources.index.call_name(found.op)
+    given = "no elements" if found.is_empty else "a single value, for which it divides by n - 1,"
+    return sources.finding(
+        f"Line {index.op_line(found.op)}: {name} of {given} is NaN: {_seen(sources, look)}",
+        op=found.op,
+        tensors=look.bad_gradients,
+        causes=sources.cause("used", found.op),
+        evidence=[Evidence("events", look.event), Evidence("ops", look.op), Evidence("ops", found.op)],
+        advice="Leave it out where nothing was chosen, or divide the sum by max(count, 1)."
+        if found.is_empty
+        else "correction=0 gives 0 there; or leave it out for one value.",
     )
 
 

@@ -11,7 +11,7 @@ from gradscope.analysis.facts.modules.made_each_round import MadeEachRound
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
 from gradscope.frames.modules.unregistered import is_in_module_method
-from gradscope.recording.flags import PARAMETER
+from gradscope.recording.flags import LEAF, PARAMETER, REQUIRES_GRAD
 from gradscope.recording.rows import OpKind
 
 TIMES = 3
@@ -27,7 +27,10 @@ def _find(sources: Sources) -> Iterator[Finding]:
         if 0 <= op < index.op_count and is_dropped and _is_in_forward(index, op):
             made.setdefault(index.op_statement[op], {}).setdefault(op, []).append(leaf)
     told = set[int]()
+    computed = _with_graph(index) if made else set[int]()
     for statement, layers in made.items():
+        if any(index.storage_at(leaf, op) in computed for op, leaves in layers.items() for leaf in leaves):
+            continue
         if len(layers) >= TIMES and not any(leaf in sources.lives.steps for all_ in layers.values() for leaf in all_):
             op, leaves = max(layers.items())
             told.add(statement)
@@ -79,6 +82,12 @@ def _is_in_forward(index: Index, op: int) -> bool:
     is_layer = index.recording.ops.column("kind")[op] == OpKind.GROUP and function != "__init__"
     where = index.statements[index.op_statement[op]]
     return is_layer and where.file >= 0 and is_in_module_method(index.recording.files[where.file].text, where.line)
+
+
+def _with_graph(index: Index) -> set[int]:
+    """The memory of what was computed with a graph: ``nn.Parameter(x)`` of it cuts that (see leaf-unreached)."""
+    columns = (index.recording.tensors.column(name) for name in ("storage", "flags"))
+    return {on for on, flags in zip(*columns, strict=True) if flags & REQUIRES_GRAD and not flags & LEAF}
 
 
 def _function_of(index: Index, op: int) -> str:

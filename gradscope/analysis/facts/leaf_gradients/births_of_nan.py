@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from gradscope.analysis.facts.leaf_gradients.infinite_fills import InfiniteFills
+from gradscope.analysis.facts.leaf_gradients.nan_of_sizes import gives_nan
 from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.value_looks import PassLook, Range, is_bad, is_nan
 from gradscope.analysis.facts.writes import is_step, writes_by_program
@@ -248,6 +249,8 @@ class Births:
         for _ in range(_WAYS):
             taken = self._index.uses.of(op)
             if len(taken) != 1 or taken[0] in look.tensors or not self._keeps_size(op):
+                return op
+            if gives_nan(self._index, op) is not None:
                 return op
             before = self._index.made_by(taken[0])
             if before < 0 or before in known:
