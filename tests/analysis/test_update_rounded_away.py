@@ -40,7 +40,7 @@ def test_the_line_that_puts_the_weights_into_half_precision_is_the_cause(norm: s
     [
         ADAM.format("AdamW", 1e-4),
         "net.bfloat16()\n" + ADAM.format("AdamW", 1e-2),
-        "net.bfloat16()\n" + ADAM.format("SGD", 1e-4),
+        "net.bfloat16()\n" + ADAM.format("SGD", 0.5),
         "net.bfloat16()\n" + ADAM.format("Adam", "1e-4, betas=(0.5, 0.9999)"),
         "net.bfloat16()\nnn.init.constant_(net[1].weight, 0.01)\n" + ADAM.format("Adam", 1e-4),
         "net.bfloat16()\n" + ADAM.format("Adam", 1e-4) + "\noptimizer.param_groups[0]['lr'] = 0.1",
@@ -163,3 +163,61 @@ def test_looking_at_steps_is_no_part_of_the_recording() -> None:
     half, single = (recorded(plain("SGD(net.parameters(), lr=1e-8)", dtype)) for dtype in ("bfloat16", "float32"))
     assert len(half.ops) in (len(single.ops), len(single.ops) + 6)  # (float() converts)
     assert not build(half).faults
+
+
+ONE_OF_MANY = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.{start}(16))
+        self.fc = nn.Linear(16, 1)
+    def forward(self, x):
+        return self.fc(x * (self.gain + {offset}))
+net = Scaled(){cast}  # here
+optimizer = torch.optim.SGD(net.parameters(), lr={rate})
+for step in range(9):
+    x = torch.randn(16, 16, dtype=net.fc.weight.dtype)
+    optimizer.zero_grad()
+    (net(x){scale} - x.mean(1, keepdim=True)).float().pow(2).mean().backward()
+    {then}
+    optimizer.step()
+"""
+
+
+def of_many(
+    cast: str = ".bfloat16()",
+    start: str = "ones",
+    offset: str = "0",
+    rate: str = "1e-3",
+    scale: str = "",
+    then: str = "pass",
+) -> str:
+    return ONE_OF_MANY.format(cast=cast, start=start, offset=offset, rate=rate, scale=scale, then=then)
+
+
+@pytest.mark.parametrize("source", [of_many(), of_many(cast=".to(torch.bfloat16)"), of_many(".half()", rate="1e-4")])
+def test_one_parameter_that_no_step_changes_is_seen_beside_others_that_move(source: str) -> None:
+    found = [one for one in build(recorded(source)).answers if one.code == "update-rounded-away"]
+    assert [one.causes[0].line for one in found] == [line_of(source, "# here")]
+    assert "net.gain is" in found[0].text
+    assert "net.fc" not in found[0].text
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        of_many(cast=""),
+        of_many(start="zeros", offset="1"),
+        of_many(rate="5e-2"),
+        of_many().replace("range(9)", "range(3)"),
+        of_many(then="optimizer.param_groups[0]['lr'] = 1e-3 * 3**step"),
+        of_many(then="net.gain.grad.mul_(1e-3)"),
+        of_many(then="net.gain.grad = None"),
+        of_many(then="net.gain.grad[3:] = 0"),
+    ],
+)
+def test_a_parameter_that_moves_or_gets_next_to_no_gradient_is_none(source: str) -> None:
+    assert lost(source) == []

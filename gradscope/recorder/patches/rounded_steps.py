@@ -1,7 +1,7 @@
 """Whether steps of torch's own optimizers change parameters in half precision: small ones may be rounded away.
 
 A part of each such parameter is copied before the steps 1 to 4, 8, 16 … and compared after them, until a step changes
-a good share of the values that have a gradient.
+a good share of the values that have a gradient, and none is left that is as it was before the first of them.
 """
 
 from __future__ import annotations
@@ -32,13 +32,19 @@ MOST = 1024
 """Parameters of one optimizer that are looked at: where it has more, none is."""
 ELEMENTS = 1 << 12
 """The first elements of a parameter, which are compared."""
+STUCK = 4
+"""Steps that were looked at and left a parameter as it was from which on that is noted of it alone."""
+VALUES = 16
+"""The least number of values that were compared for that, of all those steps together."""
+NOISE = 1 / 8
+"""Of the middle one of the parameters' gradients: one that is smaller may be nothing but the rounding of a zero."""
 _HALF = (torch.float16, torch.bfloat16)
 
 
 class _Looks:
     """What is known of an optimizer's steps."""
 
-    __slots__ = ("copies", "is_over", "most", "steps", "unmoved")
+    __slots__ = ("copies", "firsts", "is_moving", "is_over", "most", "steps", "stuck", "unmoved")
 
     def __init__(self) -> None:
         self.steps = 0
@@ -48,6 +54,12 @@ class _Looks:
         """Of these the one that changed most: how many values, of how many that had a gradient."""
         self.copies: list[tuple[Any, Any, Any]] = []
         """Parameters, what they held before the step that is under way, and where they have a gradient."""
+        self.is_moving = False
+        """A step changed a good share of the values."""
+        self.firsts: dict[int, tuple[Any, int]] = {}
+        """By identity, of each parameter that is as it was: its values then, and the looks at it since."""
+        self.stuck = 0
+        """Parameters that were noted as such at the last look."""
         self.is_over = False
         """It is known that steps change something, or nothing will be."""
 
@@ -103,17 +115,46 @@ def _compare(
     with torch.no_grad():
         moved = sum(int(((_first_of(one) != before) & given).sum()) for one, before, given in copies)
         of = sum(int(given.sum()) for _, _, given in copies)
+        stuck = _stuck(looks, copies)
     if not of:
         return
-    is_lost = moved <= SHARE * of
-    looks.is_over = not is_lost
-    looks.unmoved += is_lost
-    looks.most = max(looks.most, (moved, of), key=lambda counts: counts[0] / counts[1])
-    if looks.unmoved == STEPS if is_lost else looks.unmoved >= STEPS:
-        held = [one for one, _, _ in copies]
+
+    def noted(detail: dict[str, Any], held: list[Any]) -> None:
         whole = all(one.numel() <= ELEMENTS for one in held)
-        detail = {"lost": is_lost, "whole": whole, "moved": looks.most[0], "of": looks.most[1]}
+        detail |= {"whole": whole, "moved": looks.most[0], "of": looks.most[1]}
         mode.observer.observe_event(_ROUNDED_AWAY, frame, mode.thread, number_of(optimizer), detail, held)
+
+    is_lost = moved <= SHARE * of
+    if not looks.is_moving:
+        looks.unmoved += is_lost
+        looks.most = max(looks.most, (moved, of), key=lambda counts: counts[0] / counts[1])
+        if looks.unmoved == STEPS if is_lost else looks.unmoved >= STEPS:
+            noted({"lost": is_lost}, [one for one, _, _ in copies])
+    looks.is_moving |= not is_lost
+    if stuck or looks.stuck:
+        noted({"stuck": min((looks.firsts[id(one)][1] for one in stuck), default=0)}, stuck)
+    looks.stuck = len(stuck)
+    looks.is_over = looks.is_moving and not looks.firsts
+
+
+def _stuck(looks: _Looks, copies: list[tuple[Any, Any, Any]]) -> list[Any]:
+    """Parameters that have been as they are at a number of looks, though most of their values have a gradient."""
+    is_first, kept = looks.steps == 1, dict[int, tuple[Any, int]]()
+    for one, before, given in copies:
+        first, times = looks.firsts.get(id(one), (before, 0))
+        is_one = (is_first or times) and first.shape == before.shape and 2 * int(given.sum()) >= given.numel()
+        if is_one and torch.equal(first, _first_of(one)):
+            kept[id(one)] = (first, times + 1)
+    looks.firsts = kept
+    sizes = {id(one): float(_first_of(grad_of(one)).float().square().mean()) for one, _, _ in copies if kept}
+    least = NOISE**2 * sorted(sizes.values())[len(sizes) // 2] if sizes else 0.0
+    return [
+        one
+        for one, before, _ in copies
+        if (times := kept.get(id(one), (None, 0))[1]) >= STUCK
+        and times * before.numel() >= VALUES
+        and sizes[id(one)] >= least
+    ]
 
 
 def _in_half_precision(optimizer: Optimizer) -> list[Any]:

@@ -40,8 +40,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
     index, lives = sources.index, sources.lives
     if not any(dtype_of(index, layout) in _HALF_A_STEP for layout in range(len(index.recording.layouts))):
         return
-    ones, lost = _weights_of_ones(sources), _lost_steps(sources)
-    for optimizer in seen_optimizers(index, sources.events) if ones or lost else ():
+    ones, lost, stuck = _weights_of_ones(sources), _lost_steps(sources), _stuck(sources)
+    for optimizer in seen_optimizers(index, sources.events) if ones or lost or stuck else ():
         if not _has_its_first_rate(sources, optimizer):
             continue
         if (event := lost.get(optimizer.made.subject)) is not None:
@@ -51,6 +51,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
             if optimizer.name in _OF_THE_RATE:
                 yield _few_moved(sources, optimizer, event)
                 continue
+        if (event := stuck.get(optimizer.made.subject)) is not None:
+            yield _some_stuck(sources, optimizer, event)
+            continue
         if optimizer.name not in _ADAMS:
             continue
         kept: dict[tuple[str, int], list[int]] = {}
@@ -67,8 +70,14 @@ def _find(sources: Sources) -> Iterator[Finding]:
 
 def _lost_steps(sources: Sources) -> dict[int, Happened]:
     """By optimizer, that no step of it that was looked at changed much of its parameters in half precision."""
-    last = {event.subject: event for event in sources.events.of(EventKind.ROUNDED_AWAY)}
-    return {subject: event for subject, event in last.items() if event.detail.get("lost") and event.tensors}
+    last = {event.subject: event for event in sources.events.of(EventKind.ROUNDED_AWAY) if "lost" in event.detail}
+    return {subject: event for subject, event in last.items() if event.detail["lost"] and event.tensors}
+
+
+def _stuck(sources: Sources) -> dict[int, Happened]:
+    """By optimizer, that some of its parameters were as before the first step at the last one that was looked at."""
+    last = {event.subject: event for event in sources.events.of(EventKind.ROUNDED_AWAY) if "stuck" in event.detail}
+    return {subject: event for subject, event in last.items() if event.tensors}
 
 
 def _none_moved(sources: Sources, optimizer: Optimizer, event: Happened) -> Finding:
@@ -79,6 +88,19 @@ def _none_moved(sources: Sources, optimizer: Optimizer, event: Happened) -> Find
         event,
         "changes nothing",
         f"each of {STEPS} steps left all of their values as they were{as_far}, though none has a gradient of zero",
+    )
+
+
+def _some_stuck(sources: Sources, optimizer: Optimizer, event: Happened) -> Finding:
+    as_far = "" if event.detail.get("whole") else ", as far as they were looked at"
+    its = "its" if len(event.tensors) == 1 else "their"
+    return _looked_at(
+        sources,
+        optimizer,
+        event,
+        f"does not change {'it' if len(event.tensors) == 1 else 'them'} at all",
+        f"after each of {event.detail['stuck']} steps that were looked at {its} values were those of before the "
+        f"first one{as_far}, though {its} gradient was not zero",
     )
 
 
@@ -170,8 +192,8 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""The weights of a norm, which begin at 1, were bfloat16 or float16, and Adam or AdamW stepped them
             with a rate so small that 1 less a step is rounded to 1 again. Or steps of any of torch's optimizers were
-            looked at, and none changed a single value of what it holds in half precision; or, of those of the Adams
-            and RMSprop, more than a quarter of the values with a gradient.""",
+            looked at, and none changed a single value of what it holds in half precision, or of one of the parameters;
+            or, of those of the Adams and RMSprop, more than a quarter of the values with a gradient.""",
         reason="""Numbers near 1 are 0.0039 apart in bfloat16, and those near 0.1 are 0.0005 apart. A step of Adam is
             about as large as the rate. What is less than half the distance to the next number is lost, in each step
             anew: it does not add up.""",
