@@ -57,3 +57,18 @@ def test_a_deviation_of_one_value_is_named_and_not_the_division_that_takes_it() 
 def test_what_is_not_finite_for_another_reason_is_not_put_down_to_sizes() -> None:
     source = ALONE.replace("OF_ALL", "unbiased=False").replace("+ 1e-8", "* 0")
     assert all("single value" not in one.text for one in _found(source)) and _found(source)
+
+
+def test_an_infinity_that_was_filled_in_is_not_put_down_to_a_row_of_them() -> None:
+    """Of log_softmax, and a mask that multiplies: 0 * -inf."""
+    source = """
+import torch
+z = torch.randn(4, 4, requires_grad=True)
+eye = torch.eye(4, dtype=torch.bool)
+logp = z.masked_fill(eye, float("-inf")).log_softmax(1)
+(logp * (~eye).float()).sum().backward()
+"""
+    (answer,) = _found(source)
+    assert "0 * inf is NaN" in answer.text and "every entry" not in answer.text and "each row" not in answer.advice
+    (row,) = _found(source.replace("(eye,", "(eye | True,"))
+    assert "every entry of a row is -inf" in row.text

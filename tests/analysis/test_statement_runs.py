@@ -33,6 +33,16 @@ PROGRAMS = {
         "for _ in range(3):\n    optimizer.zero_grad()  # here\n    net(w).sum().backward()",
         3,
     ),
+    "a clearing in place that finds nothing to clear at first": (
+        "for _ in range(3):\n    out = net(w).sum()\n    optimizer.zero_grad(set_to_none=False)  # here\n"
+        "    out.backward()",
+        3,
+    ),
+    "a module beside a clearing that finds nothing to clear at first": (
+        "for _ in range(3):\n    a = w * 2\n    out = net(a)  # here\n    optimizer.zero_grad(set_to_none=False)\n"
+        "    out.sum().backward()",
+        3,
+    ),
     "a clearing by the module that finds nothing to clear": (
         "for _ in range(3):\n    net.zero_grad()  # here\n    net(w).sum().backward()",
         3,

@@ -192,6 +192,13 @@ def test_notes():
     assert notes[8] == ("set .grad of 1 tensor to None",)
 
 
+def test_two_steps_of_one_line_wrote_what_both_did():
+    source = HOOKED.replace("optimizer.step()", "optimizer.step(); torch.optim.SGD([z], lr=0.1).step()")
+    source = source.replace("y = x.exp()", "y = x.exp()\nz = torch.ones(2, requires_grad=True)\nz.sum().backward()")
+    [notes] = [row.notes for row in build(recorded(source)).lines if "step" in row.source]
+    assert notes == ("wrote 2 parameters in place",)
+
+
 def test_in_use_is_told_of_the_last_run():
     source = "import torch\nkept = []\nfor i in range(4):\n    kept.append(torch.ones(1000))\n"
     (row,) = build(recorded(source)).lines

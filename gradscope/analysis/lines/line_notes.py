@@ -103,19 +103,27 @@ class LineNotes:
 
     def _cleared(self, last: int) -> set[int]:
         """The tensors whose gradient a run of a statement let go, up to its last op."""
+        ops = self._of_run(last)
+        return {change.tensor for op in ops for change in self._changed_by_op(op, Field.GRAD) if change.after < 0}
+
+    def _of_run(self, last: int) -> list[int]:
+        """The ops of a run of a statement, up to its last one; of a call that it made several times the last."""
         spans, statement, op = self._recording.ops.column("span"), self._index.op_statement[last], last
-        cleared, seen = set[int](), set[int]()
+        found, seen = list[int](), set[int]()
         while op >= 0 and self._index.op_statement[op] == statement and spans[op] not in seen:
-            cleared |= {change.tensor for change in self._changed_by_op(op, Field.GRAD) if change.after < 0}
+            found.append(op)
             seen.add(spans[op])
             op -= 1
-        return cleared
+        return found
 
     def _step_note(self, op: int) -> str:
         """The parameters that a step wrote, be it what they held; its own state only when made."""
-        made = set(self._index.tensors_made(op))
-        past = self._changed_by_op(op, Field.WRITTEN)
-        certain = [*self._changed_by_op(op, Field.VERSION), *(change for change in past if change.after)]
+        kinds = self._recording.ops.column("kind")
+        steps = [one for one in self._of_run(op) if kinds[one] == OpKind.STEP]  # (``first.step(), second.step()``)
+        made = {tensor for one in steps for tensor in self._index.tensors_made(one)}
+        past = [change for one in steps for change in self._changed_by_op(one, Field.WRITTEN)]
+        certain = [change for one in steps for change in self._changed_by_op(one, Field.VERSION)]
+        certain += [change for change in past if change.after]
         changed = {change.tensor for change in certain} - made
         possible = {change.tensor for change in past if not change.after}
         state = f", made {_counted(made)} of its own" if made else ""

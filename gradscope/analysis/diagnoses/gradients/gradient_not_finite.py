@@ -304,6 +304,9 @@ def _why(sources: Sources, look: PassLook, birth: Birth) -> str:
     if birth.mask >= 0:
         line = index.op_line(birth.mask)
         at = "" if line == index.op_line(birth.op) else f", filled at line {line},"
+        if birth.values is not None and not is_nan(birth.values):
+            met = ", and 0 * inf is NaN" if any(map(is_nan, look.bad_roots)) else ""
+            return f"it is -inf where line {line} fills with it{met}"
         return f"where every entry of a row is -inf{at} softmax has nothing to divide by"
     if birth.given >= 0:
         given = f"{index.call_name(birth.given)} of line {index.op_line(birth.given)}"
@@ -318,7 +321,9 @@ def _advice(short: str, birth: Birth) -> str:
     if is_masked(birth.at) and short in _MASKED:
         return "Fill with a large negative number instead of -inf."
     if birth.mask >= 0:
-        return "Fill with a large negative number instead of -inf, or leave one entry of each row unmasked."
+        is_a_row = birth.values is not None and is_nan(birth.values)
+        unmasked = ", or leave one entry of each row unmasked" if is_a_row else ""
+        return f"Fill with a large negative number instead of -inf{unmasked}."
     is_chosen_from = birth.is_derivative and short not in _SPLITS
     tail = ", before it and not in what is chosen from its result" if is_chosen_from else ""
     return advice_for(short, tail)

@@ -61,13 +61,14 @@ class StatementRuns:
                 continue
             blocks = self._blocks[statement.file]
             is_header = statement.line in blocks.headers
-            if direct[at] and not is_header:
+            if direct[at] and not is_header and at not in self._clearing:
                 continue
             if statement.line in blocks.once:
                 runs[at] = 1
                 continue
             beside = (blocks.headers if is_header else blocks.together).get(statement.line, [])
-            ran = {line: direct[lines.get((statement.file, line), NOWHERE)] for line in beside}
+            near = {line: lines.get((statement.file, line), NOWHERE) for line in beside}
+            ran = {line: direct[other] for line, other in near.items() if other not in self._clearing}
             nearest = sorted((abs(line - statement.line), count) for line, count in ran.items() if count)
             most = gcd(divisors[at], blocks.at_most.get(statement.line, 0))
             if most and cut_short.around(statement.file, statement.line):
@@ -89,6 +90,16 @@ class StatementRuns:
         for at, count in self._raised_in_layers.items():
             runs[at] += count
         return runs
+
+    @cached_property
+    def _clearing(self) -> set[int]:
+        """Statements that do nothing but clear gradients: where there are none yet a run of such a one is not seen."""
+        index, others = self._index, set[int]()
+        found = set[int]()
+        for op, func in enumerate(index.recording.ops.column("func")):
+            clears = index.recording.strings[func].endswith(".zero_grad")
+            (found if clears else others).add(index.op_statement[op])
+        return found - others
 
     @cached_property
     def _raised_in_layers(self) -> Counter[int]:
