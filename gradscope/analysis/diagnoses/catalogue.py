@@ -257,7 +257,7 @@ _ENTRIES = (
     Entry("gradients.term_counted_twice", _a_pass),
     Entry("gradients.leaf_unreached", _a_pass),
     Entry("modules.layer_left_out", _an_event(EventKind.OPTIMIZER)),
-    Entry("modules.repeated_module", _an_event(EventKind.REPEATED_MODULE)),
+    Entry("modules.repeated_module", _an_event(EventKind.REPEATED_MODULE, EventKind.OPTIMIZER)),
     Entry("gradients.gradient_of_summed_columns", _gradients_asked_for),
     Entry("gradients.step_from_detached_weights", _gradients_asked_for),
     Entry("gradients.derivative_without_graph", _gradients_asked_for),

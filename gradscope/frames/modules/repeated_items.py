@@ -53,6 +53,13 @@ def repeated_item(text: str, line: int) -> Repeated | None:
     return found[0]
 
 
+def repeated_in(tree: ast.Module, statement: ast.Assign, value: ast.expr) -> Repeated | None:
+    """What a value that a statement assigns repeats; None where it is not all of the value, or where one is meant."""
+    found = [one for one in _repeats(tree, ast.Expr(value)) if one.written.startswith("[")]
+    is_whole = isinstance(value, ast.BinOp | ast.ListComp)
+    return found[0] if is_whole and len(found) == 1 and not _is_meant(tree, statement, found[0]) else None
+
+
 def _covers(node: ast.stmt | ast.expr, line: int) -> bool:
     return node.lineno <= line <= (node.end_lineno or node.lineno)
 
