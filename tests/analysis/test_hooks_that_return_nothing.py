@@ -40,3 +40,48 @@ def test_the_assignment_is_named_before_the_registration():
 )
 def test_what_is_returned_read_or_another_name_is_fine(body: str):
     assert lines(body) == []
+
+
+FORWARD = """\
+import torch
+net = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU())
+kept = []
+def hook(module, given{more}):
+{body}
+net[1].register_forward_{kind}(hook)
+for _ in range(3):
+    net(torch.randn(3, 4)).sum().backward()
+"""
+
+
+def lines_of_forward(body: str, kind: str = "hook") -> list[int]:
+    more = ", out" if kind == "hook" else ""
+    answers = build(recorded(FORWARD.format(body=textwrap.indent(body, "    "), kind=kind, more=more))).answers
+    return [cause.line for one in answers if one.code == "hook-returns-nothing" for cause in one.causes]
+
+
+def test_a_new_name_in_a_forward_hook_is_named_where_nothing_reads_it():
+    assert lines_of_forward("(x,) = given\nnoisy = x + torch.randn_like(x)", "pre_hook") == [6, 7]
+    assert lines_of_forward("x = given[0]\nx = (torch.clamp(x, 0, 1),)", "pre_hook") == [6, 7]
+    assert lines_of_forward("mask = torch.rand_like(out) > 0.5\nif module.training:\n    new = out * mask") == [7, 8]
+    assert lines_of_forward("if not module.training:\n    return None\nnew = out * 2") == [7, 8]
+    assert lines_of_forward("new = out.clone()\nnew[:, 0] = 0.0\nnew.clamp_(max=1)") == [5, 8]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "new = out * 2\nreturn new",
+        "new = out * 2\nkept.append(new)",
+        "new = out * 2\nout.copy_(new) if False else None",
+        "norm = out.norm()",
+        "fired = out > 0",
+        "_ = out * 2",
+        "x = given[0]",
+        "global last\nlast = out * 2",
+        "new = torch.zeros(3, 4)",
+        "if not module.training:\n    new = out * 2",
+    ],
+)
+def test_what_a_forward_hook_looks_at_or_keeps_is_fine(body: str):
+    assert lines_of_forward(body) == []

@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
+from gradscope.frames.called_by_torch.values_not_returned import value_not_returned
 from gradscope.frames.syntax_trees import parsed
 
 Lines = tuple[int, int]
@@ -72,7 +73,7 @@ class HookSource:
         return [
             (node.lineno, node.end_lineno or node.lineno)
             for node in self._own()
-            if isinstance(node, ast.Return) and node.value is not None
+            if isinstance(node, ast.Return) and node.value is not None and not _is_none(node.value)
         ]
 
     @property
@@ -293,6 +294,13 @@ class HookSource:
                 return (node.lineno, last), target.id
         return None
 
+    def computes_in_vain(self) -> tuple[Lines, str] | None:
+        """Where a hook that returns nothing computes a value of its arguments that nothing reads; with its name."""
+        if not isinstance(self._node, ast.FunctionDef | ast.AsyncFunctionDef) or self.returns:
+            return None
+        found = value_not_returned(self._node)
+        return None if found is None else (found[:2], found[2])
+
     @property
     def keeps_output(self) -> Lines | None:
         """Where a forward hook keeps the output that it is given as it is; None where it does not.
@@ -360,6 +368,10 @@ def _sets_default(value: ast.expr, given: set[str]) -> bool:
     return (
         is_it and isinstance(value, ast.Call) and len(value.args) == 2 and bool(given & set(_names_in(value.args[1])))
     )
+
+
+def _is_none(value: ast.expr) -> bool:
+    return isinstance(value, ast.Constant) and value.value is None
 
 
 def _is_zero(value: ast.expr) -> bool:

@@ -69,6 +69,14 @@ class RegisteredHook:
         (file, line), call = self._place, self.index.recording.spans[span]
         return call.file == file and function_around(self.index.recording.files[file].text, call.line)[0] == line
 
+    def ops_at(self, first: int, last: int) -> list[int]:
+        """The ops, in order, of calls that stand at some lines of its file."""
+        index, file = self.index, self._place[0]
+        wanted = {
+            number for number, one in enumerate(index.statements) if one.file == file and first <= one.line <= last
+        }
+        return [op for op, statement in enumerate(index.op_statement) if statement in wanted] if wanted else []
+
     def lines(self, first: int, last: int) -> Lines:
         """Lines of its file."""
         return Lines(
