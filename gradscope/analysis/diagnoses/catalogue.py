@@ -230,6 +230,7 @@ _ENTRIES = (
     Entry("gradients.straight_through_reversed", _a_pass),
     Entry("gradients.estimate_subtracted", _a_pass),
     Entry("gradients.overflow_in_half", _an_event(EventKind.VALUES)),
+    Entry("gradients.underflow_in_half", _several_looks_at_gradients),
     Entry("gradients.gradient_always_zero", _an_event(EventKind.GRADIENTS)),
     Entry("optimizers.weights.layer_died", _several_looks_at_gradients),
     Entry("gradients.grad_none", _anything),

@@ -231,8 +231,9 @@ class GradientLooks:
         is_wrong = any(map(is_bad, (*roots, *ranges)))
         is_shown = is_wrong or any(map(is_overflown, asked))
         kept, derivatives = [], []
+        has_zeros = any(map(is_zero, ranges))
         for one in asked:
-            if one.attr and is_shown:
+            if one.attr and (is_shown or (has_zeros and one.is_factor)):
                 kept.append([one.node, one.attr, *_rounded(one.values)])
             if is_flat(one) or (is_wrong and is_extreme(one)):
                 values = (0.0, 0.0) if is_flat(one) else _rounded(one.values)

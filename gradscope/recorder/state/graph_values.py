@@ -25,6 +25,7 @@ from gradscope.recorder.torch_internals.singular_nodes import (
     INVERSES,
     KEEPS_FLAT,
     POLES,
+    PRODUCTS,
     SATURATES,
     kind_of,
 )
@@ -39,7 +40,7 @@ _RAW = "_raw_saved_"
 _limits: dict[type, int] = {}
 """Elements of the largest derivative that is asked of nodes of a type; 0 where nothing is asked of them."""
 
-_KEPT, _KEPT_FLAT, _KEPT_FACTOR = -1, -2, -3
+_KEPT, _KEPT_FLAT, _KEPT_FACTOR, _KEPT_HALF = -1, -2, -3, -4
 """What nodes keep is asked, not their derivative; it may tell that the derivative is zero."""
 
 _SATURATED = 1 << 16
@@ -60,7 +61,7 @@ _arguments: dict[type, _Argument | None] = {}
 class Asked:
     """One tensor that a node keeps, or the derivative that it gives."""
 
-    __slots__ = ("at", "attr", "flat_at", "node", "overflown_at", "values")
+    __slots__ = ("at", "attr", "flat_at", "is_factor", "node", "overflown_at", "values")
 
     def __init__(
         self, node: int, attr: str, flat_at: tuple[float, ...] = (), overflown_at: tuple[float, ...] = ()
@@ -70,6 +71,8 @@ class Asked:
         """Where an end of its range is one of these, a number in float16 was larger than it can hold."""
         self.flat_at = flat_at
         """Where it is one of these values throughout, the derivative is zero."""
+        self.is_factor = False
+        """It is a factor in float16 of the gradient that the node gives."""
         self.attr = attr
         """As ``saved`` has it; empty for the derivative."""
         self.values: Range | None = None
@@ -112,7 +115,12 @@ class GraphValues:
             if kept is None or (limit == _BESIDE and not in_full and _gives_several(node)):
                 continue
             is_number = limit == _KEPT_FACTOR and _is_one_number(kept) and not _gives_several(node)
-            if limit == _KEPT_FACTOR and not is_number and not in_full:
+            if not in_full and (limit == _KEPT_HALF or (limit == _KEPT_FACTOR and not is_number)):
+                for attr, tensor in kept:
+                    if tensor.dtype is torch.float16:
+                        asked.append(Asked(row, attr))
+                        asked[-1].is_factor = True
+                        tensors.append(tensor)
                 continue
             flat_at = _FLAT_AT[kind_of(kind.__name__)] if limit == _KEPT_FLAT or is_number else ()
             for attr, tensor in kept:
@@ -169,6 +177,8 @@ def _limit_of(kind: type) -> int:
         return _KEPT if name in ENDING else _KEPT_FLAT
     if name in FACTORS:
         return _KEPT_FACTOR
+    if name in PRODUCTS:
+        return _KEPT_HALF
     if name in FLAT_BESIDE:
         return _BESIDE
     return _PROBED if name in POLES or name in FLAT else 0

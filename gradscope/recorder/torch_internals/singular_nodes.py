@@ -37,6 +37,9 @@ KEEPS_FLAT = {"Relu": (0.0,), "Sigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0)}
 FACTORS = {"Mul": (0.0,)}
 """Likewise where the factor that they keep is zero: asked where it is one number and what it multiplies is tracked."""
 
+PRODUCTS = frozenset(("Addmm", "Addmv", "Mm", "Mv", "Bmm", "Baddbmm", "Linear", "Convolution"))
+"""Their derivatives are zero where what they keep is: asked in float16, where they may be zero without that, too."""
+
 FLAT_BESIDE = frozenset(("Minimum", "Maximum", "Where"))
 """Likewise zero for some values, of two tensors each of which may get a gradient: asked where one alone does."""
 
