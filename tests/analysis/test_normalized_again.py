@@ -109,3 +109,22 @@ def test_windows_that_overlap_are_normalised_by_one_another() -> None:
 @pytest.mark.parametrize("windows", ["series.unfold(0, 20, 5).clone()", "series.unfold(0, 20, 20)"])
 def test_windows_apart_are_not(windows: str) -> None:
     assert found(WINDOWS.format(windows=windows)) == []
+
+
+def test_a_memory_that_is_updated_from_itself_is_not_normalised() -> None:
+    """Rows of a recurrent state: what is put there was computed from a part of it."""
+    source = """
+import torch
+from torch import nn
+cell, score, memory = nn.GRUCell(4, 4), nn.Linear(4, 1), torch.zeros(10, 4)
+optimizer = torch.optim.SGD([*cell.parameters(), *score.parameters()], lr=0.1)
+def run(nodes):
+    new = cell(torch.randn(3, 4), memory[nodes].clone())
+    memory[nodes] = new.detach()
+    return score(new)
+for step in range(8):
+    optimizer.zero_grad()
+    run(torch.randperm(10)[:3]).square().mean().backward()
+    optimizer.step()
+"""
+    assert all(one.code != "data-written-again" for one in build(recorded(source)).answers)

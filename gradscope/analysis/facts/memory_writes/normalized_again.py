@@ -23,6 +23,7 @@ from gradscope.recording.rows import EventKind, OpKind
 
 _STEPS = 8
 """Calls from what is subtracted back to what it was computed from."""
+_PUTS = ("Tensor.__setitem__", "Tensor.index_put_", "Tensor.index_copy_")
 _FOLLOWED = 48
 """Tensors that are looked at for one write."""
 
@@ -128,7 +129,9 @@ def _statistics(index: Index, op: int, tensor: int) -> tuple[frozenset[int], fro
     """What a write takes that was computed from the memory that it writes, and is smaller; and the calls on the way."""
     storage = index.storage_at(tensor, op)
     nbytes, layout = index.recording.layouts.column("nbytes"), index.recording.tensors.column("layout")
-    size, found, calls = nbytes[layout[tensor]], set[int](), set[int]()
+    # (of an item that is put there it is the item: ``memory[nodes] = cell(memory[nodes])`` is no normalisation)
+    written = index.uses.of(op)[-1] if index.method(op) in _PUTS and index.uses.of(op) else tensor
+    size, found, calls = min(nbytes[layout[tensor]], nbytes[layout[written]]), set[int](), set[int]()
     known: dict[int, bool] = {}
     flags, kinds = index.recording.tensors.column("flags"), index.recording.ops.column("kind")
 
