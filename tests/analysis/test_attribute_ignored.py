@@ -68,3 +68,39 @@ net(torch.ones(3, 2)).sum().backward()
 def test_a_function_that_makes_no_other_call_has_run_where_the_text_calls_it(call: str, count: int) -> None:
     answers = build(recorded(CALLED.format(call))).answers
     assert [one.causes[0].line for one in answers if one.code == "attribute-ignored"] == [6] * count
+
+
+OF_LAYERS = """
+import torch
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
+        self.scales = nn.ParameterList([nn.Parameter(torch.ones(2))])
+    def freeze(self):
+        for layer in {}:
+            layer.requires_grad = False
+    def forward(self, x):
+        return self.body(x) * self.scales[0]
+net, is_frozen = Net(), False
+{}
+for _ in range(2):
+    net(torch.ones(3, 2)).sum().backward()
+"""
+
+
+@pytest.mark.parametrize(
+    ("over", "call", "count"),
+    [
+        ("self.body", "net.freeze()", 1),
+        ("self.body[:2]", "net.freeze()", 1),
+        ("self.body", "pass", 0),
+        ("self.body", "if is_frozen: net.freeze()", 0),
+        ("self.scales", "net.freeze()", 0),
+    ],
+)
+def test_layers_of_what_a_loop_goes_over_by_its_name(over: str, call: str, count: int) -> None:
+    """Tensors of a list take the attribute; what stands behind a condition may not have run."""
+    answers = build(recorded(OF_LAYERS.format(over, call))).answers
+    assert [one.causes[0].line for one in answers if one.code == "attribute-ignored"] == [10] * count

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.frames.syntax_trees import parsed
+from gradscope.frames.syntax_trees import dotted_name, last_name, parsed
 
 _MISSPELT = frozenset(
     f"{first}{last}"
@@ -50,15 +50,24 @@ def defines_requires_grad(text: str) -> bool:
     )
 
 
-def is_called(text: str, function: str) -> bool:
-    """Whether a file's text has a call of a function or method of some name."""
+def is_called(text: str, function: str, *, always: bool = False) -> bool:
+    """Whether a file's text has a call of a function or method of some name.
+
+    Args:
+        text: Of the file.
+        function: Its name.
+        always: One that stands behind no condition.
+    """
     tree = parsed(text)
-    calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call)) if tree is not None else ()
-    return any(
-        (isinstance(called, ast.Name) and called.id == function)
-        or (isinstance(called, ast.Attribute) and called.attr == function)
-        for called in calls
-    )
+    nodes = () if tree is None else _unconditional(tree) if always else ast.walk(tree)
+    return any(isinstance(node, ast.Call) and last_name(node.func) == function for node in nodes)
+
+
+def _unconditional(node: ast.AST) -> Iterator[ast.AST]:
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.If | ast.IfExp | ast.BoolOp | ast.Try | ast.Match):
+            yield from _unconditional(child)
 
 
 def _within(node: ast.AST, function: str, loops: dict[str, str]) -> Iterator[Ignored]:
@@ -74,7 +83,12 @@ def _within(node: ast.AST, function: str, loops: dict[str, str]) -> Iterator[Ign
 
 
 def _looped(loop: ast.For) -> dict[str, str]:
-    """The last variable of a loop over parameters or modules, and which of them it stands for."""
+    """The last variable of a loop over parameters or modules, and which of them it stands for.
+
+    Of one over what has a name it is that, with a dot behind it: ``self.backbone.``.
+    """
+    if held := dotted_name(loop.iter.value if isinstance(loop.iter, ast.Subscript) else loop.iter):
+        return {loop.target.id: f"{held}."} if isinstance(loop.target, ast.Name) else {}
     calls = [node.func for node in ast.walk(loop.iter) if isinstance(node, ast.Call)]
     called = {function.attr for function in calls if isinstance(function, ast.Attribute)}
     over = "parameters" if called & _PARAMETERS else "modules" if called & _MODULES else ""
@@ -88,6 +102,8 @@ def _assigned(statement: ast.Assign, function: str, loops: dict[str, str]) -> It
         return
     owner = ast.unparse(target.value)
     over = loops.get(owner, "")
+    if over.endswith("."):
+        owner, over = over[:-1], ""
     if target.attr in _MISSPELT or (target.attr == "requires_grad" and over != "parameters"):
         path = owner.replace("[", ".").replace("]", "")
         end = statement.end_lineno or statement.lineno

@@ -38,10 +38,11 @@ def _find(sources: Sources) -> Iterator[Finding]:
 def _has_run(sources: Sources, file: int, one: Ignored) -> bool:
     """Whether a call in the same function was seen, or one further down at the top level.
 
-    What sets an attribute of each parameter makes no call that is seen: there it is enough that the text calls it.
+    What sets an attribute of each parameter, or layer, makes no call that is seen: there it is enough that the text
+    calls it (of layers: behind no condition, as the attribute is no word that is always wrong).
     """
     text = sources.index.recording.text
-    if one.over == "parameters" and is_called(sources.index.recording.files[file].text, one.function):
+    if is_called(sources.index.recording.files[file].text, one.function, always=one.over != "parameters"):
         return True
     return any(
         where.file == file
