@@ -334,6 +334,7 @@ _ENTRIES = (
     Entry("optimizers.learning_rates.rate_of_lost_group", _an_event(EventKind.LEARNING_RATE)),
     Entry("optimizers.learning_rates.rate_of_one_group", _an_event(EventKind.LEARNING_RATE)),
     Entry("optimizers.learning_rates.rate_as_factor", _an_event(EventKind.LEARNING_RATE)),
+    Entry("optimizers.learning_rates.setting_ignored", _an_event(EventKind.OPTIMIZER, EventKind.LEARNING_RATE)),
     Entry("optimizers.half_precision.update_rounded_away", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.members.held_untracked", _an_event(EventKind.OPTIMIZER)),
     Entry("optimizers.members.held_by_two", _an_event(EventKind.OPTIMIZER)),

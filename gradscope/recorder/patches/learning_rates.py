@@ -44,10 +44,14 @@ _idle: WeakKeyDictionary[Any, tuple[int, int]] = WeakKeyDictionary()
 class _Stepping:
     """What is known of an optimizer that steps."""
 
-    __slots__ = ("changes", "first", "has_gone_on", "is_uneven", "rates", "steps", "zero")
+    __slots__ = ("attributes", "beside", "changes", "first", "has_gone_on", "is_uneven", "rates", "steps", "zero")
 
     def __init__(self) -> None:
         self.steps = 0
+        self.attributes = 0
+        """How many attributes it had when they were looked at last."""
+        self.beside: dict[str, list[Any]] | None = None
+        """Attributes named like settings that the groups have: what the groups had when they were first seen."""
         self.rates: list[float | None] | None = None
         """Of its groups, when they were looked at last."""
         self.zero: tuple[tuple[bool, ...], bool] | None = None
@@ -76,6 +80,8 @@ def before_step(optimizer: Optimizer, *_: Any) -> None:
     if known.has_gone_on is False:
         known.has_gone_on = True
         _report(optimizer, {"call": "busy"}, sys._getframe(1))
+    if len(vars(optimizer)) != known.attributes or known.beside is not None:
+        _look_beside(optimizer, known, sys._getframe(1))
     rates = _known_rates(optimizer)
     if rates != known.rates:
         if len(rates) > 1 and known.rates is not None and len(known.rates) == len(rates):
@@ -97,6 +103,25 @@ def _look_at(optimizer: Optimizer, known: _Stepping, rates: list[float | None], 
         small = {"tiny": largest, "first": known.first} if is_tiny else {}
         _report(optimizer, {"zero": list(zero), **small}, frame)
     known.rates = rates
+
+
+def _look_beside(optimizer: Optimizer, known: _Stepping, frame: FrameType) -> None:
+    """Note that an attribute is named like a setting of the groups and is none of theirs, or that the groups change."""
+    known.attributes = len(vars(optimizer))
+    if not type(optimizer).__module__.startswith("torch.optim.") or not is_ours_on_top():
+        return
+    for name in optimizer.defaults.keys() & vars(optimizer).keys():
+        value, kept = vars(optimizer)[name], [group.get(name) for group in optimizer.param_groups]
+        if any(type(one) not in (int, float) for one in (value, *kept)):
+            continue
+        known.beside = {} if known.beside is None else known.beside
+        before = known.beside.get(name)
+        if before is None and value not in kept:
+            known.beside[name] = kept
+            _report(optimizer, {"call": "beside", "name": name, "value": value, "kept": kept}, frame)
+        elif before and before != kept:
+            known.beside[name] = []
+            _report(optimizer, {"call": "follows", "name": name}, frame)
 
 
 def _count_changes(optimizer: Optimizer, known: _Stepping, rates: list[float | None], frame: FrameType) -> None:

@@ -89,6 +89,7 @@ def _observe(mode: RecorderMode, optimizer: Optimizer, frame: FrameType, given: 
         "settings": _settings(group),
         **({"called": called[0]} if called else {}),
         **_filled_by_another(optimizer, group),
+        **_not_read(optimizer, group, given),
     }
     mode.observer.observe_event(_OPTIMIZER, frame, mode.thread, number_of(optimizer), detail, tensors)
 
@@ -107,6 +108,16 @@ def _filled_by_another(optimizer: Optimizer, group: dict[str, Any]) -> dict[str,
         if numbers:
             return {"filled_by": number_of(other), "in_vain": numbers}
     return {}
+
+
+def _not_read(optimizer: Optimizer, group: dict[str, Any], given: frozenset[str]) -> dict[str, Any]:
+    """Numbers that the group was given under names that torch's optimizer has no setting of, and what else it was."""
+    if not type(optimizer).__module__.startswith("torch.optim."):
+        return {}
+    names = sorted(name for name in given - optimizer.defaults.keys() if type(group.get(name)) in (int, float, bool))
+    if not names:
+        return {}
+    return {"not_read": {name: group[name] for name in names}, "given": sorted(given & optimizer.defaults.keys())}
 
 
 def _settings(group: dict[str, Any]) -> dict[str, Any]:
