@@ -39,6 +39,7 @@ def said(source: str) -> list[int]:
         "warmup = Warmup(made())\ndef set(i):\n    warmup.optimizer.lr = 0.1 / (i + 1)  # here\n"
         "steps(warmup.optimizer, set)",
         "optimizer = made()\noptimizer.momentum = 0.9  # here\nsteps(optimizer)\nprint(optimizer.momentum)",
+        "optimizer = torch.optim.Adafactor([layer.weight])\noptimizer.lr = 0.1  # here\nsteps(optimizer)",
         "optimizer = made()\nsteps(optimizer, lambda i: setattr(optimizer, 'lr', 0.01))  # here",
     ],
 )

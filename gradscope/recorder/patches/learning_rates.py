@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR
 
 from gradscope.recorder.calls.modes_aside import is_ours_on_top
 from gradscope.recorder.patches.noting import note
-from gradscope.recorder.patches.optimizer_groups import number_of
+from gradscope.recorder.patches.optimizer_groups import is_torchs_own, number_of
 from gradscope.recording.rows import EventKind
 
 _LEARNING_RATE = int(EventKind.LEARNING_RATE)
@@ -108,7 +108,7 @@ def _look_at(optimizer: Optimizer, known: _Stepping, rates: list[float | None], 
 def _look_beside(optimizer: Optimizer, known: _Stepping, frame: FrameType) -> None:
     """Note that an attribute is named like a setting of the groups and is none of theirs, or that the groups change."""
     known.attributes = len(vars(optimizer))
-    if not type(optimizer).__module__.startswith("torch.optim.") or not is_ours_on_top():
+    if not is_torchs_own(optimizer) or not is_ours_on_top():
         return
     for name in optimizer.defaults.keys() & vars(optimizer).keys():
         value, kept = vars(optimizer)[name], [group.get(name) for group in optimizer.param_groups]

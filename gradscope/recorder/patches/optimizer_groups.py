@@ -35,6 +35,11 @@ def number_of(optimizer: Optimizer) -> int:
     return _numbers.setdefault(optimizer, next(_next))
 
 
+def is_torchs_own(optimizer: Optimizer) -> bool:
+    """Whether its class is torch's: one of the program's may read what it likes."""
+    return f"{type(optimizer).__module__}.".startswith("torch.optim.")  # (some say torch.optim, others name their file)
+
+
 def reported(add_param_group: Callable[..., Any]) -> Callable[..., Any]:
     """What stands for ``Optimizer.add_param_group`` while a recorder is at work."""
 
@@ -112,7 +117,7 @@ def _filled_by_another(optimizer: Optimizer, group: dict[str, Any]) -> dict[str,
 
 def _not_read(optimizer: Optimizer, group: dict[str, Any], given: frozenset[str]) -> dict[str, Any]:
     """Numbers that the group was given under names that torch's optimizer has no setting of, and what else it was."""
-    if not type(optimizer).__module__.startswith("torch.optim."):
+    if not is_torchs_own(optimizer):
         return {}
     names = sorted(name for name in given - optimizer.defaults.keys() if type(group.get(name)) in (int, float, bool))
     if not names:
