@@ -112,3 +112,82 @@ def test_each_experiment_may_begin_with_the_same_seed() -> None:
     found = [train(2) for _ in range(4)]
     """
     assert not [one for one in build(recorded(source)).answers if one.code == "draws-repeat"]
+
+
+STEPS = """
+import torch
+from torch import nn
+
+net = nn.Sequential(nn.Linear(3, 8), nn.Dropout({rate}), nn.Linear(8, 3))
+optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+
+def corrupt(x):
+    {inner}
+    return x + torch.randn_like(x)
+
+def step(x):
+    {outer}
+    weight = {weight}
+    optimizer.zero_grad()
+    (weight * (net(corrupt(x)) - x)).pow(2).mean().backward()
+    optimizer.step()
+
+for epoch in range({epochs}):
+    {before}
+    for _ in range(3):
+        step(torch.ones(5, 3))
+"""
+SEED = "torch.manual_seed(7)  # seeds"
+MEANT = {"rate": "0.5", "inner": "pass", "outer": "pass", "weight": "1", "before": "pass", "epochs": "3"}
+
+
+def said_of_steps(**changed: str) -> list[int]:
+    answers = build(recorded(STEPS.format(**{**MEANT, **changed}))).answers
+    return [one.causes[0].line for one in answers if one.code == "draws-repeat"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"inner": SEED},
+        {"outer": SEED},
+        {"outer": SEED, "weight": "torch.rand(1)"},
+    ],
+)
+def test_the_same_dropout_in_each_step_is_not_meant(changed: dict[str, str]) -> None:
+    assert said_of_steps(**changed) == [line_of(STEPS.format(**{**MEANT, **changed}), "# seeds")]
+
+
+def test_what_is_drawn_after_the_function_that_seeds_and_draws_is_not_meant() -> None:
+    source = """
+    import torch
+    net = torch.nn.Linear(3, 3)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    def corrupt(x):
+        torch.manual_seed(7)  # seeds
+        return x + torch.randn_like(x)
+    for _ in range(9):
+        noisy = corrupt(torch.ones(5, 3))
+        at = torch.rand(5, 1)
+        optimizer.zero_grad()
+        (net(noisy * at) - 1).pow(2).mean().backward()
+        optimizer.step()
+    """
+    found = [one for one in build(recorded(source)).answers if one.code == "draws-repeat"]
+    assert [one.causes[0].line for one in found] == [line_of(source, "# seeds")]
+    assert "torch.rand," in found[0].text
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"inner": SEED, "rate": "0.0"},
+        {"outer": SEED, "rate": "0.0", "weight": "torch.rand(1)"},
+        {"before": "torch.manual_seed(7)"},
+        {"inner": "torch.manual_seed(optimizer.state.setdefault(0, {}).setdefault(0, id(x)) + id(x))"},
+        {"inner": SEED, "epochs": "1"},
+        {"outer": "epoch or torch.manual_seed(7)", "epochs": "4"},
+    ],
+)
+def test_one_noise_for_all_steps_may_be_meant(changed: dict[str, str]) -> None:
+    assert said_of_steps(**changed) == []

@@ -57,7 +57,8 @@ DIAGNOSIS = Diagnosis(
         meaning="""torch.manual_seed was called several times with one seed, by something that runs beside the training
             of one model (a preview, an evaluation). After each call the training went on and drew random numbers:
             noise, time steps, dropout masks, batches. The generator was found in the same state each time: these were
-            the same numbers.""",
+            the same numbers. Or it was called in each step, so that the masks of dropout, or what is drawn after the
+            function that seeds for its own draws, were the same in each.""",
         reason="""torch.manual_seed sets the generator of the whole program. All that draws without a generator of its
             own goes on from there.""",
         remedy="""generator = torch.Generator().manual_seed(seed), given to each draw that is to be the same; or put the

@@ -3,6 +3,10 @@
 A preview or an evaluation that is to be the same each time calls ``torch.manual_seed``: what the training draws after
 that begins at the same state as well. That both drew the same numbers is measured: the generator was seeded alike, and
 was found in the same state by the next such call.
+
+Where the seed is there for what the training draws, that may be meant: one noise for all steps. It goes too far where
+each step gets the same mask of dropout by it, or the same numbers for what is drawn when the function is left that
+seeds and draws.
 """
 
 from __future__ import annotations
@@ -23,6 +27,9 @@ from gradscope.recording.rows import EventKind
 
 TIMES = 3
 """Calls of ``manual_seed`` from which on it is reported: two stretches of the training between them are alike."""
+STEPS = 4
+"""Steps in a row with the same numbers from which on it is reported where the seed is there for the training itself."""
+_DROPOUTS = re.compile(r"F\.(feature_)?(alpha_)?dropout[123]?d?")
 _DRAWS = re.compile(
     r"(torch|Tensor)\.(randn?|randint|randperm|rand_like|randn_like|randint_like|normal|bernoulli|multinomial|poisson"
     r"|(normal|uniform|random|bernoulli|exponential|cauchy|geometric|log_normal)_)"
@@ -54,6 +61,8 @@ class _Stretch(NamedTuple):
     draws: tuple[int, ...]
     """Those that a training pass came from."""
     steps: tuple[int, ...]
+    is_step: bool
+    """The seed is there for one step of the training; the draws are those that it goes too far for."""
 
 
 def repeated_draws(index: Index, events: Events, passes: Passes, lives: GradientLives) -> Iterator[RepeatedDraws]:
@@ -71,7 +80,8 @@ def repeated_draws(index: Index, events: Events, passes: Passes, lives: Gradient
         if len(positions) < TIMES:
             continue
         found = stretches.alike(seeded, positions, through)
-        if len(found) >= TIMES - 1 and not stretches.begins_anew(found):
+        least = STEPS if all(one.is_step for one in found) else TIMES - 1
+        if len(found) >= least and not stretches.begins_anew(found):
             draws = tuple(op for one in found for op in one.draws)
             calls = tuple(seeded[at] for at in positions)
             times = index.times(one.draws[0] for one in found)
@@ -113,10 +123,29 @@ class _Stretches:
         """None where the seed is there for what the training draws: that comes first, and nothing is evaluated."""
         draws = self._draws[bisect_left(self._draws, first) : bisect_left(self._draws, end)]
         trained = [op for op in draws if self._is_trained(op, end)]
-        if trained and trained[0] == draws[0] and not self._is_evaluated(first, trained[0], through):
-            return None
         steps = self._steps[bisect_left(self._steps, first) : bisect_left(self._steps, end)]
-        return _Stretch(first, end, tuple(trained), tuple(steps))
+        is_own = bool(trained) and trained[0] == draws[0] and not self._is_evaluated(first, trained[0], through)
+        if is_own:
+            trained = self._beside_what_is_meant(trained, through)
+            if not trained or not self._is_one_step(first, end):
+                return None
+        return _Stretch(first, end, tuple(trained), tuple(steps), is_own)
+
+    def _beside_what_is_meant(self, draws: list[int], through: tuple[int, ...]) -> list[int]:
+        """Draws that are made by dropout, or in a caller of a function that seeds and draws itself."""
+        index, spans = self._index, self._index.recording.ops.column("span")
+        inner, *outer = (self._function(span) for span in through)
+        of = {op: self._function(spans[op]) for op in draws if spans[op] >= 0}
+        seeds_for_itself = inner in of.values()
+        return [
+            op
+            for op in draws
+            if _DROPOUTS.fullmatch(index.func(op)) or (seeds_for_itself and of.get(op) != inner and of.get(op) in outer)
+        ]
+
+    def _is_one_step(self, first: int, end: int) -> bool:
+        """Whether nothing is stepped twice between two ops."""
+        return all(bisect_left(at, end) - bisect_left(at, first) <= 1 for at in self._lives.steps.values())
 
     @cached_property
     def _steps(self) -> list[int]:
