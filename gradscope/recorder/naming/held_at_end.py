@@ -1,5 +1,5 @@
 """What the objects of a program hold when it ends: tensors in their attributes, lists and dicts, what hooks keep, and
-what the frames in the tracebacks of errors that are kept refer to.
+what the frames refer to of errors that are kept, and of generators in containers that were not run to their end.
 
 A statement names only what it reads. What ``self.outputs.append(output)`` keeps is read by no call of torch; at the end
 it is found from the module's names. Only instance dictionaries, built-in containers and closures are looked into, so
@@ -11,12 +11,13 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
-from types import FunctionType, MethodType, SimpleNamespace
+from types import FunctionType, GeneratorType, MethodType, SimpleNamespace
 from typing import Any
 
 from torch import Tensor, nn
 
 from gradscope.frames.frame_locals import reading_locals
+from gradscope.recorder.naming.held_in_logs import held_in_logs
 
 ITEMS = 256
 """Items of one container, and attributes of one object, that are looked at."""
@@ -51,6 +52,7 @@ def held_at_end(namespace: Mapping[str, Any], is_user: Callable[[str], bool]) ->
         seen.add(id(value))
         parts = _parts(path, value, namespace, is_user)
         todo.extend((name, part, depth + 1) for name, part in parts if not _is_plain(part))
+    yield from ((path, value) for path, value in held_in_logs() if issubclass(type(value), Tensor))
 
 
 def _parts(
@@ -70,6 +72,8 @@ def _parts(
         return [(name, cell.cell_contents) for name, cell in names if _is_filled(cell)]
     if issubclass(kind, BaseException):
         return list(_in_traceback(path, value, is_user))[:ITEMS]
+    if kind is GeneratorType:  # one that a name of the module holds is a loader that goes on
+        return list(_in_generator(path, value, is_user))[:ITEMS] if "[" in path else []
     attributes = _attributes(value)
     found = []
     if issubclass(kind, nn.Module):
@@ -90,6 +94,14 @@ def _in_traceback(path: str, error: BaseException, is_user: Callable[[str], bool
             with reading_locals(trace.tb_frame) as names:
                 yield from [(f"{path}.__traceback__.{name}", value) for name, value in names.items()]
         trace = trace.tb_next
+
+
+def _in_generator(path: str, generator: Any, is_user: Callable[[str], bool]) -> Iterator[tuple[str, Any]]:
+    """The local names of a generator of the program's that is suspended."""
+    frame = generator.gi_frame
+    if frame is not None and is_user(frame.f_code.co_filename):
+        with reading_locals(frame) as names:
+            yield from [(f"{path}.gi_frame.{name}", value) for name, value in names.items()]
 
 
 def _is_plain(value: Any) -> bool:

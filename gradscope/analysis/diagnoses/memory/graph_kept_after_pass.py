@@ -17,6 +17,7 @@ from gradscope.recording.flags import VIEW
 
 _VIEWS = 2
 """Views of views of a result that are looked at: rows of a reshaped output."""
+_SUSPENDED = "close() ends a generator that is not run to its end, and lets go of what its frame holds."
 _CACHED = "functools finds a tensor only as the very same object: cache what is made of numbers, and no tensors."
 
 
@@ -46,6 +47,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
             evidence=[Evidence("ops", kept.last) for kept in several],
             advice=_CACHED
             if found.is_cache
+            else _SUSPENDED
+            if found.in_generators
             else "Let the default be None, and make it anew in the body of the function; or put detached results there."
             if found.default is not None
             else "detach() of what is kept lets go of the graph; item() where only a number is wanted.",
@@ -119,6 +122,8 @@ def holder_of(found: Keeper) -> str:
         return f"{found.default.name}, whose default is made once for all calls of {found.default.function},"
     if found.emptied is not None:
         return f"{found.put.holder}, which is not emptied with {listed(found.emptied.others)},"
+    if found.in_generators:
+        return f"{found.put.holder}, in the frames of generators that are not run to their end,"
     return found.put.holder
 
 

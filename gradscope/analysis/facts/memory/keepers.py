@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gradscope.analysis.index import Index
+from gradscope.frames.calls.logged_values import is_in_log, logged_in
 from gradscope.frames.names.caching_decorators import cached_functions
 from gradscope.frames.names.list_defaults import ListDefault, list_default
 from gradscope.frames.names.partly_emptied import PartlyEmptied, partly_emptied
@@ -50,6 +51,8 @@ class Keeper(NamedTuple):
     """Where they are put is the default of an argument, which all calls share."""
     emptied: PartlyEmptied | None = None
     """What empties other lists that are filled beside it."""
+    in_generators: bool = False
+    """What is put there are generators that were not run to their end: their frames hold the tensors."""
 
 
 def keeper(
@@ -66,8 +69,11 @@ def keeper(
     known = _names(index, tensors, names) or _names(index, alike, names)
     made = _Made(index, tensors)
     users = [(number, file.text) for number, file in enumerate(index.recording.files) if file.is_user]
-    places = [(number, put) for number, source in users for put in puts_in(source)]
-    found = _one_of(places, known, _containers(known, len(tensors)), made) or made.kept_by_cache(known)
+    is_logged = 2 * sum(any(is_in_log(index.recording.text(one[0])) for one in names.get(own, ())) for own in tensors)
+    puts = logged_in if is_logged > len(tensors) else puts_in
+    places = [(number, put) for number, source in users for put in puts(source)]
+    containers = _containers(known, len(tensors)) if puts is puts_in else []
+    found = _one_of(places, known, containers, made) or made.kept_by_cache(known)
     while found is not None and found[1].selected_from:  # (they were kept in another list before)
         before = [one for one in places if one[1].holder == found[1].selected_from and one != found]
         found = before[0] if len(before) == 1 else None
@@ -83,7 +89,14 @@ def keeper(
     text, put = index.recording.files[found[0]].text, found[1]
     default = list_default(text, put.line, put.holder)
     emptied = partly_emptied(text, put.line, last_part(put.holder))
-    return Keeper(*found, tuple(handed) if len(handed) <= _HANDED else (), default=default, emptied=emptied)
+    in_generators = 2 * sum(_is_in_generator(index, one, names) for one in tensors) > len(tensors)
+    return Keeper(
+        *found,
+        tuple(handed) if len(handed) <= _HANDED else (),
+        default=default,
+        emptied=emptied,
+        in_generators=in_generators,
+    )
 
 
 class _Made:
@@ -156,6 +169,10 @@ def _names(index: Index, tensors: Sequence[int], names: dict[int, list[tuple[int
         named_anyhow = [text(name) for one in tensors for name, _, _ in names.get(one, ()) if "[" not in text(name)]
         return Counter([*(name for several in last.values() for name in several), *named_anyhow])
     return Counter(text(name) for tensor in tensors for name, _, _ in names.get(tensor, ()))
+
+
+def _is_in_generator(index: Index, tensor: int, names: dict[int, list[tuple[int, int, int]]]) -> bool:
+    return any(".gi_frame." in index.recording.text(name) for name, _, _ in names.get(tensor, ()))
 
 
 def _containers(known: Counter[str], tensors: int) -> list[str]:

@@ -1,0 +1,48 @@
+"""What the records of the logging module hold that its handlers keep: arguments are formatted late, or never.
+
+A handler keeps the records in a list or deque of its own (``MemoryHandler.buffer``); no name of the program's leads
+there where it was added to a logger by its name.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+RECORDS = 256
+"""Records of one list that are looked at."""
+
+
+def held_in_logs() -> Iterator[tuple[str, Any]]:
+    """Paths and values: ``MemoryHandler.buffer[3].args[1]``. No code of the program's runs; nothing is imported."""
+    logging = sys.modules.get("logging")
+    if logging is None:
+        return
+    loggers = [logging.root, *list(logging.root.manager.loggerDict.values())]
+    handlers = {id(one): one for logger in loggers for one in _attributes(logger).get("handlers", ())}
+    for handler in handlers.values():
+        for name, kept in list(_attributes(handler).items()):
+            if type(kept) in (list, deque):
+                for position, record in enumerate(list(kept)[:RECORDS]):
+                    if isinstance(record, logging.LogRecord):
+                        yield from _in_record(f"{type(handler).__name__}.{name}[{position}]", _attributes(record))
+
+
+def _in_record(path: str, record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    args = record.get("args")
+    if type(args) is tuple:
+        yield from ((f"{path}.args[{number}]", value) for number, value in enumerate(args))
+    elif type(args) is dict:
+        yield from ((f"{path}.args[{key!r}]", value) for key, value in list(args.items()) if type(key) is str)
+    yield f"{path}.msg", record.get("msg")
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """The instance dictionary, as object itself would give it."""
+    try:
+        found = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return {}
+    return found if type(found) is dict else {}
