@@ -242,6 +242,7 @@ _ENTRIES = (
     Entry("losses.probabilities_as_logits", _a_pass_and_a_call("F.")),
     Entry("losses.logits_cut_off", _a_pass_and_a_call("relu")),
     Entry("losses.term_not_used", _several_passes),
+    Entry("losses.loss_of_last_round", _a_step),
     Entry("losses.term_for_others", _a_step),
     Entry("losses.factor_always_zero", _an_event(EventKind.VALUES)),
     Entry("losses.paired_by_broadcast", _a_pass),
