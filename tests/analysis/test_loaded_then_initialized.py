@@ -78,3 +78,62 @@ def test_what_was_not_loaded_or_is_let_run_by_something_else_is_none(old: str, n
     if "self.done" in new:
         source = source.replace("self.count == 0", "not hasattr(self, 'done')")
     assert lines(source) == []
+
+
+INITS = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, state=None):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Linear(6, 6))
+        self.head = nn.Linear(6, 2)
+        {inside}
+    def start(self, layer):
+        if isinstance(layer, nn.Linear):
+            layer.weight.data.normal_(0, 0.02)
+    def forward(self, x):
+        return self.head(self.body(x))
+
+def init_weights(layer):
+    if isinstance(layer, nn.Linear):
+        nn.init.kaiming_normal_(layer.weight)
+
+x = torch.randn(8, 4)
+state = Net().body.state_dict()
+net = Net(state)
+{outside}
+net(x).sum().backward()
+"""
+BODY = "net.body.load_state_dict(state)\n"
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside"),
+    [
+        ("", BODY + "net.apply(init_weights)  # here"),
+        ("", BODY + "for layer in net.modules(): init_weights(layer)  # here"),
+        ("", BODY + "net.body[2].reset_parameters(); net.body[0].reset_parameters()  # here"),
+        ("if state:\n            self.body.load_state_dict(state)\n        self.apply(self.start)  # here", ""),
+    ],
+)
+def test_an_initialisation_of_all_that_was_loaded_is_the_cause(inside: str, outside: str) -> None:
+    source = INITS.format(inside=inside, outside=outside)
+    assert lines(source) == [line_of(source, "# here")]
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside"),
+    [
+        ("self.apply(self.start)", BODY),
+        ("", BODY + "net.head.apply(init_weights)"),
+        ("", "net.load_state_dict(net.state_dict())\nnn.init.zeros_(net.head.weight)"),
+        ("", BODY + "net.body[2].apply(init_weights)"),
+        ("", BODY + "before = net(x)\nnet.apply(init_weights)"),
+        ("", BODY + "net.apply(init_weights)\n" + BODY),
+        ("", BODY + "nn.init.zeros_(net.body[0].weight[:2]); nn.init.zeros_(net.body[2].weight[:2])"),
+    ],
+)
+def test_what_is_loaded_last_used_before_or_kept_in_part_is_none(inside: str, outside: str) -> None:
+    assert lines(INITS.format(inside=inside, outside=outside)) == []

@@ -28,3 +28,15 @@ def calls_of(text: str, name: str) -> tuple[CallLines, ...]:
             around = innermost(tree, node.lineno, ast.FunctionDef, ast.AsyncFunctionDef) if tree is not None else None
             found.append(CallLines(node.lineno, node.end_lineno or node.lineno, getattr(around, "name", "")))
     return tuple(sorted(found))
+
+
+def calls_that_run(text: str, name: str) -> tuple[CallLines, ...]:
+    """Calls of a function by its name, and those that are handed it: ``net.apply(init_weights)``."""
+    tree = parsed(text)
+    found = list(calls_of(text, name))
+    for node in ast.walk(tree) if tree is not None else ():
+        given = [*node.args, *(one.value for one in node.keywords)] if isinstance(node, ast.Call) else []
+        if isinstance(node, ast.Call) and any(last_name(one) == name for one in given):
+            around = innermost(tree, node.lineno, ast.FunctionDef, ast.AsyncFunctionDef) if tree is not None else None
+            found.append(CallLines(node.lineno, node.end_lineno or node.lineno, getattr(around, "name", "")))
+    return tuple(sorted(set(found)))
