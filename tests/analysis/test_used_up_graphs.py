@@ -142,3 +142,33 @@ def test_what_is_computed_once_is_meant_though_another_was_made_of_it_before_the
     program = HEAD + "h = x.exp()\nz = h.sin()\nh.sum().backward()\nfor _ in range(2):\n    (z * x).sum().backward()"
     (answer,) = [one for one in build(recorded(program)).answers if one.code == "graph-used-twice"]
     assert "through h (made at line 3)" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("writes", "line"),
+    [
+        ("    state.copy_(out)", 8),
+        ("    state[:2] = out\n    state.mul_(0.5)", 8),
+        ("    with torch.no_grad():\n        state.mul_(0.5)\n    state.index_copy_(0, torch.arange(2), out)", 10),
+    ],
+)
+def test_memory_that_has_its_graph_from_a_write_is_put_down_to_that_write(writes: str, line: int) -> None:
+    program = HEAD + (
+        "state = torch.zeros(2, 3)\n"
+        "for step in range(3):\n"
+        "    out = (state * x).tanh()\n"
+        "    loss = out.sum()\n"
+        "    loss.backward()\n"
+        f"{writes}\n"
+    )
+    (answer,) = [one for one in build(recorded(program)).answers if one.code == "graph-used-twice"]
+    assert [cause.line for cause in answer.causes] == [line]
+    assert f"(written at line {line})" in answer.text
+
+
+def test_memory_that_had_a_graph_before_it_was_written_into_is_not_put_down_to_the_write() -> None:
+    program = HEAD + (
+        "kept = x.sin()\nkept[0] = x[1]\nfor step in range(2):\n    kept.exp().sum().backward()"
+    )
+    (answer,) = [one for one in build(recorded(program)).answers if one.code == "graph-used-twice"]
+    assert [cause.line for cause in answer.causes] == [3]

@@ -303,7 +303,7 @@ def _lines_of(causes: list[Cause]) -> str:
     first, *others = causes
     if first.role == "used" and others and others[0].role != "used":
         return f"handed over at line {first.line}, {others[0].role} at line {others[0].line}"
-    return f"{first.role} at line {first.line}"
+    return f"{'written' if first.role == 'write' else first.role} at line {first.line}"
 
 
 def _dropped(sources: Sources, entries: list[int]) -> int:
@@ -321,8 +321,12 @@ def _advice(sources: Sources, entries: list[int], roles: list[CauseRole], used_u
     index = sources.index
     anew = "compute it anew for each backward"
     detach = "cut it off with detach()"
-    carried = "used" in roles or any(
-        sources.is_stored_again(index.node_tensor[node]) or sources.passes.used_up_at[node] < 0 for node in entries
+    carried = (
+        "used" in roles
+        or "write" in roles
+        or any(
+            sources.is_stored_again(index.node_tensor[node]) or sources.passes.used_up_at[node] < 0 for node in entries
+        )
     )
     first, second = (detach, anew) if carried else (anew, f"{detach} where no gradient is to flow further back")
     choices = [first, second, "add up the losses for one backward"]

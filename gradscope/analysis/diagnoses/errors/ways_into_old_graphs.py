@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gradscope.analysis.diagnoses.errors.graphs_written import GraphsWritten
 from gradscope.analysis.diagnoses.handed_values import handed_by
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory.caching_functions import caching_lines
@@ -18,8 +19,12 @@ def ways_kept(sources: Sources, entries: list[int], used_up: int, op: int) -> li
     index, names = sources.index, sources.names
     made_by = index.recording.nodes.column("op")
     stored, others = [], []
+    writes = GraphsWritten(index, sources.passes, op)
     for node in entries:
         tensor = index.node_tensor[node]
+        if (memory := writes.memory_of(tensor)) is not None:
+            stored.append((names.of(memory.tensor), [one for at in memory.ops for one in sources.cause("write", at)]))
+            continue
         name = names.of(tensor) or index.call_name(made_by[node])
         causes = (
             _not_detached(sources, tensor, node, used_up, op)
