@@ -167,8 +167,6 @@ def test_memory_that_has_its_graph_from_a_write_is_put_down_to_that_write(writes
 
 
 def test_memory_that_had_a_graph_before_it_was_written_into_is_not_put_down_to_the_write() -> None:
-    program = HEAD + (
-        "kept = x.sin()\nkept[0] = x[1]\nfor step in range(2):\n    kept.exp().sum().backward()"
-    )
+    program = HEAD + ("kept = x.sin()\nkept[0] = x[1]\nfor step in range(2):\n    kept.exp().sum().backward()")
     (answer,) = [one for one in build(recorded(program)).answers if one.code == "graph-used-twice"]
     assert [cause.line for cause in answer.causes] == [3]

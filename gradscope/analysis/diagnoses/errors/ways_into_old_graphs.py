@@ -22,13 +22,13 @@ def ways_kept(sources: Sources, entries: list[int], used_up: int, op: int) -> li
     writes = GraphsWritten(index, sources.passes, op)
     for node in entries:
         tensor = index.node_tensor[node]
-        if (memory := writes.memory_of(tensor)) is not None:
+        name = names.of(tensor) or index.call_name(made_by[node])
+        handed = _not_detached(sources, tensor, node, used_up, op) or _handed_and_kept(sources, tensor, node, used_up)
+        if not handed and (memory := writes.memory_of(tensor)) is not None:
             stored.append((names.of(memory.tensor), [one for at in memory.ops for one in sources.cause("write", at)]))
             continue
-        name = names.of(tensor) or index.call_name(made_by[node])
         causes = (
-            _not_detached(sources, tensor, node, used_up, op)
-            or _handed_and_kept(sources, tensor, node, used_up)
+            handed
             or _kept_on_object(sources, tensor, used_up)
             or _kept_where_called(sources, tensor, node, used_up)
             or sources.stored(tensor, used_up)
