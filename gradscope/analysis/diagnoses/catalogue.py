@@ -89,6 +89,10 @@ def _hooks_of_the_users(recording: Recording) -> bool:
     return any(file.is_user and "saved_tensors_hooks" in file.text for file in recording.files)
 
 
+def _caches_of_functools(recording: Recording) -> bool:
+    return any(file.is_user and "functools" in file.text and "cache" in file.text for file in recording.files)
+
+
 def _conditional_hooks(recording: Recording) -> bool:
     return _a_pass(recording) and any(file.is_user and ".register_hook" in file.text for file in recording.files)
 
@@ -380,6 +384,7 @@ _ENTRIES = (
     Entry("memory.gradient_cycle", _a_pass),
     Entry("memory.output_kept_by_ctx", _an_event(EventKind.FUNCTION)),
     Entry("memory.packed_and_kept", _hooks_of_the_users),
+    Entry("memory.cached_by_tensor", _caches_of_functools),
     Entry("gradients.packed_mixed_up", _an_event(EventKind.PACKED)),
     Entry("memory.block_kept_by_view", _a_call_again),
     Entry("memory.kept_for_no_backward", _hooks_that_keep),

@@ -29,6 +29,8 @@ class CachedFunction(NamedTuple):
     end_line: int
     given_to: frozenset[str]
     """What the text calls its results."""
+    is_of_functools: bool = False
+    """Whether functools keeps them: by all the arguments, as long as there is room."""
 
     def keeps(self, text: str, known: Collection[str]) -> bool:
         """Whether it gives or is given what is called by one of some names."""
@@ -62,7 +64,7 @@ def cached_functions(text: str) -> tuple[CachedFunction, ...]:
             _, parameters, collecting = function_of(node)
             end = place.end_lineno or place.lineno
             put = Put(place.lineno, end, f"the cache of {name}", parameters, (), name, parameters, collecting)
-            found.append(CachedFunction(put, node.name, *lines, _results_of(nodes, name)))
+            found.append(CachedFunction(put, node.name, *lines, _results_of(nodes, name), is_of_functools=True))
     return tuple(found)
 
 
