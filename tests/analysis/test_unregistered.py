@@ -102,3 +102,43 @@ def test_a_container_of_any_method_is_followed_to_where_it_is_made() -> None:
     found = unregistered(text, 5)
     assert found is not None and (found.line, found.held_as) == (3, "dict")
     assert unregistered(text.replace("{}", "nn.ModuleDict()"), 5) is None
+
+
+OF_CLASS = """
+import torch
+from torch import nn
+class Net(nn.Module):
+    kept = {}
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(2, 2)
+    def forward(self, x):
+        return self.first(x) * {}
+net = Net()
+optimizer = torch.optim.SGD({}, lr=0.1)
+for step in range(4):
+    optimizer.zero_grad()
+    net(torch.ones(3, 2)).sum().backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("kept", "used"),
+    [
+        (ONE, "self.kept"),
+        ("torch.ones(2, requires_grad=True)", "Net.kept"),
+        (f"[{ONE}, {ONE}]", "self.kept[1]"),
+        ("nn.Linear(1, 2)", "self.kept(torch.ones(1))"),
+    ],
+)
+def test_what_the_body_of_a_class_makes_is_the_cause(kept: str, used: str) -> None:
+    program = OF_CLASS.format(kept, used, "net.parameters()")
+    (answer,) = [one for one in build(recorded(program)).answers if one.code == "never-stepped"]
+    assert "line 4 keeps Net.kept as an attribute of the class" in answer.text
+    assert [cause.line for cause in answer.causes] == [4]
+
+
+def test_an_attribute_of_a_class_that_the_optimizer_is_given_is_fine() -> None:
+    program = OF_CLASS.format(ONE, "self.kept", "[*net.parameters(), Net.kept]")
+    assert [one for one in build(recorded(program)).answers if one.code == "never-stepped"] == []

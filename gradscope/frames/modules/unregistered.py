@@ -15,9 +15,10 @@ _PUTS = ("append", "extend", "insert", "add", "appendleft")
 _DEPTH = 4
 """How many classes deep a module may be made within another that is kept so."""
 
-HeldAs = Literal["list", "dict", "tensor", "result", "buffer"]
+HeldAs = Literal["list", "dict", "tensor", "result", "buffer", "class"]
 """In a ``list`` (or tuple, set) or a ``dict``; as a plain ``tensor`` with requires_grad; as the ``result`` of a call on
-a parameter (``nn.Parameter(x).to(device)``), while the parameter itself is dropped; as a ``buffer``."""
+a parameter (``nn.Parameter(x).to(device)``), while the parameter itself is dropped; as a ``buffer``; as an attribute of
+the ``class``, which all of its objects share."""
 
 
 class Unregistered(NamedTuple):
@@ -31,14 +32,26 @@ class Unregistered(NamedTuple):
 
 
 def unregistered(text: str, line: int) -> Unregistered | None:
-    """How what a line makes is kept on ``self``, where that is so that a module does not register it.
+    """How what a line makes is kept on ``self`` or the class, where that is so that a module does not register it.
 
     Followed: a name of the same function that is stored on ``self`` later, ``append`` and its like, a class that the
     file makes, or a function that it calls, in one place only, and an argument that a class of the file stores. None
     where it is kept otherwise, or where the text does not say for certain.
     """
     tree = parsed(text)
-    return None if tree is None else _kept_at(tree, line, _DEPTH)
+    return None if tree is None else _of_class(tree, line) or _kept_at(tree, line, _DEPTH)
+
+
+def _of_class(tree: ast.Module, line: int) -> Unregistered | None:
+    """The attribute of a class that a statement of its body makes: ``scale = nn.Parameter(…)`` outside of methods."""
+    owner = innermost(tree, line, ast.ClassDef)
+    for statement in owner.body if isinstance(owner, ast.ClassDef) else ():
+        target = statement.targets[0] if isinstance(statement, ast.Assign) and len(statement.targets) == 1 else None
+        if isinstance(owner, ast.ClassDef) and isinstance(statement, ast.Assign) and isinstance(target, ast.Name):
+            last = statement.end_lineno or statement.lineno
+            if statement.lineno <= line <= last and not isinstance(statement.value, ast.Lambda):
+                return Unregistered(statement.lineno, last, "class", f"{owner.name}.{target.id}")
+    return None
 
 
 def _kept_at(tree: ast.Module, line: int, depth: int) -> Unregistered | None:

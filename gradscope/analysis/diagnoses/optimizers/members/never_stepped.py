@@ -70,7 +70,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
         last_pass = passes[0][-1]
         statement = index.op_statement[last_pass]
         times = max(index.times(op for op in several if index.op_statement[op] == statement) for several in passes)
-        names = [sources.names.of(tensor) for tensor in tensors]
+        names = [sources.names.of(tensor) if sources.names.is_named(tensor) else reason.name for tensor in tensors]
+        names = [name or sources.names.of(tensor) for name, tensor in zip(names, tensors, strict=True)]
         number = f" ({len(names)} tensors)" if len(set(names)) < len(names) else ""
         yield sources.finding(
             f"{sources.backward_at(last_pass, reason.causes)} gave {sources.listed(names)}{number} gradients "
@@ -100,6 +101,8 @@ class _Reason(NamedTuple):
     """Whether all that is wrong is that the optimizer (its event) was made before them."""
     through: tuple[Cause, ...] = ()
     """Calls by which the constructor that made them has made the optimizer before."""
+    name: str = ""
+    """What the text calls one of which no name was seen."""
 
 
 def _by_reason(sources: Sources, missed: dict[int, list[int]], steps: list[int]) -> dict[_Reason, list[int]]:
@@ -388,6 +391,7 @@ _HELD_AS = {
     "tensor": "as a plain tensor, which is no parameter of the module",
     "result": "the result of a call on a parameter, which is no parameter itself",
     "buffer": "as a buffer, which is no parameter of the module",
+    "class": "as an attribute of the class, one for all of its objects, where modules do not see them",
 }
 _INSTEAD = {
     "list": "Use nn.ModuleList (nn.ParameterList) there.",
@@ -395,6 +399,7 @@ _INSTEAD = {
     "tensor": "Make it an nn.Parameter.",
     "buffer": "Make it an nn.Parameter in place of the buffer.",
     "result": "Make the call first, and an nn.Parameter of its result.",
+    "class": "Make it in __init__, on self.",
 }
 
 
@@ -411,6 +416,7 @@ def _kept_unregistered(sources: Sources, tensor: int) -> _Reason | None:
         "parameters() leaves them out",
         (cause,),
         advice=_INSTEAD[kept.held_as],
+        name=kept.attribute if kept.held_as == "class" else "",
     )
 
 
