@@ -70,18 +70,19 @@ DIAGNOSIS = Diagnosis(
         shows="""\
 import torch
 
+torch.manual_seed(0)
 first, second = torch.nn.Linear(4, 8), torch.nn.Linear(8, 4)
 optimizer = torch.optim.Adam([*first.parameters(), *second.parameters()], lr=1e-3)
 for step in range(4):
     optimizer.zero_grad()
     with torch.autocast("cpu", dtype=torch.float16):
         out = second(torch.tanh(first(torch.randn(16, 4) * 0.02)))
-    loss = out.float().square().mean() * 1e-6
+    loss = out.float().square().mean() * 1e-5
     loss.backward()
     optimizer.step()
 """,
-        instead_of="dtype=torch.float16",
-        silent="dtype=torch.bfloat16",
+        instead_of='with torch.autocast("cpu", dtype=torch.float16):',
+        silent='with torch.autocast("cpu", dtype=torch.bfloat16):',
     ),
     find=_find,
 )

@@ -48,22 +48,15 @@ layer = torch.nn.Linear(3, 1)
 optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
 data = torch.ones(12, 3)
 for epoch in range(2):
+    loss = 0
     for batch in data.split(3):
         loss = layer(batch).pow(2).mean()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
 """,
-        instead_of="""\
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-""",
-        silent="""\
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-""",
+        instead_of="loss = layer(batch).pow(2).mean()",
+        silent="loss = loss + layer(batch).pow(2).mean()",
     ),
     find=_find,
 )
