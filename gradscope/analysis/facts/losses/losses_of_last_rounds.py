@@ -21,7 +21,7 @@ _FOLLOWED = 2_000
 """Tensors that a loss was made of that are followed."""
 
 
-class LastRound(NamedTuple):
+class LossOfLastRound(NamedTuple):
     """One statement that makes such passes."""
 
     passes: list[int]
@@ -32,7 +32,7 @@ class LastRound(NamedTuple):
     """The first step after the last pass."""
 
 
-def losses_of_last_rounds(index: Index, passes: Passes) -> Iterator[LastRound]:
+def losses_of_last_rounds(index: Index, passes: Passes) -> Iterator[LossOfLastRound]:
     """One for each statement, if all its passes are such."""
     by_statement: dict[int, list[int]] = {}
     for op in index.of_kind(OpKind.BACKWARD):
@@ -56,7 +56,7 @@ def losses_of_last_rounds(index: Index, passes: Passes) -> Iterator[LastRound]:
             losses, last = losses + made, op
         at = bisect_left(steps, ops[-1])
         if len(losses) >= WASTED and at < len(steps):
-            yield LastRound(ops, loop, losses, steps[at])
+            yield LossOfLastRound(ops, loop, losses, steps[at])
 
 
 def _rounds(index: Index, pass_op: int, since: int) -> list[int]:
