@@ -534,6 +534,15 @@ class Index:
         ops, states = changes
         return states[bisect_left(ops, op)]
 
+    def let_go_at(self, tensor: int, op: int) -> int:
+        """The op since which a tensor that had required grad did not any more when an op was called; else NONE.
+
+        ``h.detach_()``: what uses it afterwards finds no graph, though it was made with one.
+        """
+        ops, states = self._requirement_changes.get(tensor, ((), ()))
+        at = bisect_left(ops, op)
+        return ops[at - 1] if at and states[at - 1] and not states[at] else NONE
+
     @cached_property
     def _requirement_changes(self) -> dict[int, tuple[list[int], list[bool]]]:
         """For each tensor that changed so: the ops, and whether it required grad before each and after the last."""

@@ -129,11 +129,15 @@ class Flow:
             is_number = not is_tracked and kinds[made] == OpKind.GROUP
             is_number = is_number and (index.is_floating(tensor) or index.has_one_element(tensor))
             is_beside = is_number and self._gave_a_graph(made)
+            let_go = index.let_go_at(tensor, until)
             for taken in self._values.of(made):
                 if is_beside and index.requires_grad(taken, made):
                     continue  # (what has a graph went into the result: that this came from it, too, was not seen)
                 if made_at[taken] != made or not index.is_made_inside(taken):
-                    found.append((taken, made, not is_tracked and self._is_lost(taken, made)))
+                    if is_tracked and let_go >= 0 and index.requires_grad(taken, made):
+                        found.append((taken, let_go, True))
+                    else:
+                        found.append((taken, made, not is_tracked and self._is_lost(taken, made)))
             if op_flags[made] & MADE or flags & PARAMETER:
                 found += self._from_base(tensor, made)
                 found += [(taken, made, False) for taken in self._transforms.taken(tensor) if not flags & PARAMETER]
