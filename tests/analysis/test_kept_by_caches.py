@@ -47,6 +47,36 @@ IN_A_DICT = """
             self.kept[factor] = self.encode(factor)  # here
         return self.kept[factor]
 """
+IN_AN_ATTRIBUTE = """
+    once = None
+    def vector(self, factor):
+        if self.once is None:
+            self.once = self.encode(factor)  # here
+        return 1 * self.once
+"""
+AFTER_A_RETURN = """
+    def vector(self, factor):
+        if hasattr(self, "once"):
+            return self.once * 1
+        self.once = torch.tanh(self.prompt * factor)  # here
+        return self.once * 1
+"""
+NAMED_FIRST = """
+    def vector(self, factor):
+        if (factor, 1) not in self.kept:
+            vector = torch.tanh(self.prompt * factor)
+            self.kept[factor, 1] = vector  # here
+        vector = self.kept[factor, 1]
+        return vector * 1
+"""
+EMPTIED = """
+    once = None
+    def vector(self, factor):
+        if self.once is None:
+            self.once = self.encode(factor)
+        once, self.once = self.once, None
+        return 1 * once
+"""
 NO_CACHE = """
     def vector(self, factor):
         return self.encode(factor)
@@ -60,16 +90,20 @@ def told(cached: str, before: str) -> tuple[list[int], str]:
     return [one.causes[0].line for one in answers if one.code == "leaf-unreached"], source
 
 
-@pytest.mark.parametrize("cached", [DECORATED, OF_ANOTHER, IN_A_DICT])
+@pytest.mark.parametrize("cached", [DECORATED, OF_ANOTHER, IN_A_DICT, IN_AN_ATTRIBUTE, AFTER_A_RETURN, NAMED_FIRST])
 def test_the_line_that_keeps_comes_first(cached: str) -> None:
     lines, source = told(cached, EVALUATED)
     assert lines == [line_of(source, "# here")]
+    (answer,) = [one for one in build(recorded(source)).answers if one.code == "leaf-unreached"]
+    assert [cause.line for cause in answer.causes] == lines
+    assert f"line {line_of(source, 'with torch.no_grad')}" not in answer.text
 
 
 @pytest.mark.parametrize(
     ("cached", "before"),
     [
         (NO_CACHE, EVALUATED),
+        (EMPTIED, EVALUATED),
         (DECORATED, EVALUATED + "\nPrompted.vector.cache_clear()\nPrompted.vector = Prompted.vector.__wrapped__"),
         (IN_A_DICT, EVALUATED + "\nnet.encode = lambda factor: net.prompt * factor\nPrompted.vector = Prompted.encode"),
     ],

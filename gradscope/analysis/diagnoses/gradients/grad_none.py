@@ -222,10 +222,14 @@ def _not_through(sources: Sources, read: NoneRead, reason: Unreached) -> Reason:
     is_kept = sources.none_reads.retained_at(read.tensor, read.op) >= 0
     if reason.cut_op >= 0:
         too = "" if is_kept else f", and as {name} is not a leaf, {name}.retain_grad() has to be called as well"
-        causes = [*sources.causes_at("cut", reason.changed_at), *sources.cut_causes([reason.cut_op])]
+        causes = [*sources.causes_at("cut", reason.changed_at), *_at_the_cut(sources, reason)]
     else:
         too, causes = f". {name} was {sources.made(read.tensor)}", sources.made_at(read.tensor)
     return f"{_the_pass(sources, read.because)} did not come through {name}: {reason.why}{too}", causes
+
+
+def _at_the_cut(sources: Sources, reason: Unreached) -> list[Cause]:
+    return [] if reason.is_kept else sources.cut_causes([reason.cut_op])
 
 
 def _unreached(sources: Sources, read: NoneRead) -> Reason:
@@ -244,7 +248,7 @@ def _unreached(sources: Sources, read: NoneRead) -> Reason:
         sources.causes_at("cut", reason.changed_at),
         sources.causes_at("returned", reason.none_at),
     )
-    return reason.why, [*before, *sources.cut_causes([reason.cut_op]), *returned]
+    return reason.why, [*before, *_at_the_cut(sources, reason), *returned]
 
 
 _REASONS: dict[NoneKind, Callable[[Sources, NoneRead], Reason]] = {

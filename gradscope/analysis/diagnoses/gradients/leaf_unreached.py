@@ -39,7 +39,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         stepped = _stepped_in_vain(sources, tensors) if sources.flow.is_copy(reason.cut_op) else ""
         causes = [
             *sources.causes_at("cut", (at for _, one in found for at in one.changed_at)),
-            *sources.cut_causes(one.cut_op for _, one in found),
+            *sources.cut_causes(one.cut_op for _, one in found if not one.is_kept),
             *sources.causes_at("returned", (at for _, one in found for at in one.none_at)),
         ]
         yield sources.finding(

@@ -7,13 +7,15 @@ from gradscope.analysis.facts.memory.caching_functions import caches_around
 from gradscope.analysis.facts.tracking.cuts import Cuts
 from gradscope.analysis.facts.tracking.flow import Step
 from gradscope.analysis.index import Index
+from gradscope.frames.blocks.filled_once import filled_once
 
 
 def kept_by_cache(index: Index, cuts: Cuts, way: list[Step]) -> Lines | None:
     """Where a cache keeps what a way from a leaf to a root takes out of a region; None where none is known to.
 
     The last call of the way in the region is one of a function that keeps its results, or of one whose results such a
-    function keeps; it did not open the region itself.
+    function keeps; it did not open the region itself. Or it fills a place that its function reads at each call, and did
+    so for the last time.
     """
     cut = next((number for number, step in enumerate(way) if step.loses), len(way))
     region = cuts.regions.describe(way[cut].op) if cut < len(way) else None
@@ -25,8 +27,13 @@ def kept_by_cache(index: Index, cuts: Cuts, way: list[Step]) -> Lines | None:
         return None
     opened = index.statements[index.op_statement[region.op]]
     outside = opened.line if opened.file == last.file else 0
-    found = caches_around(index.recording.files[last.file].text, last.line, outside)
-    if len(found) != 1:
+    text = index.recording.files[last.file].text
+    found = caches_around(text, last.line, outside)
+    if len(found) == 1:
+        first, end, function = found[0]
+        return Lines(last.file, index.line(last.file, first), end, function)
+    filled = filled_once(text, last.line) if not found else None
+    is_last = cuts.regions.of(index.last_op[index.op_statement[inside[-1]]]) == region.op
+    if filled is None or not is_last or filled.function == index.op_place(region.op).function.rpartition(".")[2]:
         return None
-    first, end, function = found[0]
-    return Lines(last.file, index.line(last.file, first), end, function)
+    return Lines(last.file, index.line(last.file, filled.line), filled.end_line, filled.function)

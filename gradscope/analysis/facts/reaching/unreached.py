@@ -52,6 +52,8 @@ class Unreached(NamedTuple):
     the statement of a region that was meant for others."""
     reached: bool = False
     """The pass came to it, and it had no gradient when the pass was over: a hook may have taken it."""
+    is_kept: bool = False
+    """A line keeps what was cut for calls elsewhere: the cut itself is right where it is."""
     taken: bool = False
     """It was seen that one took it."""
 
@@ -190,8 +192,10 @@ class Reasons:
         if cut >= 0:
             where = self._cuts.where(cut)
             if (cache := kept_by_cache(self._index, self._cuts, way)) is not None:
-                why = f"cut at {where}; line {cache.line} keeps what it gave, for later calls of {cache.function}"
-                return Unreached(why, cut, changed_at=(cache,))
+                opened = self._cuts.regions.describe(cut)
+                under = f" under {opened.mode}" if opened is not None else ""
+                why = f"line {cache.line} keeps what was computed{under} for later calls of {cache.function}"
+                return Unreached(why, cut, changed_at=(cache,), is_kept=True)
             called = call_of_cut(self._index, self._cuts, way)
             if called is not None:
                 return Unreached(f"cut at {where}, in what line {called.line} calls", cut, changed_at=(called,))
