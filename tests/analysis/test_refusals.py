@@ -170,3 +170,25 @@ def test_a_gradient_is_none_for_what_was_made_beside_the_way(program: str) -> No
 )
 def test_a_gradient_that_may_be_none_is_not_told(program: str) -> None:
     assert not [one for one in build(recorded(BESIDE + program)).answers if one.code == "asked-for-gradient"]
+
+
+@pytest.mark.parametrize(
+    ("program", "lines"),
+    [
+        ("import torch.multiprocessing as mp\nq = mp.get_context('fork').SimpleQueue()\ny = w * 2\nq.put(y)", [7]),
+        ("import torch.multiprocessing as mp\na, b = mp.Pipe()\nfor row in w:\n    a.send((0, row.exp()))", [7]),
+        (
+            "import torch.multiprocessing as mp\n"
+            "def publish(queue, value):\n    queue.put(value)\n"
+            "publish(mp.get_context('fork').SimpleQueue(), w.exp())",
+            [6],
+        ),
+    ],
+)
+def test_what_is_handed_to_another_process_is_named_where_it_is(program: str, lines: list[int]):
+    assert said(program) == [("tracked-refused", "problem", lines)]
+
+
+def test_what_has_no_graph_goes_to_another_process():
+    queue = "import torch.multiprocessing as mp\nqueue = mp.get_context('fork').SimpleQueue()\n"
+    assert said(queue + "queue.put((w * 2).detach())\nqueue.get()") == []
