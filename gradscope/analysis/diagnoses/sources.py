@@ -16,10 +16,12 @@ from gradscope.recording.rows import BindingKind, OpKind
 
 if TYPE_CHECKING:
     from gradscope.analysis.facts.derivatives.function_sources import FunctionSources, Lines
+    from gradscope.analysis.facts.derivatives.zero_derivatives import Blocked
     from gradscope.analysis.facts.events import Events, Happened
     from gradscope.analysis.facts.gradients import Gradients
     from gradscope.analysis.facts.leaf_gradients.none_reads import NoneReads
     from gradscope.analysis.facts.library_calls import LibraryCalls
+    from gradscope.analysis.facts.memory.items_kept_again import KeptAgain
     from gradscope.analysis.facts.memory.kept_after_passes import KeptAfterPasses
     from gradscope.analysis.facts.memory_writes.inplace_writes import InplaceWrites
     from gradscope.analysis.facts.memory_writes.onto_themselves import OntoItself
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from gradscope.analysis.facts.storage_groups import StorageGroups
     from gradscope.analysis.facts.tracking.cuts import Cuts
     from gradscope.analysis.facts.tracking.flow import Flow
+    from gradscope.analysis.facts.value_looks import PassLook
     from gradscope.analysis.index import Index
 
 _COMPARED = 60
@@ -131,6 +134,27 @@ class Sources:
         from gradscope.analysis.facts.memory_writes.self_copies import self_copies
 
         return tuple(self_copies(self.index, self.sharing))
+
+    @cached_property
+    def looks(self) -> list[PassLook]:
+        """Every backward pass that was looked at, in the order of the run."""
+        from gradscope.analysis.facts.value_looks import looks_at_passes
+
+        return looks_at_passes(self.events)
+
+    @cached_property
+    def zero_gradients(self) -> list[Blocked]:
+        """The calls whose derivative was zero, with the leaves that got nothing but zeros by them."""
+        from gradscope.analysis.facts.derivatives.zero_derivatives import ZeroGradients
+
+        return ZeroGradients(self.index, self.passes, self.looks, self.functions).found()
+
+    @cached_property
+    def kept_again(self) -> list[KeptAgain]:
+        """Tensors that a list keeps several times, and that were written in between."""
+        from gradscope.analysis.facts.memory.items_kept_again import kept_again
+
+        return kept_again(self.index, self.sharing, self.names_held)
 
     @cached_property
     def stale_snapshots(self) -> dict[int, list[StaleSnapshot]]:

@@ -15,7 +15,6 @@ from gradscope.analysis.facts.value_looks import (
     is_bad,
     is_nan,
     is_zero,
-    looks_at_passes,
 )
 from gradscope.analysis.report_model import Answer, Cause
 from gradscope.analysis.why.asked import Condition, Looked, Numbers, Question
@@ -110,7 +109,7 @@ class Sentences:
         return ("nan" if is_nan(values) else "infinite") if is_bad(values) else "zero" if is_zero(values) else ""
 
     def _last_look(self, tensor: int) -> Range | None:
-        looks = looks_at_passes(self._sources.events)
+        looks = self._sources.looks
         return next((look.gradients[tensor] for look in reversed(looks) if tensor in look.gradients), None)
 
     def _state_of_gradient(self, look: Looked, condition: Condition) -> str:
@@ -250,7 +249,7 @@ class Sentences:
     def _bad_root(self, tensor: int, asked: Condition) -> Looked | None:
         """The first backward pass that started from a tensor, or that in another run, when it was as was asked."""
         alike = same_in_other_runs(self._sources, tensor)
-        for look in looks_at_passes(self._sources.events):
+        for look in self._sources.looks:
             if any((is_nan(values) if asked == "nan" else is_bad(values)) for values in look.bad_roots):
                 started = [root for root in self._index.roots.get(look.op, ()) if root in alike]
                 if started and asked in ("nan", "infinite"):

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.graphs.ways import Way, WayLink
-from gradscope.analysis.facts.value_looks import Range, looks_at_passes
+from gradscope.analysis.facts.value_looks import Range
 from gradscope.analysis.report_model import Place
 from gradscope.analysis.why.why_model import SeenGradient, WayStep
 from gradscope.recording import NONE
@@ -148,7 +148,7 @@ class WaySteps:
     @cached_property
     def _looked(self) -> dict[int, dict[int, Range]]:
         """By backward pass, the ranges of the gradients that it gave, where it was looked at."""
-        return {look.op: look.gradients for look in looks_at_passes(self._sources.events)}
+        return {look.op: look.gradients for look in self._sources.looks}
 
     def _node_name(self, node: int) -> str:
         return self._index.recording.text(self._index.recording.nodes.column("name")[node])

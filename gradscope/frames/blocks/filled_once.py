@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable
 from typing import NamedTuple
 
-from gradscope.frames.syntax_trees import innermost, parsed
+from gradscope.frames.syntax_trees import innermost, last_name, parsed
 
 _PLACES = (ast.Attribute, ast.Subscript)
 
@@ -52,8 +52,7 @@ def _filling(function: ast.FunctionDef, computes: Callable[[ast.stmt], bool]) ->
 
 
 def _calls(statement: ast.stmt, name: str) -> bool:
-    called = (node.func for node in ast.walk(statement) if isinstance(node, ast.Call))
-    return any(getattr(one, "attr", getattr(one, "id", "")) == name for one in called)
+    return any(isinstance(node, ast.Call) and last_name(node.func) == name for node in ast.walk(statement))
 
 
 def _blocks_behind(function: ast.FunctionDef, guard: ast.If) -> list[list[ast.stmt]]:

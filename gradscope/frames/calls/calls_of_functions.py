@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -22,21 +23,24 @@ class CallLines(NamedTuple):
 def calls_of(text: str, name: str) -> tuple[CallLines, ...]:
     """All calls of what has a name as its last one, in the order of their lines."""
     tree = parsed(text)
-    found = []
-    for node in ast.walk(tree) if tree is not None else ():
-        if isinstance(node, ast.Call) and last_name(node.func) == name:
-            around = innermost(tree, node.lineno, ast.FunctionDef, ast.AsyncFunctionDef) if tree is not None else None
-            found.append(CallLines(node.lineno, node.end_lineno or node.lineno, getattr(around, "name", "")))
-    return tuple(sorted(found))
+    return tuple(sorted(_lines(tree, node) for node in _calls(tree) if last_name(node.func) == name)) if tree else ()
 
 
 def calls_that_run(text: str, name: str) -> tuple[CallLines, ...]:
     """Calls of a function by its name, and those that are handed it: ``net.apply(init_weights)``."""
     tree = parsed(text)
-    found = list(calls_of(text, name))
-    for node in ast.walk(tree) if tree is not None else ():
-        given = [*node.args, *(one.value for one in node.keywords)] if isinstance(node, ast.Call) else []
-        if isinstance(node, ast.Call) and any(last_name(one) == name for one in given):
-            around = innermost(tree, node.lineno, ast.FunctionDef, ast.AsyncFunctionDef) if tree is not None else None
-            found.append(CallLines(node.lineno, node.end_lineno or node.lineno, getattr(around, "name", "")))
-    return tuple(sorted(set(found)))
+    handed = {
+        _lines(tree, node)
+        for node in (_calls(tree) if tree else ())
+        if tree and any(last_name(one) == name for one in (*node.args, *(given.value for given in node.keywords)))
+    }
+    return tuple(sorted(handed.union(calls_of(text, name))))
+
+
+def _calls(tree: ast.Module) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+def _lines(tree: ast.Module, call: ast.Call) -> CallLines:
+    around = innermost(tree, call.lineno, ast.FunctionDef, ast.AsyncFunctionDef)
+    return CallLines(call.lineno, call.end_lineno or call.lineno, getattr(around, "name", ""))

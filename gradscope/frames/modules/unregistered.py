@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from gradscope.frames.syntax_trees import innermost, parsed
+from gradscope.frames.syntax_trees import innermost, last_name, parsed
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _DISPLAYS = (ast.List, ast.Tuple, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.GeneratorExp)
@@ -45,12 +45,15 @@ def unregistered(text: str, line: int) -> Unregistered | None:
 def _of_class(tree: ast.Module, line: int) -> Unregistered | None:
     """The attribute of a class that a statement of its body makes: ``scale = nn.Parameter(…)`` outside of methods."""
     owner = innermost(tree, line, ast.ClassDef)
-    for statement in owner.body if isinstance(owner, ast.ClassDef) else ():
-        target = statement.targets[0] if isinstance(statement, ast.Assign) and len(statement.targets) == 1 else None
-        if isinstance(owner, ast.ClassDef) and isinstance(statement, ast.Assign) and isinstance(target, ast.Name):
-            last = statement.end_lineno or statement.lineno
-            if statement.lineno <= line <= last and not isinstance(statement.value, ast.Lambda):
-                return Unregistered(statement.lineno, last, "class", f"{owner.name}.{target.id}")
+    if not isinstance(owner, ast.ClassDef):
+        return None
+    for statement in owner.body:
+        last = statement.end_lineno or statement.lineno
+        if isinstance(statement, ast.Assign) and statement.lineno <= line <= last:
+            target = statement.targets[0]
+            is_one = len(statement.targets) == 1 and isinstance(target, ast.Name)
+            if is_one and not isinstance(statement.value, ast.Lambda):
+                return Unregistered(statement.lineno, last, "class", f"{owner.name}.{last_name(target)}")
     return None
 
 

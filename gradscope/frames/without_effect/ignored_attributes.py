@@ -70,7 +70,16 @@ def _unconditional(node: ast.AST) -> Iterator[ast.AST]:
             yield from _unconditional(child)
 
 
-def _within(node: ast.AST, function: str, loops: dict[str, str]) -> Iterator[Ignored]:
+class _Looped(NamedTuple):
+    """What a loop goes over."""
+
+    over: str = ""
+    """``parameters`` or ``modules``, where it asks for those."""
+    held: str = ""
+    """What has a name otherwise: ``self.backbone``."""
+
+
+def _within(node: ast.AST, function: str, loops: dict[str, _Looped]) -> Iterator[Ignored]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
             yield from _within(child, child.name, {})
@@ -82,28 +91,24 @@ def _within(node: ast.AST, function: str, loops: dict[str, str]) -> Iterator[Ign
             yield from _within(child, function, loops)
 
 
-def _looped(loop: ast.For) -> dict[str, str]:
-    """The last variable of a loop over parameters or modules, and which of them it stands for.
-
-    Of one over what has a name it is that, with a dot behind it: ``self.backbone.``.
-    """
+def _looped(loop: ast.For) -> dict[str, _Looped]:
+    """The last variable of a loop over parameters or modules, or over what has a name, and what it stands for."""
     if held := dotted_name(loop.iter.value if isinstance(loop.iter, ast.Subscript) else loop.iter):
-        return {loop.target.id: f"{held}."} if isinstance(loop.target, ast.Name) else {}
+        return {loop.target.id: _Looped(held=held)} if isinstance(loop.target, ast.Name) else {}
     calls = [node.func for node in ast.walk(loop.iter) if isinstance(node, ast.Call)]
     called = {function.attr for function in calls if isinstance(function, ast.Attribute)}
     over = "parameters" if called & _PARAMETERS else "modules" if called & _MODULES else ""
     target = loop.target.elts[-1] if isinstance(loop.target, ast.Tuple) else loop.target
-    return {target.id: over} if isinstance(target, ast.Name) else {}
+    return {target.id: _Looped(over)} if isinstance(target, ast.Name) else {}
 
 
-def _assigned(statement: ast.Assign, function: str, loops: dict[str, str]) -> Iterator[Ignored]:
+def _assigned(statement: ast.Assign, function: str, loops: dict[str, _Looped]) -> Iterator[Ignored]:
     target, value = statement.targets[0], statement.value
     if not isinstance(target, ast.Attribute) or not isinstance(value, ast.Constant) or type(value.value) is not bool:
         return
     owner = ast.unparse(target.value)
-    over = loops.get(owner, "")
-    if over.endswith("."):
-        owner, over = over[:-1], ""
+    over, held = loops.get(owner, _Looped())
+    owner = held or owner
     if target.attr in _MISSPELT or (target.attr == "requires_grad" and over != "parameters"):
         path = owner.replace("[", ".").replace("]", "")
         end = statement.end_lineno or statement.lineno

@@ -10,7 +10,7 @@ from gradscope.frames.syntax_trees import last_name, parsed
 _GROUPS = "param_groups"
 
 
-class Stored(NamedTuple):
+class StoredAttribute(NamedTuple):
     """A statement that sets an attribute."""
 
     line: int
@@ -19,7 +19,7 @@ class Stored(NamedTuple):
     """The last name of what it is set on: ``optimizer`` for ``self.optimizer``."""
 
 
-def attributes_stored(text: str, name: str) -> list[Stored]:
+def attributes_stored(text: str, name: str) -> list[StoredAttribute]:
     """The statements that set an attribute of a name, on anything but ``self``."""
     tree = parsed(text) if name in text else None
     found = []
@@ -33,7 +33,7 @@ def attributes_stored(text: str, name: str) -> list[Stored]:
             owners += [node.args[0]] if isinstance(named, ast.Constant) and named.value == name else []
         if isinstance(node, ast.stmt | ast.expr):
             lines = node.lineno, node.end_lineno or node.lineno
-            found += [Stored(*lines, last_name(one)) for one in owners if last_name(one) not in ("", "self")]
+            found += [StoredAttribute(*lines, last_name(one)) for one in owners if last_name(one) not in ("", "self")]
     return found
 
 

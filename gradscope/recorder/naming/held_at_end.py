@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from gradscope.frames.frame_locals import reading_locals
 from gradscope.recorder.naming.held_in_logs import held_in_logs
+from gradscope.recorder.naming.instance_attributes import attributes_of
 
 ITEMS = 256
 """Items of one container, and attributes of one object, that are looked at."""
@@ -74,7 +75,7 @@ def _parts(
         return list(_in_traceback(path, value, is_user))[:ITEMS]
     if kind is GeneratorType:  # one that a name of the module holds is a loader that goes on
         return list(_in_generator(path, value, is_user))[:ITEMS] if "[" in path else []
-    attributes = _attributes(value)
+    attributes = attributes_of(value)
     found = []
     if issubclass(kind, nn.Module):
         hooks = [hook for table in _HOOKS for hook in (attributes.get(table) or {}).values()]
@@ -113,15 +114,6 @@ def _is_filled(cell: Any) -> bool:
         return cell.cell_contents is not None
     except ValueError:  # not assigned yet
         return False
-
-
-def _attributes(value: Any) -> dict[str, Any]:
-    """The instance dictionary, as object itself would give it."""
-    try:
-        found = object.__getattribute__(value, "__dict__")
-    except AttributeError:
-        return {}
-    return found if type(found) is dict else {}
 
 
 def _file_of(kind: type) -> str:

@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+from gradscope.recorder.naming.instance_attributes import attributes_of
+
 RECORDS = 256
 """Records of one list that are looked at."""
 
@@ -21,13 +23,13 @@ def held_in_logs() -> Iterator[tuple[str, Any]]:
     if logging is None:
         return
     loggers = [logging.root, *list(logging.root.manager.loggerDict.values())]
-    handlers = {id(one): one for logger in loggers for one in _attributes(logger).get("handlers", ())}
+    handlers = {id(one): one for logger in loggers for one in attributes_of(logger).get("handlers", ())}
     for handler in handlers.values():
-        for name, kept in list(_attributes(handler).items()):
+        for name, kept in list(attributes_of(handler).items()):
             if type(kept) in (list, deque):
                 for position, record in enumerate(list(kept)[:RECORDS]):
                     if isinstance(record, logging.LogRecord):
-                        yield from _in_record(f"{type(handler).__name__}.{name}[{position}]", _attributes(record))
+                        yield from _in_record(f"{type(handler).__name__}.{name}[{position}]", attributes_of(record))
 
 
 def _in_record(path: str, record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -37,12 +39,3 @@ def _in_record(path: str, record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     elif type(args) is dict:
         yield from ((f"{path}.args[{key!r}]", value) for key, value in list(args.items()) if type(key) is str)
     yield f"{path}.msg", record.get("msg")
-
-
-def _attributes(value: Any) -> dict[str, Any]:
-    """The instance dictionary, as object itself would give it."""
-    try:
-        found = object.__getattribute__(value, "__dict__")
-    except AttributeError:
-        return {}
-    return found if type(found) is dict else {}

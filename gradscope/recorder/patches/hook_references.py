@@ -13,6 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
+from gradscope.recorder.naming.instance_attributes import attributes_of
+
 ITEMS = 64
 """Items of a list or dict that are looked at."""
 
@@ -48,10 +50,5 @@ def _referred(hook: Any) -> Iterator[tuple[str, Any]]:
         yield from _attributes(hook)
 
 
-def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
-    try:
-        found = object.__getattribute__(value, "__dict__")
-    except AttributeError:
-        return
-    if type(found) is dict:
-        yield from list(found.items())[:ITEMS]
+def _attributes(value: Any) -> list[tuple[str, Any]]:
+    return list(attributes_of(value).items())[:ITEMS]

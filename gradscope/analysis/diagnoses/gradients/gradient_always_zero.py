@@ -17,7 +17,6 @@ from gradscope.analysis.facts.losses.samples_in_losses import samples_in_losses
 from gradscope.analysis.facts.modules.direct_forwards import direct_forwards
 from gradscope.analysis.facts.modules.places_of_modules import only_module, put_on_self
 from gradscope.analysis.facts.reaching.straight_through import StraightThroughs
-from gradscope.analysis.facts.value_looks import looks_at_passes
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
@@ -38,13 +37,13 @@ _OF_ONE = "For one logit use sigmoid; where weights of several are meant, go ove
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
-    looks = looks_at_passes(sources.events)
+    looks = sources.looks
     direct = {found.op for found in direct_forwards(sources.index)}
     others = zero_factors(sources.index, looks)
     told = frozenset(others.leaves if others is not None else ())
     overflown = {leaf for one in overflown_halves(sources.index, sources.passes, looks) for leaf in one.leaves}
     estimates = {sources.index.made_by(one.takes) for one in StraightThroughs(sources.index, sources.flow).reversed()}
-    zeros = ZeroGradients(sources.index, sources.passes, looks, sources.functions).found()
+    zeros = sources.zero_gradients
     sampled = _behind_samples(sources) if zeros else set()
     for blocked in zeros:
         if not blocked.everywhere and sampled.issuperset(blocked.leaves):
@@ -68,7 +67,7 @@ def _behind_samples(sources: Sources) -> set[int]:
 
 def explain(sources: Sources, leaf: int) -> Finding | None:
     """Why the gradient of one leaf was zero when it was last looked at; None where no such derivative was seen."""
-    looks = looks_at_passes(sources.events)
+    looks = sources.looks
     blocked = ZeroGradients(sources.index, sources.passes, looks, sources.functions).in_last_look(leaf)
     return None if blocked is None else _finding(sources, blocked)
 

@@ -13,7 +13,7 @@ from gradscope.analysis.facts.leaf_gradients.nan_of_sizes import NanOfSize, nan_
 from gradscope.analysis.facts.leaf_gradients.vanished_eps import VanishedEps, in_half_precision, vanished_eps
 from gradscope.analysis.facts.modules.places_of_modules import only_module
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
-from gradscope.analysis.facts.value_looks import PassLook, born_in_ops, is_bad, is_nan, looks_at_passes, word_for
+from gradscope.analysis.facts.value_looks import PassLook, born_in_ops, is_bad, is_nan, word_for
 from gradscope.analysis.facts.writes import writes_by_program
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
@@ -98,7 +98,7 @@ _MASKED = {
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
-    looks = looks_at_passes(sources.events)
+    looks = sources.looks
     scaled = _scaled(sources)
     is_never = len(looks) >= _NEVER and all(map(_is_nan_at_any_scale, looks))
     told, count = set[int](), 0
@@ -124,7 +124,7 @@ def _is_nan_at_any_scale(look: PassLook) -> bool:
 
 def explain(sources: Sources, tensor: int) -> Finding | None:
     """Where the gradient of one tensor was first seen not to be finite, and why; None where it never was."""
-    looks = looks_at_passes(sources.events)
+    looks = sources.looks
     at = next((position for position, look in enumerate(looks) if tensor in look.bad_gradients), None)
     return None if at is None else _finding(sources, looks[: at + 1])
 
@@ -204,7 +204,7 @@ def _number(sources: Sources, look: PassLook) -> int:
 
 def _born(sources: Sources, look: PassLook, birth: Birth) -> Finding:
     index = sources.index
-    is_result = birth.values is not None and is_nan(birth.values) and not birth.is_derivative and not birth.function
+    is_result = birth.is_nan and not birth.is_derivative and not birth.function
     if is_result and (of_size := nan_of_size(index, birth.op)) is not None:
         return _born_of_size(sources, look, of_size)
     name = index.call_name(birth.op)
@@ -219,7 +219,7 @@ def _born(sources: Sources, look: PassLook, birth: Birth) -> Finding:
             at = f", as it is where two {_SPLITS[short]} are equal"
         what = f"the derivative of {name} is {word_for(birth.values)}{at}"
     else:
-        what = f"{name} gave {'NaN' if is_nan(birth.values) else 'an infinity'}"
+        what = f"{name} gave {'NaN' if birth.is_nan else 'an infinity'}"
     why = _why(sources, look, birth)
     causes = sources.cause("used", birth.op)
     line: int = index.op_line(birth.op)
@@ -304,7 +304,7 @@ def _why(sources: Sources, look: PassLook, birth: Birth) -> str:
     if birth.mask >= 0:
         line = index.op_line(birth.mask)
         at = "" if line == index.op_line(birth.op) else f", filled at line {line},"
-        if birth.values is not None and not is_nan(birth.values):
+        if not birth.is_nan:
             met = ", and 0 * inf is NaN" if any(map(is_nan, look.bad_roots)) else ""
             return f"it is -inf where line {line} fills with it{met}"
         return f"where every entry of a row is -inf{at} softmax has nothing to divide by"
@@ -321,8 +321,7 @@ def _advice(short: str, birth: Birth) -> str:
     if is_masked(birth.at) and short in _MASKED:
         return "Fill with a large negative number instead of -inf."
     if birth.mask >= 0:
-        is_a_row = birth.values is not None and is_nan(birth.values)
-        unmasked = ", or leave one entry of each row unmasked" if is_a_row else ""
+        unmasked = ", or leave one entry of each row unmasked" if birth.is_nan else ""
         return f"Fill with a large negative number instead of -inf{unmasked}."
     is_chosen_from = birth.is_derivative and short not in _SPLITS
     tail = ", before it and not in what is chosen from its result" if is_chosen_from else ""

@@ -9,14 +9,13 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.leaf_gradients.overflown_halves import OverflownHalf, overflown_halves
 from gradscope.analysis.facts.losses.factors import called
-from gradscope.analysis.facts.value_looks import looks_at_passes
 from gradscope.analysis.report_model import Evidence
 
 _INVERSES = ("rsqrt", "reciprocal", "pow")
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
-    for found in overflown_halves(sources.index, sources.passes, looks_at_passes(sources.events)):
+    for found in overflown_halves(sources.index, sources.passes, sources.looks):
         yield _finding(sources, found)
 
 

@@ -9,7 +9,6 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.graphs.zero_second_derivatives import PIECEWISE, ZeroSecond, zero_second_derivatives
 from gradscope.analysis.facts.modules.places_of_modules import places_of_modules
-from gradscope.analysis.facts.value_looks import looks_at_passes
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
@@ -17,7 +16,7 @@ from gradscope.recording.flags import BELOW
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
-    for found in zero_second_derivatives(sources.index, sources.flow, looks_at_passes(sources.events)):
+    for found in zero_second_derivatives(sources.index, sources.flow, sources.looks):
         yield _finding(sources, found)
 
 

@@ -21,7 +21,6 @@ from gradscope.analysis.facts.passes.gradient_lives import first_after, ops_betw
 from gradscope.analysis.facts.reaching.called_cuts import call_of_cut
 from gradscope.analysis.facts.reaching.run_in_regions import RunInRegions
 from gradscope.analysis.facts.tracking.left_in_checkpoints import left_in_checkpoint
-from gradscope.analysis.facts.value_looks import looks_at_passes
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
@@ -44,7 +43,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     """For the last pass of each place before a step of each optimizer: one finding for each term."""
     index, said, places = sources.index, set[int](), set[tuple[int, int]]()
     flags, kinds = (index.recording.ops.column(name) for name in ("flags", "kind"))
-    zeros = ZeroGradients(index, sources.passes, looks_at_passes(sources.events), sources.functions)
+    zeros = ZeroGradients(index, sources.passes, sources.looks, sources.functions)
     for op in (op for group in sources.gradients.groups for op in sources.passes_by_step.last_of_each(group.ops)):
         if flags[op] & RAISED or kinds[op] != OpKind.BACKWARD:
             continue

@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.derivatives.zero_derivatives import ZeroGradients
 from gradscope.analysis.facts.leaf_gradients.factors_of_zero import zero_factors
 from gradscope.analysis.facts.leaf_gradients.overflown_halves import overflown_halves
 from gradscope.analysis.facts.leaf_gradients.underflown_halves import Underflown, underflown_halves
 from gradscope.analysis.facts.leaf_gradients.vanished_eps import dtype_of
-from gradscope.analysis.facts.value_looks import looks_at_passes
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording.rows import EventKind
 
@@ -22,9 +20,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
     scaled = (event for event in sources.events.of(EventKind.GRAD_SCALER) if event.detail.get("call") == "scale")
     if any(scaled) or all(dtype_of(index, layout) != "float16" for layout in layouts):
         return
-    looks = looks_at_passes(sources.events)
-    zeros = ZeroGradients(index, sources.passes, looks, sources.functions).found()
-    told = {leaf for blocked in zeros for leaf in blocked.leaves}
+    looks = sources.looks
+    told = {leaf for blocked in sources.zero_gradients for leaf in blocked.leaves}
     told |= {leaf for one in overflown_halves(index, sources.passes, looks) for leaf in one.leaves}
     factors = zero_factors(index, looks)
     for found in underflown_halves(

@@ -11,7 +11,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.derivatives.same_shape import goes_into_a_product, met_at_its_shape
 from gradscope.analysis.facts.leaf_gradients.factors_of_zero import given_values_at
 from gradscope.analysis.facts.passes.gradient_lives import ops_between
-from gradscope.analysis.facts.value_looks import PassLook, looks_at_passes
+from gradscope.analysis.facts.value_looks import PassLook
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.recording.flags import PARAMETER
@@ -49,7 +49,7 @@ def _alike(sources: Sources) -> list[_Alike]:
     nor one that is no weight of a product: the rho of what is drawn without a gradient.
     """
     looked: dict[int, list[PassLook]] = {}
-    for look in looks_at_passes(sources.events):
+    for look in sources.looks:
         for leaf in look.gradients:
             looked.setdefault(leaf, []).append(look)
     found = []

@@ -8,14 +8,13 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.leaf_gradients.factors_of_zero import zero_factors
-from gradscope.analysis.facts.value_looks import looks_at_passes
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.worded_lines import numbers
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
     index = sources.index
-    found = zero_factors(index, looks_at_passes(sources.events))
+    found = zero_factors(index, sources.looks)
     if found is None:
         return
     last = found.passes[-1].op

@@ -8,7 +8,6 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.leaf_gradients.zeroed_by_hooks import zeroed_by_hook
-from gradscope.analysis.facts.value_looks import looks_at_passes
 from gradscope.analysis.report_model import Evidence
 
 AT_LEAST = 2
@@ -42,7 +41,7 @@ def _of_modules(sources: Sources) -> Iterator[Finding]:
     """What a module's hook keeps from those before it, as long as an optimizer steps them."""
     if all(hook.kind != "backward" for hook in sources.hooks.all):
         return
-    looks = looks_at_passes(sources.events)
+    looks = sources.looks
     found = zeroed_by_hook(sources.index, sources.passes, looks, sources.hooks, sources.lives)
     if found is None:
         return

@@ -9,7 +9,6 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.losses.zero_numbers import ZeroNumber, zero_numbers
 from gradscope.analysis.facts.modules.places_of_modules import only_module
-from gradscope.analysis.facts.value_looks import looks_at_passes
 from gradscope.analysis.report_model import Evidence
 from gradscope.frames.values.whole_numbers import whole_number
 from gradscope.recording.flags import BELOW
@@ -25,7 +24,7 @@ _DROPS = {
 
 def _find(sources: Sources) -> Iterator[Finding]:
     index = sources.index
-    for found in zero_numbers(index, looks_at_passes(sources.events)):
+    for found in zero_numbers(index, sources.looks):
         if index.func(found.op).rpartition(".")[2] in _DROPS:
             yield _dropped(sources, found)
         elif (finding := _whole(sources, found)) is not None:

@@ -8,12 +8,11 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.losses.cancelled_samples import CancelledSample, cancelled_samples
-from gradscope.analysis.facts.value_looks import looks_at_passes
 from gradscope.analysis.report_model import Evidence
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
-    for found in cancelled_samples(sources.index, sources.passes, looks_at_passes(sources.events)):
+    for found in cancelled_samples(sources.index, sources.passes, sources.looks):
         yield _finding(sources, found)
 
 

@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.memory.items_kept_again import kept_again
 from gradscope.analysis.report_model import Evidence
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each line that puts the same tensor into a list again."""
     index = sources.index
-    for kept in kept_again(index, sources.sharing, sources.names_held):
+    for kept in sources.kept_again:
         first, back = kept.puts[0], kept.given_back
         holder = next((one.name for one in kept.puts if one.name), "")
         name = back.value if back else first.of if first.of in kept.names else sources.names.of(kept.tensor)

@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.derivatives.zero_derivatives import ZeroGradients
 from gradscope.analysis.facts.losses.self_compared import SelfCompared, self_compared
 from gradscope.analysis.facts.modules.best_is_trained import BestIsTrained, best_is_trained
 from gradscope.analysis.facts.modules.copied_modules import TreatedAsTwo
 from gradscope.analysis.facts.program.two_names import keys_for_one, two_names
-from gradscope.analysis.facts.value_looks import looks_at_passes
 from gradscope.analysis.report_model import Evidence
 from gradscope.frames.calls.walked_by_name import walked_by_name
 
@@ -61,9 +59,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
 
 def _is_all_there_is(sources: Sources, compared: SelfCompared) -> bool:
     """Whether leaves get nothing but what cancels there: gradient-always-zero names the line then, and what it does."""
-    index, looks = sources.index, looks_at_passes(sources.events)
-    zeros = ZeroGradients(index, sources.passes, looks, sources.functions).found()
-    cancelled = {index.op_statement[op] for blocked in zeros for op in blocked.cancelled}
+    index = sources.index
+    cancelled = {index.op_statement[op] for blocked in sources.zero_gradients for op in blocked.cancelled}
     return index.op_statement[compared.op] in cancelled
 
 

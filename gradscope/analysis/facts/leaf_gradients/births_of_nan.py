@@ -80,6 +80,11 @@ class Birth(NamedTuple):
     function: str = ""
     """The custom Function whose node it is: what applied that is not seen, and a call beside it would be blamed."""
 
+    @property
+    def is_nan(self) -> bool:
+        """Whether a NaN was found, not an infinity alone."""
+        return self.values is not None and is_nan(self.values)
+
 
 def is_masked(at: float | None) -> bool:
     """Whether a derivative ends at -inf."""

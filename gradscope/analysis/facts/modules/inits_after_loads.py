@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.facts.modules.loads_overwritten import LOADS
+from gradscope.analysis.facts.shapes import numbers_in
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import NOWHERE, Index
 from gradscope.frames.calls.calls_of_functions import CallLines, calls_that_run
@@ -73,7 +74,7 @@ def _is_whole(index: Index, tensor: int, weight: int, op: int) -> bool:
 
 def _dimensions(index: Index, tensor: int, op: int) -> int:
     shape = index.recording.text(index.recording.layouts[index.layout_at(tensor, op)].shape)
-    return len(re.findall(r"\d+", shape))
+    return len(numbers_in(shape))
 
 
 def _call(index: Index, init: int, load: int) -> CallLines | None:

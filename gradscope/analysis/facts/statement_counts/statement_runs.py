@@ -94,12 +94,12 @@ class StatementRuns:
     @cached_property
     def _clearing(self) -> set[int]:
         """Statements that do nothing but clear gradients: where there are none yet a run of such a one is not seen."""
-        index, others = self._index, set[int]()
-        found = set[int]()
-        for op, func in enumerate(index.recording.ops.column("func")):
-            clears = index.recording.strings[func].endswith(".zero_grad")
-            (found if clears else others).add(index.op_statement[op])
-        return found - others
+        index, funcs = self._index, self._index.recording.ops.column("func")
+        clears = {func for func in set(funcs) if index.recording.text(func).endswith(".zero_grad")}
+        if not clears:
+            return set()
+        did = set(zip(index.op_statement, funcs, strict=False))  # (there is one statement more, of the end)
+        return {one for one, func in did if func in clears} - {one for one, func in did if func not in clears}
 
     @cached_property
     def _raised_in_layers(self) -> Counter[int]:

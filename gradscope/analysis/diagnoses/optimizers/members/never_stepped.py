@@ -70,8 +70,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
         last_pass = passes[0][-1]
         statement = index.op_statement[last_pass]
         times = max(index.times(op for op in several if index.op_statement[op] == statement) for several in passes)
-        names = [sources.names.of(tensor) if sources.names.is_named(tensor) else reason.name for tensor in tensors]
-        names = [name or sources.names.of(tensor) for name, tensor in zip(names, tensors, strict=True)]
+        is_named = sources.names.is_named
+        names = [reason.name if reason.name and not is_named(one) else sources.names.of(one) for one in tensors]
         number = f" ({len(names)} tensors)" if len(set(names)) < len(names) else ""
         yield sources.finding(
             f"{sources.backward_at(last_pass, reason.causes)} gave {sources.listed(names)}{number} gradients "

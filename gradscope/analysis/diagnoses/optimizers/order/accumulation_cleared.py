@@ -11,7 +11,6 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.optimizers.order.clearing_calls import call_that_clears
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.leaf_gradients.kept_gradients import owners_kept
-from gradscope.analysis.facts.memory.items_kept_again import kept_again
 from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, last_before
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Evidence
@@ -47,7 +46,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             alike.setdefault(key, []).append((tensor, found))
     # What was cleared had been kept, by reference: see gradient-kept-by-reference and kept-again.
     kept = owners_kept(index, lives) if alike else set()
-    again = {one.tensor for one in kept_again(index, sources.sharing, sources.names_held)} if alike else set()
+    again = {one.tensor for one in sources.kept_again} if alike else set()
     for group in alike.values():
         tensors, found = [tensor for tensor, _ in group], group[0][1]
         if not kept.isdisjoint(tensors) or not again.isdisjoint(_gradients_of(lives, tensors)):

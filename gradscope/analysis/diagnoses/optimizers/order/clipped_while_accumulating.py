@@ -12,7 +12,6 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.optimizers.calls_beside_passes import called_beside
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.passes.gradient_lives import first_after, last_before, ops_between
-from gradscope.analysis.facts.value_looks import looks_at_passes
 from gradscope.analysis.report_model import Evidence
 from gradscope.frames.values.clipping_limits import clipping_limits
 from gradscope.recording.flags import RAISED
@@ -83,7 +82,7 @@ def _limits(sources: Sources, leaves: dict[int, list[_Again]]) -> bool:
         return True
     looked = [
         math.hypot(*(look.norms[tensor] for tensor in leaves if tensor in look.norms))
-        for look in looks_at_passes(sources.events)
+        for look in sources.looks
         if look.norms.keys() & leaves.keys()
     ]
     return not looked or max(looked) > min(limits) or any(map(math.isnan, looked))

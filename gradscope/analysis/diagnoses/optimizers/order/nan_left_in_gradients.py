@@ -12,7 +12,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.optimizers.calls_beside_passes import called_beside
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.passes.gradient_lives import first_after, last_before, ops_between
-from gradscope.analysis.facts.value_looks import PassLook, is_bad, looks_at_passes, word_for
+from gradscope.analysis.facts.value_looks import PassLook, is_bad, word_for
 from gradscope.analysis.report_model import Evidence
 
 ROUNDS = 2
@@ -32,7 +32,7 @@ class _KeptNaN(NamedTuple):
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for the parameters that one line cleared the last time."""
-    looks, held = looks_at_passes(sources.events), sources.events.in_optimizers
+    looks, held = sources.looks, sources.events.in_optimizers
     bad = dict.fromkeys(tensor for look in looks for tensor in look.bad_gradients if tensor in held)
     found: dict[int, dict[int, _KeptNaN]] = {}
     for tensor in bad:

@@ -10,7 +10,6 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.losses.zero_terms import ZeroStretch, zero_stretches
 from gradscope.analysis.facts.optimizers import Optimizer
 from gradscope.analysis.facts.passes.gradient_lives import ops_between
-from gradscope.analysis.facts.value_looks import looks_at_passes
 from gradscope.analysis.report_model import Evidence
 
 SHRUNK = 0.05
@@ -29,7 +28,7 @@ def decayed_by_zero_factor(sources: Sources, decaying: list[tuple[Optimizer, int
     """One finding for each line that multiplies by zero, and each optimizer."""
     index, by_leaf = sources.index, {tensor: optimizer for optimizer, tensor in decaying}
     found: dict[tuple[int, int], list[ZeroStretch]] = {}
-    for stretch in zero_stretches(index, sources.passes, looks_at_passes(sources.events)):
+    for stretch in zero_stretches(index, sources.passes, sources.looks):
         optimizer = by_leaf.get(stretch.leaf)
         if optimizer is None or not _is_much(sources, optimizer, stretch):
             continue

@@ -11,7 +11,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.derivatives.zero_derivatives import Blocked, ZeroGradients
 from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers
 from gradscope.analysis.facts.passes.gradient_lives import ops_between
-from gradscope.analysis.facts.value_looks import PassLook, is_zero, looks_at_passes
+from gradscope.analysis.facts.value_looks import PassLook, is_zero
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.worded_lines import numbers
 
@@ -21,7 +21,7 @@ LOOKS = 4
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each set of looks since which layers are dead."""
-    looks = looks_at_passes(sources.events)
+    looks = sources.looks
     died = _died(looks)
     for since in sorted(set(died.values())):
         later = [look for look in looks if look.op >= since]
