@@ -94,3 +94,52 @@ wanted.put(None)
 thread.join()
 """
     assert not found(source)
+
+
+@pytest.mark.parametrize(
+    "gives",
+    [
+        "list(pool.map(embed, inputs * 2))",
+        "[one.result() for one in [pool.submit(embed, x) for x in inputs * 2]]",
+        "in_threads(embed) + in_threads(embed)",
+    ],
+)
+def test_results_of_other_threads_that_are_kept_with_their_graphs(gives: str) -> None:
+    source = (
+        "embed(inputs[0]).sum().backward()\nnet.eval()\n"
+        f"with torch.no_grad():  # region\n    scores = {gives}\n    print(torch.cat(scores).sum())\n"
+    )
+    answers = build(recorded(HEAD + source + "pool.shutdown()\n")).answers
+    told = [one for one in answers if one.severity != "note"]
+    assert [one.code for one in told] == ["no-grad-in-other-thread"]
+    assert [cause.line for cause in told[0].causes] == [line_of(HEAD + source, "# region")]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "with torch.no_grad():\n    scores = list(pool.map(embed_quietly, inputs * 2))\n",
+        "with torch.no_grad():\n    scores = [one.sum().item() for one in pool.map(embed, inputs * 2)]\n",
+        "scores = list(pool.map(embed, inputs * 2))\nwith torch.no_grad():\n    print(torch.cat(scores).sum())\n",
+        "with torch.no_grad():\n    scores = list(pool.map(embed, inputs * 2))\nscores += pool.map(embed, inputs)\n",
+    ],
+)
+def test_results_without_graphs_and_those_that_others_make_as_well(source: str) -> None:
+    assert not found("embed(inputs[0]).sum().backward()\n" + source)
+
+
+def test_a_thread_that_trains_while_another_evaluates_is_at_other_work() -> None:
+    source = """
+history = []
+def train():
+    for _ in range(4):
+        loss = embed(inputs[0]).pow(2).sum()
+        loss.backward()
+        history.append(embed(inputs[1]))
+thread = threading.Thread(target=train)
+with torch.no_grad():
+    thread.start()
+    thread.join()
+    print(net(inputs[1]).sum())
+"""
+    assert not found(source)

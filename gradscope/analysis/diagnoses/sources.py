@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gradscope.analysis.facts.memory_writes.self_copies import SelfCopy
     from gradscope.analysis.facts.memory_writes.stale_snapshots import StaleSnapshot
     from gradscope.analysis.facts.modes.kept_from_training import KeptFromTraining
+    from gradscope.analysis.facts.modes.tracked_in_threads import KeptInThread
     from gradscope.analysis.facts.modules.copied_modules import TreatedAsTwo
     from gradscope.analysis.facts.modules.made_each_round import MadeEachRound
     from gradscope.analysis.facts.modules.registered_hooks import RegisteredHooks
@@ -193,10 +194,17 @@ class Sources:
 
     @cached_property
     def tracked_behind(self) -> frozenset[int]:
-        """Ops that ran with gradients on behind a ``torch.no_grad()`` that nothing entered."""
+        """Ops that ran with gradients on behind a ``torch.no_grad()`` that nothing entered, or another thread did."""
         from gradscope.analysis.facts.modes.tracked_behind import tracked_behind
 
-        return tracked_behind(self.index)
+        return tracked_behind(self.index).union(*(kept.ops for kept in self.kept_in_threads))
+
+    @cached_property
+    def kept_in_threads(self) -> tuple[KeptInThread, ...]:
+        """What other threads tracked while grad mode was off in the first, and was kept with its graph."""
+        from gradscope.analysis.facts.modes.tracked_in_threads import kept_in_threads
+
+        return tuple(kept_in_threads(self.index, self.cuts.regions, self.passes))
 
     @cached_property
     def snippets(self) -> SnippetRuns:

@@ -17,7 +17,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each line that joins results or adds them up, about the last time."""
     last: dict[int, BuiltUp] = {}
     for one in kept_in_evaluation(sources.index, sources.passes, sources.events):
-        if one.op not in sources.tracked_behind:  # else the no_grad() that nothing entered is said to be the cause
+        made_at = sources.index.recording.tensors.column("op")[one.tensors[-1]]
+        if sources.tracked_behind.isdisjoint((one.op, made_at)):  # else the no_grad() is said to be the cause
             last[sources.index.op_statement[one.op]] = one
     for one in last.values():
         yield _finding(sources, one)
