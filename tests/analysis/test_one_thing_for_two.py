@@ -48,6 +48,63 @@ def test_the_line_that_stores_what_another_named() -> None:
     assert causes(KEPT_IN_STATE.format("grad.clone()"), "gradient-kept-by-reference") == []
 
 
+SUMMED = """
+import torch
+w = torch.ones(3, requires_grad=True)
+for round in range(3):
+    total = {{}}
+    for client in range(3):
+        if w.grad is not None: w.grad.{clear}
+        (w * torch.randn(3)).sum().backward()
+        if "w" not in total:
+            total["w"] = {kept}
+        else:
+            total["w"] += w.grad
+"""
+
+
+@pytest.mark.parametrize(
+    ("clear", "kept", "lines"),
+    [("zero_()", "w.grad", [[9]]), ("zero_()", "w.grad.clone()", []), ("detach().zero_()", "w.grad", [[9]])],
+)
+def test_the_line_that_keeps_is_named_and_not_the_one_that_adds_to_it(clear: str, kept: str, lines: list[list[int]]):
+    assert causes(SUMMED.format(clear=clear, kept=kept), "gradient-kept-by-reference") == lines
+
+
+TWO_LISTS = """
+import torch
+ws = [torch.ones(3, requires_grad=True), torch.ones(2, requires_grad=True)]
+def of(scale):
+    for w in ws:
+        if w.grad is not None: w.grad.zero_()
+    sum((w * torch.randn_like(w) * scale).sum() for w in ws).backward()
+    return [{} for w in ws]
+for epoch in range(2):
+    full = of(2.0)
+    for step in range(2):
+        new = of(1.0)
+        {}
+"""
+
+
+def test_a_list_of_gradients_that_a_later_pass_writes_into_is_told_where_a_statement_reads_both() -> None:
+    both = "for w, b, m in zip(ws, new, full):\n            print((w.detach() - b) * 2 + m)"
+    assert causes(TWO_LISTS.format("w.grad", both), "gradient-kept-by-reference") == [[7]]
+    assert causes(TWO_LISTS.format("w.grad.clone()", both), "gradient-kept-by-reference") == []
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "for b in new:\n            print(b * 2 + b.sum())",
+        "for b in new:\n            for m in new:\n                print(b.sum() * 2 + m.sum())",
+        "for w, b in zip(ws, new):\n            print(b * 2 + w.grad)",
+    ],
+)
+def test_one_list_of_gradients_is_silent(use: str) -> None:
+    assert causes(TWO_LISTS.format("w.grad", use), "gradient-kept-by-reference") == []
+
+
 @pytest.mark.parametrize(
     ("stores", "line"),
     [
@@ -73,6 +130,8 @@ def test_where_a_named_gradient_is_stored(stores: str, line: int) -> None:
         ("g = p.grad.clone()", False),
         ("flat = torch.cat([p.grad for p in ps])", False),
         ("norm = p.grad.norm()", False),
+        ("total[n] += p.grad", False),
+        ("grads += [p.grad]", True),
     ],
 )
 def test_whether_a_statement_keeps_a_gradient(source: str, keeps: bool) -> None:

@@ -11,11 +11,15 @@ _STATEMENTS = (ast.Assign, ast.Return, ast.Expr, ast.AugAssign)
 
 
 def keeps_gradient(text: str, line: int) -> bool:
-    """Whether a line gives ``.grad`` itself a name, or puts it into a list or dict: ``[p.grad for p in ps]``."""
+    """Whether a line gives ``.grad`` itself a name, or puts it into a list or dict: ``[p.grad for p in ps]``.
+
+    ``total += p.grad`` adds its values, and keeps nothing of it; ``grads += [p.grad]`` does.
+    """
     tree = parsed(text)
     statement = None if tree is None else innermost(tree, line, *_STATEMENTS)
     value = getattr(statement, "value", None)
-    return isinstance(value, ast.expr) and _is_kept(value)
+    is_added = isinstance(statement, ast.AugAssign) and isinstance(value, ast.Attribute)
+    return isinstance(value, ast.expr) and not is_added and _is_kept(value)
 
 
 def stored_later(text: str, line: int) -> tuple[int, int] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from itertools import combinations
 from typing import NamedTuple
 
 from gradscope.analysis.facts.passes.gradient_lives import GradientLives
@@ -15,6 +16,7 @@ from gradscope.analysis.index import NOWHERE, Index
 from gradscope.frames.values.gradient_keeping import keeps_gradient, names_one_twice
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL
+from gradscope.recording.rows import BindingKind
 
 _READ = "Tensor.grad.__get__"
 _JOINS = (
@@ -41,7 +43,9 @@ class KeptGradient(NamedTuple):
     written: int
     """The pass, or the call that cleared it, that changed it after an earlier read."""
     used: int
-    """The call that took it twice."""
+    """The call that took it twice, or one of a statement that reads it under two names."""
+    names: tuple[str, ...]
+    """These names."""
 
 
 def kept_gradients(index: Index, lives: GradientLives) -> Iterator[KeptGradient]:
@@ -50,9 +54,11 @@ def kept_gradients(index: Index, lives: GradientLives) -> Iterator[KeptGradient]
     if not reads:
         return
     found: dict[int, KeptGradient] = {}
-    keys = _Keys(index, set(reads))
+    keys, under_two_names = _Keys(index, set(reads)), _under_two_names(index, set(reads))
     for op in range(index.op_count):
-        gradient = keys.taken_twice(op)
+        gradient, names = under_two_names.get(op, (NONE, ()))
+        if (twice := keys.taken_twice(op)) >= 0:
+            gradient, names = twice, ()
         if gradient < 0 or index.op_statement[op] == NOWHERE:
             continue
         owner = lives.owners.get(gradient, NONE)
@@ -62,8 +68,34 @@ def kept_gradients(index: Index, lives: GradientLives) -> Iterator[KeptGradient]
         statement = index.statements[index.op_statement[op]]
         text = index.recording.files[statement.file].text
         if before and before[0] < written and not names_one_twice(text, index.op_line(op)):
-            found[index.op_statement[before[-1]]] = KeptGradient(owner, gradient, before[-1], written, op)
+            found[index.op_statement[before[-1]]] = KeptGradient(owner, gradient, before[-1], written, op, names)
     yield from found.values()
+
+
+def _under_two_names(index: Index, gradients: set[int]) -> dict[int, tuple[int, tuple[str, ...]]]:
+    """By op: a gradient that its statement reads under two names, and these: ``a - b + m``, taken from two lists.
+
+    None that says that it is ``.grad`` itself. Where the two are different gradients in other runs of the statement,
+    they go through one list (all pairs of it), and being one is no mistake.
+    """
+    bindings, text = index.recording.bindings, index.recording.text
+    columns = (bindings.column(name) for name in ("tensor", "op", "name", "span", "kind"))
+    held: dict[int, dict[str, int]] = {}
+    for tensor, op, name, span, kind in zip(*columns, strict=True):
+        is_read = (
+            kind == BindingKind.LOAD and op < index.op_count and index.statement_of_span[span] == index.op_statement[op]
+        )
+        if is_read and tensor in gradients and text(name).isidentifier():
+            held.setdefault(op, {})[text(name)] = tensor
+    found: dict[int, tuple[int, tuple[str, ...]]] = {}
+    apart: set[tuple[int, str, str]] = set()
+    for op, names in held.items():
+        for one, other in combinations(sorted(names), 2):
+            if names[one] == names[other]:
+                found[op] = names[one], (one, other)
+            else:
+                apart.add((index.op_statement[op], one, other))
+    return {op: at for op, at in found.items() if (index.op_statement[op], *at[1]) not in apart}
 
 
 def owners_kept(index: Index, lives: GradientLives) -> set[int]:

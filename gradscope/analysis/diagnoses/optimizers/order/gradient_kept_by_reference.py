@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.leaf_gradients.kept_gradients import kept_gradients
+from gradscope.analysis.facts.leaf_gradients.kept_gradients import KeptGradient, kept_gradients
 from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.analysis.wording import listed
 from gradscope.frames.values.gradient_keeping import stored_later
 
 
@@ -21,14 +22,20 @@ def _find(sources: Sources) -> Iterator[Finding]:
         line = causes[0].line if causes else index.op_line(kept.kept)
         yield sources.finding(
             f"Line {line}: .grad of {name} itself is kept, without a copy",
-            why=f"{index.call_name(kept.written)} wrote into it afterwards, and {index.call_name(kept.used)} takes the "
-            "one tensor twice, as if it were two gradients",
+            why=f"{index.call_name(kept.written)} wrote into it afterwards, and {_twice(sources, kept)}, as if it were "
+            "two gradients",
             op=kept.used,
             tensors=[kept.parameter],
             causes=causes,
             evidence=[Evidence("ops", kept.written), Evidence("tensors", kept.gradient)],
             advice="grad.clone() keeps the values; torch.autograd.grad() gives new tensors each time.",
         )
+
+
+def _twice(sources: Sources, kept: KeptGradient) -> str:
+    if kept.names:
+        return f"{listed(kept.names)} are the one tensor"
+    return f"{sources.index.call_name(kept.used)} takes the one tensor twice"
 
 
 def _stored(sources: Sources, read: int) -> list[Cause]:
@@ -46,7 +53,7 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning=""".grad was given a name, or put into a list or dict, as it is. A later backward pass or zero_grad()
-            wrote into the same tensor, and a call then took it twice, where two gradients were meant.""",
+            wrote into the same tensor, and a call or a statement then took it twice, where two gradients were meant.""",
         reason="""Backward adds to the tensor that is there, and zero_grad(set_to_none=False) and .grad.zero_() fill it
             with zeros: .grad stays the same tensor, and every reference to it shows the new values.""",
         remedy="""Keep p.grad.clone(), or compute the gradients with torch.autograd.grad().""",
