@@ -53,7 +53,7 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning=""".grad was given a name, or put into a list or dict, as it is. A later backward pass or zero_grad()
-            wrote into the same tensor, and a call or a statement then took it twice, where two gradients were meant.""",
+            wrote into the same tensor, and a call or statement then took it twice, where two gradients were meant.""",
         reason="""Backward adds to the tensor that is there, and zero_grad(set_to_none=False) and .grad.zero_() fill it
             with zeros: .grad stays the same tensor, and every reference to it shows the new values.""",
         remedy="""Keep p.grad.clone(), or compute the gradients with torch.autograd.grad().""",
