@@ -398,6 +398,7 @@ _ENTRIES = (
     Entry("sharing.optimizer_state_shared", _an_event(EventKind.OPTIMIZER_STATE)),
     Entry("sharing.one_tensor_two_names", _a_write),
     Entry("sharing.tied_by_data", _a_step),
+    Entry("sharing.steps_change_data", _a_step),
     Entry("sharing.memory_assigned", _a_step),
     Entry("sharing.kept_again", _a_write),
     Entry("sharing.list_item_overwritten", _a_pass_and_a_write),

@@ -30,7 +30,7 @@ from gradscope.recording.rows import OpKind
 
 _TAKES = re.compile(r"Tensor\.(detach|data\.__get__)|.*\.state_dict")
 """Calls that give the values of a tensor, on its own memory, without its graph."""
-_BESIDE = re.compile(
+BESIDE = re.compile(
     r"(Tensor|torch)\.(sub|subtract|rsub|__rsub__|equal|allclose|isclose|eq|ne|dist|__eq__|__ne__|copy_|set_)"
     r"|Tensor\.data\.__set__|torch\._foreach_(sub|copy_)"
     r"|F\.(mse_loss|l1_loss|smooth_l1_loss|cosine_similarity)|torch\.(cosine_similarity|testing.*)|.*\.load_state_dict"
@@ -72,7 +72,7 @@ class StaleSnapshots:
         self._names = names
         self._sharing = sharing
         self._values = ValuesTaken(index)
-        self._parts = PartsPutBack(index, self._is_same, _BESIDE.fullmatch)
+        self._parts = PartsPutBack(index, self._is_same, BESIDE.fullmatch)
         self._later_reads: dict[int, LaterReads] = {}
 
     def by_statement(self) -> dict[int, list[StaleSnapshot]]:
@@ -177,7 +177,7 @@ class StaleSnapshots:
         index = self._index
         later = [op for op in index.users.of(tensor) if op > written and tensor in self._values.of(op)]
         for op in later:
-            if _BESIDE.fullmatch(index.func(op)) and any(self._is_same(tensor, other) for other in index.uses.of(op)):
+            if BESIDE.fullmatch(index.func(op)) and any(self._is_same(tensor, other) for other in index.uses.of(op)):
                 return op
             met = self._parts.met_at(tensor, op)
             if met >= 0:
