@@ -335,6 +335,7 @@ _ENTRIES = (
     Entry("optimizers.learning_rates.learning_rate", _an_event(EventKind.LEARNING_RATE)),
     Entry("optimizers.learning_rates.scheduler_per_batch", _an_event(EventKind.LEARNING_RATE)),
     Entry("optimizers.learning_rates.scheduler_in_vain", _an_event(EventKind.LEARNING_RATE)),
+    Entry("optimizers.learning_rates.schedule_begins_anew", _an_event(EventKind.LEARNING_RATE)),
     Entry("optimizers.learning_rates.one_rate_for_all", _an_event(EventKind.LEARNING_RATE)),
     Entry("optimizers.learning_rates.rate_of_lost_group", _an_event(EventKind.LEARNING_RATE)),
     Entry("optimizers.learning_rates.rate_of_one_group", _an_event(EventKind.LEARNING_RATE)),

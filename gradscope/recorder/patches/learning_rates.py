@@ -2,7 +2,7 @@
 
 Of the steps, only those are noted at which a rate becomes zero (or so small) or is so no more, and the first; and that
 a scheduler goes on stepping without its optimizer, or not any more. So is a state that changes the rates when it is
-loaded.
+loaded, and a scheduler that begins with others right after that.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ from weakref import WeakKeyDictionary
 
 from torch.compiler import is_dynamo_compiling
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    CyclicLR,
+    LambdaLR,
+    MultiStepLR,
+    OneCycleLR,
+)
 
 from gradscope.recorder.calls.modes_aside import is_ours_on_top
 from gradscope.recorder.patches.noting import note
@@ -37,8 +43,14 @@ _PERIODS = 4
 """Descents and ascents of a cosine after which it is taken to have gone past its end."""
 _CHANGES = 4
 """Times that the rate of one group has changed, from which on it is noted that another one's has not."""
+_BY_COUNT = (LambdaLR, OneCycleLR, CyclicLR)
+"""Schedulers whose rates follow from how often they have stepped alone: others go on from those that they find."""
 _idle: WeakKeyDictionary[Any, tuple[int, int]] = WeakKeyDictionary()
 """For a scheduler: steps of its optimizer when it stepped last, and how often it has stepped since without another."""
+
+
+_restored: WeakKeyDictionary[Optimizer, list[float | None]] = WeakKeyDictionary()
+"""For an optimizer: the rates of a state that was loaded, which a scheduler had set, until another one sets them."""
 
 
 class _Stepping:
@@ -144,6 +156,7 @@ def forget() -> None:
     """Note the rates of each optimizer anew: another recording begins."""
     _known.clear()
     _idle.clear()
+    _restored.clear()
 
 
 def scheduler_made(init: Callable[..., None]) -> Callable[..., None]:
@@ -166,15 +179,34 @@ def loading_reported(load_state_dict: Callable[..., None]) -> Callable[..., None
 
     @wraps(load_state_dict)
     def loads(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
-        before = _known_rates(optimizer)
+        before, first = _known_rates(optimizer), _first_rates(optimizer)
         load_state_dict(optimizer, *args, **kwargs)
         if is_dynamo_compiling() or not is_ours_on_top():
             return
         after = _known_rates(optimizer)
         if before != after and None not in after:
             _report(optimizer, {"call": "loaded", "before": before, "after": after}, sys._getframe(1))
+        _restored.pop(optimizer, None)
+        is_scheduled = all("initial_lr" in group for group in optimizer.param_groups)
+        if is_scheduled and optimizer.state and None not in after and first == _first_rates(optimizer):
+            _restored[optimizer] = after
+            _report(optimizer, {"call": "restored"}, sys._getframe(1))
 
     return loads
+
+
+def _report_begun(scheduler: Any, frame: FrameType) -> None:
+    """Note that the first step of a scheduler, which knows of none before, set other rates than were loaded."""
+    restored = _restored.pop(scheduler.optimizer, None)
+    rates = _known_rates(scheduler.optimizer)
+    if restored is not None and restored != rates and type(scheduler) in _BY_COUNT:
+        detail = {"scheduler": type(scheduler).__name__, "call": "begun", "restored": restored, "rates": rates}
+        _report(scheduler.optimizer, detail, frame)
+
+
+def _first_rates(optimizer: Optimizer) -> list[Any]:
+    """The rate of each group that a schedule is to begin with."""
+    return [group.get("initial_lr", group.get("lr")) for group in optimizer.param_groups]
 
 
 def _known_rates(optimizer: Optimizer) -> list[float | None]:
@@ -201,6 +233,9 @@ def scheduler_stepped(update: Callable[..., None]) -> Callable[..., None]:
         if scheduler._step_count == _FIRST and not is_dynamo_compiling() and is_ours_on_top():
             call = "first" if getattr(optimizer, "_opt_called", False) else "early"
             _report(optimizer, {"scheduler": type(scheduler).__name__, "call": call}, sys._getframe(1))
+            _report_begun(scheduler, sys._getframe(1))
+        if scheduler._step_count >= _FIRST:
+            _restored.pop(optimizer, None)
         end = _end_of(scheduler)
         if end and scheduler.last_epoch == end and not is_dynamo_compiling() and is_ours_on_top():
             detail = {"scheduler": type(scheduler).__name__, "call": "over", "of": _length_of(scheduler)}
