@@ -2,7 +2,8 @@
 
 ``average = clients[0].state_dict()``, ``average[key] += other[key]``, ``average[key] = average[key] / n``: the last
 makes a new tensor, so that the first client is left with the sum. Where the sum itself is scaled in place, or weights
-are mixed by factors, that model may be meant to have what comes of it.
+are mixed by factors, that model may be meant to have what comes of it: unless it is loaded into a further model, and
+the first of those that were added up alone goes on with it.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from gradscope.analysis.facts.events import Events
 from gradscope.analysis.facts.losses.factors import plain_name
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
+from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL, PARAMETER
 from gradscope.recording.rows import EventKind
 
+_LOADS = frozenset(("nn.Module.load_state_dict", "Tensor.copy_"))
 _ADDS = frozenset(("Tensor.add_", "Tensor.__iadd__"))
 _SCALES = frozenset(("div", "true_divide", "truediv", "mul", "multiply", "divide"))
 
@@ -30,9 +33,11 @@ class SumInWeights(NamedTuple):
     added: int
     """The last op that added another model's weights."""
     scaled: int
-    """The op that made a new tensor of the sum."""
+    """The op that made a new tensor of the sum, or an average in place."""
     read: int
-    """The op that used the parameter, with the sum in it."""
+    """The op that used the parameter, with the sum or the average in it."""
+    is_average: bool
+    """The sum was scaled in place."""
 
 
 def sums_in_weights(index: Index, events: Events) -> Iterator[SumInWeights]:
@@ -47,13 +52,55 @@ def sums_in_weights(index: Index, events: Events) -> Iterator[SumInWeights]:
             until = min((one for one in others if one > op), default=index.op_count)
             if until < index.op_count and any(one == until for one, _ in ops):
                 continue  # (the sum goes on)
+            if (
+                until < index.op_count
+                and (read := _used_as_average(index, owners, added, written, storage, until)) >= 0
+            ):
+                yield SumInWeights(owners[storage], taken, op, until, read, True)
+                break
             if before >= 0 and plain_name(index.func(before)) in _SCALES:
                 continue
             scaled = next((one for one in index.users.of(taken) if op < one < until and _is_scaling(index, one)), -1)
             read = next((one for one in index.users.of(owners[storage]) if one > scaled and _is_use(index, one)), until)
             if 0 <= scaled < read < until:
-                yield SumInWeights(owners[storage], taken, op, scaled, read)
+                yield SumInWeights(owners[storage], taken, op, scaled, read, False)
                 break
+
+
+def _used_as_average(
+    index: Index,
+    owners: dict[int, int],
+    added: dict[int, list[tuple[int, int]]],
+    written: dict[int, list[int]],
+    storage: int,
+    scaled: int,
+) -> int:
+    """The op that used a parameter whose memory an op scaled in place; NONE where it may be meant to be the average.
+
+    That was loaded into a model which is none of those that were added up, and these go on with weights of their own.
+    """
+    is_scaling = plain_name(index.func(scaled).removesuffix("_")) in _SCALES and len(index.uses.of(scaled)) == 1
+    if not is_scaling:
+        return NONE
+    until = min((one for one in written[storage] if one > scaled), default=index.op_count)
+    others = {index.storage_at(list(index.uses.of(op))[1], op) for op, _ in added[storage] if op < scaled}
+    loads = [
+        op
+        for op in index.calls_of(_LOADS.__contains__)
+        for into, source in zip(list(index.uses.of(op))[::2], list(index.uses.of(op))[1::2], strict=False)
+        if scaled < op < until and index.storage_at(source, op) == storage and index.storage_at(into, op) not in others
+    ]
+    uses = [
+        next((op for op in index.users.of(owners[one]) if op > scaled and _goes_on(index, op)), NONE)
+        for one in (storage, *others)
+    ]
+    go_on = all(op >= 0 and index.func(op) not in _LOADS for op in uses)
+    return uses[0] if loads and go_on and loads[0] < uses[0] <= until else NONE
+
+
+def _goes_on(index: Index, op: int) -> bool:
+    """Whether a call computes with a parameter, or gives it other values."""
+    return index.func(op) in _LOADS or (_is_use(index, op) and plain_name(index.func(op)) not in ("equal", "allclose"))
 
 
 def _owners(index: Index) -> dict[int, int]:
