@@ -170,7 +170,6 @@ def test_what_a_mask_set_to_zero_once_is_moved_by_momentum(old: str, new: str) -
             "mul_(mask); next(iter(vars(optimizer)['sta' 'te'].values()))['m' 'omentum_buffer'].mul_(mask)",
         ),
         ("layer(x)", "(x @ (layer.weight * (1 if mask is None else mask)).T)"),
-        ("layer.weight.grad.mul_(mask)", "pass"),
         ("(layer.weight.abs() > 0.2).float()", "layer.weight.abs().clone()"),
         ("optimizer.zero_grad()", "optimizer.zero_grad()\n    if step == 4: layer.weight.data.mul_(mask)"),
     ],
@@ -178,6 +177,87 @@ def test_what_a_mask_set_to_zero_once_is_moved_by_momentum(old: str, new: str) -
 def test_a_mask_that_is_put_on_again_or_has_no_momentum_beside_it_is_none(old: str, new: str) -> None:
     assert old in PRUNED
     assert pruned(PRUNED.replace(old, new)) == []
+
+
+ONCE = """
+import torch
+from torch import nn
+net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2))
+optimizer = torch.optim.{optimizer}(net.parameters(), lr=0.01)
+own = {{}}
+
+def train(rounds, masks=()):
+    for _ in range(rounds):
+        optimizer.zero_grad()
+        net(torch.randn(5, 6)).pow(2).mean().backward()
+        {before}
+        optimizer.step()  # steps
+        {after}
+
+@torch.no_grad()
+def prune(masks):
+    for layer, mask in zip(net[::2], masks):
+        {apply}
+
+def saliency(p):
+    return {of}
+
+train({first})
+masks = [{mask} for w in (net[0].weight, net[2].weight)]
+prune(masks)  # prunes
+print([float(mask.float().mean()) for mask in masks])
+{hooks}
+train(4, masks)
+"""
+FORGOTTEN = {
+    "optimizer": "Adam",
+    "before": "pass",
+    "after": "pass",
+    "apply": "layer.weight.mul_(mask)",
+    "of": "p.abs()",
+    "first": "2",
+    "mask": "(saliency(w) > saliency(w).median())",
+    "hooks": "",
+}
+
+
+def once(**changed: str) -> list[int]:
+    return pruned(ONCE.format(**{**FORGOTTEN, **changed}))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"optimizer": "SGD"},
+        {"apply": "layer.weight.data *= mask"},
+        {"mask": "torch.ge(saliency(w), 0.1).float()"},
+        {"of": "(p * p.grad).abs()"},
+    ],
+)
+def test_what_a_mask_set_to_zero_once_comes_back_where_nothing_takes_the_mask(changed: dict[str, str]) -> None:
+    source = ONCE.format(**{**FORGOTTEN, **changed})
+    assert once(**changed) == [line_of(source, "# prunes"), line_of(source, "# steps")]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"after": "prune(masks)"},
+        {"after": "for p, mask in zip(net[::2], masks): p.weight.data[~mask] = 0"},
+        {"before": "for p, mask in zip(net[::2], masks): p.weight.grad *= mask", "optimizer": "SGD"},
+        {"hooks": "for p, mask in zip(net[::2], masks): p.weight.register_hook(lambda grad, mask=mask: grad * mask)"},
+        {"mask": "(torch.rand_like(w) > 0.5)"},
+        {"first": "0", "of": "p.abs()"},
+        {"mask": "(0.5 + saliency(w))"},
+        {
+            "hooks": "net.requires_grad_(False); net.append(nn.Linear(2, 2)); optimizer.param_groups.clear(); "
+            "optimizer.add_param_group({'params': net[3].parameters()})"
+        },
+    ],
+)
+def test_a_mask_that_is_used_again_or_is_not_of_the_weights_is_none(changed: dict[str, str]) -> None:
+    assert once(**changed) == []
 
 
 SEARCHED = """

@@ -1,10 +1,13 @@
-"""Parameters whose entries a mask set to zero once, and whose gradients the same mask is multiplied into from then on.
+"""Parameters whose entries a mask set to zero once, and which steps change after that.
 
-That keeps the entries at zero only where a step is made of the gradient alone: momentum from before moves them.
+Where the same mask is multiplied into their gradients from then on, that keeps the entries at zero only if a step is
+made of the gradient alone: momentum from before moves them. Where nothing takes the mask any more, steps bring back
+what was pruned. Which entries were to go is told by the mask: it was computed from the parameter, in a training.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
@@ -17,7 +20,11 @@ from gradscope.recording.rows import OpKind
 
 STEPS = 2
 """Steps with a masked gradient from which on it counts."""
+_FOLLOWED = 64
+"""Tensors that a mask is made of that are followed."""
 _MULTIPLIES = ("Tensor.mul_", "Tensor.__imul__")
+_DRAWS = re.compile(r"rand|bernoulli|normal|uniform|dropout|multinomial")
+_LOOKS = ("sum", "mean", "numel", "count_nonzero", "__repr__")
 _CASTS = ("Tensor.float", "Tensor.to", "Tensor.type_as", "Tensor.type", "Tensor.double", "Tensor.half")
 
 
@@ -28,11 +35,13 @@ class MaskedOnce(NamedTuple):
     masked: int
     """The call that set its entries to zero; none did again."""
     gradient_masked: int
-    """The last call that multiplied its gradient by the mask."""
+    """The last call that multiplied its gradient by the mask; NONE where none did."""
     before: int
     """Steps before the first."""
     last: int
-    """The last step with a masked gradient."""
+    """The last step with a masked gradient, or of all."""
+    after: int
+    """Steps after it."""
 
 
 def masked_once(index: Index, lives: GradientLives) -> Iterator[MaskedOnce]:
@@ -99,9 +108,27 @@ class _MasksFinder:
             after = [step for step in steps if step > weights[-1]]
             passes = [max((one for one in self._lives.passes[tensor] if one < step), default=NONE) for step in after]
             by_step = [next((op for op in gradients if a < op < b), NONE) for a, b in zip(passes, after, strict=True)]
-            if len(weights) == 1 and before and len(after) >= STEPS and all(op >= 0 for op in by_step):
-                return MaskedOnce(tensor, weights[0], by_step[-1], index.times(before), after[-1])
+            if len(weights) != 1 or not before or len(after) < STEPS:
+                continue
+            if all(op >= 0 for op in by_step) or (not gradients and self._is_of(mask, own)):
+                by, times = by_step[-1], (index.times(before), index.times(after))
+                return MaskedOnce(tensor, weights[0], by, times[0], after[-1], times[1])
         return None
+
+    def _is_of(self, mask: int, storage: int) -> bool:
+        """Whether a mask was computed from what is on some memory."""
+        index, todo, seen = self._index, [mask], set[int]()
+        while todo and len(seen) < _FOLLOWED:
+            tensor = todo.pop()
+            made = index.made_by(tensor)
+            if index.storage_at(tensor, made) == storage:
+                return True
+            if tensor not in seen and 0 <= made < index.op_count:
+                if _DRAWS.search(index.func(made)):
+                    return False
+                todo += index.uses.of(made)
+            seen.add(tensor)
+        return False
 
     def _last(self, mask: int, storage: int) -> int:
         products = self._products[mask]
@@ -114,7 +141,12 @@ class _MasksFinder:
         return index.uses.of(made)[0] if is_taken and len(index.uses.of(made)) else tensor
 
     def _is_used_else(self, mask: int, known: set[int]) -> bool:
-        """Whether any other computation takes the mask than a look at it."""
+        """Whether any other computation takes the mask than a look at it, of its numbers if need be."""
         index, kinds = self._index, self._index.recording.ops.column("kind")
         others = (op for op in index.users.of(mask) if op not in known and kinds[op] == OpKind.CALL)
-        return any(index.func(op).rpartition(".")[2] not in ("sum", "mean", "numel", "__repr__") for op in others)
+        return any(
+            any(self._is_used_else(one, set()) for one in index.tensors_made(op))
+            if index.func(op) in _CASTS
+            else index.func(op).rpartition(".")[2] not in _LOOKS
+            for op in others
+        )

@@ -14,6 +14,7 @@ from gradscope.analysis.facts.passes.gradient_lives import GradientLives, last_b
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.frames.calls.calls_of_functions import calls_that_run
 from gradscope.recording import NONE
 from gradscope.recording.rows import Field, OpKind
 
@@ -21,6 +22,7 @@ STEPS = 2
 """Steps that moved a parameter so from which on it is reported."""
 _RESETS = re.compile(r"\.state\b|momentum_buffer|exp_avg")
 """In a program that does something about the state of its optimizer."""
+_STEP_HOOKS = "register_step_post_hook"
 _WITH_MOMENTUM = frozenset(("Adam", "Adamax", "AdamW", "NAdam", "RAdam"))
 """Optimizers whose steps go on in the direction of those before, by their default settings."""
 
@@ -37,6 +39,44 @@ def _find(sources: Sources) -> Iterator[Finding]:
     yield from _frozen(sources, lives, optimizers)
     yield from _zeroed(sources, lives, optimizers)
     yield from _masked(sources, lives, optimizers)
+    yield from _pruned(sources, lives)
+
+
+def _pruned(sources: Sources, lives: GradientLives) -> Iterator[Finding]:
+    """Entries that a mask set to zero once, in a training, and that all steps after it change again."""
+    index = sources.index
+    if any(hook.is_on_tensor for hook in sources.hooks.all):
+        return  # (it may mask the gradient)
+    if any(file.is_user and _STEP_HOOKS in file.text for file in index.recording.files):
+        return
+    alike: dict[int, list[MaskedOnce]] = {}
+    for one in masked_once(index, lives):
+        if one.gradient_masked < 0:
+            alike.setdefault(index.op_statement[one.masked], []).append(one)
+    for group in alike.values():
+        first = group[0]
+        called = _called(sources, first)
+        cause = called[0] if called else sources.cause("write", first.masked)[0]
+        names = sources.listed([sources.names.of(one.tensor) for one in group])
+        yield sources.finding(
+            f"Line {cause.line}: a mask sets entries of {names} to zero once, and {index.func(first.last)} (line "
+            f"{index.op_line(first.last)}) changes them again",
+            why=f"nothing takes the mask after that, in {first.after:,} steps",
+            op=first.last,
+            tensors=[one.tensor for one in group],
+            causes=[cause, *sources.cause("step", first.last)],
+            evidence=[Evidence("ops", one.masked) for one in group],
+            advice="Multiply the weights by the mask after each step.",
+        )
+
+
+def _called(sources: Sources, one: MaskedOnce) -> list[Cause]:
+    """The call of the function that applies the mask, where the text has one alone."""
+    index = sources.index
+    row = index.statements[index.op_statement[one.masked]]
+    name = index.recording.text(row.function).rpartition(".")[2]
+    calls = calls_that_run(index.recording.files[row.file].text, name) if row.file >= 0 and name.isidentifier() else ()
+    return [sources.cause_of_line("write", row.file, *calls[0][:2], calls[0].function)] if len(calls) == 1 else []
 
 
 def _masked(sources: Sources, lives: GradientLives, optimizers: list[Optimizer]) -> Iterator[Finding]:
@@ -47,7 +87,7 @@ def _masked(sources: Sources, lives: GradientLives, optimizers: list[Optimizer])
     alike: dict[tuple[int, int], list[tuple[MaskedOnce, Optimizer]]] = {}
     for masked in masked_once(index, lives):
         holders = [(number, one) for number, one in enumerate(optimizers) if masked.tensor in one.tensors]
-        if len(holders) == 1 and _has_momentum(holders[0][1], masked.tensor):
+        if masked.gradient_masked >= 0 and len(holders) == 1 and _has_momentum(holders[0][1], masked.tensor):
             key = holders[0][0], index.op_statement[masked.masked]
             alike.setdefault(key, []).append((masked, holders[0][1]))
     for group in alike.values():
@@ -240,7 +280,8 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""Parameters were frozen during training, or their gradients were set to zero from some step on, and
             the optimizer's steps went on changing them. Or a mask was multiplied into a weight once, and into its
-            gradient before each step from then on.""",
+            gradient before each step from then on; or, computed from the weight, into the weight once and into nothing
+            after that.""",
         reason="""A step takes every parameter whose .grad is not None. Zeros, or what was left there when
             requires_grad was switched off, are a gradient: momentum goes on, and weight decay shrinks.""",
         remedy="""Set .grad to None (zero_grad() does so by default), or make a new optimizer without the frozen
