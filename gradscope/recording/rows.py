@@ -189,7 +189,9 @@ class EventKind(IntEnum):
     OPTIMIZER_STATE = 73
     """``state_dict()`` of an optimizer was ``taken``, or one that is still the same object was ``loaded`` into it (the
     ``call``): by its ``number``. Of what is loaded so many tensors are the optimizer's ``own``. Or so many tensors
-    of what was loaded are ``shared``: another optimizer (``from``) has them, too. The subject is the optimizer's."""
+    of what was loaded are ``shared``: another optimizer (``from``) has them, too. Or so many of the optimizer's
+    parameters (``mixed``, the tensors) hold the values that those of other places had when the state was taken. The
+    subject is the optimizer's."""
 
     AFTER_LIMIT = 61
     """Noted at the end: how many backward ``passes`` began after ``--max-ops`` was reached, and how many of them from a

@@ -397,6 +397,7 @@ _ENTRIES = (
     Entry("sharing.loaded_without_copy", _a_step),
     Entry("sharing.optimizer_state_kept", _an_event(EventKind.OPTIMIZER_STATE)),
     Entry("sharing.optimizer_state_shared", _an_event(EventKind.OPTIMIZER_STATE)),
+    Entry("optimizers.members.state_mixed_up", _an_event(EventKind.OPTIMIZER_STATE)),
     Entry("sharing.one_tensor_two_names", _a_write),
     Entry("sharing.tied_by_data", _a_step),
     Entry("sharing.steps_change_data", _a_step),

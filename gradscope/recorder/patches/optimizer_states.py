@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import wraps
 from itertools import count
+from types import FrameType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -13,7 +14,9 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 from torch.optim import Optimizer
 
+from gradscope.recorder.calls.function_mode import RecorderMode
 from gradscope.recorder.calls.modes_aside import is_ours_on_top
+from gradscope.recorder.patches import state_order
 from gradscope.recorder.patches.noting import note
 from gradscope.recorder.patches.optimizer_groups import number_of
 from gradscope.recording.rows import EventKind
@@ -35,6 +38,7 @@ def taking_reported(state_dict: Callable[..., Any]) -> Callable[..., Any]:
         state = state_dict(optimizer, *args, **kwargs)
         if is_dynamo_compiling() or not is_ours_on_top() or not optimizer.state:
             return state
+        note("optimizer state", lambda _: state_order.take(optimizer, state))
         number = _taken.setdefault(optimizer, {})[id(state)] = next(_next)
         _report(optimizer, {"call": "taken", "number": number})
         return state
@@ -52,6 +56,8 @@ def loading_reported(load_state_dict: Callable[..., Any]) -> Callable[..., Any]:
             number = _taken.get(optimizer, {}).get(id(state))
             if number is not None and (own := _shared(optimizer, state)):
                 _report(optimizer, {"call": "loaded", "number": number, "own": own})
+            frame = sys._getframe(1)
+            note("optimizer state", lambda mode: _look_at_order(mode, optimizer, state, frame))
         load_state_dict(optimizer, *args, **kwargs)
         if not is_dynamo_compiling() and is_ours_on_top():
             for other in list(_taken):
@@ -60,6 +66,13 @@ def loading_reported(load_state_dict: Callable[..., Any]) -> Callable[..., Any]:
             _taken.setdefault(optimizer, {})
 
     return loads
+
+
+def _look_at_order(mode: RecorderMode, optimizer: Optimizer, state: Any, frame: FrameType) -> None:
+    mixed = state_order.mixed_up(optimizer, state)
+    if mixed:
+        detail = {"call": "loaded", "mixed": len(mixed)}
+        mode.observer.observe_event(_STATE, frame, mode.thread, number_of(optimizer), detail, mixed)
 
 
 def _shared(optimizer: Optimizer, state: Any) -> int:

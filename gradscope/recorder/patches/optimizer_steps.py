@@ -19,7 +19,7 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook, 
 from gradscope.recorder.calls.function_mode import RecorderMode
 from gradscope.recorder.calls.modes_aside import uppermost
 from gradscope.recorder.calls.observer import Observer
-from gradscope.recorder.patches import learning_rates, replica_values, rounded_steps, stray_groups
+from gradscope.recorder.patches import learning_rates, replica_values, rounded_steps, state_order, stray_groups
 from gradscope.recorder.patches.optimizer_groups import number_of
 from gradscope.recorder.torch_internals.uncounted_writes import updated_by_step
 from gradscope.recording.rows import EventKind
@@ -65,6 +65,7 @@ class OptimizerSteps:
         learning_rates.forget()
         replica_values.forget()
         rounded_steps.forget()
+        state_order.forget()
         self._handles = [
             register_optimizer_step_pre_hook(learning_rates.before_step),
             register_optimizer_step_pre_hook(replica_values.before_step),
