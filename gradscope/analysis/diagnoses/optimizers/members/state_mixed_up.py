@@ -67,8 +67,8 @@ optimizer = torch.optim.Adam([second.weight, first.weight])
 optimizer.load_state_dict(saved)
 optimizer.step()
 """,
-        instead_of="[second.weight, first.weight]",
-        silent="[first.weight, second.weight]",
+        instead_of="optimizer = torch.optim.Adam([second.weight, first.weight])",
+        silent="optimizer = torch.optim.Adam([first.weight, second.weight])",
     ),
     find=_find,
 )
