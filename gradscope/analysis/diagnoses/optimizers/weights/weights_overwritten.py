@@ -8,10 +8,12 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.optimizers.calls_beside_passes import where_asked_for
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.memory_writes.drawn_masks import DrawnMask, drawn_masks
 from gradscope.analysis.facts.memory_writes.overwritten_weights import STEPS, Overwritten, OverwrittenWeights
 from gradscope.analysis.facts.memory_writes.rounded_weights import Rounded, RoundedWeights
 from gradscope.analysis.facts.passes.gradient_lives import last_before
 from gradscope.analysis.report_model import Evidence
+from gradscope.recording.rows import EventKind
 
 _SAYS = {
     "unchanged": "with values that nothing changed meanwhile, so that each step begins where the first did",
@@ -50,6 +52,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
             advice=_INSTEAD[source],
         )
     yield from _rounded(sources)
+    yield from _masked(sources)
 
 
 def _rounded(sources: Sources) -> Iterator[Finding]:
@@ -74,6 +77,30 @@ def _rounded(sources: Sources) -> Iterator[Finding]:
         )
 
 
+def _masked(sources: Sources) -> Iterator[Finding]:
+    """One finding for the parameters that one line multiplies by what is drawn anew each time."""
+    index = sources.index
+    alike: dict[int, list[DrawnMask]] = {}
+    is_same = any(event.detail.get("again") for event in sources.events.of(EventKind.SEEDED))
+    for one in drawn_masks(index, sources.lives) if not is_same else ():
+        alike.setdefault(index.op_statement[one.writes[-1]], []).append(one)
+    for group in alike.values():
+        last, draws = group[0].writes[-1], group[0].draws
+        names = sources.listed([sources.names.of(one.tensor) for one in group])
+        drawn = "what" if draws == last else f"what line {index.op_line(draws)} ({index.call_name(draws)}) draws, which"
+        yield sources.finding(
+            f"Line {index.op_line(last)}: {index.call_name(last)} masks {names} in place "
+            f"({index.times(group[0].writes):,} times), by {drawn} is another each time",
+            why="nothing writes the values back before the step: what one draw took away is gone from the weights "
+            "themselves, and the next draw takes more",
+            op=last,
+            tensors=[one.tensor for one in group],
+            causes=sources.cause("write", last),
+            evidence=[Evidence("ops", op) for one in group for op in one.writes[-STEPS:]],
+            advice="Leave the parameter alone and compute with the product: F.linear(x, weight * mask).",
+        )
+
+
 DIAGNOSIS = Diagnosis(
     code="weights-overwritten",
     title="weights are overwritten after each step",
@@ -81,14 +108,15 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""After each step of an optimizer, and before the next pass, the program copied other values into the
             parameters: always the same ones, the running average of the parameters themselves, or their own values,
-            rounded.""",
+            rounded or masked by what was drawn anew.""",
         reason="""load_state_dict and copy_ write into the very parameters that the optimizer steps. A checkpoint that
             is loaded inside the loop takes the training back to it each time. An average that is copied into the live
             model lets through only a small part of each step, (1 - decay) of it. Of rounded weights a step that
-            is smaller than half the distance of two levels leaves nothing.""",
+            is smaller than half the distance of two levels leaves nothing. What a drawn mask (dropout of weights) took
+            out of the parameter itself does not come back when another is drawn.""",
         remedy="""Load a checkpoint before the loop. Write the average into a second model (copy.deepcopy,
             torch.optim.swa_utils.AveragedModel) and leave the trained one alone. Quantise a copy of the weights in
-            forward, with a straight-through estimate, and not the parameters.""",
+            forward, with a straight-through estimate, and not the parameters; mask a product, weight * mask.""",
     ),
     example=Example(
         shows="""\
