@@ -1,4 +1,4 @@
-"""A copy that follows a trained model's parameters only: its batch norms go on with the statistics of the start."""
+"""Weights that go on while the statistics of their batch norms stay as they were: those of copies, or in copies."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory_writes.averages_without_statistics import StaleStatistics, stale_statistics
+from gradscope.analysis.facts.memory_writes.statistics_in_copies import InCopies, statistics_in_copies
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.frames.blocks.loops_around import loops_around
@@ -25,6 +26,11 @@ def _find(sources: Sources) -> Iterator[Finding]:
         by_statement.setdefault(sources.index.op_statement[one.ops[-1]], []).append(one)
     for found in by_statement.values():
         yield _finding(sources, found)
+    in_copies: dict[int, list[InCopies]] = {}
+    for norm in statistics_in_copies(sources.index, sources.lives):
+        in_copies.setdefault(sources.index.op_statement[norm.copies[-1]], []).append(norm)
+    for norms in in_copies.values():
+        yield _of_copies(sources, norms)
 
 
 def _finding(sources: Sources, found: list[StaleStatistics]) -> Finding:
@@ -46,6 +52,26 @@ def _finding(sources: Sources, found: list[StaleStatistics]) -> Finding:
         causes=[*given, *(_loop_around(sources, op) if not given else ()), *sources.cause("write", op)],
         evidence=[Evidence("ops", one) for one in (found[0].ops[0], found[0].used[-1])],
         advice="Copy the buffers as well: for a, b in zip(average.buffers(), model.buffers()): a.copy_(b).",
+    )
+
+
+def _of_copies(sources: Sources, found: list[InCopies]) -> Finding:
+    """Batch norms whose statistics went into copies that one statement makes of their buffers."""
+    index, op = sources.index, found[0].copies[-1]
+    names = sources.listed([sources.names.of(one.mean) for one in found])
+    times, several = index.times(found[0].used), len(found) > 1
+    lines = sorted({index.op_line(one) for one in found[0].writes} - {0})
+    at = f" (line{'s' * (len(lines) > 1)} {numbers(lines)})" if lines else ""
+    return sources.finding(
+        f"Line {index.op_line(op)}: {index.call_name(op)} copies {names}, and what the batch norm{'s' * several} "
+        f"learned{at} went into the copies: in "
+        f"evaluation mode {'they normalise' if several else 'it normalises'} with what was there before the first run "
+        f"({times:,} {'time' if times == 1 else 'times'}), with weights that were trained since",
+        op=op,
+        tensors=[one.weight for one in found],
+        causes=sources.cause("write", op),
+        evidence=[Evidence("ops", one) for one in (found[0].writes[0], found[0].used[-1])],
+        advice="Hand over the buffers themselves, or copy them back after the run.",
     )
 
 
@@ -82,13 +108,14 @@ def _given_by(sources: Sources, op: int) -> list[Cause]:
 
 DIAGNOSIS = Diagnosis(
     code="average-without-statistics",
-    title="averaged weights with the batch norm statistics of the start",
+    title="averaged or trained weights with the batch norm statistics of the start",
     severity="warning",
     explanation=Explanation(
         meaning="""The weights of a copy of a model (an average, a teacher, a target network) were written from the
             trained weights again and again. The running mean and variance of its batch norms were never written in
             all that time, and the copy normalised with them in evaluation mode, while the trained model's own batch
-            norms learned theirs.""",
+            norms learned theirs. Or a trained model ran on copies of its buffers (torch.func.functional_call): its own
+            were never written, and it normalised with them in evaluation mode.""",
         reason="""Running statistics are buffers: parameters() does not give them, and a copy in evaluation mode does
             not learn its own. It computes with new weights and with a mean and a variance that belong to none of
             them (0 and 1, where it was made at the start).""",
