@@ -93,6 +93,10 @@ def _caches_of_functools(recording: Recording) -> bool:
     return any(file.is_user and "functools" in file.text and "cache" in file.text for file in recording.files)
 
 
+def _loads_a_state(recording: Recording) -> bool:
+    return "nn.Module.load_state_dict" in recording.strings
+
+
 def _conditional_hooks(recording: Recording) -> bool:
     return _a_pass(recording) and any(file.is_user and ".register_hook" in file.text for file in recording.files)
 
@@ -286,6 +290,7 @@ _ENTRIES = (
     Entry("modules.result_dropped", _anything),
     Entry("modules.state_not_loaded", _an_event(EventKind.LOADED)),
     Entry("modules.loaded_then_initialized", _a_loaded_state),
+    Entry("modules.left_out_of_state", _loads_a_state),
     Entry("modules.norm_learns_twice", _norms_and_steps),
     Entry("modules.frozen_in_vain", _a_pass),
     Entry("modules.frozen_rows_rescaled", _a_pass_and_a_call("F.embedding")),
