@@ -25,8 +25,8 @@ def record(*, values: bool = False, max_ops: int | None = None, every_op: bool =
     Args:
         values: Record the printed values of small CPU tensors.
         max_ops: Keep at most so many single ops.
-        every_op: Keep them all up to there. Without, what comes again alike is counted, and not kept, from 24 MB
-            (some 160,000 ops) on.
+        every_op: Keep them all up to there. Without, what comes again alike is counted, and not kept, from 12 MB
+            (some 80,000 ops) on.
 
     Example:
         >>> with gradscope.record() as recording:  # doctest: +SKIP

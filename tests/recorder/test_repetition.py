@@ -195,6 +195,30 @@ def test_what_is_shown_is_what_it_would_be_with_every_op(source: str, largest: f
     assert _screen(build(part)) == _screen(build(whole))
 
 
+OTHERS_FOR_GOOD = """
+    import torch
+    w, x = torch.ones(3, requires_grad=True), torch.randn(3)
+    for step in range(1_500):
+        y = (w * x) if step < 530 else (w + x) if step < 700 else (w - x)
+        y.sum().backward()
+"""
+MORE_NOW_AND_THEN = SEVENTH_KEPT.replace("step % 7 == 0", "step * (step // 7) % 41 == 5").replace(
+    "(loss)", "(loss * 2)"
+)
+
+
+@pytest.mark.usefixtures("looks_often")
+@pytest.mark.parametrize("source", [MORE_NOW_AND_THEN, OTHERS_FOR_GOOD])
+def test_what_is_alike_before_one_that_differs_is_taken_out_as_well(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several iterations of more ops, at no regular distance, lie between one look and the next; or others follow."""
+    monkeypatch.setattr(forgetting, "EVERY", 16 * BATCH)
+    whole, part = recorded(source, every_op=True), recorded(source)
+    assert len(part.ops) < 0.35 * len(whole.ops)
+    assert _screen(build(part)) == _screen(build(whole))
+
+
 @pytest.mark.usefixtures("looks_often")
 def test_layers_that_each_round_makes_anew_are_known_by_their_rows() -> None:
     """Their rows are taken out as well, and what a later layer's rows say is said of it."""

@@ -106,7 +106,7 @@ def alike_periods(recording: Recording, window: int, hint: int) -> list[AlikePer
         best, most, compared = list[AlikePeriods](), 0, 0
         told_apart = keys if length == _SHORT else _keys_with_old(recording, keys)
         for ops in _distances(told_apart, length):
-            if ops in known or not _equal_at_end(keys, ops):
+            if ops in known or not _is_equal_at_end(keys, ops):
                 continue
             known.add(ops)
             found = _stretches(recording, keys, ops)
@@ -144,9 +144,13 @@ def _ops_of(found: list[AlikePeriods]) -> int:
 
 
 def _stretches(recording: Recording, keys: Tensor, ops: int) -> list[AlikePeriods]:
-    """Those among the periods of so many ops that are the last ones."""
-    periods = _equal_at_end(keys, ops)
-    return _Compared(recording, len(recording.ops) - periods * ops, ops, periods).stretches() if periods else []
+    """Those among the periods of so many ops, the last first; what differs once now and then lies between them."""
+    first = len(recording.ops) - len(keys)
+    return [
+        found
+        for begin, periods in _equal_stretches(keys, ops)
+        for found in _Compared(recording, first + begin, ops, periods).stretches()
+    ]
 
 
 def _keys(recording: Recording, first: int) -> Tensor:
@@ -184,15 +188,25 @@ def _distances(keys: Tensor, length: int) -> Iterator[int]:
             yield distance
 
 
-def _equal_at_end(keys: Tensor, ops: int) -> int:
-    """How many periods of so many ops the last ones are; 0 where these are too few."""
-    whole = len(keys) // ops
-    if whole < LEAST:
-        return 0
-    differ = (keys[ops:] != keys[:-ops]).nonzero()
-    since = int(differ[-1]) + 1 if len(differ) else 0  # (from here on each op is like the one a period later)
-    periods = (len(keys) - since) // ops
-    return periods if periods >= LEAST else 0
+def _is_equal_at_end(keys: Tensor, ops: int) -> bool:
+    """Whether the last periods of so many ops are alike, and enough of them."""
+    return len(keys) // ops >= LEAST and bool((keys[-LEAST * ops + ops :] == keys[-LEAST * ops : -ops]).all())
+
+
+def _equal_stretches(keys: Tensor, ops: int) -> list[tuple[int, int]]:
+    """Where each op is like the one a period later: the first op and the number of periods, the last first.
+
+    Only where there are enough of them. Where what comes again becomes another for good, the first period of that is
+    left out: it is the last of what came before as well.
+    """
+    if len(keys) // ops < LEAST:
+        return []
+    differ = (keys[ops:] != keys[:-ops]).nonzero().view(-1)
+    begins = torch.cat((torch.zeros(1, dtype=torch.int64, device="cpu"), differ + ops))
+    ends = torch.cat((differ + ops, torch.tensor([len(keys)], device="cpu")))
+    periods = (ends - begins).div(ops, rounding_mode="floor")
+    enough = (periods >= LEAST).nonzero().view(-1).flip(0)
+    return list(zip((ends - periods * ops)[enough].tolist(), periods[enough].tolist(), strict=True))
 
 
 class _Compared:

@@ -17,14 +17,14 @@ from gradscope.recorder.state.moves import Moves
 from gradscope.recorder.tape import Tape
 from gradscope.recorder.uninterrupted import uninterrupted
 
-FROM_BYTES = 24_000_000
-"""Bytes of rows that are all kept, those of some 160,000 ops, or fewer where a call makes a hundred nodes; a program of
+FROM_BYTES = 12_000_000
+"""Bytes of rows that are all kept, those of some 80,000 ops, or fewer where a call makes a hundred nodes; a program of
 less is told without any such counting."""
 
 WINDOW = 1 << 18
 """Ops among which a period is looked for that was not found before."""
 
-EVERY = 4096
+EVERY = 1 << 14
 """Ops between two looks, at least; where little is found ever more, up to a quarter of the window."""
 
 _NEVER = 1 << 62
