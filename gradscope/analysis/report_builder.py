@@ -13,11 +13,13 @@ from gradscope.analysis.facts.modes.grad_modes import list_modes
 from gradscope.analysis.facts.modules.module_trees import ModuleTrees
 from gradscope.analysis.facts.names.best_names import BestNames
 from gradscope.analysis.facts.passes.passes import Passes
+from gradscope.analysis.facts.statement_counts.inside_runs import PASSES, passes_inside
 from gradscope.analysis.facts.statement_counts.statement_runs import StatementRuns
 from gradscope.analysis.facts.storage_groups import Letters, StorageGroups
 from gradscope.analysis.facts.tracking.cuts import Cuts
 from gradscope.analysis.facts.tracking.flow import Flow
 from gradscope.analysis.index import NOWHERE, Index
+from gradscope.analysis.lines.inside_rows import with_inside_rows
 from gradscope.analysis.lines.line_groups import LineGroups
 from gradscope.analysis.lines.line_table import LineTable
 from gradscope.analysis.observations import after_limit, left_out, list_errors, list_ops, list_watches, run_facts
@@ -26,8 +28,6 @@ from gradscope.analysis.selection.selected_answers import select_answers
 from gradscope.analysis.view import RunView
 from gradscope.recording import Recording
 from gradscope.recording.rows import EventKind
-
-PASSES = ("Tensor.backward", "torch.autograd.backward", "torch.autograd.grad")
 
 
 def gather(recording: Recording) -> Sources:
@@ -58,7 +58,8 @@ def build(recording: Recording, view: RunView | None = None) -> Report:
     letters, use, libraries = Letters(), MemoryUse(index), sources.libraries
     trees = ModuleTrees(index, names, use)
     groups = LineGroups(index, names, use, cuts, libraries).collect()
-    lines = LineTable(index, names, cuts, libraries, sharing, use, runs, letters).describe(groups)
+    described = LineTable(index, names, cuts, libraries, sharing, use, runs, letters).describe(groups)
+    lines = with_inside_rows(index, runs, described)
     writes = judged.describe(letters, libraries)
     alias_groups = sharing.describe(letters)
     backwards = gradients.passes()
@@ -132,6 +133,7 @@ def _summary(
         left_out=sum(recording.left_out.column("left_out")),
         alike=sum(recording.alike.column("times")),
         threads=max(1, len(set(recording.ops.column("thread")))),
+        backwards_inside=passes_inside(index),
     )
 
 

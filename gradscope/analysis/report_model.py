@@ -68,7 +68,7 @@ class LineRow(NamedTuple):
     op: str
     """The call that made or changed the tensor: ``Tensor.detach``."""
     executions: int
-    """How often the statement ran."""
+    """How often the statement ran; 0 where that is not known, of one that ran inside backward passes only."""
     name: str
     """Best name of the tensor; empty for a row about no tensor."""
     names: tuple[str, ...]
@@ -545,6 +545,8 @@ class Summary(NamedTuple):
     alike: int
     """Of the ops those that were like others in every respect: counted, and not kept."""
     threads: int
+    backwards_inside: int = 0
+    """Backward passes that hooks and the backward of Functions began inside these; they have no rows of their own."""
 
 
 class ModuleRow(NamedTuple):

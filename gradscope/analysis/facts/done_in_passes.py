@@ -16,7 +16,7 @@ class DoneInPass(NamedTuple):
 
     line: NamedLine
     did: str
-    """``wrote``, or what happened to gradients: ``cleared``, ``set``."""
+    """``wrote``, or what happened to gradients: ``cleared``, ``set``, ``asked`` (for them, by another pass)."""
     tensors: tuple[int, ...]
 
 
@@ -44,5 +44,12 @@ class DoneInPasses:
 
     def cleared_at(self, tensor: int, op: int) -> NamedLine | None:
         """The line that set the gradient of a tensor to None inside the passes of a pass's statement, if one did."""
+        return self._did("cleared", tensor, op)
+
+    def asked_at(self, tensor: int, op: int) -> NamedLine | None:
+        """The line that asked for the gradient of a tensor inside these, by a pass of its own, if one did."""
+        return self._did("asked", tensor, op)
+
+    def _did(self, what: str, tensor: int, op: int) -> NamedLine | None:
         done = self.by_statement.get(self._index.op_statement[op], [])
-        return next((one.line for one in done if one.did == "cleared" and tensor in one.tensors), None)
+        return next((one.line for one in done if one.did == what and tensor in one.tensors), None)

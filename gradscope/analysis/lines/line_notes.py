@@ -22,7 +22,12 @@ from gradscope.recording.rows import Change, EventKind, Field, OpKind
 _PASSES = (OpKind.BACKWARD, OpKind.GRAD)
 _DONE_INSIDE = 4
 """Places that are told of which did something inside the passes of one row."""
-_DID = {"wrote": "wrote {} in place", "cleared": "set .grad of {} to None", "set": "set .grad of {}"}
+_DID = {
+    "wrote": "wrote {} in place",
+    "cleared": "set .grad of {} to None",
+    "set": "set .grad of {}",
+    "asked": "asks for the gradient of {}",
+}
 
 
 class LineNotes:

@@ -27,10 +27,15 @@ from gradscope.recording.tables import NONE
 HOOKS = "hooks"
 """What is said to have made the calls."""
 
-_PASSES = (int(OpKind.BACKWARD), int(OpKind.GRAD))
+_GRAD = int(OpKind.GRAD)
+_PASSES = (int(OpKind.BACKWARD), _GRAD)
 _SETS_GRAD = ("Tensor.grad.__set__", "Tensor.grad.__delete__")
 _height = torch._C._len_torch_function_stack
 _push, _pop = torch._C._push_on_torch_function_stack, torch._C._pop_torch_function_stack
+
+
+class _Asked(list[Any]):
+    """The tensors whose gradient a call asks for."""
 
 
 class _PassBegun:
@@ -73,8 +78,11 @@ class _Inside:
         return None if is_outside else located
 
     def before(self, info: Function, _located: Located, args: Any, kwargs: Any, _thread: int) -> Any:
-        """What must be known before a call that may write."""
-        if info.kind in _PASSES or not (info.mutates or "out" in kwargs):
+        """What must be known before a call that may write; of one that asks for gradients, of what."""
+        if info.kind in _PASSES:
+            inputs = kwargs.get("inputs", args[1] if info.kind == _GRAD and len(args) > 1 else ())
+            return _Asked(tensors_in(inputs))
+        if not (info.mutates or "out" in kwargs):
             return None
         if info.name in _SETS_GRAD:
             return grad_of(args[0]) is not None
@@ -93,6 +101,9 @@ class _Inside:
         """Count a call that has returned, and note what it wrote."""
         self._count(info, located, self._within != HOOKS and draws(info.name, kwargs or {}))
         if before is None:
+            return
+        if type(before) is _Asked:
+            self._note(info, located, "asked", before)
             return
         if isinstance(before, bool):
             has_one = grad_of(args[0]) is not None

@@ -26,7 +26,7 @@ class PlaceEffect(NamedTuple):
     """The span of the call that began the pass."""
     function: str
     did: str
-    """``wrote``, or what happened to their gradient: ``cleared``, ``set``."""
+    """``wrote``, or what happened to their gradient: ``cleared``, ``set``, ``asked`` (for it, by another pass)."""
 
 
 _of_tape: WeakKeyDictionary[Tape, dict[PlaceEffect, dict[int, int]]] = WeakKeyDictionary()

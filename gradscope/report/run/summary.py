@@ -65,11 +65,12 @@ def summary(report: Report, marks: Symbols, with_memory: bool = True) -> Rendera
 def totals(report: Report, marks: Symbols, with_memory: bool = True) -> list[Text]:
     """The lines of the summary."""
     numbers, memory = report.summary, report.memory
+    inside = f" with {numbers.backwards_inside:,} more inside" if numbers.backwards_inside else ""
     first = [
         counted(numbers.ops, "op"),
         f"on {counted(numbers.lines, 'line')}",
         counted(numbers.nodes, "graph node"),
-        counted(numbers.backwards, "backward pass", "backward passes"),
+        counted(numbers.backwards, "backward pass", "backward passes") + inside,
     ]
     total = numbers.leaves_with_gradient + numbers.leaves_without_gradient
     if total:

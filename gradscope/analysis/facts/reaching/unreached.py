@@ -151,6 +151,8 @@ class Reasons:
         if line is not None and tensor in self._leaves_behind(this.op):
             why = f"line {line}, which ran inside the pass, set its gradient to None"
             return Unreached(why, reached=True, taken=True)
+        if (line := self._done_inside.asked_at(tensor, this.op)) is not None:
+            return Unreached(f"line {line}, which ran inside the pass, asks for its gradient", taken=True)
         if self._index.custom_functions and not this.asked_for:
             given_none = self._given_none.why(tensor, this.op)
             if given_none is not None:

@@ -164,6 +164,15 @@ class StatementRuns:
             runs[at] = max([runs[at], *(by_line.get((one.file, line), 0) for line in bound_to_run)])
         return runs
 
+    def beside(self, statement: int, known: dict[int, int]) -> int:
+        """How often a statement ran by those of its block whose runs are known; 0 where none is."""
+        here, index = self._index.statements[statement], self._index
+        lines = self._blocks[here.file].together.get(here.line, ())
+        by_line = {
+            index.statements[at].line: times for at, times in known.items() if index.statements[at].file == here.file
+        }
+        return max((by_line.get(index.line(here.file, line), 0) for line in lines), default=0)
+
     @cached_property
     def _blocks(self) -> list[Blocks]:
         return [parse_blocks(file.text if file.is_user else "") for file in self._index.recording.files]
