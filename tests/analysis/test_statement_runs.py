@@ -6,6 +6,7 @@ from gradscope.analysis.report_builder import build
 from tests.analysis.building import recorded
 
 HEAD = """
+import pickle
 import torch
 from torch import nn
 net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
@@ -17,6 +18,20 @@ def half(x):
 
 PROGRAMS = {
     "a module made of modules": ("layers = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))  # here", 1),
+    "a module pickled and brought back": ("copied = pickle.loads(pickle.dumps(net))  # here", 1),
+    "tensors brought back in a loop": (
+        "for _ in range(3):\n    kept = pickle.loads(pickle.dumps([torch.ones(2), torch.ones(3)]))  # here",
+        3,
+    ),
+    "a function that pickles and brings back": (
+        "def copied(module):\n    return pickle.loads(pickle.dumps(module))  # here\nother = copied(net)\n"
+        "copied(net), copied(other)",
+        3,
+    ),
+    "modules pickled one after the other in a loop": (
+        "copies = []\nfor _ in range(3):\n    copies.append(pickle.loads(pickle.dumps(net)))  # here",
+        3,
+    ),
     "a comprehension": ("parts = [torch.ones(2) * 2 for _ in range(3)]  # here", 1),
     "a comprehension in a loop": ("for _ in range(2):\n    a = w * 2\n    b = [a + n for n in range(3)]  # here", 2),
     "a sum of items": ("for _ in range(2):\n    total = sum(w * n for n in range(4)).exp()  # here", 2),

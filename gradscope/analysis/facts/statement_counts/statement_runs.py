@@ -16,6 +16,7 @@ from math import ceil, gcd
 from gradscope.analysis.facts.events import Events
 from gradscope.analysis.facts.statement_counts.loops_cut_short import LoopsCutShort
 from gradscope.analysis.facts.statement_counts.module_calls import ModuleCalls
+from gradscope.analysis.facts.statement_counts.pickled_runs import is_by_pickle, pickled_runs
 from gradscope.analysis.facts.statement_counts.resumed_runs import runs_behind_breaks
 from gradscope.analysis.facts.statement_counts.separated_runs import separated_runs
 from gradscope.analysis.index import NOWHERE, Index
@@ -44,6 +45,8 @@ class StatementRuns:
     def __init__(self, index: Index, slots: array[int]) -> None:
         self._index = index
         self._slots = slots
+        self._pickling = set[int]()
+        """Statements that pickle, or bring back what was."""
 
     @cached_property
     def of(self) -> list[int]:
@@ -80,6 +83,9 @@ class StatementRuns:
                 unsure.append(at)
             asked = direct[at] - self._ends_of_loops[at] if is_header and not nearest else direct[at]
             runs[at] = nearest[0][1] if nearest else asked or some[at] or most or 1
+        for at, count in pickled_runs(index, self._pickling.intersection(unsure)).items():
+            runs[at] = count
+        unsure = [at for at in unsure if at not in self._pickling]
         by_modules = ModuleCalls(index, self.is_repeated).of(unsure)
         for at, count in self._by_parameters([at for at in unsure if at not in by_modules and runs[at] > 1]).items():
             runs[at] = count if not runs[at] % count else runs[at]
@@ -198,7 +204,8 @@ class StatementRuns:
             if is_below and inner == NONE and ((span in steps and self._steps(span)) or span in checkpoints):
                 direct[statement] = max(direct[statement], steps[span])
                 continue
-            if inner != NONE:
+            if inner != NONE or is_by_pickle(index, span, func):
+                self._pickling.update([statement] if inner == NONE else [])
                 divisors[statement] = gcd(divisors[statement], count)
             elif not is_below or (kind not in _OF_LAYERS and index.recording.text(func) != _SET_IN_MODULES):
                 key = (places[span], self._called(places[span], func))
