@@ -34,6 +34,7 @@ def list_cuts(
     """
     spans = index.statement_of_span
     inner = index.recording.ops.column("inner")
+    groups = cuts.grouped_with_some(on_path)
     ran = _runs_with_cuts(index, cuts, runs)
     at_fault = {(index.op_statement[op], index.recording.ops.column("func")[op]) for op in on_path}
     return tuple(
@@ -42,13 +43,13 @@ def list_cuts(
             inner=index.place(spans[inner[group.last_op]]) if inner[group.last_op] >= 0 else None,
             kind=group.kind,
             op=index.recording.text(group.func),
-            executions=min(ran[group.key], group.count, max(1, runs.of[group.statement])),
+            executions=min(ran.get(group.key) or group.count, group.count, max(1, runs.of[group.statement])),
             input=names.at(cuts.input_of(group.last_op), group.last_op),
             output=names.at(cuts.output_of(group.last_op), group.last_op),
             on_path=(group.statement, group.func) in at_fault,
             by_library=libraries.is_own_cut(group.last_op),
         )
-        for group in cuts.groups
+        for group in groups
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -69,6 +69,7 @@ class Cuts:
         self._values = ValuesTaken(index)
         self.regions = GradRegions(index)
         self.reentrant = ReentrantCheckpoints(index)
+        self._of_some = set[int]()
 
     @cached_property
     def is_cut(self) -> bytearray:
@@ -85,6 +86,7 @@ class Cuts:
                 is_tracked = (flags & REQUIRES_GRAD and flags & CUT_VIEW != CUT_VIEW) or tensor in by_function
                 is_tracked = is_tracked or (bool(flags & NO_STORAGE) and op in self._ops_with_nodes)
                 lost[op] |= 2 if is_tracked else 1
+        self._of_some.update(op for op, flag in enumerate(lost) if flag == 3)
         for op, flag in enumerate(lost):
             lost[op] = flag == 1 and not skipped[kinds[op]] and funcs[op] not in shape_only
         self._drop_harmless_groups(lost)
@@ -168,6 +170,8 @@ class Cuts:
         if not row.flags & GRAD:
             return "no_grad"
         made = index.tensors_made(op)
+        if op in self._of_some:
+            made = [tensor for tensor in made if not index.requires_grad(tensor, index.op_count)]
         is_integer = made and not any(index.is_floating(tensor) for tensor in made)
         return "not_differentiable" if is_integer else "no_gradient_defined"
 
@@ -237,9 +241,17 @@ class Cuts:
     @cached_property
     def groups(self) -> list[CutGroup]:
         """Cuts by statement, function and kind, in the order in which they first happened."""
+        return self._grouped(self.all)
+
+    def grouped_with_some(self, found: Iterable[int]) -> list[CutGroup]:
+        """The groups with the cuts that only a part of a result is: those that were found to be, and chosen ones."""
+        more = self.of_chosen | {op for op in found if op in self._of_some and not self.is_cut[op]}
+        return self._grouped(sorted({*self.all, *more})) if more else self.groups
+
+    def _grouped(self, ops: Iterable[int]) -> list[CutGroup]:
         index = self._index
         groups: dict[tuple[int, int, int], CutGroup] = {}
-        for op in self.all:
+        for op in ops:
             key = self.key_of(op)
             group = groups.get(key)
             if group is None:
@@ -248,6 +260,22 @@ class Cuts:
                 group.last_op = op
                 group.count += index.weights[op]
         return list(groups.values())
+
+    @cached_property
+    def of_chosen(self) -> frozenset[int]:
+        """Ops that gave something with a graph and something without, of which only the latter was used: the indices
+        of ``topk``, ``sort``, ``max(dim)``.
+        """
+        index, is_cut, used = self._index, self.is_cut, self._index.users
+        found = set[int]()
+        for op in self._of_some:
+            made = index.tensors_made(op)
+            tracked = [tensor for tensor in made if index.requires_grad(tensor, index.op_count)]
+            others = [tensor for tensor in made if tensor not in tracked]
+            is_used = any(len(used.of(tensor)) for tensor in others)
+            if not is_cut[op] and is_used and not any(len(used.of(tensor)) for tensor in tracked):
+                found.add(op)
+        return frozenset(found)
 
     @property
     def all(self) -> Iterator[int]:
@@ -269,6 +297,8 @@ class Cuts:
     def output_of(self, op: int) -> int:
         """The tensor that a cut gave; NONE for values that left torch."""
         made = self._index.tensors_made(op)
+        if op in self._of_some:
+            made = [tensor for tensor in made if not self._index.requires_grad(tensor, self._index.op_count)]
         if made:
             return made[0]
         results = self._index.results.of(op)
