@@ -127,3 +127,37 @@ def test_that_no_gradient_comes_to_an_average_is_meant_even_where_an_optimizer_h
             assert [one.code for one in answers if one.severity != "note"] == []
     trained = source.replace(UPDATE, "pass").replace("HELD", ALL) + asks
     assert "grad-none-unreached" in [one.code for one in build(recorded(trained)).answers if one.severity != "note"]
+
+
+SAMPLED = """
+import copy, torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+net = nn.Linear(2, 2)
+mean = {}
+optimizer = torch.optim.SGD(net.parameters(), 0.1)
+for step in range(4):
+    x = torch.ones(4, 2)
+    (net(x) - x).pow(2).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    {}
+x = torch.ones(4, 2).requires_grad_()
+slope = torch.autograd.grad((x - mean(x)).pow(2).sum(), x)[0]
+"""
+BY_HAND = """with torch.no_grad():
+        for one, other in zip(mean.parameters(), net.parameters()):
+            one.lerp_(other, 0.1)"""
+
+
+@pytest.mark.parametrize(
+    ("made", "updated"),
+    [
+        ("AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.9))", "mean.update_parameters(net)"),
+        ("copy.deepcopy(net)", BY_HAND),
+    ],
+)
+def test_an_average_is_not_told_to_have_got_no_gradient(made: str, updated: str) -> None:
+    assert "leaf-unreached" not in [one.code for one in build(recorded(SAMPLED.format(made, updated))).answers]
+    untouched = SAMPLED.format("copy.deepcopy(net)", "pass")
+    assert "leaf-unreached" in [one.code for one in build(recorded(untouched)).answers]

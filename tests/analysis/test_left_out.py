@@ -136,7 +136,7 @@ except RuntimeError:
     assert [answer.severity for answer in answers] == ["warning"]
 
 
-def test_the_average_that_torch_keeps_of_a_model_is_a_note() -> None:
+def test_the_average_that_torch_keeps_of_a_model_is_not_told_of() -> None:
     program = """
 import torch
 model = torch.nn.Linear(2, 1)
@@ -149,5 +149,4 @@ for step in range(4):
     averaged.update_parameters(model)
 """
 
-    answers = build(recorded(program)).answers
-    assert {one.severity for one in answers if one.code == "leaf-unreached"} == {"note"}
+    assert "leaf-unreached" not in [one.code for one in build(recorded(program)).answers]

@@ -155,6 +155,8 @@ def _alike(sources: Sources) -> dict[tuple[int, str, bool, str], list[tuple[int,
                 continue  # (a pass for other leaves, which its step updated)
             if entry.outcome != GradOutcome.MISSING or tensor in received or tensor in reported:
                 continue
+            if reason is not None and reason.cut_op < 0 and sources.left_out.is_kept_by_writes(tensor):
+                continue
             if sources.is_a_librarys_own(tensor) or _is_taken_over(sources, tensor, reason, received):
                 continue
             if reason is not None and not reason.unused and meant.is_another(group, tensor):

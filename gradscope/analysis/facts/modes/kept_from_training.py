@@ -56,6 +56,11 @@ class KeptFromTraining:
             return "and its values are written from other leaves"
         return "and it is a copy that is only used so" if self._is_copy_without_gradients(leaf) else ""
 
+    def is_kept_by_writes(self, leaf: int) -> bool:
+        """Whether a leaf that no optimizer has, while others have theirs, is an average or a copy of other leaves."""
+        held = self._events.in_optimizers
+        return bool(held) and leaf not in held and (self.is_average(leaf) or self._is_written_from_others(leaf))
+
     def is_average(self, leaf: int) -> bool:
         """Whether torch's own averaging of weights writes a leaf: no gradient is needed for that."""
         return self._index.storage_at(leaf, NONE) in self._averaged
