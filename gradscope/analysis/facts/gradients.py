@@ -204,14 +204,29 @@ class Gradients:
         )
 
     def _told_apart(self, group: PassGroup) -> list[str]:
-        """The names of a group's tensors; of several that the line called the same, one's own name elsewhere."""
+        """The names of a group's tensors; of several that the line called the same, one's own name elsewhere, or what
+        ``named_parameters()`` calls it.
+        """
         names = [self._names.at(tensor, entry.last_op) for tensor, entry in group.tensors.items()]
         elsewhere = [self._names.of(tensor) for tensor in group.tensors]
         counts, others = Counter(names), Counter(elsewhere)
-        return [
+        told = [
             other if counts[name] > 1 and others[other] == 1 else name
             for name, other in zip(names, elsewhere, strict=True)
         ]
+        if all(count == 1 for count in Counter(told).values()):
+            return told
+        again, paths = Counter(told), self._names_in_modules
+        return [
+            paths.get(tensor, (NONE, name))[1] if again[name] > 1 else name
+            for tensor, name in zip(group.tensors, told, strict=True)
+        ]
+
+    @cached_property
+    def _names_in_modules(self) -> dict[int, tuple[int, str]]:
+        from gradscope.analysis.facts.modules.names_in_modules import names_in_modules
+
+        return names_in_modules(self._index)
 
     def _gradient(self, group: PassGroup, tensor: int, entry: TensorGradients, name: str) -> GradientRow:
         recording = self._index.recording
