@@ -401,6 +401,10 @@ class Reasons:
         given = self._lives.passes.get(tensor, ())
         if given and given[0] < this.op:  # (it was used by a call that no mode sees: of a scripted function)
             return Unreached(f"no way from it to {this.root} was seen", unused=True)
+        if (span := self._flow.transforms.read_at(tensor, this.op)) >= 0:
+            line = self._index.span_line(span)
+            why = f"line {line} reads it for a call under a transform of torch.func, and no way from there to"
+            return Unreached(f"{why} {this.root} was seen", unused=True)
         return Unreached(f"no call was seen to use it before this backward pass{but}{others}", unused=True)
 
     @cached_property

@@ -66,7 +66,7 @@ class Flow:
         self._sharing = sharing
         self._values = ValuesTaken(index)
         self._regions = GradRegions(index)
-        self._transforms = TransformResults(index)
+        self.transforms = TransformResults(index)
         self._reentrant = ReentrantCheckpoints(index)
         self.walked = 0
         """Tensors looked at so far, in all walks: what they cost."""
@@ -140,10 +140,10 @@ class Flow:
                         found.append((taken, made, not is_tracked and self._is_lost(taken, made)))
             if op_flags[made] & MADE or flags & PARAMETER:
                 found += self._from_base(tensor, made)
-                found += [(taken, made, False) for taken in self._transforms.taken(tensor) if not flags & PARAMETER]
+                found += [(taken, made, False) for taken in self.transforms.taken(tensor) if not flags & PARAMETER]
         elif flags & EXTERNAL and made < index.op_count:
             found += self._from_base(tensor, made)
-            found += [(taken, made, False) for taken in self._transforms.taken(tensor) if not flags & PARAMETER]
+            found += [(taken, made, False) for taken in self.transforms.taken(tensor) if not flags & PARAMETER]
         for op, written in self._writes_before(tensor, until):
             if index.is_leaf_with_grad(tensor, op) or index.is_leaf_with_grad(written, op):
                 continue

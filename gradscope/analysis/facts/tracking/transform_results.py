@@ -10,8 +10,9 @@ from __future__ import annotations
 from functools import cached_property
 
 from gradscope.analysis.index import Index
+from gradscope.recording import NONE
 from gradscope.recording.flags import MADE, NO_STORAGE
-from gradscope.recording.rows import OpKind
+from gradscope.recording.rows import BindingKind, OpKind
 
 _IMPLEMENTATIONS = ("torch.vmap_impl", "torch.grad_impl", "torch.grad_and_value_impl")
 """What transforms call around their function; it may take nothing that is seen."""
@@ -43,6 +44,21 @@ class TransformResults:
             if not flags[one] & NO_STORAGE and (made_at[one] < start or index.is_leaf(one))
         )
         return [] if any(index.requires_grad(one, end) for one in found) else list(found)
+
+    def read_at(self, tensor: int, until: int) -> int:
+        """The span of the last line before an op that reads a tensor for a transform, or NONE: what the transform's
+        function is given is another tensor, which wraps this one.
+        """
+        if not self._has_wrapped:
+            return NONE
+        index, bindings = self._index, self._index.recording.bindings
+        columns = (bindings.column(name) for name in ("tensor", "op", "kind", "span"))
+        for held, op, kind, span in reversed(list(zip(*columns, strict=True))):
+            if held != tensor or not 0 <= op < until or kind == BindingKind.STORE or span < 0:
+                continue
+            if index.recording.ops.column("kind")[op] != OpKind.MODE and self._is_inside(op):
+                return span
+        return NONE
 
     @cached_property
     def _has_wrapped(self) -> bool:
