@@ -220,7 +220,7 @@ BLOCKED = {
     p.clamp(0.1, 0.9).sum().backward()
     """,
     "a layer norm of one feature": """
-    w, norm = torch.nn.Parameter(torch.rand(3, 1)), torch.nn.LayerNorm(1)
+    w, norm = torch.nn.Parameter(torch.rand(3, 1)), torch.nn.LayerNorm(1, elementwise_affine=False)
     h = norm(torch.rand(4, 3) @ w)  # blocks
     (h - 1).pow(2).sum().backward()
     """,

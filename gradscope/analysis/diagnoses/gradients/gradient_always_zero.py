@@ -9,7 +9,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.diagnoses.zeroing_arguments import ZeroingArgument, zeroing_argument
-from gradscope.analysis.facts.derivatives.softmax_of_one import NORM, OF_GROUPS
+from gradscope.analysis.facts.derivatives.softmax_of_one import LENGTHS, NORM, OF_GROUPS
 from gradscope.analysis.facts.derivatives.zero_derivatives import Blocked, ZeroGradients
 from gradscope.analysis.facts.leaf_gradients.factors_of_zero import zero_factors
 from gradscope.analysis.facts.leaf_gradients.overflown_halves import overflown_halves
@@ -17,6 +17,7 @@ from gradscope.analysis.facts.losses.samples_in_losses import samples_in_losses
 from gradscope.analysis.facts.modules.direct_forwards import direct_forwards
 from gradscope.analysis.facts.modules.places_of_modules import only_module, put_on_self
 from gradscope.analysis.facts.reaching.straight_through import StraightThroughs
+from gradscope.analysis.facts.value_looks import is_zero
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
@@ -30,6 +31,7 @@ _ONE_VALUE = (".constant_", ".fill_", ".full", ".full_like")
 
 _SAMPLES = ("bernoulli", "poisson")
 _OF_ONE_NORM = "Normalise over several values, or leave the norm out."
+_OF_ONE_LENGTH = "Go over the dimension of several values, or leave it out."
 _SATURATED = (
     "Scale the inputs, that the logits are not so far apart; cross_entropy of the logits has a derivative there too."
 )
@@ -92,21 +94,25 @@ def _finding(sources: Sources, blocked: Blocked) -> Finding:
     where = f"Line{'s' if len(lines) > 1 else ''} {numbers(lines)}"
     names = sources.listed([sources.names.at(leaf, blocked.passes[-1].op) for leaf in blocked.leaves])
     passes = _passes(blocked)
-    is_zero = "is zero everywhere" if blocked.everywhere else f"was zero for every element in {passes} looked at"
-    is_norm = blocked.of_one and index.func(op) in (NORM, OF_GROUPS)
-    is_rounded = blocked.of_one and any(index.func(one) == OF_GROUPS for one in ops)
-    if is_rounded:
-        is_zero = "is zero, since each group is one value (less its own mean, that is 0, whatever goes in)"
-    elif is_norm:
-        is_zero = "is zero, since it goes over one value (less its own mean, that is 0, whatever goes in)"
+    is_zero_for = "is zero everywhere" if blocked.everywhere else f"was zero for every element in {passes} looked at"
+    is_norm = blocked.of_one and all(index.func(one) in (NORM, OF_GROUPS) for one in ops)
+    is_length = blocked.of_one and all(index.func(one) in LENGTHS for one in ops)
+    is_rounded = (is_norm or is_length) and not all(
+        is_zero(look.gradients[leaf]) for look in blocked.passes for leaf in blocked.leaves
+    )
+    if is_norm:
+        over = "each group is" if index.func(op) == OF_GROUPS else "it goes over"
+        is_zero_for = f"is zero, since {over} one value (less its own mean, that is 0, whatever goes in)"
+    elif is_length:
+        is_zero_for = "is zero, since it goes over a dimension of size 1 (a number by its own size is 1 or -1)"
     elif blocked.of_one:
-        is_zero = "is zero, since it goes over a dimension of size 1 (the softmax of one is 1, whatever goes in)"
+        is_zero_for = "is zero, since it goes over a dimension of size 1 (the softmax of one is 1, whatever goes in)"
     is_softmax = not blocked.cancelled and all(index.func(one).endswith("softmax") for one in ops)
     if is_softmax and not blocked.of_one:
-        is_zero += " (all that it gave was 0 or 1)"
-    what = f"the derivative of {calls} {is_zero}, and every way from the loss to {names} leads through it"
+        is_zero_for += " (all that it gave was 0 or 1)"
+    what = f"the derivative of {calls} {is_zero_for}, and every way from the loss to {names} leads through it"
     made_at = _only_softmax(sources, ops) if is_softmax and not is_norm else None
-    if is_rounded:
+    if is_norm:
         made_at = put_on_self(index, op) if len(lines) == 1 else None
     if made_at is not None:
         where = f"Line {made_at[1]}"
@@ -133,14 +139,14 @@ def _finding(sources: Sources, blocked: Blocked) -> Finding:
             *(cause for one in start for cause in sources.cause("write", one)),
             *(
                 cause
-                for one in reversed(ops if made_at is None or not is_rounded else [])
+                for one in reversed(ops if made_at is None or not is_norm else [])
                 for cause in sources.cause("cut", one)
             ),
         ],
         evidence=[Evidence("events", look.event) for look in blocked.passes],
         advice=_detached(sources, blocked)
         if blocked.cancelled
-        else (_OF_ONE_NORM if is_norm else _OF_ONE)
+        else (_OF_ONE_NORM if is_norm else _OF_ONE_LENGTH if is_length else _OF_ONE)
         if blocked.of_one
         else _SATURATED
         if is_softmax

@@ -1,6 +1,7 @@
-"""Softmax, a layer norm or a group norm over one value: the result is 1, or 0, and the derivative 0, whatever goes in.
+"""Softmax, a norm or a division by the own length over one value: the result is 1, -1 or 0, and the derivative 0,
+whatever goes in.
 
-That of a group norm comes out as what rounding leaves of zero, which the normalisation makes hundreds of times larger.
+That of a norm comes out as what rounding leaves of zero, which the normalisation makes hundreds of times larger.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from gradscope.analysis.index import Index
 from gradscope.frames.syntax_trees import parsed
 from gradscope.recording.flags import BELOW
 
-GROUP_NORM = "NativeGroupNormBackward0"
-NODES = ("SoftmaxBackward0", "LogSoftmaxBackward0", "NativeLayerNormBackward0", GROUP_NORM)
+NORM_NODES = ("NativeLayerNormBackward0", "NativeGroupNormBackward0")
+NODES = ("SoftmaxBackward0", "LogSoftmaxBackward0", *NORM_NODES)
 """Names of the nodes that may be of one."""
+
+LENGTHS = frozenset(("F.normalize", "F.cosine_similarity", "torch.cosine_similarity"))
+"""Calls that divide by the length of what they are given: several nodes, each of which leads to that alone."""
 
 _FUNCTIONS = frozenset(("softmax", "log_softmax", "softmin"))
 _MODULES = frozenset(("Softmax", "LogSoftmax", "Softmin"))
@@ -33,20 +37,22 @@ def is_of_one(index: Index, op: int) -> bool:
     """
     if index.func(op) == NORM:
         taken = index.uses.of(op)
-        return len(taken) > 1 and _sizes(index, taken[1], op) == ["1"]  # (the weight has the shape that it is over)
+        is_weight_of_one = len(taken) > 1 and _sizes(index, taken[1], op) == ["1"]  # (it has the shape that it is over)
+        return is_weight_of_one or _has_a_mean_for_each(index, op)
     if index.func(op) == OF_GROUPS:
         return _has_a_mean_for_each(index, op)
     if index.func(op) in _LOSSES:
         taken = index.uses.of(op)
         return bool(taken) and _sizes(index, taken[0], op)[1:2] == ["1"]
-    made = index.tensors_made(op)
-    sizes = _sizes(index, made[0], op) if made else []
-    dimension = _dimension(index, op) if "1" in sizes else None
+    is_length = index.func(op) in LENGTHS
+    tensors = index.uses.of(op) if is_length else index.tensors_made(op)  # (a similarity has that dimension no more)
+    sizes = _sizes(index, tensors[0], op) if tensors else []
+    dimension = (_dimension_of_length if is_length else _dimension)(index, op) if "1" in sizes else None
     return dimension is not None and -len(sizes) <= dimension < len(sizes) and sizes[dimension] == "1"
 
 
 def _has_a_mean_for_each(index: Index, op: int) -> bool:
-    """Whether a group norm keeps as many means as it was given values."""
+    """Whether a norm keeps as many means as it was given values."""
     taken, nodes = index.uses.of(op), [index.node_after(one) for one in index.tensors_made(op)]
     if not taken or not nodes or nodes[0] < 0:
         return False
@@ -75,6 +81,18 @@ def _dimension(index: Index, op: int) -> int | None:
     return _number(node, 0 if is_method else 1)
 
 
+def _dimension_of_length(index: Index, op: int) -> int | None:
+    """That of a call with its dimension as third argument, 1 where it has none; of a module's nothing is known."""
+    call = parsed(index.span_source(op, exact=True))
+    node = call.body[0].value if call is not None and call.body and isinstance(call.body[0], ast.Expr) else None
+    if not isinstance(node, ast.Call) or f"F.{_name(node)}" not in LENGTHS:
+        return None
+    has_any = len(node.args) > _THIRD or any(one.arg is None or one.arg == "dim" for one in node.keywords)
+    is_spread = any(isinstance(one, ast.Starred) for one in node.args)
+    return _number(node, _THIRD) if has_any else None if is_spread else 1
+
+
+_THIRD = 2
 _NAMESPACES = frozenset(("torch", "F", "functional", "nn.functional", "torch.nn.functional"))
 
 

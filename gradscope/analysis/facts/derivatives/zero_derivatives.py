@@ -14,7 +14,7 @@ from typing import NamedTuple
 from gradscope.analysis.facts.derivatives.backward_faults import zeroed
 from gradscope.analysis.facts.derivatives.cancelled_terms import CancelledTerms
 from gradscope.analysis.facts.derivatives.function_sources import FunctionSources, Lines, WrittenBackward
-from gradscope.analysis.facts.derivatives.softmax_of_one import GROUP_NORM, NODES, is_of_one
+from gradscope.analysis.facts.derivatives.softmax_of_one import LENGTHS, NODES, NORM_NODES, is_of_one
 from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.value_looks import Derivative, PassLook, is_zero
 from gradscope.analysis.facts.writes import is_step, writes_by_program
@@ -29,7 +29,7 @@ LOOKS = 3
 """Passes in which a derivative must have been zero that is not zero everywhere."""
 
 _ROUNDING = 1e-3
-"""Beside the largest gradient of a pass, what rounding may leave of one that is zero."""
+"""Beside the largest gradient, what rounding may leave of one that is zero."""
 
 FACTORS = frozenset(("MulBackward0",))
 """Nodes that multiply with what may be zero."""
@@ -51,10 +51,14 @@ def has_no_derivative(node_name: str) -> bool:
     return _NUMBER.sub("", node_name) in ZERO_EVERYWHERE
 
 
-def _is_next_to_zero(look: PassLook, leaf: int) -> bool:
-    """Whether a gradient may be what rounding leaves of zero, beside the largest of the pass."""
-    largest = max(max(abs(low), abs(high)) for low, high in look.gradients.values())
-    return max(map(abs, look.gradients[leaf])) <= _ROUNDING * largest
+def _are_next_to_zero(looks: list[PassLook], leaf: int) -> bool:
+    """Whether the gradients of a leaf may be what rounding leaves of zero, beside the largest, and the loss, of these.
+
+    One pass alone may have small gradients throughout; the rounding is that of the values, which do not shrink with them.
+    """
+    found = [values for look in looks for values in (*look.gradients.values(), *look.roots)]
+    largest = max(max(abs(low), abs(high)) for low, high in found)
+    return max(max(map(abs, look.gradients[leaf])) for look in looks) <= _ROUNDING * largest
 
 
 class Blocked(NamedTuple):
@@ -66,7 +70,7 @@ class Blocked(NamedTuple):
     everywhere: bool
     """The derivative of each of them is zero everywhere."""
     of_one: bool
-    """Each is a softmax over a dimension of size 1."""
+    """Each is a softmax, a norm or a division by a length over one value."""
     cancelled: dict[int, list[int]]
     """By the op of a sum, what it adds and takes away again; the other ops are on what is left of the way."""
     returned: dict[int, tuple[WrittenBackward, Lines]]
@@ -101,7 +105,7 @@ class ZeroGradients:
         groups: dict[tuple[int, ...], Blocked] = {}
         for leaf, looks in looked_at.items():
             is_exact = all(is_zero(look.gradients[leaf]) for look in looks)
-            if not is_exact and not (self._rounding and all(_is_next_to_zero(look, leaf) for look in looks)):
+            if not is_exact and not (self._rounding and _are_next_to_zero(looks, leaf)):
                 continue
             everywhere, blocks = self._everywhere_first(looks, leaf)
             if not is_exact and not all(nodes <= self._of_one and nodes & self._rounding for nodes in blocks):
@@ -192,7 +196,7 @@ class ZeroGradients:
             if node in reached or node in blocking:
                 continue
             if node in flat or self._is_certain(node):
-                following = list(self._index.edges.of(node)) if node in self._rounding else []
+                following = list(self._index.edges.of(node)) if self._names[node] in self._norms else []
                 blocking[node] = [one for one in following[:2] if one >= 0] or [node]  # (its input and its weight)
                 todo += [one for one in following[2:] if one >= 0]  # (its bias)
                 continue
@@ -299,17 +303,29 @@ class ZeroGradients:
 
     @cached_property
     def _of_one(self) -> frozenset[int]:
-        text = self._index.recording.text
+        text, func = self._index.recording.text, self._index.func
+        lengths = frozenset(op for op in self._index.calls_of(LENGTHS.__contains__) if is_of_one(self._index, op))
         softmaxes = frozenset(name for name in set(self._names) if text(name) in NODES)
-        nodes = [node for node, name in enumerate(self._names) if name in softmaxes] if softmaxes else []
-        known = {op: is_of_one(self._index, op) for op in {self._made_by[node] for node in nodes}}
-        return frozenset(node for node in nodes if known[self._made_by[node]])
+        if not softmaxes and not lengths:
+            return frozenset()
+        nodes = [node for node, name in enumerate(self._names) if name in softmaxes]
+        ops = {op for op in {self._made_by[node] for node in nodes} if func(op) not in LENGTHS}
+        known = {op for op in ops if is_of_one(self._index, op)}
+        found = {node for node in nodes if self._made_by[node] in known}
+        return frozenset(found | {node for node, op in enumerate(self._made_by) if op in lengths})
 
     @cached_property
     def _rounding(self) -> frozenset[int]:
         """Those of one that give what rounding leaves of zero."""
-        text = self._index.recording.text
-        return frozenset(node for node in self._of_one if text(self._names[node]) == GROUP_NORM)
+        lengths = frozenset(self._index.calls_of(LENGTHS.__contains__))
+        return frozenset(
+            node for node in self._of_one if self._names[node] in self._norms or self._made_by[node] in lengths
+        )
+
+    @cached_property
+    def _norms(self) -> frozenset[int]:
+        """The names of the nodes of norms."""
+        return frozenset(name for name in set(self._names) if self._index.recording.text(name) in NORM_NODES)
 
     @cached_property
     def _certain(self) -> frozenset[int]:
