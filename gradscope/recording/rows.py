@@ -102,7 +102,9 @@ class EventKind(IntEnum):
     """Values were looked at before a backward pass (the subject is its op): of what nodes ``keep`` (node, attribute,
     smallest, largest value), of their ``derivatives`` for a gradient of ones (node, smallest, largest, and the value
     that the node keeps where it is not finite, or None), and of the tensors, as ``ranges``. Of nodes that give zeros
-    for an argument that they were called with (``by_argument``): the places of the inputs (none: all). With ``--nan``
+    for an argument that they were called with (``by_argument``): the places of the inputs (none: all). Of nodes that
+    were given what is not zero and gave zeros alone to a node behind them, the places of these nodes (``vanished``;
+    None where that was not asked). With ``--nan``
     also the ``nodes`` that were given what is finite and gave what is not; and of an op (the subject) that a NaN or an
     infinity was ``born`` in it: the smallest and the largest value of its result."""
     HOOK = 6

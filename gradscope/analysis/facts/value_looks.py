@@ -50,6 +50,9 @@ class PassLook:
     derivatives: list[Derivative] = field(default_factory=list)
     by_argument: dict[int, frozenset[int]] = field(default_factory=dict)
     """Nodes that give zeros for an argument that they were called with: the places of the inputs, none for all."""
+    vanished: dict[int, frozenset[int]] | None = None
+    """Nodes that were given what is not zero and gave zeros alone to nodes behind them: the places of these. None: not
+    asked."""
     tensors: dict[int, Range] = field(default_factory=dict)
     """Tensors that lived before the pass; looked at only where the loss was not finite."""
     nodes: list[int] = field(default_factory=list)
@@ -108,6 +111,8 @@ def looks_at_passes(events: Events) -> list[PassLook]:
             ]
             by_argument = _list(event.detail, "by_argument")
             look.by_argument.update({node: frozenset(places) for node, places in by_argument})
+            if isinstance(event.detail.get("vanished"), list):
+                look.vanished = {node: frozenset(places) for node, places in event.detail["vanished"]}
             look.tensors.update(_by_tensor(event.tensors, event.detail))
     return [found[op] for op in sorted(found)]
 

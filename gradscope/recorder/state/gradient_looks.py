@@ -24,6 +24,7 @@ from gradscope.recorder.state.graph_values import GraphValues, is_extreme, is_fl
 from gradscope.recorder.state.identity import Identity
 from gradscope.recorder.state.tensors_in import PLAIN
 from gradscope.recorder.state.value_ranges import Norms, Range, Ranges, is_bad, is_zero
+from gradscope.recorder.state.vanished import PASSES, Vanished
 from gradscope.recorder.tape import Tape
 from gradscope.recorder.torch_internals.capabilities import dispatch_modes, is_observed_otherwise, without_tangents
 from gradscope.recording.rows import EventKind
@@ -68,17 +69,26 @@ class Look:
     """One look: what was found before the pass, and while it runs: of Functions, or of each node (``--nan``)."""
 
     def __init__(
-        self, roots: Ranges, graph: GraphValues, surveyed: list[int], survey: Ranges, births: BackwardBirths
+        self,
+        roots: Ranges,
+        graph: GraphValues,
+        surveyed: list[int],
+        survey: Ranges,
+        births: BackwardBirths,
+        vanished: Vanished | None,
     ) -> None:
         self.roots = roots
         self.graph = graph
         self.surveyed = surveyed
         self.survey = survey
         self.births = births
+        self.vanished = vanished
 
     def end(self) -> None:
         """The pass is over, or has raised."""
         self.births.remove()
+        if self.vanished is not None:
+            self.vanished.remove()
         self.graph.functions.clear()
 
 
@@ -104,6 +114,9 @@ class GradientLooks:
         """Backward passes that have begun."""
         self._bad_losses = 0
         self._overflows = 0
+        self._has_zeros = False
+        """Leaves that hold other values got zeros alone in the last pass that was looked at."""
+        self._vanished = 0
         self._kinds: dict[tuple[type, ...], int] = {}
         """For each kind of nodes from which passes started: how many of these were told apart by it."""
         self._unread: list[Callable[[], None]] = []
@@ -139,8 +152,16 @@ class GradientLooks:
                     self._graph.row_of,
                     waits=self._is_thorough,
                 ),
+                self._vanishing(nodes),
             )
         return None
+
+    def _vanishing(self, roots: list[Any]) -> Vanished | None:
+        """Asks where gradients end in zeros, if some did in the pass before; a few times only: each node is asked."""
+        if not self._has_zeros or self._vanished == PASSES:
+            return None
+        self._vanished += 1
+        return Vanished(roots, self._graph.row_of)
 
     def _is_rare(self, roots: list[Any]) -> bool:
         """Whether few passes before started from such nodes."""
@@ -222,6 +243,7 @@ class GradientLooks:
             "norms": norms.read(),
         }
         zeros = self._zeros_themselves(rows, ranges)
+        self._has_zeros = sum(map(is_zero, ranges)) > len(zeros)
         if zeros:
             detail["zeros"] = zeros
         if alike:
@@ -240,8 +262,10 @@ class GradientLooks:
                 derivatives.append([one.node, *values, one.at])
         derivatives += [[node, 0.0, 0.0, None] for node in look.births.zeros]
         born = look.births.nodes
-        if kept or derivatives or look.surveyed or born or look.graph.by_argument:
+        vanished = look.vanished.found if look.vanished is not None and look.vanished.is_known else None
+        if kept or derivatives or look.surveyed or born or look.graph.by_argument or vanished is not None:
             found_there = {
+                "vanished": vanished,
                 "by_argument": look.graph.by_argument,
                 "nodes": born,
                 "keep": kept,

@@ -6,10 +6,12 @@ import ast
 from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
+from gradscope.analysis.diagnoses.ended_gradients import ended_finding
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.diagnoses.zeroing_arguments import ZeroingArgument, zeroing_argument
 from gradscope.analysis.facts.derivatives.softmax_of_one import LENGTHS, NORM, OF_GROUPS
+from gradscope.analysis.facts.derivatives.vanished_gradients import VanishedGradients
 from gradscope.analysis.facts.derivatives.zero_derivatives import Blocked, ZeroGradients
 from gradscope.analysis.facts.leaf_gradients.factors_of_zero import zero_factors
 from gradscope.analysis.facts.leaf_gradients.overflown_halves import overflown_halves
@@ -46,6 +48,10 @@ def _find(sources: Sources) -> Iterator[Finding]:
     overflown = {leaf for one in overflown_halves(sources.index, sources.passes, looks) for leaf in one.leaves}
     estimates = {sources.index.made_by(one.takes) for one in StraightThroughs(sources.index, sources.flow).reversed()}
     zeros = sources.zero_gradients
+    known = told.union(overflown, *(one.leaves for one in zeros))
+    for ended in VanishedGradients(sources.index, sources.passes, looks).found():
+        if known.isdisjoint(ended.leaves) and (found := ended_finding(sources, ended)) is not None:
+            yield found
     sampled = _behind_samples(sources) if zeros else set()
     for blocked in zeros:
         if not blocked.everywhere and sampled.issuperset(blocked.leaves):

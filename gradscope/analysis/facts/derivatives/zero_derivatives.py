@@ -54,7 +54,7 @@ def has_no_derivative(node_name: str) -> bool:
 def _are_next_to_zero(looks: list[PassLook], leaf: int) -> bool:
     """Whether the gradients of a leaf may be what rounding leaves of zero, beside the largest, and the loss, of these.
 
-    One pass alone may have small gradients throughout; the rounding is that of the values, which do not shrink with them.
+    One pass may have small gradients throughout; the rounding is that of the values, which do not shrink with them.
     """
     found = [values for look in looks for values in (*look.gradients.values(), *look.roots)]
     largest = max(max(abs(low), abs(high)) for low, high in found)
