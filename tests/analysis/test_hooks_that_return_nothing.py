@@ -85,3 +85,60 @@ def test_a_new_name_in_a_forward_hook_is_named_where_nothing_reads_it():
 )
 def test_what_a_forward_hook_looks_at_or_keeps_is_fine(body: str):
     assert lines_of_forward(body) == []
+
+
+GRADIENT = """\
+import torch
+weight = torch.nn.Parameter(torch.randn(3))
+kept = []
+class Clip:
+    def hook(self, grad):
+{}
+weight.register_hook(Clip().hook)
+for _ in range(3):
+    (weight * torch.randn(3)).sum().backward()
+"""
+
+
+def lines_of_gradient(body: str) -> list[int]:
+    answers = build(recorded(GRADIENT.format(textwrap.indent(body, "        ")))).answers
+    return [cause.line for one in answers if one.code == "hook-returns-nothing" for cause in one.causes]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "torch.clamp(grad, -0.1, 0.1)",
+        "grad.clamp(-0.1, 0.1)",
+        "torch.nan_to_num(grad * 0.5)",
+        "grad * 0.5",
+        "scaled = grad * 0.5",
+        "scaled = torch.clamp(grad, -0.1, 0.1)",
+    ],
+)
+def test_another_gradient_that_nothing_takes_is_named(body: str):
+    assert lines_of_gradient(body) == [6, 7]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return torch.clamp(grad, -0.1, 0.1)",
+        "grad.clamp_(-0.1, 0.1)",
+        "torch.clamp(grad, -0.1, 0.1, out=grad)",
+        "norm = grad.norm()",
+        "kept.append(grad * 0.5)",
+        "scaled = grad * 0.5\nprint(scaled)",
+        "grad.norm()",
+        "scaled = grad * 0.5\nif len(kept) > 9:\n    return scaled",
+    ],
+)
+def test_a_hook_that_looks_at_a_gradient_or_changes_it_is_fine(body: str):
+    assert lines_of_gradient(body) == []
+
+
+def test_a_hook_that_never_ran_is_not_said_to_give_nothing_back():
+    source = GRADIENT.format("        torch.clamp(grad, -1, 1)").replace(
+        "(weight *", "(2 * torch.ones(3).requires_grad_() *"
+    )
+    assert not [one for one in build(recorded(source)).answers if one.code == "hook-returns-nothing"]

@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from gradscope.frames.called_by_torch.values_not_returned import value_not_returned
+from gradscope.frames.called_by_torch.values_not_returned import gradient_not_returned, value_not_returned
 from gradscope.frames.syntax_trees import parsed
 
 Lines = tuple[int, int]
@@ -299,6 +299,13 @@ class HookSource:
         if not isinstance(self._node, ast.FunctionDef | ast.AsyncFunctionDef) or self.returns:
             return None
         found = value_not_returned(self._node)
+        return None if found is None else (found[:2], found[2])
+
+    def changes_in_vain(self) -> tuple[Lines, str] | None:
+        """Where a hook that returns nothing drops another gradient for the one it is given; with a name, if any."""
+        if not isinstance(self._node, ast.FunctionDef | ast.AsyncFunctionDef) or self.returns:
+            return None
+        found = gradient_not_returned(self._node)
         return None if found is None else (found[:2], found[2])
 
     @property

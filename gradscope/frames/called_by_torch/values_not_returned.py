@@ -8,6 +8,13 @@ from gradscope.frames.syntax_trees import assigned_names
 
 _ELSEWHERE = (ast.Global, ast.Nonlocal, ast.For, ast.While, ast.Yield, ast.YieldFrom)
 """What hands a value on otherwise than by a return, or reads it in an earlier line."""
+_EACH = frozenset(
+    """
+    clamp clip clamp_min clamp_max nan_to_num masked_fill where mul div add sub neg sign tanh lerp multiply divide
+    true_divide negative subtract hardshrink softshrink threshold dropout normalize maximum minimum __mul__ __truediv__
+    """.split()  # noqa: SIM905 - quoted, the names would be hard to read
+)
+"""Calls that give a tensor like the one that they are given: what could take its place."""
 _LOOKS_EVERYWHERE = frozenset(("locals", "eval", "exec", "vars"))
 
 
@@ -35,6 +42,39 @@ def value_not_returned(function: ast.FunctionDef | ast.AsyncFunctionDef) -> tupl
         if is_computed and target.id not in arguments and not later:
             found = node.lineno, last, target.id
     return found
+
+
+def gradient_not_returned(function: ast.FunctionDef | ast.AsyncFunctionDef) -> tuple[int, int, str] | None:
+    """Lines of what gives another gradient for the one that a hook is given, and is dropped there; with its name.
+
+    The name is empty where there is none: ``torch.clamp(grad, -1, 1)``, all of a statement.
+    """
+    derived = {one.arg for one in _arguments(function)}
+    for node in ast.walk(function):
+        if isinstance(node, ast.Expr) and _is_like_one_of(node.value, derived):
+            return node.lineno, node.end_lineno or node.lineno, ""
+    found = value_not_returned(function)
+    for node in ast.walk(function) if found is not None else ():
+        if isinstance(node, ast.Assign) and found is not None and node.lineno == found[0]:
+            return found if _is_like_one_of(node.value, derived) else None
+    return None
+
+
+def _is_like_one_of(value: ast.expr, names: set[str]) -> bool:
+    """Whether an expression changes each element of what has one of some names, and gives the result."""
+    if isinstance(value, ast.BinOp):
+        return any(_is_like_one_of(one, names) or _is_one_of(one, names) for one in (value.left, value.right))
+    if not isinstance(value, ast.Call) or any(one.arg == "out" for one in value.keywords):
+        return False
+    called = value.func
+    if not isinstance(called, ast.Attribute) or called.attr not in _EACH:
+        return False
+    taken = [called.value, *value.args]
+    return any(_is_one_of(one, names) or _is_like_one_of(one, names) for one in taken)
+
+
+def _is_one_of(value: ast.expr, names: set[str]) -> bool:
+    return isinstance(value, ast.Name) and value.id in names
 
 
 def _arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.arg]:

@@ -42,6 +42,32 @@ def _find(sources: Sources) -> Iterator[Finding]:
             advice=f"return {name} at the end of it.",
         )
     yield from _of_no_argument(sources)
+    yield from _of_gradients(sources)
+
+
+def _of_gradients(sources: Sources) -> Iterator[Finding]:
+    """Of hooks on tensors that ran, gave nothing back and wrote nothing: where they drop another gradient."""
+    for hook in sources.hooks.all:
+        if hook.kind != "tensor" or not hook.count("runs") or hook.count("returned") or hook.count("in_place"):
+            continue
+        found = hook.source.changes_in_vain()
+        if found is None or hook.source.rebinds_in_vain() is not None:
+            continue
+        (first, last), name = found
+        event, runs = hook.registered[-1], hook.count("runs")
+        lines = hook.lines(first, last)
+        what = f"{name}, which nothing reads," if name else "another gradient, which nothing takes,"
+        yield sources.finding(
+            f"Line {lines.line}: {hook.name}, a hook, computes {what} and returns nothing",
+            why=f"the gradient went on as it was in all {runs:,} runs of it: only what a hook returns takes its place"
+            if runs > 1
+            else "the gradient went on as it was: only what a hook returns takes its place",
+            op=min(event.op, sources.index.op_count - 1),
+            tensors=[],
+            causes=[*sources.causes_at("returned", [lines]), *sources.cause_of_event("made", event)],
+            evidence=[Evidence("events", event.row)],
+            advice=f"return {name} at the end of it." if name else "Return it.",
+        )
 
 
 def _of_no_argument(sources: Sources) -> Iterator[Finding]:
@@ -104,7 +130,8 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""A hook assigns to the name of one of its arguments a value that is computed from it, does not read
             the name afterwards, and has no return. Or a forward hook gives another name such a value, of the same shape
-            and dtype, which nothing reads.""",
+            and dtype, which nothing reads. Or a hook on a tensor that returned nothing in any of its runs computes
+            another gradient (torch.clamp(grad, -1, 1)) that nothing takes.""",
         reason="""An assignment binds a name of the function's own. Autograd and modules go on with what they gave to
             the hook, unless it returns something in its place.""",
         remedy="""Return the new value: for a full backward hook a tuple of gradients of the inputs, for a forward hook
