@@ -46,7 +46,7 @@ def lost_average(index: Index, lives: GradientLives, last: int, name: str) -> Lo
     written, died = last_written(index), index.recording.tensors.column("died")
     averages = [
         tensor
-        for tensor in sorted(_named(index, name, statement) & taken.keys() - set(weights))
+        for tensor in sorted(named_in(index, name, statement) & taken.keys() - set(weights))
         if not index.requires_grad(tensor, taken[tensor])
         and written.get(index.storage_at(tensor, last), NONE) < taken[tensor]
         and not 0 <= died[tensor] <= last
@@ -55,7 +55,7 @@ def lost_average(index: Index, lives: GradientLives, last: int, name: str) -> Lo
     return LostAverage(last, averages, weights, runs) if averages and weights and runs >= RUNS else None
 
 
-def _named(index: Index, name: str, statement: int) -> set[int]:
+def named_in(index: Index, name: str, statement: int) -> set[int]:
     """The tensors that a statement was seen to read under a name."""
     bindings = index.recording.bindings
     columns = (bindings.column(column) for column in ("name", "tensor", "op", "kind"))

@@ -8,6 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory_writes.lost_averages import LostAverage, lost_average
+from gradscope.analysis.facts.memory_writes.unkept_states import UnkeptState, unkept_states
 from gradscope.analysis.facts.writes import last_written
 from gradscope.analysis.report_model import Evidence
 from gradscope.frames.names.rebound_names import lost_in_loops
@@ -21,16 +22,21 @@ RUNS = 2
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each statement whose results nothing took, and whose leaves nothing wrote since."""
-    index = sources.index
+    index, told = sources.index, set[int]()
     for statement, op in index.last_op.items():
         where = index.statements[statement]
         if where.file < 0 or index.recording.ops.column("kind")[op] != OpKind.CALL:
             continue
         name = lost_in_loops(index.recording.files[where.file].text).get(where.line, "")
         if name and (updates := _updates(sources, op, name)):
+            told.add(statement)
             yield _finding(sources, op, name, updates)
         elif name and (lost := lost_average(index, sources.lives, op, name)):
+            told.add(statement)
             yield _of_average(sources, lost, name)
+    for state in unkept_states(index, sources.lives):
+        if index.op_statement[state.op] not in told:
+            yield _of_state(sources, state)
 
 
 def _updates(sources: Sources, last: int, name: str) -> dict[int, list[int]]:
@@ -100,6 +106,22 @@ def _of_average(sources: Sources, lost: LostAverage, name: str) -> Finding:
     )
 
 
+def _of_state(sources: Sources, state: UnkeptState) -> Finding:
+    """A running value of gradients that begins from the same old one in each round."""
+    index, name = sources.index, state.name
+    olds = sources.listed([sources.names.of(old) for old in state.olds])
+    return sources.finding(
+        f"Line {index.op_line(state.op)}: {name} = … gives a name of this block a new tensor ({state.runs:,} times), "
+        "which is gone when the line runs again",
+        why=f"what {name} stood for ({olds}) was never written, and each run begins from that again: nothing of "
+        "earlier gradients is carried on",
+        op=state.op,
+        tensors=state.olds,
+        causes=sources.cause("made", state.op),
+        advice=f"Write into it, {name}.mul_(…).add_(…) under no_grad, or store {name} where it came from.",
+    )
+
+
 DIAGNOSIS = Diagnosis(
     code="update-lost",
     title="an update that only a loop's variable gets",
@@ -107,7 +129,8 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""In a loop over parameters an update is computed and given to the loop's variable. Nothing uses it,
             and the parameters themselves were never written. Likewise an average of weights that was given to the
-            variable, or to a function's argument, while the average itself stayed as it was.""",
+            variable, or to a function's argument, while the average itself stayed as it was. Or a sum of
+            gradients (momentum) begins from the same tensor in each step, as its result was only a name's.""",
         reason="""p = p - lr * p.grad makes a new tensor and lets the name p stand for it until the loop goes on. The
             list, and the model, still hold the old one.""",
         remedy="""Write into the parameter: p -= lr * p.grad under torch.no_grad(), or use an optimizer of
