@@ -1,4 +1,4 @@
-"""Losses divided for an accumulation that does not take place; and those of one that does, or that nobody counts on."""
+"""Losses divided for an accumulation to no effect; and those of one that does, or that nobody counts on."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def divided_rounds(text: str, step: int, divided: int) -> DividedRounds | None:
     loop = innermost(tree, branch.lineno, ast.For)
     if isinstance(loop, ast.For) and ast.unparse(number) in _parts(loop.iter):
         return None  # (rounds of so many samples each, of which the division makes the mean)
-    value = _value(tree, number, branch.lineno)
+    value = value_of(tree, number, branch.lineno)
     if value is None or value < 2:
         return None
     end = branch.test.end_lineno or branch.lineno
@@ -79,7 +79,7 @@ def _divisors(tree: ast.Module, line: int) -> Iterator[ast.expr]:
             yield node.right if isinstance(node, ast.BinOp) else node.value
 
 
-def _value(tree: ast.Module, number: ast.expr, line: int, depth: int = 0) -> int | None:
+def value_of(tree: ast.Module, number: ast.expr, line: int, depth: int = 0) -> int | None:
     """What a number is, where it is written there, or is the only value that the file gives its name."""
     if isinstance(number, ast.Constant):
         return number.value if type(number.value) is int else None
@@ -100,7 +100,7 @@ def _value(tree: ast.Module, number: ast.expr, line: int, depth: int = 0) -> int
         keywords = [node.value for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == name]
         if len(given) != 1 or (keywords and isinstance(number, ast.Attribute) and isinstance(given[0], ast.Constant)):
             return None
-    values = {_value(tree, one, one.lineno, depth + 1) if one is not None else None for one in given}
+    values = {value_of(tree, one, one.lineno, depth + 1) if one is not None else None for one in given}
     return values.pop() if len(values) == 1 else None
 
 

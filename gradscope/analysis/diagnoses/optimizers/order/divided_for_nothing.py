@@ -1,4 +1,4 @@
-"""A loss that is divided for an accumulation of several passes, and a step after each of them."""
+"""A loss that is divided for an accumulation, with a step after each pass, or when its pass is over."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.passes.divided_after_passes import DividedAfterPasses, divided_after_passes
 from gradscope.analysis.facts.passes.steps_each_pass import StepsEachPass, steps_each_pass
 from gradscope.analysis.report_model import Evidence
 
@@ -14,6 +15,8 @@ from gradscope.analysis.report_model import Evidence
 def _find(sources: Sources) -> Iterator[Finding]:
     for one in steps_each_pass(sources.index, sources.lives):
         yield _finding(sources, one)
+    for late in divided_after_passes(sources.index, sources.lives, sources.passes):
+        yield _late(sources, late)
 
 
 def _finding(sources: Sources, one: StepsEachPass) -> Finding:
@@ -34,14 +37,30 @@ def _finding(sources: Sources, one: StepsEachPass) -> Finding:
     )
 
 
+def _late(sources: Sources, one: DividedAfterPasses) -> Finding:
+    """A loss that is divided when its pass is over."""
+    index = sources.index
+    return sources.finding(
+        f"Line {index.op_line(one.op)}: {one.name} is divided by {one.number} when backward has run for it (line "
+        f"{index.op_line(one.passed)}; {one.runs:,} times), and no pass comes through what that gives",
+        why=f"a step applies {one.added} passes at once, so that it gets the sum of their gradients, not the mean",
+        op=one.op,
+        tensors=[one.tensor],
+        causes=[*sources.cause("made", one.op), *sources.cause("used", one.passed)],
+        evidence=[Evidence("ops", one.passed)],
+        advice="Divide before backward.",
+    )
+
+
 DIAGNOSIS = Diagnosis(
     code="divided-for-nothing",
-    title="a loss divided for an accumulation that does not take place",
+    title="a loss divided for an accumulation to no effect",
     severity="warning",
     explanation=Explanation(
         meaning="""A loss is divided by a number that also stands in the condition of the step (i % n == 0). In every
             round of the run that condition was true: a step and a clearing followed each single pass. Reported where
-            the file gives the number one value only, of two or more.""",
+            the file gives the number one value only, of two or more. Or loss = loss / n stands behind backward, and a
+            step applies n passes.""",
         reason="""The mean over n passes is the sum of their losses, each divided by n. Where i counts something else
             than rounds (samples, in steps that n divides), every round has a step: with a gradient of one pass, n times
             too small.""",
