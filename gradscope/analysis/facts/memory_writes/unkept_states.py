@@ -21,7 +21,7 @@ from gradscope.recording.rows import OpKind
 
 RUNS = 3
 """Times that one old value has to be read, with as many gradients."""
-_STEPS = 4
+_STEPS = 8
 """Calls through which a value is followed back to a gradient."""
 
 
@@ -57,10 +57,10 @@ def _of(index: Index, lives: GradientLives, statement: int, last: int, decayed: 
     for run in runs:
         own = {made for op in run for made in index.tensors_made(op)}
         taken = [one for op in run for one in index.uses.of(op) if one not in own]
-        old = {one for one in taken if one in named}
-        if len(old) != 1 or not any(_is_of_gradient(index, lives, one) for one in taken if one not in old):
+        read = {one for one in taken if one in named}
+        if len(read) != 1 or not any(is_of_gradient(index, lives, one) for one in taken if one not in read):
             return None
-        olds.setdefault(old.pop(), []).append(run[0])
+        olds.setdefault(read.pop(), []).append(run[0])
     written = last_written(index)
     for old, at in olds.items():
         is_new_each_time = index.times(at) < RUNS or old in lives.owners or old in lives.passes
@@ -95,7 +95,7 @@ def _counts(index: Index, old: int, decayed: DecayedName) -> bool:
     return decayed.is_scaled or (not flags & EXTERNAL and "zeros" in index.func(op))
 
 
-def _is_of_gradient(index: Index, lives: GradientLives, tensor: int, steps: int = _STEPS) -> bool:
+def is_of_gradient(index: Index, lives: GradientLives, tensor: int, steps: int = _STEPS) -> bool:
     """Whether a tensor is a gradient, or was computed from one a few calls before."""
     if tensor in lives.owners:
         return True
@@ -104,4 +104,4 @@ def _is_of_gradient(index: Index, lives: GradientLives, tensor: int, steps: int 
         return False
     if index.recording.ops.column("kind")[op] == OpKind.GRAD:
         return True
-    return steps > 0 and any(_is_of_gradient(index, lives, one, steps - 1) for one in index.uses.of(op))
+    return steps > 0 and any(is_of_gradient(index, lives, one, steps - 1) for one in index.uses.of(op))

@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory_writes.lost_averages import LostAverage, lost_average
 from gradscope.analysis.facts.memory_writes.unkept_states import UnkeptState, unkept_states
+from gradscope.analysis.facts.memory_writes.updated_copies import UpdatedCopy, updated_copies
 from gradscope.analysis.facts.writes import last_written
 from gradscope.analysis.report_model import Evidence
 from gradscope.frames.names.rebound_names import lost_in_loops
@@ -37,6 +38,9 @@ def _find(sources: Sources) -> Iterator[Finding]:
     for state in unkept_states(index, sources.lives):
         if index.op_statement[state.op] not in told:
             yield _of_state(sources, state)
+    for copy in updated_copies(index, sources.lives):
+        if index.op_statement[copy.op] not in told:
+            yield _of_copy(sources, copy)
 
 
 def _updates(sources: Sources, last: int, name: str) -> dict[int, list[int]]:
@@ -122,15 +126,35 @@ def _of_state(sources: Sources, state: UnkeptState) -> Finding:
     )
 
 
+def _of_copy(sources: Sources, copy: UpdatedCopy) -> Finding:
+    """An update of a copy of weights, which nothing puts back."""
+    index = sources.index
+    weights = sources.listed([sources.names.of(leaf) for leaf in copy.leaves])
+    is_vector = index.func(copy.copied).endswith("parameters_to_vector")
+    copied = index.tensors_made(copy.copied)[-1]
+    how = f"vector_to_parameters({sources.names.of(copied)}, …) puts it back." if is_vector else ""
+    return sources.finding(
+        f"Line {index.op_line(copy.op)}: the update ({copy.runs:,} times) goes into a copy of the weights, made at "
+        f"line {index.op_line(copy.copied)}, and nothing takes it from there",
+        why=f"{weights} {'keeps' if len(copy.leaves) == 1 else 'keep'} the old values",
+        op=copy.op,
+        tensors=copy.leaves,
+        causes=[*sources.cause("write", copy.op), *sources.cause("made", copy.copied)],
+        evidence=[Evidence("ops", copy.copied)],
+        advice=how or "Write into the weights themselves under no_grad, or copy_() the result into them.",
+    )
+
+
 DIAGNOSIS = Diagnosis(
     code="update-lost",
-    title="an update that only a loop's variable gets",
+    title="an update that only a name of a block gets",
     severity="warning",
     explanation=Explanation(
         meaning="""In a loop over parameters an update is computed and given to the loop's variable. Nothing uses it,
             and the parameters themselves were never written. Likewise an average of weights that was given to the
             variable, or to a function's argument, while the average itself stayed as it was. Or a sum of
-            gradients (momentum) begins from the same tensor in each step, as its result was only a name's.""",
+            gradients (momentum) begins from the same tensor in each step, as its result was only a name's; or a copy
+            of weights (parameters_to_vector, clone) was updated and not put back.""",
         reason="""p = p - lr * p.grad makes a new tensor and lets the name p stand for it until the loop goes on. The
             list, and the model, still hold the old one.""",
         remedy="""Write into the parameter: p -= lr * p.grad under torch.no_grad(), or use an optimizer of
