@@ -10,6 +10,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.graphs.loss_terms import is_number
 from gradscope.analysis.facts.modes.graphs_in_training import left_without_graph
+from gradscope.analysis.facts.modules.calls_that_freeze import span_in_function
 from gradscope.analysis.facts.modules.module_words import module_word
 from gradscope.analysis.facts.reaching.left_values import is_built_from_values
 from gradscope.analysis.facts.tracking.left_in_checkpoints import left_in_checkpoint
@@ -37,7 +38,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
     for op in sources.gradients.untracked_roots:
         root = sources.gradients.roots[op][0]
         reason = (
-            _cut(sources, op)
+            _frozen_since(sources, op)
+            or _cut(sources, op)
             or _left_torch(sources, op)
             or _frozen(sources, op)
             or _left_behind(sources, op, root)
@@ -179,6 +181,29 @@ def _frozen(sources: Sources, op: int) -> _Untracked | None:
     return _Untracked(
         f"{lines} switched requires_grad off for {leaves}, and nothing else that it was made from has it",
         causes,
+        changes[rows[0]].op,
+        [Evidence("changes", row) for row in rows],
+    )
+
+
+def _frozen_since(sources: Sources, op: int) -> _Untracked | None:
+    """Earlier runs of the line gave gradients to leaves that were frozen since: what was cut was so in those."""
+    index, changes, statement = sources.index, sources.index.recording.changes, sources.index.op_statement[op]
+    rows = [
+        row
+        for row in _set_off_behind(sources, op)
+        if any(index.op_statement[one] == statement for one in sources.lives.passes.get(changes[row].tensor, ()))
+    ]
+    if not rows:
+        return None
+    function = index.function_of(op)
+    spans = list(dict.fromkeys(span_in_function(index, sources.events, changes[row].op, function) for row in rows))
+    leaves = sources.listed([sources.names.at(changes[row].tensor, op) for row in rows])
+    lines = listed([f"line {index.span_line(span)}" for span in spans])
+    return _Untracked(
+        f"{lines} switched requires_grad off for {leaves}, which this line gave gradients before, and nothing has "
+        "switched it on again",
+        [cause for span in spans for cause in sources.cause_of_span("set", span)],
         changes[rows[0]].op,
         [Evidence("changes", row) for row in rows],
     )

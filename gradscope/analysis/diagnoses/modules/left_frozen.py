@@ -9,9 +9,11 @@ from typing import NamedTuple
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.modules.calls_that_freeze import span_in_function, ways_of_freezing
+from gradscope.analysis.facts.modules.frozen_for_turns import FrozenForTurn, frozen_for_turns
 from gradscope.analysis.facts.passes.gradient_lives import ops_between
 from gradscope.analysis.report_model import Evidence
-from gradscope.recording.rows import EventKind, OpKind
+from gradscope.recording.rows import OpKind
 
 PASSES = 2
 """Passes of the training that came after from which on it is reported."""
@@ -34,7 +36,7 @@ class _Left(NamedTuple):
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for the parameters that one line froze."""
     index, lives = sources.index, sources.lives
-    ways = _ways(sources)
+    ways = ways_of_freezing(sources.index, sources.events)
     alike: dict[int, list[tuple[int, _Left]]] = {}
     for tensor in lives.steps:
         if (left := _left(sources, tensor, ways)) is not None:
@@ -52,16 +54,36 @@ def _find(sources: Sources) -> Iterator[Finding]:
             evidence=[*(Evidence("changes", left.change) for _, left in group), Evidence("ops", last.op)],
             advice="Set it back at the end, or leave it out: autograd.grad computes for the tensors it is asked about.",
         )
+    yield from _of_turns(sources)
 
 
-def _ways(sources: Sources) -> dict[int, list[list[int]]]:
-    """By the span at which requires_grad was switched off: the spans of the functions around, on each way seen."""
-    found: dict[int, list[list[int]]] = {}
-    for event in sources.events.of(EventKind.FROZEN):
-        way, spans = event.detail.get("through"), len(sources.index.recording.spans)
-        if isinstance(way, list) and all(isinstance(one, int) and 0 <= one < spans for one in way):
-            found.setdefault(event.span, []).append(way)
-    return found
+def _of_turns(sources: Sources) -> Iterator[Finding]:
+    """Of those that were frozen for another network's turn, in each round: one finding for each line that does so."""
+    index = sources.index
+    alike: dict[int, list[FrozenForTurn]] = {}
+    for one in frozen_for_turns(index, sources.lives, sources.passes_by_step, sources.events):
+        alike.setdefault(index.op_statement[one.op], []).append(one)
+    for group in alike.values():
+        first = group[0]
+        names = sources.listed([sources.names.of(one.tensor) for one in group])
+        span = span_in_function(index, sources.events, first.op, index.function_of(first.turn))
+        them = "it" if len(group) == 1 else "them"
+        if first.passes:
+            own = f"line {index.op_line(first.own)} has given {them} no gradient since"
+            times = f"{index.times(first.passes):,} passes"
+        else:
+            own = f"what line {index.op_line(first.uses[-1])} computes with {them} leads to no gradient since"
+            times = f"{index.times(first.uses):,} times"
+        yield sources.finding(
+            f"Line {index.span_line(span)}: requires_grad is switched off for {names}, before the pass of line "
+            f"{index.op_line(first.turn)}, which is for others, and nothing switches it on again",
+            why=f"{own} ({times}), so that {'it is' if len(group) == 1 else 'they are'} not trained any more",
+            op=(first.passes or first.uses)[-1],
+            tensors=[one.tensor for one in group],
+            causes=sources.cause_of_span("set", span),
+            evidence=[*(Evidence("changes", one.change) for one in group), Evidence("ops", first.turn)],
+            advice="Switch it on again after that pass: requires_grad_(True).",
+        )
 
 
 def _left(sources: Sources, tensor: int, ways: dict[int, list[list[int]]]) -> _Left | None:
@@ -115,7 +137,7 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""A function switched requires_grad off on parameters that were being trained, computed a gradient of
             its own (a saliency map, an attack, a report), and returned. The training that went on has given them no
-            gradient since.""",
+            gradient since. Or it was switched off in each round before the pass of another network, and on in none.""",
         reason="""requires_grad is a property of the tensor, not of the function that sets it: it stays as it was set
             for all who use the parameter. The loss still decreases, by what is not frozen, and no error tells.""",
         remedy="""Set it back when the computation is over (try … finally), or do not change it: autograd.grad(score, x)
