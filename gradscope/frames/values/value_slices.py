@@ -65,6 +65,15 @@ def lines_behind(text: str, line: int, source: str) -> frozenset[int]:
     return tree.lines([found], tree.scope(line), with_conditions=False)
 
 
+def operands(source: str) -> list[str]:
+    """The two sides of an operator, as source; none of anything else."""
+    try:
+        whole = ast.parse(source, mode="eval").body
+    except (SyntaxError, ValueError):
+        return []
+    return [ast.unparse(whole.left), ast.unparse(whole.right)] if isinstance(whole, ast.BinOp) else []
+
+
 @lru_cache(maxsize=4)
 def _tree(text: str) -> _Tree | None:
     tree = parsed(text)

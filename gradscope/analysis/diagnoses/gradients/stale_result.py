@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory_writes.stale_results import StaleResult, stale_results
+from gradscope.analysis.facts.memory_writes.stale_values import StaleValue, stale_values
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.frames.names.stored_names import assigned_names
 
@@ -42,6 +43,28 @@ def _find(sources: Sources) -> Iterator[Finding]:
             evidence=[Evidence("ops", op) for op in (stale.first, stale.steps[-1], stale.last)],
             advice="Compute it in the loop, after each step; detach() it where it is to stay as it was.",
         )
+    for value in stale_values(index, sources.passes, sources.lives):
+        yield _of_value(sources, value)
+
+
+def _of_value(sources: Sources, value: StaleValue) -> Finding:
+    """Values of a trained leaf that were taken once, and weigh a loss in each round."""
+    index, leaf = sources.index, sources.names.of(value.leaf)
+    stored = sources.stored(value.tensor, value.used) if value.tensor >= 0 else []
+    causes = stored or sources.cause("made", value.op)
+    line = causes[0].line if causes else index.op_line(value.op)
+    name = sources.names.at(value.tensor, value.used) if value.tensor >= 0 else "a number"
+    return sources.finding(
+        f"Line {line}: {name} was computed from {leaf} once, and line {index.op_line(value.used)} computed with it "
+        f"again after each of {index.times(value.steps):,} steps that changed {leaf}",
+        why=f"it has no graph, and stays what {leaf} gave before the first step: how {leaf} is trained has no effect "
+        "there",
+        op=value.op,
+        tensors=[value.leaf],
+        causes=causes,
+        evidence=[Evidence("ops", op) for op in (value.steps[-1], value.used)],
+        advice="Compute it in the loop, after each step.",
+    )
 
 
 def _of_cached(sources: Sources, stale: StaleResult, causes: list[Cause]) -> Finding:
@@ -96,7 +119,8 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""A result was computed once, and backward passes go through its graph after each of several steps,
-            though these steps change the weights that it was computed from.""",
+            though these steps change the weights that it was computed from. Or the value of a small trained parameter
+            (a temperature) was taken once, with detach() or item(), and multiplies a loss after each of its steps.""",
         reason="""retain_graph=True keeps the graph for another pass; one that saved nothing needs no keeping. The
             result is not computed anew by that: it has the values of the old weights, and the gradients are those of
             the old values. Autograd raises an error only where a node had saved the very weights that were changed.""",
