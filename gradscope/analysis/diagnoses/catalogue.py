@@ -265,6 +265,7 @@ _ENTRIES = (
     Entry("losses.multiplier_trains_factor", _a_step),
     Entry("gradients.sample_without_gradient", _a_pass),
     Entry("gradients.term_counted_twice", _a_pass),
+    Entry("gradients.gradients_taken_again", _several_passes),
     Entry("gradients.leaf_unreached", _a_pass),
     Entry("modules.layer_left_out", _an_event(EventKind.OPTIMIZER)),
     Entry("modules.repeated_module", _an_event(EventKind.REPEATED_MODULE, EventKind.OPTIMIZER)),
