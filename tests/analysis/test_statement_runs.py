@@ -194,6 +194,14 @@ PROGRAMS = {
         "for _ in range(18):\n    h = Own.apply(w)  # here\nraise ValueError",
         18,
     ),
+    "an error before the call that the runs before made": (
+        "import json\nfor n in range(9):\n    w.sum()\n    (w * json.loads('1' if n < 4 else '')).sum()  # here",
+        5,
+    ),
+    "an error behind the call that the runs before made": (
+        "import json\nfor n in range(9):\n    w.sum()\n    (w.exp(), json.loads('1' if n < 4 else ''))  # here",
+        5,
+    ),
     "a lambda": ("f = [(lambda x: x * 2)(w) for _ in range(3)]  # here", 1),
 }
 

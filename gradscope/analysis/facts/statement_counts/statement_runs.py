@@ -55,6 +55,8 @@ class StatementRuns:
         direct, divisors, some = self._counts()
         for at, count in runs_behind_breaks(index).items():
             direct[at] = count
+        if direct[self._raised_before_its_call]:
+            direct[self._raised_before_its_call] += 1
         lines: dict[tuple[int, int], int] = {}
         lines |= {(statement.file, statement.line): at for at, statement in enumerate(index.statements)}
         runs, unsure, alone = direct[:], list[int](), dict[int, list[int]]()
@@ -106,6 +108,26 @@ class StatementRuns:
             return set()
         did = set(zip(index.op_statement, funcs, strict=False))  # (there is one statement more, of the end)
         return {one for one, func in did if func in clears} - {one for one, func in did if func not in clears}
+
+    @cached_property
+    def _raised_before_its_call(self) -> int:
+        """The statement at which an error left the program before it called what it called in the runs before.
+
+        Another of its function had run since: what it calls may have done so in the same run.
+        """
+        index, outcome = self._index, self._index.recording.info.outcome
+        if outcome.kind != "exception":
+            return NOWHERE
+        places = [(one.file, int(one.line)) for one in index.statements]
+        at = places.index((outcome.file, outcome.line)) if (outcome.file, outcome.line) in places else NOWHERE
+        function = index.statements[at].file, index.statements[at].function
+        for op in range(index.op_count - 1, -1, -1):
+            other = index.op_statement[op]
+            if other == at:
+                return NOWHERE
+            if (index.statements[other].file, index.statements[other].function) == function:
+                return at
+        return NOWHERE
 
     @cached_property
     def _raised_in_layers(self) -> Counter[int]:

@@ -57,7 +57,7 @@ class TransformResults:
             if held != tensor or not 0 <= op < until or kind == BindingKind.STORE or span < 0:
                 continue
             if index.recording.ops.column("kind")[op] != OpKind.MODE and self._is_inside(op):
-                return span
+                return int(span)
         return NONE
 
     @cached_property
