@@ -70,7 +70,9 @@ def _parts(
     if kind is FunctionType:
         cells = value.__closure__ or ()
         names = zip(value.__code__.co_freevars, cells, strict=True)
-        return [(name, cell.cell_contents) for name, cell in names if _is_filled(cell)]
+        # (the names of a function of torch's, as torch.func.vjp gives one, are none of the program's)
+        around = "" if is_user(value.__code__.co_filename) else f"{path}.__closure__."
+        return [(f"{around}{name}", cell.cell_contents) for name, cell in names if _is_filled(cell)]
     if issubclass(kind, BaseException):
         return list(_in_traceback(path, value, is_user))[:ITEMS]
     if kind is GeneratorType:  # one that a name of the module holds is a loader that goes on
