@@ -17,25 +17,8 @@ _MESSAGE = "appears to not have been used in the graph"
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each call, about the last run that asked for such a view."""
     index = sources.index
-    flags, kinds = (index.recording.ops.column(name) for name in ("flags", "kind"))
     unused = {op: severity or "problem" for op, _, severity in sources.raised(_MESSAGE)}
-    roots: dict[int, list[int]] = {}
-    for row in index.recording.backwards:
-        # (what torch or a library asks, and takes None for, is no question of the program's)
-        is_told = row.op in unused or not flags[row.op] & (RAISED | BELOW)
-        if kinds[row.op] == OpKind.GRAD and row.node >= 0 and is_told:
-            roots.setdefault(row.op, []).append(row.node)
-    last: dict[int, tuple[int, int, int]] = {}
-    for op, nodes in roots.items():
-        candidates = [tensor for tensor in index.uses.of(op)[len(nodes) :] if _is_settled_view(sources, tensor)]
-        if not candidates:
-            continue
-        behind = {node for root in nodes for node in sources.passes.behind(root)}
-        for tensor in candidates:
-            base = sources.sharing.base_of(tensor)
-            if base >= 0 and not _is_among(sources, tensor, behind) and _is_among(sources, base, behind):
-                last[index.op_statement[op]] = op, tensor, base
-    for op, tensor, base in last.values():
+    for op, tensor, base in asked_in_vain(sources).values():
         whole, made = sources.names.at(base, op), sources.made_at(tensor)
         gave = "failed" if op in unused else "gave no gradient (None)"
         if made:  # (the call may stand in a helper, which is right)
@@ -54,6 +37,30 @@ def _find(sources: Sources) -> Iterator[Finding]:
             advice=f"Ask for the gradient of {whole} and take the part of it.",
             severity=unused.get(op),
         )
+
+
+def asked_in_vain(sources: Sources) -> dict[int, tuple[int, int, int]]:
+    """By statement the last call that asked for the gradient of a view beside the way, that view, and its base."""
+    index = sources.index
+    flags, kinds = (index.recording.ops.column(name) for name in ("flags", "kind"))
+    unused = {op for op, *_ in sources.raised(_MESSAGE)}
+    roots: dict[int, list[int]] = {}
+    for row in index.recording.backwards:
+        # (what torch or a library asks, and takes None for, is no question of the program's)
+        is_told = row.op in unused or not flags[row.op] & (RAISED | BELOW)
+        if kinds[row.op] == OpKind.GRAD and row.node >= 0 and is_told:
+            roots.setdefault(row.op, []).append(row.node)
+    last: dict[int, tuple[int, int, int]] = {}
+    for op, nodes in roots.items():
+        candidates = [tensor for tensor in index.uses.of(op)[len(nodes) :] if _is_settled_view(sources, tensor)]
+        if not candidates:
+            continue
+        behind = {node for root in nodes for node in sources.passes.behind(root)}
+        for tensor in candidates:
+            base = sources.sharing.base_of(tensor)
+            if base >= 0 and not _is_among(sources, tensor, behind) and _is_among(sources, base, behind):
+                last[index.op_statement[op]] = op, tensor, base
+    return last
 
 
 def _is_settled_view(sources: Sources, tensor: int) -> bool:

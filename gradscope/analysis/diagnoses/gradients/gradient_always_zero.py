@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.ended_gradients import ended_finding
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.gradients.grad_of_other_view import asked_in_vain
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.diagnoses.zeroing_arguments import ZeroingArgument, zeroing_argument
 from gradscope.analysis.facts.derivatives.softmax_of_one import LENGTHS, NORM, OF_GROUPS
@@ -30,6 +31,8 @@ from gradscope.recording.flags import BELOW
 
 _ONE_VALUE = (".constant_", ".fill_", ".full", ".full_like")
 """Calls that give all elements one value."""
+
+_ZEROS = (".zeros_like", ".zeros", ".new_zeros")
 
 _SAMPLES = ("bernoulli", "poisson")
 _OF_ONE_NORM = "Normalise over several values, or leave the norm out."
@@ -64,6 +67,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
             continue  # (the sum that hands the gradient to it instead of past it is the cause)
         if direct and not direct.isdisjoint(_alike(sources, blocked.ops)):
             continue  # (the backward that passes a gradient on was not called)
+        if not blocked.everywhere and _is_of_zeros_for_none(sources, blocked):
+            continue  # (a gradient was asked for of another view, and taken as zeros)
         if blocked.everywhere or not _is_at_rest(blocked):
             yield _finding(sources, blocked)
 
@@ -84,6 +89,23 @@ def _alike(sources: Sources, ops: list[int]) -> set[int]:
     """The last ops of the statements of some."""
     index = sources.index
     return {index.last_op[index.op_statement[op]] for op in ops if 0 <= op < index.op_count}
+
+
+def _is_of_zeros_for_none(sources: Sources, blocked: Blocked) -> bool:
+    """Whether what went in was computed with zeros that the program put where a gradient was asked for in vain."""
+    asked, index = asked_in_vain(sources), sources.index
+    if not asked:
+        return False
+    is_zeros = {op for op in range(1, index.op_count) if index.func(op).endswith(_ZEROS)}
+    made_at = index.recording.tensors.column("op")
+    return all(
+        any(
+            made_at[tensor] in is_zeros and index.op_statement[made_at[tensor] - 1] in asked
+            for taken in index.uses.of(op)
+            for tensor in sources.flow.origins_of_all([taken], op)
+        )
+        for op in blocked.ops
+    )
 
 
 def _is_at_rest(blocked: Blocked) -> bool:
