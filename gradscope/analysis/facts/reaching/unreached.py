@@ -11,6 +11,7 @@ from gradscope.analysis.facts.names.best_names import BestNames
 from gradscope.analysis.facts.passes.gradient_lives import GradientLives
 from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.reaching.called_cuts import call_of_cut
+from gradscope.analysis.facts.reaching.equal_terms import cut_of_other_term
 from gradscope.analysis.facts.reaching.kept_by_caches import kept_by_cache
 from gradscope.analysis.facts.reaching.left_values import LeftValues
 from gradscope.analysis.facts.reaching.writes_past_graph import WritesPastGraph
@@ -192,6 +193,7 @@ class Reasons:
         if cut >= 0 and (compared := self._compared_with_source(way, cut)) is not None:
             return compared
         if cut >= 0:
+            cut = cut_of_other_term(self._index, self._cuts, cut)
             where = self._cuts.where(cut)
             if (cache := kept_by_cache(self._index, self._cuts, way)) is not None:
                 opened = self._cuts.regions.describe(cut)
