@@ -104,9 +104,10 @@ class EventKind(IntEnum):
     that the node keeps where it is not finite, or None), and of the tensors, as ``ranges``. Of nodes that give zeros
     for an argument that they were called with (``by_argument``): the places of the inputs (none: all). Of nodes that
     were given what is not zero and gave zeros alone to a node behind them, the places of these nodes (``vanished``;
-    None where that was not asked). With ``--nan``
-    also the ``nodes`` that were given what is finite and gave what is not; and of an op (the subject) that a NaN or an
-    infinity was ``born`` in it: the smallest and the largest value of its result."""
+    None where that was not asked). Of look-ups in embeddings with a padding index that occurred (``padding``) the node,
+    how often it did, of how many indices, how many of these differ, and how often it stood between others. With
+    ``--nan`` also the ``nodes`` that were given what is finite and gave what is not; and of an op (the subject) that a
+    NaN or an infinity was ``born`` in it: the smallest and the largest value of its result."""
     HOOK = 6
     """A hook of the user's was registered on a tensor (the tensor) or a module (its own parameters). The subject is one
     for all that a line registers of the same code; the detail has the kind of ``hook``, its ``function``, the span of

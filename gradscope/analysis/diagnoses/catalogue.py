@@ -294,6 +294,7 @@ _ENTRIES = (
     Entry("modules.left_out_of_state", _loads_a_state),
     Entry("modules.norm_learns_twice", _norms_and_steps),
     Entry("modules.frozen_in_vain", _a_pass),
+    Entry("modules.padding_is_an_item", _an_event(EventKind.VALUES)),
     Entry("modules.frozen_rows_rescaled", _a_pass_and_a_call("F.embedding")),
     Entry("modules.nothing_frozen", _a_pass_and_parameters),
     Entry("modules.freezing_undone", _a_pass_and_parameters),

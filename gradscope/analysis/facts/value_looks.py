@@ -30,6 +30,19 @@ class Derivative(NamedTuple):
     """What the node keeps at the first element where it is not finite, if that is known."""
 
 
+class PaddingLook(NamedTuple):
+    """A look-up in an embedding that was given its padding index."""
+
+    node: int
+    times: int
+    """Indices that are the padding index."""
+    indices: int
+    kinds: int
+    """Different indices."""
+    inside: int
+    """Of the ``times``, those between others along every dimension."""
+
+
 @dataclass(eq=False, repr=False)
 class PassLook:
     """One backward pass that was looked at."""
@@ -53,6 +66,7 @@ class PassLook:
     vanished: dict[int, frozenset[int]] | None = None
     """Nodes that were given what is not zero and gave zeros alone to nodes behind them: the places of these. None: not
     asked."""
+    padding: list[PaddingLook] = field(default_factory=list)
     tensors: dict[int, Range] = field(default_factory=dict)
     """Tensors that lived before the pass; looked at only where the loss was not finite."""
     nodes: list[int] = field(default_factory=list)
@@ -111,6 +125,7 @@ def looks_at_passes(events: Events) -> list[PassLook]:
             ]
             by_argument = _list(event.detail, "by_argument")
             look.by_argument.update({node: frozenset(places) for node, places in by_argument})
+            look.padding += [PaddingLook(*one) for one in _list(event.detail, "padding")]
             if isinstance(event.detail.get("vanished"), list):
                 look.vanished = {node: frozenset(places) for node, places in event.detail["vanished"]}
             look.tensors.update(_by_tensor(event.tensors, event.detail))

@@ -263,8 +263,10 @@ class GradientLooks:
         derivatives += [[node, 0.0, 0.0, None] for node in look.births.zeros]
         born = look.births.nodes
         vanished = look.vanished.found if look.vanished is not None and look.vanished.is_known else None
-        if kept or derivatives or look.surveyed or born or look.graph.by_argument or vanished is not None:
+        others = (look.surveyed, born, look.graph.by_argument, look.graph.padding_rows)
+        if kept or derivatives or any(others) or vanished is not None:
             found_there = {
+                "padding": look.graph.padding_rows,
                 "vanished": vanished,
                 "by_argument": look.graph.by_argument,
                 "nodes": born,

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradscope.recorder.state.padding_rows import is_look_up, padding_rows
 from gradscope.recorder.state.value_ranges import Range, Ranges, is_bad, is_zero, numbers_of
 from gradscope.recorder.torch_internals.capabilities import saved_hooks_were_used, saved_tensors_tell_hooks
 from gradscope.recorder.torch_internals.singular_nodes import (
@@ -95,6 +96,7 @@ class GraphValues:
         sources: dict[int, tuple[Tensor, Tensor]] = {}
         self.by_argument: list[tuple[int, tuple[int, ...]]] = []
         """Nodes whose derivative is zero by an argument, with the places of the inputs by which it is (none: all)."""
+        look_ups: list[Any] = []
         self.functions: list[Any] = []
         """Nodes of Functions that are not torch's own: what they give can be seen only while a pass runs."""
         for node in nodes_behind(roots):
@@ -103,6 +105,8 @@ class GraphValues:
                 if not kind._forward_cls.__module__.startswith("torch."):
                     self.functions.append(node)
                 continue
+            if is_look_up(node):
+                look_ups.append(node)
             argument = _arguments[kind] if kind in _arguments else _argument_of(kind)
             if argument is not None and _is_zero_by(node, argument) and (row := row_of(node)) >= 0:
                 self.by_argument.append((row, argument[2]))
@@ -135,6 +139,7 @@ class GraphValues:
                     sources[len(asked)] = (derivative, dict(kept).get("other", kept[-1][1]))
                 asked.append(Asked(row, ""))
                 tensors.append(derivative)
+        self.padding_rows = padding_rows(look_ups, row_of, kept_of)
         self._asked = asked
         self._ranges = Ranges(tensors)
         if self._ranges.is_free:
