@@ -248,6 +248,7 @@ _ENTRIES = (
     Entry("gradients.term_without_gradient", _a_pass),
     Entry("gradients.no_grad_in_other_thread", _several_threads),
     Entry("losses.probabilities_as_logits", _a_pass_and_a_call("F.")),
+    Entry("losses.labels_without_sign", _a_pass_and_a_call("_loss")),
     Entry("losses.logits_cut_off", _a_pass_and_a_call("relu")),
     Entry("losses.term_not_used", _several_passes),
     Entry("losses.loss_of_last_round", _a_step),
