@@ -21,8 +21,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
     index = sources.index
     for found in labels_without_sign(index, sources.passes):
         yield sources.finding(
-            f"Line {index.op_line(found.op)}: {index.call_name(found.op)} takes labels of 1 and -1, and is given such that "
-            f"are 0 or 1 (line {index.op_line(found.made)}): for 0 {_FOR_ZERO[index.func(found.op)]}",
+            f"Line {index.op_line(found.op)}: {index.call_name(found.op)} takes labels of 1 and -1, and is given such "
+            f"that are 0 or 1 (line {index.op_line(found.made)}): for 0 {_FOR_ZERO[index.func(found.op)]}",
             op=found.op,
             tensors=[index.uses.of(found.op)[-1]],
             causes=[*sources.cause("made", found.made), *sources.cause("used", found.op)],

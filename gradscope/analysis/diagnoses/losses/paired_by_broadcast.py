@@ -8,6 +8,8 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.losses.outer_broadcasts import outer_broadcasts
+from gradscope.analysis.facts.losses.pairs_meant import is_of_distribution
+from gradscope.analysis.facts.shapes import shape_of
 from gradscope.analysis.report_model import Evidence
 
 
@@ -15,17 +17,23 @@ def _find(sources: Sources) -> Iterator[Finding]:
     index = sources.index
     for found in outer_broadcasts(index, sources.passes):
         column, row = (sources.names.at(one, found.op) for one in (found.column, found.row))
+        row = "the distribution" if is_of_distribution(index, found.row) else row
+        shape = shape_of(index, found.row)
         n, line, reduced = found.size, index.op_line(found.op), index.op_line(found.reduced)
+        said = f"({n},)" if len(shape) == 1 else f"one row of {shape[1]} for each of {n}"
         there = "there" if reduced == line else f"at line {reduced}"
+        summed = any(shape_of(index, one) for one in index.tensors_made(found.reduced)[-1:])
+        sums = f"{n} numbers" if summed and found.reduced != found.op else "one number"
         yield sources.finding(
-            f"Line {line}: {column} has the shape ({n}, 1) and {row} ({n},), and {index.call_name(found.op)} pairs "
+            f"Line {line}: {column} has the shape ({n}, 1) and {row} {said}, and {index.call_name(found.op)} pairs "
             "each element with every other one",
-            why=f"the {n * n} pairs go into one number {there} ({index.call_name(found.reduced)}), not {n} elements",
+            why=f"the {n * n} pairs go into {sums} {there} ({index.call_name(found.reduced)}), not {n} elements",
             op=found.op,
             tensors=[found.column, found.row],
             causes=[*sources.cause("used", found.op), *sources.cause("made", found.shaped)],
             evidence=[Evidence("ops", found.reduced)],
-            advice=f"Give both the same shape: squeeze(1) on {column}, or unsqueeze(1) on {row}.",
+            advice=f"Give both the same shape: squeeze(1) on {column}"
+            + (f", or unsqueeze(1) on {row}." if len(shape) == 1 else "."),
         )
 
 
@@ -34,8 +42,8 @@ DIAGNOSIS = Diagnosis(
     title="a loss over all pairs of two tensors, by their shapes alone",
     severity="warning",
     explanation=Explanation(
-        meaning="""A difference or a product in a loss took a tensor of shape (N, 1) and one of shape (N,), and gave
-            (N, N): each element with every other one. All of that went into one mean or sum. It is not reported where
+        meaning="""A difference, a product or a log_prob in a loss took a tensor of shape (N, 1) and one of shape (N,),
+            and gave (N, N): each element with every other one. All of that went into one mean or sum. It is not reported where
             a column was made on purpose (None, unsqueeze, view, keepdim), where the pairs are used as pairs (masks, a
             kernel of their distances), or where the same tensor is paired with itself, too.""",
         reason="""Shapes are aligned from the right: (N,) stands for (1, N), and both are stretched to (N, N). A layer

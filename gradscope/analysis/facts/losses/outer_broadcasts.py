@@ -14,6 +14,7 @@ from gradscope.analysis.facts.losses.pairs_meant import (
     made_at,
     paired_with_themselves,
     square_layouts,
+    value_and_parameter,
 )
 from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.shapes import shape_of
@@ -32,6 +33,8 @@ _ONE_BY_ONE = frozenset(
     smooth_l1_loss huber_loss elu detach clone to contiguous nan_to_num expm1 log_cosh hardtanh log2 log10 sign
     """.split()  # noqa: SIM905 - quoted, the names would be hard to read
 )
+_DENSITY = re.compile(r"^distributions\.\w+\.log_prob$")
+_OF_ROWS = frozenset(("sum", "mean"))
 _POWERS = frozenset(("pow", "__pow__"))
 _NEGATIVE_POWER = re.compile(r"\*\*\s*\(?\s*-|\bpow\((?:.*,\s*)?(?:exponent\s*=\s*)?-")
 _EVEN = frozenset((*_POWERS, "square", "abs", *(one.removeprefix("F.") for one in _LOSSES)))
@@ -64,11 +67,12 @@ def outer_broadcasts(index: Index, passes: Passes) -> Iterator[OuterBroadcast]:
     layouts = recording.tensors.column("layout")
     with_themselves: frozenset[int] | None = None
     for op in index.calls_of(_may_broadcast if squares else _LOSSES.__contains__):
-        made = index.tensors_made(op)
+        is_density = bool(_DENSITY.search(index.func(op)))
+        made = index.tensors_made(op)[-1:] if is_density else index.tensors_made(op)
         is_loss = index.func(op) in _LOSSES
         if len(made) != 1 or nodes[made[0]] < 0 or not (is_loss or layouts[made[0]] in squares):
             continue
-        pair = column_and_row(index, op)
+        pair = value_and_parameter(index, op, shape_of(index, made[0])) if is_density else column_and_row(index, op)
         if pair is None or passes.first_walked_at[nodes[made[0]]] < 0:
             continue
         column, row, size = pair
@@ -79,14 +83,14 @@ def outer_broadcasts(index: Index, passes: Passes) -> Iterator[OuterBroadcast]:
         if not is_loss and not with_themselves.isdisjoint((base_of(index, column), base_of(index, row))):
             continue
         number = is_loss and not shape_of(index, made[0])
-        reduced = op if number else _reduced_at(index, made[0], column)
+        reduced = op if number else _reduced_at(index, made[0], column, is_density)
         if reduced >= 0:
             found[index.op_statement[op]] = OuterBroadcast(op, column, row, size, reduced, made_at(index, column))
     yield from found.values()
 
 
 def _may_broadcast(name: str) -> bool:
-    return name in _LOSSES or _may_pair(name)
+    return name in _LOSSES or _may_pair(name) or _DENSITY.search(name) is not None
 
 
 def _may_pair(name: str) -> bool:
@@ -106,11 +110,12 @@ def _is_times_itself(index: Index, op: int, own: set[int]) -> bool:
     return len(taken) == 2 and own.issuperset(taken)
 
 
-def _reduced_at(index: Index, tensor: int, column: int) -> int:
+def _reduced_at(index: Index, tensor: int, column: int, is_density: bool) -> int:
     """The call that made one number of all pairs; NONE where any call used them as pairs, or none made one.
 
     An exponential or an inverse of their distances is such a use: a kernel (``(-(x - y) ** 2).exp()``) is there for all
     pairs. That of the differences themselves is none: it is a ratio of two probabilities.
+    Of a logarithm of densities the sum along one dimension is meant to be the one of each row.
     A second tensor of pairs that the same column gave by the same slip (``min(ratio * adv, clipped * adv)``) is no such
     use.
     """
@@ -126,7 +131,8 @@ def _reduced_at(index: Index, tensor: int, column: int) -> int:
         name = index.func(op).rpartition(".")[2]
         if len(made) != 1 or made[0] in own:
             continue
-        if not shape_of(index, made[0]) and name in _REDUCES:
+        is_of_rows = is_density and name in _OF_ROWS and shape_of(index, made[0]) == shape[:1]
+        if (is_of_rows or not shape_of(index, made[0])) and name in _REDUCES:
             reduced = op
             continue
         others = [one for one in index.uses.of(op) if one not in own and not _is_of_column(index, one, column)]

@@ -36,6 +36,35 @@ def column_and_row(index: Index, op: int) -> tuple[int, int, int] | None:
     return _column_and(index, op, lambda n: (n,))
 
 
+def value_and_parameter(index: Index, op: int, given: tuple[int, ...]) -> tuple[int, int, int] | None:
+    """Of a ``log_prob`` that gave ``(N, N)``: the column, what it met, and ``N``; None for other shapes.
+
+    The value is the column, and the parameters are rows (or scores of classes for each row), or the other way round.
+    """
+    taken = list(index.uses.of(op))
+    taken[1:] = sorted(taken[1:], key=lambda one: is_of_distribution(index, one))  # (the program's own tensors first)
+    if len(taken) < 2 or len(given) != 2 or given[0] != given[1]:
+        return None
+    n, value, parameters = given[0], taken[0], taken[1:]
+    shapes = [shape_of(index, one) for one in parameters]
+    if shape_of(index, value) == (n, 1):
+        is_of_classes = "Categorical" in index.func(op)
+        rows = [one for one, shape in zip(parameters, shapes, strict=True) if _is_row(shape, n, is_of_classes)]
+        return (value, rows[0], n) if len(rows) == len(parameters) else None
+    columns = [one for one, shape in zip(parameters, shapes, strict=True) if shape == (n, 1)]
+    return (columns[0], value, n) if shape_of(index, value) == (n,) and len(columns) == len(parameters) else None
+
+
+def is_of_distribution(index: Index, tensor: int) -> bool:
+    """Whether a distribution made a tensor for itself."""
+    made = made_at(index, tensor)
+    return made >= 0 and index.func(made).startswith("distributions.")
+
+
+def _is_row(shape: tuple[int, ...], n: int, is_of_classes: bool) -> bool:
+    return len(shape) == 2 and shape[0] == n and shape[1] > 1 if is_of_classes else shape == (n,)
+
+
 def _column_and(index: Index, op: int, shape: Callable[[int], tuple[int, ...]]) -> tuple[int, int, int] | None:
     taken = list(index.uses.of(op))
     if len(taken) != 2:
