@@ -313,3 +313,19 @@ def test_a_hook_that_changes_what_it_looks_at_is_told_where_it_writes(case: str)
 )
 def test_a_hook_that_changes_its_gradient_on_purpose_or_a_copy_of_it_is_left_alone(body: str):
     assert found(f"{TRAIN_W}\nrows = []\ndef look(grad):\n    {body}\nw.register_hook(look)\ntrain_w()\n") == []
+
+
+CALLED_IN_A_LOOP = """
+def slow(param):
+    return param.register_hook(lambda grad: grad * 0.5)  # registers
+for step in range(4):
+    handle = slow(net[0].weight)  # calls
+    train()
+"""
+
+
+def test_the_call_in_the_loop_of_the_function_that_registers_is_named_before_it():
+    (answer,) = found(CALLED_IN_A_LOOP)
+    source = HEAD + CALLED_IN_A_LOOP
+    assert [cause.line for cause in answer.causes] == [line_of(source, "# calls"), line_of(source, "# registers")]
+    assert found(CALLED_IN_A_LOOP.replace("train()", "train(); handle.remove()")) == []

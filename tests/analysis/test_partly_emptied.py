@@ -61,3 +61,31 @@ def test_what_is_emptied_altogether(emptying: str) -> None:
 )
 def test_other_lists_say_nothing(text: str) -> None:
     assert partly_emptied(text, 2, "kept") is None
+
+
+APART = """
+import torch
+class Agent:
+    def __init__(self):
+        self.scores = []
+        self.rewards = []
+    def act(self, score):
+        self.scores.append(score)
+w = torch.ones(3, requires_grad=True)
+agent = Agent()
+def finish():
+    sum(score * reward for score, reward in zip(agent.scores, agent.rewards)).backward()
+    {}
+for episode in range(4):
+    for step in range(3):
+        agent.act((w * step).exp().sum())
+        agent.rewards.append(1.0)
+    finish()
+"""
+
+
+def test_lists_of_one_object_that_are_filled_in_two_places() -> None:
+    source = APART.format("agent.rewards = []")
+    (answer,) = (one for one in build(recorded(source)).answers if one.code == "graph-used-twice")
+    assert [cause.line for cause in answer.causes] == [line_of(source, "    agent.rewards = []")]
+    assert not build(recorded(APART.format("agent.rewards, agent.scores = [], []"))).answers

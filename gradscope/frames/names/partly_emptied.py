@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gradscope.frames.syntax_trees import assigned_pairs, last_name, parsed
+from gradscope.frames.syntax_trees import assigned_pairs, innermost, last_name, parsed
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _FILLING = ("append", "extend", "appendleft")
@@ -39,6 +39,7 @@ def partly_emptied(text: str, line: int, name: str) -> PartlyEmptied | None:
     together = _names(_filled(inner))
     if owners := {owner for owner, one in _filled(inner) if one == name} - {""}:
         together |= {one for owner, one in _filled(tree) if owner in owners}
+    together |= _made_together(tree, line, name)
     found = list[tuple[ast.stmt, set[str]]]()
     for function in functions:
         if function.name == "__init__":  # there they are made
@@ -52,6 +53,14 @@ def partly_emptied(text: str, line: int, name: str) -> PartlyEmptied | None:
     last = max((statement for statement, _ in found), key=lambda one: one.lineno)
     others = dict.fromkeys(other for _, names in found for other in sorted(names))
     return PartlyEmptied(last.lineno, last.end_lineno or last.lineno, list(others))
+
+
+def _made_together(tree: ast.Module, line: int, name: str) -> set[str]:
+    """The lists that the class around a line makes in ``__init__``, where one is among them."""
+    owner = innermost(tree, line, ast.ClassDef)
+    inits = [one for one in ast.walk(owner) if isinstance(one, _FUNCTIONS) and one.name == "__init__"] if owner else []
+    made = {one for init in inits for _, names in _emptied(init) for one in names}
+    return made if name in made else set()
 
 
 def _filled(tree: ast.AST) -> set[tuple[str, str]]:

@@ -17,6 +17,7 @@ from gradscope.analysis.facts.tracking.left_in_checkpoints import left_in_checkp
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
+from gradscope.frames.calls.calls_of_arguments import called_argument
 from gradscope.frames.names.rebound_names import rebound_names
 from gradscope.recording.flags import EXTERNAL
 
@@ -126,7 +127,31 @@ def _cut(sources: Sources, op: int) -> _Untracked | None:
             [*evidence, Evidence("events", call.event.row)],
             "Call train() again before training goes on.",
         )
+    if (given := _given(sources, op, cuts)) is not None:
+        call, name = given
+        return _Untracked(
+            f"the graph was cut at {where}, in which line {call.line} calls {name}",
+            [call, *sources.cut_causes(cuts)],
+            cuts[0],
+            evidence,
+            f"Call {name} under torch.enable_grad() there.",
+        )
     return _Untracked(f"the graph was cut at {where}", sources.cut_causes(cuts), cuts[0], evidence)
+
+
+def _given(sources: Sources, op: int, cuts: list[int]) -> tuple[Cause, str] | None:
+    """The call, in a function with gradients off, of what that was given (a closure) and which computed and failed."""
+    index, recording = sources.index, sources.index.recording
+    region = sources.cuts.regions.describe(cuts[0])
+    if region is None or not region.is_written or sources.cuts.kind(cuts[0]) not in ("no_grad", "inference_mode"):
+        return None
+    opened = index.statements[index.op_statement[region.op]]
+    for span in sources.caught.way(recording.ops.column("span")[op])[1:]:
+        row = recording.spans[span]
+        name = called_argument(recording.files[row.file].text, row.line, region.line) if row.file == opened.file else ""
+        if name:
+            return sources.cause_of_span("used", span)[0], name
+    return None
 
 
 def _rebound(sources: Sources, cuts: list[int]) -> _Untracked | None:

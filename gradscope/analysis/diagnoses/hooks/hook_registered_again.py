@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.events import Happened
 from gradscope.analysis.facts.modules.registered_hooks import RegisteredHook
-from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.frames.blocks.loops_around import loops_around
 from gradscope.frames.called_by_torch.hook_source import meets_parameters_again
+from gradscope.frames.calls.calls_of_functions import calls_of
+from gradscope.frames.calls.reached_functions import function_named, reached_functions
 
 _TWICE = 2
 AT_LEAST = 3
@@ -25,16 +29,39 @@ def _find(sources: Sources) -> Iterator[Finding]:
         if any(other is not hook and other.has_call(last.span) for other in repeated):
             continue
         changes = ", each changing the gradient once more" if hook.count("returned") or hook.count("in_place") else ""
+        called = _called_in_loop(sources, last)
+        by = f", as line {called[0].line} calls {called[1]} in a loop" if called is not None else ""
         yield sources.finding(
-            f"Line {sources.index.span_line(last.span)}: registers {hook.name} again and again, and {there} "
+            f"Line {sources.index.span_line(last.span)}: registers {hook.name} again and again{by}, and {there} "
             f"of it are on one {'tensor' if hook.is_on_tensor else 'module'} at once",
             why=f"none was removed, so all of them run in each pass{changes}",
             op=min(last.op, sources.index.op_count - 1),
             tensors=last.tensors[:1],
-            causes=sources.cause_of_event("made", last),
+            causes=[*([called[0]] if called is not None else []), *sources.cause_of_event("made", last)],
             evidence=[Evidence("events", event.row) for event in hook.registered[-AT_LEAST:]],
             advice="Register it once, before the loop, or keep the handle and remove() it.",
         )
+
+
+def _called_in_loop(sources: Sources, event: Happened) -> tuple[Cause, str] | None:
+    """The one call, by its name, of the function that registers, where that stands in a loop.
+
+    With the name; of a class's ``__init__`` that of the class.
+    """
+    recording = sources.index.recording
+    span = recording.spans[event.span]
+    text, function = recording.files[span.file].text, recording.text(span.function)
+    parts = [part for part in function.split(".") if part != "<locals>"]
+    name = parts[-2] if parts[-1] == "__init__" and len(parts) > 1 else parts[-1]
+    calls = calls_of(text, name) if not name.startswith(("_", "<")) and name != "forward" else ()
+    if len(calls) != 1 or not loops_around(text, calls[0].line):
+        return None
+    index = sources.index
+    passes = {function_named(recording.text(index.function_of(op)[1])) for op in sources.hooks.pass_ops}
+    if reached_functions(text, span.line) & passes:
+        return None  # (a round of the training as a whole: what is registered is the matter, not that it is called)
+    call = calls[0]
+    return sources.cause_of_line("used", span.file, call.line, call.end_line, call.function or "<module>"), name
 
 
 def _at_once(sources: Sources) -> Iterator[Finding]:

@@ -29,6 +29,10 @@ class CaughtErrors:
                     found[event.span] = way
         return found
 
+    def way(self, span: int) -> list[int]:
+        """The spans around a call that raised, the innermost first, on the last way seen."""
+        return self._ways.get(span, [])
+
     def at(self, span: int, error: str) -> Caught | None:
         """Who caught the error of a call, as far as the text tells; None where nothing shows it.
 

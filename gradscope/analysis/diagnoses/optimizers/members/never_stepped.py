@@ -21,7 +21,7 @@ from gradscope.analysis.facts.modules.assigned_loads import assigning_load
 from gradscope.analysis.facts.optimizers import Optimizer, all_were_seen, seen_optimizers
 from gradscope.analysis.facts.passes.gradient_lives import last_before
 from gradscope.analysis.facts.writes import last_written
-from gradscope.analysis.index import Index
+from gradscope.analysis.index import WRAPS, Index
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
 from gradscope.analysis.wording import listed
@@ -178,6 +178,8 @@ def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Re
         return kept
     if copied := _copied(sources, optimizer, tensor):
         return copied
+    if wrapped := _wrapped(sources, optimizer, tensor):
+        return wrapped
     if filtered := left_out_by_name(sources, optimizer, tensor):
         why, filters = filtered
         return _Reason(why, filters, events, "Choose it by another name, or let one group have all that is left.")
@@ -277,6 +279,29 @@ def _copied(sources: Sources, optimizer: Optimizer, tensor: int) -> _Reason | No
                 "Give the optimizer the parameters themselves.",
             )
     return None
+
+
+def _wrapped(sources: Sources, optimizer: Optimizer, tensor: int) -> _Reason | None:
+    """A parameter on whose memory the optimizer holds another one: ``nn.Parameter(p.data)``."""
+    index = sources.index
+    storage = index.storage_at(tensor, optimizer.made.op)
+    others = [one for one in optimizer.tensors if one != tensor and index.storage_at(one, optimizer.made.op) == storage]
+    if storage < 0 or not others or any(sources.lives.passes.get(one) for one in others):
+        return None
+    taken = [
+        op
+        for op in index.users.of(tensor)
+        if op < optimizer.made.op and WRAPS.search(index.op_place(op).source) and index.tensors_made(op)
+    ]
+    if not taken:
+        return None
+    return _Reason(
+        f"line {index.op_line(taken[-1])} makes other parameters on the same memory, which get no gradient, and the "
+        f"{optimizer.name} of line {optimizer.line} holds those",
+        (*sources.cause("made", taken[-1]), *sources.cause_of_event("made", optimizer.made)),
+        (optimizer.made.row,),
+        "Give the optimizer the parameters themselves.",
+    )
 
 
 def _used_up(sources: Sources, optimizer: Optimizer, tensor: int) -> _Reason | None:
