@@ -78,3 +78,48 @@ def test_the_default_is_the_cause(source: str) -> None:
 )
 def test_what_is_made_for_each_or_held_once_is_none(source: str) -> None:
     assert lines(source) == []
+
+
+ACTIVATION = """
+import torch
+from torch import nn
+class Block(nn.Module):
+    def __init__(self, size, act={}):  # default
+        super().__init__()
+        self.fc = nn.Linear(size, size)
+        self.act = {}
+    def forward(self, x):
+        return self.act(self.fc(x))
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList({})
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return x
+net = Net()
+opt = torch.optim.SGD(net.parameters(), lr=0.1)
+for step in range(3):
+    opt.zero_grad()
+    net(torch.randn(5, 3)).pow(2).mean().backward()
+    opt.step()
+"""
+BLOCKS = "[Block(3), Block(3)]"
+
+
+def of_activation(default: str, kept: str, blocks: str) -> list[int]:
+    answers = build(recorded(ACTIVATION.format(default, kept, blocks))).answers
+    return [cause.line for one in answers if one.code == "default-argument-written" for cause in one.causes]
+
+
+def test_an_activation_that_is_a_default_is_one_for_all_blocks() -> None:
+    assert of_activation("nn.PReLU()", "act", BLOCKS) == [4]
+    assert of_activation("nn.PReLU()", "act", "[Block(3) for _ in range(2)]") == [4]
+
+
+def test_one_for_each_or_given_or_without_parameters_is_fine() -> None:
+    assert of_activation("nn.PReLU", "act()", BLOCKS) == []
+    assert of_activation("nn.ReLU()", "act", BLOCKS) == []
+    assert of_activation("nn.PReLU()", "act", "[Block(3, nn.PReLU()), Block(3, act=nn.PReLU())]") == []
+    assert of_activation("nn.PReLU()", "act", "[Block(3)]") == []

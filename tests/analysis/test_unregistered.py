@@ -142,3 +142,39 @@ def test_what_the_body_of_a_class_makes_is_the_cause(kept: str, used: str) -> No
 def test_an_attribute_of_a_class_that_the_optimizer_is_given_is_fine() -> None:
     program = OF_CLASS.format(ONE, "self.kept", "[*net.parameters(), Net.kept]")
     assert [one for one in build(recorded(program)).answers if one.code == "never-stepped"] == []
+
+
+CACHED = """
+import functools
+import torch
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(2, 2)
+    {}
+    def head(self):
+        made = nn.Linear(2, 1)
+        return made
+    def forward(self, x):
+        return self.head{}(self.first(x))
+net = Net()
+net(torch.ones(3, 2))
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+for step in range(4):
+    optimizer.zero_grad()
+    net(torch.ones(3, 2)).sum().backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(("decorator", "call"), [("@functools.cached_property", ""), ("@functools.lru_cache", "()")])
+def test_what_functools_caches_is_told_of_by_the_decorator(decorator: str, call: str) -> None:
+    source = CACHED.format(decorator, call)
+    (answer,) = [one for one in build(recorded(source)).answers if one.code == "never-stepped"]
+    assert "keeps head in a cache of functools" in answer.text
+    assert [cause.line for cause in answer.causes] == [8]
+
+
+def test_another_decorator_caches_nothing() -> None:
+    assert unregistered(CACHED.format("@property", ""), 10) is None

@@ -12,13 +12,14 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _DISPLAYS = (ast.List, ast.Tuple, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.GeneratorExp)
 _BUILTINS = ("list", "tuple", "dict", "set", "defaultdict", "deque", "OrderedDict")
 _PUTS = ("append", "extend", "insert", "add", "appendleft")
+_CACHED = ("cached_property", "lru_cache", "cache")
 _DEPTH = 4
 """How many classes deep a module may be made within another that is kept so."""
 
-HeldAs = Literal["list", "dict", "tensor", "result", "buffer", "class"]
+HeldAs = Literal["list", "dict", "tensor", "result", "buffer", "class", "cached"]
 """In a ``list`` (or tuple, set) or a ``dict``; as a plain ``tensor`` with requires_grad; as the ``result`` of a call on
 a parameter (``nn.Parameter(x).to(device)``), while the parameter itself is dropped; as a ``buffer``; as an attribute of
-the ``class``, which all of its objects share."""
+the ``class``, which all of its objects share; as a ``cached`` property, which is stored past ``__setattr__``."""
 
 
 class Unregistered(NamedTuple):
@@ -39,7 +40,33 @@ def unregistered(text: str, line: int) -> Unregistered | None:
     where it is kept otherwise, or where the text does not say for certain.
     """
     tree = parsed(text)
-    return None if tree is None else _of_class(tree, line) or _kept_at(tree, line, _DEPTH)
+    return None if tree is None else _of_class(tree, line) or _cached(tree, line) or _kept_at(tree, line, _DEPTH)
+
+
+def _cached(tree: ast.Module, line: int) -> Unregistered | None:
+    """The method of a class that makes it, where functools keeps what that returns: ``@cached_property``."""
+    function = innermost(tree, line, ast.FunctionDef, ast.AsyncFunctionDef)
+    owner = innermost(tree, line, ast.ClassDef)
+    if not isinstance(function, _Function) or not isinstance(owner, ast.ClassDef) or function not in owner.body:
+        return None
+    returned = [node for node in ast.walk(function) if isinstance(node, ast.Return) and node.value is not None]
+    for decorator in function.decorator_list:
+        named = decorator.func if isinstance(decorator, ast.Call) else decorator
+        if last_name(named) in _CACHED and any(_is_what_it_returns(function, one, line) for one in returned):
+            return Unregistered(
+                decorator.lineno, decorator.end_lineno or decorator.lineno, "cached", f"{function.name}"
+            )
+    return None
+
+
+def _is_what_it_returns(function: _Function, returned: ast.Return, line: int) -> bool:
+    """Whether a return gives what a line makes: the call itself, or a name that the line gives it."""
+    if returned.lineno <= line <= (returned.end_lineno or returned.lineno):
+        return True
+    statement = _statement(function, line)
+    return isinstance(statement, ast.Assign) and any(
+        ast.unparse(target) == ast.unparse(returned.value) for target in statement.targets if returned.value is not None
+    )
 
 
 def _of_class(tree: ast.Module, line: int) -> Unregistered | None:

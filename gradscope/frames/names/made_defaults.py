@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from gradscope.frames.syntax_trees import last_name, parsed
+from gradscope.frames.syntax_trees import innermost, last_name, parsed
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _NAMED = (*_FUNCTIONS, ast.ClassDef)
@@ -81,3 +82,53 @@ def _kept_as(body: ast.AST, name: str) -> Iterator[str]:
                     read = {last_name(part) for part in ast.walk(value) if isinstance(part, ast.expr)}
                     if isinstance(one, ast.Attribute) and name in read:
                         yield one.attr
+
+
+def is_left_out_again(text: str, line: int, name: str) -> bool:
+    """Whether the class with an argument's default at a line is made several times without that argument.
+
+    Args:
+        text: Source of the file.
+        line: Of the default, in the header of ``__init__``.
+        name: The argument.
+    """
+    tree = parsed(text)
+    owner = innermost(tree, line, ast.ClassDef) if tree is not None else None
+    inits = [one for one in owner.body if isinstance(one, _FUNCTIONS)] if isinstance(owner, ast.ClassDef) else []
+    init = next((one for one in inits if one.name == "__init__" and one.lineno <= line < one.body[0].lineno), None)
+    if tree is None or init is None or not isinstance(owner, ast.ClassDef):
+        return False
+    positional = [one.arg for one in (*init.args.posonlyargs, *init.args.args)][1:]
+    place = positional.index(name) if name in positional else len(positional)
+    left_out = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and last_name(node.func) == owner.name
+        and len(node.args) <= place
+        and not any(isinstance(one, ast.Starred) for one in node.args)
+        and not any(one.arg in (None, name) for one in node.keywords)
+    ]
+    return len(left_out) > 1 or any(_is_repeated(tree, node) for node in left_out)
+
+
+def _is_repeated(tree: ast.Module, call: ast.Call) -> bool:
+    """Whether a call stands in a comprehension, or in a loop of its function."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ListComp | ast.GeneratorExp) and any(part is call for part in ast.walk(node.elt)):
+            return True
+        if isinstance(node, ast.For) and any(part is call for one in node.body for part in ast.walk(one)):
+            return True
+    return False
+
+
+def reads_attribute(source: str, names: frozenset[str]) -> bool:
+    """Whether a statement calls an attribute of ``self`` that has one of some names."""
+    tree = parsed(textwrap.dedent(source))
+    return tree is not None and any(
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in names
+        and last_name(node.func.value) == "self"
+        for node in ast.walk(tree)
+    )

@@ -128,10 +128,10 @@ def _cut(sources: Sources, op: int) -> _Untracked | None:
             "Call train() again before training goes on.",
         )
     if (given := _given(sources, op, cuts)) is not None:
-        call, name = given
+        called, name = given
         return _Untracked(
-            f"the graph was cut at {where}, in which line {call.line} calls {name}",
-            [call, *sources.cut_causes(cuts)],
+            f"the graph was cut at {where}, in which line {called.line} calls {name}",
+            [called, *sources.cut_causes(cuts)],
             cuts[0],
             evidence,
             f"Call {name} under torch.enable_grad() there.",

@@ -44,10 +44,13 @@ def _find(sources: Sources) -> Iterator[Finding]:
             )
     for shared in shared_defaults(index, sources.lives, sources.names_held):
         step, module = sources.lives.steps[shared.tensors[0]][-1], shared.default
-        line, (one, other) = index.line(shared.file, module.line), shared.owners
+        line = index.line(shared.file, module.line)
+        are = "all objects that are made without it have the same parameters"
+        if shared.owners is not None:
+            are = f"{shared.owners[0]} and {shared.owners[1]} are the same parameters"
         yield sources.finding(
-            f"Line {line}: {module.name} is one module, made once: {one} and {other} are the same parameters",
-            why=f"each {index.call_name(step)} changes both",
+            f"Line {line}: {module.name} is one module, made once: {are}",
+            why=f"each {index.call_name(step)} changes {'both' if shared.owners is not None else 'them for all'}",
             op=step,
             tensors=shared.tensors,
             causes=[sources.cause_of_line("made", shared.file, module.line, module.end_line, "")],

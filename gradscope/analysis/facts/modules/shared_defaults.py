@@ -6,13 +6,14 @@ there. That these are two shows where they hold different tensors by one further
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations
 from typing import NamedTuple
 
 from gradscope.analysis.facts.passes.gradient_lives import GradientLives
 from gradscope.analysis.index import Index
-from gradscope.frames.names.made_defaults import MadeDefault, made_defaults
+from gradscope.frames.names.made_defaults import MadeDefault, is_left_out_again, made_defaults, reads_attribute
 
 
 class SharedDefault(NamedTuple):
@@ -20,8 +21,8 @@ class SharedDefault(NamedTuple):
 
     file: int
     default: MadeDefault
-    owners: tuple[str, str]
-    """Two of these, as the program calls them, with the attribute."""
+    owners: tuple[str, str] | None
+    """Two of these, as the program calls them, with the attribute; None where the text alone tells that there are."""
     tensors: list[int]
     """Parameters of it, which an optimizer steps."""
 
@@ -51,9 +52,30 @@ def shared_defaults(
                     names = {text(name) for name, _, _ in held.get(tensor, ())}
                     for pair in _owners(names, default.kept_as, named):
                         found.setdefault(pair, []).append(tensor)
+            if not found and (reused := _used_by_several(index, lives, file, default)):
+                yield SharedDefault(file, default, None, reused)
             if found:
                 owners = max(found, key=lambda pair: (len(found[pair]), -len(pair[0])))
                 yield SharedDefault(file, default, owners, found[owners])
+
+
+def _used_by_several(index: Index, lives: GradientLives, file: int, default: MadeDefault) -> list[int]:
+    """Parameters of a default of a class that is made several times without that argument, and used so in a round.
+
+    One statement, ``self.act(x)``, took them several times between two passes.
+    """
+    if not default.kept_as or not is_left_out_again(index.recording.files[file].text, default.line, default.name):
+        return []
+    found = []
+    for tensor in lives.steps:
+        if not _is_made_by(index, tensor, file, default):
+            continue
+        first, *_ = lives.passes[tensor]
+        before = Counter(index.op_statement[op] for op in index.users.of(tensor) if op < first)
+        own = [at for at, times in before.items() if times > 1 and index.statements[at].file == file]
+        if any(reads_attribute(index.place(at).source, default.kept_as) for at in own):
+            found.append(tensor)
+    return found
 
 
 def _is_made_by(index: Index, tensor: int, file: int, default: MadeDefault) -> bool:

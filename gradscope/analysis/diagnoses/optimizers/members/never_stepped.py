@@ -417,6 +417,7 @@ _HELD_AS = {
     "result": "the result of a call on a parameter, which is no parameter itself",
     "buffer": "as a buffer, which is no parameter of the module",
     "class": "as an attribute of the class, one for all of its objects, where modules do not see them",
+    "cached": "in a cache of functools, into which modules do not look",
 }
 _INSTEAD = {
     "list": "Use nn.ModuleList (nn.ParameterList) there.",
@@ -425,6 +426,7 @@ _INSTEAD = {
     "buffer": "Make it an nn.Parameter in place of the buffer.",
     "result": "Make the call first, and an nn.Parameter of its result.",
     "class": "Make it in __init__, on self.",
+    "cached": "Make it in __init__, on self.",
 }
 
 
