@@ -282,3 +282,25 @@ def _repeated(tree: ast.Module) -> Iterator[ast.AST]:
                 if id(inner) not in seen:
                     seen.add(id(inner))
                     yield inner
+
+
+def gives_back_what_it_takes(text: str, line: int) -> bool:
+    """Whether the function around a line returns a value, and the line gives a name what is made of an argument alone.
+
+    ``adv = x.detach()``, ``adv = x.data.requires_grad_()`` with an argument ``x``, under another name than that.
+    """
+    tree = parsed(text)
+    function = innermost(tree, line, ast.FunctionDef, ast.AsyncFunctionDef) if tree is not None else None
+    if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+        return False
+    arguments = {one.arg for one in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)}
+    if not any(isinstance(node, ast.Return) and node.value is not None for node in ast.walk(function)):
+        return False
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign) and node.lineno <= line <= (node.end_lineno or node.lineno):
+            root: ast.expr = node.value
+            while isinstance(root, ast.Attribute | ast.Call):
+                root = root.func if isinstance(root, ast.Call) else root.value
+            is_other = all(isinstance(one, ast.Name) for one in node.targets)
+            return isinstance(root, ast.Name) and root.id in arguments - {"self"} and is_other
+    return False

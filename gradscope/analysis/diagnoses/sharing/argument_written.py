@@ -8,6 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sharing.out_of_place import a_new_tensor
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.memory_writes.perturbed_arguments import PerturbedArgument, perturbed_arguments
 from gradscope.analysis.facts.memory_writes.written_arguments import WrittenArgument, written_arguments
 from gradscope.analysis.report_model import Evidence
 
@@ -31,6 +32,27 @@ def _find(sources: Sources) -> Iterator[Finding]:
             evidence=[Evidence("spans", written.span)],
             advice=f"Compute {a_new_tensor(index, written.written)}, or hand the function x.clone().",
         )
+    for moved in perturbed_arguments(index, sources.lives, sources.sharing):
+        yield _of_attack(sources, moved)
+
+
+def _of_attack(sources: Sources, moved: PerturbedArgument) -> Finding:
+    """Data that an attack moved along its gradient, and that the next round begins from."""
+    index = sources.index
+    base = sources.sharing.base_of(moved.source)
+    data = sources.names.at(base if base >= 0 else moved.source, moved.op)
+    function = index.op_place(moved.op).function
+    return sources.finding(
+        f"Line {index.op_line(moved.op)}: {index.call_name(moved.op)} copies nothing, and line "
+        f"{index.op_line(moved.written)} ({index.call_name(moved.written)}) moves the memory of {data}, which "
+        f"{function} was given, along a gradient",
+        why=f"the line found there what earlier runs had left ({moved.runs:,} times)",
+        op=moved.op,
+        tensors=[moved.source],
+        causes=[*sources.cause("made", moved.op), *sources.cause("write", moved.written)],
+        evidence=[Evidence("ops", moved.written)],
+        advice="Begin from a copy: x.detach().clone().",
+    )
 
 
 DIAGNOSIS = Diagnosis(
@@ -39,7 +61,8 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""A function wrote in place into a tensor that it was given. Its caller gave the result another name,
-            and a later call reads both: two views of one batch, or a result and what it is compared with.""",
+            and a later call reads both: two views of one batch, or a result and what it is compared with. Or an attack
+            moved the data that it was given along a gradient, through detach(), and was given it again.""",
         reason="""An argument is no copy: x += noise inside a function changes the caller's x. Two results of such a
             function are one tensor, and what was to stay as it was is changed with them.""",
         remedy="""Compute a new tensor in the function: x = x + noise instead of x += noise or x.add_(noise). Or hand
