@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.errors.inplace_in_hooks import found_in_hooks
+from gradscope.analysis.diagnoses.errors.inplace_of_checkpointed import found_of_checkpointed
 from gradscope.analysis.diagnoses.errors.ways_into_old_graphs import stored_as_part
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
@@ -55,7 +56,11 @@ def _find(sources: Sources) -> Iterator[Finding]:
             evidence=[Evidence("saved", write.effect.saved_row) for write in same]
             + [Evidence("ops", first.effect.backward_op)],
         )
-    yield from found_in_hooks(sources, {same[0].effect.backward_op for same in alike.values()})
+    explained = {same[0].effect.backward_op for same in alike.values()}
+    in_hooks = list(found_in_hooks(sources, explained))
+    yield from in_hooks
+    if not in_hooks:
+        yield from found_of_checkpointed(sources, explained)
 
 
 def _saved_under_another_name(sources: Sources, write: JudgedWrite) -> int:
