@@ -8,6 +8,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.memory_writes.stepped_as_two import SteppedAsTwo, stepped_as_two
+from gradscope.analysis.facts.memory_writes.tables_of_one import TablesOfOne, tables_of_one
 from gradscope.analysis.facts.optimizers import seen_optimizers
 from gradscope.analysis.facts.reaching.wrapped_parameters import WrappedParameters
 from gradscope.analysis.report_model import Cause, Evidence
@@ -24,6 +25,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
         if put is not None and (put[0].file, put[0].line) not in said:
             said.add((put[0].file, put[0].line))
             yield _finding(sources, pair, *put, states)
+    for tables in tables_of_one(index, sources.lives, sources.events):
+        yield _of_tables(sources, tables)
 
 
 def _states(pair: SteppedAsTwo) -> str:
@@ -76,6 +79,22 @@ def _finding(sources: Sources, pair: SteppedAsTwo, cause: Cause, what: str, why:
     )
 
 
+def _of_tables(sources: Sources, tables: TablesOfOne) -> Finding:
+    """Two embeddings that are trained apart, on the memory of the vectors that both were made of."""
+    index, one, other = sources.index, sources.names.of(tables.first), sources.names.of(tables.second)
+    return sources.finding(
+        f"Line {index.span_line(tables.event.span)}: from_pretrained copies nothing, and {one} and {other} are on the "
+        "memory of one tensor",
+        why=f"{index.times(tables.steps):,} steps of the one changed the other, which is trained by steps of its own "
+        f"and used at line {index.op_line(tables.used)}",
+        op=tables.used,
+        tensors=[tables.first, tables.second],
+        causes=sources.cause_of_event("made", tables.event),
+        evidence=[Evidence("ops", tables.steps[-1]), Evidence("events", tables.event.row)],
+        advice="Give each a copy: from_pretrained(vectors.clone(), freeze=False).",
+    )
+
+
 DIAGNOSIS = Diagnosis(
     code="tied-by-data",
     title="two parameters on one memory, stepped as two",
@@ -83,7 +102,7 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""x.weight.data = y.weight.data, or x.weight = nn.Parameter(y.weight), put one parameter on the memory
             of another. Both got gradients of their own, and an optimizer that keeps a state for each, or decays them,
-            stepped both.""",
+            stepped both. Or two embeddings that from_pretrained made of one tensor are trained by different steps.""",
         reason="""Memory is shared, not the parameter: parameters() lists two, each with its own .grad. The steps of
             both are written to the one memory, after one another. model.to(...) gives each memory of its own.""",
         remedy="""Tie the parameter itself: x.weight = y.weight, before the optimizer is made.""",

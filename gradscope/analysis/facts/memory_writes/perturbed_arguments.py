@@ -53,14 +53,14 @@ def perturbed_arguments(index: Index, lives: GradientLives, sharing: StorageGrou
         left: list[tuple[int, int]] = []
         again: list[tuple[int, int]] = []
         for op, end in zip(ops, ends, strict=True):
-            made = index.tensors_made(op)[0]
-            found = [write for write, tensor in left if _is_same_memory(index, sharing, tensor, made)]
+            alias = index.tensors_made(op)[0]
+            found = [write for write, tensor in left if _is_same_memory(index, sharing, tensor, alias)]
             if found:
                 again.append((op, found[-1]))
-            own = writes.get((index.storage_at(made, op), *index.function_of(op)), [])
+            own = writes.get((index.storage_at(alias, op), *index.function_of(op)), [])
             after = own[bisect_right(own, op) :][:1]
             if after and after[0] < end:
-                left.append((after[0], made))
+                left.append((after[0], alias))
         if again:
             op, written = again[-1]
             yield PerturbedArgument(op, index.uses.of(op)[0], written, index.times(one for one, _ in again))
