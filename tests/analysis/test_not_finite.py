@@ -28,7 +28,7 @@ BORN = {
     """,
     "softmax of a row that is masked throughout": """
     w = torch.nn.Parameter(torch.ones(2, 2))
-    mask = torch.tensor([[True, True], [False, True]])
+    mask = torch.tensor([[True, True], [False, True]])  # born
     scores = (w * 2).masked_fill(mask, float("-inf"))  # born
     a = scores.softmax(-1)  # born
     (a @ w)[1].sum().backward()

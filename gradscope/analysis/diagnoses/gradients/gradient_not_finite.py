@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.leaf_gradients.behind_births import behind_birth
 from gradscope.analysis.facts.leaf_gradients.births_of_nan import Birth, Births, is_masked
 from gradscope.analysis.facts.leaf_gradients.nan_of_sizes import NanOfSize, nan_of_size
 from gradscope.analysis.facts.leaf_gradients.vanished_eps import VanishedEps, in_half_precision, vanished_eps
@@ -238,6 +239,11 @@ def _born(sources: Sources, look: PassLook, birth: Birth) -> Finding:
         line = places[0].line
     filling = _fills(birth) or [op for op in (max(birth.mask, birth.given),) if op >= 0]
     mask = [cause for op in filling for cause in sources.cause("used", op)]
+    made = behind_birth(index, birth)
+    if made is not None:
+        why = "; ".join(filter(None, (why, made.why)))
+        at = sources.cause("made", made.op)
+        causes = [*at, *causes] if made.is_first else [*causes, *at]
     return sources.finding(
         f"Line {line}: {what}: {_seen(sources, look)}",
         why=why,

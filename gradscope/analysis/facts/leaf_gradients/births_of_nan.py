@@ -46,7 +46,7 @@ _HAND_ON = frozenset(("mean", "neg", "view", "reshape", "squeeze", "unsqueeze", 
 _DIVIDED = re.compile(r"/ *(\d+(?:\.\d*)?)$")
 
 _ENDING = frozenset(
-    ("pow", "rpow", "rsqrt", "reciprocal", "log", "log2", "log10", "div", "truediv", "rtruediv", "logit")
+    ("pow", "rpow", "rsqrt", "reciprocal", "log", "log2", "log10", "div", "rdiv", "truediv", "rtruediv", "logit")
 )
 """Functions that are not finite everywhere."""
 

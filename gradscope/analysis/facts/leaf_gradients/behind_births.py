@@ -1,0 +1,89 @@
+"""What made a value for which a call gives NaN: the mask, the bound of a clamp, the zeros that weights start from."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from gradscope.analysis.facts.leaf_gradients.births_of_nan import Birth
+from gradscope.analysis.facts.writes import all_writes
+from gradscope.analysis.index import Index
+from gradscope.recording import NONE
+
+_WAYS = 12
+"""Calls right behind one that are looked through for its mask."""
+_MASKED = ("softmax", "attention")
+_CLAMPS = ("clamp", "clip", "hardtanh", "clamp_", "clip_", "hardtanh_")
+_WEIGHT_NORM = "_weight_norm"
+_ZEROS = ("zeros_", "zero_")
+_NUMBER = re.compile(r"(?<![\w.])-?\d+\.?\d*(?:e-?\d+)?")
+
+
+class Behind(NamedTuple):
+    """Another line to look at."""
+
+    op: int
+    why: str
+    """What it has to do with it, a clause of its own."""
+    is_first: bool = False
+    """It is the line to change."""
+
+
+def behind_birth(index: Index, birth: Birth) -> Behind | None:
+    """What made the value at which a call ends; None where that is not known."""
+    short = index.func(birth.op).rpartition(".")[2]
+    if birth.is_derivative and birth.at is not None:
+        return _bound(index, birth.op, birth.at)
+    if not birth.is_nan or birth.is_derivative:
+        return None
+    if any(word in short for word in _MASKED):
+        return _mask(index, birth.op)
+    return _zeros(index, birth.op) if short == _WEIGHT_NORM else None
+
+
+def _bound(index: Index, op: int, at: float) -> Behind | None:
+    """The clamp of an input to a number that is written there, at which the derivative of the call ends."""
+    for tensor in index.uses.of(op):
+        made = index.made_by(tensor)
+        if made < 0 or index.func(made).rpartition(".")[2] not in _CLAMPS:
+            continue
+        written = [float(number) for number in _NUMBER.findall(index.span_source(made))]
+        if at in written and index.op_statement[made] != index.op_statement[op]:
+            return Behind(made, f"line {index.op_line(made)} clamps its input to {at:g}")
+    return None
+
+
+def _mask(index: Index, op: int) -> Behind | None:
+    """The last line before it that made a mask of booleans which a call right behind it takes."""
+    recording, found = index.recording, dict[int, None]()
+    todo, seen = [op], {op}
+    while todo and len(seen) < _WAYS:
+        current = todo.pop(0)
+        for tensor in index.uses.of(current):
+            made = index.made_by(tensor)
+            layout = recording.layouts[index.layout_at(tensor, current)]
+            if recording.text(layout.dtype) == "bool" and 0 <= made < op:
+                found[made] = None
+            if 0 <= made < op and made not in seen:
+                seen.add(made)
+                todo.append(made)
+    elsewhere = [made for made in found if index.op_statement[made] != index.op_statement[op] and index.op_line(made)]
+    if not elsewhere:
+        return None
+    made = max(elsewhere)
+    return Behind(made, f"line {index.op_line(made)} made the mask; a row of which it covers every entry is NaN")
+
+
+def _zeros(index: Index, op: int) -> Behind | None:
+    """What last set to zero the memory of a weight that is divided by its norm."""
+    blocks = {index.storage_at(tensor, op) for tensor in index.uses.of(op)}
+    last = NONE
+    for written, tensor, _, _ in all_writes(index):
+        if last < written < op and index.storage_at(tensor, written) in blocks:
+            last = written
+    if last < 0 or index.func(last).rpartition(".")[2] not in _ZEROS:
+        return None
+    call = index.call_name(last)
+    return Behind(
+        last, f"line {index.op_line(last)} ({call}) sets the weight to 0, and it is divided by its norm", True
+    )
