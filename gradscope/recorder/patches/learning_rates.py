@@ -30,8 +30,9 @@ from gradscope.recorder.patches.optimizer_groups import is_torchs_own, number_of
 from gradscope.recording.rows import EventKind
 
 _LEARNING_RATE = int(EventKind.LEARNING_RATE)
-UPDATE = "_update_lr"
-"""The method by which ``LRScheduler.step`` sets the rates."""
+UPDATES = ("_update_lr", "step")
+"""The methods by which ``LRScheduler`` sets the rates: the first that this torch has is what ``step`` ends with. Where
+there is none, ``step`` puts its warnings down to torch's own file, whoever calls it."""
 
 _FIRST = 2
 """How often a scheduler has stepped after the program's first call: it steps once when it is made."""
@@ -223,7 +224,7 @@ def scheduler_stepped(update: Callable[..., None]) -> Callable[..., None]:
 
     Once for an optimizer it is noted that a scheduler goes on stepping while the optimizer does not.
 
-    Not for ``step`` itself: it warns its caller, which is to remain the program.
+    Not for ``step`` itself where it warns its caller, which is to remain the program.
     """
 
     @wraps(update)

@@ -101,8 +101,8 @@ def _replacements() -> Iterator[Replacement]:
     yield Replacement(torch.optim.Optimizer, "state_dict", optimizer_states.taking_reported)
     yield Replacement(torch.optim.Optimizer, "load_state_dict", _loading_reported)
     yield Replacement(torch.optim.lr_scheduler.LRScheduler, "__init__", learning_rates.scheduler_made)
-    if hasattr(torch.optim.lr_scheduler.LRScheduler, learning_rates.UPDATE):
-        yield Replacement(torch.optim.lr_scheduler.LRScheduler, learning_rates.UPDATE, learning_rates.scheduler_stepped)
+    updates = next(one for one in learning_rates.UPDATES if hasattr(torch.optim.lr_scheduler.LRScheduler, one))
+    yield Replacement(torch.optim.lr_scheduler.LRScheduler, updates, learning_rates.scheduler_stepped)
     yield Replacement(nn.Module, "train", training_mode.reported)
     yield Replacement(nn.Module, "load_state_dict", loaded_states.reported)
     yield Replacement(nn.Module, "__setstate__", shallow_copies.reported)
