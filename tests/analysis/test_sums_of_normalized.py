@@ -40,6 +40,9 @@ def said(source: str) -> list[int]:
         "loss = instance(h.view(16, 8, 1).expand(16, 8, 4) * torch.randn(4)).mean()  # here",
         "loss = h.softmax(-1).mean()  # here",
         "loss = h.pow(2).mean() + F.softmax(h, dim=1).sum(1).mean()  # here",
+        "r = h.sum(1)\n    r = (r - r.mean()) / (r.std() + 1e-6)  # here\n    loss = -r.mean()",
+        "r = h - torch.mean(h)  # here\n    loss = (r / 2.0).sum()",
+        "r = h.view(-1)\n    r = (r - r.mean()).div(r.std().detach())  # here\n    loss = r.view(2, -1).mean(0).mean()",
         "loss = plain(h).mean() - plain(body(torch.randn(16, 4))).mean()  # here",
     ],
 )
@@ -61,6 +64,12 @@ def test_the_line_that_normalises_is_the_cause(loss: str) -> None:
         "loss = h.log_softmax(-1).mean()",
         "loss = h.softmax(-1).amax(-1).mean()",
         "loss = F.gelu(plain(h)).mean()",
+        "r = h.sum(1)\n    r = (r - r.mean()) / (r.std() + 1e-6)\n    loss = (r * torch.randn(16)).mean()",
+        "r = h.sum(1)\n    r = (r - r.mean()) / r.abs()\n    loss = r.mean()",
+        "loss = (h - torch.randn(16, 8).mean()).mean()",
+        "loss = (h - body(torch.randn(16, 4)).mean()).mean()",
+        "loss = (h - h.mean()).pow(2).mean()",
+        "loss = (h - h.mean(0)).abs().mean()",
         "loss = h.pow(2).mean()\n    print(h.softmax(-1).sum(-1).mean().item())",
     ],
 )

@@ -16,6 +16,12 @@ _WRITES = frozenset(("Tensor.__setitem__", "Tensor.copy_"))
 _LIKE = ("_like", "Tensor.clone", "torch.where", "Tensor.neg", "Tensor.flatten", "Tensor.reshape")
 _CASTS = frozenset(("Tensor.to", "Tensor.float", "Tensor.double", "Tensor.half", "Tensor.type"))
 _MODULE_CASTS = frozenset(("nn.Module.to", "nn.Module.type"))
+_PARTS = {
+    "Tensor.real.__get__": "real",
+    "torch.real": "real",
+    "Tensor.imag.__get__": "imaginary",
+    "torch.imag": "imaginary",
+}
 _CONJUGATES = ("conj", "adjoint", "vdot", "eig", "mH", "H.__get__")
 _INVERSE = ("ifft", "ihfft")
 _PRODUCTS = frozenset(("mul", "multiply", "mul_", "matmul", "bmm", "mm", "mv", "einsum", "div", "div_"))
@@ -27,6 +33,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     yield from _find_writes(sources)
     yield from _find_casts(sources)
     yield from _find_module_casts(sources)
+    yield from _find_parts_taken(sources)
 
 
 def _find_writes(sources: Sources) -> Iterator[Finding]:
@@ -114,6 +121,37 @@ def _find_module_casts(sources: Sources) -> Iterator[Finding]:
             tensors=tensors,
             causes=sources.cause("write", op),
             advice="Give it the device only; float(), double() and half() leave complex values as they are.",
+        )
+
+
+def _find_parts_taken(sources: Sources) -> Iterator[Finding]:
+    """One finding for each line that takes one part of complex leaves of which nothing else reached a loss."""
+    index = sources.index
+    nodes, walked = index.recording.tensors.column("node"), sources.passes.first_walked_at
+    found: dict[int, tuple[int, list[int]]] = {}
+    for leaf in dict.fromkeys(leaf for look in sources.looks for leaf in look.gradients):
+        if not _is_complex(sources, leaf, index.op_count):
+            continue
+        taken = [
+            op
+            for op in index.users.of(leaf)
+            if any(nodes[one] >= 0 and walked[nodes[one]] >= 0 for one in index.tensors_made(op))
+        ]
+        parts = {_PARTS.get(index.func(op), "") for op in taken}
+        if len(parts) == 1 and "" not in parts:
+            found.setdefault(index.op_statement[taken[-1]], (taken[-1], []))[1].append(leaf)
+    for op, leaves in found.values():
+        part = _PARTS[index.func(op)]
+        other = "imaginary" if part == "real" else "real"
+        names = sources.listed([sources.names.of(leaf) for leaf in leaves])
+        many = len(leaves) > 1
+        yield sources.finding(
+            f"Line {index.op_line(op)}: of {names}, which {'are' if many else 'is'} complex, the {part} part is all "
+            f"that is used: the {other} part gets no gradient",
+            op=op,
+            tensors=leaves,
+            causes=sources.cause("cut", op),
+            advice="Go on with the complex values, or make it a real parameter where one part is meant.",
         )
 
 

@@ -29,11 +29,15 @@ def _finding(sources: Sources, one: SumOfNormalized) -> Finding:
     if one.is_softmax:
         why = "the weights of a softmax have the sum 1, whatever goes in"
         advice = "Sum what depends on the single weights."
+    elif one.is_centred:
+        why = "their mean was taken away: what is left adds up to 0, whatever goes in"
+        advice = "Sum what was there before, or weight the elements (as advantages weight log-probabilities)."
     else:
         why = "the norm has taken the mean away: what is left of it is 0 (or the bias), whatever goes in"
         advice = "Leave the norm out of the last layer, or the mean to something that comes after another layer."
+    what = "what is left of the values less their mean" if one.is_centred else f"what {call} gives here"
     return sources.finding(
-        f"Line {index.op_line(one.normalized)}: what {call} gives here is summed up over all its elements ({how}), and "
+        f"Line {index.op_line(one.normalized)}: {what} is summed up over all its elements ({how}), and "
         f"no gradient comes back to what goes into it, in {one.passes:,} passes",
         why=why,
         op=one.normalized,

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gradscope.analysis.facts.passes.passes import Passes
+from gradscope.analysis.facts.shapes import shape_of
 from gradscope.analysis.index import NOWHERE, Index
+from gradscope.recording import NONE
 from gradscope.recording.rows import Field
 
 RUNS = 2
@@ -24,6 +26,7 @@ _SHAPES = re.compile(
 _BY_BATCH = ("NativeBatchNormBackward0", "CudnnBatchNormBackward0", "MiopenBatchNormBackward0")
 _BY_SAMPLE = ("NativeLayerNormBackward0", "NativeGroupNormBackward0")
 _SOFTMAX = "SoftmaxBackward0"
+_DIFFERENCE, _QUOTIENT = "SubBackward0", "DivBackward0"
 
 
 class SumOfNormalized(NamedTuple):
@@ -35,6 +38,8 @@ class SumOfNormalized(NamedTuple):
     """The op of the last sum, which gives one number."""
     passes: int
     is_softmax: bool
+    is_centred: bool
+    """The program took the mean away itself."""
 
 
 def sums_of_normalized(index: Index, passes: Passes) -> Iterator[SumOfNormalized]:
@@ -42,7 +47,7 @@ def sums_of_normalized(index: Index, passes: Passes) -> Iterator[SumOfNormalized
     nodes, text = index.recording.nodes, index.recording.text
     ops, kinds = nodes.column("op"), {name: text(name) for name in set(nodes.column("name"))}
     names = [kinds[name] for name in nodes.column("name")]
-    if not any(_is_norm(name) for name in kinds.values()):
+    if not any(_is_norm(name) or name == _DIFFERENCE for name in kinds.values()):
         return
     in_training = _norms_in_training(index)
     found: dict[tuple[int, int], list[tuple[int, int]]] = {}
@@ -59,7 +64,8 @@ def sums_of_normalized(index: Index, passes: Passes) -> Iterator[SumOfNormalized
         walked = {passes.first_walked_at[node] for _, node in several}
         if len(walked) >= RUNS:
             end, node = several[-1]
-            yield SumOfNormalized(ops[end], ops[node], index.times(walked), names[end] == _SOFTMAX)
+            of = names[end]
+            yield SumOfNormalized(ops[end], ops[node], index.times(walked), of == _SOFTMAX, of == _DIFFERENCE)
 
 
 def _is_norm(name: str) -> bool:
@@ -76,13 +82,33 @@ def _end(index: Index, names: list[str], node: int) -> int | None:
     """The node of the normalisation that all ways from a sum lead to; None where something else is between."""
     while True:
         following = list(index.edges.of(node))
+        if names[node] == _QUOTIENT and _is_by_one_number(index, node):
+            following = following[:1]  # (the other way leads to the scale: its gradient is a sum over the same)
         if len(following) != 1 or following[0] < 0:
             return None
         node = following[0]
-        if _is_norm(names[node]):
+        if _is_norm(names[node]) or names[node] == _DIFFERENCE:
             return node
+        if names[node] == _QUOTIENT and _is_by_one_number(index, node):
+            continue
         if not _SUMS.fullmatch(names[node]) and not _SHAPES.fullmatch(names[node]):
             return None
+
+
+def _is_by_one_number(index: Index, node: int) -> bool:
+    """Whether a division is by one number, or by none that is a tensor."""
+    op = index.recording.nodes.column("op")[node]
+    taken = list(index.uses.of(op)) if 0 <= op < index.op_count else []
+    return 0 < len(taken) < 3 and all(not shape_of(index, one) for one in taken[1:])
+
+
+def _takes_its_mean(index: Index, op: int) -> bool:
+    """Whether a difference takes the mean of a tensor, over all of it, away from that tensor."""
+    taken = list(index.uses.of(op))
+    made = index.made_by(taken[1]) if len(taken) == 2 else NONE
+    if not 0 <= made < index.op_count or index.func(op).rpartition(".")[2] != "sub" or shape_of(index, taken[1]):
+        return False
+    return index.func(made).rpartition(".")[2] == "mean" and list(index.uses.of(made)) == [taken[0]]
 
 
 def _norms_in_training(index: Index) -> set[int]:
@@ -99,6 +125,8 @@ def _is_constant(index: Index, node: int, name: str, in_training: set[int]) -> b
     op = index.recording.nodes.column("op")[node]
     if name == _SOFTMAX:
         return True
+    if name == _DIFFERENCE:
+        return _takes_its_mean(index, op)
     taken, following = len(index.uses.of(op)), list(index.edges.of(node))
     if name in _BY_SAMPLE:
         return taken == 1
