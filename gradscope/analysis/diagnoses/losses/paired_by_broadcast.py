@@ -44,8 +44,8 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""A difference, a product or a log_prob in a loss took a tensor of shape (N, 1) and one of shape (N,),
             and gave (N, N): each element with every other one. All of that went into one mean or sum. It is not
-            reported where a column was made on purpose (None, unsqueeze, view, keepdim), where the pairs are used as pairs (masks, a
-            kernel of their distances), or where the same tensor is paired with itself, too.""",
+            reported where a column was made on purpose (None, unsqueeze, view, keepdim), where the pairs are used as
+            pairs (masks, a kernel of their distances), or where the same tensor is paired with itself, too.""",
         reason="""Shapes are aligned from the right: (N,) stands for (1, N), and both are stretched to (N, N). A layer
             with one output gives (N, 1), targets are often (N,). Nothing fails, and the loss falls to what predicts
             the mean of all targets for each.""",

@@ -32,7 +32,11 @@ class ZeroSecond(NamedTuple):
 
 
 def zero_second_derivatives(index: Index, flow: Flow, looks: list[PassLook]) -> list[ZeroSecond]:
-    """The statements whose second derivative was zero in each look, in the order of the run."""
+    """The statements whose second derivative was zero in each look, in the order of the run.
+
+    One statement of a helper may ask for the first derivative and for the second: they are told apart by what they
+    differentiate.
+    """
     kinds = index.recording.ops.column("kind")
     by_statement: dict[int, list[PassLook]] = {}
     for look in looks:
@@ -40,12 +44,18 @@ def zero_second_derivatives(index: Index, flow: Flow, looks: list[PassLook]) -> 
             by_statement.setdefault(index.op_statement[look.op], []).append(look)
     found = []
     for asked in by_statement.values():
-        if len(asked) >= _LOOKS and all(is_zero(values) for look in asked for values in look.gradients.values()):
-            op = asked[-1].op
-            behind = {step.op for step in flow.origins_of_all(index.roots[op], op).values()}
-            calls = _activations(index, behind)
-            if calls and any(kinds[one] == OpKind.GRAD for one in behind if one < index.op_count):
-                found.append(ZeroSecond(asked, calls))
+        zero = [look for look in asked if all(map(is_zero, look.gradients.values()))]
+        if len(zero) < _LOOKS:
+            continue
+        behind = {
+            look.op: {step.op for step in flow.origins_of_all(index.roots[look.op], look.op).values()} for look in asked
+        }
+        second = [
+            look for look in asked if any(kinds[one] == OpKind.GRAD for one in behind[look.op] if one < index.op_count)
+        ]
+        calls = _activations(index, behind[second[-1].op]) if second else {}
+        if calls and len(second) >= _LOOKS and all(look in zero for look in second):
+            found.append(ZeroSecond(second, calls))
     return found
 
 
