@@ -46,7 +46,7 @@ def padding_rows(
         is_padding = indices == padding
         times = int(is_padding.sum())
         if times:
-            kinds = int(indices.unique().numel())
+            kinds = len(set(indices.flatten().tolist()))
             found.append(PaddingRow(row, times, indices.numel(), kinds, _inside(is_padding)))
     return found
 

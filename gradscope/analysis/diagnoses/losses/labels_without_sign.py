@@ -47,12 +47,13 @@ DIAGNOSIS = Diagnosis(
 import torch
 from torch import nn
 
-score, label = nn.Linear(3, 1), (torch.arange(8) > 3).float()
+score = nn.Linear(3, 1)
+label = (torch.arange(8) > 3).float()
 first, second = score(torch.rand(8, 3)).squeeze(1), score(torch.rand(8, 3)).squeeze(1)
 nn.functional.margin_ranking_loss(first, second, label).backward()
 """,
-        instead_of="(torch.arange(8) > 3).float()",
-        silent="(torch.arange(8) > 3).float() * 2 - 1",
+        instead_of="label = (torch.arange(8) > 3).float()",
+        silent="label = (torch.arange(8) > 3).float() * 2 - 1",
     ),
     find=_find,
 )

@@ -56,8 +56,8 @@ table, head = nn.Embedding(4, 3, padding_idx=0), nn.Linear(3, 1)
 for step in range(3):
     head(table(torch.arange(32) % 4)).sum().backward()
 """,
-        instead_of="nn.Embedding(4, 3, padding_idx=0)",
-        silent="nn.Embedding(4, 3)",
+        instead_of="table, head = nn.Embedding(4, 3, padding_idx=0), nn.Linear(3, 1)",
+        silent="table, head = nn.Embedding(4, 3), nn.Linear(3, 1)",
     ),
     find=_find,
 )
