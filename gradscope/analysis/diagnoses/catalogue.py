@@ -294,6 +294,7 @@ _ENTRIES = (
     Entry("modules.loaded_then_initialized", _a_loaded_state),
     Entry("modules.left_out_of_state", _loads_a_state),
     Entry("modules.norm_learns_twice", _norms_and_steps),
+    Entry("modules.norm_of_several_layers", _norms_and_steps),
     Entry("modules.frozen_in_vain", _a_pass),
     Entry("modules.last_step_is_padding", _a_pass_and_a_call("pad_packed_sequence")),
     Entry("modules.padding_is_an_item", _an_event(EventKind.VALUES)),
