@@ -9,6 +9,7 @@ from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.rerun_causes import causes_of_state, changed_modes, owned
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.modules.rerun_states import FoundOtherwise, found_otherwise
+from gradscope.analysis.facts.modules.rerun_tensors import RerunTensor, rerun_tensors
 from gradscope.analysis.report_model import Evidence
 from gradscope.recording.flags import RAISED
 
@@ -18,6 +19,26 @@ def _find(sources: Sources) -> Iterator[Finding]:
     for found in found_otherwise(sources.index, sources.events):
         if found.sort != "left" and found.is_computed_with:
             yield _state(sources, found)
+    for one in rerun_tensors(sources.index, sources.events, sources.passes):
+        yield _tensor(sources, one)
+
+
+def _tensor(sources: Sources, one: RerunTensor) -> Finding:
+    """A tensor that was another one when backward ran a function again."""
+    index = sources.index
+    return sources.finding(
+        f"Line {index.span_line(one.stored)}: {one.name} is given another tensor between a forward pass and its "
+        f"backward, and line {index.op_line(one.read)}, which line {index.span_line(one.checkpoint)} "
+        "checkpoints, computes with it",
+        why="backward runs the function again and computes with another value than the forward pass did, so that the "
+        "gradients are not those of the values that were computed",
+        op=one.read,
+        tensors=[one.tensor],
+        causes=[*sources.cause_of_span("set", one.stored), *sources.cause_of_span("used", one.checkpoint)],
+        evidence=[Evidence("ops", one.passed)],
+        advice="Hand the tensor to the function as an argument, which checkpoint keeps, or store the new one after "
+        "backward.",
+    )
 
 
 def _state(sources: Sources, found: FoundOtherwise) -> Finding:
@@ -73,7 +94,8 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""Between the run of a function under torch.utils.checkpoint and the backward pass that ran it again
             something changed that it computes with: a number or a text on an object (self.temperature), by the function
-            itself or by others, or the mode of its dropouts and normalizations (train(), eval()).""",
+            itself or by others, which tensor an attribute names (self.state), or the mode of its dropouts and
+            normalizations (train(), eval()).""",
         reason="""Checkpointing keeps no activations. Backward runs the function a second time to have them, with what
             its attributes are by then. Where the two runs differ, the gradients are those of values that the forward
             pass did not compute; nothing fails unless other tensors are saved.""",
