@@ -39,12 +39,12 @@ class Scale:
 def measure_scale(ops: int) -> Scale:
     """Record multiplications forward and backward until there are so many ops, then use the recording.
 
-    It is used with the garbage collector at rest, as commands use it.
+    All of them are kept, as where all differ. It is used with the garbage collector at rest, as commands use it.
     """
     step = multiplications()
     for _ in range(20):
         step()
-    recorder = Recorder(is_user=lambda filename: filename.endswith("workloads.py"))
+    recorder = Recorder(is_user=lambda filename: filename.endswith("workloads.py"), every_op=True)
     seconds: dict[str, float] = {}
     before = _resident()
     with _timed(seconds, "record"), recorder:
