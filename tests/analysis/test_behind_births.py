@@ -47,6 +47,13 @@ def test_the_line_that_made_a_mask(mask: str, use: str) -> None:
     assert line in [cause.line for cause in found.causes] and f"line {line} made the mask" in found.text
 
 
+def test_what_the_line_that_fills_makes_of_a_mask_is_not_the_mask() -> None:
+    source = HEAD + ATTENDS.format("torch.arange(3)[None, :] < torch.arange(3)[:, None]", USES["masked_fill"])
+    source = source.replace("masked_fill(mask", "masked_fill(~mask")
+    found, line = not_finite(source), line_of(source, "# made")
+    assert f"line {line} made the mask" in found.text
+
+
 def test_the_padding_mask_of_attention() -> None:
     source = HEAD + (
         "attend = nn.MultiheadAttention(3, 1, batch_first=True)\nids = torch.zeros(2, 4)\n"

@@ -37,7 +37,7 @@ def behind_birth(index: Index, birth: Birth) -> Behind | None:
     if not birth.is_nan or birth.is_derivative:
         return None
     if any(word in short for word in _MASKED):
-        return _mask(index, birth.op)
+        return _mask(index, birth.op, birth.mask)
     return _zeros(index, birth.op) if short == _WEIGHT_NORM else None
 
 
@@ -53,8 +53,8 @@ def _bound(index: Index, op: int, at: float) -> Behind | None:
     return None
 
 
-def _mask(index: Index, op: int) -> Behind | None:
-    """The last line before it that made a mask of booleans which a call right behind it takes."""
+def _mask(index: Index, op: int, filled: int) -> Behind | None:
+    """The last line before it, and before that which fills by it, that made a mask of booleans which a call takes."""
     recording, found = index.recording, dict[int, None]()
     todo, seen = [op], {op}
     while todo and len(seen) < _WAYS:
@@ -67,11 +67,13 @@ def _mask(index: Index, op: int) -> Behind | None:
             if 0 <= made < op and made not in seen:
                 seen.add(made)
                 todo.append(made)
-    elsewhere = [made for made in found if index.op_statement[made] != index.op_statement[op] and index.op_line(made)]
+    here = {index.op_statement[one] for one in (op, filled) if one >= 0}
+    elsewhere = [made for made in found if index.op_statement[made] not in here and index.op_line(made)]
     if not elsewhere:
         return None
     made = max(elsewhere)
-    return Behind(made, f"line {index.op_line(made)} made the mask; a row of which it covers every entry is NaN")
+    covers = "" if filled >= 0 else "; a row of which it covers every entry is NaN"
+    return Behind(made, f"line {index.op_line(made)} made the mask{covers}")
 
 
 def _zeros(index: Index, op: int) -> Behind | None:
