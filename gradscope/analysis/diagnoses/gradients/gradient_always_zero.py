@@ -333,7 +333,9 @@ DIAGNOSIS = Diagnosis(
         meaning="""Leaves got a gradient in backward, but it was zero in every pass that was looked at, and every way
             from the loss to them leads through a call whose derivative is zero: everywhere (round, sign, floor,
             a sample, softmax over a dimension of size 1, grid_sample with mode='nearest' by its grid), or for all the
-            values that were seen (clamp outside of its bounds, a ReLU that is never active).""",
+            values that were seen (clamp outside of its bounds, a ReLU that is never active, points outside of the image
+            that grid_sample samples); or of what a call put together only a part is used (h[-1] of the two directions
+            of a recurrent layer), and the way leads to the rest.""",
         reason="""Such a call has a node in the graph, so that nothing fails and no gradient is None. Zeros come out
             of it all the same, and what lies behind it is not trained.""",
         remedy="""Let the gradient pass as if the call were not there (straight-through: x + (round(x) - x).detach()),

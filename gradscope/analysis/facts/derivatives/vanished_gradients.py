@@ -10,12 +10,11 @@ from functools import cached_property
 from typing import NamedTuple
 
 from gradscope.analysis.facts.derivatives.parts_taken import PartTaken, parts_taken
-from gradscope.analysis.facts.derivatives.zero_derivatives import LOOKS
+from gradscope.analysis.facts.derivatives.zero_derivatives import LOOKS, function_of_node
 from gradscope.analysis.facts.passes.passes import Passes
 from gradscope.analysis.facts.value_looks import PassLook, is_zero
 from gradscope.analysis.facts.writes import is_step, writes_by_program
 from gradscope.analysis.index import Index
-from gradscope.recorder.torch_internals.singular_nodes import kind_of
 
 ELEMENTWISE = frozenset(
     """
@@ -103,7 +102,7 @@ class VanishedGradients:
         return any(kinds <= one for one in (ELEMENTWISE, SAMPLERS, REDUCTIONS, JOINS))
 
     def _kind(self, node: int) -> str:
-        return kind_of(self._index.recording.text(self._names[node]))
+        return function_of_node(self._index.recording.text(self._names[node]))
 
     def _ends(self, look: PassLook) -> dict[int, frozenset[int]]:
         """For each leaf that a pass reaches through such nodes alone: these nodes."""

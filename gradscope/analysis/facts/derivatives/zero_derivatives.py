@@ -48,7 +48,12 @@ _NUMBER = re.compile(r"Backward\d+$")
 
 def has_no_derivative(node_name: str) -> bool:
     """Whether a node of this name gives zeros whatever it is given."""
-    return _NUMBER.sub("", node_name) in ZERO_EVERYWHERE
+    return function_of_node(node_name) in ZERO_EVERYWHERE
+
+
+def function_of_node(node_name: str) -> str:
+    """The name of a node's function: ``Sqrt`` for ``SqrtBackward0``; a Function of the program's has no number."""
+    return _NUMBER.sub("", node_name)
 
 
 def _are_next_to_zero(looks: list[PassLook], leaf: int) -> bool:
