@@ -242,8 +242,8 @@ def _born(sources: Sources, look: PassLook, birth: Birth) -> Finding:
     made = behind_birth(index, birth)
     if made is not None:
         why = "; ".join(filter(None, (why, made.why)))
-        at = sources.cause("made", made.op)
-        causes = [*at, *causes] if made.is_first else [*causes, *at]
+        behind = sources.cause("made", made.op)
+        causes = [*behind, *causes] if made.is_first else [*causes, *behind]
     return sources.finding(
         f"Line {line}: {what}: {_seen(sources, look)}",
         why=why,
