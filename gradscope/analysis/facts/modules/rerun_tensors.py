@@ -1,6 +1,7 @@
 """Tensors that a checkpointed function reads as attributes, which name others by the time backward runs it again.
 
-``self.state * x`` in the function, and ``self.state = new`` after it: the second run computes with ``new``.
+``self.state * x`` in the function, and ``self.state = new`` after it: the second run computes with ``new``. What the
+function stores itself is updated twice, which is another matter.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ def rerun_tensors(index: Index, events: Events, passes: Passes) -> Iterator[Reru
                 later = [
                     at
                     for after, other, at in (*stores.get(name, ()), *_made_for(index, text(name), loaded.get(name, ())))
-                    if op <= after < passed and other != tensor and _class_of(index, at) == _class_of(index, span)
+                    if rerun.ops[-1] < after < passed
+                    and other != tensor
+                    and _class_of(index, at) == _class_of(index, span)
                 ]
                 if later:
                     seen.add(name)
