@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from gradscope.analysis.diagnoses.answers import find_answers
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.gradients import Gradients
@@ -115,7 +117,7 @@ def _summary(
 ) -> Summary:
     recording = index.recording
     outcomes = gradients.leaves_reached
-    exports = sum(cut.kind == "export" for cut in cuts)
+    exports = _places(cut for cut in cuts if cut.kind == "export")
     return Summary(
         ops=index.times(range(index.op_count)),
         lines=len({statement for statement in index.last_op if statement != NOWHERE}),
@@ -124,7 +126,7 @@ def _summary(
         backwards=sum(one.executions for one in backwards) + _passes_left_out(recording),
         leaves_with_gradient=index.times_made(leaf for leaf, is_reached in outcomes.items() if is_reached),
         leaves_without_gradient=index.times_made(leaf for leaf, is_reached in outcomes.items() if not is_reached),
-        cuts=sum(cut.kind != "export" and not cut.by_library for cut in cuts),
+        cuts=_places(cut for cut in cuts if cut.kind != "export" and not cut.by_library),
         exports=exports,
         inplace_writes=writes,
         alias_groups=alias_groups,
@@ -135,6 +137,11 @@ def _summary(
         threads=max(1, len(set(recording.ops.column("thread")))),
         backwards_inside=passes_inside(index),
     )
+
+
+def _places(cuts: Iterable[Cut]) -> int:
+    """The lines with cuts, as the tables name them: one line may cut by several calls."""
+    return len({(cut.place.file, cut.place.line) for cut in cuts})
 
 
 def _passes_left_out(recording: Recording) -> int:

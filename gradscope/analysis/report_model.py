@@ -533,8 +533,10 @@ class Summary(NamedTuple):
     leaves_without_gradient: int
     """Leaves that required grad, were there in a backward pass and never received a gradient."""
     cuts: int
-    """Places, not executions; exports are not counted, nor what a third-party package cut for itself."""
+    """Lines, each once, however many of its calls cut and however often it ran (``cuts`` of a report has them call by
+    call); exports are not counted, nor what a third-party package cut for itself."""
     exports: int
+    """The same of values that left torch."""
     inplace_writes: int
     alias_groups: int
     errors: int

@@ -62,6 +62,54 @@ def test_the_input_of_a_cut_is_what_required_grad_before_it(line: str) -> None:
     assert cut.input == "x"
 
 
+COPIED = """
+import copy
+import torch
+layer = torch.nn.Linear(3, 3)
+with torch.{mode}():
+    other = copy.deepcopy(layer)
+{used}
+"""
+
+
+@pytest.mark.parametrize("mode", ["no_grad", "enable_grad"])
+def test_a_copy_of_leaves_is_cut_off_by_no_mode(mode: str) -> None:
+    source = COPIED.format(
+        mode=mode, used="torch.optim.SGD(other.parameters(), lr=0.1).zero_grad(); other.weight.sum()"
+    )
+    assert build(recorded(source)).cuts == ()
+
+
+def test_what_a_copy_of_leaves_gives_without_gradients_is_cut_off() -> None:
+    (cut,) = build(recorded(COPIED.format(mode="no_grad", used="    y = other(torch.ones(3))"))).cuts
+    assert (cut.kind, cut.op, cut.place.line) == ("no_grad", "F.linear", 6)
+
+
+SEVERAL_CALLS = """
+import torch
+w = torch.ones(3, requires_grad=True)
+for step in range(2):
+    with torch.no_grad():
+        a = [w.exp() - w.sin() / 2 + w]
+        b = w.cos()
+    v = [w.sum().item(), w.tolist()]
+    c = [w.detach().clone(), w.data.clone()]
+"""
+
+
+def test_the_totals_count_the_lines_that_cut_and_not_their_calls() -> None:
+    report = build(recorded(SEVERAL_CALLS))
+    cuts = [cut for cut in report.cuts if cut.kind != "export"]
+    assert len(cuts) > 3
+    assert report.summary.cuts == len({cut.place.line for cut in cuts}) == 3
+    assert report.summary.exports == 1
+
+
+def test_the_totals_count_each_line_that_cuts() -> None:
+    source = SEVERAL_CALLS.replace("[w.detach().clone(), w.data.clone()]", "w.detach()\n    d = w.detach()")
+    assert build(recorded(source)).summary.cuts == 4
+
+
 def test_a_flag_that_no_call_was_seen_to_change_is_no_cut_of_a_call() -> None:
     assert build(recorded(HEAD + "with torch._C.DisableTorchFunction():\n    x.requires_grad_(False)")).cuts == ()
 

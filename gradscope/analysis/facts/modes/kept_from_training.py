@@ -41,7 +41,9 @@ class KeptFromTraining:
         if cut < 0:
             return ""
         is_copied = self._index.func(cut).endswith(_COPIES)
-        if self._cuts.kind(cut) not in _WRITTEN_OUT and not (is_copied and self._events.in_optimizers):
+        is_off = self._index.recording.ops.column("flags")[cut] & (GRAD | INFERENCE) != GRAD
+        is_meant = is_copied and (self._events.in_optimizers or is_off)
+        if self._cuts.kind(cut) not in _WRITTEN_OUT and not is_meant:
             return ""
         held = self._events.in_optimizers
         if held:

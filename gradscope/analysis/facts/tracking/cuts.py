@@ -20,6 +20,8 @@ from gradscope.recording.rows import OpKind
 
 _NEVER_A_CUT = frozenset((OpKind.BACKWARD, OpKind.GRAD, OpKind.READ_GRAD, OpKind.STEP, OpKind.MODE))
 _DATA = "Tensor.data.__get__"
+_COPIES = "__deepcopy__"
+"""What gives a new leaf in any mode, as torch's own Python does; of what is no leaf it makes no copy."""
 _BY_FUNCTION: dict[str, CutKind] = {
     "detach": "detach",
     "detach_": "detach",
@@ -126,16 +128,22 @@ class Cuts:
         """Take out calls into torch's own Python that say nothing of their inputs' gradients.
 
         Left are those that switched grad mode off and of whose results a call elsewhere took one: not the temporaries
-        of a check (``Normal.__init__``) or of an optimizer's step.
+        of a check (``Normal.__init__``) or of an optimizer's step, nor copies of leaves, which no mode cuts off.
         """
         index, ops = self._index, self._index.recording.ops
         modes, spans = ops.column("flags"), ops.column("span")
         groups = {op for op in index.of_kind(OpKind.GROUP) if lost[op]}
         harmless = set(groups)
+        copies = {op for op in groups if index.func(op).endswith(_COPIES)}
         made_at = index.recording.tensors.column("op")
         for op, tensor in zip(index.uses.keys, index.uses.values, strict=True) if groups else ():
             made = made_at[tensor]
-            if made in harmless and modes[made] & (GRAD | INFERENCE) != GRAD and spans[made] != spans[op]:
+            if (
+                made in harmless
+                and made not in copies
+                and modes[made] & (GRAD | INFERENCE) != GRAD
+                and spans[made] != spans[op]
+            ):
                 harmless.discard(made)
         for op in harmless:
             lost[op] = 0
@@ -165,9 +173,10 @@ class Cuts:
         name = index.recording.text(row.func).removesuffix(".__get__").removesuffix(".__set__").rpartition(".")[2]
         if name in _BY_FUNCTION:
             return _BY_FUNCTION[name]
-        if row.flags & INFERENCE:
+        is_copy = name == _COPIES
+        if row.flags & INFERENCE and not is_copy:
             return "inference_mode"
-        if not row.flags & GRAD:
+        if not row.flags & GRAD and not is_copy:
             return "no_grad"
         made = index.tensors_made(op)
         if op in self._of_some:
