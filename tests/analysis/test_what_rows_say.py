@@ -259,3 +259,42 @@ def test_a_pass_whose_root_a_modules_hook_gave_has_its_graph() -> None:
         ("loss", line_of(HEAD + source, "loss.backward()"))
     ]
     assert [write.effect for write in report.inplace_writes] == ["none"]
+
+
+FREEZES = """
+layers = nn.ModuleList(nn.Linear(2, 2) for _ in range(10))
+
+def switch(model, flag):
+    for p in model.parameters():
+        {switch}
+
+for flag in ({flags}):
+    switch(layers, flag)
+"""
+
+
+@pytest.mark.parametrize(
+    ("switch", "told"),
+    [("p.requires_grad = flag", "requires_grad = False"), ("p.requires_grad_(flag)", "requires_grad_(False)")],
+)
+def test_a_row_of_many_tensors_that_were_frozen_tells_by_what(switch: str, told: str) -> None:
+    source = FREEZES.format(switch=switch, flags="False, True, False")
+    (row,) = rows_of(report_of(source), line_of(HEAD + dedent(source), switch))
+    assert (row.kind, row.name, row.requires_grad_why) == ("cut", "20 tensors", told)
+
+
+def test_a_row_of_many_tensors_that_were_cut_off_tells_by_what() -> None:
+    source = """
+layers = nn.ModuleList(nn.Linear(2, 2) for _ in range(10))
+values = [p.data for p in layers.parameters()]
+more = [p.detach() for p in layers.parameters()]
+"""
+    told = [row.requires_grad_why for row in report_of(source).lines if row.kind == "cut"]
+    assert told == [".data", "Tensor.detach"]
+
+
+def test_a_row_of_many_tensors_that_were_unfrozen_last_is_no_cut() -> None:
+    source = FREEZES.format(switch="p.requires_grad = flag", flags="False, True")
+    rows = rows_of(report_of(source), line_of(HEAD + dedent(source), "p.requires_grad = flag"))
+    assert rows
+    assert not any(row.kind == "cut" for row in rows)

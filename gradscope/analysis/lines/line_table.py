@@ -326,10 +326,10 @@ class LineTable:
             changed = self._changed_by(group, end)
             cause = self._cuts.cause(cut) if cut >= 0 else ""
             return f"{cause}, then {changed}" if cause and changed not in cause else changed
+        if (cut := self._cut_of(group, state)) >= 0 and group.kind in ("made", "changed"):
+            return self._switched(cut) or self._cuts.cause(cut)
         if group.members > 1:
             return ""
-        if (cut := self._cut_of(group, state)) >= 0:
-            return self._cuts.cause(cut)
         if group.kind != "made" or not state.requires_grad:
             return ""
         op = self._telling_op(group)
@@ -344,8 +344,15 @@ class LineTable:
         for row in reversed(self._index.changed_ops.get(group.last_tensor, [])):
             change = self._recording.changes[row]
             if change.op <= max(group.last_op, end):
-                func = self._index.func(change.op).rpartition("Tensor.")[2]
-                if func.endswith(".__set__"):
-                    return f"{func.removesuffix('.__set__')} = {bool(change.after)}"
-                return f"{func}({bool(change.after)})" if func == "requires_grad_" else func
+                return self._set_to(change.op, bool(change.after))
         return ""
+
+    def _switched(self, cut: int) -> str:
+        """The cut of a row in words, where it set requires_grad of a tensor, of which the row may be about several."""
+        return self._set_to(cut, False) if self._cuts.kind(cut) == "requires_grad_false" else ""
+
+    def _set_to(self, op: int, value: bool) -> str:
+        func = self._index.func(op).rpartition("Tensor.")[2]
+        if func.endswith(".__set__"):
+            return f"{func.removesuffix('.__set__')} = {value}"
+        return f"{func}({value})" if func == "requires_grad_" else func
