@@ -241,7 +241,7 @@ class GradientRow(NamedTuple):
     cut_line: int
     """Where the path from it to the root was cut; 0 where it was not, or is unknown."""
     received: int = 0
-    """Passes that gave it a gradient."""
+    """Passes that gave it a gradient; 1 where all that was seen of it is that code inside a pass took it."""
 
 
 class BackwardPass(NamedTuple):
@@ -257,9 +257,10 @@ class BackwardPass(NamedTuple):
     error: str
     """Message when the last pass raised, else empty."""
     received: int
-    """Tensors whose gradient was created or accumulated in the last pass."""
+    """Tensors whose gradient was created or accumulated in the last pass, or taken by code that ran inside it."""
     unreached: int
-    """Tensors that required grad and received none in the last pass."""
+    """Tensors that required grad and received none in the last pass, but for those whose gradient a pass that ran
+    inside it returns (``autograd.grad`` in a hook)."""
     allocated_bytes: int
     """Newly allocated for gradients by all passes."""
     gradients: tuple[GradientRow, ...]

@@ -73,6 +73,7 @@ def test_a_gradient_that_a_hook_took_was_received(beside: str) -> None:
     (passes,) = report.backwards
     line = line_of(HEAD + source, "# clear")
     assert (passes.received, passes.unreached) == (2, 0)
+    assert all(one.received for one in passes.gradients)
     assert {one.why for one in passes.gradients} == {
         f"line {line}, which ran inside the pass, set its gradient to None"
     }

@@ -79,3 +79,20 @@ def test_without_passes_inside_none_is_counted() -> None:
     report = build(recorded(source))
     assert report.summary.backwards_inside == 0
     assert not rows_of(report, line_of(source, "# asked"))
+
+
+def test_a_leaf_whose_gradient_a_hook_is_given_is_no_matter_of_the_pass_around() -> None:
+    report = build(recorded(IN_HOOK))
+    (one,) = report.backwards
+    assert [(row.name, row.outcome) for row in one.gradients] == [("w", "accumulated")]
+    assert (one.received, one.unreached) == (1, 0)
+    assert (report.summary.leaves_with_gradient, report.summary.leaves_without_gradient) == (1, 0)
+
+
+def test_a_leaf_beside_it_that_nothing_inside_asked_for_is_missed() -> None:
+    source = IN_HOOK.replace("    def hook(g)", "    z1 = z.detach().requires_grad_()\n    def hook(g)")
+    report = build(recorded(source))
+    (one,) = report.backwards
+    assert {row.outcome for row in one.gradients if row.name != "w"} == {"missing"}
+    assert (one.received, one.unreached) == (1, 2)
+    assert (report.summary.leaves_with_gradient, report.summary.leaves_without_gradient) == (1, 2)

@@ -159,7 +159,7 @@ class Gradients:
         """For each leaf that required grad in a backward pass: whether one gave it a gradient."""
         reached: dict[int, bool] = {}
         for group in self.groups:
-            for tensor, entry in group.tensors.items():
+            for tensor, entry in self._own(group).items():
                 if self._index.is_leaf(tensor):
                     reached[tensor] = reached.get(tensor, False) or self._has_received(group, tensor, entry)
         return reached
@@ -168,27 +168,40 @@ class Gradients:
         """Whether a tensor got a gradient from passes of a statement, though a hook may have taken it at once."""
         if entry.received:
             return True
-        reason = (
-            self.unreached.get((group.statement, tensor))
-            if self._index.events_by_kind.get(EventKind.INSIDE_PASS)
-            else None
-        )
-        return reason is not None and reason.taken
+        reason = self._taken_inside(group, tensor)
+        return reason is not None and not reason.asked
+
+    def _own(self, group: PassGroup) -> dict[int, TensorGradients]:
+        """What the passes of a statement did, without the leaves whose gradients others that ran inside them return:
+        those are no more a matter of these than what ``autograd.grad`` is asked for elsewhere.
+        """
+        asked = {
+            tensor
+            for tensor, entry in group.tensors.items()
+            if not entry.received and (reason := self._taken_inside(group, tensor)) is not None and reason.asked
+        }
+        return {tensor: entry for tensor, entry in group.tensors.items() if tensor not in asked}
+
+    def _taken_inside(self, group: PassGroup, tensor: int) -> Unreached | None:
+        """Why a tensor has no gradient of passes, where code that ran inside them is why."""
+        if not self._index.events_by_kind.get(EventKind.INSIDE_PASS):
+            return None
+        reason = self.unreached.get((group.statement, tensor))
+        return reason if reason is not None and reason.taken else None
 
     def passes(self) -> tuple[BackwardPass, ...]:
         """Passes as a report shows them."""
         return tuple(self._describe(group) for group in self.groups)
 
     def _describe(self, group: PassGroup) -> BackwardPass:
-        recording, op = self._index.recording, group.last_op
+        recording, op, own = self._index.recording, group.last_op, self._own(group)
         rows = [row for row in recording.backwards if row.op == op]
-        names = self._told_apart(group)
+        names = self._told_apart(own)
         gradients = tuple(
-            self._gradient(group, tensor, entry, name)
-            for (tensor, entry), name in zip(group.tensors.items(), names, strict=True)
+            self._gradient(group, tensor, entry, name) for (tensor, entry), name in zip(own.items(), names, strict=True)
         )
         errors = [recording.text(error.message) for error in recording.errors if error.op == op]
-        received = [tensor for tensor, entry in group.tensors.items() if self._has_received(group, tensor, entry)]
+        received = [tensor for tensor, entry in own.items() if self._has_received(group, tensor, entry)]
         return BackwardPass(
             place=self._index.place(group.statement),
             op=self._index.func(op),
@@ -198,17 +211,17 @@ class Gradients:
             create_graph=any(row.create_graph == 1 for row in rows),
             error=errors[0] if errors else "",
             received=self._index.times_made(received),
-            unreached=self._index.times_made(group.tensors.keys() - set(received)),
+            unreached=self._index.times_made(own.keys() - set(received)),
             allocated_bytes=group.nbytes,
             gradients=gradients,
         )
 
-    def _told_apart(self, group: PassGroup) -> list[str]:
+    def _told_apart(self, tensors: dict[int, TensorGradients]) -> list[str]:
         """The names of a group's tensors; of several that the line called the same, one's own name elsewhere, or what
         ``named_parameters()`` calls it.
         """
-        names = [self._names.at(tensor, entry.last_op) for tensor, entry in group.tensors.items()]
-        elsewhere = [self._names.of(tensor) for tensor in group.tensors]
+        names = [self._names.at(tensor, entry.last_op) for tensor, entry in tensors.items()]
+        elsewhere = [self._names.of(tensor) for tensor in tensors]
         counts, others = Counter(names), Counter(elsewhere)
         told = [
             other if counts[name] > 1 and others[other] == 1 else name
@@ -219,7 +232,7 @@ class Gradients:
         again, paths = Counter(told), self._names_in_modules
         return [
             paths.get(tensor, (NONE, name))[1] if again[name] > 1 else name
-            for tensor, name in zip(group.tensors, told, strict=True)
+            for tensor, name in zip(tensors, told, strict=True)
         ]
 
     @cached_property
@@ -242,7 +255,7 @@ class Gradients:
             nbytes=entry.nbytes,
             why=reason.why,
             cut_line=self._index.op_line(reason.cut_op) if reason.cut_op >= 0 else 0,
-            received=entry.received,
+            received=entry.received or int(self._has_received(group, tensor, entry)),
         )
 
     def _unexplained(self, group: PassGroup, entry: TensorGradients) -> Unreached:

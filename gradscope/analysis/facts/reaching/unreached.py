@@ -57,6 +57,8 @@ class Unreached(NamedTuple):
     """A line keeps what was cut for calls elsewhere: the cut itself is right where it is."""
     taken: bool = False
     """It was seen that one took it."""
+    asked: bool = False
+    """It is that of a pass that code inside this one began, which returns it."""
 
 
 class _Pass(NamedTuple):
@@ -153,7 +155,7 @@ class Reasons:
             why = f"line {line}, which ran inside the pass, set its gradient to None"
             return Unreached(why, reached=True, taken=True)
         if (line := self._done_inside.asked_at(tensor, this.op)) is not None:
-            return Unreached(f"line {line}, which ran inside the pass, asks for its gradient", taken=True)
+            return Unreached(f"line {line}, which ran inside the pass, asks for its gradient", taken=True, asked=True)
         if self._index.custom_functions and not this.asked_for:
             given_none = self._given_none.why(tensor, this.op)
             if given_none is not None:

@@ -134,16 +134,11 @@ class Cuts:
         modes, spans = ops.column("flags"), ops.column("span")
         groups = {op for op in index.of_kind(OpKind.GROUP) if lost[op]}
         harmless = set(groups)
-        copies = {op for op in groups if index.func(op).endswith(_COPIES)}
+        doubtful = {op for op in groups if not index.func(op).endswith(_COPIES)}
         made_at = index.recording.tensors.column("op")
         for op, tensor in zip(index.uses.keys, index.uses.values, strict=True) if groups else ():
             made = made_at[tensor]
-            if (
-                made in harmless
-                and made not in copies
-                and modes[made] & (GRAD | INFERENCE) != GRAD
-                and spans[made] != spans[op]
-            ):
+            if made in doubtful and modes[made] & (GRAD | INFERENCE) != GRAD and spans[made] != spans[op]:
                 harmless.discard(made)
         for op in harmless:
             lost[op] = 0
