@@ -48,6 +48,81 @@ def test_a_scaler_that_is_updated_is_no_matter(unscaled: str) -> None:
     assert not _answers(updated, "scaler-refused")
 
 
+GUARDED = """
+import torch
+class Loop:
+    def __init__(self):
+        self.model = torch.nn.Linear(3, 1)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
+        self.scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
+    def apply(self):
+        self.scaler.step(self.optimizer)
+        self.scaler.update()  # applied
+    def one(self, index, batch):
+        CLEARED
+        self.scaler.scale(self.model(batch).sum()).backward()
+        self.scaler.unscale_(self.optimizer)  # unscaled
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        GUARD
+loop = Loop()
+for index, scale in enumerate((1.0, 1.0, 50.0, 1.0)):
+    loop.one(index, torch.ones(2, 3) * scale)
+"""
+CLEARED = "self.optimizer.zero_grad()"
+UNDER_IF = """if norm < 9:  # asked
+            self.scaler.step(self.optimizer)
+            self.scaler.update()  # updated"""
+AFTER_EXIT = """if norm >= 9:
+            return  # asked
+        self.scaler.step(self.optimizer)
+        self.scaler.update()  # updated"""
+BY_HELPER = """if norm < 9:  # asked
+            self.apply()  # updated"""
+
+
+@pytest.mark.parametrize(
+    ("guard", "lines"),
+    [(UNDER_IF, ["# updated", "# asked"]), (AFTER_EXIT, ["# updated", "# asked"])],
+)
+@pytest.mark.parametrize("cleared", [CLEARED, "self.optimizer.zero_grad(set_to_none=False)"])
+def test_an_update_that_is_left_out_with_the_step(guard: str, lines: list[str], cleared: str) -> None:
+    source = GUARDED.replace("CLEARED", cleared).replace("GUARD", guard)
+    [(text, found)] = _answers(source, "scaler-refused")
+    assert found == [line_of(source, mark) for mark in lines]
+    assert "after 2 updates" in text and f"line {found[0]} did not run" in text and f"of line {found[1]}" in text
+
+
+def test_an_update_that_a_helper_makes_where_a_condition_calls_it() -> None:
+    source = GUARDED.replace("CLEARED", CLEARED).replace("GUARD", BY_HELPER)
+    [(_, found)] = _answers(source, "scaler-refused")
+    assert found == [line_of(source, mark) for mark in ("# applied", "# updated", "# asked")]
+
+
+def test_an_update_in_some_rounds_though_each_steps() -> None:
+    guard = "self.scaler.step(self.optimizer)\n        if index % 2 == 1:  # asked\n            self.scaler.update()  # updated"
+    source = GUARDED.replace("CLEARED", CLEARED).replace("GUARD", guard).replace("unscale_", "get_scale() or id")
+    [(text, found)] = _answers(source, "scaler-refused")
+    assert "self.scaler.step() was refused" in text
+    assert found == [line_of(source, mark) for mark in ("# updated", "# asked")]
+
+
+def test_unscaling_in_each_round_of_those_that_add_up() -> None:
+    """The update is where it belongs."""
+    guard = UNDER_IF.replace("norm < 9", "index % 2 == 1") + "\n            self.optimizer.zero_grad()"
+    source = GUARDED.replace("CLEARED", "pass").replace("GUARD", guard)
+    [(text, found)] = _answers(source, "scaler-refused")
+    assert found == [line_of(source, "# unscaled")] and "this one added" in text
+
+
+def test_an_update_in_each_round_is_no_matter_where_the_step_is_left_out() -> None:
+    """Neither where nothing is refused, nor where the second call of one round is."""
+    guard = "if norm < 9:\n            self.scaler.step(self.optimizer)\n        self.scaler.update()"
+    source = GUARDED.replace("CLEARED", CLEARED).replace("GUARD", guard)
+    assert not _answers(source, "scaler-refused")
+    twice = source.replace("# unscaled", "; index == 2 and self.scaler.unscale_(self.optimizer)")
+    assert not _answers(twice, "scaler-refused")
+
+
 ONE_CYCLE = """
 import torch
 layer = torch.nn.Linear(4, 1)
