@@ -70,7 +70,7 @@ def _left_out(sources: Sources, receiver: str, method: str, update: tuple[int, i
         reached = called.line
         causes.append(_line(sources, called.line, called.end_line))
     if reached > outcome.line:
-        leaves, condition = (find(text, outcome.line, reached) for find in (early_exit, condition_of_last))
+        leaves, condition = early_exit(text, outcome.line, reached), condition_of_last(text, outcome.line, reached)
         if condition:
             causes.append(_line(sources, condition, condition))
             runs = f"did not run: it is under the condition of line {index.line(file, condition)}"
