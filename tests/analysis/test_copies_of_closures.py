@@ -153,3 +153,89 @@ def test_a_hook_that_reads_self_is_named() -> None:
 )
 def test_parts_that_compute_with_their_own_weights_are_fine(source: str) -> None:
     assert found(source) == []
+
+
+TURNED = """
+import copy, functools, types
+import torch
+from torch import nn
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q, self.v = nn.Linear(4, 4), nn.Linear(4, 4)
+    def forward(self, x):
+        return torch.softmax(self.q(x), -1) * self.v(x)
+def turned(forward):
+    def run(x):
+        return forward(x.flip(0)).flip(0)
+    return run
+class Layer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention, self.norm = Attention(), nn.LayerNorm(4)
+        self.attention.forward = turned(self.attention.forward)  # given
+    def forward(self, x):
+        return x + self.attention(self.norm(x))
+class Encoder(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layers = nn.ModuleList([copy.deepcopy(layer) for _ in range(3)])  # copied
+        for p in self.parameters():
+            if p.dim() > 1:
+                nn.init.xavier_uniform_(p)
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+model = Encoder(Layer())
+before = [p.detach().clone() for p in model.parameters()]
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(4):
+    optimizer.zero_grad()
+    model(torch.randn(5, 4)).pow(2).mean().backward()
+    optimizer.step()
+"""
+GIVEN = "self.attention.forward = turned(self.attention.forward)"
+
+
+def warned(source: str) -> list[tuple[str, list[int]]]:
+    answers = [one for one in build(recorded(source)).answers if one.severity != "note"]
+    return [(one.code, [cause.line for cause in one.causes]) for one in answers]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        GIVEN,
+        'setattr(self.attention, "forward", turned(self.attention.forward))',
+        "old = self.attention.forward\n        self.attention.forward = turned(old)",
+        "old = self.attention.forward\n        self.attention.forward = lambda x: old(x.flip(0)).flip(0)",
+    ],
+    ids=["assigned", "setattr", "old one by name", "lambda"],
+)
+def test_a_forward_wrapped_before_the_copies_were_made_is_named_and_no_optimizer(given: str) -> None:
+    source = TURNED.replace(GIVEN, given)
+    assert warned(source) == [("copy-runs-original", [line_of(source, "# given"), line_of(source, "# copied")])]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "self.attention.forward = self.attention.forward",
+        "self.attention.forward = functools.partial(self.attention.forward)",
+        "self.attention.run = self.attention.forward",
+    ],
+)
+def test_methods_are_copied_with_their_object(given: str) -> None:
+    assert warned(TURNED.replace(GIVEN, given)) == []
+
+
+def test_layers_that_are_built_one_by_one_may_wrap_their_forward() -> None:
+    assert warned(TURNED.replace("copy.deepcopy(layer)", "Layer()")) == []
+
+
+def test_the_original_is_told_of_where_its_copies_have_no_such_function() -> None:
+    source = TURNED.replace(GIVEN, "pass").replace(
+        "(torch.randn(5, 4)).pow", "(layer(torch.randn(5, 4))).pow"
+    ).replace("model = Encoder(Layer())", "layer = Layer()\nmodel = Encoder(layer)")  # fmt: skip
+    assert [code for code, _ in warned(source)] == ["never-stepped"]

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gradscope.analysis.facts.modes.kept_from_training import KeptFromTraining
     from gradscope.analysis.facts.modes.tracked_in_threads import KeptInThread
     from gradscope.analysis.facts.modules.copied_modules import TreatedAsTwo
+    from gradscope.analysis.facts.modules.copies_of_closures import CopiedClosure
     from gradscope.analysis.facts.modules.made_each_round import MadeEachRound
     from gradscope.analysis.facts.modules.registered_hooks import RegisteredHooks
     from gradscope.analysis.facts.names.best_names import BestNames
@@ -128,6 +129,13 @@ class Sources:
 
         loaded = {tensor: copied.op for copied in self.self_copies for tensor in copied.tensors}
         return tuple(treated_as_two(self.index, self.events, self.lives, self.sharing, loaded, self.names_held))
+
+    @cached_property
+    def copied_closures(self) -> tuple[CopiedClosure, ...]:
+        """Deep copies of modules that compute with the parameters of the original."""
+        from gradscope.analysis.facts.modules.copies_of_closures import copied_closures
+
+        return tuple(copied_closures(self.index))
 
     @cached_property
     def self_copies(self) -> tuple[SelfCopy, ...]:

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.modules.copies_of_closures import CopiedClosure, copied_closures
+from gradscope.analysis.facts.modules.copies_of_closures import CopiedClosure
 from gradscope.analysis.report_model import Evidence
 from gradscope.analysis.worded_lines import numbers
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
-    for found in copied_closures(sources.index):
+    for found in sources.copied_closures:
         yield _finding(sources, found)
 
 

@@ -15,8 +15,8 @@ from gradscope.recording.rows import OpKind
 _COPIES = re.compile(r"nn\.Parameter\.__deepcopy__")
 _SETS = (OpKind.SET, OpKind.STEP, OpKind.READ_GRAD)
 _TAKES = ("Tensor.data.__get__", "Tensor.detach")
-_WRITES = re.compile(r"Tensor\.[a-z]\w*[a-z0-9]_|torch\._foreach_\w+_")
-"""Averages are written so (``lerp_``, ``copy_``)."""
+_WRITES = re.compile(r"Tensor\.[a-z]\w*[a-z0-9]_|torch\._foreach_\w+_|nn\.init\.\w+_|optim\.Optimizer\.zero_grad")
+"""Averages are written so (``lerp_``, ``copy_``), and weights drawn anew."""
 
 
 class CopiedClosure(NamedTuple):

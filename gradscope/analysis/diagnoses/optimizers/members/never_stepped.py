@@ -54,11 +54,13 @@ def _find(sources: Sources) -> Iterator[Finding]:
     held, updates = sources.events.in_optimizers, FunctionalUpdates(index)
     asked = {tensor for op in index.of_kind(OpKind.GRAD) for tensor in index.uses.of(op)}
     anew = {leaf for one in sources.made_each_round for leaf in one.leaves}  # (see layer-made-anew)
+    by_copies = _used_by_copies(sources, held)
     missed = {
         tensor: passes
         for tensor, passes in _all_passes(index, held, steps[-1]).items()
         if len(passes) >= STEPS
         and tensor not in anew
+        and tensor not in by_copies
         and passes[0] < steps[-STEPS]
         and _last_write(index, written, tensor) < passes[0]
         # (what autograd.grad is asked about, and is no parameter, is where a derivative is taken: points of a grid)
@@ -84,6 +86,12 @@ def _find(sources: Sources) -> Iterator[Finding]:
             + [Evidence("events", row) for row in reason.events],
             advice=reason.advice,
         )
+
+
+def _used_by_copies(sources: Sources, held: Collection[int]) -> set[int]:
+    """Parameters with which copies of their module compute, which are what an optimizer holds (copy-runs-original)."""
+    found = (one for one in sources.copied_closures if any(copy in held for copy in one.copies))
+    return {tensor for one in found for tensor in one.originals}
 
 
 def _of_one(why: str) -> str:
