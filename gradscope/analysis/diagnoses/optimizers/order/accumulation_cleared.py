@@ -1,4 +1,4 @@
-"""Gradients of several passes that were to be added up, and of which only the last pass's reach the step."""
+"""Gradients of several passes that were to be added up, and of which only the last ones' reach the step."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanati
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.optimizers.order.clearing_calls import call_that_clears
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.leaf_gradients.cleared_remainders import cleared_remainders
 from gradscope.analysis.facts.leaf_gradients.kept_gradients import owners_kept
 from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, last_before
 from gradscope.analysis.index import Index
@@ -32,6 +33,7 @@ class _Dropped(NamedTuple):
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for the parameters that one line steps and one line clears."""
+    yield from _find_at_rounds(sources)
     index, lives = sources.index, sources.lives
     watched = {
         tensor for hook in sources.hooks.all if hook.is_on_tensor for one in hook.registered for tensor in one.tensors
@@ -64,6 +66,25 @@ def _find(sources: Sources) -> Iterator[Finding]:
             causes=causes,
             evidence=[Evidence("ops", one.cleared) for one in found[-STEPS:]],
             advice="To add them up, clear once a step: before the first of the passes, or after the step.",
+        )
+
+
+def _find_at_rounds(sources: Sources) -> Iterator[Finding]:
+    """What a round of a loop had added up for a step of the next one, which that begins by clearing."""
+    for found in cleared_remainders(sources.index, sources.lives):
+        step, cleared, gone = found.gone[-1]
+        where, causes = call_that_clears(sources, cleared, found.last_pass)
+        rest = found.passes - gone
+        yield sources.finding(
+            f"L{where[1:]} clears gradients of "
+            f"{sources.listed([sources.names.of(tensor) for tensor in found.tensors])} that no step had applied: "
+            f"each of {found.steps:,} steps came {found.passes:,} backward passes after the one before, and "
+            f"{len(found.gone):,} of these steps applied gradients of fewer, the last of them of {rest:,}",
+            op=step,
+            tensors=list(found.tensors),
+            causes=causes,
+            evidence=[Evidence("ops", cleared) for _, cleared, _ in found.gone[-STEPS:]],
+            advice="Clear after each step only; or count the passes anew there, if what is left over is to be dropped.",
         )
 
 
@@ -114,13 +135,17 @@ def _is_stepped(lives: GradientLives, one: int) -> bool:
 
 DIAGNOSIS = Diagnosis(
     code="accumulation-cleared",
-    title="of several backward passes only the last one's gradients reach the step",
+    title="of several backward passes only the last ones' gradients reach the step",
     severity="warning",
     explanation=Explanation(
         meaning="""Before each step the same line ran backward several times, and each time the gradients of the pass
-            before had been cleared without anybody having looked at them. The step applied those of the last pass.""",
+            before had been cleared without anybody having looked at them. The step applied those of the last pass. Or
+            each step came after equally many passes, and a line that runs after another number of them cleared what
+            was added up for some steps.""",
         reason="""Backward adds to .grad, which is how gradients of several small batches become those of a large one.
-            zero_grad() before every pass takes away what was added up so far; no error tells.""",
+            zero_grad() before every pass takes away what was added up so far; no error tells. At the begin of each
+            epoch it takes away what the one before left over, while a count of passes that goes on lets the next step
+            come as if it were there.""",
         remedy="""Call zero_grad() as often as step(): right after it, or before the first of the batches that belong
             together.""",
     ),
