@@ -14,12 +14,13 @@ from gradscope.analysis.facts.memory_writes.kept_attributes import KeptAttribute
 from gradscope.analysis.facts.names.best_names import BestNames
 from gradscope.analysis.facts.passes.node_lifetimes import held_until
 from gradscope.analysis.facts.passes.passes import Passes
+from gradscope.analysis.facts.passes.usable_nodes import UsableNodes
 from gradscope.analysis.facts.storage_groups import Letters, StorageGroups
 from gradscope.analysis.facts.writes import all_writes, is_step, replaced_memory, writes_by_program
 from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import InplaceWrite, WriteEffect
 from gradscope.recording import NONE
-from gradscope.recording.flags import RAISED, REQUIRES_GRAD
+from gradscope.recording.flags import EXTERNAL, RAISED, REQUIRES_GRAD
 
 _SEVERITY: tuple[WriteEffect, ...] = (
     "none",
@@ -175,10 +176,43 @@ class InplaceWrites:
         shared = (not counters or own in counters) and not is_past and not is_attribute
         walked = self._walked_after(node, op)
         if walked < 0:
-            return ("would_raise" if shared else "would_be_silently_wrong"), NONE
+            return self._effect_later(op, node, counters, shared, is_attribute), NONE
         if shared:
             return ("raised", walked) if self._raised_inplace(walked) else ("none", NONE)
         return ("none", NONE) if self._raised(walked) else ("silently_wrong", walked)
+
+    def _effect_later(self, op: int, node: int, counters: set[int], shared: bool, is_attribute: bool) -> WriteEffect:
+        """What it would do to a pass that the program never began, up to when none could have come to the node."""
+        until = self._usable.until(node)
+        if until <= op:
+            return "none"  # (who comes to it goes through what a pass has freed)
+        if shared:
+            return "would_raise"
+        made_at = self._index.recording.nodes.column("op")[node]
+        if not is_attribute and any(self._is_counted(counter, made_at, until) for counter in counters):
+            return "none" if len(counters) == 1 else "unknown"  # (the other write makes torch raise)
+        return "would_be_silently_wrong"
+
+    def _is_counted(self, counter: int, after: int, until: int) -> bool:
+        """Whether a write between two ops raised a version counter."""
+        ops = self._counted.get(counter, [])
+        return bisect_left(ops, after + 1) < bisect_left(ops, until)
+
+    @cached_property
+    def _counted(self) -> dict[int, list[int]]:
+        """The ops, in order, that raised each version counter of what was there before."""
+        flags, made_at = (self._index.recording.tensors.column(name) for name in ("flags", "op"))
+        found: dict[int, list[int]] = {}
+        for op, tensor, before, after in all_writes(self._index):
+            if before != NONE and after > before and (op != made_at[tensor] or flags[tensor] & EXTERNAL):
+                found.setdefault(self._sharing.versions.of(tensor), []).append(op)
+        for ops in found.values():
+            ops.sort()
+        return found
+
+    @cached_property
+    def _usable(self) -> UsableNodes:
+        return UsableNodes(self._index, self._passes, self._held_until)
 
     @cached_property
     def _attributes(self) -> KeptAttributes:

@@ -17,7 +17,7 @@ def held_until(index: Index, passes: Passes) -> array[int]:
     """
     starts, following = passes.edge_starts, index.edges.values
     until = array("i", [NONE]) * len(index.recording.nodes)
-    for died, root in sorted(_tensor_nodes(index), reverse=True):
+    for died, root in sorted(((died, node) for _, died, node in tensor_nodes(index)), reverse=True):
         stack = [root]
         while stack:
             node = stack.pop()
@@ -27,17 +27,17 @@ def held_until(index: Index, passes: Passes) -> array[int]:
     return array("i", (index.op_count if died < 0 else died for died in until))
 
 
-def _tensor_nodes(index: Index) -> list[tuple[int, int]]:
-    """When each tensor with a grad_fn was gone, and the node."""
+def tensor_nodes(index: Index) -> list[tuple[int, int, int]]:
+    """Each tensor with a grad_fn, when it was gone, and the node."""
     tensors, changes, end = index.recording.tensors, index.recording.changes, index.op_count
     died = tensors.column("died")
     found = [
-        (end if gone == NONE else gone, node)
-        for gone, node in zip(died, tensors.column("node"), strict=True)
+        (tensor, end if gone == NONE else gone, node)
+        for tensor, (gone, node) in enumerate(zip(died, tensors.column("node"), strict=True))
         if node >= 0
     ]
     columns = (changes.column(name) for name in ("tensor", "field", "after"))
     for tensor, field, node in zip(*columns, strict=True):
         if field == Field.GRAD_FN and node >= 0:
-            found.append((end if died[tensor] == NONE else died[tensor], node))
+            found.append((tensor, end if died[tensor] == NONE else died[tensor], node))
     return found
