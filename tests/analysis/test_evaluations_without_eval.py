@@ -80,3 +80,42 @@ def test_the_line_that_runs_the_model_is_named(change: tuple[str, str], parts: s
 )
 def test_what_is_no_evaluation_or_runs_as_it_should(changes: tuple[tuple[str, str], ...]) -> None:
     assert found(*changes) == []
+
+
+AS_FUNCTION = "nn.functional.batch_norm(self.body(x), self.mean, self.var, self.scale, {})"
+OF_FUNCTIONS = (
+    ("self.norm, self.drop = nn.BatchNorm1d(8), nn.Dropout(0.5)", "self.drop = nn.Identity()\n" + """\
+        self.scale = nn.Parameter(torch.ones(8))
+        self.register_buffer("mean", torch.zeros(8))
+        self.register_buffer("var", torch.ones(8))"""),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["training=True", "None, True", "training=batch_stats", "None, batch_stats"])
+def test_eval_changes_nothing_of_a_norm_that_is_told_its_mode(mode: str) -> None:
+    called = ("self.norm(self.body(x))", AS_FUNCTION.format(mode))
+    assert found(*OF_FUNCTIONS, called, ("forward(self, x)", "forward(self, x, batch_stats=True)")) == []
+
+
+@pytest.mark.parametrize(
+    "call", ["nn.functional.dropout({}, 0.5)", "F.dropout({})", "dropout({}, p=0.5, training=True)"]
+)
+def test_eval_changes_nothing_of_a_dropout_that_is_told_its_mode(call: str) -> None:
+    imports = "from torch import nn\nimport torch.nn.functional as F\nfrom torch.nn.functional import dropout\n"
+    changes = ("from torch import nn\n", imports), ("nn.BatchNorm1d(8)", "nn.Identity()")
+    assert found(*changes, ("self.drop(torch.relu(self.norm(self.body(x))))", call.format("self.body(x).relu()"))) == []
+
+
+@pytest.mark.parametrize(
+    "mode", ["training=self.training", "None, self.training", "training=batch_stats or self.training"]
+)
+def test_what_is_told_the_mode_of_its_module_runs_as_in_training(mode: str) -> None:
+    called = ("self.norm(self.body(x))", AS_FUNCTION.format(mode))
+    (text,) = found(*OF_FUNCTIONS, called, ("forward(self, x)", "forward(self, x, batch_stats=False)"))
+    assert "batch norms normalise" in text
+
+
+def test_a_module_beside_a_function_is_told_of_alone() -> None:
+    called = ("self.norm(self.body(x))", "self.norm(nn.functional.dropout(self.body(x), 0.1))")
+    (text,) = found(called, ("nn.Dropout(0.5)", "nn.Identity()"))
+    assert "batch norms normalise" in text and "dropouts" not in text

@@ -45,7 +45,12 @@ def severities(source: str) -> list[str]:
     return [one.severity for one in build(recorded(source)).answers if one.code == "write-through-alias"]
 
 
-COUNTED = ("opt.step()", "w.detach().mul_(0.9)", "with torch.no_grad(): w.add_(1)", "torch._foreach_mul_([w.detach()], 0.5)")
+COUNTED = (
+    "opt.step()",
+    "w.detach().mul_(0.9)",
+    "with torch.no_grad(): w.add_(1)",
+    "torch._foreach_mul_([w.detach()], 0.5)",
+)
 
 
 @pytest.mark.parametrize("counted", COUNTED)

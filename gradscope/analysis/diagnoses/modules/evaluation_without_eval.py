@@ -10,6 +10,7 @@ from gradscope.analysis.diagnoses.modules.run_of_model import run_of_model
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.modes.evaluations_without_eval import EvaluationWithoutEval, evaluations_without_eval
 from gradscope.analysis.facts.modes.mode_runs import mode_runs
+from gradscope.analysis.facts.modes.modes_given import is_mode_given
 from gradscope.analysis.facts.modes.training_modes import TrainingModes
 from gradscope.analysis.report_model import Evidence
 
@@ -21,7 +22,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each place that evaluates; none where the program knows of modes."""
     if TrainingModes(sources.events).calls:
         return
-    runs = mode_runs(sources.index, sources.passes)
+    runs = [run for run in mode_runs(sources.index, sources.passes) if not is_mode_given(sources.index, run.op)]
     for found in evaluations_without_eval(sources.index, sources.sharing, runs, sources.cuts.regions):
         yield _finding(sources, found)
 
