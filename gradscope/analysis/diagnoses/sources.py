@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gradscope.analysis.facts.memory_writes.stale_snapshots import StaleSnapshot
     from gradscope.analysis.facts.modes.kept_from_training import KeptFromTraining
     from gradscope.analysis.facts.modes.tracked_in_threads import KeptInThread
+    from gradscope.analysis.facts.modes.values_given import ValuesGiven
     from gradscope.analysis.facts.modules.copied_modules import TreatedAsTwo
     from gradscope.analysis.facts.modules.copies_of_closures import CopiedClosure
     from gradscope.analysis.facts.modules.made_each_round import MadeEachRound
@@ -100,6 +101,13 @@ class Sources:
         from gradscope.analysis.facts.modes.kept_from_training import KeptFromTraining
 
         return KeptFromTraining(self.index, self.cuts, self.flow, self.events)
+
+    @cached_property
+    def values_given(self) -> ValuesGiven:
+        """Which leaves the program gives new values itself."""
+        from gradscope.analysis.facts.modes.values_given import ValuesGiven
+
+        return ValuesGiven(self.index, self.flow, self.lives)
 
     @cached_property
     def functions(self) -> FunctionSources:

@@ -143,13 +143,14 @@ def _alike(sources: Sources) -> dict[tuple[int, str, bool, str], list[tuple[int,
     named = _cuts_named(sources)
     unreached = sources.gradients.unreached
     used = {tensor for (_, tensor), reason in unreached.items() if not reason.unused}
+    told = {other for tensor in used for other in sources.values_given.in_place_of(tensor)}
     meant = _MeantPasses(sources)
     in_vain = _followed_by_a_step_in_vain(sources) if unreached else set[int]()
     for group in sources.gradients.groups:
         for tensor, entry in group.tensors.items():
             reason = unreached.get((group.statement, tensor))
-            if reason is not None and reason.unused and tensor in used:
-                continue  # (a pass over something else: another one says why the leaf got none)
+            if reason is not None and reason.unused and (tensor in used or tensor in told):
+                continue  # (a pass over something else: another one, or the leaf in whose place it is, says why)
             others = (unreached.get((other, tensor)) for other in in_vain if group.statement not in in_vain)
             if any(other is not None and not other.unused for other in others):
                 continue  # (a pass for other leaves, which its step updated)
@@ -167,6 +168,8 @@ def _alike(sources: Sources) -> dict[tuple[int, str, bool, str], list[tuple[int,
                 reported.add(tensor)
                 if reason.cut_op < 0 or sources.cuts.line_to_change(reason.cut_op) not in named:
                     left_out = sources.left_out.because(tensor, reason.cut_op)
+                    if not left_out and not reason.unused:
+                        left_out = sources.values_given.because(tensor)
                     key = (group.last_op, reason.why, reason.unused, left_out)
                     alike.setdefault(key, []).append((tensor, reason))
     return alike
@@ -245,7 +248,9 @@ DIAGNOSIS = Diagnosis(
             raise (opacus wants one of each leaf). It is a warning where the loss was computed from it, or from a copy
             of it alone while the optimizer of the original went on stepping. It is a note where the loss was not, as
             far as was seen, and where no_grad or detach keeps out a leaf that no optimizer holds, or, in a program
-            without one, a leaf whose values are written from others: a teacher, a target, an average.""",
+            without one, a leaf whose values are written from others: a teacher, a target, an average; and where the
+            program itself gives it new values in each round, or puts others in its place, from what is trained: a
+            codebook that follows running sums.""",
         reason="""Backward fills .grad of the leaves that the graph behind the loss leads to. A cut on the way
             (detach, .data, no_grad, .item(), a result without a gradient), a layer that forward does not use, or
             a custom Function whose backward returns None keep a leaf out of it.""",
