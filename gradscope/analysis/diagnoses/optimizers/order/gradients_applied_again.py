@@ -9,6 +9,7 @@ from itertools import chain
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.optimizers.order.left_from_before import left_from_before
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.passes.gradient_lives import GradientLives, last_before
 from gradscope.analysis.facts.program.methods_not_called import methods_not_called
@@ -33,7 +34,7 @@ _SCALES = "nn.utils.clip_grad"
 
 def _find(sources: Sources) -> Iterator[Finding]:
     """One finding for each statement that steps: of which parameters a step applied the gradient, a later pass added to
-    it, and the next step applied it whole.
+    it, and the next step applied it whole. Others for those that a round left as they were, and its step applied.
     """
     index = sources.index
     times: dict[int, int] = {}
@@ -60,6 +61,7 @@ def _find(sources: Sources) -> Iterator[Finding]:
         return  # (another answer names that line)
     for again in by_statement.values():
         yield _finding(sources, again, *max(last[tensor] for tensor in again))
+    yield from left_from_before(sources, {tensor for again in by_statement.values() for tensor in again})
 
 
 def _finding(sources: Sources, again: dict[int, int], step: int, last_pass: int, before: int) -> Finding:
@@ -238,11 +240,13 @@ DIAGNOSIS = Diagnosis(
     severity="warning",
     explanation=Explanation(
         meaning="""A step applied a gradient, the next backward pass added to it, and the next step applied the
-            sum: old gradients count again in every step.""",
+            sum: old gradients count again in every step. Or a round gave new gradients to some parameters of an
+            optimizer (a head that is not in use got none), and its step applied those that others had from before.""",
         reason="""Backward adds to .grad, so that the gradients of several losses can be added up. Nothing but the
-            program clears it.""",
+            program clears it. An optimizer leaves out what has None for .grad, and steps what has a tensor there.""",
         remedy="""Call optimizer.zero_grad() once in each iteration, before backward or after the step. To add up
-            over several batches on purpose, step once for the sum and clear after it.""",
+            over several batches on purpose, step once for the sum and clear after it. Where gradients are handed to
+            copies of the parameters, clear those of the copies as well.""",
     ),
     example=Example(
         shows="""\
