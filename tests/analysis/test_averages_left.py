@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gradscope.analysis.report_builder import build
-from tests.analysis.building import recorded
+from tests.analysis.building import line_of, recorded
 
 SHADOW = """
 import torch
@@ -121,3 +121,70 @@ def test_what_leaves_before_the_values_are_put_back_is_named(back: str, lines: l
 )
 def test_what_puts_them_back_on_every_way_out_is_fine(back: str):
     assert codes(SOMETIMES.replace("BACK", back)) == {}
+
+
+CHECKPOINTS = """
+import copy, io, torch
+net = torch.nn.Linear(4, 1)
+mean = {n: v.clone() for n, v in net.state_dict().items()}
+optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+x = torch.randn(8, 4)
+def put(state):
+    with torch.no_grad():
+        for n, average in mean.items():
+            STORED
+def save():
+    SAVES
+for epoch in range(3):
+    for _ in range(3):
+        optimizer.zero_grad()
+        net(x).pow(2).mean().backward()
+        optimizer.step()
+        with torch.no_grad():
+            for n, p in net.named_parameters():
+                mean[n].lerp_(p, 0.1)
+    save()
+    EVALUATED
+"""
+STORED = "state[n].copy_(average)  # stored"
+IN_DICT = """packed = {"model": net.state_dict(), "epoch": epoch}  # taken
+    put(packed["model"])
+    torch.save(packed, io.BytesIO())"""
+BY_NAME = """state = net.state_dict()  # taken
+    for n, average in mean.items():
+        state[n].copy_(average)  # copied
+    torch.save(state, io.BytesIO())"""
+DETACHED = BY_NAME.replace("net.state_dict()", "{n: p.detach() for n, p in net.named_parameters()}")
+EVALUATED = "with torch.no_grad(): net(x)"
+
+
+@pytest.mark.parametrize("evaluated", [EVALUATED, "pass"])
+@pytest.mark.parametrize(("saves", "mark"), [(IN_DICT, "# stored"), (BY_NAME, "# copied"), (DETACHED, "# copied")])
+def test_an_average_that_is_written_into_the_state_for_a_file(saves: str, mark: str, evaluated: str):
+    """The write and what took the state are named, whether the model is evaluated then or not."""
+    source = CHECKPOINTS.replace("SAVES", saves).replace("STORED", STORED).replace("EVALUATED", evaluated)
+    expected = [line_of(source, mark), line_of(source, "# taken")]
+    assert codes(source) == {"average-left-in-model": expected}
+
+
+@pytest.mark.parametrize(
+    "saves",
+    [
+        IN_DICT.replace("net.state_dict()", "copy.deepcopy(net.state_dict())"),
+        BY_NAME.replace("state[n].copy_(average)", "state[n] = average"),
+        IN_DICT + "\n    ".join(("", "net.load_state_dict(kept)")),
+    ],
+)
+def test_a_state_that_is_copied_or_put_back_is_left_alone(saves: str):
+    saves = "kept = copy.deepcopy(net.state_dict())\n    " + saves
+    source = CHECKPOINTS.replace("SAVES", saves).replace("STORED", STORED).replace("EVALUATED", EVALUATED)
+    assert codes(source) == {}
+
+
+def test_a_state_that_is_written_for_an_evaluation_is_told_of_where_that_is_asked_for():
+    """Nothing stores it: the model is meant, and what lacks is to put its values back."""
+    saves = "state = net.state_dict()\n    put(state)  # asked"
+    source = CHECKPOINTS.replace("SAVES", saves).replace("STORED", STORED).replace("EVALUATED", EVALUATED)
+    [lines] = codes(source).values()
+    assert line_of(source, "# stored") not in lines
+    assert codes(source.replace(EVALUATED, "pass")) == {}

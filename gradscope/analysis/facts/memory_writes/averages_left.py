@@ -14,6 +14,7 @@ from gradscope.analysis.facts.memory_writes.overwritten_weights import whole_cop
 from gradscope.analysis.facts.passes.gradient_lives import GradientLives, first_after, last_before
 from gradscope.analysis.facts.writes import all_writes
 from gradscope.analysis.index import Index
+from gradscope.frames.calls.saved_values import is_packed, is_saved
 from gradscope.recording import NONE
 from gradscope.recording.rows import Field, OpFlag, OpKind
 
@@ -22,6 +23,9 @@ WALK_LIMIT = 2_000
 
 _KEEPS = ("Tensor.data.__get__", "Tensor.data.__set__", "Tensor.detach", "Tensor.clone", "Tensor.copy_", "Tensor.cpu")
 """Functions that keep or move values and evaluate nothing."""
+_STATE = "nn.Module.state_dict"
+_LIVE = ("Tensor.detach", "Tensor.data.__get__")
+"""Functions that give another tensor on the parameter's memory."""
 
 
 class LeftAverage(NamedTuple):
@@ -31,9 +35,12 @@ class LeftAverage(NamedTuple):
     puts: tuple[int, ...]
     """The calls that put its average in its place, after each of which training went on."""
     evaluated_at: int
-    """An op that used it without a graph after the last of them."""
+    """An op that used it without a graph after the last of them; NONE: none did, and what was written is for a file."""
     restored_at: int = NONE
     """The last call that put other values in the place of its average before training went on; NONE: none ever did."""
+    taken_at: int = NONE
+    """What gave the tensor that the last put wrote to and that lies on the parameter's memory, where that was made for
+    a file or elsewhere (``state = model.state_dict()``); NONE where the parameter itself was written."""
 
 
 class AveragesLeft:
@@ -70,11 +77,35 @@ class AveragesLeft:
             if not self._is_average(tensor, steps, source, op, puts[at - 1][0] if at else NONE):
                 return None
             used = self._evaluated(tensor, op, going_on)
-            if used < 0:
+            if used < 0 and not self._is_for_file(op, tensor):
                 return None
             averages.append(op)
             evaluated = used
-        return LeftAverage(tensor, tuple(averages), evaluated, restored) if averages else None
+        if not averages:
+            return None
+        return LeftAverage(tensor, tuple(averages), evaluated, restored, self._taken_at(averages[-1], tensor))
+
+    def _taken_at(self, put: int, tensor: int) -> int:
+        """What another statement took of the model and a put wrote to: by a state that is handed on, or saved."""
+        index = self._index
+        into = next((one for one in index.uses.of(put) if index.func(put) == "Tensor.copy_"), tensor)
+        taken = index.made_by(into) if into != tensor else NONE
+        if not 0 <= taken < put or index.op_statement[taken] == index.op_statement[put]:
+            return NONE
+        text, line = self._source(taken)
+        is_elsewhere = index.function_of(taken) != index.function_of(put) and is_packed(text, line)
+        is_state, is_live = index.func(taken) == _STATE, index.func(taken) in _LIVE
+        return taken if (is_state and is_elsewhere) or ((is_state or is_live) and is_saved(text, line)) else NONE
+
+    def _is_for_file(self, put: int, tensor: int) -> bool:
+        taken = self._taken_at(put, tensor)
+        return taken >= 0 and is_saved(*self._source(taken))
+
+    def _source(self, op: int) -> tuple[str, int]:
+        """The text of the file of an op, and its line."""
+        statement = self._index.statements[self._index.op_statement[op]]
+        text = self._index.recording.files[statement.file].text if statement.file >= 0 else ""
+        return text, int(self._index.op_line(op))
 
     def _trained_between(self, tensor: int, first: int, last: int) -> bool:
         return first < last_before(self._lives.steps[tensor], last)

@@ -13,10 +13,10 @@ from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.frames.blocks.early_exits import condition_of_last, early_exit
 from gradscope.frames.calls.calls_beside import called_twice
 
-_WHY = (
-    "what was computed then is of the average, and the next steps go on from it: the training since the last time "
-    "counts only as far as the average has followed"
+_GOES_ON = (
+    "the next steps go on from it: the training since the last time counts only as far as the average has followed"
 )
+_WHY = f"what was computed then is of the average, and {_GOES_ON}"
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
@@ -29,7 +29,28 @@ def _find(sources: Sources) -> Iterator[Finding]:
             continue
         alike.setdefault(index.op_statement[one.puts[-1]], []).append(one)
     for group in alike.values():
-        yield _never_restored(sources, group) if group[0].restored_at < 0 else _not_always_restored(sources, group)
+        if group[0].restored_at >= 0:
+            yield _not_always_restored(sources, group)
+        else:
+            yield _put_into_state(sources, group) if group[0].taken_at >= 0 else _never_restored(sources, group)
+
+
+def _put_into_state(sources: Sources, group: list[LeftAverage]) -> Finding:
+    """By the write and by what took the state: the program meant to write to something else than the model."""
+    index, tensors, first = sources.index, [one.tensor for one in group], group[0]
+    put, taken, names = first.puts[-1], first.taken_at, sources.listed([sources.names.of(tensor) for tensor in tensors])
+    times = f" ({len(first.puts)} times)" if len(first.puts) > 1 else ""
+    called = index.call_name(taken).removeprefix("nn.Module.")
+    return sources.finding(
+        f"Line {index.op_line(put)}: {index.call_name(put)} puts the running average of {names} in the place of the "
+        f"trained values{times}, since what {called} of line {index.op_line(taken)} gives lies on their memory",
+        why=f"nothing puts those back, and {_GOES_ON}",
+        op=put,
+        tensors=tensors,
+        causes=[*sources.cause("write", put), *sources.cause("made", taken)],
+        evidence=[Evidence("ops", taken), *_evidence(group)],
+        advice="Clone what is taken before it is written to, or put the averages there as they are, without copying.",
+    )
 
 
 def _never_restored(sources: Sources, group: list[LeftAverage]) -> Finding:
@@ -104,7 +125,7 @@ def _times(times: int) -> str:
 
 
 def _evidence(group: list[LeftAverage]) -> list[Evidence]:
-    return [Evidence("ops", op) for one in group for op in (*one.puts[-2:], one.evaluated_at)]
+    return [Evidence("ops", op) for one in group for op in (*one.puts[-2:], one.evaluated_at) if op >= 0]
 
 
 DIAGNOSIS = Diagnosis(
@@ -114,7 +135,8 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""A running average of the weights was copied into the very parameters that train, the model was run
             without a graph, and the next pass and step went on with no other values put back: never, or not each
-            time, where a return or a condition stands before what restores them.""",
+            time, where a return or a condition stands before what restores them. Or it was copied into a state that
+            was taken of the model without a copy and goes into a file.""",
         reason="""copy_, load_state_dict and x.data = … change the parameters themselves. An average lags behind what
             the steps made, so each evaluation throws training back, and the optimizer's moments belong to other
             weights.""",
