@@ -9,8 +9,10 @@ from typing import NamedTuple
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
+from gradscope.analysis.facts.modules.set_back_by_another import SetBackByAnother, set_back_by_another
 from gradscope.analysis.index import Index
-from gradscope.analysis.report_model import Evidence
+from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.frames.modules.shared_parts import shared_parts
 from gradscope.recording import NONE
 from gradscope.recording.flags import PARAMETER
 from gradscope.recording.rows import OpKind
@@ -39,6 +41,8 @@ def _find(sources: Sources) -> Iterator[Finding]:
         ]
         if trained and _covers_others(index, undone):
             yield _finding(sources, undone, lives.passes[trained[0]][-1])
+    for found in set_back_by_another(index, lives, sources.names_held):
+        yield _with_another(sources, found)
 
 
 def _undone(index: Index) -> Iterator[_Undone]:
@@ -94,6 +98,39 @@ def _finding(sources: Sources, undone: _Undone, backward: int) -> Finding:
     )
 
 
+def _with_another(sources: Sources, found: SetBackByAnother) -> Finding:
+    """What two models share, set back with the other one."""
+    index = sources.index
+    backward = sources.lives.passes[found.tensors[0]][-1]
+    shared, still, others = (
+        sources.listed([sources.names.at(one, backward) for one in some])
+        for some in (found.tensors, found.still, found.others)
+    )
+    lines = _lines_that_share(sources, found)
+    given = f", as line {lines[0].line} gives the one what the other has, without a copy" if lines else ""
+    return sources.finding(
+        f"Line {index.op_line(found.frozen)} froze {shared} with {still}, and line {index.op_line(found.back)} set "
+        f"requires_grad for them again with that of {others}",
+        why=f"they run in both models{given}, and the steps change them, while the rest that was frozen stays as it is",
+        op=found.back,
+        tensors=found.tensors,
+        causes=[*lines, *sources.cause("set", found.back), *sources.cause("set", found.frozen)],
+        evidence=[Evidence("ops", found.frozen), Evidence("ops", backward)],
+        advice="Give one of them a copy: copy.deepcopy.",
+    )
+
+
+def _lines_that_share(sources: Sources, found: SetBackByAnother) -> list[Cause]:
+    """The one statement that does, as far as the text shows it."""
+    places = [
+        (file, *lines)
+        for file, source in enumerate(sources.index.recording.files)
+        if source.is_user
+        for lines in shared_parts(source.text, found.parts, found.kinds)
+    ]
+    return [sources.cause_of_line("set", *place, "") for place in places] if len(places) == 1 else []
+
+
 DIAGNOSIS = Diagnosis(
     code="freezing-undone",
     title="parameters that were frozen and set back with all the others",
@@ -101,10 +138,13 @@ DIAGNOSIS = Diagnosis(
     explanation=Explanation(
         meaning="""A statement switched requires_grad off for some parameters. Before anything used them another one
             switched it on for all of these, and for others that had not been frozen. They got gradients afterwards,
-            and steps changed them.""",
+            and steps changed them. Or it did so for a part of them that another model has as well, which runs in both.
+            """,
         reason="""requires_grad has one value, the one that was set last. Code that builds an optimizer or prepares a
-            model often sets it for every parameter.""",
-        remedy="""Freeze after the code that sets requires_grad for all, or let that code leave it as it is.""",
+            model often sets it for every parameter. A module that two models have is one, by whatever name it is
+            reached.""",
+        remedy="""Freeze after the code that sets requires_grad for all, or let that code leave it as it is. Give the
+            second model a copy of what it takes from the first.""",
     ),
     example=Example(
         shows="""\
