@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from torch.distributions import Distribution
 
 from gradscope.analysis.report_builder import build
 from tests.analysis.building import line_of, recorded
@@ -40,6 +41,12 @@ def found(actions: str, density: str, loss: str) -> list[list[str]]:
 )
 def test_values_are_a_column(actions: str, density: str, loss: str) -> None:
     assert found(actions, density, loss) == [["paired", "actions"]]
+
+
+def test_what_is_told_does_not_hang_on_whether_distributions_validate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first call of a compiled function switches that off for the whole process (torch 2.13)."""
+    monkeypatch.setattr(Distribution, "_validate_args", False)
+    assert found("[[float(i)] for i in range(8)]", "Normal(net(states).squeeze(1), 1.0)", "-logarithm.mean()")
 
 
 @pytest.mark.parametrize("loss", ["-logarithm.mean()", "-(logarithm.sum(-1) * gain).mean()"])

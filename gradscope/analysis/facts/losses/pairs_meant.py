@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 
 from gradscope.analysis.facts.shapes import numbers_in, shape_of
@@ -19,6 +20,7 @@ _MEANT_FOR_PAIRS = frozenset(
 _SAME_VALUES = _MEANT_FOR_PAIRS | frozenset(("squeeze", "flatten", "ravel", "detach", "data", "clone", "__getitem__"))
 _STEPS = 8
 """Calls back to where a shape came from."""
+_INIT = re.compile(r"^distributions\.\w+\.__init__$")
 
 
 def square_layouts(index: Index) -> frozenset[int]:
@@ -42,10 +44,13 @@ def value_and_parameter(index: Index, op: int, given: tuple[int, ...]) -> tuple[
     The value is the column, and the parameters are rows (or scores of classes for each row), or the other way round.
     """
     taken = list(index.uses.of(op))
-    taken[1:] = sorted(taken[1:], key=lambda one: is_of_distribution(index, one))  # (the program's own tensors first)
-    if len(taken) < 2 or len(given) != 2 or given[0] != given[1]:
+    values = [one for one in taken if not _is_parameter(index, one)]
+    if len(values) != 1 or len(taken) < 2 or len(given) != 2 or given[0] != given[1]:
         return None
-    n, value, parameters = given[0], taken[0], taken[1:]
+    n, value = given[0], values[0]
+    parameters = sorted(
+        set(taken) - {value}, key=lambda one: is_of_distribution(index, one)
+    )  # (the program's own first)
     shapes = [shape_of(index, one) for one in parameters]
     if shape_of(index, value) == (n, 1):
         is_of_classes = "Categorical" in index.func(op)
@@ -59,6 +64,15 @@ def is_of_distribution(index: Index, tensor: int) -> bool:
     """Whether a distribution made a tensor for itself."""
     made = made_at(index, tensor)
     return made >= 0 and index.func(made).startswith("distributions.")
+
+
+def _is_parameter(index: Index, tensor: int) -> bool:
+    """Whether a distribution was made with a tensor, or made it then: which one a call takes first is not told by that,
+    as a distribution validates its arguments or does not (the first call of a compiled function switches that off).
+    """
+    made = made_at(index, tensor)
+    ops = (*index.users.of(tensor), *((made,) if made >= 0 else ()))
+    return any(_INIT.search(index.func(op)) for op in ops)
 
 
 def _is_row(shape: tuple[int, ...], n: int, is_of_classes: bool) -> bool:
