@@ -11,7 +11,7 @@ from gradscope.analysis.facts.derivatives.vanished_gradients import (
     JOINS,
     REDUCTIONS,
     SAMPLERS,
-    Ended,
+    EndedGradients,
 )
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.worded_lines import numbers
@@ -26,7 +26,7 @@ _LARGEST = re.compile(r"reduce\s*=\s*['\"](amax|amin)['\"]|['\"](amax|amin)['\"]
 _WITHOUT = re.compile(r"include_self\s*=\s*False")
 
 
-def ended_finding(sources: Sources, ended: Ended) -> Finding | None:
+def ended_finding(sources: Sources, ended: EndedGradients) -> Finding | None:
     """What is said of them; None where it cannot be said what the zeros come from."""
     if ended.kinds <= JOINS:
         return _part_taken(sources, ended)
@@ -37,7 +37,7 @@ def ended_finding(sources: Sources, ended: Ended) -> Finding | None:
     return _flat(sources, ended) if ended.kinds <= ELEMENTWISE else None
 
 
-def _part_taken(sources: Sources, ended: Ended) -> Finding:
+def _part_taken(sources: Sources, ended: EndedGradients) -> Finding:
     index = sources.index
     ops = [one.op for one in ended.parts]
     wholes = listed(list(dict.fromkeys(f"{index.call_name(op)} (line {index.op_line(op)})" for op in ended.ops)))
@@ -52,7 +52,7 @@ def _part_taken(sources: Sources, ended: Ended) -> Finding:
     )
 
 
-def _outside(sources: Sources, ended: Ended) -> Finding:
+def _outside(sources: Sources, ended: EndedGradients) -> Finding:
     index, op = sources.index, ended.ops[-1]
     made = _constant_points(sources, op)
     return _finding(
@@ -84,7 +84,7 @@ def _constant_points(sources: Sources, op: int) -> list[Cause]:
     return []
 
 
-def _included(sources: Sources, ended: Ended) -> Finding | None:
+def _included(sources: Sources, ended: EndedGradients) -> Finding | None:
     index, op = sources.index, ended.ops[-1]
     source = index.span_source(op)
     found = _LARGEST.search(source)
@@ -102,7 +102,7 @@ def _included(sources: Sources, ended: Ended) -> Finding | None:
     )
 
 
-def _flat(sources: Sources, ended: Ended) -> Finding:
+def _flat(sources: Sources, ended: EndedGradients) -> Finding:
     calls = listed(list(dict.fromkeys(sources.index.call_name(one) for one in ended.ops)))
     return _finding(
         sources,
@@ -119,11 +119,11 @@ def _lines(sources: Sources, ops: list[int]) -> str:
     return f"Line{'s' if len(lines) > 1 else ''} {numbers(lines)}"
 
 
-def _names(sources: Sources, ended: Ended) -> str:
+def _names(sources: Sources, ended: EndedGradients) -> str:
     return sources.listed([sources.names.at(leaf, ended.looks[-1].op) for leaf in ended.leaves])
 
 
-def _finding(sources: Sources, ended: Ended, symptom: str, causes: list[Cause], advice: str) -> Finding:
+def _finding(sources: Sources, ended: EndedGradients, symptom: str, causes: list[Cause], advice: str) -> Finding:
     return sources.finding(
         symptom,
         why=f"the gradient is all zeros in all {len(ended.looks)} backward passes looked at",

@@ -27,12 +27,12 @@ ELEMENTS = 1 << 12
 """The first elements of a tensor, which are looked at."""
 
 
-class _Taken(NamedTuple):
+class _StateTaken(NamedTuple):
     parameters: tuple[int, ...]
     means: tuple[int, ...]
 
 
-_taken: deque[_Taken] = deque(maxlen=STATES)
+_taken: deque[_StateTaken] = deque(maxlen=STATES)
 
 
 def forget() -> None:
@@ -44,7 +44,7 @@ def take(optimizer: Optimizer, state: Any) -> None:
     """Remember what an optimizer's state is of, when it is taken."""
     held, means = _held(optimizer), _means(state)
     if held and len(means) == len(held):
-        _taken.append(_Taken(tuple(map(_number, held)), means))
+        _taken.append(_StateTaken(tuple(map(_number, held)), means))
 
 
 def mixed_up(optimizer: Optimizer, state: Any) -> list[Any]:

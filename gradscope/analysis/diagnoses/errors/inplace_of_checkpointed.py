@@ -16,7 +16,7 @@ from gradscope.recording.flags import PARAMETER
 _MESSAGE = "modified by an inplace operation"
 
 
-class _Written(NamedTuple):
+class _WrittenInput(NamedTuple):
     tensor: int
     op: int
     """The first write of it after the function had run."""
@@ -45,7 +45,7 @@ def found_of_checkpointed(sources: Sources, explained: Container[int]) -> Iterat
         )
 
 
-def _written(sources: Sources, failed: int, message: str) -> list[_Written]:
+def _written(sources: Sources, failed: int, message: str) -> list[_WrittenInput]:
     """What went into checkpointed functions from outside, has the shape of the message, and was written afterwards."""
     index, recording = sources.index, sources.index.recording
     flags, layouts, of = recording.tensors.column("flags"), recording.layouts, recording.tensors.column("layout")
@@ -54,7 +54,7 @@ def _written(sources: Sources, failed: int, message: str) -> list[_Written]:
     for op, tensor, _, _ in writes_by_program(index):
         if op < failed and storages[tensor] >= 0:
             writes.setdefault(storages[tensor], []).append(op)
-    found: list[_Written] = []
+    found: list[_WrittenInput] = []
     for event, ops in checkpointed_runs(index, sources.events):
         if not ops or ops[-1] > failed or event.span < 0:
             continue
@@ -63,5 +63,5 @@ def _written(sources: Sources, failed: int, message: str) -> list[_Written]:
             shape = recording.text(layouts[of[tensor]].shape).strip("()").rstrip(",")
             later = [op for op in writes.get(storages[tensor], ()) if op > ops[-1]]
             if later and not flags[tensor] & PARAMETER and f"[{shape}]" in message:
-                found.append(_Written(tensor, later[0], event))
+                found.append(_WrittenInput(tensor, later[0], event))
     return found

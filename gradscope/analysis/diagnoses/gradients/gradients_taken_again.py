@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.leaf_gradients.gradients_taken_again import TakenAgain, gradients_taken_again
+from gradscope.analysis.facts.leaf_gradients.piled_gradients import TakenAgain, gradients_taken_again
 from gradscope.analysis.report_model import Evidence
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.sources import Sources
-from gradscope.analysis.facts.modules.left_out_of_state import left_out_of_state
+from gradscope.analysis.facts.modules.unsaved_statistics import left_out_of_state
 from gradscope.analysis.report_model import Evidence
 
 

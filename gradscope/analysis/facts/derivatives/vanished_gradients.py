@@ -39,7 +39,7 @@ _PLACES: dict[str, frozenset[int]] = {
 }
 
 
-class Ended(NamedTuple):
+class EndedGradients(NamedTuple):
     """Leaves whose gradient ended in zeros in the same calls."""
 
     leaves: list[int]
@@ -67,11 +67,11 @@ class VanishedGradients:
         self._made_by = index.recording.nodes.column("op")
         self._variable = index.recording.nodes.column("variable")
 
-    def found(self) -> list[Ended]:
+    def found(self) -> list[EndedGradients]:
         """The leaves, by the calls in which their gradients ended; none of a loss that was zero throughout."""
         if all(not look.vanished for look in self._looks):
             return []
-        groups: dict[tuple[int, ...], Ended] = {}
+        groups: dict[tuple[int, ...], EndedGradients] = {}
         for leaf in {leaf: None for look in self._looks for leaf in look.gradients}:
             looks = [look for look in self._looks if leaf in look.gradients]
             asked = [look for look in looks if look.vanished is not None]
@@ -84,7 +84,7 @@ class VanishedGradients:
             kinds = frozenset(self._kind(node) for nodes in ends for node in nodes)
             parts = parts_taken(self._index, self._passes, ops) if kinds <= JOINS else []
             if self._is_of_a_kind(kinds) and (parts or not kinds <= JOINS):
-                ended = Ended([leaf], ops, kinds, parts, looks, len(asked))
+                ended = EndedGradients([leaf], ops, kinds, parts, looks, len(asked))
                 known = groups.setdefault(tuple(ops), ended)
                 if known is not ended:
                     known.leaves.append(leaf)

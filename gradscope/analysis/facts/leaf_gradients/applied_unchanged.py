@@ -22,7 +22,7 @@ _KEEPS = ("nn.utils.clip_grad", "amp.GradScaler.")
 """Functions of torch's that make a gradient smaller, and give no new one."""
 
 
-class _Given(NamedTuple):
+class _HandedOver(NamedTuple):
     op: int
     is_new: bool
     """Whether it gave a gradient; else it took one away, or did something else to it."""
@@ -82,9 +82,9 @@ def applied_unchanged(index: Index, lives: GradientLives) -> Iterator[AppliedUnc
 def _renewed(
     index: Index,
     lives: GradientLives,
-    given: dict[int, list[_Given]],
+    given: dict[int, list[_HandedOver]],
     other: int,
-    last: _Given,
+    last: _HandedOver,
     first: int,
     second: int,
 ) -> tuple[int, int] | None:
@@ -109,10 +109,10 @@ def _stepped(index: Index) -> dict[int, list[int]]:
     return {tensor: sorted(steps) for tensor, steps in found.items()}
 
 
-def _given(index: Index, tensors: set[int]) -> dict[int, list[_Given]]:
+def _given(index: Index, tensors: set[int]) -> dict[int, list[_HandedOver]]:
     """What was done to the gradient of each tensor, in order; only the last for one op."""
     storages, kinds = (index.recording.tensors.column("storage"), index.recording.ops.column("kind"))
-    found: dict[int, dict[int, _Given]] = {}
+    found: dict[int, dict[int, _HandedOver]] = {}
     owners: dict[int, set[int]] = {}
     passes, changes = index.recording.gradients, index.recording.changes
 
@@ -120,7 +120,7 @@ def _given(index: Index, tensors: set[int]) -> dict[int, list[_Given]]:
         if gradient >= 0:
             owners.setdefault(storages[gradient], set()).add(tensor)
         if tensor in tensors:
-            found.setdefault(tensor, {})[op] = _Given(op, is_new, is_pass)
+            found.setdefault(tensor, {})[op] = _HandedOver(op, is_new, is_pass)
 
     columns = (changes.column(name) for name in ("op", "tensor", "field", "after"))
     for op, tensor, field, after in zip(*columns, strict=True):
@@ -139,5 +139,5 @@ def _given(index: Index, tensors: set[int]) -> dict[int, list[_Given]]:
             continue
         for tensor in owners.get(storages[gradient], ()):
             if tensor in tensors and op not in found.setdefault(tensor, {}):
-                found[tensor][op] = _Given(op, index.method(op).endswith("copy_"), is_pass=False)
+                found[tensor][op] = _HandedOver(op, index.method(op).endswith("copy_"), is_pass=False)
     return {tensor: [rows[op] for op in sorted(rows)] for tensor, rows in found.items()}

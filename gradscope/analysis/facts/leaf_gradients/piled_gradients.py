@@ -39,7 +39,7 @@ class TakenAgain(NamedTuple):
     """Whether what was taken is added up; else it is kept."""
 
 
-class _Taken(NamedTuple):
+class _TakenGradient(NamedTuple):
     """What became of one gradient that was taken."""
 
     onto: int
@@ -91,8 +91,8 @@ def _of(
     index: Index, lives: GradientLives, leaf: int, takes: list[tuple[int, int]], is_held: bool
 ) -> TakenAgain | None:
     passes, cleared = lives.passes[leaf], sorted((*lives.cleared.get(leaf, ()), *lives.put.get(leaf, ())))
-    again: list[tuple[int, int, _Taken]] = []
-    first: _Taken | None = None
+    again: list[tuple[int, int, _TakenGradient]] = []
+    first: _TakenGradient | None = None
     for (before, gradient), (op, other) in pairwise(takes):
         between = ops_between(passes, before, op)
         if not between or not all(lives.was_added(leaf, one) for one in between) or ops_between(cleared, before, op):
@@ -112,7 +112,7 @@ def _of(
     return TakenAgain(leaf, *again[-1][:2], index.times(one for one, *_ in again), is_summed)
 
 
-def _became(index: Index, lives: GradientLives, leaf: int, op: int, gradient: int) -> _Taken:
+def _became(index: Index, lives: GradientLives, leaf: int, op: int, gradient: int) -> _TakenGradient:
     """What the calls up to the next pass made of a gradient, and whether that is kept beyond the pass after it."""
     passes, died = lives.passes[leaf], index.recording.tensors.column("died")
     at = bisect_left(passes, op)
@@ -135,7 +135,7 @@ def _became(index: Index, lives: GradientLives, leaf: int, op: int, gradient: in
     kept = [
         one for one in made - {gradient} if not index.has_one_element(one) and (died[one] < 0 or died[one] > until + 1)
     ]
-    return _Taken(onto, total, bool(kept))
+    return _TakenGradient(onto, total, bool(kept))
 
 
 def _is_like(index: Index, tensor: int, gradient: int) -> bool:

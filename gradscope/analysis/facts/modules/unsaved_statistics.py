@@ -19,7 +19,7 @@ UPDATES = 3
 _LOADS = "nn.Module.load_state_dict"
 
 
-class LeftOut(NamedTuple):
+class UnsavedStatistic(NamedTuple):
     """One attribute."""
 
     file: int
@@ -33,7 +33,7 @@ class LeftOut(NamedTuple):
     """The ops that updated the others of its name before."""
 
 
-def left_out_of_state(index: Index, names: dict[int, list[tuple[int, int, int]]]) -> Iterator[LeftOut]:
+def left_out_of_state(index: Index, names: dict[int, list[tuple[int, int, int]]]) -> Iterator[UnsavedStatistic]:
     """Those of one recording, at most one for each attribute.
 
     Args:
@@ -50,7 +50,7 @@ def left_out_of_state(index: Index, names: dict[int, list[tuple[int, int, int]]]
 
 def _left_out(
     index: Index, names: dict[int, list[tuple[int, int, int]]], file: int, one: PlainStatistic, load: int
-) -> LeftOut | None:
+) -> UnsavedStatistic | None:
     updates = [op for lines in one.updates for op in _ops_at(index, file, lines)]
     before = sorted(op for op in updates if op < load)
     if len(before) < len(updates) or sum(_takes(index, names, op, one.name) for op in before) < UPDATES:
@@ -65,7 +65,7 @@ def _left_out(
         used = next((op for op in users if op > load and op in inside), NONE)
         roots = _roots(index, names, tensor)
         if used >= 0 and set(users).isdisjoint(updates) and (not roots or not roots.isdisjoint(loaded)):
-            return LeftOut(file, one, tensor, load, used, tuple(before))
+            return UnsavedStatistic(file, one, tensor, load, used, tuple(before))
     return None
 
 
