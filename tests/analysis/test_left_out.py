@@ -60,13 +60,13 @@ MEANT = {
     "average of data without an optimizer": BY_HAND + AVERAGE_OF_DATA,
     "target without an optimizer": BY_HAND + SYNCHRONISED,
     "best copy without an optimizer": COPY + BY_HAND,
-}
-BUGS = {
-    "in the optimizer": TRAINED.replace("SGD(net.parameters()", "SGD([*net.parameters(), *other.parameters()]"),
     "in the optimizer, and averaged": TRAINED.replace(
         "SGD(net.", "SGD([*net.parameters(), *other.parameters()], lr=1e-3)  #"
     )
     + AVERAGE,
+}
+BUGS = {
+    "in the optimizer": TRAINED.replace("SGD(net.parameters()", "SGD([*net.parameters(), *other.parameters()]"),
     "added to the optimizer later": TRAINED.replace(
         "for step", "opt.add_param_group({'params': other.parameters()})\nfor step"
     ),

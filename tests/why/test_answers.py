@@ -13,7 +13,7 @@ from tests.why.questions import cuts_of, lines_of, why
 
 CUT = """
 import torch
-
+torch.manual_seed(1)
 encoder = torch.nn.Linear(3, 2)
 head = torch.nn.Linear(2, 1)
 
