@@ -198,6 +198,10 @@ PROGRAMS = {
         "import json\nfor n in range(9):\n    w.sum()\n    (w * json.loads('1' if n < 4 else '')).sum()  # here",
         5,
     ),
+    "an error of a call itself, in a region that sets a mode": (
+        "for n in range(9):\n    with torch.no_grad():\n        (w @ torch.ones(2 if n < 4 else 3, 2)).sum()  # here",
+        5,
+    ),
     "an error behind the call that the runs before made": (
         "import json\nfor n in range(9):\n    w.sum()\n    (w.exp(), json.loads('1' if n < 4 else ''))  # here",
         5,

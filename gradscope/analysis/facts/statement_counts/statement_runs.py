@@ -113,7 +113,8 @@ class StatementRuns:
     def _raised_before_its_call(self) -> int:
         """The statement at which an error left the program before it called what it called in the runs before.
 
-        Another of its function had run since: what it calls may have done so in the same run.
+        Another of its function had run since: what it calls may have done so in the same run. (A region that is left
+        by the error sets its mode back.)
         """
         index, outcome = self._index, self._index.recording.info.outcome
         if outcome.kind != "exception":
@@ -121,7 +122,8 @@ class StatementRuns:
         places = [(one.file, int(one.line)) for one in index.statements]
         at = places.index((outcome.file, outcome.line)) if (outcome.file, outcome.line) in places else NOWHERE
         function = index.statements[at].file, index.statements[at].function
-        for op in range(index.op_count - 1, -1, -1):
+        kinds = index.recording.ops.column("kind")
+        for op in (op for op in range(index.op_count - 1, -1, -1) if kinds[op] != OpKind.MODE):
             other = index.op_statement[op]
             if other == at:
                 return NOWHERE
