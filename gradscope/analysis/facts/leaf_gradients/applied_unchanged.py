@@ -6,7 +6,7 @@ others as they are. What the round did not reach is stepped once more with the g
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
@@ -53,10 +53,7 @@ def applied_unchanged(index: Index, lives: GradientLives) -> Iterator[AppliedUnc
     """
     stepped = _stepped(index)
     given = _given(index, {tensor for tensor, steps in stepped.items() if len(steps) > 1})
-    members: dict[int, list[int]] = {}
-    for tensor, steps in stepped.items():
-        for step in steps:
-            members.setdefault(step, []).append(tensor)
+    rounds = _Rounds(index, lives, given, stepped)
     for tensor, steps in stepped.items():
         rows = given.get(tensor, [])
         ops = [row.op for row in rows]
@@ -68,10 +65,7 @@ def applied_unchanged(index: Index, lives: GradientLives) -> Iterator[AppliedUnc
             last = rows[at - 1]
             if last.is_pass and not index.requires_grad(tensor, second):
                 continue  # (it was frozen since: see moved-without-gradient)
-            both = (one for one in members[second] if one != tensor and first in stepped[one])
-            new = [_renewed(index, lives, given, one, last, first, second) for one in both]
-            # (of several that cleared, the last: the way to the pass is past it)
-            renewed = max((one for one in new if one is not None), key=lambda one: one[1], default=None)
+            renewed = rounds.renewed(last, first, second)
             if renewed is not None:
                 again = [*found[-1].steps, second] if found else [second]
                 found.append(AppliedUnchanged(tensor, last.op, last.is_pass, *renewed, again))
@@ -79,25 +73,43 @@ def applied_unchanged(index: Index, lives: GradientLives) -> Iterator[AppliedUnc
             yield found[-1]
 
 
-def _renewed(
-    index: Index,
-    lives: GradientLives,
-    given: dict[int, list[_HandedOver]],
-    other: int,
-    last: _HandedOver,
-    first: int,
-    second: int,
-) -> tuple[int, int] | None:
-    """What gave another parameter a new gradient between two steps as this one got its last, and what cleared it."""
-    for row in given.get(other, ()):
-        if not first < row.op < second or not row.is_new or row.is_pass != last.is_pass:
-            continue
-        cleared = ops_between(lives.cleared.get(other, []), first, row.op)
-        if last.is_pass and cleared:
-            return row.op, cleared[-1]
-        if not last.is_pass and index.op_statement[row.op] == index.op_statement[last.op]:
-            return row.op, NONE
-    return None
+class _Rounds:
+    """What the rounds between two steps gave: asked once for all parameters that these left as they were."""
+
+    def __init__(
+        self, index: Index, lives: GradientLives, given: dict[int, list[_HandedOver]], stepped: dict[int, list[int]]
+    ) -> None:
+        self._index, self._lives, self._given = index, lives, given
+        self._ops = {tensor: [row.op for row in rows] for tensor, rows in given.items()}
+        self._members: dict[int, set[int]] = {}
+        for tensor, steps in stepped.items():
+            for step in steps:
+                self._members.setdefault(step, set()).add(tensor)
+        self._known: dict[tuple[int, int, int], tuple[int, int] | None] = {}
+
+    def renewed(self, last: _HandedOver, first: int, second: int) -> tuple[int, int] | None:
+        """What gave another parameter of both steps a new gradient as this one got its last, and what cleared it."""
+        statement = NONE if last.is_pass else self._index.op_statement[last.op]
+        key = (statement, first, second)
+        if key not in self._known:
+            both = self._members[first] & self._members[second]
+            new = [self._of(one, statement, first, second) for one in sorted(both)]
+            # (of several that cleared, the last: the way to the pass is past it)
+            self._known[key] = max((one for one in new if one is not None), key=lambda one: one[1], default=None)
+        return self._known[key]
+
+    def _of(self, tensor: int, statement: int, first: int, second: int) -> tuple[int, int] | None:
+        """The same of one parameter; by a pass, where no statement is given."""
+        ops = self._ops.get(tensor, [])
+        for row in self._given.get(tensor, [])[bisect_right(ops, first) : bisect_left(ops, second)]:
+            if not row.is_new or row.is_pass != (statement == NONE):
+                continue
+            cleared = ops_between(self._lives.cleared.get(tensor, []), first, row.op)
+            if row.is_pass and cleared:
+                return row.op, cleared[-1]
+            if not row.is_pass and self._index.op_statement[row.op] == statement:
+                return row.op, NONE
+        return None
 
 
 def _stepped(index: Index) -> dict[int, list[int]]:
