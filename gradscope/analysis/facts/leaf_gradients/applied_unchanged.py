@@ -53,7 +53,7 @@ def applied_unchanged(index: Index, lives: GradientLives) -> Iterator[AppliedUnc
     """
     stepped = _stepped(index)
     given = _given(index, {tensor for tensor, steps in stepped.items() if len(steps) > 1})
-    rounds = _Rounds(index, lives, given, stepped)
+    rounds = _BetweenSteps(index, lives, given, stepped)
     for tensor, steps in stepped.items():
         rows = given.get(tensor, [])
         ops = [row.op for row in rows]
@@ -73,7 +73,7 @@ def applied_unchanged(index: Index, lives: GradientLives) -> Iterator[AppliedUnc
             yield found[-1]
 
 
-class _Rounds:
+class _BetweenSteps:
     """What the rounds between two steps gave: asked once for all parameters that these left as they were."""
 
     def __init__(
