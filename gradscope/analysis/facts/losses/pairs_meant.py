@@ -48,9 +48,8 @@ def value_and_parameter(index: Index, op: int, given: tuple[int, ...]) -> tuple[
     if len(values) != 1 or len(taken) < 2 or len(given) != 2 or given[0] != given[1]:
         return None
     n, value = given[0], values[0]
-    parameters = sorted(
-        set(taken) - {value}, key=lambda one: is_of_distribution(index, one)
-    )  # (the program's own first)
+    others = [one for one in taken if one != value]
+    parameters = sorted(others, key=lambda one: is_of_distribution(index, one))  # (the program's own tensors first)
     shapes = [shape_of(index, one) for one in parameters]
     if shape_of(index, value) == (n, 1):
         is_of_classes = "Categorical" in index.func(op)
