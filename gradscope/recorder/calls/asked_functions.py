@@ -42,6 +42,8 @@ class AskedFunctions:
         code = asking.f_code
         if info.code is not code:
             if not self._stands_for(func, code):
+                if self._owners.of(code) is Owner.TORCH:
+                    info.asked_by = code
                 return func, info, kwargs
             func, info = self._original(code, asking)
         count = code.co_argcount + code.co_kwonlyargcount

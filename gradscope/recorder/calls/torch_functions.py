@@ -83,11 +83,13 @@ class FunctionInfo(NamedTuple):
 class Function:
     """A described function as the hot path wants it: plain numbers, and the name interned."""
 
-    __slots__ = ("code", "ignored", "kind", "mutates", "name", "parameters", "shares", "text", "uncounted")
+    __slots__ = ("asked_by", "code", "ignored", "kind", "mutates", "name", "parameters", "shares", "text", "uncounted")
 
     def __init__(self, info: FunctionInfo, text: int, func: Any) -> None:
         self.code: CodeType | None = func.__code__ if type(func) is FunctionType else None
         """Of a function that is written in Python."""
+        self.asked_by: CodeType | None = None
+        """Of a part of torch's that hands this function over, and means it."""
         self.parameters = _parameters_of(self.code)
         self.name = info.name
         self.text = text

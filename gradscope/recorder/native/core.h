@@ -44,7 +44,7 @@ Outcome whole_cleared(Core *core, PyObject *text, PyObject *held, PyObject *thre
     X(GraphNodes, foreign)                                                                                             \
     X(Observer, muted) X(Observer, full) X(Observer, lock) X(Observer, thread) X(Observer, values)                     \
     X(Site, span) X(Site, inner) X(Site, seen) X(Site, meets_unseen)                                                   \
-    X(Function, code) X(Function, parameters) X(Function, text) X(Function, kind)                                      \
+    X(Function, code) X(Function, asked_by) X(Function, parameters) X(Function, text) X(Function, kind)                \
     X(Function, mutates) X(Function, ignored) X(Function, uncounted) X(Function, shares)                               \
     X(CallPlace, call) X(CallPlace, site) X(CallPlace, is_recorder) X(CallPlace, is_mode)                              \
     X(GradientLooks, passes) X(RunningPass, beside) X(RunningPass, is_beside_any)                                      \

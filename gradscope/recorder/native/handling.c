@@ -55,7 +55,8 @@ skip_torch(Call *call, PyFrameObject **frame, PyObject *code)
     PyCodeObject *asked_by = PyFrame_GetCode(asking);
     Py_ssize_t given = PyTuple_GET_SIZE(call->args) + (call->kwargs == NULL ? 0 : PyDict_GET_SIZE(call->kwargs));
     long parameters = PyLong_AsLong(SLOT(call->info, Function_parameters));
-    int is_same = (PyObject *)asked_by == code && (parameters == -1 || parameters == given);
+    int is_same = (PyObject *)asked_by == code ? parameters == -1 || parameters == given
+                                               : (PyObject *)asked_by == SLOT(call->info, Function_asked_by);
     Py_DECREF(asked_by);
     PyFrameObject *outer = is_same ? PyFrame_GetBack(asking) : NULL;
     Py_DECREF(asking);
@@ -168,9 +169,7 @@ is_usual(Call *call)
     }
     int mutates = SLOT(call->info, Function_mutates) != Py_False;
     long kind = PyLong_AsLong(SLOT(call->info, Function_kind));
-    if (mutates && kind != BACKWARD &&
-        (kind != CALL ||
-         SLOT(call->info, Function_uncounted) != Py_None || SLOT(call->info, Function_shares) != Py_False)) {
+    if (mutates && kind != BACKWARD && (kind != CALL || SLOT(call->info, Function_shares) != Py_False)) {
         return 0;
     }
     PyObject *tracing = ask_for(&ask_tracing_state);

@@ -214,12 +214,39 @@ versions_before(PyObject *args, PyObject *kwargs)
     return versions;
 }
 
-/* Whether a call has changed one of its tensors, which is noted then; -1 for an error. */
-static int
-note_changes(Core *core, PyObject *info, PyObject *op, PyObject *before, PyObject *since, PyObject *result)
+/* A call that has returned, as far as its changes go. */
+typedef struct {
+    PyObject *info, *args, *kwargs, *before, *since;
+} Given;
+
+/* What a call wrote past the version counters, as Uncounted.by_call tells; a new reference. */
+static PyObject *
+written_uncounted(PyObject *uncounted, PyObject *args, PyObject *kwargs)
 {
     static PyObject *name;
-    int changed = 0;
+    if (uncounted == Py_None) {
+        Py_RETURN_NONE;
+    }
+    if (name == NULL && (name = PyUnicode_InternFromString("by_call")) == NULL) {
+        return NULL;
+    }
+    PyObject *named = kwargs == NULL ? PyDict_New() : Py_NewRef(kwargs);
+    if (named == NULL) {
+        return NULL;
+    }
+    PyObject *arguments[] = {uncounted, args, named};
+    PyObject *written = PyObject_VectorcallMethod(name, arguments, 3, NULL);
+    Py_DECREF(named);
+    return written;
+}
+
+/* Whether a call has changed one of its tensors, which is noted then; -1 for an error. */
+static int
+note_changes(Core *core, const Given *given, PyObject *op, PyObject *result)
+{
+    static PyObject *name;
+    PyObject *before = given->before, *uncounted = SLOT(given->info, Function_uncounted);
+    int changed = uncounted != Py_None;
     for (Py_ssize_t place = 0; !changed && place < PyList_GET_SIZE(before); place++) {
         PyObject *pair = PyList_GET_ITEM(before, place);
         PyObject *version = ask_of(&ask_version, PyTuple_GET_ITEM(pair, 0));
@@ -235,8 +262,13 @@ note_changes(Core *core, PyObject *info, PyObject *op, PyObject *before, PyObjec
     if (name == NULL && (name = PyUnicode_InternFromString("_changes")) == NULL) {
         return -1;
     }
-    PyObject *arguments[] = {core->observer, info, op, before, since, Py_True, result, Py_None};
+    PyObject *written = written_uncounted(uncounted, given->args, given->kwargs);
+    if (written == NULL) {
+        return -1;
+    }
+    PyObject *arguments[] = {core->observer, given->info, op, before, given->since, Py_True, result, written};
     PyObject *found = PyObject_VectorcallMethod(name, arguments, 8, NULL);
+    Py_DECREF(written);
     changed = found == NULL ? -1 : PyObject_IsTrue(found);
     Py_XDECREF(found);
     return changed;
@@ -244,20 +276,19 @@ note_changes(Core *core, PyObject *info, PyObject *op, PyObject *before, PyObjec
 
 static int
 note_call(
-    Core *core, PyObject *info, PyObject *site, PyObject *op, PyObject *before, Pass *pass, PyObject *since,
-    PyObject *inputs, PyObject *result)
+    Core *core, const Given *given, PyObject *site, PyObject *op, Pass *pass, PyObject *inputs, PyObject *result)
 {
     for (Py_ssize_t place = 0; place < PyTuple_GET_SIZE(inputs); place++) {
         if (note_input(core, PyTuple_GET_ITEM(inputs, place), op) < 0) {
             return -1;
         }
     }
-    Py_ssize_t touched = note_results(core, result, op, since, inputs);
+    Py_ssize_t touched = note_results(core, result, op, given->since, inputs);
     if (touched < 0) {
         return -1;
     }
-    if (before != NULL) {
-        int changed = note_changes(core, info, op, before, since, result);
+    if (given->before != NULL) {
+        int changed = note_changes(core, given, op, result);
         if (changed < 0) {
             return -1;
         }
@@ -266,7 +297,7 @@ note_call(
     if (pass != NULL && finish_pass(core, pass, op, result, SLOT(site, Site_span)) < 0) {
         return -1;
     }
-    if (!touched && number_in(info, Function_kind) == CALL) {
+    if (!touched && number_in(given->info, Function_kind) == CALL) {
         static PyObject *name;
         PyObject *done = call_observer(core, &name, "_withdraw", op, NULL, NULL);
         Py_XDECREF(done);
@@ -291,6 +322,7 @@ observe(
     PyObject *op = SLOT(core->tape, Tape_op_count), *number = PyLong_FromLong(flags | below);
     Py_INCREF(op);
     PyObject *inputs = inputs_of(args, kwargs);
+    Given given = {.info = info, .args = args, .kwargs = kwargs, .before = before, .since = since};
     outcome = FAILED;
     if (number != NULL && inputs != NULL) {
         PyObject *row[] = {SLOT(info, Function_text), SLOT(info, Function_kind), SLOT(site, Site_span),
@@ -298,7 +330,7 @@ observe(
                            ONE};
         if (add_row(core->ops, row, 7) == 0 &&
             set_number(core->tape, Tape_op_count, PyLong_AsLongLong(op) + 1) == 0 &&
-            note_call(core, info, site, op, before, pass, since, inputs, result) == 0) {
+            note_call(core, &given, site, op, pass, inputs, result) == 0) {
             outcome = DONE;
         }
     }
