@@ -102,9 +102,24 @@ known_by_id(PyObject *known, PyObject *object, int *failed)
     return found;
 }
 
-int
-holds_none(PyObject *value)
+static int
+is_boring(PyObject *value)
 {
     PyTypeObject *kind = Py_TYPE(value);
     return Py_IS_TYPE((PyObject *)kind, &PyType_Type) && PySet_Contains(the_boring, (PyObject *)kind) == 1;
+}
+
+int
+holds_none(PyObject *value)
+{
+    if (!PyTuple_CheckExact(value)) {
+        return is_boring(value);
+    }
+    Py_ssize_t count = PyTuple_GET_SIZE(value); /* (a stride, a padding) */
+    for (Py_ssize_t place = 0; place < count; place++) {
+        if (!is_boring(PyTuple_GET_ITEM(value, place))) {
+            return 0;
+        }
+    }
+    return 1;
 }
