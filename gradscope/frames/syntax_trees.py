@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Iterator
 from functools import lru_cache
 
-TRIES = 8
+_TRIES = 8
 _OPERATORS = {"add": ast.Add, "sub": ast.Sub, "mul": ast.Mult, "div": ast.Div, "matmul": ast.MatMult, "pow": ast.Pow}
 """Functions of ``torch`` that operators call."""
 _ALSO_FUNCTIONS = frozenset(("detach", "detach_", "clone"))
@@ -52,14 +52,23 @@ def fresh_tree(text: str, filename: str = "<unknown>") -> ast.Module | None:
         text: What is parsed.
         filename: To which Python puts down its warnings.
     """
-    for _ in range(TRIES):
+    try:
+        return parse(text, filename)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, SystemError):
+        return None
+
+
+def parse(text: str, filename: str) -> ast.Module:
+    """As ``ast.parse``, but for what it raises up to CPython 3.11 where two threads parse at once.
+
+    The text has nothing to do with that: it is parsed again.
+    """
+    for _ in range(_TRIES):
         try:
             return ast.parse(text, filename)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return None
-        except SystemError:  # of CPython up to 3.11 where two threads parse at once; the text has nothing to do with it
+        except SystemError:
             continue
-    return None
+    return ast.parse(text, filename)
 
 
 def _without_annotations(node: ast.stmt | ast.Module) -> None:

@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 
 from gradscope.errors import SourceError, TargetError
+from gradscope.frames import syntax_trees
 
 _ENCODING_HINT = "save it as UTF-8, or declare its encoding on the first line (PEP 263)"
 _SQLITE = b"SQLite format 3\0"
@@ -62,7 +63,7 @@ def parse(source: str, filename: str) -> ast.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            tree = ast.parse(source, filename)
+            tree = syntax_trees.parse(source, filename)
             compile(tree, filename, "exec", dont_inherit=True)
         except (ValueError, OverflowError) as error:
             raise SyntaxError(str(error), (filename, 1, 1, "")) from error

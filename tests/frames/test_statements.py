@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradscope.frames.statements import dotted, parse_source
+from gradscope.targets.source import parse as parse_program
 
 SOURCE = """\
 import torch
@@ -88,6 +89,9 @@ def test_a_text_is_parsed_again_where_python_failed_because_another_thread_parse
 
     monkeypatch.setattr(ast, "parse", fails_once)
     assert parse_source("only_in_this_test = 1").at(1, 0).stores == ("only_in_this_test",)
+    assert not failures
+    failures.append(SystemError("AST constructor recursion depth mismatch (before=201, after=251)"))
+    assert len(parse_program("a = 1\nb = 2\n", "two.py").body) == 2
     assert not failures
 
 
