@@ -186,10 +186,10 @@ class Tape:
             del deaths[:count]
         for op, columns in self._op_updates.items():
             for column, value in columns.items():
-                recording.ops.column(column)[op] = value
+                recording.ops.put(op, column, value)
         self._op_updates.clear()
         for name, at, column, value in self._updates:
-            self._tables[name].column(column)[at] = value
+            self._tables[name].put(at, column, value)
         self._updates.clear()
         if self.on_flush is not None:
             began = perf_counter()

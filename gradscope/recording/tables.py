@@ -8,11 +8,12 @@ from functools import cache
 from itertools import chain
 from typing import Generic, TypeVar
 
-from gradscope.recording.column_marks import columns_of
+from gradscope.recording.column_marks import Declaration, RowOf, columns_of
 
 RowT = TypeVar("RowT", bound="tuple[int, ...]")
 
-_NARROW, _WIDE = "i", "q"
+_WIDTHS = "bhiq"
+"""The codes of signed numbers, each holding more than the one before."""
 
 Packing = Callable[[list[int], int, int, str], bytes]
 """Gives one column of rows in a list as the bytes of an array: takes the list, the column's position, the width of a
@@ -23,30 +24,33 @@ NONE = -1
 
 
 @cache
-def _codes_of(row_type: type) -> tuple[tuple[tuple[str, str], ...], frozenset[str]]:
-    """The codes with which the columns begin, and which of them may have to be widened."""
-    codes = {name: column.typecode for name, column in columns_of(row_type).items()}
-    narrowed = frozenset(name for name, code in codes.items() if code == _WIDE)
-    return tuple((name, _NARROW if name in narrowed else code) for name, code in codes.items()), narrowed
+def _codes_of(row_type: type) -> tuple[tuple[str, str], ...]:
+    """The codes with which the columns begin."""
+    return tuple((name, _first_code(column)) for name, column in columns_of(row_type).items())
+
+
+def _first_code(column: Declaration) -> str:
+    is_signed = column.typecode in _WIDTHS
+    when_ended = isinstance(column.holds, RowOf) and column.holds.or_end  # all are set, a few at a time
+    return _WIDTHS[0] if is_signed and not when_ended else column.typecode
 
 
 class Table(Generic[RowT]):
     """Equally long columns of integers. A row's id is its position.
 
-    A column of 64-bit numbers (sizes, above all) takes 32 bits a number until one comes that needs more.
+    A column of signed numbers takes 8 bits a number until one comes that needs 16, and so on up to what it was declared
+    as: most name one of a few rows or texts, or are sizes of a few bytes.
 
     Args:
         row_type: The NamedTuple that a row reads as; its fields declare the columns.
     """
 
-    __slots__ = ("_narrowed", "columns", "declared", "rewritten", "row_type")
+    __slots__ = ("columns", "declared", "rewritten", "row_type")
 
     def __init__(self, row_type: type[RowT]) -> None:
         self.row_type = row_type
         self.declared = columns_of(row_type)
-        codes, wide = _codes_of(row_type)
-        self._narrowed = set(wide)
-        self.columns: dict[str, array[int]] = {name: array(code) for name, code in codes}
+        self.columns: dict[str, array[int]] = {name: array(code) for name, code in _codes_of(row_type)}
         self.rewritten: int | None = None
         """The first row that is another than when a file was last written; None: rows were only added."""
 
@@ -84,15 +88,34 @@ class Table(Generic[RowT]):
         Raises:
             OverflowError: A value does not fit the column; nothing was added.
         """
-        try:
-            self.columns[name].fromlist(values)  # a quarter of the cost of extend
-        except OverflowError:
-            if name not in self._narrowed:
-                raise
-            wide = array(_WIDE, self.columns[name])
-            wide.fromlist(values)
-            self.columns[name] = wide
-            self._narrowed.discard(name)
+        while True:
+            try:
+                self.columns[name].fromlist(values)  # a quarter of the cost of extend
+            except OverflowError:
+                self._widen(name)
+            else:
+                return
+
+    def put(self, row: int, name: str, value: int) -> None:
+        """Set one number of a row that is there.
+
+        Raises:
+            OverflowError: It does not fit the column.
+        """
+        while True:
+            try:
+                self.columns[name][row] = value
+            except OverflowError:
+                self._widen(name)
+            else:
+                return
+
+    def _widen(self, name: str) -> None:
+        """Let a column hold larger numbers; where it may not, the error that is handled goes on."""
+        column = self.columns[name]
+        if column.typecode == self.declared[name].typecode:
+            raise
+        self.columns[name] = array(_WIDTHS[_WIDTHS.index(column.typecode) + 1], column)
 
     def truncate(self, rows: int) -> None:
         """Take back what columns have beyond so many rows: an addition that was cut short leaves them uneven."""

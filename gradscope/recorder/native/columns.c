@@ -11,8 +11,9 @@ typedef struct {
 } Kind;
 
 static const Kind kinds[] = {
-    {'b', 1, INT8_MIN, INT8_MAX},   {'B', 1, 0, UINT8_MAX},         {'H', 2, 0, UINT16_MAX},
-    {'i', 4, INT32_MIN, INT32_MAX}, {'q', 8, INT64_MIN, INT64_MAX}, {'Q', 8, 0, INT64_MAX},
+    {'b', 1, INT8_MIN, INT8_MAX},   {'B', 1, 0, UINT8_MAX},         {'h', 2, INT16_MIN, INT16_MAX},
+    {'H', 2, 0, UINT16_MAX},        {'i', 4, INT32_MIN, INT32_MAX}, {'q', 8, INT64_MIN, INT64_MAX},
+    {'Q', 8, 0, INT64_MAX},
 };
 
 static const Kind *

@@ -13,7 +13,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_TYPES = {"b": torch.int8, "B": torch.uint8, "H": torch.int16, "i": torch.int32, "q": torch.int64}
+_TYPES = {
+    "b": torch.int8,
+    "B": torch.uint8,
+    "h": torch.int16,
+    "H": torch.int16,
+    "i": torch.int32,
+    "q": torch.int64,
+}
 """Of the columns' numbers; those of 16 bits are only compared."""
 
 
