@@ -32,7 +32,7 @@ ONE = "nn.Parameter(torch.ones(2))"
         (f"self.kept = [{ONE}]", "self.kept[0]", "in a plain list"),
         (f"self.kept = {{'a': {ONE}}}", "self.kept['a']", "in a plain dict"),
         ("self.kept = torch.ones(2, requires_grad=True)", "self.kept", "as a plain tensor"),
-        (f"self.kept = {ONE}.double()", "self.kept", "the result of a call on a parameter"),
+        (f"self.kept = {ONE}.double()", "self.kept", "as the result of a call on a parameter"),
         ("self.register_buffer('kept', torch.ones(2, requires_grad=True))", "self.kept", "as a buffer"),
     ],
 )
@@ -178,3 +178,134 @@ def test_what_functools_caches_is_told_of_by_the_decorator(decorator: str, call:
 
 def test_another_decorator_caches_nothing() -> None:
     assert unregistered(CACHED.format("@property", ""), 10) is None
+
+
+MERGED = """
+import torch
+from torch import nn
+class Part(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.inner = nn.Linear(2, width)
+    def forward(self, x):
+        return self.inner(x)
+class Merge(nn.Module):
+    def __init__(self, {takes}):
+        super().__init__()
+        self.parts = {stored}
+    def forward(self, x):
+        return torch.cat([part(x) for part in {read}], -1)
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.merge = Merge({given})
+        self.last = nn.Linear(4, 1)
+        {also}
+    def forward(self, x):
+        return self.last(self.merge(x))
+net = Net()
+optimizer = torch.optim.SGD(net.{stepped}parameters(), lr=0.1)
+for step in range(4):
+    optimizer.zero_grad()
+    net(torch.ones(3, 2)).sum().backward()
+    optimizer.step()
+"""
+PLAIN = {"takes": "parts", "read": "self.parts", "given": "[Part(2) for _ in range(2)]", "also": "", "stepped": ""}
+BY_NAME = {"takes": "**parts", "read": "self.parts.values()", "given": "a=Part(2), b=Part(2)"}
+
+
+def _never_stepped(source: str) -> list[str]:
+    answers = [one for one in build(recorded(source)).answers if one.code == "never-stepped"]
+    assert all([cause.line for cause in one.causes] == [12] for one in answers if "keeps" in one.text)
+    return [one.text for one in answers]
+
+
+@pytest.mark.parametrize(
+    ("changed", "how"),
+    [
+        ({"stored": "[part for part in parts]"}, "in a plain list"),
+        ({"stored": "sorted(parts, key=str)"}, "in a list or dict of Python's own"),
+        ({"stored": "parts", "takes": "*parts", "given": "Part(2), Part(2)"}, "in a list or dict of Python's own"),
+        (
+            {
+                "stored": "dict(**parts)",
+                "takes": "**parts",
+                "given": "a=Part(2), b=Part(2)",
+                "read": "self.parts.values()",
+            },
+            "in a plain dict",
+        ),
+    ],
+)
+def test_a_container_is_known_by_the_names_that_were_seen_where_the_text_does_not_lead_to_it(
+    changed: dict[str, str], how: str
+) -> None:
+    (text,) = _never_stepped(MERGED.format_map(PLAIN | changed))
+    assert f"line 12 keeps self.parts {how}" in text
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"stored": "nn.ModuleList(parts)", "stepped": "last."},
+        {"stored": "[*parts]", "also": "self.known = nn.ModuleList(self.merge.parts)", "stepped": "last."},
+        {"stored": "[*parts]", "also": "self.a, self.b = self.merge.parts", "stepped": "last."},
+    ],
+)
+def test_what_is_registered_too_is_left_out_for_another_reason(changed: dict[str, str]) -> None:
+    (text,) = _never_stepped(MERGED.format_map(PLAIN | changed))
+    assert "keeps" not in text
+
+
+def test_what_is_registered_and_stepped_is_fine() -> None:
+    changed = {"stored": "[*parts]", "also": "self.known = nn.ModuleList(self.merge.parts)"}
+    assert _never_stepped(MERGED.format_map(PLAIN | changed)) == []
+
+
+CONVERTED = """
+import numpy, torch
+from torch import nn
+def flat(parameter):
+    return parameter.view(2).float()
+class Net(nn.Module):
+    def __init__(self, start=numpy.ones(2)):
+        super().__init__()
+        self.first = nn.Linear(2, 2)
+        {}
+        {}
+    def forward(self, x):
+        return self.first(x) * self.kept
+net = Net()
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+for step in range(4):
+    optimizer.zero_grad()
+    net(torch.ones(3, 2)).sum().backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("made", "stored", "lines"),
+    [
+        ("pass", "self.kept = nn.Parameter(torch.from_numpy(start)).to(torch.float32)", [10]),
+        ("pass", "self.kept = nn.Parameter(torch.from_numpy(start)).float().expand(2)", [10]),
+        ("pass", "self.kept = flat(nn.Parameter(torch.ones(2)))", [10, 4]),
+        ("made = nn.Parameter(torch.ones(2)).double()", "self.kept = made.float()", [10, 9]),
+    ],
+)
+def test_what_calls_gave_for_a_parameter_is_told_of_by_the_line_that_keeps_it(
+    made: str, stored: str, lines: list[int]
+) -> None:
+    answers = build(recorded(CONVERTED.format(made, stored))).answers
+    (answer,) = [one for one in answers if one.code == "never-stepped"]
+    assert "line 10 keeps self.kept as the result of a call on a parameter" in answer.text
+    assert answer.text.startswith(("Backward gave what self.kept was made of gradients", "Backward gave parameter gra"))
+    assert [cause.line for cause in answer.causes] == lines
+
+
+@pytest.mark.parametrize(
+    "stored", ["self.kept = nn.Parameter(torch.from_numpy(start).float())", "self.kept = made * 2"]
+)
+def test_what_is_made_of_a_parameter_that_is_registered_or_of_none_is_fine(stored: str) -> None:
+    source = CONVERTED.format("made = torch.ones(2)", stored)
+    assert [one for one in build(recorded(source)).answers if one.code == "never-stepped"] == []

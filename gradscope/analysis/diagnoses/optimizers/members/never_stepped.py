@@ -18,6 +18,7 @@ from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.graphs.functional_updates import FunctionalUpdates
 from gradscope.analysis.facts.leaf_gradients.given_to_others import asked_and_given
 from gradscope.analysis.facts.modules.assigned_loads import assigning_load
+from gradscope.analysis.facts.modules.seen_unregistered import UnregisteredParameters
 from gradscope.analysis.facts.optimizers import Optimizer, all_were_seen, seen_optimizers
 from gradscope.analysis.facts.passes.gradient_lives import last_before
 from gradscope.analysis.facts.writes import last_written
@@ -182,7 +183,7 @@ def _not_held(sources: Sources, optimizer: Optimizer | None, tensor: int) -> _Re
     if optimizer is None:
         return None
     index, events = sources.index, (optimizer.made.row,)
-    if kept := _kept_unregistered(sources, tensor):
+    if kept := _kept_unregistered(sources, tensor) or _seen_unregistered(sources, tensor):
         return kept
     if copied := _copied(sources, optimizer, tensor):
         return copied
@@ -421,8 +422,9 @@ def _not_given_to_library(sources: Sources, tensor: int, steps: list[int]) -> _R
 _HELD_AS = {
     "list": "in a plain list, where a module does not see them",
     "dict": "in a plain dict, where a module does not see them",
+    "container": "in a list or dict of Python's own, where a module does not see them",
     "tensor": "as a plain tensor, which is no parameter of the module",
-    "result": "the result of a call on a parameter, which is no parameter itself",
+    "result": "as the result of a call on a parameter, which is no parameter itself",
     "buffer": "as a buffer, which is no parameter of the module",
     "class": "as an attribute of the class, one for all of its objects, where modules do not see them",
     "cached": "in a cache of functools, into which modules do not look",
@@ -430,6 +432,7 @@ _HELD_AS = {
 _INSTEAD = {
     "list": "Use nn.ModuleList (nn.ParameterList) there.",
     "dict": "Use nn.ModuleDict (nn.ParameterDict) there.",
+    "container": "Use nn.ModuleList or nn.ModuleDict there.",
     "tensor": "Make it an nn.Parameter.",
     "buffer": "Make it an nn.Parameter in place of the buffer.",
     "result": "Make the call first, and an nn.Parameter of its result.",
@@ -452,6 +455,23 @@ def _kept_unregistered(sources: Sources, tensor: int) -> _Reason | None:
         (cause,),
         advice=_INSTEAD[kept.held_as],
         name=kept.attribute if kept.held_as == "class" else "",
+    )
+
+
+def _seen_unregistered(sources: Sources, tensor: int) -> _Reason | None:
+    """The same, where the names under which it was seen tell how it is kept."""
+    index = sources.index
+    kept = UnregisteredParameters(index, sources.names_held).of(tensor)
+    if kept is None:
+        return None
+    file, store = kept.file, kept.store
+    stored = sources.cause_of_line("saved", file, store.line, store.end_line, "")
+    made = [] if kept.made == NONE else sources.cause("made", kept.made)
+    return _Reason(
+        f"line {stored.line} keeps {kept.attribute} {_HELD_AS[kept.held_as]}, so that parameters() leaves them out",
+        tuple(dict.fromkeys((stored, *(one for one in made if one.line != stored.line)))),
+        advice=_INSTEAD[kept.held_as],
+        name=f"what {kept.attribute} was made of" if kept.made != NONE else "",
     )
 
 
