@@ -273,9 +273,17 @@ def _held(node: ast.AST) -> Iterator[tuple[str, list[ast.expr]]]:
     elif isinstance(node, ast.Assign):
         for target in node.targets:
             if isinstance(target, ast.Subscript):
-                yield _container(target), [node.value]
+                if not _copies_into(target.slice, node.value):
+                    yield _container(target), [node.value]
             elif isinstance(target, ast.Name | ast.Attribute):
                 yield dotted_name(target), _joined(node.value, dotted_name(target))
+
+
+def _copies_into(part: ast.expr, value: ast.expr) -> bool:
+    """Whether ``rows[:] = value`` writes the values of what is assigned, and does not keep it."""
+    lists = ast.List | ast.Tuple | ast.ListComp | ast.GeneratorExp
+    is_whole = isinstance(part, ast.Slice) or (isinstance(part, ast.Constant) and part.value is ...)
+    return is_whole and not isinstance(value, lists)
 
 
 def _joined(value: ast.expr, target: str) -> list[ast.expr]:

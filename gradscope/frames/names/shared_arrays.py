@@ -59,14 +59,18 @@ def gives_written_memory(text: str, call: SharingCall) -> bool:
     """
     tree = parsed(text)
     nodes = list(ast.walk(tree)) if tree is not None else []
-    written = {name for node in nodes for name in _written(node)}
+    written = {name for node in nodes for name in written_arrays(node)}
     given = {
-        ast.unparse(node.value) for node in nodes if isinstance(node, ast.Return | ast.Yield) and node.value is not None
+        ast.unparse(value)
+        for node in nodes
+        if isinstance(node, ast.Return | ast.Yield) and node.value is not None
+        for value in (node.value.elts if isinstance(node.value, ast.Tuple) else [node.value])
     }
     return call.of in written or not written.isdisjoint(given)
 
 
-def _written(node: ast.AST) -> list[str]:
+def written_arrays(node: ast.AST) -> list[str]:
+    """What a statement or a call writes items of, as the text calls it."""
     targets: list[ast.expr] = []
     if isinstance(node, ast.Assign):
         spread = (one for target in node.targets for one in getattr(target, "elts", [target]))
@@ -77,4 +81,6 @@ def _written(node: ast.AST) -> list[str]:
         targets = [one.value for one in node.keywords if one.arg == "out"]
         if isinstance(node.func, ast.Attribute) and node.func.attr == "copyto":
             targets += node.args[:1]
+        elif isinstance(node.func, ast.Attribute) and node.func.attr == "fill":
+            targets.append(node.func.value)
     return [ast.unparse(one) for one in targets]

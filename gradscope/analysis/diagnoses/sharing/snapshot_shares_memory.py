@@ -13,7 +13,11 @@ from gradscope.analysis.facts.memory.kept_of_arrays import kept_of_arrays
 from gradscope.analysis.facts.memory_writes.mixed_snapshots import mixed_snapshots
 from gradscope.analysis.facts.memory_writes.parts_put_back import PUTS_PART
 from gradscope.analysis.facts.memory_writes.stale_snapshots import StaleSnapshot
+from gradscope.analysis.index import Index
 from gradscope.analysis.report_model import Cause, Evidence
+from gradscope.analysis.worded_lines import NamedLine, numbers
+from gradscope.analysis.wording import listed
+from gradscope.frames.names.arrays_given_away import GivenAway
 from gradscope.frames.names.given_names import function_around, second_names
 from gradscope.recording.rows import OpKind
 
@@ -136,6 +140,10 @@ def _of_arrays(sources: Sources) -> Iterator[Finding]:
             # (those that torch has seen: what no call took is in the holder as well)
             how = f"of those that {kept.kept_by.put.holder} keeps are the memory of one array"
             why = "no copy was made, so that each has the values that were last written to it"
+        file, given = kept.given(index)
+        if given:
+            why = f"no copy was made, and {_how_given(index, file, given)}: each has the values that were written last"
+            causes = [*(sources.cause_of_line("made", file, one.line, one.end_line, "") for one in given), *causes]
         yield sources.finding(
             f"Line {line}: {len(kept.tensors)} tensors {how}",
             why=why,
@@ -143,8 +151,23 @@ def _of_arrays(sources: Sources) -> Iterator[Finding]:
             tensors=[last],
             causes=causes,
             evidence=[Evidence("events", kept.event)] if kept.event >= 0 else [],
-            advice="torch.tensor(array), or clone(), keeps the values of the moment.",
+            advice="A copy() of the array where it is given away keeps the values of the moment."
+            if given
+            else "torch.tensor(array), or clone(), keeps the values of the moment.",
         )
+
+
+def _how_given(index: Index, file: int, given: list[GivenAway]) -> str:
+    """Where functions of the program's give away one array, and where they write it."""
+    lines = {index.line(file, one.line) for one in given}
+    written = {index.line(file, line) for one in given for line in one.written}
+    array = listed(list(dict.fromkeys(one.array for one in given)))
+    gives, writes = "gives" if len(lines) == 1 else "give", "writes" if len(written) == 1 else "write"
+    return f"{_lines(lines)} {gives} away {array} itself, of which {_lines(written)} {writes} the items"
+
+
+def _lines(lines: set[NamedLine]) -> str:
+    return f"line{'s' * (len(lines) > 1)} {numbers(lines)}"
 
 
 DIAGNOSIS = Diagnosis(

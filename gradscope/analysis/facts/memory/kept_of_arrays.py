@@ -16,6 +16,7 @@ from typing import NamedTuple
 from gradscope.analysis.facts.events import Events
 from gradscope.analysis.facts.memory.keepers import Keeper, keeper
 from gradscope.analysis.index import NOWHERE, Index
+from gradscope.frames.names.arrays_given_away import GivenAway, given_away
 from gradscope.frames.names.shared_arrays import SharingCall, gives_written_memory, sharing_calls
 from gradscope.recording import NONE
 from gradscope.recording.flags import EXTERNAL
@@ -39,6 +40,20 @@ class KeptOfArray(NamedTuple):
     """The last event that shows that the memory was changed in between; NONE where none does."""
     shared_by: tuple[int, SharingCall] | None = None
     """By file: the call that put them there, where no call was seen, nor what keeps them."""
+
+    def given(self, index: Index) -> tuple[int, list[GivenAway]]:
+        """By file: where functions give away the array, and write it; none where the text does not tell."""
+        if self.shared_by is not None:
+            file, calls = self.shared_by[0], [self.shared_by[1]]
+        else:
+            if self.kept_by is not None:
+                file, first, last = self.kept_by.file, self.kept_by.put.line, self.kept_by.put.end_line
+            else:
+                made = index.statements[index.op_statement[self.op]]
+                file, first, last = made.file, made.line, made.end_line
+            calls = [one for one in sharing_calls(index.recording.files[file].text) if first <= one.line <= last]
+        text = index.recording.files[file].text
+        return file, given_away(text, calls[0]) if len(calls) == 1 else []
 
 
 def kept_of_arrays(index: Index, events: Events, names: dict[int, list[tuple[int, int, int]]]) -> Iterator[KeptOfArray]:
