@@ -35,7 +35,44 @@ def test_the_line_that_compares_the_estimate_is_the_cause(term: str) -> None:
     assert "compares a straight-through estimate with z, cut off" in answer.text
 
 
-def test_a_codebook_that_its_own_term_trains_has_its_gradient_and_one_without_a_term_is_cut_by_the_estimate() -> None:
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        "torch.nn.functional.mse_loss(z, code.detach())",
+        "(code.detach() - z).square().mean()",
+        "torch.nn.functional.mse_loss(z.view(-1), estimate.detach().view(-1))",
+    ],
+)
+def test_the_term_that_draws_the_input_to_the_codes_is_not_the_cause(drawn: str) -> None:
+    both = QUANTIZED.replace("    optimizer.zero", f"    loss = loss + {drawn}  # draws\n    optimizer.zero")
+    (answer,) = unreached(both)
+    assert answer.causes[0].line == line_of(both, "# compares")
+    assert line_of(both, "# draws") not in [cause.line for cause in answer.causes]
+    laid_out = both.replace("mse_loss(estimate, z.detach())", "mse_loss(estimate.t(), z.t().detach())")
+    assert unreached(laid_out)[0].causes[0].line == line_of(both, "# compares")
+
+
+@pytest.mark.parametrize("drawn", ["mse_loss(z, code.detach())", "mse_loss(z, estimate.detach())"])
+def test_where_only_that_term_is_there_the_sum_lacks_one_for_the_codebook(drawn: str) -> None:
+    source = QUANTIZED.replace("torch.nn.functional.mse_loss(estimate, z.detach())", "pull")
+    source = source.replace("    loss =", f"    pull = torch.nn.functional.{drawn}  # draws\n    loss =")
+    (answer,) = unreached(source)
+    assert answer.causes[0].line == line_of(source, "# compares")
+    assert "loss has no term that leads to them in another way" in answer.text
+    assert line_of(source, "# draws") not in [cause.line for cause in answer.causes]
+
+
+def test_a_codebook_that_its_own_term_trains_has_its_gradient() -> None:
     assert unreached(QUANTIZED.replace("mse_loss(estimate, z", "mse_loss(code, z")) == []
-    (answer,) = unreached(QUANTIZED.replace("mse_loss(estimate, z.detach())", "mse_loss(z, code.detach())"))
-    assert "compares" not in answer.text
+
+
+def test_what_was_cut_off_before_the_estimate_is_cut_there() -> None:
+    source = QUANTIZED.replace("code = codes[", "code = codes.detach()[").replace("argmin(1)]", "argmin(1)]  # cuts")
+    (answer,) = unreached(source)
+    assert [cause.line for cause in answer.causes] == [line_of(source, "# cuts")]
+
+
+def test_an_estimate_that_no_term_draws_its_input_to_is_named_itself() -> None:
+    source = QUANTIZED.replace(" + torch.nn.functional.mse_loss(estimate, z.detach())", "")
+    (answer,) = unreached(source)
+    assert [cause.line for cause in answer.causes] == [line_of(source, "return code, z +")]

@@ -130,19 +130,6 @@ class StraightThroughs:
             todo += self._index.edges.of(node)
         return False
 
-    def compared_with_source(self, found: StraightThrough) -> int:
-        """The call that takes an estimate and, cut off, the tensor that takes its gradient; -1 for none.
-
-        ``mse_loss(z_q, z.detach())``: its gradient moves ``z``, of which the values are there, and not what is shown.
-        """
-        index = self._index
-        (made,) = index.tensors_made(found.op)
-        for op in index.users.of(made):
-            others = (one for one in index.uses.of(op) if one != made)
-            if any(self._uncut(one, tracked=True) == (found.takes, False) for one in others):
-                return op
-        return -1
-
     @property
     def _candidates(self) -> list[list[int]]:
         """The sums that take what a ``detach`` gave, each with those that it is a term of, in their last runs."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gradscope.analysis.facts.derivatives.function_sources import FunctionSources, Lines
     from gradscope.analysis.facts.modules.registered_hooks import RegisteredHook
     from gradscope.analysis.facts.reaching.applied_functions import InsideFunctions
+    from gradscope.analysis.facts.reaching.estimates_in_losses import EstimatesInLosses
     from gradscope.analysis.facts.reaching.given_none import GivenNone
     from gradscope.analysis.facts.reaching.run_in_regions import RunInRegions
     from gradscope.analysis.facts.reaching.straight_through import StraightThrough
@@ -192,8 +193,8 @@ class Reasons:
             return Unreached(f"cut at {where}", cut, changed_at=(statement,))
         if cut >= 0 and (by_hook := self._returned_by_hook(cut)) is not None:
             return by_hook
-        if cut >= 0 and (compared := self._compared_with_source(way, cut)) is not None:
-            return compared
+        if cut >= 0 and (shown := self._shown_by_estimate(tensor, this, cut)) is not None:
+            return shown
         if cut >= 0:
             cut = cut_of_other_term(self._index, self._cuts, cut)
             where = self._cuts.where(cut)
@@ -331,22 +332,35 @@ class Reasons:
                 return found
         return None
 
-    def _compared_with_source(self, way: list[Step], cut: int) -> Unreached | None:
+    def _shown_by_estimate(self, tensor: int, this: _Pass, cut: int) -> Unreached | None:
         """That a straight-through estimate, whose cut is meant, stands where what it shows was to be trained."""
-        from gradscope.analysis.facts.reaching.straight_through import StraightThroughs
+        index, found = self._index, self._in_losses.beside(tensor, this.op, this.steps)
+        if found is None:
+            return None
+        estimate = found.estimate
+        line, source = index.op_line(estimate.op), self._names.at(estimate.takes, estimate.op)
+        if found.compared_at >= 0:
+            return Unreached(
+                f"line {index.op_line(found.compared_at)} compares a straight-through estimate with {source}, cut off: "
+                f"the estimate hands its gradient to {source} alone, and what it shows was to be taken there",
+                estimate.op,
+                changed_at=(self._lines_of(found.compared_at),),
+            )
+        if cut_of_other_term(index, self._cuts, cut) != cut:
+            return None  # (of two terms that are the same one was to be the other)
+        ends = [op for op in map(index.made_by, index.roots.get(this.op, [])) if 0 <= op < index.op_count]
+        return Unreached(
+            f"line {line} goes on with its values as a straight-through estimate, whose gradient goes to {source} "
+            f"alone, and {this.root} has no term that leads to them in another way",
+            estimate.op,
+            changed_at=tuple(map(self._lines_of, ends[:1])),
+        )
 
-        index, estimates = self._index, StraightThroughs(self._index, self._flow)
-        for found in filter(None, (estimates.of(step.op) for step in way if step.op > cut)):
-            op = estimates.compared_with_source(found)
-            if op >= 0:
-                line, source = index.op_line(op), self._names.at(found.takes, found.op)
-                return Unreached(
-                    f"line {line} compares a straight-through estimate with {source}, cut off: the estimate hands its "
-                    f"gradient to {source} alone, and what it shows was to be taken there",
-                    cut,
-                    changed_at=(self._lines_of(op),),
-                )
-        return None
+    @cached_property
+    def _in_losses(self) -> EstimatesInLosses:
+        from gradscope.analysis.facts.reaching.estimates_in_losses import EstimatesInLosses
+
+        return EstimatesInLosses(self._index, self._flow)
 
     @cached_property
     def _reversed(self) -> list[StraightThrough]:
