@@ -52,6 +52,35 @@ def test_the_term_that_draws_the_input_to_the_codes_is_not_the_cause(drawn: str)
     assert unreached(laid_out)[0].causes[0].line == line_of(both, "# compares")
 
 
+LEVELS = """
+import torch
+encoder, tables = torch.nn.Linear(3, 2), [torch.nn.Parameter(torch.randn(4, 2)) for _ in range(2)]
+optimizer = torch.optim.SGD([*encoder.parameters(), *tables], lr=0.1)
+for _ in range(3):
+    left, codes, taken = encoder(torch.randn(8, 3)), [], []
+    for table in tables:
+        code = table[torch.cdist(left, table).argmin(1)]
+        code = left + (code - left).detach()
+        codes.append(code)
+        taken.append(left)
+        left = left - code.detach()
+    codes, taken = torch.stack(codes), torch.stack(taken)
+    learned = (taken.detach() - codes).pow(2).mean()  # compares
+    drawn = (taken - codes.detach()).pow(2).mean()
+    loss = codes.sum(0).square().mean() + learned + drawn
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def test_each_of_several_levels_is_compared_by_the_stack_of_all() -> None:
+    answers = unreached(LEVELS)
+    assert {answer.causes[0].line for answer in answers} == {line_of(LEVELS, "# compares")}
+    kept = LEVELS.replace("        code = left", "        looked_up = code\n        code = left")
+    assert unreached(kept.replace("codes.append(code)", "codes.append(looked_up)")) == []
+
+
 @pytest.mark.parametrize("drawn", ["mse_loss(z, code.detach())", "mse_loss(z, estimate.detach())"])
 def test_where_only_that_term_is_there_the_sum_lacks_one_for_the_codebook(drawn: str) -> None:
     source = QUANTIZED.replace("torch.nn.functional.mse_loss(estimate, z.detach())", "pull")

@@ -1,18 +1,20 @@
 """Straight-through estimates whose values a leaf gave, and the terms of a loss beside them: a codebook not trained.
 
-The estimate ``z + (code - z).detach()`` gives ``z`` the gradient, on purpose. What trains ``code`` is a term of its own,
-``mse_loss(code, z.detach())``; one that takes the estimate in its place has no gradient for ``code``, and its cuts are
-right where they are, as is that of the term which draws ``z`` to the codes.
+The estimate ``z + (code - z).detach()`` gives ``z`` the gradient, on purpose. What trains ``code`` is a term of its
+own, ``mse_loss(code, z.detach())``; one that takes the estimate in its place has no gradient for ``code``, and its
+cuts are right where they are, as is that of the term which draws ``z`` to the codes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from gradscope.analysis.facts.reaching.straight_through import StraightThrough, StraightThroughs
 from gradscope.analysis.facts.tracking.flow import Flow, Step
 from gradscope.analysis.index import Index
+from gradscope.recording.rows import OpKind
 
 _SAME_VALUES = frozenset(
     f"Tensor.{name}"
@@ -22,6 +24,9 @@ _SAME_VALUES = frozenset(
     )
 )
 """Calls that give the elements that they took, all of them and no others."""
+_JOINS = frozenset(("Tensor.stack", "Tensor.cat"))
+_SIZES = frozenset(f"Tensor.{name}" for name in ("pow", "square", "abs", "mul", "norm", "sum", "mean"))
+"""Calls that make a difference a distance."""
 _FARTHEST = 8
 """Such calls in a row that are followed."""
 _MOST = 64
@@ -44,6 +49,7 @@ class EstimatesInLosses:
     def __init__(self, index: Index, flow: Flow) -> None:
         self._index = index
         self._flow = flow
+        self._estimates = StraightThroughs(index, flow)
         self._found: dict[int, list[StraightThrough]] = {}
 
     def beside(self, leaf: int, loss: int, steps: dict[int, Step]) -> Beside | None:
@@ -57,7 +63,7 @@ class EstimatesInLosses:
             steps: What its root was made from.
         """
         if loss not in self._found:
-            self._found[loss] = self._estimates(steps)
+            self._found[loss] = self._among(steps)
         beside = None
         for found in self._found[loss]:
             if not any(self._leads_to(leaf, shown, found.op) for shown in found.shows):
@@ -71,10 +77,9 @@ class EstimatesInLosses:
                 beside = Beside(found, -1, drawn)
         return beside
 
-    def _estimates(self, steps: dict[int, Step]) -> list[StraightThrough]:
-        estimates = StraightThroughs(self._index, self._flow)
-        found = [one for op in sorted({step.op for step in steps.values()}) if (one := estimates.of(op)) is not None]
-        return found[:_MOST]
+    def _among(self, steps: dict[int, Step]) -> list[StraightThrough]:
+        sums = map(self._estimates.of, sorted({step.op for step in steps.values()}))
+        return list(islice((one for one in sums if one is not None), _MOST))
 
     def _leads_to(self, leaf: int, shown: int, op: int) -> bool:
         """Whether a leaf went into what an estimate shows, with a graph all the way."""
@@ -82,41 +87,65 @@ class EstimatesInLosses:
         return leaf in steps and not any(step.loses for step in self._flow.path(steps, leaf))
 
     def _met(self, found: StraightThrough, values: list[int], steps: dict[int, Step], *, is_tracked: bool) -> int:
-        """The call on the way to the loss that takes some values and what has the estimate's gradient, one with a graph.
+        """The call that takes some values and what has the gradient of an estimate, one of them with a graph.
 
-        The values are those with the graph if ``is_tracked``, and cut off otherwise.
+        The values are those with the graph if ``is_tracked``, and cut off otherwise. What the call gives is a distance
+        of the two, and went into the loss: what a quantiser leaves over for the next one is none.
         """
-        index, source = self._index, self._source(found.takes)
-        for op, taken in self._takers(values):
+        index, source = self._index, self._source(found.takes, ())
+        for op, taken, places in self._takers(values):
             if index.requires_grad(taken, op) != is_tracked or not any(one in steps for one in index.tensors_made(op)):
                 continue
             for other in index.uses.of(op):
-                if other != taken and index.requires_grad(other, op) != is_tracked and self._source(other) == source:
+                if other == taken or index.requires_grad(other, op) == is_tracked:
+                    continue
+                if self._source(other, places) == source and self._is_distance(op):
                     return op
         return -1
 
-    def _takers(self, values: list[int]) -> Iterator[tuple[int, int]]:
-        """The calls that compute with some values, however these were laid out before or cut off."""
-        todo = [(value, 0) for value in values]
-        while todo:
-            tensor, passed = todo.pop()
-            for op in self._index.users.of(tensor):
-                if self._gives_the_same(op):
-                    todo += [(made, passed + 1) for made in self._index.tensors_made(op) if passed < _FARTHEST]
-                else:
-                    yield op, tensor
+    def _is_distance(self, op: int) -> bool:
+        index = self._index
+        users = [user for made in index.tensors_made(op) for user in index.users.of(made)]
+        kinds = index.recording.ops.column("kind")
+        computing = [user for user in users if kinds[user] == OpKind.CALL]
+        return index.func(op).endswith("_loss") or all(index.method(user) in _SIZES for user in computing)
 
-    def _source(self, tensor: int) -> int:
-        """The tensor whose elements one has."""
+    def _takers(self, values: list[int]) -> Iterator[tuple[int, int, tuple[int, ...]]]:
+        """The calls that compute with some values, however these were laid out before or cut off.
+
+        With each the tensor that it takes, and at which places this was put together with others.
+        """
+        todo: list[tuple[int, int, tuple[int, ...]]] = [(value, 0, ()) for value in values]
+        while todo:
+            tensor, passed, places = todo.pop()
+            for op in self._index.users.of(tensor):
+                is_join = self._index.method(op) in _JOINS
+                if not is_join and not self._gives_the_same(op):
+                    yield op, tensor, places
+                elif passed < _FARTHEST:
+                    at = (*places, list(self._index.uses.of(op)).index(tensor)) if is_join else places
+                    todo += [(made, passed + 1, at) for made in self._index.tensors_made(op)]
+
+    def _source(self, tensor: int, places: tuple[int, ...]) -> int:
+        """The tensor whose elements one has, or that alone gets its gradient, as it is.
+
+        Where the elements are those of several that were put together: of the one at some places.
+        """
+        index = self._index
         for _ in range(_FARTHEST):
-            made = self._index.made_by(tensor)
-            if not 0 <= made < self._index.op_count or not self._gives_the_same(made):
+            made = index.made_by(tensor)
+            if not 0 <= made < index.op_count:
                 break
-            taken = self._index.uses.of(made)
-            if len(taken) != 1:
+            taken = index.uses.of(made)
+            if places and index.method(made) in _JOINS and places[-1] < len(taken):
+                tensor, places = taken[places[-1]], places[:-1]
+            elif self._gives_the_same(made) and len(taken) == 1:
+                tensor = taken[0]
+            elif (tracked := self._estimates.tracked_term(made)) >= 0:
+                tensor = tracked  # (what one quantiser leaves over for the next, ``z - code.detach()``)
+            else:
                 break
-            tensor = taken[0]
-        return tensor
+        return -1 if places else tensor
 
     def _gives_the_same(self, op: int) -> bool:
         return self._index.method(op).removesuffix(".__get__") in _SAME_VALUES

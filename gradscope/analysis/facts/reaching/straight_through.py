@@ -12,6 +12,7 @@ from typing import NamedTuple
 from gradscope.analysis.facts.derivatives.zero_derivatives import has_no_derivative
 from gradscope.analysis.facts.tracking.flow import Flow
 from gradscope.analysis.index import Index
+from gradscope.recording import NONE
 
 _SIGNS = {
     "add": (1, 1),
@@ -61,6 +62,12 @@ class StraightThroughs:
         if len(takes) != 1 or not shows:
             return None
         return StraightThrough(op, takes[0], shows, terms[takes[0]][0])
+
+    def tracked_term(self, op: int) -> int:
+        """The only tensor that a sum takes with its graph, once; NONE where there are others, or it is no sum."""
+        terms = self._terms(op) if self._signs(op) is not None else {}
+        tracked = [one for one, (times, _) in terms.items() if times]
+        return tracked[0] if len(tracked) == 1 and terms[tracked[0]][0] == 1 else NONE
 
     def reversed(self) -> Iterator[StraightThrough]:
         """The last one of each statement that shows what was to take the gradient, or takes it with a minus.

@@ -193,8 +193,8 @@ class Reasons:
             return Unreached(f"cut at {where}", cut, changed_at=(statement,))
         if cut >= 0 and (by_hook := self._returned_by_hook(cut)) is not None:
             return by_hook
-        if cut >= 0 and (shown := self._shown_by_estimate(tensor, this, cut)) is not None:
-            return shown
+        if cut >= 0 and (estimated := self._shown_by_estimate(tensor, this, cut)) is not None:
+            return estimated
         if cut >= 0:
             cut = cut_of_other_term(self._index, self._cuts, cut)
             where = self._cuts.where(cut)
