@@ -6,15 +6,16 @@ import inspect
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
-from torch import distributed
+from torch import Tensor, distributed
 
 from gradscope.analysis.report_builder import build
 from gradscope.analysis.report_model import Report
 from gradscope.recorder import tape
-from gradscope.recorder.repetition import forgetting
+from gradscope.recorder.repetition import alike_periods, forgetting
 from gradscope.recording import Recording
 from gradscope.recording.file.reader import load
 from gradscope.recording.file.writer import RecordingWriter, save
@@ -153,6 +154,7 @@ def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forgetting, "FROM_BYTES", 0)
     monkeypatch.setattr(forgetting, "EVERY", BATCH)
     monkeypatch.setattr(tape, "FLUSH_OPS", BATCH)
+    monkeypatch.setattr(alike_periods, "WORTH", BATCH)
 
 
 def _screen(report: Report) -> str:
@@ -219,6 +221,36 @@ def test_what_is_alike_before_one_that_differs_is_taken_out_as_well(
     whole, part = recorded(source, every_op=True), recorded(source)
     assert len(part.ops) < 0.35 * len(whole.ops)
     assert _screen(build(part)) == _screen(build(whole))
+
+
+OF_OTHER_LENGTH = """
+    import torch
+    x = torch.ones(2, requires_grad=True)
+    for step in range(400):
+        for _ in range(10 + step * step % 101 % 17):
+            y = x.exp()
+        z = x.neg()
+"""
+
+
+def test_a_look_reads_each_table_once_however_many_stretches_it_compares(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop of now ten, now twenty calls of one function is a stretch of its own in each round."""
+    recording = recorded(OF_OTHER_LENGTH, every_op=True)
+    numbers, read = alike_periods.numbers, list[int]()
+
+    def counted(*args: Any) -> Tensor:
+        found = numbers(*args)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(alike_periods, "numbers", counted)
+    found = alike_periods.alike_periods(recording, len(recording.ops), 0)
+    assert not found, "no stretch is worth that all rows after it are moved"
+    monkeypatch.setattr(alike_periods, "WORTH", 6)
+    found = alike_periods.alike_periods(recording, len(recording.ops), 1)
+    assert len(found) == 400
+    rows = sum(len(table) for table in recording.tables.values())
+    assert sum(read) < 30 * rows
 
 
 @pytest.mark.usefixtures("looks_often")

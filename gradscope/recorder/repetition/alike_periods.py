@@ -23,7 +23,7 @@ from gradscope.recording import Recording
 from gradscope.recording.column_marks import ByKind, RowOf
 from gradscope.recording.flags import COLLECTIVE_OP
 from gradscope.recording.rows import Field
-from gradscope.recording.tables import NONE, Table
+from gradscope.recording.tables import NONE
 
 TABLES = {
     "tensors": "op",
@@ -56,6 +56,10 @@ compared by itself.)"""
 
 LEAST = 6
 """Pairs of periods in a row that are alike, of which some can be taken out: one is before the gap, others after it."""
+
+WORTH = 2048
+"""Ops of a stretch that are worth its comparison, and that all rows after it are moved. (A loop that calls one function
+now ten, now thirty times is a thousand stretches.)"""
 
 _DISTANCES = 64
 """Distances that are looked at: a loop in which every tenth iteration does more comes again after ten of them."""
@@ -98,10 +102,10 @@ def alike_periods(recording: Recording, window: int, hint: int) -> list[AlikePer
     first = max(0, len(recording.ops) - window)
     if COLLECTIVE_OP in recording.ops.column("kind")[first:]:
         return []  # their order is compared with that of other processes, which may have been looked at elsewhere
-    keys = _keys(recording, first)
+    keys, order = _keys(recording, first), _RowOrder(recording, first)
     known = {hint}
-    if hint and (found := _stretches(recording, keys, hint)):
-        return _of_longer_periods(recording, keys, found)
+    if hint and (found := _stretches(order, keys, hint)):
+        return _of_longer_periods(order, keys, found)
     for length, compared_at_most in _PATTERNS:
         best, most, compared = list[AlikePeriods](), 0, 0
         told_apart = keys if length == _SHORT else _keys_with_old(recording, keys)
@@ -109,7 +113,7 @@ def alike_periods(recording: Recording, window: int, hint: int) -> list[AlikePer
             if ops in known or not _is_equal_at_end(keys, ops):
                 continue
             known.add(ops)
-            found = _stretches(recording, keys, ops)
+            found = _stretches(order, keys, ops)
             gone = _ops_of(found)
             if gone > most:
                 best, most = found, gone
@@ -117,16 +121,16 @@ def alike_periods(recording: Recording, window: int, hint: int) -> list[AlikePer
             if 2 * gone > len(keys) or compared == compared_at_most:
                 break
         if best:
-            return _of_longer_periods(recording, keys, best)
+            return _of_longer_periods(order, keys, best)
     return []
 
 
-def _of_longer_periods(recording: Recording, keys: Tensor, found: list[AlikePeriods]) -> list[AlikePeriods]:
+def _of_longer_periods(order: _RowOrder, keys: Tensor, found: list[AlikePeriods]) -> list[AlikePeriods]:
     """The stretches of as many periods as lie between two of them, where more is taken out so, else the same.
 
     Where every fifth epoch keeps a loss and is like none of the four, five epochs are like the five before.
     """
-    longer = _stretches(recording, keys, ops) if (ops := regular_distance(found)) else []
+    longer = _stretches(order, keys, ops) if (ops := regular_distance(found)) else []
     return longer if _ops_of(longer) > _ops_of(found) else found
 
 
@@ -143,13 +147,12 @@ def _ops_of(found: list[AlikePeriods]) -> int:
     return sum(one.periods * one.ops for one in found)
 
 
-def _stretches(recording: Recording, keys: Tensor, ops: int) -> list[AlikePeriods]:
+def _stretches(order: _RowOrder, keys: Tensor, ops: int) -> list[AlikePeriods]:
     """Those among the periods of so many ops, the last first; what differs once now and then lies between them."""
-    first = len(recording.ops) - len(keys)
     return [
         found
         for begin, periods in _equal_stretches(keys, ops)
-        for found in _Compared(recording, first + begin, ops, periods).stretches()
+        for found in _Compared(order, order.first_op + begin, ops, periods).stretches()
     ]
 
 
@@ -196,8 +199,8 @@ def _is_equal_at_end(keys: Tensor, ops: int) -> bool:
 def _equal_stretches(keys: Tensor, ops: int) -> list[tuple[int, int]]:
     """Where each op is like the one a period later: the first op and the number of periods, the last first.
 
-    Only where there are enough of them. Where what comes again becomes another for good, the first period of that is
-    left out: it is the last of what came before as well.
+    Only where there are enough of them, of enough ops. Where what comes again becomes another for good, the first
+    period of that is left out: it is the last of what came before as well.
     """
     if len(keys) // ops < LEAST:
         return []
@@ -205,15 +208,74 @@ def _equal_stretches(keys: Tensor, ops: int) -> list[tuple[int, int]]:
     begins = torch.cat((torch.zeros(1, dtype=torch.int64, device="cpu"), differ + ops))
     ends = torch.cat((differ + ops, torch.tensor([len(keys)], device="cpu")))
     periods = (ends - begins).div(ops, rounding_mode="floor")
-    enough = (periods >= LEAST).nonzero().view(-1).flip(0)
+    is_worth = (periods >= LEAST) & (periods * ops >= WORTH)
+    enough = is_worth.nonzero().view(-1).flip(0)
     return list(zip((ends - periods * ops)[enough].tolist(), periods[enough].tolist(), strict=True))
+
+
+class _RowOrder:
+    """Finds the rows that belong to ops from one on; each table is gone through once, when it is asked for.
+
+    Args:
+        recording: Nothing of it pending.
+        first_op: Of no earlier op is asked.
+    """
+
+    def __init__(self, recording: Recording, first_op: int) -> None:
+        self.recording = recording
+        self.first_op = first_op
+        self._first = {"ops": first_op}
+        """By table, the first row that can belong to such an op."""
+        self._ids: dict[str, tuple[int, Tensor, Tensor]] = {}
+        """By table: a row, the greatest id of an owner's up to each one from there on, and the least from each on."""
+
+    def owner(self, name: str) -> str:
+        """The table whose rows a table's belong to."""
+        declared = self.recording.tables[name].declared[TABLES[name]].holds
+        assert isinstance(declared, RowOf)
+        return declared.table
+
+    def boundaries(self, name: str, bounds: Tensor) -> Tensor | None:
+        """Where the rows of each period begin in a table, and where the last ends; None where rows of two are mixed.
+
+        Args:
+            name: Of the table.
+            bounds: The same of the owner's.
+        """
+        start, upto, least = self._ids_of(name)
+        found = torch.searchsorted(upto, bounds)
+        is_mixed = not bool((least[found] >= bounds).all())
+        return None if is_mixed else found + start
+
+    def _ids_of(self, name: str) -> tuple[int, Tensor, Tensor]:
+        if (known := self._ids.get(name)) is not None:
+            return known
+        owner = self.owner(name)
+        if owner not in self._first:
+            self._ids_of(owner)
+        low, column = self._first[owner], self.recording.tables[name].column(TABLES[name])
+        # Rows are in the order of their ops, but for a few that were noted late: so look from some rows further up on.
+        start, step = 0, 4096
+        while step < len(column):
+            if column[len(column) - step] < low:
+                start = len(column) - step
+                break
+            step *= 2
+        values = numbers(column, start)
+        upto = least = values
+        if len(values) and not bool((values[1:] >= values[:-1]).all()):
+            upto, least = values.cummax(0).values, values.flip(0).cummin(0).values.flip(0)
+        self._first[name] = start + int(torch.searchsorted(upto, low))
+        found = start, upto, torch.cat((least, torch.full((1,), 2**62, device="cpu")))
+        self._ids[name] = found
+        return found
 
 
 class _Compared:
     """Compares periods of ops that are alike with the one before each."""
 
-    def __init__(self, recording: Recording, first_op: int, ops: int, periods: int) -> None:
-        self._recording = recording
+    def __init__(self, order: _RowOrder, first_op: int, ops: int, periods: int) -> None:
+        self._recording, self._order = order.recording, order
         self._first_op, self._ops, self._periods = first_op, ops, periods
         self._bounds: dict[str, Tensor] = {"ops": first_op + ops * torch.arange(periods + 1, device="cpu")}
 
@@ -274,12 +336,8 @@ class _Compared:
     def _count(self) -> Tensor | None:
         """Which periods have as many rows of each table as the one before; None where rows are in no order."""
         same = torch.ones(self._periods - 1, dtype=torch.bool, device="cpu")
-        for name, key in TABLES.items():
-            table = self._recording.tables[name]
-            declared = table.declared[key].holds
-            assert isinstance(declared, RowOf)
-            bounds = self._bounds[declared.table]
-            found = _boundaries(table, key, bounds)
+        for name in TABLES:
+            found = self._order.boundaries(name, self._bounds[self._order.owner(name)])
             if found is None:
                 return None
             self._bounds[name] = found
@@ -337,30 +395,6 @@ class _Compared:
         if partner is values:
             return same
         return torch.where(kind_of == _VERSION, (values - partner).diff(dim=0) == 0, same)
-
-
-def _boundaries(table: Table[tuple[int, ...]], key: str, bounds: Tensor) -> Tensor | None:
-    """Where the rows of each period begin in a table, and where the last ends; None where rows of two are mixed."""
-    column = table.column(key)
-    low, high = int(bounds[0]), len(column)
-    # Rows are in the order of their ops, but for a few that were noted late: so look from some rows further up on.
-    start = 0
-    step = 4096
-    while high - step > 0:
-        if column[high - step] < low:
-            start = high - step
-            break
-        step *= 2
-    values = numbers(column, start)
-    if not len(values):
-        return torch.zeros(len(bounds), dtype=torch.int64, device="cpu") + start
-    upto = values.cummax(0).values
-    found = torch.searchsorted(upto, bounds)
-    least = values.flip(0).cummin(0).values.flip(0)
-    least = torch.cat((least, torch.full((1,), 2**62, device="cpu")))
-    if not bool((least[found] >= bounds).all()):
-        return None
-    return found + start
 
 
 def _runs(flags: Tensor) -> Iterator[tuple[int, int]]:

@@ -18,7 +18,7 @@ from gradscope.recorder.tape import Tape
 from gradscope.recorder.uninterrupted import uninterrupted
 
 FROM_BYTES = 12_000_000
-"""Bytes of rows that are all kept, those of some 80,000 ops, or fewer where a call makes a hundred nodes; a program of
+"""Bytes of rows that are all kept, those of some 100,000 ops, or fewer where a call makes a hundred nodes; a program of
 less is told without any such counting."""
 
 WINDOW = 1 << 18
