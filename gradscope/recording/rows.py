@@ -128,12 +128,12 @@ class EventKind(IntEnum):
     LEARNING_RATE = 8
     """An optimizer was about to step, and which of its groups had a learning rate of ``zero``, or that the rate is next
     to nothing (``tiny``, beside that of the ``first`` step), had changed or was not known; or a ``scheduler`` of it was
-    ``made`` (with the ``one`` rate that all of several groups have then), or stepped for the ``first`` time, or did so
-    before the optimizer (``early``). Or a loaded state put other groups in the place of some that the program keeps
-    (``regrouped``), and a ``rate`` was written into one of these since (``stray``). Or the rate of one group changed
-    again and again, while others' ``stays`` (``uneven``), or all have changed by now (``even``). Or a scheduler that
-    was made for some steps (``of``) had made them (a cosine: four times as many; ``over``), with the ``rates`` then
-    and that of the ``first`` step.    The subject is the optimizer's."""
+    ``made`` (with the ``one`` rate that all of several groups have then, and the number of steps ``of`` which it
+    counts), or stepped for the ``first`` time, or did so before the optimizer (``early``). Or a loaded state put other
+    groups in the place of some that the program keeps (``regrouped``), and a ``rate`` was written into one of these
+    since (``stray``). Or the rate of one group changed again and again, while others' ``stays`` (``uneven``), or all
+    have changed by now (``even``). Or a scheduler that was made for some steps (``of``) had made them (a cosine: four
+    times as many; ``over``), with the ``rates`` then and that of the ``first`` step. The subject is the optimizer's."""
     TRAINING_MODE = 9
     """``train()`` or ``eval()`` was called on a module; its parameters are with the first such event of a module.
     ``through`` has the spans of the functions around, the innermost first, where there is more than one."""

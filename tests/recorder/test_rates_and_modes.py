@@ -35,7 +35,7 @@ def test_a_scheduler_is_noted_when_made_and_when_it_steps_too_early() -> None:
     early = {"scheduler": "StepLR", "call": "early"}
     assert early in details(f"{made}scheduler.step()", EventKind.LEARNING_RATE)
     assert early not in details(f"{made}step()\nscheduler.step()", EventKind.LEARNING_RATE)
-    assert details(made, EventKind.LEARNING_RATE) == [{"scheduler": "StepLR", "call": "made"}]
+    assert details(made, EventKind.LEARNING_RATE) == [{"scheduler": "StepLR", "call": "made", "of": 1}]
 
 
 def test_only_the_outermost_call_that_sets_a_mode_is_noted() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from gradscope.analysis.facts.events import Events, Happened
@@ -47,6 +48,18 @@ def steps_of(index: Index, optimizer: Optimizer) -> list[int]:
         and index.func(op).endswith(func)
         and not optimizer.tensors.isdisjoint(index.uses.of(op))
     ]
+
+
+def steps_until_made_anew(index: Index, optimizer: Optimizer, others: Iterable[Optimizer]) -> list[int]:
+    """The same, up to where its line made the next one for what it holds: a step is known by what it changes alone."""
+    later = [
+        one.made.op
+        for one in others
+        if one.made.row > optimizer.made.row
+        and one.made.span == optimizer.made.span
+        and not one.tensors.isdisjoint(optimizer.tensors)
+    ]
+    return [op for op in steps_of(index, optimizer) if not later or op < min(later)]
 
 
 def seen_optimizers(index: Index, events: Events) -> list[Optimizer]:

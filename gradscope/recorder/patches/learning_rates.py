@@ -20,8 +20,11 @@ from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
     CyclicLR,
     LambdaLR,
+    LinearLR,
     MultiStepLR,
     OneCycleLR,
+    PolynomialLR,
+    StepLR,
 )
 
 from gradscope.recorder.calls.modes_aside import is_ours_on_top
@@ -170,6 +173,8 @@ def scheduler_made(init: Callable[..., None]) -> Callable[..., None]:
             rates = _known_rates(scheduler.optimizer)
             is_one = len(rates) > 1 and len(set(rates)) == 1
             detail = {"scheduler": type(scheduler).__name__, "call": "made", **({"one": rates[0]} if is_one else {})}
+            if counted := _counted_by(scheduler):
+                detail["of"] = counted
             _report(scheduler.optimizer, detail, sys._getframe(1))
 
     return makes
@@ -257,6 +262,13 @@ def _length_of(scheduler: Any) -> int:
     if type(scheduler) is CosineAnnealingLR and type(scheduler.T_max) is int:
         return int(scheduler.T_max)
     return 0
+
+
+def _counted_by(scheduler: Any) -> int:
+    """The number of steps after which it does what it is made to do, to the last or the next time; 0: not known."""
+    name = {StepLR: "step_size", PolynomialLR: "total_iters", LinearLR: "total_iters"}.get(type(scheduler))
+    number = getattr(scheduler, name, 0) if name is not None else _length_of(scheduler)
+    return number if type(number) is int else 0
 
 
 def _end_of(scheduler: Any) -> int:

@@ -6,11 +6,16 @@ from collections.abc import Iterator
 
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
+from gradscope.analysis.diagnoses.optimizers.learning_rates.scheduler_per_batch import (
+    counted_by_epoch,
+    is_in_inner_loop,
+)
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.events import Happened
-from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers, steps_of
+from gradscope.analysis.facts.optimizers import Optimizer, seen_optimizers, steps_of, steps_until_made_anew
 from gradscope.analysis.report_model import Cause, Evidence
 from gradscope.analysis.wording import listed
+from gradscope.frames.blocks.loops_around import loops_around
 from gradscope.frames.called_by_torch.integer_divisions import divided_in_factor
 from gradscope.recording.rows import EventKind
 
@@ -18,6 +23,9 @@ STEPS = 3
 """Steps with a rate of zero from which on it is reported, where there were no others."""
 STEPS_AT_THE_END = 5
 """The same, where there were others before; they are half of all steps at least."""
+_OF_ALL, _OF_ALL_OF_BATCHES = 0.5, 0.4
+"""The part of all steps that have next to no rate from which on it is told; where a loop over batches in one over
+epochs steps the scheduler, a rate that had fallen to a hundredth within a fifth of them (see scheduler-per-batch)."""
 
 _SET_OUTRIGHT = ("LambdaLR", "OneCycleLR", "CyclicLR")
 """Schedulers that set a rate whatever it was before."""
@@ -35,7 +43,7 @@ def _find_zero(sources: Sources) -> Iterator[Finding]:
         events = by_optimizer.get(optimizer.made.subject, [])
         if optimizer.made.span in tried and not _begins_above_zero(events) and _zero_loaded(events) is None:
             continue  # one of several rates that its line is given, to see what each does
-        steps = steps_of(sources.index, optimizer)
+        steps = steps_until_made_anew(sources.index, optimizer, optimizers)
         changes = [(event.op, all(event.detail["zero"])) for event in events if event.detail.get("zero")]
         since = changes[-1][0] if changes and changes[-1][1] else len(sources.index.recording.ops)
         zero = [step for step in steps if step >= since]
@@ -48,7 +56,7 @@ def _find_zero(sources: Sources) -> Iterator[Finding]:
             small := next((one for one in reversed(events) if "zero" in one.detail), None)
         ) and "tiny" in small.detail:
             tiny = [step for step in steps if step >= small.op]
-            if len(tiny) >= STEPS_AT_THE_END and 2 * len(tiny) >= len(steps):
+            if len(tiny) >= STEPS_AT_THE_END and len(tiny) >= _part_told(sources, optimizer, events) * len(steps):
                 yield from _next_to_nothing(sources, optimizer, events, small, tiny, sources.index.times(steps))
         elif len(changes) > 1 and changes[0][1]:
             # A warm-up from zero is meant to leave zero at once: only a division that gives nothing else is told of.
@@ -58,6 +66,27 @@ def _find_zero(sources: Sources) -> Iterator[Finding]:
             schedulers = _schedulers(events, first)
             if len(schedulers) == 1 and _divided(sources, schedulers[0]):
                 yield _of_optimizer(sources, optimizer, events, first, steps)
+
+
+def _part_told(sources: Sources, optimizer: Optimizer, events: list[Happened]) -> float:
+    """The part of the steps with next to no rate from which on they are told of; more than all where it is told of."""
+    if any(one.stepped.subject == optimizer.made.subject for one in counted_by_epoch(sources)):
+        return 2.0
+    stepped = [event for event in events if event.detail.get("call") == "first" and event.span >= 0]
+    made_there = [one for one in sources.events.of(EventKind.OPTIMIZER) if one.span == optimizer.made.span]
+    is_one = len({event.subject for event in made_there}) == 1  # (else one for each round: each with rates of its own)
+    by_batch = is_one and any(
+        is_in_inner_loop(sources, event) and _is_made_before(sources, optimizer, event) for event in stepped
+    )
+    return _OF_ALL_OF_BATCHES if by_batch else _OF_ALL
+
+
+def _is_made_before(sources: Sources, optimizer: Optimizer, stepped: Happened) -> bool:
+    """Whether an optimizer is made outside the loops that step its scheduler: once for all of their rounds."""
+    made, at = (sources.index.recording.spans[one] for one in (optimizer.made.span, stepped.span))
+    text = sources.index.recording.files[at.file].text if at.file >= 0 else ""
+    loops = loops_around(text, at.line)
+    return made.file != at.file or not any(first <= made.line <= last for first, last in loops)
 
 
 def _groups_at_zero(optimizer: Optimizer, events: list[Happened]) -> list[Happened]:
