@@ -1,4 +1,4 @@
-"""An evaluation of a model that nothing put into evaluation mode."""
+"""An evaluation of a model, or the answers of a teacher, that nothing put into evaluation mode."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gradscope.analysis.diagnoses.diagnosis import Diagnosis, Example, Explanation
 from gradscope.analysis.diagnoses.finding import Finding
 from gradscope.analysis.diagnoses.modules.run_of_model import run_of_model
+from gradscope.analysis.diagnoses.modules.teacher_in_training import teachers_in_training
 from gradscope.analysis.diagnoses.sources import Sources
 from gradscope.analysis.facts.modes.evaluations_without_eval import EvaluationWithoutEval, evaluations_without_eval
 from gradscope.analysis.facts.modes.mode_runs import mode_runs
@@ -19,10 +20,12 @@ _OF_A_MODEL = 4_096
 
 
 def _find(sources: Sources) -> Iterator[Finding]:
-    """One finding for each place that evaluates; none where the program knows of modes."""
-    if TrainingModes(sources.events).calls:
-        return
+    """One finding for each network that teaches so; for each place that evaluates where the program knows no modes."""
+    modes = TrainingModes(sources.events)
     runs = [run for run in mode_runs(sources.index, sources.passes) if not is_mode_given(sources.index, run.op)]
+    yield from teachers_in_training(sources, modes, runs)
+    if modes.calls:
+        return
     for found in evaluations_without_eval(sources.index, sources.sharing, runs, sources.cuts.regions):
         yield _finding(sources, found)
 
@@ -48,15 +51,17 @@ def _finding(sources: Sources, found: EvaluationWithoutEval) -> Finding:
 
 DIAGNOSIS = Diagnosis(
     code="evaluated-without-eval",
-    title="an evaluation of a model that is in training mode all the time",
+    title="an evaluation of a model, or a teacher, that is in training mode all the time",
     severity="warning",
     explanation=Explanation(
         meaning="""Without gradients the program ran the model that it trains on other data, and held what came out
             against labels. Nothing ever called eval(): dropouts dropped values there, and batch norms normalised with
-            the batch's own statistics and learned from it.""",
+            the batch's own statistics and learned from it. Or a network whose training was over gave another one its
+            targets (a teacher, the copy of an older state) in training mode, and dropouts dropped values.""",
         reason="""Modules are in training mode from their making on. torch.no_grad() switches gradients off and nothing
             else: what dropouts and batch norms do follows module.training alone.""",
-        remedy="""model.eval() before the evaluation, model.train() after it.""",
+        remedy="""model.eval() before the evaluation, model.train() after it; teacher.eval() where its training is over:
+            freezing its parameters does not do that, nor does detach().""",
     ),
     example=Example(
         shows="""\

@@ -17,7 +17,7 @@ from gradscope.analysis.facts.tracking.flow import Flow
 from gradscope.analysis.index import Index
 from gradscope.recording import NONE
 
-_EITHER_SIDE = frozenset(
+EITHER_SIDE = frozenset(
     """
     mse_loss smooth_l1_loss huber_loss l1_loss cosine_similarity cosine_embedding_loss pairwise_distance dist sub
     """.split()  # noqa: SIM905 - quoted, the names would be hard to read
@@ -117,7 +117,7 @@ class TrainedTeachers:
         """A loss whose one side has a gradient, and comes from a teacher that an optimizer steps."""
         name, taken = plain_name(self._index.func(loss)), list(self._index.uses.of(loss))
         (target,) = tracked_uses(self._index, loss)
-        is_side = name in _EITHER_SIDE - {"sub"} or (name in SECOND_IS_TARGET and taken[1:2] == [target])
+        is_side = name in EITHER_SIDE - {"sub"} or (name in SECOND_IS_TARGET and taken[1:2] == [target])
         leaves = frozenset(self._passes.leaves_behind(self._nodes[target]))
         is_trained = bool(leaves) and all(leaf in self._events.in_optimizers for leaf in leaves)
         if len(taken) == 2 and is_side and is_trained and all(self.is_called_teacher(leaf, op) for leaf in leaves):
@@ -140,7 +140,7 @@ class TrainedTeachers:
             tracked: How many tensors with a gradient the calls take.
         """
         index, walked = self._index, self._passes.first_walked_at
-        wanted = _EITHER_SIDE | SECOND_IS_TARGET | {PRODUCT}
+        wanted = EITHER_SIDE | SECOND_IS_TARGET | {PRODUCT}
         spans, last, ops = index.recording.ops.column("span"), dict[int, int](), dict[int, list[int]]()
         for op in index.calls_of(lambda name: plain_name(name) in wanted):
             made = index.tensors_made(op)
@@ -156,10 +156,10 @@ class TrainedTeachers:
         name, (first, second) = plain_name(self._index.func(loss)), tracked_uses(self._index, loss)
         if name == PRODUCT:
             sides = [pair for pair in ((first, second), (second, first)) if self._is_cross_entropy(*pair)]
-        elif name == "sub" and not self._is_measured(loss):
+        elif name == "sub" and not self.is_measured(loss):
             return
         else:
-            sides = [(first, second), (second, first)] if name in _EITHER_SIDE else [(first, second)]
+            sides = [(first, second), (second, first)] if name in EITHER_SIDE else [(first, second)]
         for estimate, target in sides:
             leaves = frozenset(self._passes.leaves_behind(self._nodes[target]))
             learns = self._passes.leaves_behind(self._nodes[estimate])
@@ -178,7 +178,7 @@ class TrainedTeachers:
         names = [called(self._index, op) if op >= 0 else "" for op in makers]
         return names == ["log_softmax", "softmax"]
 
-    def _is_measured(self, loss: int) -> bool:
+    def is_measured(self, loss: int) -> bool:
         """Whether a difference is the way to a distance: it may be a residual, or an advantage."""
         users = [op for made in self._index.tensors_made(loss) for op in self._index.users.of(made)]
         return any(called(self._index, op) in _MEASURES for op in users)
